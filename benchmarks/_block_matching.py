@@ -1,7 +1,7 @@
-"""BM3D and BM4D for ``methods.py``, in an environment of their own.
+"""BM3D and BM4D for ``bench_methods.py``, in a separate environment.
 
-Their licence allows no commercial use, so napari-geosr neither needs nor imports them:
-this file is run by another Python, which has numpy, bm3d and bm4d alone.
+Their licence does not allow commercial use, so napari-geosr neither needs nor imports
+them: this file is run by another Python with only numpy, bm3d and bm4d.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from typing import Any
 
 import numpy as np
 
-#: Assumed noise, in units of the true one; the best is chosen with the truth.
+#: Assumed noise levels relative to the true one; the ground truth decides.
 STRENGTHS = (0.8, 1.0, 1.25, 1.6)
 CROP = (slice(8, 16), slice(32, 96), slice(32, 96))
 
 
 def block_matching(python: Path, **data: Any) -> list[dict[str, Any]]:
-    """Run this file by another Python.
+    """Run this file with another Python.
 
     Parameters
     ----------
     python : Path
-        Of an environment with ``pip install bm3d bm4d "numpy<2.4"``.
+        Python of an environment with ``pip install bm3d bm4d "numpy<2.4"``.
     **data
-        ``noisy`` and ``clean`` to tune on, ``noise`` (another scan less the first one)
+        ``noisy`` and ``clean`` for tuning, ``noise`` (another scan minus the first)
         and ``test``: arrays (Z, Y, X); ``sd`` of the noise; ``correlated``: whether to
         try BM4D with the spectrum of the noise as well.
 
@@ -86,7 +86,7 @@ def _methods(data: Mapping[str, Any]) -> dict[str, Callable[[Any, float], Any]]:
 
 
 def main(given: str, result: str) -> None:
-    """Tune on a crop with the truth, then restore the test volume."""
+    """Tune on a crop with the ground truth, then restore the test volume."""
     data = {k: v.astype(float) for k, v in np.load(given).items()}
     noisy, clean = data["noisy"][CROP], data["clean"][CROP]
     rows, volumes = [], {}

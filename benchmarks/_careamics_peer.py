@@ -1,7 +1,7 @@
-"""CAREamics' half of ``careamics_n2v.py``; runs in an environment of its own.
+"""The CAREamics part of ``bench_careamics_n2v.py``; runs in a separate environment.
 
 Reads ``train``, ``test`` and ``settings`` (JSON) from an .npz file and writes the
-restored test volume, its seconds and the number of parameters to another.
+restored test volume, its times and the number of parameters to another file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from careamics import CAREamist
 from careamics.config.factories import create_advanced_n2v_config
 
-#: More epochs than steps can need: the steps end the training.
+#: More epochs than needed, because the number of steps ends the training.
 _EPOCHS = 10_000
 
 
@@ -44,7 +44,7 @@ def main(given: str, result: str) -> None:
         },
         model_params={"depth": 2, "num_channels_init": settings["features"]},
         optimizer_params={"lr": settings["learning_rate"]},
-        seed=settings["seed"] + 1,  # it wants a positive number
+        seed=settings["seed"] + 1,  # must be positive
     )
     with tempfile.TemporaryDirectory() as folder:
         peer = CAREamist(config, work_dir=folder, enable_progress_bar=False)

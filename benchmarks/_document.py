@@ -1,4 +1,4 @@
-"""Write tables into documents without touching what people wrote around them."""
+"""Write tables into documents without changing the text around them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 def replace_section(document: Path, name: str, text: str) -> None:
     """Put `text` between the marks ``<!-- name -->`` and ``<!-- end of name -->``.
 
-    A document without them, or none at all, gets them at its end. Python's ``%`` format
-    leaves out the space before the sign, which is added here.
+    If the marks or the document do not exist, they are added at the end. Python's ``%``
+    format omits the space before the sign, which is added here.
     """
     text = re.sub(r"(?<=\d)%", " %", text)
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"

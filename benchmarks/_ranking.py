@@ -1,4 +1,4 @@
-"""Tables of the rows of ``methods.py``, and whether they come in the expected order."""
+"""Tables for ``bench_methods.py``, and whether the ranking is as expected."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 
 Row = Mapping[str, Any]
 
-#: Differences between two seeds that say nothing.
+#: Insignificant differences, as between two seeds.
 TIE_PSNR, TIE_POROSITY = 0.5, 0.025
 CLASSICAL = ("Gaussian", "total variation", "non-local means")
 BLOCK_MATCHING = ("BM3D", "BM4D")
-#: Every method with those that it should reach: on any noise, or independent alone.
+#: Pairs of methods, the first to be at least as good as the second; whether only for
+#: independent noise.
 EXPECTED = (
     ("supervised", "Noise2Noise", False),
     ("Noise2Noise", "Noise2Inverse", False),
@@ -43,9 +44,9 @@ class Verdict:
     Attributes
     ----------
     gain : float
-        PSNR of the first less that of the second, in dB.
+        PSNR of the first minus that of the second, in dB.
     porosity : float
-        Size of the porosity error of the first less that of the second.
+        Absolute porosity error of the first minus that of the second.
     """
 
     first: str
@@ -55,7 +56,7 @@ class Verdict:
 
     @property
     def words(self) -> str:
-        """In words, with the rule that half a decibel is a tie."""
+        """Result in words; a loss below half a decibel is a tie."""
         if self.gain >= 0:
             return "as expected"
         if self.gain > -TIE_PSNR:
@@ -64,13 +65,13 @@ class Verdict:
 
     @property
     def porosity_words(self) -> str:
-        """The same of the porosity error; 2.5 points are a tie."""
+        """The same for the porosity error; less than 2.5 percentage points is a tie."""
         points = f"{100 * self.porosity:+.1f} points"
         return f"{points} (tie)" if abs(self.porosity) < TIE_POROSITY else points
 
 
 def verdicts(rows: Sequence[Row], independent: bool) -> Iterator[Verdict]:
-    """Compare the rows of one case as far as they are there."""
+    """Compare the available rows of one case."""
     by_name = {str(row["method"]): row for row in rows}
     for name, kinds in (
         ("best classical", CLASSICAL),
@@ -95,9 +96,10 @@ def verdicts(rows: Sequence[Row], independent: bool) -> Iterator[Verdict]:
 
 
 def order_table(rows: Sequence[Row], warnings: Mapping[str, str]) -> str:
-    """One Markdown table of all comparisons, and what is said of correlated noise."""
+    """One Markdown table of all comparisons, and the warnings of correlated noise."""
     lines = [
-        "| case | expected | PSNR | found | absolute porosity error |",
+        "| case | expected | difference in PSNR | result "
+        "| difference in absolute porosity error |",
         "|---|---|---|---|---|",
     ]
     for case in _cases(rows):
@@ -106,7 +108,12 @@ def order_table(rows: Sequence[Row], warnings: Mapping[str, str]) -> str:
             f"| {found.words} | {found.porosity_words} |"
             for found in verdicts(_of(rows, case), "independent" in case)
         ]
-    lines += ["", "Warnings that Noise2Void gives before training:", ""]
+    lines += [
+        "",
+        "Warnings shown before training with Noise2Void, and the gain in PSNR after "
+        "it:",
+        "",
+    ]
     lines += [
         f"- {case}: {text or 'none.'}{_gain(_of(rows, case))}"
         for case, text in warnings.items()
@@ -115,11 +122,12 @@ def order_table(rows: Sequence[Row], warnings: Mapping[str, str]) -> str:
 
 
 def _gain(rows: Sequence[Row]) -> str:
-    """What Noise2Void then makes of it."""
+    """Gain of Noise2Void in spite of the warning."""
     found = {row["method"]: row["psnr"] for row in rows}
     if "Noise2Void" not in found:
         return ""
-    return f" It gains {found['Noise2Void'] - found['input']:+.1f} dB over the input."
+    gain = found["Noise2Void"] - found["input"]
+    return f" Noise2Void gains {gain:+.1f} dB over the input."
 
 
 def table(rows: Sequence[Row], order: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
-"""A short name for all that decides what a benchmark finds.
+"""A short name for everything that determines the results of a benchmark.
 
-Rows that were kept are gone on with only where nothing of it was changed.
+Stored rows are reused only if none of it has changed.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from typing import Any
 
 
 def digest(values: Mapping[str, Any], functions: Sequence[Callable[..., Any]]) -> str:
-    """Eight letters that change with a value or with what a function does.
+    """Eight letters that change with a value or with the code of a function.
 
     Parameters
     ----------
     values : mapping
-        Of what JSON can hold.
+        Values that JSON can represent.
     functions : sequence of callable
-        Their code counts, without comments, docstrings and layout.
+        Functions of which the code is included, without comments, docstrings and
+        layout.
     """
     code = {function.__qualname__: _code(function) for function in functions}
     text = json.dumps([values, code], sort_keys=True)
@@ -45,14 +46,14 @@ def _is_text(node: ast.AST) -> bool:
 
 
 def left_out(kept: Path, stem: str) -> str:
-    """A sentence about files of rows that other settings gave, or ``""``.
+    """A sentence about files with rows from other settings, or ``""``.
 
     Parameters
     ----------
     kept : Path
         The file of these settings, whether or not it exists.
     stem : str
-        What all such files begin with.
+        Common beginning of the names of such files.
     """
     names = sorted(
         path.name
@@ -62,7 +63,7 @@ def left_out(kept: Path, stem: str) -> str:
     if not names:
         return ""
     return (
-        f"{', '.join(names)} in {kept.parent} came from other settings, or from before "
-        "settings were noted: those rows are left out. If nothing that matters was "
-        f"changed since, rename the file to {kept.name}."
+        f"{', '.join(names)} in {kept.parent} contain rows from other settings, or "
+        "from before settings were recorded. These rows are not used. If no relevant "
+        f"setting has changed since, rename the file to {kept.name}."
     )

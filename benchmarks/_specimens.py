@@ -1,4 +1,4 @@
-"""Specimens that learning methods are compared on, and what is reported of a volume."""
+"""Specimens for comparing learning methods, and the measures of a restored volume."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PHANTOMS: dict[str, Callable[[int], Phantom]] = {
 
 @dataclass(frozen=True)
 class Specimen:
-    """An object, two scans of it, and K partial scans that the first is the mean of."""
+    """An object, two scans of it, and K partial scans that average to the first one."""
 
     clean: Array
     mask: npt.NDArray[np.bool_]
@@ -68,7 +68,7 @@ def _independent(clean: Array, sd: float, seed: int) -> tuple[Array, tuple[Array
 
 
 def _projected(clean: Array, sd: float, seed: int) -> tuple[Array, tuple[Array, ...]]:
-    """Noise on projections; the parts are reconstructed from every K-th of them."""
+    """Add noise to projections; each part uses every K-th projection."""
     beam = parallel_beam(clean.shape[-1], ANGLES)
     sinogram = beam.project(clean)
     rng = np.random.default_rng(seed)
@@ -84,7 +84,7 @@ def _projected(clean: Array, sd: float, seed: int) -> tuple[Array, tuple[Array, 
 
 
 def figures(volume: Array, true: Specimen) -> dict[str, float | None]:
-    """What is reported of a volume; dark pores, Otsu."""
+    """Measures of a restored volume with dark pores (Otsu's threshold)."""
     mask = volume < threshold_otsu(volume)
     pores = asdict(compare_pores(mask, true.mask))
     return {

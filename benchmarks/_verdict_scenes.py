@@ -1,4 +1,4 @@
-"""Clean volumes that the verdict is judged on, and the noise that is laid over them."""
+"""Clean volumes for evaluating the verdict, and the noise added to them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from napari_geosr.inference.risk.probes import noise_like
 from napari_geosr.physics import simulated, textiles
 
 Array = npt.NDArray[np.float32]
-#: Of every volume: small, so that hundreds of restorations take minutes.
+#: Shape of every volume; small, so that hundreds of restorations take minutes.
 SHAPE = (16, 96, 96)
 #: Correlation of the noise of adjacent voxels along each axis.
 NOISES: Mapping[str, Mapping[str, float]] = {
@@ -25,7 +25,7 @@ NOISES: Mapping[str, Mapping[str, float]] = {
     "in-plane": {"z": 0.01, "y": 0.5, "x": 0.5},
     "3D": {"z": 0.5, "y": 0.5, "x": 0.5},
 }
-#: First voxel of the part of a real volume.
+#: First voxel of each part of a real volume.
 _CORNERS = {"a": (20, 8, 8), "b": (80, 8, 8), "c": (50, 32, 32)}
 #: Blur of phantoms and of the segmented rock, in voxels.
 _BLUR = 0.7
@@ -33,13 +33,13 @@ _BLUR = 0.7
 
 @dataclass(frozen=True)
 class Scene:
-    """A volume that is taken for the truth.
+    """A volume that serves as ground truth.
 
     Attributes
     ----------
     name : str
     half : str
-        ``"a"``, ``"b"`` or ``"c"``: other parts of the same volumes, other seeds.
+        ``"a"``, ``"b"`` or ``"c"``: different parts of the same volumes, or seeds.
     clean : ndarray of shape (16, 96, 96), float32
     """
 
@@ -54,14 +54,14 @@ class Scene:
         return float(high - low)
 
     def noisy(self, level: float, noise: str) -> Array:
-        """The volume with noise of `level` times its contrast; always the same."""
+        """The volume with reproducible noise of `level` times its contrast."""
         rng = np.random.default_rng([round(1000 * level), len(noise), len(self.name)])
         unit = noise_like(SHAPE, NOISES[noise], rng)
         return (self.clean + level * self.contrast * unit).astype(np.float32)
 
 
 def scenes(half: str, data: Path | None) -> Iterator[Scene]:
-    """All scenes of one part; real ones where the folder `data` is there.
+    """All scenes of one part; real ones only if the folder `data` is given.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the verdict's cautions are about, measured where the ground truth is known."""
+"""Quantities behind the verdict's cautions, measured with known ground truth."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from napari_geosr.measure.removed import SMOOTHING, smoothed_spread
 from napari_geosr.operations.restore.verdict.run_verdict import DEFAULT_MIN_VOXELS
 
 Array = npt.NDArray[np.float32]
-#: Sizes of the small pores that are followed from scan to result, in voxels.
+#: Range of sizes of the small pores compared between scan and result, in voxels.
 _SMALL = (15, 50)
-#: Sizes up to which pores may not be countable, in voxels, as the verdict names them.
+#: Sizes in voxels up to which pores may not be countable, as in the verdict.
 _LIMITS = (19, 33, 81, 147)
-#: Voxels at which most is removed that does not look like noise.
+#: Number of voxels with the largest removed part that does not look like noise.
 _PLACES = 10
 _NEIGHBOURS = np.ones((3, 3, 3))
 
@@ -27,18 +27,18 @@ _NEIGHBOURS = np.ones((3, 3, 3))
 def truth_of(
     clean: Array, scan: Array, result: Array, noise: Noise | None
 ) -> Mapping[str, Any]:
-    """Figures of a restoration, by the ground truth.
+    """Compare a restoration with the ground truth.
 
     Returns
     -------
     mapping
-        ``"counts"``: pores (bright objects in volumes that are mostly dark) of at least
-        8 and 27 voxels in ground truth, scan and result. ``"small"``: true pores of 15
-        to 50 voxels, how many of them the scan shows, and how many of those the result
-        shows. ``"found"``: true pores from 8 up to 19, 33, 81 and 147 voxels, and how
-        many of them the result shows. ``"structure"``: mean error of result and scan,
-        in standard deviations of smoothed noise, where the smoothed difference between
-        them is largest.
+        ``"counts"``: number of pores (bright objects in volumes that are mostly dark)
+        of at least 8 and 27 voxels in ground truth, scan and result. ``"small"``:
+        number of true pores of 15 to 50 voxels, of those shown by the scan, and of
+        those also shown by the result. ``"found"``: number of true pores from 8 up to
+        19, 33, 81 and 147 voxels, and of those shown by the result. ``"structure"``:
+        mean error of result and scan, in standard deviations of smoothed noise, at the
+        voxels where the smoothed difference between them is largest.
     """
     bright = bool(np.mean(clean <= threshold_otsu(clean)) > 0.5)
     masks = [

@@ -1,4 +1,4 @@
-"""Results that are wrong all over, made of a right one."""
+"""Results that are wrong everywhere, derived from a correct one."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Scene:
-    """What wrong results are made of, all on the grid of the result.
+    """Data from which wrong results are derived, all on the grid of the result.
 
     Attributes
     ----------
     result : ndarray of shape (Z, Y, X)
-        What a model made of the scan.
+        Result of a model.
     mask : ndarray of bool
         The pores of the object.
     other, other_mask : ndarray
@@ -50,10 +50,14 @@ class Scene:
 #: By name, in the order of the table.
 WRONG: dict[str, Callable[[Scene], Array]] = {
     "another object of the same kind": lambda scene: scene.other,
-    "another object's pores added": Scene.with_pores,
-    "a constant": lambda scene: np.full_like(scene.result, scene.result.mean()),
-    "noise": Scene.of_noise,
-    "contrast × 0.5": lambda scene: scene.around_mean(0.5),
-    "contrast × 1.2": lambda scene: scene.around_mean(1.2),
-    "dark and bright swapped": lambda scene: scene.around_mean(-1.0),
+    "the model's result with another object's pores added": Scene.with_pores,
+    "a uniform grey value": lambda scene: np.full_like(
+        scene.result, scene.result.mean()
+    ),
+    "pure noise": Scene.of_noise,
+    "the model's result with its contrast × 0.5": lambda scene: scene.around_mean(0.5),
+    "the model's result with its contrast × 1.2": lambda scene: scene.around_mean(1.2),
+    "the model's result with dark and bright swapped": lambda scene: scene.around_mean(
+        -1.0
+    ),
 }

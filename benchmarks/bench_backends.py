@@ -1,12 +1,12 @@
-"""Speed of the backends of ``restore`` on the same windows, and how far they differ.
+"""Speed of the backends of ``restore`` on the same windows, and their differences.
 
     python benchmarks/bench_backends.py [--threads 1] [--repeat 5] [--cpu-time]
         [--quick]
 
-Both compute the same window in turn, in one process; the best time of each counts,
-after a first call that does not. Differences are in standard deviations of the volume.
-Needs the extra ``openvino``. ``--cpu-time`` is for machines with other work to do, with
-one thread.
+Both backends compute the same window in turn, in one process. The first call is not
+timed; the best time of the others counts. Differences are in standard deviations of the
+volume. Requires the extra ``openvino``. Use ``--cpu-time`` with one thread on machines
+that run other programs.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from napari_geosr.models import zoo
 from napari_geosr.networks import set_network_noise
 
 MODELS = ("ct-denoise", "fluo-denoise", "porous-denoise", "foam-denoise", "foam-sr-x2")
-#: Edges of the windows: about those of a run.
+#: Edges of the windows, similar to those of a run.
 WINDOWS = {"YX": (512, 512), "ZYX": (64, 80, 80)}
 QUICK = {"YX": (128, 128), "ZYX": (24, 40, 40)}
 
 
 def scan(shape: tuple[int, ...], noise: float) -> torch.Tensor:
-    """Smooth structure with edges, of mean 0 and deviation 1 about, and noise."""
+    """Smooth structure with edges and noise; about mean 0 and standard deviation 1."""
     rng = np.random.default_rng(0)
     waves = np.ones(shape)
     for axis, n in enumerate(shape):
@@ -52,7 +52,7 @@ def compare(
     repeat: int,
     clock: Callable[[], float],
 ) -> dict[str, Any]:
-    """Mvoxel of input per second of both, and the differences."""
+    """Speed of both in Mvoxel of input per second, and their differences."""
     network = zoo.find(name).restorer()
     set_network_noise(
         network, Noise(0.25, 1.0, (-1.0, 1.0), (0.2, 0.3), {"y": 0.1, "x": 0.1})
@@ -97,7 +97,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--cpu-time", action="store_true", help="not the clock's time")
+    parser.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="measure processor time instead of wall-clock time",
+    )
     parser.add_argument("--quick", action="store_true", help="small windows")
     options = parser.parse_args()
     if not backends.installed():

@@ -1,14 +1,14 @@
-"""Memory asked for and used, and work, for small budgets: held, or refused.
+"""Memory and work of commands with small memory budgets.
 
-Each row is a process of its own. It imports what the command imports, loads the model
-as the command does and lets it restore 32 voxels, so that libraries, weights and
-kernels are there: that is the program, which the budget does not cover. It gives free
-memory back (malloc_trim), resets the kernel's high-water mark (VmHWM), notes what it
-holds (VmRSS), and runs the command on a volume of noise. "Used" is the high-water mark
-above that; "work" is the voxels computed ÷ the voxels of the volume, "reads" the voxels
-decoded ÷ those voxels. A budget that would not do is refused, with the smallest that
-would: that one is tried as well. The rows "from" a kind of file have an input that is
-stored in large compressed blocks.
+Each row is measured in its own process. The process imports what the command imports,
+loads the model as the command does and lets it restore 32 voxels, so that libraries,
+weights and kernels are loaded; the budget does not cover this memory. It then returns
+free memory to the system (malloc_trim), resets the kernel's high-water mark (VmHWM),
+records the memory it holds (VmRSS), and runs the command on a volume of noise. "Used"
+is the high-water mark minus this memory. "Work" is the number of computed voxels, and
+"reads" the number of decoded voxels, divided by the number of voxels of the volume. If
+a budget is too small, the command reports the smallest possible budget, which is then
+tested as well. In rows with "from", the input is stored in large compressed blocks.
 
     python benchmarks/bench_budgets.py [--quick] [--only TEXT] [--write]
 """
@@ -33,12 +33,12 @@ from typing import Any
 from _document import replace_section
 
 MB = 10**6
-#: Used ÷ asked that still holds the budget.
+#: Largest accepted ratio of used memory to the budget.
 TARGET = 1.10
 BUDGETS = (85, 150, 300, 600)
 MODELS = ("ct-denoise", "foam-sr-x2")
 SHAPES = {"ct-denoise": (24, 256, 256), "foam-sr-x2": (24, 48, 48)}
-#: Blocks of inputs that are stored in blocks, and the volumes.
+#: Shapes of the blocks, and of the volumes, of inputs stored in blocks.
 STORED = {
     "one-chunk.zarr": (64, 512, 512),
     "layers.zarr": (16, 512, 512),
@@ -52,7 +52,7 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "memory_budgets.md"
 
 @dataclass(frozen=True)
 class Row:
-    """One process: an operation, what it is done with, and the budgets in MB."""
+    """One process: an operation, its input and model, and the budgets in MB."""
 
     operation: str
     case: str
@@ -62,7 +62,7 @@ class Row:
 
     @property
     def title(self) -> str:
-        """What it is called in the table."""
+        """Title of the row in the table."""
         words = [f"`{self.operation}`", self.case, self.suffix]
         if self.source:
             words += ["from", self.source]
@@ -70,7 +70,7 @@ class Row:
 
 
 def make_volume(path: Path, shape: tuple[int, int, int]) -> None:
-    """Noise around two grey levels, as a scan of blobs."""
+    """Noise around two grey levels, like the scan of an object with blobs."""
     import numpy as np
     import tifffile
 
@@ -104,7 +104,7 @@ def store(plain: Path, path: Path, chunks: tuple[int, int, int]) -> None:
 
 
 def make_projections(path: Path, n: int, rows: int, views: int) -> None:
-    """Line integrals of noise; what memory is needed does not depend on them."""
+    """Line integrals of noise; the memory needed does not depend on the values."""
     import numpy as np
 
     from napari_geosr.core.projections import Projections
@@ -132,7 +132,7 @@ def arguments(row: Row, given: Path, out: Path) -> list[str]:
 
 
 def inputs(row: Row, folder: Path) -> tuple[Path, Path]:
-    """A tiny input, and the one that is measured."""
+    """A tiny input, and the input for the measurement."""
     if row.operation == "reconstruct":
         tiny, big = folder / "tiny.h5", folder / "big.h5"
         make_projections(tiny, 32, 4, 16)
@@ -150,7 +150,7 @@ def inputs(row: Row, folder: Path) -> tuple[Path, Path]:
 
 
 def child(row: Row) -> None:
-    """All budgets in this process, the smallest that is refused last."""
+    """Run all budgets in this process; after an error, also the smallest possible."""
     from napari_geosr.cli.app import run
 
     with tempfile.TemporaryDirectory() as name:
@@ -190,7 +190,7 @@ def child(row: Row) -> None:
                 found["work"] = run_of["cost_factor"]
                 found["reads"] = run_of.get("read_factor", 0.0)
             if row.operation == "measure" and not code:
-                found["work"] = 1.0  # slabs share nothing, whatever their thickness
+                found["work"] = 1.0  # slabs do not overlap, whatever their thickness
             print(json.dumps(found), flush=True)
             least = smallest(found["said"]) if code else None
             if least is not None and not refused:
@@ -199,7 +199,7 @@ def child(row: Row) -> None:
 
 
 def status(key: str) -> int:
-    """A figure of the kernel about this process, in bytes."""
+    """A memory value that the kernel reports for this process, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) * 1024
@@ -207,7 +207,7 @@ def status(key: str) -> int:
 
 
 def measure(row: Row) -> Iterator[dict[str, Any]]:
-    """Run a row in a process of its own."""
+    """Run a row in its own process."""
     with subprocess.Popen(
         [sys.executable, __file__, "--child", json.dumps(asdict(row))],
         stdout=subprocess.PIPE,
@@ -221,7 +221,7 @@ def measure(row: Row) -> Iterator[dict[str, Any]]:
 
 
 def smallest(said: str) -> float | None:
-    """MB that a refusal says would do, rounded up to its last digit."""
+    """Smallest sufficient budget in MB according to the error, rounded up."""
     found = re.search(r"needs (?:at least |about )?([\d.]+) (kB|MB|GB)", said)
     if found is None:
         return None
@@ -229,7 +229,7 @@ def smallest(said: str) -> float | None:
 
 
 def rows(quick: bool, budgets: tuple[float, ...]) -> list[Row]:
-    """What is measured."""
+    """All rows of the table."""
     suffixes = (".ome.tif",) if quick else (".ome.tif", ".ome.zarr")
     models = MODELS[:1] if quick else MODELS
     found = [Row("restore", m, suffix, budgets) for m in models for suffix in suffixes]
@@ -258,9 +258,13 @@ def line_of(row: Row, found: dict[str, Any]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few rows")
-    parser.add_argument("--only", default="", help="rows whose title holds this text")
-    parser.add_argument("--budgets", default="", help="MB, instead of the usual ones")
+    parser.add_argument("--quick", action="store_true", help="run only a few rows")
+    parser.add_argument(
+        "--only", default="", help="run only rows with this text in the title"
+    )
+    parser.add_argument(
+        "--budgets", default="", help="budgets in MB instead of the defaults"
+    )
     parser.add_argument("--write", action="store_true", help=f"into {DOCUMENT.name}")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -284,14 +288,14 @@ def main() -> int:
             lines.append(line_of(row, found))
             print(lines[-1], flush=True)
             if found["code"]:
-                # What is said to do has to do.
+                # A budget reported as sufficient must be sufficient.
                 missed += found["code"] != 2 or found["budget"] in said
                 said.append(smallest(found["said"]))
             else:
                 missed += found["used"] > TARGET * found["budget"] * MB
     if options.write:
         replace_section(DOCUMENT, "budgets", "\n".join([*head, *lines]))
-    print(f"{missed} rows are beyond {TARGET} of what was asked for")
+    print(f"{missed} rows used more than {TARGET} times the budget")
     return int(missed > 0)
 
 

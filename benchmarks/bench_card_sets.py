@@ -1,12 +1,12 @@
-"""What ``--model auto`` chooses on the simulated test sets of the model cards.
+"""Choices of ``--model auto`` on the simulated test sets of the model cards.
 
 Compares `ct-denoise` and `fluo-denoise`, the specialised networks that they replaced,
-and the choice of the ranking, on scans that no network was trained on. Prints a
+and the choice of the ranking, on scans that were not used for training. Prints a
 Markdown table, or writes it into a document with ``--out``.
 
     python benchmarks/bench_card_sets.py --out docs/evidence/denoisers.md
 
-One thread. Rows are kept in ``--work``, so that an interrupted run goes on.
+Uses one thread. Rows are stored in ``--work``, so an interrupted run can be resumed.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from napari_geosr.operations.restore.scale import scaled
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 from pretraining.testsets import SETS, TEST_SEEDS, TestSet
 
-#: The networks that were replaced, by their successors.
+#: The current networks, and those that they replaced.
 EARLIER = {"ct-denoise": "porous-denoise", "fluo-denoise": "photon-denoise"}
-#: A loss beyond this counts.
+#: Losses above this value in dB are counted.
 _LOSS_DB = 0.3
 
 
 def row(model: str, test_set: TestSet, seed: int) -> dict[str, Any]:
-    """PSNR of both networks and of the choice on one scan."""
+    """PSNR of both networks and of the chosen model on one scan."""
     scan = test_set.scan(seed)
     noisy, clean = scan.noisy.astype(np.float32), scan.clean
     if len(noisy) == 1:
@@ -55,7 +55,7 @@ def row(model: str, test_set: TestSet, seed: int) -> dict[str, Any]:
     found: dict[str, float] = {}
     ranked = {entry.name: entry.model for entry in ranking.rows}
     for name in {ranking.choice, model, EARLIER[model]}:
-        # The ranking leaves out networks that would invent or lose pores.
+        # The ranking omits networks that would invent or lose pores.
         used = ranked[name] if name in ranked else for_axes(zoo.find(name), volume)
         result = noisy
         if used is not None:
@@ -76,7 +76,7 @@ def row(model: str, test_set: TestSet, seed: int) -> dict[str, Any]:
 
 
 def rows(seeds: tuple[int, ...], work: Path) -> Iterator[dict[str, Any]]:
-    """All sets and seeds; kept rows are not made again."""
+    """All sets and seeds; stored rows are not computed again."""
     for model in EARLIER:
         for test_set in SETS[model]:
             for seed in seeds:
@@ -89,7 +89,7 @@ def rows(seeds: tuple[int, ...], work: Path) -> Iterator[dict[str, Any]]:
 
 
 def table(found: list[dict[str, Any]]) -> str:
-    """One line for each set, means over its scans."""
+    """One line for each set, with means over its scans."""
     lines = [
         "| test set | new network | earlier network | auto | auto − earlier | chosen |",
         "|---|---|---|---|---|---|",
@@ -109,10 +109,11 @@ def table(found: list[dict[str, Any]]) -> str:
     worse = sum(gain < -_LOSS_DB for gain in gains)
     lines += [
         "",
-        f"Compared with the earlier network, *auto* is {np.mean(gains):+.2f} dB on "
-        f"average and {min(gains):+.2f} dB at worst; it is worse by more than "
-        f"{_LOSS_DB} dB in {worse} of {len(gains)} scans. The new network alone is "
-        f"{np.mean(networks):+.2f} dB on average and {min(networks):+.2f} dB at worst.",
+        "Relative to the earlier network, *auto* changes the PSNR by "
+        f"{np.mean(gains):+.2f} dB on average and by {min(gains):+.2f} dB at worst; it "
+        f"is worse by more than {_LOSS_DB} dB on {worse} of {len(gains)} scans. The "
+        f"new network alone changes it by {np.mean(networks):+.2f} dB on average and "
+        f"by {min(networks):+.2f} dB at worst.",
     ]
     return "\n".join(lines)
 

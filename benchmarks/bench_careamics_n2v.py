@@ -1,15 +1,16 @@
-"""Noise2Void beside CAREamics': same scan, size of network, steps, batch, patch, rate.
+"""Compare Noise2Void with that of CAREamics.
 
-Both train on the slices of one simulated specimen with independent noise and restore
-another of the same kind. Ours runs here; CAREamics in an environment of its own, as it
-puts another torch in place of the one that is installed:
+Both programs use the same scan, size of network, steps, batch, patch and learning rate.
+They train on the slices of one simulated specimen with independent noise and restore
+another of the same kind. napari-geosr runs in this process, CAREamics in a separate
+environment, because its installation replaces torch:
 
     python -m venv careamics
     careamics/bin/pip install "careamics>=0.3" --extra-index-url \
         https://download.pytorch.org/whl/cpu
     python benchmarks/bench_careamics_n2v.py --careamics-python careamics/bin/python
 
-Each row of ours may be 0.2 dB below its counterpart at most; the exit code says so.
+The exit code is 1 if a row is more than 0.2 dB below that of CAREamics.
 """
 
 from __future__ import annotations
@@ -37,15 +38,15 @@ from napari_geosr.models.bundle import read_card
 from napari_geosr.operations.train import TrainJob, config_class, train_steps
 
 _PEER = Path(__file__).with_name("_careamics_peer.py")
-#: First maps of U-Nets of two levels that have about the same number of parameters:
-#: CAREamics doubles the maps inside a level on the way up.
+#: Feature maps in the first level of U-Nets with two levels and about as many
+#: parameters: CAREamics doubles the maps within a level in the decoder.
 _FEATURES = {"ours": 26, "CAREamics": 32}
 _ALLOWED = 0.2
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What both are asked to do."""
+    """Settings of a comparison."""
 
     label: str
     masked: float
@@ -62,7 +63,7 @@ SETTINGS = (
 def ours(
     setting: Setting, train: Specimen, test: Specimen, common: dict[str, Any]
 ) -> dict[str, Any]:
-    """Train and restore as people do, with the schedule and averaging that they get."""
+    """Train and restore like a user, with the default schedule and weight averaging."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         io.write(Volume(train.first, "ZYX"), folder / "scan.tif")
@@ -102,7 +103,7 @@ def theirs(
     common: dict[str, Any],
     python: Path,
 ) -> dict[str, Any]:
-    """The same by CAREamics, in a process of its own environment."""
+    """Do the same with CAREamics, in a process of its environment."""
     settings = common | {
         "features": _FEATURES["CAREamics"],
         "masked": setting.masked,
@@ -132,7 +133,7 @@ def theirs(
 
 
 def table(rows: list[dict[str, Any]], common: dict[str, Any]) -> str:
-    """Markdown: what was done, figures, and the difference of each pair."""
+    """Markdown text: the method, the results and the difference of each pair."""
     version = next((r["version"] for r in rows if "version" in r), "not run")
     lines = [
         f"CAREamics {version}; napari-geosr with torch {torch.__version__}. Both "
@@ -165,14 +166,14 @@ def table(rows: list[dict[str, Any]], common: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    """Run what is missing, print or write the table."""
+    """Run missing rows, and print or write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--careamics-python", type=Path)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--phantom", choices=PHANTOMS, default="foam")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", help="part of a setting's label")
+    parser.add_argument("--only", help="run only settings with this text in the label")
     parser.add_argument("--work", type=Path, default=Path("build/methods"))
     parser.add_argument("--out", type=Path, help="document that gets the table")
     arguments = parser.parse_args()
@@ -204,7 +205,7 @@ def main() -> int:
                 python = arguments.careamics_python
                 row = theirs(setting, train, test, common, python)
             else:
-                print("CAREamics is left out: give --careamics-python.")
+                print("CAREamics is skipped, because --careamics-python is not given.")
                 continue
             rows.append({"method": setting.label, "who": who, **row})
             kept.write_text(json.dumps(rows, indent=1))

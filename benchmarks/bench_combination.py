@@ -1,16 +1,16 @@
-"""What a weighted mean of denoisers would gain over the single best one.
+"""Gain of a weighted mean of denoisers over the single best one.
 
 Weights of up to three candidates minimise Stein's risk estimate, which is a quadratic
-form of them: ``SURE(a) = aᵀGa + 2 bᵀa − tr C`` on the simplex, with the products ``G``
-of what the candidates remove and ``b`` the noise that they keep (Blu and Luisier 2007,
-doi:10.1109/TIP.2007.906002). Nothing of the product combines models; this measures
-whether it would pay. ``--sets`` uses the test sets of the model cards instead of the
-real volumes of ``scripts/real_volumes.py``.
+form of the weights: ``SURE(a) = aᵀGa + 2 bᵀa − tr C`` on the simplex, where ``G``
+contains the products of the parts that the candidates remove, and ``b`` the noise that
+they leave (Blu and Luisier 2007, doi:10.1109/TIP.2007.906002). napari-geosr does not
+combine models; this benchmark shows how much it would gain. ``--sets`` uses the test
+sets of the model cards instead of the real volumes of ``scripts/real_volumes.py``.
 
     python benchmarks/bench_combination.py --data FOLDER --out DOCUMENT
     python benchmarks/bench_combination.py --sets --out DOCUMENT
 
-Responses are kept in ``--work``, so that an interrupted run goes on.
+Responses are stored in ``--work``, so an interrupted run can be resumed.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def responses(noisy: Array, models: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def best_weights(products: Array, kept: Array, most: int) -> Array:
-    """Weights on the simplex with the smallest risk; at most `most` are not zero."""
+    """Weights on the simplex with the smallest risk; at most `most` are nonzero."""
     n, scale = len(kept), float(np.abs(products).max())
     products, kept = products / scale, kept / scale  # the constraint is of order one
     best, weights = np.inf, np.zeros(n)
@@ -185,13 +185,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--sets", action="store_true", help="test sets of the cards")
+    parser.add_argument(
+        "--sets", action="store_true", help="use the test sets of the model cards"
+    )
     parser.add_argument("--work", type=Path, default=Path("build/combination"))
     parser.add_argument("--out", type=Path, help="document that gets the table")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.work.mkdir(parents=True, exist_ok=True)
-    end = "single best by the estimate | two | three | weights of the three"
+    end = (
+        "single best by the estimate | combination of two | combination of three | "
+        "weights of the three"
+    )
     if options.sets:
         head = f"| test set | new network | earlier network | {end} |"
         rows: Iterator[str] = set_rows(options.work, TEST_SEEDS[0])
@@ -199,7 +204,8 @@ def main() -> None:
         parser.error("give --data or --sets")
     else:
         head = (
-            f"| scan and added noise | best classical (tuned with the truth) | {end} |"
+            "| scan and added noise | best classical filter (tuned with the ground "
+            f"truth) | {end} |"
         )
         rows = real_rows(options.data, options.work)
     lines = [head, "|---" * (head.count("|") - 1) + "|"]

@@ -1,11 +1,12 @@
-"""Which pores of cortical bone super-resolution brings back, by their width.
+"""Recovery of cortical pores by super-resolution, by pore width.
 
-Simulated canals of Havers and Volkmann, 20 to 330 µm wide, as a clinical HR-pQCT
-scanner with voxels of 82 µm sees them, are super-resolved eight times, to voxels of
-10.25 µm, by one lightweight network, trained with a loss of grey values alone and with
-losses of geometry beside it. Prints, by width of the canals, how much of them was found
-and how much was made up, the error of the porosity in each class, and the width below
-which less than half is found; or writes that into a document with ``--out``.
+Simulated Haversian and Volkmann canals, 20 to 330 µm wide, are imaged like a clinical
+HR-pQCT scanner with voxels of 82 µm would do, and super-resolved by a factor of eight,
+to voxels of 10.25 µm. The same lightweight network is trained with a loss on grey
+values alone and with additional geometry-aware losses. Prints, for each class of canal
+widths, the fractions of found and invented voxels and the error of the porosity, and
+the width below which less than half is found; or writes this into a document with
+``--out``.
 
     python benchmarks/bench_cortical.py --out docs/geometry.md
 """
@@ -34,14 +35,14 @@ from napari_geosr.physics.scans import Imaging, Scan
 FACTOR = 8
 COARSE_MICROMETRES = 82.0
 FINE_MICROMETRES = COARSE_MICROMETRES / FACTOR
-#: Coarse voxels along every edge.
+#: Number of coarse voxels along each edge.
 EDGE = 20
 TRAINED_ON, JUDGED_ON = 12, 2
 _TEST_SEED = 70_000
-#: Radii of canals in fine voxels.
+#: Radii of the canals in fine voxels.
 RADII = (1.0, 16.0)
 IMAGING = Imaging(noise=0.05, noise_kind="independent", blur=0.5, downsample=FACTOR)
-#: Upper limits of the classes of width, in micrometres.
+#: Upper limits of the width classes, in micrometres.
 CLASSES = (41.0, 82.0, 123.0, 164.0, 246.0, np.inf)
 FOUND = 0.5
 
@@ -60,15 +61,15 @@ def specimen(seed: int) -> Scan:
 
 @dataclass
 class Widths:
-    """Voxels of pores by the width of the canal that they are in.
+    """Numbers of pore voxels by the width of their canal.
 
     Attributes
     ----------
     true, found, made : ndarray of shape (classes,), int
-        In the object; of these in the restored pores as well; restored ones that are
-        no pores of the object, by their own width.
+        Pore voxels of the object; those that are also pores in the result; and false
+        pore voxels of the result, by their width in the result.
     porosity : ndarray of shape (classes,), float
-        Voxels of restored pores, by their own width.
+        Pore voxels of the result, by their width in the result.
     """
 
     true: npt.NDArray[np.int64]
@@ -102,7 +103,7 @@ def _by_class(widths: Floats) -> npt.NDArray[np.int64]:
 
 
 def limit(widths: Widths) -> float:
-    """Width from which on at least half of the pores' voxels are found."""
+    """Width above which at least half of the pore voxels are found."""
     share = widths.found / np.maximum(widths.true, 1)
     least = np.inf
     for i in reversed(range(len(CLASSES))):
@@ -113,7 +114,7 @@ def limit(widths: Widths) -> float:
 
 
 def table(found: Mapping[str, Widths]) -> str:
-    """A row for each class of width."""
+    """One row for each width class."""
     head = " | ".join(f"{way}: found | invented | porosity" for way in found)
     lines = [
         f"| width (µm) | fraction of the pores | {head} |",
@@ -136,9 +137,9 @@ def table(found: Mapping[str, Widths]) -> str:
 
 
 def summary(rows: Mapping[str, Mapping[str, float]]) -> str:
-    """Figures of whole volumes."""
+    """Results for whole volumes."""
     lines = [
-        "| | PSNR (dB) | porosity error | Dice | half is found above |",
+        "| | PSNR (dB) | porosity error | Dice | at least half is found above |",
         "|---|---|---|---|---|",
     ]
     for way, row in rows.items():
@@ -158,8 +159,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--aware", default=AWARE, help="losses of the aware twin")
-    parser.add_argument("--out", type=Path, help="document that gets the tables")
+    parser.add_argument(
+        "--aware", default=AWARE, help="geometry-aware losses of the second network"
+    )
+    parser.add_argument("--out", type=Path, help="document to write the tables into")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     made = [specimen(i) for i in range(TRAINED_ON)]
@@ -213,8 +216,8 @@ def main() -> None:
             f"--steps {arguments.steps} --seed {arguments.seed} "
             f"--aware {arguments.aware}`. The networks were tested on {JUDGED_ON} "
             f"volumes of {n}³ voxels of {FINE_MICROMETRES:.2f} µm, super-resolved from "
-            f"voxels of {COARSE_MICROMETRES:g} µm (blur of {IMAGING.blur} and noise of "
-            f"{IMAGING.noise:.0%} of the contrast), and trained on {TRAINED_ON} "
+            f"voxels of {COARSE_MICROMETRES:g} µm (blur of {IMAGING.blur} voxel; noise "
+            f"of {IMAGING.noise:.0%} of the contrast), and trained on {TRAINED_ON} "
             "others. The width is the diameter of the largest sphere in the pore. "
             "*Found*: fraction of the true pore voxels that are pores in the result. "
             "*Invented*: false pore voxels of that width in the result, relative to "

@@ -1,17 +1,18 @@
-"""How much is learned in few steps: 400 of 8 patches of 64², on one thread.
+"""Quality after few training steps: 400 steps with 8 patches of 64², on one thread.
 
-Denoising is that of ``methods.py``, on its foam. Super-resolution is in the plane: the
-slices of the same foam, 2 or 4 times coarser, with the blur and the noise of
-``sr_networks.py``. Every setting is trained as people train, restores a foam that it
-has not seen, and is compared with a 2D U-Net of 336,000 weights that had as many steps.
-*As before* is what a training did until its defaults were chosen by these figures: a
-learning rate of 0.002, and a network that begins by returning its input. *Weak noise*
-is a seventh of the usual, 5 % of the contrast.
+Denoising uses the foam of ``bench_methods.py``. Super-resolution is done in the plane:
+the slices of the same foam are 2 or 4 times coarser, with the blur and the noise of
+``bench_sr_networks.py``. Each setting is trained with the defaults of the program,
+restores a foam that was not used for training, and is compared with a 2D U-Net of
+336,000 weights trained for the same number of steps. *As before* denotes the defaults
+before these results were available: a learning rate of 0.002, and a network that
+returns its input before training. *Weak noise* is a seventh of the usual noise, 5 % of
+the contrast.
 Prints Markdown tables, or writes them into documents with ``--write``.
 
     python benchmarks/bench_efficiency.py --write
 
-Rows are kept in the folder ``--work`` as they come, so that an interrupted run goes on.
+Rows are stored in the folder ``--work``, so an interrupted run can be resumed.
 """
 
 from __future__ import annotations
@@ -49,10 +50,10 @@ from napari_geosr.learning import linear_start
 from napari_geosr.models.bundle import read_card
 from napari_geosr.operations.train import TrainJob, config_class, train_steps
 
-#: Edge of a patch on the grid of the result.
+#: Edge of a patch in voxels of the result.
 PATCH = 64
 WEAK = "weak independent"
-#: Of the usual level.
+#: Fraction of the usual noise level.
 WEAKER = 1 / 7
 FACTORS = (2, 4)
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -68,21 +69,21 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Setting:
-    """What differs from the defaults of a training; `old` begins with its input."""
+    """Differences from the training defaults; untrained, `old` returns its input."""
 
     label: str
     options: Mapping[str, Any] = field(default_factory=dict)
     old: bool = False
 
 
-#: As large as the U-Net that CAREamics trains by default.
+#: The size of the U-Net that CAREamics trains by default.
 LARGE = {"network": "unet", "dimensions": "2D", "network_options": {"features": 27}}
 SLOW = {"learning_rate": 2e-3}
 BEFORE = Setting("MSD-net, as before", SLOW, old=True)
 AFTER = Setting("MSD-net")
 U_NET = Setting("2D U-Net", LARGE)
 U_NET_SLOW = Setting("2D U-Net, rate 0.002", LARGE | SLOW)
-#: One factor at a time, where Noise2Noise learns from independent noise.
+#: Changes of a single factor, for Noise2Noise with independent noise.
 APART = (
     BEFORE,
     Setting("MSD-net, begins with its input", old=True),
@@ -91,7 +92,7 @@ APART = (
     U_NET_SLOW,
     U_NET,
 )
-#: Method, noise and what is compared.
+#: Method, kind of noise and compared settings.
 DENOISING = (
     ("noise2noise", "independent", APART),
     ("noise2noise", WEAK, (BEFORE, AFTER)),
@@ -124,7 +125,7 @@ FINER = (
 
 @contextmanager
 def beginning_with_its_input() -> Iterator[None]:
-    """Let fresh MSD-nets return their input, as they did before."""
+    """Let untrained MSD-nets return their input, as in earlier versions."""
     begin = linear_start.fit_last_layer
     linear_start.fit_last_layer = lambda *_, **__: False
     try:
@@ -134,7 +135,7 @@ def beginning_with_its_input() -> Iterator[None]:
 
 
 def seen(noise: str, seed: int) -> Specimen:
-    """The foam of a seed in noise of one kind."""
+    """The foam of a seed with noise of one kind."""
     if noise != WEAK:
         return specimen("foam", noise, seed)
     usual = specimen("foam", "independent", seed)
@@ -153,7 +154,7 @@ def seen(noise: str, seed: int) -> Specimen:
 def denoised(
     method: str, setting: Setting, train: Specimen, test: Specimen, options: Any
 ) -> dict[str, Any]:
-    """Figures of a training that ``methods.py`` describes."""
+    """Results of a training as in ``bench_methods.py``."""
     (usual,) = (r for r in methods.RECIPES if r.method == method)
     chosen = {**setting.options, "seed": options.seed}
     recipe = methods.Recipe(
@@ -166,7 +167,7 @@ def denoised(
 
 
 def coarser(clean: Array, factor: int, seed: int) -> Array:
-    """What a scanner sees whose voxels are so many times larger in the plane."""
+    """The scan with voxels that are `factor` times larger in the plane."""
     blur = IMAGING.blur * factor
     seen = gaussian_filter(clean, (0, blur, blur), mode="nearest")
     z, y, x = clean.shape
@@ -178,7 +179,7 @@ def coarser(clean: Array, factor: int, seed: int) -> Array:
 def enlarged(
     setting: Setting, train: Specimen, test: Specimen, factor: int, options: Any
 ) -> dict[str, Any]:
-    """Figures of a training that makes voxels finer in the plane."""
+    """Results of a training for super-resolution in the plane."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source, target = folder / "source.tif", folder / "target.tif"
@@ -211,7 +212,7 @@ def enlarged(
 
 
 class Bench:
-    """Rows as they come, kept in a file."""
+    """Result rows, stored in a file."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
@@ -222,7 +223,7 @@ class Bench:
         )
 
     def run(self) -> None:
-        """Do what is missing."""
+        """Compute the missing rows."""
         for method, noise, settings in DENOISING:
             case = f"{method}, {noise} noise"
             missing = [each for each in settings if self._is_missing(case, each)]
@@ -235,9 +236,9 @@ class Bench:
         train, test = (seen("independent", s) for s in (TRAIN_SEED, TEST_SEED))
         for factor in FACTORS:
             for setting in FINER:
-                if self._is_missing(f"{factor} times finer", setting):
+                if self._is_missing(f"upscale factor {factor}", setting):
                     row = enlarged(setting, train, test, factor, self.options)
-                    self._add(f"{factor} times finer", setting, row)
+                    self._add(f"upscale factor {factor}", setting, row)
 
     def _is_missing(self, case: str, setting: Setting) -> bool:
         only, seed = self.options.only, self.options.seed
@@ -256,7 +257,7 @@ class Bench:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Means over the seeds, case by case in the order of the rows."""
+    """Means over the seeds for each case, in the order of the rows."""
     titles = ["", "", *(title for title, _ in COLUMNS.values())]
     lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     for case, setting in dict.fromkeys((r["case"], r["setting"]) for r in rows):
@@ -276,10 +277,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", help="part of 'case: setting'")
+    parser.add_argument(
+        "--only", help="run only rows with this text in 'case: setting'"
+    )
     parser.add_argument("--work", type=Path, default=Path("build/efficiency"))
-    parser.add_argument("--write", action="store_true", help="into the documents")
-    parser.add_argument("--quick", action="store_true", help="a few steps")
+    parser.add_argument(
+        "--write", action="store_true", help="write the tables into the documents"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="train for a few steps only"
+    )
     options = parser.parse_args()
     if options.quick:
         options.steps = 2
@@ -290,12 +297,13 @@ def main() -> None:
     if options.steps != parser.get_default("steps"):
         command += f" with `--steps {options.steps}`"
     head = (
-        f"{command}: {options.steps} steps of 8 patches of {PATCH}² voxels of the "
-        "result, on one thread of a busy computer; training times are processor time. "
-        "± is half the difference between two seeds.\n\n"
+        f"{command}. Each training has {options.steps} steps with 8 patches of "
+        f"{PATCH}² voxels of the result, on one thread of a busy computer. "
+        "Training times are processor times. ± is half the difference between two "
+        "seeds.\n\n"
     )
-    finer = [r for r in bench.rows if "finer" in r["case"]]
-    rest = [r for r in bench.rows if "finer" not in r["case"]]
+    finer = [r for r in bench.rows if "upscale factor" in r["case"]]
+    rest = [r for r in bench.rows if "upscale factor" not in r["case"]]
     for name, document, rows in (
         ("efficiency", DOCS / "methods.md", rest),
         ("efficiency", DOCS / "super_resolution_networks.md", finer),

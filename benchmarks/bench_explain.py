@@ -1,16 +1,17 @@
-"""How well evidence tells true pores from those that a network invented.
+"""How well the evidence separates true pores from invented ones.
 
-Foams whose pores are known are scanned four times coarser, with blur and noise, and
-super-resolved by ``foam-sr-x4``. A pore of the result is true if a quarter of its
-voxels are pore in the object, and invented if none is. Each gets the figures of
-``napari-geosr explain --method evidence``; the deviation over flips and turns
-(``restore --uncertainty tta``) is what they are compared with. Prints a Markdown table,
-or writes it into a document with ``--out``.
+Foams with known pores are scanned with voxels four times larger, blur and noise, and
+super-resolved by ``foam-sr-x4``. A pore of the result is true if at least a quarter of
+its voxels are pore voxels of the object, and invented if none is. The values of
+``napari-geosr explain --method evidence`` are computed for each pore and compared with
+the deviation over flips and rotations (``restore --uncertainty tta``). Prints a
+Markdown table, or writes it into a document with ``--out``.
 
     python benchmarks/bench_explain.py --out docs/evidence/explanations.md
 
-About three minutes of one thread. ``--of-each`` says how many pores of a sort and scan
-are restored without their input and with added noise; the support is found for all.
+Takes about three minutes on one thread. ``--of-each`` is the number of pores of each
+kind and scan that are restored without their input and with added noise; the support is
+computed for all pores.
 """
 
 from __future__ import annotations
@@ -47,17 +48,17 @@ SHAPE = (96, 128, 128)
 NOISES = (0.3, 0.4)
 SEEDS = (901, 902)
 BLUR = 0.5
-#: Fewer voxels are no pore.
+#: Smaller objects are not counted as pores.
 LEAST = 27
 TRUE_SHARE = 0.25
-#: Pores of the result that are small, in fine voxels: about ten of the scan.
+#: Largest size of a small pore, in fine voxels: about ten voxels of the scan.
 SMALL = 600
 
-#: Scores: title, and how large values of a pore's figures say that it is true.
+#: Scores by title; larger values should indicate a true pore.
 SCORES = {
-    "support (contrast of the scan ÷ noise)": lambda f: f["support"],
-    "log-ratio with ÷ without the input": lambda f: f.get("log_ratio"),
-    "survival of added noise": lambda f: f.get("survival"),
+    "support (contrast in the scan ÷ noise)": lambda f: f["support"],
+    "log-ratio of contrast with and without the input": lambda f: f.get("log_ratio"),
+    "contrast remaining after noise is added": lambda f: f.get("survival"),
     "tta: deviation": lambda f: f["deviation"],
     "tta: − deviation": lambda f: -f["deviation"],
     "tta: contrast ÷ deviation": lambda f: f["darkness"] / f["deviation"],
@@ -74,7 +75,7 @@ def main() -> int:
         "--of-each",
         type=int,
         default=3,
-        help="pores of each sort and scan that get all figures",
+        help="pores of each kind and scan for which all values are computed",
     )
     parser.add_argument("--draws", type=int, default=4)
     parser.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS))
@@ -101,7 +102,7 @@ def main() -> int:
 def kept_rows(
     noise: float, seed: int, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """Rows of one phantom, from the work folder where they are there."""
+    """Rows of one phantom, read from the work folder if they exist."""
     name = f"rows-{noise:g}-{seed}-{options.of_each}-{options.draws}.json"
     path = options.work / name
     if path.exists():
@@ -115,7 +116,7 @@ def kept_rows(
 def rows(
     noise: float, seed: int, options: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
-    """Figures of true and invented pores of one phantom."""
+    """Values of the true and the invented pores of one phantom."""
     foam = sphere_foam(SHAPE, porosity=0.06, radius=(2, 7), gap=2.0, seed=seed)
     solid = 1 - foam.fraction
     rng = np.random.default_rng([seed, int(100 * noise)])
@@ -159,9 +160,9 @@ def rows(
 
 
 def support(request: AttributionRequest, whole: np.ndarray) -> dict[str, Any] | None:
-    """What is known of a pore without a forward; None if no solid is next to it.
+    """Values of a pore without running the network; None if no solid is next to it.
 
-    A part of the whole result is what a window of its own would give.
+    A part of the whole result equals the result for its own window.
     """
     own = Window.values
 
@@ -194,10 +195,11 @@ def auc(scores: list[float], is_true: list[bool]) -> float:
 
 
 def table(found: list[dict[str, Any]]) -> str:
-    """One row a score, and the verdicts of both sorts."""
-    heads = [f"noise {n:g}" for n in NOISES] + ["all", f"up to {SMALL} voxels"]
+    """One row per score, and the verdicts for true and invented pores."""
+    heads = [f"AUC, noise {n:g}" for n in NOISES]
+    heads += ["AUC, all pores", f"AUC, pores up to {SMALL} voxels"]
     lines = [
-        f"| AUC, true against invented pores | {' | '.join(heads)} |",
+        f"| score | {' | '.join(heads)} |",
         "|---|" + "---|" * len(heads),
     ]
     for title, score in SCORES.items():
@@ -219,7 +221,7 @@ def table(found: list[dict[str, Any]]) -> str:
 
 
 def _cell(own: list[dict[str, Any]], score: Callable[[Any], Any]) -> str:
-    """The area under the curve, and how many pores of both sorts there are."""
+    """The area under the curve, and the numbers of true and invented pores."""
     kinds = [f["kind"] == "true" for f in own]
     if all(kinds) or not any(kinds):
         return "–"

@@ -1,18 +1,19 @@
-"""Few labels: fine-tuning a diffusion model beside the same network from scratch.
+"""Few labels: a pre-trained diffusion model compared with training from scratch.
 
-**Radiographs.** 600 simulated dental radiographs without labels are training data of
-``ddpm``, and of a denoising autoencoder with the same number of steps; 1, 2 or 5 of 40
-others are labelled for ``ptdr``. The learning rate is chosen from the same three for
-each method, on 20 further radiographs and with a draw of one label that is not used
+**Radiographs.** ``ddpm``, and a denoising autoencoder with the same number of steps,
+are trained on 600 simulated dental radiographs without labels; 1, 2 or 5 of 40 others
+are labelled for ``ptdr``. For each method, the learning rate is chosen from the same
+three values, on 20 further radiographs and with a labelled image that is not used
 otherwise. Prints the mean intersection over union of six tissues in 60 others. Results
-are kept in ``--folder``, and a run that was stopped is resumed.
+are stored in ``--folder``, and an interrupted run is resumed.
 
-**Berea.** The segmented Berea sandstone (400³) is blurred and made noisy. Its first
-third is unlabelled training data of ``ddpm``; 1, 2 or 5 slices of the second third are
-labelled for ``ptdr``; slices of the last third are segmented. Prints the mean
-intersection over union of pore and solid, mean and standard deviation over draws of the
-slices, which are the same for all methods, as are the numbers of steps. Otsu's
-threshold after the best Gaussian filter uses the truth to choose its width.
+**Berea.** The segmented Berea sandstone (400³) is blurred and made noisy. The
+first third is the unlabelled training data of ``ddpm``; 1, 2 or 5 slices of the second
+third are labelled for ``ptdr``; slices of the last third are segmented. Prints the
+intersection over union, averaged over pore and solid, as mean and standard deviation
+over several draws of the labelled slices. All methods use the same slices and numbers
+of steps. For comparison, Otsu's threshold is applied after a Gaussian filter with a
+width chosen by the ground truth.
 
     python benchmarks/bench_few_labels.py radiographs --folder FOLDER
     python benchmarks/bench_few_labels.py BEREA.zip [--quick]
@@ -80,7 +81,7 @@ def mean_iou(found: Array, truth: Array) -> float:
 
 
 def otsu(scan: Array, truth: Array) -> float:
-    """Of the filter width that is best for this truth."""
+    """Result with the filter width that is best for this ground truth."""
     best = 0.0
     for sigma in (0.5, 1.0, 1.5, 2.0, 3.0):
         smooth = np.stack([gaussian_filter(plane, sigma) for plane in scan])
@@ -127,8 +128,8 @@ def berea(options: argparse.Namespace) -> None:
                 labels = np.full(scan.shape, UNPAINTED, np.uint8)
                 labels[slices] = pores[slices]
                 for method, start in (("from scratch", None), ("PTDR", prior)):
-                    # without a prior, all layers have the rate of the last layer
-                    rate = 2e-5  # of the last layer: 100 times as large
+                    # without a prior, all layers use the rate of the last layer
+                    rate = 2e-5  # learning rate of the last layer: 100 times as large
                     model = geosr.train(
                         "ptdr",
                         folder / f"{method}{count}{draw}",
@@ -150,23 +151,23 @@ def berea(options: argparse.Namespace) -> None:
                 )
 
 
-#: Methods that are compared on radiographs.
+#: Methods compared on radiographs.
 SCRATCH, DENOISER, DIFFUSION = "from scratch", "denoiser", "ddpm"
-#: A small classifier of each pixel on features of the unchanged ``ddpm`` model.
+#: A small pixel classifier on features of the unchanged ``ddpm`` model.
 FEATURES = "ddpm, frozen"
-#: Learning rates that are tried: from scratch, of all layers; after pre-training, of
-#: the new last layer, with a hundredth of it for the others.
+#: Learning rates to try: from scratch, for all layers; after pre-training, for the new
+#: last layer (a hundredth of it for the others).
 RATES = (1e-3, 3e-3, 1e-2)
 #: Noise of the denoising autoencoder, in standard deviations of the grey values.
 DENOISER_NOISE = 0.5
-#: Draw of the label with which learning rates are chosen.
+#: Draw of the labelled image for choosing the learning rates.
 _SEARCH_DRAW = 1000
 
 
 class PixelClassifier:
-    """A perceptron on the decoder features of a ``ddpm`` model that is not changed.
+    """A perceptron on the decoder features of an unchanged ``ddpm`` model.
 
-    After Baranchuk et al. (2022), arXiv:2112.03126, at time 0 and without an ensemble.
+    Based on Baranchuk et al. (2022), arXiv:2112.03126, at time 0, without an ensemble.
     """
 
     def __init__(self, model: Any, grey: Array, labels: Array) -> None:
@@ -174,7 +175,7 @@ class PixelClassifier:
         scale = model.card.normalisation
         self.mean, self.std = scale.mean, scale.std
         rng, parts, truths = np.random.default_rng(0), [], []
-        for i in range(8):  # mirrored, with other contrast, brightness and noise
+        for i in range(8):  # mirrored, with random contrast, brightness and noise
             flips = tuple(axis for axis in (1, 2) if i >> (axis - 1) & 1)
             x = self._scaled(np.flip(grey, flips))
             contrast, brightness = 0.15 * rng.standard_normal(2)
@@ -307,7 +308,7 @@ class Radiographs:
     def overlap(
         self, method: str, count: int, draw: int, rate: float, tested: str
     ) -> float:
-        """Mean intersection over union with the labels of one draw."""
+        """Mean intersection over union with the labelled images of one draw."""
         key = f"{method}, {count} labels, draw {draw}, rate {rate}, {tested}"
         if key not in self.results:
             test, truth = self.data[tested]
@@ -350,7 +351,7 @@ class Radiographs:
 
 
 def draw_picture(path: Path) -> None:
-    """Some radiographs, and their tissues below."""
+    """Draw some radiographs, and their tissues below them."""
     colours = np.zeros((256, 3), np.uint8)
     colours[: len(TISSUES)] = (
         *((0, 0, 0), (200, 80, 120), (90, 140, 60)),
@@ -389,18 +390,30 @@ def on_radiographs(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", nargs="?", help="radiographs, or berea.zip")
-    parser.add_argument("--quick", action="store_true", help="Berea: a light network")
+    parser.add_argument(
+        "--quick", action="store_true", help="Berea: use a lightweight network"
+    )
     parser.add_argument("--prior-steps", type=int, help="training steps of ddpm")
-    parser.add_argument("--folder", default="few_labels", help="of radiographs")
-    parser.add_argument("--edge", type=int, default=128, help="pixels of radiographs")
-    parser.add_argument("--steps", type=int, default=400, help="of ptdr (radiographs)")
+    parser.add_argument(
+        "--folder",
+        default="few_labels",
+        help="folder for data and results (radiographs)",
+    )
+    parser.add_argument(
+        "--edge", type=int, default=128, help="edge of the radiographs in pixels"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=400, help="training steps of ptdr (radiographs)"
+    )
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--counts", default="1,2,5")
     parser.add_argument("--methods", default=f"{SCRATCH};{DIFFUSION};{FEATURES}")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--ddpm-model", help="a trained model instead")
     parser.add_argument("--denoiser-model", help="a trained model instead")
-    parser.add_argument("--picture", type=Path, help="only draw radiographs")
+    parser.add_argument(
+        "--picture", type=Path, help="only draw a picture of some radiographs"
+    )
     options = parser.parse_args()
     if options.picture:
         draw_picture(options.picture)

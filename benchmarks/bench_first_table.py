@@ -1,13 +1,12 @@
-"""Clicks and seconds from an empty napari to the first porosity table of a file.
+"""Clicks and seconds from an empty napari to the first porosity table.
 
-Every mouse button press that a person needs is made here, on the menus, dialogs and
-buttons of real napari, and counted. Two ways of opening the file are counted: dropped
-into the window (one drag), and *File ▸ Open File(s)…* (menu, entry, file, *Open*; the
-dialog of the operating system is not operated, but counted as two clicks). The seconds
-are those of the program from the first click until the table has rows, as elapsed time
-and as processor time, which other programs do not lengthen; those in which a person
-looks for a button are not included. napari asks for the reader once; a person who ticks
-*Remember* is not asked again.
+Performs and counts every mouse click that a user needs, on the menus, dialogs and
+buttons of napari. The file is opened in two ways: by dropping it into the window (one
+drag), and by *File ▸ Open File(s)…* (menu, entry, file, *Open*; the dialog of the
+operating system is not operated, but counted as two clicks). The time from the first
+click until the table has rows is given as elapsed time and as processor time, which
+does not depend on other programs. The time in which a user looks for a button is not
+included. napari asks for the reader once, and not again if *Remember* is ticked.
 
     xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/bench_first_table.py FILE…
 """
@@ -27,14 +26,14 @@ from qtpy.QtGui import QDropEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QDialog, QDialogButtonBox, QMenu, QPushButton
 
-#: Seconds after which a step has failed.
+#: Time limit of a step, in seconds.
 _PATIENCE = 120
-#: Clicks that open a file by the menu, the last two in the operating system's dialog.
+#: Clicks for opening a file by the menu; the last two are in the system's dialog.
 _BY_MENU = ("File", "Open File(s)…", "the file", "Open")
 
 
 class Person:
-    """Clicks as a person does, and counts."""
+    """Clicks like a user, and counts the clicks."""
 
     def __init__(self, viewer: Any) -> None:
         self.window = viewer.window._qt_window
@@ -48,7 +47,7 @@ class Person:
         QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
     def menu(self, *titles: str) -> None:
-        """Click through the menus, from the menu bar on."""
+        """Click through the menus, starting at the menu bar."""
         menu: QMenu | Any = self.window.menuBar()
         for title in titles:
             action = next(
@@ -99,11 +98,11 @@ class Person:
 
 
 def wait(until: Callable[[], object]) -> None:
-    """Let the window live until something is so."""
+    """Process events until a condition is true."""
     end = time.monotonic() + _PATIENCE
     while not until():
         if time.monotonic() > end:
-            raise TimeoutError("a step did not end")
+            raise TimeoutError("a step did not finish in time")
         QApplication.processEvents()
         time.sleep(0.002)
 
@@ -114,7 +113,7 @@ def first_table(
     """Open a file and measure its pores; return the clicks and the seconds."""
     import napari
 
-    for kind in ("CONFIG", "DATA", "STATE"):  # as on the first day
+    for kind in ("CONFIG", "DATA", "STATE"):  # as after a fresh installation
         os.environ[f"XDG_{kind}_HOME"] = tempfile.mkdtemp()
     viewer = napari.Viewer(show=True)
     viewer.window.resize(1366, 768)

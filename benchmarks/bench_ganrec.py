@@ -1,8 +1,8 @@
-"""GANrec beside FBP, SIRT and TV, where there are few projections.
+"""Compare GANrec with FBP, SIRT and TV for few projections.
 
 A slice of a simulated foam in a parallel beam with Poisson noise; PSNR within the field
-of view, the same circle for all. Prints a Markdown table, a row for each number of
-projections and algorithm.
+of view, which is the same circle for all. Prints a Markdown table with one row for each
+number of projections and algorithm.
 
     python benchmarks/bench_ganrec.py [--size 64] [--counts 15 20 30] [--photons 1e4]
 """
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--photons", type=float, default=1e4)
     parser.add_argument("--iterations", type=int, default=400)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="measure less")
+    parser.add_argument("--quick", action="store_true", help="run fewer cases")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     size = 48 if options.quick else options.size

@@ -1,17 +1,18 @@
-r"""Does a loss that knows geometry give better networks? The same network, twice.
+r"""Compare networks trained with and without geometry-aware losses.
 
-Coarse scans of bone, foam and bone cells are super-resolved four and eight times by one
-lightweight network, trained with a loss of grey values alone and with losses of
-geometry beside it: same volumes, seed, steps and parameters. Judged on objects that
-neither has seen, by what is measured of pores. ``--adversarial`` adds Pix2Pix, and
-CycleGAN, whose coarse and fine scans are of different objects. Prints Markdown tables
-and whether the claim holds, or writes them into a document with ``--out``.
+Coarse scans of bone, foam and bone cells are super-resolved by factors of four and
+eight. The same lightweight network is trained with a loss on grey values alone and with
+additional geometry-aware losses, with the same volumes, seed, steps and number of
+parameters. Both are tested on objects that were not used for training, by their pores.
+``--adversarial`` adds Pix2Pix, and CycleGAN with coarse and fine scans of different
+objects. Prints Markdown tables and whether the targets are reached, or writes them into
+a document with ``--out``.
 
     python benchmarks/bench_geometry.py --steps 600 \
         --out docs/evidence/geometry_tables.md
 
-Rows are kept in the folder ``--work`` as they come, so that an interrupted run goes on;
-in a file of their own for every way to make objects and scans, to train and to judge.
+Rows are stored in the folder ``--work``, so an interrupted run can be resumed. If the
+objects, the scans, the training or the evaluation change, a new file is used.
 """
 
 from __future__ import annotations
@@ -50,27 +51,27 @@ from napari_geosr.physics.scans import Imaging, Scan
 Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
-#: Coarse voxels along every edge, by factor.
+#: Number of coarse voxels along each edge, by factor.
 EDGE = {4: 24, 8: 16}
-#: Coarse voxels along every edge of a patch, by factor.
+#: Number of coarse voxels along each edge of a patch, by factor.
 PATCH = {4: 12, 8: 8}
 TRAINED_ON, JUDGED_ON = 12, 3
-#: Edge of the part that thickness is measured in, which takes longest.
+#: Edge of the part in which thickness is measured (the slowest measurement).
 MEASURED = 64
-#: Of the objects that are judged; training draws from 0 on.
+#: First seed of the test objects; training uses the seeds from 0.
 _TEST_SEED = 50_000
 GENERIC = "l1"
-#: Paired and unpaired; beside losses, by `--adversarial`.
+#: Adversarial methods, paired and unpaired, added by `--adversarial`.
 ADVERSARIAL = ("pix2pix", "cyclegan")
 AWARE = "l1,porosity:2,euler:3,surface:4"
 IMAGING = Imaging(noise=0.05, noise_kind="independent", blur=0.4)
-#: How far below the generic twin its errors should be, and its PSNR may be.
+#: Required reduction of the errors, and accepted loss of PSNR, against `GENERIC`.
 LESS_CONNECTION, LESS_POROSITY, LOST_PSNR = 0.30, 0.20, 0.3
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A column: how it is called, and how many digits it is shown with."""
+    """A column of the table: its title and its number of digits."""
 
     key: str
     title: str
@@ -84,7 +85,7 @@ FIGURES = (
     Figure("connection", "Conn.D", 2),
     Figure("euler", "Euler number", 2),
     Figure("solid", "thickness of the solid (Tb.Th)"),
-    Figure("space", "of the pores (Tb.Sp)"),
+    Figure("space", "thickness of the pores (Tb.Sp)"),
     Figure("precision", "skeleton precision"),
     Figure("recall", "skeleton recall"),
     Figure("cldice", "clDice"),
@@ -140,7 +141,7 @@ def specimen(kind: str, factor: int, seed: int) -> Scan:
 
 
 def cubic(coarse: Array, factor: int) -> Array:
-    """Cubic interpolation, where every lightweight network begins."""
+    """Cubic interpolation, from which every lightweight network starts."""
     x = torch.from_numpy(coarse)[None, None]
     fine = interpolated(x, cubic_kernel(factor, 3).float(), factor)
     return np.asarray(fine[0, 0])
@@ -148,13 +149,13 @@ def cubic(coarse: Array, factor: int) -> Array:
 
 @dataclass(frozen=True)
 class Test:
-    """A scan that nothing was trained on, and the true thickness of its phases.
+    """A scan that was not used for training, and the true thickness of its phases.
 
     Attributes
     ----------
     threshold : float
-        Between the phases of the training targets: as people who have fine scans of
-        other places segment what was super-resolved.
+        Midway between the phases of the training targets. A user with fine scans of
+        other regions would segment the super-resolved volume in this way.
     """
 
     scan: Scan
@@ -179,7 +180,7 @@ def thickness(phase: Mask) -> float:
 
 
 def judged(volume: Array, test: Test) -> dict[str, float]:
-    """Size of the errors of one restored volume; shares as they are."""
+    """Absolute errors of one restored volume; fractions are not changed."""
     scan = test.scan
     truth = scan.mask
     mask = volume <= test.threshold
@@ -203,7 +204,7 @@ def judged(volume: Array, test: Test) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Learned:
-    """What a network made of volumes, and the processor time of its training."""
+    """The restored volumes of a network, and the processor time of its training."""
 
     volumes: list[Array]
     seconds: float
@@ -211,7 +212,7 @@ class Learned:
 
 
 def training(way: str, **settings: Any) -> TrainJob:
-    """How the lightweight network is trained by a loss, or by an adversarial method."""
+    """Training settings of the lightweight network for a loss or adversarial method."""
     method = way if way in ADVERSARIAL else "supervised"
     config = config_class(method).create(
         name="m",
@@ -248,7 +249,7 @@ def super_resolved(
 def write_pairs(
     made: Sequence[Scan], factor: int, folder: Path
 ) -> tuple[list[Path], list[Path]]:
-    """Coarse and fine volumes as files, as people have them."""
+    """Write coarse and fine volumes to files, as a user would have them."""
     pairs: tuple[list[Path], list[Path]] = ([], [])
     for i, one in enumerate(made):
         for name, data, size, paths in (
@@ -269,12 +270,12 @@ def trained_threshold(kind: str, factor: int) -> float:
 
 
 def mean_of(figures: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Mean of every figure over the judged volumes."""
+    """Mean of every measure over the test volumes."""
     return {key: float(np.mean([f[key] for f in figures])) for key in figures[0]}
 
 
 def settings_digest() -> str:
-    """A name for what decides about rows, beside what is in them and the steps."""
+    """A name for the settings of rows, apart from their contents and the steps."""
     jobs = {
         way: training(way, steps=1).training.model_dump(mode="json")
         for way in (GENERIC, *ADVERSARIAL)
@@ -294,7 +295,7 @@ def settings_digest() -> str:
 
 
 def _network_shapes() -> dict[str, list[int]]:
-    """Tensors of the network that is trained, by name."""
+    """Tensors of the trained network, by name."""
     factor = max(EDGE)
     config = training(GENERIC, steps=1, upscale_factor=factor).training
     network = build_network(config.network, **network_kwargs(config))
@@ -302,7 +303,7 @@ def _network_shapes() -> dict[str, list[int]]:
 
 
 class Bench:
-    """Rows as they come, kept in a file."""
+    """Result rows, stored in a file."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
@@ -318,12 +319,12 @@ class Bench:
 
     @property
     def ways(self) -> tuple[str, ...]:
-        """Losses, and methods that are no loss alone."""
+        """The losses, and the adversarial methods."""
         more = ADVERSARIAL if self.arguments.adversarial else ()
         return (GENERIC, self.arguments.aware, *more)
 
     def run(self, kind: str, factor: int) -> None:
-        """Do what is missing of one kind of object and factor."""
+        """Compute the missing rows of one kind of object and factor."""
         case = f"{kind}, ×{factor}"
         seeds = range(_TEST_SEED, _TEST_SEED + JUDGED_ON)
         threshold = trained_threshold(kind, factor)
@@ -351,7 +352,7 @@ class Bench:
         tests: Sequence[Test],
     ) -> dict[str, float]:
         source, target = pairs
-        if loss == "cyclegan":  # no object in both domains
+        if loss == "cyclegan":  # no object is in both domains
             source, target = source[: TRAINED_ON // 2], target[TRAINED_ON // 2 :]
         learned = super_resolved(
             [test.scan.noisy for test in tests],
@@ -384,7 +385,7 @@ class Bench:
         )
 
     def of(self, case: str, loss: str) -> list[dict[str, Any]]:
-        """Rows of a case and a loss, one a seed."""
+        """Rows of a case and a loss, one per seed."""
         return [r for r in self.rows if (r["case"], r["loss"]) == (case, loss)]
 
 
@@ -398,9 +399,9 @@ def spread(rows: Sequence[dict[str, Any]], figure: Figure) -> str:
 
 
 def stability(bench: Bench, cases: Sequence[str]) -> str:
-    """How much seeds differ, and how many made it worse than cubic interpolation."""
+    """PSNR of each seed, and the number of seeds worse than cubic interpolation."""
     lines = [
-        "| object | loss | PSNR of each seed (dB) | worse than cubic |",
+        "| object | loss | PSNR of each seed (dB) | seeds worse than cubic |",
         "|---|---|---|---|",
     ]
     for case in cases:
@@ -415,7 +416,7 @@ def stability(bench: Bench, cases: Sequence[str]) -> str:
 
 
 def table(bench: Bench, cases: Sequence[str]) -> str:
-    """All figures of all cases."""
+    """All measures of all cases."""
     lines = [
         "| object | loss | " + " | ".join(f.title for f in FIGURES) + " | seconds |",
         "|---|---|" + "---|" * (len(FIGURES) + 1),
@@ -433,11 +434,14 @@ def table(bench: Bench, cases: Sequence[str]) -> str:
 
 
 def claim(bench: Bench, cases: Sequence[str], aware: str) -> str:
-    """Whether geometry-aware beats generic, case by case."""
+    """Whether the geometry-aware losses reach their targets, for each case."""
     lines = [
-        f"| object | Conn.D error (at least {LESS_CONNECTION:.0%} less) | "
-        f"porosity error (at least {LESS_POROSITY:.0%} less) | "
-        f"PSNR (at most {LOST_PSNR} dB less) | target |",
+        "The table compares the topology-aware losses with `l1` alone. The required "
+        "change is given in the heading of each column.",
+        "",
+        f"| object | change of the Conn.D error (at least {LESS_CONNECTION:.0%} less) "
+        f"| change of the porosity error (at least {LESS_POROSITY:.0%} less) | "
+        f"change of the PSNR (at most {LOST_PSNR} dB less) | target |",
         "|---|---|---|---|---|",
     ]
     for case in cases:
@@ -453,13 +457,13 @@ def claim(bench: Bench, cases: Sequence[str], aware: str) -> str:
         missed = [
             word
             for word, fine in (
-                ("connection", less["connection"] >= LESS_CONNECTION),
+                ("Conn.D", less["connection"] >= LESS_CONNECTION),
                 ("porosity", less["porosity"] >= LESS_POROSITY),
                 ("PSNR", lost <= LOST_PSNR),
             )
             if not fine
         ]
-        verdict = f"**missed: {', '.join(missed)}**" if missed else "reached"
+        verdict = f"**missed for {', '.join(missed)}**" if missed else "reached"
         lines.append(
             f"| {case} | {-less['connection']:+.0%} | {-less['porosity']:+.0%} | "
             f"{-lost:+.2f} dB | {verdict} |"
@@ -472,14 +476,14 @@ def _plain(rows: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
 
 
 def main() -> None:
-    """Run what is missing, and print or write the tables."""
+    """Run the missing cases, and print or write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--aware", default=AWARE, help="losses of the aware twin")
+    parser.add_argument("--aware", default=AWARE, help="geometry-aware losses")
     parser.add_argument("--adversarial", action="store_true")
     parser.add_argument("--work", type=Path, default=Path("build/geometry"))
-    parser.add_argument("--out", type=Path, help="document that gets the tables")
+    parser.add_argument("--out", type=Path, help="document to write the tables into")
     parser.add_argument("--object", choices=OBJECTS, action="append")
     parser.add_argument("--factor", type=int, choices=EDGE, action="append")
     arguments = parser.parse_args()
@@ -500,7 +504,7 @@ def main() -> None:
 
 
 def document(bench: Bench, cases: Sequence[str]) -> str:
-    """What goes into a document of these cases."""
+    """Text of the document for these cases."""
     arguments = bench.arguments
     adversarial = " --adversarial" if arguments.adversarial else ""
     return "\n".join(
@@ -510,9 +514,11 @@ def document(bench: Bench, cases: Sequence[str]) -> str:
             f"--aware {arguments.aware}{adversarial}`. The lightweight networks have "
             f"{_parameters(bench)} parameters. They were trained on {TRAINED_ON} "
             f"volumes and tested on {JUDGED_ON} others. Values are the mean ± standard "
-            "deviation over seeds. Errors are absolute relative errors. One threshold, "
-            "midway between the phases of the training targets, is used for all "
-            "volumes. Training times are processor times on one thread, in seconds.\n",
+            "deviation over seeds. From the column *porosity* to *Tb.Sp*, the values "
+            "are absolute relative errors; skeleton precision, skeleton recall and "
+            "clDice are fractions. One threshold, midway between the grey values of "
+            "the two phases in the training targets, is used for all volumes. Training "
+            "times are processor times on one thread, in seconds.\n",
             "### Summary\n",
             claim(bench, cases, arguments.aware),
             "### All values\n",

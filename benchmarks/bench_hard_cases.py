@@ -1,16 +1,17 @@
-"""Judge models on scans where earlier ones went wrong without a word.
+"""Evaluate models on scans on which earlier models failed without a warning.
 
     python benchmarks/bench_hard_cases.py --data FOLDER
         [--out docs/evidence/verdicts.md]
 
-`FOLDER` has ``berea.zip`` (a segmented sandstone). Three kinds of scans: its pores,
-blurred by 0.7 voxel, with noise that is correlated along all axes or in the plane; the
-same by physics, from few photons through a scintillator that blurs; and clean felts,
-weaves and volumes of several grey phases, on which nothing should be changed.
+`FOLDER` contains ``berea.zip`` (a segmented sandstone). There are three kinds of scans:
+its pores, blurred by 0.7 voxel, with noise that is correlated along all axes or in the
+plane; a physical simulation of the same pores, from few photons and with a blurring
+scintillator; and clean felts, weaves and volumes of several grey phases, which should
+remain unchanged.
 
-A result is right if pores per mm³ are within 20 % of the truth (clean volumes: the
-porosity within 1 %), and flagged if the verdict before the run is not ``ok``, or says
-that pores of the counted size cannot be counted.
+A result is correct if its number of pores per mm³ is within 20 % of the truth (clean
+volumes: if its porosity is within 1 %). It is flagged if the verdict before the run is
+not ``ok``, or if a remark states that pores of the counted size cannot be counted.
 """
 
 from __future__ import annotations
@@ -45,14 +46,14 @@ SHAPE, EDGE = (32, 112, 112), 8
 VIEWS, PHOTONS, BLUR = 180, 20, 0.7
 #: Line integral through the thickest part of the sample.
 THICKEST = 1.5
-#: Pores of fewer voxels are not counted.
+#: Smaller pores are not counted.
 MIN_PORE_VOXELS = 8
 RIGHT_PORES, RIGHT_POROSITY = 0.2, 0.01
 
 
 @dataclass(frozen=True)
 class Case:
-    """A scan, its truth (pores are dark) and whether it is clean."""
+    """A scan with dark pores, its ground truth, and whether it is clean."""
 
     name: str
     scan: Array
@@ -61,7 +62,7 @@ class Case:
 
 
 def rock(data: Path, first: int) -> npt.NDArray[np.bool_]:
-    """A part of the sandstone with a margin; True in pores."""
+    """A part of the sandstone with a margin; True inside pores."""
     with zipfile.ZipFile(data / "berea.zip") as packed:
         volume = tifffile.imread(io.BytesIO(packed.read("berea.tif")))
     size = [n + 2 * EDGE for n in SHAPE]
@@ -71,19 +72,19 @@ def rock(data: Path, first: int) -> npt.NDArray[np.bool_]:
 
 
 def cut(volume: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    """Without the margin."""
+    """Remove the margin."""
     return volume[tuple(slice(EDGE, EDGE + n) for n in SHAPE)]
 
 
 def by_physics(pores: npt.NDArray[np.bool_], seed: int) -> Array:
-    """Counts of few photons, blurred by the scintillator; filtered back-projection."""
+    """Simulate few photons and the blur of a scintillator, and reconstruct by FBP."""
     rng = np.random.default_rng(seed)
     angles = np.linspace(0, 180, VIEWS, endpoint=False)
     solid = (~pores).astype(np.float64)
     paths = np.stack([radon(plane, angles, circle=False) for plane in solid])
     scale = THICKEST / paths.max()
     photons = rng.poisson(PHOTONS * np.exp(-scale * paths)).astype(np.float64)
-    # Light of each photon spreads over neighbouring pixels, rows included.
+    # The light of each photon spreads over neighbouring pixels, also across rows.
     seen = ndimage.gaussian_filter(photons, (BLUR, BLUR, 0))
     integrals = -np.log(np.maximum(seen, 0.3) / PHOTONS)
     slices = [
@@ -99,7 +100,7 @@ def cases(data: Path) -> Iterator[Case]:
         pores = rock(data, first)
         clean = ndimage.gaussian_filter((~pores).astype(np.float32), BLUR)
         seen = np.asarray(cut(clean), np.float32)
-        truth = seen < threshold_otsu(seen)  # what the same scan shows without noise
+        truth = seen < threshold_otsu(seen)  # pores in the same scan without noise
         for name, z in (("in the plane", 0.01), ("along all axes", 0.5)):
             rng = np.random.default_rng(first)
             noise = noise_like(clean.shape, {"z": z, "y": 0.5, "x": 0.5}, rng)
@@ -118,8 +119,8 @@ def cases(data: Path) -> Iterator[Case]:
 
 
 def row(case: Case, model: str) -> tuple[str, bool, str, bool]:
-    """A line of the table; whether the result is right; the verdict, and whether it
-    says that pores of the counted size cannot be counted.
+    """A line of the table, whether the result is correct, the verdict, and whether a
+    remark states that pores of the counted size cannot be counted.
     """
     volume = Volume(case.scan, "ZYX", name="scan")
     steps = restore_steps(volume, RestoreConfig.create(model=model), look=True)
@@ -158,13 +159,16 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     lines = [
-        "Errors of porosity and of pores per mm³ (of at least 8 voxels, Otsu's "
-        "threshold) relative to the ground truth, for the scan and for the result. "
-        "*None up to 81* is the remark that no pores of up to 81 voxels can be "
-        "counted.",
+        "The table gives the errors of the porosity and of the number of pores per mm³ "
+        f"(pores of at least {MIN_PORE_VOXELS} voxels, Otsu's threshold) relative to "
+        "the ground truth, for the scan and for the result. *None up to 81* stands for "
+        "the remark that pores of up to 81 voxels cannot be counted. A result is "
+        f"correct if its number of pores per mm³ is within {RIGHT_PORES:.0%} of the "
+        "truth (for clean volumes: if its porosity is within "
+        f"{RIGHT_POROSITY:.0%}).",
         "",
-        "| scan | model | porosity of scan | porosity of result | pores of scan | "
-        "pores of result | verdict | result is |",
+        "| scan | model | porosity error of scan | porosity error of result | "
+        "pores/mm³ error of scan | pores/mm³ error of result | verdict | result is |",
         "|---|---|---|---|---|---|---|---|",
     ]
     silent = limited = n = 0
@@ -179,9 +183,9 @@ def main() -> None:
                 silent += not is_limited
     lines += [
         "",
-        f"Wrong results without a flag: {silent} of {n}. Wrong results with the "
-        "verdict *ok* and the remark that pores of this size cannot be counted: "
-        f"{limited}.",
+        f"Of the {n} results, {silent} are wrong without any flag. {limited} are wrong "
+        "and have the verdict *ok*, but also the remark that pores of this size cannot "
+        "be counted.",
     ]
     print(lines[-1])
     if given.out:

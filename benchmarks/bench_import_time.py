@@ -1,10 +1,11 @@
-"""What an import costs against `import numpy`: target P12.
+"""Time of imports relative to `import numpy`: target P12.
 
-Each measurement is an interpreter of its own; the time of one that does nothing is
-taken off. The alternatives are interleaved, the median of several counts, in processor
-time (so that a shared machine does not decide) with the wall clock beside it. Manifest
-discovery is what napari does at its start: find the plugin among the installed packages
-and read its manifest; the plugin engine's own import is taken off.
+Each measurement uses a new interpreter; the time of an interpreter that does nothing is
+subtracted. The alternatives run in turn, and the median of several runs is used. The
+result is given in processor time, which depends less on other programs, and in
+wall-clock time. Manifest discovery is what napari does when it starts: it finds the
+plugin among the installed packages and reads its manifest. The time of importing the
+plugin engine itself is subtracted.
 
     python benchmarks/bench_import_time.py [--quick]
 """
@@ -39,7 +40,7 @@ CODES = {
 
 
 def once(code: str) -> tuple[float, float]:
-    """Processor and wall seconds of an interpreter that runs `code`."""
+    """Processor and wall-clock seconds of an interpreter that runs `code`."""
     before, wall = os.times(), time.perf_counter()
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
     wall = time.perf_counter() - wall
@@ -49,7 +50,7 @@ def once(code: str) -> tuple[float, float]:
 
 
 def loaded(code: str) -> list[str]:
-    """Heavy libraries that `code` imports."""
+    """Large libraries that `code` imports."""
     done = subprocess.run(
         [
             sys.executable,
@@ -68,7 +69,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="5 rounds instead of 15")
     n = 5 if parser.parse_args().quick else 15
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in CODES}
-    for code in CODES.values():  # files into the cache, bytecode written
+    for code in CODES.values():  # fills the file cache and writes bytecode
         once(code)
     for _ in range(n):
         for name, code in CODES.items():

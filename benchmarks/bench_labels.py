@@ -1,9 +1,9 @@
-"""Pores of a chunked array: `measure_porosity` beside dask-image and scikit-image.
+"""Pores of a chunked array: compare `measure_porosity` with other libraries.
 
-Both measure the same zarr: ours with its whole table, the others with
-`dask_image.ndmeasure.label` and `skimage.measure.regionprops_table`. Prints processor
-times of alternate runs (the first of ours compiles its loops), and whether all pores
-have equal numbers of voxels. Needs ``pip install dask-image``.
+`measure_porosity` (with its full table), and `dask_image.ndmeasure.label` together with
+`skimage.measure.regionprops_table`, measure the same zarr in turn. Prints the processor
+times of both (the first run of `measure_porosity` compiles its loops), and whether all
+pores have the same numbers of voxels. Requires ``pip install dask-image``.
 
     python benchmarks/bench_labels.py [--edge 256] [--repeats 2]
 """
@@ -50,7 +50,7 @@ def ours(path: Path) -> np.ndarray[Any, Any]:
 
 
 def others(path: Path) -> np.ndarray[Any, Any]:
-    """The same, with 26 neighbours as in ours."""
+    """Sizes of the pores from dask-image, also with 26 neighbours."""
     from dask_image import ndmeasure
 
     mask = da.from_zarr(path) < THRESHOLD
@@ -76,7 +76,7 @@ def main() -> None:
                 sizes.append(measure(path))
                 seconds.append(time.process_time() - began)
             mine, theirs = sizes
-            counted = theirs[theirs >= mine.min()]  # tiny ones are counted apart
+            counted = theirs[theirs >= mine.min()]  # tiny pores are counted separately
             print(
                 f"{len(mine)} pores: {seconds[0]:.1f} s and {seconds[1]:.1f} s; "
                 f"equal sizes: {np.array_equal(mine, counted)}",

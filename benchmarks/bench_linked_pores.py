@@ -1,15 +1,16 @@
 """How long a change of the selection blocks the window, with 100,000 pores.
 
-A lasso is drawn over the plot of the Porosity dock in steps. Each step selects other
-pores in plot, picture and table. Two times are printed: of the change itself, until all
-of it has been handed to Qt and to the graphics card, and until it is on screen. Without
-a graphics card, most of the latter is drawing, so the same window is also drawn again
-without any change after each step. The target is 50 ms.
+A lasso is drawn in steps over the plot of the Porosity dock. Each step selects other
+pores in the plot, the picture and the table. Two times are printed: the time of the
+change itself, until Qt and the graphics card have received all of it, and the time
+until it is on screen. Without a graphics card, most of the latter is spent on drawing,
+so after each step the same window is also redrawn without any change. The target is
+50 ms.
 
-Then the lasso is drawn with the mouse, moved every 16 ms, and the gaps of the event
-loop are compared with those of redrawing the unchanged window at the same rate. Last,
-frames are timed while the picture is moved, of the image alone and with the selected
-pores.
+Then the lasso is drawn with the mouse, which moves every 16 ms, and the gaps of the
+event loop are compared with those for redrawing the unchanged window at the same rate.
+Finally, frames are timed while the picture is moved, for the image alone and with the
+selected pores.
 
     xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/bench_linked_pores.py
 """
@@ -50,7 +51,7 @@ def foam(shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def timed(change: Callable[[], Any]) -> tuple[float, float]:
-    """Milliseconds of a change itself, and until it is on screen."""
+    """Milliseconds of the change itself, and until the change is on screen."""
     wait(0.02)
     start = time.perf_counter()
     change()
@@ -61,7 +62,7 @@ def timed(change: Callable[[], Any]) -> tuple[float, float]:
 
 
 def redrawn(viewer: Any, dock: Any) -> None:
-    """Have the canvas and the plot drawn again, without any change."""
+    """Redraw the canvas and the plot without any change."""
     viewer.window._qt_viewer.canvas.native.update()
     dock.result.plot.scatter.plot.viewport().update()
 
@@ -95,13 +96,13 @@ def lassos(plot: Any, steps: int) -> list[list[tuple[float, float]]]:
 
 
 def brush(plot: Any, lasso: list[tuple[float, float]]) -> None:
-    """What a movement of the mouse with its button pressed does."""
+    """Handle a movement of the mouse with its button pressed."""
     plot._press, plot._lasso = QPointF(), lasso
     plot._follow_lasso()
 
 
 def mouse(scatter: Any, kind: QEvent.Type, place: tuple[float, float]) -> None:
-    """Send what Qt does for the mouse over the plot."""
+    """Send the Qt events of the mouse over the plot."""
     at, left = QPointF(*place), Qt.MouseButton.LeftButton
     on_screen = QPointF(scatter.mapToGlobal(at.toPoint()))
     none = Qt.KeyboardModifier.NoModifier
@@ -109,7 +110,7 @@ def mouse(scatter: Any, kind: QEvent.Type, place: tuple[float, float]) -> None:
 
 
 def repeated(step: Callable[[], Any], seconds: float = 3.0) -> Gaps:
-    """Call `step` each 16 ms from the event loop; the gaps of the loop meanwhile."""
+    """Call `step` every 16 ms from the event loop; return the gaps of the loop."""
     loop, timer, gaps = QEventLoop(), QTimer(), Gaps()
     timer.timeout.connect(step)
     QTimer.singleShot(round(1000 * seconds), loop.quit)
@@ -121,7 +122,7 @@ def repeated(step: Callable[[], Any], seconds: float = 3.0) -> Gaps:
 
 
 def drawn_by_mouse(scatter: Any) -> Gaps:
-    """Draw a spiral with the mouse; the gaps of the event loop in this time."""
+    """Draw a spiral with the mouse; return the gaps of the event loop."""
     size = scatter.width(), scatter.height()
     count = itertools.count()
 
@@ -164,7 +165,9 @@ def main() -> int:
         menu.setCurrentIndex(menu.findData(column))
     scatter._before, scatter._modifiers = marked.mask, Qt.KeyboardModifier.NoModifier
     counts, rows = [], {}
-    timed(lambda: brush(scatter, lassos(scatter, 2)[1]))  # loads what is drawn first
+    timed(
+        lambda: brush(scatter, lassos(scatter, 2)[1])
+    )  # loads everything for the first drawing
     for name, tab, only in (
         ("plot and picture", 2, False),
         ("picture and table", 1, False),
@@ -195,7 +198,7 @@ def main() -> int:
         brush(scatter, lassos(scatter, 3)[1])
         wait(0.6)
     if len(set(counts)) < options.steps // 2:
-        raise RuntimeError(f"The lasso hardly selected anything: {counts}")
+        raise RuntimeError(f"The lasso selected hardly any pores: {counts}")
     total = len(marked.mask)
     print(f"{total:,} pores, selections of {min(counts):,} to {max(counts):,}\n")
     print("| visible | change itself | on screen | 95 % below | unchanged | added |")

@@ -1,10 +1,11 @@
-"""Peak memory of ``napari-geosr measure BIG.tif`` for each voxel of the volume.
+"""Peak memory of ``napari-geosr measure BIG.tif`` per voxel of the volume.
 
-Each row is a process of its own. It measures a small volume, gives free memory back
-(malloc_trim), resets the kernel's high-water mark (VmHWM) and then measures a volume of
-pores in uint8: "clean", or with so much noise that it is full of specks. "Peak" is the
-high-water mark above what the process held before. What counts is how much a larger
-volume adds: the slabs take the same memory whatever the volume's size.
+Each row is measured in its own process. The process measures a small volume, returns
+free memory to the system (malloc_trim), resets the kernel's high-water mark (VmHWM) and
+then measures a uint8 volume of pores: "clean", or with so much noise that it is full of
+specks. "Peak" is the high-water mark minus the memory held before. The result is the
+memory that a larger volume adds, because the memory of the slabs does not depend on the
+size of the volume.
 
     python benchmarks/bench_measure_memory.py [--quick]
 """
@@ -22,14 +23,14 @@ from pathlib import Path
 
 import numpy as np
 
-#: Bytes that each further voxel may add.
+#: Bytes that each additional voxel may add.
 TARGET = 1.0
 NOISE = {"clean": 12.0, "noisy": 30.0}
 PERIOD = 128
 
 
 def make_volume(path: Path, edge: int, noise: float) -> None:
-    """Pores that repeat after `PERIOD` voxels, and noise that does not."""
+    """Pores that repeat every `PERIOD` voxels, and noise that does not repeat."""
     import tifffile
     from scipy.ndimage import gaussian_filter
 
@@ -45,7 +46,7 @@ def make_volume(path: Path, edge: int, noise: float) -> None:
 
 
 def child(edge: int, noise: float) -> None:
-    """One measurement in this process; prints a JSON object."""
+    """Run one measurement in this process, and print a JSON object."""
     import ctypes
 
     from napari_geosr.cli.app import run
@@ -69,7 +70,7 @@ def child(edge: int, noise: float) -> None:
 
 
 def status(key: str) -> int:
-    """A figure of the kernel about this process, in bytes."""
+    """A memory value that the kernel reports for this process, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) * 1024
@@ -98,7 +99,9 @@ def main() -> int:
             )
         added = (peaks[1] - peaks[0]) / (edges[1] ** 3 - edges[0] ** 3)
         fine &= added <= TARGET
-        print(f"{kind}: {added:.2f} bytes for each further voxel (target {TARGET:g})")
+        print(
+            f"{kind}: {added:.2f} bytes for each additional voxel (target {TARGET:g})"
+        )
     return 0 if fine else 1
 
 

@@ -1,12 +1,12 @@
 """Peak memory against the budget: target P9, "8x the budget within budget + 10 %".
 
-Each row is a process of its own that streams a float32 volume from a TIFF (a page at a
-time) through a network into an OME-Zarr or a mapped TIFF. The larger of both files is
-eight times the smallest budget. "Peak" is the kernel's high-water mark of the process
-(VmHWM, reset before the run) above what the process held once network, libraries and
-the two files were loaded and one small window had run: all that a run adds, the C
-library's reserves and mapped file pages included. The command as a whole is measured in
-memory_command.py.
+Each row is measured in its own process, which streams a float32 volume from a TIFF (one
+page at a time) through a network into an OME-Zarr or a mapped TIFF. The larger of the
+two files is eight times the smallest budget. "Peak" is the kernel's high-water mark of
+the process (VmHWM, reset before the run) minus the memory held after loading the
+network, the libraries and the two files and running one small window. It contains
+everything that a run adds, including the reserves of the C library and mapped file
+pages. ``bench_memory_command.py`` measures the whole command.
 
     python benchmarks/bench_memory.py [--quick]
 """
@@ -41,7 +41,7 @@ def child(
     budget: int,
     n_bytes: int,
 ) -> None:
-    """One run in this process; prints a JSON object."""
+    """Run one case in this process, and print a JSON object."""
     import ctypes
 
     import numpy as np
@@ -169,10 +169,10 @@ def measure(case: str, budget: int, n_bytes: int) -> dict[str, object]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="only the smallest budget")
     parser.add_argument(
-        "--quick", action="store_true", help="the smallest budget alone"
+        "--only", default="", help="run only cases with this text in their name"
     )
-    parser.add_argument("--only", default="", help="cases whose name holds this text")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:

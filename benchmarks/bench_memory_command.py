@@ -1,14 +1,15 @@
 """Peak memory of ``napari-geosr restore BIG.tif --memory …`` against its budget: P9.
 
-Each row is a process of its own. It imports all, restores a volume of 6 x 32 x 32
-voxels to a file of the same kind, gives free memory back (malloc_trim), resets the
-kernel's high-water mark (VmHWM) and notes what it holds (VmRSS): the baseline. Then the
-command runs on the big volume. "Peak" is the high-water mark above the baseline: all
-stages count, from reading the intensities to the coarser levels of an OME-Zarr, mapped
-pages and the C library's reserves included. The volume is uint16, the result float32,
-eight times the budget. Memory depends on a network's maps and halo, not on what it has
-learnt, so most rows use bundles of random weights that compute sooner than the bundled
-models; those come with ``--bundled``, which takes long.
+Each row is measured in its own process. The process imports all modules, restores a
+volume of 6 x 32 x 32 voxels to a file of the same kind, returns free memory to the
+system (malloc_trim), resets the kernel's high-water mark (VmHWM) and records the memory
+it holds (VmRSS) as the baseline. Then the command runs on the big volume. "Peak" is the
+high-water mark minus the baseline. It includes all stages, from reading the intensities
+to the coarser levels of an OME-Zarr, as well as mapped pages and the reserves of the C
+library. The volume is uint16; the result is float32 and eight times the budget. The
+memory depends on the feature maps and the halo of a network, not on its weights, so
+most rows use models with random weights that are faster than the bundled ones.
+``--bundled`` adds the bundled models, which takes long.
 
     python benchmarks/bench_memory_command.py [--quick] [--bundled] [--only TEXT]
 """
@@ -29,7 +30,7 @@ from typing import Any
 
 MB = 10**6
 TARGET = 1.10
-#: The model that a bundle is like, and what differs.
+#: The model that each bundle resembles, and the differences.
 LIGHT: dict[str, tuple[str, dict[str, Any], int]] = {
     "2.5D": ("foam-denoise", {"depth": 2, "width": 4}, 3),
     "3D x2": ("foam-sr-x2", {"features": 4, "blocks": 1}, 4),
@@ -40,7 +41,7 @@ GROWTH = {"2.5D": 1, "foam-denoise": 1, "3D x2": 8, "foam-sr-x2": 8}
 
 @dataclass(frozen=True)
 class Row:
-    """One process: `budget` in MB, the result's bytes in budgets."""
+    """One process: `budget` in MB, and the size of the result as a multiple of it."""
 
     case: str
     suffix: str
@@ -49,7 +50,7 @@ class Row:
 
 
 def make_bundle(folder: Path, case: str) -> str:
-    """Write a light bundle; the case's own name where it is a bundled model."""
+    """Write a lightweight bundle; for a bundled model, return its name."""
     if case not in LIGHT:
         return case
     import torch
@@ -69,7 +70,7 @@ def make_bundle(folder: Path, case: str) -> str:
 
 
 def make_volume(path: Path, shape: tuple[int, int, int]) -> None:
-    """Noise, planes of it shifted, as a mapped TIFF would come from a scanner."""
+    """Noise with shifted planes, as a memory-mapped TIFF."""
     import numpy as np
     import tifffile
 
@@ -81,7 +82,7 @@ def make_volume(path: Path, shape: tuple[int, int, int]) -> None:
 
 
 def child(row: Row) -> None:
-    """One run in this process; prints a JSON object."""
+    """Run one case in this process, and print a JSON object."""
     import ctypes
 
     from napari_geosr.cli.app import run
@@ -141,9 +142,15 @@ def measure(row: Row) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="100 MB, twice as much")
-    parser.add_argument("--bundled", action="store_true", help="the bundled models")
-    parser.add_argument("--only", default="", help="rows whose name holds this text")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="only 100 MB, with a result of twice this size",
+    )
+    parser.add_argument("--bundled", action="store_true", help="add the bundled models")
+    parser.add_argument(
+        "--only", default="", help="run only rows with this text in their name"
+    )
     parser.add_argument("--times", type=float, default=8.0, help="result / budget")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()

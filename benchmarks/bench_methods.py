@@ -1,17 +1,17 @@
-"""Learning methods side by side: three phantoms, two kinds of noise, one budget.
+"""Compare learning methods on three phantoms with two kinds of noise.
 
-Every method trains on one specimen and is judged on another one of the same kind. All
-have the same network, steps, batch and seed; classical methods are tuned with the truth
-of the training specimen. Adversarial methods have generators of their own, and steps
-for three times the seconds of the supervised row. Prints Markdown tables and whether
-the methods come in the expected order, or writes both into a document with ``--out``.
+Every method is trained on one specimen and tested on another of the same kind. All use
+the same network, steps, batch and seed; classical methods are tuned with the ground
+truth of the training specimen. Adversarial methods use their own generators and are
+trained for three times as long as the supervised method. Prints Markdown tables and
+whether the ranking is as expected, or writes both into a document with ``--out``.
 
     python benchmarks/bench_methods.py --steps 400 --out docs/evidence/methods_tables.md
 
-Rows are kept in the folder ``--work`` as they come, so that an interrupted run goes on.
+Rows are stored in the folder ``--work``, so an interrupted run can be resumed.
 
-BM3D and BM4D come from an environment of their own, as their licence allows no
-commercial use; bm4d 4.2.5 calls what numpy 2.4 has not got any more:
+BM3D and BM4D run in a separate environment, because their licence does not allow
+commercial use. bm4d 4.2.5 needs functions that were removed in numpy 2.4:
 
     python -m venv bm && bm/bin/pip install bm3d bm4d "numpy<2.4"
     python benchmarks/bench_methods.py --bm-python bm/bin/python
@@ -63,15 +63,15 @@ from napari_geosr.operations.train.noise import correlated_noise_warning
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 from pretraining.baselines import DENOISERS
 
-#: Seconds of an adversarial training, in those of the supervised one.
+#: Time of an adversarial training, relative to that of the supervised one.
 ADVERSARIAL_BUDGET = 3.0
-#: Steps of the short training that its number of steps is worked out from.
+#: Steps of the short training from which the number of steps is calculated.
 _TIMED_STEPS = 40
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A row: a method, what it reads and its settings."""
+    """A row: a method, its training data and its settings."""
 
     label: str
     method: str
@@ -101,7 +101,7 @@ RECIPES = (
 
 
 def classical(train: Specimen, test: Specimen, noise: str) -> list[dict[str, Any]]:
-    """Classical rows, each with the setting that is best on the training specimen."""
+    """Rows of classical methods with the best setting for the training specimen."""
     rows = []
     sd = NOISE[noise]
     crop = (slice(4, 20), slice(24, 104), slice(24, 104))
@@ -122,7 +122,7 @@ def classical(train: Specimen, test: Specimen, noise: str) -> list[dict[str, Any
 def by_blocks(
     train: Specimen, test: Specimen, noise: str, python: Path
 ) -> list[dict[str, Any]]:
-    """Rows of BM3D and BM4D, made by another Python."""
+    """Rows of BM3D and BM4D, computed by another Python."""
     found = block_matching(
         python,
         noisy=train.first,
@@ -136,7 +136,7 @@ def by_blocks(
 
 
 def config_of(recipe: Recipe, train: Specimen, folder: Path) -> TrainingConfig:
-    """Write the volumes of a recipe to files and say what to learn from them."""
+    """Write the training volumes of a recipe to files, and return the settings."""
 
     def written(name: str | None) -> list[Path]:
         if name is None:
@@ -160,7 +160,7 @@ def config_of(recipe: Recipe, train: Specimen, folder: Path) -> TrainingConfig:
 
 
 def steps_within(seconds: float, method: str, config: TrainingConfig) -> int:
-    """How many steps take that long, from a short training of all its phases."""
+    """Number of steps for a given time, from a short training with all its phases."""
     timed = config.model_copy(update={"steps": _TIMED_STEPS})
     with tempfile.TemporaryDirectory() as folder:
         began, done = time.process_time(), 0
@@ -178,7 +178,7 @@ def steps_within(seconds: float, method: str, config: TrainingConfig) -> int:
 def learned(
     recipe: Recipe, train: Specimen, test: Specimen, steps: int, seconds: float | None
 ) -> dict[str, Any]:
-    """Train as people do, restore the test specimen, and judge it.
+    """Train like a user, restore the test specimen, and evaluate it.
 
     Parameters
     ----------
@@ -220,7 +220,7 @@ def _mean_over_parts(test: Specimen, bundle: str) -> Array:
 
 
 class Bench:
-    """Rows as they come, kept in a file."""
+    """Result rows, stored in a file."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
@@ -231,7 +231,7 @@ class Bench:
         )
 
     def add(self, case: str, found: Sequence[dict[str, Any]]) -> None:
-        """Keep rows and say that they are there."""
+        """Store rows and print their PSNR."""
         self.rows.extend({"case": case, **row} for row in found)
         self.kept.write_text(json.dumps(self.rows, indent=1))
         for row in found:
@@ -250,7 +250,7 @@ class Bench:
         return not only or any(part in label for part in only)
 
     def run(self, kind: str, noise: str) -> str:
-        """Do what is missing of a case; returns what Noise2Void warns of."""
+        """Compute the missing rows of a case; return the warning for Noise2Void."""
         case, options = f"{kind}, {noise} noise", self.arguments
         train, test = (specimen(kind, noise, s) for s in (TRAIN_SEED, TEST_SEED))
         if not self.has(case, "input"):
@@ -269,41 +269,47 @@ class Bench:
         )
 
     def _budget(self, case: str) -> float:
-        """Seconds of an adversarial training."""
+        """Time limit of an adversarial training in seconds."""
         for row in self.rows:
             if row["case"] == case and row["method"] == "supervised":
                 return ADVERSARIAL_BUDGET * float(row["seconds"])
-        raise SystemExit("Adversarial rows need the supervised one: run that first.")
+        raise SystemExit(
+            "Run the supervised method first: it sets the time for adversarial methods."
+        )
 
 
 def head(command: str) -> str:
-    """What a reader has to know before the figures."""
+    """Introduction to the tables."""
     return (
-        f"Generated with `{command}`. Trained on one simulated specimen of "
-        f"{' × '.join(map(str, SHAPE))} voxels, tested on another of the same kind; "
-        "noise of 35 % of the contrast; all methods have the same MSD-net, batch of 8 "
-        "patches of 64² and seed, except the adversarial ones, which have generators "
-        f"of their own and train for {ADVERSARIAL_BUDGET:g} times as long as the "
-        "supervised row. *Seconds* are processor time on one thread. Classical methods "
-        "were tuned with the ground truth of the training specimen, which favours "
-        "them. "
-        "Errors are signed and relative to the known mask, with Otsu's threshold "
-        "throughout; *volumes* is the Wasserstein-1 distance of the log10 pore "
-        "volumes. There is no row for bicubic interpolation: at a factor of 1 "
-        "it is the input.\n"
+        f"Generated with `{command}`. All methods are trained on one simulated "
+        f"specimen of {' × '.join(map(str, SHAPE))} voxels and tested on another of "
+        "the same kind, with noise of 35 % of the contrast. They use the same MSD-net, "
+        "seed and batches of 8 patches of 64² pixels. The adversarial methods are an "
+        "exception: they use their own generators and are trained for "
+        f"{ADVERSARIAL_BUDGET:g} times as long as the supervised method. *Seconds* is "
+        "the processor time on one thread. Classical methods were tuned with the "
+        "ground truth of the training specimen, which favours them; the number after "
+        "their name is the chosen setting. Errors are signed and relative to the known "
+        "mask, with Otsu's threshold throughout; *volumes* is the Wasserstein-1 "
+        "distance between the distributions of log10 pore volumes in the result and in "
+        "the ground truth.\n"
     )
 
 
 def main() -> None:
-    """Run what is missing, and print or write the tables."""
+    """Run the missing rows, and print or write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--work", type=Path, default=Path("build/methods"))
-    parser.add_argument("--out", type=Path, help="document that gets the tables")
+    parser.add_argument("--out", type=Path, help="document to write the tables into")
     parser.add_argument("--phantom", choices=PHANTOMS, action="append")
     parser.add_argument("--noise", choices=NOISE, action="append")
-    parser.add_argument("--only", action="append", help="part of a row's label")
-    parser.add_argument("--bm-python", type=Path, help="Python that has bm3d and bm4d")
+    parser.add_argument(
+        "--only", action="append", help="run only rows with this text in the label"
+    )
+    parser.add_argument(
+        "--bm-python", type=Path, help="Python executable with bm3d and bm4d"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     bench = Bench(arguments)
@@ -318,6 +324,10 @@ def main() -> None:
         (
             head(command),
             "### The expected ranking\n",
+            "The first method of each row is expected to be at least as good as the "
+            "second. Differences are those of the first method minus the second. A "
+            "PSNR lower by less than 0.5 dB is a tie, as is a difference of less than "
+            "2.5 percentage points in the absolute porosity error.\n",
             order_table(shown, warnings),
             table(shown, [recipe.label for recipe in RECIPES]),
         )

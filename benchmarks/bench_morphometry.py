@@ -1,15 +1,16 @@
-"""Morphometry beside porespy and TauFactor: thickness, and the tortuosity factor.
+"""Compare thickness and tortuosity factor with porespy and TauFactor.
 
-Both phases of a volume (Otsu) and overlapping spheres. Prints mean thickness in voxels
-(porespy: `local_thickness` of 100 sizes, twice the radius) and the tortuosity factor
-along the first axis, with processor times. Needs ``pip install porespy taufactor``.
+Measures both phases of a volume (Otsu's threshold) and of overlapping spheres. Prints
+the mean thickness in voxels (porespy: `local_thickness` with 100 sizes, twice the
+radius) and the tortuosity factor along the first axis, with processor times. Requires
+``pip install porespy taufactor``.
 
     python benchmarks/bench_morphometry.py VOLUME.tif [--edge 100]
 
 With ``--thickness``, only the local thickness of both phases of the whole volume is
-timed, each in a process of its own that also reports its additional memory, beside
-porespy with 25 sizes: its default method (whole-voxel radii), and its earlier method
-(fractional radii).
+measured, and compared with porespy with 25 sizes: its default method (whole-voxel
+radii) and its earlier method (fractional radii). Each measurement runs in its own
+process, which also reports its additional memory.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def ours(pores: Mask) -> tuple[float, float, float | None]:
 
 
 def theirs(pores: Mask) -> tuple[float, float, float | None]:
-    """The same of porespy and TauFactor."""
+    """The same measures from porespy and TauFactor."""
     import porespy
     import taufactor
 
@@ -66,7 +67,7 @@ def theirs(pores: Mask) -> tuple[float, float, float | None]:
 def timed(
     measure: Callable[[Mask], tuple[float, float, float | None]], pores: Mask
 ) -> str:
-    """Values, and the processor time that they took."""
+    """Values, and the processor time of their measurement."""
     began = time.process_time()
     values = measure(pores)
     seconds = time.process_time() - began

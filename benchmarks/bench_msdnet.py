@@ -1,11 +1,11 @@
-"""P3 and P4: the MSD-net's fast forms against the form that concatenates maps.
+"""Targets P3 and P4: fast forms of the MSD-net compared with concatenating maps.
 
     python benchmarks/bench_msdnet.py --size 512 --threads 2 --repeat 2
 
-Both forms run in turn in one process; the best of each counts. Targets: inference at
-depth 100, width 1, 512² at least 8 times as fast with at most 1.5 (depth + 1) maps of
-memory; a training step at least 4 times as fast, with a fifth of the saved activations
-and gradients equal to 1e-4.
+Both forms run in turn in one process, and the best time of each is used. The targets:
+inference at depth 100, width 1 and 512² is at least 8 times as fast and needs at most
+1.5 (depth + 1) maps of memory; a training step is at least 4 times as fast, saves at
+most a fifth of the activations, and gives the same gradients to within 1e-4.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from napari_geosr.networks.msdnet import MSDNet
 
 
 def concatenated(network: MSDNet, x: torch.Tensor) -> torch.Tensor:
-    """The network as the paper writes it."""
+    """The network as defined in the paper."""
     maps = x
     layers = zip(network.weights, network.biases, network.dilations, strict=True)
     for weight, bias, d in layers:
@@ -59,7 +59,7 @@ def _in_turn(calls: list[Callable[[], Any]], repeat: int) -> list[float]:
 
 
 class _LiveBytes(TorchDispatchMode):
-    """Counts the storage that operations make and that is still alive."""
+    """Counts the storage that operations allocate and that is still in use."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class _LiveBytes(TorchDispatchMode):
 
 
 def live_peak(call: Callable[[], Any]) -> int:
-    """Largest sum of living storage in bytes while `call` runs."""
+    """Largest amount of storage in use, in bytes, while `call` runs."""
     with _LiveBytes() as counter:
         call()
     return counter.peak
@@ -114,7 +114,7 @@ def inference(size: int, depth: int, repeat: int) -> dict[str, float]:
 
 
 def _saved_bytes(call: Callable[[], torch.Tensor]) -> int:
-    """Bytes that autograd keeps, each storage once."""
+    """Bytes stored by autograd, counting each storage once."""
     kept: dict[int, torch.Tensor] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -129,7 +129,7 @@ def _saved_bytes(call: Callable[[], torch.Tensor]) -> int:
 
 
 def training(size: int, depth: int, repeat: int) -> dict[str, float]:
-    """Compare a step forwards and backwards in time, memory and gradients."""
+    """Compare time, memory and gradients of a forward and backward pass."""
     network, x = _network(depth), torch.randn(2, 1, size, size)
     parameters = list(network.parameters())
 
@@ -163,14 +163,16 @@ def training(size: int, depth: int, repeat: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print the figures and, last, one line of JSON."""
+    """Print the results and, at the end, one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--skip-training", action="store_true")
     parser.add_argument(
-        "--cpu-time", action="store_true", help="for machines with other work to do"
+        "--cpu-time",
+        action="store_true",
+        help="measure processor time, for machines that run other programs",
     )
     arguments = parser.parse_args()
     if arguments.cpu_time:

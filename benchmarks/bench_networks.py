@@ -1,19 +1,20 @@
 r"""Networks of tubules and canaliculi from under-sampled confocal scans.
 
 A confocal scan that skips voxels takes an eighth of the time at ×2, and a 64th at ×4.
-Dentin and the cells of bone with their canaliculi are scanned so, restored to all
-voxels, and judged twice: by grey values (PSNR, SSIM), and by the graph of what lies
-above one threshold: branches lost and invented. Every way has the same time to learn:
-a step is timed once for each way and factor, and as many are made as take `--seconds`
-of one thread. Prints Markdown tables and whether both rankings agree, or writes them
-into a document with ``--out``.
+Dentin, and bone cells with their canaliculi, are scanned in this way, restored to all
+voxels, and evaluated twice: by grey values (PSNR, SSIM), and by the lost and invented
+branches of the graph of all structures above one threshold. All methods have the same
+training time: the time of a step is measured once for each method and factor, and the
+number of steps is chosen such that they take `--seconds` on one thread. Prints Markdown
+tables and whether the two rankings agree, or writes them into a document with
+``--out``.
 
     python benchmarks/bench_networks.py --seconds 90 --seeds 3 \
         --out docs/evidence/tubules_tables.md
 
-Restored volumes are kept in the folder ``--work``, so that an interrupted run goes on,
-in a folder of their own for every way to make objects and scans and to train; rows are
-computed from them, and again once the code of the graph has changed.
+Restored volumes are stored in the folder ``--work``, so an interrupted run can be
+resumed. If the objects, the scans or the training change, a new folder is used. The
+rows are computed from these volumes, and again if the code of the graph has changed.
 """
 
 from __future__ import annotations
@@ -56,15 +57,15 @@ from napari_geosr.physics.phantoms import Shape
 Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
-#: µm along every edge of a fine voxel.
+#: Edge length of a fine voxel in µm.
 VOXEL = 0.2
-#: Coarse voxels along every edge, of volumes and of patches, by factor.
+#: Coarse voxels along each edge of volumes and of patches, by factor.
 EDGE = {2: 48, 4: 24, 8: 16}
 PATCH = {2: 16, 4: 10, 8: 8}
-#: Patches per step; of those at ×8, each has 64³ fine voxels.
+#: Patches per step, by factor; those at ×8 have 64³ fine voxels each.
 BATCH = {2: 4, 4: 4, 8: 2}
 TRAINED_ON, JUDGED_ON = 4, 2
-#: Of the objects that are judged; training draws from 0 on.
+#: First seed of the test objects; training uses the seeds from 0.
 _TEST_SEED = 50_000
 #: Widths of 0.2 µm across and 0.6 µm along the axis (full, at half the maximum).
 MICROSCOPE = Microscope(
@@ -75,11 +76,11 @@ MICROSCOPE = Microscope(
     read_noise=1.0,
     background=0.02,
 )
-#: µm within which a branch counts as found.
+#: Distance in µm within which a branch counts as found.
 DISTANCE = 0.6
-#: Part of the time that is spent to time steps, and the fewest steps that are timed.
+#: Fraction of the time used for timing steps, and the smallest number of timed steps.
 _TRIED, _FEWEST = 0.2, 6
-#: Of a training that is stopped once its steps are timed.
+#: Steps of a training that is stopped as soon as its steps are timed.
 _ENDLESS = 100_000
 CUBIC, FULL = "cubic", "all voxels scanned"
 AWARE = "l1,porosity:2,euler:3,surface:4"
@@ -87,7 +88,7 @@ AWARE = "l1,porosity:2,euler:3,surface:4"
 
 @dataclass(frozen=True)
 class Way:
-    """A row: the method, the network, and what is set of both."""
+    """A row: the method, the network, and the settings of both."""
 
     method: str = "supervised"
     network: str = "light_sr"
@@ -106,9 +107,9 @@ WAYS = {
 
 @dataclass(frozen=True)
 class Figure:
-    """A column: how it is called, how many digits it has, and whether more is better.
+    """A column of the table: its title, its digits, and whether more is better.
 
-    `better` is 0 for what has no best value of its own.
+    `better` is 0 for measures without a preferred direction.
     """
 
     key: str
@@ -124,16 +125,16 @@ FIGURES = (
     Figure("branch_precision", "branch precision"),
     Figure("length_recall", "length recall"),
     Figure("length_precision", "length precision"),
-    Figure("branches", "branches / true", better=0),
-    Figure("loops", "loops / true", better=0),
-    Figure("tubules", "tubules per mm² / true", better=0),
+    Figure("branches", "branches ÷ true", better=0),
+    Figure("loops", "loops ÷ true", better=0),
+    Figure("tubules", "tubules per mm² ÷ true", better=0),
 )
 GREY, GRAPH = "psnr", "f1"
 
 
 @dataclass(frozen=True, eq=False)
 class Specimen:
-    """A coarse scan, a scan of all voxels, the same without noise, and the truth."""
+    """A coarse scan, a scan of all voxels with and without noise, and the truth."""
 
     coarse: Array
     fine: Array
@@ -168,7 +169,7 @@ OBJECTS: dict[str, Callable[[Shape, int], tuple[Array, Mask]]] = {
 
 
 def specimen(kind: str, factor: int, seed: int) -> Specimen:
-    """An object and its scans, whose bright structures have the grey value 1."""
+    """An object and its scans; bright structures have the grey value 1."""
     edge = EDGE[factor] * factor
     light, mask = OBJECTS[kind]((edge, edge, edge), seed)
     rng = np.random.default_rng([seed, 17])
@@ -180,19 +181,19 @@ def specimen(kind: str, factor: int, seed: int) -> Specimen:
 
 
 def cubic(coarse: Array, factor: int) -> Array:
-    """Cubic interpolation, where every lightweight network begins."""
+    """Cubic interpolation, from which every lightweight network starts."""
     x = torch.from_numpy(np.ascontiguousarray(coarse))[None, None]
     fine = interpolated(x, cubic_kernel(factor, 3).float(), factor)
     return np.asarray(fine[0, 0])
 
 
 def graph_of(mask: Mask) -> NetworkGraph:
-    """The graph of tubes in µm."""
+    """The graph of the tubes in µm."""
     return network_graph(mask, (VOXEL,) * 3, unit="µm")
 
 
 def judged(volume: Array, test: Specimen, threshold: float) -> dict[str, float]:
-    """Figures of one restored volume against the scan without noise, and the truth."""
+    """Compare a restored volume with the noise-free scan and with the ground truth."""
     found, true = graph_of(volume > threshold), graph_of(test.mask)
     agreement = graph_agreement(found, true, DISTANCE)
     precision, recall = agreement.branch_precision, agreement.branch_recall
@@ -212,7 +213,7 @@ def judged(volume: Array, test: Specimen, threshold: float) -> dict[str, float]:
 
 
 def training(way: Way, **settings: Any) -> TrainJob:
-    """How a network is trained."""
+    """Training settings of a network."""
     more: dict[str, Any] = {}
     if way.loss is not None:
         more = {"loss": way.loss, "learning_rate": 2e-3}
@@ -233,7 +234,7 @@ def training(way: Way, **settings: Any) -> TrainJob:
 
 @dataclass(frozen=True)
 class Learned:
-    """What a network made of volumes, and what that took."""
+    """The restored volumes of a network, and the time of its training."""
 
     volumes: list[Array]
     seconds: float
@@ -242,14 +243,14 @@ class Learned:
 
 
 class StepTime:
-    """Processor time of the steps of a training, without what is before and after."""
+    """Processor time of the steps of a training, without its beginning and end."""
 
     def __init__(self) -> None:
         self.began: float | None = None
         self.seconds, self.steps = 0.0, 0
 
     def measure(self, steps: Iterator[Step]) -> Iterator[Step]:
-        """Pass them on; training is from the first preview to the last checkpoint."""
+        """Yield the events; training lasts from first preview to last checkpoint."""
         result = None
         while True:
             try:
@@ -270,10 +271,10 @@ class StepTime:
 
 
 def step_seconds(way: Way, folder: Path, seconds: float, **settings: Any) -> float:
-    """Processor time of a step, from a whole training that takes about `seconds`.
+    """Processor time of a step, from a complete training of about `seconds`.
 
-    Steps differ, because losses of geometry are added in the course of a training. How
-    many to make is first found from a long training that is stopped.
+    The time of steps varies, because geometry-aware losses are added during a training.
+    The number of steps is first estimated from a long training that is stopped.
     """
     started = StepTime()
     asked = itertools.count()
@@ -296,7 +297,7 @@ def step_seconds(way: Way, folder: Path, seconds: float, **settings: Any) -> flo
 def learned(
     volumes: Sequence[Array], folder: Path, way: Way, steps: int, **settings: Any
 ) -> Learned:
-    """Train with so many steps; restore."""
+    """Train for the given number of steps, then restore."""
     timer = StepTime()
     with tempfile.TemporaryDirectory(dir=folder) as name:
         job = training(way, steps=steps, **settings)
@@ -312,7 +313,7 @@ def learned(
 def write_pairs(
     made: Sequence[Specimen], factor: int, folder: Path
 ) -> tuple[list[Path], list[Path]]:
-    """Coarse and fine scans, both with noise, as files: what a microscope gives."""
+    """Write noisy coarse and fine scans to files, as from a microscope."""
     pairs: tuple[list[Path], list[Path]] = ([], [])
     for i, one in enumerate(made):
         for name, data, size, paths in (
@@ -327,19 +328,19 @@ def write_pairs(
 
 
 def mean_of(figures: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Mean of every figure."""
+    """Mean of every measure."""
     return {key: float(np.mean([f[key] for f in figures])) for key in figures[0]}
 
 
 def judging_digest() -> str:
-    """A name for what decides about the figures of a volume."""
+    """A name for everything that determines the measures of a volume."""
     files = [*Path(graph_package).parent.glob("*.py"), Path(centrelines_file)]
     code = "".join(file.read_text("utf-8") for file in sorted(files))
     return digest({"scikit-image": skimage.__version__, "graph": code}, [judged])
 
 
 def settings_digest() -> str:
-    """A name for what decides about volumes, beside the time."""
+    """A name for everything that determines the volumes, except the time."""
     jobs = {
         name: training(way, steps=1).training.model_dump(mode="json")
         for name, way in WAYS.items()
@@ -363,7 +364,7 @@ def settings_digest() -> str:
 
 
 class Bench:
-    """Rows as they come, kept in a file."""
+    """Result rows, stored in a file."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
@@ -376,7 +377,7 @@ class Bench:
         )
 
     def run(self, kind: str, factor: int, seed: int) -> None:
-        """Do what is missing of one kind of object, factor and seed."""
+        """Compute the missing rows of one kind of object, factor and seed."""
         case = f"{kind}, ×{factor}"
         missing = [
             way for way in self.arguments.way or WAYS if not self._has(case, way, seed)
@@ -418,9 +419,9 @@ class Bench:
         folder: Path,
         tests: Sequence[Specimen],
     ) -> None:
-        """Train, restore, and keep what came of it."""
+        """Train, restore, and store the results."""
         source, target = pairs
-        if way == "CycleGAN":  # no object in both domains
+        if way == "CycleGAN":  # no object is in both domains
             source, target = source[: TRAINED_ON // 2], target[TRAINED_ON // 2 :]
         settings = {
             "source": source,
@@ -444,13 +445,13 @@ class Bench:
     def _steps(
         self, way: str, factor: int, folder: Path, settings: dict[str, Any]
     ) -> int:
-        """Steps that take the time of a training; the time of a step is kept."""
+        """Number of steps for the training time; the time of a step is stored."""
         path = self.folder / "step_seconds.json"
         times = json.loads(path.read_text()) if path.exists() else {}
         key = f"{way}, ×{factor}"
         if key not in times:
             tried = _TRIED * self.arguments.seconds
-            # The first training pays for imports and for what is compiled.
+            # The first training includes the time of imports and compilation.
             step_seconds(WAYS[way], folder, 0.0, **settings)
             times[key] = step_seconds(WAYS[way], folder, tried, **settings)
             path.write_text(json.dumps(times, indent=1))
@@ -478,7 +479,7 @@ class Bench:
         )
 
     def of(self, case: str, way: str) -> list[dict[str, Any]]:
-        """Rows of a case and a way, one a seed."""
+        """Rows of a case and a method, one per seed."""
         return [r for r in self.rows if (r["case"], r["way"]) == (case, way)]
 
 
@@ -492,7 +493,7 @@ def spread(rows: Sequence[dict[str, Any]], key: str, digits: int) -> str:
 
 
 def table(bench: Bench, cases: Sequence[str]) -> str:
-    """All figures of all cases."""
+    """All measures of all cases."""
     titles = [*(figure.title for figure in FIGURES), "seeds", "steps", "seconds"]
     lines = [
         "| object | method | " + " | ".join(titles) + " |",
@@ -513,9 +514,10 @@ def table(bench: Bench, cases: Sequence[str]) -> str:
 
 
 def rankings(bench: Bench, cases: Sequence[str]) -> str:
-    """The order by PSNR and by branches, and how far they agree."""
+    """The rankings by PSNR and by branches, and their correlation."""
     lines = [
-        "| object | best to worst by PSNR | by branches (F1) | rank correlation |",
+        "| object | best to worst by PSNR | best to worst by branches (F1) "
+        "| rank correlation |",
         "|---|---|---|---|",
     ]
     for case in cases:
@@ -535,9 +537,10 @@ def rankings(bench: Bench, cases: Sequence[str]) -> str:
 
 
 def claim(bench: Bench, cases: Sequence[str]) -> str:
-    """Branches found by losses of geometry and by their twin of grey values alone."""
+    """Branches found with and without geometry-aware losses."""
     lines = [
-        "| object | branch recall: grey values | geometry | difference (points) |",
+        "| object | branch recall, generic | branch recall, geometry-aware "
+        "| difference (percentage points) |",
         "|---|---|---|---|",
     ]
     for case in cases:
@@ -550,41 +553,53 @@ def claim(bench: Bench, cases: Sequence[str]) -> str:
 
 
 def _chosen(options: argparse.Namespace) -> str:
-    """What was chosen of objects and factors, as on the command line."""
+    """The chosen objects and factors as command-line options."""
     kinds = [f" --object {kind}" for kind in options.object or ()]
     return "".join([*kinds, *(f" --factor {n}" for n in options.factor or ())])
 
 
 def document(bench: Bench, cases: Sequence[str]) -> str:
-    """What goes into a document of these cases."""
+    """Text of the document for these cases."""
     options = bench.arguments
     return "\n".join(
         (
             "Generated with `python benchmarks/bench_networks.py "
             f"--seconds {options.seconds:g} --seeds {options.seeds}"
-            f"{_chosen(options)}`. Trained on "
-            f"{TRAINED_ON} volumes, tested on {JUDGED_ON} others; ± is the standard "
-            f"deviation over seeds (from 0 on; column *seeds*). Voxels of {VOXEL:g} "
-            f"µm; branches count as found within {DISTANCE:g} µm.\n",
+            f"{_chosen(options)}`. The networks are trained on {TRAINED_ON} volumes "
+            f"and tested on {JUDGED_ON} others. ± is the standard deviation over the "
+            "seeds 0, 1, 2, …; their number is in the column *seeds*. The voxel size "
+            f"is {VOXEL:g} µm. A branch counts as found if the result has a branch "
+            f"within {DISTANCE:g} µm of it.\n",
             "### Do the two rankings agree?\n",
+            "The methods are ranked by the PSNR and by the F1 score of the branches; "
+            "the last column is the rank correlation of the two rankings.\n",
             rankings(bench, cases),
             "### Do geometry-aware losses find more branches?\n",
+            "The same network was trained with a loss on grey values alone (*generic*) "
+            "and with additional geometry-aware losses.\n",
             claim(bench, cases),
             "### All values\n",
+            "*Branches*, *loops* and *tubules per mm²* are given relative to the true "
+            "values; *seconds* is the training time. *All voxels scanned* is a scan "
+            "that skips no voxels.\n",
             table(bench, cases),
         )
     )
 
 
 def main() -> None:
-    """Run what is missing, and print or write the tables."""
+    """Run the missing cases, and print or write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=90.0, help="of each training")
+    parser.add_argument(
+        "--seconds", type=float, default=90.0, help="time of each training"
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--work", type=Path, default=Path("build/networks"))
-    parser.add_argument("--out", type=Path, help="document that gets the tables")
+    parser.add_argument("--out", type=Path, help="document to write the tables into")
     parser.add_argument(
-        "--kept", action="store_true", help="only write the tables of what is there"
+        "--kept",
+        action="store_true",
+        help="only write the tables of the available rows",
     )
     parser.add_argument("--object", choices=OBJECTS, action="append")
     parser.add_argument("--factor", type=int, choices=EDGE, action="append")
@@ -597,7 +612,7 @@ def main() -> None:
         for factor in arguments.factor or EDGE
         for kind in arguments.object or OBJECTS
     ]
-    # All cases with one seed first: an interrupted run leaves whole tables.
+    # All cases with one seed first, so that an interrupted run leaves full tables.
     for seed in range(0 if arguments.kept else arguments.seeds):
         for kind, factor in chosen:
             bench.run(kind, factor, seed)

@@ -1,12 +1,12 @@
-"""How well the noise of a scan is measured: known noise added to known structures.
+"""Accuracy of the measured noise, for known noise added to known structures.
 
     python benchmarks/bench_noise_estimation.py [--quick] [--out docs/evidence/noise.md]
         [--data ../shared/data] [--pairs ../shared/real_pairs] [--only NAME]
 
-Real volumes are crops of 48 × 128 × 128 voxels; levels are parts of the contrast (2nd
-to 98th percentile). Cement has noise of its own, so that only what is added at 10 % and
-more is judged there. Pairs: one exposure against the mean of 400, by grey value;
-``--only pairs`` measures these alone.
+Real volumes are crops of 48 × 128 × 128 voxels. Noise levels are relative to the
+contrast (2nd to 98th percentile). Cement contains noise, so only added noise of 10 % or
+more is evaluated. Pairs consist of one exposure and the mean of 400, evaluated by grey
+value; ``--only pairs`` measures only these.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Array = npt.NDArray[np.float64]
 ROOT = Path(__file__).resolve().parents[1]
 SHAPE = (32, 96, 96)
 LEVELS = (0.02, 0.05, 0.1, 0.2, 0.4)
-#: Widths of a Gaussian along Z, Y and X in voxels.
+#: Standard deviations of a Gaussian along Z, Y and X in voxels.
 WIDTHS = {
     "independent": (0.0, 0.0, 0.0),
     "in the plane": (0.0, 0.7, 0.7),
@@ -48,7 +48,7 @@ CLASSES = ((0.0, 0.5), (0.5, 0.9), (0.9, 0.98), (0.98, 1.0))
 
 
 def gyroid() -> Array:
-    """Walls of three voxels everywhere: no uniform place."""
+    """Walls of three voxels everywhere, without any uniform region."""
     z, y, x = 2 * np.pi / 8.7 * np.indices(SHAPE)
     field = np.sin(x) * np.cos(y) + np.sin(y) * np.cos(z) + np.sin(z) * np.cos(x)
     return ndimage.gaussian_filter((field > 0).astype(float), 0.6)
@@ -75,7 +75,7 @@ def simulated(kind: str, number: int) -> Callable[[], Array]:
 
 
 def structures(data: Path) -> dict[str, Callable[[], Array]]:
-    """Structures by name, the real ones where their files are."""
+    """Structures by name; real ones only if their files exist."""
     found: dict[str, Callable[[], Array]] = {
         "simulated CT 0": simulated("ct-scan", 0),
         "simulated CT 3": simulated("ct-scan", 3),
@@ -101,13 +101,13 @@ def structures(data: Path) -> dict[str, Callable[[], Array]]:
 
 
 def berea(path: Path) -> Array:
-    """The segmented rock as a scanner's blur would show it."""
+    """The segmented rock, blurred like a scan."""
     rock = rock_of(path)
     return ndimage.gaussian_filter(rock[100:148, 100:228, 100:228].astype(float), 0.7)
 
 
 def coarse_berea(path: Path, n: int) -> Array:
-    """The segmented rock as voxels of n times the edge length show it."""
+    """The segmented rock, averaged to voxels of n times the edge length."""
     rock = rock_of(path)[: 48 * n, : 96 * n, : 96 * n].astype(float)
     return rock.reshape(48, n, 96, n, 96, n).mean((1, 3, 5))
 
@@ -131,7 +131,7 @@ def noise_of(kind: str, shape: tuple[int, ...], seed: int) -> Array:
 
 
 def lags(noise: Array) -> dict[str, float]:
-    """True correlation of neighbours."""
+    """True correlation of neighbouring voxels."""
     found = {}
     for axis, name in enumerate("zyx"):
         moved = np.moveaxis(noise, axis, 0)
@@ -140,7 +140,7 @@ def lags(noise: Array) -> dict[str, float]:
 
 
 def measure(scan: Array) -> tuple[Noise, float]:
-    """Noise and seconds."""
+    """The measured noise, and the seconds."""
     start = time.perf_counter()
     axes = "ZYX" if scan.ndim == 3 else "YX"
     found = estimate_noise(Volume(scan.astype(np.float32), axes))
@@ -185,7 +185,7 @@ def rows(name: str, clean: Array, kinds: tuple[str, ...]) -> Iterator[str]:
 
 
 def pairs(folder: Path) -> Iterator[str]:
-    """Real exposures: their noise by the estimator and against the mean of 400."""
+    """Lines of real exposures: estimated noise, compared with the mean of 400."""
     for noisy in sorted(folder.glob("*/input_avg1_*.tif")):
         clean = noisy.with_name(noisy.name.replace("input_avg1", "target_avg400"))
         one, mean = (np.asarray(tifffile.imread(p), np.float64) for p in (noisy, clean))
@@ -211,11 +211,13 @@ def pairs(folder: Path) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two kinds of noise")
-    parser.add_argument("--out", type=Path, help="document that gets the tables")
+    parser.add_argument("--quick", action="store_true", help="only two kinds of noise")
+    parser.add_argument("--out", type=Path, help="document to write the tables into")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared/data")
     parser.add_argument("--pairs", type=Path, default=ROOT.parent / "shared/real_pairs")
-    parser.add_argument("--only", default="", help="part of a structure's name")
+    parser.add_argument(
+        "--only", default="", help="only structures with this text in their name"
+    )
     arguments = parser.parse_args()
     kinds = QUICK if arguments.quick else (*WIDTHS, RECONSTRUCTED)
     lines = [
@@ -231,7 +233,8 @@ def main() -> None:
                 print(line, flush=True)
                 lines.append(line)
     compared = [
-        "| image | true level | measured level | dark half: error (clipped) "
+        "| image | true level | measured level (interval) "
+        "| darkest 50 %: error (clipped) "
         "| 50 to 90 % | 90 to 98 % | brightest 2 % |",
         "|---|---|---|---|---|---|---|",
     ]

@@ -1,7 +1,7 @@
 """Overlap of reading, computing and writing: target P11.
 
 The bound is max(sum of reads, of computations, of writes) + first read + last write.
-Interleaved in one process with the serial loop; best of three.
+The pipeline and the serial loop run in turn in one process; best of three runs.
 
     python benchmarks/bench_pipeline.py
 """
@@ -59,7 +59,7 @@ def sleeping(read: float, compute: float, write: float) -> tuple[Callable, ...]:
 
 
 def real() -> tuple[Callable, ...]:
-    """Inflating, a small convolution network on one thread, deflating."""
+    """Decompression, a small convolutional network on one thread, and compression."""
     import torch
 
     rng = np.random.default_rng(0)
@@ -110,8 +110,8 @@ def main() -> int:
             best = min(best, overlapped(*stages, N))
         reached = ideal / best
         verdict = "met" if reached >= TARGET else "MISSED"
-        if not counts:  # on processors the stages share cores: no bound to hold
-            verdict = f"informative: {threading.active_count()} threads alive after it"
+        if not counts:  # computing stages share the cores, so there is no bound
+            verdict = f"informative: {threading.active_count()} threads remain"
         missed += verdict == "MISSED"
         print(
             f"{name:26} n={N}  serial {best_serial:.2f} s, overlapped {best:.2f} s "

@@ -1,9 +1,9 @@
-"""Do the intervals of scan plans hold? 200 draws each on phantoms of known porosity.
+"""Coverage of the intervals of scan plans: 200 draws for each known phantom.
 
-From a scan of the whole phantom: draws of as many random spots as planned. From one
-spot of it: 40 first spots plan five draws each, anywhere in the phantom. Prints how
-many spots were planned, and how often the mean of the drawn spots was within the
-interval of the true porosity; 95 % are promised.
+For plans from a scan of the whole phantom, the planned number of random spots is drawn.
+For plans from a single spot, each of 40 first spots plans five draws, anywhere in the
+phantom. Prints the number of planned spots, and how often the mean of the drawn spots
+was within the interval around the true porosity; the nominal value is 95 %.
 
     python benchmarks/bench_plan.py [--draws 200] [--precision 0.1]
 """
@@ -26,14 +26,14 @@ Mask = npt.NDArray[np.bool_]
 
 
 def random_field(widths: float | tuple[float, ...]) -> Mask:
-    """Pores where a smoothed Gaussian field is low."""
+    """Pores at low values of a smoothed Gaussian field."""
     noise = np.random.default_rng(1).normal(size=(EDGE,) * 3).astype(np.float32)
     smooth = ndimage.gaussian_filter(noise, widths, mode="wrap")
     return np.asarray(smooth < -0.8 * smooth.std())
 
 
 def spheres(fraction: float, radius: int) -> Mask:
-    """Overlapping spheres at random places: rare pores if the fraction is small."""
+    """Overlapping spheres at random positions; rare pores if the fraction is small."""
     rng = np.random.default_rng(2)
     count = -np.log(1 - fraction) * EDGE**3 / (4 / 3 * np.pi * radius**3)
     seeds = np.ones((EDGE,) * 3, bool)
@@ -93,7 +93,7 @@ def from_spot(pores: Mask, precision: float, draws: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print a table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--precision", type=float, default=0.1)
@@ -105,7 +105,7 @@ def main() -> None:
         "spheres, 20 %": spheres(0.2, 6),
         "rare spheres, 2 %": spheres(0.02, 4),
     }
-    print("phantom | porosity | whole: spots | held | one spot: spots | held")
+    print("phantom | porosity | whole: spots | in interval | spot: spots | in interval")
     for name, pores in phantoms.items():
         whole = from_whole(pores, options.precision, options.draws)
         spot = from_spot(pores, options.precision, options.draws)

@@ -1,7 +1,7 @@
 """Porosity engine: targets P6, P7 and P8.
 
-Prints ratios, not seconds: alternatives run in turn in one process, the best of
-several rounds counts. Run alone (about a minute):
+Prints ratios, not seconds: alternatives run in turn in one process, and the best of
+several rounds is used. Run it while no other program is running (about a minute):
 
     python benchmarks/bench_porosity.py
 """
@@ -45,7 +45,7 @@ def report(target: str, text: str, passed: bool) -> None:
 
 
 def best_of(rounds: int, *functions: Callable[[], object]) -> list[float]:
-    """Shortest processor time of each function; they run in turn."""
+    """Shortest processor time of each function; the functions run in turn."""
     best = [math.inf] * len(functions)
     for _ in range(rounds):
         for i, function in enumerate(functions):
@@ -258,7 +258,7 @@ def p8() -> None:
 
 
 class LazyFoam:
-    """Planes made when they are asked for."""
+    """Planes that are generated on request."""
 
     def __init__(self, n_planes: int) -> None:
         self.tile = foam(128).repeat(3, 1).repeat(3, 2).astype(np.uint8)
@@ -271,7 +271,7 @@ class LazyFoam:
 
 
 def _peak(n_planes: int) -> int:
-    """Bytes that a measurement adds at its peak to what is there before."""
+    """Peak memory in bytes that a measurement adds to the memory in use before."""
     config = PorosityConfig(threshold=0.5, phase="bright")
     source = LazyFoam(n_planes)
     warm = Volume(source[:32], "ZYX")

@@ -1,10 +1,10 @@
-"""First preview of a 512 x 512 slice against a bare forward of its window: target P12.
+"""Time of the first preview of a 512 x 512 slice: target P12.
 
-In a process of its own the model is loaded and the volume prepared (what the dock does
-while the person still looks); then the first preview is timed, later ones, and the bare
-network on the window that the preview needs (the region and its halo), on as many
-threads. Processor time is what counts on a shared machine; the wall clock is printed
-beside it.
+In a separate process, the model is loaded and the volume prepared (the dock does this
+in the background). Then the first preview, later previews, and the network alone are
+timed; the network alone runs on the window that the preview needs (the region and its
+halo), with the same number of threads. The target is for processor time, which depends
+less on other programs; wall-clock time is printed as well.
 
     python benchmarks/bench_preview.py [--profile]
 """
@@ -31,7 +31,7 @@ def timed(call: Callable[[], object]) -> tuple[float, float]:
 
 
 def child(profile: bool) -> None:
-    """One first preview; prints a JSON object."""
+    """Time one first preview, and print a JSON object."""
     import numpy as np
     import torch
 
@@ -83,8 +83,10 @@ def child(profile: bool) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--profile", action="store_true", help="say where time goes")
-    parser.add_argument("--quick", action="store_true", help="one process, not three")
+    parser.add_argument("--profile", action="store_true", help="print a profile")
+    parser.add_argument(
+        "--quick", action="store_true", help="use one process instead of three"
+    )
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:

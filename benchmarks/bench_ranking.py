@@ -1,15 +1,16 @@
-"""How well the expected error ranks denoisers, and what the choice costs.
+"""Compare the ranking of denoisers by expected error with the true ranking.
 
-Noise of known strength is added to structures whose noise-free version is known: real
-volumes (bone, cement, sandstone blurred by 0.7 voxels; their own noise counts as
-structure) and simulated ones. `models rank` then ranks what there is from the noisy
-version alone; the true error of each candidate is measured on the same blocks. Prints
+Noise of known level is added to structures with a known noise-free version: real
+volumes (bone, cement, and sandstone blurred by 0.7 voxels; the noise of the volumes
+themselves counts as structure) and simulated ones. `models rank` then ranks the
+candidates from the noisy version alone; the true error of each candidate is measured on
+the same blocks. Prints
 Markdown tables, or writes them into a document with ``--out``.
 
     python benchmarks/bench_ranking.py --out docs/evidence/ranking.md
 
-One thread by default. Real volumes are read from ``--data`` and left out where they are
-absent. Rows are kept in ``--work`` as they come, so that an interrupted run goes on.
+Uses one thread by default. Real volumes are read from ``--data`` and omitted if they do
+not exist. Rows are stored in ``--work``, so an interrupted run can be resumed.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from napari_geosr.physics.simulated import open_simulated
 SHAPE = (16, 96, 96)
 KINDS = ("independent", "of a reconstruction", "blurred, 3D")
 LEVELS = (0.02, 0.05, 0.1, 0.2, 0.4)
-#: Losses against the best candidate, and against the scan, that count as good (dB).
+#: Accepted losses against the best candidate, and against the scan (dB).
 CLOSE, HARM = 0.3, 0.1
 MODELS = ("ct-denoise", "gaussian", "tv", "nlm")
 
@@ -77,7 +78,7 @@ def main() -> int:
 
 
 def all_rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """One row a structure, noise and level; kept ones are not done again."""
+    """One row per structure, noise and level; stored rows are not computed again."""
     known = list(structures(options.data))[: 1 if options.quick else None]
     own = {name: estimate_noise(Volume(c, "ZYX")).relative for name, c in known}
     for level, kind, (name, clean) in itertools.product(options.levels, KINDS, known):
@@ -132,7 +133,7 @@ def berea(path: Path) -> Array:
 def judged(
     clean: Array, kind: str, level: float, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Rank what there is on a noisy version, then measure the true errors."""
+    """Rank the candidates on a noisy version, then measure their true errors."""
     contrast = float(np.subtract(*np.percentile(clean, [98, 2])))
     rng = np.random.default_rng([20_814, round(1000 * level), len(kind)])
     if kind == "of a reconstruction":
@@ -177,10 +178,11 @@ def judged(
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """What the choice costs, for each level, and for real and simulated structures."""
+    """Loss of the chosen candidate, for each noise level and in total."""
     lines = [
         "| added noise | cases | within 0.3 dB of the best | worst loss | worse than "
-        "the scan by > 0.1 dB | rank correlation | gain of the choice | of the best |",
+        "the scan by > 0.1 dB | rank correlation | gain of the chosen candidate | "
+        "gain of the best candidate |",
         "|---|---|---|---|---|---|---|---|",
     ]
     judged_ = [row for row in rows if row["level"] > max(row["own"], FLOOR)]
@@ -190,19 +192,25 @@ def table(rows: list[dict[str, Any]]) -> str:
     aside = len(rows) - len(judged_)
     lines += [
         "",
-        f"{aside} further cases, in which the added noise is below the volume's own, "
-        "are "
-        "excluded, because removing the volume's own noise counts as an error in them.",
+        f"In {aside} further cases, the added noise is weaker than the noise of the "
+        "volume itself. They are excluded, because removing the volume's own noise "
+        "would count as an error.",
     ]
     wrong = [row for row in judged_ if row["loss"] > CLOSE]
     if wrong:
-        lines += ["", "Cases with a loss of more than 0.3 dB:", ""]
         lines += [
-            f"- {row['structure']}, {row['kind']}, {100 * row['level']:g} %: "
-            f"{row['choice']} ({row['gain']:+.1f} dB) instead of "
-            f"{row['best']} "
-            f"({row['true'][row['best']]:+.1f} dB); noise measured as "
-            f"{100 * row['measured']:.1f} %"
+            "",
+            "The next table lists the cases with a loss of more than 0.3 dB:",
+            "",
+            "| structure | kind of noise | added | measured | chosen candidate (gain) "
+            "| best candidate (gain) |",
+            "|---|---|---|---|---|---|",
+        ]
+        lines += [
+            f"| {row['structure']} | {row['kind'].removeprefix('of a ')} "
+            f"| {100 * row['level']:g} % | {100 * row['measured']:.1f} % "
+            f"| {row['choice']} ({row['gain']:+.1f} dB) "
+            f"| {row['best']} ({row['true'][row['best']]:+.1f} dB) |"
             for row in wrong
         ]
     return "\n".join(lines)

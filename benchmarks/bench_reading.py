@@ -1,12 +1,13 @@
 """Reading and writing volumes: target P10 of the performance targets.
 
 Plain reads: slabs, planes, tiles with a halo and slices in other directions from an
-uncompressed TIFF, beside the same of `tifffile.memmap`, with which a file that shrinks
-ends the process. First slice: time to open an uncompressed TIFF and get its middle
-slice, beside `tifffile.imread` of the whole. Tiles: 64x128x128 tiles with a halo of 16
-beside the same tiles without, in z-y-x order, from files that decode whole blocks.
-Shards: how often a shard of an OME-Zarr is written when tiles do not fit its grid. All
-in one process, alternatives interleaved, the best of several runs, in processor time.
+uncompressed TIFF, compared with `tifffile.memmap` (which ends the process if the file
+shrinks). First slice: time for opening an uncompressed TIFF and reading its middle
+slice, compared with `tifffile.imread` of the whole file. Tiles: 64x128x128 tiles with a
+halo of 16, compared with the same tiles without a halo, in z-y-x order, from files with
+compressed blocks. Shards: number of shards of an OME-Zarr that are written twice if the
+tiles do not fit its grid. All alternatives run in turn in one process; the shortest
+processor time of several runs is used.
 
     python benchmarks/bench_reading.py [--quick]
 """
@@ -29,7 +30,7 @@ HALO = 16
 FIRST_SLICE_TARGET = 5.0
 HALO_TARGET = 1.5
 PLAIN_TARGET = 1.2
-#: Planes of the plain reads are as large as those of scanners.
+#: Shape of the plain reads; the planes are as large as those of scanners.
 PLAIN_SHAPE = (24, 2048, 2048)
 
 
@@ -55,7 +56,7 @@ def tiles(shape: tuple[int, ...], halo: int) -> Iterator[tuple[slice, ...]]:
 
 
 class Counting:
-    """A source that counts the voxels it decodes."""
+    """A source that counts the decoded voxels."""
 
     def __init__(self, source: Any) -> None:
         self.source, self.shape, self.dtype = source, source.shape, source.dtype
@@ -108,10 +109,10 @@ def make_files(folder: Path, shape: tuple[int, ...]) -> dict[str, Path]:
 
 
 def plain_reads(folder: Path, n: int) -> bool:
-    """Reads of one kind after another, beside those of a mapped file.
+    """Compare each kind of read with that from a memory-mapped file.
 
-    Only what a sweep or a viewer reads has to be as fast: a network takes seconds for a
-    tile, and of single columns the mapping copies less than the system reads.
+    The target is only for reads of a sweep or a viewer: a network takes seconds for a
+    tile, and for single columns the mapping copies less than the system reads.
     """
     import tifffile
 
@@ -175,7 +176,7 @@ def first_slice(path: Path, n: int) -> bool:
 def halo_reads(files: dict[str, Path], n: int) -> bool:
     fine = True
     for name, path in files.items():
-        if name == "TIFF, plain":  # nothing is decoded: the halo is only its bytes
+        if name == "TIFF, plain":  # nothing is decoded, so the halo only adds bytes
             continue
         cases = {
             "halo": lambda path=path: sweep(path, HALO),

@@ -3,11 +3,11 @@
     python benchmarks/bench_real_pairs.py --data FOLDER [--adapt]
         [--out docs/evidence/denoisers.md]
 
-`FOLDER` has ``input_avg1_ID.tif`` and ``target_avg400_ID.tif`` (W2S wide-field images,
-512 × 512). Both were stretched to 8 bit separately, so gain and offset are fitted
-before the PSNR is taken. Classical filters are tuned **knowing the target**, each image
-for itself; models and ``auto`` are not. ``--adapt`` trains `fluo-denoise` further on
-each image (``train adapt``), which takes minutes.
+`FOLDER` contains ``input_avg1_ID.tif`` and ``target_avg400_ID.tif`` (W2S wide-field
+images, 512 × 512). The two were scaled to 8 bit separately, so gain and offset are
+fitted before the PSNR is computed. Classical filters are tuned on each image **with
+knowledge of the target**; models and ``auto`` are not. ``--adapt`` adapts
+`fluo-denoise` to each image (``train adapt``), which takes minutes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PEAK = 255.0
 
 
 def fitted_psnr(image: Array, target: Array) -> float:
-    """PSNR after the gain and offset that fit best, in dB."""
+    """PSNR in dB after fitting gain and offset."""
     x, y = image.ravel().astype(np.float64), target.ravel().astype(np.float64)
     gain, offset = np.polyfit(x, y, 1)
     error = np.mean(np.square(gain * x + offset - y))
@@ -45,7 +45,7 @@ def fitted_psnr(image: Array, target: Array) -> float:
 
 
 def tuned(image: Array, target: Array, sd: float) -> dict[str, float]:
-    """The best that each classical filter can do on this image."""
+    """The best result of each classical filter on this image."""
     tried = {
         "Gaussian": [
             ndimage.gaussian_filter(image, s) for s in (0.7, 0.9, 1.1, 1.4, 1.7, 2, 2.5)
@@ -73,13 +73,13 @@ def tuned(image: Array, target: Array, sd: float) -> dict[str, float]:
 
 
 def restored(image: Array, model: str) -> Array:
-    """What a model makes of an image."""
+    """The image restored by a model."""
     steps = restore_steps(Volume(image, "YX"), RestoreConfig.create(model=model))
     return np.asarray(run_to_end(steps).volume.data, np.float32)
 
 
 def adapted(path: Path) -> str:
-    """`fluo-denoise`, trained further on one image; itself where nothing is gained."""
+    """`fluo-denoise` adapted to one image; unchanged if no gain is expected."""
     folder = Path(tempfile.mkdtemp())
     job = adaptation_job("fluo-denoise", [path], name="adapted")
     return str(run_to_end(train_steps(job, folder)))

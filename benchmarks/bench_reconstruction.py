@@ -1,11 +1,12 @@
-"""FBP and SIRT of one slice, and of a batch, against ASTRA's code for the CPU.
+"""Time of FBP and SIRT, for one slice and for a batch, compared with ASTRA on the CPU.
 
     python benchmarks/bench_reconstruction.py --size 512 --angles 512 --threads 2
 
-All run in turn in one process; the best of each counts. Target: a slice is not slower
-than with ASTRA on the same cores; ASTRA works on one slice in one thread, so times of
-the processor are told beside those of the clock. On a CUDA device, ASTRA's CUDA
-algorithms stand in their place: target within twice their time.
+All run in turn in one process, and the best time of each is used. The target is that a
+slice is not slower than with ASTRA on the same cores. ASTRA reconstructs one slice in
+one thread, so processor times are printed as well as wall-clock times. On a CUDA
+device, the CUDA algorithms of ASTRA are used instead; the target is at most twice their
+time.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Times = tuple[float, float]
 
 
 def _in_turn(calls: dict[str, Callable[[], Any]], repeat: int) -> dict[str, Times]:
-    """Best seconds of the clock, and of the processor, per call."""
+    """Shortest wall-clock and processor seconds per call."""
     best = {name: (float("inf"), float("inf")) for name in calls}
     for _ in range(repeat):
         for name, call in calls.items():

@@ -1,9 +1,9 @@
 """Time of `restore --continue` for many tiles: linear in their number.
 
-A volume of n small planes is restored plane by plane, one tile each, into an OME-TIFF.
-One run goes from beginning to end; another is stopped after half of its tiles and
-resumed by the command. "Resumed" is the time of that command from beginning to end,
-with all its checks; it computes half of the tiles.
+A volume of n small planes is restored plane by plane, with one tile per plane, into an
+OME-TIFF. One run is uninterrupted; another is stopped after half of its tiles and
+resumed by the command. "Resumed half" is the time of this second command, including all
+checks; it computes half of the tiles.
 
     python benchmarks/bench_resume.py [--tiles 1000,2000,4000,8000]
 """
@@ -49,7 +49,7 @@ def one_plane_per_tile() -> Iterator[None]:
 
 
 def command(path: Path, out: Path, *more: str) -> float:
-    """Seconds of a restoration by the command."""
+    """Time of a restoration by the command in seconds."""
     words = ["restore", str(path), "--out", str(out), "--model", MODEL, "--axes", "ZYX"]
     said = text_io.StringIO()
     start = time.perf_counter()
@@ -61,7 +61,7 @@ def command(path: Path, out: Path, *more: str) -> float:
 
 
 def stop_halfway(path: Path, out: Path, n: int) -> None:
-    """Restore half of the tiles and keep them."""
+    """Restore half of the tiles, then stop."""
     done = [0]
     config = RestoreConfig(model=MODEL, device="cpu")
     steps = restore_steps(

@@ -1,16 +1,16 @@
 """Volumes larger than the memory budget, and several processes on one volume.
 
 A scan of 512 x 1024 x 1024 voxels (uint16, 1.1 GB) is super-resolved to 4.3 billion
-voxels in an OME-Zarr, and its pores are measured, each by the command with a memory
-budget; "peak" is the largest resident memory of the process, with the program, its
-libraries and the model. Then a smaller scan is restored by one and by two worker
-processes of one thread each: the same voxels, in what share of the time? The plan that
-``--dry-run`` prints for 2000 x 2000 x 2000 voxels is compared with the extrapolation of
-two runs, tiles of *Preview as a layer* are timed, and the time from ``submit`` to the
-first tile is measured with SLURM: the one of this computer if SLURM_CONF is set, and
-otherwise a private one, which needs root and the programs of ``apt-get install
-slurm-wlm munge``. Prints Markdown tables. The big
-scan needs 12 GB of disk and about ten minutes of two cores.
+voxels in an OME-Zarr, and the pores of the result are measured, each by the command
+with a memory budget. "Peak" is the largest resident memory of the process, including
+the program, its libraries and the model. Then a smaller scan is restored by one and by
+two worker processes of one thread each, to compare their voxels and times. The plan
+that ``--dry-run`` prints for 2000 x 2000 x 2000 voxels is compared with the
+extrapolation of two runs, and tiles of *Preview as a layer* are timed. The time from
+``submit`` to the first tile is measured with SLURM: that of this computer if SLURM_CONF
+is set, and otherwise a private one, which needs root access and the programs of
+``apt-get install slurm-wlm munge``. Prints Markdown tables. The big scan needs 12 GB of
+disk space and about ten minutes on two cores.
 
     python benchmarks/bench_scale.py [--planes 512] [--edge 1024] [--repeats 3]
 """
@@ -33,24 +33,24 @@ import numpy as np
 import tifffile
 
 GB = 10**9
-#: Planes after which the structure of the scan repeats.
+#: Period of the structure of the scan in planes.
 PERIOD = 64
-#: Scan that workers share: planes and their edge.
+#: Scan for the workers: number of planes and their edge.
 SHARED = (384, 384)
-#: Scan of which the first tile is awaited: planes and their edge.
+#: Scan for the time to the first tile: number of planes and their edge.
 QUEUED = (48, 384)
-#: Attributes of `Run` that are compared.
+#: Compared attributes of `Run`.
 FIELDS = ("processor", "seconds")
 #: Planes of the scans from which the time of the planned scan is extrapolated. The
-#: first run also fills the caches, and does not count.
+#: first run only fills the caches and is not used.
 SAMPLES = (4, 4, 44)
-#: Edge of the planned scan, and of the chunk that is repeated in it.
+#: Edge of the planned scan, and of its repeated chunk.
 PLANNED, CHUNK = 2000, 250
-#: Parts of the benchmark that need no queue.
+#: Parts of the benchmark that do not need a queue.
 CHOICES = ("large", "workers", "thickness", "plan", "live")
-#: Scan whose tiles are previewed: planes and their edge.
+#: Scan for the previews: number of planes and their edge.
 LIVE = (48, 1024)
-#: Number of planes that are previewed with each model.
+#: Number of previewed planes per model.
 LIVE_PLANES = 3
 LIVE_MODELS = (
     "gaussian",
@@ -63,7 +63,7 @@ LIVE_MODELS = (
     "foam-sr-x4",
     "bone-sr-x8",
 )
-#: The run that is planned, and timed on smaller scans.
+#: The run that is planned for the large scan and timed on smaller ones.
 RUN = ("-m", "foam-denoise", "--threads", 1, "--memory", "2GB")
 
 
@@ -87,7 +87,7 @@ class Run:
 
 
 def run(*words: object) -> Run:
-    """Run ``napari-geosr`` in a process of its own."""
+    """Run ``napari-geosr`` in a separate process."""
     command = [sys.executable, "-m", "napari_geosr", *map(str, words)]
     began = time.perf_counter()
     with tempfile.TemporaryFile() as said:
@@ -171,7 +171,7 @@ def thickness(folder: Path, edge: int) -> None:
 
 
 def memory(gigabytes: float) -> tuple[str, str]:
-    """The option for a budget."""
+    """The option for a memory budget."""
     return "--memory", f"{gigabytes * 1000:.0f}MB"
 
 
@@ -216,7 +216,7 @@ def inference_seconds(path: Path) -> float:
 
 
 def write_repeated(path: Path) -> None:
-    """A zarr of which all chunks are links to one file, with real voxels."""
+    """Write a zarr with all chunks linked to the same file."""
     import zarr
 
     edge = PLANNED // CHUNK
@@ -247,7 +247,7 @@ def planned(scan: Path, *more: object) -> dict[str, float]:
 
 
 def plan(folder: Path) -> None:
-    """Print the plan for a large scan, and what two small runs give for it."""
+    """Print the plan for a large scan, and the extrapolation of two small runs."""
     scan = folder / "repeated.zarr"
     write_repeated(scan)
     found = planned(scan)
@@ -257,7 +257,7 @@ def plan(folder: Path) -> None:
     seconds, voxels = [], []
     for n in SAMPLES:
         part = folder / f"part-{n}.tif"
-        # Planes as long as those of the large scan, so that tiles and halos are alike.
+        # Rows as long as those of the large scan, so that tiles and halos are similar.
         tifffile.imwrite(part, np.asarray(whole[:n, : 2 * CHUNK, :]))
         out = folder / f"part-{n}.ome.zarr"
         seconds.append(run("restore", part, *RUN, "-o", out, "--overwrite").processor)
@@ -274,7 +274,7 @@ def plan(folder: Path) -> None:
 
 
 def live(folder: Path) -> None:
-    """Print how long a tile of 512 x 512 voxels of *Preview as a layer* takes."""
+    """Print the time of a tile of 512 x 512 voxels of *Preview as a layer*."""
     from napari_geosr import read
     from napari_geosr.core.steps import run_to_end
     from napari_geosr.operations.restore import RestoreConfig, prepare_steps
@@ -360,7 +360,7 @@ def processor_times(job: str) -> None:
     from napari_geosr.jobs.run import run_steps
     from napari_geosr.operations.restore.measurements import FILE
 
-    (Path(job) / FILE).unlink()  # what the run in the queue has measured
+    (Path(job) / FILE).unlink()  # measured by the run in the queue
     print("\n| step of the job | processor time so far |\n|---|---|")
     done: list[Any] = []
     for step in run_steps(JobFolder(job), should_stop=lambda: bool(done)):
@@ -372,7 +372,7 @@ def processor_times(job: str) -> None:
 
 
 def _events(job: Path) -> list[dict[str, Any]]:
-    """Events of a job up to its first progress."""
+    """Events of a job up to its first progress event."""
     path = job / "events.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     events = [json.loads(line) for line in lines]
@@ -385,7 +385,7 @@ def main() -> None:
     parser.add_argument("--planes", type=int, default=512)
     parser.add_argument("--edge", type=int, default=1024)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--folder", type=Path, help="where 12 GB are free")
+    parser.add_argument("--folder", type=Path, help="folder with 12 GB of free space")
     parser.add_argument("--only", choices=[*CHOICES, "queue"])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:

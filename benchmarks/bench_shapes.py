@@ -1,8 +1,8 @@
-"""Shapes on sparse tensors: memory and time, super-resolution and completion.
+"""Shapes as sparse tensors: memory and time, super-resolution and completion.
 
 Run ``python benchmarks/bench_shapes.py memory|refine|complete``, or ``mesh --file``.
-Every alternative runs in the same call, on the same shapes, which no model was trained
-on.
+All alternatives run in the same process, on the same shapes, which were not used for
+training.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-#: Points on each surface whose distances are measured.
+#: Number of points on each surface for measuring distances.
 _SAMPLES = 3_000_000
-#: Seeds of the shapes; models were trained on others.
+#: Seeds of the shapes; the models were trained with other seeds.
 SEEDS = range(100, 105)
 _STEP = """
 import ctypes, sys, time, torch
@@ -60,7 +60,7 @@ print(share, (value("VmHWM") - base) / 1000, time.process_time() - began)
 
 
 def memory(edges: list[int]) -> None:
-    """Peak memory and CPU time of a training step, four layers of eight channels."""
+    """Peak memory and CPU time of a training step (four layers of eight channels)."""
     print("edge  kind    occupied %  peak MB  CPU s")
     for edge in edges:
         for kind in ("sparse", "dense") if edge <= 128 else ("sparse",):
@@ -72,7 +72,7 @@ def memory(edges: list[int]) -> None:
 
 
 def refine(edge: int, factors: list[int]) -> None:
-    """Refine coarse shapes; the truth has `edge` voxels along each axis."""
+    """Refine coarse shapes; the true shape has `edge` voxels along each axis."""
     import torch
     from torch.nn.functional import interpolate
 
@@ -122,11 +122,11 @@ def refine(edge: int, factors: list[int]) -> None:
 
 
 def complete(edge: int, number: int) -> None:
-    """Complete skulls that the model was not made from.
+    """Complete skulls from which the model was not built.
 
-    The alternative is the best that any network on a grid of 64³ can do: the true
-    skull, reduced to this grid and interpolated again, of which only the surroundings
-    of the missing part count.
+    The alternative is an upper limit for any network on a grid of 64³ voxels: the true
+    skull, reduced to this grid and interpolated again. Only the surroundings of the
+    missing part are evaluated.
     """
     import torch
     from scipy.ndimage import binary_dilation
@@ -173,7 +173,7 @@ def complete(edge: int, number: int) -> None:
 
 
 def mesh(path: Path, edges: list[int]) -> None:
-    """Voxelise a mesh, coarsen it four times, refine it, and extract its surface."""
+    """Voxelise a mesh, coarsen it by four, refine it, and extract its surface."""
     import trimesh
     from scipy.spatial import cKDTree
 
@@ -184,7 +184,7 @@ def mesh(path: Path, edges: list[int]) -> None:
         for model in ("shape-sr-x2", "trilinear"):
             with tempfile.TemporaryDirectory() as folder:
                 found = trimesh.load_mesh(_remeshed(path, size, model, Path(folder)))
-            # Dense samples: their spacing adds less than 0.02 voxels to the distances.
+            # Dense samples; their spacing adds less than 0.02 voxels to the distances.
             dense = [
                 trimesh.sample.sample_surface(s, _SAMPLES, seed=1)[0]
                 for s in (truth, found)

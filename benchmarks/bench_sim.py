@@ -3,10 +3,10 @@
     python benchmarks/bench_sim.py [--quick] [--out docs/structured_illumination.md]
         [--only quality|resolution|speed|shared] [--data ../shared/data]
 
-Quality: patterns are found in the frames; the result is compared with the object,
-averaged over the pixels of the result. Nonlinear frames are saturated (s = 4), with
-five angles and seven phases, and three harmonics are used. The resolution is the period
-at which the ring correlation with the object falls below 1/7.
+For the quality, the patterns are estimated from the frames, and the result is compared
+with the object averaged over the pixels of the result. Nonlinear frames are saturated
+(s = 4), with five angles and seven phases, and three harmonics are used. The resolution
+is the period at which the ring correlation with the object falls below 1/7.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from napari_geosr.physics.illumination.simulation import (
 
 #: Tables, and sections of the document.
 TABLES = ("shared", "resolution", "speed", "quality")
-#: Methods of the tables; the network is that of `bench_sim_network.py`.
+#: Methods of the tables; for the network, see `bench_sim_network.py`.
 METHODS = ("widefield", "wiener", "joint-rl")
 Array = npt.NDArray[np.floating]
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,13 +65,13 @@ RUNS = {
     "linear": (STRUCTURES, 3, 192, 2),
     "nonlinear": (("filaments", "er"), 1, 96, 4),
 }
-#: Pixels without comparison at each side of a result.
+#: Width of the excluded border of a result in pixels.
 BORDER = 24
 UPSCALE = 4
 
 
 def frames_of(made: SimulatedFrames) -> SimFrames:
-    """Simulated frames as the operation opens them."""
+    """Simulated frames, opened like a file."""
     angles, phases, *shape = made.frames.shape
     stack = made.frames.reshape(angles * phases, *shape)
     volume = Volume(stack, "ZYX", (0.2, PIXEL, PIXEL), "µm", name="raw")
@@ -107,7 +107,7 @@ class Row(NamedTuple):
 
 
 def quality_rows(quick: bool) -> Iterator[Row]:
-    """Figures of each method, mean over the seeds."""
+    """Results of each method as means over the seeds."""
     cases = [
         (kind, structure, snr)
         for kind, (structures, *_) in RUNS.items()
@@ -188,8 +188,8 @@ def quality_table(quick: bool) -> str:
 def resolution_table() -> str:
     """Resolution relative to widefield on noise-free frames, by ring correlation.
 
-    The result is correlated with the sharp object, which it resolves up to the
-    frequency at which the correlation falls below 1/7.
+    The result is correlated with the sharp object. The resolution is the frequency at
+    which this correlation falls below 1/7.
     """
     lines = [
         "| illumination | Wiener-SIM, widefield = 1 | joint Richardson–Lucy |",
@@ -259,7 +259,7 @@ def numpy_wiener(
 
 
 def speed_table() -> str:
-    """Seconds of one core for 512 × 512 × 9, and ratios to a numpy reference."""
+    """Seconds on one core for 512 × 512 × 9, and ratios to a numpy reference."""
     made = simulate_frames("filaments", SimScene(size=512, cut_off=0.34, seed=1))
     frames = frames_of(made)
     config = SimConfig(threads=1)
@@ -299,7 +299,7 @@ def speed_table() -> str:
 
 
 def shared_table(data: Path) -> str:
-    """PSNR in dB (of 255) on the semi-synthetic stacks, without 20 pixels of border."""
+    """PSNR in dB (range 255) of the semi-synthetic stacks, without border pixels."""
     lines = [
         "| stack | " + " | ".join(METHOD_TITLES[m] for m in METHODS) + " |",
         "|---|" + "---|" * len(METHODS),
@@ -334,7 +334,9 @@ def shared_table(data: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one structure, one seed")
+    parser.add_argument(
+        "--quick", action="store_true", help="only one structure and one seed"
+    )
     parser.add_argument("--only", choices=TABLES)
     parser.add_argument("--out", type=Path, help="document to write the tables into")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
@@ -349,7 +351,7 @@ def main() -> None:
         if options.only not in (None, name):
             continue
         if name == "shared" and not options.data.is_dir():
-            print(f"{options.data} does not exist: left out")
+            print(f"{options.data} does not exist; this part is skipped")
             continue
         table = make()
         print(table, flush=True)

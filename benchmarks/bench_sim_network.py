@@ -1,16 +1,17 @@
-"""Structured illumination: the untrained network beside joint Richardson–Lucy.
+"""Structured illumination: the untrained network and joint Richardson–Lucy.
 
     python benchmarks/bench_sim_network.py --rows rows.jsonl [--minutes 60]
         [--parts curve methods long published] [--kinds linear] [--snrs 5 20]
         [--out docs/evidence/sim.md]
 
-Every row is appended to a file: a run that was stopped continues where it ended, and
-without time left the tables are written from the rows that there are. Frames are small
-(64 × 64 pixels; nonlinear: 48 × 48), and the true patterns are given to all methods, so
-that reconstructions are compared and nothing else. Times are processor seconds of one
-core. Equal time: Richardson–Lucy with the seconds of 200 steps of the network (or 1000
-iterations, the most that can be set), and the network with those of Richardson–Lucy.
-Widefield and Wiener-SIM are computed in closed form, so more time does not change them.
+Every row is appended to a file, so an interrupted run can be resumed. When the time is
+over, the tables are written from the available rows. Frames are small (64 × 64 pixels;
+nonlinear: 48 × 48), and all methods are given the true patterns, so that only the
+reconstructions are compared. Times are processor seconds on one core. For the
+comparison at equal time, Richardson–Lucy is run for the time of 200 steps of the
+network (but at most 1000 iterations, the largest number that can be set), and the
+network for the time of Richardson–Lucy. Widefield and Wiener-SIM are computed in closed
+form, so more time does not change them.
 """
 
 from __future__ import annotations
@@ -58,20 +59,20 @@ from napari_geosr.sim.joint_rl import best_iterations
 from napari_geosr.sim.noise import frame_noise
 
 Array = npt.NDArray[np.floating]
-#: Steps of the network after which it is judged.
+#: Steps after which the network is evaluated.
 STEPS = (200, 500, 1000)
-#: Most iterations of Richardson–Lucy that the program accepts.
+#: Largest number of iterations of Richardson–Lucy that the program accepts.
 MOST = 1000
 SEEDS = (0, 1, 2)
 #: For each kind: edge of the frames and upscale factor.
 SIZES = {"linear": (64, 2), "nonlinear": (48, 4)}
-#: Most steps of the network that starts from Richardson–Lucy.
+#: Largest number of steps of the network that starts from Richardson–Lucy.
 MOST_STEPS = {"linear": STEPS[-1], "nonlinear": STEPS[0]}
-#: Cases in which the published recipe is tried first.
+#: Cases in which the published recipe is run first.
 FIRST = (("linear", "filaments", 5), ("linear", "filaments", 20), ("linear", "er", 20))
-#: Cases in which it takes all of `STEPS`; only the first of them in the others.
+#: Cases in which it is run for all of `STEPS`; in others, only for the first.
 LONG = (("linear", "filaments", 20),)
-#: PSNR in dB by which the network must differ for a verdict.
+#: Smallest difference in PSNR (dB) that counts in the verdict.
 MARGIN = 0.5
 
 #: Cases (illumination, structure, SNR) of the curves of Richardson–Lucy.
@@ -79,12 +80,12 @@ CURVES = (
     *itertools.product(("linear",), STRUCTURES, (5, 20, 50)),
     *itertools.product(("nonlinear",), STRUCTURES, (5, 20)),
 )
-#: Iterations of Richardson–Lucy after which it is judged, for the curves.
+#: Iterations after which Richardson–Lucy is evaluated, for the curves.
 JUDGED = (100, 300, MOST)
 
 #: Illumination, structure, SNR and seed.
 Case = tuple[str, str, int, int]
-#: Correlation, PSNR, resolution (None if it was not found), seconds, and counts.
+#: Correlation, PSNR, resolution (or None), seconds, and numbers of steps.
 Figures = Mapping[str, float | None]
 
 
@@ -98,7 +99,7 @@ class Row(NamedTuple):
 
 
 class Scene:
-    """Frames of one case, and how results are judged."""
+    """Frames of one case, and the evaluation of results."""
 
     def __init__(self, case: Case) -> None:
         self.kind, structure, snr, seed = case
@@ -164,15 +165,15 @@ def method_rows(scene: Scene) -> Iterator[tuple[str, Figures]]:
 def published_rows(
     scene: Scene, most: int, limit: float
 ) -> Iterator[tuple[str, Figures]]:
-    """The published recipe after some steps, and Richardson–Lucy with its seconds.
+    """The published recipe after some steps, and Richardson–Lucy in the same time.
 
     Parameters
     ----------
     scene : Scene
     most : int
-        Steps in all.
+        Total number of steps.
     limit : float
-        Seconds of Richardson–Lucy.
+        Time of Richardson–Lucy in seconds.
     """
     config = scene.config(method="pinn", recipe="published")
     start = run_to_end(fit_steps(*scene.plane, config, 1))
@@ -208,14 +209,14 @@ def published_rows(
 
 
 def long_rows(scene: Scene) -> Iterator[tuple[str, Figures]]:
-    """Richardson–Lucy with the most iterations, whatever held-out photons say."""
+    """Richardson–Lucy with the largest number of iterations, without early stopping."""
     begun = time.process_time()
     fit = run_to_end(fit_steps(*scene.plane, scene.config(), MOST))
     yield "joint-rl-long", scene.judged(fit.result(), time.process_time() - begun)
 
 
 def curve_rows(scene: Scene) -> Iterator[tuple[str, Figures]]:
-    """Richardson–Lucy after some iterations, and where held-out photons end it."""
+    """Richardson–Lucy after some iterations, and at the end set by held-out photons."""
     variance = frame_noise(scene.block, scene.otf).weights(
         scene.block.mean(axis=(0, 1))
     )
@@ -238,7 +239,7 @@ def curve_rows(scene: Scene) -> Iterator[tuple[str, Figures]]:
 
 
 def cases() -> list[tuple[Case, str]]:
-    """Cases and what to compute for them, those that tell most first."""
+    """Cases and their computations, the most informative ones first."""
     grid = list(itertools.product(STRUCTURES, SNRS))
     by_noise = [(s, snr) for snr in (5, 20, 10, 50) for s in STRUCTURES]
 
@@ -271,7 +272,7 @@ def fill(
     path: Path, minutes: float, parts: Iterable[str], kinds: Iterable[str],
     snrs: Iterable[int],
 ) -> None:  # fmt: skip
-    """Append what is missing, until the time is over."""
+    """Append missing rows until the time is over."""
     end = time.monotonic() + 60 * minutes
     done = {(row.case, row.part) for row in read(path)}
     for case, part in cases():
@@ -280,7 +281,7 @@ def fill(
         if case[0] not in kinds or case[2] not in snrs:
             continue
         if time.monotonic() > end:
-            print("time is over; start again to continue")
+            print("The time is over; run the same command again to resume.")
             return
         scene = Scene(case)
         if part == "published":
@@ -298,7 +299,7 @@ def fill(
         print(case, part, {n: f"{v['psnr']:.1f}" for n, v in found}, flush=True)
 
 
-#: What computes each part, besides the published recipe.
+#: Function of each part, except the published recipe.
 _ROWS: dict[str, Callable[[Scene], Iterator[tuple[str, Figures]]]] = {
     "curve": curve_rows,
     "methods": method_rows,
@@ -308,7 +309,7 @@ PARTS = (*_ROWS, "published")
 
 
 def _seconds(rows: Iterable[Row], case: Case, method: str) -> float:
-    """Seconds of a method that was run before."""
+    """Time of a method from an earlier row, in seconds."""
     for row in rows:
         seconds = row.figures["seconds"]
         if row.method == method and row.case == case and seconds is not None:
@@ -326,7 +327,7 @@ class Table:
             methods.setdefault(row.method, []).append(row.figures)
 
     def cases(self) -> list[tuple[str, str, int]]:
-        """Cases in which the methods were compared."""
+        """Cases in which the methods have been compared."""
         grid = itertools.product(KINDS, STRUCTURES, SNRS)
         return [key for key in grid if "joint-rl" in self.found.get(key, ())]
 
@@ -341,12 +342,12 @@ class Table:
 
 
 def psnr_table(table: Table) -> str:
-    """Whether the network that starts from Richardson–Lucy beats it."""
+    """Compare the network that starts from Richardson–Lucy with Richardson–Lucy."""
     lines = [
         "| illumination | structure | SNR | seeds | Wiener-SIM | joint Richardson–Lucy "
-        "| the same, 1000 iterations | ours, ≤ 200 / 500 / 1000 steps | steps chosen "
-        "| ours minus Richardson–Lucy "
-        "| network better? |",
+        "| joint Richardson–Lucy, 1000 iterations "
+        "| network `ours`, at most 200 / 500 / 1000 steps | steps chosen "
+        "| network minus Richardson–Lucy | network better? |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for key in table.cases():
@@ -375,7 +376,7 @@ def method_table(table: Table) -> str:
         "widefield": "Widefield",
         "wiener": "Wiener-SIM",
         "joint-rl": "joint Richardson–Lucy",
-        f"ours-{STEPS[0]}": f"network, ours, at most {STEPS[0]} steps",
+        f"ours-{STEPS[0]}": f"network `ours`, at most {STEPS[0]} steps",
     }
     lines = [
         f"| illumination | structure | SNR | {' | '.join(methods.values())} |",
@@ -392,12 +393,12 @@ def method_table(table: Table) -> str:
 
 
 def published_table(table: Table) -> str:
-    """The published recipe, and both with the seconds of the other."""
+    """The published recipe and Richardson–Lucy, also at equal time."""
     columns = {
         "joint-rl": "joint Richardson–Lucy",
-        "joint-rl-equal": "the same for as long as 200 steps",
-        "published-equal": "published, as long as Richardson–Lucy",
-        **{f"published-{n}": f"published, {n} steps" for n in STEPS},
+        "joint-rl-equal": "joint Richardson–Lucy, in the time of 200 steps",
+        "published-equal": "`published`, in the time of Richardson–Lucy",
+        **{f"published-{n}": f"`published`, {n} steps" for n in STEPS},
     }
     lines = [
         f"| illumination | structure | SNR | {' | '.join(columns.values())} |",

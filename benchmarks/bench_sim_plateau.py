@@ -1,13 +1,13 @@
-"""Structured illumination: where the loss of the recipe `published` levels off.
+"""Structured illumination: the plateau of the loss of the recipe `published`.
 
     python benchmarks/bench_sim_plateau.py [--steps 400] [--out docs/evidence/sim.md]
         [--data ../shared/data]
 
 Burns and Liu fit their network to semi-synthetic microtubules; the loss in their
-notebook, 1 − SSIM, levels off at about 0.066 after about 300 steps. Here the same loss
-of the same kind of frames is written down step by step, next to the loss of the true
-object: the frames have noise, so that not even the truth explains them completely. A
-network whose loss ends there has found all that the frames tell. Only the middle of
+notebook, 1 − SSIM, levels off at about 0.066 after about 300 steps. Here, the same loss
+for frames of the same kind is recorded step by step, together with the loss of the true
+object. Because of the noise, even the true object does not explain the frames
+completely, so the network cannot be expected to reach a lower loss. Only the middle of
 each frame is used, because the U-Net is slow on a CPU.
 """
 
@@ -31,7 +31,7 @@ from napari_geosr.operations.sim.planes import fit_steps, frame_fit_of
 from napari_geosr.sim.noise import frame_noise
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Edge of the part of the frames, in camera pixels, and pixels of the object in each.
+#: Edge of the part of the frames in camera pixels, and object pixels per camera pixel.
 EDGE, UPSCALE = 32, 4
 #: Steps before and after which the loss is compared.
 SHOWN = (1, 100, 200, 300, 400, 600, 1000)
@@ -40,7 +40,7 @@ MEAN = 10
 
 
 def curve(data: Path, stack: int, steps: int) -> tuple[list[float], float, float]:
-    """Losses of all steps, that of the true object, and seconds."""
+    """Losses of all steps, the loss of the true object, and the seconds."""
     name = f"semisynthetic_microtubules_{stack}"
     config = SimConfig.create(
         method="pinn", recipe="published", psf=data / "sim/psf.png", psf_sampling=4,
@@ -62,7 +62,7 @@ def curve(data: Path, stack: int, steps: int) -> tuple[list[float], float, float
             losses.append(network.step())
     seconds = time.process_time() - begun
     truth = np.squeeze(np.asarray(io.read(data / f"sim/{name}_groundtruth.png").data))
-    # The object continues beyond the part, as far as the operator's margin.
+    # The object extends beyond the part, up to the margin of the operator.
     grid = network.operator.grid
     low = [UPSCALE * (start - m) for m in grid.margin]
     part = truth[low[0] : low[0] + grid.fine[0], low[1] : low[1] + grid.fine[1]]
@@ -74,7 +74,7 @@ def curve(data: Path, stack: int, steps: int) -> tuple[list[float], float, float
 
 
 def plateau_table(data: Path, steps: int, stacks: Sequence[int]) -> str:
-    """Loss by step, and that of the truth."""
+    """Loss by step, and the loss of the true object."""
     shown = [n for n in SHOWN if n <= steps]
     lines = [
         f"| stack | {' | '.join(f'step {n}' for n in shown)} | true object | time |",

@@ -1,11 +1,12 @@
-"""Wiener-SIM of napari-sim-processor (BSD-3) beside ours, on the same frames.
+"""Compare Wiener-SIM with that of napari-sim-processor (BSD-3) on the same frames.
 
     python benchmarks/bench_sim_processor.py
 
-It must be installed in an environment of its own, without its dependencies:
-``pip install --no-deps napari-sim-processor``. It gets the optics; the search radius
-`eta` and the Wiener parameter `w` are the best of two each, and so is the offset of its
-result by up to one pixel. Ours gets nothing but the optics.
+napari-sim-processor must be installed in a separate environment, without its
+dependencies: ``pip install --no-deps napari-sim-processor``. Both programs are given
+the optics. For napari-sim-processor, the better of two values is used for the search
+radius `eta` and for the Wiener parameter `w`, and the best offset of its result by up
+to one pixel.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ NAME = "napari_sim_processor"
 
 
 def correlation(image: Array, truth: Array) -> float:
-    """Correlation coefficient without a border."""
+    """Correlation coefficient, excluding a border."""
     part = (slice(BORDER, -BORDER), slice(BORDER, -BORDER))
     return float(np.corrcoef(image[part].ravel(), truth[part].ravel())[0, 1])
 
 
 def peer(made: SimulatedFrames, truth: Array) -> float:
-    """Best correlation of the other program, over its settings."""
-    # Installed in an environment of its own, so its types are not known here.
+    """Best correlation of the other program over its settings."""
+    # Installed in a separate environment, so its types are unknown here.
     other = importlib.import_module("napari_sim_processor.processors.convSimProcessor")
     block = (made.frames - 100).reshape(9, SIZE, SIZE).astype(np.float32)
     best = 0.0
@@ -74,8 +75,8 @@ def peer(made: SimulatedFrames, truth: Array) -> float:
 def main() -> None:
     spec = importlib.util.find_spec(NAME)
     if spec is None or spec.submodule_search_locations is None:
-        sys.exit("Install napari-sim-processor in an environment of its own first.")
-    # Its widget, which its __init__ imports, is not needed.
+        sys.exit("Install napari-sim-processor in a separate environment first.")
+    # The widget that its __init__ imports is not needed.
     package = types.ModuleType(NAME)
     package.__path__ = list(spec.submodule_search_locations)
     sys.modules[NAME] = package

@@ -1,21 +1,23 @@
-"""Does it help that super-resolved results agree with the scan? On real volumes.
+"""Effect of the data-consistency layer on the super-resolution of real volumes.
 
-Real volumes are averaged by 2 and 4, get noise, and are made finer again: by cubic
-interpolation, by the bundled network alone, and by the network with the
-data-consistency layer (as sharp as the scan, as sharp as the network makes it, and what
-a restoration chooses by itself). The noise is measured as in a restoration, or given
-with ``--known-noise``. Figures are the PSNR against the real volume (range: 2nd to 98th
-percentile) and the error of the porosity by Otsu's threshold, in points. The last
-columns are what the verdict says before the run, and what ``--model auto`` chooses with
-this upscale factor. Prints Markdown, or writes it into a document with ``--out``.
+Real volumes are averaged by 2 and 4, and noise is added. They are then super-resolved
+by cubic interpolation, by the bundled network alone, and by the network with the
+data-consistency layer (with the sharpness of the scan, with that of the network, and
+with the default, which chooses between them). The noise is measured as in a
+restoration, or given with ``--known-noise``. The table contains the PSNR relative to
+the real volume (range: 2nd to 98th percentile) and the error of the porosity by Otsu's
+threshold, in percentage points. The last columns contain the verdict before the run,
+and the choice of ``--model auto`` for this upscale factor. Prints Markdown, or writes
+it into a document with ``--out``.
 
     python benchmarks/bench_sr_consistency.py --data ../shared/data \
         --out docs/evidence/agreement.md
 
-``--spread`` prints another table: without noise, differences spread as equal values and
-along parabolas. ``--gains`` prints how well `upscaling_verdict` predicts the gain over
-cubic interpolation if the noise is known, with and without the data-consistency layer,
-by the kind of noise; ``--rows`` keeps the cases as CSV, and does not repeat them.
+``--spread`` prints another table, without noise, in which the correction is distributed
+as equal values and along parabolas. ``--gains`` prints how well `upscaling_verdict`
+predicts the gain over cubic interpolation for known noise of each kind, with and
+without the data-consistency layer. ``--rows`` stores its cases as CSV, so that they are
+not repeated.
 """
 
 from __future__ import annotations
@@ -72,7 +74,7 @@ MODELS = {2: "foam-sr-x2", 4: "foam-sr-x4", 8: "bone-sr-x8"}
 
 @dataclass(frozen=True)
 class Scale:
-    """Mean and spread of a scan, as a restoration takes them."""
+    """Mean and standard deviation of a scan, as in a restoration."""
 
     mean: float
     std: float
@@ -86,20 +88,20 @@ class Scale:
 
 
 class Known(torch.nn.Module):
-    """A network's result that was computed before, so that it is computed once."""
+    """Stands for a network and returns its result, which was computed before."""
 
     def __init__(self, spec: Any, result: torch.Tensor) -> None:
         super().__init__()
         self.spec, self.result = spec, result
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The result, whatever is given."""
+        """The result for any input."""
         return self.result
 
 
 @dataclass(frozen=True)
 class WithoutLayer:
-    """A model whose restorer is the network alone; all that a trial needs of it."""
+    """A model with the network alone as restorer, as far as a trial needs it."""
 
     model: Any
 
@@ -125,14 +127,14 @@ class Case:
 
     @property
     def margins(self) -> tuple[float, float]:
-        """What the interval must reach below and above beside the variation."""
+        """Margins below and above that are needed in addition to the variation."""
         away = self.true - self.expected
         needed = float(np.sqrt(max(0.0, away**2 - self.variation**2)))
         return (needed, 0.0) if away < 0 else (0.0, needed)
 
 
 def real_volumes(data: Path, edge: int) -> Iterator[tuple[str, Array]]:
-    """Middles of the real volumes, from 0 to 1 between the 2nd and 98th percentile."""
+    """Central parts of the real volumes; percentiles 2 and 98 are scaled to 0 and 1."""
     folder = data / "ct_volumes"
     with zipfile.ZipFile(folder / "berea.zip") as archive:
         name = next(n for n in archive.namelist() if n.endswith(".tif"))
@@ -146,26 +148,26 @@ def real_volumes(data: Path, edge: int) -> Iterator[tuple[str, Array]]:
             slice(n // 2 - edge // 2, n // 2 + edge // 2) for n in volume.shape
         )
         values = volume[middle].astype(np.float32)
-        if name == "berea":  # two phases: as a scanner would see them
+        if name == "berea":  # two phases: blurred as in a scan
             values = ndimage.gaussian_filter(values, 1.0)
         low, high = np.percentile(values, (2, 98))
         yield name, ((values - low) / (high - low)).astype(np.float32)
 
 
 def psnr(result: Array, truth: Array) -> float:
-    """In dB; the range is 1."""
+    """PSNR in dB; the range is 1."""
     return float(-10 * np.log10(np.square(result - truth, dtype=np.float64).mean()))
 
 
 def porosity(values: Array) -> float:
-    """Percent of the voxels below Otsu's threshold."""
+    """Percentage of voxels below Otsu's threshold."""
     return 100 * float((values < threshold_otsu(values)).mean())
 
 
 def measured(
     truth: Array, factor: int, level: float, *, known: bool
 ) -> tuple[dict[str, Array], str]:
-    """All results for one scan, and what is said before the run."""
+    """All results for one scan, and the verdict before the run."""
     fine = torch.from_numpy(truth)[None, None]
     scan = functional.avg_pool3d(fine, factor)[0, 0].numpy()
     rng = np.random.default_rng(0)
@@ -249,23 +251,25 @@ def table(args: argparse.Namespace) -> Iterator[str]:
     yield ""
     if len(gains) > 1:
         yield (
-            f"Gain over cubic (auto, with noise): mean {np.mean(gains):+.2f} dB, "
-            f"smallest {min(gains):+.2f} dB. Expected minus true gain: mean "
-            f"{np.mean(np.subtract(expected, gains)):+.2f} dB, standard deviation "
-            f"{np.std(np.subtract(expected, gains)):.2f} dB, correlation "
-            f"{np.corrcoef(gains, expected)[0, 1]:.2f}."
+            "Cases with noise: the gain of *auto* over cubic interpolation is "
+            f"{np.mean(gains):+.2f} dB on average and {min(gains):+.2f} dB at worst. "
+            "The expected gain minus the true gain is "
+            f"{np.mean(np.subtract(expected, gains)):+.2f} dB on average, with a "
+            f"standard deviation of {np.std(np.subtract(expected, gains)):.2f} dB; "
+            f"their correlation is {np.corrcoef(gains, expected)[0, 1]:.2f}."
         )
     better, worse = np.array(chosen).T
     yield ""
     yield (
-        f"`--model auto --upscale-factor` over cubic: mean {better.mean():+.2f} dB, "
-        f"smallest {better.min():+.2f} dB; error of the porosity: mean "
-        f"{worse.mean():+.1f}, largest {worse.max():+.1f} percentage points."
+        "The gain of `--model auto --upscale-factor` over cubic interpolation is "
+        f"{better.mean():+.2f} dB on average and {better.min():+.2f} dB at worst; the "
+        f"absolute porosity error changes by {worse.mean():+.1f} percentage points on "
+        f"average and by {worse.max():+.1f} at worst."
     )
 
 
 def spread_table(args: argparse.Namespace) -> Iterator[str]:
-    """Lines of the table of two ways to spread a difference, without noise."""
+    """Lines of the table of two ways to distribute the correction, without noise."""
     yield "| volume | × | network | equal values | parabolas |"
     yield "|---|---|---|---|---|"
     for name, truth in real_volumes(args.data, args.edge):
@@ -288,7 +292,7 @@ def spread_table(args: argparse.Namespace) -> Iterator[str]:
 
 
 def cases(args: argparse.Namespace) -> Iterator[Case]:
-    """All cases of ``--gains``, known or measured now."""
+    """All cases of ``--gains``, stored ones and new ones."""
     known: dict[tuple[str, int, str, float], list[Case]] = {}
     for case in _read(args.rows):
         place = (case.volume, case.factor, case.kind, case.level)
@@ -302,7 +306,7 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
 
 
 def _read(path: Path | None) -> list[Case]:
-    """Cases kept earlier."""
+    """Stored cases."""
     if path is None or not path.exists():
         return []
     with path.open(newline="") as file:
@@ -372,7 +376,7 @@ def gain_table(args: argparse.Namespace) -> Iterator[str]:
             rows.writerows(astuple(case) for case in found)
     yield (
         "| noise | × | cases | true gain | expected minus true | correlation | "
-        "in the interval | losses predicted | gains taken for losses |"
+        "true gain in the interval | losses predicted | gains mistaken for losses |"
     )
     yield "|" + "---|" * 9
     for kind in KINDS:
@@ -383,9 +387,11 @@ def gain_table(args: argparse.Namespace) -> Iterator[str]:
     yield ""
     below, above = np.quantile([case.margins for case in found], 0.95, axis=0)
     yield (
-        f"In 95 % of the cases, the true gain is above the lower limit if {below:.1f} "
-        f"dB are combined with the variation between parts, and below the upper limit "
-        f"with {above:.1f} dB (used: {MARGIN_BELOW:g} and {MARGIN_ABOVE:g} dB)."
+        "The limits of the interval combine the variation between the tested parts "
+        f"with a fixed margin of {MARGIN_BELOW:g} dB below and {MARGIN_ABOVE:g} dB "
+        "above. For 95 % of the true gains to lie above the lower limit, a margin of "
+        f"{below:.1f} dB would be needed; for 95 % to lie below the upper limit, "
+        f"{above:.1f} dB."
     )
 
 
@@ -408,7 +414,7 @@ def _summary(some: Sequence[Case]) -> list[str]:
 
 
 def main() -> None:
-    """Print the table, line by line as it comes."""
+    """Print the table line by line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--edge", type=int, default=128)

@@ -1,20 +1,20 @@
-"""What light super-resolution networks give, and what they cost: beside large ones.
+"""Quality and cost of lightweight super-resolution networks, compared with large ones.
 
-Every network learns to make coarse scans four times finer along Z, Y and X, from the
-same volumes, in the same steps, patches and seeds, and is judged on objects that none
-has seen: by grey values, by porosity and by the Euler number (connectivity) of what
-Otsu's threshold takes for pores. Objects are simulated foams, or parts of a real one
-(``--rock``, a TIFF stack of 0 for pores): the pores of Berea sandstone, a file of
-github.com/LukasMosser/PorousMediaGan. Costs are parameters, multiplications per voxel
-of the input, and seconds and joules per million voxels of the result, tile by tile, as
-people restore. Prints Markdown tables and whether lightweight networks hold against
-large ones, or writes them into a document with ``--out``.
+All networks are trained to super-resolve coarse scans by a factor of four along Z, Y
+and X, with the same volumes, steps, patches and seeds. They are tested on other
+objects, by grey values, by porosity and by the Euler number (connectivity) of the pores
+at Otsu's threshold. The objects are simulated foams, or parts of a real object
+(``--rock``, a TIFF stack with 0 in pores): the pores of Berea sandstone, a file of
+github.com/LukasMosser/PorousMediaGan. The cost consists of the number of parameters,
+the multiplications per voxel of the input, and the seconds and joules per million
+voxels of the result in a restoration by tiles. Prints Markdown tables and whether the
+lightweight networks reach their target, or writes them into a document with ``--out``.
 
     python benchmarks/bench_sr_networks.py --rock berea.zip \
         --out docs/evidence/sr_networks_tables.md
 
-Rows and trainings are kept in the folder ``--work``: an interrupted run goes on where
-it was. ``--quick`` shows in a minute that everything runs; its figures say nothing.
+Rows and trainings are stored in the folder ``--work``, so an interrupted run can be
+resumed. ``--quick`` shows in a minute that everything runs; its values are meaningless.
 """
 
 from __future__ import annotations
@@ -55,17 +55,17 @@ from napari_geosr.physics import scans
 from napari_geosr.physics.phantoms import Phantom
 from napari_geosr.physics.scans import Imaging, Scan
 
-#: Coarse voxels along every edge of a specimen.
+#: Number of coarse voxels along each edge of a specimen.
 EDGE = 32
 TRAINED_ON, JUDGED_ON = 16, 3
-#: Of the specimens that are judged; training takes those from 0 on.
+#: First seed of the test specimens; training uses the seeds from 0.
 _TEST_SEED = 50_000
 IMAGING = Imaging(noise=0.1, noise_kind="independent", blur=0.4)
-#: Voxels between parts of a rock that are learned from and those that are judged.
+#: Gap in voxels between the parts of a rock for training and for testing.
 _GAP = 16
-#: What a lightweight network may lose against a large one, and what it may cost of it.
+#: Accepted loss of PSNR against a large network, and largest relative costs.
 LOST_PSNR, OF_PARAMETERS, OF_TIME = 0.2, 1 / 10, 1 / 4
-#: Voxels along the edge of the window in which multiplications are counted.
+#: Edge in voxels of the window for counting multiplications.
 _COUNTED = 16
 _FREE_SHARE = 0.5
 CUBIC = "cubic interpolation"
@@ -73,11 +73,11 @@ CUBIC = "cubic interpolation"
 
 @dataclass(frozen=True)
 class Recipe:
-    """A row: a network, its settings, and the learning rate that suits it.
+    """A row: a network, its settings, and a suitable learning rate.
 
-    `share` of the steps is what it is trained for; `repeated` is how often a scan is
-    repeated along every edge where time is taken: convolutions of small windows are
-    slow, and people's volumes are larger.
+    The network is trained for the fraction `share` of the steps. For measuring times, a
+    scan is repeated `repeated` times along each edge, because convolutions of small
+    windows are slow, and real volumes are larger.
     """
 
     label: str
@@ -90,7 +90,7 @@ class Recipe:
 
     @property
     def folder(self) -> str:
-        """A name for files."""
+        """A name for use in file names."""
         return "".join(c if c.isalnum() else "-" for c in self.label.lower())
 
 
@@ -113,7 +113,7 @@ RECIPES = (
         {"levels": 3, "features": 13, "residual": True, "batch_norm": False},
         light=False,
         learning_rate=1e-3,
-        share=1 / 3,  # a step of it takes a second
+        share=1 / 3,  # a step takes a second
         repeated=1,
     ),
 )
@@ -145,18 +145,18 @@ Objects = Callable[[int, int], Phantom]
 
 
 def foams(seed: int, factor: int) -> Phantom:
-    """A simulated foam; its walls are thinner than a coarse voxel."""
+    """A simulated foam with walls thinner than a coarse voxel."""
     edge = EDGE * factor
     return foam((edge, edge, edge), factor, seed)
 
 
 class Rock:
-    """Cubes of a real pore space: the last slices are judged, others learned from.
+    """Cubes of a real pore space: the last slices are for testing, others for training.
 
     Raises
     ------
     SystemExit
-        If the volume is too small for that.
+        If the volume is too small.
     """
 
     def __init__(self, path: Path) -> None:
@@ -170,7 +170,9 @@ class Rock:
         slabs, number = (1, seed - _TEST_SEED) if judged else (rest, seed)
         needed = JUDGED_ON if judged else TRAINED_ON
         if not deep or slabs * high * wide < needed:
-            raise SystemExit(f"The rock has not room for {needed} cubes of {edge}³.")
+            raise SystemExit(
+                f"The rock is too small for {needed} cubes of {edge}³ voxels."
+            )
         z, y, x = np.unravel_index(number, (slabs, high, wide))
         first = self.pores.shape[0] - edge if judged else z * edge
         part = self.pores[first : first + edge]
@@ -187,13 +189,13 @@ def _stack(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def specimen(make: Objects, seed: int, factor: int) -> Scan:
-    """A coarse scan of an object of contrast 1 with dark pores, and the object."""
+    """A coarse scan of an object with contrast 1 and dark pores, and the object."""
     imaging = Imaging(**{**asdict(IMAGING), "downsample": factor})
     return scans.scan(make(seed, factor), imaging, solid=1.0, pore=0.0, seed=seed)
 
 
 def multiplications(network: torch.nn.Module) -> float:
-    """Of one forward, per voxel of the input; additions come with them."""
+    """Multiply–accumulate operations of one forward pass, per voxel of the input."""
     x = torch.zeros(1, 1, *(_COUNTED,) * 3)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(x)
@@ -201,12 +203,12 @@ def multiplications(network: torch.nn.Module) -> float:
 
 
 def parameters(network: torch.nn.Module) -> int:
-    """How many there are."""
+    """Number of parameters."""
     return sum(p.numel() for p in network.parameters())
 
 
 def clock(device: str) -> float:
-    """Seconds: of this process on a processor, of the wall on a GPU."""
+    """Seconds: processor time on a CPU, wall-clock time on a GPU."""
     if device == "cpu":
         return time.process_time()
     torch.cuda.synchronize(device)
@@ -216,10 +218,10 @@ def clock(device: str) -> float:
 def cost(
     work: Callable[[], Array], device: str, energy_seconds: float
 ) -> dict[str, Any]:
-    """Seconds and joules per million voxels that `work` gives.
+    """Seconds and joules per million voxels of the result of `work`.
 
-    The best of three, after one that does not count. Energy is the machine's while
-    `work` is repeated: nothing else should run on it.
+    The best of three runs after an untimed one. The energy is that of the whole
+    computer while `work` is repeated, so no other program should run.
     """
     millions = work().size / 1e6
     taken = []
@@ -242,7 +244,7 @@ def cost(
 
 
 def tiled(network: torch.nn.Module, coarse: Array, device: str) -> Array:
-    """What the network makes of a volume, tile by tile."""
+    """The volume restored by the network, tile by tile."""
     target = np.empty(lay_out(coarse.shape, network.spec).output_shape, np.float32)
     known = IntensityStatistics(0.0, 1.0, -10.0, 10.0, coarse.size)
     steps = restore_tiles(
@@ -259,7 +261,7 @@ def tiled(network: torch.nn.Module, coarse: Array, device: str) -> Array:
 
 
 def enlarged(coarse: Array, factor: int) -> Array:
-    """Cubic interpolation, where every lightweight network begins."""
+    """Cubic interpolation, from which every lightweight network starts."""
     x = torch.from_numpy(coarse)[None, None]
     with torch.no_grad():
         fine = interpolated(x, cubic_kernel(factor, 3).float(), factor)
@@ -267,10 +269,10 @@ def enlarged(coarse: Array, factor: int) -> Array:
 
 
 def mean_figures(volumes: Sequence[Array], truths: Sequence[Scan]) -> dict[str, float]:
-    """Figures of each against its truth; of errors the mean size, with no sign lost.
+    """Compare each volume with its ground truth; errors are mean absolute values.
 
-    Signed means would let errors of several specimens cancel: sizes are averaged, and
-    get the sign that most of them have.
+    Signed errors of several specimens would cancel, so their absolute values are
+    averaged, with the sign of most specimens.
     """
     rows = [figures(v, t) for v, t in zip(volumes, truths, strict=True)]
     found = {}
@@ -282,7 +284,7 @@ def mean_figures(volumes: Sequence[Array], truths: Sequence[Scan]) -> dict[str, 
 
 
 class Bench:
-    """Rows as they come, kept in a file; trainings in folders beside it."""
+    """Result rows, stored in a file; the trainings are in folders next to this file."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
@@ -300,7 +302,7 @@ class Bench:
 
     @property
     def tests(self) -> list[Scan]:
-        """What is judged, simulated when it is first needed."""
+        """Test specimens, simulated when they are first needed."""
         if self._tests is None:
             self._tests = [
                 specimen(self.make, _TEST_SEED + i, self.factor)
@@ -309,7 +311,7 @@ class Bench:
         return self._tests
 
     def files(self) -> dict[str, list[Path]]:
-        """Training volumes by role, written once."""
+        """Training volumes by role; they are written only once."""
         folder = self.options.work / f"{self.kind}-x{self.factor}"
         folder.mkdir(exist_ok=True)
         found: dict[str, list[Path]] = {"source": [], "target": []}
@@ -324,7 +326,7 @@ class Bench:
         return found
 
     def add(self, row: dict[str, Any]) -> None:
-        """Keep a row and say that it is there."""
+        """Store a row and print its PSNR."""
         self.rows.append(row)
         self.kept.write_text(json.dumps(self.rows, indent=1))
         print(
@@ -332,11 +334,11 @@ class Bench:
         )
 
     def has(self, label: str, seed: int) -> bool:
-        """Whether a row is there."""
+        """Whether a row exists."""
         return any((r["network"], r["seed"]) == (label, seed) for r in self.rows)
 
     def run(self, recipes: Sequence[Recipe]) -> None:
-        """Do what is missing."""
+        """Compute the missing rows."""
         if not self.has(CUBIC, 0):
             self.add(self._cubic())
         for seed in range(self.options.seeds):
@@ -345,7 +347,7 @@ class Bench:
                     self.add(self._learned(recipe, seed))
 
     def _timed(self, repeated: int) -> Array:
-        """A larger volume, to take the time of."""
+        """A larger volume for measuring times."""
         return np.tile(self.tests[0].noisy, (repeated,) * 3)
 
     def _cubic(self) -> dict[str, Any]:
@@ -361,7 +363,7 @@ class Bench:
         return float(self.options.energy_seconds)
 
     def _learned(self, recipe: Recipe, seed: int) -> dict[str, Any]:
-        """Train as people do, or go on with it; restore, judge, and count."""
+        """Train like a user, or resume; restore, evaluate, and measure the cost."""
         path = self._trained(recipe, seed)
         device = self.options.device
         given = [t.noisy for t in self.tests]
@@ -379,7 +381,7 @@ class Bench:
             "macs": multiplications(network),
             "training_seconds": model.card.provenance["training"]["training_seconds"],
         }
-        if seed == 0:  # costs do not depend on the weights
+        if seed == 0:  # the cost does not depend on the weights
             large = self._timed(recipe.repeated)
             row |= cost(
                 lambda: tiled(network.to(device), large, device),
@@ -416,7 +418,7 @@ class Bench:
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means of the seeds of one network, and how far apart their PSNR are."""
+    """Means over the seeds of one network, and the spread of their PSNR."""
     found: dict[str, Any] = {"network": rows[0]["network"], "seeds": len(rows)}
     for key in COLUMNS:
         values = [r[key] for r in rows if r.get(key) is not None]
@@ -427,7 +429,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def summaries(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One for each network, in the order of the recipes."""
+    """One summary for each network, in the order of the recipes."""
     order = [CUBIC, *(r.label for r in RECIPES)]
     names = sorted({str(r["network"]) for r in rows}, key=order.index)
     return [summary([r for r in rows if r["network"] == name]) for name in names]
@@ -450,7 +452,7 @@ def table(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def verdicts(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """A row for every lightweight network beside every large one."""
+    """A row for each pair of a lightweight and a large network."""
     by_label = {row["network"]: row for row in found}
     for light in (r.label for r in RECIPES if r.light):
         for large in (r.label for r in RECIPES if not r.light):
@@ -467,10 +469,14 @@ def verdicts(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def verdict_table(found: Sequence[Mapping[str, Any]]) -> str:
-    """Whether lightweight networks are as good as is asked of them."""
+    """Whether the lightweight networks reach their target."""
     lines = [
-        "| light | large | PSNR | parameters | time | "
-        f"within {LOST_PSNR} dB, 1/{1 / OF_PARAMETERS:g}, 1/{1 / OF_TIME:g} |",
+        f"The target is a PSNR at most {LOST_PSNR} dB below that of the large network, "
+        f"with at most 1/{1 / OF_PARAMETERS:g} of its parameters and "
+        f"1/{1 / OF_TIME:g} of its time.",
+        "",
+        "| lightweight | large | difference in PSNR | relative number of parameters | "
+        "relative time | target |",
         "|---|---|---|---|---|---|",
         *verdicts(found),
     ]
@@ -478,7 +484,7 @@ def verdict_table(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def head(options: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> str:
-    """What a reader has to know before the figures."""
+    """Introduction to the tables."""
     fine = EDGE * options.factor
     by = sorted({r["measured_by"] for r in rows if r.get("measured_by")})
     command = (
@@ -487,20 +493,22 @@ def head(options: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> str:
         f"{options.steps} --seeds {options.seeds} --batch {options.batch} --patch "
         f"{options.patch} --device {options.device}"
     )
-    things = (
-        "parts of a real sandstone, with a simulated scan"
+    things, others, scans = (
+        ("parts of a real sandstone", "parts", ", with simulated scans")
         if options.rock
-        else "simulated foams"
+        else ("simulated foams", "foams", "")
     )
     where = "on one thread" if options.device == "cpu" else f"on {options.device}"
     joules = f" Energies were measured with {'; '.join(by)}." if by else ""
     return (
-        f"Generated with `{command}`. Volumes of {EDGE}³ voxels become {fine}³. "
-        f"Trained on {TRAINED_ON} {things} (blur of {IMAGING.blur} coarse voxels, "
-        f"noise of {100 * IMAGING.noise:g} % of the contrast), mean squared "
-        f"error, batches of {options.batch} patches of {options.patch}³ coarse voxels, "
-        f"{options.steps} steps (a third for the U-Net, on the fine grid). Tested on "
-        f"{JUDGED_ON} others. Number of seeds: {options.seeds}; ± is half the range. "
+        f"Generated with `{command}`. Volumes of {EDGE}³ voxels are super-resolved to "
+        f"{fine}³ voxels. The networks are trained on {TRAINED_ON} {things}{scans} "
+        f"(blur of {IMAGING.blur} coarse voxels, noise of {100 * IMAGING.noise:g} % of "
+        f"the contrast), and tested on {JUDGED_ON} other {others}. They are trained "
+        f"for {options.steps} steps (the U-Net, which works on the fine grid, for a "
+        "third of them) with the mean squared error and batches of "
+        f"{options.batch} patches of {options.patch}³ coarse voxels. Number of seeds: "
+        f"{options.seeds}; with more seeds, ± is half the range. "
         "Errors are mean absolute values over the specimens, "
         "relative to the known mask; their sign is that of most specimens. MACs are "
         "multiply–accumulate operations per input voxel. Times "
@@ -513,18 +521,24 @@ def head(options: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     parser.add_argument("--factor", type=int, choices=(2, 4, 8), default=4)
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--patch", type=int, default=16, help="coarse voxels")
+    parser.add_argument("--patch", type=int, default=16, help="edge in coarse voxels")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, help="of trainings; by default all")
+    parser.add_argument(
+        "--threads", type=int, help="number of threads for training (default: all)"
+    )
     parser.add_argument("--energy-seconds", type=float, default=30.0)
-    parser.add_argument("--only", action="append", help="part of a row's label")
+    parser.add_argument(
+        "--only", action="append", help="run only rows with this text in the label"
+    )
     parser.add_argument("--work", type=Path, default=Path("build/sr_networks"))
-    parser.add_argument("--rock", type=Path, help="TIFF stack, or a zip of it")
-    parser.add_argument("--out", type=Path, help="document that gets the tables")
-    parser.add_argument("--quick", action="store_true", help="a few steps of one seed")
+    parser.add_argument("--rock", type=Path, help="TIFF stack, or a zip file with one")
+    parser.add_argument("--out", type=Path, help="document to write the tables into")
+    parser.add_argument(
+        "--quick", action="store_true", help="run a few steps with one seed"
+    )
     options = parser.parse_args()
     if options.quick:
         options.steps, options.seeds, options.energy_seconds = 4, 1, 0.0
@@ -546,9 +560,9 @@ def main() -> None:
     text = "\n".join(
         (
             head(options, shown),
-            f"### {bench.kind.capitalize()}, {options.factor} times finer\n",
+            f"### {bench.kind.capitalize()}, upscale factor {options.factor}\n",
             table(found),
-            f"### {bench.kind.capitalize()}: light against large\n",
+            f"### {bench.kind.capitalize()}: lightweight and large networks\n",
             verdict_table(found),
         )
     )

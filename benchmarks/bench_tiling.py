@@ -1,10 +1,11 @@
-"""Exact tiles beside one forward over the whole and MONAI's sliding window: P1, P2.
+"""Compare exact tiles with an untiled run and with MONAI's sliding window: P1, P2.
 
-One process, one thread, float32, the alternatives interleaved, best of three, in CPU
-seconds of all threads (so that a shared machine does not decide). Weights are random.
-"error" is the largest difference to the whole forward. MONAI runs with overlap 0.25 and
-Gaussian blending, once with windows of our tile (P2: tiles of at least 5 halos must not
-be slower than this) and once with windows as large as ours, i.e. in the same memory.
+The alternatives run in turn in one process, with one thread and float32. The shortest
+CPU time of three runs is used, because it depends less on other programs. Weights are
+random. "error" is the largest difference from the untiled result. MONAI runs with an
+overlap of 0.25 and Gaussian blending, once with windows as large as the tiles of
+napari-geosr (P2: tiles of at least 5 halos must not be slower than this) and once with
+windows as large as its tiles with their halos, which need the same memory.
 
     python benchmarks/bench_tiling.py [--quick]
 """
@@ -32,7 +33,7 @@ STANDARD = IntensityStatistics(0.0, 1.0, -5.0, 5.0, 1)
 
 
 class UNet(torch.nn.Module):
-    """Two levels, nearest upsampling; here only as something with a stride."""
+    """A U-Net with two levels and nearest upsampling, as a network with a stride."""
 
     def __init__(self, ndim: int, features: int) -> None:
         super().__init__()
@@ -170,7 +171,7 @@ def compare(name: str, n: int) -> bool:
         f"{times['monai same memory'] / one:.2f}   {verdict(*targets)}",
         flush=True,
     )
-    # The exit status leaves room for a busy machine; the printed verdict does not.
+    # The exit status allows for a busy machine; the printed verdict does not.
     return error <= 1e-5 * std and ratio <= 1.2 * 1.10 * factor
 
 
@@ -181,7 +182,7 @@ def verdict(*targets: bool) -> str:
 def chosen_overhead() -> bool:
     """Overhead of the tile chosen from a budget on a volume of typical size."""
     print(
-        "\nthe tile chosen from the budget: work / work of the whole (target <= 1.25)"
+        "\ntile chosen from the budget: work / work of the untiled run (target <= 1.25)"
     )
     good = True
     for name, (make, _, _) in CASES.items():
@@ -203,8 +204,12 @@ def chosen_overhead() -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="once instead of thrice")
-    parser.add_argument("--only", default="", help="cases whose name holds this text")
+    parser.add_argument(
+        "--quick", action="store_true", help="measure once instead of three times"
+    )
+    parser.add_argument(
+        "--only", default="", help="run only cases with this text in their name"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     n = 1 if options.quick else 3

@@ -1,7 +1,7 @@
 """Training: patches never starve the device (P14), and previews cost at most 5 %.
 
-Prints ratios. The same training runs with patches drawn as always and with one batch
-kept at hand, in turn; then with and without a preview every few seconds.
+Prints ratios. The same training runs in turn with newly drawn patches and with a single
+cached batch, and then with and without a preview every few seconds.
 
     python benchmarks/bench_training.py [--steps N]
 """
@@ -47,7 +47,7 @@ def trainer(paths: list[Path], steps: int, preview: bool) -> Trainer:
 def seconds(run: Trainer, cached: bool = False) -> float:
     """Wall-clock seconds per step, from the first one to the last.
 
-    The preview before the first step, and that after the last, slow no training.
+    The previews before the first and after the last step do not slow the training.
     """
     if cached:
         batch = run.batches.draw(0)
@@ -62,7 +62,7 @@ def seconds(run: Trainer, cached: bool = False) -> float:
 
 
 def main() -> int:
-    """Print the ratios; the exit code is 1 if one misses its target."""
+    """Print the ratios; the exit code is 1 if a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=60)
     steps = parser.parse_args().steps

@@ -1,18 +1,18 @@
-"""Coverage of porosity intervals, and whether the consistency check finds fakes.
+"""Coverage of porosity intervals, and reliability of the consistency check.
 
-Simulated scans that neither training nor calibration has seen: four kinds of structure
-at two resolutions, noise, blur, contrast and porosity at random
-(``scripts/pretraining/uncertain_scans.py``). Each is restored with eight flips and
-turns and measured with its standard deviations, as ``restore --uncertainty tta`` and
-``measure --uncertainty`` do, with the calibration on the model's card. Prints Markdown
+The simulated scans are used neither for training nor for calibration. They have four
+kinds of structure at two resolutions, with random noise, blur, contrast and porosity
+(``scripts/pretraining/uncertain_scans.py``). Each scan is restored with eight flips and
+rotations and measured with its standard deviations, as by ``restore --uncertainty tta``
+and ``measure --uncertainty``, with the calibration on the model's card. Prints Markdown
 tables, or writes them into the documents of a folder with ``--out``.
 
     python benchmarks/bench_uncertainty.py --out docs/evidence
     python benchmarks/bench_uncertainty.py --only-check --out docs/evidence
 
-The second skips the intervals, which take longest. Scans are kept in the folder
-``--work`` as they are finished, so that an interrupted run can be resumed; after a
-model is recalibrated, they are computed again. One thread by default.
+The second command skips the intervals, which take longest. Finished scans are stored in
+the folder ``--work``, so an interrupted run can be resumed; if a model is recalibrated,
+they are computed again. Uses one thread by default.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ from pretraining.uncertain_scans import (
 
 #: Radii of invented pores, in voxels of the scan.
 _FAKES = (2.0, 3.0)
-#: An invented pore is found if its mark is so near, in voxels of the scan.
+#: Largest distance of a mark from an invented pore that it finds, in scan voxels.
 _NEAR = 3.0
-#: Least distance of an invented pore from real ones, and from the border.
+#: Smallest distance of an invented pore from real ones, and from the border.
 _APART = 3.0
-#: Other objects are those of the cases with so much higher numbers.
+#: Offset between the case numbers of an object and of the other object.
 _OTHERS = 500
-_KNOWN, _OWN = "the known object itself", "what the model made"
+_KNOWN, _OWN = "the known object itself", "the result of the model"
 
 Array = np.ndarray
 
@@ -64,15 +64,21 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--models", nargs="*", default=list(CONDITIONS))
-    parser.add_argument("--of-each", type=int, default=7, help="scans of each sort")
-    parser.add_argument("--checked", type=int, default=2, help="of each, for the check")
+    parser.add_argument("--of-each", type=int, default=7, help="scans of each kind")
+    parser.add_argument(
+        "--checked", type=int, default=2, help="scans of each kind for the check"
+    )
     parser.add_argument("--work", type=Path, default=Path("build/uncertainty"))
-    parser.add_argument("--out", type=Path, help="folder of documents to write into")
+    parser.add_argument(
+        "--out", type=Path, help="folder of the documents to write into"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--only-check", action="store_true", help="skip the porosity intervals"
     )
-    parser.add_argument("--quick", action="store_true", help="one scan of each sort")
+    parser.add_argument(
+        "--quick", action="store_true", help="only one scan of each kind"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.quick:
@@ -94,7 +100,7 @@ def main() -> int:
 
 
 def interval_sections(options: argparse.Namespace) -> dict[str, str]:
-    """Tables on the porosity intervals, by the name of their section."""
+    """Tables of the porosity intervals, by the name of their section."""
     found = {
         name: list(
             outcomes(name, TEST_SEED, options.of_each, options.work, options.threads)
@@ -111,9 +117,9 @@ def interval_sections(options: argparse.Namespace) -> dict[str, str]:
 def coverage_table(found: dict[str, list[Outcome]]) -> str:
     """One row per model: coverage and width of the intervals, and the errors."""
     rows = [
-        "| model | scans | deviations | porosity in the interval (nominal) | "
-        "interval, ± relative (median) | error, relative (median; 90 %) | "
-        "pores/mm³ in the interval |",
+        "| model | scans | deviations | true porosity in the interval | "
+        "median relative half-width | relative error: median; 90th percentile | "
+        "true pores/mm³ in the interval |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, each in found.items():
@@ -127,7 +133,7 @@ def coverage_table(found: dict[str, list[Outcome]]) -> str:
         errors = [abs(o.porosity - o.truth) / o.truth for o in each]
         rows.append(
             f"| {name} | {len(each)} | {card.factor:g} | "
-            f"{share(o.is_held for o in each)} ({card.nominal:.0%}) | "
+            f"{share(o.is_held for o in each)}, nominal {card.nominal:.0%} | "
             f"{np.median(widths):.1%} | {np.median(errors):.1%}; "
             f"{np.quantile(errors, 0.9):.1%} | {share(o.holds_pores for o in each)} |"
         )
@@ -135,9 +141,9 @@ def coverage_table(found: dict[str, list[Outcome]]) -> str:
 
 
 def kinds_table(found: dict[str, list[Outcome]]) -> str:
-    """Number of scans whose interval held the truth, by kind and resolution."""
+    """Number of scans with the true value in the interval, by kind and resolution."""
     rows = [
-        "| scans of | " + " | ".join(found) + " |",
+        "| kind of scan | " + " | ".join(found) + " |",
         "|---|" + "---|" * len(found),
     ]
     for kind in KINDS:
@@ -153,9 +159,9 @@ def kinds_table(found: dict[str, list[Outcome]]) -> str:
 
 
 def other_kinds_table(found: dict[str, list[Outcome]]) -> str:
-    """What a calibration on all other kinds would have held of a kind."""
+    """Coverage for each kind with a calibration on all other kinds."""
     rows = [
-        "| calibrated on all but | " + " | ".join(found) + " |",
+        "| kind left out | " + " | ".join(found) + " |",
         "|---|" + "---|" * len(found),
     ]
     for kind in KINDS:
@@ -176,21 +182,21 @@ def other_kinds_table(found: dict[str, list[Outcome]]) -> str:
 
 @dataclass(frozen=True)
 class Check:
-    """A result compared with its scan, as it is and with an invented pore.
+    """A result compared with its scan, unmodified and with an invented pore.
 
     Attributes
     ----------
     places : int
-        Marked in the result as it is.
+        Number of marks in the unmodified result.
     real : int
-        How many of them are errors of the result: there it differs from the known
-        object, seen like the scan, by more than a quarter of the contrast.
+        Number of these marks at real errors: there, the result differs by more than a
+        quarter of the contrast from the known object as imaged by the scanner.
     fakes : dict
-        By radius, whether an invented pore was found in its place; None where there
-        was no room for one.
+        By radius, whether an invented pore was found; None if there was no space
+        for one.
     fits : dict
-        Whether the check calls a result consistent: the known object, the model's, and
-        results that are wrong all over (``_wrong_results.py``), by name.
+        By name, whether a result is classified as consistent: the known object, the
+        result of the model, and wrong results (``_wrong_results.py``).
     """
 
     case: Case
@@ -247,7 +253,7 @@ def errors_as_seen(
 def paint(
     result: Volume, mask: Array, radius: float, factor: int, rng: np.random.Generator
 ) -> tuple[Volume, Array] | None:
-    """Invent a pore in the solid; its centre is given in voxels of the scan."""
+    """Add an invented pore to the solid; its centre is in voxels of the scan."""
     reach = (radius + _APART) * factor
     room = ndimage.distance_transform_edt(~mask) > reach
     edge = int(reach)
@@ -265,9 +271,9 @@ def paint(
 
 
 def check_table(checks: dict[str, list[Check]]) -> str:
-    """One row a model: what was marked, rightly or not, and which fakes were found."""
+    """One row per model: correct and false marks, and the invented pores found."""
     rows = [
-        "| model | scans | with marks although no pore was invented "
+        "| model | scans | scans with marks in the unmodified result "
         "| marks at real errors | "
         + " | ".join(f"invented pores of radius {r:g} found" for r in _FAKES)
         + " |",
@@ -289,7 +295,7 @@ def check_table(checks: dict[str, list[Check]]) -> str:
 
 
 def wrong_table(checks: dict[str, list[Check]]) -> str:
-    """One row a kind of result: how many of them the check lets pass."""
+    """One row per kind of result: how many are classified as consistent."""
     rows = [
         "| classified as consistent | " + " | ".join(checks) + " |",
         "|---|" + "---|" * len(checks),

@@ -1,14 +1,14 @@
-"""How well the verdict before a run sees that a restoration would do harm.
+"""How well the verdict before a run predicts harmful restorations.
 
 Usage::
 
     python benchmarks/bench_verdict.py --data FOLDER --half c --rows rows.jsonl
     python benchmarks/bench_verdict.py --rows rows.jsonl --out docs/evidence/verdicts.md
 
-The first line restores noisy versions of known volumes and appends one line of figures
-each to ``rows.jsonl`` (it may be stopped and started again); the second makes the
-tables. The rules in ``operations/restore/verdict/rules.py`` were chosen by parts a and
-b, and are judged by part c.
+The first command restores noisy versions of known volumes and appends one line of
+results for each to ``rows.jsonl``; it can be stopped and resumed. The second command
+writes the tables. The rules in ``operations/restore/verdict/rules.py`` were chosen
+using parts a and b, and are tested with part c.
 """
 
 from __future__ import annotations
@@ -47,23 +47,23 @@ from napari_geosr.operations.restore.verdict.run_verdict import (
 )
 from napari_geosr.operations.restore.verdict.steps import verdict_steps
 
-#: Before a model's name: the network alone, without the bound of the noise.
+#: Prefix of a model's name for the network without the noise bound.
 FREE = "free:"
 MODELS = ("ct-denoise", "foam-denoise", f"{FREE}foam-denoise", "fluo-denoise")
 LEVELS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
-#: An error this far above the input's is harm, in dB; a change of a clean scan, in
-#: units of the contrast; pores off by this factor, where there are at least so many.
+#: Limits of harm: increase of the error over that of the input, in dB; change of a
+#: clean scan, relative to the contrast; factor and least difference of pore numbers.
 HARM, CHANGE, PORES, MIN_PORES = 0.1, 0.01, 2.0, 5
-#: A number of pores that is wrong by this factor bears out a caution about it.
+#: Error factor of the number of pores that confirms a caution.
 WRONG = 1.2
 Row = Mapping[str, Any]
 
 
 def main() -> None:
-    """Run or tabulate, by the command line."""
+    """Run restorations or write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="folder of the real volumes")
-    parser.add_argument("--half", choices="abc", help="volumes to run on")
+    parser.add_argument("--half", choices="abc", help="parts of the volumes to restore")
     parser.add_argument("--rows", type=Path, required=True)
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--levels", default=",".join(map(str, LEVELS)))
@@ -94,7 +94,7 @@ def run(
     noises: Sequence[str],
     given: argparse.Namespace,
 ) -> None:
-    """Restore noisy versions of one volume and append a row for each."""
+    """Restore noisy versions of one volume, and append a row for each."""
     known = set()
     if given.rows.exists():
         lines = map(json.loads, given.rows.read_text().splitlines())
@@ -130,7 +130,7 @@ _KEYS = ("half", "scene", "level", "noise", "model")
 
 
 def restored(scan: Any, name: str, model: str) -> tuple[RunVerdict, Any]:
-    """What is said before a run, and the result."""
+    """The verdict before a run, and the result."""
     config = RestoreConfig(model=model.removeprefix(FREE), device="cpu", threads=1)
     volume = Volume(scan, "ZYX", name=name)
     prepared: PreparedRestoration = run_to_end(prepare_steps(volume, config))
@@ -151,7 +151,7 @@ def restored(scan: Any, name: str, model: str) -> tuple[RunVerdict, Any]:
 
 
 def pores(volume: Any) -> int:
-    """Dark objects below the threshold of Otsu."""
+    """Number of dark objects below Otsu's threshold."""
     return len(pore_volumes(volume <= threshold_otsu(volume), smallest=MIN_PORE_VOXELS))
 
 
@@ -160,7 +160,7 @@ def _rms(values: Any) -> float:
 
 
 def gain(row: Row) -> float:
-    """What the restoration gains, in dB; minus infinity where the scan was clean."""
+    """Gain of the restoration in dB; minus infinity if the scan was clean."""
     before, after = row["error_before"], row["error_after"]
     if before == 0:
         return -math.inf if after > 0 else 0.0
@@ -168,41 +168,44 @@ def gain(row: Row) -> float:
 
 
 def is_judged(row: Row) -> bool:
-    """Whether the truth is known better than the noise that was added."""
+    """Whether the error of the ground truth is below the added noise."""
     return bool(row["own"] < FLOOR if row["level"] == 0 else row["level"] > row["own"])
 
 
 def harms(row: Row) -> bool:
-    """Whether the restoration does harm."""
+    """Whether the restoration is harmful."""
     worse = row["error_after"] > CHANGE if row["level"] == 0 else gain(row) < -HARM
     return worse or miscounts(row)
 
 
 def miscounts(row: Row) -> bool:
-    """Whether pores are off by more than double."""
+    """Whether the number of pores is wrong by more than a factor of two."""
     return differ(row["true_pores"], row["pores"], PORES)
 
 
 def differ(first: int, second: int, ratio: float) -> bool:
-    """Whether two numbers of pores differ by more than a factor and than chance."""
+    """Whether two numbers of pores differ by more than a factor and by enough pores."""
     low, high = sorted((first, second))
     return high > ratio * low and high - low >= MIN_PORES
 
 
 def is_remarked(row: Row) -> bool:
-    """Whether the user is told that small pores cannot be counted."""
+    """Whether a remark states that small pores cannot be counted."""
     return _limit(row) >= DEFAULT_MIN_VOXELS
 
 
 def is_flagged(row: Row) -> bool:
-    """Whether there is no green tick before the run."""
+    """Whether the dock shows no green tick before the run."""
     return row["verdict"]["level"] != "ok" or is_remarked(row)
 
 
 def tables(rows: Sequence[Row]) -> Iterator[str]:
-    """Lines of the table by model and part: flagged or not."""
-    kinds = "*harmful* | *caution* | remark only"
-    yield f"| volumes | model | harmful | {kinds} | good | {kinds} | not evaluated |"
+    """Lines of the table of verdicts by model and part."""
+    kinds = "verdict *harmful* | verdict *caution* | remark only"
+    yield (
+        f"| volumes | model | harmful restorations | {kinds} | good restorations | "
+        f"{kinds} | not evaluated |"
+    )
     yield "|---" * 11 + "|"
     groups = sorted({(row["half"], row["model"]) for row in rows})
     for half in sorted({row["half"] for row in rows}):
@@ -235,29 +238,32 @@ def _has_only_remark(row: Row) -> bool:
     return row["verdict"]["level"] == "ok" and is_remarked(row)
 
 
-#: What a flag is about, in words, and how the ground truth bears it out.
+#: Reasons for a flag in words, and whether the ground truth confirms them.
 FLAGS: Mapping[str, tuple[str, Callable[[Row], bool]]] = {
-    "gain": ("a loss by the expected gain", lambda row: gain(row) < 0.5),
-    "change": ("a change of a clean scan", lambda row: harms(row)),
+    "gain": ("expected loss", lambda row: gain(row) < 0.5),
+    "change": ("change of a clean scan", lambda row: harms(row)),
     "pores": (
-        "the number of pores",
+        f"number of pores of {MIN_PORE_VOXELS} voxels or more",
         lambda row: _is_off(row, MIN_PORE_VOXELS),
     ),
     "small pores": (
-        "the number of pores of 8 voxels or more",
+        f"number of pores of {DEFAULT_MIN_VOXELS} voxels or more",
         lambda row: _is_off(row, DEFAULT_MIN_VOXELS),
     ),
     "lost pores": (
-        "small pores that the scan shows and the result loses",
+        "small pores in the scan that are lost in the result",
         lambda row: row["truth"]["small"][2] < 0.75 * row["truth"]["small"][1],
     ),
     "structure": (
-        "structure among the removed part",
+        "structure in the removed part",
         lambda row: _is_wrong_at_places(row),
     ),
-    "doubtful gain": ("an uncertain gain", lambda row: gain(row) < 0.5),
-    "noise": ("noise that was not measured", lambda row: harms(row)),
-    "training data": ("training data, or removed part", lambda row: harms(row)),
+    "doubtful gain": ("uncertain gain", lambda row: gain(row) < 0.5),
+    "noise": ("uncertain noise measurement", lambda row: harms(row)),
+    "training data": (
+        "unlike the training data, or removed part stronger than noise",
+        lambda row: harms(row),
+    ),
     "remark": (
         "remark: size up to which pores cannot be counted",
         lambda row: _are_lost(row),
@@ -266,15 +272,15 @@ FLAGS: Mapping[str, tuple[str, Callable[[Row], bool]]] = {
 
 
 def flags(row: Row) -> list[str]:
-    """What the sentences before the run are about."""
+    """Reasons for the flags of a row."""
     causes = [cause for cause in row["verdict"]["causes"] if cause in FLAGS]
     return causes + ["remark"] * is_remarked(row)
 
 
 def is_borne_out(row: Row) -> bool:
-    """Whether the ground truth shows what the verdict says.
+    """Whether the ground truth confirms the flag.
 
-    The remark counts only where it is all that is said.
+    The remark is considered only if it is the only flag.
     """
     causes = flags(row)
     if row["verdict"]["level"] != "ok":
@@ -283,8 +289,11 @@ def is_borne_out(row: Row) -> bool:
 
 
 def flag_lines(rows: Sequence[Row]) -> Iterator[str]:
-    """Lines of the table of flags, by what they are about."""
-    yield "| volumes | flag about | harmful | good | of these, borne out |"
+    """Lines of the table of flags, by their reasons."""
+    yield (
+        "| volumes | reason for the flag | harmful restorations | good restorations | "
+        "good, flag borne out |"
+    )
     yield "|---|---|---|---|---|"
     for half in sorted({row["half"] for row in rows}):
         flagged = [
@@ -301,10 +310,10 @@ def flag_lines(rows: Sequence[Row]) -> Iterator[str]:
         good = [row for row in flagged if not harms(row)]
         true = sum(map(is_borne_out, good))
         bad = len(flagged) - len(good)
-        yield f"| {half} | any | {bad} | {len(good)} | {true} |"
+        yield f"| {half} | any reason | {bad} | {len(good)} | {true} |"
 
 
-#: Rules that the figures allow, in words: whether a row is flagged.
+#: Possible definitions of a flag in words: whether a row is flagged.
 RULES: Mapping[str, Callable[[Row], bool]] = {
     "*harmful*, *caution* or remark": is_flagged,
     "*harmful* or *caution*": lambda row: row["verdict"]["level"] != "ok",
@@ -319,8 +328,11 @@ RULES: Mapping[str, Callable[[Row], bool]] = {
 
 
 def trade_off_lines(rows: Sequence[Row]) -> Iterator[str]:
-    """Lines of the table of rules: what each would flag, and how much of it wrongly."""
-    yield "| volumes | flagged is | harmful: flagged | good: flagged | not borne out |"
+    """Lines of the table of definitions: flagged rows, and wrong flags."""
+    yield (
+        "| volumes | definition of a flag | harmful and flagged | good and flagged | "
+        "good, flag not borne out |"
+    )
     yield "|---|---|---|---|---|"
     for half in sorted({row["half"] for row in rows}):
         judged = [row for row in rows if row["half"] == half and is_judged(row)]
@@ -346,7 +358,7 @@ def _limit(row: Row) -> float:
 
 
 def _is_off(row: Row, size: int) -> bool:
-    """Whether the number of pores is wrong by a fifth and by at least two."""
+    """Whether the number of pores is wrong by a fifth and by at least two pores."""
     true, _, found = row["truth"]["counts"][str(size)]
     low, high = sorted((true, found))
     return high > WRONG * low and high - low >= 2
@@ -358,7 +370,7 @@ def _is_wrong_at_places(row: Row) -> bool:
 
 
 def _are_lost(row: Row) -> bool:
-    """Whether pores up to the told size are lost, or their number is wrong."""
+    """Whether pores up to the stated size are lost, or their number is wrong."""
     sizes = {int(size): found for size, found in row["truth"]["found"].items()}
     true, found = sizes[max(size for size in sizes if size <= max(_limit(row), 19))]
     return found < 0.75 * true or _is_off(row, DEFAULT_MIN_VOXELS)

@@ -1,14 +1,14 @@
-"""How long the window is away while docks open, preview and run: the 50 ms target.
+"""Freezes of the window while docks open, preview and run: the 50 ms target.
 
-The longest time between two turns of the event loop, and what 95 % stay below, on a
-volume of 256 × 512 × 512. Ratios are to what napari alone takes in the same window: to
-add the volume as a layer and step through it, or, for rows in which a layer is added,
-to add one of that kind and size. Times in which other programs use the processor count
-as well: run it on a machine that is idle.
+Prints the longest time between two turns of the event loop, and the 95th percentile,
+for a volume of 256 × 512 × 512 voxels. Ratios are relative to napari alone in the same
+window: to adding the volume as a layer and stepping through it, or, in rows that add a
+layer, to adding one of that kind and size. Times in which other programs use the
+processor are included, so run it on an idle machine.
 
     xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/bench_window.py [--quick]
 
-``--openings`` opens every dock, and does nothing else.
+With ``--openings``, it only opens every dock.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ PLUGIN = "napari-geosr"
 RESTORE, POROSITY = "Restore", "Porosity"
 COMPARE = "Compare"
 OTHERS = ("Train", "Reconstruct", "Pairs", "Models", "Jobs", "SIM", "Shapes")
-#: Milliseconds: the target.
+#: The target in milliseconds.
 TARGET = 50.0
-#: What napari takes to add a layer; rows in which one of that kind is added.
+#: Baselines of adding a layer with napari alone, for rows that add such a layer.
 IMAGE, LABELS = "napari alone: add an image layer", "napari alone: add a labels layer"
 PART = "napari alone: add an image layer of the part"
-#: What napari takes to open an empty dock, which resizes and redraws the canvas.
+#: Baseline of opening an empty dock, which resizes and redraws the canvas.
 DOCK = "napari alone: open an empty dock"
-#: What napari takes to add empty labels to the scan, and a slice of labels over it.
+#: Baselines of adding empty labels to the scan, and a slice of labels over it.
 EMPTY, SLICE = "napari alone: add empty labels", "napari alone: add one slice of labels"
 REPLACE = "napari alone: replace the slice of labels"
-#: Planes that are compared, and the shape of the scan with a result to be explained.
+#: Compared planes, and the shape of the scan with an explained result.
 COMPARED, EXPLAINED = 64, (24, 256, 256)
 ADDED = {
     "preview 512 × 512": IMAGE,
@@ -55,11 +55,11 @@ ADDED = {
 
 
 class Gaps:
-    """Times between two turns of the event loop, in milliseconds, while it is open."""
+    """Times between two turns of the event loop in milliseconds, within the context."""
 
     def __init__(self) -> None:
         self.found: list[float] = []
-        #: Of these, what this thread has worked: other programs do not count.
+        #: Processor time of this thread in these gaps, without other programs.
         self.worked: list[float] = []
         self._last, self._last_worked = time.perf_counter(), time.thread_time()
         self._timer = QTimer()
@@ -83,14 +83,14 @@ class Gaps:
 
 
 def wait(seconds: float) -> None:
-    """Let the window go on for a while."""
+    """Process events for a while."""
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         QApplication.processEvents(QEventLoop.ProcessEventsFlag.AllEvents, 5)
 
 
 def wait_until(what: str, is_so: Callable[[], bool], seconds: float = 120.0) -> None:
-    """Let the window go on until something is so; `TimeoutError` if it never is."""
+    """Process events until a condition is true; raise `TimeoutError` after a limit."""
     end = time.perf_counter() + seconds
     while not is_so():
         if time.perf_counter() > end:
@@ -99,7 +99,7 @@ def wait_until(what: str, is_so: Callable[[], bool], seconds: float = 120.0) -> 
 
 
 def opened(viewer: Any, name: str) -> Any:
-    """Open a dock, and wait until it is shown whole."""
+    """Open a dock, and wait until it is fully shown."""
     _, frame = viewer.window.add_plugin_dock_widget(PLUGIN, name)
     wait_until(name, lambda: frame.dock is not None)
     wait(0.2)
@@ -107,7 +107,7 @@ def opened(viewer: Any, name: str) -> Any:
 
 
 def volume(planes: int) -> np.ndarray:
-    """Pores in a noisy solid; the same planes again and again."""
+    """Pores in a noisy solid, with periodically repeated planes."""
     from scipy import ndimage
 
     rng = np.random.default_rng(0)
@@ -221,7 +221,7 @@ def segment(viewer: Any, scan: Any, found: dict[str, Gaps]) -> None:
 
 
 def empty_dock(viewer: Any, found: dict[str, Gaps]) -> None:
-    """What napari takes to open a dock."""
+    """Time of napari alone to open a dock."""
     with Gaps() as found[DOCK]:
         empty = QWidget()
         empty.setMinimumWidth(360)
@@ -238,13 +238,13 @@ def open_docks(viewer: Any, names: Sequence[str], found: dict[str, Gaps]) -> Non
             dock = opened(viewer, name)
         viewer.window.remove_dock_widget(dock.parent())
         del dock
-        wait(0.3)  # until it is deleted
+        wait(0.3)  # until the dock is deleted
 
 
 def measure_openings() -> dict[str, Gaps]:
     """Gaps while docks open for the first time in a process, without a layer.
 
-    Beside a layer, Porosity adds its preview at once, which has rows of its own.
+    With a layer, Porosity immediately adds its preview, which has separate rows.
     """
     import napari
 
@@ -258,7 +258,7 @@ def measure_openings() -> dict[str, Gaps]:
 
 
 def measure(planes: int, seconds: float) -> dict[str, Gaps]:
-    """Gaps of what people do, by its name; the first is napari alone."""
+    """Gaps of user actions by name; the first is napari alone."""
     import napari
 
     viewer = napari.Viewer()
@@ -326,7 +326,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="a smaller volume")
+    parser.add_argument("--quick", action="store_true", help="use a smaller volume")
     parser.add_argument("--openings", action="store_true", help="only open the docks")
     options = parser.parse_args()
     if options.openings:

@@ -1,8 +1,8 @@
-"""Run every benchmark of this folder, one after the other, each in its own process.
+"""Run all benchmarks in this folder one after the other, each in its own process.
 
     python benchmarks/run_all.py [--quick] [--except NAME …]
 
-With ``--quick`` those that know it measure less.
+``--quick`` is passed to the benchmarks that support it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,13 @@ from pathlib import Path
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="measure less")
     parser.add_argument(
-        "--except", nargs="*", default=[], dest="left_out", help="scripts to leave out"
+        "--quick",
+        action="store_true",
+        help="pass --quick to the benchmarks that support it",
+    )
+    parser.add_argument(
+        "--except", nargs="*", default=[], dest="left_out", help="benchmarks to skip"
     )
     options = parser.parse_args()
     here = Path(__file__)

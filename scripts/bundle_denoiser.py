@@ -1,11 +1,11 @@
-"""Judge the weights of ``train_denoisers.py`` on the named test sets; bundle them.
+"""Evaluate the weights of ``train_denoisers.py`` on the test sets, and bundle them.
 
     python scripts/train_denoisers.py ct-denoise --out build/ct-denoise
     python scripts/bundle_denoiser.py ct-denoise --work build/ct-denoise
 
-The texts come from ``scripts/pretraining/texts/NAME.yaml``, the figures from the test
-sets of ``scripts/pretraining/testsets.py``, and what later scans are compared with from
-the scenes that it learned from, with noise.
+The texts come from ``scripts/pretraining/texts/NAME.yaml``, the evaluation from the
+test sets of ``scripts/pretraining/testsets.py``, and the reference for comparison with
+later scans from the training scenes with noise.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from pretraining import judging, reference
 from pretraining.testsets import SETS, TEST_SEEDS
 
 TEXTS = Path(__file__).parent / "pretraining" / "texts"
-#: Scenes that scans are compared with, and others that tell how far any may lie.
+#: Numbers of reference scenes, and of other scenes for the accepted distance.
 _EXAMPLES, _OTHERS = 128, 96
 
 
 def training_data(name: str, folder: Path, **said: Any) -> TrainingData:
-    """Percentiles and spectra of noisy scenes as they are drawn in training."""
+    """Percentiles and spectra of noisy scenes drawn as in training."""
     world = train_denoisers.WORLDS[name][0]
     scenes = train_denoisers.make_scenes(name, folder)
     rng = np.random.default_rng([world.seed, 1 << 21])
@@ -70,7 +70,7 @@ def training_data(name: str, folder: Path, **said: Any) -> TrainingData:
 
 
 def draft(name: str, work: Path, texts: dict[str, Any]) -> tuple[ModelCard, Any]:
-    """The card without figures, and the network with its weights."""
+    """The card without evaluation, and the network with its weights."""
     network = build_network("noise_bounded", **train_denoisers.NETWORK).eval()
     state = torch.load(work / "weights.pt", weights_only=True)
     network.load_state_dict(state)
@@ -107,7 +107,7 @@ def draft(name: str, work: Path, texts: dict[str, Any]) -> tuple[ModelCard, Any]
 
 
 def _mixed_precision_error(name: str, network: Any) -> float:
-    """Largest change in bfloat16 in the middle of scans, in sd of the output."""
+    """Largest change in bfloat16 in the middle of scans, in standard deviations."""
     worst = 0.0
     for test in SETS[name]:
         noisy = test.scan(TEST_SEEDS[0]).noisy
@@ -128,10 +128,10 @@ def _mixed_precision_error(name: str, network: Any) -> float:
 
 
 def figures(name: str, path: str) -> tuple[FigureRow, ...]:
-    """Those of the model, among those of the input and of tuned classical methods.
+    """Results of the model, the input and the tuned classical methods.
 
-    The latter depend on the test sets alone, and stand on the card of the model that is
-    replaced.
+    Those of the classical methods depend only on the test sets, and are taken from the
+    card of the replaced model.
     """
     known = {
         (row.test_set, row.method): row
@@ -157,7 +157,7 @@ def figures(name: str, path: str) -> tuple[FigureRow, ...]:
 
 
 def main() -> None:
-    """Read the command line and do what it says."""
+    """Run the command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -175,7 +175,7 @@ def main() -> None:
     path = str(work / "bundle" / name)
     card = card.model_copy(update={"figures": figures(name, path)})
     out.mkdir(parents=True, exist_ok=True)
-    for path in out.glob("*.yaml"):  # recipes of the model that is replaced
+    for path in out.glob("*.yaml"):  # recipes of the replaced model
         path.unlink()
     steps = [int(n) for n in (work / "steps.txt").read_text().split()]
     recipe = yaml.safe_dump(train_denoisers.recipe(name, steps), sort_keys=False)

@@ -2,10 +2,11 @@
 
     python scripts/calibrate_uncertainty.py foam-denoise foam-sr-x2 ct-denoise
 
-Run it again after a model is retrained: its card then has no factor, and the porosity
-of what it restores gets no interval. Scans and definition: ``docs/uncertainty.md``;
-coverage on other scans: ``benchmarks/bench_uncertainty.py``. Only the field
-``uncertainty`` of the card is changed.
+Run it again after a model has been retrained: its card then has no factor, so its
+results get no interval of the porosity. For the scans and the definition, see
+``docs/uncertainty.md``; for the coverage on other scans,
+``benchmarks/bench_uncertainty.py``. Only the field ``uncertainty`` of the card is
+changed.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ from napari_geosr.models.card import DeviationCalibration
 from pretraining.coverage import conformal_factor, outcomes
 from pretraining.uncertain_scans import CALIBRATION_SEED, CONDITIONS
 
-#: What the field stands before on a card.
+#: The field is inserted before this text on a card.
 _FOLLOWING = "weights_sha256:"
 NOMINAL = 0.9
 MEMBERS = 8
 
 
 def main() -> int:
-    """Read the command line and do what it says."""
+    """Run the command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("models", nargs="*", default=list(CONDITIONS))
-    parser.add_argument("--of-each", type=int, default=8, help="scans of each sort")
+    parser.add_argument("--of-each", type=int, default=8, help="scans of each kind")
     parser.add_argument("--work", type=Path, default=Path("build/uncertainty"))
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
@@ -73,7 +74,7 @@ def main() -> int:
 
 
 def note(path: Path, calibration: DeviationCalibration) -> None:
-    """Put the field in its place on the card; all other lines stay as they are."""
+    """Insert the field into the card without changing other lines."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     kept, inside = [], False
     for line in lines:

@@ -1,8 +1,9 @@
-"""Make the pictures of docs/cluster.md: a run of the Restore dock in a real SLURM.
+"""Make the pictures of docs/cluster.md: a run of the Restore dock under a real SLURM.
 
-Installs nothing and needs root and ``apt-get install slurm-wlm munge``; the SLURM of
-one node runs in a temporary folder. Run under a display: ``xvfb-run -a -s "-screen 0
-1600x1000x24" python scripts/cluster_pictures.py [--out FOLDER]``.
+Requires root access and ``apt-get install slurm-wlm munge``, which the script does not
+install itself. A SLURM with one node runs in a temporary folder. Run under a display:
+``xvfb-run -a -s "-screen 0 1600x1000x24" python scripts/cluster_pictures.py [--out
+FOLDER]``.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def write_scan(folder: Path) -> Path:
 
 
 def take(folder: Path) -> None:
-    """Follow a run from the dialog to the result, without editing a file."""
+    """Follow a run from the dialog to the result."""
     scan = write_scan(folder)
     profiles.save_profile("mine", Profile(queue="slurm", cores=2, walltime="1:00:00"))
     viewer = new_viewer(size=(1280, 900))
@@ -62,7 +63,7 @@ def take(folder: Path) -> None:
 
 
 def main() -> None:
-    """Start a SLURM with settings of its own, and take the pictures."""
+    """Start a private SLURM, and make the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=screenshots.FOLDER)
     screenshots.FOLDER = parser.parse_args().out

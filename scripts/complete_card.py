@@ -1,12 +1,12 @@
-"""Judge a model that ``napari-geosr train`` made, complete its card, bundle it.
+"""Evaluate a model from ``napari-geosr train``, complete its card, and bundle it.
 
     napari-geosr train supervised --out build/foam-sr-x2 \
         --config src/napari_geosr/pretrained/foam-sr-x2/train.yaml
     python scripts/complete_card.py build/foam-sr-x2/result/foam-sr-x2
 
-The texts come from ``scripts/pretraining/texts/NAME.yaml``, the figures from the test
-sets of ``scripts/pretraining/testsets.py``. A model that is not well above the best
-tuned classical method on each of them is not bundled; what else falls short is said.
+The texts come from ``scripts/pretraining/texts/NAME.yaml``, the evaluation from the
+test sets of ``scripts/pretraining/testsets.py``. A model is only bundled if it is well
+above the best tuned classical method on each of them; other shortfalls are printed.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from pretraining import judging, reference
 from pretraining.testsets import SETS, TEST_SEEDS, TestSet
 
 TEXTS = Path(__file__).parent / "pretraining" / "texts"
-#: dB above the best classical method on every test set; for foam as it was asked for.
-#: The one that has seen no noise-free scan: nowhere below methods tuned with the truth.
+#: Required gain in dB over the best classical method on every test set; 0 for the model
+#: that was trained without noise-free scans.
 _LEAST_GAIN = {"foam-denoise": 2.0, "foam-sr-x2": 2.0, "porous-denoise": 0.0}
 _LEAST_GAIN_OF_OTHERS = 1.0
 
 
 def main() -> int:
-    """Read the command line and do what it says."""
+    """Run the command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -43,9 +43,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="default: the package's own folder")
     parser.add_argument("--work", type=Path, default=Path("build/cards"))
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--note", default="", help="kept in the card's provenance")
+    parser.add_argument("--note", default="", help="text for the card's provenance")
     parser.add_argument(
-        "--judge", action="store_true", help="judge alone, and write no card"
+        "--judge", action="store_true", help="only evaluate, without writing a card"
     )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -55,7 +55,11 @@ def main() -> int:
     judged = judging.judge(sets, str(arguments.model), work / f"classical-{name}.yaml")
     least = _LEAST_GAIN.get(name, _LEAST_GAIN_OF_OTHERS)
     missing = judging.shortfalls(judged, least)
-    print("Falls short:" if missing else "Falls short nowhere.", *missing, sep="\n  ")
+    print(
+        "Requirements not met:" if missing else "All requirements are met.",
+        *missing,
+        sep="\n  ",
+    )
     if arguments.judge:
         return 0
     if any(" dB against " in said for said in missing):
@@ -82,14 +86,14 @@ def _completed(
     training: TrainingData,
     network: nn.Module,
 ) -> ModelCard:
-    """The card with texts, figures and what may be compared with later volumes."""
+    """The card with texts, evaluation and the reference for later volumes."""
     made = {
         "recipe": "train.yaml",
         "command": f"napari-geosr train {card.method} --config train.yaml",
         "baselines": "settings tuned per test set on a scan with known truth",
         "test_data": f"simulated, {len(TEST_SEEDS)} scans a set, none used in training",
     }
-    # The machine's name for its system says nothing about the model.
+    # The name of the operating system is irrelevant for the model.
     record = {k: v for k, v in card.provenance.items() if k != "platform"}
     rows = (
         FigureRow(
@@ -109,19 +113,19 @@ def _completed(
 
 
 def _as_written(card: ModelCard, recipe: Path) -> None:
-    """Say where the training began as its config does: no path of this machine.
+    """Name the initial model as in the configuration, without local paths.
 
     Raises
     ------
     SystemExit
-        If the model was made with other settings.
+        If the model was trained with other settings.
     """
     written = TrainJob.from_yaml_file(recipe, card.method).training
     made = card.provenance["settings"]["training"]
     if made.get("from_model") and written.from_model:
         made["from_model"] = str(written.from_model)
     if written != config_class(card.method).from_mapping(made):
-        raise SystemExit(f"The model was not made with the settings in {recipe}.")
+        raise SystemExit(f"The model was not trained with the settings in {recipe}.")
 
 
 def _training(
@@ -137,7 +141,7 @@ def _training(
 
 
 def _all_sources(recipes: Path, method: str) -> list[str]:
-    """What the model learned from, in trainings that it went on from as well."""
+    """Training data of the model and of the models on which it is based."""
     numbers: dict[str, list[int]] = {}
     for recipe in sorted(recipes.glob("*.yaml")):
         if recipe.name == bundle.CARD_FILE:
@@ -149,7 +153,7 @@ def _all_sources(recipes: Path, method: str) -> list[str]:
 
 
 def _mixed_precision_error(network: nn.Module, sets: tuple[TestSet, ...]) -> float:
-    """Largest change in bfloat16 in the middle of scans, in sd of the output."""
+    """Largest change in bfloat16 in the middle of scans, in standard deviations."""
     worst = 0.0
     for test in sets:
         noisy = test.scan(TEST_SEEDS[0]).noisy

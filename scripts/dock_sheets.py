@@ -1,4 +1,4 @@
-"""Draw every dock, empty and in use, on contact sheets, to be looked at.
+"""Draw every dock, empty and in use, on contact sheets for inspection.
 
 Run under a display, e.g. ``xvfb-run -a -s "-screen 0 1600x1000x24" python
 scripts/dock_sheets.py --out FOLDER [DOCK…]``. The window has 1366 × 768 pixels. A sheet
@@ -32,7 +32,7 @@ WIDTHS = (360, 300)
 THEMES = ("dark", "light")
 GAP = 12
 
-#: States of a dock, each with what has been done to reach it.
+#: States of a dock with their names.
 States = Iterator[tuple[str, QWidget]]
 
 
@@ -44,7 +44,7 @@ def opened(viewer, name: str) -> tuple[QWidget, QWidget]:
 
 
 def restore(viewer) -> States:
-    """Empty, with a scan, with a preview, after a run."""
+    """Restore: empty, with a scan, with a preview, after a run."""
     frame, dock = opened(viewer, "Restore")
     yield "empty", frame
     viewer.open_sample(shots.PLUGIN, "noisy_foam")
@@ -61,7 +61,7 @@ def restore(viewer) -> States:
 
 
 def porosity(viewer) -> States:
-    """Empty, with a scan, measured."""
+    """Porosity: empty, with a scan, measured."""
     frame, dock = opened(viewer, "Porosity")
     yield "empty", frame
     viewer.open_sample(shots.PLUGIN, "noisy_foam")
@@ -340,7 +340,7 @@ def sheet(viewer, frame: QWidget) -> QPixmap:
 
 
 def main() -> None:
-    """Draw the docks asked for, or all."""
+    """Draw the requested docks, or all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, help="folder with real scans")
@@ -350,7 +350,7 @@ def main() -> None:
     shots.DATA = arguments.data
     known = DOCKS | (ON_REAL if arguments.data else {})
     for name in arguments.names or known:
-        for kind in ("CONFIG", "DATA", "STATE"):  # no jobs of other docks
+        for kind in ("CONFIG", "DATA", "STATE"):  # without jobs of other docks
             os.environ[f"XDG_{kind}_HOME"] = tempfile.mkdtemp()
         viewer = shots.new_viewer(size=WINDOW)
         for state, frame in known[name](viewer):

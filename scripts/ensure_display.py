@@ -1,8 +1,9 @@
-"""Make sure that napari's tests can open a window under Xvfb.
+"""Ensure that the tests with napari can open a window under Xvfb.
 
-Looks for Xvfb and the system libraries that Qt and OpenGL load. What is missing is
-installed on Debian and Ubuntu as root or with passwordless sudo; elsewhere the program
-stops with the line to run. The GUI tests are never skipped for want of a display.
+Looks for Xvfb and the system libraries that Qt and OpenGL load. On Debian and Ubuntu,
+missing ones are installed as root or with passwordless sudo; otherwise, the program
+stops and prints the command to run. GUI tests are never skipped because of a missing
+display.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ GLIB = "libglib2.0-0"
 
 
 def missing_packages() -> list[str]:
-    """Names of Debian packages whose program or library is not there."""
+    """Names of the Debian packages of missing programs and libraries."""
     missing = []
     if shutil.which("Xvfb") is None or shutil.which("xvfb-run") is None:
         missing.append("xvfb")
@@ -69,7 +70,7 @@ def _has_dri() -> bool:
 
 
 def main() -> int:
-    """Install what is missing, or say how."""
+    """Install missing packages, or print the command."""
     if not sys.platform.startswith("linux"):
         return 0
     missing = missing_packages()

@@ -1,11 +1,12 @@
-"""Fit the weights with which the surface of a mask is located between voxels.
+"""Fit the weights for locating the surface of a mask between voxels.
 
-The distance of a voxel just outside a phase from the surface is estimated as a constant
-plus a weighted count of the voxels of the phase among the 7³ around it. The weights are
-fitted by least squares to spheres, rods, plates, spherical holes and tubes of 7 to 32
-voxels, at random places and in random directions; an axis-parallel plane between two
-voxels is exact. Prints what `napari_geosr.measure.kernels.surface` holds, and the
-errors on other shapes of the same kinds.
+For a voxel just outside a phase, the distance from the surface is estimated as a
+constant plus a weighted count of the voxels of the phase among the 7³ around it. The
+weights are fitted by least squares to spheres, rods, plates, spherical holes and tubes
+of 7 to 32 voxels, at random positions and in random directions; an axis-parallel plane
+between two voxels is exact. Prints the constants of
+`napari_geosr.measure.kernels.surface`, and the errors for other shapes of the same
+kinds.
 
     python scripts/fit_surface_weights.py [--repeats 8]
 """
@@ -26,7 +27,7 @@ RADII = (3.5, 4, 5, 6, 8, 12, 16)
 
 
 def orbits() -> dict[tuple[int, ...], list[tuple[int, ...]]]:
-    """Neighbours that symmetry makes equal, by their sorted absolute offsets."""
+    """Symmetry-equivalent neighbours, by their sorted absolute offsets."""
     found: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
     for offset in itertools.product(range(-REACH, REACH + 1), repeat=3):
         found.setdefault(tuple(sorted(map(abs, offset))), []).append(offset)
@@ -35,7 +36,7 @@ def orbits() -> dict[tuple[int, ...], list[tuple[int, ...]]]:
 
 
 def signed_distances(kind: str, radius: float, rng: np.random.Generator) -> Array:
-    """Distance from the surface of a shape at a random place, positive outside."""
+    """Distance from the surface of a shape at a random position, positive outside."""
     n = int(2 * radius) + 14
     points = np.indices((n,) * 3).reshape(3, -1).T - n / 2 - rng.uniform(-0.5, 0.5, 3)
     axis = rng.normal(size=3)
@@ -53,7 +54,7 @@ def signed_distances(kind: str, radius: float, rng: np.random.Generator) -> Arra
 
 
 def samples(distances: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Counts by orbit, and distances, of voxels next to the phase."""
+    """Counts by orbit, and distances, for voxels next to the phase."""
     mask = distances <= 0
 
     def moved(offset: tuple[int, ...]) -> npt.NDArray[np.bool_]:
@@ -70,7 +71,7 @@ def samples(distances: Array, rng: np.random.Generator) -> tuple[Array, Array]:
 
 
 def drawn(kind: str, radius: float, repeats: int, seed: int) -> tuple[Array, Array]:
-    """Samples of one kind of shape of about one radius."""
+    """Samples of one kind of shape with similar radii."""
     rng = np.random.default_rng(seed)
     parts = [
         samples(signed_distances(kind, radius * rng.uniform(0.97, 1.03), rng), rng)

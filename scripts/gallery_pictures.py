@@ -1,7 +1,7 @@
 """Make the pictures of the gallery from real scans.
 
-Usage: ``python scripts/gallery_pictures.py --data FOLDER``, where FOLDER holds the
-files named in ``SCANS``, as their projects publish them; sources and licences are in
+Usage: ``python scripts/gallery_pictures.py --data FOLDER``, where FOLDER contains
+the files named in ``SCANS`` as published by their projects; sources and licences are in
 ``docs/gallery.md``. The scans are not part of this project.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 import napari_geosr as geosr
 from tutorial_pictures import IMAGES, slices
 
-#: File, and noise added to it in parts of its contrast.
+#: File, and the noise added to it relative to its contrast.
 SCANS = {
     "cement": ("ct_volumes/cement_128x128x128.tif", 0.0),
     "bone": ("ct_volumes/bone_128x128x128.tif", 0.0),
@@ -25,7 +25,7 @@ SCANS = {
 
 
 def read(path: Path, noise: float) -> geosr.Volume:
-    """The middle of a scan, with noise where some is asked for."""
+    """The middle of a scan, with added noise if requested."""
     volume = geosr.read(path)
     depth = volume.shape[0]
     planes = slice(max(depth // 2 - 12, 0), depth // 2 + 12)
@@ -36,7 +36,7 @@ def read(path: Path, noise: float) -> geosr.Volume:
 
 
 def draw(name: str, path: Path, noise: float) -> str:
-    """Write the picture of one scan; give the model that was chosen."""
+    """Write the picture of one scan, and return the chosen model."""
     scan = read(path, noise)
     restored = geosr.restore(scan, "auto")
     middle = scan.shape[0] // 2
@@ -52,7 +52,7 @@ def draw(name: str, path: Path, noise: float) -> str:
 
 
 def main() -> None:
-    """Read the command line."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("names", nargs="*")

@@ -1,16 +1,16 @@
-"""Change one sign, bound or constant at a time, and see whether a test notices.
+"""Change one sign, bound or constant at a time, and check whether a test fails.
 
-The changes are in ``mutations.py`` beside this file. Each is made in a copy of the
-tree, never in the tree itself; then the test files that should notice are run. A
-change that none of them notices survives: a promise that nobody checks.
+The changes are listed in ``mutations.py`` in this folder. Each is made in a copy of the
+tree, never in the tree itself; then the test files that should detect it are run. A
+change that no test detects survives: the behaviour is not tested.
 
     python scripts/mutate.py                  # all: about ten minutes
     python scripts/mutate.py --only wedge-steps interval-half
-    python scripts/mutate.py --check          # are the texts still there? (seconds)
+    python scripts/mutate.py --check          # do the texts still exist? (seconds)
     python scripts/mutate.py --list
 
-It ends with 1 where fewer than ``--least`` (0.95) are killed, and with 2 where a text
-or a test file is not there any more: then refresh the table.
+The exit code is 1 if fewer than ``--least`` (0.95) are killed, and 2 if a text or a
+test file no longer exists: then update the table.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from mutations import MUTATIONS, Mutation
 
 ROOT = Path(__file__).resolve().parents[1]
-#: What tests read, besides `src` and `tests`.
+#: Folders that the tests need.
 _COPIED = ("src", "tests", "scripts", "benchmarks", "docs", ".ci")
-#: Seconds after which a change counts as noticed: it hangs.
+#: Seconds after which a change counts as detected, because the tests hang.
 _LIMIT = 600
 #: Without the plugins for napari and Qt, which take seconds to load.
 _CONFIG = """[pytest]
@@ -45,16 +45,20 @@ markers =
 
 
 class StaleError(Exception):
-    """The table does not fit the tree any more."""
+    """The table no longer matches the tree."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the changes and say which were noticed."""
+    """Run the changes, and print which were detected."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--only", nargs="+", metavar="NAME", default=[])
-    parser.add_argument("--check", action="store_true", help="look for the texts only")
+    parser.add_argument(
+        "--check", action="store_true", help="only check that the texts exist"
+    )
     parser.add_argument("--list", action="store_true", help="list names and reasons")
-    parser.add_argument("--least", type=float, default=0.95, help="share to be killed")
+    parser.add_argument(
+        "--least", type=float, default=0.95, help="required fraction of killed changes"
+    )
     parser.add_argument(
         "--without-baseline",
         action="store_true",
@@ -96,7 +100,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def choose(names: Sequence[str]) -> list[Mutation]:
-    """The changes of these names; all where there are none."""
+    """The changes with these names; all changes if there are no names."""
     known = {mutation.name: mutation for mutation in MUTATIONS}
     if len(known) != len(MUTATIONS):
         raise StaleError("Two changes have the same name.")
@@ -107,12 +111,12 @@ def choose(names: Sequence[str]) -> list[Mutation]:
 
 
 def find(mutation: Mutation) -> Path:
-    """The file that holds a change's old text, once, from the root.
+    """The file that contains the old text of a change exactly once.
 
     Raises
     ------
     StaleError
-        If the text is not there, or more than once, or a test file is gone.
+        If the text does not exist, or more than once, or a test file is missing.
     """
     gone = [name for name in mutation.tests if not (ROOT / name).is_file()]
     if gone:
@@ -137,7 +141,7 @@ def find(mutation: Mutation) -> Path:
 
 
 def copy_tree(folder: Path) -> Path:
-    """A copy of the tree without its history; compiled loops come along."""
+    """A copy of the tree without its history, but with compiled loops."""
     for name in _COPIED:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, folder / name, symlinks=True)
@@ -149,12 +153,12 @@ def copy_tree(folder: Path) -> Path:
 
 
 def try_one(mutation: Mutation, copy: Path, place: Path) -> str:
-    """Make a change in the copy, run its tests, take it back.
+    """Make a change in the copy, run its tests, and revert it.
 
     Returns
     -------
     str
-        What noticed it; empty where nothing did.
+        The test that detected it; empty if none did.
     """
     path = copy / place
     text, times = path.read_text(encoding="utf-8"), path.stat()
@@ -166,15 +170,15 @@ def try_one(mutation: Mutation, copy: Path, place: Path) -> str:
         return f"killed in {time.monotonic() - began:.0f} s: {failed}" if failed else ""
     finally:
         path.write_text(text, encoding="utf-8")
-        # As it was, so that nothing that was compiled from it is made again.
+        # Restores the time stamp as well, so that nothing is compiled again.
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def run_tests(copy: Path, tests: Sequence[str]) -> str:
-    """The first test that fails in the copy; empty where all pass."""
+    """The first test that fails in the copy; empty if all pass."""
     env = os.environ | {
         "PYTHONPATH": str(copy / "src"),
-        # A file that changes twice in a second would be taken for its older code.
+        # If a file changes twice within a second, Python would use its older code.
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "XDG_CACHE_HOME": str(copy / "cache"),

@@ -1,8 +1,8 @@
-"""The changes that ``mutate.py`` makes: what stands where, and who should notice.
+"""The changes made by ``mutate.py``, and the tests that should detect them.
 
-A change names code by its text, which has to be in the file once. Where a line was
-rewritten, `old` and `new` follow; where a file was moved, the text is looked for in all
-of ``src``.
+A change identifies code by its text, which must occur in the file exactly once. If a
+line is rewritten, update `old` and `new`; if a file is moved, the text is searched for
+in all of ``src``.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ class Mutation:
     Attributes
     ----------
     name : str
-        For ``--only``.
+        Name for ``--only``.
     file : str
-        From ``src/napari_geosr``.
+        File, relative to ``src/napari_geosr``.
     old, new : str
-        What stands there, and what is put in its place.
+        Original text, and its replacement.
     why : str
         What would be wrong for a user.
     tests : tuple of str
-        Files of tests that should notice, from the root.
+        Test files that should detect the change, relative to the root.
     """
 
     name: str
@@ -62,7 +62,7 @@ MUTATIONS = (
         "inference/tiling.py",
         "a = max(0, start - halo)",
         "a = max(0, start - halo + 1)",
-        "seams: a tile is read one voxel too short at its begin",
+        "seams: a tile is read one voxel too short at its beginning",
         _TILES,
     ),
     Mutation(
@@ -86,7 +86,7 @@ MUTATIONS = (
         "inference/tiling.py",
         "    if spec.local:\n",
         "    if True:\n",
-        "a network that sees the whole is run tile by tile",
+        "a network that needs the whole volume is run tile by tile",
         (*_TILES, "tests/inference/test_runner.py"),
     ),
     Mutation(
@@ -94,7 +94,7 @@ MUTATIONS = (
         "inference/tiling.py",
         "missing = max(0, layout.minimum[axis] - (b - a))",
         "missing = 0",
-        "windows smaller than a network takes",
+        "windows are smaller than the network accepts",
         _TILES,
     ),
     Mutation(
@@ -102,7 +102,7 @@ MUTATIONS = (
         "inference/tiling.py",
         "window = window_along(layout, axis, a // stride * stride, b)",
         "window = window_along(layout, axis, a, b)",
-        "halves of a tile off the grid of the stride",
+        "halves of a tile are off the grid of the stride",
         (*_TILES, *_SHORT_OF_MEMORY),
     ),
     Mutation(
@@ -126,7 +126,7 @@ MUTATIONS = (
         "inference/tiling.py",
         "tiles.sort(key=lambda tile: not _intersect(tile.core, visible))",
         "tiles.sort(key=lambda tile: _intersect(tile.core, visible))",
-        "what is on screen comes last",
+        "the visible part is restored last",
         _TILES,
     ),
     Mutation(
@@ -134,7 +134,7 @@ MUTATIONS = (
         "inference/tiling.py",
         "slice((c.start - o) * s, (c.stop - o) * s)",
         "slice((c.start - o) * s, (c.stop - o) * s - o)",
-        "a region's tiles are written beside their place",
+        "the tiles of a region are written to the wrong position",
         (*_TILES, *_RUNNER),
     ),
     Mutation(
@@ -142,7 +142,7 @@ MUTATIONS = (
         "inference/tiling.py",
         "stop = layout.padded[axis]",
         "stop = layout.shape[axis]",
-        "the cost of a run is told wrong",
+        "the reported cost of a run is wrong",
         _TILES,
     ),
     # Masks and voxels that are no numbers
@@ -167,7 +167,7 @@ MUTATIONS = (
         "measure/porosity_run.py",
         "sample = finite if sample is None else sample & finite",
         "sample = finite if sample is None else sample | finite",
-        "what is outside the mask counts as sample",
+        "voxels outside the mask count as sample",
         ("tests/measure/test_sample_mask.py", "tests/measure/test_odd_voxels.py"),
     ),
     Mutation(
@@ -183,7 +183,7 @@ MUTATIONS = (
         "measure/porosity.py",
         "solid[slab] &= np.isfinite(block)",
         "pass",
-        "the automatic sample mask takes in what was not reconstructed",
+        "the automatic sample mask includes voxels that were not reconstructed",
         ("tests/measure/test_sample_mask.py",),
     ),
     # Porosity, its range and its interval
@@ -200,7 +200,7 @@ MUTATIONS = (
         "measure/segment.py",
         "gap = histogram.is_integer or following",
         "gap = following",
-        "the range of integer scans depends on where in a gap the threshold is",
+        "the range of integer scans depends on the threshold's position within a gap",
         _SHIFT,
     ),
     Mutation(
@@ -208,7 +208,7 @@ MUTATIONS = (
         "measure/segment.py",
         "return float(middle - shift), float(middle + shift)",
         "return float(middle), float(middle + shift)",
-        "the range is of one side alone",
+        "the range is one-sided",
         _SHIFT,
     ),
     Mutation(
@@ -224,7 +224,7 @@ MUTATIONS = (
         "measure/segment.py",
         'block <= bound if phase == "dark" else block > bound',
         'block < bound if phase == "dark" else block > bound',
-        "voxels at the threshold are no pores",
+        "voxels at the threshold do not count as pores",
         ("tests/measure/test_segment.py", *_PORES),
     ),
     Mutation(
@@ -240,7 +240,7 @@ MUTATIONS = (
         "measure/statistics/sphericity.py",
         "values[pores.touches_border] = np.nan",
         "pass",
-        "pores that the border cuts get a sphericity",
+        "pores cut by the border get a sphericity",
         _PORES,
     ),
     Mutation(
@@ -248,7 +248,7 @@ MUTATIONS = (
         "measure/statistics/elongation.py",
         "ratio(pores.axis_lengths[:, 1], pores.axis_lengths[:, 0])",
         "ratio(pores.axis_lengths[:, 0], pores.axis_lengths[:, 1])",
-        "elongation is upside down",
+        "elongation is inverted",
         _PORES,
     ),
     Mutation(
@@ -280,7 +280,7 @@ MUTATIONS = (
         "measure/interval.py",
         "missing = sample & ~np.isfinite(deviation)",
         "missing = ~np.isfinite(deviation)",
-        "voxels outside the sample are said to have no deviation",
+        "voxels outside the sample have a deviation of zero",
         _INTERVAL,
     ),
     # Filtered back-projection
@@ -289,7 +289,7 @@ MUTATIONS = (
         "tomography/filters.py",
         "taps[odd] = -1 / (np.pi * n[odd]) ** 2",
         "taps[odd] = -1 / (np.pi * n[odd] + 0.1) ** 2",
-        "grey values are no attenuation",
+        "grey values are not attenuations",
         _FBP,
     ),
     Mutation(
@@ -297,7 +297,7 @@ MUTATIONS = (
         "tomography/filters.py",
         "0.54 + 0.46 * np.cos",
         "0.5 + 0.5 * np.cos",
-        "hamming is hann",
+        "the Hamming filter is the Hann filter",
         _FBP,
     ),
     Mutation(
@@ -313,7 +313,7 @@ MUTATIONS = (
         "tomography/filters.py",
         "torch.roll(wide, -before, dims=-1)",
         "torch.roll(wide, before, dims=-1)",
-        "a repeated edge lies on the wrong side",
+        "a repeated edge is on the wrong side",
         _FBP,
     ),
     Mutation(
@@ -321,7 +321,7 @@ MUTATIONS = (
         "tomography/filters.py",
         "filter_response(name, length) / pixel_size",
         "filter_response(name, length) * pixel_size",
-        "attenuation is not per unit of length",
+        "attenuation is not per unit length",
         _FBP,
     ),
     Mutation(
@@ -337,7 +337,7 @@ MUTATIONS = (
         "tomography/filters.py",
         "(share / counts)[inverse]",
         "share[inverse]",
-        "angles taken twice count twice",
+        "repeated angles count twice",
         _FBP,
     ),
     Mutation(
@@ -362,7 +362,7 @@ MUTATIONS = (
         "core/angles.py",
         "_WEDGE_STEPS = 5.0",
         "_WEDGE_STEPS = 2.0",
-        "wide steps of an uneven scan are taken for a missing wedge",
+        "wide steps of an uneven scan are mistaken for a missing wedge",
         _TURN,
     ),
     Mutation(
@@ -370,7 +370,7 @@ MUTATIONS = (
         "core/angles.py",
         "_WEDGE_DEGREES = 10.0",
         "_WEDGE_DEGREES = 5.0",
-        "a few views that were lost are taken for a missing wedge",
+        "a few missing views are mistaken for a missing wedge",
         _TURN,
     ),
     Mutation(
@@ -378,7 +378,7 @@ MUTATIONS = (
         "core/angles.py",
         "_OPPOSITE_TOLERANCE = 0.25",
         "_OPPOSITE_TOLERANCE = 0.5",
-        "views that happen to fill a turn are taken for opposite ones",
+        "views that happen to fill a turn are mistaken for opposite ones",
         _TURN,
     ),
     Mutation(
@@ -386,7 +386,7 @@ MUTATIONS = (
         "core/angles.py",
         "_MIN_VIEWS = 12",
         "_MIN_VIEWS = 6",
-        "a handful of views is taken for a turn",
+        "a few views are mistaken for a full turn",
         _TURN,
     ),
     Mutation(
@@ -394,7 +394,7 @@ MUTATIONS = (
         "core/angles.py",
         "_START_GAP_STEPS = 1.5",
         "_START_GAP_STEPS = 150.0",
-        "a half turn over zero is torn apart",
+        "a half turn across zero is split",
         _TURN,
     ),
     # Voxel size and origin
@@ -403,7 +403,7 @@ MUTATIONS = (
         "core/volume.py",
         "o - (s - 1) / (2 * s) * v",
         "o + (s - 1) / (2 * s) * v",
-        "super-resolved volumes lie beside the scan",
+        "super-resolved volumes are shifted relative to the scan",
         _VOLUME,
     ),
     Mutation(
@@ -411,7 +411,7 @@ MUTATIONS = (
         "core/volume.py",
         "origin=(0.0, *image.origin)",
         "origin=(1.0, *image.origin)",
-        "a time series as slices lies beside its place",
+        "a time series opened as slices is shifted",
         _VOLUME,
     ),
     Mutation(
@@ -419,7 +419,7 @@ MUTATIONS = (
         "io/formats/tiff/metadata.py",
         "space.size[axis] = 1 / resolution",
         "space.size[axis] = resolution",
-        "voxel sizes of ImageJ files are upside down",
+        "voxel sizes of ImageJ files are inverted",
         _TIFF,
     ),
     Mutation(
@@ -435,7 +435,7 @@ MUTATIONS = (
         "measure/statistics/centroid.py",
         "geometry.origin[axis] + mean * geometry.voxel_size[axis]",
         "mean * geometry.voxel_size[axis]",
-        "pores lie beside their place",
+        "pores are at the wrong position",
         _PORES,
     ),
     Mutation(
@@ -451,7 +451,7 @@ MUTATIONS = (
         "registration/sampled.py",
         "self.origin + start * self.voxel_size)",
         "self.origin)",
-        "a part of a scan is where the whole begins",
+        "a part of a scan has the origin of the whole scan",
         _GRIDS,
     ),
     # Resuming
@@ -484,7 +484,7 @@ MUTATIONS = (
         "learning/trainer.py",
         'self.step, self.seconds = state["step"], state["seconds"]',
         'self.step, self.seconds = 0, state["seconds"]',
-        "a resumed training begins again",
+        "a resumed training starts again",
         _RESUME,
     ),
     Mutation(
@@ -492,7 +492,7 @@ MUTATIONS = (
         "learning/checkpoint.py",
         '_DATA_SETTINGS = ("seed", ',
         "_DATA_SETTINGS = (",
-        "a training is resumed with other patches",
+        "a training is resumed with different patches",
         _RESUME,
     ),
     Mutation(
@@ -508,7 +508,7 @@ MUTATIONS = (
         "operations/restore/resume.py",
         '"a different input": (inputs.get("input") or {}).get("checksum"),',
         "",
-        "a restoration is resumed with another scan",
+        "a restoration is resumed with a different scan",
         ("tests/operations/test_restore_resume.py",),
     ),
     Mutation(
@@ -516,7 +516,7 @@ MUTATIONS = (
         "operations/reconstruct/resume.py",
         "found[-1] = (found[-1][0], stop)",
         "found[-1] = (found[-1][0], stop + 1)",
-        "a resumed reconstruction leaves out a row",
+        "a resumed reconstruction omits a row",
         ("tests/operations/test_reconstruct_resume.py",),
     ),
     Mutation(
@@ -524,7 +524,7 @@ MUTATIONS = (
         "core/boxes.py",
         "o.start <= i.start and i.stop <= o.stop",
         "o.start <= i.start or i.stop <= o.stop",
-        "a resumed restoration leaves out tiles",
+        "a resumed restoration omits tiles",
         ("tests/operations/test_restore_resume.py",),
     ),
     # Memory
@@ -533,7 +533,7 @@ MUTATIONS = (
         "inference/tile_planner.py",
         "return peak > self.budget",
         "return peak < self.budget",
-        "the first tile teaches nothing, or the wrong thing",
+        "the memory of the first tile is ignored or misinterpreted",
         _RUNNER,
     ),
     Mutation(
@@ -541,7 +541,7 @@ MUTATIONS = (
         "inference/run.py",
         "_ALLOCATOR_EXCESS * self.planner.choice.peak_bytes <= self.budget",
         "_ALLOCATOR_EXCESS * self.planner.choice.peak_bytes >= self.budget",
-        "the budget is broken by what the C library keeps",
+        "memory kept by the C library exceeds the budget",
         _RUNNER,
     ),
     Mutation(
@@ -557,7 +557,7 @@ MUTATIONS = (
         "inference/memory.py",
         "return self.fixed + self.safety * self.counted(n_voxels)",
         "return self.fixed + self.counted(n_voxels)",
-        "a measured excess of memory is left out",
+        "a measured excess of memory is ignored",
         _MEMORY,
     ),
     Mutation(
@@ -565,7 +565,7 @@ MUTATIONS = (
         "inference/memory.py",
         "counted = (nbytes - self.fixed) / self.safety - self.base",
         "counted = (nbytes + self.fixed) / self.safety - self.base",
-        "speed is measured on windows that do not fit",
+        "speed is measured with windows that do not fit into memory",
         _MEMORY,
     ),
     Mutation(
@@ -573,7 +573,7 @@ MUTATIONS = (
         "inference/memory.py",
         "(self.depth + 1) * self.network",
         "self.depth * self.network",
-        "one block that waits is not counted",
+        "one waiting block is not counted",
         _MEMORY,
     ),
     Mutation(
@@ -590,7 +590,7 @@ MUTATIONS = (
         "learning/methods/noise2void.py",
         'self.config.mask_axis in ("none", "z", "cross")',
         'self.config.mask_axis in ("none", "z", "cross", "x", "y")',
-        "noise along one axis is learned along the other",
+        "the mask for noise along one axis is used along the other",
         _N2V,
     ),
     Mutation(
@@ -598,7 +598,7 @@ MUTATIONS = (
         "learning/methods/noise2void.py",
         "settings.masked / 100",
         "settings.masked / 50",
-        "twice as many voxels are hidden as was asked for",
+        "twice as many voxels are hidden as requested",
         _N2V,
     ),
     # Registration
@@ -607,7 +607,7 @@ MUTATIONS = (
         "registration/search.py",
         "floor = 1e-4 * count * self.spread**2",
         "floor = 1e-1 * count * self.spread**2",
-        "places of little contrast are never found",
+        "positions with little contrast are never found",
         _SEARCH,
     ),
     Mutation(
@@ -615,7 +615,7 @@ MUTATIONS = (
         "registration/search.py",
         "_MIN_OVERLAP = 0.5",
         "_MIN_OVERLAP = 0.95",
-        "scans that overlap in part are not found",
+        "partially overlapping scans are not found",
         _SEARCH,
     ),
     Mutation(
@@ -623,7 +623,7 @@ MUTATIONS = (
         "registration/search.py",
         "_MIN_OVERLAP = 0.5",
         "_MIN_OVERLAP = 0.05",
-        "a few voxels in a corner are taken for a match",
+        "a few voxels in a corner are mistaken for a match",
         _SEARCH,
     ),
     Mutation(
@@ -631,7 +631,7 @@ MUTATIONS = (
         "registration/search.py",
         "score[np.ix_(*near)] = 0",
         "score[place] = 0",
-        "candidates are all one place",
+        "all candidates are the same position",
         _SEARCH,
     ),
     Mutation(
@@ -639,7 +639,7 @@ MUTATIONS = (
         "registration/search.py",
         "p if p < n else p - f",
         "p",
-        "places before the first voxel are found at the end",
+        "positions before the first voxel are found at the end",
         _SEARCH,
     ),
     Mutation(
@@ -647,7 +647,7 @@ MUTATIONS = (
         "registration/transform.py",
         "return Transform(back, -back @ self.shift)",
         "return Transform(back, back @ self.shift)",
-        "the way back leads elsewhere",
+        "the inverse transform is wrong",
         _GRIDS,
     ),
     Mutation(
@@ -655,7 +655,7 @@ MUTATIONS = (
         "registration/transform.py",
         "    angle = math.radians(degrees)\n",
         "    angle = -math.radians(degrees)\n",
-        "a rotation goes the wrong way around",
+        "a rotation has the wrong direction",
         (*_SEARCH, *_GRIDS),
     ),
 )

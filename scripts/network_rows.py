@@ -1,11 +1,11 @@
-"""Adds branches of tubes found and invented to the card of a bundled model.
+"""Add the found and invented branches of tubes to the card of a bundled model.
 
     python scripts/network_rows.py fluo-sr-x2
 
 Dentin and bone cells (those of ``benchmarks/bench_networks.py``) are imaged with pixels
-twice as wide as those of the result, enlarged by cubic interpolation and by the model,
-and segmented at the Otsu threshold of the noise-free target. The branches of what is
-above it are compared with those of the true object.
+twice as wide as those of the result, super-resolved by cubic interpolation and by the
+model, and segmented at Otsu's threshold of the noise-free target. The branches of the
+segmented structures are compared with those of the true object.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from napari_geosr.physics import fluorescence
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from bench_networks import DISTANCE, OBJECTS, VOXEL
 
-#: Voxels of the objects; those of the results are the same.
+#: Shape of the objects and of the results.
 SHAPE = (96, 96, 96)
-#: None of them is used in training.
+#: Seeds of the objects; none was used in training.
 SEEDS = (60_000, 60_001, 60_002)
-#: As in the benchmark: 0.2 µm across and 0.6 µm along the axis; lengths in wide pixels.
+#: As in the benchmark: 0.2 µm across and 0.6 µm along the axis, in wide pixels.
 MICROSCOPE = fluorescence.Microscope(
     blur=0.2 / 2.355 / VOXEL / 2,
     elongation=3.0,
@@ -46,7 +46,7 @@ MICROSCOPE = fluorescence.Microscope(
 
 
 def rows(name: str) -> list[FigureRow]:
-    """Figures of cubic interpolation and of the model, a mean over all objects."""
+    """Results of cubic interpolation and of the model as means over all objects."""
     from skimage.filters import threshold_otsu
 
     found = []
@@ -59,7 +59,7 @@ def rows(name: str) -> list[FigureRow]:
             threshold = float(threshold_otsu(sharp))
             true = graph(mask)
             model: Any = restore(Volume(noisy, "ZYX"), name).data
-            # Pixels are areas: their outer edges stay where they are.
+            # Pixels are areas, so their outer edges are preserved.
             cubic = zoom(noisy, (1, 2, 2), order=3, mode="nearest", grid_mode=True)
             for method, image in (("cubic", cubic), ("model", np.asarray(model))):
                 agreement = graph_agreement(graph(image > threshold), true, DISTANCE)
@@ -78,7 +78,7 @@ def rows(name: str) -> list[FigureRow]:
 
 
 def graph(mask: Any) -> Any:
-    """The graph of tubes in µm."""
+    """The graph of the tubes in µm."""
     return network_graph(mask, (VOXEL,) * 3, unit="µm")
 
 

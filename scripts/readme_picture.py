@@ -1,7 +1,7 @@
 """Make the wide picture at the top of the README from two real scans.
 
 Usage: ``python scripts/readme_picture.py --data FOLDER [--out FILE]``, where FOLDER
-holds ``projections/tooth.h5`` (tomoPy project, BSD-style licence) and
+contains ``projections/tooth.h5`` (tomoPy project, BSD-style licence) and
 ``ct_volumes/cement_128x128x128.tif`` (qim3d, MIT). The scans are not part of this
 project.
 """
@@ -18,7 +18,7 @@ import numpy as np
 import napari_geosr as geosr
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "real_data.webp"
-#: Slice and window of the cement paste, and the share of the tooth's projections.
+#: Slice and window of the cement paste, and the step between used projections.
 PLANE, WINDOW, EVERY = 64, (slice(20, 112), slice(20, 112)), 6
 #: Column of the rotation axis, as the tomoPy project found it.
 AXIS = 295.5
@@ -26,7 +26,7 @@ INK, PAPER = "#f2f2f2", "#16181d"
 
 
 def tooth(path: Path) -> tuple[Any, Any, int]:
-    """One slice from few projections, by back-projection and by total variation."""
+    """One slice from few projections by back-projection and by total variation."""
     settings: dict[str, Any] = {"every": EVERY, "rows": (0, 1), "size": 400}
     fast = geosr.reconstruct(path, algorithm="fbp", centre=AXIS, **settings)
     slow = geosr.reconstruct(path, algorithm="tv", centre=AXIS, **settings)
@@ -36,7 +36,7 @@ def tooth(path: Path) -> tuple[Any, Any, int]:
 def split(
     axis: Any, before: Any, after: Any, names: tuple[str, str], brighter: float = 1
 ) -> None:
-    """Draw the left half of one picture and the right half of another."""
+    """Combine the left half of one picture with the right half of another."""
     middle = before.shape[1] // 2
     both = np.concatenate([before[:, :middle], after[:, middle:]], axis=1)
     low, high = np.quantile(after, [0.002, 0.998]) * np.array([1, brighter])
@@ -56,7 +56,7 @@ def split(
 
 
 def pores(axis: Any, plane: Any, labels: Any, volumes: dict[int, float]) -> None:
-    """Draw the pores of a slice over it, coloured by their volume."""
+    """Draw the pores of a slice on top of it, coloured by volume."""
     sizes = np.zeros(plane.shape)
     for label in np.unique(labels[labels > 0]):
         sizes[labels == label] = np.log10(volumes.get(int(label), 1.0))
@@ -102,7 +102,7 @@ def draw(data: Path, path: Path) -> None:
 
 
 def main() -> None:
-    """Read the command line."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=PICTURE)

@@ -1,12 +1,12 @@
-"""Judge all denoisers on real volumes with known added noise, and write the page.
+"""Evaluate all denoisers on real volumes with known added noise, and write the page.
 
     python scripts/real_volumes.py --data FOLDER [--out build/real_volumes]
 
-FOLDER has ``ct_volumes`` and ``microscopy`` with the files named below. Every volume
-stands as it is, and with noise of known level added: independent, correlated in the
-plane, and correlated along all axes. ``docs/real_volumes.md`` is written; rows that
-were made are kept in the ``--out`` folder, so that the script can be stopped and
-started again.
+FOLDER contains ``ct_volumes`` and ``microscopy`` with the files named below. Every
+volume is restored unchanged and with added noise of known level: independent,
+correlated in the plane, and correlated along all axes. The script writes
+``docs/real_volumes.md``. Rows are stored in the ``--out`` folder, so an interrupted run
+can be resumed.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ from real_volumes_page import write_page
 Array = npt.NDArray[np.float32]
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 LEVELS = (0.02, 0.05, 0.1, 0.2, 0.4)
-#: Widths of the smoothing that correlates the noise, along Z, Y and X.
+#: Widths along Z, Y and X of the smoothing that correlates the noise.
 KINDS = {
     "independent": (0.0, 0.0, 0.0),
     "in the plane": (0.0, 0.8, 0.8),
     "in 3D": (0.8, 0.8, 0.8),
 }
 _SEED = 13_009
-#: A loss beyond this counts as harm.
+#: Losses above this value in dB count as harm.
 _HARM_DB = 0.1
 
 
@@ -82,7 +82,7 @@ def load(name: str, data: Path) -> Array:
     raise KeyError(name)
 
 
-#: Volumes by name, and which bundled denoisers are for them.
+#: Volumes by name, with the bundled denoisers for them.
 VOLUMES = {
     "bone": ("ct-denoise", "porous-denoise", "foam-denoise"),
     "cement": ("ct-denoise", "porous-denoise", "foam-denoise"),
@@ -92,12 +92,12 @@ VOLUMES = {
     "banana (MRI)": ("ct-denoise",),
 }
 _POROUS = ("bone", "cement", "berea")
-#: Of the other volumes, fewer levels and kinds.
+#: Fewer levels and kinds of noise for the other volumes.
 _FEW = {"levels": (0.05, 0.2), "kinds": ("independent", "in 3D")}
 
 
 def correlated(shape: tuple[int, ...], widths: tuple[float, ...], seed: int) -> Array:
-    """Noise of deviation 1."""
+    """Noise of standard deviation 1."""
     noise = np.random.default_rng([_SEED, seed]).standard_normal(shape)
     if max(widths):
         noise = ndimage.gaussian_filter(noise, widths[3 - len(shape) :], mode="wrap")
@@ -105,13 +105,13 @@ def correlated(shape: tuple[int, ...], widths: tuple[float, ...], seed: int) -> 
 
 
 def contrast(clean: Array) -> float:
-    """Distance of the 2nd to the 98th percentile."""
+    """Distance between the 2nd and the 98th percentile."""
     low, high = np.percentile(clean, (2, 98))
     return float(high - low)
 
 
 def classical(noisy: Array, sd: float) -> Iterator[tuple[str, Array]]:
-    """Filters with all settings that are tried; the truth chooses."""
+    """Classical filters with all settings to try; the ground truth decides."""
     for width in (0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.3, 1.7):
         yield f"Gaussian {width:g}", ndimage.gaussian_filter(noisy, width)
     for weight in (0.3, 0.6, 1.0, 1.6, 2.4, 3.6):
@@ -134,7 +134,7 @@ def classical(noisy: Array, sd: float) -> Iterator[tuple[str, Array]]:
 
 
 def figures(name: str, image: Array, clean: Array) -> dict[str, float]:
-    """All figures of one volume against the volume without added noise."""
+    """Compare one volume with the volume without added noise."""
     span = contrast(clean)
     found = {"psnr": psnr(image, clean, span), "ssim": ssim(image, clean, span)}
     if name in _POROUS:
@@ -147,7 +147,7 @@ def figures(name: str, image: Array, clean: Array) -> dict[str, float]:
 
 
 def own_level(clean: Array) -> npt.NDArray[np.float64]:
-    """Deviation of a volume's own noise at every voxel; 0 if it is negligible."""
+    """Standard deviation of a volume's own noise at every voxel; 0 if negligible."""
     own = estimate_noise(Volume(clean, "ZYX"[3 - clean.ndim :]))
     if own.is_negligible:
         return np.zeros(clean.shape)
@@ -157,12 +157,13 @@ def own_level(clean: Array) -> npt.NDArray[np.float64]:
 def fair_psnr(
     image: Array, clean: Array, added: Array, own: npt.NDArray[np.float64]
 ) -> float:
-    """PSNR with the reference's own noise taken out, in dB.
+    """PSNR in dB, corrected for the noise of the reference.
 
-    The reference ``x + n`` has noise of its own, of deviation `own` at every voxel. For
-    a result ``f`` that is expected to be
-    ``|f − x|² = |f − (x + n)|² − |n|² + 2 ⟨f, n⟩``, and a result keeps as much of ``n``
-    at a voxel as it keeps of the noise that was added there, which is known.
+    The reference ``x + n`` contains noise ``n`` with standard deviation `own` at every
+    voxel. The error of a result ``f`` is
+    ``|f − x|² = |f − (x + n)|² − |n|² + 2 ⟨f, n⟩``. The last term is estimated on the
+    assumption that a result retains, at every voxel, the same fraction of ``n`` as of
+    the added noise, which is known.
     """
     error = (image - clean).astype(np.float64)
     square = float(np.mean(error**2))
@@ -176,7 +177,7 @@ def fair_psnr(
 
 
 def lacunae_kept(image: Array, clean: Array) -> float:
-    """Share of small dark objects in the bone that are still dark at the same Otsu."""
+    """Fraction of small dark objects in the bone still below the same threshold."""
     threshold = threshold_otsu(clean)
     labels = connected_components(clean < threshold, connectivity=26)
     sizes = np.bincount(labels.ravel())
@@ -188,7 +189,7 @@ def lacunae_kept(image: Array, clean: Array) -> float:
 
 
 def restored(noisy: Array, model: str) -> tuple[Array, str, str]:
-    """The result, the verdict's level before the run, and which model `auto` chose."""
+    """The result, the verdict before the run, and the model chosen by `auto`."""
     volume = Volume(noisy, "ZYX"[3 - noisy.ndim :], name="scan")
     steps = restore_steps(volume, RestoreConfig.create(model=model), look=True)
     made = run_to_end(steps)
@@ -200,7 +201,7 @@ def restored(noisy: Array, model: str) -> tuple[Array, str, str]:
 
 
 def row(name: str, kind: str, level: float, data: Path) -> dict[str, Any]:
-    """All methods on one volume with one noise."""
+    """Results of all methods for one volume with one kind of noise."""
     noisy, clean, added = _scan(name, kind, level, data)
     sd = level * contrast(clean)
     found: dict[str, Any] = {"volume": name, "kind": kind, "level": level}
@@ -243,7 +244,7 @@ def row(name: str, kind: str, level: float, data: Path) -> dict[str, Any]:
 
 
 def verdicts(made: dict[str, Any], data: Path) -> dict[str, str]:
-    """What would be said today before the runs of a row, the choice of auto kept."""
+    """Compute the verdicts of a row again, with the stored choice of `auto`."""
     name, kind, level = made["volume"], made["kind"], made["level"]
     noisy = _scan(name, kind, level, data)[0]
     volume = Volume(noisy, "ZYX"[3 - noisy.ndim :], name="scan")
@@ -276,7 +277,7 @@ def _cached(name: str, data: Path) -> Array:
 
 
 def main() -> None:
-    """Make the rows that are missing, then write the page."""
+    """Compute the missing rows, then write the page."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -284,9 +285,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/real_volumes"))
     parser.add_argument("--only", nargs="*", default=list(VOLUMES))
     parser.add_argument(
-        "--verdicts", action="store_true", help="make the verdicts of all rows anew"
+        "--verdicts", action="store_true", help="compute the verdicts of all rows again"
     )
-    parser.add_argument("--page", action="store_true", help="write the page alone")
+    parser.add_argument("--page", action="store_true", help="only write the page")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)

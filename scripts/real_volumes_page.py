@@ -1,4 +1,4 @@
-"""The page on real volumes, from the rows that ``real_volumes.py`` made."""
+"""Write the pages on real volumes from the rows of ``real_volumes.py``."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import numpy as np
 
 HEAD = """# Real scans: summary
 
-This page evaluates the bundled denoisers on real scans that were not used for training:
-without changes, and with added noise of a known level, independent or correlated
-between voxels.
+This page evaluates the bundled denoisers on real scans that were not used for training.
+The scans are used unchanged, and with added noise of a known level, which is
+independent or correlated between voxels.
 
     python scripts/real_volumes.py --data FOLDER
 
 The scans and their licences: bone and cement paste (qim3d, MIT), Berea sandstone
 (PorousMediaGan, MIT; segmented, blurred by 0.7 voxel), pollen and *C. elegans*
 (sdeconv, BSD-3), an MRI scan of a banana (BioImageAnalysisNotebooks, CC BY 4.0). Parts
-of 24 × 96 × 96 voxels are used (256 × 256 for the image). The scans are not
-distributed with this project. The part of the MRI scan shows the fruit. Earlier
-versions of this page used the empty background next to it, where *auto* was 2.8 and
-1.3 dB below the best classical filter; on the other scans, *auto* was about 1.1 dB
-above it. The noise measurement and the ranking were changed afterwards. **These
-changes, and their limits, were chosen with knowledge of the scans on this page**, so
-its figures are not an
-independent test of them. The limits of the last changes (the spectrum of the noise)
-were set on simulations and on the level of noise added to bone, cement and sandstone.
+of 24 × 96 × 96 voxels are used (256 × 256 for the image). The scans are not distributed
+with this project. The part of the MRI scan used here shows the fruit. Earlier versions
+of this page used the empty background next to it, where *auto* was 2.8 and 1.3 dB below
+the best classical filter; on the other scans, *auto* was about 1.1 dB above this
+filter. The noise measurement and the ranking were changed afterwards. **These changes,
+and their limits, were chosen with knowledge of the scans on this page**, so its figures
+are not an independent test of them. The limits of the most recent changes (the spectrum
+of the noise) were chosen using simulations and the level of the noise added to bone,
+cement and sandstone.
 
 ## How to read the tables
 
@@ -36,24 +36,24 @@ were set on simulations and on the level of noise added to bone, cement and sand
 - **Noise-corrected PSNR.** Some scans contain noise of their own (cement paste: 3.9 %
   of the contrast), which a good restoration also removes. Errors are corrected for
   this. The correction assumes that a result retains, at every voxel, the same fraction
-  of the scan's own noise as of the added noise, which is known. The level of this
-  noise is measured at each grey value. Earlier versions of this page used one level for
-  all grey values. The noise of the pollen scan is ten times as strong in bright regions
-  as in dark ones, and the results of all models retain two to three times as much of it
-  as of the added noise.
-  With one level, *auto* was 0.6 dB below the best classical filter for 20 % independent
-  noise; with the measured levels, it is 0.2 dB above it.
+  of the scan's own noise as of the added noise, which is known. The level of the scan's
+  own noise is measured at each grey value. Earlier versions of this page used one level
+  for all grey values. The noise of the pollen scan is ten times as strong in bright
+  regions as in dark ones, and the results of all models retain two to three times as
+  much of it as of the added noise. With one level, *auto* was 0.6 dB below the best
+  classical filter for 20 % independent noise; with the measured levels, *auto* is 0.2
+  dB above this filter.
 - **Italics.** If the added noise is not stronger than the scan's own noise, values are
   in italics and not evaluated.
 - **Best classical** is a Gaussian, total variation or non-local means filter with the
   best of 17 settings, chosen **with knowledge of the ground truth**. This choice is not
   possible for a real scan.
 - **auto** is `--model auto`, which chooses without ground truth.
-- **Verdict** is the verdict of `restore` and the dock before the run. A restoration is
-  harmful if its error is more than 0.1 dB above that of the input.
+- **Verdict** is the verdict that `restore` and the dock give before the run. A
+  restoration is harmful if its PSNR is more than 0.1 dB below that of the input.
 """
 
-#: Heads of the pages of single scans.
+#: Titles of the pages of single scans.
 TITLES = {
     "banana (MRI)": ("banana", "Banana (MRI)"),
     "berea": ("berea", "Berea sandstone"),
@@ -81,7 +81,7 @@ def write_page(rows: Path, docs: Path) -> None:
 
 
 def _write(page: Path, text: str) -> None:
-    """Write a page, with the space before % that Python's format leaves out."""
+    """Write a page, adding the space before % that Python's format omits."""
     text = re.sub(r"(?<=\d)%", " %", text)
     page.write_text(text.rstrip() + "\n", encoding="utf-8")
 
@@ -99,8 +99,8 @@ def _summary(rows: list[dict[str, Any]]) -> str:
     lines = [
         "## In short",
         "",
-        "Gain over the input in dB: mean over all evaluated scans and kinds of noise "
-        "(smallest gain in brackets):",
+        "The table gives the gain over the input in dB as the mean over all evaluated "
+        "scans and kinds of noise (smallest gain in brackets):",
         "",
         "| added noise | best classical | ct-denoise | porous-denoise | foam-denoise "
         "| fluo-denoise | auto |",
@@ -138,9 +138,9 @@ def _summary(rows: list[dict[str, Any]]) -> str:
             "",
             f"With 5 % noise or more, *auto* differs from the best classical filter by "
             f"{np.mean(both):+.2f} dB on average ({min(both):+.2f} dB at worst). "
-            f"{harmful} restorations were harmful, {unflagged} of them without a "
-            f"warning before the run; of the other {good}, {refused} were classified "
-            "as harmful.",
+            f"{harmful} restorations were harmful; for {unflagged} of them, there was "
+            f"no warning before the run. Of the other {good} restorations, {refused} "
+            "were classified as harmful.",
             "",
             _by_kind(strong),
         ]
@@ -148,7 +148,7 @@ def _summary(rows: list[dict[str, Any]]) -> str:
 
 
 def _by_kind(rows: list[dict[str, Any]]) -> str:
-    """Where auto stands against the best classical filter, by the kind of scan."""
+    """Difference between auto and the best classical filter by kind of scan."""
     said = []
     for title, names in (
         ("bone, cement and sandstone", ("bone", "cement", "berea")),
@@ -176,8 +176,8 @@ def _untouched(rows: list[dict[str, Any]]) -> str:
     lines = [
         "## Scans without added noise",
         "",
-        "Changes that the models make to scans without added noise (*change*: root "
-        "mean square, in per cent of the contrast).",
+        "This table shows how much the models change scans without added noise "
+        "(*change*: root-mean-square change in per cent of the contrast).",
         "",
         "| scan | noise measured | model | change | verdict | structure |",
         "|---|---|---|---|---|---|",
@@ -214,15 +214,17 @@ def _table(title: str, rows: list[dict[str, Any]]) -> str:
     lines = [
         f"# Evidence: {title}",
         "",
-        "Each cell contains the noise-corrected PSNR in dB, then SSIM"
+        "Each cell gives the noise-corrected PSNR in dB"
         + (
-            ", then the errors in the number of pores per mm³ and in the Euler number"
+            ", the SSIM, and the relative errors of the number of pores per mm³ and of "
+            "the Euler number"
             if porous
-            else ""
+            else " and the SSIM"
         )
-        + ". [How to read the table](../real_volumes.md#how-to-read-the-tables).",
+        + ". *Verdict* is the verdict before the run. For details, see "
+        "[How to read the tables](../real_volumes.md#how-to-read-the-tables).",
         "",
-        "| noise | measured | input | best classical | "
+        "| added noise | measured noise | input | best classical | "
         + " | ".join(models)
         + " | verdict |",
         "|---" * (5 + len(models)) + "|",

@@ -1,8 +1,9 @@
 """Make the picture of a real scan for the documentation.
 
 Usage: ``python scripts/reconstruction_pictures.py --data FOLDER [--out FOLDER]``, where
-FOLDER holds ``tooth.h5`` of the tomoPy project. Writes ``reconstruct_tooth.png``: the
-curve that the rotation axis is found by, and a slice with the axis there and beside it.
+FOLDER contains ``tooth.h5`` of the tomoPy project. Writes ``reconstruct_tooth.png``:
+the curve from which the rotation axis is determined, and a slice with the correct and
+with a shifted axis.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from napari_geosr.operations.reconstruct import (
 )
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "images"
-#: Column that the tomoPy project found, and how far off the second slice is.
+#: Column found by the tomoPy project, and the shift of the axis in the second slice.
 KNOWN, OFF = 295.5, 4.0
 ROW, EDGE = 0, 400
 
 
 def found_centre(scan: Projections, config: ReconstructConfig) -> Any:
-    """The rotation axis as every reconstruction finds it, with its curve."""
+    """The rotation axis, determined as in every reconstruction, with its curve."""
     centres: list[Any] = []
 
     def keep(step: Any) -> None:
@@ -78,7 +79,7 @@ def draw(scan: Projections, path: Path) -> None:
 
 
 def main() -> None:
-    """Read the command line and draw."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=DOCS)

@@ -1,8 +1,8 @@
-"""Run the commands of the tutorials, as a reader would, and keep what they print.
+"""Run the commands of the tutorials like a reader, and record their output.
 
 Usage: ``python scripts/run_tutorials.py --work FOLDER [NAME…]``. Each tutorial runs in
-a folder of its own, ``FOLDER/NAME``; ``log.txt`` there holds every command with what it
-printed. Blocks marked ``bash`` and ``python`` are run, others are not.
+its own folder, ``FOLDER/NAME``; ``log.txt`` in this folder contains every command with
+its output. Only blocks marked ``bash`` and ``python`` are run.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def commands(text: str) -> list[list[str]]:
 
 
 def run_words(words: list[str], folder: Path) -> str:
-    """Run one command in a folder; give what it printed, or stop with its error."""
+    """Run one command in a folder; return its output, or stop with its error."""
     if words[0] == "napari-geosr":
         words = [sys.executable, "-m", "napari_geosr", *words[1:]]
-    # Without the person's own models and jobs.
+    # Without the user's own models and jobs.
     own = {
         "COLUMNS": "88",
         "XDG_DATA_HOME": str(folder / "data"),
@@ -78,7 +78,7 @@ def run_page(page: Path, work: Path) -> None:
 
 
 def main() -> None:
-    """Read the command line."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("names", nargs="*")

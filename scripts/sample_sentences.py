@@ -1,9 +1,9 @@
-"""Print a random sample of what people read, to mark what is odd in it.
+"""Print a random sample of the texts that users read, to find odd sentences.
 
 Run ``python scripts/sample_sentences.py AREA [--n 100] [--seed 0]``. The areas are
 ``docs`` (README and pages), ``docks`` (strings in ``gui``), ``messages`` (all other
-strings), ``help`` (of the command line), ``docstrings`` and ``comments``. What a reader
-says of the sample is worth more than a count: mend the pattern, not the sentence.
+strings), ``help`` (of the command line), ``docstrings`` and ``comments``. The judgement
+of a reader is worth more than a count: correct the pattern, not only the sentence.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "napari_geosr"
-#: Least number of words of what counts as a sentence.
+#: Least number of words of a sentence.
 _MIN_WORDS = 4
 _END = re.compile(r"(?<=[.!?:])\s+(?=[A-Z“*`\[])")
-#: Ends that are no ends.
+#: Abbreviations that do not end a sentence.
 _ABBREVIATIONS = re.compile(r"\b(e\.g|i\.e|cf|et al|Fig|vs|No)\.$")
 
 

@@ -1,9 +1,9 @@
 """Make the pictures of the documentation: one function per picture.
 
 Run under a display, e.g. ``xvfb-run -a -s "-screen 0 1600x1000x24" python
-scripts/screenshots.py [--out FOLDER] [--data FOLDER] [NAME…]``; without names all are
-made, without a folder in ``docs/images``. Those of real scans need the folder of the
-data, with ``tooth.h5`` of the tomoPy project.
+scripts/screenshots.py [--out FOLDER] [--data FOLDER] [NAME…]``. Without names, all
+pictures are made; the default folder is ``docs/images``. Pictures of real scans need
+the folder of the data, with ``tooth.h5`` of the tomoPy project.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DOCK_WIDTH = 360
 
 
 def wait(seconds: float = 0.3, until: Callable[[], bool] | None = None) -> None:
-    """Let the window live for a while, or until something is so (at most minutes)."""
+    """Process events for a while, or until a condition is true (with a limit)."""
     end = time.monotonic() + (600 if until else seconds)
     while time.monotonic() < end and not (until and until()):
         QApplication.processEvents()
@@ -42,7 +42,7 @@ def wait(seconds: float = 0.3, until: Callable[[], bool] | None = None) -> None:
 
 
 def new_viewer(theme: str = "dark", size: tuple[int, int] = (1280, 820)):
-    """A window of a fixed size, so that pictures do not change with the screen."""
+    """A window of a fixed size, so that pictures do not depend on the screen."""
     viewer = napari.Viewer(show=True)
     viewer.theme = theme
     viewer.window.resize(*size)
@@ -51,7 +51,7 @@ def new_viewer(theme: str = "dark", size: tuple[int, int] = (1280, 820)):
 
 
 def open_dock(viewer, name: str) -> QWidget:
-    """Open one of our docks at the width that the documentation shows."""
+    """Open a dock of the plugin with the width used in the documentation."""
     frame = show_dock(viewer, name)
     area = dock_of(frame)
     window = viewer.window._qt_window
@@ -62,14 +62,14 @@ def open_dock(viewer, name: str) -> QWidget:
 
 
 def show_only(viewer, name: str) -> None:
-    """Choose one layer and hide the others."""
+    """Select one layer and hide the others."""
     for layer in viewer.layers:
         layer.visible = layer.name == name
     viewer.layers.selection.active = viewer.layers[name]
 
 
 def save(viewer, name: str) -> None:
-    """Write the whole window as it is on screen."""
+    """Save a picture of the whole window as shown on screen."""
     wait(0.5)
     FOLDER.mkdir(parents=True, exist_ok=True)
     viewer.window._qt_window.grab().save(str(FOLDER / f"{name}.png"))
@@ -93,7 +93,7 @@ def porosity_settings_light() -> None:
 
 
 def porosity_measured(theme: str = "dark", name: str = "porosity_measured") -> None:
-    """Pores coloured by volume, figures, histogram and the linked table."""
+    """Pores coloured by volume, with results, histogram and linked table."""
     viewer = new_viewer(theme)
     viewer.open_sample(PLUGIN, "noisy_foam")
     show_only(viewer, "clean foam")
@@ -180,7 +180,7 @@ def segment() -> None:
 
 
 def shapes() -> None:
-    """A coarse piece of trabeculae, refined four times, and its surface."""
+    """A coarse piece of trabecular bone, refined by four, and its surface."""
     from napari_geosr.physics.shapes import coarsened, sampled, trabeculae
 
     viewer = new_viewer(size=(1280, 820))
@@ -261,7 +261,7 @@ def run_restore(dock: QWidget) -> None:
 
 
 def restore_preview() -> None:
-    """A preview over the noisy slice, card of the model open."""
+    """A preview on the noisy slice, with the model's card open."""
     viewer = new_viewer()
     viewer.open_sample(PLUGIN, "noisy_foam")
     dock = open_restore(viewer, "noisy foam")
@@ -288,7 +288,7 @@ def restore_light() -> None:
 
 
 def super_resolution() -> None:
-    """Twice the voxels along every axis, over the original."""
+    """A result with twice as many voxels along each axis, on top of the original."""
     viewer = new_viewer()
     viewer.open_sample(PLUGIN, "resolution_pair")
     coarse = viewer.layers[-1].name
@@ -299,7 +299,7 @@ def super_resolution() -> None:
 
 
 def two_scans(viewer) -> None:
-    """A part with coarse voxels; a spot of it with fine ones, turned by 4°."""
+    """A part with coarse voxels, and a spot in it with fine voxels, rotated by 4°."""
     import numpy as np
     from scipy import ndimage
 
@@ -327,7 +327,7 @@ def two_scans(viewer) -> None:
 
 
 def open_pairs(viewer, folder: Path) -> QWidget:
-    """The dock for pairs, after it has aligned two scans into `folder`."""
+    """The Pairs dock after it has aligned two scans and written them to `folder`."""
     from napari_geosr.gui.layers.camera import fit_camera
 
     two_scans(viewer)
@@ -344,7 +344,7 @@ def open_pairs(viewer, folder: Path) -> QWidget:
 
 
 def pairs() -> None:
-    """Two scans that have become a pair: grey where they agree; figures beside."""
+    """Two aligned scans, grey where they agree, with the measured values."""
     with tempfile.TemporaryDirectory() as folder:
         viewer = new_viewer(size=(1280, 940))
         open_pairs(viewer, Path(folder))
@@ -355,7 +355,7 @@ def pairs() -> None:
 
 
 def models() -> None:
-    """The models at hand, and the card of the one that is chosen."""
+    """The available models, and the card of the selected one."""
     viewer = new_viewer(size=(1280, 900))
     viewer.open_sample(PLUGIN, "resolution_pair")
     dock = open_dock(viewer, "Models")
@@ -400,12 +400,12 @@ def open_train(viewer, steps: int, name: str = "foam", **settings: object) -> QW
 
 
 def steps_done(view) -> int:
-    """Steps that a training has made, as its view shows them."""
+    """Number of training steps, as shown in the dock."""
     return view.line[1]
 
 
 def train(theme: str = "dark", name: str = "train") -> None:
-    """A training on its way: curves, figures and the preview on the slice."""
+    """A running training: curves, values and the preview on the slice."""
     viewer = new_viewer(theme, size=(1280, 900))
     noisy_pair(viewer)
     dock = open_train(viewer, 500)
@@ -424,7 +424,7 @@ def train_light() -> None:
 
 
 def train_settings() -> None:
-    """What the dock asks before a training starts, with an estimate."""
+    """The settings before a training starts, with an estimate."""
     viewer = new_viewer()
     noisy_pair(viewer)
     dock = open_train(viewer, 3000)
@@ -436,7 +436,7 @@ def train_settings() -> None:
 
 
 def jobs() -> None:
-    """Two trainings over each other, both done, one chosen."""
+    """Two finished trainings in one plot, one of them selected."""
     viewer = new_viewer(size=(1280, 900))
     noisy_pair(viewer)
     dock = open_train(viewer, 200)
@@ -458,7 +458,7 @@ def jobs() -> None:
 
 
 def jobs_resume() -> None:
-    """A training that is paused, and what it may go on with."""
+    """A paused training, and the options for resuming it."""
     viewer = new_viewer(size=(1280, 900))
     noisy_pair(viewer)
     dock = open_train(viewer, 1000)
@@ -478,7 +478,7 @@ def jobs_resume() -> None:
 
 
 def simulated_scan(folder: Path, size: int, projections: int) -> Path:
-    """A noisy scan of a foam, with an axis off the middle."""
+    """A noisy scan of a foam with a rotation axis off the centre."""
     from napari_geosr import simulate
 
     made = simulate(
@@ -504,7 +504,7 @@ def open_reconstruct(
 
 
 def reconstruct() -> None:
-    """The whole volume, with what can be done next."""
+    """The whole reconstructed volume, with the next steps."""
     with tempfile.TemporaryDirectory() as folder:
         viewer, dock = open_reconstruct(Path(folder))
         dock.run_button.click()
@@ -515,7 +515,7 @@ def reconstruct() -> None:
 
 
 def reconstruct_study() -> None:
-    """How few projections do: curves and table of a study that is done."""
+    """Curves and table of a finished study of fewer projections."""
     with tempfile.TemporaryDirectory() as folder:
         viewer, dock = open_reconstruct(Path(folder), size=96, projections=180)
         dock.study_section.set_open(True)
@@ -538,7 +538,7 @@ def reconstruct_study() -> None:
 
 
 def reconstruct_dock() -> None:
-    """A real scan: the axis of a tooth, found, and the slice around it."""
+    """A real scan of a tooth: the rotation axis and the slice."""
     assert DATA is not None
     viewer = new_viewer(size=(1280, 760))
     viewer.open(str(DATA / "tooth.h5"), plugin=PLUGIN)
@@ -562,7 +562,7 @@ def sim_frames(viewer, folder: Path) -> None:
 
 
 def sim() -> None:
-    """Raw frames, their spectrum, and the patterns that were found."""
+    """Raw frames, their spectrum, and the estimated patterns."""
     with tempfile.TemporaryDirectory() as folder:
         viewer = new_viewer(size=(1280, 980))
         sim_frames(viewer, Path(folder))
@@ -576,7 +576,7 @@ def sim() -> None:
 
 
 def scroll_to(widget: QWidget) -> None:
-    """Show a part of a dock."""
+    """Scroll to a part of a dock."""
     area = widget.parentWidget()
     while area is not None and not isinstance(area, QScrollArea):
         area = area.parentWidget()
@@ -647,12 +647,12 @@ PICTURES = {
         sim,
     )
 }
-#: Of real scans, where their data are at hand.
+#: Pictures of real scans, which need their data.
 PICTURES_OF_DATA = {"reconstruct_dock": reconstruct_dock}
 
 
 def main() -> None:
-    """Make the pictures asked for, or all, with settings as they come."""
+    """Make the requested pictures, or all, with default settings."""
     global FOLDER, DATA  # a script's settings
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=FOLDER)
@@ -662,7 +662,7 @@ def main() -> None:
     FOLDER, DATA = arguments.out, arguments.data
     pictures = PICTURES if DATA is None else PICTURES | PICTURES_OF_DATA
     for name in arguments.names or pictures:
-        for kind in ("CONFIG", "DATA", "STATE"):  # no jobs of other pictures
+        for kind in ("CONFIG", "DATA", "STATE"):  # without jobs of other pictures
             os.environ[f"XDG_{kind}_HOME"] = tempfile.mkdtemp()
         pictures[name]()
         print(FOLDER / f"{name}.png")

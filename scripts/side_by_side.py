@@ -18,13 +18,13 @@ from threading import Thread
 
 
 def split(arguments: list[str], separator: str) -> list[list[str]]:
-    """The parts of a command line between separators."""
+    """Split a command line at a separator."""
     groups = itertools.groupby(arguments, lambda word: word == separator)
     return [list(words) for is_separator, words in groups if not is_separator]
 
 
 def run_quietly(command: list[str]) -> int:
-    """Run a command, then print what it printed; after a success, the last line."""
+    """Run a command and print its output; after a success, only the last line."""
     with TemporaryFile() as output:
         done = subprocess.run(
             command, stdout=output, stderr=subprocess.STDOUT, check=False

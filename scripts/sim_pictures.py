@@ -33,7 +33,7 @@ from napari_geosr.operations.sim import (
 METHODS = ("widefield", "wiener", "joint-rl")
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "images"
 INK, PAPER = "#f2f2f2", "#16181d"
-#: Part of the field that is shown, in camera pixels.
+#: Shown part of the field, in camera pixels.
 SHOWN = slice(90, 154)
 QUALITY = 82
 

@@ -1,7 +1,7 @@
-"""Hook of the documentation site: numbers keep their units, short names stay whole.
+"""Hook of the documentation site: no line breaks within quantities and short names.
 
-In narrow columns and on phones, browsers break lines between a number and its unit and
-after the hyphens of options.
+In narrow columns and on phones, browsers would otherwise break lines between a number
+and its unit, and after the hyphens of options.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 import re
 from typing import Any
 
-#: Tags, and blocks of code, whose text is copied and must not change.
+#: Tags and code blocks; the text of code is copied and must not change.
 _KEPT = re.compile(r"(<pre.*?</pre>|<code.*?</code>|<[^>]+>)", re.DOTALL)
 _NUMBER_AND_UNIT = re.compile(
     r"(?<=\d) (?=(?:%|dB|[nµm]m|[µm]?m[²³]|[kMGT]B|ms|s|min|h|Wh|kW)\b|%)"
 )
-#: Code between tags that is short enough for a line of a phone.
+#: Inline code that is short enough for a line on a phone.
 _SHORT_CODE = re.compile(r"<code>([^<]{1,28})</code>")
 
 
 def with_units(html: str) -> str:
-    """Put no-break spaces between numbers and units, outside code.
+    """Insert no-break spaces between numbers and units, except in code.
 
     Examples
     --------
@@ -36,7 +36,7 @@ def with_units(html: str) -> str:
 
 
 def with_whole_names(html: str) -> str:
-    """Mark short code that must not break within a line.
+    """Mark short code in which lines must not break.
 
     Examples
     --------
@@ -47,5 +47,5 @@ def with_whole_names(html: str) -> str:
 
 
 def on_page_content(html: str, **_others: Any) -> str:
-    """Mkdocs calls this with every page."""
+    """Change a page; called by MkDocs."""
     return with_whole_names(with_units(html))

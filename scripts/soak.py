@@ -1,10 +1,11 @@
-"""Use napari at random for half an hour, and find what grows: ``tox -e soak``.
+"""Use napari at random for half an hour, and detect leaks: ``tox -e soak``.
 
-Files are opened, docks opened and closed, scans previewed, restored, measured, trained
-on and removed, runs cancelled, in random order from a printed seed. Every eight steps
-everything is closed, and what must not grow then is looked at: memory, threads, open
-files, child processes, objects of this package, hidden files beside the results. Exit
-code 1 and a sentence say what grew; ``--seed`` and the printed steps do it again.
+In random order from a printed seed, files are opened, docks are opened and closed,
+scans are previewed, restored, measured, used for training and removed, and runs are
+cancelled. Every eight steps, everything is closed, and the values that must not grow
+are measured: memory, threads, open files, child processes, objects of this package, and
+hidden files in the folder of the results. If one has grown, a sentence is printed and
+the exit code is 1; ``--seed`` repeats the same steps.
 """
 
 from __future__ import annotations
@@ -44,13 +45,13 @@ DOCKS = (
     "Reconstruct",
 )
 RESTORE, POROSITY, TRAIN = DOCKS[:3]
-#: Steps between two looks at what grew.
+#: Steps between two measurements.
 _STEPS = 8
-#: Looks that are not judged: what is loaded and compiled once comes with them.
+#: First measurements that are ignored, because they include loading and compiling.
 _WARM_UP = 3
-#: What may grow, from the first judged looks to the last: bytes, then numbers. With
-#: ``--without-plugin``, napari and the programs of the graphics card that are kept here
-#: (`_answers`) grow by 0.5 MB in each step.
+#: Accepted growth from the first evaluated measurements to the last: bytes, then
+#: numbers. With ``--without-plugin``, napari and the graphics programs that are kept
+#: here (`_answers`) grow by 0.5 MB in each step.
 _BYTES, _BYTES_PER_STEP = 60e6, 0.8e6
 _THREADS, _FILES = 4, 8
 #: Milliseconds after which an idle thread of Qt's pool ends.
@@ -60,10 +61,10 @@ _PLACE = {"scale": (2.0, 0.5, 0.5), "units": "um"}
 
 @dataclass
 class Look:
-    """What there is when everything is closed."""
+    """A measurement while everything is closed."""
 
     step: int
-    #: In use, and resident: with what the C library holds in reserve for each thread.
+    #: Memory in use, and resident memory, which includes reserves of the C library.
     nbytes: int
     resident: int
     threads: Counter[str]
@@ -72,7 +73,7 @@ class Look:
     objects: Counter[str] = field(default_factory=Counter)
 
     def row(self) -> str:
-        """One line, for people."""
+        """One line for printing."""
         n = sum(self.objects.values())
         return (
             f"after {self.step} steps: {self.nbytes / 1e6:.0f} MB in use, "
@@ -82,15 +83,15 @@ class Look:
 
 
 class Soak:
-    """A window that is used at random.
+    """A window with random user actions.
 
     Parameters
     ----------
     folder : Path
-        For files that are made and results that are written.
+        Folder for generated files and results.
     seed : int
     with_plugin : bool
-        Whether our docks and readers are used; else layers alone, for comparison.
+        Whether docks and readers of the plugin are used; otherwise, only layers.
     """
 
     def __init__(self, folder: Path, seed: int, *, with_plugin: bool = True) -> None:
@@ -109,7 +110,7 @@ class Soak:
     # The window
 
     def wait(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
-        """Let the window live for a while, or until something is so."""
+        """Process events for a while, or until a condition is true."""
         from qtpy.QtWidgets import QApplication
 
         end = time.monotonic() + seconds
@@ -121,7 +122,7 @@ class Soak:
         return until is None
 
     def docks(self) -> list[tuple[Any, Any]]:
-        """Our docks that are open, each with its widget."""
+        """The open docks of the plugin, each with its widget."""
         from qtpy.QtWidgets import QDockWidget
 
         window = self.viewer.window._qt_window
@@ -129,26 +130,26 @@ class Soak:
         return [p for p in pairs if type(p[1]).__module__.startswith("napari_geosr")]
 
     def dock(self, name: str) -> Any:
-        """What fills the frame of a dock, which is opened if it is not there."""
-        # A dock that a button has opened goes by the name that menus give it.
+        """The widget in the frame of a dock, which is opened if necessary."""
+        # A dock opened by a button has the name used in the menus.
         widget = self.viewer.window.dock_widgets.get(f"{name} (GeoSR)")
         if widget is None:
             _, widget = self.viewer.window.add_plugin_dock_widget(PLUGIN, name)
         frame = getattr(widget, "native", widget)
         if not self.wait(60, lambda: frame.dock is not None):
-            raise RuntimeError(f"the dock {name} was not filled: {frame.message.text}")
+            raise RuntimeError(f"the dock {name} remained empty: {frame.message.text}")
         self.wait(0.2)
         return frame.dock
 
     def close_dock(self, pair: tuple[Any, Any]) -> None:
-        """Close a dock as its button does: napari deletes it."""
+        """Close a dock like its button, so that napari deletes it."""
         dock, widget = pair
         self.viewer.window.remove_dock_widget(dock)
         widget.close()
         widget.deleteLater()
         self.wait(0.1)
 
-    # What a person does
+    # User actions
 
     def open_file(self) -> None:
         """Open one of the files, damaged ones included."""
@@ -169,7 +170,7 @@ class Soak:
         self.wait(0.2)
 
     def add_layer(self) -> None:
-        """Add an array that is in no file."""
+        """Add an array without a file."""
         noise = np.random.default_rng(self.rng.randrange(9)).normal(
             100, 10, (8, 64, 64)
         )
@@ -177,7 +178,7 @@ class Soak:
         self.wait(0.1)
 
     def remove_layer(self) -> None:
-        """Remove a layer, whatever is done with it."""
+        """Remove a layer, even if it is in use."""
         if self.viewer.layers:
             self.viewer.layers.pop(self.rng.randrange(len(self.viewer.layers)))
         self.wait(0.1)
@@ -194,13 +195,13 @@ class Soak:
         self.dock(self.rng.choice(DOCKS))
 
     def close_any_dock(self) -> None:
-        """Close one of the docks, whatever it does."""
+        """Close one of the docks, even if it is running."""
         docks = self.docks()
         if docks:
             self.close_dock(self.rng.choice(docks))
 
     def preview(self) -> None:
-        """Switch the preview of a restoration on, look at slices, and off again."""
+        """Switch a preview of Restore on, step through slices, and switch it off."""
         dock = self._with_layer(RESTORE)
         if dock is None or not dock.preview_button.isEnabled():
             return
@@ -212,7 +213,7 @@ class Soak:
         self.wait(0.2)
 
     def restore(self) -> None:
-        """Restore; sometimes cancel, sometimes take the layer away, or the dock."""
+        """Restore; sometimes cancel, or remove the layer or the dock."""
         dock = self._with_layer(RESTORE)
         if dock is None or not dock.run_button.isEnabled():
             return
@@ -220,7 +221,7 @@ class Soak:
         self._interfere(dock, lambda: not dock.activity.busy, dock._on_cancel)
 
     def measure(self) -> None:
-        """Measure the porosity; sometimes cancel, or take away what is measured."""
+        """Measure the porosity; sometimes cancel, or remove the measured layer."""
         dock = self._with_layer(POROSITY)
         if dock is None:
             return
@@ -230,7 +231,7 @@ class Soak:
         self._interfere(dock, lambda: not dock.is_running, dock.cancel)
 
     def train(self) -> None:
-        """Train for some steps, in a process of its own, and sometimes stop that."""
+        """Train for some steps in a separate process, and sometimes stop it."""
         while len(self.viewer.layers) < 2:
             self.add_layer()
         dock = self.dock(TRAIN)
@@ -253,7 +254,7 @@ class Soak:
         self.wait(0.1)
 
     def _with_layer(self, name: str) -> Any:
-        """A dock with an image chosen; None where its layer cannot be used."""
+        """A dock with a selected image; None if its layer cannot be used."""
         if not self.viewer.layers:
             self.add_layer()
         self.viewer.layers.selection.active = self.rng.choice(list(self.viewer.layers))
@@ -282,10 +283,10 @@ class Soak:
                     self.close_dock(pair)
         self.wait(0.5)
 
-    # What must not grow
+    # Values that must not grow
 
     def look(self) -> Look:
-        """Close everything, wait for what runs, and count what is left."""
+        """Close everything, wait for running tasks, and measure what is left."""
         from qtpy.QtCore import QEvent, QThreadPool
         from qtpy.QtWidgets import QApplication
 
@@ -297,7 +298,7 @@ class Soak:
         pool = QThreadPool.globalInstance()
         pool.waitForDone(60_000)
         pool.setExpiryTimeout(_EXPIRY)  # Qt keeps idle threads for 30 seconds
-        pool.start(lambda: None)  # makes the others notice
+        pool.start(lambda: None)  # lets the other threads end
         self.wait(5 * _EXPIRY / 1000)
         self.wait(30, lambda: not self._children())
         for _ in range(3):
@@ -321,7 +322,7 @@ class Soak:
         return found
 
     def _print_growth(self) -> None:
-        """Where the memory was allocated that came since the first judged look."""
+        """Where memory was allocated since the first evaluated measurement."""
         now = tracemalloc.take_snapshot()
         print(f"traced: {tracemalloc.get_traced_memory()[0] / 1e6:.0f} MB", flush=True)
         if len(self.looks) == _WARM_UP + 1:
@@ -351,16 +352,16 @@ class Soak:
             try:
                 job = JobFolder(path)
             except JobError:
-                continue  # it is being made
+                continue  # the job is still being created
             if job.status().is_alive:
                 job.request(self.rng.choice(["pause", "finish", "cancel"]))
         self.wait(60, lambda: not self._children())
 
     def grown(self) -> list[str]:
-        """Sentences on what is more at the end than it was at first."""
+        """Sentences about values that have grown."""
         judged = self.looks[_WARM_UP:]
         if len(judged) < 4:
-            return ["it was too short to say what grows: run it for longer"]
+            return ["the run was too short to detect growth; run it for longer"]
         part = max(1, len(judged) // 3)
         first, last = judged[:part], judged[-part:]
         said = []
@@ -398,7 +399,7 @@ class Soak:
     # All of it
 
     def run(self, minutes: float) -> list[str]:
-        """Do random things for so long; return what is wrong."""
+        """Perform random actions for the given time; return the faults."""
         actions = [
             *[self.open_file] * 3,
             self.add_layer,
@@ -423,7 +424,7 @@ class Soak:
             print(f"{self.step} {action.__name__}", flush=True)
             try:
                 action()
-            except Exception:  # noqa: BLE001  # told at the end; go on
+            except Exception:  # noqa: BLE001  # reported at the end
                 self.failures.append(f"step {self.step} {action.__name__} raised")
                 traceback.print_exc()
             if self.step % _STEPS == 0:
@@ -432,7 +433,7 @@ class Soak:
 
 
 def _own_objects() -> Counter[str]:
-    """Objects of classes of this package that are alive, by class."""
+    """Numbers of live objects of this package, by class."""
     names: Counter[str] = Counter()
     for item in gc.get_objects():
         kind = type(item)
@@ -462,10 +463,11 @@ class _MallocInfo(ctypes.Structure):
 
 
 def _bytes_in_use(process: psutil.Process) -> int:
-    """Bytes allocated by the C library, without its reserves; elsewhere the resident.
+    """Bytes allocated by the C library, without its reserves; or the resident memory.
 
-    Every thread has a reserve (arena) of its own, which glibc cannot give back in
-    pieces: the resident memory grows with the number of threads that ever allocated.
+    Every thread has its own reserve (arena), parts of which glibc cannot return to the
+    system, so the resident memory grows with the number of threads that have ever
+    allocated memory.
     """
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallinfo2"):
@@ -476,7 +478,7 @@ def _bytes_in_use(process: psutil.Process) -> int:
 
 
 def _thread_names(process: psutil.Process) -> Counter[str]:
-    """Threads by the name that the system knows."""
+    """Numbers of threads by their system name."""
     tasks = Path(f"/proc/{process.pid}/task")
     if not tasks.is_dir():
         return Counter({"thread": process.num_threads()})
@@ -488,9 +490,9 @@ def _thread_names(process: psutil.Process) -> Counter[str]:
 
 
 def _give_back() -> None:
-    """Give the system what caches and malloc keep: memory means what is in use.
+    """Release caches and free memory, so that only memory in use is measured.
 
-    napari keeps what dask computed for it, up to a tenth of the computer's memory.
+    napari caches results of dask, up to a tenth of the computer's memory.
     """
     from napari.utils import _dask_utils
 
@@ -501,15 +503,19 @@ def _give_back() -> None:
 
 
 def main() -> int:
-    """Run it as the command says."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument(
-        "--without-plugin", action="store_true", help="napari alone, for comparison"
+        "--without-plugin",
+        action="store_true",
+        help="use napari without the plugin, for comparison",
     )
     parser.add_argument(
-        "--trace", action="store_true", help="say where what grows was allocated (slow)"
+        "--trace",
+        action="store_true",
+        help="print where the growing memory was allocated (slow)",
     )
     asked = parser.parse_args()
     if asked.trace:
@@ -530,10 +536,10 @@ def main() -> int:
 
 
 def _answers() -> Any:
-    """Answer what would be asked; keep programs of the graphics card.
+    """Answer questions of dialogs, and keep graphics programs.
 
-    Mesa's software renderer (22.3) can crash at the next drawing after a program was
-    deleted, as happens whenever a layer goes, with or without this plugin.
+    Mesa's software renderer (22.3) can crash when drawing after a program was deleted,
+    which happens whenever a layer is removed, with or without this plugin.
     """
     from contextlib import ExitStack
 

@@ -1,16 +1,17 @@
-"""Train the bundled denoisers that are bounded by the noise.
+"""Train the bundled noise-bounded denoisers.
 
     python scripts/train_denoisers.py ct-denoise --out build/ct-denoise
     python scripts/train_denoisers.py ct-denoise --out build/ct-denoise --stage 1
     python scripts/bundle_denoiser.py ct-denoise --work build/ct-denoise
 
 Noise-free scenes are simulated once (`napari_geosr.physics.scenes`, and the foams,
-blobs and cells of the other bundled models); noise of every level from none on, of
-every correlation along each axis, and of levels that depend on the grey value is laid
-over patches while the network learns. It is told level and correlation, and those with
-an error such as a measurement has.
+blobs and cells of the other bundled models). During training, noise of all levels
+(including none), with all correlations along each axis, and with levels that depend on
+the grey value is added to patches. The network is given the level and the correlation
+of the noise, with errors like those of a measurement.
 
-The settings are all here; seeds make a training on one thread repeatable.
+This script contains all settings; with the same seeds, a training on one thread is
+reproducible.
 """
 
 from __future__ import annotations
@@ -50,11 +51,11 @@ NETWORK: dict[str, Any] = {
 SHAPE = (24, 96, 96)
 PATCH, BATCH = 64, 16
 PLANES = NETWORK["adjacent_slices"]
-#: Levels of the noise, in units of the contrast; this share of patches has none.
+#: Levels of the noise relative to the contrast, and fraction of patches without noise.
 LEVELS, NOISELESS = (0.004, 0.9), 0.05
 #: Levels of strong noise.
 STRONG = (0.1, 0.8)
-#: Errors of what the network is told: of the level (relative) and of correlations.
+#: Errors of the level (relative) and of the correlations given to the network.
 TOLD_LEVEL, TOLD_CORRELATION = 0.12, 0.06
 LEARNING_RATE = 2e-3
 AVERAGE = 0.999
@@ -62,24 +63,24 @@ AVERAGE = 0.999
 
 @dataclass(frozen=True)
 class World:
-    """What a model learns from in one stage of its training.
+    """Training data of one stage of a training.
 
     Attributes
     ----------
     seed : int
-        Scene `n` is a function of it and `n`.
+        Scene `n` is determined by the seed and `n`.
     n_scenes, n_porous : int
-        Scenes of the model's own kind, and further ones of pores in a solid.
+        Numbers of scenes of the model's own kind, and of additional scenes of pores.
     signal_dependent : float
-        Share of patches whose noise depends on the grey value.
+        Fraction of patches with noise that depends on the grey value.
     strong : float
-        Share of patches whose noise is drawn from strong levels alone.
+        Fraction of patches with noise of strong levels only.
     reconstructed : float
-        Share of noise that has the spectrum of filtered back-projection.
+        Fraction of noise with the spectrum of filtered back-projection.
     per_noise : int
-        Patches that are cut from one volume of noise.
+        Number of patches that are cut from one volume of noise.
     single : float
-        Share of patches that stand for a single image: all planes are the same.
+        Fraction of patches that represent a single image: all planes are equal.
     """
 
     seed: int
@@ -92,7 +93,7 @@ class World:
     single: float = 0.12
 
 
-#: A training goes through its stages in turn, each with a schedule of its own.
+#: Stages of a training in order; each has its own schedule.
 WORLDS = {
     "ct-denoise": (
         World(seed=41_301, n_scenes=480, signal_dependent=0.3),
@@ -147,7 +148,7 @@ def porous_scene(rng: np.random.Generator) -> Array:
 
 
 def fluo_scene(rng: np.random.Generator) -> Array:
-    """Cells under a microscope, with haze; or a scene of any kind, blurred."""
+    """Cells under a microscope, with haze; or a blurred scene of any kind."""
     microscope = fluorescence.random_microscope(rng)
     if rng.random() < 0.25:
         light = np.maximum(random_scene(SHAPE, rng), 0)
@@ -164,7 +165,7 @@ SCENES = {"ct-denoise": ct_scene, "fluo-denoise": fluo_scene}
 
 
 def make_scenes(name: str, folder: Path, stage: int = 0) -> Array:
-    """All scenes of a stage, grey values from about 0 to 1 (2nd to 98th percentile)."""
+    """All scenes of a stage; grey values from about 0 to 1 (2nd to 98th percentile)."""
     world = WORLDS[name][stage]
     first = WORLDS[name][0].seed == world.seed
     path = folder / (f"scenes-{name}.npy" if first else f"scenes-{name}-{stage}.npy")
@@ -178,11 +179,11 @@ def make_scenes(name: str, folder: Path, stage: int = 0) -> Array:
 def _made(
     path: Path, scene: Callable[[np.random.Generator], Array], world: World, n: int
 ) -> Array:
-    """Scenes from a file that is written first where there is none."""
+    """Scenes from a file, which is written if it does not exist."""
     if not path.exists():
         made = np.empty((n, *SHAPE), np.float16)
         for number in range(n):
-            # Those of pores alone have numbers of their own.
+            # Scenes of pores have separate numbers.
             first = 10_000 if scene is porous_scene else 0
             rng = np.random.default_rng([world.seed, first + number])
             made[number] = _normalised(scene(rng))
@@ -193,7 +194,7 @@ def _made(
 
 
 def first_scene(name: str) -> Array:
-    """The first scene of a world: what tells whether it can be made again."""
+    """The first scene of a kind, for checking whether it can be reproduced."""
     rng = np.random.default_rng([WORLDS[name][0].seed, 0])
     return _normalised(SCENES[name](rng)).astype(np.float16)
 
@@ -210,10 +211,10 @@ def random_noise(
     rng: np.random.Generator,
     reconstructed: float = 0.25,
 ) -> Array:
-    """Noise of deviation 1: independent, smooth in places, or as reconstruction has it.
+    """Noise of standard deviation 1: independent, correlated or as reconstructed.
 
-    In the plane and along Z separately, as detectors, scintillators, filters of the
-    reconstruction and resampling leave it.
+    The correlation in the plane and along Z is drawn separately; it is caused by
+    detectors, scintillators, reconstruction filters and resampling.
     """
     if rng.random() < reconstructed:
         cutoff = rng.uniform(0.4, 1.0)
@@ -225,14 +226,14 @@ def random_noise(
     along = rng.uniform(0, 1.1) if rng.random() < 0.6 else 0.0
     across = plane if rng.random() < 0.85 else rng.uniform(0, 1.0)
     noise = gaussian_blur(noise, (along, plane, across))
-    if rng.random() < 0.1:  # lines, as cameras and galvanometers leave them
+    if rng.random() < 0.1:  # lines, as from cameras and galvanometers
         lines = rng.standard_normal((*shape[:2], 1), dtype=np.float32)
         noise = noise / noise.std() + np.float32(rng.uniform(0, 0.3)) * lines
     return (noise / noise.std()).astype(np.float32)
 
 
 def correlation(noise: Array) -> list[float]:
-    """Of adjacent voxels along Z, Y and X."""
+    """Correlation of adjacent voxels along Z, Y and X."""
     return [
         float((noise[1:] * noise[:-1]).mean()),
         float((noise[:, 1:] * noise[:, :-1]).mean()),
@@ -241,7 +242,7 @@ def correlation(noise: Array) -> list[float]:
 
 
 def draw(scenes: Array, world: World, rng: np.random.Generator) -> tuple[Any, ...]:
-    """A batch: noisy slabs, clean planes, what is told of level and correlation."""
+    """A batch: noisy slabs, clean planes, and the given level and correlation."""
     noisy, clean, curves, told, levels = [], [], [], [], []
     while len(noisy) < BATCH:
         noise = random_noise(SHAPE, rng, world.reconstructed)
@@ -277,11 +278,11 @@ def draw(scenes: Array, world: World, rng: np.random.Generator) -> tuple[Any, ..
             if rng.random() < 0.5:
                 seen, a = seen.swapaxes(1, 2), a.swapaxes(1, 2)
                 z_y_x = [found[0], found[2], found[1]]
-            if rng.random() < world.single:  # a single image stands for all slices
+            if rng.random() < world.single:  # a single image is repeated for all slices
                 seen = np.repeat(seen[PLANES // 2][None], PLANES, 0)
                 a = np.repeat(a[PLANES // 2][None], PLANES, 0)
                 z_y_x[0] = 0.0
-            # Standardised as a whole volume would be, of which this is any part.
+            # Standardised like a whole volume that contains this patch.
             mean = 0.5 + rng.normal() * 0.15
             std = math.sqrt(0.35**2 * math.exp(rng.uniform(-1.6, 0.6)) + level**2)
             wrong = math.exp(rng.normal() * TOLD_LEVEL) / std
@@ -313,7 +314,7 @@ def _as_tensor(values: list[Array]) -> torch.Tensor:
 
 
 def recipe(name: str, steps: list[int]) -> dict[str, Any]:
-    """Everything that a training is made of, for ``train.yaml`` beside the weights."""
+    """All settings of a training, for the ``train.yaml`` stored with the weights."""
     return {
         "script": "scripts/train_denoisers.py",
         "network": NETWORK,
@@ -378,7 +379,7 @@ def train(
 
 
 def main() -> None:
-    """Read the command line and do what it says."""
+    """Run the command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -2,11 +2,12 @@
 
     python scripts/train_features.py            # a few minutes on one core
 
-It learns, from slices of simulated porous media, to tell apart what a restoration has
-to keep: the kind of the pores (4), their size (3 classes), the noise (3 levels) and its
-kind (independent, or as reconstruction leaves it). Contrast, offset and sign of the
-grey values are drawn at random, so that features follow structure, not greys. Figures
-on phantoms with other seeds are printed and kept in the metadata of the file.
+From slices of simulated porous media, the network learns to distinguish properties
+that a restoration has to preserve: the kind of the pores (4), their size (3 classes),
+the level of the noise (3) and its kind (independent, or as in a reconstruction).
+Contrast, offset and sign of the grey values are random, so that the features depend on
+structure and not on grey values. The accuracy on phantoms with other seeds is printed
+and stored in the metadata of the file.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def phantom(kind: int, size: int, seed: int) -> phantoms.Phantom:
 
 
 class Slices:
-    """Noise-free phantoms and noise fields; patches of both are mixed when drawn."""
+    """Noise-free phantoms and noise fields; patches of both are combined when drawn."""
 
     def __init__(self, n_each: int, seed: int) -> None:
         rng = np.random.default_rng(seed)
@@ -112,7 +113,7 @@ def _crop(volume: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 class Classifier(nn.Module):
-    """The features, their means and spreads over the patch, and one layer."""
+    """The features, their means and deviations over the patch, and one layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -131,7 +132,7 @@ class Classifier(nn.Module):
 
 
 def normalise(features: perceptual.StructureFeatures, x: torch.Tensor) -> None:
-    """Scale the maps handed out to mean square 1; maps that are always 0 stay so."""
+    """Scale the returned maps to a mean square of 1; maps that are always 0 stay 0."""
     with torch.no_grad():
         for i, maps in enumerate(features(x)):
             rms = maps.square().mean((0, 2, 3)).sqrt()
@@ -141,7 +142,7 @@ def normalise(features: perceptual.StructureFeatures, x: torch.Tensor) -> None:
 
 
 def main() -> None:
-    """Train, judge on other phantoms, write the file and print its checksum."""
+    """Train, test on other phantoms, write the file and print its checksum."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

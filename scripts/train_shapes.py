@@ -1,6 +1,6 @@
 """Train the bundled shape models on simulated shapes, and write their bundles.
 
-Run ``python scripts/train_shapes.py NAME FOLDER``; a run that was stopped resumes from
+Run ``python scripts/train_shapes.py NAME FOLDER``; an interrupted run is resumed from
 the checkpoint in FOLDER. The bundle is in ``FOLDER/result``. On one core,
 ``shape-sr-x2`` takes 10 to 20 minutes and ``skull-complete`` one.
 """

@@ -1,8 +1,8 @@
 """Make the pictures of the tutorials from the files that their commands write.
 
 Usage: ``python scripts/tutorial_pictures.py --work FOLDER [NAME…]``, where FOLDER is
-where the commands of ``docs/tutorials`` were run. ``python scripts/run_tutorials.py
---work FOLDER`` runs them. Without names all pictures are made.
+the folder in which ``python scripts/run_tutorials.py --work FOLDER`` has run the
+commands of ``docs/tutorials``. Without names, all pictures are made.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def slices(
     limits: tuple[float, float] | None = None,
     maps: dict[str, str] | None = None,
 ) -> None:
-    """Write slices side by side with their titles, on one grey scale where given."""
+    """Write slices side by side with their titles, on a common grey scale if given."""
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
@@ -59,7 +59,7 @@ def slices(
     figure.savefig(
         path,
         dpi=80,
-        bbox_inches="tight",  # without the margin below a figure of a fixed height
+        bbox_inches="tight",  # without the margin below a figure with a fixed height
         pad_inches=0.05,
         pil_kwargs={"quality": 80},
     )
@@ -67,7 +67,7 @@ def slices(
 
 
 def terminal(path: Path, command: str, output: str, width: int = 88) -> None:
-    """Write a command and what it printed as a picture of a terminal."""
+    """Write a command and its output as a picture of a terminal."""
     console = Console(record=True, width=width, file=io.StringIO())
     console.print(Text.assemble(("$ ", "bold green"), (command, "bold")))
     console.print(Text(output.rstrip()))
@@ -106,7 +106,7 @@ def foam(work: Path) -> None:
 
 
 def training(work: Path) -> None:
-    """The second tutorial: two scans, and what the model makes of one."""
+    """The second tutorial: two scans, and the restoration of one."""
     folder = work / "train_on_two_scans"
     one, two = (middle(folder / f"scan{n}.ome.tif") for n in (1, 2))
     pair = {"first scan": one, "second scan": two}
@@ -142,7 +142,7 @@ def projections(work: Path) -> None:
 
 
 def resolution(work: Path) -> None:
-    """The fourth tutorial: coarse scan and fine spot, and what the model makes."""
+    """The fourth tutorial: coarse scan, fine spot, and the super-resolved result."""
     folder = work / "super_resolve"
     scans = {
         "coarse scan, 8 µm": middle(folder / "coarse.ome.tif"),
@@ -159,13 +159,13 @@ def resolution(work: Path) -> None:
 
 
 def table(folder: Path, name: str, command: str) -> None:
-    """A command of a tutorial and what it printed, as a picture of a terminal."""
+    """Write a command of a tutorial and its output as a picture of a terminal."""
     whole, output = said(folder, command)
     terminal(IMAGES / f"{name}.svg", whole, output)
 
 
 def said(folder: Path, command: str) -> tuple[str, str]:
-    """The whole command that begins like this, and what it printed."""
+    """The full command that begins with the given text, and its output."""
     log = (folder / "log.txt").read_text(encoding="utf-8")
     for part in f"\n{log}".split("\n$ ")[1:]:
         first, _, rest = part.partition("\n")
@@ -184,7 +184,7 @@ PICTURES: dict[str, Callable[[Path], None]] = {
 
 
 def main() -> None:
-    """Read the command line."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("names", nargs="*")

@@ -1,4 +1,4 @@
-"""Write the pages on the bundled models from their cards: an overview, one for each."""
+"""Write the overview page and one page per bundled model from the model cards."""
 
 from __future__ import annotations
 
@@ -25,27 +25,28 @@ and `cubic-x8` interpolate and are included for comparison.
 ## How they were trained and evaluated
 
 The models were trained on simulated scans by `napari-geosr train`, with the settings in
-the `train.yaml` stored with their weights. `scripts/complete_card.py` evaluated them.
-Every value is a mean over scans that were not used for training or for choosing
-settings (six of each kind for CT). The classical methods were tuned on a scan of the
-same kind with known ground truth.
+the `train.yaml` stored with their weights. `scripts/complete_card.py` was used to
+evaluate them. Every value is a mean over scans that were not used for training or for
+choosing settings (six of each kind for CT). The classical methods were tuned on a scan
+of the same kind with known ground truth.
 
 ## How to read the tables
 
+These terms are used in the tables on the pages of the models.
+
 | column | meaning |
 |---|---|
-| errors | signed, relative to the known mask; Otsu's threshold in every row |
+| errors | signed errors relative to the known mask; Otsu's threshold in every row |
 | volumes | Wasserstein-1 distance between the distributions of log10 pore volumes |
 | Dice | agreement of the pore masks |
 | *noise-free* (row) | result of a perfect restoration |
 
 The ground truth for the foam and bone models is the sharp object. For the other
 denoisers, it is the noise-free image, which has the same blur as the scan. For
-`fluo-sr-x2`, it
-is the noise-free image with pixels of half the width and half the blur. For all
-fluorescence models, the grey-value range used for the PSNR is the intensity of a bright
-structure. The porosity error alone hardly distinguishes models, so read it together
-with the other columns.
+`fluo-sr-x2`, it is the noise-free image with half the pixel size and half the blur. For
+all fluorescence models, the grey-value range used for the PSNR is the intensity of a
+bright structure. The porosity error alone hardly distinguishes models, so read it
+together with the other columns.
 """
 COLUMNS = {
     "psnr": ("PSNR (dB)", "{:.1f}"),
@@ -62,7 +63,7 @@ COLUMNS = {
 
 
 def cell(row: FigureRow, key: str) -> str:
-    """One figure as text."""
+    """One value as text."""
     value = getattr(row, key)
     return "–" if value is None else COLUMNS[key][1].format(value)
 
@@ -98,7 +99,7 @@ def section(card: ModelCard) -> str:
 
 
 def overview(cards: list[ModelCard]) -> str:
-    """A table of all models with what each is for."""
+    """A table of all models with their purposes."""
     rows = ["| model | purpose | parameters |", "|---|---|---|"]
     for card in cards:
         link = f"[`{card.name}`](models/{card.name}.md)"

@@ -22,7 +22,7 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of a test marked ``every(n)`` mark all cases but each n-th as slow."""
+    """For a test marked ``every(n)``, mark all cases except every n-th one as slow."""
     numbers: Counter[str] = Counter()
     for item in items:
         if mark := item.get_closest_marker("every"):
@@ -33,10 +33,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What was imported and collected stays: garbage is not looked for in it again.
+    """Exclude imported and collected objects from further garbage collection.
 
-    Leaks of tests are noticed as before, for what they make is younger. It is looked
-    for less often than Python does: syntax trees, models and windows are many objects.
+    Leaks of tests are still detected, because their objects are newer. Collections are
+    less frequent than by default, because syntax trees, models and windows consist of
+    many objects.
     """
     gc.collect()
     gc.freeze()
@@ -45,7 +46,9 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def docstrings_are_parsed_once() -> Iterator[None]:
-    """Every command parses the sources of its settings again: half of its time here."""
+    """Cache the parsed sources of settings; parsing them takes half of a command's
+    time.
+    """
     with pytest.MonkeyPatch.context() as patch:
         parse = functools.cache(docstring_parser.parse_from_object)
         patch.setattr(docstring_parser, "parse_from_object", parse)
@@ -54,7 +57,7 @@ def docstrings_are_parsed_once() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real files, beside the checkout; skips where it is absent."""
+    """The folder of real files next to the checkout; skips if it is missing."""
     if not SHARED_DATA.is_dir():
         pytest.skip(f"real data not found: {SHARED_DATA} does not exist")
     return SHARED_DATA
@@ -67,20 +70,20 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture(autouse=True)
 def same_random_numbers() -> None:
-    """What fails once fails again: torch, where it is loaded, starts from one seed."""
+    """Make failures reproducible: if torch is loaded, it starts from a fixed seed."""
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
 
 
-#: What was found out about networks by their architectures.
+#: Measurements of networks, by architecture.
 _SPEEDS: dict[object, float] = {}
 _STORAGE: dict[object, float] = {}
-#: Here measuring itself is tested.
+#: Tests of the measurement itself.
 _MEASURED_EACH_TIME = {"inference", "networks"}
 
 
 def _architecture(network: Any) -> str:
-    """Whatever the speed and the memory of a network depend on, but its weights."""
+    """Everything except the weights that determines a network's speed and memory."""
     plain = (bool, int, str, tuple, type(None))
     parts = [
         (
@@ -97,9 +100,9 @@ def _architecture(network: Any) -> str:
 def networks_are_measured_once(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of every network that is loaded, memory and speed are measured: up to a second.
+    """Cache the measured memory and speed of networks, which takes up to a second each.
 
-    Most tests load the same few.
+    Most tests load the same few networks.
     """
     if _MEASURED_EACH_TIME & set(request.path.parts):
         return
@@ -129,7 +132,7 @@ def networks_are_measured_once(
 
 @pytest.fixture(scope="session")
 def new_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
-    """Make an empty folder; pytest would look through thousands for a free number."""
+    """Make an empty folder; pytest would search thousands for a free number."""
     place, numbers = tmp_path_factory.mktemp("own"), itertools.count()
 
     def make() -> Path:
@@ -142,7 +145,7 @@ def new_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_list_of_a_person(new_folder: Callable[[], Path]) -> Iterator[None]:
-    """Also fixtures of a module or session, which come before that of a test."""
+    """Also applies to fixtures of a module or session, which precede that of a test."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("XDG_STATE_HOME", str(new_folder()))
         yield
@@ -152,5 +155,5 @@ def no_list_of_a_person(new_folder: Callable[[], Path]) -> Iterator[None]:
 def own_list_of_jobs(
     new_folder: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Jobs of tests stay off the person's list, in processes of theirs as well."""
+    """Keep jobs of tests, and of their processes, off the user's list."""
     monkeypatch.setenv("XDG_STATE_HOME", str(new_folder()))

@@ -9,7 +9,7 @@ _STATEMENTS = ast.stmt | ast.excepthandler | ast.match_case
 
 
 def statements(node: ast.AST) -> Iterator[ast.AST]:
-    """A node and the statements below it, without their expressions: a tenth."""
+    """A node and the statements below it without expressions, a tenth of all nodes."""
     todo = [node]
     for each in todo:
         yield each

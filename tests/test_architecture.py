@@ -1,7 +1,8 @@
-"""How modules of the package hang together, lazy and `TYPE_CHECKING` imports counted.
+"""Dependencies between modules, including lazy and `TYPE_CHECKING` imports.
 
-No import circle, and few modules that only one other imports: such a pair is mostly one
-subject in two files. Files and folders are small enough to be looked through.
+There are no import cycles, and few modules are imported by only one other module,
+because such a pair usually covers one subject. Files and folders are small enough to be
+browsed.
 """
 
 from __future__ import annotations
@@ -38,19 +39,20 @@ from source_trees import statements
 ROOT = Path(napari_geosr.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
-#: Modules that only one other imports, at most, as a fraction of all modules.
+#: Maximum fraction of modules that are imported by only one other module.
 MOST_SINGLE_USES = 0.12
-#: Lines of a file, and lines of a function without its signature and docstring.
+#: Maximum number of lines of a file, and of a function without its signature and
+#: docstring.
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 500, 70
-#: Uses of `Any` per module.
+#: Maximum number of uses of `Any` per module.
 MOST_ANYS = 1.25
-#: Imports of own modules inside functions.
+#: Maximum number of imports of own modules inside functions.
 MOST_LATE_IMPORTS = 80
-#: Modules of a folder: of a dock or a verb, and of an engine.
+#: Maximum number of modules in a folder: of a dock or a verb, and of an engine.
 MOST_FILES = {"gui": 20, "operations": 20}
 MOST_FILES_ELSEWHERE = 32
-#: Not counted among modules of one user: files that a registry finds by their names,
-#: which may be imported as well where one of them is meant,
+#: Not counted as modules with one user: files that a registry finds by name, which may
+#: also be imported explicitly,
 REGISTRIES = (
     EXPLANATIONS,
     KINDS_OF_MEMBERS,
@@ -70,15 +72,15 @@ REGISTRIES = (
     ALGORITHMS,
     QUEUES,
 )
-#: what napari's manifest, the table of commands and scripts on nodes name, and numba's
-#: kernels, which are apart so that numba is loaded late.
+#: modules named in napari's manifest, the table of commands and scripts on nodes, and
+#: numba's kernels, which are separate so that numba is loaded late.
 APART = re.compile(
     r"\.gui\.(readers|writers)$|\.cli\.(measure|reconstruct|restore|study|train)$"
     r"|\.jobs\.probe$|\.measure\.kernels\.|_compiled$"
 )
 
 
-#: Parses each of the hundreds of files once for all tests.
+#: Cache of the syntax trees of hundreds of files.
 parse = functools.cache(ast.parse)
 
 
@@ -88,10 +90,10 @@ def parsed(path: Path) -> ast.Module:
 
 
 def import_graph(root: Path) -> nx.DiGraph:
-    """Which module of a package imports which, wherever the import statement stands.
+    """Graph of imports within a package, wherever the import statements are.
 
-    An import of a name counts as one of the module with that name where there is one,
-    else as one of the package that has it.
+    Importing a name counts as importing the module of that name if there is one, and
+    otherwise as importing the package that contains it.
     """
     files = {}
     for path in root.rglob("*.py"):
@@ -110,7 +112,7 @@ def import_graph(root: Path) -> nx.DiGraph:
 
 
 def imported(node: ast.AST, package: str) -> list[str]:
-    """Dotted names that a statement imports."""
+    """Dotted names imported by a statement."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     if not isinstance(node, ast.ImportFrom):
@@ -123,15 +125,15 @@ def imported(node: ast.AST, package: str) -> list[str]:
 
 
 def circles(graph: nx.DiGraph) -> list[list[str]]:
-    """Groups of modules that import each other, directly or by others."""
+    """Groups of modules that import each other, directly or indirectly."""
     groups = nx.strongly_connected_components(graph)
     return sorted(sorted(group) for group in groups if len(group) > 1)
 
 
 def with_packages(graph: nx.DiGraph) -> nx.DiGraph:
-    """The graph with what an import runs first: the packages that a module lies in.
+    """The graph including what an import runs first: the packages of a module.
 
-    A package is not counted for its own modules, which it runs before itself ends.
+    A package does not count for its own modules, which it runs before it is complete.
     """
     found = graph.copy()
     for user, module in graph.edges:
@@ -144,10 +146,10 @@ def with_packages(graph: nx.DiGraph) -> nx.DiGraph:
 
 
 def single_uses(graph: nx.DiGraph) -> list[tuple[str, str]]:
-    """Modules that exactly one other imports, and that other.
+    """Modules imported by exactly one other module, and that module.
 
-    The face of a folder, its ``__init__``, may be the only one that imports a module in
-    it: that is what a face is for.
+    The interface of a folder, its ``__init__``, may be the only one that imports a
+    module in it.
     """
     found = []
     for module in sorted(graph):
@@ -158,7 +160,7 @@ def single_uses(graph: nx.DiGraph) -> list[tuple[str, str]]:
 
 
 def is_apart(module: str) -> bool:
-    """Whether a module is a file for itself whoever imports it."""
+    """Whether a module is a separate file regardless of its users."""
     entries = (registry.modules().values() for registry in REGISTRIES)
     return bool(APART.search(module)) or any(module in found for found in entries)
 
@@ -177,7 +179,7 @@ def test_nor_by_way_of_the_packages_that_an_import_runs(whole: nx.DiGraph) -> No
 
 
 def test_few_imports_stand_inside_functions() -> None:
-    """They are for modules that load a heavy library, such as torch."""
+    """They are meant for modules that load a heavy library such as torch."""
     late = [
         f"{path.relative_to(ROOT)}:{statement.lineno}"
         for path in FILES
@@ -230,12 +232,12 @@ def test_folders_are_small() -> None:
 
 
 def top_of(folder: Path) -> str:
-    """The package's own folder that `folder` is, or lies in; "" of the package."""
+    """The top-level folder of the package that contains `folder`, or ""."""
     return (*folder.relative_to(ROOT).parts, "")[0]
 
 
 def body_length(function: ast.FunctionDef) -> int:
-    """Lines from the first statement that is no docstring to the end."""
+    """Number of lines from the first statement after the docstring to the end."""
     has_docstring = ast.get_docstring(function) is not None
     body = function.body[1:] if has_docstring else function.body
     if not body:
@@ -342,7 +344,7 @@ _OF_REGISTRIES = {"Config", "Method", "NetworkConfig"}
 
 
 def test_no_class_name_stands_twice() -> None:
-    """An underscore does not make another name of it."""
+    """An underscore does not make a name different."""
     files: dict[str, list[str]] = {}
     for path in FILES:
         for node in statements(parsed(path)):
@@ -354,7 +356,7 @@ def test_no_class_name_stands_twice() -> None:
 
 
 def numbers_in_tuples(tree: ast.Module) -> list[int]:
-    """Lines on which a module assigns several constants that are not all texts."""
+    """Lines on which a module assigns several constants that are not all strings."""
     return [
         node.lineno
         for node in tree.body

@@ -1,4 +1,4 @@
-"""Benchmarks that keep rows go on only with rows of the same settings."""
+"""Benchmarks that store rows resume only with rows of the same settings."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_words_about_a_function_change_nothing(geometry: Any) -> None:
 def test_rows_of_the_network_for_structured_illumination_become_means(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Over the seeds; a case with curves alone is left out of the comparison."""
+    """Over the seeds; a case that has only curves is excluded from the comparison."""
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
     bench = importlib.import_module("bench_sim_network")
     figures = {"ncc": 0.9, "psnr": 30.0, "frc": None, "seconds": 1.0}

@@ -1,4 +1,4 @@
-"""``scripts/mutate.py`` on a tree of two files: what it says, and what it leaves."""
+"""``scripts/mutate.py`` on a tree of two files: its output, and the files it leaves."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_half():
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package of one module, of whose functions one is tested."""
+    """A package with one module, in which one function is tested."""
     package = tmp_path / "src" / "napari_geosr"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()

@@ -1,4 +1,4 @@
-"""The package as others meet it: light to import, well described, in layers."""
+"""The package from outside: fast import, metadata, layers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ QT = ["napari", "qtpy", "magicgui", "superqt", "PyQt6", "PySide6", "vispy"]
 
 
 def modules_after(code: str) -> set[str]:
-    """Top-level modules loaded by a fresh interpreter that ran `code`."""
+    """Top-level modules loaded by a new interpreter that ran `code`."""
     run = (
         f"import sys\n{code}\nprint(*sorted({{m.split('.')[0] for m in sys.modules}}))"
     )
@@ -36,7 +36,7 @@ def test_importing_the_package_loads_nothing_heavy():
 
 
 def test_the_command_line_can_handle_ctrl_c_at_once():
-    # What is imported before `main` runs takes time in which Ctrl-C is a traceback.
+    # While modules are imported before `main`, Ctrl-C would cause a traceback.
     code = "before = set(sys.modules)\nfrom napari_geosr.cli import main"
     run = f"import sys\n{code}\nprint(*sorted(set(sys.modules) - before))"
     out = subprocess.run(

@@ -1,1 +1,1 @@
-"""How the bundled models are trained and judged."""
+"""Training and evaluation of the bundled models."""

@@ -1,7 +1,7 @@
-"""Classical methods, their settings tuned on a validation scan of the same kind.
+"""Classical methods with settings tuned on a validation scan of the same kind.
 
-Tuning sees the truth of the validation scan and picks the highest PSNR, which is more
-than a user could do: the comparison favours the baselines.
+The settings with the highest PSNR are chosen with the ground truth of the validation
+scan, which a user does not have, so the comparison favours the baselines.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Baseline:
-    """A method with one setting; `noise` is the true sd of the noise, given away."""
+    """A method with one setting; `noise` is the true standard deviation."""
 
     name: str
     settings: Sequence[float]
@@ -49,7 +49,7 @@ def non_local_means(volume: FloatArray, noise: float, h: float) -> FloatArray:
 
 
 def enlarge(volume: FloatArray, factors: Sequence[int]) -> FloatArray:
-    """Cubic splines, outer edges kept; along axes of factor 1 nothing changes."""
+    """Cubic splines with preserved outer edges; axes of factor 1 are unchanged."""
     if max(factors) == 1:
         return volume
     result: FloatArray = ndimage.zoom(

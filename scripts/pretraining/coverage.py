@@ -1,4 +1,4 @@
-"""How many standard deviations an interval of the porosity needs, scan by scan."""
+"""Half-width of the porosity interval in standard deviations that each scan needs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from napari_geosr.measure.interval import needed_factor
 from napari_geosr.models import zoo
 from pretraining.uncertain_scans import CONDITIONS, Case, cases, draw
 
-#: Voxels of the scan that a pore must have to be counted.
+#: Least size of a counted pore, in voxels of the scan.
 _LEAST_VOXELS = 8
 
 
@@ -27,14 +27,14 @@ class Outcome:
     Attributes
     ----------
     truth, porosity : float
-        As it is known, and of the restored volume.
+        Known porosity, and that of the restored volume.
     needed : float
-        Half-width, in deviations, at which the interval reaches the truth, with the
+        Half-width in deviations at which the interval reaches the true value, with the
         sign of the error.
     pores : int
-        As they are known.
+        Known number of pores.
     interval, pore_interval : tuple of float, or None
-        With the calibration on the model's card, if there is one.
+        Intervals with the calibration on the model's card, if there is one.
     """
 
     kind: str
@@ -49,7 +49,7 @@ class Outcome:
 
     @property
     def is_held(self) -> bool:
-        """Whether the interval on the card holds the truth."""
+        """Whether the interval contains the true porosity."""
         return (
             self.interval is not None
             and self.interval[0] <= self.truth <= self.interval[1]
@@ -57,7 +57,7 @@ class Outcome:
 
     @property
     def holds_pores(self) -> bool:
-        """Whether the interval of the number of pores holds theirs."""
+        """Whether the interval of the number of pores contains the true number."""
         ends = self.pore_interval
         return ends is not None and ends[0] <= self.pores <= ends[1]
 
@@ -65,12 +65,12 @@ class Outcome:
 def outcomes(
     name: str, seed: int, n_of_each: int, work: Path, threads: int = 1
 ) -> Iterator[Outcome]:
-    """Restore and measure all scans for a model; what is in `work` is not done again.
+    """Restore and measure all scans for a model; results in `work` are reused.
 
     Parameters
     ----------
     name : str
-        Of a bundled model.
+        Name of a bundled model.
     work : Path
         Folder for results by weights and calibration.
     """
@@ -122,14 +122,14 @@ def _outcome(name: str, case: Case, seed: int, threads: int) -> Outcome:
 
 
 def conformal_factor(needed: Sequence[float], nominal: float) -> float:
-    """The factor that holds another scan's porosity with probability `nominal`.
+    """Factor for an interval that covers another scan with probability `nominal`.
 
-    The ⌈(n + 1) · nominal⌉-th smallest of the factors that n scans needed.
+    It is the ⌈(n + 1) · nominal⌉-th smallest of the factors needed by n scans.
 
     Raises
     ------
     ValueError
-        If n scans are too few for `nominal`.
+        If the number of scans is too small for `nominal`.
     """
     sizes = sorted(abs(value) for value in needed)
     rank = math.ceil((len(sizes) + 1) * nominal)

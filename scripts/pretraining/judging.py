@@ -1,4 +1,4 @@
-"""Figures of tuned classical methods and of a model on the named test sets."""
+"""Evaluation of tuned classical methods and of a model on the test sets."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from pretraining.baselines import Baseline
 from pretraining.testsets import TEST_SEEDS, TUNING_SEED, TestSet
 
 Figures = dict[str, float | None]
-#: A method's figures on every scan of a test set.
+#: Results of a method for every scan of a test set.
 Judged = dict[str, Any]
 Filter = Callable[[FloatArray], FloatArray]
 
 _SMALLEST_VOXELS = 8
-#: Largest part of a scan that settings are tuned on.
+#: Largest part of a scan for tuning settings.
 _TUNED = (24, 80, 80)
-#: Relative errors that differ by less count as a tie.
+#: Smaller differences between relative errors count as a tie.
 _TIE = 0.025
 MODEL, INPUT, IDEAL = "model", "input", "noise-free"
 
 
 def judge(sets: tuple[TestSet, ...], model: str, cache: Path) -> list[Judged]:
-    """All methods on all scans; the classical ones are kept in `cache`.
+    """Results of all methods for all scans; classical ones are stored in `cache`.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def judge(sets: tuple[TestSet, ...], model: str, cache: Path) -> list[Judged]:
 
 
 def judged(test: TestSet, scans: list[Scan], model: str) -> Judged:
-    """A model on the scans of one test set."""
+    """Results of a model for the scans of one test set."""
     return _judged(test, scans, MODEL, _model(model))
 
 
@@ -66,7 +66,7 @@ def _model(name: str) -> Filter:
 
 
 def _classical(test: TestSet, scans: list[Scan]) -> Iterator[Judged]:
-    """Input, tuned methods, and what a perfect restoration would give."""
+    """Results of the input, of tuned methods and of a perfect restoration."""
     tuning = test.scan(TUNING_SEED)
     methods: list[tuple[str, Filter]] = [(INPUT, lambda volume: volume)]
     if test.is_finer:
@@ -78,10 +78,10 @@ def _classical(test: TestSet, scans: list[Scan]) -> Iterator[Judged]:
 
 
 def _tuned(test: TestSet, baseline: Baseline, scan: Scan) -> tuple[str, Filter]:
-    """The setting of highest PSNR on a part of a scan, of all ways to apply it.
+    """The setting with the highest PSNR on a part of a scan, and how to apply it.
 
-    Where slices are few and thick, plane by plane may be better; where the noise grows
-    with the signal, after Anscombe's transform, whose gain is given away.
+    For few and thick slices, it may be better to filter plane by plane; for noise that
+    grows with the signal, after Anscombe's transform, which is given the true gain.
     """
     part, fine = _middle(scan.noisy.shape, test.factors)
     noisy, clean = scan.noisy[part], scan.clean[fine]
@@ -103,7 +103,7 @@ def _tuned(test: TestSet, baseline: Baseline, scan: Scan) -> tuple[str, Filter]:
 
 
 def _middle(shape: tuple[int, ...], factors: tuple[int, ...]) -> tuple[Any, Any]:
-    """Where the middle of a scan is in it, and in its truth."""
+    """Position of the middle of a scan in the scan and in its ground truth."""
     sizes = [min(n, most) for n, most in zip(shape, _TUNED, strict=True)]
     starts = [(n - size) // 2 for n, size in zip(shape, sizes, strict=True)]
     return tuple(
@@ -147,7 +147,7 @@ def _judged(test: TestSet, scans: list[Scan], name: str, run: Filter | None) -> 
 
 
 def figures(volume: FloatArray, scan: Scan, test: TestSet) -> Figures:
-    """All figures of one restored (or degraded) volume; grid coarse or fine."""
+    """All measures of one restored (or degraded) volume on the coarse or fine grid."""
     coarse = volume.shape != scan.clean.shape
     value = math.inf if coarse else psnr(volume, scan.clean, abs(scan.contrast))
     found: Figures = {"psnr": value if math.isfinite(value) else None}
@@ -166,7 +166,7 @@ def figures(volume: FloatArray, scan: Scan, test: TestSet) -> Figures:
 
 
 def mean(each: list[Figures]) -> Figures:
-    """Mean over scans; of relative errors the mean size, with the common sign."""
+    """Mean over scans; for relative errors, the mean size with the common sign."""
     out: Figures = {}
     for key in each[0]:
         values = [row[key] for row in each]
@@ -182,7 +182,7 @@ def mean(each: list[Figures]) -> Figures:
 
 
 def best_classical(judged: list[Judged], test_set: str) -> Judged:
-    """The tuned classical method of highest mean PSNR on a test set."""
+    """The tuned classical method with the highest mean PSNR on a test set."""
     rows = [
         row
         for row in judged
@@ -192,12 +192,13 @@ def best_classical(judged: list[Judged], test_set: str) -> Judged:
 
 
 def shortfalls(judged: list[Judged], least_gain: float) -> list[str]:
-    """Where the model fails its promises, in sentences.
+    """Requirements that the model does not meet, in sentences.
 
-    At least `least_gain` dB above the best classical method; pores/mm³, volume
-    histogram, Euler number and Dice not worse than that method's by more than twice the
-    standard error of the difference over the scans, and more than a tie; a third of the
-    input's porosity error at the most, or a tie with the truth.
+    The PSNR must be at least `least_gain` dB above that of the best classical method.
+    Pores/mm³, volume histogram, Euler number and Dice must not be worse than those of
+    this method by more than a tie and more than twice the standard error of the
+    difference over the scans. The porosity error must be at most a third of that of the
+    input, or a tie with the ground truth.
     """
     missing = []
     for name in dict.fromkeys(row["test_set"] for row in judged):

@@ -1,4 +1,4 @@
-"""What a card keeps of its training data, for comparison with later volumes."""
+"""Reference data on a model card for comparing later volumes with training data."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from napari_geosr.models.card import TrainingData, TrainingStatistic
 from napari_geosr.models.distribution import Signature, distance, draw_sample, signature
 from napari_geosr.physics.simulated import open_simulated
 
-#: Numbers of simulated volumes that are no training volumes, and how many are drawn.
+#: First number of simulated volumes not used for training, and how many are drawn.
 _OTHERS, _N_OTHERS = 50_000, 128
 _MOST = 160
 
 
 def training_data(sources: Sequence[str], seed: int, **said: Any) -> TrainingData:
-    """Examples of the volumes trained on, and how far others of the kind lie.
+    """Examples of the training volumes, and distances of others of the same kind.
 
     Parameters
     ----------
     sources : sequence of str
-        Their names, ``simulated:KIND:FIRST-LAST``.
+        Names of the training volumes, ``simulated:KIND:FIRST-LAST``.
     seed : int
-        Of the training.
+        Seed of the training.
     **said
-        Further fields, in words or numbers.
+        Further fields with text or numbers.
     """
     last = _OTHERS + _N_OTHERS // len(sources) - 1
     kinds = [source.split(":")[1] for source in sources]

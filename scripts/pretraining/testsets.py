@@ -1,8 +1,8 @@
-"""Named test sets of the bundled models: objects and imaging fixed by hand.
+"""Named test sets of the bundled models with manually chosen objects and imaging.
 
-Training draws from numbered simulations; these seeds are none of them. The truth of the
-foam models is the sharp object; of the others it is the scan without its noise, blur
-included, as no target of those trainings was sharper.
+Training uses numbered simulations; the seeds here are different. For the foam models,
+the ground truth is the sharp object; for the others, it is the noise-free scan with its
+blur, because the training targets were not sharper.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from napari_geosr.physics.fluorescence import Microscope
 from napari_geosr.physics.phantoms import FloatArray, Phantom, Shape
 from napari_geosr.physics.scans import Imaging, Scan
 
-#: Of the scans that figures come from. No setting was ever chosen by them.
+#: Seeds of the test scans, which were never used to choose a setting.
 TEST_SEEDS = (930_001, 930_002, 930_003, 930_004, 930_005, 930_006)
-#: Of the scan that classical methods are tuned on, with its truth.
+#: Seed of the scan for tuning classical methods with its ground truth.
 TUNING_SEED = 920_001
 
 _FOAM_SHAPE: Shape = (40, 128, 128)
@@ -37,13 +37,13 @@ class TestSet:
     Attributes
     ----------
     scan : callable
-        From a seed to a scan.
+        Function from a seed to a scan.
     noise : float
-        Standard deviation of the noise, as tuned methods are told.
+        Standard deviation of the noise, given to the tuned methods.
     gain, offset : float
         Variance of the noise is ``gain · (x + offset)``; 0: the same everywhere.
     has_pores : bool
-        Whether there are pores to be counted.
+        Whether the scan has pores to count.
     factors : (int, int, int)
         Voxels of the truth per voxel of the scan along Z, Y and X.
     """
@@ -64,7 +64,7 @@ class TestSet:
 
 @dataclass(frozen=True)
 class Pores:
-    """Pores in a solid under a scanner; `make(shape, scale, seed)` is the object."""
+    """Scan of pores in a solid; `make(shape, scale, seed)` creates the object."""
 
     name: str
     make: Callable[[Shape, float, int], Phantom]
@@ -80,7 +80,7 @@ class Pores:
         return scans.scan(phantom, self.imaging, solid=solid, pore=pore, seed=seed)
 
     def test_set(self, shape: Shape, *, sharp: bool) -> TestSet:
-        """With the sharp object as the truth, or the scan free of noise."""
+        """Scan with the sharp object, or the noise-free scan, as ground truth."""
 
         def make(seed: int) -> Scan:
             made = self.scan(shape, seed)
@@ -273,7 +273,7 @@ def _cells(
     single: bool = False,
     factor: int = 1,
 ) -> TestSet:
-    """Cells under a microscope; the truth has `factor` times its pixels along Y, X."""
+    """Cells under a microscope; the truth has `factor` times the pixels in Y and X."""
 
     def make(seed: int) -> Scan:
         rng = np.random.default_rng([seed, 4])
@@ -316,7 +316,7 @@ SETS: dict[str, tuple[TestSet, ...]] = {
     "bone-sr-x8": tuple(p.test_set(_COARSEST_SHAPE, sharp=True) for p in _COARSEST),
     "ct-denoise": (
         *(p.test_set(_SHAPE, sharp=False) for p in _CT),
-        TestSet("three phases, grained, short-exposure CT", _grained, 0.21),
+        TestSet("three phases with grains, short-exposure CT", _grained, 0.21),
     ),
     "fluo-denoise": (
         _cells("nuclei, 20 photons", ("nuclei",), Microscope(1.2, 2.5, 2.0, 20, 1.0)),
@@ -383,6 +383,6 @@ SETS: dict[str, tuple[TestSet, ...]] = {
         ),
     ),
 }
-#: They learned from scans of the same kind.
+#: Models trained on scans of the same kind.
 SETS["porous-denoise"] = SETS["ct-denoise"]
 SETS["photon-denoise"] = SETS["fluo-denoise"]

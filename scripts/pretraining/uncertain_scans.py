@@ -1,8 +1,8 @@
-"""Scans with known porosity that standard deviations of models are calibrated on.
+"""Scans with known porosity for calibrating the standard deviations of models.
 
 Four kinds of structure, each at two resolutions (the same sizes in fewer or more
-voxels), with porosity, noise, blur and contrast drawn at random. Seeds of calibration
-and of testing differ, and no training drew from either.
+voxels), with porosity, noise, blur and contrast drawn at random. Calibration and
+testing use different seeds, and no training uses either of them.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from napari_geosr.physics.phantoms import Phantom, Shape
 from napari_geosr.physics.scans import Scan
 
 CALIBRATION_SEED, TEST_SEED = 940_001, 950_001
-#: Lengths of "fine" and "coarse" scans, in those of the structures below.
+#: Length scales of "fine" and "coarse" scans, relative to the structures below.
 RESOLUTIONS = {"fine": 1.3, "coarse": 0.65}
-#: A scan with less has no pore to speak of, and is drawn again.
+#: Least porosity; scans with less are drawn again.
 _LEAST_POROSITY = 0.003
 _ATTEMPTS = 20
 
@@ -29,12 +29,12 @@ Draw = Callable[[Shape, float, np.random.Generator, int], Phantom]
 
 @dataclass(frozen=True)
 class Conditions:
-    """How the scans for one model are made.
+    """Settings of the scans for one model.
 
     Attributes
     ----------
     shape : tuple of int
-        Of the scan, (Z, Y, X).
+        Shape of the scan, (Z, Y, X).
     noise, blur : tuple of float
         Ranges, as in `napari_geosr.physics.scans.Imaging`.
     factor : int
@@ -74,7 +74,7 @@ def cases(n_of_each: int) -> Iterator[Case]:
 
 
 def draw(case: Case, conditions: Conditions, seed: int) -> Scan:
-    """The scan of a case; a function of its arguments alone."""
+    """The scan of a case; it depends only on the arguments."""
     factor = conditions.factor
     z, y, x = (factor * n for n in conditions.shape)
     scale = RESOLUTIONS[case.resolution] * factor

@@ -1,4 +1,4 @@
-"""Verbs take plain arrays as they take volumes."""
+"""Verbs accept plain arrays as well as volumes."""
 
 from __future__ import annotations
 
@@ -146,7 +146,8 @@ def test_what_a_command_would_warn_of_is_a_warning_at_the_callers_line(noisy):
 
 
 def test_the_axes_of_an_array_are_those_of_its_mask(rng):
-    data = np.full((12, 12, 12), 200.0)  # a cube: shapes do not tell axes apart
+    # a cube, so the shape does not distinguish the axes
+    data = np.full((12, 12, 12), 200.0)
     data[1:4, 2:5, 3:9] = 20
     mask = np.zeros(data.shape, bool)
     mask[:6, :, :] = True
@@ -203,7 +204,7 @@ def test_a_model_may_be_given_itself(named, noisy):
     assert geosr.load_model(model).card.name == "gaussian"
     restored = geosr.restore(noisy, model, threads=1)
     assert restored.name == "array · gaussian"
-    if not isinstance(model, Path):  # a path is kept as it was given
+    if not isinstance(model, Path):  # a path is kept unchanged
         assert restored.provenance[-1]["settings"]["model"] == "gaussian"
 
 

@@ -1,4 +1,4 @@
-"""Volumes compared from a script: grey values, pores, and what scripts relied on."""
+"""Comparing volumes in a script: grey values, pores, and the earlier interface."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_figures_agree_with_scikit_image(noisy, true):
 
 def test_pores_of_both_are_measured(noisy, true):
     found = geosr.compare(Volume(noisy, "ZYX", *UM), true, min_voxels=300)
-    assert found.reference.unit == "µm"  # the array lies where the volume does
+    assert found.reference.unit == "µm"  # the array has the position of the volume
     assert found.reference.pore_count == 1
     assert found.reference.small_pore_count == 1
     assert found.reference.porosity == pytest.approx((true == 100).mean())

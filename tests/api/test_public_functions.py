@@ -1,4 +1,4 @@
-"""The list of public functions: whole, documented, with settings of their configs."""
+"""The list of public functions is complete and documented, with the config settings."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from napari_geosr.operations.simulate import SimulateConfig
 
 PUBLIC = [name for name in geosr.__all__ if name != "__version__"]
 FUNCTIONS = [name for name in PUBLIC if inspect.isfunction(getattr(geosr, name))]
-#: Every verb with settings: its config, and the settings that the verb has otherwise.
+#: Config of every verb with settings, and settings that the verb defines differently.
 SETTINGS: dict[str, tuple[type[Config], set[str]]] = {
     "build_pairs": (PairsConfig, set()),
     "compare": (
@@ -77,7 +77,7 @@ def test_everything_public_has_an_example(name):
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_arguments_described_together_have_the_same_default(name):
-    """The reference of the site shows one default for all of them."""
+    """The reference on the website shows one default for all of them."""
     function = getattr(geosr, name)
     arguments = inspect.signature(function).parameters
     together = re.findall(r"(?m)^    (\w+(?:, \w+)+)(?: :.*)?$", function.__doc__ or "")
@@ -117,7 +117,7 @@ def test_settings_in_the_signature_are_those_of_the_config(name):
         annotation = eval(parameter.annotation, vars(module))
         assert choices(info.annotation) <= choices(annotation), field
         default = info.get_default(call_default_factory=True)
-        if name == "train" or default == {}:  # the method's own; nothing mutable
+        if name == "train" or default == {}:  # the default of the method; not mutable
             default = None
         assert parameter.default == default, field
     assert otherwise <= config.model_fields.keys()
@@ -146,10 +146,10 @@ def choices(annotation: Any) -> set[Any]:
 
 
 class Told(Exception):  # noqa: N818
-    """Ends a verb when its settings are known."""
+    """Raised to end a verb as soon as its settings are known."""
 
 
-#: The data that each verb needs, and a value of its own for every setting.
+#: The data that each verb needs, and a distinct value for every setting.
 DATA: dict[str, tuple[Any, ...]] = {
     "build_pairs": ([[0, 1]], [[0, 1]], "out"),
     "compare": ([[0, 1]], [[0, 1]]),
@@ -186,7 +186,7 @@ def test_every_setting_reaches_the_config(name, monkeypatch):
     assert {field: told[field] for field in given} == given
 
 
-#: The generator of steps that each verb runs.
+#: The step generator that each verb runs.
 STEPS = {
     "build_pairs": "pairs_steps",
     "check_consistency": "consistency_steps",
@@ -213,7 +213,7 @@ def test_what_a_verb_warns_of_reaches_its_caller(name, monkeypatch):
     function = getattr(geosr, name)
     monkeypatch.setattr(sys.modules[function.__module__], STEPS[name], steps)
     data = DATA.get(name, ([[0, 1]], [[0, 1]]))
-    if name == "restore":  # a list would be several scans
+    if name == "restore":  # a list would mean several scans
         data = (np.zeros((2, 2)),)
     with pytest.warns(GeoSRWarning, match=r"Something is odd\.") as caught:
         function(*data)

@@ -1,4 +1,4 @@
-"""Trainings on volumes and arrays in memory."""
+"""Training on volumes and arrays in memory."""
 
 from __future__ import annotations
 

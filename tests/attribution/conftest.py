@@ -1,4 +1,4 @@
-"""Small networks, linear and not, and what asks a method about them."""
+"""Small linear and non-linear networks, and requests for attributions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def statistics_of(array: np.ndarray) -> IntensityStatistics:
 
 
 def with_spec(network: Any, halo: int, ndim: int = 2, **more: Any) -> Any:
-    """Tell what tiling needs to know of a network."""
+    """Attach the spec that tiling needs to a network."""
     network = network.eval().requires_grad_(False)
     values = {
         "axes": "ZYX"[-ndim:],
@@ -41,7 +41,7 @@ def with_spec(network: Any, halo: int, ndim: int = 2, **more: Any) -> Any:
 
 
 def relu_network(ndim: int = 2, slices: int = 1, activation: Any = None) -> Any:
-    """Three layers with biases; of rectifiers if not said otherwise."""
+    """Three layers with biases; with rectifiers by default."""
     import torch
     from torch import nn
 
@@ -82,7 +82,7 @@ def scene_of(
 def request_at(
     scene: ExplainedScan, *at: int, noise: float = 0.0, **more: Any
 ) -> AttributionRequest:
-    """Ask about one voxel of the result."""
+    """Request an attribution for one voxel of the result."""
     z, y, x = (0,) * (3 - len(at)) + at
     region = (slice(z, z + 1), slice(y, y + 1), slice(x, x + 1))
     values: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Evidence: pores that the scan shows, and pores that a network draws by itself."""
+"""Evidence: pores that the scan shows, and pores that a network invents."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ CELL, RADIUS, NOISE = 20, 3, 0.08
 def hallucinating_network() -> Any:
     """Smooths, and draws a pore in the middle of a cell if its far corner is dark.
 
-    On a grid, at random: the noise of a few voxels that are far from the pore decides.
+    Pores lie on a grid and appear at random, depending on the noise of a few voxels far
+    from the pore.
     """
     import torch
     from torch import nn
@@ -69,21 +70,21 @@ def overfitted_network(array: np.ndarray, has_pore: np.ndarray, steps: int) -> A
 
 
 def planted_scan() -> tuple[np.ndarray, np.ndarray]:
-    """Solid of 1 with real pores of 0 between the middles of cells, and noise."""
+    """Solid (1) with real pores (0) between the cell centres, and noise."""
     rng = np.random.default_rng(4)
     solid = np.ones((10 * CELL, 10 * CELL))
     grid_y, grid_x = np.indices(solid.shape)
     real = np.zeros(solid.shape, bool)
     for y in range(CELL, 10 * CELL, 2 * CELL):
         for x in range(CELL, 10 * CELL, 2 * CELL):
-            # Away from the middles, and from the corners that decide.
+            # Away from the centres, and from the corners that determine the pores.
             real |= (grid_y - y - 4) ** 2 + (grid_x - x + 5) ** 2 <= 9
     solid[real] = 0
     return (solid + rng.normal(0, NOISE, solid.shape)).astype(np.float32), real
 
 
 def pores_of(scene: Any) -> Iterator[tuple[AttributionRequest, np.ndarray]]:
-    """A request for every pore of the result, and where it lies."""
+    """A request for every pore of the result, and its position."""
     shape = scene.result_shape
     window = scene.window(tuple(slice(0, n) for n in shape))
     greys = window.grey(window.values())
@@ -124,10 +125,11 @@ def test_pores_that_the_network_draws_by_itself_are_of_the_prior() -> None:
 @pytest.mark.parametrize(
     ("share", "steps", "cells"),
     [
-        # Drawn everywhere, whatever the noise is.
+        # Pores are drawn everywhere, regardless of the noise.
         pytest.param(1.0, 200, 10, id="pattern", marks=pytest.mark.slow),
-        # In half of the places, recognised by the noise of the training scan. Part of
-        # that noise is in the voxels that are replaced, which removes some pores.
+        # Pores are drawn at half of the positions, recognised by the noise of the
+        # training scan. Part of that noise is in the replaced voxels, which removes
+        # some pores.
         pytest.param(0.5, 600, 10, id="memorised"),
         pytest.param(0.5, 1200, 12, id="memorised longer", marks=pytest.mark.slow),
     ],
@@ -150,18 +152,18 @@ def test_pores_of_an_overfitted_network_are_of_the_prior(
 
 
 def test_a_pore_that_the_scan_does_not_show_is_of_the_prior() -> None:
-    """Without its input nothing remains of it, as a pattern of noise made it."""
+    """Without its input, the pore disappears, as it resulted from a noise pattern."""
     assert evidence._verdict(0.1, 1.0, 1.9, is_shown=False) == "prior only"
     assert evidence._verdict(0.1, 1.0, 2.1, is_shown=True) == "weak"
     text = evidence._sentence("prior only", 0.1, 1.0, 1.9, is_shown=False)
-    assert "its contrast is 1.9 times the noise" in text
-    # If the network draws it anyway, that is said.
+    assert "its contrast there is 1.9 times the noise" in text
+    # If the network draws the pore anyway, this is reported.
     text = evidence._sentence("prior only", 0.9, 1.0, 1.9, is_shown=False)
     assert "90 % of its contrast would remain" in text
 
 
 def test_a_pore_that_the_noise_made_does_not_survive_noise() -> None:
-    """One voxel is dark by chance, and the network makes a pore of it."""
+    """One voxel is dark by chance, and the network turns it into a pore."""
     import torch
     from torch import nn
 
@@ -190,7 +192,7 @@ def test_a_pore_that_the_noise_made_does_not_survive_noise() -> None:
     figures = ask("evidence", request).figures
     assert figures["remains"] < 0.5
     assert figures["survival"] < 0.75
-    # One dark voxel is not what the scan of a pore of nine voxels looks like.
+    # The scan of a pore of nine voxels would not look like one dark voxel.
     assert figures["support"] < 2
     assert figures["verdict"] == "prior only"
 

@@ -1,4 +1,4 @@
-"""Faithfulness of attributions: what they point at is what the network uses."""
+"""Faithfulness of attributions: they show the voxels that the network uses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_geosr.attribution import AttributionRequest
 
 from .conftest import ask, relu_network, request_at, scene_of, statistics_of
 
-#: Shares of the window's voxels that are deleted or inserted.
+#: Fractions of the window's voxels that are deleted or inserted.
 SHARES = (0.0002, 0.0005, 0.001, 0.002, 0.005)
 
 
@@ -29,7 +29,7 @@ def scan_of_blobs() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def bundled_request(scan_of_blobs: np.ndarray) -> AttributionRequest:
-    """One voxel of what a bundled denoiser makes of it, without its bound."""
+    """One voxel of the result of a bundled denoiser, without its bound."""
     from napari_geosr.models import zoo
 
     network = zoo.find("foam-denoise").network()
@@ -40,7 +40,7 @@ def bundled_request(scan_of_blobs: np.ndarray) -> AttributionRequest:
 def curve(
     request: AttributionRequest, order: np.ndarray, start: np.ndarray, end: np.ndarray
 ) -> float:
-    """Mean change of the result while voxels go from `start` to `end` in that order."""
+    """Mean change of the result as voxels change from `start` to `end` in order."""
     window = request.window
     before = float((window.values(start) * request.weights).sum())
     changes = []
@@ -58,8 +58,8 @@ def curve(
 def faithfulness(request: AttributionRequest, seed: int) -> dict[str, np.ndarray]:
     """Deletion and insertion by ranking: changes in the direction of the feature.
 
-    Voxels are deleted by blurring them, as the path begins with a blurred scan. The
-    same rule ranks the voxels for each map: by what they contribute, with its sign.
+    Voxels are deleted by blurring them, as the path begins with a blurred scan. For
+    each map, the voxels are ranked by their signed contribution.
     """
     network_input = request.window.network_input
     blurred = ndimage.gaussian_filter(network_input, 3.0, mode="nearest")
@@ -99,7 +99,7 @@ def faithfulness_at(
 
 
 def voxels_of(n: int) -> list[tuple[int, int, int]]:
-    """Voxels of the scan of blobs, drawn once, away from its border."""
+    """Voxels of the scan of blobs, drawn once, away from the border."""
     rng = np.random.default_rng(20)
     low, high = (8, 24, 24), (16, 72, 72)
     return [tuple(int(i) for i in rng.integers(low, high)) for _ in range(n)]
@@ -137,7 +137,8 @@ def test_attributions_depend_on_the_weights(
 ) -> None:
     """Sanity check of Adebayo et al. (2018, arXiv:1810.03292): random weights.
 
-    Maps that show edges of the scan whatever the network has learned would stay.
+    Maps that show edges of the scan regardless of what the network has learned would
+    not change.
     """
     import copy
 
@@ -162,7 +163,7 @@ def test_attributions_depend_on_the_weights(
 
 
 def test_the_last_layer_alone_changes_the_map(scan: Any) -> None:
-    """Layers are randomised from the top: each changes the filter further."""
+    """Layers are randomised from the last one on; each changes the filter further."""
     import torch
 
     array = scan(30, 34)

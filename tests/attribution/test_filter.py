@@ -61,7 +61,7 @@ def test_at_the_border_what_lies_outside_is_cut_off(scan: Any) -> None:
 
 
 def test_fine_voxels_have_kernels_of_their_own(scan: Any) -> None:
-    """Super-resolution: sub-voxels are channels of the last layer."""
+    """In super-resolution, sub-voxels are channels of the last layer."""
     import torch
     from torch import nn
 
@@ -128,7 +128,7 @@ def test_a_bound_by_the_noise_is_linearised(scan: Any) -> None:
 
 
 class Median:
-    """A network without derivatives: made when torch is there."""
+    """A network without derivatives, created once torch is imported."""
 
     def __new__(cls) -> Any:
         import torch

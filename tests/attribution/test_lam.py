@@ -1,4 +1,4 @@
-"""Integrated gradients on the way from a blurred scan."""
+"""Integrated gradients along the path from a blurred scan."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_too_few_steps_are_told(scan: Any, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_captum_integrates_to_the_same(scan: Any) -> None:
-    """On a path of straight lines: captum knows no blur path."""
+    """On a straight path, because captum has no blur path."""
     import captum.attr as captum
     import torch
     from scipy import ndimage

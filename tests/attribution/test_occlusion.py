@@ -1,4 +1,4 @@
-"""Occlusion: cubes that lose their structure, and keep their grey level and noise."""
+"""Occlusion: cubes lose their structure, but keep their grey level and noise."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_cube_that_the_result_is_copied_from_is_found(scan: Any) -> None:
     figures = finding.figures
     assert abs(figures["strongest_at"][0] - 20) <= 1
     assert abs(figures["strongest_at"][1] - 24) <= 1
-    # The cube keeps its mean: eight ninths of the bright voxel are gone.
+    # The cube keeps its mean, so eight ninths of the bright voxel are lost.
     assert figures["strongest"] == pytest.approx(-60 * 8 / 9, rel=0.01)
     assert finding.overlay is not None
     changed = np.argwhere(np.abs(finding.overlay.values) > 0.1)
@@ -45,7 +45,7 @@ def test_the_cube_that_the_result_is_copied_from_is_found(scan: Any) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_noise_alone_has_no_strongest_cube(seed: int) -> None:
-    """A flat scan: whatever a cube changes, new noise changes as much."""
+    """In a flat scan, new noise changes as much as any cube does."""
     array = np.random.default_rng(seed).normal(100, 10, (48, 48)).astype(np.float32)
     scene = scene_of(copying_network(4), array)
     finding = ask("occlusion", request_at(scene, 24, 24, noise=10.0, seed=seed))
@@ -64,7 +64,7 @@ def test_structure_in_noise_is_found_with_its_standard_error() -> None:
     figures = finding.figures
     assert figures["cubes_beyond_noise"] == 1
     assert figures["strongest"] == pytest.approx(-90 * 8 / 9, rel=0.05)
-    # One voxel of noise, and its mean over eight draws.
+    # The noise of one voxel, and its mean over eight draws.
     assert figures["strongest_error"] == pytest.approx(2 * (8 / 9) ** 0.5, rel=0.6)
     assert np.abs(np.subtract(figures["strongest_at"], (24, 28))).max() <= 1
     assert "± " in finding.sentence
@@ -75,7 +75,7 @@ def test_cubes_that_do_not_matter_are_dropped_after_two_draws(scan: Any) -> None
     array[24, 28] = 900
     scene = scene_of(copying_network(4), array)
     figures = ask("occlusion", request_at(scene, 24, 24, noise=15.0)).figures
-    # One voxel decides: only its cube is drawn eight times.
+    # One voxel determines the result, so only its cube is drawn eight times.
     assert figures["cubes_beyond_noise"] == 1
     assert figures["restorations"] == 1 + 2 * figures["cubes"] + 6
     assert figures["draws"] == 8
@@ -83,7 +83,7 @@ def test_cubes_that_do_not_matter_are_dropped_after_two_draws(scan: Any) -> None
 
 @pytest.mark.parametrize("change", [0.0, 0.8, 1.0, 1.3])
 def test_dropping_cubes_early_loses_none_that_count(change: float) -> None:
-    """`change` is relative to the limit of what counts; 0 is noise alone."""
+    """`change` is relative to the significance limit; 0 is noise alone."""
     rng = np.random.default_rng(0)
     n, draws = 20_000, 8
     limit = occlusion._limit(216, draws)
@@ -126,7 +126,7 @@ def test_planes_that_do_not_see_a_cube_are_not_restored_again(
 
     monkeypatch.setattr(_window.Window, "_part", counted)
     after = window.values_after(occluded, changed, before)
-    # Planes beyond the border are reflected ones.
+    # Planes beyond the border are reflections.
     assert planes == ([1, 2] if slices == 1 else [0, 1, 2, 3, 4])
     assert np.array_equal(after, window.values(occluded))
     assert not np.array_equal(after, before)

@@ -11,7 +11,7 @@ from .conftest import ask, relu_network, request_at, scene_of, with_spec
 
 
 def ring_network(radius: int, share: float) -> Any:
-    """The centre and four voxels `radius` away with that share of the weights."""
+    """The centre, and four voxels `radius` away with this fraction of the weights."""
     import torch
     from torch import nn
 
@@ -45,7 +45,7 @@ def test_radii_hold_their_shares(
 def test_distances_are_physical_and_from_the_nearest_voxel_of_the_place(
     scan: Any,
 ) -> None:
-    """Voxels 4 µm apart along Z: the neighbour there is the furthest of three."""
+    """Voxels are 4 µm apart along Z, so that neighbour is the farthest of the three."""
     scene = scene_of(relu_network(3), scan(12, 14, 16))
     region = (slice(5, 6), slice(6, 7), slice(6, 9))
     request = request_at(

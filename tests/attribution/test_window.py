@@ -1,4 +1,4 @@
-"""The window: the same numbers as a restoration, and gradients that end at the scan."""
+"""The window gives the same values as a restoration, and gradients end at the scan."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_values_are_those_of_a_restoration(
 def test_gradients_beyond_the_border_are_those_of_the_reflected_voxels(
     at: tuple[int, int, int], scan: Any
 ) -> None:
-    """Against differences of restorations of changed scans."""
+    """Compared with differences of restorations of changed scans."""
     array = scan(7, 30, 34).astype(np.float64)
     network = relu_network(2, 5).double()
     statistics = statistics_of(array)
@@ -77,7 +77,7 @@ def test_gradients_beyond_the_border_are_those_of_the_reflected_voxels(
 def test_a_big_volume_gives_the_attribution_of_a_small_one(
     method: str, scan: Any
 ) -> None:
-    """Tiled = whole: only the halo counts, wherever the volume ends."""
+    """Tiled equals whole: only the halo matters, wherever the volume ends."""
     big = scan(20, 60, 64)
     small = big[4:16, 10:44, 12:50]
     statistics = statistics_of(big)
@@ -98,7 +98,7 @@ def test_a_big_volume_gives_the_attribution_of_a_small_one(
 
 def test_only_the_halo_is_read(scan: Any) -> None:
     class Watched:
-        """Notes what is read of it."""
+        """Records which parts of it are read."""
 
         def __init__(self, array: np.ndarray) -> None:
             self.array, self.shape, self.dtype = array, array.shape, array.dtype

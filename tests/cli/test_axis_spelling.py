@@ -1,4 +1,4 @@
-"""The rotation axis is spelled in two ways, and alike in all commands."""
+"""The rotation axis can be spelled in two ways, which are the same in all commands."""
 
 from __future__ import annotations
 

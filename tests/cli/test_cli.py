@@ -1,4 +1,4 @@
-"""The command line as a stranger's script uses it: exit codes, JSON, sentences."""
+"""The command line as used by a script: exit codes, JSON, messages."""
 
 from __future__ import annotations
 
@@ -324,4 +324,4 @@ def test_info_says_how_to_correct_what_was_assumed(tmp_path, capsys):
     tifffile.imwrite(tmp_path / "pages.tif", pages, metadata=None)
     assert run(["info", str(tmp_path / "pages.tif")]) == 0
     said = capsys.readouterr().out
-    assert "taken as slices (Z). If that is wrong, give --axes" in said
+    assert "treated as slices (Z). If that is wrong, give --axes" in said

@@ -1,4 +1,4 @@
-"""``napari-geosr compare`` as a script uses it."""
+"""``napari-geosr compare`` as used by a script."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_a_restored_volume_is_checked_against_its_scan(files, tmp_path, capsys):
     assert check["level"] == alone["verdict"]
     assert check["contrast"] == alone["slope"]
     assert check["residual"] == alone["residual_rms"] / alone["noise_rms"]
-    # Another scan of the same object is not the one that it was made from.
+    # Another scan of the same object is not the scan that was restored.
     words[1] = str(files["two"])
     assert run([*words, "--overwrite"]) == 0
     assert json.loads(capsys.readouterr().out)["consistency"] == {}
@@ -179,7 +179,7 @@ def test_a_restored_volume_is_checked_against_its_scan(files, tmp_path, capsys):
 
 @pytest.mark.parametrize("inner", ["", "result"])
 def test_a_study_has_no_volumes_to_compare(files, tmp_path, capsys, inner):
-    """Neither as written by the command, nor in the folder of a job."""
+    """Neither the folder written by the command nor the folder of a job."""
     folder = tmp_path / "study"
     (folder / inner).mkdir(parents=True)
     text = json.dumps({"essential": {}, "rows": []})

@@ -1,4 +1,4 @@
-"""The Tab key in bash and zsh: commands, options, choices and names of models."""
+"""Tab completion in bash and zsh: commands, options, choices and names of models."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMP_LINE="$*"; COMP_POINT=${#COMP_LI
 $f
 printf '%s\\n' "${COMPREPLY[@]}"
 """
-#: Types a line into an interactive zsh, presses Tab, and prints what is shown.
+#: Types a line into an interactive zsh, presses Tab, and prints the screen.
 _ZSH = """
 zmodload zsh/zpty
 zpty z zsh -f -i
@@ -43,7 +43,7 @@ zpty -d z
 
 @pytest.fixture
 def home(tmp_path: Path) -> dict[str, str]:
-    """Environment with the program on the path and nothing of the user."""
+    """Environment with the program on the path and no files of the user."""
     folder = tmp_path / "bin"
     folder.mkdir()
     program = folder / PROGRAM

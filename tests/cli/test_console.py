@@ -1,4 +1,4 @@
-"""What people see of a run: names as they are, whatever is in them."""
+"""Terminal output of a run: names are shown unchanged, whatever they contain."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_the_verdict_stays_on_a_terminal_in_full(monkeypatch):
 
 
 def lines_that_stay(shown: str) -> list[str]:
-    """Lines on a screen after all that a run has printed and erased."""
+    """Lines on the screen after everything that a run has printed and erased."""
     lines, row = [""], 0
     for word in re.findall(r"\x1b\[\??\d*[A-Za-z]|\n|[^\x1b\n]+", shown):
         if word == "\n":

@@ -1,4 +1,4 @@
-"""``demo --show`` opens napari, whatever lies in the folder it is called from."""
+"""``demo --show`` opens napari, whatever the current folder contains."""
 
 from __future__ import annotations
 

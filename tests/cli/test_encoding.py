@@ -1,4 +1,4 @@
-"""Numbers, units and names on streams and terminals that know few letters."""
+"""Numbers, units and names on streams and terminals with few characters."""
 
 from __future__ import annotations
 

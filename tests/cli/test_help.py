@@ -1,4 +1,4 @@
-"""Help that can be read: groups, examples that work, 80 columns, guesses at typos."""
+"""Readable help: groups, working examples, 80 columns, suggestions for typos."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ EXAMPLES += [line for lines in OF_GROUPS.values() for line in lines]
 
 @pytest.fixture(scope="module")
 def pages() -> dict[str, str]:
-    """Help of some commands on a terminal of 80 columns, all from one process."""
+    """Help of some commands on a terminal with 80 columns, all from one process."""
     code = (
         "from napari_geosr.cli.app import run\n"
         "for words in (['restore'], ['train', 'noise2inverse'], ['study',"
@@ -71,12 +71,12 @@ def test_every_command_has_examples() -> None:
         "sim check",
         "simulate sim",
         "simulate radiographs",
-    }  # commands of the commands `grouped`
+    }  # subcommands of the commands in `grouped`
     assert set(OF_GROUPS) == {"", *GROUPS, *grouped, *within}
     given = {k: c.examples for k, c in COMMANDS.items() if k not in grouped}
     for group, (_, commands) in GROUPS.items():
         given |= {f"{group} {name}": c.examples for name, c in commands.items()}
-    for group in ("submit train", "submit study"):  # their methods have examples
+    for group in ("submit train", "submit study"):  # the methods have examples
         assert not given.pop(group)
     for name, lines in [*given.items(), *_EXAMPLES.items(), *OF_GROUPS.items()]:
         assert 2 <= len(set(lines)) <= 4, name
@@ -105,7 +105,7 @@ def test_an_option_is_in_one_group_and_exists(pages: dict[str, str]) -> None:
 
 
 def test_every_page_fits_80_columns_and_shows_its_own_examples() -> None:
-    """In a process of its own: the width of the terminal is known at the start."""
+    """In a separate process, because the terminal width is read at the start."""
     golden = Path(__file__).parents[1] / "golden"
     code = f"import sys; sys.path.insert(0, {str(golden)!r})\n" + (
         "import help_texts as texts\n"

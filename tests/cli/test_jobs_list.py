@@ -1,4 +1,4 @@
-"""``jobs list`` on a terminal of 80 columns, and what Ctrl-C says."""
+"""``jobs list`` on a terminal with 80 columns, and the message after Ctrl-C."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The power that a training takes, as far as it is known, in the terminal."""
+"""The power consumption of a training run in the terminal, if it is known."""
 
 from __future__ import annotations
 

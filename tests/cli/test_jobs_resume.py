@@ -1,4 +1,4 @@
-"""``jobs resume`` with other settings for the rest of the training."""
+"""``jobs resume`` with other settings for the rest of a training run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``napari-geosr models``: what is listed, taken, written and removed."""
+"""``napari-geosr models``: listing, importing, exporting and removing models."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_models_are_listed_by_what_they_are_for(
     assert "fluo-denoise" in light
     assert "ct-denoise" not in light
     assert listed(capsys, "--task", "segment") == []
-    # Most of the package fit any size; one that was trained for a size does not.
+    # Most bundled models suit any voxel size; one trained for a specific size does not.
     any_size = [name for name in everything if name != "bone-sr-x8"]
     assert listed(capsys, "--voxel-size", "3.5") == any_size
     source = zoo.bundled_folder() / "foam-denoise"
@@ -81,7 +81,7 @@ def test_the_flags_know_all_that_have_words(flag: str, words: dict[str, str]) ->
 def test_names_are_whole_in_a_narrow_terminal(
     own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What has to be typed after ``--model``; Rich cuts what does not fit."""
+    """The name to be typed after ``--model``; Rich truncates text that does not fit."""
     monkeypatch.setenv("COLUMNS", "80")
     assert run(["models", "list"]) == 0
     shown = capsys.readouterr().out
@@ -187,4 +187,4 @@ def test_figures_of_a_card_are_columns_that_fit_80(entry: zoo.ZooEntry) -> None:
             cells = re.split(r"\s{2,}", row.strip())
             assert len(cells) in (1, n_columns + 1)  # 1: the rest of a long name
     figures = text.partition("Results on ")[2]
-    assert not re.search(r"\s-\d", figures)  # the true minus, as in the docks
+    assert not re.search(r"\s-\d", figures)  # a real minus sign, as in the docks

@@ -1,4 +1,4 @@
-"""Odd names, terminals, disks and sizes: a result, or one sentence and exit code 2."""
+"""Unusual names, terminals, disks and sizes: a result, or a message and exit code 2."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def image(path: Path) -> Path:
 
 
 def command(*words: Any, **how: Any) -> subprocess.CompletedProcess[bytes]:
-    """Run a command in a process of its own."""
+    """Run a command in a separate process."""
     how = {"stdout": subprocess.PIPE} | how
     return subprocess.run(
         [sys.executable, "-m", "napari_geosr", *map(os.fsencode, words)],
@@ -48,7 +48,7 @@ def command(*words: Any, **how: Any) -> subprocess.CompletedProcess[bytes]:
 
 @pytest.fixture
 def odd(tmp_path: Path) -> Path:
-    """A file, in a folder, whose names are not UTF-8."""
+    """A file in a folder; the names of both are not valid UTF-8."""
     folder = tmp_path / os.fsdecode(b"gro\xdfe")
     folder.mkdir()
     return image(folder / os.fsdecode(b"scan-\xb5.tif"))
@@ -113,7 +113,7 @@ def test_output_that_nobody_can_take(tmp_path: Path) -> None:
         done = command("info", path, stdout=full)
     assert done.returncode == 2
     (line,) = done.stderr.decode().splitlines()
-    assert line.startswith("napari-geosr: Standard output cannot be written: No space")
+    assert line.startswith("napari-geosr: Cannot write to standard output: No space")
 
 
 @pytest.mark.slow
@@ -125,7 +125,7 @@ def test_results_are_written_although_nobody_can_be_told(tmp_path: Path) -> None
         done = command("measure", path, "--out", out, "--json", stdout=full)
     assert done.returncode == 2
     last = done.stderr.decode().splitlines()[-1]
-    assert last.startswith("napari-geosr: Standard output cannot be written")
+    assert last.startswith("napari-geosr: Cannot write to standard output")
     assert (out / "report.json").is_file()
 
 
@@ -154,7 +154,7 @@ def test_printed_paths_write_odd_names_in_a_readable_way(odd: Path) -> None:
     assert rb"\udc" not in done.stdout + done.stderr
 
 
-#: Delivers Ctrl-C at a moment of the import of the command line.
+#: Sends Ctrl-C at a given moment during the import of the command line.
 _INTERRUPTED = """
 import sys
 
@@ -235,7 +235,9 @@ def test_absurd_voxel_sizes_are_refused_before_the_work(
         ["info", str(path)],
     ):
         assert run([*words, *reading]) == 2
-        assert re.search("cannot be right|not usable", capsys.readouterr().err)
+        assert re.search(
+            "cannot be right|outside the usable range", capsys.readouterr().err
+        )
     assert [p.name for p in tmp_path.iterdir()] == ["scan.tif"]
 
 
@@ -277,9 +279,9 @@ def test_memory_that_is_refused(
 
 
 def test_addresses_that_are_limited(tmp_path: Path) -> None:
-    """A plane that does not fit is a sentence before the work, not a MemoryError."""
+    """A plane that does not fit gives a message before the run, not a MemoryError."""
     path = tmp_path / "wide.tif"
-    tifffile.memmap(path, shape=(12_000, 12_000), dtype="u2")  # a hole on the disk
+    tifffile.memmap(path, shape=(12_000, 12_000), dtype="u2")  # a sparse file
     script = (
         "import resource, sys\n"
         "from napari_geosr.cli.app import run\n"
@@ -293,7 +295,7 @@ def test_addresses_that_are_limited(tmp_path: Path) -> None:
     said = " ".join(done.stderr.split())
     assert done.returncode == 2, said
     assert "needs at least 2.11 GB of memory, but" in said
-    assert "are free" in said
+    assert "is free" in said
     assert not (tmp_path / "out").exists()
 
 
@@ -375,7 +377,7 @@ def test_a_current_folder_that_is_gone(tmp_path: Path) -> None:
 def test_a_report_in_a_folder_without_a_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """``/`` and ``.``, where the folder itself is checked, not the one above."""
+    """For ``/`` and ``.``, the folder itself is checked, not its parent."""
     checked: list[Path] = []
     monkeypatch.setattr(atomic, "check_writable", checked.append)
     monkeypatch.chdir(tmp_path)
@@ -389,7 +391,7 @@ def test_a_report_in_a_folder_without_a_name(
     "words",
     [
         ("info",),
-        # Three more processes: what was written is looked at in the tests beside.
+        # The files written by these three processes are checked in other tests.
         pytest.param(("measure", "--out", "report"), marks=pytest.mark.slow),
     ],
 )
@@ -463,5 +465,5 @@ def test_a_budget_without_its_unit_is_refused_at_once(
     command_: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ("scan.tif", "--out", str(tmp_path / "out.tif"), "--memory", "4")
-    assert run((command_, *words)) == 2  # before it looks for the scan
+    assert run((command_, *words)) == 2  # before it searches for the scan
     assert "Give a unit, such as 4GB" in capsys.readouterr().err

@@ -46,7 +46,8 @@ def test_two_scans_become_a_pair_that_can_be_trained_with(files, tmp_path, capsy
     assert "Residual shift: 0.0" in said or "Residual shift: 0.1" in said
     assert f"Wrote {out / 'low.ome.tif'}" in said
     report = json.loads((out / "pairs.json").read_text(encoding="utf-8"))
-    # The fine scan's first voxel lies at (7, 9, 12) of the foam's, of 2 µm.
+    # The first voxel of the high-resolution scan is voxel (7, 9, 12) of the foam (2
+    # µm).
     moved = np.array(report["transform"]["shift"])
     assert np.abs(moved - (np.array([7, 9, 12]) * 2 - 1)).max() < 0.25 * 4
     line = said.splitlines()[-1].removeprefix("Train with: ")

@@ -1,4 +1,4 @@
-"""``napari-geosr plan``: files, JSON, and settings that mean nothing."""
+"""``napari-geosr plan``: files, JSON, and meaningless settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``napari-geosr reconstruct`` and ``info`` on projections, as a script uses them."""
+"""``napari-geosr reconstruct`` and ``info`` on projections, as used by a script."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_settings_of_a_file_are_overruled_by_flags(file, tmp_path):
     assert run([*given, "--config", str(settings)]) == 0
     record = io.read(out).provenance[-1]
     assert record["algorithm"] == {"iterations": 3, "weight": 0.3, "nonnegative": True}
-    # Another algorithm leaves the settings of the first behind.
+    # Another algorithm drops the settings of the first one.
     given = words(file, "--out", str(out), "--center", "20.5", "--algorithm", "fbp")
     assert run([*given, "--config", str(settings), "--overwrite"]) == 0
     assert io.read(out).provenance[-1]["algorithm"]["filter"] == "ramp"

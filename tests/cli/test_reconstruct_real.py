@@ -1,4 +1,4 @@
-"""Real projection sets through the command line."""
+"""Reconstruction of real projections on the command line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from napari_geosr.cli.app import run
 
 
 def reconstruct(capsys, path, out, *more: str) -> dict:
-    """What ``--json`` says of a reconstruction to `out`."""
+    """The ``--json`` output of a reconstruction to `out`."""
     given = ["reconstruct", str(path), "--out", str(out), "--threads", "1", "--json"]
     assert run([*given, *more]) == 0
     return json.loads(capsys.readouterr().out)
@@ -25,7 +25,7 @@ def test_tooth(shared_data, tmp_path, capsys):
     assert values["centre"]["column"] == pytest.approx(295.5, abs=0.5)
     assert values["shape"] == [2, 640, 640]
     slices = io.read(out).data[:]
-    # A tooth in air: the corners are empty, the tooth is not, and it has edges.
+    # A tooth in air: the corners are empty, and the tooth is not and has edges.
     corner, tooth = slices[:, :80, :80], slices[:, 250:390, 250:390]
     assert abs(corner.mean()) < 0.1 * tooth.mean()
     assert np.isfinite(slices).all()
@@ -36,7 +36,7 @@ def test_k11(shared_data, tmp_path, capsys):
     values = reconstruct(capsys, path, tmp_path / "k11.tif", "--every", "10")
     assert values["shape"] == [22, 26, 26]
     assert 8 < values["centre"]["column"] < 18
-    # 22 × 26 pixels tell little of the axis: that is said.
+    # 22 × 26 pixels contain little information on the axis, which is reported.
     assert any("not certain" in text for text in values["warnings"])
     assert run(["info", str(path)]) == 0
     shown = capsys.readouterr().out
@@ -57,7 +57,7 @@ def test_neutrons_over_a_full_turn(shared_data, tmp_path, capsys):
     joined = reconstruct(capsys, path, tmp_path / "b.tif", *given)
     assert joined["shape"][1] > 503
     assert joined["origin"][1] < 0
-    # Opposite views agree, so the slice stays what it was, in its place.
+    # Opposite views agree, so the slice and its position do not change.
     a, b = (np.asarray(io.read(tmp_path / f"{n}.tif").data)[0] for n in "ab")
     before = (b.shape[0] - 503) // 2
     inner = b[before : before + 503, before : before + 503][100:400, 100:400]

@@ -83,7 +83,7 @@ def test_axes_are_taken_from_the_command(tmp_path, rng):
 
 
 def test_axes_in_another_order_are_sorted(tmp_path, rng):
-    """The channel is the last axis of the file: no Z, and C not before Y and X."""
+    """The channel is the last axis of the file: no Z, and C follows Y and X."""
     source, out = tmp_path / "last.tif", tmp_path / "out.ome.tif"
     data = rng.random((40, 44, 2)).astype(np.float32)
     tifffile.imwrite(source, data, photometric="minisblack")

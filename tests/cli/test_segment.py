@@ -1,4 +1,4 @@
-"""``napari-geosr segment`` as a script uses it."""
+"""``napari-geosr segment`` as used by a script."""
 
 from __future__ import annotations
 

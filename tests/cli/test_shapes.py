@@ -1,4 +1,4 @@
-"""``napari-geosr shapes`` as a script uses it."""
+"""``napari-geosr shapes`` as used by a script."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_fewer_triangles_keep_the_volume(tmp_path, capsys) -> None:
 
 @pytest.mark.parametrize("rays", [7, 2**18])
 def test_a_box_is_filled_exactly(rays: int, tmp_path, monkeypatch) -> None:
-    """Large triangles are followed in parts; the result does not depend on them."""
+    """Large triangles are processed in parts, which do not affect the result."""
     trimesh = pytest.importorskip("trimesh", reason="trimesh is not installed")
     monkeypatch.setattr(meshing, "_RAYS", rays)
     trimesh.creation.box((3.0, 4.0, 5.0)).export(tmp_path / "box.stl")
@@ -237,7 +237,7 @@ def test_other_bad_input(tmp_path, capsys) -> None:
     tifffile.imwrite(series, frames, imagej=True, metadata={"axes": "TZYX"})
     out = str(tmp_path / "out.tif")
     cases = [
-        (["complete", flat, "-o", out], "no closed shell"),
+        (["complete", flat, "-o", out], "not a closed shell"),
         (["refine", source, "-o", out, "--model", "none-such"], "no model for shapes"),
         (["refine", source, "-o", out, "--model", "skull-complete"], "cannot refine"),
         (["refine", source, "-o", out, "--memory", "1MB"], "next to its surface"),

@@ -1,4 +1,4 @@
-"""``train`` and ``jobs`` as a stranger's script uses them."""
+"""``train`` and ``jobs`` as used by a script."""
 
 from __future__ import annotations
 
@@ -127,15 +127,15 @@ def test_settings_of_one_job_start_the_next(scans: Path, capsys: Any) -> None:
 def test_what_files_do_not_say_is_said(scans: Path, capsys: Any) -> None:
     parts = [f"part{i}.tif" for i in range(3)]
     rng = np.random.default_rng(0)
-    for part in parts:  # of no program that names axes: pages, maybe a time-lapse
+    for part in parts:  # written without axis names: pages, perhaps a time-lapse series
         tifffile.imwrite(part, rng.random((8, 40, 40), np.float32), metadata=None)
     begin = ["train", "noise2inverse", "--source", *parts, "--steps", "2", *FAST]
     assert run([*begin, "--out", "job", "--name", "m"]) == 0
     said = capsys.readouterr().out
     assert said.count("warning: part0.tif and 2 more: The file does not name") == 1
-    assert "taken as slices (Z)" in said
+    assert "treated as slices (Z)" in said
     events = (scans / "job" / "events.jsonl").read_text()
-    assert "taken as slices (Z)" in events
+    assert "treated as slices (Z)" in events
     assert run([*begin, "--axes", "ZYX", "--out", "other", "--name", "m"]) == 0
     assert "does not name" not in capsys.readouterr().out
 
@@ -159,7 +159,7 @@ def test_shapes_that_do_not_fit_leave_no_folder(scans: Path, capsys: Any) -> Non
 def test_a_scan_is_no_second_scan_of_itself(scans: Path, capsys: Any) -> None:
     pair = ["--source", "a.tif", "--target", "a.tif", "--out", "job"]
     assert run(["train", "noise2noise", *pair]) == 2
-    assert "both as source and as target" in capsys.readouterr().err
+    assert "as both source and target" in capsys.readouterr().err
 
 
 def test_a_training_goes_on_from_a_model_with_its_network(

@@ -1,4 +1,4 @@
-"""A training in the terminal does not wait for others, and says so."""
+"""A training run in the terminal does not wait for others, and reports this."""
 
 from __future__ import annotations
 

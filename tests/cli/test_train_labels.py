@@ -1,4 +1,4 @@
-"""Labels on the command line: from a scan and its phases to a file of labels."""
+"""Labels on the command line: from a scan and its phases to a label file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FAST = [
 
 @pytest.fixture
 def scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Three phases as grey values 0, 1, 2 in little noise, and their numbers."""
+    """Three phases with grey values 0, 1, 2 and weak noise, and their labels."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     phases = np.kron(rng.integers(0, 3, (8, 5, 5)), np.ones((1, 8, 8))).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Training on volumes that are simulated when they are read."""
+"""Training on volumes that are simulated while they are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Angles on a turn: half turns over zero, golden angles, several turns."""
+"""Angles within a turn: half turns across zero, golden angles, several turns."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_two_views_are_no_turn(begin, off):
 
 @st.composite
 def encoders(draw):
-    """What an encoder says of even steps, in steps: how many, its noise in each."""
+    """Readings of an encoder for even steps, in steps, with noise."""
     n = draw(st.integers(24, 400))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     if draw(st.booleans()):
@@ -111,15 +111,16 @@ def test_angles_may_be_rounded(n):
 def test_views_anywhere_around_are_not_in_steps(seed, n):
     angles = np.random.default_rng(seed).uniform(0, 360, n)
     assert not is_full_turn(angles)
-    if n >= 100:  # fewer, once sorted, lie evenly around now and then by chance
+    if n >= 100:  # fewer angles, once sorted, are sometimes evenly spaced by chance
         assert not is_full_turn(np.sort(angles))
 
 
 @pytest.mark.parametrize("n", [55, 100, 180, 233, 500])
 @pytest.mark.parametrize("step", [GOLDEN, 2 * GOLDEN])
 def test_golden_angles_fill_a_turn_without_opposite_views(n, step):
-    # Of some numbers (34 to 38, 131 to 161, 212 to 228) they do lie so evenly that a
-    # turn is seen in them, which does no harm: the centre is found without pairs.
+    # Some numbers of angles (34 to 38, 131 to 161, 212 to 228) are spaced so evenly
+    # that they are recognised as a turn. This does no harm, as the centre is found
+    # without pairs.
     angles = np.arange(n) * step
     assert not is_full_turn(angles)
     assert arc_degrees(angles) > 350
@@ -143,12 +144,12 @@ def test_directions_that_are_covered_twice_count_once():
 @pytest.mark.parametrize(
     ("step", "wide", "is_missing"),
     [
-        # Five steps: more than that is no step of an uneven scan any more.
+        # Five steps is the largest gap accepted as a step of an uneven scan.
         (4.0, 19.6, False),
         (4.0, 20.4, True),
         (10.0, 49.0, False),
         (10.0, 51.0, True),
-        # Ten degrees at least, however small the steps are.
+        # At least ten degrees, however small the steps are.
         (0.5, 9.8, False),
         (0.5, 10.2, True),
     ],
@@ -171,14 +172,15 @@ def test_a_gap_is_a_missing_wedge_beyond_five_steps_and_ten_degrees(
 @pytest.mark.parametrize(
     ("n", "off", "is_full"),
     [
-        # The encoder's noise, in steps, that views opposite each other may have.
+        # Tolerated encoder noise, in steps, of opposite views.
         (60, 0.2, True),
         (60, 0.45, False),
     ],
 )
 def test_opposite_views_miss_each_other_by_a_part_of_a_step(n, off, is_full):
     places = np.arange(n) * 180 / n
-    # Pairs in any order, uneven within half a turn; the other half is off by a part.
+    # Pairs in any order, unevenly spaced within half a turn; the other half is offset
+    # by a fraction of a step.
     places = places + np.where(np.arange(n) % 3 == 0, 0.4, 0.0) * 180 / n
     step = 360 / (2 * n)
     pairs = np.concatenate([places, places + 180 + off * step])
@@ -188,7 +190,7 @@ def test_opposite_views_miss_each_other_by_a_part_of_a_step(n, off, is_full):
 
 @pytest.mark.parametrize(("n", "is_full"), [(12, True), (11, False)])
 def test_a_dozen_views_in_steps_make_a_turn(n, is_full):
-    # So uneven that it is known only from the order in which they were taken.
+    # So uneven that this is known only from the order in which they were taken.
     noise = np.resize([0.3, -0.3, 0.1, -0.2, 0.25], n)
     angles = (np.arange(n) + noise) * 360 / n
     assert is_full_turn(angles) is is_full

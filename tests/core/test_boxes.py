@@ -1,4 +1,4 @@
-"""Boxes are found without comparing each with each."""
+"""Boxes are found without comparing all pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Configs: strict, explained in a sentence, readable as YAML."""
+"""Configs are strict, explain errors in a sentence, and can be read from YAML."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_bad_value_is_one_sentence_with_the_value():
 def test_numbers_without_meaning_are_refused_in_every_config(value):
     from napari_geosr.measure.config import PorosityConfig
 
-    with pytest.raises(ConfigError, match="not usable"):
+    with pytest.raises(ConfigError, match="outside the usable range"):
         PorosityConfig.create(threshold=float(value))
 
 
@@ -127,7 +127,7 @@ def test_formatted_bytes_read_back_within_a_percent(n):
 
 
 def test_choices_of_numbers_may_be_text() -> None:
-    """As flags are: the command line knows no numbers."""
+    """Flags are text, because the command line has no numbers."""
 
     class Choices(Config):
         factor: Literal[1, 2, 4] | None = None

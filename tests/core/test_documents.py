@@ -1,4 +1,4 @@
-"""YAML and JSON of strangers: refused in words, whatever they are made of."""
+"""Untrusted YAML and JSON files are rejected with a message, whatever they contain."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ DEEP = documents.MAX_DEPTH
 
 
 def doubled(levels: int) -> str:
-    """Each line stands for the one above twice."""
+    """Each line refers to the previous one twice."""
     lines = ["a0: &a0 [x, x]"]
     lines += [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, levels)]
     return "\n".join(lines)
 
 
 def joined(parts: int) -> str:
-    """Nested lists, each at the end of the next, so that aliases make it deep."""
+    """Nested lists, each at the end of the next, so that aliases make them deep."""
     inner = "[" * 10
     outer = "]" * 10
     lines = [f"a0: &a0 {inner}x{outer}"]
@@ -80,7 +80,7 @@ def test_what_is_usual_is_read_as_ever() -> None:
 def test_a_long_file_is_not_read_whole(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     with path.open("wb") as stream:
-        stream.truncate(10**10)  # takes no room
+        stream.truncate(10**10)  # needs no memory
     with pytest.raises(ConfigError, match="larger than 1 MB"):
         read_document(path)
 
@@ -111,7 +111,7 @@ def test_json_that_cannot_be_read_is_refused(text: str | bytes) -> None:
 )
 def test_numbers_and_words_are_those_of_yaml_1_2(text: str, value: object) -> None:
     assert load_yaml(f"a: {text}") == {"a": value}
-    # Text that is a number in any version of YAML is quoted, and stays text.
+    # Text that is a number in any version of YAML is quoted and remains text.
     assert load_yaml(dump_yaml({"a": text})) == {"a": text}
 
 

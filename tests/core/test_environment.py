@@ -1,4 +1,4 @@
-"""Variables of the environment that decide how fast torch is."""
+"""Environment variables that affect the speed of torch."""
 
 from __future__ import annotations
 

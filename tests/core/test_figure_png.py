@@ -1,4 +1,4 @@
-"""Figures show names of files as they are, and print nothing about them."""
+"""Figures show file names unchanged, and nothing is printed about them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hot voxels are far from all others and alone; what replaces them is local."""
+"""Hot voxels are isolated outliers; they are replaced by a local value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Free memory is what the machine and every limit above the process leave."""
+"""Free memory is limited by the machine and by every limit set for the process."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_it_is_more_than_nothing_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("limited", ["", "system.slice", "system.slice/slurm/job_7"])
 def test_every_group_above_counts(limited: str, tmp_path: Path) -> None:
-    """The limit of a batch job lies below the root and above the step."""
+    """The limit of a batch job is set between the root and the step."""
     write(tmp_path / "proc/self/cgroup", "0::/system.slice/slurm/job_7/step_0/task_1")
     top = tmp_path / "sys/fs/cgroup"
     version_2(top / "system.slice/slurm/job_7/step_0", "max", 3 * GB)

@@ -1,4 +1,4 @@
-"""The noun `Noise`: its curve, its scaling and what it refuses."""
+"""The class `Noise`: its curve, its scaling, and invalid values."""
 
 from __future__ import annotations
 

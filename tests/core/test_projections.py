@@ -1,4 +1,4 @@
-"""Projections: parts that fit together, and choices that read nothing."""
+"""Projections: consistent parts, and selections that read nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from napari_geosr.core.selection import Selection
 
 
 class OnDisk:
-    """An array that only takes slices of step one, and counts what is read."""
+    """An array that accepts only slices of step one, and counts reads."""
 
     def __init__(self, array):
         self.array, self.shape, self.dtype, self.ndim = (
@@ -85,7 +85,7 @@ def test_one_number_is_the_size_of_square_pixels():
             {"geometry": "spiral"},
             "'spiral' is not a known geometry.*parallel, fan, cone",
         ),
-        ({"centre": float("nan")}, "nan as its rotation centre"),
+        ({"centre": float("nan")}, "nan is not a valid rotation centre"),
         ({"geometry": "cone"}, "cone-beam scan and needs its source distance"),
         (
             {"geometry": "fan", "source_distance": 10.0},
@@ -141,7 +141,7 @@ def test_every_kth_keeps_angle_and_data_together():
 
 @pytest.mark.parametrize(("k", "first"), [(0, 0), (1, 6), (2, -1)])
 def test_a_thinning_that_leaves_nothing_is_refused(k, first):
-    with pytest.raises(ProjectionsError, match="cannot take one in every"):
+    with pytest.raises(ProjectionsError, match="cannot be selected"):
         make().every(k, first)
 
 

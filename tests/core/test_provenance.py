@@ -1,4 +1,4 @@
-"""Provenance: enough to do it again, and serialisable."""
+"""Provenance is sufficient to repeat a run, and serialisable."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_arrays_and_folders_have_checksums_that_see_changes(tmp_path):
 
 @pytest.fixture
 def large(tmp_path, monkeypatch):
-    """A file of five steps, last changed a while ago; the times that it is read."""
+    """A file of five steps, last changed a while ago, and a list of its reads."""
     monkeypatch.setattr(provenance, "_BLOCK", 1000)
     path = tmp_path / "scan.raw"
     path.write_bytes(bytes(5 * provenance._BLOCKS_PER_REPORT * 1000))
@@ -83,7 +83,7 @@ def test_the_checksum_of_a_large_file_reports_its_progress(large):
 
 
 def test_a_file_that_changed_just_now_is_read_again(large):
-    """Its clock may not tell the next change apart."""
+    """Its time stamps may be too coarse to distinguish the next change."""
     os.utime(large)
     provenance.checksum(large)
     seen = []

@@ -83,7 +83,7 @@ def test_broken_modules_of_others_are_left_out_and_named_once(
     nameless, odd, raises = sorted(caplog.messages)
     assert "'nameless'" in nameless
     assert "has no NAME" in nameless
-    assert "has a wrong NAME" in odd
+    assert "has an invalid NAME" in odd
     assert "division by zero" in raises
 
 

@@ -1,4 +1,4 @@
-"""Units: the spellings that files use."""
+"""Units, in the spellings used in files."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def test_with_geometry_moves_the_origin_along():
 
 def test_select_reads_nothing():
     class Unread:
-        """An array on disk that says when it is read."""
+        """An array on disk that records when it is read."""
 
         shape, ndim, dtype = (3, 2, 4, 5, 6), 5, np.dtype(np.uint8)
 
@@ -141,7 +141,8 @@ def test_images_of_a_time_series_are_slices_at_their_place():
     slices = series.as_slices(channel=1)
     assert slices.axes == "ZYX"
     np.testing.assert_array_equal(np.asarray(slices.data), data[:, 1])
-    # A step in time has no length: the first slice lies at zero, as far apart as rows.
+    # A time step has no length: the first slice is at zero, and the spacing is that of
+    # the rows.
     assert slices.origin == (0.0, 10.0, -20.0)
     assert slices.voxel_size == (0.5, 0.5, 0.25)
     assert slices.unit == "µm"

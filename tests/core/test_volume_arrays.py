@@ -1,4 +1,4 @@
-"""Volumes of arrays, volumes as arrays, and what notebooks show of them."""
+"""Volumes made from arrays, volumes as arrays, and their display in notebooks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from napari_geosr.core.volume import Volume
 
 
 class Recorder:
-    """A lazy array that keeps the keys it was asked for."""
+    """A lazy array that records the requested keys."""
 
     def __init__(self, array: np.ndarray) -> None:
         self.array, self.keys = array, []
@@ -299,7 +299,7 @@ def test_axes_are_those_of_xarray() -> None:
     voxels = np.arange(24.0).reshape(2, 3, 4)
 
     class Named:
-        """As an xarray.DataArray."""
+        """The volume as an xarray.DataArray."""
 
         dims: tuple[str, ...] = ("x", "y", "z")
 

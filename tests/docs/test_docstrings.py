@@ -18,7 +18,7 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def section_names(docstring: str, title: str) -> list[str]:
-    """Names in a numpydoc section; a line of prose is returned as it is."""
+    """Names in a numpydoc section; a line of prose is returned unchanged."""
     lines = inspect.cleandoc(docstring).splitlines()
     for at, line in enumerate(lines[:-1]):
         if line == title and set(lines[at + 1]) == {"-"}:
@@ -83,7 +83,7 @@ def init_parameters(node: ast.ClassDef) -> set[str]:
 
 
 class Classes:
-    """The classes of some modules, with what they inherit from each other."""
+    """The classes of some modules, with the attributes they inherit from each other."""
 
     def __init__(self, trees: Iterable[ast.Module]) -> None:
         self._nodes: dict[str, list[ast.ClassDef]] = {}
@@ -93,7 +93,7 @@ class Classes:
                     self._nodes.setdefault(node.name, []).append(node)
 
     def family(self, node: ast.ClassDef) -> list[ast.ClassDef]:
-        """A class and its bases, as far as they are known by their names."""
+        """A class and its bases, as far as the names are known."""
         found = [node]
         for each in found:
             for base in each.bases:

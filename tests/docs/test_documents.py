@@ -1,4 +1,4 @@
-"""What the documents say works: links, commands, tutorials, and their length."""
+"""Links, commands and tutorials in the documents work, and pages are short."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from napari_geosr.cli.app import build_app
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
-# The notebook is a doctest.
+# The notebook is tested as a doctest.
 TUTORIALS = sorted(
     page.stem
     for page in (DOCS / "tutorials").glob("*.md")
@@ -44,7 +44,7 @@ def page_name(page: Path) -> str:
 
 
 def commands_of(page: Path) -> list[list[str]]:
-    """Every command of ours that stands in a block on a line of its own."""
+    """Every napari-geosr command on a separate line of a code block."""
     found = []
     for language, text in TUTORIAL_RUNNER.blocks(page):
         if language != "python":
@@ -55,7 +55,7 @@ def commands_of(page: Path) -> list[list[str]]:
 
 
 def test_every_command_of_the_documents_is_understood():
-    """A renamed option or a mistyped one is found without running anything."""
+    """Renamed and mistyped options are found without running anything."""
     app = build_app()
     said = {" ".join(words) for page in GUIDES for words in commands_of(page)}
     assert len(said) > 60
@@ -70,7 +70,7 @@ def test_every_command_of_the_documents_is_understood():
 
 @pytest.mark.parametrize("page", GUIDES, ids=page_name)
 def test_pages_are_short(page):
-    """Words in tables and in code are not counted: they are looked up, not read."""
+    """Words in tables and in code are not counted, because they are for reference."""
     prose = re.sub(r"(?ms)^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"))
     lines = [line for line in prose.splitlines() if not line.lstrip().startswith("|")]
     words = " ".join(lines).split()
@@ -113,7 +113,7 @@ def test_tutorials_run_as_they_are_written(name, tmp_path):
 
 
 def test_the_architecture_page_names_every_package():
-    """The folders of the source, and those of them that hold a subject of their own."""
+    """The source folders, and those that cover a separate subject."""
     page = (DOCS / "architecture.md").read_text("utf-8")
     source = ROOT / "src" / "napari_geosr"
     folders = [p for p in source.glob("*/") if p.name != "__pycache__"]

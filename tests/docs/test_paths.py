@@ -1,4 +1,4 @@
-"""What the documents for contributors name is in the tree: files, modules, classes."""
+"""Files, modules and classes named in documents for contributors exist."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ GUIDE = ROOT / "CONTRIBUTING.md"
 DECISIONS = sorted((ROOT / "docs" / "adr").glob("*.md"))
 PAGES = [ROOT / "README.md", GUIDE, *sorted((ROOT / "docs").rglob("*.md"))]
 SEARCHED = ("src", "tests", "scripts", "benchmarks", "docs", ".github")
-#: Made by a run, and not in the tree.
+#: Paths created by a run, which are not in the tree.
 MADE = {"card.yaml", "data/part.zarr"}
 SUFFIXES = r"\.(?:py|pyi|md|toml|ya?ml|ini|txt)"
 
 
 def spans(page: Path) -> list[str]:
-    """What stands between backticks, without the blocks of code."""
+    """Text in backticks, without code blocks."""
     text = re.sub(r"(?ms)^ *```.*?^ *```$", "", page.read_text("utf-8"))
     return re.findall(r"`([^`\n]+)`", text)
 
 
 def paths_in(page: Path) -> set[str]:
-    """Spans that are a path of one word; of ``NAME.py`` the folder."""
+    """Spans that are a path without spaces; for ``NAME.py``, its folder."""
     found = set()
     for word in (word for span in spans(page) for word in span.split()):
         plain = re.fullmatch(rf"[\w./-]+(?:/|{SUFFIXES})|[\w.-]+(?:/[\w.-]+)+", word)
@@ -40,7 +40,7 @@ def paths_in(page: Path) -> set[str]:
 
 @cache
 def tree() -> frozenset[str]:
-    """Every file and folder of the tree, as ``/PATH/`` from its top."""
+    """Every file and folder of the tree, as ``/PATH/`` from the root."""
     there = [path for name in SEARCHED for path in (ROOT / name).rglob("*")]
     return frozenset(
         f"/{path.relative_to(ROOT).as_posix()}/" for path in [*ROOT.iterdir(), *there]
@@ -48,13 +48,13 @@ def tree() -> frozenset[str]:
 
 
 def is_there(path: str) -> bool:
-    """Whether the tree has such a file; its first folders may be left out."""
+    """Whether the tree contains such a file; leading folders may be omitted."""
     ending = f"/{path.strip('/')}/"
     return any(entry.endswith(ending) for entry in tree())
 
 
 def found_by_import(name: str) -> bool:
-    """Whether a dotted name is a module, or something in one."""
+    """Whether a dotted name is a module or an object in one."""
     parts = name.split(".")
     for n in range(len(parts), 0, -1):
         try:
@@ -75,7 +75,7 @@ def test_every_path_for_contributors_exists(page: Path) -> None:
 
 
 def test_every_path_from_the_top_exists() -> None:
-    """Of any page: what begins with a folder of the top, such as ``benchmarks/``."""
+    """On any page, paths that begin with a top-level folder such as ``benchmarks/``."""
     tops = tuple(f"{name}/" for name in SEARCHED)
     named = {path for page in PAGES for path in paths_in(page) if path.startswith(tops)}
     assert len(named) > 20
@@ -126,7 +126,7 @@ def test_every_dotted_name_exists(page: Path) -> None:
 
 @cache
 def groups() -> frozenset[str]:
-    """Entry-point groups, as they are quoted in the code."""
+    """Entry-point groups that are quoted in the code."""
     found: set[str] = set()
     for path in PACKAGE.rglob("*.py"):
         found.update(re.findall(r'"napari_geosr\.\w+"', path.read_text("utf-8")))
@@ -146,7 +146,7 @@ def test_every_class_that_the_guide_names_exists() -> None:
 
 
 def test_every_example_in_a_docstring_is_run() -> None:
-    """``testpaths`` names the files with examples, or a folder that they are in."""
+    """``testpaths`` lists the files with examples, or a folder that contains them."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     paths = settings["tool"]["pytest"]["ini_options"]["testpaths"]
     named = [ROOT / path for path in paths]

@@ -1,4 +1,4 @@
-"""The pictures of the documentation come from a script that works."""
+"""The script that makes the screenshots of the documentation works."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_pictures_are_made_afresh(tmp_path):
         picture = imread(tmp_path / f"{name}.png")
         committed = imread(ROOT / "docs" / "images" / f"{name}.png")
         assert picture.shape == committed.shape
-        # Not one colour: the window was drawn, with as much in it as the committed one.
+        # The window was drawn, with as much content as in the committed picture.
         drawn, before = (np.std(p[..., :3]) for p in (picture, committed))
         assert drawn > before / 2
 

@@ -1,4 +1,4 @@
-"""What people read in the documents is plain English: some phrases are never used."""
+"""The documents are written in plain English: banned phrases are never used."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAGES = [
     *sorted(
         page
         for page in (ROOT / "docs").rglob("*.md")
-        # The glossary lists the words that are not used.
+        # The glossary lists the phrases that are not used.
         if page.parent.name != "adr" and page.name != "glossary.md"
     ),
 ]
@@ -57,7 +57,7 @@ SOURCES = sorted((ROOT / "src" / "napari_geosr").rglob("*.py"))
 
 
 def texts_in(source: str) -> list[tuple[int, str]]:
-    """Messages, labels, help and docstrings: line and text of all string constants."""
+    """Line and text of all string constants: messages, labels, help and docstrings."""
     return [
         (node.lineno, " ".join(node.value.split()))
         for node in ast.walk(ast.parse(source))

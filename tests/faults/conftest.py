@@ -1,4 +1,4 @@
-"""Makes the helpers that kill commands importable, and starts what runs commands."""
+"""Makes the helpers that kill commands importable, and starts the command server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 @pytest.fixture(scope="session")
 def commands() -> Iterator[Commands]:
-    """Its start takes seconds."""
+    """Starting it takes seconds."""
     from kills import Commands
 
     started = Commands()

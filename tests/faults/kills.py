@@ -20,9 +20,10 @@ import numpy as np
 
 from napari_geosr.io.journal import read_journal
 
-#: Runs commands, each in a process of its own, which has imported everything at birth.
-#: Every tile is said, then noted in the journal at once. Speeds are fixed, as tiles and
-#: chunks follow from them. Groups of slices are small, that there are some of them.
+#: Runs commands, each in a separate process in which everything is imported already.
+#: Every tile is reported and then recorded in the journal at once. Speeds are fixed,
+#: because tiles and chunks depend on them. Groups of slices are small, so that there
+#: are several.
 _SERVER = """
 import faulthandler, json, os, signal, sys
 import matplotlib.figure, tifffile, torch, zarr
@@ -72,7 +73,7 @@ for line in sys.stdin:
 """
 
 
-#: Seconds without a word from a command after which it hangs; a test has 600.
+#: Seconds without output after which a command counts as hanging; a test has 600.
 _PATIENCE = float(os.environ.get("GEOSR_TEST_PATIENCE", "200"))
 
 
@@ -100,12 +101,13 @@ class Commands:
     def run(
         self, words: Sequence[str], n_tiles: int | None = None, seconds: float = 0.0
     ) -> tuple[int, list[str]]:
-        """Run a command; kill it some `seconds` after it has said so many tiles.
+        """Run a command; kill it some `seconds` after it has reported this number of
+        tiles.
 
         Returns
         -------
         code : int
-            -9 where it was killed.
+            -9 if it was killed.
         said : list of str
         """
         assert self._server.stdin is not None
@@ -137,7 +139,7 @@ class Commands:
                 return int(rest), said
 
     def _stacks(self, pid: int) -> list[str]:
-        """End a command that hangs; what each of its threads was doing."""
+        """End a hanging command, and return what each of its threads was doing."""
         if not pid:
             return ["The server did not begin the command."]
         os.kill(pid, signal.SIGUSR1)
@@ -158,18 +160,18 @@ class Commands:
 
 @dataclass
 class Tally:
-    """What the kills of one operation came to.
+    """Results of killing one operation.
 
     Attributes
     ----------
     kills : int
-        How often it was killed.
+        Number of times it was killed.
     finished, identical : int
-        How often it came to its end after some kills, and with the same bytes.
+        Number of times it finished after some kills, and with identical bytes.
     resumed : int
-        How many starts took over what a killed run had finished.
+        Number of starts that resumed the finished part of a killed run.
     lost : int
-        The most tiles that were written and had to be computed again after a kill.
+        Maximum number of written tiles that had to be computed again after a kill.
     """
 
     operation: str
@@ -188,7 +190,7 @@ class Tally:
 
 
 def n_noted(part: Path) -> int:
-    """Tiles of a file in the making that need not be computed again."""
+    """Tiles of an unfinished file that need not be computed again."""
     entry = read_journal(part)
     return 0 if entry is None else len(entry.boxes)
 
@@ -207,22 +209,23 @@ def kill_often(
     resuming: Sequence[str] = ("--continue",),
     noted: Callable[[Path], int] = n_noted,
 ) -> Tally:
-    """Kill a command again and again, until it was killed often enough and finished.
+    """Kill a command repeatedly, until it was killed often enough and has finished.
 
     Parameters
     ----------
     words : sequence of str
         The command, which writes to `out`.
     same : callable
-        Whether what was written is the same as of an undisturbed run.
+        Whether the output equals that of an undisturbed run.
     n_tiles : int
-        Tiles of an undisturbed run: the kill comes after a random one of them.
+        Number of tiles of an undisturbed run; the kill follows a random one of them.
     seconds : float
-        Between that and the kill, at most; twenty times as much after none.
+        Maximum time between that tile and the kill; twenty times as long before the
+        first tile.
     resuming : sequence of str
-        What is added where a killed run has finished something.
+        Arguments added if a killed run has finished something.
     noted : callable
-        How much that is.
+        Returns the amount finished.
     """
     rng, tally = np.random.default_rng(seed), Tally(operation)
     print(f"{operation}: seed {seed}")
@@ -232,7 +235,7 @@ def kill_often(
         goes_on = any(before.values())
         tally.resumed += goes_on
         command = [*words, *(resuming if goes_on else ())]
-        # Of few kills none is wasted on a run that had nothing to lose yet.
+        # If there are few kills, none is wasted on a run that has nothing to lose yet.
         first = 0 if n_kills > 2 else 2
         after = int(rng.integers(first, n_tiles + 1))
         pause = rng.uniform(0, seconds * (1 if after else 20))
@@ -252,7 +255,7 @@ def kill_often(
         for name, n_written in Counter(tiles).items():
             part = Path(name)
             if part.exists():
-                # A measurement goes on under a name of its own.
+                # A measurement continues under a different name.
                 new = noted(part) - before.get(part, sum(before.values()))
                 tally.lost = max(tally.lost, n_written - new)
         kept = [part for part in _parts(out) if noted(part)]
@@ -261,7 +264,7 @@ def kill_often(
 
 
 def _parts(out: Path) -> list[Path]:
-    """Files in the making of `out`, or within the folder that it is."""
+    """Unfinished files of `out`, or inside it if it is a folder."""
     folder = out if out.is_dir() and out.suffix == "" else out.parent
     found = folder.rglob(".*.partial*")
     return [

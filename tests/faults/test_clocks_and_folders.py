@@ -1,4 +1,4 @@
-"""Clocks that jump and folders that rename slowly do not change what a job writes."""
+"""Clock jumps and folders with slow renaming do not change what a job writes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def made(scan: Path, name: str) -> JobFolder:
 
 
 def run(job: JobFolder, on_tile: Callable[[int], object] = lambda n: None) -> Any:
-    """Run a job; gives the voxels of its result."""
+    """Run a job, and return the voxels of its result."""
     tiles: list[TileDone] = []
 
     def note(step: object) -> None:
@@ -74,7 +74,7 @@ def test_a_clock_that_jumps_by_an_hour(
     np.testing.assert_array_equal(found, expected)
     assert set(states) == {("running", True)}
     assert job.status().state == "done"
-    # The clock is set right again.
+    # The clock is corrected again.
     offset = 0.0
     assert job.status().state == "done"
 
@@ -82,7 +82,7 @@ def test_a_clock_that_jumps_by_an_hour(
 def test_a_job_that_was_stopped_resumes_after_a_jump(
     scan: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was finished an hour ahead of now is still reused."""
+    """Results with a time stamp one hour in the future are still reused."""
     expected = run(made(scan, "steady"))
     job, now = made(scan, "jumping"), time.time
     monkeypatch.setattr(time, "time", lambda: now() + HOUR)
@@ -101,7 +101,7 @@ def test_a_job_that_was_stopped_resumes_after_a_jump(
 def test_renames_that_take_long_are_never_seen_half_done(
     scan: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in a network folder; another process reads the job all the time."""
+    """As in a network folder, while another process continually reads the job."""
     expected = run(made(scan, "quick"))
     job, replace, slow = made(scan, "slow"), os.replace, []
 
@@ -120,7 +120,7 @@ def test_renames_that_take_long_are_never_seen_half_done(
             try:
                 states.add(job.status().state)
                 job.events(0, 2**16)
-            except Exception as error:  # any would be one too many
+            except Exception as error:  # none is acceptable
                 problems.append(error)
 
     watching = threading.Thread(target=watch)

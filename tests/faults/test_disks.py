@@ -1,6 +1,6 @@
-"""Real disks that cannot be written: read-only, full, or with a used-up quota.
+"""Real disks that cannot be written: read-only, full, or with an exhausted quota.
 
-They are mounted, which needs root; the quota is one of btrfs (``apt-get install
+They are mounted, which requires root; the quota uses btrfs (``apt-get install
 btrfs-progs``).
 """
 
@@ -91,7 +91,7 @@ def make_writable(disk: Path) -> None:
 
 
 def fill(disk: Path) -> None:
-    """Take all space that is left."""
+    """Use up all remaining space."""
     with suppress(OSError), (disk / "ballast").open("wb", buffering=0) as file:
         while True:
             file.write(bytes(1 << 12))
@@ -104,7 +104,7 @@ def empty(disk: Path) -> None:
 
 @pytest.fixture
 def scan(tmp_path: Path) -> Path:
-    """A volume of some tiles; 614 kB, as is its restoration."""
+    """A volume of some tiles; it and its restoration have 614 kB each."""
     rng = np.random.default_rng(5)
     data = rng.normal(0.7, 0.1, (96, 40, 40)).astype(np.float32)
     data[:, 15:25, 15:25] -= 0.5
@@ -154,7 +154,7 @@ def restored(
     on_third_tile: Callable[[], object] = lambda: None,
     workers: int | None = None,
 ) -> Any:
-    """Restore in some tiles; take over what an earlier run has finished."""
+    """Restore in some tiles, resuming the finished part of an earlier run."""
     config = RestoreConfig.create(model="ct-denoise", memory="130MB", threads=1)
     tiles: list[TileDone] = []
 
@@ -200,7 +200,7 @@ def test_a_disk_that_fails_during_a_run_costs_a_shard(
 ) -> None:
     if workers:
         pytest.importorskip("distributed")
-    # Usually, finished tiles are noted within ten seconds.
+    # Usually, finished tiles are recorded within ten seconds.
     for name in ("_MIN_INTERVAL", "_INTERVAL_FACTOR"):
         monkeypatch.setattr(journal, name, 0.0)
     _, all_tiles = restored(scan, tmp_path / "whole.ome.zarr", workers=workers)

@@ -72,5 +72,5 @@ def test_killed_it_leaves_the_old_result_alone(scan, tmp_path):
     assert out.read_bytes() == b"the old result"
     left = {p.name for p in tmp_path.iterdir()} - {scan.name, out.name}
     assert all("other" in name for name in left), left
-    for name in left:  # nothing left behind passes for a finished file
+    for name in left:  # nothing left behind looks like a finished file
         assert not name.endswith("other.ome.tif"), name

@@ -1,9 +1,9 @@
-"""What is killed loses next to nothing: resumed, it comes to the same bytes.
+"""A killed run loses next to nothing; when resumed, it yields identical bytes.
 
-Two kills of a measurement here, and in those that are marked slow twenty at random
-moments of each operation; one kill of a restoration is in test_run_jobs_killed.py. The
-table in docs/evidence/reliability.md is what ``pytest -m slow -s
-tests/faults/test_kills.py`` prints.
+By default, a measurement is killed twice; the tests marked as slow kill each operation
+twenty times at random moments. test_run_jobs_killed.py kills a restoration once.
+``pytest -m slow -s tests/faults/test_kills.py`` prints the table in
+docs/evidence/reliability.md.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from napari_geosr.physics.scan_config import ScanConfig
 from napari_geosr.physics.tomography_simulation import simulate_scan
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no SIGKILL there")
-#: What also differs between two runs that nobody kills.
+#: Fields that also differ between two undisturbed runs.
 TIMES = ("seconds", "training_seconds", "computing", "time", "run", "started")
 HOW_OFTEN = [
     pytest.param(2, id="twice"),
@@ -57,19 +57,19 @@ def projections(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def content(path: Path) -> tuple[bytes, AnyDict]:
-    """The voxels, and the record but for times."""
+    """The voxels, and the record without times."""
     volume = io.read(path)
     last = volume.provenance[-1]
     record = {k: v for k, v in last.items() if k not in TIMES}
-    if last["operation"] == "reconstruct":  # counts go on where they were
+    if last["operation"] == "reconstruct":  # counts are resumed
         record["run"] = {k: v for k, v in last["run"].items() if k not in TIMES}
-    if "backend" in record:  # the rest are comparisons, made by the first tile
+    if "backend" in record:  # the rest are comparisons made with the first tile
         record["backend"] = record["backend"]["name"]
     return np.ascontiguousarray(volume.data).tobytes(), record
 
 
 def shards(path: Path) -> dict[str, bytes]:
-    """Files of a zarr, byte by byte, but for the one with the provenance."""
+    """Files of a zarr, byte by byte, except the one with the provenance."""
     files = (p for p in path.rglob("*") if p.is_file())
     found = {f"{p.relative_to(path)}": p.read_bytes() for p in files}
     del found["zarr.json"]
@@ -96,7 +96,7 @@ def check(tally: Tally, n_kills: int) -> None:
 def run(
     commands: Commands, words: list[str], folder: Path, name: str, **more: Any
 ) -> Tally:
-    """Once undisturbed, then with kills; `name` is that of the output."""
+    """Run once undisturbed, then with kills; `name` is the name of the output."""
     whole = folder / "whole" / name
     whole.parent.mkdir()
     code, said = commands.run([*words, "--out", str(whole)])
@@ -183,7 +183,7 @@ def test_reconstruct(
 def test_study(
     commands: Commands, projections: Path, tmp_path: Path, n_kills: int
 ) -> None:
-    """Its folder says itself what is finished: it is started again as before."""
+    """Its folder shows what is finished; the job is restarted in the same way."""
     words = ["study", "projections", str(projections), "--centre", "20.5"]
     words += ["--threads", "1", "--counts", "8,20", "--algorithms", "fbp,sirt"]
 
@@ -220,7 +220,7 @@ def test_measure(
     workers: bool,
     labels: bool,
 ) -> None:
-    """Started again as before, it goes on; its files are there all, or none."""
+    """When restarted in the same way, it resumes; its files exist all or none."""
     words = ["measure", str(scan), "--overwrite", "--min-voxels", "2"]
     words += ["--labels"] if labels else []
     if workers:
@@ -231,7 +231,7 @@ def test_measure(
         found: dict[str, Any] = {p.name: p.read_bytes() for p in folder.iterdir()}
         values = json.loads(found.pop("report.json"))
         values.pop("provenance")
-        found.pop("report.html")  # it has the time in it
+        found.pop("report.html")  # it contains the time
         if labels:
             labelled = io.read(folder / "pores.ome.tif")
             found["pores.ome.tif"] = np.ascontiguousarray(labelled.data).tobytes()
@@ -256,8 +256,8 @@ def test_measure(
 
 
 def labelled_slabs(part: Path) -> int:
-    """Slabs that stand in what a killed measurement has kept."""
+    """Slabs in the state that a killed measurement has stored."""
     if part.suffix != ".npz":
-        return 0  # of the report that was being written
+        return 0  # files of the report that was being written
     with np.load(part) as state:
         return len(state["ends"])

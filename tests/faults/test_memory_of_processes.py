@@ -1,4 +1,4 @@
-"""Memory that runs out in one of two processes: both begin anew, or both end."""
+"""If memory runs out in one of two processes, both restart the step, or both end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from napari_geosr.operations.train import TrainJob, config_class
 
 pytestmark = pytest.mark.slow
 
-#: The process of a job in which the second process lacks memory, as told.
+#: The process of a job in which the second process lacks memory, as requested.
 FAULTY = """
 import os, sys
 import torch

@@ -1,4 +1,4 @@
-"""When memory runs out in the middle of a run, the run goes on with smaller tiles."""
+"""If memory runs out during a run, the run continues with smaller tiles."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_tiles_are_halved_and_the_run_goes_on(kind, source, memory):
 
 
 def test_finished_tiles_are_not_repeated(source, memory):
-    """Memory gets scarce after the second tile (another program takes it)."""
+    """Memory becomes scarce after the second tile (another program uses it)."""
     network = make_network(10**9, MEMORY_ERRORS["cpu"])
     forward, calls = type(network).forward, []
 
@@ -139,7 +139,7 @@ def test_larger_windows_are_tried_when_more_memory_is_free(memory):
     memory.remember("a", 7, free=100)
     assert memory.max_voxels("a", free=110) == 7
     assert memory.max_voxels("a", free=200) is None
-    memory.remember("b", 8)  # by an earlier release, which did not note it
+    memory.remember("b", 8)  # by an earlier release, which did not record it
     assert memory.max_voxels("b", free=10**12) == 8
 
 
@@ -224,7 +224,7 @@ def test_when_nothing_fits_the_person_is_told(source, memory):
 
 
 class Full:
-    """A target that fails to take its third block, by want of memory."""
+    """A target that cannot store its third block for lack of memory."""
 
     def __init__(self, shape):
         self.array = np.full(shape, np.nan, np.float32)
@@ -240,7 +240,7 @@ class Full:
 
 @pytest.mark.parametrize("n_tiles", [3, 4, 8])
 def test_memory_that_runs_out_on_writing_ends_the_run(n_tiles, source, memory):
-    """Nothing is written after that, so the run must not pass for complete."""
+    """Nothing is written after that, so the run must not count as complete."""
     network = make_network(10**9, MEMORY_ERRORS["cpu"])
     target = Full(source.shape)
     steps = run(network, source, target, memory, tile=(-(-32 // n_tiles), 80, 80))
@@ -249,7 +249,7 @@ def test_memory_that_runs_out_on_writing_ends_the_run(n_tiles, source, memory):
 
 
 def test_a_failed_read_ahead_costs_no_finished_tile(source, memory):
-    """The reader fails while the tile before is being computed."""
+    """The reader fails while the previous tile is being computed."""
     failed = threading.Event()
 
     class FailsOnce:

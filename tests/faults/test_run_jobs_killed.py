@@ -1,4 +1,4 @@
-"""Jobs of restorations and reconstructions that are killed lose next to nothing."""
+"""Killed restoration and reconstruction jobs lose next to nothing."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_killed_job_resumes_to_the_same_bytes(
         counts.append(tiles(said))
     code, said = commands.run(words)
     assert code == 0, said
-    # What was being written when it was killed is computed again.
+    # The part that was being written when the job was killed is computed again.
     assert tiles(said) < n_tiles
     assert sum(counts) + tiles(said) <= n_tiles + 2 * len(counts)
     assert job.status().state == "done"

@@ -1,6 +1,6 @@
-"""A full disk ends a training with a sentence, or costs a preview; never what it knew.
+"""A full disk ends training with a message or costs a preview, but loses no checkpoint.
 
-``/dev/full`` is a file of a disk without room: whatever is written to it fails.
+``/dev/full`` behaves like a file on a full disk: every write fails.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def test_a_preview_without_room_costs_the_preview_alone(
     told = [s.message for s in steps if isinstance(s, WarningIssued)]
     noted = [e["message"] for e in events(job, "warning")]
     for messages in (told, noted):
-        # Once, however many previews are lost.
+        # Reported once, however many previews are lost.
         (said,) = (text for text in messages if "preview" in text)
         assert said.startswith("Training continues without new previews. latest.tif")
         assert "Free some space" in said

@@ -1,4 +1,4 @@
-"""Kill a training at random moments: the same model comes out, and no broken file."""
+"""Kill training at random moments: the model is the same, and no file is broken."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from napari_geosr.learning import checkpoint
 from napari_geosr.operations.train import TrainJob, config_class
 
 STEPS = 150
-#: Of methods that remember more than one network: a pool of images that is full before
-#: long, two or more optimisers, several draws of a step. Each costs some seconds.
+#: Methods that store more than one network: an image pool that is soon full, two or
+#: more optimisers, several draws per step. Each takes some seconds.
 MORE_STATE: dict[str, dict[str, Any]] = {
     "cyclegan": {"layers": 1, "critic_width": 2, "pool_size": 6, "steps": 60},
     "tomogan": {"critic_width": 2, "critic_steps": 2, "steps": 40},
@@ -70,7 +70,7 @@ def new_job(
 
 
 def process(job: JobFolder, n: int = 1) -> subprocess.Popen[bytes]:
-    """Start a training, in `n` processes that exchange gradients."""
+    """Start training in `n` processes that exchange gradients."""
     launcher = ["-m", "torch.distributed.run", "--nproc_per_node", f"{n}"]
     more = [*launcher, "--master_port", f"{free_port()}"] if n > 1 else []
     return subprocess.Popen(
@@ -89,7 +89,7 @@ def free_port() -> int:
 
 
 def kill(running: subprocess.Popen[bytes], rng: np.random.Generator) -> None:
-    """Kill a training; of several processes one of them, or all at once."""
+    """Kill training: one of several processes, or all at once."""
     try:
         children = psutil.Process(running.pid).children(recursive=True)
     except psutil.NoSuchProcess:
@@ -100,7 +100,7 @@ def kill(running: subprocess.Popen[bytes], rng: np.random.Generator) -> None:
     for each in one or [psutil.Process(running.pid), *children]:
         with suppress(psutil.NoSuchProcess):
             each.kill()
-    running.wait(300)  # of one process less, the launcher ends the other
+    running.wait(300)  # if one process is missing, the launcher ends the other one
     psutil.wait_procs(children, 300)
 
 
@@ -111,9 +111,9 @@ def model(job: JobFolder) -> dict[str, Any]:
 def wait_for_work(
     job: JobFolder, running: subprocess.Popen[bytes], sign: str = ""
 ) -> None:
-    """Wait until it trains: kills should fall among steps, saves and exports.
+    """Wait until it trains, because kills should hit steps, saves and exports.
 
-    Any event but stages and warnings is a sign of that, or those called `sign` alone.
+    Any event except stages and warnings shows this, or only those called `sign`.
     """
     _, offset = job.events()
     while running.poll() is None:
@@ -124,7 +124,7 @@ def wait_for_work(
 
 
 def check_files(job: JobFolder) -> None:
-    """Whatever was going on, every file that is there is whole."""
+    """Whatever was in progress, every existing file is complete."""
     assert json.loads((job.path / "job.json").read_text())
     state = checkpoint.load(job.path / "checkpoints")
     assert state is None or 0 < state["step"] <= STEPS
@@ -160,7 +160,7 @@ def test_killed_again_and_again_it_gives_the_same_model(
     while tally.kills < n_kills:
         tally.resumed += checkpoint.load(cut.path / "checkpoints") is not None
         running = process(cut, n_processes)
-        if (tally.kills + 1) % 4:  # the others fall into the start of a process
+        if (tally.kills + 1) % 4:  # the others hit the start of a process
             wait_for_work(cut, running)
         time.sleep(float(rng.uniform(0.0, 0.7)))
         if running.poll() is None:
@@ -185,12 +185,12 @@ def test_killed_again_and_again_it_gives_the_same_model(
     tally.resumed += checkpoint.load(cut.path / "checkpoints") is not None
     assert process(cut, n_processes).wait(300) == 0
     compare()
-    # else hardly any kill hit the training itself
+    # otherwise, hardly any kill would hit the training itself
     assert cut_short >= max(1, n_kills // 3)
 
 
 def steps_reported(job: JobFolder) -> int:
-    """The last step of which the loss was written."""
+    """The last step whose loss was written."""
     steps = [e["step"] for e in job.events()[0] if e["event"] == "progress"]
     return max(steps, default=0)
 
@@ -208,7 +208,7 @@ def test_methods_that_remember_more_go_on_as_well(
     reached = []
     for _ in range(FEW_TRIES):
         running = process(cut)
-        # Each time it comes further, and is killed at any moment after that.
+        # Each time, it progresses further, and is killed at a random moment after that.
         wait_for_work(cut, running, "checkpoint")
         time.sleep(float(rng.uniform(0.0, 0.1)))
         if running.poll() is None:

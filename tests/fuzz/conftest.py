@@ -1,6 +1,6 @@
-"""How long the readers are fuzzed, and what makes the helpers importable.
+"""Sets how long the readers are fuzzed, and makes the helpers importable.
 
-A few examples by default. ``GEOSR_FUZZ=2000`` asks for so many of each test.
+There are a few examples by default; ``GEOSR_FUZZ=2000`` requests 2000 for each test.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from reading_process import ReadingProcess
 
 @pytest.fixture(scope="module")
 def reader() -> Iterator[ReadingProcess]:
-    """A process that reads damaged files, and may die of them."""
+    """A process that reads damaged files and may crash."""
     started = ReadingProcess()
     yield started
     started.close()

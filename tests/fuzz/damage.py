@@ -1,4 +1,4 @@
-"""What happens to files: flipped bytes, cut ends, other values of tags and of JSON."""
+"""Damage to files: flipped bytes, truncation, other values of tags and of JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import tifffile
 
-#: Values that no program should write, and some will.
+#: Values that no program should write, although some do.
 _ODD: list[Any] = [
     None, True, -1, 0, 1, 2, 3, 7, 10**6, 2**31, 2**63, 10**18, 10**30, 0.5, -2.5,
     1e308, float("nan"), float("inf"), "", "x", "NaN", "µm", "..", "/", [], {}, [[]],
@@ -21,7 +21,7 @@ _ODD_NUMBERS = [0, 1, 2, 3, 7, 8, 255, 65535, 2**31 - 1, 2**31, 2**32 - 1]
 
 
 def damage_bytes(path: Path, seed: int) -> None:
-    """Change bytes of a file: mostly where its structure is."""
+    """Change bytes of a file, mostly in its structure."""
     rng = random.Random(seed)
     content = bytearray(path.read_bytes())
     if not content:
@@ -84,7 +84,7 @@ def damage_tiff(path: Path, seed: int) -> None:
 
 
 def damage_description(path: Path, seed: int) -> None:
-    """Change what the description of a TIFF file says, at some places of its text."""
+    """Change some positions in the description of a TIFF file."""
     rng = random.Random(seed)
     content = path.read_bytes()
     with tifffile.TiffFile(path) as tif:
@@ -101,14 +101,16 @@ def damage_description(path: Path, seed: int) -> None:
 
 
 def damage_folder(path: Path, seed: int) -> None:
-    """Change JSON of a zarr, or its files: cut, emptied, gone, or folders."""
+    """Change JSON of a zarr, or its files: truncate, empty, remove, or make them
+    folders.
+    """
     rng = random.Random(seed)
     files = sorted(p for p in path.rglob("*") if p.is_file())
     described = [p for p in files if p.name[:2] == ".z" or p.name == "zarr.json"]
     for _ in range(rng.choice([1, 1, 2, 3])):
         how = rng.randrange(8)
         file = rng.choice((described if how < 6 else files) or files)
-        if not file.is_file():  # it is gone by now
+        if not file.is_file():  # it no longer exists
             continue
         if how < 5:
             _damage_json(file, rng)
@@ -154,7 +156,7 @@ def _damage_json(file: Path, rng: random.Random) -> None:
 
 
 def damage_hdf5(path: Path, seed: int) -> None:
-    """Give objects of an HDF5 file attributes that mean nothing, or take them away."""
+    """Give objects of an HDF5 file meaningless attributes, or remove attributes."""
     rng = random.Random(seed)
     with h5py.File(path, "r+") as file:
         names: list[str] = ["/"]

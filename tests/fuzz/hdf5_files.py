@@ -1,4 +1,4 @@
-"""HDF5 files of every kind: types, filters, links, fill values, NeXus's words."""
+"""HDF5 files of every kind: types, filters, links, fill values, NeXus terms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from variants import DTYPES, EDGES, UNITS, Expected, voxels
 
 @st.composite
 def hdf5_files(draw: st.DrawFn, folder: Path) -> tuple[Path, Expected]:
-    """Write an HDF5 file of any kind, and what it must be read as."""
+    """Write an HDF5 file of any kind, and return the expected result of reading it."""
     path = folder / "made.h5"
     axes = draw(st.sampled_from(["YX", "ZYX", "ZYX", "TZYX", "TCZYX"]))
     shape = tuple(draw(st.integers(2, 9 if a in "YX" else 4)) for a in axes)
@@ -29,7 +29,7 @@ def hdf5_files(draw: st.DrawFn, folder: Path) -> tuple[Path, Expected]:
         item = file.create_dataset(name, shape=shape, dtype=dtype, **options)
         part = draw(st.integers(0, shape[0]))
         item[:part] = array[:part]
-        array[part:] = options.get("fillvalue", 0)  # chunks that nobody wrote
+        array[part:] = options.get("fillvalue", 0)  # chunks that were never written
         expected = _described(draw, item, axes)
         _more_links(draw, file, name)
     return path, Expected(array, axes, *expected)
@@ -50,7 +50,7 @@ def _options(draw: st.DrawFn, shape: tuple[int, ...]) -> dict[str, Any]:
 def _described(
     draw: st.DrawFn, item: h5py.Dataset, axes: str
 ) -> tuple[dict[str, float], str, dict[str, float]]:
-    """Say the geometry as Fiji's, or as NeXus's programs do, or not at all."""
+    """Store the geometry as Fiji or NeXus programs do, or not at all."""
     spatial = [a for a in axes if a in "ZYX"]
     how = draw(st.sampled_from(["nothing", "fiji", "nexus"]))
     if how == "nothing":
@@ -72,7 +72,7 @@ def _described(
 
 
 def _more_links(draw: st.DrawFn, file: h5py.File, name: str) -> None:
-    """Links that lead to the same dataset, round in circles, or nowhere."""
+    """Links that lead to the same dataset, in circles, or nowhere."""
     if draw(st.booleans()):
         file["again"] = h5py.SoftLink(f"/{name}")
     if draw(st.booleans()):

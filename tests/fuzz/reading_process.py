@@ -1,4 +1,4 @@
-"""A process that reads damaged files: it may die, hang or want too much memory."""
+"""A process that reads damaged files: it may crash, hang or request too much memory."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-#: Reads each file that it is told of: opens it, then takes its first and last voxels,
-#: and all of it where that is little. It may take 1 GiB more than it has at the start.
+#: Reads each file that it is given: opens it, reads its first and last voxels, and all
+#: voxels if there are few. It may use 1 GiB more than at the start.
 _READER = """
 import json, math, resource, sys, traceback
 import dask, h5py, imagecodecs, numpy as np, tifffile, zarr
@@ -70,7 +70,7 @@ for line in sys.stdin:
 
 
 class ReadingProcess:
-    """Reads files in a process of its own, which is started again when it died."""
+    """Reads files in a separate process, which is restarted after a crash."""
 
     def __init__(self, patience: float = 30.0) -> None:
         self.patience = patience
@@ -86,7 +86,7 @@ class ReadingProcess:
         )
 
     def faults(self, path: Path) -> list[str]:
-        """Read a file; what went wrong beyond what a sentence says."""
+        """Read a file; return any failure other than an error message."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(str(path)) + "\n")

@@ -1,7 +1,7 @@
-"""Damaged files are read or refused in a sentence: no other error, hang or crash.
+"""Damaged files are read or rejected with a message: no other error, hang or crash.
 
-The readers run in a process of their own with 1 GiB of memory: a codec may end it, and
-a size that a file only claims would not fit.
+The readers run in a separate process with 1 GiB of memory, because a codec may crash,
+and memory for sizes that a file merely claims would not fit.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Faults that damaged and odd files have shown, each in its smallest form."""
+"""Bugs found with damaged and unusual files, each with a minimal example."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from napari_geosr.core.file_warnings import file_warnings
 
 
 def claimed(path: Path, **entries: Any) -> Path:
-    """A zarr whose metadata say something else than what is in it."""
+    """A zarr whose metadata do not match its contents."""
     zarr.create_array(path, data=np.ones((4, 4), "u1"), chunks=(2, 2), zarr_format=2)
     file = path / ".zarray"
     file.write_text(json.dumps({**json.loads(file.read_text()), **entries}))
@@ -42,7 +42,7 @@ def test_chunks_of_a_voxel_by_the_million(tmp_path: Path) -> None:
 
 
 def test_missing_chunks_of_a_huge_grid(tmp_path: Path) -> None:
-    """Their indices are counted, not listed."""
+    """The indices are counted, not listed."""
     path = claimed(tmp_path / "a.zarr", shape=[10**13, 10], chunks=[10, 10])
     volume = io.read(path)
     assert volume.shape == (10**13, 10)
@@ -52,7 +52,7 @@ def test_missing_chunks_of_a_huge_grid(tmp_path: Path) -> None:
 
 
 def test_a_link_elsewhere_does_not_hide_the_coordinates(tmp_path: Path) -> None:
-    """They lie beside the dataset, and the link comes first in the alphabet."""
+    """They are next to the dataset, and the link comes first alphabetically."""
     path = tmp_path / "a.nxs"
     with h5py.File(path, "w") as file:
         group = file.create_group("entry/data")
@@ -81,7 +81,7 @@ def test_a_width_that_is_no_whole_number(tmp_path: Path) -> None:
 
 
 def test_an_image_one_voxel_wide_is_the_same_lazily(tmp_path: Path) -> None:
-    """tifffile stores it with its axes exchanged: pages are no part of the image."""
+    """tifffile stores it with exchanged axes, so pages are not parts of the image."""
     voxels = np.array([[[95], [130], [7]]], np.int16)
     path = tmp_path / "a.tif"
     options: dict[str, Any] = {"compression": "zlib", "tile": (16, 32)}

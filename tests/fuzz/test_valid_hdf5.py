@@ -1,4 +1,4 @@
-"""Whatever kind of HDF5 a file is, its voxels and its geometry are the same."""
+"""HDF5 files of every kind are read with the correct voxels and geometry."""
 
 from __future__ import annotations
 

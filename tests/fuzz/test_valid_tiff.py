@@ -1,4 +1,4 @@
-"""Whatever kind of TIFF a file is, its voxels and its geometry are the same."""
+"""TIFF files of every kind are read with the correct voxels and geometry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever kind of zarr a folder is, its voxels and its geometry are the same."""
+"""Zarr folders of every kind are read with the correct voxels and geometry."""
 
 from __future__ import annotations
 

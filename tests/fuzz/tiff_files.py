@@ -17,7 +17,7 @@ _CODECS = [None, None, "zlib", "lzw", "packbits", "zstd", "lzma", "adobe_deflate
 
 @st.composite
 def tiff_files(draw: st.DrawFn, folder: Path) -> tuple[Path, Expected]:
-    """Write a TIFF file of any kind, and what it must be read as."""
+    """Write a TIFF file of any kind, and return the expected result of reading it."""
     kind = draw(st.sampled_from(["plain", "shaped", "imagej", "ome", "colours"]))
     make = {
         "plain": _plain,
@@ -30,13 +30,13 @@ def tiff_files(draw: st.DrawFn, folder: Path) -> tuple[Path, Expected]:
     path = folder / ("made.ome.tif" if kind == "ome" else "made.tif")
     note(f"{array.dtype.str} {array.shape} {options}")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of values that a dialect cannot hold
+        warnings.simplefilter("ignore")  # if a dialect cannot hold the values
         tifffile.imwrite(path, array, **options)
     return path, expected
 
 
 def _layout(draw: st.DrawFn, array: Array, *, imagej: bool = False) -> dict[str, Any]:
-    """How the voxels lie in the file."""
+    """Layout of the voxels in the file."""
     options: dict[str, Any] = {"compression": draw(st.sampled_from(_CODECS))}
     if array.dtype.kind == "b" and options["compression"] == "lzma":
         options["compression"] = None
@@ -57,7 +57,7 @@ def _layout(draw: st.DrawFn, array: Array, *, imagej: bool = False) -> dict[str,
 def _plain(draw: st.DrawFn, kind: str) -> tuple[Array, Expected, dict[str, Any]]:
     axes = draw(st.sampled_from(["YX", "ZYX", "ZYX", "TZYX"]))
     if kind == "plain":
-        axes = axes[-3:]  # pages say no more
+        axes = axes[-3:]  # pages contain no further information
     shape = _shape(draw, axes)
     array = voxels(draw, shape, draw(st.sampled_from([*DTYPES, "?", "f2", "u8", "i8"])))
     options = _layout(draw, array)
@@ -75,7 +75,7 @@ def _plain(draw: st.DrawFn, kind: str) -> tuple[Array, Expected, dict[str, Any]]
 
 
 def _shape(draw: st.DrawFn, axes: str) -> tuple[int, ...]:
-    # tifffile takes a last axis of one for samples, and reads it as it pleases.
+    # tifffile interprets a last axis of length one as samples.
     limits = {"Y": (1, 40), "X": (2, 50)}
     return tuple(draw(st.integers(*limits.get(a, (1, 4)))) for a in axes)
 

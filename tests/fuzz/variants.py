@@ -1,4 +1,4 @@
-"""What a made file has to be read as, and how that is checked."""
+"""The expected result of reading a generated file, and how it is checked."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from napari_geosr.core.volume import Volume
 Array = np.ndarray[Any, Any]
 
 LETTERS = "TCZYX"
-#: Edges of voxels that no reader doubts, in units that all formats know.
+#: Plausible voxel edges, in units that all formats support.
 EDGES = st.sampled_from([1.1, 1.3, 2.0, 2.75, 7.0])
 UNITS = {"µm": "µm", "um": "µm", "micrometer": "µm", "nm": "nm", "mm": "mm"}
 DTYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "f4", "f8"]
 
 
 def examples(n: int) -> settings:
-    """So many examples, or as many as ``GEOSR_FUZZ`` says; never a limit of time."""
+    """This number of examples, or that in ``GEOSR_FUZZ``; without a time limit."""
     asked = os.environ.get("GEOSR_FUZZ")
     return settings(
         max_examples=n if asked is None else int(asked),
@@ -40,7 +40,7 @@ def examples(n: int) -> settings:
 
 @dataclass(frozen=True)
 class Expected:
-    """What a file says: voxels, and geometry by axis where there is any."""
+    """Contents of a file: voxels, and geometry by axis if there is any."""
 
     voxels: Array
     axes: str
@@ -50,7 +50,7 @@ class Expected:
 
 
 def voxels(draw: st.DrawFn, shape: tuple[int, ...], dtype: str) -> Array:
-    """Random voxels of any value that the type has."""
+    """Random voxels with any value of the type."""
     rng = np.random.default_rng(draw(st.integers(0, 99)))
     kind = np.dtype(dtype)
     if kind.kind == "f":
@@ -64,7 +64,7 @@ def voxels(draw: st.DrawFn, shape: tuple[int, ...], dtype: str) -> Array:
 
 
 def ordered(array: Array, axes: str) -> tuple[Array, str]:
-    """Axes in the order T, C, Z, Y, X, without those of length one but for Y and X."""
+    """Axes in the order T, C, Z, Y, X, without those of length one except Y and X."""
     kept = [a for a in LETTERS if a in axes]
     moved = array.transpose([axes.index(a) for a in kept])
     short = [i for i, a in enumerate(kept) if a not in "YX" and moved.shape[i] == 1]
@@ -74,7 +74,7 @@ def ordered(array: Array, axes: str) -> tuple[Array, str]:
 
 @contextmanager
 def nothing_at_once() -> Iterator[None]:
-    """Read lazily whatever the size."""
+    """Read lazily, whatever the size."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("napari_geosr.io.formats.tiff.reading.EAGER_BYTES", 0)
         patch.setattr("napari_geosr.io.arrangement.EAGER_BYTES", 0)
@@ -84,7 +84,9 @@ def nothing_at_once() -> Iterator[None]:
 def check(
     path: Path, expected: Expected, draw: Any, dataset: str | None = None
 ) -> None:
-    """The file gives the voxels, whole or by boxes, now or lazily, in their place."""
+    """The file yields the voxels, completely or in boxes, at once or lazily, in
+    position.
+    """
     now = io.read(path, dataset=dataset)
     with nothing_at_once():
         later = io.read(path, dataset=dataset)

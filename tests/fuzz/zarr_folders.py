@@ -1,4 +1,4 @@
-"""Zarr folders of every kind: versions 2 and 3, with and without OME-NGFF's words."""
+"""Zarr folders of every kind: versions 2 and 3, with and without OME-NGFF metadata."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KINDS = {"T": "time", "C": "channel"}
 
 @st.composite
 def zarr_folders(draw: st.DrawFn, folder: Path) -> tuple[Path, Expected]:
-    """Write a zarr of any kind, and what it must be read as."""
+    """Write a zarr of any kind, and return the expected result of reading it."""
     is_ome = draw(st.booleans())
     path = folder / ("made.ome.zarr" if is_ome else "made.zarr")
     version = draw(st.sampled_from([2, 3]))
@@ -70,7 +70,7 @@ def _multiscale(
         "axes": described,
         "datasets": [{"path": "0", "coordinateTransformations": steps}],
     }
-    if draw(st.booleans()):  # of the whole entry, after those of the levels
+    if draw(st.booleans()):  # of the entire entry, after those of the levels
         twice = [2.0 if a in size else 1.0 for a in axes]
         entry["coordinateTransformations"] = [{"type": "scale", "scale": twice}]
         size = {a: 2 * v for a, v in size.items()}
@@ -79,7 +79,7 @@ def _multiscale(
 
 
 def _written(draw: st.DrawFn, path: Path, inner: str, axes: str, version: int) -> Array:
-    """Write an array, and leave some of its chunks out: they hold the fill value."""
+    """Write an array without some of its chunks, which contain the fill value."""
     shape = tuple(draw(st.integers(1, 9 if a in "YX" else 4)) for a in axes)
     dtype = np.dtype(draw(st.sampled_from([*DTYPES, "u8", "?", "f2"])))
     if draw(st.booleans()):
@@ -122,7 +122,7 @@ def _written(draw: st.DrawFn, path: Path, inner: str, axes: str, version: int) -
 def _leave_out(
     draw: st.DrawFn, folder: Path, array: Array, block: tuple[int, ...], fill: int
 ) -> None:
-    """Delete some chunks, and put the fill value in their places."""
+    """Delete some chunks, and expect the fill value there."""
     names = {".zarray", ".zattrs", ".zgroup", "zarr.json"}
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in names)
     rng = random.Random(draw(st.integers(0, 9)))

@@ -1,4 +1,4 @@
-"""What is compared of the results that golden folders end in."""
+"""The compared values of the results of golden folders."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 from napari_geosr import io
 from napari_geosr.jobs.folder import JobFolder
 
-#: Jobs, one of each kind that can be resumed; of trainings, those that keep least and
-#: most in their checkpoints.
+#: One job of each kind that can be resumed; for training, those with the smallest and
+#: largest checkpoints.
 JOBS = ("supervised", "noise2void", "pix2pix", "from_projections", "ganrec", "study")
-#: Column of the rotation axis in the scan that some are of.
+#: Column of the rotation axis in the scan used by some jobs.
 CENTRE = 11.5
-#: Commands that go on with what they left.
+#: Commands that resume what they left.
 LEFT = {
     "restore": (
         *("restore", "{folder}/data/low.ome.tif", "--model", "{bundle}"),
@@ -30,7 +30,7 @@ LEFT = {
 
 
 def figures_of_volume(path: Path) -> dict[str, Any]:
-    """Shape, mean and deviation of the grey values, and where the volume lies."""
+    """Shape, mean and deviation of the grey values, and position of the volume."""
     volume = io.read(path)
     data = np.asarray(volume.data, np.float64)
     return {
@@ -43,7 +43,7 @@ def figures_of_volume(path: Path) -> dict[str, Any]:
 
 
 def job_figures(folder: Path) -> dict[str, Any]:
-    """Figures of what a finished job made: a model's weights, a volume or a table."""
+    """Figures of a finished job's result: a model's weights, a volume or a table."""
     job = JobFolder(folder)
     result = job.status().result
     assert result is not None, job.status()

@@ -1,6 +1,6 @@
-"""What ``--help`` says of every command, as text that later releases must say as well.
+"""The ``--help`` text of every command, which later releases must reproduce.
 
-``python tests/golden/help_texts.py`` writes it anew, where a change was meant.
+Run ``python tests/golden/help_texts.py`` to update it after an intended change.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 import docstring_parser
 
 STORED = Path(__file__).with_name("help.txt")
-#: Columns of the terminal that the text is made for.
+#: Width of the terminal, in columns, for which the text is made.
 WIDTH = 100
-#: What no help may import.
+#: Modules that the help must not import.
 HEAVY = {"torch", "scipy", "numba", "spandrel", "bioimageio", "onnx"}
 #: Lines between the texts of two commands.
 _MARK = "=" * 20
@@ -33,7 +33,7 @@ def commands() -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
 
     def walk(app: Any, words: tuple[str, ...]) -> None:
-        # These pages are those of the verbs, with a group of options for the queue.
+        # These pages equal those of the verbs, plus a group of options for the queue.
         if len(words) > 2 and words[0] == "submit":
             return
         found.append(words)
@@ -46,9 +46,9 @@ def commands() -> list[tuple[str, ...]]:
 
 
 def help_of(words: tuple[str, ...]) -> str:
-    """What a command says of itself in a terminal of `WIDTH` columns, without colours.
+    """Help text of a command in a terminal of `WIDTH` columns, without colours.
 
-    It is the same in all versions of Python: neither argparse nor its wording is used.
+    It is the same in all versions of Python, because argparse is not used.
     """
     from napari_geosr.cli.app import run
 
@@ -62,7 +62,7 @@ def help_of(words: tuple[str, ...]) -> str:
 
 
 def words_alone(text: str) -> list[str]:
-    """The words of a help text, without line breaks of the terminal."""
+    """The words of a help text, without the line breaks of the terminal."""
     return text.split()
 
 
@@ -86,7 +86,7 @@ def main() -> None:
     """Write the texts of this release, or print them with ``--print``."""
     os.environ.update(COLUMNS=str(WIDTH), NO_COLOR="1", TERM="dumb")
     os.environ.pop("FORCE_COLOR", None)
-    # Else each command parses the sources of its settings again.
+    # Otherwise, each command parses the sources of its settings again.
     parse = functools.cache(docstring_parser.parse_from_object)
     docstring_parser.parse_from_object = parse
     text = write({words: help_of(words) for words in commands()})

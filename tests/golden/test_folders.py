@@ -1,8 +1,8 @@
-"""Folders that the release before wrote are read, and gone on with to the end.
+"""Folders written by the previous release are read, and their runs are completed.
 
 ``folders.tar.xz`` holds jobs that were paused, files that stopped commands left, and a
 model bundle; ``write_folders.py`` made it with the release named below. Everything is
-unpacked elsewhere than where it was made, as on another machine.
+unpacked in a different place from where it was made, as on another machine.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(folders: Path) -> dict[str, Any]:
-    """What the release that wrote the folders made of them."""
+    """Results that the release that wrote the folders obtained from them."""
     found: dict[str, Any] = json.loads((folders / "expected.json").read_text())
     return found
 
@@ -75,7 +75,7 @@ def test_a_job_is_read_and_resumed(
     assert run(["jobs", "resume", str(job.path)]) == 0
     after = job.status()
     assert (after.state, after.done) == ("done", before.total)
-    # It went on, and did not begin again: steps and cells that were done stay done.
+    # The run was resumed, not restarted: finished steps and cells are kept.
     kinds = ("progress", "checkpoint")
     later = [e for e in job.events()[0][n_events:] if e["event"] in kinds]
     assert all(event["step"] >= before.done for event in later)

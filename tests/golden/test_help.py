@@ -1,4 +1,4 @@
-"""What people see of commands and menus is what the release before showed them."""
+"""Users see the same commands and menus as in the previous release."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WRITTEN_WITH, TEXTS = read(STORED.read_text(encoding="utf-8"))
 
 @pytest.fixture(scope="module")
 def printed() -> dict[tuple[str, ...], str]:
-    """From a process of its own: the commands of this one know another terminal."""
+    """From a separate process, because commands in this one use another terminal."""
     command = [sys.executable, str(HERE / "help_texts.py"), "--print"]
     done = subprocess.run(command, capture_output=True, check=True)
     return read(done.stdout.decode())[1]
@@ -35,7 +35,7 @@ def test_no_command_came_or_went(printed: dict[tuple[str, ...], str]) -> None:
 def test_the_help_of_a_command_stays(
     words: tuple[str, ...], printed: dict[tuple[str, ...], str]
 ) -> None:
-    """``python tests/golden/help_texts.py`` takes over what was meant to change."""
+    """After an intended change, run ``python tests/golden/help_texts.py``."""
     said, stored = printed[words], TEXTS[words]
     if version("cyclopts") == WRITTEN_WITH:
         assert said == stored
@@ -46,7 +46,7 @@ def test_the_help_of_a_command_stays(
 
 
 def test_menus_readers_writers_and_samples_stay() -> None:
-    """Ids and the names in code that napari and saved settings know them by."""
+    """Ids and code names by which napari and saved settings identify them."""
     stored = yaml.safe_load((HERE / "manifest.yaml").read_text(encoding="utf-8"))
     now = yaml.safe_load((ROOT / "napari.yaml").read_text(encoding="utf-8"))
     assert now["name"] == stored["name"]

@@ -1,12 +1,12 @@
-"""Write what later releases must still read: job folders, files left, a model bundle.
+"""Write what later releases must read: job folders, unfinished files, a model bundle.
 
-Run it with the release whose files are to be kept, here that of the commit in
-`WRITTEN_BY` of ``test_folders.py``::
+Run it with the release whose files are to be kept; here, that of the commit
+`WRITTEN_BY` in ``test_folders.py``::
 
     PYTHONPATH=OTHER/src python tests/golden/write_folders.py folders.tar.xz
 
-Everything is as small as it can be, and stopped about half way. Beside each folder
-``expected.json`` says what the same release makes of it when it resumes.
+Everything is as small as possible, and stopped about half way. ``expected.json`` next
+to each folder contains the results of the same release after resuming.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ def flags(**values: Any) -> list[str]:
 
 
 def command(*words: str) -> None:
-    """Run a command, which has to succeed or to have been stopped."""
+    """Run a command, which must succeed or be stopped."""
     code = run(list(words))
     assert code == 0, (words, code)
 
 
 def write_volumes(folder: Path) -> None:
-    """Two noisy scans of grains of two grey values, and the grains."""
+    """Two noisy scans of grains with two grey values, and the grains."""
     rng = np.random.default_rng(3)
     grains = np.kron(rng.integers(0, 2, (2, 6, 6)), np.ones((4, 5, 5))) * 120 + 60
     for name, noise in (("low", 20), ("low2", 20), ("high", 0)):
@@ -73,7 +73,7 @@ def write_volumes(folder: Path) -> None:
 
 
 def stop_after(folder: Path, steps: int) -> None:
-    """Run a job until it has done some steps; it is paused then."""
+    """Run a job until it has done some steps; it is then paused."""
     job = JobFolder(folder)
     kinds = ("CheckpointSaved", "CellDone")
     at = {"done": 0}
@@ -87,7 +87,7 @@ def stop_after(folder: Path, steps: int) -> None:
 def write_training(
     folder: Path, method: str, data: tuple[str, ...], **more: Any
 ) -> None:
-    """A job of training on volumes that lie in its folder, stopped after two steps."""
+    """A training job on volumes in its folder, stopped after two steps."""
     _settings(folder, data)
     words = ["train", method, "--out", str(folder.parent / "made")]
     words += ["--source", str(folder / "data" / data[0])]
@@ -105,7 +105,7 @@ def _settings(folder: Path, data: tuple[str, ...]) -> None:
 
 
 def _prepared(folder: Path, words: list[str]) -> None:
-    """The job that a command makes, in a folder that holds its data already."""
+    """The job that a command creates, in a folder that already contains its data."""
     command(*words, "--prepare")
     made = JobFolder(folder.parent / "made")
     values, name = made.values(), made.status().name
@@ -157,7 +157,7 @@ def write_jobs(home: Path) -> None:
 
 
 def _without_critic(path: Path) -> None:
-    """Set the discriminator's numbers, a megabyte, to zero: zeros are packed well."""
+    """Set the discriminator's weights, a megabyte, to zero, which compresses well."""
     import torch
 
     def zero(values: Any) -> None:
@@ -183,7 +183,7 @@ def _named(values: dict[str, Any], path: str = "") -> list[tuple[str, Any]]:
 
 
 def write_left(home: Path) -> None:
-    """Files of a restoration and of a reconstruction that were stopped."""
+    """Files of a stopped restoration and of a stopped reconstruction."""
     from napari_geosr.core.steps import TileDone, run_to_end
     from napari_geosr.inference.tile_memory import TileMemory
     from napari_geosr.operations.inputs import open_volume
@@ -208,7 +208,7 @@ def write_left(home: Path) -> None:
     config = RestoreConfig.create(
         model=str(home / "bundle"), memory="200MB", threads=1, device="cpu"
     )
-    # Several tiles, however small the volume is.
+    # Use several tiles, although the volume is small.
     TileMemory.max_voxels = lambda *_: 500  # type: ignore[method-assign]
     volume = open_volume(folder / "data" / "low.ome.tif")
     out = folder / "restored.ome.tif"
@@ -224,7 +224,7 @@ def write_left(home: Path) -> None:
 
 
 def write_bundle(home: Path) -> None:
-    """What the supervised job ends in, as a folder."""
+    """The final folder of the supervised job."""
     copy = home / "copy"
     shutil.copytree(home / "supervised", copy)
     command("jobs", "resume", str(copy))
@@ -234,7 +234,7 @@ def write_bundle(home: Path) -> None:
 
 
 def write_expected(home: Path) -> dict[str, Any]:
-    """What the release that wrote the folders makes of copies of them."""
+    """Results of the release that wrote the folders, from copies of them."""
     copies = home / "copies"
     found: dict[str, Any] = {}
     for name in JOBS:
@@ -250,7 +250,7 @@ def write_expected(home: Path) -> dict[str, Any]:
 
 
 def left_command(folder: Path, bundle: Path, words: tuple[str, ...]) -> Path:
-    """Go on with what a command left in `folder`."""
+    """Resume what a command left in `folder`."""
     given = [w.format(folder=folder, bundle=bundle) for w in words]
     command(*given, "--continue", "--threads", "1")
     return Path(given[given.index("--out") + 1])

@@ -23,8 +23,8 @@ def pytest_collection_modifyitems(config, items):
     for item in mine:
         item.add_marker(pytest.mark.gui)
         if "GEOSR_RERUN" in os.environ:
-            # A busy machine can make a window miss a deadline. Reruns are listed in
-            # the summary: an open issue, not a pass to forget.
+            # A window can miss a deadline on a busy machine. Reruns are listed in the
+            # summary, as they point to an open issue.
             item.add_marker(pytest.mark.flaky(reruns=1))
     shown = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if mine and sys.platform.startswith("linux") and not shown:
@@ -35,13 +35,15 @@ def pytest_collection_modifyitems(config, items):
         )
 
 
-#: What docks import sooner or later, in the order of who needs whom.
+#: Modules that docks import sooner or later, in order of dependence.
 HEAVY = ("torch", "numba", "skimage", "zarr", "dask.array", "pandas", "napari")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def heavy_modules_stay():
-    """Checks for leaked viewers collect all garbage: without what stays anyway."""
+    """Exclude permanent objects from the garbage collection that checks for leaked
+    viewers.
+    """
     with warnings.catch_warnings(action="ignore"):
         for name in HEAVY:
             import_module(name)
@@ -51,10 +53,10 @@ def heavy_modules_stay():
 
 @pytest.fixture(scope="session", autouse=True)
 def manifests_are_parsed_once():
-    """Every viewer reads the manifests of all plugins again, a quarter of its time."""
+    """Cache the manifests of all plugins, which take a quarter of a viewer's start."""
     from npe2.manifest import _bases
 
-    if not hasattr(_bases, "_load_yaml_no_duplicates"):  # private: it may go
+    if not hasattr(_bases, "_load_yaml_no_duplicates"):  # private, so it may disappear
         yield
         return
     parse = functools.lru_cache(_bases._load_yaml_no_duplicates)
@@ -70,7 +72,7 @@ def manifests_are_parsed_once():
 
 @pytest.fixture(autouse=True)
 def approving(monkeypatch):
-    """Runs that are expected to do harm are approved: nobody is there to be asked."""
+    """Approve runs that are expected to do harm, because nobody can answer."""
     from napari_geosr.gui.restore.verdict import panel
 
     monkeypatch.setattr(panel, "confirm_harmful_run", lambda *_: True)
@@ -78,12 +80,12 @@ def approving(monkeypatch):
 
 @pytest.fixture
 def with_verdict():
-    """A test elsewhere that needs them all the same."""
+    """A test in another folder that needs these fixtures."""
 
 
 @pytest.fixture(autouse=True)
 def looking(request, monkeypatch):
-    """Restore docks rank and look where that is tested alone: it takes long."""
+    """Restore docks rank and examine only in tests of this, because it is slow."""
     from napari_geosr.gui.restore.verdict.activity import VerdictActivity
 
     is_tested = "verdict" in Path(request.path).parts
@@ -95,7 +97,7 @@ def looking(request, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def own_folders(new_folder, monkeypatch):
-    """Settings and caches of a test stay in its own folder."""
+    """Keep settings and caches of a test in a separate folder."""
     home = new_folder()
     for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
         monkeypatch.setenv(name, str(home / name.lower()))
@@ -103,7 +105,7 @@ def own_folders(new_folder, monkeypatch):
 
 @pytest.fixture(scope="session")
 def shared_viewer(qapp, manifests_are_parsed_once):
-    """Use `viewer`, which empties it after each test."""
+    """Use the fixture `viewer`, which empties it after each test."""
     from shared_viewer import SharedViewer
 
     shared = SharedViewer()
@@ -113,6 +115,6 @@ def shared_viewer(qapp, manifests_are_parsed_once):
 
 @pytest.fixture
 def viewer(shared_viewer, qtbot):
-    """The window that tests share; `make_napari_viewer` makes one of their own."""
+    """The window that tests share; `make_napari_viewer` makes a separate one."""
     with shared_viewer.lent() as viewer:
         yield viewer

@@ -29,7 +29,7 @@ _HEADER_MARGIN = 8
 
 
 def cut_texts(dock: QWidget) -> list[str]:
-    """Texts of visible widgets that are wider than their place.
+    """Texts of visible widgets that are wider than the available space.
 
     Names of layers, files and models are shortened on purpose, with an ellipsis;
     other entries of their menus are not.
@@ -60,7 +60,7 @@ def cut_texts(dock: QWidget) -> list[str]:
 
 
 def _places(widget: QWidget) -> Iterator[tuple[str, int, int]]:
-    """Texts of a widget, the width that each needs, and the width that it has."""
+    """Texts of a widget, with the required and the available width of each."""
     metrics = widget.fontMetrics()
     if isinstance(widget, QComboBox):
         yield from _entries(widget, metrics)
@@ -93,7 +93,7 @@ def _places(widget: QWidget) -> Iterator[tuple[str, int, int]]:
 
 
 def _entries(menu: QComboBox, metrics: QFontMetrics) -> Iterator[tuple[str, int, int]]:
-    """The entries of a menu: any of them may be chosen."""
+    """The entries of a menu, because any of them may be chosen."""
     option = QStyleOptionComboBox()
     menu.initStyleOption(option)
     control, part = QStyle.ComplexControl.CC_ComboBox, QStyle.SubControl

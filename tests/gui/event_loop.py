@@ -1,7 +1,7 @@
-"""Whether the event loop goes on beside long work: else a window hangs.
+"""Checks that the event loop runs during long operations; otherwise a window hangs.
 
-Counted in turns, not in time: how long the loop is away is measured by
-``benchmarks/bench_window.py``.
+Turns are counted instead of time; ``benchmarks/bench_window.py`` measures how long the
+loop is blocked.
 """
 
 from __future__ import annotations

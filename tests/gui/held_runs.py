@@ -1,4 +1,4 @@
-"""Small restorations in many tiles that wait in the middle of their run."""
+"""Small restorations in many tiles that are held in the middle of a run."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from napari_geosr.core.steps import Step, StepIterator, TileDone
 from napari_geosr.inference import compute
 from napari_geosr.operations import restore as operation
 
-#: Of some tiles, with the speed of a slow machine.
+#: A scan of some tiles, with the speed of a slow machine.
 SHAPE = (48, 64, 64)
 
 
 def many_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let networks be so slow that also a small scan has many tiles."""
+    """Make networks so slow that even a small scan has many tiles."""
     monkeypatch.setattr(compute, "known_speed", lambda *_: 4e-5)
     monkeypatch.setattr(compute, "seconds_per_voxel", lambda *_: 4e-5)
 
 
 def hold_runs(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Let runs wait after two tiles until they are stopped.
+    """Make runs wait after two tiles until they are stopped.
 
     Returns
     -------
     threading.Event
-        Lets them go on.
+        Lets them continue when set.
     """
     many_tiles(monkeypatch)
     run, goes_on = operation.run_steps, threading.Event()
@@ -40,7 +40,7 @@ def hold_runs(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
                 done += isinstance(step, TileDone)
                 while done >= 2 and not (should_stop() or goes_on.is_set()):
                     time.sleep(0.01)
-                    yield Step()  # bundles are sent on with the next step
+                    yield Step()  # bundles are sent with the next step
         return steps.result
 
     monkeypatch.setattr(operation, "run_steps", held)

@@ -1,4 +1,4 @@
-"""Opens docks as a person does, and waits until they are there."""
+"""Opens docks as a user does, and waits until they are ready."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def opened(viewer, name: str = RESTORE):
 
 
 def in_front(viewer, name: str):
-    """The same as from another dock: in front of it."""
+    """Open a dock from another one, in front of it."""
     return filled(open_dock(viewer, name))
 
 
@@ -34,11 +34,11 @@ def filled(frame):
         assert time.monotonic() < deadline, "the dock was not imported in a minute"
         QApplication.processEvents(QEventLoop.ProcessEventsFlag.AllEvents, 20)
     if getattr(frame, "dock_name", "").endswith("ReconstructDock"):
-        assert frame.dock.study is not None  # created when its section is opened
+        assert frame.dock.study is not None  # created when the section is opened
     return frame.dock
 
 
 def environment() -> dict[str, str]:
-    """Variables for a script in a process of its own, to which this module is known."""
+    """Environment for a script in a separate process that uses this module."""
     paths = str(Path(__file__).parent), os.environ.get("PYTHONPATH")
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}

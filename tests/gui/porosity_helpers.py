@@ -1,4 +1,4 @@
-"""A scan with three balls, and a Porosity dock that shows it."""
+"""A scan with three spheres, and a Porosity dock that shows it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def add(viewer, volume: Volume):
 
 
 def open_dock(viewer, qtbot) -> PorosityDock:
-    """Open the dock as a person does; napari then hands it a proxy of the viewer."""
+    """Open the dock as a user does; napari then passes a proxy of the viewer."""
     dock = opened(viewer, POROSITY)
     qtbot.waitUntil(dock.isVisible)
     return dock

@@ -1,4 +1,4 @@
-"""One napari window for most tests; making and closing one takes a second."""
+"""One napari window for most tests, because opening and closing one takes a second."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ _MOUSE = (
     "mouse_double_click_callbacks",
 )
 
-#: Number of axes of an empty viewer. Most tests add a volume: the sliders of its axes,
-#: which take long to make, are there already.
+#: Number of axes of an empty viewer. Most tests add a volume; the sliders of its axes,
+#: which are slow to create, then exist already.
 _USUAL_AXES = 3
-#: Number of tests after which garbage is collected: it takes a tenth of a second.
+#: Number of tests after which garbage is collected, which takes 0.1 s.
 _COLLECTED_AFTER = 8
 
 
 class SharedViewer:
     """A viewer that is shown once and emptied after each test.
 
-    What a test must not leave behind is checked: a dock that was not destroyed, and
-    methods that are still connected to the viewer's events.
+    It checks that a test leaves no dock that was not destroyed, and no methods that are
+    still connected to the viewer's events.
     """
 
     def __init__(self) -> None:
@@ -51,17 +51,17 @@ class SharedViewer:
         self._app.injection_store.namespace = _napari_names
         with self._as_model(), patch_of_napari():
             self.viewer = napari.Viewer(show=True, show_welcome_screen=False)
-        # Mesa's software renderer (22.3) can crash at the next drawing after a program
-        # was deleted, as happens whenever a layer goes. A window that closes soon is
-        # seldom hit; this one stays, so it keeps them.
+        # Mesa's software renderer (22.3) can crash at the next draw after a program was
+        # deleted, as happens whenever a layer is removed. A window that closes soon is
+        # rarely affected; this one stays open, so it keeps the programs.
         self._patches = ExitStack()
         self._patches.enter_context(patch.object(GlirProgram, "delete"))
-        # Whenever a layer goes, napari collects all garbage, for some drivers of
-        # Windows; whenever another is selected, it styles three of its own buttons
-        # anew. Both together take a twelfth of the time of all tests of docks.
+        # Whenever a layer is removed, napari collects all garbage, for some drivers on
+        # Windows; whenever another one is selected, it restyles three of its buttons.
+        # Together, this takes a twelfth of the time of all dock tests.
         self._patches.enter_context(patch.object(canvas, "gc"))
         self._patches.enter_context(patch.object(QtViewerPushButton, "_refresh_qss"))
-        # napari's own fixture would take it for a leak of its test.
+        # napari's own fixture would report it as a leak of its test.
         QtViewer._instances.clear()
         self._window = self.viewer.window._qt_window
         self._docks = set(self._window.findChildren(QDockWidget))
@@ -92,15 +92,15 @@ class SharedViewer:
 
     def _empty(self) -> None:
         viewer = self.viewer
-        # What is taken away piece by piece is not drawn in between.
+        # Do not draw while items are removed one by one.
         self._window.setUpdatesEnabled(False)
         docks = list(self._remove_docks())
         for dock in docks:
             dock.close()
             dock.deleteLater()
-        # Workers of docks that went: the next test's would have to wait for them.
+        # Wait for workers of closed docks; otherwise those of the next test would wait.
         QThreadPool.globalInstance().waitForDone(10_000)
-        # The axes are reset once: not for each layer.
+        # Reset the axes once, not for each layer.
         with patch.object(ViewerModel, "_on_layers_change"):
             viewer.layers.clear()
         viewer._layers_had_custom_axis_labels = False
@@ -136,7 +136,7 @@ class SharedViewer:
     def _disconnected_docks(self) -> Iterator[str]:
         """Events of the viewer that objects of the plugin were connected to.
 
-        They are disconnected: what one test forgot must not fail all that follow.
+        They are disconnected, so that a leak of one test does not fail all others.
         """
         viewer = self.viewer
         groups = (
@@ -165,10 +165,10 @@ class SharedViewer:
 
 
 def leave_out_of_collections() -> None:
-    """What lives now is looked at no more when napari collects all garbage.
+    """Exclude existing objects when napari collects all garbage.
 
-    It does so whenever a layer goes; among what hundreds of tests have left in caches,
-    that would take a third of the time of all tests.
+    It does so whenever a layer is removed; with the objects that hundreds of tests have
+    left in caches, this would take a third of the time of all tests.
     """
     gc.collect()
     gc.freeze()
@@ -176,13 +176,13 @@ def leave_out_of_collections() -> None:
 
 @contextmanager
 def patch_of_napari() -> Iterator[None]:
-    """Do without the status thread and the console, like napari's own fixture."""
+    """Disable the status thread and the console, like napari's own fixture."""
     with patch("napari._qt.threads.status_checker.StatusChecker.start"):
         yield
 
 
 def _owner(callback: Any) -> object | None:
-    """Whose method it is; None for functions and for what is gone."""
+    """The owner of a method; None for functions and for deleted owners."""
     if isinstance(callback, tuple):
         callback = callback[0]
         return callback() if isinstance(callback, weakref.ref) else callback

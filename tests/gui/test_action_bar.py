@@ -1,4 +1,4 @@
-"""Actions of every dock stand at its bottom: always in sight, and never moved."""
+"""The actions of every dock are at its bottom, always visible, and never move."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from napari_geosr.gui.kit.widgets import ElidedLabel
 from napari_geosr.gui.layers import METADATA
 from napari_geosr.gui.layers.questions.notes import NotesRow
 
-#: A laptop's screen, and how wide docks are made for.
+#: The size of a laptop screen, and the width that docks are designed for.
 SCREEN, WIDTH = (1366, 768), 360
 LONG = "A message that is said at some length, and then again. " * 12
-#: Of two images, all figures stand side by side: those of one have more room.
+#: Figures of two images are side by side; those of one image have more space.
 NAMES = [
     pytest.param(("scan",), marks=pytest.mark.slow),
     ("scan of a rock", "another scan"),
@@ -40,7 +40,7 @@ NAMES = [
 
 
 def places(dock) -> dict[str, QRect]:
-    """Where the buttons of a dock's bar are, in the dock."""
+    """Positions of the buttons of a dock's bar within the dock."""
     return {
         button.accessibleName(): QRect(button.mapTo(dock, QPoint()), button.size())
         for button in dock.bar.findChildren(QPushButton)
@@ -62,7 +62,7 @@ def small(viewer):
     return open_small
 
 
-@pytest.mark.every(3)  # they share the bar; test_manifest.py opens each of them
+@pytest.mark.every(3)  # these docks share the bar; test_manifest.py opens each of them
 @pytest.mark.parametrize("name", WIDGETS)
 def test_actions_stay_in_sight_and_in_place(viewer, small, qtbot, name):
     dock = small(name)
@@ -73,7 +73,7 @@ def test_actions_stay_in_sight_and_in_place(viewer, small, qtbot, name):
     of_other_jobs = getattr(getattr(dock, "view", None), "show_button", None)
     for button in dock.bar.findChildren(QPushButton):
         row = button.parentWidget()
-        if button is of_other_jobs or row.isHidden():  # of a section that is closed
+        if button is of_other_jobs or row.isHidden():  # in a closed section
             continue
         assert button.isVisible(), button.text()
         assert dock.rect().contains(places(dock)[button.accessibleName()])
@@ -290,7 +290,7 @@ def test_a_message_is_shown_whole_whatever_was_shown_before(qtbot, width):
 
 @pytest.mark.parametrize("width", [*range(300, 340, 4), 360])
 def test_a_message_is_whole_beside_the_border_of_the_style(qtbot, width):
-    """napari's style draws one; the text then wraps at a smaller width."""
+    """napari's style draws a border, so that the text wraps at a smaller width."""
     dock, message, body = QWidget(), MessageRow(), QScrollArea()
     qtbot.addWidget(dock)
     dock.setStyleSheet("QScrollArea { border: 3px solid; }")
@@ -305,7 +305,7 @@ def test_a_message_is_whole_beside_the_border_of_the_style(qtbot, width):
 
 
 def test_a_message_that_is_shown_is_laid_out_and_then_left_alone(qtbot):
-    """Else the window is drawn again and again, as long as a message is in sight."""
+    """Otherwise the window is redrawn continually while a message is visible."""
     dock, message, body = QWidget(), MessageRow(), QScrollArea()
     qtbot.addWidget(dock)
     fill_dock(dock, body, message, ActionBar((QPushButton("Run"),)))
@@ -334,7 +334,7 @@ def test_numbers_stay_in_sight_above_long_warnings(measured, qtbot, names):
         (label,) = [la for la in labels if la.text().split(" (")[0] == row]
         assert not label.visibleRegion().isEmpty(), row
     assert dock.result.table.isVisible()
-    # The height of the table, once chosen by hand, stays.
+    # A table height set by the user is kept.
     dock.result._splitter.splitterMoved.emit(100, 1)
     dock.result._splitter.setSizes([100, 400])
     before = dock.result._above.height()
@@ -353,7 +353,7 @@ def test_long_notes_leave_room_for_the_settings(viewer, small, qtbot):
         qtbot.wait(100)
         assert 40 < notes.height() < 130
         pane = notes.findChild(MessagePane)
-        assert pane.verticalScrollBar().maximum() > 100  # all can be read
+        assert pane.verticalScrollBar().maximum() > 100  # everything is readable
         layer.metadata[METADATA] = {"info": {"warnings": ["One chunk is missing."]}}
         notes.set_layer(layer)
         qtbot.wait(100)
@@ -407,7 +407,7 @@ def test_start_and_cancel_are_two_buttons(viewer, small, qtbot, monkeypatch):
     assert places(dock) == before
     assert dock.cancel_button.isEnabled()
     assert not dock.start_button.isEnabled()
-    dock.start_button.click()  # as somebody does who has not looked
+    dock.start_button.click()  # as by a user who has not looked
     assert not stops
     qtbot.waitUntil(lambda: bool(begun), timeout=5000)
     dock.cancel_button.click()

@@ -1,4 +1,4 @@
-"""One operation at a time: wishes, keys of what failed, and what comes next."""
+"""One operation at a time: requests, keys of failures, and the next operation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from napari_geosr.gui.kit.activity import PREVIEW, Activity
 
 
 def count_to(n):
-    """Steps of a small operation that returns how many it made."""
+    """Steps of a small operation that returns the number of steps."""
 
     def steps(should_stop):
         yield StageStarted(message="Counting")
@@ -27,7 +27,7 @@ def count_to(n):
 
 
 def endless(should_stop):
-    """Steps until somebody cancels."""
+    """Steps until the operation is cancelled."""
     while not should_stop():
         yield StageStarted(message="Waiting")
 
@@ -39,7 +39,7 @@ def broken(_should_stop):
 
 
 class Cooking(Activity):
-    """Bakes when that is wished for, tastes as long as that is switched on."""
+    """Bakes on request, and tastes while tasting is switched on."""
 
     _debounce_ms = 30
 
@@ -166,13 +166,13 @@ def test_what_fails_is_not_tried_again_until_something_changes(owner, qtbot):
     qtbot.waitUntil(lambda: len(failed) == 1, timeout=10_000)
     assert str(failed[0]) == "It broke."
     assert cook.wishes() == set()
-    cook._requests.add("bake")  # without asking for another try
+    cook._requests.add("bake")  # without requesting another attempt
     qtbot.wait(100)
     assert cook.started == [("bake", 0)]
     cook.set(1)
     qtbot.waitUntil(lambda: len(failed) == 2, timeout=10_000)
     assert cook.started == [("bake", 0), ("bake", 1)]
-    cook.wish("bake")  # a person tries again
+    cook.wish("bake")  # the user tries again
     qtbot.waitUntil(lambda: len(failed) == 3, timeout=10_000)
 
 
@@ -198,7 +198,7 @@ def test_cancel_takes_back_wishes_but_for_a_preview(owner, qtbot):
     assert cook.wishes() == {PREVIEW}
     ended(qtbot, cook)
     qtbot.wait(100)
-    assert cook.started == [("bake", 0)]  # what was cancelled is not begun again
+    assert cook.started == [("bake", 0)]  # a cancelled operation is not started again
     cook.set(1)
     qtbot.waitUntil(lambda: cook.busy == PREVIEW, timeout=10_000)
     cook.unwish(PREVIEW)

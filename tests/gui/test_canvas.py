@@ -1,4 +1,4 @@
-"""A layer may be removed between two paints: the others are still drawn."""
+"""If a layer is removed between two paints, the others are still drawn."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_new_textures_survive_that_another_layer_is_removed(viewer, qtbot):
     viewer.window.add_dock_widget(dock)
     qtbot.waitExposed(viewer.window._qt_window)
     viewer.window.screenshot(flash=False)
-    # Textures that wait to be deleted and to be made when the layer is removed.
+    # Textures are waiting to be deleted and created when the layer is removed.
     labels.colormap = colours("blue")
     gc.collect()
     labels.colormap = colours("lime")
@@ -45,7 +45,7 @@ def test_only_canvases_in_the_window_of_the_dock_are_made_current(viewer, qtbot)
     canvas.doneCurrent()
     dock = Dock(viewer)
     context: CanvasContext = dock._canvas
-    context.make_current()  # of a dock in no window
+    context.make_current()  # of a dock outside a window
     assert QOpenGLContext.currentContext() is None
     viewer.window.add_dock_widget(dock)
     context.make_current()

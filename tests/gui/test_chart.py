@@ -1,4 +1,4 @@
-"""Charts: axes, legends, keys and mouse, and both themes."""
+"""Charts: axes, legends, keyboard and mouse, and both themes."""
 
 from __future__ import annotations
 

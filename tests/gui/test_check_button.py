@@ -1,4 +1,4 @@
-"""The check of a result against its scan, while other pairs come and go."""
+"""The check of a result against its scan, while other pairs are set."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_what_is_found_lies_over_the_scan_that_was_checked(
     button.set_pair(source, result)
     with qtbot.waitSignal(button.checked_result, timeout=60_000) as said:
         button.check()
-        if next_pair == "another":  # a restoration that ends meanwhile
+        if next_pair == "another":  # a restoration that ends in the meantime
             button.set_pair(other, result)
         else:
             button.set_pair(None, None)

@@ -1,4 +1,4 @@
-"""One verdict on a result that was checked, with a mark where it is wrong."""
+"""One verdict on a checked result, with marks where the result is wrong."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def clean():
 
 @pytest.fixture
 def check(viewer, qtbot, rng, clean):
-    """Checks voxels against a noisy scan; gives the layer and the verdict."""
+    """Check voxels against a noisy scan; return the layer and the verdict."""
     scan = clean + rng.normal(0, 8, clean.shape).astype(np.float32)
     source = viewer.add_image(scan, name="scan", **PLACE)
     result = viewer.add_image(clean, name="result", **PLACE)
@@ -83,7 +83,7 @@ def test_a_painted_pore_is_a_caution_with_its_details(check, clean, viewer):
     assert "the result is darker than the scan" in box.informativeText()
     assert len(viewer.layers) == 4
     check(painted)
-    assert len(viewer.layers) == 4  # those of the first check went
+    assert len(viewer.layers) == 4  # those of the first check were removed
     assert "noise alone: 0.27 %" in box.informativeText()
     box.close()
 
@@ -223,7 +223,7 @@ def test_a_run_against_the_advice_has_no_tick(viewer, qtbot, rng, clean, monkeyp
     assert ", but do not measure it: the result is expected" in dock.message.text
     assert dock.measure_button.text().startswith("⚠")
     result = dock.activity.target()
-    assert not result.name.startswith("⚠")  # a prediction only
+    assert not result.name.startswith("⚠")  # only a prediction
     porosity = open_dock(viewer, qtbot)
     porosity.settings.image.set_layer(result)
     qtbot.waitUntil(lambda: not porosity.settings.notes.isHidden())

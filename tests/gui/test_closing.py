@@ -88,7 +88,7 @@ def test_the_window_closes_in_the_middle(moment):
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=400,  # start of napari and torch; twice that of a slow machine
+        timeout=400,  # twice the start time of napari and torch on a slow machine
         check=False,
     )
     print(done.stdout, f"{time.perf_counter() - began:.1f} s in all")

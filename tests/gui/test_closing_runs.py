@@ -1,4 +1,4 @@
-"""Who closes the window while a run goes on is asked once, and loses nothing."""
+"""Users who close the window during a run are asked once, and lose nothing."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.run import run_steps
 from napari_geosr.operations import restore as operation
 
-#: The answer makes a difference only at the end, which others check.
+#: The answer matters only at the end, which other tests check.
 SLOW_PAUSE = pytest.param("pause", marks=pytest.mark.slow)
 
 
 @pytest.fixture
 def asked(monkeypatch) -> list[list[str]]:
-    """What is asked about; nobody answers for napari."""
+    """Record the questions; nobody answers those of napari."""
     from napari._qt import qt_main_window
 
     monkeypatch.setattr(
@@ -48,7 +48,7 @@ def asked(monkeypatch) -> list[list[str]]:
 
 @pytest.fixture
 def started(monkeypatch) -> list[Path]:
-    """Jobs that would have got a process."""
+    """Jobs that would have been started."""
     found: list[Path] = []
     monkeypatch.setattr(local, "start", lambda job: found.append(job.path))
     return found
@@ -61,7 +61,7 @@ def held(monkeypatch) -> None:
 
 
 def close_window(viewer, monkeypatch, asked, answer: str) -> list[str]:
-    """Press the button of the window; what is called as it closes."""
+    """Press the close button of the window; return what is called when it closes."""
     window = viewer.window._qt_window
     closed: list[str] = []
 
@@ -133,7 +133,7 @@ def test_cancel_keeps_the_window_open_and_the_run_going(
     qtbot.wait(50)
     assert dock.activity.busy == "run"
     assert (closed, index.list_jobs(), started) == ([], [], [])
-    # Asked again the next time.
+    # The question is asked again the next time.
     close_window(viewer, monkeypatch, asked, "stay")
     assert len(asked) == 2
     dock.activity.cancel()
@@ -172,12 +172,12 @@ def test_what_cannot_be_kept_leaves_the_window_open(
     qtbot.wait(30)
     assert closed == []
     assert not closing_of(viewer.window._qt_window).is_handing_over
-    # What is finished is still there, to be continued in its layer.
+    # The finished part is kept, and can be resumed in its layer.
     assert dock.activity.unfinished() is not None
 
 
 def endless_writing(monkeypatch):
-    """Layers take for ever to be written into a job."""
+    """Writing layers into a job never ends."""
     begun = []
 
     def write(volume, path, should_stop):
@@ -219,7 +219,7 @@ def test_closing_again_offers_a_way_out(
     assert closed == []
     assert index.list_jobs() == []
     assert list(dock.activity.handover.folder.iterdir()) == []
-    # What is finished is still there, to be continued in its layer.
+    # The finished part is kept, and can be resumed in its layer.
     assert dock.activity.unfinished() is not None
 
 
@@ -313,9 +313,9 @@ def test_a_measurement_starts_again_as_a_job_or_stops(
 
 
 class Run:
-    """As a dock has it."""
+    """A layer as in a dock."""
 
-    description, remark = "Restoring foam", "In the background it continues."
+    description, remark = "Restoring foam", "In the background, it continues."
     can_keep_part = True
 
 
@@ -450,7 +450,7 @@ def test_the_job_goes_on_when_napari_has_ended(tmp_path, monkeypatch, way):
         time.sleep(0.1)
     status = job.status()
     assert status.state == "done", (job.path / "log.txt").read_text()
-    many_tiles(monkeypatch)  # the same as of the run
+    many_tiles(monkeypatch)  # the same as in the run
     config = operation.RestoreConfig(threads=1)
     whole = run_to_end(operation.restore_steps(io.read(file), config)).volume
     np.testing.assert_array_equal(io.read(status.result).data, whole.data)

@@ -1,4 +1,4 @@
-"""Who closes a dock or the window while a training runs is told once, or asked."""
+"""Users who close a dock or the window during training are informed or asked once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from napari_geosr.operations.train import TrainJob, config_class
 
 @pytest.fixture
 def running(tmp_path) -> JobFolder:
-    """A job that this very process seems to work on."""
+    """A job that this process seems to be running."""
     values = {"operation": "train", "method": "noise2noise", "training": {}}
     job = JobFolder.create(tmp_path / "foam", values, name="foam")
     facts = {"pid": os.getpid(), "host": socket.gethostname(), "done": 5, "total": 9}
@@ -39,7 +39,7 @@ def running(tmp_path) -> JobFolder:
 
 
 class Close:
-    """A close event; Qt makes those of the window manager itself."""
+    """A close event; Qt itself creates those of the window manager."""
 
     def __init__(self, spontaneous: bool) -> None:
         self._spontaneous, self.accepted = spontaneous, True
@@ -73,11 +73,11 @@ def test_closing_the_window_asks_once(viewer, qtbot, running, monkeypatch):
         return answers.pop(0)
 
     monkeypatch.setattr(_closing, "ask", ask)
-    # Notes what would be called later, and closes nothing.
+    # Records deferred calls, and closes nothing.
     timer = SimpleNamespace(singleShot=lambda _ms, call: closed.append(call.__name__))
     monkeypatch.setattr(_closing, "QTimer", timer)
     assert not closing.eventFilter(window, Close(spontaneous=False))
-    assert asked == []  # a script closes; nobody could answer
+    assert asked == []  # a script closes the window, so nobody could answer
     first = Close(spontaneous=True)
     assert closing.eventFilter(window, first)
     assert not first.accepted
@@ -118,7 +118,7 @@ def test_the_file_menu_asks_as_well(viewer, qtbot, running, monkeypatch, title, 
     action.trigger()
     assert (asked, closed) == ([running.path], [])
     action.trigger()
-    # Not a second time, by napari.
+    # napari does not ask a second time.
     assert closed == [{"quit_app": quits, "confirm_need": False}]
     assert running.pending_request() == ""
     action.trigger()
@@ -172,7 +172,7 @@ napari.run()
 """
 
 
-@pytest.mark.slow  # of a job of another kind: test_closing_runs.py
+@pytest.mark.slow  # for other kinds of jobs, see test_closing_runs.py
 def test_napari_ends_well_and_the_training_goes_on(tmp_path):
     rng = np.random.default_rng(0)
     scans = [tmp_path / "a.tif", tmp_path / "b.tif"]
@@ -277,7 +277,7 @@ print("ended", job.pending_request(), flush=True)
 
 
 @pytest.mark.slow
-@pytest.mark.every(3)  # of the menu, see above
+@pytest.mark.every(3)  # the commands of the menu, see above
 @pytest.mark.parametrize("way", ["button", "Close Window", "Exit"])
 def test_napari_asks_about_a_job_in_our_words_and_closes(tmp_path, way):
     command = [sys.executable, "-X", "faulthandler", "-c", CLOSE_SCRIPT]

@@ -1,4 +1,4 @@
-"""A run of a dock that is handed to a cluster, emulated, in real napari."""
+"""A dock's run that is submitted to an emulated cluster, in real napari."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ import oar_emulator
 
 @pytest.fixture
 def busy_oar(new_folder, monkeypatch):
-    """An OAR that accepts jobs but has no room for them."""
+    """An OAR that accepts jobs but has no free resources."""
     programs, place = new_folder(), new_folder()
     oar_emulator.install(programs)
     busy = {"state": "Running", "types": [], "resubmit_job_id": 0}
@@ -51,7 +51,7 @@ def dialog(viewer, qtbot, tmp_path, rng):
     assert shown.isVisible()
     shown.cluster.setCurrentIndex(shown.cluster.findData("oar"))
     yield shown
-    with suppress(RuntimeError):  # it deletes itself when it is closed
+    with suppress(RuntimeError):  # it is deleted when it is closed
         shown.close()
 
 
@@ -77,7 +77,7 @@ def test_the_queue_has_the_run_of_the_dock(dialog, viewer, qtbot, tmp_path):
     kept = profiles.load_profile("ours")
     assert (kept.walltime, kept.cores, kept.queue) == ("1:30:00", 8, "oar")
     submission.stop(job)
-    # The Jobs dock shows it, and the dock says so.
+    # The Jobs dock shows the job, and the dock reports it.
     assert opening.opened(viewer, JOBS) is not None
     assert "OAR job" in opening.opened(viewer).message.text
 
@@ -95,7 +95,7 @@ def test_measurements_run_there_too(viewer, qtbot, tmp_path, rng):
     [folder] = (tmp_path / "jobs").iterdir()
     job = JobFolder(folder)
     assert job.values()["operation"] == "measure"
-    # Other computers have no layers: it was written into the job.
+    # Other computers have no layers, so it was written into the job.
     written = read(job.values()["data"]["volume"])
     assert np.array_equal(written.data, data)
     submission.stop(job)
@@ -119,14 +119,14 @@ def test_walltime_and_memory_come_from_the_estimate(viewer, qtbot, tmp_path, rng
     script = shown.script.toPlainText()
     assert "#SBATCH --time=0:20:00" in script
     assert f"#SBATCH --mem={shown.profile().megabytes}M" in script
-    # They can be changed, and are not kept for other runs unless they are.
+    # The values can be changed, and are kept for other runs only if they were.
     shown.form.set_values({"memory": "9GB"})
     shown.keep_as.setText("other")
     shown._keep(shown.profile())
     kept = profiles.load_profile("other")
     assert (kept.walltime, kept.memory) == ("12:00:00", "9GB")
     shown.reject()
-    # Other settings need another estimate.
+    # Other settings require another estimate.
     dock.form.set_values({"tile": 32})
     dock.activity.notReady.emit()
     dock.cluster.widget.click()
@@ -152,7 +152,7 @@ def test_training_runs_there_too(viewer, qtbot, tmp_path):
     assert job.status().queue.number
     training = job.values()["training"]
     assert (training["steps"], training["name"]) == (7, "mine")
-    # Other computers have no layers: both were written into the job.
+    # Other computers have no layers, so both were written into the job.
     [written] = training["source"]
     assert Path(written).is_relative_to(job.path)
     assert np.array_equal(read(written).data, first.data)
@@ -179,7 +179,7 @@ def test_studies_run_there_too(viewer, qtbot, tmp_path):
     assert values["operation"] == "study projections"
     assert values["data"]["projections"] == str(path)
     assert values["settings"]["counts"] == [10, 20]
-    # The section follows it, and does not start it here, too.
+    # The section follows the job, and does not start it here as well.
     assert box.job == folder
     assert not box.start_button.isEnabled()
     assert "waiting" in box.stage.text()

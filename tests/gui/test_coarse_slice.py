@@ -1,4 +1,4 @@
-"""Where a slice takes long, a coarse one comes first, in the same place."""
+"""If a slice takes long, a coarse one is shown first, at the same position."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def test_only_what_takes_long_is_coarse_at_first():
         binning_factor(large, settings(algorithm="tv", iterations=n))
         for n in (5, 80, 1280)
     ]
-    # Four times the edge for a sixteenth of the iterations; never but a few columns.
+    # A sixteenth of the iterations allows four times the edge length; there are never
+    # only a few columns.
     assert factors == [2, 5, 16]
 
 
@@ -46,10 +47,10 @@ def test_it_has_the_values_and_the_place_of_the_sharp_one(factor):
     assert coarse.origin[0] == pytest.approx(sharp.origin[0]) == 2 * PIXEL[0]
 
     def middles(volume):
-        """Where the voxels of a row lie."""
+        """Positions of the voxels of a row."""
         return volume.origin[2] + volume.voxel_size[2] * np.arange(volume.shape[2])
 
-    # Seen at the same places: what differs is the sharpness of edges alone.
+    # At the same positions, only the sharpness of edges differs.
     at = np.searchsorted(middles(sharp), middles(coarse)).clip(0, sharp.shape[2] - 1)
     seen = sharp.data[0][np.ix_(at, at)]
     assert np.corrcoef(coarse.data[0].ravel(), seen.ravel())[0, 1] > 0.93

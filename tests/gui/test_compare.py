@@ -37,7 +37,7 @@ def curtain(viewer):
 
 def test_the_curtain_shows_the_source_up_to_the_slider(viewer, box):
     source, result = box.pair()
-    viewer.scene.camera.zoom /= 2  # all columns are in sight in any window
+    viewer.scene.camera.zoom /= 2  # all columns are visible in any window
     box.curtain_button.click()
     layer = curtain(viewer)
     assert viewer.layers.index(layer) == 2
@@ -245,7 +245,7 @@ def test_the_difference_of_a_series_is_to_what_was_restored(
     box = CompareBox(viewer)
     qtbot.addWidget(box)
     box.set_pair(source, result)
-    if position is None:  # of unknown origin: what is on screen
+    if position is None:  # of unknown origin: use what is on screen
         viewer.dims.set_point(0, 2)
     else:
         result.metadata["geosr"] = {"position": position}
@@ -270,7 +270,7 @@ def test_a_layer_that_goes_ends_the_comparison(viewer, box, qtbot):
 @pytest.mark.parametrize("place", [0, 2])
 @pytest.mark.parametrize("doomed", ["source", "result"])
 def test_only_the_layer_that_was_removed_goes(viewer, box, qtbot, doomed, place):
-    """napari pops by an index that a curtain taken away meanwhile would shift."""
+    """napari removes layers by index, which removing a curtain would shift."""
     kept = {layer.name: layer for layer in viewer.layers}
     box.curtain_button.click()
     viewer.layers.move(viewer.layers.index(curtain(viewer)), place)
@@ -292,7 +292,7 @@ def test_all_layers_can_go_at_once(viewer, box, qtbot, how):
 
 
 def test_linked_contrast_is_that_of_the_source(viewer, box):
-    """From the start: napari links later changes only."""
+    """The contrast is equal from the start; napari links only later changes."""
     source, result = box.pair()
     assert tuple(result.contrast_limits) == tuple(source.contrast_limits)
     box.link_box.click()

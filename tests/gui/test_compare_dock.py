@@ -1,4 +1,4 @@
-"""The Compare dock: which images, which figures, and the way to each pore."""
+"""The Compare dock: the images, the figures, and navigation to each pore."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_images_are_compared_with_the_truth(viewer, qtbot, dock, rng):
     assert float(psnr["good"].split()[0]) == pytest.approx(29.5, abs=0.5)
     lost = dict(zip(heads, figure(dock, "Pores lost"), strict=True))
     assert (lost["good"], lost["poor"]) == ("0", "1")
-    # The lost pore is listed, and a click leads to it.
+    # The lost pore is listed, and a click moves to it.
     dock.pores.of.setCurrentIndex(dock.pores.of.findData("poor"))
     assert dock.pores.kind.currentText() == "Lost pores (1)"
     # The narrow table shows the column of this image.
@@ -191,7 +191,7 @@ def test_a_restored_layer_is_checked_against_its_scan(viewer, qtbot, dock, rng):
     level, base = figure(dock, "Consistency with the scan")
     assert level in ("ok", "caution", "harmful")
     assert base == "–"
-    with pytest.warns(GeoSRWarning):  # the filter is as good as it is
+    with pytest.warns(GeoSRWarning):  # the filter is not perfect
         check = geosr.check_consistency(volume_from_layer(scan, viewer), clean).figures
     residual = float(figure(dock, "Residual (noise: 1)")[0])
     assert residual == pytest.approx(check.residual_rms / check.noise_rms, rel=0.01)
@@ -215,7 +215,7 @@ def test_graphs_are_an_advanced_setting(viewer, qtbot, dock, rng):
     assert figure(dock, "Branches")[1]
     head = dock.figures.verticalHeaderItem(labels(dock).index("Branch recall"))
     assert "within 3 µm" in head.toolTip()
-    # Without a graph, a distance in the form has no effect.
+    # Without a graph, the distance in the form has no effect.
     dock.rare.set_values({**dock.rare.values(), "graph": False})
     compare(dock, qtbot)
     assert "needs graphs" not in dock.message.text
@@ -271,7 +271,7 @@ def test_the_threshold_is_chosen_in_the_dock(viewer, qtbot, dock, rng):
     compare(dock, qtbot)
     assert figure(dock, "Threshold") == ["20", "20"]
     assert figure(dock, "Pores matched")[0] == "0"
-    # A grey value of these images says nothing about others.
+    # A grey value of these images is meaningless for others.
     again = CompareDock(viewer)
     qtbot.addWidget(again)
     assert again.config().threshold == "otsu"
@@ -342,12 +342,12 @@ def test_several_slices_are_side_by_side(viewer, qtbot, dock, rng):
         world = row.extent.world
         np.testing.assert_allclose(world[0], layer.extent.world[0][1:], atol=1e-6)
         assert is_helper(row)
-    # Both rows are as long as each other, whatever their voxels.
+    # Both rows have the same length, whatever their voxel sizes.
     ends = [row.extent.world[1][1] for row in rows]
     assert ends[0] == pytest.approx(ends[1], abs=4.0)
     truth.contrast_limits = (40, 120)
     assert tuple(rows[0].contrast_limits) == (40, 120)
-    # More slices, one, and back to where it was.
+    # More slices, one slice, and back to the previous view.
     longer = side_by_side(dock, qtbot, "5 slices")
     qtbot.waitUntil(lambda: dock._montage.layers()[0].data.shape[1] > 5 * 24)
     assert not any(row in viewer.layers for row in rows)
@@ -424,7 +424,7 @@ def test_values_are_not_cut(viewer, qtbot, dock, rng):
     names = "\n".join(table.verticalHeaderItem(row).text() for row in rows).split("\n")
     widest = max(metrics.horizontalAdvance(line) for line in names)
     assert widest < table.verticalHeader().maximumWidth()
-    # Only titles may be: they are shown in full by their tool tip.
+    # Only titles may be truncated, as their tool tips show them in full.
     assert table.columnWidth(0) < metrics.horizontalAdvance(name)
 
 
@@ -454,7 +454,7 @@ def test_an_empty_list_says_what_to_do(viewer, qtbot, dock, rng):
     qtbot.wait(50)
 
     def written() -> int:
-        """Number of colours of the list: text is not of the background's."""
+        """Number of colours of the list; text differs from the background."""
         picture = dock.images.viewport().grab().toImage()
         return len(
             {

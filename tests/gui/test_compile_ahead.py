@@ -1,4 +1,4 @@
-"""All that a slice needs is loaded before a person asks for it, without a freeze."""
+"""Everything a slice needs is loaded before the user requests it, without a freeze."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def nothing_ready(monkeypatch):
 
 
 class Ring:
-    """Refers to itself: the collector alone can tell that nobody needs it."""
+    """Refers to itself, so that only the garbage collector can delete it."""
 
     def __init__(self):
         self.me = self

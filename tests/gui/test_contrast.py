@@ -1,4 +1,4 @@
-"""Files open with the contrast of the whole, not of their first slice."""
+"""Files open with the contrast of the whole volume, not of the first slice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from napari_geosr.gui.layers.contrast import limits_of
 
 @pytest.fixture
 def data(rng):
-    """Slices that get brighter and brighter; the first is nearly black."""
+    """Slices of increasing brightness; the first is nearly black."""
     steps = np.arange(1, 21, dtype=np.uint16)[:, None, None]
     return (steps * rng.integers(90, 101, (20, 40, 44))).astype(np.uint16)
 

@@ -1,4 +1,4 @@
-"""Every text of every dock fits its place, at the usual width and at the least."""
+"""Every text of every dock fits, at the usual and at the minimum width."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def chosen(viewer, dock, qtbot) -> None:
     dock.tree.setCurrentItem(dock.items()[0])
 
 
-#: What is done in each dock before its texts are looked at again.
+#: Actions in each dock before its texts are checked again.
 DONE = {
     RESTORE: None,
     SEGMENT: segmented,
@@ -191,7 +191,7 @@ def test_columns_and_next_steps_of_the_sim_dock_fit(viewer, qtbot, tmp_path):
     assert steps[-1] == "Next: Find patterns."
     found(viewer, dock, qtbot)
     steps.append(dock.bar.state.text())
-    assert not cut_at_all_widths(viewer, dock, qtbot, "done")  # at 300 px now
+    assert not cut_at_all_widths(viewer, dock, qtbot, "done")  # now at 300 px
     columns, state = dock.table.tree, dock.bar.state
     assert columns.header().length() <= columns.viewport().width()
     for text in steps:

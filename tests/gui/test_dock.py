@@ -1,4 +1,4 @@
-"""What all docks have: settings that come back, errors that are seen, connections."""
+"""Features of all docks: remembered settings, visible errors, connections."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from napari_geosr.gui.kit.widgets import FolderRow, SentenceLabel
 
 
 class Settings(Config):
-    """Of a dock."""
+    """Settings of a dock."""
 
     size: int = Field(3, title="Size", description="How large.")
 
 
 class SmallDock(Dock):
-    """A dock that notes what it is told."""
+    """A dock that records its calls."""
 
     settings_name = "small"
 
@@ -43,7 +43,7 @@ class SmallDock(Dock):
 
 
 class Proxy:
-    """As napari gives a viewer to plugins."""
+    """A proxy of the viewer, as napari passes it to plugins."""
 
     def __init__(self, wrapped):
         self.__wrapped__ = wrapped
@@ -131,7 +131,7 @@ def test_a_folder_is_chosen_by_its_button(qtbot, monkeypatch, tmp_path):
 
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", ask)
     row.button.click()
-    assert row.path.name == "pairs"  # the person changed their mind
+    assert row.path.name == "pairs"  # the user changed their mind
     row.button.click()
     assert (row.path, row.label.text()) == (tmp_path, str(tmp_path))
     assert asked == [("Folder for pairs", "pairs")] * 2
@@ -141,7 +141,7 @@ def test_the_time_that_is_left_follows_from_the_time_it_took(monkeypatch):
     now = [100.0]
     monkeypatch.setattr("napari_geosr.gui.kit.progress.time.monotonic", lambda: now[0])
     left = RemainingTime()
-    assert left.text(2, 10) == ""  # those were finished before
+    assert left.text(2, 10) == ""  # these were finished before
     now[0] = 110.0
     assert left.text(4, 10) == ", 30 s left"
     left.restart()

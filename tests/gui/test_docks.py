@@ -1,4 +1,4 @@
-"""Docks share one place, where each is high and wide enough to be used."""
+"""Docks share one area, in which each is high and wide enough to be used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Buttons, fields and menus that the documents name are called so in napari."""
+"""Buttons, fields and menus have the names used in the documents."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from qtpy.QtWidgets import (
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("docs/tutorials/*.md")])
-#: What is emphasised but is not in our docks: menus and questions of napari, choices
-#: that appear with a scan, columns of reports, words of other sites.
+#: Emphasised words that are not in our docks: menus and questions of napari, choices
+#: that appear with a scan, columns of reports, words of other websites.
 OTHERS = {
     *("Plugins", "GeoSR", "Open Sample", "Convert to Labels", "Remember"),
     *("Leave it as it is", "Compared on voxels of", "Shift", "Threshold sensitivity"),
@@ -45,7 +45,7 @@ def texts_of(widget: QWidget) -> set[str]:
 
 
 def emphasised(page: Path) -> set[str]:
-    """The emphasised words of a page that begin with a capital, menus in parts."""
+    """Emphasised words of a page that begin with a capital; menu paths are split."""
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
     phrases = re.findall(r"(?<![*\w])\*([A-Z][^*\n]{1,60}?)\*(?!\*)", text)
     return {part for phrase in phrases for part in phrase.split(" ▸ ")}

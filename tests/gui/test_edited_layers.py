@@ -1,4 +1,4 @@
-"""Layers whose voxels changed in place, which napari says nothing about."""
+"""Layers whose voxels were changed in place, for which napari emits no event."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def test_thresholds_are_of_what_is_there_now(viewer, qtbot):
     dock.settings.image.set_layer(layer)
     wait_for_levels(dock, qtbot)
     assert dock.settings.threshold == pytest.approx(before + 1000, abs=2)
-    # Also while it is shown, as soon as napari draws it anew.
+    # Also while it is shown, as soon as napari redraws it.
     layer.data -= 500
     layer.refresh()
     qtbot.waitUntil(
         lambda: abs((dock.settings.threshold or 0) - before - 500) < 2, timeout=10_000
     )
-    # At the latest when it is measured.
+    # The change is noticed when it is measured at the latest.
     layer.data -= 500
     measure(dock, qtbot)
     assert dock.result.report.threshold == pytest.approx(before, abs=2)
@@ -75,7 +75,7 @@ def test_changes_in_place_are_noticed(kind, rng, tmp_path):
 def test_another_array_is_noticed_and_finishing_too():
     layer = Image(da.zeros((4, 5, 6)))
     keys = [contents_key(layer)]
-    for _ in range(5):  # the next array may get the id of the last
+    for _ in range(5):  # the next array may get the id of the previous one
         layer.data = da.zeros((4, 5, 6))
         keys.append(contents_key(layer))
     assert len(set(keys)) == 6

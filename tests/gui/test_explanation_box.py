@@ -1,4 +1,4 @@
-"""Why?: a click on a pore of a result says where it comes from."""
+"""Why?: a click on a pore of a result explains its origin."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def click(box, qtbot, index) -> str:
 def test_a_pore_is_explained_over_the_scan(viewer, box, qtbot):
     assert box.isVisible()
     n = len(viewer.layers)
-    box.pick(np.zeros(3))  # nothing was asked for
+    box.pick(np.zeros(3))  # nothing was requested
     assert not box.activity.busy
     box.pick_button.click()
     said = click(box, qtbot, PORE)
@@ -68,7 +68,7 @@ def test_a_pore_is_explained_over_the_scan(viewer, box, qtbot):
     pore = np.asarray(viewer.layers["scan"].data_to_world(PORE))
     assert np.linalg.norm(world - pore) < 30
     assert "linear filter" not in said
-    # Another click replaces the layer; switching off takes it away.
+    # Another click replaces the layer; switching off removes it.
     said = click(box, qtbot, (10, 6, 6))
     assert "linear filter" in said
     assert "the scan's own blur" in said
@@ -80,7 +80,7 @@ def test_a_pore_is_explained_over_the_scan(viewer, box, qtbot):
 
 @pytest.mark.slow
 def test_other_methods_explain_the_same_place(viewer, box, qtbot, monkeypatch):
-    # All cubes and noise realisations take minutes.
+    # Using all cubes and noise realisations would take minutes.
     monkeypatch.setattr(occlusion, "_MAX_CUBES", 8)
     usual = explanation_box.explain_settings
     few = {"steps": 4, "draws": 2}
@@ -112,7 +112,7 @@ def test_other_methods_explain_the_same_place(viewer, box, qtbot, monkeypatch):
 
 
 def check_overlay(viewer, overlay) -> None:
-    """It lies on the scan, around the pore."""
+    """The layer is on the scan, around the pore."""
     assert is_helper(overlay)
     scan = viewer.layers["scan"]
     np.testing.assert_allclose(overlay.scale[-3:], scan.scale[-3:])

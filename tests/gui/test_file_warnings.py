@@ -1,4 +1,4 @@
-"""Missing chunks are shown when a file is opened and in the docks that use it."""
+"""Missing chunks are reported when a file is opened and in the docks that use it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings form: every kind of field, from the config alone."""
+"""The settings form: every kind of field, generated from the config."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_widgets_suit_their_fields(form):
     assert (form.editor("number").minimum(), form.editor("number").maximum()) == (1, 9)
     assert 0 < form.editor("share").minimum() < 1e-3
     assert form.editor("threads").text() == AUTOMATIC
-    for name in ("unit", "is_log"):  # nothing is said unless a person says it
+    for name in ("unit", "is_log"):  # values are set only by the user
         assert form.editor(name).currentText() == AUTOMATIC
     for name, field in Example.model_fields.items():
         assert form.editor(name).toolTip() == field.description
@@ -300,7 +300,7 @@ def test_a_heading_is_shown_with_what_stands_below_it(qtbot):
 
 
 def test_docks_name_their_buttons_instead_of_an_option():
-    """The dock asks whether planes are frames with two buttons."""
+    """The dock asks with two buttons whether planes are frames."""
     text = str(TimeSeriesQuestion(5, "TYX", ("fine detail stays in place",)))
     shown, _ = fields_of_options(text, [])
     assert shown.endswith("(Z). Choose Time series or Slices.")

@@ -1,4 +1,4 @@
-"""Docks show at once, and are filled when a worker has imported them."""
+"""Docks appear at once, and are filled when a worker has imported them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ print(found)
 
 
 class SlowDock(Dock):
-    """A dock that a test lets be read."""
+    """A dock whose import is controlled by a test."""
 
     may_go_on = threading.Event()
     threads: ClassVar[list[threading.Thread]] = []
@@ -101,7 +101,7 @@ def test_a_dock_is_shown_before_it_is_read_in_another_thread(
     qtbot.waitUntil(lambda: dock.size() == frame.size())
     assert SlowDock.threads[0] is not threading.main_thread()
     again = frame_class(viewer)
-    assert again.dock is not None  # there at once: nothing is read twice
+    assert again.dock is not None  # available at once, because nothing is read twice
     assert len(SlowDock.threads) == 1
 
 

@@ -36,7 +36,7 @@ def job(folder, name: str, *, model: str | None = "foam-denoise") -> JobFolder:
 def with_preview(made: JobFolder, place: int, *, factor: int = 1) -> JobFolder:
     made.preview.parent.mkdir()
     finer = np.divide(_VOXELS["voxel_size"], factor)
-    # The outer edges of the slice stay where they are.
+    # The outer edges of the slice do not move.
     origin = np.add((10.0 + 2 * place, 20.0, 30.0), (finer - finer * factor) / 2)
     values = {"voxel_size": tuple(finer), "origin": tuple(origin)}
     data = np.full((factor, 64 * factor, 64 * factor), place, np.float32)
@@ -92,7 +92,7 @@ def test_a_job_without_a_model_shows_its_preview(tmp_path):
 
 @pytest.fixture
 def elsewhere(viewer):
-    """A viewer on slice 13 of a scan, with a layer of coarser voxels beside it."""
+    """A viewer at slice 13 of a scan, with another layer of coarser voxels."""
     noisy_scans(viewer)
     coarse = np.zeros((4, 16, 16), np.float32)
     viewer.add_image(coarse, scale=(8.0, 2.0, 2.0), translate=(13, 20, 30), units="um")
@@ -107,7 +107,7 @@ def test_a_training_preview_leaves_the_slice_on_screen(elsewhere, qtbot, tmp_pat
         name = f"x{factor}"
         made = with_preview(job(tmp_path, name, model=None), 5, factor=factor)
         shown.set_job(made.preview, name, ())
-        # The reading of the preview before may not have ended.
+        # The previous preview may still be being read.
         qtbot.waitUntil(lambda: not shown._activity.busy, timeout=20_000)
         shown.update_to(1)
         qtbot.waitUntil(lambda: shown.layer() is not None, timeout=20_000)

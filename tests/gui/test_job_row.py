@@ -1,4 +1,4 @@
-"""Docks show the job that one of their runs has become, and open its result."""
+"""Docks show the job into which a run was turned, and open its result."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_paused_run_is_offered_when_the_dock_opens(
 
     monkeypatch.setattr(local, "start", start)
     row.button.click()
-    # It is started in a worker, because a lock may have to be waited for.
+    # It is started in a worker, because it may have to wait for a lock.
     said = "foam is running in the background: 25 %."
     qtbot.waitUntil(lambda: row.label.text() == said, timeout=10_000)
     assert started == [job.path]
@@ -105,7 +105,7 @@ def test_a_run_that_cannot_be_resumed_says_why_and_is_offered_again(
 
 
 def leave_part(job, boxes) -> None:
-    """What a run writes down of a part that it has finished."""
+    """The record of a run's finished part."""
     part = job.path / "data" / "part.zarr"
     part.mkdir(parents=True)
     journal_of(part).write_text(json.dumps({"boxes": boxes}))
@@ -184,7 +184,7 @@ def test_the_jobs_dock_shows_the_result(viewer, qtbot, tmp_path, scan):
     qtbot.waitUntil(lambda: view.state == "done", timeout=10_000)
     assert view.show_button.isEnabled()
     assert view.state_label.text() == "Done."
-    # What only trainings have is not there.
+    # There are no widgets that apply only to training.
     for part in (
         view.use_button,
         view.tune_button,
@@ -213,7 +213,7 @@ def foam(tmp_path):
 
 
 def measured(folder, scan, **more) -> JobFolder:
-    """A measurement that has run as a job."""
+    """A measurement that was run as a job."""
     values = {"operation": "measure", "method": "otsu", "name": "foam_pores"}
     values |= {"data": {"volume": str(scan), "title": "foam"}, **more}
     job = JobFolder.create(folder / "pores", values, name="foam_pores")
@@ -249,7 +249,7 @@ def test_the_jobs_dock_shows_a_measurement_in_the_porosity_dock(
     (layer,) = viewer.layers
     assert layer.name == "foam · pores"
     assert job.status().seen
-    dock.result.table.selectRow(1)  # as those measured in the dock
+    dock.result.table.selectRow(1)  # like those measured in the dock
     assert layer.selected_label == dock.result.table.selected_label()
 
 
@@ -268,7 +268,7 @@ def test_a_measurement_is_shown_over_its_scan(viewer, qtbot, tmp_path, foam):
     corner = image.data_to_world((5, 6, 7))
     np.testing.assert_allclose(layer.data_to_world((5, 6, 7)), corner)
     assert [dock.result.which.itemText(i) for i in range(2)] == ["foam", "other"]
-    dock.result.which.setCurrentText("other")  # it has figures, but no labels
+    dock.result.which.setCurrentText("other")  # the result has figures, but no labels
     assert dock.result.table.model().rowCount() == 3
 
 
@@ -286,7 +286,7 @@ def test_a_damaged_report_is_said(viewer, qtbot, tmp_path, foam):
 def test_a_result_without_its_scan_has_the_contrast_of_the_whole(
     viewer, qtbot, tmp_path, rng
 ):
-    """As a file that is opened: not that of the middle slice."""
+    """As for an opened file, not that of the middle slice."""
     data = rng.integers(90, 101, (21, 30, 30)).astype(np.uint16)
     data *= np.arange(1, 22, dtype=np.uint16)[:, None, None]
     scan = io.write(Volume(data, "ZYX"), tmp_path / "scan.ome.tif")

@@ -1,4 +1,4 @@
-"""The Jobs dock on job folders as processes leave them, in real napari."""
+"""The Jobs dock with job folders as left by processes, in real napari."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def listed(dock) -> dict[str, str]:
 
 def test_all_jobs_are_listed_and_one_is_shown(viewer, qtbot, tmp_path):
     make_job(tmp_path, "old", "paused")
-    # Its process is gone without a word: a number that no process has.
+    # Its process has disappeared: the number belongs to no process.
     make_job(tmp_path, "torn", "running", pid=2**22 + 1, host="")
     make_job(tmp_path, "sick", "failed", message="The loss is no number.")
     make_job(tmp_path, "next", "queued")
@@ -204,7 +204,7 @@ def test_what_a_running_job_warns_of_is_shown_once(viewer, qtbot, tmp_path):
         job.append("warning", message=message)
     said = "Caution: Taken as slices. Few slices."
     qtbot.waitUntil(lambda: dock.view.message.text == said, timeout=10_000)
-    dock.view.message.clear()  # as what is said later does
+    dock.view.message.clear()  # like later messages
     qtbot.wait(700)
     assert dock.view.message.text == ""
 
@@ -282,7 +282,7 @@ def test_a_wish_that_was_lost_is_said_again(tmp_path):
     job = make_job(tmp_path, "new", "queued")
     watch = JobWatch(job.path)
     watch.request("pause")
-    job.clear_request()  # as a process does that begins
+    job.clear_request()  # like a starting process
     facts = {"pid": os.getpid(), "host": socket.gethostname()}
     job.set_state("running", started=psutil.Process().create_time(), **facts)
     watch.read()

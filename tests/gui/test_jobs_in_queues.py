@@ -17,7 +17,7 @@ from napari_geosr.jobs.queue_record import QueueRecord
 
 @pytest.fixture
 def squeue(tmp_path, monkeypatch):
-    """Commands of SLURM that answer with what is in a file, and note their calls."""
+    """SLURM commands that return the contents of a file, and record their calls."""
     programs = tmp_path / "programs"
     programs.mkdir()
     said = tmp_path / "said"
@@ -64,11 +64,11 @@ def test_the_queue_is_asked_and_obeys(viewer, qtbot, tmp_path, squeue, job):
         timeout=5000,
     )
     assert not dock.view.resume_button.isEnabled()
-    # Cancelled elsewhere, it is noticed within five seconds.
+    # A cancellation elsewhere is noticed within five seconds.
     squeue.write_text("12|CANCELLED|None\n")
     qtbot.waitUntil(lambda: dock.view.state == "cancelled", timeout=5000)
     assert [item.text(1) for item in dock._items()] == ["cancelled"]
-    # Resumed in the same queue, under a new number.
+    # The job is resumed in the same queue, under a new number.
     squeue.write_text("13|PENDING|Resources\n")
     dock.view.resume_button.click()
     qtbot.waitUntil(
@@ -101,7 +101,7 @@ def test_parts_and_energy_of_a_job_are_shown(viewer, qtbot, job):
     assert strip.toolTip().startswith("3 of 8 parts of the volume are finished, 1 in")
     assert dock.view.figures.text() == "about 0.1 kWh, 6 g CO₂eq"
     assert "10 W for each core and 60 g CO₂eq" in dock.view.figures.toolTip()
-    # Finished cells are stronger than others.
+    # Finished cells are more opaque than others.
     image = strip.grab().toImage()
     ground = dock.view.palette().color(dock.view.backgroundRole())
 

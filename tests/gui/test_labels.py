@@ -1,4 +1,4 @@
-"""Labels in the docks: a label layer to learn from, and one as the result."""
+"""Labels in the docks: a label layer for training, and one as the result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RESTORE = "Restore"
 
 @pytest.fixture(scope="module")
 def foam():
-    """A noisy 16 × 64 × 64 foam and where its pores are."""
+    """A noisy 16 × 64 × 64 foam, and a mask of its pores."""
     solid = (
         1
         - sphere_foam(
@@ -49,7 +49,7 @@ def model(foam, tmp_path_factory):
 def test_the_train_dock_learns_from_a_labels_layer(
     viewer, qtbot, foam, tmp_path, monkeypatch
 ):
-    # Here, and not in a process of its own, which takes seconds to start.
+    # In this process, because a separate one takes seconds to start.
     monkeypatch.setattr(local, "start", lambda job: run_to_end(run_steps(job)))
     scan, pores = foam
     scan_layer = viewer.add_image(scan, name="scan", **PLACE)
@@ -73,7 +73,7 @@ def test_the_train_dock_learns_from_a_labels_layer(
     view.tune_button.click()
     qtbot.waitUntil(lambda: dock.name.text().endswith("-tuned"), timeout=30_000)
     assert dock.plan().settings["labels"] == 2
-    # Other questions take images alone.
+    # Other questions accept only images.
     dock.have.setCurrentIndex(
         scenarios.find(scenarios.training_scenarios(), "noise2noise")
     )

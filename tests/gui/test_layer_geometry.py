@@ -1,4 +1,4 @@
-"""Layers that are moved, turned or in other units: results lie over them."""
+"""Results are aligned with layers that are moved, rotated or in other units."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_results_lie_over_their_source(viewer, kind):
         np.testing.assert_allclose(in_micrometres(fine, twice), expected, rtol=1e-9)
         moved = np.subtract(corner, (2, 1, 0))
         np.testing.assert_allclose(in_micrometres(preview, moved), expected, rtol=1e-9)
-    # A voxel keeps its volume.
+    # The volume of a voxel is preserved.
     place = geometry_of_layer(source)
     corners = [in_micrometres(source, c) for c in np.eye(3)]
     edges = np.subtract(corners, in_micrometres(source, (0, 0, 0)))
@@ -106,7 +106,7 @@ def test_typed_sizes_are_those_of_the_voxels(kind):
 
 @pytest.fixture
 def mixed(viewer):
-    """A layer in µm beside one in nm: the viewer counts in nm."""
+    """A layer in µm and another one in nm: the viewer uses nm."""
     data = np.random.default_rng(0).random((20, 700, 300))
     layer = viewer.add_image(
         data, scale=(2, 1, 1), translate=(4, 0, 0), units="um", affine=MOVED

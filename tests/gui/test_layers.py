@@ -1,4 +1,4 @@
-"""Layers and volumes: the same place, both ways, and what is on screen."""
+"""Layers and volumes have the same position in both directions; parts on screen."""
 
 from __future__ import annotations
 

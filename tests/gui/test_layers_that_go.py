@@ -1,4 +1,4 @@
-"""Layers removed beside the Porosity dock: those that a person meant, no other."""
+"""With the Porosity dock open, only the layers that the user meant are removed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_next_image_is_previewed_when_the_list_is_at_rest(viewer, qtbot):
     image = add(viewer, physical())
     dock = open_dock(viewer, qtbot)
     wait_for_levels(dock, qtbot)
-    dock.settings.image.set_layer(other)  # now the levels of both are known
+    dock.settings.image.set_layer(other)  # the grey values of both are known now
     wait_for_levels(dock, qtbot)
     dock.settings.image.set_layer(image)
     preview = dock.preview.layer

@@ -1,4 +1,4 @@
-"""What a widget connected ends with it."""
+"""Connections made by a widget end with the widget."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from napari_geosr.gui.kit.lifetime import Connections
 
 
 class Holder:
-    """Something with a list of callbacks, as a viewer."""
+    """An object with a list of callbacks, like a viewer."""
 
     def __init__(self):
         self.callbacks = []

@@ -1,4 +1,4 @@
-"""A layer that is restored where the user looks, in real napari."""
+"""A layer that is restored where it is visible, in real napari."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_it_shows_the_result_of_the_slice_on_screen(viewer, qtbot, scan):
         assert np.all(getattr(layer, name) == getattr(scan, name))
     assert layer.colormap.name == "viridis"
     assert tuple(layer.contrast_limits) == tuple(scan.contrast_limits)
-    # It follows the slider; what was shown before is still there.
+    # It follows the slider; the parts shown before are kept.
     viewer.dims.current_step = (5, 0, 0)
     finished(found, qtbot)
     np.testing.assert_allclose(on_screen(layer), expected[5], rtol=1e-4)
@@ -170,7 +170,7 @@ def test_the_window_stays_usable_and_3d_restores_nothing(
 def test_removing_the_layer_stops_it(viewer, qtbot, scan):
     dock = dock_of(viewer, qtbot)
     found = added(dock, qtbot)
-    other = added(dock, qtbot)  # one more, of the same run
+    other = added(dock, qtbot)  # another one, of the same run
     viewer.dims.current_step = (4, 0, 0)
     viewer.layers.remove(found.layer)
     assert dock.live.layers == [other]
@@ -178,7 +178,7 @@ def test_removing_the_layer_stops_it(viewer, qtbot, scan):
     assert found._tiles._done == {}
     finished(other, qtbot)
     assert not np.isnan(on_screen(other.layer)).any()
-    # So does removing the scan for the button.
+    # Removing the scan has the same effect on the button.
     viewer.layers.remove(scan)
     qtbot.waitUntil(lambda: not dock.live.widget.isEnabled(), timeout=30_000)
 

@@ -1,4 +1,4 @@
-"""Curves of a run: colours that can be told apart, and words that explain them."""
+"""Curves of a run: distinguishable colours, and a legend."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_every_loss_of_a_run_has_its_colour_and_its_words(tmp_path):
 
 
 def drawn(plot):
-    """The items of a chart: curves, and the points that stand alone."""
+    """The items of a chart: curves, and isolated points."""
     return plot.plot.getPlotItem().listDataItems()
 
 
@@ -128,7 +128,7 @@ def test_what_is_no_number_is_a_gap(qtbot, tmp_path):
     path = curve.curve.getPath()
     crossed = [bool(painted_at(path, at)) for at in np.arange(0.5, 7)]
     assert crossed == [True, False, False, False, False, True, False]
-    assert alone.getData()[0].tolist() == [3]  # a single point is seen too
+    assert alone.getData()[0].tolist() == [3]  # a single point is visible, too
     assert "not a number at step 7" in plot.accessibleDescription()
     plot.grab()
     plot.set_lines([Line("loss", [1], [float("nan")])], 8)

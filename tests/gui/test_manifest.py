@@ -1,4 +1,4 @@
-"""Everything in the manifest works in real napari, and says what it is."""
+"""Everything in the manifest works in real napari, and has an accessible name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONTROLS = (QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit)
 
 
 def controls(dock: QWidget):
-    """What a person can operate: not the inner parts of compound widgets."""
+    """Widgets that a user can operate, without the inner parts of compound widgets."""
     for child in dock.findChildren(QWidget):
         if isinstance(child, CONTROLS) and not isinstance(
             child.parent(), (QAbstractSpinBox, QComboBox)

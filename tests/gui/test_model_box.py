@@ -1,4 +1,4 @@
-"""The choice of a model: also says what it cannot offer."""
+"""The choice of a model, and messages about unavailable models."""
 
 from __future__ import annotations
 

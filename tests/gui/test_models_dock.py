@@ -53,7 +53,7 @@ def idle(dock) -> bool:
 
 
 def bundle_zip(path: Path) -> Path:
-    """A small model of one's own, zipped."""
+    """A small model of the user, zipped."""
     import shutil
 
     source = zoo.bundled_folder() / "foam-denoise"
@@ -89,7 +89,7 @@ def test_models_are_found_and_their_cards_read(viewer, qtbot, dock):
     dock.find.modality.setCurrentIndex(dock.find.modality.findData("ct"))
     assert "fluo-denoise" not in names(dock)
     dock.find.modality.setCurrentIndex(0)
-    # A plane cannot be restored by a model for volumes.
+    # A model for volumes cannot restore a plane.
     viewer.add_image(np.zeros((30, 30), np.float32), name="plane")
     viewer.add_image(np.zeros((9, 30, 30), np.float32), name="volume")
     viewer.layers.selection.active = viewer.layers["plane"]
@@ -167,7 +167,7 @@ def test_what_cannot_be_imported_is_said(
 
 
 def slow_and_noted(monkeypatch) -> threading.Event:
-    """Imports wait for the event, and those that succeed have a note."""
+    """Imports wait for the event, and successful ones are reported."""
     go_on, steps = threading.Event(), models._import_steps
 
     def noted(source, stop):
@@ -199,7 +199,7 @@ def test_what_became_of_each_of_several_files_is_said(
     assert third == "mine was added to your models. It was noted."
     text = format_traceback(dock.message._error)
     assert all(path.name in text for path in torn)
-    # The next has nothing to do with these.
+    # The next import is independent of these.
     dock.import_models([str(torn[0])])
     qtbot.waitUntil(lambda: idle(dock), timeout=60_000)
     assert "a.pth is damaged" in dock.message.text
@@ -306,7 +306,7 @@ def test_formats_of_other_packages_are_offered(
     qtbot.waitUntil(lambda: idle(dock), timeout=60_000)
     assert "Toy (*.zip)" in asked[0].split(";;")
     assert "BioImage.IO package (*.zip)" in asked[0].split(";;")
-    # Both end alike: the one that was chosen is written.
+    # Both end in the same way: the chosen one is written.
     assert (tmp_path / "out.zip").read_text() == "foam-denoise"
     monkeypatch.setattr(
         QFileDialog, "getOpenFileNames", lambda *words: (asked.append(words[-1]), "")
@@ -326,7 +326,7 @@ def test_closing_it_at_work_is_safe(viewer, qtbot, dock, own, tmp_path):
         qtbot.waitUntil(lambda: not run.is_running, timeout=60_000)
         qtbot.wait(50)
     assert raised == []
-    # It was stopped in time, or came whole; nothing in between.
+    # It was stopped in time or is complete; nothing in between.
     assert {path.name for path in own.glob("*")} <= {"mine"}
     for left in own.glob("*"):
         assert bundle.verify(left).name == "mine"

@@ -1,4 +1,4 @@
-"""What readers assumed is said on opening and in docks, with what corrects it."""
+"""Assumptions of readers are shown on opening and in docks, with a correction."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from napari_geosr.gui.layers import add_image_result, volume_from_layer
 
 @pytest.fixture
 def slices(tmp_path, rng):
-    """A folder of slices that say their pixel size, but not their distance."""
+    """A folder of slices with a pixel size, but without a slice spacing."""
     folder = tmp_path / "scan"
     folder.mkdir()
     for i in range(8):
@@ -61,7 +61,7 @@ def rows_of(viewer, qtbot, layer):
 def test_an_assumed_slice_distance_is_said_and_corrected(viewer, qtbot, slices):
     layer, [(severity, said)] = open_file(viewer, slices)
     assert "warning" in severity
-    assert said.startswith("scan: The files do not give the distance between slices")
+    assert said.startswith("scan: The files do not specify the distance between slices")
     rows = rows_of(viewer, qtbot, layer)
     for row in rows:
         assert "assumed to equal the pixel size, 0.8 µm" in row.notes.text
@@ -107,12 +107,12 @@ def test_an_unnamed_axis_is_said_and_corrected(viewer, qtbot, unnamed):
     assert "info" in severity
     assert said == (
         "stack.tif: The file does not name its axis of length 7; "
-        "it was taken as slices (Z)."
+        "it was treated as slices (Z)."
     )
     rows = rows_of(viewer, qtbot, layer)
     qtbot.waitUntil(lambda: not any(row.frames.is_checking for row in rows))
     for row in rows:
-        row.frames.setVisible(False)  # it may have asked by itself
+        row.frames.setVisible(False)  # it may have asked on its own
         row.notes._show()
         assert "does not name its axis" in row.notes.text
         assert row.notes.message.icon.accessibleDescription() == "Note"
@@ -147,14 +147,14 @@ def test_compare_says_the_notes_of_each_image(viewer, qtbot, slices, unnamed):
     other, _ = open_file(viewer, unnamed)
     dock = opened(viewer, COMPARE)
     dock.images.choose(layer, other)
-    assert "scan: The files do not give the distance between slices" in dock.notes.text
+    assert "scan: The files do not specify the distance between" in dock.notes.text
     assert "stack: The file does not name its axis" in dock.notes.text
     row = next(r for r in dock.notes.rows if "distance" in r.text)
     assert row.message.icon.accessibleDescription() == "Caution"
     row.button.click()
     voxel_size = row._voxel_size
     assert not voxel_size.isHidden()
-    dock.images.chosen.emit()  # nothing else is chosen: it stays open
+    dock.images.chosen.emit()  # nothing else is chosen, so it stays open
     assert not voxel_size.isHidden()
     voxel_size.edges[0].setText("2.5")
     voxel_size.button.click()
@@ -166,7 +166,7 @@ def test_compare_says_the_notes_of_each_image(viewer, qtbot, slices, unnamed):
 
 @pytest.mark.slow
 def test_a_layer_that_is_shown_no_more_is_let_go(viewer, qtbot, rng):
-    """However often layers are chosen, each row listens once, to one of them."""
+    """However often layers are chosen, each row is connected once, to one of them."""
     layers = [viewer.add_image(rng.random((5, 20, 20)), name=n) for n in "ab"]
     dock = open_dock(viewer, qtbot)
     settings = dock.settings

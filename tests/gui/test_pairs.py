@@ -1,4 +1,4 @@
-"""The *Pairs* dock: two scans aligned, or one made poor."""
+"""The *Pairs* dock: two aligned scans, or one that is degraded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def foam() -> np.ndarray:
 
 @pytest.fixture
 def scans(viewer, foam):
-    """Layers: a coarse one of everything, and a fine one of a part, unsorted."""
+    """Unsorted layers: a coarse one of everything, and a fine one of a part."""
     rng = np.random.default_rng(0)
     coarse = 200 * coarse_scan(foam, 2, 0.4) + rng.normal(0, 6, (32, 36, 40))
     place = {"units": "um"}
@@ -58,7 +58,7 @@ def built(dock, qtbot):
 
 
 def shows_the_pair_alone(viewer, low, scans) -> np.ndarray:
-    """Assert that the scans, visible beneath, change nothing inside of the pair."""
+    """Assert that the scans, visible underneath, change nothing inside the pair."""
     lowest, highest = low.extent.world
     viewer.dims.set_point(0, (lowest[0] + highest[0]) / 2)
     fit_camera(viewer, low)
@@ -98,10 +98,10 @@ def test_two_layers_become_a_pair(viewer, scans, tmp_path, qtbot):
     assert set(layers) == {"low", "before", "high"}
     low, high = layers["low"], layers["high"]
     assert tuple(high.scale) == (2.0,) * 3
-    # Both fill the same box, in the place of the coarse scan.
+    # Both fill the same box, at the position of the coarse scan.
     for layer in (low, high):
-        # What is the same in both is grey: two colours that add up to white, and the
-        # same grey values are as bright.
+        # Where both agree, the result is grey: the colours add up to white, and equal
+        # grey values have the same brightness.
         assert layer.contrast_limits == layers["before"].contrast_limits
     both = sum(layer.colormap.map([0.5])[0, :3] for layer in (low, high))
     np.testing.assert_allclose(both, 0.5, atol=0.01)
@@ -113,7 +113,7 @@ def test_two_layers_become_a_pair(viewer, scans, tmp_path, qtbot):
         for la in (low, high)
     ]
     assert np.allclose(edges[0], edges[1])
-    # The fine scan was cut out at (7, 9, 12) of voxels of 2 µm, whose first lies at -1.
+    # The fine scan was cropped at voxel (7, 9, 12) of 2 µm; the first voxel is at -1.
     first = np.ceil((np.array([7, 9, 12]) * 2 - 1 + 1) / 4) * 4
     assert np.abs(low.translate - first).max() <= 4
     assert not layers["before"].visible
@@ -124,7 +124,8 @@ def test_two_layers_become_a_pair(viewer, scans, tmp_path, qtbot):
     assert not high.visible
     before = shows_the_pair_alone(viewer, low, scans.values())
     assert (before != aligned).any()
-    # Building again makes another folder, of the same scans: no pair is taken for one.
+    # Building again creates another folder from the same scans; pairs are not used as
+    # scans.
     built(dock, qtbot)
     assert (tmp_path / "pairs" / "spot-2" / "pairs.json").is_file()
     viewer.layers.remove(layers["low"])
@@ -179,7 +180,7 @@ def test_one_file_becomes_a_pair_like_a_real_scan(viewer, foam, tmp_path, qtbot)
     built(dock, qtbot)
     assert dock._built.pairs.report["upscale_factor"] == 4
     assert "Measured blur" in dock.figures.text()
-    # What a person set is kept for the next time.
+    # Settings of the user are remembered.
     again = opened(viewer, tmp_path)
     assert again.have.currentText() == ONE
 

@@ -1,4 +1,4 @@
-"""Layers of pores, measured again: replaced, unless a person changed the labels."""
+"""When pores are measured again, their layer is reused unless the user edited it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_labels_changed_by_hand_are_kept(viewer, qtbot, how):
         by_hand.data = changed
     edited = by_hand.data.copy()
     for said in ("changed by hand are kept (scan · pores)", ""):
-        # The second time, the new layer of the first is filled again.
+        # The second time, the layer from the first time is filled again.
         measure(dock, qtbot)
         assert said in dock.message.text
         np.testing.assert_array_equal(by_hand.data, edited)

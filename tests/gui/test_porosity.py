@@ -34,7 +34,7 @@ def test_from_threshold_to_table_and_back_to_the_picture(viewer, qtbot):
     settings, result = dock.settings, dock.result
     wait_for_levels(dock, qtbot)
 
-    # The preview lies over its source and shows the balls of this slice.
+    # The preview is above its source and shows the spheres of this slice.
     assert 70 < settings.threshold < 165
     assert settings.value.value() == pytest.approx(settings.threshold, abs=0.1)
     preview = dock.preview.layer
@@ -43,7 +43,7 @@ def test_from_threshold_to_table_and_back_to_the_picture(viewer, qtbot):
     shown = np.asarray(preview._slice.image.raw)
     assert shown.sum() == (source.data[8] < 120).sum()
 
-    # Dragging makes it manual; the picture follows.
+    # Dragging makes the threshold manual; the picture follows.
     x = round(settings.histogram.x_of(185))
     qtbot.mousePress(settings.histogram, Qt.MouseButton.LeftButton, pos=QPoint(x, 30))
     assert settings.method.currentText() == "Manual"
@@ -73,7 +73,7 @@ def test_from_threshold_to_table_and_back_to_the_picture(viewer, qtbot):
     assert record["operation"] == "measure"
     assert record["settings"]["threshold"] == "otsu"
 
-    # The table: sorted by volume, the smallest ball first.
+    # The table, sorted by volume, with the smallest sphere first.
     table = result.table
     assert table.model().rowCount() == 3
     heads = [table.model().headerData(i, Qt.Orientation.Horizontal) for i in range(5)]
@@ -83,14 +83,14 @@ def test_from_threshold_to_table_and_back_to_the_picture(viewer, qtbot):
     smallest = int(np.argmin(report.table["volume"])) + 1
     assert table.pores.label_at(0) == smallest
 
-    # A row leads to the pore in the picture, with slices and camera.
+    # Choosing a row moves slices and camera to the pore in the picture.
     table.selectRow(0)
     centre = [o + c * v for o, c, v in zip(ORIGIN, BALLS[2][0], SIZE, strict=True)]
     assert viewer.dims.point[0] == pytest.approx(centre[0], abs=SIZE[0] / 2)
     assert viewer.scene.camera.center[-2:] == pytest.approx(centre[1:], abs=0.5)
     assert pores.selected_label == smallest
 
-    # A pore in the picture leads to its row.
+    # Choosing a pore in the picture selects its row.
     for centre, _ in BALLS:
         at = [o + c * v for o, c, v in zip(ORIGIN, centre, SIZE, strict=True)]
         viewer.dims.set_point(0, at[0])
@@ -102,7 +102,7 @@ def test_from_threshold_to_table_and_back_to_the_picture(viewer, qtbot):
     dock.pores.pick([ORIGIN[0], ORIGIN[1], ORIGIN[2]])
     assert table.selected_label() == before
 
-    # Colours: by volume the largest is brightest; by label they are napari's.
+    # Colours: by volume, the largest pore is brightest; by label, they are napari's.
     sizes = report.table["volume"]
     by_volume = [pores.get_color(int(label)) for label in np.argsort(sizes) + 1]
     luminance = [c[:3] @ (0.21, 0.72, 0.07) for c in by_volume]
@@ -113,7 +113,7 @@ def test_from_threshold_to_table_and_back_to_the_picture(viewer, qtbot):
     result.only_selected.setChecked(True)
     assert pores.show_selected_label
 
-    # Small ones can be hidden; the selection stays.
+    # Small pores can be hidden; the selection is kept.
     result.least.setValue(200)
     assert table.model().rowCount() == 2
     assert table.pores.row_of(smallest) is None
@@ -149,7 +149,7 @@ def test_a_click_in_the_canvas_selects_the_row(viewer, qtbot):
 
     press = callback(viewer, Event)
     next(press)
-    Event.type, Event.pos = "mouse_move", (203, 100)  # no hand is that still
+    Event.type, Event.pos = "mouse_move", (203, 100)  # no hand is that steady
     next(press)
     Event.type = "mouse_release"
     assert list(press) == []
@@ -190,7 +190,7 @@ def test_two_images_side_by_side_and_exported(viewer, qtbot, tmp_path, monkeypat
     ]
     assert "volume (µm³)" in (tmp_path / "foam_pores.csv").read_text("utf-8")
 
-    # Nothing is replaced without asking.
+    # Nothing is overwritten without asking.
     asked = []
     monkeypatch.setattr(
         _export, "confirm_overwrite", lambda *args: bool(asked.append(args[2]))
@@ -213,7 +213,7 @@ def test_voxel_size_is_asked_for_and_bad_layers_are_refused(viewer, qtbot):
         edge.setText("2")
     viewer.dims.set_point(0, 8)
     dock.settings.voxel_size.apply()
-    # Still the same slice, and preview and image in the same unit.
+    # The slice is the same, and preview and image have the same unit.
     assert viewer.dims.point[0] == 16
     assert np.array_equal(image._slice.image.raw, image.data[8])
     assert dock.preview.layer.units == image.units

@@ -16,7 +16,7 @@ from napari_geosr.gui.layers import METADATA, add_result
 from napari_geosr.gui.porosity import evidence as evidence_run
 from napari_geosr.operations.explain import explain_pores_steps
 
-#: Realisations of the noise; eight take four times as long.
+#: Number of noise realisations; eight take four times as long.
 FEW = {"draws": 2}
 VERDICTS = {"well supported", "weak", "prior only"}
 
@@ -84,7 +84,7 @@ def test_evidence_is_a_column_and_a_colour(viewer, qtbot, dock, tmp_path, monkey
     assert (result.report.table["evidence_support"][large] > 4).all()
     assert list(pores.features["evidence"][1:]) == list(found)
 
-    # The colour.
+    # The colours.
     assert result.colour_column == "evidence"
     blue = pores.get_color(int(np.flatnonzero(large)[0]) + 1)
     assert blue[2] > 0.8 > blue[0]
@@ -101,8 +101,8 @@ def test_evidence_is_a_column_and_a_colour(viewer, qtbot, dock, tmp_path, monkey
         rows = list(csv.DictReader(stream))
     assert [row["evidence"] for row in rows] == list(found)
 
-    # Pores measured again meanwhile keep their table: the result of a run for an
-    # earlier measurement is dropped.
+    # Pores that were measured again in the meantime keep their table: the result of a
+    # run for an earlier measurement is dropped.
     explained = result.report
     measure(dock, qtbot)
     assert "evidence" not in result.report.table
@@ -170,7 +170,7 @@ def test_evidence_refuses_a_scan_that_is_gone_or_changed(qtbot, from_disk, tmp_p
 
 
 def test_evidence_can_be_cancelled(viewer, qtbot, dock, monkeypatch):
-    """Here at the first pore, so that the test does not depend on the speed."""
+    """Cancel at the first pore, so that the test does not depend on the speed."""
     counted = []
 
     def steps(*args):

@@ -1,4 +1,4 @@
-"""Errors of a measurement stand below the settings and layers that they concern."""
+"""Errors of a measurement are shown below the settings and layers they concern."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_sample_that_is_not_found_is_an_error_below_it(viewer, qtbot, dock):
     assert set(dock.settings.faults.texts) == {"sample_mask"}
     assert "no solid at this threshold" in dock.settings.faults.texts["sample_mask"]
     assert not dock.message.text
-    assert dock.tabs.currentIndex() == 0  # with the field
+    assert dock.tabs.currentIndex() == 0  # together with the field
     qtbot.waitUntil(lambda: is_in_sight(settings.sample), timeout=5000)
     settings.sample.setCurrentText(WHOLE)
     assert not dock.settings.faults.texts

@@ -1,4 +1,4 @@
-"""The Porosity dock gives an uncertain result an interval."""
+"""The Porosity dock shows an interval for an uncertain result."""
 
 from __future__ import annotations
 

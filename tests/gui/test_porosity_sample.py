@@ -1,4 +1,4 @@
-"""Masks of the sample: previewed where they lie, as they are measured with."""
+"""Sample masks are previewed at their position and as used in the measurement."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_masks_of_other_voxels(viewer, qtbot, kind):
         place["scale"] = tuple(2 * v for v in place["scale"])
         place["translate"] = tuple(o + v / 2 for o, v in zip(ORIGIN, SIZE, strict=True))
         mask = viewer.add_labels(half[::2, ::2, ::2], name="sample", **place)
-    else:  # the same shape, but half a field further
+    else:  # the same shape, but shifted by half a field of view
         larger = np.zeros((32, 80, 48), np.uint8)
         larger[:, :40] = 1
         place["translate"] = (ORIGIN[0], ORIGIN[1] - 20 * SIZE[1], ORIGIN[2])

@@ -1,4 +1,4 @@
-"""Air around a sample is no pore; the selected pore stands out; figures line up."""
+"""Air around a sample is not pore; the selected pore is marked; figures align."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from napari_geosr.physics.phantoms import sphere_foam
 
 
 def cylinder(rng, background: float = 20.0) -> Volume:
-    """A bone in air: bright, with pores, in a box that is larger."""
+    """A bone in air: bright, with pores, in a larger box."""
     foam = sphere_foam((16, 64, 64), porosity=0.3, radius=(3, 6), gap=1.0, seed=3)
     y, x = np.mgrid[:64, :64] - 31.5
     data = 200 - 180 * foam.fraction
@@ -100,14 +100,14 @@ def test_background_beside_solid_corners_is_told_from_pores(
         "bone",
         "banana",
     }, found
-    # Far from the limit on either side.
+    # Far from the limit, on either side.
     assert found.pop("bone")[0] >= 0.25
     assert found.pop("banana")[0] >= 0.5
     assert max(value for value, _ in found.values()) <= 0.15, found
 
 
 def test_air_beside_a_cropped_bone_is_excluded(viewer, qtbot, shared_data) -> None:
-    """Of its outer part, which is compact."""
+    """A sample of the outer, compact part."""
     bone = io.read(shared_data / "ct_volumes" / "bone_128x128x128.tif")
     add(viewer, bone.replace(data=np.ascontiguousarray(bone.data[..., :50])))
     dock = open_dock(viewer, qtbot)
@@ -127,7 +127,7 @@ def test_air_beside_a_cropped_bone_is_excluded(viewer, qtbot, shared_data) -> No
 def test_marrow_at_the_faces_is_not_taken_for_air(
     viewer, qtbot, shared_data, part
 ) -> None:
-    """A mask would exclude it, so it is not proposed."""
+    """A mask would exclude this part, so it is not proposed."""
     bone = io.read(shared_data / "ct_volumes" / "bone_128x128x128.tif")
     data = bone.data if part == "whole" else bone.data[:, 50:, 80:]
     add(viewer, bone.replace(data=np.ascontiguousarray(data)))
@@ -142,7 +142,8 @@ def test_marrow_at_the_faces_is_not_taken_for_air(
     measure(dock, qtbot)
     report = dock.result.report
     assert report.porosity == pytest.approx(np.mean(data <= report.threshold))
-    dock.levels.outdated.emit()  # read again: the mask is not proposed again
+    # the grey values are read again; the mask is not proposed again
+    dock.levels.outdated.emit()
     wait_for_levels(dock, qtbot)
     qtbot.wait(1000)
     assert dock.settings.sample.currentText() == WHOLE
@@ -174,7 +175,7 @@ def test_what_was_taken_as_the_sample_is_outlined(viewer, qtbot, rng):
 
 def test_the_preview_is_confined_to_the_automatic_mask(viewer, qtbot, rng):
     bone = cylinder(rng)
-    bone.data[:, :, 31:] += 15  # inside and as a whole, thresholds differ
+    bone.data[:, :, 31:] += 15  # thresholds inside and for the whole volume differ
     add(viewer, bone)
     dock = open_dock(viewer, qtbot)
     wait_for_levels(dock, qtbot)
@@ -188,7 +189,7 @@ def test_the_preview_is_confined_to_the_automatic_mask(viewer, qtbot, rng):
     assert shown.sum() == report.pore_voxels  # small pores included
     outline = np.asarray(viewer.layers["bone · sample"].data)
     assert not shown[outline == 0].any()
-    # Without a closing, the mask excludes the pores that are open to the air.
+    # Without closing, the mask excludes pores that are open to the air.
     dock.tabs.setCurrentIndex(0)
     assert settings.closing.isVisible()
     settings.closing.setValue(0)
@@ -211,7 +212,7 @@ def test_the_automatic_mask_is_proposed_and_said(viewer, qtbot, rng):
     measure(dock, qtbot)
     assert dock.result.report.porosity < 0.4
     kept = recall("porosity", MeasureConfig)
-    assert kept.sample_mask == "none"  # of this image alone
+    assert kept.sample_mask == "none"  # only of this image
     dock.tabs.setCurrentIndex(0)
     settings.sample.setCurrentText(WHOLE)
     settings.sample.activated.emit(0)
@@ -222,7 +223,7 @@ def test_the_automatic_mask_is_proposed_and_said(viewer, qtbot, rng):
     assert settings.sample.currentText() == WHOLE
     measure(dock, qtbot)
     assert dock.result.report.porosity > 0.4
-    # Another image that fills its box.
+    # Another image, which fills its box.
     layer = add(viewer, physical())
     settings.image.set_layer(layer)
     wait_for_levels(dock, qtbot)
@@ -303,4 +304,4 @@ def test_a_restored_layer_is_compared_with_its_source(viewer, qtbot):
     dock.settings.other.set_layer(result)
     third = viewer.add_image(data + 2, name="third")
     dock.settings.image.set_layer(third)
-    assert dock.settings.other.layer() is result  # a person's choice stays
+    assert dock.settings.other.layer() is result  # the user's choice is kept

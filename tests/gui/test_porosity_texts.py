@@ -1,4 +1,4 @@
-"""Figures, tool tips, columns and colours of the porosity dock stay as they are."""
+"""Figures, tool tips, columns and colours of the Porosity dock do not change."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GOLDEN = Path(__file__).parent / "golden" / "porosity_texts.json"
 
 
 def texts_of(result: PorosityResult) -> dict[str, object]:
-    """What a person can read in the dock's result."""
+    """The texts of the dock's result."""
     grid = result.figures.layout()
     widgets = [grid.itemAt(i).widget() for i in range(grid.count())]
     figures = [[w.text(), w.toolTip()] for w in widgets if isinstance(w, QLabel)]
@@ -63,7 +63,7 @@ def test_texts_stay(case: str, qtbot) -> None:
     qtbot.addWidget(result)
     result.set_reports(measured(case))
     found = json.loads(json.dumps(texts_of(result)))
-    if "WRITE_GOLDEN" in os.environ:  # for a change that people are meant to see
+    if "WRITE_GOLDEN" in os.environ:  # for an intended change
         known = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
         text = json.dumps(known | {case: found}, indent=0, ensure_ascii=False)
         GOLDEN.write_text(text + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The threshold that is drawn is the one that is measured with."""
+"""The displayed threshold is the one used in the measurement."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_of_a_time_series_the_threshold_follows_the_slider(viewer, qtbot):
             lambda t=t: dock.settings.threshold == pytest.approx(first + 100 * t, abs=1)
         )
         assert dock.preview.layer.visible
-        # Along the volume's own axes there is nothing to read.
+        # Along the volume's own axes, nothing has to be read.
         viewer.dims.set_point(1, 30 + t)
         qtbot.wait(300)
         assert dock.settings.threshold is not None
@@ -46,7 +46,7 @@ def test_of_a_time_series_the_threshold_follows_the_slider(viewer, qtbot):
 
 
 def padded(viewer):
-    """A scan in dark padding, and labels of where it is."""
+    """A scan in dark padding, and labels that mark the scan."""
     volume = physical()
     inside = np.zeros(SHAPE, np.uint8)
     inside[:, 4:36, 4:40] = 1
@@ -95,7 +95,7 @@ def test_the_threshold_follows_a_sample_that_is_painted(viewer, qtbot):
     wait_for_levels(dock, qtbot)
     assert not faults.texts
     first, key = dock.settings.threshold, dock.levels.key()
-    # One voxel, where no sampling of rows would look for it.
+    # A single voxel, which sampling of rows would not find.
     mask.data_setitem((np.array([0]), np.array([0]), np.array([0])), 1)
     assert dock.levels.key() != key
     qtbot.waitUntil(lambda: dock.levels._shown == dock.levels.key(), timeout=10_000)
@@ -103,7 +103,7 @@ def test_the_threshold_follows_a_sample_that_is_painted(viewer, qtbot):
     measure(dock, qtbot)
     assert dock.result.report.threshold == pytest.approx(first, abs=1)
     assert dock.result.report.sample_voxels == whole_shape.sum() + 1
-    # A sample that goes leaves the whole volume.
+    # If the sample is removed, the whole volume is used.
     viewer.layers.remove(mask)
     dock.tabs.setCurrentIndex(0)
     qtbot.waitUntil(
@@ -144,7 +144,7 @@ def test_local_threshold_and_hysteresis_are_settings_of_the_dock(viewer, qtbot):
 
 
 def uneven() -> np.ndarray:
-    """Pores in uneven brightness, with specks that are barely pores."""
+    """Pores in uneven brightness, with specks that just count as pores."""
     shape = (24, 48, 48)
     z, y, x = np.indices(shape)
     grey = np.full(shape, 160.0)
@@ -159,7 +159,7 @@ def uneven() -> np.ndarray:
     "more", [{"local_window": 25}, {"local_window": 25, "hysteresis": 0.7}]
 )
 def test_the_preview_shows_the_pores_of_the_neighbourhood(viewer, qtbot, more):
-    """As a measurement finds them, in every slice, and again when they change."""
+    """As found in a measurement, in every slice, and again after a change."""
     add(viewer, Volume(uneven(), "ZYX", voxel_size=(2.0,) * 3, unit="µm", name="s"))
     dock = open_dock(viewer, qtbot)
     wait_for_levels(dock, qtbot)

@@ -1,4 +1,4 @@
-"""The dock says of doubtful figures what command line and Python say."""
+"""The dock shows the same warnings on doubtful figures as command line and Python."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_cut_felt_is_said_in_the_dock(viewer, qtbot):
     assert "Measure without a sample mask" in dock.message.text
 
 
-#: Images that follow one that was measured, and what is said of each.
+#: Images chosen after one that was measured, and the message for each.
 FOLLOWING = {
     "constant": (np.zeros((8, 16, 16), np.float32), "Ready."),
     "of six axes": (np.zeros((2,) * 6, np.float32), UNUSABLE),
@@ -54,7 +54,7 @@ FOLLOWING = {
 
 
 @pytest.mark.parametrize(
-    # A constant image is refused as one of six axes is.
+    # A constant image is rejected like one with six axes.
     "following",
     [pytest.param("constant", marks=pytest.mark.slow), "of six axes", "none"],
 )
@@ -86,7 +86,7 @@ def test_nothing_is_left_of_the_image_before(viewer, qtbot, following):
     assert settings.threshold is None
     assert settings.value.text() == "–"
     assert not settings.value.isEnabled()
-    # The numbers are still those of the image that is named with them.
+    # The numbers are still those of the image named with them.
     assert dock.result.image.text() == "Image: scan"
     settings.method.setCurrentText("Manual")
     if data is None:

@@ -1,4 +1,4 @@
-"""The Porosity dock as a good window: stops, fits, says what it is, stays alive."""
+"""The Porosity dock as a window: it stops, fits, is accessible, and survives."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_stopping_removing_and_closing_end_the_worker(
     qtbot.waitUntil(lambda: len(closed) == 2, timeout=2000)
     qtbot.waitUntil(lambda: not dock.is_running, timeout=2000)
     qtbot.waitUntil(lambda: "was removed" in dock.message.text)
-    dock.levels.outdated.emit()  # as when its grey values are looked at again, late
+    dock.levels.outdated.emit()  # as when its grey values are checked again, late
     assert "was removed" in dock.message.text
 
     add(viewer, physical())
@@ -111,7 +111,7 @@ def test_dock_fits_and_says_what_everything_is(viewer, qtbot):
         if widget.objectName().startswith(inner) or not widget.isEnabled():
             continue
         if isinstance(widget.parent(), QWidget) and widget.parent().accessibleName():
-            continue  # a part of a widget that has a name
+            continue  # part of a widget that has a name
         what = f"{type(widget).__name__} {widget.objectName()}"
         assert widget.accessibleName() or widget.children(), what
 
@@ -119,7 +119,7 @@ def test_dock_fits_and_says_what_everything_is(viewer, qtbot):
 @pytest.mark.every(2)
 @pytest.mark.parametrize("height", [600, 630])
 def test_nothing_overlaps_in_a_low_window(make_napari_viewer, qtbot, height):
-    viewer = make_napari_viewer(show=True)  # nothing else makes it higher
+    viewer = make_napari_viewer(show=True)  # nothing else increases its height
     add(viewer, physical())
     opened(viewer)
     dock = open_dock(viewer, qtbot)
@@ -144,7 +144,7 @@ def test_nothing_overlaps_in_a_low_window(make_napari_viewer, qtbot, height):
     for upper, lower in itertools.pairwise(rows):
         assert place(upper, dock).bottom() < place(lower, dock).top()
     assert place(dock.measure_button, dock).bottom() < dock.height()
-    # All of it can be reached, and no column is cut off.
+    # Everything can be reached, and no column is truncated.
     page = result._page
     page.ensureWidgetVisible(result.export)
     assert not result.export.visibleRegion().isEmpty()
@@ -198,7 +198,7 @@ def test_the_window_goes_on(viewer, qtbot):
     with Turns() as reading:
         dock = open_dock(viewer, qtbot)
         wait_for_levels(dock, qtbot)
-    assert reading.count > 1  # once more after a loop that was blocked
+    assert reading.count > 1  # again after the event loop was blocked
     dock.settings.form.editor("min_voxels").setValue(50)
     dock.measure_button.click()
     with Turns() as running:

@@ -1,4 +1,4 @@
-"""How the steps of an operation are shown: stage, bar, remaining time, warnings."""
+"""Display of the steps of an operation: stage, bar, remaining time, warnings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from napari_geosr.gui.kit.progress import OperationProgress
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds that have passed; a test sets the first element."""
+    """Elapsed seconds; a test sets the first element."""
     seconds = [0.0]
     monkeypatch.setattr(durations.time, "monotonic", lambda: seconds[0])
     return seconds

@@ -31,7 +31,7 @@ def path(tmp_path_factory):
 
 
 def views(viewer, layers):
-    """Add the layers of a scan; give projections and sinogram."""
+    """Add the layers of a scan; return projections and sinograms."""
     added = {}
     for data in layers:
         layer = viewer.add_layer(Layer.create(*data))
@@ -50,7 +50,7 @@ def test_both_views_lie_where_slices_will(path):
     assert sinogram.axis_labels[:2] == projections.axis_labels[:2] == ("angle", "z")
     height, width = PIXEL
     np.testing.assert_allclose(projections.scale, (1, ROWS * height, height, width))
-    # As high as a slice is.
+    # As high as a slice.
     np.testing.assert_allclose(
         sinogram.scale, (ANGLES, height, width * columns / ANGLES, width)
     )
@@ -78,7 +78,7 @@ def test_sliders_end_with_the_last_slice_and_the_last_projection(path):
         np.testing.assert_allclose(z, (0, (ROWS - 1) * PIXEL[0], PIXEL[0]))
         assert viewer.dims.axis_labels[:2] == ("angle", "z")
         add_image_result(viewer, volume, like=None)
-    # Whatever the other slider says, each view has something to show.
+    # Each view shows data at any position of the other slider.
     data = np.asarray(sinogram.data)
     sinogram.visible = projections.visible = True
     for angle, row in ((0, 0), (7, ROWS - 1), (ANGLES - 1, 2)):

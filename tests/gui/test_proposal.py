@@ -1,4 +1,4 @@
-"""Walltime and memory that are proposed for a run on a cluster. No window."""
+"""Walltime and memory proposed for a run on a cluster; without a window."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SLURM = TEMPLATES["slurm"]
 def test_walltimes_are_rounded_up(seconds, walltime):
     proposal = propose(RunEstimate(seconds), SLURM, limited=False)
     assert proposal.values == {"walltime": walltime}
-    # It can be a profile's.
+    # It may be that of a profile.
     assert Profile.create(**proposal.values).walltime == walltime
 
 
@@ -53,7 +53,7 @@ def test_memory_is_proposed_only_where_it_can_be_requested():
     assert "in proportion to the cores" in oar.text
     with_property = Profile(queue="oar", memory_property="memcore")
     assert propose(estimate, with_property, limited=False).values["memory"] == "3GB"
-    # The memory of a GPU is not that of its node.
+    # GPU memory is not memory of the node.
     gpu = Profile(gpus=1)
     assert propose(estimate, gpu, limited=False).values.keys() == {"walltime"}
 

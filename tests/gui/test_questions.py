@@ -1,4 +1,4 @@
-"""Docks ask about implausible voxel sizes, and about frames taken for slices."""
+"""Docks ask about implausible voxel sizes, and about frames that look like slices."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from napari_geosr.operations.restore.reproduce import as_command, as_python
 
 @pytest.fixture
 def inches(tmp_path):
-    """As ImageJ saves a stack of which nobody set the scale."""
+    """As ImageJ saves a stack whose scale was never set."""
     rng = np.random.default_rng(0)
     pores = gaussian_filter(rng.normal(size=(16, 32, 32)), 2) > 0.05
     data = (np.where(pores, 180, 60) + rng.normal(0, 5, pores.shape)).astype(np.uint8)
@@ -39,7 +39,7 @@ def frames_of(n: int) -> np.ndarray:
 
 @pytest.fixture
 def frames(tmp_path):
-    """A time series of small frames that does not say so."""
+    """A time series of small frames that is not marked as such."""
     path = tmp_path / "frames.tif"
     tifffile.imwrite(path, frames_of(600), photometric="minisblack", metadata=None)
     return path

@@ -1,4 +1,4 @@
-"""The window is closed at any moment of any operation: no exception, exit code 0."""
+"""Closing the window at any moment of any operation: no exception, exit code 0."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import pytest
 from opening import environment
 
-#: Closes of the window in all.
+#: Total number of closes of the window.
 N_CLOSES = 20
 
 SCRIPT = """

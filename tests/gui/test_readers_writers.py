@@ -1,4 +1,4 @@
-"""Into napari and out again: scale, unit, place, provenance and voxels survive."""
+"""Reading and writing in napari preserves voxels, scale, unit, origin, provenance."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def volume(dtype: str = "uint16", **more: Any) -> Volume:
 
 
 def opened(path: Path) -> list[Any]:
-    """The layers that a viewer shows after `path` was dropped into it."""
+    """The layers of a viewer after `path` was dropped into it."""
     reader = get_reader(str(path))
     assert reader is not None
     viewer = ViewerModel()
@@ -277,7 +277,7 @@ def test_real_files_keep_their_voxel_size(shared_data: Path) -> None:
 
 
 def test_images_of_different_shapes_become_layers(viewer: Any, tmp_path: Path) -> None:
-    """napari's dialog knows no ``scan.tif::1``."""
+    """napari's dialog does not support ``scan.tif::1``."""
     rng = np.random.default_rng(0)
     path = tmp_path / "scan.tif"
     shapes = ((5, 20, 30), (8, 9), (40, 31))
@@ -290,7 +290,7 @@ def test_images_of_different_shapes_become_layers(viewer: Any, tmp_path: Path) -
     assert [layer.name for layer in layers] == [f"scan · image {i}" for i in range(3)]
     said = [note.message for note in notification_manager.records[before:]]
     assert any("3 images of different shapes: each is opened" in text for text in said)
-    # A job, which reads the file again, gets the same image.
+    # A job, which reads the file again, uses the same image.
     for layer in layers:
         assert LayerVolume(*part_of_file(layer, viewer)).is_in_file()
 

@@ -1,4 +1,4 @@
-"""A run of a dock in a real SLURM, from the button to the layer, in real napari."""
+"""A dock's run in a real SLURM, from the button to the layer, in real napari."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def slurm(monkeypatch):
 
 
 def submitted(dock, qtbot) -> JobFolder:
-    """Submit as a person would: open the dialog, choose SLURM, press *Submit*."""
+    """Submit as a user would: open the dialog, choose SLURM, press *Submit*."""
     dock.cluster.widget.click()
     dialog = dock.cluster.dialog
     dialog.cluster.setCurrentIndex(dialog.cluster.findData("slurm"))
@@ -65,7 +65,7 @@ def test_from_the_dock_to_the_result(slurm, viewer, qtbot, tmp_path, rng):
     qtbot.waitUntil(lambda: len(viewer.layers) == 2, timeout=30_000)
     expected = restore(data, "gaussian")
     np.testing.assert_allclose(viewer.layers[-1].data, expected, rtol=1e-5)
-    # One that is cancelled outside napari is noticed within five seconds.
+    # A cancellation outside napari is noticed within five seconds.
     other = submitted(dock, qtbot)
     jobs.show_job(other.path)
     qtbot.waitUntil(lambda: bool(other.status().queue.number), timeout=10_000)

@@ -62,7 +62,7 @@ def test_the_axis_is_found(viewer, qtbot, path, made):
     idle(dock, qtbot)
     assert dock.centre.value() == pytest.approx(axis_of(made), abs=0.3)
     assert "determined from the projections" in dock.centre.known.text()
-    # As it was found, and with how on record.
+    # The axis as found, with its source in the record.
     assert dock.config().centre == "auto"
     dock.centre.slider.setValue(dock.centre.slider.value() + 20)
     assert dock.config().centre == pytest.approx(axis_of(made) + 2, abs=0.3)
@@ -89,7 +89,7 @@ def test_a_slice_is_previewed_in_its_place(viewer, qtbot, path):
     layer = dock.activity.preview.layer
     assert layer in viewer.layers
     assert not sinogram.visible
-    # The whole slice is seen.
+    # The whole slice is visible.
     edge = layer.data.shape[-1] * PIXEL[1]
     np.testing.assert_allclose(camera.center[-2:], (edge - PIXEL[1]) / 2)
     room = min(viewer.canvas.size)
@@ -157,7 +157,7 @@ def test_the_volume_is_reconstructed(viewer, qtbot, path):
     np.testing.assert_allclose(layer.scale, (PIXEL[0], PIXEL[1], PIXEL[1]))
     assert layer.axis_labels == ("z", "y", "x")
     assert viewer.layers.units is not None
-    # One slider goes over the slices, and ends with them.
+    # One slider covers the slices, and ends with the last one.
     np.testing.assert_allclose(
         viewer.dims.range[1], (0, (ROWS - 1) * PIXEL[0], PIXEL[0])
     )
@@ -182,7 +182,8 @@ def test_the_progress_counts_iterations(viewer, qtbot, path):
     idle(dock, qtbot)
     dock.activity._on_run_step(IterationDone(24, 200, None, 24, 200))
     assert dock.progress_label.text().startswith("12 % done, iteration 24 of 200")
-    dock.activity._on_run_step(IterationDone(30, 200))  # one of FBP, which has none
+    # a preview of FBP, which has none
+    dock.activity._on_run_step(IterationDone(30, 200))
     assert dock.progress_label.text().startswith("15 % done")
     assert "iteration" not in dock.progress_label.text()
 
@@ -205,7 +206,7 @@ def test_the_volume_takes_the_layer_of_the_preview(viewer, qtbot, path):
     np.testing.assert_array_equal(layer.data, done.volume.data)
     np.testing.assert_allclose(layer.translate, done.volume.origin)
     assert viewer.scene.camera.zoom == zoom
-    # Another preview is a layer of its own.
+    # Another preview is a separate layer.
     preview(dock, qtbot)
     assert dock.activity.preview.layer is not layer
     assert layer in viewer.layers
@@ -245,7 +246,7 @@ def test_a_run_stopped_before_its_first_slice_leaves_nothing(viewer, qtbot, path
 
 @pytest.mark.slow
 def test_what_was_stopped_is_kept_where_going_on_is_stopped_too(viewer, qtbot, path):
-    """Before the first step of the second run, as while the first one's is loaded."""
+    """Before the first step of the second run, as while the first run is loading."""
     dock = opened(viewer, path)
     dock.centre.set_value(29.5)
     working = dock.activity
@@ -281,14 +282,15 @@ def test_a_harmless_remark_is_no_caution(viewer):
 
 
 def held_after_the_first_tile(*arguments):
-    """Steps of a run that is stopped before it ends, however slow the window is."""
+    """Steps of a run that is stopped before it ends, even if the window is slow."""
     should_stop = arguments[-1]
     with StepIterator(volume_steps(*arguments)) as iterator:
         for step in iterator:
             if not isinstance(step, TileDone):
                 yield step
                 continue
-            time.sleep(0.1)  # else it would be kept back, to be sent with the next
+            # otherwise, it would be held back and sent with the next one
+            time.sleep(0.1)
             yield step
             while not should_stop():
                 time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""What goes wrong in the Reconstruct dock is said there, in a sentence."""
+"""Errors in the Reconstruct dock are shown there, in a sentence."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ WARNING_SIGN = "\N{WARNING SIGN}"
 
 
 def failed(dock, qtbot, what) -> str:
-    """What is said after `what` failed; nothing runs any more, nothing is raised."""
+    """The message after `what` failed; nothing is running, and nothing is raised."""
     with qtbot.waitSignal(dock.activity.failed, timeout=60_000):
         what()
     idle(dock, qtbot)
     in_fields = [
         text for form in dock.settings_forms() for text in form.faults.values()
     ]
-    assert bool(dock.message.text) != bool(in_fields)  # said once
+    assert bool(dock.message.text) != bool(in_fields)  # reported once
     text = dock.message.text or " ".join(in_fields)
     assert text.startswith(("Error: ", WARNING_SIGN))
     assert "our fault" not in text
@@ -74,7 +74,7 @@ def test_an_image_that_was_dropped_may_be_read_as_projections(viewer, qtbot, tmp
     with qtbot.waitSignal(dock.open.opened, timeout=60_000):
         dock.open.again_button.click()
     assert dock.opened().scan.shape == (ANGLES, 1, frames.shape[1])
-    assert not image.visible  # the same picture lies over it
+    assert not image.visible  # the same picture is above it
     assert dock.open.message.text == ""
     assert not dock.open.section.button.isChecked()
     viewer.layers.selection.active = image
@@ -98,7 +98,7 @@ def test_a_bad_range_is_refused(viewer, qtbot, tmp_path, text):
     (said,) = dock.open.form.faults.values()
     assert said.startswith(f"{WARNING_SIGN} ")
     assert "numbers" in said
-    assert "angle range" not in said  # the field's own name stands beside it
+    assert "angle range" not in said  # the name of the field is next to it
     assert not dock.open.message.text
     assert not viewer.layers
 

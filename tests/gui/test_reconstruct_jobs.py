@@ -1,4 +1,4 @@
-"""From the Reconstruct dock: Noise2Inverse as a job, and the keys of all actions."""
+"""Noise2Inverse as a job from the Reconstruct dock, and the keys of all actions."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_denoised_volume_comes_into_view(viewer):
     box._on_opened((volume, (0.0, 1.0)))
     assert is_in_view(viewer, viewer.layers[-1])
     np.testing.assert_allclose(camera.center[-2:], 49)
-    # A view that shows all of it is a person's choice.
+    # A view that shows everything was chosen by the user.
     camera.zoom *= 0.5
     where = camera.center, camera.zoom
     box._on_opened((volume, (0.0, 1.0)))

@@ -1,4 +1,4 @@
-"""The Reconstruct dock in its window: layers that go, docks that close, no freeze."""
+"""The Reconstruct dock in a window: removed layers, closed docks, no freezes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def path(tmp_path_factory):
 
 
 def running(dock, qtbot):
-    """Begin a run that takes minutes."""
+    """Start a run that takes minutes."""
     dock.centre.set_value(25.0)
     dock.algorithm.combo.setCurrentIndex(dock.algorithm.combo.findData("tv"))
     dock.algorithm.form.set_values(SLOW)
@@ -179,7 +179,7 @@ def test_the_window_closes_in_the_middle(moment, path):
 
 
 def test_studies_are_created_when_their_section_opens(viewer, qtbot):
-    """The dock opens faster without them."""
+    """Without them, the dock opens faster."""
     _, frame = viewer.window.add_plugin_dock_widget(PLUGIN, DOCK)
     qtbot.waitUntil(lambda: frame.dock is not None, timeout=60_000)
     assert frame.dock.findChildren(StudyBox) == []

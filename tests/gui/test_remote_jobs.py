@@ -1,4 +1,4 @@
-"""Runs and jobs on another computer, which a fake ssh reaches, in real napari."""
+"""Runs and jobs on another computer, reached by a fake ssh, in real napari."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HOST = "me@login"
 
 @pytest.fixture
 def computer(new_folder, monkeypatch):
-    """A login node with an OAR that has no room; nothing of it is on this computer."""
+    """A login node with an OAR without free resources, not on this computer."""
     programs, queue, place = new_folder(), new_folder(), new_folder()
     home = programs / "home"
     home.mkdir()
@@ -73,7 +73,7 @@ def dialog(viewer, qtbot, shared, rng):
     shown = dock.cluster.dialog
     shown.cluster.setCurrentIndex(shown.cluster.findData("oar"))
     yield shown
-    with suppress(RuntimeError):  # it deletes itself when it is closed
+    with suppress(RuntimeError):  # it is deleted when it is closed
         shown.close()
 
 
@@ -114,13 +114,13 @@ def test_a_run_is_submitted_on_another_computer(
     assert "walltime=1:30:00" in (folder / "submit.sh").read_text()
     kept = profiles.load_profile("far")
     assert (kept.host, kept.local_folder) == (HOST, str(here))
-    # The Jobs dock shows it once, with the state that the other queue gives.
+    # The Jobs dock shows the job once, with its state in the other queue.
     dock = opening.opened(viewer, JOBS)
     qtbot.waitUntil(lambda: HOST in dock.watch.jobs, timeout=30_000)
     expected = {status.name: "waiting: priority (karma)"}
     qtbot.waitUntil(lambda: listed(dock) == expected, timeout=30_000)
     assert dock.view.job == folder
-    # Pause and resume go to the other computer, too.
+    # Pause and resume are also sent to the other computer.
     dock.view.pause_button.click()
     qtbot.waitUntil(lambda: job.status().state == "cancelled", timeout=30_000)
     qtbot.waitUntil(dock.view.resume_button.isEnabled, timeout=30_000)
@@ -134,7 +134,7 @@ def test_what_the_other_computer_refuses_leaves_nothing(
     computer, dialog, qtbot, shared, tmp_path
 ):
     dialog.computer.setText(HOST)
-    # Both paths are needed, or none; and the folder has to be in the shared one.
+    # Both paths are needed, or neither; and the folder must be in the shared one.
     dialog.shared.set_values({"local_folder": str(tmp_path)})
     dialog.submit_button.click()
     assert "on both computers" in dialog.message.text
@@ -170,7 +170,7 @@ def test_the_computer_of_a_profile_is_proposed(computer, viewer, dialog):
 
 # The Jobs dock
 
-#: Answers slowly, like a computer that is far away.
+#: Responds slowly, like a distant computer.
 _SLOW = f"""\
 #!/bin/sh
 [ "$1" = --version ] && {{ echo {__version__}; exit; }}
@@ -181,7 +181,7 @@ cat FOLDER/answer
 
 
 def answer(folder: Path, *jobs: dict) -> None:
-    """Let the computer answer with these jobs."""
+    """Make the computer return these jobs."""
     fake_ssh.put_program(folder, _SLOW.replace("FOLDER", str(folder)))
     common = {"operation": "restore", "method": "ct-denoise", "created": 1.0}
     values = [common | job for job in jobs]
@@ -207,7 +207,7 @@ def test_jobs_of_another_computer_are_listed_and_polled(
     dock = opening.opened(viewer, JOBS)
     add_host(dock, monkeypatch)
     name = f"clean on {HOST}"
-    with Turns() as turns:  # while it is asked
+    with Turns() as turns:  # while it is queried
         qtbot.waitUntil(lambda: name in listed(dock), timeout=30_000)
     assert turns.count > 50
     assert listed(dock)[name] == "waiting: priority"
@@ -227,7 +227,7 @@ def test_jobs_of_another_computer_are_listed_and_polled(
     answer(computer, queued("") | {"state": "cancelled"})
     qtbot.waitUntil(dock.remote.resume_button.isEnabled, timeout=30_000)
     dock.remote.resume_button.click()
-    # In its queue: not on the login node itself.
+    # In its queue, not on the login node itself.
     resumed = "jobs resume /bettik/clean.job\n"
     qtbot.waitUntil(lambda: resumed in said.read_text(), timeout=30_000)
 
@@ -253,7 +253,7 @@ def test_a_result_is_opened_from_a_shared_folder(
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", choose)
     dock.remote.result_button.click()
     assert "does not contain clean.ome.zarr" in dock.message.text
-    for n_layers in (1, 2):  # the folder is asked for once
+    for n_layers in (1, 2):  # the folder is requested once
         dock.remote.result_button.click()
         qtbot.waitUntil(lambda n=n_layers: len(viewer.layers) == n, timeout=30_000)
         qtbot.waitUntil(lambda: not dock.remote.opener.activity.busy, timeout=5000)
@@ -284,7 +284,7 @@ def test_a_computer_that_is_gone_keeps_its_last_states(
     (computer / "refusal").unlink()
     qtbot.waitUntil(lambda: "last known" not in listed(dock)[name], timeout=30_000)
     assert dock.message.text == ""
-    # It is asked for no longer once it is removed.
+    # A removed computer is no longer queried.
     dock.tree.setCurrentItem(dock._items()[0])
     yes = QMessageBox.StandardButton.Yes
     monkeypatch.setattr(QMessageBox, "question", lambda *_: yes)

@@ -1,4 +1,4 @@
-"""The window goes on while the Restore dock prepares, previews and runs."""
+"""The window stays responsive while the Restore dock prepares, previews and runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Restore dock shows at once that it works, from the click on Run on."""
+"""The Restore dock shows that it is busy immediately after a click on Run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of a run whose source is changed, or goes, while it lasts."""
+"""Runs whose source is changed or removed while they are in progress."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_result_of_data_that_was_replaced_says_so(dock, viewer, qtbot, rng, go
     assert "'scan' were replaced during the run" in dock.message.text
     assert "earlier data" in layer.name
     assert "replaced" in layer.metadata[METADATA]["source_change"]
-    assert not dock.compare.isEnabled()  # with what is no longer what was restored
+    assert not dock.compare.isEnabled()  # with data that are no longer those restored
     expected = restore(before, "ct-denoise")
     np.testing.assert_allclose(layer.data, expected.data, atol=1e-3)
 

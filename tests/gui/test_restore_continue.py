@@ -1,4 +1,4 @@
-"""A stopped restoration is gone on with in its own layer."""
+"""A stopped restoration is resumed in its own layer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def dock(viewer, rng, goes_on):
 
 
 def run(dock, qtbot, *, stop: bool):
-    """Press the button; give the layer, and the number of the first tile."""
+    """Press the button; return the layer, and the number of the first tile."""
     shown: list[int] = []
     restoring = dock.activity
     restoring.progressed.connect(

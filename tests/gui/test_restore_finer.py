@@ -1,4 +1,4 @@
-"""However much finer, the layer that the Restore dock adds lies over its source."""
+"""At any upscale factor, the layer added by the Restore dock matches its source."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from opening import in_front
 from napari_geosr.gui.kit.dock_tabs import RESTORE
 from napari_geosr.models import bundle, zoo
 
-#: Odd sizes of a layer that is neither at the origin nor has cubic voxels.
+#: Odd sizes of a layer that is not at the origin and whose voxels are not cubic.
 SHAPE = (7, 13, 11)
 PLACE = {"scale": (3.0, 0.7, 0.5), "translate": (10.0, -20.0, 30.0), "units": "um"}
 CASES = [("light_sr", 3, 2), ("msdnet_sr", 2, 4), ("rep_sr", 3, 8)]
 
 
 def interpolating(folder, name: str, ndim: int, factor: int) -> None:
-    """A model of one's own that makes voxels finer and adds no detail."""
+    """A user's model that makes voxels finer and adds no detail."""
     import torch
 
     from napari_geosr.networks import build_network
@@ -33,14 +33,14 @@ def interpolating(folder, name: str, ndim: int, factor: int) -> None:
         "axes": spec.axes,
         "upscale_factor": factor,
         "halo": max(spec.halo),
-        "data_consistency": False,  # that would add the detail that the scan asks for
+        "data_consistency": False,  # this would add the detail that the scan requires
     }
     card = zoo.find("foam-sr-x2").card.model_copy(update=values)
     bundle.save(folder, card, network)
 
 
 def centre(layer) -> np.ndarray:
-    """Where the bright blob of a layer lies in the world."""
+    """World position of the bright blob of a layer."""
     data = np.asarray(layer.data, float)
     places = [
         float((data.sum(tuple({0, 1, 2} - {axis})) * np.arange(n)).sum() / data.sum())
@@ -50,7 +50,7 @@ def centre(layer) -> np.ndarray:
 
 
 def edges(layer) -> np.ndarray:
-    """The outer corners of the first and the last voxel, in the world."""
+    """World positions of the outer corners of the first and the last voxel."""
     last = np.array(layer.data.shape) - 0.5
     return np.array([layer.data_to_world((-0.5,) * 3), layer.data_to_world(last)])
 
@@ -90,7 +90,7 @@ def test_a_run_after_a_preview_stays_where_it_was(viewer, qtbot) -> None:
     source = viewer.add_image(data, name="scan", scale=(8.0,) * 3, units="um")
     dock = in_front(viewer, RESTORE)
     dock.use_model(finer)
-    point = 40.0  # more steps of the previews than there are slices
+    point = 40.0  # more preview steps than slices
     viewer.dims.set_point(0, point)
     with qtbot.waitSignal(dock.activity.previewed, timeout=20_000):
         dock.preview_button.click()

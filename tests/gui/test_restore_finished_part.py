@@ -1,4 +1,4 @@
-"""The Restore dock offers what a napari that was killed has left in the cache."""
+"""The Restore dock offers the part that a killed napari has left in the cache."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from napari_geosr.io.journal import journal_of
 from napari_geosr.operations import restore as operation
 from napari_geosr.operations import storage
 
-NO_PROCESS = 2**22 + 1  # above the largest number of one
+NO_PROCESS = 2**22 + 1  # larger than any process number
 
 
 def leave_behind(ready) -> int:
-    """Leave two tiles as a killed program would; return the number of all."""
+    """Leave two tiles as a killed program would; return the total number of tiles."""
     stop: list[int] = []
     steps = operation.run_steps(ready.prepared, should_stop=lambda: len(stop) > 1)
     with StepIterator(steps) as iterator:
@@ -83,7 +83,7 @@ def test_run_begins_anew(dock, qtbot):
     dock.activity.progressed.connect(lambda *step: done.append(step))
     with qtbot.waitSignal(dock.activity.finished, timeout=120_000):
         dock.run_button.click()
-    # How many tiles there are depends on the speed of the machine at that time.
+    # The number of tiles depends on the current speed of the machine.
     tiles = [(n, total) for what, n, total in done if what == "tiles"]
     assert [n for n, _ in tiles] == list(range(1, tiles[-1][1] + 1))
     assert len(storage.find_unfinished_results()) == 1

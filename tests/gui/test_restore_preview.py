@@ -1,4 +1,4 @@
-"""The preview of the Restore dock while layers go: it goes with its own."""
+"""The preview of the Restore dock is removed together with its layer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_preview_goes_with_its_layer_and_no_other(viewer, qtbot, scan, below):
     if not below:
         viewer.layers.move(viewer.layers.index(preview), 0)
     during = []
-    # napari goes on with indices of its own: the list must not change meanwhile.
+    # napari continues with its own indices, so the list must not change meanwhile.
     viewer.layers.events.removed.connect(lambda _: during.append(preview))
     viewer.layers.remove(source)
     assert preview in viewer.layers
@@ -65,7 +65,7 @@ def test_all_layers_can_go_at_once(viewer, qtbot, scan, how):
         viewer.layers.remove_selected()
     qtbot.waitUntil(lambda: not dock.activity._preview_timer.isActive())
     assert not viewer.layers
-    # What is left of the preview is no obstacle to the next one.
+    # Remains of the preview do not prevent the next one.
     viewer.add_image(scan, name="again", **PLACE)
     with qtbot.waitSignal(dock.activity.previewed, timeout=60_000):
         pass

@@ -1,4 +1,4 @@
-"""What becomes of a restored layer: saved, measured, or not wished for any more."""
+"""Use of a restored layer: saving, measuring, or discarding it."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_a_run_belongs_to_its_source_also_when_that_goes(
         viewer.layers.remove(source)
     assert not finished.args[1].complete
     qtbot.waitUntil(lambda: dock.layer_combo.layer() is not source)
-    # Nothing to compare with, but still the folder and the scan of this run.
+    # There is nothing to compare with, but the folder and the scan of this run remain.
     assert dock.compare.pair() is None
     assert not dock.compare.isEnabled()
     assert not dock.save_button.isHidden()
@@ -254,8 +254,8 @@ def test_a_result_does_not_become_the_next_image(viewer, qtbot, scan):
     assert dock.verdict.text == ""
     for gone in (dock.compare_button, dock.explanation_box, dock.check_button):
         assert gone.isHidden()
-    assert not dock.save_button.isHidden()  # the result is still there
-    dock.layer_combo.set_layer(result)  # chosen by a person, it is restored
+    assert not dock.save_button.isHidden()  # the result still exists
+    dock.layer_combo.set_layer(result)  # if the user chooses it, it is restored
     qtbot.waitUntil(lambda: dock.activity.source() is result)
     other = viewer.add_image(scan, name="other", **PLACE)
     dock.layer_combo.set_layer(other)

@@ -16,7 +16,7 @@ ALL, ONE = "All time points", "Only the current one"
 
 @pytest.fixture
 def series(viewer, rng):
-    """Four time points (T, Y, X), 3 s apart from 10 s on, that fade."""
+    """Four fading time points (T, Y, X), from 10 s in steps of 3 s."""
     data = rng.normal(100, 10, (4, 48, 56)).astype(np.float32)
     data[:, 16:30, 20:40] -= 60
     data *= np.array([1, 0.9, 0.8, 0.7], np.float32)[:, None, None]

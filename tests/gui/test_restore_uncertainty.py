@@ -30,7 +30,7 @@ def scan(rng) -> np.ndarray:
 
 
 def small_model(folder, seed: int) -> str:
-    """A denoiser that is quick: two layers with random weights."""
+    """A fast denoiser: two layers with random weights."""
     import torch
 
     from napari_geosr.networks import build_network
@@ -52,7 +52,7 @@ def small_model(folder, seed: int) -> str:
 
 @pytest.fixture
 def models() -> list[str]:
-    """Two of the person's own models."""
+    """Two models of the user."""
     folder = zoo.user_folder()
     return [small_model(folder / name, i) for i, name in enumerate(("one", "two"))]
 
@@ -104,7 +104,7 @@ def test_a_second_layer_holds_the_deviations(
     assert deviation.data.min() >= 0
     assert 0 < deviation.contrast_limits[1] <= deviation.data.max() * 1.01
     assert deviation.metadata["geosr"]["source_layer"] == "scan"
-    # Neither is offered to be restored in place of a scan, nor is it compared.
+    # Neither is offered for restoration instead of a scan, or for comparison.
     assert dock.layer_combo.findText("scan · one (std)") < 0
     assert dock.compare.pair() == (source, result)
     dock.compare.curtain_button.click()
@@ -191,7 +191,7 @@ def test_a_painted_pore_is_marked(viewer, qtbot, scan, models):
         result.data = data
         with qtbot.waitSignal(dock.check_button.checked_result, timeout=60_000) as said:
             dock.check_button.click()
-            dock.model_box.set_model(models[not painted])  # while that is compared
+            dock.model_box.set_model(models[not painted])  # during the comparison
         qtbot.waitUntil(dock.check_button.isEnabled)
         assert said.args[0].figures.is_consistent is not painted
         assert viewer.layers.selection.active is result
@@ -246,7 +246,7 @@ def test_the_window_goes_on_while_the_contrast_is_found(
 
 
 class Counted:
-    """Ramps in every plane, as large as a result on a disk; counts what is read."""
+    """Ramps in every plane, as large as a result on disk; counts reads."""
 
     def __init__(self, shape) -> None:
         ramp = np.linspace(0, 1, shape[-1], dtype=np.float32)

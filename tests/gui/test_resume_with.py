@@ -1,4 +1,4 @@
-"""A training that failed goes on with other settings, from the Jobs dock."""
+"""Failed training is resumed with other settings from the Jobs dock."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RATE = 0.01
 
 @pytest.fixture
 def job(tmp_path):
-    """Make a job that has stopped on a loss that was no number."""
+    """Make a job that has stopped because the loss was not a number."""
     rng = np.random.default_rng(0)
     scans = [tmp_path / "a.tif", tmp_path / "b.tif"]
     for path in scans:
@@ -45,7 +45,7 @@ def shown(viewer, qtbot, job):
 
 
 def test_it_goes_on_with_another_rate(viewer, qtbot, job, monkeypatch):
-    # Here, and not in a process of its own, which takes seconds to start.
+    # In this process, because a separate one takes seconds to start.
     monkeypatch.setattr(local, "start", lambda job: run_to_end(run_steps(job)))
     view = shown(viewer, qtbot, job)
     view.resume_with.button.click()
@@ -81,7 +81,7 @@ def test_what_is_refused_changes_nothing(viewer, qtbot, job, monkeypatch):
     assert "already done 3 steps" in view.message.text
     assert view.resume_with.content.isVisible()
     assert (changes(job), begun) == ([], [])
-    # Untouched fields are no changes, whatever the form rounds.
+    # Untouched fields do not count as changes, even if the form rounds them.
     view.resume_with.form.set_values({"steps": 4})
     view.resume_with.resume_button.click()
     assert [folder.path for folder in begun] == [job.path]

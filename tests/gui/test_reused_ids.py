@@ -1,4 +1,4 @@
-"""Keys of what is shown are never those of another object, be its id the same."""
+"""Keys never match another object, even if it has the same id."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_slice_of_another_scan_has_another_key():
         dock = SimpleNamespace(_opened=opened, _config=config)
         return ReconstructActivity._volume_key(dock)
 
-    keys = [key_of(OpenedScan(scan)) for _ in range(20)]  # each gone at once
+    keys = [key_of(OpenedScan(scan)) for _ in range(20)]  # each is deleted at once
     assert all(keys[i] not in keys[:i] for i in range(1, 20))
     opened = OpenedScan(scan)
     assert key_of(opened) == key_of(opened)
@@ -41,6 +41,6 @@ def test_a_preview_of_another_run_has_another_key(monkeypatch):
     for i in range(20):
         RestoreActivity._start_preview(dock, None, RunPreparation((i,), None, None))
     assert len(keys) == len(set(keys)) == 20
-    dock._preview_key = keys[3]  # prepared again for the same: nothing to do
+    dock._preview_key = keys[3]  # prepared again for the same key: nothing to do
     RestoreActivity._start_preview(dock, None, RunPreparation((3,), None, None))
     assert len(keys) == 20

@@ -1,4 +1,4 @@
-"""Samples: opened by napari, made while the window goes on drawing itself."""
+"""Samples are opened by napari, and made while the window is still redrawn."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_few_projections_are_simulated_once(viewer, monkeypatch, tmp_path):
     scan = views[0].metadata[METADATA]["scan"].scan
     assert scan.n_angles == 40
     assert [str(unit) for unit in truth.units] == ["micrometer"] * 3
-    # Only what is whole is kept.
+    # Only complete files are kept.
     assert len(list(tmp_path.rglob("*"))) == 4
 
 

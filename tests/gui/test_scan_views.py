@@ -1,4 +1,4 @@
-"""Views of scans in files: exact when asked for, and drawn without waiting for them."""
+"""Views of scans in files are exact when requested, and drawn without waiting."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHAPE = 7, 5, 6
 
 
 class InFile:
-    """Projections that are read when asked for, and can be held up."""
+    """Projections that are read on request, and whose reading can be delayed."""
 
     shape, dtype = SHAPE, np.dtype(np.uint16)
 
@@ -75,7 +75,7 @@ def test_rows_that_are_decoded_together_are_kept(frames, monkeypatch):
     read = len(held.asked)
     np.testing.assert_array_equal(view[0, 3], frames[:, 3])
     assert len(held.asked) == read
-    # As many as there is room for; that which was asked for is among them.
+    # As many as fit into the cache, including the requested one.
     monkeypatch.setattr(_planes, "_CACHE_BYTES", frames[:, 0].nbytes)
     np.testing.assert_array_equal(view[0, 4], frames[:, 4])
     assert [row for row in range(5) if planes.get(row) is not None] == [4]
@@ -86,7 +86,7 @@ def test_rows_that_are_decoded_together_are_kept(frames, monkeypatch):
 
 @pytest.fixture
 def shown(make_napari_viewer, frames):
-    """A viewer on sinograms in a file, and that file."""
+    """A viewer that shows sinograms in a file, and the file."""
     viewer = make_napari_viewer(show=True)
     held = InFile(frames)
     read_scans_in_threads(viewer)
@@ -111,14 +111,14 @@ def test_a_slow_row_is_drawn_when_it_is_there(shown, frames, qtbot):
     held.go.set()
     qtbot.waitUntil(lambda: np.array_equal(drawn(viewer), frames[:, 4]), timeout=10_000)
     assert threading.main_thread() not in held.threads
-    # Whoever asks for it himself gets it.
+    # An explicit request returns the data.
     np.testing.assert_array_equal(viewer.layers[0].data[0, 1], frames[:, 1])
     assert threading.main_thread() in held.threads
 
 
 def test_a_quick_row_is_drawn_at_once(shown, frames, monkeypatch):
     viewer, held = shown
-    monkeypatch.setattr(_scan_views, "_DRAW_WAIT", 20.0)  # on the slowest machine
+    monkeypatch.setattr(_scan_views, "_DRAW_WAIT", 20.0)  # even on the slowest machine
     viewer.dims.set_point(1, 3)
     np.testing.assert_array_equal(drawn(viewer), frames[:, 3])
     assert threading.main_thread() not in held.threads
@@ -153,7 +153,7 @@ def test_a_row_that_cannot_be_read_is_said_once(shown, qtbot, monkeypatch):
 
 
 def begin(held):
-    """Begin to read a row of a layer, and forget all about it."""
+    """Start reading a row of a layer, and drop all references."""
     view = ScanView(Sinograms(held))
     layer = Image(view, contrast_limits=(1, 1000))
     view.read_in_thread(layer)

@@ -1,4 +1,4 @@
-"""The *Segment* dock: strokes, the answer to each, and the whole scan."""
+"""The *Segment* dock: strokes, the prediction for each, and the whole scan."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def dock(viewer, scan):
 
 
 def idle(dock, qtbot):
-    qtbot.wait(350)  # the time that strokes are waited for
+    qtbot.wait(350)  # the time to wait for strokes
     qtbot.waitUntil(
         lambda: not dock.activity.busy and not dock.activity._timer.isActive(),
         timeout=60_000,
@@ -85,7 +85,7 @@ def test_strokes_are_answered_on_the_slice_on_screen(viewer, dock, scan, phases,
     assert list(viewer.layers) == [scan, prediction, strokes]
     assert dock.bar.state.text() == READY
 
-    # Another slice is answered without another stroke; it has its own place.
+    # Another slice is predicted without another stroke, at its own position.
     viewer.dims.set_point(0, 8 + 4 * 9)
     idle(dock, qtbot)
     assert dock.shown_layers.prediction is prediction

@@ -1,4 +1,4 @@
-"""The *Shapes* dock: refine and complete a shape, look at it, and export a mesh."""
+"""The *Shapes* dock: refine and complete a shape, view it, and export a mesh."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def test_a_shape_is_refined_in_its_place(viewer, dock, labels, qtbot, tmp_path):
     made, surface = (viewer.layers[f"bone refined 4×{s}"] for s in ("", " surface"))
     assert made.data.shape == (96,) * 3
     np.testing.assert_allclose(made.scale, SIZE / 4)
-    # Outer edges are kept: the first voxel moves by 3/8 of an old one.
+    # Outer edges are kept, so the first voxel moves by 3/8 of an old one.
     np.testing.assert_allclose(made.translate, np.array(ORIGIN) - 0.375 * SIZE)
     config = shapes.RefineShapeConfig.create(upscale_factor=4, model="trilinear")
     source = io.read(save(labels, tmp_path))
     run_to_end(shapes.refine_shape_steps(source, tmp_path / "fine.tif", config))
     np.testing.assert_array_equal(made.data, io.read(tmp_path / "fine.tif").data)
 
-    # The surface lies on the boundary of the labels, in the world.
+    # The surface is on the boundary of the labels, in world coordinates.
     place = surface.data[0] * surface.scale + surface.translate
     voxel = np.rint((place - made.translate) / made.scale).astype(int)
     inside = np.asarray(made.data) > 0
@@ -94,7 +94,7 @@ def test_the_preview_is_a_part_of_the_result(viewer, labels, qtbot):
     big = ball(72)
     add_labels(viewer, big)
     dock = opening.opened(viewer, SHAPES)
-    at = np.array([36, 36, 12])  # on the surface of the ball
+    at = np.array([36, 36, 12])  # on the surface of the sphere
     viewer.dims.set_point(0, ORIGIN[0] + SIZE * at[0])
     viewer.scene.camera.center = tuple(np.array(ORIGIN) + SIZE * at)
     dock.preview_button.click()
@@ -107,7 +107,7 @@ def test_the_preview_is_a_part_of_the_result(viewer, labels, qtbot):
     idle(dock, qtbot)
     assert dock.preview.layer is None
     whole = viewer.layers["bone refined 2× surface"].data[0]
-    # Vertices inside the block are vertices of the whole, up to the level of the
+    # Vertices inside the block are those of the whole, apart from the level of the
     # surface, which is chosen for the volume of each.
     low, high = shown.data[0].min(0) + 2 * SIZE, shown.data[0].max(0) - 2 * SIZE
     own = shown.data[0][((shown.data[0] > low) & (shown.data[0] < high)).all(1)]
@@ -135,7 +135,7 @@ def test_a_skull_is_completed(viewer, qtbot, tmp_path):
     assert not dock.forms[REFINE].isVisible()
     dock.run_button.click()
     idle(dock, qtbot)
-    assert "simulated skulls" in dock.message.text  # the warning of the model stays
+    assert "simulated skulls" in dock.message.text  # the warning of the model is kept
     whole, part = (
         np.asarray(viewer.layers[f"bone completed{s}"].data) > 0 for s in ("", " part")
     )

@@ -108,7 +108,7 @@ def test_a_result_shows_its_residual_and_its_spectrum(viewer, qtbot, dock):
     left = viewer.layers["raw spectrum"].extent.world
     right = spectrum.extent.world
     assert right[0][1] > left[1][1]
-    # Between the middles of the outer pixels, which are half as large.
+    # Between the centres of the outer pixels, which are half as large.
     widths = [np.ptp(extent[:, 1]) for extent in (left, right)]
     assert widths[1] == pytest.approx(widths[0], abs=raw.scale[-1])
     circles = viewer.layers["raw · Wiener-SIM cut-off"]
@@ -308,7 +308,7 @@ def test_a_run_can_be_moved_to_the_background(qtbot, dock, tmp_path, monkeypatch
 
 
 def test_a_pixel_size_given_here_is_that_of_the_frames(viewer, qtbot, simulated):
-    """Frames of a file without pixel size: the result lies on them all the same."""
+    """If a file has no pixel size, the result still matches the frames."""
     raw = viewer.add_image(np.asarray(read(simulated.files["raw"]).data), name="raw")
     dock = opened(viewer, SIM)
     given = SimulateSimConfig()

@@ -1,4 +1,4 @@
-"""Study projections: a job of its own, followed in the dock, found again later."""
+"""Study projections: a separate job, followed in the dock, and found again later."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def urls(monkeypatch):
 
 @pytest.fixture
 def started(monkeypatch):
-    """Jobs that would be started; no process is."""
+    """Jobs that would be started; no process is started."""
     found = []
 
     def note(job):
@@ -60,7 +60,7 @@ def started(monkeypatch):
 
 
 def study_of(viewer, path, qtbot, folder, **settings):
-    """The panel on a scan, when it has looked for an earlier study."""
+    """The panel for a scan, after it has searched for an earlier study."""
     dock = opened(viewer, path)
     dock.centre.set_value(26.3)
     box = dock.study
@@ -74,7 +74,7 @@ def study_of(viewer, path, qtbot, folder, **settings):
 
 
 def earlier(path, folder, **settings) -> JobFolder:
-    """A study of the scan that is not begun yet."""
+    """A study of the scan that has not started yet."""
     values = {"counts": (10, 20), "algorithms": ("fbp",)} | settings
     job = StudyJob.from_values({"data": {"projections": path}, "settings": values})
     made = JobFolder.create(folder, job.to_values(), name="study of discs")
@@ -83,14 +83,14 @@ def earlier(path, folder, **settings) -> JobFolder:
 
 
 def run(job: JobFolder, **facts) -> None:
-    """Let this very process seem to work on a job."""
+    """Make this process appear to be running a job."""
     mine = {"pid": os.getpid(), "host": socket.gethostname()}
     born = psutil.Process().create_time()
     job.set_state("running", started=born, **(mine | facts))
 
 
 def finish_cell(job: JobFolder, count: int, **figures) -> None:
-    """Leave a row as a study does."""
+    """Write a row as a study does."""
     cells = job.path / "result" / "cells"
     cells.mkdir(parents=True, exist_ok=True)
     row = {"projections": count, "algorithm": "fbp", "title": "FBP", **figures}
@@ -302,7 +302,7 @@ def test_a_fault_is_said_beside_its_field(viewer, qtbot, path, tmp_path, started
     box.above.set_values({"counts": "20", "algorithms": "magic"})
     box.start_button.click()
     assert set(box.above.faults) == {"algorithms"}
-    assert not dock.message.text  # said once, in sight
+    assert not dock.message.text  # reported once, visibly
     editor = box.above.editor("algorithms")
     qtbot.waitUntil(lambda: not editor.visibleRegion().isEmpty(), timeout=5000)
     box.above.set_values({"algorithms": "fbp"})

@@ -1,4 +1,4 @@
-"""Docks have one short title each, and letters that napari's menus do not take."""
+"""Docks have one short title each, and mnemonics that napari's menus do not use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from napari_geosr.gui.kit import dock_tabs
 from napari_geosr.gui.kit.dock_tabs import MODELS, PLUGIN, POROSITY, RESTORE, dock_of
 from napari_geosr.gui.kit.frame import open_dock
 
-#: A letter after an ampersand, unless that stands for itself.
+#: A letter after an ampersand, unless the ampersand is literal.
 _LETTER = re.compile(r"&([^&\s])")
 
 
@@ -42,7 +42,7 @@ def letters(widget: QWidget) -> list[tuple[str, str]]:
 
 
 def shortcuts(widget: QWidget) -> list[tuple[str, str]]:
-    """Keys of buttons that are no mnemonics, and the names of the buttons."""
+    """Shortcuts of buttons that are not mnemonics, and the names of the buttons."""
     buttons = widget.findChildren(QAbstractButton)
     keys = ((b.shortcut().toString(), b.accessibleName()) for b in buttons)
     return [(key, name) for key, name in keys if key.startswith("Alt+Shift")]
@@ -87,7 +87,7 @@ def test_no_letter_is_used_twice_or_by_a_menu(viewer, qtbot, name):
 
 
 def menu(viewer, qtbot, name: str):
-    """Open a dock as napari's menu does, and return its frame."""
+    """Open a dock like napari's menu, and return its frame."""
     (command,) = (
         widget["command"]
         for widget in MANIFEST["contributions"]["widgets"]
@@ -121,7 +121,7 @@ def test_a_dock_is_there_once(make_napari_viewer, qtbot):
     first = menu(viewer, qtbot, JOBS)
     assert open_dock(viewer, JOBS) is first
     second = open_dock(viewer, MODELS)
-    menu(viewer, qtbot, MODELS)  # which hides what is there
+    menu(viewer, qtbot, MODELS)  # which hides the existing ones
     assert viewer.window.dock_widgets[dock_tabs.menu_name(MODELS)] is second
     assert len(viewer.window.dock_widgets) == 2
     assert opened(viewer, JOBS).parentWidget() is first

@@ -1,4 +1,4 @@
-"""The Train dock keeps apart what belongs to one method, one estimate, one layer."""
+"""The Train dock separates settings of methods, estimates and layers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_what_was_set_by_hand_goes_along_where_it_fits():
     memory.leave(first | by_hand | {"loss": "huber"})
     second = entered(memory, "tomogan")
     start = config_class("tomogan")().model_dump()
-    # Its network is another one, and its model another model.
+    # Its network and its model differ.
     assert second["layers"] == start["layers"]
     assert second["name"] == start["name"]
     assert (second["learning_rate"], second["patch"]) == (0.005, 32)
@@ -87,7 +87,7 @@ def test_what_a_training_started_from_is_not_kept(viewer, qtbot, tmp_path):
     assert not values["from_model"]
     assert values["preview_slice"] is None
     assert values["name"] == "noise2noise-first"
-    # What an earlier release kept is not taken up either.
+    # Settings stored by an earlier release are not used either.
     kind = config_class("noise2noise")
     remember("train_noise2noise", kind.create(**(settings | own)))
     third = type(dock)(viewer)
@@ -112,7 +112,7 @@ def test_a_name_is_proposed_after_method_and_data(viewer, qtbot, tmp_path, monke
     assert dock.name.text() == "noise2noise-first-2"
     dock.name.clear()
     dock.name.textEdited.emit("")
-    assert dock.name.text() == ""  # a person is about to type
+    assert dock.name.text() == ""  # the user is about to type
     assert name() == "noise2noise-first-2"
     dock._rows["source"].set_files((tmp_path / "Rock 7.ome.tif",))
     assert name() == "noise2noise-rock-7"
@@ -127,7 +127,7 @@ def test_a_name_is_proposed_after_method_and_data(viewer, qtbot, tmp_path, monke
     assert name() == "noise2noise-other"
     dock.have.setCurrentIndex(question)
     assert name() == "foam"
-    # What was proposed is not kept as if a person had given it.
+    # Proposals are not stored as if the user had entered them.
     plan = train_dock.TrainingPlan("noise2void", dock.settings.values(), {})
     dock._remember(plan, named=False)
     again = type(dock)(viewer)

@@ -1,4 +1,4 @@
-"""The curves of a training are in sight, whatever else is open in the Train dock."""
+"""Training curves are visible, whatever else is open in the Train dock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def job(tmp_path) -> JobFolder:
 
 
 def in_sight(widget) -> bool:
-    """Whether all of a widget is on the screen, and not scrolled away."""
+    """Whether a widget is completely visible."""
     return bool(widget.visibleRegion().boundingRect() == widget.rect())
 
 

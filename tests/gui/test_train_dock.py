@@ -1,4 +1,4 @@
-"""The Train dock starts real trainings in processes of their own, in real napari."""
+"""The Train dock starts real training in separate processes, in real napari."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_from_layers_to_a_restored_scan(viewer, qtbot, tmp_path):
     assert view.job.parent == tmp_path
     assert "continues when napari is closed" in dock.message.text
     qtbot.waitUntil(lambda: view.state == "done", timeout=60_000)
-    assert not dock.message.text  # there is nothing left that could continue
+    assert not dock.message.text  # nothing is left that could continue
     assert set(view.plot.names()) == {"training", "validation"}
     qtbot.waitUntil(lambda: preview_layer(viewer) is not None, timeout=10_000)
     preview = preview_layer(viewer)
@@ -55,7 +55,7 @@ def test_from_layers_to_a_restored_scan(viewer, qtbot, tmp_path):
 
 
 def started(viewer, qtbot, folder, *, steps: int):
-    """Start a training that lasts, and wait until its curve is there."""
+    """Start a long training run, and wait until its curve is shown."""
     noisy_scans(viewer)
     dock = opened(viewer, TRAIN)
     set_small(dock, steps=steps, folder=folder)

@@ -1,4 +1,4 @@
-"""The Train dock says which time point of a series it learns from."""
+"""The Train dock shows which time point of a series is used for training."""
 
 from __future__ import annotations
 

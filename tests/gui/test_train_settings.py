@@ -1,4 +1,4 @@
-"""The Train dock asks, proposes, and refuses what is wrong before it starts."""
+"""The Train dock asks, proposes, and rejects errors before it starts."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_wrong_settings_are_refused_beside_the_field(
     dock.start_button.click()
     said = dock.name_faults.texts["name"]
     assert "Use lower-case letters" in said
-    assert "ame:" not in said  # the label stands beside it
+    assert "ame:" not in said  # the label is next to it
     assert not dock.settings_message.text
     assert dock.advanced.content.isHidden()
     dock.name.setText("mine")
@@ -88,7 +88,7 @@ def test_wrong_settings_are_refused_beside_the_field(
     qtbot.waitUntil(lambda: "missing.tif" in dock.data_message.text, timeout=60_000)
     assert list(tmp_path.iterdir()) == []
     qtbot.waitUntil(dock.start_button.isEnabled, timeout=10_000)
-    # What comes next is not the worse for it.
+    # The next operation is not affected.
     begun = []
     monkeypatch.setattr(_train_start.local, "start", begun.append)
     dock._rows["target"].combo.set_layer(viewer.layers["second"])
@@ -126,7 +126,7 @@ def test_correlated_noise_is_said_before_start(viewer, qtbot, tmp_path, rng):
     qtbot.waitUntil(lambda: said in message.text, timeout=20_000)
     dock.steps.setValue(dock.steps.value() + 1)
     assert said in message.text  # nothing jumps while one types
-    # What is refused meanwhile does not take it away.
+    # An error in the meantime does not remove it.
     set_small(dock, steps=10, folder=tmp_path)
     dock.name.setText("My Model")
     dock._on_settings()
@@ -167,7 +167,7 @@ def test_a_patch_larger_than_the_scan_is_said_before_start(viewer, qtbot, tmp_pa
 
 
 def test_the_window_does_not_wait_for_the_check(viewer, qtbot, tmp_path, monkeypatch):
-    """Some methods load PyTorch for it, which takes seconds."""
+    """Some methods load PyTorch for this, which takes seconds."""
     noisy_scans(viewer)
     dock = opened(viewer, TRAIN)
     set_small(dock, steps=5, folder=tmp_path)
@@ -304,7 +304,7 @@ def test_a_layer_is_read_from_its_file_only_if_it_is_the_same(tmp_path):
     assert equals_file(volume)
     assert not equals_file(volume.replace(data=data + 1))
     edited = data.copy()
-    edited[1, 7, 3] += 1  # painted by a person in a slice of no renown
+    edited[1, 7, 3] += 1  # painted by the user in an arbitrary slice
     assert not equals_file(volume.replace(data=edited))
     assert not equals_file(volume.replace(data=data[:2]))
     assert not equals_file(volume.replace(unit="µm"))

@@ -1,4 +1,4 @@
-"""Starting a training from napari never touches the folder of another. No window."""
+"""Starting training from napari never changes the folder of another run. No window."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_the_job_of_another_napari_is_left_alone(plan, begun, tmp_path):
     assert content(theirs.path) == before
     sources = JobFolder(ours).values()["training"]["source"]
     assert sources[0].startswith(str(ours / "data"))
-    # Logs name the layer, and neither its role nor its number.
+    # Logs name the layer, not its role or its number.
     assert Path(sources[0]).name == "first.ome.zarr"
     assert foreign_files(ours) == []
 
@@ -133,7 +133,7 @@ def test_an_estimate_does_not_need_the_slice_on_screen(plan, tmp_path, monkeypat
 def test_an_estimate_cuts_the_same_box_of_what_belongs_together(
     rng, tmp_path, monkeypatch, in_file, factors
 ):
-    """Also of what is in a file, where its partner is not."""
+    """Also for data in a file whose partner is not in a file."""
     seen = {}
 
     def estimate_steps(values, *, should_stop):

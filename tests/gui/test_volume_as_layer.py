@@ -1,4 +1,4 @@
-"""napari shows a volume, and takes the layer that it says it is."""
+"""napari displays a volume, and accepts it as layer data."""
 
 from __future__ import annotations
 

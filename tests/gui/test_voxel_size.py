@@ -1,4 +1,4 @@
-"""The voxel size is asked for once, where a file did not say it."""
+"""The voxel size is requested once if a file does not state it."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ def test_a_size_from_elsewhere_ends_the_question(viewer, row, qtbot):
 
 
 def test_what_another_reader_left_out_the_file_says(viewer, qtbot, tmp_path):
-    PluginManager.instance().discover()  # as a window does: this is a viewer alone
+    # as a window does, because this is only a viewer model
+    PluginManager.instance().discover()
     row = VoxelSizeRow(viewer)
     qtbot.addWidget(row)
     data = np.zeros((4, 5, 6), np.uint8)

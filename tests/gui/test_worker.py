@@ -1,4 +1,4 @@
-"""The traps of napari's workers: swallowed errors, open generators, gone widgets."""
+"""Pitfalls of napari's workers: swallowed errors, open generators, deleted widgets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from napari_geosr.gui.kit.worker import BackgroundTask
 
 
 class Heard:
-    """Collects what a run calls back."""
+    """Collects the callbacks of a run."""
 
     def __init__(self, qtbot, make_steps, **more) -> None:
         self.steps, self.results, self.errors, self.finished = [], [], [], 0
@@ -149,7 +149,7 @@ def test_a_dock_that_goes_ends_its_worker(qtbot, how):
     closed: list[bool] = []
     dock = QWidget()
     heard = Heard(qtbot, endless(closed), owner=dock)
-    dock.cycle = dock  # like a dock whose own methods it connected
+    dock.cycle = dock  # like a dock that connected its own methods
     qtbot.waitUntil(lambda: bool(heard.steps), timeout=5000)
     if how == "deleted":
         dock.deleteLater()

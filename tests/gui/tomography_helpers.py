@@ -1,4 +1,4 @@
-"""Tiny simulated scans in files, and the Reconstruct dock on them."""
+"""Tiny simulated scans in files, and a Reconstruct dock that uses them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def phantom(n: int = N, rows: int = ROWS) -> np.ndarray:
 
 @cache
 def scan(n: int = N, rows: int = ROWS, angles: int = ANGLES) -> Projections:
-    """A scan of the phantom whose file does not say where the axis is."""
+    """A scan of the phantom; its file does not state the axis."""
     settings = ScanConfig(projections=angles, noise=False, centre_offset=OFFSET)
     made = simulate_scan(phantom(n, rows), settings)
     return made.replace(pixel_size=PIXEL, unit="µm", name="discs", centre=None)
@@ -44,12 +44,12 @@ def axis_of(made: Projections) -> float:
 
 
 def scan_file(folder: Path, **size: int) -> Path:
-    """The same in a file."""
+    """The same scan in a file."""
     return write_projections(scan(**size), folder / "discs.h5")
 
 
 def opened(viewer, path: Path | None = None):
-    """Open the dock, on a scan if one is given."""
+    """Open the dock, with a scan if one is given."""
     if path is not None:
         viewer.open(str(path), plugin=PLUGIN)
     dock = opening.opened(viewer, DOCK)
@@ -58,7 +58,7 @@ def opened(viewer, path: Path | None = None):
 
 
 def idle(dock, qtbot) -> None:
-    """Wait until nothing runs and nothing is wanted."""
+    """Wait until nothing is running or requested."""
     working = dock.activity
     qtbot.waitUntil(
         lambda: working.busy == "" and not working._timer.isActive(), timeout=60_000

@@ -1,4 +1,4 @@
-"""Small noisy scans in layers, and docks set to trainings of seconds."""
+"""Small noisy scans in layers, and docks set up for training runs of seconds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def noisy_scans(viewer, seed: int = 0):
 
 
 def set_small(dock, *, steps: int, name: str = "mine", folder=None, **more):
-    """Set a training of a tiny network."""
+    """Set up training of a tiny network."""
     dock.settings.form.set_values(SMALL | more)
     dock.steps.setValue(steps)
     dock.name.setText(name)

@@ -1,4 +1,4 @@
-"""The button of a window, pressed as a person does."""
+"""The close button of a window, pressed as by a user."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ClientMessage(ctypes.Structure):
 
 
 def press_close_button(window) -> None:
-    """Send what a window manager sends; a close() of Qt is not told from a script's."""
+    """Send a window manager's event; Qt's close() looks like a call by a script."""
     x = ctypes.CDLL("libX11.so.6")
     x.XOpenDisplay.restype = ctypes.c_void_p
     x.XInternAtom.restype = ctypes.c_ulong

@@ -1,4 +1,4 @@
-"""Small networks with known reach, and the whole forward that tiles must equal."""
+"""Small networks with known reach, and the whole forward pass that tiles must equal."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pytest
 from napari_geosr.inference.intensity import IntensityStatistics
 from napari_geosr.networks.spec import NetworkSpec
 
-#: Settings that every network is tried with.
+#: Settings with which every network is tested.
 sys.path.insert(0, str(Path(__file__).parents[1] / "networks"))
 
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep remembered tile sizes out of the person's cache folder."""
+    """Keep remembered tile sizes out of the user's cache folder."""
     path = tmp_path / "tiles.json"
     monkeypatch.setattr("napari_geosr.inference.tile_memory.default_path", lambda: path)
 
@@ -108,7 +108,7 @@ def make_network() -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def restore_whole() -> Callable[..., np.ndarray]:
-    """One forward over everything, written without any of the tiler's code."""
+    """One forward pass over everything, written without any of the tiling code."""
 
     def restore(
         network: Any, array: np.ndarray, statistics: IntensityStatistics

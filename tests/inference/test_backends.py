@@ -1,4 +1,4 @@
-"""Another backend gives torch's numbers, or is not used, and says so."""
+"""Another backend yields torch's values, or is not used, and this is reported."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def any_run_is_worth_it(monkeypatch):
 
 
 def restored(network, source, statistics, choice, **settings):
-    """The result, and what was said on the way."""
+    """The result, and the messages of the run."""
     target = np.zeros(lay_out(source.shape, network.spec).output_shape, "float32")
     deviation = np.zeros_like(target) if network.spec.n_outputs > 1 else None
     said: list[str] = []
@@ -171,7 +171,7 @@ def test_openvino_computes_on_the_cpu_alone():
 
 @pytest.fixture
 def a_backend_that_is(monkeypatch):
-    """Put something in openvino's place: ``a_backend_that_is(lambda y: y)``."""
+    """Replace openvino: ``a_backend_that_is(lambda y: y)``."""
 
     def make(change):
         class Other:

@@ -1,4 +1,4 @@
-"""A memory budget is held, or refused with one that would do."""
+"""A memory budget is kept, or rejected with a sufficient one in the message."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "bench_budgets.py"
 
 
 class Held(np.ndarray):
-    """Voxels of a file whose cache takes what it is given."""
+    """Voxels of a file whose cache uses the size that it is given."""
 
     held_bytes = 10**9
 
 
 def said(error: pytest.ExceptionInfo[DeviceMemoryError]) -> int:
-    """Bytes that a refusal says are needed."""
+    """Bytes required according to an error message."""
     found = re.search(r"needs ([\d.]+ [kMG]B)", str(error.value))
     assert found is not None
     return parse_bytes(found[1])
@@ -53,7 +53,7 @@ def test_what_does_not_suffice_looks_different(n):
 
 @pytest.mark.parametrize("upscale", [1, 2])
 def test_the_budget_that_a_refusal_names_is_accepted(upscale, monkeypatch):
-    """Also where file caches take a part of whatever budget there is."""
+    """Also if file caches use a fraction of any budget."""
     torch.manual_seed(0)
     name, kwargs = (
         ("light_sr", {"features": 8, "blocks": 1})
@@ -111,7 +111,7 @@ def test_a_budget_is_held_by_what_a_run_says_it_takes():
 
 
 def test_tiles_that_take_more_than_expected_are_cut_until_they_fit():
-    """Once is not enough where the first tile took three times as much."""
+    """Halving once is not enough if the first tile took three times as much."""
     network = build_network("light_sr", features=4, blocks=1).eval()
     cost, buffers = CostModel(base=0.0, slope=1000.0, safety=3.0, fixed=0), Buffers()
     tiles = plan((32, 32, 32), network.spec, (32, 32, 32)).tiles
@@ -136,7 +136,7 @@ def test_tiles_that_take_more_than_expected_are_cut_until_they_fit():
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_small_budgets_are_held_by_the_process():
-    """Peak of the process above what it is without a run, from the kernel."""
+    """Peak memory of the process above that without a run, from the kernel."""
     words = [sys.executable, str(BENCHMARK), "--budgets", "85"]
     done = subprocess.run(words, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

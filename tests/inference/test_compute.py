@@ -1,4 +1,4 @@
-"""The settings that one forward needs, and everyone else must not notice."""
+"""Settings of a forward pass, which must not affect anything else."""
 
 from __future__ import annotations
 

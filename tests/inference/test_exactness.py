@@ -1,4 +1,4 @@
-"""Tiles give the numbers of one forward over the whole volume."""
+"""Tiles give the values of one forward pass over the whole volume."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_registered_networks(name, kwargs, restore_whole, statistics_of, rng):
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     three_d = network.spec.axes == "ZYX"
-    # The finer the result the smaller the volume: as exact, and as quick.
+    # The finer the result, the smaller the volume, to keep the test fast.
     shapes = {
         1: [(19, 22, 31)] if three_d else [(45, 53), (3, 41, 37)],
         2: [(11, 13, 17)] if three_d else [(35, 43), (3, 29, 31)],

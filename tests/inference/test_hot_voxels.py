@@ -1,4 +1,4 @@
-"""Hot voxels: left out of statistics, unseen by networks, kept in results."""
+"""Hot voxels are excluded from statistics, hidden from networks, kept in results."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_it_is_read_twice_at_most(spoiled, scan):
     assert plain.n == scan.size
     hot = Counting(spoiled)
     statistics(hot)
-    assert hot.n <= 3 * scan.size  # a block with hot voxels with its margin
+    assert hot.n <= 3 * scan.size  # a block with hot voxels, including its margin
 
 
 def test_few_voxels_are_held_while_a_volume_is_read(scan, monkeypatch):
@@ -111,7 +111,7 @@ def test_few_voxels_are_held_while_a_volume_is_read(scan, monkeypatch):
 
 def test_no_plane_is_read_as_a_whole_where_it_is_huge(rng):
     class Rows:
-        """20 planes of which each is larger than what may be read."""
+        """20 planes, each larger than the maximum to be read."""
 
         def __init__(self):
             self.array = rng.normal(500, 20, (20, 300, 200)).astype("float32")
@@ -158,7 +158,7 @@ def test_every_tiling_restores_alike_and_keeps_them(
         np.testing.assert_allclose(other, results[0], rtol=1e-5, atol=1)
     hot = spoiled == 65535
     assert (results[0][hot] == 65535).all()
-    # What is around them is what a scan without them would give.
+    # The voxels around them equal those of a scan without hot voxels.
     clean = spoiled.copy()
     clean[hot] = np.median(spoiled)
     target = np.zeros(spoiled.shape, "float32")

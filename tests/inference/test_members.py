@@ -1,4 +1,4 @@
-"""Members of an uncertainty: mean and deviation equal those computed by hand."""
+"""Members of an uncertainty estimate: mean and deviation match hand calculations."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def filled(members, array, statistics, tile, **more):
 
 
 def by_hand(run, array, ways):
-    """`run` on the array laid in all ways, its answers laid back."""
+    """`run` on the array in all orientations, with the results transformed back."""
     answers = []
     for way in ways:
         laid = array[..., ::-1] if way.mirrored else array
@@ -183,7 +183,7 @@ def test_voxels_and_network_say_which_ways_there_are(make_network):
 
 
 def _is_group(ways) -> bool:
-    """Whether one way after another is one of them again."""
+    """Whether the composition of two symmetries is one of them."""
     volume = np.arange(27.0).reshape(3, 3, 3)
     laid = {_laid(volume, way).tobytes() for way in ways}
     twice = {_laid(_laid(volume, a), b).tobytes() for a in ways for b in ways}
@@ -251,7 +251,7 @@ def test_members_that_cut_large_windows_need_no_memory_for_whole_ones(
     edge, whole = 192, (384, 576)
 
     class Cutting(torch.nn.Module):
-        """Piece by piece, as networks do that look at all of what they are given."""
+        """Piece by piece, like networks that use their entire input."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -275,7 +275,7 @@ def test_members_that_cut_large_windows_need_no_memory_for_whole_ones(
     planned = measure_cost(members).counted(n)
     assert count_storage(members, whole) <= planned
     assert planned < measure_cost(one).counted(edge**2) + 40 * n
-    if kind == "ensemble":  # one that does not cut needs it all
+    if kind == "ensemble":  # a network that does not split windows needs everything
         models = [model_of(one), model_of(make_network("conv", 2), "b")]
         assert made(kind, models, statistics).spec.at_once is None
 

@@ -1,4 +1,4 @@
-"""The cost model, and the tile chosen with it."""
+"""The cost model, and the tile that is chosen with it."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_the_choice_keeps_the_budget_and_is_the_plans(problem, speed):
     shape, spec, budget = problem
     choice = choose_tile(shape, spec, COST, budget, seconds_per_voxel=speed)
     assert choice.peak_bytes <= budget
-    assume(choice.n_tiles <= 5000)  # laying out 100,000 takes seconds
+    assume(choice.n_tiles <= 5000)  # planning 100,000 tiles takes seconds
     tiles = plan(shape, spec, choice.tile)
     assert len(tiles.tiles) == choice.n_tiles
     assert tiles.tile == choice.tile
@@ -125,14 +125,14 @@ def test_slow_networks_get_smaller_tiles_but_not_dearer_runs():
 
 
 def test_tiles_that_nearly_only_compute_halos_are_refused():
-    """A budget for which the run would take hundreds of times as long is too small."""
+    """A budget with which the run would take hundreds of times as long is too small."""
     spec = NetworkSpec("ZYX", (20,) * 3, (1,) * 3, (1,) * 3)
     with pytest.raises(DeviceMemoryError, match="smallest useful tile") as refused:
         choose_tile((64,) * 3, spec, COST, 10**6)
     enough = parse_bytes(re.search(r"needs ([\d.]+ [MG]B)", str(refused.value))[1])
     choice = choose_tile((64,) * 3, spec, COST, enough)
     assert 3 < choice.cost_factor <= MAX_COST_FACTOR
-    # A region is small: the halo around it is work that cannot be saved.
+    # A region is small; the work for the halo around it is unavoidable.
     tight = (slice(0, 1),) * 3
     assert choose_tile((64,) * 3, spec, COST, 10**12, box=tight).cost_factor > 20
 

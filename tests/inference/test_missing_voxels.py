@@ -1,4 +1,4 @@
-"""Voxels that the input does not have are not made up in the result."""
+"""Voxels that are missing in the input are not invented in the result."""
 
 from __future__ import annotations
 

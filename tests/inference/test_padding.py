@@ -1,4 +1,4 @@
-"""Constant padding around a sample: it is found, kept, and no pore of the sample."""
+"""Constant padding around a sample is found and kept, and is not a pore."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_it_is_found_by_the_corners(scan, outside, rng):
 
 
 def test_a_phase_in_all_corners_is_no_padding(outside):
-    """Of a segmented volume, every surface has to be interpolated."""
+    """In a segmented volume, every surface must be interpolated."""
     segmented = np.where(outside, 0, 200).astype("uint8")
     segmented[:, 20:30, 20:30] = 0
     assert padding_value(segmented) is None
@@ -61,7 +61,7 @@ def test_a_voxel_is_padded_whatever_box_is_read(scan, outside):
     assert whole is not None
     assert whole[:, :5, :5].all()
     assert (scan[whole] == 0).all()
-    # Others are in slivers where the circle touches the edge of the slice.
+    # Other voxels are in slivers where the circle touches the edge of the slice.
     assert (outside & ~whole).sum() < 0.03 * outside.sum()
     rng = np.random.default_rng(1)
     for _ in range(40):
@@ -110,7 +110,7 @@ def test_it_keeps_its_value_in_every_tiling(scan, outside, make_network, ndim):
 
 
 def test_an_ensemble_keeps_its_value(scan, outside):
-    """In the mean and in the deviations."""
+    """This applies to the mean and to the deviations."""
     volume = Volume(scan.astype("float32"), "ZYX")
     mean, deviation = restore_with_uncertainty(
         volume,

@@ -1,4 +1,4 @@
-"""The thin NaN probe finds what a brute probe of the full window finds."""
+"""The thin NaN probe agrees with a brute-force probe of the full window."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_promise_that_is_too_small_is_refused(make_network):
         check_spec(network)
     network = make_network("strided")
     network.spec = dataclasses.replace(network.spec, stride=(4, 8), minimum_size=(8, 8))
-    check_spec(network)  # wasteful, but right
+    check_spec(network)  # wasteful, but correct
 
 
 def test_probing_changes_nothing(make_network):

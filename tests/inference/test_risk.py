@@ -1,4 +1,4 @@
-"""The risk estimate: unbiased where the truth is known, for any noise it is told."""
+"""The risk estimate is unbiased where the truth is known, for any known noise."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from napari_geosr.networks import build_network
 
 @dataclass
 class Plain:
-    """Grey values as they are."""
+    """Unscaled grey values."""
 
     mean: float = 0.0
     input_mean: float = 0.0
@@ -55,7 +55,7 @@ def test_its_level_follows_the_grey_value() -> None:
     assert levels[0, 20, 35] == pytest.approx(3.0)
 
 
-#: Correlation along the axes, and level at the greys 0 and 1.
+#: Correlation along the axes, and noise level at the grey values 0 and 1.
 CASES = [
     pytest.param({}, (0.2, 0.2), id="independent"),
     pytest.param({"z": 0.4, "y": 0.5, "x": 0.3}, (0.2, 0.2), id="correlated"),
@@ -97,13 +97,13 @@ def test_the_estimate_is_the_true_error_on_average(
         sample = draw_sample(scan, noise, n=2)
         cells = evaluate(network, sample, Plain(), threads=1)
         found.append(estimate(cells).gain)
-        # The same denoiser on the same blocks, against the truth.
+        # The same denoiser on the same blocks, compared with the truth.
         truth = draw_sample(scan, noise, second=clean, n=2)
         true = evaluate(network, truth, Plain(), threads=1)
         assert true.second is not None
         error = true.mean(true.removed)
         gains.append(10 * np.log10(true.mean(true.second) / error))
-    # Where the level depends strongly on the grey value it is read too low at edges,
+    # If the level depends strongly on the grey value, it is underestimated at edges,
     # and the estimate is cautious.
     caution = 0.35 if levels[0] == levels[1] else 0.75
     assert -caution < np.mean(found) - np.mean(gains) < 0.35
@@ -130,7 +130,7 @@ def test_the_trace_of_a_linear_filter_is_the_analytic_one(
     expected = level**2 * float((kernel * covariance[27:38, 27:38, 27:38]).sum())
     assert cells.mean(cells.kept) == pytest.approx(expected, rel=0.06)
     assert cells.mean(cells.noise) == pytest.approx(level**2)
-    # Of noise alone nothing is left but what passes the filter.
+    # For noise alone, only the part that passes the filter remains.
     assert cells.mean(cells.risks()) == pytest.approx(
         cells.mean(cells.passed), abs=0.06 * level**2
     )
@@ -153,7 +153,7 @@ def test_an_uncertain_noise_widens_the_interval() -> None:
     assert sure.gain == unsure.gain == pytest.approx(10.0)
     assert unsure.interval[0] < sure.interval[0]
     assert unsure.interval[0] <= unsure.gain <= unsure.interval[1]
-    # What was taken away is 0.95, and the noise in it cannot be more.
+    # The removed part is 0.95, and the noise in it cannot exceed this.
     assert cells.max_noise_scale == pytest.approx(0.95 / 0.9)
 
 
@@ -198,10 +198,10 @@ def test_small_volumes_give_small_blocks(
 
 
 def test_too_much_noise_measured_does_not_change_the_order() -> None:
-    """A filter that blurs leaves little noise; a network leaves more, and no blur."""
+    """A blurring filter leaves little noise; a network leaves more without blur."""
 
     def measured(risk: float, kept: float, passed: float, excess: float) -> CellMeans:
-        # The true variance is 1: what is removed follows from the true risk.
+        # The true variance is 1, so the removed part follows from the true risk.
         removed = risk + 1 - 2 * kept
         values = (removed, kept * excess, passed * excess, excess)
         return CellMeans(*(np.full(4, v) for v in values), np.full(4, 100.0))
@@ -220,7 +220,7 @@ def test_too_much_noise_measured_does_not_change_the_order() -> None:
 
 
 def test_an_unstable_network_does_not_limit_the_noise() -> None:
-    """Its response to a small probe exceeds what it removes; the noise is as measured.
+    """The response to a small probe exceeds the removed part; the noise is as measured.
 
     Measured on bone with 40 % noise correlated along all axes: `foam-denoise`, which
     was not made for such noise, and `ct-denoise`.

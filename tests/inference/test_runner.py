@@ -1,4 +1,4 @@
-"""What a run promises beside its numbers: order, cancel, errors, dtypes, threads."""
+"""Other guarantees of a run: order, cancelling, errors, dtypes, threads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ GB = 10**9
 
 @pytest.fixture
 def parts(make_network, statistics_of, rng):
-    """A network, a 3D source, its statistics and a target: what most tests need."""
+    """A network, a 3D source, its statistics and a target, as needed by most tests."""
     source = rng.normal(100, 20, (6, 24, 31)).astype("float32")
     target = np.zeros(source.shape, "float32")
     return make_network("conv", slices=3), source, target, statistics_of(source)
@@ -326,7 +326,7 @@ def test_importing_the_engine_loads_no_torch():
 
 @pytest.fixture
 def grown(monkeypatch):
-    """Say how much the first tile grew the process, and who is asked for pages."""
+    """Simulate the growth by the first tile; record the allocator that is used."""
     from contextlib import nullcontext
 
     from napari_geosr.inference import compute
@@ -367,7 +367,7 @@ def test_the_first_tile_makes_the_others_smaller_if_it_broke_the_budget(
     whole = run(network, source, expected, statistics, **settings)
     planned = run_to_end(whole)
     assert planned.n_tiles == 2
-    # Room for a tenth more than the tiles are thought to take.
+    # Memory for a tenth more than the predicted size of the tiles.
     budget = int(planned.peak_bytes + 0.1 * (planned.peak_bytes - fixed))
     grown.growth = int(fixed + times * (cost.peak(128 * 128) - fixed))
     steps = []
@@ -396,7 +396,7 @@ def test_pages_are_returned_at_once_only_where_the_budget_is_tight(
 def test_looking_for_finished_tiles_takes_a_time_that_grows_with_their_number(
     make_network, statistics_of, rng, monkeypatch
 ):
-    """Of many tiles all but one are there: each is compared with a few boxes."""
+    """All but one of many tiles are finished, and each is compared with a few boxes."""
     source = rng.normal(100, 20, (1, 80, 80)).astype("float32")
     network, statistics = make_network("conv"), statistics_of(source)
     target = np.zeros(source.shape, "float32")

@@ -43,7 +43,7 @@ def refined(inside, refiner, plan) -> np.ndarray:
 def test_blocks_equal_the_whole(
     name: str, edge: int, n_blocks: int, stages: int, monkeypatch
 ) -> None:
-    """Also where a box is not a multiple of the blocks, and parts are empty or full."""
+    """Also if a box is not a multiple of the blocks, and parts are empty or full."""
     inside = sampled(trabeculae(np.random.default_rng(5)), (37, 22, 30))
     inside[:, :, 14:] = True
     refiner = network(name)
@@ -58,7 +58,7 @@ def test_blocks_equal_the_whole(
 
 
 def test_a_smaller_halo_would_be_too_small() -> None:
-    """The test above can fail."""
+    """Shows that the test above can fail."""
     inside = sampled(trabeculae(np.random.default_rng(5)), (37, 22, 30))
     refiner = network("surface_unet")
     whole = plan_refinement(inside, 1, refiner.spec, 4, 10**12)

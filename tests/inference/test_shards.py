@@ -1,4 +1,4 @@
-"""Shards cover a result once, whatever its shape and that of its file's blocks."""
+"""Shards cover a result once, for any shape of the result and of the file's blocks."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_one_two_and_four_workers_have_the_same_shards(make_network, ndim, slice
 
 
 def test_workers_whose_memory_is_short_are_told_what_would_suffice(make_network):
-    """A voxel of this network reaches far, so small tiles are mostly halo."""
+    """This network has a large reach, so small tiles are mostly halo."""
     network = make_network("dilated", ndim=3)
     total = 4 * planned(network, 10**9, 4)._planner._required_budget() + 10**6
     one, four = (planned(network, int(total), n) for n in (1, 4))

@@ -88,7 +88,7 @@ def test_as_many_blocks_are_decoded_as_planned(
         for each in tiles:
             reader.read(each)
         factor = stored.decoded / math.prod(shape)
-        # Less where blocks at the border are smaller, or planes are reused.
+        # Fewer if blocks at the border are smaller, or planes are reused.
         assert factor <= way.factor * 1.001
         if context == 1:
             assert factor >= way.factor * 0.6
@@ -102,7 +102,7 @@ def planned(source: Any, budget: int) -> TiledRun:
     net = network()
     target = np.empty(source.shape, np.float32)
     run = TiledRun(net, source, target, statistics=STATISTICS, budget=budget)
-    # Of the choice alone: there may be a hundred thousand tiles.
+    # Only for the choice, because there may be a hundred thousand tiles.
     with patch.object(run.planner, "_tiles"):
         run.planner.plan()
     return run
@@ -121,7 +121,7 @@ def known_speed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("known_speed")
 def test_a_budget_has_room_for_the_block_that_is_decoded() -> None:
-    """The block alone takes 50 MB, and 100 MB more while it is decoded."""
+    """The block takes 50 MB, and another 100 MB while it is decoded."""
     source = stored_in_one_block((100, 500, 500))
     with pytest.raises(DeviceMemoryError) as refused:
         planned(source, 120 * MB)
@@ -147,9 +147,9 @@ def test_a_block_is_kept_for_all_tiles_if_there_is_room() -> None:
 def test_repeated_decoding_is_announced_with_the_memory_that_avoids_it(
     monkeypatch: Any,
 ) -> None:
-    """Where decoding takes as long as the network."""
+    """If decoding takes as long as the network."""
     monkeypatch.setattr(source_reads, "_DECODING_SECONDS", 1e-6)
-    chunks = (16, 125, 125)  # 0.5 MB, and 32 MB for all that a plane needs
+    chunks = (16, 125, 125)  # 0.5 MB, and 32 MB for everything that a plane needs
     source = LazyArray(Stored((16, 1000, 1000), chunks), Path("a.zarr"), chunks)
     with pytest.raises(DeviceMemoryError) as refused:
         planned(source, 30 * MB)
@@ -186,7 +186,7 @@ def test_what_is_refused_does_not_depend_on_times(monkeypatch: Any) -> None:
 
 @pytest.mark.usefixtures("known_speed")
 def test_fast_decoding_may_be_repeated() -> None:
-    """It would cost more time to have smaller tiles and a cache."""
+    """Smaller tiles and a cache would take more time."""
     chunks = (16, 125, 125)
     source = LazyArray(Stored((16, 1000, 1000), chunks), Path("a.zarr"), chunks)
     with pytest.raises(DeviceMemoryError) as refused:

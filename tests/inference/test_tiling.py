@@ -52,7 +52,7 @@ def test_cores_cover_the_volume_once_and_windows_hold_the_halo(spec, shape, tile
     st.tuples(*(st.integers(0, 22),) * 3),
 )
 def test_halves_cover_their_tile(spec, shape, tile, begin):
-    # A region may begin off the stride's grid.
+    # A region need not begin on the stride's grid.
     box = [slice(min(a, n - 1), n) for a, n in zip(begin, shape, strict=True)]
     tiles = plan(shape, spec, tile, box=box)
     layout = tiles.layout

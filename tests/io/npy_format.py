@@ -1,4 +1,4 @@
-"""A format of another package in one file: NumPy's .npy, read and written."""
+"""A format of another package in one file: NumPy's .npy, for reading and writing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_geosr.io.suffixes import stem_of
 
 
 class NpyOutput(Output):
-    """A mapped .npy file."""
+    """A memory-mapped .npy file."""
 
     def __init__(self, paths: OutputPaths, spec: OutputSpec) -> None:
         super().__init__(paths, spec)

@@ -1,4 +1,4 @@
-"""Errors name the file that was asked for, never a hidden one of ours."""
+"""Errors name the requested file, never a hidden temporary one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files appear whole, whoever else has them open and whenever the power fails."""
+"""Files appear complete, even if other programs have them open or the power fails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from napari_geosr.io import atomic, hidden
 
 
 class Busy:
-    """``os.replace`` while another program has the file open for some calls."""
+    """``os.replace`` that fails for some calls, as if another program had the file
+    open.
+    """
 
     def __init__(self, times: int) -> None:
         self.left, self.real = times, os.replace
@@ -85,7 +87,9 @@ def test_the_disk_has_the_content_before_it_takes_the_name(
 
 
 def test_what_a_killed_process_left_of_a_set_is_removed(tmp_path, monkeypatch):
-    """A file of a set is written under a temporary name of its temporary name."""
+    """A file of a set is written under a temporary name derived from its temporary
+    name.
+    """
     report = tmp_path / "report.json"
     staged = hidden.temporary_sibling(report, ".json")
     nested = hidden.temporary_sibling(staged)
@@ -95,7 +99,7 @@ def test_what_a_killed_process_left_of_a_set_is_removed(tmp_path, monkeypatch):
     monkeypatch.setattr(hidden.processes, "has_run_since", lambda *_: True)
     with atomic.replacing_all([report], overwrite=False) as made:
         made[report].write_text("{}")
-    assert nested.exists()  # its process still writes
+    assert nested.exists()  # its process is still writing
     monkeypatch.setattr(hidden.processes, "has_run_since", lambda *_: False)
     with atomic.replacing_all([report], overwrite=True) as made:
         made[report].write_text("{}")

@@ -1,4 +1,4 @@
-"""Names of channels survive in every format, and are read from the files of others."""
+"""Channel names are preserved in every format, and read from third-party files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two runs never write to one output, and a run that was killed blocks none."""
+"""Two runs never write to the same output, and a killed run blocks none."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_the_claim_of_a_dead_process_is_waited_for(tmp_path: Path) -> None:
     place = lock_of(path)
     with other_process(path) as process:
         own = {"pid": process.pid, "host": socket.gethostname(), "started": 1.0}
-        place.write_text(json.dumps(own))  # another process once had this number
+        place.write_text(json.dumps(own))  # another process had this number before
         assert process.stdin is not None
         release = threading.Timer(1.0, process.stdin.close)
         release.start()
@@ -102,7 +102,7 @@ def test_the_claim_of_a_dead_process_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_another_thread_is_refused_and_the_same_one_is_not(tmp_path: Path) -> None:
-    """For example two docks of one napari."""
+    """For example, two docks of one napari."""
     path = tmp_path / "out.tif"
     found: list[str] = []
 
@@ -128,7 +128,7 @@ def test_another_thread_is_refused_and_the_same_one_is_not(tmp_path: Path) -> No
 
 
 def test_where_nothing_can_be_locked_runs_go_on(tmp_path, monkeypatch) -> None:
-    """Then the journal alone shows whether another run is writing."""
+    """Then only the journal shows whether another run is writing."""
     fcntl = pytest.importorskip("fcntl")
 
     def fail(*_: object) -> None:

@@ -11,7 +11,7 @@ from napari_geosr import io
 from napari_geosr.core.errors import FileError
 
 pydicom = pytest.importorskip("pydicom", reason="pydicom is not installed")
-#: 12 bits in 16, as of a dental sensor.
+#: 12 bits in 16, like a dental sensor.
 DATA = np.arange(6 * 8, dtype=np.uint16).reshape(6, 8) * 80
 
 

@@ -1,4 +1,4 @@
-"""The front door: light to import, suffixes, choices, messages."""
+"""The reading function: fast import, suffixes, choices, messages."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_one_axis_may_be_chosen_and_the_other_kept(
     with pytest.raises(FileError, match=r"no channel 3: choose 0 … 2"):
         io.read(path, channel=3)
     flat = io.write(make_volume((5, 6), "YX"), tmp_path / "b.tif")
-    with pytest.raises(FileError, match=r"no channel axis. Leave the channel out"):
+    with pytest.raises(FileError, match=r"no channel axis. Omit the channel"):
         io.read(flat, channel=1)
 
 

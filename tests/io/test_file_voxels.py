@@ -1,4 +1,4 @@
-"""Voxels read plainly from a file: as numpy has them, and never a dead process."""
+"""Voxels read with ordinary reads: equal to numpy's, and the process never crashes."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_every_box_is_as_in_memory(
 
 @pytest.fixture
 def n_bytes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Bytes of each read of a file."""
+    """Number of bytes of each read of a file."""
     found: list[int] = []
     original = file_voxels._OpenFile.read_into
 
@@ -142,7 +142,7 @@ def test_a_run_with_a_budget_keeps_no_rows(path: Path, stack: Array) -> None:
         assert file_voxels._ROW_CACHE.find(voxels.place, key) is None
     voxels[key]
     assert file_voxels._ROW_CACHE.find(voxels.place, key) is not None
-    del voxels  # closed, the file needs none
+    del voxels  # when closed, the file needs none
     assert file_voxels._ROW_CACHE._voxels is None
 
 
@@ -157,7 +157,7 @@ def test_a_large_tiff_is_read_where_it_is_asked_for(lazy: Volume, stack: Array) 
 def test_a_slice_in_napari_reads_its_own_voxels_alone(
     lazy: Volume, stack: Array, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In every direction: dask must not read whole blocks for them."""
+    """In every direction, dask must not read whole blocks for slices."""
     read = []
     original = FileVoxels.__getitem__
 
@@ -185,7 +185,7 @@ def test_a_time_point_is_read_alone(
     np.testing.assert_array_equal(np.asarray(volume.take(time=1).data), series[1])
 
 
-#: What a child process does: read a file lazily, spoil it, and read on.
+#: Code of a child process: read a file lazily, damage it, and continue reading.
 _CHILD = """
     import os, sys
     import numpy as np
@@ -232,7 +232,7 @@ def test_a_file_that_is_written_over_is_no_longer_read(
 def test_a_file_that_is_touched_is_read_on(
     lazy: Volume, path: Path, stack: Array
 ) -> None:
-    """Backups and copies over itself change its time alone."""
+    """Backups, and copying a file over itself, change only its time."""
     stat = path.stat()
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
     np.testing.assert_array_equal(np.asarray(lazy.data), stack)
@@ -240,7 +240,7 @@ def test_a_file_that_is_touched_is_read_on(
 
 @pytest.mark.parametrize("place", [0.01, 0.3, 0.5, 0.7, 0.99])
 def test_another_scan_in_the_same_file_is_noticed(tmp_path: Path, place: float) -> None:
-    """A part of it is enough, if it is no smaller than a few per cent."""
+    """A part is enough if it is at least a few per cent of the file."""
     path = tmp_path / "a.raw"
     path.write_bytes(bytes(10**6))
     voxels = FileVoxels(path, "u1", 0, (1000, 1000))

@@ -1,4 +1,4 @@
-"""A folder that is none of ours is never replaced, whatever is allowed."""
+"""A folder that is not one of our volumes is never replaced."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_folder_that_appears_meanwhile_stays(tmp_path: Path) -> None:
     path = tmp_path / "out.tif"
 
     class Meddling:
-        """Voxels whose reading makes the folder."""
+        """Voxels that create the folder when they are read."""
 
         shape, ndim, dtype = (2, 3, 4), 3, np.dtype("u1")
 

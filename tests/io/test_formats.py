@@ -1,4 +1,4 @@
-"""The registry of file formats, and what another package has to bring for one more."""
+"""The registry of file formats, and adding a format from another package."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SPEC = {
 
 
 def bring(monkeypatch: pytest.MonkeyPatch, **modules: str) -> None:
-    """Let entry points name these modules as formats."""
+    """Register these modules as formats by entry points."""
 
     def entry_points(group: str) -> list[EntryPoint]:
         ours = group == "napari_geosr.formats"

@@ -1,4 +1,4 @@
-"""HDF5 and NeXus: which dataset, where, how large its voxels are; lazily."""
+"""HDF5 and NeXus: choice of the dataset, position, voxel size, lazy reading."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_only_dataset(
     assert isinstance(volume.data, LazyArray)
     np.testing.assert_array_equal(volume.data[1:3, 2], VOXELS[1:3, 2])
     np.testing.assert_array_equal(np.asarray(volume.data), VOXELS)
-    with h5py.File(path, "r+"):  # it is not held open
+    with h5py.File(path, "r+"):  # the file is not kept open
         pass
 
 
@@ -68,7 +68,7 @@ def test_of_many_datasets_the_first_are_named(path: Path) -> None:
     with pytest.raises(FileError, match="21 datasets") as complaint:
         io.read(path)
     said = str(complaint.value)
-    assert said.count("×") == 1 + 7 * 2  # of a picture and seven volumes
+    assert said.count("×") == 1 + 7 * 2  # out of a picture and seven volumes
     assert "--dataset scan00 " in said
 
 

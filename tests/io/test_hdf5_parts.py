@@ -1,4 +1,4 @@
-"""Parts of HDF5 datasets that are read as a fill value are said, with their places."""
+"""Parts of HDF5 datasets read as a fill value are reported with their positions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def virtual(path: Path, layout: h5py.VirtualLayout, name: str = "data") -> Path:
 
 
 def in_three(folder: Path) -> Path:
-    """A virtual dataset of three files of four slices each."""
+    """A virtual dataset of three files with four slices each."""
     layout = h5py.VirtualLayout(SHAPE, "f4")
     for i in range(3):
         part = slice(4 * i, 4 * i + 4)
@@ -42,7 +42,7 @@ def in_three(folder: Path) -> Path:
 
 
 def warnings_of(path: Path | str, **options: Any) -> tuple[str, ...]:
-    """Warnings of a file; what they say is read as 7 is compared with its voxels."""
+    """Warnings of a file; the parts reported as 7 are compared with its voxels."""
     volume = io.read(path, **options)
     said = file_warnings(volume.metadata)
     n_filled = int((np.asarray(volume.data) == 7).sum())
@@ -218,7 +218,7 @@ def test_missing_frames_of_an_nxtomo_file_are_said(tmp_path: Path) -> None:
 
 
 def test_external_voxels_beyond_the_end_of_their_file(tmp_path: Path) -> None:
-    """HDF5 reads them as 0, which would be pores."""
+    """HDF5 reads them as 0, which would look like pores."""
     voxels = np.full((6, 8, 10), 9, np.uint16)
     content = voxels.tobytes()
     parts = [(str(tmp_path / f"{i}.raw"), 16, len(content) // 2) for i in range(2)]

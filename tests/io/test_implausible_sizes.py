@@ -1,4 +1,4 @@
-"""Voxel sizes that are defaults or mistakes are asked for, never used."""
+"""Voxel sizes that are defaults or mistakes lead to a question, and are never used."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def test_a_size_that_a_person_gives_is_an_answer(tmp_path: Path) -> None:
     assert (confirmed.voxel_size, confirmed.unit) == ((50, 4, 4), "nm")
     assert confirmed.origin == (0, 0, 8)
     assert voxel_size_question(confirmed.metadata) is None
-    # The unit was not in doubt: numbers alone are enough.
+    # The unit was not in doubt, so numbers are sufficient.
     assert io.read(path, voxel_size=[5]).unit == "nm"
-    # Inches were: without a unit it stays unknown.
+    # Inches were in doubt: without a unit, the size stays unknown.
     inches = imagej(tmp_path / "b.tif", 100.0, unit="inch")
     assert io.read(inches, voxel_size=[5]).unit == "pixel"
 
@@ -85,7 +85,7 @@ def test_a_confirmed_size_is_not_asked_for_again(tmp_path: Path) -> None:
 
 
 def test_converted_resolution_tags_of_editors(tmp_path: Path) -> None:
-    """Bio-Formats writes 72 dots per inch as a pixel of 352.78 µm."""
+    """Bio-Formats writes 72 dots per inch as a pixel size of 352.78 µm."""
     path = tmp_path / "a.ome.tif"
     sizes = {"PhysicalSizeX": 352.7777778, "PhysicalSizeY": 352.7777778}
     tifffile.imwrite(path, STACK, metadata={"axes": "ZYX", **sizes})
@@ -129,7 +129,7 @@ def test_pixels_of_projections(tmp_path: Path) -> None:
 def test_plausible_sizes_are_never_asked_for(
     edge: float, factors: tuple[float, float], unit: str
 ) -> None:
-    """Between 1 nm and 10 mm, edges within a factor of 10, no default of editors."""
+    """Between 1 nm and 10 mm, edges within a factor of 10, and no editor default."""
     nanometres = (edge * factors[0], edge * factors[1], edge)
     size = tuple(v * 1e-6 / MILLIMETRES[unit] for v in nanometres)
     reasons, _ = implausibility_reasons(size, unit)

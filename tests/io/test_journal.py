@@ -1,4 +1,4 @@
-"""A killed run leaves a file in the making, and a journal of what it has."""
+"""A killed run leaves an unfinished file, and a journal of its contents."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from napari_geosr.io.unfinished import (
 
 SUFFIXES = [".tif", ".ome.tif", ".ome.zarr"]
 SHAPE = (8, 20, 30)
-#: No process has this number.
+#: A number that no process has.
 NOBODY = 2**22 + 1
 SPEC: dict[str, Any] = {
     "shape": SHAPE,
@@ -39,7 +39,7 @@ SPEC: dict[str, Any] = {
     "provenance": ({"operation": "test"},),
     "tile": (4, 20, 30),
 }
-#: Writes planes, notes some of them and is killed, as `kill -9` does.
+#: Writes planes, records some of them, and is killed as by `kill -9`.
 _KILLED = """
 import os, signal, sys
 import numpy as np
@@ -66,7 +66,7 @@ def names(folder: Path) -> list[str]:
 
 
 def killed_process(out: Path) -> Path:
-    """The file in the making that a run leaves which was killed."""
+    """The unfinished file left by a killed run."""
     command = [sys.executable, "-c", _KILLED, str(out), repr(SPEC), "3", "5"]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     (part,) = hidden.leftovers(out, suffix_of(out))
@@ -74,7 +74,7 @@ def killed_process(out: Path) -> Path:
 
 
 def killed(out: Path, *, noted: int) -> Path:
-    """What a kill leaves, without one: copied from a run that is going on."""
+    """Files as left by a kill, copied from a run in progress."""
     rest = tuple(slice(0, n) for n in SHAPE[1:])
     running = out.parent / "running"
     running.mkdir()
@@ -101,7 +101,7 @@ def killed(out: Path, *, noted: int) -> Path:
 
 
 def go_on(out: Path, part: Path, rows: range) -> bool:
-    """Fill the rest; gives whether the file was filled in its place."""
+    """Fill the rest, and return whether the file was filled in place."""
     entry = read_journal(part)
     assert entry is not None
     with io.create(out, io.OutputSpec(**SPEC), continues=part) as output:
@@ -155,7 +155,7 @@ def test_a_format_that_cannot_reopen_a_file_begins_a_new_one(
 
 
 def test_a_file_in_another_place_is_begun_again(tmp_path: Path) -> None:
-    """Voxel size and origin stand at several places of a TIFF file."""
+    """Voxel size and origin are stored at several positions of a TIFF file."""
     out = tmp_path / "v.tif"
     part = killed(out, noted=3)
     other = SPEC | {"voxel_size": (1, 1, 1)}
@@ -202,7 +202,7 @@ def test_nothing_to_go_on_with(tmp_path: Path) -> None:
     out = tmp_path / "v.tif"
     killed(out, noted=0)
     with pytest.raises(
-        ConfigError, match=r"no unfinished run of v\.tif .* Leave --continue"
+        ConfigError, match=r"no unfinished run of v\.tif .* Omit --continue"
     ):
         find_unfinished(out)
     assert names(tmp_path) == []
@@ -226,7 +226,7 @@ def test_a_part_that_can_be_used_is_not_lost_unasked(tmp_path: Path) -> None:
 
 
 def test_a_journal_alone_shows_that_a_run_is_writing(tmp_path: Path) -> None:
-    """Not every network drive shares locks."""
+    """Some network drives do not share locks."""
     out = tmp_path / "v.ome.zarr"
     part = killed(out, noted=4)
     entry = json.loads(journal_of(part).read_text())
@@ -273,7 +273,7 @@ def test_of_two_parts_the_larger_one_is_taken(tmp_path: Path) -> None:
 
 
 class Clock:
-    """Time that passes only when it is told to."""
+    """A clock that advances only when set."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -343,7 +343,7 @@ def test_hidden_names_say_who_writes(tmp_path: Path) -> None:
     )
     ours.touch()
     assert not hidden.is_abandoned(ours)
-    os.utime(ours, (1e9, 1e9))  # before this process was started: another's
+    os.utime(ours, (1e9, 1e9))  # before this process was started, so by another one
     assert hidden.is_abandoned(ours)
     unknown = tmp_path / ".v.0123abcd.partial.ome.zarr"  # of an earlier release
     unknown.touch()

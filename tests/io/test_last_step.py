@@ -1,4 +1,4 @@
-"""What is written is not lost to a failure of the last step."""
+"""Written data are not lost if the last step fails."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_folder_that_allows_no_rename_keeps_the_file(
 def test_an_unfinished_zarr_is_kept_on_a_full_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is held back cannot be written; what is on the disk stays."""
+    """Buffered data cannot be written; data on the disk are kept."""
     import zarr
 
     spec = _SPEC | {"shape": (8, 64, 64)}

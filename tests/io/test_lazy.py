@@ -1,4 +1,4 @@
-"""A lazy array indexes like numpy, decodes little, and keeps a bounded cache."""
+"""A lazy array is indexed like numpy, decodes little, and has a bounded cache."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_arranged_like_arrange(order: tuple[int | None, ...]) -> None:
 
 
 def test_no_two_arrays_share_a_dask_name() -> None:
-    """A cache of dask's results may outlive the array, and ids are used again."""
+    """A cache of dask's results may outlive the array, and ids are reused."""
     seen = set()
     for value in range(50):
         lazy = LazyArray(np.full((2, 3), value), PATH, (1, 3))

@@ -1,4 +1,4 @@
-"""Mapped files read and write like arrays, with few resident pages."""
+"""Mapped files behave like arrays, with few resident pages."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_release_loses_nothing(mapped: MappedFile) -> None:
 def test_release_keeps_edits_that_are_in_no_file(
     voxels: np.ndarray, tmp_path: Path
 ) -> None:
-    """Pages of a copy-on-write map that were changed exist in memory alone."""
+    """Changed pages of a copy-on-write map exist only in memory."""
     np.save(tmp_path / "a.npy", voxels)
     edited = np.load(tmp_path / "a.npy", mmap_mode="c")
     edited[3] = 77

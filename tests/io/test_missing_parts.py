@@ -1,4 +1,4 @@
-"""Chunks and slices that are not there: found without reading, and said with places."""
+"""Missing chunks and slices are found without reading, and reported with positions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 
 
 def chunk_files(folder: Path) -> list[Path]:
-    """Of an array, in the order of their indices."""
+    """Chunks of an array, in the order of their indices."""
     found = [p for p in folder.rglob("*") if p.is_file()]
     return sorted(p for p in found if "zarr" not in p.name and p.name != ".zattrs")
 
@@ -89,7 +89,7 @@ def test_nothing_but_names_is_looked_at(tmp_path: Path) -> None:
     path = tmp_path / "a.zarr"
     zarr.create_array(path, data=DATA, chunks=(2, 4, 5))
     for file in chunk_files(path):
-        file.write_bytes(b"")  # nobody could read it
+        file.write_bytes(b"")  # it would be unreadable
     (path / "c" / "99").mkdir()
     (path / "c" / "99" / "notes").write_text("x")
     assert warnings_of(path) == ()

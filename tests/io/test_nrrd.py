@@ -1,4 +1,4 @@
-"""NRRD volumes, in the place where NIfTI would put them."""
+"""NRRD volumes have the same position as in NIfTI."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_plain_volume(tmp_path) -> None:
     [("right-anterior-superior", (1, 1)), ("left-posterior-superior", (-1, -1))],
 )
 def test_both_orientations_have_one_place(space: str, signs, tmp_path) -> None:
-    """The same image, described from the two sides of the patient."""
+    """The same image, described from either side of the patient."""
     directions = np.diag([0.5 * signs[0], 1.0 * signs[1], 2.0])
     origin = [10.0 * signs[0], 20.0 * signs[1], 30.0]
     file = save(

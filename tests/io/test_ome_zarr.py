@@ -1,4 +1,4 @@
-"""OME-Zarr: 0.4 and 0.5 in, 0.5 out; levels in place; each shard written once."""
+"""OME-Zarr: reads 0.4 and 0.5, writes 0.5; aligned levels; shards written once."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_without_a_usable_scale_the_voxel_size_is_unknown(
     assert not volume.has_physical_size
     (note,) = volume.metadata["notes"]
     assert note.corrected_by == "unit"
-    reason = "The file gives no scale" if scale is None else f"{scale}, is invalid"
+    reason = "The file specifies no scale" if scale is None else f"{scale}, is invalid"
     assert f"{reason}, so the voxel size is unknown." in note
     given = io.read(tmp_path / "a.ome.zarr", voxel_size=(2, 1, 1), unit="µm")
     assert (given.voxel_size, given.unit) == ((2, 1, 1), "µm")
@@ -202,7 +202,7 @@ def test_written_levels_lie_in_place(tmp_path: Path) -> None:
     levels = read_levels(tmp_path / "a.zarr")
     assert [v.shape for v in levels] == [(3, 300, 520), (3, 150, 260), (3, 75, 130)]
     for factor, volume in zip((1, 2, 4), levels, strict=True):
-        # The grey value is the X position in fine voxels: it must stay where it was.
+        # The grey value is the X position in fine voxels, so it must not move.
         x = volume.origin[2] + np.arange(volume.shape[2]) * volume.voxel_size[2]
         expected = (x - SPEC["origin"][2]) / SPEC["voxel_size"][2]
         np.testing.assert_allclose(np.asarray(volume.data)[0, 0], expected, rtol=1e-6)
@@ -420,7 +420,7 @@ def test_the_finest_level_is_read_whatever_their_order(tmp_path: Path) -> None:
     ]
     volume = io.read(tmp_path / "a.zarr")
     assert (volume.shape, volume.voxel_size) == (voxels.shape, (2, 2, 2))
-    # Metadata collected before the array grew are not used.
+    # Consolidated metadata from before the array grew are not used.
     zarr.consolidate_metadata(tmp_path / "a.zarr")
     group["fine"].resize((24, 16, 16))
     assert io.read(tmp_path / "a.zarr").shape == (24, 16, 16)
@@ -455,7 +455,7 @@ def test_shards_that_could_not_be_flushed_to_disk_are_tried_again(
     monkeypatch.setattr(f"{module}.sync_file", synced.append)
     buffer.flush_to_disk(tmp_path / "a")
     assert {path.parent.name for path in synced} == {str(i) for i in range(4)}
-    # Also the folders in which shards are new.
+    # Also the folders of new shards.
     assert {tmp_path / "a", tmp_path / "a" / "c", tmp_path / "a" / "c" / "3"} <= {
         *folders
     }

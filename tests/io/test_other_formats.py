@@ -1,4 +1,4 @@
-"""Raw files, pictures, NIfTI: shape, order, voxel size, and what goes wrong."""
+"""Raw files, pictures, NIfTI: shape, order, voxel size, and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, whatever happens while they are written."""
+"""Files appear completely or not at all, whatever happens while they are written."""
 
 from __future__ import annotations
 

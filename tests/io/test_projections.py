@@ -1,4 +1,4 @@
-"""Projections written and read back; Data Exchange files, real and damaged."""
+"""Writing and reading of projections; real and damaged Data Exchange files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def make(shape=(6, 4, 5), **kwargs) -> Projections:
 
 
 def exchange(path, **changes):
-    """A plain Data Exchange file as others write it; None leaves a part out."""
+    """A plain Data Exchange file as written by others; None omits a part."""
     parts = {
         "exchange/data": np.full((6, 4, 5), 500, np.uint16),
         "exchange/data_white": np.full((2, 4, 5), 1000, np.uint16),
@@ -190,7 +190,7 @@ def test_floats_without_flats_are_taken_as_line_integrals_and_that_is_said(tmp_p
     assert scan.is_line_integrals
     assert "taken as line integrals" in scan.metadata["notes"][0]
     assert not read_projections(path, line_integrals=False).is_line_integrals
-    # Dark fields are of a detector that counts.
+    # Dark fields mean that the values are counts.
     scan = read_projections(exchange(tmp_path / "b.h5", **floats))
     assert scan.darks is not None
     assert not scan.is_line_integrals

@@ -1,4 +1,4 @@
-"""Projections as images, whose angles come from a file or a range."""
+"""Projections as images, with angles from a file or a range."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NXtomo: image_key, links to other files, and links to files that are gone."""
+"""NXtomo: image_key, links to other files, and links to missing files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DETECTOR = "entry/instrument/detector"
 
 
 def nxtomo(path, **changes):
-    """A file of the standard; None leaves a part out."""
+    """A file that follows the standard; None omits a part."""
     parts = {
         f"{DETECTOR}/data": FRAMES,
         f"{DETECTOR}/image_key": KEYS,

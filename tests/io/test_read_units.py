@@ -1,4 +1,4 @@
-"""Files tell in which units they are decoded; caches of them keep to their limit."""
+"""Files report their decoding units; caches keep within their limits."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_boxes_are_the_same_with_any_cache(cache: int, monkeypatch: Any) -> None
         key = tuple(slice(int(a), int(b)) for a, b in ends)
         np.testing.assert_array_equal(array[key], source.voxels[key])
         assert array._cached_bytes <= cache
-    # 7 × 8 × 9 voxels are 1008 bytes: each call decodes one block, or what is cached.
+    # 7 × 8 × 9 voxels are 1008 bytes: each call decodes one block or uses the cache.
     blocks = [
         math.prod(
             -(-k.stop // c) - k.start // c for k, c in zip(key, (7, 8, 9), strict=True)
@@ -110,7 +110,7 @@ def test_zarr_tells_its_chunks(tmp_path: Path) -> None:
     assert unit is not None
     assert unit.shape == (16, 16, 40)
     assert unit.nbytes == 16 * 16 * 40 * 2
-    # zarr decodes chunks of full size also at the border of the volume.
+    # zarr decodes full-size chunks even at the border of the volume.
     assert unit.decoding_bytes == 2 * 16 * 16 * 64 * 2
 
 

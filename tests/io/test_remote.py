@@ -1,4 +1,4 @@
-"""OME-Zarr at an address: read lazily, named honestly, without credentials."""
+"""OME-Zarr at an address: read lazily, with names that contain no credentials."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def scan(
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Files of shards that are asked for."""
+    """Files of requested shards."""
     names = list[str]()
     get = FsspecStore.get
 
@@ -144,7 +144,8 @@ def test_metadata_decide_the_checksum(scan: Volume) -> None:
     place = "/bucket/scan.ome.zarr/0/zarr.json"
     text = system.cat_file(place).decode().replace('"fill_value"', '"fill_value" ')
     system.pipe(place, text.encode())
-    assert io.read(ADDRESS).metadata["metadata_checksum"] == first  # means the same
+    # has the same meaning
+    assert io.read(ADDRESS).metadata["metadata_checksum"] == first
     system.pipe(place, text.replace('"clevel": 1', '"clevel": 2').encode())
     assert io.read(ADDRESS).metadata["metadata_checksum"] != first
 
@@ -200,7 +201,7 @@ def test_a_slab_of_hdf5_fetches_a_part(
     assert 0 < n_read < hdf5.stat().st_size / 20
 
 
-# What cannot be read
+# Unreadable addresses
 
 
 def refused(address: str) -> str:

@@ -1,4 +1,4 @@
-"""What is written is read back: voxels, axes, geometry, provenance, for each writer."""
+"""Each writer preserves voxels, axes, geometry and provenance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several processes fill one zarr: whole shards only, and nothing is lost."""
+"""Several processes fill one zarr with whole shards, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def places(block: tuple[int, ...]) -> list[Box]:
 
 
 def write_in_parallel(output: ZarrOutput, values: Any) -> None:
-    """Each shard plane by plane, four shards at a time, each opened anew."""
+    """Each shard plane by plane, four shards at a time, each opened again."""
     shared = pickle.dumps(output.shared())
 
     def write(place: Box) -> None:
@@ -62,7 +62,7 @@ def write_in_parallel(output: ZarrOutput, values: Any) -> None:
 def test_dask_loses_voxels_where_our_writer_loses_none(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
-    """zarr-python 3682: simultaneous writes of parts of a shard undo each other."""
+    """zarr-python 3682: simultaneous writes to parts of a shard undo each other."""
     import dask
     import dask.array as da
 
@@ -87,12 +87,12 @@ def test_a_part_that_cuts_a_shard_is_refused(tmp_path: Path) -> None:
     output = ZarrOutput(paths(tmp_path), spec())
     depth = output.block_shape[0]
     cut = (slice(0, depth - 1), *(slice(0, n) for n in SHAPE[1:]))
-    with pytest.raises(ValueError, match="cuts shards"):
+    with pytest.raises(ValueError, match="does not consist of whole shards"):
         output.shared().part(cut, 1 << 20)
 
 
 def test_a_tile_has_shards_of_its_own_where_they_are_shared(tmp_path: Path) -> None:
-    """Thin tiles share a shard where one process writes them in order."""
+    """Thin tiles share a shard if one process writes them in order."""
     output = ZarrOutput(paths(tmp_path), spec((2, 40, 40)))
     assert output.block_shape == (2, 40, 40)
 

@@ -1,4 +1,4 @@
-"""TIFF in: layouts, compressions, byte orders, colours, axes; lazily where large."""
+"""Reading TIFF: layouts, compression, byte orders, colours, axes; lazy if large."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_layouts(
     )
     assert volume.dtype.isnative
     assert volume.unit == "pixel"
-    assert any("taken as slices (Z)" in note for note in volume.metadata["notes"])
+    assert any("treated as slices (Z)" in note for note in volume.metadata["notes"])
     np.testing.assert_array_equal(np.asarray(volume.data), stack)
 
 

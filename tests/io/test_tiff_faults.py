@@ -1,4 +1,4 @@
-"""Damaged TIFF files: one sentence with the file's name, and nothing else, ever."""
+"""Damaged TIFF files always give one sentence with the file's name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Voxel size, unit and origin as ImageJ, OME, LSM and baseline tags give them."""
+"""Voxel size, unit and origin from ImageJ, OME, LSM and baseline tags."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_imagej_units(text: str, unit: str, tmp_path: Path) -> None:
 
 
 def test_nanometres_of_imagej(tmp_path: Path) -> None:
-    # Not the half and eighth of above: below 1 nm a size is asked for.
+    # Not half and an eighth as above, because sizes below 1 nm lead to a question.
     volume = io.read(imagej(tmp_path / "a.tif", 0.25, unit="nm", spacing=8.0))
     assert volume.unit == "nm"
     np.testing.assert_allclose(volume.voxel_size, (8, 4, 4), rtol=1e-9)
@@ -112,7 +112,7 @@ def test_what_fiji_changed_holds_over_our_block(
     changed = io.read(tmp_path / "b.tif")
     assert changed.voxel_size == (3.0, 0.5, 0.5)
     assert changed.provenance == ({"a": 1},)
-    # Cropped: the block's shape no longer holds.
+    # Cropped, so the shape in the block is no longer valid.
     tifffile.imwrite(
         tmp_path / "c.tif",
         STACK[:2],
@@ -159,7 +159,7 @@ def test_ome_positions(tmp_path: Path) -> None:
     path = tmp_path / "a.ome.tif"
     metadata = {"axes": "ZYX", "PhysicalSizeX": 2.0, "Plane": planes}
     tifffile.imwrite(path, STACK, metadata=metadata)
-    # A position without a unit is in a "reference frame": no length.
+    # A position without a unit is in a "reference frame", which is not a length.
     assert io.read(path).origin == (7.0, 0.0, 1500.0)
 
 
@@ -168,12 +168,13 @@ def test_ome_positions(tmp_path: Path) -> None:
     [
         (72, 2, 1.0, "pixel"),
         (96, 2, 1.0, "pixel"),
-        (28.3464567, 3, 1.0, "pixel"),  # 72 dpi, said in centimetres
+        (28.3464567, 3, 1.0, "pixel"),  # 72 dpi, expressed in centimetres
         (37.7952756, 3, 1.0, "pixel"),  # 96 dpi
         (1, 1, 1.0, "pixel"),
         (118.110236, 3, 1.0, "pixel"),  # 300 dpi
         (1, 3, 1.0, "pixel"),
-        (100, 3, 100.0, "µm"),  # as 254 dpi, which a person would not say so
+        # equal to 254 dpi, but not written in this way by a user
+        (100, 3, 100.0, "µm"),
         (10, 3, 1.0, "mm"),
         (254, 2, 1.0, "pixel"),
         (400, 3, 25.0, "µm"),

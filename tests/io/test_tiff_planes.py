@@ -1,4 +1,4 @@
-"""Planes that a TIFF description forgets or invents, and inverted grey values."""
+"""Planes that a TIFF description omits or invents, and inverted grey values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STACK = np.random.default_rng(0).integers(0, 255, (8, 6, 7)).astype(np.uint8)
 
 
 def described(path: Path, text: str, data: Any = STACK, **options: Any) -> Path:
-    """A file with an ImageJ description of another program."""
+    """A file with an ImageJ description written by another program."""
     text = f"ImageJ=1.54f\n{text}\nunit=um\nspacing=2\n"
     tifffile.imwrite(
         path, data, description=text, metadata=None, resolution=(0.5, 0.5), **options

@@ -42,7 +42,7 @@ Mag =  10.00 K X
 
 
 def tagged(path: Path, tag: int, text: str, image: np.ndarray = IMAGE) -> Path:
-    """A TIFF as the microscope's software writes it: its tag, and a screen's dpi."""
+    """A TIFF as written by the microscope's software: its tag, and a screen's dpi."""
     tifffile.imwrite(
         path,
         image,
@@ -69,7 +69,7 @@ def test_fei_names_the_scan_of_the_beam(tmp_path: Path) -> None:
 
 
 def test_pixels_that_are_not_square(tmp_path: Path) -> None:
-    """Of a tilted sample, with tilt correction: height and width differ."""
+    """For a tilted sample with tilt correction, height and width differ."""
     text = FEI.replace("PixelHeight=1.35e-008", "PixelHeight=2.7e-6")
     text = text.replace("PixelWidth=1.35e-008", "PixelWidth=1.35e-6")
     volume = io.read(tagged(tmp_path / "a.tif", FEI_HELIOS, text))
@@ -150,7 +150,7 @@ def test_an_image_that_was_rescaled_since_is_asked_for(
     question = voxel_size_question(volume.metadata)
     assert question is not None
     assert question.may_be_right  # if it was cropped
-    assert "64 pixels wide, but this one is 32 wide" in question.reason
+    assert "64 pixels wide, but this image is 32 pixels wide" in question.reason
 
 
 @pytest.mark.parametrize(

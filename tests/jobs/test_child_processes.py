@@ -1,4 +1,4 @@
-"""The processes that are begun for jobs load nothing from where they begin."""
+"""Processes started for jobs import nothing from the current folder."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from napari_geosr.jobs import local
 from napari_geosr.jobs.estimate import estimate_steps
 from napari_geosr.jobs.folder import JobFolder
 
-#: What no release runs, so that a process ends as soon as it has begun.
+#: An operation that no release has, so that a process ends immediately.
 VALUES = {"operation": "nothing", "method": "", "training": {}}
 
 
 def poison(folder: Path) -> None:
-    """Put a module there that has the name of one that the process imports."""
+    """Create a module with the name of one that the process imports."""
     (folder / "yaml.py").write_text("raise SystemExit('the wrong module')\n")
 
 

@@ -1,4 +1,4 @@
-"""What a job records about its parts and its energy, and how this is shown."""
+"""The records of a job about its parts and its energy, and their display."""
 
 from __future__ import annotations
 
@@ -77,7 +77,8 @@ def test_processor_time_includes_child_processes() -> None:
     alive = watch.seconds
     assert alive >= 100.5
     child.communicate(b"\n")
-    if sys.platform == "linux":  # elsewhere, the time of ended processes is not known
+    # on other systems, the time of ended processes is unknown
+    if sys.platform == "linux":
         assert watch.seconds >= alive
 
 

@@ -1,4 +1,4 @@
-"""An estimate that nobody waits for ends; one beside another training says so."""
+"""An abandoned estimate ends; one made during another training run reports this."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from napari_geosr.jobs import estimate, index, run
 from napari_geosr.jobs.folder import JobFolder
 
 VALUES = {"operation": "train", "method": "noise2noise", "training": {}}
-#: A job whose first step takes for ever, so that it looks at no request.
+#: A job whose first step never ends, so that it handles no request.
 STUCK = """
 import sys, time
 from napari_geosr.jobs import estimate, run
@@ -33,7 +33,7 @@ estimate._CHECK_INTERVAL = estimate._GRACE_PERIOD = 0.1
 estimate._MAX_LIFETIME = float(sys.argv[3])
 estimate.main(sys.argv[1], int(sys.argv[2]))
 """
-#: Begins one, in the place of napari.
+#: Starts one, instead of napari.
 PARENT = """
 import os, subprocess, sys
 words = [sys.executable, "-c", sys.argv[1], sys.argv[2], str(os.getpid()), "100"]
@@ -48,7 +48,7 @@ def job(tmp_path: Path) -> JobFolder:
 
 
 def wait_for_end(pid: int) -> None:
-    deadline = time.monotonic() + 90  # it would sleep for longer
+    deadline = time.monotonic() + 90  # it would sleep longer
     with suppress(psutil.NoSuchProcess):
         while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
             assert time.monotonic() < deadline

@@ -46,7 +46,7 @@ def test_a_process_that_is_gone_makes_it_interrupted(job: JobFolder) -> None:
     mine = psutil.Process()
     job.set_state("running", pid=os.getpid(), host=host, started=mine.create_time())
     assert job.status().state == "running"
-    # The number of the process lives, but it is another process.
+    # The process number is in use, but by another process.
     job.set_state("running", pid=os.getpid(), host=host, started=1.0)
     assert job.status().state == "interrupted"
     assert job.status().can_resume
@@ -118,5 +118,5 @@ def test_who_has_seen_a_job_writes_no_state(tmp_path: Path) -> None:
     assert (job.path / "job.json").read_bytes() == before
     assert foreign_files(job.path) == []
     with job.hold():
-        job.claim("running")  # what it makes now, nobody has seen
+        job.claim("running")  # nobody has seen its new result
     assert not job.status().seen

@@ -1,4 +1,4 @@
-"""Jobs whose folder was moved, copied or deleted by hand."""
+"""Jobs whose folder was moved, copied or deleted by the user."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from napari_geosr.operations.train import TrainJob, config_class
 
 @pytest.fixture
 def job(tmp_path: Path) -> JobFolder:
-    """A job that reads a file in its folder, as those of napari do, and another one."""
+    """A job that reads a file in its folder, as jobs of napari do, and another file."""
     folder = tmp_path / "first place" / "job"
     scans = [folder / "data" / "a.tif", tmp_path / "b.tif"]
     scans[0].parent.mkdir(parents=True)
@@ -94,7 +94,7 @@ def test_what_lies_in_the_folder_moves_with_it(job: JobFolder) -> None:
     assert training["target"] == outside
     change_training(now, steps=6)
     assert now.values()["training"] == training | {"steps": 6}
-    # Not a word of it is about where the folder lies now: it may move on.
+    # Nothing in it depends on the present location of the folder, which may move.
     expected = written.replace("steps: 4", "steps: 6")
     assert (now.path / "config.yaml").read_text() == expected
     third = move(now, "third place")

@@ -1,4 +1,4 @@
-"""The folder of a new job: nobody else's, and gone if the job cannot be created."""
+"""The folder of a new job is unique, and removed if the job cannot be created."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes no sense in one job keeps no other from being listed, run or shown."""
+"""Invalid data in one job do not affect listing, running or showing others."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_the_files_of_another_program_are_no_job(
     assert run(["jobs", "list"]) == 0
     assert f"note: {status.name}: {status.message}" in capsys.readouterr().err
     assert run(["jobs", "resume", str(bad.path)]) == 2
-    # The list loses it, the folder keeps everything.
+    # It is removed from the list, but the folder keeps everything.
     assert run(["jobs", "remove", str(bad.path)]) == 0
     assert "from the list" in capsys.readouterr().out
     assert {p: p.read_bytes() for p in bad.path.iterdir()} == before
@@ -269,7 +269,7 @@ def test_a_job_of_others_writes_nothing_outside_of_its_folder(
                 "scans": {"restore": str(tmp_path / "thesis.tif"), "overwrite": True},
             }
         )
-    check_output_paths(bad)  # whoever made it wanted it there
+    check_output_paths(bad)  # its creator wanted it there
     shutil.move(bad.path, tmp_path / "moved")
     with pytest.raises(JobError, match="outside the job folder"):
         run_to_end(run_steps(JobFolder(tmp_path / "moved")))

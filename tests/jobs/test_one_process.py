@@ -1,4 +1,4 @@
-"""One process works on a job, whatever is begun twice."""
+"""Only one process works on a job, whatever is started twice."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ HOLD = (
     "import sys, time; from napari_geosr.jobs.folder import JobFolder\n"
     "with JobFolder(sys.argv[1]).hold(): print('held', flush=True); time.sleep(60)"
 )
-#: As a killed process whose threads are still ending: it holds the lock, but the record
-#: names a process that has ended.
+#: Like a killed process whose threads are still ending: it holds the lock, but the
+#: record names a process that has ended.
 OUTLIVE = (
     "import sys, time; from filelock import FileLock\n"
     "with FileLock(sys.argv[1]):\n"
@@ -134,7 +134,7 @@ def test_a_lock_that_outlives_its_process_is_refused(
 def test_a_process_that_took_over_is_not_waited_for(
     job: JobFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It records itself while another process waits for the lock of the dead one."""
+    """A process records itself while another one waits for the lock of the dead one."""
     monkeypatch.setattr(processes, "_MAX_RELEASE", 600.0)
     with locked_by_another(job, 600.0):
         started = processes.own_start_time()

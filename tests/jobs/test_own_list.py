@@ -1,4 +1,4 @@
-"""Tests, and fixtures of whole modules, keep their jobs off the person's list."""
+"""Tests, and fixtures of whole modules, keep their jobs off the user's list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Only what is a job for certain is deleted, and nothing but what is the job's."""
+"""Only folders that are certainly jobs are deleted, and only files of the job."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_job_goes_with_all_that_is_in_it(
 
 @pytest.fixture
 def shared(tmp_path: Path) -> JobFolder:
-    """A job with a person's files in its folder, and what jobs write."""
+    """A job with files of the user and of the job in its folder."""
     job = JobFolder.create(tmp_path / "job", {"operation": "train"}, name="a")
     job.set_state("failed", message="x")
     job.append("stage", message="x")

@@ -72,7 +72,7 @@ def scan(tmp_path: Path) -> Path:
 
 
 def stopped_at(steps: Any, n_tiles: int, said: list[int]) -> Any:
-    """What a run returns that is stopped after `n_tiles` tiles."""
+    """Result of a run that is stopped after `n_tiles` tiles."""
     with StepIterator(steps) as iterator:
         for step in iterator:
             if isinstance(step, TileDone):
@@ -92,7 +92,7 @@ def stopped_restoration(volume: Volume, n_tiles: int = 2) -> Any:
 
 
 def tiles_of(job: JobFolder) -> int:
-    """Run the job to its end; return how many tiles that took."""
+    """Run the job to its end, and return the number of tiles."""
     with StepIterator(run_steps(job)) as iterator:
         return sum(isinstance(step, TileDone) for step in iterator)
 
@@ -104,7 +104,7 @@ def test_a_restoration_goes_on_as_a_job(
     volume = io.read(scan)
     if where == "memory":
         volume = volume.replace(data=np.asarray(volume.data), source=None)
-    if where == "swapped":  # as tifffile gives ImageJ's files: bytes of another order
+    if where == "swapped":  # as tifffile reads ImageJ's files: with another byte order
         swapped = np.asarray(volume.data).astype(">f4")
         volume = volume.replace(data=swapped, source=None)
     if where == "cache":
@@ -197,7 +197,7 @@ def test_a_restoration_job_is_paused_and_resumed_by_its_journal(
     assert steps.result is None
     assert job.status().state == "paused"
     paused = job.status()
-    # Stopped again while it prepares.
+    # Stopped again during preparation.
     assert run_to_end(run_steps(job, should_stop=lambda: True)) is None
     again = job.status()
     assert (again.done, again.total) == (paused.done, paused.total)
@@ -275,7 +275,7 @@ def test_a_measurement_starts_again_as_a_job(own_home: Path, scan: Path) -> None
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint64, np.uint32, np.float64, bool])
 def test_no_voxel_changes_on_its_way_into_a_job(own_home: Path, dtype: Any) -> None:
-    """Numbers beyond 32 bits do not begin again at 0."""
+    """Numbers beyond 32 bits do not wrap around to 0."""
     values = np.arange(6 * 20 * 20).reshape(6, 20, 20) % 7
     if np.dtype(dtype).itemsize == 8:
         values = values + 2**40 + 1
@@ -308,7 +308,7 @@ def test_a_file_that_holds_something_else_is_not_taken(
     stopped = StoppedMeasurement({"data": given}, MeasureConfig())
     folder = run_to_end(job_from_run_steps(stopped, own_home / "jobs", start=False))
     opened, _ = read_job(JobFolder(folder).values(), folder)
-    # Messages name the layer, and not the role that it has in the job.
+    # Messages name the layer, not its role in the job.
     assert opened.data.open().title == "my_core_2.ome.zarr"  # type: ignore[attr-defined]
     assert foreign_files(folder) == []
     np.testing.assert_array_equal(opened.data.open().data, edited)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""One training in two processes: the same batch, the same model."""
+"""Training in two processes: the same batch, the same model."""
 
 from __future__ import annotations
 
@@ -61,6 +61,6 @@ def test_two_processes_train_the_model_of_one(tmp_path: Path) -> None:
     expected, found = weights(one), weights(two)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, atol=1e-6)
-    # Only one of the two wrote down what happened.
+    # Only one of the two wrote events.
     steps = [e["step"] for e in two.events()[0] if e["event"] == "checkpoint"]
     assert len(steps) == len(set(steps))

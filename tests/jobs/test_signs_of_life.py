@@ -1,4 +1,4 @@
-"""What a job says of itself while it works, waits or dies."""
+"""Status reports of a job while it works, waits or dies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs of one machine run one after the other; those of another do not count."""
+"""Jobs of one machine run one after the other, independently of other machines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small noisy foams on disk for trainings of a few steps."""
+"""Small noisy foams on disk for training runs of a few steps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class NoisyPair:
 
 @pytest.fixture(scope="session")
 def noisy_pair(tmp_path_factory: pytest.TempPathFactory) -> NoisyPair:
-    """A 16 × 64 × 64 foam of contrast 1 in independent noise of 0.3, twice."""
+    """Two scans of a 16 × 64 × 64 foam of contrast 1 with independent noise of 0.3."""
     folder = tmp_path_factory.mktemp("pair")
     foam = sphere_foam((16, 64, 64), porosity=0.3, radius=(4, 9), gap=1.0, seed=3)
     clean = (1 - foam.fraction).astype(np.float32)
@@ -98,7 +98,7 @@ def build_trainer(noisy_pair: NoisyPair) -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture
 def fine_foam(noisy_pair: NoisyPair, tmp_path: Path) -> Callable[[int, int], Path]:
-    """Write the foam with voxels `factor` times finer along the last `ndim` axes."""
+    """Write the foam with voxels `factor` times smaller along the last `ndim` axes."""
 
     def write(factor: int, ndim: int) -> Path:
         fine = noisy_pair.clean
@@ -113,7 +113,7 @@ def fine_foam(noisy_pair: NoisyPair, tmp_path: Path) -> Callable[[int, int], Pat
 
 @pytest.fixture
 def run_steps() -> Callable[..., list[dict[str, float]]]:
-    """Go some steps on with a trainer and return the named losses of each."""
+    """Continue a trainer for some steps, and return the named losses of each."""
 
     def run(trainer: Any, n: int = 1) -> list[dict[str, float]]:
         found: list[dict[str, float]] = []

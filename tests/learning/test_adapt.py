@@ -1,4 +1,4 @@
-"""Learning from one noisy scan, or two: what input and target have in common."""
+"""Learning from one or two noisy scans: what input and target have in common."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def noise(**correlation: float) -> Noise:
 @settings(max_examples=8, deadline=None)
 @given(st.sampled_from([0.0, 0.3, 0.6]), st.floats(0.05, 2.0), st.integers(0, 2**16))
 def test_input_and_target_share_no_noise(along: float, level: float, seed: int) -> None:
-    """Of a scan of nothing but its noise, whatever its level and correlation."""
+    """For a scan of pure noise, whatever its level and correlation."""
     rng = np.random.default_rng(seed)
     correlation = {"z": 0.0, "y": along, "x": along}
     shape = (5, 96, 96)
@@ -85,7 +85,7 @@ def test_a_clean_scan_stays_what_it_is(deep: bool) -> None:
 
 
 def test_a_slice_that_is_there_twice_gets_the_same_noise() -> None:
-    """An image stands for its neighbours too: other noise would show its own."""
+    """An image also replaces its neighbours; other noise would be visible."""
     rng = np.random.default_rng(0)
     sample = {
         "source": np.zeros((3, 16, 16), np.float32),
@@ -108,7 +108,7 @@ def test_two_scans_are_guessed_from_each_other_and_one_gets_more_noise() -> None
 
 
 def test_voxels_are_hidden_where_noise_is_that_of_few_photons() -> None:
-    """Variance 20 per grey value: at a level of 30 the skewness is 2/3."""
+    """With a variance of 20 per grey value, the skewness at a level of 30 is 2/3."""
     few = Noise(
         30.0,
         120.0,

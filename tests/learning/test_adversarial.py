@@ -1,4 +1,4 @@
-"""Distances, the gradient penalty and the critics, on cases with known numbers."""
+"""Distances, the gradient penalty and the critics, in cases with known values."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_two_pull_in_opposite_directions(distance: Any) -> None:
 
 
 class Linear(nn.Module):
-    """Scores of slope `norm` in every sample."""
+    """Scores with slope `norm` in every sample."""
 
     def __init__(self, shape: tuple[int, ...], norm: float, patches: int = 1) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ def test_penalty_reaches_the_critics_weights_and_only_them() -> None:
 
 @pytest.mark.parametrize("norm", [0.5, 1.0])
 def test_penalty_of_a_critic_that_sees_a_condition(norm: float) -> None:
-    """However steep the critic is along the condition: that is given."""
+    """Regardless of the critic's slope along the condition, which is fixed."""
     torch.manual_seed(0)
     critic = Linear((3, 8, 8), 1.0)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Every method reaches all weights that it moves in mixed precision as well."""
+"""Every method updates all of its weights in mixed precision as well."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ MORE: dict[str, dict[str, Any]] = {
 
 
 class Loop:
-    """A training loop that looks at gradients in place of moving weights."""
+    """A training loop that inspects gradients instead of updating weights."""
 
-    #: In the middle, so that what begins later has begun.
+    #: In the middle, so that everything that starts later has started.
     step, steps = 2, 4
 
     def __init__(self, method: Any) -> None:
@@ -57,7 +57,7 @@ class Loop:
         return {key: float(part.detach()) for key, part in named.items()}
 
 
-#: It needs a model to start from, and its network is that of the model.
+#: It requires a model to start from, and its network is that of the model.
 STARTED = {"adapt"}
 
 
@@ -69,7 +69,7 @@ def test_every_weight_has_a_gradient(
     values |= MORE.get(name, {})
     if "target" not in METHODS.load(name).Method.roles:
         values["target"] = []
-    if name in ("ddpm", "ptdr"):  # norms need groups of maps
+    if name in ("ddpm", "ptdr"):  # norms require groups of maps
         values["width"] = 8
     if name == "ptdr":
         values["target"] = [noisy_pair.painted]

@@ -1,4 +1,4 @@
-"""Previews never take more than a twentieth of the time, from the first one on."""
+"""Previews never take more than 5 % of the time, from the first one on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from napari_geosr.learning import trainer as trainer_module
 
 
 class Time:
-    """A clock that goes on where it is told."""
+    """A clock that advances when it is set."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -51,7 +51,7 @@ def test_previews_keep_to_their_share_at_every_moment(
     for event in trainer.run():
         if not isinstance(event, PreviewReady):
             continue
-        time.now += file  # whoever watches writes it down
+        time.now += file  # the time to write it to a file
         if began is None:
             assert event.done == 0  # before the first step
             began = time.now
@@ -69,7 +69,7 @@ def test_previews_keep_to_their_share_at_every_moment(
 def test_the_time_left_is_right_from_the_first_twentieth_on(
     build_trainer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Within 20 %, previews, validations and a slow first step included."""
+    """Within 20 %, including previews, validation and a slow first step."""
     time = Time()
     monkeypatch.setattr(clock_module, "time", time)
     monkeypatch.setattr(trainer_module, "time", time)
@@ -98,7 +98,7 @@ def test_the_time_left_is_right_from_the_first_twentieth_on(
     late = [each for each in said if 50 <= each[0] < 1000]
     assert late[0][0] < 60
     for done, now, left in late:
-        # A step is said a preview late at most.
+        # A step is reported with a delay of at most one preview.
         assert left == pytest.approx(time.now - now, rel=0.2, abs=1.0), done
 
 

@@ -1,4 +1,4 @@
-"""CycleGAN: symmetry, memory that outlives a stop, grids, and that it learns."""
+"""CycleGAN: symmetry, an image pool that survives a stop, grids, and learning."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def test_the_pool_hands_out_old_and_new() -> None:
     old = [g != 10 + i for i, g in enumerate(given)]
     assert 10 < sum(old) < 30
     assert len(pool.images) == 4
-    assert len(set(given)) == len(given)  # each image is handed out once
+    assert len(set(given)) == len(given)  # each image is returned once
     made = torch.randn(3, 1, 2, 2)
     assert torch.equal(ImagePool(0).exchange(made), made)
 
 
 class _OnDevice:
-    """An image that torch cannot join with those of the main memory."""
+    """An image that torch cannot concatenate with those in main memory."""
 
     def __init__(self, image: torch.Tensor) -> None:
         self.image = image
@@ -53,7 +53,7 @@ class _OnDevice:
 
 
 def test_the_state_of_a_pool_with_images_on_two_devices() -> None:
-    """After a checkpoint was read and some steps were made on a GPU."""
+    """After reading a checkpoint and some steps on a GPU."""
     pool = ImagePool(3)
     images = torch.randn(3, 1, 2, 2)
     pool.restore(images[:2])
@@ -110,7 +110,7 @@ def test_a_resumed_training_gives_the_same_weights(
         assert torch.equal(weights(module), weights(second.method.modules[name]))
     for name, pool in whole.method.pools.items():
         assert torch.equal(pool.state(), second.method.pools[name].state())
-    # The memory matters: without it the critics see other images.
+    # The pool matters: without it, the critics get other images.
     third = build_trainer("cyclegan", forgetful, **settings)
     assert third.resume()
     for pool in third.method.pools.values():
@@ -122,7 +122,7 @@ def test_a_resumed_training_gives_the_same_weights(
 
 
 def test_generators_swap_roles(build_trainer: Any) -> None:
-    """Exchanging the kinds, with all modules, changes nothing."""
+    """Exchanging the two kinds together with all modules changes nothing."""
     trainer = build_trainer("cyclegan", dimensions="2D", **SMALL)
     method = trainer.method
     torch.manual_seed(0)
@@ -163,9 +163,9 @@ def test_generators_that_return_their_input_cost_nothing_but_the_critics(
 def test_it_learns_and_both_optimisers_move(
     build_trainer: Any, noisy_pair: Any
 ) -> None:
-    """Never having seen a pair, it brings the noisy scan nearer to the foam.
+    """Without pairs, it brings the noisy scan nearer to the foam.
 
-    With the weights that it has by itself: it does not stay the identity it begins as.
+    With its default weights, it does not remain the identity.
     """
     trainer = build_trainer(
         "cyclegan",

@@ -1,4 +1,4 @@
-"""Splits, turns, grey scales, pairs and patches."""
+"""Splits, rotations, grey scales, pairs and patches."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from napari_geosr.physics.simulated import open_simulated
 
 
 def ramp(shape: tuple[int, ...], seed: int = 0) -> Volume:
-    """Every voxel has its own value, its index."""
+    """The value of every voxel is its index."""
     return Volume(np.arange(np.prod(shape), dtype=np.float64).reshape(shape), "ZYX")
 
 
@@ -50,7 +50,7 @@ def test_training_and_validation_never_meet(
     context = planes // 2 if found.axis == 0 else 0
     for start, stop in found.train:
         assert 0 <= start < stop <= shape[found.axis]
-        # A 2.5D network sees the neighbours, too; at the ends they are mirrored.
+        # A 2.5D network also gets the neighbours; at the ends, they are mirrored.
         seen |= set(range(max(0, start - context), stop + context))
     low, high = found.validation
     assert 0 <= low < high <= shape[found.axis]
@@ -85,7 +85,7 @@ def test_a_patch_comes_from_its_side_of_the_split(
 def test_volumes_of_one_shape_keep_the_same_block_apart(
     paired: bool, seed: int
 ) -> None:
-    """They may be scans of one object, or share their target."""
+    """They may be scans of one object, or have the same target."""
     low = [ramp((24, 40, 48)) for _ in range(6)]
     fine = [ramp((48, 80, 96)) for _ in range(6)]
     patches = Patches(
@@ -105,7 +105,7 @@ def _shape(scene: TrainingSubject) -> tuple[int, ...]:
 
 
 def test_simulated_volumes_have_a_side_each() -> None:
-    """What was trained on them can be trained again, to the bit."""
+    """Training on them can be repeated exactly, to the bit."""
     scenes = Patches(
         {"source": open_simulated("simulated:fluo:0-7")},
         config(seed=0, dimensions="2D"),
@@ -203,7 +203,9 @@ def test_the_grey_scale_is_that_of_all_finite_voxels() -> None:
 def test_coarse_and_fine_voxels_are_brought_to_one_scale(
     dimensions: str, block: tuple[int, int, int]
 ) -> None:
-    """Else generators of unpaired scans of other units would stretch the contrast."""
+    """Otherwise, generators for unpaired scans in other units would stretch the
+    contrast.
+    """
     fine = gaussian_filter(np.random.default_rng(0).normal(size=(96, 48, 48)), 1.2)
     coarse = 1000 + 300 * block_reduce(fine, block, np.mean)
     volumes = {"source": [Volume(coarse, "ZYX")], "target": [Volume(fine, "ZYX")]}
@@ -242,7 +244,7 @@ def test_what_float32_cannot_hold_is_not_learned_from(values, message) -> None:
 
 
 def smooth(shape: tuple[int, ...]) -> np.ndarray:
-    """Noise without its fine parts."""
+    """Noise without its high frequencies."""
     noise = np.random.default_rng(1).normal(size=shape)
     return gaussian_filter(noise, 1.5, mode="wrap")
 
@@ -270,7 +272,7 @@ def test_a_shift_between_a_pair_is_measured(depth: int) -> None:
 @pytest.mark.parametrize("ndim", [2, 3])
 @pytest.mark.parametrize("move", [0, 2])
 def test_a_shift_of_finer_voxels_is_measured(ndim: int, move: int) -> None:
-    """Of a network on slices the target has as many slices as the source."""
+    """For a network on slices, the target has as many slices as the source."""
     fine = smooth((12 if ndim == 2 else 24, 96, 128))
     factors = (1, 2, 2) if ndim == 2 else (2, 2, 2)
     split = [

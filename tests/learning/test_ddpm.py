@@ -1,4 +1,4 @@
-"""Diffusion models: what is learned, the figures, and where the model may be used."""
+"""Diffusion models: learning, figures, and permitted uses of the model."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def patches() -> Patches:
 
 
 class Perfect:
-    """A network that is told the image and the noise."""
+    """A network that is given the image and the noise."""
 
     def __init__(self, method: Method, batch: dict[str, torch.Tensor]) -> None:
         self.schedule, self.batch = method.schedule(), batch
@@ -68,7 +68,9 @@ def test_a_perfect_network_has_no_error(patches: Patches, prediction: Any) -> No
 def test_without_neighbours_the_error_is_the_share_of_the_image(
     patches: Patches,
 ) -> None:
-    """For independent voxels of unit variance: the mean of `signal` over the times."""
+    """For independent voxels of unit variance, it is the mean of `signal` over the
+    times.
+    """
     method = Method(patches.config)
     times = range(62, 1000, 125)
     expected = float(Schedule().signal[list(times)].mean())
@@ -86,7 +88,9 @@ def test_noise_is_a_function_of_the_voxel() -> None:
 
 
 def test_samples_of_a_known_distribution_are_drawn() -> None:
-    """Images that are one number everywhere, N(2, 0.5): the exact velocity is known."""
+    """Constant images with values from N(2, 0.5), for which the exact velocity is
+    known.
+    """
     schedule = Schedule()
 
     class Exact:
@@ -146,7 +150,7 @@ def test_training_gives_a_model_that_draws_but_restores_nothing(
     errors = {row.method: row.noise_error for row in card.figures}
     assert errors["model"] < errors["no neighbours"]
     assert "Error of the predicted noise" in summarise_card(path)
-    with pytest.raises(ModelError, match="restores no images"):
+    with pytest.raises(ModelError, match="cannot restore images"):
         model.restorer()
     kept = fine_tune_settings(path, "ddpm")
     assert (kept["noise_schedule"], kept["network"]) == ("cosine", "diffusion_unet")

@@ -1,4 +1,4 @@
-"""Time, energy and CO2eq of a job are those of all its processes."""
+"""Time, energy and CO2eq of a job include all its processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KWH, KG = 1e-3, 2e-4
 
 
 class Tracker:
-    """What codecarbon would be in a process that takes 1 Wh: 0.4 and then 0.6."""
+    """Replaces codecarbon in a process that uses 1 Wh: 0.4 and then 0.6."""
 
     begun: list[Tracker]
 
@@ -100,7 +100,7 @@ def test_where_codecarbon_says_nothing_nothing_is_known(
 def test_a_meter_that_fails_ends_no_training(
     monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    """Counters that may not be read, a library of another release, a full disk."""
+    """Unreadable counters, another release of the library, a full disk."""
 
     def fail(**_: Any) -> None:
         raise PermissionError(13, "Permission denied", "/sys/class/powercap")

@@ -1,4 +1,4 @@
-"""Which networks make voxels finer is read from their files; methods take them all."""
+"""Super-resolution networks are recognised by their files; all methods use them."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_methods_that_keep_the_voxels_take_no_network_that_does_not(
 
 @pytest.fixture
 def own_network(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Put a network of another package into the registry, with these settings."""
+    """Register a network of another package with these settings."""
 
     def put(**fields: Any) -> str:
         body = {"__annotations__": {k: t for k, (t, _) in fields.items()}}
@@ -134,7 +134,7 @@ def own_network(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 
 
 def test_a_new_network_declares_what_it_can(own_network: Any) -> None:
-    """No other file knows its name, and it is suggested where it would do."""
+    """No other file contains its name, and it is suggested where it is suitable."""
     name = own_network(
         ndim=(Literal[2, 3], 2),
         upscale_factor=(Literal[4, 16], 4),
@@ -163,7 +163,7 @@ def test_a_network_that_cannot_be_trained_is_not_suggested(own_network: Any) -> 
 
 
 def test_text_of_the_command_line_is_a_number() -> None:
-    """Flags, and options of the network, come as text."""
+    """Flags, and options of the network, are given as text."""
     for values in (
         {"upscale_factor": "8"},
         {"network_options": {"upscale_factor": "8"}},
@@ -175,7 +175,7 @@ def test_text_of_the_command_line_is_a_number() -> None:
 
 
 def test_a_factor_of_one_is_the_networks_too(own_network: Any) -> None:
-    """Where a network would make voxels finer of itself, 1 keeps them."""
+    """If a network makes voxels finer by default, a factor of 1 keeps them."""
     name = own_network(ndim=(Literal[2, 3], 2), upscale_factor=(Literal[1, 2], 2))
     for chosen, expected in ((1, 1), (2, 2), (None, 2)):
         config = config_class("pix2pix").create(

@@ -1,4 +1,4 @@
-"""Losses of geometry against numbers worked out by hand, and against scikit-image."""
+"""Geometric losses compared with hand calculations and scikit-image."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_part_too_many_is_counted_in_its_box() -> None:
     found = float(loss("euler", batch(two), batch(one), window=16, radius=1))
     box = np.prod([15, 16, 16])
     assert found == pytest.approx(0.5 / np.sqrt(box))
-    # One of two boxes side by side, and not the half between them.
+    # One of two adjacent boxes, and not the one between them.
     wide = [np.concatenate([a, one], axis=2) for a in (two, one)]
     found = float(loss("euler", *map(batch, wide), window=16, radius=1))
     assert found == pytest.approx(0.5 / np.sqrt(box) / 3)
@@ -151,7 +151,7 @@ def test_skeletons_lie_within(shape: tuple[int, ...], rng: np.random.Generator) 
 
 
 def test_a_gap_in_a_line_by_hand() -> None:
-    """56 voxels with a gap of 4: nothing made up, 52 of 56 there."""
+    """56 voxels with a gap of 4: nothing is invented, 52 of 56 are found."""
     line = np.zeros((9, 60))
     line[4, 2:58] = 1
     cut = line.copy()
@@ -164,7 +164,7 @@ def test_a_gap_in_a_line_by_hand() -> None:
     )
     missing = float(loss("skeleton", batch(cut), batch(line), **given))
     assert missing == pytest.approx(4 / (56 + 1))
-    # What is made up is none of recall's business.
+    # Invented structure does not affect recall.
     assert float(loss("skeleton", batch(line), batch(cut), **given)) == 0
     assert float(loss("cldice", batch(line), batch(cut), **given)) > 0.03
 
@@ -187,11 +187,12 @@ def test_porosity_is_compared_in_boxes_by_hand() -> None:
     assert float(loss("porosity", batch(chess), batch(1 - chess), **vars(SCALES))) == 0
     pore = np.zeros((8, 8))
     pore[:2, :2] = 1
-    # Boxes of 4, three along an axis: one has 4 of 16. Of 2, seven: 4, 2, 2, 1 of 4.
+    # Three boxes of 4 along an axis: one has 4 of 16. Seven boxes of 2: 4, 2, 2, 1 of
+    # 4.
     by_hand = (0.25 / 9 + 2.25 / 49) / 2
     found = loss("porosity", batch(pore), batch(0 * pore), **vars(SCALES))
     assert float(found) == pytest.approx(by_hand / 0.5)
-    # A pore that moved away is not made good by where it went.
+    # A displaced pore is not compensated for by its new position.
     moved = loss(
         "porosity", batch(pore), batch(pore[::-1, ::-1].copy()), window=4, radius=1
     )
@@ -280,7 +281,7 @@ def test_little_at_equality_and_more_for_other_things(
 
 
 def test_descent_on_the_euler_number_joins_a_neck_that_was_cut() -> None:
-    """Grey values alone are free: two bright balls with a trace of their neck."""
+    """Only grey values are optimised: two bright spheres with a trace of their neck."""
     whole = np.zeros((9, 9, 24))
     z, y, x = np.indices(whole.shape)
     for centre in (6, 17):

@@ -1,4 +1,4 @@
-"""Losses of geometry in trainings: how they are named, when they count, in what."""
+"""Geometric losses in training: their names, schedule and units."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_names_have_weights_of_their_own_or_the_usual() -> None:
     assert parse_losses("l2") == {"l2": 1.0}
     found = parse_losses("huber:2,cldice,porosity:0.25")
     assert found == {"huber": 2.0, "cldice": usual["cldice"], "porosity": 0.25}
-    # Edges alone stand beside l1, as they always did.
+    # Losses of edges are combined with l1, as before.
     assert parse_losses("gradient") == {"l1": 1.0, "gradient": 0.2}
     assert parse_losses("ssim,gradient:0.1") == {"ssim": 1.0, "gradient": 0.1}
 
@@ -115,7 +115,7 @@ def test_the_ramp() -> None:
 
 
 def two_phases(dark: float = 10.0, bright: float = 50.0) -> Volume:
-    """A dark slab of 5 voxels (a quarter) in noise, and one hot voxel."""
+    """A dark slab of 5 voxels (a quarter) with noise, and one hot voxel."""
     rng = np.random.default_rng(0)
     values = np.full((4, 20, 30), bright)
     values[:, 8:13] = dark
@@ -148,7 +148,7 @@ def test_whoever_needs_the_radius_has_it_measured(
     assert TargetLoss(config).inspect([target]) == []
     monkeypatch.setattr(TERMS.load("euler"), "NEEDS_RADIUS", True, raising=False)
     (sentence,) = TargetLoss(config).inspect([target])
-    assert "set --radius to 14 at most" in sentence
+    assert "increase --radius to up to 14" in sentence
 
 
 def test_what_is_odd_about_phases_is_said() -> None:
@@ -161,7 +161,7 @@ def test_what_is_odd_about_phases_is_said() -> None:
     wide = np.pad(np.zeros((4, 40, 30)), ((0, 0), (5, 5), (5, 5)), constant_values=9)
     (sentence,) = said("l1,cldice", wide)
     assert "dark phase is up to 29 voxels wide" in sentence
-    assert "set --radius to 14 at most" in sentence
+    assert "increase --radius to up to 14" in sentence
     assert said("l1,cldice", wide, radius=3) == []
     assert said("l2", wide) == []
     rare = np.ones((4, 40, 40))
@@ -260,7 +260,9 @@ def test_boxes_larger_than_patches_are_refused(name: str) -> None:
 
 
 def test_volumes_of_few_slices_have_flat_patches(build_trainer: Any) -> None:
-    """Of 16 slices no box of 24 can be cut: seen when the volumes are known."""
+    """A box of 24 does not fit into 16 slices, which is noticed once the volumes are
+    known.
+    """
     settings = {**SMALL, "dimensions": "3D", "loss": "l1,porosity", "window": 24}
     with pytest.raises(
         ConfigError, match=r"24 voxels .* \(16 × 32 × 32\): set --window to"
@@ -317,7 +319,7 @@ def test_a_loss_that_begins_is_not_averaged_with_steps_before() -> None:
 
 
 def test_a_saved_card_of_one_name_goes_on(tmp_path: Path) -> None:
-    """Settings of models made before there were lists."""
+    """Settings of models from releases without lists."""
     from napari_geosr.operations.train import TrainJob
 
     root = Path(tifffile.__file__)  # any file: settings are read, data are not

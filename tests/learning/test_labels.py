@@ -1,4 +1,4 @@
-"""Learning labels: the loss by hand, what is refused, resuming, better than Otsu."""
+"""Learning labels: loss by hand, rejected data, resuming, better than Otsu."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_cross_entropy_by_hand() -> None:
 
 
 def test_the_method_uses_it() -> None:
-    """A fresh MSD-net has no preference: ln n, whatever the target."""
+    """A new MSD-net has no preference, so the loss is ln n for any target."""
     method = Method(Config.create(**PAIR, labels=3, dimensions="2D", layers=2))
     method.modules = method.build()
     target = torch.randint(0, 3, (2, 1, 8, 8)).float()
@@ -64,7 +64,7 @@ def test_the_method_uses_it() -> None:
 def test_dice_by_hand() -> None:
     target = torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0])
     found = torch.tensor([0, 0, 1, 1, 1])
-    # Label 0: 2 · 2 / (3 + 2); label 1: 2 · 2 / (2 + 3); label 2 is nowhere.
+    # Label 0: 2 · 2 / (3 + 2); label 1: 2 · 2 / (2 + 3); label 2 does not occur.
     assert mean_dice(found, target, 3) == pytest.approx(0.8)
     assert mean_dice(target, target, 3) == 1.0
     assert mean_dice(1 - target, target, 2) == 0.0
@@ -139,7 +139,7 @@ def test_grey_values_are_refused_before_the_start(noisy_pair: Any) -> None:
 def test_patches_hold_labels_as_they_are(
     build_trainer: Any, phases: Path, dimensions: str
 ) -> None:
-    """Turned with their source, but neither scaled nor interpolated."""
+    """Rotated with their source, but neither scaled nor interpolated."""
     trainer = build_trainer(
         "supervised", target=[phases], labels=2, dimensions=dimensions
     )
@@ -150,7 +150,7 @@ def test_patches_hold_labels_as_they_are(
     middle = [d["source"][len(d["source"]) // 2] for d in drawn]
     source = np.concatenate([m.ravel() for m in middle])
     target = np.concatenate([d["target"].ravel() for d in drawn])
-    # Pores are dark, at the very same places.
+    # Pores are dark, at exactly the same positions.
     assert np.corrcoef(source, target)[0, 1] < -0.6
 
 
@@ -184,7 +184,7 @@ def test_a_resumed_training_gives_the_same_weights(
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory: pytest.TempPathFactory, noisy_pair: Any) -> Any:
-    """Trained for some seconds on the left, to be judged on a block of the rest."""
+    """Trained for some seconds on the left part, and tested on a block of the rest."""
     folder = tmp_path_factory.mktemp("labelled")
     path = folder / "phases.tif"
     pores = (noisy_pair.clean < 0.5).astype(np.uint8)
@@ -209,7 +209,7 @@ def test_it_beats_a_threshold(labelled: Any, noisy_pair: Any) -> None:
     rows = {row.method: row.dice for row in labelled.card.figures}
     (smooth,) = (name for name in rows if name.startswith("Gaussian"))
     assert rows["model"] > rows["Otsu"] + 0.05
-    # Smoothed as is best for this very block, two phases are as well told apart.
+    # With the best smoothing for this block, Otsu separates two phases equally well.
     assert rows["model"] > rows[smooth] - 0.02
     assert all(row.psnr is None for row in labelled.card.figures)
     found = restore(read(noisy_pair.first), str(labelled.path))
@@ -237,7 +237,7 @@ def test_it_can_be_trained_further(labelled: Any) -> None:
 
 
 def test_models_from_before_there_were_labels_can_too() -> None:
-    """Their cards name no output channels."""
+    """Their cards state no output channels."""
     settings = fine_tune_settings("foam-denoise")
     assert "labels" not in settings
     config = Config.create(**PAIR, **settings)

@@ -1,4 +1,4 @@
-"""The last layer of a fresh network: fitted to what the first samples ask for."""
+"""The last layer of a new network is fitted to the first samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_geosr.networks import build_network
 
 
 def batches(draw: Any, **method: Any) -> Any:
-    """What `begin` needs of the samples: `draw` makes them from a generator."""
+    """The samples that `begin` needs: `draw` makes them from a generator."""
     settings = {"fits_last_layer": True, "labels": 1, **method}
     return SimpleNamespace(
         patches=None,
@@ -29,7 +29,7 @@ def batches(draw: Any, **method: Any) -> Any:
 
 
 def two_scans(noise: float) -> Any:
-    """Grey values of variance 1 that neighbours along Z do not share, seen twice."""
+    """Grey values of variance 1, independent along Z, with two noise realisations."""
 
     def draw(rng: np.random.Generator) -> dict[str, Any]:
         clean = rng.normal(0, 1, (3, 32, 32)) + 0.5
@@ -45,7 +45,7 @@ def two_scans(noise: float) -> Any:
 @pytest.mark.parametrize("residual", [True, False])
 @pytest.mark.parametrize("noise", [0.1, 2.0])
 def test_it_is_the_wiener_filter_of_the_noise(residual: bool, noise: float) -> None:
-    """Independent voxels: the best linear guess is x / (1 + σ²) with a bias."""
+    """For independent voxels, the best linear estimate is x / (1 + σ²) with a bias."""
     torch.manual_seed(0)
     network = build_network(
         "msdnet", adjacent_slices=3, depth=4, width=2, residual=residual
@@ -56,7 +56,7 @@ def test_it_is_the_wiener_filter_of_the_noise(residual: bool, noise: float) -> N
     with torch.no_grad():
         found = network(x)[0, 0]
     wiener = 0.5 + (x[0, 1] - 0.5) / (1 + noise**2)
-    # Features of one layer tell nothing more here; they cost a little certainty.
+    # Features of one layer add no information here; they reduce the certainty slightly.
     assert (found - wiener).square().mean() < 0.01 * wiener.var()
 
 
@@ -115,7 +115,7 @@ def test_where_it_cannot_be_fitted_weights_stay(case: str) -> None:
 def test_a_training_begins_with_less_than_the_noise(
     method: str, noisy_pair: Any, build_trainer: Any
 ) -> None:
-    """Before the first step the model is a filter, and the kept average is as well."""
+    """Before the first step, the model is a filter, and so is the average."""
     target = noisy_pair.second if method == "noise2noise" else noisy_pair.truth
     trainer = build_trainer(method, target=[target])
     fresh, average = trainer.method.modules["network"], trainer.average

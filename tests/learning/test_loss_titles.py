@@ -1,4 +1,4 @@
-"""Every loss that a method names is told to people in words."""
+"""Every loss of a method has a title for users."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MAKERS = ("loss", "generator_loss", "critic_loss", "critics_loss", "validate")
 
 
 def named_losses(path: Path) -> set[str]:
-    """Words that name losses in the functions of a method that make them."""
+    """Names of losses in the functions of a method that create them."""
     found = set()
     for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if not (isinstance(function, ast.FunctionDef) and function.name in _MAKERS):
@@ -63,7 +63,7 @@ def test_titles_fit_into_half_a_dock() -> None:
 
 @pytest.fixture
 def of_another_package(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A method that is one file, and one that cannot be imported."""
+    """A method in one file, and one that cannot be imported."""
     from napari_geosr.learning import methods as module
 
     class Brought(Method):

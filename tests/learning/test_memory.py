@@ -1,4 +1,4 @@
-"""Memory that runs out: every optimiser still moves once in a step."""
+"""If memory runs out, every optimiser still updates once per step."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ SMALL: dict[str, Any] = {
 MORE: dict[str, dict[str, Any]] = {
     "tomogan": {"network": "resnet", "features": "gradient", "critic_steps": 1},
     "pix2pix": {},
-    # What a penalty draws at random depends on the parts.
+    # The random numbers of a penalty depend on the parts.
     "cyclegan": {"pool_size": 0, "distance": "least-squares"},
 }
-#: Which loss of which method does not fit for more than one patch at once.
+#: The loss of each method that fits for only one patch at a time.
 HUNGRY = [
     ("tomogan", "generator_loss"),
     ("tomogan", "critic_loss"),

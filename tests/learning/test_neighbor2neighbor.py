@@ -1,4 +1,4 @@
-"""Neighbor2Neighbor: pairs, halves and both terms, worked out by hand."""
+"""Neighbor2Neighbor: pairs, halves and both terms, calculated by hand."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_halves_are_disjoint_and_adjacent(shape: tuple[int, ...], n_axes: int) -
     a = np.stack(np.unravel_index(one.numpy(), shape))
     b = np.stack(np.unravel_index(two.numpy(), shape))
     assert (np.abs(a - b).sum(0) == 1).all()
-    # All slices given as channels are halved alike.
+    # All slices given as channels are subsampled in the same way.
     assert (np.ptp(a[-2:] - a[-2:, :, :1], axis=2) == 0).all()
 
 
@@ -78,7 +78,7 @@ def test_the_loss_by_hand() -> None:
     """One cell 1 2 | 3 5, pair (1, 3), network × 3.
 
     g1 = 2, g2 = 5, error = 3 · 2 - 5 = 1; restored halves 6 and 15 differ by -9, so
-    the second term is (1 + 9)² = 100. At half the training its weight is 1.
+    the second term is (1 + 9)² = 100. Half way through training, its weight is 1.
     """
     method = method_of(Times(3.0), dimensions="2D")
     batch = {
@@ -100,7 +100,7 @@ def test_the_loss_by_hand() -> None:
 
 
 def test_the_pass_with_gradients_is_the_first() -> None:
-    """Autocast keeps weights as the first pass casts them: with gradients, or not."""
+    """Autocast caches the weights of the first pass, with or without gradients."""
     method = method_of(Times(3.0), dimensions="2D")
     seen: list[bool] = []
     method.modules["network"].register_forward_hook(

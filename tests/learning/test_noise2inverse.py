@@ -1,4 +1,4 @@
-"""Noise2Inverse: who guesses whom, one block kept apart, and a bundle at the end."""
+"""Noise2Inverse: inputs and targets, one held-out block, and the resulting bundle."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from napari_geosr.operations.train import TrainJob, train_steps
 
 
 def parts(n: int, shape: tuple[int, ...] = (12, 32, 40)) -> list[Volume]:
-    """Reconstructions that are their own number everywhere, but for some noise."""
+    """Constant reconstructions, each equal to its number, plus some noise."""
     rng = np.random.default_rng(0)
     return [
         Volume((10.0**i + 1e-4 * rng.normal(size=shape)), "ZYX", name=f"part{i}")

@@ -1,4 +1,4 @@
-"""Blind spots are blind; structured masks; what noise is taken to be."""
+"""Blind spots reveal nothing; structured masks; assumptions on the noise."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def noise() -> np.ndarray:
 def test_a_hidden_voxel_sees_nothing_of_itself(
     noise: np.ndarray, values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The output at a masked voxel does not follow that voxel's own value at all.
+    """The output at a masked voxel does not depend on the value of that voxel.
 
-    Through the drawn arrays: the patch is changed at the voxel before it is masked
-    with the same random numbers, and a network of random weights is run on both.
+    The patch is changed at the voxel before it is masked with the same random numbers,
+    and a network with random weights is run on both.
     """
     torch.manual_seed(0)
     method, patches = make(noise, **values)
@@ -74,7 +74,7 @@ def test_a_hidden_voxel_sees_nothing_of_itself(
         assert np.array_equal(second["source"], first["source"])
         x = torch.from_numpy(second["source"]).double()[None].requires_grad_(True)
         output = network(x)[(0, *place)]
-        # The chain rule, from the voxel's own value through the drawn array.
+        # The chain rule, from the value of the voxel through the drawn array.
         (gradient,) = torch.autograd.grad(output, x)
         moved = torch.from_numpy(second["source"] - first["source"]).double() / 3.0
         assert float(gradient.abs().sum()) > 0
@@ -105,9 +105,9 @@ ENDS = [(z, axis) for z in (0, 1, 2, 22, 23, None) for axis in ("none", "z")]
 def test_no_other_channel_shows_a_hidden_voxel(
     noise: np.ndarray, z: int | None, axis: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Near the ends of a volume, and of an image, slices are there more than once.
+    """Near the ends of a volume, and in an image, slices occur more than once.
 
-    The volume itself is changed, so that every copy that is read follows.
+    The volume itself is changed, so that every copy changes.
     """
     data = noise if z is not None else noise[3].copy()
     config = Config.create(
@@ -153,7 +153,7 @@ def test_uniform_takes_neighbours_that_are_not_hidden(rng: np.random.Generator) 
 
 
 def test_median_by_hand() -> None:
-    """The median of all others where the patch lies within one neighbourhood."""
+    """The median of all other voxels if the patch lies within one neighbourhood."""
     patch = np.array([[1, 2, 30], [4, 5, 60], [7, 8, 90]], np.float32)[None]
     hidden, chosen = BlindSpots(2, 1 / 9, "median").hide(
         patch, np.random.default_rng(0)
@@ -230,7 +230,7 @@ def test_axes_along_which_noise_must_be_independent() -> None:
 def test_a_slice_hidden_as_a_whole_is_said(
     rng: np.random.Generator, replacement: Any
 ) -> None:
-    """Of five slices only the middle one has hidden voxels, and there all are."""
+    """Hidden voxels are only in the middle one of five slices."""
     lines = line_offsets("cross", 31, 2)
     spots = BlindSpots(2, 0.5, replacement, lines)
     with pytest.raises(ConfigError, match="hides whole"):
@@ -254,7 +254,9 @@ def test_the_one_voxel_that_is_left_is_found(rng: np.random.Generator) -> None:
 def test_noise_along_one_axis_is_never_turned_into_the_other(
     axis: str, turns: bool
 ) -> None:
-    """What is the same along Y stays so, or a hidden line would hide nothing."""
+    """Structure that is constant along Y remains so; otherwise, a hidden line would
+    hide nothing.
+    """
     columns = np.random.default_rng(0).normal(size=48)
     stripes = np.broadcast_to(columns, (24, 48, 48)).copy()
     method, patches = make(stripes, mask_axis=axis, mask_length=3, augment=True)

@@ -1,4 +1,4 @@
-"""What a network bounded by the noise is told of each patch."""
+"""Noise information of each patch for a noise-bounded network."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def wild(network: Any) -> Any:
 
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_patch_is_restored_as_a_volume_of_that_noise(wrapped: bool) -> None:
-    """Told with the sample or by `set_network_noise`: the same result."""
+    """The result is the same with noise from the sample or from `set_network_noise`."""
     network = wild(build_network("noise_bounded", **TINY))
     if wrapped:
         inner = build_network("msdnet", ndim=2, adjacent_slices=3, depth=2, width=1)
@@ -64,7 +64,9 @@ def test_others_are_given_the_patch_alone() -> None:
 
 
 def test_samples_bring_the_noise_of_their_input_as_they_are_turned() -> None:
-    """Along X the volume rises by 1 a voxel, along Y by 0: a turn can be seen."""
+    """The volume increases by 1 per voxel along X and is constant along Y, so that a
+    rotation is visible.
+    """
     ramp = np.tile(np.arange(48.0), (12, 48, 1))
     config = Config.create(source=["a"], target=["b"], patch=16, dimensions="2D")
     patches = Patches(

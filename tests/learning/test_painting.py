@@ -49,7 +49,7 @@ def scan(truth: np.ndarray) -> Volume:
 
 
 def painted(truth: np.ndarray, slices: tuple[int, ...], n: int = 5) -> np.ndarray:
-    """Short strokes, three voxels wide, inside of each class; 0 elsewhere."""
+    """Short strokes, three voxels wide, inside each class; 0 elsewhere."""
     rng = np.random.default_rng(2)
     labels = np.zeros_like(truth)
     for z in slices:
@@ -87,7 +87,7 @@ def test_a_few_strokes_are_better_than_a_threshold(
     assert found.dtype == np.uint8
     dice = mean_dice(found, truth[unseen])
     assert dice > 0.88
-    for width, gain in ((0, 0.3), (1, -0.04)):  # as it is, and after the best filter
+    for width, gain in ((0, 0.3), (1, -0.04)):  # unfiltered, and after the best filter
         smooth = ndimage.gaussian_filter(scan[:], width)
         values = np.digitize(smooth, threshold_multiotsu(smooth, 3))[unseen]
         assert dice > mean_dice(np.array(CLASSES)[values], truth[unseen]) + gain
@@ -116,7 +116,7 @@ def test_the_same_strokes_and_seed_give_the_same_result(
 ) -> None:
     strokes = read_strokes(labels, scan)
     expected = segmenter.segment(4).probabilities
-    # Not by way of the strokes that came before.
+    # Not via the earlier strokes.
     other = Segmenter(scan)
     first = np.array(labels.data)
     first[8] = 0
@@ -152,7 +152,7 @@ def test_bands_give_the_features_of_the_whole_slice(monkeypatch) -> None:
 
 
 def test_features_of_an_edge() -> None:
-    """The gradient is largest on it, and the curvature changes its sign."""
+    """On the edge, the gradient is largest and the curvature changes its sign."""
     plane = np.zeros((40, 40), np.float32)
     plane[:, 20:] = 1
     _, mean, gradient, high, low = filter_features(plane, plane)[:5, 20]
@@ -171,7 +171,7 @@ def test_a_forest_separates_what_can_be_separated() -> None:
     shares = forest.probabilities(new)
     assert shares.shape == (2, 100)
     assert (shares[1] > 0.5).mean() > 0.97
-    # Features without any contrast are no reason to fail.
+    # Features without contrast do not cause a failure.
     flat = [np.zeros((3, 5), np.float32)] * 2
     shares = grow_forest(flat, (0, 1), seed=0).probabilities(new)
     np.testing.assert_allclose(shares, 0.5)
@@ -191,7 +191,7 @@ def test_few_features_are_kept(scan: Volume, monkeypatch) -> None:
     assert 5 not in made._features
 
 
-# What is painted
+# Strokes
 
 
 def test_255_stands_for_unpainted_where_it_occurs(scan: Volume) -> None:

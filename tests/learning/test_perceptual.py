@@ -1,4 +1,4 @@
-"""Feature networks: where their weights come from, and what their distance sees."""
+"""Feature networks: the source of their weights, and properties of their distance."""
 
 from __future__ import annotations
 
@@ -85,7 +85,9 @@ def test_gradients_by_hand() -> None:
 
 
 def test_structure_counts_more_than_brightness() -> None:
-    """At the same mean squared error, blur and noise are further than an offset."""
+    """At equal mean squared error, blur and noise have a larger distance than an
+    offset.
+    """
     features = load_features("structure")
     clean = random_blobs((2, 64, 64), porosity=0.3, radius=3, seed=9).fraction
     clean = (clean - clean.mean()) / clean.std()
@@ -112,7 +114,7 @@ class _Tiny(nn.Module):
 
 @pytest.fixture
 def torchvision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A torchvision whose VGG-19 is tiny; returns where its weights belong."""
+    """A torchvision with a tiny VGG-19; returns the path of its weights."""
     torch.manual_seed(3)
     path = tmp_path / "checkpoints" / "weights.pth"
     path.parent.mkdir()

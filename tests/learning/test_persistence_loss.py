@@ -1,4 +1,4 @@
-"""The loss of persistence: diagrams by hand, Betti numbers, and what descent does."""
+"""The persistence loss: diagrams by hand, Betti numbers, and gradient descent."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def loss(phase: npt.ArrayLike, target: npt.ArrayLike) -> float:
 
 
 def test_the_diagram_of_a_line_by_hand() -> None:
-    """Born at their tops, and the younger one dies where the two join."""
+    """Parts are born at their maxima, and the younger one dies where the two join."""
     line = [[0.1, 0.9, 0.3, 0.7, 0.2]]
     parts, holes = persistence._features(soft(line))
     np.testing.assert_allclose(parts, [[0.9, 0.0], [0.7, 0.3]])
@@ -49,7 +49,7 @@ def test_features_of_bodies_are_their_betti_numbers(kind: str) -> None:
     }
     mask, betti = bodies[kind]
     found = persistence._features(0.96 * soft(mask) + 0.02)
-    # What never leaves the border is no part: all of the volume is one at 0.02.
+    # At 0.02, the whole volume is a single part, which is not counted as a further one.
     assert tuple(len(points) for points in found) == betti
 
 
@@ -58,13 +58,13 @@ def test_distances_by_hand() -> None:
     one[2, 2] = two[2, 2] = 1
     two[2, 6] = 0.8
     root = np.sqrt(45)
-    assert loss(two, one) == pytest.approx(0.8**2 / 2 / root)  # to where it never was
+    assert loss(two, one) == pytest.approx(0.8**2 / 2 / root)  # to the diagonal
     assert loss(one, two) == pytest.approx(0.8**2 / 2 / root)
     other = two.copy()
     other[2, 6] = 0.5
     assert loss(other, two) == pytest.approx(0.3**2 / root)
     assert loss(two, two) == 0
-    two[0, 0] = 0.04  # too little to last
+    two[0, 0] = 0.04  # persistence too small
     assert loss(two, other) == pytest.approx(0.3**2 / root)
 
 
@@ -73,7 +73,7 @@ def test_a_tunnel_too_few_is_not_made_good_by_a_part_too_few() -> None:
     ring[1:8, 1:8] = 1
     ring[3:6, 3:6] = 0
     with_part = ring.copy()
-    with_part[3:6, 11:14] = 1  # one part, one hole: of Euler number 1, as a disc
+    with_part[3:6, 11:14] = 1  # one part, one hole: the same Euler number 1 as a disc
     disc = np.zeros((9, 16))
     disc[1:8, 1:8] = 1
     assert loss(disc, with_part) > 0.05

@@ -1,4 +1,4 @@
-"""Pix2Pix: what its critic sees, finer voxels, and that it learns."""
+"""Pix2Pix: the input of its critic, smaller voxels, and learning."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_the_critic_sees_the_input_on_the_targets_grid(
 def test_the_penalty_is_that_of_the_image_alone(
     build_trainer: Any, fine_foam: Callable[[int, int], Path], factor: int
 ) -> None:
-    """Here 1, however steep the critic is along the input."""
+    """1 in this case, regardless of the critic's slope along the input."""
     trainer = build_trainer(
         "pix2pix",
         target=[fine_foam(factor, 2)],

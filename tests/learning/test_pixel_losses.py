@@ -1,4 +1,4 @@
-"""Losses against numbers worked out by hand, and against scikit-image."""
+"""Losses compared with hand calculations and scikit-image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GRADIENT_WEIGHT = 0.2
 
 
 def chosen(name: str) -> Any:
-    """What ``--loss NAME`` makes small."""
+    """The loss minimised by ``--loss NAME``."""
     loss = TargetLoss(TargetLossConfig(loss=name))
     return lambda output, target: loss(output, target)[0]
 
@@ -87,7 +87,7 @@ def test_the_similarity_mix_and_its_gradient() -> None:
 def test_nothing_of_float64_is_moved_to_a_device(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Devices of Apple have none."""
+    """Apple devices have no float64."""
     original = torch.Tensor.to
 
     def to(tensor: torch.Tensor, *given: Any, **named: Any) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Samples of a diffusion model for a scan, against posteriors in closed form."""
+"""Samples of a diffusion model for a scan, compared with closed-form posteriors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from napari_geosr.learning.diffusion.posterior import (
 )
 from napari_geosr.learning.diffusion.schedule import Schedule
 
-#: Mean and standard deviation of the image as a whole, and of each voxel around it.
+#: Mean and standard deviation of the image mean, and deviation of each voxel from it.
 MEAN, COMMON, OWN = 0.5, 0.8, 0.6
 
 
@@ -69,7 +69,7 @@ def test_samples_of_a_noisy_image_are_those_of_the_posterior() -> None:
     error = found.mean(0) - expected
     assert error.std() == pytest.approx(spread / 60**0.5, rel=0.15)
     assert found.std(0, ddof=1).mean() == pytest.approx(spread, rel=0.04)
-    # The truth is one of the samples as far as anyone can tell.
+    # The truth is statistically indistinguishable from the samples.
     score = (truth - found.mean(0)) / found.std(0, ddof=1)
     assert score.std() == pytest.approx(1, abs=0.08)
 
@@ -96,7 +96,7 @@ def test_the_inside_of_blocks_varies_as_the_model_has_learned() -> None:
 
 
 def test_noise_of_the_scan_is_left_open_in_blocks() -> None:
-    """The mean of the scan's blocks is known up to its noise, not exactly."""
+    """The block means are known only up to the noise of the scan."""
     noise, scan = 0.4, np.full((4, 4), 1.5, np.float32)
     found = drawn(scan, noise, 60, factor=2)
     misfit = found.reshape(60, 4, 2, 4, 2).mean((2, 4)) - scan
@@ -119,7 +119,7 @@ class Local(Exact):
 
 
 def test_windows_give_what_the_whole_image_gives() -> None:
-    """A window's own border is the only place where it can differ."""
+    """A window can differ only at its own border."""
     scan = np.random.default_rng(3).normal(0, 1, (4, 90)).astype(np.float32)
     whole = PosteriorSampler(Local(), 0.5, steps=2, window=128)(scan, (0,))
     parts = PosteriorSampler(Local(), 0.5, steps=2, window=32)(scan, (0,))

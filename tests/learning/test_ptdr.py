@@ -56,7 +56,9 @@ def train(folder: Path, **values: Any) -> Path:
 
 
 def test_losses_of_painted_voxels_by_hand() -> None:
-    """Two painted voxels of class 0 and 1, each with probability 3/4 of class 0."""
+    """Two painted voxels of classes 0 and 1, each with a probability of 3/4 for class
+    0.
+    """
     scores = torch.tensor([np.log(3.0), 0.0]).reshape(1, 2, 1, 1).expand(1, 2, 1, 3)
     target = torch.tensor([0, 1, UNPAINTED]).reshape(1, 1, 1, 3)
     entropy = losses.labels.cross_entropy(scores, target, UNPAINTED)
@@ -180,7 +182,7 @@ def test_from_a_prior_to_a_porosity(
     labels = np.asarray(read(out).data)
     truth = noisy_pair.clean <= 0.5
     assert set(np.unique(labels)) == {0, 1}
-    # a threshold cannot see through the noise
+    # a threshold fails because of the noise
     scan = tifffile.imread(noisy_pair.first) <= 0.5
     assert (labels == truth).mean() > (scan == truth).mean()
     capsys.readouterr()

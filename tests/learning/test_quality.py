@@ -1,7 +1,7 @@
-"""Trainings of 150 steps beat what needs no training, on a foam they have not seen.
+"""Training for 150 steps beats untrained methods on an unseen foam.
 
-Training and scoring use other foams and other noise; the total variation filter is
-tuned on the very foam that is scored, against its truth.
+Training and scoring use different foams and noise; the total variation filter is tuned
+on the scored foam itself, using its ground truth.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def psnr(image: FloatArray, clean: FloatArray) -> float:
 
 @pytest.fixture(scope="module")
 def scored() -> tuple[FloatArray, FloatArray]:
-    """A foam that no training sees, and its noisy scan."""
+    """A foam that is not used in training, and its noisy scan."""
     clean = foam(4, (16, 80, 80))
     return clean, noisy(clean, 40)
 
@@ -71,7 +71,8 @@ def best_tv(scored: tuple[FloatArray, FloatArray]) -> float:
     clean, scan = scored
     weights = NOISE * np.array([0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8, 1.0])
     found = [psnr(denoise_tv_chambolle(scan, weight=w), clean) for w in weights]
-    assert 0 < int(np.argmax(found)) < len(found) - 1  # tuned, not cut off
+    # tuned, not at the end of the range
+    assert 0 < int(np.argmax(found)) < len(found) - 1
     return max(found)
 
 
@@ -110,7 +111,7 @@ def trained(
 
 @pytest.fixture(scope="module")
 def seen() -> FloatArray:
-    """The foam that is trained on."""
+    """The training foam."""
     return foam(3, (24, 96, 96))
 
 

@@ -1,4 +1,4 @@
-"""A training that was stopped and resumed gives the very same weights: all methods."""
+"""Stopped and resumed training gives identical weights, for all methods."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from napari_geosr.learning.methods import METHODS
 
 STEPS = 4
 CRITIC = {"network": "resnet", "critic_width": 2}
-#: What a method remembers, or does otherwise from some step on, is switched on.
+#: Settings that switch on stored state and changes at a certain step.
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("cyclegan", {**CRITIC, "pool_size": 3}),
     ("ddpm", {"width": 8, "layers": 1}),
@@ -26,9 +26,9 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("pix2pix", {**CRITIC, "distance": "wasserstein"}),
     ("ptdr", {"width": 8, "layers": 1}),
     ("supervised", {"loss": "huber"}),
-    # Batch norms remember as well.
+    # Batch norms also have a state.
     ("supervised", {"network": "unet", "layers": 1}),
-    # The critic begins where it is stopped, before that, or only after it.
+    # The critic starts at the stop, before it, or after it.
     (
         "tomogan",
         {
@@ -44,7 +44,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 
 
 def test_every_method_is_here() -> None:
-    # `adapt` starts from a model, which trainings here are not given.
+    # `adapt` requires an initial model, which is not available here.
     assert {name for name, _ in CASES} | {"adapt"} == set(METHODS.names())
 
 
@@ -126,7 +126,7 @@ def test_no_training_goes_on_with_other_patches(
     ):
         other.resume()
     assert other.step == 0
-    # The schedule may become another, and the machine.
+    # Schedule and machine may change.
     allowed = {"steps": 9, "batch_size": 1, "learning_rate": 1e-4, "threads": 1}
     assert build_trainer("noise2void", tmp_path, **values | allowed).resume()
 
@@ -134,7 +134,7 @@ def test_no_training_goes_on_with_other_patches(
 def test_checkpoints_of_earlier_releases_go_on(
     build_trainer: Any, tmp_path: Path
 ) -> None:
-    """They do not say which settings they were made with."""
+    """They do not state the settings with which they were made."""
     values = SMALL | {"target": []}
     build_trainer("noise2void", tmp_path, **values).save()
     state = checkpoint.load(tmp_path)

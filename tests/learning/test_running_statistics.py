@@ -1,4 +1,4 @@
-"""What batch norms remember: the images that the model will restore."""
+"""The statistics of batch norms are those of images that the model will restore."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNET: dict[str, Any] = {
 
 
 def mean_seen(network: torch.nn.Module) -> torch.Tensor:
-    """Running mean of the first norm."""
+    """The running mean of the first norm."""
     return network.down[0][1].running_mean.clone()
 
 
@@ -64,7 +64,7 @@ def method(name: str, **settings: Any) -> Any:
 
 
 def test_cyclegan_remembers_sources_alone() -> None:
-    """Ten times the same images: what is remembered comes near the sources' mean."""
+    """After ten equal steps, the running mean approaches that of the sources."""
     made = method("cyclegan", critic_width=2)
     batch = {
         "source": 2 + torch.randn(2, 1, 16, 16),
@@ -83,7 +83,7 @@ def test_cyclegan_remembers_sources_alone() -> None:
 def test_neighbor2neighbor_remembers_whole_images() -> None:
     made = method("neighbor2neighbor")
     whole = torch.randn(2, 1, 16, 16)
-    whole[..., ::2] += 6  # which half of a cell is drawn makes a difference
+    whole[..., ::2] += 6  # it matters which half of a cell is drawn
     batch = {"source": whole, "choice": torch.zeros(2, 1, 8, 8, dtype=torch.long)}
     network = made.modules["network"]
     for _ in range(60):

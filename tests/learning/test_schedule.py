@@ -1,4 +1,4 @@
-"""The noise schedule: shares of image and noise, and steps back to the image."""
+"""The noise schedule: fractions of image and noise, and steps back to the image."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_the_noise_of_pure_noise_says_nothing() -> None:
 
 
 def test_weights_are_those_of_the_image_up_to_a_limit() -> None:
-    """An error of the output, weighted, counts min(ratio, 5) times that of the image.
+    """The weighted error of the output is min(ratio, 5) times that of the image.
 
     The error of the image is s/a times that of the noise, and s times that of the
     velocity.
@@ -180,7 +180,7 @@ def test_ddpm_equals_diffusers(
     x = torch.randn_like(image)
     for time, earlier in zip(times, [*times[1:], -1], strict=True):
         output = 0.1 * torch.tanh(x)
-        # at the last step, theirs takes away a whole interval but stops at time 0
+        # at the last step, diffusers removes a whole interval but stops at time 0
         if earlier < 0:
             break
         expected = other.step(output, time, x).prev_sample
@@ -189,7 +189,7 @@ def test_ddpm_equals_diffusers(
         torch.testing.assert_close(x, expected, rtol=1e-6, atol=1e-6)
 
 
-#: diffusers 0.42.1 converts tensors in a way that numpy 2 warns of.
+#: diffusers 0.42.1 converts tensors in a way that causes a warning of numpy 2.
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("prediction", PREDICTIONS)

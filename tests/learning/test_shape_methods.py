@@ -1,4 +1,4 @@
-"""Learning of shapes: samples, losses, and runs that resume exactly."""
+"""Learning shapes: samples, losses, and exact resuming."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_the_loss_of_a_perfect_and_of_a_wrong_surface() -> None:
         wrong = float(method.loss({**batch, "target": 1 - batch["target"]})[0])
         network.head.bias.fill_(50.0)  # everything is inside
         half = float(method.loss(batch)[0])
-    # Logits of the interpolation next to a plane: ±2 and ±6, as often as each other.
+    # Logits of the interpolation next to a plane: ±2 and ±6, equally often.
     expected = np.mean([np.log1p(np.exp(-2)), np.log1p(np.exp(-4))])
     assert right == pytest.approx(expected, rel=0.2)
     assert wrong > right + 1

@@ -1,4 +1,4 @@
-"""Networks fitted to projections alone: better than FBP, on its scale, resumable."""
+"""Networks fitted to projections alone: better than FBP, same scale, resumable."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_it_beats_fbp_in_the_same_circle_with_few_projections() -> None:
 
 
 def test_an_untrained_fit_is_near_its_start() -> None:
-    """The last layer is zero: nothing saturates before the first step."""
+    """The last layer is zero, so nothing saturates before the first step."""
     _, geometry, sinogram, fbp = scene(n=24)
     fit = SinogramFit(sinogram, geometry, fbp, FitSettings())
     circle = field_of_view(geometry, "cpu")
@@ -107,7 +107,7 @@ def test_without_a_discriminator_there_is_none() -> None:
 
 
 def test_the_discriminator_acts_on_the_generator() -> None:
-    """Who listens to it is taken for measured more than who does not."""
+    """With the adversarial loss, projections look more like measured ones."""
     _, geometry, sinogram, fbp = scene(n=24, n_angles=10)
     quiet = FitSettings(
         iterations=20, features=4, critic_rate=0.0, smoothness=0, details=0

@@ -26,7 +26,7 @@ SIZE = (0.5, 0.5, 0.5)
 
 
 def specimen(seed: int, shape: tuple[int, ...] = (40, 44, 48)):
-    """A noisy scan of two phases in a ball, among the same phases outside it."""
+    """A noisy scan of two phases in a sphere, with the same phases outside it."""
     rng = np.random.default_rng(seed)
     phases = 1 + (ndimage.gaussian_filter(rng.standard_normal(shape), 3) > 0)
     scan = 50 * phases + rng.normal(0, 25, shape)
@@ -127,7 +127,7 @@ def test_too_little_memory_is_told_beforehand() -> None:
 
 
 def test_outside_the_mask_nothing_is_learned() -> None:
-    """Neither loss nor gradients see labels or counts outside the mask."""
+    """Neither loss nor gradients depend on labels or counts outside the mask."""
     module = SHAPE_METHODS.load("sparse_segmentation")
     config = module.Config.create(
         source=("a.tif",), target=("b.tif",), channels=(3,), labels=2
@@ -164,7 +164,7 @@ def test_more_labels_than_stated_are_refused(tmp_path) -> None:
     [
         ({}, "Give the scans"),
         ({"source": ("a.tif",)}, "1 scans and 0 labels"),
-        ({"simulated": "skulls"}, "takes no simulated shapes"),
+        ({"simulated": "skulls"}, "cannot use simulated shapes"),
     ],
 )
 def test_missing_data_are_named(given, message) -> None:

@@ -1,4 +1,4 @@
-"""Supervised learning: its settings, and ×2 from files to a restored volume."""
+"""Supervised learning: settings, and ×2 from files to a restored volume."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_the_chosen_loss_is_used() -> None:
     for name in ("l1", "l2", "ssim"):
         method = Method(Config.create(**PAIR, loss=name, dimensions="2D", layers=2))
         torch.manual_seed(0)
-        method.modules = method.build()  # a fresh network returns its input
+        method.modules = method.build()  # a new network returns its input
         values[name] = float(method.loss(batch)[0].detach())
     error = batch["source"] - batch["target"]
     assert values["l1"] == pytest.approx(float(error.abs().mean()), rel=1e-5)
@@ -145,13 +145,13 @@ def test_twice_finer_from_files_to_a_restored_volume(
     assert restored.shape == truth.shape
     expected = (2.0, 1.0, 1.0) if flat else (1.0, 1.0, 1.0)
     assert restored.voxel_size == pytest.approx(expected)
-    # Four steps leave it near cubic interpolation, in the target's grey values.
+    # After four steps it is close to cubic interpolation, in the target's grey values.
     error = np.sqrt(np.mean((np.asarray(restored.data) - truth) ** 2))
     assert error < 12 < truth.std()
 
 
 def test_grey_values_of_the_target_come_out(tmp_path: Path) -> None:
-    """Source and target in other units: the result is in those of the target."""
+    """If source and target have different units, the result has those of the target."""
     rng = np.random.default_rng(0)
     clean = rng.random((4, 40, 40)).astype(np.float32).repeat(4, 0)
     tifffile.imwrite(tmp_path / "a.tif", clean)

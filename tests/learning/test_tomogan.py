@@ -1,4 +1,4 @@
-"""TomoGAN: its three terms, its schedule, and that it learns."""
+"""TomoGAN: its three terms, its schedule, and learning."""
 
 from __future__ import annotations
 

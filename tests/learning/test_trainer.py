@@ -1,4 +1,4 @@
-"""The loop: exact resume, parts of a batch, losses that are no numbers."""
+"""The training loop: exact resuming, parts of a batch, NaN losses."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(
 def test_gradients_that_are_no_numbers_move_nothing(
     noisy_pair: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The loss is fine, its slope is not: as of a root at 0."""
+    """The loss is finite, but its slope is not, like that of a square root at 0."""
     trainer = make(noisy_pair, tmp_path)
     finish(trainer, 2)
     before = weights(trainer)
@@ -224,7 +224,7 @@ def test_it_computes_where_it_is_told(
     precision: str,
     expected: str,
 ) -> None:
-    """The device itself is given to what spreads the work, and not a default."""
+    """The chosen device, not a default, is passed to accelerate."""
     asked: list[tuple[str, str]] = []
 
     def noted(device: str, precision: str) -> Any:
@@ -238,7 +238,7 @@ def test_it_computes_where_it_is_told(
 
 
 def test_the_accelerator_is_on_the_device_asked_for() -> None:
-    """Also where a training before was on another; meta stands for a second GPU."""
+    """Also if earlier training used another device; meta represents a second GPU."""
     for device in ("meta", "cpu"):
         found = trainer_module.make_accelerator(device, "no")
         assert found.device == torch.device(device)
@@ -260,7 +260,7 @@ def test_a_device_that_is_not_there_is_said(noisy_pair: Any, tmp_path: Path) -> 
 def test_checkpoints_keep_their_keys_and_are_taken_as_they_are(
     build_trainer: Any,
 ) -> None:
-    """Those of earlier releases lack the settings, and are taken all the same."""
+    """Checkpoints of earlier releases lack the settings, and are accepted anyway."""
     trained = build_trainer("noise2noise", steps=2)
     list(trained.run())
     state = trained.state_dict()
@@ -291,7 +291,7 @@ def test_networks_that_train_in_another_type_are_told(build_trainer: Any) -> Non
 def test_a_resumed_training_keeps_the_parts_that_fit(
     noisy_pair: Any, tmp_path: Path
 ) -> None:
-    """Or memory would run out again, and be said again, after every resume."""
+    """Otherwise, memory would run out, and be reported, again after every resume."""
 
     def hungry(trainer: Trainer) -> Trainer:
         loss = trainer.method.loss
@@ -315,7 +315,7 @@ def test_a_resumed_training_keeps_the_parts_that_fit(
 def test_no_two_uses_of_random_numbers_are_seeded_alike(
     noisy_pair: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Samples, validation and torch draw from streams of their own at every step."""
+    """Samples, validation and torch use separate random streams at every step."""
     import sys
 
     seeds: dict[str, set[tuple[int, ...]]] = {}
@@ -323,7 +323,7 @@ def test_no_two_uses_of_random_numbers_are_seeded_alike(
     def noting(original: Any) -> Any:
         def noted(entropy: Any = None, *more: Any) -> Any:
             if isinstance(entropy, list):
-                # Zeros at the end of a seed count for nothing in numpy.
+                # Trailing zeros of a seed have no effect in numpy.
                 padded = tuple((entropy + [0] * 4)[:4])
                 caller = sys._getframe(1).f_code.co_qualname
                 seeds.setdefault(caller, set()).add(padded)

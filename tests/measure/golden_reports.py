@@ -1,7 +1,7 @@
-"""Small scans, and all that a person or a program reads of their measurement.
+"""Small scans, and all output of their measurement for users and programs.
 
-``python tests/measure/golden_reports.py`` writes the texts of today to ``golden/``;
-only for a change that people are meant to see.
+``python tests/measure/golden_reports.py`` writes the current texts to ``golden/``; run
+it only after an intended change.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from scipy.ndimage import gaussian_filter
 from napari_geosr import __version__
 
 GOLDEN = Path(__file__).parent / "golden"
-#: Of the terminal that figures are printed to.
+#: Width of the terminal to which figures are printed.
 WIDTH = "100"
 SHAPE = (20, 28, 32)
-#: Arguments of ``napari-geosr measure`` by the name of the case.
+#: Arguments of ``napari-geosr measure``, by the name of the case.
 CASES: dict[str, tuple[str, ...]] = {
     "volume": ("scan.tif", "--voxel-size", "4,2,2", "--unit", "µm"),
     "pixel": ("scan.tif",),
@@ -49,7 +49,7 @@ CASES: dict[str, tuple[str, ...]] = {
 
 
 def simulated() -> dict[str, np.ndarray]:
-    """A foam of balls with noise, its clean twin, a slice, deviations and a mask."""
+    """A noisy foam of spheres, the clean foam, a slice, deviations and a mask."""
     rng = np.random.default_rng(7)
     grid = np.ogrid[tuple(slice(0, n) for n in SHAPE)]
     clean = np.full(SHAPE, 180, np.float32)
@@ -84,7 +84,7 @@ def write_inputs(folder: Path) -> None:
 
 
 def measured(case: str, folder: Path) -> dict[str, str]:
-    """What ``measure`` prints and writes, without pictures and without its record."""
+    """Output and files of ``measure``, without pictures and without its record."""
     from napari_geosr.cli.app import run
 
     first, *others = CASES[case]
@@ -113,7 +113,7 @@ def measured(case: str, folder: Path) -> dict[str, str]:
 
 
 def dumped(value: Any) -> str:
-    """A value as JSON in one line."""
+    """A value as one line of JSON."""
     return json.dumps(value, ensure_ascii=False)
 
 

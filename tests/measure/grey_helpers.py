@@ -1,4 +1,4 @@
-"""Compares two arrays as a comparison does."""
+"""Compares two arrays in the same way as a comparison."""
 
 from __future__ import annotations
 

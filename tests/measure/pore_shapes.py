@@ -21,7 +21,7 @@ def ellipsoid(
     radii: float | Sequence[float],
     voxel_size: Sequence[float] = (1, 1, 1),
 ) -> np.ndarray:
-    """Voxels whose centres lie in an ellipsoid; all lengths physical."""
+    """Voxels whose centres are inside an ellipsoid; all lengths are physical."""
     axes = [np.arange(n) * v for n, v in zip(shape, voxel_size, strict=True)]
     grid = np.meshgrid(*axes, indexing="ij", sparse=True)
     radii = np.broadcast_to(radii, 3)
@@ -43,7 +43,7 @@ def scan(pores: np.ndarray, pore: float = 60, solid: float = 180) -> np.ndarray:
 
 
 def measure(data: Any, axes: str = "ZYX", **settings: Any) -> PorosityReport:
-    """Measure an array; `settings` are of the volume, of the config or of the run."""
+    """Measure an array; `settings` are those of the volume, the config or the run."""
     fields = {
         k: settings.pop(k)
         for k in ("voxel_size", "unit", "origin", "name")

@@ -114,12 +114,12 @@ def test_memory_stays_below_four_slabs(monkeypatch) -> None:
     settings = {"threshold": 2.0, "keep_labels": False}
 
     def unmeasured(*_: object, **__: object):
-        # A sample of fixed size, whatever the volume's: more than this small one has.
+        # A sample of fixed size for any volume, larger than this small volume.
         yield from ()
         return None
 
     monkeypatch.setattr(porosity, "noise_check_steps", unmeasured)
-    measure(lazy[:16], **settings)  # compile first
+    measure(lazy[:16], **settings)  # compile the kernels first
     slab = 8 * 128 * 128 * (4 + 4 + 4)  # grey values, labels, masks
     tracemalloc.start()
     measure(lazy, **settings)

@@ -1,4 +1,4 @@
-"""Surface areas, perimeters and Euler numbers against closed forms and scikit-image."""
+"""Surface areas, perimeters and Euler numbers match closed forms and scikit-image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def surface(pores: np.ndarray, voxel_size=(1.0, 1.0, 1.0)) -> float:
 
 
 def test_isotropic_weights_are_near_the_known_ones() -> None:
-    # Per direction share of the sphere; the weight is 2 share / length of the pair.
+    # Share of the sphere per direction; the weight is 2 × share / length of the pair.
     share = pair_weights((1, 1, 1)) / 2 * np.sqrt([1] * 3 + [2] * 6 + [3] * 4)
     expected = [0.0915556] * 3 + [0.0739608] * 6 + [0.0703909] * 4
     np.testing.assert_allclose(share, expected, atol=0.005)
@@ -56,7 +56,7 @@ def test_surface_of_spheres_is_within_one_percent(radius: int) -> None:
 
 @pytest.mark.parametrize("radius", range(8, 15))
 def test_surface_of_spheres_on_the_lattice_is_within_two_percent(radius: int) -> None:
-    # A centre on a voxel is the worst place: many voxels lie exactly on the radius.
+    # A centre on a voxel is the worst case, as many voxels lie exactly on the radius.
     n = 2 * radius + 7
     ratio = surface(ellipsoid((n,) * 3, (n // 2,) * 3, radius)) / (
         4 * math.pi * radius**2
@@ -145,8 +145,8 @@ def test_cut_faces_are_no_surface() -> None:
     half = np.zeros((20, 20, 20), bool)
     half[:10] = True
     report = measure(scan(half), voxel_size=(1, 1, 1), unit="mm")
-    # One face of 20 × 20 and not six. Along a lattice plane 13 directions see 7 % too
-    # little, and oblique pairs that leave the volume sideways are not there.
+    # One face of 20 × 20 instead of six. For a lattice plane, 13 directions give 7 %
+    # too little, and oblique pairs that leave the volume sideways are missing.
     assert 340 < report.surface_area < 400
     assert np.isnan(report.table["sphericity"]).all()
 

@@ -56,7 +56,7 @@ def test_connectivity_of_parts_adds_up(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("width", [2, 3, 4, 6])
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_no_tube_is_without_a_line(width: int, axis: int) -> None:
-    """Thinning by scikit-image 0.26 leaves nothing of a tube 2 or 4 voxels wide."""
+    """Thinning by scikit-image 0.26 deletes tubes that are 2 or 4 voxels wide."""
     mask = np.zeros((14, 14, 30), bool)
     mask[4 : 4 + width, 4 : 4 + width, 3:25] = True
     lines = centrelines(np.ascontiguousarray(np.moveaxis(mask, 2, axis)))

@@ -1,7 +1,7 @@
-"""Every column of the pore table and every value of a volume has its known value.
+"""Every column of the pore table and every value of a volume matches its known value.
 
-The scenes hold bodies with closed forms. The tests run for every name in the registry,
-so a statistic without an expected value fails.
+The scenes contain bodies with closed forms. The tests run for every name in the
+registry, so a statistic without an expected value fails.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ EDGE, ORIGIN = 2.0, (10.0, 20.0, 30.0)
 #: Grey values of pores, of solid, and of voxels near the threshold on either side.
 PORE, SOLID, BARELY_PORE, BARELY_SOLID, THRESHOLD = 60, 180, 117, 124, 120
 SPECK, NOT_FINITE = 4, 5
-#: Half-width of the interval in deviations, and their value in grey values. Both the
-#: deviation and its multiple cross the threshold from the grey values near it.
+#: Half-width of the interval in deviations, and the deviation in grey values. Shifts by
+#: the deviation and by its multiple move nearby grey values across the threshold.
 FACTOR, NOMINAL, DEVIATION = 1.5, 0.9, 4.0
-#: An expected value that is not compared: there is no closed form on a voxel grid.
+#: An expected value that is not compared, as it has no closed form on a voxel grid.
 UNKNOWN = math.nan
 
 
@@ -42,7 +42,7 @@ class Body:
 
 
 def placed(shape: tuple[int, ...], corner: tuple[int, ...], part: np.ndarray):
-    """A mask at a place in a larger one."""
+    """A mask placed in a larger one."""
     mask = np.zeros(shape, bool)
     mask[tuple(slice(c, c + n) for c, n in zip(corner, part.shape, strict=True))] = part
     return mask
@@ -151,7 +151,7 @@ def bodies_2d() -> tuple[tuple[int, ...], dict[str, Body]]:
 
 
 class Scene:
-    """Bodies in solid, and the report of their measurement."""
+    """Bodies in a solid, and the report of their measurement."""
 
     def __init__(self, ndim: int) -> None:
         self.ndim = ndim
@@ -201,7 +201,7 @@ def scene(request: pytest.FixtureRequest) -> Scene:
 
 
 def expected_columns(scene: Scene) -> dict[str, tuple[list[Any], float]]:
-    """Values of the pores by the name of the column, and their tolerance."""
+    """Values of the pores by the name of the column, with their tolerance."""
     ndim, unit, bodies = scene.ndim, scene.size_of_voxel, scene.bodies
     sizes = [b.values["size"] for b in bodies]
     if ndim == 3:
@@ -245,7 +245,7 @@ def test_the_columns_of_the_table_have_known_values(scene: Scene) -> None:
 
 
 def quantiles(values: list[float]) -> dict[str, float]:
-    """Mean, percentiles between ranked values, and the largest."""
+    """Mean, interpolated percentiles, and maximum."""
     ranked, n = sorted(values), len(values)
 
     def at(share: float) -> float:
@@ -304,7 +304,7 @@ def expected_figures(scene: Scene) -> dict[str, Any]:
         ),
         "threshold": THRESHOLD,
     }
-    # Bodies without flat faces; flat ones along the axes are told as a limit.
+    # Bodies without flat faces; flat faces along the axes are a documented limitation.
     return figures | dict.fromkeys(SURFACES) | _round_surface(ndim)
 
 
@@ -312,7 +312,7 @@ SURFACES = ("surface_area", "specific_surface_area", "perimeter", "specific_peri
 
 
 def _round_surface(ndim: int) -> dict[str, Any]:
-    """Surface of the scene of `smooth_report`, in all and per size of the sample."""
+    """Surface of the scene of `smooth_report`, in total and per size of the sample."""
     count, radius = 4, 12 * EDGE
     one = 4 * math.pi * radius**2 if ndim == 3 else 2 * math.pi * radius
     sample = (64 * EDGE) ** 2 * (32 * EDGE if ndim == 3 else 1)
@@ -325,7 +325,7 @@ def _round_surface(ndim: int) -> dict[str, Any]:
 
 
 def smooth_report(ndim: int) -> PorosityReport:
-    """Four balls (discs)."""
+    """Four spheres (discs)."""
     shape = (32, 64, 64) if ndim == 3 else (1, 64, 64)
     pores = np.zeros(shape, bool)
     for y in (16, 48):
@@ -402,5 +402,5 @@ def test_the_values_of_a_volume_are_known(scene: Scene) -> None:
 
 
 def _approx(value: Any) -> Any:
-    """Equal but for rounding."""
+    """Equal apart from rounding."""
     return value if value is None else pytest.approx(value, rel=1e-9)

@@ -1,4 +1,4 @@
-"""A result seen again as the scan saw it: what is left is noise, or was made up."""
+"""Comparison of a result with its scan: the residual is noise, or was invented."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHAPE = (20, 56, 60)
 
 @pytest.fixture(scope="module")
 def foam():
-    """The sharp object on a grid twice as fine, and its pores."""
+    """The sharp object on a grid of half the voxel size, and its pores."""
     fine = tuple(2 * n for n in SHAPE)
     made = sphere_foam(fine, porosity=0.12, radius=(5, 12), gap=4.0, seed=5)
     return np.float32(0.8) - np.float32(0.6) * made.fraction, made.mask
@@ -47,7 +47,7 @@ def compare(scan, result, factors=(1, 1, 1), voxel_size=(1.0, 1.0, 1.0)):
 
 
 def painted(fine, mask, radius, value, factors):
-    """A ball of `value` in the middle of the solid; where it is in the scan."""
+    """A sphere of `value` in the middle of the solid, and its position in the scan."""
     depth = ndimage.distance_transform_edt(~mask)
     inside = np.zeros_like(mask)
     edge = radius + 6
@@ -171,7 +171,7 @@ def test_the_slope_says_how_much_the_scan_shows(foam, other):
     scan = scan_of(fine, (2, 2, 2), (0.4, 0.6, 0.6), 0.12)
     for result, slope in ((fine, 1.0), (2 * fine, 0.5), (other, 0.0), (-fine, -1.0)):
         found, _ = compare(scan, result, (2, 2, 2))
-        # Of a wrong result, it depends on the blur that is taken for the best.
+        # For a wrong result, it depends on the best-fitting blur.
         assert found.slope == pytest.approx(slope, abs=0.25)
         assert 0 < found.slope_error < 0.15
     found, _ = compare(scan, fine, (2, 2, 2))
@@ -185,12 +185,13 @@ def test_a_residual_that_follows_the_result_either_way_is_structure():
         assert replace(fine, structure=sign * 0.85).faults == ("structure",)
     assert replace(fine, residual_rms=1.5).faults == ("large",)
     assert replace(fine, beyond_3_sigma=0.06).faults == ("large",)
-    assert replace(fine, slope=0.8, slope_error=0.1).is_consistent  # not known well
+    # not accurately known
+    assert replace(fine, slope=0.8, slope_error=0.1).is_consistent
 
 
 @pytest.mark.parametrize("cutoff", [0.5, 1.0])
 def test_the_noise_of_the_scan_is_known_with_its_grain(foam, cutoff):
-    """Blurred or ramped noise is not taken for structure; structure is not noise."""
+    """Blurred or varying noise is not mistaken for structure, nor vice versa."""
     fine, _ = foam
     clean = blurred_means(fine, (1, 1, 1), (0.5, 0.5, 0.5))
     rng = np.random.default_rng(8)

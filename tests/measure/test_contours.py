@@ -58,7 +58,7 @@ def test_both_are_the_whole_bone_and_do_not_overlap(bone):
     assert not (cortex & marrow).any()
     assert dice(cortex | marrow, bone["cortex"] | bone["marrow"]) > 0.99
     assert cortex[0].any()
-    assert marrow[0].any()  # the bone is cut there
+    assert marrow[0].any()  # the bone is cut off there
 
 
 def test_porosity_and_bone_volume_fraction_of_the_compartments(bone):

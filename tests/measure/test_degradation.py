@@ -1,4 +1,4 @@
-"""Blur and noise of a coarse scan are found by a fine one of the same material."""
+"""Blur and noise of a coarse scan are found using a fine one of the same material."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The blur of a scan, from the edges of its phases."""
+"""The blur of a scan, estimated from the edges of its phases."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHAPE, FINER = (40, 56, 56), 3
 
 @pytest.fixture(scope="module")
 def pores() -> np.ndarray:
-    """Spheres in voxels three times finer than those of the scan."""
+    """Spheres with voxels three times smaller than those of the scan."""
     rng = np.random.default_rng(1)
     grid = np.ogrid[tuple(slice(n * FINER) for n in SHAPE)]
     found = np.zeros([n * FINER for n in SHAPE], bool)

@@ -1,4 +1,4 @@
-"""What people and programs read of a measurement stays as it is, letter by letter."""
+"""The output of a measurement for users and programs does not change."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from golden_reports import CASES, GOLDEN, WIDTH, joined, measured, write_inputs
 
-#: The last digits of a sum may differ from one machine to another.
+#: The last digits of a sum may differ between machines.
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{7,}(?:e[+-]\d+)?")
 
 

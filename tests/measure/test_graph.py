@@ -1,4 +1,4 @@
-"""The graph of networks whose number, length and degree of branches are known."""
+"""The graph of networks with known number, length and degree of branches."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_straight_tube_is_one_branch_of_its_length(
     graph = network_graph(tubes([begin, end], radius=radius), (0.2,) * 3, unit="µm")
     assert (len(graph.paths), len(graph.nodes), graph.loops) == (1, 2, 0)
     assert graph.degrees.tolist() == [1, 1]
-    # Thinning takes up to the radius of the round ends, and half a voxel, away.
+    # Thinning removes up to the radius of the round ends, and half a voxel.
     assert graph.length == pytest.approx(0.2 * length, abs=0.2 * (radius + 1))
     assert graph.mean_degree is None
 
@@ -51,7 +51,7 @@ def test_a_ladder_has_the_nodes_branches_and_loops_of_a_ladder(radius: float) ->
     assert (graph.loops, graph.components) == (2, 1)
     assert graph.mean_degree == 3.0
     assert graph.length == pytest.approx(4 * 6 + 4 * 8 + 3 * 16, rel=0.03)
-    # The middle of a junction lies a little inside the branch: its rails are longer.
+    # The centre of a junction is slightly inside the branch, so the rails are longer.
     assert np.allclose(np.sort(graph.lengths)[4:8], 8.0, rtol=0.08)
     assert np.allclose(np.sort(graph.lengths)[8:], 16.0, rtol=0.1)
 
@@ -76,7 +76,7 @@ def test_rough_surfaces_make_no_branches() -> None:
 
 
 def test_tubules_are_counted_in_cross_section() -> None:
-    """Nine tubes through the volume and two that lie across: nine per face."""
+    """Nine tubes through the volume and two across: nine per face."""
     through = [
         [(-5.0, y, x), (70.0, y + 3, x)]
         for y in (10.0, 30.0, 50.0)
@@ -101,7 +101,7 @@ def test_components_join_faces_by_corners_too() -> None:
 
 
 def test_lost_and_invented_branches_are_shares() -> None:
-    """Three rungs of a ladder are lost, one that is not there is found."""
+    """Three rungs of a ladder are lost, and one is invented."""
     true = network_graph(grid(), (0.5,) * 3, unit="µm")
     rails = [[(4.0, y, 32.0), (60.0, y, 32.0)] for y in (16.0, 48.0)]
     wrong = [(32.0, 48.0, 32.0), (32.0, 48.0, 56.0)]
@@ -109,7 +109,7 @@ def test_lost_and_invented_branches_are_shares() -> None:
     agreement = graph_agreement(found, true, 1.0)
     assert agreement.branch_recall == pytest.approx(8 / 11)
     assert agreement.branch_precision == pytest.approx(3 / 4)
-    # The ends of a rung lie near the rails, which are there.
+    # The ends of a rung are near the rails, which exist.
     lost = 3 * (14.5 - 2 * 0.5) / true.length
     assert agreement.length_recall == pytest.approx(1 - lost, abs=0.04)
     assert agreement.length_precision == pytest.approx(

@@ -97,7 +97,7 @@ def test_a_group_is_in_the_table_and_in_the_report() -> None:
 
 
 def test_the_methods_section_reproduces_the_numbers() -> None:
-    """A reader needs nothing but the text of the page."""
+    """A reader needs only the text of the page."""
     import html
     import re
 
@@ -130,7 +130,7 @@ def test_the_methods_section_reproduces_the_numbers() -> None:
 
 
 def test_a_group_that_is_kept_later_is_in_the_methods_section() -> None:
-    """The filter of the plot, and a measurement with the settings of the text."""
+    """The filter of the plot, and a measurement with the settings from the text."""
     options = {"voxel_size": (2.0,) * 3, "unit": "µm"}
     first = measure(scan(_spheres()), threshold=100.0, min_voxels=30, **options)
     text = "diameter>20um&sphericity<0.6 | d>30um"
@@ -146,7 +146,7 @@ def test_a_group_that_is_kept_later_is_in_the_methods_section() -> None:
     again = measure(scan(_spheres()), **options, **config.model_dump())
     assert again.group == kept.group
     assert again.table["in_group"].tolist() == inside.tolist()
-    # Pores around which the user has drawn have no expression.
+    # Pores encircled by the user have no expression.
     drawn = first.with_group("drawn", inside)
     assert drawn.group is None
     assert settings_of(methods_text(drawn)).group is None

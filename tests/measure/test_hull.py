@@ -1,4 +1,4 @@
-"""Pixels in the convex hull of a slice, as scikit-image counts them."""
+"""Number of pixels in the convex hull of a slice, as in scikit-image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The interval of a porosity equals the definition, computed by hand."""
+"""The interval of a porosity matches the definition, calculated by hand."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_voxels_without_a_deviation_are_said(mean, spread):
         "6 voxels of 'v' have no standard deviation" in w for w in report.warnings
     )
     inside = np.ones(SHAPE, bool)
-    inside[1, :2, 1:] = False  # two of the six are left in the sample
+    inside[1, :2, 1:] = False  # two of the six remain in the sample
     assert measured(mean, spread, 1.0, mask=inside).interval.missing_voxels == 2
 
 
@@ -120,7 +120,9 @@ def test_settings_files_may_use_the_earlier_name(tmp_path):
 @pytest.mark.parametrize("phase", ["dark", "bright"])
 @pytest.mark.parametrize("move", [-1.3, -0.2, 0.6, 2.0])
 def test_the_factor_that_a_truth_needs(mean, spread, phase, move):
-    """The truth of a volume moved by known deviations is held from there on."""
+    """The interval covers the true porosity of a volume shifted by known deviations
+    from this factor on.
+    """
     pores = mean + np.float32(move) * spread <= 0.1
     truth = float((pores if phase == "dark" else ~pores).mean())
     found = needed_factor(mean, spread, 0.1, phase, truth)

@@ -1,4 +1,4 @@
-"""Pores are taken out of memory as soon as they are complete; no figure changes."""
+"""Pores are released as soon as they are complete; no figure changes."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_specks_of_noise_take_no_memory(
 
     peak(8)  # compile first
     n_labels = 48 * 128 * 128 * 0.01
-    assert peak(64) - peak(16) < 16 * n_labels  # before: 500 bytes for each
+    assert peak(64) - peak(16) < 16 * n_labels  # 500 bytes each in earlier releases
 
 
 def test_a_budget_changes_no_figure(
@@ -113,7 +113,8 @@ def test_a_budget_changes_no_figure(
     plain = measure_porosity(volume)
     monkeypatch.setattr(storage, "free_host_memory", lambda: 10**12)
     enough = 250_000_000
-    monkeypatch.setattr(storage, "_RESULT_SHARE", 1e-4)  # the labels go to the disk
+    # the labels are written to disk
+    monkeypatch.setattr(storage, "_RESULT_SHARE", 1e-4)
     report = measure_porosity(volume, memory=str(enough))
     assert not isinstance(report.labels, np.ndarray)
     assert report.to_json_dict() == plain.to_json_dict()
@@ -127,10 +128,11 @@ def test_a_budget_changes_no_figure(
 def test_thin_slabs_change_no_figure(
     dtype: type, connectivity: int, rng: np.random.Generator
 ) -> None:
-    """Not the last digit, however the volume is cut and whatever its first slices."""
+    """Not even the last digit depends on the slabs or on the first slices."""
     noisy = specks(rng, (40, 48, 50))
     data = np.asarray(noisy.data).astype(dtype)
-    data[:8] = data[:8] // 8 + 150  # the grey values of the first slabs say little
+    # the grey values of the first slabs are not representative
+    data[:8] = data[:8] // 8 + 150
     volume = noisy.replace(data=data)
     plain = measure_porosity(volume, connectivity=connectivity)
     least = min_bytes(volume.data) + 4 * data.size
@@ -156,7 +158,7 @@ def test_the_smallest_budget_is_that_of_the_refusal(rng: np.random.Generator) ->
         measure_porosity(volume, memory="50MB")
     enough = re.search(r"at least ([\d.]+) MB", str(refused.value))
     assert enough is not None
-    assert float(enough[1]) < 95  # it was 60 MB and 25 bytes for each voxel of a slab
+    assert float(enough[1]) < 95  # formerly 60 MB and 25 bytes per voxel of a slab
     report = measure_porosity(volume, memory=f"{enough[1]}MB")
     assert report.pore_count == measure_porosity(volume).pore_count
 
@@ -165,7 +167,7 @@ def test_chunks_are_read_once_for_all_their_slabs(rng: np.random.Generator) -> N
     read: list[slice] = []
 
     class Chunked:
-        """As a zarr in chunks of 16 planes."""
+        """The volume as a zarr with chunks of 16 planes."""
 
         shape, ndim, dtype, chunks = (40, 64, 64), 3, np.dtype(np.uint8), (16, 64, 64)
         data = rng.integers(0, 255, shape).astype(np.uint8)
@@ -195,7 +197,7 @@ def test_without_a_budget_the_free_memory_is_one(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(budget, "free_host_memory", lambda: 10**6)
-    with pytest.raises(VolumeError, match=r"needs at least .* but 1 MB are free"):
+    with pytest.raises(VolumeError, match=r"needs at least .* but 1 MB is free"):
         measure_porosity(specks(rng, (20, 48, 50)))
 
 

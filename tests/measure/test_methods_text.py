@@ -1,4 +1,4 @@
-"""The numbers of a report follow from its methods section, whatever the settings."""
+"""The numbers of a report can be reproduced from its methods section."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from napari_geosr.measure.methods import methods_text, settings_of
 from napari_geosr.measure.morphometry import MORPHOMETRY
 from napari_geosr.measure.report import PorosityReport
 
-#: Another value than the default for every setting, and what it needs to have an
-#: effect.
+#: A value other than the default for every setting, with the settings it requires to
+#: have an effect.
 OTHERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "threshold": ("triangle", {}),
     "local_window": (21, {}),
@@ -56,7 +56,7 @@ def bone() -> np.ndarray:
 
 
 def report(grey: np.ndarray, **settings: Any) -> PorosityReport:
-    # As `operations.measure` reads the factor.
+    # The factor as read by `operations.measure`.
     factor = settings.get("interval_factor")
     deviation = Deviation(np.full(grey.shape, 6, np.float32), factor, None)
     return measure(grey, **SIZE, **({"deviation": deviation} | settings))
@@ -68,7 +68,7 @@ def report(grey: np.ndarray, **settings: Any) -> PorosityReport:
 def test_every_setting_is_in_the_text(name: str, bone: np.ndarray) -> None:
     value, more = OTHERS[name]
     if name == "hysteresis":
-        more = {**more, "deviation": None}  # refused together
+        more = {**more, "deviation": None}  # rejected in combination
     first = report(bone, **more, **{name: value})
     config = settings_of(methods_text(first))
     assert getattr(config, name) == value
@@ -78,7 +78,7 @@ def test_every_setting_is_in_the_text(name: str, bone: np.ndarray) -> None:
     assert again.to_json_dict() == first.to_json_dict()
     for column, values in first.table.items():
         np.testing.assert_array_equal(again.table[column], values, err_msg=column)
-    # The setting matters here, so that a text without it would give other numbers.
+    # The setting matters here: a text without it would give other numbers.
     other = report(bone, **more)
     assert other.to_json_dict() != first.to_json_dict()
 

@@ -19,12 +19,12 @@ from napari_geosr.measure.morphometry import MORPHOMETRY, structure_model
 from napari_geosr.measure.report import PorosityReport
 from napari_geosr.measure.slabs.thickness import block_thickness_steps
 
-#: A plate of 10 of 24 planes, four times; the border is in the middle of a gap.
+#: Four plates of 10 out of 24 planes; the border is in the middle of a gap.
 PLATES = ((np.arange(96) - 7) % 24 < 10)[:, None, None] & np.ones((96, 48, 48), bool)
 
 
 def measured(pores: np.ndarray, *names: str, **more) -> PorosityReport:
-    """Measure pores in solid; both phases are known exactly."""
+    """Measure pores in a solid; both phases are known exactly."""
     axes = "ZYX"[-pores.ndim :]
     more = {"voxel_size": (1.0,) * pores.ndim, "unit": "µm", "threshold": 120.0} | more
     return measure(scan(pores), axes, statistics=names, **more)
@@ -59,7 +59,7 @@ def test_plates() -> None:
 
 
 def _solid_of(kind: str, diameter: float, seed: int) -> np.ndarray:
-    """A sphere, rod or plate at a random place and in a random direction."""
+    """A sphere, rod or plate at a random position and in a random direction."""
     rng = np.random.default_rng(seed)
     edge = int(diameter) + 14 if kind == "sphere" else 3 * int(diameter) + 20
     centre = edge / 2 + rng.uniform(-0.5, 0.5, 3)
@@ -74,7 +74,7 @@ def _solid_of(kind: str, diameter: float, seed: int) -> np.ndarray:
 @pytest.mark.parametrize("kind", ["sphere", "rod", "plate"])
 @pytest.mark.parametrize("diameter", [8, 12, 24])
 def test_shapes_are_as_thick_as_they_are(kind: str, diameter: int) -> None:
-    """Far from the border, at random places and in random directions."""
+    """Far from the border, at random positions and in random directions."""
     found = []
     for seed in range(5):
         solid = _solid_of(kind, diameter, seed)
@@ -126,7 +126,7 @@ def test_thickness_does_not_change_the_mask_or_depend_on_blocks() -> None:
 
 def test_a_gap_at_the_border_continues_beyond_it() -> None:
     values = measured(~PLATES[:43], "thickness").figures
-    # Gaps of 7, 14 and 2 planes; what the border cuts is measured as twice as wide.
+    # Gaps of 7, 14 and 2 planes; a gap cut by the border is measured as twice as wide.
     assert values["Tb.Sp"] == pytest.approx((7 * 14 + 14 * 14 + 2 * 4) / 23, rel=0.03)
 
 
@@ -194,7 +194,7 @@ def test_structure_model_of_balls_rods_and_plates() -> None:
         values = measured(~bone, "structure_model").figures
         assert values["SMI"] == pytest.approx(expected, abs=expected / 50 + tolerance)
         assert values["SMI.concave"] < (0.01 if expected else 0.1)
-    # A ball of pore in bone: the surface is concave everywhere.
+    # A spherical pore in bone: the surface is concave everywhere.
     hollow = measured(z**2 + y**2 + x**2 <= 12**2, "structure_model")
     assert hollow.figures["SMI"] < -4
     assert hollow.figures["SMI.concave"] > 0.99
@@ -221,7 +221,7 @@ def test_sub_volumes_of_independent_voxels() -> None:
     assert values["Sub.low"] < found.porosity < values["Sub.high"]
     width = values["Sub.high"] - values["Sub.low"]
     assert width == pytest.approx(2 * 1.96 * sd / 8, rel=0.25)
-    # 1.96 √(0.21 ÷ edge³) ≤ 0.05 · 0.3 from 15.3 voxels on.
+    # 1.96 √(0.21 ÷ edge³) ≤ 0.05 · 0.3 for at least 15.3 voxels.
     assert values["RVE"] in (16, 24)
     curve = found.morphometry["subvolumes"].curves["subvolumes"]
     expected = np.sqrt(0.21 / np.array(curve["distance"]) ** 3)
@@ -266,7 +266,7 @@ def test_a_tube_in_series_with_a_narrower_one() -> None:
     space = np.zeros((40, 20, 20), bool)
     space[:20] = True
     space[20:, :, :10] = True
-    # At least 1 ÷ (half of 1 + half of 2) by parallel slices; the bend costs more.
+    # At least 1 ÷ (half of 1 + half of 2) for parallel slices; the bend increases it.
     found = measured(space, "transport").figures["D_eff/D0.z"]
     assert 0.6 < found < 1 / 1.5
 
@@ -340,7 +340,7 @@ def test_the_network_is_a_table_that_openpnm_reads(tmp_path) -> None:
     assert len(table["throat.conns[0]"]) == 7
     pairs = np.stack([table["throat.conns[0]"], table["throat.conns[1]"]], axis=1)
     at = np.stack([table[f"pore.coords[{i}]"] for i in range(3)], axis=1)
-    # Neighbours are 22 voxels apart along X or Y: 44 µm.
+    # Neighbours are 22 voxels (44 µm) apart along X or Y.
     apart = np.abs(np.diff(at[pairs], axis=1)[:, 0])
     assert np.sort(apart, axis=1)[:, 2] == pytest.approx(np.full(7, 44e-6), rel=0.05)
     assert table["throat.spacing"] == pytest.approx(np.full(7, 44e-6), rel=0.05)
@@ -357,7 +357,7 @@ def test_the_network_is_a_table_that_openpnm_reads(tmp_path) -> None:
 
 
 def test_the_porosity_of_every_slice() -> None:
-    """A linear gradient, columns of equal porosity, and voxels at random."""
+    """A linear gradient, columns of equal porosity, and random voxels."""
     pores = np.zeros((11, 40, 60), bool)
     for z in range(11):
         pores[z].reshape(-1)[: 240 * z] = True  # 10 % of the slice per plane
@@ -387,7 +387,7 @@ EXCHANGED |= {b: a for a, b in EXCHANGED.items()}
 
 @pytest.mark.parametrize("name", MORPHOMETRY.names())
 def test_rotated_by_a_right_angle(name: str, foam: np.ndarray) -> None:
-    # Slices of cortex stay slices.
+    # Slices of the cortex remain slices.
     sliced = name in ("cortical", "profile")
     axes = (1, 2) if sliced else (0, 2)
     exchanged = {} if sliced else EXCHANGED
@@ -489,7 +489,7 @@ def test_an_unknown_statistic_is_refused() -> None:
 
 @pytest.mark.parametrize("to_centres", [False, True])
 def test_thickness_of_blocks_in_other_processes_is_the_same(to_centres: bool) -> None:
-    """Each block is sent what it needs: more, where pores are wide."""
+    """Each block is sent the voxels it needs: more where pores are wide."""
     pores = field((61, 50, 67), 5.0) < -0.3
     pores[8:52, 8:46, 10:58] |= field((44, 38, 48), 12.0) < 0.6
     sent: list[int] = []
@@ -515,7 +515,7 @@ def test_thickness_of_blocks_in_other_processes_is_the_same(to_centres: bool) ->
     )
     assert np.array_equal(alone.counts, shared.counts)
     n_blocks = len(list(thickness.cut_blocks(pores.shape, 17**3)))
-    assert len(sent) > 2 * n_blocks  # some had to be sent more
+    assert len(sent) > 2 * n_blocks  # some required more
     solid = np.ones((30, 30, 30), bool)
     whole = block_thickness_steps(
         solid, share=share, check=lambda: None, message="", block_voxels=10**3
@@ -525,7 +525,7 @@ def test_thickness_of_blocks_in_other_processes_is_the_same(to_centres: bool) ->
 
 @pytest.mark.parametrize(("unit", "edge"), [("µm", 1.0), ("µm", 2.0), ("pixel", 1.0)])
 def test_an_image_has_areas_and_perimeters(unit: str, edge: float) -> None:
-    """A disc of 20 pixels in a square of 100, with the names of an image."""
+    """A disc of 20 pixels in a square of 100, with the names used for images."""
     disc = ellipsoid((1, 100, 100), (0, 50, 50), 20)[0]
     names = ("trabecular", "lacunae", "two_point", "additive")
     found = measured(disc, *names, voxel_size=(edge, edge), unit=unit)

@@ -1,4 +1,4 @@
-"""Voxels that must not decide on a threshold: padding, hot voxels, noise alone."""
+"""Voxels that must not determine a threshold: padding, hot voxels, pure noise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from napari_geosr.measure.segment import threshold_value
 
 
 def porous(rng: np.random.Generator, noise: float = 15.0) -> np.ndarray:
-    """A block with two pores of 12³ voxels in 48³, 50 in 180."""
+    """A block of 48³ voxels (180) with two pores of 12³ voxels (50)."""
     grey = np.full((48, 48, 48), 180.0)
     grey[6:18, 18:30, 18:30] = grey[28:40, 18:30, 18:30] = 50.0
     return grey + rng.normal(0, noise, grey.shape)
@@ -130,7 +130,7 @@ def test_integers_that_cannot_be_told_apart_are_refused(dtype: type) -> None:
     fine = measure_porosity(Volume(data - dtype(2**53), "ZYX"))
     assert fine.porosity == 27 / 512
     data[2:5, 2:5, 2:5], data[data > 2**53 + 50] = 10, 200
-    data[0, 0, 0] = 2**60  # a single odd voxel is left out as ever
+    data[0, 0, 0] = 2**60  # a single outlier is excluded as before
     many = np.tile(data, (3, 3, 3))
     many[many == 2**60] = 200
     many[0, 0, 0] = 2**60
@@ -166,7 +166,7 @@ def test_an_offset_does_not_change_the_porosity(rng, rule, offset) -> None:
     data = porous(rng) / 180
     expected = measure(data, threshold=rule)
     found = measure(data + offset, threshold=rule)
-    # The noise in single bins shifts the triangle rule's threshold a little.
+    # The noise in single bins slightly shifts the threshold of the triangle rule.
     near = 0.03 if rule == "triangle" else 0.005
     assert found.threshold - offset == pytest.approx(expected.threshold, abs=near)
     assert found.porosity == pytest.approx(expected.porosity, abs=near / 5)

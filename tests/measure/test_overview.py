@@ -1,4 +1,4 @@
-"""The picture of the phases in a report: the coarse grid, and drawing it."""
+"""The picture of the phases in a report: the coarse grid, and its drawing."""
 
 from __future__ import annotations
 
@@ -155,7 +155,9 @@ def test_one_phase_is_not_drawn():
 
 
 def test_lengths_without_a_unit_are_not_called_voxels(tmp_path) -> None:
-    """Voxels of 1.953 without a unit: 20 voxels are 39.06, which are no voxels."""
+    """Voxels of 1.953 without a unit: 20 voxels are 39.06, which is not a number of
+    voxels.
+    """
     rng = np.random.default_rng(0)
     grey = 200 * (rng.random((20, 20, 20)) < 0.6).astype(np.uint8)
     options = {"threshold": 100.0, "statistics": ("profile",)}

@@ -1,4 +1,4 @@
-"""Porosity from grey values: exact for blurred pores, where a threshold is not."""
+"""Porosity from grey values is exact for blurred pores, unlike a threshold."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
 def rare_pores(radius: float = 3.6, edge: int = 96) -> tuple[np.ndarray, float]:
-    """Share of each voxel that is pore, for spheres at random places, and the total."""
+    """Pore fraction of each voxel for spheres at random positions, and the total."""
     rng = np.random.default_rng(4)
     fine = 4
     shares = np.zeros((edge,) * 3)

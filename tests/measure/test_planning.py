@@ -1,4 +1,4 @@
-"""Scan plans: closed forms, and intervals that hold for phantoms of known porosity."""
+"""Scan plans: closed forms, and valid intervals for phantoms of known porosity."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from napari_geosr.measure.porosity import porosity_steps
 
 
 def planned(pores: np.ndarray, mask: np.ndarray | None = None, **more) -> ScanPlan:
-    """Plan the scan of pores in solid, with voxels of 2 µm."""
+    """Plan the scan of pores in a solid, with voxels of 2 µm."""
     volume = Volume(
         scan(pores),
         axes="ZYX"[-pores.ndim :],
@@ -53,7 +53,7 @@ def section() -> np.ndarray:
 
 
 def cubes(pores: np.ndarray, edge: int) -> np.ndarray:
-    """Porosity of all cubes of an edge, next to each other."""
+    """Porosity of all adjacent cubes with a given edge."""
     numbers = [n // edge for n in pores.shape]
     cut = pores[tuple(slice(0, n * edge) for n in numbers)]
     split = [k for n in numbers for k in (n, edge)]
@@ -126,7 +126,9 @@ def test_strata_are_at_least_as_precise(rock: np.ndarray) -> None:
 
 
 def test_the_interval_of_a_plan_from_one_spot_holds(section: np.ndarray) -> None:
-    """Each of 40 first spots plans the others; 5 draws each, anywhere in the sample."""
+    """Each of 40 first spots is used to plan the others; 5 draws each, from the whole
+    sample.
+    """
     rng = np.random.default_rng(6)
     first, edge, held = 192, 64, []
     for _ in range(40):
@@ -290,7 +292,7 @@ def test_pores_are_found_as_in_a_measurement(settings: dict[str, object]) -> Non
 
 
 def test_a_plan_has_every_setting_that_decides_what_is_a_pore() -> None:
-    """All settings of a measurement but those of counting, listing and reporting."""
+    """All settings of a measurement except for counting, listing and reporting."""
     later = {
         "min_voxels",
         "histogram_bins",

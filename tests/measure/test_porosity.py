@@ -1,4 +1,4 @@
-"""The measurement as a whole: figures, table, masks, refusals, cancelling."""
+"""The measurement as a whole: figures, table, masks, errors, cancelling."""
 
 from __future__ import annotations
 
@@ -164,7 +164,8 @@ def test_pore_at_the_sample_mask_is_open(spheres) -> None:
     mask = np.ones(spheres.shape, bool)
     mask[:, :, :16] = False
     report = measure(scan(spheres), mask=mask)
-    # The balls round x = 16 and x = 20 are cut by the mask, that round x = 45 is not.
+    # The spheres around x = 16 and x = 20 are cut by the mask, the one around x = 45 is
+    # not.
     assert sorted(report.table["touches_border"].tolist()) == [False, True, True]
     area = report.table["surface_area"][report.table["touches_border"]].min()
     assert area == pytest.approx(2 * math.pi * 81, rel=0.05)

@@ -123,7 +123,7 @@ def test_volumes_agree_with_scipy(rng: np.random.Generator) -> None:
 
 
 def test_two_resolutions_of_one_field_of_view(two_balls: np.ndarray) -> None:
-    """A coarse mask against a fine truth: physical volumes, repeated to overlap."""
+    """A coarse mask compared with a fine truth: physical volumes, repeated voxels."""
     coarse = two_balls
     fine = two_balls.repeat(2, 0).repeat(2, 1).repeat(2, 2)
     found = quality.compare_pores(coarse, fine, voxel_volume=8.0, smallest=64.0)

@@ -20,7 +20,7 @@ def test_berea_sandstone(shared_data: Path, tmp_path: Path) -> None:
     assert report.porosity == pytest.approx((rock == 0).mean(), abs=1e-12)
     assert report.porosity == pytest.approx(0.1965, abs=5e-4)
     assert report.phase == "dark"
-    # One connected pore space holds nearly everything.
+    # One connected pore space contains nearly all pore voxels.
     assert report.table["voxels"].max() > 0.95 * report.pore_voxels
     part = rock[:100, :100, :100]
     small = measure(part, min_voxels=1)

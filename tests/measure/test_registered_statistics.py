@@ -1,4 +1,4 @@
-"""What every registered statistic must have: closed form, invariance, slabs, docs.
+"""Requirements of every registered statistic: closed form, invariance, slabs, docs.
 
 Invariance, slabs and documentation of the statistics in `MORPHOMETRY` are tested in
 `test_morphometry`, for every name in the registry. The known values of the others are
@@ -28,7 +28,7 @@ from napari_geosr.measure.statistics import pore_statistics, volume_statistics
 
 DOCS = Path(__file__).parents[2] / "docs"
 
-#: Tests against known values, by the statistic.
+#: Tests with known values, by statistic.
 CLOSED_FORMS: dict[str, tuple[Callable[..., None], ...]] = {
     "additive": (test_morphometry.test_depth_below_the_free_surface,),
     "anisotropy": (test_morphometry.test_anisotropy_as_ordered,),
@@ -90,7 +90,7 @@ def foam() -> np.ndarray:
 
 
 def _report(grey: np.ndarray, size: float = 1.0) -> PorosityReport:
-    """Everything that is measured, with an interval and a graph."""
+    """All measured values, with an interval and a graph."""
     options = {"threshold": 0.0, "unit": "µm", "min_voxels": 4, "graph": True}
     options["deviation"] = Deviation(np.full(grey.shape, 8, np.float32), 1.5, 0.9)
     options["voxel_size"] = (size,) * grey.ndim
@@ -124,7 +124,7 @@ def test_figures_grow_with_the_voxel_size(foam: np.ndarray, ndim: int) -> None:
     for statistic in volume_statistics(flat=ndim == 2):
         power = statistic.power
         if statistic.name == "graph":
-            continue  # the figures that follow, in one mapping
+            continue  # the following figures, in one mapping
         if statistic.name.startswith("pores_per_mm"):
             power = -ndim
         if statistic.name == "graph_tubules_per_mm2":
@@ -166,7 +166,7 @@ def test_a_graph_hardly_changes_when_it_is_turned() -> None:
 
 
 def _numbers(value: object) -> list[float]:
-    """All numbers of a figure: itself, or those in it; None is left out."""
+    """All numbers of a figure: the figure itself, or its items; None is omitted."""
     if value is None:
         return []
     if isinstance(value, dict):

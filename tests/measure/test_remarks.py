@@ -1,4 +1,4 @@
-"""What is said of grey values that make a porosity wrong."""
+"""Warnings about grey values that make a porosity wrong."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from napari_geosr.physics.phantoms import sphere_foam
 def test_a_few_voxels_that_decide_about_the_threshold_are_a_warning(
     n: int, value: float
 ) -> None:
-    """Hot voxels in 0.1 to 1 % of a foam: pores and solid would be one phase."""
+    """With 0.1 to 1 % of hot voxels in a foam, pores and solid would be one phase."""
     solid = 1 - sphere_foam((48, 80, 80), porosity=0.25, radius=(4, 9), seed=1).fraction
     rng = np.random.default_rng(0)
     scan = (solid + rng.normal(0, 0.08, solid.shape)).astype(np.float32)
@@ -49,7 +49,7 @@ def test_a_few_pores_in_a_solid_are_no_hot_voxels() -> None:
 def test_saturated_voxels_that_decide_about_the_threshold_are_a_warning(
     share: float, value: float, phase: str
 ) -> None:
-    """Also if they are no few; dark pores and bright saturated voxels, or reversed."""
+    """Also if there are many; dark pores and bright saturated voxels, or reversed."""
     solid = 1 - sphere_foam((48, 80, 80), porosity=0.25, radius=(4, 9), seed=1).fraction
     rng = np.random.default_rng(0)
     scan = solid + rng.normal(0, 0.08, solid.shape)
@@ -96,7 +96,7 @@ def test_regions_that_may_be_neither_pores_nor_solid_are_named(
     found = re.search(r"two phases: ([\d.]+) % of them are below", said)
     assert found is not None
     assert float(found[1]) / 100 == pytest.approx(true, abs=0.02)
-    # At the right threshold, there is no air around the sample.
+    # At the correct threshold, there is no air around the sample.
     assert not any("surround" in str(one.message) for one in w)
 
 

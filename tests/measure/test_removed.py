@@ -1,4 +1,4 @@
-"""What was removed is held against the noise of the scan."""
+"""The removed part is compared with the noise of the scan."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHAPE = (12, 64, 64)
 
 
 def scene(seed: int = 0) -> np.ndarray:
-    """Soft dark balls in a bright solid, contrast 100."""
+    """Dark spheres with soft edges in a bright solid, contrast 100."""
     rng = np.random.default_rng(seed)
     grid = np.indices(SHAPE)
     data = np.full(SHAPE, 100.0)
@@ -57,8 +57,8 @@ def test_noise_that_was_removed_alone_is_taken_for_noise(level, seed):
 
 
 def noises() -> st.SearchStrategy[Noise]:
-    """Any noise that can be measured: white, correlated, of a reconstruction, mixed;
-    the same everywhere or growing with the grey value.
+    """Any measurable noise: white, correlated, of a reconstruction, or mixed; constant
+    or increasing with the grey value.
     """
 
     def made(level, dark, white, rest, cutoff):
@@ -89,7 +89,7 @@ def noises() -> st.SearchStrategy[Noise]:
 @given(noises(), st.integers(0, 50))
 @settings(max_examples=30, deadline=None)
 def test_noise_of_any_spectrum_is_no_structure(noise, seed):
-    """The limit is exceeded by less than one draw of noise alone in a hundred."""
+    """Fewer than one in a hundred draws of pure noise exceeds the limit."""
     truth = scene()
     rng = np.random.default_rng(seed)
     scan = truth + noise.at(truth) * noise_of_scan(noise, SHAPE, rng)
@@ -101,7 +101,7 @@ def test_noise_of_any_spectrum_is_no_structure(noise, seed):
 @given(st.floats(0.1, 0.7), st.floats(0.0, 1.0), st.integers(0, 20))
 @settings(max_examples=12, deadline=None)
 def test_partly_correlated_noise_is_no_structure(rho, white, seed):
-    """White noise under a Gaussian of width s correlates by exp(-1 / 4 s²)."""
+    """White noise after a Gaussian of width s has a correlation of exp(-1 / 4 s²)."""
     width = np.sqrt(-1 / (4 * np.log(rho)))
     rng = np.random.default_rng(seed)
     blurred = ndimage.gaussian_filter(rng.standard_normal(SHAPE), width)

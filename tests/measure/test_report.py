@@ -1,4 +1,4 @@
-"""What people and programs read: JSON, rows of text, CSV, pictures, the page."""
+"""Output for users and programs: JSON, rows of text, CSV, pictures, the page."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_estimates_have_two_digits(fraction: float, text: str) -> None:
 
 @dataclass(frozen=True)
 class OfFigures:
-    """As a report has them."""
+    """Figures as in a report."""
 
     figures: dict[str, Any]
     unit: str = "pixel"
@@ -157,7 +157,8 @@ def test_figures_side_by_side_have_the_same_digits() -> None:
     }
     assert shown["Porosity"] == ["17.5 %", "18.0 %"]
     assert shown["Mean pore volume"] == ["17.5 voxel³", "18.0 voxel³"]
-    assert shown["Euler number"] == ["3", "\N{MINUS SIGN}4"]  # a count stays whole
+    # a count remains an integer
+    assert shown["Euler number"] == ["3", "\N{MINUS SIGN}4"]
 
 
 def test_numbers_without_a_unit_are_not_called_pixels(shared_data: Path) -> None:

@@ -1,4 +1,4 @@
-"""A report as a table of pandas, and as what a notebook shows."""
+"""A report as a pandas table, and its display in notebooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The automatic sample mask against scipy's morphology and by its purpose."""
+"""The automatic sample mask compared with scipy's morphology, and typical cases."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_image() -> None:
 def test_refusals() -> None:
     with pytest.raises(VolumeError, match="no solid"):
         run_to_end(sample_mask_steps(np.zeros((3, 4, 5), bool), 2, name="air.tif"))
-    with pytest.raises(VolumeError, match="mask layer"):
+    with pytest.raises(VolumeError, match="mask of your own"):
         check_sample_mask_memory((1000, 1000, 1000), 10**9, "big")
     with pytest.raises(Cancelled):
         run_to_end(
@@ -68,7 +68,7 @@ def test_refusals() -> None:
 
 
 def test_voxels_that_are_no_numbers_are_no_solid() -> None:
-    """Outside the circle that was reconstructed a slice may be NaN: air, as it were."""
+    """Outside the reconstructed circle, a slice may be NaN, which counts as air."""
     body = ellipsoid((40, 48, 48), (20, 24, 24), 14)
     pore = ellipsoid((40, 48, 48), (20, 24, 24), 5)
     data = scan(~body | pore).astype(np.float32)
@@ -79,7 +79,7 @@ def test_voxels_that_are_no_numbers_are_no_solid() -> None:
     missing = measure(np.where(seen, data, np.float32(np.nan)), sample_mask="auto")
     assert missing.sample_voxels == body.sum()
     assert missing.porosity == pytest.approx(pore.sum() / body.sum())
-    # Nor inside: a hole of them belongs to neither pores nor sample.
+    # Inside, a hole of NaN belongs to neither pores nor sample.
     data[20, 24, 34:36] = np.nan
     holed = measure(data, sample_mask="auto")
     assert holed.sample_voxels == body.sum() - 2

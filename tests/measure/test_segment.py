@@ -1,4 +1,4 @@
-"""Histograms and thresholds against numpy and scikit-image on the full data."""
+"""Histograms and thresholds compared with numpy and scikit-image on the full data."""
 
 from __future__ import annotations
 

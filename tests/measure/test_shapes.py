@@ -1,4 +1,4 @@
-"""Agreement of shapes and their surfaces, against closed forms and another program."""
+"""Agreement of shapes and surfaces, compared with closed forms and another program."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_equal_shapes_agree_perfectly() -> None:
 
 
 def test_a_shifted_box_by_hand() -> None:
-    """Moved along Z by two planes of 1.5 mm."""
+    """A shape shifted along Z by two planes of 1.5 mm."""
     one = box((16, 12, 12), (4, 2, 2), (6, 8, 8))
     other = box((16, 12, 12), (6, 2, 2), (6, 8, 8))
     found = compare_shapes(one, other, (1.5, 0.5, 0.5), "mm", tolerance=2.9)
@@ -45,7 +45,7 @@ def test_a_shifted_box_by_hand() -> None:
     assert found.hausdorff == pytest.approx(3.0)
     assert found.volume == pytest.approx(6 * 8 * 8 * 1.5 * 0.25)
     assert found.volume_error == 0
-    # At the top and bottom, 7² corners each in the plane beyond; 9² minus the overlap.
+    # At the top and bottom, 7² corners each in the next plane; 9² minus the overlap.
     assert 0.5 < found.surface_dice < 1
     wide = compare_shapes(one, other, (1.5, 0.5, 0.5), "mm", tolerance=3.1)
     assert wide.surface_dice == 1
@@ -54,7 +54,7 @@ def test_a_shifted_box_by_hand() -> None:
 def test_a_larger_ball_is_further_away_by_the_difference_of_radii() -> None:
     one, other = ball(64, 20.0), ball(64, 25.0)
     found = compare_shapes(one, other, (0.2, 0.2, 0.2), "mm")
-    # Places of both surfaces lie up to half a voxel beside the sphere.
+    # Points of both surfaces are up to half a voxel off the sphere.
     assert found.mean_distance == pytest.approx(1.0, abs=0.1)
     assert found.hausdorff_95 == pytest.approx(1.0, abs=0.12)
     assert found.volume_error == pytest.approx((20 / 25) ** 3 - 1, abs=0.01)

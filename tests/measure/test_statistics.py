@@ -1,4 +1,4 @@
-"""A statistic is one file: whatever people read is made from the registry."""
+"""A statistic is one file; all output is generated from the registry."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from napari_geosr.measure.rows import summary_rows, table_rows
 from napari_geosr.measure.statistics import pore_statistics, volume_statistics
 from napari_geosr.operations.measure import colour_columns
 
-#: All that a new statistic takes.
+#: Everything a new statistic requires.
 SURFACE_TO_VOLUME = '''
 """Surface-to-volume ratio of each pore, and its mean."""
 
@@ -52,7 +52,7 @@ RADIUS = 12
 def bring(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[str, str], None]]:
-    """Bring a statistic as another package does, by an entry point."""
+    """Add a statistic like another package, by an entry point."""
     brought: list[str] = []
 
     def bring(name: str, source: str) -> None:
@@ -78,7 +78,7 @@ def ball(**fields):
 def test_a_statistic_of_one_file_is_everywhere(bring, tmp_path: Path) -> None:
     bring("surface_to_volume", SURFACE_TO_VOLUME)
     report = ball(voxel_size=(0.5,) * 3, unit="µm")
-    # A ball: 3 ÷ radius.
+    # For a sphere, 3 ÷ radius.
     assert report.table["surface_to_volume"] == pytest.approx([3 / 6], rel=0.03)
     assert list(report.table)[-1] == "surface_to_volume"
     assert report.units["surface_to_volume"] == "1/µm"

@@ -1,4 +1,4 @@
-"""A report rebuilt from its files says what it said."""
+"""A report rebuilt from its files equals the original."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Budgets of a measurement count the blocks in which the volume is stored."""
+"""Budgets of a measurement include the blocks in which the volume is stored."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_slabs_of_whole_blocks_need_no_cache() -> None:
 
 
 def test_repeated_decoding_is_announced() -> None:
-    """Blocks of 16 planes whose layer does not fit beside the slabs."""
+    """Blocks of 16 planes; a layer of blocks does not fit in addition to the slabs."""
     source = lazy(np.zeros((64, 1024, 1024), np.uint16), (16, 64, 64))
     least = min_bytes(source)
     plan = planned(source, least)
@@ -129,7 +129,7 @@ def test_too_small_a_budget_is_refused_before_anything_is_read(
 
 
 def test_masks_and_deviations_are_counted(single: LazyArray) -> None:
-    """They are decoded in blocks as well, beside those of the volume."""
+    """They are decoded in blocks as well, in addition to those of the volume."""
     source = np.zeros(SHAPE, np.uint16)
     unit = read_unit(single)
     assert unit is not None

@@ -49,7 +49,9 @@ def test_no_phase_and_nothing_else() -> None:
     ("width", "cut"), [(1, 0.0), (2, -1.0), (4, 1.0), (6, 2.5)], ids=str
 )
 def test_distances_are_exact(width: float, cut: float) -> None:
-    """Short and long runs of voxels, beside scipy; the nearest place is that far."""
+    """Short and long runs of voxels, compared with scipy; the nearest position is at
+    that distance.
+    """
     from scipy.ndimage import distance_transform_edt, gaussian_filter
 
     noise = np.random.default_rng(0).normal(size=(37, 50, 61))

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
 def spheres(shape=(60, 64, 68), seed=0) -> np.ndarray:
-    """Small pores at random places, about 6 % of the volume."""
+    """Small pores at random positions, about 6 % of the volume."""
     rng = np.random.default_rng(seed)
     grid = np.ogrid[tuple(slice(0, n) for n in shape)]
     pores = np.zeros(shape, bool)
@@ -153,7 +153,7 @@ def test_dim_specks_are_left_out_and_pores_keep_their_outline():
     assert found.pore_count == without_noise.pore_count
     before, after, truth = (r.labels > 0 for r in (plain, found, without_noise))
     assert not after[~before].any()
-    assert after[before & truth].mean() > 0.999  # the outlines stay
+    assert after[before & truth].mean() > 0.999  # the outlines do not change
     assert before[~truth].sum() > 3 * after[~truth].sum()
 
 

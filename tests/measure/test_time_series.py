@@ -1,4 +1,4 @@
-"""Frames of a time series are told from slices by how their detail changes."""
+"""Frames of a time series are distinguished from slices by the changes of detail."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ needs_data = pytest.mark.skipif(
 def series(
     n: int, height: int, width: int, *, noise: float = 0.3, seed: int = 0
 ) -> npt.NDArray[np.float32]:
-    """One scene, seen `n` times in noise."""
+    """One scene with `n` noise realisations."""
     rng = np.random.default_rng(seed)
     scene = gaussian_filter(rng.normal(size=(height, width)), 1.5)
     scene /= scene.std()
@@ -79,8 +79,8 @@ def test_few_frames_are_a_note_only() -> None:
     ("shape", "sigma"),
     [
         ((64, 80, 80), 2.0),
-        ((24, 80, 80), (0.7, 2, 2)),  # slices further apart than rows
-        ((64, 80, 80), (8.0, 2, 2)),  # as trabeculae along Z
+        ((24, 80, 80), (0.7, 2, 2)),  # slice spacing larger than row spacing
+        ((64, 80, 80), (8.0, 2, 2)),  # like trabeculae along Z
         ((600, 40, 40), 2.0),  # a drill core
     ],
 )
@@ -124,7 +124,7 @@ def test_every_reader_says_where_an_axis_has_no_name(kind: str, tmp_path: Path) 
     frames = series(120, 24, 24)
     options = {}
     path = tmp_path / "a.tif"
-    if kind == "imagej":  # calls any stack slices
+    if kind == "imagej":  # calls the planes of any stack slices
         tifffile.imwrite(path, frames, imagej=True, metadata={"axes": "ZYX"})
     elif kind == "raw":
         path = tmp_path / "a.raw"
@@ -191,10 +191,10 @@ def test_a_real_time_series_is_asked_about() -> None:
 
 @needs_data
 def test_moving_cells_look_like_slices() -> None:
-    """Honest: detail that moves between frames cannot be told from depth."""
+    """A limitation: detail that moves between frames looks like depth."""
     volume = io.read(DATA / "microscopy" / "cancer_cell_migration_crop.tif")
     assert time_series_question(volume) is None
-    assert any("taken as slices (Z)" in note for note in volume.metadata["notes"])
+    assert any("treated as slices (Z)" in note for note in volume.metadata["notes"])
     found = time_series_question(volume, mixing=True)
     assert found is not None
     assert not found.certain

@@ -1,4 +1,4 @@
-"""Models trained here are kept among the user's own, and hide no other."""
+"""Trained models are added to the user's own models, and hide no others."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def test_nested_yaml_does_not_blow_up(tiny: Path) -> None:
 
 
 def test_aliases_in_a_card_are_refused(tiny: Path) -> None:
-    """A few lines of aliases of aliases would be gigabytes once they are copied."""
+    """A few lines of nested aliases would become gigabytes when copied."""
     file = tiny / bundle.CARD_FILE
     lines = ["provenance:", "  a: &a [lol, lol, lol, lol]"]
     lines += [f"  {b}: &{b} [*{a}, *{a}, *{a}]" for a, b in pairwise("abcde")]
@@ -118,7 +118,7 @@ def test_aliases_in_a_card_are_refused(tiny: Path) -> None:
 
 
 def test_cards_that_are_written_have_no_aliases(tiny: Path, tmp_path: Path) -> None:
-    """Neither where one object stands twice, nor for words with asterisks."""
+    """Neither if an object occurs twice, nor for words with asterisks."""
     model = bundle.load(tiny)
     shared = {"seeds": [1, 2]}
     card = model.card.model_copy(
@@ -262,7 +262,7 @@ def test_faults_of_a_third_party_network(tiny: Path, monkeypatch) -> None:
 
 
 def test_a_network_that_needs_values_to_be_built(tiny: Path, monkeypatch) -> None:
-    """Without a formula of its size, it is first tried without values."""
+    """Without a formula for its size, it is first created without values."""
     from napari_geosr.networks import msdnet
 
     n_built = 0

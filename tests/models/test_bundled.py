@@ -1,4 +1,4 @@
-"""Every bundled model is whole, small, made by its config, and says how good it is."""
+"""Every bundled model is complete, small, reproducible, and states its quality."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from napari_geosr.physics.simulated import open_simulated
 
 @dataclass(frozen=True)
 class Bundled:
-    """What a model is made from, and the least gain over classical methods in dB.
+    """How a model is made, and its minimum gain over classical methods in dB.
 
-    `most` is how many weights it may have, `volumes` how many it learned from at least.
+    `most` is the maximum number of weights, `volumes` the minimum number of training
+    volumes.
     """
 
     name: str
@@ -46,7 +47,7 @@ BUNDLED = (
     Bundled("foam-sr-x4", "foam-coarse-4", 1.0, most=100_000, volumes=96),
     Bundled("bone-sr-x8", "bone-coarse-8", 1.0, most=160_000, volumes=60),
 )
-#: Made by ``scripts/train_denoisers.py``: bounded by the noise they are told.
+#: Models made by ``scripts/train_denoisers.py``, bounded by the given noise.
 TOLD = ("ct-denoise", "fluo-denoise")
 each = pytest.mark.parametrize("model", BUNDLED, ids=lambda model: model.name)
 
@@ -103,7 +104,7 @@ def test_their_figures_are_above_those_of_classical_methods(name: str) -> None:
     "name", [*TOLD, "foam-denoise", "photon-denoise", "porous-denoise"]
 )
 def test_a_scan_without_noise_comes_back_as_it_is(name: str) -> None:
-    """Every bundled denoiser, by construction."""
+    """This applies to every bundled denoiser by construction."""
     network = bundle.load(zoo.bundled_folder() / name).restorer()
     set_network_noise(network, Noise(0.0, 1.0))
     x = torch.randn(1, network.spec.adjacent_slices, 24, 24)
@@ -129,7 +130,7 @@ def test_it_is_complete_small_and_made_by_its_config(model: Bundled) -> None:
     )
     source = job.training.source[0]
     assert str(source).startswith(f"simulated:{model.kind}:")
-    # A training that goes on from another begins where that one ends.
+    # Training that continues from another model begins where that one ended.
     others = names - {"card.yaml", "train.yaml", "weights.safetensors"}
     earlier = {
         training.name: training
@@ -147,7 +148,7 @@ def test_it_is_complete_small_and_made_by_its_config(model: Bundled) -> None:
 def _rows(name: str) -> dict[str, list[FigureRow]]:
     found: dict[str, list[FigureRow]] = {}
     for row in zoo.find(name).card.figures:
-        if row.branch_recall is None:  # those of networks have rows of their own
+        if row.branch_recall is None:  # those of networks have separate rows
             found.setdefault(row.test_set, []).append(row)
     return found
 
@@ -174,7 +175,7 @@ def test_its_card_says_how_much_better_than_classical_methods(model: Bundled) ->
 
 @pytest.mark.parametrize("name", ["foam-denoise", "foam-sr-x2"])
 def test_porosity_comes_near_the_truth_on_every_test_set(name: str) -> None:
-    """A third of the input's error, or within what counts as a tie."""
+    """A third of the input's error, or within the limits of a tie."""
     for rows in _rows(name).values():
         by_method = {row.method: abs(row.porosity_error or 0) for row in rows}
         assert by_method["model"] <= max(by_method["input"] / 3, 0.025)

@@ -49,7 +49,7 @@ def test_bad_fields_are_named(changes: dict) -> None:
 
 
 def test_the_bundled_cards_tell_what_becomes_of_networks() -> None:
-    """Of models for microscopes: branches found and invented, beside the PSNR."""
+    """For microscopy models: branches found and invented, in addition to the PSNR."""
     card = read_card(zoo.bundled_folder() / "fluo-sr-x2")
     rows = {
         (row.test_set.partition(",")[0], row.method): row

@@ -1,4 +1,4 @@
-"""What is downloaded comes from public https addresses, up to a size and a time."""
+"""Downloads use public https addresses, with limits of size and time."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from napari_geosr.models.foreign import download
 httpx = pytest.importorskip("httpx", reason="httpx is not installed (extra zoo)")
 Answer = Callable[[Any], Any]
 PUBLIC, INSIDE = "93.184.215.14", "192.168.0.7"
-#: What names stand for.
+#: Addresses that names resolve to.
 NAMES = {"example.org": PUBLIC, "cdn.example.org": PUBLIC, "inside.example.org": INSIDE}
 
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], list[str]]]:
-    """Let a function answer for all servers; the addresses that were asked for."""
+    """Let a function respond for all servers; returns the requested addresses."""
     clients = []
 
     def start(answer: Answer) -> list[str]:

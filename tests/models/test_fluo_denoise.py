@@ -1,4 +1,4 @@
-"""Fluorescence images and stacks come out of ``fluo-denoise`` nearer to the truth."""
+"""``fluo-denoise`` brings fluorescence images and stacks nearer to the truth."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FloatArray = np.ndarray
 
 
 def restored(name: str, volume: FloatArray) -> FloatArray:
-    """As people restore: scaled by the volume's own statistics, by tiles."""
+    """Restore as users do: scaled by the volume's own statistics, tile by tile."""
     torch.set_num_threads(1)
     target = np.empty(volume.shape, np.float32)
     steps = restore_tiles(
@@ -41,7 +41,7 @@ def _exposure(kind: str) -> fluorescence.Exposure:
 @pytest.mark.parametrize("kind", fluorescence.STRUCTURES)
 def test_fluo_denoise_gains_on_stacks_and_keeps_the_light(kind: str) -> None:
     made = _exposure(kind)
-    # A camera's gain and offset change nothing.
+    # The gain and offset of a camera have no effect.
     out = (restored("fluo-denoise", 3 * made.noisy + 400) - 400) / 3
     assert psnr(out, made.clean, 25) - psnr(made.noisy, made.clean, 25) > 8
     assert out.mean() == pytest.approx(made.clean.mean(), rel=0.03)

@@ -1,4 +1,4 @@
-"""Porous volumes come out of the foam models nearer to the truth."""
+"""The foam models bring porous volumes nearer to the truth."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from napari_geosr.physics.samples import noisy_foam, resolution_pair
 
 
 def _restore(name: str, volume: np.ndarray) -> np.ndarray:
-    """The whole volume at once, standardised as the card says."""
+    """Restore the whole volume at once, standardised as stated on the card."""
     network = zoo.find(name).network()
     mean, std = float(volume.mean()), float(volume.std())
     x = torch.from_numpy((volume - mean) / std)

@@ -1,4 +1,4 @@
-"""Files of others are read as data: what asks for more is refused, and never run."""
+"""Third-party files are read as data: anything else is rejected and never run."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(
         foreign.read(str(path))
     assert str(path) in str(caught.value)
     assert not marker.exists()
-    pickle.loads(pickle.dumps(Program(marker)))  # it would have
+    pickle.loads(pickle.dumps(Program(marker)))  # it would have run
     assert marker.exists()
 
 
@@ -131,7 +131,7 @@ def test_another_package_brings_a_format_in_one_file(
     monkeypatch.setattr(registry, "entry_points", entry_points)
     (tmp_path / "a.toy").touch()
     assert foreign.read(str(tmp_path / "a.toy"), channel=2) == "a draft"
-    # It is asked before those weights are taken for something of spandrel.
+    # A question is asked before these weights are treated as a spandrel model.
     torch.save({"toy": torch.ones(2)}, tmp_path / "b.pth")
     assert foreign.read(str(tmp_path / "b.pth")) == "a draft"
     assert given == [(tmp_path / "a.toy", 2), (tmp_path / "b.pth", None)]
@@ -194,7 +194,7 @@ SCALE = {"name": "mean_std", "input_means": [100.0], "input_stds": [20.0]}
 def checkpoint(
     data: dict[str, Any] | None = None, algorithm: str = "n2v", **shape: Any
 ) -> dict[str, Any]:
-    """What CAREamics saves, with a small network."""
+    """A checkpoint like those of CAREamics, with a small network."""
     torch.manual_seed(0)
     settings = unet.UNetSettings.create(num_channels_init=2, depth=2, **shape)
     network = unet.CareamicsUNet(settings)

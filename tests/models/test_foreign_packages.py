@@ -1,4 +1,4 @@
-"""Packages of others, damaged, too large or far away: refused in words, or stopped."""
+"""Third-party packages that are damaged, too large or remote: rejected or stopped."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from napari_geosr.models.foreign import download, package_files
 onnx = pytest.importorskip("onnx", reason="onnx is not installed (extra zoo)")
 httpx = pytest.importorskip("httpx", reason="not installed (extra zoo)")
 
-# bioimageio.spec leaves the closing of files to the garbage collector.
+# bioimageio.spec relies on the garbage collector to close files.
 pytestmark = [
-    # Not imported here: every process that looks for tests would take two seconds.
+    # Not imported here, because test collection would take two seconds in each process.
     pytest.mark.skipif(
         find_spec("bioimageio") is None, reason="not installed (extra zoo)"
     ),
@@ -220,7 +220,7 @@ def test_no_file_outside_of_the_folder_is_read(tmp_path: Path) -> None:
 
 @pytest.fixture
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What is asked of a server that has the package, also as one zip."""
+    """Requests to a server that has the package, also as one zip."""
     content = files()
     content["p.zip"] = packed(tmp_path / "served.zip", files()).read_bytes()
     found: list[str] = []

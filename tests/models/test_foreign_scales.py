@@ -1,4 +1,4 @@
-"""What BioImage.IO packages do to grey values, in our terms and to the letter."""
+"""Scaling of grey values by BioImage.IO packages, in our terms and literally."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How models are judged that make voxels finer along some axes and not along others."""
+"""Evaluation of models that make voxels finer along some axes only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _scripts_can_be_imported() -> Any:
 
 
 def spot(shape: tuple[int, int, int], place: tuple[float, float, float]) -> np.ndarray:
-    """A blurred point; `place` in voxels."""
+    """A blurred point; `place` is in voxels."""
     grid = np.mgrid[tuple(slice(0, n) for n in shape)]
     far = sum((g - p) ** 2 for g, p in zip(grid, place, strict=True))
     return np.exp(-far / (2 * 1.5**2)).astype(np.float32)
@@ -38,7 +38,7 @@ def test_enlarging_in_the_plane_keeps_places_and_slices() -> None:
     coarse = spot((7, 20, 24), place)
     fine = enlarge(coarse, IN_PLANE)
     assert fine.shape == (7, 40, 48)
-    # Outer edges stay: a centre at p is at 2 (p + 1/2) - 1/2 of the fine grid.
+    # Outer edges are kept: a centre at p is at 2 (p + 1/2) - 1/2 on the fine grid.
     expected = [f * (p + 0.5) - 0.5 for f, p in zip(IN_PLANE, place, strict=True)]
     assert ndimage.center_of_mass(fine) == pytest.approx(expected, abs=0.02)
     for z, plane in enumerate(coarse):
@@ -69,7 +69,9 @@ def test_the_part_for_tuning_is_the_same_in_scan_and_truth() -> None:
 @pytest.mark.parametrize("planes", [False, True])
 @pytest.mark.parametrize("stabilised", [False, True])
 def test_methods_give_the_grid_of_the_truth(planes: bool, stabilised: bool) -> None:
-    """Light stays where and as strong as it is, Anscombe's transform or not."""
+    """Position and intensity of light are preserved, with or without Anscombe's
+    transform.
+    """
     from pretraining.baselines import DENOISERS, enlarge
     from pretraining.judging import _filter
     from pretraining.testsets import SETS
@@ -82,7 +84,7 @@ def test_methods_give_the_grid_of_the_truth(planes: bool, stabilised: bool) -> N
 
 
 def test_pores_are_as_large_in_either_grid() -> None:
-    """A scan whose voxels are wider in the plane alone shows the pores of its truth."""
+    """A scan with voxels that are wider only in the plane shows the true pores."""
     from pretraining.judging import figures
     from pretraining.testsets import TestSet
 

@@ -1,4 +1,4 @@
-"""Networks with batch norms: trained by batches, then the same for every tile."""
+"""Networks with batch norms are trained in batches, and then equal for every tile."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KWARGS = {"levels": 1, "features": 4, "residual": False, "batch_norm": True}
 
 @pytest.fixture
 def trained(tmp_path: Path) -> Path:
-    """A bundle whose running statistics are far from what they begin with."""
+    """A bundle whose running statistics differ greatly from the initial ones."""
     torch.manual_seed(0)
     network = build_network("unet", **KWARGS)
     optimiser = torch.optim.Adam(network.parameters(), 1e-2)

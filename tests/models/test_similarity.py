@@ -53,7 +53,9 @@ def test_the_largest_index_fits() -> None:
 
 
 def test_distances_are_in_units_of_the_median_between_patches() -> None:
-    """Features along a line, 1 apart: all neighbours are equally far."""
+    """Features along a line at a distance of 1, so that neighbours are equally far
+    apart.
+    """
     n = 30
     maps = np.stack([np.arange(n), -np.arange(n)], axis=1).astype(float)
     places = np.zeros((n, 4), int)
@@ -68,7 +70,7 @@ def test_distances_are_in_units_of_the_median_between_patches() -> None:
 
 
 def test_patches_that_overlap_are_not_neighbours() -> None:
-    """Twins next to each other would make every other patch look unusual."""
+    """Adjacent duplicates would make every other patch look unusual."""
     rng = np.random.default_rng(0)
     maps = np.repeat(rng.normal(0, 1, (20, 6)), 2, axis=0)
     places = np.zeros((40, 4), int)
@@ -208,7 +210,8 @@ def test_a_bundle_with_an_index_is_checked_whole(tiny: Path) -> None:
     for check in (bundle.verify, lambda path: bundle.check_weights(bundle.load(path))):
         with pytest.raises(ModelError, match=f"has no {SIMILARITY_FILE}"):
             check(tiny)
-    # Saved again without one, the bundle is what it was, to the byte.
+    # Saved again without an index, the bundle is identical to the original, byte by
+    # byte.
     bundle.save(tiny, model.card, model.network())
     assert {path.name: path.read_bytes() for path in tiny.iterdir()} == plain
 

@@ -1,4 +1,4 @@
-"""Models that strangers made: nothing of them ends the program or fills the memory."""
+"""Untrusted models: nothing in them ends the program or fills the memory."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_card_that_is_nested_too_deeply_ends_no_listing(tmp_path: Path) -> None:
-    """The parser's own recursion ended the program, so another one has to look."""
+    """The parser's own recursion ended the program, so another process must check."""
     folder = tmp_path / "napari-geosr" / "models" / "deep"
     folder.mkdir(parents=True)
     (folder / bundle.CARD_FILE).write_text("[" * 100_000)
@@ -76,7 +76,7 @@ def test_a_damaged_card_is_listed_with_a_sentence(own: Path, card: bytes) -> Non
 
 
 def zipped(path: Path, content: dict[str, bytes | int]) -> Path:
-    """A zip of files; a number stands for so many zeros."""
+    """A zip of files; a number means this many zeros."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, part in content.items():
             with archive.open(name, "w") as stream:
@@ -89,7 +89,7 @@ def zipped(path: Path, content: dict[str, bytes | int]) -> Path:
 
 
 def refused(look: Callable[[], object], reason: str, most: int = 10**7) -> None:
-    """It is refused, and no more than so many bytes are taken meanwhile."""
+    """It is rejected, and memory use stays below this number of bytes."""
     tracemalloc.start()
     try:
         with pytest.raises(ModelError, match=reason):
@@ -119,7 +119,7 @@ def test_weights_without_a_header_are_not_read(
     zipped(path, {bundle.CARD_FILE: card, bundle.WEIGHTS_FILE: 2 * 10**7})
     refused(lambda: bundle.verify(path), "not a safetensors file")
     with (tiny / bundle.WEIGHTS_FILE).open("wb") as stream:
-        stream.truncate(10**9)  # takes no room
+        stream.truncate(10**9)  # needs no space
     refused(lambda: bundle.verify(tiny), "not a safetensors file")
 
 

@@ -1,4 +1,4 @@
-"""What a card keeps of its training data: they are known again, others are judged."""
+"""Training data on a card: they are recognised, and other data are assessed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHAPE = (16, 72, 72)
 
 
 def reconstruction(foam: int, noise: float, seed: int) -> Volume:
-    """A cylinder in air, as a scan of few projections gives it."""
+    """A cylinder in air, as reconstructed from few projections."""
     made = sphere_foam(SHAPE, porosity=0.3, radius=(3, 6), gap=1.0, seed=foam)
     seen = cylinder_sample(made).attenuation
     seen = seen + np.random.default_rng(seed).normal(0, noise, SHAPE)

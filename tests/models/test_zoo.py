@@ -14,7 +14,7 @@ from napari_geosr.core.errors import ModelError
 from napari_geosr.models import bundle, zoo
 from napari_geosr.models.card import ModelCard
 
-#: That all that should be there is there, test_bundled says.
+#: test_bundled checks that all models exist.
 BUNDLED = sorted(
     card.parent.name for card in zoo.bundled_folder().glob(f"*/{bundle.CARD_FILE}")
 )
@@ -63,7 +63,7 @@ def test_damaged_user_models_hide_nothing(user_models: Path, tiny: Path) -> None
 
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the bundles whose cards are parsed, as it happens."""
+    """Names of the bundles whose cards are parsed, recorded when it happens."""
     names: list[str] = []
     read_card = bundle.read_card
 
@@ -76,7 +76,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def _age(file: Path, seconds: float) -> None:
-    """Make a file as if it was written some time ago."""
+    """Make a file look as if it was written some time ago."""
     written = time.time() - seconds
     os.utime(file, (written, written))
 
@@ -106,7 +106,7 @@ def test_a_card_is_parsed_once_and_again_when_it_changed(
     assert "tiny" in [entry.name for entry in zoo.scan_folders()[0]]
     assert not zoo.damaged()
     assert mine not in parsed
-    # As long, and as old by its own account.
+    # With the same length and time stamp.
     card = tiny / bundle.CARD_FILE
     card.write_text(card.read_text().replace("A tiny model", "A tidy model"))
     put()
@@ -144,7 +144,7 @@ def test_a_damaged_card_is_read_again(
 
 
 def _damaged_zip(tiny: Path, path: Path, method: int) -> None:
-    """A zip whose packed card has changed on the way."""
+    """A zip whose compressed card was changed in transit."""
     with zipfile.ZipFile(path, "w", method) as archive:
         for file in tiny.iterdir():
             archive.write(file, file.name)
@@ -204,7 +204,7 @@ def test_the_cards_of_other_bundled_models_are_not_read(
     zoo._parsed.cache_clear()
     assert zoo.find("gaussian").path == zoo.bundled_folder() / "gaussian"
     assert parsed == ["gaussian"]
-    # The user's own, in a folder of any name, comes before the bundled one.
+    # The user's own model, in a folder of any name, takes precedence.
     shutil.copytree(tiny, user_models / "mine")
     card = user_models / "mine" / bundle.CARD_FILE
     card.write_text(card.read_text().replace("name: tiny", "name: gaussian"))

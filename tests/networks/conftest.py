@@ -1,4 +1,4 @@
-"""Makes the settings that networks are tried with importable."""
+"""Makes the settings with which networks are tested importable."""
 
 from __future__ import annotations
 

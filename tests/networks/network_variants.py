@@ -1,6 +1,6 @@
-"""Small settings of every network, for the tests that all of them have to pass.
+"""Small settings of every network, for the tests that all of them must pass.
 
-A network that is not listed is tried with its defaults.
+A network that is not listed is tested with its defaults.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Classical filters: what they compute, how far they see, that tiles are exact."""
+"""Classical filters: results, reach, and exact tiles."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ each = pytest.mark.parametrize(("name", "kwargs"), CASES)
 
 @dataclass
 class Plain:
-    """Grey values as they are."""
+    """Unscaled grey values."""
 
     mean: float = 0.0
     input_mean: float = 0.0
@@ -117,7 +117,7 @@ def test_a_part_of_tv_is_exactly_that_of_the_whole(
     x = torch.from_numpy(rng.standard_normal((1, 1, 11, 25, 23)))
     core = tuple(slice(a, a + n) for a, n in zip(starts, sizes, strict=True))
     assert torch.equal(network.restore_core(x, core), network(x)[(..., *core)])
-    # With the halo alone, nothing changes either.
+    # With only the halo, nothing changes either.
     halo = [slice(max(0, a.start - 4), a.stop + 4) for a in core]
     inner = tuple(
         slice(a.start - b.start, a.stop - b.start)
@@ -173,7 +173,7 @@ def test_tv_comes_near_the_minimum_that_skimage_finds(
     expected = denoise_tv_chambolle(image, weight=0.2, eps=1e-9, max_num_iter=3000)
     many = filtered("tv", image, 0.2, iterations=200)
     assert np.square(many - expected).mean() ** 0.5 < 0.005
-    # With the few iterations by default: a part of the noise of 0.2 that is removed.
+    # With the few default iterations: a fraction of the removed noise of 0.2.
     rms = np.square(filtered("tv", image, 0.2) - expected).mean() ** 0.5
     assert rms < 0.02
 

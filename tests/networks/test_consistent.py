@@ -1,4 +1,4 @@
-"""A result that agrees with its scan, whatever the network makes of it."""
+"""A result that agrees with its scan, whatever the network's output."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from napari_geosr.networks.spec import NetworkSpec
 
 
 class Anything(nn.Module):
-    """Answers with noise, or with two grey values: as wrong as can be."""
+    """Outputs noise, or two grey values: as wrong as possible."""
 
     def __init__(self, ndim: int, factor: int, kind: str = "noise") -> None:
         super().__init__()
@@ -107,7 +107,7 @@ def test_without_noise_it_is_the_scan(ndim, factor, excess, seed):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_grey_phases_do_not_collapse(dtype):
-    """A network that knows two phases, on a scan of five."""
+    """A network trained on two phases, applied to a scan of five."""
     phases = torch.linspace(-1, 1, 5, dtype=dtype)
     x = phases.repeat_interleave(6)[None, None, None].expand(1, 1, 12, 30)
     plain = Anything(2, 2, "phases")
@@ -121,7 +121,7 @@ def test_grey_phases_do_not_collapse(dtype):
 
 
 def test_noise_alone_is_hardly_put_back():
-    """A right answer stays as it is: what is left of the scan is its noise."""
+    """A correct output is unchanged, because the residual is the noise of the scan."""
 
     class Truth(Anything):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -193,7 +193,7 @@ def test_blur_agrees_with_scipy():
 
 
 def test_a_sharp_result_is_compared_after_the_blur():
-    """What explains the scan by a blur alone is left as it is."""
+    """An output that explains the scan by a blur alone is unchanged."""
     x = scan_of(2, 4).repeat(1, 1, 4, 4)
     plain = Anything(2, 2, "phases")
     with torch.no_grad():

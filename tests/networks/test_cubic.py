@@ -1,4 +1,4 @@
-"""Cubic interpolation as a model: what it computes, and that it can be run."""
+"""Cubic interpolation as a model: its result, and running it."""
 
 from __future__ import annotations
 

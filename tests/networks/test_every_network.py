@@ -1,4 +1,4 @@
-"""What every registered network has to keep, third parties' included."""
+"""Requirements of every registered network, including those of third parties."""
 
 from __future__ import annotations
 
@@ -108,10 +108,10 @@ def test_parameter_count_follows_the_formula(name: str, kwargs: dict[str, Any]) 
 
 @every
 def test_halo_is_where_a_nan_stops_spreading(network: nn.Module) -> None:
-    """One NaN voxel poisons the halo, along every axis, and nothing else.
+    """A NaN voxel affects the halo along every axis, and nothing else.
 
-    With strides it depends on the place in their grid how far it gets: the furthest
-    counts, and the halo may be rounded up to whole strides.
+    With strides, the reach depends on the position in their grid: the largest counts,
+    and the halo may be rounded up to whole strides.
     """
     spec = network.spec
     if not spec.local:
@@ -145,7 +145,9 @@ def up(n: int, multiple: int) -> int:
 
 @every
 def test_tile_is_part_of_the_whole(network: nn.Module) -> None:
-    """A window with the halo around a core gives the core of the whole, in float64."""
+    """A window with the halo around a core reproduces the core of the whole, in
+    float64.
+    """
     network = network.double()
     spec = network.spec
     if not spec.local:

@@ -1,4 +1,4 @@
-"""Networks that others made, behind the contract of ours."""
+"""Third-party networks with the interface of ours."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_settings_that_do_not_go_together(settings: dict[str, Any], what: str) -
 
 
 class Colours(nn.Module):
-    """Three channels in, three times another factor out."""
+    """Three channels as input, and three channels times a factor as output."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         assert x.shape[1] == 3
@@ -66,7 +66,7 @@ def test_grey_becomes_colour_and_colour_grey() -> None:
 
 
 class Picky(nn.Module):
-    """Takes multiples of 4 from 8 on, and doubles them."""
+    """Accepts multiples of 4 from 8 on, and doubles them."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         assert all(n % 4 == 0 and n >= 8 for n in x.shape[2:])
@@ -96,7 +96,7 @@ def test_values_are_brought_to_the_networks_scale_and_back() -> None:
 
 
 class WholeImage(nn.Module):
-    """A norm over the image: every voxel has an effect on every other."""
+    """A norm over the image: every voxel affects every other one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ def test_a_network_that_sees_everything_goes_over_large_images_in_windows() -> N
     torch.testing.assert_close(network(small), small - small.mean())
     flat = torch.full((1, 1, 40, 33), 5.0)
     torch.testing.assert_close(network(flat), torch.zeros_like(flat))
-    # A local network in windows: where weights are spread out, nothing is lost.
+    # A local network in windows: where weights overlap, nothing is lost.
     plain = made(nn.Identity(), local=False, window=(16, 12), overlap=5)
     x = torch.rand(2, 1, 53, 12)
     torch.testing.assert_close(plain(x), x)
@@ -150,7 +150,8 @@ def test_the_careamics_unet_is_exact_in_tiles(shape: dict[str, Any]) -> None:
     inner = careamics.CareamicsUNet(settings)
     for name, parameter in inner.named_parameters():
         if name.endswith("bias"):
-            nn.init.constant_(parameter, 0.3)  # else all rectifiers may be shut
+            # otherwise, all rectifiers may be inactive
+            nn.init.constant_(parameter, 0.3)
     n, multiple = settings.conv_dims, 2**settings.depth
     config = NetworkConfig.create(
         format="careamics",

@@ -1,4 +1,4 @@
-"""Graphs of ONNX operators: each gives what torch gives, and what is odd is refused."""
+"""Graphs of ONNX operators agree with torch, and unsupported ones are rejected."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_values_and_sizes() -> None:
     }
     nodes = one("Slice", "starts", "ends", "axes", "steps")
     check(run(nodes, constants=slices), X[:, :, 1:6:2].flip(3))
-    # The size of a value, taken apart and put together: how torch writes views.
+    # The shape of a value, split and joined again, as torch exports views.
     nodes = [
         ("Shape", ("x",), ("s",), {}),
         ("Gather", ("s", "three"), ("n",), {"axis": 0}),

@@ -19,7 +19,7 @@ def test_its_numbers_are_those_of_the_paper() -> None:
 
 @pytest.mark.parametrize("factor", [2, 4])
 def test_a_transposed_convolution_is_a_convolution_and_a_shuffle(factor: int) -> None:
-    """Of 9 × 9 fine pixels: the last convolution holds all of its weights."""
+    """For 9 × 9 fine pixels, the last convolution contains all weights."""
     size = last_size(factor)
     kernel = torch.randn(9, 9, dtype=torch.float64)
     x = torch.randn(1, 1, 7, 8, dtype=torch.float64)

@@ -21,7 +21,7 @@ def test_bad_settings_are_refused(settings: dict[str, int], message: str) -> Non
 
 
 def test_the_wide_one_is_the_network_it_is_compared_with() -> None:
-    """16 blocks of 64 maps in planes: EDSR's baseline, its end for two factors of 2."""
+    """16 blocks of 64 maps in 2D: EDSR's baseline, with two upscaling steps of 2."""
     network = build_network(
         "light_sr", ndim=2, upscale_factor=4, features=64, blocks=16
     )

@@ -19,7 +19,7 @@ CASES: list[dict[str, Any]] = [
 
 
 def concatenated(network: MSDNet, x: torch.Tensor) -> torch.Tensor:
-    """The network as the paper writes it: concatenate, convolve, rectify."""
+    """The network as defined in the paper: concatenate, convolve, rectify."""
     three = network.config.ndim == 3
     convolve = functional.conv3d if three else functional.conv2d
     maps = x
@@ -42,7 +42,7 @@ def _network(kwargs: dict[str, Any], dtype: torch.dtype) -> tuple[MSDNet, torch.
         network.final_weight.normal_(0, 0.3)
         for bias in network.biases:
             bias.normal_(0, 0.1)
-    # Sizes below the largest dilations are among them on purpose.
+    # These intentionally include sizes below the largest dilations.
     size = (6, 19, 14) if network.config.ndim == 3 else (19, 14)
     x = torch.randn(2, network.config.adjacent_slices, *size, dtype=dtype)
     return network, x
@@ -111,7 +111,7 @@ def test_reduced_precision_training_stays_close() -> None:
 
 
 def test_training_keeps_one_buffer() -> None:
-    """What autograd keeps grows with the depth, not with its square."""
+    """The memory of autograd grows with the depth, not with its square."""
 
     def kept(depth: int) -> int:
         network = build_network("msdnet", depth=depth, dilations=(1, 2))
@@ -139,7 +139,7 @@ def test_a_fresh_network_returns_its_input() -> None:
 
 
 def test_it_learns() -> None:
-    """Noisy disks: far below the error of the input in a hundred steps."""
+    """Noisy discs: the error falls far below that of the input in a hundred steps."""
     torch.manual_seed(0)
     network = build_network("msdnet", depth=8, dilations=(1, 2, 4), width=2)
     y, x = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")

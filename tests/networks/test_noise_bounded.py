@@ -1,4 +1,4 @@
-"""Networks that are bounded by the noise: never further from the scan than promised."""
+"""Noise-bounded networks never deviate from the scan by more than the bound."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KINDS = [
 
 
 def wild(network: nn.Module, size: float = 3.0) -> nn.Module:
-    """With weights that would do anything."""
+    """With arbitrary weights."""
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -81,7 +81,7 @@ def test_without_noise_the_scan_comes_back_as_it_is(network):
 
 
 def test_a_bound_leaves_small_changes_as_they_are():
-    """Well within the bound the result is that of the network that is bounded."""
+    """Well within the bound, the result is that of the unbounded network."""
     network = build_network("msdnet", depth=2)
     with torch.no_grad():
         network.final_weight.normal_(0, 1e-4)

@@ -19,7 +19,7 @@ def test_means_are_those_of_a_window(shape: tuple[int, ...], window: int) -> Non
 
 
 def test_attention_only_weakens() -> None:
-    """Maps are multiplied by weights between 0 and 1, one for each map and place."""
+    """Maps are multiplied by weights between 0 and 1, one for each map and position."""
     torch.manual_seed(0)
     attention = ChannelAttention(NetworkConfig.create(ndim=2, features=8))
     x = torch.randn(2, 8, 9, 9)

@@ -1,4 +1,4 @@
-"""Branches are what they are said to be, and merged they are one convolution."""
+"""Branches match their definition, and are merged into one convolution."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SETTINGS = [
 
 
 def trained(**settings: int) -> nn.Module:
-    """A network whose branches all have something to say."""
+    """A network in which all branches contribute."""
     torch.manual_seed(0)
     network = build_network("rep_sr", features=4, blocks=3, **settings).eval()
     with torch.no_grad():
@@ -28,7 +28,7 @@ def trained(**settings: int) -> nn.Module:
 
 
 def branch_by_branch(layer: BranchedLayer, x: torch.Tensor) -> torch.Tensor:
-    """The sum of all branches, each computed by itself, as the papers draw them."""
+    """The sum of all branches, each computed separately, as in the papers."""
     n = layer.ndim
     conv = functional.conv3d if n == 3 else functional.conv2d
     one = (..., *(None,) * n)
@@ -59,7 +59,7 @@ def test_a_layer_is_the_sum_of_its_branches(ndim: int, adds_input: bool) -> None
     plain = layer.merged()
     assert isinstance(plain, nn.Conv3d if ndim == 3 else nn.Conv2d)
     torch.testing.assert_close(plain(x), expected, rtol=1e-12, atol=1e-12)
-    # Border voxels included: nothing was said of them above.
+    # Including border voxels, which were not tested above.
     ours = torch.autograd.grad(layer(x).square().sum(), list(layer.parameters()))
     theirs = torch.autograd.grad(expected.square().sum(), list(layer.parameters()))
     for a, b in zip(ours, theirs, strict=True):
@@ -102,7 +102,7 @@ def test_merged_is_the_same_network(settings: dict[str, int]) -> None:
 
 
 def test_merging_is_as_exact_under_autocast() -> None:
-    """Weights are put together in full precision: the same ones are then rounded."""
+    """Weights are merged in full precision, and then rounded."""
     network = trained(ndim=2, upscale_factor=2)
     x = torch.randn(1, 1, 9, 8)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):

@@ -1,4 +1,4 @@
-"""Networks that tell labels apart: scores in training, the likeliest label after it."""
+"""Networks for labels: scores in training, the most likely label afterwards."""
 
 from __future__ import annotations
 

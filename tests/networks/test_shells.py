@@ -1,4 +1,4 @@
-"""Shells over directions, against shells that are known in closed form."""
+"""Shells over directions, compared with shells in closed form."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_voxels_of_maps_are_the_shell() -> None:
     everywhere = np.ones(len(GRID), bool)
     found = shell_voxels(maps, everywhere, ellipsoid, GRID, box)
     assert (found != inside).sum() < 0.01 * inside.sum()
-    # Slabs give the same voxels, and a half gives that half.
+    # Slabs give the same voxels, and one half gives the same half.
     parts = [
         shell_voxels(maps, everywhere, ellipsoid, GRID, (slice(a, a + 22), *box[1:]))
         for a in (0, 22, 44)
@@ -84,7 +84,7 @@ def test_voxels_of_maps_are_the_shell() -> None:
 
 
 def test_unknown_values_continue_a_plane() -> None:
-    """Bending energy is zero for linear maps, up to the curvature of the sphere."""
+    """Bending energy is zero for linear maps, apart from the sphere's curvature."""
     values = 1 + 0.1 * GRID.units[:, 1]
     known = GRID.units[:, 0] < 0.8
     found = GRID.filled(values, known)
@@ -93,7 +93,7 @@ def test_unknown_values_continue_a_plane() -> None:
 
 
 def shells_of(n: int) -> list[ShellMaps]:
-    """Shells that differ in two ways, with an opening at the bottom of all."""
+    """Shells that differ in two ways, each with an opening at the bottom."""
     rng = np.random.default_rng(0)
     opening = GRID.units[:, 0] > 0.9
     made = []

@@ -34,7 +34,7 @@ quick = hypothesis.settings(max_examples=10, deadline=None)
 def random_tensor(
     box: tuple[int, ...], n: int, share: float, seed: int, channels: int = 3
 ) -> tuple[SparseTensor, torch.Tensor]:
-    """A sparse tensor, made of voxels in random order, and the dense one."""
+    """A sparse tensor of voxels in random order, and the dense one."""
     generator = torch.Generator().manual_seed(seed)
     active = torch.rand(n, *box, generator=generator) < share
     values = torch.randn(n, channels, *box, generator=generator, dtype=torch.float64)
@@ -82,7 +82,7 @@ def test_strided_convolution(
     padded = F.pad(dense, (0, odd[2], 0, odd[1], 0, odd[0]))
     expected = F.conv3d(padded, cube(layer, 2), stride=2)
     torch.testing.assert_close(found.features, at(expected, found))
-    # Elsewhere, the dense result is zero: no voxel is left out.
+    # Elsewhere, the dense result is zero, so no voxel is missing.
     torch.testing.assert_close(found.to_dense(), expected)
 
 
@@ -185,7 +185,7 @@ def test_union_adds_and_pruning_removes(
     assert len(kept) == int(keep.sum())
     torch.testing.assert_close(kept.to_dense(), dense * (dense[:, :1] > 0))
     assert torch.equal(x.contains(kept), torch.ones(len(kept), dtype=torch.bool))
-    # Maps of the pruned tensor are its own.
+    # The pruned tensor has its own maps.
     layer = SubmanifoldConvolution(3, 2).double()
     layer(x)
     expected = F.conv3d(kept.to_dense(), cube(layer, 3), padding=1)

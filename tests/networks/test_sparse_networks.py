@@ -1,4 +1,4 @@
-"""Sparse networks: their size, what they keep, and the memory that they take."""
+"""Sparse networks: their size, stored data, and memory use."""
 
 from __future__ import annotations
 

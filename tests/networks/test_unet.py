@@ -30,7 +30,7 @@ def test_blurred_maxima_halve_and_keep_constants(shape: tuple[int, ...]) -> None
 
 
 def test_blurred_maxima_lie_in_the_middle() -> None:
-    """A mirrored image gives the mirrored result: nothing is shifted."""
+    """A mirrored image gives the mirrored result, so nothing is shifted."""
     torch.manual_seed(0)
     x = torch.randn(1, 2, 8, 12)
     flipped = blurred_maxima(x.flip(-1, -2)).flip(-1, -2)
@@ -71,7 +71,7 @@ def test_without_the_top_skip_it_has_fewer_weights() -> None:
 
 
 def test_it_learns() -> None:
-    """Noisy disks: far below the error of the input in sixty steps."""
+    """Noisy discs: the error falls far below that of the input in sixty steps."""
     torch.manual_seed(0)
     network = build_network("unet", levels=2, features=8)
     y, x = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")

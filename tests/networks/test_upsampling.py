@@ -1,4 +1,4 @@
-"""What all networks share that make voxels finer."""
+"""Common properties of all networks that make voxels finer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UPSCALING = [
     for name in NETWORKS.names()
     if "upscale_factor" in NETWORKS.load(name).NetworkConfig.model_fields
 ]
-#: A U-Net interpolates first; it is the heavy one that they are compared with.
+#: A U-Net interpolates first; it is the large network used for comparison.
 LIGHT = [name for name in UPSCALING if name != "unet"]
 
 
@@ -72,7 +72,7 @@ def test_fresh_networks_have_icnr_where_the_grid_changes(
 
 @pytest.mark.parametrize(("ndim", "factor"), SHAPES)
 def test_interpolation_reproduces_parabolas(ndim: int, factor: int) -> None:
-    """At the right places: sub-voxel i of voxel k lies at k + (i + 1/2) / s - 1/2."""
+    """Positions are correct: sub-voxel i of voxel k is at k + (i + 1/2) / s - 1/2."""
     kernel = cubic_kernel(factor, ndim)
     n = 6
     for axis in range(ndim):
@@ -120,7 +120,7 @@ def test_constants_stay(ndim: int, factor: int) -> None:
 
 @pytest.mark.parametrize(("factor", "n"), [(2, 0), (4, 0), (8, 1), (16, 2), (32, 3)])
 def test_the_end_reaches_as_far_as_it_says(factor: int, n: int) -> None:
-    """A NaN spreads over two coarse voxels at most, however often the grid doubles."""
+    """A NaN spreads over at most two coarse voxels, for any number of doublings."""
     assert count_doublings(factor) == n
     stages, tail = make_end(plain_layer(2), 2, 2, factor, n)
     maps = torch.zeros(1, 2, 9, 9)
@@ -133,7 +133,7 @@ def test_the_end_reaches_as_far_as_it_says(factor: int, n: int) -> None:
 @pytest.mark.parametrize("name", UPSCALING)
 @pytest.mark.parametrize("factor", [2, 4, 8])
 def test_a_slab_gives_its_middle_plane(name: str, factor: int) -> None:
-    """Of 2.5D: without details what comes out is the middle plane, interpolated."""
+    """In 2.5D without details, the result is the interpolated middle plane."""
     torch.manual_seed(0)
     network = build_network(
         name, ndim=2, upscale_factor=factor, adjacent_slices=5, features=2
@@ -152,7 +152,7 @@ def test_a_slab_gives_its_middle_plane(name: str, factor: int) -> None:
 @pytest.mark.parametrize("name", LIGHT)
 @pytest.mark.parametrize("ndim", [2, 3])
 def test_light_networks_are_light(name: str, ndim: int) -> None:
-    """Less than a million parameters; every factor costs more than the one below."""
+    """Fewer than a million parameters; larger factors require more of them."""
     module = NETWORKS.load(name)
     counts = [
         module.parameter_count(module.NetworkConfig.create(ndim=ndim, upscale_factor=s))
@@ -179,7 +179,7 @@ def test_light_networks_are_light(name: str, ndim: int) -> None:
 def test_they_beat_interpolation_soon(
     name: str, factor: int, settings: dict[str, int]
 ) -> None:
-    """A few steps on blurred disks: better than the cubic start."""
+    """After a few steps on blurred discs, it is better than the cubic start."""
     torch.manual_seed(0)
     network = build_network(
         name, ndim=2, upscale_factor=factor, **{"features": 8, **settings}

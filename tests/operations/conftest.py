@@ -20,7 +20,7 @@ from napari_geosr.physics.tomography_simulation import cylinder_sample, simulate
 
 @dataclass(frozen=True)
 class FoamScan:
-    """A scan, what was scanned, and where in it a reconstruction is judged."""
+    """A scan, its object, and the region in which a reconstruction is evaluated."""
 
     path: Path
     scan: Projections
@@ -28,7 +28,7 @@ class FoamScan:
     inside: npt.NDArray[np.bool_]
 
     def psnr(self, volume: Any) -> float:
-        """Of a reconstruction inside the sample; the range is that of the foam."""
+        """PSNR of a reconstruction inside the sample; the range is that of the foam."""
         found = np.asarray(volume)
         cut = (found.shape[-1] - self.clean.shape[-1]) // 2
         if cut:
@@ -43,7 +43,7 @@ def scan_foam(
     """Scan a foam and write the projections, with pixels of 2 µm, to `path`."""
     foam = sphere_foam(shape, porosity=0.3, radius=(3, 8), gap=1.0, seed=3)
     sample = cylinder_sample(foam)
-    # An even margin, so that slices as wide as the detector hold those of the foam.
+    # An even margin, so that slices as wide as the detector contain those of the foam.
     scan = simulate_scan(sample.attenuation, ScanConfig(**settings))
     scan = scan.replace(pixel_size=(2.0, 2.0), unit="µm")
     truth = scan.provenance[0]["truth"]
@@ -66,7 +66,7 @@ def foam_scan(
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """Torch with one thread, as other tests run beside."""
+    """Run torch with one thread, because other tests run in parallel."""
     import torch
 
     threads = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""A model is adapted to a scan, and kept as it is where nothing is gained."""
+"""A model is adapted to a scan, and kept unchanged if nothing is gained."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``a.tif`` and ``b.tif``: a foam of contrast 1 in noise of 0.3, twice."""
+    """``a.tif`` and ``b.tif``: two scans of a foam of contrast 1 with noise of 0.3."""
     folder = tmp_path_factory.mktemp("scans")
     foam = sphere_foam((12, 64, 64), porosity=0.3, radius=(5, 10), gap=1.0, seed=3)
     rng = np.random.default_rng(5)
@@ -70,7 +70,7 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def model(folder: Path, network: str = "noise_bounded", bound: float = 4.0) -> Path:
-    """A bundle of an untrained network: the bounded one returns its input."""
+    """A bundle of an untrained network; the bounded one returns its input."""
     torch.manual_seed(0)
     made: Any = build_network(network, **TINY[network])
     card = ModelCard(
@@ -147,7 +147,7 @@ def test_a_network_without_a_bound_of_its_own_stays_within_that_of_the_card(
 def test_where_nothing_is_gained_the_model_is_kept(
     scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    """Exit 0, the model that it began with, a sentence, and no bundle in the job."""
+    """Exit code 0, the initial model, a sentence, and no bundle in the job."""
     monkeypatch.setattr(adapt_run, "_MIN_GAIN", 99.0)
     start = model(tmp_path)
     words = ["train", "adapt", "--model", str(start), "--source", str(scans / "a.tif")]
@@ -200,7 +200,7 @@ def cells(removed: list[float], kept: list[float]) -> CellMeans:
 
 
 def test_a_gain_is_that_of_the_expected_errors() -> None:
-    """Risk = removed − noise + 2 kept: 1 as it is, 0.5 and 0.1 of two networks."""
+    """Risk = removed − noise + 2 kept: 1 if unchanged, 0.5 and 0.1 for two networks."""
     before = cells([0.5, 0.5, 0.5], [0.5, 0.5, 0.5])
     after = cells([0.9, 0.9, 0.9], [0.1, 0.1, 0.1])
     gain = gain_over(before, after)
@@ -213,7 +213,7 @@ def test_a_gain_is_that_of_the_expected_errors() -> None:
 
 
 def test_without_noise_there_is_nothing_to_adapt_to(tmp_path: Path) -> None:
-    """It is said before the training, and no time is spent on it."""
+    """It is reported before training, and no time is spent on it."""
     foam = sphere_foam((12, 64, 64), porosity=0.3, radius=(5, 10), gap=1.0, seed=3)
     clean = np.asarray(100 + 50 * foam.fraction, np.float32)
     tifffile.imwrite(tmp_path / "clean.tif", clean, imagej=True)

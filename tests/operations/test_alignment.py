@@ -1,7 +1,7 @@
-"""Restored and super-resolved volumes lie where their originals lie.
+"""Restored and super-resolved volumes are aligned with their originals.
 
-A ball of known centre is restored, written, read again and shown as a layer; its centre
-of mass must be found within 0.1 input voxels of the truth, in physical coordinates.
+A sphere with a known centre is restored, written, read again and shown as a layer; its
+centre of mass must be within 0.1 input voxels of the truth, in physical coordinates.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def positions(shape, voxel, origin):
 
 @pytest.fixture(scope="module")
 def ball() -> Volume:
-    """A dark ball in a bright block with partial voxels, and a little noise."""
+    """A dark sphere in a bright block with partial voxels and weak noise."""
     distance = np.linalg.norm(positions(SHAPE, VOXEL, ORIGIN) - CENTRE, axis=-1)
     edge = np.clip((distance - RADIUS) / 2.5 + 0.5, 0, 1)
     noise = np.random.default_rng(3).normal(0, 0.03, SHAPE)
@@ -37,7 +37,9 @@ def ball() -> Volume:
 
 
 def centre_of_mass(volume: Volume) -> np.ndarray:
-    """Weight = darkness, near the ball only, so that noise far away does not count."""
+    """The weight is the darkness, near the sphere only, so that distant noise does not
+    count.
+    """
     where = positions(volume.shape, volume.voxel_size, volume.origin)
     data = np.asarray(volume.data[...], dtype=np.float64)
     weight = np.clip(0.8 - data, 0, None)

@@ -1,8 +1,8 @@
-"""However much finer, and in whichever dimensions: the ball stays where it is.
+"""The sphere does not move, for any upscale factor and any dimensions.
 
-As in ``test_alignment.py``, for every network that makes voxels finer. Without details
-such a network interpolates, and it is the places of voxels that are looked at: tiles,
-files, voxel size and origin.
+As in ``test_alignment.py``, for every network that makes voxels finer. Without details,
+such a network interpolates, and the positions of voxels are tested: tiles, files, voxel
+size and origin.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ FINER = [
 
 
 def distances(volume: Volume) -> list[np.ndarray]:
-    """Along each axis from the ball's centre, to be broadcast."""
+    """Coordinates along each axis from the sphere's centre, for broadcasting."""
     n = len(volume.shape)
     found = []
     for axis in range(n):
@@ -59,7 +59,7 @@ def distances(volume: Volume) -> list[np.ndarray]:
 
 
 def ball(axes: str) -> Volume:
-    """A dark ball, or its middle as a disc, in a bright block with partial voxels."""
+    """A dark sphere, or its middle as a disc, in a bright block with partial voxels."""
     n = len(axes)
     empty = Volume(
         np.zeros(SHAPE[-n:], np.float32), axes, VOXEL[-n:], "µm", ORIGIN[-n:], "ball"
@@ -70,7 +70,7 @@ def ball(axes: str) -> Volume:
 
 
 def off_centre(volume: Volume) -> np.ndarray:
-    """From the centre to the centre of what is dark, in voxels of the input."""
+    """Vector from the centre to the centre of the dark voxels, in input voxels."""
     apart = distances(volume)
     weight = np.clip(0.8 - np.asarray(volume.data[...], np.float64), 0, None)
     weight = weight * (sum(d**2 for d in apart) < (RADIUS + 6) ** 2)
@@ -79,7 +79,7 @@ def off_centre(volume: Volume) -> np.ndarray:
 
 
 def model(folder: Path, name: str, **kwargs: Any) -> Path:
-    """A bundle of a network that interpolates and adds nothing."""
+    """A bundle of a network that only interpolates."""
     network = build_network(name, **SMALL.get(name, {}), **kwargs)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -102,7 +102,7 @@ def model(folder: Path, name: str, **kwargs: Any) -> Path:
 
 
 def expected_geometry(given: Volume, factors: tuple[int, ...]) -> dict[str, Any]:
-    """By the rule of half voxels: outer edges stay."""
+    """By the half-voxel rule, outer edges are kept."""
     size = [v / s for v, s in zip(given.voxel_size, factors, strict=True)]
     edges = [o - v / 2 for o, v in zip(given.origin, given.voxel_size, strict=True)]
     origin = [e + v / 2 for e, v in zip(edges, size, strict=True)]
@@ -120,10 +120,10 @@ def check(volume: Volume, given: Volume, factors: tuple[int, ...]) -> None:
 
 
 def moved(result: Volume, given: Volume) -> float:
-    """How far the centre of all that is dark has gone, in voxels of the input.
+    """Shift of the centre of all dark voxels, in voxels of the input.
 
-    Cubic interpolation keeps the sum and the first moment of what lies two voxels or
-    more from the border, so nothing but rounding is left.
+    Cubic interpolation preserves the sum and the first moment of everything at least
+    two voxels from the border, so only rounding errors remain.
     """
     centres = []
     for volume in (result, given):
@@ -141,7 +141,7 @@ def moved(result: Volume, given: Volume) -> float:
 def test_the_ball_stays_where_it_is(
     tmp_path: Path, factor: int, suffix: str, dimensions: str
 ) -> None:
-    """Odd sizes throughout; planes stay as deep and as far apart as they are."""
+    """All sizes are odd; the thickness and spacing of planes do not change."""
     given = ball("YX" if dimensions == "image" else "ZYX")
     assert off_centre(given).max() < 0.1
     ndim = 3 if dimensions == "3D" else 2
@@ -159,7 +159,7 @@ def test_the_ball_stays_where_it_is(
     assert result.volume.name.endswith(f"×{factor}")
 
 
-#: A U-Net works on the fine grid throughout: it is slow, and one factor is enough.
+#: A U-Net works on the fine grid throughout, so it is slow, and one factor is enough.
 WHOLE = [
     (name, ndim, factor)
     for name in FINER
@@ -174,7 +174,7 @@ WHOLE = [
 def test_every_network_keeps_the_centre(
     tmp_path: Path, name: str, ndim: int, factor: int
 ) -> None:
-    """In tiles of odd sizes; a shift by half a fine voxel would be 1/16 at least."""
+    """In tiles of odd sizes; a shift by half a fine voxel would be at least 1/16."""
     given = ball("ZYX")
     path = model(tmp_path / "m", name, ndim=ndim, upscale_factor=factor)
     config = RestoreConfig(model=str(path), threads=1)
@@ -190,7 +190,9 @@ def test_every_network_keeps_the_centre(
 def test_by_the_command_line_from_file_to_file(
     tmp_path: Path, factor: int, dimensions: str, unit: str
 ) -> None:
-    """OME-TIFF in and out: voxel size, unit and origin are read, divided, written."""
+    """OME-TIFF input and output: voxel size, unit and origin are read, divided,
+    written.
+    """
     ndim = 3 if dimensions == "3D" else 2
     kwargs = {"adjacent_slices": 5} if dimensions == "2.5D" else {}
     name = NETWORK_OF[factor]
@@ -209,7 +211,7 @@ def test_by_the_command_line_from_file_to_file(
             for key in ("voxel_size", "origin")
             for value in [getattr(volume, key)]
         }
-        # From here on numbers are as those of the ball, whatever the unit.
+        # From here on, numbers are those of the sphere, whatever the unit.
         check(volume.replace(unit="µm", **sized), scan, expected)
     assert moved(found, given) < 1e-4
 

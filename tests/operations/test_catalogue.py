@@ -1,4 +1,4 @@
-"""The models at hand, as docks and commands see them."""
+"""The available models, as listed in docks and commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from napari_geosr.operations.models import catalogue
 
 
 def test_verify_runs_the_network(monkeypatch):
-    """A network that reaches further than it and its card say leaves seams."""
+    """A network with a larger reach than it and its card state leaves seams."""
 
     def build(config):
         network = light_sr.LightSR(config)
@@ -36,7 +36,7 @@ def test_verify_runs_the_network(monkeypatch):
 
 @pytest.fixture
 def copied(tmp_path):
-    """A bundle of one's own: a copy of ``foam-denoise``."""
+    """A user's bundle: a copy of ``foam-denoise``."""
     entry = next(e for e in zoo.list_models() if e.name == "foam-denoise")
     return Path(shutil.copytree(entry.path, tmp_path / "copied"))
 
@@ -48,7 +48,7 @@ def relabel(folder, **changes):
 
 
 def complaints(folder):
-    """What reading the card and what checking everything say of a bundle."""
+    """Results of reading the card and of checking the entire bundle."""
     said = []
     for look in (catalogue.checked_card, catalogue.verify):
         with pytest.raises(ModelError) as complaint:

@@ -1,4 +1,4 @@
-"""Source files that change during a run: it is said, and no checksum is invented."""
+"""Source files that change during a run are reported, and no checksum is invented."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MIXTURE = "may be a mixture of old and new data"
 
 @pytest.fixture
 def lazily(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small files are read like large ones, and there are several tiles."""
+    """Read small files like large ones, in several tiles."""
     run_module = importlib.import_module("napari_geosr.operations.restore.run")
     original = run_module.restore_tiles
     monkeypatch.setattr(
@@ -78,7 +78,7 @@ def make_tiff(path: Path, voxels: np.ndarray) -> Callable[[], None]:
 
 def make_deflated(path: Path, voxels: np.ndarray) -> Callable[[], None]:
     tifffile.imwrite(path, voxels, photometric="minisblack", compression="zlib")
-    # Its voxels can still be decoded, whenever they are.
+    # Its voxels can still be decoded at any time.
     software = path.read_bytes().index(b"tifffile.py")
     return lambda: write_at(path, software)
 
@@ -138,7 +138,7 @@ def test_a_source_that_is_changed_in_place_gives_one_warning(
         if isinstance(step, TileDone):
             done += 1
             if done == 1:
-                time.sleep(0.02)  # times of change have a resolution of milliseconds
+                time.sleep(0.02)  # modification times have a resolution of milliseconds
                 change()
 
     out = tmp_path / "out.tif"
@@ -149,7 +149,7 @@ def test_a_source_that_is_changed_in_place_gives_one_warning(
     stored = io.read(out)
     assert stored.provenance[-1]["source_change"] == warning
     assert result.volume.provenance[-1]["source_change"] == warning
-    # Whoever goes on with the result is told as well.
+    # Users of the result are warned as well.
     assert any(warning in each for each in reader_warnings(stored))
 
 

@@ -1,4 +1,4 @@
-"""A scan without noise comes back as it is, in every way of restoring it."""
+"""A scan without noise is returned unchanged by every kind of restoration."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_clean_scan_is_returned(
     if uncertainty == "tta":
         settings["uncertainty_members"] = 2
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of two phases, the noise is not known
+        warnings.simplefilter("ignore")  # the noise of two phases is not known
         found = restore(scan, model="ct-denoise", **settings)
     # The members of an ensemble differ by the rounding error of whole numbers.
     is_rounded = uncertainty == "tta" and dtype != "float32" and strength > 0

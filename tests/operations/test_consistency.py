@@ -1,4 +1,4 @@
-"""A result compared with its scan: places in space, files, what is refused."""
+"""Comparison of a result with its scan: positions, files, rejected input."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def test_a_painted_pore_is_said_with_its_place(scan, fine):
     checked = geosr.check_consistency(scan, result_of(scan, changed))
     (sentence,) = checked.sentences
     assert "the result is darker than the scan" in sentence
-    assert checked.verdict.level == "harmful"  # it is large for such a small scan
+    # the limit is large for such a small scan
+    assert checked.verdict.level == "harmful"
     assert " % of the volume" in checked.verdict.sentence
     few = replace(checked.figures, flagged_voxels=100)
     verdict = replace(checked, figures=few).verdict
@@ -79,7 +80,7 @@ def test_too_smooth_a_result_is_said(scan):
 
 
 def test_noise_is_the_same_figure_everywhere(rng, capsys):
-    """Where noise depends on the grey value, the two estimates of it differ."""
+    """If the noise depends on the grey value, the two estimates of it differ."""
     clean = np.full((16, 32, 36), 0.8, np.float32)
     clean[:, :, :9] = 0.2
     noise = rng.normal(0, np.where(clean < 0.5, 0.3, 0.02)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A consistency check shared by processes finds what one process finds."""
+"""A consistency check shared by processes gives the same result as one process."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def figures(found: Any) -> dict[str, Any]:
 
 
 class Here:
-    """Does the work of a pool in this process, and counts it."""
+    """Does the work of a pool in this process, and counts the items."""
 
     per_host = 1
 
@@ -134,7 +134,7 @@ def test_a_job_checks_its_result(pair: tuple[Volume, Volume], tmp_path: Path) ->
     said = [step.message for step in steps if isinstance(step, WarningIssued)]
     assert any("more than noise" in sentence for sentence in said)
     assert job.status().state == "done"
-    # One that is stopped after the restoration is checked when it resumes.
+    # A run stopped after the restoration is checked when it resumes.
     job = job_of(scan, "stopped", check_consistency=True)
     steps = []
 

@@ -1,4 +1,4 @@
-"""Methods that take noise as independent are warned where it is not."""
+"""Methods that assume independent noise issue a warning if it is not."""
 
 from __future__ import annotations
 

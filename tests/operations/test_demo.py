@@ -1,4 +1,4 @@
-"""The demonstration writes its report, and the model earns its place in it."""
+"""The demonstration writes its report, and the model improves the scan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a restoration to the interval of its porosity: records, files, refusals."""
+"""From a restoration to the interval of its porosity: records, files, errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Explanations from a file to a folder: Python, command line, and bad input."""
+"""Explanations from a file to a folder: Python, command line, and invalid input."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from napari_geosr.operations.explain.targets import pores_of, read_pores
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_geosr.core.errors.GeoSRWarning")
 
-#: Where the large pore of the scan is.
+#: Position of the large pore of the scan.
 MIDDLE = (6, 20, 24)
 
 
@@ -109,7 +109,7 @@ def test_overlays_lie_on_the_voxels_of_the_scan(volume: Volume) -> None:
 
 
 def test_what_is_explained_is_the_restored_voxel(volume: Volume) -> None:
-    """The network is told the noise, and scaled, as in a restoration."""
+    """The network gets the noise level and is scaled as in a restoration."""
     for model, at in (("ct-denoise", (6, 20, 4)), ("cubic-x2", (13, 41, 8))):
         whole = geosr.restore(volume, model, threads=1)
         result = explained(volume, model=model, at=at, method=("filter",))
@@ -120,7 +120,7 @@ def test_what_is_explained_is_the_restored_voxel(volume: Volume) -> None:
 
 
 def test_a_position_is_a_voxel_of_the_result(volume: Volume) -> None:
-    """Fine voxel 13 of ×2 lies a quarter behind the middle of coarse voxel 6."""
+    """For ×2, fine voxel 13 is a quarter after the middle of coarse voxel 6."""
     here = explained(
         volume, model="cubic-x2", position=(35.0, 60.5, 38.5), method=("reach",)
     )
@@ -211,14 +211,14 @@ def test_a_table_of_another_scan_is_said(
         assert run([*words, "-o", str(tmp_path / name)]) == 0
         return " ".join(capsys.readouterr().err.split())
 
-    assert "According to its record" not in explained(scan_file, "own")
+    assert "according to its record" not in explained(scan_file, "own")
     noise = np.random.default_rng(9).normal(0, 0.1, volume.shape).astype(np.float32)
     other = io.write(
         volume.replace(data=np.asarray(volume.data) + noise), tmp_path / "other.ome.tif"
     )
     assert (
-        f"The pores of {pore_table} were measured on 'restored'. According to its "
-        "record, it was not made from 'other'."
+        f"The pores of {pore_table} were measured on 'restored', which, "
+        "according to its record, was not made from 'other'."
     ) in explained(other, "why")
     cut = volume.replace(data=np.asarray(volume.data)[1:])
     smaller = io.write(cut, tmp_path / "smaller.ome.tif")
@@ -314,7 +314,7 @@ def test_the_command_writes_and_prints(
 
 
 def test_pores_are_connected_as_in_the_report(volume: Volume, tmp_path: Path) -> None:
-    """Two parts that touch at an edge: two pores with 6 neighbours, one with 26."""
+    """Two parts that touch at an edge are two pores with 6 neighbours, one with 26."""
     from torch import nn
 
     pore = np.zeros(volume.shape, bool)
@@ -346,7 +346,8 @@ def test_warnings_about_pores_of_a_table_come_once(
     from napari_geosr.attribution import AttributionResult, reach
 
     voxels = np.asarray(volume.data).copy()
-    voxels[6, 27:29, 17:19] = np.nan  # between the pores, in the input of both
+    # between the pores, in the receptive field of both
+    voxels[6, 27:29, 17:19] = np.nan
     holed = volume.replace(data=voxels)
 
     figures = {"radius": {"90%": 1.0}, "unit": "µm"}

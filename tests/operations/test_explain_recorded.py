@@ -1,4 +1,4 @@
-"""The scan of a result, opened again from the result's record."""
+"""The scan of a result, opened again using the result's record."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_scan_moved_next_to_its_result_is_found(tmp_path):
     with pytest.raises(FileError, match=r"no longer exists.*next to the result"):
         opened(facts)
     assert opened(facts, beside=tmp_path / "new" / "result.tif").source == moved
-    # Another file of the same name is not taken for it.
+    # Another file of the same name is not mistaken for it.
     geosr.write(grey((6, 8, 9), "ZYX", seed=1), moved, overwrite=True)
     with pytest.raises(FileError, match="not the scan that was restored"):
         opened(facts, beside=tmp_path / "new" / "result.tif")

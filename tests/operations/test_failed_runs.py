@@ -1,4 +1,4 @@
-"""A run that fails keeps its finished part, and what it left says so."""
+"""A run that fails keeps its finished part, which is recorded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHAPE = (60, 48, 50)
 
 
 class Breaking:
-    """Voxels on a disk that cannot read planes from `first_broken` on."""
+    """Voxels on a disk on which planes from `first_broken` on cannot be read."""
 
     def __init__(self, data):
         self.data, self.first_broken = data, SHAPE[0]

@@ -1,4 +1,4 @@
-"""Models of methods without a target are judged by what the method hides from them."""
+"""Models of methods without a target are evaluated by hidden voxels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DIMENSIONS = ["2D", "2.5D", "3D"]
 
 
 def trained(name: str, dimensions: str, network: Any) -> tuple[Any, Patches]:
-    """A training of a smooth object in noise whose network is `network`."""
+    """Training of `network` on a smooth object with noise."""
     rng = np.random.default_rng(0)
     clean = gaussian_filter(rng.normal(size=(24, 48, 64)), 3)
     data = clean / clean.std() + rng.normal(0, 0.7, clean.shape)
@@ -62,7 +62,7 @@ def test_input_filter_and_model_are_compared(name: str, dimensions: str) -> None
 
 
 class TooLarge(torch.nn.Module):
-    """Has no room but on the processor."""
+    """Fits into memory only on the processor."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ def test_without_memory_on_the_device_the_processor_judges(
     network = TooLarge()
     trainer, patches = trained("noise2void", "2D", network)
     expected = own_figures(trained("noise2void", "2D", smoothing(1.0, 2))[0], patches)
-    # As a device that is there; what is put on it stays on the processor.
+    # Like an existing device; data moved to it stay on the processor.
     trainer.accelerator.device = "cuda"
     to = torch.Tensor.to
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""What readers warn of is said by what uses the file: steps, reports, commands."""
+"""Warnings of readers appear where the file is used: steps, reports, commands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from napari_geosr.operations.train.checks import reading_warnings
 
 @pytest.fixture
 def holey(tmp_path: Path) -> Path:
-    """A zarr of which a chunk was not copied."""
+    """A zarr with a chunk that was not copied."""
     rng = np.random.default_rng(0)
     data = rng.integers(90, 110, (8, 24, 24)).astype(np.uint8)
     data[2:6, 4:10, 4:10] = 20
@@ -79,7 +79,7 @@ def test_reports_and_commands_say_what_is_missing(
     words = ["restore", str(holey), "--out", str(restored), "--model", "gaussian"]
     assert run([*words, "--device", "cpu"]) == 0
     assert text in " ".join(capsys.readouterr().err.split())
-    # And of what was made from it, where nothing is missing any more.
+    # The warning also applies to its result, in which nothing is missing.
     assert run(["measure", str(restored), "--out", str(tmp_path / "second")]) == 0
     said_again = " ".join(capsys.readouterr().err.split())
     assert f"restored.tif was made from scan: {text}" in said_again

@@ -1,4 +1,4 @@
-"""A training that starts from a model has the model's network, by every method."""
+"""Training that starts from a model uses the model's network, for every method."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def test_there_and_back(
     entry = SimpleNamespace(card=card)
     monkeypatch.setattr(fine_tune.catalogue, "find", lambda _: entry)
     found = fine_tune_settings("mine", name)
-    # The dock puts all of them over those of the job that made the model, and leaves
-    # out those that the method does not have.
+    # The dock overrides the settings of the job that made the model, and leaves out
+    # those that the method does not have.
     fields = type(config).model_fields
     every = {k: v for k, v in fine_tune_settings("mine").items() if k in fields}
     for values in (files | found, config.model_dump(mode="json") | every):
@@ -96,7 +96,7 @@ def test_a_model_from_before_a_setting_has_not_got_it(
 
 @pytest.mark.parametrize(("name", "rate"), [("noise2noise", 2e-3), ("adapt", 3e-4)])
 def test_what_a_model_knows_is_not_lost_by_large_steps(name: str, rate: float) -> None:
-    """Fresh weights learn at a rate that would undo trained ones."""
+    """The learning rate for new weights would destroy trained ones."""
     fresh = config_class(name).model_fields["learning_rate"].default
     assert fine_tune_settings("ct-denoise", name)["learning_rate"] == rate <= fresh
     assert config_class("noise2noise").model_fields["learning_rate"].default > 2e-3

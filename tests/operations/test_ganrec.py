@@ -1,4 +1,4 @@
-"""GANrec as a job: a volume in its place, previews, stopped, killed, resumed alike."""
+"""GANrec as a job: an aligned volume, previews, stopping, killing, exact resuming."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_finished_early_all_slices_are_there(few: Any, tmp_path: Path) -> None:
 
 
 def begin(job: GanrecJob, folder: Path) -> None:
-    """Fit up to the first checkpoint, and end without a word."""
+    """Fit up to the first checkpoint, and exit without cleaning up."""
     steps = ganrec_steps(job, folder)
     for step in steps:
         if isinstance(step, CheckpointSaved):

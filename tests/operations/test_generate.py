@@ -1,4 +1,4 @@
-"""Samples of a diffusion model: a function of the seed, and marked as generated."""
+"""Samples of a diffusion model depend on the seed, and are marked as generated."""
 
 from __future__ import annotations
 

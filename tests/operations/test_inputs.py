@@ -1,4 +1,4 @@
-"""How inputs are opened: the settings of one never change another."""
+"""Opening inputs: the settings of one input never affect another one."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_wrong_voxel_size_is_corrected_in_both_files(tmp_path, factor):
     opened, notes = open_companion(mask_path, settings, volume)
     assert opened.voxel_size == pytest.approx((8 / factor,) * 3)
     assert opened.unit == "nm"
-    # Both begin at the same corner.
+    # Both start at the same corner.
     corners = [o - v / 2 for o, v in zip(opened.origin, opened.voxel_size, strict=True)]
     assert corners == pytest.approx([-4] * 3)
     assert "mask.ome.tif covers the same region as scan.tif" in notes[0]

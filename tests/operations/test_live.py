@@ -1,4 +1,4 @@
-"""Tiles that are restored when they are shown."""
+"""Restoring tiles when they are shown."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def test_the_finest_level_is_the_result(shape: tuple[int, ...], model: str) -> N
     expected = np.asarray(geosr.restore(volume, model).data)
     assert whole.shape == expected.shape
     index = (2,) if len(shape) == 3 else ()
-    assert np.isnan(whole[index]).all()  # at once, and requested
+    assert np.isnan(whole[index]).all()  # returned at once, and requested
     assert tiles.is_waiting
     run_to_end(tiles.steps())
     np.testing.assert_allclose(whole[index], expected[index], rtol=1e-5, atol=1e-3)
-    # Any part of it, as numpy would give it.
+    # Any part of it, as numpy would return it.
     for key in [
         (*index, slice(3, 20), slice(7, None, 3)),
         (*index, -1),
@@ -69,7 +69,8 @@ def test_coarser_levels_restore_every_nth_voxel() -> None:
     ]
     assert tiles.levels[2][1].shape == (16, 13)
     run_to_end(tiles.steps())
-    coarse = volume.data[:, ::4, ::4]  # with the filter that was tuned on the whole
+    # with the filter that was tuned on the whole volume
+    coarse = volume.data[:, ::4, ::4]
     expected = restore_region(
         ready.network,
         coarse,
@@ -140,7 +141,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         run_to_end(tiles.steps())
         assert not np.isnan(tiles.levels[0][plane]).any()
     assert [tile.plane for tile in tiles._done] == [15, 16, 17, 18, 19]
-    # A request for everything, as of a 3D view, restores nothing.
+    # A request for everything, such as that of a 3D view, restores nothing.
     assert np.isnan(LiveTiles(prepared((70, 16, 16))[0]).levels[0][:]).all()
     tiles.forget()
     assert np.isnan(tiles.levels[0][19]).all()
@@ -197,7 +198,7 @@ def test_a_slow_tile_is_first_restored_from_every_fourth_voxel(
     np.testing.assert_allclose(level[plane], whole[plane], rtol=1e-5, atol=1e-3)
     assert tiles.step_on_screen(0) == 1
     assert not tiles._quick
-    # Tiles that are known to be fast are restored at once.
+    # Tiles known to be fast are restored at once.
     tiles._seconds = 0.1
     level[0]
     assert sum(1 for _ in tiles.steps()) == n_steps // 2

@@ -1,4 +1,4 @@
-"""Measuring and comparing volumes: the verb behind dock and command line."""
+"""Measuring and comparing volumes: the operation used by dock and command line."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SHAPE = (32, 40, 40)
 
 
 def balls(factor: int = 1, dtype: type = np.float32) -> np.ndarray:
-    """Dark balls in bright solid, sampled `factor` times as finely."""
+    """Dark spheres in a bright solid, with voxels `factor` times smaller."""
     grid = np.ogrid[tuple(slice(0, n * factor) for n in SHAPE)]
     data = np.full([n * factor for n in SHAPE], 180, dtype)
     for centre, radius in BALLS:
@@ -102,7 +102,7 @@ def test_comparison_uses_one_physical_smallest_pore(rng):
     volumes = {"coarse": foam(rng), "fine": foam(rng, 2)}
     reports = run_to_end(measure_several_steps(volumes, MeasureConfig(min_voxels=200)))
     assert list(reports) == ["coarse", "fine"]
-    # The smallest ball has 123 voxels in one and about 1000 in the other volume.
+    # The smallest sphere has 123 voxels in one volume and about 1000 in the other.
     assert [r.min_voxels for r in reports.values()] == [200, 1600]
     assert [r.pore_count for r in reports.values()] == [2, 2]
 

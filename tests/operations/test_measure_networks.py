@@ -76,7 +76,7 @@ def test_a_graph_that_does_not_fit_is_refused() -> None:
 def test_branches_are_compared_on_the_command_line(
     tmp_path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In other units and voxels, at the same place; one rung of three is lost."""
+    """With other units and voxels, at the same position; one rung of three is lost."""
     found, true = tmp_path / "found.ome.tif", tmp_path / "true.ome.tif"
     io.write(volume(2), found)
     io.write(volume(3, "nm", 500.0), true)

@@ -1,4 +1,4 @@
-"""A measurement that was stopped goes on where it was, with the same figures."""
+"""A stopped measurement is resumed where it ended, with the same figures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def small_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journals, "_MIN_VOXELS", 1)
     monkeypatch.setattr(journals, "_MIN_INTERVAL", 0.0)
     monkeypatch.setattr(journals, "_WRITE_TIME_FACTOR", 0.0)
-    # What this very process left counts as that of a dead one.
+    # Files left by this process count as those of a dead one.
     monkeypatch.setattr(journals, "is_abandoned", lambda _: True)
 
 
@@ -116,7 +116,7 @@ def test_other_settings_start_again_and_keep_what_is_stored(
     assert measured(scan, out, 6, kill=True)[1] == 6
     (first,) = out.iterdir()
     stored = first.read_bytes()
-    # Other settings, killed, and a third, complete: each has a state of its own.
+    # Other settings, killed, and a third run, complete: each has a separate state.
     assert measured(scan, out, 5, kill=True, min_voxels=2)[1] == 5
     assert measured(scan, out, min_voxels=4)[1] == 14
     assert len(list(out.iterdir())) == 2
@@ -164,7 +164,8 @@ def test_other_voxels_start_again(scan: Path, tmp_path: Path) -> None:
     report, n = measured(scan, out)
     assert n == 14
     same(report, measured(scan, tmp_path / "again")[0])
-    assert list(out.iterdir()) == []  # the state belonged to voxels that are gone
+    # the state belonged to voxels that no longer exist
+    assert list(out.iterdir()) == []
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "indices", "pickle"])

@@ -1,4 +1,4 @@
-"""Grey values and thresholds inside a sample: drawn as they are measured with."""
+"""Grey values and thresholds inside a sample are shown as used in the measurement."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHAPE = (32, 20, 24)
 
 
 def padded(rng) -> tuple[Volume, Volume]:
-    """A solid with square pores in dark padding, and where it is."""
+    """A solid with square pores in dark padding, and a mask of the solid."""
     data = rng.normal(180, 8, SHAPE).astype(np.float32)
     data[:, 10:14, 4:9] -= 100
     inside = np.ones(SHAPE, np.uint8)
@@ -50,7 +50,7 @@ def test_the_threshold_is_that_of_the_measurement(rng, kind, rule):
 def test_of_a_huge_volume_planes_of_the_sample_are_read(rng, monkeypatch):
     volume, mask = padded(rng)
     thin = np.zeros(SHAPE, bool)
-    thin[9::16] = True  # between the planes that would be chosen of all
+    thin[9::16] = True  # between the planes that would be chosen from all
     mask = mask.replace(data=thin)
     monkeypatch.setattr(grey_levels, "_MAX_COUNTED", volume.nbytes // 2)
     levels = run_to_end(histogram_steps(volume, mask))

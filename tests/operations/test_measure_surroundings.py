@@ -1,4 +1,4 @@
-"""The porosity of a sample in air: whoever measures the whole volume is told."""
+"""The porosity of a sample in air: measuring the whole volume causes a warning."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_it_is_not_said_of_a_sample_that_is_told_apart_or_fills_the_volume():
 
 
 class Unreadable:
-    """An image that must not be read as a whole."""
+    """An image that must not be read completely."""
 
     def __init__(self, *shape: int) -> None:
         self.shape, self.dtype, self.ndim = shape, np.dtype(np.uint16), len(shape)
@@ -74,9 +74,9 @@ def test_planes_larger_than_the_memory_are_not_read(shape: tuple[int, ...]):
 
 
 def test_a_mask_that_would_cut_pores_is_not_suggested(shared_data: Path):
-    """Marrow that the border cuts looks like air, but the mask would exclude it."""
+    """Marrow cut by the border looks like air, but the mask would exclude it."""
     bone = io.read(shared_data / "ct_volumes" / "bone_128x128x128.tif")
-    outer = bone.replace(data=bone.data[..., :50])  # compact bone beside air
+    outer = bone.replace(data=bone.data[..., :50])  # compact bone next to air
     (warning,) = warnings_of(outer)
     assert warning.startswith("Background, such as air, seems to surround")
     assert "--sample auto" in warning

@@ -1,4 +1,4 @@
-"""Several processes label the slabs of a volume: the same numbers, whatever dies."""
+"""Several processes label the slabs of a volume: the same numbers, even after kills."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def measured(
     folder: Path | None = None,
     **settings: Any,
 ) -> tuple[PorosityReport, int]:
-    """The report, and the number of slabs labelled in this run."""
+    """Return the report, and the number of slabs labelled in this run."""
     volumes, config = {"input": volume}, MeasureConfig.create(**settings)
     given = companions or {}
     journal = None if folder is None else MeasureJournal(folder, volumes, given, config)
@@ -157,7 +157,7 @@ def test_masks_and_intervals_are_shared_as_well(client, rng, scan):
 
 
 def test_the_thickness_is_shared(client, scan, monkeypatch):
-    """Of both phases, and the distance between mid-axes."""
+    """Thickness of both phases, and the distance between mid-axes."""
     monkeypatch.setattr(thickness, "BLOCK_VOXELS", 20**3)
     shares, steps = [], shared.shared_thickness_steps
 
@@ -217,7 +217,7 @@ def test_a_killed_worker_costs_one_slab(client, scan):
 @pytest.mark.timeout(3600)
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL there")
 def test_workers_that_are_killed_again_and_again(scan, monkeypatch):
-    """Twenty times, one of the two is killed after a few slabs."""
+    """One of the two is killed after a few slabs, twenty times."""
     volume = io.read(scan)
     doubled = np.concatenate([np.asarray(volume.data)] * 6)
     volume = volume.replace(data=doubled)
@@ -238,7 +238,7 @@ def test_workers_that_are_killed_again_and_again(scan, monkeypatch):
 
 
 def worker_pids() -> list[int]:
-    """Processes of this one's workers, asked of the system: a dying one is silent."""
+    """Processes of our workers, from the system, because dying ones do not respond."""
     children = psutil.Process().children(recursive=True)
     found = []
     for child in children:
@@ -249,7 +249,7 @@ def worker_pids() -> list[int]:
 
 
 def thin_chunks(make: Any) -> Any:
-    """Copies for workers have one plane in each chunk."""
+    """Copies for workers have one plane per chunk."""
     return lambda shape, dtype, fill=0, depth=8: make(shape, dtype, fill, 1)
 
 
@@ -271,7 +271,7 @@ def test_a_stopped_run_resumes_with_and_without_workers(
     monkeypatch.setattr(journals, "is_abandoned", lambda _: True)
     who = {"workers": client, "one process": None}
     volume, out = io.read(scan), tmp_path / "report"
-    # So many slabs that workers cannot have finished all of them when they are stopped.
+    # There are so many slabs that workers cannot have finished them when stopped.
     volume = volume.replace(data=np.concatenate([np.asarray(volume.data)] * 6))
     with pytest.raises(Cancelled, match="while labelling the pores"):
         measured(volume, who.pop(first), folder=out, on_slab=lambda n: n == 2)

@@ -1,4 +1,4 @@
-"""What was measured on a scan is read again, exactly, unless anything has changed."""
+"""Measurements of a scan are read again exactly, unless something has changed."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_the_state_of_a_file_has_the_same_digest_everywhere(tmp_path: Path) -> N
     assert later.digest != state.digest
 
 
-# In jobs
+# Jobs
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_a_resumed_job_does_not_measure_again(
     first = run(job, resumed, stop_at="Restoring with")
     assert measured(first)
     assert not (resumed / "result" / "clean.ome.tif").exists()
-    # Only the effect, which is predicted after the first tile, is not known yet.
+    # Only the effect, which is predicted after the first tile, is still unknown.
     second = run(job, resumed)
     assert measured(second) == ["Checking what the model does"]
     names = [getattr(step, "message", "") for step in second]

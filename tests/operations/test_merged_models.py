@@ -1,4 +1,4 @@
-"""Networks of many branches become models of plain convolutions, and say so."""
+"""Networks with many branches become models of plain convolutions, as recorded."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def trained(folder: Path, **settings: Any) -> tuple[Path, list[str]]:
-    """Train, and return the model's folder and what was said."""
+    """Train, and return the model's folder and the messages."""
     job = TrainJob(
         method="supervised", training=config_class("supervised").create(**settings)
     )

@@ -1,4 +1,4 @@
-"""Models for other programs give there what they give here; and come back."""
+"""Exported models give the same results in other programs, and can be re-imported."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from napari_geosr.operations.models.exporting import ExportResult, export_steps
 from napari_geosr.operations.models.formats import formats
 from napari_geosr.operations.models.importing import import_steps
 
-# bioimageio.spec leaves the closing of files to the garbage collector.
+# bioimageio.spec relies on the garbage collector to close files.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -135,7 +135,7 @@ def test_an_onnx_graph_gives_the_same_at_any_size(
 
 
 def told(model: Path, kind: str, out: Path) -> list[str]:
-    """Export; return what a person is told beside."""
+    """Export, and return the accompanying messages."""
     found: list[str] = []
     run_to_end(
         export_steps(model, kind, out),
@@ -175,14 +175,16 @@ def test_what_comes_out_otherwise_in_pieces_is_said(
     remarks = told(folder, "onnx", out)
     assert len(remarks) == bool(says)
     assert says in " ".join(remarks)
-    # Whoever gets the file alone is told as well.
+    # The file itself also contains the information.
     inside = session(out).get_modelmeta().custom_metadata_map["grey_scale"]
     assert inside == " ".join(remarks)
 
 
 @needs_onnx
 def test_the_remark_is_true(tmp_path: Path) -> None:
-    """A slice of a volume that gets brighter is not what it is in the volume."""
+    """A slice alone is scaled differently from the same slice in a volume of increasing
+    brightness.
+    """
     folder, out = make(tmp_path), tmp_path / "tiny.onnx"
     [remark] = told(folder, "onnx", out)
     assert "(one slice)" in remark
@@ -237,7 +239,7 @@ def test_what_cannot_be_written_is_refused_first(
 
 
 def without_ours(package: Path, out: Path) -> Path:
-    """The package as another program would have written it."""
+    """The package as if written by another program."""
     ours = (bundle.CARD_FILE, bundle.WEIGHTS_FILE)
     with zipfile.ZipFile(package) as source, zipfile.ZipFile(out, "w") as target:
         for name in source.namelist():
@@ -285,7 +287,7 @@ def test_a_package_of_others_is_taken_by_its_graph(
     assert (card.name, card.network, card.task) == ("tiny-a-b", "foreign", "denoise")
     assert card.modalities == ("ct",)
     assert card.citation.startswith("A. Nonymous")
-    # A scale of the whole image inside the graph makes every voxel count for every one.
+    # Scaling by the whole image inside the graph makes every voxel affect all others.
     assert card.local is (kind == "stored")
     assert bool(notes) is (kind == "standardise")
     if card.local:
@@ -329,7 +331,7 @@ def test_a_package_asks_for_the_scale_that_its_network_takes(
     kwargs = before["kwargs"]
     assert kwargs.get("min_percentile", 0) == low
     assert kwargs.get("max_percentile", 100) == high
-    # Its own test is one of the whole: what that gives on other grey values as well.
+    # Its own test uses the whole image; also test other grey values.
     settings = {"min_percentile": low, "max_percentile": high, **kwargs}
     settings["eps"] = float(kwargs["eps"])  # a text for YAML 1.1
     named = [("scale_range", SimpleNamespace(**settings))]
@@ -422,7 +424,7 @@ def test_what_people_get_is_compared_with_the_packages_test(
     card = taken("like").card
     assert "the two differ by up to" in notes[-1]
     assert card.remarks[-1] == notes[-1]
-    # A translation that is wrong would be noticed, though the network is right.
+    # A wrong translation would be noticed, although the network is correct.
     _scaled_around(folder, before, [])
     right = bioimageio.scales.scales_of
     wrong = Normalisation(

@@ -49,7 +49,7 @@ def take(source: Path | str, **options: Any) -> tuple[ImportResult, list[str]]:
 
 
 def checkpoint(path: Path, seed: int = 0, **shape: Any) -> unet.CareamicsUNet:
-    """A checkpoint as CAREamics saves it; its network."""
+    """A checkpoint as saved by CAREamics, and its network."""
     torch.manual_seed(seed)
     settings = unet.UNetSettings.create(num_channels_init=4, depth=1, **shape)
     network = unet.CareamicsUNet(settings)
@@ -84,7 +84,7 @@ def test_a_checkpoint_restores_as_its_network_does(
 ) -> None:
     network = checkpoint(tmp_path / "Best Model.ckpt")
     found, notes = take(tmp_path / "Best Model.ckpt")
-    (tmp_path / "Best Model.ckpt").unlink()  # it is needed no more
+    (tmp_path / "Best Model.ckpt").unlink()  # it is no longer needed
     assert found.path == own / "best-model"
     assert not notes
     card = catalogue.verify(found.path)
@@ -120,7 +120,7 @@ def test_names(own: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.ckpt"
     checkpoint(path)
     assert take(path)[0].name == "a"
-    assert take(path)[0].name == "a"  # the same again
+    assert take(path)[0].name == "a"  # the same name again
     checkpoint(path, seed=1)
     assert take(path)[0].name == "a-2"
     assert take(path, name="mine")[0].name == "mine"
@@ -190,7 +190,7 @@ def test_a_stop_is_heard_and_nothing_is_kept(own: Path, tmp_path: Path) -> None:
 
     def stop() -> bool:
         asked.append(None)
-        return len(asked) > 30  # within the measurement
+        return len(asked) > 30  # during the measurement
 
     with pytest.raises(Cancelled, match="nothing was kept"):
         take(tmp_path / "a.ckpt", should_stop=stop)
@@ -198,7 +198,7 @@ def test_a_stop_is_heard_and_nothing_is_kept(own: Path, tmp_path: Path) -> None:
     assert not own.exists()
 
 
-# What is measured
+# Measurements
 
 
 def network(inner: nn.Module, **settings: Any) -> ForeignNetwork:
@@ -222,7 +222,7 @@ def test_reach_and_stride_are_found() -> None:
 
 
 class Strides(nn.Module):
-    """Every third voxel for the two after it: a stride that nobody declares."""
+    """Every third voxel replaces the two after it: an undeclared stride."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         n = x.shape[2:]
@@ -247,7 +247,7 @@ def test_norms_of_the_whole_image_mean_windows(ndim: int) -> None:
 
 
 class Single(nn.Module):
-    """Fails in double precision, which the measurement needs."""
+    """Fails in double precision, which the measurement requires."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.dtype == torch.float64:
@@ -318,7 +318,7 @@ def test_percentiles() -> None:
 
 
 def small_sr(path: Path, channels: int = 3, maps: int = 8) -> None:
-    """Weights of a small network (SRVGGNetCompact) for twice the pixels."""
+    """Weights of a small network (SRVGGNetCompact) with an upscale factor of 2."""
     torch.manual_seed(0)
     ends = [(channels, maps), (maps, maps), (maps, 4 * channels)]
     layers: list[nn.Module] = []
@@ -330,7 +330,7 @@ def small_sr(path: Path, channels: int = 3, maps: int = 8) -> None:
 
 
 def theirs(path: Path, plane: np.ndarray) -> np.ndarray:
-    """What the library itself gives for values from 0 to 1."""
+    """Result of the library itself for values from 0 to 1."""
     from napari_geosr.networks.foreign_formats.spandrel import library
 
     state = torch.load(path, weights_only=True, map_location="cpu")

@@ -1,4 +1,4 @@
-"""What is shown and judged of a training stays small where voxels become much finer."""
+"""Previews and validation of training stay small for large upscale factors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AS_IT_IS = GreyScale(0.0, 1.0)
 
 
 def patches_of(factor: int, ndim: int, shape: tuple[int, ...]) -> Any:
-    """Patches of a large pair of volumes that takes no memory."""
+    """Patches of a large pair of volumes that uses no memory."""
     fine = tuple(
         n if len(shape) - axis > ndim else n * factor for axis, n in enumerate(shape)
     )
@@ -60,7 +60,7 @@ def test_the_slice_that_is_shown(factor: int, ndim: int, slab: int, edge: int) -
             self.weight = torch.nn.Parameter(torch.zeros(1))
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            x = x[..., :2, :3]  # of any size: a corner is enough
+            x = x[..., :2, :3]  # of any size, because a corner is sufficient
             for axis in range(2, x.ndim):
                 x = x.repeat_interleave(factor, axis)
             return x

@@ -1,4 +1,4 @@
-"""Pairs of two scans: in their place, alike in grey values, all files or none."""
+"""Pairs of two scans: aligned, with matching grey values, all files or none."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FILES = {"low.ome.tif", "high.ome.tif", "overlay.png", "pairs.json"}
 
 
 def balls(shape, voxel, origin, centres, radius) -> np.ndarray:
-    """Soft balls at physical positions, as grey values 0.2 in 0.8."""
+    """Spheres with soft edges at physical positions, with grey values of 0.2 in 0.8."""
     axes = [o + voxel * np.arange(n) for n, o in zip(shape, origin, strict=True)]
     places = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
     found = np.full(shape, 0.8)
@@ -37,10 +37,10 @@ CENTRES = [(50.0, 45.0, 52.0), (92.0, 65.0, 40.0), (45.0, 95.0, 75.0), (90, 96, 
 
 
 def scene(factor=2, *, fine=(56, 58, 54), start=(12.0, 10.0, 8.0), noise=0.02):
-    """A coarse volume of voxels of 4 µm, and a fine one of odd lengths in it."""
+    """A coarse volume with voxels of 4 µm, and a fine one of odd lengths inside it."""
     rng = np.random.default_rng(1)
     voxel = 4.0 / factor
-    origin = -2.0 + voxel / 2  # the edges of both grids lie upon each other
+    origin = -2.0 + voxel / 2  # the edges of both grids coincide
     shape = (34 * factor, 35 * factor, 33 * factor)
     whole = balls(shape, voxel, (origin,) * 3, CENTRES, 13.0)
     coarse = area_downsample(whole, factor)
@@ -52,14 +52,14 @@ def scene(factor=2, *, fine=(56, 58, 54), start=(12.0, 10.0, 8.0), noise=0.02):
 
 
 def centre_of_ball(volume: Volume, near) -> np.ndarray:
-    """Physical centre of the dark ball around `near`, by its mass."""
+    """Physical centre of mass of the dark sphere around `near`."""
     data = np.asarray(volume.data, np.float64)
     axes = [
         o + v * np.arange(n)
         for n, v, o in zip(data.shape, volume.voxel_size, volume.origin, strict=True)
     ]
     places = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-    # Weights that fall off gently: what a coarse voxel is cut by does not matter.
+    # Weights that decrease smoothly, so that cut coarse voxels do not matter.
     far = np.linalg.norm(places - np.asarray(near), axis=-1)
     weight = np.clip(np.percentile(data, 90) - data, 0, None) * (far < 20)
     return (places * weight[..., None]).sum(axis=(0, 1, 2)) / weight.sum()
@@ -69,9 +69,9 @@ def centre_of_ball(volume: Volume, near) -> np.ndarray:
 @pytest.mark.parametrize(
     ("first", "part", "moved"),
     [
-        ((0, 0, 0), (60, 60, 60), 0),  # the part holds the pair
+        ((0, 0, 0), (60, 60, 60), 0),  # the part contains the pair
         ((0, 0, 0), (60, 60, 16), 0),  # the pair is longer than the part
-        ((10, 10, 0), (40, 40, 40), 16),  # the pair lies beside it
+        ((10, 10, 0), (40, 40, 40), 16),  # the pair is outside it
     ],
 )
 def test_a_pair_beyond_the_part_that_was_aligned_is_read(first, part, moved, coarser):
@@ -103,7 +103,7 @@ def test_a_pair_beyond_the_part_that_was_aligned_is_read(first, part, moved, coa
 def test_balls_lie_at_the_same_place_in_both(tmp_path, factor, start):
     fine = (28 * factor + 1, 29 * factor + 1, 27 * factor - 1)
     low, high = scene(factor, fine=fine, start=start)
-    shifted = high.replace(origin=(0.0, 0.0, 0.0))  # in coordinates of its own
+    shifted = high.replace(origin=(0.0, 0.0, 0.0))  # in its own coordinates
     wrong = (2, -2, 1)
     offset = tuple(s + 2 - 2 / factor + e for s, e in zip(start, wrong, strict=True))
     done = pairs(low, shifted, tmp_path / "p", offset=offset, intensity="linear")
@@ -118,7 +118,7 @@ def test_balls_lie_at_the_same_place_in_both(tmp_path, factor, start):
         print(f"×{factor}: {at[0].round(2)} and {at[1].round(2)}")
         assert np.abs(at[0] - at[1]).max() < 0.1 * 4
         assert np.abs(at[1] - centre).max() < 0.1 * 4
-    # Grey values of the fine scan became those of the coarse one.
+    # Grey values of the fine scan were matched to those of the coarse one.
     again = area_downsample(np.asarray(two.data), factor)
     assert np.abs(again - np.asarray(one.data)).mean() < 5
     assert done.report["grey_values"]["gain"] == pytest.approx(100, rel=0.05)

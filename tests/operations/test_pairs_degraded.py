@@ -1,4 +1,4 @@
-"""Pairs of one scan: coarser, blurred and noisy as set, or as a real scan is."""
+"""Pairs of one scan: coarser, blurred and noisy as set, or like a real scan."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_fluorescence_is_blurred_more_along_the_axis(tmp_path):
         places = np.arange(len(line)) - at[axis]
         mean = (line * places).sum() / line.sum()
         spread.append(np.sqrt((line * (places - mean) ** 2).sum() / line.sum()))
-    # 3 µm along Z are 1.5 coarse voxels; a voxel's own width comes on top.
+    # 3 µm along Z are 1.5 coarse voxels, in addition to the width of a voxel.
     assert spread[0] == pytest.approx(np.hypot(1.5, 0.29), rel=0.1)
     assert spread[2] == pytest.approx(np.hypot(1.0, 0.29), rel=0.1)
     assert io.read(done.files["high"]).dtype == np.uint16

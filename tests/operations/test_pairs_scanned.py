@@ -1,4 +1,4 @@
-"""Pairs of one scan and what a scan shows that skips voxels."""
+"""Pairs of one scan and a simulated scan that skips voxels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from napari_geosr.physics.sampling import shift_half_voxel, without_kept
 
 @pytest.fixture(scope="module")
 def stack() -> np.ndarray:
-    """Smooth structures with noise of their own."""
+    """Smooth structures with inherent noise."""
     rng = np.random.default_rng(3)
     light = gaussian_blur(rng.standard_normal((48, 66, 64), dtype=np.float32), 2.5)
     light = 300 + 1500 * light / np.abs(light).max()
@@ -56,7 +56,7 @@ def test_a_network_puts_its_voxels_where_the_target_has_them(tmp_path, high, fac
     size, origin = low.upscaled_geometry(factor)
     assert fine.voxel_size == pytest.approx(size)
     assert fine.origin == pytest.approx(origin)
-    # No shift: the target shows each place where the low resolution has it.
+    # There is no shift between the target and the low resolution.
     found = check_pair(low, fine, factor)
     assert max(map(abs, found.shift)) < 0.1
     assert found.warnings == ()
@@ -94,7 +94,9 @@ def counted() -> tuple[np.ndarray, np.ndarray]:
 
 
 def noise_of_the_pair(counted, tmp_path, factor: int, dimensions: str, **options):
-    """Correlation of the noise of each voxel with that at each subvoxel's place."""
+    """Correlation of the noise of each voxel with that at the position of each
+    subvoxel.
+    """
     light, counts = counted
     stack = Volume(counts, "ZYX", (0.3, 0.1, 0.1), "µm")
     done, low, fine = scanned(
@@ -137,7 +139,7 @@ def test_shared_noise_may_be_left(tmp_path, counted):
 
 
 def test_nothing_of_the_kept_voxels_is_in_the_target(tmp_path):
-    """Not even at the edges, in blocks, or of an image."""
+    """Not even at the edges, in blocks, or for an image."""
     for factor in (2, 3, 4, 8):
         marked = np.ones((16, 24 * factor, 16 * factor), np.float32)
         key = (slice(factor // 2, None, factor),) * 2
@@ -208,7 +210,7 @@ def test_blocks_do_not_matter(tmp_path, high):
 
 
 def test_simulated_noise_is_in_the_coarse_scan_alone(tmp_path, high, stack):
-    """A network that is trained on the pair cannot learn to reproduce it."""
+    """A network trained on the pair cannot learn to reproduce the noise."""
     _, low, fine = scanned(high, tmp_path, 3, options={"photons": 40.0})
     n = [m // 3 * 3 for m in stack.shape]
     kept = stack[: n[0], : n[1], : n[2]]

@@ -1,4 +1,4 @@
-"""What a person says of a scan's file: settings that all commands share."""
+"""Settings for a scan's file, shared by all commands."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_beam_is_as_said(file: Path, tmp_path: Path) -> None:
     assert cone.detector_distance == 0.0
     again = write_projections(cone, tmp_path / "cone.h5")
     assert opened(again).geometry == "cone"
-    # What the file says is kept where nothing else is said.
+    # Values of the file are kept unless others are given.
     fan = opened(again, geometry="fan", detector_distance=7.0)
     assert (fan.geometry, fan.source_distance) == ("fan", 100.0)
     assert fan.detector_distance == 7.0

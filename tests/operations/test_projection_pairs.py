@@ -1,4 +1,4 @@
-"""Scans out of a scan: in one place, of the right light, the same however read."""
+"""Scans derived from a scan: aligned, with correct counts, independent of reading."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from napari_geosr.tomography.filters import angle_weights
 
 
 class Stored:
-    """An array that can be read by slices of step one only, as files can."""
+    """An array that, like files, can be read only with slices of step one."""
 
     ndim = 3
 
@@ -55,7 +55,7 @@ def test_splits_are_disjoint_interleaved_and_all() -> None:
 def test_few_views_know_what_the_whole_scan_did_not_see(
     pieces: tuple[int, ...], acquisition: Any
 ) -> None:
-    """Or their slices would be brighter than those of the whole scan."""
+    """Otherwise, their slices would be brighter than those of the whole scan."""
     n, covered = 240, sum(pieces)
     angles = np.arange(n) * covered / n
     angles[angles >= pieces[0]] += 30  # a second piece, if there is one
@@ -100,7 +100,8 @@ def test_parts_of_a_full_turn_are_spread_over_half_a_turn(
         assert np.all(np.diff(angles) > 0)
         places = np.sort(np.mod(angles + 1, 180))
         gaps = np.sort(np.diff(places, append=places[0] + 180)) * n / 180
-        # A view more or less; those left over are missing at the end of half a turn.
+        # One view more or less; the remaining ones are missing at the end of half a
+        # turn.
         off = 4 * noise * n / 180 + 1e-6
         assert gaps[-1] <= 2 * k + off
         assert k - 1 - off <= gaps[1] <= gaps[-2] <= k + 1 + off
@@ -166,7 +167,7 @@ def test_thinned_light_and_its_rest_make_the_whole() -> None:
     a, b = short.data[:] - 100, rest.data[:] - 100
     assert a + b == pytest.approx(photons)
     assert a.mean() == pytest.approx(0.2 * photons.mean(), rel=0.01)
-    # Of a Poisson number they are independent Poisson numbers.
+    # Parts of a Poisson number are independent Poisson numbers.
     assert a.var() == pytest.approx(0.2 * 1000 - 20, rel=0.15)
     assert np.asarray(short.flats)[0, 0, 0] == pytest.approx(100 + 0.2 * 1400)
     assert np.asarray(rest.flats)[0, 0, 0] == pytest.approx(100 + 0.8 * 1400)
@@ -244,7 +245,7 @@ def test_views_of_a_full_turn_are_of_different_directions(
     count = min(count, n // 2)
     given = scan(n, angles=np.arange(n) * 360 / n)
     if acquisition == "continuous" and count < 3:
-        return  # such exposures see all sides
+        return  # such exposures cover all directions
     few = fewer_views(given, count, acquisition)
     assert few.n_angles == directions(few) == count
     assert np.all(np.diff(few.angles) > 0)
@@ -295,7 +296,7 @@ def test_one_exposure_is_of_views_side_by_side_on_the_turn() -> None:
 
 
 def counted_by_a_camera(gain: float, n_flats: int = 8) -> Projections:
-    """Ten thousand photons in each pixel, so many counts each, in a flickering beam."""
+    """Ten thousand photons per pixel, this gain in counts, and a flickering beam."""
     rng = np.random.default_rng(0)
     flicker = 1 + 0.05 * rng.standard_normal((n_flats, 1, 1))
     counts = 100 + gain * rng.poisson(1e4, (40, 16, 24))

@@ -1,4 +1,4 @@
-"""Operations and commands ask what a file leaves in doubt."""
+"""Operations and commands ask about doubtful properties of a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from napari_geosr.operations.train.checks import reading_warnings
 
 @pytest.fixture
 def inches(tmp_path: Path) -> Path:
-    """As ImageJ saves a stack of which nobody set the scale."""
+    """As ImageJ saves a stack whose scale was never set."""
     rng = np.random.default_rng(0)
     pores = gaussian_filter(rng.normal(size=(24, 32, 32)), 2) > 0.05
     data = (np.where(pores, 180, 60) + rng.normal(0, 5, pores.shape)).astype(np.uint8)
@@ -38,7 +38,7 @@ def inches(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def frames(tmp_path: Path) -> Path:
-    """A time series of small frames that does not say so."""
+    """A time series of small frames that is not marked as such."""
     rng = np.random.default_rng(0)
     scene = gaussian_filter(rng.normal(size=(30, 40)), 1.5)
     data = scene / scene.std() + rng.normal(0, 0.3, (1000, 30, 40))
@@ -133,7 +133,7 @@ def test_a_training_asks_before_it_starts(frames: Path, inches: Path) -> None:
     volumes = {"source": [io.read(frames), io.read(inches)]}
     said = " ".join(reading_warnings(volumes))
     assert "frames.tif: its 1000 planes look like frames" in said
-    assert "inches.tif: the file gives a voxel size of 1 × 0.01 × 0.01 in" in said
+    assert "inches.tif: the file specifies a voxel size of 1 × 0.01 × 0.01 in" in said
 
 
 def test_a_model_that_adds_slices_warns_where_the_file_names_none(tmp_path):
@@ -156,7 +156,7 @@ def test_a_model_that_adds_slices_warns_where_the_file_names_none(tmp_path):
 
 
 def test_an_axis_in_doubt_is_mentioned_once(frames: Path) -> None:
-    """Whether planes are frames is asked; that a model adds slices is not added."""
+    """Only the question about frames is asked, without a note on added slices."""
     few = io.read(frames)
     few = few.replace(data=few.data[:20])
     said = input_warnings(few, [load_model("foam-sr-x2").card])

@@ -1,4 +1,4 @@
-"""From projections to a volume: its numbers, its place, its record."""
+"""From projections to a volume: values, position, record."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def scan(phantom) -> Projections:
 
 
 def scale_of(scan: Projections) -> float:
-    """What the phantom was multiplied with, per µm."""
+    """Attenuation of the phantom, per µm."""
     return scan.provenance[-1]["truth"]["attenuation_scale"] / scan.pixel_size[1]
 
 
@@ -98,7 +98,7 @@ def test_the_phantom_comes_back(phantom, scan, settings, tolerance):
     assert hole.any()
     assert found[solid].mean() == pytest.approx(1, abs=tolerance)
     assert found[hole].mean() == pytest.approx(0, abs=2 * tolerance)
-    # Every slice is its own row, the right way up.
+    # Every slice corresponds to its row, with the correct orientation.
     for row in range(ROWS):
         fits = [np.corrcoef(found[row].ravel(), p.ravel())[0, 1] for p in phantom]
         assert np.argmax(fits) == row
@@ -177,7 +177,8 @@ def test_progress_counts_rows_times_iterations(scan):
 
 def test_without_flat_fields_parts_have_the_beam_of_the_whole(phantom):
     made = simulate_scan(phantom, ScanConfig(projections=90, noise=False))
-    # Rows get less light from top to bottom, so that each has other brightest pixels.
+    # Rows get less light from top to bottom, so that each has different brightest
+    # pixels.
     counts = np.asarray(made.data) * np.linspace(1, 0.7, ROWS)[:, None]
     scan = made.replace(data=counts.astype(np.float32), flats=None, darks=None)
     centre = scan_centre(made)
@@ -261,7 +262,7 @@ def test_fewer_projections_are_those_of_a_thinned_scan(scan):
 
 
 def test_halves_share_no_projection_and_have_one_axis(scan):
-    """Their mean is the whole, as back-projection is linear."""
+    """Their mean equals the whole, because back-projection is linear."""
     done = {
         half: run_to_end(reconstruct_steps(scan, ReconstructConfig(half=half)))
         for half in ("all", "odd", "even")

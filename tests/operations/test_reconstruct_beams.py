@@ -27,7 +27,7 @@ ANGLES = np.arange(120) * 3.0
 
 @pytest.fixture(scope="module")
 def balls() -> np.ndarray:
-    """A ball, and a small one off the middle: no slice is like another."""
+    """A sphere and a small off-centre one, so that no two slices are equal."""
     z, y, x = np.mgrid[:6, :N, :N].astype(np.float32)
     z, y, x = (z - 2.5) * 2, y - 15.5, x - 15.5
     big = np.clip(11.5 - np.sqrt(x**2 + y**2 + z**2), 0, 1)
@@ -36,7 +36,7 @@ def balls() -> np.ndarray:
 
 
 def cone_scan(volume, rows: int = 6) -> Projections:
-    """Seen twice as large; lengths in µm, detector pixels of 2 µm."""
+    """Twofold magnification; lengths in µm, detector pixels of 2 µm."""
     distances = {"source_distance": 200.0, "detector_distance": 200.0}
     geometry = ConeGeometry(
         angles=ANGLES,
@@ -79,7 +79,7 @@ def blocks_of(monkeypatch, rows: int) -> None:
 
 
 def run(scan, **more):
-    """The result, the rows of the blocks, and other steps."""
+    """Return the result, the rows of the blocks, and other steps."""
     settings = {"threads": 1, "centre": scan.centre} | more.pop("settings", {})
     config = ReconstructConfig.create(**settings)
     steps = []
@@ -91,7 +91,7 @@ def run(scan, **more):
 
 
 def counted(scan: Projections) -> Projections:
-    """The same, as counts with a pixel that no light came to."""
+    """The same scan as counts, with a pixel without light."""
     counts = np.round(6e4 * np.exp(-0.05 * np.asarray(scan.data))).astype(np.uint16)
     counts[7, 3, 5] = 0
     flats = np.full((1, *counts.shape[1:]), 60000, np.uint16)
@@ -182,7 +182,7 @@ def test_a_stop_is_heard_within_a_slab(balls):
 
 def test_voxels_of_a_cone_are_cubes(balls):
     scan = cone_scan(balls, rows=12)
-    # Every other row of the detector, twice as high.
+    # Every other row of the detector, with twice the height.
     flat = scan.replace(data=scan.data[:, ::2], pixel_size=(4.0, 2.0))
     volume = reconstruct(flat, threads=1)
     assert volume.voxel_size == (1.0, 1.0, 1.0)
@@ -194,7 +194,7 @@ def test_voxels_of_a_cone_are_cubes(balls):
 
 
 def fan_scan(volume, angles) -> Projections:
-    """Seen one and a half times as large."""
+    """Magnified 1.5 times."""
     distances = {"source_distance": 200.0, "detector_distance": 100.0}
     geometry = FanGeometry(angles=angles, n_columns=N + 16, size=N, **distances)
     lines = project(torch.from_numpy(np.ascontiguousarray(volume)), geometry).numpy()
@@ -223,7 +223,7 @@ def test_a_fan_beam_row_by_row(balls):
     steps = []
     config = ReconstructConfig(threads=1, size=N)
     result = run_to_end(reconstruct_steps(scan, config), steps.append)
-    # The axis was found without being told, and said to be no more than about right.
+    # The axis was found automatically, and reported as approximate.
     assert result.centre.column == pytest.approx((N + 15) / 2, abs=0.5)
     said = [step.message for step in steps if isinstance(step, WarningIssued)]
     assert sum("only approximate" in text for text in said) == 1
@@ -275,7 +275,7 @@ def test_a_short_scan_of_a_fan(balls):
 def test_an_axis_at_the_edge_of_the_detector_widens_the_view(balls):
     full = ParallelGeometry(angles=ANGLES, n_columns=N, size=N)
     lines = project(torch.from_numpy(balls[2:3]), full).numpy()
-    columns = slice(11, None)  # the axis at column 4.5 of what is left
+    columns = slice(11, None)  # the axis is at column 4.5 of the remaining part
     scan = Projections(
         data=lines[:, :, columns].transpose(1, 0, 2),
         angles=ANGLES,

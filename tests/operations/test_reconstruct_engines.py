@@ -1,4 +1,4 @@
-"""The ASTRA toolbox in place of the package's own algorithms."""
+"""The ASTRA toolbox instead of the package's own algorithms."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The same settings and projections give the same bytes, whatever the memory.
 
-Not a digit of the volume or of its record follows from how many slices were computed
-at once: neither from `memory`, nor from what is free, nor from where a run was stopped.
+No digit of the volume or of its record depends on the number of slices computed at
+once: neither on `memory`, nor on the free memory, nor on where a run was stopped.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from napari_geosr.physics.scan_config import ScanConfig
 from napari_geosr.physics.tomography_simulation import simulate_scan
 
 ROWS, N = 21, 34
-#: Of a record, what differs between two runs that are the same.
+#: Fields of a record that differ between two identical runs.
 TIMES = ("time", "seconds", "started")
 
 
 @pytest.fixture(scope="module")
 def counts() -> Projections:
-    """Uneven angles, stripes, a dead pixel, flashes and pixels without light."""
+    """Uneven angles, stripes, a dead pixel, zingers and pixels without light."""
     rng = np.random.default_rng(3)
     axis = np.arange(N) - (N - 1) / 2
     disc = (np.hypot(axis[:, None], axis) < 12).astype(np.float32)
@@ -47,7 +47,7 @@ def counts() -> Projections:
 
 
 def beam(counts: Projections, geometry: str) -> Projections:
-    """The same counts, as if they were of another beam."""
+    """The same counts, treated as those of another beam."""
     if geometry == "parallel":
         return counts
     turn = np.linspace(0, 360, counts.n_angles, endpoint=False)
@@ -57,7 +57,7 @@ def beam(counts: Projections, geometry: str) -> Projections:
 
 
 def run(projections: Projections, at_once: int | None = None, **more: Any) -> Any:
-    """The result; `at_once` slices at most, as if there were no memory for more."""
+    """The result with at most `at_once` slices at a time, as if memory were limited."""
     settings = {"threads": 1, "zingers": 6.0, "stripes": "all"} | more.pop("settings")
     stop_after = more.pop("stop_after", None)
     n_done = 0
@@ -79,7 +79,7 @@ def run(projections: Projections, at_once: int | None = None, **more: Any) -> An
 
 
 def content(result: Any) -> tuple[bytes, dict[str, Any]]:
-    """Voxels, and the record but for times."""
+    """Voxels, and the record without times."""
 
     def timeless(entry: Any) -> Any:
         if isinstance(entry, dict):
@@ -120,7 +120,7 @@ def test_neither_what_is_free_nor_the_budget_shows(counts, monkeypatch):
     usual = content(run(counts, settings=settings))
     monkeypatch.setattr(scan, "free_memory", lambda _: 36 * 10**6)
     summary = run(counts, settings=settings).summary
-    assert summary["rows_per_block"] < 16  # or nothing was tried
+    assert summary["rows_per_block"] < 16  # otherwise, nothing was tested
     assert content(run(counts, settings=settings)) == usual
     assert content(run(counts, settings={**settings, "memory": "17.5MB"})) == usual
 
@@ -137,7 +137,7 @@ def test_views_all_around_that_are_joined_are_the_same_in_parts(counts):
 @pytest.mark.parametrize("geometry", ["parallel", "cone"])
 @pytest.mark.parametrize("suffix", [".tif", ".ome.zarr"])
 def test_a_stop_within_a_group_changes_no_byte(counts, tmp_path, geometry, suffix):
-    """Stopped with little memory, gone on with plenty of it."""
+    """Stopped with little memory, resumed with plenty."""
     settings = {"algorithm": "fdk" if geometry == "cone" else "sirt"}
     if geometry == "parallel":
         settings["iterations"] = 3

@@ -1,4 +1,4 @@
-"""A reconstruction that was stopped or killed goes on where it was."""
+"""A stopped or killed reconstruction is resumed where it ended."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def blocks_of_two(monkeypatch):
 
 
 def run(projections, stop_after=None, **more):
-    """The result, and the rows that were reconstructed."""
+    """Return the result, and the rows that were reconstructed."""
     settings = {"centre": CENTRE, "threads": 1} | more.pop("settings", {})
     done: list[TileDone] = []
     steps = reconstruct_steps(
@@ -223,7 +223,7 @@ def test_a_killed_run_loses_little(scan, tmp_path, monkeypatch, suffix):
     command = [sys.executable, "-c", _KILLED, str(given), str(out)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert not out.exists()
-    # Another one was killed before it had any rows.
+    # Another one was killed before its first row.
     begun = folder / f".v.00000000.partial{suffix}"
     begun.write_bytes(b"")
     entry = {"boxes": [], "pid": 2**22 + 1, "host": socket.gethostname()}
@@ -243,7 +243,7 @@ def test_a_killed_run_loses_little(scan, tmp_path, monkeypatch, suffix):
 
 @pytest.fixture
 def writing(tmp_path, monkeypatch):
-    """A file that this process writes to, seen as from another one."""
+    """A file written by this process, as it appears to another one."""
     monkeypatch.setattr(io_journal, "_MIN_INTERVAL", 0.0)
     monkeypatch.setattr(io_journal, "_INTERVAL_FACTOR", 0.0)
     place = {"axes": "ZYX", "voxel_size": (1,) * 3, "unit": "pixel", "origin": (0,) * 3}
@@ -262,7 +262,7 @@ def writing(tmp_path, monkeypatch):
 
 
 def change_journal(journal, **changes):
-    """Write something else into it; None takes an entry out."""
+    """Change entries of it; None removes an entry."""
     path = journal_of(journal.output.temporary)
     entry = json.loads(path.read_text(encoding="utf-8")) | changes
     kept = {key: value for key, value in entry.items() if value is not None}
@@ -271,7 +271,7 @@ def change_journal(journal, **changes):
 
 
 def rows(start, stop):
-    """Rows as a box."""
+    """A box of rows."""
     return (slice(start, stop), slice(0, 8), slice(0, 8))
 
 
@@ -335,7 +335,7 @@ def test_a_killed_process_that_was_not_reaped_does_not_write(writing):
 
 
 def test_there_must_be_something_to_go_on_with(tmp_path: Path):
-    with pytest.raises(ConfigError, match="Leave --continue out"):
+    with pytest.raises(ConfigError, match="Omit --continue"):
         find_unfinished(tmp_path / "v.tif")
 
 
@@ -351,7 +351,7 @@ def test_a_run_of_another_computer_is_told_by_the_age_of_its_journal(writing):
 
 
 def test_a_part_of_a_killed_run_goes_when_another_part_holds_it(scan, tmp_path):
-    """Killed, gone on with and stopped: one file is left, and settings may be older."""
+    """Killed, resumed and stopped: one file is left, and settings may be older."""
     run(scan, stop_after=1, out=tmp_path / "v.tif")
     (stopped,) = tmp_path.iterdir()
     killed = tmp_path / ".v.00000000.partial.tif"
@@ -401,7 +401,7 @@ def test_what_a_killed_run_left_is_called_by_the_name_of_the_result(scan, tmp_pa
 def test_without_a_record_of_what_is_finished_all_is_computed(
     scan, tmp_path, monkeypatch
 ):
-    """As on a disk that is too full for the record."""
+    """As on a disk with too little space for the record."""
 
     def full(self, *, pyramid):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -1,4 +1,4 @@
-"""Several processes reconstruct the slices of a scan: the same bytes, whatever dies."""
+"""Several processes reconstruct the slices: identical bytes, even after kills."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 distributed = pytest.importorskip("distributed")
 
 ROWS, N = 37, 34
-#: Of a record, what differs between two runs that are the same.
+#: Fields of a record that differ between two identical runs.
 TIMES = ("time", "seconds", "started", "workers", "inputs")
 
 
@@ -105,7 +105,7 @@ def run(
     unfinished: Any = None,
     **settings: Any,
 ) -> tuple[Any, list[Step]]:
-    """The result and its steps."""
+    """Return the result and its steps."""
     given = {"threads": 1, "algorithm": "sirt", "iterations": 5} | settings
     if given["algorithm"] in ("fbp", "fdk"):
         given.pop("iterations")
@@ -130,7 +130,7 @@ def run(
 
 
 def content(result: Any) -> tuple[bytes, dict[str, Any]]:
-    """Voxels, and the record but for times and workers."""
+    """Voxels, and the record without times and workers."""
 
     def timeless(entry: Any) -> Any:
         if isinstance(entry, dict):
@@ -243,7 +243,7 @@ def test_slabs_cover_what_is_missing_and_cut_no_group_needlessly(
     assert len(slabs) >= min(n_workers, 2)
     for start, stop in slabs:
         parts = {i // ready.group for i in range(start, stop)}
-        if len(parts) > 1:  # then it begins a group, or follows finished slices
+        if len(parts) > 1:  # the slab then begins a group, or follows finished slices
             assert start % ready.group == 0 or start in {b for _, b in finished}
 
 
@@ -306,7 +306,7 @@ def test_what_is_finished_is_kept_if_the_scan_disappears(
 
 
 def test_too_little_memory_for_a_worker_says_what_helps(file: Path) -> None:
-    """It is said before the scan is read for its checksum."""
+    """It is reported before the scan is read for its checksum."""
     with pytest.raises(DeviceMemoryError, match="fewer workers may be enough"):
         run(file, 4, memory="60MB")
     assert run(file, memory="60MB")[0].complete
@@ -316,7 +316,7 @@ def test_too_little_memory_for_a_worker_says_what_helps(file: Path) -> None:
 def test_local_workers_from_the_command_line_and_python(
     counts: Projections, file: Path, tmp_path: Path, capsys: Any
 ) -> None:
-    """Processes that the command starts and ends: four, two and one."""
+    """The command starts and ends four, two and one processes."""
     expected = reconstruct(file, threads=1, centre=N / 2)
     for n in (4, 2):
         out = tmp_path / f"out-{n}.ome.tif"

@@ -1,4 +1,4 @@
-"""What people are told of volumes that are not what they seem."""
+"""Messages about volumes that are not what they seem."""
 
 from __future__ import annotations
 

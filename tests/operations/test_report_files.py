@@ -1,4 +1,4 @@
-"""The files of a report: where they go and what they are called."""
+"""The files of a report: their folder and their names."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_the_second_of_two_measurements_into_one_folder_fails(tmp_path, monkeypa
     }
     monkeypatch.setattr(report_files, "check", lambda *_, **__: None)
     monkeypatch.setattr(report_files, "existing_files", lambda _: [])
-    # At the very same moment: the looks before the rename find nothing yet.
+    # At the same moment: the checks before the rename find nothing yet.
     late: list[bool] = []
     look, link = atomic.refuse_existing, os.link
 
@@ -170,7 +170,7 @@ def test_room_for_labels_is_checked_before_the_work(tmp_path, monkeypatch):
 
 
 def test_a_stored_report_is_exported_as_a_new_one(tmp_path, rng):
-    """The pictures, curves and tables of a job's report are not lost."""
+    """The pictures, curves and tables of a job's report are kept."""
     from scipy.ndimage import gaussian_filter
 
     from napari_geosr.core.steps import run_to_end

@@ -1,4 +1,4 @@
-"""Copy as command / Python: the texts run, and give the same numbers."""
+"""Copy as command / Python: the texts can be run, and give the same numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb restore: fit, statistics, cancel, odd voxels, output types."""
+"""The operation restore: fit, statistics, cancelling, unusual voxels, output types."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_volume_keeps_its_place_and_gets_a_record(noisy):
 
 
 def test_grey_values_scale_with_the_input(noisy):
-    """Normalisation comes from the volume: gain and offset go straight through."""
+    """Normalisation uses the volume, so gain and offset are passed through."""
     plain = restore(noisy).data
     scaled = restore(noisy.replace(data=noisy.data * 1000 + 300)).data
     np.testing.assert_allclose((scaled - 300) / 1000, plain, atol=2e-4)
@@ -62,7 +62,7 @@ def test_integers_can_stay_integers(noisy):
     data = (noisy.data.clip(0, 1) * 255).astype(np.uint8)
     result = restore(noisy.replace(data=data), output_dtype="input")
     assert result.dtype == np.uint8
-    # Grey values in a pore of three planes are a guess; pore and solid stay apart.
+    # Grey values in a pore of three planes are uncertain, but pore and solid differ.
     assert result.data[3, 12:18, 14:23].mean() < 100
     assert 190 < result.data[:, 25:, 30:].mean() < 218
 
@@ -168,7 +168,7 @@ def test_an_existing_output_is_not_touched(noisy, tmp_path):
 
 @pytest.mark.parametrize("to_file", [True, False])
 def test_the_first_budget_that_a_refusal_names_is_accepted(to_file, rng, tmp_path):
-    """Blocks that are restored to judge the run need less than the run."""
+    """Blocks restored to assess the run need less memory than the run."""
     solid = ndimage.gaussian_filter(rng.normal(size=(12, 48, 48)), 3) > 0
     volume = Volume((solid + rng.normal(0, 0.1, solid.shape)).astype("f4"), "ZYX")
     out = tmp_path / "out.ome.tif" if to_file else None
@@ -185,7 +185,7 @@ def test_the_first_budget_that_a_refusal_names_is_accepted(to_file, rng, tmp_pat
 
 
 def test_the_budget_named_while_the_sharpness_is_measured_is_accepted(rng):
-    """The boxes for it need less than the run."""
+    """The boxes for it need less memory than the run."""
     solid = ndimage.gaussian_filter(rng.normal(size=(24, 48, 48)), 3) > 0
     volume = Volume((solid + rng.normal(0, 0.1, solid.shape)).astype("f4"), "ZYX")
 

@@ -1,4 +1,4 @@
-"""Several scans of one object: the mean of what the model makes of each."""
+"""Several scans of one object: the mean of the restored scans."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def scans(clean: np.ndarray[Any, Any], seed: int) -> list[Volume]:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Noise2Inverse of a foam in noise, from three reconstructions."""
+    """Noise2Inverse of a noisy foam, from three reconstructions."""
     folder = tmp_path_factory.mktemp("average")
     given = scans(foam(3), 1)
     paths = [io.write(v, folder / f"{v.name}.tif") for v in given]
@@ -144,7 +144,7 @@ def test_integers_are_rounded_once(model: str, parts: list[Volume]) -> None:
     stored = restore(whole, "foam-denoise", output_dtype="input")
     assert stored.dtype == np.uint8
     expected = np.clip(np.rint(np.asarray(plain.data)), 0, 255)
-    assert np.abs(stored.data - expected).max() <= 1  # half a grey value either way
+    assert np.abs(stored.data - expected).max() <= 1  # ± half a grey value
     assert np.mean(stored.data != expected) < 1e-3
 
 

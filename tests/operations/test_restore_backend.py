@@ -1,4 +1,4 @@
-"""The backend of a restoration: on record, kept when it is gone on with, replayed."""
+"""The backend of a restoration is recorded, kept when resuming, and reproduced."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from napari_geosr.operations.restore.reproduce import as_command, with_backend_o
 
 @pytest.fixture(autouse=True)
 def a_backend(monkeypatch):
-    """Something in openvino's place that differs by rounding."""
+    """A replacement for openvino that differs by rounding."""
 
     class Other:
         def __init__(self, network):
@@ -52,7 +52,7 @@ def config(**settings) -> RestoreConfig:
 
 
 def run(volume, settings, stop_after=None, **more):
-    """The result, and what was said of a backend."""
+    """The result, and the messages about a backend."""
     n_tiles, said = 0, []
     steps = restore_steps(
         volume,
@@ -124,7 +124,7 @@ def test_a_series_has_one_backend_and_one_sentence(rng, tmp_path):
     volume = Volume(data, "TCYX")
     result, said = run(volume, config(model="fluo-denoise"))
     assert on_record(result.volume)["name"] == "openvino"
-    assert len(said) in (1, 2)  # one of each channel, the same words once
+    assert len(said) in (1, 2)  # one for each channel; equal messages once
     torch, said = run(volume, config(model="fluo-denoise", backend="torch"))
     assert not said
     got, expected = np.asarray(result.volume.data), np.asarray(torch.volume.data)

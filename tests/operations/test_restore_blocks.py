@@ -1,4 +1,4 @@
-"""Blocks that are restored when they are computed are those of the whole."""
+"""Blocks restored on demand equal those of the whole."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_geosr.core.volume import Volume
 
 
 class Counted:
-    """An array that notes what is read of it."""
+    """An array that records which parts are read."""
 
     def __init__(self, data: np.ndarray) -> None:
         self.data = data

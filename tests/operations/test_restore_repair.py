@@ -1,4 +1,4 @@
-"""A damaged OME-Zarr: its damaged shards are named, and restored to the same bytes."""
+"""Damaged shards of an OME-Zarr are named, and restored to identical bytes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def small_shards() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def finished(new_folder: Callable[[], Path], small_shards: None) -> Path:
-    """A folder with a job and its result of many shards and two levels."""
+    """A folder with a job and its result, with many shards and two levels."""
     folder = new_folder()
     rng = np.random.default_rng(0)
     data = rng.normal(0.8, 0.1, SHAPE).astype(np.float32)
@@ -59,7 +59,9 @@ def finished(new_folder: Callable[[], Path], small_shards: None) -> Path:
 
 @pytest.fixture
 def job(finished: Path, tmp_path: Path) -> Iterator[JobFolder]:
-    """The finished job, in its place as it names its files; left as it was."""
+    """The finished job, in its original location because it names its files; unchanged
+    afterwards.
+    """
     kept = tmp_path / "kept"
     shutil.copytree(finished, kept)
     yield JobFolder(finished / "clean.job")
@@ -78,7 +80,7 @@ def flip_bit(path: Path, at: float = 0.5) -> None:
 
 
 def contents(zarr: Path) -> dict[str, str]:
-    """Checksum of every file but the metadata of the group."""
+    """Checksum of every file except the metadata of the group."""
     return {
         str(path.relative_to(zarr)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in zarr.rglob("*")
@@ -107,7 +109,7 @@ def test_a_flipped_bit_is_named_and_repaired(job: JobFolder, capsys: Any) -> Non
     )
     assert f"Repaired {result}: 0/c/1/2/3" in said.out
     assert contents(result) == before
-    # The record is still that of the run, and tells of the repair.
+    # The record is still that of the run, and mentions the repair.
     now = dict(io.read(result).provenance[-1])
     (repair,) = now.pop("repaired")
     assert repair["shards"] == ["0/c/1/2/3"]
@@ -187,7 +189,7 @@ def test_a_killed_repair_is_resumed(
     for step in steps:
         if isinstance(step, TileDone):
             break
-    # What a killed process leaves: the hidden file with its journal.
+    # Files left by a killed process: the hidden file with its journal.
     (part,) = (p for p in result.parent.glob(".clean*.zarr"))
     kept = result.parent / "kept"
     shutil.copytree(part, kept)

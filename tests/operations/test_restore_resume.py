@@ -1,4 +1,4 @@
-"""A restoration that was stopped goes on where it was, to the same voxels."""
+"""A stopped restoration is resumed where it ended, with the same voxels."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def ready(volume: Volume) -> PreparedRestoration:
 
 @pytest.fixture(scope="module")
 def whole(ready: PreparedRestoration) -> np.ndarray:
-    """What nobody stopped."""
+    """The result of an undisturbed run."""
     return np.asarray(restore(ready)[0].volume.data)
 
 
@@ -110,7 +110,7 @@ def test_it_goes_on_to_the_same_voxels(volume, tmp_path, suffix, output_dtype):
 
 
 def test_without_a_record_of_what_is_finished_all_is_computed(ready, whole, tmp_path):
-    """A disk that was full when the run ended leaves such a file."""
+    """Such a file remains if the disk was full when the run ended."""
     part, _ = restore(ready, stop_after=1, out=tmp_path / "a.ome.zarr")
     record = {k: v for k, v in part.volume.provenance[-1].items() if k != "finished"}
     unfinished = part.volume.replace(provenance=(record,))
@@ -141,7 +141,7 @@ def test_finished_voxels_are_not_computed_again(ready):
 
 
 def test_other_tiles_give_the_same_voxels(ready, whole):
-    """Of a run with another budget, what does not fit the tiles is done again."""
+    """Parts of a run with another budget that do not match the tiles are repeated."""
     part, _ = restore(ready, stop_after=1)
     record = dict(part.volume.provenance[-1])
     record["run"] = record["run"] | {"tile": (7, 48, 50)}
@@ -170,7 +170,7 @@ def test_another_input_model_or_setting_is_refused(volume, ready):
 
 @pytest.mark.parametrize(("off", "fits"), [(1e-12, True), (1e-4, False)])
 def test_statistics_may_differ_by_rounding(ready, whole, off, fits):
-    """As on another processor, which adds up in a different order."""
+    """As on another processor, which adds in a different order."""
     part, _ = restore(ready, stop_after=1)
     record = dict(part.volume.provenance[-1])
     grey = dict(record["intensities"])
@@ -203,9 +203,9 @@ def test_the_command_goes_on(volume, whole, tmp_path, capsys):
 
 @pytest.fixture
 def killed(tmp_path, monkeypatch):
-    """A function that runs and leaves what a kill after some tiles would leave.
+    """A function that runs and leaves the files of a run killed after some tiles.
 
-    The folder is copied at that moment, and its journals say another process.
+    The folder is copied at that moment, and its journals name another process.
     """
     monkeypatch.setattr(journal, "_MIN_INTERVAL", 0.0)
     monkeypatch.setattr(journal, "_INTERVAL_FACTOR", 0.0)

@@ -1,4 +1,4 @@
-"""Restoring by samples of a diffusion model: result, resume, and what is refused."""
+"""Restoring with samples of a diffusion model: result, resuming, rejected input."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_the_mean_is_closer_and_samples_are_measured(
     at = np.interp(found["threshold"], found["levels"], found["below_level"][0])
     assert at == pytest.approx(found["porosity"][0], abs=0.03)
     assert (made.volume.voxel_size, made.volume.unit) == ((2.0,) * 3, "µm")
-    # nothing is left but the two files
+    # only the two files are left
     assert sorted(p.name for p in tmp_path.iterdir()) == ["p.ome.tif", "p_std.ome.tif"]
 
 
@@ -151,10 +151,10 @@ def test_super_resolution_agrees_with_the_scan(prior: str) -> None:
     assert result.shape == (1, 48, 48)
     assert made.volume.voxel_size == (2.0, 1.0, 1.0)
     means = result.reshape(1, 24, 2, 24, 2).mean((2, 4))
-    assert np.abs(means - coarse).max() < 2  # of a contrast of 80
+    assert np.abs(means - coarse).max() < 2  # at a contrast of 80
     plain = np.kron(coarse[0], np.ones((2, 2)))[None]
     inside = np.corrcoef((result - plain).ravel(), (fine - plain).ravel())[0, 1]
-    assert inside > 0.2  # what blocks hide is continued from their surroundings
+    assert inside > 0.2  # hidden structure is continued from the surroundings
 
 
 def test_samples_that_differ_from_the_scan_are_left_out(
@@ -170,7 +170,7 @@ def test_samples_that_differ_from_the_scan_are_left_out(
     steps = list(restore_steps(volume, config))
     assert any("samples differ from the scan" in str(step) for step in steps)
     monkeypatch.setattr(posterior, "_TOLERANCE", 1e-9)
-    with pytest.raises(ModelError, match="does not know this kind"):
+    with pytest.raises(ModelError, match="has not learned this kind"):
         run_to_end(restore_steps(volume, config))
 
 
@@ -203,7 +203,7 @@ def test_settings_that_do_not_fit(
 
 def test_scans_that_are_refused(prior: str, volume_prior: str) -> None:
     other = scan().replace(data=np.asarray(scan().data) * 50)
-    with pytest.raises(ModelError, match="another grey scale"):
+    with pytest.raises(ModelError, match="a different grey scale"):
         run_to_end(restore_steps(other, settings(prior)))
     with pytest.raises(ModelError, match="single Y, X image"):
         run_to_end(restore_steps(scan((40, 40)), settings(volume_prior)))

@@ -1,4 +1,4 @@
-"""A restoration that says how sure it is: two volumes, in memory and in files."""
+"""A restoration with uncertainty: two volumes, in memory and in files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def volume(rng) -> Volume:
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory) -> str:
-    """A model that is quick and looks at rows and columns alike no more than others."""
+    """A fast model that does not treat rows and columns alike."""
     return small_model(tmp_path_factory.mktemp("models") / "tiny", seed=0)
 
 
@@ -63,7 +63,7 @@ def small_model(folder, seed: int, **changes) -> str:
 
 @pytest.fixture
 def many_tiles(monkeypatch) -> None:
-    """A tile for every plane, so that a run can be stopped between two."""
+    """One tile per plane, so that a run can be stopped between two planes."""
     monkeypatch.setattr("napari_geosr.inference.tile_choice._SECONDS_PER_STACK", 0.0)
 
 
@@ -193,7 +193,7 @@ def test_the_command_writes_both_files_and_goes_on(
 def test_killed_between_its_two_files_it_goes_on(
     restored, tiny, volume, tmp_path, suffix, monkeypatch, capsys
 ):
-    """The deviations have their name then, and the result has not."""
+    """The deviations then have their final name, but the result does not."""
     monkeypatch.setattr(journal, "_MIN_INTERVAL", 0.0)
     monkeypatch.setattr(journal, "_INTERVAL_FACTOR", 0.0)
     scan = str(io.write(volume, tmp_path / "scan.tif"))
@@ -291,7 +291,7 @@ def test_an_ensemble_is_bounded_only_if_all_its_models_are(
     [
         ({"uncertainty": "dropout"}, "one of 'none', 'diffusion', 'ensemble', 'tta'"),
         ({"uncertainty_members": 1}, "uncertainty members"),
-        ({"uncertainty": "none"}, "only with an uncertainty"),
+        ({"uncertainty": "none"}, "only if an uncertainty"),
         (
             {"ensemble_with": "ct-denoise"},
             "Additional models are used by the uncertainty 'ensemble'",

@@ -1,4 +1,4 @@
-"""Several processes restore the same volume: the same voxels, whatever dies."""
+"""Several processes restore a volume: the same voxels, even after kills."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 distributed = pytest.importorskip("distributed")
 
-#: Odd, so that no tile or shard fits a whole number of times.
+#: Odd sizes, so that no tile or shard fits an integer number of times.
 SHAPE = (57, 43, 35)
 
 
@@ -140,7 +140,7 @@ def test_workers_restore_the_same_voxels(client, scan, tmp_path, suffix, setting
     assert record["workers"]["processes"] == 2
     assert record["complete"] is True
     if suffix == ".ome.zarr":
-        # Every shard has its file, and the stamp says so.
+        # Every shard has its file, as stated in the stamp.
         assert "warnings" not in io.read(out["out"]).metadata
         array = voxels(shared)
         assert array.shape == alone.volume.shape
@@ -175,7 +175,7 @@ def test_standard_deviations_are_shared_as_well(client, scan, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_twenty_runs_of_two_workers_give_the_same_bytes(scan, tmp_path, capsys):
-    """Of new processes each time, as the command starts them."""
+    """With new processes each time, as started by the command."""
     found = []
     for i in range(20):
         out = tmp_path / f"{i}.ome.zarr"
@@ -240,7 +240,7 @@ def test_a_stopped_run_resumes_with_and_without_workers(
 
 @pytest.mark.slow
 def test_what_is_finished_is_kept_if_the_scan_disappears(client, tmp_path, rng):
-    """A zarr, which is read from the disk even where it is small."""
+    """A zarr, which is read from disk even if it is small."""
     data = rng.normal(120, 20, (64, 64, 64)).astype(np.float32)
     zarr.create_array(tmp_path / "scan.zarr", data=data, chunks=(4, 64, 64))
     volume = io.read(tmp_path / "scan.zarr")
@@ -301,7 +301,7 @@ def pid_of_worker(item, should_stop, worker):
 
 @pytest.mark.slow
 def test_local_workers_from_the_command_line(scan, tmp_path, capsys):
-    """Two processes that the command starts and ends."""
+    """The command starts and ends two processes."""
     out = tmp_path / "out.ome.zarr"
     words = ["restore", str(scan), "-m", "gaussian", "-o", str(out), "--workers", "2"]
     assert command([*words, "--memory", "300MB", "--threads", "2"]) == 0
@@ -375,7 +375,7 @@ def test_workers_divide_the_gpus_of_a_computer(monkeypatch):
 
 @pytest.mark.slow
 def test_settings_of_dask_are_as_before_after_a_run():
-    """In a process of its own, where distributed was not imported before."""
+    """In a separate process in which distributed has not been imported."""
     code = """
 import dask
 from napari_geosr.operations import cluster
@@ -399,7 +399,7 @@ except OSError:
 
 
 def test_large_arrays_are_reused_by_the_allocator_of_a_worker() -> None:
-    """As in this process; Dask's own setting makes every array a new mapping."""
+    """As in this process; with Dask's own setting, every array is a new mapping."""
     with pool.open_pool(1, threads=1, memory=None) as opened:
         faults = run_on_worker(opened.client)
     assert faults < 2000

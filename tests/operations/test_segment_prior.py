@@ -1,4 +1,4 @@
-"""Segmentation by strokes with the features of a diffusion model."""
+"""Segmentation from strokes with the features of a diffusion model."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def test_features_belong_to_the_voxels(trained: str, scan: Volume) -> None:
 
 @pytest.mark.parametrize(("factor", "n"), [(1, 8), (2, 7), (4, 9)])
 def test_maps_of_lower_levels_stay_in_place(factor: int, n: int) -> None:
-    """A ramp of positions still tells them, in voxels of the slice."""
+    """A ramp of positions is preserved, in voxels of the slice."""
     edge = -(-n // factor) + 1
     centres = (torch.arange(edge) + 0.5) * factor - 0.5
     maps = centres.expand(1, 2, edge, edge)
     found = prior_features._at_full_size(maps, factor, (n, n))
     assert found.shape == (2, n, n)
-    inner = slice(factor // 2, n)  # no map is known beyond the first centre
+    inner = slice(factor // 2, n)  # there are no map values beyond the first centre
     np.testing.assert_allclose(found[0, 0, inner], np.arange(n)[inner], atol=1e-3)
 
 

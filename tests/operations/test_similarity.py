@@ -1,4 +1,4 @@
-"""Training patches that resemble a place: index, sentence, and models without one."""
+"""Training patches that resemble a position: index, sentence, models without index."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def foam(seed: int, shape: tuple[int, int, int] = (12, 96, 96)) -> Volume:
 
 
 def weave(like: Volume) -> Volume:
-    """Fine stripes: a texture that no foam has."""
+    """Fine stripes, a texture that does not occur in foams."""
     _, y, x = np.indices(like.shape)
     grey = 70.0 + 40.0 * np.sign(np.sin(y * 2.2) * np.sin(x * 1.1))
     return like.replace(data=grey.astype("f4"), name="weave")
@@ -116,7 +116,7 @@ PLACES = [(z, y, x) for z in (3, 8) for y in (24, 48, 72) for x in (30, 60)]
 
 @pytest.fixture(scope="module")
 def model_of_three(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Trained on three foams, none of which is tested."""
+    """Trained on three foams that are not used for testing."""
     folder = tmp_path_factory.mktemp("job_of_three")
     return trained(folder, [foam(seed) for seed in (11, 12, 13)], name="three")
 
@@ -259,7 +259,7 @@ def test_other_networks_have_features_too(
 
 
 def test_volumes_and_finer_results(tmp_path: Path) -> None:
-    """A 3D network that makes voxels half as large: places are those of the scan."""
+    """A 3D network that halves the voxel size; positions are those of the scan."""
     fine = foam(3, (48, 64, 64))
     coarse = fine.replace(
         data=np.asarray(fine.data).reshape(24, 2, 32, 2, 32, 2).mean((1, 3, 5)),

@@ -1,4 +1,4 @@
-"""A simulated scan: its truth is exact, its files belong together."""
+"""A simulated scan: exact ground truth, consistent files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_files_and_porosity(made):
     inside = np.asarray(sample.data) != 0
     solid = np.asarray(truth.data, float)[inside] / facts["attenuation"]
     assert facts["sample_voxels"] == inside.sum()
-    # The volume of the pores is known exactly; a threshold makes something else of it.
+    # The volume of the pores is known exactly, and differs from that at a threshold.
     assert facts["porosity"] == pytest.approx((1 - solid).mean(), abs=1e-6)
     at_half = facts["porosity_at_half_contrast"]
     assert at_half == pytest.approx((solid <= 0.5 + 1e-6).mean(), abs=1e-9)
@@ -54,7 +54,7 @@ def test_cuffs_of_dentin_are_denser_and_no_pores(tmp_path):
     assert (seen > 1.2).mean() > 0.02
     assert np.median(seen) == pytest.approx(1.0, abs=1e-4)
     assert 0.02 < made.truth["porosity"] < 0.3
-    # Denser solid is no negative pore.
+    # Denser solid does not count as negative pore.
     assert made.truth["porosity"] > (1 - seen).mean()
 
 

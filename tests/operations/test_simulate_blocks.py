@@ -1,4 +1,4 @@
-"""A sample is scanned some rows at a time: the scan shows no seam between them."""
+"""A sample is scanned some rows at a time, and the scan shows no seams."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ def test_blur_reaches_over_the_seams_of_blocks(
         return np.asarray(scan.data[:], np.float64)
 
     whole, blocks = scanned("whole", 30), scanned("blocks", 10)
-    # Rounding to counts apart, and what lies beyond the reach of the blur.
+    # Apart from rounding to counts, and structure beyond the reach of the blur.
     assert np.abs(blocks - whole).max() < 1e-3 * whole.max()

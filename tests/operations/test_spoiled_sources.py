@@ -1,4 +1,4 @@
-"""Files that are cut short in the middle of a run: one sentence, and what is done."""
+"""Files truncated during a run: one sentence, and the finished part is kept."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHAPE = (24, 64, 64)
 
 @pytest.fixture(autouse=True)
 def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several tiles, of files that are not read as a whole."""
+    """Several tiles of files that are not read completely."""
     run_module = importlib.import_module("napari_geosr.operations.restore.run")
     original = run_module.restore_tiles
     monkeypatch.setattr(
@@ -84,7 +84,7 @@ def test_a_source_that_is_cut_short_is_named_and_what_is_done_stays(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Every tile reads its part of the file, as it does of one larger than the memory.
+    # Every tile reads its part of the file, as for files larger than the memory.
     monkeypatch.setattr(tile_planner, "read_unit", lambda _source: None)
     path = tmp_path / name
     spoil = make(path, voxels)

@@ -1,4 +1,4 @@
-"""Results that nobody asked to save: in memory only where they leave room for a run."""
+"""Unsaved results are kept in memory only if enough remains for a run."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ print((process.memory_info().rss - before) / result.nbytes)
     ("planes", "dtype", "fill"), [(64, "uint8", "0"), (16, "float32", "np.nan")]
 )
 def test_a_result_in_memory_is_not_counted_as_free(planes, dtype, fill):
-    """Or a run would plan with the memory that its result is about to take."""
-    # A process of its own: this one may reuse memory that earlier tests have freed.
+    """Otherwise, a run would plan with the memory required for its result."""
+    # Use a separate process, because this one may reuse memory freed by earlier tests.
     code = _RESIDENT.format(planes=planes, dtype=dtype, fill=fill)
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""A model with a grey scale of its own: what is the volume's stays the volume's."""
+"""A model with its own grey scale: properties of the volume are preserved."""
 
 from __future__ import annotations
 

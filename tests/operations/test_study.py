@@ -1,4 +1,4 @@
-"""A study: its table, going on after a stop, what it refuses."""
+"""A study: its table, resuming after a stop, rejected input."""
 
 from __future__ import annotations
 
@@ -82,14 +82,14 @@ def settings(**changes) -> StudyConfig:
 
 
 def run(scan, out, config, **more):
-    """The result and all other steps."""
+    """Return the result and all other steps."""
     steps = []
     result = run_to_end(study_steps(scan, out, config, **more), steps.append)
     return result, steps
 
 
 def stop_after_a_cell(scan, out, config):
-    """Run until the first cell is done, and ask to stop."""
+    """Run until the first cell is done, and request a stop."""
     stop = threading.Event()
     for step in study_steps(scan, out, config, should_stop=stop.is_set):
         if isinstance(step, CellDone):
@@ -240,7 +240,7 @@ def test_a_killed_study_loses_little(scan, files, tmp_path, monkeypatch):
     )
     monkeypatch.setattr(reconstruct_scan, "_GROUP_CPU", 2)  # for the same rounding
     result, _ = run(scan, out, config)
-    (part,) = gone_on  # of the SIRT alone, with the rows that were finished
+    (part,) = gone_on  # only for SIRT, with the finished rows
     assert part.provenance[-1]["finished"]
     whole, _ = run(scan, tmp_path / "whole", config)
     assert [*map(without_times, result.rows)] == [*map(without_times, whole.rows)]
@@ -375,7 +375,7 @@ def test_what_is_refused(scan, files, tmp_path):
         StudyConfig.create(options={"tv": {"wieght": 1}})
     with pytest.raises(ConfigError, match="learning rate"):
         StudyConfig.create(options={"tomogan-w": {"learning_rate": -1}})
-    with pytest.raises(ConfigError, match=r"15 rows, but.*one half.*Leave msdnet out"):
+    with pytest.raises(ConfigError, match=r"15 rows, but.*one half.*Omit msdnet"):
         study(scan.rows(0, 15), tmp_path, counts=(12,), algorithms="msdnet")
     short = truth.replace(data=np.asarray(truth.data)[1:], source=None)
     none = truth.replace(data=np.zeros((ROWS, N, N), np.uint8), source=None)
@@ -428,7 +428,7 @@ def test_a_study_of_an_earlier_release_is_gone_on_with(scan, tmp_path):
         run(scan.replace(source=None), tmp_path, settings(counts=(8,)))
     result, _ = run(scan, tmp_path, settings(counts=(8, 12)))
     assert len(result.rows) == 3
-    # From now on it is known which flat fields the scan had.
+    # From now on, the flat fields of the scan are recorded.
     with pytest.raises(ConfigError, match="different flat or dark fields"):
         run(scan.replace(darks=None), tmp_path, settings(counts=(8,)))
 
@@ -464,7 +464,7 @@ def test_every_algorithm_says_what_it_is():
 
 @pytest.fixture
 def brought(monkeypatch):
-    """An algorithm that another package brings: dark everywhere, in no time."""
+    """An algorithm of another package that returns dark slices immediately."""
 
     def reconstruct_steps(cell, should_stop):
         yield StageStarted(message="Toying")
@@ -515,7 +515,7 @@ def test_a_package_that_cannot_be_imported_is_named(brought, monkeypatch):
 
 
 def test_pores_are_counted_by_volume():
-    # From 1, 10^(1/4) = 1.8, 10^(1/2) = 3.2, 10^(3/4) = 5.6, 10 voxels on.
+    # Starting at 1, 10^(1/4) = 1.8, 10^(1/2) = 3.2, 10^(3/4) = 5.6 and 10 voxels.
     sizes = np.array([1, 2, 3, 4, 6, 10, 10, 17], float)
     assert volume_counts(sizes) == [1, 2, 1, 1, 3]
     assert volume_counts(np.array([])) == []

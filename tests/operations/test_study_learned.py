@@ -1,4 +1,4 @@
-"""Algorithms of a study that learn: trained on one half of the rows, and kept."""
+"""Learned algorithms of a study: trained on one half of the rows, and stored."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_it_is_trained_kept_and_judged(scan, tmp_path, name):
 
 
 def stop_in_training(scan, out, config):
-    """Run until the training has made steps, and ask to stop."""
+    """Run until training has made some steps, and request a stop."""
     stop = threading.Event()
     for step in study_steps(scan, out, config, should_stop=stop.is_set):
         if isinstance(step, BlockDone) and step.total == config.steps and step.done:

@@ -1,4 +1,4 @@
-"""The sample that a study finds: what is said where it may be too small."""
+"""The sample found by a study, and warnings if it may be too small."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ANGLE = np.arctan2(AXIS[:, None], AXIS[None, :])
 def found(
     solid: npt.NDArray[np.bool_], sample: str = "auto", noise: float = 0.1
 ) -> tuple[npt.NDArray[np.bool_], list[str]]:
-    """The sample in a volume of that solid, and warnings."""
+    """The sample in a volume with this solid, and warnings."""
     rng = np.random.default_rng(0)
     grey = solid + rng.normal(0, noise, solid.shape)
     volume = Volume(grey.astype(np.float32), "ZYX", (1.0,) * 3, "µm", name="full")
@@ -54,7 +54,7 @@ def ball(radius: float, z: float, y: float, x: float) -> npt.NDArray[np.bool_]:
 
 
 def cylinder(radius: float = 27) -> npt.NDArray[np.bool_]:
-    """With two pores within, one of them wider than any mouth that is bridged."""
+    """With two pores, one of them wider than any bridged opening."""
     whole = np.repeat((radius > RADIUS)[None], ROWS, axis=0)
     return whole & ~ball(8, 11, 8, -6) & ~ball(4, 12, -10, 4)
 
@@ -67,9 +67,9 @@ def test_pores_that_are_open_to_the_surface_are_told_of() -> None:
     share = 1 - sample.sum() / ROWS / hull_area(solid[0])
     assert share > 0.1
     assert f"leaves out {100 * share:.0f} % of its convex hull" in said[0]
-    assert "give a sample mask" in said[0]
+    assert "use a sample mask" in said[0]
     assert "evaluate the whole field of view" in said[0]
-    assert "--" not in said[0]  # docks show it, too
+    assert "--" not in said[0]  # docks also show it
     assert not found(solid, "circle")[1]
 
 
@@ -93,7 +93,7 @@ def test_a_convex_sample_with_pores_within_is_no_reason_to_warn(noise: float) ->
     for solid in (cylinder(), cylinder() & ball(26, 11, 0, 0), cylinder() & brick):
         sample, said = found(solid, noise=noise)
         assert not said
-        assert sample[11, 40, 26]  # in the middle of the pore
+        assert sample[11, 40, 26]  # at the centre of the pore
 
 
 def test_a_sample_without_solid_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""What a study takes of a scan: fewer projections, shorter exposures; what it saves."""
+"""Subsets of a scan in a study: fewer projections, shorter exposures; the savings."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def settings(**changes) -> StudyConfig:
 
 
 def run(scan, out, config, **more):
-    """The result and all other steps."""
+    """Return the result and all other steps."""
     steps = []
     result = run_to_end(study_steps(scan, out, config, **more), steps.append)
     return result, steps
@@ -98,7 +98,7 @@ def test_exposures_are_cells_of_their_own(scan, files, tmp_path):
     assert cells == [
         *(ScanSubset(8, e) for e in (1, 0.3, 0.03)),
         *(ScanSubset(24, e) for e in (1, 0.3, 0.03)),
-        *(ScanSubset(VIEWS, e) for e in (0.3, 0.03)),  # the whole scan is no cell
+        *(ScanSubset(VIEWS, e) for e in (0.3, 0.03)),  # the whole scan is not a cell
     ]
     by = {ScanSubset.of(row): row for row in done.rows[1:]}
     assert by[ScanSubset(8)] == first.rows[1]  # kept
@@ -121,7 +121,9 @@ def test_exposures_are_cells_of_their_own(scan, files, tmp_path):
 
 @pytest.mark.parametrize("exposure", [1, 0.3])
 def test_what_is_learned_shares_no_photons_with_what_is_given(scan, exposure):
-    """Of views taken, photons are shared out; of the others all are there to learn."""
+    """Photons of selected views are divided; all photons of the others are for
+    training.
+    """
     subset = ScanSubset(8, exposure)
     config = settings(counts=(8,), exposure=(exposure,), counts_per_photon=1)
     given, target, _ = training_pair(scan, subset, config)
@@ -143,7 +145,7 @@ def test_what_is_learned_shares_no_photons_with_what_is_given(scan, exposure):
 
 
 def test_streaks_of_few_views_are_not_learned_upside_down(tmp_path):
-    """Of light without noise: the views left out have the negative of them."""
+    """Without noise, the omitted views contain the negative of the streaks."""
     made = simulate("blobs", tmp_path, size=N, rows=2, projections=VIEWS, photons=1e8)
     scan = read_projections(made.files["projections"])
     config = settings(counts=(12,), counts_per_photon=1)
@@ -171,7 +173,7 @@ def test_streaks_of_few_views_are_not_learned_upside_down(tmp_path):
 def test_settings_are_tuned_on_noise_of_its_own(scan, subset, more):
     config = settings(counts=(subset.projections,), exposure=(subset.exposure,), **more)
     beam = np.asarray(scan.flats[:], float).mean()
-    # Air: counts vary by photons alone.
+    # In air, counts vary only because of photon noise.
     flat = np.random.default_rng(0).poisson(beam, (VIEWS, 2, 4000)).astype(np.uint16)
     air = scan.replace(
         data=flat,
@@ -188,7 +190,7 @@ def test_settings_are_tuned_on_noise_of_its_own(scan, subset, more):
     )
     assert ours.mean() == pytest.approx(1, abs=0.01)
     assert theirs.mean() == pytest.approx(1, abs=0.01)
-    # Of 8000 pixels: by chance within 0.04.
+    # For 8000 pixels, the random error is within 0.04.
     assert abs(np.corrcoef(ours.ravel(), theirs.ravel())[0, 1]) < 0.06
     whole = np.asarray(air.data[:], float).mean(0)
     shared = np.corrcoef(ours.ravel(), whole.ravel())[0, 1]
@@ -324,7 +326,7 @@ def test_photons_of_unknown_size_are_told_of(scan, tmp_path, quick_pictures):
 
 
 def test_exposures_that_are_refused(scan, tmp_path):
-    said = r"fractions from 0\.001 to 0\.9 .*, or 1 .*decimal point|nan is not usable"
+    said = r"fractions from 0\.001 to 0\.9 .*, or 1 .*decimal point|nan is outside"
     for bad in ("0", "1.5", "-1", "nan", "0,3", "0.99"):
         with pytest.raises(ConfigError, match=said):
             settings(exposure=bad)
@@ -351,7 +353,7 @@ def test_continuous_views_are_means(scan, light):
     beam = np.asarray(few.flats[:], float).mean(0) - level
     found = (np.asarray(few.data[0], float) - level) / beam
     noise = np.std(found - expected)
-    # A quick view has a quarter of the light, so a noise of its own.
+    # A short exposure has a quarter of the light, and hence different noise.
     assert (noise > 0.005) if light == "one" else (noise < 0.005)
     assert found.mean() == pytest.approx(expected.mean(), abs=0.01)
 
@@ -364,7 +366,7 @@ def test_line_integrals_cannot_be_thinned(scan, tmp_path, quick_pictures):
     assert "contains line integrals instead of counts" in note
     result, steps = run(lines, tmp_path, config)
     assert [s.message for s in steps if isinstance(s, WarningIssued)].count(note) == 1
-    # Nobody saves time by views that have all of the light.
+    # Views with the full exposure save no time.
     assert result.savings[1]["time_factor"] == 1
     assert result.savings[1]["data_factor"] == 4
     page = result.files["html"].read_text(encoding="utf-8")
@@ -389,7 +391,7 @@ def test_savings_follow_the_published_factors(scan):
         "computing_kilowatt_hours": pytest.approx(0.3),
         "computing_kilograms_co2eq": pytest.approx(0.018),
     }
-    # A quarter of the rows is judged: four times the seconds, and one training.
+    # A quarter of the rows is evaluated: four times the seconds, and one training run.
     whole = computing(row, settings(), 0.25)["computing_kilowatt_hours"]
     assert whole == pytest.approx(0.3 / 2 * 5)
 
@@ -462,7 +464,7 @@ def test_the_least_light_is_right_with_more_of_it():
         }
         for t in all_subsets(config, 60)
     ]
-    # 10 at 0.1 is right by chance: 10 at 1 is not.
+    # 10 at 0.1 is correct by chance, because 10 at 1 is not.
     assert least_light(rows, config, 60) == {
         "fbp": {"projections": 60, "exposure": 0.1}
     }

@@ -1,4 +1,4 @@
-"""Settings of classical algorithms in a study: chosen by views that they do not see."""
+"""Settings of classical algorithms in a study are chosen using held-out views."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def foam(tmp_path_factory):
 
 @pytest.fixture
 def row_of(files, tmp_path, monkeypatch):
-    """The row of a study of one cell."""
+    """The row of a study with one cell."""
     for name in ("curves_png", "table_png", "volumes_png"):
         monkeypatch.setattr(study_report, name, lambda *_: b"")
     scan = read_projections(files["projections"], centre=19.5)
@@ -70,8 +70,8 @@ def test_settings_of_the_least_error_on_rows_that_are_not_judged(
     tried = {}
 
     def off_by(context, few, rows, should_stop, **changes):
-        """Nearly what is there, the worse the farther from the best iterations."""
-        if not changes:  # to find the sample in
+        """Nearly the truth, with an error that grows away from the best iterations."""
+        if not changes:  # in which the sample is found
             return (yield from real(context, few, rows, should_stop))
         assert (few.n_angles, changes["algorithm"]) == (8, "cgls")
         n = changes["options"]["iterations"]
@@ -87,7 +87,7 @@ def test_settings_of_the_least_error_on_rows_that_are_not_judged(
     row = row_of("cgls", 8)
     assert set(tried) == near
     assert row["settings"] == {"iterations": best, "tuned_on": "views left out"}
-    # The second half is judged, less a gap.
+    # The second half, apart from a gap, is evaluated.
     assert {first < end <= ROWS // 2 for first, end in tried.values()} == {True}
 
 
@@ -104,7 +104,7 @@ def test_settings_of_the_least_error_on_rows_that_are_not_judged(
 def test_the_settings_chosen_are_those_nearest_to_the_truth(
     foam, tmp_path, algorithm, count
 ):
-    """Which is looked at here alone, on the judged rows."""
+    """Evaluated here only on the rows used for assessment."""
     scan = read_projections(foam["projections"], centre=35.5)
     true = {key: io.read(foam[path]) for key, path in _TRUE.items()}
     row = study(
@@ -124,4 +124,4 @@ def test_the_settings_chosen_are_those_nearest_to_the_truth(
         found[value] = 10 * np.log10(np.square(off).mean())
     chosen = row["settings"][next(iter(given))]
     assert found[chosen] < min(found.values()) + 0.3
-    assert max(found.values()) > min(found.values()) + 5  # it matters what is chosen
+    assert max(found.values()) > min(found.values()) + 5  # the choice matters

@@ -1,4 +1,4 @@
-"""What is wrong with a training is said before a process is started."""
+"""Errors in the settings of training are reported before a process is started."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_neighbours_have_to_be_there(rng: np.random.Generator) -> None:
 
 
 def test_patches_that_do_not_fit_are_said(stack: Path) -> None:
-    """The default is made to fit without a word; what a person set is not."""
+    """The default is adjusted without a message; the user's setting is not."""
     for patch, dimensions, expected in (
         (64, "2.5D", ""),  # the default
         (32, "2.5D", ""),
@@ -107,7 +107,7 @@ def test_volumes_of_nothing_are_refused(stack: Path, value: float) -> None:
     tifffile.imwrite(path, empty, imagej=True, metadata={"axes": "ZYX"})
     with pytest.raises(VolumeError, match=r"empty\.tif"):
         job(path).check()
-    # One slice of sixty-four, and not in the middle, is enough to learn from.
+    # One slice of sixty-four, not in the middle, is sufficient for training.
     data = np.full((65, 8, 8), value)
     data[1, 2] = 7
     data[1, 3] = 8

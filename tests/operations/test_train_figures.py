@@ -1,4 +1,4 @@
-"""What a trained model's card says of its quality, and against what."""
+"""Quality figures on the card of a trained model, and their references."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Nearest(nn.Module):
 def training(
     sources: Any, targets: Any, factor: int, ndim: int, noisy: bool = False
 ) -> tuple[Any, Patches]:
-    """A training whose network repeats voxels."""
+    """Training with a network that repeats voxels."""
     n = len(sources)
     config = config_class("supervised").create(
         source=["a"] * n,
@@ -91,7 +91,7 @@ def test_a_noisy_target_is_called_so(rng: np.random.Generator, noisy: bool) -> N
 def test_finer_voxels_are_compared_with_a_cubic_enlargement(
     rng: np.random.Generator, ndim: int
 ) -> None:
-    """On a smooth object it is better than a network that repeats voxels."""
+    """For a smooth object, it is better than a network that repeats voxels."""
     axes = np.meshgrid(*(np.arange(n) / 9 for n in (32, 48, 64)), indexing="ij")
     fine = np.sin(axes[0]) + np.sin(axes[1] + 1) + np.sin(axes[2])
     if ndim == 2:
@@ -104,7 +104,7 @@ def test_finer_voxels_are_compared_with_a_cubic_enlargement(
     assert "cubic" in rows[0].test_set
     found = {row.method: row.psnr for row in rows}
     assert found["input"] > found["model"] + 3
-    # By hand: the block kept apart, of both.
+    # By hand: the held-out block of both.
     part = patches.scenes[0].split.validation
     assert patches.scenes[0].split.axis == 2
     given = patches.grey["source"].standardise(low[..., slice(*part)])
@@ -118,7 +118,7 @@ def test_finer_voxels_are_compared_with_a_cubic_enlargement(
 
 
 def test_all_volumes_count(rng: np.random.Generator) -> None:
-    """Of two that differ, the mean of both figures; the first alone is another."""
+    """For two different volumes, the mean of both figures; the first alone differs."""
     targets = [rng.normal(size=(16, 24, 32)) for _ in range(2)]
     noise = [rng.normal(0, sd, targets[0].shape) for sd in (0.1, 0.5)]
     sources = [t + n for t, n in zip(targets, noise, strict=True)]

@@ -1,4 +1,4 @@
-"""Who gives targets with finer voxels is told which settings learn them."""
+"""For targets with smaller voxels, a message names suitable settings."""
 
 from __future__ import annotations
 

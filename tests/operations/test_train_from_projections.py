@@ -1,4 +1,4 @@
-"""From projections to a model: reconstructions, training, denoised volume; resumed."""
+"""From projections to a model: reconstruction, training, denoising; resuming."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_noise2inverse_gains_5_db_in_one_go(noisy: Any, tmp_path: Path) -> None:
     folder = folder_of(job, tmp_path / "job")
     steps = []
     model = run_to_end(run_steps(folder), steps.append)
-    # Nor is it said to be unlike what it has learned from.
+    # Nor is it reported as unlike its training data.
     assert not [s.message for s in steps if isinstance(s, WarningIssued)]
     restored = io.read(out)
     parts = [io.read(p) for p in sorted((folder.path / "inputs").glob("part-*"))]
@@ -204,7 +204,7 @@ def test_opposite_views_of_a_full_turn_stay_together_where_they_are_joined(
     given = write_projections(scan, tmp_path / "turn.h5")
     scans = ScansConfig.create(projections=given, splits=2)
     job = ProjectionsTrainJob.create_for("noise2inverse", scans, QUICK)
-    for left in (0, 1):  # the second time it goes on with what is there
+    for left in (0, 1):  # the second time, it uses the existing files
         told: list[str] = []
         steps = train_from_projections_steps(job, tmp_path, should_stop=lambda: False)
         for step in steps:
@@ -267,7 +267,7 @@ def test_the_command_trains_and_restores(
     assert "few.ome.tif" in said
     restored = io.read("few.ome.tif")
     assert restored.shape[0] == 6
-    # Learned on a part of the photons, and restored with all of them.
+    # Trained on a fraction of the photons, and restored with all of them.
     inputs = tmp_path / "job" / "inputs"
     found = {path.name.partition(".")[0] for path in inputs.iterdir()}
     assert found == {"16-views", "16-views-given", "16-views-left"}
@@ -282,7 +282,7 @@ def test_the_command_trains_and_restores(
             {"splits": 40},
             r"too few projections \(64\) to be divided",
         ),
-        ("noise2inverse", {"every": [4]}, "leave --every out"),
+        ("noise2inverse", {"every": [4]}, "omit --every"),
         ("supervised", {}, "choose the data to pair with"),
         ("supervised", {"counts": [65]}, "so 65 cannot be selected"),
         (

@@ -1,4 +1,4 @@
-"""A training does not go on with other data than it began with."""
+"""Training is not resumed with data other than the original ones."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_another_shape_is_said_before_anything_else(
 ) -> None:
     folder = tmp_path / "job"
     begin(job, folder, 1)
-    write(tmp_path / "a.tif", 0, (8, 40, 48))  # nor does it fit its target
+    write(tmp_path / "a.tif", 0, (8, 40, 48))  # nor does it match its target
     with pytest.raises(
         FileError,
         match="a.tif .* was 8 × 40 × 40 and is now 8 × 40 × 48.*Restore the",

@@ -1,4 +1,4 @@
-"""A training's settings hold in any folder; its last stage can be stopped."""
+"""The settings of training are valid in any folder; its last stage can be stopped."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def test_a_model_given_by_its_path_is_found_from_any_folder(
     assert absolute("models/mine") == str(tmp_path / "models" / "mine")
     assert absolute(None) is None
     assert absolute("not-there") == "not-there"
-    assert absolute("foam-denoise") == "foam-denoise"  # a name comes first
+    assert absolute("foam-denoise") == "foam-denoise"  # the name comes first
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> JobFolder:
-    """A training of three steps."""
+    """Training for three steps."""
     rng = np.random.default_rng(0)
     for name in "ab":
         data = rng.normal(size=(8, 40, 40)).astype(np.float32)
@@ -68,7 +68,7 @@ def job(tmp_path: Path) -> JobFolder:
 def test_judging_stops_and_a_resumed_job_judges_at_once(
     job: JobFolder, wish: Any, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # However fast the machine, it looks for the request before the first tile is done.
+    # On any machine, it checks for the request before the first tile is done.
     monkeypatch.setattr("napari_geosr.jobs.run._POLL_SECONDS", 0.0)
     kinds = []
     for step in run_steps(job):

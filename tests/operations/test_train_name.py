@@ -1,4 +1,4 @@
-"""What a model is called where nobody names it."""
+"""The name of a model if the user gives none."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_parts_of_a_full_turn_are_joined_like_the_whole(tmp_path: Path) -> None:
     places = [(part, tmp_path / f"{part.name}.ome.tif") for part in parts]
     scans = ScansConfig.create(projections="scan.h5", centre=8.0)
     training: Any = config_class("supervised").create(device="cpu", threads=1)
-    for _ in range(2):  # the second time it goes on with what is there
+    for _ in range(2):  # the second time, it uses the existing files
         config = run_to_end(
             shared_settings_steps(scan, scans, training, places, never_stop)
         )

@@ -1,4 +1,4 @@
-"""A result in the cache folder outlives the program that was killed."""
+"""A result in the cache folder survives a killed program."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def scan(tmp_path) -> Volume:
 
 
 def killed(cache: Path) -> int:
-    """Kill a restoration after its second tile; return the number of all tiles."""
+    """Kill a restoration after its second tile; return the total number of tiles."""
     command = [sys.executable, "-c", KILLED, str(cache), str(cache / "scan.npy")]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
@@ -102,7 +102,7 @@ def test_a_result_of_a_killed_program_is_gone_on_with(cache, scan):
     whole = run_to_end(operation.run_steps(prepared(scan)))
     np.testing.assert_array_equal(np.asarray(result.volume.data), whole.volume.data)
     folder = next(iter((cache / "results").iterdir())).parent
-    assert operation.find_finished_part(ready) is None  # it is this program's now
+    assert operation.find_finished_part(ready) is None  # it now belongs to this program
     del result, whole, left, count
     assert [p for p in folder.iterdir() if p.suffix == ".zarr"] == []
     assert list(folder.iterdir()) == []

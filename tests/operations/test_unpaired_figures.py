@@ -1,4 +1,4 @@
-"""Without pairs a card says how far results are from targets as a whole."""
+"""Without pairs, a card states the distance between results and targets as a whole."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from napari_geosr.operations.train.figures.unpaired import (
 
 
 class Filter(torch.nn.Module):
-    """A Gaussian filter of the middle slice, `factor` times as many voxels."""
+    """A Gaussian filter of the middle slice, with `factor` times as many voxels."""
 
     def __init__(self, sigma: float, planes: int = 1, factor: int = 1) -> None:
         super().__init__()

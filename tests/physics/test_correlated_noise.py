@@ -1,4 +1,4 @@
-"""What a linear filter leaves of noise, computed and drawn."""
+"""Noise after a linear filter, computed and simulated."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.physics.correlated_noise import filtered_covariance, noise_of_scan
 
 SHAPE = (64, 128, 128)
-#: White, blurred, alternating, mixed; of a reconstruction, also mixed.
+#: White, blurred, alternating, mixed; of a reconstruction, pure and mixed.
 NOISES = {
     "white": Noise(1.0, 9.0),
     "blurred": Noise(1.0, 9.0, correlation={"z": 0.2, "y": 0.6, "x": 0.4}),

@@ -1,4 +1,4 @@
-"""Kinds of coarse imaging: the noise is as strong and as grainy as they say."""
+"""Kinds of coarse imaging: the noise has the stated strength and grain."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_noise_of_ct_is_that_of_reconstructed_slices():
     assert np.corrcoef(*(p.ravel() for p in smooth))[0, 1] > 0.98
     shared = [(n[:, :, 1:] * n[:, :, :-1]).mean() for n in (made, like)]
     assert shared[0] == pytest.approx(shared[1], rel=0.05)
-    # Slices have nothing in common.
+    # Slices are independent.
     assert abs((made[1:] * made[:-1]).mean()) < 0.1
 
 
@@ -108,14 +108,14 @@ def test_a_resolution_in_line_pairs_is_that_of_the_whole_system():
     lp_per_mm, factor, fine_mm = 20.0, 4, 0.005
     config = ct.Config(mtf10=lp_per_mm)
     sigma = blur_in_plane(config, factor * fine_mm)
-    # A line, seen by the coarse system in every position against its voxels.
+    # A line, imaged by the coarse system at every position relative to its voxels.
     line = np.zeros(400, np.float32)
     line[200] = 1
     spread = gaussian_blur(line, sigma * factor)
     spread = np.convolve(spread, np.ones(factor) / factor)
     f = np.fft.rfftfreq(4000, fine_mm)
     mtf = np.abs(np.fft.rfft(spread, 4000))
-    # The voxel's box is taken for a Gaussian of its variance.
+    # The voxel's box is approximated by a Gaussian of the same variance.
     assert np.interp(lp_per_mm, f, mtf) == pytest.approx(0.1, abs=0.015)
     with pytest.raises(ConfigError, match="cannot be reached"):
         blur_in_plane(ct.Config(mtf10=500.0), factor * fine_mm)

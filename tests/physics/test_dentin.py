@@ -1,4 +1,4 @@
-"""Dentin: tubules known from their paths, and what instruments see of them."""
+"""Dentin: tubules with known paths, and their images in various instruments."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_tubules_fill_what_was_asked_for_and_run_through() -> None:
     assert made.radii.min() >= 2.5 * 0.8
     assert made.radii.max() <= 7.5
     graph = network_graph(made.phantom.mask, (0.2,) * 3, unit="µm")
-    # Every tubule is one part of its own that joins two faces.
+    # Every tubule is a separate part that connects two faces.
     middle = [path[len(path) // 2, 1:] for path in made.tubules]
     inside = [((p > 6) & (p < np.array(SHAPE[1:]) - 6)).all() for p in middle]
     assert graph.crossing(0) >= sum(inside) > 8
@@ -112,7 +112,7 @@ def test_half_a_voxel_on_twice_is_one_voxel_on() -> None:
 
 
 def test_a_coarse_scan_has_the_blur_and_the_photons_of_a_fine_one() -> None:
-    """Fewer places, each as long: the noise of a sample is that of a fine voxel."""
+    """Fewer positions with the same dwell time: the noise is that of a fine voxel."""
     light = np.full((16, 64, 64), 0.5, np.float32)
     light[8, 32, 32] = 0.6
     microscope = Microscope(blur=1.0, elongation=2.0, step=1.0, photons=50.0)

@@ -33,8 +33,8 @@ def test_law_of_mean_and_variance(
     volume = np.full(n, level, np.float32)
     noisy = poisson_gaussian_noise(volume, photons, read_noise, rng)
     variance = level / photons + (read_noise / photons) ** 2
-    # Both within five standard errors; the fourth moment of a Poisson variable adds
-    # 1 / mean to that of a normal one.
+    # Both are within five standard errors; the fourth moment of a Poisson variable is
+    # larger by 1 / mean than that of a normal one.
     assert noisy.mean() == pytest.approx(level, abs=5 * np.sqrt(variance / n))
     spread = np.sqrt((2 + 1 / (level * photons)) / n)
     assert noisy.var() == pytest.approx(variance, rel=5 * spread)
@@ -94,7 +94,7 @@ def test_random_phantoms_differ() -> None:
 
 
 def test_wide_pixels_show_the_same_light_in_the_same_place() -> None:
-    """With photons enough that noise does not count."""
+    """With enough photons that noise is negligible."""
     light = np.zeros((9, 96, 80), np.float32)
     light[4, 41, 30] = 1
     microscope = Microscope(1.5, 1.0, 2.0, photons=1e8, read_noise=0, background=0.1)
@@ -106,7 +106,7 @@ def test_wide_pixels_show_the_same_light_in_the_same_place() -> None:
         signal = np.maximum(image - 1.001e7, 0)
         z, y, x = np.indices(image.shape, dtype=float)
         total = signal.sum()
-        # Places in narrow pixels, counted from the outer edge of the image.
+        # Positions in narrow pixels, counted from the outer edge of the image.
         places = [(g * signal).sum() / total for g in (z, y, x)]
         assert places[0] == pytest.approx(4, abs=1e-3)
         edges = [factor * (p + 0.5) for p in places[1:]]
@@ -124,7 +124,7 @@ def test_wide_pixels_count_their_photons_after_they_were_joined() -> None:
     assert np.ptp(sharp) == 0
     assert sharp[0, 0, 0] == pytest.approx(20)
     assert noisy.mean() == pytest.approx(20, rel=0.01)
-    # Of 20 photons and the camera, in every wide pixel on its own.
+    # Independent noise of 20 photons and the camera in every wide pixel.
     assert noisy.var() == pytest.approx(20 + 4, rel=0.05)
     pair = np.corrcoef(noisy[:, :, :-1].ravel(), noisy[:, :, 1:].ravel())[0, 1]
     assert abs(pair) < 0.03

@@ -1,4 +1,4 @@
-"""What geometries refuse, what they fill in, and where their rays run."""
+"""Geometries: rejected values, defaults, and the paths of rays."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def test_area_downsampling_keeps_mean_and_place() -> None:
     )
     low = sampling.area_downsample(ramp, 3)
     assert low.shape == (8, 2, 2)
-    # The centre of coarse voxel i lies at 3 i + (3 - 1) / 2 of the fine grid.
+    # The centre of coarse voxel i is at 3 i + (3 - 1) / 2 on the fine grid.
     np.testing.assert_allclose(low[:, 0, 0], 3 * np.arange(8) + 1)
     np.testing.assert_allclose(low.mean(), ramp.mean())
     with pytest.raises(VolumeError, match="multiple"):
@@ -66,7 +66,7 @@ def _radial_power(planes: np.ndarray, n_rings: int = 12) -> np.ndarray:
 def test_reconstruction_noise_has_the_spectrum_of_real_back_projection(
     rng: np.random.Generator,
 ) -> None:
-    """Against scikit-image's filtered back-projection of white noise."""
+    """Compared with scikit-image's filtered back-projection of white noise."""
     from skimage.transform import iradon
 
     n = 96
@@ -88,10 +88,10 @@ def test_reconstruction_noise_has_the_spectrum_of_real_back_projection(
     of_real = _radial_power(real[:, centre, centre])
     of_made = _radial_power(made[:, centre, centre])
     of_real, of_made = of_real / of_real.sum(), of_made / of_made.sum()
-    # Up to interpolation, which eats the highest frequencies.
+    # Apart from interpolation, which suppresses the highest frequencies.
     np.testing.assert_allclose(of_made[:8], of_real[:8], atol=0.03)
     assert np.corrcoef(of_made, of_real)[0, 1] > 0.97
-    # It is nothing like white noise.
+    # It is very different from white noise.
     assert of_real[0] < 0.7 * of_real.max()
 
 
@@ -106,7 +106,7 @@ def test_projection_and_its_inverse() -> None:
     disk = (np.hypot(y, x) < 20).astype(np.float32)[None]
     sinogram = beam.project(disk)
     assert sinogram.shape == (120, beam.n_detectors, 1)
-    # Every view holds the same mass; the middle ray crosses a diameter.
+    # Every projection contains the same mass; the central ray crosses a diameter.
     np.testing.assert_allclose(sinogram.sum(axis=1), disk.sum(), rtol=1e-4)
     assert sinogram[:, beam.n_detectors // 2].mean() == pytest.approx(40, rel=0.03)
     back = beam.reconstruct(sinogram, cutoff=np.inf)[0]
@@ -122,8 +122,8 @@ def test_projection_agrees_with_scikit_image() -> None:
     beam = radon.ParallelBeam(64, 8)
     ours = beam.project(disk[None])[..., 0]
     theirs = project(disk, np.arange(8) * 180 / 8, circle=False).T
-    # They turn about pixel N // 2, we about the middle of the slice: compare what does
-    # not depend on it, the sorted profile of each view.
+    # scikit-image rotates about pixel N // 2, we about the middle of the slice, so
+    # compare the sorted profile of each view, which does not depend on this.
     width = min(ours.shape[1], theirs.shape[1])
     a = np.sort(ours, axis=1)[:, -width:]
     b = np.sort(theirs, axis=1)[:, -width:]

@@ -1,4 +1,4 @@
-"""The pair of projector and adjoint: dot tests, gradients, both forms alike."""
+"""Projector and adjoint: dot-product tests, gradients, agreement of both forms."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_gradients_are_those_of_a_linear_operator(name: str) -> None:
     with torch.no_grad():
         expected = backproject(project(x, geometry) - measured, geometry)
     torch.testing.assert_close(gradient, expected)
-    # The loss is quadratic: the gradient's gradient along v is AᵀA v, exactly.
+    # The loss is quadratic, so the gradient's gradient along v is exactly AᵀA v.
     v = random(tuple(x.shape), 2)
     (curvature,) = torch.autograd.grad(gradient, x, v)
     torch.testing.assert_close(curvature, backproject(project(v, geometry), geometry))
@@ -130,7 +130,7 @@ def test_the_norm_is_near_for_few_views_and_a_wedge(angles: Any) -> None:
     geometry = ParallelGeometry(np.asarray(angles, float), 14, size=9)
     columns = project(torch.eye(81).reshape(81, 9, 9), geometry)
     largest = float(torch.linalg.matrix_norm(columns.reshape(81, -1), 2))
-    # Steps of algorithms leave a hundredth for it.
+    # Step sizes of algorithms allow for an error of 1 %.
     assert 0.995 * largest < operator_norm(geometry) < 1.0001 * largest
 
 

@@ -1,4 +1,4 @@
-"""Projections against chords worked out by hand, scikit-image and ASTRA."""
+"""Projections compared with chords calculated by hand, scikit-image and ASTRA."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ N = 65
 
 
 def ball(shape: tuple[int, ...], middle: tuple[float, ...], radius: float) -> Any:
-    """Ball (disc) of ones with soft edges; `middle` in voxels from the centre."""
+    """Sphere (disc) of ones with soft edges; `middle` is in voxels from the centre."""
     fine = 3
     axes = [(np.arange(n * fine) + 0.5) / fine - n / 2 for n in shape]
     grid = np.meshgrid(*axes, indexing="ij", sparse=True)
@@ -42,7 +42,7 @@ def relative(ours: Any, theirs: Any) -> float:
 
 
 def chords(geometry: ParallelGeometry, middle: tuple[float, ...], radius: float) -> Any:
-    """Lengths of rays in a ball at `middle` ([z,] y, x), in the unit of lengths."""
+    """Lengths of rays in a sphere at `middle` ([z,] y, x), in the unit of length."""
     turn = np.deg2rad(geometry.angles)[:, None]
     t = (np.arange(geometry.n_columns) - geometry.centre) * geometry.pixel_size
     side = np.stack([np.cos(turn) + 0 * t, np.sin(turn) + 0 * t, 0 * turn + 0 * t])
@@ -80,7 +80,7 @@ def test_a_disc_casts_the_shadow_of_its_chords(geometry: ParallelGeometry) -> No
     disc = ball((64, 64), (7, -11), 17)
     seen = project(torch.from_numpy(disc), geometry)
     exact = chords(geometry, (7 * h, -11 * h), 17 * h)
-    assert relative(seen, exact) < 0.02  # the edge is one of pixels
+    assert relative(seen, exact) < 0.02  # the edge consists of pixels
     inner = exact > 17 * h
     assert relative(seen.numpy()[inner], exact[inner]) < 0.01
 

@@ -1,4 +1,4 @@
-"""Simulated radiographs: seeded, of all tissues, and not solved by grey values."""
+"""Simulated radiographs: seeded, with all tissues, not solvable by grey values."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_denser_tissue_is_brighter_within_an_image(several) -> None:
 
 
 def test_grey_values_alone_do_not_give_the_tissue(several) -> None:
-    """Even the best table of grey values, learned with all labels, fails."""
+    """Even the best look-up table of grey values, learned with all labels, fails."""
     grey = np.stack([each.grey for each in several]).ravel() // 32
     labels = np.stack([each.labels for each in several]).ravel()
     table = np.zeros((128, len(TISSUES)), int)

@@ -20,7 +20,7 @@ def test_scan(kind: scans.NoiseKind, downsample: int) -> None:
     assert made.noisy.shape == tuple(n // downsample for n in made.clean.shape)
     assert made.contrast == pytest.approx(-0.6)
     assert made.clean[made.mask].mean() > 0.7
-    # Bright pores stay bright, and about the noise asked for is there.
+    # Bright pores remain bright, and the noise is about as strong as requested.
     low = made.clean.reshape(
         16 // downsample, downsample, 64 // downsample, downsample, -1, downsample
     ).mean((1, 3, 5))

@@ -1,4 +1,4 @@
-"""Scenes to learn denoising from: repeatable, of any kind, never noise."""
+"""Scenes for training denoisers: reproducible, of any kind, never noise."""
 
 from __future__ import annotations
 

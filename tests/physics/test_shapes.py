@@ -1,4 +1,4 @@
-"""Simulated shapes: the same at any resolution, and with the asked defects."""
+"""Simulated shapes: the same at any resolution, and with the requested defects."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_skull_is_one_closed_vault() -> None:
     _, n = ndi.label(inside)
     assert n <= 3
     assert 0.02 < inside.mean() < 0.1  # a shell
-    # From the centre, every ray upwards meets bone.
+    # From the centre, every upward ray hits bone.
     for direction in np.random.default_rng(0).normal(size=(50, 3)):
         direction[0] = abs(direction[0]) + 0.5
         steps = np.outer(np.arange(48), direction / np.linalg.norm(direction))

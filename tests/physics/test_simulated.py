@@ -13,7 +13,7 @@ from napari_geosr.physics.simulated import Cache, ObjectKind, open_simulated
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Numbers that were simulated, of fluorescence phantoms, with an empty cache."""
+    """Numbers of simulated fluorescence phantoms, with an empty cache."""
     made: list[int] = []
 
     def simulate(number: int) -> tuple[simulated.FloatArray, ...]:
@@ -76,7 +76,7 @@ def test_pairs_show_the_same_object_with_independent_noise(
     assert b.std() == pytest.approx(a.std(), rel=0.05)
     assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.02
     assert abs(a.mean()) < 0.02
-    # What the noise adds to the clean scan has nothing to do with it.
+    # The noise is uncorrelated with the clean scan.
     assert abs(np.corrcoef(a.ravel(), clean.ravel())[0, 1]) < 0.05
 
 
@@ -91,7 +91,7 @@ def test_objects_are_sharp_and_in_the_place_of_their_scans(
         assert volume.shape == fine.shape == tuple(factor * n for n in scan.shape)
         cells = [m for n in scan.shape for m in (n, factor)]
         coarse = fine.reshape(cells).mean(axis=(1, 3, 5))
-        # Nothing explains the scan better than its object where it is.
+        # No shift of the object explains the scan better.
         here = np.corrcoef(scan.ravel(), coarse.ravel())[0, 1]
         moved = [
             np.corrcoef(scan.ravel(), np.roll(coarse, step, axis).ravel())[0, 1]

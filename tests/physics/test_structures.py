@@ -1,4 +1,4 @@
-"""Structures made some slices at a time: blocks are what the whole has there."""
+"""Structures made some slices at a time: blocks equal parts of the whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Felts, weaves and rocks of several phases: their truth is what was asked for."""
+"""Felts, weaves and rocks of several phases: their truth is as requested."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_fibres_are_everywhere_and_as_thick_as_asked_for():
 
 def test_without_tilt_fibres_lie_in_the_plane():
     made = felt(SHAPE, porosity=0.8, tilt=0.0, seed=0)
-    # A fibre that crosses a plane of voxels runs on in it, to both ends.
+    # A fibre that crosses a plane of voxels continues on both sides.
     change = [np.abs(np.diff(made.fraction, axis=axis)).mean() for axis in (0, 1, 2)]
     assert change[0] > 1.2 * max(change[1:])
 
@@ -44,9 +44,9 @@ def test_without_tilt_fibres_lie_in_the_plane():
 def test_a_weave_is_yarns_that_do_not_touch():
     made = weave((40, 64, 64), spacing=16.0, radius=4.0, gap=3.0, jitter=0.0, seed=0)
     _, n = ndimage.label(~made.mask, np.ones((3, 3, 3)))
-    # Per layer 4 or 5 of either direction, in 2 to 4 layers (cut ones included).
+    # 4 or 5 yarns per layer and direction, in 2 to 4 layers (including cut ones).
     assert 14 <= n <= 40
-    # Yarns are longer than straight ones: they swing by 5.5 voxels.
+    # Yarns are longer than straight ones, because they undulate by 5.5 voxels.
     along = np.linspace(0, 32, 1000)
     longer = np.mean(np.hypot(1, 5.5 * np.pi / 16 * np.sin(np.pi * along / 16)))
     share = longer * 2 * np.pi * 4.0**2 / (16 * (2 * (5.5 + 4) + 3))

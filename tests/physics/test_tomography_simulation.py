@@ -1,4 +1,4 @@
-"""Simulated scans: what comes out is what was put in, faults included."""
+"""Simulated scans contain exactly what was put in, including artefacts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from napari_geosr.physics.tomography_simulation import (
 
 @pytest.fixture(scope="module")
 def disc():
-    """A disc of radius 20 in the middle: every line integral is known."""
+    """A centred disc of radius 20, for which every line integral is known."""
     axis = np.arange(48) - 23.5
     distance = np.hypot(axis[:, None], axis[None, :])
     return np.clip(20.5 - distance, 0, 1)[None].repeat(2, 0).astype(np.float32)

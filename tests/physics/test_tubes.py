@@ -29,7 +29,7 @@ def test_the_graph_of_cells_is_the_topology_of_the_voxels() -> None:
         (96, 96, 96), spacing=42, lacuna=8, canaliculus=2.0, neighbours=2, seed=4
     )
     assert len(made.cells) >= 6
-    # 6-connected solid, 26-connected pores: what skimage's connectivity 3 means.
+    # 6-connected solid, 26-connected pores: the meaning of skimage's connectivity 3.
     assert euler_number(made.phantom.mask, connectivity=3) == made.euler_number
     inside = np.round(made.cells).astype(int)
     assert made.phantom.mask[tuple(inside.T)].all()

@@ -20,7 +20,7 @@ from queue_helpers import Cluster
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of several waits may take longer than others on a busy computer."""
+    """Tests with several waits may take longer than others on a busy computer."""
     for item in items:
         is_own = Path(__file__).parent in item.path.parents
         if is_own and item.get_closest_marker("timeout") is None:
@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def own_settings(
     new_folder: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No test reads or writes a person's profiles."""
+    """No test reads or writes the user's profiles."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(new_folder()))
 
 
@@ -58,7 +58,7 @@ def slurm(slurm_conf: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
     yield Cluster(
         "slurm",
         warn=lambda number: _call("scancel", "--signal=USR1", "--batch", number),
-        # SLURM lets a job wait for two minutes after `scontrol requeue`.
+        # SLURM makes a job wait for two minutes after `scontrol requeue`.
         hasten=lambda number: _call(
             "scontrol", "update", f"JobId={number}", "StartTime=now"
         ),
@@ -85,7 +85,7 @@ def oar(
 
 @pytest.fixture
 def cluster(request: pytest.FixtureRequest) -> Cluster:
-    """The queue that a test is parametrized with, by the name of its fixture."""
+    """The queue with which a test is parametrized, by the name of its fixture."""
     found: Cluster = request.getfixturevalue(request.param)
     return found
 

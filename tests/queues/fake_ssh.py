@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-#: Reads options as ssh does, then lets a shell run what is left, as sshd does.
+#: Reads options like ssh, and then runs the rest in a shell, like sshd.
 _FAKE = """\
 #!/bin/sh
 while [ "$#" -gt 0 ]; do
@@ -30,16 +30,16 @@ exec sh -c "$*"
 
 
 def install(folder: Path, home: Path) -> None:
-    """Write the program into `folder`; its computer's home folder is `home`."""
+    """Write the program into `folder`; the home folder of its computer is `home`."""
     path = folder / "ssh"
     path.write_text(_FAKE.format(folder=folder, home=home))
     path.chmod(0o755)
-    # What a login shell reads; it may have set PATH anew before.
+    # Files of a login shell, which may have changed PATH.
     (home / ".bash_profile").write_text(f'echo Welcome!\nPATH="{folder}:$PATH"\n')
 
 
 def put_program(folder: Path, text: str = "") -> Path:
-    """Write ``napari-geosr`` as it is on the other computer: ours, unless given."""
+    """Write ``napari-geosr`` of the other computer: by default, ours."""
     ours = f'#!/bin/sh\nexec "{sys.executable}" -m napari_geosr "$@"\n'
     path = folder / "napari-geosr"
     path.write_text(text or ours)

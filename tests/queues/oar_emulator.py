@@ -1,4 +1,4 @@
-"""OAR on one computer, as far as its commands are documented.
+"""OAR on one computer, according to the documentation of its commands.
 
 ``oarsub -S SCRIPT`` reads the ``#OAR`` lines of a script, ``oarsub OPTIONS COMMAND``
 takes the same options and a command, ``oarstat [-u] [-j ID] -J``
@@ -11,11 +11,11 @@ variables:
 ``OAR_EMULATOR``
     Folder of the jobs.
 ``OAR_EMULATOR_PROJECT``
-    The only project that the admission rule lets in; every job may run if it is empty.
+    The only project accepted by the admission rule; if empty, every job may run.
 ``OAR_EMULATOR_SECOND``
-    How long a second of walltimes lasts.
+    Duration of a second of walltime.
 
-It starts no Python library: each call takes some 30 ms.
+It imports no third-party library, so each call takes about 30 ms.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 COMMANDS = ("oarsub", "oarstat", "oardel", "oarsh")
-#: Options of oarsub in a script, with the names that they have in a job.
+#: Options of oarsub in a script, with their names in a job.
 _OPTIONS = {
     "-n": "name",
     "-l": "resources",
@@ -69,7 +69,7 @@ def _place() -> Path:
 
 @contextmanager
 def _jobs() -> Iterator[dict[str, Job]]:
-    """All jobs, kept for oneself until they are written again."""
+    """All jobs, locked until they are written again."""
     with (_place() / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         path = _place() / "jobs.json"
@@ -159,7 +159,7 @@ def _submit(facts: Job) -> str:
 
 
 def launch(words: list[str]) -> int:
-    """Run a job when no other runs, for at most its walltime."""
+    """Run a job when no other one is running, for at most its walltime."""
     number = words[0]
     while True:
         with _jobs() as jobs:
@@ -279,7 +279,7 @@ def oardel(words: list[str]) -> int:
 def end_all() -> None:
     """Delete what is left, at the end of a test."""
     with _jobs() as jobs:
-        # One without resources only keeps others waiting.
+        # A job without resources would only make others wait.
         live = {k: job for k, job in jobs.items() if job["state"] in _LIVE}
         left = [k for k, job in live.items() if "resources" in job]
     for number in left:

@@ -1,4 +1,4 @@
-"""What the tests of queues share."""
+"""Helpers shared by the tests of queues."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_geosr.cli.app import run
 from napari_geosr.jobs import submission
 from napari_geosr.jobs.folder import JobFolder
 
-#: Seconds after which a job hangs, also on a computer with much other work.
+#: Seconds after which a job counts as hanging, even on a busy computer.
 PATIENCE = 480.0
 #: Seconds after the end of a run before it is started again.
 _PAUSE_SECONDS = 5
@@ -22,16 +22,16 @@ _PAUSE_SECONDS = 5
 
 @dataclass(frozen=True)
 class Cluster:
-    """A queue that tests can push.
+    """A queue that tests can speed up.
 
     Attributes
     ----------
     name : str
-        Of the queue system.
+        Name of the queue system.
     warn : callable
-        Send a job the warning before its walltime.
+        Sends a job the warning before the end of its walltime.
     hasten : callable
-        Let a resubmitted job begin at once.
+        Makes a resubmitted job start at once.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Cluster:
 
 
 def submit(capsys: Any, *words: str) -> dict[str, Any]:
-    """Submit and return what is printed as JSON."""
+    """Submit, and return the JSON output."""
     code = run(["submit", *words, "--json"])
     said = capsys.readouterr()
     assert code == 0, said.err
@@ -50,7 +50,7 @@ def submit(capsys: Any, *words: str) -> dict[str, Any]:
 def wait_for(
     job: JobFolder, is_reached: Callable[[], object], seconds: float = PATIENCE
 ) -> None:
-    """Wait, asking the queue as a dock would; what happened is shown if it fails."""
+    """Wait, polling the queue like a dock; the events are shown on failure."""
     end = time.monotonic() + seconds
     while not is_reached():
         if time.monotonic() > end:
@@ -74,9 +74,9 @@ def resubmit(cluster: Cluster, job: JobFolder, n: int) -> None:
 
 
 def hasten(cluster: Cluster, job: JobFolder) -> None:
-    """Let a job that is resubmitted start before the two minutes that SLURM waits.
+    """Make a resubmitted job start before the two minutes for which SLURM waits.
 
-    A job that starts in the second in which it ended has no valid credential.
+    A job that restarts in the same second in which it ended has no valid credential.
     """
     status = job.status()
     if status.state == "queued" and time.time() - status.updated > _PAUSE_SECONDS:

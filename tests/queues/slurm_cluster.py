@@ -1,4 +1,4 @@
-"""A real SLURM in a temporary folder: own keys, ports and daemons.
+"""A real SLURM in a temporary folder, with separate keys, ports and daemons.
 
 All nodes, which have a daemon and a port each, are this computer.
 """
@@ -24,7 +24,7 @@ PROGRAMS = (
     "scancel",
     "scontrol",
 )
-#: Where Debian puts daemons, which is not on every PATH.
+#: Debian's folder for daemons, which is not always on PATH.
 _SBIN = "/usr/sbin:/sbin"
 
 _CONF = """\
@@ -62,7 +62,7 @@ _NODE = (
 
 
 def why_missing() -> str:
-    """Why there can be no SLURM here; empty if there can."""
+    """Why SLURM cannot run here; empty if it can."""
     missing = [name for name in PROGRAMS if _which(name) is None]
     if missing:
         return (
@@ -86,7 +86,7 @@ def _free_port() -> int:
 
 @contextlib.contextmanager
 def slurm(folder: Path, n_nodes: int = 1) -> Iterator[Path]:
-    """Run a cluster in `folder`, which must have a short name; gives its slurm.conf."""
+    """Run a cluster in `folder`, which must have a short name; yield its slurm.conf."""
     names = [f"node{i}" for i in range(n_nodes)]
     for name in ("state", *(f"spool-{name}" for name in names)):
         (folder / name).mkdir()

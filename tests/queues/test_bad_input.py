@@ -1,4 +1,4 @@
-"""What cannot be submitted is refused in one sentence, and leaves nothing behind."""
+"""Invalid submissions are rejected in one sentence, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from napari_geosr.jobs.profiles import profiles_folder
 
 
 def refused(capsys: Any, *words: str) -> str:
-    """The one sentence with which a command is refused."""
+    """The sentence with which a command is rejected."""
     assert run(list(words)) == 2
     said = capsys.readouterr().err.strip()
     assert "Traceback" not in said
@@ -132,7 +132,7 @@ def test_two_jobs_with_one_output(oar: Cluster, scan: Path, capsys: Any) -> None
     out = scan.parent / "clean.ome.tif"
     said = submit(capsys, "restore", str(scan), "-o", str(out), "--queue", "oar")
     words = restoring(scan, "--queue", "oar")
-    assert f"already writes {out}" in refused(capsys, *words)
+    assert f"is already writing {out}" in refused(capsys, *words)
     job = JobFolder(said["job"])
     assert run(["jobs", "stop", said["number"]]) == 0
     wait_for(job, lambda: not job.status().is_alive)
@@ -208,7 +208,7 @@ def test_a_run_that_cannot_start_is_refused_before(scan: Path, capsys: Any) -> N
 
 
 def refused_last(capsys: Any, *words: str) -> str:
-    """The sentence with which a command is refused after it has begun."""
+    """The sentence with which a command is rejected after it has started."""
     assert run(list(words)) == 2
     return capsys.readouterr().err.splitlines()[-1]
 

@@ -31,7 +31,7 @@ jobqueue = pytest.importorskip(
 in_both = pytest.mark.parametrize(
     "cluster", ["oar", pytest.param("slurm", marks=pytest.mark.slow)], indirect=True
 )
-#: What a job of two workers requests.
+#: Resources requested for a job of two workers.
 RESOURCES: dict[str, Any] = {
     "cores": 2,
     "processes": 2,
@@ -45,7 +45,7 @@ SETTINGS: dict[str, Any] = {"memory": "400MB", "threads": 2}
 
 @pytest.fixture
 def porous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A volume of several shards, next to everything that the workers write."""
+    """A volume of several shards, in the folder to which the workers write."""
     from scipy import ndimage
 
     monkeypatch.chdir(tmp_path)
@@ -60,7 +60,7 @@ def porous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @contextmanager
 def started(cluster: Cluster, folder: Path) -> Iterator[Any]:
-    """A cluster of dask-jobqueue, as docs/scale.md shows it."""
+    """A cluster of dask-jobqueue, as shown in docs/scale.md."""
     kinds: dict[str, Callable[..., Any]] = {
         "slurm": jobqueue.SLURMCluster,
         "oar": jobqueue.OARCluster,
@@ -86,7 +86,7 @@ def started(cluster: Cluster, folder: Path) -> Iterator[Any]:
 
 
 def wait_until(is_reached: Callable[[], object], folder: Path) -> None:
-    """Wait; if it takes too long, show what the jobs have written."""
+    """Wait; if it takes too long, show the output of the jobs."""
     end = time.monotonic() + PATIENCE
     while not is_reached():
         if time.monotonic() > end:
@@ -107,7 +107,7 @@ def jobs_of(cluster: Cluster) -> list[str]:
 def restored_while_one_is_cancelled(
     scan: Path, client: Any, cluster: Cluster, job: str
 ) -> Volume:
-    """A restoration; the first job is cancelled when a shard is done."""
+    """A restoration in which the first job is cancelled when a shard is done."""
     cancel = {"slurm": "scancel", "oar": "oardel"}[cluster.name]
     done: list[TileDone] = []
 
@@ -158,7 +158,7 @@ def check_equal(found: Volume, expected: Volume) -> None:
 
 
 def test_memory_of_oar_jobs_needs_the_name_of_a_property(tmp_path: Path) -> None:
-    """Without it, dask-jobqueue requests no memory; the guide says so."""
+    """Without it, dask-jobqueue requests no memory, as stated in the guide."""
     more = {"scheduler_options": {"dashboard_address": "127.0.0.1:0"}}
     common = {**RESOURCES, **more, "project": "pr-aiax", "interface": "lo"}
     with warnings.catch_warnings():

@@ -27,7 +27,7 @@ from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.login_node import run_on
 from napari_geosr.jobs.profiles import Profile
 
-#: Prints what it was given, one JSON text for each call.
+#: Prints its arguments, one JSON text for each call.
 _ECHO = f"""\
 #!/bin/sh
 [ "$1" = --version ] && {{ echo {__version__}; exit; }}
@@ -37,7 +37,7 @@ exec {sys.executable} -S -c 'import json, sys; print(json.dumps(sys.argv[1:]))' 
 
 @pytest.fixture
 def other(new_folder: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Programs of another computer, which a fake ssh reaches."""
+    """Programs of another computer, reached by a fake ssh."""
     folder = new_folder()
     home = folder / "home"
     home.mkdir()
@@ -83,7 +83,7 @@ def test_other_commands_have_no_host(other: Path, capfd: Any) -> None:
     assert not (other / "host").exists()
 
 
-#: What must not reach a shell unquoted, and everything else that a name may contain.
+#: Characters that must be quoted in a shell, and others that a name may contain.
 _HOSTILE = st.text(
     st.sampled_from(" '\"$(`\\\n\t;|&<>*?~!#{}=%é\N{GREEK SMALL LETTER MU})-_a0"),
     max_size=12,
@@ -145,7 +145,7 @@ def test_watching_streams(other: Path, capfd: Any) -> None:
 
 
 def test_nothing_is_left_on_the_login_node(other: Path) -> None:
-    """When ssh ends, for whatever reason, so does the command there."""
+    """When ssh ends for any reason, the command on the other computer ends, too."""
     fake_ssh.put_program(
         other,
         "#!/bin/sh\n[ $1 = --version ] && { echo " + __version__ + "; exit; }\n"
@@ -169,12 +169,12 @@ def test_nothing_is_left_on_the_login_node(other: Path) -> None:
 def _is_running(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):  # it ends while it is read
+    except (FileNotFoundError, ProcessLookupError):  # it ends while being read
         return False
     return state != "Z"
 
 
-# The profile says how napari-geosr starts there
+# The profile states how napari-geosr is started there
 
 
 def test_a_profile_says_how_it_starts(other: Path, capfd: Any) -> None:
@@ -194,7 +194,7 @@ def test_a_profile_says_how_it_starts(other: Path, capfd: Any) -> None:
         assert err == ""
 
 
-# What goes wrong, in a sentence
+# Errors, in a sentence
 
 
 def refused(capfd: Any, *words: str) -> str:
@@ -270,13 +270,13 @@ def test_a_host_is_never_an_option(other: Path, capfd: Any, host: str) -> None:
 def server(
     new_folder: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:
-    """The name of a real sshd on a free port, with a key of its own."""
+    """The name of a real sshd on a free port, with a separate key."""
     daemon = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin")
     keygen, ssh = shutil.which("ssh-keygen"), shutil.which("ssh")
     if daemon is None or keygen is None or ssh is None:
         pytest.skip("no OpenSSH server here (apt-get install openssh-server)")
     if os.getuid() == 0:
-        Path("/run/sshd").mkdir(exist_ok=True)  # sshd wants it, even without PAM
+        Path("/run/sshd").mkdir(exist_ok=True)  # sshd requires it, even without PAM
     folder = new_folder()
     for name in ("host", "mine"):
         subprocess.run(

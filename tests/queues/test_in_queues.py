@@ -1,4 +1,4 @@
-"""Jobs run by the queues themselves: workers, and what is cancelled or killed."""
+"""Jobs run by the queues themselves: workers, cancelled and killed jobs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from napari_geosr.jobs.folder import JobFolder
 
 CLUSTERS = ["oar", pytest.param("slurm", marks=pytest.mark.slow)]
 in_both = pytest.mark.parametrize("cluster", CLUSTERS, indirect=True)
-#: A training that no test waits for.
+#: Training that no test waits for.
 LONG = ["--steps", "200000", "--patch", "24", "--layers", "3", "--width", "2"]
 #: Commands that cancel a job without napari-geosr.
 CANCEL = {"slurm": "scancel", "oar": "oardel"}
@@ -103,7 +103,7 @@ def test_a_reconstruction_on_workers_gives_the_same(
 def test_a_submitted_training_ends_with_the_model_of_an_uninterrupted_one(
     cluster: Cluster, scan: Path, capsys: Any
 ) -> None:
-    """It is warned of its walltime in the middle, and resubmitted."""
+    """The job is warned of its walltime in the middle, and resubmitted."""
     words = ["train", "neighbor2neighbor", "--source", str(scan), "--steps", "1500"]
     words += ["--patch", "24", "--layers", "3", "--width", "2", "--threads", "1"]
     words += ["--batch-size", "2", "--name", "m"]
@@ -142,7 +142,7 @@ def test_a_running_job_cancelled_in_the_queue_is_listed_within_five_seconds(
     subprocess.run([CANCEL[cluster.name], number], check=True, capture_output=True)
     began, n_later = time.monotonic(), 0
     while listed_state(job, capsys) in ("running", "finishing", "queued"):
-        # A busy computer takes longer; what the queue knows is then listed at once.
+        # A busy computer takes longer; the state in the queue is then listed at once.
         if time.monotonic() - began >= 5:
             n_later += number not in unfinished(cluster)
             assert n_later < 3
@@ -155,7 +155,7 @@ def test_a_running_job_cancelled_in_the_queue_is_listed_within_five_seconds(
 def test_a_killed_job_is_noticed_and_resumed(
     cluster: Cluster, scan: Path, capsys: Any
 ) -> None:
-    """The process of the job ends without a word, as on a node without memory."""
+    """The process of the job disappears, as on a node that runs out of memory."""
     job = running_training(cluster, scan, capsys)
     os.kill(job.status().pid, signal.SIGKILL)
     wait_for(job, lambda: not job.status().is_alive)
@@ -189,11 +189,11 @@ def test_a_killed_worker_of_a_job_costs_a_shard(
 
 
 def workers_of(job: JobFolder) -> list[psutil.Process]:
-    """Processes that a job has started to share its work."""
+    """Worker processes started by a job."""
     if not (pid := job.status().pid):
         return []
     found = []
-    with suppress(psutil.Error):  # processes that end while they are looked at
+    with suppress(psutil.Error):  # processes that end while they are inspected
         for child in psutil.Process(pid).children(recursive=True):
             found += [child] if "spawn_main" in " ".join(child.cmdline()) else []
     return found

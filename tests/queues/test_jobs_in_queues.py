@@ -78,7 +78,7 @@ def test_a_waiting_job_is_listed_stopped_and_resumed(
     assert run(["jobs", "list"]) == 0
     assert words in capsys.readouterr().out
     number = job.status().queue.number
-    # By its number in the queue, as in the cluster's own commands.
+    # By the number in the queue, as in the cluster's own commands.
     assert run(["jobs", "stop", number]) == 0
     assert f"job {number}" in capsys.readouterr().out
     assert job.status().state == "cancelled"
@@ -186,12 +186,13 @@ def test_a_queue_that_does_not_answer_changes_nothing(
     assert job.status().state == "queued"
 
 
-#: Seconds of a run that uses the walltime of two hours, and of one that is warned soon.
+#: Durations, in seconds, of a run that uses the walltime of two hours, and of one that
+#: is warned early.
 FULL, SHORT = 7000.0, 30.0
 
 
 def walltimes(job: JobFolder, *runs: tuple[int, float]) -> list[bool]:
-    """Whether a job starts again after runs to a number of steps, in seconds."""
+    """Whether a job restarts after runs with given numbers of steps and seconds."""
     answers = []
     for done, seconds in runs:
         job.set_state("paused", done=done, total=50)
@@ -212,7 +213,7 @@ def test_a_walltime_without_progress_is_not_repeated_for_ever(tmp_path: Path) ->
 def test_a_run_that_is_warned_early_counts_less(tmp_path: Path) -> None:
     job = made(tmp_path)
     assert all(walltimes(job, (5, FULL), *[(5, SHORT)] * 11))
-    assert walltimes(job, (6, SHORT)) == [True]  # a step: the count starts again
+    assert walltimes(job, (6, SHORT)) == [True]  # a step resets the count
     assert all(walltimes(job, *[(6, SHORT)] * 11))
     assert walltimes(job, (6, SHORT)) == [False]
     assert "12 consecutive runs" in job.status().message
@@ -222,7 +223,7 @@ def test_a_run_that_is_warned_early_counts_less(tmp_path: Path) -> None:
     ("seconds_before", "delay"),
     [
         (45.0, 45.0),  # SLURM is early
-        (7000.0, 0.0),  # the job must make way for another one
+        (7000.0, 0.0),  # the job is preempted by another one
         (-5.0, 0.0),
     ],
 )

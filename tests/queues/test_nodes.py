@@ -75,7 +75,7 @@ def test_a_restoration_uses_all_nodes_and_survives_the_loss_of_one(
     workers = workers_of(job)
     assert sorted(node for node, _ in workers.values()) == ["node0"] * 2 + ["node1"] * 2
     (keys,) = job.path.glob(".workers.*")
-    assert keys.stat().st_mode & 0o077 == 0  # others could run code with them
+    assert keys.stat().st_mode & 0o077 == 0  # others could use them to run code
     wait_for(job, lambda: job.status().done > 0)
     for node, process in workers.values():
         if node == "node1":
@@ -96,7 +96,7 @@ def test_a_restoration_uses_all_nodes_and_survives_the_loss_of_one(
 def test_without_a_number_there_is_a_worker_for_each_node(
     cluster: Cluster, porous: Path, capsys: Any
 ) -> None:
-    """A measurement, whose numbers are exactly those of one process."""
+    """A measurement, with exactly the same numbers as in one process."""
     out, here = porous.parent / "report", porous.parent / "here"
     words = ["measure", str(porous), "--threshold", "80", "--memory", "300MB"]
     where = ["--nodes", "2", "--cores", "1", "--queue", cluster.name]

@@ -1,4 +1,4 @@
-"""Profiles: made, shown, used and tested."""
+"""Profiles: creating, showing, using and testing them."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_probe_notices_that_nodes_do_not_see_the_folder(
     tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("napari_geosr.jobs.probe._LAG_SECONDS", 0.2)
-    # What the node writes goes into a folder of its own.
+    # The output of the node is written to a separate folder.
     away = "cd / && exec true"
     words = ["profiles", "new", "mine", "--template", "oar", "--setup", away]
     assert run(words) == 0

@@ -1,4 +1,4 @@
-"""Jobs of another computer: its paths, and what is known of it. No ssh here."""
+"""Jobs of another computer: its paths and known data. No ssh here."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_files_of_a_job_have_their_paths_on_the_other_computer(
     }
     there = f"/bettik/me/data/{name}"
     assert shared.map_settings(values, job) == {
-        # Names inside files stay, and so does what the job finds in its own folder.
+        # Names inside files, and paths inside the job's own folder, do not change.
         "data": {"volume": there, "reading": {"dataset": str(tmp_path)}},
         "sources": [there, "ct-denoise", str(own), 3, None],
         "angles": "/entry/theta",
@@ -79,7 +79,7 @@ def test_watched_computers_are_kept(tmp_path: Path) -> None:
     assert remote.watched_hosts() == ["me@one", "two"]
     with pytest.raises(ConfigError, match="is not a valid computer"):
         remote.watch_host("-oProxyCommand=x")
-    # A damaged file lists what can be read.
+    # Of a damaged file, the readable part is listed.
     with (index.index_folder() / "hosts.txt").open("a") as file:
         file.write("-oProxyCommand=x\n\nthree\n")
     assert remote.watched_hosts() == ["me@one", "two", "three"]
@@ -109,7 +109,7 @@ def test_a_job_elsewhere_stays_known_as_such(tmp_path: Path) -> None:
     job = JobFolder.create(tmp_path / "job", {"operation": "restore"}, name="far")
     place = Elsewhere("me@login", "/bettik/job")
     index.register(job, elsewhere=place)
-    index.find(tmp_path / "job")  # registers it again
+    index.find(tmp_path / "job")  # this registers it again
     assert index.elsewhere_of(job.path) == place
     index.forget(job.path)
     assert index.elsewhere_of(job.path) is None

@@ -1,4 +1,4 @@
-"""Scripts: what they ask for, and that no name or value becomes a command."""
+"""Scripts: the requested resources, and quoting of names and values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from napari_geosr.jobs.profiles import Profile, parse_walltime
 from napari_geosr.jobs.queues import QUEUES, load_queue
 from napari_geosr.jobs.submission import script_of
 
-#: Characters that mean something to shells and queues.
+#: Characters with a special meaning in shells and queues.
 HOSTILE = st.text(st.sampled_from("ab ;'\"`$(){}&|<>*?!#\\~=%\n\r\t-é"), max_size=25)
 MARKS = {"slurm": "#SBATCH", "oar": "#OAR", "local": "#!"}
 
@@ -99,7 +99,7 @@ def test_oar_asks_for_everything_in_the_profile() -> None:
 
 
 def header(script: str) -> list[str]:
-    """Lines that a queue reads, wherever they stand."""
+    """Lines that a queue reads, anywhere in the script."""
     return [
         line for line in script.splitlines() if line.startswith(("#SBATCH", "#OAR"))
     ]
@@ -165,7 +165,7 @@ def test_lines_with_line_breaks_are_refused(field: str) -> None:
 
 
 def test_bash_runs_a_script_with_hostile_names(tmp_path: Path) -> None:
-    """The whole script, with a program in place of Python that notes its arguments."""
+    """The whole script, with Python replaced by a program that records arguments."""
     folder = tmp_path / "a 'b\" $(touch hacked) `touch hacked`; touch hacked & #c \\"
     folder.mkdir()
     program = tmp_path / "my $(touch hacked) python"

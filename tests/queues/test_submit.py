@@ -1,4 +1,4 @@
-"""``submit``: a job in a queue gives what the command gives here."""
+"""``submit``: a job in a queue gives the same result as the command."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ def test_a_submitted_restoration_gives_the_same(
     assert (status.state, status.result) == ("done", out)
     np.testing.assert_array_equal(io.read(out).data, io.read(here).data)
     assert not list(scan.parents[1].rglob("hacked"))
-    # A queue that knows the number finds the job by it.
+    # If the number is known, the job is found by it.
     assert index.find(said["number"]).path == job.path

@@ -1,4 +1,4 @@
-"""Every verb can be submitted, and writes where it is asked to."""
+"""Every verb can be submitted, and writes to the requested path."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from napari_geosr.jobs.run import run_steps
 
 
 def run_here(capsys: Any, *words: str) -> JobFolder:
-    """Submit to an emulated queue that starts nothing, and run the job here."""
+    """Submit to an emulated queue that starts no jobs, and run the job here."""
     said = submit(capsys, *words, "--queue", "oar")
     job = JobFolder(said["job"])
     result = run_to_end(run_steps(job))
@@ -58,7 +58,7 @@ def test_measure(scan: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> No
     for name, dtype in (("mask", "u1"), ("deviation", "f4")):
         io.write(scanned.replace(data=np.ones(scanned.shape, dtype)), f"{name}.tif")
     words = ["measure", "scan.tif", "--voxel-size", "2", "--unit", "um"]
-    # They repeat the voxel size of the scan, which is corrected.
+    # They repeat the voxel size of the scan, which was corrected.
     words += ["--mask", "mask.tif", "--deviation", "deviation.tif"]
     job = run_here(capsys, *words, "-o", "report")
     assert run([*words, "-o", "here", "--labels"]) == 0

@@ -1,4 +1,4 @@
-"""A walltime costs the tile in flight: the job is resubmitted and resumes."""
+"""At the end of the walltime, only the current tile is lost; the job resumes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from napari_geosr.cli.app import run
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.index import describe_state
 
-#: Restored in many tiles, one after the other.
+#: A volume restored in many tiles, one after the other.
 WORDS = ["--memory", "120MB", "--threads", "1"]
 
 
@@ -31,7 +31,7 @@ def write_scan(path: Path, slices: int) -> Path:
 
 @pytest.fixture
 def long_scan(tmp_path: Path) -> Path:
-    """A volume whose restoration takes longer than the queue needs to be told."""
+    """A volume whose restoration takes longer than the notice of the queue."""
     return write_scan(tmp_path / "scan.tif", 640)
 
 
@@ -81,7 +81,7 @@ def test_a_walltime_costs_a_tile(
 
 @pytest.mark.slow
 def test_slurm_itself_warns(slurm: Cluster, scan: Path, capsys: Any) -> None:
-    """The walltime of a minute is over long before the training is."""
+    """The walltime of a minute ends long before training."""
     out = scan.parent / "job"
     words = ["train", "neighbor2neighbor", "--source", str(scan), "--steps", "200000"]
     words += ["--patch", "24", "--layers", "3", "--width", "2", "--threads", "1"]
@@ -104,7 +104,7 @@ def test_slurm_itself_warns(slurm: Cluster, scan: Path, capsys: Any) -> None:
 
 
 def slices_for(seconds: float, settings: list[str], folder: Path) -> int:
-    """Number of slices whose restoration takes this time here and now."""
+    """Number of slices whose restoration currently takes this time."""
     took = {}
     for n in (4, 8, 40):  # the first run also loads the program
         scan = write_scan(folder / f"{n}.tif", n)
@@ -127,7 +127,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_job_of_minutes_ends_within_walltimes_of_one(
     slurm: Cluster, tmp_path: Path, capsys: Any
 ) -> None:
-    """SLURM warns it, and requeues it; nobody else does anything."""
+    """SLURM itself warns and requeues the job."""
     out, here = tmp_path / "clean.ome.zarr", tmp_path / "here.ome.zarr"
     settings = [*WORDS, "--uncertainty", "tta"]
     scan = write_scan(tmp_path / "scan.tif", slices_for(320, settings, tmp_path))

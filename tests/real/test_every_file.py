@@ -1,8 +1,8 @@
-"""Every file of the shared real data opens rightly or says what is wrong, by name.
+"""Every file of the shared real data is read correctly or rejected with a message.
 
-Each file has its own row, from its source's description and what its tags hold: shape,
-axes, dtype, voxel size and unit; or the sentence that refuses it. A file that was added
-since and has no row yet must open, or be refused in one sentence.
+Each file has its own row, based on its source's description and its tags: shape, axes,
+dtype, voxel size and unit; or the error message. A new file without a row must open, or
+be rejected in one sentence.
 """
 
 from __future__ import annotations
@@ -126,11 +126,12 @@ GOOD = {
     ),
     "bad/pil_total-pages-zero.tif": Good("ZYX", (3, 2156, 1728), "bool", (0, 1)),
     "bad/pil_uint16_1_4660.tif": Good("YX", (10, 10), "uint16", (4660, 4660)),
-    # 6153 pixels per centimetre: the only one here whose baseline tags are no screen's.
+    # 6153 pixels per centimetre: the only file whose baseline tags are not those of a
+    # screen.
     "bad/pil_16_bit_noise.tif": Good(
         "YX", (32, 32), "uint16", (106, 285), (1e4 / 6153,) * 2, "µm"
     ),
-    # All NaN: opens as it is; restoring and measuring refuse it.
+    # All NaN: it can be opened, but restoring and measuring reject it.
     "bad/psf_all_nan.tif": Good("ZYX", (41, 150, 150), "float32", (np.nan, np.nan)),
 }
 GOOD |= {
@@ -168,7 +169,7 @@ BAD = {
 
 
 def files_without_a_row(folder: Path) -> list[Path]:
-    """Files that neither table describes."""
+    """Files described by neither table."""
     return sorted(
         path
         for path in folder.rglob("*")
@@ -185,7 +186,7 @@ def check_refusal(error: FileError, path: Path) -> None:
 
 
 def check_any_file(path: Path) -> None:
-    """The file opens with all its voxels, or is refused in one sentence."""
+    """The file opens with all its voxels, or is rejected in one sentence."""
     try:
         volume = io.read(path)
         voxels = np.asarray(volume.data)
@@ -265,7 +266,7 @@ def test_folder_of_slices(shared_data: Path) -> None:
         assert volume.unit == "mm"
         np.testing.assert_allclose(volume.voxel_size[1:], 0.390625, rtol=1e-6)
         assert (
-            "files do not give the distance between slices"
+            "files do not specify the distance between slices"
             in volume.metadata["notes"][0]
         )
         last = io.read(folder / "banana0026.tif").data

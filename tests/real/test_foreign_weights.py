@@ -1,7 +1,7 @@
-"""Weights that others published restore real scans as their own programs do.
+"""Published third-party weights restore real scans as in their own programs.
 
-The references are made here, without anything of ours: spandrel's own call on the whole
-plane, and the layers of DnCNN written out as its authors define them.
+The references are made here without our code: spandrel's own call on the whole plane,
+and the layers of DnCNN written out as defined by its authors.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from napari_geosr.operations.restore import RestoreConfig, restore_steps
 pytestmark = pytest.mark.skipif(
     find_spec("spandrel") is None, reason="spandrel is not installed (extra zoo)"
 )
-#: Weights whose architecture spandrel 0.4.2 does not know.
+#: Weights with an architecture that spandrel 0.4.2 does not support.
 UNKNOWN = ("team00_rlfn", "team14_GFMN", "team15_SAFMN")
 PLACE: dict[str, Any] = {
     "voxel_size": (3.0, 0.5, 0.5),
@@ -40,7 +40,7 @@ PLACE: dict[str, Any] = {
 def dncnn(
     shared_data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
-    """The published file, imported by the command line under the name ``theirs``."""
+    """The published file, imported on the command line under the name ``theirs``."""
     path = shared_data / "models" / "dncnn_25.pth"
     own = tmp_path_factory.mktemp("models")
     with pytest.MonkeyPatch.context() as patch:
@@ -51,14 +51,14 @@ def dncnn(
 
 @pytest.fixture
 def cement(dncnn: Path, shared_data: Path) -> Volume:
-    """Two slices of odd size, with a place in space."""
+    """Two slices of odd size, with voxel size and origin."""
     whole = io.read(shared_data / "ct_volumes" / "cement_128x128x128.tif")
     part = np.asarray(whole.data[62:64, 20:97, 30:101])
     return Volume(part, "ZYX", name="cement", **PLACE)
 
 
 def by_spandrel(path: Path, plane: np.ndarray) -> np.ndarray:
-    """What the library makes of a plane, values from 0 to 1, in one piece."""
+    """Result of the library for a whole plane with values from 0 to 1."""
     from napari_geosr.networks.foreign_formats.spandrel import library
 
     state = torch.load(path, weights_only=True, map_location="cpu")
@@ -103,10 +103,10 @@ def farthest(
 def test_a_volume_is_restored_as_the_authors_do(
     dncnn: Path, cement: Volume, tmp_path: Path
 ) -> None:
-    """By the operation and by the command line, through files, slice by slice."""
+    """With the operation and on the command line, using files, slice by slice."""
     scan = np.asarray(cement.data)
     noise = scan[0] / 255 - by_definition(dncnn, scan[0].astype(np.float32) / 255)
-    assert np.abs(noise).max() > 0.05  # it does something
+    assert np.abs(noise).max() > 0.05  # it has an effect
     given, out = tmp_path / "in.ome.tif", tmp_path / "out.ome.tif"
     io.write(cement, given)
     flags = ["--model", "theirs", "--out", str(out), "--threads", "1"]
@@ -134,8 +134,8 @@ def test_tiles_make_no_difference(dncnn: Path, cement: Volume) -> None:
         made[memory] = tiles, np.asarray(restored.volume.data) / 255
     (few, whole), (many, tiled) = made.values()
     print(f"{few} and {many} tiles: {np.abs(whole - tiled).max():.2g} apart")
-    # How many depends on what a tile was measured to cost: one or both planes at once,
-    # and parts of planes.
+    # The number depends on the measured cost of a tile: one or both planes at once, and
+    # parts of planes.
     assert few <= len(cement.data) < many
     np.testing.assert_allclose(tiled, whole, atol=1e-5)
 
@@ -144,7 +144,9 @@ def test_tiles_make_no_difference(dncnn: Path, cement: Volume) -> None:
 def test_deep_grey_values_are_scaled_by_the_whole_volume(
     dncnn: Path, shared_data: Path
 ) -> None:
-    """16 bits: from lowest to highest of all planes, as the card says, and back."""
+    """16 bits: scaled from the minimum to the maximum of all planes, as stated on the
+    card, and back.
+    """
     frames = io.read(shared_data / "microscopy" / "membrane_2d_timelapse.tif")
     scan = np.asarray(frames.data[:2, 100:155, 90:139])
     assert np.ptp(scan[0]) != np.ptp(scan[1])

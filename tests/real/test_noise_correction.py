@@ -1,4 +1,4 @@
-"""The report on real volumes takes the volumes' own noise out of its errors."""
+"""The report on real volumes corrects its errors for the volumes' own noise."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def report(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_the_error_is_that_of_the_volume_without_its_own_noise(
     report: Any, kept_bright: float, rng: np.random.Generator
 ) -> None:
-    """Own noise is strong in bright voxels, and a result keeps more of it there."""
+    """The inherent noise is strong in bright voxels, and a result keeps more of it
+    there.
+    """
     truth = np.zeros((24, 96, 96))
     truth[..., 40:] = 1.0
     own = np.where(truth > 0.5, 0.15, 0.01)

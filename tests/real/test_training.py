@@ -1,4 +1,4 @@
-"""Every method trains on a real file, and what it made restores that file."""
+"""Every method trains on a real file, and the model restores that file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Data = Callable[[Path, Path], dict[str, list[Path]]]
 
 
 def frames(shared: Path, folder: Path) -> dict[str, list[Path]]:
-    """Two following frames of a microscope's time-lapse: two noise realisations."""
+    """Two consecutive frames of a microscope time-lapse: two noise realisations."""
     stack = tifffile.imread(shared / "microscopy" / "membrane_2d_timelapse.tif")
     return {
         "source": [write(folder / "one.tif", stack[0])],
@@ -35,7 +35,7 @@ def frame(shared: Path, folder: Path) -> dict[str, list[Path]]:
 
 
 def cement(shared: Path, folder: Path) -> dict[str, list[Path]]:
-    """A real CT volume, and the same with noise added."""
+    """A real CT volume, and the same volume with added noise."""
     good = tifffile.imread(shared / "ct_volumes" / "cement_128x128x128.tif")[:24]
     noise = np.random.default_rng(0).normal(0, 0.3 * good.std(), good.shape)
     return {
@@ -49,7 +49,7 @@ def noisy(shared: Path, folder: Path) -> dict[str, list[Path]]:
 
 
 def halves(shared: Path, folder: Path) -> dict[str, list[Path]]:
-    """A real CT volume with three noises added, as sub-reconstructions have them."""
+    """A real CT volume with three noise realisations, like sub-reconstructions."""
     good = tifffile.imread(shared / "ct_volumes" / "bone_128x128x128.tif")[:24]
     rng = np.random.default_rng(1)
     return {
@@ -74,7 +74,7 @@ def strangers(shared: Path, folder: Path) -> dict[str, list[Path]]:
 
 
 def painted(shared: Path, folder: Path) -> dict[str, list[Path]]:
-    """A real CT volume, and its pores in one slice; 255: not painted."""
+    """A real CT volume, and its pores in one slice; 255 means unpainted."""
     good = tifffile.imread(shared / "ct_volumes" / "cement_128x128x128.tif")[:24]
     labels = np.full(good.shape, 255, np.uint8)
     labels[12] = good[12] < np.median(good)
@@ -128,6 +128,6 @@ def test_a_method_trains_on_a_real_file_and_restores_it(
     assert np.isfinite(values).all()
     if model.card.labels > 1:
         return
-    # Four steps make no model, but the grey scale is that of the target.
+    # Four steps are too few for a model, but the grey scale is that of the target.
     target = np.asarray(geosr.read(data.get("target", data["source"])[0]).data)
     assert abs(values.mean() - target.mean()) < 2 * target.std()

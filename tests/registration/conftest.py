@@ -1,4 +1,4 @@
-"""A foam seen twice: coarse and whole, fine and in part, turned and shifted."""
+"""Two scans of a foam: coarse and complete; fine, partial, rotated and shifted."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ COARSE_EDGE, FINE_EDGE = 32, 72
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Two scans and the truth about them.
+    """Two scans and the ground truth.
 
     Attributes
     ----------
     low, high : Volume
     truth : Transform
-        From the high-resolution scan to the other one.
+        Transform from the high-resolution scan to the other one.
     foam : ndarray
-        The object, on voxels as fine as those of `high`.
+        The object, with voxels of the same size as those of `high`.
     """
 
     low: Volume

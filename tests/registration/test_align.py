@@ -1,4 +1,4 @@
-"""A known rigid transform, or similarity, is found again."""
+"""A known rigid transform or similarity is recovered."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_wrong_voxel_size_is_a_scale(scene):
         align_steps(scene.low, wrong, kind="similarity", search_angle=0.0)
     )
     assert found.transform.scale == pytest.approx(1 / 1.03, abs=0.01)
-    # The truth holds for lengths as they are.
+    # The truth is valid for the original lengths.
     as_is = found.transform.matrix * 1.03
     assert np.allclose(as_is, scene.truth.matrix, atol=0.01)
     middle = Grid.of(wrong).centre
@@ -46,7 +46,7 @@ def test_a_wrong_voxel_size_is_a_scale(scene):
 def test_other_starts_lead_there_too(scene, start):
     at = scene.truth.apply(Grid.of(scene.high).centre)
     corner = at - Grid.of(scene.high).extent / 2
-    near = corner + np.array([6.0, -7.0, 5.0])  # almost a coarse voxel off
+    near = corner + np.array([6.0, -7.0, 5.0])  # a shift of almost one coarse voxel
     settings = {"start": start}
     high, low = scene.high, scene.low
     if start == "offset":
@@ -54,7 +54,7 @@ def test_other_starts_lead_there_too(scene, start):
         settings = {"offset": tuple(near - first)}
     elif start == "positions":
         high = high.replace(origin=tuple(near + 1.0))
-    else:  # a scan of which the other is the middle
+    else:  # a scan whose middle is the other one
         shift = at - Grid.of(low).centre
         first = np.maximum(0, np.round(shift / 8)).astype(int)
         edge = low.shape[0]
@@ -87,7 +87,7 @@ def test_a_quarter_turn_is_searched_for(scene):
     at = scene.truth.apply(Grid.of(scene.high).centre)
     assert np.abs(found[0].transform.apply(small.grid.centre) - at).max() / 8 < 2.5
     expected = turn_in_plane(90.0, 3)
-    off = found[0].transform.matrix @ expected  # one of the two is the way back
+    off = found[0].transform.matrix @ expected  # one of the two is the inverse
     assert np.abs(off - np.eye(3)).max() < 0.3
 
 

@@ -1,4 +1,4 @@
-"""Figures of a pair against cases that are known."""
+"""Figures of a pair in known cases."""
 
 from __future__ import annotations
 

@@ -65,8 +65,8 @@ def test_the_common_box_of_a_turned_volume_lies_inside_it():
     back = way.inverse().apply(points)
     assert back.min() > -0.51
     assert (back < np.array(high.shape) - 0.49).all()
-    # Upright, it would be 25 × 22 × 20 coarse voxels; a turn of 12° costs the plane
-    # something, and the height nothing.
+    # Without rotation, it would be 25 × 22 × 20 coarse voxels; a rotation by 12°
+    # reduces the plane, but not the height.
     shape = [s.stop - s.start for s in box]
     assert shape[0] == 25
     assert shape[1] * shape[2] > 0.55 * 22 * 20

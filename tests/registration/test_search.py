@@ -1,4 +1,4 @@
-"""The search for a place: what is compared at all, on arrays made for the case."""
+"""The search for a position: which parts are compared, with synthetic arrays."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from napari_geosr.registration.search import Candidate, search_steps
 
 
 def sampled(data: np.ndarray, first: Sequence[float] = (0.0, 0.0)) -> SampledVolume:
-    """An array with pixels of 1, its first one at `first`."""
+    """An array with pixels of size 1, the first one at `first`."""
     grid = Grid(data.shape, np.ones(data.ndim), np.array(first, float))
     return SampledVolume(data.astype(np.float32), grid)
 
 
 def corner(found: Candidate) -> np.ndarray:
-    """Where the first pixel of the small image comes to lie."""
+    """Position of the first pixel of the small image."""
     return found.transform.apply(np.zeros(2))
 
 
@@ -31,7 +31,7 @@ def texture(seed: int, shape: tuple[int, int], smooth: float = 1.0) -> np.ndarra
 
 
 def test_a_place_of_little_contrast_is_found() -> None:
-    """Half the image is ten times as strong, and shows something else."""
+    """Half of the image has ten times the contrast, and shows something else."""
     large = texture(0, (60, 80))
     large[:, :40] *= 10
     small = 3 + 2 * large[20:36, 55:71]
@@ -41,7 +41,7 @@ def test_a_place_of_little_contrast_is_found() -> None:
 
 
 def test_where_the_image_is_flat_nothing_is_found() -> None:
-    """But for rounding: whatever correlates with that says nothing."""
+    """Constant apart from rounding, so correlations with it are meaningless."""
     large = np.zeros((60, 80))
     large[:, :40] = 10 * texture(0, (60, 40))
     rounding = 1e-4 * texture(1, (60, 40))
@@ -62,7 +62,7 @@ def test_what_lies_by_a_third_outside_is_found() -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_half_of_the_small_image_lies_in_the_large_one(seed: int) -> None:
-    """A few pixels in a corner correlate with anything."""
+    """A few pixels in a corner may correlate with anything."""
     large, small = texture(seed, (40, 40)), texture(seed + 9, (20, 20))
     found = run_to_end(search_steps(sampled(large), sampled(small)))
     assert len(found) == 3
@@ -73,7 +73,7 @@ def test_half_of_the_small_image_lies_in_the_large_one(seed: int) -> None:
 
 
 def test_candidates_are_places_and_not_neighbours() -> None:
-    """The pixels beside the best place are nearly as good, and of no use."""
+    """The pixels next to the best position are nearly as good, but not useful."""
     pattern = texture(5, (20, 20), smooth=2.5)
     large = 0.3 * texture(6, (64, 64), smooth=2.5)
     places = ((5, 8), (38, 36))
@@ -95,10 +95,10 @@ def test_what_begins_before_the_large_image_is_found() -> None:
 
 @pytest.mark.parametrize("degrees", [-8.0, 8.0])
 def test_the_sense_of_a_rotation(degrees: float) -> None:
-    """Positive from Y towards X: what lay along Y then leans towards X."""
+    """Positive from Y towards X: structure along Y is rotated towards X."""
     large = texture(8, (90, 90), smooth=3.0)
     a = np.deg2rad(degrees)
-    # Positions in the small image, around its middle, and where they lie in the large.
+    # Positions in the small image, around its middle, and in the large image.
     matrix = np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])
     middle, goes_to = np.array([19.5, 19.5]), np.array([40.0, 50.0])
     small = ndimage.affine_transform(

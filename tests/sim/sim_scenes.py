@@ -14,14 +14,14 @@ from napari_geosr.physics.illumination.simulation import (
     simulate_frames,
 )
 
-#: Pixel size in µm, and the optics that give the cut-off of `SimScene`.
+#: Pixel size in µm, and the optics that yield the cut-off of `SimScene`.
 PIXEL = 0.065
 OPTICS = Optics(1.4, (2 * 1.4 * PIXEL * 1000 / 0.37,), 1.515)
 
 
 @functools.cache
 def scene(structure: str = "filaments", **settings: object) -> SimulatedFrames:
-    """Simulated frames, kept for other tests with the same settings."""
+    """Simulated frames, cached for other tests with the same settings."""
     return simulate_frames(structure, SimScene(**{"size": 128, **settings}))
 
 

@@ -1,4 +1,4 @@
-"""``napari-geosr sim``, ``sim check`` and ``simulate sim``, as a script uses them."""
+"""``napari-geosr sim``, ``sim check`` and ``simulate sim`` as used by a script."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def save(path, frames, pixel=PIXEL, **options):
 
 
 def test_stack_with_time_channels_and_slices(tmp_path, capsys):
-    """Axes of the result are those of the file without the frames."""
+    """The axes of the result are those of the file without the frames."""
     made = scene(snr=20, size=64)
     raw = made.frames.reshape(9, 64, 64)
     data = np.stack([np.stack([raw, raw]), np.stack([raw, raw])]).astype(np.uint16)
@@ -146,7 +146,7 @@ def test_stack_with_time_channels_and_slices(tmp_path, capsys):
 
 @pytest.mark.parametrize("order", ["apz", "zap"])
 def test_time_channels_and_interleaved_slices(tmp_path, capsys, order):
-    """Every plane is that of its own frames: 2 times × 2 channels × 2 slices × 9."""
+    """Every plane is made from its own frames: 2 times × 2 channels × 2 slices × 9."""
     planes = [scene(snr=30, size=64, plane=n).frames for n in range(8)]
     stack = np.stack(planes).reshape(2, 2, 2, 3, 3, 64, 64)
     axes = [0, 1, *(2 + "zap".index(letter) for letter in order), 5, 6]
@@ -325,7 +325,7 @@ def test_an_unclear_order_is_said(tmp_path, capsys):
 
 
 def test_optics_of_a_microscope_file(tmp_path):
-    """NA, medium and wavelength from OME-XML as microscopes write it."""
+    """NA, medium and wavelength from OME-XML as written by microscopes."""
     from napari_geosr.io.optics import read_optics
 
     xml = """<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">
@@ -346,7 +346,7 @@ def test_optics_of_a_microscope_file(tmp_path):
 
 
 def test_a_microscope_file_needs_no_options(tmp_path, capsys):
-    """Optics and pixel size from OME-XML reach the search for patterns."""
+    """Optics and pixel size from OME-XML are used in the search for patterns."""
     wavelength = 2 * 1.4 * PIXEL / 0.37
     xml = f"""<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">
     <Instrument ID="Instrument:0"><Objective ID="Objective:0" LensNA="1.4"

@@ -1,4 +1,4 @@
-"""Raw frames: where angles and phases lie, and in which order."""
+"""Raw frames: position and order of angles and phases."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sim.sim_scenes import frames_of_scene, scene, volume_of
 
 
 def numbered(shape, axes, order, angles=3, phases=3, planes=2) -> SimFrames:
-    """Frames whose values say angle, phase and slice: 100 a + 10 p + z."""
+    """Frames whose values encode angle, phase and slice: 100 a + 10 p + z."""
     a, p, z = np.ogrid[:angles, :phases, :planes]
     values = (100 * a + 10 * p + z).transpose(["apz".index(c) for c in order])
     data = np.broadcast_to(
@@ -40,7 +40,7 @@ def test_every_order_is_read(order):
 
 
 def test_frames_along_two_axes_are_those_of_other_programs():
-    """Axes angle, phase, z, y, x, as five axes of an array."""
+    """Five axes of an array: angle, phase, z, y, x."""
     frames = numbered((3, 3, 2), "TCZYX", "apz")
     assert frames.n_planes == 2
     assert frames.frame(2, 1, 1).mean() == 211
@@ -120,7 +120,7 @@ def test_offset_is_subtracted():
 @pytest.mark.parametrize("structure", ["filaments", "spots"])
 @pytest.mark.parametrize("snr", [5, 20])
 def test_an_order_that_cannot_be_told_is_noticed(structure, snr):
-    """Shuffled frames fit no order; frames in order fit one of them clearly."""
+    """Shuffled frames match no order; ordered frames clearly match one of them."""
     volume = volume_of(scene(structure, snr=snr, size=64))
     frames = SimFrames.from_volume(volume, angles=3, phases=3)
     assert unclear_order(guess_order(frames)[1]) is None

@@ -53,7 +53,7 @@ def test_adjoint(patterns, upscale):
 
 
 def test_forward_is_pattern_times_object_blurred():
-    """The combined terms equal a pattern for every frame."""
+    """The combined terms give the same result as a pattern for every frame."""
     patterns = fringes(harmonics=2, phases=5)
     operator = IlluminationOperator.create(patterns, OTF, 2)
     values = fringe_values(patterns, operator.grid)
@@ -70,7 +70,7 @@ def test_forward_is_pattern_times_object_blurred():
 
 
 def test_uniform_object_keeps_its_brightness_and_shows_the_pattern():
-    """Far from zero phase error: the camera sees the pattern where it should be."""
+    """There is no phase error: the camera records the pattern at its position."""
     patterns = fringes(shape=(64, 64))
     operator = IlluminationOperator.create(patterns, OTF, 2)
     seen = operator.forward(torch.full(operator.grid.fine, 3.0)).numpy()
@@ -81,7 +81,8 @@ def test_uniform_object_keeps_its_brightness_and_shows_the_pattern():
     wave = np.cos(2 * np.pi * (ky * y[:, None] + kx * x) + fringe.phases[1])
     transfer = float(OTF.at(np.array([ky]), np.array([kx]))[0])
     expected = 3 * (1 + 0.8 * transfer * wave)
-    # The margin does not continue the pattern periodically: only the inside is exact.
+    # The margin does not continue the pattern periodically, so only the inside is
+    # exact.
     inner = (slice(16, -16), slice(16, -16))
     np.testing.assert_allclose(frame[inner], expected[inner], atol=0.02)
 

@@ -1,4 +1,4 @@
-"""Patterns found in frames: wave vector, phases, modulation; and refusals."""
+"""Patterns found in frames: wave vector, phases, modulation; and errors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_patterns_are_found(structure, snr):
 
 
 def test_refinement_improves_phases():
-    """Spots correlate with themselves at the pattern's frequency; this is removed."""
+    """Spots correlate with themselves at the pattern's frequency; this is corrected."""
     made = scene("spots", snr=50, phase_error=5.0)
     frames = frames_of_scene(made)
     block, otf = frames.frames(), Otf(0.37)

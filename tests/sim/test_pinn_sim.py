@@ -1,4 +1,4 @@
-"""A network fitted to frames as a job: applied to further stacks, stopped, resumed."""
+"""A network fitted to frames as a job: other stacks, stopping, resuming."""
 
 from __future__ import annotations
 

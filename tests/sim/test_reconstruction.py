@@ -1,4 +1,4 @@
-"""Wiener-SIM and joint Richardson–Lucy resolve what widefield does not."""
+"""Wiener-SIM and joint Richardson–Lucy resolve details that widefield does not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from napari_geosr.sim.wiener import wiener_reconstruction
 from sim.sim_scenes import correlation, fitted_psnr, frames_of_scene, scene
 
 OTF = Otf(0.37)
-#: Methods that take no minutes.
+#: Methods that take less than a minute.
 METHODS = ("widefield", "wiener", "joint-rl")
 THREADS = {"threads": 1, "upscale_factor": 4}
 
@@ -97,7 +97,7 @@ def test_two_lines_closer_than_abbe_are_resolved():
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("shape", [(61, 50), (48, 63)])
 def test_odd_sizes_keep_their_place(method, shape):
-    """A point in the middle stays there, on the finer grid."""
+    """A point in the middle remains there on the finer grid."""
     patterns = PatternSet(
         tuple(FringePattern(k, (0.0, 2.1, 4.2)) for k in ((0.2, 0.1), (-0.1, 0.25))),
         shape,
@@ -241,7 +241,7 @@ def test_choice_of_iterations_ends_early_and_shows_its_progress():
 
 
 def test_many_frames_are_tried_on_a_smaller_part():
-    """As many grey values for 25 frames as for 9."""
+    """The grey values for 25 frames equal those for 9."""
     assert trial_edge(np.zeros((3, 3, 1, 1), np.float32)) == 192
     assert trial_edge(np.zeros((5, 5, 1, 1), np.float32)) == 115
     assert trial_edge(np.zeros((9, 15, 1, 1), np.float32)) == 64
@@ -275,7 +275,7 @@ def test_haze_is_suppressed_by_the_notch():
 
 
 def test_images_as_patterns():
-    """Known patterns of any kind: joint Richardson–Lucy accepts them, Wiener cannot."""
+    """Joint Richardson–Lucy accepts known patterns of any kind; Wiener does not."""
     rng = np.random.default_rng(0)
     fine = 128
     speckle = rng.random((12, fine, fine)).astype(np.float32)

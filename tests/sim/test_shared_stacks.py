@@ -18,7 +18,7 @@ from napari_geosr.operations.sim import (
 )
 from sim.sim_scenes import fitted_psnr
 
-#: Wave vectors in cycles per field, as the images of the patterns show.
+#: Wave vectors in cycles per field, from the images of the patterns.
 CYCLES = ((0.0, 40.0), (34.641, 20.0), (34.641, -20.0))
 
 

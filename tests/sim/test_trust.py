@@ -1,4 +1,4 @@
-"""Wrong patterns raise a warning, right ones do not."""
+"""Wrong patterns cause a warning, correct ones do not."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def with_first(patterns: PatternSet, **changes: object) -> PatternSet:
 
 
 def variants(made):
-    """Frames and patterns, by what is wrong with them."""
+    """Frames and patterns, by kind of error."""
     block, true = made.frames - 100, made.patterns
     first = true.fringes[0]
     k = tuple(1.01 * v for v in first.wave_vector)
@@ -65,7 +65,7 @@ def variants(made):
 
 
 def count(cases) -> dict[str, int]:
-    """Number of cases with a warning, by what is wrong with the patterns."""
+    """Number of cases with a warning, by kind of error in the patterns."""
     found = dict.fromkeys(("right", "found", "wave vector", "phase", "order"), 0)
     for structure, snr, seed in cases:
         made = scene(structure, snr=snr, seed=seed, size=160)

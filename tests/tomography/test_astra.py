@@ -1,4 +1,4 @@
-"""ASTRA as an engine gives what the package's own algorithms give."""
+"""ASTRA as an engine gives the same results as the package's own algorithms."""
 
 from __future__ import annotations
 

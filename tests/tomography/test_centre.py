@@ -1,4 +1,4 @@
-"""The rotation centre: of simulated scans, where it is known, and of real ones."""
+"""The rotation centre of simulated scans, for which it is known, and of real ones."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_correlation_is_one_where_views_match(rng):
     columns, correlation = opposite_correlation(near, far, 8)
     best = int(correlation.argmax())
     assert correlation[best] == pytest.approx(1)
-    # The columns match 10 further: 2 c - 39 = 10.
+    # The columns match with a shift of 10: 2 c - 39 = 10.
     assert columns[best] == 24.5
     assert np.abs(np.delete(correlation, best)).max() < 0.7
 
@@ -169,7 +169,7 @@ def test_the_real_tooth_has_its_known_centre(shared_data):
     found = find_centre(scan)
     assert found.column == pytest.approx(295.5, abs=0.5)
     assert found.notes == ()
-    # The scan's last view is its first one from behind: its end is 180, not 179.
+    # The scan's last projection is opposite to the first, so it ends at 180, not 179.
     inclusive = scan.replace(angles=np.linspace(0, 180, 181))
     again = find_centre(inclusive, CentreConfig(low=290, high=300))
     assert again.column == pytest.approx(295.5, abs=0.1)

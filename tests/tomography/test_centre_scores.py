@@ -1,4 +1,4 @@
-"""The score of a double wedge: what its weights are for."""
+"""The score of a double wedge, and the effect of its weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ VIEWS, COLUMNS, AXIS = 360, 48, 25.3
 
 
 def balls(rng: np.random.Generator) -> Any:
-    """Half a turn of a cylinder with balls in it, (1, angle, column)."""
+    """Half a turn of a cylinder with spheres in it, (1, angle, column)."""
     angles = np.arange(VIEWS)[:, None] * np.pi / VIEWS
     columns = np.arange(COLUMNS)[None]
     sinogram = 0.05 * np.sqrt(np.maximum(18.0**2 - (columns - AXIS) ** 2, 0))
@@ -32,7 +32,7 @@ def error(halves: Any) -> float:
 
 
 def test_noise_of_high_harmonics_counts_little() -> None:
-    """The seam is in low harmonics, noise in all: unweighted, noise decides."""
+    """The seam is in low harmonics, noise in all; without weights, noise dominates."""
     rng = np.random.default_rng(3)
     scenes = [balls(rng) for _ in range(8)]
     assert max(map(error, scenes[:2])) < 0.15

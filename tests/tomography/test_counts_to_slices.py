@@ -1,4 +1,4 @@
-"""From counts to slices: centre, angles, rows and units mean the same all the way."""
+"""From counts to slices: centre, angles, rows and units are consistent."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def scanned(sample, **settings):
 
 
 def error(sample, truth, sinogram, angles, centre):
-    """Root mean square error of the slices inside the sample; its contrast is 1."""
+    """Root-mean-square error of the slices inside the sample, whose contrast is 1."""
     geometry = ParallelGeometry(
         angles=angles, n_columns=sinogram.shape[-1], centre=centre, size=SIZE
     )

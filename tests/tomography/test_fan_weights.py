@@ -1,4 +1,4 @@
-"""Scans of fans and cones over part of a turn, or with a detector on one side."""
+"""Fan- and cone-beam scans over part of a turn, or with an offset detector."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from napari_geosr.tomography.fan_weights import (
 
 N = 64
 BEAM: Any = {"source_distance": 150, "detector_distance": 75, "pixel_size": 1.5}
-#: Middle (y, x) from the axis, radius, attenuation per pixel.
+#: Centre (y, x) relative to the axis, radius, attenuation per pixel.
 DISCS = ((0.0, 0.0, 28.0, 0.02), (-8.0, 6.0, 9.0, 0.01), (11.0, -9.0, 5.0, -0.015))
 STEP = 1.5
 
@@ -34,7 +34,8 @@ def shadows(geometry: FanGeometry) -> torch.Tensor:
     turn = np.deg2rad(geometry.angles)[:, None]
     t = (np.arange(geometry.n_columns) - geometry.centre) * geometry.pixel_size
     gamma = np.arctan2(t, geometry.source_distance + geometry.detector_distance)
-    # The parallel ray that each ray is: its angle, and its distance from the axis.
+    # The parallel ray equivalent to each ray: its angle, and its distance from the
+    # axis.
     parallel = turn - gamma
     distance = geometry.source_distance * np.sin(gamma)
     total = np.zeros(np.broadcast_shapes(turn.shape, t.shape))
@@ -52,7 +53,9 @@ def truth() -> torch.Tensor:
 
 
 def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """Norm of the error over that of the truth, where all views look."""
+    """Norm of the error relative to that of the truth, within the field of view of all
+    views.
+    """
     y, x = np.mgrid[:N, :N] - (N - 1) / 2
     seen = torch.from_numpy(np.hypot(y, x) < 31)
     return float(((found - expected) * seen).norm() / (expected * seen).norm())
@@ -65,7 +68,7 @@ def fbp(geometry: FanGeometry) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def full() -> torch.Tensor:
     found = fbp(fan(np.arange(0, 360, STEP)))
-    assert relative(found, truth()) < 0.06  # sharp edges on pixels
+    assert relative(found, truth()) < 0.06  # sharp edges on a pixel grid
     return found
 
 
@@ -111,7 +114,7 @@ def test_every_line_counts_once(degrees: float) -> None:
     weights = ray_weights(geometry)
     assert weights.min() >= 0
     assert weights.max() <= np.deg2rad(0.2501)
-    # Lines at one distance from the axis, seen from either side, over a turn.
+    # Lines at one distance from the axis, recorded from either side, over a turn.
     lines = weights.sum(0) + weights.sum(0)[::-1]
     np.testing.assert_allclose(lines, 2 * np.pi, rtol=2e-3)
 
@@ -128,7 +131,7 @@ def test_one_side_of_the_axis_from_each_side(columns: int, centre: float) -> Non
     geometry = fan(np.arange(0, 360, STEP), columns, centre)
     found, expected = fbp(geometry), truth()
     assert relative(found, expected) < 0.05
-    # In the middle, and far from the axis, where each ray is seen once.
+    # In the middle, and far from the axis, where each ray is recorded once.
     for part in (np.s_[28:36, 28:36], np.s_[30:34, 6:9]):
         level = float(expected[part].mean())
         assert float(found[part].mean()) == pytest.approx(level, rel=0.01)

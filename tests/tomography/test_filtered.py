@@ -1,4 +1,4 @@
-"""FBP and FDK: known answers, other programs, angles of every kind."""
+"""FBP and FDK: known results, other programs, angles of every kind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from napari_geosr.tomography.algorithms.fbp import Config
 from napari_geosr.tomography.filters import angle_weights, filter_rows
 
 N = 64
-#: Middle (y, x) from the axis, radius, attenuation per pixel.
+#: Centre (y, x) relative to the axis, radius, attenuation per pixel.
 PARTS = ((0.0, 0.0, 28.0, 0.02), (-8.0, 6.0, 9.0, 0.01), (11.0, -9.0, 5.0, -0.015))
 HALF = np.linspace(0, 180, 120, endpoint=False)
 DISC = ((6.0, -9.0, 20.0, 0.02),)
@@ -34,7 +34,7 @@ def image(parts: Any = PARTS, n: int = N) -> torch.Tensor:
 
 
 def inside(radius: float, n: int = N) -> torch.Tensor:
-    """Where a pixel is closer to the axis than `radius`."""
+    """Mask of pixels that are closer to the axis than `radius`."""
     y, x = np.mgrid[:n, :n] - (n - 1) / 2
     return torch.from_numpy(y**2 + x**2 < radius**2)
 
@@ -51,7 +51,7 @@ def shadows(angles: Any, n_columns: int, centre: float, parts: Any = PARTS) -> A
 
 
 def relative(found: torch.Tensor, truth: torch.Tensor) -> float:
-    """Norm of the error over that of the truth."""
+    """Norm of the error relative to that of the truth."""
     return float((found - truth).norm() / truth.norm())
 
 
@@ -229,7 +229,7 @@ def test_weights_of_angles() -> None:
 
 
 def test_filtering_a_constant_keeps_the_mean_of_its_taps() -> None:
-    # Taps of the ramp sum to almost zero over a long row: no light at its middle.
+    # The taps of the ramp sum to almost zero over a long row, so its middle is zero.
     filtered = filter_rows(torch.ones(1, 2001), "ramp", 1.0)
     assert abs(float(filtered[0, 1000])) < 3e-4
     assert abs(float(filter_rows(torch.ones(1, 201), "hann", 2.0, "edge").max())) < 3e-4

@@ -11,7 +11,7 @@ from napari_geosr.tomography.full_turn import fold_full_turn, join
 
 
 def sinogram(angles, n_columns, centre):
-    """Smooth balls around the axis, seen in a parallel beam: (1, angle, column)."""
+    """Smooth spheres around the axis in a parallel beam: (1, angle, column)."""
     rng = np.random.default_rng(3)
     t = np.arange(n_columns)[None] - centre
     turned = np.deg2rad(np.asarray(angles))[:, None]
@@ -34,7 +34,7 @@ def test_a_folded_turn_is_the_half_turn_of_a_wider_detector(centre, n_angles):
     assert half.max() < 180
     assert folded.dtype == np.float32
     wide = sinogram(half, folded.shape[2], axis)
-    # With an odd number of views, those from the other side are interpolated.
+    # With an odd number of views, the opposite ones are interpolated.
     tolerance = 0.03 if n_angles % 2 == 0 else 0.06
     np.testing.assert_allclose(folded, wide, atol=tolerance)
     reach = max(centre, 79 - centre)

@@ -1,4 +1,4 @@
-"""SIRT, CGLS and TV: they converge to the right thing, slice by slice."""
+"""SIRT, CGLS and TV converge to the correct result, slice by slice."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from napari_geosr.tomography.algorithms import (
 from napari_geosr.tomography.iterations import Iteration
 
 N = 64
-#: Middle (y, x) from the axis, radius, attenuation per pixel.
+#: Centre (y, x) relative to the axis, radius, attenuation per pixel.
 PARTS = ((0.0, 0.0, 28.0, 0.02), (-8.0, 6.0, 9.0, 0.01), (11.0, -9.0, 5.0, -0.015))
 FEW_ANGLES = np.linspace(0, 180, 24, endpoint=False)
 SMALL = ParallelGeometry(FEW_ANGLES, 32, 14.8, 30)
@@ -43,7 +43,7 @@ def image(parts: Any = PARTS, n: int = N) -> torch.Tensor:
 
 
 def relative(found: torch.Tensor, truth: torch.Tensor) -> float:
-    """Norm of the error over that of the truth."""
+    """Norm of the error relative to that of the truth."""
     return float((found - truth).norm() / truth.norm())
 
 
@@ -76,7 +76,7 @@ def test_residuals_fall(name: str) -> None:
     residuals = [step.residual or 0.0 for step in seen]
     assert residuals[0] == pytest.approx(1)
     assert residuals[-1] < 0.1
-    if name != "tv":  # the primal-dual method may rise on its way
+    if name != "tv":  # the primal-dual method may increase temporarily
         assert all(b <= a * 1.001 for a, b in pairwise(residuals))
 
 
@@ -144,7 +144,7 @@ def test_blocks_are_the_whole_and_empty_slices_stay_empty(
     sinogram = project(torch.rand(5, 30, 30, generator=random), geometry)
     sinogram[2] = 0
     whole = run(name, sinogram, geometry, iterations=12)
-    # Each block has a geometry of its own, as in a run.
+    # Each block has its own geometry, as in a run.
     blocks = [
         run(name, block, replace(geometry), iterations=12)
         for block in sinogram.split(2)
@@ -212,7 +212,7 @@ def test_stop_is_heard_before_the_first_iteration(name: str, monkeypatch: Any) -
             config_class(name).create(),
             should_stop=stop,
         )
-    assert len(pairs) <= 4  # one at each asking, and what comes before all
+    assert len(pairs) <= 4  # one per call, and the initial step
 
 
 @pytest.mark.parametrize("name", ITERATIVE)

@@ -1,4 +1,4 @@
-"""Counts to line integrals: exact where they can be, and honest where they cannot."""
+"""Counts to line integrals: exact where possible, and reported otherwise."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def scan(counts, flats=None, darks=None, **more) -> Projections:
 
 
 def known(rng, shape=(12, 3, 20), dtype=np.float32):
-    """Line integrals, and the counts, flats and darks that they come from."""
+    """Line integrals, and the corresponding counts, flats and darks."""
     lines = rng.uniform(0, 2, shape)
     gain = rng.uniform(500, 2000, shape[1:])
     dark = rng.uniform(50, 100, shape[1:])

@@ -1,4 +1,4 @@
-"""Stripes: simulated ones, whose truth is known, and those of a real neutron scan."""
+"""Simulated stripes, whose truth is known, and those of a real neutron scan."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from napari_geosr.tomography.stripes import (
 
 @pytest.fixture(scope="module")
 def truth():
-    """A cylinder with many balls in it, without any stripe: (1, 200, 320)."""
+    """A cylinder with many spheres in it, without stripes: (1, 200, 320)."""
     return make_truth()
 
 
@@ -41,7 +41,7 @@ def make_truth():
 
 
 def error(found, truth, columns=slice(None)):
-    """What is wrong with whole columns, which becomes rings."""
+    """Errors of whole columns, which become rings."""
     return float((found - truth).mean(axis=1)[:, columns].std())
 
 
@@ -51,7 +51,7 @@ def with_gains(truth, sd=0.05):
 
 
 def narrow(found, truth):
-    """What is wrong with columns beside their neighbours: sharp rings."""
+    """Errors of columns relative to their neighbours, which become sharp rings."""
     return float(np.diff((found - truth).mean(axis=1)).std())
 
 
@@ -69,7 +69,7 @@ def test_gains_of_columns_are_taken_out(truth, method):
 def test_filtering_keeps_details_that_are_smaller_than_a_stripe(method, low, high):
     plain = np.tile(np.linspace(0, 1, 200, dtype=np.float32)[None, :, None], (1, 1, 90))
     spotted = plain.copy()
-    spotted[:, 98:102, 44] += 2  # brighter than all else in its column
+    spotted[:, 98:102, 44] += 2  # brighter than everything else in its column
     found = (remove_stripes(spotted, method) - plain)[0, 98:102, 44].mean() / 2
     assert low < found < high
 
@@ -156,7 +156,7 @@ def test_stripes_of_a_real_neutron_scan_go(shared_data):
     assert level(remove_stripes(sinogram, "sorting")) < before / 50
     cleaned = remove_stripes(sinogram, "all")
     assert level(cleaned) < before / 150
-    # What moves with the angle is still there.
+    # Structure that moves with the angle is preserved.
     moving = sinogram - np.median(sinogram, axis=1, keepdims=True)
     kept = cleaned - np.median(cleaned, axis=1, keepdims=True)
     good = np.abs(moving).max(axis=(0, 1)) < 2

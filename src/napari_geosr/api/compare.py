@@ -53,12 +53,14 @@ def compare(
     mask : Volume or array, optional
         Sample mask; only voxels where the mask is non-zero are compared.
     halves : (Volume or array, Volume or array), optional
-        Two halves of one scan, for its resolution by Fourier shell correlation.
+        Two halves of one scan, from which its resolution is computed by Fourier shell
+        correlation.
     axes : str, optional
         Meaning of the axes of plain arrays, ``"ZYX"`` or ``"YX"`` by default.
     data_range : float, optional
         Range of grey values for PSNR and SSIM; by default from the 0.1th to the 99.9th
-        percentile of `reference` or, without it, the smallest such range.
+        percentile of `reference` or, without one, the smallest such range of the
+        volumes.
     affine : bool
         Fit the gain and offset before computing PSNR, SSIM, MS-SSIM, NRMSE and the
         difference.
@@ -74,25 +76,27 @@ def compare(
     difference : bool
         Compute the difference in units of the noise level.
     threshold : {"otsu", "multi-otsu", "li", "triangle"} or float
-        Method that finds the threshold of each volume, or one threshold for all.
+        Method used to find the threshold of each volume, or one threshold for all.
     phase : {"dark", "bright"}
         Dark pores are at or below the threshold, bright pores above it.
     min_voxels : int
         Minimum pore size, in voxels of the coarser volume; smaller pores are not
         counted.
     connectivity : {6, 26}
-        Number of neighbours of a voxel; in images 4 or 8.
+        Number of neighbours of a voxel (4 or 8 in images).
     memory : str, optional
         Memory limit, such as ``"4GB"``; by default a fraction of the free memory.
     fsc : {"none", "halves", "pair", "single"}
-        Data for the resolution by Fourier correlation: `halves`; `before` and `after`,
-        if they are independent scans; or each volume, split in a checkerboard pattern.
+        Data from which the resolution is computed by Fourier correlation: `halves`;
+        `before` and `after`, if they are independent scans; or each volume, split in a
+        checkerboard pattern.
 
     Returns
     -------
     QualityReport
-        With `figures`, `shifts`, `noise`, `fourier`, `porosity`, `pores`, `graphs`,
-        `scan_checks` and `differences` by volume, `to_dict`, `to_dataframe` and `rows`.
+        Contains `figures`, `shifts`, `noise`, `fourier`, `porosity`, `pores`, `graphs`,
+        `scan_checks` and `differences` for each volume; `to_dict`, `to_dataframe` and
+        `rows` convert it.
 
     Raises
     ------

@@ -34,7 +34,7 @@ def check_consistency(
     axes : str, optional
         Meaning of the axes of plain arrays, ``"ZYX"`` or ``"YX"`` by default.
     workers : int or distributed.Client, optional
-        Number of processes, or a client of a Dask cluster, that share the comparison;
+        Number of processes that share the comparison, or a client of a Dask cluster;
         requires the extra ``cluster``.
 
     Returns

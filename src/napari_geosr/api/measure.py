@@ -53,30 +53,31 @@ def measure_porosity(
         same shape gets the position of `volume`.
     deviation : Volume or array, optional
         Standard deviations that `restore_with_uncertainty` returned with `volume`; the
-        report then gives an interval of the porosity.
+        report then contains an interval for the porosity.
     axes : str, optional
         Meaning of the axes of plain arrays, ``"ZYX"`` or ``"YX"`` by default; also
         for `mask` and `deviation`.
     threshold : {"otsu", "multi-otsu", "li", "triangle"} or float
-        Method that finds the threshold, or the threshold itself.
+        Method used to find the threshold, or the threshold itself.
     local_window : int, optional
-        For uneven brightness: width in voxels of the Gaussian window of a local mean,
-        with which grey values are compared. By default, the threshold is the same
+        For uneven brightness: compare grey values with their local mean in a Gaussian
+        window of this width, in voxels. By default, the threshold is the same
         everywhere.
     hysteresis : float, optional
-        Keep only pores with a voxel this far beyond the threshold, relative to the
-        distance of the mean grey value of the pores. By default, all pores are kept.
+        Keep only pores with at least one voxel beyond the threshold by this fraction of
+        the distance from the threshold to the mean grey value of the pores. By default,
+        all pores are kept.
     phase : {"dark", "bright"}
         Dark pores are at or below the threshold, bright pores above it.
     min_voxels : int
         Minimum pore size; smaller pores are not counted or listed, but contribute to
         the porosity.
     connectivity : {6, 26}
-        Number of neighbours of a voxel; in images 4 or 8.
+        Number of neighbours of a voxel (4 or 8 in images).
     sample_mask : {"none", "auto", "cortex", "marrow"}
         ``"none"``: the whole volume belongs to the sample; ``"auto"``: the sample is
         the largest solid, with its openings closed; ``"cortex"``, ``"marrow"``: the
-        compact bone, or the marrow space with its trabeculae, of a bone along Z.
+        compact bone, or the marrow space with its trabeculae, of a bone aligned with Z.
     mask_closing : int
         Radius in voxels of the closing for the automatic mask: openings of up to twice
         this width are closed.
@@ -89,7 +90,7 @@ def measure_porosity(
         Whether to also trace the pores as a network of tubes (`report.graph`): its
         nodes, branches and their lengths. The volume is then read into memory.
     statistics : tuple of str
-        Further statistics that read the voxels of both phases, such as
+        Further statistics, computed from the voxels of both phases, such as
         ``("trabecular", "thickness")``; their values are in `report.figures` under
         their standard names.
     group : str, optional
@@ -170,7 +171,7 @@ def _current(name: str, value: T | None, earlier: str, former: T | None) -> T | 
         raise ConfigError(
             f"{earlier!r} is the earlier name of {name!r}. Give only one of the two."
         )
-    # The calls in between are this function and the public function.
+    # The stack level skips this function and the public function.
     warnings.warn(
         f"{earlier!r} was renamed {name!r}.", DeprecationWarning, stacklevel=3
     )

@@ -63,16 +63,17 @@ def build_pairs(
     search_angle : float
         Maximum rotation around Z in the search, in degrees to either side.
     transform : {"translation", "rigid", "similarity"}
-        Degrees of freedom of the alignment: shift; shift and rotation; or these and
-        scale.
+        Degrees of freedom of the alignment: shift; shift and rotation; or shift,
+        rotation and scale.
     intensity : {"linear", "histogram", "none"}
-        How the grey values of the high-resolution scan are matched to the other scan.
+        How the grey values of the high-resolution scan are matched to those of the
+        low-resolution scan.
 
     Returns
     -------
     Pairs
-        Paths of the `files`, a `report` on how well the scans match, and `layers` to
-        view.
+        Contains the paths of the `files`, a `report` on how well the scans match, and
+        `layers` to view.
 
     Raises
     ------

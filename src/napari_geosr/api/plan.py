@@ -46,30 +46,31 @@ def plan_scan(
     axes : str, optional
         Axes of an array, such as ``"ZYX"``.
     spot : float or str
-        Edge of a spot: ``"200um"``, a number in the unit of the voxel size, or
+        Edge length of a spot: ``"200um"``, a number in the unit of the voxel size, or
         ``"10%"`` of the scan's shortest edge.
     precision : float or str
-        Largest accepted error of the porosity relative to it, such as ``"5%"`` or 0.05.
+        Largest acceptable relative error of the porosity, such as ``"5%"`` or 0.05.
     confidence : float
-        Probability that the error is at most that large.
+        Probability that the error does not exceed `precision`.
     scan : {"whole", "spot"}
         Whether the scan shows the whole sample, or one spot of a larger one.
     threshold : str or float
-        Method that finds the threshold, or a grey value.
+        Method used to find the threshold, or a grey value.
     local_window : int, optional
         Compare grey values with their local mean in a window of this many voxels.
     hysteresis : float, optional
-        Keep only pores in which a voxel is this far beyond the threshold, relative to
-        the mean grey value of the pores.
+        Keep only pores with at least one voxel beyond the threshold by this fraction of
+        the distance from the threshold to the mean grey value of the pores.
     phase : {"dark", "bright"}
         Whether pores are at or below the threshold, or above it.
     sample_mask : {"none", "auto", "cortex", "marrow"}
-        Whether the sample is everything, the largest solid object with its pores, or
-        a part of a bone along Z.
+        Whether the sample is the whole volume, the largest solid object with its pores,
+        or part of a bone aligned with Z.
     mask_closing : int
         For an automatic sample mask: close openings up to twice this many voxels wide.
     connectivity : {6, 26}
-        Which adjacent voxels belong to the same pore, for the hysteresis.
+        Number of neighbours of a voxel that can belong to the same pore; used for the
+        hysteresis.
     seed : int
         Seed for the random positions.
     hours_per_spot : float, optional
@@ -84,8 +85,9 @@ def plan_scan(
     Returns
     -------
     ScanPlan
-        `n_spots`, their places (`spots`), the interval that they give (`half_width`),
-        and the same for other sizes (`sizes`).
+        Contains the number of spots (`n_spots`), their positions (`spots`), the
+        half-width of the resulting confidence interval (`half_width`), and the same for
+        other spot sizes (`sizes`).
 
     Raises
     ------

@@ -71,8 +71,9 @@ def reconstruct(
     every : int
         Use every n-th projection.
     half : {"all", "odd", "even"}
-        Use only the odd or only the even of these projections. This gives two volumes
-        with independent noise for Fourier shell correlation (`compare`).
+        Use only the odd-numbered or only the even-numbered of these projections. The
+        two resulting volumes have independent noise, as Fourier shell correlation
+        requires (`compare`).
     rows : (int, int), optional
         Range of detector rows (start, stop); by default all rows.
     size : int, optional
@@ -90,8 +91,8 @@ def reconstruct(
     frames : {"mean", "median"}
         How flat and dark fields are averaged.
     incident : float, optional
-        Counts without sample if there are no flat fields; by default estimated from the
-        brightest part of the projections.
+        Counts without the sample, used if there are no flat fields; by default
+        estimated from the brightest part of the projections.
     minimum_transmission : float
         Smaller transmissions are clipped to this value before taking the logarithm.
     saturation : float, optional
@@ -144,8 +145,8 @@ def reconstruct(
     """
     if not isinstance(projections, Projections | str | Path):
         raise ProjectionsError(
-            f"A {type(projections).__name__} has no angles or flat fields. Give a "
-            "path, or Projections(array, angles, flats, darks)."
+            f"An object of type {type(projections).__name__} has no angles or flat "
+            "fields. Give a path, or Projections(array, angles, flats, darks)."
         )
     config = ReconstructConfig.create(
         algorithm=algorithm,

@@ -197,7 +197,8 @@ def restore_with_uncertainty(
     uncertainty : str
         ``"tta"``: the model applied to flips and rotations of the volume;
         ``"ensemble"``: the model and those of `ensemble_with`; ``"diffusion"``:
-        objects that agree with the scan, drawn from a model of ``train("ddpm")``.
+        samples consistent with the scan, drawn from a model trained with
+        ``train("ddpm")``.
     axes : str, optional
         Meaning of the axes of a plain array.
     device : str
@@ -219,7 +220,7 @@ def restore_with_uncertainty(
     uncertainty_members : int, optional
         Number of flips and rotations for ``"tta"``, 2 to 16, or of samples for
         ``"diffusion"``, 2 to 64; by default 8. Each member
-        takes as long as a run without uncertainty.
+        takes as long as a run without uncertainty estimation.
     ensemble_with : tuple of str, Path, Model or ZooEntry
         Further models for ``"ensemble"``, with the same task and upscale factor.
     sampling_steps : int
@@ -294,12 +295,12 @@ def restore_blocks(
     strength: float = 1.0,
     sharpness: Literal["auto", "scan", "object"] = "auto",
 ) -> Volume:
-    """Restore the parts of a volume only when they are used.
+    """Restore each part of a volume only when it is used.
 
     The statistics of the whole volume are computed immediately, its voxels only when
     they are used. Each block is computed with the halo that the network needs, so it
     equals the same block of a fully restored volume, up to rounding. Blocks are
-    computed again at each use. To use a whole volume more than once, `restore` it.
+    recomputed at each use; if you need the whole volume more than once, use `restore`.
 
     Parameters
     ----------
@@ -379,7 +380,7 @@ def _question_slices(volumes: Sequence[object]) -> None:
         )
 
 
-#: Number of images from which a list is probably a volume, not repeated scans.
+#: Minimum number of images at which a list is probably a volume, not repeated scans.
 _MANY = 4
 
 
@@ -391,7 +392,7 @@ def _is_several(volume: object) -> bool:
 
 
 def _model_names(models: Sequence[ModelLike]) -> Sequence[ModelLike]:
-    """Return the models' names; types other than list and tuple are refused later."""
+    """Return the models' names; types other than list and tuple are rejected later."""
     if not isinstance(models, list | tuple):
         return models
     return tuple(map(name_of, models))

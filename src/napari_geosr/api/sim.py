@@ -1,4 +1,4 @@
-"""Reconstruct structured illumination from raw frames."""
+"""Reconstruct images from raw frames of structured illumination microscopy."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def reconstruct_sim(
     device: str = "auto",
     threads: int | None = None,
 ) -> Volume:
-    """Reconstruct raw frames of structured illumination microscopy (SIM).
+    """Reconstruct images from raw frames of structured illumination microscopy (SIM).
 
-    Wave vectors, phases and modulation of the patterns are found in the frames.
+    Wave vectors, phases and modulation of the patterns are estimated from the frames.
 
     Parameters
     ----------
     frames : Volume, array or path
         A stack with all angles and phases; slices, time points and channels may be
-        interleaved or axes of their own.
+        interleaved or have their own axes.
     method : {"widefield", "wiener", "joint-rl", "pinn"}
         Joint Richardson–Lucy of all frames (best quality), Wiener-SIM (fastest), the
         mean of the frames, or an untrained physics-informed network (slow).
@@ -66,13 +66,13 @@ def reconstruct_sim(
         Edge of a camera pixel in nm, or as text such as ``"0.065um"``; by default from
         the file.
     angles, phases : int, optional
-        Numbers of pattern directions and of frames of each; by default from the number
-        of frames.
+        Number of pattern directions, and of phases per direction; by default derived
+        from the number of frames.
     order : str, optional
         Order of angle (a), phase (p) and slice (z), the slowest first; by default found
         from the frames.
     offset : float, optional
-        Grey value without light; by default from the darkest parts.
+        Grey value without light; by default estimated from the darkest parts.
     psf : path, optional
         Image of a measured point-spread function; replaces `na` and `wavelength`.
     psf_sampling : int, optional
@@ -87,7 +87,7 @@ def reconstruct_sim(
     upscale_factor : int
         Pixels of the result per camera pixel along each axis.
     regularisation : float, optional
-        Wiener parameter w; by default from the noise.
+        Wiener parameter w; by default derived from the noise.
     apodisation : {"lukosz", "cosine", "none"}
         How Wiener-SIM fades out towards the highest frequency.
     notch : float
@@ -97,7 +97,8 @@ def reconstruct_sim(
     tv : float
         Weight of the total variation in joint Richardson–Lucy.
     recipe : {"ours", "published"}
-        For pinn: correct joint Richardson–Lucy, or the recipe of Burns and Liu (2023).
+        For pinn: use the network to correct the joint Richardson–Lucy result, or follow
+        the recipe of Burns and Liu (2023).
     steps : int
         For pinn: maximum number of optimiser steps.
     features : int
@@ -130,7 +131,7 @@ def reconstruct_sim(
     Warns
     -----
     GeoSRWarning
-        If the patterns do not fit the frames, or drift.
+        If the patterns do not fit the frames, or if they drift.
 
     Examples
     --------

@@ -60,7 +60,8 @@ def simulate(
     projections : int
         Number of projections.
     angle_range : float
-        In degrees. Projections are evenly spaced over the range, excluding its end.
+        Angular range in degrees. Projections are evenly spaced over it, excluding its
+        end.
     first_angle : float
         Angle of the first projection, in degrees.
     sub_angles : int
@@ -82,7 +83,7 @@ def simulate(
     gain : float
         Standard deviation of the gain of the pixels.
     rings : float
-        Standard deviation of the error of the gain in flat fields, which causes rings.
+        Standard deviation of the gain error of the flat fields, which causes rings.
     dead_columns, zingers : float
         Fractions of dead detector columns and of pixels hit by zingers.
     dark : float

@@ -98,7 +98,7 @@ def train(
     learning_rate, final_rate : float, optional
         Adam's initial learning rate, and the final one as a fraction of it.
     warm_up : int, optional
-        Number of steps in which the learning rate increases.
+        Number of initial steps during which the learning rate increases.
     averaging : float, optional
         Decay of the moving average of the weights.
     gradient_clip : float, optional
@@ -132,7 +132,7 @@ def train(
         Store features of the training patches with the model, for the method
         ``"similar"`` of `explain`.
     country : str, optional
-        Country of the electricity (three-letter ISO code), for CO2eq.
+        Country that supplies the electricity (three-letter ISO code), for CO2eq.
     licence : str, optional
         Licence of the model.
     **method_settings
@@ -208,7 +208,7 @@ def train(
 def _settings_entries(
     given: TrainingData, role: str, axes: str | None, volumes: dict[Path, Volume]
 ) -> tuple[Path, ...]:
-    """Settings for the data of a role; data in memory are added to `volumes`.
+    """Settings for the source or target data; data in memory are added to `volumes`.
 
     Raises
     ------
@@ -226,8 +226,8 @@ def _settings_entries(
         volume = as_volume(cast(VolumeLike, each), array_axes, name=f"{role}{number}")
         if any(volume.data is other.data for other in volumes.values()):
             raise ConfigError(
-                f"{volume.title} is given twice. Both have the same noise, so nothing "
-                "can be learned from the pair. Give another scan."
+                f"{volume.title} is given twice. Both copies have the same noise, so "
+                "nothing can be learned from the pair. Use another scan."
             )
         entries.append(entry_for(volume, volumes))
         volumes[entries[-1]] = volume

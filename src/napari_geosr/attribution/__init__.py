@@ -54,8 +54,8 @@ class AttributionRequest:
     noise : callable
         Returns the noise of the scan in its grey values; measured on the first call.
     network_for_noise : callable
-        Returns the network for noise stronger by a factor: the scene's network if it is
-        not conditioned on the noise.
+        Returns the network for noise that is stronger by a given factor: the scene's
+        own network if that is not conditioned on the noise.
     draws : int
         Number of noise realisations.
     steps : int
@@ -74,7 +74,7 @@ class AttributionRequest:
     scan_blur : callable or None
         Estimates the width of the scan's point-spread function; None if not needed.
     training : TrainingPatches or None
-        Index of the training patches, if it is used.
+        Index of the training patches; None if it is not used.
     memory : dict
         Values that several methods need, computed once per request.
     """

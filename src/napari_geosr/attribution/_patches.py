@@ -1,4 +1,4 @@
-"""Draws new noise like that of a scan, for its window."""
+"""Draw new noise like that of a scan, for a window of it."""
 
 from __future__ import annotations
 

@@ -52,8 +52,8 @@ def training_patches(model: Model, scene: ExplainedScan) -> TrainingPatches:
     if index is None:
         raise ModelError(
             f"The model {model.card.name!r} has no index of its training patches, so "
-            "similar ones cannot be found: train it with the setting similarity_index "
-            "(--similarity-index), or leave the method similar out."
+            "similar ones cannot be found. Train it with the setting "
+            "similarity_index (--similarity-index), or omit the method similar."
         )
     return TrainingPatches(index, replace(scene, network=model.network()))
 
@@ -67,7 +67,7 @@ def patch_features(
     ----------
     scene : ExplainedScan
     core : Box
-        Box of the scan that contains all patches; one plane for networks on planes.
+        Box of the scan that contains all patches; one plane for 2D networks.
     corners : sequence of (int, int, int)
         First voxel of each patch in the scan.
     edge : (int, int, int)
@@ -95,7 +95,7 @@ def patch_features(
             "feature maps that could be compared"
         )
     maps = found[-1][0].float()
-    if maps.ndim == 3:  # of a network on planes
+    if maps.ndim == 3:  # feature maps of a 2D network
         maps = maps[:, None]
     place = window.network_window
     ratios = [
@@ -120,7 +120,7 @@ def _scaled(start: int, length: int, ratio: float) -> slice:
 
 @contextmanager
 def _recorded(network: nn.Module) -> Iterator[list[torch.Tensor]]:
-    """Keep the input of the last convolution that is computed: a list of 0 or 1."""
+    """Record the input of the last convolution: yields a list of 0 or 1 tensors."""
     from torch import nn
 
     found: list[torch.Tensor] = []

@@ -1,10 +1,9 @@
-"""A window of a scan as a differentiable function from its voxels to the result's.
+"""A window of a scan as a differentiable map from its voxels to those of the result.
 
-Only the halo of a network is read: what lies beyond cannot change the result
+Only the halo of the network is read, because voxels beyond it cannot change the result
 (`napari_geosr.inference.receptive_field`). The function is therefore the same in a
-volume of any size. Planes that a 2.5D network sees beyond the border are reflected
-ones; here they are drawn from the voxels that they copy, so gradients end at real
-voxels.
+volume of any size. Beyond the border, a 2.5D network sees reflected planes; here, they
+are built from the voxels that they copy, so gradients refer to real voxels.
 """
 
 from __future__ import annotations
@@ -46,7 +45,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-#: Maximum number of voxels in a window; networks of unlimited reach need whole volumes.
+#: Maximum number of voxels in a window; networks with an unlimited receptive field need
+#: whole volumes.
 _MAX_VOXELS = 1 << 26
 #: Maximum number of voxels in a window for finite differences, which take two forward
 #: passes per voxel.
@@ -178,13 +178,13 @@ class Window:
 
     @property
     def network_window(self) -> Box:
-        """Box of the scan that the network processes; may exceed it by a padding."""
+        """Box that the network processes; padding may extend beyond the scan."""
         return self._tile.window
 
     @property
     def gain(self) -> float:
-        """Grey values of the result per grey value of the scan, for a network of slope
-        1.
+        """Change of the result per change of the scan, in grey values, for a network
+        with a slope of 1.
         """
         statistics = self.scene.statistics
         return statistics.output_std / statistics.input_std
@@ -241,8 +241,8 @@ class Window:
     ) -> tuple[float, AnyArray]:
         """A score of the region, and its gradient with respect to the input voxels.
 
-        For networks without gradients (filters that search), finite differences are
-        used if the window is small.
+        For networks without gradients (such as filters that search for similar
+        patches), finite differences are used if the window is small.
 
         Parameters
         ----------
@@ -252,7 +252,8 @@ class Window:
         Raises
         ------
         ModelError
-            If there are no gradients, and too many voxels for finite differences.
+            If there are no gradients, and there are too many voxels for finite
+            differences.
         """
         import torch
 
@@ -267,7 +268,7 @@ class Window:
             self.network_input if network_input is None else self._like(network_input)
         )
         total = torch.zeros_like(x)
-        for i in range(self._n_parts):  # part by part: one graph in memory at a time
+        for i in range(self._n_parts):  # so that only one graph is in memory
             part = output_gradient if self._n_parts == 1 else output_gradient[i : i + 1]
             if bool((part != 0).any()):
                 total += self._input_gradient(x, i, part)
@@ -333,7 +334,7 @@ class Window:
         ``Σ b · ∂f/∂b`` over biases and means of normalisations. Networks with
         rectifiers (ReLU) as activations are homogeneous in voxels and biases together,
         so that this and ``Σ x · ∂f/∂x`` add up to the output (Euler's theorem). For
-        other networks this need not hold.
+        other networks, the sum may differ.
 
         Parameters
         ----------
@@ -388,7 +389,7 @@ class Window:
 
     @property
     def _n_parts(self) -> int:
-        """Number of forward passes: one, or for networks on planes one per plane."""
+        """Number of forward passes: one, or one per plane for 2D networks."""
         if not self.layout.per_plane:
             return 1
         return int(self.region[0].stop - self.region[0].start)

@@ -1,15 +1,15 @@
 """Evidence for a pore: how much of it remains where the scan does not show it.
 
-The voxels of the scan in and next to a pore are replaced several times by solid with
-new noise of the same level and correlation, and the network restores the result. Any
-darkness of the pore that remains does not come from these voxels: it was learned.
-Second, noise as strong as that of the scan is added everywhere, with a network
-conditioned on the stronger noise: a pore caused by noise should not survive that.
-Third, the contrast of the scan at the pore is compared with its noise by a matched
-filter, in the shape in which the scanner would show the pore. If it is no larger than
-noise in solid, the scan does not show the pore, whatever made the network draw it: a
-network that has memorised noise draws pores where it recognises a pattern of the noise,
-and removing the pattern removes the pore.
+First, the voxels of the scan in and next to a pore are replaced several times by solid
+with new noise of the same level and correlation, and the network restores the result.
+Any darkness of the pore that remains does not come from these voxels: it was learned.
+Second, noise as strong as that of the scan is added everywhere, and a network
+conditioned on the stronger noise restores the result: a pore caused by noise should not
+survive this. Third, the contrast of the scan at the pore is compared with its noise by
+a matched filter, in the shape in which the scanner would show the pore. If the contrast
+is no larger than that of noise in solid, the scan does not show the pore, whatever made
+the network draw it: a network that has memorised noise draws pores where it recognises
+a pattern of the noise, and removing the pattern removes the pore.
 
 Similar ablations are used for classifiers [1]_ [2]_; here, patches are replaced by
 realistic noise.
@@ -45,8 +45,8 @@ HELP = "Whether the pore here would appear even if the scan did not show it."
 
 Verdict = Literal["well supported", "weak", "prior only"]
 
-#: Minimum fraction of a pore's darkness that remains without its input at which the
-#: pore counts as "prior only".
+#: A pore counts as "prior only" if at least this fraction of its darkness remains
+#: without its input.
 PRIOR_SHARE = 0.5
 #: Maximum fraction of the darkness that may remain for a "well supported" pore.
 _SUPPORTED_SHARE = 0.2
@@ -56,7 +56,7 @@ _MIN_SURVIVAL = 0.75
 #: noise.
 _MIN_SUPPORT = 4.0
 #: Contrast, in standard deviations of the noise, below which the scan does not show a
-#: pore: solid without a pore exceeds it in 2 % of all places.
+#: pore: solid without a pore exceeds it at 2 % of all positions.
 _NO_SUPPORT = 2.0
 #: Blur of the scan assumed by the matched filter, in voxels of the scan.
 _BLUR = 0.7
@@ -185,32 +185,32 @@ def _sentence(
     *,
     is_shown: bool,
 ) -> str:
-    visible = "" if support is None else f", {support:.1f} times the noise"
+    visible = (
+        "" if support is None else f", with a contrast of {support:.1f} times the noise"
+    )
     if not is_shown and remains < PRIOR_SHARE:
         return (
-            f"The scan does not show the pore: there, its contrast is {support:.1f} "
-            "times the noise, as in solid without a pore. The model drew it because of "
-            "its training."
+            f"The scan does not show the pore: its contrast there is {support:.1f} "
+            "times the noise, as in solid without a pore. The model added the pore "
+            "because of its training."
         )
     if verdict == "prior only":
         return (
             f"If the scan showed solid in place of the pore, {100 * remains:.0f} % "
-            "of its "
-            "contrast would remain: it was learned, and the scan does not show it."
+            "of its contrast would remain in the result: the model has learned such "
+            "pores, and the scan does not show this one."
         )
     if verdict == "well supported":
         return (
             "If the scan showed solid in place of the pore, the model would not "
-            f"produce it, and it survives {100 * survival:.0f} % of the tests with "
-            "added "
-            f"noise: the scan shows it{visible}."
+            f"produce the pore. It survives {100 * survival:.0f} % of the tests with "
+            f"added noise: the scan shows it{visible}."
         )
     return (
         f"If the scan showed solid in place of the pore, {100 * remains:.0f} % of "
-        "its contrast "
-        f"would remain, and it survives {100 * survival:.0f} % of the tests with "
-        "added noise: "
-        f"the scan shows it only weakly{visible}."
+        "its contrast would remain in the result. The pore survives "
+        f"{100 * survival:.0f} % of the tests with added noise: the scan shows it "
+        f"only weakly{visible}."
     )
 
 
@@ -218,8 +218,8 @@ def _pore(request: AttributionRequest) -> _Pore:
     """Locate the pore, the voxels to replace, and the solid around it."""
     if request.threshold is None:
         raise ConfigError(
-            "Evidence of a pore needs the grey value between pore and solid: give "
-            "a threshold (--threshold)."
+            "The method evidence needs the grey value that separates pore from "
+            "solid: give a threshold (--threshold)."
         )
     scene = request.scene
     scale = scene.layout.scale

@@ -1,11 +1,11 @@
 """The filter that the network applies at a voxel: a row of its Jacobian.
 
 A network of convolutions and rectifiers is piecewise linear: near a given input, it
-*is* a linear filter plus a constant, ``y = Σ k x + b`` [1]_ [2]_. Whether this holds is
-checked rather than inferred from a list of layers: by Euler's theorem, ``b`` must be
-what the network's biases contribute. For other networks (those with a smooth noise
-bound, for example), the same row is the linearisation, which describes only the effect
-of small changes.
+*is* a linear filter plus a constant, ``y = Σ k x + b`` [1]_ [2]_. Whether this is the
+case is checked rather than inferred from a list of layers: by Euler's theorem, ``b``
+must be what the network's biases contribute. For other networks (those with a smooth
+noise bound, for example), the same row is the linearisation, which describes only the
+effect of small changes.
 
 References
 ----------
@@ -33,12 +33,12 @@ HELP = "The linear filter that the network applies at this position, and its wid
 #: Tolerance for rounding errors in Euler's identity, as a fraction of the sum of the
 #: absolute values of its terms.
 _EXACT = 1e-4
-#: Net bias, as a fraction of the output, that is not distinguished from zero.
+#: Net bias, as a fraction of the output, below which it is not distinguished from zero.
 _ROUNDING = 1e-6
 
 
 def explain(request: AttributionRequest) -> Generator[Step, None, AttributionResult]:
-    """Find the filter at a voxel, or the mean one over several."""
+    """Find the filter at a voxel, or the mean filter over several voxels."""
     yield StageStarted(message="Computing the filter")
     window = request.window
     value, slope = request.mean_gradient()
@@ -172,7 +172,7 @@ def _blur_figures(request: AttributionRequest) -> dict[str, object]:
 
 
 def _blur_text(figures: dict[str, object], axes: str, unit: str) -> str:
-    """The scan's own blur, to compare the width of the filter with."""
+    """The scan's own blur, for comparison with the width of the filter."""
     blur, reason = figures.get("scan_blur"), figures.get("scan_blur_unknown")
     if reason:
         return f"; the scan's own blur cannot be estimated: {reason}"
@@ -189,7 +189,7 @@ def _notes(figures: AnyDict) -> tuple[str, ...]:
     known = (
         ""
         if error is None
-        else " For changes as large as the noise, its error is "
+        else " For changes as large as the noise, the error of this filter is "
         f"{100 * error:.0f} % of the change."
     )
     return (

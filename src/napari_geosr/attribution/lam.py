@@ -4,7 +4,7 @@ Which parts of the scan give rise to a feature of the result (its grey value, or
 edges)? Starting from a blurred copy, the scan is sharpened step by step. The
 derivatives along this path, multiplied by the steps, add up to the change of the
 feature (Gu and Dong [1]_, after integrated gradients [2]_). The completeness error is
-the difference between the two.
+the difference between this sum and the actual change.
 
 References
 ----------
@@ -80,9 +80,8 @@ def explain(request: AttributionRequest) -> Generator[Step, None, AttributionRes
     notes: tuple[str, ...] = ()
     if relative > _MAX_ERROR:
         notes = (
-            f"The attributions differ from the change by {100 * relative:.0f} %: use "
-            "more "
-            "steps (--steps).",
+            "The sum of the attributions differs from the change by "
+            f"{100 * relative:.0f} %: use more steps (--steps).",
         )
     overlay = Attribution(
         window.place,

@@ -5,16 +5,16 @@ a cube of the scan is replaced by its mean grey value plus new noise. The noise 
 level and correlation of the scan's own noise and a mean of zero over the cube, so only
 the structure is removed.
 
-New noise alone changes the result, too. If the cube has no structure, the scan is just
+New noise alone also changes the result. If the cube has no structure, the scan is just
 another draw of this noise, so the result of the scan is compared with the spread of the
 results over the draws: the standard error of the change covers both the finite number
 of draws and the noise of the scan. A cube counts only if its change is larger than
 draws of noise cause anywhere among the cubes tested, in 19 of 20 scans without
 structure (Student's t, Bonferroni's correction).
 
-Most cubes do not matter, and two draws of noise show it: such cubes are not tested
-further. Dropping cubes can only lower the probability of a false positive, and loses
-fewer than 0.2 % of the cubes that would count after all draws.
+For most cubes, two draws of noise suffice to show that they do not matter; these cubes
+are not tested further. Dropping cubes can only lower the probability of a false
+positive, and loses fewer than 0.2 % of the cubes that would count after all draws.
 
 References
 ----------
@@ -111,7 +111,8 @@ def _changes(
     limit = _limit(len(cubes), draws)
     done = 0
     for j in range(draws):
-        # One draw serves all cubes: each is compared with itself only.
+        # The same draw can be used for all cubes, which are not compared with each
+        # other.
         unit = fresh.draw_unit()
         total = done + len(active) * (draws - j)
         for i in active:
@@ -131,7 +132,7 @@ def _changes(
 
 
 def _mean_and_error(changes: AnyArray) -> tuple[AnyArray, AnyArray]:
-    """Mean change of each cube, and its standard error: the scan is one more draw."""
+    """Mean change of each cube, and its standard error; the scan counts as a draw."""
     n = np.isfinite(changes).sum(axis=1)
     error: AnyArray = np.nanstd(changes, axis=1, ddof=1) * np.sqrt(1 + 1 / n)
     return np.nanmean(changes, axis=1), error

@@ -1,4 +1,4 @@
-"""How far the network looked: radii that contain a fraction of the attribution.
+"""Effective receptive field: radii that contain a fraction of the attribution.
 
 The absolute derivatives of the result with respect to the voxels of the scan are summed
 by distance [1]_. The theoretical receptive field is the halo of the network, beyond
@@ -43,7 +43,7 @@ def explain(request: AttributionRequest) -> Generator[Step, None, AttributionRes
         "unit": request.unit,
     }
     limit = max(halo[1:]) if layout.ndim == 2 else max(halo)
-    field = f"its receptive field reaches {limit:.3g} {request.unit}."
+    field = f"the receptive field of the model reaches {limit:.3g} {request.unit}."
     if request.is_independent:
         sentence = f"The result here does not depend on the scan, although {field}"
     else:
@@ -66,7 +66,7 @@ def _halo(request: AttributionRequest) -> tuple[int, int, int]:
 
 
 def _radii(weights: AnyArray, distances: AnyArray) -> Sequence[float | None]:
-    """For each of `SHARES`, the distance within which this part of the total lies.
+    """For each of `SHARES`, the distance within which this fraction of the total lies.
 
     None if nothing has an effect.
     """

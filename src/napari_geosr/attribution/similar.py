@@ -1,7 +1,7 @@
-"""Similar training patches: whether the network has seen such structure before.
+"""Similar training patches: whether the training data contained such structure.
 
-A patch around the place is described by the means of the network's last feature maps,
-and compared with the patches of the training volumes in the index of the model.
+A patch around the position is described by the means of the network's last feature
+maps, and compared with the patches of the training volumes in the index of the model.
 Distances between training patches show whether a distance is unusual.
 """
 
@@ -20,15 +20,15 @@ HELP = "The most similar patches of the training data, and where they are."
 
 _ONE_VOLUME = (
     "The index contains a single training volume, so this verdict applies to that "
-    "scan only: patches of another scan of the same material can be further away. "
-    "Train on several scans to judge another one."
+    "scan only: patches of another scan of the same material may be further away. "
+    "Train on several scans to assess another one."
 )
 #: Number of training patches that are listed.
 NEAREST = 5
 
 
 def explain(request: AttributionRequest) -> Generator[Step, None, AttributionResult]:
-    """Find the training patches that are most similar to the patch around a place."""
+    """Find the training patches most similar to the patch around a position."""
     yield StageStarted(message="Comparing with the training patches")
     assert request.training is not None
     index, scene = request.training.index, request.training.scene
@@ -36,11 +36,12 @@ def explain(request: AttributionRequest) -> Generator[Step, None, AttributionRes
     if any(n < e for n, e in zip(shape, index.edge, strict=True)):
         raise ModelError(
             f"The scan has {' × '.join(map(str, shape))} voxels, fewer than a patch "
-            f"of the model's index ({' × '.join(map(str, index.edge))}): leave the "
-            "method similar out."
+            f"of the model's index ({' × '.join(map(str, index.edge))}): omit the "
+            "method similar."
         )
     z, y, x = (
-        # The patch of even size around the voxel in the middle, inside the scan.
+        # Centre the patch, which has an even size, on the voxel, but keep it in the
+        # scan.
         min(max((part.start + part.stop - 1) // 2 // s - e // 2, 0), n - e)
         for part, s, e, n in zip(
             request.region, scene.layout.scale, index.edge, shape, strict=True

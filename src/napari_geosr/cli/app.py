@@ -30,7 +30,7 @@ _HELP = """Restore microscopy and CT volumes and measure their pores, without a 
 
 Start with `napari-geosr demo`. In napari, the same tools are under *Plugins ▸ GeoSR*.
 """
-#: Groups of commands that also take an argument of their own.
+#: Groups of commands that also take an argument themselves.
 _TAKE_ARGUMENTS = ("sim", "simulate")
 #: Options that every command accepts.
 _QUIET = ("-q", "--quiet")
@@ -132,7 +132,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _refuse_odd(words: Sequence[str]) -> None:
-    """Refuse NUL bytes and empty arguments (an empty path is the current folder)."""
+    """Reject NUL bytes and empty arguments (an empty path is the current folder)."""
     for before, word in zip(["", *words], words, strict=False):
         if not word.strip():
             where = f" after {before}" if before.startswith("-") else ""
@@ -211,7 +211,7 @@ def _explained() -> Iterator[None]:
         raise
     except OSError as error:
         raise _OutputError(
-            f"Standard output cannot be written: {error.strerror}. Redirect it to "
+            f"Cannot write to standard output: {error.strerror}. Redirect it to "
             "another file. Files that the command has written are complete."
         ) from error
 
@@ -256,7 +256,7 @@ def _sentence(error: CycloptsError, words: Sequence[str]) -> str:
 
 
 def _missing(error: MissingArgumentError) -> str:
-    """Say which value is missing; empty if the option takes several values."""
+    """Message naming the missing value; empty if the option takes several values."""
     if typo := re.search(r"Did you mean (\S+) instead of (\S+)\?", str(error)):
         return f'Unknown option: "{typo[2]}". Did you mean "{typo[1]}"?'
     argument = error.argument

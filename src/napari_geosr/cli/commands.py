@@ -395,7 +395,8 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             ),
             "segment": Command(
                 "shapes:segment",
-                "Segment a scan inside a mask, in memory that follows the mask.",
+                "Segment a scan inside a mask; memory use depends on the mask, not "
+                "on the scan.",
                 (
                     "shapes segment scan.tif --inside mask.tif --model job "
                     "-o labels.ome.tif",

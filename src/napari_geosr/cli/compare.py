@@ -145,7 +145,7 @@ def compare(
 
 
 def _refuse_studies(paths: Sequence[Path]) -> None:
-    """Refuse the folder of a study before it is read as a stack of slices.
+    """Reject the folder of a study before it is read as a stack of slices.
 
     Raises
     ------

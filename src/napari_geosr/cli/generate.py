@@ -24,7 +24,7 @@ def generate(
     model: Annotated[
         ModelName,
         Parameter(
-            help="Diffusion model from train ddpm: its name, path or job folder."
+            help="Diffusion model trained with train ddpm: name, path or job folder."
         ),
     ],
     /,

@@ -57,9 +57,9 @@ _MAX_STATE_LENGTH = 24
 _MIN_FOLDER_LENGTH = 10
 #: Hint below a list that contains missing jobs.
 _MISSING_HINT = (
-    "If you have moved a job, run napari-geosr jobs show FOLDER once with its new "
-    "folder, and the job is found again. `jobs remove` removes a job from the list if "
-    "its folder no longer exists."
+    "If you have moved a job, run `napari-geosr jobs show FOLDER` once with its new "
+    "folder to add it to the list again. `jobs remove` removes a job from the list "
+    "if its folder no longer exists."
 )
 #: States for which `jobs watch` returns an error code.
 _FAILED_STATES = ("failed", "interrupted", "damaged", "unreadable")

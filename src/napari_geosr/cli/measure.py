@@ -83,7 +83,7 @@ def measure(
         Parameter(
             help="With --graph and --reference: largest distance at which a branch "
             "counts as found, in the unit of the voxel size; by default two "
-            "voxels of the volume with larger voxels."
+            "voxels of the volume that has the larger voxels."
         ),
     ] = None,
     labels: Annotated[

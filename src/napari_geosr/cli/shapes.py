@@ -73,7 +73,10 @@ def refine(
     print(f"Wrote {result.path}: {' × '.join(map(str, result.shape))} voxels")
     print(f"  {result.n_active:,} voxels of the input are next to the surface")
     print(f"  the volume of the shape changed by {100 * result.volume_change:+.2f} %")
-    print(f"  voxels of the input that changed as a whole: {result.n_changed:,}")
+    print(
+        "  surface voxels where the surface moved by one input voxel or more: "
+        f"{result.n_changed:,}"
+    )
     suggest_next(f"shapes mesh {quoted(result.path)} -o surface.stl")
     return 0
 

@@ -85,8 +85,9 @@ def simulate(
     )
     at_half = 100 * made.truth["porosity_at_half_contrast"]
     print(
-        f"  With a threshold at half the contrast, the true object has {at_half:.3f} "
-        "%, because voxels at the surface are only partly pore"
+        "  With a threshold at half the contrast, the true object has a porosity of "
+        f"{at_half:.3f} %, because pores fill only a part of the voxels at the "
+        "surface"
     )
     print(f"Wrote {files['projections']}")
     print(f"  truth: {files['truth']}, sample: {files['sample']}")

@@ -153,8 +153,8 @@ def _print_labels(done: LabelsStudySummary) -> None:
         )
     for method, count in done.fewest.items():
         print(
-            f"{method}: {count} labelled slices come within 1 point of the largest "
-            "number tried"
+            f"{method}: {count} labelled slices are enough to come within 1 "
+            "percentage point of the result with the largest number tried"
         )
     print(f"Wrote {done.files['csv']}")
 

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-#: Keys in the metadata of a volume that was opened by its address: the address without
-#: credentials, and the checksum of the metadata that was read there.
+#: Metadata keys of a volume opened by its address: the address without credentials, and
+#: the checksum of the metadata read there.
 ADDRESS, METADATA_CHECKSUM = "address", "metadata_checksum"
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?!/)(.*)", re.DOTALL)

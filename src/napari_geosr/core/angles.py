@@ -24,14 +24,14 @@ _WEDGE_DEGREES = 10.0
 #: Limit in steps (median gaps): decisive where steps are wider than 2°.
 _WEDGE_STEPS = 5.0
 
-#: Angle in degrees by which, plus one rotation step, a full turn may fall short.
+#: A full turn may fall short by this many degrees plus one rotation step.
 _TURN_TOLERANCE = 5.0
 
 # Detection of views taken in pairs from opposite sides.
-#: Maximum deviation, in steps, of an opposite view from exactly half a turn; with half
-#: a step, every view would have an opposite one.
+#: Maximum deviation of an opposite view from exactly half a turn, in steps; at half a
+#: step, every view would have an opposite one.
 _OPPOSITE_TOLERANCE = 0.25
-#: Maximum variation of the steps of an evenly divided turn, in steps.
+#: Maximum deviation of the steps of an evenly divided turn from their mean, in steps.
 _EVEN_STEP_TOLERANCE = 0.15
 #: Fraction of the views that must meet these tolerances; the others may be at the start
 #: and end of the scan.
@@ -46,11 +46,11 @@ _START_GAP_STEPS = 1.5
 # Detection of views taken consecutively around a turn, with encoder noise.
 #: Minimum number of views: with fewer, a rotation cannot be distinguished from chance.
 _MIN_VIEWS = 12
-#: Maximum deviation of the steps, in steps, at their `_VIEW_FRACTION` quantile. That
-#: quantile is 0.58 if the noise of each angle is normal (standard deviation 0.25
-#: steps), and 0.68 if it is uniform within half a step.
+#: Maximum `_VIEW_FRACTION` quantile of the deviations of the steps from their mean, in
+#: steps. The quantile is 0.58 if the noise of each angle is normal (standard deviation
+#: 0.25 steps), and 0.68 if it is uniform within half a step.
 _ENCODER_TOLERANCE = 0.85
-#: Maximum width of the widest gap, in steps, that such noise may cause.
+#: Maximum width of a gap that such noise may cause, in steps.
 _MAX_GAP_STEPS = 2.5
 #: Maximum phase shift of later turns relative to the first, in steps.
 _PHASE_TOLERANCE = 0.25
@@ -173,7 +173,8 @@ def along_turn(angles: Angles) -> Angles:
 def closes_turn(angles: Angles, steps: float = 1.0) -> bool:
     """Whether the angles cover a full turn, apart from a few degrees.
 
-    Fewer than three views never do: they leave a gap of at least half a turn.
+    Fewer than three views never cover it, because they leave a gap of at least half a
+    turn.
 
     Parameters
     ----------
@@ -191,9 +192,9 @@ def steps_around(angles: Angles) -> bool:
     """Whether views were taken consecutively in even steps around a full turn.
 
     Steps may vary by encoder noise of a fraction of a step (normal with a standard
-    deviation of 0.25 steps, or uniform within half a step); within that noise, each
-    view then lies opposite another or between two that do. Views of later turns must be
-    in phase with those of the first.
+    deviation of 0.25 steps, or uniform within half a step); within that noise, the
+    direction opposite each view then coincides with another view or lies between two
+    views. Views of later turns must be in phase with those of the first.
 
     Parameters
     ----------
@@ -224,9 +225,9 @@ def steps_around(angles: Angles) -> bool:
 def has_opposites(angles: Angles) -> bool:
     """Whether views were taken in pairs from opposite sides.
 
-    This holds if nearly every view has another one half a turn away, to within a small
-    fraction of a step, and also if a turn is divided evenly by an odd number, where the
-    opposite lies between two views. It does not hold for views that merely happen to
+    True if nearly every view has another one half a turn away, to within a small
+    fraction of a step, and also if a turn is divided evenly by an odd number, so that
+    the opposite direction lies between two views. False for views that merely happen to
     fill a turn, such as golden-angle views.
     """
     places, _, _ = distinct_angles(angles, 360.0)

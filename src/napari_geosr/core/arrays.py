@@ -15,7 +15,7 @@ from napari_geosr.core.types import AnyArray
 
 #: NumPy kinds of real numbers: booleans, integers, floating point.
 _REAL_KINDS = "biuf"
-#: Default axes of a plain array, by number of axes; readers use the same.
+#: Default axes of a plain array, by number of axes; readers use the same defaults.
 USUAL_AXES = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
 #: Possible lengths of a colour axis.
 _COLOURS = (3, 4)
@@ -65,13 +65,12 @@ def as_array_like(
     is_dask = type(given).__module__.startswith("dask.")
     if is_dask and isinstance(getattr(given, "_meta", None), np.ma.MaskedArray):
         raise error_class(
-            f"{title} may have masked voxels. Give them a value first: "
-            "dask.array.ma.filled(…)."
+            f"{title} may have masked voxels. Fill them first: dask.array.ma.filled(…)."
         )
     if isinstance(given, np.ma.MaskedArray):
         if np.ma.is_masked(given):
             raise error_class(
-                f"{title} has masked voxels. Give them a value first: array.filled(…)."
+                f"{title} has masked voxels. Fill them first: array.filled(…)."
             )
         return given.data
     data = given
@@ -195,8 +194,8 @@ def to_numpy(
         return np.array(data, dtype, copy=copy, subok=False)
     if copy is False:
         raise ValueError(
-            f"The voxels of {title} are not in memory: they have to be copied to "
-            "become an array."
+            f"The voxels of {title} are not in memory, so they cannot be made an "
+            "array without a copy."
         )
     return np.array(
         np.asarray(data[(slice(None),) * len(data.shape)]), dtype, copy=None

@@ -38,7 +38,7 @@ _KINDS = {
 _MIN_NUMBER = 1e-100
 #: Largest absolute value of a setting: its square is finite in float64.
 _MAX_NUMBER = 1e100
-#: Largest integer that fits into 64 bits with a sign.
+#: Largest signed 64-bit integer.
 _MAX_INTEGER = 2**63 - 1
 
 
@@ -50,8 +50,8 @@ class Config(BaseModel):
     """Base of every config: frozen, rejects unknown names, readable as YAML.
 
     Every field has a title, a default, bounds and one line of help in `description`.
-    Pydantic could take it from docstrings of fields, but searching their source took
-    0.25 s whenever a dock was opened.
+    Pydantic could read the help from the docstrings of fields, but parsing the source
+    code took 0.25 s whenever a dock was opened.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -90,8 +90,8 @@ class Config(BaseModel):
                 raise ValueError(f"{number} is too large")
             if isinstance(number, float) and not _is_usable(number):
                 raise ValueError(
-                    f"{number:g} is not usable: choose 0, or a number of "
-                    f"{_MIN_NUMBER:g} to {_MAX_NUMBER:g}"
+                    f"{number:g} is outside the usable range: choose 0, or a number "
+                    f"from {_MIN_NUMBER:g} to {_MAX_NUMBER:g}"
                 )
         return value
 
@@ -102,7 +102,7 @@ class Config(BaseModel):
 
     @classmethod
     def from_mapping(cls, values: Mapping[Any, Any]) -> Self:
-        """Validate values from a file, whose keys may not even be strings."""
+        """Validate values from a file; its keys may not even be strings."""
         values = cls._with_current_names(values)
         for key in values:
             if not isinstance(key, str):

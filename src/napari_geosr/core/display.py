@@ -68,7 +68,7 @@ def array_facts(
     lengths : mapping of str to int
         Number of voxels by axis name.
     size : tuple
-        What the size is (``"voxel size"``), the edge lengths, and their unit; a size in
+        The kind of size (``"voxel size"``), the edge lengths, and their unit; a size in
         pixels is shown as unknown.
     """
     # Imported here because it loads pydantic.

@@ -56,7 +56,7 @@ def read_document(path: Path, limit: int = MAX_BYTES) -> str:
     OSError, UnicodeDecodeError
         If it cannot be read, or is not UTF-8.
     ConfigError
-        If it is longer, or UTF-16.
+        If it is longer, or encoded as UTF-16.
     """
     with path.open("rb") as stream:
         content = stream.read(limit + 1)
@@ -78,8 +78,8 @@ def load_yaml(text: str, *, aliases: bool = True) -> Any:
     Raises
     ------
     ConfigError
-        If the text is invalid (with the parser's reason), too long, nested too deeply
-        or expands to too many values.
+        If the text is invalid (the message contains the parser's reason), too long or
+        nested too deeply, or expands to too many values.
 
     Examples
     --------
@@ -117,7 +117,7 @@ def _loader() -> type[yaml.SafeLoader]:
     base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
     class Loader(base):  # type: ignore[misc]
-        """Knows the implicit types of YAML 1.2."""
+        """Recognises the implicit types of YAML 1.2."""
 
         yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, object]]]] = {
             first: [(tag, known) for tag, known in pairs if tag not in _CORE_TYPES]
@@ -131,7 +131,7 @@ def _loader() -> type[yaml.SafeLoader]:
             first of several merged mappings over the others. PyYAML 6.0.4 gets the
             latter wrong, and the former for keys of one character.
             """
-            # A merged mapping passes through here again when its own turn comes.
+            # The parser calls this method again for the merged mapping itself.
             known = self.__dict__.setdefault("flat_nodes", set())
             if id(node) in known:
                 return
@@ -200,7 +200,7 @@ def _dumper() -> type[yaml.SafeDumper]:
     """PyYAML's dumper, quoting text that is a number in YAML 1.2, such as ``1e5``."""
 
     class Dumper(yaml.SafeDumper):
-        """Knows the implicit types of YAML 1.1 and 1.2."""
+        """Recognises the implicit types of YAML 1.1 and 1.2."""
 
     for tag, (pattern, first, _) in _CORE_TYPES.items():
         Dumper.add_implicit_resolver(tag, re.compile(pattern), list(first))

@@ -68,7 +68,7 @@ class SeveralImagesError(FileError):
     ----------
     message : str
     sizes : mapping of str to int
-        Number of pixels by the name that chooses an image.
+        Number of pixels of each image, by the name that selects it.
     """
 
     def __init__(self, message: str, sizes: Mapping[str, int]) -> None:

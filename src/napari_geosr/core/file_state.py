@@ -1,4 +1,4 @@
-"""Notice that a source file changes after it was opened, or while it is used."""
+"""Detect that a source file changes after it was opened, or while it is used."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from napari_geosr.core.steps import Step, StepIterator, WarningIssued
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 
-#: Key of the `FileState` at opening in the metadata of volumes and projections.
+#: Metadata key of the `FileState` that volumes and projections had when opened.
 OPENED = "opened"
-#: Files that mark a folder as a zarr, in which a new file is a chunk that was missing.
+#: Files that mark a folder as a zarr; a new file in it is a chunk that was missing.
 _ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
 #: Minimum seconds between two checks.
 _MIN_INTERVAL = 1.0
@@ -38,15 +38,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class FileState:
-    """Identity, size and times of change of a file, or of all files of a folder.
+    """Identity, size and modification times of a file, or of all files of a folder.
 
     Attributes
     ----------
     files : frozenset of int
         A hash of name, size, inode and times of each file.
     is_growing : bool
-        Whether new files do not count as a change. This holds for a folder of slices,
-        in which other files are not read.
+        Whether new files do not count as a change. True for a folder of slices, because
+        only the slices are read.
     """
 
     files: frozenset[int]
@@ -118,12 +118,12 @@ def state_when_opened(volume: Volume) -> FileState | None:
 
 
 class FileWatch:
-    """Watches whether the sources of volumes change while they are used.
+    """Detects changes of the sources of volumes while they are used.
 
-    Sizes and times of change are compared and, for a single file, samples of its
-    content: writes to a memory-mapped file may change its time only later. If only the
-    times have changed, the contents are compared with those remembered: all bytes of a
-    small file, or the checksum in the record of the run.
+    Sizes and modification times are compared and, for a single file, samples of its
+    content, because writes to a memory-mapped file may update its time only later. If
+    only the times have changed, the contents are compared with those remembered: all
+    bytes of a small file, or the checksum in the record of the run.
 
     Parameters
     ----------

@@ -23,8 +23,8 @@ def float32_range_fault(minimum: float, maximum: float) -> str:
         return ""
     return (
         f"It contains grey values of up to {largest:.3g}, but models compute in "
-        "float32, which ends at 3.4e+38. Divide all voxels by a constant first, "
-        "or replace values that mark missing voxels by NaN."
+        "float32, which is limited to 3.4e+38. Divide all voxels by a constant "
+        "first, or replace values that mark missing voxels by NaN."
     )
 
 
@@ -61,7 +61,7 @@ def float32_contrast_fault(
     digits = math.floor(math.log10(1000 * std))
     constant = f"{round(mean / 10.0**digits) * 10.0**digits:.15g}"
     if dtype.kind in "iu":
-        # Not above the exact minimum: unsigned integers would wrap around.
+        # A constant above the exact minimum would make unsigned integers wrap around.
         constant = str(int(minimum) - int(np.spacing(abs(minimum))))
     return (
         "Its grey values are too far from zero for models, which compute in float32: "

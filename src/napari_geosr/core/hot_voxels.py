@@ -45,11 +45,11 @@ _BATCH = 1 << 13
 _MISSING_VALUE = 1e30
 #: Maximum of the other grey values relative to those that mark missing voxels.
 _MAX_OTHERS = 1e-6
-#: Minimum fraction of the other voxels.
+#: Minimum fraction of voxels that are not missing.
 _MIN_OTHERS = 0.05
-#: Fraction of the voxels at either end of a sample that is outside the usual range, and
-#: distance from that range, in multiples of its width, beyond which a voxel leaves a
-#: network hardly any contrast between the others.
+#: The usual range excludes this fraction of the voxels at either end of a sample. A
+#: voxel further from it than this multiple of its width leaves a network hardly any
+#: contrast between the others.
 _FAR_SHARE = 0.25
 _FAR_DISTANCE = 1000.0
 
@@ -281,7 +281,7 @@ class HotVoxelFilter:
         Returns
         -------
         voxels : ndarray
-            With hot voxels replaced.
+            The box, with hot voxels replaced.
         places : ndarray of shape (n, ndim)
             Positions of the hot voxels relative to the start of the box.
         """
@@ -376,8 +376,8 @@ def _isolated(
     min_difference = spread * np.where(has_all, 1, 2)[:, None]
     apart = (~usable | (np.abs(centres - values) > min_difference)).all(axis=1)
     few = (known & ~usable).sum(axis=1) <= _MAX_EXTREME_NEIGHBOURS
-    # One neighbour may be unusual by chance; at a border, where there are fewer
-    # neighbours, none may be.
+    # Allow one neighbour that is unusual by chance, but none at a border, where there
+    # are fewer neighbours.
     few &= (unusual & usable).sum(axis=1) <= has_all
     isolated = few & apart & usable.any(axis=1)
     medians = np.zeros(len(places))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-#: Values at or above this mean no limit: cgroup v1 then reports a huge number.
+#: Values at or above this mean no limit: cgroup v1 reports a huge number in that case.
 _NO_LIMIT = 1 << 60
 _Version = tuple[str, tuple[str, ...], str, str]
 #: For each version: folder of the controller, files with the limits, file with the
@@ -42,7 +42,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     if not isinstance(error, RuntimeError):
         return False
-    # torch's own class, by its name: importing torch takes seconds.
+    # Recognise torch's class by its name, because importing torch takes seconds.
     if type(error).__name__ == "OutOfMemoryError":
         return True
     text = str(error).lower()
@@ -52,9 +52,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 def free_host_memory(root: Path = Path("/")) -> int:
     """Bytes that this process can still allocate without swapping or being killed.
 
-    This is the minimum of the machine's available memory and the rest of each memory
-    limit that applies to the process: of a container, a batch job (SLURM, OAR), a user
-    session and all enclosing groups, and of its address space (``ulimit -v``).
+    This is the minimum of the machine's available memory and what is left of each
+    memory limit that applies to the process: that of a container, a batch job (SLURM,
+    OAR), a user session and all enclosing groups, and of its address space (``ulimit
+    -v``).
 
     Parameters
     ----------

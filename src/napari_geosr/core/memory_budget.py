@@ -25,7 +25,7 @@ def _checked(value: str | None) -> str | None:
     return value
 
 
-#: In smaller amounts, the unit was probably forgotten, such as 4 for 4 GB.
+#: For smaller amounts, the unit was probably forgotten (such as 4 for 4 GB).
 _MIN_BYTES = 1000
 
 MemoryBudget = Annotated[

@@ -93,9 +93,11 @@ class Noise:
             )
         values = (self.level, self.contrast, *self.levels, *self.interval)
         if not all(map(math.isfinite, values)):
-            raise ConfigError("A noise level, its interval and contrast are finite.")
+            raise ConfigError(
+                "The noise level, its interval and the contrast must be finite."
+            )
         if min(values) < 0:
-            raise ConfigError("A noise level or contrast cannot be negative.")
+            raise ConfigError("The noise level and the contrast must not be negative.")
         if self.interval[0] > self.interval[1]:
             raise ConfigError("The ends of an interval must be in ascending order.")
 

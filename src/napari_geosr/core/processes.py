@@ -1,4 +1,4 @@
-"""Whether a recorded process is still running, locks, and how threads wait."""
+"""Check whether recorded processes still run, acquire locks, let threads sleep."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import psutil
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-#: Read by OpenMP, which torch uses, when it is loaded.
+#: Environment variable that OpenMP, which torch uses, reads when it is loaded.
 _POLICY = "OMP_WAIT_POLICY"
 
 #: Tolerance for start times, in seconds, because system clocks are adjusted.
 _TOLERANCE = 2.0
 
 #: Maximum time, in seconds, that the system needs to release the locks of a killed
-#: process: its threads end one by one, and large memory is freed first.
+#: process: its threads end one by one, and large amounts of memory are freed first.
 _MAX_RELEASE = 10.0
 _POLL_SECONDS = 0.1
 
@@ -59,12 +59,13 @@ def acquire_lock(
     """Acquire a lock on a file.
 
     A killed process counts as ended before the system has released its locks. If the
-    recorded holder has ended, this therefore waits some seconds for the release.
+    recorded holder has ended, this function therefore waits a few seconds for the
+    release.
 
     Parameters
     ----------
     wait : float
-        Seconds to wait for a holder that is running.
+        Seconds to wait if the holder is still running.
     has_holder_ended : callable
         Whether the process that is recorded as the holder ran on this host and has
         ended.

@@ -61,7 +61,7 @@ class Projections:
     provenance : tuple of mapping
         Processing history (`napari_geosr.core.provenance`).
     name : str
-        Name for the user: a file's stem or a layer's name.
+        Name shown to the user: a file's stem or a layer's name.
     source : Path, optional
         The file or folder it was read from.
     metadata : mapping
@@ -140,8 +140,7 @@ class Projections:
             raise ProjectionsError(
                 f"{self.title}: {bad.size} of its {len(angles)} angles are NaN or "
                 f"infinite (the first is angle number {bad[0]}). Correct the angles, "
-                "or leave "
-                "these projections out."
+                "or exclude these projections."
             )
         angles.setflags(write=False)
         object.__setattr__(self, "angles", angles)
@@ -178,8 +177,8 @@ class Projections:
             )
         if self.centre is not None and not math.isfinite(self.centre):
             raise ProjectionsError(
-                f"{self.title} has {self.centre} as its rotation centre; give a "
-                "column, or leave it out to have it determined."
+                f"{self.title}: {self.centre} is not a valid rotation centre. Give a "
+                "column, or omit the centre to have it determined."
             )
         if self.geometry == "parallel":
             return
@@ -313,8 +312,8 @@ class Projections:
         """Take every `k`-th projection, starting with projection `first`."""
         if k < 1 or not 0 <= first < self.n_angles:
             raise ProjectionsError(
-                f"{self.title} has {self.n_angles} projections; cannot take one in "
-                f"every {k}, starting with {first}."
+                f"{self.title} has {self.n_angles} projections; every {k}-th one, "
+                f"starting with {first}, cannot be selected."
             )
         return self.subset(range(first, self.n_angles, k))
 

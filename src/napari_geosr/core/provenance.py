@@ -72,7 +72,7 @@ def checksum(
     should_stop : callable
         Called before every block of 1 MiB.
     on_progress : callable, optional
-        Called at intervals with the numbers of blocks read and in total.
+        Called at intervals with the number of blocks read and the total number.
 
     Raises
     ------
@@ -156,8 +156,8 @@ def describe_steps(
     """Name, path, shape and checksum of an input.
 
     The checksum of a file is given only if the file has not changed since it was
-    opened. Otherwise it is that of the voxels, if they were read into memory before, or
-    None; ``changed`` then says so, and a warning is issued.
+    opened. Otherwise, it is that of the voxels if they were read into memory before, or
+    else None; ``changed`` is then set, and a warning is issued.
 
     Raises
     ------
@@ -293,7 +293,7 @@ def record_steps(
     should_stop: ShouldStop = never_stop,
     **more: Any,
 ) -> Generator[Step, None, AnyDict]:
-    """Create a record like `record`, but in steps, as large inputs take seconds.
+    """Create a record like `record`, but in steps, because large inputs take seconds.
 
     Parameters
     ----------

@@ -52,7 +52,7 @@ def _check(
     """Raise `ConfigError` if a module lacks a required attribute."""
     for attribute, kind in required:
         if not isinstance(getattr(module, attribute, None), kind):
-            fault = "a wrong" if hasattr(module, attribute) else "no"
+            fault = "an invalid" if hasattr(module, attribute) else "no"
             raise ConfigError(
                 f"The {registry.noun} {name!r} cannot be used: its module "
                 f"{module.__name__} has {fault} {attribute}. Update or uninstall the "

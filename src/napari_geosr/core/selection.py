@@ -93,7 +93,7 @@ def select(
 ) -> Any:
     """Select planes and rows of a 3D array without reading a lazy one.
 
-    Evenly spaced planes of a numpy array are a view of it.
+    Evenly spaced planes of a numpy array are returned as a view.
 
     Parameters
     ----------

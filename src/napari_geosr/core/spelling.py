@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-#: Least number of letters of which the continuation is suggested.
+#: Minimum number of letters for which words that begin with them are suggested.
 _LEAST_LETTERS = 2
-#: Most words that are suggested.
+#: Maximum number of suggested words.
 _MOST_WORDS = 3
 
 

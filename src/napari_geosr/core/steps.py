@@ -46,12 +46,12 @@ class JudgingStarted(StageStarted):
 
 @dataclass(frozen=True)
 class VerdictReached(StageStarted):
-    """The scan was examined without findings; `message` is the verdict, to be kept.
+    """The scan was examined without findings; `message` is the verdict, which is kept.
 
     Attributes
     ----------
     has_limits : bool
-        Whether the message tells what cannot be measured in the result.
+        Whether the message states what cannot be measured in the result.
     """
 
     has_limits: bool = False
@@ -107,7 +107,7 @@ class TileDone(Step):
 
 @dataclass(frozen=True)
 class PartDone(Step):
-    """A unit of work is done that has nothing to display, such as a measurement."""
+    """A unit of work without anything to display, such as a measurement, is done."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from napari_geosr.core.errors import ConfigError
 PIXEL = "pixel"
 #: Unit in which lengths of volumes of unknown voxel size are shown.
 VOXEL = "voxel"
-#: Number of axes of a volume; an image has one less.
+#: Number of axes of a volume; an image has one fewer.
 VOLUME_AXES = 3
 
 #: Length of each unit in millimetres, by the spelling used inside the package.

@@ -59,7 +59,7 @@ class Volume:
     origin : tuple of float
         Position of the *centre* of the first voxel along the spatial axes, in `unit`.
     name : str
-        Name for the user: a file's stem or a layer's name.
+        Name shown to the user: a file's stem or a layer's name.
     provenance : tuple of mapping
         Processing history, oldest record first, JSON-serialisable
         (`napari_geosr.core.provenance`).
@@ -151,8 +151,8 @@ class Volume:
         Parameters
         ----------
         array : array-like
-            numpy, dask or zarr array, or nested lists, of real numbers and two to five
-            axes.
+            numpy, dask or zarr array, or nested lists, of real numbers, with two to
+            five axes.
         voxel_size : float or sequence of float, optional
             Edge lengths of a voxel along Z, Y, X (or Y, X), or one number for all.
             Ones by default.
@@ -169,7 +169,7 @@ class Volume:
         Returns
         -------
         Volume
-            With its axes in the order T, C, Z, Y, X.
+            The volume, with its axes in the order T, C, Z, Y, X.
 
         Raises
         ------
@@ -353,7 +353,7 @@ class Volume:
             if letter not in self.axes:
                 if choice not in (None, 0):
                     raise VolumeError(
-                        f"{self.name!r} has no {word} axis. Leave the {word} out."
+                        f"{self.name!r} has no {word} axis. Omit the {word}."
                     )
                 continue
             n = self.length(letter)

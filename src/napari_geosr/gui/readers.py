@@ -88,10 +88,10 @@ def read_layers(path: str | list[str]) -> list[LayerData]:
 
 
 def read_surface(path: str | list[str]) -> list[LayerData]:
-    """Read a mesh as a surface layer, in the place of the shape that it was made from.
+    """Read a mesh as a surface layer, at the position of the shape it was made from.
 
-    The positions in the file are taken as mm, the unit of meshes that this package
-    writes; napari converts them to the unit of the other layers.
+    The positions in the file are assumed to be in mm, the unit of meshes that this
+    package writes; napari converts them to the unit of the other layers.
 
     Raises
     ------

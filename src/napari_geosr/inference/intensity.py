@@ -54,8 +54,8 @@ class IntensityStatistics:
     output : tuple of float or None
         Mean and std that the network's output is scaled to; None for the volume's.
     hot : HotVoxels or None
-        Criterion for hot and dead voxels, and their number; None if there are none (for
-        a volume of which all planes were read).
+        Criterion for hot and dead voxels, and their number; None if all planes of the
+        volume were read and there are none.
     crowd_share : float
         Fraction of the voxels that look like hot or dead voxels, if these are too many
         to be treated as such; otherwise 0.
@@ -223,10 +223,11 @@ def _crowd_steps(
     blocks: Sequence[tuple[slice, ...]],
     should_stop: ShouldStop,
 ) -> Generator[Step, None, float]:
-    """Fraction of voxels that look hot or dead, but are too many to be; otherwise 0.
+    """Fraction of voxels that look hot or dead if they are too many to be so, else 0.
 
-    Of a large volume, evenly spaced blocks are read again. Voxels of small pores and
-    grains may also be far from all others, but most of them have neighbours that are.
+    Evenly spaced blocks of a large volume are read again. Voxels of small pores and
+    grains may also be far from all others, but most of them have neighbours that are
+    far from the others, too.
     """
     crowd = sample.hot_voxels(CROWD_SHARE)
     if crowd is None or not sample.exceeds(crowd.limits):
@@ -348,7 +349,7 @@ class _IntensitySums:
         self.minimum = min(self.minimum, values.min().item())
         self.maximum = max(self.maximum, values.max().item())
         base, numbers = _as_float64(values)
-        with np.errstate(over="ignore", invalid="ignore"):  # refused afterwards
+        with np.errstate(over="ignore", invalid="ignore"):  # rejected afterwards
             n, mean = numbers.size, float(numbers.mean())
             numbers -= mean
             squares = float(np.dot(numbers, numbers))

@@ -1,7 +1,7 @@
 """Predict labels of the voxels of a mask, block by block; others are skipped.
 
 Blocks are read with the halo of the network and begin at multiples of its stride, so
-that the result does not depend on them.
+that the result does not depend on the blocks.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _COPIES = 8
 
 
 class VoxelClassifier(Protocol):
-    """A network that predicts logits of labels for the voxels that it is given."""
+    """A network that predicts the logits of labels for given voxels."""
 
     spec: NetworkSpec
 

@@ -126,7 +126,7 @@ def padded_voxels(
     )
     equal = np.asarray(source[wide]) == value
     size = _SQUARE[-len(box) :]
-    # Beyond the edges of the volume, there is more padding.
+    # The space beyond the edges of the volume counts as padding.
     full = ndimage.minimum_filter(equal, size, mode="nearest")
     found = ndimage.maximum_filter(full, size, mode="nearest")
     inner = tuple(

@@ -78,7 +78,8 @@ def probe(network: nn.Module, *, longest: int = _MAX_WINDOW) -> ReceptiveField:
                 return _not_local(
                     spec.axes,
                     f"a voxel affects others more than {longest // 2} voxels away "
-                    f"along {spec.axes[axis]} (statistics of the whole image?)",
+                    f"along {spec.axes[axis]} (does it use statistics of the whole "
+                    "image?)",
                 )
             stride = slab.stride(halo)
             if stride is None:
@@ -110,8 +111,8 @@ def check_spec(network: nn.Module) -> ReceptiveField:
     ):
         if declared < probed:
             raise ModelError(
-                f"{name} declares a halo of {declared} along {letter}, but voxels "
-                f"{probed} away affect the result: tiles would show seams."
+                f"{name} declares a halo of {declared} along {letter}, but voxels up "
+                f"to {probed} away affect the result: tiles would show seams."
             )
     for letter, declared, probed in zip(
         spec.axes, spec.stride, measured.stride, strict=True

@@ -205,8 +205,8 @@ class TiledRun:
         name, n_outputs = type(self.network).__name__, self.spec.n_outputs
         if (self.deviation is not None) != (n_outputs == 2):
             raise ModelError(
-                f"The network {name} gives {n_outputs} outputs: an output array for "
-                "standard deviations is needed if it is an ensemble of several "
+                f"The network {name} returns {n_outputs} outputs: an output array "
+                "for standard deviations is required for an ensemble of several "
                 "members, and not allowed otherwise."
             )
         if self.deviation is None:

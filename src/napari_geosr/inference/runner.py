@@ -93,7 +93,7 @@ def restore_tiles(
         Bytes that may be used in addition to network, source and target: growth of the
         process, or memory of the device.
     nonfinite : {"mean", "zero", "refuse"}
-        What the network sees in place of NaN and infinite voxels. A floating-point
+        Input of the network in place of NaN and infinite voxels. A floating-point
         target is NaN there; an integer one gets the network's output.
     priority_region : sequence of slice, optional
         Input voxels on screen: their tiles are computed first.
@@ -114,8 +114,8 @@ def restore_tiles(
         the means.
     backend : Choice, optional
         The backend that may replace torch (`napari_geosr.inference.backends`); torch by
-        default. The first tile decides, and the choice may be passed to the next run
-        with the same network.
+        default. The decision is made with the first tile, and the choice may be passed
+        to the next run with the same network.
 
     Yields
     ------

@@ -1,6 +1,7 @@
 """Refine a shape block by block; blocks without a surface are not computed.
 
-Blocks are read with the halo of all stages, so that the result does not depend on them.
+Blocks are read with the halo of all stages, so that the result does not depend on the
+blocks.
 """
 
 from __future__ import annotations

@@ -304,7 +304,9 @@ class ShardPlanner:
                 yield step
 
     def _divided_warning(self, work: float) -> WarningIssued:
-        """Explain that a share of the memory gives small tiles with large halos."""
+        """Explain that a fraction of the memory only allows small tiles with large
+        halos.
+        """
         enough = self._planner.budget_for_work(_COSTLY_WORK * work)
         factor = self.choice.work() / work
         return WarningIssued(

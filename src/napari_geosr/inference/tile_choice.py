@@ -42,7 +42,7 @@ SECONDS_PER_TILE = 2.0
 #: Largest cost factor (voxels computed ÷ voxels needed) accepted for short tiles; for a
 #: region, relative to the cheapest tile.
 ACCEPTED_FACTOR = 1.25
-#: Cost factor above which tiles are not worth starting: the budget is refused instead.
+#: Cost factor above which a run is not worth starting: the budget is rejected instead.
 MAX_COST_FACTOR = 20.0
 #: Memory use, as a multiple of the budget, that is tolerated if tiles cannot usefully
 #: be made smaller.
@@ -250,7 +250,7 @@ def _worthwhile(
 ) -> list[TileChoice]:
     """Tiles whose work stays below a factor, or the cheapest tile if there are none.
 
-    By default, work is counted, not timed, so the same budget is always refused.
+    By default, work is counted, not timed, so the same budget is always rejected.
     """
     factors = [c.cost_factor if work is None else work(c) for c in choices]
     limit = max(max_factor, min(factors))
@@ -471,7 +471,7 @@ def cut_to_budget(
             return remaining
         raise DeviceMemoryError(
             "The first tile took more memory than expected: with "
-            f"{format_bytes(budget)} not even the smallest useful tile fits, which "
+            f"{format_bytes(budget)}, not even the smallest useful tile fits; it "
             f"needs {format_enough(peak)}. Increase the Memory setting (--memory), "
             "close other programs, or choose another model."
         )

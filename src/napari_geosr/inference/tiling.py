@@ -34,8 +34,8 @@ class Layout:
     Attributes
     ----------
     shape, padded : tuple of int
-        Size of the input, and the size after padding, which the network sees as the
-        whole.
+        Size of the input, and the size after padding, which the network treats as the
+        whole volume.
     halo, stride, scale, minimum : tuple of int
         Per axis; along Z they are 0, 1, 1, 1 for networks on planes.
     context : int
@@ -72,7 +72,7 @@ class Tile:
     core : tuple of slice
         Input voxels (inside the array) that this tile restores.
     window : tuple of slice
-        What the network reads, in the coordinates of the padded volume.
+        Voxels that the network reads, in the coordinates of the padded volume.
     """
 
     core: Box

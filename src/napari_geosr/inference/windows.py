@@ -62,8 +62,8 @@ class WindowReader:
     statistics : Standardisation
         Statistics of the whole volume, never of a window.
     nonfinite : {"mean", "zero", "refuse"}
-        What the network sees in place of NaN and infinite voxels: the mean of the
-        finite ones, zero, or (``"refuse"``) a `VolumeError`.
+        Input of the network in place of NaN and infinite voxels: the mean of the finite
+        ones, zero, or (``"refuse"``) a `VolumeError`.
     dtype : str
         ``"float32"`` or ``"float64"``: precision of the network.
     """
@@ -278,7 +278,7 @@ class ValueWriter:
                 values[tuple(fine.T)] = scaled
 
     def _set_padding(self, tile: Tile, values: AnyArray, value: Any) -> None:
-        """Give all output voxels of padding around the sample one value, in place."""
+        """Set all output voxels of padding around the sample to one value, in place."""
         padding = self.statistics.padding
         if padding is None or self.source is None:
             return

@@ -92,7 +92,7 @@ def arrangement(
             notes.append(
                 Note(
                     f"The file does not name its axis of length {shape[i]}; it was "
-                    f"taken as {word}.",
+                    f"treated as {word}.",
                     "axes",
                 )
             )

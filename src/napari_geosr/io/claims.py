@@ -30,7 +30,7 @@ class FileInUseError(ConfigError):
 
 @contextmanager
 def claimed(path: Path) -> Iterator[None]:
-    """Keep other processes and threads from claiming `path` in the meantime.
+    """Keep other processes and threads from claiming `path` within this context.
 
     The claim is a lock on a file in the user's own folder, so other users cannot block
     it, and it also holds on other computers that share the folder. The system releases

@@ -48,8 +48,8 @@ def opened(path: Path, open_bytes: OpenBytes | None = None) -> Any:
     except OSError as error:
         if "truncated" in str(error):
             raise FileError(
-                f"{path.name} is truncated: it ends before its data does. Copy or "
-                "download the file again."
+                f"{path.name} is truncated: it ends before its data are complete. "
+                "Copy or download the file again."
             ) from error
         raise FileError(
             f"{path.name} is not a readable HDF5 file ({looks_like(path)}). Check the "

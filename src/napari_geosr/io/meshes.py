@@ -1,6 +1,6 @@
 """Files of triangle meshes: STL, and others with trimesh (an optional dependency).
 
-STL files have no unit; programs that print take them for millimetres.
+STL files have no unit; 3D-printing programs assume millimetres.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class Output(ABC):
         #: Whether the file stays under its temporary name, for example because it could
         #: not be renamed.
         self.is_left_in_place = False
-        #: Whether the file already contains what a killed run had finished.
+        #: Whether the file already contains the finished part of a killed run.
         self.is_reopened = False
 
     def keep_incomplete(self) -> Path:

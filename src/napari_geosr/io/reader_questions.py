@@ -55,7 +55,8 @@ def unnamed_axis(
 ) -> Volume:
     """Note that the file does not name the Z axis of `volume`, if it has one.
 
-    Whether its slices are frames is checked when it is used: opening reads no voxels.
+    Whether its slices are frames is checked only when the volume is used, because
+    opening it reads no voxels.
 
     Parameters
     ----------

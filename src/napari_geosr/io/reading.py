@@ -46,8 +46,8 @@ def read_file(path: Path, options: ReadOptions | None = None) -> Volume:
     if found.states_shape and given.describes_voxels:
         raise FileError(
             f"{path.name} is read as {found.title}, which states its shape and data "
-            "type: leave out the shape, the data type and the offset, which are only "
-            "for raw files."
+            "type: omit the shape, the data type and the offset, which apply only to "
+            "raw files."
         )
     return found.read(path, given)
 

@@ -145,7 +145,7 @@ class _RemoteVoxels:
 
 
 def _check(address: str, shown: str) -> None:
-    """Refuse addresses that are not encrypted, and formats that cannot be read."""
+    """Reject addresses that are not encrypted, and formats that cannot be read."""
     scheme = address.partition("://")[0]
     if scheme == "http":
         raise FileError(
@@ -192,7 +192,7 @@ def _open(address: str, dataset: str) -> ZarrNode:
 
 @contextmanager
 def _explained_imports(address: str) -> Iterator[None]:
-    """Say which library is missing."""
+    """Report which library is missing."""
     try:
         yield
     except ImportError as error:

@@ -145,7 +145,7 @@ def _geometry(
     notes = list[str]()
     if first.unit != PIXEL:
         text = (
-            "The files do not give the distance between slices; it was assumed to "
+            "The files do not specify the distance between slices; it was assumed to "
             f"equal the pixel size, {size[0]:g} {first.unit}."
         )
         notes.append(Note(text, "slice distance"))

@@ -69,8 +69,8 @@ def find_unfinished(out: Path) -> Volume:
     if best is None:
         raise ConfigError(
             f"There is no unfinished run of {out.name} to resume: neither "
-            f"{stopped.name} nor the partial result of a killed run was found. Leave "
-            "--continue out."
+            f"{stopped.name} nor the partial result of a killed run was found. Omit "
+            "--continue."
         )
     return _read_killed_run(best)
 

@@ -147,7 +147,7 @@ def _created(
     finally:
         if not output.is_left_in_place:
             # If the disk has become read-only, the files remain for the next run, and
-            # the caller gets the error of the disk.
+            # the disk error is passed to the caller.
             with suppress(OSError):
                 remove_with_journal(temporary)
 
@@ -160,7 +160,7 @@ def _open_output(
     needed = spec.nbytes if entry is None else 0
     target = _checked_output(path, overwrite, needed, continues is not None)
     written_as = format_that_writes(target)
-    assert written_as is not None  # `check_output` has refused other suffixes
+    assert written_as is not None  # `check_output` has rejected other suffixes
     suffix = suffix_of(target)
     left = [part for part in leftovers(target, suffix) if part != continues]
     if entry is not None:

@@ -19,7 +19,7 @@ from napari_geosr.operations.cluster import check_installed
 
 @contextmanager
 def on_all_nodes(job: JobFolder, spec: Job, should_stop: ShouldStop) -> Iterator[Job]:
-    """Let a job use workers on all its nodes, which end with the context.
+    """Let a job use workers on all its nodes; the workers end with the context.
 
     On one node, and for jobs that cannot be shared, nothing is changed: the job starts
     its workers itself, if it needs any. Without a number of workers, there is one for

@@ -72,7 +72,7 @@ def read_mapping(path: Path) -> AnyDict:
         If the file cannot be read now.
     ValueError
         If it is damaged, too large, or not a regular file. Reading a named pipe, for
-        example, would block for ever.
+        example, would block forever.
     """
     if not stat.S_ISREG(atomic.retry_if_not_permitted(path.stat).st_mode):
         raise ValueError("it is not a regular file")

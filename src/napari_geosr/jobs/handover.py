@@ -51,7 +51,7 @@ class Run(Protocol):
 
     @property
     def name(self) -> str:
-        """Of the job."""
+        """Name of the job."""
 
     @property
     def source(self) -> Path | None:
@@ -116,7 +116,7 @@ class LayerVolume:
                 same and same_position(file.origin, volume.origin, volume.voxel_size)
             ):
                 return False
-            if isinstance(volume.data, np.ndarray):  # the user may have edited them
+            if isinstance(volume.data, np.ndarray):  # may have been edited by the user
                 return same_voxels(file.data, volume.data)
             return array_checksum(file.data) == array_checksum(volume.data)
         except (FileError, VolumeError, ConfigError):
@@ -299,7 +299,7 @@ class StoppedMeasurement:
     Attributes
     ----------
     volumes : mapping of str to LayerVolume
-        By role: ``"data"`` and, if given, ``"reference"``, ``"mask"`` and
+        Volumes by role: ``"data"`` and, if given, ``"reference"``, ``"mask"`` and
         ``"deviation"``.
     """
 
@@ -419,7 +419,7 @@ def submit_run_steps(
     Parameters
     ----------
     run : Run
-        Nothing of it is finished.
+        A run that has not finished any part.
     parent : Path
         Folder that all nodes can access; created if missing. The job's new folder in
         it is named after the run.

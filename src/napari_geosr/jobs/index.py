@@ -72,7 +72,7 @@ def register(job: JobFolder, *, elsewhere: Elsewhere | None = None) -> None:
     Parameters
     ----------
     elsewhere : Elsewhere, optional
-        Computer whose queue has the job; by default what was registered before.
+        Computer whose queue has the job; by default the one registered before.
     """
     folder = index_folder()
     with atomic.explained(folder):

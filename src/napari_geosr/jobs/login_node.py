@@ -39,8 +39,9 @@ _POLL_SECONDS = 0.1
 _MAX_REASON = 200
 
 #: Script for the login node. Bash reads the same files as when the user logs in; their
-#: output and that of the setup is dropped (only descriptor 3 is our output). Standard
-#: input stays open as long as ssh runs; when it closes, the command is ended, too.
+#: output and that of the setup are dropped (only descriptor 3 carries our output).
+#: Standard input stays open as long as ssh runs; when it closes, the command is ended,
+#: too.
 _SCRIPT = """\
 {setup}found=$({program} --version </dev/null 2>/dev/null | tail -n 1)
 case $found in
@@ -163,13 +164,13 @@ def output_of(
     should_stop : callable
         Called several times a second.
     max_seconds : float
-        Time after which the command is given up.
+        Time after which the command is abandoned.
 
     Raises
     ------
     JobError
-        With the command's own message if it fails; if it takes too long, there is no
-        ssh, or it cannot connect.
+        If the command fails (with its own message) or takes too long, or if ssh is not
+        installed or cannot connect.
     ConfigError
         If `host` is not the name of a computer.
     Cancelled

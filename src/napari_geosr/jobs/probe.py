@@ -1,4 +1,4 @@
-"""A small job that checks whether cluster nodes can access a folder and run us.
+"""Test whether cluster nodes can access a folder and run napari-geosr.
 
 ``python -m napari_geosr.jobs.probe FOLDER`` runs on the node.
 """

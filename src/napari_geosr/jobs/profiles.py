@@ -50,8 +50,8 @@ class Profile(Config):
     walltime: str = Field(
         "2:00:00",
         title="Walltime",
-        description="Time limit of one run, such as 2:00:00, 90min or 12h. A "
-        "longer job is resubmitted and resumes.",
+        description="Time limit of one run, such as 2:00:00, 90min or 12h. A longer "
+        "job is resubmitted and resumed.",
     )
     nodes: int = Field(
         1, ge=1, le=10_000, title="Nodes", description="Number of nodes."
@@ -102,7 +102,8 @@ class Profile(Config):
         "",
         title="Folder here",
         description="Folder on this computer that the login node can also access, "
-        "such as a mounted drive; empty if its files have the same paths there.",
+        "such as a mounted drive; empty if files have the same paths on "
+        "both computers.",
     )
     remote_folder: str = Field(
         "",

@@ -115,8 +115,8 @@ class QueuePlace:
     def message(self) -> str:
         """Explain why a job that did not finish is no longer running."""
         return (
-            f"{self.title} job {self.number} no longer exists ({self.words}); log.txt "
-            "in the job folder may say why."
+            f"{self.title} job {self.number} no longer exists ({self.words}); "
+            "log.txt in the job folder may contain the reason."
         )
 
 

@@ -28,7 +28,8 @@ from napari_geosr.jobs.queues import load_queue
 
 #: File with the names of the watched computers, one per line.
 _HOSTS = "hosts.txt"
-#: Folders that other computers share with this one, by computer, next to that list.
+#: File, next to that list, with the folders that each other computer shares with this
+#: one.
 _SHARED = "shared.json"
 #: Settings that are names inside files, even if they look like paths.
 _NOT_PATHS = ("dataset",)
@@ -36,7 +37,7 @@ _NOT_PATHS = ("dataset",)
 
 @dataclass(frozen=True)
 class SharedFolder:
-    """A folder that this computer and another can access, perhaps under other paths.
+    """A folder that this and another computer can access, possibly by different paths.
 
     Attributes
     ----------
@@ -89,13 +90,13 @@ class SharedFolder:
         )
 
     def here_of(self, path: PurePosixPath) -> Path | None:
-        """Path of the other computer's file here; None if it is not shared."""
+        """Local path of a file on the other computer; None if it is not shared."""
         if not self.here or not path.is_relative_to(self.there):
             return None
         return Path(self.here).joinpath(*path.relative_to(self.there).parts)
 
     def map_settings(self, values: AnyMapping, job: Path) -> AnyDict:
-        """Settings of a job with the paths that they have on the other computer.
+        """Settings of a job, with the paths as they are on the other computer.
 
         Paths in the job's own folder stay as they are, because they are found wherever
         the folder is opened.
@@ -147,7 +148,7 @@ def script_of(name: str, folder: Path, profile: Profile) -> str:
         breaks.
     """
     there = PurePosixPath(check(profile, folder).there_of(folder))
-    # Only that computer knows the Python that runs napari-geosr there.
+    # The Python that runs napari-geosr there is known only on that computer.
     python = profile.python or f"python-of-{profile.host}"
     known = profile.model_copy(update={"python": python})
     return submission.script_of(name, cast("Path", there), known)
@@ -165,7 +166,7 @@ def submit_steps(
     Parameters
     ----------
     run : Run
-        A run of which nothing is finished.
+        A run that has not finished any part.
     parent : Path
         Folder that the other computer can access as well.
     profile : Profile
@@ -211,7 +212,7 @@ def submit_steps(
         try:
             text = output_of(profile.host, words, profile, should_stop=should_stop)
         except (JobError, Cancelled) as error:
-            # It may have been submitted before the connection ended.
+            # The job may have been submitted before the connection ended.
             number = queue_record.read_record(folder).number
             if not number and isinstance(error, JobError):
                 raise _explained(error, folder_there) from error
@@ -319,10 +320,10 @@ def _status(values: AnyDict) -> JobStatus:
 
 
 def path_here(host: str, path: PurePosixPath) -> Path | None:
-    """Path of a file of another computer here, if it exists.
+    """Local path of a file on another computer, if it exists here.
 
-    It is searched under the same path, and in the shared folders of the profiles of
-    this computer and of `share_folder`.
+    It is looked for under the same path, and in the shared folders of this computer's
+    profiles and of `share_folder`.
     """
     shared = [*_stored_folders(host), *_profile_folders(host)]
     found = (Path(path), *(folder.here_of(path) for folder in shared))
@@ -406,7 +407,7 @@ def watch_host(host: str) -> None:
 
 
 def forget_host(host: str) -> None:
-    """List the jobs of a computer no longer."""
+    """Stop listing the jobs of a computer."""
     _store([each for each in watched_hosts() if each != host])
 
 

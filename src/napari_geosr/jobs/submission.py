@@ -167,7 +167,7 @@ def note_walltime(job: JobFolder, seconds: float) -> bool:
         job.set_state("failed", pid=0, host="", message=message)
         job.append("state", state="failed", message=message)
         return False
-    # A run that was warned immediately has not counted any steps.
+    # A run that was warned immediately has not recorded any steps.
     job.set_state("queued", pid=0, host="", message="", done=record.done)
     job.append("state", state="queued", resubmitted=record.resubmitted)
     return True
@@ -224,7 +224,7 @@ def refresh(statuses: Iterable[JobStatus]) -> list[str]:
 
 
 def stop(job: JobFolder) -> None:
-    """Request a job to stop and, if it is in a queue, cancel it there.
+    """Ask a job to stop and, if it is in a queue, cancel it there.
 
     Finished work is kept, so that the job can be resumed.
 

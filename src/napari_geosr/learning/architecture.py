@@ -55,7 +55,7 @@ def networks_supporting(has_capability: Callable[[str], bool]) -> list[str]:
 
 
 def check_network(config: TrainingConfig) -> None:
-    """Refuse a network that is not suitable for training.
+    """Reject a network that is not suitable for training.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def _check_factor(config: TrainingConfig) -> None:
 
 
 def _number(value: object) -> Any:
-    """Convert a number that the command line gives as text."""
+    """Convert a number that the command line passes as text."""
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 

@@ -128,7 +128,7 @@ class TrainingConfig(Config):
         title="Final rate",
         description="Final learning rate, as a fraction of the initial one (cosine "
         "decay).",
-        json_schema_extra={"unit": "× first"},
+        json_schema_extra={"unit": "× initial"},
     )
     warm_up: int = Field(
         50,

@@ -141,12 +141,13 @@ class TomoGANCritic(nn.Module):
 
 
 def check_penalty(critic: nn.Module) -> None:
-    """Refuse a critic whose gradient penalty would be wrong.
+    """Reject a critic whose gradient penalty would be wrong.
 
     Raises
     ------
     ConfigError
-        If it has batch norm: then a sample's score depends on the other samples.
+        If it has batch norm, because a sample's score then depends on the other
+        samples.
     """
     if getattr(critic, "norm", "none") == "batch":
         raise ConfigError(

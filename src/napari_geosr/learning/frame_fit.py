@@ -2,11 +2,11 @@
 
 The network computes the object from the frames; the physics computes the frames from
 the object, and the difference is minimised [1]_. Nothing is learned from other data.
-The recipe ``published`` is that of the paper: the network sees only the frames, and the
-loss is the structural similarity of the simulated frames. With ``ours``, the network
-corrects a joint Richardson–Lucy reconstruction: its last layer is initialised with
-zeros, so that the fit starts there; the loss is the squared residual in units of the
-noise, with a smaller part of structural similarity and a total variation. After a
+The recipe ``published`` is that of the paper: the network receives only the frames, and
+the loss is the structural similarity of the simulated frames. With ``ours``, the
+network corrects a joint Richardson–Lucy reconstruction: its last layer is initialised
+with zeros, so that the fit starts there; the loss is the squared residual in units of
+the noise, with a smaller part of structural similarity and a total variation. After a
 number of steps, wave vectors, phases and modulation can be fitted as well.
 
 References
@@ -84,7 +84,7 @@ class FittedFringes(nn.Module):
     Parameters
     ----------
     patterns : PatternSet
-        Of fringes; the corrections are zero at first.
+        Patterns of fringes; the corrections are zero at first.
     operator : IlluminationOperator
         Operator of these patterns.
     """
@@ -125,7 +125,7 @@ class FittedFringes(nn.Module):
                 c, s = torch.cos(h * self.phases[i]), torch.sin(h * self.phases[i])
                 factor = self.modulation[i, h - 1].exp()
                 a, b = weights[:, at], weights[:, at + 1]
-                # a = m cos(hφ) and b = -m sin(hφ), turned by the correction of φ.
+                # a = m cos(hφ) and b = -m sin(hφ), rotated by the correction of φ.
                 new += [factor * (a * c + b * s), factor * (b * c - a * s)]
             after = n_terms - column - 2 * fringe.harmonics
             zeros = weights.new_zeros(len(weights), column - 1)
@@ -144,7 +144,7 @@ class FittedFringes(nn.Module):
         Parameters
         ----------
         patterns : PatternSet
-            For the same field of view.
+            Patterns for the same field of view.
         """
         fringes = []
         for i, fringe in enumerate(patterns.fringes):
@@ -181,7 +181,7 @@ class FrameFit:
         Variance of the pixels of a frame.
     settings : FrameFitSettings
     patterns : PatternSet, optional
-        Patterns of the operator, which are fitted as well if the settings ask for it.
+        Patterns of the operator, which are fitted as well if the settings request it.
 
     Attributes
     ----------
@@ -324,12 +324,12 @@ class FrameFit:
         Parameters
         ----------
         other : dict
-            What `state` of the other fit returned.
+            Return value of `state` of the other fit.
 
         Raises
         ------
         TrainingError
-            If it has other frames or another width.
+            If its number of frames or its width differs.
         """
         try:
             self.network.load_state_dict(other["network"])

@@ -83,8 +83,8 @@ def check_painted(
     if n_present < 2:
         only = int(np.flatnonzero(is_present)[0])
         raise VolumeError(
-            f"Only class {only} is painted in {names}, so there is nothing to tell "
-            "apart: paint at least two classes."
+            f"Only class {only} is painted in {names}, so there is nothing to "
+            "distinguish: paint at least two classes."
         )
     return found
 
@@ -108,5 +108,5 @@ def invalid_label(values: AnyArray, labels: int) -> str:
 def _advice(plane: AnyArray) -> str:
     values = np.unique(plane)
     if plane.dtype.kind == "f" and (values != np.rint(values)).any():
-        return "Give a label image, or leave labels at 1 to learn grey values."
+        return "Use a label image, or leave labels at 1 to learn grey values."
     return "Number its labels from 0, or set labels to one more than the largest."

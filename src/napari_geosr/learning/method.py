@@ -69,7 +69,7 @@ class Method:
         Whether all volumes show the same object: then the same block of all of them is
         held out for validation, and they are restored together.
     run_on : {"each", "others"}
-        With several volumes of one object, what the model is run on: each of them, or
+        Input of the model if there are several volumes of one object: each of them, or
         the mean of all others.
     noisy_target : bool
         Whether targets are as noisy as sources: errors against them then include the
@@ -93,8 +93,8 @@ class Method:
         Task on the card, for models that keep the voxel size.
     denoises : tuple of str
         Roles that the network restores; a noise-bounded network receives their noise.
-        Empty if the method changes more than noise, so that such networks make no
-        sense.
+        Empty if the method changes more than noise, so that such networks are not
+        suitable.
     fits_last_layer : bool
         Whether ``"target"`` of a sample is, on average, the desired output for
         ``"source"`` (at the voxels of ``"mask"``, if there is one), so that a linear

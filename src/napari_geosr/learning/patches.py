@@ -169,7 +169,7 @@ class Patches:
         if min(fitted) < 4:
             raise VolumeError(
                 "The volumes are too small for 3D patches: set dimensions to 2D or "
-                "2.5D, or give larger volumes."
+                "2.5D, or use larger volumes."
             )
         return fitted
 

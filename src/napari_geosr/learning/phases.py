@@ -74,7 +74,7 @@ def find_phases(targets: Sequence[Volume]) -> GreyPhases:
 
     At the optimum of Otsu's criterion, the threshold is midway between the means of the
     phases. If the histogram has a gap, all thresholds in the gap are equivalent; soft
-    phases need the midway one.
+    phases need the one midway.
 
     Raises
     ------

@@ -74,32 +74,32 @@ class TargetLossConfig(TrainingConfig):
     phase: Literal["dark", "bright"] = Field(
         "dark",
         title="Phase",
-        description="For geometry losses: the phase to compare, which is darker or "
-        "brighter than Otsu's threshold of the targets.",
+        description="For geometric losses: the phase to compare, that is, the voxels "
+        "darker or brighter than Otsu's threshold of the targets.",
     )
     temperature: float = Field(
         0.1,
         ge=0.01,
         le=1,
         title="Temperature",
-        description="For geometry losses: width of the soft threshold between the "
-        "phases, as a fraction of the contrast. Smaller values give a harder "
-        "threshold and weaker gradients.",
+        description="For geometric losses: width of the soft threshold between the "
+        "phases, as a fraction of the contrast. Smaller values give a "
+        "harder threshold and weaker gradients.",
     )
     ramp_from: float = Field(
         0.2,
         ge=0,
         le=1,
         title="Geometry ramp start",
-        description="Fraction of the steps after which the weights of geometry losses "
-        "rise from zero.",
+        description="Fraction of the steps after which the weights of geometric "
+        "losses rise from zero.",
     )
     ramp_to: float = Field(
         0.4,
         ge=0,
         le=1,
         title="Geometry ramp end",
-        description="Fraction of the steps after which geometry losses have their "
+        description="Fraction of the steps after which geometric losses have their "
         "full weight.",
     )
     window: int = Field(
@@ -115,9 +115,10 @@ class TargetLossConfig(TrainingConfig):
         ge=1,
         le=64,
         title="Radius",
-        description=f"For {' and '.join(with_radius())}: largest distance from centre "
-        "line to wall, in voxels of the target; by default measured in the targets, "
-        f"at most {MAX_RADIUS}. Larger values take longer.",
+        description=f"For {' and '.join(with_radius())}: largest distance from the "
+        "centreline to the wall, in voxels of the target; by default "
+        f"measured in the targets, at most {MAX_RADIUS}. Larger values "
+        "take longer.",
     )
 
     @model_validator(mode="after")
@@ -137,7 +138,7 @@ class TargetLossConfig(TrainingConfig):
 
 
 def check_no_geometry_losses(config: TargetLossConfig) -> None:
-    """Refuse geometric losses for labels, which have no grey values.
+    """Reject geometric losses for labels, which have no grey values.
 
     Raises
     ------
@@ -221,9 +222,9 @@ class TargetLoss:
             if widest > MAX_RADIUS:
                 warnings.append(
                     f"The {phase} phase is up to {2 * widest + 1} voxels wide, but "
-                    "centre lines are found only in parts up to "
-                    f"{2 * MAX_RADIUS + 1} voxels wide: to include wider parts, "
-                    f"set --radius to {widest} at most, which takes longer."
+                    f"centrelines are found only in parts up to {2 * MAX_RADIUS + 1} "
+                    "voxels wide: to include wider parts, increase --radius to up to "
+                    f"{widest}, which takes longer."
                 )
         return warnings
 

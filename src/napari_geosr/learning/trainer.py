@@ -259,7 +259,7 @@ class Trainer:
     # The loop
 
     def run(self, should_stop: ShouldStop = never_stop) -> Generator[Step, None, bool]:
-        """Train to the end or until `should_stop`; both end with a checkpoint.
+        """Train to the end or until `should_stop`, with a checkpoint in either case.
 
         Yields
         ------

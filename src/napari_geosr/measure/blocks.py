@@ -43,8 +43,8 @@ def check_real(dtype: npt.DTypeLike | None, name: str) -> None:
         )
     if np.dtype(dtype).kind not in "biuf":
         raise VolumeError(
-            f"{name!r} contains values of type {np.dtype(dtype)}; porosity needs real "
-            "grey values. Convert it, for example to its magnitude, first."
+            f"{name!r} contains values of type {np.dtype(dtype)}; porosity needs "
+            "real grey values. Convert them first, for example to their magnitude."
         )
 
 
@@ -149,7 +149,7 @@ class SlabLabeller:
     voxel_size : tuple of 3 float
     connectivity : {6, 26}
     flat : bool
-        Whether the volume is one image: perimeters instead of surfaces.
+        Whether the volume is a single image; perimeters then replace surfaces.
     min_voxels : int
         Minimum number of voxels for a row; smaller pores are only summed.
     """
@@ -253,7 +253,9 @@ class SlabLabeller:
             self._contacts.append((ids[pairs], weights))
 
     def _join_planes(self, part: SlabPart, n_before: int) -> None:
-        """Join the first plane to the previous slab's last; count between them."""
+        """Join the first plane to the last one of the previous slab; add the cells
+        between.
+        """
         cells, joining = _kernels()
         if self._last_labels is not None:
             rules, below = self.rules, self._last_labels
@@ -388,7 +390,7 @@ class SlabLabeller:
         return values | self._small.state()
 
     def restore(self, state: Mapping[str, np.ndarray]) -> bool:
-        """Restore a `state`; False if it does not belong to this volume."""
+        """Restore a `state`; return False if it does not belong to this volume."""
         try:
             return self._restore(state)
         except (KeyError, ValueError, IndexError, TypeError):  # incomplete state

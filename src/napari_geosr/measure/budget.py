@@ -43,7 +43,8 @@ _FIXED_BYTES = 90 * 10**6
 _MIN_PLANES = 4
 #: Maximum fraction of the budget for a block that is read once and labelled in slabs.
 _READ_SHARE = 0.25
-#: Maximum number of times a voxel may be decoded; a budget that needs more is refused.
+#: Maximum number of times a voxel may be decoded; a budget that would need more is
+#: rejected.
 _MAX_READ_FACTOR = 20.0
 #: Maximum number of times a voxel may be decoded without a warning.
 _COSTLY_FACTOR = 3.0
@@ -89,7 +90,7 @@ class _SlabReads:
     Attributes
     ----------
     caches : tuple of (array, int)
-        Bytes of the decoded blocks of each that are kept for the next slab.
+        Each array, and the bytes of its decoded blocks that are kept for the next slab.
     held_bytes : int
         Memory of these caches and of decoding.
     factor : float
@@ -109,7 +110,7 @@ class _SlabReads:
 
 
 def available_bytes(config: PorosityConfig) -> int:
-    """Bytes for arrays of labels and masks: budget, or fraction of the free memory."""
+    """Bytes for label and mask arrays: the budget, or a fraction of the free memory."""
     if config.memory is not None:
         return parse_bytes(config.memory)
     return int(free_host_memory() * MEMORY_SHARE)
@@ -211,7 +212,7 @@ def check_memory(
     deviation: Volume | None = None,
     processes: int = 1,
 ) -> None:
-    """Refuse a budget or free memory that is too small, before any voxel is read.
+    """Raise if the budget or the free memory is too small, before any voxel is read.
 
     Parameters
     ----------
@@ -350,9 +351,10 @@ def _costly_message(reads: _SlabReads, enough: int) -> str:
     return (
         f"The volume is stored in blocks of {shape} voxels "
         f"({format_bytes(unit.nbytes)}), which can only be decoded as a whole. With "
-        f"this memory, each is decoded about {reads.factor:.0f} times in each sweep. "
-        f"{format_enough(enough)} would suffice: increase the Memory setting "
-        "(--memory), or save the volume in blocks of about 64 × 64 × 64 voxels."
+        f"this memory, each is decoded about {reads.factor:.0f} times in each pass "
+        f"over the volume. {format_enough(enough)} would suffice: increase the "
+        "Memory setting (--memory), or save the volume in blocks of about 64 × 64 × "
+        "64 voxels."
     )
 
 
@@ -372,7 +374,7 @@ def _budget_message(name: str, needed: int, budget: int, is_free: bool) -> str:
     need = f"Measuring {name!r} needs at least {format_enough(needed)} of memory, but "
     if is_free:
         return (
-            f"{need}{format_available(budget)} are free. Close other programs, or "
+            f"{need}{format_available(budget)} is free. Close other programs, or "
             "measure a part of it."
         )
     return f"{need}the budget is {format_available(budget)}. Raise it (--memory)."

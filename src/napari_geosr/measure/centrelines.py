@@ -40,7 +40,8 @@ class CentrelineAgreement:
 def centreline_agreement(mask: Mask, truth: Mask) -> CentrelineAgreement:
     """Compare the centrelines of two masks of the same shape, ([Z,] Y, X) [1]_.
 
-    If one mask has no centreline, its value is 1 if the other has none either, else 0.
+    For a mask without centrelines, precision or recall is 1 if the other mask has none
+    either, and 0 otherwise.
     """
     found, true = centrelines(mask), centrelines(truth)
 
@@ -62,12 +63,12 @@ def centrelines(mask: Mask) -> Mask:
 
     scikit-image's 3D thinning deletes straight tubes that are symmetric and an even
     number of voxels wide: it peels both halves in the same pass. Such components are
-    thinned once more with one more layer on one side of each axis.
+    thinned again with an extra layer on one side along each axis.
 
     Parameters
     ----------
     mask : ndarray of bool, (Z, Y, X) or (Y, X)
-        26-connected (8-connected).
+        26-connected (2D: 8-connected).
     """
     from skimage.morphology import skeletonize
 
@@ -99,7 +100,7 @@ def centrelines(mask: Mask) -> Mask:
 
 
 def connectivity(mask: Mask) -> float:
-    """Number of loops of a phase: 1 - Euler number, faces of the volume shared [2]_.
+    """Number of loops of a phase: 1 - Euler number, with shared volume faces [2]_.
 
     The last faces count towards the neighbouring block, so that values of blocks that
     overlap by one voxel add up; divided by the volume, this is Conn.D.

@@ -169,7 +169,7 @@ class PorosityConfig(Config):
     @field_validator("group", mode="after")
     @classmethod
     def _check_group(cls, value: str | None) -> str | None:
-        """Refuse text that is not an expression, before anything is measured."""
+        """Reject text that is not an expression, before anything is measured."""
         if value is not None:
             try:
                 Group(value)

@@ -152,7 +152,7 @@ def _window(
 
 
 class _LowResolutionRegion:
-    """A part of the high-resolution scan, averaged to the low resolution, noise-free.
+    """A part of the high-resolution scan, averaged to low resolution, without noise.
 
     The blur is applied in the cosine transform: values are mirrored at the borders, and
     the time does not depend on the width of the point-spread function.

@@ -55,7 +55,7 @@ def write_csv(
     titled = {}
     for name, values in report.table.items():
         unit = report.units.get(name)
-        yes_or_no = values.dtype == np.bool_  # as 1 and 0, which spreadsheets add up
+        yes_or_no = values.dtype == np.bool_  # as 1 and 0, which spreadsheets can sum
         titled[f"{name} ({unit})" if unit else name] = (
             values + 0 if yes_or_no else values
         )

@@ -26,9 +26,9 @@ MAX_BINS = 1 << 17
 _MIN_BINS = 1 << 10
 #: Largest integer up to which float64 represents every integer.
 _MAX_EXACT_INTEGER = 2**53
-#: Largest integer with a bin of its own, because kernels count with signed 64-bit
+#: Largest integer with a separate bin, because kernels count with signed 64-bit
 #: integers. Larger integers share this bin: they are outliers, or the volume is
-#: refused.
+#: rejected.
 _MAX_BIN_NUMBER = 2**62
 #: Maximum number of sweeps; each narrows the range by a factor of at least 2¹⁶.
 _MAX_SWEEPS = 4
@@ -190,8 +190,8 @@ class GreyHistogram:
         """Range without outliers; None if there are none.
 
         Outliers are at most 1 in 10 000 voxels at either end whose distance from the
-        remaining voxels exceeds the range of those. Otherwise, a hot pixel of a
-        detector would shift the threshold.
+        remaining voxels exceeds the range of those. If they were included, a hot pixel
+        of a detector would shift the threshold.
 
         Parameters
         ----------
@@ -210,8 +210,9 @@ class GreyHistogram:
     def range_of_larger_group(self) -> tuple[float, float] | None:
         """Range of the larger of two groups of values that are far from each other.
 
-        The groups are those of Otsu's rule, far from each other if nearly all voxels of
-        the smaller are farther from the larger than its width. None if they are not.
+        The groups are those of Otsu's rule. They count as far apart if the distance of
+        nearly all voxels of the smaller group from the larger one exceeds the width of
+        the larger one. Otherwise, None is returned.
         """
         from skimage.filters import threshold_otsu
 
@@ -359,7 +360,7 @@ def histogram_steps(
 
 
 def _inner_range(counts: np.ndarray) -> tuple[int, int]:
-    """First and last bin of nearly all voxels."""
+    """First and last bin of the range that contains nearly all voxels."""
     total = np.cumsum(counts)
     n_ignored = _STRAY_SHARE * total[-1]
     first = int(np.searchsorted(total, n_ignored, "right"))
@@ -428,7 +429,7 @@ def _check_values(
 
 
 def _refuse_inexact(histogram: GreyHistogram, name: str) -> None:
-    """Refuse integers beyond 2⁵³, which float64 cannot distinguish."""
+    """Reject integers beyond 2⁵³, which float64 cannot distinguish."""
     largest = max(abs(histogram.minimum), abs(histogram.maximum))
     if histogram.is_integer and largest >= _MAX_EXACT_INTEGER:
         raise VolumeError(
@@ -439,7 +440,7 @@ def _refuse_inexact(histogram: GreyHistogram, name: str) -> None:
 
 
 def _refuse_range(histogram: GreyHistogram, name: str) -> None:
-    """Refuse floating-point values that are too large or too small to compute with."""
+    """Reject floating-point values that are too large or too small to compute with."""
     largest = max(abs(histogram.minimum), abs(histogram.maximum))
     if largest > _MAX_VALUE:
         raise VolumeError(

@@ -135,7 +135,7 @@ def _figures(
     note = ""
     if len(names) > 1:
         note = (
-            "<p><small>Small print: change relative to "
+            "<p><small>In small print: change relative to "
             f"{escape(names[reference])}.</small></p>"
         )
     return (

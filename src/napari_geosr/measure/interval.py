@@ -78,9 +78,9 @@ class IntervalPart:
     Attributes
     ----------
     sample, missing : int
-        Voxels of the sample, and those of them without a standard deviation.
+        Number of voxels of the sample, and of those without a standard deviation.
     voxels : dict of int
-        Pore voxels by shift.
+        Number of pore voxels by shift.
     pores : dict of SlabPart
         Labelled pores at the ends of the interval, by shift.
     """
@@ -134,8 +134,9 @@ class ShiftedPores:
         deviation[~np.isfinite(deviation)] = 0
         if deviation.min(initial=0) < 0:
             raise VolumeError(
-                "The uncertainty has negative values, so it does not contain standard "
-                "deviations. Give the STEM_std file that the restoration wrote.",
+                "The uncertainty has negative values, so it does not contain "
+                "standard deviations. Use the STEM_std file that the restoration "
+                "wrote.",
                 fields=["deviation"],
             )
         voxels, labelled = {}, {}

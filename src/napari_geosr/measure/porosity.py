@@ -105,7 +105,7 @@ def porosity_steps(
     labels_target : writable array-like of the volume's shape, optional
         Numpy or zarr array of an integer type of 32 bits or more; filled with labels.
     keep_labels : bool
-        Make labels in memory if there is no `labels_target`; omitted with a warning if
+        Keep labels in memory if there is no `labels_target`; omitted with a warning if
         they would take more than half of the free memory.
     journal : LabellingJournal, optional
         Receives the state of the labelling from time to time and when the run is
@@ -137,9 +137,9 @@ def porosity_steps(
     -----
     NaN and infinite voxels belong neither to pores nor to the sample; they are counted.
     Pores smaller than ``config.min_voxels`` are part of the porosity, but not of
-    counts, table and labels. For Euler numbers, the outside of the volume is not pore
-    (as in scikit-image); surface areas exclude faces on the border. A pore is open if
-    it has a face at the border of the volume or of the sample.
+    counts, table and labels. For Euler numbers, the space outside the volume does not
+    count as pore (as in scikit-image); surface areas exclude faces on the border. A
+    pore is open if it has a face at the border of the volume or of the sample.
     """
     config = config or PorosityConfig()
     volume = volume.select()

@@ -57,7 +57,7 @@ class SampleCounts:
 
 @dataclass(frozen=True, eq=False)
 class LabelledSlab:
-    """What labelling a slab has found.
+    """Result of labelling a slab.
 
     Attributes
     ----------
@@ -145,9 +145,7 @@ class PorosityRun:
             raise Cancelled(f"Measuring {self.name!r} was cancelled while {doing}.")
 
     def sample(self, slab: slice, block: np.ndarray) -> np.ndarray | None:
-        """Sample mask of a slab with the grey values `block`; None if it is all
-        sample.
-        """
+        """Sample mask of a slab with grey values `block`; None if all is inside."""
         sample: np.ndarray | None = None
         if self.mask is not None:
             sample = inside_mask(np.asarray(self.mask[slab]))
@@ -179,7 +177,7 @@ class PorosityRun:
     def pores_at(
         self, slab: slice, threshold: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """The same without hysteresis."""
+        """Grey values, pore mask and sample mask of a slab, without hysteresis."""
         block = np.asarray(self.source[slab])
         sample = self.sample(slab, block)
         pores = phase_mask(block, threshold, self.config.phase)
@@ -253,7 +251,7 @@ class LabellingJournal(Protocol):
 
 
 class SinglePlaneStack:
-    """A (Y, X) array seen as one plane of a (1, Y, X) stack."""
+    """View of a (Y, X) array as a (1, Y, X) stack of one plane."""
 
     def __init__(self, array: Any) -> None:
         self.array = self.stored = array
@@ -319,9 +317,9 @@ def prepare(
             target = np.zeros(volume.shape, np.uint32)
         else:
             warnings.append(
-                "No label image was made: it needs "
-                f"{format_enough(needed + held)} of memory, but "
-                f"{format_available(free)} are free. Give a file to write it to."
+                f"No label image was made: it needs {format_enough(needed + held)} "
+                f"of memory, but {format_available(free)} is free. Give a file to "
+                "write it to."
             )
     if isinstance(target, np.ndarray):
         held += target.nbytes
@@ -379,7 +377,7 @@ def _check_arrays(
         if array is not None and tuple(array.shape) != volume.shape:
             raise VolumeError(
                 f"The {word} of {volume.name!r} has shape {tuple(array.shape)}, but "
-                f"the volume has {volume.shape}. Give one of the same shape."
+                f"the volume has {volume.shape}. Use one of the same shape."
             )
     if target is not None and (
         np.dtype(target.dtype).kind not in "iu" or np.dtype(target.dtype).itemsize < 4

@@ -1,7 +1,7 @@
 """Quality of a restored volume, compared with the ground truth.
 
-Some metrics are for publications on porosity, others for tuning models. All relative
-errors are signed: ``(found - true) / true``.
+Some metrics are intended for publications on porosity, others for tuning models. All
+relative errors are signed: ``(found - true) / true``.
 
 References
 ----------
@@ -172,7 +172,7 @@ def volume_histogram_distance(
 ) -> float:
     """Wasserstein-1 distance between log10 volumes.
 
-    Zero if both have no pores, infinite if only one has none.
+    Zero if neither has pores, infinite if only one has none.
     """
     if len(volumes) == 0 or len(true_volumes) == 0:
         return 0.0 if len(volumes) == len(true_volumes) else math.inf
@@ -216,7 +216,8 @@ def compare_pores(
     """Compare the pores of `mask` with those of `truth`.
 
     The two may be sampled differently over the same field of view (a scan and its
-    super-resolution); then the voxels of the coarser one are repeated for the overlap.
+    super-resolved version); the voxels of the coarser one are then repeated to compute
+    the overlap.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ from napari_geosr.measure.segment import threshold_of
 from napari_geosr.measure.small_pores import SmallPores
 
 #: Identifies the warning about phases hidden by voxels far from all others.
-_FAR = "are far from all others"
+_FAR = "have grey values far from all others"
 #: Fraction of the voxels below which a phase probably consists of outliers.
 _MIN_PHASE_SHARE = 5e-4
 #: Minimum fraction of each of two phases that outliers hide.
@@ -22,8 +22,8 @@ _MIN_HIDDEN_SHARE = 5e-3
 #: Fraction of the voxels up to which a group far from all others is neither pores nor
 #: solid.
 _MAX_SMALL_SHARE = 0.02
-#: The same for a group that may well be a phase: metal grains, or regions set to a
-#: constant.
+#: The same fraction for a group that may well be a phase, such as metal grains or
+#: regions set to a constant.
 _MAX_DOUBTFUL_SHARE = 0.25
 #: Maximum frequency of grey values between two phases, relative to the means of each.
 _MAX_VALLEY = 0.5
@@ -169,9 +169,9 @@ def _hidden_phases(
     what = "below" if config.phase == "dark" else "above"
     pores = below if config.phase == "dark" else others.n - below
     return (
-        f"{n_far} voxels of {name!r} ({100 * n_far / histogram.n:.2g} %) {_FAR}, "
-        "such as hot or saturated voxels, grains of metal or regions "
-        "without data. The threshold separates only these from the rest "
+        f"{n_far} voxels of {name!r} ({100 * n_far / histogram.n:.2g} %) {_FAR}, as "
+        "is typical of hot or saturated voxels, metal grains or regions without "
+        "data. The threshold separates only these from the rest "
         f"({number_text(threshold)}), so the porosity {certainty}. The other voxels "
         f"form two phases: {100 * pores / others.n:.3g} % of them are {what} "
         f"{number_text(own)}. Enter that threshold as a number, or exclude the "
@@ -226,7 +226,7 @@ def has_one_phase(histogram: GreyHistogram, threshold: float) -> bool:
 
 
 def _frequencies(histogram: GreyHistogram, threshold: float) -> tuple[int, int, int]:
-    """Numbers of voxels near a threshold inside of the range, and near either mean."""
+    """Numbers of voxels near a threshold inside the range, and near either mean."""
     centres, counts = histogram.centres, histogram.counts
     low = centres <= threshold
     below = float(np.average(centres[low], weights=counts[low]))

@@ -171,7 +171,9 @@ def _kernel() -> Array:
 
 
 def _strength(r: Array, spread: Array, gradient: Array) -> Array:
-    """Smoothed removed part in standard deviations, minus the effect of edge shifts."""
+    """The smoothed removed part in standard deviations, minus the effect of edge
+    shifts.
+    """
     from scipy import ndimage
 
     smooth = ndimage.gaussian_filter(r, SMOOTHING, truncate=_TRUNCATE)

@@ -85,7 +85,7 @@ class PorosityReport:
         All values of the volume by the name of their statistic, in the order of the
         JSON file. The common ones are also attributes:
     porosity : float
-        Pore voxels ÷ sample voxels, pores of every size.
+        Pore voxels ÷ sample voxels, including pores of every size.
     porosity_low, porosity_high : float
         Porosity with the threshold shifted by ±5 % of the distance between the mean
         grey values of the two phases: its sensitivity to the threshold. It is not an
@@ -95,7 +95,7 @@ class PorosityReport:
     pore_count : int
         Number of pores of at least `min_voxels`.
     small_pore_count, small_pore_voxels : int
-        Number of smaller pores, and of their voxels.
+        Number of smaller pores, and number of their voxels.
     open_porosity, closed_porosity : float
         Porosity from pores of any size with, and without, a face at the border of
         volume or sample; they add up to `porosity`.
@@ -253,7 +253,9 @@ class PorosityReport:
 
     @property
     def has_methods(self) -> bool:
-        """Whether all settings are known, as they are not in older stored reports."""
+        """Whether all settings are known, which is not the case in older stored
+        reports.
+        """
         return "threshold" in self.settings
 
     def summary_lines(self) -> list[str]:
@@ -266,8 +268,8 @@ class PorosityReport:
         Returns
         -------
         DataFrame
-            One row per pore, its number in ``labels`` in the column ``label``;
-            ``attrs["units"]`` has the unit of each column.
+            One row per pore, with its number in ``labels`` in the column ``label``;
+            ``attrs["units"]`` contains the unit of each column.
 
         Examples
         --------

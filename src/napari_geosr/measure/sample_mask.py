@@ -171,7 +171,7 @@ def check_sample_mask_memory(shape: tuple[int, ...], available: int, name: str) 
     if needed > available:
         raise VolumeError(
             f"The automatic sample mask of {name!r} needs about "
-            f"{format_enough(needed)} of memory, but {format_available(available)} are "
-            "free. Give a mask layer instead, or use no sample mask.",
+            f"{format_enough(needed)} of memory, but {format_available(available)} "
+            "is free. Use a mask of your own, or no sample mask.",
             fields=["sample_mask"],
         )

@@ -121,7 +121,7 @@ def _multi_otsu(
 
 
 def _li(histogram: GreyHistogram) -> float:
-    """Li's minimum cross entropy for a histogram (scikit-image needs whole images).
+    """Li's minimum cross entropy for a histogram (scikit-image requires whole images).
 
     Li & Tam, Pattern Recognition Letters 19, 771 (1998),
     https://doi.org/10.1016/S0167-8655(98)00057-9.
@@ -151,7 +151,8 @@ def _triangle(counts: np.ndarray, centres: np.ndarray) -> float:
     """The bin farthest below the line from the peak to the longer tail's end.
 
     Zack, Rogers & Latt, J. Histochem. Cytochem. 25, 741 (1977),
-    https://doi.org/10.1177/25.7.70454; the one in scikit-image needs whole images.
+    https://doi.org/10.1177/25.7.70454; the version in scikit-image requires whole
+    images.
     """
     peak = int(np.argmax(counts))
     low, high = (int(i) for i in np.flatnonzero(counts)[[0, -1]])

@@ -46,7 +46,7 @@ class PoreStatistic:
     Attributes
     ----------
     name : str
-        Words joined by underscores: the name of the column, and its title in the dock.
+        Words joined by underscores; the name of the column and its title in the dock.
     function : callable
         Maps `Pores` to an array of shape (n,).
     power : int
@@ -120,7 +120,8 @@ class VolumeStatistic:
         Power of the unit of length. In JSON, the value is null if the voxel size is
         unknown.
     unit_key : str
-        Key of the unit in JSON, after the last value that uses it; empty for none.
+        Key of the unit in JSON, written after the last value that uses it; empty for
+        none.
     flat : bool or None
         Only for images (True), only for volumes (False), or for both (None).
     order : float

@@ -18,7 +18,7 @@ from napari_geosr.measure.report import Histogram, PorosityReport
 from napari_geosr.measure.statistics import volume_statistics
 from napari_geosr.measure.sums import Table, quantiles_of
 
-#: Columns with 0 and 1 in the file, and no and yes in the table.
+#: Columns that contain 0 and 1 in the file, and no and yes in the table.
 _YES_OR_NO = ("surface_reliable", "touches_border", "in_group")
 #: Columns of words, which `explain` adds.
 _WORDS = ("evidence", "similar")
@@ -122,7 +122,7 @@ def _figures(values: AnyMapping, table: Table) -> AnyDict:
     flat = _is_flat(values)
     size = "area" if flat else "volume"
     known = volume_statistics(flat=flat)
-    # A statistic of another package may not be in the file.
+    # The file may lack a statistic from another package.
     figures = {s.name: values[s.name] for s in known if s.name in values}
     # If the voxel size is unknown, figures in voxels are not in the file.
     quantiles = quantiles_of(table[size])

@@ -110,7 +110,7 @@ class Pores:
 
     @cached_property
     def euler_number(self) -> IntArray:
-        """Euler number; the outside of the volume is not pore."""
+        """Euler number; the space outside the volume does not count as pore."""
         return self.boundary[:, column.EULER8].astype(np.int64) // 8
 
     @cached_property
@@ -191,9 +191,7 @@ class SweepTotals:
 
     @cached_property
     def surface(self) -> float | None:
-        """Surface area (flat: perimeter) of all pores; None if the unit is the
-        pixel.
-        """
+        """Surface (flat: perimeter) of all pores; None if the unit is the pixel."""
         if not self.geometry.has_physical_size:
             return None
         parts = itertools.chain(self.pores.surface, self.small.surface_parts)

@@ -47,7 +47,7 @@ def kernels() -> Any:
 
 @dataclass(frozen=True, eq=False)
 class ThicknessDistribution:
-    """How many voxels of a phase have which local thickness.
+    """Numbers of voxels of a phase by local thickness.
 
     Attributes
     ----------
@@ -62,7 +62,9 @@ class ThicknessDistribution:
 
     @classmethod
     def of(cls, counts: npt.NDArray[np.int64]) -> ThicknessDistribution:
-        """Drop what lies outside the phase (thickness 0), and larger empty counts."""
+        """Drop voxels outside the phase (thickness 0), and empty counts at the upper
+        end.
+        """
         counts[0] = 0
         used = np.flatnonzero(counts)
         return cls(counts[: used[-1] + 1 if used.size else 1].copy())
@@ -116,12 +118,12 @@ def thickness_steps(
 ) -> Generator[Step, None, ThicknessDistribution]:
     """Measure the local thickness of a phase [1]_, block by block.
 
-    What lies outside the volume is unknown: spheres may extend beyond its border.
+    The space outside the volume is unknown, so spheres may extend beyond its border.
 
-    Spheres are collected first, those with centres in a block at a time, then painted
-    in descending order [2]_. Spheres within others are left out. Each sphere is moved
-    by a voxel or less to where it is largest, and its radius is the mean distance to
-    the surface where it touches it, which is located between voxels
+    Spheres are collected first, block by block according to their centres, and then
+    painted in descending order [2]_. Spheres within others are left out. Each sphere is
+    moved by up to one voxel to where it is largest, and its radius is the mean distance
+    to the surface where it touches it, which is located between voxels
     (`kernels.surface`). Diameters are rounded to 1/32 voxel.
 
     Parameters
@@ -130,15 +132,15 @@ def thickness_steps(
         Shape (Z, Y, X), indexed by three slices: an array, a lazy array, or a
         `PackedMask`. Voxels must be cubic.
     block_voxels : int, optional
-        Number of voxels of a block, `BLOCK_VOXELS` by default; memory is about 10
-        bytes per voxel of a block and of the voxels around it (the largest radius
-        and some), and 8 bytes per sphere (one per 8 to 15 voxels of the phase).
+        Number of voxels of a block, `BLOCK_VOXELS` by default; memory use is about 10
+        bytes per voxel of a block including its margin (slightly more than the largest
+        radius), and 8 bytes per sphere (one per 8 to 15 voxels of the phase).
     target : writable array of uint16 of the same shape, optional
         Filled with diameters in steps of 1/32 voxel; 0 outside the phase, 65535 where
         the phase has no surface.
     to_centres : bool
-        Measure to the centres of the voxels outside, which are lines or sheets of
-        voxels, instead of to a surface between voxels.
+        Measure distances to the centres of the voxels outside, which are lines or
+        sheets of voxels, instead of to a surface between voxels.
     check : callable
         Called for every block; may raise `Cancelled`.
 
@@ -171,7 +173,7 @@ def thickness_steps(
         block = with_margin(phase, core, margin, check)
         if block is None:
             found.append(SphereList.none())
-        elif block.phase.all():  # then all of the volume is
+        elif block.phase.all():  # then the whole volume is unbounded
             unbounded += math.prod(s.stop - s.start for s in core)
             if target is not None:
                 target[core] = 2**16 - 1
@@ -208,7 +210,7 @@ def cut_blocks(shape: tuple[int, int, int], block_voxels: int) -> Iterator[Box]:
 
 @dataclass(frozen=True, eq=False)
 class _PhaseBlock:
-    """A block of a phase with its surroundings, and its distances.
+    """A block of a phase with its surroundings, and the distances in it.
 
     Attributes
     ----------
@@ -218,7 +220,7 @@ class _PhaseBlock:
     place : ndarray of shape (3, 2), int64
         The block without its surroundings.
     start : ndarray of 3 int64
-        Place of the first voxel, surroundings included, in the volume.
+        Position of the first voxel, including surroundings, in the volume.
     margin : int
         Number of voxels read around the block.
     """
@@ -240,7 +242,9 @@ class _PhaseBlock:
 def with_margin(
     phase: MaskSource, core: Box, margin: int, check: Callable[[], None]
 ) -> _PhaseBlock | None:
-    """Read a block with all that its spheres depend on; None if it has no phase."""
+    """Read a block with the surroundings that its spheres depend on; None without
+    phase.
+    """
     spheres = kernels().spheres
 
     shape = phase.shape
@@ -285,11 +289,11 @@ class SphereList:
     Attributes
     ----------
     centres : ndarray of shape (n, 3), int16 or int32
-        In the volume, in `kernels.spheres.PLACES` per voxel. 16 bits are used for
-        volumes of up to 2,000 voxels along each axis.
+        Positions in the volume, with `kernels.spheres.PLACES` steps per voxel. 16 bits
+        are used for volumes of up to 2,000 voxels along each axis.
     diameters : ndarray of shape (n,), uint16
     box : ndarray of shape (2, 3), float
-        First and last place that any of them reaches, in voxels.
+        First and last position that any of them reaches, in voxels.
     """
 
     centres: npt.NDArray[np.signedinteger[Any]]
@@ -307,7 +311,7 @@ class SphereList:
         centres: npt.NDArray[np.signedinteger[Any]],
         diameters: npt.NDArray[np.uint16],
     ) -> SphereList:
-        """With the box that they reach."""
+        """Spheres together with the box that they reach."""
         spheres = kernels().spheres
 
         if not len(diameters):
@@ -414,7 +418,8 @@ def medial_axis_steps(
     for i, z in enumerate(cores):
         check()
         core = (z, slice(0, n_y), slice(0, n_x))
-        # One more plane on each side: a voxel may be marked by its neighbour.
+        # Read one more plane on each side, because a voxel may be marked by its
+        # neighbour.
         wide = (slice(max(0, z.start - 1), min(n_z, z.stop + 1)), *core[1:])
         block = with_margin(phase, wide, margin, check)
         if block is not None:
@@ -433,14 +438,14 @@ def local_thickness(mask: Mask) -> npt.NDArray[np.float32]:
     Parameters
     ----------
     mask : ndarray of bool, ([Z,] Y, X)
-        The phase; the outside of the image counts as part of it.
+        The phase; the space outside the image counts as part of it.
 
     Returns
     -------
     ndarray of float32, same shape
         In voxels (assumed cubic), accurate to about half a voxel; 0 outside the phase,
-        infinite if there is nothing else. Its mean is Tb.Th for the solid and Tb.Sp for
-        the pores.
+        infinite if the phase fills the whole image. Its mean is Tb.Th for the solid and
+        Tb.Sp for the pores.
     """
     stack = mask if mask.ndim == 3 else mask[None]
     target = np.zeros(stack.shape, np.uint16)

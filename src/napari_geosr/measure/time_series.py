@@ -78,9 +78,9 @@ def time_series_question(
         If its file does not name the axis that is read as Z, about a dozen planes are
         compared; otherwise there is no question.
     mixing : bool
-        Whether neighbouring slices are to be combined, so that a doubt is enough to
-        ask: planes that change faster from one to the next than from pixel to pixel may
-        be frames, unless the file gives a distance between slices.
+        Whether neighbouring slices are to be combined, so that the question is asked
+        even in case of doubt: planes that change faster from one to the next than from
+        pixel to pixel may be frames, unless the file gives a distance between slices.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def time_series_question(
     certain = False
     if interval is not None and n > 1:
         certain = True
-        reasons.append(f"the file gives {interval:g} s between them")
+        reasons.append(f"the file specifies an interval of {interval:g} s between them")
     similarity = _PlaneSimilarity.of(data, axes) if n >= _MIN_PLANES else None
     if similarity is not None and similarity.keeps_detail:
         certain = certain or (n >= _MANY_PLANES and n >= _MANY_PLANES_RATIO * longest)
@@ -133,7 +133,7 @@ class _PlaneSimilarity:
     even : bool
         Whether the correlation over a few planes equals that over a few pixels.
     faster : bool
-        Whether it is lower, also after smoothing within the planes.
+        Whether it is lower, even after smoothing within the planes.
     far, lag : float, int
         `lag` is the largest number of planes over which fine detail keeps its position,
         i.e. changes far more slowly than within a plane; `far` is its correlation over
@@ -172,7 +172,7 @@ class _PlaneSimilarity:
         if math.isnan(coarse[1]) or math.isnan(fine[1]):
             return None
         raw = _excesses(planes, starts, list(coarse))
-        # Noise that is correlated within planes alone makes a volume uneven.
+        # Noise that is correlated only within planes makes a volume appear uneven.
         smooth = {i: _smooth(planes[i]) for i in planes}
         filtered = _excesses(smooth, starts, list(coarse))
         even = all(abs(excess) <= _MAX_DIFFERENCE for excess in raw)
@@ -245,7 +245,7 @@ def _correlation(one: FloatArray, other: FloatArray) -> float:
     """Correlation coefficient; NaN if a plane is constant or not finite."""
     if not (np.isfinite(one).all() and np.isfinite(other).all()):
         return math.nan
-    with np.errstate(over="ignore", invalid="ignore"):  # values beyond 1e154 give NaN
+    with np.errstate(over="ignore", invalid="ignore"):  # values beyond 1e154 yield NaN
         one, other = one - one.mean(), other - other.mean()
         power = float(np.sqrt((one * one).sum() * (other * other).sum()))
         product = float((one * other).sum())

@@ -2,8 +2,8 @@
 
 A model may also have an index of its training patches, ``similarity.safetensors``.
 
-Loading parses two data formats and does not execute any code. The bundle of a
-classical filter is a card alone: the filter has no weights.
+Loading parses two data formats and does not execute any code. The bundle of a classical
+filter contains only a card, because the filter has no weights.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from napari_geosr.networks.spec import NetworkSpec
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-#: Maximum size of a card in bytes, far above real ones.
+#: Maximum size of a card in bytes, far above that of real cards.
 MAX_CARD_BYTES = MAX_BYTES
 #: Buffers of torch's normalisation layers, which are not parameters.
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -110,7 +110,7 @@ class Model:
             )
         if self.card.task == "generate":
             raise ModelError(
-                f"The model {self.card.name!r} restores no images by itself: draw "
+                f"The model {self.card.name!r} cannot restore images by itself: draw "
                 "samples (--uncertainty diffusion), or train a model from it with "
                 "napari-geosr train ptdr --start-from."
             )
@@ -185,7 +185,7 @@ def read_card(path: Path) -> ModelCard:
 
 @lru_cache(maxsize=64)
 def _parse_card(text: bytes) -> object:
-    """Parse a card once: lists of models are read again and again."""
+    """Parse a card only once, because lists of models are read repeatedly."""
     return load_yaml(text.decode("utf-8"), aliases=False)
 
 
@@ -199,7 +199,7 @@ def verify(path: str | Path) -> ModelCard:
     Raises
     ------
     ModelError
-        With the first problem found.
+        States the first problem found.
     """
     model = load(path)
     check(model)
@@ -227,9 +227,9 @@ def check(model: Model) -> None:
     )
     if declared != built:
         raise ModelError(
-            f"{model.path / CARD_FILE} does not match its network: it gives (axes, "
-            f"adjacent slices, upscale factor, halo, local) = {declared}, the network "
-            f"has {built}. Correct the card."
+            f"{model.path / CARD_FILE} does not match its network: the card gives "
+            f"(axes, adjacent slices, upscale factor, halo, local) = {declared}, but "
+            f"the network has {built}. Correct the card."
         )
     n = sum(p.numel() for p in network.parameters())
     if n != card.n_parameters:
@@ -249,7 +249,7 @@ def check_weights(model: Model) -> None:
     Raises
     ------
     ModelError
-        With the messages of `verify`.
+        With the same messages as `verify`.
     """
     from safetensors import deserialize
 
@@ -424,8 +424,8 @@ def _build(card: ModelCard, state: dict[str, Tensor], path: Path) -> nn.Module:
 def _is_as_small_as(state: Mapping[str, Tensor], card: ModelCard) -> bool:
     """Whether a card's network has no more parameters than the weights file.
 
-    If so, it can be built at once: torch takes a second or two to prepare for tensors
-    without values.
+    If so, it can be built directly. Otherwise, it is built without values first, for
+    which torch needs a second or two of preparation.
     """
     if card.network == FOREIGN:
         return False
@@ -494,7 +494,7 @@ def _check_state(
         if names:
             shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
             raise ModelError(
-                f"{path / WEIGHTS_FILE} does not fit the network "
-                f"{card.network!r} named in its card: it {verb} {shown}. The "
-                "card and the weights belong to different models."
+                f"{path / WEIGHTS_FILE} does not fit the network {card.network!r} "
+                f"named in its card: the file {verb} {shown}. The card and the "
+                "weights belong to different models."
             )

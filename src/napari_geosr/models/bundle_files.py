@@ -13,7 +13,7 @@ from napari_geosr.models.weights_header import check_header
 
 CARD_FILE = "card.yaml"
 WEIGHTS_FILE = "weights.safetensors"
-#: Maximum size of a weights file in bytes, far above real ones.
+#: Maximum size of a weights file in bytes, far above that of real files.
 MAX_WEIGHTS_BYTES = 2 * 10**9
 
 

@@ -71,9 +71,9 @@ class Normalisation(Config):
     percentiles: tuple[float, float] | None = None
     """``percentiles``: the lower and the upper percentile."""
     statistics: Literal["all", "without hot voxels"] = "all"
-    """Voxels of the training volumes that their mean and standard deviation were
-    computed from. Those of the input are always computed without its hot voxels; for
-    volumes without hot voxels, both are the same."""
+    """Voxels of the training volumes from which the mean and standard deviation were
+    computed. For the input, hot voxels are always excluded; for volumes without hot
+    voxels, both choices are equivalent."""
 
     @model_validator(mode="after")
     def _check(self) -> Normalisation:
@@ -216,7 +216,7 @@ class ModelCard(Config):
     labels: int = Field(1, ge=1, le=256)
     """Number of labels of the result, 0 … labels - 1; 1: the result is grey values."""
     modalities: tuple[Modality, ...] = ()
-    """Imaging modalities the model is for; empty: unknown, or any."""
+    """Imaging modalities that the model is suited to; empty: unknown, or any."""
     method: str = "supervised"
     """Training method; for third-party models, the software that made them."""
     network: str
@@ -231,7 +231,7 @@ class ModelCard(Config):
     """Output voxels per input voxel along every axis."""
     inputs: int = Field(1, ge=1)
     """Number of scans of one object used together for training (Noise2Inverse); if
-    there are several, a restoration takes as many and returns the mean of the
+    there are several, a restoration takes the same number and returns the mean of the
     outputs."""
     run_on: Literal["each", "others"] = "each"
     """With several inputs: run on each scan, or on the mean of all others."""
@@ -248,7 +248,7 @@ class ModelCard(Config):
     description: str
     """What the model does, in a few sentences."""
     intended_use: str
-    """What the model is for."""
+    """Intended use of the model."""
     not_for: str
     """What the model must not be used for."""
     remarks: tuple[str, ...] = ()
@@ -341,7 +341,7 @@ class ModelCard(Config):
     def to_yaml(self) -> str:
         """The card as text for ``card.yaml``."""
         values = self.model_dump(mode="json")
-        if self.similarity_sha256 is None:  # earlier releases also read such cards
+        if self.similarity_sha256 is None:  # so that earlier releases can read the card
             del values["similarity_sha256"]
         for row in values["figures"]:
             if row["noise_error"] is None:

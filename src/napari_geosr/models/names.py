@@ -1,4 +1,4 @@
-"""Names of models for the Tab key of a shell: quick, because no card is read."""
+"""Names of models for shell completion; fast, because no card is read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def complete_model(context: _Typed) -> list[str]:
     Parameters
     ----------
     context : object
-        Its `incomplete` is the word that is being completed.
+        Its attribute `incomplete` is the word to be completed.
 
     Returns
     -------

@@ -1,9 +1,9 @@
-"""The similarity index of a model: features of its training patches, and their places.
+"""The similarity index of a model: features and positions of its training patches.
 
-It is written if the training asks for it, as ``similarity.safetensors`` in the bundle:
-numbers, and one entry of text that lists the volumes. The features of a patch are means
-of the network's last feature maps, standardised, projected on their principal
-components, and the length of what that projection leaves out.
+It is written on request when a model is trained, as ``similarity.safetensors`` in the
+bundle: numbers, and one entry of text that lists the volumes. The features of a patch
+are means of the network's last feature maps, standardised and projected onto their
+principal components, and the norm of the residual of this projection.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ class SimilarityIndex:
     def verdict(self, distance: float) -> Verdict:
         """Compare a distance, in units of the median, with those between patches.
 
-        See `is_across_volumes` for which scans it is valid.
+        `is_across_volumes` determines the scans for which it is valid.
         """
         _, high, highest = self.distances / self.distances[0]
         if distance <= high:
@@ -302,7 +302,7 @@ def _parsed(content: bytes) -> AnyDict:
 
 
 def chosen_maps(n: int) -> npt.NDArray[np.intp]:
-    """Numbers of the feature maps that are used, of `n`."""
+    """Indices of the feature maps that are used, out of `n`."""
     return np.linspace(0, n - 1, min(n, MAX_MAPS)).round().astype(np.intp)
 
 
@@ -312,15 +312,15 @@ def build_index(
     edge: tuple[int, int, int],
     sources: Sequence[PatchSource],
 ) -> SimilarityIndex:
-    """Make the index of training patches; it always fits into the maximum size.
+    """Build the index of training patches; it never exceeds the maximum size.
 
     Parameters
     ----------
     maps : ndarray of shape (n, maps)
         Means of the feature maps of each patch.
     places : ndarray of shape (n, 4)
-        Number of the volume and first voxel of each patch. Of too many patches, the
-        first ones are used.
+        Number of the volume and first voxel of each patch. If there are too many
+        patches, the first ones are used.
 
     Raises
     ------
@@ -338,7 +338,7 @@ def build_index(
     usual = float(np.median(std[std > 0])) if (std > 0).any() else 0.0
     if not np.isfinite(maps).all() or not usual > 0:
         raise ModelError("the feature maps of the training patches do not differ")
-    # A map that never changes in the training data shows that something is new.
+    # A map that is constant in the training data reveals new structure if it varies.
     std = np.maximum(std, _MIN_STD * usual)
     mean, std = mean.astype(np.float32), std.astype(np.float32)
     scaled = (maps - mean) / std
@@ -389,7 +389,7 @@ def _neighbour_distances(
     A new scan is another volume, and its patches are further from the training patches
     than these are from others of their own volume. With several volumes, each patch is
     therefore compared with those of the other volumes only. In a single volume, patches
-    that overlap, or lie within one edge of each other (in a network on planes, also
+    that overlap, or lie within one edge of each other (for a network on planes, also
     along Z), show the same structure and are not compared.
     """
     wide = features.astype(np.float64)

@@ -183,7 +183,7 @@ def adopt(path: str | Path, name: str | None = None) -> Path:
     Raises
     ------
     ModelError
-        If `path` holds no valid bundle.
+        If `path` does not contain a valid bundle.
     FileError
         If the user's folder cannot be written to.
     """
@@ -302,7 +302,7 @@ def _scan(folder: Path, bundled: bool) -> tuple[dict[str, ZooEntry], dict[Path, 
 
 
 def _bundled_entry(name: str) -> ZooEntry | None:
-    """The bundled model of this name, which is that of its folder."""
+    """The bundled model with this name, which is also the name of its folder."""
     try:
         for path in _bundles(_BUNDLED):
             if path.name == name:

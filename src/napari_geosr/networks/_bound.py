@@ -1,4 +1,4 @@
-"""Adds a noise bound to a denoiser trained without one."""
+"""Add a noise bound to a denoiser trained without one."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from napari_geosr.networks.spec import NetworkSpec
 class NoiseBound(nn.Module):
     """A denoiser whose changes are limited to a multiple of the noise level.
 
-    The change of every voxel is kept below ``bound · level``. Thus noise is removed as
-    it is by the denoiser itself, whereas structure that exceeds the noise is preserved.
+    The change of every voxel is kept below ``bound · level``. Noise is thus removed as
+    by the denoiser alone, whereas structure that exceeds the noise is preserved.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Makes super-resolution consistent: the averaged result equals the scan.
+"""Make super-resolution consistent: averaging the result reproduces the scan.
 
 The output of a network must agree with the scan. The average over the fine voxels of
 each coarse voxel is compared with that voxel, and the part of the difference that noise
@@ -11,7 +11,7 @@ This part is computed in two steps. First, the difference `e` is split into deta
 smooth part, and each is weighted by the fraction of its local power that exceeds the
 power of the noise (a local Wiener filter [3]_). Then the remainder is bounded: ``b(r) =
 k σ tanh(r / (k σ))``. Thus the averaged result differs from the scan by less than `k`
-times the noise level; without noise both are equal.
+times the noise level; without noise, the two are equal.
 
 `U` distributes a value over its block along a parabola that preserves the average of
 the block and continues smoothly into the neighbouring blocks [4]_. Constant values
@@ -105,8 +105,8 @@ class ConsistentUpscaling(nn.Module):
     Notes
     -----
     Before a scan is restored, its noise (`set_noise`) and the sharpness of the
-    network's output (`set_sharpness`) must be set, the same for all tiles. By
-    default the scan is treated as free of noise, and as sharp as the output.
+    network's output (`set_sharpness`) must be set to the same values for all tiles. By
+    default, the scan is treated as free of noise and as sharp as the output.
     """
 
     needs_noise = True

@@ -48,7 +48,8 @@ class MixedScale(nn.Module):
     ndim, maps_in : int
         Number of spatial axes, and of maps of the input ``z_0``.
     maps_out : int
-        Number of outputs computed from all maps; more give smaller initial weights.
+        Number of outputs computed from all maps; the more there are, the smaller the
+        initial weights.
 
     Attributes
     ----------

@@ -90,8 +90,8 @@ class NoiseMap(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Noise level ``(N, 1, [Z,] Y, X)`` at every voxel of ``(N, C, [Z,] Y, X)``.
 
-        The mean over a box and over all channels (adjacent slices) serves as estimate
-        of the noise-free grey value.
+        The mean over a box and over all channels (adjacent slices) serves as an
+        estimate of the noise-free grey value.
         """
         return level_map(x, self.greys, self.levels)
 

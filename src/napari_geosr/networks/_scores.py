@@ -1,4 +1,4 @@
-"""Networks that predict labels: one score map each, and the most likely label.
+"""Networks that predict labels: one score map per label, and the most likely label.
 
 In training, such a network returns the scores, from which cross-entropy is computed. In
 evaluation it returns one value per voxel like other networks, so that it is tiled in
@@ -42,7 +42,8 @@ class ScoresConfig(PlanesConfig):
 def most_likely_label(scores: torch.Tensor) -> torch.Tensor:
     """Convert scores ``(N, n, …)`` to the most likely label ``(N, 1, …)``.
 
-    Ties give the first label; if any score is NaN, the label is NaN as well.
+    In a tie, the first label is returned; if any score is NaN, the label is NaN as
+    well.
     """
     labels = scores.argmax(dim=1, keepdim=True).to(scores.dtype)
     return labels.masked_fill_(scores.isnan().any(dim=1, keepdim=True), math.nan)

@@ -1,11 +1,12 @@
 """Upsampling shared by super-resolution networks.
 
-The trunk works on the coarse grid, where a voxel is cheap. The sub-voxels come from the
-channels of a last convolution (pixel shuffle), and the cubically interpolated input is
-added, so that an untrained network interpolates.
+The trunk works on the coarse grid, where computation is cheap. The sub-voxels come from
+the channels of a last convolution (pixel shuffle), and the cubically interpolated input
+is added, so that an untrained network interpolates.
 
 A factor of 8 is reached in two steps: all maps are first upsampled by 2, and the result
-by 4, as a last convolution to 8ⁿ sub-voxels would hold most of the network's weights.
+by 4, because a last convolution to 8ⁿ sub-voxels would contain most of the network's
+weights.
 
 References
 ----------
@@ -29,7 +30,7 @@ from torch.nn import functional
 from napari_geosr.networks._planes import PlanesConfig
 from napari_geosr.networks.spec import NetworkSpec
 
-#: Makes a layer that keeps the grid, given its numbers of input and output maps.
+#: Creates a layer that preserves the grid, given the numbers of input and output maps.
 MakeLayer = Callable[[int, int], nn.Module]
 
 #: Reach of cubic interpolation on either side, in voxels.
@@ -130,7 +131,7 @@ def plain_layer(ndim: int) -> MakeLayer:
 
 
 def pointwise_layer(ndim: int) -> MakeLayer:
-    """Return a maker of pointwise (1ⁿ) convolutions."""
+    """Return a factory for pointwise (1ⁿ) convolutions."""
     conv = nn.Conv3d if ndim == 3 else nn.Conv2d
 
     def make(maps_in: int, maps_out: int) -> nn.Module:

@@ -63,7 +63,7 @@ class Bottleneck(nn.Module):
         point, conv = pointwise_layer(ndim), plain_layer(ndim)
         self.mix = point(features, inner)
         self.conv = conv(inner, inner)
-        # Part of the keys of stored weights, as are the two above.
+        # The names of these three layers are part of the keys of stored weights.
         self.spread = point(inner, features)
         for parameter in self.spread.parameters():
             nn.init.zeros_(parameter)

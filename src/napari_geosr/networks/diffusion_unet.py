@@ -1,9 +1,10 @@
 """U-Net of diffusion models: it receives the noise level of its input.
 
-Residual blocks with group norms [1]_ and strided convolutions, and a sinusoidal
-embedding of the time in the noise schedule that is added in every block [2]_. Without a
-time, a fixed one is used, so that the same network also works on clean images, as in
-segmentation with few labels [3]_. The default is light: 0.4 million weights in 2D.
+It consists of residual blocks with group norms [1]_ and strided convolutions. A
+sinusoidal embedding of the time in the noise schedule is added in every block [2]_.
+Without a time, a fixed one is used, so that the same network also works on clean
+images, as in segmentation with few labels [3]_. The default is light: 0.4 million
+weights in 2D.
 
 Group norms use statistics of the whole image, so slices (3D: volumes) are processed as
 a whole.
@@ -56,16 +57,16 @@ class NetworkConfig(ScoresConfig):
     features: int = Field(24, ge=_GROUP, le=256, multiple_of=_GROUP)
     """Feature maps at full resolution; 2, 3, … times as many at the levels below."""
     fixed_time: int = Field(0, ge=0, le=999)
-    """Time that is used if none is given: for clean images."""
+    """Time used if none is given, i.e. for clean images."""
     noise_schedule: Literal["linear", "cosine"] = "cosine"
     """Noise schedule of a diffusion model."""
     prediction: Literal["noise", "velocity", "image"] = "velocity"
     """What a diffusion model predicts."""
     zero_terminal: bool = False
-    """Whether there was only noise at the last time."""
+    """Whether images at the last time contain only noise."""
     decoder_head: int = Field(0, ge=0, le=256)
-    """Feature maps of a last layer that sees all levels of the decoder, as in [4]_; 0:
-    one convolution of the finest level."""
+    """Feature maps of a last layer that uses all levels of the decoder, as in [4]_; 0:
+    a single convolution of the finest level."""
 
 
 def _sizes(config: NetworkConfig) -> list[int]:

@@ -2,7 +2,7 @@
 
 They are built from settings and tensors alone (`foreign_formats`). The wrapper adapts
 images to them: grey values are given to all channels and the outputs are averaged,
-sizes that are not accepted are padded, and if the network depends on the whole image
+images of unsupported size are padded, and if the network depends on the whole image
 (norms, attention), large images are processed in overlapping windows that are blended.
 """
 
@@ -78,7 +78,7 @@ class NetworkConfig(Config):
     stride: tuple[int, ...] = ()
     """Measured stride along the axes; ones by default."""
     local: bool = True
-    """Whether an output depends on the halo alone; if not, `window` is needed."""
+    """Whether each output depends only on its halo; if not, `window` is required."""
     window: tuple[int, ...] = ()
     """If the network is not local: larger images are cut into windows of this size."""
     overlap: int = Field(0, ge=0)
@@ -224,7 +224,7 @@ def _pointwise(x: Tensor, operations: Sequence[Pointwise]) -> Tensor:
 
 
 def _pad_far(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Pad at the far ends by reflection, and further by repeating the last value."""
+    """Pad at the far ends by reflection, then by repeating the last value."""
     for mode in ("reflect", "replicate"):
         have = x.shape[2:]
         missing = [n - m for n, m in zip(size, have, strict=True)]
@@ -244,7 +244,7 @@ def _each(parts: Iterable[slice]) -> Any:
 
 
 def _spans(n: int, window: int, overlap: int) -> list[tuple[int, int]]:
-    """Windows of equal size along an axis; the last window ends at its end."""
+    """Windows of equal size along an axis; the last window ends where the axis ends."""
     if n <= window:
         return [(0, n)]
     starts = [*range(0, n - window, window - overlap), n - window]

@@ -56,8 +56,8 @@ class NetworkConfig(PlanesConfig):
     features: int = Field(32, ge=4, le=256)
     """Body `merged`: feature maps at half resolution; twice as many at a quarter."""
     blocks: int = Field(2, ge=1, le=16)
-    """Body `merged`: number of residual blocks at a quarter of the resolution, and of
-    those after them at half the resolution; half as many come before them."""
+    """Body `merged`: number of residual blocks at a quarter of the resolution. At half
+    the resolution, as many follow and half as many precede them."""
 
 
 def parameter_count(config: NetworkConfig) -> int:

@@ -182,7 +182,7 @@ class RepSR(UpscalingNetwork):
             make, inner = _branched(n), _branched(n, adds_input=True)
         self.head = make(config.adjacent_slices, f)
         self.blocks = nn.ModuleList(inner(f, f) for _ in range(config.blocks))
-        # One fewer than layers, counting the head: the base class adds the last one.
+        # One after the head, and one after each block but the last.
         self.activations = nn.ModuleList(nn.PReLU(f) for _ in range(config.blocks))
         self._end(make, f, 1 + config.blocks)
 
@@ -192,9 +192,9 @@ class RepSR(UpscalingNetwork):
         if not self.config.merged:
             return ""
         return (
-            "The branches of its layers were merged into plain convolutions when it "
-            "was saved: training resumes with these equivalent convolutions, without "
-            "branches."
+            "The branches of the model's layers were merged into plain convolutions "
+            "when it was saved: training resumes with these equivalent convolutions, "
+            "without branches."
         )
 
     def trunk(self, x: torch.Tensor) -> torch.Tensor:

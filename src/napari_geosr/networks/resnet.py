@@ -68,7 +68,7 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 def _doublings(config: NetworkConfig) -> int:
-    """How often the trunk's grid is doubled with all maps; 0 for small factors."""
+    """Number of doublings of the trunk's grid with all maps; 0 for small factors."""
     factor = config.upscale_factor
     return count_doublings(config.merge * factor) if count_doublings(factor) else 0
 

@@ -3,8 +3,9 @@
 No statistics of the restored image are used, so tiles give the same values as the whole
 image. With batch norms [4]_, short training runs gain about one decibel; after training
 they are fixed scales and offsets. Max pooling is blurred before subsampling [2]_, so
-that the result hardly depends on shifts by one voxel. N2V2 [3]_ introduced this, and
-the removal of the topmost skip, against checkerboard artefacts in blind-spot training.
+that the result hardly depends on shifts by one voxel. N2V2 [3]_ introduced both this
+and the removal of the topmost skip to avoid checkerboard artefacts in blind-spot
+training.
 
 References
 ----------
@@ -195,7 +196,7 @@ class UNet(nn.Module):
     def _initialise(self) -> None:
         for module in self.modules():
             if self.config.batch_norm:
-                break  # keep torch's smaller weights: before a norm, size has no effect
+                break  # torch's smaller weights have the same effect before a norm
             if isinstance(module, nn.Conv2d | nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, a=_SLOPE)
                 if module.bias is not None:

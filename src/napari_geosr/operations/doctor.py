@@ -101,7 +101,7 @@ def _memory(advice: list[str]) -> dict[str, str]:
     free = psutil.disk_usage(str(cache)).free
     if free < 5e9:
         advice.append(
-            f"Only {format_bytes(free)} are free on the disk for large results "
+            f"Only {format_bytes(free)} is free on the disk for large results "
             f"({cache})."
         )
     return {

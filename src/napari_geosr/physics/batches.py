@@ -1,8 +1,9 @@
-"""Choose how many slices one pass over the rays processes, and with which loops.
+"""Choose how many slices one pass over the rays processes, and which loops it uses.
 
-The loops for one slice, and those for several slices side by side in memory, differ in
-the last digits. The choice depends on the total number of slices, so that results are
-the same when slices are processed in smaller parts because memory is short.
+The loops for one slice, and those for several slices side by side in memory, give
+results that differ in the last digits. The choice depends on the total number of
+slices, so that results are the same when slices are processed in smaller parts because
+memory is short.
 """
 
 from __future__ import annotations

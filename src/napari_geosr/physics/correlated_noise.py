@@ -93,8 +93,8 @@ def noise_of_scan(
 ) -> FloatArray:
     """Gaussian noise of variance 1 with the measured spectrum of a scan's noise.
 
-    Noise of a reconstruction has hardly any low frequencies: its neighbours may be
-    correlated like those of blurred noise, but much less of it passes a denoiser.
+    Noise of a reconstruction has hardly any low frequencies: adjacent voxels may be
+    correlated as in blurred noise, but much less of the noise passes a denoiser.
 
     Parameters
     ----------
@@ -134,12 +134,12 @@ def filtered_covariance(
     kernels : sequence of array_like
         Weights of the filter along (Z, Y, X) or (Y, X).
     distance : sequence of int, optional
-        Distance in voxels, along the same axes, between the two places whose values are
-        multiplied; by default 0, which gives the variance.
+        Distance in voxels, along the same axes, between the two positions; by default
+        0, which gives the variance.
 
     Examples
     --------
-    The variance of the mean of two voxels, and the covariance of the next such means:
+    The variance of the mean of two voxels, and the covariance of adjacent means:
 
     >>> noise = Noise(level=5.0, contrast=100.0, correlation={"x": 0.5})
     >>> pair = [[1.0], [0.5, 0.5]]
@@ -176,7 +176,7 @@ def _white_and_rest(noise: Noise) -> tuple[float, dict[str, float]]:
 def _blurred(
     weights: Sequence[FloatArray], correlations: Sequence[float]
 ) -> list[FloatArray]:
-    """Weights of a filter and the blur of `noise_like` together."""
+    """Combined weights of a filter and the blur of `noise_like`."""
     return [
         np.convolve(kernel, np.asarray(_kernel(round(rho, 3))))
         for kernel, rho in zip(weights, correlations, strict=True)

@@ -1,10 +1,10 @@
 """Dentin: parallel tubules with cuffs, and thin branches between them.
 
 Lengths are in voxels. The structure is defined by its paths, so that blocks of slices
-equal those of the whole, and by its graph, i.e. the tubules that each branch joins. In
-a confocal microscope, stained tubules appear in faintly fluorescent dentin, with dark,
-unstained cuffs; in a CT, dark tubules appear within cuffs that contain more mineral
-than the dentin between them.
+are identical to those of the whole structure, and by its graph, i.e. the tubules that
+each branch joins. In a confocal microscope, stained tubules appear in faintly
+fluorescent dentin, with dark, unstained cuffs; in a CT, dark tubules appear within
+cuffs that contain more mineral than the dentin between them.
 
 References
 ----------

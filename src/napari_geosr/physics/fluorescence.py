@@ -82,7 +82,7 @@ def nuclei(
     shape : (int, int, int)
     rng : numpy.random.Generator
     step : float
-        Distance of planes along Z, in pixels.
+        Distance between planes along Z, in pixels.
     radius : float
         Approximate radius of a nucleus, in pixels.
     """
@@ -106,7 +106,7 @@ def membranes(
     shape : (int, int, int)
     rng : numpy.random.Generator
     step : float
-        Distance of planes along Z, in pixels.
+        Distance between planes along Z, in pixels.
     radius : float
         Approximate radius of a cell, in pixels.
     """
@@ -148,7 +148,7 @@ def filaments(
     shape : (int, int, int)
     rng : numpy.random.Generator
     step : float
-        Distance of planes along Z, in pixels.
+        Distance between planes along Z, in pixels.
     number : int
         Number of filaments.
     """
@@ -208,7 +208,7 @@ def random_phantom(
     shape : (int, int, int)
     rng : numpy.random.Generator
     step : float
-        Distance of planes along Z, in pixels.
+        Distance between planes along Z, in pixels.
     """
     chosen = rng.choice(len(STRUCTURES), size=rng.integers(1, 3), replace=False)
     light = np.zeros(shape, np.float32)
@@ -237,7 +237,7 @@ def phantom(
     shape : (int, int, int)
     rng : numpy.random.Generator
     step : float
-        Distance of planes along Z, in pixels.
+        Distance between planes along Z, in pixels.
     extent : float
         Multiplies the number of filaments or spots.
     """
@@ -285,7 +285,7 @@ def camera_image(
     Parameters
     ----------
     clean : ndarray
-        Relative to the microscope's photons.
+        Noise-free image, in units of the microscope's number of photons.
     microscope : Microscope
     rng : numpy.random.Generator
     """
@@ -335,8 +335,8 @@ def expose_coarse(
     noisy : ndarray of shape (Z, Y, X), float32
         In photons per wide pixel.
     sharp : ndarray of the shape of `light`, float32
-        Blurred `factor` times less in the plane, as much along the optical axis,
-        without noise; on the scale of `noisy`.
+        Noise-free image, blurred `factor` times less in the plane and equally along the
+        optical axis; on the scale of `noisy`.
     """
     blur = microscope.blur
     depth = blur * microscope.elongation / microscope.step

@@ -39,8 +39,8 @@ class ParallelGeometry:
     pixel_size : float
         Width of a detector column, and unit of length of the line integrals.
     unseen : tuple of (float, float)
-        Start and width, in degrees of half a turn, of known missing wedges, which a few
-        angles do not reveal.
+        Start and width, in degrees of half a turn, of known missing wedges, which
+        cannot be recognised from a few angles.
     batch : int
         Total number of slices if they are processed in parts. It determines the choice
         of loops, so that results do not depend on the parts. 0 if all slices are given.

@@ -17,7 +17,8 @@ POINTS = 33
 CORNER = math.sqrt(0.5)
 #: Number of slices on either side whose noise may be correlated with that of a slice.
 _REACH = 6
-#: Offset of slice numbers in seeds: slices before the first one are also needed.
+#: Offset added to slice numbers in seeds, because slices before the first one are also
+#: needed.
 _BEFORE = 1000
 
 
@@ -54,7 +55,8 @@ def smooth_power(f: npt.NDArray[np.float64], width: float) -> npt.NDArray[np.flo
 
 
 class SpectralNoise:
-    """Gaussian noise, plane by plane; a plane does not depend on the others requested.
+    """Gaussian noise, plane by plane; each plane depends only on its index and the
+    seed.
 
     Parameters
     ----------

@@ -37,7 +37,7 @@ class Phantom:
     Attributes
     ----------
     fraction : ndarray of shape (Z, Y, X), float32
-        Pore fraction of each voxel: 0, 1, or between if a surface cuts the voxel.
+        Pore fraction of each voxel: 0, 1, or in between if a surface cuts the voxel.
     mask : ndarray of shape (Z, Y, X), bool
         Voxels with a pore fraction of at least one half.
     kind : str
@@ -245,7 +245,7 @@ def rare_pores(
     radius: tuple[float, float] = (2.0, 6.0),
     seed: int = 0,
 ) -> Phantom:
-    """Few pores far apart, some of them flat, as in additively manufactured metal.
+    """A few pores far apart, some of them flat, as in additively manufactured metal.
 
     Parameters
     ----------

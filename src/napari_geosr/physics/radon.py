@@ -120,7 +120,7 @@ def ramp_filter(length: int, cutoff: float = 1.0) -> FloatArray:
 
 @lru_cache(maxsize=4)
 def parallel_beam(size: int, n_angles: int) -> ParallelBeam:
-    """Build a geometry once and cache it (the matrix takes about a second)."""
+    """Build a geometry once and cache it (building the matrix takes about a second)."""
     return ParallelBeam(size, n_angles)
 
 

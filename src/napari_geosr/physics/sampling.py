@@ -64,9 +64,9 @@ def without_kept(volume: AnyArray, factors: Sequence[int], first: int = 0) -> An
 
     Notes
     -----
-    Cubic in the plane, where microscopes sample most finely: the mean of the
-    interpolations along Y and X; linear near the edges. Whole numbers are rounded,
-    within the range of the volume.
+    Interpolation is cubic in the plane, where microscopes sample most finely (the mean
+    of the interpolations along Y and X), and linear near the edges. In integer volumes,
+    the values are rounded and limited to the range of the volume.
     """
     start = [f // 2 for f in factors]
     if volume.ndim == 3:
@@ -117,7 +117,7 @@ def shift_half_voxel(
 def centre_samples(
     smooth: npt.NDArray[np.float32], factors: Sequence[int]
 ) -> npt.NDArray[np.float32]:
-    """Values at the centres of blocks of `factors` voxels, of a smooth image.
+    """Values of a smooth image at the centres of blocks of `factors` voxels.
 
     For even factors the centre lies between two voxels and is interpolated.
     """

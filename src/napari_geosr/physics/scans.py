@@ -26,7 +26,7 @@ class Imaging:
     Attributes
     ----------
     noise : float
-        Standard deviation of the noise in units of the contrast of pore and solid.
+        Standard deviation of the noise in units of the contrast between pore and solid.
     noise_kind : str
         ``"independent"`` between voxels; ``"reconstruction"``: with the spectrum of
         filtered back-projection; ``"few-photons"``: reconstructed from simulated

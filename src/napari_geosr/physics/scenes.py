@@ -1,4 +1,4 @@
-"""Random scenes to train denoisers: dead leaves with features of real scans.
+"""Random scenes for training denoisers: dead leaves with features of real scans.
 
 Random shapes with power-law sizes occlude each other, which gives images the statistics
 of natural ones [1]_; networks trained on them can denoise unseen kinds of images [2]_.

@@ -7,7 +7,7 @@ noise, ``foam-scan-object`` without noise and blur, and ``foam-coarse-object`` a
 half the voxel size (``foam-coarse-4`` and ``bone-coarse-8``: a quarter and an eighth,
 ``fluo-coarse``: half in the plane). Grey values of all versions are standardised with
 the mean and standard deviation of the first, noisy version. For most kinds, some
-numbers are a single image instead of a volume.
+numbers denote a single image instead of a volume.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Porous structures that are generated in blocks of slices, for samples of any height.
 
 Each is defined by a short description (spheres, ellipsoids, plane waves), so that
-blocks of slices equal those of the whole.
+blocks of slices are identical to those of the whole structure.
 
 References
 ----------
@@ -93,7 +93,7 @@ class Ellipsoids:
     centres : ndarray of shape (n, 3)
         (z, y, x) in voxels.
     axes : ndarray of shape (n, 3, 3)
-        Rows are the semi-axes of each as vectors (z, y, x), orthogonal.
+        Orthogonal semi-axes of each ellipsoid: the rows are vectors (z, y, x).
     """
 
     shape: Shape
@@ -152,7 +152,7 @@ class Waves:
     threshold: float
 
     def field(self, start: int, stop: int) -> FloatArray:
-        """The field in the slices `start` … `stop` - 1, also outside of the shape."""
+        """The field in the slices `start` … `stop` - 1, even outside the shape."""
         _, height, width = self.shape
         kz, ky, kx = self.vectors.T
         y = np.exp(1j * np.outer(np.arange(height), ky))
@@ -186,9 +186,9 @@ def foam(
 ) -> Spheres:
     """Foam of non-overlapping spherical pores [1]_.
 
-    If randomly placed spheres stay far below the porosity, smaller ones within `radius`
-    are packed between them. With walls of `gap` voxels, not every porosity can be
-    reached: see `Spheres.share`.
+    If randomly placed spheres fall far short of the porosity, smaller ones within
+    `radius` are packed between them. With walls of `gap` voxels, not every porosity can
+    be reached: see `Spheres.share`.
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ def foam(
 def blobs(
     shape: Shape, *, porosity: float, radius: tuple[float, float], seed: int
 ) -> Waves:
-    """Irregular pores: a random field with a Gaussian correlation, cut at a quantile.
+    """Irregular pores: a Gaussian-correlated random field, thresholded at a quantile.
 
     The correlation length is the geometric mean of `radius`.
 

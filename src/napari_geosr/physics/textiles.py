@@ -72,7 +72,8 @@ def felt(
     tilt: float = 1.0,
     seed: int = 0,
 ) -> Phantom:
-    """Felt: straight fibres in random directions, added until `porosity` is left [1]_.
+    """Felt: straight fibres in random directions, added until `porosity` is reached
+    [1]_.
 
     Fibres may overlap, and each crosses the whole box.
 
@@ -171,7 +172,7 @@ def weave(
     jitter : float
         Standard deviation of the in-plane position of each yarn, across its direction.
     seed : int
-        Also shifts every layer in the plane.
+        Random seed, which also determines the shift of each layer in the plane.
 
     Raises
     ------
@@ -224,7 +225,8 @@ def several_phases(
     size: float = 12.0,
     seed: int = 0,
 ) -> MultiphaseSolid:
-    """Grains of several phases, like minerals in a rock; the first phase is pores [2]_.
+    """Grains of several phases, like minerals in a rock; the first phase is pore space
+    [2]_.
 
     Grains are the Voronoi cells of random points; each grain consists of one phase. A
     voxel cut by the boundary of two grains is a mixture of both.

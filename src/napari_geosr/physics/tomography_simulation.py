@@ -1,4 +1,4 @@
-"""Simulates a tomographic scan of a known sample: counts, flat and dark fields.
+"""Simulate a tomographic scan of a known sample: counts, flat and dark fields.
 
 References
 ----------
@@ -49,14 +49,15 @@ class PorousSample:
     Attributes
     ----------
     attenuation : ndarray of shape (Z, N, N), float32
-        1 (or the density) in the solid, 0 in pores and outside, in between at surfaces.
+        1 (or the density) in the solid, 0 in pores and outside, intermediate at
+        surfaces.
     fraction : ndarray of the same shape
         Pore fraction of each voxel.
     pores, inside : ndarray of bool, shape (Z, N, N)
         Pore voxels, and the part of the cylinder in which porosity is measured.
     porosity : float
-        Pore volume per volume inside; voxels cut by a surface count by their pore
-        fraction.
+        Pore volume divided by the volume inside; voxels cut by a surface contribute
+        their pore fraction.
     porosity_at_half : float
         Fraction of pore voxels inside, as from a threshold at half the contrast.
     """
@@ -72,12 +73,12 @@ class PorousSample:
 def cylinder_sample(
     phantom: Phantom, margin: float = 2.0, density: FloatArray | None = None
 ) -> PorousSample:
-    """Cut a cylinder out of a phantom with square slices, as a rotating sample [1]_.
+    """Cut a cylinder, for use as a rotating sample, out of a phantom [1]_.
 
     Parameters
     ----------
     phantom : Phantom
-        Its shape is (Z, N, N).
+        Phantom of shape (Z, N, N), i.e. with square slices.
     margin : float
         Voxels between the cylinder and the edge of the slice.
     density : ndarray of shape (Z, N, N), optional
@@ -158,8 +159,8 @@ def scan_steps(
     truth : mapping, optional
         Known properties of the sample, such as its porosity, for the provenance.
     scale : float, optional
-        Scale factor for the attenuation, if this is part of a sample; by default it
-        follows from `config.absorption`.
+        Scale factor for the attenuation, if `attenuation` is part of a larger sample;
+        by default, it follows from `config.absorption`.
     should_stop : callable
         Called before every block of views.
 
@@ -177,7 +178,7 @@ def scan_steps(
     Raises
     ------
     ConfigError
-        If the volume is not a stack of square slices, or attenuates nothing.
+        If the volume is not a stack of square slices, or does not attenuate the beam.
     Cancelled
         If `should_stop` returns True.
     """
@@ -239,7 +240,7 @@ class _Detector:
         largest = float(self._integrals(self.angles[np.unique(few)]).max())
         if not largest > 0:
             raise ConfigError(
-                "The sample does not attenuate: every line integral is zero. Give a "
+                "The sample does not attenuate: every line integral is zero. Use a "
                 "volume with values above zero."
             )
         return config.absorption / largest

@@ -1,7 +1,7 @@
 """Networks of tubes: bone cells with canaliculi, and the canals of cortical bone.
 
-Lengths are in voxels. A cell network includes its graph, the ground truth for the
-connections in a restoration.
+Lengths are in voxels. A cell network includes its graph, which is the ground truth for
+the connections in a restored volume.
 
 References
 ----------
@@ -35,9 +35,9 @@ _POINTS = 9
 _MAX_TRIES = 40
 #: Short semi-axes of a lacuna relative to the long one.
 _LACUNA = (0.5, 0.35)
-#: Minimum distance of two cells that do not touch, in half-lengths of a lacuna.
+#: Minimum distance between two cells that do not touch, in half-lengths of a lacuna.
 _MIN_SPACING = 2.2
-#: Deviation of canaliculi from a straight line, relative to the distance of the cells.
+#: Deviation of canaliculi from a straight line, relative to the distance between cells.
 _BEND = 0.08
 #: Number of steps in the search for the distance that gives a porosity.
 _BISECTIONS = 12
@@ -53,7 +53,7 @@ class CellNetwork:
     cells : ndarray of shape (n, 3)
         Centres (z, y, x) of the lacunae in voxels.
     lacunae : ndarray of shape (n, 3, 3)
-        Rows are the semi-axes of each lacuna as vectors (z, y, x), orthogonal.
+        Orthogonal semi-axes of each lacuna: the rows are vectors (z, y, x).
     paths : list of ndarray of shape (k, 3)
         Points (z, y, x) of each canaliculus, from centre to centre.
     radius : float
@@ -94,9 +94,7 @@ class CellNetwork:
 
     @property
     def porosity(self) -> float:
-        """Pore volume per volume, to within a few per cent, because tubes may
-        overlap.
-        """
+        """Pore volume per volume, within a few per cent because tubes may overlap."""
         cells = 4 / 3 * math.pi * np.linalg.norm(self.lacunae, axis=2).prod(axis=1)
         length = 0.0
         for path, (i, j) in zip(self.paths, self.canaliculi, strict=True):

@@ -45,7 +45,7 @@ class Alignment:
     Attributes
     ----------
     start, transform : Transform
-        From the small (high-resolution) volume to the large one, before and after the
+        Maps the small (high-resolution) volume to the large one, before and after the
         refinement.
     how : str
         How the start was found: ``"search"``, ``"centres"``, ``"positions"`` or
@@ -79,14 +79,15 @@ def align_steps(
     Parameters
     ----------
     low, high : Volume
-        With the same spatial axes and unit.
+        Volumes with the same spatial axes and unit.
     start : str
         Initial position. ``"search"``: best match anywhere; ``"centres"``: centres
         coincide; ``"positions"``: according to their origins.
     offset : sequence of float, optional
         Vector from the first corner of `low` to that of `high`; replaces `start`.
     search_angle : float
-        Largest angle around Z (for images: in the plane) that a search tries, degrees.
+        Largest angle around Z (for images: in the plane) that a search tries, in
+        degrees.
     kind : str
         Type of transform that the refinement optimises.
 
@@ -104,7 +105,7 @@ def align_steps(
     ConfigError
         If SimpleITK is not installed.
     VolumeError
-        If the two do not overlap, or one of them has no contrast to align by.
+        If the two do not overlap, or one of them has no contrast.
     Cancelled
         If `should_stop` returns true.
     """
@@ -227,7 +228,7 @@ def _means(
 def _search_factors(low: Grid, high: Grid) -> tuple[int, ...]:
     """Voxels of the large volume per voxel of the copy that is searched.
 
-    The voxels of the copy are roughly cubic and few enough for the memory, but the
+    The voxels of the copy are roughly cubic and few enough to fit into memory, but the
     small volume must keep enough of them to be recognisable.
     """
     search_voxel = float(low.voxel_size.min())

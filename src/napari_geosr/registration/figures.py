@@ -23,7 +23,7 @@ _MAX_BLOCK_EDGE = 48
 _MIN_BLOCK_EDGE = 16
 #: Maximum number of blocks along an axis.
 _MAX_BLOCKS = 3
-#: Number of times that the shift found so far is undone and the rest measured.
+#: Number of times that the shift found so far is undone and the remaining one measured.
 _ROUNDS = 3
 #: Minimum correlation of the two volumes in a block to estimate its shift.
 _MIN_CORRELATION = 0.2
@@ -59,9 +59,9 @@ def mutual_information(
 ) -> float:
     """Mutual information of the grey values in bits, from a joint histogram.
 
-    It is zero for independent volumes, and increases the better one predicts the other.
-    As it increases with the contrast, it is suitable for comparing positions of one
-    pair of volumes, but not different pairs.
+    It is zero for independent volumes, and increases with how well one predicts the
+    other. As it increases with the contrast, it is suitable for comparing positions of
+    one pair of volumes, but not different pairs.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def _shift(one: FloatArray, other: FloatArray) -> tuple[float, ...]:
     """Shift of `other` relative to `one`.
 
     Because the windows emphasise the centre of both blocks, the shift is
-    underestimated; it is therefore undone, and the rest is measured again.
+    underestimated; it is therefore undone, and the remaining shift is measured again.
     """
     from scipy import ndimage
     from skimage.registration import phase_cross_correlation

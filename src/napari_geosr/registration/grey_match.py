@@ -87,14 +87,15 @@ class GreyMatch:
 def match_grey_values(low: FloatArray, high: FloatArray, kind: MatchKind) -> GreyMatch:
     """Find the mapping of grey values from `high` to `low`, which must be aligned.
 
-    The high-resolution scan is blurred so that it best matches the other, then both are
-    blurred slightly to suppress noise. The line is a least-squares fit that excludes
-    points more than 2.5 robust standard deviations away. The curve matches quantiles.
+    The high-resolution scan is blurred so that it best matches the low-resolution one;
+    then both are blurred slightly to suppress noise. The line is a least-squares fit
+    that excludes points more than 2.5 robust standard deviations away. The curve
+    matches quantiles.
 
     Parameters
     ----------
     low, high : ndarray of the same shape
-        On the same grid.
+        Both scans, on the same grid.
     """
     low, high = _middle(low), _middle(high)
     blur = _matching_blur(low, high)

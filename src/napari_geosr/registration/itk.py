@@ -51,7 +51,7 @@ class Refinement:
     Attributes
     ----------
     transform : Transform
-        From the small volume to the large one.
+        Maps the small volume to the large one.
     metric : float
         Mutual information as estimated by ITK, in nats; higher is better.
     """
@@ -91,7 +91,7 @@ def refine_steps(
         The large and the small volume, with about the same voxel size. Parts of the
         small volume outside the large one are ignored.
     start : Transform
-        Initial transform, correct to a few voxels.
+        Initial transform, accurate to within a few voxels.
     kind : str
         ``"translation"``, ``"rigid"`` or ``"similarity"`` (rigid plus scale).
     quick : bool
@@ -116,7 +116,7 @@ def refine_steps(
         If `should_stop` returns true.
     """
     require()
-    # Use lengths of about one: some of ITK's tolerances are absolute.
+    # Scale lengths to about one, because some of ITK's tolerances are absolute.
     length = float(np.prod(low.grid.voxel_size) ** (1 / low.data.ndim))
     fixed, moving = _image(high, length), _image(low, length)
     large_enough = min(high.data.shape) >= 2 * _MIN_EDGE

@@ -1,4 +1,4 @@
-"""Resamples large volumes: small copies and interpolation, block by block."""
+"""Resample large volumes: small copies and interpolation, block by block."""
 
 from __future__ import annotations
 
@@ -125,7 +125,8 @@ class SampledVolume:
     grid: Grid
 
     def on(self, grid: Grid, transform: Transform, *, order: int = 1) -> FloatArray:
-        """Values at the voxels of `grid`; `transform` maps their positions to this one.
+        """Values at the voxels of `grid`; `transform` maps their positions to this
+        grid.
 
         Outside the field of view (see `inside`), the nearest voxel is used.
 
@@ -155,7 +156,7 @@ def inside(grid: Grid, other: Grid, transform: Transform) -> npt.NDArray[np.bool
     ----------
     grid, other : Grid
     transform : Transform
-        From points of `grid` to points of `other`.
+        Maps points of `grid` to points of `other`.
     """
     way = grid.index_map(other, transform)
     axes = np.ogrid[tuple(slice(0, n) for n in grid.shape)]
@@ -258,7 +259,7 @@ class Resampling:
     grid : Grid
         The new voxels.
     to_source : Transform
-        From positions on `grid` to those in `source`.
+        Maps positions on `grid` to those in `source`.
     """
 
     source: Volume
@@ -319,7 +320,7 @@ class Resampling:
         edges = [n // s for n, s in zip(self.grid.shape, step, strict=True)]
         size = list(edges)
         while max(size) > 1 and self._bytes(size, step) > nbytes:
-            # Keep rows whole as long as there are several slices: reads are faster.
+            # Split slices before rows, because reading whole rows is faster.
             axis = next(i for i, n in enumerate(size) if n > 1)
             size[axis] = -(-size[axis] // 2)
         starts: list[Any] = [range(0, n, s) for n, s in zip(edges, size, strict=True)]

@@ -38,7 +38,7 @@ class Candidate:
     Attributes
     ----------
     transform : Transform
-        From the small volume to the large one.
+        Maps the small volume to the large one.
     correlation : float
         Normalised correlation, -1 to 1; negative if the contrast is inverted.
     """

@@ -1,1 +1,1 @@
-"""Structured illumination: patterns found in raw frames, and reconstruction."""
+"""Structured illumination: find the patterns in raw frames, and reconstruct images."""

@@ -46,7 +46,7 @@ class JointRichardsonLucy:
     ----------
     operator : IlluminationOperator
     frames : tensor of shape (frames, Y, X)
-        Not negative.
+        Non-negative frames.
     tv : float
         Weight of the total variation [2]_.
     """
@@ -67,7 +67,7 @@ class JointRichardsonLucy:
         return self.operator.forward(self.image).clamp(min=self.floor)
 
     def step(self, expected: torch.Tensor | None = None) -> None:
-        """One iteration; `expected` saves computing it again."""
+        """Do one iteration; pass `expected` if it has already been computed."""
         ratio = self.frames / (self.expected() if expected is None else expected)
         update = self.operator.adjoint(ratio) * self.weight
         image = self.image * update.clamp(min=0)
@@ -97,7 +97,7 @@ def _divergence(image: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class HeldOutCurve:
-    """Misfit of held-out photons by iteration.
+    """Misfit of held-out photons after each iteration.
 
     Attributes
     ----------
@@ -114,7 +114,7 @@ class HeldOutCurve:
 def thinned(
     frames: FloatArray, variance: FloatArray, seed: int = 0
 ) -> tuple[FloatArray, FloatArray]:
-    """Two sets of frames with independent noise, each as if from half of the photons.
+    """Two sets of frames with independent noise, each as if from half the photons.
 
     Noise of the same variance is added to one and subtracted from the other; both have
     the brightness of `frames`.

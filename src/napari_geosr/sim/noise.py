@@ -17,7 +17,7 @@ _BEYOND = 1.05
 _MIN_SHARE = 0.02
 #: Lowest frequency used if the objective transmits nearly all frequencies.
 _HIGHEST = 0.47
-#: Largest edge of the part of a frame that is used.
+#: Maximum edge length of the part of a frame that is used, in pixels.
 _EDGE = 512
 #: Number of classes of brightness for which the noise is measured.
 _CLASSES = 8
@@ -59,7 +59,7 @@ def frame_noise(frames: FloatArray, otf: Otf) -> FrameNoise:
     Parameters
     ----------
     frames : ndarray of shape (angles, phases, Y, X)
-        With the offset subtracted.
+        Raw frames with the offset subtracted.
     otf : Otf
     """
     from scipy import fft, ndimage
@@ -96,7 +96,7 @@ def _central(frames: FloatArray) -> FloatArray:
 
 
 def _faded(shape: tuple[int, int]) -> FloatArray:
-    """A window that is 1 except near the border, whose jump would count as noise."""
+    """A window that is 1 except near the border, where a jump would count as noise."""
     from scipy.signal.windows import tukey
 
     found = np.outer(tukey(shape[0], 0.3), tukey(shape[1], 0.3))
@@ -115,13 +115,13 @@ def _line(mean: FloatArray, variance: FloatArray) -> tuple[float, float]:
     counts = np.bincount(index, minlength=len(edges) - 1)
     centres = np.bincount(index, mean, len(edges) - 1) / np.maximum(counts, 1)
     levels = np.bincount(index, variance, len(edges) - 1) / np.maximum(counts, 1)
-    # Relative errors of all classes are alike.
+    # All classes have about the same relative error, so weight by 1 / level.
     weight = 1 / np.maximum(levels, 1e-6 * max(overall, 1e-20))
     columns = np.stack([np.ones_like(centres), np.maximum(centres, 0)], 1)
     scale = np.array([1.0, max(float(np.abs(centres).max()), 1e-20)])
     (dark, gain), _ = nnls(columns / scale * weight[:, None], levels * weight)
     dark, gain = float(dark / scale[0]), float(gain / scale[1])
-    # The blur of both images flattens the line: keep its mean.
+    # Blurring both images flattens the line, but its mean is kept.
     fitted = dark + gain * float(mean.mean())
     return (
         (dark * overall / fitted, gain * overall / fitted)

@@ -39,7 +39,7 @@ _FADE = 0.06
 _INNER = (0.07, 0.2)
 #: Minimum fraction of a band's energy that counts as signal.
 _MIN_SIGNAL = 0.02
-#: Number of times that the bands are separated again with the phases found.
+#: Number of times that the bands are separated again with the estimated phases.
 _SEPARATIONS = 4
 #: Condition number of the fit above which points do not determine a circle.
 _MAX_CONDITION = 20
@@ -79,7 +79,7 @@ class AngleFit:
     Parameters
     ----------
     frames : ndarray of shape (phases, Y, X)
-        With the offset subtracted.
+        Raw frames with the offset subtracted.
     otf : Otf
     noise : float
         Variance of a pixel of a frame.
@@ -149,9 +149,9 @@ class AngleFit:
     ) -> tuple[Complex, float]:
         """Products of filtered frames with the filtered central band, and their norm.
 
-        Filtering both bands with the transfer function of the other makes them equal
-        up to the pattern. The window is applied afterwards, so that it does not shift
-        the peak.
+        Filtering each band with the transfer function of the other makes them equal up
+        to the pattern. The window is applied afterwards, so that it does not shift the
+        peak.
 
         Parameters
         ----------
@@ -186,7 +186,7 @@ class AngleFit:
         return found
 
     def refine(self, k: tuple[float, float]) -> tuple[float, float]:
-        """Wave vector near `k` with the strongest correlation, to sub-pixels."""
+        """Wave vector near `k` with the strongest correlation (sub-pixel accuracy)."""
         from scipy.optimize import minimize
 
         for _ in range(2):
@@ -218,8 +218,8 @@ class AngleFit:
     ) -> tuple[npt.NDArray[np.float64], float, float]:
         """Phases of the frames, modulation and evenness for a wave vector.
 
-        The bands are separated with the phases found, until these do not change: the
-        phases need not be equally spaced [2]_.
+        The bands are separated repeatedly with the current phases until these no longer
+        change; the phases need not be equally spaced [2]_.
         """
         phases = np.zeros(len(self.spectra))
         modulation = evenness = 0.0
@@ -257,8 +257,8 @@ def circle_centre(
     """Centre of the circle through points, in the least-squares sense.
 
     The correlation of frame n with the central band is ``A + B exp(i φ_n)``: the
-    object's own correlation A is the same for all frames. Points that do not determine
-    a circle give their mean.
+    object's own correlation A is the same for all frames. If the points do not
+    determine a circle, their mean is returned.
     """
     x, y = points.real, points.imag
     mean = complex(points.mean())
@@ -329,14 +329,14 @@ def _inner_window(n: int) -> FloatArray:
 
 
 def _upward(k: tuple[float, float]) -> tuple[float, float]:
-    """The one of ±`k` that points along Y, or along X if it is horizontal."""
+    """Whichever of ±`k` points along Y, or along X if it is horizontal."""
     ky, kx = k
     flat = abs(ky) < 1e-3 * math.hypot(ky, kx)
     return (-ky, -kx) if (kx < 0 if flat else ky < 0) else (ky, kx)
 
 
 def search_ring(otf: Otf) -> tuple[float, float]:
-    """Range of frequencies in which patterns are searched, in cycles per pixel."""
+    """Range of frequencies that is searched for patterns, in cycles per pixel."""
     low, high = (factor * otf.cut_off for factor in RING)
     return low, min(high, _NYQUIST)
 
@@ -354,14 +354,14 @@ def fit_fringe(
     Parameters
     ----------
     frames : ndarray of shape (phases, Y, X)
-        With the offset subtracted.
+        Raw frames with the offset subtracted.
     otf : Otf
     noise : float
         Variance of a pixel of a frame.
     harmonics : int
     near : (float, float), optional
-        Approximate wave vector in cycles per pixel; by default it is searched in a ring
-        around the cut-off (`search_ring`).
+        Approximate wave vector in cycles per pixel; by default, it is searched for in a
+        ring around the cut-off (`search_ring`).
     """
     fit = AngleFit(frames, otf, noise)
     if near is None:

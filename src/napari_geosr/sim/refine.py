@@ -1,8 +1,9 @@
 """Refine pattern phases with a super-resolved object, frame by frame.
 
 Correlations of single frames contain the object's own correlation at the pattern's
-frequency, which limits phases to a few degrees. With an object from all frames, the
-illumination of each frame is a linear regression without this error.
+frequency, which limits phases to a few degrees. With an object reconstructed from all
+frames, the illumination of each frame is found by linear regression, without this
+error.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def refine_phases_steps(
     Parameters
     ----------
     block : ndarray of shape (angles, phases, Y, X)
-        With the offset subtracted.
+        Raw frames with the offset subtracted.
     patterns : PatternSet
         Fringes with approximate phases.
     otf : Otf

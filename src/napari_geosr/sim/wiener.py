@@ -70,7 +70,7 @@ def wiener_reconstruction(
     Parameters
     ----------
     frames : ndarray of shape (angles, phases, Y, X)
-        With the offset subtracted.
+        Raw frames with the offset subtracted.
     patterns : PatternSet
         Fringes, not images.
     otf : Otf
@@ -82,7 +82,7 @@ def wiener_reconstruction(
         frames at each frequency.
     apodisation : {"lukosz", "cosine", "none"}
     notch : float
-        0 to 1: suppression of each band at its centre.
+        Suppression of each band at its centre, 0 to 1.
 
     Returns
     -------
@@ -114,7 +114,7 @@ def wiener_reconstruction(
     for index, fringe in enumerate(patterns.fringes):
         spectra = [fft.fft2(_padded(f, grid)) for f in frames[index]]
         for h, weights in enumerate(unmixing(fringe)):
-            # Band h is amplitude / 2 times the shifted object; both signs are equal.
+            # Band h is amplitude / 2 times the shifted object, for either sign of h.
             strength = 1.0 if h == 0 else fringe.modulation[h - 1] / 2
             band = sum(w * s for w, s in zip(weights, spectra, strict=True))
             image = _upscaled(band * filtered * np.float32(strength), grid)
@@ -165,7 +165,7 @@ def _noise_to_signal(
     grid: SimGrid,
     frames: FloatArray,
 ) -> FloatArray:
-    """Noise power over object power at each frequency: a power law is fitted.
+    """Noise power over object power at each frequency, from a fitted power law.
 
     `spectrum` is the object times `power`, plus noise whose power is proportional to
     `power`.

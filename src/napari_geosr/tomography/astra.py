@@ -121,7 +121,7 @@ def require(name: str, beam: str, config: Config) -> None:
     ConfigError
         If ASTRA is not installed, or does not support the setting.
     ProjectionsError
-        If it is not used for the algorithm with this beam.
+        If ASTRA is not used for this combination of algorithm and beam.
     """
     if not is_installed():
         raise ConfigError(

@@ -129,7 +129,7 @@ def find_centre(
     preparation : PreparationConfig, optional
         How counts are converted to line integrals.
     should_stop : callable
-        Called from time to time.
+        Called at regular intervals.
 
     Returns
     -------
@@ -288,14 +288,14 @@ def _opposite_views(
 
 
 def _opposition_errors(projections: Projections) -> Curve:
-    """Difference of the angle between each pair of views from 180 degrees, (n, n)."""
+    """Deviation from 180 degrees of the angle between each pair of views, (n, n)."""
     angles = projections.angles
     turns = np.abs(angles[None, :] - angles[:, None])
     return np.asarray(np.abs(turns % 360 - 180))
 
 
 def _nearest_opposition_error(projections: Projections) -> Curve:
-    """Angle in degrees by which each view misses its best opposite, shape (n,)."""
+    """Deviation of each view's best opposite from 180 degrees, shape (n,)."""
     return np.asarray(_opposition_errors(projections).min(axis=1))
 
 

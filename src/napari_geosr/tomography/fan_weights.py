@@ -5,7 +5,7 @@ a turn plus twice the fan angle. In a full turn, all rays are measured twice and
 one half. In a short scan over half a turn plus the fan angle, each ray is measured at
 least once, and those near both ends of the scan twice: there, one view fades out while
 the other fades in, as in Parker's weights [1]_. The same applies to scans in between. A
-detector offset from the axis is the same case along the columns [2]_.
+detector that is offset from the axis is treated in the same way along the columns [2]_.
 
 References
 ----------
@@ -38,9 +38,9 @@ Floats = npt.NDArray[np.float64]
 #: larger applies); a wider gap is the end of the scan.
 _CLOSED_DEGREES = 2.0
 _CLOSED_STEPS = 1.5
-#: Maximum number of degrees by which a scan may be too short: the missing rays concern
+#: Maximum number of degrees by which a scan may be too short: the missing rays affect
 #: only the outermost columns in a few views (error below 0.5 % of the norm of a slice
-#: that fills them).
+#: that fills these columns).
 _MAX_MISSING_DEGREES = 2.0
 #: Largest angle over which views at the ends of a scan fade out, in degrees. For fan
 #: angles up to half of it, the weights equal Parker's; for longer scans, they give less
@@ -248,7 +248,7 @@ def _fading(place: Floats, twice: Floats) -> Floats:
 
 
 def _side_weights(fan: Floats) -> Floats:
-    """Weights for a full turn: one half, or for an offset detector by column."""
+    """Weights for a full turn: one half, or by column if the detector is offset."""
     if not _is_one_sided(fan):
         return np.full(fan.shape, 0.5)
     reach = min(-fan.min(), fan.max())

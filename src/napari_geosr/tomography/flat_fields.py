@@ -36,7 +36,7 @@ _VALUES = 2**23
 _LIT = 0.1
 #: Maximum deviation of the estimate from 1 at which a count is taken to be a photon.
 _COUNT_TOLERANCE = 0.05
-#: Maximum deviation for the same in standard errors; the larger limit applies.
+#: The same limit in standard errors; the larger of the two applies.
 _COUNT_ERRORS = 3.0
 
 
@@ -148,7 +148,7 @@ def _frame(
         bad = np.argwhere(~np.isfinite(values))[0]
         raise ProjectionsError(
             f"{projections.title}: {word} field {bad[0]} contains NaN or infinite "
-            f"values (row {start + bad[1]}, column {bad[2]}). Leave that frame out or "
+            f"values (row {start + bad[1]}, column {bad[2]}). Exclude that frame, or "
             f"record the {word} fields again."
         )
     combine = np.median if how == "median" else np.mean
@@ -165,12 +165,12 @@ def _require_light(projections: Projections, how: str) -> None:
     if not (flat > 0).any():
         raise ProjectionsError(
             f"{projections.title}: the flat fields contain no signal (every value is "
-            "zero or below). Give flat fields that were recorded with the beam on."
+            "zero or below). Use flat fields that were recorded with the beam on."
         )
     if dark is not None and not (flat > dark).any():
         raise ProjectionsError(
             f"{projections.title}: flat and dark fields are the same (no pixel is "
-            "brighter in the flat field). Give dark fields that were recorded with "
+            "brighter in the flat field). Use dark fields that were recorded with "
             "the beam off, and flat fields with the beam on."
         )
 

@@ -1,4 +1,4 @@
-"""Scans over a full turn: average opposite views, or join them to a wider field."""
+"""Scans over a full turn: average opposite views, or join them to widen the field."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def fold_full_turn(
         )
     if not closes_turn(angles, _MAX_GAP_STEPS) and not steps_around(angles):
         raise ProjectionsError(
-            f"The {len(angles)} angles cover {arc_degrees(angles):.4g} degrees, or "
+            f"The {len(angles)} angles span {arc_degrees(angles):.4g} degrees or "
             "leave too wide a gap; joining the halves of a full turn requires 360 "
             "degrees without a gap."
         )

@@ -91,7 +91,7 @@ def check_sinogram(sinogram: Tensor, geometry: ParallelGeometry) -> None:
 
 
 def slice_axes(geometry: ParallelGeometry) -> tuple[int, ...]:
-    """Axes of one independent problem: of a slice, or of the volume for a cone beam."""
+    """Axes of one independent problem: a slice, or the whole volume for a cone beam."""
     return tuple(range(-len(geometry.volume_shape), 0))
 
 

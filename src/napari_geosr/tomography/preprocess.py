@@ -29,8 +29,8 @@ _MAX_TRANSMISSION = 1.1
 #: Fraction of detector pixels without light above which a warning is given: gaps are
 #: then wider than single pixels.
 _MAX_DEAD_SHARE = 0.05
-#: Ratio of given counts without the sample to those of the brightest pixels, or the
-#: reverse, beyond which the number given is wrong.
+#: Ratio of the given counts without sample to those of the brightest pixels, or the
+#: reverse, beyond which the given number is considered wrong.
 _MAX_INCIDENT_RATIO = 1e3
 #: Minimum noise assumed for a row, in units of the intensity without sample; otherwise
 #: noise-free data would appear to be full of zingers.
@@ -322,9 +322,9 @@ def beam_without_sample(
     ratio = config.incident / brightest
     if not 1 / _MAX_INCIDENT_RATIO <= ratio <= _MAX_INCIDENT_RATIO:
         raise ProjectionsError(
-            f"{projections.title}: {config.incident:.4g} cannot be the counts without "
-            f"the sample (--incident), as its brightest pixels have {brightest:.4g}. "
-            "Check the number, or leave it out."
+            f"{projections.title}: {config.incident:.4g} cannot be the counts "
+            "without the sample (--incident), because the brightest pixels have "
+            f"{brightest:.4g}. Check the number, or omit it."
         )
     return config.incident
 

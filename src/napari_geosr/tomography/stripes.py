@@ -3,10 +3,10 @@
 A detector column whose gain differs slightly from its flat field adds the same amount
 to all its line integrals: a stripe along the angles. The methods are those of Vo et al.
 [1]_, adapted to line integrals: a wrong gain is a *difference* of line integrals,
-whereas the paper divides intensities. They need no knowledge of the detector and few
-settings, preserve everything else, and are the standard at several beamlines. They are
-implemented here (about sixty lines) because algotom and tomopy, which offer them for
-single sinograms, would add joblib and PyWavelets, or a compiled library.
+whereas the paper divides intensities. They need few settings and no knowledge of the
+detector, preserve all other structure, and are the standard at several beamlines. They
+are implemented here (about sixty lines) because algotom and tomopy, which offer them
+for single sinograms, would add joblib and PyWavelets, or a compiled library.
 
 The wavelet-Fourier filter [2]_ is not included: it would also need PyWavelets, and it
 blurs structures along the stripes that the sorting methods preserve.
@@ -50,7 +50,7 @@ _SMOOTH_VIEWS = 10
 
 @dataclass(frozen=True)
 class StripeSettings:
-    """How wide and how strong a stripe is.
+    """Width and strength of the stripes to remove.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""The steps of the tutorials in napari, by the labels that their pages name."""
+"""The steps of the tutorials in napari, using the labels named on the pages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LONG = 300_000
 
 
 def press(dock, label: str) -> None:
-    """Press the button with a label; it must be there and enabled."""
+    """Press the button with a label; it must exist and be enabled."""
     buttons = dock.findChildren(QAbstractButton)
     texts = {one.text().replace("&", ""): one for one in buttons if one.isVisible()}
     assert label in texts, sorted(texts)
@@ -43,7 +43,7 @@ def press(dock, label: str) -> None:
 
 
 def field(dock, label: str, kind):
-    """The field behind a visible label."""
+    """The field that belongs to a visible label."""
     for one in dock.findChildren(QLabel):
         if one.isVisible() and one.text().replace("&", "") == label:
             buddy = one.buddy()
@@ -52,7 +52,7 @@ def field(dock, label: str, kind):
 
 
 def choose(dock, label: str, entry: str) -> None:
-    """Choose an entry of the menu behind a label, as with the mouse."""
+    """Choose an entry of the menu that belongs to a label, as with the mouse."""
     menu = field(dock, label, QComboBox)
     index = menu.findText(entry)
     assert index >= 0, [menu.itemText(i) for i in range(menu.count())]
@@ -78,7 +78,7 @@ def trained_model(train, qtbot, tmp_path, steps: int):
 
 
 def restored(viewer, layer, qtbot, monkeypatch):
-    """Restore a layer with the model of a few steps, which is harmful."""
+    """Restore a layer with a model trained for a few steps, which is harmful."""
     docks = viewer.window.dock_widgets
     qtbot.waitUntil(lambda: menu_name(RESTORE) in docks, timeout=_LONG)
     restore = filled(docks[menu_name(RESTORE)])
@@ -98,7 +98,7 @@ def test_a_noisy_foam_is_restored_and_measured(make_napari_viewer, qtbot):
     clean, noisy = viewer.layers
     restore = opened(viewer)
     panel = restore.verdict_panel
-    # While the dock is busy, the panel waits: it is settled, but has ranked nothing.
+    # While the dock is busy, the panel waits: it is idle, but has ranked nothing.
     qtbot.waitUntil(
         lambda: (
             panel.ranking is not None

@@ -1,4 +1,4 @@
-"""Adapting the chosen model to the scan on screen, with a real job, in real napari."""
+"""Adapting the chosen model to the current scan with a real job, in real napari."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the Restore dock says before a run, with the real engine, in real napari."""
+"""Messages of the Restore dock before a run, with the real engine, in real napari."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def clean() -> np.ndarray:
     data[:, 20:40, 30:50] = 40
     data[2:5, 8:12, 8:12] = 40
     soft = ndimage.gaussian_filter(data, 0.7)
-    # No voxel is quite like its neighbour, as in a real scan.
+    # No voxel equals its neighbour, as in a real scan.
     return soft + np.linspace(0, 5, 64, dtype=np.float32)
 
 
@@ -44,7 +44,7 @@ def opened(viewer) -> RestoreDock:
 
 
 def settled(dock, qtbot) -> None:
-    """Wait until nothing is left to find out about the scan."""
+    """Wait until the examination of the scan is complete."""
     qtbot.waitUntil(
         lambda: not dock.activity.busy and dock.verdict_panel.activity.is_settled,
         timeout=_LONG,
@@ -53,7 +53,7 @@ def settled(dock, qtbot) -> None:
 
 @pytest.fixture
 def free(tmp_path):
-    """The network of foam-denoise without the bound of the noise."""
+    """The network of foam-denoise without the noise bound."""
     path = tmp_path / "free"
     shutil.copytree(zoo.find("foam-denoise").path, path)
     card = yaml.safe_load((path / "card.yaml").read_text("utf-8"))
@@ -69,7 +69,7 @@ def test_a_noisy_scan_gets_a_ranking_a_proposal_and_a_sentence(viewer, qtbot, no
     )
     viewer.add_image(noisy, name="scan", **PLACE)
     settled(dock, qtbot)
-    # The state line says that models are compared.
+    # The state line shows that models are being compared.
     assert ("rank", "Comparing models…") in states
     qtbot.waitUntil(lambda: dock.progress_label.text() == "Ready.", timeout=_LONG)
     ranking = dock.verdict_panel.ranking
@@ -136,7 +136,7 @@ def test_what_is_removed_is_shown_in_its_place_and_brought_up_to_date(
     assert layer.translate == pytest.approx((16.0, 20.0, 30.0))
     assert layer.scale == pytest.approx(source.scale)
     assert layer.units == source.units
-    # What was removed is the noise that was added.
+    # The removed part is the added noise.
     assert layer.data.std() == pytest.approx(12, rel=0.15)
     assert viewer.layers.selection.active is source
     assert dock.layer_combo.count() == 1
@@ -210,7 +210,7 @@ def test_super_resolution_models_are_compared_with_interpolation(
     viewer.add_image(finer_scan(rng), name="scan", **PLACE)
     dock = opened(viewer)
     button = dock.verdict_panel.find_button
-    # At once, before the denoisers are ranked, which is done afterwards.
+    # At once, before the denoisers are ranked.
     dock.model_box.set_model("foam-sr-x2")
     qtbot.waitUntil(
         lambda: button.text() == "Find the best model for 2 × finer voxels",
@@ -223,7 +223,7 @@ def test_super_resolution_models_are_compared_with_interpolation(
     assert dock.model_box.model() == "foam-sr-x2"
     assert combo.currentText().endswith("+3.0 dB")
     assert dock.verdict_panel.run_verdict.gain[0] == 3.0
-    # Another factor, with another result: each keeps its own.
+    # Another factor has another result, and each keeps its own.
     monkeypatch.setattr(upscaling, "upscaling_verdict_steps", ranking_of(-1.0))
     dock.model_box.set_model("foam-sr-x4")
     button.click()
@@ -236,7 +236,7 @@ def test_super_resolution_models_are_compared_with_interpolation(
     dock.model_box.set_model("cubic-x2")
     settled(dock, qtbot)
     assert "no detail" in dock.verdict.text
-    # Models for slices make another grid: nothing to compare them with in a stack.
+    # Models for slices produce another grid, so they cannot be compared in a stack.
     dock.model_box.set_model("fluo-sr-x2")
     settled(dock, qtbot)
     assert button.text() == "Find the best model for this scan"
@@ -245,7 +245,7 @@ def test_super_resolution_models_are_compared_with_interpolation(
 def test_a_run_waits_until_what_the_model_does_was_looked_at(
     viewer, qtbot, clean, free, monkeypatch
 ):
-    """Nobody starts harm by being quick; whoever cancels the wait starts nothing."""
+    """Quick clicks start no harmful run, and cancelling the wait starts nothing."""
     asked = []
 
     def refuse(model, verdict, parent):
@@ -262,7 +262,7 @@ def test_a_run_waits_until_what_the_model_does_was_looked_at(
     settled(dock, qtbot)
     assert asked == []
 
-    # Changed, and changed back before anything was prepared for the other model.
+    # Changed and changed back before anything was prepared for the other model.
     dock.model_box.set_model("ct-denoise")
     dock.model_box.set_model(free)
     dock.run_button.click()

@@ -11,7 +11,7 @@ N = 384
 
 
 def seen(rng, cut: float, noise: float) -> np.ndarray:
-    """Points under a microscope that resolves a period of ``1 / cut``, and noise."""
+    """Noisy points under a microscope that resolves a period of ``1 / cut``."""
     points = np.zeros((N, N))
     points[rng.integers(0, N, 2000), rng.integers(0, N, 2000)] = 100 * rng.random(2000)
     f = np.hypot(*np.meshgrid(np.fft.fftfreq(N), np.fft.fftfreq(N)))
@@ -24,7 +24,7 @@ def seen(rng, cut: float, noise: float) -> np.ndarray:
 @pytest.mark.parametrize("cut", [0.1, 0.15, 0.25])
 @pytest.mark.parametrize("noise", [0.003, 0.03])
 def test_the_detail_of_a_microscope(rng, cut, noise):
-    """It ends a little before the transfer function does, whatever the noise."""
+    """It ends slightly before the transfer function, whatever the noise."""
     found = finest_detail(seen(rng, cut, noise), (0.5, 0.5))
     assert found == pytest.approx(0.5 / cut, rel=0.2)
 

@@ -1,4 +1,4 @@
-"""Fourier correlation where theory says what it is."""
+"""Fourier correlation in cases with known theory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def frequencies(shape, voxel_size) -> np.ndarray:
 
 
 def filtered(rng, shape, transfer) -> np.ndarray:
-    """White noise under a transfer function; its power is the square of that."""
+    """White noise filtered with a transfer function; its power is the square of it."""
     spectrum = np.fft.fftn(rng.normal(size=shape)) * transfer
     return np.fft.ifftn(spectrum).real
 
@@ -54,7 +54,7 @@ def test_a_volume_correlates_with_itself(rng, shape, voxel):
     [((512, 512), 0.15), ((512, 512), 0.25), ((160, 160, 160), 0.3)],
 )
 def test_the_cut_off_of_band_limited_noise(rng, shape, cut):
-    """Within 3 % of theory, for a signal-to-noise ratio of 4 below it."""
+    """Within 3 % of theory, for a signal-to-noise ratio of 4 below the cut-off."""
     f = frequencies(shape, (1,) * len(shape))
     one, other = two_scans(rng, filtered(rng, shape, f < cut), 0.5)
     found = fourier_correlation(one, other, (1,) * len(shape))
@@ -81,7 +81,7 @@ def test_a_gaussian_spectrum_ends_where_its_formula_says(rng):
 
 
 def test_shells_are_physical_where_voxels_are_anisotropic(rng):
-    """The same object and resolution, sampled twice as coarsely along Z."""
+    """The same object and resolution, with twice the sampling distance along Z."""
     voxel = (1.0, 0.5, 0.5)
     shape = (64, 128, 128)
     f = frequencies(shape, voxel)
@@ -104,7 +104,7 @@ def test_independent_noise_stays_below_half_a_bit(rng):
 
 
 def test_the_scatter_of_noise_is_that_of_independent_values(rng):
-    """One value in so many: what the window leaves is counted."""
+    """Counts the values that remain independent after windowing."""
     scatter = []
     for _ in range(40):
         one, other = two_scans(rng, np.zeros((96, 96)), 1.0)
@@ -150,7 +150,7 @@ def test_a_checkerboard_in_slices(rng):
 
 
 def test_blur_that_correlates_noise_fools_the_checkerboard(rng):
-    """Why it is refused there: pure noise, smoothed, seems to have detail."""
+    """It is rejected there because smoothed pure noise seems to have detail."""
     noise = ndimage.gaussian_filter(rng.normal(size=(256, 256)), 1.2)
     found = checkerboard_correlation(noise.astype(np.float32), (1, 1))
     assert found.correlation.min() > 0.7
@@ -158,7 +158,7 @@ def test_blur_that_correlates_noise_fools_the_checkerboard(rng):
 
 
 def test_power_is_that_of_welch(rng):
-    """Integrated over the plane of frequencies it is the variance."""
+    """Its integral over the plane of frequencies is the variance."""
     x = 3 * rng.normal(size=(30, 128, 128))
     found = power_spectrum(x.astype(np.float32), (2.0, 0.5, 0.5))
     np.testing.assert_allclose(found.power.mean(), 9 * 0.25, rtol=0.03)

@@ -1,4 +1,4 @@
-"""Volumes of different voxels in one frame: means, common region, refusals."""
+"""Volumes with different voxels in one frame: means, common region, errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_equal_voxels_are_taken_as_they_are():
 
 
 def test_a_finer_volume_becomes_means_over_its_voxels():
-    """×2 super-resolution keeps the outer edges: its first centre lies at −¼."""
+    """×2 super-resolution keeps the outer edges, so its first centre is at −¼."""
     coarse = volume((5, 7, 9), 2.0)
     fine = volume((10, 14, 18), 1.0, -0.5)
     placed = on_common_frame({"coarse": coarse, "fine": fine})
@@ -57,7 +57,7 @@ def test_parts_are_those_of_the_whole():
 
 
 def test_voxels_that_do_not_fit_are_shared_by_area():
-    """1.5 voxels in one: halves are weighed, and this is said."""
+    """With a ratio of 1.5, half voxels are weighted, which is reported."""
     fine = Volume(np.arange(6.0).reshape(1, 6), "YX", (3.0, 2.0), "µm", (0.0, 1.0))
     coarse = Volume(np.zeros((1, 4)), "YX", (3.0, 3.0), "µm", (0.0, 1.5))
     placed = on_common_frame({"coarse": coarse, "fine": fine})["fine"]
@@ -75,7 +75,7 @@ def test_the_mean_is_kept_whatever_the_ratio(rng):
     ramp = np.arange(23) * 0.7 + 0.35  # the position of each voxel
     fine = fine.replace(data=np.broadcast_to(ramp[:, None, None], (23,) * 3))
     means = np.asarray(on_common_frame({"c": coarse, "f": fine})["f"].array)[:, 0, 0]
-    # A ramp of steps: off by less than a voxel of it.
+    # A stepped ramp, accurate to less than one of its voxels.
     np.testing.assert_allclose(means, 1.0 + 2 * np.arange(n), atol=0.35)
 
 

@@ -1,4 +1,4 @@
-"""PSNR, NRMSE and SSIM against scikit-image, in slabs and under a mask."""
+"""PSNR, NRMSE and SSIM compared with scikit-image, in slabs and with a mask."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SSIM = {
 
 @pytest.mark.parametrize("budget", [10**9, 10**6])
 def test_figures_agree_with_scikit_image(image, truth, budget):
-    """However thin the slabs."""
+    """For any thickness of the slabs."""
     found = compared(image, truth, budget=budget)
     figures = found.figures["other"]
     wide = image.astype("f8"), truth.astype("f8")
@@ -109,7 +109,7 @@ def test_outside_of_a_round_field_of_view_nothing_counts(image, truth, budget):
     figures = found.figures["other"]
     assert found.voxels == 24 * (~outside).sum()
     assert figures.psnr == pytest.approx(expected, rel=1e-5)
-    # Voxels whose window is known: what lies outside has no influence at all.
+    # For voxels with a known window, nothing outside has any influence.
     filled = np.where(np.isnan(image), truth, image).astype("f8")
     _, whole = structural_similarity(truth.astype("f8"), filled, full=True, **SSIM)
     near = np.array(

@@ -1,4 +1,4 @@
-"""Pores matched one by one: what was lost, invented, split and merged."""
+"""Pores matched one by one: lost, invented, split and merged pores."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_pore_that_shrank_below_the_smallest_is_not_lost():
     found = matched(after, base, min_voxels=8)
     assert found.count("matched") == 1
     assert found.count("lost") == 0
-    # Neither are specks of noise pores.
+    # Specks of noise are not pores either.
     assert not matched(after, boxes(), min_voxels=8).changes
     assert matched(after, boxes(), min_voxels=3).count("invented") == 1
 

@@ -1,4 +1,4 @@
-"""MS-SSIM against maps of scikit-image, in slabs, in slices and under a mask."""
+"""MS-SSIM compared with maps of scikit-image, in slabs, slices and with a mask."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def structure(
 
 
 def noisy(truth: np.ndarray, level: float, width: float = 15) -> np.ndarray:
-    """Noise, and a contrast and brightness that differ from place to place."""
+    """Noise, and contrast and brightness that vary with position."""
     rng = np.random.default_rng(1)
     change = ndimage.gaussian_filter(rng.normal(size=truth.shape).astype("f4"), width)
     change *= 0.05 / change.std()
@@ -48,7 +48,7 @@ def ssim_map(image: np.ndarray, truth: np.ndarray, luminance: bool) -> np.ndarra
 
 
 def expected(image, truth, known=None) -> float:
-    """MS-SSIM of whole arrays, as it is published."""
+    """MS-SSIM of whole arrays, as published."""
     known = np.ones(truth.shape, bool) if known is None else known
     # Unknown voxels may have any value.
     image = np.where(known, image, 9.0).astype("f8")
@@ -64,7 +64,7 @@ def expected(image, truth, known=None) -> float:
     return float(result)
 
 
-#: Memory for about so many rows of the images below at once.
+#: Memory for about this many rows of the images below at once.
 ROW = 207 * (140 + 4 * 2 + 2 * 8)
 
 
@@ -78,7 +78,7 @@ def test_an_image_in_bands_of_any_height(rows):
     assert abs(found.ms_ssim - found.ssim) > 0.02
 
 
-@pytest.mark.slow  # a volume that has five scales is large
+@pytest.mark.slow  # a volume with five scales is large
 def test_a_volume_has_windows_of_all_axes():
     truth = structure((181, 178, 177), (1.5, 4))
     image = noisy(truth, 0.1, width=4)

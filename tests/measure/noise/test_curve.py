@@ -8,7 +8,7 @@ import pytest
 from napari_geosr.measure.noise.curve import fit_curve
 
 #: Noise of 12.5 in a rock with large voxels: mean grey values of the classes, the
-#: standard deviations measured in their quietest blocks, and how far they are doubted.
+#: standard deviations measured in their quietest blocks, and their relative errors.
 GREYS = np.array([11, 138, 171, 196, 216, 231, 242, 250, 253, 257.0])
 LEVELS = np.array([30.6, 90.4, 80.0, 61.4, 51.7, 36.5, 28.1, 12.3, 12.6, 12.5])
 DOUBTS = np.array([0.63, 0.06, 0.18, 0.06, 0.06, 0.34, 0.49, 0.07, 0.06, 0.06])

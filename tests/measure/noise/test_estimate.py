@@ -1,4 +1,4 @@
-"""The noise that is added is the noise that is measured."""
+"""The measured noise equals the added noise."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHAPE = (24, 80, 80)
 def correlated(
     widths: Sequence[float], rng: np.random.Generator, shape: Sequence[int] = SHAPE
 ) -> np.ndarray:
-    """Noise of variance 1 under a Gaussian."""
+    """Noise of variance 1 after a Gaussian filter."""
     noise = gaussian_filter(rng.standard_normal(shape), widths, mode="wrap")
     return noise / noise.std()
 
@@ -158,7 +158,7 @@ def test_other_axes_are_refused() -> None:
 
 
 class Counted:
-    """A huge array that is made where it is read, and counts what is read."""
+    """A huge array that is computed when it is read, and counts reads."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape, self.ndim, self.dtype = shape, len(shape), np.dtype("float32")
@@ -213,7 +213,7 @@ def test_cement_has_noise_that_is_correlated_along_all_axes(shared_data: Path) -
 
 
 def test_photon_noise_of_a_real_image(shared_data: Path) -> None:
-    """As strong as the differences of neighbours along diagonals say."""
+    """Noise level from the differences of diagonal neighbours."""
     image = real(shared_data / "microscopy" / "celegans_airyscan.tif")[:256, :256]
     image = image.astype(np.float32)
     found = estimate_noise(Volume(image, "YX"))
@@ -240,7 +240,7 @@ def test_photon_noise_of_a_real_image(shared_data: Path) -> None:
 def test_grey_values_are_counted_wherever_they_are(
     parts: Sequence[int], levels: int
 ) -> None:
-    """Of two halves of the sample, with so many different grey values."""
+    """The halves of the sample have the given numbers of different grey values."""
     values = np.concatenate([np.arange(50_000.0) % n for n in parts]) / 2
     assert _steps(values) == (0.5 if levels else 0.0, levels)
 
@@ -257,20 +257,20 @@ def test_equal_scans_are_measured_once(
     )
     assert estimate_noise(Volume(scan.copy(), "ZYX")) == first
     assert found == []
-    # In an image of the same voxels, after a change, with a second scan and as numbers
-    # of another type, it is measured again.
+    # It is measured again in an image of the same voxels, after a change, with a second
+    # scan, and for another data type.
     assert estimate_noise(Volume(scan[0], "YX")).correlation.keys() == {"y", "x"}
     assert estimate_noise(Volume(scan + scan, "ZYX")).level > 1.9 * first.level
     second = Volume(rng.normal(100, 10, SHAPE).astype(np.float32), "ZYX")
     assert estimate_noise(Volume(scan, "ZYX"), second=second).source == "repeat"
     assert estimate_noise(Volume(scan.view(np.int32), "ZYX")).level > 1000
     assert len(found) == 4
-    # Nor do all the scans of a long session stay in memory.
+    # Not all scans of a long session are kept in memory.
     assert len(estimate._known) <= estimate._MAX_KNOWN
 
 
 def test_correlated_noise_with_counting_noise_on_top(rng: np.random.Generator) -> None:
-    """Each grey value has its own mixture: no single spectrum describes them all."""
+    """Each grey value has its own mixture, so no single spectrum describes them all."""
     foam = sphere_foam(SHAPE, porosity=0.6, radius=(8, 14), gap=3.0, seed=5)
     photons = 2 + 200 * gaussian_filter(foam.fraction, 0.7)
     blurred = 20 * correlated((0.8, 0.8, 0.8), rng)
@@ -284,7 +284,7 @@ def test_correlated_noise_with_counting_noise_on_top(rng: np.random.Generator) -
 
 
 def coarse_rock(width: float) -> np.ndarray:
-    """Grains and pores of a few voxels, as a scan with large voxels shows them."""
+    """Grains and pores of a few voxels, as in a scan with large voxels."""
     shape = (32, 64, 64)
     field = np.random.default_rng(1).normal(size=[4 * n for n in shape])
     field = gaussian_filter(field.astype(np.float32), width, mode="wrap")
@@ -301,7 +301,7 @@ def test_voxels_partly_filled_by_pores_are_no_noise(
     level = 0.02 * float(np.ptp(np.percentile(rock, (2, 98))))
     scan = rock + level * rng.standard_normal(rock.shape)
     found = estimate_noise(Volume(scan, "ZYX"))
-    if is_right:  # some blocks are inside of grains
+    if is_right:  # some blocks are inside grains
         assert found.level == pytest.approx(level, rel=0.1)
     else:
         assert any("fine structure" in sentence for sentence in found.doubts)

@@ -1,4 +1,4 @@
-"""What limits an estimate of noise is said, and does not make it wrong."""
+"""Limitations of a noise estimate are reported, and do not make it wrong."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHAPE = (18, 64, 64)
 
 @pytest.fixture
 def scan(rng: np.random.Generator) -> np.ndarray:
-    """Two phases at 100 and 200 and noise of 8."""
+    """Two phases at 100 and 200, and noise of 8."""
     data = np.full(SHAPE, 100.0)
     data[:, :, 30:] = 200
     return data + rng.normal(0, 8, SHAPE)
@@ -197,7 +197,7 @@ def test_a_mostly_clipped_scan_gets_no_level(rng: np.random.Generator) -> None:
 def test_noise_as_smooth_as_structure_is_not_called_weak(
     rng: np.random.Generator,
 ) -> None:
-    """It varies less within a block than between blocks, and is noise all the same."""
+    """It varies less within blocks than between them, but is still noise."""
     from scipy.ndimage import gaussian_filter
 
     pores = gaussian_filter((rng.random((32, 96, 96)) < 0.0015).astype(float), 2.0)
@@ -232,7 +232,7 @@ def test_the_interval_contains_the_level_in_nine_of_ten_scans(lag: float) -> Non
 def test_parts_that_are_almost_alike_still_have_a_fit(
     monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
-    """The usual solver gives up on some scans: the other one is as good."""
+    """The usual solver fails for some scans; the other one is equally good."""
     matrix = rng.random((20, 4))
     values = matrix @ [1.0, 0.0, 2.0, 0.0] + rng.normal(0, 0.01, 20)
     expected = non_negative(matrix, values)

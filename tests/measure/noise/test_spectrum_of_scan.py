@@ -1,4 +1,4 @@
-"""The spectrum of the noise, and its level where noise is not the same everywhere."""
+"""The spectrum of the noise, and its level if the noise varies in space."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def foam() -> np.ndarray:
 
 
 def blurred(noise: np.ndarray, width: float) -> float:
-    """How much of white noise's variance, or of other noise's, a blur passes."""
+    """Fraction of the variance of white or other noise that passes a blur."""
     passed = gaussian_filter(noise, (0, width, width), mode="wrap")
     return float((noise * passed).mean() / np.square(noise).mean())
 
@@ -70,7 +70,7 @@ def test_a_probe_passes_a_filter_like_the_noise_of_the_scan(
 def test_the_correlation_of_neighbours_alone_does_not_suffice(
     rng: np.random.Generator,
 ) -> None:
-    """Noise of a reconstruction has hardly any low frequencies, blurred noise has."""
+    """Unlike blurred noise, that of a reconstruction has hardly any low frequencies."""
     noise = reconstruction_noise(SHAPE, 1.0, rng)
     moved = float((noise[..., 1:] * noise[..., :-1]).mean())
     alike = Noise(level=1.0, contrast=5.0, correlation={"y": moved, "x": moved})
@@ -156,7 +156,7 @@ def test_a_curve_of_any_number_of_grey_values(n: int) -> None:
 def test_photon_noise_goes_on_beyond_the_brightest_class(
     gain: float, offset: float, factor: float, seed: int
 ) -> None:
-    # A smaller rise could as well be none, within the errors of the classes.
+    # A smaller rise could be zero within the errors of the classes.
     assume(10 * gain > 2 * gain + offset)
     rng = np.random.default_rng(seed)
     greys = np.linspace(2, 12, 9)
@@ -194,7 +194,7 @@ def test_other_noise_stays_constant_beyond_the_brightest_class() -> None:
 
 
 def test_noise_of_small_bright_objects(rng: np.random.Generator) -> None:
-    """They have no uniform blocks; the background and the haze around them have."""
+    """They have no uniform blocks, unlike the background and the haze around them."""
     shape = (24, 96, 96)
     clean = np.zeros(shape)
     clean[tuple(rng.integers(0, n, 60) for n in shape)] = 1

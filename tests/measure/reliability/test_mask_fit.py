@@ -77,7 +77,7 @@ def test_a_piece_of_the_sample_outside_of_the_mask() -> None:
 
 
 def bodies() -> dict[str, np.ndarray]:
-    """Pores and air of specimens that an envelope fits well."""
+    """Pores and air of specimens that are well described by an envelope."""
     foam = sphere_foam(SHAPE, porosity=0.1, radius=(2, 5)).mask
     skin = np.hypot(Y - 35.5, X - 35.5) > 24
     hollow = np.hypot(Y - 35.5, X - 35.5) < 16

@@ -1,4 +1,4 @@
-"""Expected shares of misclassified voxels against those that noise was seen to make."""
+"""Expected fractions of misclassified voxels compared with the actual ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def expected(data, threshold, noise, phase="dark") -> Misclassification:
 
 
 def counted(clean, data, threshold, phase="dark") -> tuple[float, float]:
-    """Shares of solid taken as pore, and of pore taken as solid, that were seen."""
+    """Actual fractions of solid classified as pore, and of pore classified as solid."""
     pore, seen = clean <= threshold, data <= threshold
     if phase == "bright":
         pore, seen = ~pore, ~seen

@@ -1,4 +1,4 @@
-"""Scans in noise are said to be; good scans, restored ones and phantoms are not."""
+"""Noisy scans are reported; good and restored scans and phantoms are not."""
 
 from __future__ import annotations
 

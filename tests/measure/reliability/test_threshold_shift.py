@@ -1,4 +1,4 @@
-"""By how much the threshold is moved for the porosity's range: cases by hand."""
+"""Shift of the threshold for the range of the porosity: cases calculated by hand."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def shifted(values: np.ndarray, threshold: float) -> tuple[float, float]:
 
 
 def test_five_percent_of_the_distance_between_the_means() -> None:
-    # 40 and 90: no grey value lies between, so the middle of the gap is moved.
+    # There is no grey value between 40 and 90, so the middle of the gap is shifted.
     values = np.array([40, 40, 40, 90], np.uint8)
     assert shifted(values, 55.0) == pytest.approx((62.5, 67.5))
 
 
 def test_neighbouring_integers_leave_a_gap() -> None:
-    # Whatever the threshold between 10 and 11 is, the pores are the same.
+    # The pores are the same for any threshold between 10 and 11.
     values = np.array([10, 10, 10, 11], np.uint8)
     for threshold in (10.0, 10.25, 10.75):
         assert shifted(values, threshold) == pytest.approx((10.45, 10.55))

@@ -1,4 +1,4 @@
-"""Volumes to compare, and how."""
+"""Volumes to compare, and helpers for comparing them."""
 
 from __future__ import annotations
 

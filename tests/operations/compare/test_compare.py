@@ -1,4 +1,4 @@
-"""Comparison of volumes in one physical frame, from two voxel sizes to six volumes."""
+"""Comparison of two to six volumes with different voxels in one physical frame."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def truth() -> np.ndarray:
 
 @pytest.fixture
 def coarse(truth, rng) -> Volume:
-    """A scan of half the resolution, its extents odd."""
+    """A scan of half the resolution, with odd extents."""
     data = means(truth, 2)[:23, :29, :33] + rng.normal(0, 6, (23, 29, 33))
     size = (2.0,) * 3
     return Volume(data.astype("f4"), "ZYX", size, "µm", (0.5,) * 3, name="coarse")
@@ -51,13 +51,13 @@ def test_super_resolution_against_its_scan_needs_no_setting(coarse, fine):
     )
     assert found.pores["B"].count("lost") == 0
     assert found.pores["B"].count("matched") >= 10
-    # Each is measured on its own voxels, cut to what both show.
+    # Each is measured on its own voxels, cropped to the common region.
     assert found.volumes["B"].shape == (46, 58, 66)
     assert found.detail["B"] is None or found.detail["B"] > 2
 
 
 def test_a_coarse_volume_does_not_hide_the_faults_of_a_finer_one(truth):
-    """Nearest-neighbour super-resolution, with and without its scan beside it."""
+    """Nearest-neighbour super-resolution, with and without its scan."""
     small = means(truth, 4)
     exact = truth[:48, :60, :64]
     blocks = small[:12, :15, :16].repeat(4, 0).repeat(4, 1).repeat(4, 2)
@@ -80,7 +80,7 @@ def test_a_coarse_volume_does_not_hide_the_faults_of_a_finer_one(truth):
     )
     assert len(said) == len(set(said))  # the base is measured twice
     assert any("'truth' contains only two values" in text for text in said)
-    # The scan itself is compared on its own voxels, and each column says on which.
+    # The scan itself is compared on its own voxels, and each column names the grid.
     assert found.differences["B"].shape == scan.shape
     rows = {row.label: row for row in found.rows()}
     assert rows["Compared on voxels of"].texts == ["1 µm", "4 µm", "–"]
@@ -134,7 +134,9 @@ def test_lost_and_invented_pores_have_their_places(fine, truth):
 
 
 def test_differences_are_in_standard_deviations_of_the_noise(truth, rng):
-    """Of two scans of equal noise: a standard deviation of one, in place."""
+    """For two scans of equal noise, the standard deviation is one, at the correct
+    position.
+    """
     one, two = (
         Volume(
             (truth + rng.normal(0, 5, truth.shape)).astype("f4"),
@@ -216,13 +218,13 @@ def test_volumes_without_any_place(fine):
         run({"A": fine, "B": bare.replace(data=bare.data[:20])})
     with pytest.raises(VolumeError, match="same shape can be compared"):
         run({"A": bare, "B": bare.replace(data=bare.data[:20])})
-    # Twice as fine in pixels, as a super-resolved layer without voxel size.
+    # Pixels of half the size, like a super-resolved layer without voxel size.
     half = Volume(means(fine.data, 2), "ZYX", (2.0,) * 3, "pixel", (0.5,) * 3)
     assert run({"A": half, "B": bare}).figures["B"].psnr > 40
 
 
 def test_it_can_be_stopped_at_any_stage(coarse, fine):
-    """Asked often, and heard each time."""
+    """`should_stop` is called often, and obeyed each time."""
     calls = 0
 
     def count() -> bool:
@@ -230,7 +232,7 @@ def test_it_can_be_stopped_at_any_stage(coarse, fine):
         calls += 1
         return False
 
-    # A first run also compiles, and asks in the meantime.
+    # The first run also compiles, and calls it in the meantime.
     run({"A": coarse, "B": fine})
     run({"A": coarse, "B": fine}, should_stop=count)
     assert calls > 8

@@ -1,4 +1,4 @@
-"""Graphs of networks in a comparison: figures of each volume, branches in common."""
+"""Graphs of networks in a comparison: figures of each volume, common branches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GRAPH = CompareConfig(graph=True, phase="bright", difference=False)
 
 
 def tubes(places, shape=(40, 48, 52), voxel=1.0, name="tubes") -> Volume:
-    """Straight bright tubes of radius 3.2 µm along Z, at places (y, x) in µm."""
+    """Straight bright tubes of radius 3.2 µm along Z, at positions (y, x) in µm."""
     n = [round(s / voxel) for s in shape]
     y, x = (np.arange(k) * voxel + (voxel - 1) / 2 for k in n[1:])
     mask = np.zeros(n[1:], bool)
@@ -42,7 +42,7 @@ def truth() -> Volume:
 
 @pytest.fixture
 def found() -> Volume:
-    """One tube is lost, one invented, one 3 µm away; coarser voxels."""
+    """One tube is lost, one is invented, and one is shifted by 3 µm; coarser voxels."""
     places = [(10, 10), (10, 33), (30, 12), (20, 44)]
     return tubes(places, voxel=2.0, name="found")
 
@@ -143,6 +143,6 @@ def test_a_distance_is_above_zero(wrong):
 def test_graphs_that_do_not_fit_into_memory_are_refused_first(truth, found):
     config = GRAPH.model_copy(update={"memory": "2MB"})
     steps = []
-    with pytest.raises(VolumeError, match="leave out the graph"):
+    with pytest.raises(VolumeError, match="omit the graph"):
         run({"A": truth, "B": found}, config, said=steps)
     assert steps == []

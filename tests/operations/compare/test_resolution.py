@@ -1,4 +1,4 @@
-"""Fourier correlation: of halves, pairs and single scans; and what it refuses."""
+"""Fourier correlation of halves, pairs and single scans; and rejected input."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run(volumes, config, **more):
 
 @pytest.fixture
 def clean(rng) -> np.ndarray:
-    """A few bright boxes on a dark ground, sharp up to `CUT`."""
+    """A few bright boxes on a dark background, sharp up to `CUT`."""
     image = np.zeros(SHAPE)
     for z, y, x in rng.integers(4, (40, 56, 56), (30, 3)):
         image[z : z + 6, y : y + 6, x : x + 6] = 100
@@ -120,7 +120,7 @@ def test_a_single_scan_of_independent_noise(scans):
     (curve,) = found.fourier.values()
     assert curve.kind == "checkerboard shell"
     assert curve.resolution("1/7") == pytest.approx(0.5 / CUT, rel=0.2)
-    # The other one is no reason to refuse, and is said.
+    # The other one does not cause an error, but is reported.
     assert any("'B' is the output of a network" in text for text in said)
 
 

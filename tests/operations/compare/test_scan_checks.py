@@ -1,4 +1,4 @@
-"""Consistency of a restoration with its scan, when both are compared."""
+"""Consistency of a restoration with its scan if both are compared."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_result_that_does_not_fit_is_a_warning(scan):
 
 
 def test_the_scan_is_recognised_in_its_file(scan, tmp_path):
-    """By the checksum that the record contains, of the file or of the voxels."""
+    """Identified by the checksum of the file or of the voxels in the record."""
     path = io.write(scan, tmp_path / "scan.ome.tif")
     opened = io.read(path)
     result = restored(opened, spheres((72, 80, 84), n=20))

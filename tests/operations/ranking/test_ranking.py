@@ -1,4 +1,4 @@
-"""Rankings: the right one is chosen, or none; filters get the best strength."""
+"""Rankings: the best model or none is chosen; filters get the best strength."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ QUICK = RankConfig(models=("gaussian", "tv", "nlm"), threads=1)
 
 
 def foam() -> np.ndarray:
-    """Dark spheres in a bright solid, soft at the edges."""
+    """Dark spheres with soft edges in a bright solid."""
     return 1 - sphere_foam(SHAPE, porosity=0.3, radius=(3, 9), seed=2).fraction
 
 
 def scanned(
     level: float, seed: int = 0, **correlation: float
 ) -> tuple[Volume, Noise, np.ndarray]:
-    """A scan of the foam, its noise and the truth, in other grey values."""
+    """A scan of the foam, its noise and the truth, with other grey values."""
     clean = foam()
     noisy = clean + level * noise_like(SHAPE, correlation, np.random.default_rng(seed))
     volume = Volume((1000 + 200 * noisy).astype(np.float32), "ZYX", name="foam")
@@ -68,7 +68,7 @@ def ranked(volume: Volume, **more: Any) -> Ranking:
 def true_gain(
     volume: Volume, truth: np.ndarray, row: RankingEntry, noise: Noise
 ) -> float:
-    """What a candidate really gains in dB over the scan."""
+    """Actual gain of a candidate over the scan, in dB."""
     assert row.model is not None
     config = RestoreConfig(model=row.name, threads=1)
     rows = Ranking((row,), row.name, "", noise)
@@ -227,7 +227,7 @@ def test_auto_restores_with_what_it_chose() -> None:
     gain = float(10 * np.log10(before / after))
     rows = {row["name"]: row for row in record["ranking"]["candidates"]}
     assert gain > 3
-    # Of an error that is a few percent of the noise only the size can be told.
+    # For an error of a few per cent of the noise, only the magnitude can be determined.
     assert rows[choice]["interval_db"][0] < gain
     assert rows[choice]["expected_gain_db"] > gain / 2
 
@@ -325,7 +325,7 @@ def test_a_better_row_that_is_not_certain_is_not_called_the_next() -> None:
 def test_a_network_is_chosen_only_if_it_keeps_the_pores(
     drawn: list[tuple[bool, float, bool]],
 ) -> None:
-    """Also one that comes after a filter: `decide` may prefer it."""
+    """Including one after a filter, because `decide` may prefer it."""
     network, filter_ = zoo.find("ct-denoise"), zoo.find("gaussian")
     noise = Noise(10.0, 100.0, interval=(9, 11))
     rows, harmful = [RankingEntry("none", "", 10.0, 0.0, (0.0, 0.0))], set()

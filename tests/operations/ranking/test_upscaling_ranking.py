@@ -1,4 +1,4 @@
-"""Model auto with an upscale factor: a model if it is clearly better, or cubic."""
+"""``--model auto`` with an upscale factor: a clearly better model, or cubic."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_the_proposal_is_closer_to_the_sample_than_interpolation(tmp_path: Path)
     # The expected errors are root-mean-square errors in grey values of the scan.
     cubic = ranking.row("cubic-x2")
     assert cubic.error == pytest.approx(np.sqrt(errors["cubic-x2"]), rel=0.5)
-    # A resumed run reads the ranking.
+    # A resumed run reads the stored ranking.
     store = MeasurementStore(tmp_path / "kept.json")
     of = TWICE.upscaling_settings()
     store.keep("ranking", ranking, **of)
@@ -164,11 +164,11 @@ def test_the_proposal_is_closer_to_the_sample_than_interpolation(tmp_path: Path)
     assert found.choice == ranking.choice
     assert found.chosen.model is not None
     assert found.chosen.upscaling_verdict == ranking.chosen.upscaling_verdict
-    assert find_ranking(again, volume) is None  # that of denoisers is another
+    assert find_ranking(again, volume) is None  # that of denoisers is separate
 
 
 def test_a_network_that_invents_detail_is_not_chosen(monkeypatch):
-    """Whatever its name: the test on the scan decides."""
+    """Only the test on the scan matters, not the name."""
     volume, _, noise = scan(0.05)
 
     def worse(*_args, **_more):
@@ -216,7 +216,7 @@ def test_auto_on_the_command_line(tmp_path: Path, capsys, monkeypatch):
     fine = io.read(out)
     assert fine.shape == (80, 80, 80)
     assert fine.voxel_size == (1.0, 1.0, 1.0)
-    # The outer edges agree: the centre of the first voxel moves by a quarter.
+    # The outer edges agree, so the centre of the first voxel moves by a quarter.
     assert fine.origin == pytest.approx((-0.5, -0.5, -0.5))
     record = fine.provenance[-1]
     assert record["model"]["name"] == printed["choice"]
@@ -254,7 +254,7 @@ def test_what_cannot_be_compared_is_refused():
     named = TWICE.model_copy(update={"models": ("foam-sr-x2",)})
     with pytest.raises(VolumeError, match="too small"):
         run_to_end(rank_steps(small, named, noise=noise))
-    # With all models, those that cannot be tested are named, and it is interpolated.
+    # With all models, untestable ones are named, and interpolation is used.
     ranking: Ranking = run_to_end(rank_steps(small, TWICE, noise=noise))
     assert ranking.choice == "cubic-x2"
     assert "too small" in ranking.skipped["foam-sr-x2"]
@@ -274,12 +274,12 @@ def test_it_can_be_cancelled_while_a_model_is_tested():
 
     with pytest.raises(Cancelled, match="ranking was cancelled"):
         run_to_end(rank_steps(volume, TWICE, stop, noise=noise), note)
-    # The scan has one part, tested on two scales: noticed before the second.
+    # The scan has one part, tested on two scales; noticed before the second.
     assert [(step.done, step.total) for step in tests] == [(0, 100), (50, 100)]
 
 
 def test_the_verdict_uses_the_test_of_the_ranking(monkeypatch):
-    """Not of other settings, or of other weights."""
+    """Not for other settings, or other weights."""
     volume, _, noise = scan(0.2)
     ranking = run_to_end(rank_steps(volume, TWICE, noise=noise))
     known = ranking.row("foam-sr-x2").upscaling_verdict
@@ -306,7 +306,7 @@ def test_the_verdict_uses_the_test_of_the_ranking(monkeypatch):
 
 
 def test_the_strength_counts(tmp_path: Path):
-    """At strength 0 the noise of the scan stays, which interpolation reduces."""
+    """At strength 0, the noise of the scan remains, which interpolation reduces."""
     volume, _, noise = scan(0.2)
     full, none = (
         upscaling_verdict(volume, zoo.find("foam-sr-x2"), noise, strength=strength)
@@ -359,6 +359,6 @@ def test_the_settings_of_a_run_reach_the_ranking(monkeypatch):
     config = RestoreConfig(model="auto", upscale_factor=2, sharpness="object")
     run_to_end(choose_steps(volume, config))
     assert (seen[0].upscale_factor, seen[0].sharpness) == (2, "object")
-    # A model that nobody has looked at does not sharpen on its own.
+    # A model that has not been evaluated does not sharpen automatically.
     run_to_end(choose_steps(volume, RestoreConfig(model="auto", upscale_factor=2)))
     assert seen[1].sharpness == "scan"

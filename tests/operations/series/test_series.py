@@ -1,4 +1,4 @@
-"""A series in one run: the same voxels as point by point, whatever interrupts it."""
+"""A series in one run equals separate runs, even after interruptions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MEMORY = "120MB"
 
 
 def series(axes: str, shape: tuple[int, ...], dtype: str = "float32") -> Volume:
-    """Blocks in noise that get dimmer with time and from channel to channel."""
+    """Noisy blocks that become darker with time and from channel to channel."""
     rng = np.random.default_rng(5)
     data = np.full(shape, 0.8, np.float32)
     data[..., 8:20, 10:24] = 0.2
@@ -119,7 +119,9 @@ def test_channels_of_one_time_point_are_restored_as_each_by_itself():
 
 
 def test_grey_values_of_time_points_stay_comparable():
-    """One statistics per channel: what is the same in time stays the same."""
+    """One set of statistics per channel, so that constant parts remain constant in
+    time.
+    """
     volume = series("TYX", (3, 40, 44))
     data = np.stack([volume.data[0], volume.data[0], volume.data[0] * 3])
     same = restore(volume.replace(data=data), "ct-denoise")
@@ -226,7 +228,7 @@ def test_what_is_on_screen_comes_first():
 @pytest.mark.parametrize(
     ("axes", "shape", "model", "suffix"),
     [
-        # Super-resolution takes long, and is written as anything else.
+        # Super-resolution is slow, and is written in the same way.
         pytest.param(*case, suffix, marks=[pytest.mark.slow] * is_slow)
         for case in CASES[2:6]
         for suffix in (".tif", ".ome.tif", ".ome.zarr")
@@ -356,7 +358,7 @@ def test_a_real_time_series(shared_data: Path):
 
 
 def test_another_strength_is_that_of_every_channel():
-    """At no strength the scan comes back; points are restored as each by itself."""
+    """At strength 0, the scan is returned; each point is restored as if alone."""
     prepared = prepare(series("CYX", (2, 40, 44)), model="porous-denoise")
     nothing, _ = run(prepared.with_strength(0.0))
     np.testing.assert_allclose(

@@ -1,4 +1,4 @@
-"""How much sharper than the scan a result is, and what a run does about it."""
+"""Sharpness of a result relative to the scan, and its handling in a run."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_right_result_explains_the_scan_by_its_blur(blur, level):
 
 
 def test_edges_that_the_scan_does_not_show_are_not_explained():
-    """A network that knows two phases, on a scan of three."""
+    """A network trained on two phases, applied to a scan of three."""
     fine = balls()
     fine[:, :20] *= 0.5
     wrong = (fine > 0.25).astype(np.float32)

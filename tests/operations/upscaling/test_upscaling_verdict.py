@@ -1,4 +1,4 @@
-"""What a scan says of a super-resolution model before it is run."""
+"""Assessment of a super-resolution model on a scan before a run."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def blurred(width: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def noise_and_scan(kind: str) -> tuple[Noise, np.ndarray]:
-    """Noise of level 0.2 of a scan without structure, not drawn by the trial itself."""
+    """Noise of level 0.2 for a scan without structure, independent of the trial."""
     rng = np.random.default_rng(1)
     white, cutoff = 0.0, None
     if kind == "white":
@@ -105,7 +105,7 @@ def test_input_and_reference_have_independent_noise(model, kind):
         lag = float((moved[1:] * moved[:-1]).mean() / seen.var())
         assert lag == pytest.approx(trial.coarse_noise.correlation[name], abs=0.06)
     means = trial.averaged(coarse.reference)
-    # The part on the scan's own scale is smaller by the factor along each axis.
+    # The part on the scan's own scale is smaller by the upscale factor along each axis.
     for part, compared, tolerance in (
         (own, own.reference, 0.15),
         (coarse, means, 0.06),
@@ -131,7 +131,8 @@ def test_sentences():
     soft = UpscalingVerdict(2.0, (0.8, 3.2), 0.9, (0.25, 0.7), 4)
     assert "softer than" in soft.sentence
     assert "about 0.9 voxels (standard deviation), and they were" in soft.sentence
-    for excess, says in ((0.004, False), (0.11, True)):  # 0.0 voxels mean nothing
+    # 0.0 voxels would be meaningless
+    for excess, says in ((0.004, False), (0.11, True)):
         sharp = UpscalingVerdict(2.0, (0.8, 3.2), excess, (0.25, 0.7), 4)
         assert ("sharper than" in sharp.sentence) == says
 

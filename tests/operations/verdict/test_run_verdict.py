@@ -1,4 +1,4 @@
-"""What is said of a run before it: noise, expected gain, what would be removed."""
+"""Verdict before a run: noise, expected gain, and what would be removed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SHAPE = (10, 72, 72)
 
 @pytest.fixture(scope="module")
 def clean() -> np.ndarray:
-    """Soft dark pores in a bright solid, contrast about 100."""
+    """Dark pores with soft edges in a bright solid, contrast about 100."""
     rng = np.random.default_rng(3)
     grid = np.indices(SHAPE)
     data = np.full(SHAPE, 100.0)
@@ -74,7 +74,7 @@ def prepared(
 
 
 def unbounded(ready: PreparedRestoration) -> PreparedRestoration:
-    """The same network without the bound of the noise."""
+    """The same network without the noise bound."""
     card = ready.model.card.model_copy(update={"noise_bound": None})
     free = Model(card, ready.model.path)
     return replace(ready, model=free, network=free.network())
@@ -98,7 +98,9 @@ def test_the_expected_gain_is_about_the_true_one(clean):
 
 @pytest.mark.parametrize("level", [0.0, 1.5])
 def test_a_network_that_would_remove_structure_is_harmful(clean, level):
-    """Trained from 8 % of the contrast up, it takes clean structure for noise."""
+    """Trained with noise of at least 8 % of the contrast, it mistakes clean structure
+    for noise.
+    """
     free = unbounded(prepared(noisy(clean, level), noise=known(level)))
     verdict = run_to_end(verdict_steps(free, noise=known(level)))
     assert verdict.is_harmful
@@ -249,7 +251,7 @@ def test_real_bone_is_left_alone_unless_it_is_noisy():
 
 @pytest.mark.skipif(not BONE.exists(), reason="the shared real volumes are not here")
 def test_specks_of_noise_are_no_pores_that_the_scan_shows():
-    """Of nine dark objects with about 81 voxels, six are noise; no pore is lost."""
+    """Six of nine dark objects with about 81 voxels are noise; no pore is lost."""
     bone = tifffile.imread(BONE)[40:72, 16:112, 16:112].astype(np.float32)
     noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=bone.shape), 1)
     scan = Volume(bone + 45 * (noise / noise.std()).astype(np.float32), "ZYX")
@@ -305,9 +307,9 @@ def test_small_pores_that_the_noise_hides_are_said(clean, level, along, loses):
     verdict = run_to_end(
         verdict_steps(prepared(volume, "ct-denoise", noise=noise), noise=noise)
     )
-    said = "cannot be counted, neither in the scan nor in the result" in verdict.words
+    said = "cannot be counted in either the scan or the result" in verdict.words
     assert said == loses
-    # The record has the size as a number, for measurements of the result.
+    # The record contains the size as a number, for measurements of the result.
     limits = verdict.to_json_dict()["limits"]
     assert [limit["objects"] for limit in limits] == ["pores"] * loses
     for limit in limits:

@@ -1,4 +1,4 @@
-"""What makes a verdict worse, and what is told beside it."""
+"""Rules that make a verdict worse, and its accompanying messages."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def card():
 
 
 def facts_of(card, **more) -> rules.RunAssessment:
-    """A restoration with which all is well, unless `more` says otherwise."""
+    """A restoration without problems, unless `more` changes that."""
     found = dict.fromkeys(SIZES, 1.0)
     well = KnownBlockTest(8.0, (FEW,), (FEW,), found, frozenset(SIZES))
     plain = RemovalStatistics(0.2, 1.0, {}, 0.0, 0.0, 3.0, 6.0)
@@ -89,7 +89,7 @@ def test_what_the_scan_does_not_show_is_told_and_no_caution(found):
     assert causes(facts) == set()
     lost = list(itertools.takewhile(lambda n: found[n] < 0.7, SIZES))
     words = rules.all_is_well(facts)
-    assert ("neither in the scan nor in the result" in words) == bool(lost)
+    assert ("in either the scan or the result" in words) == bool(lost)
     if lost:
         assert f"Pores of up to {max(lost)} voxels" in words
 
@@ -131,7 +131,7 @@ def test_indirect_signs_are_cautions_only_if_the_gain_is_uncertain(
     said = [one for one in rules.cautions(facts) if one.cause == "training data"]
     assert len(said) == (0 if is_certain else signs)
     assert len(list(rules.notes(facts))) == (signs if is_certain else 0)
-    # Structure among what is removed is a direct sign.
+    # Structure in the removed part is a direct sign.
     assert ("structure" in causes(facts)) == (removed.strongest > 6)
 
 
@@ -194,11 +194,11 @@ def test_the_default_minimum_size_of_measurements_is_looked_at(card):
     test = replace(facts_of(card).known_blocks, small_counts=(many,))
     (said,) = rules.cautions(facts_of(card, known_blocks=test))
     assert said.cause == "small pores"
-    assert "of 8 to 26 voxels, 60 in the examined part, where about 12" in said.sentence
+    assert "of 8 to 26 voxels, it would show 60 in the examined part, where about 12" in said.sentence
 
 
 def solid_with_pores() -> Volume:
-    """A bright solid with large and small dark pores, and noise of 8 %."""
+    """A bright solid with large and small dark pores and noise of 8 %."""
     rng = np.random.default_rng(3)
     data = np.full((16, 96, 96), 100.0)
     grid = np.indices(data.shape)
@@ -213,7 +213,7 @@ def solid_with_pores() -> Volume:
 
 
 def test_the_test_tells_the_scan_from_the_model():
-    """Against three models whose effect is known."""
+    """Tested with three models whose effect is known."""
     volume = solid_with_pores()
     noise = Noise(
         8.0, 100.0, correlation=dict.fromkeys("zyx", 0.0), interval=(7.5, 8.5)
@@ -264,7 +264,7 @@ def test_surroundings_of_the_sample_hide_no_change_of_pores(surroundings):
 
 @pytest.mark.parametrize(("level", "is_shown"), [(12.0, True), (45.0, False)])
 def test_the_scan_is_not_blamed_for_what_a_filter_removes(level, is_shown):
-    """Small cavities stand out of weak noise, and vanish under a wide filter."""
+    """Small cavities are visible in weak noise, and vanish after a wide filter."""
     rng = np.random.default_rng(4)
     truth = np.full((20, 96, 96), 150.0)
     for z, y, x in zip(
@@ -283,7 +283,7 @@ def test_the_scan_is_not_blamed_for_what_a_filter_removes(level, is_shown):
     assert test.limit is not None
     assert (19 in test.shown) == is_shown
     words = rules.lost_pores(test)
-    assert ("neither in the scan" in words) != is_shown
+    assert ("in either the scan" in words) != is_shown
 
 
 def test_an_image_is_tested_alike_with_and_without_a_z_axis():
@@ -327,7 +327,7 @@ def with_specks(window, core):
 
 
 def test_dark_pores_in_the_struts_of_a_mostly_dark_scan_are_tested():
-    """Struts with pores, beside a large dark space."""
+    """Struts with pores, next to a large dark space."""
     data = np.asarray(solid_with_pores().data, float)
     rng = np.random.default_rng(4)
     data[..., 42:] = rng.normal(0, 8, data[..., 42:].shape)

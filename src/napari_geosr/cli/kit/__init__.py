@@ -1,1 +1,1 @@
-"""What commands share: options, help pages, and output in a terminal."""
+"""Shared parts of commands: options, help pages, and output in a terminal."""

@@ -1,4 +1,4 @@
-"""Refuse fractions for whole-number options, which cyclopts would round."""
+"""Reject fractions for whole-number options, which cyclopts would round."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _has_fraction(text: str) -> bool:
 
 
 def _is_whole(hint: object) -> bool:
-    """Whether a type is int, or a union or tuple of int only (None aside)."""
+    """Whether a type is int, or a union or tuple of int only (apart from None)."""
     kinds = {kind for kind in get_args(hint) if kind not in (type(None), ...)}
     if not kinds:
         return hint is int

@@ -77,12 +77,12 @@ def start(folder: JobFolder, *, detach: bool, prepare: bool, json: bool) -> int:
 
 
 def _run_new(folder: JobFolder, json: bool) -> int:
-    """Run a new job; if it is refused before any work is done, delete its folder."""
+    """Run a new job; if it is rejected before any work is done, delete its folder."""
     try:
         return run_here(folder, json=json)
     except (ConfigError, ModelError, VolumeError):
-        # Without checkpoints or prepared data, which have folders of their own, there
-        # is nothing to resume, and the corrected command can use the same folder.
+        # Without checkpoints or prepared data, which have separate folders, there is
+        # nothing to resume, and the corrected command can use the same folder.
         if not any(path.is_dir() for path in folder.path.iterdir()):
             with suppress(JobError):
                 remove(folder)

@@ -53,7 +53,7 @@ def rows_for_job(job: RestoreJob, profile: Profile) -> dict[str, str]:
     if reason:
         return {
             "plan": f"not available, because {reason}; `napari-geosr restore … "
-            "--dry-run` shows it for one volume and a named model"
+            "--dry-run` shows the plan for one volume and a named model"
         }
 
     def steps(should_stop: ShouldStop) -> Generator[Step, None, RestorePlan]:
@@ -93,8 +93,9 @@ def _check_walltime(plan: RestorePlan, profile: Profile) -> None:
     what = "tile" if plan.workers == 1 else "shard"
     raise ConfigError(
         f"The walltime {profile.walltime} is too short: one {what} takes about "
-        f"{time_text(part)} on a computer like this one, so no run would finish any. "
-        "Request more time (--walltime), or less memory (--memory) for smaller ones."
+        f"{time_text(part)} on a computer like this one, so a run would end before "
+        f"its first {what} is finished. Request more time (--walltime), or less "
+        f"memory (--memory), which makes each {what} smaller."
     )
 
 

@@ -167,7 +167,7 @@ def _plan(
 
 
 def _check_output(request: SubmitRequest, dry_run: bool) -> None:
-    """Refuse an output that cannot be written or that another job is writing."""
+    """Reject an output that cannot be written or that another job is writing."""
     if request.is_volume:
         # A dry run removes nothing.
         continues = request.resume or dry_run
@@ -185,8 +185,8 @@ def _check_output(request: SubmitRequest, dry_run: bool) -> None:
             continue
         if JobFolder(other.path).values().get("out") == str(request.out):
             raise JobError(
-                f"{other.name} ({other.path}) already writes {request.out}. Stop it "
-                "first, or choose another output."
+                f"{other.name} ({other.path}) is already writing {request.out}. Stop "
+                "it first, or choose another output."
             )
 
 

@@ -31,7 +31,7 @@ def _study(
 ) -> SubmitRequest:
     if overwrite:
         raise ConfigError(
-            "A submitted study always resumes the study in its folder, so it cannot "
+            "A submitted study always resumes the study in its folder and cannot "
             "replace it. Omit --overwrite and choose a new folder."
         )
     out = absolute_path(out)

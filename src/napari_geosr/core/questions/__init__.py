@@ -1,6 +1,7 @@
-"""Questions that a file leaves to the user: voxel size, and depth or time.
+"""Questions that only the user can answer: voxel size, and depth or time.
 
-Readers record them in a volume's metadata; operations, commands and docks ask them.
+Readers record these questions in a volume's metadata; operations, commands and docks
+ask them.
 """
 
 from napari_geosr.core.questions.axes import (

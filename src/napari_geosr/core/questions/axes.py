@@ -1,4 +1,4 @@
-"""Questions about an axis that a file does not name: is it depth or time."""
+"""The question whether an axis that a file does not name is depth or time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TimeSeriesQuestion:
     n_planes : int
         Length of the axis.
     axes : str
-        The stored axes with T in place of Z, in the form for ``--axes``.
+        The stored axes with T in place of Z, in the form required by ``--axes``.
     reasons : tuple of str
         Evidence for a time series.
     certain : bool
@@ -55,14 +55,14 @@ class TimeSeriesQuestion:
 
     @property
     def as_depth(self) -> str:
-        """The stored axes with Z, in the form for ``--axes``."""
+        """The stored axes with Z, in the form required by ``--axes``."""
         return self.axes.replace("T", "Z")
 
     def __str__(self) -> str:
         verb = "look like" if self.certain else "may be"
         return (
             f"its {self.n_planes} planes {verb} frames of a time series "
-            f"({self.reason}), but the file does not say so, and they are taken as "
-            f"slices (Z). Give --axes {self.axes} if they are frames, --axes "
+            f"({self.reason}), but the file does not state this, so they are treated "
+            f"as slices (Z). Give --axes {self.axes} if they are frames, --axes "
             f"{self.as_depth} if they are slices."
         )

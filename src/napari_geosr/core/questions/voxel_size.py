@@ -31,7 +31,7 @@ class VoxelSizeQuestion:
     Attributes
     ----------
     voxel_size : tuple of float
-        As found, along the spatial axes, in `unit`.
+        Voxel size found in the file, along the spatial axes, in `unit`.
     unit : str
         A unit of length.
     reasons : tuple of str
@@ -59,9 +59,9 @@ class VoxelSizeQuestion:
     def __str__(self) -> str:
         edges = "Z,Y,X" if len(self.voxel_size) == 3 else "Y,X"
         text = (
-            f"the file gives a voxel size of {self.size_text}, which is implausible "
-            f"({self.reason}), so it is treated as unknown. "
-            f"Give the voxel size (--voxel-size {edges} --unit um)"
+            f"the file specifies a voxel size of {self.size_text}, which is "
+            f"implausible ({self.reason}), so it is treated as unknown. Give the "
+            f"voxel size (--voxel-size {edges} --unit um)"
         )
         if not self.may_be_right:
             return text + "."

@@ -27,7 +27,7 @@ ORDER_PRESETS: dict[str, str] = {
 }
 #: All orders.
 ORDERS = tuple("".join(letters) for letters in itertools.permutations("apz"))
-#: Numbers of angles and phases, by the number of frames, that microscopes record.
+#: Usual numbers of angles and phases, by the number of frames that is recorded.
 USUAL_COUNTS: dict[int, tuple[int, int]] = {
     9: (3, 3),
     15: (3, 5),
@@ -35,29 +35,30 @@ USUAL_COUNTS: dict[int, tuple[int, int]] = {
     35: (5, 7),
     45: (5, 9),
 }
-#: Largest cut-off period in pixels: beyond, the pixel size has the wrong unit.
+#: Largest cut-off period in pixels; if it is exceeded, the pixel size has the wrong
+#: unit.
 _MAX_PIXELS = 50
 #: Smallest half cut-off period in pixels.
 _MIN_PIXELS = 0.25
 #: Largest number of pixels along each axis that are read to guess the order.
 _GUESS_EDGE = 256
-#: Misfit of the best order relative to that of another one above which they cannot be
-#: told apart: 0.15 to 0.8 for frames in a regular order, 0.96 and more for shuffled
-#: ones.
+#: Maximum ratio of the misfits of the best order and another one at which the two can
+#: be told apart: the ratio is 0.15 to 0.8 for frames in a regular order, and 0.96 or
+#: more for shuffled frames.
 _CLEAR = 0.9
 
 
 @dataclass(frozen=True)
 class Optics:
-    """Numbers of the microscope that determine its resolution.
+    """Properties of the microscope that determine its resolution.
 
     Attributes
     ----------
     numerical_aperture : float or None
     wavelengths : tuple of float
-        Emission wavelength of each channel in nm; one applies to all.
+        Emission wavelength of each channel in nm; a single value applies to all.
     refractive_index : float
-        Of the immersion medium.
+        Refractive index of the immersion medium.
     """
 
     numerical_aperture: float | None = None
@@ -84,7 +85,7 @@ class Optics:
         return self.wavelengths[channel]
 
     def cut_off(self, pixel_size: float, unit: str, channel: int = 0) -> float | None:
-        """Highest frequency that widefield transmits, in cycles per pixel.
+        """Highest frequency that the microscope transmits, in cycles per pixel.
 
         Parameters
         ----------
@@ -126,7 +127,7 @@ class SimFrames:
     volume : Volume
         The raw file or layer; its voxels may stay on disk.
     angles, phases : int
-        Numbers of pattern directions, and of phases of each.
+        Number of pattern directions, and number of phases per direction.
     order : str
         Letters a (angle), p (phase) and z (slice), the slowest first.
     frame_axes : str
@@ -237,7 +238,7 @@ class SimFrames:
         return self.volume.voxel_size[-1]
 
     def cut_off(self, channel: int = 0) -> float | None:
-        """Highest frequency that widefield transmits, in cycles per pixel, if known."""
+        """Highest transmitted frequency in cycles per pixel; None if unknown."""
         return self.optics.cut_off(self.pixel_size, self.volume.unit, channel)
 
     def index(self, angle: int, phase: int, plane: int = 0) -> int:
@@ -276,7 +277,7 @@ class SimFrames:
         Returns
         -------
         ndarray of shape (angles, phases, Y, X), float32
-            With the offset subtracted; NaN and infinity are not removed.
+            Raw frames with the offset subtracted; NaN and infinity are not removed.
         """
         found = np.empty((self.angles, self.phases, *self.plane_shape), np.float32)
         for angle, phase in np.ndindex(self.angles, self.phases):
@@ -295,8 +296,8 @@ def guess_order(frames: SimFrames) -> tuple[str, dict[str, float]]:
     -------
     order : str
     misfit : dict of str to float
-        By order; orders that cannot be told apart have the same misfit, and the more
-        common one is chosen.
+        Misfit by order; orders that cannot be told apart have the same misfit, and the
+        more common one is chosen.
     """
     plane_count = frames._interleaved_planes
     known = list(ORDER_PRESETS) + [o for o in ORDERS if o not in ORDER_PRESETS]
@@ -330,7 +331,8 @@ def unclear_order(misfit: Mapping[str, float]) -> tuple[str, str] | None:
     Parameters
     ----------
     misfit : mapping of str to float
-        By order, from `guess_order`; orders of equal misfit read the same frames.
+        Misfit by order, from `guess_order`; orders of equal misfit read the same
+        frames.
 
     Returns
     -------

@@ -170,8 +170,7 @@ class PatternSet:
         """
         if self.images is not None:
             raise ConfigError(
-                "Patterns in the form of images cannot be written as settings. Keep "
-                "the "
+                "Patterns that are images cannot be written as settings. Keep the "
                 "image file instead."
             )
         rows = []
@@ -202,7 +201,7 @@ class PatternSet:
 
     @classmethod
     def from_dict(cls, values: AnyMapping, name: str = "patterns") -> PatternSet:
-        """Read what `to_dict` wrote.
+        """Create a pattern set from the values that `to_dict` returned.
 
         Raises
         ------

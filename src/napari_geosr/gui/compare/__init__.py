@@ -247,7 +247,9 @@ class CompareDock(CompareWidgets):
         self.message.show_message(text, "warning")
 
     def _in_fields(self, sentences: Sequence[str]) -> str:
-        """Return sentences with fields of the dock instead of command-line options."""
+        """Return sentences that name fields of the dock instead of command-line
+        options.
+        """
         return fields_of_options(" ".join(sentences), (self.common, self.rare))[0]
 
     def settings_forms(self) -> tuple[ConfigForm, ...]:
@@ -412,7 +414,7 @@ class CompareDock(CompareWidgets):
             self.view.clear()
 
     def showEvent(self, event: QShowEvent | None) -> None:
-        """Watch the dock in which it is shown."""
+        """Watch the dock in which this widget is shown."""
         super().showEvent(event)
         dock = dock_of(self)
         if dock is not None:

@@ -1,4 +1,4 @@
-"""Show only the compared images, in a grid."""
+"""Shows only the compared images, in a grid."""
 
 from __future__ import annotations
 

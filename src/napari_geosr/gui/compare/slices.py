@@ -161,7 +161,7 @@ class SliceMontage(QObject):
         return [layer for layer in reversed(found) if layer in self._viewer.layers]
 
     def has(self, layer: object) -> bool:
-        """Whether it added this layer."""
+        """Whether this object added the layer."""
         return any(each() is layer for each in self._layers)
 
     def show(

@@ -51,7 +51,7 @@ class RunHandover(QObject):
     Signals
     -------
     reported : str
-        What is being done, as a message for the user.
+        Current action, as a message for the user.
     failed : object
         The error that kept the run from becoming a job; the run has been stopped.
     """
@@ -115,11 +115,11 @@ class RunHandover(QObject):
     @property
     def remark(self) -> str:
         """How the run continues as a job."""
-        return f"In the background it {describe_resume(self._operation)}."
+        return f"In the background, it {describe_resume(self._operation)}."
 
     @property
     def is_running(self) -> bool:
-        """Whether it is running or being turned into a job."""
+        """Whether the run is in progress or being turned into a job."""
         busy = bool(self._run_name) and self._activity.busy == self._run_name
         return busy or self._request is not None
 

@@ -48,7 +48,7 @@ class HostWatch(QObject):
     Signals
     -------
     changed
-        A computer has responded or failed to.
+        A computer has responded or failed to respond.
     answered : str, int
         A computer that was just added, and its number of jobs.
     failed : object

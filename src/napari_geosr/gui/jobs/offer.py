@@ -55,7 +55,7 @@ class JobOffer(QWidget):
         return True
 
     def on_resumed(self) -> None:
-        """Do nothing by default when a job was started, or could not be."""
+        """Do nothing by default when a job was started, or could not be started."""
 
     def set_aside(self, job: Path) -> None:
         """Mark the job as seen, so that it is not offered again."""

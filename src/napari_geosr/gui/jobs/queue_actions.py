@@ -11,7 +11,7 @@ from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.jobs import index, local, remote, submission
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 
-#: Tasks that nothing else refers to: without a reference, they would report nothing.
+#: Tasks that nothing else refers to; without a reference, they could not report.
 _running: set[BackgroundTask] = set()
 
 

@@ -143,7 +143,7 @@ class JobRow(JobOffer):
         if status.state == "done":
             self.opener.open(status.path)
             return
-        # Once only: starting may take some seconds.
+        # Allow only one click, because starting may take some seconds.
         self.button.setEnabled(not self.resume(status.path))
         self._poll()
 
@@ -159,7 +159,8 @@ class JobRow(JobOffer):
 
     def _on_later(self) -> None:
         status = None if self._job is None else _status_of(self._job)
-        if status is not None and not status.is_alive:  # no process writes here
+        # no process writes in this folder
+        if status is not None and not status.is_alive:
             self.set_aside(status.path)
         self._show(None)
 

@@ -1,6 +1,6 @@
 """Create a job folder from the user's choices, without Qt.
 
-Layers that equal their file are read from it; others are written into the job's
+Layers that equal their files are read from these; others are written into the job's
 folder, so that training can continue without napari.
 """
 
@@ -57,7 +57,7 @@ class TrainingPlan:
 
     @property
     def name(self) -> str:
-        """Of the job and of the model."""
+        """Name of the job and of the model."""
         return str(self.settings["name"])
 
     @property

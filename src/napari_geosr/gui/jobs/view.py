@@ -259,7 +259,7 @@ class JobView(JobWidgets):
             self._show_nothing()
             return
         if more and self._state:
-            # Draw only once all is read; read in short bursts to keep napari
+            # Draw only once all events are read; read in short bursts to keep napari
             # responsive.
             self._timer.start(_READ_MORE_MS)
             return

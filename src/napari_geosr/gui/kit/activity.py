@@ -102,7 +102,8 @@ class Activity(QObject):
         if self._busy:
             raise EngineError(
                 f"{what!r} cannot start while {self._busy!r} is running. This is a "
-                "bug; please report it. Wait until it has finished, or cancel it."
+                "bug; please report it. To continue, wait until the running "
+                "operation has finished, or cancel it."
             )
         self._began = time.monotonic()
         watch_window_of(self)

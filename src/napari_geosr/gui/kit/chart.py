@@ -171,8 +171,8 @@ class Legend(QWidget):
 class Chart(QWidget):
     """A static plot: no zooming, and the mouse wheel scrolls the dock.
 
-    Subclasses define what is drawn (`_draw`), how the axes are labelled
-    (`_label_axes`) and what a screen reader says (`_describe`).
+    Subclasses define what is drawn (`_draw`), how the axes are labelled (`_label_axes`)
+    and the text for screen readers (`_describe`).
 
     Parameters
     ----------

@@ -84,7 +84,9 @@ class CloseFilter(QObject):
         _ask_before_commands(window)
 
     def watch(self, job: Path, widget: QWidget) -> None:
-        """Ask about `job`, shown in `widget`, if it is running when that is closed."""
+        """Ask about `job`, shown in `widget`, if it is running when the widget is
+        closed.
+        """
         self._jobs.add(job)
         dock = dock_of(widget)
         if dock is not None and id(dock) not in self._docks:
@@ -201,7 +203,8 @@ class CloseFilter(QObject):
         asked = [run for run in self._asked if isalive(run)]
         ended = [run.description for run in asked if not run.is_running]
         self._asked = []
-        if ended:  # while the question was open; results exist only in this window
+        # ended while the question was open; results exist only in this window
+        if ended:
             show_info(
                 f"{' and '.join(ended)} {'have' if len(ended) > 1 else 'has'} finished "
                 "in the meantime. Save the result, then close the window."

@@ -74,7 +74,8 @@ def field_widget(field: FieldInfo, suggestions: Sequence[str] = ()) -> ValueWidg
     -------
     ValueWidget
         Its `value` is the user's input, not validated; None if an optional value is
-        left blank. `changed` is emitted when it changes, for text when editing ends.
+        left blank. `changed` is emitted when it changes, for text fields when editing
+        ends.
     """
     members = _members(field.annotation)
     optional = type(None) in members
@@ -338,7 +339,8 @@ def _title(choice: object) -> str:
 
 
 class NamesEdit(QWidget):
-    """Edits ``one,two:0.3`` as text or in a menu of ticks, which keeps the weights.
+    """Edits ``one,two:0.3`` as text or in a menu of check boxes, which keeps the
+    weights.
 
     Attributes
     ----------
@@ -384,7 +386,7 @@ class NamesEdit(QWidget):
             self.edited.emit()
 
     def _fill(self) -> None:
-        """Fill the menu with all names, ticking the chosen ones."""
+        """Fill the menu with all names, with the chosen ones checked."""
         self.menu.clear()
         chosen = {_name(part) for part in self._parts()}
         for name, about in self.names().items():

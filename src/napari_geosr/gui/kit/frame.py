@@ -123,7 +123,7 @@ class DockFrame(QWidget):
     def _create_dock(self, kind: type[Dock]) -> None:
         """Create the dock, adopt it in the next event, and then show it.
 
-        Each of these takes a moment.
+        Each of these steps takes a moment.
         """
         type(self)._is_loaded = True
         self._pending_dock = kind(self._viewer)

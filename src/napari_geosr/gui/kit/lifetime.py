@@ -59,7 +59,8 @@ class Connections:
         self._ends.append(end)
 
     def add_to(self, holder: Any, name: str, function: Callable[..., Any]) -> None:
-        """Put `function` into a list of callbacks; it may refer to the widget weakly.
+        """Put `function` into a list of callbacks; it may hold a weak reference to the
+        widget.
 
         Parameters
         ----------

@@ -31,7 +31,7 @@ _KINDS_WITH_WORD = ("warning", "harm", "error")
 
 
 def error_sentence(error: BaseException) -> str:
-    """Return an error's own sentence, or else one with the type of error."""
+    """Return the message of a known error, or a sentence with the type of the error."""
     if isinstance(error, GeoSRError):
         return str(error)
     if text := describe_system_error(error):

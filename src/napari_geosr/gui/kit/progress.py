@@ -136,6 +136,7 @@ def format_estimate(estimate: TrainingEstimate) -> str:
     names = " and ".join(repr(name) for name in estimate.concurrent)
     trains = "is training" if len(estimate.concurrent) == 1 else "are training"
     return (
-        f"{text}. {names} {trains} at the same time. The run would be faster on "
-        "its own; once started, it waits until the others have finished"
+        f"{text}. {names} {trains} at the same time, so the estimate is longer than "
+        "for the run alone; once started, the run waits until the others have "
+        "finished"
     )

@@ -70,7 +70,8 @@ class Control:
                 return
 
 
-#: The workers of each dock. Finalizers still need the list when the dock is gone.
+#: The workers of each dock. Finalizers still need the list after the dock has been
+#: destroyed.
 _controls: weakref.WeakKeyDictionary[QObject, list[Control]] = (
     weakref.WeakKeyDictionary()
 )

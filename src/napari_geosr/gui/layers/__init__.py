@@ -111,7 +111,7 @@ def provenance_of(layer: Layer) -> tuple[AnyMapping, ...]:
 
 
 def holds_deviations(layer: Layer) -> bool:
-    """Whether a layer's record says that it holds a result's deviations."""
+    """Whether a layer holds the deviations of a result, according to its record."""
     return is_deviation(provenance_of(layer))
 
 
@@ -282,10 +282,10 @@ def add_image_result(
 def replace_data(
     viewer: ViewerModel, layer: Image | Labels, volume: Volume, like: Layer | None
 ) -> None:
-    """Show `volume` in a layer that exists, at the position of the volume.
+    """Show `volume` in an existing layer, at the position of the volume.
 
-    Faster than removing the layer and adding another, for which napari collects garbage
-    while the window waits. The slice on screen stays the same.
+    This is faster than removing the layer and adding another, because napari then
+    collects garbage while the window is blocked. The slice on screen stays the same.
 
     Parameters
     ----------
@@ -330,7 +330,7 @@ def add_labels_result(
     ----------
     viewer : ViewerModel
     labels : array-like of int
-        Labels of the shape of `volume`.
+        Labels with the shape of `volume`.
     volume : Volume
     **kwargs
         Options of the layer, which take precedence.

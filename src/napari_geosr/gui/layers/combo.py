@@ -82,7 +82,7 @@ class LayerCombo(ElidingCombo):
     fixed : sequence of str
         Entries above the layers that do not represent a layer.
     proposes : callable, optional
-        Whether a layer may be chosen without the user's choice; by default, all may.
+        Whether a layer may be selected automatically; by default, all may.
 
     Signals
     -------

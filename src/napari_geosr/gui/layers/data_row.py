@@ -156,7 +156,7 @@ class DataRow(QWidget):
         self.changed.emit()
 
     def identity(self) -> Any:
-        """Key that identifies the chosen volumes, as far as it is quick to compute."""
+        """Key that identifies the chosen volumes, as far as is possible quickly."""
         if self.combo.fixed_entry() == FROM_FILES:
             return self._files
         return tuple(contents_key(layer) for layer in self._layers())

@@ -172,7 +172,7 @@ def with_suffix_of(path: Path, chosen: str) -> Path:
 
 
 def _refuse_source(target: Path, source: Path | None) -> None:
-    """Refuse to overwrite the scan that the result was made from."""
+    """Raise an error instead of overwriting the scan from which the result was made."""
     if source is None:
         return
     scan, resolved = source.resolve(), target.resolve()

@@ -103,7 +103,7 @@ class ScanView:
         return image
 
     def read_in_thread(self, layer: Layer) -> None:
-        """Read the drawn planes of `layer`, whose data this is, in a thread."""
+        """Read the drawn planes of `layer`, which shows these data, in a thread."""
         if self._reader is None and not self.planes.are_in_memory:
             self._reader = _ScanReader(self.planes, layer)
             # napari enters this context only when it reads data to draw. It is not

@@ -104,7 +104,7 @@ class VoxelSizeRow(QWidget):
         layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.question, 0, 0)
-        layout.addLayout(row, 1, 0)  # of their own: numbers can be long
+        layout.addLayout(row, 1, 0)  # on separate lines, because numbers can be long
         layout.addLayout(answer, 2, 0)
         self.setVisible(False)
 
@@ -168,7 +168,7 @@ class VoxelSizeRow(QWidget):
         axes = "Z, Y, X" if self._n == 3 else "Y, X"
         self._show_question(
             f"Correct the voxel size, or click Set to keep it. Voxel size {axes}:",
-            "The file does not give the voxel size along all axes.",
+            "The file does not specify the voxel size along all axes.",
         )
         self.setVisible(True)
         self.edges[-self._n].setFocus()
@@ -198,7 +198,7 @@ class VoxelSizeRow(QWidget):
         self.button.setEnabled(True)
 
     def _show_question(
-        self, text: str, tool_tip: str = "The file does not give the voxel size."
+        self, text: str, tool_tip: str = "The file does not specify the voxel size."
     ) -> None:
         self.question.setText(text)
         self.question.setAccessibleName(text.removesuffix(":"))

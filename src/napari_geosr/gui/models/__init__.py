@@ -211,7 +211,7 @@ class ModelsDock(Dock):
         return "" if item is None else str(item.data(0, _NAME))
 
     def choose(self, name: str) -> None:
-        """Select a model, even if it is yet to be listed."""
+        """Select a model, even if it is not listed yet."""
         self._choose_next = name
         self._fill()
 

@@ -339,7 +339,7 @@ class PorosityDock(PorosityWidgets):
             self.message.show_message("Cancelled. Nothing was changed.")
 
     def _on_measured(self, measured: PoreMeasurement) -> None:
-        """Show the results. The layers may have been removed meanwhile."""
+        """Show the results. The layers may have been removed in the meantime."""
         self._show_used(next(iter(measured.reports.values())).threshold)
         self._show_result(measured)
         if not self._show_warnings(measured) and measured.kept:
@@ -473,7 +473,9 @@ class PorosityDock(PorosityWidgets):
         )
 
     def _on_extended(self, name: str, report: PorosityReport) -> None:
-        """Keep a report to which the user added a group of pores, for export."""
+        """Keep a report to which the user added a group of pores, so that it can be
+        exported.
+        """
         assert self._measured is not None
         self._measured.reports[name] = report
         self._measured.features[name] = features(report)

@@ -1,4 +1,4 @@
-"""Entries and layers that the menus of the Porosity dock offer, and propose."""
+"""Entries and layers that the menus of the Porosity dock offer or propose."""
 
 from __future__ import annotations
 
@@ -73,11 +73,11 @@ class SampleProposal(QObject):
     Attributes
     ----------
     note : QLabel
-        Says what was proposed; hidden if nothing was.
+        States what was proposed; hidden if nothing was proposed.
     is_active : bool
         Whether the automatic mask is chosen because it was proposed.
     is_wanted : bool
-        Whether the mask is to be made, to see if it can be proposed.
+        Whether to make the mask, in order to find out if it can be proposed.
     """
 
     def __init__(self, sample: LayerCombo, parent: QObject) -> None:
@@ -102,7 +102,7 @@ class SampleProposal(QObject):
         self.note.setVisible(self.is_active)
 
     def decide(self, found: AutomaticSample | None) -> None:
-        """Choose the mask, unless it cuts the sample.
+        """Choose the mask, unless it cuts through the sample.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Evidence for measured pores: the scan and settings that explain them, and the run."""
+"""Evidence for measured pores: the scan and settings that explain them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ExplainedSource:
     position : dict or None
         Time point and channel that were restored.
     facts : mapping or None
-        What the record says about the scan's file, if it is not open.
+        Data about the scan's file from the record, if the scan is not open.
     result : Path or None
         File of the result.
     """
@@ -59,9 +59,9 @@ class ExplainedSource:
     result: Path | None = None
 
     def opener(self, viewer: ViewerModel) -> ScanOpener:
-        """Returns steps that open the part of the scan that was restored.
+        """Return steps that open the part of the scan that was restored.
 
-        Call it in the main thread, the steps in a worker.
+        Call this method in the main thread, and run the steps in a worker.
 
         Raises
         ------

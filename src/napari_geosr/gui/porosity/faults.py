@@ -32,7 +32,7 @@ class FieldsOfSettings(Protocol):
 
 
 class SettingsFaults:
-    """Errors below settings and layers, which are in three forms.
+    """Shows errors below settings and layers, which are in three forms.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QLabel, QLineEdit, QVBoxLayout, QWidget
 from napari_geosr.gui.kit.widgets import Section
 from napari_geosr.operations.measure import morphometry_choices
 
-#: Settings of a measurement that have widgets of their own.
+#: Settings of a measurement that have separate widgets.
 SHOWN_ELSEWHERE = (
     "threshold",
     "sample_mask",

@@ -222,12 +222,13 @@ def spot_colormap() -> DirectLabelColormap:
 
 
 class SpotArray:
-    """A lazy label array of boxes; each part is made when it is requested.
+    """A lazy label array of boxes; each part is computed when it is requested.
 
     Parameters
     ----------
     shape : tuple of int
-        The boxes extend over axes before the last ones, such as time.
+        Shape of the array. The boxes extend along axes before the last ones, such as
+        time.
     starts : ndarray of shape (n, ndim), int
         First voxels of the boxes.
     edges : ndarray of shape (ndim,), int

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 #: Name of the colouring that gives neighbouring pores different colours.
 BY_LABEL = "label"
 _COLORMAP = "viridis"
-#: Column with the verdict of the explanation of each pore.
+#: Column with the verdict of each pore's explanation.
 EVIDENCE = "evidence"
 #: Colour of each verdict; distinguishable with any type of colour vision (palette of
 #: Okabe and Ito).
@@ -118,7 +118,7 @@ class PoreColormap(CyclicLabelColormap):
     _classes: Any = PrivateAttr(default=None)
 
     def set_classes(self, classes: AnyArray) -> None:
-        """Give the labels other classes, shape (n + 1,); napari is not told."""
+        """Give the labels other classes, shape (n + 1,), without notifying napari."""
         self._classes = classes
 
     def _class_of(self, labels: AnyArray) -> AnyArray:
@@ -248,9 +248,9 @@ def colormap_of(report: PorosityReport, column: str) -> PoreColormap:
 class Highlighter(QObject):
     """Shows which pores are selected in the colours of a layer.
 
-    Assigning a colormap has napari compile a shader, and redraw the layer list and the
-    layer controls. While a lasso is drawn, only the labels on screen are sent to the
-    graphics card. The rest follows when the selection rests.
+    When a colormap is assigned, napari compiles a shader, and redraws the layer list
+    and the layer controls. While a lasso is drawn, only the labels on screen are sent
+    to the graphics card. The rest follows when the selection no longer changes.
     """
 
     def __init__(self, parent: QObject) -> None:
@@ -312,7 +312,7 @@ class Highlighter(QObject):
 
 
 def _can_be_quick(layer: Labels) -> bool:
-    """Whether the labels on screen can be replaced without anything else."""
+    """Whether it is sufficient to replace the labels on screen."""
     from napari.settings import get_settings
 
     image = layer._slice.image

@@ -44,7 +44,8 @@ _ROSE = "rose"
 def features(report: PorosityReport) -> Any:
     """The pore table as a DataFrame with the `index` column that napari requires.
 
-    Row 0 is the background, because napari's features table takes rows for labels.
+    Row 0 is the background, because napari's features table uses the row number as the
+    label.
     """
     import pandas as pd
 
@@ -259,9 +260,9 @@ def add_rose(
     place: AnyDict | None = None,
     visible: bool = True,
 ) -> Vectors | None:
-    """Draw one line per direction from the middle of the volume, as long as the MIL.
+    """Draw one line per direction through the middle of the volume, as long as the MIL.
 
-    An earlier one of the same volume is replaced.
+    An earlier layer of the same volume is replaced.
 
     Parameters
     ----------

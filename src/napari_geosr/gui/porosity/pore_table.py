@@ -96,7 +96,7 @@ class PoreTableModel(QAbstractTableModel):
         return bool(index < len(self._marked) and self._marked[index])
 
     def first_marked(self) -> int | None:
-        """First row of a selected pore; None if none is listed."""
+        """First row of a selected pore; None if no selected pore is listed."""
         if not self._marked.any():
             return None
         marked = self._marked[self._order]
@@ -329,7 +329,7 @@ class PoreTable(QTableView):
         self.selectionModel().selectionChanged.connect(self._on_selection_changed)
         columns.sectionResized.connect(self._on_column_resized)
         self._quiet = False
-        # Least widths of the columns; empty after the user has changed one.
+        # Minimum widths of the columns; empty after the user has changed one.
         self._widths: list[int] = []
 
     def set_table(
@@ -367,7 +367,7 @@ class PoreTable(QTableView):
         self._quiet = False
 
     def _fill_width(self) -> None:
-        """Widen the first columns, so that no header is cut at the right edge."""
+        """Widen the first columns, so that no header is truncated at the right edge."""
         header, room = self.horizontalHeader(), self.viewport().width()
         order = [header.logicalIndex(place) for place in range(len(self._widths))]
         whole, used = 0, 0
@@ -388,7 +388,7 @@ class PoreTable(QTableView):
         self._widths = []
 
     def resizeEvent(self, event: QEvent) -> None:
-        """Show whole columns, unless the user has changed their widths."""
+        """Show complete columns, unless the user has changed their widths."""
         super().resizeEvent(event)
         self._fill_width()
 
@@ -430,7 +430,7 @@ class PoreTable(QTableView):
         Parameters
         ----------
         mask : ndarray of bool, shape (n,)
-            By the original rows of the table.
+            In the order of the original rows of the table.
         only : bool
             List no other pores.
         """

@@ -270,7 +270,8 @@ class PoreDisplay(QObject):
     def _show_marked(self) -> None:
         """Show in the table which pores are selected.
 
-        A table of these alone is laid out again, which waits for the end of a movement.
+        A table of only the selected pores must be laid out again, which is deferred
+        until the mouse stops.
         """
         plot = self._result.plot
         if plot.lists_only_selected and plot.scatter.is_drawing:

@@ -68,7 +68,7 @@ class FiguresTable(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._grid = QGridLayout(self)
-        self._grid.setContentsMargins(0, 0, 6, 0)  # not up to the scroll bar
+        self._grid.setContentsMargins(0, 0, 6, 0)  # leave a gap to the scroll bar
         self._grid.setVerticalSpacing(1)
         self._grid.setHorizontalSpacing(8)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
@@ -141,7 +141,7 @@ class FiguresTable(QWidget):
         self._grid.addWidget(label, row, column)
         if wrap:
             label.setWordWrap(True)
-            label.ensurePolished()  # the font of the window, not of a lone label
+            label.ensurePolished()  # use the font of the window
             widths = map(label.fontMetrics().horizontalAdvance, text.split())
             label.setMinimumWidth(max(widths, default=0) + 4)
 
@@ -178,7 +178,7 @@ class PorosityResult(QWidget):
     colourChosen : str
         Colour the pores by this column.
     onlySelectedChanged : bool
-        Show only the selected pore, or all.
+        Whether to show only the selected pores instead of all.
     evidenceRequested
         Explain the pores of the report that is shown.
     exportRequested
@@ -344,7 +344,7 @@ class PorosityResult(QWidget):
         layout.addWidget(self._page)
 
     def _distribute_height(self) -> None:
-        """Give the values the height they need, but leave some rows to the table."""
+        """Give the values the height they need, but leave some rows for the table."""
         room = self._splitter.height()
         rows, pores = self._above.widget().layout(), self._splitter.widget(1)
         preferred = rows.sizeHint().height() + 6

@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 
 NO_IMAGE = "Open an image to measure its pores."
 UNUSABLE = "This image cannot be measured."
-#: Largest grey value that can be entered. Its negative stands for an unknown value.
+#: Largest grey value that can be entered. Its negative represents an unknown value.
 _MAX_VALUE = 1e12
 
 
@@ -253,7 +253,7 @@ class PorositySettings(QWidget):
         return is_measurable(layer) and bool(layer is not self.image.layer())
 
     def set_volume(self, volume: Volume | None) -> None:
-        """Set the volume that the settings are for; its grey values follow later."""
+        """Set the volume to which the settings apply; its grey values follow later."""
         self._volume, self._levels, self._whole = volume, None, None
         self.histogram.set_series((), "")
         self.histogram.set_threshold(None, dark=True)
@@ -366,7 +366,7 @@ class PorositySettings(QWidget):
 
     @property
     def threshold(self) -> float | None:
-        """The threshold drawn; None while grey values are unknown."""
+        """The displayed threshold; None while grey values are unknown."""
         return self.histogram.threshold
 
     @property

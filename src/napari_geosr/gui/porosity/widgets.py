@@ -1,4 +1,4 @@
-"""Widgets and layout of the Porosity dock; their behaviour is elsewhere."""
+"""Widgets and layout of the Porosity dock, without their behaviour."""
 
 from __future__ import annotations
 

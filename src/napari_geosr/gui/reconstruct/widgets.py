@@ -47,7 +47,7 @@ from napari_geosr.operations.reconstruct.config import (
 if TYPE_CHECKING:
     import napari.viewer
 
-#: Settings that are always visible, and settings that have widgets of their own.
+#: Settings that are always visible, and settings that have separate widgets.
 _ABOVE = ("every", "stripes", "zingers")
 _ELSEWHERE = ("algorithm", "options", "centre", "half", *SHARED_SETTINGS)
 NO_SCAN = "Open projections to begin."

@@ -104,7 +104,7 @@ class RestoreActivity(Activity):
         self._wants_all = False
         self._ready: RunPreparation | None = None
         self._is_announced = False  # whether `ready` was emitted since the last change
-        self._doubts: list[str] = []  # of the preparation, told when the run starts
+        self._doubts: list[str] = []  # of the preparation, shown when the run starts
         self._preview = PreviewLayer(viewer)
         self._preview_key: Key | None = None
         self._preview_edge = PREVIEW_EDGES[0]

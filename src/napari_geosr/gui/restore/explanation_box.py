@@ -60,7 +60,7 @@ _HINT = "Click on a pore or a voxel of the result."
 
 @dataclass(frozen=True, eq=False)
 class _Answer:
-    """What a run found, and its map with the upper contrast limit."""
+    """Findings of a run, and its map with the upper contrast limit."""
 
     prepared: PreparedExplanation
     explanation: Explanation

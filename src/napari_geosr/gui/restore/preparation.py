@@ -64,7 +64,7 @@ class RunPreparation:
     finished_part: FinishedPart | None = None
 
     def untold(self, doubts: Iterable[str]) -> list[str]:
-        """The doubts that the verdict does not state anyway."""
+        """The doubts that the verdict does not already state."""
         told = self.prepared.likeness.reasons
         return [one for one in doubts if not any(reason in one for reason in told)]
 

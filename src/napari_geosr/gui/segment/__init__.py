@@ -114,7 +114,7 @@ class SegmentDock(SegmentWidgets):
         self.connections.connect(self._viewer.dims.events.current_step, self._on_view)
         self.connections.connect(self._viewer.dims.events.ndisplay, self._on_view)
 
-    # What is chosen
+    # Choices
 
     def settings_forms(self) -> tuple[ConfigForm, ...]:
         """Return the form with the settings."""
@@ -191,7 +191,7 @@ class SegmentDock(SegmentWidgets):
         self.activity.on_change()
 
     def _on_refreshed(self, _event: object = None) -> None:
-        """Handle undo and redo, which napari reports only as another drawing."""
+        """Handle undo and redo, which napari reports only as a redraw."""
         layer = self.strokes.layer()
         history = tuple(
             len(getattr(layer, name, ())) for name in ("_undo_history", "_redo_history")

@@ -1,4 +1,4 @@
-"""Runs the work of the Segment dock: the latest stroke wins."""
+"""Runs the operations of the Segment dock; the latest stroke takes precedence."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class StrokesActivity(Activity):
         self.begin: Callable[[str], None] = lambda _what: None
 
     def on_change(self) -> None:
-        """Answer once nothing has changed for a moment."""
+        """Start a prediction once nothing has changed for a moment."""
         self._restart_later()
 
     def request(self, what: str) -> None:
@@ -45,7 +45,7 @@ class StrokesActivity(Activity):
         if self._busy == ANSWER and (is_new or SEGMENT in self._requests):
             self.cancel(keep_requests=True)
         elif self._busy == SUGGEST and (is_new or SEGMENT in self._requests):
-            self._requests.add(SUGGEST)  # later
+            self._requests.add(SUGGEST)  # afterwards
             self.cancel(keep_requests=True)
 
     def _start_next(self) -> None:
@@ -63,6 +63,8 @@ class StrokesActivity(Activity):
         self.begin(what)
 
     def answer_again(self) -> None:
-        """Answer although nothing has changed, such as after a cancelled answer."""
+        """Predict even if nothing has changed, for example after a cancelled
+        prediction.
+        """
         self._attempted_key = None
         self._restart_later()

@@ -171,7 +171,7 @@ def show_result(
 def _put_below(
     viewer: ViewerModel, layer: Layer, strokes: Layer | None, active: Layer | None
 ) -> None:
-    """Put a new layer below the strokes, which can be painted on at once."""
+    """Move a new layer below the strokes, and make `active` the active layer again."""
     layers = viewer.layers
     if strokes is not None and strokes in layers:
         layers.move(layers.index(layer), layers.index(strokes))

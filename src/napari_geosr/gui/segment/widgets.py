@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
     from napari_geosr.operations.segment import Suggestion
 
-#: Next action: without a scan, without strokes, while one class is painted, and after.
+#: Hints on the next action: without a scan, without strokes, with only one painted
+#: class, and afterwards.
 NO_SCAN = "Open a scan to segment."
 NO_STROKES = "Choose the scan, then press New labels."
 PAINT = "Paint at least two classes with napari's brush."
@@ -94,7 +95,7 @@ class SegmentWidgets(Dock):
         self.slices = list_tree(
             ("Slice", "Reason"),
             "Slices to paint next",
-            "Slices where painting would help most. Click to go there.",
+            "Slices where painting would help most. Click one to go to it.",
             heights=_LIST_HEIGHTS,
         )
         self.suggest_button = button(

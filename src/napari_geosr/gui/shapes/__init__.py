@@ -1,4 +1,4 @@
-"""The *Shapes* dock: refine and complete shapes, and look at their surfaces."""
+"""The *Shapes* dock: refine and complete shapes, and view their surfaces."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class ShapesDock(ShapesWidgets):
     # Settings
 
     def settings_forms(self) -> tuple[ConfigForm, ...]:
-        """Return the form of the task, and what all tasks share."""
+        """Return the form of the task, and the form shared by all tasks."""
         return (self.forms[self.task.currentText()], self.common)
 
     def config(self) -> RefineShapeConfig | CompleteShapeConfig:

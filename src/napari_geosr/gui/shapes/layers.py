@@ -45,7 +45,7 @@ def centre_of_view(viewer: ViewerModel, layer: Layer) -> Floats:
 def add_shape(
     viewer: napari.viewer.Viewer, made: ShapeLayer, source: Layer
 ) -> tuple[Labels, Surface]:
-    """Add the labels of a result, and its surface, in the place of the source.
+    """Add the labels of a result, and its surface, at the position of the source.
 
     Only the surface of a completed part is shown: the rest is the input itself.
     """
@@ -78,7 +78,7 @@ def add_shape(
 def add_surface(
     viewer: napari.viewer.Viewer, mesh: SurfaceMesh, **options: object
 ) -> Surface:
-    """Add a mesh as a layer at its own positions."""
+    """Add a mesh as a layer at its own position."""
     n = len(mesh.vertices)
     place = layer_data.geometry("ZYX", (1.0,) * 3, mesh.unit, (0.0,) * 3)
     made: AnyDict = {**place, "shading": "smooth", **options}

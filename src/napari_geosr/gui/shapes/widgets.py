@@ -49,7 +49,7 @@ _EULER = "Euler number"
 
 
 def holds_shape(layer: Layer) -> bool:
-    """Whether a layer may hold a shape: labels that are no helper of the plugin."""
+    """Whether a layer may hold a shape: labels that are not a helper layer."""
     return bool(layer._type_string == "labels" and not is_helper(layer))
 
 
@@ -72,7 +72,7 @@ class ShapesWidgets(Dock):
         self.shape_layer.setToolTip(
             "Labels layer with the shape. Voxels outside the shape are 0."
         )
-        self.task = combo("Task", "What is done with the shape.")
+        self.task = combo("Task", "Operation to perform on the shape.")
         self.task.addItems([REFINE, COMPLETE])
         self.forms = {
             REFINE: self._form(RefineShapeConfig, shapes.shape_models("shape_sr")),
@@ -101,7 +101,7 @@ class ShapesWidgets(Dock):
             heights=_TABLE_HEIGHTS,
         )
         self.summary = text_label(
-            "Result", "How far the result departs from what was given."
+            "Result", "Differences between the result and the input."
         )
         self.mesh_button = button(
             "E&xport mesh…",
@@ -177,7 +177,7 @@ class ShapesWidgets(Dock):
 
 
 def summary_of(made: shapes.ShapeLayer) -> str:
-    """How far a result departs from the input, in sentences."""
+    """How much a result differs from the input, in sentences."""
     unit = made.before.unit
     if made.part_figures is not None:
         volume = f"{made.part_figures.volume:.5g}"

@@ -81,7 +81,7 @@ class SimDock(SimWidgets):
         super().__init__(napari_viewer)
         self._found: FoundPatterns | None = None
         self._found_key: tuple[object, ...] = ()
-        #: The same key for the frames on screen.
+        #: The same key as `_found_key`, for the frames on screen.
         self._drawn_key: tuple[object, ...] = ()
         #: Results of each method with the current patterns, for comparison.
         self._answers: dict[str, FloatArray] = {}
@@ -150,11 +150,11 @@ class SimDock(SimWidgets):
         return layer
 
     def _key(self, layer: Image, config: SimConfig) -> tuple[object, ...]:
-        """What the patterns depend on: the frames, and the settings of patterns."""
+        """Key of what the patterns depend on: the frames and the pattern settings."""
         return contents_key(layer), config.model_dump_json(include=_OF_PATTERNS)
 
     def _on_changed(self) -> None:
-        """Discard patterns of another layer or of other settings; draw its frames."""
+        """Discard patterns of another layer or other settings; draw the frames."""
         key: tuple[object, ...] = ()
         try:
             layer, config = self._source(), self.config()
@@ -329,7 +329,7 @@ class SimDock(SimWidgets):
     def _place(
         self, layer: Image, frames: SimFrames
     ) -> tuple[tuple[slice, slice], tuple[int, int, int]]:
-        """Part of the camera around the middle of the canvas, and the plane shown."""
+        """Part of the frames around the middle of the canvas, and the plane shown."""
         point = np.array(self._viewer.dims.point, dtype=float)
         point[-2:] = self._viewer.scene.camera.center[-2:]
         middle = indices_at(self._viewer, layer, point)[-2:]

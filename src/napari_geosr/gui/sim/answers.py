@@ -1,4 +1,4 @@
-"""Which two answers of the SIM dock are compared, and the tools to compare them."""
+"""The choice of two results of the SIM dock, and the tools to compare them."""
 
 from __future__ import annotations
 

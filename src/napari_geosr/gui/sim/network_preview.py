@@ -47,7 +47,7 @@ class NetworkPreview(QObject):
         self._is_dismissed = False
 
     def show(self, volume: Volume, add: Callable[[Volume], Image]) -> None:
-        """Show a preview; `add` makes the layer for the first one."""
+        """Show a preview; `add` creates the layer for the first one."""
         if self._is_dismissed:
             return
         layer = self.layer

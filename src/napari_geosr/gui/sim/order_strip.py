@@ -1,7 +1,7 @@
 """A picture of all frames of a plane: one row for each angle, one column per phase.
 
-A wrong order of the frames is seen at a glance: in each row, the stripes must have one
-direction and move from frame to frame.
+A wrong order of the frames is visible at a glance: in each row, the stripes must have
+one direction and move from frame to frame.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _WAIT_MS = 300
 
 @dataclass(frozen=True, eq=False)
 class FrameOverview:
-    """The frames of one plane in the order that is set or was found.
+    """The frames of one plane, in the order that was set or found.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ def overview_steps(
     Raises
     ------
     GeoSRError
-        If the volume cannot hold such frames.
+        If the volume cannot contain such frames.
     """
     yield StageStarted(message="Reading the frames")
     frames = frames_of(volume, config)
@@ -79,7 +79,7 @@ def overview_steps(
 
 
 def thumbnails(part: FloatArray) -> npt.NDArray[np.uint8]:
-    """Rows of thumbnails with one contrast, so that bleaching shows.
+    """Rows of thumbnails with the same contrast, so that bleaching is visible.
 
     Parameters
     ----------

@@ -66,9 +66,9 @@ def moved_vectors(
     Parameters
     ----------
     places : ndarray of shape (2 n, 2)
-        Positions now, in the order of `peak_places`.
+        Current positions, in the order of `peak_places`.
     wave_vectors : sequence of (float, float)
-        Wave vectors before.
+        Previous wave vectors.
 
     Returns
     -------
@@ -101,7 +101,7 @@ class PatternLayers(QObject):
     Signals
     -------
     moved : PatternSet
-        The user has moved a peak: the patterns with its new wave vector.
+        The user has moved a peak; these are the patterns with its new wave vector.
     """
 
     moved = Signal(object)
@@ -200,7 +200,7 @@ class PatternLayers(QObject):
         action = str(getattr(event, "action", ""))
         if self._is_updating or patterns is None or self.peaks is None:
             return
-        if "ing" in action:  # adding, changing, removing: not finished yet
+        if "ing" in action:  # still adding, changing or removing
             return
         before = _vectors(patterns)
         places = np.asarray(self.peaks.data, float)
@@ -233,9 +233,9 @@ def beside(source: Layer, shape: tuple[int, ...], place: int = 1) -> AnyDict:
     ----------
     source : Layer
     shape : tuple of int
-        Of the frames.
+        Shape of the frames.
     place : int
-        1 for next to the frames; 2 for the place after that.
+        1 for the position next to the frames, 2 for the one after that.
     """
     scale = np.asarray(source.scale[-2:], float)
     corner = np.asarray(source.translate[-2:], float)

@@ -1,4 +1,4 @@
-"""The table of illumination patterns, in which directions and periods can be typed."""
+"""The table of illumination patterns, with editable directions and periods."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ class PatternTable(QWidget):
     Signals
     -------
     edited : PatternSet
-        The user has typed a direction or a period: the patterns with its wave vector.
+        The user entered a direction or a period; these are the patterns with its wave
+        vector.
     failed : ConfigError
-        What was typed is no direction or period.
+        The input is not a direction or a period.
     """
 
     edited = Signal(object)
@@ -48,10 +49,10 @@ class PatternTable(QWidget):
             _COLUMNS,
             "Patterns",
             "Illumination patterns. Double-click a direction or period to type a "
-            "value, near which the pattern is then searched. Modulation ranges from 0 "
-            "to 1. Peak is the confidence, that is, the height of the correlation peak "
-            f"relative to its surroundings; below {MIN_CONFIDENCE:g}, the pattern "
-            "counts as not found.",
+            "value; the pattern is then searched for near it. Modulation ranges from "
+            "0 to 1. Peak is the confidence, that is, the height of the correlation "
+            f"peak relative to its surroundings; below {MIN_CONFIDENCE:g}, the "
+            "pattern is marked as not found.",
             heights=(140, 190),
         )
         self.tree.setEditTriggers(self.tree.EditTrigger.NoEditTriggers)
@@ -128,13 +129,13 @@ class PatternTable(QWidget):
 def with_typed(
     patterns: PatternSet, angle: int, is_period: bool, text: str
 ) -> PatternSet:
-    """Patterns with a direction or period that was typed.
+    """Patterns with a direction or period that the user entered.
 
     Parameters
     ----------
     patterns : PatternSet
     angle : int
-        From 0.
+        Index of the angle, from 0.
     is_period : bool
         Whether `text` is a period such as ``"221 nm"`` instead of a direction such as
         ``"1: 114.7°"``.
@@ -148,7 +149,7 @@ def with_typed(
     Raises
     ------
     ConfigError
-        If the text is no such value.
+        If the text is not such a value.
     """
     fringe = patterns.fringes[angle]
     direction, period = fringe.direction, patterns.pixel_size / fringe.frequency

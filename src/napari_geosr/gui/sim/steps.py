@@ -31,7 +31,7 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class FoundPatterns:
-    """Frames, their patterns, and the picture in which patterns are peaks.
+    """Frames, their patterns, and the spectrum in which patterns are peaks.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ def find_steps(
     Raises
     ------
     GeoSRError
-        If the volume cannot hold such frames, or the optics are unknown.
+        If the volume cannot contain such frames, or the optics are unknown.
     """
     yield StageStarted(message="Reading the frames")
     frames = frames_of(volume, config)
@@ -96,7 +96,7 @@ def preview_steps(
     Returns
     -------
     Volume
-        Axes ``"YX"``, at its place in the sample.
+        Axes ``"YX"``, at its position in the sample.
     """
     yield StageStarted(message="Reconstructing the preview")
     plane, time, channel = at
@@ -125,9 +125,9 @@ def reconstruct_steps(
     ----------
     found : FoundPatterns, optional
         Patterns on screen. They are used if there is one time point and one channel;
-        otherwise each has its own.
+        otherwise, patterns are found for each time point and channel.
     answers : dict of str to ndarray of shape (Y, X)
-        The plane in which the patterns were found, by method; that of this run is
+        The plane in which the patterns were found, by method; the plane of this run is
         added.
     """
     frames = frames_of(volume, config) if found is None else found.frames

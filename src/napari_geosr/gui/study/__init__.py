@@ -169,7 +169,7 @@ class StudyBox(StudyWidgets):
     def plan(
         self, opened: OpenedScan, dock: ReconstructConfig, column: float | None
     ) -> StudyPlan | None:
-        """Return the study of a scan; None if settings are wrong, which is shown."""
+        """Return the study of a scan; show invalid settings and return None."""
         self.clear_faults()
         try:
             config = self.config(dock, column)

@@ -51,7 +51,7 @@ class StudyPlan:
 
     @property
     def name(self) -> str:
-        """Of the job that is handed to a cluster."""
+        """Name of the job if it is submitted to a cluster."""
         return plain_name(f"{self.opened.scan.name}_study")
 
     @property
@@ -62,7 +62,7 @@ class StudyPlan:
     def job_steps(
         self, folder: Path, should_stop: ShouldStop
     ) -> Generator[Step, None, StudyJob]:
-        """Put what the job needs into `folder`.
+        """Write the data that the job needs into `folder`.
 
         Raises
         ------

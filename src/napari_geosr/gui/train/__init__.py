@@ -184,7 +184,7 @@ class TrainDock(TrainWidgets):
         """Fill the dock for a training run that starts from the model of a job."""
         if self.activity.busy:
             self.message.show_message(
-                "Preparation is still running. Wait or cancel it."
+                "Preparation is still running. Wait, or cancel it."
             )
             return
         try:

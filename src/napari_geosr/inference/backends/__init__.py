@@ -2,7 +2,7 @@
 
 A run that may use another backend computes its first tile with torch. If a conversion
 would save time, the network is converted, the same tile is computed again and the two
-results are compared. The decision holds for the whole run and is recorded.
+results are compared. The decision applies to the whole run and is recorded.
 """
 
 from __future__ import annotations

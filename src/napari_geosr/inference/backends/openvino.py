@@ -75,7 +75,7 @@ class ConvertedNetwork:
 def convert(
     network: nn.Module, threads: int, interrupt: Callable[[], None] = lambda: None
 ) -> ConvertedNetwork:
-    """Convert a network in its current state, including the noise set on it.
+    """Convert a network in its current state, including the noise level set for it.
 
     The result accepts windows of any size. It has been compared with the network on
     small windows of sizes other than that of the trace.

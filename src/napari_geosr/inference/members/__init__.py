@@ -1,7 +1,7 @@
-"""Members: several predictions for one volume, to estimate its standard deviation.
+"""Members: several predictions for one volume, which give its standard deviation.
 
 There is one file per kind, found by its file name. The module defines ``TITLE``,
-``HELP`` (one line shown to the user), ``NEEDS_OTHERS`` (whether it takes further
+``HELP`` (one line shown to the user), ``NEEDS_OTHERS`` (whether it requires further
 models) and ``make(inputs) -> Members``.
 """
 
@@ -78,10 +78,9 @@ def check_kind(kind: str, n_others: int, n_members: int | None) -> None:
     if kind == NONE:
         if n_others or n_members is not None:
             raise ConfigError(
-                "Additional models and the number of members are used only with an "
-                "uncertainty: choose its kind (--uncertainty tta, ensemble or "
-                "diffusion), or "
-                "remove them."
+                "Additional models and the number of members have an effect only if "
+                "an uncertainty is computed: choose its kind (--uncertainty tta, "
+                "ensemble or diffusion), or remove them."
             )
         return
     needs_others = load(kind).NEEDS_OTHERS
@@ -92,8 +91,8 @@ def check_kind(kind: str, n_others: int, n_members: int | None) -> None:
         )
     if needs_others and n_members is not None:
         raise ConfigError(
-            f"The uncertainty {kind!r} always has one member per model: leave the "
-            "number of members out."
+            f"The uncertainty {kind!r} always has one member per model: omit the "
+            "number of members."
         )
     if n_others and not needs_others:
         raise ConfigError(

@@ -27,9 +27,9 @@ class SampledNetwork(nn.Module):
     number : int
         Number of samples.
     seed : int
-        Of all samples.
+        Seed of all samples.
     steps : int
-        Steps of each sample.
+        Number of steps of each sample.
 
     Attributes
     ----------

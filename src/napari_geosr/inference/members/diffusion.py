@@ -1,7 +1,7 @@
 """Samples of a diffusion model that agree with the scan.
 
-Each member is a possible object: an image that is likely under the model, and that
-gives the scan with its noise. The members are drawn by
+Each member is a possible object: an image that is likely under the model and that
+reproduces the scan up to its noise. The members are drawn by
 `napari_geosr.learning.diffusion.posterior`.
 """
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari_geosr.inference.members._samples import SampledNetwork
 
 TITLE = "diffusion samples"
-HELP = "objects that agree with the scan, drawn from a model of train ddpm"
+HELP = "objects that agree with the scan, sampled with a diffusion model (train ddpm)"
 NEEDS_OTHERS = False
 #: Whether the members are drawn by a generative model.
 GENERATIVE = True
@@ -32,7 +32,7 @@ def make(inputs: EnsembleInputs) -> SampledNetwork:
     Raises
     ------
     ConfigError
-        If the model is no diffusion model, or needs adjacent slices.
+        If the model is not a diffusion model, or needs adjacent slices.
     """
     from napari_geosr.inference.members._samples import SampledNetwork
 

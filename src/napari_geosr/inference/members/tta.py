@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari_geosr.inference.members._networks import EnsembleNetwork
 
 TITLE = "flips and rotations"
-HELP = "the model on the volume as it is, mirrored and rotated by 90°"
+HELP = "the model applied to the volume as it is, mirrored, and rotated by 90°"
 NEEDS_OTHERS = False
 
 #: Default number of members.

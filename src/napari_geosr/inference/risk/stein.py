@@ -38,7 +38,7 @@ _MIN_RISK = 1e-3
 #: Largest excess of the variance passed on over that of smoothing (of symmetric
 #: Jacobians with eigenvalues from 0 to 1), as a fraction of the noise variance.
 _MAX_AMPLIFIED = 0.1
-#: Fraction of the noise kept above which a denoiser tells little about its level.
+#: Fraction of the noise kept above which a denoiser reveals little about its level.
 _MOSTLY_KEPT = 0.5
 
 
@@ -86,7 +86,8 @@ class CellMeans:
         total that it removes. This holds for small changes of the scan, and thus only
         for a denoiser that is smooth at the scale of the noise. One that passes on more
         variance than ``tr(C J)`` amplifies parts of the noise; it sets no limit. Nor
-        does one that keeps most of the noise, as what it could remove is uncertain.
+        does one that keeps most of the noise, as it is uncertain how much it could
+        remove.
         """
         noise, kept = self.mean(self.noise), self.mean(self.kept)
         if kept > _MOSTLY_KEPT * noise:

@@ -178,7 +178,8 @@ def _find(file: object, path: Path, notes: list[str]) -> str:
         hint = f" (these links are broken: {', '.join(missing[:3])})"
         raise FileError(
             f"{path.name} contains no 2D or 3D dataset of "
-            f"numbers{hint if missing else ''}. Open the file that has the image."
+            f"numbers{hint if missing else ''}. Open the file that contains the "
+            "image."
         )
     listed = ", ".join(
         f"{name} {'×'.join(map(str, item.shape))}"

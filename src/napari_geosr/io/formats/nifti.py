@@ -82,7 +82,7 @@ def read_nifti(path: Path) -> Volume:
     spatial = [a for a in kept if a in "ZYX"]
     try:
         unit = parse_unit(header.get_xyzt_units()[0]) or PIXEL
-    except KeyError:  # no code of the standard
+    except KeyError:  # not a code of the standard
         unit = PIXEL
         notes.append("The unit in the file's header is invalid.")
     origin, more = _origin(image.affine, "XYZ")
@@ -101,7 +101,7 @@ def read_nifti(path: Path) -> Volume:
 
 
 def _refuse_low_offset(path: Path, offset: int, least: int) -> None:
-    """Refuse a file whose header says that the voxels begin within the header."""
+    """Reject a file whose header says that the voxels begin within the header."""
     if offset < least:
         raise FileError(
             f"{path.name} is damaged: its header says that the voxels start at byte "
@@ -139,7 +139,10 @@ def _origin(affine: Any, axes: str) -> tuple[dict[str, float], tuple[str, ...]]:
     if is_straight and (steps > 0).all():
         place = dict(zip(axes, (float(v) for v in matrix[:3, 3]), strict=True))
         return place, ()
-    note = "The orientation in the file's header (a rotation or mirror) is not applied."
+    note = (
+        "The orientation in the file's header (a rotation or reflection) is not "
+        "applied."
+    )
     if matrix[:3, 3].any():
         note = (
             "The orientation and the origin in the file's header are not applied, "

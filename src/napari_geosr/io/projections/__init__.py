@@ -117,7 +117,7 @@ def read_projections(
         if flats is not None or darks is not None:
             raise ConfigError(
                 f"{given.name} is an HDF5 file, which contains its own flat and dark "
-                "fields. Leave out the separate ones."
+                "fields. Omit the separate ones."
             )
         scan = _read_hdf5(given, inner, angle_settings)
     else:
@@ -283,8 +283,8 @@ def _implausible_size_changes(scan: Projections) -> AnyDict:
     if drops:
         effect = "it is treated as unknown"
     note = (
-        f"The file gives a pixel size of {text}, which is implausible ({reason}); "
-        f"{effect}. Give the pixel size (--pixel-size and --unit)."
+        f"The file specifies a pixel size of {text}, which is implausible "
+        f"({reason}); {effect}. Give the pixel size (--pixel-size and --unit)."
     )
     metadata = with_voxel_size_question(scan.metadata, None)
     metadata["notes"] = (*metadata.get("notes", ()), note)

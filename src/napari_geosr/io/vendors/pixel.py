@@ -44,8 +44,9 @@ class VendorPixel:
         if self.written_for in (None, columns):
             return ()
         return (
-            f"the {self.origin} wrote it for an image {self.written_for} pixels wide, "
-            f"but this one is {columns} wide: it was cropped or rescaled later",
+            f"the {self.origin} recorded it for an image {self.written_for} pixels "
+            f"wide, but this image is {columns} pixels wide: it was cropped or "
+            "rescaled later",
         )
 
 

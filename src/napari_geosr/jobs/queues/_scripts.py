@@ -81,8 +81,8 @@ def call(words: Sequence[str], *, title: str, folder: Path | None = None) -> str
     Raises
     ------
     JobError
-        If the command is not installed here, does not respond or refuses; with the
-        first line of its message.
+        If the command is not installed here, does not respond or refuses (with the
+        first line of its message).
     """
     if shutil.which(words[0]) is None:
         raise JobError(
@@ -137,7 +137,7 @@ def find_number(pattern: str, text: str, *, title: str) -> str:
     found = re.search(pattern, text)
     if found is None:
         raise JobError(
-            f"{title} gave no job number, but: {_first_line(text)} Check whether the "
-            "job is in the queue before you submit it again."
+            f"The response of {title} contains no job number: {_first_line(text)} "
+            "Check whether the job is in the queue before you submit it again."
         )
     return found[1]

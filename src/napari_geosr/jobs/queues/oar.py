@@ -159,7 +159,7 @@ def _last(number: str, known: Mapping[str, AnyDict]) -> str:
 
 
 def _jobs(text: str) -> dict[str, AnyDict]:
-    """Parse oarstat's JSON into jobs keyed by number; it prints nothing if none."""
+    """Parse oarstat's JSON, which is empty without jobs, into jobs keyed by number."""
     if not text.strip():
         return {}
     try:

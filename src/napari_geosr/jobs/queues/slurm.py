@@ -108,7 +108,7 @@ class Slurm:
         for line in call(words, title=self.title).splitlines():
             number, state, reason = (*line.strip().split("|", 2), "", "")[:3]
             found[number] = state, reason
-        # SLURM forgets a job some minutes after its end.
+        # SLURM forgets a job a few minutes after its end.
         return {
             folder: _state(number, *found.get(number, ("", "")))
             for folder, number in numbers.items()

@@ -2,20 +2,20 @@
 
 The scan is ``y = A x + noise``, where A averages blocks of voxels (or does nothing) and
 the noise is white. Each sample is one possible object; together they show how much of
-it the scan leaves open.
+it the scan does not determine.
 
-Without blocks, the scan is itself a noisy image as in training: mixed with a little
-more noise, it is the state at the time with as much noise, and random steps from there
-[1]_ draw samples of the posterior distribution. Nothing is approximated except by the
-network and the number of steps.
+Without blocks, the scan is itself a noisy image like those in training. Mixed with a
+little more noise, it is the state at the time with this noise level, and random steps
+from there [1]_ draw samples of the posterior distribution. The only approximations are
+the network and the number of steps.
 
-With blocks, each step corrects the expected image by the difference from the scan,
-enlarged [2]_, weighted by how well scan and model know the means of blocks [3]_. If the
-scan has no noise, the blocks of every sample have exactly its means.
+With blocks, each step corrects the expected image by its enlarged difference from the
+scan [2]_, weighted by how precisely scan and model determine the block means [3]_. If
+the scan has no noise, the block means of every sample equal the scan exactly.
 
 Large images are cut into overlapping windows at every step, and the expected images are
 averaged where windows overlap [4]_. The noise is a function of seed, sample and voxel,
-so windows agree on it.
+so it is the same in all windows.
 
 References
 ----------
@@ -48,7 +48,7 @@ from napari_geosr.learning.diffusion.sampling import noise_field, schedule_of
 if TYPE_CHECKING:
     from torch import nn
 
-#: Edge of windows in voxels, by the number of axes; a quarter of it overlaps.
+#: Edge of windows in voxels, by the number of axes; windows overlap by a quarter of it.
 WINDOW = {2: 256, 3: 64}
 #: Maximum edge of an image, in window lengths, that is not split into windows.
 _UNCUT = 1.25
@@ -73,7 +73,7 @@ class PosteriorSampler:
     Raises
     ------
     ConfigError
-        If there is nothing to sample, or more noise than the model has learned.
+        If there is nothing to sample, or the noise exceeds what the model has learned.
     """
 
     def __init__(
@@ -94,8 +94,8 @@ class PosteriorSampler:
         ratio = ((1 - self.schedule.signal) / self.schedule.signal).sqrt()
         if not ratio[0] <= self.noise <= ratio[-2]:
             raise ConfigError(
-                "No noise was measured in the scan, so only one object agrees with it "
-                "and there is nothing to sample: leave the uncertainty out."
+                "No noise was measured in the scan, so only one object agrees with "
+                "it and there is nothing to sample: omit the uncertainty."
                 if self.noise < ratio[0]
                 else "The scan has more noise than the model has learned."
             )
@@ -116,7 +116,7 @@ class PosteriorSampler:
         scan : ndarray of shape ([Z,] Y, X)
             In the network's grey scale.
         key : sequence of int
-            Such as the seed, the number of the sample and that of the slice.
+            For example the seed, the number of the sample and that of the slice.
         on_step : callable
             Called with the number of each step before it is made; may raise.
 
@@ -161,7 +161,7 @@ class PosteriorSampler:
         return corrected
 
     def expected(self, x: Tensor, time: int) -> Tensor:
-        """The image that the network expects behind a state, window by window."""
+        """The image that the network expects for a state, window by window."""
         at = torch.tensor([time])
         window = self.window or WINDOW[x.ndim - 2]
         shape = x.shape[2:]
@@ -183,7 +183,9 @@ class PosteriorSampler:
         return image
 
     def residual(self, scan: AnyArray, sample: AnyArray) -> float:
-        """Root-mean-square difference between the scan and a sample as scanned."""
+        """Root-mean-square difference between the scan and the simulated scan of a
+        sample.
+        """
         seen = torch.from_numpy(np.array(sample))[None, None]
         means = block_means(seen, self.factor)[0, 0].numpy()
         return float(np.sqrt(np.mean((np.asarray(scan, np.float64) - means) ** 2)))
@@ -206,7 +208,7 @@ def enlarged(x: Tensor, factor: int) -> Tensor:
 
 
 def windows(shape: Sequence[int], edge: int) -> Iterator[tuple[slice, ...]]:
-    """Overlapping windows that cover an image, at fixed places."""
+    """Overlapping windows that cover an image, at fixed positions."""
     axes = []
     for n in shape:
         starts = list(range(0, max(n - edge, 0), edge * 3 // 4))

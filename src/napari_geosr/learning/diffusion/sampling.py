@@ -37,9 +37,9 @@ def noise_field(key: Sequence[int], box: Sequence[slice]) -> AnyArray:
     Parameters
     ----------
     key : sequence of int
-        Such as the seed and the number of the sample.
+        For example the seed and the number of the sample.
     box : sequence of slice
-        Voxels along Y and X, or Z, Y and X, from 0 on.
+        Voxels along Y and X, or Z, Y and X, counted from 0.
     """
     ranges = [range(s.start // _BLOCK, -(-s.stop // _BLOCK)) for s in box]
     lows = [r.start * _BLOCK for r in ranges]

@@ -5,8 +5,8 @@ At time t, an image x0 is mixed with Gaussian noise [1]_:
 the image or the velocity ``sqrt(signal) noise - sqrt(1 - signal) x0`` [5]_. All three
 are equivalent, because any of them and ``x_t`` give the image and the noise.
 
-Own code instead of ``diffusers``, which needs twice as long as torch to import; a test
-compares both.
+This is our own code instead of ``diffusers``, which takes twice as long as torch to
+import; a test compares the two.
 
 References
 ----------
@@ -71,7 +71,8 @@ def without_signal_at_end(variances: Tensor) -> Tensor:
 
 
 class Schedule:
-    """Shares of image and noise at every time, and steps from one time to an earlier.
+    """Amounts of image and noise at every time, and steps from one time to an earlier
+    one.
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ class Schedule:
     Raises
     ------
     ConfigError
-        If the network predicts the noise of images that contain nothing else.
+        If the network predicts the noise of images that contain only noise.
     """
 
     def __init__(
@@ -116,7 +117,8 @@ class Schedule:
         return [round(self.times * (steps - i) / steps) - 1 for i in range(steps)]
 
     def shares(self, time: Tensor | int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Amplitudes of image and noise at one time, or at one for each of a batch.
+        """Amplitudes of image and noise at one time, or at one time per image of a
+        batch.
 
         Before time 0 (at -1) there is no noise.
         """
@@ -144,7 +146,7 @@ class Schedule:
     def parts(
         self, x: Tensor, output: Tensor, time: Tensor | int
     ) -> tuple[Tensor, Tensor]:
-        """The image and the noise in `x` that the network's output stands for."""
+        """The image and the noise in `x` that the network's output implies."""
         a, s = self.shares(time, x)
         if self.prediction == "velocity":
             return a * x - s * output, s * x + a * output
@@ -167,7 +169,7 @@ class Schedule:
     def ddpm_step(
         self, x: Tensor, x0: Tensor, time: int, earlier: int, noise: Tensor
     ) -> Tensor:
-        """Random step to an earlier time, given the image that is expected [1]_."""
+        """Random step to an earlier time, given the expected image [1]_."""
         return self.ddim_step(x, x0, time, earlier, noise, eta=1.0)
 
     def ddim_step(
@@ -179,14 +181,14 @@ class Schedule:
         noise: Tensor | None = None,
         eta: float = 0.0,
     ) -> Tensor:
-        """Step to an earlier time, given the image that is expected [3]_.
+        """Step to an earlier time, given the expected image [3]_.
 
         Parameters
         ----------
         noise : Tensor, optional
             New noise.
         eta : float
-            Share of the noise that is new: 0: none; 1: as much as in [1]_.
+            Fraction of the noise that is new: 0 for none, 1 for as much as in [1]_.
         """
         a, s = self.shares(time, x)
         b, r = self.shares(earlier, x)
@@ -210,7 +212,7 @@ class Schedule:
         Parameters
         ----------
         last : (Tensor, int), optional
-            Expected image and time of the step before; None: a step of first order.
+            Expected image and time of the previous step; None for a first-order step.
         """
         if last is not None and earlier >= 0:
             (h, h_last) = self._log_ratio(time, earlier), self._log_ratio(last[1], time)

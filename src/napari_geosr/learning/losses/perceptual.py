@@ -40,7 +40,7 @@ from napari_geosr.core.types import AnyDict
 FeatureName = Literal["structure", "vgg19", "gradient"]
 
 STRUCTURE_FILE = "structure_features.safetensors"
-#: Checksum of the weights file; a different file is refused.
+#: Checksum of the weights file; a different file is rejected.
 STRUCTURE_SHA256 = "b0bfc8faa1920b28d37cb5f4b66e282c2e7cc664a712b397b5a1c9580fc86541"
 #: Feature maps of the layers; two layers at each of three scales.
 STRUCTURE_WIDTHS = (16, 16, 32, 32, 48, 48)
@@ -107,7 +107,7 @@ def load_features(name: FeatureName) -> nn.Module:
     Raises
     ------
     ConfigError
-        If there is none of that name, or its weights are not on this machine.
+        If there is no network of that name, or its weights are not on this machine.
     """
     makers: dict[str, Callable[[], nn.Module]] = {
         "structure": _structure,

@@ -147,7 +147,7 @@ def choose(noise: Noise, *, has_second: bool) -> tuple[LearningMode, str]:
     Raises
     ------
     ConfigError
-        If no way is valid: photon noise at low counts, correlated along every axis.
+        If no method is valid: photon noise at low counts, correlated along every axis.
     """
     if has_second:
         return "noise2noise", (

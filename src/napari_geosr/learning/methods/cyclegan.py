@@ -85,8 +85,8 @@ class Config(TranslationConfig):
         0.3,
         ge=0,
         title="Cycle weight",
-        description="Weight of the cycle loss: an image that is translated there and "
-        "back must be unchanged.",
+        description="Weight of the cycle loss: an image that is translated to the "
+        "other set and back must be unchanged.",
     )
     identity_weight: float = Field(
         0.5,

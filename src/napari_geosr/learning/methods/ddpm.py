@@ -95,8 +95,8 @@ class Config(TrainingConfig):
     zero_terminal: bool = Field(
         False,
         title="Pure noise at the end",
-        description="Leave nothing of the image at the last time step; not possible if "
-        "the network predicts the noise.",
+        description="Make the last time step pure noise, without any trace of the "
+        "image; not possible if the network predicts the noise.",
     )
 
 
@@ -109,7 +109,9 @@ class Method(_Method):
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
-        """Also check that the network takes the time, and that grey values are kept."""
+        """Also check that the network takes the time as input, and that grey values are
+        kept.
+        """
         super().check(config)
         assert isinstance(config, Config)
         if "noise_schedule" not in network_fields(config.network):
@@ -195,7 +197,7 @@ class Method(_Method):
         return float(np.mean(errors))
 
     def linear_error(self, batch: Batch) -> float:
-        """The same for the best prediction without looking at neighbours.
+        """Mean squared error of the best prediction that does not use neighbours.
 
         For independent voxels of unit variance, it is x times the amplitude of the
         noise.

@@ -132,10 +132,10 @@ class Method(_Method):
         """Intended use, for the card: sub-reconstructions like the training data."""
         n = len(self.config.source)
         return (
-            f"Sub-reconstructions like the {n} it was trained on: give all of one "
-            "object together; the result is the mean of the outputs. The "
-            "reconstruction from all projections has less noise than any of them, so "
-            "restoring it alone is only approximate."
+            f"Sub-reconstructions like the {n} that it was trained on. Give all "
+            "those of one object together; the result is the mean of the outputs. "
+            "The reconstruction from all projections has less noise than any of "
+            "them, so restoring it alone is only approximate."
         )
 
     def inputs(self, volumes: Sequence[Volume]) -> list[Volume]:

@@ -57,8 +57,8 @@ class Config(TrainingConfig):
     mask_axis: Literal["none", "x", "y", "z", "cross"] = Field(
         "none",
         title="Mask axis",
-        description="If the noise forms lines: also hide the neighbours along this "
-        "axis (cross: along every axis).",
+        description="Also hide the neighbours along this axis, if the noise forms "
+        "lines (cross: along every axis).",
     )
     mask_length: int = Field(
         5,
@@ -101,8 +101,8 @@ class Method(_Method):
         assert isinstance(config, Config)
         if config.mask_axis == "z" and config.dimensions == "2D":
             raise ConfigError(
-                "Training on single slices, there are no neighbours along Z: set the "
-                "dimensions to 2.5D or 3D, or the mask axis to x, y, cross or none."
+                "Single slices have no neighbours along Z: set the dimensions to "
+                "2.5D or 3D, or the mask axis to x, y, cross or none."
             )
 
     def network_kwargs(self) -> AnyDict:

@@ -5,8 +5,8 @@ modality from unlabelled images. Its last layer is replaced by one with an outpu
 class, and all layers are trained on clean images at a fixed time of the noise schedule
 [1]_. Without such a model, the same network is trained from scratch.
 
-Only painted voxels count. The slices that have any become images of their own, and a
-strip of each is held out for validation.
+Only painted voxels count. Each slice with painted voxels becomes a separate image, and
+a strip of each image is held out for validation.
 
 References
 ----------
@@ -241,7 +241,7 @@ class Method(_Method):
         low, high = max(0, z - reach), min(volume.shape[0], z + reach + 1)
         if not reach:
             data: AnyArray = np.asarray(volume.data[z])
-        elif painted:  # the neighbours have images of their own
+        elif painted:  # the neighbours are separate images
             shape = (high - low, *volume.shape[1:])
             data = np.full(shape, UNPAINTED, volume.dtype)
             data[z - low] = np.asarray(volume.data[z])

@@ -189,7 +189,7 @@ class Method(TargetLossMethod):
 
 
 def _check_label_settings(config: Config) -> None:
-    """Refuse settings under which no labels can be learned."""
+    """Reject settings with which labels cannot be learned."""
     check_no_geometry_losses(config)
     if (config.upscale_factor or 1) > 1:
         raise ConfigError(

@@ -1,7 +1,7 @@
 """A forest of extremely randomised trees that learns in a fraction of a second.
 
-The best classifier of voxels for a few strokes: it needs no standardised features and
-hardly any settings, and noise in single features does little harm [1]_.
+It suits the classification of voxels from a few strokes best: it needs no standardised
+features and hardly any settings, and noise in single features does little harm [1]_.
 
 References
 ----------
@@ -51,7 +51,7 @@ class Forest:
     shares: AnyArray
 
     def probabilities(self, features: AnyArray) -> AnyArray:
-        """Mean shares of the classes in the leaves that voxels end in.
+        """Mean fractions of the classes in the leaves that the voxels reach.
 
         Parameters
         ----------
@@ -85,7 +85,7 @@ def grow_forest(
     samples : sequence of ndarray of shape (n, F)
         Features of painted voxels of each class, float32; `n` may differ.
     classes : tuple of int
-        Their numbers.
+        Numbers of the classes.
     seed : int
         The same samples and seed give the same forest.
     """
@@ -121,7 +121,7 @@ def grow_forest(
 
 
 def entropy(probabilities: AnyArray) -> AnyArray:
-    """Entropy of probabilities relative to its maximum: 0 is sure, 1 is a guess.
+    """Entropy of probabilities relative to its maximum: 0 is certain, 1 is a guess.
 
     Parameters
     ----------

@@ -98,7 +98,7 @@ def bands(shape: tuple[int, int]) -> list[slice]:
 def banded_features(
     plane: AnyArray, around: AnyArray
 ) -> Iterator[tuple[slice, AnyArray]]:
-    """Rows and features of each band of a slice: those of the whole slice.
+    """Rows and features of each band of a slice, equal to those of the whole slice.
 
     Parameters
     ----------

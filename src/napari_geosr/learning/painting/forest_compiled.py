@@ -1,7 +1,7 @@
 """Extremely randomised trees, grown and applied by compiled loops.
 
-Random numbers are computed here (splitmix64), so that a forest is a function of its
-samples and seed alone, not on the thread in which it grows.
+Random numbers are computed here (splitmix64), so that a forest depends only on its
+samples and seed, not on the thread in which it grows.
 """
 
 from __future__ import annotations
@@ -80,14 +80,14 @@ def grow(
     children: AnyArray,
     shares: AnyArray,
 ) -> int:
-    """Grow one tree of samples; returns its number of nodes.
+    """Grow one tree from samples, and return its number of nodes.
 
     Parameters
     ----------
     samples : ndarray of shape (n, F)
         float32.
     classes : ndarray of shape (n,)
-        From 0 on.
+        Classes of the samples, numbered from 0.
     number : int
         Number of classes.
     tried : int
@@ -97,9 +97,9 @@ def grow(
     seed : int
     features, thresholds, children : ndarray of shape (2 n,)
         Filled for each node: a voxel whose feature is below the threshold goes to the
-        child, others go to the next one.
+        child, others go to the next node.
     shares : ndarray of shape (2 n, number)
-        Filled for each leaf: share of each class.
+        Filled for each leaf: fraction of each class.
     """
     state = np.empty(1, np.uint64)
     state[0] = np.uint64(seed)
@@ -147,7 +147,7 @@ def apply(
     shares: AnyArray,
     out: AnyArray,
 ) -> None:
-    """Add the shares of the leaves that voxels end in to `out`.
+    """Add the class fractions of the leaves that the voxels reach to `out`.
 
     Parameters
     ----------

@@ -38,9 +38,9 @@ class PriorFeatures:
     Parameters
     ----------
     model : Model
-        Of ``train ddpm``, for single slices.
+        Model trained with ``train ddpm``, for single slices.
     seed : int
-        Of the noise.
+        Seed of the noise.
     device : str
         Device to compute on.
 

@@ -55,7 +55,7 @@ class SegmentedSlice:
 
     @property
     def entropy(self) -> AnyArray:
-        """Uncertainty: 0 is sure, 1 is a guess."""
+        """Uncertainty: 0 is certain, 1 is a guess."""
         return entropy(self.probabilities)
 
 
@@ -67,7 +67,7 @@ class Suggestion:
     ----------
     z : int
     reason : str
-        In a few words.
+        Reason in a few words.
     """
 
     z: int
@@ -116,7 +116,7 @@ class Segmenter:
         return np.dtype(np.min_scalar_type(largest))
 
     def plane(self, z: int) -> AnyArray:
-        """A slice as it is."""
+        """A slice with its original grey values."""
         data = self.scan.data
         return np.asarray(data[z] if self.scan.axes == "ZYX" else data[:])
 
@@ -241,8 +241,8 @@ class Segmenter:
     ) -> Generator[Step, None, list[Suggestion]]:
         """Slices that would help most: unlike the painted ones, or uncertain.
 
-        Before anything is learned, the slice that differs most from all painted or
-        proposed ones is next; then it is the one with the largest entropy.
+        Before anything is learned, the next slice is the one that differs most from all
+        painted or proposed slices; afterwards, it is the one with the largest entropy.
 
         Parameters
         ----------

@@ -44,7 +44,7 @@ class SliceStrokes:
 
     @property
     def key(self) -> tuple[bytes, bytes]:
-        """The same for the same strokes."""
+        """A key that is equal for equal strokes."""
         return self.at.tobytes(), self.classes.tobytes()
 
 
@@ -94,15 +94,15 @@ def read_strokes(
         Value where nothing is painted. By default 255 if it occurs, as in files for
         ``train ptdr``, or else 0, as in napari.
     seed : int
-        Of the voxels that are kept if a slice has many.
+        Seed for choosing the voxels that are kept if a slice has many.
     should_stop : callable
         Called before every slice.
 
     Raises
     ------
     VolumeError
-        If the labels differ in shape from the scan, or are not whole numbers from 0
-        on; if there are too many classes, or fewer than two.
+        If the labels differ in shape from the scan, or are not non-negative whole
+        numbers; if there are too many classes, or fewer than two.
     Cancelled
         If `should_stop` returns true.
     """
@@ -142,8 +142,9 @@ def read_strokes(
     warnings = []
     if len(painted) > _MAX_SLICES:
         warnings.append(
-            f"{len(painted)} slices are painted; {_MAX_SLICES} evenly spaced ones are "
-            "used. For this many, train supervised gives better results."
+            f"{len(painted)} slices are painted; {_MAX_SLICES} evenly spaced ones "
+            "are used. With this many painted slices, `train supervised` gives "
+            "better results."
         )
     return Strokes(unpainted, dict(sorted(counts.items())), slices, warnings)
 
@@ -161,8 +162,8 @@ def _values(labels: Volume, plane: AnyArray) -> AnyArray:
         broken = values[~np.isfinite(values) | (values != np.rint(values))]
         if len(broken):
             raise VolumeError(
-                f"The labels {labels.title} contain the value {broken[0]:g}, which is "
-                "not a whole number. Give a label image, not grey values."
+                f"The labels {labels.title} contain the value {broken[0]:g}, which "
+                "is not a whole number. Use a label image, not grey values."
             )
     whole = values.astype(np.int64)
     if whole[0] < 0:

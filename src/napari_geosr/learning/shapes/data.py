@@ -27,7 +27,7 @@ ShapeKind = Literal["skulls", "mixed"]
 class ShapeConfig(TrainingConfig):
     """Settings that all methods for shapes share.
 
-    Those for grey values, such as the normalisation, have no effect.
+    The settings for grey values, such as the normalisation, have no effect.
     """
 
     simulated: ShapeKind | None = Field(
@@ -71,7 +71,7 @@ class ShapeConfig(TrainingConfig):
     @field_validator("channels", mode="before")
     @classmethod
     def _split_channels(cls, value: object) -> object:
-        """``"8,16,24"``, alone or as the word of a command line, is three numbers."""
+        """Split ``"8,16,24"``, alone or as a command-line word, into three numbers."""
         words = [value] if isinstance(value, str) else value
         if not isinstance(words, Sequence):
             return value
@@ -91,7 +91,7 @@ class ShapeSet(Patches):
     config : ShapeConfig
     volumes : sequence of Volume
         Empty for simulated shapes. Some are held out for validation; if there is only
-        one, the upper part of it is.
+        one, its upper part is held out.
     targets : sequence of Volume
         Labels of the volumes, for methods that learn labels.
     """
@@ -180,8 +180,8 @@ class ShapeMethod(Method):
             )
         if config.target:
             raise ConfigError(
-                "This method makes the incomplete or coarse shapes from the sources, "
-                "so it takes no targets: remove --target."
+                "This method generates the incomplete or coarse shapes from the "
+                "sources, so it takes no targets: remove --target."
             )
 
     def network_kwargs(self) -> AnyDict:

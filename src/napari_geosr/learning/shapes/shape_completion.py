@@ -82,8 +82,8 @@ class Config(ShapeConfig):
         ge=1,
         le=1000,
         title="Missing weight",
-        description="Weight of the missing voxels in the loss; the given voxels, "
-        "which are far more numerous, have the weight 1.",
+        description="Weight of the missing voxels in the loss; the other voxels, "
+        "which are far more numerous, have a weight of 1.",
     )
     scales: tuple[float, float] = Field(
         (0.55, 1.0),
@@ -185,7 +185,9 @@ class Method(ShapeMethod):
 
 
 def bounding_box(inside: AnyArray) -> tuple[slice, ...]:
-    """The smallest box that holds all voxels of a shape; everything if it is empty."""
+    """The smallest box that holds all voxels of a shape; the whole volume if it is
+    empty.
+    """
     box = []
     for axis in range(inside.ndim):
         others = tuple(a for a in range(inside.ndim) if a != axis)

@@ -33,7 +33,7 @@ from napari_geosr.physics.shapes import sampled
 if TYPE_CHECKING:
     from napari_geosr.networks.sparse.shell_atlas import ShellAtlas
 
-NEEDS = "three or more complete shells of one orientation, or simulated skulls"
+NEEDS = "three or more complete shells in the same orientation, or simulated skulls"
 
 #: Smallest number of shells.
 _MIN_SHELLS = 3
@@ -48,14 +48,16 @@ class Config(ShapeConfig):
         ge=_MIN_SHELLS,
         le=10_000,
         title="Shells",
-        description="Number of simulated shells; of files, all are used.",
+        description="Number of simulated shells. If files are given, all of them are "
+        "used.",
     )
     components: int = Field(
         16,
         ge=1,
         le=200,
         title="Components",
-        description="Number of principal components, fewer than there are shells.",
+        description="Number of principal components; must be smaller than the number "
+        "of shells.",
     )
     directions: int = Field(
         6000,
@@ -86,9 +88,9 @@ class Method(FittedMethod):
         n = len(config.source) or config.number
         if n < max(_MIN_SHELLS, config.components + 1):
             raise ConfigError(
-                f"There are {n} shells for {config.components} components. Give at "
-                f"least {max(_MIN_SHELLS, config.components + 1)} complete shells, or "
-                "fewer components (--components)."
+                f"There are {n} shells for {config.components} components. Use at "
+                f"least {max(_MIN_SHELLS, config.components + 1)} complete shells, "
+                "or fewer components (--components)."
             )
 
     def network_kwargs(self) -> AnyDict:

@@ -1,8 +1,8 @@
 """Segmentation inside a mask: learn labels of the voxels of a shape from grey values.
 
 Only the voxels of the mask are computed. Their features are the grey value and its
-means over 3³ and 5³ voxels, which also see what lies just outside the mask. Grey values
-are standardised over the mask, in training and when the model is used.
+means over 3³ and 5³ voxels, which also include voxels just outside the mask. Grey
+values are standardised over the mask, in training and when the model is used.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.learning.patches import Patches
 
-NEEDS = "scans, and labels of them: 0 outside the mask, 1, 2, 3 … inside it"
+NEEDS = "scans and their labels: 0 outside the mask, 1, 2, 3 … inside it"
 
 #: Minimum number of labelled voxels in a block, and maximum number of blocks drawn to
 #: find one.
@@ -87,7 +87,7 @@ class Method(ShapeMethod):
         assert isinstance(config, Config)
         if config.simulated is not None:
             raise ConfigError(
-                "This method learns from scans, so it takes no simulated shapes: give "
+                "This method learns from scans and cannot use simulated shapes: give "
                 "--source and --target."
             )
         if not config.source:
@@ -169,7 +169,7 @@ def grey_scale_inside(values: AnyArray) -> tuple[float, float]:
     Parameters
     ----------
     values : ndarray of shape (N,)
-        Not empty. Of many, equally spaced ones are used.
+        Not empty. If there are many, equally spaced ones are used.
 
     Examples
     --------

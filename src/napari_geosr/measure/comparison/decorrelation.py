@@ -101,8 +101,8 @@ def _peak(radius: Array, amplitude: Array) -> float:
     ends = np.searchsorted(radius, radii, side="right")
     sums = np.concatenate([[0.0], np.cumsum(amplitude)])[ends]
     correlation = sums / np.sqrt(total * np.maximum(ends, 1))
-    # Noise raises the correlation again towards the end: remove the rising end until
-    # the maximum is not part of it.
+    # Noise raises the correlation again towards the end: remove the rising end until it
+    # no longer contains the maximum.
     last = len(correlation)
     while last > 1:
         at = int(np.argmax(correlation[:last]))

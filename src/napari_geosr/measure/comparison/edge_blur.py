@@ -30,10 +30,10 @@ _MIN_EDGES = 64
 #: Maximum sum of the squared components of an edge's unit normal along axes whose blur
 #: is not known.
 _MAX_UNKNOWN = 0.05
-#: Maximum distance of the grey value at an edge from the middle, as a share of the
+#: Maximum distance of the grey value at an edge from the middle, as a fraction of the
 #: contrast.
 _MIDDLE = 0.35
-#: Maximum variation within a phase after the smoothing, as a share of the contrast.
+#: Maximum variation within a phase after smoothing, as a fraction of the contrast.
 _MAX_VARIATION = 0.15
 
 
@@ -171,9 +171,7 @@ class _EdgeBlock:
         self.depth: tuple[AnyArray, AnyArray] = (self.smooth, self.smooth)
 
     def split(self, threshold: float) -> None:
-        """Find the depth of each voxel, in voxels, inside the dark and the bright
-        phase.
-        """
+        """Depth of each voxel inside the dark and the bright phase, in voxels."""
         from scipy import ndimage
 
         dark = self.smooth <= threshold

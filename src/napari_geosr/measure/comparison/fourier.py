@@ -148,7 +148,7 @@ def information_threshold(ratio: float, independent: Array) -> Array:
 
 
 def _steadied(values: Array, independent: Array) -> Array:
-    """Means over neighbouring shells, more of them where shells have few values."""
+    """Means over neighbouring shells, over more of them where they have few values."""
     found = values.copy()
     for width in range(3, _MAX_AVERAGED_SHELLS + 1, 2):
         few = independent * (width - 2) < _ENOUGH_VALUES
@@ -334,9 +334,10 @@ def checkerboard_correlation(
     The volume is split into subsampled copies of every second voxel along each axis.
     Opposite ones (even-even and odd-odd, even-odd and odd-even) share no voxel, so that
     noise that is independent between voxels does not correlate. The finest detail that
-    can be evaluated is four voxels. A subsampled copy has 4 or 8 times fewer voxels,
-    and a signal-to-noise ratio lower by the same factor: the correlation is converted
-    to that of two scans with the noise of this one (Spearman–Brown formula).
+    can be evaluated has a period of four voxels. A subsampled copy has 4 or 8 times
+    fewer voxels, and a signal-to-noise ratio lower by the same factor: the correlation
+    is converted to that of two scans with the noise of this one (Spearman–Brown
+    formula).
 
     Parameters
     ----------

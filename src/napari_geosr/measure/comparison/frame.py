@@ -387,8 +387,8 @@ def _scale(volume: Volume, first: Volume) -> float:
         unknown, known = (volume, first) if volume.unit == PIXEL else (first, volume)
         raise VolumeError(
             f"{unknown.title} has no voxel size in a unit of length, and "
-            f"{known.title} has one in {known.unit}, so their overlap is unknown. Set "
-            f"the voxel size of {unknown.title} (--voxel-size, --unit)."
+            f"{known.title} has one in {known.unit}, so it is unknown where they "
+            f"overlap. Set the voxel size of {unknown.title} (--voxel-size, --unit)."
         )
     return MILLIMETRES[volume.unit] / MILLIMETRES[first.unit]
 

@@ -51,7 +51,7 @@ class PairGrid:
 
 
 def each_once(texts: Mapping[str, str], titles: Mapping[str, str]) -> str:
-    """The common text if all volumes have the same; otherwise each with its title."""
+    """The text if all volumes have the same one, otherwise each text with its title."""
     if len(set(texts.values())) == 1:
         return next(iter(texts.values()))
     return ", ".join(f"{text} ({titles[key]})" for key, text in texts.items())

@@ -129,8 +129,8 @@ def grey_steps(
     data_range : float, optional
         By default, the range between the 0.1th and 99.9th percentiles.
     of_base : bool
-        Take that range from the base; otherwise, the smallest of all volumes, which
-        contains the least noise.
+        Take that range from the base; otherwise, use the smallest range of all volumes,
+        which contains the least noise.
     affine : bool
         Fit gain and offset of each volume first.
     slicewise : bool, optional

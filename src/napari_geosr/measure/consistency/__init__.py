@@ -3,10 +3,10 @@
 The restored volume is blurred and averaged to the voxels of the scan. The difference
 from the scan, the residual, should be noise. If it is larger, the result contains
 something that the scan does not show, or lacks something that it shows. A result that
-is wrong everywhere has a similar residual everywhere: it is therefore compared with the
-scan itself, by the regression of the scan on the result (`slope`), and by the scan's
-own noise (`noise`). The ground truth is not known: what the scan cannot show, such as
-the shape of a pore within a voxel, cannot be checked.
+is wrong everywhere has a similar residual everywhere: it is therefore also assessed by
+the regression of the scan on the result (`slope`), and by comparing the residual with
+the scan's own noise (`noise`). The ground truth is not known: what the scan cannot
+show, such as the shape of a pore within a voxel, cannot be checked.
 """
 
 from __future__ import annotations

@@ -161,7 +161,7 @@ class NetworkGraph:
     def to_json_dict(self) -> AnyDict:
         """The results in JSON-serialisable form; lengths in `unit`.
 
-        Of an image, only what images have: no faces along Z, and no tubes per area.
+        For an image, the faces along Z and the tubes per area are omitted.
         """
         found: AnyDict = {
             "nodes": len(self.nodes),

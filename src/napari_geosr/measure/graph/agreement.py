@@ -49,8 +49,9 @@ def graph_agreement(
 ) -> GraphAgreement:
     """Compare the branches of two graphs within the region that both volumes cover.
 
-    The voxels of the two may differ in size and position; units must be the same. If
-    one graph has no branch, its value is 1 if the other has none either, else 0.
+    The voxels of the two volumes may differ in size and position; units must be the
+    same. For a graph without branches, the fractions are 1 if the other graph has none
+    either, and 0 otherwise.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ _BYTES_PER_VOXEL = 32
 def check_graph_memory(
     shape: Sequence[int], free: int, name: str, budget: int | None = None
 ) -> None:
-    """Refuse a graph that would not fit into memory, before a voxel is read.
+    """Reject a graph that would not fit into memory, before any voxel is read.
 
     Parameters
     ----------
@@ -50,14 +50,14 @@ def check_graph_memory(
     if budget is None:
         raise VolumeError(
             f"The graph of {name!r} needs {format_enough(needed)} of memory, but "
-            f"{format_available(free)} may be used. Measure a part of it, or leave out "
+            f"{format_available(free)} may be used. Measure a part of it, or omit "
             "the graph (--graph)."
         )
     raise VolumeError(
         f"Measuring {name!r} with its graph needs at least "
         f"{format_enough(needed + budget - free)} of memory, but the budget is "
         f"{format_available(budget)}. Raise it (--memory), measure a part of the "
-        "volume, or leave out the graph (--graph)."
+        "volume, or omit the graph (--graph)."
     )
 
 

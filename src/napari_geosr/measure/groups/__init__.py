@@ -60,7 +60,7 @@ class _Joined:
 
 
 class Group:
-    """Pores for which an expression holds.
+    """Pores that satisfy an expression.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ class Group:
         return self._evaluate(self._tree, table, units)
 
     def check(self, units: Mapping[str, str], *, may_grow: bool = False) -> None:
-        """Refuse unknown columns and units that do not fit, before measuring.
+        """Reject unknown columns and units that do not fit, before measuring.
 
         Parameters
         ----------
@@ -196,8 +196,9 @@ class Group:
             return result
         if tree.column not in table:
             raise self._error(
-                f"there is no column {tree.column!r}."
-                f"{did_you_mean(tree.column, table)} Columns are {', '.join(table)}"
+                "there is no column "
+                f"{tree.column!r}.{did_you_mean(tree.column, table)} The columns are "
+                f"{', '.join(table)}"
             )
         values = table[tree.column].astype(np.float64)
         limit = tree.value * self._factor(tree, units.get(tree.column, ""))

@@ -23,7 +23,7 @@ def _add_cell(
     table: np.ndarray,
     boundary: np.ndarray,
 ) -> None:
-    """Add any cell: several labels, or corners outside the sample (slow, but rare).
+    """Add a cell with several labels, or corners outside the sample (slow, but rare).
 
     `values` are the labels of the 8 corners; `inside` has a bit for each corner.
     """

@@ -1,4 +1,4 @@
-"""Exact Euclidean distances to the nearest voxel outside a phase, with its place."""
+"""Exact Euclidean distances to the nearest voxel outside a phase, with its position."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def _along_line(
 def _short_run(
     values: np.ndarray, places: np.ndarray, old: np.ndarray, low: int, high: int
 ) -> None:
-    """The same for a short run: all places that may be nearer are compared."""
+    """Lower envelope for a short run: compare all sites that may be nearer."""
     for i in range(low, high):
         old[0, i], old[1, i] = values[i], places[i]
     for i in range(low, high):
@@ -140,7 +140,7 @@ def _short_run(
         while offset < high - low and offset * offset <= best:
             squared = offset * offset
             if i - offset >= low and squared + old[0, i - offset] <= best:
-                # Places come in descending order on this side.
+                # On this side, sites come in descending order.
                 before = squared + old[0, i - offset]
                 if before < best or i - offset < place:
                     best, place = before, i - offset

@@ -87,9 +87,9 @@ def largest_unknown(
 ) -> float:
     """Largest radius of a sphere that the end of the block may have made too large.
 
-    Spheres around voxels of the core are checked, and of `REACH` voxels around it.
-    `inner` has 1 for each face of the block, as pairs along Z, Y, X, behind which there
-    is more of the volume; 0 at its border.
+    Spheres around voxels of the core, and of the `REACH` voxels around it, are checked.
+    `inner` is 1 for each face of the block, in pairs along Z, Y, X, beyond which the
+    volume continues, and 0 at the border of the volume.
     """
     n_z, n_y, n_x = distances.shape
     largest = 0.0
@@ -112,7 +112,8 @@ def largest_unknown(
                     margin = min(margin, x)
                 if inner[2, 1]:
                     margin = min(margin, n_x - 1 - x)
-                # Voxels around the voxel outside that locate the surface.
+                # The surface is located with the voxels around the nearest outside
+                # voxel.
                 margin = max(margin - 4, 0)
                 if squared > margin * margin:
                     largest = max(largest, np.sqrt(np.float64(squared)))
@@ -131,29 +132,29 @@ def collect(
 ) -> int:
     """Fill in the spheres of the core that are not within others.
 
-    Of those in a cell of 2³ voxels, only the largest is kept; if its radius is at least
-    `WIDE`, of those in 4³ voxels: what the others add is thinner than `MARGIN`. A
-    sphere is moved by a voxel or less to where it is largest, as the middle of a plate
-    an even number of voxels thick is between voxels.
+    Only the largest sphere in each cell of 2³ voxels is kept, or in each cell of 4³
+    voxels if its radius is at least `WIDE`: the others would add less than `MARGIN`. A
+    sphere is moved by up to one voxel to where it is largest, because the middle of a
+    plate with an even number of voxels lies between two voxels.
 
     Parameters
     ----------
     distances, nearest : ndarray
-        Of `surface.to_surface` and `distances.squared_distances`.
+        From `surface.to_surface` and `distances.squared_distances`.
     start : ndarray of 3 int
-        Place of the block's first voxel in the volume, in which cells are aligned.
+        Position of the block's first voxel in the volume, to which cells are aligned.
     average : bool
         Whether the radius is the mean of the distances to the walls that a sphere
         touches (up to `TOUCHING` farther than the nearest), instead of the smallest.
     centres : ndarray of shape (n, 3), int32
-        In the volume, in `PLACES` per voxel.
+        Positions in the volume, with `PLACES` steps per voxel.
     diameters : ndarray of shape (n,), uint16
-        Distances to the surface, in `STEPS` per voxel.
+        Diameters up to the surface, with `STEPS` steps per voxel.
 
     Returns
     -------
     int
-        How many spheres there are; no more than `n` are filled in.
+        Number of spheres found; at most `n` are filled in.
     """
     walls = np.empty((7, 27), np.float64)
     places = np.empty(27, np.int64)
@@ -184,7 +185,7 @@ def collect(
 def _of_cell(
     distances: np.ndarray, core: np.ndarray, z: int, y: int, x: int, found: np.ndarray
 ) -> int:
-    """Fill in the voxels of a cell of 4³ with spheres to be kept."""
+    """Fill in the voxels of a cell of 4³ voxels whose spheres are kept."""
     count = 0
     widest, wide = -1, np.int64(0)
     for part in range(8):
@@ -201,7 +202,7 @@ def _of_cell(
         if best == 0:
             continue
         if best >= WIDE * DEPTHS:
-            if widest >= 0:  # one of the cell is enough
+            if widest >= 0:  # one wide sphere per cell
                 if best > wide:
                     found[widest] = found[count]
                     wide = best
@@ -235,7 +236,7 @@ def paint(
     ----------
     phase : ndarray of shape (Z, Y, X), bool
     start : ndarray of 3 int
-        Place of its first voxel in the volume.
+        Position of its first voxel in the volume.
     following : ndarray of the same shape with one more along X, uint16
         Memory for the next unpainted voxel of each row.
     result : ndarray of the same shape, uint16
@@ -285,7 +286,7 @@ def painted_radius(diameter: int) -> float:
 
 @compiled
 def _fill(following: np.ndarray, result: np.ndarray) -> None:
-    """Voxels left over by `paint`: the largest diameter of the 26 neighbours."""
+    """Give voxels left over by `paint` the largest diameter of their 26 neighbours."""
     n_z, n_y, n_x = result.shape
     places = []
     for z in range(n_z):
@@ -312,7 +313,7 @@ def _fill(following: np.ndarray, result: np.ndarray) -> None:
 
 @compiled
 def _next(line: np.ndarray, x: int) -> int:
-    """First unpainted voxel of a row from `x` on; halves the way for later calls."""
+    """First unpainted voxel of a row from `x` on; halves the path for later calls."""
     while line[x] != x:
         line[x] = line[line[x]]
         x = line[x]

@@ -1,11 +1,11 @@
-"""The surface of a mask between its voxels, from the voxels around.
+"""Locates the surface of a mask between voxels, from the surrounding voxels.
 
-A voxel outside a phase that touches it is at some distance from its surface, between 0
-and 1 voxel. It is estimated as a constant plus a weighted count of the voxels of the
-phase among the 7³ around it. `scripts/fit_surface_weights.py` fits the weights to
-spheres, rods, plates and holes of 7 to 32 voxels; for planes along an axis the estimate
-is exact. It is right on average for all of these (within 0.03 voxel) and has a standard
-deviation of 0.07 voxel.
+A voxel that touches a phase from outside is between 0 and 1 voxel from its surface.
+This distance is estimated as a constant plus a weighted count of the phase voxels among
+the 7³ voxels around it. `scripts/fit_surface_weights.py` fits the weights to spheres,
+rods, plates and holes of 7 to 32 voxels; for planes along an axis the estimate is
+exact. For all of these shapes, its mean error is within 0.03 voxel and its standard
+deviation is 0.07 voxel.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _WEIGHTS: dict[tuple[int, ...], float] = {
 
 
 def _row_weights() -> np.ndarray:
-    """Weight of each pattern of 7 voxels along X by |dz| and |dy|."""
+    """Weight of each pattern of 7 voxels along X, by |dz| and |dy|."""
     bits = (np.arange(128)[:, None] >> np.arange(7)) & 1
     found = np.empty((REACH + 1, REACH + 1, 128), np.float64)
     for dz in range(REACH + 1):
@@ -87,7 +87,8 @@ def to_patterns(phase: np.ndarray) -> None:
 def _is_thin(patterns: np.ndarray, z: int, y: int, x: int) -> bool:
     """Whether the phase next to a voxel is at most two voxels thick along all axes.
 
-    The weights hold for thicker structures. Its surface is then between the voxels.
+    The weights are valid only for thicker structures. The surface of a thin phase is
+    assumed to lie midway between voxels.
     """
     shape = patterns.shape
     for axis in range(3):
@@ -115,14 +116,14 @@ def _is_thin(patterns: np.ndarray, z: int, y: int, x: int) -> bool:
 
 @compiled
 def locate(patterns: np.ndarray, distances: np.ndarray) -> None:
-    """Store the distance from the surface in each voxel outside that touches the phase.
+    """Store the distance from the surface in each outside voxel that touches the phase.
 
     Parameters
     ----------
     patterns : ndarray of shape (Z, Y, X), uint8
-        As `to_patterns` leaves them.
+        Output of `to_patterns`.
     distances : ndarray of the same shape, int32
-        Outside the phase, minus the distance from the surface in `STEPS` is stored.
+        Outside the phase, the negative distance from the surface is stored, in `STEPS`.
     """
     n_z, n_y, n_x = patterns.shape
     for z in range(n_z):
@@ -159,7 +160,7 @@ def to_surface(distances: np.ndarray, nearest: np.ndarray) -> None:
     Parameters
     ----------
     distances : ndarray of shape (Z, Y, X), int32
-        Squared distances within the phase; outside, as `locate` leaves them. Replaced
+        Squared distances within the phase, and the output of `locate` outside. Replaced
         by distances in `STEPS`, which are negative outside.
     nearest : ndarray of shape (Z, Y, X), int32
         The nearest voxel outside, or -1.

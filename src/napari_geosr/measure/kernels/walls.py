@@ -10,8 +10,8 @@ from napari_geosr.measure.kernels.surface import STEPS as DEPTHS
 #: Maximum excess distance, in voxels, over that of the nearest wall at which a sphere
 #: touches a wall.
 TOUCHING = 0.18
-#: Added to the radius of a sphere that is touched on all sides (voxels): of spheres in
-#: plates and rods, which are many, the largest are painted; of these there is only one.
+#: Added to the radius of a sphere that is touched on all sides, in voxels. Plates and
+#: rods contain many spheres, of which the largest are painted; here, there is only one.
 ENCLOSED = 0.13
 #: Radius, in voxels, below which walls are represented by points instead of planes,
 #: because directions are too coarse.
@@ -30,12 +30,13 @@ def fit_sphere(
     places: np.ndarray,
     sphere: np.ndarray,
 ) -> None:
-    """Fill in the largest sphere near a voxel: centre relative to it, and radius.
+    """Fill in the largest sphere near a voxel: its centre relative to it, and its
+    radius.
 
     Parameters
     ----------
     distances, nearest : ndarray
-        Of `surface.to_surface` and `distances.squared_distances`.
+        From `surface.to_surface` and `distances.squared_distances`.
     z, y, x : int
         The voxel.
     average : bool
@@ -44,9 +45,9 @@ def fit_sphere(
     walls : ndarray of shape (7, 27)
         Memory for the walls.
     places : ndarray of shape (27,), int
-        Memory for their places.
+        Memory for their positions.
     sphere : ndarray of shape (4,)
-        Filled.
+        Filled with the centre and the radius.
     """
     is_small = distances[z, y, x] < SMALL * DEPTHS
     if is_small:
@@ -91,7 +92,8 @@ def _points(
     walls: np.ndarray,
     places: np.ndarray,
 ) -> int:
-    """Walls near a small sphere: voxels outside, nearest to a voxel or its neighbours.
+    """Walls near a small sphere: the outside voxels nearest to a voxel or its
+    neighbours.
 
     `walls` receives, for each wall, the vector from the wall to the voxel, the signed
     distance of the wall voxel from the surface, and the number of examined voxels to
@@ -133,9 +135,9 @@ def _planes(
     x: int,
     walls: np.ndarray,
 ) -> int:
-    """Walls near a sphere: planes, the nearest to a voxel and to its neighbours.
+    """Walls near a sphere: the planes nearest to a voxel and to its neighbours.
 
-    Of each wall, the direction from it, the distance of the voxel, and 1.
+    For each wall, the direction away from it, the distance of the voxel, and 1.
     """
     n_z, n_y, n_x = distances.shape
     count, last = 0, -1
@@ -173,7 +175,7 @@ def _reach(
     x: float,
     found: np.ndarray,
 ) -> float:
-    """Fill in the distances of a place from all walls; returns the smallest."""
+    """Fill in the distances of a position from all walls, and return the smallest."""
     if is_point:
         for i in range(count):
             a, b, c = walls[0, i] + z, walls[1, i] + y, walls[2, i] + x
@@ -196,7 +198,7 @@ def _move(walls: np.ndarray, count: int, is_point: bool, sphere: np.ndarray) -> 
     The distances of the walls from its centre are stored in the sixth row of `walls`.
     """
     z, y, x = 0.0, 0.0, 0.0
-    here, there = 5, 6  # rows for the distances from this place, and from the next
+    here, there = 5, 6  # rows for the distances from this position, and from the next
     best = _reach(walls, count, is_point, z, y, x, walls[here])
     step = 0.5
     for _ in range(9):

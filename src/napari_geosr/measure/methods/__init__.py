@@ -1,6 +1,6 @@
 """The methods section of a report: every setting and source, in words.
 
-The settings can be read back with `settings_of`, so that a reader reproduces the
+The settings can be read back with `settings_of`, so that a reader can reproduce the
 numbers of a report from its text.
 """
 
@@ -34,7 +34,7 @@ _ONE = re.compile(r"(\w+) = (.*?)(?=; \w+ = |$)")
 
 
 class MethodsSource(Protocol):
-    """What a methods section tells: a `napari_geosr.measure.report.PorosityReport`."""
+    """Source of a methods section: a `napari_geosr.measure.report.PorosityReport`."""
 
     @property
     def name(self) -> str: ...
@@ -91,10 +91,9 @@ def methods_text(report: MethodsSource) -> str:
     lines = [
         f"{report.name} ({shape} voxels{grain}) was measured with napari-geosr "
         f"{__version__}. Voxels {dark} the threshold of {report.threshold:.6g}, "
-        f"{rule}, were counted as pores. Pores of at least {report.min_voxels} "
-        "voxels, "
-        f"connected by {neighbours} neighbours, were counted; the porosity "
-        f"includes pores of all sizes.",
+        f"{rule}, were classified as pores. Pores of at least {report.min_voxels} "
+        f"voxels, connected by {neighbours} neighbours, were counted; the porosity "
+        "includes pores of all sizes.",
     ]
     lines += [text for text, _ in neighbourhood_texts(report.settings)]
     lines += sample_texts(report)
@@ -148,15 +147,15 @@ def sample_texts(report: MethodsSource) -> list[str]:
 
 
 def neighbourhood_texts(settings: AnyMapping) -> list[tuple[str, str]]:
-    """What makes the threshold depend on the neighbourhood, each with its source."""
+    """Settings that make the threshold local, with their sources."""
     found = []
     if (window := settings.get("local_window")) is not None:
         found.append(
             (
-                "Before, the local mean of the grey values (Gaussian window of "
-                f"{window} voxels, standard deviation {(window - 1) / 6:.4g} voxels) "
-                "was subtracted and their mean was added, which makes the threshold "
-                "a local one.",
+                "Before thresholding, the local mean of the grey values (Gaussian "
+                f"window of {window} voxels, standard deviation "
+                f"{(window - 1) / 6:.4g} voxels) was subtracted from them and their "
+                "overall mean was added, which makes the threshold local.",
                 "Gonzalez RC, Woods RE. Digital Image Processing. 4th ed. Pearson "
                 "(2018), section 10.3.",
             )
@@ -164,9 +163,9 @@ def neighbourhood_texts(settings: AnyMapping) -> list[tuple[str, str]]:
     if (share := settings.get("hysteresis")) is not None:
         found.append(
             (
-                f"Only pores with at least one voxel {share:g} times the distance "
-                "between the threshold and the mean grey value of the pores beyond "
-                "the threshold were kept (hysteresis).",
+                "Only pores were kept in which at least one voxel lies beyond the "
+                f"threshold by {share:g} times the distance between the threshold "
+                "and the mean grey value of the pores (hysteresis).",
                 "Canny J. A computational approach to edge detection. IEEE Trans "
                 "Pattern Anal Mach Intell 8:679-698 (1986). "
                 "doi:10.1109/TPAMI.1986.4767851",

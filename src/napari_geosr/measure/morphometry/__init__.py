@@ -1,14 +1,14 @@
 """Statistics that read the voxels of both phases, one per file, found by file name.
 
-They cost more than the sweep over the volume that the statistics in
-`napari_geosr.measure.statistics` share, and are measured on request
-(``--statistics NAME,...``). The module of one defines
+They take longer than the single sweep over the volume that the statistics in
+`napari_geosr.measure.statistics` share, and are measured only on request
+(``--statistics NAME,...``). The module of a statistic defines
 
 - ``TITLE`` and ``ABOUT``: its name in the dock, and one sentence about it;
 - ``CONVENTION``: how its values are defined, in sentences for a methods section;
 - ``SOURCES``: a tuple of the publications that define them;
 - ``QUANTITIES``: a tuple of `Quantity`, its values under their standard names;
-- optionally ``TABLES``: a tuple of the names of tables for files of their own;
+- optionally ``TABLES``: a tuple of the names of tables that get separate files;
 - ``measure(phases, totals)``: a generator of steps that returns `Findings`.
 
 Modules of other packages are added with the entry-point group

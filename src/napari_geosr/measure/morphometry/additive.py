@@ -46,7 +46,7 @@ QUANTITIES = (
         text="percent",
     ),
 )
-#: Sphericity below which pores are counted as irregular, such as lack of fusion.
+#: Sphericity below which pores count as irregular, such as lack-of-fusion defects.
 _IRREGULAR = 0.6
 
 

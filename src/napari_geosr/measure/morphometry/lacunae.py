@@ -138,7 +138,7 @@ def _mean(values: npt.NDArray[np.float64]) -> float | None:
 
 
 def _remarks(pores: Pores, whole: npt.NDArray[np.bool_]) -> list[str]:
-    """What the shapes cannot tell."""
+    """Remarks on shapes that were not measured, or are uncertain."""
     if not whole.any():
         return [
             "No lacuna lies completely inside the sample, so no shape was measured."

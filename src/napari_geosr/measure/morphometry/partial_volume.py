@@ -17,14 +17,15 @@ from napari_geosr.measure.sums import SweepTotals
 TITLE = "Partial-volume porosity"
 ABOUT = "Porosity from grey values: each voxel contributes its pore fraction."
 CONVENTION = (
-    "Within 3 voxels of a pore (including diagonals), the pore fraction of a voxel is "
-    "the difference between the grey value of the solid and that of the voxel, divided "
-    "by the difference between solid and pore; φ(grey) is the sum of these fractions "
-    "divided by the number of sample voxels. It does not depend on blur that is "
-    "narrower than these 3 voxels, nor on the exact threshold. Grey.solid is the mean "
-    "of solid voxels more than 3 voxels from pores and from the border of the sample, "
-    "Grey.pore that of the pore voxels farthest from the solid: at more than 4, 3, 2 "
-    "or 1.5 voxels, whichever comes first with at least 100 voxels."
+    "Within 3 voxels of a pore (including diagonals), the pore fraction of a voxel "
+    "is the difference between the grey value of the solid and that of the voxel, "
+    "divided by the difference between solid and pore; φ(grey) is the sum of these "
+    "fractions divided by the number of sample voxels. It does not depend on blur "
+    "that is narrower than these 3 voxels, nor on the exact threshold. Grey.solid is "
+    "the mean of solid voxels more than 3 voxels from pores and from the border of "
+    "the sample, Grey.pore that of the pore voxels farthest from the solid: those "
+    "more than 4 voxels from it or, if these are fewer than 100, more than 3, 2 or "
+    "1.5 voxels."
 )
 SOURCES = (
     "Maire E, Withers PJ. Quantitative X-ray tomography. Int Mater Rev 59:1-43 "

@@ -18,9 +18,9 @@ CONVENTION = (
     "The porosity of a slice is the share of pores in its part of the sample. Its "
     "standard error is estimated from 4 × 4 equal fields of the slice, weighted by "
     "their part of the sample, as if they were independent (Cochran 1977, ratio "
-    "estimator). Prof.SD is the standard deviation between slices that hold at least "
-    "half as much of the sample as the fullest one; Prof.min and Prof.max are their "
-    "extremes, and Prof.slope is the slope of the regression line along Z."
+    "estimator). Prof.SD is the standard deviation between slices that contain at "
+    "least half as much of the sample as the fullest one; Prof.min and Prof.max are "
+    "their extremes, and Prof.slope is the slope of the regression line along Z."
 )
 SOURCES = ("Cochran WG. Sampling Techniques. 3rd ed. Wiley (1977), eq. 6.9.",)
 QUANTITIES = (
@@ -29,7 +29,7 @@ QUANTITIES = (
     Quantity("Prof.max", "highest porosity of a slice", text="percent"),
     Quantity("Prof.slope", "change of the porosity along Z per length", -1),
 )
-#: Fields of a slice along each axis.
+#: Number of fields of a slice along each axis.
 _FIELDS = 4
 #: Minimum area of the sample in a slice that is evaluated, as a fraction of its largest
 #: area in any slice.

@@ -34,7 +34,9 @@ QUANTITIES = (
     Quantity("Sub.SD", "standard deviation of their porosity", text="percent"),
     Quantity("Sub.low", "porosity, lower end of the 95 % interval", text="percent"),
     Quantity("Sub.high", "porosity, upper end of the 95 % interval", text="percent"),
-    Quantity("RVE", "edge of a sub-volume with the porosity within ± 5 %", 1),
+    Quantity(
+        "RVE", "edge length of sub-volumes with a porosity within ± 5 % of the whole", 1
+    ),
 )
 #: Number of sub-volumes along the longest edge for the interval.
 _PARTS = 4
@@ -46,7 +48,7 @@ _SMALLEST = 4
 _RESAMPLED = 2000
 #: Minimum number of sub-volumes for an interval.
 _FEWEST = 8
-#: Accepted error of the porosity of a representative volume, relative to it.
+#: Accepted relative error of the porosity of a representative volume.
 _ACCEPTED = 0.05
 #: Number of standard deviations that this error covers (95 %).
 _FACTOR = 1.96
@@ -93,7 +95,7 @@ Counts = npt.NDArray[np.int64]
 def _counted(
     phases: Phases, parts: Sequence[int]
 ) -> Generator[Step, None, dict[int, tuple[Counts, Counts, Counts]]]:
-    """Pore, sample and all voxels of the sub-volumes, by parts of the longest edge."""
+    """Numbers of pore, sample and all voxels, by sub-volumes along the longest edge."""
     longest = max(phases.shape)
     borders = {}
     counts = {}
@@ -150,7 +152,9 @@ def _interval(pores: Counts, sample: Counts) -> tuple[float, float]:
 def _representative(
     rows: Sequence[tuple[float, float]], porosity: float
 ) -> float | None:
-    """Edge from which the spread stays below the accepted one; None if it does not."""
+    """Edge from which on the spread stays below the accepted one; None if there is
+    none.
+    """
     found = None
     for edge, sd in reversed(rows):
         if _FACTOR * sd > _ACCEPTED * porosity:

@@ -87,7 +87,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
         if phases.sample is not None:
             remarks.append(
                 "τ assumes that the sample fills the volume, but the sample mask "
-                "leaves out a part. Crop the volume to the sample."
+                "excludes a part of it. Crop the volume to the sample."
             )
     raw = yield from label_solid_steps(phases)
     surface = float(raw.surface.sum()) / phases.sample_voxels

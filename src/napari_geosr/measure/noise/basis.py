@@ -172,7 +172,7 @@ def non_negative(matrix: Array, values: Array) -> Array:
 
     Notes
     -----
-    An active-set method may not end for parts that are almost alike; the interior
+    An active-set method may not terminate for parts that are almost alike; the interior
     reflective method (Coleman and Li 1996) does.
     """
     from scipy.optimize import lsq_linear, nnls

@@ -28,7 +28,7 @@ _ZERO_SHARE = 1e-8
 _CERTAIN_ERROR = 0.1
 #: Relative error of the variance above which a class may consist of structure alone.
 _STRUCTURE_ERROR = 0.5
-#: Relative difference below which levels count as one level.
+#: Relative difference below which levels count as equal.
 _SAME_LEVEL = 0.1
 #: Minimum scale for simplifying levels, as a fraction of the largest level; lower
 #: levels are simplified with this scale.
@@ -59,7 +59,7 @@ class NoiseCurve:
         return np.asarray(np.interp(greys, self.greys, self.variances), np.float64)
 
     def extended(self, highest: float) -> NoiseCurve:
-        """The same curve, up to a grey value that few voxels have.
+        """The curve, extended to a grey value that few voxels have.
 
         Small bright objects have no uniform blocks, from which their noise could be
         measured. A line is the variance of counted photons plus a constant, and is
@@ -151,7 +151,7 @@ def _without_mixtures(
 ) -> Array:
     """The curve without rises that only classes with structure show.
 
-    A line that rises with the grey value is that of photons, and is kept.
+    A straight rise with the grey value is photon noise, and is kept.
     """
     if is_uniform.any():
         # A curve that falls steeply over classes with structure ends below the noise of

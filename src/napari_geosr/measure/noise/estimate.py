@@ -61,7 +61,7 @@ _MIN_PLACE_RATIO = 1.4
 #: noise may be structure. Averaging reduces noise; estimates scatter by some percent.
 _MAX_AVERAGED_RATIO = 1.1
 #: Correlation of neighbouring voxels, along the axis where it is strongest, below which
-#: noise is not taken for structure: a blurred image has no white structure.
+#: noise is not mistaken for structure: a blurred image has no white structure.
 _MIN_STRUCTURE_LAG = 0.2
 #: Other edge lengths of blocks, in voxels. In larger blocks, structure varies more.
 _OTHER_EDGES = (4, 5, 8)
@@ -81,8 +81,9 @@ _TOO_SMALL = (
     "What was measured as noise may be fine structure: the scan is too small to tell. "
     "Its true level may be much lower."
 )
-#: Number of estimates that are kept. The verdict on a model, the ranking, the run and
-#: the check of its result need the noise of the same scan one after another.
+#: Number of estimates that are kept. The assessment of a model, the ranking, the
+#: restoration and the check of its result need the noise of the same scan, one after
+#: another.
 _MAX_KNOWN = 32
 #: Estimates by the digest of their sample, oldest first.
 _known: dict[bytes, Noise] = {}
@@ -99,7 +100,8 @@ def estimate_noise(volume: Volume, *, second: Volume | None = None) -> Noise:
     Parameters
     ----------
     volume : Volume
-        Axes ZYX or YX, in any grey values; numpy, dask or zarr. Only a sample is read.
+        Axes ZYX or YX, with any grey values; numpy, dask or zarr. Only a sample is
+        read.
     second : Volume, optional
         Another scan of the same object, with the same voxels and independent noise.
 
@@ -117,11 +119,11 @@ def estimate_noise(volume: Volume, *, second: Volume | None = None) -> Noise:
 
     Notes
     -----
-    Selecting quiet blocks by some coefficients and measuring them by others follows
+    Quiet blocks are selected by some coefficients and measured by others, as in
     Ponomarenko et al. (2007) and Colom, Buades and Morel (2014,
     doi:10.1364/JOSAA.31.000863). Structure that is as fine as the noise everywhere, so
-    that no block is uniform, counts as noise; this is told if averaging neighbouring
-    voxels does not reduce it.
+    that no block is uniform, counts as noise; a remark says so if averaging
+    neighbouring voxels does not reduce it.
 
     Examples
     --------
@@ -145,8 +147,9 @@ def noise_steps(
     ):
         raise VolumeError(
             f"{second.title} has {second.shape} voxels ({second.axes}) and "
-            f"{volume.title} {volume.shape} ({volume.axes}): measuring noise from two "
-            "scans requires the same voxel grid in both. Give two scans that match."
+            f"{volume.title} {volume.shape} ({volume.axes}): measuring noise from "
+            "two scans requires the same voxel grid in both. Use two scans that "
+            "match."
         )
     blocks = yield from sample_steps(volume, second, should_stop)
 
@@ -191,7 +194,7 @@ def _key(volume: Volume, blocks: ScanBlocks) -> bytes:
 def _compared_with_averaged(
     volume: Volume, noise: Noise, should_stop: ShouldStop, check: Callable[[], None]
 ) -> Noise:
-    """The same noise, doubted if it does not decrease when voxels are averaged.
+    """The same noise, marked as doubtful if averaging voxels does not reduce it.
 
     The mean of two values varies less than either value, whatever the correlation of
     their noise. Structure without uniform regions varies more in the averaged scan,
@@ -232,7 +235,7 @@ def _level(
 
 
 def _doubted(noise: Noise, doubt: str, *, from_zero: bool) -> Noise:
-    """The same noise with one more doubt; its interval may begin at 0."""
+    """The same noise with one more reason for doubt; its interval may begin at 0."""
     low, high = noise.interval
     interval = (0.0 if from_zero else low, high)
     return replace(noise, interval=interval, doubts=(*noise.doubts, doubt))
@@ -373,7 +376,7 @@ def noise_free_contrast(
 
     The histogram of a scan is that of its object, spread by the noise at each grey
     value. Richardson-Lucy deconvolution (Richardson 1972, doi:10.1364/JOSA.62.000055;
-    Lucy 1974) inverts that, and preserves the grey values of thin structures. If the
+    Lucy 1974) reverses this, and preserves the grey values of thin structures. If the
     noise is strong, pairs of voxels are averaged first.
 
     Parameters
@@ -396,7 +399,7 @@ def noise_free_contrast(
 
 
 def _averaged(blocks: Array, lags: Sequence[float]) -> tuple[Array, float]:
-    """Means of pairs of voxels along each axis, and by what factor noise is reduced."""
+    """Means of pairs of voxels along each axis, and the noise reduction factor."""
     factor = 1.0
     for axis, lag in enumerate(lags, 1):
         n = blocks.shape[axis] // 2 * 2

@@ -1,8 +1,9 @@
 """Noise of each grey value as a mixture of correlated and white noise.
 
 The correlated part may be the same at every grey value and the white part depend on it,
-as where photon noise comes on top of noise that was blurred or interpolated. No single
-spectrum describes such noise, and a fit of one takes part of the noise for structure.
+as when photon noise is added to noise that was blurred or interpolated. No single
+spectrum describes such noise, and a fit of a single spectrum mistakes part of the noise
+for structure.
 """
 
 from __future__ import annotations
@@ -186,7 +187,7 @@ def _grouped(classes: list[Array], weights: Array) -> tuple[list[Array], Array]:
 
 
 def _simplex(first: Sequence[float]) -> Array:
-    """A start and steps along every axis, towards the middle of the range."""
+    """A starting point and steps along every axis, towards the middle of the range."""
     corners = np.tile(np.asarray(first, np.float64), (len(first) + 1, 1))
     for axis, value in enumerate(first):
         corners[axis + 1, axis] += _STEP if value < 0.8 else -_STEP

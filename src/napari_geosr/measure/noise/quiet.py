@@ -6,7 +6,7 @@ measured by the other: a block that is quiet by chance in the first is not quiet
 second, whereas structure appears in both.
 
 The limits below were chosen with ``benchmarks/bench_noise_estimation.py`` on simulated
-structures and parts of real volumes with known noise; ``docs/evidence/noise.md`` has
+structures and parts of real volumes with known noise; ``docs/evidence/noise.md`` lists
 the errors of the level.
 """
 
@@ -203,7 +203,7 @@ class _Search:
     check: Callable[[], None]
 
     def step(self, before: _Found | None, *, certain: bool = False) -> _Found | None:
-        """Select the quietest blocks by a known spectrum, and fit theirs.
+        """Select the quietest blocks by a known spectrum, and fit their own spectrum.
 
         With `certain`, only classes without structure determine the spectrum.
         """
@@ -251,9 +251,10 @@ def _parts(energies: Array, noise: Array) -> tuple[Array, Array]:
 def _with_mixture(found: _Found, check: Callable[[], None]) -> QuietBlocks | None:
     """The same blocks with a mixture of noise in each class, if that is better.
 
-    It is better if one spectrum for all classes does not fit, and took part of the
-    noise for structure. A mixture that only adds structure describes fine structure; so
-    does one whose correlated part is much stronger in some classes than in others.
+    It is better if a single spectrum for all classes does not fit, and mistakes part of
+    the noise for structure. A mixture that only adds structure describes fine structure
+    rather than noise; so does one whose correlated part is much stronger in some
+    classes than in others.
     """
     quiet = found.quiet
     weights = 1 / quiet.doubts**2

@@ -96,7 +96,7 @@ def sample_steps(
 def averaged(volume: Volume) -> Volume | None:
     """The scan with neighbouring voxels averaged in pairs along every axis.
 
-    Only what is sampled of it is read. A single slice is averaged within its plane.
+    Only the sampled parts of it are read. A single slice is averaged within its plane.
 
     Parameters
     ----------

@@ -243,8 +243,8 @@ def _extreme(blocks: Any, known: Bools) -> Bools:
 def _outer_values(volume: Volume) -> list[float]:
     """Values that fill all corners, or one edge, of the first, middle or last slice.
 
-    Padding does. Pores in which no photon was counted have a constant value too, but
-    belong to the sample.
+    This is how padding is recognised. Pores in which no photon was counted also have a
+    constant value, but belong to the sample.
     """
     n = volume.shape[0]
     planes: list[Any] = [()]
@@ -268,7 +268,7 @@ def _outer_values(volume: Volume) -> list[float]:
 
 
 def _constant(volume: Volume, box: Box) -> float | None:
-    """The value of all voxels of a box, if they have the same."""
+    """The value of all voxels of a box, if they are all equal."""
     values = np.asarray(volume.data[box], np.float64)
     return float(values.flat[0]) if np.ptp(values) == 0 else None
 
@@ -276,10 +276,10 @@ def _constant(volume: Volume, box: Box) -> float | None:
 def _padding(blocks: Array, constant: Bools, outer: Sequence[float]) -> Bools:
     """Find the blocks that touch the constant surroundings of the sample.
 
-    Padding has one value, which also fills corners or an edge of a slice; if that is an
-    end of the grey scale, hardly any voxel of the sample has a similar value. Constant
-    blocks of several values between the ends are phases of a scan without noise;
-    constant blocks at an end are saturated.
+    Padding has one value, which also fills corners or an edge of a slice; if that value
+    is an end of the grey scale, hardly any voxel of the sample has a similar value.
+    Constant blocks of several values between the ends are phases of a scan without
+    noise; constant blocks at an end are saturated.
     """
     is_padding = np.zeros(len(blocks), bool)
     lowest, highest = float(blocks.min()), float(blocks.max())
@@ -299,7 +299,7 @@ def _padding(blocks: Array, constant: Bools, outer: Sequence[float]) -> Bools:
 
 
 def _steps(values: Array) -> tuple[float, int]:
-    """The usual smallest distance between grey values, and the number of these."""
+    """The usual smallest step between grey values, and the number of these values."""
     some = values[:: max(1, len(values) // _MAX_VALUES)]
     most = min(_MAX_LEVELS, len(some) // 10)
     # Sorting is slow, so skip the remaining values if there are already too many.

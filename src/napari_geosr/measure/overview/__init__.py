@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Mask = npt.NDArray[np.bool_]
-#: A layer of cells, and the share of pores and of solid in each of them.
+#: A layer of cells, and the fractions of pores and of solid in each of them.
 PlaneShares: TypeAlias = "tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.uint8]]"
 
 #: Maximum number of cells along an axis.
@@ -22,13 +22,13 @@ MOST_CELLS = 96
 
 @dataclass(frozen=True, eq=False)
 class Overview:
-    """Share of each phase in the cells of a coarse grid.
+    """Fraction of each phase in the cells of a coarse grid.
 
     Attributes
     ----------
     pores, solid : ndarray of uint8, (Z, Y, X)
-        Share of the voxels of each cell that are pores, and solid of the sample: 255 is
-        all of them.
+        Fraction of the voxels of each cell that are pores, and solid of the sample: 255
+        is all of them.
     lengths : tuple of 3 float
         Edge lengths of the whole volume in `unit`.
     unit : str
@@ -62,7 +62,9 @@ class Overview:
 
     @classmethod
     def from_file(cls, path: Path) -> Overview | None:
-        """Read what `to_bytes` returned; None if there is no such file, or another."""
+        """Read a file made from `to_bytes`; None if it is missing or has other
+        contents.
+        """
         try:
             with np.load(path, allow_pickle=False) as values:
                 z, y, x, apart = values["numbers"].tolist()
@@ -125,7 +127,7 @@ class OverviewBuilder:
         Parameters
         ----------
         slab : slice
-            Its place along Z.
+            Its position along Z.
         pores, sample : ndarray of bool, (Z, Y, X)
             `sample` is None if all voxels belong to it.
         """
@@ -134,7 +136,7 @@ class OverviewBuilder:
     def shares(
         self, slab: slice, pores: Mask, sample: Mask | None
     ) -> list[PlaneShares]:
-        """What `add` would take from a slab, for `take` in another process."""
+        """Planes that `add` would take from a slab, as input to `take`."""
         found = []
         wanted = (self._planes >= slab.start) & (self._planes < slab.stop)
         for i in np.flatnonzero(wanted):
@@ -144,7 +146,7 @@ class OverviewBuilder:
         return found
 
     def take(self, shares: Sequence[PlaneShares]) -> None:
-        """Take what `shares` has found."""
+        """Take the planes that `shares` has extracted."""
         for i, pores, solid in shares:
             self._pores[i], self._solid[i] = pores, solid
             self._is_read[i] = True

@@ -64,15 +64,15 @@ def curve_pictures(reports: Mapping[str, PorosityReport]) -> dict[str, bytes | P
             _profiles(reports),
         ),
         (
-            "Standard deviation of the porosity between sub-volumes. From the size at "
-            "which a curve stays below the dotted line, a sub-volume has the porosity "
-            "within ± 5 % (95 % of sub-volumes).",
+            "Standard deviation of the porosity between sub-volumes. Where a curve "
+            "is, and remains, below the dotted line, the porosity of 95 % of the "
+            "sub-volumes is within ± 5 % of that of the volume.",
             _subvolumes(reports),
         ),
         (
-            "Two-point probability S2 (line) of two points in pores, and lineal path "
-            "(dashed) of a line that lies in pores. The dotted line is the squared "
-            "porosity.",
+            "Two-point probability S2 (solid line): both of two points lie in pores. "
+            "Lineal path (dashed): the whole line between them lies in pores. The "
+            "dotted line is the squared porosity.",
             _two_point(reports),
         ),
     )

@@ -51,7 +51,7 @@ _STEPS = 1.4
 
 
 def shown_phase(overview: Overview) -> Literal["pores", "solid"] | None:
-    """The phase with the smaller share, which hides less; None if there is only one."""
+    """The rarer phase, which hides less; None if there is only one."""
     pores, solid = overview.pores.mean(), overview.solid.mean()
     if not pores or not solid:
         return None
@@ -177,7 +177,7 @@ def _shaded(
     step: float,
     colour: tuple[float, float, float],
 ) -> Floats:
-    """RGBA picture (rows from bottom to top) of the surface at a share of a half.
+    """RGBA picture (rows from bottom to top) of the surface at a fraction of 0.5.
 
     Parameters
     ----------

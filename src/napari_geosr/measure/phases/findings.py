@@ -25,7 +25,7 @@ class Quantity:
     name : str
         Standard name, such as ``"Tb.Th"``.
     title : str
-        What it is, in words.
+        Description in words.
     power : int
         Power of the unit of length.
     per_millimetre : bool
@@ -36,7 +36,7 @@ class Quantity:
     text : str
         ``"percent"`` for a fraction that is shown as a percentage.
     flat_title : str
-        What it is in an image; empty if it is the same.
+        Description for an image; empty if it is the same.
     flat_power : int or None
         Power of the unit of length in an image; None if it is the same.
     """
@@ -74,9 +74,9 @@ class Findings:
     Attributes
     ----------
     values : mapping of float, int or None
-        By the name of the quantity; None if it could not be measured.
+        By the name of the quantity; None if a value could not be measured.
     remarks : tuple of str
-        What the values cannot tell for this volume, in sentences.
+        Limitations of the values for this volume, in sentences.
     histograms : mapping
         Counts and edges (a length in voxels to the power one) by name.
     curves : mapping
@@ -87,8 +87,8 @@ class Findings:
     column_units : mapping of str
         Their units.
     tables : mapping
-        Tables for files of their own, by the name of the file: columns by their names,
-        in the units that the file has; they may have different lengths.
+        Tables for separate files, by the name of the file: columns by their names, in
+        the units of the file; they may have different lengths.
     """
 
     values: Mapping[str, Number]
@@ -174,6 +174,7 @@ def coarse_remark(name: str, voxels: float | None, error: float = 0.5) -> list[s
     share = 100 * error / voxels
     word = "unreliable" if voxels < 3 else "uncertain"
     return [
-        f"{name} of {voxels:.1f} voxels: {word} (half a voxel is {share:.0f} %). "
-        "Scan with smaller voxels for a more accurate value."
+        f"{name} is only {voxels:.1f} voxels, so its value is {word} (half a voxel "
+        f"is {share:.0f} % of it). Scan with smaller voxels for a more accurate "
+        "value."
     ]

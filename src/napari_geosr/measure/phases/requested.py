@@ -37,7 +37,7 @@ def morphometry_steps(
     Yields
     ------
     Step
-        Also a `WarningIssued` for each remark.
+        Including a `WarningIssued` for each remark.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def _in_physical_units(
 
 
 def named_quantities(module: StatisticModule, *, flat: bool) -> tuple[Quantity, ...]:
-    """The quantities of a volume, or of an image under the names they have there."""
+    """The quantities of a volume, or of an image under the names used for images."""
     return tuple(
         _renamed(q, flat)
         for q in module.QUANTITIES
@@ -114,7 +114,7 @@ def _curve(curve: Mapping[str, Sequence[float]], phases: Phases) -> AnyDict:
 
 
 def _renamed(quantity: Quantity, flat: bool) -> Quantity:
-    """The quantity as it is in an image: its name, what it is, and its unit."""
+    """The quantity as defined for an image: its name, title and unit."""
     if not flat or quantity.flat_name == "-":
         return quantity
     power = quantity.flat_power

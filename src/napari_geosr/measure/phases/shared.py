@@ -66,8 +66,8 @@ class PurifiedSolid:
     ----------
     euler_number : int
     shared_euler : float
-        Euler number of its parts on the border, as far as they count towards the
-        neighbouring blocks when values of blocks are added.
+        Part of its Euler number on the border that counts towards neighbouring blocks
+        when the values of blocks are added.
     particles, cavities : int
         Number of other components of the solid, and of enclosed cavities.
     """
@@ -81,7 +81,8 @@ class PurifiedSolid:
 def purified_steps(phases: Phases) -> Generator[Step, None, PurifiedSolid]:
     """Euler number of the solid without loose particles and enclosed cavities.
 
-    The Euler number of a filled cavity (an open body) is minus its own.
+    Filling a cavity (an open body) changes the Euler number by minus that of the
+    cavity.
     """
     raw = yield from label_solid_steps(phases)
     if not len(raw.rows):

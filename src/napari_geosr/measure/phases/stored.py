@@ -20,7 +20,7 @@ def morphometry_from_json(
 ) -> dict[str, Morphometry]:
     """Rebuild the statistics of a report.
 
-    Those of packages that are no longer installed are left out.
+    Statistics from packages that are no longer installed are left out.
 
     Parameters
     ----------

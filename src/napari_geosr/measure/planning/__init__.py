@@ -1,8 +1,8 @@
 """How many spots of a sample to scan, how large, and where.
 
-The porosity of spots varies around that of the sample. Its standard deviation follows
-from cubes of the spot's size in a scan that has been made already: a coarse one of the
-whole sample, or a fine one of a single spot.
+The porosity of spots varies around that of the sample. The standard deviation is
+determined from cubes of the spot's size in an existing scan: a coarse one of the whole
+sample, or a fine one of a single spot.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def plan_steps(
     *,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, ScanPlan]:
-    """Plan the scan of a sample from a scan of it, or of one spot.
+    """Plan the scan of a sample from an existing scan of the sample, or of one spot.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def plan_steps(
     ------
     VolumeError
         If the volume has no pores or only pores, or the spot is too small or too large
-        for it.
+        for the volume.
     Cancelled
         If `should_stop` returns True.
     """
@@ -140,19 +140,20 @@ def _spot_and_scan(run: PorosityRun, config: PlanConfig) -> tuple[float, float]:
             "its unit."
         ) from error
     if isinstance(config.spot, str) and config.spot.strip().endswith("%"):
-        # A share of a small scan is never refused for being too fine.
+        # A fraction of a small scan is never rejected as too fine.
         edge = max(edge, SMALLEST_SPOT * voxel)
     spot = f"A spot of {edge:.4g} {unit}"
     if shortest < 4 * SMALLEST_SPOT * voxel:
         raise VolumeError(
             f"{name!r} is only {shortest / voxel:.3g} voxels wide; a plan needs at "
-            f"least {4 * SMALLEST_SPOT}. Give a larger scan, or one with smaller "
+            f"least {4 * SMALLEST_SPOT}. Use a larger scan, or one with smaller "
             "voxels."
         )
     if edge < SMALLEST_SPOT * voxel:
         raise VolumeError(
             f"{spot} is only {edge / voxel:.2g} voxels of {name!r} wide, fewer than "
-            f"{SMALLEST_SPOT}. Give a larger spot, or a scan with smaller voxels."
+            f"{SMALLEST_SPOT}. Choose a larger spot, or use a scan with smaller "
+            "voxels."
         )
     if config.scan == "whole" and edge > shortest / 2:
         raise VolumeError(
@@ -176,8 +177,8 @@ def _variation(
     measured = tuple(c for c in cubes if len(c) >= enough)
     if not measured:
         raise VolumeError(
-            f"{volume.name!r} has too few cubes inside the sample for a plan. Give a "
-            "larger scan or a smaller spot."
+            f"Too few cubes of {volume.name!r} lie inside the sample for a plan. Use "
+            "a larger scan or a smaller spot."
         )
     if not any(c.sd > 0 for c in measured):
         raise VolumeError(
@@ -197,7 +198,7 @@ def _plan(
     length: float | None,
     threshold: float,
 ) -> ScanPlan:
-    """The number of spots and their places."""
+    """The number of spots and their positions."""
     whole = config.scan == "whole"
     spots = cells.cubes(cells.per_spot)
     porosity = phases.count(phases.pores) / phases.sample_voxels
@@ -244,8 +245,8 @@ def _plan(
 def _factor(config: PlanConfig, variation: Variation, edge: float) -> float:
     """Half-width of the interval in standard errors.
 
-    A scan of the whole sample has all spots, so that their standard deviation is known;
-    from a single spot, it is estimated, and Student's distribution applies.
+    A scan of the whole sample contains all spots, so that their standard deviation is
+    known; from a single spot, it is only estimated, and Student's distribution applies.
     """
     tail = 0.5 + config.confidence / 2
     if config.scan == "whole":
@@ -290,7 +291,7 @@ def n_spots(
     accepted : float
         Half-width of the interval of the mean porosity.
     factor : float
-        Standard errors that it covers, such as 1.96.
+        Number of standard errors that it covers, such as 1.96.
     population : float
         Number of spots in the sample, if it is known: each is drawn at most once.
 
@@ -352,12 +353,12 @@ def _remarks(
     config: PlanConfig,
     n: int,
 ) -> Generator[str, None, None]:
-    """What the plan does not tell for this scan."""
+    """Remarks on the limitations of the plan for this scan."""
     if config.scan == "whole" and n >= max(FEWEST + 1, MANY * len(spots.porosity)):
         yield (
             f"Spots of this size are not worthwhile: {n} of {len(spots.porosity)} "
-            "would be needed. Scan the whole sample at the fine resolution, or give "
-            "larger spots or a lower precision."
+            "would be needed. Scan the whole sample at the fine resolution, or "
+            "choose larger spots or a lower precision."
         )
     if not variation.is_measured(edge):
         most = variation.largest
@@ -377,9 +378,10 @@ def _remarks(
         inside = spots.pores / max(1, spots.sample)
         if abs(inside - porosity) > accepted / 2:
             yield (
-                f"Whole spots fit into only {spots.sample / phases.sample_voxels:.0%} "
-                f"of the sample; the porosity of this part is {100 * inside:.3g} % "
-                f"instead of {100 * porosity:.3g} %. Give a smaller spot."
+                "Whole spots fit into only "
+                f"{spots.sample / phases.sample_voxels:.0%} of the sample; the "
+                f"porosity of this part is {100 * inside:.3g} % instead of "
+                f"{100 * porosity:.3g} %. Choose a smaller spot."
             )
         yield (
             "The interval reflects how much the spots differ in this scan. Pores too "
@@ -389,5 +391,5 @@ def _remarks(
     elif length is None:
         yield (
             "The porosity is correlated over more than half of the scan, so the "
-            "number of spots is underestimated. Give a larger scan."
+            "number of spots is underestimated. Use a larger scan."
         )

@@ -32,11 +32,11 @@ class Cubes:
     edge : int
         In voxels.
     porosity : ndarray of shape (n,)
-        Of the cubes that belong to the sample.
+        Porosity of the cubes that belong to the sample.
     starts : ndarray of shape (n, 3), int64
         Their first voxels.
     pores, sample : int
-        Voxels in all of these cubes.
+        Numbers of voxels in all of these cubes.
     """
 
     edge: int
@@ -56,7 +56,7 @@ class Cubes:
 
 @dataclass(frozen=True, eq=False)
 class CellCounts:
-    """Numbers of pore and sample voxels in small cells, which cubes are made of.
+    """Numbers of pore and sample voxels in small cells, of which cubes are composed.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class CellCounts:
     def cubes(self, n_cells: int) -> Cubes:
         """Cubes (squares in an image) with an edge of `n_cells` cells.
 
-        What remains at the border is divided between both sides.
+        The remainder at the border is divided between both sides.
         """
         size = (1 if self.flat else n_cells, n_cells, n_cells)
         shape = self.pores.shape
@@ -121,7 +121,9 @@ class CellCounts:
         )
 
     def sizes(self) -> list[int]:
-        """Edges of cubes in cells: about three per factor of two, and the spot's."""
+        """Edges of cubes, in cells: about three per factor of two, and the edge of a
+        spot.
+        """
         lengths = self.pores.shape[1:] if self.flat else self.pores.shape
         most = min(lengths)
         found = {round(2 ** (i / 3)) for i in range(3 * most.bit_length() + 1)}

@@ -131,7 +131,7 @@ class PlanConfig(Config):
     @field_validator("spot", mode="after")
     @classmethod
     def _check_spot(cls, value: float | str) -> float | str:
-        """Refuse text that is not a length."""
+        """Reject text that is not a length."""
         if isinstance(value, str):
             number, unit = _parts(value)
             if unit not in ("", "%") and parse_unit(unit) is None:
@@ -176,7 +176,7 @@ class PlanConfig(Config):
         return number * MILLIMETRES[length] / MILLIMETRES[unit]
 
     def porosity_config(self) -> PorosityConfig:
-        """The settings that find the pores."""
+        """The settings used to find the pores."""
         return PorosityConfig(
             threshold=self.threshold,
             phase=self.phase,

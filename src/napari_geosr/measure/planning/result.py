@@ -25,7 +25,7 @@ class SizeRow:
         False if it was extrapolated with the two-point statistics.
     n_spots : int
     half_width : float
-        Of the interval of the porosity.
+        Half-width of the interval of the porosity.
     share : float or None
         Fraction of the sample's cubes that is scanned; None if it is unknown.
     """
@@ -41,16 +41,17 @@ class SizeRow:
 
 @dataclass(frozen=True)
 class Spot:
-    """One place to scan.
+    """One position to scan.
 
     Attributes
     ----------
     stratum : int
-        Group of cubes of similar porosity, from the lowest; one spot of each.
+        Number of the group of cubes of similar porosity, from the lowest; one spot is
+        drawn from each group.
     centre : tuple of 3 float
         Z, Y, X in the unit of the scan, from its origin.
     porosity : float
-        As the low-resolution scan shows it.
+        Porosity of the spot in the low-resolution scan.
     """
 
     stratum: int
@@ -98,7 +99,7 @@ class ScanPlan:
     Attributes
     ----------
     name, unit : str
-        Of the scan; lengths are in `unit`.
+        Name and unit of the scan; lengths are in `unit`.
     voxel_size : float
         Edge of a (cubic) voxel.
     flat : bool
@@ -110,20 +111,20 @@ class ScanPlan:
         Of the porosity.
     confidence : float
     spot_edge : float
-        Rounded to a whole number of cells.
+        Edge of a spot, rounded to a whole number of cells.
     sd : float
         Standard deviation of the porosity between spots.
     n_spots : int
     n_possible : int or None
         Spots in the sample; None if only a part of it was scanned.
     half_width : float
-        Of the interval of the porosity from `n_spots` random spots.
+        Half-width of the interval of the porosity from `n_spots` random spots.
     correlation_length, representative_edge : float or None
         None if they are larger than the scan can show.
     sizes : tuple of SizeRow
         The same for other sizes of spots.
     spots : tuple of Spot
-        Places of the spots; empty if only a part of the sample was scanned.
+        Positions of the spots; empty if only a part of the sample was scanned.
     costs : Costs or None
     remarks : tuple of str
     settings : mapping
@@ -163,7 +164,7 @@ class ScanPlan:
     settings: AnyMapping
 
     def to_json_dict(self) -> AnyDict:
-        """All values as JSON-serialisable ones."""
+        """All values in JSON-serialisable form."""
         values = {
             name: getattr(self, name)
             for name in self.__dataclass_fields__
@@ -200,7 +201,7 @@ class ScanPlan:
         return " (extrapolated)" if edge is not None and edge > most else ""
 
     def rows(self) -> list[tuple[str, str]]:
-        """Labels and values for people."""
+        """Rows of labels and values for display."""
         possible = "" if self.n_possible is None else f" of {self.n_possible} possible"
         if self.n_possible and 2 < self.n_spots >= self.n_possible / 3:
             possible += "; scan the whole sample instead"

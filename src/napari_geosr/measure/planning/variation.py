@@ -29,7 +29,7 @@ class Variation:
         Of increasing size, each with enough cubes.
     distances, s2 : ndarray
         Two-point probability by distance in voxels; its shape extends the measured
-        values to cubes of which the scan has too few.
+        values to cube sizes of which the scan has too few.
     ndim : int
         2 for an image.
     """
@@ -61,7 +61,7 @@ class Variation:
         return float(values[-1] * math.sqrt(ratio))
 
     def n_independent(self, edge: float) -> int:
-        """Number of cubes from which `sd` is known."""
+        """Number of cubes from which `sd` is determined."""
         known = [c for c in self.measured if c.edge <= edge] or [self.measured[0]]
         return len(known[-1])
 
@@ -73,12 +73,12 @@ class Variation:
         error : float
             Of the porosity.
         factor : float
-            Standard deviations that the error covers.
+            Number of standard deviations that the error covers.
 
         Returns
         -------
         float or None
-            None if it is more than 100 times the edge of the largest cubes measured.
+            None if the edge is more than 100 times that of the largest cubes measured.
         """
         low, high = float(self.measured[0].edge), 100.0 * self.largest.edge
         if factor * self.sd(high) > error:
@@ -102,8 +102,8 @@ def variance_of_cubes(
 ) -> float:
     """Variance of the porosity of cubes, from the two-point probability.
 
-    It is the mean of the covariance over pairs of points in the cube. Directions are
-    taken as equivalent, and the covariance as zero from its first zero on.
+    It is the mean of the covariance over pairs of points in the cube. All directions
+    are assumed to be equivalent, and the covariance to be zero beyond its first zero.
 
     Parameters
     ----------

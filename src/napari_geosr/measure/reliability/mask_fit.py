@@ -28,7 +28,8 @@ _FILLED = 0.6
 #: Maximum fraction of the convex outline outside a mask that follows it.
 _CONVEX = 0.03
 #: If the excluded part consists of pores, a mask with twice the closing radius includes
-#: at least this fraction of it; it excludes a concave outline (an L, a ring).
+#: at least this fraction of it; it still excludes the recess of a concave outline (an
+#: L, a ring).
 _INCLUDED_SHARE = 0.2
 #: Change of the porosity that is too large for rounded corners of a concave outline.
 _LARGE_CHANGE = 0.1

@@ -86,8 +86,8 @@ class NoiseCheck:
     ----------
     noise : Noise
     misclassified : Misclassification or None
-        None if unknown: one phase has a single grey value, so the variation measured in
-        the other is probably structure.
+        None if unknown because one phase has a single grey value, so that the variation
+        measured in the other is probably structure.
     """
 
     noise: Noise

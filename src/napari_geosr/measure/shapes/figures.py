@@ -37,7 +37,7 @@ class ShapeFigures:
     thickness : float or None
         Mean local thickness in `unit`; None if the voxels are not cubic.
     euler : int
-        Objects minus tunnels plus cavities.
+        Euler number: objects minus tunnels plus cavities.
     unit : str
     """
 

@@ -2,7 +2,7 @@
 
 The surface of a shape consists of the corners of voxels at which both phases meet, as
 in [1]_. Each corner is weighted by the area that it represents. Here, the area is
-estimated from the mean difference across the eight voxels around the corner, in [1]_
+estimated from the mean difference across the eight voxels around the corner; in [1]_,
 from triangles.
 
 References
@@ -37,8 +37,8 @@ class ShapeAgreement:
     dice : float
         Dice coefficient of the voxels.
     hausdorff, hausdorff_95 : float
-        Largest distance between the surfaces, and its 95th percentile, in `unit`: the
-        larger one of the two directions.
+        Largest distance between the surfaces, and 95th percentile of the distances, in
+        `unit`: the larger value of the two directions.
     mean_distance : float
         Average symmetric surface distance, in `unit`.
     surface_dice : float
@@ -100,7 +100,8 @@ def border_dice(
 ) -> float:
     """Dice coefficient within a distance of a third shape.
 
-    For implants: how well they fit where they touch the given bone (`around`).
+    For implants, this shows how well they fit where they touch the given bone
+    (`around`).
 
     Parameters
     ----------
@@ -187,7 +188,7 @@ def _common_box(inside: AnyArray) -> tuple[slice, ...]:
 
 @dataclass(frozen=True)
 class _Distances:
-    """Distances of the places of one surface from another, with their areas."""
+    """Distances of the points of one surface from another, with their areas."""
 
     values: AnyArray
     areas: AnyArray
@@ -202,11 +203,11 @@ class _Distances:
         return float((self.values * self.areas).sum())
 
     def area_within(self, limit: float) -> float:
-        """Area of the places that are not further away than `limit`."""
+        """Area of the points that are no further away than `limit`."""
         return float(self.areas[self.values <= limit].sum())
 
     def percentile(self, percent: float) -> float:
-        """The distance that this share of the area does not exceed."""
+        """The distance that this fraction of the area does not exceed."""
         order = np.argsort(self.values)
         shares = np.cumsum(self.areas[order]) / self.area
         at = int(np.searchsorted(shares, percent / 100))
@@ -241,7 +242,7 @@ def _corners(
 def _distances(
     surface: AnyArray, other: AnyArray, voxel_size: Sequence[float]
 ) -> AnyArray:
-    """Distance of each place of a surface from another surface."""
+    """Distance of each point of a surface from another surface."""
     from scipy.ndimage import distance_transform_edt
 
     field = distance_transform_edt(~other, sampling=tuple(voxel_size))

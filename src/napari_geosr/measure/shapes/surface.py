@@ -26,8 +26,8 @@ class SurfaceMesh:
     vertices : ndarray of float32, shape (N, 3)
         Positions along Z, Y, X.
     faces : ndarray of int32, shape (M, 3)
-        Vertices of each triangle. Seen from outside, in the order X, Y, Z of axes, they
-        are counter-clockwise.
+        Vertices of each triangle. Seen from outside, with the axes in the order X, Y,
+        Z, they are counter-clockwise.
     unit : str
     """
 

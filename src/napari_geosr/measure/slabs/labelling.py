@@ -38,7 +38,7 @@ def label_steps(
     limits: tuple[float, float],
     progress: SweepProgress,
 ) -> Generator[Step, None, RawTable]:
-    """Label the pores and sum them up; resumes an interrupted run."""
+    """Label the pores and sum them up; resume an interrupted run."""
     yield StageStarted(progress.done, progress.total, message="Labelling the pores")
     labeller = run.labeller()
     planned = len(run.slabs)
@@ -145,7 +145,7 @@ def number_steps(
     """Renumber the counted pores 1..n; all others become 0."""
     yield StageStarted(progress.done, progress.total, message="Numbering the pores")
     slabs, doing = run.slabs, "numbering the pores"
-    # Labels of an earlier run, and of other processes, are computed again.
+    # Labels from an earlier run or from other processes are computed again.
     ends = [*run.offsets[1:], len(raw.lookup) - 1]
     items = [
         (planes, raw.lookup[start : end + 1])

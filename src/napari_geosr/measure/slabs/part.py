@@ -26,7 +26,7 @@ Tables: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class SlabRules:
-    """What labelling a slab depends on besides its voxels.
+    """Parameters for labelling a slab, besides its voxels.
 
     Attributes
     ----------
@@ -34,10 +34,11 @@ class SlabRules:
         Shape of the whole volume, (Z, Y, X).
     connectivity : {6, 26}
     flat : bool
-        Whether the volume is one image: perimeters instead of surfaces.
+        Whether the volume is a single image; perimeters then replace surfaces.
     tables : tuple of ndarray
     unit : float
-        Physical surface of one unit in the sums of surfaces, which are integers.
+        Physical surface that corresponds to 1 in the sums of surfaces, which are
+        integers.
     """
 
     shape: tuple[int, int, int]
@@ -119,7 +120,7 @@ def label_slab(
     sample : ndarray of shape (z, Y, X), bool, or None
         Sample mask; None if all voxels belong to the sample.
     z : int
-        Its first plane in the volume.
+        Index of its first plane in the volume.
     rules : SlabRules
 
     Returns

@@ -24,14 +24,14 @@ Planes = tuple[int, int]
 
 
 def planes_of(slabs: Sequence[slice]) -> list[Planes]:
-    """The slabs in a form that other processes can be sent."""
+    """The slabs in a form that can be sent to other processes."""
     return [(slab.start, slab.stop) for slab in slabs]
 
 
 def processed(
     run: PorosityRun, work: SlabWork[R], items: Sequence[Any], doing: str
 ) -> Generator[R, None, None]:
-    """Do the work of all items in order, in the processes of the run if it has any.
+    """Process all items in order, in the processes of the run if it has any.
 
     Raises
     ------
@@ -72,7 +72,7 @@ class _OfRun:
     threshold: float
 
     def __getstate__(self) -> dict[str, object]:
-        """What another process needs: how to read the voxels, not the results."""
+        """Data for another process: how to read the voxels, but not the results."""
         run = replace(
             self.run, target=None, pool=None, journal=None, should_stop=never_stop
         )
@@ -105,7 +105,7 @@ class LabelWork(_OfRun):
 
 @dataclass
 class NumberWork(_OfRun):
-    """Numbers the pores of slabs again, from the labels of all."""
+    """Renumbers the pores of slabs, using the labels of all slabs."""
 
     def __call__(
         self, item: tuple[Planes, np.ndarray], should_stop: ShouldStop, worker: int

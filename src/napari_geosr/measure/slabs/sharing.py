@@ -1,4 +1,4 @@
-"""What sharing the slabs of a measurement among processes needs."""
+"""Interfaces for sharing the slabs of a measurement among processes."""
 
 from __future__ import annotations
 

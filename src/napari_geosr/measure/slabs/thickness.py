@@ -32,7 +32,7 @@ class TooSmallError(Exception):
     Parameters
     ----------
     box : tuple of 3 slice
-        What it needs.
+        The box that the block needs.
     """
 
     def __init__(self, box: Box) -> None:
@@ -120,7 +120,7 @@ class CollectWork:
             return CollectedBlock(max(needed))
         if block is None:
             return CollectedBlock(margin, SphereList.none())
-        if block.phase.all():  # then all of the volume is
+        if block.phase.all():  # then the whole volume is unbounded
             return CollectedBlock(margin, SphereList.none(), is_unbounded=True)
         return CollectedBlock(
             block.margin, collected(block, locate=not self.to_centres)
@@ -152,7 +152,7 @@ def count_diameters(diameters: npt.NDArray[np.uint16]) -> npt.NDArray[np.int64]:
 
 
 class _Lazy(Sequence[T], Generic[T]):
-    """Items that are made when they are given to a process, and not kept."""
+    """Items that are made when they are given to a process, and not kept afterwards."""
 
     def __init__(self, numbers: Sequence[int], make: Callable[[int], T]) -> None:
         self._numbers, self._make = numbers, make
@@ -172,12 +172,12 @@ class _Lazy(Sequence[T], Generic[T]):
 
 @dataclass
 class _ToCollect:
-    """What a process needs to collect the spheres of a block.
+    """Data that a process needs to collect the spheres of a block.
 
     Attributes
     ----------
     margin : int
-        Voxels around the block; what one block needs, the next ones probably need too.
+        Voxels around the block; the next blocks probably need as many as this one.
     """
 
     phase: MaskSource
@@ -245,7 +245,7 @@ def shared_thickness_steps(
     blocks : sequence of Box
         Boxes that cover the phase.
     share : callable
-        Does the work of all items in some process, and yields the results in order.
+        Handles all items in other processes, and yields the results in order.
     to_centres, message
         As in `thickness_steps`.
     """

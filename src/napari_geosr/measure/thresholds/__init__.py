@@ -1,1 +1,1 @@
-"""Segmentation by the neighbourhood: local mean, hysteresis, contours of bones."""
+"""Segmentation that uses the neighbourhood: local mean, hysteresis, bone contours."""

@@ -2,7 +2,7 @@
 
 After Buie, Campbell, Klinck, MacNeil & Boyd, Bone 41, 505 (2007),
 doi:10.1016/j.bone.2007.07.007: the periosteal contour is a closing of the bone, the
-endosteal contour a closing of the spaces inside of it that an opening leaves.
+endosteal contour is a closing of the spaces inside it that remain after an opening.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def compartment_steps(
     solid : ndarray of shape (Z, Y, X), bool
     closing : int
         Radius in voxels (octahedra). Openings in the cortex and trabeculae of up to
-        twice this width are bridged. Spaces that are nowhere wider are pores of the
-        cortex; pores that open into the marrow space belong to it.
+        twice this width are bridged. Spaces that are nowhere wider than this are pores
+        of the cortex; pores that open into the marrow space belong to it.
     which : {"cortex", "marrow"}
 
     Returns
@@ -137,7 +137,7 @@ def _moved(
     for grow in (grow_first, not grow_first):
         for _ in range(distance):
             check()
-            # Voxels outside the box neither grow into it nor erode it.
+            # Voxels outside the box neither grow into the mask nor erode it.
             grown = (
                 ndimage.binary_dilation(grown, cross)
                 if grow

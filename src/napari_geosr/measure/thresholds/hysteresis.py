@@ -21,7 +21,7 @@ Mask = npt.NDArray[np.bool_]
 def core_threshold(
     histogram: GreyHistogram, threshold: float, share: float, phase: str
 ) -> float:
-    """Grey value that a pore must reach, or go beyond, in at least one voxel.
+    """Grey value that a pore must reach or exceed in at least one voxel.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def core_threshold(
 
 
 class CoredComponents:
-    """Components of a mask that contain a voxel of another one, slab by slab.
+    """Finds components of a mask that contain a voxel of another mask, slab by slab.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class CoredComponents:
         self._last: npt.NDArray[np.int32] | None = None
 
     def add(self, mask: Mask, core: Mask) -> int:
-        """Label the next slab; returns the offset of its labels.
+        """Label the next slab, and return the offset of its labels.
 
         Parameters
         ----------

@@ -1,5 +1,4 @@
-"""Grey values relative to their local mean, so that a single threshold acts as a local
-one.
+"""Subtracts the local mean, so that a single threshold acts as a local one.
 
 The local mean is the mean weighted by a Gaussian, as in
 `skimage.filters.threshold_local` (Gonzalez & Woods, Digital Image Processing). With the
@@ -36,7 +35,7 @@ def halo_of(window: int) -> int:
 
 
 class LevelledArray:
-    """Grey values with the local mean replaced by the mean of all; read in slabs.
+    """Grey values with the local mean replaced by the global mean; read in slabs.
 
     Every slab is read with the planes around it that belong to its windows, so that the
     values do not depend on the slabs. Voxels outside of the sample and voxels that are
@@ -91,7 +90,7 @@ class LevelledArray:
         return levelled.astype(self.dtype, copy=False)
 
     def _inside(self, slab: slice, values: np.ndarray) -> npt.NDArray[np.bool_] | None:
-        """Which voxels count; None if all do."""
+        """Which voxels contribute to the means; None if all do."""
         inside = None
         if self.mask is not None:
             inside = inside_mask(np.asarray(self.mask[slab]))

@@ -38,7 +38,7 @@ def level_grey_values(run: PorosityRun, histogram: GreyHistogram) -> None:
         raise VolumeError(
             f"The local threshold of {run.name!r} with a window of {window} voxels "
             f"needs {format_enough(needed)} of additional memory, but "
-            f"{format_available(free)} are available. Use a smaller window.",
+            f"{format_available(free)} is available. Use a smaller window.",
             fields=["local_window"],
         )
     level = float(np.average(histogram.centres, weights=histogram.counts))

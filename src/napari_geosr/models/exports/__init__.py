@@ -3,7 +3,7 @@
 The module of a format provides ``TITLE``, ``SUFFIX`` and
 ``write(model, path) -> float``. `write` writes the file and returns the largest
 difference between the results of the file and of the model, in standard deviations of
-the result; it raises `ModelError` if they do not agree. Optional is
+the result; it raises `ModelError` if they do not agree. The module may also provide
 ``remarks(card) -> list of str``: sentences on how to obtain the same results with other
 software. The module must not import torch or optional libraries at module level.
 """

@@ -101,8 +101,8 @@ def remarks(card: ModelCard, *, inside: bool) -> list[str]:
     Parameters
     ----------
     inside : bool
-        Whether the file itself specifies the scaling to 0 … 1, if the network needs it,
-        from each input passed to it; otherwise users have to scale.
+        Whether the file itself specifies how each input is scaled to 0 … 1, if the
+        network requires this; otherwise, users must scale the input.
     """
     kind = card.normalisation.kind
     if input_percentiles(card) is not None:

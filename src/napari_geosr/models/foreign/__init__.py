@@ -143,7 +143,7 @@ def _unknown(given: ModelSource) -> ModelError:
     if given.suffix == _GRAPH:
         return ModelError(
             f"{given.path} is a graph without a description of how grey values must "
-            "be scaled. Give the BioImage.IO package it belongs to."
+            "be scaled. Use the BioImage.IO package that it belongs to."
         )
     if not given.path.exists():
         return ModelError(f"There is no file or folder {given.path}.")

@@ -162,7 +162,7 @@ def _host_and_port(place: str, address: str) -> tuple[str, int]:
 
 
 def _check_peer(response: Any, address: str) -> None:
-    """Refuse a response from a private address: DNS results can change."""
+    """Refuse a response from a private address, because DNS results can change."""
     stream = response.extensions.get("network_stream")
     if stream is None or _is_proxied(response.url.host):
         return

@@ -82,7 +82,7 @@ def read_graph(path: Path) -> OnnxGraph:
 
 
 class _OnnxReader:
-    """Converts a graph: short names for all values, weights apart from integers."""
+    """Converts a graph: shortens all names, and separates weights from integers."""
 
     def __init__(self, model: Any, path: Path) -> None:
         self.model, self.path = model, path

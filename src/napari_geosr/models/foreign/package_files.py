@@ -165,7 +165,7 @@ def load_description(given: object, source: str) -> Any:
     Parameters
     ----------
     given
-        The value of `opened`.
+        The value that `opened` yields.
     source : str
         The package as given by the user, for messages.
 
@@ -202,7 +202,7 @@ def load_description(given: object, source: str) -> Any:
 
 
 def _built(remote: RemoteDescription) -> Any:
-    """Build a remote description; the library's own way downloads without limits."""
+    """Build a remote description; the library's loader downloads without limits."""
     from bioimageio.spec import (
         InvalidDescr,
         build_description,

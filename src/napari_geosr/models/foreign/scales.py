@@ -36,7 +36,7 @@ BACK_REMARK = (
 
 @dataclass(frozen=True)
 class GreyScaling:
-    """How grey values reach the network and come back.
+    """How grey values are scaled for the network, and its results scaled back.
 
     Attributes
     ----------

@@ -100,9 +100,9 @@ def draft(path: Path, content: AnyMapping) -> ImportDraft:
             "The file does not record the training data."
         ),
         not_for=(
-            "Measuring, until it has been compared with ground truth for scans of "
-            "your kind: networks of this family are made for photographs and invent "
-            "detail."
+            "Measurements, until its results have been compared with ground truth "
+            "for scans of your kind: networks of this family are made for "
+            "photographs and invent detail."
         ),
         modalities=("photo",),
         remarks=tuple(remarks),

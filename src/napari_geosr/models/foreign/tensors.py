@@ -101,7 +101,7 @@ def _unpickled(path: Path) -> Any:
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about unusual pickles, which fail below
+            warnings.simplefilter("ignore")  # unusual pickles are refused below
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))

@@ -32,7 +32,7 @@ class OperatorCall:
     op : str
         Name of the operator.
     attributes : mapping
-        Its plain settings.
+        Its settings, as plain values.
     opset : int
         Version of the ONNX operator set.
     n_outputs : int

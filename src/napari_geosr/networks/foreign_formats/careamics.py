@@ -91,7 +91,7 @@ class _ConvBlock(nn.Module):
 class _BlurredMaxima(nn.Module):
     """Maxima of 2 voxels at stride 1, then a binomial filter of 3 voxels at stride 2.
 
-    The maxima have one voxel less per axis than their input, as in CAREamics.
+    The maxima have one voxel fewer per axis than their input, as in CAREamics.
     """
 
     def __init__(self, ndim: int) -> None:

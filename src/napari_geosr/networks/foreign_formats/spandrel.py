@@ -52,8 +52,8 @@ def _torchvision_stubs() -> Iterator[None]:
     """Context in which spandrel can be imported even if torchvision cannot.
 
     spandrel imports three functions from torchvision, all for `UNSUPPORTED`. The
-    torchvision of package indices is built for torch with CUDA; with a CPU build of
-    torch its import fails with a RuntimeError. In this case, empty modules replace it
+    torchvision in package indices is built for torch with CUDA; with a CPU build of
+    torch, its import fails with a RuntimeError. In this case, empty modules replace it
     during this import.
     """
     try:
@@ -104,7 +104,7 @@ class SpandrelNetwork(nn.Module):
 
 
 def build(settings: AnyMapping, weights: Mapping[str, Tensor]) -> nn.Module:
-    """Build the architecture named in `settings`, with the shape of its tensors."""
+    """Build the architecture named in `settings`, shaped according to its tensors."""
     spandrel = library()
     name = str(settings.get("architecture"))
     if name in UNSUPPORTED or name not in spandrel.MAIN_REGISTRY:

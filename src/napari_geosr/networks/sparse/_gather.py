@@ -64,7 +64,7 @@ def _chunks(pairs: RowPairs, k: int, row_bytes: int) -> Iterator[tuple[Tensor, T
 
 
 class _Saved:
-    """What the forward pass leaves for the backward pass."""
+    """What the forward pass stores for the backward pass."""
 
     saved_tensors: tuple[Tensor, Tensor]
     pairs: RowPairs

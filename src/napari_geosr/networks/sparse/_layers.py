@@ -1,7 +1,7 @@
 """Layers on sparse tensors.
 
-Weights are drawn as those of torch's dense layers with the same fan-in. There is no
-bias: each convolution is followed by a normalisation.
+Weights are initialised like those of torch's dense layers with the same fan-in. There
+is no bias: each convolution is followed by a normalisation.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class GenerativeConvolution(_Kernel):
     ----------
     in_channels, out_channels : int
     wide : bool
-        Whether the kernel has 4³ instead of 2³ places: then new voxels may also lie
+        Whether the kernel has 4³ instead of 2³ positions: new voxels may then also lie
         next to the children of a voxel.
     """
 
@@ -108,7 +108,7 @@ class UpConvolution(_Kernel):
 class RowBatchNorm(nn.BatchNorm1d):
     """Batch normalisation over all voxels of a batch.
 
-    A single voxel has no variance: it is normalised by the running statistics.
+    A single voxel has no variance, so it is normalised by the running statistics.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's name

@@ -1,4 +1,4 @@
-"""Kernel maps: which input voxel meets which output voxel at which weight.
+"""Kernel maps: which input voxel contributes to which output voxel, by which weight.
 
 Voxels have increasing int64 keys, so that a neighbour is found by binary search. Of the
 26 neighbours, only the 13 with larger keys are searched; the others are their mirror
@@ -141,9 +141,9 @@ def child_pairs(
     coords : Tensor
         Coarse voxels.
     fine : Grid
-        Grid of voxels half as wide; children outside it are left out.
+        Grid of voxels half as wide; children outside it are omitted.
     places : sequence of tuple of int
-        Place of each candidate relative to the first child.
+        Position of each candidate relative to the first child.
     """
     limits = torch.tensor(fine[1:], device=coords.device, dtype=coords.dtype)
     first = coords.clone()

@@ -3,7 +3,7 @@
 An ellipsoid is fitted to the outer surface. In each direction, the outer radius and the
 thickness of the outermost wall are measured along a ray, both relative to the
 ellipsoid; one of them is missing where the ray meets no wall. The directions are nearly
-equally spaced (a Fibonacci lattice), so that no direction is special.
+equally spaced (a Fibonacci lattice), so that no direction is preferred.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class DirectionGrid:
         ----------
         values : ndarray of shape (n,)
         known : ndarray of bool, shape (n,)
-            Not all False.
+            Must not be all False.
         """
         from scipy.sparse.linalg import spsolve
 
@@ -140,7 +140,7 @@ class DirectionGrid:
         return chosen
 
     def shrunk(self, chosen: AnyArray, rings: int = 1) -> AnyArray:
-        """Chosen directions without those next to others, `rings` times."""
+        """Chosen directions, without the outermost `rings` rings of them."""
         found: AnyArray = ~self.grown(~chosen, rings)
         return found
 
@@ -169,7 +169,7 @@ class DirectionGrid:
 
 @lru_cache(maxsize=2)
 def direction_grid(n: int) -> DirectionGrid:
-    """The grid of `n` directions; kept, because its neighbours take a moment."""
+    """The grid of `n` directions; cached, because finding the neighbours takes time."""
     return DirectionGrid(n)
 
 
@@ -183,12 +183,12 @@ def _fibonacci(n: int) -> AnyArray:
 
 
 def fit_ellipsoid(inside: AnyArray) -> Ellipsoid:
-    """Fit an ellipsoid to the outer surface of a shell, also if a part is missing.
+    """Fit an ellipsoid to the outer surface of a shell, even if a part is missing.
 
     Parameters
     ----------
     inside : ndarray of bool, shape (Z, Y, X)
-        Not empty.
+        Must not be empty.
     """
     centre, axes = np.zeros(3), np.ones(3)
     for axis in range(3):

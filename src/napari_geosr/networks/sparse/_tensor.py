@@ -65,7 +65,7 @@ class SparseTensor:
         limits = torch.tensor(grid, device=coords.device)
         if len(coords) and bool(((coords < 0) | (coords >= limits)).any()):
             raise VolumeError(
-                f"A voxel lies outside the box of {tuple(grid[1:])} voxels. Give "
+                f"A voxel lies outside the box of {tuple(grid[1:])} voxels. Use "
                 "coordinates within the box."
             )
         keys = _maps.keys_of(coords, grid)

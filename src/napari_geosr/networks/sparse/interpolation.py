@@ -1,6 +1,6 @@
 """Trilinear interpolation of a shape and a threshold: refinement without weights.
 
-A plain alternative to the learned refinement. The new surface runs between the old
+A simple alternative to the learned refinement. The new surface runs between the old
 voxels, but corners are rounded and structures thinner than two voxels become thinner.
 """
 

@@ -1,8 +1,8 @@
-"""A statistical model of closed shells: mean maps, and how they vary together.
+"""A statistical model of closed shells: mean maps, and their joint variation.
 
 Not a neural network: its parameters are the mean of many shells and their principal
 components over the directions from the centre (`_shells`). A shell with a
-missing part is fitted where it is known; the deviation from the fit is continued
+missing part is fitted where it is known; the deviation from the fit is extended
 smoothly into the missing part.
 
 References
@@ -35,10 +35,10 @@ _FIT_ERROR = 0.01
 #: Minimum fraction of training shells with a wall in a direction for a wall to be
 #: expected there.
 _EXPECTED = 0.5
-#: Deviation of the outer radius from the fit, relative to its thickness, at which a
-#: wall is cut from outside.
+#: Deviation of the outer radius from the fit, relative to the wall's thickness, beyond
+#: which a wall counts as cut from outside.
 _INWARD = -0.5
-#: The same deviation at which another structure lies outside the wall.
+#: The same deviation beyond which another structure lies outside the wall.
 _OUTWARD = 0.6
 #: Thickness, as a fraction of the fitted thickness, below which a wall counts as cut.
 _THIN = 0.5
@@ -86,7 +86,7 @@ class PredictedShell:
         Directions in which a part is missing, and a margin.
     reproduced : float
         Fraction of the expected directions with a wall in which the wall is as
-        predicted; low for shapes unlike those of the training.
+        predicted; low for shapes unlike those used for training.
     """
 
     maps: ShellMaps
@@ -120,19 +120,19 @@ class ShellAtlas(nn.Module):
 
     @property
     def grid(self) -> DirectionGrid:
-        """The directions."""
+        """The grid of directions."""
         return direction_grid(len(self.presence))
 
     @classmethod
     def fitted(cls, shells: list[ShellMaps], components: int) -> ShellAtlas:
-        """The model of complete shells.
+        """Fit the model to complete shells.
 
         Parameters
         ----------
         shells : list of ShellMaps
             Three or more, over the same directions.
         components : int
-            At most one less than there are shells.
+            At most one less than the number of shells.
         """
         present = np.array([shell.present for shell in shells])
         grid = direction_grid(present.shape[1])
@@ -199,7 +199,7 @@ class ShellAtlas(nn.Module):
         return PredictedShell(ShellMaps(outer, thickness), missing, float(agrees))
 
     def _large_parts(self, cut: AnyArray, smallest: float) -> AnyArray:
-        """Directions of large missing parts, with a margin; slivers are left out."""
+        """Directions of large missing parts, with a margin; slivers are ignored."""
         grid = self.grid
         pieces = grid.pieces(grid.shrunk(cut))
         missing = np.zeros(len(cut), bool)

@@ -2,8 +2,8 @@
 
 Its encoder reads the occupied voxels of an incomplete shape. Its decoder occupies the
 children of all voxels, predicts which of them belong to the shape, and discards the
-others before it goes on to the next finer level. The network sees the whole shape:
-results of blocks differ from those of the whole.
+others before proceeding to the next finer level. The network must be given the whole
+shape: results for blocks would differ from those for the whole.
 
 References
 ----------

@@ -3,7 +3,7 @@
 Only voxels with both phases in their 3³ neighbourhood are computed; the rest of a shape
 is full or empty at any resolution. The network predicts the phase of their eight
 children, as a correction of the trilinear interpolation. It is local: with the halo of
-its ``spec``, results of blocks equal those of the whole.
+its ``spec``, results for blocks are identical to those for the whole.
 
 With an upscale factor of 1, it predicts labels of the given voxels from grey values.
 """
@@ -55,7 +55,7 @@ class NetworkConfig(Config):
         ge=1,
         le=64,
         title="Input channels",
-        description="Features of each voxel.",
+        description="Number of features of each voxel.",
     )
     out_channels: int = Field(
         1,
@@ -135,7 +135,7 @@ class SurfaceUNet(nn.Module):
             self.fine = SubmanifoldConvolution(first, first)
             self.fine_norm = RowBatchNorm(first)
         self.head = nn.Linear(first, out_channels)
-        if upscale_factor == 2:  # the interpolation, at first
+        if upscale_factor == 2:  # initially the interpolation
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
 

@@ -124,8 +124,8 @@ def check_installed() -> None:
         found = False
     if not found:
         raise ConfigError(
-            "Several workers require the optional dependencies 'cluster'. Install them "
-            '(pip install "napari-geosr[cluster]"), or leave out --workers.'
+            "Several workers require the optional dependencies 'cluster'. Install "
+            'them (pip install "napari-geosr[cluster]"), or omit --workers.'
         )
 
 
@@ -184,7 +184,7 @@ def open_pool(
             with Client(cluster, set_as_default=False) as client:
                 yield WorkerPool(client, cluster, workers)
         finally:
-            # A worker that died last may be unknown to Dask's cluster (KeyError).
+            # A worker that has just died may be unknown to Dask's cluster (KeyError).
             with suppress(TimeoutError, KeyError):
                 cluster.close(timeout=10)
 
@@ -195,7 +195,7 @@ def worker_settings(threads: int) -> AnyDict:
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     environment = dict.fromkeys(names, n) | _MEMORY_ALLOCATOR
     return {
-        # The run keeps to its own budget. A paused worker would wait for ever.
+        # The run observes its own budget, and a paused worker would wait forever.
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,
@@ -386,7 +386,7 @@ class _Task(Generic[T, R]):
             future.add_done_callback(self._done.put)
 
     def _next(self, seconds: float) -> tuple[tuple[int, T], Outcome] | None:
-        """The next item that ended; None if no item ends within some seconds."""
+        """The next item that ended; None if no item ends within `seconds`."""
         try:
             future = self._done.get(timeout=seconds)
         except queue.Empty:
@@ -416,7 +416,7 @@ class _Task(Generic[T, R]):
         return None
 
     def _look_at_workers(self) -> None:
-        """Count the workers, and replace lost ones; raise if none starts for long."""
+        """Count the workers, and replace lost ones; raise if none starts in time."""
         n = len(self.client.nthreads())
         if self.pool.cluster is not None and n < self.pool.n_own:
             # Dask replaces lost workers, but does not retry if the replacement fails.
@@ -460,7 +460,7 @@ class _Task(Generic[T, R]):
     def end(self) -> None:
         """Stop all items in progress, and forget the run.
 
-        No worker writes any more afterwards, so that the file can be renamed.
+        No worker writes after this, so the file can be renamed.
         """
         if self.running and not self.pool.is_own:  # own workers are ended instead
             for _ in self._stopped():

@@ -28,7 +28,7 @@ from napari_geosr.operations.cluster import worker_settings
 #: Seconds to wait for all workers to start; after that, the run begins with those that
 #: have started.
 _START_SECONDS = 180.0
-#: Seconds that the commands which started the workers are given to end.
+#: Seconds within which the commands that started the workers must end.
 _END_SECONDS = 15.0
 _INTERVAL_SECONDS = 0.2
 #: Environment variables that a worker needs, by the start of their names: ``oarsh``
@@ -72,7 +72,7 @@ def workers_on_nodes(
     commands : callable
     n_workers : int
     threads : int
-        CPU threads of each.
+        CPU threads of each worker.
     should_stop : callable
 
     Raises
@@ -82,7 +82,7 @@ def workers_on_nodes(
     WorkerError
         If no worker starts.
     """
-    for left in folder.glob(".workers.*.partial"):  # of a run that was killed
+    for left in folder.glob(".workers.*.partial"):  # left by a run that was killed
         shutil.rmtree(left, ignore_errors=True)
     security = Security.temporary()
     private = folder / f".workers.{secrets.token_hex(4)}.partial"
@@ -109,7 +109,7 @@ def workers_on_nodes(
                 yield client
             finally:
                 with suppress(OSError, TimeoutError, RuntimeError):
-                    # They would otherwise wait for a new scheduler.
+                    # Otherwise, the workers would wait for a new scheduler.
                     client.retire_workers(close_workers=True)
                 _end(started)
     finally:
@@ -133,7 +133,7 @@ def _write_script(folder: Path, security: Security, address: str, threads: int) 
         *("--nworkers", "1", "--nthreads", "1", "--memory-limit", "0"),
         *("--no-dashboard", "--death-timeout", "60", "--name"),
     ]
-    # Names and values with line breaks are left out: a shell may not read them back.
+    # Omit names and values with line breaks, which a shell may not read back.
     lines = [
         f"export {name}={shlex.quote(value)}\n"
         for name, value in passed.items()

@@ -28,7 +28,7 @@ class Work(Protocol[T, R]):
     """The work of a run; it is pickled once, and reused for all items of a process."""
 
     def __call__(self, item: T, should_stop: ShouldStop, worker: int, /) -> R:
-        """Do one item; called with the item, a stop flag and the worker's number."""
+        """Process one item, given a stop flag and the worker's number."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class RunPlugin(WorkerPlugin):
             threading.current_thread() is threading.main_thread()
         ):
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # Dask's command names a worker by a text.
+        # Dask's command gives a worker a string as its name.
         name = str(worker.name)
         number = int(name) if name.isdecimal() else 0
         _runs[self.token] = _KnownRun(self.pickled, number)
@@ -105,7 +105,7 @@ def stop(token: str) -> None:
 
 
 def do_item(token: str, item: object) -> Outcome:
-    """Do one item of a run; errors meant for the user are returned."""
+    """Process one item of a run; errors meant for the user are returned."""
     run = _runs[token]
     with _one_at_a_time:
         if run.is_stopped:

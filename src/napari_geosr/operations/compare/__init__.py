@@ -317,11 +317,11 @@ def _shift_steps(
         if shift is not None and shift.length > MAX_SHIFT:
             vector = ", ".join(f"{v:+.2f}" for v in shift.voxels)
             yield log.warn(
-                f"{_title(group.placed, key)} lies {shift.distance:.3g} {shift.unit} "
-                f"({shift.length:.2g} voxels; {', '.join(base.frame.axes)}: {vector}) "
-                f"from {_title(group.placed, group.base)}: PSNR, SSIM and differences "
-                "are affected by this shift. Align the two first (Pairs, or "
-                "napari-geosr pairs)."
+                f"{_title(group.placed, key)} is shifted by {shift.distance:.3g} "
+                f"{shift.unit} ({shift.length:.2g} voxels; "
+                f"{', '.join(base.frame.axes)}: {vector}) relative to "
+                f"{_title(group.placed, group.base)}, which affects PSNR, SSIM and "
+                "differences. Align the two first (Pairs, or napari-geosr pairs)."
             )
     return found
 

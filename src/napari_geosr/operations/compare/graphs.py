@@ -26,7 +26,7 @@ def check_graphs(config: CompareConfig) -> None:
     if config.graph and not config.pores:
         raise ConfigError(
             "Graphs (--graph) are traced in the pores: compare the pores as well, or "
-            "leave the graphs out."
+            "omit the graphs."
         )
     if config.graph_distance is not None and not config.graph:
         raise ConfigError(
@@ -68,7 +68,7 @@ def graph_steps(
     if not graphs:
         return {}
     yield StageStarted(message="Comparing the graphs")
-    # The same distance for all volumes on a grid, so that their figures are comparable.
+    # Use one distance for all volumes on a grid, so that their figures are comparable.
     distance = config.graph_distance or MATCHING_VOXELS * max(frame.voxel_size)
     found = {}
     for key, graph in graphs.items():

@@ -81,7 +81,7 @@ def own_places(groups: Sequence[FrameVolumes]) -> dict[str, FrameVolume]:
 def add_remarks(
     log: RunLog, group: FrameVolumes, sentences: Sequence[str], *, is_only: bool
 ) -> None:
-    """Note remarks on a group, with the names of its volumes if there are others."""
+    """Note remarks on a group, naming its volumes if there are other groups."""
     names = " and ".join(group.placed[key].volume.title for key in group.others)
     about = "" if is_only else f"{names}, compared with the base: "
     log.remarks += [about + sentence for sentence in sentences]

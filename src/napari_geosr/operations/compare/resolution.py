@@ -164,8 +164,8 @@ def _refuse_resampled(pair: Mapping[str, FrameVolume]) -> None:
         if not one.is_whole:
             raise VolumeError(
                 f"{one.volume.title} is not on the same voxel grid as the other half "
-                "and would have to be resampled; Fourier correlation would mistake the "
-                "effect of interpolation for signal. Give two halves on the same "
+                "and would have to be resampled; Fourier correlation would mistake "
+                "the effect of interpolation for signal. Use two halves on the same "
                 "voxel grid."
             )
 

@@ -27,7 +27,7 @@ def scan_check_steps(
 ) -> Generator[Step, None, dict[str, ScanCheck]]:
     """Check each restored volume against the scan that its record names.
 
-    Volumes without such a record, or whose scan is not among the others, are left out.
+    Volumes without such a record, or whose scan is not among the others, are skipped.
 
     Parameters
     ----------

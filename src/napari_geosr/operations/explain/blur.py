@@ -1,4 +1,4 @@
-"""The blur of the scan that is explained, to compare a filter with."""
+"""The blur of the explained scan, for comparison with a filter."""
 
 from __future__ import annotations
 

@@ -69,16 +69,16 @@ class ExplainConfig(Config):
         ge=0,
         le=16,
         title="Margin",
-        description="Width of the margin around a pore that is also replaced by "
-        "solid, in voxels of the scan (evidence).",
+        description="Width, in voxels of the scan, of the margin around a pore that "
+        "is also replaced by solid (evidence).",
     )
     radius: int = Field(
         0,
         ge=0,
         le=16,
         title="Radius",
-        description="Half-width, in voxels, of the cube that is explained where there "
-        "is not a pore.",
+        description="Half-width, in voxels, of the cube that is explained where "
+        "there is no pore.",
     )
     feature: Literal["grey", "edge"] = Field(
         "grey",
@@ -135,7 +135,7 @@ class ExplainConfig(Config):
         le=2,
         title="Strength",
         description=(
-            "How much noise to remove, as for restore: 0 returns the scan, 1 removes "
+            "How much noise to remove, as in restore: 0 returns the scan, 1 removes "
             "as much noise as was measured."
         ),
     )
@@ -143,7 +143,7 @@ class ExplainConfig(Config):
         "auto",
         title="Sharpness",
         description=(
-            "Sharpness of a super-resolved result, as for restore: that of the scan, "
+            "Sharpness of a super-resolved result, as in restore: that of the scan, "
             "that of the object, or chosen automatically."
         ),
     )

@@ -38,18 +38,18 @@ def recorded_scan_steps(
     Parameters
     ----------
     facts : mapping
-        From `recorded_input`.
+        The result of `recorded_input`.
     beside : Path, optional
-        File of the result. If the scan is no longer in its place, a file of the same
-        name next to the result is used.
+        File of the result. If the scan is no longer at its recorded path, a file of the
+        same name next to the result is used.
     position : mapping, optional
-        ``"time"`` and ``"channel"`` that were restored, for a file with several.
+        ``"time"`` and ``"channel"`` that were restored, if the file has several.
     should_stop : callable
 
     Returns
     -------
     Volume
-        With the voxel size of the record.
+        The scan, with the voxel size of the record.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def recorded_scan_steps(
     volume = _chosen(stored, facts, position or {}, title)
     expected = str(facts.get("checksum"))
     actual = str(found["checksum"])
-    if expected.startswith("crc32"):  # of the voxels, not of the file
+    if expected.startswith("crc32"):  # a checksum of the voxels, not of the file
         actual = provenance.array_checksum(volume.data)
     if expected != actual or list(volume.shape) != list(facts.get("shape", ())):
         raise FileError(
@@ -104,6 +104,6 @@ def _chosen(
     except GeoSRError as error:
         raise VolumeError(
             f"{title} has several time points or channels, and the record of the "
-            "result does not contain which one was restored. Open the scan in napari "
+            "result does not state which one was restored. Open the scan in napari "
             "and restore the one that you want to explain."
         ) from error

@@ -244,7 +244,7 @@ def explain_place_steps(
     Parameters
     ----------
     pore : bool
-        Whether all methods explain the pore, if there is one. By default this is so
+        Whether all methods explain the pore, if there is one. By default, they do so
         only if evidence is among the methods.
     """
     config, scene = prepared.config, prepared.scene
@@ -396,7 +396,7 @@ def explain_pores_steps(
     if not found:
         raise ConfigError(
             f"None of the {total} pores of {table.path} was found in the result of "
-            f"{prepared.restoration.model.card.name}: give the table measured on this "
+            f"{prepared.restoration.model.card.name}: use the table measured on this "
             "model's restoration of the scan."
         )
     for message in table_warnings(found, missing):

@@ -222,10 +222,9 @@ def foreign_table_warning(table: StoredPoreTable, record: AnyMapping) -> str:
         return ""
     name, scan = measured.get("name", "another volume"), record.get("name")
     return (
-        f"The pores of {table.path} were measured on {name!r}. According to its "
-        f"record, it was not made from {scan!r}. Only pores found at the same "
-        "position and of the same size are explained. Check that both show the same "
-        "sample."
+        f"The pores of {table.path} were measured on {name!r}, which, according to "
+        f"its record, was not made from {scan!r}. Only pores of the same size at the "
+        "same position are explained. Check that both show the same sample."
     )
 
 
@@ -427,7 +426,7 @@ def _check_sizes(scene: ExplainedScan, table: StoredPoreTable) -> None:
         raise VolumeError(
             f"{table.path} was measured on a volume of "
             f"{' × '.join(map(str, table.shape))} voxels, but the result has "
-            f"{' × '.join(map(str, shape))}: give the table measured on this model's "
+            f"{' × '.join(map(str, shape))}: use the table measured on this model's "
             "restoration of the scan."
         )
     for row in table.rows:
@@ -437,7 +436,7 @@ def _check_sizes(scene: ExplainedScan, table: StoredPoreTable) -> None:
         if not inside:
             raise VolumeError(
                 f"Pore {row.label} of {table.path} is not inside the result of "
-                f"{' × '.join(map(str, shape))} voxels: give the table measured on "
+                f"{' × '.join(map(str, shape))} voxels: use the table measured on "
                 "this model's restoration of the scan."
             )
 

@@ -250,7 +250,7 @@ class _Blocks(ObjectFit):
         return fit
 
     def step(self) -> Mapping[str, float]:
-        """Make one iteration and return its losses."""
+        """Perform one iteration and return its losses."""
         losses = self.current.step()
         self.iteration = self.current.iteration
         return losses

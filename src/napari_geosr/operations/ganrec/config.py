@@ -16,7 +16,9 @@ from napari_geosr.operations.train.object_fit import ObjectFitConfig
 from napari_geosr.operations.train.scans import ProjectionsConfig
 
 OPERATION = "ganrec"
-NEEDS = "only the projections of one object, as few as 15; gives a volume, not a model"
+NEEDS = (
+    "only the projections of one object, as few as 15; produces a volume, not a model"
+)
 
 
 class GanrecConfig(ObjectFitConfig, ProjectionsConfig):

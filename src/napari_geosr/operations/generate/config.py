@@ -26,8 +26,8 @@ class GenerateConfig(Config):
         0,
         ge=0,
         title="Seed",
-        description="Random seed: the same seed gives the same samples, whatever their "
-        "number.",
+        description="Random seed: the same seed gives the same samples, regardless "
+        "of their number.",
     )
     sampling_steps: int = Field(
         30,

@@ -1,7 +1,7 @@
 """Generate images or volumes with a diffusion model.
 
-They are not measurements of anything: every file is named ``generated …``, and its
-record says so.
+The results are not measurements: every file is named ``generated …``, and its record
+states that it was generated.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from napari_geosr.models import zoo
 from napari_geosr.models.bundle import Model
 from napari_geosr.operations.generate.config import GenerateConfig
 
-#: Edge of samples by default, in voxels, by the number of axes.
+#: Default edge length of samples, in voxels, by number of axes.
 _EDGES = {2: 128, 3: 64}
 #: Note in the provenance record of every sample.
 _NOTE = "Drawn from a diffusion model: not a measurement of any object."
@@ -54,8 +54,8 @@ def generate_steps(
 ) -> Generator[Step, None, list[Path]]:
     """Write samples: ``generated_MODEL_0000.ome.tif`` and so on.
 
-    Each sample is a function of model, seed, its number, shape and steps; the noise
-    that it begins with is a function of the voxel, whatever the shape.
+    Each sample depends only on the model, the seed, its number, the shape and the
+    steps; the initial noise of a voxel does not depend on the shape.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def generate_steps(
     Raises
     ------
     ModelError
-        If the model draws no images, or the shape has other axes.
+        If the model cannot generate images, or the shape has the wrong number of axes.
     ConfigError, FileError, DeviceMemoryError
         If the device does not exist, a file cannot be written, or memory runs out.
     """
@@ -90,7 +90,8 @@ def generate_steps(
     ]
     if not overwrite and (there := next((p for p in paths if p.exists()), None)):
         raise FileError(
-            f"{there} exists. Choose another folder, or replace it (--overwrite)."
+            f"{there} already exists. Choose another folder, or replace it "
+            "(--overwrite)."
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -175,7 +176,7 @@ def _drawn(
         edges = " × ".join(map(str, shape))
         raise DeviceMemoryError(
             f"A sample of {edges} voxels does not fit into the memory of {device}. "
-            "Give a smaller shape (--shape)."
+            "Choose a smaller shape (--shape)."
         ) from error
     grey = GreyScale(scale.mean, scale.std)
     return np.asarray(grey.restore(values[0, 0].float().cpu().numpy()))

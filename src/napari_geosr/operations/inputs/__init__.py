@@ -183,12 +183,13 @@ def open_companion(
     """Open a volume that belongs to the input `like`: a reference or a sample mask.
 
     Its own metadata take precedence. Settings of the input apply where this file has no
-    information, and where it repeats what the input's file says: a mask drawn on a scan
-    with a wrong voxel size has the same wrong voxel size. The voxel size is applied if
-    this file has none and its shape is that of the input, or if, according to both
-    files, it covers the same region as the input; the axes if both files have the same
-    shape and axes; channel and time point if there are several. Applied settings are
-    reported. Shape and type of raw files are checked against the file size in any case.
+    information, and where it repeats the information in the input's file: a mask drawn
+    on a scan with a wrong voxel size has the same wrong voxel size. The voxel size is
+    applied if this file has none and its shape is that of the input, or if, according
+    to both files, it covers the same region as the input. The axes are applied if both
+    files have the same shape and axes; channel and time point, if there are several.
+    Applied settings are reported. Shape and type of raw files are checked against the
+    file size in any case.
 
     Parameters
     ----------

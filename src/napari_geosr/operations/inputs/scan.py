@@ -34,8 +34,8 @@ _CORRECTION = "If that is wrong, give the voxel size (--voxel-size and --unit)."
 def input_warnings(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]:
     """List everything in a volume's files that could make a result wrong.
 
-    Combines `reader_warnings`, `open_questions` and, if it is not asked whether the
-    slices are frames, `unnamed_slices`; parameters and errors are those of
+    Combines `reader_warnings`, `open_questions` and, unless the user is asked whether
+    the slices are frames, `unnamed_slices`; parameters and errors are those of
     `open_questions`.
     """
     cards = list(cards)
@@ -137,7 +137,7 @@ def open_questions(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]
     ------
     VolumeError
         If the slices look like frames of a time series and a model uses neighbouring
-        slices: it would mix time points.
+        slices, which would mix time points.
     """
     return _doubts(volume, _frames_of(volume, cards))
 
@@ -170,7 +170,7 @@ def _questions(
 def frames_question(
     volume: Volume, *, mixing: bool = False
 ) -> TimeSeriesQuestion | None:
-    """Ask whether slices are frames of a time series, if they look like it.
+    """Ask whether slices are frames of a time series, if they look like frames.
 
     With `mixing`, ask also if there is no evidence that they are slices.
     """

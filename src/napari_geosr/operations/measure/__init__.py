@@ -253,8 +253,8 @@ def _settings_for_kind(
     if volume.metadata.get("kind") == "labels":
         config = config.model_copy(update={"threshold": 0.0, "phase": "bright"})
         remarks.append(
-            f"{volume.name!r} contains labels: every labelled voxel is taken as pore, "
-            "and the threshold is not used."
+            f"{volume.name!r} contains labels: every labelled voxel is treated as "
+            "pore, and the threshold is not used."
         )
     elif config.phase == "dark" and looks_like_labels(volume.data):
         remarks.append(
@@ -289,8 +289,8 @@ def _refuse_unfinished_integers(volume: Volume) -> None:
         raise VolumeError(
             f"{volume.title} is an unfinished restoration in {volume.dtype}: its "
             "unprocessed voxels are 0, a value that pores can also have. Finish the "
-            "restoration, or restore to float32, or give a sample mask of the "
-            "finished part."
+            "restoration, restore to float32, or use a sample mask of the finished "
+            "part."
         )
 
 

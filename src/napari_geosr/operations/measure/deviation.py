@@ -74,7 +74,7 @@ def align_deviation(
         if not belongs_to(deviation.provenance, volume.provenance):
             raise VolumeError(
                 f"{deviation.title} does not contain the standard deviations of "
-                f"{volume.title}: they come from a different run. Give the file that "
+                f"{volume.title}: they come from a different run. Use the file that "
                 f"was written together with {volume.title}.",
                 fields=["deviation"],
             )
@@ -133,7 +133,7 @@ def _check_place(deviation: Volume, volume: Volume) -> None:
         raise VolumeError(
             f"{deviation.title} has a different voxel grid from {volume.title} "
             f"(shapes {deviation.shape} and {volume.shape}), so it does not contain "
-            "its standard deviations. Give the file that was written together with "
+            "its standard deviations. Use the file that was written together with "
             f"{volume.title}.",
             fields=["deviation"],
         )

@@ -62,7 +62,7 @@ def plan(
     statistics : sequence of str
         Requested morphometry, which may have tables of its own.
     overviews : bool
-        Whether to write what is needed to draw the phases again.
+        Whether to write the data needed to draw the phases again.
 
     Returns
     -------
@@ -236,7 +236,7 @@ def write(
         for name, report in reports.items()
         if report.overview is not None
     }
-    # What could not be measured has no table, and an image has no overview.
+    # A volume that could not be measured has no table, and an image has no overview.
     files = {
         kind: path
         for kind, path in files.items()

@@ -85,7 +85,7 @@ def histogram_steps(
     *,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, GreyLevels]:
-    """Count grey values; only in evenly spaced planes if reading all takes long.
+    """Count grey values; only in evenly spaced planes if reading all takes too long.
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ def threshold_steps(
     Returns
     -------
     float
-        In grey values.
+        The threshold, as a grey value.
     """
     yield StageStarted(message="Finding the threshold")
     levels = yield from histogram_steps(volume, mask, should_stop=should_stop)

@@ -224,7 +224,7 @@ def measure_job_steps(
                 yield step
     except Cancelled:
         return None
-    # Overwrite: files left by a killed run belong to this job.
+    # Overwrite existing files: those left by a killed run belong to this job.
     reports = iterator.result
     agreement = agreement_of(reports, job.graph_distance)
     more = {} if agreement is None else {"graph_agreement": agreement.to_json_dict()}

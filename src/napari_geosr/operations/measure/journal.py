@@ -2,7 +2,7 @@
 
 The state is that of a single object (`measure.blocks.SlabLabeller`): a plane of labels,
 a row for each open or completed pore, and a number for each label. A resumed run
-computes histogram, noise, sample mask and interval again.
+recomputes the histogram, noise, sample mask and interval.
 """
 
 from __future__ import annotations

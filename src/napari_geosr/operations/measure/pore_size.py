@@ -44,7 +44,7 @@ class PoreSize:
     Attributes
     ----------
     volume : float
-        In ``unit``³ (``unit``² in 2D).
+        Volume in ``unit``³ (area in ``unit``² in 2D).
     diameter : float
         Diameter of the sphere (circle in 2D) of that volume, in ``unit``.
     """

@@ -45,7 +45,7 @@ def lost_voxels(volume: Volume, report: PorosityReport) -> str:
     return (
         f"The scan that {volume.name!r} was restored from has {missing} NaN or "
         "infinite voxels, but this volume has none: they are measured as sample. "
-        "Restore the scan again to float32, or give a sample mask."
+        "Restore the scan again to float32, or use a sample mask."
     )
 
 
@@ -69,7 +69,7 @@ def background_steps(
     around = Surroundings.of(volume.data, most)
     if not around.has_background(report.threshold, config.phase):
         return ""
-    if hides_phases(report.warnings):  # with another threshold it may count as solid
+    if hides_phases(report.warnings):  # background may be solid at another threshold
         return ""
     fit = yield from automatic_fit_steps(
         volume, report.threshold, config, max_bytes=limit, should_stop=should_stop
@@ -77,12 +77,12 @@ def background_steps(
     porosity = percent_text(report.porosity)
     if fit is not None and fit.cuts:
         return (
-            f"Space without solid reaches the faces of {volume.name!r} and is counted "
-            f"as pores: it is part of the porosity of {porosity}. If it is pores that "
-            "the border of the volume cuts open, such as marrow, this is right. If it "
-            "is air around the sample, measure with a sample mask of your own: the "
-            "automatic one would exclude open pores too (porosity "
-            f"{rough_percent(fit.porosity)})."
+            f"Space without solid reaches the faces of {volume.name!r} and is "
+            f"counted as pores: it is part of the porosity of {porosity}. If this "
+            "space consists of pores cut open by the border of the volume, such as "
+            "marrow, the result is correct. If it is air around the sample, measure "
+            "with a sample mask of your own: the automatic one would also exclude "
+            f"open pores (porosity {rough_percent(fit.porosity)})."
         )
     text = (
         f"{_BACKGROUND} {volume.name!r} and is counted as pores: it is part of the "
@@ -132,11 +132,11 @@ def sampled_porosity(volume: Volume, report: PorosityReport) -> str:
             shares = [1 - share for share in shares]
         mean, spread = np.mean(shares), np.std(shares, ddof=1)
         return (
-            f"{len(shares)} samples that agree with the scan have porosities of "
-            f"{percent_text(min(shares))} to {percent_text(max(shares))} at this "
-            f"threshold, of the whole volume (mean {percent_text(float(mean))}, "
-            f"standard deviation {percent_text(float(spread))}). This spread is not a "
-            "calibrated interval."
+            f"In {len(shares)} samples that agree with the scan, the porosity of the "
+            f"whole volume at this threshold ranges from {percent_text(min(shares))} "
+            f"to {percent_text(max(shares))} (mean {percent_text(float(mean))}, "
+            f"standard deviation {percent_text(float(spread))}). This spread is not "
+            "a calibrated interval."
         )
     return ""
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 #: Ways to specify a model.
 ModelLike: TypeAlias = str | Path | bundle.Model | zoo.ZooEntry
-#: Name or path of a model, which the Tab key completes.
+#: Name or path of a model, with completion in the shell.
 ModelName: TypeAlias = Annotated[str, MODEL_NAME]
 #: Maximum ratio of two voxel sizes at which they count as equal.
 VOXEL_SIZE_TOLERANCE = 2.0
@@ -47,7 +47,7 @@ def list_models(model_filter: ModelFilter | None = None) -> list[ZooEntry]:
     Parameters
     ----------
     model_filter : ModelFilter, optional
-        Leave out models that do not match.
+        Omit models that do not match.
     """
     entries = zoo.list_models()
     if model_filter is None:

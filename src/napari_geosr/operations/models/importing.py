@@ -223,7 +223,7 @@ def measure_receptive_field(
             if stride == network.spec.stride:
                 update = {"halo": measured.halo, "stride": stride}
                 return config.model_copy(update=update), ()
-            # On a coarser grid, the reach differs between more positions: measure it
+            # With a larger stride, the reach differs between more positions: measure it
             # again.
             config = config.model_copy(update={"stride": stride})
             network = _with_config(network, config)

@@ -194,9 +194,10 @@ def degrade(
 def _refuse_like(like: Volume | None, kind: str) -> None:
     if like is not None and not hasattr(DEGRADATIONS.load(kind), "adopted"):
         raise ConfigError(
-            f"Degradation {kind} cannot be matched to a real scan, because its blur "
-            "and noise are those of the high-resolution scan. Leave out the real scan "
-            "(--like) and give the upscale factor (--upscale-factor), or choose fluo."
+            f"The degradation {kind} cannot be matched to a real scan, because its "
+            "blur and noise are those of the high-resolution scan. Omit the real "
+            "scan (--like) and give the upscale factor (--upscale-factor), or choose "
+            "fluo."
         )
 
 
@@ -221,7 +222,7 @@ def _factor(high: Volume, like: Volume | None, config: DegradeConfig) -> int:
         raise VolumeError(
             f"The voxels of {one.title} are not {factor} times as large as those of "
             f"{high.title}; the ratios are {shown}. Choose another upscale factor "
-            "(--upscale-factor), or leave it out."
+            "(--upscale-factor), or omit it."
         )
     return factor
 
@@ -259,8 +260,8 @@ def _shared_noise_warnings(high: Volume, blurred: bool) -> list[str]:
     if blurred:
         return [
             "With an additional blur, the low-resolution voxels contain the noise of "
-            "their neighbours, which is in the high-resolution scan as well: a network "
-            "learns to reproduce part of it. Leave out the blur (--blur)."
+            "their neighbours, which the high-resolution scan contains as well, so a "
+            "network learns to reproduce part of it. Omit the blur (--blur)."
         ]
     try:
         noise = estimate_noise(high)

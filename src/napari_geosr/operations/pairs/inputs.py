@@ -52,8 +52,8 @@ def with_matching_axes(low: Volume, high: Volume) -> tuple[Volume, Volume]:
     if low.axes != high.axes:
         shown = {"YX": "a single image", "ZYX": "a volume"}
         raise VolumeError(
-            f"{low.title} is {shown[low.axes]} and {high.title} is {shown[high.axes]}: "
-            "give two volumes or two images."
+            f"{low.title} is {shown[low.axes]} and {high.title} is "
+            f"{shown[high.axes]}: use two volumes or two images."
         )
     if low.unit == high.unit:
         return low, high
@@ -77,7 +77,7 @@ def real_volume(volume: Volume) -> Volume:
     Raises
     ------
     VolumeError
-        If a choice is missing, or the data cannot be blurred.
+        If another axis is longer than one, or the voxels cannot be blurred.
     """
     volume = volume.select()
     if volume.dtype.kind not in "buif":
@@ -96,7 +96,7 @@ def fitting_factor(low: Volume, high: Volume, config: PairConfig) -> int:
     Parameters
     ----------
     low, high : Volume
-        With voxel sizes in one unit.
+        Both scans, with voxel sizes in the same unit.
     config : PairConfig
 
     Raises
@@ -138,7 +138,7 @@ def _too_coarse(
     )
     if low.unit == "pixel" and low.voxel_size == high.voxel_size:
         return text + (
-            "Neither file gives a voxel size: give both (--low-voxel-size, "
+            "Neither file specifies a voxel size: give both (--low-voxel-size, "
             "--high-voxel-size and --unit)."
         )
     if letter == "Z" and config.dimensions == "3D":

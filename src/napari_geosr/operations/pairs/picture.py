@@ -39,7 +39,7 @@ def overlay_png(low: Volume, panels: dict[str, Volume]) -> bytes:
     low : Volume
         Spatial axes only.
     panels : dict of Volume
-        By title, on the same grid; NaN where there is no data.
+        Volumes by title, on the same grid; NaN where there are no data.
     """
     cuts = [_SLICE] if low.axes == "YX" else [_SLICE, _ALONG_Z]
     columns = {
@@ -58,8 +58,8 @@ def side_by_side_png(panels: dict[str, Volume]) -> bytes:
     Parameters
     ----------
     panels : dict of Volume
-        By title, all in one unit. Volumes larger than the first are cropped to its
-        extent.
+        Volumes by title, all in the same unit. Those larger than the first are cropped
+        to its extent.
     """
     first = next(iter(panels.values()))
     size = _extent(first, _SLICE)

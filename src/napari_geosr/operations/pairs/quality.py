@@ -116,7 +116,7 @@ def overlay_steps(
     """Resample both copies to one grid.
 
     Alignment used a part of `low` around the start position. If the refinement moved
-    beyond it, `low` is read again.
+    beyond this part, `low` is read again.
 
     Parameters
     ----------
@@ -225,9 +225,10 @@ def quality_warnings(quality: PairQuality, aligned: Alignment) -> list[str]:
         )
     elif largest is not None and largest > _MAX_SHIFT_ANYWHERE:
         warnings.append(
-            f"In one part, the two scans are shifted by {largest:.2g} low-resolution "
-            "voxels, although they agree overall: one of them is distorted (drift, "
-            "motion), or the part shows little structure. Check the overlay."
+            f"In one part of the volume, the two scans are shifted by {largest:.2g} "
+            "low-resolution voxels, although they agree overall: one of them is "
+            "distorted (drift, motion), or the part shows little structure. Check "
+            "the overlay."
         )
     after = quality.correlation[1]
     if shift is not None and abs(after) < _MIN_CORRELATION:

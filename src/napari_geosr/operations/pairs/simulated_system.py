@@ -178,14 +178,14 @@ class DegradedScan:
         high_edge = min(self.high.shape[0], end + self._reach)
         block = finite(self.high, (slice(low_edge, high_edge),))
         config = self.imaging
-        with np.errstate(over="ignore"):  # refused below
+        with np.errstate(over="ignore"):  # infinite values are refused below
             block = block * np.float32(config.grey_gain)
             block += np.float32(config.grey_offset)
         if not np.isfinite(block).all():
             raise VolumeError(
-                f"{self.high.title} times the grey gain {config.grey_gain:g}, plus the "
-                f"offset {config.grey_offset:g}, gives grey values beyond float32 "
-                "(3.4e+38). Choose smaller ones."
+                f"{self.high.title} times the grey gain {config.grey_gain:g}, plus "
+                f"the offset {config.grey_offset:g}, gives grey values beyond "
+                "float32 (3.4e+38). Choose a smaller gain or offset."
             )
         own = slice(begin - low_edge, end - low_edge)
         if self.between:

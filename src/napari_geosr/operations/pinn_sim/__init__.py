@@ -83,7 +83,7 @@ def pinn_sim_steps(
         Receives ``checkpoints/`` and ``result/*.ome.tif``, one file for each stack.
     keep_unfinished : callable
         Called after `should_stop` has ended the fit; returns whether to apply the
-        network as it is then.
+        network in its current state.
 
     Returns
     -------
@@ -134,14 +134,14 @@ class _StackFit(ObjectFit):
 
     @property
     def done(self) -> int:
-        """Number of steps done, also before the network of a checkpoint is restored."""
+        """Number of steps done, even before the network of a checkpoint is restored."""
         if self.network is not None:
             return self.network.iteration
         return 0 if self.state is None else int(self.state["fit"]["iteration"])
 
     @property
     def total(self) -> int:
-        """Number of steps in all."""
+        """Total number of steps."""
         return self.steps
 
     @property
@@ -253,12 +253,12 @@ class _StackFit(ObjectFit):
         yield self.preview()
 
     def step(self) -> Mapping[str, float]:
-        """Make one step and return its loss."""
+        """Perform one step and return its loss."""
         with exact_settings(self.config.threads, gradients=True):
             return {"loss": self.fitted.step()}
 
     def preview(self) -> PreviewReady:
-        """The reconstruction of the middle slice as it is now."""
+        """The current reconstruction of the middle slice."""
         space = geometry(self.frames, self.config.upscale_factor)
         volume = Volume(
             self.image(self.start, self.fitted),

@@ -163,7 +163,7 @@ class PinnSimJob(Config):
 
 
 def check_same_optics(first: SimFrames, other: SimFrames) -> None:
-    """Refuse a stack for which a network was not fitted.
+    """Refuse a stack with optics for which the network was not fitted.
 
     Raises
     ------

@@ -162,7 +162,7 @@ def block_steps(
     most = ready.max_rows()
     missing = list(gaps(finished, ready.n_slices))
     first, end = (missing[0][0], missing[-1][1]) if missing else (0, 1)
-    # Rows behind the last slice are not read, because other workers need them.
+    # Rows beyond the last slice are not read, because other workers process them.
     needed = ready.detector_rows((first, end))
     band = min(ready.band_rows(), needed[1] - needed[0])
     prepared = RowIntegrals(
@@ -382,7 +382,7 @@ def in_thread(
 ) -> Generator[Iteration, None, Any]:
     """Run `work` in a thread, yield its iterations as they happen, return its result.
 
-    If the generator is closed, it requests the work to stop and waits for it.
+    If the generator is closed, it asks the work to stop and waits until it has ended.
     """
     events: queue.SimpleQueue[Any] = queue.SimpleQueue()
     closed = threading.Event()

@@ -78,7 +78,7 @@ class MeanViews(_DerivedViews):
 
 
 class ThinnedCounts(_DerivedViews):
-    """Counts for a part of the photons.
+    """Counts from a fraction of the photons.
 
     Electronic detector noise is split like photon noise: each part has less of it than
     a shorter exposure would have, and the noise of the two parts is correlated.

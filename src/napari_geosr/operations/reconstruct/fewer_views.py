@@ -138,7 +138,7 @@ def splits(
         remedy = (
             f"Choose 2 … {most} parts (--splits)."
             if most > 1
-            else "Give the complete scan."
+            else "Use the complete scan."
         )
         raise ProjectionsError(
             f"{scan.title} has too few projections ({scan.n_angles}) to be divided "
@@ -228,7 +228,7 @@ def remaining_light(
     This is the training target for such views: it has the negligible streaks of the
     whole scan, and independent noise. Noise common to input and target would be learned
     as structure [3]_. Views that were used contain the remaining photons, rescaled to
-    the same intensity and noisier.
+    the same intensity, and are noisier.
 
     Parameters
     ----------
@@ -305,7 +305,7 @@ def thinned(
     if what:
         raise ProjectionsError(
             f"{scan.title} contains {what}: a shorter exposure can be simulated only "
-            "from photon or detector counts. Give counts, or a second scan with a "
+            "from photon or detector counts. Use counts, or a second scan with a "
             "short exposure (--short)."
         )
     dark = _mean_frame(scan.darks, scan)
@@ -376,7 +376,7 @@ def check_same_detector(scan: Projections, other: Projections) -> None:
         if mine != theirs:
             raise ProjectionsError(
                 f"{scan.title} and {other.title} differ in their {what} ({mine} and "
-                f"{theirs}), so their slices would not align. Give two scans of the "
+                f"{theirs}), so their slices would not align. Use two scans of the "
                 "same object in the same position, taken with the same detector."
             )
 

@@ -222,8 +222,8 @@ class ProjectionsInput(Config):
         Raises
         ------
         ConfigError, ProjectionsError
-            If distances are missing that the beam requires, or given although it has
-            none.
+            If distances that the beam requires are missing, or are given for a beam
+            without any.
         """
         given = {k: v for k, v in self.model_dump(include=set(_BEAM)).items() if v}
         if self.detector_distance is not None:
@@ -235,8 +235,8 @@ class ProjectionsInput(Config):
         if values["geometry"] == "parallel":
             if len(given) > 1 or "geometry" not in given:
                 raise ConfigError(
-                    "A parallel beam has no source distance: leave the distances out, "
-                    "or give the shape of the beam (--geometry fan or cone)."
+                    "A parallel beam has no source distance: omit the distances, or "
+                    "give the shape of the beam (--geometry fan or cone)."
                 )
             values |= dict.fromkeys(_BEAM[1:])
         elif None in distances:

@@ -114,9 +114,9 @@ def _warnings(scan: Projections, config: ReconstructConfig) -> list[str]:
     if iterates and config.size is not None and config.size < scan.n_columns:
         notes.append(
             f"Slices of {config.size} voxels are narrower than the {scan.n_columns} "
-            f"columns of the detector: {config.algorithm} will assign material outside "
-            "them to the slices, as artefacts. Leave the size out unless there is only "
-            "air outside."
+            f"columns of the detector: {config.algorithm} will project material from "
+            "outside the slices into them as artefacts. Omit the size unless there "
+            "is only air outside."
         )
     return notes
 
@@ -164,9 +164,9 @@ def _note_equivalent_views(ready: ReconstructionInput) -> list[str]:
     if n > _COMPLETE * scan.n_angles:
         return []
     return [
-        f"The {scan.n_angles} projections that are used (--every {every}) cover only "
-        f"{n} directions, each from both sides: with an odd number of projections "
-        "over a full turn, all directions would differ."
+        f"The {scan.n_angles} projections used (--every {every}) cover only {n} "
+        "directions, each from both sides: with an odd number of projections over a "
+        "full turn, all directions would differ."
     ]
 
 

@@ -21,9 +21,9 @@ _PIECE = 32 * 1024**2
 class RowBands:
     """Frames (n, row, column), with a band of rows cached in memory.
 
-    A file stores frame by frame, usually in chunks of a whole frame: reading some rows
-    of all frames costs as much as reading everything, so many rows are read at once.
-    Any other access goes directly to the source.
+    Data are stored frame by frame, usually in chunks of a whole frame: reading some
+    rows of all frames takes as long as reading everything, so many rows are read at
+    once. Any other access goes directly to the source.
 
     Parameters
     ----------

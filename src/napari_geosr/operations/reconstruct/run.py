@@ -198,7 +198,7 @@ def run_steps(
 
 
 def _shared(ready: ReconstructionInput, workers: Workers) -> SlabRun:
-    """The same run on several processes, if they and a slice fit into memory."""
+    """The same run in several processes, if they and a slice fit into memory."""
     check_workers(workers)
     run = SlabRun(ready, workers)
     run.check_memory()

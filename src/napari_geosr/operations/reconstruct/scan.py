@@ -390,7 +390,7 @@ def ready_scan(
         raise ProjectionsError(
             f"{scan.title}: only one of {given.n_angles} projections is selected, "
             "which is too few to reconstruct a slice. Use more of them (--every), or "
-            "give the complete scan."
+            "the complete scan."
         )
     if not -0.5 <= centre.column <= scan.n_columns - 0.5:
         raise ProjectionsError(
@@ -422,8 +422,8 @@ def _joins(scan: Projections, config: ReconstructConfig, column: float) -> bool:
     if config.full_turn == "join" and scan.geometry != "parallel":
         raise ProjectionsError(
             f"Opposite views of a {scan.geometry} beam are not mirror images and "
-            "cannot be joined. Leave --full-turn out: fbp and fdk use the data of "
-            "both sides."
+            "cannot be joined. Omit --full-turn: fbp and fdk use the data of both "
+            "sides."
         )
     if config.full_turn != "auto":
         return config.full_turn == "join"

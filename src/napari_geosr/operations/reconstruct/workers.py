@@ -162,8 +162,8 @@ class SlabRun:
             return missing
         n_missing = sum(stop - start for start, stop in missing)
         fitting = int(self.budget * _SLAB_SHARE) // (4 * ready.size**2)
-        # The file is usually organised by projection, and all of it is decoded for any
-        # rows: slabs as thick as possible are read in the shortest time.
+        # The file is usually organised by projection, and reading any rows decodes all
+        # of it, so slabs as thick as possible take the least time.
         most = max(1, min(fitting, ready.band_rows()))
         even = -(-n_missing // (_SLABS_PER_WORKER * self.n_workers))
         if n_missing <= group * self.n_workers:

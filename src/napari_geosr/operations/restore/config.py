@@ -83,9 +83,9 @@ class RestoreConfig(Config):
         NONE,
         title="Uncertainty",
         description="Also write a volume of standard deviations. tta: over mirrored "
-        "and rotated copies of the scan; ensemble: over several models; diffusion: "
-        "over objects drawn from a model of train ddpm that agree with the scan; none: "
-        "write none.",
+        "and rotated copies of the scan; ensemble: over several models; "
+        "diffusion: over samples of a diffusion model (train ddpm) that "
+        "agree with the scan; none: write none.",
     )
     uncertainty_members: int | None = Field(
         None,
@@ -101,8 +101,8 @@ class RestoreConfig(Config):
         ge=2,
         le=1000,
         title="Sampling steps",
-        description="Samples of a diffusion model: passes of the network per sample. "
-        "More are slower and slightly more accurate.",
+        description="Passes of the network per sample of a diffusion model. More are "
+        "slower and slightly more accurate.",
     )
     upscale_factor: int = Field(
         1,
@@ -117,8 +117,8 @@ class RestoreConfig(Config):
         0,
         ge=0,
         title="Seed",
-        description="Samples of a diffusion model: random seed; the same seed gives "
-        "the same samples.",
+        description="Random seed for samples of a diffusion model: the same seed "
+        "gives the same samples.",
     )
     ensemble_with: Annotated[tuple[str, ...], COMMAS] = Field(
         (),

@@ -313,14 +313,14 @@ def _factors(scan: Volume, result: Volume) -> tuple[int, int, int]:
     if scan.axes != result.axes:
         raise VolumeError(
             f"{title} have different axes ({', '.join(result.axes)} and "
-            f"{', '.join(scan.axes)}): give the scan that the result was made from."
+            f"{', '.join(scan.axes)}): use the scan that the result was made from."
         )
     ratios = [r / s for r, s in zip(result.shape, scan.shape, strict=True)]
     factors = tuple(round(ratio) for ratio in ratios)
     if min(factors) < 1 or any(f != r for f, r in zip(factors, ratios, strict=True)):
         raise VolumeError(
-            f"{title} have shapes {result.shape} and {scan.shape}, but the shape of a "
-            "result must be a whole multiple of the scan's. Give the scan that the "
+            f"{title} have shapes {result.shape} and {scan.shape}, but the shape of "
+            "a result must be a whole multiple of the scan's. Use the scan that the "
             "result was made from."
         )
     if scan.unit == result.unit:
@@ -349,9 +349,9 @@ def _check_place(
             _SAME_PLACE * v
         ):
             raise VolumeError(
-                f"{title} are not at the same position along {axis}: "
-                f"{theirs[0]:g} to {theirs[1]:g} and {ends[0]:g} to {ends[1]:g} "
-                f"{scan.unit}. Give the scan that the result was made from."
+                f"{title} are not at the same position along {axis}: {theirs[0]:g} "
+                f"to {theirs[1]:g} and {ends[0]:g} to {ends[1]:g} {scan.unit}. Use "
+                "the scan that the result was made from."
             )
 
 
@@ -458,8 +458,8 @@ def _places_text(checked: ConsistencyCheck) -> str:
     found, volume = checked.figures, checked.residual
     end = (
         "There, the result shows structure that the scan does not show, or lacks "
-        "structure that it shows. Inspect the residual before you trust the result "
-        "there."
+        "structure that the scan shows. Inspect the residual before you trust the "
+        "result there."
     )
     if not found.places:
         return (
@@ -482,6 +482,6 @@ def refuse_check(average: bool) -> None:
     """Raise `ConfigError` if there is no single scan to compare with."""
     if average:
         raise ConfigError(
-            "A mean over several scans cannot be compared with a single scan: leave "
-            "--check-consistency or --average out."
+            "A mean over several scans cannot be compared with a single scan: omit "
+            "--check-consistency or --average."
         )

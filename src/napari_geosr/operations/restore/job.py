@@ -145,7 +145,7 @@ class RestoreJob(Config):
             card = zoo.find(settings.model).card
             factor, labels = card.upscale_factor, card.labels
             n_axes = min(n_axes, len(card.axes))
-        factor = max(factor, settings.upscale_factor)  # chosen, or of samples
+        factor = max(factor, settings.upscale_factor)  # for "auto" and for samples
         keeps = settings.output_dtype == "input" and volume.dtype.kind in "iu"
         itemsize = volume.dtype.itemsize if keeps else _FLOAT_BYTES
         itemsize = 1 if labels > 1 else itemsize
@@ -224,14 +224,14 @@ def restore_job_steps(
 def _checked(
     job: RestoreJob, out: Path, should_stop: ShouldStop
 ) -> Generator[Step, None, Path | None]:
-    """Check the result, if the job does so; None if `should_stop` ended the check."""
+    """Check the result, if this is requested; None if `should_stop` ended the check."""
     if not job.check_consistency:
         return out
     checked = consistency_steps(
         job.data.open(),
         read_back(out),
         out=residual_path(out),
-        overwrite=True,  # by an earlier run of the job
+        overwrite=True,  # files of an earlier run of the job
         workers=job.workers,
         should_stop=should_stop,
     )
@@ -243,7 +243,7 @@ def _checked(
 
 
 def _steps() -> ModuleType:
-    """What a run needs; submitting a job does without."""
+    """The module that a run needs, but the submission of a job does not."""
     from napari_geosr.operations.restore import steps
 
     return steps

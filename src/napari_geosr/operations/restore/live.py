@@ -167,7 +167,7 @@ class LiveTiles:
         return found[tuple(slice(0, n) for n in sizes)]
 
     def step_on_screen(self, level: int) -> int:
-        """Step between the input voxels of what a level shows."""
+        """Step between the input voxels that are shown at a level."""
         with self._lock:
             is_quick = any(
                 tile.level == level and tile in self._quick for tile in self._waiting

@@ -67,9 +67,9 @@ class MeasurementStore:
         ----------
         name : str
         kind : type
-            The dataclass that it is an instance of.
+            Dataclass of the measurement.
         **depends_on
-            What this measurement depends on in addition, as given to `keep`.
+            What else this measurement depends on, as given to `keep`.
         """
         entry = self._entries.get(f"{self._prefix}{name}")
         if not isinstance(entry, dict) or entry.get("of") != _as_values(depends_on):
@@ -83,7 +83,7 @@ class MeasurementStore:
         """Add a measurement.
 
         A failed write is ignored, because the run does not need the file: a later run
-        measures again. The same holds for values that JSON does not represent exactly.
+        measures again. The same applies to values that JSON does not represent exactly.
         """
         if self.path is None:
             return

@@ -28,7 +28,8 @@ from napari_geosr.operations.restore.ranking.config import AUTO
 from napari_geosr.operations.restore.series.plan import is_series
 from napari_geosr.operations.restore.shards.run import ShardedRun
 
-#: Edge lengths in voxels of the volumes that are written to time the storage.
+#: Edge lengths, in voxels, of the volumes that are written to measure the writing
+#: speed.
 _SAMPLE_EDGES = (96, 256)
 
 
@@ -41,7 +42,7 @@ class RestorePlan:
     workers : int
         Number of processes.
     threads : int
-        CPU threads of each.
+        CPU threads of each process.
     parts : int
         Number of shards, or of tiles if there is only one process.
     part_shape : tuple of int

@@ -274,12 +274,12 @@ def _models(
     if config.upscale_factor > 1 and not members.is_generative(config.uncertainty):
         if model.card.task == "generate":
             raise ConfigError(
-                "The upscale factor is only for samples of a diffusion model: add "
-                "--uncertainty diffusion, or leave the factor out."
+                "The upscale factor can be set only for samples of a diffusion "
+                "model: add --uncertainty diffusion, or omit the factor."
             )
         raise ConfigError(
-            f"The model {config.model!r} has a fixed upscale factor: leave the factor "
-            "out, choose a super-resolution model with this factor, or let one be "
+            f"The model {config.model!r} has a fixed upscale factor: omit the "
+            "factor, choose a super-resolution model with this factor, or let one be "
             "chosen (--model auto)."
         )
     for each in (model, *others):
@@ -414,7 +414,7 @@ def with_noise(prepared: PreparedRestoration, factor: float) -> PreparedRestorat
     Parameters
     ----------
     prepared : PreparedRestoration
-        Not modified; returned as it is if the model does not use the noise.
+        Not modified; returned unchanged if the model does not use the noise.
     """
     from copy import deepcopy
 
@@ -461,7 +461,7 @@ def _network(
         if model.card.labels > 1:
             raise ConfigError(
                 f"The model {model.card.name!r} outputs labels, and labels have "
-                "neither mean nor standard deviation: leave the uncertainty out."
+                "neither mean nor standard deviation: omit the uncertainty."
             )
     question = members.EnsembleInputs(
         models,

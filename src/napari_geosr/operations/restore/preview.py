@@ -24,7 +24,7 @@ def preview_steps(
     Parameters
     ----------
     region : tuple of slice
-        In voxels of the input, one slice per spatial axis.
+        The region in voxels of the input, one slice per spatial axis.
 
     Returns
     -------

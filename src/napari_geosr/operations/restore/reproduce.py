@@ -32,8 +32,8 @@ def as_command(
     ----------
     volume : Volume
         The restored volume; its `source` is the file to read, and ``dataset`` in its
-        metadata the dataset in it. The voxel size is part of the command, because the
-        user may have corrected that in the file.
+        metadata names the dataset in that file. The voxel size is part of the command,
+        because the user may have corrected the one in the file.
     config : RestoreConfig
         Settings; those with default values are omitted.
     out : path, optional
@@ -120,9 +120,10 @@ def as_python(
 def with_backend_of_run(
     config: RestoreConfig, provenance: Sequence[AnyMapping]
 ) -> RestoreConfig:
-    """`config` with the backend by name, if it matches a result's last record.
+    """`config` with the backend that the last record of a result names.
 
-    If openvino was not considered, the setting stays unchanged.
+    `config` is unchanged if its settings differ from those in the record, or if
+    openvino was not considered.
     """
     record = provenance[-1] if provenance else {}
     backend = record.get("backend") or {}

@@ -33,7 +33,7 @@ DEVIATION = "std"
 #: Settings that affect the course of a run, but not its result.
 _HOW = ("device", "memory", "threads", "backend", "model", "ensemble_with")
 
-#: Value of each setting that a record does not have.
+#: Value of each setting that is missing from a record.
 _DEFAULTS = {name: field.default for name, field in RestoreConfig.model_fields.items()}
 
 #: Difference if another channel or time point of the same file was restored.
@@ -148,7 +148,7 @@ def finished_part(
             "rest. Use the same input and settings as before, or start a new "
             "restoration."
         )
-    # If a full disk prevented the record of what is finished, nothing is reused.
+    # If a full disk prevented recording what is finished, nothing is reused.
     places = tuple(boxes_from_lists(before.get("finished", [])))
     tile = (before.get("run") or {}).get("tile")
     return FinishedPart(

@@ -149,9 +149,9 @@ class VolumeRun:
     Attributes
     ----------
     prepared : PreparedRestoration
-        With the volume that defines the axes and position of the result.
+        Its volume defines the axes and position of the result.
     single : PreparedRestoration
-        With a single volume of a series; files are laid out for its tiles.
+        Its volume is a single one of a series; files are laid out for its tiles.
     """
 
     def __init__(
@@ -243,7 +243,7 @@ def work_steps(
         predicted = {} if late is None else late.to_record()
         if any(target.cached for target in targets.all):
             for journal in journals:
-                journal.commit()  # keep it: a complete result is also temporary
+                journal.commit()  # even a complete result is temporary
         if filled.error is not None and (out is None or not filled.places):
             raise filled.error
         for target, volume in zip(targets.all, expected, strict=True):
@@ -293,9 +293,10 @@ def _common_parts(
     if len(given) != len(expected):
         missing = len(given) < len(expected)
         raise ConfigError(
-            f"{unfinished.title} comes {'without' if missing else 'with'} standard "
-            f"deviations, and this run is {'with' if missing else 'without'}: use the "
-            "same settings, or start a new restoration."
+            f"{unfinished.title} was started {'without' if missing else 'with'} "
+            "standard deviations, but this run would be "
+            f"{'with' if missing else 'without'} them: use the same settings, or "
+            "start a new restoration."
         )
     parts = [
         finished_part(volume, one.provenance[-1], one.shape, one.dtype)

@@ -114,7 +114,7 @@ def scaled(
         own = low, high - low
     output, hot = own, statistics.hot
     padding = padding_value(volume.data)
-    if card.labels > 1:  # labels: numbers, not grey values of the input
+    if card.labels > 1:  # labels are not on the grey scale of the input
         output = 0.0, 1.0
         hot = None if hot is None else replace(hot, kept=False)
         padding = None
@@ -154,7 +154,7 @@ def check_prior_scale(
     Parameters
     ----------
     statistics : IntensityStatistics
-        Of the whole volume, with the scale that the card requires.
+        Statistics of the whole volume, with the scale that the card requires.
     card : ModelCard
     volume : Volume
 
@@ -170,11 +170,11 @@ def check_prior_scale(
         or not 1 / _MAX_RATIO < ratio < _MAX_RATIO
     ):
         raise ModelError(
-            f"{volume.title} has another grey scale (mean {statistics.mean:.4g}, "
-            f"standard deviation {statistics.std:.4g}) than the training data of "
+            f"{volume.title} has a different grey scale (mean {statistics.mean:.4g}, "
+            f"standard deviation {statistics.std:.4g}) from the training data of "
             f"{card.name} ({mean:.4g} and {std:.4g}). Rescale the scan so that pores "
-            "and solid have the grey values of the training data, or train a model on "
-            "scans like it."
+            "and solid have the grey values of the training data, or train a model "
+            "on scans like it."
         )
 
 
@@ -196,9 +196,9 @@ def check_same_scale(cards: tuple[ModelCard, ...]) -> None:
     for card in cards:
         if card.normalisation.kind in ("unit", "percentiles"):
             raise ConfigError(
-                f"The grey scale that the model {card.name!r} derives from each volume "
-                "cannot be combined with that of other models. Leave the model out of "
-                "the ensemble."
+                f"The grey scale that the model {card.name!r} derives from each "
+                "volume cannot be combined with that of other models. Exclude the "
+                "model from the ensemble."
             )
 
 

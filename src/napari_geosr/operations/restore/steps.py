@@ -76,8 +76,7 @@ def check_workers_for(volume: Volume, workers: Workers | None) -> None:
     if is_series(volume):
         raise ConfigError(
             f"{volume.title} is a series, but workers can restore only one volume: "
-            "leave out --workers, or choose a time point and channel (--time, "
-            "--channel)."
+            "omit --workers, or choose a time point and channel (--time, --channel)."
         )
 
 
@@ -237,8 +236,8 @@ def _with_choice(config: RestoreConfig, ranking: Ranking) -> RestoreConfig:
 def _sharpness_of_auto(config: RestoreConfig) -> SharpnessChoice:
     """Sharpness with which models are tested and run if none was chosen by hand.
 
-    Results as sharp as the scan agree with it within the noise bound. Nobody has looked
-    at a model that is chosen automatically, so it must not sharpen on its own.
+    Results as sharp as the scan agree with it within the noise bound. Nobody has
+    inspected a model that is chosen automatically, so it must not sharpen on its own.
     """
     return "scan" if config.sharpness == "auto" else config.sharpness
 
@@ -295,8 +294,8 @@ def choose_steps(
         )
     if is_generative(config.uncertainty):
         raise ConfigError(
-            "The model that samples are drawn from must be named: replace --model auto "
-            "with a model of napari-geosr train ddpm."
+            "The model that samples are drawn from must be named: replace --model "
+            "auto with a model trained by napari-geosr train ddpm."
         )
     if config.upscale_factor > 1 and config.strength != 1:
         raise ConfigError(

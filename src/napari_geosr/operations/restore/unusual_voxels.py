@@ -75,8 +75,8 @@ def doubts(
     if step > _COARSE * statistics.std and not labels:
         yield (
             f"The grey values of {title} are large compared with their standard "
-            f"deviation: {step:g} is the smallest difference that a result in "
-            f"float32 can hold near {float(largest):g}, and the standard deviation is "
+            f"deviation: {step:g} is the smallest difference that a float32 result "
+            f"can represent near {float(largest):g}, and the standard deviation is "
             f"{statistics.std:g}. Subtract a constant from the voxels first."
         )
 

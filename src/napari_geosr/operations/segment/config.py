@@ -17,8 +17,8 @@ class SegmentConfig(Config):
     model: Annotated[str | None, Parameter(alias="-m"), MODEL_NAME] = Field(
         None,
         title="Model",
-        description="Diffusion model of train ddpm whose features are used as well; by "
-        "default, none.",
+        description="Diffusion model (train ddpm) that provides additional features; "
+        "by default, none.",
         json_schema_extra={"unset": "none"},
     )
     unpainted: int | None = Field(

@@ -1,4 +1,4 @@
-"""Answers to strokes while a person paints, and the slices to paint next."""
+"""Segment slices while a person paints, and suggest the slices to paint next."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
 
 
 def warm_up() -> None:
-    """Compile the loops of the forest, so that the first stroke does not wait."""
+    """Compile the loops of the forest, so that the first stroke is not delayed."""
     samples = [np.zeros((4, 2), np.float32), np.ones((4, 2), np.float32)]
     forest = grow_forest(samples, (1, 2), 0)
     forest.probabilities(samples[0].T)
@@ -46,7 +46,7 @@ class StrokeAnswer:
     z : int
     found : SegmentedSlice
     classes : tuple of int
-        In the order of the probabilities.
+        Classes in the same order as the probabilities.
     """
 
     z: int
@@ -68,7 +68,7 @@ def answer_steps(
     segmenter : Segmenter
         Keeps the features of slices for the next stroke.
     labels : Volume
-        What has been painted.
+        The painted strokes.
     z : int
         The slice on screen.
     config : SegmentConfig
@@ -104,7 +104,7 @@ def segmented_layer_steps(
     labels : Volume
         Integers with the geometry of the scan.
     fractions : mapping of int to float
-        Share of each class.
+        Fraction of each class.
     """
     yield from learn_steps(segmenter, labels, config, should_stop)
     record = yield from record_steps(segmenter, labels, config, should_stop)

@@ -47,11 +47,11 @@ class Segmentation:
     probabilities : Path or None
         Probabilities of the classes along the axis C, if they were written.
     fractions : mapping of int to float
-        Share of each class in the segmented voxels.
+        Fraction of the segmented voxels in each class.
     painted : mapping of int to int
         Number of painted voxels of each class.
     slices : int
-        Number of slices with strokes that were learned from.
+        Number of slices with strokes that were used for learning.
     """
 
     path: Path
@@ -151,7 +151,7 @@ def segment_steps(
 
 
 def open_segmenter(scan: Volume, config: SegmentConfig) -> Segmenter:
-    """Prepare a scan for strokes.
+    """Prepare a scan for segmentation by strokes.
 
     Raises
     ------

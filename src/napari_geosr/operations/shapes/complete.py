@@ -83,7 +83,7 @@ class ShapeCompletion:
     surface : MeshResult or None
         Its mesh.
     implant_volume : float
-        In `unit` cubed.
+        Volume of the completed part, in `unit` cubed.
     unit : str
     n_pieces : int
         Number of separate completed parts.
@@ -196,7 +196,7 @@ def complete_shape_steps(
 
 
 def check_cubic(volume: Volume, model: Model) -> None:
-    """Raise `VolumeError` if the model needs cubic voxels, and they are not."""
+    """Raise `VolumeError` if the model needs cubic voxels and the volume has others."""
     if model.card.network == _ATLAS:
         return
     if (ratio := anisotropy(volume)) > _MAX_ANISOTROPY:
@@ -209,8 +209,8 @@ def check_cubic(volume: Volume, model: Model) -> None:
 def nothing_missing(volume: Volume) -> str:
     """Message if a model completes nothing."""
     return (
-        f"The model finds nothing to complete in {volume.title}. Check that a part is "
-        "missing, and that the model is for such shapes."
+        f"The model finds nothing to complete in {volume.title}. Check that a part "
+        "is missing, and that the model was trained on such shapes."
     )
 
 
@@ -233,7 +233,7 @@ def complete_mask_steps(
     VolumeError
         If the shape is too large for the model.
     DeviceMemoryError
-        If there is not enough memory, before anything is computed.
+        If there is not enough memory; raised before anything is computed.
     """
     device = pick_device(config.device)
     model = find_shape_model(config.model, COMPLETING, "complete")
@@ -314,7 +314,7 @@ def _predicted(coarse: AnyArray, model: Model, device: str) -> AnyArray:
 
 
 def _missing_part(added: AnyArray, coarse: AnyArray) -> AnyArray:
-    """What fills a gap; a crust on the given shape is left out.
+    """The voxels that fill gaps, without any thin crust on the given shape.
 
     A gap has voxels that are two or more voxels away from the given shape.
     """

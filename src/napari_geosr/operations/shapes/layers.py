@@ -1,4 +1,4 @@
-"""Refine and complete shapes in memory, with what a viewer shows: surface and figures.
+"""Refine and complete shapes in memory, with surfaces and figures for a viewer.
 
 The files that the commands write and the results in memory come from the same steps.
 """
@@ -83,7 +83,7 @@ class ShapeLayer:
     volume : Volume
         Labels: 1 inside the shape.
     surface : SurfaceMesh
-        Surface of the shape (of a completion: of the completed part), in the unit of
+        Surface of the shape or, for a completion, of the completed part, in the unit of
         the volume.
     before, after : ShapeFigures
     closed : str
@@ -120,7 +120,7 @@ def refined_layer_steps(
     Raises
     ------
     DeviceMemoryError
-        If the result does not fit into memory, before anything is computed.
+        If the result does not fit into memory; raised before anything is computed.
     """
     factor = config.upscale_factor
     _check_memory(volume, factor)
@@ -270,7 +270,7 @@ def preview_steps(
     core, window = [], []
     for place, n in zip(centre, volume.shape, strict=True):
         first = int(min(max(0, place - PREVIEW_EDGE // 2), max(0, n - PREVIEW_EDGE)))
-        first -= first % stride  # blocks of the whole also begin at multiples
+        first -= first % stride  # a multiple of the stride, as in the whole volume
         core.append((first, min(n, first + PREVIEW_EDGE)))
         window.append(slice(max(0, first - halo), min(n, core[-1][1] + halo)))
     inside = shape_in(volume, tuple(window), config.label)
@@ -331,6 +331,6 @@ def _check_memory(volume: Volume, factor: int) -> None:
     if needed > free:
         raise DeviceMemoryError(
             f"A result of {n_voxels:,} voxels needs {format_enough(needed)}, but "
-            f"{format_available(free)} are free. Choose a smaller factor, or write the "
-            "result to a file with napari-geosr shapes."
+            f"{format_available(free)} is free. Choose a smaller factor, or write "
+            "the result to a file with napari-geosr shapes."
         )

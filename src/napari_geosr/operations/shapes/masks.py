@@ -30,7 +30,7 @@ def read_shape_steps(
     volume : Volume
         (Z, Y, X), of labels: zero outside the shape.
     label : int or None
-        Label of the shape; None: all voxels that are not zero, of one value.
+        Label of the shape; None: all non-zero voxels, which must have the same value.
 
     Returns
     -------
@@ -39,14 +39,15 @@ def read_shape_steps(
     Raises
     ------
     VolumeError
-        If the volume is empty, full, an image, has several labels or not this label.
+        If the volume is empty, full or an image, has several labels, or lacks this
+        label.
     Cancelled
         If `should_stop` returns true.
     """
     if volume.axes != "ZYX":
         raise VolumeError(
             f"{volume.title} has the axes {', '.join(volume.axes)}; a shape is a "
-            "volume (Z, Y, X). Choose a time point or channel, or give a volume."
+            "volume (Z, Y, X). Choose a time point or channel, or use a volume."
         )
     yield StageStarted(message=f"Reading {volume.title}")
     inside: AnyArray = np.empty(volume.shape, bool)

@@ -136,7 +136,7 @@ def _check_memory(inside: AnyArray) -> None:
     if needed > free:
         raise DeviceMemoryError(
             f"Extracting the surface of {inside.size:,} voxels needs "
-            f"{format_enough(needed)}, but {format_available(free)} are free. Close "
+            f"{format_enough(needed)}, but {format_available(free)} is free. Close "
             "other programs, or cut the volume to the shape."
         )
 
@@ -173,9 +173,9 @@ def voxelise_steps(
     needed, free = _BYTES_PER_FILLED_VOXEL * n_voxels, free_host_memory()
     if n_voxels > _MAX_VOXELS or needed > free:
         raise VolumeError(
-            f"{mesh.name} would have {' × '.join(map(str, shape))} voxels, which need "
-            f"{format_enough(needed)} ({format_available(free)} are free). Choose a "
-            "larger voxel size (--voxel-size)."
+            f"{mesh.name} would have {' × '.join(map(str, shape))} voxels, which "
+            f"need {format_enough(needed)} ({format_available(free)} is free). "
+            "Choose a larger voxel size (--voxel-size)."
         )
     origin = low - size / 2
     places = (vertices[:, ::-1] - origin) / size
@@ -216,14 +216,14 @@ def _fill_steps(
         Voxels along Z, Y, X.
     should_stop : callable
     """
-    # Rays through edges would be counted twice: move them by less than a voxel.
+    # Rays through edges would be counted twice, so shift the mesh by a tiny distance.
     corners = (vertices + np.array([0, 1.234e-5, 2.718e-5]))[faces]
     low = np.ceil(corners[..., 1:].min(1)).astype(np.int64)
     count = np.floor(corners[..., 1:].max(1)).astype(np.int64) + 1 - low
     count = np.maximum(count, 0)
     triangle, row = _numbered(count[:, 0])
     row += low[triangle, 0]
-    ends = np.cumsum(count[triangle, 1])  # rays up to each row of each triangle
+    ends = np.cumsum(count[triangle, 1])  # rays up to each row of a triangle
     limits = np.arange(_RAYS, ends.max(initial=0) + _RAYS, _RAYS)
     cuts = np.unique([0, *np.searchsorted(ends, limits), len(ends)])
     odd = np.zeros((shape[0] + 1, *shape[1:]), bool)

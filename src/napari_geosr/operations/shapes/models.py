@@ -22,7 +22,7 @@ def bundled_names() -> list[str]:
 
 
 def shape_models(*methods: str) -> tuple[str, ...]:
-    """Names of the models for shapes that were trained by methods, for a menu."""
+    """Names of the models for shapes trained by the given methods, for a menu."""
     names = [
         name
         for name in bundled_names()
@@ -38,14 +38,14 @@ def find_shape_model(name: str, method: str | tuple[str, ...], verb: str) -> Mod
     ----------
     name : str
     method : str or tuple of str
-        Learning methods that the model may have been trained by.
+        Learning methods with which the model may have been trained.
     verb : str
-        What the model is wanted for, in messages.
+        What the model should do, for messages.
 
     Raises
     ------
     ModelError
-        If there is no such model, or it is for something else.
+        If there is no such model, or it has another purpose.
     """
     if name in bundled_names():
         model = bundle.load(BUNDLED / name)

@@ -22,7 +22,7 @@ class CompletedPart:
     Attributes
     ----------
     implant : ndarray of bool, shape (Z, Y, X)
-        On the grid of the input; shares no voxel with it.
+        Mask on the grid of the input, with which it shares no voxel.
     n_pieces : int
     reproduced : float
         Fraction of the input that the network predicts, too.

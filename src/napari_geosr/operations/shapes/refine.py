@@ -140,7 +140,7 @@ class ChangeCounter:
 
     @property
     def warning(self) -> str:
-        """What to tell the user about moved surfaces; empty if there is nothing."""
+        """Warning about moved surfaces; empty if there is none."""
         active = self._plan.n_active
         if self.n_changed <= _MAX_CHANGED * active:
             return ""
@@ -225,16 +225,17 @@ def plan_shape_steps(
     Raises
     ------
     GeoSRError
-        If there is no such model, the volume is no shape, or the memory is too small.
+        If there is no such model, the volume is not a shape, or the memory is too
+        small.
     """
     device = pick_device(config.device)
     refiner, features, model = load_refiner(config.model, device)
     inside = yield from read_shape_steps(volume, config.label, should_stop)
     if (ratio := anisotropy(volume)) > 1:
         yield WarningIssued(
-            message=f"The voxels of {volume.title} are {ratio:.3g} times longer along "
-            "one axis than along another; the model expects cubic ones. The factor is "
-            "the same along all axes."
+            message=f"The voxels of {volume.title} are {ratio:.3g} times longer "
+            "along one axis than along another; the model expects cubic "
+            "ones. The same factor is applied along all axes."
         )
     stages = config.upscale_factor.bit_length() - 1
     budget = memory_budget(config.memory, device)

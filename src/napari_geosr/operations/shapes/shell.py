@@ -1,4 +1,4 @@
-"""Complete a closed shell by a statistical shape model, at the voxels of the input.
+"""Complete a closed shell with a statistical shape model, on the grid of the input.
 
 The given voxels are measured along rays, and the missing part is filled slab by slab,
 so that memory hardly exceeds that of the input.
@@ -66,9 +66,9 @@ def complete_shell_steps(
     Raises
     ------
     DeviceMemoryError
-        If there is not enough memory, before anything is computed.
+        If there is not enough memory; raised before anything is computed.
     VolumeError
-        If the shape is no closed shell.
+        If the shape is not a closed shell.
     """
     budget = memory_budget(config.memory, "cpu")
     needed = inside.size * _BYTES_PER_VOXEL + _AT_ONCE * _SLAB_BYTES
@@ -85,9 +85,9 @@ def complete_shell_steps(
     share = atlas.present_share(given)
     if share < _MIN_PRESENT:
         raise VolumeError(
-            "The shape is no closed shell around a cavity: only "
-            f"{100 * share:.0f} % of the rays from its centre meet a wall where one is "
-            "expected. Choose a model for such shapes (--model)."
+            "The shape is not a closed shell around a cavity: only "
+            f"{100 * share:.0f} % of the rays from its centre meet a wall where one "
+            "is expected. Choose a model for such shapes (--model)."
         )
     shell = atlas.predicted(given, config.smallest_piece)
     yield from warn_if_unlike(shell.reproduced)

@@ -29,7 +29,7 @@ from napari_geosr.physics.shapes import (
     vault_direction,
 )
 
-#: Width of the box by default, in mm.
+#: Default width of the box, in mm.
 _BOX = 200.0
 #: Range of the size of defects, in units of half the box.
 _SIZES = (0.15, 0.4)

@@ -38,7 +38,7 @@ _TEXTS = {
     "shape_completion": (
         "complete",
         "Completes a binary shape with a missing part.",
-        "Shapes of the kind that it was trained on.",
+        "Shapes of the kind that the model was trained on.",
         "Medical use. A completion is a guess that resembles the training shapes.",
     ),
 }
@@ -46,12 +46,12 @@ _TEXTS["sparse_segmentation"] = (
     "segment",
     "Labels the voxels of a scan inside a mask.",
     "Scans recorded in the same way as the training data, with masks of the same kind.",
-    "Voxels outside the mask, and other materials than those of the training data.",
+    "Voxels outside the mask, and materials other than those of the training data.",
 )
 _TEXTS["shell_completion"] = (
     "complete",
     "Completes a closed shell with a missing part.",
-    "Shells of the kind and orientation that it was made from.",
+    "Shells of the kind and orientation that the model was trained on.",
     "Medical use. A completion is a guess that resembles the training shapes.",
 )
 #: Remarks on the cards of models without measured figures.

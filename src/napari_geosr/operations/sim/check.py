@@ -33,13 +33,14 @@ FILES = {
 UNEVEN = 0.1
 #: Modulation contrast relative to the noise below which frames are too noisy.
 LOW_CONTRAST = 3.0
-#: Ratio of the misfit of two orders below which they cannot be told apart.
+#: Misfit of the best order relative to that of the order used, below which the best
+#: order clearly fits better.
 _CLEAR_ORDER = 0.9
 
 
 @dataclass(frozen=True, eq=False)
 class SimCheck:
-    """What raw frames are like.
+    """Properties of raw frames that affect a reconstruction.
 
     Attributes
     ----------
@@ -51,7 +52,7 @@ class SimCheck:
     contrast : ndarray of shape (Y, X)
         Modulation relative to the noise, the largest of all angles; 1 for noise alone.
     order_misfit : dict of str to float
-        How badly each order of the frames fits.
+        Misfit of each order of the frames.
     warnings : tuple of str
     """
 
@@ -160,8 +161,8 @@ def check_steps(
 def modulation_contrast(block: FloatArray, estimate: PatternEstimate) -> FloatArray:
     """Local modulation of the frames relative to the noise.
 
-    The largest first harmonic over the phases of all angles, divided by what noise
-    alone gives.
+    The largest first harmonic over the phases of all angles, divided by the value that
+    noise alone gives.
 
     Returns
     -------

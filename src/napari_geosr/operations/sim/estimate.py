@@ -1,4 +1,4 @@
-"""Find the illumination patterns of raw frames, or take those given."""
+"""Find the illumination patterns of raw frames, or use given patterns."""
 
 from __future__ import annotations
 
@@ -111,14 +111,14 @@ def estimate_steps(
     plane : int, optional
         By default the middle slice.
     near : PatternSet, optional
-        Approximate patterns, of another time point or corrected by hand: only their
-        surroundings are searched.
+        Approximate patterns, from another time point or corrected by hand; the search
+        is limited to their neighbourhood.
 
     Yields
     ------
     Step
-        `BlockDone` in angles; `WarningIssued` for what is assumed about the optics, or
-        uncertain about the order.
+        `BlockDone` in angles; `WarningIssued` for assumptions about the optics and
+        doubts about the order.
 
     Returns
     -------
@@ -183,7 +183,7 @@ def estimate_steps(
 def _with_distinct_directions(
     fits: Sequence[FringeFit], otf: Otf
 ) -> tuple[FringeFit, ...]:
-    """The fits; two angles with the same wave vector are a problem of the second."""
+    """The fits; if two angles have the same wave vector, the second gets a problem."""
     found = list(fits)
     for j, i in itertools.combinations(range(len(fits)), 2):
         one, other = (np.asarray(fits[at].pattern.wave_vector) for at in (j, i))

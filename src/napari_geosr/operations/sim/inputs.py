@@ -1,4 +1,4 @@
-"""Open raw frames, a point-spread function and patterns; refuse what cannot work."""
+"""Open raw frames, a point-spread function and patterns; refuse unusable ones."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def open_frames(
     Raises
     ------
     FileError, VolumeError, ConfigError
-        If the file cannot be opened, or does not hold such frames.
+        If the file cannot be opened, or does not contain such frames.
     """
     return frames_of(open_series(path, reading), config)
 
@@ -59,7 +59,7 @@ def frames_of(volume: Volume, config: FramesConfig) -> SimFrames:
     Raises
     ------
     VolumeError, ConfigError
-        If the volume does not hold such frames, or the optics contradict each other.
+        If the volume does not contain such frames, or the optics contradict each other.
     """
     stated = _stated_optics(volume)
     if stated.is_colour:
@@ -280,8 +280,8 @@ def read_patterns(path: Path, frames: SimFrames) -> PatternSet:
             raise ConfigError(
                 f"{path.name} is for frames of {found.shape[0]} × {found.shape[1]} "
                 f"pixels, but those of {frames.volume.title} have "
-                f"{frames.plane_shape[0]} × {frames.plane_shape[1]}. Find the patterns "
-                "in these frames instead (leave --patterns out)."
+                f"{frames.plane_shape[0]} × {frames.plane_shape[1]}. Find the "
+                "patterns in these frames instead (omit --patterns)."
             )
         return found
     images = np.asarray(io.read(path).data, np.float32)
@@ -293,7 +293,7 @@ def read_patterns(path: Path, frames: SimFrames) -> PatternSet:
         )
     if not np.isfinite(images).all():
         raise ConfigError(
-            f"{path.name} contains NaN or infinite values. Give complete patterns."
+            f"{path.name} contains NaN or infinite values. Use complete patterns."
         )
     mean = float(images.mean())
     if images.min() < 0 or not mean > 0:
@@ -328,8 +328,7 @@ def check_plane(block: FloatArray, frames: SimFrames, where: str = "") -> None:
     Raises
     ------
     VolumeError
-        For NaN, frames without light or detail, saturated frames and very small
-        frames.
+        If frames contain NaN, lack light or detail, are saturated, or are very small.
     """
     title = f"{frames.volume.title}{where}"
     if min(block.shape[-2:]) < 16:
@@ -429,6 +428,6 @@ def check_patterns(patterns: PatternSet, otf: Otf) -> None:
         if k > MAX_FREQUENCY * otf.cut_off:
             raise ConfigError(
                 f"Angle {i}: the pattern has a period of {1 / k:.3g} pixels, but the "
-                f"objective transmits none below {1 / otf.cut_off:.3g} pixels. Check "
-                "numerical aperture, wavelength and pixel size."
+                f"objective transmits no period below {1 / otf.cut_off:.3g} pixels. "
+                "Check numerical aperture, wavelength and pixel size."
             )

@@ -24,7 +24,7 @@ OPERATION = "sim"
 class SimJob(Config):
     """Everything needed to run a reconstruction of structured illumination elsewhere.
 
-    Patterns corrected by hand are a file: `SimConfig.patterns`.
+    Patterns corrected by hand are passed as a file: `SimConfig.patterns`.
     """
 
     name: str

@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Maximum number of iterations of joint Richardson–Lucy if it is chosen. Higher
+#: Maximum number of iterations of joint Richardson–Lucy if chosen automatically. Higher
 #: harmonics are weak and converge slowly, so nonlinear illumination gains up to 3 dB
-#: from more than 300; for linear illumination, more cost time and gain nothing on
-#: average.
+#: from more than 300 iterations; for linear illumination, further iterations take time
+#: and gain nothing on average.
 MOST_ITERATIONS = 300
 MOST_NONLINEAR_ITERATIONS = 1000
 #: Edge, in camera pixels, of the part of 9 frames with which the number of iterations
@@ -83,7 +83,7 @@ def plane_steps(
     Parameters
     ----------
     block : ndarray of shape (angles, phases, Y, X)
-        With the offset subtracted.
+        Raw frames with the offset subtracted.
     patterns : PatternSet
     otf : Otf
     config : SimConfig

@@ -131,7 +131,7 @@ def geometry(frames: SimFrames, upscale_factor: int) -> AnyDict:
 def place_of(
     frames: SimFrames, upscale_factor: int, time: int, channel: int, plane: int
 ) -> Slices:
-    """Place of a plane in the array of a result."""
+    """Position of a plane in the array of a result."""
     kept = frames.kept_axes
     at = [time] * ("T" in kept) + [channel] * ("C" in kept)
     at += [plane] * (frames.n_planes > 1)
@@ -392,7 +392,7 @@ class _PlaneRun:
             yield TileDone(1000 * (done + 1), 1000 * total, place, image)
 
     def _placed(self, volume: Volume) -> Volume:
-        """A preview at its place in the sample."""
+        """A preview at its position in the sample."""
         space = geometry(self.frames, self.config.upscale_factor)
         size, origin = space["voxel_size"][-2:], space["origin"][-2:]
         return volume.replace(voxel_size=size, unit=space["unit"], origin=origin)

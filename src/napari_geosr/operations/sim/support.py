@@ -84,7 +84,7 @@ def highest_frequency(patterns: PatternSet) -> float:
 
 
 def draw_circles(axes: Axes, widefield: float, reconstruction: float) -> None:
-    """Draw both cut-off frequencies in cycles per camera pixel, and show them whole."""
+    """Draw both cut-off frequencies in cycles per camera pixel as complete circles."""
     from matplotlib.patches import Circle
 
     reach = max(0.5, 1.05 * reconstruction)

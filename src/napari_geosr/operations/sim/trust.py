@@ -42,13 +42,13 @@ FloatArray = npt.NDArray[np.float32]
 CHECKED_EDGE = 192
 #: Number of iterations for fitting an object to the frames.
 _ITERATIONS = 15
-#: Difference of a phase from the one in the frames above which patterns are doubted.
+#: Difference of a phase from the one in the frames above which patterns are doubtful.
 MAX_PHASE_ERROR = math.radians(5)
 #: Difference of a wave vector, in cycles per field of view, above which patterns are
-#: doubted.
+#: doubtful.
 MAX_CYCLES = 0.2
 #: Residual relative to that of the best-fitting pattern above which images of patterns
-#: are doubted.
+#: are doubtful.
 _WORSE = 1.05
 #: Number of parts into which frames without angles are divided to compare patterns.
 _GROUPS = 3
@@ -90,7 +90,7 @@ class SimTrust:
         Period of the finest detail by decorrelation analysis, in `unit`.
     unit : str
     warnings : tuple of str
-        What speaks against the result, in sentences.
+        Reasons to doubt the result, in sentences.
     """
 
     frame_residuals: FloatArray
@@ -123,7 +123,7 @@ class SimTrust:
 
 
 def residual_volume(frames: SimFrames, checks: SimTrust) -> Volume:
-    """The map of the held-out residual, at its place in the sample.
+    """The map of the held-out residual, at its position in the sample.
 
     Returns
     -------
@@ -153,7 +153,7 @@ def trust_steps(
     Parameters
     ----------
     block : ndarray of shape (angles, phases, Y, X)
-        With the offset subtracted.
+        Raw frames with the offset subtracted.
     estimate : PatternEstimate
     config : SimConfig
     iterations : int
@@ -373,7 +373,7 @@ def _resolution_steps(
     part, patterns = part[(..., *place)], patterns.cropped(place)
     variance = estimate.noise.weights(part.mean(axis=(0, 1)))
     edge = patterns.pixel_size / config.upscale_factor
-    # Two more networks would take minutes: their start is measured instead.
+    # Two more networks would take minutes, so measure the result that they start from.
     method = "joint-rl" if config.method == "pinn" else config.method
     changes = {"iterations": iterations or None, "method": method}
     settings = config.model_copy(update=changes)
@@ -433,7 +433,7 @@ def compare_answers(
     """Warn if different methods disagree about one plane by more than the noise.
 
     Every answer is blurred by the objective, sampled by the camera and scaled to the
-    mean of the frames: what they all should agree on.
+    mean of the frames; all of them should agree on this image.
 
     Parameters
     ----------

@@ -261,10 +261,10 @@ def _porosity_warning(sample: Spheres, parameters: AnyDict) -> str:
         suggestions.append(f"a wider range of radii (--radius {low:g},{size / 4:g})")
     suggestions.append("blobs or bone, which can have any porosity, instead of foam")
     return (
-        f"Spheres of {low:g} to {high:g} voxels, with walls of {gap:g} between them, "
-        f"fill about {100 * sample.share():.0f} % of this sample instead of the "
-        f"requested {100 * parameters['porosity']:.3g} %. For more, use "
-        f"{' or '.join(suggestions)}."
+        f"Spheres with radii of {low:g} to {high:g} voxels, separated by walls of at "
+        f"least {gap:g} voxels, fill about {100 * sample.share():.0f} % of this "
+        f"sample instead of the requested {100 * parameters['porosity']:.3g} %. For "
+        f"more, use {' or '.join(suggestions)}."
     )
 
 

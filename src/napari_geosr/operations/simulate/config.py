@@ -199,15 +199,16 @@ class SimulateRadiographsConfig(Config):
         None,
         ge=1,
         title="Painted",
-        description="Also write labels in which only this number of radiographs, "
-        "those at the start, are painted, and all others have 255.",
+        description="Number of painted radiographs, counted from the first: also "
+        "write labels in which only these are painted and all others "
+        "have the value 255.",
     )
     seed: int = Field(
         0,
         ge=0,
         title="Seed",
-        description="Random seed; the first radiographs are the same, whatever their "
-        "number.",
+        description="Random seed: the same seed gives the same first radiographs, "
+        "regardless of their total number.",
     )
 
     @model_validator(mode="after")

@@ -1,8 +1,8 @@
 """Find the fewest projections and the shortest exposure that still give the right
 pores.
 
-Each cell of the study is a combination of number of projections, exposure and
-algorithm. Finished cells are stored, so that an interrupted study can be resumed.
+Each cell of the study combines a number of projections, an exposure and an algorithm.
+Finished cells are stored, so that an interrupted study can be resumed.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ ALGORITHMS: Mapping[str, Algorithm] = {
         "tv",
         tuple({"weight": w} for w in (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)),
     ),
-    # Learn to predict the reconstruction from all projections, given that from few.
+    # These learn to turn the reconstruction from few projections into that from all.
     "msdnet": LearningMethod("MSDNet", "supervised", {"network": "msdnet"}),
     # The published method, and a variant with a Wasserstein critic.
     "tomogan-js": LearningMethod(

@@ -125,8 +125,8 @@ def curves_over(
     Returns
     -------
     curves : dict
-        By algorithm and index of the exposure, longest first; the index is 0 if the
-        exposure is the horizontal axis.
+        Curves by algorithm and index of the exposure, longest first; the index is 0 if
+        the exposure is the horizontal axis.
     word : str
         Name of the horizontal axis.
     """

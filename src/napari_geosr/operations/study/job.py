@@ -47,7 +47,7 @@ class StudyInput(Config):
     reading: ProjectionsInput = Field(
         ProjectionsInput(),
         title="Reading",
-        description="Metadata that the file does not give.",
+        description="Metadata that the file does not contain.",
     )
     reference: Path | None = Field(
         None,

@@ -1,7 +1,7 @@
 """Find how many labelled slices suffice, from scratch and with a pre-trained model.
 
-For each number of slices, several draws of labelled slices are learned from (`ptdr`),
-and the slices that are held out are segmented. Finished cells are kept, so that an
+For each number of slices, models are trained on several draws of labelled slices
+(`ptdr`), and the held-out slices are segmented. Finished cells are kept, so that an
 interrupted study can be resumed.
 """
 
@@ -342,7 +342,7 @@ class _LabelsStudy:
 
 
 def overlaps(found: AnyArray, truth: AnyArray, classes: int) -> Sequence[float]:
-    """Intersection over union of each class; NaN for a class that is nowhere.
+    """Intersection over union of each class; NaN for a class that does not occur.
 
     Voxels where `truth` is 255 are ignored.
     """

@@ -78,7 +78,7 @@ def sample_steps(
 ) -> Generator[Step, None, Mask | None]:
     """The sample mask in the given rows of a study.
 
-    None if everything is sample.
+    None if the whole volume is sample.
 
     Parameters
     ----------
@@ -129,10 +129,10 @@ def _find_region_steps(
         min(_MAX_OMITTED_SHARE, _MAX_OMITTED_PER_POROSITY * porosity),
     ):
         yield WarningIssued(
-            message="The automatic sample mask leaves out "
-            f"{100 * left_out:.0f} % of its convex hull, so pores there that are open "
-            "to the surface are not counted. If there are such pores, give a sample "
-            "mask, or evaluate the whole field of view."
+            message=f"The automatic sample mask leaves out {100 * left_out:.0f} % of "
+            "its convex hull, so pores there that are open to the surface "
+            "are not counted. If there are such pores, use a sample mask, or "
+            "evaluate the whole field of view."
         )
     return inside
 

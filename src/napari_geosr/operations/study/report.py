@@ -295,10 +295,10 @@ def _factors(config: StudyConfig) -> str:
     )
     return (
         f"A scan of all projections takes {config.scan_hours:g} h, all of it assumed "
-        "to be exposure (rotation and readout take additional time); a "
-        f"synchrotron beamline draws {config.synchrotron_kilowatts:g} kW and a "
-        f"laboratory scanner {config.laboratory_kilowatts:g} kW; a kilowatt-hour is "
-        f"{config.kilograms_per_kilowatt_hour:g} kg CO2eq. All these values are "
+        "to be exposure (rotation and readout take additional time); a synchrotron "
+        f"beamline draws {config.synchrotron_kilowatts:g} kW and a laboratory "
+        f"scanner {config.laboratory_kilowatts:g} kW; each kilowatt-hour causes "
+        f"{config.kilograms_per_kilowatt_hour:g} kg of CO2eq. All these values are "
         f"settings. {computing}"
     )
 
@@ -343,7 +343,9 @@ def _method_text(done: StudySummary, config: StudyConfig, scan: Projections) -> 
             "The photons that were left out serve as targets for the networks."
         )
         if not done.reference["is_truth"]:
-            shorter += " These are also part of the reference; this favours networks."
+            shorter += (
+                " These photons are also part of the reference, which favours networks."
+            )
     taught = ""
     if any(row.get("training_seconds") for row in done.rows):
         taught = (

@@ -178,9 +178,7 @@ def least_light(
 def _sufficient_subsets(
     rows: Sequence[AnyDict], config: StudyConfig, n_angles: int
 ) -> dict[str, list[ScanSubset]]:
-    """Subsets for which they and all subsets with more photons give the right
-    porosity.
-    """
+    """Subsets that, like all subsets with more photons, give the right porosity."""
     found: dict[str, list[ScanSubset]] = {}
     for name in config.algorithms:
         errors = {

@@ -43,7 +43,7 @@ def check_study(scan: Projections, config: StudyConfig) -> None:
     if scan.geometry != "parallel":
         raise ProjectionsError(
             f"{scan.title} is a {scan.geometry}-beam scan: a study requires a "
-            "parallel beam, for which detector rows are independent. Give a "
+            "parallel beam, for which detector rows are independent. Use a "
             "parallel-beam scan."
         )
     check_subsets(scan, config)
@@ -52,7 +52,7 @@ def check_study(scan: Projections, config: StudyConfig) -> None:
         rows = "1 row" if scan.n_rows == 1 else f"{scan.n_rows} rows"
         raise ConfigError(
             f"{scan.title} has {rows}, but at least {_MIN_ROWS} are needed: one half "
-            f"is used for training. Leave {', '.join(learned)} out (--algorithms)."
+            f"is used for training. Omit {', '.join(learned)} (--algorithms)."
         )
 
 
@@ -126,7 +126,7 @@ def shape_of(
         if shape != (scan.n_rows, size, size):
             raise VolumeError(
                 f"The {word} {volume.title} has shape {' × '.join(map(str, shape))}, "
-                f"but the reconstruction has {scan.n_rows} × {size} × {size}. Give "
+                f"but the reconstruction has {scan.n_rows} × {size} × {size}. Use "
                 "one of that shape, with each slice at the same position.",
                 fields=[word],
             )

@@ -1,4 +1,4 @@
-"""The files in the folder of a study, and the recognition of such folders."""
+"""Write and read the files in the folder of a study, and recognise such folders."""
 
 from __future__ import annotations
 

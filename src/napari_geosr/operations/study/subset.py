@@ -116,7 +116,7 @@ def check_subsets(scan: Projections, config: StudyConfig) -> None:
     Raises
     ------
     ConfigError
-        With alternatives to choose from.
+        The message lists alternatives.
     """
     n = scan.n_angles
     shorter = min(config.exposure) < 1
@@ -130,8 +130,7 @@ def check_subsets(scan: Projections, config: StudyConfig) -> None:
     if shorter and (what := reason_without_counts(scan)):
         raise ConfigError(
             f"{scan.title} contains {what}: a shorter exposure can be simulated only "
-            "from photon or detector counts. Leave shorter exposures out (--exposure "
-            "1)."
+            "from photon or detector counts. Omit shorter exposures (--exposure 1)."
         )
 
 

@@ -165,8 +165,8 @@ def check_distinct(sources: Sequence[Volume]) -> None:
     for volume in sources:
         if volume.source is not None and volume.source in known:
             raise ConfigError(
-                f"{volume.title} is given twice: both have the same noise, so nothing "
-                "can be learned from the pair. Give reconstructions from "
+                f"{volume.title} is given twice: both copies have the same noise, so "
+                "nothing can be learned from the pair. Use reconstructions from "
                 "different projections."
             )
         known.append(volume.source)

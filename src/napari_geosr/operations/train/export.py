@@ -108,8 +108,8 @@ def export_steps(
         ),
         intended_use=method.intended_use(),
         not_for=(
-            "Other objects, contrasts or voxel sizes than those of the training data. "
-            "Compare the result with the original. No medical use."
+            "Objects, contrasts or voxel sizes other than those of the training "
+            "data. Compare the result with the original. No medical use."
         ),
         licence=config.licence,
         provenance=_record(job, trainer, opened, meter, adaptation),

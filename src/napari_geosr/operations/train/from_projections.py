@@ -155,7 +155,7 @@ class ProjectionsTrainJob(Config):
         if self.method != "noise2inverse" and len(parts) > 1:
             raise ConfigError(
                 f"There are {len(parts)} kinds of training scans, so --restore is "
-                "ambiguous. Leave it out, and restore the scan of your choice with the "
+                "ambiguous. Omit it, and restore the scan of your choice with the "
                 "model afterwards."
             )
         # A job that was killed during the restoration resumes it.
@@ -233,7 +233,7 @@ def _shared_noise_warning(
     fewer = "Use step-by-step acquisition" if is_continuous else "Use fewer (--counts)"
     return (
         f"{', '.join(affected)}: {share} of the target's data come from the same "
-        "views, and the noise that both share is learned as structure. "
+        "views as the input, and the noise that both share is learned as structure. "
         f"{fewer}, or {remedy}."
     )
 

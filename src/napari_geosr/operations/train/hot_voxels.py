@@ -22,7 +22,7 @@ def filter_hot_voxels_steps(
     Parameters
     ----------
     volumes : mapping of str to sequence of Volume
-        By role.
+        Volumes by role.
     labels : sequence of str
         Roles that hold labels, which are not filtered.
 

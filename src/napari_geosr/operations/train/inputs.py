@@ -74,7 +74,7 @@ def check_inputs_unchanged(folder: Path, volumes: Volumes) -> None:
             change = "is new" if before is None else "is missing"
             raise FileError(
                 f"{name} {change} since this training run began ({key}). To resume, "
-                "give the original files; otherwise start a new training run."
+                "use the original files; otherwise start a new training run."
             )
         change = "its contents have changed"
         for name in ("shape", "axes", "dtype"):

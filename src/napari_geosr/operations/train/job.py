@@ -156,8 +156,8 @@ class TrainJob(Config):
         for source, target in zip(volumes["source"], volumes["target"], strict=True):
             if source.source is not None and source.source == target.source:
                 raise ConfigError(
-                    f"{source.title} is used both as source and as target: both have "
-                    "the same noise, so nothing can be learned."
+                    f"{source.title} is used as both source and target: their noise "
+                    "is the same, so nothing can be learned."
                 )
             ndim = self.training.ndim
             try:

@@ -97,13 +97,13 @@ def measure_noise_steps(
     ----------
     method : Method
     volumes : mapping of str to sequence of Volume
-        By role.
+        Volumes by role.
     patches : Patches
 
     Returns
     -------
     dict of list of Noise
-        By role, in grey values.
+        Noise by role, in grey values.
 
     Raises
     ------

@@ -82,7 +82,7 @@ class ObjectFit(ABC):
     @property
     @abstractmethod
     def total(self) -> int:
-        """Number of steps in all."""
+        """Total number of steps."""
 
     @property
     @abstractmethod
@@ -96,11 +96,11 @@ class ObjectFit(ABC):
 
     @abstractmethod
     def step(self) -> Mapping[str, float]:
-        """Make one step and return its losses."""
+        """Perform one step and return its losses."""
 
     @abstractmethod
     def preview(self) -> PreviewReady:
-        """The object as it is now."""
+        """The current object."""
 
     @abstractmethod
     def save(self) -> CheckpointSaved:

@@ -268,6 +268,6 @@ def _starting_weights(config: TrainingConfig, method: Method) -> AnyDict:
         )
         raise ModelError(
             f"The model to start from, {model.card.name}, has a different network: "
-            f"{listed}. Leave the network's settings out to use those of the model."
+            f"{listed}. Omit the network's settings to use those of the model."
         )
     return weights

@@ -278,8 +278,8 @@ class ScansConfig(ProjectionsConfig):
         ]
         if METHODS_FROM_PROJECTIONS[method] == "parts" and pairs:
             raise ConfigError(
-                f"{method} learns from parts of one scan (--splits): leave "
-                f"{', '.join(f'--{name}' for name in pairs)} out."
+                f"{method} learns from parts of one scan (--splits): omit "
+                f"{', '.join(f'--{name}' for name in pairs)}."
             )
         if METHODS_FROM_PROJECTIONS[method] == "pairs" and not pairs:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""Makes the index of training patches with which `explain` compares a position."""
+"""Builds the index of training patches with which `explain` compares a position."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def try_similarity_steps(
     *,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, SimilarityIndex | None]:
-    """Make the index of a trained network; if that fails, warn and return None.
+    """Build the index of a trained network; if this fails, warn and return None.
 
     Training may have taken days, so its model must not be lost because of the index.
 
@@ -114,7 +114,7 @@ def try_similarity_steps(
     """
     with atomic.explained(folder):
         temporary = TemporaryDirectory(dir=folder, prefix=".index.partial")
-    with temporary as path:  # make the index with the model as it will be read
+    with temporary as path:  # build the index with the model as it will be read
         bundle.save(path, card, network)
         steps = similarity_steps(bundle.load(path), patches, should_stop=should_stop)
         try:

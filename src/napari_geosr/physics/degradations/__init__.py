@@ -8,11 +8,12 @@ Each module defines the following, without importing torch:
     A `DegradationConfig` with the settings of the noise.
 ``blur_widths(config, voxel_size, millimetres)``
     Standard deviations of the point-spread function along the axes, in low-resolution
-    voxels of size ``voxel_size``, whose unit is ``millimetres`` mm (None if not a
-    length).
+    voxels of size ``voxel_size``, whose unit is ``millimetres`` mm (None if it is not a
+    unit of length).
 ``Noise(config, levels, shape)``
     Has a method ``add(plane, index)`` that adds noise to plane (Y, X) number ``index``.
-    The noise depends only on the plane, so blocks of any thickness give the same.
+    The noise depends only on the plane, so blocks of any thickness give the same
+    result.
 ``adopted(measured, levels)``
     Settings that reproduce the measurements of a real scan; optional.
 ``SAMPLING``

@@ -2,11 +2,11 @@
 
 Lens and dwell time are those of the high-resolution scan: the low-resolution scan
 consists of one unchanged voxel of every block, including its noise. The target of the
-pair must not contain this noise too: a network would learn to reproduce it. The kept
-voxels are therefore replaced in the target by interpolation from skipped voxels. This
-needs neither gain nor offset of the detector, and the low-resolution scan keeps its
-photons, unlike with binomial thinning of photon counts, which divides them between the
-two scans. For averages over blocks, as from larger camera pixels, use the kind
+pair must not contain the same noise, because a network would learn to reproduce it. The
+kept voxels are therefore replaced in the target by interpolation from skipped voxels.
+This needs neither gain nor offset of the detector, and the low-resolution scan keeps
+its photons, unlike with binomial thinning of photon counts, which divides them between
+the two scans. For averages over blocks, as from larger camera pixels, use the kind
 ``fluo``.
 """
 
@@ -48,7 +48,7 @@ class Config(fluo.Config):
 
     shared_noise: bool = Field(
         False,
-        title="Leave shared noise",
+        title="Keep shared noise",
         description="Keep the voxels of the low-resolution scan unchanged in the "
         "high-resolution scan (only for scans without noise). By default, they "
         "are replaced by values interpolated from the skipped voxels, so that "
@@ -59,8 +59,8 @@ class Config(fluo.Config):
     def _check_resolution(self) -> Config:
         if self.mtf10 is not None:
             raise ValueError(
-                "an under-sampled scan has the resolution of the original scan: leave "
-                "out the MTF, or choose fluo"
+                "an under-sampled scan has the resolution of the original scan: omit "
+                "the MTF, or choose fluo"
             )
         return self
 

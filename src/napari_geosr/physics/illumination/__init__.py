@@ -3,7 +3,7 @@
 An object on a fine grid is multiplied by each pattern, blurred by the objective and
 sampled by the camera. Beyond the frame the object is unknown: the grid has a margin
 there, which no pixel constrains. Frequencies above the camera's Nyquist frequency,
-which would fold back, are left out.
+which would cause aliasing, are omitted.
 """
 
 from __future__ import annotations
@@ -287,7 +287,7 @@ def _fringe_terms(
 
 
 def _pattern_images(patterns: PatternSet, grid: SimGrid) -> FloatArray:
-    """Given patterns on the fine grid, continued by their edge into the margin."""
+    """Given patterns on the fine grid, with their edges repeated in the margin."""
     images = patterns.images
     assert images is not None
     fine = tuple(n * grid.upscale_factor for n in grid.shape)

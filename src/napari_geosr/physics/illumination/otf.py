@@ -42,9 +42,9 @@ class Otf:
     sampling : int
         Pixels of `psf` per camera pixel, along each axis.
     damping : float
-        Transfer at the cut-off relative to that of an ideal objective, which it
-        multiplies by ``damping ** (frequency / cut_off)``: real objectives transmit
-        high frequencies less than the theory predicts.
+        Transfer at the cut-off relative to that of an ideal objective, which is
+        multiplied by ``damping ** (frequency / cut_off)``, because real objectives
+        transmit high frequencies less than the theory predicts.
     camera : bool
         Include the averaging over a square camera pixel.
     """
@@ -72,7 +72,7 @@ class Otf:
         Raises
         ------
         VolumeError
-            If it is not an image of one spot.
+            If it is not an image of a single spot.
         """
         values = np.asarray(psf, np.float64)
         if values.ndim != 2 or min(values.shape) < 3 or not np.isfinite(values).all():
@@ -130,7 +130,7 @@ class Otf:
 
 
 def _centred(psf: Array) -> Array:
-    """Pad a spot so that its centre of mass is at the central pixel, to sub-pixels."""
+    """Pad a spot to centre it, to sub-pixel accuracy, on its centre of mass."""
     from scipy import ndimage
 
     peak = psf * (psf >= 0.1 * psf.max())
@@ -151,7 +151,7 @@ def _centred(psf: Array) -> Array:
 
 
 def check_cut_off(cut_off: float) -> None:
-    """Refuse a cut-off of zero, as of a spot as large as its image."""
+    """Refuse a cut-off of zero, as results from a spot as large as its image."""
     if not cut_off > 0:
         raise ConfigError(
             "The point-spread function transmits no detail. Crop its image to the "

@@ -1,4 +1,4 @@
-"""Simulated frames of structured illumination, with the object and patterns known.
+"""Simulated frames of structured illumination, with known object and patterns.
 
 References
 ----------
@@ -49,21 +49,22 @@ class SimScene:
     Attributes
     ----------
     size : int
-        Edge of a frame in camera pixels.
+        Edge length of a frame in camera pixels.
     angles, phases : int
     cut_off : float
-        Of the objective, in cycles per camera pixel.
+        Cut-off frequency of the objective, in cycles per camera pixel.
     frequency : float
-        Of the pattern, relative to the cut-off.
+        Frequency of the pattern, relative to the cut-off.
     modulation : float
-        0 to 1, of the excitation light.
+        Modulation of the excitation light, 0 to 1.
     response : str
         One of `RESPONSES`.
     saturation : float
         Strength s of the nonlinear response.
     snr : float
-        Brightest one percent of the frames relative to its noise: the photon count
-        follows, as noise is the square root of photons. 0 for no noise.
+        Grey value of the brightest one percent of the frames relative to its noise. It
+        determines the photon count, because the noise is the square root of the number
+        of photons. 0 for no noise.
     offset : float
         Grey value without light.
     gain : float
@@ -73,12 +74,13 @@ class SimScene:
     haze : float
         Out-of-focus light relative to the mean of the frames.
     phase_error : float
-        Standard deviation of the phases from equal steps, in degrees.
+        Standard deviation of the phase errors relative to equal steps, in degrees.
     wave_vector_error : float
-        Standard deviation of the length of wave vectors, relative.
+        Relative standard deviation of the length of wave vectors.
     seed : int
     plane : int
-        Planes with the same seed have the same patterns, but other objects.
+        Number of the plane: planes with the same seed have the same patterns, but
+        different objects.
     """
 
     size: int = 256
@@ -268,14 +270,14 @@ def _exposed(
 def draw_structure(
     structure: str, shape: tuple[int, int], period: float, rng: np.random.Generator
 ) -> FloatArray:
-    """An object with detail finer than widefield can resolve.
+    """An object with detail too fine for a widefield microscope to resolve.
 
     Parameters
     ----------
     structure : str
     shape : (int, int)
     period : float
-        Cut-off period of widefield in pixels; sizes follow from it.
+        Cut-off period of a widefield microscope in pixels; it determines the sizes.
     rng : numpy.random.Generator
 
     Returns
@@ -326,7 +328,7 @@ def _ring(
 
 
 def _add_network(light: FloatArray, period: float, rng: np.random.Generator) -> None:
-    """Edges of random polygons: a network of tubules, such as of the reticulum."""
+    """Edges of random polygons: a network of tubules, like that of the reticulum."""
     from scipy.spatial import Voronoi
 
     rows, columns = light.shape

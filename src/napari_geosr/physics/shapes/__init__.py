@@ -116,7 +116,7 @@ def coarsened(
     factor : int
         Fine voxels along the edge of a coarse voxel.
     rng : Generator, optional
-        Needed if there is noise.
+        Required if `noise` is greater than zero.
     noise : float
         Standard deviation of the scanner noise, relative to the contrast.
     threshold : float

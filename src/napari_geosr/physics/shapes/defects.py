@@ -20,14 +20,14 @@ def defect(
     centre: AnyArray,
     size: float,
 ) -> Solid:
-    """Draw a defect: a function of position that is positive where it removes.
+    """Draw a defect: a function of position that is positive in the missing region.
 
     Parameters
     ----------
     rng : Generator
     kind : str
-        One of `DEFECTS`. A cylinder is a burr hole through the centre of the box;
-        bilateral removes spheres on both sides of X = 0.
+        One of `DEFECTS`. ``"cylinder"`` is a burr hole through the centre of the box;
+        ``"bilateral"`` consists of spheres on both sides of X = 0.
     centre : ndarray of shape (3,)
         Position on the shape (Z, Y, X), in units of half the longest edge.
     size : float

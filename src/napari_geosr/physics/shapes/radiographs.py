@@ -1,10 +1,10 @@
 """Simulated dental radiographs, in which the tissue of each pixel is known.
 
 Teeth of random shapes are placed in jaws. The thickness of each tissue along the rays
-gives the intensity by the law of Beer and Lambert, to which scattered radiation, blur
-and photon noise are added. Number, size and tilt of the teeth, bone loss, missing
-teeth, restorations, exposure and contrast are random, so that the grey value of a pixel
-does not give its tissue: for example, the pulp is found by its shape.
+determines the intensity by the Beer–Lambert law; scattered radiation, blur and photon
+noise are then added. Number, size and tilt of the teeth, bone loss, missing teeth,
+restorations, exposure and contrast are random, so that the grey value of a pixel does
+not determine its tissue: the pulp, for example, can only be recognised by its shape.
 
 The attenuation coefficients are rounded values for 35 keV, the approximate effective
 energy at 65 kV [1]_.
@@ -89,7 +89,7 @@ class Radiograph:
 def radiographs(
     number: int, edge: int = 256, *, seed: int, start: int = 0
 ) -> Iterator[Radiograph]:
-    """Different radiographs; each is a function of the seed, its number and the edge.
+    """Generate radiographs, each determined by the seed, its number and the edge.
 
     The anatomy is the same with any number of pixels.
 
@@ -205,7 +205,7 @@ def _add_jaw(
     maps.labels[depth > crest] = TISSUES.index("bone")
     maps.soft += gum * (1 - ramp)
     for tooth, own in zip(teeth, rng.spawn(len(teeth)), strict=True):
-        if own.random() < 0.06:  # missing
+        if own.random() < 0.06:  # a missing tooth
             continue
         _add_tooth(maps, depth, ramp, bone, tooth, own)
     maps.bone += bone
@@ -257,7 +257,7 @@ def _add_tooth(
     facing = np.clip(thick - 2 * shape.cap(s, cap), 0, None)
     inner = np.minimum(facing * np.sqrt(np.clip(core, 0, None)), side)
     cavity = 0.28 * thick * np.sqrt(np.clip(pulp, 0, None)) * (pulp > 0)
-    # the tooth takes the place of bone; a dark slit and a bright wall surround the root
+    # the tooth replaces bone; a dark slit and a bright wall surround the root
     socket = shape.around(u, s)
     slit = _bump(socket, 0.12, 0.18) * (s > crown)
     wall = _bump(socket, 0.5, 0.3) * (s > crown)
@@ -281,7 +281,7 @@ def _restore(
     parts: tuple[Array, Array, Array],
     rng: np.random.Generator,
 ) -> None:
-    """Perhaps add a filling of the crown, or caries: a hole filled by soft matter."""
+    """Sometimes add a crown filling, or caries: a hole filled with soft matter."""
     u, s, whole = parts
     chance, w = rng.random(), shape.width / 2
     place, size = rng.uniform(-0.7, 0.7) * w, rng.uniform(0.15, 0.4) * w
@@ -422,7 +422,7 @@ def _smooth(edge: int, width: float, rng: np.random.Generator) -> Array:
 def _trabeculae(
     edge: int, pixel: float, rng: np.random.Generator, grain: np.random.Generator
 ) -> Array:
-    """Relative thickness of spongy bone along the rays: strands of mean 1."""
+    """Relative thickness of spongy bone along the rays: strands, with a mean of 1."""
     width = rng.uniform(0.18, 0.35) / pixel
     noise = grain.standard_normal((edge, edge))
     strands = _blurred(noise, (width * 0.8, width * 1.3), "wrap")
@@ -436,7 +436,7 @@ def _trabeculae(
 def _exposed(
     maps: _Maps, rng: np.random.Generator, grain: np.random.Generator
 ) -> Radiograph:
-    """Intensity behind the maps, and its grey values."""
+    """Radiograph of the tissues: the transmitted intensity, stored as grey values."""
     hardness = rng.uniform(0.8, 1.2)
     exponent = _SOFT * maps.soft + hardness * (
         _CORTICAL * maps.bone

@@ -1,7 +1,7 @@
 """A skull-like shell: a deformed, thickened ellipsoid with openings and sutures.
 
-It has the topology and proportions of a cranium, but no anatomy: results on these
-shapes say nothing about patients.
+It has the topology and proportions of a cranium, but not its anatomy: results on these
+shapes do not apply to patients.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Simultaneous iterative reconstruction technique.
 
-``x ← x + C Aᵀ R (p - A x)`` with R and C the inverse row and column sums of A, which
+``x ← x + C Aᵀ R (p - A x)``, where R and C are the inverse row and column sums of A,
 converges to a weighted least-squares solution [1]_.
 
 References

@@ -71,12 +71,12 @@ def reconstruct_slices(
 ) -> Tensor:
     """Iterate from zero; see `napari_geosr.tomography.algorithms`.
 
-    Total variation is computed within slices, for a cone beam within the volume.
+    Total variation is computed within each slice, or within the volume for a cone beam.
     """
     from napari_geosr.physics.projector import backproject, operator_norm, project
 
     h, axes = geometry.voxel_size, slice_axes(geometry)
-    # Each power iteration takes as long as an iteration of TV: also check for a stop.
+    # Each power iteration takes as long as one of TV, so check for a stop here as well.
     norm = operator_norm(
         geometry, sinogram.device, before_each=lambda: check_stop(should_stop)
     )

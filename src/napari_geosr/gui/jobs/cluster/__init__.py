@@ -1,4 +1,4 @@
-"""Runs the operation of a dock on a cluster: the button, and what it opens."""
+"""Runs the operation of a dock on a cluster: the button, and the dialog it opens."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class ClusterButton(QObject):
     dock : Dock
         Shows messages.
     shortcut : str
-        Of the button.
+        Shortcut of the button.
     text : str
-        On the button.
+        Text on the button.
 
     Signals
     -------
@@ -68,7 +68,7 @@ class ClusterButton(QObject):
     def set_run(
         self, get_run: Callable[[], Run | None], run_button: QAbstractButton
     ) -> None:
-        """Set what describes the run.
+        """Set the function that describes the run, and the button that starts it here.
 
         Parameters
         ----------
@@ -82,7 +82,7 @@ class ClusterButton(QObject):
         self.widget.setEnabled(run_button.isEnabled())
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Agree with the button that runs on this computer."""
+        """Enable or disable the button like the one that runs on this computer."""
         if (
             event is not None
             and event.type() == QEvent.Type.EnabledChange

@@ -70,7 +70,8 @@ class ClusterDialog(QDialog):
     Signals
     -------
     submitted : object, str
-        The job's folder; the job, its number and its folder, as a message for the user.
+        The job's folder, and a message for the user with the job, its number and its
+        folder.
     """
 
     submitted = Signal(object, str)
@@ -290,14 +291,14 @@ class ClusterDialog(QDialog):
                 f"The profile {name!r} already exists. Choose another name under "
                 "Keep as, or leave that field empty."
             )
-        # What was proposed is for this run alone.
+        # The proposed values apply to this run only.
         own = {
             field: getattr(self._base, field)
             for field, value in self._proposed.items()
             if getattr(profile, field) == value
         }
         profiles.save_profile(name, profile.model_copy(update=own))
-        self.keep_as.clear()  # the profile is kept even if the queue refuses the job
+        self.keep_as.clear()  # the profile is kept even if the queue rejects the job
 
     def _on_made(self, title: str, where: str, folder: Path, number: str) -> None:
         text = (

@@ -63,7 +63,7 @@ def propose(estimate: RunEstimate, profile: Profile, *, limited: bool) -> Propos
     ----------
     estimate : RunEstimate
     profile : Profile
-        Of the cluster.
+        Profile of the cluster.
     limited : bool
         Whether its walltime is a limit set by the user, which a proposal must not
         exceed.

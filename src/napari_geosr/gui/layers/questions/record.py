@@ -150,7 +150,7 @@ def record_slices(layer: Layer) -> None:
 
 
 def convert_to_frames(layer: Layer) -> None:
-    """Turn the first axis of a Z, Y, X layer into time, according to the user's answer.
+    """Turn the first axis of a Z, Y, X layer into time, as the user answered.
 
     A time step has no length, so the axis gets scale 1 and no unit.
     """

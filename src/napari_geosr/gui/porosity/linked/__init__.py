@@ -117,10 +117,10 @@ class PorePlot(QWidget):
     labelChosen : int
         The user clicked on the point of this pore.
     listingChanged
-        Whether the table should list only the selected pores, or all, was changed.
+        The user chose whether the table lists only the selected pores or all of them.
     groupSaved : str, str
-        Keep the selected pores as a column with this name; the filter that selects
-        them, or nothing.
+        Name of the column in which to keep the selected pores, and the filter that
+        selects them, if there is one.
     """
 
     labelChosen = Signal(int)
@@ -201,7 +201,7 @@ class PorePlot(QWidget):
         rows.addWidget(self.only_selected)
 
     def set_marked(self, marked: MarkedPores) -> None:
-        """Show and change this selection."""
+        """Link the plot with this selection, which it shows and changes."""
         self._marked = marked
         marked.changed.connect(self._show_marked)
 
@@ -264,7 +264,7 @@ class PorePlot(QWidget):
         self.summary.setText(text.replace(",", "\N{NARROW NO-BREAK SPACE}"))
 
     def apply_expression(self) -> None:
-        """Select the pores for which the filter holds."""
+        """Select the pores that satisfy the filter."""
         if self._report is None:
             return
         try:
@@ -312,7 +312,7 @@ class PorePlot(QWidget):
 
 
 def _share(report: PorosityReport, mask: AnyArray) -> str:
-    """Share of the selected pores in the total size of all pores."""
+    """Fraction of the total pore size in the selected pores."""
     column = "area" if report.is_flat else "volume"
     sizes = report.table.get(column)
     if sizes is None or not sizes.sum() > 0:

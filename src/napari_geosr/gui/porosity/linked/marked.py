@@ -31,7 +31,7 @@ class MarkedPores(QObject):
     Signals
     -------
     changed
-        Other pores are selected.
+        The selection has changed.
     """
 
     changed = Signal()
@@ -57,7 +57,7 @@ class MarkedPores(QObject):
         return labels
 
     def restart(self, count: int) -> None:
-        """Begin with `count` other pores, none of them selected."""
+        """Start over with `count` new pores, none of them selected."""
         self._mask = np.zeros(count, bool)
         self.changed.emit()
 

@@ -194,7 +194,7 @@ class ScatterView(Chart):
         return self._press is not None
 
     def point_of(self, row: int) -> QPointF:
-        """Place of a point in pixels of the widget."""
+        """Position of a point in pixels of the widget."""
         self._plot_width()  # updates the layout of a plot not shown yet
         place = QPointF(*(float(p[row]) for p in self._positions))
         pixel = self.plot.mapFromScene(self.plot.getViewBox().mapViewToScene(place))
@@ -270,8 +270,8 @@ class ScatterView(Chart):
         )
         self._pixels = (x, y)
         self._flat = y * width + x
-        #: Places in an image with a margin, so that no point reaches beyond it; its
-        #: first row is the top one.
+        #: Positions in an image with a margin, so that no point extends beyond it; the
+        #: first row is at the top.
         self._radius, self._stride = radius, width + 2 * radius
         self._places = (height - 1 - y + radius) * self._stride + x + radius
         canvas = np.zeros((height + 2 * radius) * self._stride, np.uint32)
@@ -316,7 +316,8 @@ class ScatterView(Chart):
         inner = np.ascontiguousarray(canvas.reshape(-1, self._stride)[r:-r, r:-r])
         rows = inner.view(np.uint8).reshape(*inner.shape, 4)
         image = load_pyqtgraph().functions.ndarray_to_qimage(rows, _FORMAT)
-        # A copy: Qt does not keep the array, and the pixmap may use its memory.
+        # Make a copy, because Qt does not keep the array, and the pixmap may use its
+        # memory.
         self._image.setPixmap(QPixmap.fromImage(image.copy()))
         for strip, axis in zip(self._own_strips, (0, 1), strict=True):
             strip.setVisible(bool(chosen.any()))
@@ -343,7 +344,7 @@ class ScatterView(Chart):
     # Mouse and keys
 
     def _place(self, event: QEvent) -> tuple[float, float]:
-        """Place of the mouse in positions on the axes."""
+        """Position of the mouse on the axes."""
         point = event.position()
         pixel = self.plot.mapFrom(self, QPoint(round(point.x()), round(point.y())))
         place = self.plot.getViewBox().mapSceneToView(self.plot.mapToScene(pixel))

@@ -1,4 +1,4 @@
-"""The preview of pores that depend on their neighbourhood: found in the background."""
+"""The preview of pores that depend on their neighbourhood, found in the background."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class LocalPreview(QObject):
         self._timer.timeout.connect(self._start)
 
     def show(self, layer: Image, threshold: float, config: MeasureConfig) -> None:
-        """Show the pores of an image; once they are found, if they are not known."""
+        """Show the pores of an image, as soon as they have been found."""
         values = (getattr(config, name) for name in _SETTINGS)
         wanted = (self._reader.key(), threshold, *values)
         if self._found is not None and self._found[0] == wanted:

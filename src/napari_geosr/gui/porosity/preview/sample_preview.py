@@ -78,10 +78,10 @@ class SamplePreview(QObject):
             )
         if self._found is None or not self._is_automatic:
             return None
-        return self._found[1].mask  # of the previous settings, for now
+        return self._found[1].mask  # for now, the mask of the previous settings
 
     def _refresh(self, layer: Image) -> None:
-        """Find the mask, if the settings ask for a different one from the one found."""
+        """Find the mask, if the settings require a different one from the one found."""
         wanted = self._key(layer)
         if wanted == self._wanted:
             return
@@ -90,7 +90,8 @@ class SamplePreview(QObject):
         if wanted:
             self._timer.start()
         if self._found is not None and self._found[0][:1] != wanted[:1]:
-            self._found = None  # of another image, or there is no automatic mask
+            # the mask is that of another image, or there is no automatic mask
+            self._found = None
             self._settings.set_levels_inside(None)
 
     def _key(self, layer: Image) -> Key:

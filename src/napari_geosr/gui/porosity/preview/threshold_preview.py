@@ -41,7 +41,8 @@ class ThresholdedArray:
 
     def __init__(self, data: Any, sample: Any = None) -> None:
         self._data, self.sample = data, sample
-        #: Pores that were found before, as a mask like `sample`; None to threshold.
+        #: Pores that were found before, as a mask like `sample`; None to apply the
+        #: threshold.
         self.pores: Any = None
         self.shape = tuple(data.shape)
         self.ndim = len(self.shape)
@@ -103,8 +104,8 @@ class ThresholdPreview(QObject):
     ) -> None:
         """Show the pores of `source` at `threshold`; deferred if already shown.
 
-        `sample` is a mask on the voxel grid of the image, or None. Pores that are
-        given, as such a mask, are shown as they are.
+        `sample` is a mask on the voxel grid of the image, or None. If `pores` is given,
+        as such a mask, it is shown unchanged.
         """
         same = self._source is not None and self._source() is source
         if self.layer is None or not same:

@@ -53,7 +53,7 @@ class VerdictActivity(Activity):
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
         self._volume: Volume | None = None
-        #: Settings of the rankings to be made, and the upscale factors asked for.
+        #: Settings of the rankings to be made, and the requested upscale factors.
         self._wanted: list[RankConfig] = []
         self._requested: set[int] = set()
         self._verdict_first = False

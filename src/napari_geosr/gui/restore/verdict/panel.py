@@ -185,7 +185,7 @@ class VerdictPanel(QWidget):
             )
 
     def confirm_run(self, model: str, name: str) -> bool:
-        """Whether a run may start; asks if it is expected to do harm.
+        """Whether a run may start; asks the user if it is expected to do harm.
 
         The question is asked once per model and voxel data. Another layer, or changed
         data in the layer, must be confirmed again.
@@ -227,7 +227,7 @@ class VerdictPanel(QWidget):
         self.message.label.setToolTip(reasons or "You can select and copy this text.")
 
     def _sentence(self, verdict: RunVerdict) -> str:
-        """What is expected; of interpolation, why no model was proposed."""
+        """The expected effect; for interpolation, why no model was proposed."""
         ranking = self.activity.rankings.get(self._interpolated_by)
         if ranking is None or ranking.upscale_factor == 1 or verdict.level != "ok":
             return verdict.sentence

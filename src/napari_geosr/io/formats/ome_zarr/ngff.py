@@ -175,7 +175,7 @@ def geometry(entry: AnyMapping, level: int, axes: str) -> LevelSpace:
     units = {axes[i]: _unit(entry, i, found.notes) for i in spatial}
     found.unit = units["X"]
     if not is_scaled and found.unit != PIXEL:
-        return _unknown("The file gives no scale")
+        return _unknown("The file specifies no scale")
     for i in spatial:
         letter, own = axes[i], units[axes[i]]
         if found.unit != PIXEL and own == PIXEL:

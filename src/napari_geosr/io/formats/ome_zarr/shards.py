@@ -1,6 +1,6 @@
-"""Chunks and shards of an OME-Zarr: their shapes, and how shards are written whole.
+"""Chunks and shards of an OME-Zarr: their shapes, and the writing of complete shards.
 
-A single process buffers incomplete shards; each of several processes writes its part.
+A single process buffers incomplete shards; several processes write one part each.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def chunk_shapes(
     if len(shape) > 2:
         chunk[-3] = max(1, min(shape[-3], _CHUNK_BYTES // flat, _CHUNK_DEPTH))
     shard = list(chunk)
-    # Tiles arrive in Z-Y-X order: shards that are short in Z and Y are complete early.
+    # Tiles arrive in Z-Y-X order: shards that are short in Z and Y are completed early.
     for axis in _axes(shape):
         room = shard_bytes // (math.prod(shard) * itemsize)
         if axis == -3:
@@ -382,7 +382,10 @@ class SharedPart:
     def __init__(self, buffer: ShardBuffer, place: Box, folder: Path) -> None:
         for part, edge, n in zip(place, buffer.block_shape, buffer.shape, strict=True):
             if part.start % edge or (part.stop % edge and part.stop != n):
-                raise ValueError(f"{place} cuts shards of shape {buffer.block_shape}")
+                raise ValueError(
+                    f"{place} does not consist of whole shards of shape "
+                    f"{buffer.block_shape}"
+                )
         self._buffer, self._place, self._folder = buffer, place, folder
         self.shape = tuple(part.stop - part.start for part in place)
         self.dtype, self.ndim = buffer.dtype, buffer.ndim

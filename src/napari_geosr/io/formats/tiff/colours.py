@@ -50,7 +50,7 @@ def white_is_zero(page: TiffPage, *, is_imagej: bool) -> str:
         return (
             "the file is marked for display with inverted grey values, but they are "
             "used as stored, so phases that look dark in other programs have high "
-            "values here. Check which phase is the pores."
+            "values here. Check which phase represents the pores."
         )
     white = 1 if page.bitspersample == 1 else np.iinfo(page.dtype).max
     return (

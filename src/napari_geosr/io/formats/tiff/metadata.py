@@ -213,7 +213,7 @@ def from_imagej(page: TiffPage, metadata: AnyMapping, n_slices: int) -> Physical
         )
         space.notes.append(Note(text, "slice distance"))
     if not has_unit and space.size:
-        text = "The file gives a voxel size without a unit; the number was kept."
+        text = "The file contains a voxel size without a unit; the number was kept."
         space.notes.append(Note(text, "unit"))
     for axis in "XYZ":
         place = _finite(metadata.get(f"{axis.lower()}origin"))
@@ -321,8 +321,8 @@ def from_resolution_tags(page: TiffPage) -> PhysicalSpace:
             if resolution == 1:  # the default value, so the resolution was never set
                 return PhysicalSpace()
             note = (
-                f"The file gives {dpi:g} dots per inch, the default of programs that "
-                "do not know the pixel size; it was ignored."
+                f"The file specifies {dpi:g} dots per inch, the default of programs "
+                "that do not know the pixel size; it was ignored."
             )
             doubt = f"{dpi:g} dots per inch is a default of image editors"
             edge = 25.4 / dpi

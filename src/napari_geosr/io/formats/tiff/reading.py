@@ -165,7 +165,7 @@ def _damaged(path: Path, error: Exception | str) -> FileError:
 
 
 def _choose_series(tif: TiffFile, path: Path, dataset: str | None) -> Any:
-    """The image to read; refuses to choose silently among images of unequal shape."""
+    """The image to read; raises if there are several images of different shapes."""
     # Damaged tags may give lengths that are not integers.
     found = [s for s in tif.series if math.prod(int(n) for n in s.shape) > 0]
     if not found:
@@ -348,7 +348,7 @@ def _source(
 
 
 def _check_ratio(page: TiffPage, path: Path) -> None:
-    """Refuse a huge page stored in a few bytes, which would only fill the memory."""
+    """Reject a huge page stored in a few bytes, which would only fill the memory."""
     stored = sum(page.databytecounts)
     if page.nbytes > 1 << 28 and page.nbytes > stored * _MAX_RATIO:
         raise FileError(

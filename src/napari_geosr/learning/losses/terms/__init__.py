@@ -89,7 +89,7 @@ def with_radius() -> list[str]:
 def _modules() -> AnyDict:
     modules = {}
     for name in TERMS.names():
-        # Losses of other packages that cannot be imported are refused when chosen.
+        # Losses of other packages that cannot be imported are rejected when chosen.
         with suppress(ConfigError):
             modules[name] = TERMS.load(name)
     return modules

@@ -21,7 +21,7 @@ from napari_geosr.learning.losses.terms import GeometryScales
 if TYPE_CHECKING:
     from torch import Tensor
 
-TITLE = "centre line error"
+TITLE = "centreline error"
 ABOUT = "keeps thin channels or struts connected, without inventing any"
 KIND = "geometry"
 NEEDS_RADIUS = True

@@ -3,8 +3,8 @@
 The Euler number (parts minus tunnels plus cavities; in 2D parts minus holes) changes if
 a neck is cut or a wall is pierced, however few voxels this takes, and its gradient is
 nonzero only there. It is compared in boxes, so that an additional part at one position
-does not compensate for a missing one elsewhere. It can restore necks of which some grey
-value is left; others must be restored by ``cldice`` or ``porosity`` first.
+does not compensate for a missing one elsewhere. It can restore necks that still have
+some contrast; others must be restored by ``cldice`` or ``porosity`` first.
 """
 
 from __future__ import annotations

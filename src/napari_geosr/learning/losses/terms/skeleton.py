@@ -23,7 +23,7 @@ from napari_geosr.learning.losses.terms import GeometryScales
 if TYPE_CHECKING:
     from torch import Tensor
 
-TITLE = "missing centre lines"
+TITLE = "missing centrelines"
 ABOUT = "keeps thin channels or struts; the fastest of the geometric losses"
 KIND = "geometry"
 NEEDS_RADIUS = True

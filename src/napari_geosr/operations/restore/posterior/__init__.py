@@ -113,7 +113,7 @@ class PosteriorRun(VolumeRun):
         self.network: SampledNetwork = prepared.network
 
     def doubts(self) -> Iterator[str]:
-        """Also sentences on noise that samples do not account for."""
+        """The same sentences, and others on noise that samples do not account for."""
         yield from super().doubts()
         noise = self.prepared.noise
         assert noise is not None
@@ -122,11 +122,11 @@ class PosteriorRun(VolumeRun):
             yield (
                 f"The noise of adjacent voxels is correlated ({worst:.2f}), but the "
                 "samples assume independent noise: their spread is too small, and "
-                "noise may be taken for structure."
+                "noise may be mistaken for structure."
             )
 
     def output_layout(self, dtype: AnyDType) -> OutputLayout:
-        """Whole slices, as the mean is computed in."""
+        """Whole slices, in which the mean is also computed."""
         volume = self.prepared.volume
         shape = _fine_shape(self.prepared)
         planes = (1,) if len(shape) == 3 else ()
@@ -192,7 +192,7 @@ class PosteriorRun(VolumeRun):
     def _draw_steps(
         self, store: SampleStore, should_stop: ShouldStop
     ) -> Generator[Step, None, list[float]]:
-        """Draw the samples that are missing; the misfit of each to the scan.
+        """Draw the missing samples; return the misfit of each to the scan.
 
         The misfit is the root-mean-square difference, in standard deviations of the
         training data.
@@ -273,9 +273,10 @@ class PosteriorRun(VolumeRun):
             raise ModelError(
                 f"{len(misfits) - len(used)} of {len(misfits)} samples of "
                 f"{self.prepared.model.card.name} differ from the scan by more than "
-                f"its noise ({min(misfits) * std:.4g} and "
-                f"{self.network.noise.level * std:.4g}), so the model does not know "
-                "this kind of object. Train one on scans like it, or train longer."
+                f"its noise (by at least {min(misfits) * std:.4g}; noise "
+                f"{self.network.noise.level * std:.4g}), so the model has not "
+                "learned this kind of object. Train a model on scans of this kind, "
+                "or train longer."
             )
         return used
 
@@ -382,7 +383,7 @@ def _fine_shape(prepared: PreparedRestoration) -> tuple[int, ...]:
 
 
 def refuse_for_samples(*, workers: bool, series: bool) -> None:
-    """Refuse what samples cannot be drawn for.
+    """Refuse runs for which samples cannot be drawn.
 
     Raises
     ------
@@ -395,6 +396,5 @@ def refuse_for_samples(*, workers: bool, series: bool) -> None:
         )
     if workers:
         raise ConfigError(
-            "Samples of a diffusion model are drawn by one process: leave out "
-            "--workers."
+            "Samples of a diffusion model are drawn by one process: omit --workers."
         )

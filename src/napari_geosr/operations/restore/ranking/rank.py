@@ -122,8 +122,9 @@ def rank_steps(
     if config.upscale_factor > 1:
         if second is not None:
             raise ConfigError(
-                "Super-resolution models cannot be compared with a second scan: leave "
-                "it out (--second), or compare denoisers (--upscale-factor 1)."
+                "Super-resolution models cannot be compared with a second scan: omit "
+                "the second scan (--second), or compare denoisers (--upscale-factor "
+                "1)."
             )
         found = rank_upscaling_steps(volume, config, should_stop, noise=noise)
         return (yield from found)
@@ -278,7 +279,7 @@ def without_harmful(
     Parameters
     ----------
     rows : list of RankingEntry
-        In ascending order of expected error, with that of the unchanged scan.
+        Rows in ascending order of expected error, including that of the unchanged scan.
     noise : Noise
         Noise of the scan.
     wrong_pores_of : callable

@@ -43,7 +43,7 @@ class RankingEntry:
     model : Model or None
         The model, for a filter with its strength set; None for the unchanged scan.
     upscaling_verdict : UpscalingVerdict or None
-        Of a super-resolution model: its test on the scan.
+        For a super-resolution model, its test on the scan.
     weights : str
         Checksum of the model's weights.
     """
@@ -93,7 +93,7 @@ class Ranking:
     Attributes
     ----------
     rows : tuple of RankingEntry
-        In ascending order of expected error.
+        Candidates in ascending order of expected error.
     choice : str
         Name of the recommended row.
     reason : str
@@ -158,9 +158,10 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
     best = candidates[0] if candidates else None
     if not noise.is_measured:
         return NONE, (
-            "Leave the scan as it is: its noise could not be measured"
-            f"{bound_text(noise.bound)}, so models cannot be compared. Choose a model "
-            "by visual comparison, or give a second scan of the same sample."
+            "Leave the scan as it is: its noise could not be "
+            f"measured{bound_text(noise.bound)}, so models cannot be compared. "
+            "Choose a model by visual comparison, or use a second scan of the same "
+            "sample."
         )
     if noise.is_negligible:
         return NONE, (

@@ -55,7 +55,7 @@ def rank_upscaling_steps(
     volume : Volume
         Axes ZYX or YX.
     config : RankConfig
-        With an upscale factor above 1.
+        Settings with an upscale factor above 1.
     noise : Noise, optional
         Noise of the volume, in its grey values; measured by default.
 
@@ -152,8 +152,8 @@ def decide_upscaling(
     """Choose a model, or interpolation; return the name and the reason.
 
     A model is chosen only if it is expected to be clearly better, the scan is like its
-    training data, and the noise of the scan is certain: structure that was mistaken for
-    noise is what a model would remove.
+    training data, and the noise of the scan is certain, because a model would remove
+    structure that was mistaken for noise.
 
     Parameters
     ----------

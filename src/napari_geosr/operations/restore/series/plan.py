@@ -165,7 +165,7 @@ def refuse_series_check(volume: Volume) -> None:
         raise ConfigError(
             f"{volume.title} has {plan.words}, but --check-consistency compares only "
             "one volume with one scan. Choose one time point and channel "
-            f"({' and '.join(words)}), or leave --check-consistency out."
+            f"({' and '.join(words)}), or omit --check-consistency."
         )
 
 

@@ -345,7 +345,7 @@ def reported_series_verdict_steps(
     Returns
     -------
     PreparedSeries
-        With the predictions.
+        The series, with the predictions.
 
     Raises
     ------

@@ -238,7 +238,7 @@ def copy_steps(
     Parameters
     ----------
     prepared : PreparedRestoration
-        With the volume of the point; its model is not used.
+        Preparation for the volume of the point; its model is not used.
     targets : Targets
         Arrays of that point.
     """

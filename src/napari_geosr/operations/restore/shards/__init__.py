@@ -1,4 +1,4 @@
-"""Restores volumes in shards: by several processes, or block by block on demand."""
+"""Restores volumes in shards: in several processes, or block by block on demand."""
 
 from napari_geosr.operations.restore.shards.blocks import restore_blocks_steps
 

@@ -40,7 +40,7 @@ class BlockRestoration:
         from dask.utils import SerializableLock
 
         self._work, self._factors = work, tuple(factors)
-        # Each block takes the whole memory budget and all threads.
+        # Blocks are restored one at a time: each takes all memory and threads.
         self._lock = SerializableLock()
 
     def __call__(self, block_info: Mapping[None, AnyMapping]) -> AnyArray:
@@ -94,8 +94,8 @@ def restore_blocks_steps(
         )
     if config.uncertainty != NONE:
         raise ConfigError(
-            "Blocks are restored without standard deviations: leave out uncertainty, "
-            "or use restore_with_uncertainty."
+            "Blocks are restored without standard deviations: omit uncertainty, or "
+            "use restore_with_uncertainty."
         )
     if config.model == AUTO_MODEL:
         raise ConfigError("Name a model to restore the blocks.")

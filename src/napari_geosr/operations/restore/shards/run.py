@@ -1,4 +1,4 @@
-"""Restores a volume on several processes, shard by shard."""
+"""Restores a volume in several processes, shard by shard."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 
 class ShardedRun(VolumeRun):
-    """Restores a volume on several processes.
+    """Restores a volume in several processes.
 
     Parameters
     ----------

@@ -42,9 +42,9 @@ def structured_boxes(volume: Volume, edges: Sequence[int], count: int) -> list[S
 
     From a grid of boxes, those with a typical variation are chosen; this excludes empty
     surroundings and boxes with an extreme artefact. Boxes with padding (a constant grey
-    value, as around a sample that was masked) are avoided: its edge would be taken for
-    structure of the sample. If the grid has too few others, boxes between those of the
-    grid are considered, too.
+    value, as around a sample that was masked) are avoided, because the edge of the
+    padding would be mistaken for structure. If the grid has too few others, boxes
+    between those of the grid are considered as well.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def structured_boxes(volume: Volume, edges: Sequence[int], count: int) -> list[S
     Returns
     -------
     list of tuple of slice
-        In ascending order of position; only boxes with varying, finite values. They do
+        Boxes in ascending order of position, all with varying, finite values. They do
         not overlap unless the volume is too small for the grid.
     """
     sizes = [min(e, n) for e, n in zip(edges, volume.shape, strict=True)]
@@ -75,7 +75,8 @@ def structured_boxes(volume: Volume, edges: Sequence[int], count: int) -> list[S
         found += between
         free = _apart([*free, *(b for b in between if b.padding <= _MAX_PADDING)])
     if not free and found:
-        # For example a scan without noise: all its phases are constant.
+        # This occurs, for example, in scans without noise, in which all phases are
+        # constant.
         limit = min(each.padding for each in found) + _MORE_PADDING
         free = _apart(
             sorted(

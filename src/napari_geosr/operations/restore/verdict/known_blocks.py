@@ -2,7 +2,7 @@
 
 The scan is smoothed according to its noise and used as ground truth. Noise like that of
 the scan is added, the model is run, and pores are counted before and after. Then small
-test pores of known sizes are added to the solid and the experiment is repeated. It
+test pores of known sizes are added to the solid and the experiment is repeated. This
 shows the minimum size at which pores are found, and how many objects the model invents.
 """
 
@@ -72,8 +72,8 @@ class KnownBlockTest:
     gain : float
         Improvement of the model over the unchanged scan, in dB.
     counts : tuple of PoreCounts
-        Of pores of at least `MIN_PORE_VOXELS`; also of bright spots in scans that are
-        mostly dark.
+        Counts of pores of at least `MIN_PORE_VOXELS`, and of bright spots in scans that
+        are mostly dark.
     small_counts : tuple of PoreCounts
         The same for at least `DEFAULT_MIN_VOXELS`.
     found : mapping of int to float
@@ -87,7 +87,7 @@ class KnownBlockTest:
         Sizes, in voxels, of test pores that are found in the noisy scan, and at and
         above which noise alone shows far fewer objects than the scan.
     kept : mapping of int to (int, int)
-        By each size in `countable`: number of pores of half to twice this size in the
+        For each size in `countable`: number of pores of half to twice this size in the
         scan itself, without the specks of noise that are expected among them, and how
         many of them are in the result.
     are_bright : bool

@@ -1,4 +1,4 @@
-"""Predicts the effect of a run after its first tile, so that this need not wait."""
+"""Predicts the effect of a run after its first tile, which then need not wait."""
 
 from __future__ import annotations
 

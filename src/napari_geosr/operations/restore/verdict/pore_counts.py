@@ -44,12 +44,10 @@ class PoreCounts:
         ``"pores"`` or ``"bright spots"``.
     smallest : int
         Minimum size, in voxels.
-    smoothed : int
-        In the smoothed scan.
-    simulated : int
-        In the model's result for the smoothed scan with noise.
+    smoothed : int Number in the smoothed scan. simulated : int
+        Number in the model's result for the smoothed scan with noise.
     result : int
-        In the model's result for the scan.
+        Number in the model's result for the scan.
 
     Examples
     --------
@@ -105,9 +103,9 @@ def differ(first: float, second: float, ratio: float = MAX_PORE_RATIO) -> bool:
 def inside_of(block: Block, width: float) -> Mask:
     """Voxels of a window that show the sample, after a Gaussian filter of `width`.
 
-    Not those without values, of padding, or near these. Padding has one value, and
-    hardly any voxel of the sample has a similar one: pores that are clipped to black
-    are not padding.
+    Excludes voxels without values, padding, and voxels near either. Padding has one
+    value, and hardly any voxel of the sample has a similar one: pores that are clipped
+    to black are not padding.
     """
     from scipy import ndimage
 

@@ -6,8 +6,8 @@ an error above that of the scan, or a number of pores off by more than a factor 
 
 The verdict predicts whether the result is worse than the scan. What applies to the scan
 as well (noise hides its small pores) is reported without changing the verdict, and so
-are indirect signs of a loss (a scan unlike the training data), if the gain, the direct
-one, is certain.
+are indirect signs of a loss (a scan unlike the training data) if the gain, which is the
+direct sign, is certain.
 """
 
 from __future__ import annotations
@@ -341,9 +341,9 @@ def _extra_pores(facts: RunAssessment, test: KnownBlockTest) -> str:
     for counts, small in zip(test.counts, test.small_counts, strict=True):
         if small.result > small.expected and small.is_off(MAX_PORE_RATIO):
             return (
-                f"{facts.name} may invent small {small.objects}: with those of "
-                f"{small.smallest} to {counts.smallest - 1} voxels, {_counts(small)}. "
-                f"Count only larger {small.objects}."
+                f"{facts.name} may invent small {small.objects}: including those of "
+                f"{small.smallest} to {counts.smallest - 1} voxels, it would show "
+                f"{_counts(small)}. Count only larger {small.objects}."
             )
     return ""
 
@@ -372,8 +372,8 @@ def _limits(test: KnownBlockTest) -> Iterator[CountLimit]:
         )
     else:
         sentence = (
-            f"{objects.capitalize()} of up to {test.limit} voxels cannot be counted, "
-            "neither in the scan nor in the result: noise hides them."
+            f"{objects.capitalize()} of up to {test.limit} voxels cannot be counted "
+            "in either the scan or the result, because noise hides them."
         )
     yield CountLimit(objects, test.limit, sentence)
 

@@ -82,13 +82,13 @@ def verdict_steps(
     Parameters
     ----------
     prepared : PreparedRestoration
-        From `napari_geosr.operations.restore.prepare_steps`.
+        The result of `napari_geosr.operations.restore.prepare_steps`.
     region : tuple of slice, optional
         Region for which to return the removed part, in voxels of the input.
     noise : Noise, optional
         Noise of the scan, if known.
     ranking : Ranking, optional
-        Models ranked for the scan, if known: the expected gain is taken from it, so
+        Ranking of models for the scan, if known; the expected gain is taken from it, so
         that only one figure is reported for a model on a scan.
 
     Returns
@@ -148,7 +148,7 @@ def reported_verdict_steps(
     Returns
     -------
     PreparedRestoration
-        With its `verdict`.
+        The restoration, with its `verdict`.
 
     Raises
     ------
@@ -407,7 +407,7 @@ def _figures(facts: rules.RunAssessment) -> dict[str, float]:
             ("", known_blocks.counts),
             (f"_of_{DEFAULT_MIN_VOXELS}_voxels", known_blocks.small_counts),
         ):
-            counts = counted[-1]  # of bright spots, if most of the scan is dark
+            counts = counted[-1]  # those of bright spots, if most of the scan is dark
             figures[f"rehearsed_pores{end}"] = float(counts.simulated)
             figures[f"rehearsed_true_pores{end}"] = float(counts.smoothed)
             figures[f"shown_pores{end}"] = float(counts.result)

@@ -50,7 +50,7 @@ class RiskEstimator:
     Parameters
     ----------
     patches : Patches
-        With the noise of the sources.
+        The training data, with the noise of the sources.
     device : str
         Device of the network.
     """

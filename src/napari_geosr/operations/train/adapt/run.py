@@ -79,8 +79,9 @@ class Adaptation:
         low, high = self.gain.interval
         return (
             f"No gain is expected from adapting {config.from_model} to this scan "
-            f"({self.gain.decibels:+.2f} dB, {low:+.2f} to {high:+.2f}): use it as it "
-            "is. No model was written; --always-write writes one in any case."
+            f"({self.gain.decibels:+.2f} dB, {low:+.2f} to {high:+.2f}): use the "
+            "model unchanged. No new model was written; use --always-write to write "
+            "one anyway."
         )
 
     def facts(self) -> AnyDict:
@@ -106,15 +107,16 @@ def _check_noise(trainer: Trainer) -> None:
     else:
         problem = "has noise that could not be measured"
     raise VolumeError(
-        f"The scan {problem}, so there is nothing to adapt {trainer.config.from_model} "
-        "to. Use the model as it is. No model was written."
+        f"The scan {problem}, so there is nothing to adapt "
+        f"{trainer.config.from_model} to. Use the model unchanged. No new model was "
+        "written."
     )
 
 
 def adapt_steps(
     trainer: Trainer, start: AnyMapping, should_stop: ShouldStop
 ) -> Generator[Step, None, Adaptation]:
-    """Train, and return the averaged network to the weights with the lowest error.
+    """Train, and reset the averaged network to the weights with the lowest error.
 
     Parameters
     ----------

@@ -71,8 +71,8 @@ def validation_block(
     Returns
     -------
     ndarray of shape ([Z,] Y, X), float32
-        In standard deviations of the role's grey scale; labels are unchanged. The
-        blocks of all roles of a scene show the same region.
+        Grey values in standard deviations of the role's grey scale; labels are
+        unchanged. The blocks of all roles of a scene show the same region.
     """
     volume, factor = scene.volumes[role], patches.factors[role]
     n_kept_axes = len(volume.shape) - patches.config.ndim

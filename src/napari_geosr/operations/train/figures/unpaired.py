@@ -37,9 +37,8 @@ def unpaired_steps(
     targets.
 
     Each volume is standardised by the mean and standard deviation of its group (inputs,
-    results or targets). The best
-    filter is the one with the closest spectrum. In super-resolution, the input is
-    enlarged by cubic splines and no filter is applied.
+    results or targets). The best filter is the one with the closest spectrum. In
+    super-resolution, the input is enlarged by cubic splines and no filter is applied.
     """
     from scipy.ndimage import gaussian_filter
 
