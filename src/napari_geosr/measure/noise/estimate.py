@@ -329,7 +329,7 @@ def _noise(
             # Noise as smooth as structure cannot be recognised by its fine detail. It
             # cannot exceed the variation of the quietest blocks.
             spread = float(np.quantile(sample.blocks.std((1, 2, 3)), _QUIET))
-            if spread > _MAX_QUIET_SPREAD * contrast:
+            if structured or spread > _MAX_QUIET_SPREAD * contrast:
                 upper = max(upper, spread)
         interval = (0.0, upper)
         greys, level, levels = greys[:1], 0.0, (0.0,)

@@ -37,6 +37,11 @@ _QUIETEST_SHARE = 0.05
 _MAX_STRUCTURE = 0.2
 _MAX_DEVIANCE = 2.0
 _MAX_SCATTER = 3.0
+#: The same for regions that count only together, because strongly correlated noise
+#: partly resembles structure: several of them must be as noisy.
+_MAX_STRUCTURE_TOGETHER = 0.7
+_MAX_SCATTER_TOGETHER = 2.5
+_TOGETHER = 4
 
 
 def strongest_ratio(
@@ -50,7 +55,8 @@ def strongest_ratio(
 
     The sample is divided into cells and slabs. In each of these regions, the quietest
     blocks are measured, relative to the noise that the scan has at their grey values.
-    Regions in which these blocks contain structure are ignored.
+    Regions in which these blocks contain structure are ignored; if they contain a part
+    of it, several regions must agree.
 
     Parameters
     ----------
@@ -79,7 +85,7 @@ def strongest_ratio(
     variances = curve.variance(sample.greys)
     known = variances > 0
     noise = quiet.spectrum.noise
-    highest = 1.0
+    alone, together = [1.0], [1.0] * _TOGETHER
     for region in _regions(sample.centres, energy.shape[1] > 1):
         check()
         chosen = region & known
@@ -93,9 +99,16 @@ def strongest_ratio(
             continue
         variance, structure = noise_and_structure(found.energy, noise)
         deviance = mean_deviance(found.energy[None], noise, np.ones(1)) * found.count
-        if structure <= _MAX_STRUCTURE and deviance <= _MAX_DEVIANCE:
-            highest = max(highest, float(np.sqrt(variance)))
-    return highest
+        if deviance > _MAX_DEVIANCE:
+            continue
+        if structure <= _MAX_STRUCTURE:
+            alone.append(variance)
+        if (
+            structure <= _MAX_STRUCTURE_TOGETHER
+            and found.scatter <= _MAX_SCATTER_TOGETHER
+        ):
+            together.append(variance)
+    return float(np.sqrt(max(*alone, sorted(together)[-_TOGETHER])))
 
 
 def _regions(centres: Array, is_deep: bool) -> Iterator[Bools]:

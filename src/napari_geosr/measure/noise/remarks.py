@@ -95,10 +95,9 @@ def remarks(
             "padding around a sample is; they were excluded."
         )
     if len(sample.greys) < _MIN_BLOCKS:
-        found.append(
-            f"Only {len(sample.greys)} small blocks could be used: the estimate is "
-            "rough."
-        )
+        count = len(sample.greys)
+        blocks = "one small block" if count == 1 else f"{count} small blocks"
+        found.append(f"Only {blocks} could be used: the estimate is rough.")
     if volume.axes == "YX" or volume.shape[0] == 1:
         found.append(
             "The noise was measured in a single slice, so its correlation between "
