@@ -12,6 +12,7 @@ from scipy import ndimage
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise import estimate_noise
+from napari_geosr.operations.inputs.scan import describe_noise
 
 Array = npt.NDArray[np.float64]
 SHAPE = (48, 64, 64)
@@ -25,18 +26,76 @@ def blobs(shape: tuple[int, ...], seed: int = 0) -> Array:
     return 100 * ndimage.gaussian_filter(phase.astype(float), 0.6)
 
 
-def noise_of(levels: Array | float, shape: tuple[int, ...], axes: str = "ZYX") -> Noise:
-    values = np.random.default_rng(1).normal(size=shape) * levels
-    return estimate_noise(Volume(blobs(shape) + values, axes))
+def noise_of(
+    levels: Array | float,
+    shape: tuple[int, ...],
+    axes: str = "ZYX",
+    *,
+    blur: float = 0.0,
+) -> Noise:
+    """The noise measured in blobs with noise of these standard deviations."""
+    values = ndimage.gaussian_filter(np.random.default_rng(1).normal(size=shape), blur)
+    return estimate_noise(Volume(blobs(shape) + values / values.std() * levels, axes))
 
 
 def said(noise: Noise) -> list[str]:
     return [sentence for sentence in noise.doubts if POSITION in sentence]
 
 
+@pytest.mark.parametrize("blur", [0.0, 0.7])
 @pytest.mark.parametrize("level", [5.0, 20.0])
-def test_equal_noise_is_not_doubted(level: float) -> None:
-    assert not said(noise_of(level, SHAPE))
+def test_equal_noise_is_not_doubted(level: float, blur: float) -> None:
+    assert not said(noise_of(level, SHAPE, blur=blur))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_equal_noise_in_a_small_image_is_not_doubted(seed: int) -> None:
+    noise = ndimage.gaussian_filter(
+        np.random.default_rng(seed).normal(size=(112, 112)), 0.9
+    )
+    scan = blobs((112, 112), seed) + 10 * noise / noise.std()
+    assert not said(estimate_noise(Volume(scan, "YX")))
+
+
+def test_photon_noise_of_a_bright_corner_is_no_matter_of_position() -> None:
+    rng = np.random.default_rng(2)
+    clean = 50 + blobs((48, 80, 80)) / 2
+    clean[:14, :24, :24] = 700
+    noise = estimate_noise(Volume(rng.poisson(clean).astype(float), "ZYX"))
+    assert not said(noise)
+    assert noise.at([700.0])[0] == pytest.approx(np.sqrt(700), rel=0.1)
+
+
+def test_noisy_ends_of_a_large_scan_are_told() -> None:
+    """Only a part of it is read, but from all its regions."""
+    rng = np.random.default_rng(3)
+    shape = (100, 160, 160)
+    for axis in range(3):
+        outer = np.minimum(np.arange(shape[axis]), np.arange(shape[axis])[::-1])
+        levels = np.where(outer < 0.18 * shape[axis], 20.0, 5.0)
+        levels = levels.reshape([-1 if i == axis else 1 for i in range(3)])
+        scan = 100 + levels * rng.normal(size=shape)
+        noise = estimate_noise(Volume(scan.astype(np.float32), "ZYX"))
+        assert len(said(noise)) == 1, axis
+        assert noise.interval[1] == pytest.approx(20, rel=0.15)
+
+
+def test_two_scans_show_it_too() -> None:
+    rng = np.random.default_rng(4)
+    clean = blobs(SHAPE)
+    levels = np.linspace(5.0, 20.0, SHAPE[1])[:, None]
+    first, second = (
+        Volume(clean + levels * rng.normal(size=SHAPE), "ZYX") for _ in range(2)
+    )
+    noise = estimate_noise(first, second=second)
+    (sentence,) = said(noise)
+    assert "calmest" not in sentence
+    assert noise.interval[1] == pytest.approx(19, rel=0.15)
+
+
+def test_it_is_printed() -> None:
+    levels = np.linspace(5.0, 20.0, SHAPE[1])[:, None]
+    assert POSITION in describe_noise(noise_of(levels, SHAPE))
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

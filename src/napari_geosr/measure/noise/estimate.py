@@ -19,12 +19,16 @@ from napari_geosr.measure.noise.places import strongest_ratio
 from napari_geosr.measure.noise.quiet import QuietBlocks, find_quiet
 from napari_geosr.measure.noise.reading import EDGE, ScanBlocks, averaged, sample_steps
 from napari_geosr.measure.noise.remarks import (
-    POSITION,
     doubts,
     position_doubts,
     remarks,
 )
-from napari_geosr.measure.noise.sample import NoiseSample, rescaled, usable_sample
+from napari_geosr.measure.noise.sample import (
+    NoiseSample,
+    NoiseUnknownError,
+    rescaled,
+    usable_sample,
+)
 
 #: Minimum half-width of the noise level's interval, relative to the level.
 _MIN_HALF_WIDTH = 0.03
@@ -81,6 +85,7 @@ _TOO_SMALL = (
     "What was measured as noise may be fine structure: the scan is too small to tell. "
     "Its true level may be much lower."
 )
+_CANCELLED = "Measuring the noise was cancelled."
 #: Number of estimates that are kept. The assessment of a model, the ranking, the
 #: restoration and the check of its result need the noise of the same scan, one after
 #: another.
@@ -156,11 +161,11 @@ def noise_steps(
     def check() -> None:
         """Raise `Cancelled` if the measurement is to stop."""
         if should_stop():
-            raise Cancelled("Measuring the noise was cancelled.")
+            raise Cancelled(_CANCELLED)
 
     check()
     if blocks is None:  # `should_stop` was true only briefly
-        raise Cancelled("Measuring the noise was cancelled.")
+        raise Cancelled(_CANCELLED)
     key = _key(volume, blocks)
     known = _known.get(key)
     if known is None:
@@ -172,7 +177,9 @@ def noise_steps(
             if len(sample.greys) < _MIN_TEXTURE_BLOCKS:
                 known = _doubted(known, _TOO_SMALL, from_zero=True)
             elif not is_certain:
-                known = _compared_with_averaged(volume, known, should_stop, check)
+                known = yield from _compared_with_averaged(
+                    volume, known, should_stop, check
+                )
         with _lock:
             _known[key] = known
             if len(_known) > _MAX_KNOWN:
@@ -193,8 +200,8 @@ def _key(volume: Volume, blocks: ScanBlocks) -> bytes:
 
 def _compared_with_averaged(
     volume: Volume, noise: Noise, should_stop: ShouldStop, check: Callable[[], None]
-) -> Noise:
-    """The same noise, marked as doubtful if averaging voxels does not reduce it.
+) -> Generator[Step, None, Noise]:
+    """The same noise, doubted if it does not decrease when voxels are averaged.
 
     The mean of two values varies less than either value, whatever the correlation of
     their noise. Structure without uniform regions varies more in the averaged scan,
@@ -204,34 +211,46 @@ def _compared_with_averaged(
     smaller = averaged(volume)
     if smaller is None:
         return noise
-    level = _level(smaller, EDGE, should_stop, check)
-    if level is None or level <= _MAX_AVERAGED_RATIO * noise.level:
+    blocks = yield from _read(smaller, EDGE, should_stop, check)
+    level = _level(smaller, blocks, check)
+    if level is not None and level <= _MAX_AVERAGED_RATIO * noise.level:
         return noise
     levels = [noise.level]
-    if volume.axes == "ZYX" and min(volume.shape) >= max(_OTHER_EDGES):
-        found = (_level(volume, edge, should_stop, check) for edge in _OTHER_EDGES)
-        levels += [level for level in found if level is not None]
-    is_clear = level > _CLEAR_RATIO * noise.level
+    largest = max(_OTHER_EDGES)
+    if volume.axes == "ZYX" and min(volume.shape) >= largest:
+        blocks = yield from _read(volume, largest, should_stop, check)
+        found = (_level(volume, blocks.cropped(e), check) for e in _OTHER_EDGES)
+        levels += [other for other in found if other is not None]
+    is_clear = level is None or level > _CLEAR_RATIO * noise.level
     low, high = min(levels) / noise.level, max(levels) / noise.level
     is_same = low > 1 / _MAX_EDGE_RATIO and high < _MAX_EDGE_RATIO
     if is_same and not is_clear and len(levels) > 1:
         return noise
     interval = (noise.interval[0], max(noise.interval[1], *levels))
-    # Structure that is not the same everywhere looks like noise that is not.
-    others = tuple(text for text in noise.doubts if not text.startswith(POSITION))
-    noise = replace(noise, interval=interval, doubts=others)
+    noise = replace(noise, interval=interval)
     return _doubted(noise, _MAY_BE_STRUCTURE, from_zero=is_clear)
 
 
-def _level(
+def _read(
     volume: Volume, edge: int, should_stop: ShouldStop, check: Callable[[], None]
-) -> float | None:
-    """Noise level measured in blocks of this edge; None if it was cancelled."""
-    blocks = run_to_end(sample_steps(volume, None, should_stop, edge))
+) -> Generator[Step, None, ScanBlocks]:
+    """Read blocks with this edge; raises `Cancelled` if the measurement is to stop."""
+    blocks = yield from sample_steps(volume, None, should_stop, edge)
     check()
     if blocks is None:  # `should_stop` was true only briefly
+        raise Cancelled(_CANCELLED)
+    return blocks
+
+
+def _level(
+    volume: Volume, blocks: ScanBlocks, check: Callable[[], None]
+) -> float | None:
+    """Noise level measured in these blocks; None if none of them is usable."""
+    try:
+        sample = usable_sample(volume, blocks)
+    except NoiseUnknownError:
         return None
-    return _from_sample(volume, usable_sample(volume, blocks), False, check)[0].level
+    return _from_sample(volume, sample, False, check)[0].level
 
 
 def _doubted(noise: Noise, doubt: str, *, from_zero: bool) -> Noise:
@@ -257,7 +276,11 @@ def _from_sample(
             curve = fit_curve(
                 quiet.greys, quiet.variances, quiet.curve_errors, quiet.is_uniform
             )
-            ratio = strongest_ratio(block_energies, sample, quiet, curve, check)
+            # Ignore brighter voxels: they are few, and some are hot voxels.
+            curve = curve.extended(float(np.percentile(sample.values, _ALMOST_ALL)))
+            ratio = 1.0
+            if len(sample.greys) >= _MIN_TEXTURE_BLOCKS:
+                ratio = strongest_ratio(block_energies, sample, quiet, curve, check)
             found = _QuietCurve(quiet, curve, ratio)
         del block_energies
     check()
@@ -278,6 +301,11 @@ class _QuietCurve:
     quiet: QuietBlocks
     curve: NoiseCurve
     ratio: float
+
+    @property
+    def is_uneven(self) -> bool:
+        """Whether the noise depends on the position."""
+        return self.ratio > _MIN_PLACE_RATIO
 
 
 def _noise(
@@ -302,21 +330,19 @@ def _noise(
             notes=remarks(volume, sample, None, 0.0, False, False, unit),
         )
     quiet = found.quiet
-    # Ignore brighter voxels: they are few, and some are hot voxels.
-    curve = found.curve.extended(float(np.percentile(sample.values, _ALMOST_ALL)))
-    greys, levels = curve.levels()
+    greys, levels = found.curve.levels()
     level = float(np.sqrt(np.mean(np.interp(sample.greys, greys, levels) ** 2)))
-    measured = level
     half = _MIN_HALF_WIDTH + _HALF_WIDTH_PER_ERROR * float(quiet.doubts.min())
-    ratio = found.ratio if found.ratio > _MIN_PLACE_RATIO else 1.0
-    interval = (level * max(0.0, 1 - half), level * max(1 + half, ratio))
+    strongest = level * max(1 + half, found.ratio if found.is_uneven else 0.0)
+    interval = (level * max(0.0, 1 - half), strongest)
     if sample.has_clipped:
         interval = (level, _CLIPPED_FACTOR * interval[1])
     if coarse := sample.is_coarse(level):
-        interval = (0.0, max(interval[1], sample.step / 2))
+        interval = (0.0, max(level * (1 + half), sample.step / 2))
     if unknown := sample.is_mostly_clipped:  # perhaps as strong as the grey scale
         interval = (0.0, float(np.ptp(sample.values)))
     if structured := quiet.is_structure:
+        interval = (0.0, level * (1 + half))
         levels = (0.0,) * len(greys)
     contrast = noise_free_contrast(
         sample,
@@ -334,8 +360,9 @@ def _noise(
         interval = (0.0, upper)
         greys, level, levels = greys[:1], 0.0, (0.0,)
     uneven: tuple[str, ...] = ()
-    if ratio > 1 and contrast > 0 and not (coarse or structured or unknown):
-        uneven = position_doubts(ratio, ratio * measured / contrast, level > 0)
+    if found.is_uneven and contrast > 0 and not (coarse or structured or unknown):
+        stated = found.ratio if level > 0 else None
+        uneven = position_doubts(strongest / contrast, stated, calmest=not repeated)
     return Noise(
         level=level,
         contrast=contrast,

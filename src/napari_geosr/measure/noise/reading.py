@@ -58,6 +58,12 @@ class ScanBlocks:
     repeats: FloatArray | None
     centres: Array
 
+    def cropped(self, edge: int) -> ScanBlocks:
+        """Smaller blocks, from the first corner of each."""
+        key = (slice(None), *[slice(0, edge)] * 3)
+        repeats = None if self.repeats is None else self.repeats[key]
+        return ScanBlocks(self.values[key], repeats, self.centres)
+
 
 def sample_steps(
     volume: Volume,
@@ -108,7 +114,9 @@ def averaged(volume: Volume) -> Volume | None:
     Volume or None
         None if it would have no room for a block.
     """
-    factors = [1 if n == 1 else _PAIR for n in volume.shape]
+    factors = [_PAIR] * len(volume.shape)
+    if len(factors) == 3 and volume.shape[0] < _PAIR * EDGE:  # keep room for a block
+        factors[0] = 1
     edges = (_EDGE_2D,) * 2 if 1 in volume.shape or volume.ndim == 2 else (EDGE,) * 3
     shape = [n // factor for n, factor in zip(volume.shape, factors, strict=True)]
     if min(shape[-2:]) < edges[0] or (len(edges) == 3 and shape[0] < edges[0]):
@@ -173,14 +181,15 @@ def _boxes(shape: Sequence[int]) -> list[Box]:
 
 
 def _evenly_spaced(length: int, size: int, limit: int) -> list[slice]:
-    """At most `limit` windows of `size`, evenly spaced over `length`."""
+    """At most `limit` windows of `size`, in the middle of equal parts of `length`.
+
+    They do not reach the corners, which are outside of a round field of view.
+    """
     size = min(size, length)
     count = min(limit, -(-length // size))
-    starts = np.linspace(0, length - size, count + 2)[1:-1] if count > 1 else [0.0]
+    starts = (np.arange(count) + 0.5) * length / count - size / 2
     if count * size >= length:
         starts = np.linspace(0, length - size, count)
-    elif count == 1:
-        starts = [(length - size) / 2]
     return [slice(int(s), int(s) + size) for s in np.unique(np.rint(starts))]
 
 

@@ -143,29 +143,34 @@ def doubts(
     return tuple(found)
 
 
-def position_doubts(ratio: float, strongest: float, is_stated: bool) -> tuple[str, ...]:
+def position_doubts(
+    strongest: float, stated: float | None, *, calmest: bool
+) -> tuple[str, ...]:
     """What to say of noise that is not equally strong everywhere.
 
     Parameters
     ----------
-    ratio : float
-        Noise of the noisiest region, relative to that of the calmest.
     strongest : float
         Noise of the noisiest region, as a fraction of the contrast.
-    is_stated : bool
-        Whether a level is stated, which is that of the calmest region.
+    stated : float or None
+        The same as a multiple of the stated level; None if no level is stated.
+    calmest : bool
+        Whether the stated level is that of the calmest regions, as measured from one
+        scan.
     """
-    if is_stated:
+    if stated is not None:
+        first = f"{POSITION}: in some regions it is {stated:.1f} times as strong as "
+        if not calmest:
+            return (f"{first}stated.",)
         return (
-            f"{POSITION}: in some regions it is {ratio:.1f} times as strong as "
-            "stated. The stated level is that of the calmest "
-            "regions, so that their structure is kept; noise remains in the others.",
+            f"{first}stated. The stated level is that of the calmest regions, so that "
+            "their structure is kept; noise remains in the others.",
         )
     if strongest < FLOOR:
         return ()
     return (
-        f"{POSITION}: it is too weak to be measured in some regions, and "
-        f"about {rough_percent(strongest)} of the contrast in others.",
+        f"{POSITION}: it is too weak to be measured in some regions, and about "
+        f"{rough_percent(strongest)} of the contrast in others.",
     )
 
 
