@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,15 +13,20 @@ from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.noise import FLOOR, Noise
 from napari_geosr.core.steps import ShouldStop, Step, never_stop, run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.noise.basis import Array, FloatArray, energies
-from napari_geosr.measure.noise.curve import fit_curve
+from napari_geosr.measure.noise.basis import Array, energies
+from napari_geosr.measure.noise.curve import NoiseCurve, fit_curve
+from napari_geosr.measure.noise.places import strongest_ratio
 from napari_geosr.measure.noise.quiet import QuietBlocks, find_quiet
-from napari_geosr.measure.noise.remarks import doubts, remarks
+from napari_geosr.measure.noise.reading import EDGE, ScanBlocks, averaged, sample_steps
+from napari_geosr.measure.noise.remarks import (
+    doubts,
+    position_doubts,
+    remarks,
+)
 from napari_geosr.measure.noise.sample import (
     NoiseSample,
-    averaged,
+    NoiseUnknownError,
     rescaled,
-    sample_steps,
     usable_sample,
 )
 
@@ -53,12 +58,19 @@ _STRONG_NOISE = 0.12
 #: Largest factor by which clipping may reduce the noise: 1.7 if half of the values are
 #: clipped.
 _CLIPPED_FACTOR = 2.0
+#: Ratio of the noise in the noisiest region to that in the calmest, above which the
+#: noise depends on the position.
+_MIN_PLACE_RATIO = 1.4
 #: If averaging voxels leaves more than this fraction of the noise level, the supposed
 #: noise may be structure. Averaging reduces noise; estimates scatter by some percent.
 _MAX_AVERAGED_RATIO = 1.1
 #: Correlation of neighbouring voxels, along the axis where it is strongest, below which
 #: noise is not mistaken for structure: a blurred image has no white structure.
 _MIN_STRUCTURE_LAG = 0.2
+#: Other edge lengths of blocks, in voxels. In larger blocks, structure varies more.
+_OTHER_EDGES = (4, 5, 8)
+#: Ratio of the levels in such blocks up to which they are the same.
+_MAX_EDGE_RATIO = 1.15
 #: Ratio after averaging above which all of the supposed noise may be structure.
 _CLEAR_RATIO = 1.6
 _MAY_BE_STRUCTURE = (
@@ -73,6 +85,7 @@ _TOO_SMALL = (
     "What was measured as noise may be fine structure: the scan is too small to tell. "
     "Its true level may be much lower."
 )
+_CANCELLED = "Measuring the noise was cancelled."
 #: Number of estimates that are kept. The assessment of a model, the ranking, the
 #: restoration and the check of its result need the noise of the same scan, one after
 #: another.
@@ -148,15 +161,15 @@ def noise_steps(
     def check() -> None:
         """Raise `Cancelled` if the measurement is to stop."""
         if should_stop():
-            raise Cancelled("Measuring the noise was cancelled.")
+            raise Cancelled(_CANCELLED)
 
     check()
     if blocks is None:  # `should_stop` was true only briefly
-        raise Cancelled("Measuring the noise was cancelled.")
-    key = _key(volume, *blocks)
+        raise Cancelled(_CANCELLED)
+    key = _key(volume, blocks)
     known = _known.get(key)
     if known is None:
-        sample = usable_sample(volume, *blocks)
+        sample = usable_sample(volume, blocks)
         del blocks  # up to 17 MB
         known, is_certain = _from_sample(volume, sample, second is not None, check)
         is_white = max(known.correlation.values()) < _MIN_STRUCTURE_LAG
@@ -164,7 +177,9 @@ def noise_steps(
             if len(sample.greys) < _MIN_TEXTURE_BLOCKS:
                 known = _doubted(known, _TOO_SMALL, from_zero=True)
             elif not is_certain:
-                known = _compared_with_averaged(volume, known, should_stop, check)
+                known = yield from _compared_with_averaged(
+                    volume, known, should_stop, check
+                )
         with _lock:
             _known[key] = known
             if len(_known) > _MAX_KNOWN:
@@ -172,11 +187,11 @@ def noise_steps(
     return replace(known, correlation=dict(known.correlation))
 
 
-def _key(volume: Volume, *blocks: FloatArray | None) -> bytes:
+def _key(volume: Volume, blocks: ScanBlocks) -> bytes:
     """Digest of everything that the estimate depends on."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(repr((volume.axes, volume.shape[0] == 1)).encode())
-    for values in blocks:
+    for values in (blocks.values, blocks.repeats, blocks.centres):
         if values is not None:
             digest.update(repr((values.dtype, values.shape)).encode())
             digest.update(np.ascontiguousarray(values).view(np.uint8).data)
@@ -185,25 +200,57 @@ def _key(volume: Volume, *blocks: FloatArray | None) -> bytes:
 
 def _compared_with_averaged(
     volume: Volume, noise: Noise, should_stop: ShouldStop, check: Callable[[], None]
-) -> Noise:
-    """The same noise, marked as doubtful if averaging voxels does not reduce it.
+) -> Generator[Step, None, Noise]:
+    """The same noise, doubted if it does not decrease when voxels are averaged.
 
     The mean of two values varies less than either value, whatever the correlation of
     their noise. Structure without uniform regions varies more in the averaged scan,
-    where each block covers more structure.
+    where each block covers more structure. If it varies only a little more, the noise
+    may still be right: then it is the same in blocks of other sizes.
     """
     smaller = averaged(volume)
     if smaller is None:
         return noise
-    blocks = run_to_end(sample_steps(smaller, None, should_stop))
+    blocks = yield from _read(smaller, EDGE, should_stop, check)
+    level = _level(smaller, blocks, check)
+    if level is not None and level <= _MAX_AVERAGED_RATIO * noise.level:
+        return noise
+    levels = [noise.level]
+    largest = max(_OTHER_EDGES)
+    if volume.axes == "ZYX" and min(volume.shape) >= largest:
+        blocks = yield from _read(volume, largest, should_stop, check)
+        found = (_level(volume, blocks.cropped(e), check) for e in _OTHER_EDGES)
+        levels += [other for other in found if other is not None]
+    is_clear = level is None or level > _CLEAR_RATIO * noise.level
+    low, high = min(levels) / noise.level, max(levels) / noise.level
+    is_same = low > 1 / _MAX_EDGE_RATIO and high < _MAX_EDGE_RATIO
+    if is_same and not is_clear and len(levels) > 1:
+        return noise
+    interval = (noise.interval[0], max(noise.interval[1], *levels))
+    noise = replace(noise, interval=interval)
+    return _doubted(noise, _MAY_BE_STRUCTURE, from_zero=is_clear)
+
+
+def _read(
+    volume: Volume, edge: int, should_stop: ShouldStop, check: Callable[[], None]
+) -> Generator[Step, None, ScanBlocks]:
+    """Read blocks with this edge; raises `Cancelled` if the measurement is to stop."""
+    blocks = yield from sample_steps(volume, None, should_stop, edge)
     check()
     if blocks is None:  # `should_stop` was true only briefly
-        return noise
-    found, _ = _from_sample(smaller, usable_sample(smaller, *blocks), False, check)
-    if found.level <= _MAX_AVERAGED_RATIO * noise.level:
-        return noise
-    is_clear = found.level > _CLEAR_RATIO * noise.level
-    return _doubted(noise, _MAY_BE_STRUCTURE, from_zero=is_clear)
+        raise Cancelled(_CANCELLED)
+    return blocks
+
+
+def _level(
+    volume: Volume, blocks: ScanBlocks, check: Callable[[], None]
+) -> float | None:
+    """Noise level measured in these blocks; None if none of them is usable."""
+    try:
+        sample = usable_sample(volume, blocks)
+    except NoiseUnknownError:
+        return None
+    return _from_sample(volume, sample, False, check)[0].level
 
 
 def _doubted(noise: Noise, doubt: str, *, from_zero: bool) -> Noise:
@@ -218,33 +265,60 @@ def _from_sample(
 ) -> tuple[Noise, bool]:
     """The noise of a sample, and whether some regions contain nothing else."""
     fraction = _QUIET_IN_DIFFERENCE if repeated else _QUIET
-    quiet = None
+    found = None
     sample, zero, unit = rescaled(sample)
     if sample.levels > 4 or (
         sample.levels == 0 and sample.blocks[0].size >= _MIN_BLOCK_VOXELS
     ):
         block_energies = energies(sample.blocks)
         quiet = find_quiet(block_energies, sample.greys, fraction=fraction, check=check)
+        if quiet is not None:
+            curve = fit_curve(
+                quiet.greys, quiet.variances, quiet.curve_errors, quiet.is_uniform
+            )
+            # Ignore brighter voxels: they are few, and some are hot voxels.
+            curve = curve.extended(float(np.percentile(sample.values, _ALMOST_ALL)))
+            ratio = 1.0
+            if len(sample.greys) >= _MIN_TEXTURE_BLOCKS:
+                ratio = strongest_ratio(block_energies, sample, quiet, curve, check)
+            found = _QuietCurve(quiet, curve, ratio)
         del block_energies
     check()
-    noise = _noise(volume, sample, quiet, repeated, unit)
-    is_certain = quiet is None or bool(quiet.is_uniform.any())
+    noise = _noise(volume, sample, found, repeated, unit)
+    is_certain = found is None or bool(found.quiet.is_uniform.any())
     if (zero, unit) == (0, 1):
         return noise, is_certain
     return noise.standardised(-zero / unit, 1 / unit), is_certain
 
 
+@dataclass(frozen=True, eq=False)
+class _QuietCurve:
+    """Quiet blocks, the variance that they show, and how much higher it is elsewhere.
+
+    `ratio` is that of standard deviations in the noisiest region and in the calmest.
+    """
+
+    quiet: QuietBlocks
+    curve: NoiseCurve
+    ratio: float
+
+    @property
+    def is_uneven(self) -> bool:
+        """Whether the noise depends on the position."""
+        return self.ratio > _MIN_PLACE_RATIO
+
+
 def _noise(
     volume: Volume,
     sample: NoiseSample,
-    quiet: QuietBlocks | None,
+    found: _QuietCurve | None,
     repeated: bool,
     unit: float,
 ) -> Noise:
     """The noise in the grey values of the sample, which are multiples of `unit`."""
     source = "repeat" if repeated else "scan"
     names = "zyx" if volume.axes == "ZYX" and volume.shape[0] > 1 else "yx"
-    if quiet is None:
+    if found is None:
         contrast = noise_free_contrast(sample, np.zeros_like, (0.0, 0.0, 0.0))
         return Noise(
             level=0.0,
@@ -255,21 +329,20 @@ def _noise(
             source=source,
             notes=remarks(volume, sample, None, 0.0, False, False, unit),
         )
-    errors, is_uniform = quiet.curve_errors, quiet.is_uniform
-    curve = fit_curve(quiet.greys, quiet.variances, errors, is_uniform)
-    # Ignore brighter voxels: they are few, and some are hot voxels.
-    curve = curve.extended(float(np.percentile(sample.values, _ALMOST_ALL)))
-    greys, levels = curve.levels()
+    quiet = found.quiet
+    greys, levels = found.curve.levels()
     level = float(np.sqrt(np.mean(np.interp(sample.greys, greys, levels) ** 2)))
     half = _MIN_HALF_WIDTH + _HALF_WIDTH_PER_ERROR * float(quiet.doubts.min())
-    interval = (level * max(0.0, 1 - half), level * (1 + half))
+    strongest = level * max(1 + half, found.ratio if found.is_uneven else 0.0)
+    interval = (level * max(0.0, 1 - half), strongest)
     if sample.has_clipped:
         interval = (level, _CLIPPED_FACTOR * interval[1])
     if coarse := sample.is_coarse(level):
-        interval = (0.0, max(interval[1], sample.step / 2))
+        interval = (0.0, max(level * (1 + half), sample.step / 2))
     if unknown := sample.is_mostly_clipped:  # perhaps as strong as the grey scale
         interval = (0.0, float(np.ptp(sample.values)))
     if structured := quiet.is_structure:
+        interval = (0.0, level * (1 + half))
         levels = (0.0,) * len(greys)
     contrast = noise_free_contrast(
         sample,
@@ -282,10 +355,14 @@ def _noise(
             # Noise as smooth as structure cannot be recognised by its fine detail. It
             # cannot exceed the variation of the quietest blocks.
             spread = float(np.quantile(sample.blocks.std((1, 2, 3)), _QUIET))
-            if spread > _MAX_QUIET_SPREAD * contrast:
+            if structured or spread > _MAX_QUIET_SPREAD * contrast:
                 upper = max(upper, spread)
         interval = (0.0, upper)
         greys, level, levels = greys[:1], 0.0, (0.0,)
+    uneven: tuple[str, ...] = ()
+    if found.is_uneven and contrast > 0 and not (coarse or structured or unknown):
+        stated = found.ratio if level > 0 else None
+        uneven = position_doubts(strongest / contrast, stated, calmest=not repeated)
     return Noise(
         level=level,
         contrast=contrast,
@@ -297,7 +374,10 @@ def _noise(
         interval=interval,
         source=source,
         notes=remarks(volume, sample, quiet, interval[1], structured, coarse, unit),
-        doubts=doubts(sample, quiet, coarse and not structured, level > contrast > 0),
+        doubts=(
+            *doubts(sample, quiet, coarse and not structured, level > contrast > 0),
+            *uneven,
+        ),
     )
 
 

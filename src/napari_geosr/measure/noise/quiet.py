@@ -213,7 +213,7 @@ class _Search:
         selected = []
         for energy, greys in zip(self.classes, self.greys, strict=True):
             self.check()
-            selected.append(_quietest(energy, greys, noise, self.fraction))
+            selected.append(quietest(energy, greys, noise, self.fraction))
         places = np.array([one.place for one in selected])
         energies = np.stack([one.energy for one in selected])
         scatter = np.array([one.scatter for one in selected])
@@ -296,7 +296,7 @@ def _with_uniform(
     is_uniform = quiet.is_uniform.copy()
     for i, (energy, greys) in enumerate(zip(search.classes, search.greys, strict=True)):
         check()
-        wide = _quietest(energy, greys, noise, _UNIFORM_SHARE)
+        wide = quietest(energy, greys, noise, _UNIFORM_SHARE)
         if not wide.energy.any():  # clipped or rounded
             continue
         variance, share = noise_and_structure(wide.energy, noise)
@@ -324,7 +324,7 @@ def _selecting(noise: Array) -> npt.NDArray[np.bool_]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Class:
+class QuietClass:
     """Mean energies of a class's quietest blocks, and the scatter of their sums.
 
     `place` is the mean grey value of these blocks: where noise increases with the grey
@@ -337,10 +337,22 @@ class _Class:
     count: int
 
 
-def _quietest(
+def quietest(
     energy: FloatArray, greys: Array, noise: Array, fraction: float
-) -> _Class:
-    """Select blocks by one group of coefficients, measure the other, and vice versa."""
+) -> QuietClass:
+    """Select blocks by one group of coefficients, measure the other, and vice versa.
+
+    Parameters
+    ----------
+    energy : ndarray of shape (blocks, Z, Y, X)
+        Energies by degree.
+    greys : ndarray of shape (blocks,)
+        Mean grey values.
+    noise : ndarray of shape (Z, Y, X)
+        Expected energies of noise of variance 1.
+    fraction : float
+        Fraction of the blocks to select.
+    """
     edges: Edges = (noise.shape[0], noise.shape[1], noise.shape[2])
     odd = degrees(edges) % 2 == 1
     used = _selecting(noise)
@@ -360,7 +372,9 @@ def _quietest(
         expected = 2 / max(1, (used & other).sum())
         mean = rest.mean()
         scatters.append(float(rest.var() / mean**2 / expected) if mean > 0 else 1.0)
-    return _Class(mean_energy, float(np.mean(places)), float(np.mean(scatters)), count)
+    return QuietClass(
+        mean_energy, float(np.mean(places)), float(np.mean(scatters)), count
+    )
 
 
 def _relative_errors(shares: Array, scatter: Array) -> Array:

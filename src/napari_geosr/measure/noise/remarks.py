@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from napari_geosr.core.noise import FLOOR
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise.quiet import QuietBlocks
 from napari_geosr.measure.noise.sample import NoiseSample
@@ -21,6 +22,8 @@ _MAX_PADDED_SHARE = 0.02
 _MAX_CLIPPED_SHARE = 2e-3
 #: Fraction of clipped voxels above which their reduced noise matters.
 _MUCH_CLIPPED = 0.05
+#: Beginning of what is said of noise that is not equally strong everywhere.
+POSITION = "The noise depends on the position"
 
 
 def remarks(
@@ -92,10 +95,9 @@ def remarks(
             "padding around a sample is; they were excluded."
         )
     if len(sample.greys) < _MIN_BLOCKS:
-        found.append(
-            f"Only {len(sample.greys)} small blocks could be used: the estimate is "
-            "rough."
-        )
+        count = len(sample.greys)
+        blocks = "one small block" if count == 1 else f"{count} small blocks"
+        found.append(f"Only {blocks} could be used: the estimate is rough.")
     if volume.axes == "YX" or volume.shape[0] == 1:
         found.append(
             "The noise was measured in a single slice, so its correlation between "
@@ -139,6 +141,37 @@ def doubts(
             "structure cannot be recovered."
         )
     return tuple(found)
+
+
+def position_doubts(
+    strongest: float, stated: float | None, *, calmest: bool
+) -> tuple[str, ...]:
+    """What to say of noise that is not equally strong everywhere.
+
+    Parameters
+    ----------
+    strongest : float
+        Noise of the noisiest region, as a fraction of the contrast.
+    stated : float or None
+        The same as a multiple of the stated level; None if no level is stated.
+    calmest : bool
+        Whether the stated level is that of the calmest regions, as measured from one
+        scan.
+    """
+    if stated is not None:
+        first = f"{POSITION}: in some regions it is {stated:.1f} times as strong as "
+        if not calmest:
+            return (f"{first}stated.",)
+        return (
+            f"{first}stated. The stated level is that of the calmest regions, so that "
+            "their structure is kept; noise remains in the others.",
+        )
+    if strongest < FLOOR:
+        return ()
+    return (
+        f"{POSITION}: it is too weak to be measured in some regions, and about "
+        f"{rough_percent(strongest)} of the contrast in others.",
+    )
 
 
 def _clipped(sample: NoiseSample) -> str:

@@ -1,43 +1,22 @@
-"""Samples small blocks of a scan; finds rounding and clipping of grey values."""
+"""Finds the usable blocks of a scan, and rounding and clipping of grey values."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import sliding_window_view
 
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.noise.basis import Edges, FloatArray
+from napari_geosr.measure.noise.basis import Array, FloatArray
+from napari_geosr.measure.noise.reading import Box, ScanBlocks
 
-Array = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
-Box = tuple[slice, ...]
 
-#: Edge of a block in volumes, in voxels.
-_EDGE = 6
-#: Edge of a block in images, in voxels.
-_EDGE_2D = 8
-#: Maximum number of voxels of a volume that is read as a whole; in larger volumes,
-#: evenly spaced windows are read.
-_MAX_WHOLE_VOXELS = 1_500_000
-#: Size of a window along Z, in voxels.
-_WINDOW_DEPTH = 8
-#: Size of a window along Y and X, in voxels.
-_WINDOW_EDGE = 128
-#: Number of windows along Z.
-_WINDOWS_ALONG_Z = 5
-#: Number of windows along Y and along X.
-_WINDOWS_IN_PLANE = 3
-_WINDOW_2D = 384
-#: Maximum number of blocks.
-_MAX_BLOCKS = 10_000
 #: Maximum number of values examined for steps between grey values.
 _MAX_VALUES = 300_000
 #: Number of different values above which a float scan is not considered rounded.
@@ -76,8 +55,6 @@ _SAME = 1e-5
 #: the grey scale. Each distance counts like the rarer of its two values, because the
 #: smallest distance may come from a single voxel.
 _STEP_QUANTILE = 0.1
-#: Number of voxels that are averaged along an axis.
-_PAIR = 2
 #: Range of a block, relative to that of the scan, below which it counts as constant.
 _CONSTANT = 1e-6
 
@@ -96,6 +73,8 @@ class NoiseSample:
         Grey values minus the mean of each block.
     greys : ndarray of shape (blocks,)
         Mean of each block.
+    centres : ndarray of shape (blocks, 3)
+        Centres along Z, Y and X, as fractions of the scan's extent.
     values : ndarray of shape (blocks, Z, Y, X), float64
         Grey values, including those of clipped blocks, without padding and NaN.
     step : float
@@ -113,6 +92,7 @@ class NoiseSample:
 
     blocks: FloatArray
     greys: Array
+    centres: Array
     values: Array
     step: float
     levels: int
@@ -130,87 +110,6 @@ class NoiseSample:
     def is_coarse(self, level: float) -> bool:
         """Whether rounding of grey values hides noise of this level."""
         return level < _ROUNDED * self.step
-
-
-def sample_steps(
-    volume: Volume, second: Volume | None = None, should_stop: ShouldStop = never_stop
-) -> Generator[Step, None, tuple[FloatArray, FloatArray | None] | None]:
-    """Read blocks of a scan, window by window.
-
-    Returns
-    -------
-    ndarray of shape (blocks, Z, Y, X)
-        Grey values.
-    ndarray or None
-        Those of the second scan at the same positions.
-    """
-    edges = block_edges(volume)
-    boxes = _boxes(volume.shape)
-    rng = np.random.default_rng(0)
-    share = -(-_MAX_BLOCKS // len(boxes))
-    pairs: list[tuple[FloatArray, FloatArray | None]] = []
-    for done, box in enumerate(boxes, 1):
-        if should_stop():
-            return None
-        keys = _places(box, edges, share, rng)
-        first = _blocks(volume, box, edges, keys)
-        repeat = None if second is None else _blocks(second, box, edges, keys)
-        pairs.append((first, repeat))
-        yield BlockDone(done, len(boxes))
-    blocks: Any = np.concatenate([first for first, _ in pairs])
-    parts = [repeat for _, repeat in pairs if repeat is not None]
-    repeats = np.concatenate(parts) if parts else None
-    pairs.clear()
-    parts.clear()
-    return blocks, repeats
-
-
-def averaged(volume: Volume) -> Volume | None:
-    """The scan with neighbouring voxels averaged in pairs along every axis.
-
-    Only the sampled parts of it are read. A single slice is averaged within its plane.
-
-    Parameters
-    ----------
-    volume : Volume
-        Axes ZYX or YX.
-
-    Returns
-    -------
-    Volume or None
-        None if it would have no room for a block.
-    """
-    factors = [1 if n == 1 else _PAIR for n in volume.shape]
-    edges = (_EDGE_2D,) * 2 if 1 in volume.shape or volume.ndim == 2 else (_EDGE,) * 3
-    shape = [n // factor for n, factor in zip(volume.shape, factors, strict=True)]
-    if min(shape[-2:]) < edges[0] or (len(edges) == 3 and shape[0] < edges[0]):
-        return None
-    return replace(volume, data=_Averaged(volume.data, factors), provenance=())
-
-
-class _Averaged:
-    """Means over boxes of an array, computed where they are read."""
-
-    dtype = np.dtype(np.float32)
-
-    def __init__(self, data: Any, factors: Sequence[int]) -> None:
-        self._data = data
-        self._factors = factors
-        self.shape = tuple(n // f for n, f in zip(data.shape, factors, strict=True))
-        self.ndim = len(self.shape)
-
-    def __getitem__(self, key: Box) -> FloatArray:
-        box = tuple(
-            slice(k.start * f, k.stop * f)
-            for k, f in zip(key, self._factors, strict=True)
-        )
-        values = np.asarray(self._data[box], np.float64)
-        for axis, factor in enumerate(self._factors):
-            if factor > 1:
-                even = np.take(values, range(0, values.shape[axis], factor), axis)
-                odd = np.take(values, range(1, values.shape[axis], factor), axis)
-                values = (even + odd) / factor
-        return values.astype(np.float32)
 
 
 def rescaled(sample: NoiseSample) -> tuple[NoiseSample, float, float]:
@@ -250,75 +149,7 @@ def rescaled(sample: NoiseSample) -> tuple[NoiseSample, float, float]:
     )
 
 
-def block_edges(volume: Volume) -> Edges:
-    """Edge lengths of a block (Z, Y, X)."""
-    if volume.axes not in ("ZYX", "YX"):
-        raise VolumeError(
-            f"{volume.title} has the axes {volume.axes}; noise is measured in a "
-            "single volume or image. Choose a time point and a channel."
-        )
-    deep = volume.axes == "ZYX" and volume.shape[0] > 1
-    edge = _EDGE if deep else _EDGE_2D
-    z = min(edge, volume.shape[0]) if deep else 1
-    y, x = (min(edge, n) for n in volume.shape[-2:])
-    return z, y, x
-
-
-def _boxes(shape: Sequence[int]) -> list[Box]:
-    """Evenly spaced windows of the volume, or the whole volume if it is small."""
-    if np.prod(shape) <= _MAX_WHOLE_VOXELS:
-        return [tuple(slice(0, n) for n in shape)]
-    if len(shape) == 2 or shape[0] == 1:
-        plane = [_evenly_spaced(n, _WINDOW_2D, _WINDOWS_IN_PLANE) for n in shape[-2:]]
-        boxes: list[Box] = list(itertools.product(*plane))
-        return boxes if len(shape) == 2 else [(slice(0, 1), *box) for box in boxes]
-    # Read about the same number of voxels from deep, narrow volumes as from flat, wide
-    # ones.
-    along = [
-        _evenly_spaced(shape[0], _WINDOW_DEPTH, _WINDOWS_ALONG_Z),
-        *(_evenly_spaced(n, _WINDOW_EDGE, _WINDOWS_IN_PLANE) for n in shape[1:]),
-    ]
-    return list(itertools.product(*along))
-
-
-def _evenly_spaced(length: int, size: int, limit: int) -> list[slice]:
-    """At most `limit` windows of `size`, evenly spaced over `length`."""
-    size = min(size, length)
-    count = min(limit, -(-length // size))
-    starts = np.linspace(0, length - size, count + 2)[1:-1] if count > 1 else [0.0]
-    if count * size >= length:
-        starts = np.linspace(0, length - size, count)
-    elif count == 1:
-        starts = [(length - size) / 2]
-    return [slice(int(s), int(s) + size) for s in np.unique(np.rint(starts))]
-
-
-def _places(
-    box: Box, edges: Edges, limit: int, rng: np.random.Generator
-) -> tuple[npt.NDArray[np.int_], ...]:
-    """Corners of blocks in a box that overlap by half; at most `limit`, at random."""
-    lengths = [b.stop - b.start for b in box]
-    lengths = [1] * (3 - len(lengths)) + lengths
-    grids = [
-        np.arange(0, n - e + 1, max(1, e // 2))
-        for n, e in zip(lengths, edges, strict=True)
-    ]
-    count = int(np.prod([len(grid) for grid in grids]))
-    if count <= limit:
-        chosen = np.arange(count)
-    else:
-        chosen = np.sort(rng.choice(count, limit, replace=False))
-    at = np.unravel_index(chosen, [len(grid) for grid in grids])
-    return tuple(grid[i] for grid, i in zip(grids, at, strict=True))
-
-
-def _blocks(volume: Volume, box: Box, edges: Edges, corners: Any) -> FloatArray:
-    values = np.asarray(volume.data[box])
-    values = values.reshape((1,) * (3 - values.ndim) + values.shape)
-    return np.asarray(sliding_window_view(values, edges)[corners])
-
-
-def usable_sample(volume: Volume, blocks: Any, repeats: Any) -> NoiseSample:
+def usable_sample(volume: Volume, found: ScanBlocks) -> NoiseSample:
     """Drop and count blocks that contain no information about noise.
 
     With a second scan of the same object, the blocks are the difference divided by √2,
@@ -327,9 +158,11 @@ def usable_sample(volume: Volume, blocks: Any, repeats: Any) -> NoiseSample:
     Parameters
     ----------
     volume : Volume
-    blocks, repeats
+    found : ScanBlocks
         The result of `sample_steps`.
     """
+    blocks: Any = found.values
+    repeats: Any = found.repeats
     known = np.isfinite(blocks)
     if repeats is not None:
         known &= np.isfinite(repeats)
@@ -343,7 +176,7 @@ def usable_sample(volume: Volume, blocks: Any, repeats: Any) -> NoiseSample:
             f"{volume.title} has no block of {' × '.join(map(str, blocks.shape[1:]))} "
             "voxels without NaN or infinite values: its noise cannot be measured."
         )
-    blocks = blocks[whole].astype(np.float64)
+    blocks, centres = blocks[whole].astype(np.float64), found.centres[whole]
     repeats = None if repeats is None else repeats[whole].astype(np.float64)
     lowest, highest = float(blocks.min()), float(blocks.max())
     constant = np.ptp(blocks, (1, 2, 3)) <= _CONSTANT * (highest - lowest)
@@ -351,7 +184,7 @@ def usable_sample(volume: Volume, blocks: Any, repeats: Any) -> NoiseSample:
     if padding.all():
         padding[:] = False
     repeats = None if repeats is None else repeats[~padding]
-    blocks = blocks[~padding]
+    blocks, centres = blocks[~padding], centres[~padding]
     step, levels = _steps(blocks.ravel())
     ends = [end for end in (lowest, highest) if _is_clipped(blocks, end, step)]
     at_end = np.isin(blocks, ends)
@@ -378,6 +211,7 @@ def usable_sample(volume: Volume, blocks: Any, repeats: Any) -> NoiseSample:
     return NoiseSample(
         blocks=centred if extreme else centred.astype(np.float32),
         greys=greys,
+        centres=centres[usable],
         values=blocks,
         step=step,
         levels=levels,

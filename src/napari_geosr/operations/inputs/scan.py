@@ -264,7 +264,8 @@ def describe_noise(noise: Noise) -> str:
     sentences = [f"{first}."]
     if noise.level > 0:
         sentences += _grey_dependence_sentence(noise) + _correlation_sentence(noise)
-    return " ".join([*sentences, *noise.notes])
+    doubts = [sentence for sentence in noise.doubts if sentence not in noise.notes]
+    return " ".join([*sentences, *doubts, *noise.notes])
 
 
 def _grey_dependence_sentence(noise: Noise) -> list[str]:

@@ -293,7 +293,12 @@ def without_harmful(
         row = next(row for row in remaining if row.name == choice)
         if row.model is None or not row.model.card.has_weights:
             return remaining  # classical filters do not invent pores
-        wrong = wrong_pores_of(row)
+        try:
+            wrong = wrong_pores_of(row)
+        except Cancelled:
+            raise
+        except GeoSRError as error:  # the other models still count
+            wrong = str(error)
         if not wrong:
             return remaining
         remaining.remove(row)

@@ -44,7 +44,9 @@ class PoreCounts:
         ``"pores"`` or ``"bright spots"``.
     smallest : int
         Minimum size, in voxels.
-    smoothed : int Number in the smoothed scan. simulated : int
+    smoothed : int
+        Number in the smoothed scan.
+    simulated : int
         Number in the model's result for the smoothed scan with noise.
     result : int
         Number in the model's result for the scan.

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.core.vocabulary import MODALITIES
+from napari_geosr.measure.noise.remarks import POSITION
 from napari_geosr.measure.number_text import bound_text, rough_percent, signed_text
 from napari_geosr.operations.restore.upscaling.result import structure_doubt
 from napari_geosr.operations.restore.verdict.pore_counts import MAX_PORE_RATIO
@@ -58,6 +59,9 @@ DOUBTFUL_PORE_RATIO = 1.5
 LOSSY_PORE_RATIO = 4 / 3
 #: Gain in a simulated scan, in dB, below which the expected gain is doubtful.
 MIN_TEST_GAIN = -0.5
+#: Gain in a simulated scan, in dB, below which the expected gain is doubtful even if it
+#: is larger.
+_CLEAR_LOSS = -1.5
 #: Maximum factor by which noise may be outside the range in training without a caution.
 _OUTSIDE = 1.25
 #: Typical voxel sizes, in mm, by imaging modality.
@@ -110,9 +114,18 @@ class RunAssessment:
 
     @property
     def is_gain_contradicted(self) -> bool:
-        """Whether the model makes a simulated scan of this kind worse."""
+        """Whether the model makes a simulated scan of this kind worse.
+
+        A small loss that is smaller than the smallest gain expected in the scan itself
+        does not contradict it: the simulated scan resembles the scan, but is not the
+        same.
+        """
         test = self.known_blocks
-        return test is not None and test.gain < MIN_TEST_GAIN
+        if test is None:
+            return False
+        sure = 0.0 if self.gain is None else max(0.0, self.gain[1])
+        limit = max(_CLEAR_LOSS, min(MIN_TEST_GAIN, -sure))
+        return test.gain < limit
 
 
 @dataclass(frozen=True)
@@ -200,8 +213,8 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
             "inspect it.",
             "noise",
         )
-    if noise.level > 0:
-        for sentence in noise.doubts:
+    for sentence in noise.doubts:
+        if noise.level > 0 or sentence.startswith(POSITION):
             yield Finding("caution", sentence, "noise")
     if finer is not None and (doubt := structure_doubt(noise)):
         advice = "Compare the result with cubic interpolation."

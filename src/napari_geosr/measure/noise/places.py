@@ -1,0 +1,131 @@
+"""Whether the noise is equally strong in all parts of a scan.
+
+The noise of a scan is described by its level at each grey value, measured where it is
+weakest. In some scans it also depends on the position: towards the edge of a cone beam,
+along an axis on which the tube was weaker, or in tiles stitched from several exposures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.measure.noise.basis import Array, FloatArray
+from napari_geosr.measure.noise.curve import NoiseCurve
+from napari_geosr.measure.noise.mixture import mean_deviance
+from napari_geosr.measure.noise.quiet import QuietBlocks, quietest
+from napari_geosr.measure.noise.sample import Bools, NoiseSample
+from napari_geosr.measure.noise.spectrum import noise_and_structure
+
+#: Number of cells along each axis of a volume.
+_CELLS = 4
+#: Number of cells along each axis of an image.
+_CELLS_2D = 6
+#: Number of slabs along each axis.
+_SLABS = 8
+#: Minimum number of blocks in a region.
+_MIN_BLOCKS = 60
+#: Fraction of the blocks of a region that are measured.
+_QUIETEST_SHARE = 0.05
+#: Maximum fraction of structure in the quietest blocks of a region, their maximum
+#: deviance from noise of the known spectrum, and the maximum scatter of their energies.
+#: With noise that is equal everywhere, deviance and scatter are near 1. The limits were
+#: chosen on real and simulated scans with known noise, among them rock of few voxels
+#: per grain, whose structure varies from place to place and resembles correlated noise.
+_MAX_STRUCTURE = 0.2
+_MAX_DEVIANCE = 2.0
+_MAX_SCATTER = 3.0
+#: The same for regions that count only together, because strongly correlated noise
+#: partly resembles structure: several of them must be as noisy.
+_MAX_STRUCTURE_TOGETHER = 0.7
+_MAX_SCATTER_TOGETHER = 2.5
+_TOGETHER = 4
+
+
+def strongest_ratio(
+    energy: FloatArray,
+    sample: NoiseSample,
+    quiet: QuietBlocks,
+    curve: NoiseCurve,
+    check: Callable[[], None],
+) -> float:
+    """How many times stronger than measured the noise is in its noisiest region.
+
+    The sample is divided into cells and slabs. In each of these regions, the quietest
+    blocks are measured, relative to the noise that the scan has at their grey values.
+    Regions in which these blocks contain structure are ignored; if they contain a part
+    of it, several regions must agree.
+
+    Parameters
+    ----------
+    energy : ndarray of shape (blocks, Z, Y, X)
+        Energies by degree.
+    sample : NoiseSample
+        The same blocks.
+    quiet : QuietBlocks
+        Noise of the quietest blocks of the scan.
+    curve : NoiseCurve
+        Its variance at each grey value.
+    check : callable
+        Called for each region; may raise `Cancelled`.
+
+    Returns
+    -------
+    float
+        Ratio of standard deviations; 1 if the noise is not stronger anywhere, or if no
+        region can be measured.
+
+    Notes
+    -----
+    Noise that is equally strong everywhere has ratios up to 1.2 (1.5 in structures
+    without uniform regions).
+    """
+    variances = curve.variance(sample.greys)
+    known = variances > 0
+    noise = quiet.spectrum.noise
+    alone, together = [1.0], [1.0] * _TOGETHER
+    for region in _regions(sample.centres, energy.shape[1] > 1):
+        check()
+        chosen = region & known
+        if chosen.sum() < _MIN_BLOCKS:
+            continue
+        relative = energy[chosen] / variances[chosen, None, None, None]
+        found = quietest(
+            relative.astype(np.float32), sample.greys[chosen], noise, _QUIETEST_SHARE
+        )
+        if found.scatter > _MAX_SCATTER or not found.energy.any():
+            continue
+        variance, structure = noise_and_structure(found.energy, noise)
+        deviance = mean_deviance(found.energy[None], noise, np.ones(1)) * found.count
+        if deviance > _MAX_DEVIANCE:
+            continue
+        if structure <= _MAX_STRUCTURE:
+            alone.append(variance)
+        if (
+            structure <= _MAX_STRUCTURE_TOGETHER
+            and found.scatter <= _MAX_SCATTER_TOGETHER
+        ):
+            together.append(variance)
+    return float(np.sqrt(max(*alone, sorted(together)[-_TOGETHER])))
+
+
+def _regions(centres: Array, is_deep: bool) -> Iterator[Bools]:
+    """Cells, and slabs along each axis, as masks of the blocks inside."""
+    axes = (0, 1, 2) if is_deep else (1, 2)
+    count = _CELLS if is_deep else _CELLS_2D
+    cells = np.zeros(len(centres), np.intp)
+    for axis in axes:
+        cells = cells * count + _parts(centres[:, axis], count)
+    for cell in np.unique(cells):
+        yield cells == cell
+    for axis in axes:
+        slabs = _parts(centres[:, axis], _SLABS)
+        for slab in np.unique(slabs):
+            yield slabs == slab
+
+
+def _parts(positions: Array, count: int) -> npt.NDArray[np.intp]:
+    """Number of the part, of `count` equal ones, in which each position is."""
+    return np.minimum(positions * count, count - 1).astype(np.intp)
