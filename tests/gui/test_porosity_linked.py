@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from porosity_helpers import add, measure, open_dock, physical, wait_for_levels
@@ -82,6 +84,27 @@ def test_a_lasso_selects_in_picture_table_and_features(viewer, qtbot, dock):
     assert highlighted(layer) == [3] == marked_rows(table)
     qtbot.keyClick(plot.scatter, Qt.Key.Key_Escape)
     assert highlighted(layer) == [] == marked_rows(table)
+
+
+def test_the_next_update_does_not_wait_again_for_time_spent_on_drawing(qtbot, dock):
+    """A frame that takes 40 ms is followed by the next one, not by 16 ms more."""
+    scatter, button = dock.result.plot.scatter, Qt.MouseButton.LeftButton
+    none = Qt.KeyboardModifier.NoModifier
+    qtbot.mousePress(scatter, button, none, QPoint(40, 40))
+    for place in ((80, 40), (80, 80)):
+        move(scatter, QPoint(*place), none)
+    assert scatter._timer.isActive()
+    with qtbot.waitSignal(scatter._timer.timeout):
+        pass
+    time.sleep(0.04)  # what drawing takes without a graphics card
+    move(scatter, QPoint(40, 80), none)
+    assert scatter._timer.isActive()
+    assert scatter._timer.interval() == 0
+    scatter._since.start()  # just updated
+    scatter._timer.stop()
+    move(scatter, QPoint(40, 60), none)
+    assert 0 < scatter._timer.interval() <= 16
+    qtbot.mouseRelease(scatter, button, none, QPoint(40, 40))
 
 
 def picture_of(viewer) -> np.ndarray:
