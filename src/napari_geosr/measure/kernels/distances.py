@@ -121,7 +121,7 @@ def _compare(
     values: np.ndarray,
     places: np.ndarray,
     i: int,
-    largest: int,
+    largest: np.int32,
     best: np.ndarray,
     place: np.ndarray,
 ) -> bool:

@@ -315,7 +315,7 @@ def _paint_row(
 @compiled
 def _lowest(bits: np.uint64) -> int:
     """Place of the lowest bit that is set (by a De Bruijn sequence)."""
-    return np.int64(_LOWEST[((bits & (~bits + ONE)) * _DE_BRUIJN) >> np.uint64(58)])
+    return int(_LOWEST[((bits & (~bits + ONE)) * _DE_BRUIJN) >> np.uint64(58)])
 
 
 @compiled
