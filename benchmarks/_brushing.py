@@ -44,6 +44,7 @@ def shown_pores(viewer: Any, planes: int) -> Any:
     plot = dock.result.plot
     for menu, column in ((plot.x, "centroid_x"), (plot.y, "centroid_y")):
         menu.setCurrentIndex(menu.findData(column))
+    viewer.dims.set_point(0, planes // 2 // STEP * STEP)  # all pores begin here
     dock.tabs.setCurrentIndex(2)
     wait(0.5)
     return dock

@@ -11,8 +11,9 @@ from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
 
+from napari_geosr import measure_porosity
 from napari_geosr.gui.porosity.linked.marked import CLUSTERS, SELECTED
-from napari_geosr.gui.porosity.pore_colours import HIGHLIGHT
+from napari_geosr.gui.porosity.pore_colours import HIGHLIGHT, is_logarithmic
 
 
 @pytest.fixture
@@ -286,3 +287,16 @@ def test_colours_of_more_pores_than_napari_has(qtbot):
     shown = np.asarray(layer.colormap.model_dump()["colors"])[texture]
     assert np.flatnonzero(texture).tolist() == [3]
     assert np.allclose(shown[0, 3], colours[1 + 69_999 % 200])
+
+
+def test_scales_are_logarithmic_for_sizes_and_never_for_positions():
+    """Positions over two decades are no sizes over two decades."""
+    dark = np.full((8, 16, 400), 200.0, np.float32)
+    for x in (1, 20, 350):
+        dark[2:5, 2:5, x : x + 2] = 50
+    dark[1:7, 6:16, 40:140] = 50
+    report = measure_porosity(dark, axes="ZYX", threshold=120.0)
+    columns = ("volume", "centroid_x", "bbox_end_x")
+    for name in columns:
+        assert report.table[name].max() > 100 * report.table[name].min() > 0
+    assert [is_logarithmic(report, name) for name in columns] == [True, False, False]
