@@ -38,9 +38,11 @@ def shown_pores(viewer: Any, planes: int) -> Any:
     viewer.add_image(foam((planes, 512, 512)), name="foam", units="um")
     dock = opened(viewer, POROSITY)
     wait_until("grey values", lambda: dock.settings.threshold is not None)
+    before = dock.settings.form.values()
     dock.settings.form.set_values({"min_voxels": 1})
     dock.measure_button.click()
     wait_until("measured", lambda: not dock.is_running, 600)
+    dock.settings.form.set_values(before)  # napari remembers these
     plot = dock.result.plot
     for menu, column in ((plot.x, "centroid_x"), (plot.y, "centroid_y")):
         menu.setCurrentIndex(menu.findData(column))

@@ -538,6 +538,7 @@ def test_thickness_of_blocks_in_other_processes_is_the_same(to_centres: bool) ->
     """Each block is sent what it needs: more, where pores are wide."""
     pores = field((61, 50, 67), 5.0) < -0.3
     pores[8:52, 8:46, 10:58] |= field((44, 38, 48), 12.0) < 0.6
+    pores |= ellipsoid(pores.shape, (30, 25, 33), 20)
     sent: list[int] = []
 
     def share(work: Any, items: Any) -> Any:
