@@ -283,13 +283,18 @@ def live(folder: Path) -> None:
     path = folder / "live.tif"
     write_scan(path, *LIVE)
     scan = read(path)
-    print("| model | first, from every 4th voxel (s) | restored (s) |\n|---|---|---|")
+    print(
+        "| model | first, from every 4th voxel (s) | restored (s) | slices |\n"
+        "|---|---|---|---|"
+    )
     for model in LIVE_MODELS:
         config = RestoreConfig(model=model, device="cpu", threads=1)
         tiles = LiveTiles(run_to_end(prepare_steps(scan, config)))
         first, whole = [], []
         # The first tile also measures the memory of the network.
-        for plane in range(LIVE[0] // 2, LIVE[0] // 2 + 2 * (1 + LIVE_PLANES), 2):
+        step = max(2, tiles.n_planes)
+        for i in range(1 + LIVE_PLANES):
+            plane = LIVE[0] // 2 + i * step
             tiles._seconds = np.inf  # as if each tile were the first
             tiles.levels[0][plane * tiles.factors[0], :EDGE, :EDGE]
             started = time.perf_counter()
@@ -300,7 +305,8 @@ def live(folder: Path) -> None:
                 pass
             whole.append(time.perf_counter() - started)
         print(
-            f"| `{model}` | {np.median(first[1:]):.2f} | {np.median(whole[1:]):.2f} |",
+            f"| `{model}` | {np.median(first[1:]):.2f} | {np.median(whole[1:]):.2f} "
+            f"| {tiles.n_planes * tiles.factors[0]} |",
             flush=True,
         )
 

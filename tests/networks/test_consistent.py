@@ -240,3 +240,28 @@ def test_neighbouring_planes_are_context_alone():
     with torch.no_grad():
         seen = network.averaged(network(x))
     torch.testing.assert_close(seen, x[:, 2:3], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("name", ["light_sr", "fsrcnn"])
+@pytest.mark.parametrize(("ndim", "factor"), [(3, 2), (3, 4), (2, 8)])
+def test_a_part_is_that_of_the_whole(name, ndim, factor, keep):
+    """With and without a network that restores parts."""
+    inner = build_network(name, ndim=ndim, upscale_factor=factor)
+    for parameter in inner.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    network = layer(inner, 0.6, keep)
+    network.set_noise(Noise(level=0.3, contrast=2.0))
+    size = (19, 21, 9)[3 - ndim :]
+    with torch.inference_mode():
+        x = torch.randn(1, 1, *size)
+        whole = network(x)
+        for starts, sizes in (
+            ((9, 0, 0), (1, 21, 9)),
+            ((0, 10, 3), (2, 11, 5)),
+            ((18, 8, 0), (1, 6, 1)),
+        ):
+            places = zip(starts[3 - ndim :], sizes[3 - ndim :], strict=True)
+            core = tuple(slice(a * factor, (a + n) * factor) for a, n in places)
+            difference = network.restore_core(x, core) - whole[(..., *core)]
+            assert difference.abs().max() < 1e-5 * whole.std()

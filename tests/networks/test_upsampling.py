@@ -200,3 +200,43 @@ def test_they_beat_interpolation_soon(
         optimiser.step()
         gains.append(float((cubic / error).detach().log10() * 10))
     assert sum(gains[-20:]) / 20 > 1.0
+
+
+@pytest.mark.parametrize("name", LIGHT)
+@pytest.mark.parametrize(("ndim", "factor"), SHAPES)
+def test_a_part_is_that_of_the_whole(name: str, ndim: int, factor: int) -> None:
+    """At the edges of a window, on one side or both, and far from them."""
+    fields = NETWORKS.load(name).NetworkConfig.model_fields
+    small = {"blocks": 2} if "blocks" in fields else {}
+    network = build_network(name, ndim=ndim, upscale_factor=factor, **small).eval()
+    if not hasattr(network, "restore_core"):
+        pytest.skip(f"{name} restores whole windows only")
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    size = (17, 19, 8)[3 - ndim :]
+    planes = network.spec.adjacent_slices
+    with torch.inference_mode():
+        x = torch.randn(1, planes, *size)
+        whole = network(x)
+        for starts, sizes in (
+            ((8, 0, 0), (1, 19, 8)),
+            ((0, 9, 3), (2, 10, 5)),
+            ((16, 6, 0), (1, 6, 1)),
+            ((0, 0, 0), (17, 19, 8)),
+        ):
+            places = zip(starts[3 - ndim :], sizes[3 - ndim :], strict=True)
+            core = tuple(slice(a * factor, (a + n) * factor) for a, n in places)
+            found = network.restore_core(x, core)
+            difference = found - whole[(..., *core)]
+            assert difference.abs().max() < 1e-5 * whole.std()
+
+
+def test_a_part_can_be_cancelled() -> None:
+    network = build_network("light_sr", ndim=3, blocks=2).eval()
+
+    def stop() -> None:
+        raise InterruptedError
+
+    network.between_strips = stop
+    with torch.inference_mode(), pytest.raises(InterruptedError):
+        network.restore_core(torch.randn(1, 1, 9, 9, 9), (slice(6, 8),) * 3)

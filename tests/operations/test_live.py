@@ -214,3 +214,17 @@ def test_few_quick_versions_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [tile.plane for tile in tiles._quick] == [6, 7, 8]
     tiles.forget()
     assert not tiles._quick
+
+
+def test_planes_with_a_large_halo_are_restored_together() -> None:
+    ready, volume = prepared((7, 16, 16), "foam-sr-x2")
+    tiles = LiveTiles(ready)
+    assert np.isnan(tiles.levels[0][9]).all()
+    run_to_end(tiles.steps())
+    assert {tile.plane for tile in tiles._done} == {1}
+    expected = np.asarray(geosr.restore(volume, "foam-sr-x2", device="cpu").data)
+    for plane in range(8, 14):  # 7 planes are no multiple of 4
+        found = tiles.levels[0][plane]
+        np.testing.assert_allclose(found, expected[plane], rtol=1e-5, atol=1e-2)
+    assert not tiles.is_waiting
+    assert np.isnan(tiles.levels[0][7]).all()

@@ -270,6 +270,16 @@ def state_of(monkeypatch: pytest.MonkeyPatch, module: Any, said: str) -> QueueSt
     ("said", "phase", "words"),
     [
         ("12|PENDING|Priority\n13|RUNNING|None", "waiting", "waiting: priority"),
+        (
+            "12|PENDING|PartitionConfig",
+            "waiting",
+            "waiting: more nodes or cores than the partition has",
+        ),
+        (
+            "12|PENDING|BadConstraints",
+            "waiting",
+            "waiting: no node has these properties",
+        ),
         ("12|PENDING|AssocGrpGRES", "waiting", "waiting: assoc grp gres"),
         ("12|PENDING|None", "waiting", "waiting"),
         ("12|RUNNING|None", "running", "running"),

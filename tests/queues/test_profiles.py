@@ -101,6 +101,14 @@ def test_a_probe_answers(cluster: Cluster, tmp_path: Path, capsys: Any) -> None:
 
 
 @pytest.mark.usefixtures("oar")
+def test_a_probe_creates_no_mistyped_folder(tmp_path: Path, capsys: Any) -> None:
+    folder = tmp_path / "scasn"
+    assert run(["profiles", "test", "oar", "--folder", str(folder)]) == 2
+    assert f"The folder {folder} does not exist." in capsys.readouterr().err
+    assert not folder.exists()
+
+
+@pytest.mark.usefixtures("oar")
 def test_a_probe_says_why_python_does_not_start(
     tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

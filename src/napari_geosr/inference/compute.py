@@ -264,8 +264,8 @@ def _core(
     crop: tuple[slice, ...],
 ) -> torch.Tensor:
     """The part of the output that is kept; some networks can compute just this part."""
-    restore_core = getattr(network, "restore_core", None)
-    if forward is network and restore_core is not None:
+    restore_core = getattr(forward, "restore_core", None)
+    if restore_core is not None:
         core: torch.Tensor = restore_core(x, crop)
         return core[0]
     return _forward(network, x, layout, forward)[0][(slice(None), *crop)]
@@ -420,8 +420,14 @@ def seconds_per_voxel(
 def _timed_forward(network: nn.Module, x: torch.Tensor, threads: int | None) -> float:
     try:
         with exact_settings(threads):
+            scale = network_spec(network).upscale_factor
+            whole = tuple(
+                slice(0, n * s) for n, s in zip(x.shape[2:], scale, strict=True)
+            )
+            restore_core = getattr(network, "restore_core", None)
             start = time.perf_counter()
-            network(x).ravel()[:1].cpu()  # waits for the device
+            y = network(x) if restore_core is None else restore_core(x, whole)
+            y.ravel()[:1].cpu()  # waits for the device
             return time.perf_counter() - start
     except Exception as error:
         raise _convert_error(error, network, x.shape[2:]) from error

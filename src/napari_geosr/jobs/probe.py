@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_geosr.core.documents import read_json
-from napari_geosr.core.errors import Cancelled, ConfigError, JobError
+from napari_geosr.core.errors import Cancelled, ConfigError, FileError, JobError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.version import __version__
 from napari_geosr.io import atomic
@@ -75,6 +75,8 @@ def probe_steps(
 
     Raises
     ------
+    FileError
+        If the folder does not exist.
     JobError
         If the queue refuses the job, the nodes cannot access the folder or start
         napari-geosr there, or nothing happens for `max_seconds`.
@@ -89,6 +91,11 @@ def probe_steps(
         )
     submission.check_profile(profile)
     queue = load_queue(profile.queue)
+    if not parent.is_dir():
+        raise FileError(
+            f"The folder {parent.absolute()} does not exist. Choose an existing folder "
+            "that the nodes can access."
+        )
     folder = new_folder(parent.resolve(), "geosr-probe")
     number = ""
     try:

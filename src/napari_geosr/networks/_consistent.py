@@ -41,6 +41,7 @@ from torch import nn
 from torch.nn import functional
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.networks._parts import Part, cut, scaled, widened, within
 from napari_geosr.networks._upsampling import CUBIC_REACH
 
 if TYPE_CHECKING:
@@ -169,16 +170,49 @@ class ConsistentUpscaling(nn.Module):
         scan = x[:, self._middle : self._middle + 1]
         # Reduced precision would break the consistency.
         with torch.autocast(x.device.type, enabled=False):
-            y = y.to(scan.dtype)
-            width = self.sharpness.excess * self.factor
-            if self.sharpness.keep:
-                seen = self.averaged(blurred(y, width))
-            else:
-                y = blurred(y, width)
-                seen = self.averaged(y)
-            difference = scan - seen
-            back = self._unexplained_part(difference, self._level(seen))
+            y, back = self._compared(y.to(scan.dtype), scan)
             return y + upscaled_by_parabolas(back, self._weights)
+
+    def restore_core(self, x: torch.Tensor, core: Part) -> torch.Tensor:
+        """A part of the output of `forward`, computed without most of the rest.
+
+        Parameters
+        ----------
+        x : Tensor of shape (N, C, [Z,] Y, X)
+        core : tuple of slice
+            The part in output voxels, with a slice for each spatial axis.
+        """
+        shape, factor = x.shape[2:], self.factor
+        inner = tuple(slice(p.start // factor, -(-p.stop // factor)) for p in core)
+        blur = math.ceil(_reach(self.sharpness.excess * factor) / factor)
+        near = widened(inner, CUBIC_REACH, shape)
+        # The smooth part reaches one voxel further.
+        seen = widened(near, 1 + _WINDOW[self._ndim] // 2 + blur, shape)
+        fine = scaled(seen, factor)
+        restore_core = getattr(self.network, "restore_core", None)
+        if restore_core is None:
+            y = cut(self.network(x), fine)
+        else:
+            y = restore_core(x, fine)
+        scan = cut(x[:, self._middle : self._middle + 1], seen)
+        with torch.autocast(x.device.type, enabled=False):
+            y, back = self._compared(y.to(scan.dtype), scan)
+            added = upscaled_by_parabolas(cut(back, within(near, seen)), self._weights)
+            return cut(y, within(core, fine)) + cut(
+                added, within(core, scaled(near, factor))
+            )
+
+    def _compared(
+        self, y: torch.Tensor, scan: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The result at its sharpness, and the difference from the scan to add back."""
+        width = self.sharpness.excess * self.factor
+        if self.sharpness.keep:
+            seen = self.averaged(blurred(y, width))
+        else:
+            y = blurred(y, width)
+            seen = self.averaged(y)
+        return y, self._unexplained_part(scan - seen, self._level(seen))
 
     def averaged(self, y: torch.Tensor) -> torch.Tensor:
         """Means over the fine voxels of each coarse one."""
@@ -253,6 +287,11 @@ def upscaled_by_parabolas(values: torch.Tensor, weights: torch.Tensor) -> torch.
     return values
 
 
+def _reach(width: float) -> int:
+    """Radius of a Gaussian filter of this standard deviation."""
+    return math.ceil(_TRUNCATE * width) if width else 0
+
+
 def blurred(y: torch.Tensor, width: float) -> torch.Tensor:
     """Apply a Gaussian filter to ``(N, 1, [Z,] Y, X)``; edges are repeated outside.
 
@@ -261,7 +300,7 @@ def blurred(y: torch.Tensor, width: float) -> torch.Tensor:
     width : float
         Standard deviation along every axis, in voxels of `y`.
     """
-    reach = math.ceil(_TRUNCATE * width) if width else 0
+    reach = _reach(width)
     if not reach:
         return y
     places = torch.arange(-reach, reach + 1, dtype=torch.float64)

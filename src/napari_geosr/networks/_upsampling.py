@@ -19,18 +19,31 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from napari_geosr.networks._parts import (
+    Part,
+    applied,
+    convolved,
+    cut,
+    scaled,
+    widened,
+    within,
+)
 from napari_geosr.networks._planes import PlanesConfig
 from napari_geosr.networks.spec import NetworkSpec
 
 #: Makes a layer that keeps the grid, given its numbers of input and output maps.
 MakeLayer = Callable[[int, int], nn.Module]
+#: Convolves maps with weights, without zeros beyond the edges.
+Convolve = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+#: Anything that maps tensors to tensors, such as a layer.
+Apply = Callable[[torch.Tensor], torch.Tensor]
 
 #: Reach of cubic interpolation on either side, in voxels.
 CUBIC_REACH = 2
@@ -88,16 +101,24 @@ def cubic_kernel(factor: int, ndim: int) -> torch.Tensor:
     return kernel.unsqueeze(1)
 
 
-def interpolated(x: torch.Tensor, kernel: torch.Tensor, factor: int) -> torch.Tensor:
+def interpolated(
+    x: torch.Tensor,
+    kernel: torch.Tensor,
+    factor: int,
+    convolve: Convolve | None = None,
+) -> torch.Tensor:
     """Interpolate ``(N, C, *spatial)`` on the fine grid with a `cubic_kernel`.
 
-    Edges are repeated beyond the border.
+    Edges are repeated beyond the border. By default, torch's own convolution is used,
+    which can be exported.
     """
     n, channels, *spatial = x.shape
     padded = functional.pad(
         x, (CUBIC_REACH,) * (2 * len(spatial)), mode="replicate"
     ).reshape(n * channels, 1, *(m + 2 * CUBIC_REACH for m in spatial))
-    conv = functional.conv3d if len(spatial) == 3 else functional.conv2d
+    conv = convolve
+    if conv is None:
+        conv = functional.conv3d if len(spatial) == 3 else functional.conv2d
     # Reduced precision would lose the last bits of the grey values.
     with torch.autocast(x.device.type, enabled=False):
         fine = conv(padded, kernel.to(x.dtype))
@@ -168,12 +189,15 @@ def make_end(
 
 
 def enlarged(
-    maps: torch.Tensor, stages: nn.ModuleList, tail: nn.Module, factor: int
+    maps: torch.Tensor,
+    stages: Iterable[Apply],
+    tail: Apply,
+    factor: int,
 ) -> torch.Tensor:
     """Run the layers of `make_end`: ``(N, features, …)`` to ``(N, 1, …)``."""
     for stage in stages:
-        maps = pixel_shuffle(stage(functional.relu(maps)), 2)
-    return pixel_shuffle(tail(functional.relu(maps)), factor // 2 ** len(stages))
+        maps, factor = pixel_shuffle(stage(functional.relu(maps)), 2), factor // 2
+    return pixel_shuffle(tail(functional.relu(maps)), factor)
 
 
 def end_reach(n_doublings: int) -> int:
@@ -198,6 +222,11 @@ class UpscalingNetwork(nn.Module):
     """A trunk on the coarse grid, sub-voxel upsampling, an interpolated skip.
 
     A subclass builds its trunk, then calls `_end`, and defines `trunk`.
+
+    Attributes
+    ----------
+    between_strips : callable or None
+        Called between the layers of `restore_core`; may raise to cancel it.
     """
 
     kernel: torch.Tensor
@@ -208,6 +237,7 @@ class UpscalingNetwork(nn.Module):
     def __init__(self, config: UpscalingConfig) -> None:
         super().__init__()
         self.config = config
+        self.between_strips: Callable[[], None] | None = None
 
     def _end(
         self, make: MakeLayer, features: int, reach: int, end: int | None = None
@@ -219,7 +249,8 @@ class UpscalingNetwork(nn.Module):
         """
         config = self.config
         n, s = config.ndim, config.upscale_factor
-        reach += end_reach(count_doublings(s)) if end is None else end
+        self._end_reach = end_reach(count_doublings(s)) if end is None else end
+        reach += self._end_reach
         self.stages, self.tail = make_end(make, n, features, s, count_doublings(s))
         self.register_buffer("kernel", cubic_kernel(s, n).float(), persistent=False)
         self.spec = NetworkSpec(
@@ -235,11 +266,47 @@ class UpscalingNetwork(nn.Module):
         """``(N, C, [Z,] Y, X)`` to ``(N, features, [Z,] Y, X)``."""
         raise NotImplementedError
 
-    def interpolate(self, x: torch.Tensor) -> torch.Tensor:
+    def trunk_part(self, x: torch.Tensor, part: Part) -> torch.Tensor:
+        """A part of the trunk's output; a subclass may avoid computing the rest."""
+        return cut(self.trunk(x), part)
+
+    def pause(self) -> None:
+        """Call `between_strips`, which may cancel the run."""
+        if self.between_strips is not None:
+            self.between_strips()
+
+    def interpolate(
+        self, x: torch.Tensor, convolve: Convolve | None = None
+    ) -> torch.Tensor:
         """Cubic interpolation of the centre plane to the fine grid."""
         centre = self.config.adjacent_slices // 2
         plane = x[:, centre : centre + 1]
-        return interpolated(plane, self.kernel, self.config.upscale_factor)
+        return interpolated(plane, self.kernel, self.config.upscale_factor, convolve)
+
+    def restore_core(self, x: torch.Tensor, core: Part) -> torch.Tensor:
+        """A part of the output of `forward`, computed without most of the rest.
+
+        Parameters
+        ----------
+        x : Tensor of shape (N, C, [Z,] Y, X)
+        core : tuple of slice
+            The part in output voxels, with a slice for each spatial axis.
+        """
+        factor, shape = self.config.upscale_factor, x.shape[2:]
+        inner = tuple(slice(p.start // factor, -(-p.stop // factor)) for p in core)
+        near = widened(inner, self._end_reach, shape)
+        maps = self.trunk_part(x, near)
+        self.pause()
+        stages = [applied(stage) for stage in self.stages]
+        detail = enlarged(maps, stages, applied(self.tail), factor)
+        self.pause()
+        around = widened(inner, CUBIC_REACH, shape)
+        smooth = self.interpolate(
+            cut(x, around), lambda m, w: convolved(m, w, None, [0] * len(shape))
+        )
+        return cut(detail, within(core, scaled(near, factor))) + cut(
+            smooth, within(core, scaled(around, factor))
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Upscale ``(N, C, [Z,] Y, X)`` to ``(N, 1, [s·Z,] s·Y, s·X)``.

@@ -19,6 +19,13 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
+from napari_geosr.networks._parts import (
+    Part,
+    convolved_part,
+    cut,
+    widened,
+    within,
+)
 from napari_geosr.networks._upsampling import (
     MakeLayer,
     UpscalingConfig,
@@ -82,6 +89,26 @@ class LightSR(UpscalingNetwork):
         maps: torch.Tensor = self.head(x)
         for block in self.blocks:
             maps = block(maps)
+        return maps
+
+    def trunk_part(self, x: torch.Tensor, part: Part) -> torch.Tensor:
+        """A part of the trunk's output; each layer drops what is no longer needed."""
+        shape = x.shape[2:]
+        left = 2 * len(self.blocks)
+        have = widened(part, left, shape)
+        maps = convolved_part(self.head, x, tuple(slice(0, n) for n in shape), have)
+        if x.ndim == 5:  # the order of the convolutions, which need not rearrange it
+            maps = maps.contiguous(memory_format=torch.channels_last_3d)
+        for block in self.blocks:
+            assert isinstance(block, ResidualBlock)
+            self.pause()
+            need = widened(part, left - 1, shape)
+            between = convolved_part(block.first, maps, have, need)
+            self.pause()
+            left -= 2
+            rest = widened(part, left, shape)
+            added = convolved_part(block.second, functional.relu_(between), need, rest)
+            maps, have = added.add_(cut(maps, within(rest, have))), rest
         return maps
 
 

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
@@ -76,16 +77,29 @@ def check_available(setting: Setting, device: str) -> None:
 
 
 class TimedForward:
-    """A forward pass that records the time of its calls."""
+    """A forward pass that records the time of its calls.
+
+    Attributes
+    ----------
+    restore_core : callable or None
+        The same for networks that can compute a part of their output.
+    """
 
     def __init__(self, forward: Forward) -> None:
         self._forward = forward
+        core = getattr(forward, "restore_core", None)
+        self.restore_core = None if core is None else partial(self._timed, core)
         self.n_calls, self.total, self.best = 0, 0.0, math.inf
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Call the forward pass and record its time."""
+        return self._timed(self._forward, x)
+
+    def _timed(
+        self, forward: Callable[..., torch.Tensor], *given: object
+    ) -> torch.Tensor:
         start = time.perf_counter()
-        y = self._forward(x)
+        y = forward(*given)
         elapsed = time.perf_counter() - start
         self.n_calls += 1
         self.total += elapsed

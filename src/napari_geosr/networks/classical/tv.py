@@ -17,11 +17,11 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from pydantic import Field
 
+from napari_geosr.networks._parts import cut
 from napari_geosr.networks.classical._filter import Filter, FilterConfig
 
 #: Strengths that are tried on a scan, in ascending order.
@@ -67,7 +67,7 @@ class TotalVariation(Filter):
         """
         weight = self.strength * self.level
         if weight == 0:
-            return _cut(x, core).clone()
+            return cut(x, core).clone()
         n = self.config.ndim
         step = 1 / (4 * n * weight)
         # The dual field with one component per axis (first dimension), and the point
@@ -94,7 +94,7 @@ class TotalVariation(Filter):
                 )
                 for part, first, size in zip(core, start, x.shape[2:], strict=True)
             ]
-            x, p, ahead = (_cut(field, needed) for field in (x, p, ahead))
+            x, p, ahead = (cut(field, needed) for field in (x, p, ahead))
             start = [a + part.start for a, part in zip(start, needed, strict=True)]
             # `vector_norm` over the first axis is ten times slower on a CPU.
             ahead /= ahead.square().sum(0).sqrt_().clamp_(min=1)
@@ -105,14 +105,7 @@ class TotalVariation(Filter):
             slice(part.start - a, part.stop - a)
             for part, a in zip(core, start, strict=True)
         ]
-        return _cut(_primal(x, p, weight), inner)
-
-
-def _cut(field: torch.Tensor, parts: Sequence[slice]) -> torch.Tensor:
-    """A part of ``(..., [Z,] Y, X)``, with a slice for each spatial axis."""
-    for axis, part in enumerate(parts, -len(parts)):
-        field = field.narrow(axis, part.start, part.stop - part.start)
-    return field
+        return cut(_primal(x, p, weight), inner)
 
 
 def _primal(x: torch.Tensor, p: torch.Tensor, weight: float) -> torch.Tensor:

@@ -12,7 +12,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -21,10 +21,12 @@ from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.indexing import as_slices
 from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.core.types import AnyArray
+from napari_geosr.inference.memory import network_spec
 from napari_geosr.inference.runner import restore_region
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import ArrayLike, Volume
+    from napari_geosr.networks.spec import NetworkSpec
     from napari_geosr.operations.restore.preparation import PreparedRestoration
 
 #: Edge length of a tile in voxels of the result. A plane of the last level fits in one.
@@ -43,13 +45,27 @@ _MAX_QUICK = 256
 _CACHE_BYTES = 256 * 2**20
 
 
+#: Planes of the result in a tile of a super-resolution network with a large halo along
+#: Z: most of the work is for the halo, which they share.
+_SHARED_PLANES = 8
+#: Smallest such halo, in planes.
+_LARGE_HALO = 8
+
+
 class LiveTile(NamedTuple):
-    """Position of a tile: its level, plane of the input, row and column."""
+    """Position of a tile: its level, slab of planes of the input, row and column."""
 
     level: int
     plane: int
     row: int
     column: int
+
+
+def _planes_per_tile(spec: NetworkSpec, factors: Sequence[int]) -> int:
+    """Planes of the input in a tile."""
+    if len(spec.axes) < 3 or factors[0] == 1 or spec.halo[0] < _LARGE_HALO:
+        return 1
+    return max(1, _SHARED_PLANES // factors[0])
 
 
 class CoarseScan:
@@ -105,6 +121,7 @@ class LiveTiles:
         factors, data = prepared.factors, prepared.volume.data
         longest = max(n * s for n, s in zip(data.shape[-2:], factors[-2:], strict=True))
         n_levels = 1 + max(0, math.ceil(math.log2(longest / EDGE)))
+        self._n_planes = _planes_per_tile(network_spec(prepared.network), factors)
         self._sources = [
             data if level == 0 else CoarseScan(data, 2**level)
             for level in range(n_levels)
@@ -292,8 +309,15 @@ class LiveTiles:
             slice(i * edge, min(n, (i + 1) * edge))
             for i, edge, n in zip(tile[2:], edges, shape[-2:], strict=True)
         ]
-        plane = [slice(tile.plane, tile.plane + 1)] * (len(shape) - 2)
-        return (*plane, *parts)
+        if len(shape) == 2:
+            return tuple(parts)
+        first = tile.plane * self._n_planes
+        return (slice(first, min(shape[0], first + self._n_planes)), *parts)
+
+    @property
+    def n_planes(self) -> int:
+        """Planes of the input in a tile."""
+        return self._n_planes
 
     @property
     def tile_edges(self) -> tuple[int, ...]:
@@ -352,7 +376,7 @@ class LiveLevel:
         if any(part.stop <= part.start for part in parts):
             return
         factors, edges = self._tiles.factors, self._tiles.tile_edges
-        units = [1] * (len(parts) - 2) + list(edges)
+        units = [self._tiles.n_planes] * (len(parts) - 2) + list(edges)
         ranges = [
             range(part.start // (s * unit), (part.stop - 1) // (s * unit) + 1)
             for part, s, unit in zip(parts, factors, units, strict=True)

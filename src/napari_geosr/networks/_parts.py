@@ -1,0 +1,126 @@
+"""Parts of a network's output, computed without the rest of a window.
+
+A tile is restored from a window with a halo. After each layer, less of the halo is
+needed: a network that drops the rest takes about half the time for a thin tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+#: A slice for each spatial axis, in voxels of the window.
+Part = tuple[slice, ...]
+_HAS_MKLDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+
+
+def cut(maps: torch.Tensor, part: Sequence[slice]) -> torch.Tensor:
+    """A part of ``(..., [Z,] Y, X)``, as a view."""
+    for axis, piece in enumerate(part, -len(part)):
+        maps = maps.narrow(axis, piece.start, piece.stop - piece.start)
+    return maps
+
+
+def widened(part: Part, by: int, shape: Sequence[int]) -> Part:
+    """The part with `by` more voxels on each side, as far as there are any."""
+    return tuple(
+        slice(max(0, piece.start - by), min(size, piece.stop + by))
+        for piece, size in zip(part, shape, strict=True)
+    )
+
+
+def within(part: Part, region: Part) -> Part:
+    """The same part, relative to the start of a region."""
+    return tuple(
+        slice(piece.start - start.start, piece.stop - start.start)
+        for piece, start in zip(part, region, strict=True)
+    )
+
+
+def scaled(part: Part, factor: int) -> Part:
+    """The part in voxels of a grid finer by `factor`."""
+    return tuple(slice(p.start * factor, p.stop * factor) for p in part)
+
+
+def convolved(
+    maps: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, pad: list[int]
+) -> torch.Tensor:
+    """Convolve ``(N, C, [Z,] Y, X)`` with zeros beyond the edges.
+
+    On a CPU, torch chooses a slow way for maps of few planes or of a single channel.
+
+    Parameters
+    ----------
+    maps, weight, bias : Tensor
+        As for ``torch.nn.functional.conv3d``.
+    pad : list of int
+        Number of zeros on each side, for each axis.
+    """
+    n = len(pad)
+    if (
+        n == 3
+        and maps.device.type == "cpu"
+        and maps.dtype == weight.dtype == torch.float32
+        and _HAS_MKLDNN
+        and not torch.is_grad_enabled()
+    ):
+        ones = [1] * n
+        return torch.mkldnn_convolution(maps, weight, bias, pad, ones, ones, 1)
+    convolve = functional.conv3d if n == 3 else functional.conv2d
+    return convolve(maps, weight, bias, padding=tuple(pad))
+
+
+def applied(layer: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The layer as a function; convolutions without gradients by `convolved`."""
+    if not isinstance(layer, nn.Conv2d | nn.Conv3d):
+        return layer
+    conv = layer
+
+    def apply(maps: torch.Tensor) -> torch.Tensor:
+        pad = [int(p) for p in conv.padding]
+        return convolved(maps, conv.weight, conv.bias, pad)
+
+    return apply
+
+
+def convolved_part(
+    layer: nn.Module, maps: torch.Tensor, have: Part, need: Part
+) -> torch.Tensor:
+    """A part of a layer's output, from maps around it.
+
+    Parameters
+    ----------
+    layer : Conv2d or Conv3d
+        Convolution of 3ⁿ voxels that keeps the grid.
+    maps : Tensor of shape (N, C, [Z,] Y, X)
+        The layer's input within `have`.
+    have : tuple of slice
+        Contains `need` and one voxel more on each side, except where the window ends.
+    need : tuple of slice
+        The part.
+
+    Returns
+    -------
+    Tensor
+        The layer's output within `need`.
+    """
+    weight, bias = layer.weight, layer.bias
+    assert isinstance(weight, torch.Tensor)
+    assert isinstance(bias, torch.Tensor)
+    around = tuple(
+        slice(max(h.start, n.start - 1), min(h.stop, n.stop + 1))
+        for h, n in zip(have, need, strict=True)
+    )
+    # Where the window ends on one side only, zeros are added on both.
+    pad = [
+        1 - min(n.start - a.start, a.stop - n.stop)
+        for a, n in zip(around, need, strict=True)
+    ]
+    found = convolved(cut(maps, within(around, have)), weight, bias, pad)
+    covered = tuple(
+        slice(a.start + 1 - p, a.stop - 1 + p) for a, p in zip(around, pad, strict=True)
+    )
+    return cut(found, within(need, covered))
