@@ -273,7 +273,7 @@ def with_margin(
         check()
         del block, squares, nearest  # before larger ones are made
         wide = math.ceil(unknown) + spheres.REACH + 5
-        margin = max(margin + 8, min(wide, 2 * margin))
+        margin = max(margin + 4, min(wide, 2 * margin))
 
 
 @dataclass(frozen=True, eq=False)
