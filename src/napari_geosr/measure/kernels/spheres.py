@@ -41,9 +41,13 @@ FILLED = 4
 #: Relative tolerance of radii: spheres are painted larger by this fraction (at least by
 #: `MARGIN`), and spheres that add less than this are skipped.
 TOLERANCE = 0.02
-#: Words of 64 bits: all bits, the lowest, and how the place of the lowest is found.
-ALL, ONE = np.uint64(2**64 - 1), np.uint64(1)
+#: A word of 64 bits, all of which are set.
+ALL = np.uint64(2**64 - 1)
+#: A word of which only the lowest bit is set.
+ONE = np.uint64(1)
+#: A De Bruijn sequence: its highest 6 bits, shifted by any number of bits, all differ.
 _DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
+#: Number of bits by which it was shifted, for each of them.
 _LOWEST = np.empty(64, np.uint8)
 _LOWEST[[(int(_DE_BRUIJN) << i) % 2**64 >> 58 for i in range(64)]] = np.arange(64)
 
