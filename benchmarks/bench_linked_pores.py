@@ -18,36 +18,17 @@ selected pores.
 from __future__ import annotations
 
 import argparse
-import itertools
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import QEvent, QEventLoop, QPointF, Qt, QTimer
-from qtpy.QtGui import QMouseEvent
+from qtpy.QtCore import QPointF, Qt
 from qtpy.QtWidgets import QApplication
 
-from bench_window import POROSITY, TARGET, Gaps, opened, wait, wait_until
-
-#: Distance between the centres of two pores, in voxels.
-STEP = 6
-#: Milliseconds between two movements of the mouse.
-FRAME = 16
-
-
-def foam(shape: tuple[int, int, int]) -> np.ndarray:
-    """Separate box-shaped pores of random size in a bright solid."""
-    rng = np.random.default_rng(0)
-    data = np.full(shape, 180, np.uint8)
-    for corner in np.ndindex(*(n // STEP for n in shape)):
-        size = rng.integers(2, STEP, 3)
-        box = tuple(
-            slice(STEP * c, STEP * c + s) for c, s in zip(corner, size, strict=True)
-        )
-        data[box] = 60
-    return data
+from _brushing import brushed, foam, redrawn, repeated, shown_pores
+from _window import TARGET, Gaps, wait
 
 
 def timed(change: Callable[[], Any]) -> tuple[float, float]:
@@ -59,12 +40,6 @@ def timed(change: Callable[[], Any]) -> tuple[float, float]:
     QApplication.processEvents()
     QApplication.processEvents()
     return 1000 * own, 1000 * (time.perf_counter() - start)
-
-
-def redrawn(viewer: Any, dock: Any) -> None:
-    """Redraw the canvas and the plot without any change."""
-    viewer.window._qt_viewer.canvas.native.update()
-    dock.result.plot.scatter.plot.viewport().update()
 
 
 def frame_times(viewer: Any, frames: int = 60) -> np.ndarray:
@@ -101,43 +76,6 @@ def brush(plot: Any, lasso: list[tuple[float, float]]) -> None:
     plot._follow_lasso()
 
 
-def mouse(scatter: Any, kind: QEvent.Type, place: tuple[float, float]) -> None:
-    """Send the Qt events of the mouse over the plot."""
-    at, left = QPointF(*place), Qt.MouseButton.LeftButton
-    on_screen = QPointF(scatter.mapToGlobal(at.toPoint()))
-    none = Qt.KeyboardModifier.NoModifier
-    QApplication.sendEvent(scatter, QMouseEvent(kind, at, on_screen, left, left, none))
-
-
-def repeated(step: Callable[[], Any], seconds: float = 3.0) -> Gaps:
-    """Call `step` every 16 ms from the event loop; return the gaps of the loop."""
-    loop, timer, gaps = QEventLoop(), QTimer(), Gaps()
-    timer.timeout.connect(step)
-    QTimer.singleShot(round(1000 * seconds), loop.quit)
-    with gaps:
-        timer.start(FRAME)
-        loop.exec()
-        timer.stop()
-    return gaps
-
-
-def drawn_by_mouse(scatter: Any) -> Gaps:
-    """Draw a spiral with the mouse; return the gaps of the event loop."""
-    size = scatter.width(), scatter.height()
-    count = itertools.count()
-
-    def place() -> tuple[float, float]:
-        turn = next(count) / 8
-        radius = min(0.4, 0.05 + 0.01 * turn)
-        x, y = 0.5 + radius * np.cos(turn), 0.5 + radius * np.sin(turn)
-        return float(x * size[0]), float(y * size[1])
-
-    mouse(scatter, QEvent.Type.MouseButtonPress, place())
-    gaps = repeated(lambda: mouse(scatter, QEvent.Type.MouseMove, place()))
-    mouse(scatter, QEvent.Type.MouseButtonRelease, place())
-    return gaps
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -150,19 +88,12 @@ def main() -> int:
 
     viewer = napari.Viewer()
     viewer.window._qt_window.resize(1500, 900)
-    viewer.add_image(foam((options.planes, 512, 512)), name="foam", units="um")
+    image = viewer.add_image(foam((options.planes, 512, 512)), name="foam", units="um")
     alone = frame_times(viewer)
-    dock = opened(viewer, POROSITY)
-    wait_until("grey values", lambda: dock.settings.threshold is not None)
-    dock.settings.form.set_values({"min_voxels": 1})
-    dock.measure_button.click()
-    wait_until("measured", lambda: not dock.is_running, 600)
-    dock.tabs.setCurrentIndex(2)
-    wait(0.5)
+    viewer.layers.remove(image)
+    dock = shown_pores(viewer, options.planes)
     plot, marked = dock.result.plot, dock.pores.marked
     scatter = plot.scatter
-    for menu, column in ((plot.x, "centroid_x"), (plot.y, "centroid_y")):
-        menu.setCurrentIndex(menu.findData(column))
     scatter._before, scatter._modifiers = marked.mask, Qt.KeyboardModifier.NoModifier
     counts, rows = [], {}
     timed(
@@ -187,10 +118,7 @@ def main() -> int:
     plot.only_selected.setChecked(False)
     dock.tabs.setCurrentIndex(2)
     wait(0.5)
-    changes = []
-    marked.changed.connect(lambda: changes.append(time.perf_counter()))
-    brushed = drawn_by_mouse(scatter)
-    rate = (len(changes) - 1) / (changes[-1] - changes[0])
+    drawn, rate = brushed(dock)
     wait(0.6)
     plain = repeated(lambda: redrawn(viewer, dock))
     wait(0.6)
@@ -211,7 +139,7 @@ def main() -> int:
             f"| {np.median(times[:, 1] - times[:, 3]):.1f} ms |"
         )
     print(f"lasso drawn with the mouse: {rate:.0f} changes a second")
-    for name, gaps in (("lasso", brushed), ("unchanged window redrawn", plain)):
+    for name, gaps in (("lasso", drawn), ("unchanged window redrawn", plain)):
         long = [gap for gap in gaps.found if gap > 5]
         print(
             f"gaps of the event loop, {name}: median {np.median(long):.0f} ms, "

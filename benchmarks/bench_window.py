@@ -8,27 +8,27 @@ processor are included, so run it on an idle machine.
 
     xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/bench_window.py [--quick]
 
-With ``--openings``, it only opens every dock.
+``--openings`` opens every dock, and does nothing else; ``--brushing`` draws a lasso
+around 115,600 pores with the mouse, which moves every 16 ms, and redraws the window at
+that rate without a change.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import QEventLoop, QTimer
-from qtpy.QtWidgets import QApplication, QWidget
+from qtpy.QtWidgets import QWidget
 
-PLUGIN = "napari-geosr"
-RESTORE, POROSITY = "Restore", "Porosity"
+from _brushing import brushed, redrawn, repeated, shown_pores
+from _window import POROSITY, TARGET, Gaps, opened, wait, wait_until
+
+RESTORE = "Restore"
 COMPARE = "Compare"
 OTHERS = ("Train", "Reconstruct", "Pairs", "Models", "Jobs", "SIM", "Shapes")
-#: The target in milliseconds.
-TARGET = 50.0
 #: Baselines of adding a layer with napari alone, for rows that add such a layer.
 IMAGE, LABELS = "napari alone: add an image layer", "napari alone: add a labels layer"
 PART = "napari alone: add an image layer of the part"
@@ -37,9 +37,15 @@ DOCK = "napari alone: open an empty dock"
 #: Baselines of adding empty labels to the scan, and a slice of labels over it.
 EMPTY, SLICE = "napari alone: add empty labels", "napari alone: add one slice of labels"
 REPLACE = "napari alone: replace the slice of labels"
+#: Redrawing the window: what the selection of pores is compared with.
+CANVAS = "napari alone: redraw an empty canvas"
+REDRAW = "redraw the window with pores, unchanged"
+BRUSH = "brush pores with the mouse"
 #: Compared planes, and the shape of the scan with an explained result.
 COMPARED, EXPLAINED = 64, (24, 256, 256)
 ADDED = {
+    REDRAW: CANVAS,
+    BRUSH: REDRAW,
     "preview 512 × 512": IMAGE,
     "begin a run": IMAGE,
     "read grey values, show the threshold": LABELS,
@@ -52,58 +58,6 @@ ADDED = {
     "first stroke, show the prediction": SLICE,
     "second stroke, update the prediction": REPLACE,
 }
-
-
-class Gaps:
-    """Times between two turns of the event loop in milliseconds, within the context."""
-
-    def __init__(self) -> None:
-        self.found: list[float] = []
-        #: Processor time of this thread in these gaps, without other programs.
-        self.worked: list[float] = []
-        self._last, self._last_worked = time.perf_counter(), time.thread_time()
-        self._timer = QTimer()
-        self._timer.timeout.connect(self._tick)
-
-    def _tick(self) -> None:
-        now = time.perf_counter()
-        self.found.append(1000 * (now - self._last))
-        worked = time.thread_time()
-        self.worked.append(1000 * (worked - self._last_worked))
-        self._last, self._last_worked = now, worked
-
-    def __enter__(self) -> Gaps:
-        self._last, self._last_worked = time.perf_counter(), time.thread_time()
-        self._timer.start(2)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._tick()
-        self._timer.stop()
-
-
-def wait(seconds: float) -> None:
-    """Process events for a while."""
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        QApplication.processEvents(QEventLoop.ProcessEventsFlag.AllEvents, 5)
-
-
-def wait_until(what: str, is_so: Callable[[], bool], seconds: float = 120.0) -> None:
-    """Process events until a condition is true; raise `TimeoutError` after a limit."""
-    end = time.perf_counter() + seconds
-    while not is_so():
-        if time.perf_counter() > end:
-            raise TimeoutError(f"{what}: not in {seconds:g} s")
-        QApplication.processEvents(QEventLoop.ProcessEventsFlag.AllEvents, 5)
-
-
-def opened(viewer: Any, name: str) -> Any:
-    """Open a dock, and wait until it is fully shown."""
-    _, frame = viewer.window.add_plugin_dock_widget(PLUGIN, name)
-    wait_until(name, lambda: frame.dock is not None)
-    wait(0.2)
-    return frame.dock
 
 
 def volume(planes: int) -> np.ndarray:
@@ -322,17 +276,44 @@ def measure(planes: int, seconds: float) -> dict[str, Gaps]:
     return found
 
 
+def brush(planes: int) -> dict[str, Gaps]:
+    """Gaps while the window is redrawn, and while pores are brushed with the mouse.
+
+    The window is redrawn at the same rate: with an empty canvas, and with 1,200 pores
+    for each plane of the foam, whose selection does not change.
+    """
+    import napari
+
+    viewer = napari.Viewer()
+    viewer.window._qt_window.resize(1500, 900)
+    wait(1.0)
+    canvas, found = viewer.window._qt_viewer.canvas.native, {}
+    found[CANVAS] = repeated(canvas.update)
+    dock = shown_pores(viewer, planes)
+    found[REDRAW] = repeated(lambda: redrawn(viewer, dock))
+    wait(0.6)
+    found[BRUSH], rate = brushed(dock)
+    wait(0.6)
+    print(f"{len(dock.pores.marked.mask):,} pores: {rate:.0f} changes a second\n")
+    viewer.close()
+    return found
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="use a smaller volume")
     parser.add_argument("--openings", action="store_true", help="only open the docks")
+    parser.add_argument("--brushing", action="store_true", help="only brush pores")
     options = parser.parse_args()
     if options.openings:
         found = measure_openings()
+    elif options.brushing:
+        found = brush(16 if options.quick else 96)
     else:
         found = measure(64 if options.quick else 256, 2.0 if options.quick else 6.0)
+        found |= brush(16 if options.quick else 96)
     first = next(iter(found))
     print(
         "| | 95 % below (ms) | longest (ms) | longest over napari's alone | most work "
@@ -348,7 +329,7 @@ def main() -> int:
             f"| {name} | {high:.0f} | {longest:.0f} | {longest / alone:.2f} "
             f"| {max(gaps.worked):.0f} |"
         )
-    if options.openings:
+    if options.openings or options.brushing:
         return 0
     high = float(np.percentile(found["restore"].found, 95))
     print(f"while restoring, 95 % are below {high:.0f} ms (target {TARGET:.0f} ms)")

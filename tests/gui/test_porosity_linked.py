@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from porosity_helpers import add, measure, open_dock, physical, wait_for_levels
@@ -9,8 +11,9 @@ from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
 
+from napari_geosr import measure_porosity
 from napari_geosr.gui.porosity.linked.marked import CLUSTERS, SELECTED
-from napari_geosr.gui.porosity.pore_colours import HIGHLIGHT
+from napari_geosr.gui.porosity.pore_colours import HIGHLIGHT, is_logarithmic
 
 
 @pytest.fixture
@@ -82,6 +85,27 @@ def test_a_lasso_selects_in_picture_table_and_features(viewer, qtbot, dock):
     assert highlighted(layer) == [3] == marked_rows(table)
     qtbot.keyClick(plot.scatter, Qt.Key.Key_Escape)
     assert highlighted(layer) == [] == marked_rows(table)
+
+
+def test_the_next_update_does_not_wait_again_for_time_spent_on_drawing(qtbot, dock):
+    """A frame that takes 40 ms is followed by the next one, not by 16 ms more."""
+    scatter, button = dock.result.plot.scatter, Qt.MouseButton.LeftButton
+    none = Qt.KeyboardModifier.NoModifier
+    qtbot.mousePress(scatter, button, none, QPoint(40, 40))
+    for place in ((80, 40), (80, 80)):
+        move(scatter, QPoint(*place), none)
+    assert scatter._timer.isActive()
+    with qtbot.waitSignal(scatter._timer.timeout):
+        pass
+    time.sleep(0.04)  # what drawing takes without a graphics card
+    move(scatter, QPoint(40, 80), none)
+    assert scatter._timer.isActive()
+    assert scatter._timer.interval() == 0
+    scatter._since.start()  # just updated
+    scatter._timer.stop()
+    move(scatter, QPoint(40, 60), none)
+    assert 0 < scatter._timer.interval() <= 16
+    qtbot.mouseRelease(scatter, button, none, QPoint(40, 40))
 
 
 def picture_of(viewer) -> np.ndarray:
@@ -263,3 +287,16 @@ def test_colours_of_more_pores_than_napari_has(qtbot):
     shown = np.asarray(layer.colormap.model_dump()["colors"])[texture]
     assert np.flatnonzero(texture).tolist() == [3]
     assert np.allclose(shown[0, 3], colours[1 + 69_999 % 200])
+
+
+def test_scales_are_logarithmic_for_sizes_and_never_for_positions():
+    """Positions over two decades are no sizes over two decades."""
+    dark = np.full((8, 16, 400), 200.0, np.float32)
+    for x in (1, 20, 350):
+        dark[2:5, 2:5, x : x + 2] = 50
+    dark[1:7, 6:16, 40:140] = 50
+    report = measure_porosity(dark, axes="ZYX", threshold=120.0)
+    columns = ("volume", "centroid_x", "bbox_end_x")
+    for name in columns:
+        assert report.table[name].max() > 100 * report.table[name].min() > 0
+    assert [is_logarithmic(report, name) for name in columns] == [True, False, False]

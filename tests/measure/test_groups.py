@@ -30,6 +30,7 @@ UNITS = {"equivalent_diameter": "µm", "volume": "µm³"}
         ("diameter>20um & sphericity<0.6", [0, 1, 0, 0]),
         ("ψ < .6 and d > 20 µm", [0, 1, 0, 0]),
         ("d > 0.02 mm", [0, 1, 1, 1]),
+        ("not d ≤ 0.02mm and ψ ≥ 0.6", [0, 0, 1, 0]),
         ("volume >= 8e3 um^3", [0, 1, 1, 1]),
         ("volume < 1e-5mm³", [1, 1, 0, 0]),
         ("!(d<10) & (sphericity>0.7 | touches_border==1)", [0, 0, 1, 1]),

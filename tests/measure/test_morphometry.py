@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -290,6 +291,36 @@ def test_a_lacuna() -> None:
     assert stored["unit"] == "1/mm³"
 
 
+def test_a_canal_is_no_lacuna() -> None:
+    """Two lacunae and a canal: the canal has most of the volume, and this is said."""
+    lacunae = ellipsoid((40, 60, 40), (20, 15, 20), 6)
+    lacunae |= ellipsoid((40, 60, 40), (20, 40, 28), 6)
+    canal = lacunae.copy()
+    canal[:, 46:56, 4:14] = True
+    said = [
+        [w for w in measured(p, "lacunae").warnings if "canal" in w]
+        for p in (lacunae, canal)
+    ]
+    share = 100 * 4000 / canal.sum()
+    assert said[0] == []
+    assert said[1][0].startswith(f"One pore has {share:.3g} % of the volume")
+
+
+@pytest.mark.parametrize(
+    ("unit", "size", "expected"),
+    [("pixel", 1.0, "voxel"), ("pixel", 1.95, "unit"), ("µm", 1.95, "µm")],
+)
+def test_columns_of_statistics_have_the_unit_of_the_other_columns(
+    unit: str, size: float, expected: str
+) -> None:
+    pores = ellipsoid((40, 60, 40), (20, 15, 20), 6)
+    pores |= ellipsoid((40, 60, 40), (20, 40, 20), 6)
+    found = measured(pores, "additive", voxel_size=(size,) * 3, unit=unit)
+    names = ("equivalent_diameter", "depth", "nearest_neighbour", "sqrt_area")
+    assert [found.units[name] for name in names] == [expected] * 4
+    assert found.table["nearest_neighbour"] == pytest.approx([25 * size] * 2)
+
+
 def test_depth_below_the_free_surface() -> None:
     rod = ellipsoid((60, 60, 60), (30, 30, 30), (1e9, 25, 25))
     pores = ellipsoid((60, 60, 60), (20, 30, 20), 4)
@@ -373,6 +404,9 @@ def test_the_porosity_of_every_slice() -> None:
     columns[:, ::4] = True
     even = measured(columns, "profile")
     assert even.figures["Prof.SD"] == pytest.approx(0, abs=1e-12)
+    assert even.figures["Prof.slope"] == 0
+    ball = ellipsoid((64, 64, 64), (31.5, 31.5, 31.5), 10)
+    assert measured(ball, "profile").figures["Prof.slope"] == 0
     random = np.random.default_rng(1).random((200, 48, 48)) < 0.3
     table = measured(random, "profile").morphometry["profile"].curves["profile"]
     expected = math.sqrt(0.3 * 0.7 / 48**2)
@@ -476,6 +510,18 @@ def test_coarse_voxels_are_told() -> None:
     assert any(w.startswith("Tb.Th of 2.0 voxels: unreliable") for w in found.warnings)
 
 
+def test_structures_too_large_for_the_volume_are_told() -> None:
+    """A single ball: the spheres around it extend beyond the volume."""
+    ball = ellipsoid((48, 64, 64), (24, 32, 32), 8)
+    said = " ".join(measured(ball, "thickness", "anisotropy").warnings)
+    for name in ("Tb.Th", "MIL.a"):
+        assert re.search(rf"{re.escape(name)} of \d+ voxels: unreliable, because", said)
+    assert "the shortest edge of the volume is 48 voxels" in said
+    assert "Tb.Sp" not in said
+    wide = measured(~PLATES, "thickness").warnings
+    assert not any("shortest edge" in warning for warning in wide)
+
+
 def test_voxels_that_are_not_cubic_are_divided() -> None:
     found = measured(~PLATES[::2], "thickness", voxel_size=(2.0, 1.0, 1.0))
     assert found.figures["Tb.Th"] == pytest.approx(10, rel=0.02)
@@ -492,6 +538,7 @@ def test_thickness_of_blocks_in_other_processes_is_the_same(to_centres: bool) ->
     """Each block is sent the voxels it needs: more where pores are wide."""
     pores = field((61, 50, 67), 5.0) < -0.3
     pores[8:52, 8:46, 10:58] |= field((44, 38, 48), 12.0) < 0.6
+    pores |= ellipsoid(pores.shape, (30, 25, 33), 20)
     sent: list[int] = []
 
     def share(work: Any, items: Any) -> Any:

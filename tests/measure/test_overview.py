@@ -129,10 +129,10 @@ def _measured(**more) -> PorosityReport:
 
 
 def test_curves_are_drawn_of_what_was_measured():
-    names = ("profile", "subvolumes", "two_point")
+    names = ("profile", "subvolumes", "two_point", "thickness")
     report = _measured(statistics=names)
     both = curve_pictures({"scan": report, "restored": report})
-    assert len(both) == 3
+    assert len(both) == 4
     assert "slice along Z" in next(iter(both))
     for picture in both.values():
         rgba = np.asarray(Image.open(BytesIO(picture)).convert("RGBA")).astype(int)

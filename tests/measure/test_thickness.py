@@ -65,3 +65,20 @@ def test_distances_are_exact(width: float, cut: float) -> None:
     assert not phase[tuple(found)].any()
     offsets = found - np.indices(phase.shape)
     np.testing.assert_array_equal((offsets**2).sum(0), expected)
+
+
+def test_few_voxels_outside_are_found_far_away() -> None:
+    """Farther than `WITHIN`, and in the last, narrower tile; of equals, the first."""
+    distances = kernels().distances
+    shape = (2 * distances.WITHIN + 60, 21, 19)
+    sites = [(0, 3, 4), (0, 3, 18), (300, 20, 11), (314, 0, 0)]
+    phase = np.ones(shape, np.uint8)
+    phase[tuple(np.transpose(sites))] = 0
+    squares, nearest = (np.empty(shape, np.int32) for _ in range(2))
+    distances.squared_distances(phase, squares, nearest)
+    grid = np.indices(shape)
+    every = [sum((g - c) ** 2 for g, c in zip(grid, s, strict=True)) for s in sites]
+    np.testing.assert_array_equal(squares, np.min(every, axis=0))
+    flat = np.ravel_multi_index(tuple(np.transpose(sites)), shape)
+    np.testing.assert_array_equal(nearest, flat[np.argmin(every, axis=0)])
+    assert squares.max() > distances.WITHIN**2

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +38,10 @@ class Cluster:
     name: str
     warn: Callable[[str], object]
     hasten: Callable[[str], object]
+
+
+#: When a queue first said that a job waits in it, by the time of the job's own state.
+_waiting_since: dict[tuple[Path, float], float] = {}
 
 
 def submit(capsys: Any, *words: str) -> dict[str, Any]:
@@ -77,7 +82,12 @@ def hasten(cluster: Cluster, job: JobFolder) -> None:
     """Make a resubmitted job start before the two minutes for which SLURM waits.
 
     A job that restarts in the same second in which it ended has no valid credential.
+    Its process may take seconds to end on a busy computer.
     """
     status = job.status()
-    if status.state == "queued" and time.time() - status.updated > _PAUSE_SECONDS:
+    if status.state != "queued" or not status.queue.is_waiting:
+        return
+    now = time.monotonic()
+    since = _waiting_since.setdefault((job.path, status.updated), now)
+    if now - since > _PAUSE_SECONDS:
         cluster.hasten(status.queue.number)

@@ -165,6 +165,45 @@ def test_a_resubmitted_job_says_so(tmp_path: Path) -> None:
     )
 
 
+def test_a_job_that_the_queue_itself_stopped_waits_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a preemption or ``scontrol requeue``; its process was asked to end."""
+    job = made(tmp_path)
+    job.set_state("paused", done=3, total=9)
+    said = "12|PENDING|BeginTime"
+    monkeypatch.setattr(slurm_queue, "call", lambda *_, **__: said)
+    assert submission.refresh([job.status()]) == []
+    assert describe_state(job.status()) == "waiting: starts again soon"
+    with pytest.raises(JobError, match="already waiting: starts again soon: stop it"):
+        submission.submit(job, Profile(queue="slurm"))
+    job.set_state("running", pid=1, host="elsewhere")
+    assert job.status().state == "running"
+
+
+def test_a_paused_job_that_left_the_queue_can_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = made(tmp_path)
+    job.set_state("paused")
+    calls: list[str] = []
+    monkeypatch.setattr(slurm_queue, "call", lambda *_, **__: calls.append("") or "")
+    monkeypatch.setattr(submission, "_FRESH_SECONDS", 0)
+    for _ in range(3):
+        submission.refresh([job.status()])
+    assert len(calls) == 1  # not asked again once it is known
+    assert job.status().state == "paused"
+    assert job.status().can_resume
+
+    def fails(*_: Any, **__: Any) -> str:
+        raise JobError("squeue is not on PATH.")
+
+    # On a computer without the queue, the list of jobs does not complain about it.
+    monkeypatch.setattr(slurm_queue, "call", fails)
+    job.set_state("paused")
+    assert submission.refresh([job.status()]) == []
+
+
 def test_what_the_queue_said_holds_until_the_job_speaks(tmp_path: Path) -> None:
     job = made(tmp_path)
     job.set_state("running", pid=1, host="elsewhere")

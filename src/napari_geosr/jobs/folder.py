@@ -307,6 +307,8 @@ class JobFolder:
             state, message = "unreadable", str(error)
         updated = reading.number(facts.get("updated"))
         queue = queue_record.place_of(self.path, updated)
+        if queue.is_waiting and state == "paused":  # the queue itself ended the run
+            state = "queued"
         if queue.has_ended and state in ALIVE:
             cancelled = queue.words == "cancelled" or self.pending_request() == "cancel"
             state = "cancelled" if cancelled else "interrupted"

@@ -99,6 +99,8 @@ class QueuePlace:
     has_ended : bool
         Whether the job has ended according to the queue, and has not updated its own
         state since.
+    is_waiting : bool
+        Whether it waits according to the queue, in the same way.
     checked : float
         Time of the last query.
     """
@@ -109,6 +111,7 @@ class QueuePlace:
     words: str = ""
     resubmitted: int = 0
     has_ended: bool = False
+    is_waiting: bool = False
     checked: float = 0.0
 
     @property
@@ -136,13 +139,15 @@ def place_of(folder: Path, updated: float) -> QueuePlace:
     if not record.queue:
         return NO_QUEUE
     last = read_state(folder)
+    is_valid = last.updated == updated
     return QueuePlace(
         queue=record.queue,
         title=record.title or record.queue,
         number=record.number,
         words=last.words,
         resubmitted=record.resubmitted,
-        has_ended=last.phase == "ended" and last.updated == updated,
+        has_ended=last.phase == "ended" and is_valid,
+        is_waiting=last.phase == "waiting" and is_valid,
         checked=last.checked,
     )
 

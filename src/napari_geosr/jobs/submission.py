@@ -75,6 +75,7 @@ def submit(job: JobFolder, profile: Profile) -> str:
         If its folder cannot be written.
     """
     queue = load_queue(profile.queue)
+    refresh([job.status()])
     before = job.status()
     text = script_of(before.name, job.path, profile)
     with job.hold():
@@ -194,6 +195,9 @@ def _usable_seconds(record: QueueRecord) -> int:
 def refresh(statuses: Iterable[JobStatus]) -> list[str]:
     """Query the queues about waiting and running jobs, with one call per queue.
 
+    A paused job is queried as well until it has left the queue: a run that a queue ends
+    for its own reasons is paused, and may wait there to start again.
+
     Returns
     -------
     list of str
@@ -202,7 +206,7 @@ def refresh(statuses: Iterable[JobStatus]) -> list[str]:
     due: dict[str, dict[Path, JobStatus]] = defaultdict(dict)
     for status in statuses:
         is_fresh = 0 <= time.time() - status.queue.checked < _FRESH_SECONDS
-        if not status.is_alive or not status.queue.number or is_fresh:
+        if not _may_be_in_queue(status) or is_fresh:
             continue
         if index.elsewhere_of(status.path) is None:
             due[status.queue.queue][status.path] = status
@@ -212,7 +216,8 @@ def refresh(statuses: Iterable[JobStatus]) -> list[str]:
         try:
             found = load_queue(name).states(numbers)
         except (ConfigError, JobError) as error:
-            problems.append(str(error))
+            if any(status.is_alive for status in jobs.values()):
+                problems.append(str(error))
             continue
         for path, state in found.items():
             updated = jobs[path].updated
@@ -221,6 +226,12 @@ def refresh(statuses: Iterable[JobStatus]) -> list[str]:
                 record = queue_record.read_record(path)
                 queue_record.write_record(path, replace(record, number=state.number))
     return problems
+
+
+def _may_be_in_queue(status: JobStatus) -> bool:
+    if not status.queue.number:
+        return False
+    return status.is_alive or (status.state == "paused" and not status.queue.has_ended)
 
 
 def stop(job: JobFolder) -> None:

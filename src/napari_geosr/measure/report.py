@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_geosr.core.display import one_line
 from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
-from napari_geosr.core.units import PIXEL
+from napari_geosr.core.units import PIXEL, shown_unit
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.graph import NetworkGraph
 from napari_geosr.measure.groups import Group, GroupSummary, summary
@@ -424,7 +424,10 @@ def build_report(
         If a statistic of another package cannot be used.
     """
     geometry, table = totals.geometry, totals.table
-    units = column_units(geometry) | totals.more_units
+    own_unit = shown_unit(geometry.unit, geometry.voxel_size, flat=geometry.flat)
+    units = column_units(geometry)
+    for column, unit in totals.more_units.items():
+        units[column] = own_unit if unit == PIXEL else unit
     morphometry = dict(morphometry or {})
     size = "area" if geometry.flat else "volume"
     group = None

@@ -34,7 +34,7 @@ BLOCK_VOXELS = 200**3
 _SLAB = 16
 #: Initial width, in voxels, of the margin read around a block. It must exceed the
 #: largest radius and is increased until it does.
-FIRST_MARGIN = 16
+FIRST_MARGIN = 24
 
 
 def kernels() -> Any:
@@ -189,9 +189,7 @@ def thickness_steps(
         diameters = painted(phase, core, found)
         if target is not None:
             target[core] = diameters
-        for plane in diameters:  # numpy counts 64-bit numbers
-            part = np.bincount(plane.ravel())
-            counts[: len(part)] += part
+        kernels().spheres.count(diameters, counts)
         yield BlockDone(len(blocks) + i + 1, 2 * len(blocks))
     return ThicknessDistribution.of(counts)
 
@@ -279,7 +277,7 @@ def with_margin(
         check()
         del block, squares, nearest  # before larger ones are made
         wide = math.ceil(unknown) + spheres.REACH + 5
-        margin = max(margin + 8, min(wide, 2 * margin))
+        margin = max(margin + 4, min(wide, 2 * margin))
 
 
 @dataclass(frozen=True, eq=False)
@@ -337,7 +335,9 @@ class SphereList:
         reach = spheres.painted_radius(int(self.diameters.max()))
         lower = np.floor((first - reach) * spheres.PLACES).astype(np.int64)
         upper = np.ceil((last + reach) * spheres.PLACES).astype(np.int64)
-        near = ((self.centres >= lower) & (self.centres <= upper)).all(1)
+        near = np.ones(len(self.diameters), bool)
+        for places, low, high in zip(self.centres.T, lower, upper, strict=True):
+            near &= (places >= low) & (places <= high)
         return SphereList(self.centres[near], self.diameters[near], self.box)
 
 
@@ -387,8 +387,8 @@ def painted(
         centres = np.concatenate([part.centres for part in near]).astype(np.int32)
         diameters = np.concatenate([part.diameters for part in near])
         order = np.argsort(np.uint16(spheres.MOST) - diameters, kind="stable")
-        following = np.empty((*mask.shape[:2], mask.shape[2] + 1), np.uint16)
-        spheres.paint(mask, order, centres, diameters, first, following, result)
+        unpainted = np.empty((*mask.shape[:2], (mask.shape[2] + 63) // 64), np.uint64)
+        spheres.paint(mask, order, centres, diameters, first, unpainted, result)
     z, y, x = (
         slice(s.start - b.start, s.stop - b.start)
         for s, b in zip(core, box, strict=True)

@@ -51,6 +51,8 @@ _GREY = 254
 _SELECTED = 255
 #: Ratio of the largest to the smallest value from which a scale is logarithmic.
 _LOG_RATIO = 100.0
+#: Beginnings of columns of positions, whose scales are never logarithmic.
+_POSITIONS = ("centroid_", "bbox_")
 #: Delay in milliseconds from the last change until the layer's thumbnail is drawn.
 _REST = 200
 
@@ -183,6 +185,8 @@ def number_columns(report: PorosityReport) -> list[str]:
 
 def is_logarithmic(report: PorosityReport, column: str) -> bool:
     """Whether a column is shown on a logarithmic scale: positive, over two decades."""
+    if column.startswith(_POSITIONS):
+        return False
     known = measure.colour_columns(report)
     if column in known:
         return bool(known[column])

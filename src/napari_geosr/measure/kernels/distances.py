@@ -8,8 +8,10 @@ from napari_geosr.measure.kernels.compiled import compiled
 
 #: Squared distance assigned if there is no voxel outside the phase.
 FAR = np.int32(2**30)
-#: Runs of up to this many voxels are compared pair by pair.
-SHORT = 24
+#: Number of columns that are processed together.
+TILE = 16
+#: Sites up to this many voxels away are compared one by one, farther ones by parabolas.
+WITHIN = 128
 
 
 @compiled
@@ -46,64 +48,122 @@ def squared_distances(
 def _along_row(
     phase: np.ndarray, distances: np.ndarray, nearest: np.ndarray, start: int
 ) -> None:
-    """First pass: distances to voxels of the same row."""
+    """First pass: distances to voxels of the same row; of equally near ones, the first.
+
+    `start` is the flat index of the first voxel.
+    """
     n = len(phase)
-    last = -1
-    for x in range(n):
+    x, left = 0, -1
+    while x < n:
         if phase[x] == 0:
-            last = x
-        if last >= 0:
-            distances[x] = (x - last) * (x - last)
-            nearest[x] = start + last
-        else:
-            distances[x] = FAR
-            nearest[x] = -1
-    last = -1
-    for x in range(n - 1, -1, -1):
-        if phase[x] == 0:
-            last = x
-        if last >= 0:
-            squared = (last - x) * (last - x)
-            if squared < distances[x]:
-                distances[x] = squared
-                nearest[x] = start + last
+            distances[x], nearest[x] = 0, start + x
+            left = x
+            x += 1
+            continue
+        right = x
+        while right < n and phase[right] != 0:
+            right += 1
+        while x < right:
+            before = x - left if left >= 0 else 2 * n
+            after = right - x if right < n else 2 * n
+            if before <= after:
+                distances[x], nearest[x] = before * before, start + left
+            else:
+                distances[x], nearest[x] = after * after, start + right
+            if before == after == 2 * n:
+                distances[x], nearest[x] = FAR, -1
+            x += 1
 
 
 @compiled
 def _along_columns(distances: np.ndarray, nearest: np.ndarray) -> None:
-    """Further passes along the first axis of a plane (rows are read in tiles)."""
+    """Further passes along the first axis of a plane, `TILE` columns together.
+
+    If two sites are equally near, the first one is taken.
+    """
     n, width = distances.shape
-    tile = 16
-    values = np.empty((tile, n), np.int32)
-    places = np.empty((tile, n), np.int32)
-    old = np.empty((2, n), np.int32)
-    sites = np.empty(n, np.int32)
+    values = np.zeros((n, TILE), np.int32)
+    places = np.zeros((n, TILE), np.int32)
+    largest = np.empty(n, np.int32)
+    best, place = np.empty(TILE, np.int32), np.empty(TILE, np.int32)
+    line = np.empty((3, n), np.int32)
     limits = np.empty(n + 1, np.float64)
-    for left in range(0, width, tile):
-        m = min(tile, width - left)
-        largest = np.int32(0)
+    for left in range(0, width, TILE):
+        m = min(TILE, width - left)
+        values[:, m:] = 0
         for i in range(n):
+            high = np.int32(0)
             for k in range(m):
-                values[k, i] = distances[i, left + k]
-                places[k, i] = nearest[i, left + k]
-                largest = max(largest, values[k, i])
-        if largest == 0:
-            continue
-        for k in range(m):
-            _along_line(values[k], places[k], old, sites, limits)
+                value = distances[i, left + k]
+                values[i, k], places[i, k] = value, nearest[i, left + k]
+                high = max(high, value)
+            largest[i] = high
+        is_far = False
         for i in range(n):
+            if largest[i] == 0:
+                continue
+            is_far = _compare(values, places, i, largest[i], best, place)
+            if is_far:
+                break
             for k in range(m):
-                distances[i, left + k] = values[k, i]
-                nearest[i, left + k] = places[k, i]
+                distances[i, left + k], nearest[i, left + k] = best[k], place[k]
+        if is_far:
+            for k in range(m):
+                line[0], line[1] = values[:, k], places[:, k]
+                _along_line(line[0], line[1], line[2], limits)
+                for i in range(n):
+                    distances[i, left + k] = line[0, i]
+                    nearest[i, left + k] = line[1, i]
+
+
+@compiled
+def _compare(
+    values: np.ndarray,
+    places: np.ndarray,
+    i: int,
+    largest: np.int32,
+    best: np.ndarray,
+    place: np.ndarray,
+) -> bool:
+    """Fill in distance and site of a row, from all rows that may be nearer.
+
+    Returns whether some of them are more than `WITHIN` rows away; these are left out.
+    """
+    n = len(values)
+    for k in range(len(best)):
+        best[k], place[k] = values[i, k], places[i, k]
+    offset = 1
+    while offset * offset <= largest:
+        if offset > WITHIN:
+            return True
+        squared = np.int32(offset * offset)
+        before, after = i - offset, i + offset
+        if before >= 0:
+            for k in range(len(best)):
+                value = np.int32(values[before, k] + squared)
+                # Sites come in descending order on this side.
+                is_near = value <= best[k]
+                best[k] = value if is_near else best[k]
+                place[k] = places[before, k] if is_near else place[k]
+        if after < n:
+            for k in range(len(best)):
+                value = np.int32(values[after, k] + squared)
+                is_near = value < best[k]
+                best[k] = value if is_near else best[k]
+                place[k] = places[after, k] if is_near else place[k]
+        if before < 0 and after >= n:
+            break
+        offset += 1
+        if offset % 4 == 0:
+            largest = np.int32(0)
+            for k in range(len(best)):
+                largest = max(largest, best[k])
+    return False
 
 
 @compiled
 def _along_line(
-    values: np.ndarray,
-    places: np.ndarray,
-    old: np.ndarray,
-    sites: np.ndarray,
-    limits: np.ndarray,
+    values: np.ndarray, places: np.ndarray, sites: np.ndarray, limits: np.ndarray
 ) -> None:
     """Replace values by the lower envelope of their parabolas, in place.
 
@@ -121,33 +181,7 @@ def _along_line(
         while i < n and values[i] != 0:
             i += 1
         low, high = max(first - 1, 0), min(i + 1, n)
-        if high - low <= SHORT:
-            _short_run(values, places, old, low, high)
-        else:
-            _envelope(values[low:high], places[low:high], sites, limits)
-
-
-@compiled
-def _short_run(
-    values: np.ndarray, places: np.ndarray, old: np.ndarray, low: int, high: int
-) -> None:
-    """Lower envelope for a short run: compare all sites that may be nearer."""
-    for i in range(low, high):
-        old[0, i], old[1, i] = values[i], places[i]
-    for i in range(low, high):
-        best, place = old[0, i], i
-        offset = 1
-        while offset < high - low and offset * offset <= best:
-            squared = offset * offset
-            if i - offset >= low and squared + old[0, i - offset] <= best:
-                # On this side, sites come in descending order.
-                before = squared + old[0, i - offset]
-                if before < best or i - offset < place:
-                    best, place = before, i - offset
-            if i + offset < high and squared + old[0, i + offset] < best:
-                best, place = squared + old[0, i + offset], i + offset
-            offset += 1
-        values[i], places[i] = best, old[1, place]
+        _envelope(values[low:high], places[low:high], sites, limits)
 
 
 @compiled

@@ -41,6 +41,15 @@ FILLED = 4
 #: Relative tolerance of radii: spheres are painted larger by this fraction (at least by
 #: `MARGIN`), and spheres that add less than this are skipped.
 TOLERANCE = 0.02
+#: A word of 64 bits, all of which are set.
+ALL = np.uint64(2**64 - 1)
+#: A word of which only the lowest bit is set.
+ONE = np.uint64(1)
+#: A De Bruijn sequence: its highest 6 bits, shifted by any number of bits, all differ.
+_DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
+#: Number of bits by which it was shifted, for each of them.
+_LOWEST = np.empty(64, np.uint8)
+_LOWEST[[(int(_DE_BRUIJN) << i) % 2**64 >> 58 for i in range(64)]] = np.arange(64)
 
 
 @compiled
@@ -224,7 +233,7 @@ def paint(
     centres: np.ndarray,
     diameters: np.ndarray,
     start: np.ndarray,
-    following: np.ndarray,
+    unpainted: np.ndarray,
     result: np.ndarray,
 ) -> None:
     """Give each voxel of a phase the diameter of the largest sphere that contains it.
@@ -237,19 +246,21 @@ def paint(
     phase : ndarray of shape (Z, Y, X), bool
     start : ndarray of 3 int
         Position of its first voxel in the volume.
-    following : ndarray of the same shape with one more along X, uint16
-        Memory for the next unpainted voxel of each row.
-    result : ndarray of the same shape, uint16
+    unpainted : ndarray of shape (Z, Y, (X + 63) // 64), uint64
+        Memory for the unpainted voxels, one bit each.
+    result : ndarray of the same shape as `phase`, uint16
         Filled; 0 outside the phase.
     """
     n_z, n_y, n_x = result.shape
     result[:] = 0
     for z in range(n_z):
         for y in range(n_y):
-            line = following[z, y]
-            line[n_x] = n_x
-            for x in range(n_x - 1, -1, -1):
-                line[x] = x if phase[z, y, x] else line[x + 1]
+            line = phase[z, y]
+            for word in range(unpainted.shape[2]):
+                bits = np.uint64(0)
+                for x in range(64 * word, min(64 * word + 64, n_x)):
+                    bits |= np.uint64(line[x]) << np.uint64(x & 63)
+                unpainted[z, y, word] = bits
     for i in order:
         value = diameters[i]
         cz = centres[i, 0] / PLACES - start[0]
@@ -264,17 +275,52 @@ def paint(
             last_y = min(n_y - 1, int(np.floor(cy + half)))
             for y in range(max(0, int(np.ceil(cy - half))), last_y + 1):
                 half = np.sqrt(max(rest_z - (y - cy) * (y - cy), 0.0))
+                first = max(0, int(np.ceil(cx - half)))
                 last = min(n_x - 1, int(np.floor(cx + half)))
-                line = following[z, y]
-                x = max(0, int(np.ceil(cx - half)))
-                if x > last:
+                if first > last:
                     continue
-                x = _next(line, x)
-                while x <= last:
-                    result[z, y, x] = value
-                    line[x] = x + 1
-                    x = _next(line, x + 1)
-    _fill(following, result)
+                for word in range(first >> 6, (last >> 6) + 1):
+                    bits = unpainted[z, y, word]
+                    if bits == 0:
+                        continue
+                    x = word << 6
+                    if first > x:
+                        bits &= ALL << np.uint64(first - x)
+                    if last < x + 63:
+                        bits &= ALL >> np.uint64(x + 63 - last)
+                    if bits == 0:
+                        continue
+                    unpainted[z, y, word] ^= bits
+                    while bits != 0:
+                        result[z, y, x + _lowest(bits)] = value
+                        bits &= bits - ONE
+    _fill(unpainted, result)
+
+
+@compiled
+def _paint_row(
+    unpainted: np.ndarray, result: np.ndarray, first: int, last: int, value: int
+) -> None:
+    """Give the unpainted voxels of a part of a row a value."""
+    for word in range(first >> 6, (last >> 6) + 1):
+        bits = unpainted[word]
+        if bits == 0:
+            continue
+        x = word << 6
+        if first > x:
+            bits &= ALL << np.uint64(first - x)
+        if last < x + 63:
+            bits &= ALL >> np.uint64(x + 63 - last)
+        unpainted[word] ^= bits
+        while bits != 0:
+            result[x + _lowest(bits)] = value
+            bits &= bits - ONE
+
+
+@compiled
+def _lowest(bits: np.uint64) -> int:
+    """Place of the lowest bit that is set (by a De Bruijn sequence)."""
+    return int(_LOWEST[((bits & (~bits + ONE)) * _DE_BRUIJN) >> np.uint64(58)])
 
 
 @compiled
@@ -285,16 +331,17 @@ def painted_radius(diameter: int) -> float:
 
 
 @compiled
-def _fill(following: np.ndarray, result: np.ndarray) -> None:
+def _fill(unpainted: np.ndarray, result: np.ndarray) -> None:
     """Give voxels left over by `paint` the largest diameter of their 26 neighbours."""
     n_z, n_y, n_x = result.shape
     places = []
     for z in range(n_z):
         for y in range(n_y):
-            x = _next(following[z, y], 0)
-            while x < n_x:
-                places.append((z, y, x))
-                x = _next(following[z, y], x + 1)
+            for word in range(unpainted.shape[2]):
+                bits = unpainted[z, y, word]
+                while bits != 0:
+                    places.append((z, y, 64 * word + _lowest(bits)))
+                    bits &= bits - ONE
     values = np.zeros(len(places), np.uint16)
     for _ in range(FILLED):
         for i, (z, y, x) in enumerate(places):
@@ -312,9 +359,11 @@ def _fill(following: np.ndarray, result: np.ndarray) -> None:
 
 
 @compiled
-def _next(line: np.ndarray, x: int) -> int:
-    """First unpainted voxel of a row from `x` on; halves the path for later calls."""
-    while line[x] != x:
-        line[x] = line[line[x]]
-        x = line[x]
-    return x
+def count(diameters: np.ndarray, counts: np.ndarray) -> None:
+    """Add the number of voxels of each diameter to `counts`."""
+    n_z, n_y, n_x = diameters.shape
+    for z in range(n_z):
+        for y in range(n_y):
+            for x in range(n_x):
+                if diameters[z, y, x]:
+                    counts[diameters[z, y, x]] += 1

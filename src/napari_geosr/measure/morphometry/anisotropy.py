@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.measure.phases import Phases
-from napari_geosr.measure.phases.findings import Findings, Quantity
+from napari_geosr.measure.phases.findings import Findings, Quantity, wide_remark
 from napari_geosr.measure.sums import SweepTotals
 
 TITLE = "Anisotropy"
@@ -105,13 +105,14 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
             samples,
         )
         yield BlockDone(i + 1, len(slabs))
-    return _findings(vectors, crossings, samples, phases.flat)
+    return _findings(vectors, crossings, samples, phases.shape, phases.flat)
 
 
 def _findings(
     vectors: npt.NDArray[np.float64],
     crossings: npt.NDArray[np.int64],
     samples: npt.NDArray[np.int64],
+    shape: Sequence[int],
     flat: bool,
 ) -> Findings:
     total = int(crossings.sum())
@@ -144,6 +145,8 @@ def _findings(
         remarks.append(
             "There are no phase changes along the main direction: its MIL is infinite."
         )
+    else:
+        remarks += wide_remark("MIL.a", float(a), shape)
     curve = {
         "z": vectors[:, 0].tolist(),
         "y": vectors[:, 1].tolist(),

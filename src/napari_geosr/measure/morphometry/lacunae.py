@@ -139,15 +139,24 @@ def _mean(values: npt.NDArray[np.float64]) -> float | None:
 
 def _remarks(pores: Pores, whole: npt.NDArray[np.bool_]) -> list[str]:
     """Remarks on shapes that were not measured, or are uncertain."""
+    remarks = []
+    if len(pores) > 1 and pores.voxels.max() > pores.voxels.sum() / 2:
+        share = 100 * pores.voxels.max() / pores.voxels.sum()
+        remarks.append(
+            f"One pore has {share:.3g} % of the volume of all lacunae, so it is "
+            "probably a canal or marrow. Exclude it with a sample mask "
+            "(--sample cortex)."
+        )
     if not whole.any():
         return [
-            "No lacuna lies completely inside the sample, so no shape was measured."
+            *remarks,
+            "No lacuna lies completely inside the sample, so no shape was measured.",
         ]
     few = int(np.count_nonzero(pores.voxels[whole] < _FEW_VOXELS))
     if few * 2 > np.count_nonzero(whole):
-        return [
+        remarks.append(
             f"{few} of {np.count_nonzero(whole)} lacunae have fewer than "
             f"{_FEW_VOXELS} voxels: their stretch is uncertain. Smaller voxels are "
             "needed."
-        ]
-    return []
+        )
+    return remarks

@@ -67,7 +67,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
             "Prof.SD": float(found.std(ddof=1)),
             "Prof.min": float(found.min()),
             "Prof.max": float(found.max()),
-            "Prof.slope": float(np.polyfit(heights - heights.mean(), found, 1)[0]),
+            "Prof.slope": _slope(heights, found),
         }
     curve = {
         "distance": [float(z) for z in np.flatnonzero(known)],
@@ -88,6 +88,12 @@ def _field_counts(planes: Mask) -> np.ndarray:
     by_rows = np.add.reduceat(planes, rows, axis=1, dtype=np.int64)
     counts: np.ndarray = np.add.reduceat(by_rows, columns, axis=2)
     return counts.reshape(len(planes), -1)
+
+
+def _slope(heights: np.ndarray, porosity: np.ndarray) -> float:
+    """Slope of the regression line; 0 if it is only a rounding error."""
+    slope = float(np.polyfit(heights - heights.mean(), porosity, 1)[0])
+    return slope if abs(slope) * len(heights) > 1e-12 else 0.0
 
 
 def standard_error(pores: np.ndarray, sample: np.ndarray) -> float:

@@ -6,7 +6,12 @@ from collections.abc import Generator
 
 from napari_geosr.core.steps import Step
 from napari_geosr.measure.phases import Phases
-from napari_geosr.measure.phases.findings import Findings, Quantity, coarse_remark
+from napari_geosr.measure.phases.findings import (
+    Findings,
+    Quantity,
+    coarse_remark,
+    wide_remark,
+)
 from napari_geosr.measure.phases.shared import phase_thickness_steps
 from napari_geosr.measure.sums import SweepTotals
 
@@ -54,6 +59,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
             why = "fills the volume" if found.unbounded_voxels else "is empty"
             remarks.append(f"{name} has no value: the {phase} phase {why}.")
         remarks += coarse_remark(name, found.mean)
+        remarks += wide_remark(name, found.mean, phases.shape)
     return Findings(
         {
             "Tb.Th": solid.mean,

@@ -1,4 +1,4 @@
-"""Curves of a report as pictures: profile, sub-volumes, two-point statistics."""
+"""Curves of a report as pictures: profile, thickness, sub-volumes, two points."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.figure_png import as_label, as_png
-from napari_geosr.core.units import PIXEL, convert_length, shown_units
+from napari_geosr.core.units import PIXEL, convert_length, shown_unit, shown_units
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,6 +64,11 @@ def curve_pictures(reports: Mapping[str, PorosityReport]) -> dict[str, bytes | P
             _profiles(reports),
         ),
         (
+            "Distribution of the local thickness by volume: of the solid (Tb.Th, line) "
+            "and of the pores (Tb.Sp, dashed).",
+            _thicknesses(reports),
+        ),
+        (
             "Standard deviation of the porosity between sub-volumes. Where a curve "
             "is, and remains, below the dotted line, the porosity of 95 % of the "
             "sub-volumes is within ± 5 % of that of the volume.",
@@ -93,6 +98,34 @@ def _profiles(reports: Mapping[str, PorosityReport]) -> bytes | None:
         )
         plot.axes.plot(z, 100 * porosity, color=colour, label=as_label(name), lw=1.5)
     return plot.finish(f"Z ({plot.unit})", "porosity (%)")
+
+
+def _thicknesses(reports: Mapping[str, PorosityReport]) -> bytes | None:
+    found = {
+        name: report.morphometry["thickness"].histograms
+        for name, report in reports.items()
+        if "thickness" in report.morphometry
+    }
+    plot = None
+    for name, histograms in found.items():
+        for key, style in (("Tb.Th", "-"), ("Tb.Sp", "--")):
+            counts = np.array(histograms[key]["counts"], float)
+            if not counts.sum():
+                continue
+            plot = plot or _Plot(reports)
+            edges = np.array(histograms[key]["edges"]) * plot.scale(name)
+            plot.axes.stairs(
+                100 * counts / counts.sum() / np.diff(edges),
+                edges,
+                color=plot.colour(name),
+                linestyle=style,
+                label=as_label(name) if style == "-" else None,
+                lw=1.5,
+            )
+    if plot is None:
+        return None
+    plot.axes.set_ylim(bottom=0)
+    return plot.finish(f"thickness ({plot.unit})", f"% of the phase per {plot.step}")
 
 
 def _subvolumes(reports: Mapping[str, PorosityReport]) -> bytes | None:
@@ -169,6 +202,12 @@ class _Plot:
     def unit(self) -> str:
         """Unit of lengths, in words."""
         return self._shown
+
+    @property
+    def step(self) -> str:
+        """One of that unit."""
+        first = next(iter(self._reports.values()))
+        return shown_unit(first.unit, first.voxel_size, flat=first.is_flat)
 
     def colour(self, name: str) -> str:
         """Colour of a report, the same in all plots."""

@@ -157,6 +157,29 @@ class Morphometry:
         }
 
 
+def wide_remark(name: str, voxels: float | None, shape: Sequence[int]) -> list[str]:
+    """Warn that a thickness is too large for this volume.
+
+    Spheres extend beyond the border, and too few of them fit into the volume.
+
+    Parameters
+    ----------
+    name : str
+        Name of the quantity.
+    voxels : float or None
+        Its value in voxels.
+    shape : sequence of int
+        Edges of the volume or image in voxels; edges of one voxel do not count.
+    """
+    edge = min((n for n in shape if n > 1), default=1)
+    if voxels is None or voxels <= edge / 2:
+        return []
+    return [
+        f"{name} of {voxels:.0f} voxels: unreliable, because the shortest edge of the "
+        f"volume is {edge} voxels. A larger volume is needed."
+    ]
+
+
 def coarse_remark(name: str, voxels: float | None, error: float = 0.5) -> list[str]:
     """Warn that a thickness is too small for this voxel size.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QPoint, QPointF, QSize, Qt, QTimer, Signal
+from qtpy.QtCore import QElapsedTimer, QPoint, QPointF, QSize, Qt, QTimer, Signal
 from qtpy.QtGui import QColor, QImage, QPainter, QPen, QPixmap, QPolygonF, QTransform
 from qtpy.QtWidgets import (
     QGraphicsPathItem,
@@ -141,7 +141,8 @@ class ScatterView(Chart):
         self.setCursor(Qt.CursorShape.CrossCursor)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
-        self._timer.setInterval(_UPDATE_INTERVAL)
+        #: Time since the last update; drawing the window counts.
+        self._since = QElapsedTimer()
         self._timer.timeout.connect(self._follow_lasso)
         self.refresh()
 
@@ -354,6 +355,7 @@ class ScatterView(Chart):
         """Begin a lasso."""
         if event.button() == Qt.MouseButton.LeftButton and self._is_drawn:
             self._press, self._before = event.position(), self._mask
+            self._since.invalidate()
             self._modifiers = event.modifiers()
             self._lasso = [self._place(event)]
 
@@ -366,7 +368,8 @@ class ScatterView(Chart):
             return
         self._lasso.append(self._place(event))
         if not self._timer.isActive():
-            self._timer.start()
+            passed = self._since.elapsed() if self._since.isValid() else 0
+            self._timer.start(max(0, _UPDATE_INTERVAL - passed))
 
     def mouseReleaseEvent(self, event: QEvent) -> None:
         """End the lasso, or choose the point that was clicked."""
@@ -396,6 +399,7 @@ class ScatterView(Chart):
 
     def _follow_lasso(self) -> None:
         """Draw the lasso, and select the points inside."""
+        self._since.start()
         self._draw_lasso()
         self._apply_lasso()
 
