@@ -108,9 +108,13 @@ def time_series_question(
             f"{similarity.lag} planes)"
         )
     is_volume = similarity is not None and similarity.even
+    # A drifting series may look like a volume: hardly any volume is that deep.
+    is_volume = is_volume and n < _TOO_DEEP_RATIO * longest
     if n >= _DEEP_PLANES and n >= _DEEP_RATIO * longest and not is_volume:
         is_similar = similarity is not None and similarity.neighbours >= _MIN_SIMILARITY
-        certain = certain or (is_similar and n >= _TOO_DEEP_RATIO * longest)
+        certain = certain or (
+            is_similar and n >= _TOO_DEEP_RATIO * longest and not similarity.even
+        )
         reasons.append(f"there are {n} planes of only {height} × {width} pixels")
     changes_fast = similarity is not None and similarity.faster
     if mixing and not reasons and changes_fast and not volume.has_physical_size:

@@ -75,6 +75,25 @@ def test_grains_of_a_few_voxels_are_doubted(depth: int) -> None:
     assert noise.interval[0] == 0
 
 
+def test_white_noise_with_thin_fibres_is_doubted() -> None:
+    """White noise hides the correlation of the structure that is measured with it."""
+    shape = (40, 96, 96)
+    rng = np.random.default_rng(0)
+    places = np.stack(np.indices(shape), -1).astype(np.float32)
+    solid = np.zeros(shape, bool)
+    for _ in range(260):
+        away = places - (rng.random(3) * shape).astype(np.float32)
+        way = rng.normal(size=3) * (0.3, 1, 1)
+        along = away @ (way / np.linalg.norm(way)).astype(np.float32)
+        solid |= (away**2).sum(-1) - along**2 < 1.6**2
+    felt = ndimage.gaussian_filter(100.0 * solid, 0.6)
+    noise = estimate_noise(Volume(felt + 5 * rng.normal(size=shape), "ZYX"))
+    assert max(noise.correlation.values()) < 0.2
+    assert noise.level > 8, "structure is measured with the noise"
+    assert is_doubted(noise)
+    assert noise.interval[0] == 0
+
+
 def test_missing_voxels_do_not_prevent_the_test() -> None:
     """The larger blocks all contain NaN."""
     scan = grains((48, 80, 80), 4.0)

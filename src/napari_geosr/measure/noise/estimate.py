@@ -15,7 +15,7 @@ from napari_geosr.core.steps import ShouldStop, Step, never_stop, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise.basis import Array, energies
 from napari_geosr.measure.noise.curve import NoiseCurve, fit_curve
-from napari_geosr.measure.noise.places import strongest_ratio
+from napari_geosr.measure.noise.places import ratios_of_regions
 from napari_geosr.measure.noise.quiet import QuietBlocks, find_quiet
 from napari_geosr.measure.noise.reading import EDGE, ScanBlocks, averaged, sample_steps
 from napari_geosr.measure.noise.remarks import (
@@ -173,8 +173,8 @@ def noise_steps(
         del blocks  # up to 17 MB
         known, is_certain = _from_sample(volume, sample, second is not None, check)
         is_white = max(known.correlation.values()) < _MIN_STRUCTURE_LAG
-        if not (is_white or known.level == 0 or second is not None):
-            if len(sample.greys) < _MIN_TEXTURE_BLOCKS:
+        if not (known.level == 0 or second is not None):
+            if not is_white and len(sample.greys) < _MIN_TEXTURE_BLOCKS:
                 known = _doubted(known, _TOO_SMALL, from_zero=True)
             elif not is_certain:
                 known = yield from _compared_with_averaged(
@@ -224,9 +224,11 @@ def _compared_with_averaged(
     is_clear = level is None or level > _CLEAR_RATIO * noise.level
     low, high = min(levels) / noise.level, max(levels) / noise.level
     is_same = low > 1 / _MAX_EDGE_RATIO and high < _MAX_EDGE_RATIO
-    if is_same and not is_clear and len(levels) > 1:
+    is_white = max(noise.correlation.values()) < _MIN_STRUCTURE_LAG
+    if is_same and (is_white or (not is_clear and len(levels) > 1)):
         return noise
-    interval = (noise.interval[0], max(noise.interval[1], *levels))
+    is_clear = is_clear or low < 1 / _CLEAR_RATIO or high > _CLEAR_RATIO
+    interval = (min(noise.interval[0], *levels), max(noise.interval[1], *levels))
     noise = replace(noise, interval=interval)
     return _doubted(noise, _MAY_BE_STRUCTURE, from_zero=is_clear)
 
@@ -278,10 +280,10 @@ def _from_sample(
             )
             # Ignore brighter voxels: they are few, and some are hot voxels.
             curve = curve.extended(float(np.percentile(sample.values, _ALMOST_ALL)))
-            ratio = 1.0
+            ratios = 1.0, 1.0
             if len(sample.greys) >= _MIN_TEXTURE_BLOCKS:
-                ratio = strongest_ratio(block_energies, sample, quiet, curve, check)
-            found = _QuietCurve(quiet, curve, ratio)
+                ratios = ratios_of_regions(block_energies, sample, quiet, curve, check)
+            found = _QuietCurve(quiet, curve, *ratios)
         del block_energies
     check()
     noise = _noise(volume, sample, found, repeated, unit)
@@ -295,17 +297,22 @@ def _from_sample(
 class _QuietCurve:
     """Quiet blocks, the variance that they show, and how much higher it is elsewhere.
 
-    `ratio` is that of standard deviations in the noisiest region and in the calmest.
+    `weakest` and `strongest` are the ratios of standard deviations in single regions.
     """
 
     quiet: QuietBlocks
     curve: NoiseCurve
-    ratio: float
+    weakest: float
+    strongest: float
 
     @property
-    def is_uneven(self) -> bool:
-        """Whether the noise depends on the position."""
-        return self.ratio > _MIN_PLACE_RATIO
+    def ratios(self) -> tuple[float, float]:
+        """Those that differ from 1 by more than chance."""
+        weakest, strongest = self.weakest, self.strongest
+        return (
+            weakest if weakest < 1 / _MIN_PLACE_RATIO else 1.0,
+            strongest if strongest > _MIN_PLACE_RATIO else 1.0,
+        )
 
 
 def _noise(
@@ -332,9 +339,13 @@ def _noise(
     quiet = found.quiet
     greys, levels = found.curve.levels()
     level = float(np.sqrt(np.mean(np.interp(sample.greys, greys, levels) ** 2)))
+    measured = level
     half = _MIN_HALF_WIDTH + _HALF_WIDTH_PER_ERROR * float(quiet.doubts.min())
-    strongest = level * max(1 + half, found.ratio if found.is_uneven else 0.0)
-    interval = (level * max(0.0, 1 - half), strongest)
+    weakest, strongest = found.ratios
+    interval = (
+        level * max(0.0, min(1 - half, weakest)),
+        level * max(1 + half, strongest),
+    )
     if sample.has_clipped:
         interval = (level, _CLIPPED_FACTOR * interval[1])
     if coarse := sample.is_coarse(level):
@@ -354,15 +365,21 @@ def _noise(
         if not (repeated or unknown):
             # Noise as smooth as structure cannot be recognised by its fine detail. It
             # cannot exceed the variation of the quietest blocks.
-            spread = float(np.quantile(sample.blocks.std((1, 2, 3)), _QUIET))
+            deviations = sample.blocks.std((1, 2, 3))
+            if structured:  # some regions may have no noise at all
+                deviations = deviations[deviations > 0]
+            spread = float(np.quantile(deviations, _QUIET))
             if structured or spread > _MAX_QUIET_SPREAD * contrast:
                 upper = max(upper, spread)
         interval = (0.0, upper)
         greys, level, levels = greys[:1], 0.0, (0.0,)
+    # Few pores or particles are not within the percentiles of the contrast.
+    is_strong = level > max(contrast, float(np.ptp(sample.greys))) > 0
     uneven: tuple[str, ...] = ()
-    if found.is_uneven and contrast > 0 and not (coarse or structured or unknown):
-        stated = found.ratio if level > 0 else None
-        uneven = position_doubts(strongest / contrast, stated, calmest=not repeated)
+    is_even = (weakest, strongest) == (1, 1)
+    if contrast > 0 and not (is_even or coarse or structured or unknown):
+        stated = (weakest, strongest) if level > 0 else None
+        uneven = position_doubts(measured * strongest / contrast, stated)
     return Noise(
         level=level,
         contrast=contrast,
@@ -375,7 +392,7 @@ def _noise(
         source=source,
         notes=remarks(volume, sample, quiet, interval[1], structured, coarse, unit),
         doubts=(
-            *doubts(sample, quiet, coarse and not structured, level > contrast > 0),
+            *doubts(sample, quiet, coarse and not structured, is_strong),
             *uneven,
         ),
     )

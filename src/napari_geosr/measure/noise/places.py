@@ -44,14 +44,14 @@ _MAX_SCATTER_TOGETHER = 2.5
 _TOGETHER = 4
 
 
-def strongest_ratio(
+def ratios_of_regions(
     energy: FloatArray,
     sample: NoiseSample,
     quiet: QuietBlocks,
     curve: NoiseCurve,
     check: Callable[[], None],
-) -> float:
-    """How many times stronger than measured the noise is in its noisiest region.
+) -> tuple[float, float]:
+    """How much weaker and stronger than measured the noise is in single regions.
 
     The sample is divided into cells and slabs. In each of these regions, the quietest
     blocks are measured, relative to the noise that the scan has at their grey values.
@@ -73,14 +73,14 @@ def strongest_ratio(
 
     Returns
     -------
-    float
-        Ratio of standard deviations; 1 if the noise is not stronger anywhere, or if no
-        region can be measured.
+    weakest, strongest : float
+        Ratios of standard deviations, at most and at least 1; 1 if no region can be
+        measured.
 
     Notes
     -----
-    Noise that is equally strong everywhere has ratios up to 1.2 (1.5 in structures
-    without uniform regions).
+    Noise that is equally strong everywhere has ratios of 0.8 to 1.2 (0.7 to 1.5 in
+    structures without uniform regions).
     """
     variances = curve.variance(sample.greys)
     known = variances > 0
@@ -108,7 +108,8 @@ def strongest_ratio(
             and found.scatter <= _MAX_SCATTER_TOGETHER
         ):
             together.append(variance)
-    return float(np.sqrt(max(*alone, sorted(together)[-_TOGETHER])))
+    strongest = max(*alone, sorted(together)[-_TOGETHER])
+    return float(np.sqrt(min(alone))), float(np.sqrt(strongest))
 
 
 def _regions(centres: Array, is_deep: bool) -> Iterator[Bools]:

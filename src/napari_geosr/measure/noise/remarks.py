@@ -144,7 +144,7 @@ def doubts(
 
 
 def position_doubts(
-    strongest: float, stated: float | None, *, calmest: bool
+    strongest: float, stated: tuple[float, float] | None
 ) -> tuple[str, ...]:
     """What to say of noise that is not equally strong everywhere.
 
@@ -152,26 +152,30 @@ def position_doubts(
     ----------
     strongest : float
         Noise of the noisiest region, as a fraction of the contrast.
-    stated : float or None
-        The same as a multiple of the stated level; None if no level is stated.
-    calmest : bool
-        Whether the stated level is that of the calmest regions, as measured from one
-        scan.
+    stated : (float, float) or None
+        Noise of the calmest and of the noisiest region as multiples of the stated
+        level; 1 if it does not differ. None if no level is stated.
     """
-    if stated is not None:
-        first = f"{POSITION}: in some regions it is {stated:.1f} times as strong as "
-        if not calmest:
-            return (f"{first}stated.",)
+    if stated is None:
+        if strongest < FLOOR:
+            return ()
         return (
-            f"{first}stated. The stated level is that of the calmest regions, so that "
-            "their structure is kept; noise remains in the others.",
+            f"{POSITION}: it is too weak to be measured in some regions, and about "
+            f"{rough_percent(strongest)} of the contrast in others.",
         )
-    if strongest < FLOOR:
-        return ()
-    return (
-        f"{POSITION}: it is too weak to be measured in some regions, and about "
-        f"{rough_percent(strongest)} of the contrast in others.",
-    )
+    low, high = stated
+    parts = []
+    if high > 1:
+        parts.append(
+            f"in some regions it is {high:.1f} times as strong as stated, so that some "
+            "of it remains there"
+        )
+    if low < 1:
+        parts.append(
+            f"in some regions it is only {low:.1f} times as strong as stated, so that "
+            "structure may be removed there"
+        )
+    return (f"{POSITION}: {'; '.join(parts)}.",)
 
 
 def _clipped(sample: NoiseSample) -> str:
