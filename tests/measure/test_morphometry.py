@@ -319,6 +319,9 @@ def test_columns_of_statistics_have_the_unit_of_the_other_columns(
     names = ("equivalent_diameter", "depth", "nearest_neighbour", "sqrt_area")
     assert [found.units[name] for name in names] == [expected] * 4
     assert found.table["nearest_neighbour"] == pytest.approx([25 * size] * 2)
+    stored = found.to_json_dict()["morphometry"]["additive"]["values"]["NND"]
+    assert stored["value"] == pytest.approx(25 * size)
+    assert stored["unit"] == expected
 
 
 def test_depth_below_the_free_surface() -> None:
