@@ -281,7 +281,7 @@ class Trainer:
         FileError
             If data cannot be read or checkpoints cannot be written.
         """
-        yield StageStarted(message=f"Training {self.config.name}", total=self.steps)
+        yield StageStarted(self.step, self.steps, f"Training {self.config.name}")
         with self.batches:
             return (yield from self._train(should_stop))
 
