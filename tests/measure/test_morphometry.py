@@ -293,17 +293,18 @@ def test_a_lacuna() -> None:
 
 def test_a_canal_is_no_lacuna() -> None:
     """Two lacunae and a canal: the canal has most of the volume, and this is said."""
-    lacunae = ellipsoid((40, 60, 40), (20, 15, 20), 6)
-    lacunae |= ellipsoid((40, 60, 40), (20, 40, 28), 6)
+    lacunae = ellipsoid((40, 60, 40), (20, 15, 20), 5)
+    lacunae |= ellipsoid((40, 60, 40), (20, 40, 28), 5)
+    large = lacunae | ellipsoid((40, 60, 40), (20, 40, 10), 8)  # 4 times as large
     canal = lacunae.copy()
-    canal[:, 46:56, 4:14] = True
+    canal[:, 40:60, :20] = True
     said = [
         [w for w in measured(p, "lacunae").warnings if "canal" in w]
-        for p in (lacunae, canal)
+        for p in (lacunae, large, canal)
     ]
-    share = 100 * 4000 / canal.sum()
-    assert said[0] == []
-    assert said[1][0].startswith(f"One pore has {share:.3g} % of the volume")
+    share = 100 * 16000 / canal.sum()
+    assert said[:2] == [[], []]
+    assert said[2][0].startswith(f"One pore has {share:.3g} % of the volume")
 
 
 @pytest.mark.parametrize(
@@ -319,6 +320,9 @@ def test_columns_of_statistics_have_the_unit_of_the_other_columns(
     names = ("equivalent_diameter", "depth", "nearest_neighbour", "sqrt_area")
     assert [found.units[name] for name in names] == [expected] * 4
     assert found.table["nearest_neighbour"] == pytest.approx([25 * size] * 2)
+    stored = found.to_json_dict()["morphometry"]["additive"]["values"]["NND"]
+    assert stored["value"] == pytest.approx(25 * size)
+    assert stored["unit"] == expected
 
 
 def test_depth_below_the_free_surface() -> None:

@@ -157,6 +157,16 @@ def test_dim_specks_are_left_out_and_pores_keep_their_outline():
     assert before[~truth].sum() > 3 * after[~truth].sum()
 
 
+def test_a_hysteresis_that_keeps_nothing_is_told():
+    scan = 200 - 120.0 * spheres() + np.random.default_rng(2).normal(0, 2, (1, 1, 1))
+    kept = measured(scan, threshold=140.0, hysteresis=0.5)
+    assert kept.porosity > 0
+    assert not any("hysteresis" in warning for warning in kept.warnings)
+    none = measured(scan, threshold=140.0, hysteresis=2.0)
+    assert none.porosity == 0
+    assert any("hysteresis of 2, so no pores are kept" in w for w in none.warnings)
+
+
 def test_the_methods_section_reproduces_both(foam):
     settings = {"local_window": 21, "hysteresis": 0.5, "statistics": ("two_point",)}
     report = measured(foam, **settings)

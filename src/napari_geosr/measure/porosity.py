@@ -365,6 +365,12 @@ def _pore_remarks(
             f"The sample mask of {run.name!r} is empty, so there is nothing to "
             "measure. Mark the sample with non-zero values, or use no mask."
         )
+    if run.config.hysteresis is not None and not counts.pores:
+        yield (
+            f"No voxel of {run.name!r} is far enough beyond the threshold for a "
+            f"hysteresis of {run.config.hysteresis:g}, so no pores are kept. Choose a "
+            "smaller value."
+        )
     yield from noise_remarks(noise, counts.pores / counts.sample, run.name)
     voxels = raw.rows[:, column.COUNT]
     yield from speck_remarks(

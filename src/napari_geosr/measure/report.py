@@ -339,8 +339,9 @@ class PorosityReport:
     def _morphometry_to_json(self) -> AnyDict:
         values: AnyDict = {}
         if self.morphometry:
+            shown = shown_unit(self.unit, self.voxel_size, flat=self.is_flat)
             values["morphometry"] = {
-                name: one.to_json_dict() for name, one in self.morphometry.items()
+                name: one.to_json_dict(shown) for name, one in self.morphometry.items()
             }
         if self.group is not None:
             values["group"] = self.group.to_json_dict()

@@ -65,6 +65,9 @@ QUANTITIES = (
 )
 #: Number of voxels below which the shape of a pore is uncertain.
 _FEW_VOXELS = 125
+#: Size of a pore relative to the median from which it is taken for a canal, if it also
+#: has most of the volume.
+_CANAL = 20
 
 
 def principal_axes(
@@ -140,8 +143,9 @@ def _mean(values: npt.NDArray[np.float64]) -> float | None:
 def _remarks(pores: Pores, whole: npt.NDArray[np.bool_]) -> list[str]:
     """Remarks on shapes that were not measured, or are uncertain."""
     remarks = []
-    if len(pores) > 1 and pores.voxels.max() > pores.voxels.sum() / 2:
-        share = 100 * pores.voxels.max() / pores.voxels.sum()
+    sizes = pores.voxels
+    if len(sizes) and sizes.max() > max(sizes.sum() / 2, _CANAL * np.median(sizes)):
+        share = 100 * sizes.max() / sizes.sum()
         remarks.append(
             f"One pore has {share:.3g} % of the volume of all lacunae, so it is "
             "probably a canal or marrow. Exclude it with a sample mask "

@@ -71,6 +71,8 @@ _MIN_STRUCTURE_LAG = 0.2
 _OTHER_EDGES = (4, 5, 8)
 #: Ratio of the levels in such blocks up to which they are the same.
 _MAX_EDGE_RATIO = 1.15
+#: The same for white noise, which is hardly mistaken for structure.
+_MAX_EDGE_RATIO_WHITE = 1.3
 #: Ratio after averaging above which all of the supposed noise may be structure.
 _CLEAR_RATIO = 1.6
 _MAY_BE_STRUCTURE = (
@@ -223,8 +225,9 @@ def _compared_with_averaged(
         levels += [other for other in found if other is not None]
     is_clear = level is None or level > _CLEAR_RATIO * noise.level
     low, high = min(levels) / noise.level, max(levels) / noise.level
-    is_same = low > 1 / _MAX_EDGE_RATIO and high < _MAX_EDGE_RATIO
     is_white = max(noise.correlation.values()) < _MIN_STRUCTURE_LAG
+    limit = _MAX_EDGE_RATIO_WHITE if is_white else _MAX_EDGE_RATIO
+    is_same = 1 / limit < low and high < limit
     if is_same and (is_white or (not is_clear and len(levels) > 1)):
         return noise
     is_clear = is_clear or low < 1 / _CLEAR_RATIO or high > _CLEAR_RATIO

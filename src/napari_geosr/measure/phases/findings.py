@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.types import AnyDict
-from napari_geosr.core.units import MILLIMETRES
+from napari_geosr.core.units import MILLIMETRES, PIXEL
 from napari_geosr.measure.number_text import unit_text
 
 Number = float | int | None
@@ -138,19 +138,26 @@ class Morphometry:
     curves: Mapping[str, AnyDict] = field(default_factory=dict)
     tables: Mapping[str, Table] = field(default_factory=dict, repr=False)
 
-    def to_json_dict(self) -> AnyDict:
-        """Values with their units, and how they are defined."""
+    def to_json_dict(self, shown: str | None = None) -> AnyDict:
+        """Values with their units, and how they are defined.
+
+        Parameters
+        ----------
+        shown : str, optional
+            Name of an unknown unit; see `napari_geosr.core.units.shown_unit`.
+        """
+        unit = shown if shown and self.unit == PIXEL else self.unit
         return {
             "values": {
                 q.name: {
                     "value": q.value_in(self.values[q.name], self.unit),
-                    "unit": q.unit_in(self.unit),
+                    "unit": q.unit_in(unit),
                     "title": q.title,
                 }
                 for q in self.quantities
             },
-            "histograms": dict(self.histograms),
-            "curves": dict(self.curves),
+            "histograms": {k: {**v, "unit": unit} for k, v in self.histograms.items()},
+            "curves": {k: {**v, "unit": unit} for k, v in self.curves.items()},
             "convention": self.convention,
             "sources": list(self.sources),
             "remarks": list(self.remarks),
