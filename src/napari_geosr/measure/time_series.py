@@ -107,14 +107,13 @@ def time_series_question(
             f"fine detail stays in place (correlation {similarity.far:.2f} over "
             f"{similarity.lag} planes)"
         )
-    is_volume = similarity is not None and similarity.even
+    is_even = similarity is not None and similarity.even
     # A drifting series may look like a volume: hardly any volume is that deep.
-    is_volume = is_volume and n < _TOO_DEEP_RATIO * longest
+    is_too_deep = n >= _TOO_DEEP_RATIO * longest
+    is_volume = is_even and not is_too_deep
     if n >= _DEEP_PLANES and n >= _DEEP_RATIO * longest and not is_volume:
         is_similar = similarity is not None and similarity.neighbours >= _MIN_SIMILARITY
-        certain = certain or (
-            is_similar and n >= _TOO_DEEP_RATIO * longest and not similarity.even
-        )
+        certain = certain or (is_similar and is_too_deep and not is_even)
         reasons.append(f"there are {n} planes of only {height} × {width} pixels")
     changes_fast = similarity is not None and similarity.faster
     if mixing and not reasons and changes_fast and not volume.has_physical_size:

@@ -366,21 +366,13 @@ def _noise(
     if structured or unknown or not contrast > 0 or level < FLOOR * contrast:
         upper = interval[1]
         if not (repeated or unknown):
-            # Noise as smooth as structure cannot be recognised by its fine detail. It
-            # cannot exceed the variation of the quietest blocks.
-            deviations = sample.blocks.std((1, 2, 3))
-            if structured:  # some regions may have no noise at all
-                deviations = deviations[deviations > 0]
-            spread = float(np.quantile(deviations, _QUIET))
-            if structured or spread > _MAX_QUIET_SPREAD * contrast:
-                upper = max(upper, spread)
+            upper = max(upper, _smooth_noise(sample, contrast, structured))
         interval = (0.0, upper)
         greys, level, levels = greys[:1], 0.0, (0.0,)
     # Few pores or particles are not within the percentiles of the contrast.
     is_strong = level > max(contrast, float(np.ptp(sample.greys))) > 0
     uneven: tuple[str, ...] = ()
-    is_even = (weakest, strongest) == (1, 1)
-    if contrast > 0 and not (is_even or coarse or structured or unknown):
+    if contrast > 0 and not (coarse or structured or unknown):
         stated = (weakest, strongest) if level > 0 else None
         uneven = position_doubts(measured * strongest / contrast, stated)
     return Noise(
@@ -399,6 +391,19 @@ def _noise(
             *uneven,
         ),
     )
+
+
+def _smooth_noise(sample: NoiseSample, contrast: float, structured: bool) -> float:
+    """Upper limit of noise that is as smooth as structure; 0 if it can be ruled out.
+
+    Its fine detail does not show it, but it cannot exceed the variation of the quietest
+    blocks. In scans with structure everywhere, some regions may have no noise at all.
+    """
+    deviations = sample.blocks.std((1, 2, 3))
+    if structured:
+        deviations = deviations[deviations > 0]
+    spread = float(np.quantile(deviations, _QUIET))
+    return spread if structured or spread > _MAX_QUIET_SPREAD * contrast else 0.0
 
 
 def _variation(sample: NoiseSample) -> float:

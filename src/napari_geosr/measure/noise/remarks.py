@@ -175,7 +175,7 @@ def position_doubts(
             f"in some regions it is only {low:.1f} times as strong as stated, so that "
             "structure may be removed there"
         )
-    return (f"{POSITION}: {'; '.join(parts)}.",)
+    return (f"{POSITION}: {'; '.join(parts)}.",) if parts else ()
 
 
 def _clipped(sample: NoiseSample) -> str:
