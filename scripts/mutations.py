@@ -181,7 +181,7 @@ MUTATIONS = (
     Mutation(
         "nan-is-solid",
         "measure/porosity.py",
-        "solid[slab] &= np.isfinite(block)",
+        "solid &= np.isfinite(block)",
         "pass",
         "the automatic sample mask includes voxels that were not reconstructed",
         ("tests/measure/test_sample_mask.py",),
