@@ -123,6 +123,7 @@ def test_indirect_signs_are_cautions_only_if_the_gain_is_uncertain(
     test, removed, low, middle
 ):
     gain = (middle, min(low, middle), 12.0)
+    removed = replace(removed, change=max(removed.change, 0.01))
     facts = facts_of(
         find("ct-denoise").card, known_blocks=test, removed=removed, gain=gain
     )
@@ -174,6 +175,14 @@ def test_a_gain_that_a_simulation_contradicts_is_said(card):
     (said,) = rules.cautions(facts_of(card, known_blocks=test))
     assert said.cause == "doubtful gain"
     assert "made a simulated scan of this kind worse by 1.6 dB" in said.sentence
+
+
+def test_nothing_is_said_of_the_spectrum_of_nothing(card):
+    facts = facts_of(card)
+    coarse = replace(facts.removed, change=1e-9, level=2.0, coarser=0.9)
+    assert "training data" not in causes(
+        facts_of(card, removed=coarse, gain=(0, -1, 1))
+    )
 
 
 def test_a_smaller_loss_does_not_contradict_a_certain_gain(card):

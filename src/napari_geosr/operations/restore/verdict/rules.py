@@ -250,6 +250,8 @@ def notes(facts: RunAssessment) -> Iterator[str]:
 def _indirect(facts: RunAssessment) -> Iterator[str]:
     """Indirect signs of a loss of structure; the gain is the direct sign."""
     removed = facts.removed
+    if removed.change < _ROUNDING:  # as with a strength of 0
+        return
     if removed.level > MAX_LEVEL:
         yield (
             f"More than noise would be removed: {removed.level:.2f} times the noise "
