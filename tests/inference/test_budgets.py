@@ -85,7 +85,7 @@ def test_a_run_counts_what_both_files_hold_at_any_budget():
     network = build_network("light_sr", features=4, blocks=1).eval()
     source = np.zeros((12, 24, 24), np.uint16).view(Held)
     scale = network.spec.upscale_factor
-    target = np.empty(tuple(n * s for n, s in zip(source.shape, scale, strict=True)))
+    target = np.zeros(tuple(n * s for n, s in zip(source.shape, scale, strict=True)))
     run = TiledRun(
         network,
         source,

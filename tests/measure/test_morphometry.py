@@ -511,7 +511,10 @@ def test_coarse_voxels_are_told() -> None:
     pores = np.ones((30, 30, 30), bool)
     pores[4::10] = pores[5::10] = False
     found = measured(pores, "thickness")
-    assert any(w.startswith("Tb.Th of 2.0 voxels: unreliable") for w in found.warnings)
+    assert any(
+        w.startswith("Tb.Th is only 2.0 voxels, so its value is unreliable")
+        for w in found.warnings
+    )
 
 
 def test_structures_too_large_for_the_volume_are_told() -> None:

@@ -136,7 +136,7 @@ def test_a_broken_statistic_is_named(bring, name: str, source: str, says: str) -
     ("name", "source", "says"),
     [
         ("empty", "", "'empty'.*brought_empty has no STATISTICS"),
-        ("odd", "STATISTICS = 3", "'odd'.*brought_odd has a wrong STATISTICS"),
+        ("odd", "STATISTICS = 3", "'odd'.*brought_odd has an invalid STATISTICS"),
         ("lost", "import electricity_of_nobody", "'lost'.*electricity"),
         ("raising", "1 / 0", "'raising'.*division by zero"),
     ],

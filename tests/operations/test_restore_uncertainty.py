@@ -152,7 +152,7 @@ def test_another_uncertainty_does_not_go_on(restored, volume):
     left = {"unfinished": part.volume, "unfinished_deviation": part.deviation}
     with pytest.raises(ConfigError, match="made with different settings"):
         restored(volume, more=left, uncertainty_members=4)
-    with pytest.raises(ConfigError, match="comes without standard deviations"):
+    with pytest.raises(ConfigError, match="was started without standard deviations"):
         restored(volume, more={"unfinished": part.volume})
     swapped = {"unfinished": part.deviation, "unfinished_deviation": part.volume}
     with pytest.raises(ConfigError, match="different standard deviations"):

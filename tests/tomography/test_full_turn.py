@@ -104,7 +104,7 @@ def test_both_sides_count_the_same_with_the_axis_in_the_middle():
 
 def test_what_is_no_full_turn_is_refused():
     angles = np.arange(0, 200, 2.0)
-    with pytest.raises(ProjectionsError, match="cover 200 degrees.*requires 360"):
+    with pytest.raises(ProjectionsError, match="span 200 degrees.*requires 360"):
         fold_full_turn(sinogram(angles, 40, 20), angles, 20.0)
     angles = np.arange(0, 360, 2.0)
     with pytest.raises(ProjectionsError, match="column 60 is not on the detector"):

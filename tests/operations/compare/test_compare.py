@@ -114,7 +114,7 @@ def test_a_shift_is_a_warning_with_its_length(fine):
     assert found.shifts["B"].voxels == pytest.approx((0, 0.8, 0), abs=0.1)
     assert found.shifts["B"].distance == pytest.approx(0.8, abs=0.1)
     (warning,) = said
-    assert f"'moved' lies {found.shifts['B'].distance:.3g} µm" in warning
+    assert f"'moved' is shifted by {found.shifts['B'].distance:.3g} µm" in warning
     assert warning in found.warnings
 
 
