@@ -84,6 +84,7 @@ def test_what_is_refused_changes_nothing(viewer, qtbot, job, monkeypatch):
     # Untouched fields do not count as changes, even if the form rounds them.
     view.resume_with.form.set_values({"steps": 4})
     view.resume_with.resume_button.click()
+    qtbot.waitUntil(lambda: bool(begun), timeout=20_000)  # started in a thread
     assert [folder.path for folder in begun] == [job.path]
     assert changes(job) == []
 
