@@ -6,6 +6,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 import numpy as np
+from qtpy.QtCore import QTimer
 
 from napari_geosr.core.types import AnyArray
 from napari_geosr.gui.layers import (
@@ -22,6 +23,7 @@ from napari_geosr.gui.layers.position import indices_at, plane_on_screen, unit_f
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
+    from qtpy.QtCore import QObject
 
     from napari_geosr.core.volume import Volume
 
@@ -99,10 +101,14 @@ def _corners(layer: Image, viewer: ViewerModel) -> AnyArray:
 class PreviewLayer:
     """One layer that always shows the latest preview, at its position."""
 
-    def __init__(self, viewer: ViewerModel) -> None:
+    def __init__(self, viewer: ViewerModel, parent: QObject) -> None:
         self._viewer = viewer
         self._source: weakref.ref[Image] | None = None
         self.layer: Image | Labels | None = None
+        self._hidden: weakref.ref[Image | Labels] | None = None
+        self._timer = QTimer(parent)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._remove_hidden)
 
     @property
     def source(self) -> Image | None:
@@ -115,6 +121,7 @@ class PreviewLayer:
         name = f"{volume.name} · preview"
         layer = self.layer
         if layer is None or layer not in self._viewer.layers:
+            self._remove_hidden()  # it has the name of the new layer
             active = self._viewer.layers.selection.active
             metadata = layer_metadata(volume)
             metadata[METADATA]["helper"] = "preview"
@@ -132,7 +139,20 @@ class PreviewLayer:
         replace_data(self._viewer, layer, volume, like=source)
 
     def remove(self) -> None:
-        """Remove the layer, if it still exists."""
+        """Hide the layer, if it still exists, and remove it in an event of its own.
+
+        napari collects garbage whenever a layer is removed, which blocks the window for
+        as long as adding a layer.
+        """
         layer, self.layer = self.layer, None
+        if layer is not None and layer in self._viewer.layers:
+            layer.visible = False
+            self._hidden = weakref.ref(layer)
+            self._timer.start(0)
+
+    def _remove_hidden(self) -> None:
+        self._timer.stop()
+        layer = None if self._hidden is None else self._hidden()
+        self._hidden = None
         if layer is not None and layer in self._viewer.layers:
             remove_in_place(self._viewer, layer)
