@@ -32,6 +32,9 @@ Region = tuple[slice, ...]
 #: Edges of the region that a preview restores, in voxels of the input, longest first.
 PREVIEW_EDGES = (512, 256, 128, 64)
 
+#: Milliseconds after which a hidden preview is removed.
+_REMOVAL_MS = 100
+
 
 def region_on_screen(
     layer: Image, viewer: ViewerModel, edge: int | None = None
@@ -139,16 +142,16 @@ class PreviewLayer:
         replace_data(self._viewer, layer, volume, like=source)
 
     def remove(self) -> None:
-        """Hide the layer, if it still exists, and remove it in an event of its own.
+        """Hide the layer, if it still exists, and remove it a moment later.
 
         napari collects garbage whenever a layer is removed, which blocks the window for
-        as long as adding a layer.
+        as long as adding a layer. A run that begins now first shows its progress bar.
         """
         layer, self.layer = self.layer, None
         if layer is not None and layer in self._viewer.layers:
             layer.visible = False
             self._hidden = weakref.ref(layer)
-            self._timer.start(0)
+            self._timer.start(_REMOVAL_MS)
 
     def _remove_hidden(self) -> None:
         self._timer.stop()
