@@ -113,8 +113,10 @@ def plan_steps(
     if config.model == AUTO:
         raise ConfigError("Name the model of the run that is to be planned (--model).")
     prepared = yield from prepare_steps(volume, config, should_stop=should_stop)
+    yield StageStarted(message="Measuring the writing speed")
+    storage = _storage_seconds(prepared, suffix)
     yield StageStarted(message="Estimating time and memory")
-    return _planned(prepared, workers, _storage_seconds(prepared, suffix))
+    return _planned(prepared, workers, storage)
 
 
 def outline_steps(
