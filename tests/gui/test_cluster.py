@@ -20,7 +20,7 @@ from train_helpers import noisy_scans, set_small
 
 from napari_geosr import read
 from napari_geosr.gui.kit.dock_tabs import JOBS, POROSITY, RECONSTRUCT, RESTORE, TRAIN
-from napari_geosr.jobs import profiles, submission
+from napari_geosr.jobs import feasibility, profiles, submission
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.profiles import Profile
 from napari_geosr.operations import restore as restoration
@@ -253,6 +253,7 @@ def test_a_walltime_too_short_for_a_tile_is_refused(
         return dataclasses.replace(plan, seconds=7200, parts=2, threads=4)
 
     monkeypatch.setattr(restoration, "outline_steps", steps)
+    monkeypatch.setattr(feasibility, "_share_of_processor", lambda *_: 1.0)
     dialog.form.set_values({"walltime": "30min"})
     submit(dialog, qtbot)
     assert dialog.isVisible()

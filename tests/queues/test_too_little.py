@@ -11,7 +11,7 @@ import pytest
 from queue_helpers import submit
 
 from napari_geosr.cli.app import run
-from napari_geosr.jobs import index
+from napari_geosr.jobs import feasibility, index
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations import restore as restoration
 
@@ -44,8 +44,13 @@ def refused(scan: Path, capsys: Any, *words: str) -> str:
     return message
 
 
-def slow(monkeypatch: pytest.MonkeyPatch, seconds: float, parts: int) -> None:
-    """Let a run of `parts` parts take `seconds` on this computer."""
+def slow(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, parts: int, share: float = 1.0
+) -> None:
+    """Let a run of `parts` parts take `seconds` on this computer.
+
+    This process is given `share` of the processor while it measures the time.
+    """
     outline = restoration.outline_steps
 
     def steps(*args: Any, **kwargs: Any) -> Any:
@@ -53,6 +58,7 @@ def slow(monkeypatch: pytest.MonkeyPatch, seconds: float, parts: int) -> None:
         return replace(made, seconds=seconds, parts=parts, threads=1)
 
     monkeypatch.setattr(restoration, "outline_steps", steps)
+    monkeypatch.setattr(feasibility, "_share_of_processor", lambda *_: share)
 
 
 def test_a_walltime_that_is_too_short(
@@ -76,6 +82,15 @@ def test_more_threads_on_the_node_count(
     words = restoring(scan, "-m", "gaussian", "--walltime", "5min", "--threads", "4")
     assert "too short" in refused(scan, capsys, *words, "--cores", "1")
     made = submit(capsys, *words, "--cores", "4")
+    assert run(["jobs", "stop", made["job"]]) == 0
+
+
+def test_other_programs_on_this_computer_do_not_count(
+    scan: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow(monkeypatch, 3600, parts=10, share=0.5)
+    words = restoring(scan, "-m", "gaussian", "--walltime", "6min", "--threads", "1")
+    made = submit(capsys, *words)
     assert run(["jobs", "stop", made["job"]]) == 0
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Generator
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -75,6 +77,7 @@ def check_steps(job: Job, profile: Profile) -> Generator[Step, None, None]:
         return
     if restoration.is_series(volume) or is_generative(job.settings.uncertainty):
         return
+    began = time.perf_counter(), time.process_time()
     try:
         plan = yield from restoration.outline_steps(
             volume, settings_on_node(job, profile), workers=run.workers
@@ -83,7 +86,15 @@ def check_steps(job: Job, profile: Profile) -> Generator[Step, None, None]:
         if job.settings.memory is not None or not run.memory or error.enough is None:
             raise
         raise run.too_small(error.enough) from error
-    check_plan(plan, job, profile)
+    # Other programs on this computer would make the model seem slower.
+    seconds = plan.seconds * _share_of_processor(*began)
+    check_plan(replace(plan, seconds=seconds), job, profile)
+
+
+def _share_of_processor(wall: float, processor: float) -> float:
+    """Fraction of the time since then in which this process was running, up to 1."""
+    elapsed = max(time.perf_counter() - wall, 1e-9)
+    return min(1.0, (time.process_time() - processor) / elapsed)
 
 
 def settings_on_node(job: RestoreJob, profile: Profile) -> RestoreConfig:
