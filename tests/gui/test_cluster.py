@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -19,9 +20,10 @@ from train_helpers import noisy_scans, set_small
 
 from napari_geosr import read
 from napari_geosr.gui.kit.dock_tabs import JOBS, POROSITY, RECONSTRUCT, RESTORE, TRAIN
-from napari_geosr.jobs import profiles, submission
+from napari_geosr.jobs import feasibility, profiles, submission
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.profiles import Profile
+from napari_geosr.operations import restore as restoration
 
 sys.path.append(str(Path(__file__).parents[1] / "queues"))
 import oar_emulator
@@ -238,6 +240,33 @@ def test_settings_are_refused_beside_their_field(dialog, qtbot):
     assert dialog.script.toPlainText() == ""
     dialog.submit_button.click()
     assert not dialog._activity.busy
+
+
+@pytest.mark.usefixtures("busy_oar")
+def test_a_walltime_too_short_for_a_tile_is_refused(
+    dialog, qtbot, tmp_path, monkeypatch
+):
+    outline = restoration.outline_steps
+
+    def steps(*args, **kwargs):
+        plan = yield from outline(*args, **kwargs)
+        return dataclasses.replace(plan, seconds=7200, parts=2, threads=4)
+
+    monkeypatch.setattr(restoration, "outline_steps", steps)
+    monkeypatch.setattr(feasibility, "_share_of_processor", lambda *_: 1.0)
+    dialog.form.set_values({"walltime": "30min"})
+    submit(dialog, qtbot)
+    assert dialog.isVisible()
+    assert (
+        "The walltime of 0:30:00 is too short: one tile takes about 60 min"
+        in dialog.message.text
+    )
+    assert "Request at least 1:03:00" in dialog.message.text
+    assert [path.name for path in tmp_path.iterdir()] == ["scan.tif"]
+    dialog.form.set_values({"walltime": "1:03:00"})
+    submit(dialog, qtbot)
+    [folder] = [path for path in tmp_path.iterdir() if path.is_dir()]
+    submission.stop(JobFolder(folder))
 
 
 def test_a_project_is_asked_for_where_the_cluster_wants_one(dialog, qtbot):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -17,13 +18,19 @@ from napari_geosr.inference.memory import (
     CostModel,
     count_storage,
     measure_cost,
+    network_spec,
+    region_peak,
+    tile_peak,
 )
 from napari_geosr.inference.tile_choice import (
     ACCEPTED_FACTOR,
     MAX_COST_FACTOR,
     choose_tile,
 )
+from napari_geosr.inference.tile_memory import TileMemory
+from napari_geosr.inference.tile_planner import TilePlanner
 from napari_geosr.inference.tiling import lay_out, plan
+from napari_geosr.models import zoo
 from napari_geosr.networks.spec import NetworkSpec
 
 
@@ -192,3 +199,40 @@ def test_the_largest_window_just_fits(nbytes, at_once):
     most = cost.max_voxels(nbytes)
     assert cost.peak(most) <= nbytes
     assert cost.peak(most + 2) > nbytes
+
+
+@pytest.mark.parametrize("name", ["foam-sr-x4", "bone-sr-x8"])
+def test_a_region_needs_no_memory_for_the_output_of_its_halo(name: str) -> None:
+    """The estimate covers the storage counted on the true window, and is smaller than
+    that of a whole window, so that a small budget does not cut a preview into pieces.
+    """
+    network = zoo.find(name).restorer()
+    spec = network_spec(network)
+    edge = 64 // spec.upscale_factor[0]
+    source = np.zeros((48, 64, 64), np.float32)
+    region = (slice(24, 25), slice(24, 24 + edge), slice(24, 24 + edge))
+    target = np.empty([(p.stop - p.start) * 8 for p in region], np.float32)
+
+    def planner(budget: int) -> TilePlanner:
+        return TilePlanner(
+            network,
+            source,
+            target,
+            budget=budget,
+            device="cpu",
+            tile_memory=TileMemory(),
+            region=region,
+        )
+
+    roomy = planner(10**11)
+    [tile] = roomy.plan_region().tiles
+    layout, window = roomy.layout, tile.window_shape
+    needed = region_peak(network, "cpu", layout, roomy.buffers, tile.core_shape, window)
+    counted = count_storage(network, window, core=tile.crop(layout))
+    whole = tile_peak(
+        layout, measure_cost(network), roomy.buffers, tile.core_shape, window
+    )
+    assert counted < needed < whole / 2
+    assert len(planner(int(needed) + 1).plan_region().tiles) == 1
+    with pytest.raises(DeviceMemoryError):
+        planner(int(needed / 2)).plan_region()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from programs import write_program
+
 #: Reads options like ssh, and then runs the rest in a shell, like sshd.
 _FAKE = """\
 #!/bin/sh
@@ -31,9 +33,7 @@ exec sh -c "$*"
 
 def install(folder: Path, home: Path) -> None:
     """Write the program into `folder`; the home folder of its computer is `home`."""
-    path = folder / "ssh"
-    path.write_text(_FAKE.format(folder=folder, home=home))
-    path.chmod(0o755)
+    write_program(folder / "ssh", _FAKE.format(folder=folder, home=home))
     # Files of a login shell, which may have changed PATH.
     (home / ".bash_profile").write_text(f'echo Welcome!\nPATH="{folder}:$PATH"\n')
 
@@ -41,7 +41,4 @@ def install(folder: Path, home: Path) -> None:
 def put_program(folder: Path, text: str = "") -> Path:
     """Write ``napari-geosr`` of the other computer: by default, ours."""
     ours = f'#!/bin/sh\nexec "{sys.executable}" -m napari_geosr "$@"\n'
-    path = folder / "napari-geosr"
-    path.write_text(text or ours)
-    path.chmod(0o755)
-    return path
+    return write_program(folder / "napari-geosr", text or ours)

@@ -25,7 +25,6 @@ import json
 import os
 import re
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -33,6 +32,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from programs import write_program
 
 COMMANDS = ("oarsub", "oarstat", "oardel", "oarsh")
 #: Options of oarsub in a script, with their names in a job.
@@ -56,11 +57,8 @@ def install(folder: Path) -> None:
     """Write the three commands into a folder for PATH."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in COMMANDS:
-        path = folder / name
-        path.write_text(
-            f'#!/bin/sh\nexec "{sys.executable}" -S -E "{__file__}" {name} "$@"\n'
-        )
-        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        text = f'#!/bin/sh\nexec "{sys.executable}" -S -E "{__file__}" {name} "$@"\n'
+        write_program(folder / name, text)
 
 
 def _place() -> Path:

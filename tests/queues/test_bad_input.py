@@ -180,7 +180,7 @@ def test_a_dry_run_prints_the_plan(
     n_parts = 1
     short = restoring(scan, "--dry-run", *words, "--walltime", "5h")
     assert (
-        "The walltime 5:00:00 is too short: one tile takes about 12.0 h"
+        "The walltime of 5:00:00 is too short: one tile takes about 12.0 h"
     ) in refused_last(capsys, *short)
     n_parts = 10
     said = _dry_run(scan, capsys, *words, "--walltime", "5h")

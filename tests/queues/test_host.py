@@ -20,6 +20,7 @@ import fake_ssh
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from programs import write_program
 
 from napari_geosr.cli.app import run
 from napari_geosr.core.version import __version__
@@ -299,8 +300,7 @@ def server(
         f" UserKnownHostsFile {folder}/known\n"
     )
     # ssh reads the configuration of the account, not of HOME.
-    (folder / "ssh").write_text(f'#!/bin/sh\nexec {ssh} -F {folder}/config "$@"\n')
-    (folder / "ssh").chmod(0o755)
+    write_program(folder / "ssh", f'#!/bin/sh\nexec {ssh} -F {folder}/config "$@"\n')
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
     process = subprocess.Popen([daemon, "-D", "-e", "-f", folder / "sshd_config"])
     end = time.monotonic() + 120

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from programs import write_program
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.jobs.profiles import Profile, parse_walltime
@@ -169,11 +170,11 @@ def test_bash_runs_a_script_with_hostile_names(tmp_path: Path) -> None:
     folder = tmp_path / "a 'b\" $(touch hacked) `touch hacked`; touch hacked & #c \\"
     folder.mkdir()
     program = tmp_path / "my $(touch hacked) python"
-    program.write_text(
+    write_program(
+        program,
         f"#!{sys.executable}\nimport json, sys\n"
-        "json.dump(sys.argv[1:], open('said.json', 'w'))\nsys.exit(7)\n"
+        "json.dump(sys.argv[1:], open('said.json', 'w'))\nsys.exit(7)\n",
     )
-    program.chmod(0o755)
     profile = profile_with("oar", python=str(program))
     script = script_of("job", folder, profile)
     with tempfile.TemporaryDirectory() as elsewhere:

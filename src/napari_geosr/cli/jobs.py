@@ -27,11 +27,11 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.core.types import AnyDict
-from napari_geosr.jobs import index, local, remote, submission
+from napari_geosr.jobs import feasibility, index, local, remote, submission
 from napari_geosr.jobs.cost import cost_of
 from napari_geosr.jobs.index import describe_state, find
 from napari_geosr.jobs.job_files import check_is_job
-from napari_geosr.jobs.kinds import MAKE_MODELS, result_kind
+from napari_geosr.jobs.kinds import MAKE_MODELS, read_job, result_kind
 from napari_geosr.jobs.profiles import Profile
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.jobs.settings import change_training
@@ -327,6 +327,9 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
         print(f"Submitted {status.name} on {elsewhere.host}.")
         return 0
     if profile is not None:
+        if not status.done:
+            job, _ = read_job(folder.values(), folder.path)
+            run_command(lambda _should_stop: feasibility.check_steps(job, profile))
         number = submission.submit(folder, profile)
         title = load_queue(profile.queue).title
         print(f"Submitted {status.name} as {title} job {number}.")

@@ -81,7 +81,22 @@ class ModelError(GeoSRError):
 
 
 class DeviceMemoryError(GeoSRError):
-    """Not even the smallest tile fits into the memory of the device."""
+    """Not even the smallest tile fits into the memory of the device.
+
+    Parameters
+    ----------
+    message : str
+    enough : float, optional
+        Smallest sufficient memory budget in bytes, if known.
+    """
+
+    def __init__(self, message: str, *, enough: float | None = None) -> None:
+        super().__init__(message)
+        self.enough = enough
+
+
+class WholeVolumeMemoryError(DeviceMemoryError, ModelError):
+    """A model that cannot be tiled does not fit into the memory of the device."""
 
 
 class Cancelled(GeoSRError):  # noqa: N818  # it is not an error

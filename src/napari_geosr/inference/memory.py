@@ -37,6 +37,8 @@ _MAX_SAFETY = 3.0
 #: scratch space.
 _FIXED = {"cpu": 48 * 10**6, "cuda": 400 * 10**6, "mps": 200 * 10**6}
 _PROBES = {2: (96, 160), 3: (16, 28)}
+#: Voxels around a core that the last layers compute as well, on each side.
+_CORE_MARGIN = 6
 
 
 class BlockTooLargeError(Exception):
@@ -168,6 +170,94 @@ def tile_peak(
     return cost.peak(n_forward) + buffers.bytes(layout, core, window)
 
 
+@dataclass(frozen=True)
+class RegionCost:
+    """Counted bytes of a network that computes only what a part of its output needs.
+
+    Attributes
+    ----------
+    base : float
+    window, core : float
+        Bytes per voxel of the window, and additional bytes per voxel of the core.
+    """
+
+    base: float
+    window: float
+    core: float
+
+    def counted(self, window: Size, core: Size) -> float:
+        """Bytes of storage for a core in a window."""
+        pairs = zip(core, window, strict=True)
+        near = math.prod(min(n, size + 2 * _CORE_MARGIN) for size, n in pairs)
+        return self.base + self.window * math.prod(window) + self.core * near
+
+
+def region_peak(
+    network: nn.Module,
+    device: str,
+    layout: Layout,
+    buffers: Buffers,
+    core: Size,
+    window: Size,
+) -> float:
+    """Peak bytes of a single tile, without the output that its core does not need.
+
+    Unlike `tile_peak`, it does not assume that the network computes its output for the
+    whole window. Infinite for networks that do.
+
+    Parameters
+    ----------
+    network : nn.Module
+    device : str
+    layout, buffers, core, window
+        As in `tile_peak`.
+    """
+    restore_core = getattr(network, "restore_core", None)
+    if restore_core is None or layout.per_plane:
+        return math.inf
+    cost = _measure_region_cost(network, device)
+    counted = FIRST_SAFETY * cost.counted(window, core)
+    fixed = _FIXED.get(device.partition(":")[0], 0)
+    return fixed + counted + buffers.bytes(layout, core, window)
+
+
+_REGION_COSTS: weakref.WeakKeyDictionary[Any, RegionCost] = weakref.WeakKeyDictionary()
+
+
+def _measure_region_cost(network: nn.Module, device: str) -> RegionCost:
+    """Count the storage for the smallest core of two windows, and for a whole one."""
+    known = _REGION_COSTS.get(network)
+    if known is None:
+        spec, kind = network_spec(network), device.partition(":")[0]
+        small, large = (
+            probe_window(spec, length) for length in _PROBES[len(spec.axes)]
+        )
+        n_small, n_large = math.prod(small), math.prod(large)
+        low, high = (
+            count_storage(network, window, kind, _middle(spec, window))
+            for window in (small, large)
+        )
+        whole = count_storage(network, large, kind, _whole(spec, large))
+        slope = max(1.0, (high - low) / max(1, n_large - n_small))
+        known = _REGION_COSTS[network] = RegionCost(
+            base=max(0.0, high - slope * n_large),
+            window=slope,
+            core=max(0.0, whole - high) / n_large,
+        )
+    return known
+
+
+def _whole(spec: NetworkSpec, window: Sequence[int]) -> tuple[slice, ...]:
+    pairs = zip(window, spec.upscale_factor, strict=True)
+    return tuple(slice(0, n * s) for n, s in pairs)
+
+
+def _middle(spec: NetworkSpec, window: Sequence[int]) -> tuple[slice, ...]:
+    """The output of the voxel in the middle of a window."""
+    pairs = zip(window, spec.upscale_factor, strict=True)
+    return tuple(slice(n // 2 * s, (n // 2 + 1) * s) for n, s in pairs)
+
+
 _CACHE: weakref.WeakKeyDictionary[Any, dict[str, CostModel]] = (
     weakref.WeakKeyDictionary()
 )
@@ -254,7 +344,10 @@ def probe_window(spec: NetworkSpec, length: int) -> tuple[int, ...]:
 
 
 def count_storage(
-    network: nn.Module, window: Sequence[int], kind: str = "cpu"
+    network: nn.Module,
+    window: Sequence[int],
+    kind: str = "cpu",
+    core: tuple[slice, ...] | None = None,
 ) -> float:
     """Peak bytes of live storage in a forward pass over `window`.
 
@@ -265,6 +358,9 @@ def count_storage(
         Voxels along the axes of the network.
     kind : str
         Type of the device, such as ``"cpu"``.
+    core : tuple of slice, optional
+        The part of the output to compute, in its own voxels, for a network with
+        ``restore_core``.
 
     Returns
     -------
@@ -287,12 +383,13 @@ def count_storage(
         dtype=parameter.dtype,
         device=parameter.device,
     )
+    forward: Any = network
     meter = _storage_meter(convolution_copies=kind == "cpu")
     try:
         # Not inference_mode: it hides the parts of composite operations.
         with torch.no_grad(), meter:
             meter.track(x)
-            network(x)
+            forward(x) if core is None else forward.restore_core(x, core)
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise MemoryError from error

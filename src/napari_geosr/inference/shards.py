@@ -230,7 +230,8 @@ class ShardPlanner:
         except DeviceMemoryError as error:
             raise DeviceMemoryError(
                 f"{error} The memory is divided among {n_workers} workers: "
-                "use fewer of them (--workers)."
+                "use fewer of them (--workers).",
+                enough=error.enough,
             ) from error
         self._n_workers, self._budget = n_workers, budget
         self._total = budget if total is None else total

@@ -13,7 +13,7 @@ from napari_geosr.core.config import (
     format_bytes,
     format_enough,
 )
-from napari_geosr.core.errors import DeviceMemoryError, ModelError
+from napari_geosr.core.errors import DeviceMemoryError, WholeVolumeMemoryError
 from napari_geosr.inference.memory import Buffers, CostModel, tile_peak
 from napari_geosr.inference.source_reads import (
     DIRECT,
@@ -47,8 +47,7 @@ MAX_COST_FACTOR = 20.0
 #: Memory use, as a multiple of the budget, that is tolerated if tiles cannot usefully
 #: be made smaller.
 TOLERANCE = 1.1
-#: Maximum processing time, in seconds, of a tile that groups several planes for a 2D
-#: network.
+#: Maximum time, in seconds, for a tile that groups several planes for a 2D network.
 _SECONDS_PER_STACK = 0.25
 #: Numbers of planes that a tile of a 2D network may group if several processes share
 #: the work.
@@ -486,14 +485,16 @@ def work_factor(tiles: Sequence[Tile]) -> float:
 def _raise_too_small(enough: float, spec: NetworkSpec, budget: int) -> NoReturn:
     needed, given = format_enough(enough), format_available(budget)
     if not spec.local:
-        raise ModelError(
+        raise WholeVolumeMemoryError(
             "This model uses statistics of the whole image and cannot be tiled "
             f"exactly; for the whole volume it needs {needed} of memory, but the "
             f"budget is {given}. Choose another model, restore a smaller volume, or "
-            "increase the Memory setting (--memory)."
+            "increase the Memory setting (--memory).",
+            enough=enough,
         )
     raise DeviceMemoryError(
         f"The smallest useful tile of this model needs {needed} of memory, but the "
         f"budget is {given}. Increase the Memory setting (--memory), close other "
-        "programs, or choose another model."
+        "programs, or choose another model.",
+        enough=enough,
     )

@@ -20,6 +20,7 @@ from napari_geosr.inference.memory import (
     learn_cost,
     measure_cost,
     network_spec,
+    region_peak,
     tile_peak,
 )
 from napari_geosr.inference.store_caches import PlannedArray, budget_share, held_bytes
@@ -267,14 +268,33 @@ class TilePlanner:
         )
         one = plan(self.source.shape, self.spec, single, box=self.region)
         choice = self._weighed(one, self.cost)
+        known_max = self._read_max_voxels()
+        if choice.peak_bytes > self.budget and not known_max:
+            self.cost = measure_cost(self.network, self.device)
+            choice = self._weighed(one, self.cost)
+            if choice.peak_bytes > self.budget:
+                choice = self._without_halo(one, choice)
         if (
             choice.peak_bytes > self.budget
             or choice.window_voxels * speed > SECONDS_PER_TILE
-            or self._read_max_voxels()
+            or known_max
         ):
             return self.plan()
         self._choice = choice
         return one
+
+    def _without_halo(self, one: TilePlan, choice: TileChoice) -> TileChoice:
+        """The choice of a single tile for networks that compute no output for halos."""
+        [tile] = one.tiles
+        core, window = tile.core_shape, tile.window_shape
+        buffers = replace(self.buffers, unit=None)
+        peak = region_peak(
+            self.network, self.device, self.layout, buffers, core, window
+        )
+        needed = peak + choice.reads.held_bytes
+        if needed >= choice.peak_bytes:
+            return choice
+        return replace(choice, peak_bytes=int(needed))
 
     def _read_max_voxels(self) -> int | None:
         """Voxels of a window known to work after memory ran out, if still valid."""

@@ -18,7 +18,7 @@ from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import same_position
 from napari_geosr.core.volume import Volume
-from napari_geosr.jobs import index, local, submission
+from napari_geosr.jobs import feasibility, index, local, submission
 from napari_geosr.jobs.data import (
     new_folder,
     removed_on_failure,
@@ -26,7 +26,7 @@ from napari_geosr.jobs.data import (
     write_into_job,
 )
 from napari_geosr.jobs.folder import JobFolder
-from napari_geosr.jobs.kinds import Job
+from napari_geosr.jobs.kinds import Job, read_job
 from napari_geosr.jobs.profiles import Profile
 from napari_geosr.operations import storage
 from napari_geosr.operations.inputs import InputConfig, open_series, open_volume
@@ -436,7 +436,6 @@ def submit_run_steps(
     Returns
     -------
     folder : Path
-        The job's folder.
     number : str
         The number of the job in the queue.
 
@@ -445,12 +444,13 @@ def submit_run_steps(
     Cancelled
         If `should_stop` returns True; the folder is removed.
     GeoSRError
-        If something cannot be written, or if the queue refuses the job (with the
-        queue's reason); the folder is removed.
+        If something cannot be written, walltime or memory are too small for a part, or
+        the queue refuses the job (with its reason); the folder is removed.
     """
     submission.check_profile(profile)
     with removed_on_failure(new_folder(parent, run.name)) as folder:
         values = yield from settings_steps(run, folder, should_stop)
+        yield from feasibility.check_steps(read_job(values, folder)[0], profile)
         yield StageStarted(message="Submitting the job")
         job = JobFolder.create(folder, values, name=run.name, allow_existing=True)
         try:

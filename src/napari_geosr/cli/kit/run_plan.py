@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from napari_geosr.cli.kit.console import run_command
 from napari_geosr.core.config import format_bytes
-from napari_geosr.core.errors import ConfigError
 from napari_geosr.io.suffixes import suffix_of
 from napari_geosr.jobs import submission
+from napari_geosr.jobs.feasibility import check_plan, settings_on_node, time_text
 from napari_geosr.jobs.profiles import Profile
 from napari_geosr.operations import restore as restoration
 from napari_geosr.operations.restore.job import RestoreJob
@@ -38,8 +38,8 @@ def rows_for_job(job: RestoreJob, profile: Profile) -> dict[str, str]:
     Raises
     ------
     GeoSRError
-        If the run could not be started, or could not finish a part of the volume within
-        the walltime.
+        If the run could not be started, or could not finish a part of the volume with
+        the walltime and memory of the profile.
     """
     volume, reason = job.data.open(), ""
     if volume.nbytes > _QUICK_BYTES:
@@ -59,14 +59,14 @@ def rows_for_job(job: RestoreJob, profile: Profile) -> dict[str, str]:
     def steps(should_stop: ShouldStop) -> Generator[Step, None, RestorePlan]:
         return restoration.plan_steps(
             volume,
-            job.settings,
+            settings_on_node(job, profile),
             workers=job.workers,
             suffix=suffix_of(job.result(Path())),
             should_stop=should_stop,
         )
 
     plan, _ = run_command(steps)
-    _check_walltime(plan, profile)
+    check_plan(plan, job, profile)
     runs = math.ceil(plan.seconds / profile.seconds)
     pieces = "one run" if runs == 1 else f"{runs} runs"
     within = f", {pieces} within the walltime"
@@ -85,20 +85,6 @@ def rows_for_job(job: RestoreJob, profile: Profile) -> dict[str, str]:
     }
 
 
-def _check_walltime(plan: RestorePlan, profile: Profile) -> None:
-    """Raise `ConfigError` if the walltime ends before the first tile is finished."""
-    part = plan.seconds / plan.parts * min(plan.parts, plan.workers)
-    if profile.queue == submission.LOCAL or part <= profile.seconds:
-        return
-    what = "tile" if plan.workers == 1 else "shard"
-    raise ConfigError(
-        f"The walltime {profile.walltime} is too short: one {what} takes about "
-        f"{time_text(part)} on a computer like this one, so a run would end before "
-        f"its first {what} is finished. Request more time (--walltime), or less "
-        f"memory (--memory), which makes each {what} smaller."
-    )
-
-
 def shape_text(plan: RestorePlan) -> str:
     """Shape of the shards or tiles."""
     return " × ".join(map(str, plan.part_shape))
@@ -110,12 +96,3 @@ def data_text(plan: RestorePlan) -> str:
         f"reads {format_bytes(plan.bytes_read)}, writes "
         f"{format_bytes(plan.bytes_written)} before compression"
     )
-
-
-def time_text(seconds: float) -> str:
-    """Format a duration in seconds, minutes or hours."""
-    if seconds < 100:
-        return f"{max(1, round(seconds))} s"
-    if seconds < 100 * 60:
-        return f"{round(seconds / 60)} min"
-    return f"{seconds / 3600:.1f} h"

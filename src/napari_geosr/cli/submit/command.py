@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, get_type_hints
 
 from napari_geosr import io
-from napari_geosr.cli.kit.console import print_json
+from napari_geosr.cli.kit.console import print_json, run_command
 from napari_geosr.cli.kit.elsewhere import on_any_host
 from napari_geosr.cli.kit.options import AS_FLAGS
 from napari_geosr.cli.kit.queue_options import SubmitOptions
@@ -17,7 +17,7 @@ from napari_geosr.cli.kit.run_plan import rows_for_job
 from napari_geosr.cli.kit.verbosity import quoted, suggest_next
 from napari_geosr.cli.submit.paths import absolute_path
 from napari_geosr.core.errors import ConfigError, FileError, JobError
-from napari_geosr.jobs import index, submission
+from napari_geosr.jobs import feasibility, index, submission
 from napari_geosr.jobs.data import removed_on_failure
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.kinds import Job
@@ -105,6 +105,7 @@ def _submit(request: SubmitRequest, where: SubmitOptions, *, json: bool) -> int:
     folder = _folder_of(request, where)
     script = submission.script_of(request.name, folder, profile)
     title = load_queue(profile.queue).title
+    run_command(lambda _should_stop: feasibility.check_steps(request.job, profile))
     if where.dry_run:
         plan = _plan(request, folder, profile, title)
         if isinstance(request.job, RestoreJob):

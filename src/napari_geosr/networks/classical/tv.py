@@ -81,10 +81,9 @@ class TotalVariation(Filter):
             u = _primal(x, ahead, weight) if t > 1 else x
             for axis, part in enumerate(ahead):
                 length = u.shape[2 + axis]
-                rise = u.narrow(2 + axis, 1, length - 1) - u.narrow(
-                    2 + axis, 0, length - 1
-                )
-                part.narrow(2 + axis, 0, length - 1).add_(rise, alpha=-step)
+                inner_part = part.narrow(2 + axis, 0, length - 1)
+                inner_part.sub_(u.narrow(2 + axis, 1, length - 1), alpha=step)
+                inner_part.add_(u.narrow(2 + axis, 0, length - 1), alpha=step)
             # Voxels at the edge of the remaining region are wrong unless the scan ends
             # there.
             needed = [
@@ -97,10 +96,13 @@ class TotalVariation(Filter):
             x, p, ahead = (cut(field, needed) for field in (x, p, ahead))
             start = [a + part.start for a, part in zip(start, needed, strict=True)]
             # `vector_norm` over the first axis is ten times slower on a CPU.
-            ahead /= ahead.square().sum(0).sqrt_().clamp_(min=1)
+            norm = ahead[0].square()
+            for part in ahead[1:]:
+                norm.addcmul_(part, part)
+            ahead /= norm.sqrt_().clamp_(min=1)
             following = (1 + math.sqrt(1 + 4 * t * t)) / 2
             momentum = (t - 1) / following
-            p, ahead, t = ahead, ahead + momentum * (ahead - p), following
+            p, ahead, t = ahead, torch.lerp(p, ahead, 1 + momentum), following
         inner = [
             slice(part.start - a, part.stop - a)
             for part, a in zip(core, start, strict=True)

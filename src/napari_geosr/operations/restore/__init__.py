@@ -19,7 +19,11 @@ if TYPE_CHECKING:
         refuse_check,
         residual_path,
     )
-    from napari_geosr.operations.restore.plan import RestorePlan, plan_steps
+    from napari_geosr.operations.restore.plan import (
+        RestorePlan,
+        outline_steps,
+        plan_steps,
+    )
     from napari_geosr.operations.restore.preparation import (
         PreparedRestoration,
         prepare_steps,
@@ -76,6 +80,7 @@ __all__ = [
     "find_finished_part",
     "find_unfinished_deviation",
     "is_series",
+    "outline_steps",
     "plan_steps",
     "prepare_series_steps",
     "prepare_steps",
@@ -116,7 +121,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
             "with_noise",
             "with_strength",
         ],
-        "plan": ["RestorePlan", "plan_steps"],
+        "plan": ["RestorePlan", "outline_steps", "plan_steps"],
         "repair": ["Repair", "repair_steps"],
         "preview": ["estimate_steps", "preview_steps"],
         "run": ["RestorationResult", "find_finished_part", "run_steps"],

@@ -31,7 +31,7 @@ P = ParamSpec("P")
 Steps = Callable[Concatenate[Volume, RestoreConfig, P], Generator[Step, None, T]]
 
 #: Default memory budget of a run, as a fraction of the free memory.
-_FREE_SHARE = 0.6
+FREE_SHARE = 0.6
 #: Bytes of the budget for computing statistics before the tiles are processed.
 _STATISTICS_BYTES = 64 * 10**6
 
@@ -40,7 +40,7 @@ def run_budget(config: RestoreConfig, device: str) -> int:
     """Memory budget of a run that starts now, in bytes."""
     if config.memory is not None:
         return parse_bytes(config.memory)
-    return int(free_memory(device) * _FREE_SHARE)
+    return int(free_memory(device) * FREE_SHARE)
 
 
 def reads_within_budget(steps: Steps[P, T]) -> Steps[P, T]:
@@ -54,7 +54,7 @@ def reads_within_budget(steps: Steps[P, T]) -> Steps[P, T]:
         volume: Volume, config: RestoreConfig, /, *args: P.args, **kwargs: P.kwargs
     ) -> Generator[Step, None, T]:
         if config.memory is None:
-            budget = int(free_host_memory() * _FREE_SHARE)
+            budget = int(free_host_memory() * FREE_SHARE)
         else:
             budget = parse_bytes(config.memory)
         room = max(0, budget - _STATISTICS_BYTES)

@@ -16,12 +16,17 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.compute import seconds_per_voxel, threads_used
-from napari_geosr.inference.runner import estimate
+from napari_geosr.inference.device import pick_device
+from napari_geosr.inference.intensity import IntensityStatistics
+from napari_geosr.inference.runner import choose_output, estimate
 from napari_geosr.io.lazy import read_unit
+from napari_geosr.models.distribution import TrainingLikeness
 from napari_geosr.operations.cluster import Workers, check_workers
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.preparation import (
     PreparedRestoration,
+    find_models,
+    make_network,
     prepare_steps,
 )
 from napari_geosr.operations.restore.ranking.config import AUTO
@@ -31,6 +36,8 @@ from napari_geosr.operations.restore.shards.run import ShardedRun
 #: Edge lengths, in voxels, of the volumes that are written to measure the writing
 #: speed.
 _SAMPLE_EDGES = (96, 256)
+#: Statistics for networks whose memory and speed are measured without a volume.
+_ANY_STATISTICS = IntensityStatistics(0.0, 1.0, -10.0, 10.0, 1)
 
 
 @dataclass(frozen=True)
@@ -106,10 +113,63 @@ def plan_steps(
     if config.model == AUTO:
         raise ConfigError("Name the model of the run that is to be planned (--model).")
     prepared = yield from prepare_steps(volume, config, should_stop=should_stop)
-    yield StageStarted(message="Estimating time and memory")
-    volume, itemsize = prepared.volume, prepared.output_dtype.itemsize
-    written = math.prod(volume.shape) * math.prod(prepared.factors) * itemsize
+    yield StageStarted(message="Measuring the writing speed")
     storage = _storage_seconds(prepared, suffix)
+    yield StageStarted(message="Estimating time and memory")
+    return _planned(prepared, workers, storage)
+
+
+def outline_steps(
+    volume: Volume, config: RestoreConfig, *, workers: int | None = None
+) -> Generator[Step, None, RestorePlan]:
+    """Plan a run from the shape of the volume alone: no voxel is read.
+
+    Unlike in `plan_steps`, the time does not include the writing of the result, and
+    classical filters have their default settings.
+
+    Parameters
+    ----------
+    volume : Volume
+        One spatial volume.
+    config : RestoreConfig
+        With the name of a model.
+    workers : int, optional
+        Number of processes.
+
+    Raises
+    ------
+    DeviceMemoryError
+        If not even the smallest useful tile fits into the memory budget.
+    GeoSRError
+        If the run could not be started for another reason.
+    """
+    yield StageStarted(message=f"Loading model {config.model}")
+    volume, device = volume.select(), pick_device(config.device)
+    model, others = find_models(volume, config, None)
+    network = make_network(volume, config, (model, *others), _ANY_STATISTICS)
+    any_likeness = TrainingLikeness("ok")
+    found = volume, config, model, network, _ANY_STATISTICS, device, any_likeness
+    prepared = PreparedRestoration(*found, others)
+    yield StageStarted(message="Estimating time and memory")
+    if workers is None:  # raises the same error as the run
+        choose_output(
+            network.to(device),
+            volume.data,
+            prepared.output_dtype,
+            statistics=_ANY_STATISTICS,
+            budget=prepared.budget,
+            device=device,
+        )
+    return _planned(prepared, workers, 0.0)
+
+
+def _planned(
+    prepared: PreparedRestoration, workers: Workers | None, storage: float
+) -> RestorePlan:
+    """Plan a prepared run, of which writing the result takes `storage` seconds."""
+    volume, config = prepared.volume, prepared.config
+    itemsize = prepared.output_dtype.itemsize
+    written = math.prod(volume.shape) * math.prod(prepared.factors) * itemsize
     if prepared.has_deviation:
         storage *= 1 + 4 / itemsize
         written += written // itemsize * 4

@@ -208,7 +208,7 @@ def prepare_steps(
     yield StageStarted(message=f"Loading model {config.model}")
     volume = volume.select()
     whole = volume if whole is None else whole
-    model, others = _models(volume, config, ranking)
+    model, others = find_models(volume, config, ranking)
     noise = ranking.noise if noise is None and ranking is not None else noise
     for doubt in input_warnings(volume, [each.card for each in (model, *others)]):
         yield WarningIssued(message=doubt)
@@ -234,7 +234,7 @@ def prepare_steps(
     likeness = yield from _likeness_steps(volume, whole, model, others)
     if alone and model.card.inputs > 1:
         yield WarningIssued(message=_wants_several(model))
-    network = _network(volume, config, (model, *others), statistics)
+    network = make_network(volume, config, (model, *others), statistics)
     if needs_noise(network):
         if noise is None:
             noise = yield from _noise_steps(seen, kept, should_stop)
@@ -263,7 +263,7 @@ def prepare_steps(
     return PreparedRestoration(*found, noise, ranking)
 
 
-def _models(
+def find_models(
     volume: Volume, config: RestoreConfig, ranking: Ranking | None
 ) -> tuple[Model, tuple[Model, ...]]:
     """The model, and further ones of an ensemble, after checking that they fit."""
@@ -448,7 +448,7 @@ def _sampler(network: Any, config: RestoreConfig) -> Any:
     )
 
 
-def _network(
+def make_network(
     volume: Volume,
     config: RestoreConfig,
     models: tuple[Model, ...],

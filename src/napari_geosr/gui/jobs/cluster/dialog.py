@@ -312,6 +312,7 @@ class ClusterDialog(QDialog):
             self.reject()
         else:
             self.message.show_error(error)
+            self._fit_timer.start(0)  # after the layout
 
     def _on_busy(self, what: str) -> None:
         self.submit_button.setEnabled(not what)

@@ -18,7 +18,14 @@ import numpy.typing as npt
 from napari_geosr import networks
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.noise import Noise
-from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
+from napari_geosr.core.steps import (
+    BlockDone,
+    ShouldStop,
+    StageStarted,
+    Step,
+    never_stop,
+    run_to_end,
+)
 from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.core.vocabulary import SharpnessChoice
 from napari_geosr.core.volume import Volume
@@ -33,8 +40,6 @@ if TYPE_CHECKING:
     from napari_geosr.inference.windows import Standardisation
 
 FloatArray = npt.NDArray[np.float32]
-#: Values of the setting ``sharpness``.
-
 #: Maximum misfit at which the sharpening is kept: the difference between the scan and a
 #: scan simulated from the result, as a fraction of the scan's standard deviation, both
 #: without noise.
@@ -133,7 +138,9 @@ def sharpness_steps(
         n = len(layer.spec.axes)
         edges = [1] * (len(volume.axes) - n) + [_BOX_EDGE[n]] * n
         pairs = []
-        for place in structured_boxes(volume, edges, _N_BOXES):
+        places = list(structured_boxes(volume, edges, _N_BOXES))
+        total = len(places) + len(_BLURS)
+        for place in places:
             if should_stop():
                 raise Cancelled("Stopped while comparing with the scan.")
             result = restore_region(
@@ -147,8 +154,9 @@ def sharpness_steps(
                 should_stop=should_stop,
             )
             pairs.append((np.asarray(volume.data[place], dtype=np.float32), result))
+            yield BlockDone(done=len(pairs), total=total)
         factors = (1,) * (len(volume.axes) - n) + layer.spec.upscale_factor
-        fit = fit_sharpness(pairs, factors, noise)
+        fit = yield from _fit_steps(pairs, factors, noise, should_stop)
         keep = choice == "object" or (choice == "auto" and fit.is_explained)
         layer.set_sharpness(networks.Sharpness(fit.excess, keep))
         found.append(layer.sharpness)
@@ -188,9 +196,20 @@ def fit_sharpness(
     SharpnessFit
         Both values are 0 if there are no pairs.
     """
+    return run_to_end(_fit_steps(pairs, factors, noise))
+
+
+def _fit_steps(
+    pairs: Iterable[tuple[FloatArray, AnyArray]],
+    factors: tuple[int, ...],
+    noise: Noise,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, SharpnessFit]:
+    """As `fit_sharpness`, with a step for each candidate."""
     flat = [(_as_3d(scan), _as_3d(result)) for scan, result in pairs]
     if not flat:
         return SharpnessFit(0.0, 0.0)
+    total_steps = len(flat) + len(_BLURS)
     full = (1,) * (3 - len(factors)) + factors
     # Axes that are not upscaled have no blur to be determined.
     axes = [float(f > 1) for f in full]
@@ -210,6 +229,9 @@ def fit_sharpness(
             total += float(np.square(difference, dtype=np.float64).sum())
             n += difference.size
         power.append(total / n)
+        if should_stop():
+            raise Cancelled("Stopped while comparing with the scan.")
+        yield BlockDone(done=len(flat) + len(power), total=total_steps)
     best = int(np.argmin(power))
     values = np.concatenate([scan.ravel() for scan, _ in flat])
     level = float(np.mean(noise.at(values) ** 2))

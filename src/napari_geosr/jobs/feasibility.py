@@ -1,0 +1,250 @@
+"""Refuses restorations that a queue would end before their first part is finished."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from napari_geosr.core.config import format_bytes, format_enough, parse_bytes
+from napari_geosr.core.errors import ConfigError, DeviceMemoryError
+from napari_geosr.core.steps import Step
+from napari_geosr.inference.members import is_generative
+from napari_geosr.io.lazy import read_unit
+from napari_geosr.jobs.kinds import Job
+from napari_geosr.jobs.profiles import Profile, format_walltime
+from napari_geosr.jobs.submission import LOCAL
+from napari_geosr.models import zoo
+from napari_geosr.operations import restore as restoration
+from napari_geosr.operations.restore.job import RestoreJob
+from napari_geosr.operations.restore.memory import FREE_SHARE
+from napari_geosr.operations.restore.ranking.config import AUTO
+
+if TYPE_CHECKING:
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.operations.restore.config import RestoreConfig
+    from napari_geosr.operations.restore.plan import RestorePlan
+
+#: Memory of a process without its tiles: the program, its libraries and the model.
+_PROGRAM_BYTES = 500 * 10**6
+#: Time in seconds that a run needs before its first part: it starts the program and
+#: loads the model.
+_START_SECONDS = 10.0
+#: Walltime in seconds that is accepted without timing the model.
+_AMPLE_WALLTIME = 2 * 3600
+#: Memory assumed per input voxel of a tile, and per voxel of its result, in bytes, to
+#: accept a budget without loading the model. Models need less.
+_SAFE_INPUT_BYTES = 8192.0
+_SAFE_OUTPUT_BYTES = 1280.0
+#: Work, as a multiple of that without halos, with which tiles still count as useful.
+_USEFUL_WORK = 20.0
+#: Additional edge length of a tile, in voxels, for models that round sizes up.
+_MARGIN = 64
+#: Precision with which a walltime is proposed, in seconds.
+_WALLTIME_STEP = 60
+
+
+def check_steps(job: Job, profile: Profile) -> Generator[Step, None, None]:
+    """Refuse a restoration whose first part would not fit into memory or walltime.
+
+    Only the card of the model is read if memory and walltime are ample. Otherwise the
+    model is loaded and timed, as for ``--dry-run``. No voxel is read. Nothing is
+    checked if this computer cannot tell: without torch, if the model is still to be
+    chosen, for a series, for samples of a diffusion model, and for runs on a GPU.
+
+    Parameters
+    ----------
+    job : Job
+        Only restorations are checked.
+    profile : Profile
+        Walltime and memory of the cluster.
+
+    Raises
+    ------
+    ConfigError
+        The message states the setting and the smallest sufficient value.
+    DeviceMemoryError
+        If the memory budget of the run is too small for any cluster.
+    """
+    if not isinstance(job, RestoreJob) or not _can_tell(job, profile):
+        return
+    volume = job.data.open()
+    run = _Node(job, profile)
+    if run.is_ample(volume):
+        return
+    if restoration.is_series(volume) or is_generative(job.settings.uncertainty):
+        return
+    began = time.perf_counter(), time.process_time()
+    try:
+        plan = yield from restoration.outline_steps(
+            volume, settings_on_node(job, profile), workers=run.workers
+        )
+    except DeviceMemoryError as error:
+        if job.settings.memory is not None or not run.memory or error.enough is None:
+            raise
+        raise run.too_small(error.enough) from error
+    # Other programs on this computer would make the model seem slower.
+    seconds = plan.seconds * _share_of_processor(*began)
+    check_plan(replace(plan, seconds=seconds), job, profile)
+
+
+def _share_of_processor(wall: float, processor: float) -> float:
+    """Fraction of the time since then in which this process was running, up to 1."""
+    elapsed = max(time.perf_counter() - wall, 1e-9)
+    return min(1.0, (time.process_time() - processor) / elapsed)
+
+
+def settings_on_node(job: RestoreJob, profile: Profile) -> RestoreConfig:
+    """Settings with the memory budget that the run has on a node, if this is known."""
+    node = _Node(job, profile)
+    if job.settings.memory is not None or not node.memory:
+        return job.settings
+    budget = max(1, int(node.default_budget))
+    return job.settings.model_copy(update={"memory": f"{budget}B"})
+
+
+def check_plan(plan: RestorePlan, job: RestoreJob, profile: Profile) -> None:
+    """Refuse a plan whose parts need more than a node of the cluster offers.
+
+    Parameters
+    ----------
+    plan : RestorePlan
+        Made on this computer.
+    job : RestoreJob
+    profile : Profile
+
+    Raises
+    ------
+    ConfigError
+        The message states the setting and the smallest sufficient value.
+    """
+    node = _Node(job, profile)
+    if profile.queue == LOCAL:
+        return
+    needed = plan.memory * node.n_tiles + node.program_bytes
+    if node.memory and job.settings.memory and needed > node.memory:
+        raise ConfigError(
+            f"The memory of {profile.memory} per node (--mem) is too small: with a "
+            f"budget of {job.settings.memory} (--memory), the run needs "
+            f"{format_enough(needed)}, including the program. Request at least this "
+            "much, or reduce the budget."
+        )
+    seconds = node.seconds_of_part(plan)
+    usable = profile.seconds - profile.warning_seconds
+    if profile.gpus or seconds + _START_SECONDS <= usable:
+        return
+    what = "tile" if plan.workers == 1 else "shard"
+    raise ConfigError(
+        f"The walltime of {profile.walltime} is too short: one {what} takes about "
+        f"{time_text(seconds)} on a computer like this one, so a run would end before "
+        f"its first {what} is finished. Request at least "
+        f"{_walltime_for(seconds + _START_SECONDS)} (--walltime), or reduce the memory "
+        f"budget (--memory), which makes each {what} smaller."
+    )
+
+
+class _Node:
+    """What a run can use on a node of a cluster.
+
+    Parameters
+    ----------
+    job : RestoreJob
+    profile : Profile
+    """
+
+    def __init__(self, job: RestoreJob, profile: Profile) -> None:
+        self.job, self.profile = job, profile
+        workers = job.workers
+        if profile.nodes > 1:
+            total = workers or profile.nodes * max(1, profile.gpus)
+            workers = -(-total // profile.nodes)
+        #: Number of worker processes on a node; None if there are none.
+        self.workers = workers
+        #: Number of processes that restore tiles.
+        self.n_tiles = workers or 1
+        n_processes = 1 if workers is None else workers + 1
+        self.program_bytes = n_processes * _PROGRAM_BYTES
+        is_known = profile.memory and profile.queue != LOCAL
+        #: Memory of a node in bytes; 0 if unknown.
+        self.memory = parse_bytes(profile.memory) if is_known else 0
+
+    @property
+    def default_budget(self) -> float:
+        """Memory budget of the run without ``--memory``, in bytes."""
+        return (self.memory - self.program_bytes) * FREE_SHARE
+
+    def is_ample(self, volume: Volume) -> bool:
+        """Whether memory and walltime suffice for any tile, judged by the card."""
+        is_timed = self.profile.queue != LOCAL and not self.profile.gpus
+        if is_timed and self.profile.seconds < _AMPLE_WALLTIME:
+            return False
+        budget = self.memory and self.memory - self.program_bytes
+        if self.job.settings.memory is not None:
+            given = parse_bytes(self.job.settings.memory)
+            if self.memory and given > budget:
+                return False
+            budget = given
+        elif not self.memory:
+            return True
+        names = (self.job.settings.model, *self.job.settings.ensemble_with)
+        needed = sum(_generous_bytes(name, volume) for name in names)
+        return needed * self.n_tiles <= budget / 2
+
+    def too_small(self, enough: float) -> ConfigError:
+        """Build the error for a smallest tile that needs `enough` bytes."""
+        needed = enough * self.n_tiles / FREE_SHARE + self.program_bytes
+        return ConfigError(
+            f"The memory of {self.profile.memory} per node (--mem) is too small for "
+            f"this run: the smallest useful tile needs {format_enough(enough)}, and "
+            f"the program about {format_bytes(self.program_bytes)}. Request at least "
+            f"{format_enough(needed)}, or choose another model."
+        )
+
+    def seconds_of_part(self, plan: RestorePlan) -> float:
+        """Time of a tile or shard; the speed is assumed to grow with the threads."""
+        seconds = plan.seconds / plan.parts * min(plan.parts, plan.workers)
+        cores = self.profile.cores
+        threads = min(self.job.settings.threads or max(1, cores - 1), cores)
+        return seconds * plan.threads / max(plan.threads, threads // self.n_tiles)
+
+
+def _can_tell(job: RestoreJob, profile: Profile) -> bool:
+    settings = job.settings
+    runs_on_gpu = bool(profile.gpus) or settings.device not in ("auto", "cpu")
+    return settings.model != AUTO and not runs_on_gpu and bool(find_spec("torch"))
+
+
+def _generous_bytes(name: str, volume: Volume) -> float:
+    """Memory that the smallest useful tile of a model does not exceed, in bytes."""
+    card = zoo.find(name).card
+    if not card.local:
+        return math.inf
+    n = len(card.axes)
+    core = 2 * card.halo / (math.pow(_USEFUL_WORK, 1 / n) - 1)
+    voxels = math.pow(core + 2 * card.halo + _MARGIN, n)
+    scale = math.pow(card.upscale_factor, n)
+    per_voxel = max(_SAFE_INPUT_BYTES, _SAFE_OUTPUT_BYTES * scale)
+    unit = read_unit(volume.data)
+    return voxels * per_voxel + (0 if unit is None else unit.held_bytes(0))
+
+
+def _walltime_for(seconds: float) -> str:
+    """The shortest walltime that leaves `seconds` before the queue's warning."""
+    walltime = _WALLTIME_STEP
+    while walltime - Profile(walltime=format_walltime(walltime)).warning_seconds < (
+        seconds
+    ):
+        walltime += _WALLTIME_STEP
+    return format_walltime(walltime)
+
+
+def time_text(seconds: float) -> str:
+    """Format a duration in seconds, minutes or hours."""
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 100 * 60:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"
