@@ -93,7 +93,7 @@ def rows(name: str, clean: Array) -> Iterator[str]:
 
 
 def false_alarms(found: dict[str, Callable[[], Array]]) -> tuple[int, int]:
-    """How often equal noise is said to depend on the position, and of how many."""
+    """Scans whose equal noise is reported to depend on the position, of how many."""
     alarms = total = 0
     for made in found.values():
         clean = made()
@@ -116,7 +116,7 @@ def main() -> None:
     all_structures = structures(given.data)
     lines = [
         "| volume | noise added | correlation | true level | stated level "
-        "| upper end of the interval | said to depend on the position |",
+        "| upper end of the interval | dependence reported |",
         "|---|---|---|---|---|---|---|",
     ]
     for name in VOLUMES:
@@ -126,8 +126,8 @@ def main() -> None:
     alarms, total = false_alarms(all_structures)
     lines += [
         "",
-        f"Noise that is equally strong everywhere, {total} scans: said to depend on "
-        f"the position in {alarms}.",
+        f"In {alarms} of {total} scans with equally strong noise everywhere, the noise "
+        "was reported to depend on the position.",
     ]
     print(lines[-1])
     if given.out is not None:

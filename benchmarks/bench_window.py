@@ -32,6 +32,9 @@ OTHERS = ("Train", "Reconstruct", "Pairs", "Models", "Jobs", "SIM", "Shapes")
 #: Baselines of adding a layer with napari alone, for rows that add such a layer.
 IMAGE, LABELS = "napari alone: add an image layer", "napari alone: add a labels layer"
 PART = "napari alone: add an image layer of the part"
+#: Baseline of a run, which removes the preview and adds the result. After a layer is
+#: removed, napari collects garbage, which takes longer once torch is loaded.
+SWAP = "napari alone: remove a layer and add another, with torch loaded"
 #: Baseline of opening an empty dock, which resizes and redraws the canvas.
 DOCK = "napari alone: open an empty dock"
 #: Baselines of adding empty labels to the scan, and a slice of labels over it.
@@ -47,7 +50,7 @@ ADDED = {
     REDRAW: CANVAS,
     BRUSH: REDRAW,
     "preview 512 × 512": IMAGE,
-    "begin a run": IMAGE,
+    "begin a run": SWAP,
     "read grey values, show the threshold": LABELS,
     "measure to the end, show the pores": LABELS,
     "compare to the end, show the values": PART,
@@ -185,6 +188,19 @@ def empty_dock(viewer: Any, found: dict[str, Gaps]) -> None:
     wait(0.3)
 
 
+def swap_layers(viewer: Any, data: np.ndarray, found: dict[str, Gaps]) -> None:
+    """Time of napari alone to remove a layer and to add one."""
+    small = viewer.add_image(data[:1].copy(), name="small", scale=(1, 1, 1))
+    wait(0.3)
+    with Gaps() as found[SWAP]:
+        viewer.layers.remove(small)
+        wait(0.3)
+        layer = viewer.add_image(np.zeros_like(data), name="alone", scale=(1, 1, 1))
+        wait(0.3)
+    viewer.layers.remove(layer)
+    wait(0.5)
+
+
 def open_docks(viewer: Any, names: Sequence[str], found: dict[str, Gaps]) -> None:
     """Open docks one after another, and close each."""
     for name in names:
@@ -245,6 +261,7 @@ def measure(planes: int, seconds: float) -> dict[str, Gaps]:
     restoring.previewed.connect(lambda *said: previewed.append(said))
     with Gaps() as found["load torch, read intensities"]:
         wait_until("ready", lambda: restoring.is_ready)
+    swap_layers(viewer, data, found)
     with Gaps() as found["preview 512 × 512"]:
         dock.preview_button.click()
         wait_until("previewed", lambda: bool(previewed))

@@ -97,8 +97,9 @@ def draft(name: str, work: Path, texts: dict[str, Any]) -> tuple[ModelCard, Any]
             "napari_geosr": __version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
-            "baselines": "settings tuned per test set on a scan with known truth",
-            "test_data": f"simulated, {len(TEST_SEEDS)} scans a set, none used in "
+            "baselines": "settings tuned per test set on a scan with known ground "
+            "truth",
+            "test_data": f"simulated, {len(TEST_SEEDS)} scans per set, none used in "
             "training",
         },
         **texts,

@@ -90,8 +90,9 @@ def _completed(
     made = {
         "recipe": "train.yaml",
         "command": f"napari-geosr train {card.method} --config train.yaml",
-        "baselines": "settings tuned per test set on a scan with known truth",
-        "test_data": f"simulated, {len(TEST_SEEDS)} scans a set, none used in training",
+        "baselines": "settings tuned per test set on a scan with known ground truth",
+        "test_data": f"simulated, {len(TEST_SEEDS)} scans per set, none used in "
+        "training",
     }
     # The name of the operating system is irrelevant for the model.
     record = {k: v for k, v in card.provenance.items() if k != "platform"}

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import pytest
 from opening import PLUGIN, filled, opened
+from qtpy.compat import isalive
 from qtpy.QtWidgets import QLabel
 
 from napari_geosr.core.errors import GeoSRError
@@ -152,3 +153,18 @@ def test_the_manifest_opens_a_frame(viewer):
     _, frame = viewer.window.add_plugin_dock_widget(PLUGIN, MODELS)
     assert isinstance(frame, ModelsFrame)
     assert frame.dock is dock
+
+
+def test_a_dock_goes_with_a_frame_that_is_closed_before_it_adopts_it(
+    viewer, qtbot, frame_class, monkeypatch
+):
+    monkeypatch.setattr(frame_class, "_adopt_dock", lambda _self: None)
+    SlowDock.may_go_on.set()
+    frame = frame_class(viewer)
+    viewer.window.add_dock_widget(frame)
+    qtbot.waitUntil(lambda: frame._pending_dock is not None)
+    made = frame._pending_dock
+    assert made.parent() is None
+    viewer.window.remove_dock_widget(frame)
+    frame.deleteLater()
+    qtbot.waitUntil(lambda: not isalive(made))

@@ -105,7 +105,8 @@ def test_the_preview_follows_the_slider_in_its_place(viewer, qtbot, scan):
     np.testing.assert_allclose(preview.data[0], whole[9], atol=1e-3)
     assert dock.layer_combo.count() == 1
     dock.preview_button.click()
-    assert layer_named(viewer, "preview") is None
+    assert not preview.visible
+    qtbot.waitUntil(lambda: layer_named(viewer, "preview") is None)
 
 
 def test_super_resolution_lies_over_the_original(viewer, qtbot, scan):

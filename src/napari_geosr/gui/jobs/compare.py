@@ -15,7 +15,7 @@ from napari_geosr.core.errors import ConfigError, GeoSRError, JobError
 from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.activity import Activity
-from napari_geosr.gui.kit.warm_up import load_torch_libraries
+from napari_geosr.gui.kit.warm_up import load_torch
 from napari_geosr.gui.kit.widgets import button
 from napari_geosr.gui.layers import (
     METADATA,
@@ -174,8 +174,9 @@ def compare_steps(
     GeoSRError
         If a job has nothing to show, or the jobs show different slices.
     """
-    load_torch_libraries()
     statuses = [job.status() for job in jobs]
+    if any(status.result is not None for status in statuses):
+        load_torch()
     previews = {
         status.path: _preview(job, status)
         for job, status in zip(jobs, statuses, strict=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from npe2 import PluginManager
+from qtpy.compat import isalive
 from qtpy.QtCore import QSize, Qt, QTimer, Signal
 from qtpy.QtWidgets import QGridLayout, QLabel, QMainWindow, QWidget
 
@@ -19,7 +21,7 @@ from napari_geosr.gui.kit.dock_tabs import (
     dock_of,
     menu_name,
 )
-from napari_geosr.gui.kit.lifetime import unwrapped
+from napari_geosr.gui.kit.lifetime import unwrapped, when_destroyed
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.kit.warm_up import garbage_collection_paused
@@ -72,6 +74,8 @@ class DockFrame(QWidget):
         DockTabifier(self)
         self.dock: Dock | None = None
         self._pending_dock: Dock | None = None  # a dock that has not been inserted yet
+        self._unadopted: list[Dock] = []  # the same; it may have no parent
+        when_destroyed(self, partial(_delete_docks, self._unadopted))
         # Use the dock's width from the start, before a crowded window can widen it.
         self.setMinimumWidth(MIN_WIDTH)
         self.label = QLabel("Opening…")
@@ -127,6 +131,7 @@ class DockFrame(QWidget):
         """
         type(self)._is_loaded = True
         self._pending_dock = kind(self._viewer)
+        self._unadopted.append(self._pending_dock)
         QTimer.singleShot(0, self._adopt_dock)
 
     def _adopt_dock(self) -> None:
@@ -142,8 +147,16 @@ class DockFrame(QWidget):
         self.label.hide()
         layout: Any = self.layout()
         layout.addWidget(self.dock, 2, 0)
+        self._unadopted.clear()
         self.dock.show()  # otherwise the layout would show it later
         self.filled.emit(self.dock)
+
+
+def _delete_docks(docks: list[Dock]) -> None:
+    """Delete docks without a parent, whose frame was closed before it adopted them."""
+    for dock in docks:
+        if isalive(dock):
+            dock.deleteLater()
 
 
 def _load_steps(frame: type[DockFrame]) -> Generator[Step, None, type[Dock]]:

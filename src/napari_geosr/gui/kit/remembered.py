@@ -31,7 +31,10 @@ def recall(name: str, config_type: type[AnyConfig]) -> AnyConfig:
 
 
 def remember(name: str, config: Config) -> None:
-    """Keep the settings of a dock for the next session."""
+    """Keep the settings of a dock for the next session.
+
+    The file is not flushed to disk, which would block the window if the disk is busy.
+    """
     path = settings_path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, config.to_yaml(), overwrite=True)
+    write_text(path, config.to_yaml(), overwrite=True, durable=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import importlib
 import importlib.util
 import os
 import sys
@@ -16,17 +17,29 @@ _lock = threading.Lock()
 _n_pausing = 0
 
 
-def load_torch_libraries() -> None:
-    """Map torch's shared libraries while other threads run.
+def load_torch() -> None:
+    """Import torch while other threads run.
 
-    Python holds its global lock while it loads an extension module, so importing torch
-    in a thread freezes the window for a quarter of a second (measured). A foreign
-    function call releases the lock, so the libraries are first opened in that way, and
-    the later import finds them loaded. Where this is not possible (Windows, unusual
+    Call it in a worker, before anything else imports torch. A plain import would freeze
+    the window several times for more than a tenth of a second (measured): while Python
+    loads the libraries, and while the garbage collector checks the new objects.
+    """
+    if "torch" in sys.modules:
+        return
+    if os.name == "posix":
+        _map_torch_libraries()
+    with garbage_collection_paused():
+        importlib.import_module("torch")
+
+
+def _map_torch_libraries() -> None:
+    """Map torch's shared libraries before Python loads them.
+
+    Python holds its global lock while it loads an extension module. A foreign function
+    call releases the lock, so the libraries are first opened in that way, and the later
+    import finds them loaded. Where this is not possible (Windows, unusual
     installations), the import loads them itself.
     """
-    if "torch" in sys.modules or os.name != "posix":
-        return
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
         return

@@ -30,7 +30,7 @@ from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.lists import list_tree
 from napari_geosr.gui.kit.notify import MessageLog
 from napari_geosr.gui.kit.progress import OperationProgress
-from napari_geosr.gui.kit.warm_up import load_torch_libraries
+from napari_geosr.gui.kit.warm_up import load_torch
 from napari_geosr.gui.kit.widgets import button, scrolling
 from napari_geosr.gui.kit.worker import MakeSteps
 from napari_geosr.gui.models.box import card_html, text_label
@@ -437,7 +437,7 @@ def _remove_steps(name: str) -> Generator[Step, None, Path]:
 
 
 def _import_steps(source: str, stop: ShouldStop) -> Generator[Step, None, ImportResult]:
-    load_torch_libraries()
+    load_torch()
     # Imported here, in the worker, because it needs torch.
     from napari_geosr.operations.models.importing import import_steps
 
@@ -447,7 +447,7 @@ def _import_steps(source: str, stop: ShouldStop) -> Generator[Step, None, Import
 def _export_steps(
     name: str, kind: str, out: Path, stop: ShouldStop
 ) -> Generator[Step, None, ExportResult]:
-    load_torch_libraries()
+    load_torch()
     # The dialog has already asked whether to overwrite an existing file.
     from napari_geosr.operations.models.exporting import export_steps
 

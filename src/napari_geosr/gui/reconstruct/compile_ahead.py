@@ -9,7 +9,7 @@ import numpy as np
 from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, run_to_end
-from napari_geosr.gui.kit.warm_up import garbage_collection_paused, load_torch_libraries
+from napari_geosr.gui.kit.warm_up import garbage_collection_paused, load_torch
 from napari_geosr.operations.reconstruct import reconstruct_slice, reconstruct_steps
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 
@@ -61,7 +61,7 @@ def compile_steps(
 
 
 def _load(should_stop: ShouldStop) -> None:
-    load_torch_libraries()
+    load_torch()
     if should_stop():
         raise Cancelled("Cancelled.")
 

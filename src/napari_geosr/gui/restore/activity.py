@@ -105,7 +105,7 @@ class RestoreActivity(Activity):
         self._ready: RunPreparation | None = None
         self._is_announced = False  # whether `ready` was emitted since the last change
         self._doubts: list[str] = []  # of the preparation, shown when the run starts
-        self._preview = PreviewLayer(viewer)
+        self._preview = PreviewLayer(viewer, self)
         self._preview_key: Key | None = None
         self._preview_edge = PREVIEW_EDGES[0]
         self._previewing: tuple[Region, dict[str, int]] = ((), {})

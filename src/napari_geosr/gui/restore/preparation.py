@@ -14,7 +14,7 @@ from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.cluster.proposal import RunEstimate
 from napari_geosr.gui.kit.progress import format_duration
-from napari_geosr.gui.kit.warm_up import load_torch_libraries
+from napari_geosr.gui.kit.warm_up import load_torch
 from napari_geosr.gui.layers import part_of_file
 from napari_geosr.gui.restore.preview import PREVIEW_EDGES, Region
 from napari_geosr.jobs.handover import LayerVolume, StoppedRestoration
@@ -232,7 +232,7 @@ def prepare_run_steps(
         The part of the result that a killed program has finished.
     """
     yield StageStarted(message="Starting")
-    load_torch_libraries()
+    load_torch()
     if operation.is_series(volume):
         series = yield from operation.prepare_series_steps(
             volume, config, should_stop=should_stop

@@ -6,6 +6,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 import numpy as np
+from qtpy.QtCore import QTimer
 
 from napari_geosr.core.types import AnyArray
 from napari_geosr.gui.layers import (
@@ -22,6 +23,7 @@ from napari_geosr.gui.layers.position import indices_at, plane_on_screen, unit_f
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
+    from qtpy.QtCore import QObject
 
     from napari_geosr.core.volume import Volume
 
@@ -29,6 +31,9 @@ Region = tuple[slice, ...]
 
 #: Edges of the region that a preview restores, in voxels of the input, longest first.
 PREVIEW_EDGES = (512, 256, 128, 64)
+
+#: Milliseconds after which a hidden preview is removed.
+_REMOVAL_MS = 100
 
 
 def region_on_screen(
@@ -99,10 +104,14 @@ def _corners(layer: Image, viewer: ViewerModel) -> AnyArray:
 class PreviewLayer:
     """One layer that always shows the latest preview, at its position."""
 
-    def __init__(self, viewer: ViewerModel) -> None:
+    def __init__(self, viewer: ViewerModel, parent: QObject) -> None:
         self._viewer = viewer
         self._source: weakref.ref[Image] | None = None
         self.layer: Image | Labels | None = None
+        self._hidden: weakref.ref[Image | Labels] | None = None
+        self._timer = QTimer(parent)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._remove_hidden)
 
     @property
     def source(self) -> Image | None:
@@ -115,6 +124,7 @@ class PreviewLayer:
         name = f"{volume.name} · preview"
         layer = self.layer
         if layer is None or layer not in self._viewer.layers:
+            self._remove_hidden()  # it has the name of the new layer
             active = self._viewer.layers.selection.active
             metadata = layer_metadata(volume)
             metadata[METADATA]["helper"] = "preview"
@@ -132,7 +142,20 @@ class PreviewLayer:
         replace_data(self._viewer, layer, volume, like=source)
 
     def remove(self) -> None:
-        """Remove the layer, if it still exists."""
+        """Hide the layer, if it still exists, and remove it a moment later.
+
+        napari collects garbage whenever a layer is removed, which blocks the window for
+        as long as adding a layer. A run that begins now first shows its progress bar.
+        """
         layer, self.layer = self.layer, None
+        if layer is not None and layer in self._viewer.layers:
+            layer.visible = False
+            self._hidden = weakref.ref(layer)
+            self._timer.start(_REMOVAL_MS)
+
+    def _remove_hidden(self) -> None:
+        self._timer.stop()
+        layer = None if self._hidden is None else self._hidden()
+        self._hidden = None
         if layer is not None and layer in self._viewer.layers:
             remove_in_place(self._viewer, layer)

@@ -166,7 +166,7 @@ class ShapesWidgets(Dock):
         )
         for title, one, other in rows:
             style = ".0f" if title == _EULER else "#.5g"
-            texts = ["–" if n is None else f"{n:{style}}" for n in (one, other)]
+            texts = ["–" if n is None else _text(n, style) for n in (one, other)]
             row = QTreeWidgetItem([title, *texts])
             for column in (1, 2):
                 row.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
@@ -189,7 +189,12 @@ def summary_of(made: shapes.ShapeLayer) -> str:
     change = 100 * (made.after.volume / made.before.volume - 1)
     share = 100 * made.n_changed / max(1, made.n_surface)
     return (
-        f"Volume changed by {change:+.2f} %. The surface moved by at least one "
-        f"input voxel at {made.n_changed:,} of {made.n_surface:,} surface voxels "
+        f"Volume changed by {_text(change, '+.2f')} %. The surface moved by at least "
+        f"one input voxel at {made.n_changed:,} of {made.n_surface:,} surface voxels "
         f"({share:.2g} %). {made.closed}"
     )
+
+
+def _text(value: float, style: str) -> str:
+    """A number with a minus sign instead of a hyphen."""
+    return f"{value:{style}}".replace("-", "\N{MINUS SIGN}")

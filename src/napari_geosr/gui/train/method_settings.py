@@ -15,7 +15,7 @@ from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.remembered import recall, remember
-from napari_geosr.gui.kit.warm_up import load_torch_libraries
+from napari_geosr.gui.kit.warm_up import load_torch
 from napari_geosr.gui.kit.widgets import button
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.operations.models import catalogue
@@ -360,7 +360,7 @@ def tune_steps(model: str | Path, method: str | None) -> Generator[Step, None, A
 
     Call it in a worker. It loads torch, because only the module has all settings.
     """
-    load_torch_libraries()
+    load_torch()
     yield StageStarted(message="Reading the initial model")
     return fine_tune_settings(model, method)
 
