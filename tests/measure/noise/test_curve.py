@@ -37,3 +37,13 @@ def test_photon_noise_of_bright_objects_without_uniform_blocks_is_kept() -> None
     found = fit_curve(GREYS, variances, doubts, is_uniform)
     np.testing.assert_allclose(found.variances, variances, rtol=0.05)
     assert found.is_line
+
+
+def test_photon_noise_is_kept_where_bright_regions_are_not_uniform() -> None:
+    """The background of fluorescent cells is uniform; the cells are not."""
+    greys = np.array([2.0, 2.7, 4.2, 7.5, 10.5, 13.0])
+    variances = np.square([2.07, 2.22, 2.52, 2.74, 3.42, 4.11])
+    errors = np.array([0.06, 0.06, 0.07, 0.07, 0.065, 0.07])
+    uniform = np.array([True, True, False, False, False, False])
+    curve = fit_curve(greys, variances, errors, uniform)
+    assert curve.variance(np.array([13.0]))[0] == pytest.approx(4.11**2, rel=0.15)

@@ -384,3 +384,14 @@ def test_a_small_gain_over_interpolation_is_doubted(gain, low, high, cause):
     finer = UpscalingVerdict(gain, (low, high), 0.3, None, 4)
     facts = facts_of(find("foam-sr-x2").card, finer=finer, gain=None, known_blocks=None)
     assert causes(facts) == cause
+
+
+@given(tests)
+def test_pores_that_are_lost_are_not_said_to_be_too_many(test: KnownBlockTest):
+    """The expected number lacks the small ones as well, so it may be too small."""
+    sentence = rules.wrong_pores("x", test)
+    lost = test.is_from_scan and (test.limit or 0) >= 27
+    assert ("wrong: it shows" in sentence) == (bool(sentence) and lost)
+    assert ("far more" in sentence or "far fewer" in sentence) == (
+        bool(sentence) and not lost
+    )

@@ -139,7 +139,8 @@ def fit_curve(
         fitted = np.full(len(places), min(float(fitted[0]), float(upper.min())))
     found = np.minimum(fitted, upper)
     if is_uniform is not None:
-        found = _without_mixtures(found, variances, is_uniform, is_line)
+        is_certain = is_uniform | (doubts <= _CERTAIN_ERROR)
+        found = _without_mixtures(found, variances, is_uniform, is_certain, is_line)
     # A mixture of two grey values without noise varies like photons too.
     has_noise = variances[doubts <= _CERTAIN_ERROR] > _ZERO_SHARE * variances.max()
     is_photons = is_line and found[-1] > found[0] and has_noise.all()
@@ -147,22 +148,27 @@ def fit_curve(
 
 
 def _without_mixtures(
-    found: Array, variances: Array, is_uniform: Bools, is_line: bool
+    found: Array,
+    variances: Array,
+    is_uniform: Bools,
+    is_certain: Bools,
+    is_line: bool,
 ) -> Array:
     """The curve without rises that only classes with structure show.
 
-    A straight rise with the grey value is photon noise, and is kept.
+    A straight rise with the grey value is photon noise, and is kept. So is any other
+    rise with the grey value that classes with little structure show.
     """
     if is_uniform.any():
         # A curve that falls steeply over classes with structure ends below the noise of
         # the uniform classes, and thus below that of all classes.
         found = np.maximum(found, variances.min())
     lowest = int(np.argmin(found))
-    shown = is_uniform & (variances > _STRUCTURE_FACTOR * found[lowest])
+    is_higher = variances > _STRUCTURE_FACTOR * found[lowest]
     capped = found.copy()
-    if not shown[:lowest].any():
+    if not (is_uniform & is_higher)[:lowest].any():
         capped[:lowest] = found[lowest]
-    if not (is_line or shown[lowest:].any()):
+    if not (is_line or (is_certain & is_higher)[lowest:].any()):
         capped[lowest:] = found[lowest]
     return capped
 

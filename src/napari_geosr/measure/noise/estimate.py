@@ -13,12 +13,20 @@ from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.noise import FLOOR, Noise
 from napari_geosr.core.steps import ShouldStop, Step, never_stop, run_to_end
 from napari_geosr.core.volume import Volume
+from napari_geosr.measure.noise.anomalies import anomaly_doubts
 from napari_geosr.measure.noise.basis import Array, energies
+from napari_geosr.measure.noise.contrast import (
+    PERCENTILES,
+    RARE_PERCENTILES,
+    noise_free_contrast,
+)
 from napari_geosr.measure.noise.curve import NoiseCurve, fit_curve
-from napari_geosr.measure.noise.places import ratios_of_regions
+from napari_geosr.measure.noise.places import noisiest_region, ratios_of_regions
 from napari_geosr.measure.noise.quiet import QuietBlocks, find_quiet
 from napari_geosr.measure.noise.reading import EDGE, ScanBlocks, averaged, sample_steps
 from napari_geosr.measure.noise.remarks import (
+    NOT_UNIFORM,
+    POSITION,
     doubts,
     position_doubts,
     remarks,
@@ -46,15 +54,6 @@ _MAX_QUIET_SPREAD = 0.025
 _MIN_BLOCK_VOXELS = 16
 #: Percentile of the grey values up to which photon noise is extrapolated.
 _ALMOST_ALL = 99.99
-#: Number of bins of the histogram for the contrast.
-_BINS = 256
-#: Number of iterations of the deconvolution of this histogram.
-_ITERATIONS = 400
-#: Percentiles of the noise-free grey values between which the contrast is measured.
-PERCENTILES = (2.0, 98.0)
-#: Noise level, relative to the range between these percentiles, above which 2 × 2 × 2
-#: voxels are averaged first.
-_STRONG_NOISE = 0.12
 #: Largest factor by which clipping may reduce the noise: 1.7 if half of the values are
 #: clipped.
 _CLIPPED_FACTOR = 2.0
@@ -75,6 +74,10 @@ _MAX_EDGE_RATIO = 1.15
 _MAX_EDGE_RATIO_WHITE = 1.3
 #: Ratio after averaging above which all of the supposed noise may be structure.
 _CLEAR_RATIO = 1.6
+#: Contrast, as a multiple of the noise, that is not noise.
+_CLEAR_CONTRAST = 3.0
+#: Its minimum ratio to the contrast of the other voxels.
+_RARE_RATIO = 5.0
 _MAY_BE_STRUCTURE = (
     "What was measured as noise may be fine structure: it does not decrease when "
     "neighbouring voxels are averaged, as noise does. Its true level may be much lower."
@@ -271,6 +274,7 @@ def _from_sample(
     """The noise of a sample, and whether some regions contain nothing else."""
     fraction = _QUIET_IN_DIFFERENCE if repeated else _QUIET
     found = None
+    noisiest = 0.0
     sample, zero, unit = rescaled(sample)
     if sample.levels > 4 or (
         sample.levels == 0 and sample.blocks[0].size >= _MIN_BLOCK_VOXELS
@@ -287,9 +291,17 @@ def _from_sample(
             if len(sample.greys) >= _MIN_TEXTURE_BLOCKS:
                 ratios = ratios_of_regions(block_energies, sample, quiet, curve, check)
             found = _QuietCurve(quiet, curve, *ratios)
+        low, high = np.percentile(sample.values, PERCENTILES)
+        floor = FLOOR * float(high - low)
+        if repeated or len(sample.greys) < _MIN_TEXTURE_BLOCKS or not floor > 0:
+            pass
+        elif found is None or found.is_unknown or found.level(sample.greys) < floor:
+            noisiest = noisiest_region(block_energies, sample, floor, check)
         del block_energies
     check()
     noise = _noise(volume, sample, found, repeated, unit)
+    if not repeated and not sample.is_mostly_clipped:
+        noise = _with_exceptions(volume, sample, noise, noisiest)
     is_certain = found is None or bool(found.quiet.is_uniform.any())
     if (zero, unit) == (0, 1):
         return noise, is_certain
@@ -307,6 +319,16 @@ class _QuietCurve:
     curve: NoiseCurve
     weakest: float
     strongest: float
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether structure cannot be distinguished from noise."""
+        return self.quiet.is_structure
+
+    def level(self, greys: Array) -> float:
+        """Root-mean-square level at these grey values."""
+        known, levels = self.curve.levels()
+        return float(np.sqrt(np.mean(np.interp(greys, known, levels) ** 2)))
 
     @property
     def ratios(self) -> tuple[float, float]:
@@ -341,8 +363,7 @@ def _noise(
         )
     quiet = found.quiet
     greys, levels = found.curve.levels()
-    level = float(np.sqrt(np.mean(np.interp(sample.greys, greys, levels) ** 2)))
-    measured = level
+    level = measured = found.level(sample.greys)
     half = _MIN_HALF_WIDTH + _HALF_WIDTH_PER_ERROR * float(quiet.doubts.min())
     weakest, strongest = found.ratios
     interval = (
@@ -358,11 +379,7 @@ def _noise(
     if structured := quiet.is_structure:
         interval = (0.0, level * (1 + half))
         levels = (0.0,) * len(greys)
-    contrast = noise_free_contrast(
-        sample,
-        lambda places: np.asarray(np.interp(places, greys, levels)),
-        quiet.spectrum.lags,
-    )
+    contrast = _contrast(sample, level, greys, levels, quiet.spectrum.lags)
     if structured or unknown or not contrast > 0 or level < FLOOR * contrast:
         upper = interval[1]
         if not (repeated or unknown):
@@ -393,6 +410,46 @@ def _noise(
     )
 
 
+def _contrast(
+    sample: NoiseSample,
+    level: float,
+    greys: tuple[float, ...],
+    levels: tuple[float, ...],
+    lags: Sequence[float],
+) -> float:
+    """Contrast of the scan without this noise, including rare pores or particles."""
+
+    def level_at(places: Array) -> Array:
+        return np.asarray(np.interp(places, greys, levels))
+
+    contrast = noise_free_contrast(sample, level_at, lags)
+    if contrast < _CLEAR_CONTRAST * level:  # perhaps that of a single phase
+        rare = noise_free_contrast(sample, level_at, lags, RARE_PERCENTILES)
+        if rare > max(_CLEAR_CONTRAST * level, _RARE_RATIO * contrast):
+            return rare
+    return contrast
+
+
+def _with_exceptions(
+    volume: Volume, sample: NoiseSample, noise: Noise, noisiest: float
+) -> Noise:
+    """The noise, doubted where parts of the scan have more of it.
+
+    `noisiest` is the level of a noisy region in a scan without measurable noise; 0 if
+    there is none.
+    """
+    found = list(noise.doubts)
+    interval, notes = noise.interval, noise.notes
+    if noisiest > 0 and noise.level == 0 and noise.contrast > 0:
+        if not any(sentence.startswith(POSITION) for sentence in found):
+            found += position_doubts(noisiest / noise.contrast, None)
+        interval = (0.0, max(interval[1], noisiest))
+        notes = tuple(one for one in notes if not one.startswith(NOT_UNIFORM))
+    n_slices = volume.shape[0] if volume.ndim == 3 else 1
+    found += anomaly_doubts(sample, n_slices, noise.level, noise.contrast)
+    return replace(noise, doubts=tuple(found), notes=notes, interval=interval)
+
+
 def _smooth_noise(sample: NoiseSample, contrast: float, structured: bool) -> float:
     """Upper limit of noise that is as smooth as structure; 0 if it can be ruled out.
 
@@ -419,67 +476,3 @@ def _variation(sample: NoiseSample) -> float:
     if len(phases) > 1 or not len(varying):
         return 0.0
     return float(np.median(varying))
-
-
-def noise_free_contrast(
-    sample: NoiseSample, level: Callable[[Array], Array], lags: Sequence[float]
-) -> float:
-    """Distance between the 2nd and 98th percentile of the scan without its noise.
-
-    The histogram of a scan is that of its object, spread by the noise at each grey
-    value. Richardson-Lucy deconvolution (Richardson 1972, doi:10.1364/JOSA.62.000055;
-    Lucy 1974) reverses this, and preserves the grey values of thin structures. If the
-    noise is strong, pairs of voxels are averaged first.
-
-    Parameters
-    ----------
-    sample : NoiseSample
-    level : callable
-        Standard deviation of the noise at given grey values.
-    lags : sequence of float
-        Correlation of the noise of adjacent voxels along Z, Y and X.
-    """
-    values = sample.values.ravel()
-    low, high = np.percentile(values, PERCENTILES)
-    if not high > low:
-        return 0.0
-    typical = float(np.median(level(values[:: max(1, len(values) // 1000)])))
-    factor = 1.0
-    if typical > _STRONG_NOISE * (high - low):
-        values, factor = _averaged(sample.values, lags)
-    return _deconvolved(values, lambda places: factor * level(places))
-
-
-def _averaged(blocks: Array, lags: Sequence[float]) -> tuple[Array, float]:
-    """Means of pairs of voxels along each axis, and the noise reduction factor."""
-    factor = 1.0
-    for axis, lag in enumerate(lags, 1):
-        n = blocks.shape[axis] // 2 * 2
-        if n:
-            even = np.take(blocks, range(0, n, 2), axis)
-            blocks = (even + np.take(blocks, range(1, n, 2), axis)) / 2
-            factor *= (1 + lag) / 2
-    return blocks.ravel(), float(np.sqrt(factor))
-
-
-def _deconvolved(values: Array, level: Callable[[Array], Array]) -> float:
-    from scipy.special import ndtr
-
-    lowest, highest = float(values.min()), float(values.max())
-    edges = np.linspace(lowest, highest, _BINS + 1)
-    places = (edges[1:] + edges[:-1]) / 2
-    levels = level(places)
-    if levels.max() < 0.5 * (edges[1] - edges[0]):
-        low, high = np.percentile(values, PERCENTILES)
-        return float(high - low)
-    counts = np.histogram(values, edges)[0] / len(values)
-    # Column j: distribution of the grey value j after noise is added.
-    spread = ndtr((edges[:, None] - places) / np.maximum(levels, 1e-9 * np.ptp(places)))
-    spread[0], spread[-1] = 0, 1
-    matrix = np.diff(spread, axis=0)
-    clean = np.full(_BINS, 1 / _BINS)
-    for _ in range(_ITERATIONS):
-        clean *= matrix.T @ (counts / np.maximum(matrix @ clean, 1e-12))
-    share = np.concatenate([[0], np.cumsum(clean)]) / clean.sum()
-    low, high = np.interp(np.array(PERCENTILES) / 100, share, edges)
-    return float(high - low)

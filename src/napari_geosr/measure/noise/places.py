@@ -12,10 +12,15 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.measure.noise.basis import Array, FloatArray
+from napari_geosr.measure.noise.basis import (
+    SMOOTH_DEGREE,
+    Array,
+    FloatArray,
+    degrees,
+)
 from napari_geosr.measure.noise.curve import NoiseCurve
 from napari_geosr.measure.noise.mixture import mean_deviance
-from napari_geosr.measure.noise.quiet import QuietBlocks, quietest
+from napari_geosr.measure.noise.quiet import QuietBlocks, find_quiet, quietest
 from napari_geosr.measure.noise.sample import Bools, NoiseSample
 from napari_geosr.measure.noise.spectrum import noise_and_structure
 
@@ -29,6 +34,19 @@ _SLABS = 8
 _ROUNDING = 1e-6
 #: Minimum number of blocks in a region.
 _MIN_BLOCKS = 60
+#: Number of cells and of slabs along each axis of a scan without measurable noise, and
+#: minimum number of blocks in such a region. Its noise is measured on its own.
+_LARGE_CELLS = 2
+_LARGE_SLABS = 4
+_MIN_BLOCKS_ALONE = 450
+#: Quantiles of the fine detail of the blocks of a region, and their maximum ratio in a
+#: region where calm blocks contain equal noise.
+_CALM = (0.05, 0.25)
+_MAX_DETAIL_RATIO = 1.35
+#: Maximum number of such regions that are measured.
+_MAX_CANDIDATES = 5
+#: Noise level of a region, as a multiple of the floor, above which it is noisy.
+_CLEARLY_NOISY = 2.0
 #: Fraction of the blocks of a region that are measured.
 _QUIETEST_SHARE = 0.05
 #: Maximum fraction of structure in the quietest blocks of a region, their maximum
@@ -115,17 +133,67 @@ def ratios_of_regions(
     return float(np.sqrt(min(alone))), float(np.sqrt(strongest))
 
 
-def _regions(centres: Array, is_deep: bool) -> Iterator[Bools]:
+def noisiest_region(
+    energy: FloatArray, sample: NoiseSample, floor: float, check: Callable[[], None]
+) -> float:
+    """Noise level of a noisy region in a scan whose noise is too weak to be measured.
+
+    The quietest blocks of the scan may all be in a region without noise. Here, regions
+    are measured independently of each other, those with the most even detail first.
+    Only regions count in which most blocks of some grey value contain nothing but
+    noise.
+
+    Parameters
+    ----------
+    energy : ndarray of shape (blocks, Z, Y, X)
+        Energies by degree.
+    sample : NoiseSample
+        The same blocks.
+    floor : float
+        Level, in grey values of the sample, below which noise cannot be measured.
+    check : callable
+        Called for each region; may raise `Cancelled`.
+
+    Returns
+    -------
+    float
+        In grey values of the sample; 0 if no region is noisy.
+    """
+    is_deep = energy.shape[1] > 1
+    fine = degrees((energy.shape[1], energy.shape[2], energy.shape[3])) > SMOOTH_DEGREE
+    detail = np.sqrt(energy[:, fine].mean(1))
+    candidates = []
+    for region in _regions(sample.centres, is_deep, _LARGE_CELLS, _LARGE_SLABS):
+        if region.sum() < _MIN_BLOCKS_ALONE:
+            continue
+        low, high = np.quantile(detail[region], _CALM)
+        if low > floor / 2 and high < _MAX_DETAIL_RATIO * low:
+            candidates.append((float(high / low), region))
+    candidates.sort(key=lambda one: one[0])  # that of noise alone is the smallest
+    for _, region in candidates[:_MAX_CANDIDATES]:  # each takes up to a second
+        check()
+        found = find_quiet(energy[region], sample.greys[region], check=check)
+        if found is None or found.is_structure or not found.is_uniform.any():
+            continue
+        level = float(np.sqrt(found.variances[found.is_uniform].min()))
+        if level > _CLEARLY_NOISY * floor:
+            return level
+    return 0.0
+
+
+def _regions(
+    centres: Array, is_deep: bool, cells_along: int = 0, slabs_along: int = _SLABS
+) -> Iterator[Bools]:
     """Cells, and slabs along each axis, as masks of the blocks inside."""
     axes = (0, 1, 2) if is_deep else (1, 2)
-    count = _CELLS if is_deep else _CELLS_2D
+    count = cells_along or (_CELLS if is_deep else _CELLS_2D)
     cells = np.zeros(len(centres), np.intp)
     for axis in axes:
         cells = cells * count + _parts(centres[:, axis], count)
     for cell in np.unique(cells):
         yield cells == cell
     for axis in axes:
-        slabs = _parts(centres[:, axis], _SLABS)
+        slabs = _parts(centres[:, axis], slabs_along)
         for slab in np.unique(slabs):
             yield slabs == slab
 

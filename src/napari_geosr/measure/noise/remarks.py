@@ -24,6 +24,8 @@ _MAX_CLIPPED_SHARE = 2e-3
 _MUCH_CLIPPED = 0.05
 #: Beginning of what is said of noise that is not equally strong everywhere.
 POSITION = "The noise depends on the position"
+#: Beginning of what is said if structure cannot be distinguished from noise.
+NOT_UNIFORM = "No region is uniform"
 
 
 def remarks(
@@ -71,7 +73,7 @@ def remarks(
         )
     if structured:
         found.append(
-            "No region is uniform: even the most uniform ones contain "
+            f"{NOT_UNIFORM}: even the most uniform ones contain "
             f"structure. The noise level is below {unit * upper:.3g}, but otherwise "
             "unknown."
         )

@@ -122,6 +122,11 @@ class KnownBlockTest:
         return max(self._lost, default=None)
 
     @property
+    def is_from_scan(self) -> bool:
+        """Whether the scan shows test pores of the size up to which they are lost."""
+        return self.limit in self.countable or self.limit in self.shown
+
+    @property
     def lost_from_scan(self) -> int | None:
         """Largest size of lost test pores that can be counted in the scan."""
         return max((n for n in self._lost if n in self.countable), default=None)

@@ -175,13 +175,34 @@ def harms(facts: RunAssessment) -> Iterator[Finding]:
 def wrong_pores(name: str, test: KnownBlockTest) -> str:
     """A sentence if a model invents or loses far too many pores; otherwise empty."""
     for counts in test.counts:
-        if counts.is_off(MAX_PORE_RATIO):
-            more = "more" if counts.result > counts.expected else "fewer"
+        if not counts.is_off(MAX_PORE_RATIO):
+            continue
+        # If small ones are lost, the expected number lacks them as well.
+        if lost := _lost_size(test, counts):
             return (
-                f"{name} would show far {more} {counts.objects} than the sample has: "
-                f"{_counts(counts)}. Do not count {counts.objects} in its result."
+                f"The number of {counts.objects} in the result of {name} would be "
+                f"wrong: it shows {counts.result} in the examined part, but loses "
+                f"{counts.objects} of up to {lost} voxels. Do not count "
+                f"{counts.objects} in its result."
             )
+        more = "more" if counts.result > counts.expected else "fewer"
+        return (
+            f"{name} would show far {more} {counts.objects} than the sample has: "
+            f"{_counts(counts)}. Do not count {counts.objects} in its result."
+        )
     return ""
+
+
+def _lost_size(test: KnownBlockTest, counts: PoreCounts) -> int:
+    """Size, in voxels, up to which counted pores are in the scan but not in the result.
+
+    0 if there are none.
+    """
+    for one in (test, test.dark):
+        if one is not None and one.objects == counts.objects and one.is_from_scan:
+            size = one.limit or 0
+            return size if size >= counts.smallest else 0
+    return 0
 
 
 def _counts(counts: PoreCounts) -> str:
@@ -350,6 +371,13 @@ def _extra_pores(facts: RunAssessment, test: KnownBlockTest) -> str:
     """
     for counts, small in zip(test.counts, test.small_counts, strict=True):
         if small.result > small.expected and small.is_off(MAX_PORE_RATIO):
+            if lost := _lost_size(test, small):
+                return (
+                    f"{facts.name} may lose some small {small.objects} and invent "
+                    f"others: it would show {small.result} of {small.smallest} voxels "
+                    f"or more in the examined part. Count only {small.objects} of more "
+                    f"than {lost} voxels."
+                )
             return (
                 f"{facts.name} may invent small {small.objects}: including those of "
                 f"{small.smallest} to {counts.smallest - 1} voxels, it would show "
@@ -375,7 +403,7 @@ def _limits(test: KnownBlockTest) -> Iterator[CountLimit]:
     if test.limit is None:
         return
     objects = test.objects
-    if test.limit in test.countable or test.limit in test.shown:
+    if test.is_from_scan:
         sentence = (
             f"Do not count {objects} of up to {test.limit} voxels in the result: they "
             "are removed together with the noise."

@@ -1,0 +1,196 @@
+"""Parts of a scan with much more noise than the rest: slices, and single voxels.
+
+The noise of a scan is measured where it is weakest. Bad frames of a camera leave noisy
+slices; direct hits of the detector (zingers) and hot pixels leave single voxels far
+outside the grey values of the sample. A restoration that is made for the noise of the
+rest leaves most of them as they are.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.noise import FLOOR
+from napari_geosr.measure.noise.basis import Array, FloatArray
+from napari_geosr.measure.noise.sample import NoiseSample
+from napari_geosr.measure.number_text import rough_percent
+
+Numbers = npt.NDArray[np.intp]
+
+#: Maximum number of runs of slices that are named.
+_MAX_RUNS = 4
+#: Minimum number of blocks for a statement about slices.
+_MIN_BLOCKS = 1000
+#: Minimum number of blocks of a slice.
+_MIN_SLICE_BLOCKS = 40
+#: Minimum number of slices to compare.
+_MIN_SLICES = 8
+#: Distance, in slices, up to which a slice is compared with others. At most half of
+#: them may be noisy.
+_REACH = 12
+#: Fraction of the blocks of a slice that are less noisy than its noise level is taken
+#: to be: structure is in the others.
+_QUIET = 0.2
+#: Ratio of the fine detail of a slice to that of its neighbours above which it is
+#: noisy. With equal noise, it is 0.9 to 1.15.
+_MIN_SLICE_RATIO = 1.5
+#: The same for the slices before and after a run of noisy ones, above which these are
+#: no bad frames: the detail of structure increases and decreases gradually.
+_MAX_ADJACENT_RATIO = 1.25
+#: Distance of a voxel from all grey values of the sample and from its neighbours, as a
+#: multiple of the contrast and of the noise, above which it is an outlier.
+_FAR_CONTRAST = 1.0
+_FAR_NOISE = 10.0
+#: The neighbours of a single voxel are less than this fraction of its distance away
+#: from their median. Those of a spot in a microscope are bright, too.
+_ISOLATED = 0.25
+#: Mean square of the outliers, relative to that of the noise, above which they matter.
+_MIN_OUTLIER_POWER = 0.25
+#: Variance of the second differences of white noise along both axes of a slice.
+_DIFFERENCE_VARIANCE = 36.0
+
+
+def anomaly_doubts(
+    sample: NoiseSample, n_slices: int, level: float, contrast: float
+) -> Iterator[str]:
+    """Sentences on noisy slices and on single voxels far outside the range.
+
+    Parameters
+    ----------
+    sample : NoiseSample
+    n_slices : int
+        Number of slices of the scan.
+    level, contrast : float
+        Noise level and contrast of the scan, in grey values of the sample.
+    """
+    if not contrast > 0 or len(sample.blocks) < _MIN_BLOCKS:
+        return
+    ratios = slice_ratios(sample, n_slices, FLOOR * contrast)
+    runs = list(_noisy_runs(ratios))
+    if runs:
+        bad = np.concatenate(runs)
+        one = len(bad) == 1
+        yield (
+            f"{'Slice' if one else 'Slices'} {_ranges(runs)} along Z (counted from 0) "
+            f"{'has' if one else 'have'} much more noise than the adjacent slices (up "
+            f"to {ratios[bad].max():.1f} times as much). Most of it remains in the "
+            "result: do not measure there."
+        )
+    share, power = outliers(sample, level, contrast)
+    if power > _MIN_OUTLIER_POWER * max(level, FLOOR * contrast) ** 2:
+        yield (
+            f"{rough_percent(share)} of the voxels are single voxels far outside the "
+            "other grey values, such as zingers or hot pixels. They remain in the "
+            "result, so that the gain is smaller than expected. Remove them first, for "
+            "example with a median filter, or reconstruct the projections again with "
+            "--zingers."
+        )
+
+
+def slice_ratios(sample: NoiseSample, n_slices: int, floor: float) -> Array:
+    """Fine detail of the quiet parts of each slice, relative to adjacent slices.
+
+    Parameters
+    ----------
+    sample : NoiseSample
+    n_slices : int
+        Number of slices of the scan.
+    floor : float
+        Noise level that counts as none.
+
+    Returns
+    -------
+    ndarray of shape (n_slices,)
+        Ratios of standard deviations; 1 for slices that cannot be compared.
+    """
+    ratios = np.ones(n_slices)
+    blocks = sample.blocks
+    depth, height, width = blocks.shape[1:]
+    if depth < 2 or min(height, width) < 3:
+        return ratios
+    along_y = np.diff(blocks, 2, axis=2)
+    energy = np.square(np.diff(along_y, 2, axis=3)).mean((2, 3)) / _DIFFERENCE_VARIANCE
+    starts = np.rint(sample.centres[:, 0] * n_slices - depth / 2).astype(np.intp)
+    slices = (starts[:, None] + np.arange(depth)).ravel()
+    levels = np.sqrt(_quantiles(energy.ravel(), slices, n_slices))
+    known = np.flatnonzero(np.isfinite(levels))
+    for at in known:
+        near = known[np.abs(known - at) <= _REACH]
+        if len(near) >= _MIN_SLICES:
+            usual = max(float(np.median(levels[near])), floor)
+            ratios[at] = max(levels[at], floor) / usual
+    return ratios
+
+
+def _quantiles(energy: FloatArray, slices: Numbers, n_slices: int) -> Array:
+    """The energy of the quiet blocks of each slice; NaN where there are too few."""
+    order = np.argsort(slices, kind="stable")
+    ends = np.searchsorted(slices[order], np.arange(n_slices + 1))
+    found = np.full(n_slices, np.nan)
+    for i, (start, end) in enumerate(itertools.pairwise(ends)):
+        if end - start >= _MIN_SLICE_BLOCKS:
+            found[i] = np.quantile(energy[order[start:end]], _QUIET)
+    return found
+
+
+def outliers(sample: NoiseSample, level: float, contrast: float) -> tuple[float, float]:
+    """Single voxels far outside the other grey values.
+
+    Returns
+    -------
+    share : float
+        Their fraction of the voxels.
+    power : float
+        Mean square, over all voxels, of their distance from their neighbours.
+    """
+    values = sample.values
+    low, high = np.percentile(values, (2, 98))
+    limit = max(_FAR_CONTRAST * contrast, _FAR_NOISE * level)
+    far = (values > high + limit) | (values < low - limit)
+    shape: tuple[int, ...] = values.shape[1:]
+    inner = np.zeros(shape, bool)
+    inner[tuple(slice(1, n - 1) if n > 2 else slice(None) for n in shape)] = True
+    places = np.argwhere(far & inner)
+    if not len(places):
+        return 0.0, 0.0
+    neighbours = []
+    for axis, length in enumerate(shape, 1):
+        if length > 2:
+            for step in (-1, 1):
+                moved = places.copy()
+                moved[:, axis] += step
+                neighbours.append(values[tuple(moved.T)])
+    around = np.stack(neighbours)
+    usual = np.median(around, axis=0)
+    distance = values[tuple(places.T)] - usual
+    spread = np.sort(np.abs(around - usual), axis=0)[-2]  # one may be another outlier
+    single = (np.abs(distance) > limit) & (spread < _ISOLATED * np.abs(distance))
+    total = len(values) * int(inner.sum())
+    power = float(np.square(distance[single]).sum()) / total
+    return float(single.sum()) / total, power
+
+
+def _noisy_runs(ratios: Array) -> Iterator[Numbers]:
+    """Runs of noisy slices between slices that are not."""
+    bad = np.flatnonzero(ratios > _MIN_SLICE_RATIO)
+    if not len(bad):
+        return
+    for run in np.split(bad, np.flatnonzero(np.diff(bad) > 1) + 1):
+        beside = [i for i in (run[0] - 1, run[-1] + 1) if 0 <= i < len(ratios)]
+        if max(ratios[beside], default=np.inf) < _MAX_ADJACENT_RATIO:
+            yield run
+
+
+def _ranges(runs: list[Numbers]) -> str:
+    """Runs in words, such as ``"3, 7 to 9 and 12"``; at most four."""
+    parts = [
+        str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}"
+        for run in runs[:_MAX_RUNS]
+    ]
+    if len(runs) > len(parts):
+        parts.append("others")
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

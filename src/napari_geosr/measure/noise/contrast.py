@@ -1,0 +1,94 @@
+"""Contrast of a scan without its noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from napari_geosr.measure.noise.basis import Array
+from napari_geosr.measure.noise.sample import NoiseSample
+
+#: Number of bins of the histogram for the contrast.
+_BINS = 256
+#: Number of iterations of the deconvolution of this histogram.
+_ITERATIONS = 400
+#: Percentiles of the noise-free grey values between which the contrast is measured.
+PERCENTILES = (2.0, 98.0)
+#: The same for scans in which the noise exceeds that contrast: it may be that of a
+#: single phase, with few pores or particles.
+RARE_PERCENTILES = (0.1, 99.9)
+#: Noise level, relative to the range between these percentiles, above which 2 × 2 × 2
+#: voxels are averaged first.
+_STRONG_NOISE = 0.12
+
+
+def noise_free_contrast(
+    sample: NoiseSample,
+    level: Callable[[Array], Array],
+    lags: Sequence[float],
+    percentiles: tuple[float, float] = PERCENTILES,
+) -> float:
+    """Distance between two percentiles of a scan without its noise.
+
+    The histogram of a scan is that of its object, spread by the noise at each grey
+    value. Richardson-Lucy deconvolution (Richardson 1972, doi:10.1364/JOSA.62.000055;
+    Lucy 1974) reverses this, and preserves the grey values of thin structures. If the
+    noise is strong, pairs of voxels are averaged first.
+
+    Parameters
+    ----------
+    sample : NoiseSample
+    level : callable
+        Standard deviation of the noise at given grey values.
+    lags : sequence of float
+        Correlation of the noise of adjacent voxels along Z, Y and X.
+    percentiles : (float, float)
+        Percentiles between which the contrast is measured.
+    """
+    values = sample.values.ravel()
+    low, high = np.percentile(values, percentiles)
+    if not high > low:
+        return 0.0
+    typical = float(np.median(level(values[:: max(1, len(values) // 1000)])))
+    factor = 1.0
+    if typical > _STRONG_NOISE * (high - low):
+        values, factor = _averaged(sample.values, lags)
+    return _deconvolved(values, lambda places: factor * level(places), percentiles)
+
+
+def _averaged(blocks: Array, lags: Sequence[float]) -> tuple[Array, float]:
+    """Means of pairs of voxels along each axis, and the noise reduction factor."""
+    factor = 1.0
+    for axis, lag in enumerate(lags, 1):
+        n = blocks.shape[axis] // 2 * 2
+        if n:
+            even = np.take(blocks, range(0, n, 2), axis)
+            blocks = (even + np.take(blocks, range(1, n, 2), axis)) / 2
+            factor *= (1 + lag) / 2
+    return blocks.ravel(), float(np.sqrt(factor))
+
+
+def _deconvolved(
+    values: Array, level: Callable[[Array], Array], percentiles: tuple[float, float]
+) -> float:
+    from scipy.special import ndtr
+
+    lowest, highest = float(values.min()), float(values.max())
+    edges = np.linspace(lowest, highest, _BINS + 1)
+    places = (edges[1:] + edges[:-1]) / 2
+    levels = level(places)
+    if levels.max() < 0.5 * (edges[1] - edges[0]):
+        low, high = np.percentile(values, percentiles)
+        return float(high - low)
+    counts = np.histogram(values, edges)[0] / len(values)
+    # Column j: distribution of the grey value j after noise is added.
+    spread = ndtr((edges[:, None] - places) / np.maximum(levels, 1e-9 * np.ptp(places)))
+    spread[0], spread[-1] = 0, 1
+    matrix = np.diff(spread, axis=0)
+    clean = np.full(_BINS, 1 / _BINS)
+    for _ in range(_ITERATIONS):
+        clean *= matrix.T @ (counts / np.maximum(matrix @ clean, 1e-12))
+    share = np.concatenate([[0], np.cumsum(clean)]) / clean.sum()
+    low, high = np.interp(np.array(percentiles) / 100, share, edges)
+    return float(high - low)

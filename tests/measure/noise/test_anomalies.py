@@ -1,0 +1,110 @@
+"""Tests of noisy slices, single outlying voxels, and regions with and without noise."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure.noise import estimate_noise
+from napari_geosr.physics.phantoms import sphere_foam
+
+Array = npt.NDArray[np.float64]
+SHAPE = (48, 64, 64)
+POSITION = "depends on the position"
+SLICES = "along Z (counted from 0)"
+OUTLIERS = "single voxels far outside"
+
+
+@cache
+def foam(seed: int = 0) -> Array:
+    """Pores of grey value 0 in a solid of 100, with soft borders."""
+    pores = sphere_foam(SHAPE, porosity=0.3, radius=(5, 9), gap=2.0, seed=seed)
+    return 100.0 * (1 - pores.fraction)
+
+
+def noise_in(scan: Array) -> Noise:
+    return estimate_noise(Volume(scan.astype(np.float32), "ZYX"))
+
+
+def unit_noise(blur: float = 0.0, seed: int = 1) -> Array:
+    values = ndimage.gaussian_filter(
+        np.random.default_rng(seed).normal(size=SHAPE), blur
+    )
+    return np.asarray(values / values.std())
+
+
+def said(noise: Noise, words: str) -> list[str]:
+    return [sentence for sentence in noise.doubts if words in sentence]
+
+
+@pytest.mark.parametrize("blur", [0.0, 0.7])
+@pytest.mark.parametrize(
+    ("bad", "named"),
+    [([20], "Slice 20 "), ([0, 1], "0 to 1 "), ([9, 30, 31], "9 and 30")],
+)
+def test_noisy_slices_are_named(bad: list[int], named: str, blur: float) -> None:
+    levels = np.full((SHAPE[0], 1, 1), 5.0)
+    levels[bad] = 30.0
+    noise = noise_in(foam() + levels * unit_noise(blur))
+    assert noise.level == pytest.approx(5, rel=0.2)
+    (sentence,) = said(noise, SLICES)
+    assert named in sentence
+
+
+def test_noise_that_increases_along_z_is_no_noisy_slice() -> None:
+    levels = np.linspace(3, 20, SHAPE[0])[:, None, None]
+    assert not said(noise_in(foam() + levels * unit_noise()), SLICES)
+
+
+def test_a_layer_of_fine_structure_is_no_noisy_slice() -> None:
+    """Its detail appears within one slice, but noise is not measured where it is."""
+    fine = np.random.default_rng(2).random(SHAPE) > 0.5
+    layer = ndimage.gaussian_filter(100.0 * fine, 1.0)
+    depth = np.exp(-0.5 * ((np.arange(SHAPE[0]) - 24) / 4.0) ** 2)[:, None, None]
+    scan = (1 - depth) * foam() + depth * layer + 3 * unit_noise()
+    assert not said(noise_in(scan), SLICES)
+
+
+def test_zingers_are_said_to_remain() -> None:
+    scan = foam() + 5 * unit_noise()
+    hits = np.random.default_rng(3).random(SHAPE) < 0.002
+    (sentence,) = said(noise_in(np.where(hits, 600, scan)), OUTLIERS)
+    assert float(sentence.split()[0]) == pytest.approx(0.2, abs=0.03)
+
+
+def test_bright_spots_of_a_microscope_are_no_outliers() -> None:
+    rng = np.random.default_rng(4)
+    spots = np.zeros(SHAPE)
+    spots[tuple(rng.integers(4, n - 4, 40) for n in SHAPE)] = 3000.0
+    scan = ndimage.gaussian_filter(spots, (1.2, 1.0, 1.0)) + 5 * unit_noise()
+    assert not said(noise_in(scan), OUTLIERS)
+
+
+@pytest.mark.parametrize("blur", [0.0, 0.7])
+@pytest.mark.parametrize("axis", [0, 2])
+def test_noise_in_one_half_only_is_told(axis: int, blur: float) -> None:
+    half = np.indices(SHAPE)[axis] >= SHAPE[axis] // 2
+    noise = noise_in(foam() + 10 * half * unit_noise(blur))
+    assert said(noise, POSITION)
+    assert noise.interval[1] > 8
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    level=st.sampled_from([0.0, 0.4, 2.0, 10.0]),
+    blur=st.sampled_from([0.0, 0.5, 0.9]),
+    seed=st.integers(0, 10_000),
+)
+def test_equal_noise_has_no_exceptions(level: float, blur: float, seed: int) -> None:
+    noise = noise_in(foam(seed % 3) + level * unit_noise(blur, seed + 1))
+    assert not said(noise, SLICES)
+    assert not said(noise, OUTLIERS)
+    assert not said(noise, POSITION)
