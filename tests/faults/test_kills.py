@@ -29,7 +29,8 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="no SIGKILL there")
 #: Fields that also differ between two undisturbed runs.
 TIMES = ("seconds", "training_seconds", "computing", "time", "run", "started")
 HOW_OFTEN = [
-    pytest.param(2, id="twice"),
+    # On a busy computer, starting a command with its workers takes a minute.
+    pytest.param(2, id="twice", marks=pytest.mark.timeout(1800)),
     pytest.param(20, id="often", marks=[pytest.mark.slow, pytest.mark.timeout(3600)]),
 ]
 

@@ -18,6 +18,8 @@ from napari_geosr.jobs.index import describe_state
 
 #: A volume restored in many tiles, one after the other.
 WORDS = ["--memory", "120MB", "--threads", "1"]
+#: Maximum time of a run that takes 20 seconds on an idle computer, in seconds.
+LONG = 1200.0
 
 
 def write_scan(path: Path, slices: int) -> Path:
@@ -73,7 +75,7 @@ def test_a_walltime_costs_a_tile(
         state = describe_state(job.status())
         assert f"walltime reached, resubmitted {times}" in state
         assert state.endswith("% done")
-    wait_for(job, lambda: not job.status().is_alive, 300)
+    wait_for(job, lambda: not job.status().is_alive, LONG)
     assert job.status().state == "done", job.status()
     assert run([*words, "-o", str(here)]) == 0
     np.testing.assert_array_equal(io.read(out).data, io.read(here).data)
