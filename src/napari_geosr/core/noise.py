@@ -35,7 +35,8 @@ class Noise:
         noise is too weak to be measured.
     contrast : float
         Contrast of the noise-free scan, in grey values: the distance between its 2nd
-        and 98th percentile.
+        and 98th percentile. If dark pores are so rare that this does not include them:
+        between the percentiles 0.1 and 98.
     greys, levels : tuple of float
         Standard deviation of the noise (`levels`) at ascending noise-free grey values
         (`greys`), linear in between and constant beyond. A single entry applies to all

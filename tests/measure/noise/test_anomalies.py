@@ -64,13 +64,67 @@ def test_noise_that_increases_along_z_is_no_noisy_slice() -> None:
     assert not said(noise_in(foam() + levels * unit_noise()), SLICES)
 
 
-def test_a_layer_of_fine_structure_is_no_noisy_slice() -> None:
-    """Its detail appears within one slice, but noise is not measured where it is."""
-    fine = np.random.default_rng(2).random(SHAPE) > 0.5
-    layer = ndimage.gaussian_filter(100.0 * fine, 1.0)
-    depth = np.exp(-0.5 * ((np.arange(SHAPE[0]) - 24) / 4.0) ** 2)[:, None, None]
-    scan = (1 - depth) * foam() + depth * layer + 3 * unit_noise()
-    assert not said(noise_in(scan), SLICES)
+def test_detail_that_increases_gradually_is_no_noisy_slice() -> None:
+    """It is a layer of fine structure, with slices of intermediate detail around it."""
+    levels = 4 + 12 * np.exp(-0.5 * ((np.arange(SHAPE[0]) - 24) / 2.0) ** 2)
+    noise = noise_in(foam() + levels[:, None, None] * unit_noise())
+    assert not said(noise, SLICES)
+
+
+def test_noisy_slices_of_a_large_scan_are_named() -> None:
+    """Only windows of it are read."""
+    shape = (80, 176, 176)
+    rng = np.random.default_rng(5)
+    scan = rng.normal(0, 5, shape).astype(np.float32)
+    scan[:, 40:100, 40:100] += 100
+    scan[41] += rng.normal(0, 40, shape[1:])
+    (sentence,) = said(noise_in(scan), SLICES)
+    assert sentence.startswith("Slice 41 ")
+    assert "of the 80 slices were examined" in sentence
+
+
+def test_noisy_slices_are_told_by_two_scans() -> None:
+    levels = np.full((SHAPE[0], 1, 1), 5.0)
+    levels[20] = 30.0
+    first, second = (
+        Volume((foam() + levels * unit_noise(seed=seed)).astype(np.float32), "ZYX")
+        for seed in (1, 2)
+    )
+    assert said(estimate_noise(first, second=second), SLICES)
+
+
+def test_marks_of_missing_voxels_in_the_second_scan_are_excluded() -> None:
+    first, second = (foam() + 5 * unit_noise(seed=seed) for seed in (1, 2))
+    second[np.random.default_rng(3).random(SHAPE) < 1e-3] = 1e9
+    noise = estimate_noise(Volume(first, "ZYX"), second=Volume(second, "ZYX"))
+    assert noise.level == pytest.approx(5, rel=0.1)
+
+
+def test_noisy_slices_of_a_scan_without_noise_are_told() -> None:
+    scan = foam().copy()
+    scan[20] += 20 * unit_noise()[20]
+    noise = noise_in(scan)
+    assert noise.level == 0
+    assert said(noise, SLICES)
+
+
+def test_the_noisiest_region_is_stated() -> None:
+    levels = np.zeros(SHAPE)
+    levels[:, :, 32:48], levels[:, :, 48:] = 4.0, 20.0
+    noise = noise_in(foam() + levels * unit_noise())
+    assert said(noise, POSITION)
+    assert noise.interval[1] > 15
+
+
+@pytest.mark.parametrize("share", [0.0005, 0.003])
+@pytest.mark.parametrize("size", [400, 5000])
+def test_zingers_are_neither_noise_nor_contrast(share: float, size: float) -> None:
+    scan = foam() + 5 * unit_noise()
+    hits = np.random.default_rng(3).random(SHAPE) < share
+    noise = noise_in(np.where(hits, size * (1 + unit_noise(seed=7) ** 2), scan))
+    assert noise.level == pytest.approx(5, rel=0.1)
+    assert noise.contrast == pytest.approx(100, rel=0.15)
+    assert len(said(noise, OUTLIERS)) == 1
 
 
 def test_zingers_are_said_to_remain() -> None:
@@ -83,8 +137,9 @@ def test_zingers_are_said_to_remain() -> None:
 def test_bright_spots_of_a_microscope_are_no_outliers() -> None:
     rng = np.random.default_rng(4)
     spots = np.zeros(SHAPE)
-    spots[tuple(rng.integers(4, n - 4, 40) for n in SHAPE)] = 3000.0
-    scan = ndimage.gaussian_filter(spots, (1.2, 1.0, 1.0)) + 5 * unit_noise()
+    spots[tuple(rng.integers(4, n - 4, 400) for n in SHAPE)] = 1000.0
+    scan = ndimage.gaussian_filter(spots, 0.7) + unit_noise()
+    assert (scan > 100).mean() > 1e-3
     assert not said(noise_in(scan), OUTLIERS)
 
 

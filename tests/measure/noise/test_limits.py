@@ -255,15 +255,16 @@ def test_pores_without_a_single_photon_are_no_padding(
     assert not says(found, "padding")
 
 
-@pytest.mark.parametrize("level", [0.3, 5.0, 15.0])
-def test_the_contrast_is_that_of_rare_pores(level: float) -> None:
+@pytest.mark.parametrize("level", [0.0, 0.1, 2.0, 5.0, 15.0])
+@pytest.mark.parametrize("count", [6, 14])
+def test_the_contrast_is_that_of_rare_pores(level: float, count: int) -> None:
     """They are fewer than the percentiles between which the contrast is measured."""
     rng = np.random.default_rng(0)
     grid = np.indices((40, 64, 64))
     sample = np.full(grid.shape[1:], 100.0)
-    for centre in rng.uniform(4, 36, (6, 3)):
+    for centre in rng.uniform(4, 36, (count, 3)):
         sample[np.square(grid - centre[:, None, None, None]).sum(0) < 9] = 0
-    assert (sample == 0).mean() < 0.005
+    assert (sample == 0).mean() < 0.01
     scan = ndimage.gaussian_filter(sample, 0.6) + rng.normal(0, level, sample.shape)
     noise = estimate_noise(Volume(scan, "ZYX"))
     assert noise.contrast == pytest.approx(100, rel=0.15)

@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.noise import FLOOR
 from napari_geosr.measure.noise.basis import Array, FloatArray
-from napari_geosr.measure.noise.sample import NoiseSample
+from napari_geosr.measure.noise.sample import Bools, NoiseSample
 from napari_geosr.measure.number_text import rough_percent
 
 Numbers = npt.NDArray[np.intp]
 
+#: Beginnings of what is said about noisy slices.
+SLICE, SLICES = "Slice", "Slices"
 #: Maximum number of runs of slices that are named.
 _MAX_RUNS = 4
 #: Minimum number of blocks for a statement about slices.
@@ -28,10 +31,12 @@ _MIN_BLOCKS = 1000
 #: Minimum number of blocks of a slice.
 _MIN_SLICE_BLOCKS = 40
 #: Minimum number of slices to compare.
-_MIN_SLICES = 8
+_MIN_SLICES = 5
 #: Distance, in slices, up to which a slice is compared with others. At most half of
 #: them may be noisy.
 _REACH = 12
+#: Noise level, in steps between grey values, that may be a rounding error.
+_ROUNDING = 0.5
 #: Fraction of the blocks of a slice that are less noisy than its noise level is taken
 #: to be: structure is in the others.
 _QUIET = 0.2
@@ -42,12 +47,17 @@ _MIN_SLICE_RATIO = 1.5
 #: no bad frames: the detail of structure increases and decreases gradually.
 _MAX_ADJACENT_RATIO = 1.25
 #: Distance of a voxel from all grey values of the sample and from its neighbours, as a
-#: multiple of the contrast and of the noise, above which it is an outlier.
-_FAR_CONTRAST = 1.0
-_FAR_NOISE = 10.0
+#: multiple of the range of nearly all grey values, above which it is an outlier.
+_FAR = 2.0
+#: Fraction of clipped voxels above which the range of the others is not known.
+_MAX_CLIPPED_SHARE = 0.05
+#: Minimum number of blocks that must remain without outliers.
+_MIN_KEPT = 200
 #: The neighbours of a single voxel are less than this fraction of its distance away
 #: from their median. Those of a spot in a microscope are bright, too.
 _ISOLATED = 0.25
+#: Their median is outside the range by less than this fraction.
+_RAISED = 0.1
 #: Mean square of the outliers, relative to that of the noise, above which they matter.
 _MIN_OUTLIER_POWER = 0.25
 #: Variance of the second differences of white noise along both axes of a slice.
@@ -55,36 +65,43 @@ _DIFFERENCE_VARIANCE = 36.0
 
 
 def anomaly_doubts(
-    sample: NoiseSample, n_slices: int, level: float, contrast: float
+    sample: NoiseSample, n_slices: int, found: Outliers, level: float, contrast: float
 ) -> Iterator[str]:
     """Sentences on noisy slices and on single voxels far outside the range.
 
     Parameters
     ----------
     sample : NoiseSample
+        Without these voxels.
     n_slices : int
         Number of slices of the scan.
+    found : Outliers
+        Single voxels far outside the range.
     level, contrast : float
         Noise level and contrast of the scan, in grey values of the sample.
     """
     if not contrast > 0 or len(sample.blocks) < _MIN_BLOCKS:
         return
-    ratios = slice_ratios(sample, n_slices, FLOOR * contrast)
+    floor = max(FLOOR * contrast, _ROUNDING * sample.step)
+    ratios = slice_ratios(sample, n_slices, floor)
     runs = list(_noisy_runs(ratios))
     if runs:
         bad = np.concatenate(runs)
         one = len(bad) == 1
+        examined = int(np.isfinite(ratios).sum())
+        rest = ""
+        if examined < n_slices:
+            rest = f" Only {examined} of the {n_slices} slices were examined."
         yield (
-            f"{'Slice' if one else 'Slices'} {_ranges(runs)} along Z (counted from 0) "
+            f"{SLICE if one else SLICES} {_ranges(runs)} along Z (counted from 0) "
             f"{'has' if one else 'have'} much more noise than the adjacent slices (up "
             f"to {ratios[bad].max():.1f} times as much). Most of it remains in the "
-            "result: do not measure there."
+            f"result: do not measure there.{rest}"
         )
-    share, power = outliers(sample, level, contrast)
-    if power > _MIN_OUTLIER_POWER * max(level, FLOOR * contrast) ** 2:
+    if found.power > _MIN_OUTLIER_POWER * max(level, FLOOR * contrast) ** 2:
         yield (
-            f"{rough_percent(share)} of the voxels are single voxels far outside the "
-            "other grey values, such as zingers or hot pixels. They remain in the "
+            f"{rough_percent(found.share)} of the voxels are single voxels far outside "
+            "the other grey values, such as zingers or hot pixels. They remain in the "
             "result, so that the gain is smaller than expected. Remove them first, for "
             "example with a median filter, or reconstruct the projections again with "
             "--zingers."
@@ -105,9 +122,10 @@ def slice_ratios(sample: NoiseSample, n_slices: int, floor: float) -> Array:
     Returns
     -------
     ndarray of shape (n_slices,)
-        Ratios of standard deviations; 1 for slices that cannot be compared.
+        Ratios of standard deviations; NaN for slices that were not read, or cannot be
+        compared.
     """
-    ratios = np.ones(n_slices)
+    ratios = np.full(n_slices, np.nan)
     blocks = sample.blocks
     depth, height, width = blocks.shape[1:]
     if depth < 2 or min(height, width) < 3:
@@ -137,51 +155,84 @@ def _quantiles(energy: FloatArray, slices: Numbers, n_slices: int) -> Array:
     return found
 
 
-def outliers(sample: NoiseSample, level: float, contrast: float) -> tuple[float, float]:
-    """Single voxels far outside the other grey values.
+@dataclass(frozen=True)
+class Outliers:
+    """Single voxels far outside the grey values of all others.
 
-    Returns
-    -------
+    Attributes
+    ----------
     share : float
         Their fraction of the voxels.
     power : float
         Mean square, over all voxels, of their distance from their neighbours.
     """
-    values = sample.values
+
+    share: float = 0.0
+    power: float = 0.0
+
+
+def without_outliers(sample: NoiseSample) -> tuple[NoiseSample, Outliers]:
+    """The blocks without such voxels, and how many there are.
+
+    They would be mistaken for noise that increases with the grey value, and for
+    contrast.
+    """
+    if sample.clipped > _MAX_CLIPPED_SHARE:
+        return sample, Outliers()
+    whole = sample.blocks + sample.greys[:, None, None, None]
+    in_blocks, _ = _single(whole)
+    in_values, power = _single(sample.values)
+    if not (in_blocks.any() or in_values.any()):
+        return sample, Outliers()
+    found = Outliers(float(in_values.mean()), power)
+    kept = ~in_blocks.any((1, 2, 3))
+    values = sample.values[~in_values.any((1, 2, 3))]
+    if kept.sum() < _MIN_KEPT or not len(values):
+        return sample, found
+    cleaned = replace(
+        sample,
+        blocks=sample.blocks[kept],
+        greys=sample.greys[kept],
+        centres=sample.centres[kept],
+        values=values,
+    )
+    return cleaned, found
+
+
+def _single(values: npt.NDArray[np.floating]) -> tuple[Bools, float]:
+    """Single voxels far outside the others, and their mean square over all voxels."""
+    found = np.zeros(values.shape, bool)
     low, high = np.percentile(values, (2, 98))
-    limit = max(_FAR_CONTRAST * contrast, _FAR_NOISE * level)
-    far = (values > high + limit) | (values < low - limit)
-    shape: tuple[int, ...] = values.shape[1:]
-    inner = np.zeros(shape, bool)
-    inner[tuple(slice(1, n - 1) if n > 2 else slice(None) for n in shape)] = True
-    places = np.argwhere(far & inner)
-    if not len(places):
-        return 0.0, 0.0
-    neighbours = []
-    for axis, length in enumerate(shape, 1):
-        if length > 2:
-            for step in (-1, 1):
-                moved = places.copy()
-                moved[:, axis] += step
-                neighbours.append(values[tuple(moved.T)])
-    around = np.stack(neighbours)
-    usual = np.median(around, axis=0)
+    limit = _FAR * float(high - low)
+    places = np.argwhere((values > high + limit) | (values < low - limit))
+    if not (len(places) and limit > 0):
+        return found, 0.0
+    around = np.full((2 * (values.ndim - 1), len(places)), np.nan)
+    for axis, length in enumerate(values.shape[1:], 1):
+        for side, step in enumerate((-1, 1)):
+            moved = places.copy()
+            moved[:, axis] += step
+            inside = (moved[:, axis] >= 0) & (moved[:, axis] < length)
+            around[2 * axis - 2 + side, inside] = values[tuple(moved[inside].T)]
+    usual = np.nanmedian(around, axis=0)
     distance = values[tuple(places.T)] - usual
-    spread = np.sort(np.abs(around - usual), axis=0)[-2]  # one may be another outlier
-    single = (np.abs(distance) > limit) & (spread < _ISOLATED * np.abs(distance))
-    total = len(values) * int(inner.sum())
-    power = float(np.square(distance[single]).sum()) / total
-    return float(single.sum()) / total, power
+    far = np.abs(distance)
+    is_even = np.nanmax(np.abs(around - usual), axis=0) < _ISOLATED * far
+    is_usual = (usual < high + _RAISED * far) & (usual > low - _RAISED * far)
+    single = (far > limit) & is_even & is_usual
+    found[tuple(places[single].T)] = True
+    return found, float(np.square(distance[single]).sum()) / values.size
 
 
 def _noisy_runs(ratios: Array) -> Iterator[Numbers]:
-    """Runs of noisy slices between slices that are not."""
+    """Runs of noisy slices beside slices that are not."""
     bad = np.flatnonzero(ratios > _MIN_SLICE_RATIO)
     if not len(bad):
         return
     for run in np.split(bad, np.flatnonzero(np.diff(bad) > 1) + 1):
         beside = [i for i in (run[0] - 1, run[-1] + 1) if 0 <= i < len(ratios)]
-        if max(ratios[beside], default=np.inf) < _MAX_ADJACENT_RATIO:
+        known = ratios[beside][np.isfinite(ratios[beside])]
+        if len(known) and known.max() < _MAX_ADJACENT_RATIO:
             yield run
 
 

@@ -15,9 +15,14 @@ _BINS = 256
 _ITERATIONS = 400
 #: Percentiles of the noise-free grey values between which the contrast is measured.
 PERCENTILES = (2.0, 98.0)
-#: The same for scans in which the noise exceeds that contrast: it may be that of a
-#: single phase, with few pores or particles.
-RARE_PERCENTILES = (0.1, 99.9)
+#: The same for scans in which dark pores are so rare that these percentiles do not
+#: include them. Rare bright objects, as in fluorescence images, are not included: the
+#: noise of the background matters for all others.
+RARE_PERCENTILES = (0.1, 98.0)
+#: Percentiles between which nearly all grey values are, and the ratio of the range of
+#: all values to this range above which the others are excluded from the histogram.
+_USUAL = (0.1, 99.9)
+_MAX_RANGES = 4.0
 #: Noise level, relative to the range between these percentiles, above which 2 × 2 × 2
 #: voxels are averaged first.
 _STRONG_NOISE = 0.12
@@ -75,6 +80,9 @@ def _deconvolved(
     from scipy.special import ndtr
 
     lowest, highest = float(values.min()), float(values.max())
+    usual = np.percentile(values, _USUAL)
+    if highest - lowest > _MAX_RANGES * np.ptp(usual) > 0:
+        lowest, highest = float(usual[0]), float(usual[1])
     edges = np.linspace(lowest, highest, _BINS + 1)
     places = (edges[1:] + edges[:-1]) / 2
     levels = level(places)

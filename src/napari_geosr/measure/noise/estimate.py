@@ -13,7 +13,11 @@ from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.noise import FLOOR, Noise
 from napari_geosr.core.steps import ShouldStop, Step, never_stop, run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.noise.anomalies import anomaly_doubts
+from napari_geosr.measure.noise.anomalies import (
+    Outliers,
+    anomaly_doubts,
+    without_outliers,
+)
 from napari_geosr.measure.noise.basis import Array, energies
 from napari_geosr.measure.noise.contrast import (
     PERCENTILES,
@@ -74,10 +78,10 @@ _MAX_EDGE_RATIO = 1.15
 _MAX_EDGE_RATIO_WHITE = 1.3
 #: Ratio after averaging above which all of the supposed noise may be structure.
 _CLEAR_RATIO = 1.6
-#: Contrast, as a multiple of the noise, that is not noise.
+#: Contrast of rare pores, as a multiple of the noise, that is not noise.
 _CLEAR_CONTRAST = 3.0
 #: Its minimum ratio to the contrast of the other voxels.
-_RARE_RATIO = 5.0
+_RARE_RATIO = 2.0
 _MAY_BE_STRUCTURE = (
     "What was measured as noise may be fine structure: it does not decrease when "
     "neighbouring voxels are averaged, as noise does. Its true level may be much lower."
@@ -276,6 +280,7 @@ def _from_sample(
     found = None
     noisiest = 0.0
     sample, zero, unit = rescaled(sample)
+    sample, outliers = without_outliers(sample)
     if sample.levels > 4 or (
         sample.levels == 0 and sample.blocks[0].size >= _MIN_BLOCK_VOXELS
     ):
@@ -300,8 +305,8 @@ def _from_sample(
         del block_energies
     check()
     noise = _noise(volume, sample, found, repeated, unit)
-    if not repeated and not sample.is_mostly_clipped:
-        noise = _with_exceptions(volume, sample, noise, noisiest)
+    if not sample.is_mostly_clipped:
+        noise = _with_exceptions(volume, sample, outliers, noise, noisiest)
     is_certain = found is None or bool(found.quiet.is_uniform.any())
     if (zero, unit) == (0, 1):
         return noise, is_certain
@@ -351,7 +356,7 @@ def _noise(
     source = "repeat" if repeated else "scan"
     names = "zyx" if volume.axes == "ZYX" and volume.shape[0] > 1 else "yx"
     if found is None:
-        contrast = noise_free_contrast(sample, np.zeros_like, (0.0, 0.0, 0.0))
+        contrast = _contrast(sample, 0.0, (0.0,), (0.0,), (0.0, 0.0, 0.0))
         return Noise(
             level=0.0,
             contrast=contrast,
@@ -417,21 +422,23 @@ def _contrast(
     levels: tuple[float, ...],
     lags: Sequence[float],
 ) -> float:
-    """Contrast of the scan without this noise, including rare pores or particles."""
+    """Contrast of the scan without this noise, including rare pores."""
 
     def level_at(places: Array) -> Array:
         return np.asarray(np.interp(places, greys, levels))
 
     contrast = noise_free_contrast(sample, level_at, lags)
-    if contrast < _CLEAR_CONTRAST * level:  # perhaps that of a single phase
-        rare = noise_free_contrast(sample, level_at, lags, RARE_PERCENTILES)
-        if rare > max(_CLEAR_CONTRAST * level, _RARE_RATIO * contrast):
-            return rare
-    return contrast
+    rare = noise_free_contrast(sample, level_at, lags, RARE_PERCENTILES)
+    is_rare = rare > max(_CLEAR_CONTRAST * level, _RARE_RATIO * contrast)
+    return rare if is_rare else contrast
 
 
 def _with_exceptions(
-    volume: Volume, sample: NoiseSample, noise: Noise, noisiest: float
+    volume: Volume,
+    sample: NoiseSample,
+    outliers: Outliers,
+    noise: Noise,
+    noisiest: float,
 ) -> Noise:
     """The noise, doubted where parts of the scan have more of it.
 
@@ -446,7 +453,7 @@ def _with_exceptions(
         interval = (0.0, max(interval[1], noisiest))
         notes = tuple(one for one in notes if not one.startswith(NOT_UNIFORM))
     n_slices = volume.shape[0] if volume.ndim == 3 else 1
-    found += anomaly_doubts(sample, n_slices, noise.level, noise.contrast)
+    found += anomaly_doubts(sample, n_slices, outliers, noise.level, noise.contrast)
     return replace(noise, doubts=tuple(found), notes=notes, interval=interval)
 
 

@@ -38,7 +38,9 @@ _MIN_BLOCKS = 60
 #: minimum number of blocks in such a region. Its noise is measured on its own.
 _LARGE_CELLS = 2
 _LARGE_SLABS = 4
-_MIN_BLOCKS_ALONE = 450
+_MIN_BLOCKS_ALONE = 300
+#: Distance of blocks from the border of such a region, as a fraction of a slab.
+_BORDER = 0.2
 #: Quantiles of the fine detail of the blocks of a region, and their maximum ratio in a
 #: region where calm blocks contain equal noise.
 _CALM = (0.05, 0.25)
@@ -136,7 +138,7 @@ def ratios_of_regions(
 def noisiest_region(
     energy: FloatArray, sample: NoiseSample, floor: float, check: Callable[[], None]
 ) -> float:
-    """Noise level of a noisy region in a scan whose noise is too weak to be measured.
+    """Noise level of the noisiest region of a scan that has no measurable noise.
 
     The quietest blocks of the scan may all be in a region without noise. Here, regions
     are measured independently of each other, those with the most even detail first.
@@ -163,7 +165,14 @@ def noisiest_region(
     fine = degrees((energy.shape[1], energy.shape[2], energy.shape[3])) > SMOOTH_DEGREE
     detail = np.sqrt(energy[:, fine].mean(1))
     candidates = []
-    for region in _regions(sample.centres, is_deep, _LARGE_CELLS, _LARGE_SLABS):
+    strongest = 0.0
+    # Blocks across the border of two regions may contain the noise of both.
+    offset = sample.centres * _LARGE_SLABS
+    inside = np.abs(offset - np.rint(offset)) > _BORDER
+    inside |= (np.rint(offset) == 0) | (np.rint(offset) == _LARGE_SLABS)
+    is_inside = inside[:, 0 if is_deep else 1 :].all(1)
+    for whole in _regions(sample.centres, is_deep, _LARGE_CELLS, _LARGE_SLABS):
+        region = whole & is_inside
         if region.sum() < _MIN_BLOCKS_ALONE:
             continue
         low, high = np.quantile(detail[region], _CALM)
@@ -175,10 +184,10 @@ def noisiest_region(
         found = find_quiet(energy[region], sample.greys[region], check=check)
         if found is None or found.is_structure or not found.is_uniform.any():
             continue
-        level = float(np.sqrt(found.variances[found.is_uniform].min()))
+        level = float(np.sqrt(found.variances[found.is_uniform].mean()))
         if level > _CLEARLY_NOISY * floor:
-            return level
-    return 0.0
+            strongest = max(strongest, level)
+    return strongest
 
 
 def _regions(

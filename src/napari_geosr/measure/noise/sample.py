@@ -168,6 +168,8 @@ def usable_sample(volume: Volume, found: ScanBlocks) -> NoiseSample:
         known &= np.isfinite(repeats)
     unknown = 1 - float(known.mean()) if known.size else 1.0
     far = _extreme(blocks, known)
+    if repeats is not None:
+        far |= _extreme(repeats, known)
     far_share = float(far.mean()) if known.size else 0.0
     known &= ~far
     whole = known.all((1, 2, 3))
@@ -188,6 +190,10 @@ def usable_sample(volume: Volume, found: ScanBlocks) -> NoiseSample:
     step, levels = _steps(blocks.ravel())
     ends = [end for end in (lowest, highest) if _is_clipped(blocks, end, step)]
     at_end = np.isin(blocks, ends)
+    if repeats is not None:
+        extremes = (float(repeats.min()), float(repeats.max()))
+        ends = [end for end in extremes if _is_clipped(repeats, end, step)]
+        at_end |= np.isin(repeats, ends)
     share = at_end.mean((1, 2, 3))
     flat = np.ptp(blocks, (1, 2, 3)) <= _CONSTANT * (highest - lowest)
     phases = len(np.unique(blocks[flat & (share < 1), 0, 0, 0])) > 1
@@ -324,7 +330,7 @@ def _steps(values: Array) -> tuple[float, int]:
 def _is_clipped(values: Array, end: float, step: float) -> bool:
     """Whether voxels are clipped at an end of the grey scale."""
     share = float((values == end).mean())
-    if share < _MIN_CLIPPED_SHARE:
+    if share < _MIN_CLIPPED_SHARE or share * values.size < 2:
         return False
     if not step > 0:
         return True

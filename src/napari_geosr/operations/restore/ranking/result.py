@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.types import AnyDict
+from napari_geosr.measure.noise.anomalies import SLICE
+from napari_geosr.measure.noise.remarks import POSITION
 from napari_geosr.measure.number_text import bound_text, signed_text
 from napari_geosr.operations.restore.ranking.config import NONE
 from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
@@ -164,9 +166,13 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
             "sample."
         )
     if noise.is_negligible:
-        return NONE, (
-            "Leave the scan as it is: its noise is below 1 % of the contrast, so there "
-            "is hardly anything to remove."
+        parts = [one for one in noise.doubts if one.startswith((POSITION, SLICE))]
+        return NONE, " ".join(
+            (
+                "Leave the scan as it is: its noise is below 1 % of the contrast, so "
+                "there is hardly anything to remove.",
+                *parts,
+            )
         )
     if best is None:
         return NONE, "Leave the scan as it is: no available model is suitable for it."

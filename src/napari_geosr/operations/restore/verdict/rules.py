@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.core.vocabulary import MODALITIES
+from napari_geosr.measure.noise.anomalies import SLICE
 from napari_geosr.measure.noise.remarks import POSITION
 from napari_geosr.measure.number_text import bound_text, rough_percent, signed_text
 from napari_geosr.operations.restore.upscaling.result import structure_doubt
@@ -178,7 +179,9 @@ def wrong_pores(name: str, test: KnownBlockTest) -> str:
         if not counts.is_off(MAX_PORE_RATIO):
             continue
         # If small ones are lost, the expected number lacks them as well.
-        if lost := _lost_size(test, counts):
+        is_invented = counts.simulated > MAX_PORE_RATIO * counts.smoothed
+        lost = 0 if is_invented else _lost_size(test, counts)
+        if lost:
             return (
                 f"The number of {counts.objects} in the result of {name} would be "
                 f"wrong: it shows {counts.result} in the examined part, but loses "
@@ -235,7 +238,7 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
             "noise",
         )
     for sentence in noise.doubts:
-        if noise.level > 0 or sentence.startswith(POSITION):
+        if noise.level > 0 or sentence.startswith((POSITION, SLICE)):
             yield Finding("caution", sentence, "noise")
     if finer is not None and (doubt := structure_doubt(noise)):
         advice = "Compare the result with cubic interpolation."
@@ -376,7 +379,7 @@ def _extra_pores(facts: RunAssessment, test: KnownBlockTest) -> str:
                     f"{facts.name} may lose some small {small.objects} and invent "
                     f"others: it would show {small.result} of {small.smallest} voxels "
                     f"or more in the examined part. Count only {small.objects} of more "
-                    f"than {lost} voxels."
+                    f"than {max(lost, counts.smallest - 1)} voxels."
                 )
             return (
                 f"{facts.name} may invent small {small.objects}: including those of "
