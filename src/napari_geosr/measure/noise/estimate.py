@@ -409,7 +409,9 @@ def _noise(
         source=source,
         notes=remarks(volume, sample, quiet, interval[1], structured, coarse, unit),
         doubts=(
-            *doubts(sample, quiet, coarse and not structured, is_strong),
+            *doubts(
+                sample, quiet, coarse and not structured, is_strong, not structured
+            ),
             *uneven,
         ),
     )

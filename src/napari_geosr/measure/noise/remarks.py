@@ -105,7 +105,37 @@ def remarks(
             "The noise was measured in a single slice, so its correlation between "
             "slices is not known."
         )
-    if quiet is not None and not structured:
+    return tuple(found)
+
+
+def doubts(
+    sample: NoiseSample,
+    quiet: QuietBlocks | None,
+    coarse: bool,
+    strong: bool,
+    is_measured: bool,
+) -> tuple[str, ...]:
+    """Notes that matter even where only the noise level is shown.
+
+    Parameters
+    ----------
+    sample, quiet, coarse
+        As in `remarks`.
+    strong : bool
+        Whether the noise exceeds the contrast.
+    is_measured : bool
+        Whether the noise could be distinguished from structure.
+    """
+    is_clipped = sample.clipped > _MUCH_CLIPPED and quiet is not None
+    found = [_clipped(sample)] if is_clipped else []
+    if coarse:
+        found.append("Its noise is smaller than the steps between grey values.")
+    if strong:
+        found.append(
+            "The noise is stronger than the contrast of the scan: most of its "
+            "structure cannot be recovered."
+        )
+    if quiet is not None and is_measured:
         names = "zyx"
         smooth = [
             name.upper()
@@ -118,30 +148,6 @@ def remarks(
                 "the scan was smoothed, enlarged or compressed, and its noise is hard "
                 "to distinguish from texture."
             )
-    return tuple(found)
-
-
-def doubts(
-    sample: NoiseSample, quiet: QuietBlocks | None, coarse: bool, strong: bool
-) -> tuple[str, ...]:
-    """Notes that matter even where only the noise level is shown.
-
-    Parameters
-    ----------
-    sample, quiet, coarse
-        As in `remarks`.
-    strong : bool
-        Whether the noise exceeds the contrast.
-    """
-    is_clipped = sample.clipped > _MUCH_CLIPPED and quiet is not None
-    found = [_clipped(sample)] if is_clipped else []
-    if coarse:
-        found.append("Its noise is smaller than the steps between grey values.")
-    if strong:
-        found.append(
-            "The noise is stronger than the contrast of the scan: most of its "
-            "structure cannot be recovered."
-        )
     return tuple(found)
 
 
