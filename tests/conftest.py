@@ -120,10 +120,15 @@ def networks_are_measured_once(
             compute.learn_speed(network, device, threads, _SPEEDS[key])
         return time_of(network, device, threads, most_voxels)
 
-    def count_storage(network: Any, window: Sequence[int], kind: str = "cpu") -> float:
-        key = _architecture(network), tuple(window), kind
+    def count_storage(
+        network: Any,
+        window: Sequence[int],
+        kind: str = "cpu",
+        core: tuple[slice, ...] | None = None,
+    ) -> float:
+        key = _architecture(network), tuple(window), kind, str(core)
         if key not in _STORAGE:
-            _STORAGE[key] = storage_of(network, window, kind)
+            _STORAGE[key] = storage_of(network, window, kind, core)
         return _STORAGE[key]
 
     monkeypatch.setattr(compute, "seconds_per_voxel", seconds_per_voxel)

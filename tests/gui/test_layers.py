@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from napari.components import ViewerModel
+from qtpy.QtCore import QObject
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.volume import Volume
@@ -118,9 +119,10 @@ def test_the_region_on_screen(viewer):
     )
 
 
-def test_a_preview_moves_instead_of_piling_up(viewer, rng):
+def test_a_preview_moves_instead_of_piling_up(viewer, rng, qtbot):
     source = viewer.add_image(rng.random((5, 6, 7)), units="um", name="s")
-    preview = PreviewLayer(viewer)
+    parent = QObject()
+    preview = PreviewLayer(viewer, parent)
     for z in (1.0, 3.0):
         plane = Volume(
             np.zeros((1, 6, 7)), "ZYX", (1, 1, 1), "µm", (z, 0, 0), name="s · m"
@@ -129,8 +131,10 @@ def test_a_preview_moves_instead_of_piling_up(viewer, rng):
         assert len(viewer.layers) == 2
         assert tuple(preview.layer.translate) == (z, 0, 0)
     assert preview.layer.metadata["geosr"]["helper"] == "preview"
+    layer = preview.layer
     preview.remove()
-    assert list(viewer.layers) == [source]
+    assert not layer.visible
+    qtbot.waitUntil(lambda: list(viewer.layers) == [source])
     preview.remove()
 
 

@@ -284,8 +284,8 @@ class TilePlanner:
         return one
 
     def _without_halo(self, one: TilePlan, choice: TileChoice) -> TileChoice:
-        """The choice of a single tile for networks that compute no output for halos."""
-        [tile] = one.tiles
+        """The choice of these tiles for networks that compute no output for halos."""
+        tile = max(one.tiles, key=lambda each: math.prod(each.window_shape))
         core, window = tile.core_shape, tile.window_shape
         buffers = replace(self.buffers, unit=None)
         peak = region_peak(
