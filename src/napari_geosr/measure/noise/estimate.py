@@ -298,9 +298,11 @@ def _from_sample(
             found = _QuietCurve(quiet, curve, *ratios)
         low, high = np.percentile(sample.values, PERCENTILES)
         floor = FLOOR * float(high - low)
-        if repeated or len(sample.greys) < _MIN_TEXTURE_BLOCKS or not floor > 0:
-            pass
-        elif found is None or found.is_unknown or found.level(sample.greys) < floor:
+        is_large = len(sample.greys) >= _MIN_TEXTURE_BLOCKS
+        is_silent = (
+            found is None or found.is_unknown or found.level(sample.greys) < floor
+        )
+        if is_large and is_silent and floor > 0 and not repeated:
             noisiest = noisiest_region(block_energies, sample, floor, check)
         del block_energies
     check()
