@@ -247,7 +247,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             ),
             "remove": Command(
                 "jobs:remove_jobs",
-                "Delete a job's folder. Copy any results that you need first.",
+                "Delete a job's folder. First copy any results that you need.",
                 ("jobs remove job", "jobs remove job --force"),
             ),
         },

@@ -39,6 +39,12 @@ class _Computed(ShapeChoice):
         title="Device",
         description="Device to use: auto, cpu, cuda, cuda:1 or mps.",
     )
+    threads: int | None = Field(
+        None,
+        ge=1,
+        title="Threads",
+        description="CPU threads; by default the number of cores minus one.",
+    )
 
 
 class RefineShapeConfig(_Computed):
