@@ -15,9 +15,11 @@ from napari_geosr.operations.measure.job import MeasureJob
 
 #: Memory of a process without its data: the program and its libraries.
 _PROGRAM_BYTES = 300 * 10**6
-#: Shortest processor time per voxel, in seconds: half of what was measured on one core
-#: (docs/evidence/scale.md). The histogram is computed by one process in each run.
-_HISTOGRAM_SECONDS, _LABEL_SECONDS = 1e-9, 10e-9
+#: Shortest processor time per voxel for the histogram, in seconds: half of what was
+#: measured on one core (docs/evidence/scale.md). Every run computes it, in one process.
+_HISTOGRAM_SECONDS = 1e-9
+#: The same for the labels.
+_LABEL_SECONDS = 10e-9
 #: The same for the local thickness of both phases; a run that ends before starts again.
 _THICKNESS_SECONDS = 90e-9
 #: Statistics that need the local thickness.

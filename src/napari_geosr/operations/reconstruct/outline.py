@@ -20,11 +20,17 @@ from napari_geosr.operations.reconstruct.scan import (
 from napari_geosr.operations.reconstruct.workers import SlabRun
 from napari_geosr.tomography.iterations import ignore_iteration
 
-#: Maximum width of the detector, and maximum number of projections, of the small scan
-#: that is timed; the width for a cone beam.
-_COLUMNS, _PROJECTIONS, _CONE_COLUMNS = 512, 32, 96
-#: Maximum numbers of slices (except for a cone beam) and of iterations that are timed.
-_SLICES, _ITERATIONS = 4, 4
+#: Maximum width of the detector of the small scan that is timed, in pixels; wide enough
+#: for a speed like that of large scans.
+_COLUMNS = 512
+#: The same for a cone beam, of which the whole volume is timed.
+_CONE_COLUMNS = 96
+#: Maximum number of its projections.
+_PROJECTIONS = 32
+#: Maximum number of its slices, except for a cone beam.
+_SLICES = 4
+#: Maximum number of iterations that are timed.
+_ITERATIONS = 4
 #: Number of timed runs, of which the first includes compiling; the fastest counts.
 _REPEATS = 3
 
