@@ -2,13 +2,16 @@
 
 Usage: ``python scripts/run_tutorials.py --work FOLDER [NAME…]``. Each tutorial runs in
 its own folder, ``FOLDER/NAME``; ``log.txt`` in this folder contains every command with
-its output. Only blocks marked ``bash`` and ``python`` are run.
+its output, and ``messages.txt`` what it wrote to the standard error. Only blocks marked
+``bash`` and ``python`` are run. Figures on the page that no command printed are listed,
+and the exit code is then 1.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -40,6 +43,34 @@ def commands(text: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in joined.splitlines() if line]
 
 
+#: Figures that follow from the commands: with a decimal point, in per cent or dB, as
+#: ``7 of 9``, or alone in a cell of a table.
+_FIGURE = re.compile(
+    r"\d+\.\d+|\d+(?= %| dB)|\d+(?= of \d+ )|(?<=\d of )\d+|(?<=\| )\d+(?= \|)"
+)
+#: Numbers in the output; their digits may be in groups.
+_PRINTED = re.compile(r"\d+(?:[,\u202f\u00a0]\d{3})*(?:\.\d+)?")
+
+
+def figures(page: Path) -> list[str]:
+    """The figures in the text of a page, without its blocks, pictures and links."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return _FIGURE.findall(re.sub(r"\]\([^)]*\)", "]", text))
+
+
+def unprinted(wanted: list[str], printed: str) -> list[str]:
+    """The figures to which no printed number rounds."""
+    numbers = [float(re.sub(r"[^\d.]", "", n)) for n in _PRINTED.findall(printed)]
+
+    def is_printed(figure: str) -> bool:
+        decimals = len(figure.partition(".")[2])
+        # Numbers that end with a 5 may be rounded in both directions.
+        tolerance = 0.5000001 * 10.0**-decimals
+        return any(abs(number - float(figure)) <= tolerance for number in numbers)
+
+    return [figure for figure in wanted if not is_printed(figure)]
+
+
 def run_words(words: list[str], folder: Path) -> str:
     """Run one command in a folder; return its output, or stop with its error."""
     if words[0] == "napari-geosr":
@@ -58,13 +89,16 @@ def run_words(words: list[str], folder: Path) -> str:
         raise SystemExit(
             f"{' '.join(words)} failed in {folder}:\n{done.stderr[-2000:]}"
         )
+    with (folder / "messages.txt").open("a", encoding="utf-8") as file:
+        file.write(done.stderr)
     return done.stdout
 
 
-def run_page(page: Path, work: Path) -> None:
-    """Run all blocks of a page and write its log."""
+def run_page(page: Path, work: Path) -> list[str]:
+    """Run all blocks of a page and write its log; return figures not in its output."""
     folder = work / page.stem
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "messages.txt").unlink(missing_ok=True)
     log: list[str] = []
     for language, text in blocks(page):
         if language == "python":
@@ -75,21 +109,27 @@ def run_page(page: Path, work: Path) -> None:
                 for words in commands(text)
             ]
     (folder / "log.txt").write_text("\n".join(log), encoding="utf-8")
+    messages = (folder / "messages.txt").read_text(encoding="utf-8")
+    return unprinted(figures(page), "\n".join([*log, messages]))
 
 
-def main() -> None:
+def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("names", nargs="*")
     choice = parser.parse_args()
+    wrong = 0
     for page in sorted(PAGES.glob("*.md")):
         # The notebook is a doctest, which pytest runs.
         named = page.stem in choice.names if choice.names else page.stem != "notebook"
         if named:
             print(page.stem, flush=True)
-            run_page(page, choice.work)
+            if missing := run_page(page, choice.work):
+                wrong += 1
+                print(f"  not in the output: {', '.join(missing)}", file=sys.stderr)
+    return min(wrong, 1)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

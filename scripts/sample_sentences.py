@@ -1,9 +1,11 @@
 """Print a random sample of the texts that users read, to find odd sentences.
 
 Run ``python scripts/sample_sentences.py AREA [--n 100] [--seed 0]``. The areas are
-``docs`` (README and pages), ``docks`` (strings in ``gui``), ``messages`` (all other
-strings), ``help`` (of the command line), ``docstrings`` and ``comments``. The judgement
-of a reader is worth more than a count: correct the pattern, not only the sentence.
+``docs`` (README and pages), ``evidence`` (pages of measurements), ``cards`` (of the
+bundled models), ``changelog``, ``docks`` (strings in ``gui``), ``messages`` (all other
+strings), ``help`` (of the command line), ``docstrings``, ``api`` (docstrings of public
+functions) and ``comments``. The judgement of a reader is worth more than a count:
+correct the pattern, not only the sentence.
 """
 
 from __future__ import annotations
@@ -40,9 +42,27 @@ def sentences(text: str) -> list[str]:
 def from_docs() -> Iterator[tuple[str, str]]:
     """Sentences of README and pages, without code and records of measurements."""
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    others = ("evidence", "adr", "models")
+    return _from_pages([page for page in pages if page.parent.name not in others])
+
+
+def from_evidence() -> Iterator[tuple[str, str]]:
+    """Sentences of the pages of measurements."""
+    return _from_pages(sorted((ROOT / "docs" / "evidence").glob("*.md")))
+
+
+def from_cards() -> Iterator[tuple[str, str]]:
+    """Sentences of the pages of the bundled models."""
+    return _from_pages(sorted((ROOT / "docs" / "models").glob("*.md")))
+
+
+def from_changelog() -> Iterator[tuple[str, str]]:
+    """Sentences of the list of changes."""
+    return _from_pages([ROOT / "CHANGELOG.md"])
+
+
+def _from_pages(pages: list[Path]) -> Iterator[tuple[str, str]]:
     for page in pages:
-        if page.parent.name in ("evidence", "adr"):
-            continue
         text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
         text = re.sub(r"<[^>]+>", " ", text)
         for paragraph in re.split(r"\n\s*\n|\n(?=[|#*-] ?)", text):
@@ -72,6 +92,11 @@ def from_docstrings() -> Iterator[tuple[str, str]]:
             for paragraph in re.split(r"\n\s*\n", text or ""):
                 for sentence in sentences(re.sub(r"-{3,}", "", paragraph)):
                     yield f"{path}:{getattr(node, 'lineno', 1)}", sentence
+
+
+def from_api() -> Iterator[tuple[str, str]]:
+    """Sentences of the docstrings of public functions."""
+    return (found for found in from_docstrings() if found[0].startswith("api/"))
 
 
 def from_docks() -> Iterator[tuple[str, str]]:
@@ -131,10 +156,14 @@ def _modules() -> Iterator[tuple[Path, ast.Module]]:
 
 AREAS: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
     "docs": from_docs,
+    "evidence": from_evidence,
+    "cards": from_cards,
+    "changelog": from_changelog,
     "docks": from_docks,
     "messages": from_messages,
     "help": from_help,
     "docstrings": from_docstrings,
+    "api": from_api,
     "comments": from_comments,
 }
 

@@ -102,3 +102,22 @@ def test_quiet_still_tells_what_cannot_be_measured(monkeypatch, capsys, has_limi
         console.QUIET.reset(token)
     shown = " ".join(capsys.readouterr().err.split())
     assert shown == (f"note: {VERDICT}" if has_limits else "")
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_notes_are_wrapped_on_a_terminal_only(monkeypatch, terminal):
+    shown = io.StringIO()
+
+    def make(**options):
+        options.pop("stderr")
+        return Console(file=shown, force_terminal=terminal, width=60, **options)
+
+    monkeypatch.setattr(console, "Console", make)
+    console.print_notes([VERDICT, f"{NAME} is odd."])
+    lines = re.sub(r"\x1b\[[\d;]*m", "", shown.getvalue()).splitlines()
+    if terminal:
+        assert max(map(len, lines)) <= 60
+        shown_text = " ".join(" ".join(lines).split())
+        assert shown_text == f"note: {VERDICT} note: {NAME} is odd."
+    else:
+        assert lines == [f"note: {VERDICT}", f"note: {NAME} is odd."]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 import pytest
@@ -194,6 +196,10 @@ def test_what_is_missing_is_asked_for(
         ("measure", "--uncertainty", "--deviation"),
         ("measure", "--labels", "--write-labels"),
         ("train supervised", "--labels", "--n-labels"),
+        ("train sparse-segmentation", "--labels", "--n-labels"),
+        ("train shape-sr", "--noise", "--noise-level"),
+        ("study projections", "--sample-mask", "--sample"),
+        ("shapes segment", "--inside", "--mask"),
         ("train noise2inverse", "--scan-dataset", "--projections-dataset"),
         ("pairs", "--noise", "--noise-level"),
         ("reconstruct", "--centre", "--center"),
@@ -211,6 +217,91 @@ def test_earlier_names_work_and_help_leaves_them_out(
     shown = capsys.readouterr().out.split()
     assert name in shown
     assert earlier not in shown
+
+
+#: What an option is in every command that has it: the type of its value, and other
+#: spellings that work as well.
+VOCABULARY: dict[str, tuple[tuple[object, ...], set[str]]] = {
+    "--out": ((Path, Path | None), {"-o"}),
+    "--model": ((str, str | None), {"-m"}),
+    "--mask": ((Path, Path | None), set()),
+    "--sample": (("a choice",), {"--sample-mask"}),
+    "--labels": ((Path,), set()),
+    "--noise": ((bool,), set()),
+    "--noise-level": ((float, float | None), {"--noise"}),
+    "--n-labels": ((int,), {"--labels"}),
+    "--write-labels": ((bool,), {"--labels"}),
+    "--blur": ((float, float | None), set()),
+    "--dataset": ((str | None,), set()),
+    "--projections-dataset": ((str | None,), {"--scan-dataset"}),
+    "--center": (("a choice", float), {"--centre"}),
+    "--threads": ((int | None,), set()),
+    "--device": ((str,), set()),
+    "--overwrite": ((bool,), set()),
+    "--workers": ((int | None,), set()),
+    "--json": ((bool,), set()),
+}
+
+
+def all_arguments(app: App, words: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Names of all commands with each of their arguments."""
+    names = [name for name in app if not name.startswith("-")]
+    for name in names:
+        yield from all_arguments(app[name], (*words, name))
+    if not names or app.default_command is not None:
+        for argument in app.assemble_argument_collection():
+            yield " ".join(words), argument
+
+
+def test_an_option_means_the_same_in_all_commands(app: App) -> None:
+    met: set[str] = set()
+    for command, argument in all_arguments(app):
+        first = argument.names[0] if argument.names else ""
+        if first not in VOCABULARY:
+            continue
+        met.add(first)
+        kinds, spellings = VOCABULARY[first]
+        kind = "a choice" if get_origin(argument.hint) is Literal else argument.hint
+        if kind not in kinds:
+            parts = [
+                "a choice" if get_origin(p) is Literal else p
+                for p in get_args(argument.hint)
+            ]
+            assert set(parts) <= set(kinds), (command, first, argument.hint)
+        assert spellings <= set(argument.names), (command, argument.names)
+    assert met == set(VOCABULARY)
+
+
+#: Commands that compute with a network or on projections.
+COMPUTING = (
+    "explain",
+    "generate",
+    "models rank",
+    "reconstruct",
+    "restore",
+    "shapes complete",
+    "shapes refine",
+    "shapes segment",
+    "sim",
+    "study labels",
+    "study projections",
+    "submit reconstruct",
+    "submit restore",
+    *(f"train {method}" for method in _EXAMPLES),
+)
+
+
+def test_what_computes_can_be_limited_and_what_writes_can_overwrite(app: App) -> None:
+    options: dict[str, set[str]] = {}
+    for command, argument in all_arguments(app):
+        options.setdefault(command, set()).update(argument.names)
+    for command in COMPUTING:
+        assert {"--device", "--threads"} <= options[command], command
+    # A training run resumes in its folder instead, and so do its jobs.
+    resumed = {n for n in options if n.removeprefix("submit ").startswith("train ")}
+    for command, names in options.items():
+        if "--out" in names and command not in resumed:
+            assert "--overwrite" in names, command
 
 
 def test_quiet_leaves_out_progress_and_hints(

@@ -97,6 +97,19 @@ def test_a_failing_command_stops_a_tutorial(tmp_path):
         TUTORIAL_RUNNER.run_words(["napari-geosr", "info", "nowhere.tif"], tmp_path)
 
 
+def test_figures_that_no_command_printed_are_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "The error is 2 to 3 % ([why](a.md#1.5)); 281 of 284 pores are found: 23.8 dB."
+        "\n\n```bash\nmeasure --precision 7.25\n```\n\n| truth | 154 | 0.089 |\n"
+    )
+    wanted = TUTORIAL_RUNNER.figures(page)
+    assert wanted == ["3", "281", "284", "23.8", "154", "0.089"]
+    printed = "Pores 281 284\nPSNR 23.75 dB, 1\u202f154 voxels, error +3.4 %, 0.0888"
+    assert TUTORIAL_RUNNER.unprinted(wanted, printed) == ["154"]
+    assert TUTORIAL_RUNNER.unprinted(["23.7", "23.8", "23.9"], printed) == ["23.9"]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", TUTORIALS)

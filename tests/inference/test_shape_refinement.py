@@ -10,7 +10,7 @@ import torch
 
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
 from napari_geosr.core.steps import TileDone
-from napari_geosr.inference import shapes
+from napari_geosr.inference import compute, shapes
 from napari_geosr.inference.shapes import plan_refinement, refine_steps
 from napari_geosr.networks import build_network
 from napari_geosr.physics.shapes import sampled, trabeculae
@@ -92,3 +92,22 @@ def test_it_can_be_stopped() -> None:
     plan = plan_refinement(inside, 1, refiner.spec, 1, 10**12)
     with pytest.raises(Cancelled):
         list(refine_steps(inside, refiner, plan, should_stop=lambda: True))
+
+
+def test_it_uses_the_given_threads_only_while_it_computes(monkeypatch) -> None:
+    """The number of threads belongs to the process, so other work must not see it."""
+    inside = sampled(trabeculae(np.random.default_rng(5)), (16, 16, 16))
+    refiner = network("interpolation")
+    plan = plan_refinement(inside, 1, refiner.spec, 1, 10**12)
+    monkeypatch.setattr(compute, "usable_cores", lambda: 4)
+    before, seen = torch.get_num_threads(), []
+    refine = refiner.refined
+
+    def watched(values: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.get_num_threads())
+        return refine(values)
+
+    monkeypatch.setattr(refiner, "refined", watched)
+    for _step in refine_steps(inside, refiner, plan, threads=before + 1):
+        assert torch.get_num_threads() == before
+    assert seen == [before + 1]

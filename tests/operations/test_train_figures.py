@@ -137,7 +137,7 @@ def test_all_volumes_count(rng: np.random.Generator) -> None:
         expected.append(10 * np.log10(span**2 / np.mean(error**2)))
     assert abs(expected[0] - expected[1]) > 10
     assert found["input"] == pytest.approx(np.mean(expected), abs=0.01)
-    assert rows[0].test_set == "2 validation blocks against 'high', …"
+    assert rows[0].test_set == "2 validation blocks relative to 'high', …"
     judged = [step for step in steps if isinstance(step, JudgingProgress)]
     assert (judged[-1].done, judged[-1].total) == (judged[-1].total, 2 * error.size)
 
@@ -150,7 +150,7 @@ def test_of_many_volumes_a_few_are_judged_in_as_many_voxels(
     trainer, patches = training(many, many, 1, 2)
     steps: list[Step] = []
     rows = run_to_end(judging.evaluate_model_steps(trainer, patches), steps.append)
-    assert rows[0].test_set.startswith("8 of 10 validation blocks against")
+    assert rows[0].test_set.startswith("8 of 10 validation blocks relative to")
     judged = [step for step in steps if isinstance(step, JudgingProgress)]
     assert judged[-1].total <= 2**16 * 1.5
 

@@ -247,7 +247,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             ),
             "remove": Command(
                 "jobs:remove_jobs",
-                "Delete a job's folder. Copy any results that you need first.",
+                "Delete a job's folder. First copy any results that you need.",
                 ("jobs remove job", "jobs remove job --force"),
             ),
         },
@@ -398,9 +398,9 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
                 "Segment a scan inside a mask; memory use depends on the mask, not "
                 "on the scan.",
                 (
-                    "shapes segment scan.tif --inside mask.tif --model job "
+                    "shapes segment scan.tif --mask mask.tif --model job "
                     "-o labels.ome.tif",
-                    "shapes segment scan.ome.zarr --inside mask.ome.zarr --model job "
+                    "shapes segment scan.ome.zarr --mask mask.ome.zarr --model job "
                     "--memory 4GB -o labels.ome.zarr",
                 ),
             ),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from napari_geosr.cli.kit.console import STOPPING, print_json, run_command
+from napari_geosr.cli.kit.console import STOPPING, print_json, print_notes, run_command
 from napari_geosr.cli.kit.options import (
     AS_FLAGS,
     Json,
@@ -134,8 +133,7 @@ def compare(
         print_json({**report.to_dict(), "warnings": all_warnings, "files": written})
     else:
         _print(report)
-        for note in (*notes, *report.remarks):
-            print(f"note: {note}", file=sys.stderr)
+        print_notes((*notes, *report.remarks))
         print(f"report: {files['html']}")
         last, base_path = [input, *others][-1], reference or input
         suggest_next(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import numpy as np
 from cyclopts import Parameter
 
 from napari_geosr import io
-from napari_geosr.cli.kit.console import print_json
+from napari_geosr.cli.kit.console import print_json, print_notes
 from napari_geosr.cli.kit.options import AS_FLAGS, InputPath, Json
 from napari_geosr.cli.kit.verbosity import quoted, suggest_next
 from napari_geosr.core.config import (
@@ -124,7 +123,7 @@ def _read_if_projections(path: Path) -> Projections | None:
     try:
         return read_projections(path)
     except GeoSRError as error:
-        print(f"note: the file cannot be used as projections: {error}", file=sys.stderr)
+        print_notes([f"The file cannot be used as projections: {error}"])
         return None
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from napari_geosr.cli.kit.console import print_json, run_command
+from napari_geosr.cli.kit.console import print_json, print_notes, run_command
 from napari_geosr.cli.kit.elsewhere import on_any_host
 from napari_geosr.cli.kit.options import AS_FLAGS, Json
 from napari_geosr.cli.kit.queue_options import Where
@@ -85,8 +85,7 @@ def list_jobs(*, json: Json = False) -> int:
     if known := [status for status in jobs if status.state != "missing"]:
         suggest_next(f"jobs show {quoted(known[0].path)}")
     damaged = [job for job in jobs if job.state in ("damaged", "unreadable")]
-    for problem in (*problems, *(f"{job.name}: {job.message}" for job in damaged)):
-        print(f"note: {problem}", file=sys.stderr)
+    print_notes((*problems, *(f"{job.name}: {job.message}" for job in damaged)))
     return 0
 
 

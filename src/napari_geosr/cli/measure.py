@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from napari_geosr.cli.kit.console import name_in_errors, print_json, run_command
+from napari_geosr.cli.kit.console import (
+    name_in_errors,
+    print_json,
+    print_notes,
+    run_command,
+)
 from napari_geosr.cli.kit.options import (
     AS_FLAGS,
     InputPath,
@@ -171,26 +175,24 @@ def measure(
         unit = shown_unit(scan.unit, scan.voxel_size, flat=reports["input"].is_flat)
         print("\n".join(agreement_lines(agreement, unit)))
     remaining = [w for w in reports["input"].warnings if w not in warnings]
-    _print_notes([*notes, *remaining, _missing_size(volumes["input"])])
+    print_notes(filter(None, [*notes, *remaining, _missing_size(volumes["input"])]))
     print(f"report: {files['html']}")
     first = references.get("reference")
     _suggest(input, first, out, volumes["input"], reports["input"])
     return 0
 
 
-def _print_notes(notes: list[str]) -> None:
-    for note in filter(None, notes):
-        print(f"note: {note}", file=sys.stderr)
-
-
 def _missing_size(volume: Volume) -> str:
     """Describe what is unknown about the voxel size and how to specify it."""
     if volume.has_physical_size:
         return ""
-    missing = "the voxel size is unknown; give --voxel-size and --unit"
+    missing, options = "voxel size", "--voxel-size and --unit"
     if any(edge != 1 for edge in volume.voxel_size):
-        missing = "the unit of the voxel size is unknown; give --unit"
-    return f"{missing} for volumes and counts in physical units."
+        missing, options = "unit of the voxel size", "--unit"
+    return (
+        f"The {missing} is unknown: give {options} to measure volumes and counts in "
+        "physical units."
+    )
 
 
 def _suggest(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from napari_geosr.cli.kit.console import STOPPING, print_json, run_command
+from napari_geosr.cli.kit.console import STOPPING, print_json, print_notes, run_command
 from napari_geosr.cli.kit.options import AS_FLAGS, InputPath, Json, Overwrite
 from napari_geosr.cli.kit.verbosity import quoted, suggest_next
 from napari_geosr.core.units import require_unit
@@ -153,8 +153,7 @@ def rank_models(
     if json:
         print_json({**ranked.to_json_dict(), "warnings": [*notes, *warnings]})
         return 0
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+    print_notes(notes)
     noise = ranked.noise
     low, high = (100 * end / (noise.contrast or 1.0) for end in noise.interval)
     level = f"{100 * noise.relative:.1f} % of the contrast"

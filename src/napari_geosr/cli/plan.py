@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from napari_geosr.cli.kit.console import name_in_errors, print_json, run_command
+from napari_geosr.cli.kit.console import (
+    name_in_errors,
+    print_json,
+    print_notes,
+    run_command,
+)
 from napari_geosr.cli.kit.options import (
     AS_FLAGS,
     InputPath,
@@ -71,8 +75,7 @@ def plan(
         print_json(made.to_json_dict() | {"warnings": [*notes, *warnings]})
         return 0
     _print(made)
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+    print_notes(notes)
     print(f"plan: {files['json']}")
     return 0
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from napari_geosr.cli.kit.console import print_json, run_command
+from napari_geosr.cli.kit.console import print_json, print_notes, run_command
 from napari_geosr.cli.kit.elsewhere import on_any_host
 from napari_geosr.cli.kit.options import AS_FLAGS, Json, Overwrite
 from napari_geosr.cli.kit.queue_options import ProfileOptions
@@ -154,9 +154,8 @@ def probe_profiles(
             f"started napari-geosr {answer.version} after {answer.seconds:g} s."
         )
     if not answer.torch:
-        print(
-            "note: torch cannot be imported on the node, so models cannot run there.",
-            file=sys.stderr,
+        print_notes(
+            ["Torch cannot be imported on the node, so models cannot run there."]
         )
     return 0
 

@@ -137,7 +137,10 @@ def segment(
     *,
     inside: Annotated[
         Path,
-        Parameter(help="Mask on the same grid; voxels outside it are 0."),
+        Parameter(
+            name=["--mask", "--inside"],
+            help="Mask on the same grid; voxels outside it are 0.",
+        ),
     ],
     out: OutPath,
     config: Annotated[SegmentInsideConfig, AS_FLAGS],

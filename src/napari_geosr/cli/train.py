@@ -99,8 +99,8 @@ _EXAMPLES = {
         "--simulated skulls --number 150 --name simulated -o job",
     ),
     "sparse-segmentation": (
-        "--source scan.tif --target labels.tif --labels 2 --name phases -o job",
-        "--source a.tif,b.tif --target a_labels.tif,b_labels.tif --labels 3 -o job",
+        "--source scan.tif --target labels.tif --n-labels 2 --name phases -o job",
+        "--source a.tif,b.tif --target a_labels.tif,b_labels.tif --n-labels 3 -o job",
     ),
     "supervised": (
         "--source noisy.tif --target clean.tif -o job",

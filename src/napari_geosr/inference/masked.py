@@ -17,6 +17,7 @@ from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
 from napari_geosr.core.steps import ShouldStop, Step, TileDone, never_stop
 from napari_geosr.core.types import AnyArray
+from napari_geosr.inference.compute import exact_settings
 from napari_geosr.inference.shapes import block_grid, widened
 from napari_geosr.networks.sparse.surface_unet import masked_voxels
 
@@ -101,6 +102,7 @@ def label_steps(
     plan: MaskPlan,
     device: str = "cpu",
     *,
+    threads: int | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, None]:
     """Label the voxels of a mask; each `TileDone` holds a finished block of uint8.
@@ -116,6 +118,8 @@ def label_steps(
         In evaluation mode and on `device`.
     plan : MaskPlan
     device : str
+    threads : int, optional
+        CPU threads; by default the number of cores minus one.
 
     Raises
     ------
@@ -131,7 +135,8 @@ def label_steps(
             window = widened(block, halo, inside.shape)
             values = np.asarray(grey[window]).astype(np.float32)
             values = (values - scale[0]) / scale[1]
-            found = _labels_of(values, inside[window], network, device)
+            with exact_settings(threads):
+                found = _labels_of(values, inside[window], network, device)
             labels = found[
                 tuple(
                     slice(b.start - w.start, b.stop - w.start)
@@ -146,8 +151,7 @@ def _labels_of(
 ) -> AnyArray:
     grey = torch.from_numpy(np.ascontiguousarray(values)).to(device)[None, None]
     mask = torch.from_numpy(np.ascontiguousarray(inside)).to(device)[None]
-    with torch.no_grad():
-        logits = network(masked_voxels(grey, mask))
+    logits = network(masked_voxels(grey, mask))
     found: AnyArray = np.zeros(inside.shape, np.uint8)
     _, z, y, x = logits.coords.long().cpu().unbind(1)
     chosen = logits.features.argmax(1).cpu().numpy().astype(np.uint8) + 1

@@ -19,6 +19,7 @@ from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, TileDone, never_stop
 from napari_geosr.core.types import AnyArray
+from napari_geosr.inference.compute import exact_settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -170,6 +171,7 @@ def refine_steps(
     plan: RefinementPlan,
     device: str = "cpu",
     *,
+    threads: int | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, None]:
     """Refine a shape; each `TileDone` holds a finished block of bool.
@@ -181,6 +183,8 @@ def refine_steps(
         In evaluation mode and on `device`.
     plan : RefinementPlan
     device : str
+    threads : int, optional
+        CPU threads; by default the number of cores minus one.
 
     Raises
     ------
@@ -194,7 +198,8 @@ def refine_steps(
             raise Cancelled("Stopped; no file was written.")
         place = tuple(slice(p.start * factor, p.stop * factor) for p in block)
         if busy:
-            fine = _refined_block(inside, block, refiner, plan.halos, device)
+            with exact_settings(threads):
+                fine = _refined_block(inside, block, refiner, plan.halos, device)
         else:
             value = bool(inside[tuple(p.start for p in block)])
             fine = np.full([p.stop - p.start for p in place], value)
@@ -215,8 +220,7 @@ def _refined_block(
     part = np.ascontiguousarray(inside[window])
     values = torch.from_numpy(part).to(device)[None, None].float()
     for halo in [*halos[1:], 0]:
-        with torch.no_grad():
-            fine = refiner.refined(values)
+        fine = refiner.refined(values)
         shape = tuple(2 * n for n in shape)
         block = tuple(slice(2 * p.start, 2 * p.stop) for p in block)
         wanted = widened(block, halo, shape)

@@ -386,9 +386,9 @@ def _neighbour_distances(
 ) -> npt.NDArray[np.float32]:
     """Percentiles of the distance of each patch to the nearest one elsewhere.
 
-    A new scan is another volume, and its patches are further from the training patches
-    than these are from others of their own volume. With several volumes, each patch is
-    therefore compared with those of the other volumes only. In a single volume, patches
+    Patches of one volume resemble each other more than they resemble those of a new
+    scan. With several volumes, each patch is therefore compared only with those of the
+    other volumes. In a single volume, patches
     that overlap, or lie within one edge of each other (for a network on planes, also
     along Z), show the same structure and are not compared.
     """

@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -95,6 +95,13 @@ def name_in_errors(path: Path) -> Iterator[None]:
         raise VolumeError(f"{path.name}: {error}") from error
 
 
+def print_notes(sentences: Iterable[str]) -> None:
+    """Print sentences on stderr, as the warnings of a run are printed."""
+    console = _new_console()
+    for sentence in sentences:
+        _print_note(console, sentence)
+
+
 def print_json(values: object) -> None:
     """Print one JSON object on stdout, and nothing else."""
     values = json_values(values)
@@ -130,12 +137,22 @@ def _stop_on_signal(stopping: str) -> Iterator[ShouldStop]:
             signal.signal(getattr(signal, name), handler)
 
 
+def _new_console() -> Console:
+    # Names of files and models must not be parsed as markup.
+    return Console(stderr=True, markup=False, highlight=False)
+
+
+def _print_note(console: Console, sentence: str) -> None:
+    """Print a sentence, in one line of a file, or wrapped at spaces on a terminal."""
+    wide = not console.is_terminal
+    console.print(f"note: {sentence}", style="yellow", soft_wrap=wide)
+
+
 class _ProgressDisplay:
     """Show a bar per stage on a terminal; otherwise a line per stage and per 10 %."""
 
     def __init__(self) -> None:
-        # Names of files and models must not be parsed as markup.
-        self._console = Console(stderr=True, markup=False, highlight=False)
+        self._console = _new_console()
         self._quiet = QUIET.get()
         self._progress: Progress | None = None
         self._task: TaskID | None = None
@@ -162,7 +179,7 @@ class _ProgressDisplay:
 
     def warn(self, sentence: str) -> None:
         """Print a sentence above the bar."""
-        self._console.print(f"note: {sentence}", style="yellow")
+        _print_note(self._console, sentence)
 
     def show(self, step: Step) -> None:
         """Show a new stage, or its progress."""

@@ -73,6 +73,7 @@ _OTHER_NAMES = {
     "--band-factor",
     "--centre",
     "--centre-offset",
+    "--inside",
     "--labels",
     "--noise",
     "--sample-mask",

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_geosr.gui.kit.lists import list_tree
+from napari_geosr.gui.kit.lists import NUMBERS, list_tree
 from napari_geosr.gui.kit.widgets import combo, text_label
 from napari_geosr.operations.measure import number_text
 
@@ -44,7 +44,7 @@ MAX_LISTED = 1000
 _MIN_HEIGHT = 160
 #: Maximum width of the names of the measured values, in pixels; tool tips show them in
 #: full.
-_LABELS = 110
+_LABELS = 100
 #: Maximum number of characters in a line of such a name.
 _LABEL_CHARACTERS = 14
 #: Maximum width of a column for its title, in pixels, so that two fit into the dock.
@@ -104,6 +104,7 @@ class QualityTable(QTableWidget):
                 font = head.font()
                 font.setItalic(True)
                 head.setFont(font)
+            head.setTextAlignment(NUMBERS)
             self.setHorizontalHeaderItem(column, head)
         for number, row in enumerate(rows):
             head = QTableWidgetItem(textwrap.fill(row.label, _LABEL_CHARACTERS))
@@ -113,10 +114,7 @@ class QualityTable(QTableWidget):
                 # A remark in brackets does not fit next to its value.
                 item = QTableWidgetItem(row.texts[place].replace(" (", "\n("))
                 item.setToolTip(f"{row.label}: {row.texts[place]}. {row.help}")
-                # In a narrow dock, the beginnings of long values are visible.
-                item.setTextAlignment(
-                    Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
-                )
+                item.setTextAlignment(NUMBERS)
                 self.setItem(number, column, item)
         header = self.horizontalHeader()
         for column in range(len(keys)):
@@ -188,6 +186,7 @@ class PoreChanges(QWidget):
             "Pores that differ",
             "Click on a pore to move the viewer to it.",
             heights=(100, 260),
+            numbers=(1, 2),
         )
         self.note = text_label(
             "Note on the list", "Number of pores that are not listed."
@@ -260,7 +259,7 @@ class PoreChanges(QWidget):
                 )
                 item.setData(0, Qt.ItemDataRole.UserRole, change.position)
                 for column in (1, 2):
-                    item.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
+                    item.setTextAlignment(column, NUMBERS)
                 self.list.addTopLevelItem(item)
         left = len(changes) - MAX_LISTED
         self.note.setText(

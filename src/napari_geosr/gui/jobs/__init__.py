@@ -121,7 +121,7 @@ class JobsDock(Dock):
             "another computer.",
         )
         self.host_button = button(
-            "Co&mputer…",
+            "Add co&mputer…",
             "List the jobs on another computer, such as the login node of a cluster, "
             "over your own SSH connection.",
         )

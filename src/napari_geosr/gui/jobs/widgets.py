@@ -60,6 +60,9 @@ class JobWidgets(QWidget):
     def _make_widgets(self) -> None:
         self.title = ElidedLabel("")
         self.title.setAccessibleName("Job")
+        bold = self.title.font()
+        bold.setBold(True)
+        self.title.setFont(bold)
         self.state_label = text_label("State", "Current status of the job.")
         self.figures = text_label("Figures", FIGURES_TIP)
         self.strip = PartsStrip()

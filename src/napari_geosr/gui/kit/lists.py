@@ -13,9 +13,18 @@ from qtpy.QtWidgets import (
     QTreeWidget,
 )
 
+#: Alignment of numbers and of the titles of their columns.
+NUMBERS = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+
 
 def list_tree(
-    columns: Sequence[str], name: str, tip: str, *, heights: tuple[int, int]
+    columns: Sequence[str],
+    name: str,
+    tip: str,
+    *,
+    heights: tuple[int, int],
+    numbers: Sequence[int] = (),
+    widest: int = 0,
 ) -> QTreeWidget:
     """Create an empty list.
 
@@ -27,6 +36,10 @@ def list_tree(
         Accessible name and tool tip.
     heights : (int, int)
         Minimum and maximum height in pixels.
+    numbers : sequence of int
+        Columns of numbers, whose titles are aligned to the right.
+    widest : int
+        Column that takes up the remaining width.
     """
     tree = QTreeWidget()
     tree.setHeaderLabels(list(columns))
@@ -42,9 +55,11 @@ def list_tree(
     tree.setAccessibleName(name)
     tree.setToolTip(tip)
     header = tree.header()
-    header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-    for column in range(1, len(columns)):
+    for column in range(len(columns)):
         header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
+    header.setSectionResizeMode(widest, QHeaderView.ResizeMode.Stretch)
+    for column in numbers:
+        tree.headerItem().setTextAlignment(column, NUMBERS)
     header.setStretchLastSection(False)
     tree.setMinimumHeight(heights[0])
     tree.setMaximumHeight(heights[1])

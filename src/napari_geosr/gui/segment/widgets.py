@@ -40,7 +40,7 @@ NO_STROKES = "Choose the scan, then press New labels."
 PAINT = "Paint at least two classes with napari's brush."
 READY = "Paint over mistakes, then segment."
 #: Entries of the menu that determines which part of the prediction is shown.
-CLASSES, UNCERTAINTY = "Classes only", "Uncertainty"
+CLASSES, UNCERTAINTY = "Nothing", "Uncertainty"
 #: Heights of the list of slices, in pixels.
 _LIST_HEIGHTS = (80, 140)
 
@@ -97,6 +97,7 @@ class SegmentWidgets(Dock):
             "Slices to paint next",
             "Slices where painting would help most. Click one to go to it.",
             heights=_LIST_HEIGHTS,
+            widest=1,
         )
         self.suggest_button = button(
             "S&uggest slices",

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QTreeWidgetItem, QVBoxLayout, QWidget
 
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm
-from napari_geosr.gui.kit.lists import list_tree
+from napari_geosr.gui.kit.lists import NUMBERS, list_tree
 from napari_geosr.gui.kit.widgets import (
     FormAligner,
     PartScroller,
@@ -42,7 +41,7 @@ NO_SHAPE = "Open the labels of a shape."
 READY = "Preview a block, or run the task on the whole shape."
 DONE = "Compare the result with the input."
 #: General settings of a run that are rarely changed.
-_ADVANCED = ("memory", "device")
+_ADVANCED = ("memory", "device", "threads")
 #: Heights of the table, in pixels.
 _TABLE_HEIGHTS = (110, 140)
 _EULER = "Euler number"
@@ -84,7 +83,7 @@ class ShapesWidgets(Dock):
             RefineShapeConfig, skip=("upscale_factor", "model", "label")
         )
         self.advanced = Section(
-            "&Advanced", self.common, tool_tip="Memory budget and device."
+            "&Advanced", self.common, tool_tip="Memory budget, device and threads."
         )
 
     @staticmethod
@@ -93,12 +92,13 @@ class ShapesWidgets(Dock):
 
     def _make_results(self) -> None:
         self.table = list_tree(
-            ("Shape", "Before", "After"),
+            ("Quantity", "Before", "After"),
             "Before and after",
             "Measurements of the shape before and after. Surface: area of "
             "the smoothed surface. Thickness: mean local thickness (only for cubic "
             "voxels). Euler number: objects minus tunnels plus cavities.",
             heights=_TABLE_HEIGHTS,
+            numbers=(1, 2),
         )
         self.summary = text_label(
             "Result", "Differences between the result and the input."
@@ -169,7 +169,7 @@ class ShapesWidgets(Dock):
             texts = ["–" if n is None else _text(n, style) for n in (one, other)]
             row = QTreeWidgetItem([title, *texts])
             for column in (1, 2):
-                row.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
+                row.setTextAlignment(column, NUMBERS)
             self.table.addTopLevelItem(row)
         self.summary.setText(summary_of(made))
         self.results.setVisible(True)

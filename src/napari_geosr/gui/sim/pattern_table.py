@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QTreeWidgetItem, QVBoxLayout, QWidget
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.sim_frames.fringes import FringePattern, PatternSet
 from napari_geosr.core.units import PIXEL, convert_length
-from napari_geosr.gui.kit.lists import list_tree
+from napari_geosr.gui.kit.lists import NUMBERS, list_tree
 from napari_geosr.operations.sim import MIN_CONFIDENCE, PatternEstimate
 from napari_geosr.operations.sim.config import parse_nanometres
 
@@ -21,6 +21,8 @@ _COLUMNS = ("Direction", "Period", "Modulation", "Peak")
 #: Columns that can be edited.
 _DIRECTION = 0
 _PERIOD = 1
+#: Columns that contain only numbers.
+_NUMBERS = (1, 2, 3)
 _NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?")
 
 
@@ -54,6 +56,7 @@ class PatternTable(QWidget):
             f"peak relative to its surroundings; below {MIN_CONFIDENCE:g}, the "
             "pattern is marked as not found.",
             heights=(140, 190),
+            numbers=_NUMBERS,
         )
         self.tree.setEditTriggers(self.tree.EditTrigger.NoEditTriggers)
         self.tree.itemDoubleClicked.connect(self._on_double_click)
@@ -89,6 +92,8 @@ class PatternTable(QWidget):
                 f"{peak:.1f}" if math.isfinite(peak) else "–",
             ]
         )
+        for column in _NUMBERS:
+            row.setTextAlignment(column, NUMBERS)
         row.setFlags(row.flags() | Qt.ItemFlag.ItemIsEditable)
         problem = estimate.fits[i].problem if i < len(estimate.fits) else ""
         if problem:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QCheckBox,
@@ -19,6 +18,7 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.gui.kit.form import ConfigForm, FieldFaults
+from napari_geosr.gui.kit.lists import NUMBERS
 from napari_geosr.gui.kit.widgets import (
     FolderRow,
     Section,
@@ -65,6 +65,8 @@ _COLUMNS = (
         "solid and pores.",
     ),
 )
+#: Columns that contain only numbers.
+_NUMBERS = (0, 2, 3, 4)
 
 
 class StudyWidgets(QWidget):
@@ -236,6 +238,8 @@ class StudyResult(QWidget):
         self.table.setHeaderLabels([title for title, _ in _COLUMNS])
         for column, (_, tip) in enumerate(_COLUMNS):
             self.table.headerItem().setToolTip(column, tip)
+        for column in _NUMBERS:
+            self.table.headerItem().setTextAlignment(column, NUMBERS)
         self.table.setRootIsDecorated(False)
         self.table.setUniformRowHeights(True)
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
@@ -278,8 +282,8 @@ class StudyResult(QWidget):
         self.table.clear()
         for row in self._rows:
             item = QTreeWidgetItem(_texts(row))
-            for column in (0, 2, 3, 4):
-                item.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
+            for column in _NUMBERS:
+                item.setTextAlignment(column, NUMBERS)
             if "failed" in row:
                 item.setToolTip(1, str(row["failed"]))
             self.table.addTopLevelItem(item)

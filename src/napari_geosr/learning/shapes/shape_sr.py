@@ -13,9 +13,10 @@ References
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import numpy as np
+from cyclopts import Parameter
 from pydantic import Field
 
 from napari_geosr.core.types import AnyArray, AnyDict
@@ -64,7 +65,7 @@ class Config(ShapeConfig):
         title="Patch",
         description="Edge length of a training block, in low-resolution voxels.",
     )
-    noise: float = Field(
+    noise: Annotated[float, Parameter(name=["--noise-level", "--noise"])] = Field(
         0.1,
         ge=0,
         le=1,

@@ -7,9 +7,10 @@ values are standardised over the mask, in training and when the model is used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+from cyclopts import Parameter
 from pydantic import Field
 
 from napari_geosr.core.errors import ConfigError
@@ -54,7 +55,7 @@ class Config(ShapeConfig):
         title="Simulated shapes",
         description="Not available: scans and their labels are needed.",
     )
-    labels: int = Field(
+    labels: Annotated[int, Parameter(name=["--n-labels", "--labels"])] = Field(
         2,
         ge=2,
         le=255,

@@ -31,7 +31,8 @@ _CONVEX = 0.03
 #: at least this fraction of it; it still excludes the recess of a concave outline (an
 #: L, a ring).
 _INCLUDED_SHARE = 0.2
-#: Change of the porosity that is too large for rounded corners of a concave outline.
+#: Change of the porosity above which rounding the corners of a concave outline cannot
+#: be the reason.
 _LARGE_CHANGE = 0.1
 #: Change of the porosity, relative to the smaller phase, above which a message is
 #: shown.

@@ -51,8 +51,8 @@ class CompareFields(Config):
         default=False,
         title="Graph",
         description="Also trace the pores of each volume as a network of tubes, and "
-        "compare the branches with those of the base. Reads the whole volumes into "
-        "memory.",
+        "compare the branches with those of the base. The volumes are read completely "
+        "into memory.",
     )
     graph_distance: float | None = Field(
         default=None,

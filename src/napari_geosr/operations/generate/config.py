@@ -42,6 +42,12 @@ class GenerateConfig(Config):
         title="Device",
         description="Device to use: auto, cpu, cuda, cuda:1 or mps.",
     )
+    threads: int | None = Field(
+        None,
+        ge=1,
+        title="Threads",
+        description="CPU threads; by default the number of cores minus one.",
+    )
 
     @field_validator("shape", mode="before")
     @classmethod

@@ -31,6 +31,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.compute import exact_settings
 from napari_geosr.inference.device import pick_device
 from napari_geosr.learning.diffusion.sampling import noise_field, sample
 from napari_geosr.learning.statistics import GreyScale
@@ -169,7 +170,8 @@ def _drawn(
     network = model.network().to(device)
     noise = torch.from_numpy(field)[None, None].to(device)
     try:
-        values = sample(network, noise, config.sampling_steps, stop_if_asked)
+        with exact_settings(config.threads):
+            values = sample(network, noise, config.sampling_steps, stop_if_asked)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

@@ -29,6 +29,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.compute import exact_settings
 from napari_geosr.inference.device import pick_device
 from napari_geosr.inference.shapes import plan_refinement
 from napari_geosr.io.meshes import check_mesh_path
@@ -196,7 +197,7 @@ def complete_shape_steps(
 
 
 def check_cubic(volume: Volume, model: Model) -> None:
-    """Raise `VolumeError` if the model needs cubic voxels and the volume has others."""
+    """Raise `VolumeError` if the model needs cubic voxels and these are not."""
     if model.card.network == _ATLAS:
         return
     if (ratio := anisotropy(volume)) > _MAX_ANISOTROPY:
@@ -259,7 +260,7 @@ def complete_mask_steps(
     yield StageStarted(
         message=f"Completing the shape from {int(coarse.sum()):,} occupied voxels"
     )
-    predicted = _predicted(coarse, model, device)
+    predicted = _predicted(coarse, model, device, config.threads)
     reproduced = float((predicted & coarse).sum() / max(1, coarse.sum()))
     yield from warn_if_unlike(reproduced)
     if should_stop():
@@ -303,10 +304,12 @@ def _reduction(given: AnyArray, grid: int) -> int:
     )
 
 
-def _predicted(coarse: AnyArray, model: Model, device: str) -> AnyArray:
+def _predicted(
+    coarse: AnyArray, model: Model, device: str, threads: int | None
+) -> AnyArray:
     network = cast("SparseUNet", model.network().to(device).eval())
     values = torch.from_numpy(coarse).to(device)[None, None].float()
-    with torch.no_grad():
+    with exact_settings(threads):
         found, _ = network(SparseTensor.from_dense(values))
     predicted = found.with_features((found.features > 0).float()).to_dense()
     inside: AnyArray = predicted[0, 0].cpu().numpy() > 0
@@ -349,7 +352,7 @@ def _refined_part(
     budget = memory_budget(config.memory, device)
     stages = factor.bit_length() - 1
     plan = plan_refinement(complete, stages, refiner.spec, features, budget)
-    fine = refined_in_memory(complete, refiner, plan, device)
+    fine = refined_in_memory(complete, refiner, plan, device, config.threads)
     region = binary_dilation(missing, np.ones((3, 3, 3), bool))
     near: AnyArray = region.repeat(factor, 0).repeat(factor, 1).repeat(factor, 2)
     part = fine & near & ~padded

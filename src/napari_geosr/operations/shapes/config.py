@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
+from cyclopts import Parameter
 from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config
@@ -39,6 +40,12 @@ class _Computed(ShapeChoice):
         title="Device",
         description="Device to use: auto, cpu, cuda, cuda:1 or mps.",
     )
+    threads: int | None = Field(
+        None,
+        ge=1,
+        title="Threads",
+        description="CPU threads; by default the number of cores minus one.",
+    )
 
 
 class RefineShapeConfig(_Computed):
@@ -49,7 +56,7 @@ class RefineShapeConfig(_Computed):
         title="Upscale factor",
         description="Output voxels per input voxel along each axis.",
     )
-    model: str = Field(
+    model: Annotated[str, Parameter(alias="-m")] = Field(
         "shape-sr-x2",
         title="Model",
         description="Model for shapes, by name or path; trilinear interpolates "
@@ -60,7 +67,7 @@ class RefineShapeConfig(_Computed):
 class CompleteShapeConfig(_Computed):
     """Settings for completing a shape."""
 
-    model: str = Field(
+    model: Annotated[str, Parameter(alias="-m")] = Field(
         "skull-complete",
         title="Model",
         description="Model that completes shapes, by name or path.",
@@ -84,7 +91,7 @@ class CompleteShapeConfig(_Computed):
 class SegmentInsideConfig(_Computed):
     """Settings for segmenting a scan inside a mask."""
 
-    model: str = Field(
+    model: Annotated[str, Parameter(alias="-m")] = Field(
         ...,
         title="Model",
         description="Path of a model trained with train sparse-segmentation.",

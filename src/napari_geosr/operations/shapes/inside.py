@@ -125,7 +125,7 @@ def segment_inside_steps(
     with io.create(out, spec, overwrite=overwrite) as output:
         for step in label_steps(
             volume.data, inside, scale, classifier, plan, device,
-            should_stop=should_stop,
+            threads=config.threads, should_stop=should_stop,
         ):  # fmt: skip
             if isinstance(step, TileDone):
                 assert step.array is not None

@@ -133,7 +133,12 @@ def refined_layer_steps(
     fine: AnyArray = np.zeros([factor * n for n in ready.inside.shape], bool)
     changes = ChangeCounter(ready.inside, plan)
     for step in refine_steps(
-        ready.inside, ready.refiner, plan, ready.device, should_stop=should_stop
+        ready.inside,
+        ready.refiner,
+        plan,
+        ready.device,
+        threads=config.threads,
+        should_stop=should_stop,
     ):
         if isinstance(step, TileDone):
             assert step.array is not None
@@ -285,7 +290,9 @@ def preview_steps(
     budget = memory_budget(config.memory, device)
     plan = plan_refinement(inside, stages, refiner.spec, features, budget)
     fine: AnyArray = np.zeros([factor * n for n in inside.shape], bool)
-    for step in refine_steps(inside, refiner, plan, device, should_stop=should_stop):
+    for step in refine_steps(
+        inside, refiner, plan, device, threads=config.threads, should_stop=should_stop
+    ):
         if isinstance(step, TileDone):
             assert step.array is not None
             fine[step.slices] = step.array

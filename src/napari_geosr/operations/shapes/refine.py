@@ -196,7 +196,12 @@ def refine_shape_steps(
     changes = ChangeCounter(inside, plan)
     with io.create(out, spec, overwrite=overwrite) as output:
         for step in refine_steps(
-            inside, ready.refiner, plan, ready.device, should_stop=should_stop
+            inside,
+            ready.refiner,
+            plan,
+            ready.device,
+            threads=config.threads,
+            should_stop=should_stop,
         ):
             if isinstance(step, TileDone):
                 assert step.array is not None
@@ -282,12 +287,16 @@ def refined_spec(volume: Volume, factor: int, record: AnyMapping) -> OutputSpec:
 
 
 def refined_in_memory(
-    inside: AnyArray, refiner: ShapeRefiner, plan: RefinementPlan, device: str
+    inside: AnyArray,
+    refiner: ShapeRefiner,
+    plan: RefinementPlan,
+    device: str,
+    threads: int | None,
 ) -> AnyArray:
     """The refined shape as one array of bool."""
     factor = 2 ** len(plan.halos)
     fine: AnyArray = np.zeros([factor * n for n in inside.shape], bool)
-    for step in refine_steps(inside, refiner, plan, device):
+    for step in refine_steps(inside, refiner, plan, device, threads=threads):
         if isinstance(step, TileDone) and step.array is not None:
             fine[step.slices] = step.array
     return fine

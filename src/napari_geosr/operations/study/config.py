@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+from cyclopts import Parameter
 from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config
@@ -111,7 +112,10 @@ class StudyConfig(Config):
         description="Smallest pore, in voxels, that is counted. Smaller ones still "
         "count towards the porosity.",
     )
-    sample: Literal["auto", "circle", "none"] = Field(
+    sample: Annotated[
+        Literal["auto", "circle", "none"],
+        Parameter(name=["--sample", "--sample-mask"]),
+    ] = Field(
         "auto",
         title="Sample",
         description="Where to look for pores. auto: in an automatic sample mask of "

@@ -52,8 +52,8 @@ _EXAMPLE = "diameter>20um & sphericity<0.6"
 _SCATTER = (
     "One point per pore. Draw around points to select their pores in the picture and "
     "in the table; Shift adds to the selection, Alt removes from it. Click a point to "
-    "go to its pore, or an empty place to select none (Escape). Ctrl+A selects all. "
-    "The histograms show all pores and the selected ones."
+    "go to its pore, or an empty area to clear the selection (Escape). Ctrl+A selects "
+    "all. The histograms show all pores and the selected ones."
 )
 
 

@@ -123,7 +123,7 @@ class KnownBlockTest:
 
     @property
     def is_from_scan(self) -> bool:
-        """Whether the scan shows test pores of the size up to which they are lost."""
+        """Whether the largest lost test pores are visible in the scan."""
         return self.limit in self.countable or self.limit in self.shown
 
     @property

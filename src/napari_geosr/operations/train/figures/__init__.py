@@ -111,7 +111,7 @@ def _paired_steps(
             evaluator.raise_if_stopped,
             unpainted=method.unpainted,
         )
-    kind = "against noisy target" if method.noisy_target else "against"
+    kind = "relative to the noisy target" if method.noisy_target else "relative to"
     where = blocks_text(scenes, n, "target", kind)
     if method.upscale_factor > 1:
         where += " (input: cubic enlargement)"
