@@ -45,7 +45,7 @@ from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.models import zoo
-from napari_geosr.networks import set_network_noise
+from napari_geosr.networks import build_network, set_network_noise
 from napari_geosr.networks._consistent import ConsistentUpscaling, Sharpness
 from napari_geosr.networks._upsampling import cubic_kernel, interpolated
 from napari_geosr.operations.restore import RestoreConfig, prepare_steps
@@ -181,7 +181,12 @@ def measured(
     with torch.inference_mode():
         y = model.network()(x)
         kernel = cubic_kernel(factor, 3).float()
-        found = {"cubic": interpolated(x, kernel, factor), "network": y}
+        spline = build_network("spline", ndim=3, upscale_factor=factor)
+        found = {
+            "cubic": interpolated(x, kernel, factor),
+            "spline": spline(x),
+            "network": y,
+        }
         run_to_end(sharpness_steps(layer, volume, scale, noise))
         chosen = layer.sharpness
         for name, sharpness in (
@@ -197,14 +202,15 @@ def measured(
     prepared = run_to_end(prepare_steps(volume, config, noise=noise))
     settings = RankConfig(upscale_factor=factor, device="cpu", threads=1)
     ranking = run_to_end(rank_steps(volume, settings, noise=noise))
-    chosen_name = "cubic" if ranking.choice.startswith("cubic") else "auto"
+    kind = ranking.choice.split("-")[0]
+    chosen_name = kind if kind in found else "auto"
     verdict = run_to_end(verdict_steps(prepared, noise=noise, ranking=ranking))
     assert verdict.gain is not None
     gain, low, high = verdict.gain
     said = (
         f"{'object' if chosen.keep else 'scan'}, {chosen.excess:.2f} | "
         f"{gain:+.1f} ({low:+.1f} … {high:+.1f}) | {verdict.level} | "
-        f"{'cubic' if chosen_name == 'cubic' else ranking.choice}"
+        f"{ranking.choice if chosen_name == 'auto' else chosen_name}"
     )
     results = {k: v[0, 0].numpy() * scale.std + scale.mean for k, v in found.items()}
     results["best"] = results[chosen_name]
@@ -213,7 +219,7 @@ def measured(
 
 def table(args: argparse.Namespace) -> Iterator[str]:
     """Lines of the main table."""
-    heads = ("cubic", "network", "as the scan", "as the object", "auto")
+    heads = ("cubic", "spline", "network", "as the scan", "as the object", "auto")
     yield (
         "| volume | × | noise | "
         + " | ".join(heads)

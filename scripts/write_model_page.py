@@ -19,8 +19,9 @@ or `--model auto` [choose one for your scan](ranking.md).
 
 {overview}
 
-`gaussian`, `tv` and `nlm` are [classical filters](filters.md); `cubic-x2`, `cubic-x4`
-and `cubic-x8` interpolate and are included for comparison.
+`gaussian`, `tv` and `nlm` are [classical filters](filters.md). `cubic-x2`, `-x4` and
+`-x8`, and `spline-x2`, `-x4` and `-x8` interpolate
+([which one](super_resolve.md#interpolation)).
 
 ## How they were trained and evaluated
 

@@ -64,6 +64,9 @@ def test_every_bundled_model_is_here() -> None:
         "cubic-x2",
         "cubic-x4",
         "cubic-x8",
+        "spline-x2",
+        "spline-x4",
+        "spline-x8",
     }
 
 

@@ -18,6 +18,7 @@ from napari_geosr.core.errors import Cancelled, ConfigError, ModelError, VolumeE
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import StageStarted, Step, run_to_end
 from napari_geosr.core.volume import Volume
+from napari_geosr.measure.noise.remarks import MAY_BE_STRUCTURE, SMOOTH
 from napari_geosr.models import zoo
 from napari_geosr.operations.restore import RestoreConfig, prepare_steps
 from napari_geosr.operations.restore.job import RestoreInput, RestoreJob
@@ -103,6 +104,45 @@ def test_doubtful_noise_is_no_basis_for_a_model():
         assert "uncertain" in reason
 
 
+def spline(gain: float) -> RankingEntry:
+    model = zoo.find("spline-x2")
+    return replace(entry("spline-x2", gain, gain - 2.2, gain + 4.1), model=model)
+
+
+def test_the_better_interpolation_is_chosen_if_the_noise_is_certain():
+    choice, reason = decided(spline(0.6))
+    assert choice == "spline-x2"
+    assert "spline-x2 (spline interpolation)" in reason
+    assert decided(spline(0.1))[0] == "cubic-x2"
+    unknown = Noise(0.0, 1.0, interval=(0.0, 0.3))
+    assert decided(spline(0.6), noise=unknown)[0] == "cubic-x2"
+    clipped = replace(NOISE, doubts=("10 % of the voxels are clipped.",))
+    assert decided(spline(0.6), noise=clipped)[0] == "cubic-x2"
+    # Smooth noise, or less noise than measured, is no risk.
+    smooth = replace(unknown, notes=(f"{SMOOTH} by 2 % of the contrast.",))
+    assert decided(spline(0.6), noise=smooth)[0] == "spline-x2"
+    lower = replace(NOISE, doubts=(f"{MAY_BE_STRUCTURE}: the scan is too small.",))
+    assert decided(spline(0.6), noise=lower)[0] == "spline-x2"
+
+
+def test_a_model_must_be_better_than_the_best_interpolation():
+    assert decided(spline(0.6), entry("a", 0.9, -1.3, 5.0))[0] == "spline-x2"
+    assert decided(spline(1.6), entry("a", 1.4, -0.8, 5.5))[0] == "spline-x2"
+    assert decided(spline(0.6), entry("a", 1.4, -0.8, 5.5))[0] == "a"
+
+
+def test_without_noise_the_spline_is_chosen_and_closer_to_the_sample():
+    volume, truth, noise = scan(0.0)
+    config = RankConfig(upscale_factor=2, threads=1, models=("spline-x2",))
+    ranking = run_to_end(rank_steps(volume, config, noise=noise))
+    assert ranking.choice == "spline-x2"
+    errors = [
+        np.square(restore(volume, name, threads=1).data - truth).mean()
+        for name in ("spline-x2", "cubic-x2")
+    ]
+    assert errors[0] < 0.8 * errors[1]
+
+
 def test_without_a_model_it_is_interpolated_and_the_reason_given():
     assert decided()[0] == "cubic-x2"
     skipped = {"a": "the scan is too small."}
@@ -144,7 +184,7 @@ def test_the_proposal_is_closer_to_the_sample_than_interpolation(tmp_path: Path)
     assert ranking.choice == "foam-sr-x2"
     assert ranking.gain_over == "cubic"
     names = [row.name for row in ranking.rows]
-    assert names == ["foam-sr-x2", "cubic-x2"]
+    assert names == ["foam-sr-x2", "cubic-x2", "spline-x2"]
     assert "within slices" in ranking.skipped["fluo-sr-x2"]
     errors = {
         name: np.square(restore(volume, name, threads=1).data - truth).mean()
@@ -178,7 +218,7 @@ def test_a_network_that_invents_detail_is_not_chosen(monkeypatch):
     monkeypatch.setattr(upscaling, "upscaling_verdict_steps", worse)
     ranking = run_to_end(rank_steps(volume, TWICE, noise=noise))
     assert ranking.choice == "cubic-x2"
-    assert [row.name for row in ranking.rows] == ["cubic-x2", "foam-sr-x2"]
+    assert [row.name for row in ranking.rows] == ["cubic-x2", "foam-sr-x2", "spline-x2"]
 
 
 def test_images_are_interpolated_within_their_plane():
@@ -198,7 +238,7 @@ def test_images_are_interpolated_within_their_plane():
 def test_an_image_gets_a_proposal_too():
     volume, _, noise = scan(0.1, "YX")
     ranking = run_to_end(rank_steps(volume, TWICE, noise=noise))
-    assert {row.name for row in ranking.rows} == {"fluo-sr-x2", "cubic-x2"}
+    assert {row.name for row in ranking.rows} == {"fluo-sr-x2", "cubic-x2", "spline-x2"}
     assert "needs a volume" in ranking.skipped["foam-sr-x2"]
 
 
@@ -275,7 +315,7 @@ def test_it_can_be_cancelled_while_a_model_is_tested():
     with pytest.raises(Cancelled, match="ranking was cancelled"):
         run_to_end(rank_steps(volume, TWICE, stop, noise=noise), note)
     # The scan has one part, tested on two scales; noticed before the second.
-    assert [(step.done, step.total) for step in tests] == [(0, 100), (50, 100)]
+    assert [(step.done, step.total) for step in tests] == [(0, 200), (50, 200)]
 
 
 def test_the_verdict_uses_the_test_of_the_ranking(monkeypatch):

@@ -235,7 +235,7 @@ class ModelBox(QWidget):
 
     def _gain_text(self, name: str) -> str:
         row = self._ranked_row(name)
-        if row is None or (row.model is not None and self._interpolates(name)):
+        if row is None or (not row.gain and self._interpolates(name)):
             return ""
         return f"{_GAP}{row.short_gain}"
 

@@ -29,8 +29,9 @@ from napari_geosr.measure.noise.places import noisiest_region, ratios_of_regions
 from napari_geosr.measure.noise.quiet import QuietBlocks, find_quiet
 from napari_geosr.measure.noise.reading import EDGE, ScanBlocks, averaged, sample_steps
 from napari_geosr.measure.noise.remarks import (
-    NOT_UNIFORM,
+    MAY_BE_STRUCTURE,
     POSITION,
+    UNMEASURED,
     doubts,
     position_doubts,
     remarks,
@@ -38,9 +39,11 @@ from napari_geosr.measure.noise.remarks import (
 from napari_geosr.measure.noise.sample import (
     NoiseSample,
     NoiseUnknownError,
+    outer_values,
     rescaled,
     usable_sample,
 )
+from napari_geosr.measure.noise.undetected import smooth_noise, variation_limit
 
 #: Minimum half-width of the noise level's interval, relative to the level.
 _MIN_HALF_WIDTH = 0.03
@@ -51,11 +54,6 @@ _HALF_WIDTH_PER_ERROR = 0.5
 _QUIET_IN_DIFFERENCE = 0.5
 #: Fraction of the blocks that count as quiet in a scan.
 _QUIET = 0.05
-#: Standard deviation of quiet blocks, relative to the contrast, above which they may
-#: contain noise that is as smooth as structure.
-_MAX_QUIET_SPREAD = 0.025
-#: The same, relative to the measured noise: a smoothed scan has hardly any fine detail.
-_MAX_SPREAD_RATIO = 3.0
 #: Ratio of noise that is smooth within a block to its standard deviation there: 1.3 to
 #: 2 in scans that were smoothed by 1.2 to 2 voxels.
 _SMOOTH_FACTOR = 2.0
@@ -87,16 +85,16 @@ _CLEAR_RATIO = 1.6
 _CLEAR_CONTRAST = 3.0
 #: Its minimum ratio to the contrast of the other voxels.
 _RARE_RATIO = 2.0
-_MAY_BE_STRUCTURE = (
-    "What was measured as noise may be fine structure: it does not decrease when "
-    "neighbouring voxels are averaged, as noise does. Its true level may be much lower."
+_NOT_AVERAGED = (
+    f"{MAY_BE_STRUCTURE}: it does not decrease when neighbouring voxels are averaged, "
+    "as noise does. Its true level may be much lower."
 )
 #: Number of blocks below which fine texture cannot be distinguished from correlated
 #: noise: too few have the same grey value to recognise uniform ones (32³ voxels: 729).
 _MIN_TEXTURE_BLOCKS = 1000
 _TOO_SMALL = (
-    "What was measured as noise may be fine structure: the scan is too small to tell. "
-    "Its true level may be much lower."
+    f"{MAY_BE_STRUCTURE}: the scan is too small to tell. Its true level may be much "
+    "lower."
 )
 _CANCELLED = "Measuring the noise was cancelled."
 #: Number of estimates that are kept. The assessment of a model, the ranking, the
@@ -160,15 +158,7 @@ def noise_steps(
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Noise]:
     """`estimate_noise`, step by step."""
-    if second is not None and (
-        second.axes != volume.axes or second.shape != volume.shape
-    ):
-        raise VolumeError(
-            f"{second.title} has {second.shape} voxels ({second.axes}) and "
-            f"{volume.title} {volume.shape} ({volume.axes}): measuring noise from "
-            "two scans requires the same voxel grid in both. Use two scans that "
-            "match."
-        )
+    _check_grids(volume, second)
     blocks = yield from sample_steps(volume, second, should_stop)
 
     def check() -> None:
@@ -179,10 +169,11 @@ def noise_steps(
     check()
     if blocks is None:  # `should_stop` was true only briefly
         raise Cancelled(_CANCELLED)
-    key = _key(volume, blocks)
+    outer = outer_values(volume)
+    key = _key(volume, blocks, outer)
     known = _known.get(key)
     if known is None:
-        sample = usable_sample(volume, blocks)
+        sample = usable_sample(volume, blocks, outer)
         del blocks  # up to 17 MB
         known, is_certain = _from_sample(volume, sample, second is not None, check)
         is_white = max(known.correlation.values()) < _MIN_STRUCTURE_LAG
@@ -200,10 +191,20 @@ def noise_steps(
     return replace(known, correlation=dict(known.correlation))
 
 
-def _key(volume: Volume, blocks: ScanBlocks) -> bytes:
+def _check_grids(volume: Volume, second: Volume | None) -> None:
+    if second is None or (second.axes, second.shape) == (volume.axes, volume.shape):
+        return
+    raise VolumeError(
+        f"{second.title} has {second.shape} voxels ({second.axes}) and "
+        f"{volume.title} {volume.shape} ({volume.axes}): measuring noise from two "
+        "scans requires the same voxel grid in both. Use two scans that match."
+    )
+
+
+def _key(volume: Volume, blocks: ScanBlocks, outer: Sequence[float]) -> bytes:
     """Digest of everything that the estimate depends on."""
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(repr((volume.axes, volume.shape[0] == 1)).encode())
+    digest.update(repr((volume.axes, volume.shape[0] == 1, outer)).encode())
     for values in (blocks.values, blocks.repeats, blocks.centres):
         if values is not None:
             digest.update(repr((values.dtype, values.shape)).encode())
@@ -244,7 +245,7 @@ def _compared_with_averaged(
     is_clear = is_clear or low < 1 / _CLEAR_RATIO or high > _CLEAR_RATIO
     interval = (min(noise.interval[0], *levels), max(noise.interval[1], *levels))
     noise = replace(noise, interval=interval)
-    return _doubted(noise, _MAY_BE_STRUCTURE, from_zero=is_clear)
+    return _doubted(noise, _NOT_AVERAGED, from_zero=is_clear)
 
 
 def _read(
@@ -368,7 +369,7 @@ def _noise(
             contrast=contrast,
             greys=(float(np.median(sample.values)),),
             correlation=dict.fromkeys(names, 0.0),
-            interval=(0.0, _variation(sample)),
+            interval=(0.0, variation_limit(sample)),
             source=source,
             notes=remarks(volume, sample, None, 0.0, False, False, unit),
         )
@@ -394,7 +395,7 @@ def _noise(
     smooth = 0.0
     if structured or unknown or not contrast > 0 or level < FLOOR * contrast:
         if not (repeated or unknown):
-            smooth = _smooth_noise(sample, level, contrast, structured)
+            smooth = smooth_noise(sample, level, contrast, structured)
         interval = (0.0, max(interval[1], _SMOOTH_FACTOR * smooth))
         greys, level, levels = greys[:1], 0.0, (0.0,)
     # Few pores or particles are not within the percentiles of the contrast.
@@ -418,7 +419,11 @@ def _noise(
         ),
         doubts=(
             *doubts(
-                sample, quiet, coarse and not structured, is_strong, not structured
+                sample,
+                quiet,
+                unit if coarse and not structured else 0.0,
+                is_strong,
+                not structured,
             ),
             *uneven,
         ),
@@ -460,41 +465,8 @@ def _with_exceptions(
     if noisiest > 0 and noise.level == 0 and noise.contrast > 0:
         if not any(sentence.startswith(POSITION) for sentence in found):
             found += position_doubts(noisiest / noise.contrast, None)
-        interval = (0.0, max(interval[1], noisiest))
-        notes = tuple(one for one in notes if not one.startswith(NOT_UNIFORM))
+        interval = (0.0, noisiest)
+        notes = tuple(one for one in notes if not one.startswith(UNMEASURED))
     n_slices = volume.shape[0] if volume.ndim == 3 else 1
     found += anomaly_doubts(sample, n_slices, outliers, noise.level, noise.contrast)
     return replace(noise, doubts=tuple(found), notes=notes, interval=interval)
-
-
-def _smooth_noise(
-    sample: NoiseSample, level: float, contrast: float, structured: bool
-) -> float:
-    """Variation of the quietest blocks that may be noise; 0 if it is negligible.
-
-    Noise that is as smooth as structure has no fine detail that would show it. Where
-    there is none, quiet blocks hardly vary. With structure everywhere, some regions may
-    have no noise at all.
-    """
-    deviations = sample.blocks.std((1, 2, 3))
-    if structured and deviations.any():
-        deviations = deviations[deviations > 0]
-    spread = float(np.quantile(deviations, _QUIET))
-    known = min(_MAX_SPREAD_RATIO * level, _MAX_QUIET_SPREAD * contrast)
-    limit = FLOOR * contrast if structured else max(FLOOR * contrast, known)
-    return spread if spread > limit else 0.0
-
-
-def _variation(sample: NoiseSample) -> float:
-    """Upper limit of the noise in a sample in which it cannot be measured.
-
-    Blocks without any variation at several grey values show that there is none, as in a
-    segmented volume.
-    """
-    spread = sample.blocks.std((1, 2, 3))
-    is_flat = spread == 0
-    phases = np.unique(sample.greys[is_flat])
-    varying = spread[~is_flat]
-    if len(phases) > 1 or not len(varying):
-        return 0.0
-    return float(np.median(varying))

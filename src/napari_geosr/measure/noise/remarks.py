@@ -24,6 +24,8 @@ _MAX_CLIPPED_SHARE = 2e-3
 _MUCH_CLIPPED = 0.05
 #: Beginning of what is said of noise that is not equally strong everywhere.
 POSITION = "The noise depends on the position"
+#: Beginning of what is said if the noise level may be too high.
+MAY_BE_STRUCTURE = "What was measured as noise may be fine structure"
 #: Beginning of what is said if structure cannot be distinguished from noise.
 NOT_UNIFORM = "No region is uniform"
 #: Beginning of what is said if even the quietest regions vary, without fine detail.
@@ -60,7 +62,6 @@ def remarks(
         Grey values of the scan per grey value of the sample.
     """
     found = []
-    step = unit * sample.step
     is_constant = sample.levels == 1 or not np.ptp(sample.values) > 0
     if is_constant:
         found.append(
@@ -69,13 +70,10 @@ def remarks(
     elif 0 < sample.levels <= 4:
         found.append(
             f"There are only {sample.levels} different grey values, as in a segmented "
-            "volume: its noise cannot be measured."
+            "volume, in which noise would not be visible."
         )
     elif coarse and not structured:
-        found.append(
-            f"Grey values are rounded to steps of {step:.3g}, which are too coarse for "
-            f"this noise: its level may be anything below {0.5 * step:.2g}."
-        )
+        found.append(_coarse(unit * sample.step))
     if structured and upper > 0:
         found.append(
             f"{NOT_UNIFORM}: even the most uniform ones contain structure, from which "
@@ -83,13 +81,12 @@ def remarks(
         )
     elif upper > 0:
         found.append(
-            f"{SMOOTH} by {rough_percent(upper)} of the "
-            "contrast, without fine detail: this is either structure or smooth noise, "
-            "as in a filtered or enlarged scan."
+            f"{SMOOTH} by {rough_percent(upper)} of the contrast, without fine detail: "
+            "this is either structure or smooth noise, as in a filtered or enlarged "
+            "scan."
         )
-    if sample.clipped > _MAX_CLIPPED_SHARE and not (
-        is_constant or 0 < sample.levels <= 4
-    ):
+    # If nothing varies, all voxels at an end of the grey scale may be one material.
+    if quiet is not None and sample.clipped > _MAX_CLIPPED_SHARE:
         found.append(_clipped(sample))
     if sample.extreme > 0:
         found.append(
@@ -137,7 +134,7 @@ def limit_text(noise: Noise) -> str:
 def doubts(
     sample: NoiseSample,
     quiet: QuietBlocks | None,
-    coarse: bool,
+    coarse_unit: float,
     strong: bool,
     is_measured: bool,
 ) -> tuple[str, ...]:
@@ -145,8 +142,11 @@ def doubts(
 
     Parameters
     ----------
-    sample, quiet, coarse
+    sample, quiet
         As in `remarks`.
+    coarse_unit : float
+        Grey values of the scan per grey value of the sample, if they are rounded to
+        steps as large as the noise; otherwise 0.
     strong : bool
         Whether the noise exceeds the contrast.
     is_measured : bool
@@ -154,8 +154,8 @@ def doubts(
     """
     is_clipped = sample.clipped > _MUCH_CLIPPED and quiet is not None
     found = [_clipped(sample)] if is_clipped else []
-    if coarse:
-        found.append("Its noise is smaller than the steps between grey values.")
+    if coarse_unit > 0:
+        found.append(_coarse(coarse_unit * sample.step))
     if strong:
         found.append(
             "The noise is stronger than the contrast of the scan: most of its "
@@ -210,6 +210,13 @@ def position_doubts(
             "structure may be removed there"
         )
     return (f"{POSITION}: {'; '.join(parts)}.",) if parts else ()
+
+
+def _coarse(step: float) -> str:
+    return (
+        f"Grey values are rounded to steps of {step:.3g}, which are too coarse for "
+        f"this noise: its level may be anything below {0.5 * step:.2g}."
+    )
 
 
 def _clipped(sample: NoiseSample) -> str:

@@ -149,7 +149,9 @@ def rescaled(sample: NoiseSample) -> tuple[NoiseSample, float, float]:
     )
 
 
-def usable_sample(volume: Volume, found: ScanBlocks) -> NoiseSample:
+def usable_sample(
+    volume: Volume, found: ScanBlocks, outer: Sequence[float] | None = None
+) -> NoiseSample:
     """Drop and count blocks that contain no information about noise.
 
     With a second scan of the same object, the blocks are the difference divided by √2,
@@ -160,6 +162,8 @@ def usable_sample(volume: Volume, found: ScanBlocks) -> NoiseSample:
     volume : Volume
     found : ScanBlocks
         The result of `sample_steps`.
+    outer : sequence of float, optional
+        The result of `outer_values`, if it is known.
     """
     blocks: Any = found.values
     repeats: Any = found.repeats
@@ -182,7 +186,9 @@ def usable_sample(volume: Volume, found: ScanBlocks) -> NoiseSample:
     repeats = None if repeats is None else repeats[whole].astype(np.float64)
     lowest, highest = float(blocks.min()), float(blocks.max())
     constant = np.ptp(blocks, (1, 2, 3)) <= _CONSTANT * (highest - lowest)
-    padding = _padding(blocks, constant, _outer_values(volume))
+    padding = _padding(
+        blocks, constant, list(outer_values(volume) if outer is None else outer)
+    )
     if padding.all():
         padding[:] = False
     repeats = None if repeats is None else repeats[~padding]
@@ -247,7 +253,7 @@ def _extreme(blocks: Any, known: Bools) -> Bools:
     return found
 
 
-def _outer_values(volume: Volume) -> list[float]:
+def outer_values(volume: Volume) -> list[float]:
     """Values that fill all corners, or one edge, of the first, middle or last slice.
 
     This is how padding is recognised. Pores in which no photon was counted also have a

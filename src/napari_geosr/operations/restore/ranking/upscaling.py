@@ -19,13 +19,18 @@ from napari_geosr.core.steps import (
 from napari_geosr.inference.device import pick_device
 from napari_geosr.inference.intensity import scan_steps, without_hot_voxels
 from napari_geosr.measure.noise import noise_steps
+from napari_geosr.measure.noise.remarks import MAY_BE_STRUCTURE, SMOOTH
 from napari_geosr.measure.number_text import signed_text
 from napari_geosr.models import zoo
 from napari_geosr.models.bundle import Model
 from napari_geosr.models.distribution import compare_with_training, draw_sample
 from napari_geosr.operations.restore.ranking.result import Ranking, RankingEntry
 from napari_geosr.operations.restore.ranking.tune import for_axes, is_image
-from napari_geosr.operations.restore.upscaling.result import structure_doubt
+from napari_geosr.operations.restore.upscaling.result import (
+    BASELINE,
+    CLEAR_GAIN,
+    structure_doubt,
+)
 from napari_geosr.operations.restore.upscaling.trial import TrialResources
 from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
     upscaling_verdict_steps,
@@ -35,6 +40,11 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.operations.restore.ranking.config import RankConfig
     from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
+
+
+#: Minimum expected gain, in dB, of another interpolation over cubic interpolation. The
+#: estimate was right in sign wherever it was above this limit and the noise certain.
+_MIN_INTERPOLATION_GAIN = 0.25
 
 
 def rank_upscaling_steps(
@@ -153,19 +163,29 @@ def decide_upscaling(
 
     A model is chosen only if it is expected to be clearly better, the scan is like its
     training data, and the noise of the scan is certain, because a model would remove
-    structure that was mistaken for noise.
+    structure that was mistaken for noise. A sharper interpolation than `interpolation`
+    is chosen if it is expected to be better.
 
     Parameters
     ----------
     rows : list of RankingEntry
-        The models and `interpolation`.
+        The models and interpolations.
+    interpolation : RankingEntry
+        Cubic interpolation.
     unlike : collection of str
         Names of the models whose training data are unlike the scan.
     skipped : mapping of str to str, optional
         Models that could not be tested, with the reason.
     """
-    cubic = f"{interpolation.name} (cubic interpolation)"
-    models = [row for row in rows if row is not interpolation]
+    doubts = [*noise.doubts, *filter(None, [structure_doubt(noise)])]
+    if not noise.is_measured:
+        doubts.append("The noise could not be measured.")
+    others = [row for row in rows if row is not interpolation]
+    if _knows_fine_noise(noise):
+        interpolation = _best_interpolation(interpolation, others)
+    kind = "spline" if _interpolates(interpolation) else "cubic"
+    cubic = f"{interpolation.name} ({kind} interpolation)"
+    models = [row for row in others if not _interpolates(row)]
     if not models:
         reasons = [
             f" {name}: {reason.rstrip('.')}."
@@ -178,14 +198,11 @@ def decide_upscaling(
     models.sort(key=lambda row: (row.name in unlike, -row.gain))
     best, *others = models
     found, test = _expectation(best), best.upscaling_verdict
-    if test is None or test.is_uncertain:
+    if test is None or best.gain < max(CLEAR_GAIN, interpolation.gain):
         return interpolation.name, (
             f"{cubic}: no model is clearly better on this scan. The best one, "
             f"{best.name}, {found}."
         )
-    doubts = [*noise.doubts, *filter(None, [structure_doubt(noise)])]
-    if not noise.is_measured:
-        doubts.append("The noise could not be measured.")
     if best.name in unlike:
         doubts.append("The scan is unlike the training data of this model.")
     if doubts:
@@ -197,6 +214,34 @@ def decide_upscaling(
         gain = signed_text(others[0].gain, 1)
         next_best = f"; {others[0].name}, the next best, {gain} dB"
     return best.name, f"{best.name} {found}{next_best}."
+
+
+def _knows_fine_noise(noise: Noise) -> bool:
+    """Whether the scan has no more fine noise than measured.
+
+    A sharper interpolation amplifies fine noise. Smooth noise, even if unknown, and
+    less noise than measured are no risk.
+    """
+    is_known = noise.is_measured or any(one.startswith(SMOOTH) for one in noise.notes)
+    return is_known and all(one.startswith(MAY_BE_STRUCTURE) for one in noise.doubts)
+
+
+def _interpolates(row: RankingEntry) -> bool:
+    """Whether this is another interpolation than the baseline."""
+    card = None if row.model is None else row.model.card
+    return card is not None and not card.has_weights and card.network != BASELINE
+
+
+def _best_interpolation(
+    baseline: RankingEntry, others: list[RankingEntry]
+) -> RankingEntry:
+    """The interpolation that is expected to be best."""
+    better = [
+        row
+        for row in others
+        if _interpolates(row) and row.gain >= _MIN_INTERPOLATION_GAIN
+    ]
+    return max(better, key=lambda row: row.gain, default=baseline)
 
 
 def _expectation(row: RankingEntry) -> str:
@@ -246,7 +291,7 @@ def _candidates(
         for entry in entries
         if entry.card.upscale_factor > 1 and entry.card.labels == 1
     ]
-    plain = [model for model in finer if not model.card.has_weights]
+    plain = [model for model in finer if model.card.network == BASELINE]
     cubic = next((m for m in plain if m.card.upscale_factor == factor), None)
     if cubic is None:
         known = sorted({model.card.upscale_factor for model in plain})
@@ -262,16 +307,16 @@ def _candidates(
             reason = _reason_unsuitable(model, volume, config, None)
             if reason:
                 raise ModelError(f"{model.card.name!r} cannot be compared: {reason}.")
-        return [m for m in named if m.card.has_weights], cubic, {}
+        return [m for m in named if m.card.network != BASELINE], cubic, {}
     found, skipped = [], {path.stem: reason for path, reason in faults.items()}
     for model in finer:
-        if not model.card.has_weights or model.card.upscale_factor != factor:
+        if model.card.network == BASELINE or model.card.upscale_factor != factor:
             continue
         reason = _reason_unsuitable(model, volume, config, config.modality)
         if reason:
             skipped[model.card.name] = reason
         else:
-            found.append(model)
+            found.append(for_axes(model, volume))
     return found, cubic, skipped
 
 

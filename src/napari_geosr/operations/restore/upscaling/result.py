@@ -12,6 +12,8 @@ from napari_geosr.measure.number_text import rough_percent, signed_text
 #: Expected gain, in dB, below which the model may be no better than interpolation. The
 #: estimate scatters by 2 dB.
 CLEAR_GAIN = 1.0
+#: Network of the interpolation with which all others are compared.
+BASELINE = "cubic"
 #: Level, as a fraction of the contrast, above which measured noise may be fine
 #: structure: in a scan 32 voxels wide, texture was mistaken for noise.
 _DOUBTFUL_LEVEL = 0.33

@@ -217,10 +217,12 @@ def _counts(counts: PoreCounts) -> str:
 
 def cautions(facts: RunAssessment) -> Iterator[Finding]:
     """What the user should check in the result."""
+    finer = facts.finer
     if facts.interpolates:
+        if finer is not None and finer.is_doubtful and finer.interval[1] >= 0:
+            yield Finding("caution", finer.sentence, "doubtful gain")
         return
     noise, removed, name = facts.noise, facts.removed, facts.name
-    finer = facts.finer
     if finer is not None and finer.is_uncertain and finer.interval[1] >= 0:
         yield Finding("caution", finer.sentence, "doubtful gain")
     if facts.unjudged:
@@ -239,7 +241,10 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
         )
     for sentence in noise.doubts:
         if noise.level > 0 or sentence.startswith((POSITION, SLICE)):
-            yield Finding("caution", sentence, "noise")
+            returned = ""
+            if noise.level == 0 and facts.bound is not None:
+                returned = f" {name} returns the scan as it is."
+            yield Finding("caution", f"{sentence}{returned}", "noise")
     if finer is not None and (doubt := structure_doubt(noise)):
         advice = "Compare the result with cubic interpolation."
         yield Finding("caution", f"{doubt} {advice}", "noise")
@@ -439,13 +444,13 @@ def imaging(card: ModelCard, volume: Volume) -> Iterator[Finding]:
 def all_is_well(facts: RunAssessment) -> str:
     """The message if nothing is wrong."""
     noise = facts.noise
-    if facts.finer is not None:
-        return facts.finer.sentence
     if facts.interpolates:
         return (
             f"{headline(facts)}. {facts.name} interpolates: it adds no detail, and "
             "removes hardly any noise."
         )
+    if facts.finer is not None:
+        return facts.finer.sentence
     if facts.returns_scan and not noise.is_measured:
         return f"{_no_noise(noise)}, so {facts.name} returns the scan as it is."
     if noise.level == 0 and facts.card.upscale_factor == 1:

@@ -28,6 +28,7 @@ from napari_geosr.measure.removed import describe
 from napari_geosr.operations.inputs.scan import check_no_mixing
 from napari_geosr.operations.restore.measurements import MeasurementStore, weights_of
 from napari_geosr.operations.restore.preview import preview_steps
+from napari_geosr.operations.restore.upscaling.result import BASELINE
 from napari_geosr.operations.restore.upscaling.trial import TrialResources
 from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
     upscaling_verdict_steps,
@@ -320,8 +321,8 @@ def _gain_over_cubic(
     should_stop: ShouldStop,
 ) -> tuple[UpscalingVerdict | None, str]:
     """Gain of a finer result over interpolation, or why it cannot be estimated."""
-    if not prepared.model.card.has_weights:
-        return None, ""  # the model is itself an interpolation
+    if prepared.model.card.network == BASELINE:
+        return None, ""
     row = _ranked_row(prepared, ranking)
     known = None if row is None else row.upscaling_verdict
     if known is not None and known.sharpness == prepared.config.sharpness:
