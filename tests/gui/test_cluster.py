@@ -253,7 +253,7 @@ def test_a_walltime_too_short_for_a_tile_is_refused(
         return dataclasses.replace(plan, seconds=7200, parts=2, threads=4)
 
     monkeypatch.setattr(restoration, "outline_steps", steps)
-    monkeypatch.setattr(feasibility, "_share_of_processor", lambda *_: 1.0)
+    monkeypatch.setattr(feasibility.restorations, "share_of_processor", lambda *_: 1.0)
     dialog.form.set_values({"walltime": "30min"})
     submit(dialog, qtbot)
     assert dialog.isVisible()

@@ -83,6 +83,10 @@ def started(cluster: Cluster, folder: Path) -> Iterator[Any]:
         silence_logs=60,
     ) as made:
         yield made
+    # dask-jobqueue does not close the files of its keys.
+    for name, value in vars(made).items():
+        if name.startswith("_job_") and hasattr(value, "close"):
+            value.close()
 
 
 def wait_until(is_reached: Callable[[], object], folder: Path) -> None:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
+import zarr
 from queue_helpers import submit
 
 from napari_geosr.cli.app import run
+from napari_geosr.core.projections import Projections
 from napari_geosr.jobs import feasibility, index
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations import restore as restoration
+from napari_geosr.operations.reconstruct import ReconstructConfig
+from napari_geosr.operations.reconstruct import outline as outlines
+from napari_geosr.operations.reconstruct.blocks import reconstruct_rows
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +66,9 @@ def slow(
         return replace(made, seconds=seconds, parts=parts, threads=1)
 
     monkeypatch.setattr(restoration, "outline_steps", steps)
-    monkeypatch.setattr(feasibility, "_share_of_processor", lambda *_: share)
+    monkeypatch.setattr(
+        feasibility.restorations, "share_of_processor", lambda *_: share
+    )
 
 
 def test_a_walltime_that_is_too_short(
@@ -165,3 +175,163 @@ def test_a_resumed_job_is_checked_too(
     assert run(words) == 2
     assert "The walltime of 0:05:00 is too short" in capsys.readouterr().err
     assert job.status().state == "cancelled"
+
+
+def measuring(scan: Path, *more: str) -> list[str]:
+    words = ["measure", str(scan), "-o", str(scan.parent / "report")]
+    return [*words, "--profile", "mine", *more]
+
+
+def test_memory_of_a_node_that_is_too_small_for_a_measurement(
+    large: Path, capsys: Any
+) -> None:
+    words = measuring(large)
+    said = refused(large, capsys, *words, "--mem", "1GB")
+    assert "measuring 'large' needs at least" in said
+    found = re.search(r"Request at least (\S+) GB", said)
+    assert found is not None
+    less = f"{0.95 * float(found[1]):.3f}GB"
+    assert "too small" in refused(large, capsys, *words, "--mem", less)
+    # Each worker labels a slab of its own.
+    more = ["--mem", f"{found[1]}GB", "--workers", "2"]
+    assert "too small" in refused(large, capsys, *words, *more)
+    made = submit(capsys, *words, "--mem", f"{found[1]}GB")
+    assert run(["jobs", "stop", made["job"]]) == 0
+
+
+def test_a_budget_that_is_too_small_for_a_measurement(large: Path, capsys: Any) -> None:
+    said = refused(large, capsys, *measuring(large), "--memory", "200MB")
+    assert "Measuring 'large' needs at least" in said
+    assert "Raise it (--memory)" in said
+
+
+def test_a_budget_of_a_measurement_that_does_not_fit_into_a_node(
+    large: Path, capsys: Any
+) -> None:
+    words = measuring(large, "--memory", "8GB")
+    said = refused(large, capsys, *words, "--mem", "4GB")
+    assert "with a budget of 8GB (--memory), the run needs 8.3 GB" in said
+    made = submit(capsys, *words, "--mem", "8.3GB")
+    assert run(["jobs", "stop", made["job"]]) == 0
+
+
+def test_a_large_budget_for_a_small_measurement_is_harmless(
+    scan: Path, capsys: Any
+) -> None:
+    made = submit(capsys, *measuring(scan), "--memory", "8GB", "--mem", "1GB")
+    assert run(["jobs", "stop", made["job"]]) == 0
+
+
+def test_a_walltime_too_short_for_the_thickness(large: Path, capsys: Any) -> None:
+    words = measuring(large, "--statistics", "thickness")
+    said = refused(large, capsys, *words, "--walltime", "5min")
+    assert "The walltime of 0:05:00 is too short: the local thickness must be" in said
+    found = re.search(r"Request at least (\S+) \(--walltime\)", said)
+    assert found is not None
+    made = submit(capsys, *words, "--walltime", found[1])
+    assert run(["jobs", "stop", made["job"]]) == 0
+    capsys.readouterr()
+    # Labelling alone is resumed slab by slab.
+    made = submit(capsys, *measuring(large), "--walltime", "5min")
+    assert run(["jobs", "stop", made["job"]]) == 0
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """A volume of 2000 × 2000 × 2000 voxels, which take no space on the disk."""
+    folder = tmp_path / "large scan"
+    folder.mkdir()
+    zarr.create_array(
+        folder / "large.zarr", shape=(2000,) * 3, chunks=(64,) * 3, dtype=np.uint8
+    )
+    return folder / "large.zarr"
+
+
+@pytest.fixture
+def projections(tmp_path: Path) -> Path:
+    """A scan of 2000 projections, most of which take no space on the disk."""
+    folder = tmp_path / "it's a scan"
+    folder.mkdir()
+    with h5py.File(folder / "scan.h5", "w") as file:
+        data = file.create_dataset(
+            "exchange/data", (2000, 64, 2000), np.uint16, chunks=(1, 64, 2000)
+        )
+        data[0] = 500
+        file["exchange/data_white"] = np.full((1, 64, 2000), 1000, np.uint16)
+        file["exchange/data_dark"] = np.zeros((1, 64, 2000), np.uint16)
+        file["exchange/theta"] = np.linspace(0, 180, 2000, endpoint=False)
+    return folder / "scan.h5"
+
+
+def reconstructing(scan: Path, *more: str) -> list[str]:
+    words = ["reconstruct", str(scan), "-o", str(scan.parent / "volume.ome.tif")]
+    return [*words, "--profile", "mine", *more]
+
+
+@pytest.mark.parametrize("more", [[], ["--workers", "2"]], ids=["alone", "workers"])
+def test_memory_of_a_node_that_is_too_small_for_a_slice(
+    projections: Path, capsys: Any, more: list[str]
+) -> None:
+    if more:
+        pytest.importorskip("distributed")
+    words = reconstructing(projections, *more)
+    said = refused(projections, capsys, *words, "--mem", "1GB")
+    assert "the smallest block needs" in said
+    found = re.search(r"Request at least (\S+) GB", said)
+    assert found is not None
+    less = f"{0.95 * float(found[1]):.3f}GB"
+    assert "too small" in refused(projections, capsys, *words, "--mem", less)
+    made = submit(capsys, *words, "--mem", f"{found[1]}GB", "--walltime", "12h")
+    assert run(["jobs", "stop", made["job"]]) == 0
+
+
+def test_a_budget_that_is_too_small_for_a_slice(projections: Path, capsys: Any) -> None:
+    words = reconstructing(projections, "--memory", "200MB")
+    said = refused(projections, capsys, *words)
+    assert "Raise the budget (--memory)" in said
+
+
+def test_a_budget_of_a_reconstruction_that_does_not_fit_into_a_node(
+    projections: Path, capsys: Any
+) -> None:
+    words = reconstructing(projections, "--memory", "8GB", "--walltime", "12h")
+    said = refused(projections, capsys, *words, "--mem", "2GB")
+    assert "with a budget of 8GB (--memory), the run needs" in said
+    made = submit(capsys, *words, "--mem", "9GB")
+    assert run(["jobs", "stop", made["job"]]) == 0
+
+
+def test_a_walltime_that_is_too_short_for_a_block(
+    projections: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed = monkeypatch.setattr
+    timed(outlines.ReconstructOutline, "seconds", lambda outline: outline.work * 5e-9)
+    words = ["--algorithm", "sirt", "--iterations", "100", "--memory", "3GB"]
+    words = reconstructing(projections, *words, "--cores", "4", "--threads", "4")
+    said = refused(projections, capsys, *words, "--walltime", "10min")
+    # 2000² voxels × 2000 projections × 100 iterations × 5 ns = 4000 s for each slice
+    block = re.search(r"a block of (\d+) slices takes about (\S+) min on 4", said)
+    assert block is not None
+    assert float(block[2]) == pytest.approx(int(block[1]) * 1000 / 60, rel=0.02)
+    found = re.search(r"Request at least (\S+) \(--walltime\)", said)
+    assert found is not None
+    made = submit(capsys, *words, "--walltime", found[1])
+    assert run(["jobs", "stop", made["job"]]) == 0
+
+
+@pytest.mark.parametrize("algorithm", ["fbp", "sirt"])
+def test_the_predicted_time_of_a_block_is_about_right(algorithm: str) -> None:
+    angles = np.linspace(0, 180, 80, endpoint=False)
+    data = np.zeros((80, 4, 700), np.float32)
+    scan = Projections(data, angles, is_line_integrals=True)
+    config = ReconstructConfig(algorithm=algorithm, memory="4GB", threads=1)
+    found = outlines.outline(scan, config)
+    rows = np.random.default_rng(0).random((4, 80, 700), np.float32)
+    assert found.slices == 4
+    elapsed = []
+    for _ in range(2):
+        began = time.process_time()
+        reconstruct_rows(found.ready, rows, lambda: False, lambda _: None)
+        elapsed.append(time.process_time() - began)
+    # Other programs on a busy computer change the speed of both.
+    assert 0.4 < found.seconds() / min(elapsed) < 2.5

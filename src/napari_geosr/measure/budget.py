@@ -36,6 +36,8 @@ _SEAM_BYTES_PER_VOXEL = 130
 #: Bytes per voxel of a slab for a porosity interval: grey values, deviations and their
 #: sum as floating point.
 _INTERVAL_BYTES_PER_VOXEL = 24
+#: Bytes of a label.
+_LABEL_BYTES = 4
 #: Fixed memory of a run in bytes, mostly for measuring the noise.
 _FIXED_BYTES = 90 * 10**6
 #: Minimum thickness of a slab in planes, if possible without a budget: with thinner
@@ -204,6 +206,62 @@ def _bytes_for(source: Any, thickness: int, has_interval: bool) -> int:
     return _FIXED_BYTES + plane * (seam + thickness * per_voxel)
 
 
+def least_bytes(
+    volume: Volume,
+    config: PorosityConfig,
+    *,
+    mask: Volume | None = None,
+    deviation: Volume | None = None,
+    processes: int = 1,
+) -> int:
+    """Memory of a measurement with the thinnest slabs, without labels; in bytes.
+
+    Parameters
+    ----------
+    volume, config, mask, deviation, processes
+        As for `check_memory`.
+    """
+    needed = processes * min_bytes(
+        volume.data,
+        has_interval=deviation is not None,
+        companions=[each.data for each in (mask, deviation) if each is not None],
+    )
+    if config.sample_mask != "none" and mask is None:
+        needed += sample_mask_bytes(volume.shape)
+    return needed
+
+
+def most_bytes(
+    volume: Volume,
+    config: PorosityConfig,
+    *,
+    mask: Volume | None = None,
+    deviation: Volume | None = None,
+    processes: int = 1,
+) -> int:
+    """Memory that the labelling uses if the budget is large, in bytes.
+
+    The slabs are those of a run without a budget, and all labels are in memory.
+
+    Parameters
+    ----------
+    volume, config, mask, deviation, processes
+        As for `check_memory`.
+    """
+    source: Any = volume.data
+    if len(volume.shape) < 3:
+        source = _PlaneAsStack(source)
+    companions = [each.data for each in (mask, deviation) if each is not None]
+    standard = slab_thickness(source)
+    slab = _bytes_for(source, standard, deviation is not None)
+    if _is_in_blocks(source, companions):
+        slab += _ways_of_reading(source, standard, companions)[-1].held_bytes
+    needed = processes * slab + _LABEL_BYTES * math.prod(volume.shape)
+    if config.sample_mask != "none" and mask is None:
+        needed += sample_mask_bytes(volume.shape)
+    return needed
+
+
 def check_memory(
     volume: Volume,
     config: PorosityConfig,
@@ -228,14 +286,9 @@ def check_memory(
     VolumeError
         If even the thinnest slabs do not fit.
     """
-    needed = min_bytes(
-        volume.data,
-        has_interval=deviation is not None,
-        companions=[each.data for each in (mask, deviation) if each is not None],
+    needed = least_bytes(
+        volume, config, mask=mask, deviation=deviation, processes=processes
     )
-    needed *= processes
-    if config.sample_mask != "none" and mask is None:
-        needed += sample_mask_bytes(volume.shape)
     _refuse_if_less(config, needed, volume.name)
 
 

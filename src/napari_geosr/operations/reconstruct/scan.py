@@ -29,7 +29,7 @@ from napari_geosr.tomography.full_turn import fold_full_turn
 Rows = tuple[int, int]
 
 #: Default memory budget of a run, as a fraction of the free memory.
-_FREE_SHARE = 0.5
+FREE_SHARE = 0.5
 #: Distance of the rotation axis from the detector's centre, as a fraction of the
 #: detector's width, above which the offset is considered intentional (extended field of
 #: view).
@@ -167,7 +167,7 @@ class ReconstructionInput:
         """Bytes that a run may take if it starts now."""
         if self.config.memory is not None:
             return parse_bytes(self.config.memory)
-        return int(free_memory(self.device) * _FREE_SHARE)
+        return int(free_memory(self.device) * FREE_SHARE)
 
     @property
     def voxel_size(self) -> tuple[float, float, float]:
@@ -284,18 +284,30 @@ class ReconstructionInput:
                 f"{what} of {self.size} × {self.size} voxels from "
                 f"{self.scan.n_angles} projections needs {format_enough(enough)} of "
                 f"memory, but the budget is {format_available(self.budget)}. Raise the "
-                f"budget (--memory), or make the slices smaller (--size){remedy}."
+                f"budget (--memory), or make the slices smaller (--size){remedy}.",
+                enough=enough,
             )
         fits = range(least, n_slices + 1)
         return bisect_right(fits, budget, key=needed) + least - 1
 
-    def band_rows(self) -> int:
-        """Number of rows to read from a file at a time."""
+    @property
+    def _row_bytes(self) -> int:
+        """Bytes of a detector row in all frames."""
         scan = self.scan
         frames = sum(frame_count(f) for f in (scan.data, scan.flats, scan.darks))
-        row = frames * scan.n_columns * np.dtype(scan.data.dtype).itemsize
+        return int(frames * scan.n_columns * np.dtype(scan.data.dtype).itemsize)
+
+    def band_rows(self) -> int:
+        """Number of rows to read from a file at a time."""
         share = (self.budget - _FIXED_BYTES) * _BAND_SHARE
-        return int(max(1, share // row))
+        return int(max(1, share // self._row_bytes))
+
+    def peak_bytes(self, n: int) -> int:
+        """Peak memory of a run with blocks of up to `n` slices, in bytes."""
+        first, stop = self.detector_rows((0, self.n_slices))
+        band = min(self.band_rows(), stop - first) * self._row_bytes
+        middle = (self.n_slices - n) // 2
+        return _FIXED_BYTES + band + self.bytes_of((middle, middle + n))
 
 
 def frame_count(frames: Any) -> int:

@@ -44,6 +44,8 @@ _SLAB_SHARE = 0.1
 #: Maximum number of slabs that a worker holds: one in progress, and one that is being
 #: fetched.
 _SLABS_HELD = 2
+#: Fraction of the budget of a worker for its blocks.
+_BLOCK_SHARE = 1 - _SLABS_HELD * _SLAB_SHARE
 #: Minimum number of slabs for each worker, so that all end at about the same time.
 _SLABS_PER_WORKER = 4
 #: Arrays in memory up to this many bytes are sent to the workers; larger ones are
@@ -123,8 +125,10 @@ class SlabRun:
         self.ready, self.workers = ready, workers
         self.n_workers = count_workers(workers)
         n = workers_per_host(workers)
+        #: Number of processes that share the memory budget.
+        self.n_sharing = -(-n // count_devices(ready.device))
         #: Memory budget of each process, in bytes.
-        self.budget = ready.budget // -(-n // count_devices(ready.device))
+        self.budget = ready.budget // self.n_sharing
         #: CPU threads of each process.
         self.threads = max(1, (ready.config.threads or default_threads()) // n)
 
@@ -139,7 +143,7 @@ class SlabRun:
 
         The budget of its blocks leaves room for the slabs that wait to be fetched.
         """
-        room = int(self.budget * (1 - _SLABS_HELD * _SLAB_SHARE))
+        room = int(self.budget * _BLOCK_SHARE)
         changes = {"memory": f"{room}", "threads": self.threads}
         config = self.ready.config.model_copy(update=changes)
         return replace(self.ready, config=config)
@@ -149,9 +153,13 @@ class SlabRun:
         try:
             self.shared.max_rows()
         except DeviceMemoryError as error:
+            enough = error.enough
+            if enough is not None:
+                enough *= self.n_sharing / _BLOCK_SHARE
             raise DeviceMemoryError(
                 f"{error} The memory is divided among the workers, so fewer workers "
-                "may be enough."
+                "may be enough.",
+                enough=enough,
             ) from error
 
     def slabs(self, finished: list[Rows]) -> list[Rows]:

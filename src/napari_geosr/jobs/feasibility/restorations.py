@@ -1,4 +1,4 @@
-"""Refuses restorations that a queue would end before their first part is finished."""
+"""Refuses restorations that could not finish a tile or shard."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from napari_geosr.core.config import format_bytes, format_enough, parse_bytes
+from napari_geosr.core.config import format_enough, parse_bytes
 from napari_geosr.core.errors import ConfigError, DeviceMemoryError
 from napari_geosr.core.steps import Step
 from napari_geosr.inference.members import is_generative
 from napari_geosr.io.lazy import read_unit
-from napari_geosr.jobs.kinds import Job
-from napari_geosr.jobs.profiles import Profile, format_walltime
+from napari_geosr.jobs.feasibility.node import Node, time_text
+from napari_geosr.jobs.profiles import Profile
 from napari_geosr.jobs.submission import LOCAL
 from napari_geosr.models import zoo
 from napari_geosr.operations import restore as restoration
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 #: Memory of a process without its tiles: the program, its libraries and the model.
 _PROGRAM_BYTES = 500 * 10**6
-#: Time in seconds that a run needs before its first part: it starts the program and
-#: loads the model.
-_START_SECONDS = 10.0
 #: Walltime in seconds that is accepted without timing the model.
 _AMPLE_WALLTIME = 2 * 3600
 #: Memory assumed per input voxel of a tile, and per voxel of its result, in bytes, to
@@ -43,11 +40,9 @@ _SAFE_OUTPUT_BYTES = 1280.0
 _USEFUL_WORK = 20.0
 #: Additional edge length of a tile, in voxels, for models that round sizes up.
 _MARGIN = 64
-#: Precision with which a walltime is proposed, in seconds.
-_WALLTIME_STEP = 60
 
 
-def check_steps(job: Job, profile: Profile) -> Generator[Step, None, None]:
+def check_steps(job: RestoreJob, profile: Profile) -> Generator[Step, None, None]:
     """Refuse a restoration whose first part would not fit into memory or walltime.
 
     Only the card of the model is read if memory and walltime are ample. Otherwise the
@@ -57,8 +52,7 @@ def check_steps(job: Job, profile: Profile) -> Generator[Step, None, None]:
 
     Parameters
     ----------
-    job : Job
-        Only restorations are checked.
+    job : RestoreJob
     profile : Profile
         Walltime and memory of the cluster.
 
@@ -69,10 +63,10 @@ def check_steps(job: Job, profile: Profile) -> Generator[Step, None, None]:
     DeviceMemoryError
         If the memory budget of the run is too small for any cluster.
     """
-    if not isinstance(job, RestoreJob) or not _can_tell(job, profile):
+    if not _can_tell(job, profile):
         return
     volume = job.data.open()
-    run = _Node(job, profile)
+    run = _RestoreNode(job, profile)
     if run.is_ample(volume):
         return
     if restoration.is_series(volume) or is_generative(job.settings.uncertainty):
@@ -87,11 +81,11 @@ def check_steps(job: Job, profile: Profile) -> Generator[Step, None, None]:
             raise
         raise run.too_small(error.enough) from error
     # Other programs on this computer would make the model seem slower.
-    seconds = plan.seconds * _share_of_processor(*began)
+    seconds = plan.seconds * share_of_processor(*began)
     check_plan(replace(plan, seconds=seconds), job, profile)
 
 
-def _share_of_processor(wall: float, processor: float) -> float:
+def share_of_processor(wall: float, processor: float) -> float:
     """Fraction of the time since then in which this process was running, up to 1."""
     elapsed = max(time.perf_counter() - wall, 1e-9)
     return min(1.0, (time.process_time() - processor) / elapsed)
@@ -99,10 +93,10 @@ def _share_of_processor(wall: float, processor: float) -> float:
 
 def settings_on_node(job: RestoreJob, profile: Profile) -> RestoreConfig:
     """Settings with the memory budget that the run has on a node, if this is known."""
-    node = _Node(job, profile)
+    node = _RestoreNode(job, profile)
     if job.settings.memory is not None or not node.memory:
         return job.settings
-    budget = max(1, int(node.default_budget))
+    budget = node.budget(FREE_SHARE)
     return job.settings.model_copy(update={"memory": f"{budget}B"})
 
 
@@ -121,33 +115,23 @@ def check_plan(plan: RestorePlan, job: RestoreJob, profile: Profile) -> None:
     ConfigError
         The message states the setting and the smallest sufficient value.
     """
-    node = _Node(job, profile)
+    node = _RestoreNode(job, profile)
     if profile.queue == LOCAL:
         return
-    needed = plan.memory * node.n_tiles + node.program_bytes
-    if node.memory and job.settings.memory and needed > node.memory:
-        raise ConfigError(
-            f"The memory of {profile.memory} per node (--mem) is too small: with a "
-            f"budget of {job.settings.memory} (--memory), the run needs "
-            f"{format_enough(needed)}, including the program. Request at least this "
-            "much, or reduce the budget."
-        )
+    if job.settings.memory:
+        node.check_budget(job.settings.memory, plan.memory * node.n_computing)
     seconds = node.seconds_of_part(plan)
-    usable = profile.seconds - profile.warning_seconds
-    if profile.gpus or seconds + _START_SECONDS <= usable:
-        return
     what = "tile" if plan.workers == 1 else "shard"
-    raise ConfigError(
-        f"The walltime of {profile.walltime} is too short: one {what} takes about "
-        f"{time_text(seconds)} on a computer like this one, so a run would end before "
-        f"its first {what} is finished. Request at least "
-        f"{_walltime_for(seconds + _START_SECONDS)} (--walltime), or reduce the memory "
-        f"budget (--memory), which makes each {what} smaller."
+    node.check_walltime(
+        seconds,
+        f"one {what} takes about {time_text(seconds)} on a computer like this one",
+        f"a run would end before its first {what} is finished",
+        f"reduce the memory budget (--memory), which makes each {what} smaller",
     )
 
 
-class _Node:
-    """What a run can use on a node of a cluster.
+class _RestoreNode(Node):
+    """What a restoration can use on a node of a cluster.
 
     Parameters
     ----------
@@ -156,30 +140,12 @@ class _Node:
     """
 
     def __init__(self, job: RestoreJob, profile: Profile) -> None:
-        self.job, self.profile = job, profile
-        workers = job.workers
-        if profile.nodes > 1:
-            total = workers or profile.nodes * max(1, profile.gpus)
-            workers = -(-total // profile.nodes)
-        #: Number of worker processes on a node; None if there are none.
-        self.workers = workers
-        #: Number of processes that restore tiles.
-        self.n_tiles = workers or 1
-        n_processes = 1 if workers is None else workers + 1
-        self.program_bytes = n_processes * _PROGRAM_BYTES
-        is_known = profile.memory and profile.queue != LOCAL
-        #: Memory of a node in bytes; 0 if unknown.
-        self.memory = parse_bytes(profile.memory) if is_known else 0
-
-    @property
-    def default_budget(self) -> float:
-        """Memory budget of the run without ``--memory``, in bytes."""
-        return (self.memory - self.program_bytes) * FREE_SHARE
+        super().__init__(profile, job.workers, job.settings.threads, _PROGRAM_BYTES)
+        self.job = job
 
     def is_ample(self, volume: Volume) -> bool:
         """Whether memory and walltime suffice for any tile, judged by the card."""
-        is_timed = self.profile.queue != LOCAL and not self.profile.gpus
-        if is_timed and self.profile.seconds < _AMPLE_WALLTIME:
+        if self.is_timed and self.profile.seconds < _AMPLE_WALLTIME:
             return False
         budget = self.memory and self.memory - self.program_bytes
         if self.job.settings.memory is not None:
@@ -191,24 +157,19 @@ class _Node:
             return True
         names = (self.job.settings.model, *self.job.settings.ensemble_with)
         needed = sum(_generous_bytes(name, volume) for name in names)
-        return needed * self.n_tiles <= budget / 2
+        return needed * self.n_computing <= budget / 2
 
     def too_small(self, enough: float) -> ConfigError:
         """Build the error for a smallest tile that needs `enough` bytes."""
-        needed = enough * self.n_tiles / FREE_SHARE + self.program_bytes
-        return ConfigError(
-            f"The memory of {self.profile.memory} per node (--mem) is too small for "
-            f"this run: the smallest useful tile needs {format_enough(enough)}, and "
-            f"the program about {format_bytes(self.program_bytes)}. Request at least "
-            f"{format_enough(needed)}, or choose another model."
-        )
+        needed = enough * self.n_computing / FREE_SHARE + self.program_bytes
+        why = f"the smallest useful tile needs {format_enough(enough)}"
+        return self.too_little_memory(why, needed, "choose another model")
 
     def seconds_of_part(self, plan: RestorePlan) -> float:
         """Time of a tile or shard; the speed is assumed to grow with the threads."""
         seconds = plan.seconds / plan.parts * min(plan.parts, plan.workers)
-        cores = self.profile.cores
-        threads = min(self.job.settings.threads or max(1, cores - 1), cores)
-        return seconds * plan.threads / max(plan.threads, threads // self.n_tiles)
+        threads = self.threads // self.n_computing
+        return seconds * plan.threads / max(plan.threads, threads)
 
 
 def _can_tell(job: RestoreJob, profile: Profile) -> bool:
@@ -229,22 +190,3 @@ def _generous_bytes(name: str, volume: Volume) -> float:
     per_voxel = max(_SAFE_INPUT_BYTES, _SAFE_OUTPUT_BYTES * scale)
     unit = read_unit(volume.data)
     return voxels * per_voxel + (0 if unit is None else unit.held_bytes(0))
-
-
-def _walltime_for(seconds: float) -> str:
-    """The shortest walltime that leaves `seconds` before the queue's warning."""
-    walltime = _WALLTIME_STEP
-    while walltime - Profile(walltime=format_walltime(walltime)).warning_seconds < (
-        seconds
-    ):
-        walltime += _WALLTIME_STEP
-    return format_walltime(walltime)
-
-
-def time_text(seconds: float) -> str:
-    """Format a duration in seconds, minutes or hours."""
-    if seconds < 100:
-        return f"{max(1, round(seconds))} s"
-    if seconds < 100 * 60:
-        return f"{round(seconds / 60)} min"
-    return f"{seconds / 3600:.1f} h"

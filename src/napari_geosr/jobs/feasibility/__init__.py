@@ -1,0 +1,48 @@
+"""Refuses jobs that a queue would end before their first part is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from napari_geosr.core.steps import Step
+from napari_geosr.jobs.feasibility import (
+    measurements,
+    reconstructions,
+    restorations,
+)
+from napari_geosr.jobs.feasibility.node import time_text
+from napari_geosr.jobs.feasibility.restorations import check_plan, settings_on_node
+from napari_geosr.jobs.kinds import Job
+from napari_geosr.jobs.profiles import Profile
+from napari_geosr.operations.measure.job import MeasureJob
+from napari_geosr.operations.reconstruct.job import ReconstructJob
+from napari_geosr.operations.restore.job import RestoreJob
+
+__all__ = ["check_plan", "check_steps", "settings_on_node", "time_text"]
+
+
+def check_steps(job: Job, profile: Profile) -> Generator[Step, None, None]:
+    """Refuse a job whose first part would not fit into memory or walltime.
+
+    Restorations, measurements and reconstructions are checked, without reading voxels
+    or projections; see `restorations`, `measurements` and `reconstructions`.
+
+    Parameters
+    ----------
+    job : Job
+    profile : Profile
+        Walltime and memory of the cluster.
+
+    Raises
+    ------
+    ConfigError
+        The message states the setting and the smallest sufficient value.
+    GeoSRError
+        If the memory budget of the run is too small for any cluster.
+    """
+    if isinstance(job, RestoreJob):
+        yield from restorations.check_steps(job, profile)
+    elif isinstance(job, MeasureJob):
+        measurements.check(job, profile)
+    elif isinstance(job, ReconstructJob):
+        reconstructions.check(job, profile)

@@ -1,0 +1,103 @@
+"""Refuses measurements for which memory or walltime cannot be sufficient."""
+
+from __future__ import annotations
+
+import math
+
+from napari_geosr.core.config import format_enough, parse_bytes
+from napari_geosr.core.volume import Volume
+from napari_geosr.jobs.feasibility.node import Node, time_text
+from napari_geosr.jobs.profiles import Profile
+from napari_geosr.measure.blocks import slab_thickness
+from napari_geosr.measure.budget import check_memory, least_bytes, most_bytes
+from napari_geosr.operations.measure.grey_levels import one_volume
+from napari_geosr.operations.measure.job import MeasureJob
+
+#: Memory of a process without its data: the program and its libraries.
+_PROGRAM_BYTES = 300 * 10**6
+#: Shortest processor time per voxel for the histogram, in seconds: half of what was
+#: measured on one core (docs/evidence/scale.md). Every run computes it, in one process.
+_HISTOGRAM_SECONDS = 1e-9
+#: The same for the labels.
+_LABEL_SECONDS = 10e-9
+#: The same for the local thickness of both phases; a run that ends before starts again.
+_THICKNESS_SECONDS = 90e-9
+#: Statistics that need the local thickness.
+_WITH_THICKNESS = frozenset(("thickness", "trabecular"))
+
+
+def check(job: MeasureJob, profile: Profile) -> None:
+    """Refuse a measurement that does not fit into memory, or cannot end in time.
+
+    No voxel is read. The time is the shortest possible one, on a computer twice as fast
+    as that of the measurements in the documentation. It includes the histogram of the
+    grey values, one slab of labels and, if requested and not limited to a sample, the
+    local thickness: at the end of the walltime, only labelled slabs are kept.
+
+    Parameters
+    ----------
+    job : MeasureJob
+    profile : Profile
+
+    Raises
+    ------
+    ConfigError
+        The message states the setting and the smallest sufficient value.
+    VolumeError
+        If the memory budget of the run is too small for any cluster.
+    """
+    opened, _ = job.open()
+    node = Node(profile, job.workers, None, _PROGRAM_BYTES)
+    measured = [
+        one_volume(opened[role]) for role in ("data", "reference") if role in opened
+    ]
+    mask, deviation = opened.get("mask"), opened.get("deviation")
+    for volume in measured:
+        _check_memory(job, node, volume, mask, deviation)
+    seconds = sum(_least_seconds(job, node, volume) for volume in measured)
+    has_thickness = not _WITH_THICKNESS.isdisjoint(job.settings.statistics)
+    what = "local thickness" if has_thickness else "histogram and one slab of labels"
+    cores = f"{node.n_computing} process{'es' if node.n_computing > 1 else ''}"
+    node.check_walltime(
+        seconds,
+        f"the {what} must be computed in a single run, which takes at least about "
+        f"{time_text(seconds)} with {cores}",
+        "the measurement would never be completed",
+        "measure a smaller part of the volume",
+    )
+
+
+def _check_memory(
+    job: MeasureJob,
+    node: Node,
+    volume: Volume,
+    mask: Volume | None,
+    deviation: Volume | None,
+) -> None:
+    settings, n = job.settings, node.n_processes
+    if settings.memory is not None:
+        check_memory(volume, settings, mask=mask, deviation=deviation, processes=n)
+        most = most_bytes(volume, settings, mask=mask, deviation=deviation, processes=n)
+        node.check_budget(settings.memory, min(parse_bytes(settings.memory), most))
+        return
+    least = least_bytes(volume, settings, mask=mask, deviation=deviation, processes=n)
+    needed = least + node.program_bytes
+    if node.memory and needed > node.memory:
+        raise node.too_little_memory(
+            f"measuring {volume.name!r} needs at least {format_enough(least)}",
+            needed,
+            "measure a smaller part of the volume",
+        )
+
+
+def _least_seconds(job: MeasureJob, node: Node, volume: Volume) -> float:
+    """Shortest time of a run that makes progress or ends."""
+    voxels = math.prod(volume.shape)
+    shape = volume.shape if len(volume.shape) > 2 else (1, *volume.shape)
+    slab = slab_thickness(volume.data) if len(volume.shape) > 2 else 1
+    seconds = voxels * _HISTOGRAM_SECONDS
+    seconds += min(slab, shape[0]) * math.prod(shape[1:]) * _LABEL_SECONDS
+    limited = job.mask is not None or job.settings.sample_mask != "none"
+    if not limited and not _WITH_THICKNESS.isdisjoint(job.settings.statistics):
+        seconds += voxels * _THICKNESS_SECONDS / node.n_computing
+    return seconds

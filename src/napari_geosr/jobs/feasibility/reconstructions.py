@@ -1,0 +1,83 @@
+"""Refuses reconstructions that could not finish a block of slices."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from napari_geosr.core.config import format_enough
+from napari_geosr.core.errors import DeviceMemoryError
+from napari_geosr.jobs.feasibility.node import Node, time_text
+from napari_geosr.jobs.profiles import Profile
+from napari_geosr.operations.reconstruct.inputs import open_projections
+from napari_geosr.operations.reconstruct.job import ReconstructJob
+from napari_geosr.operations.reconstruct.outline import outline
+from napari_geosr.operations.reconstruct.scan import FREE_SHARE
+
+#: Memory of a process without its data: the program and its libraries.
+_PROGRAM_BYTES = 500 * 10**6
+#: Processor time assumed for a voxel, a projection and an iteration, in seconds, to
+#: accept a walltime without timing the algorithm. Computers need less (2 to 7 ns).
+_SAFE_SECONDS = 30e-9
+
+
+def check(job: ReconstructJob, profile: Profile) -> None:
+    """Refuse a reconstruction whose first block does not fit into memory or walltime.
+
+    The algorithm is timed with a small simulated scan, unless the walltime is ample. No
+    projection is read: the rotation axis is taken to be in the middle if it is not
+    known. Nothing is checked for runs on a GPU or with ASTRA, and the time is not
+    checked without torch or for several nodes.
+
+    Parameters
+    ----------
+    job : ReconstructJob
+    profile : Profile
+
+    Raises
+    ------
+    ConfigError
+        The message states the setting and the smallest sufficient value.
+    DeviceMemoryError
+        If the memory budget of the run is too small for any cluster.
+    """
+    settings = job.settings
+    on_gpu = profile.gpus or settings.device not in ("auto", "cpu")
+    if on_gpu or settings.engine != "own":
+        return
+    node = Node(profile, job.workers, settings.threads, _PROGRAM_BYTES)
+    given = settings.memory
+    if given is None and node.memory:
+        budget = node.budget(FREE_SHARE)
+        settings = settings.model_copy(update={"memory": f"{budget}B"})
+    scan = open_projections(job.projections, job.reading)
+    try:
+        found = outline(scan, settings, node.workers)
+    except DeviceMemoryError as error:
+        if given is not None or not node.memory or error.enough is None:
+            raise
+        needed = error.enough / FREE_SHARE + node.program_bytes
+        raise node.too_little_memory(
+            f"the smallest block needs {format_enough(error.enough)}",
+            needed,
+            "make the slices smaller (--size)",
+        ) from error
+    if given is not None:
+        node.check_budget(given, found.memory)
+    if profile.nodes > 1 or not node.is_timed or find_spec("torch") is None:
+        return
+    threads = max(1, node.threads // node.n_computing)
+    if found.work * _SAFE_SECONDS / threads <= node.usable_seconds / 2:
+        return
+    seconds = found.seconds() / threads
+    part = "one slice" if found.slices == 1 else f"a block of {found.slices} slices"
+    if found.ready.whole:
+        part = "the volume, whose slices depend on each other,"
+    node.check_walltime(
+        seconds,
+        f"{part} takes about {time_text(seconds)} on {threads} "
+        f"core{'s' if threads > 1 else ''} like those of this computer",
+        "a run would end before its first slices are finished",
+        "use more cores (--cores) or fewer iterations"
+        if found.ready.iterates
+        else "use more cores (--cores)",
+    )
