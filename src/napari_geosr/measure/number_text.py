@@ -8,9 +8,6 @@ import math
 NOTHING = "–"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _POWERS = {1: "", 2: "²", 3: "³"}
-#: Upper limit of a level, as a fraction of the contrast, at and above which it is too
-#: high to be informative.
-_MAX_BOUND = 0.5
 #: Change, in per cent, at and above which no decimals are shown.
 _MAX_CHANGE = 999.5
 
@@ -49,21 +46,6 @@ def rough_percent(fraction: float) -> str:
     """An estimated fraction as a percentage with two significant digits."""
     percent = 100 * fraction
     return f"{percent:.0f} %" if percent >= 99.5 else f"{percent:.2g} %"
-
-
-def bound_text(bound: float) -> str:
-    """An upper limit of unmeasured noise, in brackets; empty if it may have any level.
-
-    Examples
-    --------
-    >>> bound_text(0.12)
-    ' (it may be up to 12 % of the contrast)'
-    >>> bound_text(1.0)
-    ''
-    """
-    if bound >= _MAX_BOUND:
-        return ""
-    return f" (it may be up to {rough_percent(bound)} of the contrast)"
 
 
 def percent_range_text(ends: tuple[float, float]) -> str:

@@ -155,7 +155,7 @@ def test_noise_in_one_half_only_is_told(axis: int, blur: float) -> None:
 @settings(max_examples=15, deadline=None)
 @given(
     level=st.sampled_from([0.0, 0.4, 2.0, 10.0]),
-    blur=st.sampled_from([0.0, 0.5, 0.9]),
+    blur=st.sampled_from([0.0, 0.5, 0.8]),
     seed=st.integers(0, 10_000),
 )
 def test_equal_noise_has_no_exceptions(level: float, blur: float, seed: int) -> None:

@@ -211,6 +211,39 @@ def test_noise_as_smooth_as_structure_is_not_called_weak(
         assert found.bound > part / 4
 
 
+@pytest.mark.parametrize("levels", [0.1, 0.3])
+def test_the_noise_of_a_filtered_scan_is_not_called_weak(
+    rng: np.random.Generator, levels: float
+) -> None:
+    """Gaussian and median filters leave smooth noise, of which little is fine."""
+    clean = 100.0 * (
+        1 - sphere_foam((32, 64, 64), porosity=0.3, radius=(5, 9), seed=1).fraction
+    )
+    noisy = clean + 100 * levels * rng.standard_normal(clean.shape)
+    inside = ndimage.binary_erosion(clean == 100, iterations=3)
+    for filtered, known in (
+        (ndimage.gaussian_filter(noisy, 1.5), ndimage.gaussian_filter(clean, 1.5)),
+        (ndimage.median_filter(noisy, 3), ndimage.median_filter(clean, 3)),
+    ):
+        true = (filtered - known)[inside].std() / 100
+        found = estimate_noise(Volume(filtered, "ZYX"))
+        assert found.bound > 0.95 * true
+        assert found.relative > 0.7 * true or not found.is_measured or true < 0.02
+
+
+def test_a_scan_without_noise_but_with_fine_detail_is_no_filtered_scan(
+    rng: np.random.Generator,
+) -> None:
+    pores = sphere_foam((32, 64, 64), porosity=0.3, radius=(5, 9), gap=2, seed=1)
+    clean = np.round(100 * (1 - pores.fraction))
+    found = estimate_noise(
+        Volume(clean + 0.5 * rng.standard_normal(clean.shape), "ZYX")
+    )
+    assert found.is_measured
+    assert found.bound == 0.01
+    assert not found.notes
+
+
 def test_much_clipping_is_said_wherever_the_level_is_used(scan: np.ndarray) -> None:
     much = estimate_noise(Volume(np.clip(scan, 0, 90).astype(np.float32), "ZYX"))
     assert any("clipped" in sentence for sentence in much.doubts)

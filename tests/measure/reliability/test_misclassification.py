@@ -12,12 +12,11 @@ from scipy.stats import norm
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.measure.histogram import histogram_steps
-from napari_geosr.measure.reliability.noise_check import (
+from napari_geosr.measure.reliability.misclassification import (
     Misclassification,
-    NoiseCheck,
     misclassification,
-    noise_remarks,
 )
+from napari_geosr.measure.reliability.noise_check import NoiseCheck, noise_remarks
 from napari_geosr.measure.remarks import speck_remarks
 from napari_geosr.physics.phantoms import sphere_foam
 from napari_geosr.physics.textiles import several_phases

@@ -123,6 +123,25 @@ def test_noise_on_real_scans(shared_data: Path, rng, level) -> None:
         assert about_noise(report.warnings)
 
 
+@pytest.mark.parametrize("blur", [1.3, 2.0, 3.0])
+def test_smooth_noise_is_bounded_by_the_grey_values(rng, blur) -> None:
+    """It cannot be measured, but it widens the peaks of the histogram."""
+    clean = foam()
+    noise = ndimage.gaussian_filter(rng.standard_normal(SHAPE), blur)
+    for level in (0.1, 0.3):
+        data = clean + level * 150 * noise / noise.std()
+        report = measure(data.astype(np.float32), keep_labels=False)
+        wrong = np.mean((data <= report.threshold) != (clean <= report.threshold))
+        assert not report.noise.noise.is_measured
+        assert report.noise.possible.share == pytest.approx(wrong, rel=0.3)
+        said = about_noise(report.warnings)
+        assert len(said) == (wrong > 0.02 or report.noise.possible.share >= 0.02)
+    assert "could not be measured" in said[0]
+    values = report.to_json_dict()["noise"]
+    assert values["misclassified_share"] is None
+    assert values["possible_misclassified_share"] == report.noise.possible.share
+
+
 def test_padding_hides_no_noise(rng):
     data = foam() + 60 * rng.standard_normal(SHAPE)
     y, x = np.ogrid[: SHAPE[1], : SHAPE[2]]

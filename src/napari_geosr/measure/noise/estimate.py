@@ -54,6 +54,11 @@ _QUIET = 0.05
 #: Standard deviation of quiet blocks, relative to the contrast, above which they may
 #: contain noise that is as smooth as structure.
 _MAX_QUIET_SPREAD = 0.025
+#: The same, relative to the measured noise: a smoothed scan has hardly any fine detail.
+_MAX_SPREAD_RATIO = 3.0
+#: Ratio of noise that is smooth within a block to its standard deviation there: 1.3 to
+#: 2 in scans that were smoothed by 1.2 to 2 voxels.
+_SMOOTH_FACTOR = 2.0
 #: Minimum number of voxels per block.
 _MIN_BLOCK_VOXELS = 16
 #: Percentile of the grey values up to which photon noise is extrapolated.
@@ -87,8 +92,7 @@ _MAY_BE_STRUCTURE = (
     "neighbouring voxels are averaged, as noise does. Its true level may be much lower."
 )
 #: Number of blocks below which fine texture cannot be distinguished from correlated
-#: noise: too few blocks have the same grey value to recognise the uniform ones. A scan
-#: of 32³ voxels has 729 blocks.
+#: noise: too few have the same grey value to recognise uniform ones (32³ voxels: 729).
 _MIN_TEXTURE_BLOCKS = 1000
 _TOO_SMALL = (
     "What was measured as noise may be fine structure: the scan is too small to tell. "
@@ -387,11 +391,11 @@ def _noise(
         interval = (0.0, level * (1 + half))
         levels = (0.0,) * len(greys)
     contrast = _contrast(sample, level, greys, levels, quiet.spectrum.lags)
+    smooth = 0.0
     if structured or unknown or not contrast > 0 or level < FLOOR * contrast:
-        upper = interval[1]
         if not (repeated or unknown):
-            upper = max(upper, _smooth_noise(sample, contrast, structured))
-        interval = (0.0, upper)
+            smooth = _smooth_noise(sample, level, contrast, structured)
+        interval = (0.0, max(interval[1], _SMOOTH_FACTOR * smooth))
         greys, level, levels = greys[:1], 0.0, (0.0,)
     # Few pores or particles are not within the percentiles of the contrast.
     is_strong = level > max(contrast, float(np.ptp(sample.greys))) > 0
@@ -409,7 +413,9 @@ def _noise(
         cutoff=quiet.spectrum.cutoff,
         interval=interval,
         source=source,
-        notes=remarks(volume, sample, quiet, interval[1], structured, coarse, unit),
+        notes=remarks(
+            volume, sample, quiet, smooth / (contrast or 1.0), structured, coarse, unit
+        ),
         doubts=(
             *doubts(
                 sample, quiet, coarse and not structured, is_strong, not structured
@@ -461,17 +467,22 @@ def _with_exceptions(
     return replace(noise, doubts=tuple(found), notes=notes, interval=interval)
 
 
-def _smooth_noise(sample: NoiseSample, contrast: float, structured: bool) -> float:
-    """Upper limit of noise that is as smooth as structure; 0 if it can be ruled out.
+def _smooth_noise(
+    sample: NoiseSample, level: float, contrast: float, structured: bool
+) -> float:
+    """Variation of the quietest blocks that may be noise; 0 if it is negligible.
 
-    Its fine detail does not show it, but it cannot exceed the variation of the quietest
-    blocks. In scans with structure everywhere, some regions may have no noise at all.
+    Noise that is as smooth as structure has no fine detail that would show it. Where
+    there is none, quiet blocks hardly vary. With structure everywhere, some regions may
+    have no noise at all.
     """
     deviations = sample.blocks.std((1, 2, 3))
-    if structured:
+    if structured and deviations.any():
         deviations = deviations[deviations > 0]
     spread = float(np.quantile(deviations, _QUIET))
-    return spread if structured or spread > _MAX_QUIET_SPREAD * contrast else 0.0
+    known = min(_MAX_SPREAD_RATIO * level, _MAX_QUIET_SPREAD * contrast)
+    limit = FLOOR * contrast if structured else max(FLOOR * contrast, known)
+    return spread if spread > limit else 0.0
 
 
 def _variation(sample: NoiseSample) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_geosr.core.noise import FLOOR
+from napari_geosr.core.noise import FLOOR, Noise
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise.quiet import QuietBlocks
 from napari_geosr.measure.noise.sample import NoiseSample
@@ -26,6 +26,10 @@ _MUCH_CLIPPED = 0.05
 POSITION = "The noise depends on the position"
 #: Beginning of what is said if structure cannot be distinguished from noise.
 NOT_UNIFORM = "No region is uniform"
+#: Beginning of what is said if even the quietest regions vary, without fine detail.
+SMOOTH = "Even the most uniform regions vary"
+#: Beginnings of the reasons why noise could not be measured.
+UNMEASURED = (NOT_UNIFORM, SMOOTH)
 
 
 def remarks(
@@ -46,7 +50,8 @@ def remarks(
     quiet : QuietBlocks or None
         The most uniform blocks; None if there are none.
     upper : float
-        Upper limit of the noise level, in grey values.
+        Variation of the most uniform regions that may be noise, as a fraction of the
+        contrast; 0 if the noise was measured.
     structured : bool
         Whether even the quietest blocks contain structure.
     coarse : bool
@@ -71,11 +76,16 @@ def remarks(
             f"Grey values are rounded to steps of {step:.3g}, which are too coarse for "
             f"this noise: its level may be anything below {0.5 * step:.2g}."
         )
-    if structured:
+    if structured and upper > 0:
         found.append(
-            f"{NOT_UNIFORM}: even the most uniform ones contain "
-            f"structure. The noise level is below {unit * upper:.3g}, but otherwise "
-            "unknown."
+            f"{NOT_UNIFORM}: even the most uniform ones contain structure, from which "
+            "noise cannot be distinguished."
+        )
+    elif upper > 0:
+        found.append(
+            f"{SMOOTH} by {rough_percent(upper)} of the "
+            "contrast, without fine detail: this is either structure or smooth noise, "
+            "as in a filtered or enlarged scan."
         )
     if sample.clipped > _MAX_CLIPPED_SHARE and not (
         is_constant or 0 < sample.levels <= 4
@@ -106,6 +116,22 @@ def remarks(
             "slices is not known."
         )
     return tuple(found)
+
+
+def limit_text(noise: Noise) -> str:
+    """Upper limit of noise that is too weak to be measured; empty if there is none.
+
+    Examples
+    --------
+    >>> limit_text(Noise(level=0.0, contrast=100.0, interval=(0.0, 0.8)))
+    'below 1 % of the contrast'
+    >>> limit_text(Noise(level=0.0, contrast=100.0, interval=(0.0, 30.0)))
+    ''
+    """
+    in_parts = any(doubt.startswith(POSITION) for doubt in noise.doubts)
+    if noise.is_measured or in_parts:
+        return f"below {rough_percent(noise.bound)} of the contrast"
+    return ""
 
 
 def doubts(

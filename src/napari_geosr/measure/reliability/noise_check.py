@@ -1,21 +1,11 @@
-"""Estimates how many voxels noise misclassifies in a porosity measurement.
-
-References
-----------
-.. [1] Laird. Nonparametric maximum likelihood estimation of a mixing distribution.
-   J. Am. Stat. Assoc. 73, 805-811 (1978). doi:10.1080/01621459.1978.10480103
-.. [2] Lucy. An iterative technique for the rectification of observed distributions.
-   Astron. J. 79, 745-754 (1974). doi:10.1086/111605
-"""
+"""How far the noise of a scan makes a measurement of porosity unreliable."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import (
@@ -30,14 +20,15 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.measure.histogram import GreyHistogram
 from napari_geosr.measure.noise import noise_steps
+from napari_geosr.measure.noise.remarks import UNMEASURED
 from napari_geosr.measure.noise.sample import NoiseUnknownError
 from napari_geosr.measure.number_text import rough_percent
+from napari_geosr.measure.reliability.misclassification import (
+    Misclassification,
+    misclassification,
+    possible_misclassification,
+)
 
-Array = npt.NDArray[np.float64]
-
-#: Maximum noise level at one grey value, relative to that at others, at which this
-#: value counts as noise-free; the variation at the others is then structure.
-_NO_NOISE = 0.01
 #: Minimum constant fraction of one side of the threshold at which this side is padding
 #: or has no noise.
 _CONSTANT = 0.6
@@ -50,32 +41,6 @@ _MIN_CONSTANT_SHARE = 0.1
 #: Minimum fraction of mixed squares at which the constant values are a phase of the
 #: sample.
 _MIN_MIXED_SHARE = 0.5
-#: Fraction of misclassified voxels at and above which pore counts are unreliable (in
-#: phantoms, they were wrong by a quarter).
-_COUNTS_LIMIT = 0.02
-#: Fraction of misclassified voxels at and above which porosities are unreliable.
-_POROSITY_LIMIT = 0.05
-#: Relative change of the smaller phase at and above which the porosity is unreliable if
-#: enough voxels are misclassified.
-_PHASE_CHANGE_LIMIT = 0.10
-#: Minimum fraction of misclassified voxels for that change to make the porosity
-#: unreliable.
-_MIN_CHANGED_SHARE = 0.005
-#: Number of bins per standard deviation of the noise.
-_BINS_PER_DEVIATION = 3.0
-#: Minimum number of bins.
-_MIN_BINS = 64
-#: Maximum number of bins.
-_MAX_BINS = 512
-#: Fraction of the voxels at either end of the histogram that is put into the outermost
-#: bin.
-_TAIL = 5e-4
-#: Distance by which noise-free values may lie beyond the histogram, in standard
-#: deviations of the noise.
-_BEYOND = 4.0
-#: Number of iterations of the deconvolution; more would change the misclassified
-#: fractions by less than 0.01.
-_ITERATIONS = 400
 
 
 @dataclass(frozen=True)
@@ -86,20 +51,28 @@ class NoiseCheck:
     ----------
     noise : Noise
     misclassified : Misclassification or None
-        None if unknown because one phase has a single grey value, so that the variation
-        measured in the other is probably structure.
+        None if unknown because the noise could not be measured, or because one phase
+        has a single grey value, so that the variation measured in the other is probably
+        structure.
+    possible : Misclassification or None
+        The most that the histogram allows, if the noise could not be measured. None if
+        it was, or if one phase has a single grey value and therefore no noise.
     """
 
     noise: Noise
     misclassified: Misclassification | None
+    possible: Misclassification | None = None
 
     def to_json_dict(self) -> AnyDict:
         """The results in JSON-serialisable form."""
-        wrong = self.misclassified
-        return {
+        wrong, possible = self.misclassified, self.possible
+        found: AnyDict = {
             **self.noise.to_json_dict(),
             "misclassified_share": None if wrong is None else wrong.share,
         }
+        if possible is not None:
+            found["possible_misclassified_share"] = possible.share
+        return found
 
 
 def noise_check_steps(
@@ -137,6 +110,10 @@ def noise_check_steps(
         yield WarningIssued(message=str(error))
         return None
     noise = iterator.result
+    if not noise.is_measured:
+        possible = possible_misclassification(histogram, threshold, phase)
+        has_noise = possible.constant < _CONSTANT
+        return NoiseCheck(noise, None, possible if has_noise else None)
     wrong: Misclassification | None
     wrong = misclassification(histogram, threshold, noise, phase)
     if wrong.constant >= _CONSTANT and _is_phase(volume.data, wrong.ends):
@@ -167,178 +144,38 @@ def _is_phase(data: ArrayLike, ends: tuple[float, float]) -> bool:
 def noise_remarks(
     check: NoiseCheck | None, porosity: float, name: str
 ) -> Iterator[str]:
-    """One sentence if noise makes the results unreliable.
+    """One sentence if noise makes the results unreliable, or was not measured.
 
     Parameters
     ----------
     porosity : float
         The measured porosity, 0 … 1.
     """
-    wrong = None if check is None else check.misclassified
-    if check is None or wrong is None:
+    if check is None:
         return
+    wrong, possible = check.misclassified, check.possible
+    if wrong is not None and (what := _unreliable(wrong, porosity)):
+        yield (
+            f"About {rough_percent(wrong.share)} of the voxels of {name!r} are "
+            "expected to be on the wrong side of the threshold because of noise "
+            f"({rough_percent(check.noise.relative)} of the contrast): {what} are "
+            "unreliable. Restore the scan first."
+        )
+    if possible is not None and (what := _unreliable(possible, porosity)):
+        reasons = (one for one in check.noise.notes if one.startswith(UNMEASURED))
+        yield " ".join(
+            (
+                f"The noise of {name!r} could not be measured.",
+                *reasons,
+                "Its grey values allow for noise that puts "
+                f"{rough_percent(possible.share)} of the voxels on the wrong side of "
+                f"the threshold: {what} may be unreliable. Inspect the segmentation.",
+            )
+        )
+
+
+def _unreliable(wrong: Misclassification, porosity: float) -> str:
+    """The results that these misclassified voxels make unreliable; may be empty."""
     if wrong.makes_porosity_unreliable(porosity):
-        what = "porosity and pore counts"
-    elif wrong.makes_counts_unreliable:
-        what = "pore counts and sizes"
-    else:
-        return
-    yield (
-        f"About {rough_percent(wrong.share)} of the voxels of {name!r} are "
-        "expected to be on the wrong side of the threshold because of noise "
-        f"({rough_percent(check.noise.relative)} of the contrast): {what} are "
-        "unreliable. Restore the scan first."
-    )
-
-
-@dataclass(frozen=True)
-class Misclassification:
-    """Fractions of all voxels expected on the wrong side of the threshold due to noise.
-
-    Their sum is more accurate than either of them: near the threshold, the true side of
-    a grey value cannot be inferred.
-
-    Attributes
-    ----------
-    to_pore : float
-        Fraction of solid classified as pore, 0 … 1.
-    to_solid : float
-        Fraction of pore classified as solid, 0 … 1.
-    constant : float
-        Largest fraction of either side of the threshold that has a single grey value at
-        the end of the histogram: padding, or a phase of a noise-free scan.
-    ends : (float, float)
-        Range of grey values in which noise is visible.
-    """
-
-    to_pore: float
-    to_solid: float
-    constant: float = 0.0
-    ends: tuple[float, float] = (-math.inf, math.inf)
-
-    @property
-    def share(self) -> float:
-        """Fraction of all misclassified voxels."""
-        return self.to_pore + self.to_solid
-
-    @property
-    def makes_counts_unreliable(self) -> bool:
-        """Whether pore counts and sizes are unreliable."""
-        return self.share >= _COUNTS_LIMIT
-
-    def makes_porosity_unreliable(self, porosity: float) -> bool:
-        """Whether a measured porosity is unreliable."""
-        if self.share >= _POROSITY_LIMIT:
-            return True
-        smaller = min(porosity, 1 - porosity)
-        change = abs(self.to_pore - self.to_solid)
-        return (
-            self.share >= _MIN_CHANGED_SHARE and change >= _PHASE_CHANGE_LIMIT * smaller
-        )
-
-
-def misclassification(
-    histogram: GreyHistogram, threshold: float, noise: Noise, phase: str
-) -> Misclassification:
-    """Estimate the fractions of misclassified voxels from the histogram and the noise.
-
-    The distribution of the noise-free grey values is found by deconvolving the
-    histogram with Gaussian noise (maximum likelihood by expectation-maximisation
-    [1]_, [2]_), for any number of phases and for voxels that contain two phases. A
-    voxel with the noise-free grey value g is on the wrong side of the threshold t with
-    probability Φ(-|t - g| / σ(g)).
-
-    Parameters
-    ----------
-    histogram : GreyHistogram
-        Histogram of the sample.
-    threshold : float
-    noise : Noise
-        Noise of the scan; its standard deviation may depend on the grey value.
-    phase : str
-        ``"dark"``: pores are at or below the threshold; ``"bright"``: above it.
-    """
-    from scipy.special import ndtr
-
-    low, high = _inner_range(histogram)
-    levels = [float(noise.at(g)) for g in (low, (low + high) / 2, high)]
-    smallest = min(levels)
-    is_clean = smallest <= _NO_NOISE * max(levels)
-    if noise.is_negligible or is_clean or not low < high:
-        return Misclassification(0.0, 0.0)
-    edges = _edges(histogram, low, high, smallest)
-    values = np.clip(histogram.centres, low, high)
-    observed, _ = np.histogram(values, bins=edges, weights=histogram.counts)
-    centres = _noise_free_values(edges, noise)
-    deviation = np.maximum(noise.at(centres), 1e-12 * (high - low))
-    up_to = ndtr((edges[:, None] - centres) / deviation)
-    up_to[0], up_to[-1] = 0.0, 1.0  # clipped grey values lie in the outermost bins
-    clean = _deconvolved(observed / observed.sum(), np.diff(up_to, axis=0))
-    wrong = clean * ndtr(-np.abs(threshold - centres) / deviation)
-    below = centres <= threshold
-    upwards, downwards = float(wrong[below].sum()), float(wrong[~below].sum())
-    constant = max(
-        float(clean[outside].sum() / max(clean[side].sum(), 1e-12))
-        for outside, side in (
-            (centres < edges[0], below),
-            (centres > edges[-1], ~below),
-        )
-    )
-    to_pore, to_solid = (
-        (downwards, upwards) if phase == "dark" else (upwards, downwards)
-    )
-    ends = float(edges[1]), float(edges[-2])
-    return Misclassification(to_pore, to_solid, constant, ends)
-
-
-def _inner_range(histogram: GreyHistogram) -> tuple[float, float]:
-    """Range of grey values without outliers, which would require many bins."""
-    total = np.cumsum(histogram.counts)
-    ends = np.searchsorted(total, [_TAIL * total[-1], (1 - _TAIL) * total[-1]])
-    low, high = histogram.centres[np.minimum(ends, len(total) - 1)]
-    return float(low), float(high)
-
-
-def _edges(
-    histogram: GreyHistogram, low: float, high: float, deviation: float
-) -> Array:
-    """Bins narrower than the noise; for integers, with equally many values each."""
-    n_bins = np.clip(
-        _BINS_PER_DEVIATION * (high - low) / deviation, _MIN_BINS, _MAX_BINS
-    )
-    width = (high - low) / float(n_bins)
-    if histogram.is_exact:
-        width = max(1.0, float(np.floor(width)))
-    # The lowest and the highest value lie within the first and the last bin.
-    start = low - (0.5 if histogram.is_exact else width / 2)
-    n = int(np.floor((high - start) / width)) + 1
-    return np.asarray(start + width * np.arange(n + 1), np.float64)
-
-
-def _noise_free_values(edges: Array, noise: Noise) -> Array:
-    """Centres of the bins, and of further bins beyond the histogram.
-
-    Many voxels of one value at an end of the histogram are clipped noise if the
-    adjacent bins follow a Gaussian, otherwise constant. Values well beyond the end are
-    entirely clipped, so that both cases can be fitted.
-    """
-    width = edges[1] - edges[0]
-    n_low, n_high = (
-        int(np.clip(np.ceil(_BEYOND * float(noise.at(end)) / width), 1, _MAX_BINS))
-        for end in edges[[0, -1]]
-    )
-    bins = np.arange(-n_low, len(edges) - 1 + n_high)
-    return np.asarray(edges[0] + (bins + 0.5) * width, np.float64)
-
-
-def _deconvolved(observed: Array, kernel: Array) -> Array:
-    """Deconvolve the observed distribution; `kernel` has shape (observed, clean)."""
-    n = kernel.shape[1]
-    # Start with a small value in all bins, even in those where nothing was observed:
-    # voxels may be clipped there.
-    clean = kernel.T @ observed + 0.01 / n
-    clean /= clean.sum()
-    for _ in range(_ITERATIONS):
-        expected = np.maximum(kernel @ clean, 1e-30)
-        clean = clean * (kernel.T @ (observed / expected))
-    return np.asarray(clean / clean.sum(), np.float64)
+        return "porosity and pore counts"
+    return "pore counts and sizes" if wrong.makes_counts_unreliable else ""

@@ -22,7 +22,8 @@ from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure import noise as engine
-from napari_geosr.measure.number_text import bound_text, rough_percent
+from napari_geosr.measure.noise.remarks import limit_text
+from napari_geosr.measure.number_text import rough_percent
 from napari_geosr.measure.time_series import time_series_question
 
 if TYPE_CHECKING:
@@ -247,11 +248,8 @@ def describe_noise(noise: Noise) -> str:
         first = "The scan has no contrast"
     elif noise.level == 0:
         upper = noise.interval[1] / noise.contrast
-        bound = max(FLOOR, upper)
-        if noise.is_measured or bound_text(bound):
-            first = f"Noise below {rough_percent(bound)} of the contrast"
-        else:
-            first = "The noise could not be measured"
+        limit = limit_text(noise)
+        first = f"Noise {limit}" if limit else "The noise could not be measured"
         if upper < FLOOR and noise.is_measured:
             first += ", so there is hardly anything to remove"
     else:

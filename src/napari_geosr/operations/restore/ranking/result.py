@@ -11,7 +11,7 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.core.types import AnyDict
 from napari_geosr.measure.noise.anomalies import SLICE
 from napari_geosr.measure.noise.remarks import POSITION
-from napari_geosr.measure.number_text import bound_text, signed_text
+from napari_geosr.measure.number_text import signed_text
 from napari_geosr.operations.restore.ranking.config import NONE
 from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
 
@@ -160,10 +160,9 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
     best = candidates[0] if candidates else None
     if not noise.is_measured:
         return NONE, (
-            "Leave the scan as it is: its noise could not be "
-            f"measured{bound_text(noise.bound)}, so models cannot be compared. "
-            "Choose a model by visual comparison, or use a second scan of the same "
-            "sample."
+            "Leave the scan as it is: its noise could not be measured, so models "
+            "cannot be compared. Choose a model by visual comparison, or use a second "
+            "scan of the same sample."
         )
     if noise.is_negligible:
         parts = [one for one in noise.doubts if one.startswith((POSITION, SLICE))]

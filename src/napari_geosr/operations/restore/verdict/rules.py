@@ -21,8 +21,8 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.core.vocabulary import MODALITIES
 from napari_geosr.measure.noise.anomalies import SLICE
-from napari_geosr.measure.noise.remarks import POSITION
-from napari_geosr.measure.number_text import bound_text, rough_percent, signed_text
+from napari_geosr.measure.noise.remarks import POSITION, limit_text
+from napari_geosr.measure.number_text import rough_percent, signed_text
 from napari_geosr.operations.restore.upscaling.result import structure_doubt
 from napari_geosr.operations.restore.verdict.pore_counts import MAX_PORE_RATIO
 from napari_geosr.operations.restore.verdict.run_verdict import (
@@ -467,9 +467,7 @@ def all_is_well(facts: RunAssessment) -> str:
 def headline(facts: RunAssessment) -> str:
     """Noise and expected gain, as part of a sentence."""
     if facts.noise.level == 0:
-        if not bound_text(facts.noise.bound):
-            return "Noise that could not be measured"
-        return f"Noise below {rough_percent(facts.noise.bound)} of the contrast"
+        return f"Noise {limit_text(facts.noise) or 'that could not be measured'}"
     text = f"Noise {rough_percent(facts.noise.relative)} of the contrast"
     if facts.gain is not None:
         text += f", expected gain {_gain(facts.gain)}"
@@ -479,9 +477,8 @@ def headline(facts: RunAssessment) -> str:
 def _no_noise(noise: Noise) -> str:
     """The statement that no noise was found, as part of a sentence."""
     if noise.is_measured:
-        bound = rough_percent(noise.bound)
-        return f"There is hardly any noise (below {bound} of the contrast)"
-    return f"The noise could not be measured{bound_text(noise.bound)}"
+        return f"There is hardly any noise ({limit_text(noise)})"
+    return "The noise could not be measured"
 
 
 def _gain(gain: tuple[float, float, float]) -> str:
