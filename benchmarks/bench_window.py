@@ -16,6 +16,8 @@ that rate without a change.
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -227,14 +229,13 @@ def measure_openings() -> dict[str, Gaps]:
     return found
 
 
-def measure(planes: int, seconds: float) -> dict[str, Gaps]:
-    """Gaps of user actions by name; the first is napari alone."""
+def measure(planes: int, seconds: float, found: dict[str, Gaps]) -> None:
+    """Add gaps of user actions by name; the first is napari alone."""
     import napari
 
     viewer = napari.Viewer()
     data = volume(planes)
     wait(1.0)
-    found: dict[str, Gaps] = {}
     with Gaps() as found["napari alone: add the volume, step through it"]:
         viewer.add_image(data, name="scan", units="um", scale=(1, 1, 1))
         wait(0.3)
@@ -290,7 +291,6 @@ def measure(planes: int, seconds: float) -> dict[str, Gaps]:
         wait_until("measured", lambda: not dock.is_running)
         wait(0.1)
     viewer.close()
-    return found
 
 
 def brush(planes: int) -> dict[str, Gaps]:
@@ -316,6 +316,27 @@ def brush(planes: int) -> dict[str, Gaps]:
     return found
 
 
+def show(found: dict[str, Gaps]) -> None:
+    """Print the table."""
+    first = next(iter(found))
+    print(
+        "| | 95 % below (ms) | longest (ms) | longest over napari's alone | most work "
+        "in one (ms of processor time) |"
+    )
+    print("|---|---|---|---|---|")
+    for name, gaps in found.items():
+        if not gaps.found:
+            continue
+        longest = max(gaps.found)
+        usual = DOCK if name.startswith("open the") else first
+        alone = max(found[ADDED.get(name, usual)].found)
+        high = float(np.percentile(gaps.found, 95))
+        print(
+            f"| {name} | {high:.0f} | {longest:.0f} | {longest / alone:.2f} "
+            f"| {max(gaps.worked):.0f} |"
+        )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -329,24 +350,19 @@ def main() -> int:
     elif options.brushing:
         found = brush(16 if options.quick else 96)
     else:
-        found = measure(64 if options.quick else 256, 2.0 if options.quick else 6.0)
+        found = {}
+
+        def stop(*_: object) -> None:
+            print("Stopped: the rows after these were not measured.\n")
+            show(found)
+            sys.stdout.flush()
+            os._exit(1)  # an exception would end in one of Qt's own functions
+
+        signal.signal(signal.SIGINT, stop)
+        measure(64 if options.quick else 256, 2 if options.quick else 6, found)
         found |= brush(16 if options.quick else 96)
-    first = next(iter(found))
-    print(
-        "| | 95 % below (ms) | longest (ms) | longest over napari's alone | most work "
-        "in one (ms of processor time) |"
-    )
-    print("|---|---|---|---|---|")
-    for name, gaps in found.items():
-        longest = max(gaps.found)
-        usual = DOCK if name.startswith("open the") else first
-        alone = max(found[ADDED.get(name, usual)].found)
-        high = float(np.percentile(gaps.found, 95))
-        print(
-            f"| {name} | {high:.0f} | {longest:.0f} | {longest / alone:.2f} "
-            f"| {max(gaps.worked):.0f} |"
-        )
-    if options.openings or options.brushing:
+    show(found)
+    if "restore" not in found:
         return 0
     high = float(np.percentile(found["restore"].found, 95))
     print(f"while restoring, 95 % are below {high:.0f} ms (target {TARGET:.0f} ms)")

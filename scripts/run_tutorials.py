@@ -48,6 +48,8 @@ def commands(text: str) -> list[list[str]]:
 _FIGURE = re.compile(
     r"\d+\.\d+|\d+(?= %| dB)|\d+(?= of \d+ )|(?<=\d of )\d+|(?<=\| )\d+(?= \|)"
 )
+#: Lines of progress.
+_PROGRESS = re.compile(r"^  .*: \d+ %$", re.MULTILINE)
 #: Numbers in the output; their digits may be in groups.
 _PRINTED = re.compile(r"\d+(?:[,\u202f\u00a0]\d{3})*(?:\.\d+)?")
 
@@ -60,7 +62,8 @@ def figures(page: Path) -> list[str]:
 
 def unprinted(wanted: list[str], printed: str) -> list[str]:
     """The figures to which no printed number rounds."""
-    numbers = [float(re.sub(r"[^\d.]", "", n)) for n in _PRINTED.findall(printed)]
+    found = _PRINTED.findall(_PROGRESS.sub("", printed))
+    numbers = [float(re.sub(r"[^\d.]", "", number)) for number in found]
 
     def is_printed(figure: str) -> bool:
         decimals = len(figure.partition(".")[2])

@@ -74,6 +74,9 @@ def test_images_are_compared_with_the_truth(viewer, qtbot, dock, rng):
     assert float(psnr["good"].split()[0]) == pytest.approx(29.5, abs=0.5)
     lost = dict(zip(heads, figure(dock, "Pores lost"), strict=True))
     assert (lost["good"], lost["poor"]) == ("0", "1")
+    cells = [dock.figures.item(r, c) for r in range(3) for c in range(3)]
+    cells += [dock.figures.horizontalHeaderItem(c) for c in range(3)]
+    assert all(cell.textAlignment() & Qt.AlignmentFlag.AlignRight for cell in cells)
     # The lost pore is listed, and a click moves to it.
     dock.pores.of.setCurrentIndex(dock.pores.of.findData("poor"))
     assert dock.pores.kind.currentText() == "Lost pores (1)"
@@ -81,6 +84,8 @@ def test_images_are_compared_with_the_truth(viewer, qtbot, dock, rng):
     place = dock.figures.columnViewportPosition(heads.index("poor"))
     assert 0 <= place < dock.figures.viewport().width()
     item = dock.pores.list.topLevelItem(0)
+    for row in (item, dock.pores.list.headerItem()):
+        assert row.textAlignment(1) & Qt.AlignmentFlag.AlignRight
     dock.pores.list.setCurrentItem(item)
     assert viewer.dims.point[0] == pytest.approx(32.0, abs=1.5)
     assert viewer.scene.camera.center[-2:] == pytest.approx((32.0, 34.0), abs=1.5)

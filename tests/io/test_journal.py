@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.io import atomic, formats, hidden, journal
 from napari_geosr.io.claims import FileInUseError
 from napari_geosr.io.journal import Journal, journal_of, read_journal
-from napari_geosr.io.suffixes import suffix_of
+from napari_geosr.io.suffixes import incomplete_path, suffix_of
 from napari_geosr.io.unfinished import (
     find_unfinished,
     remove_unfinished,
@@ -152,6 +153,57 @@ def test_a_format_that_cannot_reopen_a_file_begins_a_new_one(
     assert not go_on(out, part, range(3, 8))
     remove_unfinished(left, out)
     check_whole(out)
+
+
+def killed_again(part: Path, noted: int, **record: object) -> Path:
+    """A copy of the file of a killed run in which less is finished."""
+    other = part.with_name(part.name.replace(f"{NOBODY:08x}.", f"{NOBODY + 1:08x}."))
+    if part.is_dir():
+        shutil.copytree(part, other)
+    else:
+        shutil.copy(part, other)
+    entry = json.loads(journal_of(part).read_text())
+    entry |= {"pid": NOBODY + 1, "boxes": entry["boxes"][:noted]}
+    entry["stamp"]["provenance"][-1] |= record
+    journal_of(other).write_text(json.dumps(entry))
+    return other
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_of_a_run_that_was_killed_twice_one_file_remains(
+    suffix: str, tmp_path: Path
+) -> None:
+    out = tmp_path / f"v{suffix}"
+    part = killed(out, noted=3)
+    less = killed_again(part, noted=1)
+    assert find_unfinished(out).source == part
+    assert not less.exists()
+    assert not journal_of(less).exists()
+    assert go_on(out, part, range(3, 8))
+    check_whole(out)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_killed_run_that_had_resumed_a_stopped_one_leaves_no_file(
+    suffix: str, tmp_path: Path
+) -> None:
+    out = tmp_path / f"v{suffix}"
+    finished = {"finished": [[[0, 3], [0, 20], [0, 30]]]}
+    with io.create(out, io.OutputSpec(**SPEC)) as output:
+        output.provenance = ({"operation": "test", **finished},)
+        output.keep_incomplete()
+    part = killed(out, noted=2)
+    assert find_unfinished(out).source == incomplete_path(out)
+    assert names(tmp_path) == [incomplete_path(out).name]
+    assert not part.exists()
+
+
+def test_a_killed_run_with_other_settings_is_kept(tmp_path: Path) -> None:
+    out = tmp_path / "v.tif"
+    part = killed(out, noted=3)
+    other = killed_again(part, noted=1, settings={"model": "another"})
+    assert find_unfinished(out).source == part
+    assert other.exists()
 
 
 def test_a_file_in_another_place_is_begun_again(tmp_path: Path) -> None:

@@ -43,6 +43,9 @@ from napari_geosr.io.suffixes import incomplete_path, suffix_of
 def find_unfinished(out: Path) -> Volume:
     """Read the unfinished file of an earlier run that wrote to `out`.
 
+    If the same run was killed several times, the file in which most is finished is
+    read, and the others are removed.
+
     Returns
     -------
     Volume
@@ -65,6 +68,7 @@ def find_unfinished(out: Path) -> Volume:
     if stopped.exists():
         volume = read_file(stopped, ReadOptions())
         if best is None or best.n_finished <= _n_finished(volume):
+            _remove_superseded(entries, volume)
             return volume
     if best is None:
         raise ConfigError(
@@ -72,7 +76,9 @@ def find_unfinished(out: Path) -> Volume:
             f"{stopped.name} nor the partial result of a killed run was found. Omit "
             "--continue."
         )
-    return _read_killed_run(best)
+    volume = _read_killed_run(best)
+    _remove_superseded([entry for entry in entries if entry is not best], volume)
+    return volume
 
 
 def usable_unfinished(out: Path) -> Volume | None:
@@ -187,6 +193,24 @@ def _read_killed_run(entry: JournalEntry) -> Volume:
             f"read. Delete it ({part.name}) and start from the beginning."
         ) from error
     return volume.replace(provenance=history_of(entry, volume.provenance))
+
+
+def _remove_superseded(entries: Sequence[JournalEntry], kept: Volume) -> None:
+    """Remove files of killed runs that had finished less of the same run than `kept`.
+
+    Files from runs with other inputs or settings stay.
+    """
+    for entry in entries:
+        is_same = _run_of(entry.stamp.get("provenance")) == _run_of(kept.provenance)
+        if is_same and not entry.is_this_process:
+            remove_with_journal(entry.part)
+
+
+def _run_of(history: Sequence[AnyMapping] | None) -> tuple[object, ...] | None:
+    """The values of the last record that a resumed run shares with the earlier one."""
+    if not history:
+        return None
+    return tuple(history[-1].get(name) for name in ("operation", "inputs", "settings"))
 
 
 @dataclass(frozen=True)

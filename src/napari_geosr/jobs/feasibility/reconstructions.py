@@ -70,14 +70,15 @@ def check(job: ReconstructJob, profile: Profile) -> None:
         return
     seconds = found.seconds() / threads
     part = "one slice" if found.slices == 1 else f"a block of {found.slices} slices"
+    remedy = "request more cores (--cores)"
     if found.ready.whole:
         part = "the volume, whose slices depend on each other,"
+    elif found.slices > 1:
+        remedy = "reduce the memory budget (--memory), which makes blocks smaller"
     node.check_walltime(
         seconds,
         f"{part} takes about {time_text(seconds)} on {threads} "
         f"core{'s' if threads > 1 else ''} like those of this computer",
         "a run would end before its first slices are finished",
-        "use more cores (--cores) or fewer iterations"
-        if found.ready.iterates
-        else "use more cores (--cores)",
+        remedy,
     )
