@@ -26,6 +26,8 @@ _MUCH_CLIPPED = 0.05
 POSITION = "The noise depends on the position"
 #: Beginning of what is said if the noise level may be too high.
 MAY_BE_STRUCTURE = "What was measured as noise may be fine structure"
+#: Beginning of what is said if rounding limits the accuracy.
+COARSE = "Grey values are rounded"
 #: Beginning of what is said if structure cannot be distinguished from noise.
 NOT_UNIFORM = "No region is uniform"
 #: Beginning of what is said if even the quietest regions vary, without fine detail.
@@ -214,7 +216,7 @@ def position_doubts(
 
 def _coarse(step: float) -> str:
     return (
-        f"Grey values are rounded to steps of {step:.3g}, which are too coarse for "
+        f"{COARSE} to steps of {step:.3g}, which are too coarse for "
         f"this noise: its level may be anything below {0.5 * step:.2g}."
     )
 

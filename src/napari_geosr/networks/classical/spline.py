@@ -8,7 +8,7 @@ interpolation, blurs once more.
 References
 ----------
 .. [1] Zerroukat, Wood, Staniforth. The Parabolic Spline Method (PSM) for conservative
-   transport problems. Int. J. Numer. Meth. Fluids 51, 1297-1318 (2006).
+   transport problems. International Journal for Numerical Methods in Fluids 51 (2006).
    doi:10.1002/fld.1154
 """
 

@@ -19,7 +19,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.inference.device import pick_device
 from napari_geosr.inference.intensity import scan_steps, without_hot_voxels
 from napari_geosr.measure.noise import noise_steps
-from napari_geosr.measure.noise.remarks import MAY_BE_STRUCTURE, SMOOTH
+from napari_geosr.measure.noise.remarks import COARSE, MAY_BE_STRUCTURE, SMOOTH
 from napari_geosr.measure.number_text import signed_text
 from napari_geosr.models import zoo
 from napari_geosr.models.bundle import Model
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 #: Minimum expected gain, in dB, of another interpolation over cubic interpolation. The
 #: estimate was right in sign wherever it was above this limit and the noise certain.
 _MIN_INTERPOLATION_GAIN = 0.25
+#: Beginnings of doubts about the noise that do not speak against this interpolation.
+_HARMLESS = (COARSE, MAY_BE_STRUCTURE)
 
 
 def rank_upscaling_steps(
@@ -219,11 +221,11 @@ def decide_upscaling(
 def _knows_fine_noise(noise: Noise) -> bool:
     """Whether the scan has no more fine noise than measured.
 
-    A sharper interpolation amplifies fine noise. Smooth noise, even if unknown, and
-    less noise than measured are no risk.
+    A sharper interpolation amplifies fine noise. Smooth noise, even if unknown, less
+    noise than measured, and noise below the steps of rounding are no risk.
     """
     is_known = noise.is_measured or any(one.startswith(SMOOTH) for one in noise.notes)
-    return is_known and all(one.startswith(MAY_BE_STRUCTURE) for one in noise.doubts)
+    return is_known and all(one.startswith(_HARMLESS) for one in noise.doubts)
 
 
 def _interpolates(row: RankingEntry) -> bool:
