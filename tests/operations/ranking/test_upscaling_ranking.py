@@ -18,7 +18,7 @@ from napari_geosr.core.errors import Cancelled, ConfigError, ModelError, VolumeE
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import StageStarted, Step, run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.noise.remarks import MAY_BE_STRUCTURE, SMOOTH
+from napari_geosr.measure.noise.remarks import COARSE, MAY_BE_STRUCTURE, SMOOTH
 from napari_geosr.models import zoo
 from napari_geosr.operations.restore import RestoreConfig, prepare_steps
 from napari_geosr.operations.restore.job import RestoreInput, RestoreJob
@@ -141,6 +141,13 @@ def test_without_noise_the_spline_is_chosen_and_closer_to_the_sample():
         for name in ("spline-x2", "cubic-x2")
     ]
     assert errors[0] < 0.8 * errors[1]
+
+
+def test_rounding_to_small_steps_is_no_doubt():
+    words = (f"{COARSE} to steps of 1.",)
+    for upper, expected in ((0.004, "a"), (0.1, "cubic-x2")):
+        noise = Noise(0.0, 1.0, interval=(0.0, upper), doubts=words)
+        assert decided(entry("a", 2.0, -0.2, 6.1), noise=noise)[0] == expected
 
 
 def test_without_a_model_it_is_interpolated_and_the_reason_given():

@@ -8,7 +8,7 @@ from collections.abc import Collection, Generator, Mapping
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError, ModelError
-from napari_geosr.core.noise import Noise
+from napari_geosr.core.noise import FLOOR, Noise
 from napari_geosr.core.steps import (
     BlockDone,
     ShouldStop,
@@ -179,7 +179,12 @@ def decide_upscaling(
     skipped : mapping of str to str, optional
         Models that could not be tested, with the reason.
     """
-    doubts = [*noise.doubts, *filter(None, [structure_doubt(noise)])]
+    # Noise below the steps of rounding is no doubt if the steps are small.
+    doubts = [
+        one
+        for one in (*noise.doubts, structure_doubt(noise))
+        if one and not (one.startswith(COARSE) and noise.bound < 2 * FLOOR)
+    ]
     if not noise.is_measured:
         doubts.append("The noise could not be measured.")
     others = [row for row in rows if row is not interpolation]
