@@ -142,6 +142,21 @@ def test_smooth_noise_is_bounded_by_the_grey_values(rng, blur) -> None:
     assert values["possible_misclassified_share"] == report.noise.possible.share
 
 
+def test_smooth_noise_on_top_of_fine_noise_is_told(rng) -> None:
+    """Only the fine noise is measured."""
+    clean = foam() + 5 * rng.standard_normal(SHAPE)
+    smooth = ndimage.gaussian_filter(rng.standard_normal(SHAPE), 2.0)
+    data = clean + 45 * smooth / smooth.std()
+    report = measure(data.astype(np.float32), keep_labels=False)
+    assert report.noise.noise.relative < 0.1
+    wrong = np.mean((data <= report.threshold) != (clean <= report.threshold))
+    assert wrong > 0.05
+    assert report.noise.possible.share == pytest.approx(wrong, rel=0.3)
+    (said,) = about_noise(report.warnings)
+    assert "more noise than was measured" in said
+    assert measure(clean.astype(np.float32)).noise.possible is None
+
+
 def test_padding_hides_no_noise(rng):
     data = foam() + 60 * rng.standard_normal(SHAPE)
     y, x = np.ogrid[: SHAPE[1], : SHAPE[2]]

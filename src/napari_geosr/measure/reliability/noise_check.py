@@ -32,6 +32,11 @@ from napari_geosr.measure.reliability.misclassification import (
 #: Minimum constant fraction of one side of the threshold at which this side is padding
 #: or has no noise.
 _CONSTANT = 0.6
+#: Fraction of voxels that smooth noise may misclassify, at and above which it is
+#: reported besides measured noise, and its minimum ratio to the fraction expected from
+#: the latter. In real scans without added noise, it is at most 1.2 %.
+_MIN_POSSIBLE_SHARE = 0.05
+_MIN_POSSIBLE_RATIO = 2.5
 #: Number of planes for distinguishing padding from a phase without noise.
 _PLANES = 9
 #: Edge length of the squares compared in a plane, in pixels.
@@ -55,8 +60,9 @@ class NoiseCheck:
         has a single grey value, so that the variation measured in the other is probably
         structure.
     possible : Misclassification or None
-        The most that the histogram allows, if the noise could not be measured. None if
-        it was, or if one phase has a single grey value and therefore no noise.
+        The most that the histogram allows, if the noise could not be measured, or if
+        this is far more than expected. None if one phase has a single grey value and
+        therefore no noise.
     """
 
     noise: Noise
@@ -110,15 +116,21 @@ def noise_check_steps(
         yield WarningIssued(message=str(error))
         return None
     noise = iterator.result
+    possible: Misclassification | None
+    possible = possible_misclassification(histogram, threshold, phase)
+    if possible.constant >= _CONSTANT:
+        possible = None
     if not noise.is_measured:
-        possible = possible_misclassification(histogram, threshold, phase)
-        has_noise = possible.constant < _CONSTANT
-        return NoiseCheck(noise, None, possible if has_noise else None)
+        return NoiseCheck(noise, None, possible)
     wrong: Misclassification | None
     wrong = misclassification(histogram, threshold, noise, phase)
+    if possible is not None and possible.share < max(
+        _MIN_POSSIBLE_SHARE, _MIN_POSSIBLE_RATIO * wrong.share
+    ):
+        possible = None
     if wrong.constant >= _CONSTANT and _is_phase(volume.data, wrong.ends):
         wrong = None
-    return NoiseCheck(noise, wrong)
+    return NoiseCheck(noise, wrong, possible)
 
 
 def _is_phase(data: ArrayLike, ends: tuple[float, float]) -> bool:
@@ -144,7 +156,7 @@ def _is_phase(data: ArrayLike, ends: tuple[float, float]) -> bool:
 def noise_remarks(
     check: NoiseCheck | None, porosity: float, name: str
 ) -> Iterator[str]:
-    """One sentence if noise makes the results unreliable, or was not measured.
+    """One sentence if noise makes the results unreliable, or may do so.
 
     Parameters
     ----------
@@ -154,6 +166,15 @@ def noise_remarks(
     if check is None:
         return
     wrong, possible = check.misclassified, check.possible
+    if check.noise.is_measured and possible is not None:
+        yield (
+            f"The grey values of {name!r} allow for more noise than was measured: "
+            "smooth noise cannot be distinguished from structure, and may put up to "
+            f"{rough_percent(possible.share)} of the voxels on the wrong side of the "
+            f"threshold. If so, {_unreliable(possible, porosity)} are unreliable. "
+            "Inspect the segmentation."
+        )
+        return
     if wrong is not None and (what := _unreliable(wrong, porosity)):
         yield (
             f"About {rough_percent(wrong.share)} of the voxels of {name!r} are "
