@@ -69,6 +69,18 @@ def test_tiles_know_its_reach(ndim):
     assert check_spec(build_network("spline", ndim=ndim, upscale_factor=2)).local
 
 
+@pytest.mark.parametrize("factor", [2, 4])
+def test_tiles_are_exact(factor):
+    values = np.random.default_rng(4).normal(100, 20, (3, 90, 4)).astype(np.float32)
+    whole = upscaled(values, factor)
+    tile = upscaled(values[:, 20:70], factor)
+    halo = 12
+    inner = slice((20 + halo) * factor, (70 - halo) * factor)
+    np.testing.assert_array_equal(
+        whole[:, inner], tile[:, halo * factor : -halo * factor]
+    )
+
+
 @pytest.mark.parametrize("factor", [2, 4, 8])
 def test_it_is_chosen_by_name(factor):
     name = f"spline-x{factor}"

@@ -142,6 +142,22 @@ def test_smooth_noise_is_bounded_by_the_grey_values(rng, blur) -> None:
     assert values["possible_misclassified_share"] == report.noise.possible.share
 
 
+@pytest.mark.parametrize("kind", ["uint8", "float steps", "stretched"])
+def test_rounding_hides_no_smooth_noise(rng, kind) -> None:
+    """Eight-bit values may be stored as other numbers, with gaps between them."""
+    clean = foam()
+    noise = ndimage.gaussian_filter(rng.standard_normal(SHAPE), 2.0)
+    data = (clean + 45 * noise / noise.std()).round().clip(0, 255).astype(np.uint8)
+    if kind == "float steps":
+        data = data.astype(np.float32) / 255
+    elif kind == "stretched":
+        data = data.astype(np.uint16) * 257
+    report = measure(data, keep_labels=False)
+    usual = measure(clean + 45 * noise / noise.std(), keep_labels=False)
+    share = usual.noise.possible.share
+    assert report.noise.possible.share == pytest.approx(share, rel=0.25)
+
+
 def test_smooth_noise_on_top_of_fine_noise_is_told(rng) -> None:
     """Only the fine noise is measured."""
     clean = foam() + 5 * rng.standard_normal(SHAPE)

@@ -27,6 +27,7 @@ from napari_geosr.operations.restore import (
     restore_steps,
     with_strength,
 )
+from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
 from napari_geosr.operations.restore.verdict import rules
 from napari_geosr.operations.restore.verdict import steps as verdicts
 from napari_geosr.operations.restore.verdict.pore_counts import count_pores
@@ -340,6 +341,26 @@ def test_a_scan_too_small_to_judge_super_resolution_on_is_said(clean):
     verdict = run_to_end(verdict_steps(ready))
     assert verdict.level == "caution"
     assert "could not be compared with cubic interpolation" in verdict.words
+
+
+def test_a_spline_that_cannot_be_compared_is_doubted(clean):
+    ready = prepared(noisy(clean, 10), "spline-x2", noise=known(10))
+    verdict = run_to_end(verdict_steps(ready))
+    assert verdict.level == "caution"
+    assert "could not be compared with cubic interpolation" in verdict.words
+
+
+@pytest.mark.parametrize(("gain", "level"), [(-2.0, "caution"), (0.6, "ok")])
+def test_a_spline_on_a_noisy_scan_amplifies_the_noise(clean, monkeypatch, gain, level):
+    ready = prepared(noisy(clean, 10), "spline-x2", noise=known(10))
+    tested = UpscalingVerdict(
+        gain, (gain - 2, gain + 4), 0.0, None, 4, interpolation="spline-x2"
+    )
+    monkeypatch.setattr(verdicts, "_gain_over_cubic", lambda *_: (tested, ""))
+    verdict = run_to_end(verdict_steps(ready))
+    assert verdict.level == level
+    assert ("Use cubic interpolation" in verdict.words) == (gain < 0)
+    assert "amplifies" in verdict.words
 
 
 def test_noise_that_cannot_be_measured_is_no_clean_scan(clean):

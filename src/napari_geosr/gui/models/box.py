@@ -27,6 +27,7 @@ from napari_geosr.gui.layers.combo import ElidingCombo
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.restore import RestoreConfig
 from napari_geosr.operations.restore.ranking import NONE
+from napari_geosr.operations.restore.upscaling.result import BASELINE
 
 if TYPE_CHECKING:
     from napari_geosr.operations.models.catalogue import ModelCard
@@ -235,13 +236,14 @@ class ModelBox(QWidget):
 
     def _gain_text(self, name: str) -> str:
         row = self._ranked_row(name)
-        if row is None or (not row.gain and self._interpolates(name)):
+        if row is None or self._is_baseline(name):
             return ""
         return f"{_GAP}{row.short_gain}"
 
-    def _interpolates(self, name: str) -> bool:
+    def _is_baseline(self, name: str) -> bool:
+        """Whether all gains are relative to this interpolation."""
         card = self._cards.get(name)
-        return card is not None and card.upscale_factor > 1 and not card.has_weights
+        return card is not None and card.network == BASELINE
 
     def _ranked_row(self, name: str) -> RankingEntry | None:
         rows = (row for ranking in self._rankings.values() for row in ranking.rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
@@ -30,8 +31,8 @@ from napari_geosr.measure.noise.quiet import QuietBlocks, find_quiet
 from napari_geosr.measure.noise.reading import EDGE, ScanBlocks, averaged, sample_steps
 from napari_geosr.measure.noise.remarks import (
     MAY_BE_STRUCTURE,
+    NOT_UNIFORM,
     POSITION,
-    UNMEASURED,
     doubts,
     position_doubts,
     remarks,
@@ -67,9 +68,10 @@ _CLIPPED_FACTOR = 2.0
 #: Ratio of the noise in the noisiest region to that in the calmest, above which the
 #: noise depends on the position.
 _MIN_PLACE_RATIO = 1.4
-#: If averaging voxels leaves more than this fraction of the noise level, the supposed
-#: noise may be structure. Averaging reduces noise; estimates scatter by some percent.
-_MAX_AVERAGED_RATIO = 1.1
+#: If averaging voxels leaves more of the noise level than expected from its
+#: correlation, by this factor, the supposed noise may be structure. Known noise in rock
+#: and phantoms is below 1.25 times unless structure contributes to it.
+_MAX_AVERAGED_RATIO = 1.3
 #: Correlation of neighbouring voxels, along the axis where it is strongest, below which
 #: noise is not mistaken for structure: a blurred image has no white structure.
 _MIN_STRUCTURE_LAG = 0.2
@@ -217,17 +219,18 @@ def _compared_with_averaged(
 ) -> Generator[Step, None, Noise]:
     """The same noise, doubted if it does not decrease when voxels are averaged.
 
-    The mean of two values varies less than either value, whatever the correlation of
-    their noise. Structure without uniform regions varies more in the averaged scan,
-    where each block covers more structure. If it varies only a little more, the noise
-    may still be right: then it is the same in blocks of other sizes.
+    The mean of two values with correlation c varies (1 + c) / 2 times as much as either
+    value. Structure without uniform regions varies more in the averaged scan, where
+    each block covers more structure. If it varies only a little more, the noise may
+    still be right: then it is the same in blocks of other sizes.
     """
     smaller = averaged(volume)
     if smaller is None:
         return noise
     blocks = yield from _read(smaller, EDGE, should_stop, check)
     level = _level(smaller, blocks, check)
-    if level is not None and level <= _MAX_AVERAGED_RATIO * noise.level:
+    left = math.prod((1 + lag) / 2 for lag in noise.correlation.values()) ** 0.5
+    if level is not None and level <= _MAX_AVERAGED_RATIO * left * noise.level:
         return noise
     levels = [noise.level]
     largest = max(_OTHER_EDGES)
@@ -393,9 +396,11 @@ def _noise(
         levels = (0.0,) * len(greys)
     contrast = _contrast(sample, level, greys, levels, quiet.spectrum.lags)
     smooth = 0.0
-    if structured or unknown or not contrast > 0 or level < FLOOR * contrast:
-        if not (repeated or unknown):
-            smooth = smooth_noise(sample, level, contrast, structured)
+    if not (repeated or unknown):
+        lags = quiet.spectrum.lags
+        smooth = smooth_noise(sample, level, contrast, structured, lags)
+    is_silent = not contrast > 0 or level < FLOOR * contrast
+    if structured or unknown or is_silent or smooth > 0:
         interval = (0.0, max(interval[1], _SMOOTH_FACTOR * smooth))
         greys, level, levels = greys[:1], 0.0, (0.0,)
     # Few pores or particles are not within the percentiles of the contrast.
@@ -465,8 +470,8 @@ def _with_exceptions(
     if noisiest > 0 and noise.level == 0 and noise.contrast > 0:
         if not any(sentence.startswith(POSITION) for sentence in found):
             found += position_doubts(noisiest / noise.contrast, None)
-        interval = (0.0, noisiest)
-        notes = tuple(one for one in notes if not one.startswith(UNMEASURED))
+        interval = (0.0, max(interval[1], noisiest))
+        notes = tuple(one for one in notes if not one.startswith(NOT_UNIFORM))
     n_slices = volume.shape[0] if volume.ndim == 3 else 1
     found += anomaly_doubts(sample, n_slices, outliers, noise.level, noise.contrast)
     return replace(noise, doubts=tuple(found), notes=notes, interval=interval)

@@ -8,12 +8,11 @@ from napari_geosr.core.noise import FLOOR, Noise
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise.quiet import QuietBlocks
 from napari_geosr.measure.noise.sample import NoiseSample
+from napari_geosr.measure.noise.undetected import SMOOTHED
 from napari_geosr.measure.number_text import rough_percent
 
 #: Number of blocks below which the estimate is called rough.
 _MIN_BLOCKS = 200
-#: Correlation of adjacent voxels above which the scan is considered smoothed.
-_SMOOTHED = 0.72
 #: Fraction of unknown voxels above which a remark is made.
 _MAX_UNKNOWN_SHARE = 1e-3
 #: Fraction of padded voxels above which a remark is made.
@@ -128,7 +127,8 @@ def limit_text(noise: Noise) -> str:
     ''
     """
     in_parts = any(doubt.startswith(POSITION) for doubt in noise.doubts)
-    if noise.is_measured or in_parts:
+    is_limited = in_parts and not any(n.startswith(UNMEASURED) for n in noise.notes)
+    if noise.is_measured or is_limited:
         return f"below {rough_percent(noise.bound)} of the contrast"
     return ""
 
@@ -168,7 +168,7 @@ def doubts(
         smooth = [
             name.upper()
             for name, lag in zip(names, quiet.spectrum.lags, strict=True)
-            if lag > _SMOOTHED
+            if lag > SMOOTHED
         ]
         if smooth:
             found.append(

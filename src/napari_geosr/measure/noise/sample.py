@@ -283,7 +283,7 @@ def outer_values(volume: Volume) -> list[float]:
 def _constant(volume: Volume, box: Box) -> float | None:
     """The value of all voxels of a box, if they are all equal."""
     values = np.asarray(volume.data[box], np.float64)
-    return float(values.flat[0]) if np.ptp(values) == 0 else None
+    return float(values.flat[0]) if (values == values.flat[0]).all() else None
 
 
 def _padding(blocks: Array, constant: Bools, outer: Sequence[float]) -> Bools:

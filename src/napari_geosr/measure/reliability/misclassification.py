@@ -131,8 +131,9 @@ def misclassification(
     if noise.is_negligible or is_clean or not low < high:
         return Misclassification(0.0, 0.0)
     edges = _edges(histogram, low, high, smallest)
-    wrong, _ = _with_noise(histogram, threshold, noise, phase, edges)
-    return wrong
+    values = np.clip(histogram.centres, low, high)
+    observed, _ = np.histogram(values, bins=edges, weights=histogram.counts)
+    return _with_noise(observed, threshold, noise, phase, edges)[0]
 
 
 def possible_misclassification(
@@ -160,27 +161,43 @@ def possible_misclassification(
     for part in _ASSUMED:
         noise = Noise(level=part * (high - low), contrast=high - low)
         edges = _edges(histogram, low, high, noise.level)
-        wrong, misfit = _with_noise(histogram, threshold, noise, phase, edges)
+        observed = _spread(histogram, edges)
+        wrong, misfit = _with_noise(observed, threshold, noise, phase, edges)
         if misfit <= limit:
             return wrong
     return Misclassification(0.0, 0.0)
 
 
+def _spread(histogram: GreyHistogram, edges: Array) -> Array:
+    """Counts in other bins; the grey values are as wide as the steps between them.
+
+    Eight-bit values that were converted have gaps, so that bins of equal width contain
+    different numbers of them.
+    """
+    is_used = histogram.counts > 0
+    centres, counts = histogram.centres[is_used], histogram.counts[is_used]
+    middles = (centres[1:] + centres[:-1]) / 2
+    # Values at the ends may be clipped, and lie in the outermost bins.
+    total = np.concatenate([[0.0], np.cumsum(counts[1:-1])])
+    below = np.interp(edges[1:-1], middles, total)
+    found = np.diff(np.concatenate([[0.0], below, [total[-1]]]))
+    found[0] += counts[0]
+    found[-1] += counts[-1]
+    return np.asarray(found, np.float64)
+
+
 def _with_noise(
-    histogram: GreyHistogram, threshold: float, noise: Noise, phase: str, edges: Array
+    observed: Array, threshold: float, noise: Noise, phase: str, edges: Array
 ) -> tuple[Misclassification, float]:
-    """Misclassified fractions, and how badly this noise fits to the histogram.
+    """Misclassified fractions, and how badly this noise fits to a histogram.
 
     The latter is the maximum difference of cumulative histograms.
     """
     from scipy.special import ndtr
 
-    low, high = _inner_range(histogram)
-    values = np.clip(histogram.centres, low, high)
-    observed, _ = np.histogram(values, bins=edges, weights=histogram.counts)
     observed = observed / observed.sum()
     centres = _noise_free_values(edges, noise)
-    deviation = np.maximum(noise.at(centres), 1e-12 * (high - low))
+    deviation = np.maximum(noise.at(centres), 1e-12 * (edges[-1] - edges[0]))
     up_to = ndtr((edges[:, None] - centres) / deviation)
     up_to[0], up_to[-1] = 0.0, 1.0  # clipped grey values lie in the outermost bins
     kernel = np.diff(up_to, axis=0)

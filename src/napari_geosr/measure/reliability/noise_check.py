@@ -20,7 +20,7 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.measure.histogram import GreyHistogram
 from napari_geosr.measure.noise import noise_steps
-from napari_geosr.measure.noise.remarks import UNMEASURED
+from napari_geosr.measure.noise.remarks import MAY_BE_STRUCTURE, UNMEASURED
 from napari_geosr.measure.noise.sample import NoiseUnknownError
 from napari_geosr.measure.number_text import rough_percent
 from napari_geosr.measure.reliability.misclassification import (
@@ -176,11 +176,15 @@ def noise_remarks(
         )
         return
     if wrong is not None and (what := _unreliable(wrong, porosity)):
-        yield (
-            f"About {rough_percent(wrong.share)} of the voxels of {name!r} are "
-            "expected to be on the wrong side of the threshold because of noise "
-            f"({rough_percent(check.noise.relative)} of the contrast): {what} are "
-            "unreliable. Restore the scan first."
+        doubts = [one for one in check.noise.doubts if one.startswith(MAY_BE_STRUCTURE)]
+        yield " ".join(
+            (
+                f"About {rough_percent(wrong.share)} of the voxels of {name!r} are "
+                "expected to be on the wrong side of the threshold because of noise "
+                f"({rough_percent(check.noise.relative)} of the contrast): {what} are "
+                "unreliable.",
+                *(doubts or ["Restore the scan first."]),
+            )
         )
     if possible is not None and (what := _unreliable(possible, porosity)):
         reasons = (one for one in check.noise.notes if one.startswith(UNMEASURED))

@@ -44,7 +44,7 @@ class NetworkConfig(Config):
 class SplineInterpolation(nn.Module):
     """Spline interpolation that preserves means; edges are repeated beyond the border.
 
-    Values in tiles differ from those of the whole by at most a millionth.
+    Exact in tiles.
     """
 
     weights: torch.Tensor

@@ -43,6 +43,8 @@ class UpscalingVerdict:
         grey values of the scan.
     sharpness : str
         Sharpness with which the model was tested, as in the settings of a restoration.
+    interpolation : str
+        Name of the model if it only interpolates; otherwise empty.
     """
 
     gain: float
@@ -52,6 +54,7 @@ class UpscalingVerdict:
     parts: int
     errors: tuple[float, float] | None = None
     sharpness: SharpnessChoice = "auto"
+    interpolation: str = ""
 
     @property
     def is_doubtful(self) -> bool:
@@ -69,7 +72,13 @@ class UpscalingVerdict:
         low, high = self.interval
         low_text, high_text = signed_text(low, 1), signed_text(high, 1)
         figures = f"{signed_text(self.gain, 1)} dB ({low_text} to {high_text})"
-        if self.is_doubtful:
+        if self.interpolation and self.is_doubtful:
+            text = (
+                f"{self.interpolation} amplifies the noise of the scan: the expected "
+                f"difference from cubic interpolation is {figures}. Use cubic "
+                "interpolation."
+            )
+        elif self.is_doubtful:
             text = (
                 f"Cubic interpolation is expected to be closer to the sample than this "
                 f"model: {figures} on parts of the scan itself. Choose interpolation."

@@ -131,7 +131,8 @@ def upscaling_verdict_steps(
     )
     ratios = [trial.detail(part) for _, part in drawn]
     found = _combine_parts(own, coarse, ratios, excess, model.card.training.blur)
-    return replace(found, sharpness=sharpness)
+    name = "" if card.has_weights else card.name
+    return replace(found, sharpness=sharpness, interpolation=name)
 
 
 def upscaling_verdict(

@@ -218,12 +218,9 @@ def _counts(counts: PoreCounts) -> str:
 def cautions(facts: RunAssessment) -> Iterator[Finding]:
     """What the user should check in the result."""
     finer = facts.finer
-    if facts.interpolates:
-        if finer is not None and finer.is_doubtful and finer.interval[1] >= 0:
-            yield Finding("caution", finer.sentence, "doubtful gain")
-        return
     noise, removed, name = facts.noise, facts.removed, facts.name
-    if finer is not None and finer.is_uncertain and finer.interval[1] >= 0:
+    is_open = finer is not None and finer.is_uncertain and finer.interval[1] >= 0
+    if finer is not None and is_open and (finer.is_doubtful or not facts.interpolates):
         yield Finding("caution", finer.sentence, "doubtful gain")
     if facts.unjudged:
         yield Finding(
@@ -232,6 +229,8 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
             f"run: {facts.unjudged}.",
             "doubtful gain",
         )
+    if facts.interpolates:
+        return
     if not noise.is_measured and not facts.returns_scan:
         yield Finding(
             "caution",
@@ -445,9 +444,10 @@ def all_is_well(facts: RunAssessment) -> str:
     """The message if nothing is wrong."""
     noise = facts.noise
     if facts.interpolates:
+        what = "removes hardly any" if facts.finer is None else "amplifies"
         return (
             f"{headline(facts)}. {facts.name} interpolates: it adds no detail, and "
-            "removes hardly any noise."
+            f"{what} noise."
         )
     if facts.finer is not None:
         return facts.finer.sentence
