@@ -56,7 +56,7 @@ def filtered(name: str, image: np.ndarray, level: float, **kwargs: Any) -> np.nd
 
 
 def test_they_are_here_and_none_of_them_is_trained() -> None:
-    assert FILTERS.names() == ["cubic", "gaussian", "nlm", "tv"]
+    assert FILTERS.names() == ["cubic", "gaussian", "nlm", "spline", "tv"]
     assert not set(FILTERS.names()) & set(NETWORKS.names())
     with pytest.raises(ConfigError, match="no weights"):
         all_settings("tv", {})

@@ -47,7 +47,8 @@ def test_the_calibration_of_the_model_makes_the_interval(rng):
     assert (report.interval.factor, report.interval.nominal) == (1.5, 0.9)
     low = (mean.data + np.float32(1.5) * deviation.data <= 0).mean()
     assert report.interval.porosity[0] == pytest.approx(low)
-    assert not report.warnings
+    # The mean is a smooth random field, which may be noise.
+    assert all("could not be measured" in one for one in report.warnings)
     chosen = geosr.measure_porosity(
         mean, deviation=deviation, threshold=0.0, interval_factor=3.0
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
+from napari_geosr.measure.noise.remarks import POSITION, SMOOTH
 from napari_geosr.operations.inputs.scan import describe_noise, noise_steps
 
 
@@ -37,9 +39,12 @@ def test_words() -> None:
     assert describe_noise(none) == (
         "Noise below 1 % of the contrast, so there is hardly anything to remove."
     )
-    assert "below 8 %" in describe_noise(
-        Noise(level=0.0, contrast=100.0, interval=(0.0, 8.0))
-    )
+    unknown = Noise(level=0.0, contrast=100.0, interval=(0.0, 8.0))
+    assert describe_noise(unknown) == "The noise could not be measured."
+    parts = replace(unknown, doubts=(f"{POSITION}: it is weak in some regions.",))
+    assert "below 8 %" in describe_noise(parts)
+    smooth = replace(parts, notes=(f"{SMOOTH} by 2 % of the contrast.",))
+    assert "could not be measured" in describe_noise(smooth)
 
 
 def test_a_cancelled_measurement_has_no_result(rng: np.random.Generator) -> None:
