@@ -88,8 +88,8 @@ _CLEAR_CONTRAST = 3.0
 #: Its minimum ratio to the contrast of the other voxels.
 _RARE_RATIO = 2.0
 _NOT_AVERAGED = (
-    f"{MAY_BE_STRUCTURE}: it does not decrease when neighbouring voxels are averaged, "
-    "as noise does. Its true level may be much lower."
+    f"{MAY_BE_STRUCTURE}: it decreases less than noise does when neighbouring voxels "
+    "are averaged. Its true level may be much lower."
 )
 #: Number of blocks below which fine texture cannot be distinguished from correlated
 #: noise: too few have the same grey value to recognise uniform ones (32³ voxels: 729).
@@ -217,10 +217,10 @@ def _key(volume: Volume, blocks: ScanBlocks, outer: Sequence[float]) -> bytes:
 def _compared_with_averaged(
     volume: Volume, noise: Noise, should_stop: ShouldStop, check: Callable[[], None]
 ) -> Generator[Step, None, Noise]:
-    """The same noise, doubted if it does not decrease when voxels are averaged.
+    """The same noise, doubted if it decreases too little when voxels are averaged.
 
-    The mean of two values with correlation c varies (1 + c) / 2 times as much as either
-    value. Structure without uniform regions varies more in the averaged scan, where
+    The mean of two values with correlation c has (1 + c) / 2 times their variance.
+    Structure without uniform regions varies more in the averaged scan, where
     each block covers more structure. If it varies only a little more, the noise may
     still be right: then it is the same in blocks of other sizes.
     """

@@ -277,7 +277,7 @@ def outer_values(volume: Volume) -> list[float]:
         if len(corners) == 1:
             found |= corners
         found |= {_constant(volume, (*plane, *edge)) for edge in edges}
-    return [value for value in found if value is not None]
+    return sorted(value for value in found if value is not None)
 
 
 def _constant(volume: Volume, box: Box) -> float | None:
