@@ -367,14 +367,17 @@ def _noise(
     names = "zyx" if volume.axes == "ZYX" and volume.shape[0] > 1 else "yx"
     if found is None:
         contrast = _contrast(sample, 0.0, (0.0,), (0.0,), (0.0, 0.0, 0.0))
+        limit = variation_limit(sample)
+        coarse = sample.levels > 0 and limit == sample.step / 2
         return Noise(
             level=0.0,
             contrast=contrast,
             greys=(float(np.median(sample.values)),),
             correlation=dict.fromkeys(names, 0.0),
-            interval=(0.0, variation_limit(sample)),
+            interval=(0.0, limit),
             source=source,
-            notes=remarks(volume, sample, None, 0.0, False, False, unit),
+            notes=remarks(volume, sample, None, 0.0, False, coarse, unit),
+            doubts=doubts(sample, None, unit if coarse else 0.0, False, False),
         )
     quiet = found.quiet
     greys, levels = found.curve.levels()
