@@ -110,4 +110,4 @@ def _has_single_voxels(blocks: FloatArray) -> bool:
         beside[:, 1:] |= ahead[:, :-1]
         beside[:, :-1] |= ahead[:, 1:]
     single = np.count_nonzero(differs & ~has_neighbour)
-    return single > _SINGLE_SHARE * np.count_nonzero(differs)
+    return bool(single > _SINGLE_SHARE * np.count_nonzero(differs))
