@@ -30,6 +30,7 @@ from napari_geosr.measure.noise.places import noisiest_region, ratios_of_regions
 from napari_geosr.measure.noise.quiet import QuietBlocks, find_quiet
 from napari_geosr.measure.noise.reading import EDGE, ScanBlocks, averaged, sample_steps
 from napari_geosr.measure.noise.remarks import (
+    CLIPPED,
     MAY_BE_STRUCTURE,
     NOT_UNIFORM,
     POSITION,
@@ -463,7 +464,7 @@ def _with_exceptions(
     noise: Noise,
     noisiest: float,
 ) -> Noise:
-    """The noise, doubted where parts of the scan have more of it.
+    """The noise, doubted where parts of the scan, or single voxels, have more of it.
 
     `noisiest` is the level of a noisy region in a scan without measurable noise; 0 if
     there is none.
@@ -475,6 +476,9 @@ def _with_exceptions(
             found += position_doubts(noisiest / noise.contrast, None)
         interval = (0.0, max(interval[1], noisiest))
         notes = tuple(one for one in notes if not one.startswith(NOT_UNIFORM))
+    if 2 * outliers.end_share > sample.clipped and not sample.has_clipped:
+        notes = tuple(one for one in notes if CLIPPED not in one)
+        found = [one for one in found if CLIPPED not in one]
     n_slices = volume.shape[0] if volume.ndim == 3 else 1
     found += anomaly_doubts(sample, n_slices, outliers, noise.level, noise.contrast)
     return replace(noise, doubts=tuple(found), notes=notes, interval=interval)
