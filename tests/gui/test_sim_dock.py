@@ -218,6 +218,8 @@ def test_patterns_outlive_settings_of_a_reconstruction(viewer, qtbot, dock, sett
 
 
 def test_methods_that_disagree_are_reported(viewer, qtbot, dock):
+    # The number of iterations is given, because finding it takes longer than the rest.
+    dock.rare.set_values({"iterations": 20})
     methods = ("widefield", "wiener", "joint-rl")
     for method in methods:
         dock.form.set_values({"method": method})
