@@ -7,7 +7,7 @@ import time
 import pytest
 from opening import opened
 from porosity_helpers import add, measure, physical
-from qtpy.QtCore import QPoint, QRect, Qt
+from qtpy.QtCore import QEvent, QObject, QPoint, QRect, Qt
 from qtpy.QtWidgets import QAbstractButton, QLabel, QPushButton, QScrollArea, QWidget
 from test_manifest import WIDGETS
 from tomography_helpers import PLUGIN, scan_file
@@ -422,6 +422,32 @@ def test_what_can_be_asked_of_a_job_is_in_the_bar(small, qtbot, name):
     qtbot.waitUntil(dock.bar.isVisible)
     assert {"Pause", "Resume", "Use this model"} <= places(dock).keys()
     assert not dock.view.use_button.isEnabled()
+
+
+class Paints(QObject):
+    """Counts how often a widget is drawn."""
+
+    n = 0
+
+    def eventFilter(self, _watched, event):  # noqa: N802
+        self.n += event.type() == QEvent.Type.Paint
+        return False
+
+
+def test_many_values_in_one_turn_are_drawn_once(viewer, small, qtbot):
+    dock = opened(viewer, PAIRS)
+    dock.bar.show_progress(0, 100)
+    qtbot.wait(200)
+    assert dock.bar.progress.isVisible()
+    paints = Paints()
+    dock.bar.progress.installEventFilter(paints)
+    for done in range(0, 100, 3):
+        dock.bar.show_progress(done, 100)
+    assert paints.n == 0
+    qtbot.waitUntil(lambda: paints.n > 0, timeout=2000)
+    qtbot.wait(50)
+    assert paints.n == 1
+    assert dock.bar.progress.value() == 99
 
 
 def test_empty_docks_say_what_to_do(small, qtbot):

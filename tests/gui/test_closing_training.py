@@ -19,6 +19,7 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
 from train_helpers import JOBS, SMALL, opened
 
+from napari_geosr.gui.jobs import JobsDock
 from napari_geosr.gui.kit import closing as _closing
 from napari_geosr.gui.kit.closing import closing_of
 from napari_geosr.gui.kit.dock_tabs import dock_of
@@ -88,6 +89,21 @@ def test_closing_the_window_asks_once(viewer, qtbot, running, monkeypatch):
     assert running.pending_request() == "pause"
     assert not closing.eventFilter(window, Close(spontaneous=True))
     assert len(asked) == 2
+
+
+def test_a_job_shown_before_the_dock_is_in_the_window_is_asked_about(
+    viewer, qtbot, running, monkeypatch
+):
+    monkeypatch.setattr("napari_geosr.gui.jobs.view._READ_MS", 10**6)
+    dock = JobsDock(viewer)  # a busy computer inserts it later
+    qtbot.waitUntil(lambda: dock.view.state == "running", timeout=10_000)
+    assert closing_of(dock) is None
+    viewer.window.add_dock_widget(dock, name="jobs")
+    qtbot.waitUntil(dock.view.isVisible, timeout=5000)
+    asked = []
+    monkeypatch.setattr(_closing, "ask", lambda jobs, _parent: asked.extend(jobs))
+    closing_of(dock).ask()
+    assert [job.path for job in asked] == [running.path]
 
 
 def menu_action(viewer, title: str):

@@ -20,7 +20,7 @@ from napari_geosr.core import registry
 from napari_geosr.core.errors import Cancelled, ModelError
 from napari_geosr.core.steps import WarningIssued
 from napari_geosr.gui import models
-from napari_geosr.gui.kit.dock_tabs import MODELS, RESTORE
+from napari_geosr.gui.kit.dock_tabs import MODELS, RESTORE, dock_of
 from napari_geosr.gui.kit.notify import MessageLog, MessageRow, format_traceback
 from napari_geosr.models import bundle, zoo
 
@@ -63,6 +63,26 @@ def bundle_zip(path: Path) -> Path:
     card = card.replace("name: foam-denoise", "name: mine", 1)
     (folder / "card.yaml").write_text(card, encoding="utf-8")
     return Path(shutil.make_archive(str(path.with_suffix("")), "zip", folder))
+
+
+@pytest.mark.parametrize("width", [300, 360, 420])
+def test_names_of_models_are_shown_in_full(viewer, qtbot, dock, width):
+    tree, frame = dock.tree, dock_of(dock)
+    choose(dock, "foam-sr-x2")
+    window = viewer.window._qt_window
+    window.resize(1366, 768)
+    window.resizeDocks([frame], [width], Qt.Orientation.Horizontal)
+    qtbot.waitUntil(lambda: abs(frame.width() - width) < 4, timeout=5000)
+    qtbot.waitUntil(
+        lambda: all(
+            tree.fontMetrics().horizontalAdvance(name) < tree.columnWidth(0)
+            for name in names(dock)
+        ),
+        timeout=5000,
+    )
+    shown = [not tree.isColumnHidden(column) for column in range(4)]
+    assert shown == [True, True, True, width > 300]
+    assert "Super-resolve" in tree.currentItem().toolTip(0)
 
 
 def test_models_are_found_and_their_cards_read(viewer, qtbot, dock):

@@ -15,7 +15,7 @@ from napari_geosr.gui.layers.camera import fit_camera
 from napari_geosr.gui.layers.data_row import DataRow
 from napari_geosr.gui.pairs import PairsDock
 from napari_geosr.gui.pairs.steps import free_folder
-from napari_geosr.gui.pairs.widgets import ONE, TWO
+from napari_geosr.gui.pairs.widgets import IDLE, ONE, TWO
 from napari_geosr.physics.phantoms import sphere_foam
 from napari_geosr.physics.sampling import coarse_scan
 from napari_geosr.registration import itk
@@ -243,8 +243,26 @@ def test_layers_that_go_are_let_go_of(viewer, scans, tmp_path, qtbot):
     viewer.layers.clear()
     assert dock._layers == {}
     dock.have.setCurrentText(TWO)
-    dock.build_button.click()
-    assert "choose a layer or a file" in dock.data_message.text
+    assert not dock.build_button.isEnabled()
+
+
+def test_scans_are_chosen_before_a_pair_is_built(viewer, scans, tmp_path, qtbot):
+    removed = viewer.layers.pop(viewer.layers.index(scans["low"]))
+    dock = opened(viewer, tmp_path)
+    qtbot.wait(20)
+    assert dock.bar.state.text() == IDLE
+    assert not dock.build_button.isEnabled()
+    dock.have.setCurrentText(ONE)
+    qtbot.waitUntil(lambda: dock.high.layer() is scans["high"])
+    assert dock.build_button.isEnabled()
+    dock.have.setCurrentText(TWO)
+    assert not dock.build_button.isEnabled()
+    viewer.layers.append(removed)
+    qtbot.waitUntil(dock.build_button.isEnabled)
+    dock.low.combo.set_layer(None)
+    assert not dock.build_button.isEnabled()
+    dock.low.set_files((tmp_path / "low.tif",))
+    assert dock.build_button.isEnabled()
 
 
 def test_a_bad_setting_is_refused_below_its_field(viewer, scans, tmp_path, qtbot):

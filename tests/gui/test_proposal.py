@@ -32,7 +32,7 @@ def test_nothing_longer_than_the_users_own_limit_is_proposed():
     own = Profile(walltime="1:00:00")
     proposal = propose(RunEstimate(4 * 3600), own, limited=True)
     assert proposal.values["walltime"] == "1:00:00"
-    assert "longest time for one run" in proposal.text
+    assert "maximum walltime" in proposal.text
     assert "in 8 parts" in proposal.text
     short = propose(RunEstimate(60), own, limited=True)
     assert short.values["walltime"] == "0:20:00"

@@ -7,6 +7,7 @@ import pytest
 import tifffile
 from opening import opened
 from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QLineEdit
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.sim_frames.fringes import FringePattern, PatternSet
@@ -217,6 +218,8 @@ def test_patterns_outlive_settings_of_a_reconstruction(viewer, qtbot, dock, sett
 
 
 def test_methods_that_disagree_are_reported(viewer, qtbot, dock):
+    # The number of iterations is given, because finding it takes longer than the rest.
+    dock.rare.set_values({"iterations": 20})
     methods = ("widefield", "wiener", "joint-rl")
     for method in methods:
         dock.form.set_values({"method": method})
@@ -374,6 +377,25 @@ def test_a_typed_period_is_searched_nearby(viewer, qtbot, dock):
     after = dock._found.estimate.patterns
     for one, other in zip(before.fringes, after.fringes, strict=True):
         np.testing.assert_allclose(one.wave_vector, other.wave_vector, atol=0.3 / SIZE)
+
+
+def test_a_value_is_typed_while_the_frames_are_drawn(viewer, qtbot, dock):
+    dock.find_button.click()
+    wait(qtbot, dock)
+    tree = dock.table.tree
+    qtbot.waitUntil(lambda: dock.strip.overview is not None, timeout=60_000)
+    tree.editItem(tree.topLevelItem(0), 1)
+    (editor,) = tree.findChildren(QLineEdit)
+    editor.setText("3")
+    dock.strip.drawn.emit()
+    assert tree.state() == tree.State.EditingState
+    qtbot.keyClicks(editor, "1 nm")
+    qtbot.keyClick(editor, Qt.Key.Key_Return)
+    said = "A period of 31 nm is below two pixels"
+    qtbot.waitUntil(lambda: said in dock.message.text, timeout=5000)
+    assert tree.topLevelItem(0).text(1) == length_text(
+        0.065 / dock._found.estimate.patterns.fringes[0].frequency, "µm"
+    )
 
 
 def test_typed_directions_and_periods():

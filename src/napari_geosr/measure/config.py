@@ -40,9 +40,9 @@ Hysteresis = Annotated[
         gt=0,
         le=2,
         title="Hysteresis",
-        description="Keep only pores in which a voxel is this far beyond the "
-        "threshold, relative to the mean grey value of the pores: 0.5 is half-way to "
-        "it. By default, all pores are kept.",
+        description="Keep only pores with at least one voxel this far beyond the "
+        "threshold: 0 is the threshold, 1 is the mean grey value of the pores. By "
+        "default, all pores are kept.",
         json_schema_extra={"unset": "off"},
     ),
 ]

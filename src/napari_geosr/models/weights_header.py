@@ -92,6 +92,8 @@ def _total_bytes(tensors: object) -> int:
             raise ValueError(f"{name} has an invalid shape")
         bits = _BITS.get(tensor["dtype"])
         if bits is not None and last - first != math.prod(shape) * bits // 8:
-            raise ValueError(f"{name} does not fit its offsets")
+            raise ValueError(
+                f"{name} has a size that differs from that of its stored data"
+            )
         total += last - first
     return total

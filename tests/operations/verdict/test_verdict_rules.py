@@ -19,7 +19,9 @@ from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
 from napari_geosr.operations.restore.verdict import rules
 from napari_geosr.operations.restore.verdict.known_blocks import (
     KnownBlockTest,
+    count_limits,
     draw_known_sample,
+    lost_pores,
     run_known_blocks,
 )
 from napari_geosr.operations.restore.verdict.pore_counts import PoreCounts, differ
@@ -303,7 +305,7 @@ def test_the_scan_is_not_blamed_for_what_a_filter_removes(level, is_shown):
     test = run_known_blocks(without_small_pores, sample, noise)
     assert test.limit is not None
     assert (19 in test.shown) == is_shown
-    words = rules.lost_pores(test)
+    words = lost_pores(test)
     assert ("in either the scan" in words) != is_shown
 
 
@@ -367,7 +369,7 @@ def test_dark_pores_in_the_struts_of_a_mostly_dark_scan_are_tested():
     assert erasing.dark.missing >= 33
     facts = facts_of(find("ct-denoise").card, known_blocks=erasing)
     assert any("Small pores that" in each.sentence for each in rules.cautions(facts))
-    assert "count pores of up to" in rules.lost_pores(erasing)
+    assert "count bright spots or pores of up to" in lost_pores(erasing)
 
 
 @pytest.mark.parametrize(
@@ -397,3 +399,57 @@ def test_pores_that_are_lost_are_not_said_to_be_too_many(test: KnownBlockTest):
         bool(sentence) and lost and not is_invented
     )
     assert not (lost and "far more" in sentence) or is_invented
+
+
+def limited(limit: int, *, shown: bool, **more) -> KnownBlockTest:
+    """A test that loses objects of up to `limit` voxels, which the scan may show."""
+    found = {n: float(n > limit) for n in SIZES}
+    seen = frozenset(SIZES) if shown else frozenset()
+    return KnownBlockTest(8.0, (), (), found, seen, **more)
+
+
+@pytest.mark.parametrize(
+    ("bright", "dark", "words"),
+    [
+        (
+            True,
+            True,
+            "Do not count bright spots of up to 19 voxels or pores of up to 7 voxels "
+            "in the result: they are removed together with the noise.",
+        ),
+        (
+            False,
+            False,
+            "Bright spots of up to 19 voxels and pores of up to 7 voxels cannot be "
+            "counted in either the scan or the result, because noise hides them.",
+        ),
+        (
+            False,
+            True,
+            "Do not count pores of up to 7 voxels in the result: they are removed "
+            "together with the noise. Bright spots of up to 19 voxels cannot be "
+            "counted in either the scan or the result, because noise hides them.",
+        ),
+    ],
+)
+def test_one_reason_is_stated_in_one_sentence(bright, dark, words):
+    test = limited(
+        19, shown=bright, are_bright=True, dark=limited(7, shown=dark, large=33)
+    )
+    assert lost_pores(test) == words
+    alone = [limit.sentence for limit in count_limits(test)]
+    assert [one.objects for one in count_limits(test)] == [
+        "bright spots",
+        "pores",
+    ]
+    assert alone[1] == lost_pores(test.dark)
+
+
+def test_noise_that_is_unknown_is_stated_once():
+    cubic = find("cubic-x2").card
+    unknown = replace(NOISE, level=0.0, interval=(0.0, NOISE.contrast))
+    assert not unknown.is_measured
+    facts = replace(facts_of(cubic, gain=None, known_blocks=None), noise=unknown)
+    assert facts.interpolates
+    assert rules.all_is_well(facts).startswith("cubic-x2 interpolates: it adds no ")
+    assert rules.headline(facts) == "The noise could not be measured"

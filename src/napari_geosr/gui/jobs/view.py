@@ -35,6 +35,7 @@ from napari_geosr.operations.train.card_summary import summarise_card
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image
+    from qtpy.QtGui import QShowEvent
 
 NO_JOB = "Choose a job above to see its curves."
 #: Milliseconds between two reads of the job folder.
@@ -320,8 +321,7 @@ class JobView(JobWidgets):
         self.show_button.setEnabled(shown)
         self.show_preview.setEnabled(fits)
         self.folder_button.setEnabled(True)
-        if status.is_alive and (closing := closing_of(self)) is not None:
-            closing.watch(status.path, self)
+        self._watch_closing()
         if status.state != self._state:
             self._on_state(status.state)
         elif len(watch.warnings) > self._n_warnings:
@@ -330,6 +330,19 @@ class JobView(JobWidgets):
             return
         else:
             self._show_figures(figures_text(watch))
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Watch the window, which a job may be shown before the dock is in it."""
+        super().showEvent(event)
+        self._watch_closing()
+
+    def _watch_closing(self) -> None:
+        """Make the window ask about the job if it is closed while the job runs."""
+        status = self.status
+        if status is None or not status.is_alive:
+            return
+        if (closing := closing_of(self)) is not None:
+            closing.watch(status.path, self)
 
     def _show_figures(self, text: str) -> None:
         """Show figures of the job, with the energy that it has used."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
+    QProgressBar,
     QPushButton,
     QScrollArea,
     QSizePolicy,
@@ -17,7 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.gui.kit.notify import MessageRow
-from napari_geosr.gui.kit.widgets import ElidedLabel, progress_bar
+from napari_geosr.gui.kit.widgets import ElidedLabel
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent
@@ -117,6 +119,42 @@ class ActionBar(QWidget):
             self.show_progress(done, total)
         else:
             self.progress.setVisible(False)
+
+
+class _ProgressBar(QProgressBar):
+    """Draws only its latest value, in the next turn of the event loop.
+
+    `QProgressBar` draws each value at once, and the canvas of napari with it. An
+    operation may report many values in one turn.
+    """
+
+    def setRange(self, minimum: int, maximum: int) -> None:
+        """Set the range without drawing at once."""
+        with self._drawn_later():
+            super().setRange(minimum, maximum)
+
+    def setValue(self, value: int) -> None:
+        """Set the value without drawing at once."""
+        with self._drawn_later():
+            super().setValue(value)
+
+    @contextmanager
+    def _drawn_later(self) -> Iterator[None]:
+        self.setUpdatesEnabled(False)
+        try:
+            yield
+        finally:
+            self.setUpdatesEnabled(True)
+
+
+def progress_bar(name: str, tool_tip: str) -> QProgressBar:
+    """Create a thin bar without text."""
+    bar = _ProgressBar()
+    bar.setAccessibleName(name)
+    bar.setToolTip(tool_tip)
+    bar.setTextVisible(False)
+    bar.setMaximumHeight(10)
+    return bar
 
 
 class StateLine(ElidedLabel):

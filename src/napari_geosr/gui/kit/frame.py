@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from napari_geosr.gui.kit.dock import Dock
 
 _HEIGHT = 600
+#: Milliseconds between two steps of opening a dock. Qt handles a timer of 0 ms in the
+#: same turn of the event loop.
+_PAUSE_MS = 1
 
 
 class DockFrame(QWidget):
@@ -125,20 +128,20 @@ class DockFrame(QWidget):
         self.message.show_error(error)
 
     def _create_dock(self, kind: type[Dock]) -> None:
-        """Create the dock, adopt it in the next event, and then show it.
+        """Create the dock, adopt it in the next turn of the event loop, then show it.
 
         Each of these steps takes a moment.
         """
         type(self)._is_loaded = True
         self._pending_dock = kind(self._viewer)
         self._unadopted.append(self._pending_dock)
-        QTimer.singleShot(0, self._adopt_dock)
+        QTimer.singleShot(_PAUSE_MS, self._adopt_dock)
 
     def _adopt_dock(self) -> None:
         """Become the dock's parent, so that its widgets get the style of the window."""
         if self._pending_dock is not None:
             self._pending_dock.setParent(self)  # deleted together with the frame
-            QTimer.singleShot(0, self._insert_dock)
+            QTimer.singleShot(_PAUSE_MS, self._insert_dock)
 
     def _insert_dock(self) -> None:
         if self._pending_dock is None:

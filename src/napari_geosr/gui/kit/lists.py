@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QAbstractScrollArea,
@@ -64,3 +64,43 @@ def list_tree(
     tree.setMinimumHeight(heights[0])
     tree.setMaximumHeight(heights[1])
     return tree
+
+
+class ColumnHider(QObject):
+    """Hides columns of a narrow list, so that names are shown in full.
+
+    Parameters
+    ----------
+    tree : QTreeWidget
+        A list made by `list_tree`.
+    columns : sequence of int
+        Columns that may be hidden, the least important first.
+    names : int
+        Column of the names, which takes up the remaining width.
+    """
+
+    def __init__(
+        self, tree: QTreeWidget, columns: Sequence[int], *, names: int = 0
+    ) -> None:
+        super().__init__(tree)
+        self._tree, self._columns, self._names = tree, tuple(columns), names
+        tree.viewport().installEventFilter(self)
+
+    def eventFilter(self, _watched: QObject, event: QEvent) -> bool:
+        """Hide or show columns when the width changes."""
+        if event.type() == QEvent.Type.Resize:
+            self.fit()
+        return False
+
+    def fit(self) -> None:
+        """Show as many columns as there is room for; call this after filling."""
+        tree, header = self._tree, self._tree.header()
+        widths = {
+            column: max(tree.sizeHintForColumn(column), header.sectionSizeHint(column))
+            for column in range(tree.columnCount())
+        }
+        needed = sum(widths.values())
+        for column in self._columns:
+            is_hidden = needed > tree.viewport().width()
+            needed -= widths[column] if is_hidden else 0
+            tree.setColumnHidden(column, is_hidden)

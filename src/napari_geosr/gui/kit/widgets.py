@@ -21,7 +21,6 @@ from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
     QLabel,
-    QProgressBar,
     QPushButton,
     QScrollArea,
     QSizePolicy,
@@ -368,16 +367,6 @@ class PartScroller(QObject):
         # A section that has just been opened gets its height only in a later event.
         if self._part.visibleRegion().isEmpty() and self._attempts < _MAX_ATTEMPTS:
             self._timer.start(_RETRY_MS)
-
-
-def progress_bar(name: str, tool_tip: str) -> QProgressBar:
-    """Create a thin bar without text."""
-    bar = QProgressBar()
-    bar.setAccessibleName(name)
-    bar.setToolTip(tool_tip)
-    bar.setTextVisible(False)
-    bar.setMaximumHeight(10)
-    return bar
 
 
 class FolderRow(QWidget):

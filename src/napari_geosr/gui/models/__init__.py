@@ -27,7 +27,7 @@ from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.dock_tabs import RESTORE
 from napari_geosr.gui.kit.frame import open_dock
-from napari_geosr.gui.kit.lists import list_tree
+from napari_geosr.gui.kit.lists import ColumnHider, list_tree
 from napari_geosr.gui.kit.notify import MessageLog
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.kit.warm_up import load_torch
@@ -102,6 +102,7 @@ class ModelsDock(Dock):
             "Bundled models and your own. Drop a file here to import it.",
             heights=(110, 230),
         )
+        self._hider = ColumnHider(self.tree, columns=(3, 1))
         self.use_button = button(
             "&Use in Restore", "Open the Restore dock with this model selected."
         )
@@ -185,6 +186,7 @@ class ModelsDock(Dock):
             item.setToolTip(0, html.escape(reason))
             self.tree.addTopLevelItem(item)
         self.tree.blockSignals(False)
+        self._hider.fit()
         items = self.items()
         chosen = next((i for i in items if i.data(0, _NAME) == name_to_keep), None)
         if chosen is not None and name_to_keep == self._choose_next:
@@ -198,7 +200,10 @@ class ModelsDock(Dock):
         item = QTreeWidgetItem([name, TASKS[card.task], factor, entry.origin])
         item.setData(0, _NAME, name)
         for column in range(item.columnCount()):
-            item.setToolTip(column, html.escape(f"{card.title}; {entry.location}"))
+            item.setToolTip(
+                column,
+                html.escape(f"{card.title}; {TASKS[card.task]}; {entry.location}"),
+            )
         self.tree.addTopLevelItem(item)
 
     def items(self) -> list[QTreeWidgetItem]:

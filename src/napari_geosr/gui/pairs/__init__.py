@@ -90,6 +90,8 @@ class PairsDock(PairsWidgets):
 
     def _connect(self) -> None:
         self.have.currentTextChanged.connect(self._on_have)
+        for row in (self.low, self.high):
+            row.changed.connect(self._enable)
         self.build_button.clicked.connect(self._on_build)
         self.cancel_button.clicked.connect(self._on_cancel)
         self.blink_button.toggled.connect(self._on_blink)
@@ -125,6 +127,7 @@ class PairsDock(PairsWidgets):
     def _on_have(self, _text: str = "") -> None:
         self.show_kind(self.is_aligned())
         self._suggest()
+        self._enable()
 
     def _on_layers(self, _event: object = None) -> None:
         self._suggesting.start(0)
@@ -288,11 +291,17 @@ class PairsDock(PairsWidgets):
 
     def show_busy(self, what: str) -> None:
         busy = bool(what)
-        self.build_button.setEnabled(not busy)
+        self._enable()
         self.cancel_button.setEnabled(busy)
         self.progress.setVisible(busy)
         self.progress.setRange(0, 0 if busy else 1)
         self.progress_label.setText("Reading the scans…" if busy else "")
+
+    def _enable(self) -> None:
+        """Enable *Build pair* once the scans are chosen and nothing runs."""
+        rows = [self.low, self.high] if self.is_aligned() else [self.high]
+        chosen = not any(row.is_empty() for row in rows)
+        self.build_button.setEnabled(chosen and not self.activity.busy)
 
 
 def _single_part(row: DataRow) -> Path | Volume:

@@ -44,8 +44,8 @@ class ProfileChart(Chart):
         self._rows.addWidget(self._legend)
         self.setAccessibleName("Profile along Z")
         self.setToolTip(
-            "Porosity (%) of every slice along Z. The band is its 95 % interval, from "
-            "the standard error of the slice."
+            "Porosity (%) of every slice along Z. The band is the 95 % confidence "
+            "interval, computed from the standard error of each slice."
         )
         self.set_reports({})
 

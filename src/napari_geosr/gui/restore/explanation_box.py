@@ -13,12 +13,13 @@ from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.steps import ShouldStop, Step
+from napari_geosr.gui.kit.action_bar import progress_bar
 from napari_geosr.gui.kit.activity import Activity, Key
 from napari_geosr.gui.kit.form import error_in_fields, fields_of_options
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.progress import OperationProgress
-from napari_geosr.gui.kit.widgets import button, combo, progress_bar
+from napari_geosr.gui.kit.widgets import button, combo
 from napari_geosr.gui.layers import (
     METADATA,
     add_image_result,

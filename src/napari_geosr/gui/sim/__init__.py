@@ -283,7 +283,7 @@ class SimDock(SimWidgets):
         if found is None or self.activity.busy:
             if found is not None:
                 self.patterns.update_patterns(found.estimate.patterns)
-                self.table.show_estimate(found.estimate)
+                self.table.reset()
             return
         try:
             config = self.config()

@@ -67,8 +67,17 @@ class PatternTable(QWidget):
         self.setVisible(False)
 
     def show_estimate(self, estimate: PatternEstimate | None) -> None:
-        """Show the patterns of an estimate; hide the table without one."""
-        self._estimate = estimate
+        """Show the patterns of an estimate; hide the table without one.
+
+        If they are shown already, nothing changes, and a cell can be edited meanwhile.
+        """
+        if estimate is None or estimate is not self._estimate:
+            self._estimate = estimate
+            self.reset()
+
+    def reset(self) -> None:
+        """Fill the table with the values of the estimate, whatever was typed."""
+        estimate = self._estimate
         self._is_filling = True
         self.tree.clear()
         patterns = None if estimate is None else estimate.patterns
@@ -122,11 +131,11 @@ class PatternTable(QWidget):
         try:
             changed = with_typed(patterns, row, column == _PERIOD, text)
         except ConfigError as error:
-            self.show_estimate(estimate)
+            self.reset()
             self.failed.emit(error)
             return
         if changed is patterns:
-            self.show_estimate(estimate)
+            self.reset()
             return
         self.edited.emit(changed)
 

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.gui.kit.action_bar import progress_bar
 from napari_geosr.gui.kit.form import ConfigForm, FieldFaults
 from napari_geosr.gui.kit.lists import NUMBERS
 from napari_geosr.gui.kit.widgets import (
@@ -27,7 +28,6 @@ from napari_geosr.gui.kit.widgets import (
     combo,
     fit_entries,
     form_layout,
-    progress_bar,
     text_label,
 )
 from napari_geosr.gui.layers.combo import LayerCombo

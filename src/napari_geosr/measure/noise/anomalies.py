@@ -45,8 +45,8 @@ _QUIET = 0.2
 #: Ratio of the fine detail of a slice to that of its neighbours above which it is
 #: noisy. With equal noise, it is 0.9 to 1.15.
 _MIN_SLICE_RATIO = 1.5
-#: The same for the slices before and after a run of noisy ones, above which these are
-#: no bad frames: the detail of structure increases and decreases gradually.
+#: Such a ratio for the slices before and after a run of noisy slices. Above it, the run
+#: is not a group of bad frames but structure, whose detail changes gradually.
 _MAX_ADJACENT_RATIO = 1.25
 #: Distance of a voxel from all grey values of the sample and from its neighbours, as a
 #: multiple of the range of nearly all grey values, above which it is an outlier.

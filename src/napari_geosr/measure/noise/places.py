@@ -59,8 +59,8 @@ _QUIETEST_SHARE = 0.05
 _MAX_STRUCTURE = 0.2
 _MAX_DEVIANCE = 2.0
 _MAX_SCATTER = 3.0
-#: The same for regions that count only together, because strongly correlated noise
-#: partly resembles structure: several of them must be as noisy.
+#: Less strict limits, because strongly correlated noise partly resembles structure. A
+#: region within them counts only if at least `_TOGETHER` such regions are as noisy.
 _MAX_STRUCTURE_TOGETHER = 0.7
 _MAX_SCATTER_TOGETHER = 2.5
 _TOGETHER = 4

@@ -203,7 +203,7 @@ class _Search:
     check: Callable[[], None]
 
     def step(self, before: _Found | None, *, certain: bool = False) -> _Found | None:
-        """Select the quietest blocks by a known spectrum, and fit their own spectrum.
+        """Select the quietest blocks with the spectrum found before, and fit a new one.
 
         With `certain`, only classes without structure determine the spectrum.
         """

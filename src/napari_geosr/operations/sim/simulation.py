@@ -54,7 +54,7 @@ class SimulateSimConfig(Config):
         ge=0,
         le=1000,
         title="Signal to noise",
-        description="Signal-to-noise ratio of the brightest one percent of the pixels; "
+        description="Signal-to-noise ratio of the brightest 1 % of the pixels; "
         "0 for no noise.",
     )
     nonlinear: Literal["none", "saturated", "saturated-hyperbolic", "switching"] = (

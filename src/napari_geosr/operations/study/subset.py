@@ -284,7 +284,7 @@ def _share(scan: Projections, subset: ScanSubset, config: StudyConfig) -> float:
 
 
 def _is_quick(config: StudyConfig) -> bool:
-    """Whether a continuous view has the photons of one projection."""
+    """Whether each view of a continuous scan has as many photons as one projection."""
     return config.acquisition == "continuous" and config.light == "one"
 
 

@@ -62,7 +62,7 @@ class SimScene:
     saturation : float
         Strength s of the nonlinear response.
     snr : float
-        Grey value of the brightest one percent of the frames relative to its noise. It
+        Grey value of the brightest 1 % of the frames relative to its noise. It
         determines the photon count, because the noise is the square root of the number
         of photons. 0 for no noise.
     offset : float

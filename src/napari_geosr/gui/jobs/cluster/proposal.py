@@ -78,10 +78,9 @@ def propose(estimate: RunEstimate, profile: Profile, *, limited: bool) -> Propos
         runs = math.ceil(_TIME_FACTOR * estimate.seconds / longest)
         times = "twice" if runs == 2 else f"in {runs} parts"
         rules = [
-            "the longest time for one run; the job resumes automatically and runs "
-            f"{times}"
+            f"the maximum walltime; the job resumes automatically and runs {times}"
             if runs > 1
-            else "the longest time for one run"
+            else "the maximum walltime"
         ]
     remark = ""
     if estimate.memory is None or profile.gpus:

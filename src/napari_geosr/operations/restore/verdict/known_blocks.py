@@ -33,7 +33,10 @@ from napari_geosr.operations.restore.verdict.pore_counts import (
     pore_masks,
     threshold_of,
 )
-from napari_geosr.operations.restore.verdict.run_verdict import DEFAULT_MIN_VOXELS
+from napari_geosr.operations.restore.verdict.run_verdict import (
+    DEFAULT_MIN_VOXELS,
+    CountLimit,
+)
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
@@ -420,3 +423,45 @@ def smoothed(window: Array, width: float) -> Array:
         return window
     found: Array = ndimage.gaussian_filter(window, width)
     return found
+
+
+def count_limits(test: KnownBlockTest | None) -> tuple[CountLimit, ...]:
+    """Up to which size pores cannot be counted; empty if all can."""
+    return tuple(
+        CountLimit(one.objects, one.limit or 0, _limit_sentence([one]))
+        for one in _limited(test)
+    )
+
+
+def lost_pores(test: KnownBlockTest | None) -> str:
+    """Which pores cannot be counted, in one sentence per reason; empty if all can."""
+    known = _limited(test)
+    removed = [one for one in known if one.is_from_scan]
+    hidden = [one for one in known if not one.is_from_scan]
+    return " ".join(_limit_sentence(group) for group in (removed, hidden) if group)
+
+
+def _limited(test: KnownBlockTest | None) -> list[KnownBlockTest]:
+    tests = () if test is None else (test, test.dark)
+    return [one for one in tests if one is not None and one.limit is not None]
+
+
+def _limit_sentence(tests: Sequence[KnownBlockTest]) -> str:
+    """Why objects of some sizes cannot be counted, for the same reason in all tests."""
+    link = "or" if tests[0].is_from_scan else "and"
+    objects: dict[int | None, list[str]] = {}
+    for one in tests:
+        objects.setdefault(one.limit, []).append(one.objects)
+    sizes = f" {link} ".join(
+        f"{f' {link} '.join(names)} of up to {limit} voxels"
+        for limit, names in objects.items()
+    )
+    if tests[0].is_from_scan:
+        return (
+            f"Do not count {sizes} in the result: they are removed together with the "
+            "noise."
+        )
+    return (
+        f"{sizes.capitalize()} cannot be counted in either the scan or the result, "
+        "because noise hides them."
+    )

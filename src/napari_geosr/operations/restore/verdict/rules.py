@@ -24,19 +24,18 @@ from napari_geosr.measure.noise.anomalies import SLICE
 from napari_geosr.measure.noise.remarks import POSITION, limit_text
 from napari_geosr.measure.number_text import rough_percent, signed_text
 from napari_geosr.operations.restore.upscaling.result import structure_doubt
-from napari_geosr.operations.restore.verdict.pore_counts import MAX_PORE_RATIO
-from napari_geosr.operations.restore.verdict.run_verdict import (
-    Cause,
-    CountLimit,
-    Level,
+from napari_geosr.operations.restore.verdict.known_blocks import (
+    KnownBlockTest,
+    lost_pores,
 )
+from napari_geosr.operations.restore.verdict.pore_counts import MAX_PORE_RATIO
+from napari_geosr.operations.restore.verdict.run_verdict import Cause, Level
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.measure.removed import RemovalStatistics
     from napari_geosr.models.card import ModelCard
     from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
-    from napari_geosr.operations.restore.verdict.known_blocks import KnownBlockTest
     from napari_geosr.operations.restore.verdict.pore_counts import PoreCounts
 
 #: Expected gain below which the result counts as harmful, in dB.
@@ -393,36 +392,6 @@ def _extra_pores(facts: RunAssessment, test: KnownBlockTest) -> str:
     return ""
 
 
-def count_limits(test: KnownBlockTest | None) -> tuple[CountLimit, ...]:
-    """Up to which size pores cannot be counted; empty if all can."""
-    if test is None:
-        return ()
-    tests = [test] if test.dark is None else [test, test.dark]
-    return tuple(limit for one in tests for limit in _limits(one))
-
-
-def lost_pores(test: KnownBlockTest | None) -> str:
-    """Which pores cannot be counted, in sentences; empty if all can."""
-    return " ".join(limit.sentence for limit in count_limits(test))
-
-
-def _limits(test: KnownBlockTest) -> Iterator[CountLimit]:
-    if test.limit is None:
-        return
-    objects = test.objects
-    if test.is_from_scan:
-        sentence = (
-            f"Do not count {objects} of up to {test.limit} voxels in the result: they "
-            "are removed together with the noise."
-        )
-    else:
-        sentence = (
-            f"{objects.capitalize()} of up to {test.limit} voxels cannot be counted "
-            "in either the scan or the result, because noise hides them."
-        )
-    yield CountLimit(objects, test.limit, sentence)
-
-
 def imaging(card: ModelCard, volume: Volume) -> Iterator[Finding]:
     """Whether the voxel size is typical of the model's imaging modality."""
     if not card.modalities or not volume.has_physical_size:
@@ -445,9 +414,10 @@ def all_is_well(facts: RunAssessment) -> str:
     noise = facts.noise
     if facts.interpolates:
         what = "removes hardly any" if facts.finer is None else "amplifies"
+        known = noise.level > 0 or limit_text(noise)
         return (
-            f"{headline(facts)}. {facts.name} interpolates: it adds no detail, and "
-            f"{what} noise."
+            f"{f'{headline(facts)}. ' if known else ''}{facts.name} interpolates: it "
+            f"adds no detail, and {what} noise."
         )
     if facts.finer is not None:
         return facts.finer.sentence
@@ -472,7 +442,8 @@ def all_is_well(facts: RunAssessment) -> str:
 def headline(facts: RunAssessment) -> str:
     """Noise and expected gain, as part of a sentence."""
     if facts.noise.level == 0:
-        return f"Noise {limit_text(facts.noise) or 'that could not be measured'}"
+        limit = limit_text(facts.noise)
+        return f"Noise {limit}" if limit else _no_noise(facts.noise)
     text = f"Noise {rough_percent(facts.noise.relative)} of the contrast"
     if facts.gain is not None:
         text += f", expected gain {_gain(facts.gain)}"

@@ -35,7 +35,9 @@ from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
 )
 from napari_geosr.operations.restore.verdict import rules
 from napari_geosr.operations.restore.verdict.known_blocks import (
+    count_limits,
     draw_known_sample,
+    lost_pores,
     run_known_blocks,
 )
 from napari_geosr.operations.restore.verdict.run_verdict import (
@@ -281,7 +283,7 @@ def _verdict_of(
         gain=gain,
         gain_over="cubic" if finer else "scan",
         figures=_figures(facts),
-        limits=rules.count_limits(facts.known_blocks),
+        limits=count_limits(facts.known_blocks),
         counting=tuple(f.sentence for f in findings[1:] if f.cause in COUNTING),
     )
 
@@ -309,7 +311,7 @@ def _findings(
     if not found:
         found = [rules.Finding("ok", rules.all_is_well(facts))]
     elif all(each.cause != "lost pores" for each in found):
-        lost = rules.lost_pores(facts.known_blocks)
+        lost = lost_pores(facts.known_blocks)
         notes[:0] = [lost] if lost else []
     return found, tuple(notes)
 
