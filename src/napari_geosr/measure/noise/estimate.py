@@ -364,22 +364,9 @@ def _noise(
     unit: float,
 ) -> Noise:
     """The noise in the grey values of the sample, which are multiples of `unit`."""
-    source = "repeat" if repeated else "scan"
-    names = "zyx" if volume.axes == "ZYX" and volume.shape[0] > 1 else "yx"
     if found is None:
-        contrast = _contrast(sample, 0.0, (0.0,), (0.0,), (0.0, 0.0, 0.0))
-        limit = variation_limit(sample)
-        coarse = sample.levels > 0 and limit == sample.step / 2
-        return Noise(
-            level=0.0,
-            contrast=contrast,
-            greys=(float(np.median(sample.values)),),
-            correlation=dict.fromkeys(names, 0.0),
-            interval=(0.0, limit),
-            source=source,
-            notes=remarks(volume, sample, None, 0.0, False, coarse, unit),
-            doubts=doubts(sample, None, unit if coarse else 0.0, False, False),
-        )
+        return _unmeasured(volume, sample, repeated, unit)
+    names = _axis_names(volume)
     quiet = found.quiet
     greys, levels = found.curve.levels()
     level = measured = found.level(sample.greys)
@@ -422,7 +409,7 @@ def _noise(
         white=quiet.spectrum.white,
         cutoff=quiet.spectrum.cutoff,
         interval=interval,
-        source=source,
+        source=_source(repeated),
         notes=remarks(
             volume, sample, quiet, smooth / (contrast or 1.0), structured, coarse, unit
         ),
@@ -437,6 +424,32 @@ def _noise(
             *uneven,
         ),
     )
+
+
+def _unmeasured(
+    volume: Volume, sample: NoiseSample, repeated: bool, unit: float
+) -> Noise:
+    """The upper limit of the noise of a sample in which no block varies little."""
+    limit = variation_limit(sample)
+    coarse = sample.levels > 0 and limit == sample.step / 2
+    return Noise(
+        level=0.0,
+        contrast=_contrast(sample, 0.0, (0.0,), (0.0,), (0.0, 0.0, 0.0)),
+        greys=(float(np.median(sample.values)),),
+        correlation=dict.fromkeys(_axis_names(volume), 0.0),
+        interval=(0.0, limit),
+        source=_source(repeated),
+        notes=remarks(volume, sample, None, 0.0, False, coarse, unit),
+        doubts=doubts(sample, None, unit if coarse else 0.0, False, False),
+    )
+
+
+def _axis_names(volume: Volume) -> str:
+    return "zyx" if volume.axes == "ZYX" and volume.shape[0] > 1 else "yx"
+
+
+def _source(repeated: bool) -> str:
+    return "repeat" if repeated else "scan"
 
 
 def _contrast(
