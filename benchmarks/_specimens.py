@@ -11,9 +11,9 @@ import numpy.typing as npt
 from skimage.filters import threshold_otsu
 
 from napari_geosr.measure.quality import compare_pores, psnr, ssim
-from napari_geosr.physics import phantoms
-from napari_geosr.physics.phantoms import Phantom
-from napari_geosr.physics.radon import parallel_beam
+from napari_geosr.physics.projection.radon import parallel_beam
+from napari_geosr.physics.specimens import phantoms
+from napari_geosr.physics.specimens.phantoms import Phantom
 
 Array = npt.NDArray[np.float32]
 SHAPE = (24, 128, 128)

@@ -14,7 +14,8 @@ import tifffile
 from scipy import ndimage
 
 from napari_geosr.inference.risk.probes import noise_like
-from napari_geosr.physics import simulated, textiles
+from napari_geosr.physics import simulated
+from napari_geosr.physics.specimens import textiles
 
 Array = npt.NDArray[np.float32]
 #: Shape of every volume; small, so that hundreds of restorations take minutes.

@@ -29,8 +29,9 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.learning.phases import find_phases
 from napari_geosr.measure.quality import dice, psnr
 from napari_geosr.measure.thickness import local_thickness
-from napari_geosr.physics import scans, tubes
+from napari_geosr.physics import scans
 from napari_geosr.physics.scans import Imaging, Scan
+from napari_geosr.physics.specimens import tubes
 
 FACTOR = 8
 COARSE_MICROMETRES = 82.0

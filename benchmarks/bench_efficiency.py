@@ -46,7 +46,7 @@ from bench_sr_networks import IMAGING
 from napari_geosr import io, restore
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.learning import linear_start
+from napari_geosr.learning.training import linear_start
 from napari_geosr.models.bundle import read_card
 from napari_geosr.operations.train import TrainJob, config_class, train_steps
 

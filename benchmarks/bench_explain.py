@@ -39,8 +39,8 @@ from napari_geosr.core.steps import run_to_end
 from napari_geosr.operations.explain import ExplainConfig, prepare_steps
 from napari_geosr.operations.explain.run import _request
 from napari_geosr.operations.explain.targets import ExplainedRegion
-from napari_geosr.physics.phantoms import sphere_foam
 from napari_geosr.physics.sampling import coarse_scan
+from napari_geosr.physics.specimens.phantoms import sphere_foam
 
 MODEL, FACTOR = "foam-sr-x4", 4
 SHAPE = (96, 128, 128)

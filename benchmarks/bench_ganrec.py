@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from napari_geosr.learning.sinogram_fit import FitSettings, field_of_view, fit_slices
-from napari_geosr.physics.geometry import ParallelGeometry
-from napari_geosr.physics.phantoms import sphere_foam
+from napari_geosr.physics.projection.geometry import ParallelGeometry
 from napari_geosr.physics.scan_config import ScanConfig
+from napari_geosr.physics.specimens.phantoms import sphere_foam
 from napari_geosr.physics.tomography_simulation import cylinder_sample, simulate_scan
 from napari_geosr.tomography.algorithms import config_class, reconstruct_slices
 from napari_geosr.tomography.preprocess import LineIntegrals

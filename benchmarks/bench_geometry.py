@@ -44,9 +44,10 @@ from napari_geosr.models.bundle import read_card
 from napari_geosr.networks import build_network
 from napari_geosr.networks._upsampling import cubic_kernel, interpolated
 from napari_geosr.operations.train import TrainJob, config_class, train_steps
-from napari_geosr.physics import phantoms, scans, tubes
-from napari_geosr.physics.phantoms import Phantom, Shape
+from napari_geosr.physics import scans
 from napari_geosr.physics.scans import Imaging, Scan
+from napari_geosr.physics.specimens import phantoms, tubes
+from napari_geosr.physics.specimens.phantoms import Phantom, Shape
 
 Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]

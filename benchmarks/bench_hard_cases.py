@@ -38,7 +38,7 @@ from napari_geosr.inference.risk.probes import noise_like
 from napari_geosr.measure.quality import compare_pores
 from napari_geosr.operations.restore import RestoreConfig, restore_steps
 from napari_geosr.operations.restore.verdict.run_verdict import LOST_SIZE
-from napari_geosr.physics import textiles
+from napari_geosr.physics.specimens import textiles
 
 Array = npt.NDArray[np.float32]
 MODELS = ("ct-denoise", "porous-denoise", "foam-denoise", "gaussian", "auto")

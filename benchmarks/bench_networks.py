@@ -49,10 +49,11 @@ from napari_geosr.measure.quality import psnr, ssim
 from napari_geosr.models.bundle import read_card
 from napari_geosr.networks._upsampling import cubic_kernel, interpolated
 from napari_geosr.operations.train import TrainJob, config_class, train_steps
-from napari_geosr.physics import fluorescence, tubes
-from napari_geosr.physics.dentin import dentin
+from napari_geosr.physics import fluorescence
 from napari_geosr.physics.fluorescence import Microscope
-from napari_geosr.physics.phantoms import Shape
+from napari_geosr.physics.specimens import tubes
+from napari_geosr.physics.specimens.dentin import dentin
+from napari_geosr.physics.specimens.phantoms import Shape
 
 Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]

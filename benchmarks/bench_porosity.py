@@ -30,8 +30,8 @@ from napari_geosr.measure.crofton import (
 from napari_geosr.measure.kernels import cells, runs
 from napari_geosr.measure.kernels.columns import new_boundary, new_table
 from napari_geosr.measure.porosity import porosity_steps
+from napari_geosr.measure.reports.table import pore_table
 from napari_geosr.measure.sums import Geometry, Pores, Table
-from napari_geosr.measure.table import pore_table
 
 SIDE = 192
 GEOMETRY = Geometry((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), "µm", False)

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_geosr.physics.geometry import ParallelGeometry
-from napari_geosr.physics.projector import project
+from napari_geosr.physics.projection.geometry import ParallelGeometry
+from napari_geosr.physics.projection.projector import project
 from napari_geosr.tomography.algorithms import config_class, reconstruct_slices
 
 Times = tuple[float, float]

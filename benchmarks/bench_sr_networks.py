@@ -52,8 +52,8 @@ from napari_geosr.models import bundle
 from napari_geosr.networks._upsampling import cubic_kernel, interpolated
 from napari_geosr.operations.train import TrainJob, config_class, train_steps
 from napari_geosr.physics import scans
-from napari_geosr.physics.phantoms import Phantom
 from napari_geosr.physics.scans import Imaging, Scan
+from napari_geosr.physics.specimens.phantoms import Phantom
 
 #: Number of coarse voxels along each edge of a specimen.
 EDGE = 32

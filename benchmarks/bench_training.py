@@ -22,9 +22,9 @@ from napari_geosr import io
 from napari_geosr.core.steps import CheckpointSaved, PreviewReady
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.methods import METHODS, config_class
-from napari_geosr.learning.patches import Patches
-from napari_geosr.learning.preview import TrainingPreview
-from napari_geosr.learning.trainer import Trainer
+from napari_geosr.learning.sampling.patches import Patches
+from napari_geosr.learning.training.preview import TrainingPreview
+from napari_geosr.learning.training.trainer import Trainer
 
 SHAPE = (64, 256, 256)
 ROUNDS = 3

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from napari_geosr.io.atomic import write_text
+from napari_geosr.io.unfinished_files.atomic import write_text
 from napari_geosr.models import bundle, zoo
 from napari_geosr.models.bundle_files import CARD_FILE
 from napari_geosr.models.card import DeviationCalibration

@@ -24,7 +24,7 @@ import screenshots as shots
 from napari_geosr.gui.kit.dock_tabs import dock_of
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.jobs.folder import JobFolder
-from napari_geosr.physics.phantoms import sphere_foam
+from napari_geosr.physics.specimens.phantoms import sphere_foam
 from screenshots import wait
 
 WINDOW = (1366, 768)

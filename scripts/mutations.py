@@ -457,7 +457,7 @@ MUTATIONS = (
     # Resuming
     Mutation(
         "resume-parts",
-        "learning/trainer.py",
+        "learning/training/trainer.py",
         'self.parts.count = state["parts"]',
         "pass",
         "memory runs out again after a resume",
@@ -465,7 +465,7 @@ MUTATIONS = (
     ),
     Mutation(
         "resume-optimiser",
-        "learning/trainer.py",
+        "learning/training/trainer.py",
         'optimiser.load_state_dict(state["optimisers"][name])',
         "pass",
         "a resumed training gives other weights",
@@ -473,7 +473,7 @@ MUTATIONS = (
     ),
     Mutation(
         "resume-average",
-        "learning/trainer.py",
+        "learning/training/trainer.py",
         'self.average.load_state_dict(state["average"])',
         "pass",
         "a resumed training gives other weights",
@@ -481,7 +481,7 @@ MUTATIONS = (
     ),
     Mutation(
         "resume-step",
-        "learning/trainer.py",
+        "learning/training/trainer.py",
         'self.step, self.seconds = state["step"], state["seconds"]',
         'self.step, self.seconds = 0, state["seconds"]',
         "a resumed training starts again",
@@ -489,7 +489,7 @@ MUTATIONS = (
     ),
     Mutation(
         "resume-settings",
-        "learning/checkpoint.py",
+        "learning/training/checkpoint.py",
         '_DATA_SETTINGS = ("seed", ',
         "_DATA_SETTINGS = (",
         "a training is resumed with different patches",
@@ -497,7 +497,7 @@ MUTATIONS = (
     ),
     Mutation(
         "seed-streams",
-        "learning/trainer.py",
+        "learning/training/trainer.py",
         "_TORCH_KEY = 4",
         "_TORCH_KEY = _VALIDATION_KEY",
         "validation and torch draw from the same stream",

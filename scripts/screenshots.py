@@ -304,8 +304,8 @@ def two_scans(viewer) -> None:
     from scipy import ndimage
 
     from napari_geosr.physics.noise import reconstruction_noise
-    from napari_geosr.physics.phantoms import sphere_foam
     from napari_geosr.physics.sampling import coarse_scan
+    from napari_geosr.physics.specimens.phantoms import sphere_foam
 
     made = sphere_foam((112, 224, 224), porosity=0.3, radius=(6, 18), gap=2, seed=3)
     foam = (0.8 - 0.6 * made.fraction).astype(np.float32)

@@ -25,8 +25,9 @@ from torch import nn
 from torch.nn import functional
 
 from napari_geosr.learning.losses import perceptual
-from napari_geosr.physics import noise, phantoms
+from napari_geosr.physics import noise
 from napari_geosr.physics.blur import gaussian_blur
+from napari_geosr.physics.specimens import phantoms
 
 FOLDER = Path(perceptual.__file__).parent
 SHAPE = (16, 96, 96)

@@ -328,8 +328,8 @@ def test_a_module_of_one_user_is_found(tmp_path: Path) -> None:
         ("networks._dense", False),
         ("models.foreign.spandrel", True),
         ("models.foreign.tensors", False),
-        ("physics.cone_compiled", True),
-        ("physics.compiled", False),
+        ("physics.projection.cone_compiled", True),
+        ("physics.projection.compiled", False),
     ],
 )
 def test_only_entries_of_registries_and_kernels_are_apart(

@@ -15,8 +15,8 @@ from skimage.filters import threshold_otsu
 from napari_geosr import restore
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.quality import compare_pores, psnr
-from napari_geosr.physics.phantoms import FloatArray
 from napari_geosr.physics.scans import Scan
+from napari_geosr.physics.specimens.phantoms import FloatArray
 from pretraining import baselines
 from pretraining.baselines import Baseline
 from pretraining.testsets import TEST_SEEDS, TUNING_SEED, TestSet

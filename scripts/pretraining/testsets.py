@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from napari_geosr.physics import fluorescence, phantoms, scans, tubes
+from napari_geosr.physics import fluorescence, scans
 from napari_geosr.physics.blur import gaussian_blur
 from napari_geosr.physics.fluorescence import Microscope
-from napari_geosr.physics.phantoms import FloatArray, Phantom, Shape
 from napari_geosr.physics.scans import Imaging, Scan
+from napari_geosr.physics.specimens import phantoms, tubes
+from napari_geosr.physics.specimens.phantoms import FloatArray, Phantom, Shape
 
 #: Seeds of the test scans, which were never used to choose a setting.
 TEST_SEEDS = (930_001, 930_002, 930_003, 930_004, 930_005, 930_006)

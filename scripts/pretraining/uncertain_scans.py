@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from napari_geosr.physics import phantoms, scans
-from napari_geosr.physics.phantoms import Phantom, Shape
+from napari_geosr.physics import scans
 from napari_geosr.physics.scans import Scan
+from napari_geosr.physics.specimens import phantoms
+from napari_geosr.physics.specimens.phantoms import Phantom, Shape
 
 CALIBRATION_SEED, TEST_SEED = 940_001, 950_001
 #: Length scales of "fine" and "coarse" scans, relative to the structures below.

@@ -21,7 +21,7 @@ from napari_geosr.cli.app import run
 from napari_geosr.core.display import printable
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.volume import Volume
-from napari_geosr.io import atomic
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.operations.measure import files
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="names and disks of Linux")

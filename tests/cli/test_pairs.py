@@ -11,8 +11,8 @@ import pytest
 from napari_geosr import io
 from napari_geosr.cli.app import run
 from napari_geosr.core.volume import Volume
-from napari_geosr.physics.phantoms import sphere_foam
 from napari_geosr.physics.sampling import coarse_scan
+from napari_geosr.physics.specimens.phantoms import sphere_foam
 from napari_geosr.registration import itk
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_geosr.io.journal import read_journal
+from napari_geosr.io.unfinished_files.journal import read_journal
 
 #: Runs commands, each in a separate process in which everything is imported already.
 #: Every tile is reported and then recorded in the journal at once. Speeds are fixed,
@@ -29,7 +29,7 @@ import faulthandler, json, os, signal, sys
 import matplotlib.figure, tifffile, torch, zarr
 from napari_geosr.cli.app import run
 from napari_geosr.inference import compute
-from napari_geosr.io import journal
+from napari_geosr.io.unfinished_files import journal
 import napari_geosr.io.formats.ome_zarr.writer, napari_geosr.io.formats.tiff.writer
 from napari_geosr.operations import measure, study
 from napari_geosr.operations.measure import files

@@ -23,9 +23,9 @@ from napari_geosr import io
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.steps import TileDone, run_to_end
-from napari_geosr.io import journal
 from napari_geosr.io.projections import write_projections
-from napari_geosr.io.unfinished import find_unfinished
+from napari_geosr.io.unfinished_files import journal
+from napari_geosr.io.unfinished_files.unfinished import find_unfinished
 from napari_geosr.operations.restore import RestoreConfig, restore_steps
 from napari_geosr.physics.scan_config import ScanConfig
 from napari_geosr.physics.tomography_simulation import simulate_scan

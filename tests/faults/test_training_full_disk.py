@@ -17,10 +17,10 @@ from safetensors.numpy import load_file
 
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.steps import PreviewReady, WarningIssued, run_to_end
-from napari_geosr.io import atomic
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.run import run_steps
-from napari_geosr.learning import checkpoint
+from napari_geosr.learning.training import checkpoint
 from napari_geosr.models import bundle
 from napari_geosr.operations.train import TrainJob, config_class
 

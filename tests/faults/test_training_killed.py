@@ -23,7 +23,7 @@ from safetensors.numpy import load_file
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.run import run_steps
-from napari_geosr.learning import checkpoint
+from napari_geosr.learning.training import checkpoint
 from napari_geosr.operations.train import TrainJob, config_class
 
 STEPS = 150

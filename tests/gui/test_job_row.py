@@ -22,7 +22,7 @@ from napari_geosr.gui.jobs.result import JobSource, layer_of
 from napari_geosr.gui.kit.dock_tabs import POROSITY
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.layers import contrast
-from napari_geosr.io.journal import journal_of
+from napari_geosr.io.unfinished_files.journal import journal_of
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.kinds import read_job

@@ -17,7 +17,7 @@ from napari_geosr.gui.train import scenarios
 from napari_geosr.io import read, write
 from napari_geosr.jobs import local
 from napari_geosr.jobs.run import run_steps
-from napari_geosr.physics.phantoms import sphere_foam
+from napari_geosr.physics.specimens.phantoms import sphere_foam
 
 RESTORE = "Restore"
 

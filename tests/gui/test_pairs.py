@@ -16,8 +16,8 @@ from napari_geosr.gui.layers.data_row import DataRow
 from napari_geosr.gui.pairs import PairsDock
 from napari_geosr.gui.pairs.steps import free_folder
 from napari_geosr.gui.pairs.widgets import IDLE, ONE, TWO
-from napari_geosr.physics.phantoms import sphere_foam
 from napari_geosr.physics.sampling import coarse_scan
+from napari_geosr.physics.specimens.phantoms import sphere_foam
 from napari_geosr.registration import itk
 
 PLUGIN, DOCK, TRAIN = "napari-geosr", "Pairs", "Train"

@@ -26,7 +26,7 @@ from napari_geosr.gui.porosity.settings import AUTOMATIC, WHOLE
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.operations.measure import MeasureConfig
 from napari_geosr.operations.measure.grey_levels import histogram_steps
-from napari_geosr.physics.phantoms import sphere_foam
+from napari_geosr.physics.specimens.phantoms import sphere_foam
 
 
 def cylinder(rng, background: float = 20.0) -> Volume:

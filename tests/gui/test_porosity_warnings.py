@@ -13,7 +13,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.gui.layers import METADATA
 from napari_geosr.gui.layers.questions.record import settle_distance
 from napari_geosr.gui.porosity.settings import AUTOMATIC, UNUSABLE, WHOLE
-from napari_geosr.physics.textiles import felt
+from napari_geosr.physics.specimens.textiles import felt
 
 
 def test_noise_is_said_in_the_dock(viewer, qtbot):

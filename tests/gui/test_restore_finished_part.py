@@ -12,7 +12,7 @@ from opening import opened
 from napari_geosr import restore
 from napari_geosr.core.steps import StepIterator, TileDone
 from napari_geosr.gui.layers import volume_from_layer
-from napari_geosr.io.journal import journal_of
+from napari_geosr.io.unfinished_files.journal import journal_of
 from napari_geosr.operations import restore as operation
 from napari_geosr.operations import storage
 

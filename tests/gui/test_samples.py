@@ -14,7 +14,7 @@ from napari_geosr.gui import samples
 from napari_geosr.gui.layers import METADATA
 from napari_geosr.gui.layers.projections import PROJECTIONS, SINOGRAM
 from napari_geosr.operations import simulate as simulation
-from napari_geosr.physics import samples as physics
+from napari_geosr.physics.specimens import samples as physics
 
 
 def test_the_window_goes_on_while_a_sample_is_made(qapp, monkeypatch):

@@ -30,7 +30,7 @@ from napari_geosr.jobs.data import equals_file, new_folder
 from napari_geosr.jobs.estimate import TrainingEstimate
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.train import TrainJob, needs, roles
-from napari_geosr.physics.phantoms import sphere_foam
+from napari_geosr.physics.specimens.phantoms import sphere_foam
 
 
 def test_every_method_answers_a_question():

@@ -6,7 +6,7 @@ import numpy as np
 from opening import PLUGIN as PLUGIN
 from opening import opened as opened
 
-from napari_geosr.physics.phantoms import sphere_foam
+from napari_geosr.physics.specimens.phantoms import sphere_foam
 
 PLACE = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 20.0, 30.0), "units": "um"}
 SMALL = {"layers": 3, "width": 2, "batch_size": 2, "patch": 32, "threads": 1}

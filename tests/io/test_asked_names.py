@@ -14,9 +14,9 @@ from napari_geosr import io
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.volume import Volume
-from napari_geosr.io import atomic
 from napari_geosr.io.formats.ome_zarr.writer import ZarrOutput
 from napari_geosr.io.projections import data_exchange, write_projections
+from napari_geosr.io.unfinished_files import atomic
 
 SCAN = Projections(data=np.ones((4, 2, 6), np.float32), angles=np.arange(4) * 45.0)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from napari_geosr.core.errors import FileError
-from napari_geosr.io import atomic, hidden
+from napari_geosr.io.unfinished_files import atomic, hidden
 
 
 class Busy:

@@ -21,7 +21,12 @@ import pytest
 from napari_geosr import io
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.claims import FileInUseError, claimed, lock_of, refuse_claimed
+from napari_geosr.io.unfinished_files.claims import (
+    FileInUseError,
+    claimed,
+    lock_of,
+    refuse_claimed,
+)
 
 SPEC: dict[str, Any] = {
     "shape": (4, 30, 31),
@@ -34,7 +39,7 @@ SPEC: dict[str, Any] = {
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from napari_geosr.io.claims import claimed
+from napari_geosr.io.unfinished_files.claims import claimed
 with claimed(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -14,9 +14,9 @@ import pytest
 from napari_geosr import io
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.atomic import write_bytes, write_text
 from napari_geosr.io.lazy import LazyArray
 from napari_geosr.io.suffixes import stem_of, suffix_of
+from napari_geosr.io.unfinished_files.atomic import write_bytes, write_text
 
 _HEAVY = ["tifffile", "zarr", "dask", "h5py", "imagecodecs", "nibabel", "scipy"]
 

@@ -11,7 +11,7 @@ import pytest
 from napari_geosr import io
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.atomic import write_text
+from napari_geosr.io.unfinished_files.atomic import write_text
 
 CUBE = Volume(np.zeros((3, 4, 5), np.uint8), "ZYX")
 

@@ -16,11 +16,12 @@ import pytest
 
 from napari_geosr import io
 from napari_geosr.core.errors import ConfigError, FileError
-from napari_geosr.io import atomic, formats, hidden, journal
-from napari_geosr.io.claims import FileInUseError
-from napari_geosr.io.journal import Journal, journal_of, read_journal
+from napari_geosr.io import formats
 from napari_geosr.io.suffixes import incomplete_path, suffix_of
-from napari_geosr.io.unfinished import (
+from napari_geosr.io.unfinished_files import atomic, hidden, journal
+from napari_geosr.io.unfinished_files.claims import FileInUseError
+from napari_geosr.io.unfinished_files.journal import Journal, journal_of, read_journal
+from napari_geosr.io.unfinished_files.unfinished import (
     find_unfinished,
     remove_unfinished,
     usable_unfinished,
@@ -45,7 +46,7 @@ _KILLED = """
 import os, signal, sys
 import numpy as np
 from napari_geosr import io
-from napari_geosr.io import journal
+from napari_geosr.io.unfinished_files import journal
 journal._MIN_INTERVAL = journal._INTERVAL_FACTOR = 0.0
 spec, n_noted, n_written = eval(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 rest = tuple(slice(0, n) for n in spec["shape"][1:])

@@ -14,7 +14,7 @@ import pytest
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import FileError, JobError
 from napari_geosr.core.steps import run_to_end
-from napari_geosr.io import atomic
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import check_output_paths

@@ -15,8 +15,8 @@ from napari_geosr.cli.app import run as command
 from napari_geosr.core.errors import JobError
 from napari_geosr.core.steps import StepIterator, TileDone, run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.io import journal as journals
 from napari_geosr.io.projections import write_projections
+from napari_geosr.io.unfinished_files import journal as journals
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.handover import (
     LayerVolume,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 import tifffile
 
-from napari_geosr.physics.phantoms import sphere_foam
+from napari_geosr.physics.specimens.phantoms import sphere_foam
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ def build_trainer(noisy_pair: NoisyPair) -> Iterator[Callable[..., Any]]:
 
     from napari_geosr.io import read
     from napari_geosr.learning.methods import METHODS, config_class
-    from napari_geosr.learning.patches import Patches
-    from napari_geosr.learning.trainer import Trainer
+    from napari_geosr.learning.sampling.patches import Patches
+    from napari_geosr.learning.training.trainer import Trainer
 
     def build(name: str, folder: Path | None = None, **settings: Any) -> Trainer:
         values = {

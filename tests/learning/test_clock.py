@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from napari_geosr.core.steps import CheckpointSaved, PreviewReady, TrainingProgress
-from napari_geosr.learning import clock as clock_module
-from napari_geosr.learning import trainer as trainer_module
+from napari_geosr.learning.training import clock as clock_module
+from napari_geosr.learning.training import trainer as trainer_module
 
 
 class Time:

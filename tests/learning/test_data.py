@@ -13,11 +13,11 @@ from skimage.measure import block_reduce
 
 from napari_geosr.core.errors import FileError, VolumeError
 from napari_geosr.core.volume import Volume
-from napari_geosr.learning.augment import PatchSymmetry
 from napari_geosr.learning.config import TrainingConfig
-from napari_geosr.learning.pairs import check_pair
-from napari_geosr.learning.patches import Patches, TrainingSubject, mirrored
-from napari_geosr.learning.splits import split
+from napari_geosr.learning.sampling.augment import PatchSymmetry
+from napari_geosr.learning.sampling.pairs import check_pair
+from napari_geosr.learning.sampling.patches import Patches, TrainingSubject, mirrored
+from napari_geosr.learning.sampling.splits import split
 from napari_geosr.learning.statistics import grey_scale
 from napari_geosr.operations.train.checks import check_contents
 from napari_geosr.physics.simulated import open_simulated

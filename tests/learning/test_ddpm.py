@@ -15,7 +15,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.learning.diffusion.sampling import noise_field, sample
 from napari_geosr.learning.diffusion.schedule import Schedule
 from napari_geosr.learning.methods.ddpm import Config, Method
-from napari_geosr.learning.patches import Patches
+from napari_geosr.learning.sampling.patches import Patches
 from napari_geosr.models import zoo
 from napari_geosr.operations.train import TrainJob, train_steps
 from napari_geosr.operations.train.card_summary import summarise_card

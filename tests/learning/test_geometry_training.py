@@ -15,13 +15,13 @@ import torch
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.volume import Volume
-from napari_geosr.learning.clock import Clock
 from napari_geosr.learning.losses.choice import parse_losses
 from napari_geosr.learning.losses.terms import TERMS
 from napari_geosr.learning.methods import METHODS, config_class, loss_title
 from napari_geosr.learning.phases import find_phases, widest_radius
 from napari_geosr.learning.statistics import GreyScale
 from napari_geosr.learning.target_loss import TargetLoss, TargetLossConfig
+from napari_geosr.learning.training.clock import Clock
 
 PAIR: dict[str, Any] = {"source": ["a.tif"], "target": ["b.tif"]}
 ALL = "l1,cldice,porosity,euler,skeleton,surface"

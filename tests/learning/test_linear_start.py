@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_geosr.learning import linear_start
+from napari_geosr.learning.training import linear_start
 from napari_geosr.networks import build_network
 
 

@@ -17,7 +17,7 @@ from napari_geosr.learning.methods.neighbor2neighbor import (
     halves,
     neighbour_pairs,
 )
-from napari_geosr.learning.patches import Patches
+from napari_geosr.learning.sampling.patches import Patches
 
 
 class Times(torch.nn.Module):

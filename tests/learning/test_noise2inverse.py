@@ -19,7 +19,7 @@ from napari_geosr.learning.methods.noise2inverse import (
     index_sets,
     inputs,
 )
-from napari_geosr.learning.patches import Patches
+from napari_geosr.learning.sampling.patches import Patches
 from napari_geosr.models.bundle import load
 from napari_geosr.operations.train import TrainJob, train_steps
 

@@ -10,9 +10,13 @@ import torch
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.volume import Volume
-from napari_geosr.learning.blind_spots import BlindSpots, _random_visible, line_offsets
 from napari_geosr.learning.methods.noise2void import Config, Method
-from napari_geosr.learning.patches import Patches
+from napari_geosr.learning.sampling.blind_spots import (
+    BlindSpots,
+    _random_visible,
+    line_offsets,
+)
+from napari_geosr.learning.sampling.patches import Patches
 
 MASKS = [
     {"dimensions": "2D"},

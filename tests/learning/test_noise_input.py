@@ -14,7 +14,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.learning.methods import METHODS, config_class
 from napari_geosr.learning.methods.noise2noise import Config
 from napari_geosr.learning.noise_input import apply_network, noise_arrays
-from napari_geosr.learning.patches import Patches
+from napari_geosr.learning.sampling.patches import Patches
 from napari_geosr.networks import build_network, set_network_noise
 from napari_geosr.networks._bound import NoiseBound
 

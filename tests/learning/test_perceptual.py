@@ -18,7 +18,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.learning.losses import perceptual
 from napari_geosr.learning.losses.perceptual import load_features, perceptual_loss
 from napari_geosr.physics.blur import gaussian_blur
-from napari_geosr.physics.phantoms import random_blobs
+from napari_geosr.physics.specimens.phantoms import random_blobs
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -19,9 +19,9 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.inference.intensity import IntensityStatistics
 from napari_geosr.inference.runner import restore_tiles
 from napari_geosr.learning.methods import METHODS, config_class
-from napari_geosr.learning.patches import Patches
-from napari_geosr.learning.trainer import Trainer
-from napari_geosr.physics.phantoms import sphere_foam
+from napari_geosr.learning.sampling.patches import Patches
+from napari_geosr.learning.training.trainer import Trainer
+from napari_geosr.physics.specimens.phantoms import sphere_foam
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,8 @@ import torch
 
 from napari_geosr.core.errors import TrainingError
 from napari_geosr.core.steps import run_to_end
-from napari_geosr.learning import checkpoint
 from napari_geosr.learning.methods import METHODS
+from napari_geosr.learning.training import checkpoint
 
 STEPS = 4
 CRITIC = {"network": "resnet", "critic_width": 2}

@@ -15,7 +15,7 @@ from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.shapes import SHAPE_METHODS
 from napari_geosr.learning.shapes.data import ShapeSet
-from napari_geosr.learning.trainer import Trainer
+from napari_geosr.learning.training.trainer import Trainer
 from napari_geosr.models import bundle
 from napari_geosr.operations.shapes import ShapeTrainJob, train_shape_steps
 from napari_geosr.operations.shapes.simulation import simulated_skull

@@ -19,9 +19,9 @@ from napari_geosr.learning.sinogram_fit import (
     roughness,
     variation,
 )
-from napari_geosr.physics.geometry import ParallelGeometry
-from napari_geosr.physics.phantoms import sphere_foam
-from napari_geosr.physics.projector import project
+from napari_geosr.physics.projection.geometry import ParallelGeometry
+from napari_geosr.physics.projection.projector import project
+from napari_geosr.physics.specimens.phantoms import sphere_foam
 from napari_geosr.physics.tomography_simulation import cylinder_sample
 from napari_geosr.tomography.algorithms import reconstruct_slices
 

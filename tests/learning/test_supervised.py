@@ -15,10 +15,10 @@ from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.steps import Step, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.methods.supervised import Config, Method
-from napari_geosr.learning.pairs import check_pair
+from napari_geosr.learning.sampling.pairs import check_pair
 from napari_geosr.operations.train import TrainJob, train_steps
-from napari_geosr.physics.phantoms import sphere_foam
 from napari_geosr.physics.sampling import area_downsample
+from napari_geosr.physics.specimens.phantoms import sphere_foam
 
 PAIR: dict[str, Any] = {"source": ["a.tif"], "target": ["b.tif"]}
 SMALL: dict[str, Any] = {

@@ -13,11 +13,11 @@ from napari_geosr import train
 from napari_geosr.core.errors import ConfigError, DeviceMemoryError, TrainingError
 from napari_geosr.core.steps import Step, TrainingProgress, WarningIssued
 from napari_geosr.io import read
-from napari_geosr.learning import checkpoint
-from napari_geosr.learning import trainer as trainer_module
 from napari_geosr.learning.methods import METHODS, config_class
-from napari_geosr.learning.patches import Patches
-from napari_geosr.learning.trainer import Trainer
+from napari_geosr.learning.sampling.patches import Patches
+from napari_geosr.learning.training import checkpoint
+from napari_geosr.learning.training import trainer as trainer_module
+from napari_geosr.learning.training.trainer import Trainer
 from napari_geosr.networks.spec import SupportsTrainingDtype
 
 

@@ -12,7 +12,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.measure.blocks import RawTable, SlabLabeller
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.porosity import porosity_steps
-from napari_geosr.measure.report import PorosityReport
+from napari_geosr.measure.reports.report import PorosityReport
 
 
 def ellipsoid(

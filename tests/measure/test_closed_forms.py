@@ -18,9 +18,9 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.interval import Deviation
 from napari_geosr.measure.porosity import porosity_steps
-from napari_geosr.measure.report import PorosityReport
+from napari_geosr.measure.reports.report import PorosityReport
 from napari_geosr.measure.statistics import pore_statistics, volume_statistics
-from napari_geosr.physics.tubes import render_tubes
+from napari_geosr.physics.specimens.tubes import render_tubes
 
 #: Edge of a voxel in µm, and position of the first one.
 EDGE, ORIGIN = 2.0, (10.0, 20.0, 30.0)

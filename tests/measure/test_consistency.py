@@ -10,16 +10,16 @@ from scipy import ndimage
 
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import run_to_end
-from napari_geosr.measure import redegrade
 from napari_geosr.measure.consistency import (
     EXCESS_LIMIT,
     STRUCTURE_LIMIT,
     Consistency,
     consistency_steps,
 )
-from napari_geosr.measure.redegrade import Pair, blurred_means
+from napari_geosr.measure.resolution import redegrade
+from napari_geosr.measure.resolution.redegrade import Pair, blurred_means
 from napari_geosr.physics.noise import gaussian_noise, reconstruction_noise
-from napari_geosr.physics.phantoms import sphere_foam
+from napari_geosr.physics.specimens.phantoms import sphere_foam
 
 SHAPE = (20, 56, 60)
 

@@ -7,12 +7,12 @@ import pytest
 
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import run_to_end
-from napari_geosr.measure.degradation import degradation_steps
+from napari_geosr.measure.resolution.degradation import degradation_steps
 from napari_geosr.physics import fluorescence
 from napari_geosr.physics.blur import gaussian_blur
 from napari_geosr.physics.degradations import ContrastLevels, ct, fluo
-from napari_geosr.physics.phantoms import bicontinuous
 from napari_geosr.physics.sampling import area_downsample, coarse_scan
+from napari_geosr.physics.specimens.phantoms import bicontinuous
 
 FACTOR = 4
 GAIN, OFFSET = 120.0, 30.0

@@ -9,7 +9,7 @@ import pytest
 
 from napari_geosr.measure.graph import network_graph
 from napari_geosr.measure.graph.agreement import graph_agreement
-from napari_geosr.physics.tubes import render_tubes
+from napari_geosr.physics.specimens.tubes import render_tubes
 
 SHAPE = (64, 64, 64)
 

@@ -11,9 +11,9 @@ from napari_geosr.core.steps import BlockDone, Step, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.groups import Group
-from napari_geosr.measure.html import page
 from napari_geosr.measure.methods import methods_text, settings_of
 from napari_geosr.measure.porosity import porosity_steps
+from napari_geosr.measure.reports.html import page
 
 TABLE = {
     "equivalent_diameter": np.array([5.0, 25.0, 40.0, 40.0]),

@@ -12,9 +12,9 @@ from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure import budget, porosity
 from napari_geosr.measure.config import PorosityConfig
-from napari_geosr.measure.html import page
 from napari_geosr.measure.interval import Deviation, needed_factor
-from napari_geosr.measure.rows import summary_rows, table_rows
+from napari_geosr.measure.reports.html import page
+from napari_geosr.measure.reports.rows import summary_rows, table_rows
 
 SHAPE = (6, 20, 22)
 

@@ -12,7 +12,7 @@ from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.interval import Deviation
 from napari_geosr.measure.methods import methods_text, settings_of
 from napari_geosr.measure.morphometry import MORPHOMETRY
-from napari_geosr.measure.report import PorosityReport
+from napari_geosr.measure.reports.report import PorosityReport
 
 #: A value other than the default for every setting, with the settings it requires to
 #: have an effect.

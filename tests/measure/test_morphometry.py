@@ -15,9 +15,10 @@ from pore_shapes import ellipsoid, measure, scan, torus
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import run_to_end
-from napari_geosr.measure import export, phases, thickness
+from napari_geosr.measure import phases, thickness
 from napari_geosr.measure.morphometry import MORPHOMETRY, structure_model
-from napari_geosr.measure.report import PorosityReport
+from napari_geosr.measure.reports import export
+from napari_geosr.measure.reports.report import PorosityReport
 from napari_geosr.measure.slabs.thickness import block_thickness_steps
 
 #: Four plates of 10 out of 24 planes; the border is in the middle of a gap.

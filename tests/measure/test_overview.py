@@ -13,11 +13,11 @@ from PIL import Image
 
 from napari_geosr import measure_porosity
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.export import write_html
 from napari_geosr.measure.overview import MOST_CELLS, Overview, OverviewBuilder
 from napari_geosr.measure.overview.curves import _Plot, curve_pictures, profile_of
 from napari_geosr.measure.overview.drawing import caption_of, draw, pictures_of
-from napari_geosr.measure.report import PorosityReport
+from napari_geosr.measure.reports.export import write_html
+from napari_geosr.measure.reports.report import PorosityReport
 
 
 def _built(pores, sample=None, size=(1.0, 1.0, 1.0)) -> Overview:

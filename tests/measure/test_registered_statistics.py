@@ -23,7 +23,7 @@ from napari_geosr.measure import blocks
 from napari_geosr.measure.graph import network_graph
 from napari_geosr.measure.interval import Deviation
 from napari_geosr.measure.morphometry import MORPHOMETRY
-from napari_geosr.measure.report import PorosityReport
+from napari_geosr.measure.reports.report import PorosityReport
 from napari_geosr.measure.statistics import pore_statistics, volume_statistics
 
 DOCS = Path(__file__).parents[2] / "docs"

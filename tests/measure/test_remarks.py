@@ -11,7 +11,7 @@ import pytest
 from napari_geosr import measure_porosity
 from napari_geosr.core.errors import GeoSRWarning
 from napari_geosr.core.volume import Volume
-from napari_geosr.physics.phantoms import sphere_foam
+from napari_geosr.physics.specimens.phantoms import sphere_foam
 
 
 @pytest.mark.parametrize(

@@ -17,15 +17,15 @@ from pore_shapes import ellipsoid, measure, scan
 
 from napari_geosr import io
 from napari_geosr.core.errors import FileError
-from napari_geosr.measure import export
 from napari_geosr.measure.number_text import (
     difference_text,
     number_text,
     percent_text,
     rough_percent,
 )
-from napari_geosr.measure.report import PorosityReport, size_histogram
-from napari_geosr.measure.rows import summary_rows, table_rows
+from napari_geosr.measure.reports import export
+from napari_geosr.measure.reports.report import PorosityReport, size_histogram
+from napari_geosr.measure.reports.rows import summary_rows, table_rows
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import pytest
 
 from napari_geosr import measure_porosity
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.report import PorosityReport
-from napari_geosr.measure.rows import summary_rows
+from napari_geosr.measure.reports.report import PorosityReport
+from napari_geosr.measure.reports.rows import summary_rows
 
 
 @pytest.fixture

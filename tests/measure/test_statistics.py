@@ -15,8 +15,8 @@ from pore_shapes import ellipsoid, measure, scan
 
 from napari_geosr.core import registry
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.measure import export
-from napari_geosr.measure.rows import summary_rows, table_rows
+from napari_geosr.measure.reports import export
+from napari_geosr.measure.reports.rows import summary_rows, table_rows
 from napari_geosr.measure.statistics import pore_statistics, volume_statistics
 from napari_geosr.operations.measure import colour_columns
 

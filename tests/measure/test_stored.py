@@ -10,9 +10,9 @@ import pytest
 from napari_geosr import measure_porosity
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure import export
-from napari_geosr.measure.rows import summary_rows
-from napari_geosr.measure.stored import report_from_files
+from napari_geosr.measure.reports import export
+from napari_geosr.measure.reports.rows import summary_rows
+from napari_geosr.measure.reports.stored import report_from_files
 
 
 def written(report, folder):

@@ -49,7 +49,7 @@ def test_in_distribution_scans_pass(name: str, shape, imaging) -> None:
 
 @pytest.fixture(scope="module")
 def foam() -> np.ndarray:
-    from napari_geosr.physics.samples import noisy_foam
+    from napari_geosr.physics.specimens.samples import noisy_foam
 
     return np.asarray(noisy_foam()[0].data)
 

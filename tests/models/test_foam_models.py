@@ -10,8 +10,8 @@ from skimage.filters import threshold_otsu
 from napari_geosr.measure.quality import psnr
 from napari_geosr.models import zoo
 from napari_geosr.physics.noise import gaussian_noise
-from napari_geosr.physics.phantoms import sphere_foam
-from napari_geosr.physics.samples import noisy_foam, resolution_pair
+from napari_geosr.physics.specimens.phantoms import sphere_foam
+from napari_geosr.physics.specimens.samples import noisy_foam, resolution_pair
 
 
 def _restore(name: str, volume: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from napari_geosr.models.distribution import (
     draw_sample,
 )
 from napari_geosr.models.training_data import describe
-from napari_geosr.physics.phantoms import sphere_foam
+from napari_geosr.physics.specimens.phantoms import sphere_foam
 from napari_geosr.physics.tomography_simulation import cylinder_sample
 
 from .conftest import card_values

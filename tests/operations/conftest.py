@@ -13,8 +13,8 @@ import pytest
 
 from napari_geosr.core.projections import Projections
 from napari_geosr.io.projections import write_projections
-from napari_geosr.physics.phantoms import sphere_foam
 from napari_geosr.physics.scan_config import ScanConfig
+from napari_geosr.physics.specimens.phantoms import sphere_foam
 from napari_geosr.physics.tomography_simulation import cylinder_sample, simulate_scan
 
 

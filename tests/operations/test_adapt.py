@@ -26,7 +26,7 @@ from napari_geosr.operations.train import TrainJob, train_steps
 from napari_geosr.operations.train.adapt import adaptation_job
 from napari_geosr.operations.train.adapt import run as adapt_run
 from napari_geosr.operations.train.adapt.risk import gain_over
-from napari_geosr.physics.phantoms import sphere_foam
+from napari_geosr.physics.specimens.phantoms import sphere_foam
 
 FAST: dict[str, Any] = {
     "batch_size": 4,

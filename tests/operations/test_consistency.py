@@ -16,8 +16,8 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.restore.consistency import NOTHING_FOUND
 from napari_geosr.physics.noise import gaussian_noise, reconstruction_noise
-from napari_geosr.physics.phantoms import sphere_foam
 from napari_geosr.physics.sampling import coarse_scan
+from napari_geosr.physics.specimens.phantoms import sphere_foam
 
 SHAPE = (16, 32, 36)
 

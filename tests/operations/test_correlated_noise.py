@@ -10,7 +10,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.operations.train.noise import correlated_noise_warning
 from napari_geosr.physics.noise import reconstruction_noise
-from napari_geosr.physics.phantoms import sphere_foam
+from napari_geosr.physics.specimens.phantoms import sphere_foam
 
 
 @pytest.mark.parametrize("sigma", [0.4, 0.6, 0.8])

@@ -21,8 +21,8 @@ from napari_geosr.core.errors import ConfigError, FileError, ModelError, VolumeE
 from napari_geosr.core.steps import PartDone, StageStarted, WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.intensity import IntensityStatistics
-from napari_geosr.measure.export import write_csv
-from napari_geosr.measure.stored import report_from_files
+from napari_geosr.measure.reports.export import write_csv
+from napari_geosr.measure.reports.stored import report_from_files
 from napari_geosr.networks.spec import NetworkSpec
 from napari_geosr.operations.explain import (
     ExplainConfig,

@@ -14,7 +14,7 @@ from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import Step, WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.methods import METHODS, config_class
-from napari_geosr.learning.patches import Patches
+from napari_geosr.learning.sampling.patches import Patches
 from napari_geosr.operations.train import figures as judging
 from napari_geosr.operations.train.figures import evaluator
 from napari_geosr.operations.train.figures.self_supervised import smoothing

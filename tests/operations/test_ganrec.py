@@ -22,7 +22,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.io.projections import write_projections
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.run import run_steps
-from napari_geosr.learning import checkpoint
+from napari_geosr.learning.training import checkpoint
 from napari_geosr.operations.ganrec import GanrecConfig, GanrecJob, ganrec_steps
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -9,11 +9,11 @@ from napari_geosr import restore
 from napari_geosr.core.steps import StepIterator, WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.config import TrainingConfig
-from napari_geosr.learning.patches import Patches
+from napari_geosr.learning.sampling.patches import Patches
 from napari_geosr.operations.measure import MeasureConfig, measure_steps
 from napari_geosr.operations.restore import RestoreConfig, prepare_steps, restore_steps
 from napari_geosr.operations.train.hot_voxels import filter_hot_voxels_steps
-from napari_geosr.physics.phantoms import sphere_foam
+from napari_geosr.physics.specimens.phantoms import sphere_foam
 
 
 @pytest.fixture(scope="module")

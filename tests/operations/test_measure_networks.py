@@ -12,7 +12,7 @@ from napari_geosr import io
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.volume import Volume
-from napari_geosr.physics.tubes import render_tubes
+from napari_geosr.physics.specimens.tubes import render_tubes
 
 SHAPE = (48, 64, 64)
 

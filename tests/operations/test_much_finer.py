@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from napari_geosr.core.volume import Volume
-from napari_geosr.learning.patches import TrainingSubject
-from napari_geosr.learning.preview import TrainingPreview
-from napari_geosr.learning.splits import Split
+from napari_geosr.learning.sampling.patches import TrainingSubject
+from napari_geosr.learning.sampling.splits import Split
 from napari_geosr.learning.statistics import GreyScale
+from napari_geosr.learning.training.preview import TrainingPreview
 from napari_geosr.operations.train.figures.blocks import validation_block
 
 AS_IT_IS = GreyScale(0.0, 1.0)

@@ -13,8 +13,8 @@ from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.pairs.degraded import DegradeConfig, degrade, degrade_steps
 from napari_geosr.operations.pairs.quality import report_lines
-from napari_geosr.physics.phantoms import bicontinuous
 from napari_geosr.physics.sampling import area_downsample, coarse_scan
+from napari_geosr.physics.specimens.phantoms import bicontinuous
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from napari_geosr import io
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.volume import Volume
-from napari_geosr.learning.pairs import check_pair
+from napari_geosr.learning.sampling.pairs import check_pair
 from napari_geosr.operations.pairs.degraded import degrade
 from napari_geosr.operations.pairs.quality import report_lines
 from napari_geosr.physics.blur import gaussian_blur

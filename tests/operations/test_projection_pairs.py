@@ -208,7 +208,7 @@ def test_scans_of_different_detectors_are_refused() -> None:
 
 
 def test_pairs_lie_in_the_same_place(foam_scan: Any) -> None:
-    from napari_geosr.learning.pairs import check_pair
+    from napari_geosr.learning.sampling.pairs import check_pair
 
     given = foam_scan(shape=(6, 48, 48), projections=96, photons=1e5).scan
     config = ReconstructConfig(

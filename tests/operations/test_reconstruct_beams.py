@@ -18,8 +18,12 @@ from napari_geosr.operations.reconstruct import (
 )
 from napari_geosr.operations.reconstruct import scan as reconstruct_scan
 from napari_geosr.operations.reconstruct.scan import given_centre, ready_scan
-from napari_geosr.physics.geometry import ConeGeometry, FanGeometry, ParallelGeometry
-from napari_geosr.physics.projector import project
+from napari_geosr.physics.projection.geometry import (
+    ConeGeometry,
+    FanGeometry,
+    ParallelGeometry,
+)
+from napari_geosr.physics.projection.projector import project
 
 N = 32
 ANGLES = np.arange(120) * 3.0

@@ -20,7 +20,7 @@ from napari_geosr.operations.reconstruct import (
     reconstruct_steps,
     scan,
 )
-from napari_geosr.physics import batches
+from napari_geosr.physics.projection import batches
 from napari_geosr.physics.scan_config import ScanConfig
 from napari_geosr.physics.tomography_simulation import simulate_scan
 

@@ -27,12 +27,15 @@ from napari_geosr.core.errors import (
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import TileDone, run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.io import journal as io_journal
 from napari_geosr.io import writing as io_writing
-from napari_geosr.io.journal import Journal, journal_of
 from napari_geosr.io.projections import write_projections
 from napari_geosr.io.suffixes import incomplete_path
-from napari_geosr.io.unfinished import FileInUseError, usable_unfinished
+from napari_geosr.io.unfinished_files import journal as io_journal
+from napari_geosr.io.unfinished_files.journal import Journal, journal_of
+from napari_geosr.io.unfinished_files.unfinished import (
+    FileInUseError,
+    usable_unfinished,
+)
 from napari_geosr.operations.reconstruct import (
     ReconstructConfig,
     find_unfinished,
@@ -199,7 +202,7 @@ _KILLED = """
 import os, signal, sys
 from napari_geosr.core.steps import TileDone
 from napari_geosr.operations.reconstruct import scan as reconstruct_scan
-from napari_geosr.io import journal
+from napari_geosr.io.unfinished_files import journal
 from napari_geosr.operations.reconstruct import ReconstructConfig, reconstruct_steps
 reconstruct_scan._GROUP_CPU = 2
 journal._MIN_INTERVAL = journal._INTERVAL_FACTOR = 0.0

@@ -16,9 +16,9 @@ import pytest
 from napari_geosr import io, measure_porosity
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.volume import Volume
-from napari_geosr.io import atomic
-from napari_geosr.io.claims import FileInUseError
-from napari_geosr.io.hidden import temporary_sibling
+from napari_geosr.io.unfinished_files import atomic
+from napari_geosr.io.unfinished_files.claims import FileInUseError
+from napari_geosr.io.unfinished_files.hidden import temporary_sibling
 from napari_geosr.operations.measure import MeasureConfig, reference_key
 from napari_geosr.operations.measure import files as report_files
 

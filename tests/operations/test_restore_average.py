@@ -21,7 +21,7 @@ from napari_geosr.operations.restore import (
     restore_steps,
 )
 from napari_geosr.operations.train import TrainJob, train_steps
-from napari_geosr.physics.phantoms import sphere_foam
+from napari_geosr.physics.specimens.phantoms import sphere_foam
 
 PARTS = 3
 

@@ -16,8 +16,8 @@ from napari_geosr.cli.app import run as command
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.steps import TileDone, WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.io import journal
-from napari_geosr.io.unfinished import find_unfinished
+from napari_geosr.io.unfinished_files import journal
+from napari_geosr.io.unfinished_files.unfinished import find_unfinished
 from napari_geosr.operations.restore import (
     PreparedRestoration,
     RestoreConfig,

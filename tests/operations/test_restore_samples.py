@@ -16,7 +16,7 @@ from napari_geosr.cli.app import run
 from napari_geosr.core.errors import ConfigError, ModelError
 from napari_geosr.core.steps import BlockDone, run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.unfinished import find_unfinished
+from napari_geosr.io.unfinished_files.unfinished import find_unfinished
 from napari_geosr.operations.restore import posterior
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.posterior import SampleStore

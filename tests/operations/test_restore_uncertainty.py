@@ -18,7 +18,8 @@ from napari_geosr.core.steps import (
     run_to_end,
 )
 from napari_geosr.core.volume import Volume
-from napari_geosr.io import journal, writing
+from napari_geosr.io import writing
+from napari_geosr.io.unfinished_files import journal
 from napari_geosr.models import bundle, zoo
 from napari_geosr.operations.restore import (
     RestoreConfig,

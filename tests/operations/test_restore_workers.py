@@ -24,7 +24,7 @@ from napari_geosr.core.errors import ConfigError, FileError, WorkerError
 from napari_geosr.core.steps import Step, TileDone, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference import compute
-from napari_geosr.io.unfinished import find_unfinished
+from napari_geosr.io.unfinished_files.unfinished import find_unfinished
 from napari_geosr.operations import cluster as pool
 from napari_geosr.operations.restore import RestoreConfig, restore_steps
 from napari_geosr.operations.restore.run import RestorationResult

@@ -27,7 +27,7 @@ from napari_geosr.core.errors import (
 from napari_geosr.core.steps import StageStarted, WarningIssued, never_stop, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.projections import read_projections
-from napari_geosr.io.unfinished import FileInUseError
+from napari_geosr.io.unfinished_files.unfinished import FileInUseError
 from napari_geosr.operations.reconstruct import scan as reconstruct_scan
 from napari_geosr.operations.study import CellDone, StudyConfig, study, study_steps
 from napari_geosr.operations.study import algorithms as study_algorithms
@@ -189,8 +189,8 @@ _KILLED = """
 import os, signal, sys
 from napari_geosr.core.steps import StepIterator, TileDone
 from napari_geosr.operations.reconstruct import scan as reconstruct_scan
-from napari_geosr.io import journal
-from napari_geosr.io.unfinished import FileInUseError
+from napari_geosr.io.unfinished_files import journal
+from napari_geosr.io.unfinished_files.unfinished import FileInUseError
 from napari_geosr.operations.study import CellDone, StudyConfig, study_steps
 from napari_geosr.io.projections import read_projections
 from napari_geosr.operations.study import cell as study_cells

@@ -16,7 +16,7 @@ from napari_geosr.core.steps import JudgingProgress, Step, WarningIssued, run_to
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference import runner
 from napari_geosr.learning.methods import METHODS, config_class
-from napari_geosr.learning.patches import Patches
+from napari_geosr.learning.sampling.patches import Patches
 from napari_geosr.networks.spec import NetworkSpec
 from napari_geosr.operations.train import figures as judging
 from napari_geosr.operations.train.figures import blocks as validation_blocks

@@ -94,7 +94,7 @@ def test_who_wants_the_model_as_it_is_gets_it_judged(
     job: JobFolder, change_of_mind: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("napari_geosr.jobs.run._POLL_SECONDS", 0.0)
-    monkeypatch.setattr("napari_geosr.learning.clock._REPORT_SECONDS", 0.0)
+    monkeypatch.setattr("napari_geosr.learning.training.clock._REPORT_SECONDS", 0.0)
     values = job.values()
     values["training"]["steps"] = 10_000
     job.replace_values(values)

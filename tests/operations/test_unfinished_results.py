@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np, platformdirs
 from napari_geosr.core.steps import TileDone, run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.io import journal
+from napari_geosr.io.unfinished_files import journal
 from napari_geosr.operations import restore as operation, storage
 platformdirs.user_cache_path = lambda *_, **__: Path(sys.argv[1])
 storage.free_host_memory = lambda: 1000

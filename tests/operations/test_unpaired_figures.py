@@ -15,7 +15,7 @@ from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.models.box import card_html
 from napari_geosr.learning.methods import METHODS, config_class
-from napari_geosr.learning.patches import Patches
+from napari_geosr.learning.sampling.patches import Patches
 from napari_geosr.models import zoo
 from napari_geosr.networks.spec import NetworkSpec
 from napari_geosr.operations.models import catalogue

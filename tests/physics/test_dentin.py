@@ -10,13 +10,13 @@ import pytest
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.measure.graph import network_graph
 from napari_geosr.physics import fluorescence, scans
-from napari_geosr.physics.dentin import AUTOFLUORESCENCE, CUFF_DENSITY, dentin
 from napari_geosr.physics.fluorescence import Microscope
 from napari_geosr.physics.sampling import (
     centre_samples,
     kept_samples,
     shift_half_voxel,
 )
+from napari_geosr.physics.specimens.dentin import AUTOFLUORESCENCE, CUFF_DENSITY, dentin
 
 SHAPE = (80, 120, 120)
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from napari_geosr.core.errors import ProjectionsError
-from napari_geosr.physics.geometry import (
+from napari_geosr.physics.projection.geometry import (
     ConeGeometry,
     FanGeometry,
     ParallelGeometry,
 )
-from napari_geosr.physics.projector import project
-from napari_geosr.physics.rays import rays_of
+from napari_geosr.physics.projection.projector import project
+from napari_geosr.physics.projection.rays import rays_of
 
 FAN: dict[str, Any] = {"source_distance": 40, "detector_distance": 20}
 

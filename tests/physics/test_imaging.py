@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from napari_geosr.core.errors import ConfigError, VolumeError
-from napari_geosr.physics import blur, noise, radon, sampling
+from napari_geosr.physics import blur, noise, sampling
+from napari_geosr.physics.projection import radon
 
 
 def test_blur_keeps_constants_and_the_sum(rng: np.random.Generator) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.physics import phantoms
+from napari_geosr.physics.specimens import phantoms
 
 SHAPE = (24, 64, 64)
 

@@ -9,13 +9,17 @@ import pytest
 import torch
 
 from napari_geosr.core.errors import Cancelled, ProjectionsError
-from napari_geosr.physics import conewise, projector, slicewise
-from napari_geosr.physics.geometry import (
+from napari_geosr.physics.projection import conewise, projector, slicewise
+from napari_geosr.physics.projection.geometry import (
     ConeGeometry,
     FanGeometry,
     ParallelGeometry,
 )
-from napari_geosr.physics.projector import backproject, operator_norm, project
+from napari_geosr.physics.projection.projector import (
+    backproject,
+    operator_norm,
+    project,
+)
 
 HALF = np.linspace(0, 180, 13, endpoint=False)
 FULL = np.linspace(0, 360, 24, endpoint=False) + 0.3

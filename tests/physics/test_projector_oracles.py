@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from napari_geosr.physics.geometry import (
+from napari_geosr.physics.projection.geometry import (
     ConeGeometry,
     FanGeometry,
     ParallelGeometry,
 )
-from napari_geosr.physics.projector import project
+from napari_geosr.physics.projection.projector import project
 
 HALF = np.linspace(0, 180, 45, endpoint=False)
 N = 65

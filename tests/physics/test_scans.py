@@ -6,7 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from napari_geosr.physics import phantoms, samples, scans
+from napari_geosr.physics import scans
+from napari_geosr.physics.specimens import phantoms, samples
 
 
 @pytest.mark.parametrize("kind", ["independent", "reconstruction", "few-photons"])

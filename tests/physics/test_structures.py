@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.physics.packing import ball_fraction
-from napari_geosr.physics.phantoms import place_balls
-from napari_geosr.physics.structures import STRUCTURES, Ellipsoids, foam, lacunae
+from napari_geosr.physics.specimens.packing import ball_fraction
+from napari_geosr.physics.specimens.phantoms import place_balls
+from napari_geosr.physics.specimens.structures import (
+    STRUCTURES,
+    Ellipsoids,
+    foam,
+    lacunae,
+)
 
 SHAPE = (20, 32, 32)
 SETTINGS = {

@@ -7,8 +7,8 @@ import pytest
 from scipy import ndimage
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.physics import textiles
-from napari_geosr.physics.textiles import felt, several_phases, weave
+from napari_geosr.physics.specimens import textiles
+from napari_geosr.physics.specimens.textiles import felt, several_phases, weave
 
 SHAPE = (32, 64, 64)
 

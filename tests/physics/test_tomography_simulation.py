@@ -8,8 +8,8 @@ import pytest
 from napari_geosr.core.errors import Cancelled, ConfigError
 from napari_geosr.core.steps import BlockDone, run_to_end
 from napari_geosr.physics import tomography_simulation
-from napari_geosr.physics.phantoms import random_blobs, sphere_foam
 from napari_geosr.physics.scan_config import ScanConfig
+from napari_geosr.physics.specimens.phantoms import random_blobs, sphere_foam
 from napari_geosr.physics.tomography_simulation import (
     cylinder_sample,
     scan_steps,

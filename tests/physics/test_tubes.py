@@ -7,7 +7,7 @@ import pytest
 from skimage.measure import euler_number, label
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.physics.tubes import (
+from napari_geosr.physics.specimens.tubes import (
     bone_cells,
     cell_network,
     cortical_canals,

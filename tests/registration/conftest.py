@@ -10,8 +10,8 @@ from scipy import ndimage
 
 from napari_geosr.core.volume import Volume
 from napari_geosr.physics.noise import reconstruction_noise
-from napari_geosr.physics.phantoms import sphere_foam
 from napari_geosr.physics.sampling import coarse_scan
+from napari_geosr.physics.specimens.phantoms import sphere_foam
 from napari_geosr.registration.transform import Transform, corners
 
 FACTOR, FINE_VOXEL = 4, 2.0

@@ -23,7 +23,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.run import run_steps
-from napari_geosr.learning import checkpoint
+from napari_geosr.learning.training import checkpoint
 from napari_geosr.operations.pinn_sim import PinnSimConfig, PinnSimJob, pinn_sim_steps
 from napari_geosr.operations.sim import SimulateSimConfig, simulate_sim_steps
 

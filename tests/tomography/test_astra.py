@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from napari_geosr.core.errors import Cancelled, ConfigError, ProjectionsError
-from napari_geosr.physics.geometry import FanGeometry, ParallelGeometry
-from napari_geosr.physics.projector import project
+from napari_geosr.physics.projection.geometry import FanGeometry, ParallelGeometry
+from napari_geosr.physics.projection.projector import project
 from napari_geosr.tomography import astra
 from napari_geosr.tomography.algorithms import config_class, reconstruct_slices
 

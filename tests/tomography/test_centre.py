@@ -8,8 +8,8 @@ import pytest
 from napari_geosr.core.errors import Cancelled, ProjectionsError
 from napari_geosr.core.projections import Projections
 from napari_geosr.io.projections import read_projections
-from napari_geosr.physics.phantoms import random_blobs
 from napari_geosr.physics.scan_config import ScanConfig
+from napari_geosr.physics.specimens.phantoms import random_blobs
 from napari_geosr.physics.tomography_simulation import cylinder_sample, simulate_scan
 from napari_geosr.tomography.centre import CentreConfig, find_centre
 from napari_geosr.tomography.centre_scores import opposite_correlation, vertex

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from napari_geosr.io.projections import read_projections, write_projections
-from napari_geosr.physics.geometry import ParallelGeometry
-from napari_geosr.physics.phantoms import random_blobs
+from napari_geosr.physics.projection.geometry import ParallelGeometry
 from napari_geosr.physics.scan_config import ScanConfig
+from napari_geosr.physics.specimens.phantoms import random_blobs
 from napari_geosr.physics.tomography_simulation import cylinder_sample, simulate_scan
 from napari_geosr.tomography.algorithms import reconstruct_slices
 from napari_geosr.tomography.centre import find_centre

@@ -10,7 +10,7 @@ import torch
 
 from napari_geosr.core.angles import covered_degrees
 from napari_geosr.core.errors import ProjectionsError
-from napari_geosr.physics.geometry import ConeGeometry, FanGeometry
+from napari_geosr.physics.projection.geometry import ConeGeometry, FanGeometry
 from napari_geosr.tomography.algorithms import reconstruct_slices, require_geometry
 from napari_geosr.tomography.fan_weights import (
     arc_of,

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from napari_geosr.physics.geometry import (
+from napari_geosr.physics.projection.geometry import (
     ConeGeometry,
     FanGeometry,
     ParallelGeometry,
 )
-from napari_geosr.physics.projector import project
-from napari_geosr.physics.smear import smear, smear_tensors
+from napari_geosr.physics.projection.projector import project
+from napari_geosr.physics.projection.smear import smear, smear_tensors
 from napari_geosr.tomography.algorithms import reconstruct_slices
 from napari_geosr.tomography.algorithms.fbp import Config
 from napari_geosr.tomography.filters import angle_weights, filter_rows

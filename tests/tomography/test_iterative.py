@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from napari_geosr.core.errors import Cancelled, ConfigError, ProjectionsError
-from napari_geosr.physics import projector
-from napari_geosr.physics.geometry import (
+from napari_geosr.physics.projection import projector
+from napari_geosr.physics.projection.geometry import (
     ConeGeometry,
     FanGeometry,
     ParallelGeometry,
 )
-from napari_geosr.physics.projector import project
+from napari_geosr.physics.projection.projector import project
 from napari_geosr.tomography.algorithms import (
     ALGORITHMS,
     beam_of,

@@ -13,7 +13,7 @@ import numpy as np
 from napari_geosr.attribution._window import ExplainedScan
 from napari_geosr.core.errors import ModelError
 from napari_geosr.core.types import AnyArray
-from napari_geosr.learning.linear_start import LinearEnd
+from napari_geosr.learning.training.linear_start import LinearEnd
 
 if TYPE_CHECKING:
     import torch

@@ -25,7 +25,7 @@ from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.io.suffixes import suffix_of
-from napari_geosr.io.unfinished import find_unfinished
+from napari_geosr.io.unfinished_files.unfinished import find_unfinished
 from napari_geosr.jobs.feasibility import time_text
 from napari_geosr.operations import restore as restoration
 from napari_geosr.operations.inputs import InputConfig, open_series, open_volume

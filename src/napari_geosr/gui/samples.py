@@ -16,7 +16,7 @@ from napari_geosr.core.errors import FileError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
-from napari_geosr.physics import samples
+from napari_geosr.physics.specimens import samples
 
 LayerData = tuple[Any, AnyDict, str]
 _Pair = tuple[Volume, Volume]

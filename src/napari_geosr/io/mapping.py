@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.types import AnyArray
-from napari_geosr.io.hidden import with_user_names
+from napari_geosr.io.unfinished_files.hidden import with_user_names
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.types import AnyArray
-from napari_geosr.io import atomic
+from napari_geosr.io.unfinished_files import atomic
 
 if TYPE_CHECKING:
     from types import ModuleType

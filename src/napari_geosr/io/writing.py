@@ -10,22 +10,29 @@ from pathlib import Path
 from napari_geosr.core.errors import ConfigError, FileError, GeoSRError
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.atomic import (
+from napari_geosr.io.formats import format_that_writes, write_suffixes
+from napari_geosr.io.names import refuse_nul
+from napari_geosr.io.output import Output, copy_blocks
+from napari_geosr.io.spec import OutputPaths, OutputSpec
+from napari_geosr.io.suffixes import incomplete_path, stem_of, suffix_of
+from napari_geosr.io.unfinished_files.atomic import (
     check_folder,
     explained,
     move_into_place,
     refuse_existing,
     remove,
 )
-from napari_geosr.io.claims import claimed, refuse_claimed
-from napari_geosr.io.formats import format_that_writes, write_suffixes
-from napari_geosr.io.hidden import leftovers, temporary_sibling
-from napari_geosr.io.journal import JournalEntry, read_journal, remove_with_journal
-from napari_geosr.io.names import refuse_nul
-from napari_geosr.io.output import Output, copy_blocks
-from napari_geosr.io.spec import OutputPaths, OutputSpec
-from napari_geosr.io.suffixes import incomplete_path, stem_of, suffix_of
-from napari_geosr.io.unfinished import refuse_stopped, refuse_unfinished
+from napari_geosr.io.unfinished_files.claims import claimed, refuse_claimed
+from napari_geosr.io.unfinished_files.hidden import leftovers, temporary_sibling
+from napari_geosr.io.unfinished_files.journal import (
+    JournalEntry,
+    read_journal,
+    remove_with_journal,
+)
+from napari_geosr.io.unfinished_files.unfinished import (
+    refuse_stopped,
+    refuse_unfinished,
+)
 
 
 def check_output(

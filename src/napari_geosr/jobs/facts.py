@@ -19,7 +19,7 @@ from napari_geosr.core import processes
 from napari_geosr.core.documents import load_json, read_document
 from napari_geosr.core.errors import JobError
 from napari_geosr.core.types import AnyDict, AnyMapping
-from napari_geosr.io import atomic
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.models import zoo
 
 State = Literal[

@@ -36,7 +36,7 @@ from napari_geosr.core import processes
 from napari_geosr.core.documents import dump_yaml, load_yaml, read_document
 from napari_geosr.core.errors import ConfigError, FileError, JobDoneError, JobError
 from napari_geosr.core.types import AnyDict, AnyMapping
-from napari_geosr.io import atomic
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs import queue_record
 from napari_geosr.jobs.facts import State, relocate_paths

@@ -15,7 +15,7 @@ from platformdirs import user_state_path
 
 from napari_geosr.core.errors import FileError, JobError
 from napari_geosr.core.types import AnyDict
-from napari_geosr.io import atomic
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs import queue_record
 from napari_geosr.jobs.folder import JobFolder, JobStatus

@@ -72,8 +72,8 @@ _MORE = {
     "measure": _REPORT,
     "study projections": _STUDY,
 }
-#: Incomplete files and folders, and locks, left by a killed process (`io.hidden`,
-#: `io.claims`).
+#: Incomplete files and folders, and locks, left by a killed process
+#: (`io.unfinished_files`).
 _TEMPORARY = re.compile(r"\..+\.(?:(?:[0-9a-f]{8}){1,2}\.partial.*|lock)")
 
 

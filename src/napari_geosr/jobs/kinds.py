@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from napari_geosr.core.errors import JobError
 from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.types import AnyDict, AnyMapping
-from napari_geosr.io.journal import JOURNAL, read_journal
+from napari_geosr.io.unfinished_files.journal import JOURNAL, read_journal
 
 
 class Job(Protocol):

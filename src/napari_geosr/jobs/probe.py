@@ -20,7 +20,7 @@ from napari_geosr.core.documents import read_json
 from napari_geosr.core.errors import Cancelled, ConfigError, FileError, JobError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.version import __version__
-from napari_geosr.io import atomic
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import submission
 from napari_geosr.jobs.data import new_folder
 from napari_geosr.jobs.profiles import Profile, format_walltime

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from napari_geosr.core.config import Config, parse_bytes
 from napari_geosr.core.errors import ConfigError, FileError
-from napari_geosr.io import atomic
+from napari_geosr.io.unfinished_files import atomic
 
 #: Minimum walltime, in seconds; SLURM counts in minutes.
 _MIN_WALLTIME = 60

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.types import AnyDict, AnyMapping
-from napari_geosr.io import atomic
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import facts as reading
 
 RECORD, STATE = "queue.json", "queue_state.json"

@@ -13,7 +13,7 @@ from typing import cast
 from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError, JobError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.types import AnyDict, AnyMapping
-from napari_geosr.io import atomic
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs import index, queue_record, submission
 from napari_geosr.jobs.data import new_folder, removed_on_failure

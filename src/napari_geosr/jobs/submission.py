@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from napari_geosr.core.errors import ConfigError, JobError
-from napari_geosr.io import atomic
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import index, queue_record
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.jobs.profiles import Profile

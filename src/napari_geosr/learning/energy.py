@@ -15,7 +15,7 @@ from typing import Any
 
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.types import AnyDict
-from napari_geosr.io import atomic
+from napari_geosr.io.unfinished_files import atomic
 
 #: Path of codecarbon's table of countries and their electricity mix.
 _COUNTRIES = "data/private_infra/global_energy_mix.json"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from napari_geosr.core.volume import Volume
-    from napari_geosr.learning.patches import Patches
+    from napari_geosr.learning.sampling.patches import Patches
     from napari_geosr.learning.statistics import GreyScale
     from napari_geosr.models.bundle import Model
 

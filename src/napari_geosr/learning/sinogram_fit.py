@@ -34,8 +34,8 @@ from napari_geosr.learning.losses.adversarial import (
     generator_loss,
 )
 from napari_geosr.networks import build_network
-from napari_geosr.physics.geometry import ParallelGeometry
-from napari_geosr.physics.projector import project
+from napari_geosr.physics.projection.geometry import ParallelGeometry
+from napari_geosr.physics.projection.projector import project
 
 #: Sharpness of the softplus that avoids negative attenuation, for grey values scaled
 #: to 1 for the brightest voxels.

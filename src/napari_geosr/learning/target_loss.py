@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_geosr.core.volume import Volume
-    from napari_geosr.learning.patches import Patches
+    from napari_geosr.learning.sampling.patches import Patches
 
 #: Maximum radius in voxels if the settings give none. The radius is the number of
 #: erosions, and the computing time is proportional to it.

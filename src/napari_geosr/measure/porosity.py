@@ -57,7 +57,8 @@ from napari_geosr.measure.reliability.noise_check import (
     noise_remarks,
 )
 from napari_geosr.measure.remarks import has_one_phase, remarks, speck_remarks
-from napari_geosr.measure.report import PorosityReport, build_report
+from napari_geosr.measure.reports.report import PorosityReport, build_report
+from napari_geosr.measure.reports.table import column_units, pore_table
 from napari_geosr.measure.sample_mask import (
     sample_mask_steps,
 )
@@ -70,7 +71,6 @@ from napari_geosr.measure.slabs.labelling import (
 from napari_geosr.measure.slabs.pool import processed
 from napari_geosr.measure.slabs.sharing import SlabPool
 from napari_geosr.measure.sums import Pores, SweepTotals
-from napari_geosr.measure.table import column_units, pore_table
 from napari_geosr.measure.thresholds.contours import compartment_steps
 from napari_geosr.measure.thresholds.stages import hysteresis_steps, level_grey_values
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from napari_geosr import networks
 from napari_geosr.core.documents import MAX_BYTES, load_yaml
 from napari_geosr.core.errors import ConfigError, ModelError
-from napari_geosr.io import atomic
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.models.bundle_files import (
     CARD_FILE,
     MAX_WEIGHTS_BYTES,

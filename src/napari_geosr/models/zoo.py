@@ -15,8 +15,8 @@ from platformdirs import user_data_path
 from napari_geosr.core.errors import ModelError
 from napari_geosr.core.spelling import did_you_mean
 from napari_geosr.core.vocabulary import ModelOrigin
-from napari_geosr.io import atomic
-from napari_geosr.io.hidden import temporary_sibling
+from napari_geosr.io.unfinished_files import atomic
+from napari_geosr.io.unfinished_files.hidden import temporary_sibling
 from napari_geosr.models import bundle
 from napari_geosr.models.archives import copy_folder, zip_names
 from napari_geosr.models.bundle import Model

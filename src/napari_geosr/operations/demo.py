@@ -15,14 +15,14 @@ from napari_geosr.core.figure_png import as_png
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.atomic import write_bytes
-from napari_geosr.measure import export
+from napari_geosr.io.unfinished_files.atomic import write_bytes
+from napari_geosr.measure.reports import export
 from napari_geosr.operations.measure import MeasureConfig, measure_several_steps
 from napari_geosr.operations.restore import RestoreConfig, restore_steps
-from napari_geosr.physics import samples
+from napari_geosr.physics.specimens import samples
 
 if TYPE_CHECKING:
-    from napari_geosr.measure.report import PorosityReport
+    from napari_geosr.measure.reports.report import PorosityReport
 
 #: Files written by the demonstration, in addition to the scan and its ground truth.
 OUTPUTS = ("result.ome.tif", "report.json", "report.html", "overview.png")

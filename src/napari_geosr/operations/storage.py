@@ -19,17 +19,21 @@ from napari_geosr.core.memory import free_host_memory
 from napari_geosr.core.selection import Selection
 from napari_geosr.core.types import AnyDict, AnyDType
 from napari_geosr.core.volume import ArrayLike, Volume
-from napari_geosr.io.atomic import explained
-from napari_geosr.io.hidden import is_abandoned, leftovers, temporary_sibling
-from napari_geosr.io.journal import (
+from napari_geosr.io.output import COPY_BYTES, blocks, copy_boxes
+from napari_geosr.io.stamp import Stamp
+from napari_geosr.io.unfinished_files.atomic import explained
+from napari_geosr.io.unfinished_files.hidden import (
+    is_abandoned,
+    leftovers,
+    temporary_sibling,
+)
+from napari_geosr.io.unfinished_files.journal import (
     Journal,
     JournalEntry,
     read_journal,
     remove_with_journal,
 )
-from napari_geosr.io.output import COPY_BYTES, blocks, copy_boxes
-from napari_geosr.io.stamp import Stamp
-from napari_geosr.io.unfinished import history_of
+from napari_geosr.io.unfinished_files.unfinished import history_of
 
 #: Fraction of the free memory above which a result is stored on disk.
 _RESULT_SHARE = 0.4

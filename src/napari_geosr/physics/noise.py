@@ -98,8 +98,7 @@ def reconstruction_noise(
     Notes
     -----
     The noise is stationary: stronger noise behind dense parts, streaks and rings are
-    not included; `napari_geosr.physics.radon.short_exposure_scan` includes the first
-    two.
+    not included; `physics.projection.radon.short_exposure_scan` includes the first two.
     """
     from scipy import fft
 

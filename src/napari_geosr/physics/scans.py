@@ -9,12 +9,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.physics import phantoms
 from napari_geosr.physics.blur import gaussian_blur
 from napari_geosr.physics.noise import gaussian_noise, reconstruction_noise
-from napari_geosr.physics.phantoms import FloatArray, Phantom, Shape
-from napari_geosr.physics.radon import parallel_beam, short_exposure_scan
+from napari_geosr.physics.projection.radon import parallel_beam, short_exposure_scan
 from napari_geosr.physics.sampling import area_downsample
+from napari_geosr.physics.specimens import phantoms
+from napari_geosr.physics.specimens.phantoms import FloatArray, Phantom, Shape
 
 NoiseKind = Literal["independent", "reconstruction", "few-photons"]
 

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.physics.blur import gaussian_blur
-from napari_geosr.physics.phantoms import Shape
+from napari_geosr.physics.specimens.phantoms import Shape
 
 FloatArray = npt.NDArray[np.float32]
 Grid = tuple[FloatArray, FloatArray, FloatArray]

@@ -26,9 +26,10 @@ import numpy as np
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
-from napari_geosr.physics import fluorescence, phantoms, scans, tubes
+from napari_geosr.physics import fluorescence, scans
 from napari_geosr.physics.blur import gaussian_blur
-from napari_geosr.physics.phantoms import FloatArray, Phantom, Shape
+from napari_geosr.physics.specimens import phantoms, tubes
+from napari_geosr.physics.specimens.phantoms import FloatArray, Phantom, Shape
 
 PREFIX = "simulated:"
 #: Size of the cache for simulated volumes, in bytes; 128 scans in all versions take 450

@@ -22,9 +22,9 @@ from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop, run
 from napari_geosr.core.types import AnyArray, AnyMapping
 from napari_geosr.core.version import __version__
 from napari_geosr.physics.blur import gaussian_blur
-from napari_geosr.physics.geometry import ParallelGeometry
-from napari_geosr.physics.phantoms import Phantom
+from napari_geosr.physics.projection.geometry import ParallelGeometry
 from napari_geosr.physics.scan_config import ScanConfig
+from napari_geosr.physics.specimens.phantoms import Phantom
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -266,7 +266,7 @@ class _Detector:
         """Line integrals of shape (Z, angle, column)."""
         import torch
 
-        from napari_geosr.physics.projector import project
+        from napari_geosr.physics.projection.projector import project
 
         geometry = ParallelGeometry(
             angles=angles,

@@ -21,7 +21,7 @@ import numpy as np
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError, ProjectionsError
 from napari_geosr.core.steps import ShouldStop, never_stop
-from napari_geosr.physics.geometry import FanGeometry
+from napari_geosr.physics.projection.geometry import FanGeometry
 from napari_geosr.tomography.algorithms import beam_of, config_class
 from napari_geosr.tomography.filters import angle_weights, filter_rows
 from napari_geosr.tomography.iterations import (
@@ -35,7 +35,7 @@ from napari_geosr.tomography.iterations import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_geosr.physics.geometry import ParallelGeometry
+    from napari_geosr.physics.projection.geometry import ParallelGeometry
 
 #: Beams that ASTRA supports, by algorithm.
 SUPPORTED_BEAMS = {

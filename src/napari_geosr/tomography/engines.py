@@ -12,7 +12,7 @@ from napari_geosr.tomography.iterations import OnIteration, ignore_iteration
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_geosr.physics.geometry import ParallelGeometry
+    from napari_geosr.physics.projection.geometry import ParallelGeometry
 
 OWN, ASTRA = "own", "astra"
 

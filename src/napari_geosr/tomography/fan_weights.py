@@ -25,12 +25,12 @@ import numpy.typing as npt
 
 from napari_geosr.core.angles import distinct_angles, is_wedge
 from napari_geosr.core.errors import ProjectionsError
-from napari_geosr.physics.geometry import ConeGeometry
+from napari_geosr.physics.projection.geometry import ConeGeometry
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_geosr.physics.geometry import FanGeometry
+    from napari_geosr.physics.projection.geometry import FanGeometry
 
 Floats = npt.NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from napari_geosr.core.steps import ShouldStop
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_geosr.physics.geometry import ParallelGeometry
+    from napari_geosr.physics.projection.geometry import ParallelGeometry
 
 
 @dataclass(frozen=True)

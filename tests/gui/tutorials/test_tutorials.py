@@ -23,7 +23,7 @@ from napari_geosr.gui.kit.dock_tabs import (
     menu_name,
 )
 from napari_geosr.jobs.folder import JobFolder
-from napari_geosr.physics.samples import noisy_foam
+from napari_geosr.physics.specimens.samples import noisy_foam
 
 ROOT = Path(__file__).parents[3]
 PAGES = ROOT / "docs" / "tutorials"

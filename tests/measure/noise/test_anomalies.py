@@ -14,7 +14,7 @@ from scipy import ndimage
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise import estimate_noise
-from napari_geosr.physics.phantoms import sphere_foam
+from napari_geosr.physics.specimens.phantoms import sphere_foam
 
 Array = npt.NDArray[np.float64]
 SHAPE = (48, 64, 64)

@@ -17,7 +17,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise import estimate, estimate_noise
 from napari_geosr.measure.noise.sample import _steps
 from napari_geosr.physics.noise import reconstruction_noise
-from napari_geosr.physics.phantoms import sphere_foam
+from napari_geosr.physics.specimens.phantoms import sphere_foam
 
 SHAPE = (24, 80, 80)
 

@@ -13,7 +13,7 @@ from napari_geosr.inference.risk.probes import noise_like
 from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.measure.noise.basis import non_negative
 from napari_geosr.operations.inputs.scan import describe_noise
-from napari_geosr.physics.phantoms import sphere_foam
+from napari_geosr.physics.specimens.phantoms import sphere_foam
 
 SHAPE = (18, 64, 64)
 

@@ -16,7 +16,7 @@ from napari_geosr.inference.risk.probes import level_map, noise_of_scan
 from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.measure.noise.curve import fit_curve
 from napari_geosr.physics.noise import reconstruction_noise
-from napari_geosr.physics.phantoms import sphere_foam
+from napari_geosr.physics.specimens.phantoms import sphere_foam
 
 SHAPE = (24, 96, 96)
 

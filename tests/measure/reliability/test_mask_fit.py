@@ -17,8 +17,8 @@ from napari_geosr.measure.reliability.mask_fit import (
     sample_mask_remarks,
 )
 from napari_geosr.measure.sample_mask import sample_mask_steps
-from napari_geosr.physics.phantoms import bicontinuous, sphere_foam
-from napari_geosr.physics.textiles import felt, weave
+from napari_geosr.physics.specimens.phantoms import bicontinuous, sphere_foam
+from napari_geosr.physics.specimens.textiles import felt, weave
 
 SHAPE = (48, 72, 72)
 Z, Y, X = np.ogrid[tuple(slice(0, n) for n in SHAPE)]

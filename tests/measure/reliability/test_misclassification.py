@@ -18,8 +18,8 @@ from napari_geosr.measure.reliability.misclassification import (
 )
 from napari_geosr.measure.reliability.noise_check import NoiseCheck, noise_remarks
 from napari_geosr.measure.remarks import speck_remarks
-from napari_geosr.physics.phantoms import sphere_foam
-from napari_geosr.physics.textiles import several_phases
+from napari_geosr.physics.specimens.phantoms import sphere_foam
+from napari_geosr.physics.specimens.textiles import several_phases
 
 SHAPE = (40, 64, 64)
 

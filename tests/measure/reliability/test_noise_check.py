@@ -18,8 +18,12 @@ from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.histogram import histogram_steps
 from napari_geosr.measure.reliability import noise_check
 from napari_geosr.measure.reliability.noise_check import noise_check_steps
-from napari_geosr.physics.phantoms import random_blobs, rare_pores, sphere_foam
-from napari_geosr.physics.textiles import felt, several_phases, weave
+from napari_geosr.physics.specimens.phantoms import (
+    random_blobs,
+    rare_pores,
+    sphere_foam,
+)
+from napari_geosr.physics.specimens.textiles import felt, several_phases, weave
 
 SHAPE = (40, 64, 64)
 

@@ -35,7 +35,7 @@ from napari_geosr.operations.restore.ranking import (
 from napari_geosr.operations.restore.ranking.rank import without_harmful
 from napari_geosr.operations.restore.ranking.result import decide
 from napari_geosr.operations.restore.ranking.tune import downhill, refined
-from napari_geosr.physics.phantoms import sphere_foam
+from napari_geosr.physics.specimens.phantoms import sphere_foam
 
 SHAPE = (12, 72, 72)
 MEASURES = "Measuring the noise"

@@ -39,7 +39,7 @@ from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
 )
 from napari_geosr.operations.restore.verdict import steps as verdict_module
 from napari_geosr.operations.restore.verdict.steps import verdict_steps
-from napari_geosr.physics.phantoms import sphere_foam
+from napari_geosr.physics.specimens.phantoms import sphere_foam
 
 TWICE = RankConfig(upscale_factor=2, threads=1)
 NOISE = Noise(0.05, 1.0, correlation={"z": 0.0, "y": 0.0, "x": 0.0})

@@ -33,7 +33,7 @@ from napari_geosr.core.steps import (
     VerdictReached,
     WarningIssued,
 )
-from napari_geosr.io.claims import claimed
+from napari_geosr.io.unfinished_files.claims import claimed
 
 T = TypeVar("T")
 

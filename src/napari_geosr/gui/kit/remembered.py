@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from napari_geosr.core.config import Config
-from napari_geosr.io.atomic import write_text
+from napari_geosr.io.unfinished_files.atomic import write_text
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 

@@ -17,7 +17,7 @@ from napari_geosr.core.units import PIXEL, parse_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import arrangement, finish
 from napari_geosr.io.formats import FileFormat, ReadOptions
-from napari_geosr.io.hdf5_items import (
+from napari_geosr.io.hdf5.hdf5_items import (
     MAX_DEPTH,
     Dataset,
     OpenBytes,
@@ -28,7 +28,7 @@ from napari_geosr.io.hdf5_items import (
     text_of,
     walk,
 )
-from napari_geosr.io.hdf5_parts import missing_parts
+from napari_geosr.io.hdf5.hdf5_parts import missing_parts
 from napari_geosr.io.lazy import decoding
 from napari_geosr.io.reader_questions import (
     ask_voxel_size,

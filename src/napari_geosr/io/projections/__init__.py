@@ -20,10 +20,9 @@ from napari_geosr.core.questions import (
 from napari_geosr.core.selection import Selection
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL, check_edge_range
-from napari_geosr.io.atomic import check_folder, replacing
 from napari_geosr.io.formats import slice_suffixes
 from napari_geosr.io.formats.hdf5 import FORMAT as HDF5
-from napari_geosr.io.hdf5_items import opened
+from napari_geosr.io.hdf5.hdf5_items import opened
 from napari_geosr.io.lazy import LazyArray, decoding
 from napari_geosr.io.projections.angles import AngleSettings, stored_in
 from napari_geosr.io.projections.data_exchange import (
@@ -34,6 +33,7 @@ from napari_geosr.io.projections.images import read_images
 from napari_geosr.io.projections.nxtomo import detectors, read_nxtomo
 from napari_geosr.io.reading import check_readable
 from napari_geosr.io.suffixes import looks_like, suffix_of
+from napari_geosr.io.unfinished_files.atomic import check_folder, replacing
 
 if TYPE_CHECKING:
     import h5py

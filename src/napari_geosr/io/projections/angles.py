@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import FileError, ProjectionsError
-from napari_geosr.io.hdf5_items import text_of
+from napari_geosr.io.hdf5.hdf5_items import text_of
 
 Angles = npt.NDArray[np.float64]
 

@@ -24,8 +24,8 @@ from napari_geosr.core.errors import FileError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import MILLIMETRES, PIXEL, parse_unit
-from napari_geosr.io.hdf5_items import Dataset, open_item, text_of
-from napari_geosr.io.hdf5_parts import missing_parts
+from napari_geosr.io.hdf5.hdf5_items import Dataset, open_item, text_of
+from napari_geosr.io.hdf5.hdf5_parts import missing_parts
 from napari_geosr.io.lazy import LazyArray
 from napari_geosr.io.projections.angles import AngleSettings, stored_in
 from napari_geosr.io.suffixes import stem_of

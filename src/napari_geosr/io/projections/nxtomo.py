@@ -21,7 +21,13 @@ from napari_geosr.core.errors import FileError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.selection import select
 from napari_geosr.core.types import AnyDict
-from napari_geosr.io.hdf5_items import MAX_DEPTH, followed, identity, open_item, text_of
+from napari_geosr.io.hdf5.hdf5_items import (
+    MAX_DEPTH,
+    followed,
+    identity,
+    open_item,
+    text_of,
+)
 from napari_geosr.io.projections.angles import AngleSettings, StoredAngles, stored_in
 from napari_geosr.io.projections.data_exchange import (
     lazy_frames,

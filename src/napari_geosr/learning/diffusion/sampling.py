@@ -21,7 +21,7 @@ from napari_geosr.learning.diffusion.schedule import Schedule
 if TYPE_CHECKING:
     from torch import nn
 
-    from napari_geosr.learning.patches import Patches
+    from napari_geosr.learning.sampling.patches import Patches
 
 #: Edge of the blocks of noise, in voxels.
 _BLOCK = 32

@@ -21,11 +21,11 @@ from pydantic import Field
 from napari_geosr import networks
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
-from napari_geosr.learning.blind_spots import BlindSpots
 from napari_geosr.learning.config import MULTIPLE_FILES, TrainingConfig
 from napari_geosr.learning.method import Arrays, Batch, Losses
 from napari_geosr.learning.method import Method as _Method
 from napari_geosr.learning.recorruption import recorrupt
+from napari_geosr.learning.sampling.blind_spots import BlindSpots
 from napari_geosr.learning.statistics import GreyScale
 from napari_geosr.models import zoo
 from napari_geosr.models.names import MODEL_NAME
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from napari_geosr.core.noise import Noise
-    from napari_geosr.learning.patches import Patches
+    from napari_geosr.learning.sampling.patches import Patches
     from napari_geosr.models.bundle import Model
     from napari_geosr.models.card import ModelCard
 

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
-    from napari_geosr.learning.patches import Patches
+    from napari_geosr.learning.sampling.patches import Patches
 
 NEEDS = "two unpaired sets of volumes, from different objects of the same kind"
 CRITICS = ("critic_target", "critic_source")

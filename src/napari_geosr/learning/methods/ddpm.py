@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_geosr.learning.diffusion.schedule import Schedule
-    from napari_geosr.learning.patches import Patches
+    from napari_geosr.learning.sampling.patches import Patches
     from napari_geosr.models.bundle import Model
 
 NEEDS = "unlabelled images or volumes of one modality"

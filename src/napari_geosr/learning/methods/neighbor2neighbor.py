@@ -30,7 +30,7 @@ from napari_geosr.learning.running_statistics import frozen_statistics
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_geosr.learning.patches import Patches
+    from napari_geosr.learning.sampling.patches import Patches
 
 NEEDS = "one noisy scan with independent noise and structures a few voxels wide"
 

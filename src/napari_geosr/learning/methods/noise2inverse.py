@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.volume import Volume
     from napari_geosr.learning.method import Arrays
-    from napari_geosr.learning.patches import Patches
+    from napari_geosr.learning.sampling.patches import Patches
 
 NEEDS = "two or more reconstructions of one scan, each from different projections"
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from napari_geosr.learning.patches import Patches
+    from napari_geosr.learning.sampling.patches import Patches
 
 NEEDS = "two aligned noisy scans of the same object"
 

@@ -25,15 +25,15 @@ from pydantic import Field, field_validator
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
-from napari_geosr.learning.blind_spots import BlindSpots, line_offsets
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.method import Arrays, Batch, Losses
 from napari_geosr.learning.method import Method as _Method
+from napari_geosr.learning.sampling.blind_spots import BlindSpots, line_offsets
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_geosr.learning.patches import Patches
+    from napari_geosr.learning.sampling.patches import Patches
 
 NEEDS = "one noisy scan with noise that is independent between voxels"
 

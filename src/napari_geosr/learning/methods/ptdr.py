@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_geosr.core.volume import Volume
-    from napari_geosr.learning.patches import Patches
+    from napari_geosr.learning.sampling.patches import Patches
     from napari_geosr.models.bundle import Model
 
 NEEDS = "a scan with a few painted slices, optionally with a model trained by ddpm"

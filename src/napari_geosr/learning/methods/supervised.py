@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_geosr.core.volume import Volume
-    from napari_geosr.learning.patches import Patches
+    from napari_geosr.learning.sampling.patches import Patches
 
 NEEDS = (
     "aligned pairs of a low-quality and a high-quality scan, or of a scan and its "

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
-    from napari_geosr.learning.patches import Patches
+    from napari_geosr.learning.sampling.patches import Patches
 
 NEEDS = "aligned pairs of a low-quality and a high-quality scan of the same object"
 #: Fraction of the steps with the pixel loss alone before the Wasserstein critic starts,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from napari_geosr.core.types import AnyArray
-from napari_geosr.physics.compiled import compiled
+from napari_geosr.physics.projection.compiled import compiled
 
 #: Feature index that marks a node as a leaf.
 LEAF = -1

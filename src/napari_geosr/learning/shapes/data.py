@@ -12,7 +12,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.learning.config import MULTIPLE_FILES, TrainingConfig
 from napari_geosr.learning.method import Arrays, Method
-from napari_geosr.learning.patches import Patches
+from napari_geosr.learning.sampling.patches import Patches
 from napari_geosr.physics.shapes import SOLIDS, Solid
 
 if TYPE_CHECKING:

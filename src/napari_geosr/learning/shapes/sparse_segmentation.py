@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_geosr.core.volume import Volume
-    from napari_geosr.learning.patches import Patches
+    from napari_geosr.learning.sampling.patches import Patches
 
 NEEDS = "scans and their labels: 0 outside the mask, 1, 2, 3 … inside it"
 

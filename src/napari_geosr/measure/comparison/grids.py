@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from napari_geosr.core.types import AnyDict
 from napari_geosr.measure.comparison.frame import Frame
 from napari_geosr.measure.number_text import NOTHING, number_text
-from napari_geosr.measure.report import PorosityReport
-from napari_geosr.measure.rows import figure_rows
+from napari_geosr.measure.reports.report import PorosityReport
+from napari_geosr.measure.reports.rows import figure_rows
 
 
 @dataclass(frozen=True)

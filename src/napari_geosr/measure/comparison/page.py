@@ -10,8 +10,8 @@ from napari_geosr.measure.comparison.grids import each_once, sentences_of
 from napari_geosr.measure.comparison.pores import STATUSES, PoreChange, PoreMatch
 from napari_geosr.measure.comparison.report import QualityReport
 from napari_geosr.measure.graph.agreement import COVERED
-from napari_geosr.measure.html import STYLE, png_source
 from napari_geosr.measure.number_text import number_text
+from napari_geosr.measure.reports.html import STYLE, png_source
 
 #: Maximum number of pores of each kind on the page; the files list all.
 _LISTED = 12

@@ -11,7 +11,7 @@ from napari_geosr.core.figure_png import as_label, as_png
 from napari_geosr.core.types import AnyArray
 from napari_geosr.measure.comparison.fourier import CRITERIA
 from napari_geosr.measure.comparison.report import QualityReport
-from napari_geosr.measure.export import COLOURS, INK, PAPER, Theme
+from napari_geosr.measure.reports.export import COLOURS, INK, PAPER, Theme
 
 #: Line styles of the criteria.
 _DASHES = {"half-bit": "--", "1-bit": ":", "1/7": "-."}

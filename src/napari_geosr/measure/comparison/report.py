@@ -29,7 +29,7 @@ from napari_geosr.measure.comparison.pores import PoreMatch
 from napari_geosr.measure.comparison.scan_check import ScanCheck, check_rows
 from napari_geosr.measure.graph.agreement import GraphAgreement
 from napari_geosr.measure.number_text import NOTHING, number_text, percent_text
-from napari_geosr.measure.report import PorosityReport
+from napari_geosr.measure.reports.report import PorosityReport
 
 if TYPE_CHECKING:
     import pandas as pd

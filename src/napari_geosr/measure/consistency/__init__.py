@@ -41,7 +41,7 @@ from napari_geosr.measure.consistency.boxes import (
 from napari_geosr.measure.consistency.noise import Windows, excess, windows
 from napari_geosr.measure.consistency.regions import MismatchRegion, mismatch_regions
 from napari_geosr.measure.consistency.slope import SlopeSums
-from napari_geosr.measure.redegrade import (
+from napari_geosr.measure.resolution.redegrade import (
     TRUNCATE,
     Box,
     Pair,

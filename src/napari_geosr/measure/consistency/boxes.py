@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.measure.consistency.slope import BlockSums, SlopeSums, block_sums
-from napari_geosr.measure.redegrade import (
+from napari_geosr.measure.resolution.redegrade import (
     TRUNCATE,
     Box,
     FloatArray,

@@ -20,7 +20,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.measure.redegrade import TRUNCATE, Box, FloatArray
+from napari_geosr.measure.resolution.redegrade import TRUNCATE, Box, FloatArray
 
 Array = npt.NDArray[np.float64]
 #: For each window: grey value and variance of the scan, variance of the residual.

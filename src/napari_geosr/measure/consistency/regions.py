@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.measure.redegrade import FloatArray
+from napari_geosr.measure.resolution.redegrade import FloatArray
 
 #: Maximum distance at which two flagged voxels belong to the same region, in voxels.
 _TOGETHER = 2.0

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.measure.redegrade import Box, FloatArray
+from napari_geosr.measure.resolution.redegrade import Box, FloatArray
 
 Array = npt.NDArray[np.float64]
 

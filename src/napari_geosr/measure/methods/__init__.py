@@ -34,7 +34,7 @@ _ONE = re.compile(r"(\w+) = (.*?)(?=; \w+ = |$)")
 
 
 class MethodsSource(Protocol):
-    """Source of a methods section: a `napari_geosr.measure.report.PorosityReport`."""
+    """Source of a methods section: a `PorosityReport`."""
 
     @property
     def name(self) -> str: ...

@@ -14,7 +14,7 @@ from napari_geosr.core.units import PIXEL, convert_length, shown_unit, shown_uni
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_geosr.measure.report import PorosityReport
+    from napari_geosr.measure.reports.report import PorosityReport
 
 Floats = npt.NDArray[np.float64]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from napari_geosr.measure.report import PorosityReport
+    from napari_geosr.measure.reports.report import PorosityReport
 
 Floats = npt.NDArray[np.float64]
 

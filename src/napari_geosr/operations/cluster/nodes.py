@@ -22,7 +22,7 @@ from distributed.utils import get_ip
 
 from napari_geosr.core.errors import Cancelled, WorkerError
 from napari_geosr.core.steps import ShouldStop
-from napari_geosr.io.atomic import explained
+from napari_geosr.io.unfinished_files.atomic import explained
 from napari_geosr.operations.cluster import worker_settings
 
 #: Seconds to wait for all workers to start; after that, the run begins with those that

@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from napari_geosr.core.types import AnyArray
     from napari_geosr.measure.comparison.pores import PoreMatch
     from napari_geosr.measure.graph.agreement import GraphAgreement
-    from napari_geosr.measure.report import PorosityReport
+    from napari_geosr.measure.reports.report import PorosityReport
 
 _T = TypeVar("_T")
 

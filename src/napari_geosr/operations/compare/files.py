@@ -13,12 +13,12 @@ from napari_geosr import io
 from napari_geosr.core import provenance
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
-from napari_geosr.io import atomic
-from napari_geosr.measure import export
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.measure.comparison import pictures
 from napari_geosr.measure.comparison.fourier import CRITERIA
 from napari_geosr.measure.comparison.page import quality_page
 from napari_geosr.measure.comparison.report import QualityReport
+from napari_geosr.measure.reports import export
 from napari_geosr.operations.compare.config import CompareConfig
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.measure.files import check as check

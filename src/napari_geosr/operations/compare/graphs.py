@@ -10,7 +10,7 @@ from napari_geosr.measure.comparison.frame import Frame
 from napari_geosr.measure.comparison.sweep import FrameVolumes
 from napari_geosr.measure.graph.agreement import GraphAgreement, graph_agreement
 from napari_geosr.measure.graph.steps import check_graph_memory
-from napari_geosr.measure.report import PorosityReport
+from napari_geosr.measure.reports.report import PorosityReport
 from napari_geosr.operations.compare.config import CompareConfig
 from napari_geosr.operations.measure.networks import MATCHING_VOXELS
 

@@ -14,7 +14,7 @@ from napari_geosr.core.steps import ShouldStop, StageStarted, Step, WarningIssue
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.comparison.pores import PoreMatch, Status, match_pores
 from napari_geosr.measure.comparison.sweep import FrameVolumes, central_box
-from napari_geosr.measure.report import PorosityReport
+from napari_geosr.measure.reports.report import PorosityReport
 from napari_geosr.measure.segment import phase_mask
 from napari_geosr.operations.compare.config import CompareConfig
 from napari_geosr.operations.measure import measure_several_steps

@@ -15,7 +15,7 @@ from napari_geosr.operations.explain.targets import PoreRow, StoredPoreTable
 
 if TYPE_CHECKING:
     from napari_geosr.core.types import AnyArray
-    from napari_geosr.measure.report import PorosityReport
+    from napari_geosr.measure.reports.report import PorosityReport
     from napari_geosr.operations.explain.run import ExplainResult
     from napari_geosr.operations.explain.targets import Explanation
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from napari_geosr import io
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
-from napari_geosr.io import atomic
-from napari_geosr.measure.export import write_json
+from napari_geosr.io.unfinished_files import atomic
+from napari_geosr.measure.reports.export import write_json
 from napari_geosr.operations.explain.columns import added_columns
 from napari_geosr.operations.explain.config import ExplainConfig
 

@@ -28,9 +28,9 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
-from napari_geosr.io import atomic
-from napari_geosr.learning import checkpoint
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.learning.energy import Meter
+from napari_geosr.learning.training import checkpoint
 from napari_geosr.operations.ganrec.config import (
     NEEDS,
     OPERATION,

@@ -25,7 +25,6 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.lazy import cache_limited
-from napari_geosr.measure import rows
 from napari_geosr.measure.budget import cache_bytes, check_memory, min_bytes
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.groups import Group
@@ -34,7 +33,8 @@ from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.overview.curves import profile_of
 from napari_geosr.measure.porosity import porosity_steps
 from napari_geosr.measure.remarks import looks_like_labels
-from napari_geosr.measure.report import PorosityReport
+from napari_geosr.measure.reports import rows
+from napari_geosr.measure.reports.report import PorosityReport
 from napari_geosr.measure.statistics import pore_statistics
 from napari_geosr.operations.cluster import Workers
 from napari_geosr.operations.cluster.slabs import SlabWorkers
@@ -65,7 +65,7 @@ from napari_geosr.operations.storage import array_for, array_for_workers
 
 if TYPE_CHECKING:
     from napari_geosr.measure.porosity_run import LabellingJournal
-    from napari_geosr.measure.rows import StatisticRow
+    from napari_geosr.measure.reports.rows import StatisticRow
 
 __all__ = [
     "Group",

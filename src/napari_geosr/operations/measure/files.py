@@ -18,11 +18,11 @@ from napari_geosr import io
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
-from napari_geosr.io import atomic, claims
-from napari_geosr.measure import export
+from napari_geosr.io.unfinished_files import atomic, claims
 from napari_geosr.measure.morphometry import MORPHOMETRY
 from napari_geosr.measure.overview import drawing
 from napari_geosr.measure.overview.curves import curve_pictures
+from napari_geosr.measure.reports import export
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.measure import (
     MeasureConfig,
@@ -32,7 +32,7 @@ from napari_geosr.operations.measure import (
 )
 
 if TYPE_CHECKING:
-    from napari_geosr.measure.report import PorosityReport
+    from napari_geosr.measure.reports.report import PorosityReport
 
 #: Maximum length of a layer's name within a file name; systems allow 255 bytes.
 _MAX_NAME_LENGTH = 60

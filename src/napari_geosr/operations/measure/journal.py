@@ -20,8 +20,12 @@ import numpy as np
 
 from napari_geosr.core.documents import MAX_RESULT_BYTES, load_json
 from napari_geosr.core.volume import Volume
-from napari_geosr.io import atomic
-from napari_geosr.io.hidden import is_abandoned, leftovers, temporary_sibling
+from napari_geosr.io.unfinished_files import atomic
+from napari_geosr.io.unfinished_files.hidden import (
+    is_abandoned,
+    leftovers,
+    temporary_sibling,
+)
 from napari_geosr.operations.measure import MeasureConfig, measure_record
 
 if TYPE_CHECKING:

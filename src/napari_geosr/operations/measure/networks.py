@@ -14,7 +14,7 @@ from napari_geosr.measure.number_text import number_text, percent_text
 
 if TYPE_CHECKING:
     from napari_geosr.measure.graph.agreement import GraphAgreement
-    from napari_geosr.measure.report import PorosityReport
+    from napari_geosr.measure.reports.report import PorosityReport
 
 #: Default matching distance for branches, in voxels of the coarser volume.
 MATCHING_VOXELS = 2.0

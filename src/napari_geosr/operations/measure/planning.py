@@ -11,13 +11,13 @@ from pathlib import Path
 from napari_geosr.core import provenance
 from napari_geosr.core.steps import ShouldStop, Step, WarningIssued, never_stop
 from napari_geosr.core.volume import Volume
-from napari_geosr.io import atomic
 from napari_geosr.io.lazy import cache_limited
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.measure import planning
 from napari_geosr.measure.budget import cache_bytes
-from napari_geosr.measure.export import write_json
 from napari_geosr.measure.planning.config import PlanConfig
 from napari_geosr.measure.planning.result import ScanPlan
+from napari_geosr.measure.reports.export import write_json
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.inputs.scan import input_warnings
 from napari_geosr.operations.measure import files as report_files

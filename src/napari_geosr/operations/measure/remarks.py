@@ -23,7 +23,7 @@ from napari_geosr.operations.measure.automatic_sample import automatic_fit_steps
 from napari_geosr.operations.measure.surroundings import MAX_PLANE_BYTES, Surroundings
 
 if TYPE_CHECKING:
-    from napari_geosr.measure.report import PorosityReport
+    from napari_geosr.measure.reports.report import PorosityReport
 
 #: Minimum number of hot voxels kept by a restoration for a warning, as a fraction of
 #: the voxels of the rarer phase.

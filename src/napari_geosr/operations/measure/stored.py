@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.measure.overview import Overview
-from napari_geosr.measure.stored import report_from_files
+from napari_geosr.measure.reports.stored import report_from_files
 from napari_geosr.operations.measure import files as report_files
 
 if TYPE_CHECKING:
-    from napari_geosr.measure.report import PorosityReport
+    from napari_geosr.measure.reports.report import PorosityReport
 
 REFERENCE = "reference"
 

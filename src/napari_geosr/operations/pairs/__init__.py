@@ -30,8 +30,8 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyArray, AnyDict, AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
-from napari_geosr.io import atomic
 from napari_geosr.io.output import Output
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.operations.inputs.scan import reader_warnings
 from napari_geosr.operations.pairs.config import PairsConfig
 from napari_geosr.operations.pairs.files import (

@@ -29,7 +29,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
-from napari_geosr.io import atomic
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.operations.inputs.scan import reader_warnings
 from napari_geosr.operations.pairs import Pairs

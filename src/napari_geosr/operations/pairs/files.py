@@ -10,7 +10,7 @@ from pathlib import Path
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
-from napari_geosr.io import atomic
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.operations.inputs import check_not_source
 
 #: Upscale factors for which networks are available.

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.degradation import (
+from napari_geosr.measure.resolution.degradation import (
     MAX_DEPTH,
     MAX_WINDOW,
     degradation_steps,

@@ -35,9 +35,9 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.compute import exact_settings
 from napari_geosr.inference.device import pick_device
-from napari_geosr.io import atomic
-from napari_geosr.learning import checkpoint
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.learning.energy import Meter
+from napari_geosr.learning.training import checkpoint
 from napari_geosr.operations.pinn_sim.config import (
     NEEDS,
     OPERATION,

@@ -13,7 +13,7 @@ from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.device import pick_device
-from napari_geosr.io.unfinished import find_unfinished
+from napari_geosr.io.unfinished_files.unfinished import find_unfinished
 from napari_geosr.operations.cluster import Workers, check_workers
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.reconstruct.blocks import reconstruct_rows

@@ -246,7 +246,7 @@ def _reconstructed(
     """Slices, and the sum of squares of their line integrals."""
     import torch
 
-    from napari_geosr.physics.compiled import interruptible
+    from napari_geosr.physics.projection.compiled import interruptible
 
     with (
         exact_settings(ready.config.threads),

@@ -9,8 +9,8 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.core.types import AnyDict, AnyMapping
-from napari_geosr.io.atomic import explained
-from napari_geosr.io.unfinished import usable_unfinished
+from napari_geosr.io.unfinished_files.atomic import explained
+from napari_geosr.io.unfinished_files.unfinished import usable_unfinished
 from napari_geosr.operations.cluster import check_workers
 from napari_geosr.operations.reconstruct import reconstruct_steps
 from napari_geosr.operations.reconstruct.config import ReconstructConfig

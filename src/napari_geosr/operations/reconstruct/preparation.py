@@ -31,7 +31,7 @@ from napari_geosr.tomography.fan_weights import needed_degrees
 from napari_geosr.tomography.preprocess import beam_without_sample
 
 if TYPE_CHECKING:
-    from napari_geosr.physics.geometry import FanGeometry, ParallelGeometry
+    from napari_geosr.physics.projection.geometry import FanGeometry, ParallelGeometry
 
 #: Fraction of the required angles, or of distinct directions, that counts as complete.
 _COMPLETE = 0.95

@@ -15,7 +15,7 @@ from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.hidden import with_user_names
+from napari_geosr.io.unfinished_files.hidden import with_user_names
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 from napari_geosr.operations.restore.resume import FinishedPart
 

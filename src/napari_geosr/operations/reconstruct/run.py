@@ -28,8 +28,8 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.compute import frugal_if_tight
-from napari_geosr.io.journal import Journal
-from napari_geosr.io.unfinished import remove_unfinished
+from napari_geosr.io.unfinished_files.journal import Journal
+from napari_geosr.io.unfinished_files.unfinished import remove_unfinished
 from napari_geosr.operations.cluster import Workers, check_workers
 from napari_geosr.operations.reconstruct.blocks import BlockRun, Slices, block_steps
 from napari_geosr.operations.reconstruct.resume import (

@@ -21,8 +21,12 @@ from napari_geosr.core.projections import Projections
 from napari_geosr.core.types import AnyDict
 from napari_geosr.inference.device import free_memory
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
-from napari_geosr.physics import batches
-from napari_geosr.physics.geometry import ConeGeometry, FanGeometry, ParallelGeometry
+from napari_geosr.physics.projection import batches
+from napari_geosr.physics.projection.geometry import (
+    ConeGeometry,
+    FanGeometry,
+    ParallelGeometry,
+)
 from napari_geosr.tomography.centre import Centre
 from napari_geosr.tomography.full_turn import fold_full_turn
 

@@ -20,7 +20,7 @@ from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.suffixes import sibling_path
 from napari_geosr.measure.consistency import consistency_steps as engine_steps
-from napari_geosr.measure.redegrade import Pair
+from napari_geosr.measure.resolution.redegrade import Pair
 from napari_geosr.operations.cluster import Workers, check_workers
 from napari_geosr.operations.cluster.slabs import ordered_workers
 from napari_geosr.operations.inputs import check_not_source

@@ -18,11 +18,11 @@ from napari_geosr.core.version import __version__
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.members import NONE
 from napari_geosr.io import read_back
-from napari_geosr.io.atomic import explained
-from napari_geosr.io.hidden import leftovers
-from napari_geosr.io.journal import remove_with_journal
 from napari_geosr.io.suffixes import suffix_of
-from napari_geosr.io.unfinished import usable_unfinished
+from napari_geosr.io.unfinished_files.atomic import explained
+from napari_geosr.io.unfinished_files.hidden import leftovers
+from napari_geosr.io.unfinished_files.journal import remove_with_journal
+from napari_geosr.io.unfinished_files.unfinished import usable_unfinished
 from napari_geosr.models import zoo
 from napari_geosr.operations.inputs import InputConfig, open_series, open_volume
 from napari_geosr.operations.restore.config import RestoreConfig

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from napari_geosr.core.documents import load_json, read_document
 from napari_geosr.core.errors import ConfigError, FileError, GeoSRError
 from napari_geosr.core.types import AnyDict, AnyMapping
-from napari_geosr.io import atomic
+from napari_geosr.io.unfinished_files import atomic
 
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model

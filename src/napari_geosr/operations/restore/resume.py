@@ -18,12 +18,12 @@ from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.steps import Step, StepIterator, TileDone, WarningIssued
 from napari_geosr.core.types import AnyDict, AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.hidden import with_user_names
-from napari_geosr.io.journal import Journal
 from napari_geosr.io.output import Output, copy_boxes
 from napari_geosr.io.reading import read_file
 from napari_geosr.io.suffixes import sibling_path
-from napari_geosr.io.unfinished import clear, find_unfinished
+from napari_geosr.io.unfinished_files.hidden import with_user_names
+from napari_geosr.io.unfinished_files.journal import Journal
+from napari_geosr.io.unfinished_files.unfinished import clear, find_unfinished
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.storage import CachedResult, find_unfinished_results
 

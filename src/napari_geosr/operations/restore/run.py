@@ -30,8 +30,8 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.inference.backends import Choice
 from napari_geosr.inference.compute import frugal_if_tight
 from napari_geosr.inference.runner import restore_tiles
-from napari_geosr.io.journal import Journal
-from napari_geosr.io.unfinished import remove_unfinished
+from napari_geosr.io.unfinished_files.journal import Journal
+from napari_geosr.io.unfinished_files.unfinished import remove_unfinished
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.preparation import PreparedRestoration
 from napari_geosr.operations.restore.record import (

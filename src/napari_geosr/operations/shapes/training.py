@@ -14,7 +14,7 @@ from napari_geosr.core.steps import JudgingStarted, ShouldStop, Step, never_stop
 from napari_geosr.inference.device import pick_device
 from napari_geosr.learning.shapes import SHAPE_METHODS
 from napari_geosr.learning.shapes.data import FittedMethod
-from napari_geosr.learning.trainer import Trainer
+from napari_geosr.learning.training.trainer import Trainer
 from napari_geosr.models import bundle
 from napari_geosr.models.card import ModelCard, TrainingData
 from napari_geosr.operations.shapes.job import ShapeTrainJob

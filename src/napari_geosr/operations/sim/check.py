@@ -15,7 +15,7 @@ from napari_geosr.core.figure_png import as_png
 from napari_geosr.core.sim_frames import SimFrames, guess_order
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.types import AnyDict
-from napari_geosr.io import atomic
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.operations.sim.config import FramesConfig
 from napari_geosr.operations.sim.estimate import PatternEstimate, estimate_steps
 from napari_geosr.operations.sim.inputs import axis_facts, saturated_fraction

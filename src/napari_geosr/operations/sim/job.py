@@ -11,7 +11,7 @@ from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.core.types import AnyDict, AnyMapping
-from napari_geosr.io.atomic import explained, write_text
+from napari_geosr.io.unfinished_files.atomic import explained, write_text
 from napari_geosr.operations.inputs import InputConfig
 from napari_geosr.operations.sim.config import SimConfig
 from napari_geosr.operations.sim.inputs import open_frames, transfer_function

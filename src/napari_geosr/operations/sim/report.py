@@ -10,7 +10,7 @@ import numpy as np
 from napari_geosr import io
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.figure_png import as_png
-from napari_geosr.io import atomic
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.operations.sim.check import folder_files
 from napari_geosr.operations.sim.config import METHOD_TITLES, SimConfig
 from napari_geosr.operations.sim.run import SimResult

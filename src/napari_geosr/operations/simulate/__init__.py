@@ -30,19 +30,19 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.inference.compute import exact_settings
-from napari_geosr.io import atomic
-from napari_geosr.io.hidden import temporary_sibling
 from napari_geosr.io.projections import write_projections
+from napari_geosr.io.unfinished_files import atomic
+from napari_geosr.io.unfinished_files.hidden import temporary_sibling
 from napari_geosr.operations.simulate.config import SimulateConfig, StructureName
 from napari_geosr.operations.simulate.radiographs import (
     RadiographFiles,
     simulate_radiographs_steps,
 )
-from napari_geosr.physics.packing import NEARLY_REACHED
-from napari_geosr.physics.phantoms import Phantom
 from napari_geosr.physics.scan_config import ScanConfig
 from napari_geosr.physics.shapes.radiographs import TISSUES
-from napari_geosr.physics.structures import (
+from napari_geosr.physics.specimens.packing import NEARLY_REACHED
+from napari_geosr.physics.specimens.phantoms import Phantom
+from napari_geosr.physics.specimens.structures import (
     STRUCTURES,
     Spheres,
     Structure,

@@ -20,7 +20,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
-from napari_geosr.io import atomic
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.operations.simulate.config import SimulateRadiographsConfig
 from napari_geosr.physics.shapes.radiographs import (
     RESTORATION,

@@ -35,7 +35,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.claims import FileInUseError
+from napari_geosr.io.unfinished_files.claims import FileInUseError
 from napari_geosr.operations.reconstruct import open_projections
 from napari_geosr.operations.reconstruct.fewer_views import number_of_parts
 from napari_geosr.operations.reconstruct.resume import as_volume

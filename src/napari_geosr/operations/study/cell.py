@@ -16,8 +16,8 @@ from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, Step, WarningIssued, recount
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import ArrayLike, Volume
-from napari_geosr.io import atomic
-from napari_geosr.io.unfinished import usable_unfinished
+from napari_geosr.io.unfinished_files import atomic
+from napari_geosr.io.unfinished_files.unfinished import usable_unfinished
 from napari_geosr.operations.reconstruct import (
     ReconstructConfig,
     reconstruct_steps,

@@ -33,7 +33,7 @@ from napari_geosr.tomography.preprocess import LineIntegrals
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_geosr.physics.geometry import ParallelGeometry
+    from napari_geosr.physics.projection.geometry import ParallelGeometry
 
 #: Number of rows on which settings are tuned.
 _ROWS = 8
@@ -170,7 +170,7 @@ class _ViewIntegrals:
         """Mean squared difference within the sample, including noise."""
         import torch
 
-        from napari_geosr.physics.projector import project
+        from napari_geosr.physics.projection.projector import project
 
         total = 0.0
         with exact_settings(self.ready.config.threads), torch.no_grad():

@@ -20,7 +20,7 @@ from napari_geosr.measure.segment import phase_mask
 from napari_geosr.operations.study.config import StudyConfig
 
 if TYPE_CHECKING:
-    from napari_geosr.measure.report import PorosityReport
+    from napari_geosr.measure.reports.report import PorosityReport
 
 Mask = npt.NDArray[np.bool_]
 Picture = npt.NDArray[np.uint8]

@@ -30,7 +30,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.volume import Volume
-from napari_geosr.io import atomic
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.learning.labels import check_painted
 from napari_geosr.operations import restore, train
 from napari_geosr.operations.restore.config import RestoreConfig

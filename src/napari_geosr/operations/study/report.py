@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.types import AnyMapping
-from napari_geosr.io import atomic
-from napari_geosr.measure.html import STYLE, png_source
+from napari_geosr.io.unfinished_files import atomic
+from napari_geosr.measure.reports.html import STYLE, png_source
 from napari_geosr.operations.study.config import StudyConfig
 from napari_geosr.operations.study.figures import (
     Picture,

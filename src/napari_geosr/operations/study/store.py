@@ -19,7 +19,7 @@ from napari_geosr.core.documents import read_json
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
-from napari_geosr.io import atomic
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.operations.reconstruct.resume import differences, identity_of
 from napari_geosr.operations.study.cell import StudyContext
 from napari_geosr.operations.study.config import StudyConfig

@@ -13,7 +13,7 @@ from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, ConfigError, ModelError
 from napari_geosr.core.steps import ShouldStop, Step, WarningIssued, recount
 from napari_geosr.core.types import AnyDict, AnyMapping
-from napari_geosr.io import atomic
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.learning.methods import config_class
 from napari_geosr.models import bundle
 from napari_geosr.operations import restore, train

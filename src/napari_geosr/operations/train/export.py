@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.learning.energy import Meter
     from napari_geosr.learning.method import Method
-    from napari_geosr.learning.patches import Patches
-    from napari_geosr.learning.trainer import Trainer
+    from napari_geosr.learning.sampling.patches import Patches
+    from napari_geosr.learning.training.trainer import Trainer
     from napari_geosr.networks.spec import NetworkSpec
     from napari_geosr.operations.train.adapt.run import Adaptation
     from napari_geosr.operations.train.job import TrainJob

@@ -20,7 +20,10 @@ from napari_geosr.core.steps import ShouldStop, Step, WarningIssued, never_stop,
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.suffixes import incomplete_path
-from napari_geosr.io.unfinished import remove_unfinished, usable_unfinished
+from napari_geosr.io.unfinished_files.unfinished import (
+    remove_unfinished,
+    usable_unfinished,
+)
 from napari_geosr.learning.methods import config_class
 from napari_geosr.models import zoo
 from napari_geosr.operations import restore, train

@@ -18,7 +18,7 @@ from napari_geosr.core.documents import read_json
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.provenance import array_checksum
 from napari_geosr.core.types import AnyDict
-from napari_geosr.io import atomic
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.physics.simulated import is_simulated
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from napari_geosr.core.errors import ConfigError, FileError, VolumeError
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.methods import METHODS, config_class
-from napari_geosr.learning.pairs import check_shapes
+from napari_geosr.learning.sampling.pairs import check_shapes
 from napari_geosr.networks import NETWORKS
 from napari_geosr.operations.inputs import (
     InputConfig,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_geosr.core.noise import Noise
     from napari_geosr.learning.config import TrainingConfig
     from napari_geosr.learning.method import Method
-    from napari_geosr.learning.patches import Patches
+    from napari_geosr.learning.sampling.patches import Patches
 
 
 #: Correlation above which blind-spot training visibly preserves noise.

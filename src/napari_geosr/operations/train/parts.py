@@ -26,8 +26,8 @@ from napari_geosr.core.steps import (
     recount,
 )
 from napari_geosr.core.types import AnyMapping
-from napari_geosr.io import atomic
-from napari_geosr.io.unfinished import usable_unfinished
+from napari_geosr.io.unfinished_files import atomic
+from napari_geosr.io.unfinished_files.unfinished import usable_unfinished
 from napari_geosr.operations.reconstruct import (
     prepare_steps,
     reconstruct_steps,

@@ -19,16 +19,16 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.inference.device import pick_device
-from napari_geosr.learning import checkpoint
 from napari_geosr.learning.architecture import training_remark
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.diffusion.sampling import GeneratedPreview
 from napari_geosr.learning.energy import Meter
 from napari_geosr.learning.methods import METHODS
-from napari_geosr.learning.pairs import check_pair
-from napari_geosr.learning.patches import Patches
-from napari_geosr.learning.preview import TrainingPreview
-from napari_geosr.learning.trainer import Preview, Trainer
+from napari_geosr.learning.sampling.pairs import check_pair
+from napari_geosr.learning.sampling.patches import Patches
+from napari_geosr.learning.training import checkpoint
+from napari_geosr.learning.training.preview import TrainingPreview
+from napari_geosr.learning.training.trainer import Preview, Trainer
 from napari_geosr.models import zoo
 from napari_geosr.networks import all_settings
 from napari_geosr.operations.train.adapt.run import adapt_steps

@@ -31,7 +31,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.units import PIXEL
 from napari_geosr.inference.device import pick_device
 from napari_geosr.inference.intensity import scan_steps, without_hot_voxels
-from napari_geosr.io import atomic
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.models import bundle
 from napari_geosr.models.similarity import (
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from napari_geosr.core.types import AnyArray
     from napari_geosr.core.volume import Volume
     from napari_geosr.inference.tiling import Box, Size
-    from napari_geosr.learning.patches import Patches, TrainingSubject
+    from napari_geosr.learning.sampling.patches import Patches, TrainingSubject
     from napari_geosr.models.bundle import Model
     from napari_geosr.models.card import ModelCard
 

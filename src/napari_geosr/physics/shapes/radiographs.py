@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.physics.phantoms import FloatArray
+from napari_geosr.physics.specimens.phantoms import FloatArray
 
 Array = npt.NDArray[np.float64]
 

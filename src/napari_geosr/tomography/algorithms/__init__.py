@@ -34,7 +34,7 @@ from napari_geosr.tomography.iterations import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_geosr.physics.geometry import ParallelGeometry
+    from napari_geosr.physics.projection.geometry import ParallelGeometry
 
 ALGORITHMS = Registry(
     package="napari_geosr.tomography.algorithms",

@@ -26,7 +26,7 @@ from napari_geosr.tomography.iterations import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_geosr.physics.geometry import ParallelGeometry
+    from napari_geosr.physics.projection.geometry import ParallelGeometry
 
 TITLE = "CGLS"
 BEAMS = ("parallel", "fan", "cone")
@@ -61,7 +61,7 @@ def reconstruct_slices(
     """Iterate from zero; see `napari_geosr.tomography.algorithms`."""
     import torch
 
-    from napari_geosr.physics.projector import backproject, project
+    from napari_geosr.physics.projection.projector import backproject, project
 
     axes = slice_axes(geometry)
     rest = sinogram.clone()

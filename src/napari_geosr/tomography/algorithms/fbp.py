@@ -14,7 +14,7 @@ from pydantic import Field
 
 from napari_geosr.core.config import Config as _Config
 from napari_geosr.core.steps import ShouldStop, never_stop
-from napari_geosr.physics.geometry import FanGeometry
+from napari_geosr.physics.projection.geometry import FanGeometry
 from napari_geosr.tomography.fan_weights import Weighting, check_arc
 from napari_geosr.tomography.filters import (
     FilterName,
@@ -33,7 +33,7 @@ from napari_geosr.tomography.iterations import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_geosr.physics.geometry import ParallelGeometry
+    from napari_geosr.physics.projection.geometry import ParallelGeometry
 
 TITLE = "Filtered back-projection (FBP)"
 BEAMS = ("parallel", "fan")
@@ -75,7 +75,7 @@ def reconstruct_slices(
 
     The result is linear in the projections unless negative values are set to zero.
     """
-    from napari_geosr.physics.smear import smear
+    from napari_geosr.physics.projection.smear import smear
 
     weighting: Weighting | None = None
     seen = geometry

@@ -26,7 +26,7 @@ from napari_geosr.tomography.iterations import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_geosr.physics.geometry import ConeGeometry
+    from napari_geosr.physics.projection.geometry import ConeGeometry
 
 TITLE = "Feldkamp–Davis–Kress (FDK)"
 BEAMS = ("cone",)
@@ -53,7 +53,7 @@ def reconstruct_slices(
 
     Slices of a slab (`ConeGeometry.slab`) equal those of the whole volume.
     """
-    from napari_geosr.physics.smear import smear
+    from napari_geosr.physics.projection.smear import smear
 
     weighting = Weighting(geometry, sinogram)
     slices = empty_volume(sinogram, geometry)

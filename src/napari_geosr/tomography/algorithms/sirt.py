@@ -29,7 +29,7 @@ from napari_geosr.tomography.iterations import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_geosr.physics.geometry import ParallelGeometry
+    from napari_geosr.physics.projection.geometry import ParallelGeometry
 
 TITLE = "SIRT"
 BEAMS = ("parallel", "fan", "cone")
@@ -56,7 +56,7 @@ def reconstruct_slices(
     on_iteration: OnIteration = ignore_iteration,
 ) -> Tensor:
     """Iterate from zero; see `napari_geosr.tomography.algorithms`."""
-    from napari_geosr.physics.projector import backproject, project
+    from napari_geosr.physics.projection.projector import backproject, project
 
     one = sinogram.new_ones
     per_ray = _inverse(project(one(geometry.volume_shape), geometry))

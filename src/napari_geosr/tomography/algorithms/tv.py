@@ -33,7 +33,7 @@ from napari_geosr.tomography.iterations import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_geosr.physics.geometry import ParallelGeometry
+    from napari_geosr.physics.projection.geometry import ParallelGeometry
 
 TITLE = "Total variation (TV)"
 BEAMS = ("parallel", "fan", "cone")
@@ -73,7 +73,11 @@ def reconstruct_slices(
 
     Total variation is computed within each slice, or within the volume for a cone beam.
     """
-    from napari_geosr.physics.projector import backproject, operator_norm, project
+    from napari_geosr.physics.projection.projector import (
+        backproject,
+        operator_norm,
+        project,
+    )
 
     h, axes = geometry.voxel_size, slice_axes(geometry)
     # Each power iteration takes as long as one of TV, so check for a stop here as well.

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from napari_geosr.core.types import ZarrNode
-from napari_geosr.io.missing_places import missing_of_chunks
+from napari_geosr.io.hdf5.missing_places import missing_of_chunks
 
 #: Key, in our block of a group's attributes, which states that every chunk was written.
 ALL_CHUNKS = "all_chunks"

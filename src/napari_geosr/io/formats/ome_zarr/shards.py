@@ -21,7 +21,7 @@ from napari_geosr.core.boxes import Box
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.indexing import Slices, as_slices
 from napari_geosr.core.types import AnyArray
-from napari_geosr.io.atomic import explained, sync_file, sync_folder
+from napari_geosr.io.unfinished_files.atomic import explained, sync_file, sync_folder
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -18,9 +18,9 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.core.types import AnyDict, AnyMapping, ZarrNode
-from napari_geosr.io.atomic import explained
 from napari_geosr.io.formats.ome_zarr import ngff
 from napari_geosr.io.stamp import KEY, Stamp, from_dict
+from napari_geosr.io.unfinished_files.atomic import explained
 
 #: Name of the codec that adds checksums, in the metadata of an array.
 _CHECKSUM = "crc32c"

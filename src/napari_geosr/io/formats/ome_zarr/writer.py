@@ -11,7 +11,6 @@ import numpy as np
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.indexing import Slices
 from napari_geosr.core.types import AnyArray, AnyDict, AnyDType
-from napari_geosr.io.atomic import remove
 from napari_geosr.io.formats.ome_zarr import ngff
 from napari_geosr.io.formats.ome_zarr.missing_chunks import ALL_CHUNKS
 from napari_geosr.io.formats.ome_zarr.shards import (
@@ -24,11 +23,12 @@ from napari_geosr.io.formats.ome_zarr.shards import (
     fitted_shapes,
     open_level,
 )
-from napari_geosr.io.hidden import with_user_names
 from napari_geosr.io.output import Output, blocks
 from napari_geosr.io.spec import OutputPaths, OutputSpec
 from napari_geosr.io.stamp import KEY, Stamp
 from napari_geosr.io.suffixes import stem_of
+from napari_geosr.io.unfinished_files.atomic import remove
+from napari_geosr.io.unfinished_files.hidden import with_user_names
 
 #: Maximum edge of the coarsest level, in voxels: coarser levels are added until no edge
 #: exceeds it.

@@ -40,7 +40,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyArray, AnyDict, AnyDType
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.atomic import explained
+from napari_geosr.io.unfinished_files.atomic import explained
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.porosity import porosity_steps
 from napari_geosr.operations.restore.run import TileProgress, VolumeRun

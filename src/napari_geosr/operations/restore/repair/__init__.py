@@ -23,13 +23,13 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.version import __version__
 from napari_geosr.inference.members import NONE
-from napari_geosr.io.claims import claimed
 from napari_geosr.io.formats.ome_zarr.verify import (
     ZarrCheck,
     check_steps,
     note_in_record,
 )
-from napari_geosr.io.unfinished import (
+from napari_geosr.io.unfinished_files.claims import claimed
+from napari_geosr.io.unfinished_files.unfinished import (
     find_unfinished,
     taken_for_unfinished,
     usable_unfinished,

@@ -23,7 +23,7 @@ from napari_geosr.inference.backends import AUTO, TORCH, Setting
 from napari_geosr.inference.compute import default_threads
 from napari_geosr.inference.run import RunSummary, nonfinite_warnings
 from napari_geosr.inference.shards import Shard, ShardPlanner, unfinished_shards
-from napari_geosr.io.atomic import explained
+from napari_geosr.io.unfinished_files.atomic import explained
 from napari_geosr.operations.cluster import (
     Workers,
     count_workers,

@@ -30,7 +30,7 @@ from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.core.vocabulary import SharpnessChoice
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.runner import restore_region
-from napari_geosr.measure.redegrade import blur_reach, blurred_means
+from napari_geosr.measure.resolution.redegrade import blur_reach, blurred_means
 from napari_geosr.operations.restore.measurements import MeasurementStore
 from napari_geosr.operations.restore.upscaling.sample_boxes import structured_boxes
 

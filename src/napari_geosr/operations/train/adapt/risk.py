@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_geosr.core.noise import Noise
-    from napari_geosr.learning.patches import Patches, TrainingSubject
+    from napari_geosr.learning.sampling.patches import Patches, TrainingSubject
 
 #: Maximum number of scans to evaluate.
 _MAX_SCANS = 3

@@ -21,7 +21,7 @@ from napari_geosr.operations.train.adapt.risk import Gain, RiskEstimator, gain_o
 if TYPE_CHECKING:
     from napari_geosr.inference.risk.stein import CellMeans
     from napari_geosr.learning.config import TrainingConfig
-    from napari_geosr.learning.trainer import Trainer
+    from napari_geosr.learning.training.trainer import Trainer
 
 #: Maximum number of error estimates per run.
 _MAX_ESTIMATES = 8

@@ -33,8 +33,8 @@ from napari_geosr.operations.train.figures.unpaired import unpaired_steps
 __all__ = ["evaluate_model_steps"]
 
 if TYPE_CHECKING:
-    from napari_geosr.learning.patches import Patches, TrainingSubject
-    from napari_geosr.learning.trainer import Trainer
+    from napari_geosr.learning.sampling.patches import Patches, TrainingSubject
+    from napari_geosr.learning.training.trainer import Trainer
 
 Array = AnyArray
 

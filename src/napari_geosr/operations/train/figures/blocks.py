@@ -11,7 +11,7 @@ import numpy as np
 from napari_geosr.core.types import AnyArray
 
 if TYPE_CHECKING:
-    from napari_geosr.learning.patches import Patches, TrainingSubject
+    from napari_geosr.learning.sampling.patches import Patches, TrainingSubject
 
 Array = AnyArray
 

@@ -27,8 +27,8 @@ from napari_geosr.networks import set_network_noise
 
 if TYPE_CHECKING:
     from napari_geosr.core.noise import Noise
-    from napari_geosr.learning.patches import Patches
-    from napari_geosr.learning.trainer import Trainer
+    from napari_geosr.learning.sampling.patches import Patches
+    from napari_geosr.learning.training.trainer import Trainer
 
 Array = AnyArray
 Rows = tuple[FigureRow, ...]

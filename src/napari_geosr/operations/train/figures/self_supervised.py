@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.steps import Step
     from napari_geosr.learning.method import Batch, Method
-    from napari_geosr.learning.patches import Patches
+    from napari_geosr.learning.sampling.patches import Patches
     from napari_geosr.operations.train.figures.evaluator import Evaluator, Rows
 
 #: Number of held-out patches used.

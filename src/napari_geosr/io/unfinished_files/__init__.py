@@ -1,0 +1,1 @@
+"""Files that are being written: locks, journals, hidden parts, atomic replacement."""

@@ -1,0 +1,241 @@
+"""Journal of the finished parts of a file being written, to resume after a kill.
+
+It is part of `io` rather than `core` because it is written atomically and depends on
+the file's state on disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from napari_geosr.core import processes
+from napari_geosr.core.boxes import (
+    Box,
+    boxes_from_lists,
+    boxes_to_lists,
+    n_voxels,
+)
+from napari_geosr.core.errors import FileError
+from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.io.stamp import Stamp
+from napari_geosr.io.unfinished_files.atomic import explained, remove, write_text
+from napari_geosr.io.unfinished_files.hidden import leftovers
+
+#: Suffix that the journal adds to the name of the file being written.
+JOURNAL = ".journal.json"
+#: Minimum time between two entries, in seconds.
+_MIN_INTERVAL = 10.0
+#: Maximum time between two entries if writing is slow, in seconds.
+_MAX_INTERVAL = 60.0
+#: Interval between entries as a multiple of the time taken to write the last entry, so
+#: that the journal takes about 1 % of the run.
+_INTERVAL_FACTOR = 100.0
+#: Time in seconds without an entry after which a run on another computer counts as
+#: dead.
+_MAX_SILENCE = 600.0
+
+
+class JournaledFile(Protocol):
+    """Interface of a file being written, as required by the journal."""
+
+    @property
+    def path(self) -> Path:
+        """Path requested by the user."""
+
+    @property
+    def temporary(self) -> Path:
+        """Path while the file is being written; the journal is in the same folder."""
+
+    @property
+    def stamp(self) -> Stamp:
+        """Metadata block that the file carries."""
+
+    def flush_to_disk(self) -> None:
+        """Flush everything written so far to disk."""
+
+
+class Journal:
+    """Record of which boxes of a file are finished, and which process writes it.
+
+    A box is noted once it is written, and enters the journal only after the file was
+    flushed to disk. The journal is replaced as a whole, so it is never half-written.
+
+    Parameters
+    ----------
+    output : JournaledFile
+    boxes : iterable of tuple of slice
+        Boxes that are already in the file of a resumed run.
+    facts : mapping, optional
+        Values needed to compute the rest in the same way, as in a provenance record.
+    """
+
+    def __init__(
+        self,
+        output: JournaledFile,
+        boxes: Iterable[Box] = (),
+        facts: AnyMapping | None = None,
+    ) -> None:
+        self.output = output
+        self._boxes = list(boxes)
+        self._facts: AnyDict = dict(facts or {})
+        self._write()
+
+    def note(self, box: Box, facts: AnyMapping | None = None) -> None:
+        """Note that a box was written; commit at intervals.
+
+        Parameters
+        ----------
+        facts : mapping, optional
+            As in the constructor.
+        """
+        self._boxes.append(box)
+        self._facts.update(facts or {})
+        if time.monotonic() >= self._due:
+            self.commit()
+
+    def add(self, boxes: Iterable[Box], facts: AnyMapping | None = None) -> None:
+        """Note several boxes at once and commit."""
+        self._boxes += boxes
+        self._facts.update(facts or {})
+        self.commit()
+
+    def commit(self) -> None:
+        """Flush the file to disk, then write the journal."""
+        began = time.monotonic()
+        with explained(self.output.path):
+            self.output.flush_to_disk()
+        self._write(began)
+
+    def _write(self, began: float | None = None) -> None:
+        began = time.monotonic() if began is None else began
+        place, path = journal_of(self.output.temporary), self.output.path
+        entry = {
+            "boxes": boxes_to_lists(self._boxes),
+            "facts": self._facts,
+            "stamp": self.output.stamp.to_dict(),
+            "pid": os.getpid(),
+            "started": processes.own_start_time(),
+            "host": socket.gethostname(),
+        }
+        try:
+            write_text(place, json.dumps(entry), overwrite=True)
+        except FileError as error:
+            message = str(error).replace(journal_of(path).name, path.name)
+            raise FileError(message) from error
+        now = time.monotonic()
+        pause = max(_MIN_INTERVAL, _INTERVAL_FACTOR * (now - began))
+        self._due = now + min(pause, max(_MIN_INTERVAL, _MAX_INTERVAL))
+
+
+@dataclass(frozen=True)
+class JournalEntry:
+    """Content of the journal of a file being written.
+
+    Attributes
+    ----------
+    part : Path
+        The file being written.
+    boxes : sequence of tuple of slice
+        Its finished boxes.
+    facts : mapping
+        Values needed to compute the rest in the same way, as in a provenance record.
+    stamp : mapping
+        Shape, axes, voxel size and provenance of the file when it was begun.
+    pid, started, host
+        Process that writes it, or wrote it: id, start time and computer.
+    """
+
+    part: Path
+    boxes: Sequence[Box]
+    facts: AnyMapping
+    stamp: AnyMapping
+    pid: int | None
+    started: float | None
+    host: str
+
+    @property
+    def n_finished(self) -> int:
+        """Number of finished voxels."""
+        return sum(n_voxels(box) for box in self.boxes)
+
+    @property
+    def is_this_process(self) -> bool:
+        """Whether this process wrote it."""
+        if self.host != socket.gethostname() or self.pid != os.getpid():
+            return False
+        return self.started is None or processes.is_process_running(
+            self.pid, self.started
+        )
+
+    @property
+    def is_running(self) -> bool:
+        """Whether another process is still writing it."""
+        journal = journal_of(self.part)
+        if self.host != socket.gethostname():
+            # In a shared folder, the age of the journal is the only indication.
+            try:
+                return time.time() - journal.stat().st_mtime < _MAX_SILENCE
+            except OSError:
+                return False
+        if self.pid is None or self.pid == os.getpid():
+            return False
+        if self.started is not None:
+            return processes.is_process_running(self.pid, self.started)
+        # Earlier releases did not write the start time. A process that started after
+        # the last entry cannot have written that entry.
+        return journal.exists() and processes.has_run_since(
+            self.pid, journal.stat().st_mtime
+        )
+
+    @property
+    def is_useless(self) -> bool:
+        """Whether its process was killed before it finished anything.
+
+        For files of other computers this is unknown, hence False.
+        """
+        known = self.host == socket.gethostname()
+        return known and not (self.boxes or self.is_this_process or self.is_running)
+
+
+def journal_of(part: Path) -> Path:
+    """Path of the journal of a file being written."""
+    return part.with_name(f"{part.name}{JOURNAL}")
+
+
+def read_journal(part: Path) -> JournalEntry | None:
+    """Read the journal of a file being written; None if missing or damaged."""
+    try:
+        entry = json.loads(journal_of(part).read_text(encoding="utf-8"))
+        pid, started = entry.get("pid"), entry.get("started")
+        return JournalEntry(
+            part,
+            boxes_from_lists(entry["boxes"]),
+            dict(entry.get("facts") or {}),
+            dict(entry.get("stamp") or {}),
+            pid if isinstance(pid, int) else None,
+            float(started) if isinstance(started, int | float) else None,
+            str(entry.get("host")),
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def remove_with_journal(part: Path) -> None:
+    """Remove an unfinished file and its journal."""
+    remove(part)
+    remove_journal(part)
+
+
+def remove_journal(part: Path) -> None:
+    """Remove the journal of a file that is complete or was removed."""
+    journal = journal_of(part)
+    remove(journal)
+    for begun in leftovers(journal, ""):
+        remove(begun)

@@ -1,0 +1,301 @@
+"""Unfinished files of stopped or killed runs: resume or remove them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_geosr.core.boxes import (
+    Box,
+    boxes_from_lists,
+    boxes_to_lists,
+    n_voxels,
+)
+from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.core.types import AnyMapping
+from napari_geosr.core.volume import Volume
+from napari_geosr.io.formats import ReadOptions
+from napari_geosr.io.reading import read_file
+from napari_geosr.io.stamp import Stamp
+from napari_geosr.io.suffixes import incomplete_path, suffix_of
+from napari_geosr.io.unfinished_files.atomic import explained, move_into_place, remove
+from napari_geosr.io.unfinished_files.claims import FileInUseError, in_use_message
+from napari_geosr.io.unfinished_files.hidden import (
+    is_abandoned,
+    leftovers,
+    temporary_sibling,
+    with_user_names,
+)
+from napari_geosr.io.unfinished_files.journal import (
+    JOURNAL,
+    Journal,
+    JournalEntry,
+    journal_of,
+    read_journal,
+    remove_journal,
+    remove_with_journal,
+)
+
+
+def find_unfinished(out: Path) -> Volume:
+    """Read the unfinished file of an earlier run that wrote to `out`.
+
+    If the same run was killed several times, the file in which most is finished is
+    read, and the others are removed.
+
+    Returns
+    -------
+    Volume
+        Its last provenance record lists the ``finished`` boxes.
+
+    Raises
+    ------
+    FileInUseError
+        If a run is still writing to it.
+    ConfigError
+        If there is no unfinished file.
+    """
+    clear(out)
+    entries = _entries(out)
+    for entry in entries:
+        if entry.is_running:
+            raise FileInUseError(in_use_message(out, entry.pid, entry.host))
+    best = max(entries, key=lambda entry: entry.n_finished, default=None)
+    stopped = incomplete_path(out)
+    if stopped.exists():
+        volume = read_file(stopped, ReadOptions())
+        if best is None or best.n_finished <= _n_finished(volume):
+            _remove_superseded(entries, volume)
+            return volume
+    if best is None:
+        raise ConfigError(
+            f"There is no unfinished run of {out.name} to resume: neither "
+            f"{stopped.name} nor the partial result of a killed run was found. Omit "
+            "--continue."
+        )
+    volume = _read_killed_run(best)
+    _remove_superseded([entry for entry in entries if entry is not best], volume)
+    return volume
+
+
+def usable_unfinished(out: Path) -> Volume | None:
+    """Return the unfinished file of an earlier run to `out`, if it is usable.
+
+    Unusable files of killed runs are removed.
+
+    Raises
+    ------
+    FileInUseError
+        If a run is still writing to it.
+    """
+    try:
+        return find_unfinished(out)
+    except FileInUseError:
+        raise
+    except ConfigError:
+        for entry in _entries(out):
+            remove_with_journal(entry.part)
+        return None
+
+
+def refuse_unfinished(out: Path, overwrite: bool) -> None:
+    """Raise `FileError` if the part of `out` that a killed run finished would be lost.
+
+    Raises
+    ------
+    FileError
+        If `overwrite` is false; otherwise, the unfinished file is removed.
+    FileInUseError
+        If a run is still writing to it.
+    """
+    clear(out)
+    for entry in _entries(out):
+        if entry.is_running:  # on a drive that does not share locks, for example
+            raise FileInUseError(in_use_message(out, entry.pid, entry.host))
+        if entry.is_this_process:
+            continue
+        if overwrite:
+            remove_with_journal(entry.part)
+            continue
+        raise FileError(
+            f"A killed run had finished {_share(entry)}{out.name}. Resume it "
+            "(--continue), or start again from the beginning (--overwrite)."
+        )
+
+
+def refuse_stopped(out: Path, overwrite: bool) -> None:
+    """Raise `FileError` if the part of `out` that a stopped run finished would be lost.
+
+    Raises
+    ------
+    FileError
+        If `overwrite` is false; otherwise, the unfinished file is removed.
+    """
+    path = incomplete_path(out)
+    if not path.exists():
+        return
+    try:
+        stopped = read_file(path, ReadOptions())
+    except FileError:  # not one of our files, or unusable
+        return
+    last = stopped.provenance[-1] if stopped.provenance else {}
+    if last.get("complete") is not False or "finished" not in last:
+        return
+    if overwrite:
+        remove(path)
+        return
+    share = _percent(_n_finished(stopped), stopped.shape)
+    raise FileError(
+        f"A stopped run had finished {share}{out.name} ({path.name}). Resume it "
+        "(--continue), or start again from the beginning (--overwrite)."
+    )
+
+
+def clear(out: Path) -> None:
+    """Remove unfinished files of `out` from dead processes that cannot be resumed."""
+    suffix = suffix_of(out)
+    for part in leftovers(out, suffix):
+        entry = read_journal(part)
+        if is_abandoned(part) if entry is None else entry.is_useless:
+            remove_with_journal(part)
+    for journal in leftovers(journal_of(out), f"{suffix}{JOURNAL}"):
+        part = journal.with_name(journal.name.removesuffix(JOURNAL))
+        if not part.exists() and is_abandoned(journal):
+            remove_journal(part)
+
+
+def remove_unfinished(unfinished: Volume, finished: Path) -> None:
+    """Delete the unfinished file; `finished` now holds everything in it."""
+    path = unfinished.source
+    if path is None:
+        return
+    left = [incomplete_path(finished), *leftovers(finished, suffix_of(finished))]
+    if path.resolve() in [known.resolve() for known in left]:
+        remove_with_journal(path)
+
+
+def _entries(out: Path) -> Sequence[JournalEntry]:
+    """All readable journals of `out`, including those of running processes."""
+    found = map(read_journal, leftovers(out, suffix_of(out)))
+    return [entry for entry in found if entry is not None]
+
+
+def _read_killed_run(entry: JournalEntry) -> Volume:
+    part = entry.part
+    try:
+        volume = read_file(part, ReadOptions())
+    except FileError as error:
+        raise ConfigError(
+            f"The unfinished {with_user_names(part.name)} of an earlier run cannot be "
+            f"read. Delete it ({part.name}) and start from the beginning."
+        ) from error
+    return volume.replace(provenance=history_of(entry, volume.provenance))
+
+
+def _remove_superseded(entries: Sequence[JournalEntry], kept: Volume) -> None:
+    """Remove files of killed runs that had finished less of the same run than `kept`.
+
+    Files from runs with other inputs or settings stay.
+    """
+    for entry in entries:
+        is_same = _run_of(entry.stamp.get("provenance")) == _run_of(kept.provenance)
+        if is_same and not entry.is_this_process:
+            remove_with_journal(entry.part)
+
+
+def _run_of(history: Sequence[AnyMapping] | None) -> tuple[object, ...] | None:
+    """The values of the last record that a resumed run shares with the earlier one."""
+    if not history:
+        return None
+    return tuple(history[-1].get(name) for name in ("operation", "inputs", "settings"))
+
+
+@dataclass(frozen=True)
+class _DamagedFile:
+    """A finished file with the interface of a file being written, for the journal."""
+
+    path: Path
+    temporary: Path
+    stamp: Stamp
+
+    def flush_to_disk(self) -> None:
+        """Do nothing, as the file was flushed by an earlier run."""
+
+
+@contextmanager
+def taken_for_unfinished(
+    out: Path, stamp: Stamp, intact: Sequence[Box]
+) -> Iterator[None]:
+    """Allow a damaged file to be resumed, like one left by a killed run.
+
+    At the end, `out` exists again in any case, completely or partly repaired. If the
+    process is killed in between, `find_unfinished` finds the file.
+
+    Parameters
+    ----------
+    out : Path
+        The damaged file.
+    stamp : Stamp
+        Its metadata block.
+    intact : sequence of tuple of slice
+        Boxes that need not be computed again.
+    """
+    part = temporary_sibling(out, suffix_of(out))
+    with explained(out):
+        Journal(_DamagedFile(out, part, stamp), intact)
+        move_into_place(out, part, overwrite=False)
+    try:
+        yield
+    finally:
+        for left in (part, incomplete_path(out)):
+            if left.exists() and not out.exists():
+                with explained(out):
+                    move_into_place(left, out, overwrite=False)
+        remove_journal(part)
+
+
+def history_of(
+    entry: JournalEntry, otherwise: Sequence[AnyMapping] = ()
+) -> tuple[AnyMapping, ...]:
+    """Provenance of a killed run's file; the last record lists what is ``finished``.
+
+    Parameters
+    ----------
+    otherwise : sequence of mapping
+        The file's own records, used if the journal has none.
+
+    Raises
+    ------
+    ConfigError
+        If there are no records.
+    """
+    part = entry.part
+    history = tuple(entry.stamp.get("provenance") or otherwise)
+    if not history:
+        raise ConfigError(
+            f"The unfinished {with_user_names(part.name)} of an earlier run does not "
+            f"record its settings: delete it ({part.name}) and start from the "
+            "beginning."
+        )
+    last = {**history[-1], **entry.facts, "complete": False}
+    last["finished"] = boxes_to_lists(entry.boxes)
+    return (*history[:-1], last)
+
+
+def _n_finished(stopped: Volume) -> int:
+    """Number of voxels that a stopped run has finished, according to its record."""
+    last = stopped.provenance[-1] if stopped.provenance else {}
+    return sum(map(n_voxels, boxes_from_lists(last.get("finished") or ())))
+
+
+def _share(entry: JournalEntry) -> str:
+    """The finished fraction as the start of a noun phrase: ``"12 % of "``."""
+    return _percent(entry.n_finished, entry.stamp.get("shape") or (0,))
+
+
+def _percent(n_finished: int, shape: Sequence[int]) -> str:
+    n = math.prod(shape)
+    return f"{100 * n_finished / n:.0f} % of " if n else "a part of "

@@ -1,0 +1,1 @@
+"""The report of a measurement: rows, tables, HTML, stored results."""

@@ -1,0 +1,223 @@
+"""Values of one or several volumes as rows of text, with their differences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from napari_geosr.core.units import MILLIMETRES, PIXEL, VOXEL, shown_unit
+from napari_geosr.measure.groups import GroupSummary
+from napari_geosr.measure.number_text import (
+    NOTHING,
+    difference_text,
+    number_text,
+    percent_text,
+)
+from napari_geosr.measure.phases.findings import Morphometry
+from napari_geosr.measure.statistic import Figures, Row, VolumeStatistic, Words
+from napari_geosr.measure.statistics import volume_statistics
+
+_POWERS = {-3: "⁻³", -2: "⁻²", -1: "⁻¹", 1: "", 2: "²", 3: "³"}
+#: Units for display, from small to large.
+_SHOWN_UNITS = ("nm", "µm", "mm", "m")
+
+
+class FiguresSource(Protocol):
+    """Source of the rows: a `napari_geosr.measure.reports.report.PorosityReport`."""
+
+    @property
+    def figures(self) -> Figures:
+        """Values by the name of their statistic."""
+
+    @property
+    def unit(self) -> str:
+        """Unit of length of the values."""
+
+    @property
+    def voxel_size(self) -> tuple[float, ...]:
+        """Edge lengths of a voxel."""
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether an image was measured."""
+
+    @property
+    def group(self) -> GroupSummary | None:
+        """The requested group of pores."""
+
+    @property
+    def morphometry(self) -> Mapping[str, Morphometry]:
+        """Requested statistics of both phases by name."""
+
+
+class StatisticRow(NamedTuple):
+    """A value of several volumes: label, displayed values, differences and tool tip."""
+
+    label: str
+    texts: list[str]
+    differences: list[str]
+    help: str
+
+
+def figure_rows(
+    reports: Sequence[FiguresSource], *, reference: int = 0
+) -> Iterator[StatisticRow]:
+    """Rows with one displayed value per report, and its difference from the reference.
+
+    Lengths share one unit in a row, chosen by the size of the reference's value. All
+    rows of volumes (areas) share the unit of the first of these rows.
+    """
+    figures = [report.figures for report in reports]
+    units = [shown_unit(one.unit, one.voxel_size, flat=one.is_flat) for one in reports]
+    flat = reports[reference].is_flat
+    # Only fractions are comparable between sections of pores and whole pores.
+    comparable = all(report.is_flat == flat for report in reports)
+    chosen: dict[int, str] = {}
+    for statistic, row in [*_rows(flat=flat), *_morphometry_rows(reports)]:
+        if row.text is None and not comparable:
+            continue
+        values = [_value(statistic, row, one) for one in figures]
+        if all(value is None for value in values):
+            continue
+        differences = [""] * len(values)
+        if row.text is None:
+            power = statistic.power
+            unit = chosen.get(power) or _row_unit(values, units, power, reference)
+            if row.unit and any(one in MILLIMETRES for one in units):
+                unit = row.unit
+            if power > 1 and values[reference]:
+                chosen[power] = unit
+            values = _in_unit(values, units, power, unit)
+            suffix = f"{unit}{_POWERS[power]}" if power else ""
+            if suffix in (PIXEL, VOXEL):
+                suffix += "s"
+            whole = all(value is None or float(value).is_integer() for value in values)
+            texts = [_number(value, suffix, whole) for value in values]
+        else:
+            texts = [NOTHING if v is None else row.text(v) for v in values]
+        if row.compares:
+            differences = _differences(values, reference)
+        label = _words(row.title, figures)
+        yield StatisticRow(label, texts, differences, _words(row.help, figures))
+    yield from _group_rows(reports)
+
+
+def _group_rows(reports: Sequence[FiguresSource]) -> Iterator[StatisticRow]:
+    """One row for the group of pores, if there is one."""
+    groups = [report.group for report in reports]
+    named = next((group for group in groups if group is not None), None)
+    if named is None:
+        return
+    texts = []
+    size = "area" if reports[0].is_flat else "volume"
+    for group in groups:
+        if group is None:
+            texts.append(NOTHING)
+            continue
+        share = "" if group.share_of_size is None else percent_text(group.share_of_size)
+        texts.append(f"{group.count} of {group.total} ({share} by {size})")
+    help_text = "Pores that match the expression."
+    yield StatisticRow(f"Group ({named.text})", texts, [""] * len(texts), help_text)
+
+
+def table_rows(
+    reports: Sequence[FiguresSource], *, reference: int = 0
+) -> list[tuple[str, list[str], list[str]]]:
+    """Rows of (label, displayed value per report, difference from the reference)."""
+    return [
+        (row.label, row.texts, row.differences)
+        for row in figure_rows(reports, reference=reference)
+    ]
+
+
+def summary_rows(report: FiguresSource) -> list[tuple[str, str]]:
+    """Rows of (label, value with unit)."""
+    return [(row.label, row.texts[0]) for row in figure_rows([report])]
+
+
+def _rows(*, flat: bool) -> list[tuple[VolumeStatistic, Row]]:
+    found = [(s, s.row) for s in volume_statistics(flat=flat) if s.row is not None]
+    return sorted(found, key=lambda pair: pair[1].order)
+
+
+def _morphometry_rows(
+    reports: Sequence[FiguresSource],
+) -> list[tuple[VolumeStatistic, Row]]:
+    """Rows of the requested statistics of all reports, each once."""
+    quantities = {
+        quantity.name: quantity
+        for report in reports
+        for found in report.morphometry.values()
+        for quantity in found.quantities
+    }
+    return [
+        (
+            VolumeStatistic(name, lambda _: None, quantity.power),
+            Row(
+                f"{name} ({quantity.title})",
+                text=percent_text if quantity.text == "percent" else None,
+                help=quantity.title,
+                unit="mm" if quantity.per_millimetre else "",
+            ),
+        )
+        for name, quantity in quantities.items()
+    ]
+
+
+def _value(statistic: VolumeStatistic, row: Row, figures: Figures) -> Any:
+    if statistic.name not in figures:  # an image among volumes
+        return None
+    return figures[statistic.name] if row.value is None else row.value(figures)
+
+
+def _words(words: Words, figures: Sequence[Figures]) -> str:
+    return words if isinstance(words, str) else words(figures)
+
+
+def _number(value: float | None, suffix: str, whole: bool) -> str:
+    if value is None:
+        return NOTHING
+    return f"{number_text(value, whole=whole)} {suffix}".rstrip()
+
+
+def _differences(values: Sequence[float | None], reference: int) -> list[str]:
+    return [
+        "" if i == reference else difference_text(values[reference], value)
+        for i, value in enumerate(values)
+    ]
+
+
+def _row_unit(
+    values: Sequence[float | None], units: Sequence[str], power: int, reference: int
+) -> str:
+    """A unit of length that suits the reference's length to `power`."""
+    known = [
+        v is not None and u in MILLIMETRES for v, u in zip(values, units, strict=True)
+    ]
+    if not any(known):
+        return next((unit for unit in units if unit != PIXEL), PIXEL)
+    millimetres = _in_unit(values, units, power, "mm")
+    typical = millimetres[reference] or next((v for v in millimetres if v), 0.0) or 0.0
+    if not power or not typical:
+        return "µm"
+    if power < 0 and known[reference]:
+        # Keep 1/µm for specific surfaces, even if the values are below 1.
+        return units[reference]
+    length = abs(typical) ** (1 / power)
+    fitting = [u for u in _SHOWN_UNITS if length >= 0.999 * MILLIMETRES[u]]
+    return fitting[-1] if fitting else _SHOWN_UNITS[0]
+
+
+def _in_unit(
+    values: Sequence[float | None], units: Sequence[str], power: int, unit: str
+) -> list[float | None]:
+    """Values of a length to `power` in `unit`; None if they cannot be converted."""
+    if not power or unit not in MILLIMETRES:
+        return list(values)
+    factor = MILLIMETRES[unit] ** power
+    return [
+        v * MILLIMETRES[u] ** power / factor
+        if v is not None and u in MILLIMETRES
+        else None
+        for v, u in zip(values, units, strict=True)
+    ]

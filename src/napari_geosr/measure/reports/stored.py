@@ -1,0 +1,163 @@
+"""Reads reports from the JSON and CSV files that `export` has written."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.measure.groups import GroupSummary
+from napari_geosr.measure.methods import settings_values
+from napari_geosr.measure.overview import Overview
+from napari_geosr.measure.phases.stored import morphometry_from_json
+from napari_geosr.measure.reports.report import Histogram, PorosityReport
+from napari_geosr.measure.statistics import volume_statistics
+from napari_geosr.measure.sums import Table, quantiles_of
+
+#: Columns that contain 0 and 1 in the file, and no and yes in the table.
+_YES_OR_NO = ("surface_reliable", "touches_border", "in_group")
+#: Columns of words, which `explain` adds.
+_WORDS = ("evidence", "similar")
+_INTEGERS = ("label", "voxels")
+_DIAMETER = "equivalent_diameter"
+#: Current name of each renamed figure by its name in earlier files.
+_EARLIER_NAMES = {
+    "porosity_band": "porosity_interval",
+    "porosity_band_nominal": "porosity_interval_nominal",
+    "porosity_band_factor": "porosity_interval_factor",
+    "pores_per_mm3_band": "pores_per_mm3_interval",
+    "pores_per_mm2_band": "pores_per_mm2_interval",
+}
+
+
+def report_from_files(
+    values: AnyMapping,
+    table: Path,
+    labels: object = None,
+    *,
+    tables: Mapping[str, Path] | None = None,
+    overview: Overview | None = None,
+) -> PorosityReport:
+    """Rebuild a report.
+
+    Data that are not in its files are missing: the histogram of the grey values, the
+    curve of the noise, and the porosity interval.
+
+    Parameters
+    ----------
+    values : mapping
+        Contents of the JSON file.
+    table : Path
+        The CSV file of its pores.
+    labels : array-like, optional
+        Label of every voxel.
+    tables : mapping of Path, optional
+        Files of the tables of morphometry, by their names.
+    overview : Overview, optional
+        Coarse copy of the phases, for the picture.
+
+    Raises
+    ------
+    FileError
+        If a file cannot be read, or was written by another release.
+    """
+    values = {_EARLIER_NAMES.get(key, key): value for key, value in values.items()}
+    try:
+        columns, units = _read_table(table)
+        morphometry = morphometry_from_json(
+            values.get("morphometry") or {},
+            str(values["unit"]),
+            flat=_is_flat(values),
+            tables=tables or {},
+        )
+        group, methods = values.get("group"), values.get("methods")
+        return PorosityReport(
+            name=str(values["name"]),
+            unit=str(values["unit"]),
+            voxel_size=tuple(map(float, values["voxel_size"])),
+            shape=tuple(map(int, values["shape"])),
+            threshold=float(values["threshold"]),
+            threshold_rule=str(values["threshold_rule"]),
+            phase=str(values["phase"]),
+            min_voxels=int(values["min_voxels"]),
+            connectivity=int(values["connectivity"]),
+            figures=_figures(values, columns)
+            | {k: v for one in morphometry.values() for k, v in one.values.items()},
+            table=columns,
+            units=units,
+            labels=labels,
+            histogram=_histogram(values["histogram"]),
+            grey_histogram=Histogram(np.zeros(0, np.int64), np.zeros(0)),
+            warnings=tuple(map(str, values["warnings"])),
+            morphometry=morphometry,
+            group=None if group is None else GroupSummary.from_json_dict(group),
+            settings={
+                name: values[name]
+                for name in ("local_window", "hysteresis")
+                if name in values
+            }
+            | ({} if methods is None else settings_values(str(methods))),
+            overview=overview,
+        )
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise FileError(f"{table} cannot be read: {error}.") from error
+    except (KeyError, TypeError, ValueError, IndexError, ConfigError) as error:
+        raise FileError(
+            f"The report of {table} is damaged, or was written by another release of "
+            "napari-geosr. Measure again."
+        ) from error
+
+
+def _is_flat(values: AnyMapping) -> bool:
+    """Whether an image was measured."""
+    return all(n == 1 for n in values["shape"][:-2])
+
+
+def _figures(values: AnyMapping, table: Table) -> AnyDict:
+    """All values; those missing from the JSON file are computed from the table."""
+    flat = _is_flat(values)
+    size = "area" if flat else "volume"
+    known = volume_statistics(flat=flat)
+    # The file may lack a statistic from another package.
+    figures = {s.name: values[s.name] for s in known if s.name in values}
+    # If the voxel size is unknown, figures in voxels are not in the file.
+    quantiles = quantiles_of(table[size])
+    of_size = {"mean": "mean", "median": "median", "largest": "max"}
+    figures |= {f"{word}_{size}": quantiles[key] for word, key in of_size.items()}
+    figures[f"pore_{size}_quantiles"] = quantiles
+    figures[_DIAMETER] = quantiles_of(table[_DIAMETER])
+    return figures
+
+
+def _histogram(values: AnyMapping) -> Histogram:
+    counts = np.array(values["counts"], np.int64)
+    edges = np.array(values["edges"], np.float64)
+    return Histogram(counts, edges, str(values["unit"]))
+
+
+def _read_table(path: Path) -> tuple[Table, dict[str, str]]:
+    """Columns of the CSV file, and their units."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        head, *rows = csv.reader(stream)
+    columns: Table = {}
+    units: dict[str, str] = {}
+    for i, title in enumerate(head):
+        name, _, unit = title.removesuffix(")").partition(" (")
+        columns[name] = _column(name, [row[i] for row in rows])
+        units[name] = unit
+    return columns, units
+
+
+def _column(name: str, cells: list[str]) -> np.ndarray:
+    if name in _YES_OR_NO:
+        return np.array([cell == "1" for cell in cells], np.bool_)
+    if name in _WORDS:
+        return np.array(cells, str)
+    are_whole = all(cell.lstrip("-").isdigit() for cell in cells)
+    if name in _INTEGERS or (cells and are_whole):
+        return np.array([int(cell) for cell in cells], np.int64)
+    return np.array([float(cell) if cell else np.nan for cell in cells], np.float64)

@@ -1,0 +1,1 @@
+"""How much detail a scan contains: spectra, and simulated coarser scans."""

@@ -1,0 +1,1 @@
+"""Projections of a volume, and their adjoints: parallel and cone beams."""
