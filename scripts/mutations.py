@@ -521,7 +521,7 @@ MUTATIONS = (
     ),
     Mutation(
         "resume-tiles",
-        "core/boxes.py",
+        "core/array_parts/boxes.py",
         "o.start <= i.start and i.stop <= o.stop",
         "o.start <= i.start or i.stop <= o.stop",
         "a resumed restoration omits tiles",

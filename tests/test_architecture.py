@@ -50,7 +50,7 @@ MOST_ANYS = 1.25
 MOST_LATE_IMPORTS = 80
 #: Maximum number of modules in a folder: of a dock or a verb, and of an engine.
 MOST_FILES = {"gui": 20, "operations": 20}
-MOST_FILES_ELSEWHERE = 32
+MOST_FILES_ELSEWHERE = 24
 #: Not counted as modules with one user: files that a registry finds by name, which may
 #: also be imported explicitly,
 REGISTRIES = (

@@ -12,7 +12,7 @@ import pytest
 
 from napari_geosr.cli import models as commands
 from napari_geosr.cli.app import run
-from napari_geosr.core import vocabulary
+from napari_geosr.core.text import vocabulary
 from napari_geosr.models import zoo
 from napari_geosr.operations.models import catalogue
 

@@ -18,8 +18,8 @@ import tifffile
 
 from napari_geosr import io
 from napari_geosr.cli.app import run
-from napari_geosr.core.display import printable
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.text.display import printable
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.operations.measure import files

@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from napari_geosr.core import boxes
-from napari_geosr.core.boxes import (
+from napari_geosr.core.array_parts import boxes
+from napari_geosr.core.array_parts.boxes import (
     Box,
     BoxIndex,
     boxes_from_lists,

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from napari_geosr.core.memory import free_host_memory
+from napari_geosr.core.machine.memory import free_host_memory
 
 GB = 10**9
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from napari_geosr.core.array_parts.selection import Selection
 from napari_geosr.core.errors import ConfigError, ProjectionsError
 from napari_geosr.core.projections import Projections
-from napari_geosr.core.selection import Selection
 
 
 class OnDisk:

@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from napari_geosr.core import boxes
+from napari_geosr.core.array_parts import boxes
 from napari_geosr.core.errors import (
     Cancelled,
     ConfigError,

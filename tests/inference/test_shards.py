@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_geosr.core.boxes import Box
+from napari_geosr.core.array_parts.boxes import Box
 from napari_geosr.inference.shards import (
     ShardPlanner,
     plan_shards,

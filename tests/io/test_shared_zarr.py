@@ -12,7 +12,7 @@ import pytest
 import zarr
 
 from napari_geosr import io
-from napari_geosr.core.boxes import Box
+from napari_geosr.core.array_parts.boxes import Box
 from napari_geosr.core.file_warnings import file_warnings
 from napari_geosr.io.formats.ome_zarr.writer import ZarrOutput
 from napari_geosr.io.spec import OutputPaths, OutputSpec

@@ -18,8 +18,8 @@ import pytest
 from filelock import FileLock
 
 from napari_geosr.cli.app import run
-from napari_geosr.core import processes
 from napari_geosr.core.errors import JobError
+from napari_geosr.core.machine import processes
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.folder import JobFolder

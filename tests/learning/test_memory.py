@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from napari_geosr.core.errors import DeviceMemoryError
-from napari_geosr.core.memory import is_out_of_memory
+from napari_geosr.core.machine.memory import is_out_of_memory
 from napari_geosr.core.steps import PreviewReady, WarningIssued, run_to_end
 
 SMALL: dict[str, Any] = {

@@ -19,7 +19,7 @@ import zarr
 
 from napari_geosr import io
 from napari_geosr.core import provenance
-from napari_geosr.core.file_state import FileWatch, file_state
+from napari_geosr.core.machine.file_state import FileWatch, file_state
 from napari_geosr.core.steps import (
     BlockDone,
     Step,
@@ -189,7 +189,9 @@ def test_a_write_through_a_mapping_is_noticed_without_its_time(
     monkeypatch.setattr("napari_geosr.io.formats.tiff.reading.EAGER_BYTES", 0)
     volume = io.read(path)
     state = file_state(path)
-    monkeypatch.setattr("napari_geosr.core.file_state.file_state", lambda _: state)
+    monkeypatch.setattr(
+        "napari_geosr.core.machine.file_state.file_state", lambda _: state
+    )
     watch = FileWatch([volume])
     with path.open("r+b") as stream, mmap.mmap(stream.fileno(), 0) as mapped:
         mapped[-100:] = bytes(100)
@@ -398,7 +400,7 @@ def test_of_what_is_too_large_samples_are_compared_and_said(
     path = tmp_path / "scan.tif"
     make_tiff(path, voxels)
     monkeypatch.setattr("napari_geosr.io.formats.tiff.reading.EAGER_BYTES", 0)
-    monkeypatch.setattr("napari_geosr.core.file_state._SMALL_BYTES", 0)
+    monkeypatch.setattr("napari_geosr.core.machine.file_state._SMALL_BYTES", 0)
     watch = FileWatch([io.read(path)])
     touch(path)
     message = watch.check(now=True)

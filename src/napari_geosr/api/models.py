@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from napari_geosr.operations.models import catalogue
 
 if TYPE_CHECKING:
-    from napari_geosr.core.vocabulary import Task
+    from napari_geosr.core.text.vocabulary import Task
     from napari_geosr.operations.models.catalogue import Model, ModelLike, ZooEntry
 
 

@@ -25,7 +25,7 @@ from napari_geosr.core.errors import (
     ModelError,
     VolumeError,
 )
-from napari_geosr.core.memory import is_out_of_memory
+from napari_geosr.core.machine.memory import is_out_of_memory
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import ArrayLike

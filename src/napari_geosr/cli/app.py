@@ -22,8 +22,8 @@ from napari_geosr.cli.kit.typed_words import WORDS
 from napari_geosr.cli.kit.verbosity import QUIET
 from napari_geosr.core.config import explain
 from napari_geosr.core.errors import ConfigError, GeoSRError, describe_system_error
-from napari_geosr.core.processes import let_threads_sleep
-from napari_geosr.core.spelling import did_you_mean
+from napari_geosr.core.machine.processes import let_threads_sleep
+from napari_geosr.core.text.spelling import did_you_mean
 from napari_geosr.core.version import __version__
 
 _HELP = """Restore microscopy and CT volumes and measure their pores, without a display.

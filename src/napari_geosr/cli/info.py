@@ -16,13 +16,13 @@ from napari_geosr.core.config import (
     format_bytes,
 )
 from napari_geosr.core.errors import ConfigError, GeoSRError
-from napari_geosr.core.file_state import OPENED
 from napari_geosr.core.file_warnings import (
     FILE_WARNINGS,
     SIZE_GIVEN,
     Note,
     file_warnings,
 )
+from napari_geosr.core.machine.file_state import OPENED
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.questions import (

@@ -12,8 +12,8 @@ from cyclopts import Parameter
 from napari_geosr.cli.kit.console import STOPPING, print_json, print_notes, run_command
 from napari_geosr.cli.kit.options import AS_FLAGS, InputPath, Json, Overwrite
 from napari_geosr.cli.kit.verbosity import quoted, suggest_next
+from napari_geosr.core.text.vocabulary import Modality, Task
 from napari_geosr.core.units import require_unit
-from napari_geosr.core.vocabulary import Modality, Task
 from napari_geosr.operations import models
 from napari_geosr.operations.inputs import InputConfig, open_volume
 from napari_geosr.operations.inputs.scan import input_warnings

@@ -18,7 +18,7 @@ from pydantic import (
 
 from napari_geosr.core.documents import dump_yaml, load_yaml, read_document
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.spelling import did_you_mean
+from napari_geosr.core.text.spelling import did_you_mean
 from napari_geosr.core.types import AnyMapping
 
 SCHEMA_VERSION = 1

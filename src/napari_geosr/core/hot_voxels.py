@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.indexing import Slices, as_slices
+from napari_geosr.core.array_parts.indexing import Slices, as_slices
 from napari_geosr.core.types import AnyArray
 
 if TYPE_CHECKING:

@@ -13,15 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.angles import Arc, arc_degrees, is_full_turn, missing_arcs
+from napari_geosr.core.array_parts.selection import select
 from napari_geosr.core.arrays import (
     ArrayLike,
     as_array_like,
     has_real_numbers,
     to_numpy,
 )
-from napari_geosr.core.display import array_facts, html_figure, one_line
 from napari_geosr.core.errors import GeoSRError, ProjectionsError
-from napari_geosr.core.selection import select
+from napari_geosr.core.text.display import array_facts, html_figure, one_line
 from napari_geosr.core.types import AnyArray, AnyMapping
 from napari_geosr.core.units import PIXEL, require_unit
 

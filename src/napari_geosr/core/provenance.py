@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.addresses import ADDRESS, METADATA_CHECKSUM
-from napari_geosr.core.display import printable
 from napari_geosr.core.errors import Cancelled, FileError
-from napari_geosr.core.file_state import (
+from napari_geosr.core.file_warnings import assumed_distances, file_warnings
+from napari_geosr.core.machine.file_state import (
     FileState,
     KnownContents,
     file_state,
@@ -27,7 +27,6 @@ from napari_geosr.core.file_state import (
     remember_contents,
     state_when_opened,
 )
-from napari_geosr.core.file_warnings import assumed_distances, file_warnings
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
@@ -36,6 +35,7 @@ from napari_geosr.core.steps import (
     never_stop,
     run_to_end,
 )
+from napari_geosr.core.text.display import printable
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.version import __version__
 from napari_geosr.core.volume import ArrayLike, Volume

@@ -23,10 +23,10 @@ from napari_geosr.core.arrays import (
     to_numpy,
     usual_axes,
 )
-from napari_geosr.core.display import array_facts, html_figure, one_line, printable
 from napari_geosr.core.errors import ConfigError, GeoSRError, VolumeError
 from napari_geosr.core.file_warnings import for_part, with_size_given
 from napari_geosr.core.questions import voxel_size_question, with_voxel_size_question
+from napari_geosr.core.text.display import array_facts, html_figure, one_line, printable
 from napari_geosr.core.types import AnyArray, AnyDict, AnyDType, AnyMapping
 from napari_geosr.core.units import MILLIMETRES, PIXEL, check_edge_range, require_unit
 

@@ -19,7 +19,7 @@ from napari_geosr.core.errors import (
     GeoSRError,
     ModelError,
 )
-from napari_geosr.core.memory import is_out_of_memory
+from napari_geosr.core.machine.memory import is_out_of_memory
 from napari_geosr.core.types import AnyArray
 from napari_geosr.inference.memory import (
     BlockTooLargeError,

@@ -6,7 +6,7 @@ import platform
 from pathlib import Path
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.memory import free_host_memory
+from napari_geosr.core.machine.memory import free_host_memory
 
 
 def pick_device(requested: str = "auto") -> str:
@@ -61,7 +61,7 @@ def device_name(device: str) -> str:
 def free_memory(device: str = "cpu") -> int:
     """Bytes still available to a job on `device`.
 
-    For the processor, see `napari_geosr.core.memory.free_host_memory`.
+    For the processor, see `napari_geosr.core.machine.memory.free_host_memory`.
     """
     import torch
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from napari_geosr.core.boxes import BoxIndex
+from napari_geosr.core.array_parts.boxes import BoxIndex
 from napari_geosr.core.errors import (
     Cancelled,
     ConfigError,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_geosr.core.boxes import Box, BoxIndex
+from napari_geosr.core.array_parts.boxes import Box, BoxIndex
 from napari_geosr.core.config import format_bytes, format_enough
 from napari_geosr.core.errors import DeviceMemoryError
 from napari_geosr.core.steps import ShouldStop, WarningIssued, never_stop, run_to_end

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from napari_geosr.core.addresses import as_address
 from napari_geosr.core.errors import FileError, VolumeError
-from napari_geosr.core.file_state import file_state, remember_small, with_state
+from napari_geosr.core.machine.file_state import file_state, remember_small, with_state
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.formats import (
     ReadOptions,

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_geosr.core.array_parts.indexing import Slices
 from napari_geosr.core.config import (
     format_available,
     format_enough,
 )
 from napari_geosr.core.errors import FileError
-from napari_geosr.core.indexing import Slices
 from napari_geosr.core.types import AnyArray
 from napari_geosr.io.lazy import LazyArray
 from napari_geosr.io.voxel_sources import VoxelSource

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from napari_geosr.core.array_parts.indexing import Slices, as_slices
 from napari_geosr.core.errors import FileError, GeoSRError, describe_system_error
-from napari_geosr.core.indexing import Slices, as_slices
 from napari_geosr.core.types import AnyArray, AnyDType
 from napari_geosr.io.voxel_sources import FixedSource, VoxelSource
 

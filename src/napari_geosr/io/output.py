@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from napari_geosr.core.array_parts.indexing import Slices
 from napari_geosr.core.errors import Cancelled, FileError
-from napari_geosr.core.indexing import Slices
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.types import AnyArray, AnyMapping
 from napari_geosr.io.lazy import LazyArray

@@ -18,8 +18,8 @@ from napari_geosr.core.addresses import (
     host_of,
     without_secrets,
 )
+from napari_geosr.core.array_parts.indexing import Slices
 from napari_geosr.core.errors import FileError, GeoSRError
-from napari_geosr.core.indexing import Slices
 from napari_geosr.core.types import AnyArray, AnyDict, ZarrNode
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.formats import ReadOptions, format_of

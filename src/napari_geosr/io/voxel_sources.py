@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from napari_geosr.core.indexing import Slices
+from napari_geosr.core.array_parts.indexing import Slices
 from napari_geosr.core.types import AnyArray
 
 

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 from napari_geosr.core.errors import GeoSRError, JobError
-from napari_geosr.core.processes import let_threads_sleep
+from napari_geosr.core.machine.processes import let_threads_sleep
 from napari_geosr.jobs import submission
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import check_is_job

@@ -14,8 +14,8 @@ from platformdirs import user_data_path
 
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, ConfigError, FileError, VolumeError
-from napari_geosr.core.file_state import OPENED
 from napari_geosr.core.file_warnings import FILE_WARNINGS
+from napari_geosr.core.machine.file_state import OPENED
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.units import same_sizes
 from napari_geosr.core.volume import Volume

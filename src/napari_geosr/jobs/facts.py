@@ -15,9 +15,9 @@ import time
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO, Literal, cast, get_args
 
-from napari_geosr.core import processes
 from napari_geosr.core.documents import load_json, read_document
 from napari_geosr.core.errors import JobError
+from napari_geosr.core.machine import processes
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.models import zoo

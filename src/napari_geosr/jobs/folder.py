@@ -32,9 +32,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from napari_geosr.core import processes
 from napari_geosr.core.documents import dump_yaml, load_yaml, read_document
 from napari_geosr.core.errors import ConfigError, FileError, JobDoneError, JobError
+from napari_geosr.core.machine import processes
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import facts as reading

@@ -17,7 +17,7 @@ from napari_geosr.core.config import (
     parse_bytes,
 )
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.core.memory import free_host_memory
+from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.lazy import read_unit, useful_cache
 from napari_geosr.measure.blocks import chunk_thickness, slab_thickness

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.memory_budget import MemoryBudget
+from napari_geosr.core.machine.memory_budget import MemoryBudget
 from napari_geosr.measure.groups import Group
 from napari_geosr.measure.morphometry import MORPHOMETRY
 

@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 from napari_geosr.core.config import Config
 from napari_geosr.core.documents import dump_yaml
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.text.vocabulary import Modality, Task
 from napari_geosr.core.types import AnyDict
-from napari_geosr.core.vocabulary import Modality, Task
 
 #: Version of the card's layout; cards with another version are refused.
 SCHEMA_VERSION = 1

@@ -13,8 +13,8 @@ from pathlib import Path
 from platformdirs import user_data_path
 
 from napari_geosr.core.errors import ModelError
-from napari_geosr.core.spelling import did_you_mean
-from napari_geosr.core.vocabulary import ModelOrigin
+from napari_geosr.core.text.spelling import did_you_mean
+from napari_geosr.core.text.vocabulary import ModelOrigin
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.io.unfinished_files.hidden import temporary_sibling
 from napari_geosr.models import bundle

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from napari_geosr.core.config import format_bytes
-from napari_geosr.core.memory import free_host_memory
+from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.types import AnyDict
 from napari_geosr.inference.device import device_name, free_memory, pick_device
 from napari_geosr.models import zoo

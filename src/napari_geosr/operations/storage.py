@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from napari_geosr.core.boxes import Box, boxes_from_lists
+from napari_geosr.core.array_parts.boxes import Box, boxes_from_lists
+from napari_geosr.core.array_parts.selection import Selection
 from napari_geosr.core.errors import FileError, GeoSRError
-from napari_geosr.core.memory import free_host_memory
-from napari_geosr.core.selection import Selection
+from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.types import AnyDict, AnyDType
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.output import COPY_BYTES, blocks, copy_boxes

@@ -34,7 +34,7 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.core.documents import dump_yaml, load_yaml
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.name_choices import NameChoices
+from napari_geosr.core.text.name_choices import NameChoices
 from napari_geosr.gui.kit.widgets import fit_entries
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import numpy as np
 
 from napari_geosr.core import layer_data
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.core.file_state import OPENED
 from napari_geosr.core.layer_data import METADATA as METADATA
+from napari_geosr.core.machine.file_state import OPENED
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume

@@ -28,8 +28,8 @@ from napari.utils import progress
 from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QApplication
 
+from napari_geosr.core.array_parts.indexing import as_slices
 from napari_geosr.core.errors import Cancelled, EngineError, GeoSRError
-from napari_geosr.core.indexing import as_slices
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.types import AnyArray, AnyDType
 from napari_geosr.gui.kit.lifetime import when_destroyed

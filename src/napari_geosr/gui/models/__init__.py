@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
-from napari_geosr.core.vocabulary import TASKS
+from napari_geosr.core.text.vocabulary import TASKS
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.dock import Dock

@@ -14,8 +14,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.text.vocabulary import MODALITIES, TASKS
 from napari_geosr.core.units import PIXEL
-from napari_geosr.core.vocabulary import MODALITIES, TASKS
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.widgets import combo

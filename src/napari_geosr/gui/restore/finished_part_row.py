@@ -7,7 +7,7 @@ import math
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
 
-from napari_geosr.core.boxes import n_voxels
+from napari_geosr.core.array_parts.boxes import n_voxels
 from napari_geosr.operations.restore.resume import FinishedPart
 
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr.core.array_parts.selection import Selection
 from napari_geosr.core.errors import ConfigError, FileError
-from napari_geosr.core.file_state import file_state, with_state
+from napari_geosr.core.machine.file_state import file_state, with_state
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.questions import (
     implausibility_reasons,
     voxel_size_question,
     with_voxel_size_question,
 )
-from napari_geosr.core.selection import Selection
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL, check_edge_range
 from napari_geosr.io.formats import slice_suffixes

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_geosr.core.array_parts.selection import select
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.projections import Projections
-from napari_geosr.core.selection import select
 from napari_geosr.core.types import AnyDict
 from napari_geosr.io.hdf5.hdf5_items import (
     MAX_DEPTH,

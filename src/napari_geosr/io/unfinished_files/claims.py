@@ -14,8 +14,8 @@ from pathlib import Path
 
 from platformdirs import user_state_path
 
-from napari_geosr.core import processes
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.machine import processes
 from napari_geosr.core.types import AnyDict
 from napari_geosr.io.unfinished_files.atomic import check_writable
 

@@ -11,7 +11,7 @@ import socket
 from functools import cache
 from pathlib import Path
 
-from napari_geosr.core import processes
+from napari_geosr.core.machine import processes
 
 #: Token in a hidden name: random digits, computer and process id; earlier releases used
 #: random digits only.

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from napari_geosr.core import processes
-from napari_geosr.core.boxes import (
+from napari_geosr.core.array_parts.boxes import (
     Box,
     boxes_from_lists,
     boxes_to_lists,
     n_voxels,
 )
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.machine import processes
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io.stamp import Stamp
 from napari_geosr.io.unfinished_files.atomic import explained, remove, write_text

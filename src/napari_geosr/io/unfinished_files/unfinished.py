@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_geosr.core.boxes import (
+from napari_geosr.core.array_parts.boxes import (
     Box,
     boxes_from_lists,
     boxes_to_lists,

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.name_choices import NameChoices
+from napari_geosr.core.text.name_choices import NameChoices
 from napari_geosr.learning.losses.terms import TERMS, describe
 
 #: Loss that is added to losses of kind ``"edges"`` if no grey-value loss is given.

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from napari_geosr.core.errors import ConfigError, DeviceMemoryError, TrainingError
-from napari_geosr.core.memory import is_out_of_memory
+from napari_geosr.core.machine.memory import is_out_of_memory
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.method import Batch
 from napari_geosr.networks.spec import SupportsTrainingDtype

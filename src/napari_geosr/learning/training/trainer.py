@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from napari_geosr.core.errors import TrainingError
-from napari_geosr.core.memory import is_out_of_memory
+from napari_geosr.core.machine.memory import is_out_of_memory
 from napari_geosr.core.steps import (
     CheckpointSaved,
     PreviewReady,

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
-from napari_geosr.core.display import one_line
 from napari_geosr.core.noise import Noise
+from napari_geosr.core.text.display import one_line
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.comparison.fourier import (

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.spelling import did_you_mean
+from napari_geosr.core.text.spelling import did_you_mean
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.units import MILLIMETRES, PIXEL
 

@@ -8,7 +8,7 @@ from collections.abc import Generator
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.memory import free_host_memory
+from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.core.units import MILLIMETRES, convert_length
 from napari_geosr.measure.phases import Phases

@@ -8,7 +8,7 @@ from collections.abc import Generator
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.memory import free_host_memory
+from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.measure.phases import Phases
 from napari_geosr.measure.phases.findings import Findings, Quantity

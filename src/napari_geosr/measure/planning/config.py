@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config
-from napari_geosr.core.memory_budget import MemoryBudget
+from napari_geosr.core.machine.memory_budget import MemoryBudget
 from napari_geosr.core.units import MILLIMETRES, PIXEL, parse_unit
 from napari_geosr.measure.config import (
     Connectivity,

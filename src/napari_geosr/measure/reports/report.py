@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import numpy as np
 
-from napari_geosr.core.display import one_line
+from napari_geosr.core.text.display import one_line
 from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL, shown_unit
 from napari_geosr.measure.config import PorosityConfig

@@ -18,8 +18,8 @@ import numpy as np
 from napari_geosr import networks
 from napari_geosr.core.errors import ModelError
 from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.core.text.vocabulary import Modality, Task
 from napari_geosr.core.types import AnyArray
-from napari_geosr.core.vocabulary import Modality, Task
 from napari_geosr.models.foreign import ModelSource, careamics, scales
 from napari_geosr.models.foreign.draft import (
     RGB_REMARK,

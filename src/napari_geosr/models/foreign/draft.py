@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from napari_geosr.core.text.vocabulary import Modality, Task
 from napari_geosr.core.types import AnyArray, AnyMapping
-from napari_geosr.core.vocabulary import Modality, Task
 from napari_geosr.models.card import Normalisation
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari_geosr import networks
 from napari_geosr.core.errors import ConfigError, ModelError
+from napari_geosr.core.text.vocabulary import Task
 from napari_geosr.core.types import AnyMapping
-from napari_geosr.core.vocabulary import Task
 from napari_geosr.models.card import Normalisation
 from napari_geosr.models.foreign import ModelSource, tensors
 from napari_geosr.models.foreign.draft import RGB_REMARK, ImportDraft, name_of

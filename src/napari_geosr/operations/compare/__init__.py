@@ -11,8 +11,8 @@ import numpy as np
 
 from napari_geosr.core.config import parse_bytes
 from napari_geosr.core.errors import Cancelled, ConfigError
-from napari_geosr.core.file_state import FileWatch
-from napari_geosr.core.memory import free_host_memory
+from napari_geosr.core.machine.file_state import FileWatch
+from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import (
     ShouldStop,

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config
-from napari_geosr.core.memory_budget import MemoryBudget
+from napari_geosr.core.machine.memory_budget import MemoryBudget
 from napari_geosr.measure.config import (
     PorosityConfig,
     ThresholdRule,

@@ -21,7 +21,7 @@ from napari_geosr.core.errors import (
     FileError,
     ModelError,
 )
-from napari_geosr.core.memory import is_out_of_memory
+from napari_geosr.core.machine.memory import is_out_of_memory
 from napari_geosr.core.steps import (
     BlockDone,
     ShouldStop,

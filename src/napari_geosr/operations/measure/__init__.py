@@ -12,7 +12,7 @@ import numpy as np
 from napari_geosr.core import provenance
 from napari_geosr.core.config import parse_bytes
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.core.file_state import FileWatch
+from napari_geosr.core.machine.file_state import FileWatch
 from napari_geosr.core.steps import (
     BlockDone,
     ShouldStop,

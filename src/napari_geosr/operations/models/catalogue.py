@@ -8,9 +8,9 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, TypeAlias, get_args
 
+from napari_geosr.core.text.vocabulary import ModelOrigin
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import convert_length
-from napari_geosr.core.vocabulary import ModelOrigin
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.receptive_field import check_spec
 from napari_geosr.measure.number_text import signed_text

@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_geosr.core.config import parse_bytes
 from napari_geosr.core.errors import ConfigError, VolumeError
-from napari_geosr.core.memory import free_host_memory
+from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.units import convert_length
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.inputs import open_volume

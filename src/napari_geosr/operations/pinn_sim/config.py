@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.memory_budget import MemoryBudget
+from napari_geosr.core.machine.memory_budget import MemoryBudget
 from napari_geosr.core.sim_frames import SimFrames
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.operations.inputs import COMMAS, InputConfig

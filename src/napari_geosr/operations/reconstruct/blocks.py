@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
-from napari_geosr.core.memory import is_out_of_memory
+from napari_geosr.core.machine.memory import is_out_of_memory
 from napari_geosr.core.steps import (
     IterationDone,
     ShouldStop,

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.memory_budget import MemoryBudget
+from napari_geosr.core.machine.memory_budget import MemoryBudget
 from napari_geosr.core.types import AnyDict
 from napari_geosr.operations.reconstruct.inputs import AxisColumn, RowRange
 from napari_geosr.tomography.algorithms import ALGORITHMS, config_class

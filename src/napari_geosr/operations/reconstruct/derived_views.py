@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.selection import select
+from napari_geosr.core.array_parts.selection import select
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import ArrayLike
 

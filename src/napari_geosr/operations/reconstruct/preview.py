@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled
-from napari_geosr.core.memory import free_host_memory
+from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import (
     CentreFound,

@@ -8,9 +8,9 @@ from collections.abc import Generator, Mapping
 import numpy as np
 
 from napari_geosr.core import provenance
-from napari_geosr.core.boxes import Box, boxes_from_lists
+from napari_geosr.core.array_parts.boxes import Box, boxes_from_lists
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.file_state import OPENED
+from napari_geosr.core.machine.file_state import OPENED
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.types import AnyDict, AnyMapping

@@ -13,9 +13,9 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core import provenance
-from napari_geosr.core.boxes import boxes_to_lists
+from napari_geosr.core.array_parts.boxes import boxes_to_lists
 from napari_geosr.core.errors import Cancelled, GeoSRError, ProjectionsError
-from napari_geosr.core.file_state import FileWatch
+from napari_geosr.core.machine.file_state import FileWatch
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,

@@ -9,8 +9,8 @@ from cyclopts import Parameter
 from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config
-from napari_geosr.core.memory_budget import MemoryBudget
-from napari_geosr.core.vocabulary import SharpnessChoice
+from napari_geosr.core.machine.memory_budget import MemoryBudget
+from napari_geosr.core.text.vocabulary import SharpnessChoice
 from napari_geosr.inference.members import KINDS, NONE, is_generative
 from napari_geosr.models.names import MODEL_NAME
 from napari_geosr.operations.inputs import COMMAS

@@ -12,10 +12,10 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core import provenance
-from napari_geosr.core.display import one_line
 from napari_geosr.core.errors import ConfigError, VolumeError
-from napari_geosr.core.file_state import FileWatch
+from napari_geosr.core.machine.file_state import FileWatch
 from napari_geosr.core.steps import ShouldStop, Step, WarningIssued, never_stop
+from napari_geosr.core.text.display import one_line
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.suffixes import sibling_path

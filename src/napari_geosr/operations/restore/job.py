@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from napari_geosr.core.addresses import METADATA_CHECKSUM
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import Cancelled, ConfigError
-from napari_geosr.core.file_state import state_when_opened
+from napari_geosr.core.machine.file_state import state_when_opened
 from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.version import __version__

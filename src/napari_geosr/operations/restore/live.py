@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from napari_geosr.core.array_parts.indexing import as_slices
 from napari_geosr.core.errors import Cancelled
-from napari_geosr.core.indexing import as_slices
 from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.core.types import AnyArray
 from napari_geosr.inference.memory import network_spec

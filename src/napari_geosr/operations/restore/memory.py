@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_geosr.core.config import parse_bytes
 from napari_geosr.core.errors import DeviceMemoryError
-from napari_geosr.core.memory import free_host_memory
+from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.steps import Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.device import free_memory

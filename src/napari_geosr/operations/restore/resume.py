@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from napari_geosr.core.boxes import (
+from napari_geosr.core.array_parts.boxes import (
     Box,
     boxes_from_lists,
     boxes_to_lists,

@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from napari_geosr.core.boxes import BoxIndex, boxes_to_lists
+from napari_geosr.core.array_parts.boxes import BoxIndex, boxes_to_lists
 from napari_geosr.core.errors import (
     Cancelled,
     ConfigError,
     FileError,
     GeoSRError,
 )
-from napari_geosr.core.file_state import FileWatch
+from napari_geosr.core.machine.file_state import FileWatch
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,

@@ -16,8 +16,8 @@ from napari_geosr.core.steps import (
     WarningIssued,
     never_stop,
 )
+from napari_geosr.core.text.vocabulary import SharpnessChoice
 from napari_geosr.core.types import AnyDict
-from napari_geosr.core.vocabulary import SharpnessChoice
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.members import NONE as NO_MEMBERS
 from napari_geosr.inference.members import is_generative

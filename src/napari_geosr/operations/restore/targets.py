@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_geosr import io
-from napari_geosr.core.boxes import Box
+from napari_geosr.core.array_parts.boxes import Box
 from napari_geosr.core.types import AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.runner import choose_output

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.memory_budget import MemoryBudget
+from napari_geosr.core.machine.memory_budget import MemoryBudget
 from napari_geosr.core.units import PIXEL, convert_length, require_unit
 from napari_geosr.operations.inputs import COMMAS, parse_numbers
 

@@ -14,7 +14,7 @@ import numpy as np
 from napari_geosr.core import provenance
 from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError, VolumeError
-from napari_geosr.core.memory import free_host_memory
+from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,

@@ -18,7 +18,7 @@ from napari_geosr.core.errors import (
     FileError,
     VolumeError,
 )
-from napari_geosr.core.memory import free_host_memory
+from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.steps import (
     BlockDone,
     ShouldStop,

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config
-from napari_geosr.core.memory_budget import MemoryBudget
+from napari_geosr.core.machine.memory_budget import MemoryBudget
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import MILLIMETRES, parse_unit
 from napari_geosr.operations.inputs import COMMAS

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from napari_geosr import learning
 from napari_geosr.core.config import format_available, format_enough, parse_bytes
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
-from napari_geosr.core.memory import free_host_memory
+from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import (
     BlockDone,

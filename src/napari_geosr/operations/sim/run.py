@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from napari_geosr import io
 from napari_geosr.core import provenance
+from napari_geosr.core.array_parts.indexing import Slices
 from napari_geosr.core.errors import Cancelled
-from napari_geosr.core.indexing import Slices
 from napari_geosr.core.sim_frames import SimFrames
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import (

@@ -17,7 +17,6 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core import provenance
-from napari_geosr.core.display import one_line
 from napari_geosr.core.errors import Cancelled, ConfigError, FileError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import (
@@ -28,6 +27,7 @@ from napari_geosr.core.steps import (
     WarningIssued,
     never_stop,
 )
+from napari_geosr.core.text.display import one_line
 from napari_geosr.core.types import AnyDict
 from napari_geosr.inference.compute import exact_settings
 from napari_geosr.io.projections import write_projections

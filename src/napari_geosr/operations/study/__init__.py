@@ -22,7 +22,7 @@ from napari_geosr.core.errors import (
     ProjectionsError,
     VolumeError,
 )
-from napari_geosr.core.file_state import FileWatch
+from napari_geosr.core.machine.file_state import FileWatch
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import (
     ShouldStop,

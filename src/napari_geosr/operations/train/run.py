@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import Cancelled, ConfigError, ModelError
-from napari_geosr.core.file_state import FileWatch
+from napari_geosr.core.machine.file_state import FileWatch
 from napari_geosr.core.steps import (
     JudgingStarted,
     ShouldStop,

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_geosr.core.boxes import Box
+from napari_geosr.core.array_parts.boxes import Box
+from napari_geosr.core.array_parts.indexing import Slices, as_slices
 from napari_geosr.core.errors import FileError
-from napari_geosr.core.indexing import Slices, as_slices
 from napari_geosr.core.types import AnyArray
 from napari_geosr.io.unfinished_files.atomic import explained, sync_file, sync_folder
 

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_geosr.core.boxes import Box
+from napari_geosr.core.array_parts.boxes import Box
 from napari_geosr.core.errors import Cancelled, FileError, describe_system_error
 from napari_geosr.core.steps import (
     PartDone,

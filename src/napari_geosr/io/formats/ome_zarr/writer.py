@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from napari_geosr.core.array_parts.indexing import Slices
 from napari_geosr.core.errors import FileError
-from napari_geosr.core.indexing import Slices
 from napari_geosr.core.types import AnyArray, AnyDict, AnyDType
 from napari_geosr.io.formats.ome_zarr import ngff
 from napari_geosr.io.formats.ome_zarr.missing_chunks import ALL_CHUNKS

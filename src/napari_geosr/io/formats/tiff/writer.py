@@ -15,8 +15,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from napari_geosr.core.array_parts.indexing import Slices
 from napari_geosr.core.errors import FileError
-from napari_geosr.core.indexing import Slices
 from napari_geosr.core.types import AnyDict, AnyDType
 from napari_geosr.io.formats.tiff.metadata import escaped
 from napari_geosr.io.mapping import MappedFile, map_file

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_geosr.core.boxes import Box
+from napari_geosr.core.array_parts.boxes import Box
 from napari_geosr.core.errors import (
     Cancelled,
     ConfigError,
@@ -28,7 +28,7 @@ from napari_geosr.core.errors import (
     ModelError,
     VolumeError,
 )
-from napari_geosr.core.memory import is_out_of_memory
+from napari_geosr.core.machine.memory import is_out_of_memory
 from napari_geosr.core.steps import (
     BlockDone,
     ShouldStop,

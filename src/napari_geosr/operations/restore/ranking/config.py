@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config
-from napari_geosr.core.vocabulary import Modality, SharpnessChoice
+from napari_geosr.core.text.vocabulary import Modality, SharpnessChoice
 from napari_geosr.operations.inputs import COMMAS
 
 #: Model name that stands for an automatic choice by ranking.

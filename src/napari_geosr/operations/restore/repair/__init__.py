@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from napari_geosr.core.boxes import Box
+from napari_geosr.core.array_parts.boxes import Box
 from napari_geosr.core.errors import Cancelled, ConfigError, FileError
 from napari_geosr.core.steps import (
     ShouldStop,

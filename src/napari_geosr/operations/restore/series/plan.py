@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from napari_geosr.core.array_parts.indexing import Slices
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.indexing import Slices
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.lazy import LazyArray

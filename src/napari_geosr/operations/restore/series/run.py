@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_geosr.core.boxes import Box
+from napari_geosr.core.array_parts.boxes import Box
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from napari_geosr.core.noise import Noise
+from napari_geosr.core.text.vocabulary import SharpnessChoice
 from napari_geosr.core.types import AnyDict
-from napari_geosr.core.vocabulary import SharpnessChoice
 from napari_geosr.measure.number_text import rough_percent, signed_text
 
 #: Expected gain, in dB, below which the model may be no better than interpolation. The

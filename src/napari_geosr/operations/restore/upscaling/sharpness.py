@@ -26,8 +26,8 @@ from napari_geosr.core.steps import (
     never_stop,
     run_to_end,
 )
+from napari_geosr.core.text.vocabulary import SharpnessChoice
 from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
-from napari_geosr.core.vocabulary import SharpnessChoice
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.runner import restore_region
 from napari_geosr.measure.resolution.redegrade import blur_reach, blurred_means

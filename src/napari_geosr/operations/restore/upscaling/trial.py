@@ -20,7 +20,7 @@ from napari_geosr import networks
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop, never_stop
-from napari_geosr.core.vocabulary import SharpnessChoice
+from napari_geosr.core.text.vocabulary import SharpnessChoice
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.risk.probes import level_map, noise_of_scan
 from napari_geosr.inference.runner import restore_region

@@ -35,7 +35,7 @@ import numpy.typing as npt
 from napari_geosr.core.errors import Cancelled, ModelError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop, run_to_end
-from napari_geosr.core.vocabulary import SharpnessChoice
+from napari_geosr.core.text.vocabulary import SharpnessChoice
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
 from napari_geosr.operations.restore.upscaling.trial import (

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.noise import Noise
+from napari_geosr.core.text.vocabulary import MODALITIES
 from napari_geosr.core.units import MILLIMETRES
-from napari_geosr.core.vocabulary import MODALITIES
 from napari_geosr.measure.noise.anomalies import SLICE
 from napari_geosr.measure.noise.remarks import POSITION, limit_text
 from napari_geosr.measure.number_text import rough_percent, signed_text

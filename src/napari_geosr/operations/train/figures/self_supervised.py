@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_geosr.core.memory import is_out_of_memory
+from napari_geosr.core.machine.memory import is_out_of_memory
 from napari_geosr.models.card import FigureRow
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""The computer that a run uses: memory, processes, files that change."""

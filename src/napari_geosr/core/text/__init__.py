@@ -1,0 +1,1 @@
+"""Words that people read or type: titles, suggestions, short descriptions."""
