@@ -77,7 +77,9 @@ def test_resolution_pair_fills_one_box() -> None:
 
 def test_physics_needs_no_torch() -> None:
     code = (
-        "import sys; from napari_geosr.physics import samples, scans, radon, noise\n"
+        "import sys; from napari_geosr.physics import scans, noise\n"
+        "from napari_geosr.physics.specimens import samples\n"
+        "from napari_geosr.physics.projection import radon\n"
         "samples.resolution_pair(shape=(8, 8, 8)); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
