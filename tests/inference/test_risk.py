@@ -157,6 +157,15 @@ def test_an_uncertain_noise_widens_the_interval() -> None:
     assert cells.max_noise_scale == pytest.approx(0.95 / 0.9)
 
 
+def test_the_interval_contains_more_than_the_estimate_at_its_limit() -> None:
+    """A network that passes on less of the noise than its response to small changes."""
+    noise = np.full(40, 1.0)
+    removed, kept, passed = 0.97 * noise, 0.01 * noise, 0.04 * noise
+    risk = estimate(CellMeans(removed, kept, passed, noise, np.full(40, 500.0)))
+    assert risk.gain == pytest.approx(10 * np.log10(1 / 0.04))
+    assert risk.interval[1] == pytest.approx(10 * np.log10(1 / 0.02))
+
+
 def test_padding_and_missing_voxels_do_not_count(rng: np.random.Generator) -> None:
     scan = np.zeros((20, 200, 200), np.float32)
     scan[:, 60:160, 60:160] = rng.standard_normal((20, 100, 100))
