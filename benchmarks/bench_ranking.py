@@ -47,6 +47,8 @@ KINDS = ("independent", "of a reconstruction", "blurred, 3D")
 LEVELS = (0.02, 0.05, 0.1, 0.2, 0.4)
 #: Accepted losses against the best candidate, and against the scan (dB).
 CLOSE, HARM = 0.3, 0.1
+#: Error of a stated gain from rounding (dB).
+ROUNDED = 0.05
 MODELS = ("ct-denoise", "gaussian", "tv", "nlm")
 
 Array = np.ndarray
@@ -149,6 +151,7 @@ def judged(
     sample = draw_sample(noisy, ranking.noise, second=clean)
     setup = TrialSetup(sample, statistics, ranking.noise, "cpu", options.threads)
     true, expected = {"none": 0.0}, {"none": 0.0}
+    intervals = {"none": (0.0, 0.0)}
     for row in ranking.rows:
         if row.model is None:
             continue
@@ -158,6 +161,7 @@ def judged(
         before, after = cells.mean(cells.second), cells.mean(cells.removed)
         true[row.name] = 10 * float(np.log10(before / after))
         expected[row.name] = max(row.gain, -30.0)
+        intervals[row.name] = tuple(max(end, -30.0) for end in row.interval)
     names = list(true)
     rho = 1.0
     if len(names) > 2:
@@ -173,6 +177,7 @@ def judged(
         "rho": rho,
         "true": true,
         "expected": expected,
+        "intervals": intervals,
         "measured": ranking.noise.relative,
     }
 
@@ -182,8 +187,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = [
         "| added noise | cases | within 0.3 dB of the best | worst loss | worse than "
         "the scan by > 0.1 dB | rank correlation | gain of the chosen candidate | "
-        "gain of the best candidate |",
-        "|---|---|---|---|---|---|---|---|",
+        "gain of the best candidate | within the stated interval: chosen | all |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     judged_ = [row for row in rows if row["level"] > max(row["own"], FLOOR)]
     levels = sorted({row["level"] for row in judged_})
@@ -216,6 +221,17 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _covered(rows: list[dict[str, Any]], *, only_chosen: bool) -> str:
+    """How many true gains are within the interval that the ranking states."""
+    inside = [
+        low - ROUNDED <= row["true"][name] <= high + ROUNDED
+        for row in rows
+        for name, (low, high) in row["intervals"].items()
+        if name == row["choice"] or not (only_chosen or name == "none")
+    ]
+    return f"{sum(inside)} of {len(inside)}"
+
+
 def _line(name: str, rows: list[dict[str, Any]], level: float | None) -> str:
     found = [row for row in rows if level is None or row["level"] == level]
     close = sum(row["loss"] <= CLOSE for row in found)
@@ -229,6 +245,8 @@ def _line(name: str, rows: list[dict[str, Any]], level: float | None) -> str:
         f"{np.mean([row['rho'] for row in found]):.2f}",
         f"{np.mean([row['gain'] for row in found]):+.1f} dB",
         f"{np.mean([row['gain'] + row['loss'] for row in found]):+.1f} dB",
+        _covered([row for row in found if row["choice"] != "none"], only_chosen=True),
+        _covered(found, only_chosen=False),
     ]
     return "| " + " | ".join(cells) + " |"
 

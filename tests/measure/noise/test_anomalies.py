@@ -20,7 +20,7 @@ Array = npt.NDArray[np.float64]
 SHAPE = (48, 64, 64)
 POSITION = "depends on the position"
 SLICES = "along Z (counted from 0)"
-OUTLIERS = "single voxels far outside"
+OUTLIERS = "differ strongly from all of their neighbours"
 
 
 @cache
@@ -163,3 +163,26 @@ def test_equal_noise_has_no_exceptions(level: float, blur: float, seed: int) -> 
     assert not said(noise, SLICES)
     assert not said(noise, OUTLIERS)
     assert not said(noise, POSITION)
+
+
+@pytest.mark.parametrize(("share", "low"), [(0.005, 0), (0.02, 0), (0.02, 255)])
+def test_dead_and_hot_voxels_at_the_ends_of_the_grey_scale_are_told(
+    share: float, low: int
+) -> None:
+    scan = 60 + foam() + 8 * unit_noise()
+    level = noise_in(scan).level
+    places = np.random.default_rng(2).random(SHAPE)
+    scan[places < share / 2], scan[places > 1 - share / 2] = low, 255
+    noise = estimate_noise(Volume(scan.clip(0, 255).astype(np.uint8), "ZYX"))
+    assert said(noise, OUTLIERS)
+    assert not any("clipped" in note for note in noise.notes)
+    assert noise.level == pytest.approx(level, rel=0.15)
+
+
+def test_noise_and_structure_at_the_ends_of_the_grey_scale_are_no_dead_voxels() -> None:
+    noisy = 60 + foam() + 25 * unit_noise()
+    specks = np.zeros(SHAPE)
+    specks[4::9, 4::9, 4::9] = 1
+    beads = 900 * ndimage.gaussian_filter(specks, 0.8) + 10 + 3 * unit_noise()
+    for scan in (noisy.clip(40, 170), beads.clip(0, 130)):
+        assert not said(noise_in(np.rint(scan)), OUTLIERS)

@@ -64,6 +64,21 @@ def test_rounding(rng: np.random.Generator) -> None:
     assert not says(fine, "rounded")
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_rounding_that_hides_nearly_all_of_the_noise(
+    noise: float, rng: np.random.Generator
+) -> None:
+    """Some blocks of both phases are constant, as in a segmented volume."""
+    labels = np.full((24, 64, 64), 5.0)
+    for i in range(1, 6):
+        labels[:, :, 10 * i :] += 2
+    scan = np.rint(labels + rng.normal(0, noise, labels.shape)).astype(np.uint8)
+    found = estimate_noise(Volume(scan, "ZYX"))
+    assert found.is_measured == (noise == 0)
+    assert says(found, "rounded to steps of 1") == (noise > 0)
+    assert found.interval[0] <= noise <= found.interval[1]
+
+
 def test_a_segmented_volume(scan: np.ndarray) -> None:
     found = estimate_noise(Volume((scan > 150).astype(np.uint8), "ZYX"))
     assert found.level == 0

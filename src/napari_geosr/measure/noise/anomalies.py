@@ -24,6 +24,8 @@ Numbers = npt.NDArray[np.intp]
 
 #: Beginnings of what is said about noisy slices.
 SLICE, SLICES = "Slice", "Slices"
+#: Examples of single voxels that are no noise of the scan.
+SINGLE = "zingers and hot or dead pixels"
 #: Maximum number of runs of slices that are named.
 _MAX_RUNS = 4
 #: Minimum number of blocks for a statement about slices.
@@ -58,6 +60,11 @@ _MIN_KEPT = 200
 _ISOLATED = 0.25
 #: Their median is outside the range by less than this fraction.
 _RAISED = 0.1
+#: Maximum number of voxels at the ends of the grey scale that are examined.
+_MAX_PLACES = 50_000
+#: Minimum fraction of such voxels that are single. Noise seldom is so far from its
+#: neighbours.
+_MIN_END_SHARE = 5e-4
 #: Mean square of the outliers, relative to that of the noise, above which they matter.
 _MIN_OUTLIER_POWER = 0.25
 #: Variance of the second differences of white noise along both axes of a slice.
@@ -80,11 +87,13 @@ def anomaly_doubts(
     level, contrast : float
         Noise level and contrast of the scan, in grey values of the sample.
     """
-    if not contrast > 0 or len(sample.blocks) < _MIN_BLOCKS:
+    if not contrast > 0 or len(sample.values) < _MIN_BLOCKS:
         return
     floor = max(FLOOR * contrast, _ROUNDING * sample.step)
-    ratios = slice_ratios(sample, n_slices, floor)
-    runs = list(_noisy_runs(ratios))
+    runs = []
+    if len(sample.blocks) >= _MIN_BLOCKS:
+        ratios = slice_ratios(sample, n_slices, floor)
+        runs = list(_noisy_runs(ratios))
     if runs:
         bad = np.concatenate(runs)
         one = len(bad) == 1
@@ -99,12 +108,13 @@ def anomaly_doubts(
             f"result: do not measure there.{rest}"
         )
     if found.power > _MIN_OUTLIER_POWER * max(level, FLOOR * contrast) ** 2:
+        # At the ends of the grey scale, only those in uniform blocks are counted.
+        about = "At least " if found.end_share > 0 else ""
         yield (
-            f"{rough_percent(found.share)} of the voxels are single voxels far outside "
-            "the other grey values, such as zingers or hot pixels. They remain in the "
-            "result, so that the gain is smaller than expected. Remove them first, for "
-            "example with a median filter, or reconstruct the projections again with "
-            "--zingers."
+            f"{about}{rough_percent(found.share)} of the voxels differ strongly from "
+            f"all of their neighbours, such as {SINGLE}. They remain in the result, so "
+            "that the gain is smaller than expected. Remove them first, for example "
+            "with a median filter, or reconstruct the projections again with --zingers."
         )
 
 
@@ -165,26 +175,32 @@ class Outliers:
         Their fraction of the voxels.
     power : float
         Mean square, over all voxels, of their distance from their neighbours.
+    end_share : float
+        Fraction of the voxels that are such voxels at an end of the grey scale.
     """
 
     share: float = 0.0
     power: float = 0.0
+    end_share: float = 0.0
 
 
 def without_outliers(sample: NoiseSample) -> tuple[NoiseSample, Outliers]:
     """The blocks without such voxels, and how many there are.
 
     They would be mistaken for noise that increases with the grey value, and for
-    contrast.
+    contrast. Single voxels at the ends of the grey scale are counted, too.
     """
     if sample.clipped > _MAX_CLIPPED_SHARE:
-        return sample, Outliers()
+        return sample, _at_ends(sample, None)
     whole = sample.blocks + sample.greys[:, None, None, None]
     in_blocks, _ = _single(whole)
     in_values, power = _single(sample.values)
+    ends = _at_ends(sample, in_values)
     if not (in_blocks.any() or in_values.any()):
-        return sample, Outliers()
-    found = Outliers(float(in_values.mean()), power)
+        return sample, ends
+    found = Outliers(
+        float(in_values.mean()) + ends.share, power + ends.power, ends.end_share
+    )
     kept = ~in_blocks.any((1, 2, 3))
     values = sample.values[~in_values.any((1, 2, 3))]
     if kept.sum() < _MIN_KEPT or not len(values):
@@ -207,6 +223,41 @@ def _single(values: npt.NDArray[np.floating]) -> tuple[Bools, float]:
     places = np.argwhere((values > high + limit) | (values < low - limit))
     if not (len(places) and limit > 0):
         return found, 0.0
+    usual, far, is_even = _surroundings(values, places)
+    is_usual = (usual < high + _RAISED * far) & (usual > low - _RAISED * far)
+    single = (far > limit) & is_even & is_usual
+    found[tuple(places[single].T)] = True
+    return found, float(np.square(far[single]).sum()) / values.size
+
+
+def _at_ends(sample: NoiseSample, counted: Bools | None) -> Outliers:
+    """Single voxels at the ends of the grey scale, in blocks of one grey value.
+
+    Those that are already counted are left out.
+    """
+    values = sample.values
+    if not (sample.clipped > 0 and values.size):
+        return Outliers()
+    ends = (values == values.min()) | (values == values.max())
+    if counted is not None:
+        ends &= ~counted
+    if not ends.any():
+        return Outliers()
+    places = np.argwhere(ends)[:: 1 + np.count_nonzero(ends) // _MAX_PLACES]
+    usual, far, is_even = _surroundings(values, places)
+    middle = np.median(values, (1, 2, 3))[places[:, 0]]
+    single = (far > 0) & is_even & (np.abs(usual - middle) < _RAISED * far)
+    share = float(ends.mean()) * float(single.mean())
+    if share < _MIN_END_SHARE:
+        return Outliers()
+    power = float(ends.mean()) * float(np.square(far[single]).sum()) / len(places)
+    return Outliers(share, power, share)
+
+
+def _surroundings(
+    values: npt.NDArray[np.floating], places: Numbers
+) -> tuple[Array, Array, Bools]:
+    """Median of the neighbours of these voxels, its distance, and if they agree."""
     around = np.full((2 * (values.ndim - 1), len(places)), np.nan)
     for axis, length in enumerate(values.shape[1:], 1):
         for side, step in enumerate((-1, 1)):
@@ -215,13 +266,8 @@ def _single(values: npt.NDArray[np.floating]) -> tuple[Bools, float]:
             inside = (moved[:, axis] >= 0) & (moved[:, axis] < length)
             around[2 * axis - 2 + side, inside] = values[tuple(moved[inside].T)]
     usual = np.nanmedian(around, axis=0)
-    distance = values[tuple(places.T)] - usual
-    far = np.abs(distance)
-    is_even = np.nanmax(np.abs(around - usual), axis=0) < _ISOLATED * far
-    is_usual = (usual < high + _RAISED * far) & (usual > low - _RAISED * far)
-    single = (far > limit) & is_even & is_usual
-    found[tuple(places[single].T)] = True
-    return found, float(np.square(distance[single]).sum()) / values.size
+    far = np.abs(values[tuple(places.T)] - usual)
+    return usual, far, np.nanmax(np.abs(around - usual), axis=0) < _ISOLATED * far
 
 
 def _noisy_runs(ratios: Array) -> Iterator[Numbers]:

@@ -30,6 +30,7 @@ from napari_geosr.measure.noise.places import noisiest_region, ratios_of_regions
 from napari_geosr.measure.noise.quiet import QuietBlocks, find_quiet
 from napari_geosr.measure.noise.reading import EDGE, ScanBlocks, averaged, sample_steps
 from napari_geosr.measure.noise.remarks import (
+    CLIPPED,
     MAY_BE_STRUCTURE,
     NOT_UNIFORM,
     POSITION,
@@ -363,19 +364,9 @@ def _noise(
     unit: float,
 ) -> Noise:
     """The noise in the grey values of the sample, which are multiples of `unit`."""
-    source = "repeat" if repeated else "scan"
-    names = "zyx" if volume.axes == "ZYX" and volume.shape[0] > 1 else "yx"
     if found is None:
-        contrast = _contrast(sample, 0.0, (0.0,), (0.0,), (0.0, 0.0, 0.0))
-        return Noise(
-            level=0.0,
-            contrast=contrast,
-            greys=(float(np.median(sample.values)),),
-            correlation=dict.fromkeys(names, 0.0),
-            interval=(0.0, variation_limit(sample)),
-            source=source,
-            notes=remarks(volume, sample, None, 0.0, False, False, unit),
-        )
+        return _unmeasured(volume, sample, repeated, unit)
+    names = _axis_names(volume)
     quiet = found.quiet
     greys, levels = found.curve.levels()
     level = measured = found.level(sample.greys)
@@ -418,7 +409,7 @@ def _noise(
         white=quiet.spectrum.white,
         cutoff=quiet.spectrum.cutoff,
         interval=interval,
-        source=source,
+        source=_source(repeated),
         notes=remarks(
             volume, sample, quiet, smooth / (contrast or 1.0), structured, coarse, unit
         ),
@@ -433,6 +424,32 @@ def _noise(
             *uneven,
         ),
     )
+
+
+def _unmeasured(
+    volume: Volume, sample: NoiseSample, repeated: bool, unit: float
+) -> Noise:
+    """The upper limit of the noise of a sample in which no block varies little."""
+    limit = variation_limit(sample)
+    coarse = sample.levels > 0 and limit == sample.step / 2
+    return Noise(
+        level=0.0,
+        contrast=_contrast(sample, 0.0, (0.0,), (0.0,), (0.0, 0.0, 0.0)),
+        greys=(float(np.median(sample.values)),),
+        correlation=dict.fromkeys(_axis_names(volume), 0.0),
+        interval=(0.0, limit),
+        source=_source(repeated),
+        notes=remarks(volume, sample, None, 0.0, False, coarse, unit),
+        doubts=doubts(sample, None, unit if coarse else 0.0, False, False),
+    )
+
+
+def _axis_names(volume: Volume) -> str:
+    return "zyx" if volume.axes == "ZYX" and volume.shape[0] > 1 else "yx"
+
+
+def _source(repeated: bool) -> str:
+    return "repeat" if repeated else "scan"
 
 
 def _contrast(
@@ -460,7 +477,7 @@ def _with_exceptions(
     noise: Noise,
     noisiest: float,
 ) -> Noise:
-    """The noise, doubted where parts of the scan have more of it.
+    """The noise, doubted where parts of the scan, or single voxels, have more of it.
 
     `noisiest` is the level of a noisy region in a scan without measurable noise; 0 if
     there is none.
@@ -472,6 +489,9 @@ def _with_exceptions(
             found += position_doubts(noisiest / noise.contrast, None)
         interval = (0.0, max(interval[1], noisiest))
         notes = tuple(one for one in notes if not one.startswith(NOT_UNIFORM))
+    if 2 * outliers.end_share > sample.clipped and not sample.has_clipped:
+        notes = tuple(one for one in notes if CLIPPED not in one)
+        found = [one for one in found if CLIPPED not in one]
     n_slices = volume.shape[0] if volume.ndim == 3 else 1
     found += anomaly_doubts(sample, n_slices, outliers, noise.level, noise.contrast)
     return replace(noise, doubts=tuple(found), notes=notes, interval=interval)

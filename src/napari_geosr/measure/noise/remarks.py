@@ -31,6 +31,8 @@ COARSE = "Grey values are rounded"
 NOT_UNIFORM = "No region is uniform"
 #: Beginning of what is said if even the quietest regions vary, without fine detail.
 SMOOTH = "Even the most uniform regions vary"
+#: Part of what is said of voxels at the ends of the grey scale.
+CLIPPED = "of the voxels are clipped at an end of the grey scale"
 #: Beginnings of the reasons why noise could not be measured.
 UNMEASURED = (NOT_UNIFORM, SMOOTH)
 
@@ -222,10 +224,7 @@ def _coarse(step: float) -> str:
 
 
 def _clipped(sample: NoiseSample) -> str:
-    found = (
-        f"{100 * sample.clipped:.1f} % of the voxels are clipped at an end of the "
-        "grey scale. "
-    )
+    found = f"{100 * sample.clipped:.1f} % {CLIPPED}. "
     if sample.is_mostly_clipped:
         return f"{found}They are everywhere, so the noise cannot be measured."
     if sample.has_clipped:

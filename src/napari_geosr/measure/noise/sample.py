@@ -249,7 +249,7 @@ def _extreme(blocks: Any, known: Bools) -> Bools:
         return none
     with np.errstate(over="ignore"):
         distance = np.abs(np.where(known, blocks, middle).astype(np.float64) - middle)
-    found: Bools = distance > _EXTREME * (high - low)
+        found: Bools = distance > _EXTREME * (high - low)
     return found
 
 
