@@ -104,8 +104,8 @@ def time_series_question(
     if similarity is not None and similarity.keeps_detail:
         certain = certain or (n >= _MANY_PLANES and n >= _MANY_PLANES_RATIO * longest)
         reasons.append(
-            f"fine detail stays in place (correlation {similarity.far:.2f} over "
-            f"{similarity.lag} planes)"
+            f"fine detail stays in place: correlation {similarity.far:.2f} over "
+            f"{similarity.lag} planes"
         )
     is_even = similarity is not None and similarity.even
     # A drifting series may look like a volume: hardly any volume is that deep.
