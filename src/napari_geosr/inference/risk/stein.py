@@ -134,7 +134,7 @@ class Risk:
         Improvement over the unchanged scan, in dB.
     interval : (float, float)
         Confidence interval of the gain (about 90 %), including the uncertainty of the
-        noise.
+        noise, but not with a second scan.
     """
 
     risk: float
