@@ -39,9 +39,8 @@ _DETAIL = 15
 #: dominate.
 _MIN_CORRELATION = 0.3
 #: Correlation of detail decreases with distance, within a plane and between planes. If
-#: it decreases this many times faster within a plane, detail counts as staying in place.
-#: Real volumes have 1 to 5 (trabeculae along Z), time series and repeated images above
-#: 100.
+#: it decreases this many times faster within a plane, the detail stays in place. Real
+#: volumes have 1 to 5 (trabeculae along Z), time series and repeated images above 100.
 _MIN_DECAY_RATIO = 20.0
 #: Range to which correlations within a plane are clipped.
 _CORRELATION_RANGE = (0.05, 0.99)
