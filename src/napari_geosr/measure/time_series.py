@@ -38,9 +38,9 @@ _DETAIL = 15
 #: Minimum correlation of detail between planes; below it, noise and fixed patterns
 #: dominate.
 _MIN_CORRELATION = 0.3
-#: Minimum ratio of the decay of detail within a plane to that between planes at which
-#: detail counts as staying in place. Real volumes have 1 to 5 (trabeculae along Z),
-#: time series and repeated images above 100.
+#: Correlation of detail decreases with distance, within a plane and between planes. If
+#: it decreases this many times faster within a plane, the detail stays in place. Real
+#: volumes have 1 to 5 (trabeculae along Z), time series and repeated images above 100.
 _MIN_DECAY_RATIO = 20.0
 #: Range to which correlations within a plane are clipped.
 _CORRELATION_RANGE = (0.05, 0.99)
