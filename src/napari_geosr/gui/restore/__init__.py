@@ -349,14 +349,9 @@ class RestoreDock(RestoreWidgets):
 
     def _run_elsewhere(self) -> StoppedRestoration | None:
         layer, config, whole = self.chosen_layer(), self.config(), self._all_points()
-        if not self.verdict_panel.activity.has_verdict:
-            self.verdict_panel.activity.find_verdict()
-            self.message.show_message(
-                "The model is still being checked on this scan. Send the run again "
-                "when the result of the check is shown."
-            )
-            return None
-        if not self.verdict_panel.confirm_run(config.model, self._model_name(config)):
+        if not self.verdict_panel.confirm_sending(
+            config.model, self._model_name(config)
+        ):
             return None
         return copying.run_elsewhere(layer, self._viewer, config, whole=whole)
 

@@ -220,6 +220,20 @@ class VerdictPanel(QWidget):
         self._approved.add(key)
         return True
 
+    def confirm_sending(self, model: str, name: str) -> bool:
+        """As `confirm_run`, for a run that leaves this window.
+
+        Without a verdict it is not sent: nobody could be asked later.
+        """
+        if self.activity.has_verdict:
+            return self.confirm_run(model, name)
+        self.activity.find_verdict()
+        self.message.show_message(
+            "The model is still being checked on this scan. Send the run again when "
+            "the result is shown here."
+        )
+        return False
+
     def withdraw_verdict(self) -> None:
         """Withdraw an *ok*, because the result is not consistent with the scan."""
         if self._run_verdict is not None and self._run_verdict.level == "ok":
