@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.inference.risk.evaluation import EvaluationSample
 
-#: Number of blocks, and their number of slices.
-_BLOCKS, _DEPTH = 2, 16
+#: Number of blocks.
+_BLOCKS = 2
+#: Number of slices of a block.
+_DEPTH = 16
 #: Shortest and longest edge of a block in the slices, in voxels of the scan.
 _EDGES = (32, 96)
 #: Number of voxels of the result per block, to limit the time.
