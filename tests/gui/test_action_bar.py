@@ -14,6 +14,7 @@ from tomography_helpers import PLUGIN, scan_file
 from train_helpers import JOBS, TRAIN, noisy_scans
 
 from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.file_warnings import Note
 from napari_geosr.core.steps import BlockDone
 from napari_geosr.gui.kit.action_bar import ActionBar, MessagePane, fill_dock
 from napari_geosr.gui.kit.dock_tabs import (
@@ -360,6 +361,22 @@ def test_long_notes_leave_room_for_the_settings(viewer, small, qtbot):
         assert not pane.verticalScrollBar().isVisible()
         assert pane.verticalScrollBar().maximum() < 4
         layer.metadata[METADATA] = {"info": {"warnings": warnings}}
+
+
+@pytest.mark.parametrize("width", [WIDTH, 300])
+def test_a_note_is_whole_beside_its_button(viewer, small, qtbot, width):
+    dock = small(RESTORE)
+    dock.settings.set_open(True)  # with a scroll bar, there is less room
+    resize(viewer, dock, qtbot, width)
+    text = "The file does not name its axis of length 32; it was treated as slices (Z)."
+    layer = add(viewer, physical())
+    layer.metadata[METADATA] = {"info": {"notes": [Note(text, "axes")]}}
+    notes = dock.findChild(NotesRow)
+    notes.set_layer(layer)
+    qtbot.waitUntil(lambda: not notes.isHidden() and not notes.button.isHidden())
+    qtbot.wait(100)
+    label, pane = notes.message.label, notes.findChild(MessagePane)
+    assert label.heightForWidth(label.width()) <= pane.viewport().height()
 
 
 @pytest.mark.parametrize("section", ["denoise", "study"])

@@ -198,7 +198,7 @@ def test_columns_and_next_steps_of_the_sim_dock_fit(viewer, qtbot, tmp_path):
         assert state.fontMetrics().horizontalAdvance(text) <= state.width(), text
 
 
-def test_the_menu_of_models_shortens_the_name_and_not_the_gain(viewer, qtbot):
+def test_the_menu_of_models_shows_names_in_full(viewer, qtbot):
     add(viewer, physical(name="scan"))
     dock = opened(viewer, RESTORE)
     menu = dock.model_box.combo
@@ -209,3 +209,8 @@ def test_the_menu_of_models_shortens_the_name_and_not_the_gain(viewer, qtbot):
     shown = menu.shown_text()
     assert "…" in shown
     assert shown.endswith("  +12.3 dB")
+    menu.setItemText(0, "ct-denoise  +12.3 dB")
+    # now at 300 px: the name of a bundled model fits, but not together with its gain
+    assert menu.shown_text() == "ct-denoise"
+    menu.setItemText(0, "nlm  +1.3 dB")
+    assert menu.shown_text() == "nlm  +1.3 dB"

@@ -149,7 +149,7 @@ def test_the_line_of_a_running_job_begins_with_the_time_left():
         status=status, progress={"seconds_left": 7.2}, stage="", pending_request=""
     )
     found = line_text(cast("JobWatch", watch))
-    assert found == "55 %, 7 s left · foam: Training: step 276 of 500"
+    assert found == "55 %, 7 s left · foam: Training, step 276 of 500"
     status.operation, watch.stage = "reconstruct", "Reconstructing"
     watch.progress = {"seconds_left": 180.0, "step": 7, "total": 100}
     found = line_text(cast("JobWatch", watch))

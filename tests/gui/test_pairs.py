@@ -243,7 +243,7 @@ def test_layers_that_go_are_let_go_of(viewer, scans, tmp_path, qtbot):
     viewer.layers.clear()
     assert dock._layers == {}
     dock.have.setCurrentText(TWO)
-    assert not dock.build_button.isEnabled()
+    qtbot.waitUntil(lambda: not dock.build_button.isEnabled(), timeout=2000)
 
 
 def test_scans_are_chosen_before_a_pair_is_built(viewer, scans, tmp_path, qtbot):

@@ -95,7 +95,7 @@ def test_strokes_are_answered_on_the_slice_on_screen(viewer, dock, scan, phases,
     dock.shown.setCurrentText(UNCERTAINTY)
     values = dock.shown_layers.extra.data
     assert 0 <= values.min() < 0.2 < values.max() <= 1
-    dock.shown.setCurrentText("Probability of class 2")
+    dock.shown.setCurrentText("probability of class 2")
     share = dock.shown_layers.extra.data[0]
     assert ((share > 0.5) == (prediction.data[0] == 2)).mean() > 0.99
     dock.live.setChecked(False)

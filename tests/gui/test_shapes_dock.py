@@ -70,8 +70,8 @@ def test_a_shape_is_refined_in_its_place(viewer, dock, labels, qtbot, tmp_path):
     rows = [dock.table.topLevelItem(i) for i in range(dock.table.topLevelItemCount())]
     texts = {row.text(0): (row.text(1), row.text(2)) for row in rows}
     before, after = map(float, texts["Volume (mm³)"])
-    assert before == pytest.approx(ball().sum() * SIZE**3, rel=1e-4)
-    assert after == pytest.approx(inside.sum() * (SIZE / 4) ** 3, rel=1e-4)
+    assert before == pytest.approx(ball().sum() * SIZE**3, rel=5e-4)
+    assert after == pytest.approx(inside.sum() * (SIZE / 4) ** 3, rel=5e-4)
     assert texts["Euler number"] == ("1", "1")
     assert "watertight" in dock.summary.text()
     assert dock.bar.state.text() == DONE
@@ -142,7 +142,7 @@ def test_a_skull_is_completed(viewer, qtbot, tmp_path):
     assert whole[made.incomplete].all()
     np.testing.assert_array_equal(part, whole & ~made.incomplete)
     assert "Given voxels removed: 0" in dock.summary.text()
-    assert f"{part.sum() * SIZE**3:.5g} mm³" in dock.summary.text()
+    assert f"{part.sum() * SIZE**3:.4g} mm³" in dock.summary.text()
     assert "bone completed part surface" in viewer.layers
     dock.export(tmp_path / "implant.stl")
     idle(dock, qtbot)

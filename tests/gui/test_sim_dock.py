@@ -379,6 +379,16 @@ def test_a_typed_period_is_searched_nearby(viewer, qtbot, dock):
         np.testing.assert_allclose(one.wave_vector, other.wave_vector, atol=0.3 / SIZE)
 
 
+def test_patterns_are_in_sight_when_they_are_found(viewer, qtbot, dock):
+    viewer.window._qt_window.resize(1366, 768)
+    qtbot.wait(50)
+    assert dock.table.isHidden()
+    dock.find_button.click()
+    wait(qtbot, dock)
+    table = dock.table
+    qtbot.waitUntil(lambda: table.visibleRegion().boundingRect() == table.rect())
+
+
 def test_a_value_is_typed_while_the_frames_are_drawn(viewer, qtbot, dock):
     dock.find_button.click()
     wait(qtbot, dock)

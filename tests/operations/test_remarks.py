@@ -122,13 +122,13 @@ def test_the_verdict_before_a_restoration_is_repeated(mask, tmp_path, capsys, le
     words = ["measure", str(out), "-o", str(tmp_path / "report"), "--json"]
     assert run([*words, "--min-voxels", "33"]) == 0
     said = json.loads(capsys.readouterr().out)["warnings"]
-    expected = f"When 'r' was restored, the verdict was: {repeated}"
+    expected = f"Verdict before the restoration of 'r': {repeated}"
     assert expected in said
     report = json.loads((tmp_path / "report/report.json").read_text("utf-8"))
     assert expected in report["warnings"]
     larger = measure_porosity(io.read(out), min_voxels=34).warnings
     assert any(limit in warning for warning in larger) is False
-    assert any("the verdict was" in w for w in larger) == (level != "ok")
+    assert any("Verdict before" in w for w in larger) == (level != "ok")
 
 
 def test_a_given_threshold_needs_no_contrast(mask):

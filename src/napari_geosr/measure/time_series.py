@@ -38,9 +38,9 @@ _DETAIL = 15
 #: Minimum correlation of detail between planes; below it, noise and fixed patterns
 #: dominate.
 _MIN_CORRELATION = 0.3
-#: Minimum ratio of the decay of detail within a plane to that between planes at which
-#: detail counts as staying in place. Real volumes have 1 to 5 (trabeculae along Z),
-#: time series and repeated images above 100.
+#: Correlation of detail decreases with distance, within a plane and between planes. If
+#: it decreases this many times faster within a plane, the detail stays in place. Real
+#: volumes have 1 to 5 (trabeculae along Z), time series and repeated images above 100.
 _MIN_DECAY_RATIO = 20.0
 #: Range to which correlations within a plane are clipped.
 _CORRELATION_RANGE = (0.05, 0.99)
@@ -104,8 +104,8 @@ def time_series_question(
     if similarity is not None and similarity.keeps_detail:
         certain = certain or (n >= _MANY_PLANES and n >= _MANY_PLANES_RATIO * longest)
         reasons.append(
-            f"fine detail stays in place (correlation {similarity.far:.2f} over "
-            f"{similarity.lag} planes)"
+            f"fine detail stays in place: correlation {similarity.far:.2f} over "
+            f"{similarity.lag} planes"
         )
     is_even = similarity is not None and similarity.even
     # A drifting series may look like a volume: hardly any volume is that deep.

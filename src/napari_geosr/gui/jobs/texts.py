@@ -41,7 +41,7 @@ def state_text(watch: JobWatch) -> str:
             progress_text = format_progress(status.operation, done, total)
             prefix = f"{activity}, " if activity else ""
             return f"{watch.stage}… {prefix}{progress_text} done."
-        return f"Training: step {done} of {total} ({100 * done // total} %)"
+        return f"Training, step {done} of {total} ({100 * done // total} %)"
     resumption = ""
     if status.can_resume:
         resumption = describe_resume(status.operation, status.path)

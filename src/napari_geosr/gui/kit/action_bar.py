@@ -34,8 +34,8 @@ _STYLE = (
     "QPushButton[primary='true']:enabled { border: 1px solid #5a7fff; }"
 )
 #: Minimum width, in pixels, at which a message is wrapped, because the dock may not
-#: have been laid out yet.
-_MIN_WRAP_WIDTH = 200
+#: have been laid out yet. Beside a button, a dock of 300 pixels leaves about 190.
+_MIN_WRAP_WIDTH = 140
 
 
 class ActionBar(QWidget):

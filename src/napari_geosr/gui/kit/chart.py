@@ -91,7 +91,7 @@ def tick_text(value: float) -> str:
     if value and not 1e-3 <= abs(value) < 1e5:
         power = math.floor(math.log10(abs(value)) + 1e-9)
         lead = value / 10.0**power
-        front = "" if math.isclose(lead, 1) else f"{lead:.3g}·"
+        front = "" if math.isclose(lead, 1) else f"{lead:.3g}×"
         return f"{front}10{str(power).translate(_SUPERSCRIPTS)}"
     return f"{value:.6g}"
 

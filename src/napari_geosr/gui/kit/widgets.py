@@ -333,7 +333,7 @@ class PartScroller(QObject):
         self._area = area
         self._part: QWidget | None = None
         self._at_top = False
-        self._attempts = 0
+        self._attempts, self._place = 0, QPoint()
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._scroll)
@@ -348,6 +348,7 @@ class PartScroller(QObject):
             Scroll until it is at the top, as far as possible.
         """
         self._part, self._at_top, self._attempts = part, at_top, 0
+        self._place = QPoint(-1, -1)
         self._timer.start(0)
 
     def _scroll(self) -> None:
@@ -364,8 +365,10 @@ class PartScroller(QObject):
             return
         self._area.ensureWidgetVisible(self._part, 0, _MARGIN)
         self._attempts += 1
-        # A section that has just been opened gets its height only in a later event.
-        if self._part.visibleRegion().isEmpty() and self._attempts < _MAX_ATTEMPTS:
+        # A part that has just been shown gets its place and height in a later event.
+        last, self._place = self._place, self._part.mapTo(self._area, QPoint())
+        is_there = last == self._place and not self._part.visibleRegion().isEmpty()
+        if not is_there and self._attempts < _MAX_ATTEMPTS:
             self._timer.start(_RETRY_MS)
 
 

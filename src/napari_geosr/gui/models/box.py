@@ -42,13 +42,19 @@ _Order = tuple[bool, bool, float, bool, bool, str]
 
 
 class _ModelMenu(ElidingCombo):
-    """Shortens the name of a model, but not its expected gain."""
+    """Shows the name of a model and its expected gain, as far as there is room.
+
+    A name that fits without the gain is shown alone: the verdict below states the gain.
+    Longer names are shortened.
+    """
 
     def _shortened(self, text: str, room: int) -> str:
+        width = self.fontMetrics().horizontalAdvance
         name, gap, gain = text.rpartition(_GAP)
+        if name and width(name) <= room < width(text):
+            return name
         gain = gap + gain if name else ""
-        rest = room - self.fontMetrics().horizontalAdvance(gain)
-        return super()._shortened(name or text, rest) + gain
+        return super()._shortened(name or text, room - width(gain)) + gain
 
 
 class ModelBox(QWidget):

@@ -40,7 +40,7 @@ NO_STROKES = "Choose the scan, then press New labels."
 PAINT = "Paint at least two classes with napari's brush."
 READY = "Paint over mistakes, then segment."
 #: Entries of the menu that determines which part of the prediction is shown.
-CLASSES, UNCERTAINTY = "Nothing", "Uncertainty"
+CLASSES, UNCERTAINTY = "nothing", "uncertainty"
 #: Heights of the list of slices, in pixels.
 _LIST_HEIGHTS = (80, 140)
 
@@ -183,7 +183,7 @@ class SegmentWidgets(Dock):
         entries = [
             CLASSES,
             UNCERTAINTY,
-            *(f"Probability of class {k}" for k in classes),
+            *(f"probability of class {k}" for k in classes),
         ]
         if [self.shown.itemText(i) for i in range(self.shown.count())] == entries:
             return

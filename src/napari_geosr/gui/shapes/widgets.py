@@ -165,7 +165,7 @@ class ShapesWidgets(Dock):
             (_EULER, before.euler, after.euler),
         )
         for title, one, other in rows:
-            style = ".0f" if title == _EULER else "#.5g"
+            style = ".0f" if title == _EULER else "#.4g"
             texts = ["–" if n is None else _text(n, style) for n in (one, other)]
             row = QTreeWidgetItem([title, *texts])
             for column in (1, 2):
@@ -180,7 +180,7 @@ def summary_of(made: shapes.ShapeLayer) -> str:
     """How much a result differs from the input, in sentences."""
     unit = made.before.unit
     if made.part_figures is not None:
-        volume = f"{made.part_figures.volume:.5g}"
+        volume = f"{made.part_figures.volume:.4g}"
         pieces = "1 piece" if made.n_pieces == 1 else f"{made.n_pieces} pieces"
         return (
             f"Completed part: {volume} {unit}³ in {pieces}. Given voxels removed: "

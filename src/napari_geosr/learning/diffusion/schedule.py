@@ -100,8 +100,9 @@ class Schedule:
     ) -> None:
         if zero_terminal and prediction == "noise":
             raise ConfigError(
-                "If only noise is left at the last time step, predicting it says "
-                "nothing about the image: set the prediction to velocity or image."
+                "If the last time step contains only noise, a network that predicts "
+                "the noise learns nothing about the image there: set the prediction to "
+                "velocity or image."
             )
         variances = noise_variances(kind, times)
         if zero_terminal:

@@ -172,7 +172,7 @@ def verdict_before_restoration(volume: Volume, report: PorosityReport) -> str:
     ]
     words = " ".join(found)
     return (
-        f"When {volume.name!r} was restored, the verdict was: {words}" if words else ""
+        f"Verdict before the restoration of {volume.name!r}: {words}" if words else ""
     )
 
 
