@@ -227,7 +227,7 @@ def _covered(rows: list[dict[str, Any]], *, only_chosen: bool) -> str:
         low - ROUNDED <= row["true"][name] <= high + ROUNDED
         for row in rows
         for name, (low, high) in row["intervals"].items()
-        if name == row["choice"] or not (only_chosen or name == "none")
+        if name != "none" and (name == row["choice"] or not only_chosen)
     ]
     return f"{sum(inside)} of {len(inside)}"
 

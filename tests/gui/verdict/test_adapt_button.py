@@ -23,7 +23,7 @@ def dock(make_napari_viewer, rng, qtbot, tmp_path) -> RestoreDock:
     dock = opened(viewer)
     button = dock.verdict_panel.adapt_button
     button.folder, button.minutes = tmp_path / "jobs", 0.1
-    dock.verdict_panel.activity.set_volume(None, rank=False)
+    dock.verdict_panel.activity.set_volume(None, None)
     return dock
 
 

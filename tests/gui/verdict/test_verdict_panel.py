@@ -16,6 +16,7 @@ from scipy import ndimage
 from napari_geosr.gui.restore import RestoreDock
 from napari_geosr.gui.restore.verdict import panel
 from napari_geosr.models import zoo
+from napari_geosr.operations.restore import RestoreConfig
 from napari_geosr.operations.restore.ranking import NONE, upscaling
 from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
 
@@ -282,7 +283,7 @@ def test_consent_is_for_a_model_and_the_voxels_it_was_given_for(qtbot, monkeypat
     qtbot.addWidget(board)
 
     def asks(layer, model="free"):
-        board.set_scan(None, layer)
+        board.set_scan(None, layer, RestoreConfig)
         board._run_verdict = SimpleNamespace(is_harmful=True)
         before = len(asked)
         assert board.confirm_run(model, model)

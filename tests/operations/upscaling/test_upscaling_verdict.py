@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import ndimage
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import ndimage, stats
 
 from napari_geosr.core.errors import ModelError, VolumeError
 from napari_geosr.core.noise import Noise
@@ -13,6 +15,7 @@ from napari_geosr.models import zoo
 from napari_geosr.operations.restore.upscaling.trial import ScanTrial
 from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
     UpscalingVerdict,
+    _positive,
     upscaling_verdict,
 )
 from napari_geosr.physics.noise import reconstruction_noise
@@ -154,3 +157,27 @@ def test_images_are_judged_in_the_plane():
         plane, zoo.find("fluo-sr-x2"), Noise(level=0.0, contrast=1.0)
     )
     assert np.isfinite(found.gain)
+
+
+def test_an_uncertain_noise_level_widens_the_interval():
+    volume, model = scan_of(level=0.4), zoo.find("foam-sr-x2")
+    sure, unsure = (
+        upscaling_verdict(
+            volume, model, Noise(level=0.4, contrast=1.0, interval=interval)
+        )
+        for interval in ((0.4, 0.4), (0.3, 0.5))
+    )
+    assert unsure.interval[0] < sure.interval[0] - 0.5
+    assert unsure.gain <= sure.gain
+
+
+@given(value=st.floats(-1e3, 1e3), deviation=st.floats(1e-3, 1e3))
+def test_the_expectation_of_a_positive_error(value: float, deviation: float):
+    """That of a truncated normal distribution, as scipy computes it."""
+    found = _positive(value, deviation)
+    assert found > 0 or value < -5 * deviation
+    if -5 < value / deviation < 30:
+        low = -value / deviation
+        expected = stats.truncnorm.mean(low, np.inf, loc=value, scale=deviation)
+        assert found == pytest.approx(expected, rel=1e-3)
+    assert _positive(value, 0.0) == max(value, 0.0)

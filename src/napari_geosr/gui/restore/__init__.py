@@ -95,7 +95,7 @@ class RestoreDock(RestoreWidgets):
         adapt = self.verdict_panel.adapt_button
         adapt.progressed.connect(self.message.show_message)
         adapt.unchanged.connect(lambda text: self.message.show_message(text, "ok"))
-        adapt.clicked.connect(self._on_adapting)
+        adapt.started.connect(self._on_adapting)
         adapt.adapted.connect(self._on_adapted)
         adapt.failed.connect(self.show_failure)
         self._handover.done.connect(lambda text: self.message.show_message(text, "ok"))
@@ -207,7 +207,7 @@ class RestoreDock(RestoreWidgets):
         self._usable = None if layer is None else weakref.ref(layer)
         self._volume = volume
         self._offer_adapting(volume)
-        self.verdict_panel.set_scan(volume, layer)
+        self.verdict_panel.set_scan(volume, layer, self.config)
         self.activity.set_source(layer)
         self._on_extent()
         self._on_settings()
@@ -349,7 +349,9 @@ class RestoreDock(RestoreWidgets):
 
     def _run_elsewhere(self) -> StoppedRestoration | None:
         layer, config, whole = self.chosen_layer(), self.config(), self._all_points()
-        if not self.verdict_panel.confirm_run(config.model, self._model_name(config)):
+        if not self.verdict_panel.confirm_sending(
+            config.model, self._model_name(config)
+        ):
             return None
         return copying.run_elsewhere(layer, self._viewer, config, whole=whole)
 

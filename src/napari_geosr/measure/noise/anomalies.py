@@ -24,8 +24,8 @@ Numbers = npt.NDArray[np.intp]
 
 #: Beginnings of what is said about noisy slices.
 SLICE, SLICES = "Slice", "Slices"
-#: Examples of single voxels that are no noise of the scan.
-SINGLE = "zingers and hot or dead pixels"
+#: Beginning of what is said about single voxels that are no noise of the scan.
+SINGLE_VOXELS = "Single voxels"
 #: Maximum number of runs of slices that are named.
 _MAX_RUNS = 4
 #: Minimum number of blocks for a statement about slices.
@@ -109,12 +109,13 @@ def anomaly_doubts(
         )
     if found.power > _MIN_OUTLIER_POWER * max(level, FLOOR * contrast) ** 2:
         # At the ends of the grey scale, only those in uniform blocks are counted.
-        about = "At least " if found.end_share > 0 else ""
+        about = "at least " if found.end_share > 0 else ""
         yield (
-            f"{about}{rough_percent(found.share)} of the voxels differ strongly from "
-            f"all of their neighbours, such as {SINGLE}. They remain in the result, so "
-            "that the gain is smaller than expected. Remove them first, for example "
-            "with a median filter, or reconstruct the projections again with --zingers."
+            f"{SINGLE_VOXELS}, such as zingers and hot or dead pixels, differ strongly "
+            f"from all of their neighbours ({about}{rough_percent(found.share)} of the "
+            "voxels). Models and filters do not remove them well, and expected gains "
+            "are wrong. Remove them first, for example with a median filter (when "
+            "reconstructing projections: --zingers)."
         )
 
 
@@ -236,7 +237,7 @@ def _at_ends(sample: NoiseSample, counted: Bools | None) -> Outliers:
     Those that are already counted are left out.
     """
     values = sample.values
-    if not (sample.clipped > 0 and values.size):
+    if not values.size:
         return Outliers()
     ends = (values == values.min()) | (values == values.max())
     if counted is not None:

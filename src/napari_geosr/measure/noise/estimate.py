@@ -230,7 +230,9 @@ def _compared_with_averaged(
         return noise
     blocks = yield from _read(smaller, EDGE, should_stop, check)
     level = _level(smaller, blocks, check)
-    left = math.prod((1 + lag) / 2 for lag in noise.correlation.values()) ** 0.5
+    lengths = zip("zyx"[-volume.ndim :], volume.shape, smaller.shape, strict=True)
+    halved = [name for name, whole, half in lengths if half < whole]
+    left = math.prod((1 + noise.correlation.get(n, 0.0)) / 2 for n in halved) ** 0.5
     if level is not None and level <= _MAX_AVERAGED_RATIO * left * noise.level:
         return noise
     levels = [noise.level]

@@ -156,7 +156,7 @@ def _is_phase(data: ArrayLike, ends: tuple[float, float]) -> bool:
 def noise_remarks(
     check: NoiseCheck | None, porosity: float, name: str
 ) -> Iterator[str]:
-    """One sentence if noise makes the results unreliable, or may do so.
+    """Sentences if noise makes the results unreliable, or may do so.
 
     Parameters
     ----------
@@ -166,15 +166,6 @@ def noise_remarks(
     if check is None:
         return
     wrong, possible = check.misclassified, check.possible
-    if check.noise.is_measured and possible is not None:
-        yield (
-            f"The grey values of {name!r} allow for more noise than was measured: "
-            "smooth noise cannot be distinguished from structure, and may put up to "
-            f"{rough_percent(possible.share)} of the voxels on the wrong side of the "
-            f"threshold. If so, {_unreliable(possible, porosity)} are unreliable. "
-            "Inspect the segmentation."
-        )
-        return
     if wrong is not None and (what := _unreliable(wrong, porosity)):
         doubts = [one for one in check.noise.doubts if one.startswith(MAY_BE_STRUCTURE)]
         yield " ".join(
@@ -186,7 +177,15 @@ def noise_remarks(
                 *(doubts or ["Restore the scan first."]),
             )
         )
-    if possible is not None and (what := _unreliable(possible, porosity)):
+    if check.noise.is_measured and possible is not None:
+        yield (
+            f"The grey values of {name!r} allow for more noise than was measured: "
+            "smooth noise cannot be distinguished from structure, and may put up to "
+            f"{rough_percent(possible.share)} of the voxels on the wrong side of the "
+            f"threshold. If so, {_unreliable(possible, porosity)} are unreliable. "
+            "Inspect the segmentation."
+        )
+    elif possible is not None and (what := _unreliable(possible, porosity)):
         reasons = (one for one in check.noise.notes if one.startswith(UNMEASURED))
         yield " ".join(
             (

@@ -68,10 +68,10 @@ class VerdictActivity(Activity):
         """Whether nothing is running or pending."""
         return not (self._busy or self._timer.isActive() or self._next())
 
-    def set_volume(self, volume: Volume | None, *, rank: bool) -> None:
-        """Set another scan; with `rank`, rank the models for it automatically."""
+    def set_volume(self, volume: Volume | None, config: RankConfig | None) -> None:
+        """Set another scan; with `config`, rank the models for it automatically."""
         self._volume, self._noise, self._rankings = volume, None, {}
-        self._wanted = [RankConfig()] if rank and volume is not None else []
+        self._wanted = [] if config is None or volume is None else [config]
         self._requested = set()
         self.set_prepared(None)
 

@@ -41,6 +41,8 @@ class AdaptButton(QPushButton):
 
     Signals
     -------
+    started
+        The adaptation was asked for.
     progressed : str
         Current status, in a sentence.
     adapted : Path
@@ -51,6 +53,7 @@ class AdaptButton(QPushButton):
         The error that ended it.
     """
 
+    started = Signal()
     progressed = Signal(str)
     adapted = Signal(object)
     unchanged = Signal(str)
@@ -108,6 +111,7 @@ class AdaptButton(QPushButton):
         elif self.activity.busy:
             self.activity.cancel()
         else:
+            self.started.emit()
             self._start()
 
     def _start(self) -> None:

@@ -114,13 +114,27 @@ class VerdictPanel(QWidget):
         """All rankings for the scan: of denoisers, and of super-resolution models."""
         return list(self.activity.rankings.values())
 
-    def set_scan(self, volume: Volume | None, source: Image | None) -> None:
-        """Set another scan and rank the models for it."""
+    def set_scan(
+        self,
+        volume: Volume | None,
+        source: Image | None,
+        settings: Callable[[], RestoreConfig],
+    ) -> None:
+        """Set another scan and rank the models for it.
+
+        Parameters
+        ----------
+        volume : Volume or None
+        source : Image or None
+            Its layer.
+        settings : callable
+            As for `request_ranking`.
+        """
         self._run_verdict = None
         self._source = None if source is None else weakref.ref(source)
         self._has_scan = volume is not None
         self.find_button.setEnabled(self._has_scan)
-        self.activity.set_volume(volume, rank=True)
+        self.activity.set_volume(volume, _rank_config(settings))
 
     def set_upscale_factor(self, factor: int) -> None:
         """Set which models the button compares: those with this factor."""
@@ -135,12 +149,9 @@ class VerdictPanel(QWidget):
         settings : callable
             Returns the settings of the dock; invalid ones are not used.
         """
-        values: AnyDict = {"upscale_factor": self._upscale_factor}
-        with suppress(ConfigError):  # the error is shown next to its field
-            config = settings()
-            values |= {"device": config.device, "threads": config.threads}
-            values["sharpness"] = config.sharpness
-        self.activity.request_ranking(RankConfig(**values))
+        self.activity.request_ranking(
+            _rank_config(settings, upscale_factor=self._upscale_factor)
+        )
 
     def set_not_ready(self) -> None:
         """Clear the verdict after a change of the layer, model or settings."""
@@ -209,6 +220,20 @@ class VerdictPanel(QWidget):
         self._approved.add(key)
         return True
 
+    def confirm_sending(self, model: str, name: str) -> bool:
+        """As `confirm_run`, for a run that leaves this window.
+
+        Without a verdict it is not sent: nobody could be asked later.
+        """
+        if self.activity.has_verdict:
+            return self.confirm_run(model, name)
+        self.activity.find_verdict()
+        self.message.show_message(
+            "The model is still being checked on this scan. Send the run again when "
+            "the result is shown here."
+        )
+        return False
+
     def withdraw_verdict(self) -> None:
         """Withdraw an *ok*, because the result is not consistent with the scan."""
         if self._run_verdict is not None and self._run_verdict.level == "ok":
@@ -261,3 +286,15 @@ def confirm_harmful_run(
     box.setDefaultButton(cancel)
     box.exec()
     return box.clickedButton() is anyway
+
+
+def _rank_config(
+    settings: Callable[[], RestoreConfig], upscale_factor: int = 1
+) -> RankConfig:
+    """Settings of a ranking: device, threads and sharpness are those of the dock."""
+    values: AnyDict = {"upscale_factor": upscale_factor}
+    with suppress(ConfigError):  # the error is shown next to its field
+        config = settings()
+        values |= {"device": config.device, "threads": config.threads}
+        values["sharpness"] = config.sharpness
+    return RankConfig(**values)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.types import AnyDict
-from napari_geosr.measure.noise.anomalies import SLICE
+from napari_geosr.measure.noise.anomalies import SINGLE_VOXELS, SLICE
 from napari_geosr.measure.noise.remarks import POSITION
 from napari_geosr.measure.number_text import signed_text
 from napari_geosr.operations.restore.ranking.config import NONE
@@ -165,7 +165,11 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
             "scan of the same sample."
         )
     if noise.is_negligible:
-        parts = [one for one in noise.doubts if one.startswith((POSITION, SLICE))]
+        parts = [
+            one
+            for one in noise.doubts
+            if one.startswith((POSITION, SLICE, SINGLE_VOXELS))
+        ]
         return NONE, " ".join(
             (
                 "Leave the scan as it is: its noise is below 1 % of the contrast, so "

@@ -96,11 +96,14 @@ class TrialPart:
         scan's own scale, on that of `network_input`.
     noise : float
         Mean variance of the noise of `reference`.
+    variance : float
+        Mean variance of the scan's own noise.
     """
 
     network_input: FloatArray
     reference: FloatArray
     noise: float
+    variance: float
 
 
 class ScanTrial:
@@ -203,12 +206,15 @@ class ScanTrial:
             for n, f in zip(values.shape, self.factors, strict=True)
         )
         own, n = values[middle], self._random_noise(values[middle], rng)
-        first = TrialPart(own + _RATE * n, own - n / _RATE, level * (1 + 1 / _RATE**2))
+        first = TrialPart(
+            own + _RATE * n, own - n / _RATE, level * (1 + 1 / _RATE**2), level
+        )
         n = self._random_noise(values, rng)
         second = TrialPart(
             self.averaged(values + self.rate * n),
             values - n / self.rate,
             level * (1 + 1 / self.rate**2),
+            level,
         )
         return first, second
 

@@ -37,6 +37,7 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop, run_to_end
 from napari_geosr.core.vocabulary import SharpnessChoice
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.risk.stein import variance_range
 from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
 from napari_geosr.operations.restore.upscaling.trial import (
     ScanTrial,
@@ -57,6 +58,8 @@ MARGIN_ABOVE = 4.1
 _MIN_RATIO = 0.05
 #: Quantile of the normal distribution for a two-sided 90 % interval.
 _Z_90 = 1.645
+#: Number of standard errors below zero beyond which a measured error is not considered.
+_FAR = 5.0
 
 
 def upscaling_verdict_steps(
@@ -130,7 +133,14 @@ def upscaling_verdict_steps(
         trial, [c for _, c in drawn], len(boxes), should_stop
     )
     ratios = [trial.detail(part) for _, part in drawn]
-    found = _combine_parts(own, coarse, ratios, excess, model.card.training.blur)
+    found = _combine_parts(
+        own,
+        coarse,
+        ratios,
+        excess,
+        model.card.training.blur,
+        _variance_error(noise, [part.variance for part, _ in drawn]),
+    )
     name = "" if card.has_weights else card.name
     return replace(found, sharpness=sharpness, interpolation=name)
 
@@ -157,36 +167,69 @@ def _error_steps(
     return np.array(found, np.float64)
 
 
+def _variance_error(noise: Noise, variances: Sequence[float]) -> float:
+    """Standard error of the noise variance of these parts."""
+    low, high = variance_range(noise)
+    return float(np.mean(variances)) * (high - low) / 2 / _Z_90
+
+
 def _combine_parts(
     own: npt.NDArray[np.float64],
     coarse: npt.NDArray[np.float64],
     details: Sequence[tuple[float, float]],
     excess: float,
     trained: tuple[float, float] | None,
+    unsure: float,
 ) -> UpscalingVerdict:
-    """Gain over all parts, with its standard error (jackknife)."""
-    detail = np.array(details, np.float64)
+    """Gain over all parts, with its standard error (jackknife).
 
-    def errors_of(kept: list[int]) -> tuple[float, float]:
+    `unsure` is the standard error of the noise variance that was subtracted.
+    """
+    detail = np.array(details, np.float64)
+    n = len(own)
+    # Of the errors of the averages, the noise was subtracted, which is known only
+    # approximately, and they vary from part to part.
+    means = own[:, :, 0]
+    scatter = means.std(axis=0, ddof=1) / math.sqrt(n) if n > 1 else np.zeros(2)
+    doubt = np.hypot(scatter, unsure)
+
+    def errors_of(kept: list[int], shift: float = 0.0) -> tuple[float, float]:
         fine, wide = detail[kept].mean(axis=0)
         ratio = float(np.clip(fine / wide, _MIN_RATIO, 1.0)) if wide > 0 else 1.0
-        of_means = own[kept].mean(axis=0)[:, 0]
+        # With more noise than measured, the model is better, and cubic worse.
+        of_means = means[kept].mean(axis=0) + shift * np.array([doubt[0], -unsure])
+        likely = [_positive(m, d) for m, d in zip(of_means, doubt, strict=True)]
         of_detail = coarse[kept].mean(axis=0)[:, 1]
-        errors = np.maximum(of_means, 0) + ratio * np.maximum(of_detail, 0)
+        errors = np.array(likely) + ratio * np.maximum(of_detail, 0)
         least = 1e-3 * float(errors.max()) or 1e-12
         model, cubic = (max(least, float(v)) for v in errors)
         return model, cubic
 
-    def gain(kept: list[int]) -> float:
-        model, cubic = errors_of(kept)
+    def gain(kept: list[int], shift: float = 0.0) -> float:
+        model, cubic = errors_of(kept, shift)
         return 10 * math.log10(cubic / model)
 
-    n = len(own)
-    value, spread = gain(list(range(n))), 0.0
-    errors = tuple(map(math.sqrt, errors_of(list(range(n)))))
+    whole = list(range(n))
+    value, spread = gain(whole), 0.0
+    errors = tuple(map(math.sqrt, errors_of(whole)))
     if n > 1:
         others = [gain([j for j in range(n) if j != i]) for i in range(n)]
         spread = _Z_90 * math.sqrt((n - 1) * float(np.var(others)))
-    low, high = math.hypot(spread, MARGIN_BELOW), math.hypot(spread, MARGIN_ABOVE)
+    below = max(spread, value - gain(whole, _Z_90))
+    above = max(spread, gain(whole, -_Z_90) - value)
+    low, high = math.hypot(below, MARGIN_BELOW), math.hypot(above, MARGIN_ABOVE)
     interval = value - low, value + high
     return UpscalingVerdict(value, interval, excess, trained, n, (errors[0], errors[1]))
+
+
+def _positive(value: float, deviation: float) -> float:
+    """Expectation of a positive quantity that was measured with this uncertainty.
+
+    That of a normal distribution without its negative part.
+    """
+    if not deviation > 0:
+        return max(value, 0.0)
+    z = max(value / deviation, -_FAR)
+    density = math.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
+    found = deviation * (z + density / (0.5 * math.erfc(-z / math.sqrt(2))))
+    return max(found, 0.0)

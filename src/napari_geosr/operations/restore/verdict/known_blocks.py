@@ -48,7 +48,7 @@ Restore = Callable[[Array, tuple[slice, ...]], Array]
 #: Candidate widths of the Gaussian filter, in voxels.
 _WIDTHS = (0.0, 0.4, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2, 3.0)
 #: Minimum radius, in voxels, of test pores whose loss causes the verdict *caution*.
-_MIN_RADIUS = 2.0
+MIN_RADIUS = 2.0
 _SEED = 4711
 #: Radii of test pores in voxels.
 _RADII = (1.26, 1.55, 2.0, 2.5, 3.2)
@@ -198,7 +198,7 @@ def run_known_blocks(
         part = inside[block.core]
         before += float(np.square(noisy[block.core] - core)[part].sum())
         after += float(np.square(result - core)[part].sum())
-    is_dark = _is_mostly_dark(known, insides)
+    is_dark = is_mostly_dark(known, insides)
     parts = [inside[block.core] for block, inside in pairs]
     counts, small_counts = (
         tuple(
@@ -211,7 +211,7 @@ def run_known_blocks(
     gain = 10 * math.log10(before / after) if before > 0 and after > 0 else 0.0
 
     def test_of(bright: bool) -> KnownBlockTest:
-        test = _test_pores(restore, sample, noise, known, insides, bright=bright)
+        test = insert_test_pores(restore, sample, noise, known, insides, bright=bright)
         return KnownBlockTest(
             gain,
             counts=(),
@@ -224,7 +224,7 @@ def run_known_blocks(
                 for n in test.countable
             },
             are_bright=bright,
-            large=len(_ball(_MIN_RADIUS, truths[0].shape)),
+            large=len(ball_offsets(MIN_RADIUS, truths[0].shape)),
         )
 
     dark = test_of(bright=False) if is_dark else None
@@ -232,7 +232,8 @@ def run_known_blocks(
     return replace(found, counts=counts, small_counts=small_counts, dark=dark)
 
 
-def _is_mostly_dark(known: Sequence[Array], insides: Sequence[Mask]) -> bool:
+def is_mostly_dark(known: Sequence[Array], insides: Sequence[Mask]) -> bool:
+    """Whether most of these blocks is darker than the threshold."""
     found = threshold_of(known, insides)
     return found is not None and bool(np.mean(found[1] <= found[0]) > 0.5)
 
@@ -258,7 +259,7 @@ def _kept(
 
 
 @dataclass(frozen=True)
-class _TestPores:
+class InsertedPores:
     """Test pores that were found: see `KnownBlockTest`."""
 
     found: Mapping[int, float] = field(default_factory=dict)
@@ -266,7 +267,7 @@ class _TestPores:
     shown: frozenset[int] = frozenset()
 
 
-def _test_pores(
+def insert_test_pores(
     restore: Restore,
     sample: EvaluationSample,
     noise: Noise,
@@ -274,7 +275,7 @@ def _test_pores(
     insides: Sequence[Mask],
     *,
     bright: bool,
-) -> _TestPores:
+) -> InsertedPores:
     """Add pores (or bright spots) of known sizes, and find them in scan and result.
 
     `known` are the blocks of `sample` without noise.
@@ -283,7 +284,7 @@ def _test_pores(
 
     separated = threshold_of(known, insides)
     if separated is None:
-        return _TestPores()
+        return InsertedPores()
     threshold, values = separated
     sign = -1.0 if bright else 1.0
     objects = float(np.median(values[sign * values <= sign * threshold]))
@@ -344,7 +345,7 @@ def _test_pores(
         and _number(specks, n) <= _MAX_SPECKS_SHARE * _number(masks, n)
     }
     found = {n: float(share[1]) for n, share in shares.items()}
-    return _TestPores(found, frozenset(countable), frozenset(shown))
+    return InsertedPores(found, frozenset(countable), frozenset(shown))
 
 
 def _number(masks: Sequence[Mask], smallest: int) -> int:
@@ -377,13 +378,13 @@ def _balls(
             if not len(places):
                 continue
             centre = places[rng.integers(len(places))]
-            yield tuple((_ball(radius, solid.shape) + centre).T)
+            yield tuple((ball_offsets(radius, solid.shape) + centre).T)
             # Keep other pores outside the reach of this pore's blur.
             reach = math.ceil(2 * radius + 3)
             room[tuple(slice(max(0, c - reach), c + reach + 1) for c in centre)] = 0
 
 
-def _ball(radius: float, shape: Sequence[int]) -> npt.NDArray[np.intp]:
+def ball_offsets(radius: float, shape: Sequence[int]) -> npt.NDArray[np.intp]:
     """Voxel offsets of a sphere in an array of this shape; of a circle in an image."""
     n = math.ceil(radius)
     axes = [
@@ -425,20 +426,29 @@ def smoothed(window: Array, width: float) -> Array:
     return found
 
 
-def count_limits(test: KnownBlockTest | None) -> tuple[CountLimit, ...]:
-    """Up to which size pores cannot be counted; empty if all can."""
+def count_limits(test: KnownBlockTest | None, fine: int = 1) -> tuple[CountLimit, ...]:
+    """Up to which size pores cannot be counted; empty if all can.
+
+    Parameters
+    ----------
+    test : KnownBlockTest or None
+    fine : int
+        Voxels of the result per voxel of the scan.
+    """
     return tuple(
-        CountLimit(one.objects, one.limit or 0, _limit_sentence([one]))
+        CountLimit(one.objects, fine * (one.limit or 0), _limit_sentence([one], fine))
         for one in _limited(test)
     )
 
 
-def lost_pores(test: KnownBlockTest | None) -> str:
+def lost_pores(test: KnownBlockTest | None, fine: int = 1) -> str:
     """Which pores cannot be counted, in one sentence per reason; empty if all can."""
     known = _limited(test)
     removed = [one for one in known if one.is_from_scan]
     hidden = [one for one in known if not one.is_from_scan]
-    return " ".join(_limit_sentence(group) for group in (removed, hidden) if group)
+    return " ".join(
+        _limit_sentence(group, fine) for group in (removed, hidden) if group
+    )
 
 
 def _limited(test: KnownBlockTest | None) -> list[KnownBlockTest]:
@@ -446,14 +456,14 @@ def _limited(test: KnownBlockTest | None) -> list[KnownBlockTest]:
     return [one for one in tests if one is not None and one.limit is not None]
 
 
-def _limit_sentence(tests: Sequence[KnownBlockTest]) -> str:
+def _limit_sentence(tests: Sequence[KnownBlockTest], fine: int) -> str:
     """Why objects of some sizes cannot be counted, for the same reason in all tests."""
     link = "or" if tests[0].is_from_scan else "and"
-    objects: dict[int | None, list[str]] = {}
+    objects: dict[int, list[str]] = {}
     for one in tests:
-        objects.setdefault(one.limit, []).append(one.objects)
+        objects.setdefault(one.limit or 0, []).append(one.objects)
     sizes = f" {link} ".join(
-        f"{f' {link} '.join(names)} of up to {limit} voxels"
+        f"{f' {link} '.join(names)} of up to {limit} voxels{_of_result(limit, fine)}"
         for limit, names in objects.items()
     )
     if tests[0].is_from_scan:
@@ -462,6 +472,10 @@ def _limit_sentence(tests: Sequence[KnownBlockTest]) -> str:
             "noise."
         )
     return (
-        f"{sizes.capitalize()} cannot be counted in either the scan or the result, "
-        "because noise hides them."
+        f"{sizes[0].upper()}{sizes[1:]} cannot be counted in either the scan or the "
+        "result, because noise hides them."
     )
+
+
+def _of_result(voxels: int, fine: int) -> str:
+    return "" if fine == 1 else f" of the scan ({fine * voxels} of the result)"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.core.vocabulary import MODALITIES
-from napari_geosr.measure.noise.anomalies import SLICE
+from napari_geosr.measure.noise.anomalies import SINGLE_VOXELS, SLICE
 from napari_geosr.measure.noise.remarks import POSITION, limit_text
 from napari_geosr.measure.number_text import rough_percent, signed_text
 from napari_geosr.operations.restore.upscaling.result import structure_doubt
@@ -238,7 +238,7 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
             "noise",
         )
     for sentence in noise.doubts:
-        if noise.level > 0 or sentence.startswith((POSITION, SLICE)):
+        if noise.level > 0 or sentence.startswith((POSITION, SLICE, SINGLE_VOXELS)):
             returned = ""
             if noise.level == 0 and facts.bound is not None:
                 returned = f" {name} returns the scan as it is."

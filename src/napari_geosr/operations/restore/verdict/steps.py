@@ -4,6 +4,7 @@ removed part.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -34,6 +35,10 @@ from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
     upscaling_verdict_steps,
 )
 from napari_geosr.operations.restore.verdict import rules
+from napari_geosr.operations.restore.verdict.finer_pores import (
+    draw_finer_sample,
+    lost_finer_pores,
+)
 from napari_geosr.operations.restore.verdict.known_blocks import (
     count_limits,
     draw_known_sample,
@@ -46,6 +51,7 @@ from napari_geosr.operations.restore.verdict.run_verdict import (
     DEFAULT_MIN_VOXELS,
     LOST_FROM_SCAN,
     LOST_SIZE,
+    CountLimit,
     Level,
     RunVerdict,
 )
@@ -249,7 +255,10 @@ def _verdict_of(
             measured_noise,
         )
     better, unjudged = None, ""
+    limits, lost = count_limits(known_blocks), ""
     if finer:
+        if measured_noise.level > 0:
+            limits, lost = _finer_limits(prepared, measured_noise, should_stop)
         better, unjudged = _gain_over_cubic(
             prepared, measured_noise, prepared.ranking or ranking, should_stop
         )
@@ -267,6 +276,8 @@ def _verdict_of(
         unjudged=unjudged,
     )
     findings, notes = _findings(prepared, facts)
+    if lost:
+        notes = (lost, *notes)
     level = max((each.level for each in findings), key=_SEVERITY.__getitem__)
     first, *others = (each.sentence for each in findings)
     if level == "caution" and facts.gain is not None:
@@ -282,8 +293,8 @@ def _verdict_of(
         noise=measured_noise,
         gain=gain,
         gain_over="cubic" if finer else "scan",
-        figures=_figures(facts),
-        limits=count_limits(facts.known_blocks),
+        figures=_figures(facts, limits),
+        limits=limits,
         counting=tuple(f.sentence for f in findings[1:] if f.cause in COUNTING),
     )
 
@@ -348,6 +359,22 @@ def _gain_over_cubic(
     return found, ""
 
 
+def _finer_limits(
+    prepared: PreparedRestoration, noise: Noise, should_stop: ShouldStop
+) -> tuple[tuple[CountLimit, ...], str]:
+    """Which pores cannot be counted in a result with finer voxels, also in words."""
+    volume = prepared.seen_volume
+    factors = prepared.factors[-volume.data.ndim :]
+    test = lost_finer_pores(
+        lambda window, core: restored(prepared, window, core, should_stop),
+        draw_finer_sample(volume, noise, factors),
+        noise,
+        factors,
+    )
+    fine = math.prod(factors)
+    return count_limits(test, fine), lost_pores(test, fine)
+
+
 def _verdict_from_likeness(
     prepared: PreparedRestoration, noise: Noise | None, why: str
 ) -> RunVerdict:
@@ -391,7 +418,9 @@ def _gain(cells: CellMeans, noise: Noise) -> tuple[float, float, float]:
     return found.gain, *found.interval
 
 
-def _figures(facts: rules.RunAssessment) -> dict[str, float]:
+def _figures(
+    facts: rules.RunAssessment, limits: tuple[CountLimit, ...]
+) -> dict[str, float]:
     removed, known_blocks = facts.removed, facts.known_blocks
     figures = {
         "noise": facts.noise.relative,
@@ -404,6 +433,8 @@ def _figures(facts: rules.RunAssessment) -> dict[str, float]:
     }
     if facts.gain is not None:
         figures["expected_gain"] = facts.gain[0]
+    if limits and known_blocks is None:
+        figures[LOST_SIZE] = float(limits[0].voxels)
     if known_blocks is not None:
         figures["rehearsed_gain"] = known_blocks.gain
         for end, counted in (

@@ -1,0 +1,120 @@
+"""Which pores a super-resolution model loses together with the noise.
+
+Test pores of known sizes are added to blocks of the scan, as for denoisers. The result
+is averaged to the voxels of the scan, so that sizes are those of the scan.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from napari_geosr.core.noise import Noise
+from napari_geosr.inference.risk.evaluation import draw_sample, is_flat
+from napari_geosr.operations.restore.verdict.known_blocks import (
+    MIN_RADIUS,
+    Array,
+    KnownBlockTest,
+    Restore,
+    ball_offsets,
+    best_width,
+    insert_test_pores,
+    is_mostly_dark,
+    smoothed,
+)
+from napari_geosr.operations.restore.verdict.pore_counts import inside_of
+
+if TYPE_CHECKING:
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.inference.risk.evaluation import EvaluationSample
+
+#: Number of blocks.
+_BLOCKS = 2
+#: Number of slices of a block.
+_DEPTH = 16
+#: Shortest and longest edge of a block in the slices, in voxels of the scan.
+_EDGES = (32, 96)
+#: Number of voxels of the result per block, to limit the time.
+_VOXELS = 5_000_000
+
+
+def draw_finer_sample(
+    volume: Volume, noise: Noise, factors: Sequence[int]
+) -> EvaluationSample:
+    """Draw the blocks of a scan; smaller ones for larger upscale factors.
+
+    Raises
+    ------
+    VolumeError
+        If no part of the scan has enough varying voxels.
+    """
+    shape = None
+    if not is_flat(volume.data.shape):
+        edge = math.isqrt(_VOXELS // (_DEPTH * math.prod(factors)))
+        edge = min(max(edge, _EDGES[0]), _EDGES[1])
+        shape = (_DEPTH, edge, edge)
+    return draw_sample(volume.data, noise, n=_BLOCKS, shape=shape)
+
+
+def lost_finer_pores(
+    restore: Restore, sample: EvaluationSample, noise: Noise, factors: Sequence[int]
+) -> KnownBlockTest:
+    """Find test pores in the results of a model that makes voxels finer.
+
+    Parameters
+    ----------
+    restore : callable
+        Returns the model's result, with finer voxels, for the core of a window.
+    sample : EvaluationSample
+        Blocks of the scan, from `draw_finer_sample`.
+    noise : Noise
+        Noise of the scan.
+    factors : sequence of int
+        Upscale factor along each axis of the blocks.
+
+    Returns
+    -------
+    KnownBlockTest
+        With sizes in voxels of the scan, without gain and counts.
+    """
+
+    def restore_coarsely(window: Array, core: tuple[slice, ...]) -> Array:
+        return averaged(restore(window, core), factors)
+
+    width = best_width(sample)
+    insides = [inside_of(block, width) for block in sample.blocks]
+    known = [smoothed(block.window, width) for block in sample.blocks]
+    is_dark = is_mostly_dark(known, insides)
+
+    def found(bright: bool, dark: KnownBlockTest | None) -> KnownBlockTest:
+        test = insert_test_pores(
+            restore_coarsely, sample, noise, known, insides, bright=bright
+        )
+        return KnownBlockTest(
+            gain=0.0,
+            counts=(),
+            small_counts=(),
+            found=test.found,
+            countable=test.countable,
+            shown=test.shown,
+            are_bright=bright,
+            large=len(ball_offsets(MIN_RADIUS, known[0].shape)),
+            dark=dark,
+        )
+
+    return found(is_dark, found(False, None) if is_dark else None)
+
+
+def averaged(values: Array, factors: Sequence[int]) -> Array:
+    """Means over blocks of these sizes.
+
+    Examples
+    --------
+    >>> averaged(np.array([[1.0, 3.0, 5.0, 5.0]]), (1, 2)).tolist()
+    [[2.0, 5.0]]
+    """
+    pairs = zip(values.shape, factors, strict=True)
+    split = [part for length, factor in pairs for part in (length // factor, factor)]
+    found: Array = values.reshape(split).mean(axis=tuple(range(1, len(split), 2)))
+    return found
