@@ -319,6 +319,9 @@ def _findings(
             notes.append(likeness)
         else:
             found.append(rules.Finding("caution", likeness, "training data"))
+    if found and facts.finer is not None:
+        sentence = facts.finer.sentence
+        notes[:0] = [sentence] if all(f.sentence != sentence for f in found) else []
     if not found:
         found = [rules.Finding("ok", rules.all_is_well(facts))]
     elif all(each.cause != "lost pores" for each in found):
