@@ -276,12 +276,14 @@ def _verdict_of(
         unjudged=unjudged,
     )
     findings, notes = _findings(prepared, facts)
-    if lost:
-        notes = (lost, *notes)
     level = max((each.level for each in findings), key=_SEVERITY.__getitem__)
     first, *others = (each.sentence for each in findings)
     if level == "caution" and facts.gain is not None:
         first = f"{rules.headline(facts)}. {first}"
+    if lost and level == "ok":
+        first = f"{first} {lost}"
+    elif lost:
+        notes = (lost, *notes)
     if better is not None:
         gain = (better.gain, *better.interval)
     return RunVerdict(
