@@ -19,6 +19,6 @@ from .core.volume import Volume as Volume
 from .io import read as read
 from .measure.comparison.report import QualityReport as QualityReport
 from .measure.planning.result import ScanPlan as ScanPlan
-from .measure.report import PorosityReport as PorosityReport
+from .measure.reports.report import PorosityReport as PorosityReport
 
 __version__: str

@@ -341,7 +341,7 @@ class _OpenFile:
             )
         if now[0] == self._before[0] and self._sampled(now[0]) == self._sample:
             # The file was touched, or copied over itself. If other parts were changed,
-            # the file check of the run (`core.file_state`) issues a warning.
+            # the file check of the run (`core.machine.file_state`) issues a warning.
             self._before = now
             return
         raise FileError(
