@@ -65,7 +65,7 @@ def test_the_limit_is_stated_before_the_run(scan: np.ndarray) -> None:
     volume = Volume(noisy.astype(np.float32), "ZYX", name="scan")
     ready = run_to_end(prepare_steps(volume, RestoreConfig(model="foam-sr-x2")))
     verdict = run_to_end(verdict_steps(ready, noise=Noise(level=46.0, contrast=100.0)))
-    assert "voxels of the scan" in " ".join(verdict.notes)
+    assert "voxels of the scan" in verdict.words
     assert verdict.limits
     assert verdict.hides_pores
     assert not verdict.earns_tick

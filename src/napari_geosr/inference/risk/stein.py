@@ -43,7 +43,7 @@ _MOSTLY_KEPT = 0.5
 #: Variance of the noise in the result, relative to ``tr(J C Jᵀ)``, which it cannot
 #: exceed (Gaussian Poincaré inequality). Equal to it for linear filters; 0.45 to 1 for
 #: the bundled networks, which respond less to strong noise than to small changes.
-_LEAST_PASSED = 0.5
+LEAST_PASSED = 0.5
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class CellMeans:
             return math.inf
         if self.mean(self.passed) - kept > _MAX_AMPLIFIED * noise:
             return math.inf
-        remaining = _LEAST_PASSED * self.passed
+        remaining = LEAST_PASSED * self.passed
         removable = self.mean(self.noise - 2 * self.kept + remaining)
         if self.second is not None or removable <= 0:
             return math.inf
@@ -178,7 +178,7 @@ def estimate(
         Scale of the noise variance to use; see `common_scale`.
     """
     untouched = cells.mean(cells.unchanged_risks(scale))
-    remaining = _LEAST_PASSED * cells.mean(cells.passed)
+    remaining = LEAST_PASSED * cells.mean(cells.passed)
     minimum = max(scale * remaining, _MIN_RISK * untouched)
     risk = max(cells.mean(cells.risks(scale)), minimum)
     ends = []

@@ -173,8 +173,9 @@ def doubts(
             if lag > SMOOTHED
         ]
         if smooth:
+            axes = " and ".join(filter(None, (", ".join(smooth[:-1]), smooth[-1])))
             found.append(
-                f"Along {' and '.join(smooth)} the noise has hardly any fine detail: "
+                f"Along {axes} the noise has hardly any fine detail: "
                 "the scan was smoothed, enlarged or compressed, and its noise is hard "
                 "to distinguish from texture."
             )

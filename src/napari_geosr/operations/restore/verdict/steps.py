@@ -276,12 +276,14 @@ def _verdict_of(
         unjudged=unjudged,
     )
     findings, notes = _findings(prepared, facts)
-    if lost:
-        notes = (lost, *notes)
     level = max((each.level for each in findings), key=_SEVERITY.__getitem__)
     first, *others = (each.sentence for each in findings)
     if level == "caution" and facts.gain is not None:
         first = f"{rules.headline(facts)}. {first}"
+    if lost and level == "ok":
+        first = f"{first} {lost}"
+    elif lost:
+        notes = (lost, *notes)
     if better is not None:
         gain = (better.gain, *better.interval)
     return RunVerdict(
@@ -319,6 +321,9 @@ def _findings(
             notes.append(likeness)
         else:
             found.append(rules.Finding("caution", likeness, "training data"))
+    if found and facts.finer is not None:
+        sentence = facts.finer.sentence
+        notes[:0] = [sentence] if all(f.sentence != sentence for f in found) else []
     if not found:
         found = [rules.Finding("ok", rules.all_is_well(facts))]
     elif all(each.cause != "lost pores" for each in found):

@@ -17,7 +17,7 @@ from napari_geosr.inference.risk.evaluation import (
     draw_sample,
     evaluate,
 )
-from napari_geosr.inference.risk.stein import CellMeans, decibels
+from napari_geosr.inference.risk.stein import LEAST_PASSED, CellMeans, decibels
 from napari_geosr.models.training_data import ArrayView
 from napari_geosr.networks import set_network_noise
 
@@ -148,8 +148,10 @@ def gain_over(before: CellMeans, after: CellMeans) -> Gain:
     """Return the gain of `after` over `before`, on the same sample."""
     # No error can be smaller than the remaining noise.
     floor = 1e-3 * before.mean(before.noise)
-    old = max(before.mean(before.risks()), before.mean(before.passed), floor)
-    new = max(after.mean(after.risks()), after.mean(after.passed), floor)
+    old, new = (
+        max(cells.mean(cells.risks()), LEAST_PASSED * cells.mean(cells.passed), floor)
+        for cells in (before, after)
+    )
     off = 1.645 * before.standard_error(before.risks() - after.risks())
     low, high = (decibels(old, old - (old - new) - sign * off) for sign in (-1, 1))
     return Gain(decibels(old, new), (low, high))
