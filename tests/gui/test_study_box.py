@@ -266,14 +266,14 @@ def test_the_list_of_jobs_speaks_of_a_study(viewer, qtbot, path, tmp_path):
     dock.study.jobs_button.click()
     (name,) = [n for n in viewer.window.dock_widgets if "Jobs" in n]
     jobs = filled(viewer.window.dock_widgets[name])
-    qtbot.waitUntil(lambda: jobs.view.state == "running", timeout=10_000)
+    qtbot.waitUntil(lambda: jobs.view.state == "running", timeout=30_000)
     text = state_text(jobs.view._watch)
     assert text == "2 of 3: FBP, 15 projections… 1 of 3 cells done."
     assert not jobs.view.finish_button.isEnabled()
     assert not jobs.view.plot.isVisibleTo(jobs)
     (job.path / "result").mkdir()
     job.set_state("done", pid=0, done=3, result="result/report.html")
-    qtbot.waitUntil(lambda: jobs.view.state == "done", timeout=10_000)
+    qtbot.waitUntil(lambda: jobs.view.state == "done", timeout=30_000)
     assert jobs.view.figures.text() == (
         "The report is result/report.html in the job folder."
     )
