@@ -157,8 +157,7 @@ def test_an_uncertain_noise_widens_the_interval() -> None:
     assert cells.max_noise_scale == pytest.approx(0.95 / 0.875)
 
 
-def test_the_interval_contains_more_than_the_estimate_at_its_limit() -> None:
-    """A network that passes on less of the noise than its response to small changes."""
+def test_no_gain_leaves_less_than_half_of_what_small_changes_pass_on() -> None:
     noise = np.full(40, 1.0)
     removed, kept, passed = 0.97 * noise, 0.01 * noise, 0.04 * noise
     risk = estimate(CellMeans(removed, kept, passed, noise, np.full(40, 500.0)))

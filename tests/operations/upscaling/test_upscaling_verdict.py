@@ -169,6 +169,12 @@ def test_an_uncertain_noise_level_widens_the_interval():
     )
     assert unsure.interval[0] < sure.interval[0] - 0.5
     assert unsure.gain <= sure.gain
+    # Regions with far more noise do not make the gain uncertain downwards.
+    above = Noise(level=0.4, contrast=1.0, interval=(0.4, 1.6))
+    more = upscaling_verdict(volume, model, above)
+    assert more.gain == pytest.approx(sure.gain, abs=1e-6)
+    assert more.interval[0] == pytest.approx(sure.interval[0], abs=1e-6)
+    assert more.interval[1] >= sure.interval[1]
 
 
 @given(value=st.floats(-1e3, 1e3), deviation=st.floats(1e-3, 1e3))

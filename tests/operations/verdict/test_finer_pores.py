@@ -79,3 +79,14 @@ def test_a_block_is_smaller_for_a_larger_factor() -> None:
         for n in (2, 4, 8)
     ]
     assert shapes == [(16, 96, 96), (16, 69, 69), (16, 32, 32)]
+
+
+def test_a_small_sample_in_padding_is_no_error() -> None:
+    """Blocks for larger factors are smaller, and may contain too little of it."""
+    rng = np.random.default_rng(5)
+    data = np.zeros((64, 300, 300), np.float32)
+    data[20:37, 100:168, 140:172] = 100 + rng.normal(0, 10, (17, 68, 32))
+    volume = Volume(data, "ZYX", name="scan")
+    ready = run_to_end(prepare_steps(volume, RestoreConfig(model="cubic-x8")))
+    verdict = run_to_end(verdict_steps(ready, noise=Noise(level=10.0, contrast=100.0)))
+    assert verdict.limits == ()

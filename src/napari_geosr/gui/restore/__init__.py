@@ -349,9 +349,8 @@ class RestoreDock(RestoreWidgets):
 
     def _run_elsewhere(self) -> StoppedRestoration | None:
         layer, config, whole = self.chosen_layer(), self.config(), self._all_points()
-        if not self.verdict_panel.confirm_sending(
-            config.model, self._model_name(config)
-        ):
+        ready, name = not self.activity.busy, self._model_name(config)
+        if not self.verdict_panel.confirm_sending(config.model, name, ready=ready):
             return None
         return copying.run_elsewhere(layer, self._viewer, config, whole=whole)
 

@@ -41,8 +41,8 @@ _MAX_AMPLIFIED = 0.1
 #: Fraction of the noise kept above which a denoiser reveals little about its level.
 _MOSTLY_KEPT = 0.5
 #: Variance of the noise in the result, relative to ``tr(J C Jᵀ)``, which it cannot
-#: exceed (Gaussian Poincaré inequality). Equal to it for linear filters; 0.45 to 1 for
-#: the bundled networks, which respond less to strong noise than to small changes.
+#: exceed (Gaussian Poincaré inequality). Equal to it for linear filters; at least
+#: half of it for the bundled networks in the benchmark of the ranking.
 LEAST_PASSED = 0.5
 
 

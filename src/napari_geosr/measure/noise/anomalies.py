@@ -62,6 +62,8 @@ _ISOLATED = 0.25
 _RAISED = 0.1
 #: Maximum number of voxels at the ends of the grey scale that are examined.
 _MAX_PLACES = 50_000
+#: Minimum distance from their neighbours, in steps between grey values.
+_MIN_STEPS = 2.0
 #: Minimum fraction of such voxels that are single. Noise seldom is so far from its
 #: neighbours.
 _MIN_END_SHARE = 5e-4
@@ -113,9 +115,10 @@ def anomaly_doubts(
         yield (
             f"{SINGLE_VOXELS}, such as zingers and hot or dead pixels, differ strongly "
             f"from all of their neighbours ({about}{rough_percent(found.share)} of the "
-            "voxels). Models and filters do not remove them well, and expected gains "
-            "are wrong. Remove them first, for example with a median filter (when "
-            "reconstructing projections: --zingers)."
+            "voxels). Models and filters do not remove them well"
+            f"{', and expected gains are wrong' if level > 0 else ''}. Remove them "
+            "first, for example with a median filter (when reconstructing projections: "
+            "--zingers)."
         )
 
 
@@ -192,11 +195,13 @@ def without_outliers(sample: NoiseSample) -> tuple[NoiseSample, Outliers]:
     contrast. Single voxels at the ends of the grey scale are counted, too.
     """
     if sample.clipped > _MAX_CLIPPED_SHARE:
-        return sample, _at_ends(sample, None)
+        ends = _at_ends(sample, None)
+        return replace(sample, has_single=ends.share > 0), ends
     whole = sample.blocks + sample.greys[:, None, None, None]
     in_blocks, _ = _single(whole)
     in_values, power = _single(sample.values)
     ends = _at_ends(sample, in_values)
+    sample = replace(sample, has_single=ends.share > 0)
     if not (in_blocks.any() or in_values.any()):
         return sample, ends
     found = Outliers(
@@ -237,7 +242,7 @@ def _at_ends(sample: NoiseSample, counted: Bools | None) -> Outliers:
     Those that are already counted are left out.
     """
     values = sample.values
-    if not values.size:
+    if not values.size or max(values.shape[1:]) == 1:
         return Outliers()
     ends = (values == values.min()) | (values == values.max())
     if counted is not None:
@@ -247,7 +252,8 @@ def _at_ends(sample: NoiseSample, counted: Bools | None) -> Outliers:
     places = np.argwhere(ends)[:: 1 + np.count_nonzero(ends) // _MAX_PLACES]
     usual, far, is_even = _surroundings(values, places)
     middle = np.median(values, (1, 2, 3))[places[:, 0]]
-    single = (far > 0) & is_even & (np.abs(usual - middle) < _RAISED * far)
+    clear = far > _MIN_STEPS * sample.step
+    single = clear & is_even & (np.abs(usual - middle) < _RAISED * far)
     share = float(ends.mean()) * float(single.mean())
     if share < _MIN_END_SHARE:
         return Outliers()

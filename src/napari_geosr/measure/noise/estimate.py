@@ -469,6 +469,7 @@ def _contrast(
     contrast = noise_free_contrast(sample, level_at, lags)
     rare = noise_free_contrast(sample, level_at, lags, RARE_PERCENTILES)
     is_rare = rare > max(_CLEAR_CONTRAST * level, _RARE_RATIO * contrast)
+    is_rare &= not sample.has_single
     return rare if is_rare else contrast
 
 

@@ -88,6 +88,8 @@ class NoiseSample:
         Fraction of voxels with values far outside the range of all others.
     has_clipped : bool
         Whether `blocks` contains clipped blocks, because there are no others.
+    has_single : bool
+        Whether single voxels at the ends of the grey scale are no part of the object.
     """
 
     blocks: FloatArray
@@ -101,6 +103,7 @@ class NoiseSample:
     clipped: float
     extreme: float = 0.0
     has_clipped: bool = False
+    has_single: bool = False
 
     @property
     def is_mostly_clipped(self) -> bool:

@@ -87,10 +87,9 @@ def variation_limit(sample: NoiseSample) -> float:
     varying = sample.blocks[~is_flat]
     if not len(varying):
         return 0.0
-    if len(phases) < 2:
-        return float(np.median(spread[~is_flat]))
-    is_rounded = sample.levels > _SEGMENTED and _has_single_voxels(varying)
-    return sample.step / 2 if is_rounded else 0.0
+    if sample.levels > _SEGMENTED and _has_single_voxels(varying):
+        return sample.step / 2
+    return 0.0 if len(phases) > 1 else float(np.median(spread[~is_flat]))
 
 
 def _has_single_voxels(blocks: FloatArray) -> bool:

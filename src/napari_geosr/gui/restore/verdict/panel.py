@@ -220,12 +220,13 @@ class VerdictPanel(QWidget):
         self._approved.add(key)
         return True
 
-    def confirm_sending(self, model: str, name: str) -> bool:
+    def confirm_sending(self, model: str, name: str, *, ready: bool) -> bool:
         """As `confirm_run`, for a run that leaves this window.
 
-        Without a verdict it is not sent: nobody could be asked later.
+        While it is being prepared or checked it is not sent: nobody could be asked
+        later.
         """
-        if self.activity.has_verdict:
+        if ready and self.activity.has_verdict:
             return self.confirm_run(model, name)
         self.activity.find_verdict()
         self.message.show_message(
@@ -257,7 +258,9 @@ class VerdictPanel(QWidget):
         if ranking is None or ranking.upscale_factor == 1 or verdict.level != "ok":
             return verdict.sentence
         is_proposed = ranking.chosen.upscaling_verdict is None
-        return ranking.reason if is_proposed else verdict.sentence
+        if not is_proposed:
+            return verdict.sentence
+        return " ".join((ranking.reason, *(one.sentence for one in verdict.limits)))
 
     def _on_ranked(self, ranking: Ranking) -> None:
         self.ranked.emit(ranking)

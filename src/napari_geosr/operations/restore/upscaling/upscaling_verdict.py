@@ -139,7 +139,7 @@ def upscaling_verdict_steps(
         ratios,
         excess,
         model.card.training.blur,
-        _variance_error(noise, [part.variance for part, _ in drawn]),
+        _variance_errors(noise, [part.variance for part, _ in drawn]),
     )
     name = "" if card.has_weights else card.name
     return replace(found, sharpness=sharpness, interpolation=name)
@@ -167,10 +167,11 @@ def _error_steps(
     return np.array(found, np.float64)
 
 
-def _variance_error(noise: Noise, variances: Sequence[float]) -> float:
-    """Standard error of the noise variance of these parts."""
+def _variance_errors(noise: Noise, variances: Sequence[float]) -> tuple[float, float]:
+    """Standard errors of the noise variance of these parts, downwards and upwards."""
     low, high = variance_range(noise)
-    return float(np.mean(variances)) * (high - low) / 2 / _Z_90
+    mean = float(np.mean(variances))
+    return mean * (1 - low) / _Z_90, mean * (high - 1) / _Z_90
 
 
 def _combine_parts(
@@ -179,11 +180,13 @@ def _combine_parts(
     details: Sequence[tuple[float, float]],
     excess: float,
     trained: tuple[float, float] | None,
-    unsure: float,
+    unsure: tuple[float, float],
 ) -> UpscalingVerdict:
     """Gain over all parts, with its standard error (jackknife).
 
-    `unsure` is the standard error of the noise variance that was subtracted.
+    `unsure` are the standard errors, downwards and upwards, of the noise variance that
+    was subtracted. They apply to the errors of the averages, not to those of the
+    detail.
     """
     detail = np.array(details, np.float64)
     n = len(own)
@@ -191,13 +194,15 @@ def _combine_parts(
     # approximately, and they vary from part to part.
     means = own[:, :, 0]
     scatter = means.std(axis=0, ddof=1) / math.sqrt(n) if n > 1 else np.zeros(2)
-    doubt = np.hypot(scatter, unsure)
+    doubt = np.hypot(scatter, min(unsure))
 
     def errors_of(kept: list[int], shift: float = 0.0) -> tuple[float, float]:
         fine, wide = detail[kept].mean(axis=0)
         ratio = float(np.clip(fine / wide, _MIN_RATIO, 1.0)) if wide > 0 else 1.0
         # With more noise than measured, the model is better, and cubic worse.
-        of_means = means[kept].mean(axis=0) + shift * np.array([doubt[0], -unsure])
+        off = unsure[0] if shift > 0 else unsure[1]
+        change = shift * np.array([math.hypot(scatter[0], off), -off])
+        of_means = means[kept].mean(axis=0) + change
         likely = [_positive(m, d) for m, d in zip(of_means, doubt, strict=True)]
         of_detail = coarse[kept].mean(axis=0)[:, 1]
         errors = np.array(likely) + ratio * np.maximum(of_detail, 0)

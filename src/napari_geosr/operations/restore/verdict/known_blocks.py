@@ -468,8 +468,8 @@ def _limit_sentence(tests: Sequence[KnownBlockTest], fine: int) -> str:
     )
     if tests[0].is_from_scan:
         return (
-            f"Do not count {sizes} in the result: they are removed together with the "
-            "noise."
+            f"Do not count {sizes}{' in the result' if fine == 1 else ''}: they are "
+            "removed together with the noise."
         )
     return (
         f"{sizes[0].upper()}{sizes[1:]} cannot be counted in either the scan or the "

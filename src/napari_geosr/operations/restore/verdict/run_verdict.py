@@ -53,7 +53,8 @@ class CountLimit(NamedTuple):
     objects : str
         ``"pores"``, or what is counted instead.
     voxels : int
-        Largest size, in voxels (in images: pixels), that cannot be counted.
+        Largest size, in voxels of the result (in images: pixels), that cannot be
+        counted.
     sentence : str
     """
 

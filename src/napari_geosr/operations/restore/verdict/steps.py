@@ -370,9 +370,13 @@ def _finer_limits(
     """Which pores cannot be counted in a result with finer voxels, also in words."""
     volume = prepared.seen_volume
     factors = prepared.factors[-volume.data.ndim :]
+    try:
+        sample = draw_finer_sample(volume, noise, factors)
+    except VolumeError:  # too little structure in blocks of this size
+        return (), ""
     test = lost_finer_pores(
         lambda window, core: restored(prepared, window, core, should_stop),
-        draw_finer_sample(volume, noise, factors),
+        sample,
         noise,
         factors,
     )
@@ -439,7 +443,7 @@ def _figures(
     if facts.gain is not None:
         figures["expected_gain"] = facts.gain[0]
     if limits and known_blocks is None:
-        figures[LOST_SIZE] = float(limits[0].voxels)
+        figures[LOST_SIZE] = float(max(limit.voxels for limit in limits))
     if known_blocks is not None:
         figures["rehearsed_gain"] = known_blocks.gain
         for end, counted in (
