@@ -111,6 +111,7 @@ def averaged(values: Array, factors: Sequence[int]) -> Array:
 
     Examples
     --------
+    >>> import numpy as np
     >>> averaged(np.array([[1.0, 3.0, 5.0, 5.0]]), (1, 2)).tolist()
     [[2.0, 5.0]]
     """
