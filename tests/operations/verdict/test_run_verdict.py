@@ -198,9 +198,16 @@ def test_strict_judges_every_input_of_an_average(clean, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("level", "kind"), [("ok", VerdictReached), ("caution", WarningIssued)]
+    ("level", "kind", "begins"),
+    [
+        ("ok", VerdictReached, ""),
+        ("caution", WarningIssued, "Caution: "),
+        ("harmful", WarningIssued, "Harmful: "),
+    ],
 )
-def test_every_verdict_is_a_result_and_no_stage(clean, monkeypatch, level, kind):
+def test_every_verdict_is_a_result_and_no_stage(
+    clean, monkeypatch, level, kind, begins
+):
     def examine(*_, **__):
         yield from ()
         return RunVerdict(level, "It removes noise.", ("Small pores may be lost.",))
@@ -209,7 +216,7 @@ def test_every_verdict_is_a_result_and_no_stage(clean, monkeypatch, level, kind)
     told = []
     ready = prepared(noisy(clean, 20), noise=known(20))
     run_to_end(reported_verdict_steps(ready), told.append)
-    assert told == [kind(message="It removes noise. Small pores may be lost.")]
+    assert told == [kind(message=f"{begins}It removes noise. Small pores may be lost.")]
 
 
 def test_looking_can_be_cancelled(clean):

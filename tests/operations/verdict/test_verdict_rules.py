@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -453,3 +454,15 @@ def test_noise_that_is_unknown_is_stated_once():
     assert facts.interpolates
     assert rules.all_is_well(facts).startswith("cubic-x2 interpolates: it adds no ")
     assert rules.headline(facts) == "The noise could not be measured"
+
+
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [
+        ((-9.3, -10.1, -8.4), "between 8.4 and 10.1 dB"),
+        ((-9.3, -math.inf, -8.4), "at least 8.4 dB"),
+        ((-0.5, -2.0, 0.3), "between −0.3 and 2.0 dB"),
+    ],
+)
+def test_a_loss_has_an_interval_of_losses(gain, words):
+    assert rules._loss_interval(gain) == words

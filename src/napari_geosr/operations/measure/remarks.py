@@ -62,6 +62,8 @@ def background_steps(
     """
     if config.sample_mask != "none" or volume.metadata.get("kind") == "labels":
         return ""
+    if report.pore_voxels >= report.sample_voxels:  # all grey values are pore
+        return ""
     most, limit = MAX_PLANE_BYTES, None
     if config.memory is not None:
         limit = parse_bytes(config.memory)

@@ -162,7 +162,7 @@ def harms(facts: RunAssessment) -> Iterator[Finding]:
         yield Finding(
             "harmful",
             f"{name} is expected to make this scan worse by {-gain[0]:.1f} dB "
-            f"({_interval(gain)}; noise {rough_percent(noise.relative)} of the "
+            f"({_loss_interval(gain)}; noise {rough_percent(noise.relative)} of the "
             "contrast). Choose another model, or leave the scan as it is.",
             "gain",
         )
@@ -466,3 +466,11 @@ def _interval(gain: tuple[float, float, float]) -> str:
     if not math.isfinite(gain[1]) or f"{gain[1]:.1f}" == f"{gain[2]:.1f}":
         return f"at most {signed_text(gain[2], 1)}"
     return f"between {signed_text(gain[1], 1)} and {signed_text(gain[2], 1)}"
+
+
+def _loss_interval(gain: tuple[float, float, float]) -> str:
+    """The interval of a gain that is expected to be a loss."""
+    least, most = (f"{-end:.1f}".replace("-", "−") for end in (gain[2], gain[1]))
+    if not math.isfinite(gain[1]) or least == most:
+        return f"at least {least} dB"
+    return f"between {least} and {most} dB"

@@ -182,13 +182,13 @@ def reported_verdict_steps(
     if verdict.level == "ok":
         yield VerdictReached(message=new_words, has_limits=not verdict.earns_tick)
     elif new_words:
-        yield WarningIssued(message=new_words)
+        yield WarningIssued(message=f"{verdict.level.capitalize()}: {new_words}")
     return replace(prepared, verdict=verdict)
 
 
 def _without_reported(words: str, reported: tuple[str, ...]) -> str:
     """The sentences without those that the preparation has already reported."""
-    return words.replace(" ".join(reported), "").strip() if reported else words
+    return " ".join(words.replace(" ".join(reported), "").split())
 
 
 def removed_steps(
