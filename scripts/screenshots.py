@@ -136,15 +136,14 @@ def porosity() -> None:
     viewer.open_sample(PLUGIN, "noisy_foam")
     viewer.layers.remove("clean foam")
     noisy = viewer.layers["noisy foam"]
-    restored = napari_geosr.restore(volume_from_layer(noisy), "foam-denoise")
-    layer = add_image_result(viewer, restored, noisy, name="restored foam")
-    viewer.layers.selection.active = noisy
+    restored = napari_geosr.restore(volume_from_layer(noisy), "ct-denoise")
+    layer = add_image_result(viewer, restored, noisy, name="noisy foam · ct-denoise")
+    viewer.layers.selection.active = layer
     dock = open_dock(viewer, "Porosity")
-    dock.settings.other.set_layer(layer)
+    dock.settings.other.set_layer(noisy)
     wait(until=lambda: dock.settings.threshold is not None)
     dock.measure()
     wait(until=lambda: not dock.is_running)
-    dock.result.which.setCurrentText("restored foam")
     viewer.reset_view()
     save(viewer, "porosity")
 

@@ -155,7 +155,9 @@ def test_what_the_other_computer_refuses_leaves_nothing(
     assert index.list_jobs() == []
 
 
-def test_the_computer_of_a_profile_is_proposed(computer, viewer, dialog):
+def test_the_computer_of_a_profile_is_proposed(computer, viewer, dialog, monkeypatch):
+    # Another test may have left the commands of a queue on the path.
+    monkeypatch.setattr("napari_geosr.gui.jobs.cluster.dialog._COMMANDS", {})
     profiles.save_profile("far", Profile(queue="oar", host=HOST))
     dialog.reject()
     dock = opening.opened(viewer)
