@@ -42,3 +42,13 @@ def environment() -> dict[str, str]:
     """Environment for a script in a separate process that uses this module."""
     paths = str(Path(__file__).parent), os.environ.get("PYTHONPATH")
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def asked_where(dock, qtbot):
+    """Press *Run on a cluster…* in the Restore dock when its run is prepared.
+
+    Until then the dock sends nothing.
+    """
+    qtbot.waitUntil(lambda: not dock.activity.busy, timeout=30_000)
+    dock.cluster.widget.click()
+    return dock.cluster.dialog

@@ -47,9 +47,7 @@ def dialog(viewer, qtbot, tmp_path, rng):
     data = rng.normal(100, 10, (8, 32, 32)).astype(np.float32)
     tifffile.imwrite(tmp_path / "scan.tif", data, imagej=True)
     viewer.open(tmp_path / "scan.tif", plugin="napari-geosr")
-    dock = opening.opened(viewer)
-    dock.cluster.widget.click()
-    shown = dock.cluster.dialog
+    shown = opening.asked_where(opening.opened(viewer), qtbot)
     assert shown.isVisible()
     shown.cluster.setCurrentIndex(shown.cluster.findData("oar"))
     yield shown

@@ -40,8 +40,7 @@ def slurm(monkeypatch):
 
 def submitted(dock, qtbot) -> JobFolder:
     """Submit as a user would: open the dialog, choose SLURM, press *Submit*."""
-    dock.cluster.widget.click()
-    dialog = dock.cluster.dialog
+    dialog = opening.asked_where(dock, qtbot)
     dialog.cluster.setCurrentIndex(dialog.cluster.findData("slurm"))
     dialog.form.set_values({"cores": 1, "memory": ""})
     assert "#SBATCH --cpus-per-task=1" in dialog.script.toPlainText()

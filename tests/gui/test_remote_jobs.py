@@ -68,9 +68,7 @@ def dialog(viewer, qtbot, shared, rng):
     data = rng.normal(100, 10, (8, 32, 32)).astype(np.float32)
     tifffile.imwrite(shared[0] / "scan.tif", data, imagej=True)
     viewer.open(shared[0] / "scan.tif", plugin="napari-geosr")
-    dock = opening.opened(viewer)
-    dock.cluster.widget.click()
-    shown = dock.cluster.dialog
+    shown = opening.asked_where(opening.opened(viewer), qtbot)
     shown.cluster.setCurrentIndex(shown.cluster.findData("oar"))
     yield shown
     with suppress(RuntimeError):  # it is deleted when it is closed
@@ -155,14 +153,10 @@ def test_what_the_other_computer_refuses_leaves_nothing(
     assert index.list_jobs() == []
 
 
-def test_the_computer_of_a_profile_is_proposed(computer, viewer, dialog, monkeypatch):
-    # Another test may have left the commands of a queue on the path.
-    monkeypatch.setattr("napari_geosr.gui.jobs.cluster.dialog._COMMANDS", {})
+def test_the_computer_of_a_profile_is_proposed(computer, viewer, dialog, qtbot):
     profiles.save_profile("far", Profile(queue="oar", host=HOST))
     dialog.reject()
-    dock = opening.opened(viewer)
-    dock.cluster.widget.click()
-    shown = dock.cluster.dialog
+    shown = opening.asked_where(opening.opened(viewer), qtbot)
     shown.cluster.setCurrentIndex(shown.cluster.findData("far"))
     assert shown.computer.text() == HOST
     shown.cluster.setCurrentIndex(shown.cluster.findData("oar"))
