@@ -63,6 +63,8 @@ _SAMPLE_VOXELS = 1 << 20
 _SAMPLE_EDGE = 64
 #: Number of grey-value classes with equal voxel counts; each has its own noise level.
 _LEVELS = 12
+#: Minimum width of a class, as a fraction of the range of grey values.
+_MIN_CLASS_WIDTH = 1e-3
 #: Minimum noise of a class, as a fraction of the median of all classes.
 _MIN_NOISE = 0.2
 #: Width of the smoothing of the residual, in units of the smallest voxel edge: a pore
@@ -293,7 +295,7 @@ def _estimate(
     if not len(residual):
         raise VolumeError(f"{name!r} and its result have no finite voxel in common.")
     variances: list[Windows] = [windows(s, s - sim, inner) for inner, s, sim in parts]
-    edges = np.unique(np.quantile(grey, np.linspace(0, 1, _LEVELS + 1)))
+    edges = _class_edges(grey)
     centres, levels = [float(grey.mean())], [_robust_std(residual)]
     if len(edges) > 2:
         classes = np.clip(np.searchsorted(edges, grey, "right") - 1, 0, len(edges) - 2)
@@ -317,6 +319,17 @@ def _estimate(
         for inner, scan, simulated in parts
     ]
     return replace(noise, smoothed=_robust_std(np.concatenate(smooth)) or 1.0)
+
+
+def _class_edges(grey: Array) -> Array:
+    """Quantiles of the grey values, without those that differ by rounding only.
+
+    A phase of a noise-free result has one grey value. Classes within its rounding
+    errors would give it levels that depend on these.
+    """
+    edges = np.quantile(grey, np.linspace(0, 1, _LEVELS + 1))
+    least = _MIN_CLASS_WIDTH * float(edges[-1] - edges[0])
+    return edges[np.concatenate([[True], np.diff(edges) > least])]
 
 
 def _best_blur(

@@ -200,14 +200,15 @@ def run_known_blocks(
         after += float(np.square(result - core)[part].sum())
     is_dark = is_mostly_dark(known, insides)
     parts = [inside[block.core] for block, inside in pairs]
+    scans = [block.window[block.core] for block in sample.blocks]
+    counted = (truths, results, shown, noisies, scans)
     counts, small_counts = (
         tuple(
-            pore_counts((truths, results, shown), parts, voxels, bright=bright)
+            pore_counts(counted, parts, voxels, bright=bright)
             for bright in ((False, True) if is_dark else (False,))
         )
         for voxels in (MIN_PORE_VOXELS, DEFAULT_MIN_VOXELS)
     )
-    scans = [block.window[block.core] for block in sample.blocks]
     gain = 10 * math.log10(before / after) if before > 0 and after > 0 else 0.0
 
     def test_of(bright: bool) -> KnownBlockTest:

@@ -50,6 +50,10 @@ class PoreCounts:
         Number in the model's result for the smoothed scan with noise.
     result : int
         Number in the model's result for the scan.
+    noisy : int, optional
+        Number in the smoothed scan with noise.
+    scan : int, optional
+        Number in the scan.
 
     Examples
     --------
@@ -62,6 +66,8 @@ class PoreCounts:
     smoothed: int
     simulated: int
     result: int
+    noisy: int | None = None
+    scan: int | None = None
 
     @property
     def expected(self) -> float:
@@ -135,13 +141,13 @@ def inside_of(block: Block, width: float) -> Mask:
 
 
 def pore_counts(
-    volumes: tuple[Sequence[Array], Sequence[Array], Sequence[Array]],
+    volumes: Sequence[Sequence[Array]],
     insides: Sequence[Mask],
     voxels: int,
     *,
     bright: bool,
 ) -> PoreCounts:
-    """Pores in the smoothed scan, and in the results for simulation and scan."""
+    """Pores in each of the volumes, in the order of the fields of `PoreCounts`."""
     ndim = 2 if is_flat(insides[0].shape) else 3
     smallest = round(voxels ** (ndim / 3))
     counts = (

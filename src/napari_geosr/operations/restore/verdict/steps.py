@@ -455,6 +455,9 @@ def _figures(
             figures[f"rehearsed_true_pores{end}"] = float(counts.smoothed)
             figures[f"shown_pores{end}"] = float(counts.result)
             figures[f"expected_pores{end}"] = counts.expected
+            if counts.noisy is not None and counts.scan is not None:
+                figures[f"rehearsed_scan_pores{end}"] = float(counts.noisy)
+                figures[f"scan_pores{end}"] = float(counts.scan)
         figures[COUNTED_SIZE] = float(known_blocks.small_counts[0].smallest)
         if known_blocks.limit is not None:
             figures[LOST_SIZE] = float(known_blocks.limit)
@@ -463,4 +466,7 @@ def _figures(
             figures[LOST_FROM_SCAN] = float(lost)
         for size, share in known_blocks.found.items():
             figures[f"found_of_{size}_voxels"] = share
+        for size, (seen, kept) in known_blocks.kept.items():
+            figures[f"seen_of_{size}_voxels"] = float(seen)
+            figures[f"kept_of_{size}_voxels"] = float(kept)
     return figures
