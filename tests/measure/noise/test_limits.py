@@ -246,6 +246,34 @@ def test_the_noise_of_a_filtered_scan_is_not_called_weak(
         assert found.relative > 0.7 * true or not found.is_measured or true < 0.02
 
 
+@pytest.mark.parametrize("size", [3, (1, 3, 3)])
+@pytest.mark.parametrize("level", [0.1, 0.2])
+def test_the_noise_of_a_median_filtered_scan_may_be_twice_as_strong(
+    rng: np.random.Generator, size: int | tuple[int, int, int], level: float
+) -> None:
+    pores = sphere_foam((32, 80, 80), porosity=0.2, radius=(8, 12), seed=1)
+    clean = 100.0 * (1 - pores.fraction)
+    noisy = clean + 100 * level * rng.standard_normal(clean.shape)
+    filtered = ndimage.median_filter(noisy, size)
+    inside = ndimage.binary_erosion(clean == 100, iterations=3)
+    true = (filtered - ndimage.median_filter(clean, size))[inside].std()
+    found = estimate_noise(Volume(filtered, "ZYX"))
+    assert found.level < true < found.interval[1]
+    # The result of a filter over three slices is hardly noise to the estimate.
+    assert says(found, "a median filter was applied") == found.is_measured
+    assert found.is_measured or size == 3
+
+
+@pytest.mark.parametrize("lag", [0.0, 0.3, 0.5, 0.7])
+@pytest.mark.parametrize("plane", [True, False])
+def test_blurred_noise_is_not_called_median_filtered(lag: float, plane: bool) -> None:
+    pores = sphere_foam((32, 80, 80), porosity=0.2, radius=(8, 12), seed=1)
+    lags = {"z": 0.0 if plane else lag, "y": lag, "x": lag}
+    unit = noise_like(pores.fraction.shape, lags, np.random.default_rng(3))
+    scan = 100.0 * (1 - pores.fraction) + 10 * unit
+    assert not says(estimate_noise(Volume(scan, "ZYX")), "median filter")
+
+
 def test_a_scan_without_noise_but_with_fine_detail_is_no_filtered_scan(
     rng: np.random.Generator,
 ) -> None:

@@ -115,6 +115,23 @@ def test_lost_pores_are_a_caution_if_most_of_the_scan_s_own_are_lost(test):
         assert f"keeps {kept}" in said
 
 
+@given(seen=st.integers(0, 40), kept=st.integers(0, 40))
+@settings(max_examples=40, deadline=None)
+def test_faint_pores_of_the_scan_are_lost_at_sizes_of_which_test_pores_are_found(
+    seen, kept
+):
+    kept = min(seen, kept)
+    facts = facts_of(find("ct-denoise").card)
+    test = replace(facts.known_blocks, kept={19: (seen, kept)})
+    facts = replace(facts, known_blocks=test)
+    assert causes(facts) == set()
+    is_lost = seen > 2 * kept and seen - kept >= 5
+    assert test.limit == (38 if is_lost else None)
+    assert test.lost_from_scan == test.limit
+    said = "Do not count pores of up to 38 voxels in the result"
+    assert (said in rules.all_is_well(facts)) == is_lost
+
+
 @given(
     test=tests,
     removed=removals,

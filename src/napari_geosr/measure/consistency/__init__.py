@@ -327,9 +327,10 @@ def _class_edges(grey: Array) -> Array:
     A phase of a noise-free result has one grey value. Classes within its rounding
     errors would give it levels that depend on these.
     """
-    edges = np.quantile(grey, np.linspace(0, 1, _LEVELS + 1))
+    edges: Array = np.quantile(grey, np.linspace(0, 1, _LEVELS + 1))
     least = _MIN_CLASS_WIDTH * float(edges[-1] - edges[0])
-    return edges[np.concatenate([[True], np.diff(edges) > least])]
+    wide: Array = edges[np.diff(edges, prepend=-np.inf) > least]
+    return wide
 
 
 def _best_blur(

@@ -31,10 +31,13 @@ from napari_geosr.measure.noise.quiet import QuietBlocks, find_quiet
 from napari_geosr.measure.noise.reading import EDGE, ScanBlocks, averaged, sample_steps
 from napari_geosr.measure.noise.remarks import (
     CLIPPED,
-    MAY_BE_STRUCTURE,
+    FILTERED_FACTOR,
+    NOT_AVERAGED,
     NOT_UNIFORM,
     POSITION,
+    TOO_SMALL,
     doubts,
+    is_median_filtered,
     position_doubts,
     remarks,
 )
@@ -88,17 +91,9 @@ _CLEAR_RATIO = 1.6
 _CLEAR_CONTRAST = 3.0
 #: Its minimum ratio to the contrast of the other voxels.
 _RARE_RATIO = 2.0
-_NOT_AVERAGED = (
-    f"{MAY_BE_STRUCTURE}: it decreases less than noise does when neighbouring voxels "
-    "are averaged. Its true level may be much lower."
-)
 #: Number of blocks below which fine texture cannot be distinguished from correlated
 #: noise: too few have the same grey value to recognise uniform ones (32³ voxels: 729).
 _MIN_TEXTURE_BLOCKS = 1000
-_TOO_SMALL = (
-    f"{MAY_BE_STRUCTURE}: the scan is too small to tell. Its true level may be much "
-    "lower."
-)
 _CANCELLED = "Measuring the noise was cancelled."
 #: Number of estimates that are kept. The assessment of a model, the ranking, the
 #: restoration and the check of its result need the noise of the same scan, one after
@@ -182,7 +177,7 @@ def noise_steps(
         is_white = max(known.correlation.values()) < _MIN_STRUCTURE_LAG
         if not (known.level == 0 or second is not None):
             if not is_white and len(sample.greys) < _MIN_TEXTURE_BLOCKS:
-                known = _doubted(known, _TOO_SMALL, from_zero=True)
+                known = _doubted(known, TOO_SMALL, from_zero=True)
             elif not is_certain:
                 known = yield from _compared_with_averaged(
                     volume, known, should_stop, check
@@ -251,7 +246,7 @@ def _compared_with_averaged(
     is_clear = is_clear or low < 1 / _CLEAR_RATIO or high > _CLEAR_RATIO
     interval = (min(noise.interval[0], *levels), max(noise.interval[1], *levels))
     noise = replace(noise, interval=interval)
-    return _doubted(noise, _NOT_AVERAGED, from_zero=is_clear)
+    return _doubted(noise, NOT_AVERAGED, from_zero=is_clear)
 
 
 def _read(
@@ -380,6 +375,8 @@ def _noise(
     )
     if sample.has_clipped:
         interval = (level, _CLIPPED_FACTOR * interval[1])
+    elif not repeated and is_median_filtered(quiet.spectrum):
+        interval = (interval[0], FILTERED_FACTOR * interval[1])
     if coarse := sample.is_coarse(level):
         interval = (0.0, max(level * (1 + half), sample.step / 2))
     if unknown := sample.is_mostly_clipped:  # perhaps as strong as the grey scale

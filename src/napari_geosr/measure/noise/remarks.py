@@ -8,6 +8,7 @@ from napari_geosr.core.noise import FLOOR, Noise
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise.quiet import QuietBlocks
 from napari_geosr.measure.noise.sample import NoiseSample
+from napari_geosr.measure.noise.spectrum import Spectrum
 from napari_geosr.measure.noise.undetected import SMOOTHED
 from napari_geosr.measure.number_text import rough_percent
 
@@ -25,6 +26,16 @@ _MUCH_CLIPPED = 0.05
 POSITION = "The noise depends on the position"
 #: Beginning of what is said if the noise level may be too high.
 MAY_BE_STRUCTURE = "What was measured as noise may be fine structure"
+#: What is said if averaging neighbouring voxels hardly reduces the supposed noise.
+NOT_AVERAGED = (
+    f"{MAY_BE_STRUCTURE}: it decreases less than noise does when neighbouring voxels "
+    "are averaged. Its true level may be much lower."
+)
+#: What is said if there are too few blocks to recognise fine texture.
+TOO_SMALL = (
+    f"{MAY_BE_STRUCTURE}: the scan is too small to tell. Its true level may be much "
+    "lower."
+)
 #: Beginning of what is said if rounding limits the accuracy.
 COARSE = "Grey values are rounded"
 #: Beginning of what is said if structure cannot be distinguished from noise.
@@ -33,6 +44,16 @@ NOT_UNIFORM = "No region is uniform"
 SMOOTH = "Even the most uniform regions vary"
 #: Part of what is said of voxels at the ends of the grey scale.
 CLIPPED = "of the voxels are clipped at an end of the grey scale"
+#: Beginning of what is said of noise with the spectrum of a median filter's result.
+FILTERED = "The noise is blurred, but not entirely"
+#: Correlation of adjacent voxels from which noise may be that of a filtered scan: 0.37
+#: to 0.55 after a median filter over 3 × 3 (× 3) voxels.
+_FILTERED_LAG = 0.35
+#: Range of the independent fraction of such noise: 0.04 to 0.15 after a median filter,
+#: 0 after a Gaussian filter or in a blurring detector.
+_FILTERED_WHITE = (0.04, 0.2)
+#: Factor by which the noise of a median-filtered scan may be stronger than measured.
+FILTERED_FACTOR = 2.0
 #: Beginnings of the reasons why noise could not be measured.
 UNMEASURED = (NOT_UNIFORM, SMOOTH)
 
@@ -91,6 +112,11 @@ def remarks(
     # If nothing varies, all voxels at an end of the grey scale may be one material.
     if quiet is not None and sample.clipped > _MAX_CLIPPED_SHARE:
         found.append(_clipped(sample))
+    if quiet is not None and not structured and is_median_filtered(quiet.spectrum):
+        found.append(
+            f"{FILTERED}, as in a scan to which a median filter was applied. If one "
+            "was, the noise may be up to twice as strong as measured."
+        )
     if sample.extreme > 0:
         found.append(
             f"{rough_percent(sample.extreme)} of the sampled voxels have values far "
@@ -116,6 +142,19 @@ def remarks(
             "slices is not known."
         )
     return tuple(found)
+
+
+def is_median_filtered(spectrum: Spectrum) -> bool:
+    """Whether the noise may be that of a scan to which a median filter was applied.
+
+    Such a filter leaves edges of the noise, which have no spectrum of blurred noise.
+    """
+    low, high = _FILTERED_WHITE
+    return (
+        spectrum.cutoff is None
+        and max(spectrum.lags) >= _FILTERED_LAG
+        and low <= spectrum.white <= high
+    )
 
 
 def limit_text(noise: Noise) -> str:

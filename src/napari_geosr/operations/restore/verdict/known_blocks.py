@@ -121,18 +121,32 @@ class KnownBlockTest:
 
     @property
     def limit(self) -> int | None:
-        """Size up to which test pores are lost, in voxels; None if none are."""
-        return max(self._lost, default=None)
+        """Size up to which pores are lost, in voxels; None if none are.
+
+        Test pores are as dark as large pores. The scan's own small pores may be less
+        dark, and then they are lost at sizes at which test pores are not.
+        """
+        return max((*self._lost, *self._own_lost), default=None)
 
     @property
     def is_from_scan(self) -> bool:
-        """Whether the largest lost test pores are visible in the scan."""
-        return self.limit in self.countable or self.limit in self.shown
+        """Whether the largest lost pores are visible in the scan."""
+        limit = self.limit
+        return limit in {*self.countable, *self.shown, *self._own_lost}
 
     @property
     def lost_from_scan(self) -> int | None:
-        """Largest size of lost test pores that can be counted in the scan."""
-        return max((n for n in self._lost if n in self.countable), default=None)
+        """Largest size of lost pores that can be counted in the scan."""
+        seen = (n for n in self._lost if n in self.countable)
+        return max((*seen, *self._own_lost), default=None)
+
+    @property
+    def _own_lost(self) -> tuple[int, ...]:
+        """Size up to which the scan's own pores are lost; empty if they are not.
+
+        Pores of half to twice the size `missing` were counted.
+        """
+        return () if self.missing is None else (2 * self.missing,)
 
     @property
     def missing(self) -> int | None:
