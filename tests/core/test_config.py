@@ -19,7 +19,7 @@ class Example(Config):
 
 
 def test_a_bad_value_is_one_sentence_with_the_value():
-    with pytest.raises(ConfigError, match=r"^depth: .*greater than or equal to 1.*0"):
+    with pytest.raises(ConfigError, match=r"^depth: a number of at least 1 .*0"):
         Example.create(depth=0)
 
 

@@ -235,4 +235,4 @@ def test_command(
     assert run(again) == 2
     error = capsys.readouterr().err
     assert error.startswith("napari-geosr: uncertainty members: ")
-    assert "greater than or equal to 2" in error
+    assert "a number of at least 2 is needed" in " ".join(error.split())

@@ -34,6 +34,14 @@ _KINDS = {
     "string": "text",
 }
 
+#: Plain words for pydantic's bounds, by the name of the bound.
+_BOUNDS = {
+    "ge": "a number of at least",
+    "gt": "a number greater than",
+    "le": "a number of at most",
+    "lt": "a number less than",
+}
+
 #: Smallest absolute value of a setting other than 0; its square is above 0 in float64.
 _MIN_NUMBER = 1e-100
 #: Largest absolute value of a setting: its square is finite in float64.
@@ -212,6 +220,9 @@ def _describe_errors(name: str, items: Sequence[AnyMapping]) -> str:
             is_noun = True
         elif kind in _KINDS and str(item["type"]).endswith(("_type", "_parsing")):
             reasons.append(_KINDS[kind])
+            is_noun = True
+        elif bounds := _BOUNDS.keys() & item.get("ctx", {}).keys():
+            reasons += (f"{_BOUNDS[name]} {item['ctx'][name]:g}" for name in bounds)
             is_noun = True
         else:
             reasons.append(str(item["msg"]).removeprefix("Value error, ").rstrip("."))
