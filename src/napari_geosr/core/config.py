@@ -222,7 +222,7 @@ def _describe_errors(name: str, items: Sequence[AnyMapping]) -> str:
             reasons.append(_KINDS[kind])
             is_noun = True
         elif bounds := _BOUNDS.keys() & item.get("ctx", {}).keys():
-            reasons += (f"{_BOUNDS[name]} {item['ctx'][name]:g}" for name in bounds)
+            reasons += (f"{_BOUNDS[name]} {item['ctx'][name]:.12g}" for name in bounds)
             is_noun = True
         else:
             reasons.append(str(item["msg"]).removeprefix("Value error, ").rstrip("."))

@@ -264,6 +264,18 @@ def test_the_noise_of_a_median_filtered_scan_may_be_twice_as_strong(
     assert found.is_measured or size == 3
 
 
+def test_a_median_filtered_scan_without_noise_has_none(
+    rng: np.random.Generator,
+) -> None:
+    pores = sphere_foam((32, 80, 80), porosity=0.2, radius=(8, 12), seed=1)
+    clean = 100.0 * (1 - pores.fraction)
+    noisy = clean + 0.5 * rng.standard_normal(clean.shape)
+    found = estimate_noise(Volume(ndimage.median_filter(noisy, (1, 3, 3)), "ZYX"))
+    assert found.level == 0
+    assert found.bound == 0.01
+    assert not says(found, "median filter")
+
+
 @pytest.mark.parametrize("lag", [0.0, 0.3, 0.5, 0.7])
 @pytest.mark.parametrize("plane", [True, False])
 def test_blurred_noise_is_not_called_median_filtered(lag: float, plane: bool) -> None:

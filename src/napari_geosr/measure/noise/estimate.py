@@ -32,6 +32,7 @@ from napari_geosr.measure.noise.reading import EDGE, ScanBlocks, averaged, sampl
 from napari_geosr.measure.noise.remarks import (
     CLIPPED,
     FILTERED_FACTOR,
+    MEDIAN_FILTERED,
     NOT_AVERAGED,
     NOT_UNIFORM,
     POSITION,
@@ -375,8 +376,6 @@ def _noise(
     )
     if sample.has_clipped:
         interval = (level, _CLIPPED_FACTOR * interval[1])
-    elif not repeated and is_median_filtered(quiet.spectrum):
-        interval = (interval[0], FILTERED_FACTOR * interval[1])
     if coarse := sample.is_coarse(level):
         interval = (0.0, max(level * (1 + half), sample.step / 2))
     if unknown := sample.is_mostly_clipped:  # perhaps as strong as the grey scale
@@ -393,6 +392,9 @@ def _noise(
     if structured or unknown or is_silent or smooth > 0:
         interval = (0.0, max(interval[1], _SMOOTH_FACTOR * smooth))
         greys, level, levels = greys[:1], 0.0, (0.0,)
+    filtered = level > 0 and not repeated and is_median_filtered(quiet.spectrum)
+    interval = (interval[0], interval[1] * (FILTERED_FACTOR if filtered else 1.0))
+    upper = smooth / (contrast or 1.0)
     # Few pores or particles are not within the percentiles of the contrast.
     is_strong = level > max(contrast, float(np.ptp(sample.greys))) > 0
     uneven: tuple[str, ...] = ()
@@ -409,8 +411,9 @@ def _noise(
         cutoff=quiet.spectrum.cutoff,
         interval=interval,
         source=_source(repeated),
-        notes=remarks(
-            volume, sample, quiet, smooth / (contrast or 1.0), structured, coarse, unit
+        notes=(
+            *remarks(volume, sample, quiet, upper, structured, coarse, unit),
+            *([MEDIAN_FILTERED] if filtered else []),
         ),
         doubts=(
             *doubts(

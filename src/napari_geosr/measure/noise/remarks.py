@@ -44,8 +44,11 @@ NOT_UNIFORM = "No region is uniform"
 SMOOTH = "Even the most uniform regions vary"
 #: Part of what is said of voxels at the ends of the grey scale.
 CLIPPED = "of the voxels are clipped at an end of the grey scale"
-#: Beginning of what is said of noise with the spectrum of a median filter's result.
-FILTERED = "The noise is blurred, but not entirely"
+#: What is said of noise with the spectrum of a median filter's result.
+MEDIAN_FILTERED = (
+    "The noise is blurred, but not entirely, as in a scan to which a median filter was "
+    "applied. If one was, the noise may be up to twice as strong as measured."
+)
 #: Correlation of adjacent voxels from which noise may be that of a filtered scan: 0.37
 #: to 0.55 after a median filter over 3 × 3 (× 3) voxels.
 _FILTERED_LAG = 0.35
@@ -112,11 +115,6 @@ def remarks(
     # If nothing varies, all voxels at an end of the grey scale may be one material.
     if quiet is not None and sample.clipped > _MAX_CLIPPED_SHARE:
         found.append(_clipped(sample))
-    if quiet is not None and not structured and is_median_filtered(quiet.spectrum):
-        found.append(
-            f"{FILTERED}, as in a scan to which a median filter was applied. If one "
-            "was, the noise may be up to twice as strong as measured."
-        )
     if sample.extreme > 0:
         found.append(
             f"{rough_percent(sample.extreme)} of the sampled voxels have values far "

@@ -21,7 +21,7 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.core.text.vocabulary import MODALITIES
 from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.measure.noise.anomalies import SINGLE_VOXELS, SLICE
-from napari_geosr.measure.noise.remarks import FILTERED, POSITION, limit_text
+from napari_geosr.measure.noise.remarks import MEDIAN_FILTERED, POSITION, limit_text
 from napari_geosr.measure.number_text import rough_percent, signed_text
 from napari_geosr.operations.restore.upscaling.result import structure_doubt
 from napari_geosr.operations.restore.verdict.known_blocks import (
@@ -270,7 +270,8 @@ def notes(facts: RunAssessment) -> Iterator[str]:
         return
     if not facts.noise.is_measured:
         yield from facts.noise.notes[:1]
-    yield from (one for one in facts.noise.notes if one.startswith(FILTERED))
+    if MEDIAN_FILTERED in facts.noise.notes:
+        yield MEDIAN_FILTERED
     if facts.noise.level > 0 and facts.is_gain_certain:
         yield from _indirect(facts)
 
