@@ -27,7 +27,15 @@ NOISES: Mapping[str, Mapping[str, float]] = {
     "3D": {"z": 0.5, "y": 0.5, "x": 0.5},
 }
 #: First voxel of each part of a real volume.
-_CORNERS = {"a": (20, 8, 8), "b": (80, 8, 8), "c": (50, 32, 32)}
+_CORNERS = {
+    "a": (20, 8, 8),
+    "b": (80, 8, 8),
+    "c": (50, 32, 32),
+    "d": (2, 30, 2),
+    "e": (104, 20, 20),
+    "f": (66, 0, 32),
+    "g": (35, 32, 0),
+}
 #: Blur of phantoms and of the segmented rock, in voxels.
 _BLUR = 0.7
 
@@ -40,7 +48,7 @@ class Scene:
     ----------
     name : str
     half : str
-        ``"a"``, ``"b"`` or ``"c"``: different parts of the same volumes, or seeds.
+        ``"a"`` to ``"g"``: different parts of the same volumes, or seeds.
     clean : ndarray of shape (16, 96, 96), float32
     """
 
@@ -70,7 +78,7 @@ def scenes(half: str, data: Path | None) -> Iterator[Scene]:
         Folder with ``bone_128x128x128.tif``, ``cement_128x128x128.tif`` and
         ``berea.zip``.
     """
-    other = "abc".index(half)
+    other = "abcdefg".index(half)
     if data is not None:
         for name in ("bone", "cement"):
             volume = tifffile.imread(data / f"{name}_128x128x128.tif")
@@ -78,8 +86,9 @@ def scenes(half: str, data: Path | None) -> Iterator[Scene]:
             yield _scene(name, half, volume[z:, y:, x:])
         with zipfile.ZipFile(data / "berea.zip") as packed:
             rock = tifffile.imread(io.BytesIO(packed.read("berea.tif")))
-        z = 100 + 80 * other
-        part = rock[z : z + 26, 100:206, 100:206]
+        z = (100 + 80 * other) % len(rock)
+        y = 100 + 150 * (other // 5)  # the first five parts are at different heights
+        part = rock[z : z + 26, y : y + 106, 100:206]
         yield _scene("berea", half, _blurred(part)[5:, 5:, 5:])
     for name, make in _PHANTOMS.items():
         yield _scene(name, half, _blurred(make(other)))

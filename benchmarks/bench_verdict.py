@@ -8,7 +8,7 @@ Usage::
 The first command restores noisy versions of known volumes and appends one line of
 results for each to ``rows.jsonl``; it can be stopped and resumed. The second command
 writes the tables. The rules in ``operations/restore/verdict/rules.py`` were chosen
-using parts a and b, and are tested with part c.
+using parts a to e, and are tested with parts f and g.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ LEVELS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 HARM, CHANGE, PORES, MIN_PORES = 0.1, 0.01, 2.0, 5
 #: Error factor of the number of pores that confirms a caution.
 WRONG = 1.2
+#: Error factors of the noise level that confirm a caution: correlated and independent.
+ACCURACY, WHITE_ACCURACY = 1.2, 1.1
 Row = Mapping[str, Any]
 
 
@@ -63,7 +65,9 @@ def main() -> None:
     """Run restorations or write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="folder of the real volumes")
-    parser.add_argument("--half", choices="abc", help="parts of the volumes to restore")
+    parser.add_argument(
+        "--half", choices="abcdefg", help="parts of the volumes to restore"
+    )
     parser.add_argument("--rows", type=Path, required=True)
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--levels", default=",".join(map(str, LEVELS)))
@@ -115,6 +119,7 @@ def run(
                     "noise": noise,
                     "model": model,
                     "own": own,
+                    "contrast": scene.contrast,
                     "error_before": _rms(scan - scene.clean) / scene.contrast,
                     "error_after": _rms(result - scene.clean) / scene.contrast,
                     "true_pores": true_pores,
@@ -259,7 +264,7 @@ FLAGS: Mapping[str, tuple[str, Callable[[Row], bool]]] = {
         lambda row: _is_wrong_at_places(row),
     ),
     "doubtful gain": ("uncertain gain", lambda row: gain(row) < 0.5),
-    "noise": ("uncertain noise measurement", lambda row: harms(row)),
+    "noise": ("uncertain noise measurement", lambda row: _is_noise_wrong(row)),
     "training data": (
         "unlike the training data, or removed part stronger than noise",
         lambda row: harms(row),
@@ -367,6 +372,14 @@ def _is_off(row: Row, size: int) -> bool:
 def _is_wrong_at_places(row: Row) -> bool:
     errors = row["truth"]["structure"]
     return errors is not None and errors[0] > 2 * errors[1]
+
+
+def _is_noise_wrong(row: Row) -> bool:
+    """Whether the measured noise is less accurate than stated for the estimator."""
+    true = math.hypot(row["level"], row["own"]) * row["contrast"]
+    measured = row["verdict"]["noise"]["level"]
+    low, high = sorted((true, measured))
+    return high > (ACCURACY if NOISES[row["noise"]] else WHITE_ACCURACY) * low
 
 
 def _are_lost(row: Row) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from scipy import ndimage
 
 from napari_geosr.cli.app import run
 from napari_geosr.operations.train import needs
@@ -101,6 +102,20 @@ def test_names_follow_from_method_and_source(scans: Path, capsys: Any) -> None:
         assert shown["name"] == shown["config"]["training"]["name"] == expected
     assert run(["train", "noise2noise", "--help"]) == 0
     assert "mine" not in capsys.readouterr().out
+
+
+def test_correlated_noise_is_told_when_a_job_is_prepared(
+    scans: Path, capsys: Any
+) -> None:
+    noise = np.random.default_rng(1).normal(0, 20, (16, 64, 64))
+    ndimage.gaussian_filter1d(noise, 1.0, axis=2, output=noise)
+    tifffile.imwrite("rows.tif", (200 + noise).astype(np.float32))
+    words = ["train", "noise2void", "--source", "rows.tif", "--out", "job", *FAST]
+    assert run([*words, "--prepare"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "noise of rows.tif is correlated between neighbouring voxels" in said
+    assert train("--prepare", out="pair") == 0
+    assert "correlated" not in capsys.readouterr().err
 
 
 def test_a_method_has_to_be_chosen(capsys: Any) -> None:

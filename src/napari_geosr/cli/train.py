@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from napari_geosr.cli.commands import EXAMPLES
-from napari_geosr.cli.kit.console import print_json
+from napari_geosr.cli.kit.console import print_json, print_notes
 from napari_geosr.cli.kit.help_pages import with_examples
 from napari_geosr.cli.kit.options import AS_FLAGS, Json, SettingsPath
 from napari_geosr.cli.kit.run_jobs import RUN_FLAGS, start
@@ -39,6 +39,7 @@ from napari_geosr.operations.train.from_projections import (
     ScansConfig,
 )
 from napari_geosr.operations.train.name import proposed_name, without_default_name
+from napari_geosr.operations.train.noise import noise_warnings
 
 #: Examples in the help of a method, after ``train METHOD``.
 _EXAMPLES = {
@@ -174,6 +175,9 @@ def command_of(method: str) -> Callable[..., int]:
         json: bool = False,
     ) -> int:
         job = training_job(method, config, reading, scans, settings)
+        if (prepare or detach) and isinstance(job, TrainJob):
+            sources = job.check()["source"]
+            print_notes(noise_warnings(method, job.training, sources))
         return start(_create(out, job), detach=detach, prepare=prepare, json=json)
 
     train.__doc__ = f"Needs {needs()[method]}."

@@ -390,7 +390,7 @@ def test_each_channel_is_looked_at_and_named(monkeypatch, tmp_path):
     steps = []
     result = run_to_end(restore_steps(volume, config, look=True), steps.append)
     said = [s.message for s in steps if isinstance(s, WarningIssued)]
-    assert "Channel 1: Harmful: It loses all." in said
+    assert "Harmful for channel 1: It loses all." in said
     assert result.verdict.level == "harmful"
     assert result.verdict.sentence == "Channel 1: It loses all."
     assert result.volume.provenance[-1]["verdict"]["level"] == "harmful"

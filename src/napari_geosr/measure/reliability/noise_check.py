@@ -174,7 +174,7 @@ def noise_remarks(
                 "expected to be on the wrong side of the threshold because of noise "
                 f"({rough_percent(check.noise.relative)} of the contrast): {what} are "
                 "unreliable.",
-                *(doubts or ["Restore the scan first."]),
+                *(doubts or ["Measure a restored scan, or one with less noise."]),
             )
         )
     if check.noise.is_measured and possible is not None:

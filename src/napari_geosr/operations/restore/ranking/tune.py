@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_geosr.inference.risk.evaluation import EvaluationSample
     from napari_geosr.inference.risk.stein import CellMeans
     from napari_geosr.models.bundle import Model
-    from napari_geosr.operations.restore.verdict.known_blocks import Array, Restore
+    from napari_geosr.operations.restore.verdict.inserted_pores import Array, Restore
 
 #: Number of blocks on which strengths are compared; the best is then evaluated on all.
 _FEW = 2

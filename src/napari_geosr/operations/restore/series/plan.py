@@ -19,6 +19,8 @@ from napari_geosr.operations.restore.targets import Target, Targets
 
 #: Axes that index the points of a series (time points and channels).
 POINT_AXES = "TC"
+#: First words of a warning about a verdict.
+_LEVELS = ("Caution", "Harmful")
 
 
 def is_series(volume: Volume) -> bool:
@@ -105,7 +107,11 @@ class SeriesPlan:
             return sentence
         several = channel if isinstance(channel, Sequence) else (channel,)
         numbers = ", ".join(map(str, several))
-        return f"Channel{'s' if len(several) > 1 else ''} {numbers}: {sentence}"
+        channels = f"channel{'s' if len(several) > 1 else ''} {numbers}"
+        for level in _LEVELS:
+            if sentence.startswith(f"{level}: "):
+                return sentence.replace(level, f"{level} for {channels}", 1)
+        return f"{channels.capitalize()}: {sentence}"
 
     def at(self, point: Point) -> Volume:
         """The volume (Z, Y, X) or image (Y, X) at a point; no voxel is read."""

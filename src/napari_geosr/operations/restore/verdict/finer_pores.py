@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 
 from napari_geosr.core.noise import Noise
 from napari_geosr.inference.risk.evaluation import draw_sample, is_flat
-from napari_geosr.operations.restore.verdict.known_blocks import (
-    MIN_RADIUS,
+from napari_geosr.operations.restore.verdict.inserted_pores import (
     Array,
-    KnownBlockTest,
     Restore,
     ball_offsets,
-    best_width,
     insert_test_pores,
+)
+from napari_geosr.operations.restore.verdict.known_blocks import (
+    MIN_RADIUS,
+    KnownBlockTest,
+    best_width,
     is_mostly_dark,
     smoothed,
 )

@@ -1,36 +1,40 @@
 """A test on known blocks, to find pores that the model invents or loses.
 
 The scan is smoothed according to its noise and used as ground truth. Noise like that of
-the scan is added, the model is run, and pores are counted before and after. Then small
-test pores of known sizes are added to the solid and the experiment is repeated. This
-shows the minimum size at which pores are found, and how many objects the model invents.
+the scan is added, the model is run, and pores are counted before and after. The same is
+done with the model's result as ground truth. Then small test pores of known sizes are
+added to the solid and the first experiment is repeated. This shows the minimum size at
+which pores are found, and how many objects the model invents.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from napari_geosr.core.noise import Noise
 from napari_geosr.inference.risk.evaluation import draw_sample, is_flat
 from napari_geosr.inference.risk.probes import level_map, noise_of_scan
-from napari_geosr.measure.quality import pore_volumes
+from napari_geosr.operations.restore.verdict.inserted_pores import (
+    MIN_FOUND_SHARE,
+    Array,
+    Restore,
+    ball_offsets,
+    insert_test_pores,
+)
 from napari_geosr.operations.restore.verdict.pore_counts import (
     MIN_PORE_VOXELS,
     Mask,
     PoreCounts,
-    count_pores,
     differ,
     inside_of,
     kept_pores,
     pore_counts,
-    pore_masks,
     threshold_of,
 )
 from napari_geosr.operations.restore.verdict.run_verdict import (
@@ -42,24 +46,14 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.inference.risk.evaluation import EvaluationSample
 
-Array = npt.NDArray[np.float64]
-Restore = Callable[[Array, tuple[slice, ...]], Array]
 
 #: Candidate widths of the Gaussian filter, in voxels.
 _WIDTHS = (0.0, 0.4, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2, 3.0)
 #: Minimum radius, in voxels, of test pores whose loss causes the verdict *caution*.
 MIN_RADIUS = 2.0
 _SEED = 4711
-#: Radii of test pores in voxels.
-_RADII = (1.26, 1.55, 2.0, 2.5, 3.2)
-#: Blur of test pores, in voxels; most scans are blurred at least this much.
-_PORE_BLUR = 0.6
-#: Number of test pores of each size in all blocks.
-_TEST_PORES = 24
-#: Minimum fraction of the test pores of a size that must be found.
-MIN_FOUND_SHARE = 0.7
-#: Maximum number of specks of noise, relative to the objects in a scan that shows them.
-_MAX_SPECKS_SHARE = 0.2
+#: Seed of the noise that is added to the result.
+_REPEAT_SEED = 4713
 #: Number of blocks used for the test, and their shape in a volume. They are thicker
 #: than those for the expected gain, because a thin slab cuts connected pores apart.
 _BLOCKS = {2: 3, 3: 2}
@@ -175,7 +169,11 @@ def draw_known_sample(volume: Volume, noise: Noise) -> EvaluationSample:
 
 
 def run_known_blocks(
-    restore: Restore, sample: EvaluationSample, noise: Noise
+    restore: Restore,
+    sample: EvaluationSample,
+    noise: Noise,
+    *,
+    repeats: bool = True,
 ) -> KnownBlockTest:
     """Run a model on known blocks with noise like that of the scan.
 
@@ -187,6 +185,8 @@ def run_known_blocks(
         Blocks of the scan, from `draw_known_sample`.
     noise : Noise
         Noise of the scan.
+    repeats : bool
+        Whether to run the model on its own result as well: see `PoreCounts.is_stable`.
 
     Raises
     ------
@@ -194,9 +194,10 @@ def run_known_blocks(
         If `restore` raises it.
     """
     rng = np.random.default_rng(_SEED)
+    repeat_rng = np.random.default_rng(_REPEAT_SEED)
     width = best_width(sample)
     insides = [inside_of(block, width) for block in sample.blocks]
-    truths, noisies, results, shown = [], [], [], []
+    truths, noisies, results, shown, repeated = [], [], [], [], []
     before = after = 0.0
     pairs = list(zip(sample.blocks, insides, strict=True))
     known = [smoothed(block.window, width) for block in sample.blocks]
@@ -209,13 +210,18 @@ def run_known_blocks(
         noisies.append(noisy[block.core])
         results.append(result)
         shown.append(restore(block.window, block.core))
+        if repeats:
+            unit = noise_of_scan(noise, truth.shape, repeat_rng)[block.core]
+            again = block.window.copy()
+            again[block.core] = shown[-1] + level_map(shown[-1], noise) * unit
+            repeated.append(restore(again, block.core))
         part = inside[block.core]
         before += float(np.square(noisy[block.core] - core)[part].sum())
         after += float(np.square(result - core)[part].sum())
     is_dark = is_mostly_dark(known, insides)
     parts = [inside[block.core] for block, inside in pairs]
     scans = [block.window[block.core] for block in sample.blocks]
-    counted = (truths, results, shown, noisies, scans)
+    counted = [truths, results, shown, noisies, scans] + [repeated] * repeats
     counts, small_counts = (
         tuple(
             pore_counts(counted, parts, voxels, bright=bright)
@@ -271,143 +277,6 @@ def _kept(
     seen, kept = kept_pores(scans, results, parts, size, bright=bright)
     simulated, true = kept_pores(noisy, truths, parts, size, bright=bright)
     return max(kept, seen - (simulated - true)), kept
-
-
-@dataclass(frozen=True)
-class InsertedPores:
-    """Test pores that were found: see `KnownBlockTest`."""
-
-    found: Mapping[int, float] = field(default_factory=dict)
-    countable: frozenset[int] = frozenset()
-    shown: frozenset[int] = frozenset()
-
-
-def insert_test_pores(
-    restore: Restore,
-    sample: EvaluationSample,
-    noise: Noise,
-    known: Sequence[Array],
-    insides: Sequence[Mask],
-    *,
-    bright: bool,
-) -> InsertedPores:
-    """Add pores (or bright spots) of known sizes, and find them in scan and result.
-
-    `known` are the blocks of `sample` without noise.
-    """
-    from scipy import ndimage
-
-    separated = threshold_of(known, insides)
-    if separated is None:
-        return InsertedPores()
-    threshold, values = separated
-    sign = -1.0 if bright else 1.0
-    objects = float(np.median(values[sign * values <= sign * threshold]))
-    rng = np.random.default_rng(_SEED + 1)
-    seen: dict[int, list[tuple[bool, bool]]] = {}
-    truths, scans, empty = [], [], []
-    parts = []
-    solids = float(np.median(values[sign * values > sign * threshold]))
-    for block, window, inside in zip(sample.blocks, known, insides, strict=True):
-        n = math.ceil(_TEST_PORES / len(known))
-        solid = (sign * window > sign * threshold) & inside
-        balls = list(_balls(solid, block.core, n, rng))
-        mask = np.zeros(window.shape)
-        for ball in balls:
-            mask[ball] = 1.0
-        mask = ndimage.gaussian_filter(mask, _PORE_BLUR)
-        truth = window + mask * (objects - window)
-        unit = noise_of_scan(noise, truth.shape, rng)
-        noisy = truth + level_map(truth, noise) * unit
-        filled = np.where(sign * window > sign * threshold, window, solids)
-        empty.append((filled + level_map(filled, noise) * unit)[block.core])
-        truths.append(truth[block.core])
-        scans.append(noisy[block.core])
-        parts.append(inside[block.core])
-        if not balls:
-            continue
-        result = truth.copy()
-        result[block.core] = restore(noisy, block.core)
-        for ball in balls:
-            is_known, in_scan, in_result = (
-                bool(np.mean(sign * image[ball] <= sign * threshold) >= 0.5)
-                for image in (truth, noisy, result)
-            )
-            if is_known:
-                seen.setdefault(len(ball[0]), []).append((in_scan, in_result))
-    shares = {n: np.mean(hits, axis=0) for n, hits in sorted(seen.items())}
-    countable = {
-        n
-        for n, share in shares.items()
-        if share[0] >= MIN_FOUND_SHARE
-        and not differ(
-            *(
-                count_pores(blocks, parts, bright=bright, smallest=n)
-                for blocks in (truths, scans)
-            )
-        )
-    }
-    own = [block.window[block.core] for block in sample.blocks]
-    masks = list(pore_masks(own, parts, bright=bright))
-    specks = [
-        ((image <= threshold) != bright) & part
-        for image, part in zip(empty, parts, strict=True)
-    ]
-    shown = {
-        n
-        for n, share in shares.items()
-        if share[0] >= MIN_FOUND_SHARE
-        and _number(specks, n) <= _MAX_SPECKS_SHARE * _number(masks, n)
-    }
-    found = {n: float(share[1]) for n, share in shares.items()}
-    return InsertedPores(found, frozenset(countable), frozenset(shown))
-
-
-def _number(masks: Sequence[Mask], smallest: int) -> int:
-    """Number of objects of at least `smallest` voxels."""
-    return sum(len(pore_volumes(mask, smallest=smallest)) for mask in masks)
-
-
-def _balls(
-    solid: npt.NDArray[np.bool_],
-    core: tuple[slice, ...],
-    per_size: int,
-    rng: np.random.Generator,
-) -> Iterator[tuple[npt.NDArray[np.intp], ...]]:
-    """Voxels of spheres (circles in an image) in the solid, apart from each other."""
-    from scipy import ndimage
-
-    room = ndimage.distance_transform_edt(solid)
-    # Place one of each size in turn, so that no size uses up the space for the others.
-    for _ in range(per_size):
-        for radius in reversed(_RADII):
-            inside = np.zeros(solid.shape, bool)
-            n = math.ceil(radius)
-            inside[
-                tuple(
-                    slice(c.start + n, c.stop - n) if length > 1 else c
-                    for c, length in zip(core, solid.shape, strict=True)
-                )
-            ] = True
-            places = np.argwhere((room > radius + 1.5) & inside)
-            if not len(places):
-                continue
-            centre = places[rng.integers(len(places))]
-            yield tuple((ball_offsets(radius, solid.shape) + centre).T)
-            # Keep other pores outside the reach of this pore's blur.
-            reach = math.ceil(2 * radius + 3)
-            room[tuple(slice(max(0, c - reach), c + reach + 1) for c in centre)] = 0
-
-
-def ball_offsets(radius: float, shape: Sequence[int]) -> npt.NDArray[np.intp]:
-    """Voxel offsets of a sphere in an array of this shape; of a circle in an image."""
-    n = math.ceil(radius)
-    axes = [
-        np.arange(-n, n + 1) if length > 1 else np.zeros(1, int) for length in shape
-    ]
-    flat = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(shape))
-    found: npt.NDArray[np.intp] = flat[np.square(flat).sum(1) <= radius**2]
-    return found
 
 
 def best_width(sample: EvaluationSample) -> float:

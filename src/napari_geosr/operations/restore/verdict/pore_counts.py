@@ -27,6 +27,10 @@ MIN_PORE_VOXELS = 27
 MAX_PORE_RATIO = 2.0
 #: Minimum difference between two pore counts for which their ratio is evaluated.
 MIN_PORES = 5
+#: Maximum ratio of two pore counts at which the count is stable.
+MAX_CHANGE_OF_COUNT = 1.125
+#: Minimum count that can be called stable: its permitted change is one pore.
+MIN_STABLE_PORES = 8
 #: Minimum distance of padding from other grey values, as a fraction of their range.
 _GAP = 0.03
 #: Maximum fraction of the other voxels with a grey value within this distance of
@@ -54,6 +58,8 @@ class PoreCounts:
         Number in the smoothed scan with noise.
     scan : int, optional
         Number in the scan.
+    repeated : int, optional
+        Number in the model's result for its own result with noise.
 
     Examples
     --------
@@ -68,6 +74,7 @@ class PoreCounts:
     result: int
     noisy: int | None = None
     scan: int | None = None
+    repeated: int | None = None
 
     @property
     def expected(self) -> float:
@@ -94,6 +101,18 @@ class PoreCounts:
         """
         is_less = self.simulated < self.smoothed
         return is_less and differ(self.simulated, self.smoothed, ratio)
+
+    @property
+    def is_stable(self) -> bool:
+        """Whether the number hardly changes if the result is noisy and restored again.
+
+        A model that loses or invents pores usually does so again (the idea of the
+        bootstrap: Efron, Ann. Statist. 7, 1, 1979).
+        """
+        if self.repeated is None:
+            return False
+        low, high = sorted((self.result, self.repeated))
+        return low >= MIN_STABLE_PORES and high <= MAX_CHANGE_OF_COUNT * low
 
 
 def differ(first: float, second: float, ratio: float = MAX_PORE_RATIO) -> bool:

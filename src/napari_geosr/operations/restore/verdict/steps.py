@@ -455,6 +455,8 @@ def _figures(
             figures[f"rehearsed_true_pores{end}"] = float(counts.smoothed)
             figures[f"shown_pores{end}"] = float(counts.result)
             figures[f"expected_pores{end}"] = counts.expected
+            if counts.repeated is not None:
+                figures[f"repeated_pores{end}"] = float(counts.repeated)
             if counts.noisy is not None and counts.scan is not None:
                 figures[f"rehearsed_scan_pores{end}"] = float(counts.noisy)
                 figures[f"scan_pores{end}"] = float(counts.scan)

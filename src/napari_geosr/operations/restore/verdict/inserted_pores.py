@@ -1,0 +1,177 @@
+"""Inserts test pores of known sizes into blocks, and finds them in scan and result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.noise import Noise
+from napari_geosr.inference.risk.probes import level_map, noise_of_scan
+from napari_geosr.measure.quality import pore_volumes
+from napari_geosr.operations.restore.verdict.pore_counts import (
+    Mask,
+    count_pores,
+    differ,
+    pore_masks,
+    threshold_of,
+)
+
+if TYPE_CHECKING:
+    from napari_geosr.inference.risk.evaluation import EvaluationSample
+
+Array = npt.NDArray[np.float64]
+Restore = Callable[[Array, tuple[slice, ...]], Array]
+
+#: Minimum fraction of the test pores of a size that must be found.
+MIN_FOUND_SHARE = 0.7
+#: Radii of test pores in voxels.
+_RADII = (1.26, 1.55, 2.0, 2.5, 3.2)
+#: Blur of test pores, in voxels; most scans are blurred at least this much.
+_PORE_BLUR = 0.6
+#: Number of test pores of each size in all blocks.
+_TEST_PORES = 24
+#: Maximum number of specks of noise, relative to the objects in a scan that shows them.
+_MAX_SPECKS_SHARE = 0.2
+_SEED = 4712
+
+
+@dataclass(frozen=True)
+class InsertedPores:
+    """Test pores that were found: see `KnownBlockTest`."""
+
+    found: Mapping[int, float] = field(default_factory=dict)
+    countable: frozenset[int] = frozenset()
+    shown: frozenset[int] = frozenset()
+
+
+def insert_test_pores(
+    restore: Restore,
+    sample: EvaluationSample,
+    noise: Noise,
+    known: Sequence[Array],
+    insides: Sequence[Mask],
+    *,
+    bright: bool,
+) -> InsertedPores:
+    """Add pores (or bright spots) of known sizes, and find them in scan and result.
+
+    `known` are the blocks of `sample` without noise.
+    """
+    from scipy import ndimage
+
+    separated = threshold_of(known, insides)
+    if separated is None:
+        return InsertedPores()
+    threshold, values = separated
+    sign = -1.0 if bright else 1.0
+    objects = float(np.median(values[sign * values <= sign * threshold]))
+    rng = np.random.default_rng(_SEED)
+    seen: dict[int, list[tuple[bool, bool]]] = {}
+    truths, scans, empty = [], [], []
+    parts = []
+    solids = float(np.median(values[sign * values > sign * threshold]))
+    for block, window, inside in zip(sample.blocks, known, insides, strict=True):
+        n = math.ceil(_TEST_PORES / len(known))
+        solid = (sign * window > sign * threshold) & inside
+        balls = list(_balls(solid, block.core, n, rng))
+        mask = np.zeros(window.shape)
+        for ball in balls:
+            mask[ball] = 1.0
+        mask = ndimage.gaussian_filter(mask, _PORE_BLUR)
+        truth = window + mask * (objects - window)
+        unit = noise_of_scan(noise, truth.shape, rng)
+        noisy = truth + level_map(truth, noise) * unit
+        filled = np.where(sign * window > sign * threshold, window, solids)
+        empty.append((filled + level_map(filled, noise) * unit)[block.core])
+        truths.append(truth[block.core])
+        scans.append(noisy[block.core])
+        parts.append(inside[block.core])
+        if not balls:
+            continue
+        result = truth.copy()
+        result[block.core] = restore(noisy, block.core)
+        for ball in balls:
+            is_known, in_scan, in_result = (
+                bool(np.mean(sign * image[ball] <= sign * threshold) >= 0.5)
+                for image in (truth, noisy, result)
+            )
+            if is_known:
+                seen.setdefault(len(ball[0]), []).append((in_scan, in_result))
+    shares = {n: np.mean(hits, axis=0) for n, hits in sorted(seen.items())}
+    countable = {
+        n
+        for n, share in shares.items()
+        if share[0] >= MIN_FOUND_SHARE
+        and not differ(
+            *(
+                count_pores(blocks, parts, bright=bright, smallest=n)
+                for blocks in (truths, scans)
+            )
+        )
+    }
+    own = [block.window[block.core] for block in sample.blocks]
+    masks = list(pore_masks(own, parts, bright=bright))
+    specks = [
+        ((image <= threshold) != bright) & part
+        for image, part in zip(empty, parts, strict=True)
+    ]
+    shown = {
+        n
+        for n, share in shares.items()
+        if share[0] >= MIN_FOUND_SHARE
+        and _number(specks, n) <= _MAX_SPECKS_SHARE * _number(masks, n)
+    }
+    found = {n: float(share[1]) for n, share in shares.items()}
+    return InsertedPores(found, frozenset(countable), frozenset(shown))
+
+
+def _number(masks: Sequence[Mask], smallest: int) -> int:
+    """Number of objects of at least `smallest` voxels."""
+    return sum(len(pore_volumes(mask, smallest=smallest)) for mask in masks)
+
+
+def _balls(
+    solid: npt.NDArray[np.bool_],
+    core: tuple[slice, ...],
+    per_size: int,
+    rng: np.random.Generator,
+) -> Iterator[tuple[npt.NDArray[np.intp], ...]]:
+    """Voxels of spheres (circles in an image) in the solid, apart from each other."""
+    from scipy import ndimage
+
+    room = ndimage.distance_transform_edt(solid)
+    # Place one of each size in turn, so that no size uses up the space for the others.
+    for _ in range(per_size):
+        for radius in reversed(_RADII):
+            inside = np.zeros(solid.shape, bool)
+            n = math.ceil(radius)
+            inside[
+                tuple(
+                    slice(c.start + n, c.stop - n) if length > 1 else c
+                    for c, length in zip(core, solid.shape, strict=True)
+                )
+            ] = True
+            places = np.argwhere((room > radius + 1.5) & inside)
+            if not len(places):
+                continue
+            centre = places[rng.integers(len(places))]
+            yield tuple((ball_offsets(radius, solid.shape) + centre).T)
+            # Keep other pores outside the reach of this pore's blur.
+            reach = math.ceil(2 * radius + 3)
+            room[tuple(slice(max(0, c - reach), c + reach + 1) for c in centre)] = 0
+
+
+def ball_offsets(radius: float, shape: Sequence[int]) -> npt.NDArray[np.intp]:
+    """Voxel offsets of a sphere in an array of this shape; of a circle in an image."""
+    n = math.ceil(radius)
+    axes = [
+        np.arange(-n, n + 1) if length > 1 else np.zeros(1, int) for length in shape
+    ]
+    flat = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(shape))
+    found: npt.NDArray[np.intp] = flat[np.square(flat).sum(1) <= radius**2]
+    return found
