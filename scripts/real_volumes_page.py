@@ -136,11 +136,11 @@ def _summary(rows: list[dict[str, Any]]) -> str:
     if both:
         lines += [
             "",
-            f"With 5 % noise or more, *auto* differs from the best classical filter by "
-            f"{np.mean(both):+.2f} dB on average ({min(both):+.2f} dB at worst). "
-            f"{harmful} restorations were harmful; for {unflagged} of them, there was "
-            f"no warning before the run. Of the other {good} restorations, {refused} "
-            "were classified as harmful.",
+            f"With 5 % noise or more, the PSNR of *auto* relative to the best "
+            f"classical filter is {np.mean(both):+.2f} dB on average and "
+            f"{min(both):+.2f} dB at worst. {harmful} restorations were harmful; a "
+            f"warning was given before {harmful - unflagged} of them. Of the other "
+            f"{good} restorations, {refused} were classified as harmful.",
             "",
             _by_kind(strong),
         ]

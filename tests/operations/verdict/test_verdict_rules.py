@@ -166,7 +166,7 @@ def test_a_number_of_pores_is_doubtful_before_it_is_wrong(counted):
     is_doubt = any(one.cause == "pores" for one in rules.cautions(facts))
     assert not (is_harm and is_doubt)
     assert is_harm == counted.is_off(2)
-    assert (is_harm or is_doubt) == (counted.is_off(1.5) or counted.is_lossy(1.5))
+    assert (is_harm or is_doubt) == (counted.is_off(1.5) or counted.is_lossy(4 / 3))
     assert not counted.is_off(1.5) or counted.is_off(1.1)
     assert bool(rules.wrong_pores("x", test)) == is_harm
 
@@ -184,7 +184,10 @@ def test_a_stable_number_of_pores_is_not_doubtful_but_may_be_wrong(counted, repe
     if stable.is_stable:
         assert min(stable.result, repeated) >= 8
         assert abs(stable.result - repeated) <= max(stable.result, repeated) / 9
-        assert causes_of[0] == [one for one in causes_of[1] if one == "harmful"]
+        kept = [one for one in causes_of[1] if one == "harmful"]
+        if counted.is_lossy(4 / 3):  # the expected number plays no part
+            kept = causes_of[1]
+        assert causes_of[0] == kept
     else:
         assert causes_of[0] == causes_of[1]
 

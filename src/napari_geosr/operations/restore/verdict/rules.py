@@ -52,9 +52,11 @@ _ROUNDING = 1e-6
 MAX_LEVEL = 1.15
 #: Maximum excess correlation at which the removed part counts as noise.
 MAX_EXCESS_CORRELATION = 0.25
-#: Ratio from which a pore count is doubtful: that of the result to the expected number,
-#: in either direction, or that of the pores of a simulated scan to those in its result.
+#: Ratio of the two pore counts, in either direction, from which the count is doubtful.
 DOUBTFUL_PORE_RATIO = 1.5
+#: Ratio of the pores of a simulated scan to those in its result from which the count is
+#: doubtful: more than a quarter are lost.
+LOSSY_PORE_RATIO = 4 / 3
 #: Gain in a simulated scan, in dB, below which the expected gain is doubtful.
 MIN_TEST_GAIN = -0.5
 #: Gain in a simulated scan, in dB, below which the expected gain is doubtful even if it
@@ -355,15 +357,13 @@ def _pores(facts: RunAssessment) -> Iterator[Finding]:
 
 def _doubtful_pores(facts: RunAssessment, test: KnownBlockTest) -> str:
     for counts in test.counts:
-        if counts.is_stable:
-            continue
-        if counts.is_lossy(DOUBTFUL_PORE_RATIO):
+        if counts.is_lossy(LOSSY_PORE_RATIO):
             return (
                 f"{facts.name} may lose {counts.objects}: in a test with noise like "
                 f"that of this scan, it showed {counts.simulated} instead of "
                 f"{counts.smoothed}. Check the count."
             )
-        if counts.is_off(DOUBTFUL_PORE_RATIO):
+        if counts.is_off(DOUBTFUL_PORE_RATIO) and not counts.is_stable:
             return (
                 f"{facts.name} may change the number of {counts.objects}: "
                 f"{_counts(counts)}. Check the count."
