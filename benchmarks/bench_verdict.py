@@ -2,7 +2,7 @@
 
 Usage::
 
-    python benchmarks/bench_verdict.py --data FOLDER --half c --rows rows.jsonl
+    python benchmarks/bench_verdict.py --data FOLDER --half f --rows rows.jsonl
     python benchmarks/bench_verdict.py --rows rows.jsonl --out docs/evidence/verdicts.md
 
 The first command restores noisy versions of known volumes and appends one line of
