@@ -35,7 +35,12 @@ _CORNERS = {
     "e": (104, 20, 20),
     "f": (66, 0, 32),
     "g": (35, 32, 0),
+    "h": (100, 0, 32),
+    "i": (66, 32, 0),
 }
+#: Parts of the bone and cement scans whose slices are perpendicular to the last axis,
+#: because all slices belong to other parts.
+_TURNED = "hi"
 #: Blur of phantoms and of the segmented rock, in voxels.
 _BLUR = 0.7
 
@@ -48,7 +53,7 @@ class Scene:
     ----------
     name : str
     half : str
-        ``"a"`` to ``"g"``: different parts of the same volumes, or seeds.
+        ``"a"`` to ``"i"``: different parts of the same volumes, or seeds.
     clean : ndarray of shape (16, 96, 96), float32
     """
 
@@ -78,10 +83,12 @@ def scenes(half: str, data: Path | None) -> Iterator[Scene]:
         Folder with ``bone_128x128x128.tif``, ``cement_128x128x128.tif`` and
         ``berea.zip``.
     """
-    other = "abcdefg".index(half)
+    other = "abcdefghi".index(half)
     if data is not None:
         for name in ("bone", "cement"):
             volume = tifffile.imread(data / f"{name}_128x128x128.tif")
+            if half in _TURNED:
+                volume = volume.transpose(2, 0, 1)
             z, y, x = _CORNERS[half]
             yield _scene(name, half, volume[z:, y:, x:])
         with zipfile.ZipFile(data / "berea.zip") as packed:

@@ -66,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="folder of the real volumes")
     parser.add_argument(
-        "--half", choices="abcdefg", help="parts of the volumes to restore"
+        "--half", choices="abcdefghi", help="parts of the volumes to restore"
     )
     parser.add_argument("--rows", type=Path, required=True)
     parser.add_argument("--models", default=",".join(MODELS))

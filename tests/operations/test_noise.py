@@ -15,7 +15,7 @@ from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.noise.remarks import POSITION, SMOOTH
+from napari_geosr.measure.noise.topics import Remark
 from napari_geosr.operations.inputs.scan import describe_noise, noise_steps
 
 
@@ -41,9 +41,9 @@ def test_words() -> None:
     )
     unknown = Noise(level=0.0, contrast=100.0, interval=(0.0, 8.0))
     assert describe_noise(unknown) == "The noise could not be measured."
-    parts = replace(unknown, doubts=(f"{POSITION}: it is weak in some regions.",))
+    parts = replace(unknown, doubts=(Remark("Weak in some regions.", "position"),))
     assert "below 8 %" in describe_noise(parts)
-    smooth = replace(parts, notes=(f"{SMOOTH} by 2 % of the contrast.",))
+    smooth = replace(parts, notes=(Remark("Varies by 2 %.", "smooth variation"),))
     assert "could not be measured" in describe_noise(smooth)
 
 

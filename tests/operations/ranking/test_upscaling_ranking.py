@@ -18,7 +18,7 @@ from napari_geosr.core.errors import Cancelled, ConfigError, ModelError, VolumeE
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import StageStarted, Step, run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.noise.remarks import COARSE, MAY_BE_STRUCTURE, SMOOTH
+from napari_geosr.measure.noise.topics import Remark
 from napari_geosr.models import zoo
 from napari_geosr.operations.restore import RestoreConfig, prepare_steps
 from napari_geosr.operations.restore.job import RestoreInput, RestoreJob
@@ -119,9 +119,9 @@ def test_the_better_interpolation_is_chosen_if_the_noise_is_certain():
     clipped = replace(NOISE, doubts=("10 % of the voxels are clipped.",))
     assert decided(spline(0.6), noise=clipped)[0] == "cubic-x2"
     # Smooth noise, or less noise than measured, is no risk.
-    smooth = replace(unknown, notes=(f"{SMOOTH} by 2 % of the contrast.",))
+    smooth = replace(unknown, notes=(Remark("Varies by 2 %.", "smooth variation"),))
     assert decided(spline(0.6), noise=smooth)[0] == "spline-x2"
-    lower = replace(NOISE, doubts=(f"{MAY_BE_STRUCTURE}: the scan is too small.",))
+    lower = replace(NOISE, doubts=(Remark("It is too small.", "fine structure"),))
     assert decided(spline(0.6), noise=lower)[0] == "spline-x2"
 
 
@@ -144,7 +144,7 @@ def test_without_noise_the_spline_is_chosen_and_closer_to_the_sample():
 
 
 def test_rounding_to_small_steps_is_no_doubt():
-    words = (f"{COARSE} to steps of 1.",)
+    words = (Remark("Steps of 1.", "rounding"),)
     for upper, expected in ((0.004, "a"), (0.1, "cubic-x2")):
         noise = Noise(0.0, 1.0, interval=(0.0, upper), doubts=words)
         assert decided(entry("a", 2.0, -0.2, 6.1), noise=noise)[0] == expected

@@ -18,14 +18,11 @@ import numpy.typing as npt
 from napari_geosr.core.noise import FLOOR
 from napari_geosr.measure.noise.basis import Array, FloatArray
 from napari_geosr.measure.noise.sample import Bools, NoiseSample
+from napari_geosr.measure.noise.topics import Remark
 from napari_geosr.measure.number_text import rough_percent
 
 Numbers = npt.NDArray[np.intp]
 
-#: Beginnings of what is said about noisy slices.
-SLICE, SLICES = "Slice", "Slices"
-#: Beginning of what is said about single voxels that are no noise of the scan.
-SINGLE_VOXELS = "Single voxels"
 #: Maximum number of runs of slices that are named.
 _MAX_RUNS = 4
 #: Minimum number of blocks for a statement about slices.
@@ -103,22 +100,24 @@ def anomaly_doubts(
         rest = ""
         if examined < n_slices:
             rest = f" Only {examined} of the {n_slices} slices were examined."
-        yield (
-            f"{SLICE if one else SLICES} {_ranges(runs)} along Z (counted from 0) "
+        yield Remark(
+            f"{'Slice' if one else 'Slices'} {_ranges(runs)} along Z (counted from 0) "
             f"{'has' if one else 'have'} much more noise than the adjacent slices (up "
             f"to {ratios[bad].max():.1f} times as much). Most of it remains in the "
-            f"result: do not measure there.{rest}"
+            f"result: do not measure there.{rest}",
+            "slices",
         )
     if found.power > _MIN_OUTLIER_POWER * max(level, FLOOR * contrast) ** 2:
         # At the ends of the grey scale, only those in uniform blocks are counted.
         about = "at least " if found.end_share > 0 else ""
-        yield (
-            f"{SINGLE_VOXELS}, such as zingers and hot or dead pixels, differ strongly "
+        yield Remark(
+            "Single voxels, such as zingers and hot or dead pixels, differ strongly "
             f"from all of their neighbours ({about}{rough_percent(found.share)} of the "
             "voxels). Models and filters do not remove them well"
             f"{', and expected gains are wrong' if level > 0 else ''}. Remove them "
             "first, for example with a median filter (when reconstructing projections: "
-            "--zingers)."
+            "--zingers).",
+            "single voxels",
         )
 
 

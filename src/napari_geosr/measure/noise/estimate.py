@@ -30,12 +30,9 @@ from napari_geosr.measure.noise.places import noisiest_region, ratios_of_regions
 from napari_geosr.measure.noise.quiet import QuietBlocks, find_quiet
 from napari_geosr.measure.noise.reading import EDGE, ScanBlocks, averaged, sample_steps
 from napari_geosr.measure.noise.remarks import (
-    CLIPPED,
     FILTERED_FACTOR,
     MEDIAN_FILTERED,
     NOT_AVERAGED,
-    NOT_UNIFORM,
-    POSITION,
     TOO_SMALL,
     doubts,
     is_median_filtered,
@@ -49,6 +46,7 @@ from napari_geosr.measure.noise.sample import (
     rescaled,
     usable_sample,
 )
+from napari_geosr.measure.noise.topics import is_about
 from napari_geosr.measure.noise.undetected import smooth_noise, variation_limit
 
 #: Minimum half-width of the noise level's interval, relative to the level.
@@ -488,13 +486,13 @@ def _with_exceptions(
     found = list(noise.doubts)
     interval, notes = noise.interval, noise.notes
     if noisiest > 0 and noise.level == 0 and noise.contrast > 0:
-        if not any(sentence.startswith(POSITION) for sentence in found):
+        if not any(is_about(sentence, "position") for sentence in found):
             found += position_doubts(noisiest / noise.contrast, None)
         interval = (0.0, max(interval[1], noisiest))
-        notes = tuple(one for one in notes if not one.startswith(NOT_UNIFORM))
+        notes = tuple(one for one in notes if not is_about(one, "no uniform region"))
     if 2 * outliers.end_share > sample.clipped and not sample.has_clipped:
-        notes = tuple(one for one in notes if CLIPPED not in one)
-        found = [one for one in found if CLIPPED not in one]
+        notes = tuple(one for one in notes if not is_about(one, "clipping"))
+        found = [one for one in found if not is_about(one, "clipping")]
     n_slices = volume.shape[0] if volume.ndim == 3 else 1
     found += anomaly_doubts(sample, n_slices, outliers, noise.level, noise.contrast)
     return replace(noise, doubts=tuple(found), notes=notes, interval=interval)

@@ -9,6 +9,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise.quiet import QuietBlocks
 from napari_geosr.measure.noise.sample import NoiseSample
 from napari_geosr.measure.noise.spectrum import Spectrum
+from napari_geosr.measure.noise.topics import Remark, Topic, is_about
 from napari_geosr.measure.noise.undetected import SMOOTHED
 from napari_geosr.measure.number_text import rough_percent
 
@@ -22,32 +23,23 @@ _MAX_PADDED_SHARE = 0.02
 _MAX_CLIPPED_SHARE = 2e-3
 #: Fraction of clipped voxels above which their reduced noise matters.
 _MUCH_CLIPPED = 0.05
-#: Beginning of what is said of noise that is not equally strong everywhere.
-POSITION = "The noise depends on the position"
-#: Beginning of what is said if the noise level may be too high.
-MAY_BE_STRUCTURE = "What was measured as noise may be fine structure"
 #: What is said if averaging neighbouring voxels hardly reduces the supposed noise.
-NOT_AVERAGED = (
-    f"{MAY_BE_STRUCTURE}: it decreases less than noise does when neighbouring voxels "
-    "are averaged. Its true level may be much lower."
+NOT_AVERAGED = Remark(
+    "What was measured as noise may be fine structure: it decreases less than noise "
+    "does when neighbouring voxels are averaged. Its true level may be much lower.",
+    "fine structure",
 )
 #: What is said if there are too few blocks to recognise fine texture.
-TOO_SMALL = (
-    f"{MAY_BE_STRUCTURE}: the scan is too small to tell. Its true level may be much "
-    "lower."
+TOO_SMALL = Remark(
+    "What was measured as noise may be fine structure: the scan is too small to tell. "
+    "Its true level may be much lower.",
+    "fine structure",
 )
-#: Beginning of what is said if rounding limits the accuracy.
-COARSE = "Grey values are rounded"
-#: Beginning of what is said if structure cannot be distinguished from noise.
-NOT_UNIFORM = "No region is uniform"
-#: Beginning of what is said if even the quietest regions vary, without fine detail.
-SMOOTH = "Even the most uniform regions vary"
-#: Part of what is said of voxels at the ends of the grey scale.
-CLIPPED = "of the voxels are clipped at an end of the grey scale"
 #: What is said of noise with the spectrum of a median filter's result.
-MEDIAN_FILTERED = (
+MEDIAN_FILTERED = Remark(
     "The noise is blurred, but not entirely, as in a scan to which a median filter was "
-    "applied. If one was, the noise may be up to twice as strong as measured."
+    "applied. If one was, the noise may be up to twice as strong as measured.",
+    "median filter",
 )
 #: Correlation of adjacent voxels from which noise may be that of a filtered scan: 0.37
 #: to 0.55 after a median filter over 3 × 3 (× 3) voxels.
@@ -57,8 +49,8 @@ _FILTERED_LAG = 0.35
 _FILTERED_WHITE = (0.04, 0.2)
 #: Factor by which the noise of a median-filtered scan may be stronger than measured.
 FILTERED_FACTOR = 2.0
-#: Beginnings of the reasons why noise could not be measured.
-UNMEASURED = (NOT_UNIFORM, SMOOTH)
+#: Topics of the reasons why noise could not be measured.
+UNMEASURED: tuple[Topic, ...] = ("no uniform region", "smooth variation")
 
 
 def remarks(
@@ -103,14 +95,20 @@ def remarks(
         found.append(_coarse(unit * sample.step))
     if structured and upper > 0:
         found.append(
-            f"{NOT_UNIFORM}: even the most uniform ones contain structure, from which "
-            "noise cannot be distinguished."
+            Remark(
+                "No region is uniform: even the most uniform ones contain structure, "
+                "from which noise cannot be distinguished.",
+                "no uniform region",
+            )
         )
     elif upper > 0:
         found.append(
-            f"{SMOOTH} by {rough_percent(upper)} of the contrast, without fine detail: "
-            "this is either structure or smooth noise, as in a filtered or enlarged "
-            "scan."
+            Remark(
+                "Even the most uniform regions vary by "
+                f"{rough_percent(upper)} of the contrast, without fine detail: this is "
+                "either structure or smooth noise, as in a filtered or enlarged scan.",
+                "smooth variation",
+            )
         )
     # If nothing varies, all voxels at an end of the grey scale may be one material.
     if quiet is not None and sample.clipped > _MAX_CLIPPED_SHARE:
@@ -165,8 +163,8 @@ def limit_text(noise: Noise) -> str:
     >>> limit_text(Noise(level=0.0, contrast=100.0, interval=(0.0, 30.0)))
     ''
     """
-    in_parts = any(doubt.startswith(POSITION) for doubt in noise.doubts)
-    is_limited = in_parts and not any(n.startswith(UNMEASURED) for n in noise.notes)
+    in_parts = any(is_about(doubt, "position") for doubt in noise.doubts)
+    is_limited = in_parts and not any(is_about(n, *UNMEASURED) for n in noise.notes)
     if noise.is_measured or is_limited:
         return f"below {rough_percent(noise.bound)} of the contrast"
     return ""
@@ -236,8 +234,12 @@ def position_doubts(
         if strongest < FLOOR:
             return ()
         return (
-            f"{POSITION}: it is too weak to be measured in some regions, and about "
-            f"{rough_percent(strongest)} of the contrast in others.",
+            Remark(
+                "The noise depends on the position: it is too weak to be measured in "
+                f"some regions, and about {rough_percent(strongest)} of the contrast "
+                "in others.",
+                "position",
+            ),
         )
     low, high = stated
     parts = []
@@ -251,26 +253,35 @@ def position_doubts(
             f"in some regions it is only {low:.1f} times as strong as stated, so that "
             "structure may be removed there"
         )
-    return (f"{POSITION}: {'; '.join(parts)}.",) if parts else ()
+    if not parts:
+        return ()
+    text = f"The noise depends on the position: {'; '.join(parts)}."
+    return (Remark(text, "position"),)
 
 
 def _coarse(step: float) -> str:
-    return (
-        f"{COARSE} to steps of {step:.3g}, which are too coarse for "
-        f"this noise: its level may be anything below {0.5 * step:.2g}."
+    return Remark(
+        f"Grey values are rounded to steps of {step:.3g}, which are too coarse for "
+        f"this noise: its level may be anything below {0.5 * step:.2g}.",
+        "rounding",
     )
 
 
 def _clipped(sample: NoiseSample) -> str:
-    found = f"{100 * sample.clipped:.1f} % {CLIPPED}. "
     if sample.is_mostly_clipped:
-        return f"{found}They are everywhere, so the noise cannot be measured."
-    if sample.has_clipped:
-        return (
-            f"{found}They are everywhere, so they could not be excluded: the noise is "
-            "higher than measured, perhaps up to twice as high."
+        effect = "They are everywhere, so the noise cannot be measured."
+    elif sample.has_clipped:
+        effect = (
+            "They are everywhere, so they could not be excluded: the noise is higher "
+            "than measured, perhaps up to twice as high."
         )
-    return (
-        f"{found}They were excluded from the estimate; the noise elsewhere may be "
-        "higher than measured."
+    else:
+        effect = (
+            "They were excluded from the estimate; the noise elsewhere may be higher "
+            "than measured."
+        )
+    return Remark(
+        f"{100 * sample.clipped:.1f} % of the voxels are clipped at an end of the grey "
+        f"scale. {effect}",
+        "clipping",
     )

@@ -20,8 +20,9 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.measure.histogram import GreyHistogram
 from napari_geosr.measure.noise import noise_steps
-from napari_geosr.measure.noise.remarks import MAY_BE_STRUCTURE, UNMEASURED
+from napari_geosr.measure.noise.remarks import UNMEASURED
 from napari_geosr.measure.noise.sample import NoiseUnknownError
+from napari_geosr.measure.noise.topics import is_about
 from napari_geosr.measure.number_text import rough_percent
 from napari_geosr.measure.reliability.misclassification import (
     Misclassification,
@@ -167,7 +168,7 @@ def noise_remarks(
         return
     wrong, possible = check.misclassified, check.possible
     if wrong is not None and (what := _unreliable(wrong, porosity)):
-        doubts = [one for one in check.noise.doubts if one.startswith(MAY_BE_STRUCTURE)]
+        doubts = [one for one in check.noise.doubts if is_about(one, "fine structure")]
         yield " ".join(
             (
                 f"About {rough_percent(wrong.share)} of the voxels of {name!r} are "
@@ -186,7 +187,7 @@ def noise_remarks(
             "Inspect the segmentation."
         )
     elif possible is not None and (what := _unreliable(possible, porosity)):
-        reasons = (one for one in check.noise.notes if one.startswith(UNMEASURED))
+        reasons = (one for one in check.noise.notes if is_about(one, *UNMEASURED))
         yield " ".join(
             (
                 f"The noise of {name!r} could not be measured.",

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.types import AnyDict
-from napari_geosr.measure.noise.anomalies import SINGLE_VOXELS, SLICE
-from napari_geosr.measure.noise.remarks import POSITION
+from napari_geosr.measure.noise.topics import PARTIAL, is_about
 from napari_geosr.measure.number_text import signed_text
 from napari_geosr.operations.restore.ranking.config import NONE
 from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
@@ -165,11 +164,7 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
             "scan of the same sample."
         )
     if noise.is_negligible:
-        parts = [
-            one
-            for one in noise.doubts
-            if one.startswith((POSITION, SLICE, SINGLE_VOXELS))
-        ]
+        parts = [one for one in noise.doubts if is_about(one, *PARTIAL)]
         return NONE, " ".join(
             (
                 "Leave the scan as it is: its noise is below 1 % of the contrast, so "

@@ -19,7 +19,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.inference.device import pick_device
 from napari_geosr.inference.intensity import scan_steps, without_hot_voxels
 from napari_geosr.measure.noise import noise_steps
-from napari_geosr.measure.noise.remarks import COARSE, MAY_BE_STRUCTURE, SMOOTH
+from napari_geosr.measure.noise.topics import Topic, is_about
 from napari_geosr.measure.number_text import signed_text
 from napari_geosr.models import zoo
 from napari_geosr.models.bundle import Model
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 #: Minimum expected gain, in dB, of another interpolation over cubic interpolation. The
 #: estimate was right in sign wherever it was above this limit and the noise certain.
 _MIN_INTERPOLATION_GAIN = 0.25
-#: Beginnings of doubts about the noise that do not speak against this interpolation.
-_HARMLESS = (COARSE, MAY_BE_STRUCTURE)
+#: Topics of doubts about the noise that do not speak against this interpolation.
+_HARMLESS: tuple[Topic, ...] = ("rounding", "fine structure")
 
 
 def rank_upscaling_steps(
@@ -183,7 +183,7 @@ def decide_upscaling(
     doubts = [
         one
         for one in (*noise.doubts, structure_doubt(noise))
-        if one and not (one.startswith(COARSE) and noise.bound < 2 * FLOOR)
+        if one and not (is_about(one, "rounding") and noise.bound < 2 * FLOOR)
     ]
     if not noise.is_measured:
         doubts.append("The noise could not be measured.")
@@ -229,8 +229,10 @@ def _knows_fine_noise(noise: Noise) -> bool:
     A sharper interpolation amplifies fine noise. Smooth noise, even if unknown, less
     noise than measured, and noise below the steps of rounding are no risk.
     """
-    is_known = noise.is_measured or any(one.startswith(SMOOTH) for one in noise.notes)
-    return is_known and all(one.startswith(_HARMLESS) for one in noise.doubts)
+    is_known = noise.is_measured or any(
+        is_about(one, "smooth variation") for one in noise.notes
+    )
+    return is_known and all(is_about(one, *_HARMLESS) for one in noise.doubts)
 
 
 def _interpolates(row: RankingEntry) -> bool:

@@ -123,6 +123,12 @@ class KnownBlockTest:
         return max((*self._lost, *self._own_lost), default=None)
 
     @property
+    def loses_all_sizes(self) -> bool:
+        """Whether pores of all examined sizes are lost."""
+        limit = self.limit
+        return limit is not None and limit >= max(self.found, default=0)
+
+    @property
     def is_from_scan(self) -> bool:
         """Whether the largest lost pores are visible in the scan."""
         limit = self.limit

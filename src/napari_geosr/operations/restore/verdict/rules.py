@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.text.vocabulary import MODALITIES
 from napari_geosr.core.units import MILLIMETRES
-from napari_geosr.measure.noise.anomalies import SINGLE_VOXELS, SLICE
-from napari_geosr.measure.noise.remarks import MEDIAN_FILTERED, POSITION, limit_text
+from napari_geosr.measure.noise.remarks import MEDIAN_FILTERED, limit_text
+from napari_geosr.measure.noise.topics import PARTIAL, is_about
 from napari_geosr.measure.number_text import rough_percent, signed_text
 from napari_geosr.operations.restore.upscaling.result import structure_doubt
 from napari_geosr.operations.restore.verdict.known_blocks import (
@@ -238,7 +238,7 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
             "noise",
         )
     for sentence in noise.doubts:
-        if noise.level > 0 or sentence.startswith((POSITION, SLICE, SINGLE_VOXELS)):
+        if noise.level > 0 or is_about(sentence, *PARTIAL):
             returned = ""
             if noise.level == 0 and facts.bound is not None:
                 returned = f" {name} returns the scan as it is."
@@ -363,12 +363,24 @@ def _doubtful_pores(facts: RunAssessment, test: KnownBlockTest) -> str:
                 f"that of this scan, it showed {counts.simulated} instead of "
                 f"{counts.smoothed}. Check the count."
             )
-        if counts.is_off(DOUBTFUL_PORE_RATIO) and not counts.is_stable:
+        if counts.is_off(DOUBTFUL_PORE_RATIO) and not _is_stable(test, counts):
             return (
                 f"{facts.name} may change the number of {counts.objects}: "
                 f"{_counts(counts)}. Check the count."
             )
     return ""
+
+
+def _is_stable(test: KnownBlockTest, counts: PoreCounts) -> bool:
+    """Whether the number is stable, and pores of at least one size are found.
+
+    A model that loses all pores does so again, so their number does not change.
+    """
+    return counts.is_stable and not any(
+        one.loses_all_sizes
+        for one in (test, test.dark)
+        if one is not None and one.objects == counts.objects
+    )
 
 
 def _extra_pores(facts: RunAssessment, test: KnownBlockTest) -> str:

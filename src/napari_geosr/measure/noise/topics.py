@@ -1,0 +1,61 @@
+"""Sentences about a measurement of noise whose topic code can ask for."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+Topic = Literal[
+    "clipping",
+    "fine structure",
+    "median filter",
+    "no uniform region",
+    "position",
+    "rounding",
+    "single voxels",
+    "slices",
+    "smooth variation",
+]
+#: Topics of remarks on parts of a scan that are noisier than the rest.
+PARTIAL: tuple[Topic, ...] = ("position", "slices", "single voxels")
+
+
+class Remark(str):
+    """A sentence with a topic.
+
+    Code that treats remarks on one topic specially asks for the topic, so that the
+    sentence can be reworded. A remark is a string: it can be shown, compared and
+    written like any other sentence.
+
+    Parameters
+    ----------
+    sentence : str
+    topic : str
+        What the sentence is about.
+
+    Examples
+    --------
+    >>> remark = Remark("Some slices are noisy.", "slices")
+    >>> remark, remark.topic
+    ('Some slices are noisy.', 'slices')
+    >>> is_about(remark, "slices", "rounding"), is_about(str(remark), "slices")
+    (True, False)
+    """
+
+    __slots__ = ("topic",)
+
+    topic: Topic
+
+    def __new__(cls, sentence: str, topic: Topic) -> Self:
+        """Create a remark."""
+        remark = super().__new__(cls, sentence)
+        remark.topic = topic
+        return remark
+
+    def __getnewargs__(self) -> tuple[str, Topic]:  # type: ignore[override]
+        """Arguments with which a copy is created, for example in another process."""
+        return str(self), self.topic
+
+
+def is_about(sentence: str, *topics: Topic) -> bool:
+    """Whether a sentence is a remark on one of the topics."""
+    return isinstance(sentence, Remark) and sentence.topic in topics
