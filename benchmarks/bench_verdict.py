@@ -2,13 +2,13 @@
 
 Usage::
 
-    python benchmarks/bench_verdict.py --data FOLDER --half f --rows rows.jsonl
+    python benchmarks/bench_verdict.py --data FOLDER --half h --rows rows.jsonl
     python benchmarks/bench_verdict.py --rows rows.jsonl --out docs/evidence/verdicts.md
 
 The first command restores noisy versions of known volumes and appends one line of
 results for each to ``rows.jsonl``; it can be stopped and resumed. The second command
 writes the tables. The rules in ``operations/restore/verdict/rules.py`` were chosen
-using parts a to e, and are tested with parts f and g.
+using parts a to g, and are tested with parts h and i.
 """
 
 from __future__ import annotations
