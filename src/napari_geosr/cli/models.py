@@ -160,7 +160,7 @@ def rank_models(
     print(f"Noise: {level} ({low:.1f} to {high:.1f})")
     Console().print(_ranking_table(ranked))
     for name, reason in ranked.skipped.items():
-        print(f"Not compared: {name} ({reason.rstrip('.')})")
+        print(_left_out(name, reason))
     print(ranked.reason)
     factor = ranked.upscale_factor
     words = "" if factor == 1 else f" --upscale-factor {factor}"
@@ -168,6 +168,13 @@ def rank_models(
         words += f" --sharpness {config.sharpness}"
     suggest_next(f"restore {quoted(input)} -m auto{words} -o restored.ome.tif")
     return 0
+
+
+def _left_out(name: str, reason: str) -> str:
+    """Why a model was left out of a ranking; some reasons name the model themselves."""
+    if reason.startswith(f"{name} "):
+        return f"Left out: {reason}"
+    return f"Not compared: {name} ({reason.rstrip('.')})"
 
 
 def _ranking_table(ranking: Ranking) -> Any:

@@ -274,7 +274,7 @@ def without_harmful(
     wrong_pores_of: Callable[[RankingEntry], str],
     skipped: dict[str, str],
 ) -> list[RankingEntry]:
-    """Rows without the networks that would be chosen but invent or lose pores.
+    """Rows without the candidates that would be chosen but invent or lose pores.
 
     Parameters
     ----------
@@ -283,16 +283,16 @@ def without_harmful(
     noise : Noise
         Noise of the scan.
     wrong_pores_of : callable
-        What a network does to pores; empty if it keeps them.
+        What a candidate does to pores; empty if it keeps them.
     skipped : dict of str to str
-        Receives the networks that are left out, with the reason.
+        Receives the candidates that are left out, with the reason.
     """
     remaining = list(rows)
     while True:
         choice, _ = decide(remaining, noise)
         row = next(row for row in remaining if row.name == choice)
-        if row.model is None or not row.model.card.has_weights:
-            return remaining  # classical filters do not invent pores
+        if row.model is None:
+            return remaining
         try:
             wrong = wrong_pores_of(row)
         except Cancelled:
@@ -307,7 +307,7 @@ def without_harmful(
 
 @dataclass(eq=False)
 class _PoreTest:
-    """Tests the effect of networks on pores; draws its blocks only when needed."""
+    """Tests what candidates do to pores; draws its blocks only when needed."""
 
     volume: Volume
     setup: TrialSetup
