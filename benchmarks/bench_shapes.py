@@ -1,6 +1,7 @@
 """Shapes as sparse tensors: memory and time, super-resolution and completion.
 
-Run ``python benchmarks/bench_shapes.py memory|refine|complete``, or ``mesh --file``.
+Run ``python benchmarks/bench_shapes.py memory|refine|complete|large``, or ``mesh
+--file``.
 All alternatives run in the same process, on the same shapes, which were not used for
 training.
 """
@@ -8,18 +9,25 @@ training.
 from __future__ import annotations
 
 import argparse
+import math
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 #: Number of points on each surface for measuring distances.
 _SAMPLES = 3_000_000
 #: Seeds of the shapes; the models were trained with other seeds.
 SEEDS = range(100, 105)
+KINDS = ["ellipsoid", "pores", "skull", "trabeculae", "tree"]
 _STEP = """
 import ctypes, sys, time, torch
 from napari_geosr.networks.sparse import SparseTensor, SubmanifoldConvolution
@@ -57,68 +65,142 @@ else:
     y.square().sum().backward()
 print(share, (value("VmHWM") - base) / 1000, time.process_time() - began)
 """
+_REFINE = """
+import sys, torch
+from napari_geosr.cli.app import run
+torch.set_num_threads(2)
+words = ["shapes", "refine", sys.argv[1], "--upscale-factor", "8", "-o", sys.argv[2]]
+assert run([*words, "--memory", "4GB", "--overwrite"]) == 0
+with open("/proc/self/status") as status:
+    print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
+"""
 
 
 def memory(edges: list[int]) -> None:
     """Peak memory and CPU time of a training step (four layers of eight channels)."""
-    print("edge  kind    occupied %  peak MB  CPU s")
+    print("| edge | kind | occupied | peak memory | CPU time |\n|---|---|---|---|---|")
     for edge in edges:
-        for kind in ("sparse", "dense") if edge <= 128 else ("sparse",):
+        for kind in ("sparse", "dense") if edge <= 256 else ("sparse",):
             command = [sys.executable, "-c", _STEP, kind, str(edge)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             share, peak, seconds = map(float, done.stdout.split())
-            row = f"{100 * share:10.2f}  {peak:7.0f}  {seconds:5.1f}"
-            print(f"{edge:4}  {kind:6}  {row}", flush=True)
+            row = f"{100 * share:.1f} % | {peak:.0f} MB | {seconds:.1f} s"
+            print(f"| {edge} | {kind} | {row} |", flush=True)
 
 
-def refine(edge: int, factors: list[int]) -> None:
+def refine(
+    edge: int, factors: Sequence[int], kinds: Sequence[str], number: int
+) -> None:
     """Refine coarse shapes; the true shape has `edge` voxels along each axis."""
     import torch
     from torch.nn.functional import interpolate
 
-    from napari_geosr.inference.shapes import plan_refinement, surface_mask
-    from napari_geosr.measure.shapes import compare_shapes, dice
+    from napari_geosr.inference.shapes import plan_refinement
     from napari_geosr.operations.shapes.refine import load_refiner, refined_in_memory
     from napari_geosr.physics.shapes import SOLIDS, coarsened, sampled
 
     torch.set_num_threads(1)
-    print("shape        ×  method       Dice    band    volume %  Euler error  CPU s")
-    for kind in SOLIDS:
+    print("| shape | factor | method | Dice | band | volume | thickness | Conn.D |")
+    print("|---|---|---|---|---|---|---|---|")
+    for kind in kinds:
         for factor in factors:
             rows: dict[str, list[list[float]]] = {}
-            for seed in SEEDS:
+            for seed in SEEDS[:number]:
                 truth = sampled(SOLIDS[kind](np.random.default_rng(seed)), (edge,) * 3)
                 coarse = coarsened(truth, factor)
-                near, dense = surface_mask(truth), torch.from_numpy(coarse)[None, None]
-                results = {}
+                known = _ShapeFigures(truth)
                 for name in ("shape-sr-x2", "trilinear"):
-                    began = time.process_time()
                     refiner, n, _ = load_refiner(name, "cpu")
                     stages = factor.bit_length() - 1
                     plan = plan_refinement(coarse, stages, refiner.spec, n, 4 * 10**9)
-                    fine = refined_in_memory(coarse, refiner, plan, "cpu")
-                    results[name] = fine, time.process_time() - began
+                    fine = refined_in_memory(coarse, refiner, plan, "cpu", 1)
+                    rows.setdefault(name, []).append(known.compared(fine))
                 for mode in ("trilinear", "nearest"):
-                    began = time.process_time()
-                    fine = interpolate(dense.float(), scale_factor=factor, mode=mode)
+                    dense = torch.from_numpy(coarse)[None, None].float()
+                    fine = interpolate(dense, scale_factor=factor, mode=mode)
                     fine = fine[0, 0].numpy() > 0.5
-                    results[f"{mode} once"] = fine, time.process_time() - began
-                for name, (fine, seconds) in results.items():
-                    found = compare_shapes(fine, truth, (1, 1, 1), "pixel")
-                    band = dice(fine & near, truth & near)
-                    rows.setdefault(name, []).append(
-                        [
-                            found.dice,
-                            band,
-                            100 * found.volume_error,
-                            found.euler_error,
-                            seconds,
-                        ]
-                    )
+                    rows.setdefault(f"{mode} once", []).append(known.compared(fine))
             for name, values in rows.items():
-                a, b, c, d, e = np.mean(values, 0)
-                row = f"{a:.4f}  {b:.4f}  {c:+8.2f}  {d:+11.1f}  {e:5.1f}"
-                print(f"{kind:11} {factor:2}  {name:14} {row}", flush=True)
+                cells = _cells(np.asarray(values))
+                print(f"| {kind} | ×{factor} | {name} | {cells} |", flush=True)
+
+
+def _cells(values: Array) -> str:
+    """Mean and standard deviation of each column."""
+    signs = ("", "", "+", "+", "+")
+    digits = (4, 4, 1, 1, 0)
+    cells = []
+    for column, sign, n in zip(values.T, signs, digits, strict=True):
+        if not np.isfinite(column).all():
+            cells.append("–")
+            continue
+        spread = f" ± {column.std(ddof=1):.{n}f}" if len(column) > 1 else ""
+        unit = " %" if sign else ""
+        cells.append(f"{column.mean():{sign}.{n}f}{spread}{unit}")
+    return " | ".join(cells)
+
+
+class _ShapeFigures:
+    """Figures of a true shape, with which others are compared."""
+
+    def __init__(self, truth: Mask) -> None:
+        from napari_geosr.inference.shapes import surface_mask
+
+        self.truth = truth
+        self.near = surface_mask(truth)
+        self.thickness = _thickness(truth)
+        self.connections = _connections(truth)
+
+    def compared(self, fine: Mask) -> list[float]:
+        """Dice coefficients; errors of volume, thickness and connectivity in %.
+
+        The connectivity (Conn.D, 1 minus the Euler number, per volume) is not compared
+        if there are fewer than ten connections.
+        """
+        from napari_geosr.measure.shapes import dice
+
+        lost = math.nan
+        if self.connections >= 10:
+            lost = 100 * (_connections(fine) / self.connections - 1)
+        return [
+            dice(fine, self.truth),
+            dice(fine & self.near, self.truth & self.near),
+            100 * (np.count_nonzero(fine) / np.count_nonzero(self.truth) - 1),
+            100 * (_thickness(fine) / self.thickness - 1),
+            lost,
+        ]
+
+
+def _thickness(shape: Mask) -> float:
+    """Mean local thickness (Tb.Th), in voxels."""
+    from napari_geosr.measure.thickness import local_thickness
+
+    return float(local_thickness(shape)[shape].mean())
+
+
+def _connections(shape: Mask) -> int:
+    """Number of connections: 1 minus the Euler number (Odgaard and Gundersen 1993)."""
+    from skimage.measure import euler_number
+
+    return 1 - int(euler_number(shape, 3))
+
+
+def large(edge: int) -> None:
+    """Refine a coarse skull by a factor of 8 on two threads, from file to file."""
+    from napari_geosr import io
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.physics.shapes import SOLIDS, coarsened, sampled
+
+    truth = sampled(SOLIDS["skull"](np.random.default_rng(100)), (edge // 4,) * 3)
+    coarse = coarsened(truth, 2).astype(np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "coarse.tif"), Path(folder, "fine.ome.zarr")
+        io.write(Volume(coarse, "ZYX", (1.6,) * 3, "mm"), source)
+        command = [sys.executable, "-c", _REFINE, str(source), str(target)]
+        began = time.monotonic()
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        seconds, peak = time.monotonic() - began, int(done.stdout.split()[-1]) / 1000
+    print(f"{coarse.shape} ×8: {seconds:.0f} s, {peak:.0f} MB at most")
 
 
 def complete(edge: int, number: int) -> None:
@@ -225,15 +307,20 @@ def _remeshed(path: Path, size: float, model: str, folder: Path) -> Path:
 def main() -> None:
     """Run one part."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=["memory", "refine", "complete", "mesh"])
+    parts = ["memory", "refine", "complete", "mesh", "large"]
+    parser.add_argument("part", choices=parts)
     parser.add_argument("--file", type=Path, help="closed mesh, for mesh")
     parser.add_argument("--edge", type=int, default=128)
-    parser.add_argument("--number", type=int, default=20)
+    parser.add_argument("--number", type=int, default=20, help="shapes of each kind")
+    parser.add_argument("--factors", type=int, nargs="*", default=[2, 4])
+    parser.add_argument("--kinds", nargs="*", default=KINDS)
     given = parser.parse_args()
     if given.part == "memory":
         memory([edge for edge in (64, 128, 256, 512) if edge <= given.edge])
     elif given.part == "refine":
-        refine(given.edge, [2, 4])
+        refine(given.edge, given.factors, given.kinds, min(given.number, len(SEEDS)))
+    elif given.part == "large":
+        large(given.edge)
     elif given.part == "mesh":
         mesh(given.file, [64, 90])
     else:
