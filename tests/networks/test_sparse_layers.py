@@ -16,6 +16,7 @@ from napari_geosr.networks.sparse import (
     StridedConvolution,
     SubmanifoldConvolution,
     UpConvolution,
+    _loops,
     gather_bytes,
     sparse_convolution,
     union_add,
@@ -141,8 +142,12 @@ def test_a_batch_is_as_its_samples_alone(
     torch.testing.assert_close(run(x), torch.cat(alone), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("n_bytes", [1, 10**9])
-def test_gradients_are_right(n_bytes: int) -> None:
+@pytest.mark.parametrize(("n_bytes", "loops"), [(1, False), (10**9, False), (1, True)])
+def test_gradients_are_right(
+    n_bytes: int, loops: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not loops:
+        monkeypatch.setattr(_loops, "_MAX_PRODUCTS", 0)
     x, _ = random_tensor((3, 4, 5), 2, 0.4, 0, channels=2)
     weight = torch.randn(27, 2, 3, dtype=torch.float64, requires_grad=True)
     features = x.features.clone().requires_grad_()
@@ -153,6 +158,45 @@ def test_gradients_are_right(n_bytes: int) -> None:
             return sparse_convolution(f, w, pairs)
 
     assert torch.autograd.gradcheck(convolved, (features, weight))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("channels", [(1, 3), (8, 8), (3, 17)])
+def test_loops_and_matrix_products_are_equal(
+    channels: tuple[int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In several threads, for layers whose voxels change, and with gradients."""
+    monkeypatch.setattr(_loops, "_MIN_PAIRS", 7)
+    monkeypatch.setattr(_loops, "_AT_ONCE", 5)
+    threads = torch.get_num_threads()
+    x, _ = random_tensor((6, 7, 5), 2, 0.4, 4, channels=channels[0])
+    x = x.with_features(x.features.to(dtype).requires_grad_())
+    layers = [
+        SubmanifoldConvolution(*channels),
+        StridedConvolution(channels[1], channels[0]),
+        GenerativeConvolution(*channels, wide=True),
+    ]
+    found = []
+    try:
+        for limit, n in ((0, 1), (10**4, 1), (10**4, 3)):
+            monkeypatch.setattr(_loops, "_MAX_PRODUCTS", limit)
+            torch.set_num_threads(n)
+            given = x
+            for layer in layers:
+                layer.zero_grad()
+                given = layer.to(dtype)(given)
+            x.features.grad = None
+            given.features.square().sum().backward()
+            gradients = [layer.weight.grad.clone() for layer in layers]
+            found.append([given.features, x.features.grad.clone(), *gradients])
+    finally:
+        torch.set_num_threads(threads)
+    products, one_thread, three_threads = found
+    for a, b, c in zip(products, one_thread, three_threads, strict=True):
+        torch.testing.assert_close(b, a)
+        torch.testing.assert_close(c, b)
+    # Rows do not depend on the number of threads.
+    assert torch.equal(one_thread[0], three_threads[0])
 
 
 def test_gradients_equal_the_dense_ones() -> None:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
+from napari_geosr.networks.sparse import _loops
+
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.autograd.function import FunctionCtx
@@ -78,6 +80,8 @@ class _GatherConvolution(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(features, weight)
         cast("_Saved", ctx).pairs = pairs
+        if _loops.can_loop(features, weight):
+            return _loops.convolved(features, weight, pairs)
         out = features.new_zeros(pairs.n_targets, weight.shape[2])
         row_bytes = features.element_size() * sum(weight.shape[1:])
         for k in range(len(weight)):
@@ -94,8 +98,16 @@ class _GatherConvolution(torch.autograd.Function):
         saved = cast("_Saved", ctx)
         (features, weight), pairs = saved.saved_tensors, saved.pairs
         (out,) = outputs
-        by_feature = torch.zeros_like(features) if saved.needs_input_grad[0] else None
-        by_weight = torch.zeros_like(weight) if saved.needs_input_grad[1] else None
+        needs_feature, needs_weight = saved.needs_input_grad[:2]
+        if _loops.can_loop(features, weight):
+            back = weight.transpose(1, 2)
+            return (
+                _loops.convolved(out, back, pairs.swapped()) if needs_feature else None,
+                _loops.weight_gradient(features, out, pairs) if needs_weight else None,
+                None,
+            )
+        by_feature = torch.zeros_like(features) if needs_feature else None
+        by_weight = torch.zeros_like(weight) if needs_weight else None
         row_bytes = features.element_size() * sum(weight.shape[1:])
         for k in range(len(weight)):
             for sources, targets in _chunks(pairs, k, row_bytes):

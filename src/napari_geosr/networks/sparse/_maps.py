@@ -37,7 +37,7 @@ class RowPairs:
     ----------
     sources, targets : sequence of Tensor of int32
         Input and output rows, one tensor for each weight. No row occurs twice among
-        the targets of one weight.
+        the sources, or among the targets, of one weight.
     n_sources, n_targets : int
         Number of rows of input and output.
     """
