@@ -13,6 +13,7 @@ from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.progress import OperationProgress
+from napari_geosr.gui.kit.warm_up import load_torch
 from napari_geosr.gui.layers import volume_from_layer
 from napari_geosr.gui.shapes.layers import PreviewSurface, add_shape, centre_of_view
 from napari_geosr.gui.shapes.widgets import (
@@ -169,6 +170,7 @@ class ShapesDock(ShapesWidgets):
         centre = [float(n) for n in centre_of_view(self._viewer, layer)]
 
         def steps(stop: ShouldStop) -> Generator[Step, None, SurfaceMesh]:
+            load_torch()
             if isinstance(config, CompleteShapeConfig):
                 return (yield from shapes.part_surface_steps(volume, config, stop))
             return (yield from shapes.preview_steps(volume, config, centre, stop))
@@ -190,6 +192,7 @@ class ShapesDock(ShapesWidgets):
             return
 
         def steps(stop: ShouldStop) -> Generator[Step, None, ShapeLayer]:
+            load_torch()
             if isinstance(config, CompleteShapeConfig):
                 return (yield from shapes.completed_layer_steps(volume, config, stop))
             return (yield from shapes.refined_layer_steps(volume, config, stop))

@@ -12,6 +12,7 @@ from napari_geosr.core.sim_frames import SimFrames
 from napari_geosr.core.sim_frames.fringes import PatternSet
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, WarningIssued
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.warm_up import load_torch
 from napari_geosr.operations.sim import (
     PatternEstimate,
     SimCheck,
@@ -60,6 +61,7 @@ def find_steps(
         If the volume cannot contain such frames, or the optics are unknown.
     """
     yield StageStarted(message="Reading the frames")
+    load_torch()
     frames = frames_of(volume, config)
     check = yield from check_steps(frames, config, should_stop=should_stop)
     return FoundPatterns(frames, check, spectrum_picture(check), check.estimate)
@@ -130,6 +132,7 @@ def reconstruct_steps(
         The plane in which the patterns were found, by method; the plane of this run is
         added.
     """
+    load_torch()
     frames = frames_of(volume, config) if found is None else found.frames
     is_single = frames.n_times == frames.n_channels == 1
     patterns = found.estimate if found is not None and is_single else None
