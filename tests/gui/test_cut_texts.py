@@ -187,8 +187,9 @@ def test_columns_and_next_steps_of_the_sim_dock_fit(viewer, qtbot, tmp_path):
     steps = [dock.bar.state.text()]
     assert steps == ["Open the raw frames first."]
     viewer.open(str(frames(tmp_path)), plugin=PLUGIN)
-    steps.append(dock.bar.state.text())
-    assert steps[-1] == "Next: Find patterns."
+    next_step = "Next: Find patterns."
+    qtbot.waitUntil(lambda: dock.bar.state.text() == next_step)
+    steps.append(next_step)
     found(viewer, dock, qtbot)
     steps.append(dock.bar.state.text())
     assert not cut_at_all_widths(viewer, dock, qtbot, "done")  # now at 300 px
