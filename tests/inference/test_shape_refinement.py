@@ -57,6 +57,23 @@ def test_blocks_equal_the_whole(
     np.testing.assert_array_equal(refined(inside, refiner, blocks), expected)
 
 
+def test_less_probable_voxels_are_kept_until_the_last_stage() -> None:
+    inside = sampled(trabeculae(np.random.default_rng(5)), (20, 16, 18))
+    refiner = network("surface_unet")
+    with torch.no_grad():
+        coarse = torch.from_numpy(inside)[None, None].float()
+        between = refiner.refined(coarse, is_last=False)
+        once = refiner.refined(coarse)
+        expected = refiner.refined(between.float())
+    assert (between & once).sum() == once.sum()
+    assert between.sum() > once.sum()
+    plan = plan_refinement(inside, 1, refiner.spec, 4, 10**12)
+    np.testing.assert_array_equal(refined(inside, refiner, plan), once[0, 0].numpy())
+    plan = plan_refinement(inside, 2, refiner.spec, 4, 10**12)
+    found = refined(inside, refiner, plan)
+    np.testing.assert_array_equal(found, expected[0, 0].numpy())
+
+
 def test_a_smaller_halo_would_be_too_small() -> None:
     """Shows that the test above can fail."""
     inside = sampled(trabeculae(np.random.default_rng(5)), (37, 22, 30))
@@ -103,9 +120,9 @@ def test_it_uses_the_given_threads_only_while_it_computes(monkeypatch) -> None:
     before, seen = torch.get_num_threads(), []
     refine = refiner.refined
 
-    def watched(values: torch.Tensor) -> torch.Tensor:
+    def watched(values: torch.Tensor, *, is_last: bool) -> torch.Tensor:
         seen.append(torch.get_num_threads())
-        return refine(values)
+        return refine(values, is_last=is_last)
 
     monkeypatch.setattr(refiner, "refined", watched)
     for _step in refine_steps(inside, refiner, plan, threads=before + 1):

@@ -40,8 +40,11 @@ class ShapeRefiner(Protocol):
 
     spec: NetworkSpec
 
-    def refined(self, occupied: Tensor) -> Tensor:
-        """The shape (N, 1, Z, Y, X) of zeros and ones at twice the resolution."""
+    def refined(self, occupied: Tensor, *, is_last: bool = True) -> Tensor:
+        """The shape (N, 1, Z, Y, X) of zeros and ones at twice the resolution.
+
+        `is_last` is False if the result will be refined again.
+        """
         ...
 
 
@@ -219,8 +222,9 @@ def _refined_block(
     window = widened(block, halos[0], shape)
     part = np.ascontiguousarray(inside[window])
     values = torch.from_numpy(part).to(device)[None, None].float()
-    for halo in [*halos[1:], 0]:
-        fine = refiner.refined(values)
+    stages = [*halos[1:], 0]
+    for i, halo in enumerate(stages, 1):
+        fine = refiner.refined(values, is_last=i == len(stages))
         shape = tuple(2 * n for n in shape)
         block = tuple(slice(2 * p.start, 2 * p.stop) for p in block)
         wanted = widened(block, halo, shape)

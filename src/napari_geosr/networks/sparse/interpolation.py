@@ -40,8 +40,12 @@ class ShapeInterpolation(nn.Module):
             input="shape",
         )
 
-    def refined(self, occupied: Tensor) -> Tensor:
-        """The shape at twice the resolution, as a tensor of bool (N, 1, 2Z, 2Y, 2X)."""
+    def refined(self, occupied: Tensor, *, is_last: bool = True) -> Tensor:
+        """The shape at twice the resolution, as a tensor of bool (N, 1, 2Z, 2Y, 2X).
+
+        `is_last` has no effect.
+        """
+        del is_last
         return F.interpolate(occupied, scale_factor=2, mode="trilinear") > 0.5
 
 

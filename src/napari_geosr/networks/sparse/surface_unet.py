@@ -11,6 +11,7 @@ With an upscale factor of 1, it predicts labels of the given voxels from grey va
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -39,6 +40,10 @@ SURFACE_FEATURES = 3
 _MEAN_EDGES = (3, 5)
 #: Steepness of the logit of the trilinear interpolation.
 _STEEPNESS = 8.0
+#: Probability above which a voxel is kept if the result will be refined again. With
+#: 0.5, thin walls and tubes, whose position is uncertain, lose volume in each stage
+#: (10 % instead of 1 % for skulls refined by a factor of 4).
+_INTERMEDIATE = 0.4
 
 
 class NetworkConfig(Config):
@@ -172,12 +177,17 @@ class SurfaceUNet(nn.Module):
         prior = _STEEPNESS * (smooth[n, 0, z, y, x] - 0.5)
         return children.with_features(children.features + prior[:, None])
 
-    def refined(self, occupied: Tensor) -> Tensor:
-        """The shape at twice the resolution, as a tensor of bool (N, 1, 2Z, 2Y, 2X)."""
+    def refined(self, occupied: Tensor, *, is_last: bool = True) -> Tensor:
+        """The shape at twice the resolution, as a tensor of bool (N, 1, 2Z, 2Y, 2X).
+
+        If the result will be refined again (`is_last` is False), less probable voxels
+        are kept as well: see `_INTERMEDIATE`.
+        """
         children = self.surface_logits(occupied)
         fine = F.interpolate(occupied, scale_factor=2, mode="nearest") > 0.5
         n, z, y, x = children.coords.long().unbind(1)
-        fine[n, 0, z, y, x] = children.features[:, 0] > 0
+        least = 0.5 if is_last else _INTERMEDIATE
+        fine[n, 0, z, y, x] = children.features[:, 0] > math.log(least / (1 - least))
         return fine
 
 
