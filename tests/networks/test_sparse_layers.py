@@ -16,7 +16,7 @@ from napari_geosr.networks.sparse import (
     StridedConvolution,
     SubmanifoldConvolution,
     UpConvolution,
-    _loops,
+    _gather,
     gather_bytes,
     sparse_convolution,
     union_add,
@@ -147,7 +147,7 @@ def test_gradients_are_right(
     n_bytes: int, loops: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not loops:
-        monkeypatch.setattr(_loops, "_MAX_PRODUCTS", 0)
+        monkeypatch.setattr(_gather, "_MAX_PRODUCTS", 0)
     x, _ = random_tensor((3, 4, 5), 2, 0.4, 0, channels=2)
     weight = torch.randn(27, 2, 3, dtype=torch.float64, requires_grad=True)
     features = x.features.clone().requires_grad_()
@@ -162,12 +162,12 @@ def test_gradients_are_right(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("channels", [(1, 3), (8, 8), (3, 17)])
-def test_loops_and_matrix_products_are_equal(
+def test_gather_and_matrix_products_are_equal(
     channels: tuple[int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In several threads, for layers whose voxels change, and with gradients."""
-    monkeypatch.setattr(_loops, "_MIN_PAIRS", 7)
-    monkeypatch.setattr(_loops, "_AT_ONCE", 5)
+    monkeypatch.setattr(_gather, "_MIN_PAIRS", 7)
+    monkeypatch.setattr(_gather, "_AT_ONCE", 5)
     threads = torch.get_num_threads()
     x, _ = random_tensor((6, 7, 5), 2, 0.4, 4, channels=channels[0])
     x = x.with_features(x.features.to(dtype).requires_grad_())
@@ -179,7 +179,7 @@ def test_loops_and_matrix_products_are_equal(
     found = []
     try:
         for limit, n in ((0, 1), (10**4, 1), (10**4, 3)):
-            monkeypatch.setattr(_loops, "_MAX_PRODUCTS", limit)
+            monkeypatch.setattr(_gather, "_MAX_PRODUCTS", limit)
             torch.set_num_threads(n)
             given = x
             for layer in layers:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 import napari_geosr as geosr
 from napari_geosr.cli.app import run
-from napari_geosr.core.errors import ConfigError, FileError, ModelError
+from napari_geosr.core.errors import Cancelled, ConfigError, FileError, ModelError
 from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.learning.diffusion.copies import training_planes_steps
 from napari_geosr.operations.generate import GenerateConfig, generate_steps
+from napari_geosr.operations.generate import run as run_module
 
 SMALL: dict[str, Any] = {"batch_size": 2, "patch": 16, "steps": 2, "device": "cpu"}
 
@@ -25,9 +31,30 @@ def prior(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-def drawn(model: str, out: Path, **values: Any) -> list[Path]:
+def drawn(
+    model: str, out: Path, images: Sequence[Volume] = (), **values: Any
+) -> list[Path]:
     config = GenerateConfig.create(**{"sampling_steps": 3, "shape": "24,40"} | values)
-    return run_to_end(generate_steps(model, out, config))
+    made = run_to_end(generate_steps(model, out, config, training_images=images))
+    return list(made.files)
+
+
+def blobs(n: int, seed: int) -> np.ndarray:
+    """Independent images of smooth random structure with a little noise."""
+    rng = np.random.default_rng(seed)
+    smooth = gaussian_filter(rng.standard_normal((n, 48, 48)), (0, 3, 3))
+    noise = 0.1 * rng.standard_normal(smooth.shape)
+    return (1000 + 100 * (smooth / smooth.std() + noise)).astype("f4")
+
+
+class Prior:
+    """Stands for a network: what it draws is given."""
+
+    def __init__(self, samples: np.ndarray) -> None:
+        self.samples = samples
+
+    def __call__(self, *arguments: Any) -> np.ndarray:
+        return self.samples[arguments[3]]
 
 
 def test_a_sample_is_a_function_of_the_seed(prior: str, tmp_path: Path) -> None:
@@ -63,6 +90,68 @@ def test_what_cannot_be_drawn(prior: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_copies_of_training_images_are_refused(
+    prior: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, new = blobs(12, 1), blobs(4, 2)
+    turned = np.rot90(np.roll(known[7], (6, -5), (0, 1)))[:, ::-1]
+    noise = 5 * np.random.default_rng(3).standard_normal(turned.shape)
+    made = np.stack([*new[:2], turned + noise, new[2]])
+    monkeypatch.setattr(run_module, "_drawn", Prior(made))
+    images = [Volume(known[:5], "ZYX"), Volume(known[5:], "ZYX")]
+    with pytest.raises(ModelError, match=r"1 of the first 3 samples is a copy of a"):
+        drawn(prior, tmp_path, images, number=4, shape="48,48")
+    assert not list(tmp_path.iterdir())
+    # One of a hundred may exceed the limit by chance.
+    monkeypatch.setattr(run_module, "_MAX_COPIES", 0.25)
+    assert len(drawn(prior, tmp_path, images, number=4, shape="48,48")) == 4
+
+
+def test_new_images_are_no_copies(
+    prior: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "_drawn", Prior(blobs(6, 2)))
+    images = [Volume(blobs(8, 1), "ZYX")]
+    files = drawn(prior, tmp_path, images, number=6, shape="48,48")
+    for file in files:
+        record = geosr.read(file).provenance[-1]
+        similarity = record["similarity_to_training"]
+        assert 0.2 < similarity < record["similarity_limit"] < 1
+    few = [Volume(blobs(3, 1), "ZYX")]
+    with pytest.raises(ConfigError, match="only 3 training images"):
+        drawn(prior, tmp_path / "few", few, number=1, shape="48,48")
+    with pytest.raises(ConfigError, match="at least 16 voxels"):
+        drawn(prior, tmp_path / "small", images, number=1, shape="48,12")
+    assert not (tmp_path / "few").exists()
+
+
+def test_a_sample_without_structure_resembles_nothing() -> None:
+    steps = training_planes_steps([Volume(blobs(6, 1), "ZYX")], (48, 48), lambda: False)
+    known = run_to_end(steps)
+    assert known.similarity(np.ones((48, 48), "f4")) == 0
+    assert known.similarity(blobs(6, 1)[:3]) > known.limit  # the central plane
+    assert known.limit > known.usual > 0
+    with pytest.raises(Cancelled):
+        known.similarity(blobs(1, 2)[0], lambda: True)
+
+
+@pytest.mark.slow
+def test_a_model_that_knows_its_images_by_heart_is_refused(tmp_path: Path) -> None:
+    """Trained on 8 images it copies them; trained on 400 it does not."""
+    settings = {"width": 16, "layers": 2, "patch": 48, "batch_size": 8, "steps": 3000}
+    settings |= {"learning_rate": 1e-3, "augment": False, "device": "cpu"}
+    for n, copies in ((8, True), (400, False)):
+        images, job = blobs(n, n), tmp_path / f"job{n}"
+        geosr.train("ddpm", job, images, name="prior", **settings)
+        given = [Volume(images, "ZYX")]
+        values = {"number": 4, "shape": "48,48", "sampling_steps": 30}
+        if copies:
+            with pytest.raises(ModelError, match="is a copy"):
+                drawn(str(job), tmp_path / "made", given, **values)
+        else:
+            assert len(drawn(str(job), tmp_path / "made", given, **values)) == 4
+
+
 def test_command(
     prior: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -70,5 +159,17 @@ def test_command(
     line = f"generate {prior} --number 2 --shape 16,16 --sampling-steps 2 --threads 1"
     line += f" -o {out}"
     assert run(line.split()) == 0
-    assert "2 generated samples" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "2 generated samples" in said.out
+    assert "(--training-images)" in said.err
     assert len(list(out.iterdir())) == 2
+    geosr.write(Volume(blobs(8, 1), "ZYX"), tmp_path / "known.tif")
+    line += f" --overwrite --training-images {tmp_path / 'known.tif'}"
+    assert run(line.split()) == 0
+    said = capsys.readouterr()
+    assert "Similarity to the training images: at most" in said.out
+    assert "(--training-images)" not in said.err
+    assert run([*line.split(), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["similarity"]
+    assert len(found["samples"]) == 2
+    assert max(found["samples"]) < found["limit"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -17,6 +18,7 @@ from napari_geosr.cli.kit.options import (
 )
 from napari_geosr.operations import generate as generation
 from napari_geosr.operations.generate.config import GenerateConfig
+from napari_geosr.operations.inputs import open_volume
 from napari_geosr.operations.models.catalogue import ModelName
 
 
@@ -30,6 +32,15 @@ def generate(
     /,
     *,
     out: OutFolder,
+    training_images: Annotated[
+        list[Path] | None,
+        Parameter(
+            negative="",
+            consume_multiple=True,
+            help="Images or volumes on which the model was trained. Samples are "
+            "compared with them; if more than 1 % are copies, none is kept.",
+        ),
+    ] = None,
     config: Annotated[GenerateConfig | None, AS_FLAGS] = None,
     settings: SettingsPath = None,
     json: Json = False,
@@ -45,16 +56,26 @@ def generate(
         Exit code.
     """
     merged = settings_from(GenerateConfig, config, settings)
-    files, warnings = run_command(
+    volumes = [open_volume(path, None) for path in training_images or ()]
+    made, warnings = run_command(
         lambda should_stop: generation.generate_steps(
-            model, out, merged, overwrite=overwrite, should_stop=should_stop
+            model,
+            out,
+            merged,
+            training_images=volumes,
+            overwrite=overwrite,
+            should_stop=should_stop,
         ),
         stopping=STOPPING,
     )
     if json:
-        listed = [str(path) for path in files]
-        print_json({"files": listed, "generated": True, "warnings": warnings})
+        print_json({**made.to_json_dict(), "warnings": warnings})
         return 0
-    print(f"Wrote {len(files)} generated samples to {out}")
+    print(f"Wrote {len(made.files)} generated samples to {out}")
+    if made.limit is not None:
+        print(
+            f"  Similarity to the training images: at most "
+            f"{max(made.similarities):.2f} (limit for copies: {made.limit:.2f})"
+        )
     print("  They show what the model has learned, and are not measurements.")
     return 0

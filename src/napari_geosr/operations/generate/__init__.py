@@ -8,10 +8,13 @@ import lazy_loader
 
 if TYPE_CHECKING:
     from napari_geosr.operations.generate.config import GenerateConfig
-    from napari_geosr.operations.generate.run import generate_steps
+    from napari_geosr.operations.generate.run import GeneratedSamples, generate_steps
 
-__all__ = ["GenerateConfig", "generate_steps"]
+__all__ = ["GenerateConfig", "GeneratedSamples", "generate_steps"]
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
-    submod_attrs={"config": ["GenerateConfig"], "run": ["generate_steps"]},
+    submod_attrs={
+        "config": ["GenerateConfig"],
+        "run": ["GeneratedSamples", "generate_steps"],
+    },
 )

@@ -1,12 +1,14 @@
 """Generate images or volumes with a diffusion model.
 
 The results are not measurements: every file is named ``generated …``, and its record
-states that it was generated.
+states that it was generated. If training images are given, samples that copy them are
+refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,22 +29,66 @@ from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
     Step,
+    WarningIssued,
     never_stop,
 )
-from napari_geosr.core.types import AnyArray
+from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.compute import exact_settings
 from napari_geosr.inference.device import pick_device
+from napari_geosr.learning.diffusion.copies import (
+    TrainingPlanes,
+    training_planes_steps,
+)
 from napari_geosr.learning.diffusion.sampling import noise_field, sample
 from napari_geosr.learning.statistics import GreyScale
 from napari_geosr.models import zoo
 from napari_geosr.models.bundle import Model
 from napari_geosr.operations.generate.config import GenerateConfig
 
+#: What is said if no training images are given.
+_NOT_COMPARED = (
+    "The samples were not compared with the training images, so some may be copies of "
+    "them. To compare them, give the training images (--training-images)."
+)
 #: Default edge length of samples, in voxels, by number of axes.
 _EDGES = {2: 128, 3: 64}
 #: Note in the provenance record of every sample.
 _NOTE = "Drawn from a diffusion model: not a measurement of any object."
+#: Fraction of the samples that may exceed the limit by chance.
+_MAX_COPIES = 0.01
+
+
+@dataclass(frozen=True)
+class GeneratedSamples:
+    """Samples that were written.
+
+    Attributes
+    ----------
+    files : tuple of Path
+    similarities : tuple of float
+        Similarity of each sample to the most similar training image (normalised
+        cross-correlation); empty if there was no comparison.
+    usual, limit : float or None
+        Median similarity of different training images, and similarity above which a
+        sample is a copy.
+    """
+
+    files: tuple[Path, ...]
+    similarities: tuple[float, ...] = ()
+    usual: float | None = None
+    limit: float | None = None
+
+    def to_json_dict(self) -> AnyDict:
+        """Values for ``--json``."""
+        found: AnyDict = {"files": list(map(str, self.files)), "generated": True}
+        if self.limit is not None:
+            found["similarity"] = {
+                "samples": [round(value, 3) for value in self.similarities],
+                "training_images": self.usual,
+                "limit": self.limit,
+            }
+        return found
 
 
 def generate_steps(
@@ -50,9 +96,10 @@ def generate_steps(
     out: Path,
     config: GenerateConfig,
     *,
+    training_images: Sequence[Volume] = (),
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, list[Path]]:
+) -> Generator[Step, None, GeneratedSamples]:
     """Write samples: ``generated_MODEL_0000.ome.tif`` and so on.
 
     Each sample depends only on the model, the seed, its number, the shape and the
@@ -65,6 +112,9 @@ def generate_steps(
     out : Path
         Folder, created if missing.
     config : GenerateConfig
+    training_images : sequence of Volume
+        Images on which the model was trained. Samples are compared with them, and if
+        more than 1 % are copies, none is kept.
     overwrite : bool
         Whether to replace files of earlier samples.
     should_stop : callable
@@ -72,15 +122,15 @@ def generate_steps(
 
     Returns
     -------
-    list of Path
-        The files.
+    GeneratedSamples
 
     Raises
     ------
     ModelError
-        If the model cannot generate images, or the shape has the wrong number of axes.
+        If the model cannot generate images, or the samples are copies.
     ConfigError, FileError, DeviceMemoryError
-        If the device does not exist, a file cannot be written, or memory runs out.
+        If the shape has the wrong number of axes, the device does not exist, there are
+        too few training images, a file cannot be written, or memory runs out.
     """
     bundle = zoo.find(model)
     shape = _checked_shape(bundle, config)
@@ -94,15 +144,22 @@ def generate_steps(
             f"{there} already exists. Choose another folder, or replace it "
             "(--overwrite)."
         )
+    known = None
+    if training_images:
+        known = yield from training_planes_steps(training_images, shape, should_stop)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(
             f"{out} cannot be created: {error.strerror}. Choose another folder."
         ) from error
+    similarities: list[float] = []
     yield StageStarted(message="Drawing samples", total=config.number)
     for i, path in enumerate(paths):
         values = _drawn(bundle, config, shape, i, device, should_stop)
+        if known is not None:
+            similarities.append(known.similarity(values, should_stop))
+            _refuse_copies(known, similarities, config.number, paths[:i])
         record = provenance.record(
             "generate",
             inputs={},
@@ -114,6 +171,7 @@ def generate_steps(
             generated=True,
             sample=i,
             note=_NOTE,
+            **_compared(known, similarities),
         )
         volume = Volume(
             values,
@@ -123,7 +181,47 @@ def generate_steps(
         )
         io.write(volume, path, overwrite=overwrite)
         yield BlockDone(i + 1, config.number)
-    return paths
+    if known is None:
+        yield WarningIssued(message=_NOT_COMPARED)
+        return GeneratedSamples(tuple(paths))
+    return GeneratedSamples(tuple(paths), tuple(similarities), known.usual, known.limit)
+
+
+def _compared(known: TrainingPlanes | None, similarities: Sequence[float]) -> AnyDict:
+    if known is None:
+        return {}
+    return {
+        "similarity_to_training": round(similarities[-1], 4),
+        "similarity_limit": round(known.limit, 4),
+    }
+
+
+def _refuse_copies(
+    known: TrainingPlanes,
+    similarities: Sequence[float],
+    number: int,
+    written: Sequence[Path],
+) -> None:
+    """Remove the files and raise if too many samples are copies.
+
+    Raises
+    ------
+    ModelError
+    """
+    copies = [value for value in similarities if value > known.limit]
+    if len(copies) <= _MAX_COPIES * number:
+        return
+    for path in written:
+        path.unlink(missing_ok=True)
+    n = len(similarities)
+    first = "The first sample" if n == 1 else f"{len(copies)} of the first {n} samples"
+    verb = "is a copy of a training image" if len(copies) == 1 else "are copies"
+    raise ModelError(
+        f"{first} {verb}: similarity {max(copies):.2f} to a training image, while "
+        f"different training images have {known.usual:.2f} (limit: {known.limit:.2f}). "
+        "The samples are not anonymous, and no file was kept. Train the model on more "
+        "images, or for fewer steps."
+    )
 
 
 def _checked_shape(model: Model, config: GenerateConfig) -> tuple[int, ...]:
