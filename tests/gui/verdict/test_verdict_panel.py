@@ -13,12 +13,14 @@ from napari.components import ViewerModel
 from napari.layers import Image
 from scipy import ndimage
 
+from napari_geosr.core.steps import run_to_end
 from napari_geosr.gui.restore import RestoreDock
 from napari_geosr.gui.restore.verdict import panel
 from napari_geosr.models import zoo
 from napari_geosr.operations.restore import RestoreConfig
 from napari_geosr.operations.restore.ranking import NONE, upscaling
 from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
+from napari_geosr.operations.restore.verdict.steps import verdict_steps
 
 PLACE = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 20.0, 30.0), "units": "um"}
 _LONG = 300_000
@@ -88,6 +90,36 @@ def test_a_noisy_scan_gets_a_ranking_a_proposal_and_a_sentence(viewer, qtbot, no
     assert verdict.gain[0] == ranking.chosen.gain
     assert ranking.chosen.short_gain in verdict.sentence
     assert ranking.chosen.short_gain in dock.model_box.combo.currentText()
+
+
+def test_the_verdict_is_that_of_the_channel_on_screen(viewer, qtbot, clean, rng):
+    """Its noise and its gain, not those of the channel that was examined first."""
+    noise = rng.normal(0, 1, clean.shape)
+    data = np.stack([clean + 25 * noise, clean + 4 * noise]).astype(np.float32)
+    viewer.add_image(data, name="two", axis_labels=("channel", "z", "y", "x"))
+    dock = opened(viewer)
+    shown = dock.verdict_panel
+    viewer.dims.set_point(0, 0)
+    settled(dock, qtbot)
+    assert len(shown.rankings) == 1
+    first, text = shown.run_verdict, shown.message.text
+    assert text.startswith("Channel 0: ")
+    dock.model_box.set_model("ct-denoise")  # the user keeps it from here on
+    settled(dock, qtbot)
+    first = shown.run_verdict
+    viewer.dims.set_point(0, 1)
+    qtbot.waitUntil(lambda: shown.run_verdict is None)
+    settled(dock, qtbot)
+    second = shown.run_verdict
+    assert shown.message.text.startswith("Channel 1: ")
+    assert second.noise.relative < first.noise.relative / 3
+    assert second.gain[0] < first.gain[0] - 3
+    assert not shown.rankings
+    assert dock.model_box.model() == "ct-denoise"
+    fresh = run_to_end(verdict_steps(dock.activity._ready.at({"channel": 1})))
+    assert (second.sentence, second.gain) == (fresh.sentence, fresh.gain)
+    # Consent is for one channel.
+    assert (shown._point.channel, shown._point.time) == (1, None)
 
 
 def test_a_clean_scan_is_left_as_it_is_and_harm_is_asked_about(

@@ -24,6 +24,8 @@ from napari_geosr.gui.restore.preparation import (
     preview_edge,
     run_estimate,
 )
+from napari_geosr.gui.restore.source_watch import PointWatch
+from napari_geosr.gui.restore.verdict.adapt_button import is_adaptable
 from napari_geosr.gui.restore.widgets import RESUME, RUN, RestoreWidgets
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.restore import RestoreConfig, reproduce
@@ -64,6 +66,7 @@ class RestoreDock(RestoreWidgets):
         self._run_timer.setSingleShot(True)
         self._run_timer.timeout.connect(self._run_after_verdict)
         self._handover = ModelHandover(self._viewer, self)
+        self._points = PointWatch(self._viewer, self)
         self.show_busy("")
         remark = self._recall()
         self._connect()
@@ -104,13 +107,13 @@ class RestoreDock(RestoreWidgets):
         self.voxel_size.voxelSizeSet.connect(self._on_voxel_size)
         self.frames.answered.connect(lambda _layer: self._on_layer_chosen())
         self.preview_button.toggled.connect(self.activity.set_preview)
-        self.run_button.clicked.connect(self._on_new_run)
-        self.finished_part_row.resumed.connect(self._on_resume)
+        self.run_button.clicked.connect(lambda: self._start(resumes=False))
+        self.finished_part_row.resumed.connect(lambda: self._start(resumes=True))
         self.finished_part_row.discarded.connect(self._on_discard)
         self.cancel_button.clicked.connect(self._on_cancel)
         self.measure_button.clicked.connect(self._on_measure)
-        self.copy_command.clicked.connect(self._on_copy_command)
-        self.copy_python.clicked.connect(self._on_copy_python)
+        self.copy_command.clicked.connect(lambda: self._copy("command"))
+        self.copy_python.clicked.connect(lambda: self._copy("Python script"))
         self.cluster.set_run(self._run_elsewhere, self.run_button)
         self.save_button.saved.connect(self._on_saved)
         self.save_button.failed.connect(self.show_failure)
@@ -118,6 +121,7 @@ class RestoreDock(RestoreWidgets):
         self.check_button.failed.connect(self.show_failure)
         self.activity.ready.connect(self._on_ready)
         self.activity.notReady.connect(self._on_not_ready)
+        self._points.moved.connect(self._on_point_moved)
         self.activity.previewed.connect(self.compare.set_preview)
         self.activity.progressed.connect(self._on_progress)
         self.activity.warned.connect(self._on_warned)
@@ -205,20 +209,36 @@ class RestoreDock(RestoreWidgets):
             row.set_layer(layer)
         self.job_row.set_source(None if volume is None else volume.source)
         self._usable = None if layer is None else weakref.ref(layer)
+        self._points.set_layer(layer)
         self._volume = volume
-        self._offer_adapting(volume)
-        self.verdict_panel.set_scan(volume, layer, self.config)
+        self._offer_adapting()
+        point = self._points.point()
+        self.verdict_panel.set_scan(volume, layer, self.config, point)
         self.activity.set_source(layer)
         self._on_extent()
         self._on_settings()
         self.show_busy(self.activity.busy)
+
+    def _on_point_moved(self) -> None:
+        """Examine the time point or channel that is on screen now."""
+        layer = self.layer_combo.layer()
+        if layer is None:
+            return
+        self._volume = volume = volume_from_layer(layer, self._viewer)
+        self.model_box.set_volume(volume)
+        self._offer_adapting()
+        is_kept = self.model_box.is_user_choice or self._all_points()
+        settings, point = None if is_kept else self.config, self._points.point()
+        self.verdict_panel.set_scan(volume, layer, settings, point)
+        self._on_settings()
+        self.activity.prepare_again()
 
     def _on_model(self) -> None:
         self._runs_after_verdict = False
         self.clear_errors()  # they concern another model
         self.uncertainty.set_card(self.model_box.card())
         self.strength.set_card(self.model_box.card())
-        self._offer_adapting(self._volume)
+        self._offer_adapting()
         self._on_settings()
 
     def _on_extent(self) -> None:
@@ -251,13 +271,9 @@ class RestoreDock(RestoreWidgets):
 
     # Actions
 
-    def _on_new_run(self) -> None:
-        self._resumes_part = False
-        self._on_run()
-
-    def _on_resume(self) -> None:
-        """Resume the run of a killed program."""
-        self._resumes_part = True
+    def _start(self, *, resumes: bool) -> None:
+        """Run, or resume the run of a killed program."""
+        self._resumes_part = resumes
         self._on_run()
 
     def _on_discard(self) -> None:
@@ -265,6 +281,7 @@ class RestoreDock(RestoreWidgets):
         self.finished_part_row.set_part(None)
 
     def _on_run(self) -> None:
+        self._points.check()
         try:
             config = self.config()
             self.remember(config)
@@ -328,13 +345,8 @@ class RestoreDock(RestoreWidgets):
         # Open it as a tab in front of this dock, both at full height.
         open_dock(self._viewer, POROSITY, lambda dock: dock.choose_image(layer))
 
-    def _on_copy_command(self) -> None:
-        self._copy(reproduce.as_command, "command")
-
-    def _on_copy_python(self) -> None:
-        self._copy(reproduce.as_python, "Python script")
-
-    def _copy(self, make: Any, kind: str) -> None:
+    def _copy(self, kind: str) -> None:
+        make = reproduce.as_command if kind == "command" else reproduce.as_python
         result = None if self._result is None else self._result()
         try:
             config = copying.with_backend_of_run(self.config(), result)
@@ -375,26 +387,17 @@ class RestoreDock(RestoreWidgets):
         source = None if self._adapted_to is None else self._adapted_to()
         self._handover.use(bundle, lambda: source is self.layer_combo.layer())
 
-    def _offer_adapting(self, volume: Volume | None) -> None:
-        """Offer to adapt the chosen model if it is a denoiser with weights."""
-        card = self.model_box.card()
-        can_adapt = (
-            card is not None
-            and card.has_weights
-            and card.task == "denoise"
-            and card.inputs == 1
-            and not self.extent.is_series()
-        )
+    def _offer_adapting(self) -> None:
+        can_adapt = is_adaptable(self.model_box.card()) and not self.extent.is_series()
         model = self.model_box.model() if can_adapt else ""
-        self.verdict_panel.adapt_button.set_choice(volume, model)
+        self.verdict_panel.adapt_button.set_choice(self._volume, model)
 
     def _on_ready(self, ready: RunPreparation) -> None:
         self.estimate.setText(estimate_text(ready))
         self.cluster.set_estimate(run_estimate(ready))
         self.live.set_ready(ready, self.activity.source())
         self.finished_part_row.set_part(ready.finished_part)
-        source = self.activity.source()
-        if source is not None:
+        if (source := self.activity.source()) is not None:
             # For a series, examine the point on screen.
             self.verdict_panel.set_ready(
                 source,
@@ -409,6 +412,7 @@ class RestoreDock(RestoreWidgets):
         # The run has been requested but waits for the preparation.
         awaited = self._runs_after_verdict or self.activity.wants_run
         self.verdict_panel.activity.set_paused(bool(what))
+        self._points.set_paused(running)
         self.finished_part_row.setEnabled(not (running or awaited))
         if running:
             self.finished_part_row.set_part(None)
@@ -430,10 +434,7 @@ class RestoreDock(RestoreWidgets):
         if unfinished is not None:
             text, tip = RESUME[0], RESUME[1].format(unfinished.name)
         elif self.model_box.model() == NONE:
-            tip = (
-                "Nothing to run: the scan is left as it is. Choose a model to restore "
-                "it."
-            )
+            tip = "The scan is left as it is. Choose a model to restore it."
         self.run_button.setText(text)
         self.run_button.setToolTip(tip)
 

@@ -1,4 +1,4 @@
-"""Watch whether a layer still holds the data that a run restores."""
+"""Watch the layer to restore: its data during a run, and its point on screen."""
 
 from __future__ import annotations
 
@@ -6,13 +6,72 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_geosr.gui.kit.lifetime import Connections
+from napari_geosr.gui.layers import chosen_position
 from napari_geosr.gui.layers.contents import contents_key
 
 if TYPE_CHECKING:
+    import napari.viewer
     from napari.layers import Image
 
 #: Minimum seconds between checks during a run; a check takes milliseconds.
 _SECONDS_BETWEEN_CHECKS = 1.0
+#: Milliseconds for which a time point or channel must stay on screen before it counts.
+_SETTLED_MS = 300
+
+
+class PointWatch(QObject):
+    """Notices that another time point or channel of a layer is on screen.
+
+    Signals
+    -------
+    moved
+        Another point has been on screen for a moment.
+    """
+
+    moved = Signal()
+
+    def __init__(self, viewer: napari.viewer.Viewer, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._layer: weakref.ref[Image] | None = None
+        self._point: dict[str, int] = {}
+        self._is_paused = False
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self.check)
+        Connections(parent).connect(viewer.dims.events.point, self._on_moved)
+
+    def set_layer(self, layer: Image | None) -> None:
+        """Watch another layer; its point on screen is known."""
+        self._layer = None if layer is None else weakref.ref(layer)
+        self._point = self.point()
+
+    def set_paused(self, paused: bool) -> None:
+        """Ignore movements, as during a run, until they are watched again."""
+        self._is_paused = paused
+        if not paused and self.point() != self._point:
+            self._timer.start(_SETTLED_MS)
+
+    def point(self) -> dict[str, int]:
+        """Time point and channel on screen; empty if the layer is no series."""
+        layer = None if self._layer is None else self._layer()
+        if layer is None or layer not in self._viewer.layers:
+            return {}
+        return chosen_position(layer, self._viewer)
+
+    def _on_moved(self, _event: object = None) -> None:
+        if not self._is_paused and self.point() != self._point:
+            self._timer.start(_SETTLED_MS)
+
+    def check(self) -> None:
+        """Emit `moved` now if another point is on screen."""
+        point = self.point()
+        if point and point != self._point and not self._is_paused:
+            self._point = point
+            self.moved.emit()
 
 
 class SourceWatch:

@@ -24,6 +24,7 @@ from napari_geosr.operations.train.name import proposed_name
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
+    from napari_geosr.operations.models.catalogue import ModelCard
 
 _ADAPT, _STOP = "Adapt the model to this scan", "Stop adapting"
 _KEY = "Alt+Shift+M"
@@ -177,3 +178,13 @@ def _start_steps(
     settings = fine_tune_settings(model, METHOD) | {"name": name, "minutes": minutes}
     plan = TrainingPlan(METHOD, settings, {"source": (volume,)})
     return (yield from start_steps(plan, folder, name, should_stop=stop))
+
+
+def is_adaptable(card: ModelCard | None) -> bool:
+    """Whether a model can be adapted: a denoiser with weights for one scan."""
+    return (
+        card is not None
+        and card.has_weights
+        and card.task == "denoise"
+        and card.inputs == 1
+    )

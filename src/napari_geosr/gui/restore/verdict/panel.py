@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.kit.activity import Key
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.layers.contents import contents_key
+from napari_geosr.gui.restore.preparation import point_at
 from napari_geosr.gui.restore.verdict.activity import VerdictActivity
 from napari_geosr.gui.restore.verdict.adapt_button import AdaptButton
 from napari_geosr.gui.restore.verdict.removed_button import RemovedButton
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_geosr.core.volume import Volume
-    from napari_geosr.operations.restore import PreparedRestoration, RestoreConfig
+    from napari_geosr.operations.restore import (
+        Point,
+        PreparedRestoration,
+        RestoreConfig,
+    )
     from napari_geosr.operations.restore.ranking import Ranking
     from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
 
@@ -73,8 +78,9 @@ class VerdictPanel(QWidget):
         self._upscale_factor = 1
         #: Upscale factor of the prepared interpolation; 1: another model is prepared.
         self._interpolated_by = 1
-        self._approved: set[tuple[Key, str]] = set()
+        self._approved: set[tuple[Key, str, Point | None]] = set()
         self._source: weakref.ref[Image] | None = None
+        self._point: Point | None = None
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for widget in (
@@ -118,7 +124,8 @@ class VerdictPanel(QWidget):
         self,
         volume: Volume | None,
         source: Image | None,
-        settings: Callable[[], RestoreConfig],
+        settings: Callable[[], RestoreConfig] | None,
+        position: Mapping[str, int] | None = None,
     ) -> None:
         """Set another scan and rank the models for it.
 
@@ -127,14 +134,18 @@ class VerdictPanel(QWidget):
         volume : Volume or None
         source : Image or None
             Its layer.
-        settings : callable
-            As for `request_ranking`.
+        settings : callable or None
+            As for `request_ranking`; None: do not rank the models.
+        position : mapping of str to int, optional
+            Time point and channel of `volume`, if the layer is a series.
         """
         self._run_verdict = None
+        self._point = None if position is None else point_at(position)
         self._source = None if source is None else weakref.ref(source)
         self._has_scan = volume is not None
         self.find_button.setEnabled(self._has_scan)
-        self.activity.set_volume(volume, _rank_config(settings))
+        config = None if settings is None else _rank_config(settings)
+        self.activity.set_volume(volume, config)
 
     def set_upscale_factor(self, factor: int) -> None:
         """Set which models the button compares: those with this factor."""
@@ -189,7 +200,7 @@ class VerdictPanel(QWidget):
         if not self._has_scan:
             self.message.clear()
         elif ranking is not None and ranking.keeps_scan:
-            self.message.show_message(ranking.reason, "ok")
+            self.message.show_message(self._of_point(ranking.reason), "ok")
         else:
             self.message.show_message(
                 "The scan is left as it is. Choose a model to restore it."
@@ -198,8 +209,8 @@ class VerdictPanel(QWidget):
     def confirm_run(self, model: str, name: str) -> bool:
         """Whether a run may start; asks the user if it is expected to do harm.
 
-        The question is asked once per model and voxel data. Another layer, or changed
-        data in the layer, must be confirmed again.
+        The question is asked once per model and voxel data. Another layer, time point
+        or channel, or changed data in the layer, must be confirmed again.
 
         Parameters
         ----------
@@ -212,7 +223,7 @@ class VerdictPanel(QWidget):
         source = None if self._source is None else self._source()
         if verdict is None or not verdict.is_harmful or source is None:
             return True
-        key = contents_key(source), model
+        key = contents_key(source), model, self._point
         if key in self._approved:
             return True
         if not confirm_harmful_run(name, verdict, self):
@@ -248,9 +259,14 @@ class VerdictPanel(QWidget):
         sentence = self._sentence(verdict)
         if kind == "ok" and sentence != verdict.sentence:
             kind = "info"  # interpolation, because no model is clearly better
-        self.message.show_message(sentence, kind)
+        self.message.show_message(self._of_point(sentence), kind)
         reasons = "\n\n".join((*verdict.reasons, *verdict.notes))
         self.message.label.setToolTip(reasons or "You can select and copy this text.")
+
+    def _of_point(self, sentence: str) -> str:
+        """The sentence, for a series with the time point and channel it is about."""
+        words = "" if self._point is None else self._point.words
+        return f"{words[0].upper()}{words[1:]}: {sentence}" if words else sentence
 
     def _sentence(self, verdict: RunVerdict) -> str:
         """The expected effect; for interpolation, why no model was proposed."""
