@@ -11,7 +11,8 @@ This part is computed in two steps. First, the difference `e` is split into deta
 smooth part, and each is weighted by the fraction of its local power that exceeds the
 power of the noise (a local Wiener filter [3]_). Then the remainder is bounded: ``b(r) =
 k σ tanh(r / (k σ))``. Thus the averaged result differs from the scan by less than `k`
-times the noise level; without noise, the two are equal.
+times the noise level; without noise, the two are equal. If `D` includes a blur (see
+`Sharpness`), `U` is not its exact inverse, and both hold only approximately.
 
 `U` distributes a value over its block along a parabola that preserves the average of
 the block and continues smoothly into the neighbouring blocks [4]_. Constant values

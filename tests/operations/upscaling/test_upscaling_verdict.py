@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage, stats
 
+from napari_geosr import networks
 from napari_geosr.core.errors import ModelError, VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.volume import Volume
@@ -119,6 +120,44 @@ def test_input_and_reference_have_independent_noise(model, kind):
     assert means.var() == pytest.approx(trial.variance_share * coarse.noise, rel=0.06)
     # Noise has no detail.
     assert all(abs(v) < 0.05 * coarse.noise for v in trial.detail(coarse))
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_sharpness_of_the_run_is_tested(keep, monkeypatch):
+    """And not that of another measurement; on the coarser scale, that of the scan."""
+    measured = networks.Sharpness(0.4, keep)
+    seen = []
+    errors = ScanTrial.errors
+
+    def watched(trial, part):
+        seen.append((trial.network.sharpness, trial.blur))
+        return errors(trial, part)
+
+    monkeypatch.setattr(ScanTrial, "errors", watched)
+    noise = Noise(level=0.2, contrast=1.0, interval=(0.19, 0.21))
+    model = zoo.find("foam-sr-x2")
+    found = upscaling_verdict(scan_of(level=0.2), model, noise, measured=measured)
+    half = len(seen) // 2
+    assert seen[:half] == [(measured, 0.4 if keep else 0.0)] * half
+    assert not any(sharp.keep or blur for sharp, blur in seen[half:])
+    assert found.is_as_object == keep
+    assert found.to_json_dict()["as_sharp_as"] == ("object" if keep else "scan")
+
+
+def test_a_sharp_result_is_compared_after_the_blur_of_the_scan():
+    """A perfect one has no error, although its averages differ from the scan."""
+    rng = np.random.default_rng(3)
+    noise = Noise(level=1e-3, contrast=1.0)
+    scan = Volume(rng.random((32, 32, 32), np.float32), "ZYX")
+    trial = ScanTrial(zoo.find("foam-sr-x2"), scan, noise, "object")
+    fine = ndimage.gaussian_filter(rng.random((32, 32, 32)), 2).astype(np.float32)
+    blurred = ndimage.gaussian_filter(fine, 1.0, mode="nearest")
+    expected = trial.averaged(blurred)
+    inner = (slice(4, -4),) * 3
+    seen = trial.seen(fine, 0.5)
+    np.testing.assert_allclose(seen[inner], expected[inner], atol=1e-4)
+    np.testing.assert_array_equal(trial.seen(fine, 0.0), trial.averaged(fine))
+    assert np.abs(trial.averaged(fine) - expected)[inner].max() > 1e-3
 
 
 def test_sentences():

@@ -380,3 +380,11 @@ def test_noise_that_is_unknown_is_stated_once():
 )
 def test_a_loss_has_an_interval_of_losses(gain, words):
     assert rules._loss_interval(gain) == words
+
+
+@pytest.mark.parametrize(("high", "level"), [(0.4, "harmful"), (16.9, "caution")])
+def test_a_loss_is_no_harm_if_a_clear_gain_is_possible(high, level):
+    """As where the noise depends on the position, and may be much stronger."""
+    facts = facts_of(find("ct-denoise").card, gain=(-2.1, -3.4, high))
+    found = [*rules.harms(facts), *rules.cautions(facts)]
+    assert {one.level for one in found if "gain" in one.cause} == {level}

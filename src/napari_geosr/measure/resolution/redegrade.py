@@ -118,7 +118,7 @@ def blurred_means(
     factors : sequence of int
         Voxels per block along each axis.
     blur : sequence of float
-        Standard deviation along each axis, in voxels of `values`.
+        Standard deviation along each axis, in blocks, the voxels of the scan.
     """
     from scipy import ndimage
 

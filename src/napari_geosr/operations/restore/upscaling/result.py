@@ -45,6 +45,9 @@ class UpscalingVerdict:
         Sharpness with which the model was tested, as in the settings of a restoration.
     interpolation : str
         Name of the model if it only interpolates; otherwise empty.
+    is_as_object : bool
+        Whether the tested results were as sharp as the model predicts the object to be,
+        and not only as sharp as the scan.
     """
 
     gain: float
@@ -55,6 +58,7 @@ class UpscalingVerdict:
     errors: tuple[float, float] | None = None
     sharpness: SharpnessChoice = "auto"
     interpolation: str = ""
+    is_as_object: bool = False
 
     @property
     def is_doubtful(self) -> bool:
@@ -115,6 +119,7 @@ class UpscalingVerdict:
             "expected_gain_over_cubic_db": self.gain,
             "interval_db": list(self.interval),
             "excess_sharpness": self.excess,
+            "as_sharp_as": "object" if self.is_as_object else "scan",
             "trained_blur": None
             if self.trained_blur is None
             else list(self.trained_blur),

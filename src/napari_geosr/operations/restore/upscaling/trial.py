@@ -24,6 +24,7 @@ from napari_geosr.core.text.vocabulary import SharpnessChoice
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.risk.probes import level_map, noise_of_scan
 from napari_geosr.inference.runner import restore_region
+from napari_geosr.measure.resolution.redegrade import blurred_means
 from napari_geosr.networks import set_network_noise
 from napari_geosr.operations.restore.upscaling.sample_boxes import (
     Slices,
@@ -117,10 +118,11 @@ class ScanTrial:
         choice: SharpnessChoice,
         machine: TrialResources | None = None,
         strength: float = 1.0,
+        sharpness: networks.Sharpness | None = None,
     ) -> None:
         self.machine = machine or TrialResources()
         self.card, self.volume, self.noise = model.card, volume, noise
-        self.choice, self.strength = choice, strength
+        self.choice, self.strength, self.sharpness = choice, strength, sharpness
         # Copy the network: the run in preparation uses the same one with other noise
         # settings.
         self.network: Any = deepcopy(model.restorer())
@@ -130,6 +132,8 @@ class ScanTrial:
         self.factors = (1,) * whole + tuple(spec.upscale_factor)
         self.context = spec.adjacent_slices
         self.excess = 0.0
+        #: Blur of the averages of results on the scan's own scale, in its voxels.
+        self.blur = 0.0
         #: Fraction of the noise variance that remains after averaging over a block.
         self.variance_share, self.coarse_variance_share = self._variance_shares()
         # Noise level that makes the averaged scan as noisy as the scan; noise that
@@ -232,14 +236,32 @@ class ScanTrial:
         blocks = values[cut].reshape(split)
         return np.asarray(blocks.mean(axis=tuple(range(1, len(split), 2))), np.float32)
 
+    def seen(self, values: FloatArray, blur: float) -> FloatArray:
+        """Means over blocks after a blur, in voxels of the scan along upscaled axes."""
+        if not blur:
+            return self.averaged(values)
+        missing = (1,) * (3 - values.ndim)
+        factors = missing + self.factors
+        widths = [blur * (f > 1) for f in factors]
+        means = blurred_means(values.reshape(missing + values.shape), factors, widths)
+        return np.asarray(means, np.float32).reshape(means.shape[3 - values.ndim :])
+
     def _random_noise(self, values: FloatArray, rng: np.random.Generator) -> FloatArray:
         """Random noise with the scan's level and spectrum."""
         level = level_map(np.asarray(values, np.float64), self.noise)
         drawn = noise_of_scan(self.noise, values.shape, rng)
         return np.asarray(level * drawn, np.float32)
 
-    def prepare(self, parts: Sequence[TrialPart], noise: Noise) -> None:
-        """Set noise and sharpness of the network, as before a restoration."""
+    def prepare(
+        self, parts: Sequence[TrialPart], noise: Noise, *, is_coarse: bool
+    ) -> None:
+        """Set noise and sharpness of the network, as before a restoration.
+
+        On the scan's own scale, the sharpness is that of the prepared run, if there is
+        one. A result that is as sharp as the object must be blurred before it can be
+        compared with the scan. On the coarser scale, the scan is the ground truth, so
+        results are as sharp as the scan.
+        """
         values = np.concatenate([part.network_input.ravel() for part in parts])
         std = float(values.std(dtype=np.float64)) or 1.0
         self.statistics = _PooledStatistics(float(values.mean(dtype=np.float64)), std)
@@ -255,11 +277,16 @@ class ScanTrial:
             (part.network_input, self.run(part.network_input, plain)) for part in parts
         ]
         fit = fit_sharpness(pairs, self.factors, noise)
-        self.excess = fit.excess
+        self.excess, self.blur = fit.excess, 0.0
         if layer is not None:
             auto = self.choice == "auto" and fit.is_explained
-            keep = self.choice == "object" or auto
-            layer.set_sharpness(networks.Sharpness(fit.excess, keep))
+            chosen = networks.Sharpness(fit.excess, self.choice == "object" or auto)
+            if is_coarse:
+                chosen = replace(chosen, keep=False)
+            elif self.sharpness is not None:
+                chosen = self.sharpness
+            layer.set_sharpness(chosen)
+            self.blur = chosen.excess if chosen.keep else 0.0
 
     def run(self, values: FloatArray, network: Any = None) -> FloatArray:
         """Output of the model (or another network) for a part."""
@@ -294,12 +321,12 @@ class ScanTrial:
         of the detail is 0.
         """
         found = []
-        for result in (
-            self.run(part.network_input),
-            self.interpolated(part.network_input),
+        for result, blur in (
+            (self.run(part.network_input), self.blur),
+            (self.interpolated(part.network_input), 0.0),
         ):
             if part.reference.shape == part.network_input.shape:
-                difference = self._inner(self.averaged(result) - part.reference)
+                difference = self._inner(self.seen(result, blur) - part.reference)
                 found.append((_mean_square(difference) - part.noise, 0.0))
                 continue
             difference = result - part.reference

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr import networks
 from napari_geosr.core.errors import Cancelled, ModelError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop, run_to_end
@@ -68,6 +69,7 @@ def upscaling_verdict_steps(
     noise: Noise,
     *,
     sharpness: SharpnessChoice = "auto",
+    measured: networks.Sharpness | None = None,
     strength: float = 1.0,
     seed: int = 0,
     machine: TrialResources | None = None,
@@ -84,6 +86,9 @@ def upscaling_verdict_steps(
     noise : Noise
         Noise of the scan, in its grey values.
     sharpness : {"auto", "scan", "object"}
+    measured : Sharpness, optional
+        Sharpness of the prepared run, which is then that of the test; by default it is
+        measured on the parts.
     strength : float
         As in the settings of a restoration.
     seed : int
@@ -117,7 +122,7 @@ def upscaling_verdict_steps(
         )
     volume = volume.select()
     machine = replace(machine or TrialResources(), should_stop=should_stop)
-    trial = ScanTrial(model, volume, noise, sharpness, machine, strength)
+    trial = ScanTrial(model, volume, noise, sharpness, machine, strength, measured)
     boxes = trial.boxes()
     rng = np.random.default_rng(seed)
     drawn = []
@@ -125,10 +130,10 @@ def upscaling_verdict_steps(
         if should_stop():
             raise Cancelled("Stopped while evaluating the model.")
         drawn.append(trial.draw(box, rng))
-    trial.prepare([own for own, _ in drawn], trial.own_noise)
-    excess = trial.excess
+    trial.prepare([own for own, _ in drawn], trial.own_noise, is_coarse=False)
+    excess, is_object = trial.excess, trial.blur > 0
     own = yield from _error_steps(trial, [own for own, _ in drawn], 0, should_stop)
-    trial.prepare([coarse for _, coarse in drawn], trial.coarse_noise)
+    trial.prepare([each for _, each in drawn], trial.coarse_noise, is_coarse=True)
     coarse = yield from _error_steps(
         trial, [c for _, c in drawn], len(boxes), should_stop
     )
@@ -142,7 +147,9 @@ def upscaling_verdict_steps(
         _variance_errors(noise, [part.variance for part, _ in drawn]),
     )
     name = "" if card.has_weights else card.name
-    return replace(found, sharpness=sharpness, interpolation=name)
+    return replace(
+        found, sharpness=sharpness, interpolation=name, is_as_object=is_object
+    )
 
 
 def upscaling_verdict(

@@ -158,7 +158,7 @@ def harms(facts: RunAssessment) -> Iterator[Finding]:
             )
         return
     gain = facts.gain
-    if gain is not None and gain[0] < MIN_GAIN:
+    if gain is not None and _is_loss(gain):
         yield Finding(
             "harmful",
             f"{name} is expected to make this scan worse by {-gain[0]:.1f} dB "
@@ -301,6 +301,15 @@ def _indirect(facts: RunAssessment) -> Iterator[str]:
         )
 
 
+def _is_loss(gain: tuple[float, float, float]) -> bool:
+    """Whether a loss is expected and no clear gain is possible.
+
+    The interval of the gain includes a clear gain if the noise may be much stronger
+    than stated, as where it depends on the position.
+    """
+    return gain[0] < MIN_GAIN and gain[2] < CLEAR_GAIN
+
+
 def _above_range(facts: RunAssessment) -> Iterator[Finding]:
     trained = facts.card.training.noise
     level = facts.noise.relative
@@ -315,7 +324,7 @@ def _above_range(facts: RunAssessment) -> Iterator[Finding]:
 
 def _doubtful_gain(facts: RunAssessment) -> Iterator[Finding]:
     gain, test = facts.gain, facts.known_blocks
-    if gain is None or gain[0] < MIN_GAIN:
+    if gain is None or _is_loss(gain):
         return
     if gain[1] < MIN_GAIN and gain[0] < CLEAR_GAIN:
         yield Finding(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_geosr import networks
 from napari_geosr.core.errors import Cancelled, ModelError, VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import (
@@ -341,9 +342,21 @@ def _gain_over_cubic(
     """Gain of a finer result over interpolation, or why it cannot be estimated."""
     if prepared.model.card.network == BASELINE:
         return None, ""
+    measured = next(
+        (
+            layer.sharpness
+            for layer in prepared.network.modules()
+            if isinstance(layer, networks.ConsistentUpscaling)
+        ),
+        None,
+    )
     row = _ranked_row(prepared, ranking)
     known = None if row is None else row.upscaling_verdict
-    if known is not None and known.sharpness == prepared.config.sharpness:
+    if (
+        known is not None
+        and known.sharpness == prepared.config.sharpness
+        and known.is_as_object == (measured is not None and measured.keep)
+    ):
         return known, ""
     try:
         found = run_to_end(
@@ -352,6 +365,7 @@ def _gain_over_cubic(
                 prepared.model,
                 noise,
                 sharpness=prepared.config.sharpness,
+                measured=measured,
                 strength=prepared.config.strength,
                 machine=TrialResources(
                     prepared.device, prepared.budget, prepared.config.threads
