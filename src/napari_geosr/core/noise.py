@@ -61,6 +61,8 @@ class Noise:
         voxels.
     doubts : tuple of str
         Sentences on what may make the level wrong, to be shown wherever it is used.
+    second : float
+        Noise level of the second scan, if there is one, relative to `level`.
 
     Examples
     --------
@@ -82,6 +84,7 @@ class Noise:
     source: str = "scan"
     notes: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+    second: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.levels:

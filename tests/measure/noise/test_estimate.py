@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import dask.array as da
 import numpy as np
 import pytest
 import tifffile
-from scipy.ndimage import gaussian_filter, uniform_filter
+from scipy.ndimage import gaussian_filter, shift, uniform_filter
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.noise import Noise
@@ -150,6 +151,37 @@ def test_two_scans_tell_noise_from_texture(rng: np.random.Generator) -> None:
     assert abs(found.correlation["x"]) < 0.08
     with pytest.raises(VolumeError, match="same voxel grid"):
         estimate_noise(scans[0], second=Volume(texture[1:], "ZYX"))
+
+
+@pytest.mark.parametrize("lags", [(0, 0, 0), (0.5, 0.5, 0.5)])
+@pytest.mark.parametrize("ratio", [0.2, 0.6, 1.0, 1.6, 4.0])
+def test_the_second_scan_may_have_other_noise(
+    foam: np.ndarray, rng: np.random.Generator, ratio: float, lags: tuple[float, ...]
+) -> None:
+    first = Volume(foam + 0.1 * correlated(lags, rng), "ZYX")
+    second = Volume(foam + 0.1 * ratio * correlated(lags, rng), "ZYX")
+    found = estimate_noise(first, second=second)
+    assert found.level == pytest.approx(0.1, rel=0.12)
+    assert found.second == pytest.approx(ratio, rel=0.1, abs=0.1)
+    assert any("second scan has" in note for note in found.notes) == (ratio != 1)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (lambda scan: 1.1 * scan + 0.03, "in brightness, by about"),
+        (lambda scan: scan + 0.05, "in brightness, by about 5"),
+        (lambda scan: shift(scan, (0, 0, 0.5), mode="nearest"), "at edges"),
+        (lambda scan: shift(scan, (0, 3, 0), mode="nearest"), "at edges"),
+    ],
+)
+def test_two_scans_that_differ_by_more_than_noise_are_refused(
+    foam: np.ndarray, rng: np.random.Generator, changed: Any, words: str
+) -> None:
+    first = Volume(foam + 0.05 * correlated((0, 0, 0), rng), "ZYX")
+    other = changed(foam) + 0.05 * correlated((0, 0, 0), rng)
+    with pytest.raises(VolumeError, match=words):
+        estimate_noise(first, second=Volume(other, "ZYX"))
 
 
 def test_other_axes_are_refused() -> None:

@@ -95,9 +95,11 @@ def test_expected_gains_are_the_true_ones(correlation: dict[str, float]) -> None
     assert [row.error for row in found.rows] == sorted(row.error for row in found.rows)
 
 
-def test_a_second_scan_gives_the_same_without_knowing_the_noise() -> None:
+@pytest.mark.parametrize("level", [0.1, 0.3, 0.6])
+def test_a_second_scan_gives_the_same_without_knowing_the_noise(level: float) -> None:
+    """Also a scan with less or more noise than the first one."""
     volume, _, truth = scanned(0.3)
-    other, _, _ = scanned(0.3, seed=1)
+    other, _, _ = scanned(level, seed=1)
     found = ranked(volume, second=other)
     assert found.noise.source == "repeat"
     row = found.chosen

@@ -204,7 +204,8 @@ class EvaluationSample:
     probes : sequence of ndarray
         Noise with the scan's covariance for the window of each block, in grey values.
     variances : sequence of ndarray
-        Variance of the noise at the voxels of each core.
+        Variance of the noise at the voxels of each core; with a second scan, of the
+        noise of that scan.
     seconds : sequence of ndarray, optional
         The cores in a second scan of the same object.
     """
@@ -238,7 +239,8 @@ def draw_sample(
     noise : Noise
         Noise of `source`, in the grey values of `source`.
     second : ArrayLike of the same shape, optional
-        Another scan of the same object with independent noise of the same level.
+        Another scan of the same object with independent noise, `noise.second` times as
+        strong.
     n : int
         Maximum number of blocks.
     shape : sequence of int, optional
@@ -253,7 +255,8 @@ def draw_sample(
         levels = level_map(block.window, noise)
         unit = noise_of_scan(noise, block.window.shape, rng)
         probes.append(levels * unit)
-        variances.append(np.square(levels[block.core]))
+        share = 1.0 if second is None else noise.second
+        variances.append(np.square(share * levels[block.core]))
         if second is not None:
             second_values = read_at_block(second, block)[block.core]
             known = np.isfinite(second_values)

@@ -42,6 +42,7 @@ from napari_geosr.measure.noise.remarks import (
 from napari_geosr.measure.noise.sample import (
     NoiseSample,
     NoiseUnknownError,
+    known_from_pair,
     outer_values,
     rescaled,
     usable_sample,
@@ -173,6 +174,7 @@ def noise_steps(
         sample = usable_sample(volume, blocks, outer)
         del blocks  # up to 17 MB
         known, is_certain = _from_sample(volume, sample, second is not None, check)
+        known = known_from_pair(known, sample.second)
         is_white = max(known.correlation.values()) < _MIN_STRUCTURE_LAG
         if not (known.level == 0 or second is not None):
             if not is_white and len(sample.greys) < _MIN_TEXTURE_BLOCKS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.noise import Noise
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise.basis import Array, FloatArray
 from napari_geosr.measure.noise.reading import Box, ScanBlocks
@@ -59,6 +61,19 @@ _STEP_QUANTILE = 0.1
 _CONSTANT = 1e-6
 
 
+#: Maximum difference in brightness between two scans, relative to their noise level.
+_MAX_DRIFT = 0.3
+#: Maximum additional variance of the difference of two scans at edges, relative to that
+#: of their noise.
+_MAX_EXTRA = 0.1
+#: Number of standard errors beyond which two noise levels differ.
+_CLEARLY = 4.0
+#: Number of blocks with common voxels or correlated noise, which count as one.
+_DEPENDENT = 4.0
+#: Ratio of the noise levels of two scans up to which they are treated as equal.
+_MIN_PAIR_RATIO = 1.1
+
+
 class NoiseUnknownError(VolumeError):
     """The noise of a valid volume cannot be measured."""
 
@@ -90,6 +105,8 @@ class NoiseSample:
         Whether `blocks` contains clipped blocks, because there are no others.
     has_single : bool
         Whether single voxels at the ends of the grey scale are no part of the object.
+    second : float
+        Noise level of the second scan, if there is one, relative to that of the first.
     """
 
     blocks: FloatArray
@@ -104,6 +121,7 @@ class NoiseSample:
     extreme: float = 0.0
     has_clipped: bool = False
     has_single: bool = False
+    second: float = 1.0
 
     @property
     def is_mostly_clipped(self) -> bool:
@@ -212,6 +230,7 @@ def usable_sample(
         usable[:] = True
     centred = blocks[usable]
     greys = centred.mean((1, 2, 3))
+    ratio = 1.0
     if repeats is not None:
         repeats = repeats[usable]
         greys = (greys + repeats.mean((1, 2, 3))) / 2
@@ -221,6 +240,7 @@ def usable_sample(
                 f"The second scan has the same values as {volume.title}: noise can be "
                 "measured only from two scans that were recorded separately."
             )
+        ratio = _ratio_of_pair(volume, blocks[usable], repeats)
     centred -= centred.mean((1, 2, 3), keepdims=True)  # in place: a copy takes 17 MB
     extreme = not _MIN_RANGE <= highest - lowest <= _MAX_RANGE
     return NoiseSample(
@@ -235,7 +255,83 @@ def usable_sample(
         clipped=float(at_end.mean()),
         extreme=far_share,
         has_clipped=has_clipped,
+        second=ratio,
     )
+
+
+def known_from_pair(noise: Noise, ratio: float) -> Noise:
+    """The noise of the first of two scans, from that of their difference over √2.
+
+    Parameters
+    ----------
+    noise : Noise
+        Root mean square of the noise of both.
+    ratio : float
+        Noise level of the second scan relative to that of the first.
+    """
+    if ratio == 1.0:
+        return noise
+    stated = (
+        f"The second scan has {ratio:.2g} times the noise of this scan. The difference "
+        "was taken into account."
+    )
+    own = noise.scaled(math.sqrt(2 / (1 + ratio**2)))
+    return replace(own, second=ratio, notes=(*own.notes, stated))
+
+
+def _ratio_of_pair(volume: Volume, first: Array, second: Array) -> float:
+    """Noise level of a second scan, relative to that of the first.
+
+    Within blocks, the structure has the same variance in both scans, so the variances
+    differ by those of the noise. 1 unless the levels clearly differ.
+
+    Raises
+    ------
+    VolumeError
+        If the scans differ by more than noise: in brightness, or because the object
+        moved.
+    """
+    axes = (1, 2, 3)
+    middles = first.mean(axes), second.mean(axes)
+    first, second = (
+        part - middle[:, None, None, None]
+        for part, middle in zip((first, second), middles, strict=True)
+    )
+    n = first[0].size / max(1, first[0].size - 1)
+    sums = n * np.square(first - second).mean(axes)
+    structure = n * (first * second).mean(axes)
+    total = float(sums.mean())
+    change, grey = middles[1] - middles[0], (middles[0] + middles[1]) / 2
+    line = np.polynomial.Polynomial.fit(grey, change, int(np.ptp(grey) > 0))
+    drift = math.sqrt(float(np.square(line(grey)).mean()))
+    if drift > _MAX_DRIFT * math.sqrt(total / 2):
+        contrast = float(np.ptp(np.percentile(grey, [2, 98]))) or 1.0
+        raise VolumeError(
+            f"The second scan differs from {volume.title} in brightness, by about "
+            f"{100 * drift / contrast:.2g} % of the contrast, so their difference is "
+            "not only noise. Scale one of them so that equal materials have equal grey "
+            "values, or omit the second scan."
+        )
+    facts = np.stack([np.ones_like(grey), grey - grey.mean(), structure], 1)
+    slope = float(np.linalg.lstsq(facts, sums, rcond=None)[0][2])
+    steep = float(structure[structure >= np.percentile(structure, 90)].mean())
+    if slope * steep > _MAX_EXTRA * total:
+        raise VolumeError(
+            f"The second scan differs from {volume.title} at edges: the object or the "
+            "voxel grid moved between the scans. Align them, or omit the second scan."
+        )
+    differences = n * (np.square(first) - np.square(second)).mean(axes)
+    error = float(differences.std()) / math.sqrt(len(differences) / _DEPENDENT)
+    difference = float(differences.mean())
+    if abs(difference) < _CLEARLY * error:
+        return 1.0
+    own = (total + difference) / 2
+    other = total - own
+    if not min(own, other) > 0:
+        smallest = _CLEARLY * error
+        own, other = max(own, smallest), max(other, smallest)
+    ratio = math.sqrt(other / own)
+    return ratio if max(ratio, 1 / ratio) > _MIN_PAIR_RATIO else 1.0
 
 
 def _extreme(blocks: Any, known: Bools) -> Bools:
