@@ -38,7 +38,7 @@ def explain(
     nonfinite: Literal["mean", "zero", "refuse"] = "mean",
     threads: int | None = None,
     strength: float = 1.0,
-    sharpness: Literal["auto", "scan", "object"] = "auto",
+    sharpness: Literal["auto", "scan", "object"] = "scan",
 ) -> ExplainResult:
     """Show which voxels of a scan determine a voxel or pore of the restored volume.
 

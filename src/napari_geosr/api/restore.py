@@ -34,7 +34,7 @@ def restore(
     threads: int | None = None,
     backend: Literal["auto", "torch", "openvino"] = "auto",
     strength: float = 1.0,
-    sharpness: Literal["auto", "scan", "object"] = "auto",
+    sharpness: Literal["auto", "scan", "object"] = "scan",
     uncertainty: str = "none",
     uncertainty_members: int | None = None,
     ensemble_with: tuple[ModelLike, ...] = (),
@@ -80,9 +80,9 @@ def restore(
         Noise to remove, relative to the level measured in the scan, from 0 (return the
         scan) to 2. Applies only to noise-bounded models.
     sharpness : {"auto", "scan", "object"}
-        Sharpness of a super-resolved result: that of the scan, or that of the object
-        according to the model; ``"auto"`` chooses the latter if it is consistent with
-        the scan.
+        Sharpness of a super-resolved result: that of the scan, with which the result
+        then agrees within its noise, or that of the object according to the model;
+        ``"auto"`` chooses the latter if it is consistent with the scan.
     uncertainty : str
         ``"none"``, ``"tta"``, ``"ensemble"`` or ``"diffusion"``. The result is then the
         mean over the members; `restore_with_uncertainty` also returns their standard
@@ -179,7 +179,7 @@ def restore_with_uncertainty(
     threads: int | None = None,
     backend: Literal["auto", "torch", "openvino"] = "auto",
     strength: float = 1.0,
-    sharpness: Literal["auto", "scan", "object"] = "auto",
+    sharpness: Literal["auto", "scan", "object"] = "scan",
     uncertainty_members: int | None = None,
     ensemble_with: tuple[ModelLike, ...] = (),
     sampling_steps: int = 20,
@@ -293,7 +293,7 @@ def restore_blocks(
     threads: int | None = None,
     backend: Literal["auto", "torch", "openvino"] = "auto",
     strength: float = 1.0,
-    sharpness: Literal["auto", "scan", "object"] = "auto",
+    sharpness: Literal["auto", "scan", "object"] = "scan",
 ) -> Volume:
     """Restore each part of a volume only when it is used.
 

@@ -164,7 +164,7 @@ def rank_models(
     print(ranked.reason)
     factor = ranked.upscale_factor
     words = "" if factor == 1 else f" --upscale-factor {factor}"
-    if factor > 1 and config is not None and config.sharpness != "auto":
+    if factor > 1 and config is not None and config.sharpness != "scan":
         words += f" --sharpness {config.sharpness}"
     suggest_next(f"restore {quoted(input)} -m auto{words} -o restored.ome.tif")
     return 0

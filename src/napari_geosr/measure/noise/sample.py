@@ -66,6 +66,9 @@ _MAX_DRIFT = 0.3
 #: Maximum additional variance of the difference of two scans at edges, relative to that
 #: of their noise.
 _MAX_EXTRA = 0.1
+#: Variance of a block, relative to the median of all, above which it is not used to
+#: compare two scans.
+_MAX_SUM = 20.0
 #: Number of standard errors beyond which two noise levels differ.
 _CLEARLY = 4.0
 #: Number of blocks with common voxels or correlated noise, which count as one.
@@ -299,6 +302,10 @@ def _ratio_of_pair(volume: Volume, first: Array, second: Array) -> float:
     )
     n = first[0].size / max(1, first[0].size - 1)
     sums = n * np.square(first - second).mean(axes)
+    usual = sums <= _MAX_SUM * np.median(sums)  # without zingers and marks
+    if not usual.all():
+        first, second, sums = first[usual], second[usual], sums[usual]
+        middles = middles[0][usual], middles[1][usual]
     structure = n * (first * second).mean(axes)
     total = float(sums.mean())
     change, grey = middles[1] - middles[0], (middles[0] + middles[1]) / 2

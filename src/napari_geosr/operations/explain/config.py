@@ -140,7 +140,7 @@ class ExplainConfig(Config):
         ),
     )
     sharpness: Literal["auto", "scan", "object"] = Field(
-        "auto",
+        "scan",
         title="Sharpness",
         description=(
             "Sharpness of a super-resolved result, as in restore: that of the scan, "

@@ -73,12 +73,12 @@ class RestoreConfig(Config):
         "measured.",
     )
     sharpness: SharpnessChoice = Field(
-        "auto",
+        "scan",
         title="Sharpness",
         description="Sharpness of a super-resolved result. scan: as sharp as the scan, "
-        "on a finer grid; object: as sharp as the model predicts the object to be; "
-        "auto: object if the result is then consistent with the scan within its "
-        "noise, otherwise scan.",
+        "on a finer grid, so that it agrees with the scan within its noise; object: as "
+        "sharp as the model predicts the object to be; auto: object if the result, "
+        "blurred, is consistent with the scan, otherwise scan.",
     )
     uncertainty: str = Field(
         NONE,

@@ -81,6 +81,7 @@ class VerdictPanel(QWidget):
         self._approved: set[tuple[Key, str, Point | None]] = set()
         self._source: weakref.ref[Image] | None = None
         self._point: Point | None = None
+        self._contents: Key | None = None
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for widget in (
@@ -142,6 +143,7 @@ class VerdictPanel(QWidget):
         self._run_verdict = None
         self._point = None if position is None else point_at(position)
         self._source = None if source is None else weakref.ref(source)
+        self._contents = None if source is None else contents_key(source)
         self._has_scan = volume is not None
         self.find_button.setEnabled(self._has_scan)
         config = None if settings is None else _rank_config(settings)
@@ -183,6 +185,10 @@ class VerdictPanel(QWidget):
         """
         self._run_verdict = None
         prepared = on_screen()
+        if (contents := contents_key(source)) != self._contents:
+            # The layer was given other voxels: their noise and gains are not known.
+            self._contents = contents
+            self.activity.set_volume(prepared.seen_volume, None)
         card = prepared.model.card
         self._interpolated_by = 1 if card.has_weights else card.upscale_factor
         if prepared.likeness.level == "ok":

@@ -56,7 +56,7 @@ class UpscalingVerdict:
     trained_blur: tuple[float, float] | None
     parts: int
     errors: tuple[float, float] | None = None
-    sharpness: SharpnessChoice = "auto"
+    sharpness: SharpnessChoice = "scan"
     interpolation: str = ""
     is_as_object: bool = False
 

@@ -68,7 +68,7 @@ def upscaling_verdict_steps(
     model: Model,
     noise: Noise,
     *,
-    sharpness: SharpnessChoice = "auto",
+    sharpness: SharpnessChoice = "scan",
     measured: networks.Sharpness | None = None,
     strength: float = 1.0,
     seed: int = 0,
