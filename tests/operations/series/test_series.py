@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 
 from napari_geosr import io, restore, restore_with_uncertainty
 from napari_geosr.core.errors import ConfigError, FileError, ModelError, VolumeError
@@ -19,6 +20,7 @@ from napari_geosr.core.steps import (
     run_to_end,
 )
 from napari_geosr.core.volume import Volume
+from napari_geosr.models import zoo
 from napari_geosr.operations.restore import (
     RestorationResult,
     RestoreConfig,
@@ -410,6 +412,27 @@ def test_auto_chooses_once_and_says_on_what():
         "series was chosen on the basis of time point 1" in text for text in said
     )
     assert (result.axes, result.shape) == ("TYX", (3, 40, 44))
+
+
+def test_auto_looks_at_the_noisiest_channel_and_spares_the_others():
+    rng = np.random.default_rng(5)
+    clean = np.full((96, 96), 0.8, np.float32)
+    clean[12:60, 15:66] = 0.2
+    clean = gaussian_filter(clean, 0.7) + np.linspace(0, 0.05, 96, dtype=np.float32)
+    noise = 0.15 * rng.normal(0, 1, clean.shape).astype(np.float32)
+    volume = Volume(np.stack([clean, clean + noise]), "CYX", name="cells")
+    config = RestoreConfig.create(model="auto", memory=MEMORY, threads=1)
+    steps = []
+    made = restore_steps(volume, config)
+    result = run_to_end(made, steps.append).volume
+    said = " ".join(s.message for s in steps if isinstance(s, WarningIssued))
+    assert "on the basis of channel 1, the channel with the most noise" in said
+    model = result.provenance[-1]["model"]["name"]
+    assert zoo.find(model).card.noise_bound is not None
+    found = np.asarray(result.data)
+    np.testing.assert_allclose(found[0], clean, atol=2e-3)
+    before, after = (np.abs(each[1] - clean).mean() for each in (volume.data, found))
+    assert after < before / 2
 
 
 @pytest.mark.parametrize("levels", [(0.1, 0.1, 0.1), (0.0, 0.1, 0.3)])

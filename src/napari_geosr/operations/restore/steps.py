@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_geosr import io
 from napari_geosr.core import provenance
-from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
@@ -21,6 +21,7 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.members import NONE as NO_MEMBERS
 from napari_geosr.inference.members import is_generative
+from napari_geosr.measure.noise import noise_steps
 from napari_geosr.models.distribution import TrainingLikeness
 from napari_geosr.operations.cluster import Workers, check_workers
 from napari_geosr.operations.inputs import check_not_source
@@ -39,7 +40,7 @@ from napari_geosr.operations.restore.run import (
     VolumeRun,
     work_steps,
 )
-from napari_geosr.operations.restore.series.plan import Point, SeriesPlan, is_series
+from napari_geosr.operations.restore.series.plan import SeriesPlan, is_series
 from napari_geosr.operations.restore.series.run import (
     restore_series_steps,
 )
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from napari_geosr.core.noise import Noise
 
 
+_MEASURING = "Measuring the noise"
 #: Warning if a prediction is required but not available.
 _NOT_PREDICTED = (
     "The effect of samples of a diffusion model is not predicted, so --strict does not "
@@ -137,13 +139,13 @@ def restore_steps(
         _check_outputs(volume, config, out, overwrite, unfinished, unfinished_deviation)
     ranking: Ranking | None = None
     if config.model == AUTO:
-        ranking = yield from choose_steps(
-            _example(volume), config, kept=kept, should_stop=should_stop
-        )
         if is_series(volume):
-            yield WarningIssued(
-                message="The model for the whole series was chosen on the basis of "
-                f"{_typical(volume).words}."
+            ranking = yield from _choose_for_series_steps(
+                SeriesPlan(volume), config, kept, should_stop
+            )
+        else:
+            ranking = yield from choose_steps(
+                volume, config, kept=kept, should_stop=should_stop
             )
         if ranking.keeps_scan:
             steps = unchanged_steps(
@@ -242,17 +244,42 @@ def _sharpness_of_auto(config: RestoreConfig) -> SharpnessChoice:
     return "scan" if config.sharpness == "auto" else config.sharpness
 
 
-def _example(volume: Volume) -> Volume:
-    """The volume used to choose a model: for a series, a typical point."""
-    if not is_series(volume):
-        return volume
-    return SeriesPlan(volume).at(_typical(volume))
+def _choose_for_series_steps(
+    plan: SeriesPlan,
+    config: RestoreConfig,
+    kept: MeasurementStore | None,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, Ranking]:
+    """Rank the models for the noisiest channel, and report the choice.
 
-
-def _typical(volume: Volume) -> Point:
-    series = SeriesPlan(volume)
-    points = [series.typical(channel) for channel in series.channels]
-    return next((point for point in points if series.varies(point)), points[0])
+    All channels are restored with the same model. A model with a noise bound leaves
+    channels with less noise almost unchanged; a filter would blur them, so it is not
+    chosen for several channels.
+    """
+    typical = [plan.typical(channel) for channel in plan.channels]
+    points = [point for point in typical if plan.varies(point)] or typical[:1]
+    levels = []
+    for point in points if len(points) > 1 else ():
+        yield StageStarted(message=plan.of_channel(point.channel, _MEASURING))
+        steps = noise_steps(plan.at(point), should_stop=should_stop)
+        try:
+            levels.append((yield from steps).relative)
+        except VolumeError:  # too few voxels to measure
+            levels.append(0.0)
+    place = levels.index(max(levels)) if levels else 0
+    ranking = yield from choose_steps(
+        plan.at(points[place]),
+        config,
+        only_bounded=len(points) > 1,
+        kept=kept,
+        should_stop=should_stop,
+    )
+    why = ", the channel with the most noise" if len(points) > 1 else ""
+    yield WarningIssued(
+        message="The model for the whole series was chosen on the basis of "
+        f"{points[place].words}{why}."
+    )
+    return ranking
 
 
 def choose_steps(
@@ -260,6 +287,7 @@ def choose_steps(
     config: RestoreConfig,
     *,
     noise: Noise | None = None,
+    only_bounded: bool = False,
     kept: MeasurementStore | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Ranking]:
@@ -273,6 +301,8 @@ def choose_steps(
     config : RestoreConfig
     noise : Noise, optional
         Noise of the volume, if known.
+    only_bounded : bool
+        Whether to choose only among denoisers whose changes are limited by the noise.
     kept : MeasurementStore, optional
         Receives the ranking, and provides that of an earlier run.
     should_stop : callable
@@ -315,6 +345,8 @@ def choose_steps(
     if ranking is None:
         ranking = yield from rank_steps(volume, settings, should_stop, noise=noise)
         kept.keep("ranking", ranking, **of)
+    if only_bounded and ranking.upscale_factor == 1:
+        ranking = ranking.only_bounded()
     yield WarningIssued(message=f"auto: {ranking.reason}")
     return ranking
 
