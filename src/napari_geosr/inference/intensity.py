@@ -12,6 +12,7 @@ from napari_geosr.core.errors import Cancelled, UniformVolumeError, VolumeError
 from napari_geosr.core.grey_range import float32_contrast_fault, float32_range_fault
 from napari_geosr.core.hot_voxels import (
     CROWD_SHARE,
+    HOT_SHARE,
     FarVoxels,
     GreySample,
     HotVoxelFilter,
@@ -245,7 +246,8 @@ def _crowd_steps(
         n_isolated += len(positions)
         n_others += int(np.count_nonzero(far & np.isfinite(voxels)))
         yield BlockDone(done, len(chosen))
-    return n_isolated / n_voxels if n_isolated > n_others else 0.0
+    share = n_isolated / n_voxels
+    return share if n_isolated > n_others and share > HOT_SHARE else 0.0
 
 
 def _whole_box(block: tuple[slice, ...], shape: Sequence[int]) -> tuple[slice, ...]:

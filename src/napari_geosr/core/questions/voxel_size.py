@@ -100,7 +100,7 @@ def implausibility_reasons(
     dpi = _editor_dpi(millimetres[-1])
     if dpi is not None:
         may_be_right = False
-        reasons.append(f"{dpi} dots per inch is a default of image editors")
+        reasons.append(f"{dpi} dots per inch is a resolution of screens or printers")
     ratio = max(millimetres) / min(millimetres)
     if ratio > MAX_ANISOTROPY * (1 + _ROUNDING):
         reasons.append(f"its edge lengths differ by a factor of {ratio:.3g}")

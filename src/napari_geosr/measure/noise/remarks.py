@@ -128,6 +128,8 @@ def remarks(
             f"{100 * sample.padded:.0f} % of the sampled blocks are constant, as "
             "padding around a sample is; they were excluded."
         )
+    if quiet is None:  # there is no estimate to comment on
+        return tuple(found)
     if len(sample.greys) < _MIN_BLOCKS:
         count = len(sample.greys)
         blocks = "one small block" if count == 1 else f"{count} small blocks"

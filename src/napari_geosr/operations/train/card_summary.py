@@ -20,9 +20,12 @@ def summarise_card(bundle: Path) -> str:
     except ModelError as error:
         return str(error)
     lines = []
+    training = card.provenance.get("training", {})
+    adapted = training.get("adapted")
     known = [row for row in card.figures if row.psnr is not None]
     rows = [row for row in known if row.test_set == known[0].test_set]
-    if rows:
+    # The target of an adapted model is the noisy scan, which a denoiser must change.
+    if rows and not adapted:
         shown = ", ".join(f"{row.psnr:.1f} dB ({row.method})" for row in rows)
         lines.append(f"PSNR on the {rows[0].test_set}: {shown}.")
     if overlaps := [row for row in card.figures if row.dice is not None and not known]:
@@ -36,12 +39,11 @@ def summarise_card(bundle: Path) -> str:
     if rows := [row for row in card.figures if row.noise_error is not None]:
         shown = ", ".join(f"{row.noise_error:.3f} ({row.method})" for row in rows)
         lines.append(f"Error of the predicted noise, {rows[0].test_set}: {shown}.")
-    training = card.provenance.get("training", {})
-    if adapted := training.get("adapted"):
+    if adapted:
         low, high = adapted["interval_db"]
         lines.insert(
             0,
-            f"{adapted['reason']} Expected gain on this scan: "
+            f"{adapted['reason']} Expected gain over the original model on this scan: "
             f"{adapted['expected_gain_db']:+.2f} dB ({low:+.2f} to {high:+.2f}).",
         )
     seconds = training.get("seconds")

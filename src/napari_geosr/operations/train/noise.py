@@ -123,9 +123,9 @@ def measure_noise_steps(
         by_role[role] = [estimate_noise(volume) for volume in volumes.get(role, ())]
     if all(noise.is_negligible for noises in by_role.values() for noise in noises):
         yield WarningIssued(
-            message="The noise is below 1 % of the contrast. The noise-bounded network "
-            f"{method.config.network} hardly changes such scans, so there is little "
-            "to learn."
+            message="The noise is below 1 % of the contrast. A network with a noise "
+            f"bound ({method.config.network}) hardly changes such scans, so there is "
+            "little to learn."
         )
     return by_role
 

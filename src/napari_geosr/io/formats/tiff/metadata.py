@@ -321,10 +321,10 @@ def from_resolution_tags(page: TiffPage) -> PhysicalSpace:
             if resolution == 1:  # the default value, so the resolution was never set
                 return PhysicalSpace()
             note = (
-                f"The file specifies {dpi:.0f} dots per inch, the default of programs "
-                "that do not know the pixel size; it was ignored."
+                f"The file specifies {dpi:.0f} dots per inch, a resolution of screens, "
+                "printers or fax machines, not of a scan; it was ignored."
             )
-            doubt = f"{dpi:.0f} dots per inch is a default of image editors"
+            doubt = f"{dpi:.0f} dots per inch is a resolution of screens or printers"
             edge = 25.4 / dpi
             return PhysicalSpace(
                 dict.fromkeys("ZYX", edge),

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 
 #: Title of the candidate that leaves the scan unchanged.
 KEEP_SCAN_TITLE = "Leave the scan as it is"
+_CANCELLED = "Stopped while comparing the models; nothing was written."
 
 
 def rank_steps(
@@ -150,11 +151,11 @@ def rank_steps(
     tried = []
     for i, model in enumerate(models):
         if should_stop():
-            raise Cancelled("The ranking was cancelled.")
+            raise Cancelled(_CANCELLED)
         try:
             tried.append(_try_candidate(model, volume, setup))
         except Cancelled:
-            raise
+            raise Cancelled(_CANCELLED) from None
         except GeoSRError as error:
             if config.models:
                 raise
@@ -296,7 +297,7 @@ def without_harmful(
         try:
             wrong = wrong_pores_of(row)
         except Cancelled:
-            raise
+            raise Cancelled(_CANCELLED) from None
         except GeoSRError as error:  # the other models still count
             wrong = str(error)
         if not wrong:
