@@ -134,7 +134,7 @@ def test_hardly_a_voxel(shape: tuple[int, ...]) -> None:
     data = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     found = estimate_noise(Volume(data, "ZYX"[-len(shape) :]))
     assert found.level == 0
-    assert says(found, "rough")
+    assert says(found, "too few to measure" if data.size > 1 else "nothing to measure")
     assert found.is_measured == (data.size == 1)
 
 

@@ -128,12 +128,13 @@ def remarks(
             f"{100 * sample.padded:.0f} % of the sampled blocks are constant, as "
             "padding around a sample is; they were excluded."
         )
-    if quiet is None:  # there is no estimate to comment on
-        return tuple(found)
-    if len(sample.greys) < _MIN_BLOCKS:
+    if len(sample.greys) < _MIN_BLOCKS and not is_constant:
         count = len(sample.greys)
         blocks = "one small block" if count == 1 else f"{count} small blocks"
-        found.append(f"Only {blocks} could be used: the estimate is rough.")
+        effect = "the estimate is rough" if quiet is not None else "too few to measure"
+        found.append(f"Only {blocks} could be used: {effect}.")
+    if quiet is None:  # there is no estimate to comment on
+        return tuple(found)
     if volume.axes == "YX" or volume.shape[0] == 1:
         found.append(
             "The noise was measured in a single slice, so its correlation between "

@@ -237,13 +237,8 @@ def usable_sample(
     if repeats is not None:
         repeats = repeats[usable]
         greys = (greys + repeats.mean((1, 2, 3))) / 2
+        ratio = _ratio_of_pair(volume, centred, repeats)
         centred = (centred - repeats) / np.sqrt(2)
-        if not centred.any():
-            raise VolumeError(
-                f"The second scan has the same values as {volume.title}: noise can be "
-                "measured only from two scans that were recorded separately."
-            )
-        ratio = _ratio_of_pair(volume, blocks[usable], repeats)
     centred -= centred.mean((1, 2, 3), keepdims=True)  # in place: a copy takes 17 MB
     extreme = not _MIN_RANGE <= highest - lowest <= _MAX_RANGE
     return NoiseSample(
@@ -294,6 +289,11 @@ def _ratio_of_pair(volume: Volume, first: Array, second: Array) -> float:
         If the scans differ by more than noise: in brightness, or because the object
         moved.
     """
+    if np.array_equal(first, second):
+        raise VolumeError(
+            f"The second scan has the same values as {volume.title}: noise can be "
+            "measured only from two scans that were recorded separately."
+        )
     axes = (1, 2, 3)
     middles = first.mean(axes), second.mean(axes)
     first, second = (

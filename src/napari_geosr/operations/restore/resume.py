@@ -192,6 +192,9 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
         inputs = record.get("inputs") or {}
         # A run of an earlier version used today's defaults of newer settings.
         settings = _DEFAULTS | dict(record.get("settings") or {})
+        if settings["sharpness"] == "auto":  # what it chose is compared below
+            settings["sharpness"] = "scan"
+        sharp = [one.get("as_sharp_as") for one in record.get("data_consistency") or ()]
         return {
             "a different input": (inputs.get("input") or {}).get("checksum"),
             _OTHER_PART: (record.get("series") or {}).get("points"),
@@ -203,7 +206,10 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
             "different standard deviations": (record.get("uncertainty") or {}).get(
                 "this"
             ),
-            "different settings": {k: v for k, v in settings.items() if k not in _HOW},
+            "different settings": (
+                {k: v for k, v in settings.items() if k not in _HOW},
+                sharp,
+            ),
             "a different output type": record.get("output_dtype"),
         }
 
