@@ -62,6 +62,18 @@ def test_the_curtain_shows_the_source_up_to_the_slider(viewer, box):
 
 
 @pytest.mark.slow
+def test_curtain_and_blinking_exclude_each_other(viewer, box):
+    box.blink_button.click()
+    box.curtain_button.click()
+    assert not box.blink_button.isChecked()
+    assert not box._blinker.isActive()
+    assert box.pair()[1].visible
+    box.blink_button.click()
+    assert not box.curtain_button.isChecked()
+    assert box._blinker.isActive()
+    box.blink_button.click()
+
+
 def test_blinking_ends_with_the_result_shown(viewer, box, qtbot):
     _, result = box.pair()
     box.blink_button.click()

@@ -247,6 +247,7 @@ class CompareBox(QWidget):
         pair = self.pair()
         if checked and pair is not None:
             self.difference_button.setChecked(False)  # would cover the curtain
+            self.blink_button.setChecked(False)  # would show the scan as "after"
             pair[1].visible = True
             self._draw()
             return
@@ -343,6 +344,7 @@ class CompareBox(QWidget):
     def _on_blink_toggled(self, checked: bool) -> None:
         if checked:
             self.difference_button.setChecked(False)
+            self.curtain_button.setChecked(False)
             self._blinker.start()
             return
         self._blinker.stop()
