@@ -41,6 +41,10 @@ share, places = float(shell.float().mean()), shell.nonzero()
 layers = [SubmanifoldConvolution(8, 8) for _ in range(4)]
 dense = [torch.nn.Conv3d(8, 8, 3, padding=1, bias=False) for _ in range(4)]
 dense[0](torch.ones(1, 8, 4, 4, 4)).sum().backward()
+# Compile the loops before memory and time are measured.
+tiny = SparseTensor.from_coords(
+    torch.zeros(1, 4, dtype=torch.long), torch.ones(1, 8), (1, 2, 2, 2))
+layers[1](layers[0](tiny)).features.sum().backward()
 if sparse:
     coords = torch.cat([torch.zeros(len(places), 1, dtype=torch.long), places], 1)
     features = torch.ones(len(places), 8)

@@ -135,23 +135,6 @@ def test_a_sample_without_structure_resembles_nothing() -> None:
         known.similarity(blobs(1, 2)[0], lambda: True)
 
 
-@pytest.mark.slow
-def test_a_model_that_knows_its_images_by_heart_is_refused(tmp_path: Path) -> None:
-    """Trained on 8 images it copies them; trained on 400 it does not."""
-    settings = {"width": 16, "layers": 2, "patch": 48, "batch_size": 8, "steps": 3000}
-    settings |= {"learning_rate": 1e-3, "augment": False, "device": "cpu"}
-    for n, copies in ((8, True), (400, False)):
-        images, job = blobs(n, n), tmp_path / f"job{n}"
-        geosr.train("ddpm", job, images, name="prior", **settings)
-        given = [Volume(images, "ZYX")]
-        values = {"number": 4, "shape": "48,48", "sampling_steps": 30}
-        if copies:
-            with pytest.raises(ModelError, match="is a copy"):
-                drawn(str(job), tmp_path / "made", given, **values)
-        else:
-            assert len(drawn(str(job), tmp_path / "made", given, **values)) == 4
-
-
 def test_command(
     prior: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
