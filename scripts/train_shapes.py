@@ -21,7 +21,7 @@ JOBS: dict[str, dict[str, Any]] = {
         "training": {
             "name": "shape-sr-x2",
             "simulated": "mixed",
-            "steps": 6000,
+            "steps": 1200,
             "threads": 1,
             "device": "cpu",
             "averaging": 0.99,

@@ -41,10 +41,10 @@ NEEDS = "shapes at high resolution (label volumes), or simulated ones"
 #: Range of the size of simulated solids, relative to half the edge of a block.
 _SCALES = {
     "ellipsoid": (0.4, 1.3),
-    "pores": (0.6, 2.4),
-    "skull": (0.9, 4.0),
-    "trabeculae": (0.7, 2.4),
-    "tree": (0.9, 2.4),
+    "pores": (0.6, 1.6),
+    "skull": (1.5, 4.0),
+    "trabeculae": (0.7, 1.6),
+    "tree": (0.9, 1.6),
 }
 #: Minimum number of fine voxels of each phase in a block.
 _MIN_VOXELS = 200
