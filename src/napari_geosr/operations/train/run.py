@@ -31,7 +31,7 @@ from napari_geosr.learning.training.preview import TrainingPreview
 from napari_geosr.learning.training.trainer import Preview, Trainer
 from napari_geosr.models import zoo
 from napari_geosr.networks import all_settings
-from napari_geosr.operations.train.adapt.run import adapt_steps
+from napari_geosr.operations.train.adapt.run import adapt_steps, better_model_steps
 from napari_geosr.operations.train.checks import (
     check_slices,
     reading_warnings,
@@ -127,6 +127,7 @@ def train_steps(
     if adaptation is not None and finished:
         original = adaptation.fallback_model(job.training)
         if original is not None:
+            yield from _better_model_steps(original, opened, should_stop)
             yield WarningIssued(message=adaptation.fallback_message(job.training))
             return original
     yield JudgingStarted(message="Evaluating the model")
@@ -146,7 +147,21 @@ def train_steps(
     # resuming from the last checkpoint evaluates the model again
     with suppress(Cancelled):
         path = yield from steps
+    if adaptation is not None and finished and path is not None:
+        yield from _better_model_steps(path, opened, should_stop)
     return path
+
+
+def _better_model_steps(
+    path: Path, opened: Mapping[str, Sequence[Volume]], should_stop: ShouldStop
+) -> Generator[Step, None, None]:
+    """Warn if another model is expected to restore the first scan better."""
+    second = opened.get("target")
+    sentence = yield from better_model_steps(
+        path, opened["source"][0], second[0] if second else None, should_stop
+    )
+    if sentence:
+        yield WarningIssued(message=sentence)
 
 
 def _load_patches_steps(

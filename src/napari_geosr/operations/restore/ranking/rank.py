@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -69,6 +69,7 @@ def rank_steps(
     *,
     noise: Noise | None = None,
     second: Volume | None = None,
+    also: Sequence[Model] = (),
 ) -> Generator[Step, None, Ranking]:
     """Rank models, classical filters and the unchanged scan.
 
@@ -89,6 +90,8 @@ def rank_steps(
     second : Volume, optional
         Another scan of the same object on the same grid, with independent noise of the
         same level.
+    also : sequence of Model
+        Further denoisers to compare, such as one that has just been trained.
 
     Yields
     ------
@@ -130,6 +133,7 @@ def rank_steps(
         found = rank_upscaling_steps(volume, config, should_stop, noise=noise)
         return (yield from found)
     models, skipped = _candidates(volume, config)
+    models += [model for model in also if model.path not in {m.path for m in models}]
     yield StageStarted(message="Reading intensities")
     statistics = yield from scan_steps(volume.data, should_stop=should_stop)
     volume = without_hot_voxels(volume, statistics)

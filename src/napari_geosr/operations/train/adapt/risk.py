@@ -13,11 +13,17 @@ from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.types import AnyDict
 from napari_geosr.inference.intensity import IntensityStatistics
 from napari_geosr.inference.risk.evaluation import (
+    N_BLOCKS,
     EvaluationSample,
     draw_sample,
     evaluate,
 )
-from napari_geosr.inference.risk.stein import LEAST_PASSED, CellMeans, decibels
+from napari_geosr.inference.risk.stein import (
+    LEAST_PASSED,
+    CellMeans,
+    common_scale,
+    decibels,
+)
 from napari_geosr.models.training_data import ArrayView
 from napari_geosr.networks import set_network_noise
 
@@ -45,7 +51,7 @@ class _RiskSample:
 class RiskEstimator:
     """Estimates a network's distance from the noise-free scans, without knowing them.
 
-    Uses Stein's estimate on held-out blocks, or the difference from a second scan.
+    Uses Stein's estimate on sample blocks, or the difference from a second scan.
 
     Parameters
     ----------
@@ -53,6 +59,9 @@ class RiskEstimator:
         The training data, with the noise of the sources.
     device : str
         Device of the network.
+    held_out : bool
+        Whether the blocks come from the held-out part of the scans only; otherwise they
+        are those with which `napari-geosr models rank` compares models.
     """
 
     def __init__(
@@ -60,12 +69,14 @@ class RiskEstimator:
         patches: Patches,
         device: str,
         should_stop: ShouldStop = never_stop,
+        *,
+        held_out: bool = True,
     ) -> None:
         self.device, self.threads = device, patches.config.threads
         self.should_stop = should_stop
         scenes = patches.scenes[:_MAX_SCANS]
-        n = max(2, _BLOCKS // len(scenes))
-        self._samples = [_risk_sample(scene, patches, n) for scene in scenes]
+        n = max(2, _BLOCKS // len(scenes)) if held_out else N_BLOCKS
+        self._samples = [_risk_sample(each, patches, n, held_out) for each in scenes]
 
     def estimate(self, network: nn.Module) -> CellMeans:
         """Evaluate `network` on the sample; the result's ``risks()`` are the errors.
@@ -91,17 +102,18 @@ class RiskEstimator:
         return _join_scans(cells, [each.statistics.std for each in self._samples])
 
 
-def _risk_sample(scene: TrainingSubject, patches: Patches, n: int) -> _RiskSample:
+def _risk_sample(
+    scene: TrainingSubject, patches: Patches, n: int, held_out: bool
+) -> _RiskSample:
     grey, noise = patches.grey["source"], scene.noises["source"]
     volume, second = scene.volumes["source"], scene.volumes.get("target")
-    box = tuple(
-        slice(*scene.split.validation) if axis == scene.split.axis else slice(0, size)
-        for axis, size in enumerate(volume.shape)
-    )
+    box = [slice(0, size) for size in volume.shape]
+    if held_out:
+        box[scene.split.axis] = slice(*scene.split.validation)
     sample = draw_sample(
-        ArrayView(volume.data, box),
+        ArrayView(volume.data, tuple(box)),
         noise.standardised(-grey.mean / grey.std, 1 / grey.std),
-        second=None if second is None else ArrayView(second.data, box),
+        second=None if second is None else ArrayView(second.data, tuple(box)),
         n=n,
     )
     statistics = IntensityStatistics(grey.mean, grey.std, -math.inf, math.inf, 0)
@@ -147,11 +159,16 @@ class Gain:
 def gain_over(before: CellMeans, after: CellMeans) -> Gain:
     """Return the gain of `after` over `before`, on the same sample."""
     # No error can be smaller than the remaining noise.
-    floor = 1e-3 * before.mean(before.noise)
+    scale = common_scale((before, after))
+    floor = 1e-3 * scale * before.mean(before.noise)
     old, new = (
-        max(cells.mean(cells.risks()), LEAST_PASSED * cells.mean(cells.passed), floor)
+        max(
+            cells.mean(cells.risks(scale)),
+            scale * LEAST_PASSED * cells.mean(cells.passed),
+            floor,
+        )
         for cells in (before, after)
     )
-    off = 1.645 * before.standard_error(before.risks() - after.risks())
+    off = 1.645 * before.standard_error(before.risks(scale) - after.risks(scale))
     low, high = (decibels(old, old - (old - new) - sign * off) for sign in (-1, 1))
     return Gain(decibels(old, new), (low, high))

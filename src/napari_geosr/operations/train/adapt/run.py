@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.errors import Cancelled, GeoSRError, VolumeError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, TrainingProgress
 from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.measure.number_text import signed_text
 from napari_geosr.models import zoo
 from napari_geosr.models.card import FigureRow
+from napari_geosr.operations.restore.ranking import rank_steps
 from napari_geosr.operations.train.adapt.risk import Gain, RiskEstimator, gain_over
 
 if TYPE_CHECKING:
+    from napari_geosr.core.volume import Volume
     from napari_geosr.inference.risk.stein import CellMeans
     from napari_geosr.learning.config import TrainingConfig
     from napari_geosr.learning.training.trainer import Trainer
@@ -31,6 +34,8 @@ _PATIENCE = 3
 _TIMED = 10
 #: Minimum improvement in dB that counts as a gain.
 _MIN_GAIN = 0.05
+#: Lead of another model, in dB, that is pointed out.
+_MIN_LEAD = 0.3
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,9 @@ class Adaptation:
     finished : bool
         False if the user stopped it early.
     gain : Gain or None
-        Improvement of the adapted model over the original; None if unfinished.
+        Improvement of the adapted model over the original; None if unfinished. The
+        smaller one of two estimates: on held-out blocks, and on blocks of the whole
+        scan, as in a ranking of models.
     figures : tuple of FigureRow
         Expected PSNR of the scan, and of the model before and after.
     steps : int
@@ -76,12 +83,12 @@ class Adaptation:
     def fallback_message(self, config: TrainingConfig) -> str:
         """Return a sentence that explains why the original model was kept."""
         assert self.gain is not None
-        low, high = self.gain.interval
+        values = (self.gain.decibels, *self.gain.interval)
+        gain, low, high = (signed_text(value, 2) for value in values)
         return (
             f"No gain is expected from adapting {config.from_model} to this scan "
-            f"({self.gain.decibels:+.2f} dB, {low:+.2f} to {high:+.2f}): use the "
-            "model unchanged. No new model was written; use --always-write to write "
-            "one anyway."
+            f"({gain} dB, {low} to {high}): use the model unchanged. No new model was "
+            "written; use --always-write to write one anyway."
         )
 
     def facts(self) -> AnyDict:
@@ -149,7 +156,51 @@ def adapt_steps(
         return Adaptation(finished=False)
     if not tracker.is_over:
         return Adaptation(finished=False)
-    return tracker.adaptation()
+    try:
+        return tracker.adaptation(start)
+    except Cancelled:
+        return Adaptation(finished=False)
+
+
+def better_model_steps(
+    name: str | Path, source: Volume, second: Volume | None, should_stop: ShouldStop
+) -> Generator[Step, None, str]:
+    """Name a model that is expected to restore the scan better than the given one.
+
+    Parameters
+    ----------
+    name : str or Path
+        The adapted model, or the original one if it was kept.
+    source, second : Volume
+        The scan, and a second scan of the same object.
+
+    Yields
+    ------
+    Step
+
+    Returns
+    -------
+    str
+        A sentence; empty if no other model is better by `_MIN_LEAD`, or the models
+        cannot be compared.
+    """
+    own = zoo.find(name)
+    try:
+        ranking = yield from rank_steps(
+            source, should_stop=should_stop, second=second, also=(own,)
+        )
+    except GeoSRError:  # the adapted model is complete without this comparison
+        return ""
+    ours = next(
+        (row for row in ranking.rows if row.weights == own.card.weights_sha256), None
+    )
+    best = ranking.chosen
+    if ours is None or best.model is None or best.gain < ours.gain + _MIN_LEAD:
+        return ""
+    return (
+        f"On this scan, {best.name} is expected to gain more: {best.gain_text} over "
+        f"the scan as it is; {ours.name}: {ours.gain_text}."
+    )
 
 
 class _BestWeightsTracker:
@@ -219,20 +270,51 @@ class _BestWeightsTracker:
     def _interval(self) -> int:
         return max(1, (self.trainer.steps - self.trainer.first_step) // _MAX_ESTIMATES)
 
-    def adaptation(self) -> Adaptation:
-        """Restore the best weights, and evaluate them."""
+    def adaptation(self, start: AnyMapping) -> Adaptation:
+        """Restore the best weights, and evaluate them.
+
+        Parameters
+        ----------
+        start : mapping of str to Tensor
+            Weights of the original model.
+        """
         trainer, method = self.trainer, self.trainer.method
         assert self.before is not None
         assert self.best is not None
         trainer.average.load_state_dict(self.weights)
         return Adaptation(
             finished=True,
-            gain=gain_over(self.before, self.best),
+            gain=self._gain(start),
             figures=self._figures(self.before, self.best),
             steps=self.best_step,
             how=str(getattr(method, "how", "")),
             reason=str(getattr(method, "reason", "")),
         )
+
+    def _gain(self, start: AnyMapping) -> Gain:
+        """The smaller gain of those on held-out blocks and on the whole scan.
+
+        Held-out blocks show whether the model has only memorised its training data, but
+        they are few and from one side of the scan. A gain on them alone can be a loss
+        on the scan as a whole.
+        """
+        assert self.before is not None
+        assert self.best is not None
+        held_out = gain_over(self.before, self.best)
+        if not held_out.is_significant:
+            return held_out
+        trainer = self.trainer
+        estimator = RiskEstimator(
+            trainer.patches,
+            str(trainer.accelerator.device),
+            self.should_stop,
+            held_out=False,
+        )
+        cells = []
+        for weights in (start, self.weights):
+            trainer.average.load_state_dict(weights)
+            cells.append(estimator.estimate(trainer.average))
+        return min(held_out, gain_over(*cells), key=lambda gain: gain.decibels)
 
     def _figures(self, before: CellMeans, after: CellMeans) -> tuple[FigureRow, ...]:
         noise = self.trainer.patches.scenes[0].noises["source"]
