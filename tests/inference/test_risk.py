@@ -46,6 +46,30 @@ def test_noise_has_the_correlations_asked_for(correlations: tuple[float, ...]) -
         assert neighbours(noise, axis) == pytest.approx(correlations[axis], abs=0.05)
 
 
+def test_the_noise_of_small_bright_objects_is_not_spread_around_them() -> None:
+    """A mean over the neighbourhood would have 0.6 and 2.4 times the variance."""
+    rng = np.random.default_rng(0)
+    clean = np.full((12, 64, 64), 0.3)
+    clean[tuple(rng.integers(1, n - 1, 150) for n in clean.shape)] = 400
+    clean = ndimage.gaussian_filter(clean, (1.6, 0.9, 0.9))
+    greys = np.linspace(0, 60, 200)
+    noise = Noise(
+        level=1.0,
+        contrast=10.0,
+        greys=tuple(greys.tolist()),
+        levels=tuple(np.sqrt(1 + greys).tolist()),
+        correlation={"z": 0.0, "y": 0.0, "x": 0.0},
+        interval=(1.0, 1.0),
+    )
+    window = clean + np.sqrt(1 + clean) * rng.standard_normal(clean.shape)
+    variances = level_map(window, noise) ** 2
+    for low, high in ((2.0, 6.0), (20.0, 60.0)):
+        there = (clean > low) & (clean < high)
+        assert variances[there].mean() == pytest.approx(
+            (1 + clean[there]).mean(), rel=0.25
+        )
+
+
 def test_its_level_follows_the_grey_value() -> None:
     noise = Noise(level=1.0, contrast=10.0, greys=(0.0, 10.0), levels=(1.0, 3.0))
     window = np.zeros((4, 40, 40))

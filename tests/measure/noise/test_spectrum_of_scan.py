@@ -163,7 +163,7 @@ def test_photon_noise_goes_on_beyond_the_brightest_class(
     scatter = 1 + 0.01 * rng.standard_normal(9)
     line = fit_curve(greys, (gain * greys + offset) * scatter, np.full(9, 0.06))
     highest = 12 * factor
-    far = line.extended(highest)
+    far = line.extended(2.0, highest)
     expected = np.sqrt(gain * highest + offset)
     assert np.sqrt(far.variance(np.array(highest))) == pytest.approx(expected, rel=0.15)
     assert far.variance(greys) == pytest.approx(line.variance(greys))
@@ -171,13 +171,27 @@ def test_photon_noise_goes_on_beyond_the_brightest_class(
     between = np.linspace(2, highest, 50)
     found = np.interp(between, places, levels)
     assert found == pytest.approx(np.sqrt(gain * between + offset), rel=0.2)
-    assert line.extended(5.0) is line
+    np.testing.assert_array_equal(line.extended(5.0, 5.0).greys, line.greys)
+
+
+@given(st.floats(0.1, 3.0), st.floats(0.0, 10.0), st.floats(-50.0, 2.0))
+def test_photon_noise_vanishes_where_no_photons_are_counted(
+    gain: float, offset: float, lowest: float
+) -> None:
+    assume(10 * gain > 2 * gain + offset)
+    greys = np.linspace(2, 12, 9)
+    line = fit_curve(greys, gain * greys + offset, np.full(9, 0.06))
+    far = line.extended(lowest, 12.0)
+    expected = max(0.0, gain * lowest + offset)
+    assert far.variance(np.array(lowest)) == pytest.approx(expected, abs=0.3)
+    assert far.greys[0] == pytest.approx(max(lowest, -offset / gain), abs=0.3 / gain)
+    assert (far.variances >= 0).all()
 
 
 def test_a_line_that_begins_without_noise_may_be_a_mixture_of_two_phases() -> None:
     greys = np.linspace(0, 12, 9)
     line = fit_curve(greys, 2 * greys, np.full(9, 0.06))
-    assert line.extended(40.0) is line
+    assert line.extended(-9.0, 40.0) is line
     places, levels = line.levels()
     between = np.linspace(3, 12, 50)
     assert np.interp(between, places, levels) == pytest.approx(
@@ -190,7 +204,7 @@ def test_other_noise_stays_constant_beyond_the_brightest_class() -> None:
     doubts = np.full(9, 0.06)
     for variances in (0 * greys + 5, (greys - 7) ** 2 + 4, 30 - 2 * greys):
         curve = fit_curve(greys, variances, doubts)
-        assert curve.extended(100.0) is curve
+        assert curve.extended(-99.0, 100.0) is curve
 
 
 def test_noise_of_small_bright_objects(rng: np.random.Generator) -> None:
@@ -204,6 +218,26 @@ def test_noise_of_small_bright_objects(rng: np.random.Generator) -> None:
     found = estimate_noise(Volume(scan.astype(np.float32), "ZYX"))
     for grey in (8.0, 20.0, 40.0):
         assert found.at(grey) == pytest.approx(np.sqrt(grey + 4), rel=0.25)
+
+
+@pytest.mark.parametrize("photons", [10, 30])
+@pytest.mark.parametrize("seed", range(2))
+def test_photon_noise_of_a_camera_with_a_dark_background(
+    seed: int, photons: int
+) -> None:
+    """Nearly all blocks are background that is brighter or darker by chance only."""
+    rng = np.random.default_rng(seed)
+    shape = (24, 96, 96)
+    clean = np.zeros(shape)
+    clean[tuple(rng.integers(0, n, 600) for n in shape)] = 1
+    clean = gaussian_filter(clean, (1.6, 0.9, 0.9))
+    clean = 0.3 + photons * clean / np.percentile(clean, 99.8)
+    scan = 100 + 12 * rng.poisson(clean) + rng.normal(0, 6, shape)
+    found = estimate_noise(Volume(scan.astype(np.float32), "ZYX"))
+    greys = 100 + 12 * np.array([0.3, 2.0, 5.0, 10.0])
+    expected = np.sqrt(36 + 12 * (greys - 100))
+    assert found.at(greys) == pytest.approx(expected, rel=0.1)
+    assert found.level == pytest.approx(np.sqrt(36 + 144 * clean.mean()), rel=0.06)
 
 
 @pytest.mark.parametrize("gain", [1.0, 3.0])

@@ -58,21 +58,30 @@ class NoiseCurve:
         """Variance of the noise at these grey values."""
         return np.asarray(np.interp(greys, self.greys, self.variances), np.float64)
 
-    def extended(self, highest: float) -> NoiseCurve:
-        """The curve, extended to a grey value that few voxels have.
+    def extended(self, lowest: float, highest: float) -> NoiseCurve:
+        """The curve, extended to grey values that few voxels have.
 
         Small bright objects have no uniform blocks, from which their noise could be
-        measured. A line is the variance of counted photons plus a constant, and is
-        extrapolated; any other curve stays constant.
+        measured, and single voxels of the background are darker than its blocks. A line
+        is the variance of counted photons plus a constant, and is extrapolated, at most
+        down to a variance of zero; any other curve stays constant.
         """
-        low, high = float(self.greys[0]), float(self.greys[-1])
-        if not self.is_line or highest <= high:
+        if not self.is_line:
             return self
-        slope = float(self.variances[-1] - self.variances[0]) / (high - low)
-        beyond = float(self.variances[-1]) + slope * (highest - high)
-        return NoiseCurve(
-            np.append(self.greys, highest), np.append(self.variances, beyond), True
-        )
+        greys, variances = self.greys, self.variances
+        low, high = float(greys[0]), float(greys[-1])
+        slope = float(variances[-1] - variances[0]) / (high - low)
+        if highest > high:
+            beyond = float(variances[-1]) + slope * (highest - high)
+            greys, variances = np.append(greys, highest), np.append(variances, beyond)
+        lowest = max(lowest, low - float(variances[0]) / slope)
+        if lowest < low:
+            below = max(0.0, float(variances[0]) - slope * (low - lowest))
+            greys, variances = (
+                np.insert(greys, 0, lowest),
+                np.insert(variances, 0, below),
+            )
+        return NoiseCurve(greys, variances, True)
 
     def levels(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Grey values and standard deviations, without redundant knots."""
@@ -80,7 +89,8 @@ class NoiseCurve:
         if len(self.greys) > 2 and self.is_line:
             # A root is most curved at its beginning.
             known = np.linspace(self.greys[0], self.greys[-2], _KNOTS)
-            greys = np.union1d(greys, known)
+            first = np.linspace(self.greys[0], self.greys[1], _KNOTS)
+            greys = np.union1d(np.union1d(greys, known), first)
         levels = np.sqrt(self.variance(greys))
         if levels.max() <= (1 + _SAME_LEVEL) * levels.min() or greys[0] == greys[-1]:
             middle = float(np.median(self.greys))

@@ -25,9 +25,9 @@ from napari_geosr.measure.noise.contrast import (
     RARE_PERCENTILES,
     noise_free_contrast,
 )
-from napari_geosr.measure.noise.curve import NoiseCurve, fit_curve
+from napari_geosr.measure.noise.curve import NoiseCurve
 from napari_geosr.measure.noise.places import noisiest_region, ratios_of_regions
-from napari_geosr.measure.noise.quiet import QuietBlocks, find_quiet
+from napari_geosr.measure.noise.quiet import QuietBlocks, quiet_curve
 from napari_geosr.measure.noise.reading import EDGE, ScanBlocks, averaged, sample_steps
 from napari_geosr.measure.noise.remarks import (
     FILTERED_FACTOR,
@@ -64,8 +64,8 @@ _QUIET = 0.05
 _SMOOTH_FACTOR = 2.0
 #: Minimum number of voxels per block.
 _MIN_BLOCK_VOXELS = 16
-#: Percentile of the grey values up to which photon noise is extrapolated.
-_ALMOST_ALL = 99.99
+#: Percentiles of the grey values between which photon noise is extrapolated.
+_NEARLY_ALL = (0.01, 99.99)
 #: Largest factor by which clipping may reduce the noise: 1.7 if half of the values are
 #: clipped.
 _CLIPPED_FACTOR = 2.0
@@ -292,13 +292,11 @@ def _from_sample(
         sample.levels == 0 and sample.blocks[0].size >= _MIN_BLOCK_VOXELS
     ):
         block_energies = energies(sample.blocks)
-        quiet = find_quiet(block_energies, sample.greys, fraction=fraction, check=check)
-        if quiet is not None:
-            curve = fit_curve(
-                quiet.greys, quiet.variances, quiet.curve_errors, quiet.is_uniform
-            )
-            # Ignore brighter voxels: they are few, and some are hot voxels.
-            curve = curve.extended(float(np.percentile(sample.values, _ALMOST_ALL)))
+        measured = quiet_curve(block_energies, sample, fraction, check)
+        if measured is not None:
+            quiet, curve = measured
+            # Ignore the others: they are few, and some are hot or dead voxels.
+            curve = curve.extended(*np.percentile(sample.values, _NEARLY_ALL).tolist())
             ratios = 1.0, 1.0
             if len(sample.greys) >= _MIN_TEXTURE_BLOCKS:
                 ratios = ratios_of_regions(block_energies, sample, quiet, curve, check)

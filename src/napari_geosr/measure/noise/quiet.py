@@ -25,8 +25,9 @@ from napari_geosr.measure.noise.basis import (
     FloatArray,
     degrees,
 )
-from napari_geosr.measure.noise.curve import fit_curve
+from napari_geosr.measure.noise.curve import NoiseCurve, fit_curve
 from napari_geosr.measure.noise.mixture import fit_mixture, mean_deviance
+from napari_geosr.measure.noise.sample import NoiseSample
 from napari_geosr.measure.noise.spectrum import (
     Spectrum,
     fit_spectrum,
@@ -79,6 +80,8 @@ _UNIFORM_SHARE = 0.5
 _MAX_UNIFORM_STRUCTURE = 0.05
 _MAX_UNIFORM_DEVIANCE = 3.0
 _MAX_UNIFORM_SCATTER = 2.2
+#: Correlation of neighbouring voxels up to which their noise is independent.
+_MAX_LAG = 0.1
 #: Number of iterations of selecting blocks and fitting the spectrum.
 _ITERATIONS = 3
 #: Number of further iterations with the spectrum of the most certain classes.
@@ -133,10 +136,54 @@ class QuietBlocks:
         )
 
 
+def quiet_curve(
+    energy: FloatArray,
+    sample: NoiseSample,
+    fraction: float = _QUIETEST_SHARE,
+    check: Callable[[], None] = lambda: None,
+) -> tuple[QuietBlocks, NoiseCurve] | None:
+    """Measure the quietest blocks, and the variance of the noise at every grey value.
+
+    Photon noise is skewed: a block that is bright by chance also varies more by chance.
+    Classes of such blocks hide how the noise depends on the grey value, by up to a
+    third of its variance. So for photon noise, blocks are assigned to classes by every
+    other voxel, and the voxels between them give the grey value.
+
+    Parameters
+    ----------
+    energy : ndarray of shape (blocks, Z, Y, X)
+        Energies by degree.
+    sample : NoiseSample
+        Grey values of the blocks.
+    fraction, check
+        As for `find_quiet`.
+
+    Returns
+    -------
+    tuple of QuietBlocks and NoiseCurve, or None
+        None if the quietest blocks do not vary at all.
+    """
+    best: tuple[QuietBlocks, NoiseCurve] | None = None
+    for order, greys in ((None, sample.greys), sample.halves()):
+        found = find_quiet(energy, greys, order=order, fraction=fraction, check=check)
+        if found is None:
+            break
+        curve = fit_curve(
+            found.greys, found.variances, found.curve_errors, found.is_uniform
+        )
+        if curve.is_line or best is None:
+            best = found, curve
+        # Neighbouring voxels with correlated noise are not independent.
+        if not curve.is_line or max(found.spectrum.lags) > _MAX_LAG:
+            break
+    return best
+
+
 def find_quiet(
     energy: FloatArray,
     greys: Array,
     *,
+    order: Array | None = None,
     fraction: float = _QUIETEST_SHARE,
     check: Callable[[], None] = lambda: None,
 ) -> QuietBlocks | None:
@@ -148,6 +195,10 @@ def find_quiet(
         Energies by degree.
     greys : ndarray of shape (blocks,)
         Mean grey values.
+    order : ndarray of shape (blocks,), optional
+        Grey values by which the blocks are divided into classes; by default `greys`.
+        If the noise of both is independent, blocks that are bright by chance do not
+        count as bright.
     fraction : float
         Fraction of the blocks that counts as quiet.
     check : callable
@@ -158,7 +209,7 @@ def find_quiet(
     QuietBlocks or None
         None if the quietest blocks do not vary at all.
     """
-    classes = _classes(greys)
+    classes = _classes(greys if order is None else order)
     search = _Search(
         [energy[one] for one in classes],
         [np.asarray(greys[one], np.float64) for one in classes],

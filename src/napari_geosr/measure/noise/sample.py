@@ -131,6 +131,16 @@ class NoiseSample:
         """Whether so many voxels are clipped that the others do not show the noise."""
         return self.has_clipped and self.clipped > _MOSTLY_CLIPPED
 
+    def halves(self) -> tuple[Array, Array]:
+        """Mean of each block over every other voxel, and over those between them."""
+        edges = self.blocks.shape[1:]
+        is_odd = np.indices(edges).sum(0) % 2 == 1
+        first, second = (
+            self.greys + self.blocks[:, part].mean(1, dtype=np.float64)
+            for part in (is_odd, ~is_odd)
+        )
+        return first, second
+
     def is_coarse(self, level: float) -> bool:
         """Whether rounding of grey values hides noise of this level."""
         return level < _ROUNDED * self.step
