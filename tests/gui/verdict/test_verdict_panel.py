@@ -122,6 +122,35 @@ def test_the_verdict_is_that_of_the_channel_on_screen(viewer, qtbot, clean, rng)
     assert (shown._point.channel, shown._point.time) == (1, None)
 
 
+def test_harm_to_a_channel_that_is_not_on_screen_is_asked_about(
+    viewer, qtbot, clean, rng, free, monkeypatch
+):
+    noisy = clean + 25 * rng.normal(0, 1, clean.shape)
+    data = np.stack([noisy, clean]).astype(np.float32)
+    viewer.add_image(data, name="two", axis_labels=("channel", "z", "y", "x"))
+    viewer.dims.set_point(0, 0)
+    dock = opened(viewer)
+    dock.model_box.set_model(free)
+    settled(dock, qtbot)
+    assert dock.extent.wants_all()
+    shown = dock.verdict_panel
+    assert shown.run_verdict.is_harmful
+    assert "Harmful: Channel 1: " in shown.message.text
+    asked = []
+    monkeypatch.setattr(
+        panel, "confirm_harmful_run", lambda *given: asked.append(given) or False
+    )
+    dock.run_button.click()
+    assert [verdict.sentence[:11] for _, verdict, _ in asked] == ["Channel 1: "]
+    # Alone, the channel on screen is restored without a question.
+    dock.extent.setCurrentIndex(1)
+    dock.extent.activated.emit(1)
+    assert not dock.extent.wants_all()
+    settled(dock, qtbot)
+    assert not shown.run_verdict.is_harmful
+    assert shown.message.text.startswith("Channel 0: ")
+
+
 def test_a_clean_scan_is_left_as_it_is_and_harm_is_asked_about(
     viewer, qtbot, clean, free, monkeypatch
 ):

@@ -21,7 +21,6 @@ from napari_geosr.gui.restore.activity import RestoreActivity
 from napari_geosr.gui.restore.preparation import (
     RunPreparation,
     estimate_text,
-    preview_edge,
     run_estimate,
 )
 from napari_geosr.gui.restore.source_watch import PointWatch
@@ -398,11 +397,9 @@ class RestoreDock(RestoreWidgets):
         self.live.set_ready(ready, self.activity.source())
         self.finished_part_row.set_part(ready.finished_part)
         if (source := self.activity.source()) is not None:
-            # For a series, examine the point on screen.
+            # For a series, examine the point on screen and the other channels.
             self.verdict_panel.set_ready(
-                source,
-                lambda: ready.at(chosen_position(source, self._viewer)),
-                preview_edge(ready),
+                source, ready, lambda: chosen_position(source, self._viewer)
             )
         if self._runs_after_verdict and self.verdict_panel.activity.has_verdict:
             self._run_timer.start()

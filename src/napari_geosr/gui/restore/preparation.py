@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -73,6 +73,19 @@ class RunPreparation:
         if self.series is None:
             return self.prepared
         return self.series.at(point_at(position))
+
+    def other_channels(
+        self, position: Mapping[str, int]
+    ) -> Iterator[tuple[str, PreparedRestoration]]:
+        """Name and prepared restoration of the channels not at `position`.
+
+        Each at a typical time point; reads voxels to find it.
+        """
+        series = self.series
+        for channel in () if series is None else series.channels:
+            if series is not None and channel != point_at(position).channel:
+                point = series.plan.typical(channel)
+                yield f"Channel {channel}", series.at(point)
 
     @property
     def result_bytes(self) -> int:

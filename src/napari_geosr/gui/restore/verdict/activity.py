@@ -6,11 +6,13 @@ the user's requests.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, Signal
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
+from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.notify import error_sentence
@@ -25,6 +27,35 @@ if TYPE_CHECKING:
 
 #: Names of the operations.
 RANK, VERDICT = "rank", "verdict"
+#: Key of the verdict on the channel on screen.
+_ON_SCREEN = ""
+_LEVELS = ("ok", "caution", "harmful")
+
+Others = Callable[[], Iterable[tuple[str, "PreparedRestoration"]]]
+
+
+def _no_others() -> tuple[()]:
+    return ()
+
+
+def _verdicts_steps(
+    prepared: PreparedRestoration,
+    others: Others,
+    noise: Noise | None,
+    ranking: Ranking | None,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, dict[str, RunVerdict]]:
+    """Examine the run on the channel on screen, and then on the other channels."""
+    found = {
+        _ON_SCREEN: (
+            yield from verdict_steps(
+                prepared, noise=noise, ranking=ranking, should_stop=should_stop
+            )
+        )
+    }
+    for name, other in others():
+        found[name] = yield from verdict_steps(other, should_stop=should_stop)
+    return found
 
 
 class VerdictActivity(Activity):
@@ -32,8 +63,9 @@ class VerdictActivity(Activity):
 
     Signals
     -------
-    verdictReady : RunVerdict
-        Expected effect of the prepared run.
+    verdictReady : RunVerdict, str
+        Expected effect of the prepared run; if it is worst for a channel that is not on
+        screen, the name of that channel.
     ranked : Ranking
         The models, ordered by expected error on the scan.
     verdictEnded
@@ -42,7 +74,7 @@ class VerdictActivity(Activity):
         What could not be determined, and why.
     """
 
-    verdictReady = Signal(object)
+    verdictReady = Signal(object, str)
     ranked = Signal(object)
     verdictEnded = Signal()
     unavailable = Signal(str)
@@ -58,6 +90,7 @@ class VerdictActivity(Activity):
         self._requested: set[int] = set()
         self._verdict_first = False
         self._prepared: PreparedRestoration | None = None
+        self._others: Others = _no_others
         self._has_verdict = True
         self._noise: Noise | None = None
         self._rankings: dict[int, Ranking] = {}
@@ -75,9 +108,20 @@ class VerdictActivity(Activity):
         self._requested = set()
         self.set_prepared(None)
 
-    def set_prepared(self, prepared: PreparedRestoration | None) -> None:
-        """Examine this run; None if there is no run."""
+    def set_prepared(
+        self, prepared: PreparedRestoration | None, others: Others | None = None
+    ) -> None:
+        """Examine this run; None if there is no run.
+
+        Parameters
+        ----------
+        prepared : PreparedRestoration or None
+        others : callable, optional
+            Returns the runs for channels that are not on screen, with their names. It
+            is called in the worker, because it reads voxels.
+        """
         self._prepared, self._has_verdict = prepared, prepared is None
+        self._others = others or _no_others
         self.cancel()
         self._restart_later()
 
@@ -149,12 +193,11 @@ class VerdictActivity(Activity):
         assert prepared is not None
         ready: PreparedRestoration = prepared
         ranking = self._rankings.get(ready.model.card.upscale_factor)
+        others = self._others
         self.start(
             operation,
-            lambda stop: verdict_steps(
-                ready, noise=noise, ranking=ranking, should_stop=stop
-            ),
-            lambda verdict: self._on_verdict(verdict, ready),
+            lambda stop: _verdicts_steps(ready, others, noise, ranking, stop),
+            lambda verdicts: self._on_verdicts(verdicts, ready),
             on_error=lambda error: self._on_verdict_failed(error, ready),
         )
 
@@ -169,12 +212,16 @@ class VerdictActivity(Activity):
             self._has_verdict = False  # examine again, with the ranked gain
         self.ranked.emit(ranking)
 
-    def _on_verdict(self, verdict: RunVerdict, prepared: PreparedRestoration) -> None:
+    def _on_verdicts(
+        self, verdicts: Mapping[str, RunVerdict], prepared: PreparedRestoration
+    ) -> None:
         if prepared is not self._prepared:
             return
         self._has_verdict, self._verdict_first = True, False
-        self._noise = self._noise or verdict.noise
-        self.verdictReady.emit(verdict)
+        self._noise = self._noise or verdicts[_ON_SCREEN].noise
+        # of equally bad ones the first, which is that of the channel on screen
+        worst = max(verdicts, key=lambda name: _LEVELS.index(verdicts[name].level))
+        self.verdictReady.emit(verdicts[worst], worst)
         self.verdictEnded.emit()
 
     def _on_verdict_failed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
@@ -15,7 +16,7 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.kit.activity import Key
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.layers.contents import contents_key
-from napari_geosr.gui.restore.preparation import point_at
+from napari_geosr.gui.restore.preparation import RunPreparation, point_at, preview_edge
 from napari_geosr.gui.restore.verdict.activity import VerdictActivity
 from napari_geosr.gui.restore.verdict.adapt_button import AdaptButton
 from napari_geosr.gui.restore.verdict.removed_button import RemovedButton
@@ -174,17 +175,26 @@ class VerdictPanel(QWidget):
         self.removed_button.set_ready(None, None)
 
     def set_ready(
-        self, source: Image, on_screen: Callable[[], PreparedRestoration], edge: int
+        self,
+        source: Image,
+        ready: RunPreparation,
+        position: Callable[[], Mapping[str, int]],
     ) -> None:
         """Examine a prepared run, and offer to show what it removes.
 
+        Of several channels, all are examined that are to be restored.
+
         Parameters
         ----------
-        on_screen : callable
-            Returns the run for the volume on screen at the time of the call.
+        position : callable
+            Returns the time point and channel on screen.
         """
         self._run_verdict = None
-        prepared = on_screen()
+
+        def on_screen() -> PreparedRestoration:
+            return ready.at(position())
+
+        prepared, shown = on_screen(), position()
         if (contents := contents_key(source)) != self._contents:
             # The layer was given other voxels: their noise and gains are not known.
             self._contents = contents
@@ -195,8 +205,8 @@ class VerdictPanel(QWidget):
             self.message.show_message("Checking the effect of this model on the scan…")
         else:
             self.message.show_message(" ".join(prepared.likeness.reasons), "warning")
-        self.removed_button.set_ready(source, on_screen, edge)
-        self.activity.set_prepared(prepared)
+        self.removed_button.set_ready(source, on_screen, preview_edge(ready))
+        self.activity.set_prepared(prepared, lambda: ready.other_channels(shown))
 
     def show_unchanged(self) -> None:
         """Show why the scan is best left unchanged, or that nothing will be run."""
@@ -257,7 +267,9 @@ class VerdictPanel(QWidget):
         if self._run_verdict is not None and self._run_verdict.level == "ok":
             self.message.show_message(f"Before the run: {self._run_verdict.sentence}")
 
-    def _on_verdict(self, verdict: RunVerdict) -> None:
+    def _on_verdict(self, verdict: RunVerdict, channel: str) -> None:
+        if channel:  # the question before the run names it too
+            verdict = replace(verdict, sentence=f"{channel}: {verdict.sentence}")
         self._run_verdict = verdict
         kind = _KINDS[verdict.level]
         if kind == "ok" and not verdict.earns_tick:
@@ -265,7 +277,9 @@ class VerdictPanel(QWidget):
         sentence = self._sentence(verdict)
         if kind == "ok" and sentence != verdict.sentence:
             kind = "info"  # interpolation, because no model is clearly better
-        self.message.show_message(self._of_point(sentence), kind)
+        self.message.show_message(
+            sentence if channel else self._of_point(sentence), kind
+        )
         reasons = "\n\n".join((*verdict.reasons, *verdict.notes))
         self.message.label.setToolTip(reasons or "You can select and copy this text.")
 
