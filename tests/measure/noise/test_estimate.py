@@ -357,3 +357,31 @@ def test_in_a_small_scan_correlated_noise_may_be_texture(
     assert found.level == pytest.approx(1.0, rel=0.15)
     assert any("too small to tell" in sentence for sentence in found.doubts) == doubted
     assert (found.interval[0] == 0) == doubted
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("factor", "offset"), [(1, 0), (1, 1000), (1, 1e6), (1e3, 0)])
+def test_a_clean_scan_is_clean_at_any_grey_scale(
+    dtype: type, factor: float, offset: float
+) -> None:
+    """Flat phases are not clipped, and rounding in the computer is not noise."""
+    rng = np.random.default_rng(1)
+    field = gaussian_filter(rng.normal(size=(24, 96, 96)), 4)
+    phase = gaussian_filter(100.0 * (field > np.quantile(field, 0.3)), 0.7)
+    scan = (factor * phase + offset).astype(dtype)
+    found = estimate_noise(Volume(scan, "ZYX"))
+    assert found.level == 0
+    assert found.is_measured
+    assert found.notes == found.doubts == ()
+
+
+def test_noise_that_rounding_hides_is_not_excluded() -> None:
+    """6 grey values: noise of a sixth of a step changes hardly any voxel."""
+    rng = np.random.default_rng(1)
+    field = gaussian_filter(rng.normal(size=(24, 96, 96)), 4)
+    phase = gaussian_filter(100.0 * (field > np.quantile(field, 0.3)), 0.7)
+    scan = np.round((phase + rng.normal(0, 3, phase.shape)) / 20) * 20
+    found = estimate_noise(Volume(scan, "ZYX"))
+    assert not found.is_measured
+    assert found.interval == (0.0, 10.0)
+    assert "steps of 20, which are too coarse" in found.notes[0]

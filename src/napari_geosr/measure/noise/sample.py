@@ -61,6 +61,11 @@ _STEP_QUANTILE = 0.1
 _CONSTANT = 1e-6
 
 
+#: Number of steps between floating-point numbers by which a constant may vary.
+_ROUNDING_STEPS = 4
+#: Difference of neighbouring voxels, relative to the range of grey values, below which
+#: they belong to the blurred border of a flat phase.
+_FLAT = 2e-3
 #: Maximum difference in brightness between two scans, relative to their noise level.
 _MAX_DRIFT = 0.3
 #: Maximum additional variance of the difference of two scans at edges, relative to that
@@ -219,7 +224,8 @@ def usable_sample(
     blocks, centres = blocks[whole].astype(np.float64), found.centres[whole]
     repeats = None if repeats is None else repeats[whole].astype(np.float64)
     lowest, highest = float(blocks.min()), float(blocks.max())
-    constant = np.ptp(blocks, (1, 2, 3)) <= _CONSTANT * (highest - lowest)
+    same = max(_CONSTANT * (highest - lowest), _rounding(found.values.dtype, blocks))
+    constant = np.ptp(blocks, (1, 2, 3)) <= same
     padding = _padding(
         blocks, constant, list(outer_values(volume) if outer is None else outer)
     )
@@ -235,7 +241,7 @@ def usable_sample(
         ends = [end for end in extremes if _is_clipped(repeats, end, step)]
         at_end |= np.isin(repeats, ends)
     share = at_end.mean((1, 2, 3))
-    flat = np.ptp(blocks, (1, 2, 3)) <= _CONSTANT * (highest - lowest)
+    flat = np.ptp(blocks, (1, 2, 3)) <= same
     phases = len(np.unique(blocks[flat & (share < 1), 0, 0, 0])) > 1
     usable = (share <= _CLIPPED_SHARE) | (flat & phases)
     has_clipped = not usable.any()
@@ -454,7 +460,29 @@ def _is_clipped(values: Array, end: float, step: float) -> bool:
     share = float((values == end).mean())
     if share < _MIN_CLIPPED_SHARE or share * values.size < 2:
         return False
-    if not step > 0:
-        return True
-    adjacent = float(np.isclose(np.abs(values - end), step).mean())
-    return share > _CLIPPED_RATIO * adjacent
+    if step > 0:
+        adjacent = float(np.isclose(np.abs(values - end), step).mean())
+        if share <= _CLIPPED_RATIO * adjacent:
+            return False
+    return not _is_flat_phase(values, end, step)
+
+
+def _is_flat_phase(values: Array, end: float, step: float) -> bool:
+    """Whether grey values approach this end of the grey scale smoothly.
+
+    The blurred border of a phase without noise does. Next to a clipped voxel, noise
+    varies by about its level.
+    """
+    at_end = values == end
+    left, right = at_end[..., :-1], at_end[..., 1:]
+    steps = np.abs(np.diff(values, axis=-1))[left != right]
+    near = max(_FLAT * float(np.ptp(values)), 1.5 * step)
+    return len(steps) > 0 and float(np.median(steps)) < near
+
+
+def _rounding(dtype: np.dtype[Any], values: Array) -> float:
+    """Difference between grey values that rounding in the computer can cause."""
+    if dtype.kind != "f":
+        return 0.0
+    largest = np.abs(values).max().astype(dtype)
+    return _ROUNDING_STEPS * float(np.spacing(largest))
