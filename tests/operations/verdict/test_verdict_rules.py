@@ -78,6 +78,17 @@ def test_all_is_well_is_no_finding(card):
     assert rules.all_is_well(facts).endswith("only noise would be removed.")
 
 
+def test_a_restoration_that_changes_nothing_is_not_said_to_remove_noise():
+    unchanged = RemovalStatistics(0.0, 0.0, {}, 0.0, 0.0, 0.0, 0.0)
+    facts = facts_of(find("gaussian").card, removed=unchanged, known_blocks=None)
+    words = rules.all_is_well(facts)
+    assert words == "gaussian returns the scan as it is, with its noise."
+    clean = replace(NOISE, level=0.0, levels=(0.0,), interval=(0.0, 0.0))
+    tiny = replace(unchanged, change=2.3e-8)
+    facts = replace(facts, noise=clean, removed=tiny, gain=None)
+    assert "identical to the scan. Leave the scan as it is." in rules.all_is_well(facts)
+
+
 @given(found=shares)
 @settings(max_examples=40, deadline=None)
 def test_what_the_scan_does_not_show_is_told_and_no_caution(found):

@@ -79,7 +79,8 @@ class VerdictPanel(QWidget):
         self._upscale_factor = 1
         #: Upscale factor of the prepared interpolation; 1: another model is prepared.
         self._interpolated_by = 1
-        self._approved: set[tuple[Key, str, Point | None]] = set()
+        self._approved: set[tuple[Key, str, float, Point | None]] = set()
+        self._strength = 1.0
         self._source: weakref.ref[Image] | None = None
         self._point: Point | None = None
         self._contents: Key | None = None
@@ -199,6 +200,7 @@ class VerdictPanel(QWidget):
             # The layer was given other voxels: their noise and gains are not known.
             self._contents = contents
             self.activity.set_volume(prepared.seen_volume, None)
+        self._strength = prepared.config.strength
         card = prepared.model.card
         self._interpolated_by = 1 if card.has_weights else card.upscale_factor
         if prepared.likeness.level == "ok":
@@ -225,8 +227,8 @@ class VerdictPanel(QWidget):
     def confirm_run(self, model: str, name: str) -> bool:
         """Whether a run may start; asks the user if it is expected to do harm.
 
-        The question is asked once per model and voxel data. Another layer, time point
-        or channel, or changed data in the layer, must be confirmed again.
+        The question is asked once per model, strength and voxel data. Another layer,
+        time point or channel, or changed data in the layer, must be confirmed again.
 
         Parameters
         ----------
@@ -239,7 +241,7 @@ class VerdictPanel(QWidget):
         source = None if self._source is None else self._source()
         if verdict is None or not verdict.is_harmful or source is None:
             return True
-        key = contents_key(source), model, self._point
+        key = contents_key(source), model, self._strength, self._point
         if key in self._approved:
             return True
         if not confirm_harmful_run(name, verdict, self):

@@ -447,15 +447,17 @@ def all_is_well(facts: RunAssessment) -> str:
     if facts.returns_scan and not noise.is_measured:
         return f"{_no_noise(noise)}, so {facts.name} returns the scan as it is."
     if noise.level == 0 and facts.card.upscale_factor == 1:
-        if facts.bound is not None and facts.removed.change < _ROUNDING:
-            return (
-                f"{_no_noise(noise)}: the result will be identical to the scan. Leave "
-                "it as it is."
+        if facts.removed.change < _ROUNDING:
+            effect = ": the result will be identical to the scan"
+        else:
+            change = rough_percent(facts.removed.change)
+            effect = (
+                f", and {facts.name} would change the scan by only {change} of the "
+                "contrast"
             )
-        return (
-            f"{_no_noise(noise)}, and {facts.name} would change the scan by only "
-            f"{rough_percent(facts.removed.change)} of the contrast. Leave it as it is."
-        )
+        return f"{_no_noise(noise)}{effect}. Leave the scan as it is."
+    if facts.removed.change < _ROUNDING:  # the strength is 0
+        return f"{facts.name} returns the scan as it is, with its noise."
     lost = lost_pores(facts.known_blocks)
     if lost:
         return f"{headline(facts)}. {lost}"
