@@ -450,10 +450,9 @@ def all_is_well(facts: RunAssessment) -> str:
         if facts.removed.change < _ROUNDING:
             effect = ": the result will be identical to the scan"
         else:
-            change = rough_percent(facts.removed.change)
             effect = (
-                f", and {facts.name} would change the scan by only {change} of the "
-                "contrast"
+                f", and {facts.name} would change the scan by only "
+                f"{rough_percent(facts.removed.change)} of the contrast"
             )
         return f"{_no_noise(noise)}{effect}. Leave the scan as it is."
     if facts.removed.change < _ROUNDING:  # the strength is 0
