@@ -114,9 +114,10 @@ def anomaly_doubts(
             "Single voxels, such as zingers and hot or dead pixels, differ strongly "
             f"from all of their neighbours ({about}{rough_percent(found.share)} of the "
             "voxels). Models and filters do not remove them well"
-            f"{', and expected gains are wrong' if level > 0 else ''}. Remove them "
-            "first, for example with a median filter (when reconstructing projections: "
-            "--zingers).",
+            f"{', and expected gains are wrong' if level > 0 else ''}. Replace them "
+            "first by the median of their neighbours, but only them: a median filter "
+            "over the whole scan blurs its noise, which can then not be measured (when "
+            "reconstructing: --zingers).",
             "single voxels",
         )
 

@@ -106,10 +106,9 @@ def _hot_voxels(
             f"{title} look like hot or dead voxels: isolated, with "
             "grey values far from all the others. Such voxels are replaced only if "
             "they make up at most 0.1 % of the volume, so here the model receives "
-            "them and the restoration is unreliable. Remove them first, for example "
-            "with a median "
-            "filter (scipy.ndimage.median_filter(scan, 3)), or reconstruct the "
-            "projections again with --zingers."
+            "them and the restoration is unreliable. Replace them first, but only "
+            "them: a median filter over the whole scan blurs its noise, which can then "
+            "not be measured. Or reconstruct the projections again with --zingers."
         )
     if statistics.hot is None or not statistics.hot.n:
         return
