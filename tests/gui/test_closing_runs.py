@@ -25,6 +25,8 @@ from napari_geosr.core.steps import BlockDone, Step, StepIterator, TileDone, run
 from napari_geosr.gui.jobs import handover as _handover
 from napari_geosr.gui.kit import closing as _closing
 from napari_geosr.gui.kit.closing import closing_of
+from napari_geosr.gui.restore import activity as _activity
+from napari_geosr.gui.restore.verdict import activity as _verdict_activity
 from napari_geosr.jobs import handover as _jobs_handover
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.folder import JobFolder
@@ -122,6 +124,69 @@ def test_a_restoration_goes_on_as_a_job_or_waits(
     result = io.read(job.status().result)
     np.testing.assert_array_equal(result.data, whole.data)
     assert not closing_of(viewer.window._qt_window).is_handing_over
+
+
+@pytest.mark.parametrize("answer", ["close", "pause", "stay"])
+@pytest.mark.parametrize("phase", ["preparing", "checking"])
+def test_a_restoration_that_is_still_being_prepared_is_asked_about(
+    viewer, qtbot, tmp_path, monkeypatch, asked, started, with_verdict, phase, answer
+):
+    """Pressing *Run* is enough; the first tile may be seconds away."""
+    module, name = {
+        "preparing": (_activity, "prepare_run_steps"),
+        "checking": (_verdict_activity, "verdict_steps"),
+    }[phase]
+    going_on, begun = [], []
+    steps = getattr(module, name)
+
+    def waiting(*args, **more):
+        begun.append(1)
+        while not going_on:
+            time.sleep(0.005)
+            yield Step()
+        return (yield from steps(*args, **more))
+
+    monkeypatch.setattr(module, name, waiting)
+    viewer.open(str(file_of(tmp_path)), plugin="napari-geosr")
+    dock = opened(viewer)
+    dock.model_box.set_model("gaussian")
+    dock.run_button.click()
+    qtbot.waitUntil(lambda: len(begun) > 0, timeout=60_000)
+    qtbot.wait(50)
+    closed = close_window(viewer, monkeypatch, asked, answer)
+    assert asked == [["Restoring scan"]]
+    if answer == "stay":
+        qtbot.wait(50)
+        assert (closed, index.list_jobs()) == ([], [])
+        going_on.append(1)
+        qtbot.waitUntil(lambda: dock.activity.target() is not None, timeout=60_000)
+        return
+    qtbot.waitUntil(lambda: closed != [], timeout=60_000)
+    jobs = index.list_jobs()
+    going_on.append(1)
+    if answer == "pause":  # there is nothing to keep
+        assert (jobs, started) == ([], [])
+        return
+    assert started == [jobs[0].path]
+    run_to_end(run_steps(JobFolder(jobs[0].path)))
+    volume = io.read(tmp_path / "scan.tif")
+    whole = run_to_end(operation.restore_steps(volume, dock.config())).volume
+    result = io.read(JobFolder(jobs[0].path).status().result)
+    np.testing.assert_array_equal(result.data, whole.data)
+
+
+def test_a_requested_run_that_is_cancelled_is_not_asked_about(
+    viewer, qtbot, tmp_path, monkeypatch, asked, started
+):
+    viewer.open(str(file_of(tmp_path)), plugin="napari-geosr")
+    dock = opened(viewer)
+    dock.model_box.set_model("gaussian")
+    dock.run_button.click()
+    assert dock.activity.handover.is_running
+    dock.cancel_button.click()
+    qtbot.waitUntil(lambda: dock.activity.busy == "", timeout=60_000)
+    window = viewer.window._qt_window
+    assert not closing_of(window).eventFilter(window, Close(spontaneous=True))
 
 
 def test_cancel_keeps_the_window_open_and_the_run_going(

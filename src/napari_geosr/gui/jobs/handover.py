@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QWidget
 
-from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.closing import closing_of
@@ -31,6 +32,22 @@ class _HandoverRequest(NamedTuple):
     start: bool
     on_done: Callable[[], None]
     on_failure: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class ExpectedRun:
+    """A run that was asked for and begins after preparations.
+
+    Attributes
+    ----------
+    is_awaited : callable
+        Returns whether it is still to begin.
+    withdraw : callable
+        Ends the preparations and withdraws the request.
+    """
+
+    is_awaited: Callable[[], bool]
+    withdraw: Callable[[], None]
 
 
 class RunHandover(QObject):
@@ -66,6 +83,7 @@ class RunHandover(QObject):
         self._description = ""
         self._run_name = ""  # name of the run in the activity
         self._get_stopped: StoppedRunGetter | None = None
+        self._expected: ExpectedRun | None = None
         self._progress = (0, 0)
         self._request: _HandoverRequest | None = None
         self._task: BackgroundTask | None = None
@@ -93,6 +111,28 @@ class RunHandover(QObject):
             Called when the run has stopped; returns the input for
             `napari_geosr.jobs.handover.job_from_run_steps`.
         """
+        self._expected = None
+        self._register(run_name, description, get_stopped)
+
+    def expect(
+        self, description: str, get_run: StoppedRunGetter, expected: ExpectedRun
+    ) -> None:
+        """Register a run that was asked for: it, too, can continue as a job.
+
+        Parameters
+        ----------
+        description : str
+            As for `begin`, which is called when the run begins.
+        get_run : callable
+            Returns the input for `napari_geosr.jobs.handover.job_from_run_steps`.
+        expected : ExpectedRun
+        """
+        self._expected = expected
+        self._register("", description, get_run)
+
+    def _register(
+        self, run_name: str, description: str, get_stopped: StoppedRunGetter
+    ) -> None:
         self._run_name, self._description = run_name, description
         self._get_stopped = get_stopped
         self._progress = (0, 0)
@@ -119,9 +159,12 @@ class RunHandover(QObject):
 
     @property
     def is_running(self) -> bool:
-        """Whether the run is in progress or being turned into a job."""
+        """Whether the run is awaited, in progress or being turned into a job."""
         busy = bool(self._run_name) and self._activity.busy == self._run_name
-        return busy or self._request is not None
+        return busy or self._request is not None or self._is_awaited()
+
+    def _is_awaited(self) -> bool:
+        return self._expected is not None and self._expected.is_awaited()
 
     def hand_over(
         self, *, start: bool, on_done: Callable[[], None], failed: Callable[[], None]
@@ -132,10 +175,12 @@ class RunHandover(QObject):
             self.reported.emit("Moving the run to the background…")
         else:
             self.reported.emit("Stopping…")
-        if self._activity.busy == self._run_name:
+        if self._activity.busy and self._activity.busy == self._run_name:
             self._activity.cancel()
-        else:
-            self._on_busy("")
+            return
+        if self._expected is not None:
+            self._expected.withdraw()
+        self._on_busy("")
 
     def cancel_hand_over(self) -> None:
         """Cancel the handover; the run stays stopped and the window open."""
@@ -148,11 +193,17 @@ class RunHandover(QObject):
         if run_name or self._task is not None:
             return
         if self._request is None:
-            self._get_stopped, self._run_name = None, ""  # releases the voxels
+            if not self._is_awaited():
+                self._end()  # releases the voxels
             return
         start, on_done = self._request.start, self._request.on_done
-        stopped = None if self._get_stopped is None else self._get_stopped()
-        if stopped is None or not (start or self.can_keep_part):
+        try:
+            stopped = None if self._get_stopped is None else self._get_stopped()
+        except GeoSRError as error:
+            self._on_error(error)
+            return
+        has_part = self.can_keep_part and self._expected is None
+        if stopped is None or not (start or has_part):
             self._end()
             on_done()
             return
@@ -189,4 +240,4 @@ class RunHandover(QObject):
 
     def _end(self) -> None:
         self._request, self._task, self._get_stopped = None, None, None
-        self._run_name = ""
+        self._run_name, self._expected = "", None

@@ -27,7 +27,7 @@ from napari_geosr.gui.restore.source_watch import PointWatch
 from napari_geosr.gui.restore.verdict.adapt_button import is_adaptable
 from napari_geosr.gui.restore.widgets import RESUME, RUN, RestoreWidgets
 from napari_geosr.operations.models import catalogue
-from napari_geosr.operations.restore import RestoreConfig, reproduce
+from napari_geosr.operations.restore import RestoreConfig
 from napari_geosr.operations.restore.config import kinds
 from napari_geosr.operations.restore.ranking import NONE
 
@@ -114,7 +114,9 @@ class RestoreDock(RestoreWidgets):
         self.copy_command.clicked.connect(lambda: self._copy("command"))
         self.copy_python.clicked.connect(lambda: self._copy("Python script"))
         self.cluster.set_run(self._run_elsewhere, self.run_button)
-        self.save_button.saved.connect(self._on_saved)
+        self.save_button.saved.connect(
+            lambda path: self.message.show_message(f"Saved as {path}.", "ok")
+        )
         self.save_button.failed.connect(self.show_failure)
         self.compare.failed.connect(self.show_failure)
         self.check_button.failed.connect(self.show_failure)
@@ -226,7 +228,7 @@ class RestoreDock(RestoreWidgets):
         self._volume = volume = volume_from_layer(layer, self._viewer)
         self.model_box.set_volume(volume)
         self._offer_adapting()
-        is_kept = self.model_box.is_user_choice or self._all_points()
+        is_kept = self.model_box.is_user_choice or self.extent.wants_all()
         settings, point = None if is_kept else self.config, self._points.point()
         self.verdict_panel.set_scan(volume, layer, settings, point)
         self._on_settings()
@@ -241,11 +243,7 @@ class RestoreDock(RestoreWidgets):
         self._on_settings()
 
     def _on_extent(self) -> None:
-        self.activity.set_extent(self._all_points())
-
-    def _all_points(self) -> bool:
-        """Whether the layer is a series that is to be restored completely."""
-        return self.extent.is_series() and self.extent.wants_all()
+        self.activity.set_extent(self.extent.wants_all())
 
     def _on_settings(self) -> None:
         self.verdict_panel.set_upscale_factor(self.model_box.compared_factor())
@@ -291,6 +289,7 @@ class RestoreDock(RestoreWidgets):
         if not (self.activity.is_ready and self.verdict_panel.activity.has_verdict):
             # First examine what the run would do; the user may have to confirm it.
             self._runs_after_verdict = True
+            self._expect_run()
             self.message.show_message("Checking the model before the run…")
             self.show_busy(self.activity.busy)
             self.activity.set_config(config)
@@ -309,6 +308,15 @@ class RestoreDock(RestoreWidgets):
         self.activity.set_config(config)
         self.activity.run(resumes_part=self._resumes_part)
         self.show_busy(self.activity.busy)
+
+    def _expect_run(self) -> None:
+        """If the window is closed before the run begins, it can run as a job."""
+        layer, config, whole = self._chosen_run()
+        expected = self.activity.handover, self._awaits_run, self._on_cancel
+        copying.expect_run(*expected, layer, self._viewer, config, whole=whole)
+
+    def _awaits_run(self) -> bool:
+        return self._runs_after_verdict or self.activity.wants_run
 
     def _model_name(self, config: RestoreConfig) -> str:
         card = self.model_box.card()
@@ -345,21 +353,22 @@ class RestoreDock(RestoreWidgets):
         open_dock(self._viewer, POROSITY, lambda dock: dock.choose_image(layer))
 
     def _copy(self, kind: str) -> None:
-        make = reproduce.as_command if kind == "command" else reproduce.as_python
         result = None if self._result is None else self._result()
         try:
-            config = copying.with_backend_of_run(self.config(), result)
-            layer, whole = self.chosen_layer(), self._all_points()
+            layer, config, whole = self._chosen_run()
             text = copying.copy_run(
-                make, kind, layer, self._viewer, config, whole=whole
+                kind, layer, self._viewer, config, result, whole=whole
             )
         except GeoSRError as error:
             self.message.show_error(error)
             return
         self.message.show_message(text)
 
+    def _chosen_run(self) -> tuple[Image, RestoreConfig, bool]:
+        return self.chosen_layer(), self.config(), self.extent.wants_all()
+
     def _run_elsewhere(self) -> StoppedRestoration | None:
-        layer, config, whole = self.chosen_layer(), self.config(), self._all_points()
+        layer, config, whole = self._chosen_run()
         ready, name = not self.activity.busy, self._model_name(config)
         if not self.verdict_panel.confirm_sending(config.model, name, ready=ready):
             return None
@@ -397,7 +406,6 @@ class RestoreDock(RestoreWidgets):
         self.live.set_ready(ready, self.activity.source())
         self.finished_part_row.set_part(ready.finished_part)
         if (source := self.activity.source()) is not None:
-            # For a series, examine the point on screen and the other channels.
             self.verdict_panel.set_ready(
                 source, ready, lambda: chosen_position(source, self._viewer)
             )
@@ -406,8 +414,7 @@ class RestoreDock(RestoreWidgets):
 
     def show_busy(self, what: str) -> None:
         running = what == "run"
-        # The run has been requested but waits for the preparation.
-        awaited = self._runs_after_verdict or self.activity.wants_run
+        awaited = self._awaits_run()
         self.verdict_panel.activity.set_paused(bool(what))
         self._points.set_paused(running)
         self.finished_part_row.setEnabled(not (running or awaited))
@@ -466,8 +473,7 @@ class RestoreDock(RestoreWidgets):
                 "Stopped. Finished tiles are kept; press Resume for the rest."
             )
         source = self.activity.run_source()
-        # Labels have no grey values to compare with the scan.
-        grey = not restored.volume.holds_labels
+        grey = not restored.volume.holds_labels  # labels are not compared
         self._show_result(layer, measurable=restored.complete and grey)
         data_changed = bool(self.activity.watch.message)
         is_there = source is not None and source in self._viewer.layers
@@ -484,9 +490,6 @@ class RestoreDock(RestoreWidgets):
         deviation = None if layer is None else self.activity.deviation()
         self.save_button.set_layer(layer, self.activity.run_file, deviation)
         self.measure_button.setVisible(layer is not None and measurable)
-
-    def _on_saved(self, path: object) -> None:
-        self.message.show_message(f"Saved as {path}.", "ok")
 
     def _on_layer_removed(self, event: QEvent) -> None:
         if self._result is not None and event.value is self._result():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtGui import QGuiApplication
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.gui.jobs.handover import ExpectedRun
 from napari_geosr.gui.layers import part_of_file, provenance_of
 from napari_geosr.jobs.handover import LayerVolume, StoppedRestoration
 from napari_geosr.operations.restore import RestoreConfig, reproduce
@@ -16,6 +17,8 @@ from napari_geosr.operations.restore.ranking import NONE
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image
+
+    from napari_geosr.gui.jobs.handover import RunHandover
 
 
 def run_elsewhere(
@@ -48,32 +51,56 @@ def run_elsewhere(
     )
 
 
-def with_backend_of_run(config: RestoreConfig, result: Image | None) -> RestoreConfig:
-    """The settings, with the backend of the run that produced `result`, if any."""
-    provenance = () if result is None else provenance_of(result)
-    return reproduce.with_backend_of_run(config, provenance)
-
-
-def copy_run(
-    make: Callable[..., str],
-    kind: str,
+def expect_run(
+    handover: RunHandover,
+    is_awaited: Callable[[], bool],
+    withdraw: Callable[[], None],
     layer: Image,
     viewer: napari.viewer.Viewer,
     config: RestoreConfig,
     *,
     whole: bool,
-) -> str:
-    """Copy the text that `make` returns for a run, and return a message.
+) -> None:
+    """Let a run that begins after preparations continue as a job, if it has to.
 
     Parameters
     ----------
-    make : callable
-        Maps a volume and settings to text.
-    kind : str
-        Kind of the text, for the message.
+    handover : RunHandover
+    is_awaited, withdraw : callable
+        As in `ExpectedRun`.
     layer : Image
     viewer : napari.viewer.Viewer
     config : RestoreConfig
+    whole : bool
+        Whether all time points and channels are restored.
+    """
+    handover.expect(
+        f"Restoring {layer.name}",
+        lambda: run_elsewhere(layer, viewer, config, whole=whole),
+        ExpectedRun(is_awaited, withdraw),
+    )
+
+
+def copy_run(
+    kind: str,
+    layer: Image,
+    viewer: napari.viewer.Viewer,
+    config: RestoreConfig,
+    result: Image | None,
+    *,
+    whole: bool,
+) -> str:
+    """Copy a run as text, and return a message.
+
+    Parameters
+    ----------
+    kind : str
+        ``"command"`` or ``"Python script"``.
+    layer : Image
+    viewer : napari.viewer.Viewer
+    config : RestoreConfig
+    result : Image or None
+        Result of the run, if any; the text names the backend that produced it.
     whole : bool
         Whether all time points and channels are restored.
 
@@ -82,6 +109,11 @@ def copy_run(
     GeoSRError
         If the layer cannot be read, or the settings cannot be expressed as text.
     """
+    make: Callable[..., str] = reproduce.as_python
+    if kind == "command":
+        make = reproduce.as_command
+    provenance = () if result is None else provenance_of(result)
+    config = reproduce.with_backend_of_run(config, provenance)
     volume, part = part_of_file(layer, viewer, whole=whole)
     QGuiApplication.clipboard().setText(make(volume, config, **part))
     message = f"The {kind} was copied to the clipboard."

@@ -425,7 +425,7 @@ class SeriesChoice(QComboBox):
 
     def wants_all(self) -> bool:
         """Whether all points are to be restored, if there are several."""
-        return bool(self.currentData())
+        return self.is_series() and bool(self.currentData())
 
 
 def point_axes(layer: Layer) -> str:
