@@ -209,3 +209,16 @@ def test_the_window_goes_on(viewer, qtbot):
     dock.cancel()
     qtbot.waitUntil(lambda: not dock.is_running, timeout=30_000)
     assert dock.measure_button.isEnabled()
+
+
+def test_the_preview_goes_with_the_dock_and_does_not_pile_up(viewer, qtbot, rng):
+    data = rng.normal(100, 5, (12, 30, 30)).astype(np.float32)
+    data[4:8, 8:14, 8:14] = 20
+    layer = viewer.add_image(data, name="foam", scale=(2, 1, 1), units="um")
+    for _ in range(2):
+        dock = open_dock(viewer, qtbot)
+        wait_for_levels(dock, qtbot)
+        qtbot.waitUntil(lambda: len(viewer.layers) == 2)
+        # As with the close button of its title bar.
+        viewer.window.remove_dock_widget(dock.parent())
+        qtbot.waitUntil(lambda: list(viewer.layers) == [layer])

@@ -303,3 +303,12 @@ def test_it_fits_small_screens(viewer, qtbot, scan):
 )
 def test_durations_have_sensible_digits(seconds, text):
     assert format_duration(seconds) == text
+
+
+def test_the_preview_goes_with_the_dock(viewer, qtbot, scan):
+    layer = viewer.add_image(scan, name="scan")
+    dock = opened(viewer)
+    dock.preview_button.setChecked(True)
+    qtbot.waitUntil(lambda: len(viewer.layers) == 2, timeout=60_000)
+    viewer.window.remove_dock_widget(dock.parent())
+    qtbot.waitUntil(lambda: list(viewer.layers) == [layer])

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
@@ -20,7 +19,6 @@ from napari_geosr.gui.compare.side_by_side import SideBySide
 from napari_geosr.gui.compare.slices import SliceMontage
 from napari_geosr.gui.compare.widgets import IDLE, CompareWidgets
 from napari_geosr.gui.kit.activity import Activity
-from napari_geosr.gui.kit.dock_tabs import dock_of
 from napari_geosr.gui.kit.form import ConfigForm, fields_of_options
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import (
@@ -42,8 +40,6 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image, Layer
     from napari.utils.events import Event
-    from qtpy.QtCore import QObject
-    from qtpy.QtGui import QShowEvent
 
 #: Name of the layer that shows the difference; ``{}`` is the title of the compared
 #: image.
@@ -412,19 +408,6 @@ class CompareDock(CompareWidgets):
             self.grid_button.setChecked(False)
         if any(reference() is gone for reference in self._layers.values()):
             self.view.clear()
-
-    def showEvent(self, event: QShowEvent | None) -> None:
-        """Watch the dock in which this widget is shown."""
-        super().showEvent(event)
-        dock = dock_of(self)
-        if dock is not None:
-            dock.installEventFilter(self)
-
-    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """End the views of several images when the dock is closed."""
-        if event is not None and event.type() == QEvent.Type.DeferredDelete:
-            self.grid_button.setChecked(False)
-        return bool(super().eventFilter(watched, event))
 
     # Export
 

@@ -6,6 +6,8 @@ import weakref
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
+from qtpy.QtCore import QEvent, QObject, Signal
+from qtpy.QtGui import QShowEvent
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QWidget
 
@@ -13,7 +15,7 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import Step
 from napari_geosr.gui.kit.activity import Activity
-from napari_geosr.gui.kit.dock_tabs import MIN_WIDTH, DockTabifier
+from napari_geosr.gui.kit.dock_tabs import MIN_WIDTH, DockTabifier, dock_of
 from napari_geosr.gui.kit.form import (
     ConfigForm,
     error_in_fields,
@@ -54,7 +56,14 @@ class Dock(QWidget):
         Scrolls to a setting. Created by subclasses that scroll their settings.
     connections : Connections
         Connections to napari events; they end with the dock.
+
+    Signals
+    -------
+    closed
+        The user closed the dock: previews are removed from the viewer.
     """
+
+    closed = Signal()
 
     #: Name of the file in which settings are kept between sessions.
     settings_name: ClassVar[str] = ""
@@ -80,6 +89,18 @@ class Dock(QWidget):
     def _make_activity(self) -> Activity:
         """Create the activity that runs the dock's operations."""
         return Activity(self)
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Watch the frame in which this dock is shown."""
+        super().showEvent(event)
+        if (frame := dock_of(self)) is not None:
+            frame.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Report that the frame is being closed."""
+        if event is not None and event.type() == QEvent.Type.DeferredDelete:
+            self.closed.emit()
+        return bool(super().eventFilter(watched, event))
 
     def show_busy(self, what: str) -> None:
         """Update the widgets for the running operation `what` (empty if none)."""

@@ -98,6 +98,7 @@ class PorosityDock(PorosityWidgets):
 
     def _connect(self) -> None:
         settings, result, viewer = self.settings, self.result, self._viewer
+        self.closed.connect(self.preview.hide)
         settings.sourceChanged.connect(self._on_source)
         settings.sample.layerChanged.connect(self._on_sample)
         settings.thresholdChanged.connect(self._update_preview)
@@ -210,8 +211,6 @@ class PorosityDock(PorosityWidgets):
 
     def _on_voxel_size(self, _layer: object) -> None:
         self._read_levels(self._volume(self.settings.image.layer()))
-
-    # The preview
 
     def _update_preview(self, _event: object = None) -> None:
         settings = self.settings

@@ -106,6 +106,7 @@ class ReconstructDock(ReconstructWidgets):
         self.denoise.reported.connect(
             lambda text: self.message.show_message(text, "ok")
         )
+        self.closed.connect(lambda: self.preview_button.setChecked(False))
         working = self.activity
         working.centreFound.connect(self._on_centre)
         working.progressed.connect(self._on_progress)

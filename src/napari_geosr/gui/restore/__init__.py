@@ -106,6 +106,7 @@ class RestoreDock(RestoreWidgets):
         self.voxel_size.voxelSizeSet.connect(self._on_voxel_size)
         self.frames.answered.connect(lambda _layer: self._on_layer_chosen())
         self.preview_button.toggled.connect(self.activity.set_preview)
+        self.closed.connect(lambda: self.activity.set_preview(False))
         self.run_button.clicked.connect(lambda: self._start(resumes=False))
         self.finished_part_row.resumed.connect(lambda: self._start(resumes=True))
         self.finished_part_row.discarded.connect(self._on_discard)
@@ -269,7 +270,6 @@ class RestoreDock(RestoreWidgets):
     # Actions
 
     def _start(self, *, resumes: bool) -> None:
-        """Run, or resume the run of a killed program."""
         self._resumes_part = resumes
         self._on_run()
 

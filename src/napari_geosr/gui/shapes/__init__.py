@@ -82,6 +82,7 @@ class ShapesDock(ShapesWidgets):
         for form in (*self.forms.values(), self.common):
             form.changed.connect(self._on_changed)
         self.preview_button.clicked.connect(self._on_preview)
+        self.closed.connect(self.preview.clear)
         self.run_button.clicked.connect(self._on_run)
         self.cancel_button.clicked.connect(self.cancel)
         self.mesh_button.clicked.connect(self._on_export)
