@@ -9,7 +9,7 @@ from napari.utils.notifications import notification_manager
 from opening import opened
 from porosity_helpers import open_dock
 
-from napari_geosr.gui.kit.dock_tabs import COMPARE, TRAIN
+from napari_geosr.gui.kit.dock_tabs import COMPARE, SEGMENT, SIM, TRAIN
 from napari_geosr.gui.layers import add_image_result, volume_from_layer
 
 
@@ -196,3 +196,19 @@ def test_a_layer_that_is_shown_no_more_is_let_go(viewer, qtbot, rng):
 def _callbacks(emitter):
     """Bound methods are kept as a weak reference and a name."""
     return [c for c in emitter.callbacks if isinstance(c, tuple)]
+
+
+@pytest.mark.parametrize("name", [SEGMENT, SIM])
+def test_docks_with_a_single_scan_show_it_too(viewer, qtbot, slices, name):
+    layer, _ = open_file(viewer, slices)
+    dock = opened(viewer, name)
+    box = dock.scan if name == SEGMENT else dock.combo
+    box.set_layer(layer)
+    row = dock.notes.rows[0]
+    qtbot.waitUntil(lambda: "assumed to equal the pixel size" in row.text)
+    row.button.click()
+    voxel_size = dock.notes._corrections[0][0]
+    voxel_size.edges[0].setText("2.5")
+    voxel_size.button.click()
+    assert tuple(layer.scale) == (2.5, 0.8, 0.8)
+    assert dock.notes.text == ""

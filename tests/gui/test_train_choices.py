@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 from qtpy.QtWidgets import QLabel
 from train_helpers import TRAIN, noisy_scans, opened, set_small
 
@@ -226,3 +227,20 @@ def test_settings_stand_in_groups(viewer):
     assert "Group Method" not in [
         label.accessibleName() for label in dock.settings.form.findChildren(QLabel)
     ]
+
+
+def test_only_a_scan_that_may_show_the_same_object_is_suggested(viewer, qtbot, rng):
+    def add(name, shape):
+        return viewer.add_image(rng.random(shape).astype(np.float32), name=name)
+
+    first = add("first", (6, 32, 32))
+    add("other", (5, 40, 32))
+    viewer.layers.selection.active = first
+    dock = opened(viewer, TRAIN)
+    source, target = dock._rows.values()
+    assert (source.layer(), target.layer()) == (first, None)
+    fine = add("fine", (12, 64, 64))
+    qtbot.waitUntil(lambda: target.layer() is fine)
+    viewer.layers.remove(fine)
+    second = add("second", (6, 32, 32))
+    qtbot.waitUntil(lambda: target.layer() is second)

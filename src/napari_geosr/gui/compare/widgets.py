@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSize, Qt, QTimer, Signal
@@ -38,9 +37,7 @@ from napari_geosr.gui.kit.widgets import (
 from napari_geosr.gui.layers import METADATA, is_measurable
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.curtain import CompareBox
-from napari_geosr.gui.layers.questions.frames import FramesRow
-from napari_geosr.gui.layers.questions.notes import NotesRow
-from napari_geosr.gui.layers.voxel_size import VoxelSizeRow
+from napari_geosr.gui.layers.questions.image_notes import ImageNotes
 from napari_geosr.operations.compare import CompareConfig
 
 if TYPE_CHECKING:
@@ -74,58 +71,6 @@ _SLICES = (
 )
 #: Settings for the command line only.
 _HIDDEN = ("memory", "difference")
-
-
-class ImageNotes(QWidget):
-    """One row of warnings and notes for each image; hidden if there are none.
-
-    Parameters
-    ----------
-    viewer : napari.viewer.Viewer
-    """
-
-    def __init__(
-        self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
-    ) -> None:
-        super().__init__(parent)
-        self._viewer = viewer
-        self._layers: list[weakref.ref[Layer]] = []
-        self.rows: list[NotesRow] = []
-        self._corrections: list[tuple[VoxelSizeRow, FramesRow]] = []
-        self._column = QVBoxLayout(self)
-        self._column.setContentsMargins(0, 0, 0, 0)
-
-    @property
-    def text(self) -> str:
-        """The text shown, one line for each note."""
-        return "\n".join(row.text for row in self.rows if row.text)
-
-    def set_layers(self, layers: Sequence[Layer]) -> None:
-        """Show the notes of these images."""
-        shown = [reference() for reference in self._layers]
-        if len(shown) == len(layers) and all(
-            one is other for one, other in zip(shown, layers, strict=True)
-        ):
-            return  # a correction that the user has opened stays open
-        self._layers = [weakref.ref(layer) for layer in layers]
-        while len(self.rows) < len(layers):
-            self._add_row()
-        for voxel_size, frames in self._corrections:
-            voxel_size.set_layer(None)
-            frames.set_layer(None)
-        for i, row in enumerate(self.rows):
-            row.set_layer(layers[i] if i < len(layers) else None)
-
-    def _add_row(self) -> None:
-        number = len(self.rows) + 1
-        voxel_size = VoxelSizeRow(self._viewer, key=f"Alt+Shift+{number}")
-        answers = f"Ctrl+Alt+Shift+{number}", f"Ctrl+Shift+{number}"
-        frames = FramesRow(keys=answers)
-        row = NotesRow(voxel_size, frames, key=f"Ctrl+Alt+{number}", is_named=True)
-        self.rows.append(row)
-        self._corrections.append((voxel_size, frames))
-        for widget in (row, voxel_size, frames):
-            self._column.addWidget(widget)
 
 
 class CompareWidgets(Dock):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QFileDialog,
+    QFormLayout,
     QHBoxLayout,
     QPushButton,
     QSizePolicy,
@@ -18,7 +19,7 @@ from qtpy.QtWidgets import (
 from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.lifetime import Connections
-from napari_geosr.gui.kit.widgets import ElidedLabel, text_label
+from napari_geosr.gui.kit.widgets import ElidedLabel, add_row, text_label
 from napari_geosr.gui.layers import (
     chosen_position,
     finest,
@@ -110,8 +111,12 @@ class DataRow(QWidget):
         answers = f"Ctrl+Alt+Shift+{files}", f"Ctrl+Alt+Shift+{folder}"
         self.frames = FramesRow(keys=answers)
         self.notes = NotesRow(self.voxel_size, self.frames, key=f"Ctrl+Alt+{files}")
+        #: Notes on the file and their corrections, for a row of full width below.
+        self.questions = QWidget()
+        below = QVBoxLayout(self.questions)
+        below.setContentsMargins(0, 0, 0, 0)
         for widget in (self.notes, self.voxel_size, self.frames):
-            column.addWidget(widget)
+            below.addWidget(widget)
         self.voxel_size.voxelSizeSet.connect(lambda _layer: self.changed.emit())
         self.frames.answered.connect(lambda _layer: self._on_chosen())
         self._connections = Connections(self)
@@ -226,11 +231,19 @@ class DataRow(QWidget):
             self.set_files((Path(path),))
 
 
+def add_data_row(form: QFormLayout, title: str, row: DataRow) -> None:
+    """Add a row to a form, with the notes on its file in full width below it."""
+    add_row(form, title, row, row.combo)
+    form.addRow(row.questions)
+
+
 def suggest(rows: list[DataRow], viewer: napari.viewer.Viewer) -> None:
     """Choose a different layer for each row that the user has not changed.
 
-    The first row gets the selected layer if it is suitable for training.
+    The first row gets the selected layer if it is suitable for training. The others get
+    layers that can show the same object, unless the row takes unpaired volumes.
     """
+    is_paired = not any(row.takes_several for row in rows)
     for row in rows:
         # The row needs several volumes, so a single layer would be rejected.
         if not row.touched and row.takes_several and len(rows) == 1:
@@ -248,12 +261,38 @@ def suggest(rows: list[DataRow], viewer: napari.viewer.Viewer) -> None:
     for row in rows:
         if row.touched:
             continue
-        if row.layer() is None or row.layer() in taken:
-            if free:
-                row.combo.set_layer(free.pop(0))
+        first = rows[0].layer() if is_paired and row is not rows[0] else None
+        is_taken = row.layer() is None or row.layer() in taken
+        if is_taken or not _may_match(row.layer(), first):
+            fitting = [layer for layer in free if _may_match(layer, first)]
+            if fitting:
+                row.combo.set_layer(fitting[0])
+                free.remove(fitting[0])
             elif row.layer() is not None:
                 row.combo.set_layer(None)
         taken.append(row.layer())
+
+
+def _may_match(layer: Layer | None, first: Layer | None) -> bool:
+    """Whether two layers may show one object: on the same grid or a finer one."""
+    if layer is None or first is None:
+        return True
+    shapes = [_spatial_shape(each) for each in (layer, first)]
+    if len(shapes[0]) != len(shapes[1]):
+        return False
+    factors = {max(a, b) / min(a, b) for a, b in zip(*shapes, strict=True) if a != b}
+    # A network in 2D leaves the number of slices as it is.
+    return len(factors) == 0 or (len(factors) == 1 and factors.pop().is_integer())
+
+
+def _spatial_shape(layer: Layer) -> tuple[int, ...]:
+    """Shape without time points and channels; all axes if they are not known."""
+    shape = tuple(finest(layer).shape)
+    try:
+        axes = geometry_of_layer(layer).axes
+    except VolumeError:
+        return shape
+    return tuple(n for n, axis in zip(shape, axes, strict=False) if axis in "ZYX")
 
 
 def names_of_empty_rows(rows: list[DataRow]) -> list[str]:

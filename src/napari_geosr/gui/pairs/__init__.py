@@ -19,7 +19,11 @@ from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers.data_row import DataRow
-from napari_geosr.gui.pairs.layers import images_by_voxel_size, show_pair
+from napari_geosr.gui.pairs.layers import (
+    images_by_voxel_size,
+    scans_for_a_pair,
+    show_pair,
+)
 from napari_geosr.gui.pairs.steps import (
     BuiltPair,
     PairRequest,
@@ -139,12 +143,13 @@ class PairsDock(PairsWidgets):
         self._on_layers()
 
     def _suggest(self) -> None:
-        """Choose the layers with the largest and the smallest voxels."""
-        layers = images_by_voxel_size(self._viewer)
-        rows = [self.low, self.high] if self.is_aligned() else [self.high]
-        if len(layers) < len(rows):
+        """Choose layers with large and with small voxels, if they may be a pair."""
+        rows, layers = [self.high], images_by_voxel_size(self._viewer)[-1:]
+        if self.is_aligned():
+            rows, layers = [self.low, self.high], scans_for_a_pair(self._viewer)
+        if not layers:
             return
-        for row, layer in zip(rows[::-1], (layers[-1], layers[0]), strict=False):
+        for row, layer in zip(rows, layers, strict=True):
             if not row.touched and row.layer() is not layer:
                 row.combo.set_layer(layer)
 

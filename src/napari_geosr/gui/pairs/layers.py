@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Metadata key of a layer that is part of a pair.
 _PAIR = "pair"
+#: Minimum ratio of the pixel areas of the two scans of a pair.
+_MIN_AREA_RATIO = 1.2
 
 
 def show_pair(
@@ -87,7 +89,25 @@ def images_by_voxel_size(viewer: napari.viewer.Viewer) -> list[Image]:
     Parts of pairs are excluded, because they are cropped, resampled and matched in grey
     values.
     """
-    sizes = []
+    return [layer for _, _, layer in _pixel_areas(viewer)]
+
+
+def scans_for_a_pair(viewer: napari.viewer.Viewer) -> list[Image]:
+    """The images with the largest and the smallest voxels, if they can be a pair.
+
+    Channels of one image, and images with other axes, cannot.
+    """
+    areas = _pixel_areas(viewer)
+    if not areas:
+        return []
+    (largest, axes, low), (smallest, other_axes, high) = areas[0], areas[-1]
+    is_pair = largest > _MIN_AREA_RATIO * smallest and axes == other_axes
+    return [low, high] if is_pair else []
+
+
+def _pixel_areas(viewer: napari.viewer.Viewer) -> list[tuple[float, int, Image]]:
+    """Area of a pixel and number of spatial axes of each image, largest first."""
+    found = []
     for layer in viewer.layers:
         if not is_training_image(layer) or getattr(layer, "rgb", False):
             continue
@@ -98,5 +118,6 @@ def images_by_voxel_size(viewer: napari.viewer.Viewer) -> list[Image]:
         except VolumeError:
             continue
         unit = MILLIMETRES.get(place.unit, 1.0)
-        sizes.append((unit * float(np.prod(place.voxel_size[-2:])), layer))
-    return [layer for _, layer in sorted(sizes, key=lambda pair: -pair[0])]
+        size = place.voxel_size
+        found.append((unit**2 * float(np.prod(size[-2:])), len(size), layer))
+    return sorted(found, key=lambda each: -each[0])

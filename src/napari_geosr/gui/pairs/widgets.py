@@ -24,7 +24,7 @@ from napari_geosr.gui.kit.widgets import (
     scrolling,
     text_label,
 )
-from napari_geosr.gui.layers.data_row import DataRow
+from napari_geosr.gui.layers.data_row import DataRow, add_data_row
 from napari_geosr.operations.pairs.config import (
     PairsConfig,
     imaging_class,
@@ -121,7 +121,7 @@ class PairsWidgets(Dock):
             ("High resolution", self.high),
             ("Real scan", self.like),
         ):
-            add_row(self._data, title, row, row.combo)
+            add_data_row(self._data, title, row)
         place = form_layout()
         add_row(place, "Folder", self.folder, self.folder.button)
         results = QHBoxLayout()
@@ -159,8 +159,9 @@ class PairsWidgets(Dock):
 
     def show_kind(self, aligned: bool) -> None:
         """Show the settings for two scans or for one."""
-        self._data.setRowVisible(self.low, aligned)
-        self._data.setRowVisible(self.like, not aligned)
+        for row, shown in ((self.low, aligned), (self.like, not aligned)):
+            self._data.setRowVisible(row, shown)
+            self._data.setRowVisible(row.questions, shown)
         for widget in (self.aligning, self.advanced):
             widget.setVisible(aligned)
         for widget in (self.imaging, self.like_note):

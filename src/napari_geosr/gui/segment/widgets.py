@@ -23,6 +23,7 @@ from napari_geosr.gui.kit.widgets import (
 )
 from napari_geosr.gui.layers import is_helper, is_measurable
 from napari_geosr.gui.layers.combo import LayerCombo
+from napari_geosr.gui.layers.questions.image_notes import ImageNotes
 from napari_geosr.operations.segment import SegmentConfig
 
 if TYPE_CHECKING:
@@ -66,6 +67,9 @@ class SegmentWidgets(Dock):
         self.scan = LayerCombo(self._viewer, is_measurable)
         self.scan.setAccessibleName("Scan")
         self.scan.setToolTip("The scan to segment.")
+        self.notes = ImageNotes(self._viewer)
+        self.scan.layerChanged.connect(lambda: self.notes.set_layer(self.scan.layer()))
+        self.notes.set_layer(self.scan.layer())
         self.strokes = LayerCombo(self._viewer, is_painted)
         self.strokes.setAccessibleName("Labels")
         self.strokes.setToolTip(
@@ -138,6 +142,7 @@ class SegmentWidgets(Dock):
         column = QVBoxLayout(inner)
         column.setContentsMargins(8, 8, 8, 8)
         column.addLayout(inputs)
+        column.addWidget(self.notes)
         column.addLayout(painting)
         column.addLayout(views)
         for widget in (

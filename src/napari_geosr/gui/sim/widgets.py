@@ -24,6 +24,7 @@ from napari_geosr.gui.kit.widgets import (
 )
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.data_row import is_training_image
+from napari_geosr.gui.layers.questions.image_notes import ImageNotes
 from napari_geosr.gui.sim.answers import AnswerCompare
 from napari_geosr.gui.sim.order_strip import OrderStrip
 from napari_geosr.gui.sim.pattern_table import PatternTable
@@ -72,6 +73,11 @@ class SimWidgets(Dock):
             "Layer with the raw frames: all angles and phases, and their slices, time "
             "points and channels."
         )
+        self.notes = ImageNotes(self._viewer)
+        self.combo.layerChanged.connect(
+            lambda: self.notes.set_layer(self.combo.layer())
+        )
+        self.notes.set_layer(self.combo.layer())
         self.arrangement = text_label(
             "Arrangement of the frames",
             "How the frames are arranged, as set or as detected.",
@@ -138,6 +144,7 @@ class SimWidgets(Dock):
         column.setContentsMargins(8, 8, 8, 8)
         column.addLayout(data)
         for widget in (
+            self.notes,
             self.job_row,
             self.arrangement,
             self.strip,

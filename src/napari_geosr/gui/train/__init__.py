@@ -22,9 +22,13 @@ from napari_geosr.gui.kit.dock_tabs import JOBS
 from napari_geosr.gui.kit.form import error_in_fields, texts_by_field
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.progress import OperationProgress, format_estimate
-from napari_geosr.gui.kit.widgets import add_row
 from napari_geosr.gui.kit.worker import BackgroundTask
-from napari_geosr.gui.layers.data_row import DataRow, names_of_empty_rows, suggest
+from napari_geosr.gui.layers.data_row import (
+    DataRow,
+    add_data_row,
+    names_of_empty_rows,
+    suggest,
+)
 from napari_geosr.gui.layers.position import plane_on_screen
 from napari_geosr.gui.train import scenarios
 from napari_geosr.gui.train.data_check import SETTINGS, DataCheck, DataQuestion
@@ -176,7 +180,7 @@ class TrainDock(TrainWidgets):
                 labels=scenario.use == "labels" and role == "target",
             )
             row.changed.connect(self._on_settings)
-            add_row(self._data, name, row, row.combo)
+            add_data_row(self._data, name, row)
             self._rows[role] = row
         self._suggest()
 
