@@ -300,3 +300,14 @@ def test_scales_are_logarithmic_for_sizes_and_never_for_positions():
     for name in columns:
         assert report.table[name].max() > 100 * report.table[name].min() > 0
     assert [is_logarithmic(report, name) for name in columns] == [True, False, False]
+
+
+def test_pores_that_cannot_be_drawn_are_counted(dock):
+    plot, report = dock.result.plot, dock.result.report
+    assert "not drawn" not in plot.summary.text()
+    column = plot.x.currentData()
+    report.table[column] = report.table[column].astype(float)
+    report.table[column][0] = np.nan
+    plot._on_axis()
+    assert "0 of 3 pores selected. 1 without a value" in plot.summary.text()
+    assert plot.summary.text().endswith("is not drawn")

@@ -244,3 +244,11 @@ def test_only_a_scan_that_may_show_the_same_object_is_suggested(viewer, qtbot, r
     viewer.layers.remove(fine)
     second = add("second", (6, 32, 32))
     qtbot.waitUntil(lambda: target.layer() is second)
+
+
+def test_nothing_can_be_started_before_data_are_chosen(viewer, qtbot, rng):
+    dock = opened(viewer, TRAIN)
+    buttons = (dock.start_button, dock.estimate_button)
+    assert not any(button.isEnabled() for button in buttons)
+    viewer.add_image(rng.random((6, 32, 32)).astype(np.float32), name="scan")
+    qtbot.waitUntil(lambda: all(button.isEnabled() for button in buttons))

@@ -46,10 +46,13 @@ def test_wrong_settings_are_refused_beside_the_field(
 ):
     dock = opened(viewer, TRAIN)
     set_small(dock, steps=10, folder=tmp_path)
-    dock.start_button.click()
-    assert "choose a layer or a file" in dock.data_message.text
     first, _ = noisy_scans(viewer)
     qtbot.wait(20)
+    for row in dock._rows.values():
+        row.combo.set_layer(first)
+    list(dock._rows.values())[1].combo.set_layer(None)
+    dock.start_button.click()
+    assert "choose a layer or a file" in dock.data_message.text
     for row in dock._rows.values():
         row.combo.set_layer(first)
     dock.start_button.click()

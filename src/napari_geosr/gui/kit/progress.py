@@ -112,12 +112,12 @@ class RemainingTime:
         self._began = None
 
     def text(self, done: int, total: int) -> str:
-        """Return e.g. ``", 3 min left"``; empty until it can be estimated."""
+        """Return e.g. ``", 3 min left"``; empty until it is known, and at the end."""
         now = time.monotonic()
         if self._began is None:
             self._began = now, done
         began, first = self._began
-        if done <= first:
+        if not first < done < total:
             return ""
         return (
             f", {format_duration((now - began) / (done - first) * (total - done))} left"

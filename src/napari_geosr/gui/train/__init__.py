@@ -266,6 +266,7 @@ class TrainDock(TrainWidgets):
             self.estimate.setText(_OUTDATED)
         self._clear_faults()
         self._show_missing()
+        self.show_busy(self.activity.busy)
         self._data_check.check_soon()
         self._propose_name()
 
@@ -484,8 +485,9 @@ class TrainDock(TrainWidgets):
     def show_busy(self, what: str) -> None:
         busy = bool(what)
         self.cancel_button.setEnabled(busy)
-        self.estimate_button.setEnabled(not busy)
-        self.start_button.setEnabled(not busy)
+        is_ready = not busy and not all(row.is_empty() for row in self._rows.values())
+        for button in (self.estimate_button, self.start_button):
+            button.setEnabled(is_ready)
         if busy:
             self.bar.state.setText(_WORKING.get(what, "Working…"))
             self.bar.show_progress(0, 0)

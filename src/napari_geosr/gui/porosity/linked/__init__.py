@@ -241,6 +241,7 @@ class PorePlot(QWidget):
             for n in names
         )
         self.scatter.set_axes(x, y)
+        self._show_marked()
 
     def set_colours(self, colours: PoreColours, column: str) -> None:
         """Colour the points like the pores in the picture."""
@@ -261,6 +262,13 @@ class PorePlot(QWidget):
         text = f"{count:,} of {total:,} pores selected"
         if report is not None and count and len(mask) == report.pore_count:
             text += _share(report, mask)
+        missing = total - len(self.scatter.drawn_rows)
+        if missing > 0 and report is not None:
+            text += (
+                f". {missing:,} without a value in one of the two columns, such as the "
+                "sphericity of pores at the border, "
+                f"{'is' if missing == 1 else 'are'} not drawn"
+            )
         self.summary.setText(text.replace(",", "\N{NARROW NO-BREAK SPACE}"))
 
     def apply_expression(self) -> None:
