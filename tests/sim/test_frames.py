@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.sim_frames import (
@@ -14,6 +15,8 @@ from napari_geosr.core.sim_frames import (
     unclear_order,
 )
 from napari_geosr.core.volume import Volume
+from napari_geosr.operations.sim import FramesConfig, frames_of
+from napari_geosr.operations.sim.inputs import difference_growth, order_remark
 from napari_geosr.physics.illumination.simulation import SimScene, simulate_frames
 from sim.sim_scenes import frames_of_scene, scene, volume_of
 
@@ -129,3 +132,21 @@ def test_an_order_that_cannot_be_told_is_noticed(structure, snr):
     frames = SimFrames.from_volume(shuffled, angles=3, phases=3)
     assert set(unclear_order(guess_order(frames)[1])) == {"apz", "paz"}
     assert unclear_order({"apz": 0.2, "azp": 0.2}) is None
+
+
+@pytest.mark.parametrize("structure", ["filaments", "rings", "er", "spots"])
+@pytest.mark.parametrize("order", ["apz", "paz"])
+def test_raw_frames_differ_equally_whatever_their_distance(structure, order):
+    frames = frames_of(volume_of(scene(structure, snr=5), order), FramesConfig())
+    assert difference_growth(frames) < 1.5
+    assert "raw SIM frames" not in order_remark(frames, FramesConfig())
+
+
+def test_slices_of_a_volume_are_no_raw_frames():
+    rng = np.random.default_rng(0)
+    data = gaussian_filter(rng.normal(size=(9, 64, 64)), (3, 2, 2))
+    frames = frames_of(Volume(100 + 100 * data, "ZYX", name="rock"), FramesConfig())
+    assert difference_growth(frames) > 2.5
+    said = order_remark(frames, FramesConfig())
+    assert said.startswith("'rock' does not look like raw SIM frames")
+    assert order_remark(frames, FramesConfig(order="apz")) == ""

@@ -247,7 +247,8 @@ class SimDock(SimWidgets):
         self.table.show_estimate(None if found is None else found.estimate)
         self.hint.setVisible(found is not None)
         shown = self.strip.overview if found is None else found
-        text = "" if shown is None else texts.arrangement(shown.frames)
+        is_known = found is not None or self.strip.shows_raw_frames
+        text = texts.arrangement(shown.frames) if shown and is_known else ""
         self.arrangement.setText(text)
         self.arrangement.setVisible(bool(text))
         idle = IDLE if self.combo.layer() is not None else EMPTY

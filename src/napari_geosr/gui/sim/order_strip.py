@@ -23,7 +23,11 @@ from napari_geosr.gui.kit.widgets import text_label
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.operations.sim import FramesConfig, frames_of
 from napari_geosr.operations.sim.estimate import brightest_part
-from napari_geosr.operations.sim.inputs import order_remark
+from napari_geosr.operations.sim.inputs import (
+    MAX_GROWTH,
+    difference_growth,
+    order_remark,
+)
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -50,12 +54,15 @@ class FrameOverview:
         Edge of a thumbnail in pixels.
     remark : str
         Why the order is uncertain; empty if it is not.
+    are_raw : bool
+        Whether the images may be raw frames.
     """
 
     frames: SimFrames
     rows: npt.NDArray[np.uint8] = field(repr=False)
     edge: int
     remark: str = ""
+    are_raw: bool = True
 
 
 def overview_steps(
@@ -75,7 +82,9 @@ def overview_steps(
     edge = min(_EDGE, _ROW // frames.phases - _GAP, *frames.plane_shape)
     place = brightest_part(block.mean(axis=(0, 1)), edge)
     rows = thumbnails(block[(..., *place)])
-    return FrameOverview(frames, rows, edge, order_remark(frames, config))
+    remark = order_remark(frames, config)
+    are_raw = not remark or difference_growth(frames) <= MAX_GROWTH
+    return FrameOverview(frames, rows, edge, remark, are_raw)
 
 
 def thumbnails(part: FloatArray) -> npt.NDArray[np.uint8]:
@@ -134,6 +143,11 @@ class OrderStrip(QWidget):
         column.addLayout(self._grid)
         column.addWidget(self.remark)
         self.setVisible(False)
+
+    @property
+    def shows_raw_frames(self) -> bool:
+        """Whether images are shown that may be raw frames."""
+        return self.overview is not None and self.overview.are_raw
 
     def look(self, volume: Volume | None, config: FramesConfig | None) -> None:
         """Draw the frames of a volume soon; None clears the strip."""
