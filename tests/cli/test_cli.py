@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -325,3 +326,16 @@ def test_info_says_how_to_correct_what_was_assumed(tmp_path, capsys):
     assert run(["info", str(tmp_path / "pages.tif")]) == 0
     said = capsys.readouterr().out
     assert "treated as slices (Z). If that is wrong, give --axes" in said
+
+
+def test_mistyped_choices_and_a_mask_in_the_wrong_option_are_explained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = tmp_path / "scan.tif"
+    data = np.random.default_rng(0).integers(0, 255, (8, 16, 16), np.uint8)
+    tifffile.imwrite(scan, data, imagej=True)
+    words = ["measure", str(scan), "-o", str(tmp_path / "report")]
+    assert run([*words, "--threshold", "ots"]) == 2
+    assert "(given: 'ots'; did you mean 'otsu'?)" in capsys.readouterr().err
+    assert run([*words, "--sample-mask", "rock.tif"]) == 2
+    assert "the mask in rock.tif is given with --mask" in capsys.readouterr().err

@@ -121,3 +121,24 @@ def test_notes_are_wrapped_on_a_terminal_only(monkeypatch, terminal):
         assert shown_text == f"note: {VERDICT} note: {NAME} is odd."
     else:
         assert lines == [f"note: {VERDICT}", f"note: {NAME} is odd."]
+
+
+def test_a_long_message_leaves_room_for_the_bar_and_the_per_cent(monkeypatch):
+    screen = io.StringIO()
+
+    def make(**options):
+        options.pop("stderr")
+        return Console(file=screen, force_terminal=True, width=80, **options)
+
+    def long(should_stop):
+        yield StageStarted(
+            message="Reconstructing with the axis at column 295.81: " * 2
+        )
+        yield BlockDone(1, 4)
+
+    monkeypatch.setattr(console, "Console", make)
+    console.run_command(long)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    lines = [line for line in shown.splitlines() if "25%" in line]
+    assert lines
+    assert all("━━━━━━━━" in line and len(line) <= 80 for line in lines)

@@ -164,7 +164,7 @@ def test_train_alone_says_what_each_method_needs(
 ) -> None:
     assert run(["train"]) == 2
     said = capsys.readouterr().err
-    assert "noise2noise         two aligned noisy scans of the same object" in said
+    assert "noise2noise          Denoise: needs two aligned noisy scans" in said
     assert max(map(len, said.splitlines())) <= 80
     assert "train METHOD --help" in said
 
@@ -344,6 +344,10 @@ def test_every_report_says_what_to_do_next(
         ("measure air.tif -o air", "measure air.tif --sample auto -o air_auto"),
         ("measure b.tif --reference a.tif -o two", "compare a.tif b.tif -o comparison"),
         ("compare a.tif b.tif -o three", "measure b.tif --reference a.tif -o report"),
+        (
+            "restore a.tif -m gaussian -o clean.tif",
+            "measure clean.tif --reference a.tif -o report",
+        ),
         ("models list --task denoise", "models show ct-denoise"),
         ("models show ct-denoise", "restore scan.tif -m ct-denoise -o restored.ome"),
         ("info scan/projections.h5", "reconstruct scan/projections.h5 -o volume.ome"),

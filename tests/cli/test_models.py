@@ -188,3 +188,12 @@ def test_figures_of_a_card_are_columns_that_fit_80(entry: zoo.ZooEntry) -> None:
             assert len(cells) in (1, n_columns + 1)  # 1: the rest of a long name
     figures = text.partition("Results on ")[2]
     assert not re.search(r"\s-\d", figures)  # a real minus sign, as in the docks
+
+
+def test_models_for_shapes_have_cards_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["models", "list"]) == 0
+    assert "shape-sr-x2" in capsys.readouterr().out.splitlines()[-1]
+    assert run(["models", "show", "shape-sr-x2"]) == 0
+    assert "Doubles the resolution of a binary shape" in capsys.readouterr().out
+    assert run(["models", "show", "skull-complete", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "skull-complete"

@@ -60,6 +60,9 @@ def list_models(
         print_json({"models": rows, "damaged": damaged})
         return 0
     Console().print(_table(entries))
+    if criteria == catalogue.ModelFilter():
+        names = ", ".join(catalogue.names_for_shapes())
+        print(f"Models for binary shapes (napari-geosr shapes): {names}")
     folders = sorted({str(e.path.parent) for e in entries if not e.bundled})
     for folder in folders:
         print(f"Your own models are in {folder}")
@@ -114,7 +117,10 @@ def show_models(name: catalogue.ModelName, /, *, json: Json = False) -> int:
         print_json(card.model_dump(mode="json"))
         return 0
     Console().print(catalogue.card_text(card), highlight=False, markup=False)
-    suggest_next(f"restore scan.tif -m {quoted(name)} -o restored.ome.tif")
+    if name in catalogue.names_for_shapes():
+        suggest_next("shapes --help")
+    else:
+        suggest_next(f"restore scan.tif -m {quoted(name)} -o restored.ome.tif")
     return 0
 
 

@@ -176,7 +176,7 @@ def restore(
         print_json(_describe(result, warnings, checked))
     elif result.complete:
         print(f"Wrote {_paths_in_words(result)}")
-        suggest_next(f"measure {quoted(out)} -o report")
+        suggest_next(f"measure {quoted(out)} --reference {quoted(input)} -o report")
         if checked is not None:
             _print_check(checked)
     else:

@@ -22,16 +22,19 @@ from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.index import register
 from napari_geosr.jobs.naming import taken_names
 from napari_geosr.operations.ganrec import NEEDS as GANREC_NEEDS
+from napari_geosr.operations.ganrec import PURPOSE as GANREC_PURPOSE
 from napari_geosr.operations.ganrec import GanrecConfig, GanrecJob
 from napari_geosr.operations.inputs import InputConfig
 from napari_geosr.operations.pinn_sim import NEEDS as PINN_SIM_NEEDS
+from napari_geosr.operations.pinn_sim import PURPOSE as PINN_SIM_PURPOSE
 from napari_geosr.operations.pinn_sim import PinnSimConfig, PinnSimJob
 from napari_geosr.operations.shapes import (
     ShapeTrainJob,
     shape_config_class,
     shape_needs,
+    shape_purposes,
 )
-from napari_geosr.operations.train import TrainJob, config_class, needs
+from napari_geosr.operations.train import TrainJob, config_class, needs, purposes
 from napari_geosr.operations.train.fine_tune import NETWORK_FIELDS, fine_tune_settings
 from napari_geosr.operations.train.from_projections import (
     METHODS_FROM_PROJECTIONS,
@@ -153,10 +156,23 @@ def _list_methods(
 
 def _need_lines(known: Mapping[str, str], indent: int = 0) -> Iterator[str]:
     """Yield lines of 80 columns with the data that each method needs."""
-    for name, need in known.items():
-        first, *more = wrap(need, 79 - indent - 20)
-        yield f"{'':{indent}}{name:<18}  {first}"
-        yield from (f"{'':{indent + 20}}{part}" for part in more)
+    for name in sorted(known):
+        summary = summary_of(name, known[name])
+        first, *more = wrap(summary, 79 - indent - 21, break_on_hyphens=False)
+        yield f"{'':{indent}}{name:<19}  {first}"
+        yield from (f"{'':{indent + 21}}{part}" for part in more)
+
+
+def summary_of(method: str, need: str) -> str:
+    """What a method's models do, and the data that it needs, in a sentence."""
+    known = {
+        **purposes(),
+        **{name.replace("_", "-"): text for name, text in shape_purposes().items()},
+        "ganrec": GANREC_PURPOSE,
+        "pinn-sim": PINN_SIM_PURPOSE,
+    }
+    purpose = known.get(method, "")
+    return f"{purpose}: needs {need}." if purpose else f"Needs {need}."
 
 
 def command_of(method: str) -> Callable[..., int]:
@@ -180,7 +196,7 @@ def command_of(method: str) -> Callable[..., int]:
             print_notes(noise_warnings(method, job.training, sources))
         return start(_create(out, job), detach=detach, prepare=prepare, json=json)
 
-    train.__doc__ = f"Needs {needs()[method]}."
+    train.__doc__ = summary_of(method, needs()[method])
     # Annotations are set here because the method's config class is known only at run
     # time.
     train.__annotations__ = {
@@ -244,7 +260,8 @@ def shape_command_of(method: str) -> Callable[..., int]:
         job.check()
         return start(_create(out, job), detach=detach, prepare=prepare, json=json)
 
-    train.__doc__ = f"Needs {shape_needs()[method]}."
+    name = method.replace("_", "-")
+    train.__doc__ = summary_of(name, shape_needs()[method])
     train.__annotations__ = {
         "out": Annotated[
             Path, Parameter(alias="-o", help="Folder for the job; must not exist yet.")
@@ -427,26 +444,26 @@ def _build() -> App:
         app.command(
             command_of(method),
             name=method,
-            help=f"Needs {need}.",
+            help=summary_of(method, need),
             help_epilogue=with_examples(*examples_of(method)),
         )
     for method, need in shape_needs().items():
         app.command(
             shape_command_of(method),
             name=(name := method.replace("_", "-")),
-            help=f"Needs {need}.",
+            help=summary_of(name, need),
             help_epilogue=with_examples(*examples_of(name)),
         )
     app.command(
         ganrec,
         name="ganrec",
-        help=f"Needs {GANREC_NEEDS}.",
+        help=summary_of("ganrec", GANREC_NEEDS),
         help_epilogue=with_examples(*examples_of("ganrec")),
     )
     app.command(
         pinn_sim,
         name="pinn-sim",
-        help=f"Needs {PINN_SIM_NEEDS}.",
+        help=summary_of("pinn-sim", PINN_SIM_NEEDS),
         help_epilogue=with_examples(*examples_of("pinn-sim")),
     )
     return app

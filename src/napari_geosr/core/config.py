@@ -232,6 +232,10 @@ def _describe_errors(name: str, items: Sequence[AnyMapping]) -> str:
     given = items[0].get("input")
     known = given is None or isinstance(given, dict | list) or repr(given) in text
     shown = "" if known else f" (given: {given!r})"
+    if shown and isinstance(given, str):
+        expected = " ".join(str(item.get("ctx", {}).get("expected")) for item in items)
+        guess = did_you_mean(given, re.findall(r"'([^']*)'", expected)).strip()
+        shown = f" (given: {given!r}{f'; d{guess[1:]}' if guess else ''})"
     return f"{name.replace('_', ' ')}: {text}{shown}"
 
 

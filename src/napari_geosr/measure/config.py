@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from cyclopts import Parameter
@@ -165,6 +166,17 @@ class PorosityConfig(Config):
     )
 
     memory: MemoryBudget = None
+
+    @field_validator("sample_mask", mode="before")
+    @classmethod
+    def _refuse_file(cls, value: object) -> object:
+        """A mask from a file is another option."""
+        if isinstance(value, str) and Path(value).suffix:
+            raise ValueError(
+                f"none, auto, cortex or marrow is needed; the mask in {value} is given "
+                "with --mask"
+            )
+        return value
 
     @field_validator("group", mode="after")
     @classmethod

@@ -20,6 +20,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from napari_geosr.cli.kit.verbosity import QUIET
 from napari_geosr.core.documents import json_values
@@ -36,6 +37,13 @@ from napari_geosr.core.steps import (
 from napari_geosr.io.unfinished_files.claims import claimed
 
 T = TypeVar("T")
+
+#: Width of a progress bar, in columns of the terminal.
+_BAR = 24
+#: Width of the per cent and the time next to it.
+_FIGURES = 16
+#: Smallest width of a message before the bar.
+_MIN_MESSAGE = 20
 
 MakeSteps = Callable[[ShouldStop], Generator[Step, None, T]]
 
@@ -161,9 +169,12 @@ class _ProgressDisplay:
 
     def __enter__(self) -> _ProgressDisplay:
         if self._console.is_terminal and not self._quiet:
+            # A long message must not displace the bar and the per cent.
+            room = max(_MIN_MESSAGE, self._console.width - _BAR - _FIGURES)
+            message = Column(no_wrap=True, overflow="ellipsis", max_width=room)
             self._progress = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
+                TextColumn("{task.description}", markup=False, table_column=message),
+                BarColumn(bar_width=_BAR),
                 TaskProgressColumn(),  # in per cent, because units differ
                 TimeRemainingColumn(),
                 console=self._console,

@@ -73,7 +73,7 @@ def _build_train() -> App:
         app.command(
             submitted(train_commands.command_of(method), _train(method)),
             name=method,
-            help=f"Needs {need}.",
+            help=train_commands.summary_of(method, need),
             help_epilogue=_on_a_queue(method),
         )
     for name, verb, request, help_ in (

@@ -4,6 +4,8 @@ The module of a method must not import torch at module level. It provides:
 
 ``Config``
     A `napari_geosr.learning.config.TrainingConfig` with the method's own fields.
+``PURPOSE``
+    What its models do, in a few words (optional).
 ``NEEDS``
     One line on the data that the method needs.
 ``Method``
@@ -35,6 +37,11 @@ _TITLES = {
 def needs() -> dict[str, str]:
     """The data each method needs, one line each, by name."""
     return {name: str(METHODS.load(name).NEEDS) for name in METHODS.names()}
+
+
+def purposes() -> dict[str, str]:
+    """What the models of each method do, by name; empty if it is not stated."""
+    return {n: str(getattr(METHODS.load(n), "PURPOSE", "")) for n in METHODS.names()}
 
 
 def config_class(name: str) -> type[TrainingConfig]:

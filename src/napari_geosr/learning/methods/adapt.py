@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
     from napari_geosr.models.card import ModelCard
 
+PURPOSE = "Denoise one scan"
 NEEDS = "a trained denoiser and the noisy scan to restore"
 
 LearningMode = Literal["noise2noise", "recorrupted", "noise2void"]

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.learning.sampling.patches import Patches
 
+PURPOSE = "Translate images"
 NEEDS = "two unpaired sets of volumes, from different objects of the same kind"
 CRITICS = ("critic_target", "critic_source")
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from napari_geosr.learning.sampling.patches import Patches
     from napari_geosr.models.bundle import Model
 
+PURPOSE = "Generate images"
 NEEDS = "unlabelled images or volumes of one modality"
 
 #: Number of times in the noise schedule.

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.learning.sampling.patches import Patches
 
+PURPOSE = "Denoise"
 NEEDS = "one noisy scan with independent noise and structures a few voxels wide"
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from napari_geosr.learning.method import Arrays
     from napari_geosr.learning.sampling.patches import Patches
 
+PURPOSE = "Denoise"
 NEEDS = "two or more reconstructions of one scan, each from different projections"
 
 Strategy = Literal["X:1", "1:X"]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.learning.sampling.patches import Patches
 
+PURPOSE = "Denoise"
 NEEDS = "two aligned noisy scans of the same object"
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.learning.sampling.patches import Patches
 
+PURPOSE = "Denoise"
 NEEDS = "one noisy scan with noise that is independent between voxels"
 
 

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 ADVERSARIAL_WEIGHT = 0.02
 #: Default adversarial weight with an upscale factor.
 FINER_ADVERSARIAL_WEIGHT = 0.005
+PURPOSE = "Translate or super-resolve"
 NEEDS = "aligned pairs of scans of the same object, of two kinds"
 
 

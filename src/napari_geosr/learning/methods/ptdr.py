@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from napari_geosr.learning.sampling.patches import Patches
     from napari_geosr.models.bundle import Model
 
+PURPOSE = "Segment"
 NEEDS = "a scan with a few painted slices, optionally with a model trained by ddpm"
 
 #: Value of voxels where nothing is painted.

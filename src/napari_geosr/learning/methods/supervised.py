@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.learning.sampling.patches import Patches
 
+PURPOSE = "Denoise, super-resolve or segment"
 NEEDS = (
     "aligned pairs of a low-quality and a high-quality scan, or of a scan and its "
     "labels"

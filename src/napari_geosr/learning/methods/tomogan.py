@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.learning.sampling.patches import Patches
 
+PURPOSE = "Denoise"
 NEEDS = "aligned pairs of a low-quality and a high-quality scan of the same object"
 #: Fraction of the steps with the pixel loss alone before the Wasserstein critic starts,
 #: and the maximum number of these steps.

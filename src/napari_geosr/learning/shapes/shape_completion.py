@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.networks.sparse.sparse_unet import SparseUNet
 
+PURPOSE = "Complete shapes"
 NEEDS = "complete shapes (label volumes), or simulated ones"
 
 #: Largest fraction of a shape that a defect may remove.

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.networks.sparse.surface_unet import SurfaceUNet
 
+PURPOSE = "Refine shapes"
 NEEDS = "shapes at high resolution (label volumes), or simulated ones"
 
 #: Range of the size of simulated solids, relative to half the edge of a block.

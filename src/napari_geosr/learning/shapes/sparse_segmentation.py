@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.learning.sampling.patches import Patches
 
+PURPOSE = "Segment inside a mask"
 NEEDS = "scans and their labels: 0 outside the mask, 1, 2, 3 … inside it"
 
 #: Minimum number of labelled voxels in a block, and maximum number of blocks drawn to

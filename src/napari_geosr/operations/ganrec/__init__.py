@@ -34,6 +34,7 @@ from napari_geosr.learning.training import checkpoint
 from napari_geosr.operations.ganrec.config import (
     NEEDS,
     OPERATION,
+    PURPOSE,
     GanrecConfig,
     GanrecJob,
 )
@@ -51,7 +52,7 @@ from napari_geosr.tomography.preprocess import LineIntegrals
 if TYPE_CHECKING:
     from napari_geosr.learning.sinogram_fit import SinogramFit
 
-__all__ = ["NEEDS", "OPERATION", "GanrecConfig", "GanrecJob", "ganrec_steps"]
+__all__ = ["NEEDS", "OPERATION", "PURPOSE", "GanrecConfig", "GanrecJob", "ganrec_steps"]
 
 _SUFFIX = ".ome.tif"
 

@@ -16,6 +16,7 @@ from napari_geosr.operations.train.object_fit import ObjectFitConfig
 from napari_geosr.operations.train.scans import ProjectionsConfig
 
 OPERATION = "ganrec"
+PURPOSE = "Reconstruct from few projections"
 NEEDS = (
     "only the projections of one object, as few as 15; produces a volume, not a model"
 )

@@ -31,6 +31,8 @@ ModelLike: TypeAlias = str | Path | bundle.Model | zoo.ZooEntry
 ModelName: TypeAlias = Annotated[str, MODEL_NAME]
 #: Maximum ratio of two voxel sizes at which they count as equal.
 VOXEL_SIZE_TOLERANCE = 2.0
+#: Folder of the bundled models for binary shapes.
+_SHAPES = zoo.bundled_folder() / "shapes"
 
 
 @dataclass(frozen=True)
@@ -189,9 +191,16 @@ def checked_card(name_or_path: str | Path) -> ModelCard:
     ModelError
         If there is no such model, its bundle is damaged or its weights do not match.
     """
-    model = find(name_or_path)
+    shape_model = _SHAPES / str(name_or_path)
+    is_shape_model = str(name_or_path) in names_for_shapes()
+    model = bundle.load(shape_model) if is_shape_model else find(name_or_path)
     bundle.check_weights(model)
     return model.card
+
+
+def names_for_shapes() -> list[str]:
+    """Names of the bundled models for binary shapes; see `operations.shapes`."""
+    return sorted(path.parent.name for path in _SHAPES.glob("*/card.yaml"))
 
 
 def verify(path: str | Path) -> ModelCard:

@@ -41,6 +41,7 @@ from napari_geosr.learning.training import checkpoint
 from napari_geosr.operations.pinn_sim.config import (
     NEEDS,
     OPERATION,
+    PURPOSE,
     PinnSimConfig,
     PinnSimJob,
 )
@@ -63,7 +64,14 @@ if TYPE_CHECKING:
     from napari_geosr.learning.frame_fit import FrameFit
     from napari_geosr.sim.joint_rl import JointRichardsonLucy
 
-__all__ = ["NEEDS", "OPERATION", "PinnSimConfig", "PinnSimJob", "pinn_sim_steps"]
+__all__ = [
+    "NEEDS",
+    "OPERATION",
+    "PURPOSE",
+    "PinnSimConfig",
+    "PinnSimJob",
+    "pinn_sim_steps",
+]
 
 FloatArray = npt.NDArray[np.float32]
 

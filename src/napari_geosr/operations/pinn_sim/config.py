@@ -29,6 +29,7 @@ from napari_geosr.operations.train.checks import check_country
 from napari_geosr.operations.train.object_fit import ObjectFitConfig
 
 OPERATION = "pinn-sim"
+PURPOSE = "Reconstruct SIM frames"
 NEEDS = (
     "only the raw frames of structured illumination; writes reconstructions of these "
     "and of further stacks, but no model"

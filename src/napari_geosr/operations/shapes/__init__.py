@@ -22,6 +22,7 @@ from napari_geosr.operations.shapes.job import (
     ShapeTrainJob,
     shape_config_class,
     shape_needs,
+    shape_purposes,
 )
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ __all__ = [
     "shape_config_class",
     "shape_models",
     "shape_needs",
+    "shape_purposes",
     "simulate_shape_steps",
     "train_shape_steps",
     "voxelise_steps",

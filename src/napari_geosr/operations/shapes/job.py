@@ -19,6 +19,12 @@ def shape_needs() -> dict[str, str]:
     return {name: str(SHAPE_METHODS.load(name).NEEDS) for name in names}
 
 
+def shape_purposes() -> dict[str, str]:
+    """What the models of each method for shapes do, by name."""
+    names = SHAPE_METHODS.names()
+    return {name: str(SHAPE_METHODS.load(name).PURPOSE) for name in names}
+
+
 def shape_config_class(method: str) -> type[ShapeConfig]:
     """Return the config class of a method for shapes."""
     kind: type[ShapeConfig] = SHAPE_METHODS.load(method).Config

@@ -241,8 +241,8 @@ def order_remark(frames: SimFrames, config: FramesConfig) -> str:
         return (
             f"{frames.volume.title} does not look like raw SIM frames: images far "
             f"apart in the stack differ {growth:.1f} times as much as adjacent ones, "
-            "as in slices of a volume or a time series. Choose raw frames, or give their "
-            "order (--order) if these are."
+            "as in slices of a volume or a time series. Choose raw frames, or give "
+            "their order (--order) if these are."
         )
     _, misfit = guess_order(frames)
     orders = unclear_order(misfit)

@@ -10,7 +10,7 @@ import lazy_loader
 
 from napari_geosr.core.steps import Step
 from napari_geosr.learning.config import TrainingConfig
-from napari_geosr.learning.methods import config_class, loss_title, needs
+from napari_geosr.learning.methods import config_class, loss_title, needs, purposes
 from napari_geosr.models import bundle
 from napari_geosr.operations.train.fine_tune import NETWORK_FIELDS, fine_tune_settings
 from napari_geosr.operations.train.job import TrainJob, networks, open_roles, roles
@@ -32,6 +32,7 @@ __all__ = [
     "needs",
     "networks",
     "open_roles",
+    "purposes",
     "roles",
     "train_steps",
     "training_steps",
