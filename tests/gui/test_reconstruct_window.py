@@ -8,7 +8,7 @@ import sys
 import opening
 import pytest
 from event_loop import Turns
-from qtpy.QtCore import QCoreApplication, QEvent
+from qtpy.QtCore import QCoreApplication, QEvent, QPoint
 from tomography_helpers import DOCK, PLUGIN, idle, opened, scan_file
 
 from napari_geosr.gui.study import StudyBox
@@ -187,3 +187,20 @@ def test_studies_are_created_when_their_section_opens(viewer, qtbot):
     (study,) = frame.dock.findChildren(StudyBox)
     assert study is frame.dock.study
     assert study.isVisibleTo(frame.dock)
+
+
+def test_opening_the_study_does_not_move_the_buttons(viewer, qtbot, tmp_path):
+    dock = opened(viewer, scan_file(tmp_path))
+    idle(dock, qtbot)
+    buttons = (dock.preview_button, dock.run_button, dock.cancel_button)
+
+    def places():
+        return [button.mapTo(dock, QPoint(0, 0)).y() for button in buttons]
+
+    dock.study_section.button.setChecked(False)
+    qtbot.wait(50)
+    before = places()
+    dock.study_section.button.setChecked(True)
+    qtbot.waitUntil(dock.study.start_button.isVisible)
+    qtbot.wait(50)
+    assert places() == before

@@ -95,15 +95,19 @@ class ActionBar(QWidget):
         column.addWidget(self.progress)
         column.addWidget(self.state)
 
-    def add_row(self, *widgets: QWidget) -> QWidget:
-        """Add a row of buttons below the others, and return it."""
+    def add_row(self, *widgets: QWidget, on_top: bool = False) -> QWidget:
+        """Add a row of buttons below the others, and return it.
+
+        With `on_top`, it is added above them: the bar is at the bottom of its dock, so
+        the other buttons keep their place when the row is shown.
+        """
         made = QWidget()
         row = QHBoxLayout(made)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(6)
         for widget in widgets:
             row.addWidget(widget, 1)
-        self._rows.addWidget(made)
+        self._rows.insertWidget(0 if on_top else self._rows.count(), made)
         return made
 
     def show_progress(self, done: int, total: int) -> None:
