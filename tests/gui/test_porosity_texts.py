@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from porosity_helpers import physical, scan
+from porosity_helpers import open_dock, physical, scan
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel
 
@@ -68,3 +68,11 @@ def test_texts_stay(case: str, qtbot) -> None:
         text = json.dumps(known | {case: found}, indent=0, ensure_ascii=False)
         GOLDEN.write_text(text + "\n", encoding="utf-8")
     assert found == json.loads(GOLDEN.read_text(encoding="utf-8"))[case]
+
+
+def test_the_unit_of_the_smallest_pore_size_follows_its_number(viewer, qtbot):
+    dock = open_dock(viewer, qtbot)
+    editor = dock.settings.form.editor("min_voxels")
+    assert (editor.value(), editor.suffix()) == (8, " voxels")
+    editor.setValue(1)
+    assert editor.suffix() == " voxel"

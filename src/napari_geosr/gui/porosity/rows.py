@@ -51,7 +51,12 @@ def add_physical_size(form: ConfigForm, label: QLabel) -> None:
     assert isinstance(title, QLabel)
     title.setText("Min. por&e size")
     title.setBuddy(editor)
-    editor.setSuffix(" voxels")
+
+    def show_unit(number: int) -> None:
+        editor.setSuffix(" voxel" if number == 1 else " voxels")
+
+    editor.valueChanged.connect(show_unit)
+    show_unit(editor.value())
     row, _ = rows.getWidgetPosition(editor)
     rows.insertRow(row + 1, "", label)
 
