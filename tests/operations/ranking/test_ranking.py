@@ -354,3 +354,10 @@ def test_a_candidate_is_chosen_only_if_it_keeps_the_pores(
     assert chosen in {"none", *tested}
     assert set(skipped) == harmful & set(tested)
     assert [row for row in rows if row.name not in skipped] == remaining
+
+
+def test_a_gain_that_may_be_a_great_loss_is_told_in_words() -> None:
+    row = RankingEntry("tv", "TV", 1.0, 13.3, (-40.0, 13.3))
+    assert row.gain_text == "13.3 dB (possibly far worse, up to 13.3)"
+    row = RankingEntry("tv", "TV", 1.0, 2.0, (-1.0, 3.0))
+    assert row.gain_text == "2.0 dB (−1.0 to 3.0)"

@@ -416,7 +416,7 @@ def test_what_puts_the_noise_in_doubt_is_said(clean):
     [
         ((1.2, 3.4), "between +1.2 and +3.4"),
         ((3.37, 3.42), "at most +3.4"),
-        ((-math.inf, 3.4), "at most +3.4"),
+        ((-math.inf, 3.4), "possibly far worse, at most +3.4"),
     ],
 )
 def test_the_interval_of_a_gain_in_words(ends, words):

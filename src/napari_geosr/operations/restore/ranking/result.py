@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Lead over a network, in dB, that a tuned filter needs to be preferred.
 _MIN_LEAD = 0.35
+#: Gain in dB below which a result is useless, and its exact value does not matter.
+_FAR_WORSE = -30.0
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,18 @@ class RankingEntry:
     def gain_text(self) -> str:
         """The gain and its interval as text."""
         low, high = self.interval
+        if low < _FAR_WORSE <= self.gain:
+            return (
+                f"{_number(self.gain)} dB (possibly far worse, up to {_number(high)})"
+            )
         return f"{_number(self.gain)} dB ({_number(low)} to {_number(high)})"
 
     @property
     def short_gain(self) -> str:
         """The gain alone, for a menu."""
-        return "far worse" if self.gain < -30 else f"{signed_text(self.gain, 1)} dB"
+        return (
+            "far worse" if self.gain < _FAR_WORSE else f"{signed_text(self.gain, 1)} dB"
+        )
 
     def to_json_dict(self) -> AnyDict:
         """Values for records and ``--json``; non-finite ones are None."""
@@ -228,4 +236,4 @@ def _finite(value: float) -> float | None:
 
 
 def _number(value: float) -> str:
-    return "below −30" if value < -30 else signed_text(value, 1).lstrip("+")
+    return "below −30" if value < _FAR_WORSE else signed_text(value, 1).lstrip("+")

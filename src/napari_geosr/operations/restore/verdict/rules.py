@@ -486,9 +486,9 @@ def _gain(gain: tuple[float, float, float]) -> str:
 
 
 def _interval(gain: tuple[float, float, float]) -> str:
-    # The interval has no width if the noise limits the gain at both ends.
-    if not math.isfinite(gain[1]) or f"{gain[1]:.1f}" == f"{gain[2]:.1f}":
-        return f"at most {signed_text(gain[2], 1)}"
+    if not math.isfinite(gain[1]) or f"{gain[1]:.1f}" == f"{gain[2]:.1f}":  # no width
+        worse = "" if math.isfinite(gain[1]) else "possibly far worse, "
+        return f"{worse}at most {signed_text(gain[2], 1)}"
     return f"between {signed_text(gain[1], 1)} and {signed_text(gain[2], 1)}"
 
 
