@@ -269,7 +269,7 @@ class VerdictPanel(QWidget):
         if self._run_verdict is not None and self._run_verdict.level == "ok":
             self.message.show_message(f"Before the run: {self._run_verdict.sentence}")
 
-    def _on_verdict(self, verdict: RunVerdict, channel: str) -> None:
+    def _on_verdict(self, verdict: RunVerdict, channel: str = "") -> None:
         if channel:  # the question before the run names it too
             verdict = replace(verdict, sentence=f"{channel}: {verdict.sentence}")
         self._run_verdict = verdict
