@@ -21,6 +21,7 @@ from napari_geosr.operations.restore.verdict.known_blocks import (
     lost_pores,
 )
 from napari_geosr.operations.restore.verdict.pore_counts import PoreCounts, differ
+from napari_geosr.operations.restore.verdict.pore_findings import wrong_pores
 
 SIZES = (7, 19, 33, 81)
 NOISE = Noise(20.0, 100.0, correlation=dict.fromkeys("zyx", 0.0), interval=(18, 22))
@@ -174,7 +175,7 @@ def test_a_number_of_pores_is_doubtful_before_it_is_wrong(counted):
     assert is_harm == counted.is_off(2)
     assert (is_harm or is_doubt) == (counted.is_off(1.5) or counted.is_lossy(4 / 3))
     assert not counted.is_off(1.5) or counted.is_off(1.1)
-    assert bool(rules.wrong_pores("x", test)) == is_harm
+    assert bool(wrong_pores("x", test)) == is_harm
 
 
 @given(counted=counts, repeated=st.integers(0, 300))
@@ -317,7 +318,7 @@ def test_a_small_gain_over_interpolation_is_doubted(gain, low, high, cause):
 @given(tests)
 def test_pores_that_are_lost_are_not_said_to_be_too_many(test: KnownBlockTest):
     """The expected number lacks the small ones as well, so it may be too small."""
-    sentence = rules.wrong_pores("x", test)
+    sentence = wrong_pores("x", test)
     (counted,) = test.counts
     lost = test.is_from_scan and (test.limit or 0) >= counted.smallest
     is_invented = counted.simulated > 2 * counted.smoothed

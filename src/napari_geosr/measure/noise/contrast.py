@@ -33,7 +33,7 @@ def noise_free_contrast(
     level: Callable[[Array], Array],
     lags: Sequence[float],
     percentiles: tuple[float, float] = PERCENTILES,
-) -> float:
+) -> tuple[float, float]:
     """Distance between two percentiles of a scan without its noise.
 
     The histogram of a scan is that of its object, spread by the noise at each grey
@@ -50,16 +50,25 @@ def noise_free_contrast(
         Correlation of the noise of adjacent voxels along Z, Y and X.
     percentiles : (float, float)
         Percentiles between which the contrast is measured.
+
+    Returns
+    -------
+    contrast : float
+        In grey values.
+    spread : float
+        Typical standard deviation of the noise in the values it was measured in, which
+        is lower than that of the voxels if pairs of voxels were averaged.
     """
     values = sample.values.ravel()
     low, high = np.percentile(values, percentiles)
     if not high > low:
-        return 0.0
+        return 0.0, 0.0
     typical = float(np.median(level(values[:: max(1, len(values) // 1000)])))
     factor = 1.0
     if typical > _STRONG_NOISE * (high - low):
         values, factor = _averaged(sample.values, lags)
-    return _deconvolved(values, lambda places: factor * level(places), percentiles)
+    contrast = _deconvolved(values, lambda places: factor * level(places), percentiles)
+    return contrast, factor * typical
 
 
 def _averaged(blocks: Array, lags: Sequence[float]) -> tuple[Array, float]:
@@ -77,6 +86,34 @@ def _averaged(blocks: Array, lags: Sequence[float]) -> tuple[Array, float]:
 def _deconvolved(
     values: Array, level: Callable[[Array], Array], percentiles: tuple[float, float]
 ) -> float:
+    edges, clean = noise_free_histogram(values, level)
+    if clean is None:
+        low, high = np.percentile(values, percentiles)
+        return float(high - low)
+    share = np.concatenate([[0], np.cumsum(clean)]) / clean.sum()
+    low, high = np.interp(np.array(percentiles) / 100, share, edges)
+    return float(high - low)
+
+
+def noise_free_histogram(
+    values: Array, level: Callable[[Array], Array]
+) -> tuple[Array, Array | None]:
+    """Histogram of grey values without their noise.
+
+    Parameters
+    ----------
+    values : ndarray
+        Grey values with noise, not all the same.
+    level : callable
+        Standard deviation of the noise at given grey values.
+
+    Returns
+    -------
+    edges : ndarray
+        Edges of the bins, in grey values.
+    shares : ndarray or None
+        Fraction of the values in each bin; None if the noise is narrower than a bin.
+    """
     from scipy.special import ndtr
 
     lowest, highest = float(values.min()), float(values.max())
@@ -87,8 +124,7 @@ def _deconvolved(
     places = (edges[1:] + edges[:-1]) / 2
     levels = level(places)
     if levels.max() < 0.5 * (edges[1] - edges[0]):
-        low, high = np.percentile(values, percentiles)
-        return float(high - low)
+        return edges, None
     counts = np.histogram(values, edges)[0] / len(values)
     # Column j: distribution of the grey value j after noise is added.
     spread = ndtr((edges[:, None] - places) / np.maximum(levels, 1e-9 * np.ptp(places)))
@@ -97,6 +133,4 @@ def _deconvolved(
     clean = np.full(_BINS, 1 / _BINS)
     for _ in range(_ITERATIONS):
         clean *= matrix.T @ (counts / np.maximum(matrix @ clean, 1e-12))
-    share = np.concatenate([[0], np.cumsum(clean)]) / clean.sum()
-    low, high = np.interp(np.array(percentiles) / 100, share, edges)
-    return float(high - low)
+    return edges, clean / clean.sum()

@@ -87,7 +87,8 @@ _MAX_EDGE_RATIO = 1.15
 _MAX_EDGE_RATIO_WHITE = 1.3
 #: Ratio after averaging above which all of the supposed noise may be structure.
 _CLEAR_RATIO = 1.6
-#: Contrast of rare pores, as a multiple of the noise, that is not noise.
+#: Contrast of rare pores, as a multiple of the noise in the values in which it was
+#: measured, that is not noise.
 _CLEAR_CONTRAST = 3.0
 #: Its minimum ratio to the contrast of the other voxels.
 _RARE_RATIO = 2.0
@@ -381,7 +382,7 @@ def _noise(
     if structured := quiet.is_structure:
         interval = (0.0, level * (1 + half))
         levels = (0.0,) * len(greys)
-    contrast = _contrast(sample, level, greys, levels, quiet.spectrum.lags)
+    contrast = _contrast(sample, greys, levels, quiet.spectrum.lags)
     smooth = 0.0
     if not (repeated or unknown):
         lags = quiet.spectrum.lags
@@ -434,7 +435,7 @@ def _unmeasured(
     coarse = sample.levels > 0 and limit == sample.step / 2
     return Noise(
         level=0.0,
-        contrast=_contrast(sample, 0.0, (0.0,), (0.0,), (0.0, 0.0, 0.0)),
+        contrast=_contrast(sample, (0.0,), (0.0,), (0.0, 0.0, 0.0)),
         greys=(float(np.median(sample.values)),),
         correlation=dict.fromkeys(_axis_names(volume), 0.0),
         interval=(0.0, limit),
@@ -454,7 +455,6 @@ def _source(repeated: bool) -> str:
 
 def _contrast(
     sample: NoiseSample,
-    level: float,
     greys: tuple[float, ...],
     levels: tuple[float, ...],
     lags: Sequence[float],
@@ -464,9 +464,9 @@ def _contrast(
     def level_at(places: Array) -> Array:
         return np.asarray(np.interp(places, greys, levels))
 
-    contrast = noise_free_contrast(sample, level_at, lags)
-    rare = noise_free_contrast(sample, level_at, lags, RARE_PERCENTILES)
-    is_rare = rare > max(_CLEAR_CONTRAST * level, _RARE_RATIO * contrast)
+    contrast, _ = noise_free_contrast(sample, level_at, lags)
+    rare, spread = noise_free_contrast(sample, level_at, lags, RARE_PERCENTILES)
+    is_rare = rare > max(_CLEAR_CONTRAST * spread, _RARE_RATIO * contrast)
     is_rare &= not sample.has_single
     return rare if is_rare else contrast
 

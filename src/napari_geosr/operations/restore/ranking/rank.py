@@ -51,7 +51,7 @@ from napari_geosr.operations.restore.verdict.known_blocks import (
     draw_known_sample,
     run_known_blocks,
 )
-from napari_geosr.operations.restore.verdict.rules import wrong_pores
+from napari_geosr.operations.restore.verdict.pore_findings import wrong_pores
 
 if TYPE_CHECKING:
     from napari_geosr.inference.risk.evaluation import EvaluationSample

@@ -21,11 +21,9 @@ from napari_geosr.operations.restore.verdict.inserted_pores import (
 from napari_geosr.operations.restore.verdict.known_blocks import (
     MIN_RADIUS,
     KnownBlockTest,
-    best_width,
-    is_mostly_dark,
-    smoothed,
+    known_blocks_of,
 )
-from napari_geosr.operations.restore.verdict.pore_counts import inside_of
+from napari_geosr.operations.restore.verdict.phase_levels import phase_levels
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
@@ -84,14 +82,13 @@ def lost_finer_pores(
     def restore_coarsely(window: Array, core: tuple[slice, ...]) -> Array:
         return averaged(restore(window, core), factors)
 
-    width = best_width(sample)
-    insides = [inside_of(block, width) for block in sample.blocks]
-    known = [smoothed(block.window, width) for block in sample.blocks]
-    is_dark = is_mostly_dark(known, insides)
+    known, insides = known_blocks_of(sample)
+    phases = phase_levels(sample, noise, insides)
+    is_dark = phases is not None and phases.is_mostly_dark
 
     def found(bright: bool, dark: KnownBlockTest | None) -> KnownBlockTest:
         test = insert_test_pores(
-            restore_coarsely, sample, noise, known, insides, bright=bright
+            restore_coarsely, sample, noise, known, insides, phases, bright=bright
         )
         return KnownBlockTest(
             gain=0.0,

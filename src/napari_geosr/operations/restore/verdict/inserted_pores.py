@@ -15,14 +15,13 @@ from napari_geosr.inference.risk.probes import level_map, noise_of_scan
 from napari_geosr.measure.quality import pore_volumes
 from napari_geosr.operations.restore.verdict.pore_counts import (
     Mask,
-    count_pores,
     differ,
     pore_masks,
-    threshold_of,
 )
 
 if TYPE_CHECKING:
     from napari_geosr.inference.risk.evaluation import EvaluationSample
+    from napari_geosr.operations.restore.verdict.phase_levels import PhaseLevels
 
 Array = npt.NDArray[np.float64]
 Restore = Callable[[Array, tuple[slice, ...]], Array]
@@ -55,26 +54,26 @@ def insert_test_pores(
     noise: Noise,
     known: Sequence[Array],
     insides: Sequence[Mask],
+    phases: PhaseLevels | None,
     *,
     bright: bool,
 ) -> InsertedPores:
     """Add pores (or bright spots) of known sizes, and find them in scan and result.
 
-    `known` are the blocks of `sample` without noise.
+    `known` are the blocks of `sample` without noise, and `phases` their grey values.
     """
     from scipy import ndimage
 
-    separated = threshold_of(known, insides)
-    if separated is None:
+    if phases is None:
         return InsertedPores()
-    threshold, values = separated
+    threshold = phases.threshold
     sign = -1.0 if bright else 1.0
-    objects = float(np.median(values[sign * values <= sign * threshold]))
+    objects = phases.bright if bright else phases.dark
+    solids = phases.dark if bright else phases.bright
     rng = np.random.default_rng(_SEED)
     seen: dict[int, list[tuple[bool, bool]]] = {}
     truths, scans, empty = [], [], []
     parts = []
-    solids = float(np.median(values[sign * values > sign * threshold]))
     for block, window, inside in zip(sample.blocks, known, insides, strict=True):
         n = math.ceil(_TEST_PORES / len(known))
         solid = (sign * window > sign * threshold) & inside
@@ -103,29 +102,21 @@ def insert_test_pores(
             if is_known:
                 seen.setdefault(len(ball[0]), []).append((in_scan, in_result))
     shares = {n: np.mean(hits, axis=0) for n, hits in sorted(seen.items())}
-    countable = {
-        n
-        for n, share in shares.items()
-        if share[0] >= MIN_FOUND_SHARE
-        and not differ(
-            *(
-                count_pores(blocks, parts, bright=bright, smallest=n)
-                for blocks in (truths, scans)
-            )
-        )
-    }
     own = [block.window[block.core] for block in sample.blocks]
-    masks = list(pore_masks(own, parts, bright=bright))
-    specks = [
-        ((image <= threshold) != bright) & part
-        for image, part in zip(empty, parts, strict=True)
-    ]
-    shown = {
-        n
-        for n, share in shares.items()
-        if share[0] >= MIN_FOUND_SHARE
-        and _number(specks, n) <= _MAX_SPECKS_SHARE * _number(masks, n)
-    }
+    known_masks, scan_masks, own_masks, specks = (
+        list(pore_masks(blocks, parts, threshold, bright=bright))
+        for blocks in (truths, scans, own, empty)
+    )
+    visible = [n for n, share in shares.items() if share[0] >= MIN_FOUND_SHARE]
+    countable, shown = set(), set()
+    for n in visible:
+        noise_alone = _number(specks, n)
+        if noise_alone <= _MAX_SPECKS_SHARE * _number(own_masks, n):
+            shown.add(n)
+        true = _number(known_masks, n)
+        is_same = not differ(true, _number(scan_masks, n))
+        if is_same and noise_alone <= _MAX_SPECKS_SHARE * true:
+            countable.add(n)
     found = {n: float(share[1]) for n, share in shares.items()}
     return InsertedPores(found, frozenset(countable), frozenset(shown))
 

@@ -27,6 +27,10 @@ from napari_geosr.operations.restore.verdict.inserted_pores import (
     ball_offsets,
     insert_test_pores,
 )
+from napari_geosr.operations.restore.verdict.phase_levels import (
+    PhaseLevels,
+    phase_levels,
+)
 from napari_geosr.operations.restore.verdict.pore_counts import (
     MIN_PORE_VOXELS,
     Mask,
@@ -35,7 +39,7 @@ from napari_geosr.operations.restore.verdict.pore_counts import (
     inside_of,
     kept_pores,
     pore_counts,
-    threshold_of,
+    sample_of,
 )
 from napari_geosr.operations.restore.verdict.run_verdict import (
     DEFAULT_MIN_VOXELS,
@@ -92,6 +96,8 @@ class KnownBlockTest:
     large : int
         Pore size, in voxels, at and above which pores should be found; that of a pore
         with a diameter of four voxels.
+    is_separated : bool
+        Whether Otsu's threshold separates the pores in the model's result for the scan.
     dark : KnownBlockTest or None
         If most of the scan is dark: the same test with dark pores inside its bright
         parts, such as the struts of a foam. Its `counts` are empty.
@@ -106,6 +112,7 @@ class KnownBlockTest:
     kept: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     are_bright: bool = False
     large: int = 33
+    is_separated: bool = True
     dark: KnownBlockTest | None = None
 
     @property
@@ -115,12 +122,19 @@ class KnownBlockTest:
 
     @property
     def limit(self) -> int | None:
-        """Size up to which pores are lost, in voxels; None if none are.
+        """Size up to which pores cannot be counted, in voxels; None if all can.
 
         Test pores are as dark as large pores. The scan's own small pores may be less
         dark, and then they are lost at sizes at which test pores are not.
         """
-        return max((*self._lost, *self._own_lost), default=None)
+        sizes = self.found if self.is_inseparable else self._lost
+        return max((*sizes, *self._own_lost), default=None)
+
+    @property
+    def is_inseparable(self) -> bool:
+        """Whether Otsu's threshold finds no pores, and the model is not the reason."""
+        lost = max(self._lost, default=0)
+        return not self.is_separated and lost not in self.countable | self.shown
 
     @property
     def loses_all_sizes(self) -> bool:
@@ -133,6 +147,18 @@ class KnownBlockTest:
         """Whether the largest lost pores are visible in the scan."""
         limit = self.limit
         return limit in {*self.countable, *self.shown, *self._own_lost}
+
+    @property
+    def shows_no_loss(self) -> bool:
+        """Whether the scan shows where its pores are, and the result has them all.
+
+        Then fewer pores than in the smoothed scan are no loss: that has specks of
+        noise.
+        """
+        sizes = [n for n in self.kept if n >= self.large]
+        return bool(sizes) and not any(
+            differ(seen, kept, 1.0) for seen, kept in self.kept.values()
+        )
 
     @property
     def lost_from_scan(self) -> int | None:
@@ -201,12 +227,11 @@ def run_known_blocks(
     """
     rng = np.random.default_rng(_SEED)
     repeat_rng = np.random.default_rng(_REPEAT_SEED)
-    width = best_width(sample)
-    insides = [inside_of(block, width) for block in sample.blocks]
+    known, insides = known_blocks_of(sample)
+    phases = phase_levels(sample, noise, insides)
     truths, noisies, results, shown, repeated = [], [], [], [], []
     before = after = 0.0
     pairs = list(zip(sample.blocks, insides, strict=True))
-    known = [smoothed(block.window, width) for block in sample.blocks]
     for (block, inside), truth in zip(pairs, known, strict=True):
         unit = noise_of_scan(noise, truth.shape, rng)
         noisy = truth + level_map(truth, noise) * unit
@@ -224,13 +249,14 @@ def run_known_blocks(
         part = inside[block.core]
         before += float(np.square(noisy[block.core] - core)[part].sum())
         after += float(np.square(result - core)[part].sum())
-    is_dark = is_mostly_dark(known, insides)
+    is_dark = phases is not None and phases.is_mostly_dark
     parts = [inside[block.core] for block, inside in pairs]
     scans = [block.window[block.core] for block in sample.blocks]
     counted = [truths, results, shown, noisies, scans] + [repeated] * repeats
+    is_known = phases is None or phases.are_separated(truths, parts)
     counts, small_counts = (
         tuple(
-            pore_counts(counted, parts, voxels, bright=bright)
+            pore_counts(counted, parts, voxels, bright=bright, is_known=is_known)
             for bright in ((False, True) if is_dark else (False,))
         )
         for voxels in (MIN_PORE_VOXELS, DEFAULT_MIN_VOXELS)
@@ -238,7 +264,9 @@ def run_known_blocks(
     gain = 10 * math.log10(before / after) if before > 0 and after > 0 else 0.0
 
     def test_of(bright: bool) -> KnownBlockTest:
-        test = insert_test_pores(restore, sample, noise, known, insides, bright=bright)
+        test = insert_test_pores(
+            restore, sample, noise, known, insides, phases, bright=bright
+        )
         return KnownBlockTest(
             gain,
             counts=(),
@@ -247,7 +275,7 @@ def run_known_blocks(
             countable=test.countable,
             shown=test.shown,
             kept={
-                n: _kept(scans, shown, noisies, truths, parts, n, bright=bright)
+                n: _kept(scans, shown, noisies, truths, parts, phases, n, bright=bright)
                 for n in test.countable
             },
             are_bright=bright,
@@ -256,13 +284,13 @@ def run_known_blocks(
 
     dark = test_of(bright=False) if is_dark else None
     found = test_of(bright=is_dark)
-    return replace(found, counts=counts, small_counts=small_counts, dark=dark)
-
-
-def is_mostly_dark(known: Sequence[Array], insides: Sequence[Mask]) -> bool:
-    """Whether most of these blocks is darker than the threshold."""
-    found = threshold_of(known, insides)
-    return found is not None and bool(np.mean(found[1] <= found[0]) > 0.5)
+    return replace(
+        found,
+        counts=counts,
+        small_counts=small_counts,
+        is_separated=phases is None or phases.are_separated(shown, parts),
+        dark=dark,
+    )
 
 
 def _kept(
@@ -271,6 +299,7 @@ def _kept(
     noisy: Sequence[Array],
     truths: Sequence[Array],
     parts: Sequence[Mask],
+    phases: PhaseLevels | None,
     size: int,
     *,
     bright: bool,
@@ -278,27 +307,41 @@ def _kept(
     """Pores of about this size in the scan, and how many of them are in the result.
 
     Some of those in the scan are specks of noise. In the simulated scan, their number
-    is known: they are not in its ground truth.
+    is known: they are not in its ground truth. In the scan, there may be more by chance
+    (two standard deviations of a Poisson distribution).
     """
-    seen, kept = kept_pores(scans, results, parts, size, bright=bright)
-    simulated, true = kept_pores(noisy, truths, parts, size, bright=bright)
-    return max(kept, seen - (simulated - true)), kept
+    if phases is None:
+        return 0, 0
+    limit = phases.threshold
+    seen, kept = kept_pores(scans, results, parts, limit, size, bright=bright)
+    simulated, true = kept_pores(noisy, truths, parts, limit, size, bright=bright)
+    specks = max(0, simulated - true)
+    return max(kept, round(seen - specks - 2 * math.sqrt(specks))), kept
 
 
-def best_width(sample: EvaluationSample) -> float:
+def known_blocks_of(sample: EvaluationSample) -> tuple[list[Array], list[Mask]]:
+    """The blocks without most of their noise, and their voxels that show the sample."""
+    shown = [sample_of(block) for block in sample.blocks]
+    width = _best_width(sample, shown)
+    known = [
+        _smoothed(block.window, width, part)
+        for block, part in zip(sample.blocks, shown, strict=True)
+    ]
+    return known, [inside_of(part, width) for part in shown]
+
+
+def _best_width(sample: EvaluationSample, shown: Sequence[Mask]) -> float:
     """Width of the Gaussian filter with the smallest expected error on the blocks."""
     best, least = 0.0, math.inf
     for width in _WIDTHS:
         risk, voxels = 0.0, 0
-        for block, probe, variance in zip(
-            sample.blocks,
-            sample.probes,
-            sample.variances,
-            strict=True,
+        for block, probe, variance, part in zip(
+            sample.blocks, sample.probes, sample.variances, shown, strict=True
         ):
-            valid, core = block.valid, block.core
-            left = block.window[core] - smoothed(block.window, width)[core]
-            kept = probe[core] * smoothed(probe, width)[core]
+            core = block.core
+            valid = block.valid & part[core]
+            left = block.window[core] - _smoothed(block.window, width, part)[core]
+            kept = probe[core] * _smoothed(probe, width, part)[core]
             risk += float((np.square(left) - variance + 2 * kept)[valid].sum())
             voxels += int(valid.sum())
         if voxels and risk / voxels < least:
@@ -306,14 +349,21 @@ def best_width(sample: EvaluationSample) -> float:
     return best
 
 
-def smoothed(window: Array, width: float) -> Array:
-    """A window after a Gaussian filter of `width` voxels."""
+def _smoothed(window: Array, width: float, shown: Mask) -> Array:
+    """A window after a Gaussian filter of `width` voxels.
+
+    Voxels that do not show the sample are not changed, and do not change others.
+    """
     from scipy import ndimage
 
     if width == 0:
         return window
-    found: Array = ndimage.gaussian_filter(window, width)
-    return found
+    if shown.all():
+        found: Array = ndimage.gaussian_filter(window, width)
+        return found
+    weight = ndimage.gaussian_filter(shown.astype(np.float64), width)
+    total = ndimage.gaussian_filter(np.where(shown, window, 0.0), width)
+    return np.where(shown, total / np.maximum(weight, 1e-9), window)
 
 
 def count_limits(test: KnownBlockTest | None, fine: int = 1) -> tuple[CountLimit, ...]:
@@ -334,11 +384,12 @@ def count_limits(test: KnownBlockTest | None, fine: int = 1) -> tuple[CountLimit
 def lost_pores(test: KnownBlockTest | None, fine: int = 1) -> str:
     """Which pores cannot be counted, in one sentence per reason; empty if all can."""
     known = _limited(test)
-    removed = [one for one in known if one.is_from_scan]
-    hidden = [one for one in known if not one.is_from_scan]
-    return " ".join(
-        _limit_sentence(group, fine) for group in (removed, hidden) if group
+    groups = (
+        [one for one in known if one.is_inseparable],
+        [one for one in known if not one.is_inseparable and one.is_from_scan],
+        [one for one in known if not one.is_inseparable and not one.is_from_scan],
     )
+    return " ".join(_limit_sentence(group, fine) for group in groups if group)
 
 
 def _limited(test: KnownBlockTest | None) -> list[KnownBlockTest]:
@@ -348,6 +399,13 @@ def _limited(test: KnownBlockTest | None) -> list[KnownBlockTest]:
 
 def _limit_sentence(tests: Sequence[KnownBlockTest], fine: int) -> str:
     """Why objects of some sizes cannot be counted, for the same reason in all tests."""
+    if tests[0].is_inseparable:
+        objects_text = tests[0].objects
+        return (
+            f"Otsu's threshold does not separate {objects_text} from the rest in the "
+            "result. Set the threshold by hand before you count them or measure "
+            "porosity."
+        )
     link = "or" if tests[0].is_from_scan else "and"
     objects: dict[int, list[str]] = {}
     for one in tests:

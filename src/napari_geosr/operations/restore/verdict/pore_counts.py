@@ -60,6 +60,9 @@ class PoreCounts:
         Number in the scan.
     repeated : int, optional
         Number in the model's result for its own result with noise.
+    is_known : bool
+        Whether Otsu's threshold separates the pores in the smoothed scan. If not,
+        `smoothed` and `simulated` are numbers of specks of noise.
 
     Examples
     --------
@@ -75,6 +78,18 @@ class PoreCounts:
     noisy: int | None = None
     scan: int | None = None
     repeated: int | None = None
+    is_known: bool = True
+
+    @property
+    def tested(self) -> tuple[int, int]:
+        """Numbers before and after a test in which the model restores a known scan.
+
+        The smoothed scan, or the model's own result if the smoothed scan shows no
+        pores.
+        """
+        if self.is_known:
+            return self.smoothed, self.simulated
+        return self.result, self.result if self.repeated is None else self.repeated
 
     @property
     def expected(self) -> float:
@@ -82,25 +97,26 @@ class PoreCounts:
 
         The result divided by the geometric mean of two estimates of its error: the
         simulation, whose ground truth lacks fine detail, and the comparison with the
-        smoothed scan, which lacks it as well.
+        smoothed scan, which lacks it as well. If the smoothed scan shows no pores, the
+        only estimate is the test with the model's own result.
         """
-        smoothed, simulated, result = (
-            max(0.5, n) for n in (self.smoothed, self.simulated, self.result)
-        )
-        return result * smoothed / math.sqrt(simulated * result)
+        before, after, result = (max(0.5, n) for n in (*self.tested, self.result))
+        if not self.is_known:
+            return result * before / after
+        return result * before / math.sqrt(after * result)
 
     def is_off(self, ratio: float) -> bool:
         """Whether the result is wrong by more than a factor, and not by chance."""
         return differ(self.result, self.expected, ratio)
 
     def is_lossy(self, ratio: float) -> bool:
-        """Whether many are lost in the simulation.
+        """Whether many are lost in the test.
 
         The comparison with the smoothed scan cannot show this, because smoothing loses
         the same ones.
         """
-        is_less = self.simulated < self.smoothed
-        return is_less and differ(self.simulated, self.smoothed, ratio)
+        before, after = self.tested
+        return after < before and differ(after, before, ratio)
 
     @property
     def is_stable(self) -> bool:
@@ -127,12 +143,12 @@ def differ(first: float, second: float, ratio: float = MAX_PORE_RATIO) -> bool:
     return high > ratio * low and high - low >= MIN_PORES
 
 
-def inside_of(block: Block, width: float) -> Mask:
-    """Voxels of a window that show the sample, after a Gaussian filter of `width`.
+def sample_of(block: Block) -> Mask:
+    """Voxels of a window that show the sample.
 
-    Excludes voxels without values, padding, and voxels near either. Padding has one
-    value, and hardly any voxel of the sample has a similar one: pores that are clipped
-    to black are not padding.
+    Excludes voxels without values, and padding. Padding has one value, and hardly any
+    voxel of the sample has a similar one: pores that are clipped to black are not
+    padding.
     """
     from scipy import ndimage
 
@@ -152,10 +168,26 @@ def inside_of(block: Block, width: float) -> Mask:
         near = _GAP * np.ptp(window)
         if others.size and np.mean(others < near) < _GAP_SHARE:
             outside |= window == value
-    if not outside.any():
-        return ~outside
+    shown: Mask = ~outside
+    return shown
+
+
+def inside_of(shown: Mask, width: float) -> Mask:
+    """Voxels of the sample that a Gaussian filter of `width` does not mix with others.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> shown = np.array([[False, True, True, True]])
+    >>> inside_of(shown, 0.4).tolist()
+    [[False, False, False, True]]
+    """
+    from scipy import ndimage
+
+    if shown.all():
+        return shown
     reach = 1 + math.ceil(2 * width)
-    inside: Mask = ~ndimage.binary_dilation(outside, iterations=reach)
+    inside: Mask = ~ndimage.binary_dilation(~shown, iterations=reach)
     return inside
 
 
@@ -165,21 +197,25 @@ def pore_counts(
     voxels: int,
     *,
     bright: bool,
+    is_known: bool = True,
 ) -> PoreCounts:
     """Pores in each of the volumes, in the order of the fields of `PoreCounts`."""
     ndim = 2 if is_flat(insides[0].shape) else 3
     smallest = round(voxels ** (ndim / 3))
-    counts = (
-        count_pores(blocks, insides, bright=bright, smallest=smallest)
-        for blocks in volumes
-    )
-    return PoreCounts("bright spots" if bright else "pores", smallest, *counts)
+    names = ("smoothed", "simulated", "result", "noisy", "scan", "repeated")
+    counts = {
+        name: count_pores(blocks, insides, bright=bright, smallest=smallest)
+        for name, blocks in zip(names, volumes, strict=False)
+    }
+    objects = "bright spots" if bright else "pores"
+    return PoreCounts(objects, smallest, is_known=is_known, **counts)
 
 
 def kept_pores(
     scans: Sequence[Array],
     results: Sequence[Array],
     insides: Sequence[Mask],
+    threshold: float,
     size: int,
     *,
     bright: bool,
@@ -190,8 +226,8 @@ def kept_pores(
 
     seen = kept = 0
     for in_scan, in_result in zip(
-        pore_masks(scans, insides, bright=bright),
-        pore_masks(results, insides, bright=bright),
+        pore_masks(scans, insides, threshold, bright=bright),
+        pore_masks(results, insides, threshold, bright=bright),
         strict=True,
     ):
         labels = cc3d.connected_components(in_scan)
@@ -217,18 +253,17 @@ def count_pores(
     Objects of at least `smallest` voxels are counted. `insides` are the voxels that
     show the sample.
     """
-    masks = pore_masks(blocks, insides, bright=bright)
+    found = threshold_of(blocks, insides)
+    if found is None:
+        return 0
+    masks = pore_masks(blocks, insides, found[0], bright=bright)
     return sum(len(pore_volumes(mask, smallest=smallest)) for mask in masks)
 
 
 def pore_masks(
-    blocks: Sequence[Array], insides: Sequence[Mask], *, bright: bool
+    blocks: Sequence[Array], insides: Sequence[Mask], threshold: float, *, bright: bool
 ) -> Iterator[Mask]:
-    """Dark (or bright) voxels of all blocks, with one Otsu threshold."""
-    found = threshold_of(blocks, insides)
-    if found is None:
-        return (np.zeros(block.shape, bool) for block in blocks)
-    threshold, _ = found
+    """Dark (or bright) voxels of all blocks."""
     return (
         np.ascontiguousarray(((block <= threshold) != bright) & inside)
         for block, inside in zip(blocks, insides, strict=True)

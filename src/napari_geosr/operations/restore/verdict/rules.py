@@ -28,7 +28,12 @@ from napari_geosr.operations.restore.verdict.known_blocks import (
     KnownBlockTest,
     lost_pores,
 )
-from napari_geosr.operations.restore.verdict.pore_counts import MAX_PORE_RATIO
+from napari_geosr.operations.restore.verdict.pore_findings import (
+    doubtful_pores,
+    extra_pores,
+    lost_small_pores,
+    wrong_pores,
+)
 from napari_geosr.operations.restore.verdict.run_verdict import Cause, Level
 
 if TYPE_CHECKING:
@@ -36,7 +41,6 @@ if TYPE_CHECKING:
     from napari_geosr.measure.removed import RemovalStatistics
     from napari_geosr.models.card import ModelCard
     from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
-    from napari_geosr.operations.restore.verdict.pore_counts import PoreCounts
 
 #: Expected gain below which the result counts as harmful, in dB.
 MIN_GAIN = -0.1
@@ -52,11 +56,6 @@ _ROUNDING = 1e-6
 MAX_LEVEL = 1.15
 #: Maximum excess correlation at which the removed part counts as noise.
 MAX_EXCESS_CORRELATION = 0.25
-#: Ratio of the two pore counts, in either direction, from which the count is doubtful.
-DOUBTFUL_PORE_RATIO = 1.5
-#: Ratio of the pores of a simulated scan to those in its result from which the count is
-#: doubtful: more than a quarter are lost.
-LOSSY_PORE_RATIO = 4 / 3
 #: Gain in a simulated scan, in dB, below which the expected gain is doubtful.
 MIN_TEST_GAIN = -0.5
 #: Gain in a simulated scan, in dB, below which the expected gain is doubtful even if it
@@ -172,48 +171,6 @@ def harms(facts: RunAssessment) -> Iterator[Finding]:
             yield Finding("harmful", wrong, "pores")
 
 
-def wrong_pores(name: str, test: KnownBlockTest) -> str:
-    """A sentence if a model invents or loses far too many pores; otherwise empty."""
-    for counts in test.counts:
-        if not counts.is_off(MAX_PORE_RATIO):
-            continue
-        # If small ones are lost, the expected number lacks them as well.
-        is_invented = counts.simulated > MAX_PORE_RATIO * counts.smoothed
-        lost = 0 if is_invented else _lost_size(test, counts)
-        if lost:
-            return (
-                f"The number of {counts.objects} in the result of {name} would be "
-                f"wrong: it shows {counts.result} in the examined part, but loses "
-                f"{counts.objects} of up to {lost} voxels. Do not count "
-                f"{counts.objects} in its result."
-            )
-        more = "more" if counts.result > counts.expected else "fewer"
-        return (
-            f"{name} would show far {more} {counts.objects} than the sample has: "
-            f"{_counts(counts)}. Do not count {counts.objects} in its result."
-        )
-    return ""
-
-
-def _lost_size(test: KnownBlockTest, counts: PoreCounts) -> int:
-    """Size, in voxels, up to which counted pores are in the scan but not in the result.
-
-    0 if there are none.
-    """
-    for one in (test, test.dark):
-        if one is not None and one.objects == counts.objects and one.is_from_scan:
-            size = one.limit or 0
-            return size if size >= counts.smallest else 0
-    return 0
-
-
-def _counts(counts: PoreCounts) -> str:
-    return (
-        f"{counts.result} in the examined part, where about {counts.expected:.0f} are "
-        "expected"
-    )
-
-
 def cautions(facts: RunAssessment) -> Iterator[Finding]:
     """What the user should check in the result."""
     finer = facts.finer
@@ -310,6 +267,18 @@ def _is_loss(gain: tuple[float, float, float]) -> bool:
     return gain[0] < MIN_GAIN and gain[2] < CLEAR_GAIN
 
 
+def _pores(facts: RunAssessment) -> Iterator[Finding]:
+    test, name = facts.known_blocks, facts.name
+    if test is None:
+        return
+    if sentence := "" if wrong_pores(name, test) else doubtful_pores(name, test):
+        yield Finding("caution", sentence, "pores")
+    elif extra := extra_pores(name, test):
+        yield Finding("caution", extra, "small pores")
+    for sentence in lost_small_pores(name, test):
+        yield Finding("caution", sentence, "lost pores")
+
+
 def _above_range(facts: RunAssessment) -> Iterator[Finding]:
     trained = facts.card.training.noise
     level = facts.noise.relative
@@ -339,80 +308,6 @@ def _doubtful_gain(facts: RunAssessment) -> Iterator[Finding]:
             f"kind worse by {-test.gain:.1f} dB. Compare the result with the scan.",
             "doubtful gain",
         )
-
-
-def _pores(facts: RunAssessment) -> Iterator[Finding]:
-    test = facts.known_blocks
-    if test is None:
-        return
-    sentence = "" if wrong_pores(facts.name, test) else _doubtful_pores(facts, test)
-    if sentence:
-        yield Finding("caution", sentence, "pores")
-    elif extra := _extra_pores(facts, test):
-        yield Finding("caution", extra, "small pores")
-    for one in (test, test.dark):
-        size = None if one is None else one.missing
-        if one is None or size is None or size < one.large:
-            continue
-        seen, kept = one.kept[size]
-        yield Finding(
-            "caution",
-            f"Small {one.objects} that this scan shows would be lost: of {seen} with "
-            f"about {size} voxels in the examined part, {facts.name} keeps {kept}. "
-            f"Count {one.objects} of that size in the scan.",
-            "lost pores",
-        )
-
-
-def _doubtful_pores(facts: RunAssessment, test: KnownBlockTest) -> str:
-    for counts in test.counts:
-        if counts.is_lossy(LOSSY_PORE_RATIO):
-            return (
-                f"{facts.name} may lose {counts.objects}: in a test with noise like "
-                f"that of this scan, it showed {counts.simulated} instead of "
-                f"{counts.smoothed}. Check the count."
-            )
-        if counts.is_off(DOUBTFUL_PORE_RATIO) and not _is_stable(test, counts):
-            return (
-                f"{facts.name} may change the number of {counts.objects}: "
-                f"{_counts(counts)}. Check the count."
-            )
-    return ""
-
-
-def _is_stable(test: KnownBlockTest, counts: PoreCounts) -> bool:
-    """Whether the number is stable, and pores of at least one size are found.
-
-    A model that loses all pores does so again, so their number does not change.
-    """
-    return counts.is_stable and not any(
-        one.loses_all_sizes
-        for one in (test, test.dark)
-        if one is not None and one.objects == counts.objects
-    )
-
-
-def _extra_pores(facts: RunAssessment, test: KnownBlockTest) -> str:
-    """A sentence if small pores are invented.
-
-    Lost pores cannot be evaluated, because the smoothed scan contains specks of the
-    same size.
-    """
-    for counts, small in zip(test.counts, test.small_counts, strict=True):
-        if small.result > small.expected and small.is_off(MAX_PORE_RATIO):
-            if lost := _lost_size(test, small):
-                return (
-                    f"{facts.name} may lose some small {small.objects} and invent "
-                    f"others: it would show {small.result} of {small.smallest} voxels "
-                    f"or more in the examined part. Count only {small.objects} of more "
-                    f"than {max(lost, counts.smallest - 1)} voxels."
-                )
-            return (
-                f"{facts.name} may invent small {small.objects}: including those of "
-                f"{small.smallest} to {counts.smallest - 1} voxels, it would show "
-                f"{_counts(small)}. Count only larger {small.objects}."
-            )
-    return ""
 
 
 def imaging(card: ModelCard, volume: Volume) -> Iterator[Finding]:

@@ -1,0 +1,133 @@
+"""Grey values of the two phases of a scan, without its noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.noise import Noise
+from napari_geosr.measure.noise.contrast import noise_free_histogram
+from napari_geosr.operations.restore.verdict.pore_counts import Mask, threshold_of
+
+if TYPE_CHECKING:
+    from napari_geosr.inference.risk.evaluation import EvaluationSample
+
+Array = npt.NDArray[np.float64]
+
+#: Minimum distance of the classes of Otsu's threshold, relative to that of the phases,
+#: at which the threshold separates the phases. If pores are rare, it may split the
+#: noise of the solid instead.
+_MIN_DISTANCE = 0.25
+#: Percentiles of the grey values without noise that include rare objects.
+_RARE = (0.05, 99.95)
+#: Minimum distance of rare objects from the nearer phase, relative to that between the
+#: phases, at which the objects are a phase of their own, and all others are texture.
+_MIN_RARE_DISTANCE = 4.0
+#: Added to each bin of the histogram, so that no class is empty.
+_TINY = 1e-9
+
+
+@dataclass(frozen=True)
+class PhaseLevels:
+    """Dark and bright phase of a scan.
+
+    Attributes
+    ----------
+    dark, bright : float
+        Median grey value of each phase, without noise and not smoothed: fine pores are
+        as dark as they are in the scan.
+    dark_share : float
+        Fraction of the voxels in the dark phase.
+    """
+
+    dark: float
+    bright: float
+    dark_share: float
+
+    @property
+    def threshold(self) -> float:
+        """The grey value halfway between the phases."""
+        return (self.dark + self.bright) / 2
+
+    @property
+    def is_mostly_dark(self) -> bool:
+        """Whether most voxels are in the dark phase."""
+        return self.dark_share > 0.5
+
+    def are_separated(self, blocks: Sequence[Array], insides: Sequence[Mask]) -> bool:
+        """Whether Otsu's threshold separates the two phases in these blocks.
+
+        Parameters
+        ----------
+        blocks : sequence of ndarray
+            Grey values of a scan or of a result.
+        insides : sequence of ndarray of bool
+            Voxels that show the sample.
+        """
+        found = threshold_of(blocks, insides)
+        if found is None:
+            return False
+        threshold, values = found
+        is_dark = values <= threshold
+        distance = np.median(values[~is_dark]) - np.median(values[is_dark])
+        return bool(distance >= _MIN_DISTANCE * (self.bright - self.dark))
+
+
+def phase_levels(
+    sample: EvaluationSample, noise: Noise, insides: Sequence[Mask]
+) -> PhaseLevels | None:
+    """Grey values of the phases, from the histogram of a scan without its noise.
+
+    In a smoothed scan, small pores would be too bright.
+
+    Parameters
+    ----------
+    sample : EvaluationSample
+        Blocks of the scan.
+    noise : Noise
+        Noise of the scan.
+    insides : sequence of ndarray of bool
+        Voxels of each window that show the sample.
+
+    Returns
+    -------
+    PhaseLevels or None
+        None if all voxels have the same grey value.
+    """
+    from skimage.filters import threshold_otsu
+
+    pairs = zip(sample.blocks, insides, strict=True)
+    values = np.concatenate([block.window[inside] for block, inside in pairs])
+    if not (values.size and np.ptp(values) > 0):
+        return None
+    edges, shares = noise_free_histogram(values, noise.at)
+    if shares is None:
+        shares = np.histogram(values, edges)[0] / len(values)
+    shares = shares + _TINY
+    places = (edges[1:] + edges[:-1]) / 2
+    limit = float(threshold_otsu(hist=(shares, places)))
+    dark, bright = (_median(shares, places, own) for own in _sides(places, limit))
+    share = np.cumsum(shares) / shares.sum()
+    lowest, highest = np.interp(np.array(_RARE) / 100, share, places)
+    far = _MIN_RARE_DISTANCE * (bright - dark)
+    if max(dark - lowest, highest - bright) > far:
+        middle = float(np.interp(0.5, share, places))
+        rare = lowest if dark - lowest > highest - bright else highest
+        limit = float((rare + middle) / 2)
+        dark, bright = (_median(shares, places, own) for own in _sides(places, limit))
+    return PhaseLevels(
+        dark, bright, float(shares[places <= limit].sum() / shares.sum())
+    )
+
+
+def _sides(places: Array, limit: float) -> tuple[Mask, Mask]:
+    return places <= limit, places > limit
+
+
+def _median(shares: Array, places: Array, own: Mask) -> float:
+    share = np.cumsum(shares[own]) / shares[own].sum()
+    return float(np.interp(0.5, share, places[own]))
