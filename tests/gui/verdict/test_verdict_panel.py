@@ -92,6 +92,27 @@ def test_a_noisy_scan_gets_a_ranking_a_proposal_and_a_sentence(viewer, qtbot, no
     assert ranking.chosen.short_gain in dock.model_box.combo.currentText()
 
 
+def test_only_one_gain_is_shown_when_models_are_ranked_after_the_check(
+    viewer, qtbot, noisy
+):
+    dock, shown = opened(viewer), []
+    panel_, box = dock.verdict_panel, dock.model_box
+    panel_.ranked.connect(
+        lambda _ranking: shown.append((panel_.message.text, box.combo.currentText()))
+    )
+    viewer.add_image(noisy, name="scan", **PLACE)
+    dock.model_box.set_model("ct-denoise")
+    qtbot.waitUntil(lambda: dock.activity.is_ready, timeout=_LONG)
+    panel_.activity.find_verdict()  # as by Run
+    qtbot.waitUntil(lambda: panel_.run_verdict is not None, timeout=_LONG)
+    assert (shown, "expected gain" in panel_.message.text) == ([], True)
+    settled(dock, qtbot)
+    (text, entry), row = shown[0], panel_.ranking.row("ct-denoise")
+    assert "gain" not in text
+    assert row.short_gain in entry
+    assert row.short_gain in panel_.message.text
+
+
 def test_the_verdict_is_that_of_the_channel_on_screen(viewer, qtbot, clean, rng):
     """Its noise and its gain, not those of the channel that was examined first."""
     noise = rng.normal(0, 1, clean.shape)
