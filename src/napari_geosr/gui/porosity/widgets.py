@@ -13,7 +13,7 @@ from napari_geosr.gui.jobs.row import JobRow
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm
-from napari_geosr.gui.kit.histogram import PlotColors
+from napari_geosr.gui.kit.plots.histogram import PlotColors
 from napari_geosr.gui.kit.widgets import PartScroller, scrolling
 from napari_geosr.gui.porosity.measuring import stopped_measurement
 from napari_geosr.gui.porosity.plan_section import PlanSection

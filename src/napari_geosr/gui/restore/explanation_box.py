@@ -15,7 +15,6 @@ from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.gui.kit.action_bar import progress_bar
 from napari_geosr.gui.kit.activity import Activity, Key
-from napari_geosr.gui.kit.form import error_in_fields, fields_of_options
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.progress import OperationProgress
@@ -182,7 +181,7 @@ class ExplanationBox(QWidget):
 
     def _say(self, text: str, kind: str = "info") -> None:
         """Show a sentence without the options of the command line."""
-        self.answer.show_message(fields_of_options(text, ())[0], kind)
+        self.answer.show_message(text, kind)
 
     def _on_toggled(self, checked: bool) -> None:
         if checked:
@@ -283,7 +282,7 @@ class ExplanationBox(QWidget):
             if self.pick_button.isChecked():
                 self.answer.show_message("Cancelled. " + _HINT)
             return
-        self.answer.show_error(error_in_fields(error, ()))
+        self.answer.show_error(error)
 
     def _on_explained(self, key: Key, answer: _Answer) -> None:
         explanation = answer.explanation

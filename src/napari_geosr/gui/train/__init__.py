@@ -17,11 +17,11 @@ from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.jobs.cluster import RunEstimate
 from napari_geosr.gui.jobs.start import TrainingPlan, start_steps, time_steps
-from napari_geosr.gui.kit.chart import load_pyqtgraph
 from napari_geosr.gui.kit.dock_tabs import JOBS
 from napari_geosr.gui.kit.form import error_in_fields, texts_by_field
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.notify import error_sentence
+from napari_geosr.gui.kit.plots.chart import load_pyqtgraph
 from napari_geosr.gui.kit.progress import OperationProgress, format_estimate
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers.data_row import (
