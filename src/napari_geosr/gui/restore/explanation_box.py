@@ -101,8 +101,9 @@ class ExplanationBox(QWidget):
         self.pick_button.setCheckable(True)
         self.method = combo("Explanation method", "How the result is explained.")
         self._fill_methods()
-        self.cancel_button = button("Cancel", "Stop explaining.", "Alt+Shift+F")
-        self.cancel_button.setAccessibleName("Cancel the explanation")
+        self.cancel_button = button(
+            "Stop explaining", "Stop the explanation.", "Alt+Shift+F"
+        )
         self.progress = progress_bar("Explanation progress", "Progress.")
         self.answer = MessageRow(shortcut="Alt+Shift+Q")
         self.activity = Activity(self)
@@ -126,13 +127,13 @@ class ExplanationBox(QWidget):
 
     def _lay_out(self) -> None:
         row = QHBoxLayout()
-        row.addWidget(self.method, 2)
+        row.addWidget(self.progress, 1)
         row.addWidget(self.cancel_button, 1)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.pick_button)
+        column.addWidget(self.method)
         column.addLayout(row)
-        column.addWidget(self.progress)
         column.addWidget(self.answer)
 
     def _fill_methods(self) -> None:
@@ -172,6 +173,7 @@ class ExplanationBox(QWidget):
     def _on_busy(self, what: str) -> None:
         self.method.setEnabled(not what)
         self.cancel_button.setEnabled(bool(what))
+        self.cancel_button.setVisible(bool(what))
         self.progress.setVisible(bool(what))
         self._show_progress(0, 0)
 

@@ -48,6 +48,7 @@ from napari_geosr.gui.restore.choices import SeriesChoice, StrengthSlider
 from napari_geosr.gui.restore.explanation_box import ExplanationBox
 from napari_geosr.gui.restore.finished_part_row import FinishedPartRow
 from napari_geosr.gui.restore.live_preview import LivePreview
+from napari_geosr.gui.restore.more_actions import MoreActions
 from napari_geosr.gui.restore.uncertainty_box import UncertaintyBox
 from napari_geosr.gui.restore.verdict.activity import RANK, VERDICT
 from napari_geosr.gui.restore.verdict.panel import VerdictPanel
@@ -108,6 +109,14 @@ class RestoreWidgets(Dock):
         self._make_widgets()
         self.cluster = ClusterButton(self._viewer, self, "Alt+Shift+K")
         self.live = LivePreview(self._viewer, self)
+        self.more = MoreActions(
+            (
+                (self.live.widget,),
+                (self.verdict_panel.adapt_button,),
+                (self.copy_command, self.copy_python),
+                (self.cluster.widget,),
+            )
+        )
         self._lay_out()
 
     def _make_widgets(self) -> None:
@@ -120,7 +129,7 @@ class RestoreWidgets(Dock):
         self.model_box = ModelBox()
         self.extent = SeriesChoice()
         self.uncertainty = UncertaintyBox()
-        self.voxel_size = VoxelSizeRow(viewer)
+        self.voxel_size = VoxelSizeRow(viewer, key="Ctrl+Alt+U")
         self.frames = FramesRow()
         self.notes = NotesRow(self.voxel_size, self.frames)
         self.strength = StrengthSlider()
@@ -301,9 +310,6 @@ class RestoreWidgets(Dock):
         results = QHBoxLayout()
         results.addWidget(self.save_button, 1)
         results.addWidget(self.measure_button, 1)
-        copies = QHBoxLayout()
-        copies.addWidget(self.copy_command, 1)
-        copies.addWidget(self.copy_python, 1)
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(8, 8, 8, 8)
@@ -317,7 +323,6 @@ class RestoreWidgets(Dock):
             self.verdict_panel,
             self.finished_part_row,
             self.estimate,
-            self.live.widget,
             self.compare,
         ):
             column.addWidget(widget)
@@ -331,10 +336,9 @@ class RestoreWidgets(Dock):
             _line(),
             self.settings,
             self.card,
+            self.more,
         ):
             column.addWidget(widget)
-        column.addLayout(copies)
-        column.addWidget(self.cluster.widget)
         column.addStretch(1)
         area = scrolling(inner)
         self.scroller = PartScroller(area)

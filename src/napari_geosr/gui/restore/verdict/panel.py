@@ -74,6 +74,7 @@ class VerdictPanel(QWidget):
             f"({_FIND_KEY})."
         )
         self.removed_button = RemovedButton(viewer)
+        #: Shown by the dock, among its other rare actions.
         self.adapt_button = AdaptButton()
         self.activity = VerdictActivity(self)
         self._run_verdict: RunVerdict | None = None
@@ -87,12 +88,7 @@ class VerdictPanel(QWidget):
         self._contents: Key | None = None
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (
-            self.find_button,
-            self.message,
-            self.removed_button,
-            self.adapt_button,
-        ):
+        for widget in (self.find_button, self.message, self.removed_button):
             layout.addWidget(widget)
         self.removed_button.failed.connect(self.failed.emit)
         self.activity.verdictReady.connect(self._on_verdict)
