@@ -14,6 +14,7 @@ from napari.layers import Image
 from scipy import ndimage
 
 from napari_geosr.core.steps import run_to_end
+from napari_geosr.gui.layers import is_measurable
 from napari_geosr.gui.restore import RestoreDock
 from napari_geosr.gui.restore.verdict import panel
 from napari_geosr.models import zoo
@@ -223,6 +224,10 @@ def test_what_is_removed_is_shown_in_its_place_and_brought_up_to_date(
     assert layer.data.std() == pytest.approx(12, rel=0.15)
     assert viewer.layers.selection.active is source
     assert dock.layer_combo.count() == 1
+    assert layer.name.endswith("(removed: scan \N{MINUS SIGN} result)")
+    # Without the mark of a helper too, as after saving and opening the file.
+    del layer.metadata["geosr"]["helper"]
+    assert not is_measurable(layer)
     qtbot.waitUntil(button.isEnabled)
     viewer.dims.set_current_step(0, 5)
     with qtbot.waitSignal(button.shown, timeout=_LONG):

@@ -30,7 +30,12 @@ from napari_geosr.gui.kit.widgets import (
     form_layout,
     scrolling,
 )
-from napari_geosr.gui.layers import holds_deviations, is_helper, is_own_result
+from napari_geosr.gui.layers import (
+    holds_deviations,
+    is_difference,
+    is_helper,
+    is_own_result,
+)
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.curtain import CompareBox
 from napari_geosr.gui.layers.questions.frames import FramesRow
@@ -352,7 +357,7 @@ def _can_be_restored(layer: Layer) -> bool:
 
     if not isinstance(layer, Image) or is_helper(layer):
         return False
-    return not holds_deviations(layer)
+    return not (holds_deviations(layer) or is_difference(layer))
 
 
 def _button(text: str, tool_tip: str, *, checkable: bool = False) -> QPushButton:
