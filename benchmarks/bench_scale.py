@@ -6,7 +6,7 @@ with a memory budget. "Peak" is the largest resident memory of the process, incl
 the program, its libraries and the model. Then a smaller scan is restored by one and by
 two worker processes of one thread each, to compare their voxels and times. The plan
 that ``--dry-run`` prints for 2000 x 2000 x 2000 voxels is compared with the
-extrapolation of two runs, and tiles of *Preview as a layer* are timed. The time from
+extrapolation of two runs, and tiles of a live layer are timed. The time from
 ``submit`` to the first tile is measured with SLURM: that of this computer if SLURM_CONF
 is set, and otherwise a private one, which needs root access and the programs of
 ``apt-get install slurm-wlm munge``. Prints Markdown tables. The big scan needs 12 GB of
@@ -274,7 +274,7 @@ def plan(folder: Path) -> None:
 
 
 def live(folder: Path) -> None:
-    """Print the time of a tile of 512 x 512 voxels of *Preview as a layer*."""
+    """Print the time of a tile of 512 x 512 voxels of a live layer."""
     from napari_geosr import read
     from napari_geosr.core.steps import run_to_end
     from napari_geosr.operations.restore import RestoreConfig, prepare_steps

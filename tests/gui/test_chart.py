@@ -8,14 +8,14 @@ from napari.qt import get_stylesheet
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_geosr.gui.kit.chart import Legend, linear_ticks, log_ticks, tick_text
-from napari_geosr.gui.kit.histogram import (
+from napari_geosr.gui.kit.plots.chart import Legend, linear_ticks, log_ticks, tick_text
+from napari_geosr.gui.kit.plots.histogram import (
     Bars,
     HistogramView,
     PlotColors,
     ThresholdView,
 )
-from napari_geosr.gui.kit.loss_plot import Line, LossPlot
+from napari_geosr.gui.kit.plots.loss_plot import Line, LossPlot
 from napari_geosr.gui.study.plot import StudyPlot
 
 RED, BLUE = "#ff0000", "#0000ff"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_geosr.gui.layers import is_measurable
 from napari_geosr.gui.restore.check_button import CheckButton
 
 PLACE = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 20.0, 30.0), "units": "um"}
@@ -46,6 +47,7 @@ def test_what_is_found_lies_over_the_scan_that_was_checked(
     assert name == "result"
     assert not checked.figures.is_consistent
     [residual] = [x for x in viewer.layers if x.name.endswith("(residual)")]
+    assert not is_measurable(residual)
     [marks] = [x for x in viewer.layers if "suspicious regions" in x.name]
     for layer in (residual, marks):
         for voxel in ((0, 0, 0), (1, 20, 30)):

@@ -16,7 +16,7 @@ from train_helpers import JOBS, TRAIN, opened, preview_layer
 from napari_geosr import io
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.watch import JobWatch
-from napari_geosr.gui.kit.loss_plot import Line, downsample
+from napari_geosr.gui.kit.plots.loss_plot import Line, downsample
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.folder import JobFolder
 

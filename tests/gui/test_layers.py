@@ -12,6 +12,7 @@ from qtpy.QtCore import QObject
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui import layers as _layers
+from napari_geosr.gui.layers.refresh import rename
 from napari_geosr.gui.restore.preparation import RunPreparation, preview_edge
 from napari_geosr.gui.restore.preview import (
     PREVIEW_EDGES,
@@ -155,3 +156,19 @@ def test_slow_models_preview_less(seconds, edge):
         Anything(seconds=seconds, cost_factor=1.2),
     )
     assert preview_edge(ready) == edge
+
+
+def test_a_renamed_layer_has_its_new_name_in_the_status_bar_too(viewer, rng):
+    layer = viewer.add_image(rng.random((4, 5)), name="a (unfinished)")
+    viewer.status = "Ready"
+    rename(viewer, layer, "a")
+    assert (layer.name, viewer.status) == ("a", "Ready")
+    viewer.status = {"layer_base": "a", "coordinates": " [1 2]: 0.5"}
+    rename(viewer, layer, "b")
+    assert viewer.status == {"layer_base": "b", "coordinates": " [1 2]: 0.5"}
+    viewer.status = {"layer_base": "another layer"}
+    rename(viewer, layer, "c")
+    assert viewer.status == {"layer_base": "another layer"}
+    viewer.status = "[1 2] » b: 0.5; c: 0.5"  # several layers are selected
+    rename(viewer, layer, "d")
+    assert viewer.status == "[1 2] » b: 0.5; d: 0.5"

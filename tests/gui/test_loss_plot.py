@@ -13,7 +13,7 @@ from skimage.color import rgb2lab
 
 from napari_geosr.gui.jobs.texts import curves_of, line_text
 from napari_geosr.gui.jobs.watch import JobWatch
-from napari_geosr.gui.kit.loss_plot import Line, LossPlot, LossScale, curve_pen
+from napari_geosr.gui.kit.plots.loss_plot import Line, LossPlot, LossScale, curve_pen
 from napari_geosr.jobs.folder import JobFolder
 
 #: Machado, Oliveira and Fernandes 2009 (doi:10.1109/TVCG.2009.113), severity 1.

@@ -9,7 +9,7 @@ from napari.utils.notifications import notification_manager
 from opening import opened
 from porosity_helpers import open_dock
 
-from napari_geosr.gui.kit.dock_tabs import COMPARE, SEGMENT, SIM, TRAIN
+from napari_geosr.gui.kit.dock_tabs import COMPARE, PAIRS, SEGMENT, SIM, TRAIN
 from napari_geosr.gui.layers import add_image_result, volume_from_layer
 
 
@@ -212,3 +212,66 @@ def test_docks_with_a_single_scan_show_it_too(viewer, qtbot, slices, name):
     voxel_size.button.click()
     assert tuple(layer.scale) == (2.5, 0.8, 0.8)
     assert dock.notes.text == ""
+
+
+@pytest.fixture
+def unitless(tmp_path, rng):
+    """A scan with a voxel size, but without a unit."""
+    path = tmp_path / "bone.tif"
+    data = rng.integers(0, 255, (7, 24, 26), np.uint8)
+    tifffile.imwrite(
+        path,
+        data,
+        imagej=True,
+        resolution=(1 / 1.95, 1 / 1.95),
+        metadata={"axes": "ZYX", "spacing": 1.95},
+    )
+    return path
+
+
+@pytest.mark.parametrize("name", [COMPARE, PAIRS, SEGMENT, SIM, TRAIN])
+def test_an_unknown_unit_is_said_and_given(viewer, qtbot, unitless, name):
+    layer, _ = open_file(viewer, unitless)
+    dock = opened(viewer, name)
+    if name in (TRAIN, PAIRS):
+        row = next(iter(dock._rows.values())) if name == TRAIN else dock.low
+        row.combo.set_layer(layer)
+        notes, voxel_size = row.notes, row.voxel_size
+    else:
+        if name == COMPARE:
+            dock.images.choose(layer)
+        else:
+            (dock.scan if name == SEGMENT else dock.combo).set_layer(layer)
+        notes, (voxel_size, _) = dock.notes.rows[0], dock.notes._corrections[0]
+    assert "voxel size without a unit" in notes.text
+    assert voxel_size.isHidden()
+    notes.button.click()
+    assert notes.isHidden()  # replaced by the question
+    assert voxel_size.values() == (1.95, 1.95, 1.95)
+    voxel_size.button.click()
+    assert str(layer.units[0]) == "micrometer"
+    assert (notes.text, voxel_size.isHidden()) == ("", True)
+
+
+def test_docks_that_ask_for_the_unit_do_not_say_it_twice(viewer, qtbot, unitless):
+    layer, _ = open_file(viewer, unitless)
+    porosity, restore = open_dock(viewer, qtbot), opened(viewer)
+    porosity.settings.image.set_layer(layer)
+    restore.layer_combo.set_layer(layer)
+    for row in (porosity.settings, restore):
+        assert (row.notes.text, row.voxel_size.isHidden()) == ("", False)
+
+
+def test_an_implausible_voxel_size_is_said_and_confirmed(viewer, qtbot, tmp_path, rng):
+    path = tmp_path / "screen.tif"
+    data = rng.integers(0, 255, (7, 24, 26), np.uint8)
+    tifffile.imwrite(
+        path, data, metadata={"axes": "ZYX"}, resolution=(72, 72), resolutionunit=2
+    )
+    layer, _ = open_file(viewer, path)
+    dock = opened(viewer, SEGMENT)
+    dock.scan.set_layer(layer)
+    notes, (voxel_size, _) = dock.notes.rows[0], dock.notes._corrections[0]
+    assert "is implausible and was not used" in notes.text
+    notes.button.click()
+    assert "is implausible" in voxel_size.question.text()

@@ -6,7 +6,9 @@ import numpy as np
 import opening
 import pytest
 from held_runs import hold_runs
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QGuiApplication
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractSpinBox,
@@ -274,6 +276,7 @@ def test_everything_has_a_name_a_tool_tip_and_a_key(viewer, scan):
         assert "&" in button.text() or not button.shortcut().isEmpty(), button.text()
         keys.append(button.shortcut().toString())
     assert len(set(keys)) == len(keys)
+    assert "Alt+Shift+U" not in keys  # of the menu of the uncertainty
 
 
 def test_it_fits_small_screens(viewer, qtbot, scan):
@@ -312,3 +315,34 @@ def test_the_preview_goes_with_the_dock(viewer, qtbot, scan):
     qtbot.waitUntil(lambda: len(viewer.layers) == 2, timeout=60_000)
     viewer.window.remove_dock_widget(dock.parent())
     qtbot.waitUntil(lambda: list(viewer.layers) == [layer])
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_rare_actions_are_in_a_section_and_keep_their_keys(
+    viewer, qtbot, scan, is_open
+):
+    viewer.add_image(scan, name="scan", **PLACE)
+    dock = opened(viewer)
+    rare = (
+        dock.live.widget,
+        dock.verdict_panel.adapt_button,
+        dock.copy_command,
+        dock.copy_python,
+        dock.cluster.widget,
+    )
+    assert not any(button.isVisible() for button in rare)
+    assert [b.text() for b in dock.findChildren(QAbstractButton)].count("&Cancel") == 1
+    assert "Copy as Python" in dock.more.button.toolTip()
+    QGuiApplication.clipboard().clear()
+    window = viewer.window._qt_window
+    window.activateWindow()
+    qtbot.waitUntil(window.isActiveWindow)
+    dock.setFocus()
+    alt = Qt.KeyboardModifier.AltModifier
+    if is_open:
+        QTest.keyClick(window.windowHandle(), Qt.Key.Key_N, alt)
+    qtbot.waitUntil(lambda: dock.copy_python.isVisible() == is_open)
+    both = alt | Qt.KeyboardModifier.ShiftModifier
+    QTest.keyClick(window.windowHandle(), Qt.Key.Key_P, both)
+    qtbot.waitUntil(lambda: "restore(" in QGuiApplication.clipboard().text())
+    assert all(button.isVisible() for button in rare)

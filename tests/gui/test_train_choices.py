@@ -248,7 +248,33 @@ def test_only_a_scan_that_may_show_the_same_object_is_suggested(viewer, qtbot, r
 
 def test_nothing_can_be_started_before_data_are_chosen(viewer, qtbot, rng):
     dock = opened(viewer, TRAIN)
-    buttons = (dock.start_button, dock.estimate_button)
+    buttons = (dock.start_button, dock.estimate_button, dock.cluster.widget)
     assert not any(button.isEnabled() for button in buttons)
+    assert all("Choose the data first" in button.toolTip() for button in buttons)
+    assert dock.bar.state.text().startswith("Choose the data first")
+    assert dock.jobs_button.isEnabled()  # earlier trainings need no data
     viewer.add_image(rng.random((6, 32, 32)).astype(np.float32), name="scan")
     qtbot.waitUntil(lambda: all(button.isEnabled() for button in buttons))
+    assert not any("Choose the data" in button.toolTip() for button in buttons)
+    assert dock.bar.state.text() == "Ready to train."
+
+
+def test_after_a_refused_start_the_state_line_says_what_to_correct(viewer, qtbot, rng):
+    data = rng.random((6, 32, 32)).astype(np.float32)
+    layer = viewer.add_image(data, name="scan")
+    dock = opened(viewer, TRAIN)
+    qtbot.waitUntil(dock.start_button.isEnabled)
+    _, target = dock._rows.values()
+    dock.start_button.click()
+    assert dock.bar.state.text() == (
+        f"To correct: {target.name}: choose a layer or a file."
+    )
+    other = viewer.add_image(data[:, :20], name="other")
+    target.combo.set_layer(other)
+    assert dock.bar.state.text() == "Ready to train."
+    dock.start_button.click()
+    qtbot.waitUntil(lambda: not dock.activity.busy, timeout=60_000)
+    assert dock.bar.state.text().startswith("To correct: ")
+    assert "shape" in dock.bar.state.text()
+    target.combo.set_layer(layer)
+    assert dock.bar.state.text() == "Ready to train."

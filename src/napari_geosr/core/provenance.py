@@ -8,7 +8,7 @@ import platform
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,7 +46,8 @@ _WHOLE_FILE_BYTES = 2 * 10**9
 _BLOCK = 1 << 20
 #: Number of blocks between progress reports, read in about a fifth of a second.
 _BLOCKS_PER_REPORT = 64
-
+#: Operations that write a difference: a residual, and what a restoration removes.
+_DIFFERENCES = ("check", "difference")
 
 #: Cache of checksums of large files, keyed by path, inode, size and times of change.
 _checksum_cache: OrderedDict[tuple[Any, ...], str] = OrderedDict()
@@ -253,6 +254,14 @@ def _has_changed(before: FileState | None, source: Path) -> bool:
     if before is None or before.matches(now := file_state(source)):
         return False
     return not is_identical(source, before, now)
+
+
+def is_difference(provenance: Sequence[AnyMapping]) -> bool:
+    """Whether a volume is a difference of two others, according to its records.
+
+    Its grey values are those of neither, so nothing can be measured in it.
+    """
+    return bool(provenance) and provenance[-1].get("operation") in _DIFFERENCES
 
 
 def record(

@@ -13,6 +13,7 @@ from napari_geosr.core.arrays import sliceable
 from napari_geosr.core.errors import SeveralImagesError
 from napari_geosr.core.file_warnings import file_warnings, notes_of
 from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.gui.kit.option_words import in_words_of_dock
 from napari_geosr.gui.layers import METADATA
 from napari_geosr.io.formats import format_of, format_that_reads
 from napari_geosr.io.meshes import MESH_SUFFIXES, MESH_UNIT, read_mesh
@@ -187,7 +188,7 @@ def _notify(title: str, metadata: AnyMapping) -> None:
         return
     text = f"{title}: {' '.join([*warned, *notes])}"
     doubtful = warned or any(note.corrected_by == "slice distance" for note in notes)
-    (show_warning if doubtful else show_info)(text)
+    (show_warning if doubtful else show_info)(in_words_of_dock(text, None))
 
 
 def _layer(levels: list[Volume], name: str, options: AnyDict) -> LayerData:

@@ -14,6 +14,7 @@ from napari.layers import Image
 from scipy import ndimage
 
 from napari_geosr.core.steps import run_to_end
+from napari_geosr.gui.layers import is_measurable
 from napari_geosr.gui.restore import RestoreDock
 from napari_geosr.gui.restore.verdict import panel
 from napari_geosr.models import zoo
@@ -90,6 +91,27 @@ def test_a_noisy_scan_gets_a_ranking_a_proposal_and_a_sentence(viewer, qtbot, no
     assert verdict.gain[0] == ranking.chosen.gain
     assert ranking.chosen.short_gain in verdict.sentence
     assert ranking.chosen.short_gain in dock.model_box.combo.currentText()
+
+
+def test_only_one_gain_is_shown_when_models_are_ranked_after_the_check(
+    viewer, qtbot, noisy
+):
+    dock, shown = opened(viewer), []
+    panel_, box = dock.verdict_panel, dock.model_box
+    panel_.ranked.connect(
+        lambda _ranking: shown.append((panel_.message.text, box.combo.currentText()))
+    )
+    viewer.add_image(noisy, name="scan", **PLACE)
+    dock.model_box.set_model("ct-denoise")
+    qtbot.waitUntil(lambda: dock.activity.is_ready, timeout=_LONG)
+    panel_.activity.find_verdict()  # as by Run
+    qtbot.waitUntil(lambda: panel_.run_verdict is not None, timeout=_LONG)
+    assert (shown, "expected gain" in panel_.message.text) == ([], True)
+    settled(dock, qtbot)
+    (text, entry), row = shown[0], panel_.ranking.row("ct-denoise")
+    assert "gain" not in text
+    assert row.short_gain in entry
+    assert row.short_gain in panel_.message.text
 
 
 def test_the_verdict_is_that_of_the_channel_on_screen(viewer, qtbot, clean, rng):
@@ -202,6 +224,10 @@ def test_what_is_removed_is_shown_in_its_place_and_brought_up_to_date(
     assert layer.data.std() == pytest.approx(12, rel=0.15)
     assert viewer.layers.selection.active is source
     assert dock.layer_combo.count() == 1
+    assert layer.name.endswith("(removed: scan \N{MINUS SIGN} result)")
+    # Without the mark of a helper too, as after saving and opening the file.
+    del layer.metadata["geosr"]["helper"]
+    assert not is_measurable(layer)
     qtbot.waitUntil(button.isEnabled)
     viewer.dims.set_current_step(0, 5)
     with qtbot.waitSignal(button.shown, timeout=_LONG):

@@ -19,7 +19,8 @@ from napari_geosr.gui.compare.side_by_side import SideBySide
 from napari_geosr.gui.compare.slices import SliceMontage
 from napari_geosr.gui.compare.widgets import IDLE, CompareWidgets
 from napari_geosr.gui.kit.activity import Activity
-from napari_geosr.gui.kit.form import ConfigForm, fields_of_options
+from napari_geosr.gui.kit.form import ConfigForm
+from napari_geosr.gui.kit.option_words import fields_of_options
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import (
     add_image_result,

@@ -27,11 +27,11 @@ from napari_geosr.gui.jobs.resume_offer import ResumeOffer
 from napari_geosr.gui.jobs.view import NO_JOB, JobView
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.activity import Activity
-from napari_geosr.gui.kit.chart import load_pyqtgraph
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.dock_tabs import TRAIN
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.lists import list_tree
+from napari_geosr.gui.kit.plots.chart import load_pyqtgraph
 from napari_geosr.gui.kit.widgets import button, scrolling
 from napari_geosr.jobs import index, submission
 from napari_geosr.jobs.folder import JobFolder, JobStatus

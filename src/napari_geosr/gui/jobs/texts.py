@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.gui.jobs.watch import JobWatch
-from napari_geosr.gui.kit.loss_plot import Line
+from napari_geosr.gui.kit.plots.loss_plot import Line
 from napari_geosr.gui.kit.progress import format_duration
 from napari_geosr.jobs.folder import JobStatus
 from napari_geosr.jobs.index import describe_state

@@ -20,8 +20,8 @@ from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.jobs.result import SHOWN_AS_LAYER
 from napari_geosr.gui.kit.form import ConfigForm
-from napari_geosr.gui.kit.loss_plot import LossPlot
 from napari_geosr.gui.kit.notify import MessageRow
+from napari_geosr.gui.kit.plots.loss_plot import LossPlot
 from napari_geosr.gui.kit.widgets import (
     ElidedLabel,
     Section,

@@ -27,11 +27,14 @@ if TYPE_CHECKING:
 #: Maximum height of a message, as a fraction of the dock's; longer messages scroll.
 _MAX_SHARE_OF_DOCK = 0.2
 #: Style of buttons: napari gives only disabled buttons a border, which makes them
-#: taller than others. The border of the primary button is visible in both themes.
+#: taller than others. The primary button is filled; its border is visible in both
+#: themes, and the contrast of its text is 5.7 : 1.
 _STYLE = (
     "QPushButton:enabled { border: 1px solid transparent; }"
     "QPushButton[primary='true'] { font-weight: bold; }"
-    "QPushButton[primary='true']:enabled { border: 1px solid #5a7fff; }"
+    "QPushButton[primary='true']:enabled"
+    " { border: 1px solid #5a7fff; background-color: #3b5bdb; color: #ffffff; }"
+    "QPushButton[primary='true']:enabled:hover { background-color: #3350c4; }"
 )
 #: Minimum width, in pixels, at which a message is wrapped, because the dock may not
 #: have been laid out yet. Beside a button, a dock of 300 pixels leaves about 190.

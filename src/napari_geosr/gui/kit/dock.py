@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from qtpy.QtCore import QEvent, QObject, Signal
@@ -19,7 +19,6 @@ from napari_geosr.gui.kit.dock_tabs import MIN_WIDTH, DockTabifier, dock_of
 from napari_geosr.gui.kit.form import (
     ConfigForm,
     error_in_fields,
-    fields_of_options,
     show_in_fields,
 )
 from napari_geosr.gui.kit.lifetime import Connections, unwrapped
@@ -67,6 +66,9 @@ class Dock(QWidget):
 
     #: Name of the file in which settings are kept between sessions.
     settings_name: ClassVar[str] = ""
+    #: Titles of fields that are in no form, by the name of the setting: messages name
+    #: them in place of command-line options.
+    option_titles: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
@@ -133,11 +135,10 @@ class Dock(QWidget):
 
     def reworded(self, error: Exception) -> Exception:
         """Return an error that names fields of the dock instead of options."""
-        return error_in_fields(error, self.settings_forms())
+        return error_in_fields(error, self.settings_forms(), self)
 
     def show_warning(self, text: str) -> None:
-        """Show a warning that names fields of the dock instead of options."""
-        text, _ = fields_of_options(text, self.settings_forms())
+        """Show a warning."""
         self.message.show_message(text, "warning")
 
     def clear_errors(self) -> None:

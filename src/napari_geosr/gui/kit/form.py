@@ -24,6 +24,7 @@ from napari_geosr.core.config import Config, explain_fields
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.gui.kit.fields import AUTOMATIC, field_widget, show
+from napari_geosr.gui.kit.option_words import fields_of_options, in_words_of_dock
 from napari_geosr.gui.kit.widgets import (
     SentenceLabel,
     add_row,
@@ -375,58 +376,6 @@ def _fields_by_group(
     return {title: listed for title, listed in fields.items() if listed}
 
 
-#: One or more command-line options in brackets, as in messages of operations.
-_OPTION = re.compile(r"\(--([a-z][a-z0-9-]*)(?:, [^)]*|( [^)]*))?\)")
-#: The answer to a question that docks ask with two buttons.
-_FRAMES_OR_SLICES = re.compile(
-    r"Give --axes \w+ if they are frames, --axes \w+ if they are slices\."
-)
-#: Options within a sentence, and an option and its value before another option.
-_BARE_OPTION = re.compile(r"--([a-z][a-z0-9-]*)")
-_ONE_OF_SEVERAL = re.compile(r"(--[a-z][a-z0-9-]* (?!and )[^\s-]\S*) (?=--)")
-
-
-def fields_of_options(
-    text: str, forms: Iterable[ConfigForm]
-) -> tuple[str, list[tuple[ConfigForm, str]]]:
-    """Replace command-line options in a message by fields of a dock.
-
-    Parameters
-    ----------
-    text : str
-        A message, such as ``"Choose numbers up to 40 (--counts)."``
-    forms : iterable of ConfigForm
-        Forms to search for the fields.
-
-    Returns
-    -------
-    text : str
-        The message, such as ``"Choose numbers up to 40 (Projections)."`` Options
-        without a field are omitted.
-    fields : list of (ConfigForm, str)
-        The fields that the message names.
-    """
-    known = {name: form for form in reversed(list(forms)) for name in form.names}
-    fields = []
-    text = _FRAMES_OR_SLICES.sub("Choose Time series or Slices.", text)
-    text = _ONE_OF_SEVERAL.sub(r"\1, ", text)
-    for option, value in _OPTION.findall(text):
-        name = option.replace("-", "_")
-        shown = ""
-        if name in known:
-            form = known[name]
-            fields.append((form, name))
-            title = form.title(name)
-            if f"{title} setting (--{option}" not in text:  # it is named already
-                shown = f" ({title}{':' + value if value else ''})"
-        text = re.sub(rf" ?\(--{option}[^)]*\)", shown, text)
-    for option in _BARE_OPTION.findall(text):
-        name = option.replace("-", "_")
-        title = known[name].title(name) if name in known else name.replace("_", " ")
-        text = re.sub(rf"--{option}(?![a-z0-9-])", title, text)
-    return text, fields
-
-
 def show_in_fields(error: Exception, forms: Iterable[ConfigForm]) -> list[QWidget]:
     """Show an error below the fields that it concerns, and open their sections.
 
@@ -453,12 +402,26 @@ def show_in_fields(error: Exception, forms: Iterable[ConfigForm]) -> list[QWidge
     return shown
 
 
-def error_in_fields(error: Exception, forms: Iterable[ConfigForm]) -> Exception:
-    """Return the error with titles of fields in place of settings and options."""
+def error_in_fields(
+    error: Exception, forms: Iterable[ConfigForm], dock: QWidget | None = None
+) -> Exception:
+    """Return the error with titles of fields in place of settings and options.
+
+    Parameters
+    ----------
+    error : Exception
+    forms : iterable of ConfigForm
+    dock : QWidget, optional
+        Dock that contains other fields.
+    """
     if not isinstance(error, GeoSRError):
         return error
     forms = list(forms)
-    text, _ = fields_of_options(_with_titles(error, forms), forms)
+    text = _with_titles(error, forms)
+    if dock is None:
+        text, _ = fields_of_options(text, forms)
+    else:
+        text = in_words_of_dock(text, dock)
     if text == str(error):
         return error
     reworded = type(error)(text)

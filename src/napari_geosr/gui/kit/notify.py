@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.errors import Cancelled, GeoSRError, describe_system_error
+from napari_geosr.gui.kit.option_words import in_words_of_dock
 
 _ICONS = {
     "error": (QStyle.StandardPixmap.SP_MessageBoxCritical, "Error"),
@@ -31,7 +32,14 @@ _KINDS_WITH_WORD = ("warning", "harm", "error")
 
 
 def error_sentence(error: BaseException) -> str:
-    """Return the message of a known error, or a sentence with the type of the error."""
+    """Return the message of a known error, or a sentence with the type of the error.
+
+    Command-line options are replaced, because docks have none.
+    """
+    return in_words_of_dock(_sentence(error), None)
+
+
+def _sentence(error: BaseException) -> str:
     if isinstance(error, GeoSRError):
         return str(error)
     if text := describe_system_error(error):
@@ -169,10 +177,11 @@ class MessageRow(QWidget):
         self.changed.emit()
 
     def show_message(self, text: str, kind: str = "info", more: str = "") -> None:
-        """Show `text`.
+        """Show `text`, with fields of the dock in place of command-line options.
 
         Parameters
         ----------
+        text : str
         kind : str
             ``"info"``, ``"ok"``, ``"warning"``, ``"harm"``, ``"misfit"`` or
             ``"error"``.
@@ -180,7 +189,8 @@ class MessageRow(QWidget):
             Text shown by the *Details* button; if empty, there is no button.
         """
         pixmap, word = _ICONS[kind]
-        self._error, self._more = None, more
+        text = in_words_of_dock(text, self)
+        self._error, self._more = None, in_words_of_dock(more, self)
         style: Any = self.style()
         self.icon.setPixmap(style.standardIcon(pixmap).pixmap(16, 16))
         self.icon.setAccessibleDescription(word)
@@ -196,7 +206,7 @@ class MessageRow(QWidget):
         if isinstance(error, Cancelled):
             self.show_message("Cancelled.")
             return
-        self.show_message(error_sentence(error), "error")
+        self.show_message(_sentence(error), "error")
         self._error = error
         self._describe_details()
         self.details_button.setVisible(bool(self._shortcut))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_geosr.core import layer_data
+from napari_geosr.core import layer_data, provenance
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.layer_data import METADATA as METADATA
 from napari_geosr.core.machine.file_state import OPENED
@@ -115,6 +115,11 @@ def holds_deviations(layer: Layer) -> bool:
     return is_deviation(provenance_of(layer))
 
 
+def is_difference(layer: Layer) -> bool:
+    """Whether a layer is a residual or what a restoration removes, by its record."""
+    return provenance.is_difference(provenance_of(layer))
+
+
 def helper_metadata(kind: str) -> AnyDict:
     """Return the ``metadata`` that marks a layer as a helper of the plugin."""
     return {METADATA: {"helper": kind}}
@@ -126,10 +131,10 @@ def is_own_result(layer: Layer) -> bool:
 
 
 def is_measurable(layer: Layer) -> bool:
-    """Whether a layer is a grey-value image: not RGB, a helper or deviations."""
+    """Whether a layer is a grey-value image: no RGB, helper, deviations, difference."""
     if layer._type_string != "image" or getattr(layer, "rgb", False):
         return False
-    return not (is_helper(layer) or holds_deviations(layer))
+    return not (is_helper(layer) or holds_deviations(layer) or is_difference(layer))
 
 
 def _source_file(layer: Layer, record: AnyDict) -> Path | None:

@@ -23,6 +23,7 @@ from napari_geosr.gui.kit.widgets import ElidedLabel, add_row, text_label
 from napari_geosr.gui.layers import (
     chosen_position,
     finest,
+    is_difference,
     is_helper,
     volume_from_layer,
 )
@@ -304,7 +305,7 @@ def is_training_image(layer: Layer) -> bool:
     """Whether a layer is a user's image, which can be used for training."""
     from napari.layers import Image
 
-    return isinstance(layer, Image) and not is_helper(layer)
+    return isinstance(layer, Image) and not (is_helper(layer) or is_difference(layer))
 
 
 def is_labels(layer: Layer) -> bool:

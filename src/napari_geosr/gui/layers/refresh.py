@@ -73,3 +73,16 @@ class Refresher:
         now = time.monotonic()
         pause = _PAUSE_3D if self._viewer.dims.ndisplay == 3 else _PAUSE_2D
         self._due = now + max(pause, (now - began) / _SHARE)
+
+
+def rename(viewer: ViewerModel, layer: Layer, name: str) -> None:
+    """Rename a layer, in napari's status bar too.
+
+    Otherwise the status bar shows the old name until the mouse moves over the canvas.
+    """
+    before, status = layer.name, viewer.status
+    layer.name = name
+    if isinstance(status, dict) and status.get("layer_base") == before:
+        viewer.status = status | {"layer_base": layer.name}
+    elif isinstance(status, str):
+        viewer.status = status.replace(f" {before}: ", f" {layer.name}: ")

@@ -25,6 +25,7 @@ from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.notify import error_sentence
+from napari_geosr.gui.kit.option_words import VOXEL_SIZE_ROW
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import (
     METADATA,
@@ -72,6 +73,7 @@ class VoxelSizeRow(QWidget):
         key: str = "Alt+Shift+U",
     ) -> None:
         super().__init__(parent)
+        self.setObjectName(VOXEL_SIZE_ROW)
         self._connections = Connections(self)
         self._viewer = viewer
         self._layer: weakref.ref[Layer] | None = None

@@ -12,7 +12,7 @@ from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.steps import Step
 from napari_geosr.gui.jobs.handover import RunHandover
 from napari_geosr.gui.kit.activity import Activity
-from napari_geosr.gui.kit.chart import load_pyqtgraph
+from napari_geosr.gui.kit.plots.chart import load_pyqtgraph
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import holds_deviations, volume_from_layer
 from napari_geosr.gui.layers.position import click_callback

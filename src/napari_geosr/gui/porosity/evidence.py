@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.steps import ShouldStop, Step, StepIterator, WarningIssued
-from napari_geosr.gui.kit.form import fields_of_options
+from napari_geosr.gui.kit.option_words import fields_of_options
 from napari_geosr.gui.layers import METADATA, provenance_of, volume_from_layer
 from napari_geosr.gui.layers.explained import explain_settings
 from napari_geosr.gui.porosity.pore_colours import VERDICT_COLOURS

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from napari_geosr.gui.kit.form import (
     FieldFaults,
-    fields_of_options,
     show_in_fields,
     texts_by_field,
 )
+from napari_geosr.gui.kit.option_words import fields_of_options
 
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QComboBox, QFormLayout, QSpinBox, QWidget

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import weakref
 import zlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from napari_geosr.gui.layers import (
 from napari_geosr.gui.layers.position import in_layer_units
 from napari_geosr.gui.porosity.pore_colours import BY_LABEL, colormap_of
 from napari_geosr.gui.porosity.preview.threshold_preview import preview_colormap
+from napari_geosr.operations.measure import number_text
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -39,6 +41,8 @@ _BLOCK_BYTES = 2**24
 _LONGEST_LINE = 0.45
 #: Kind of the layer of mean intercept lengths (a rose plot).
 _ROSE = "rose"
+#: Columns of the pore table that napari's status bar shows, as far as they exist.
+_IN_STATUS_BAR = ("volume", "area", "equivalent_diameter", "sphericity", "circularity")
 
 
 def features(report: PorosityReport) -> Any:
@@ -127,12 +131,58 @@ def add_pores(
     }
     if into is None or into not in viewer.layers or into.ndim != report.labels.ndim:
         options["name"] = _name(volume.name)
-        return add_labels_result(viewer, report.labels, volume, opacity=0.7, **options)
+        made: Labels = add_labels_result(
+            viewer, report.labels, volume, opacity=0.7, **options
+        )
+        _describe_in_status_bar(made, report)
+        return made
     # A new layer blocks the event loop for about 100 ms; new data hardly block it.
     into.data = report.labels
     for attribute, value in (geometry(volume) | options).items():
         setattr(into, attribute, value)
+    _describe_in_status_bar(into, report)
     return into
+
+
+def _describe_in_status_bar(layer: Labels, report: PorosityReport) -> None:
+    """Describe the pore under the mouse in words and with units.
+
+    napari lists every column of the features by its name, for the background too.
+    """
+    columns = {
+        name.replace("_", " "): (report.table[name], report.units.get(name, ""))
+        for name in _IN_STATUS_BAR
+        if name in report.table
+    }
+    reference = weakref.ref(layer)
+
+    def get_status(position: Any = None, **how: Any) -> dict[str, str]:
+        from napari.layers import Labels
+
+        shown = reference()
+        if shown is None:
+            return {}
+        # The status of a layer without features.
+        status: dict[str, str] = super(Labels, shown).get_status(position, **how)
+        label = status["value"]
+        if label.isdecimal():
+            status["value"] = pore_text(int(label), columns)
+            status["coordinates"] = f"{status['coords']}: {status['value']}"
+        return status
+
+    layer.get_status = get_status
+
+
+def pore_text(label: int, columns: Mapping[str, tuple[AnyArray, str]]) -> str:
+    """Describe a pore by its number and the values of these columns, with units."""
+    if label == 0:
+        return "no pore"
+    values = [
+        f"{title} {number_text(float(values[label - 1]))} {unit}".rstrip()
+        for title, (values, unit) in columns.items()
+        if label <= len(values) and np.isfinite(values[label - 1])
+    ]
+    return f"pore {label}" + (f": {', '.join(values)}" if values else "")
 
 
 def _name(volume_name: str) -> str:

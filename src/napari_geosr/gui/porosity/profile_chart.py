@@ -11,7 +11,7 @@ from qtpy.QtGui import QBrush, QColor
 from qtpy.QtWidgets import QWidget
 
 from napari_geosr.core.units import PIXEL, convert_length, shown_units
-from napari_geosr.gui.kit.chart import (
+from napari_geosr.gui.kit.plots.chart import (
     Chart,
     Legend,
     curve_colors,

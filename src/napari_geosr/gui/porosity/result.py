@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_geosr.gui.kit.histogram import Bars, HistogramView
+from napari_geosr.gui.kit.plots.histogram import Bars, HistogramView
 from napari_geosr.gui.kit.widgets import ElidedLabel, text_label
 from napari_geosr.gui.porosity.linked import PorePlot
 from napari_geosr.gui.porosity.pore_colours import (

@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.gui.kit.fields import field_widget
 from napari_geosr.gui.kit.form import ConfigForm
-from napari_geosr.gui.kit.histogram import Bars, ThresholdView
+from napari_geosr.gui.kit.plots.histogram import Bars, ThresholdView
 from napari_geosr.gui.kit.widgets import ElidedLabel
 from napari_geosr.gui.layers import (
     METADATA,

@@ -13,12 +13,13 @@ from napari_geosr.gui.jobs.row import JobRow
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm
-from napari_geosr.gui.kit.histogram import PlotColors
+from napari_geosr.gui.kit.plots.histogram import PlotColors
 from napari_geosr.gui.kit.widgets import PartScroller, scrolling
 from napari_geosr.gui.porosity.measuring import stopped_measurement
 from napari_geosr.gui.porosity.plan_section import PlanSection
 from napari_geosr.gui.porosity.result import PorosityResult
 from napari_geosr.gui.porosity.settings import PorositySettings
+from napari_geosr.operations.measure import number_text, percent_text
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -132,6 +133,12 @@ class PorosityWidgets(Dock):
         for index in (1, 2):
             self.tabs.setTabEnabled(index, True)
         self.tabs.setCurrentIndex(1)
+        if (report := self.result.report) is not None:
+            count = number_text(report.pore_count)
+            self.stage.set_idle(
+                f"Measured: porosity {percent_text(report.porosity)}, {count} "
+                f"{'pore' if report.pore_count == 1 else 'pores'} in {report.name}."
+            )
 
     def leave_settings(self) -> None:
         """Show the result, unless the plot is open."""

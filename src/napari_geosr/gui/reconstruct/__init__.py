@@ -11,11 +11,11 @@ from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.steps import Step
 from napari_geosr.core.units import PIXEL
 from napari_geosr.gui.jobs.cluster import RunEstimate
-from napari_geosr.gui.kit.chart import load_pyqtgraph
 from napari_geosr.gui.kit.dock_tabs import POROSITY
 from napari_geosr.gui.kit.form import ConfigForm, error_in_fields
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.lifetime import unwrapped
+from napari_geosr.gui.kit.plots.chart import load_pyqtgraph
 from napari_geosr.gui.kit.progress import RemainingTime, format_duration
 from napari_geosr.gui.layers.projections import (
     OpenedScan,

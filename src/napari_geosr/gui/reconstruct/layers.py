@@ -16,7 +16,7 @@ from napari_geosr.gui.layers import (
 )
 from napari_geosr.gui.layers.camera import fit_camera
 from napari_geosr.gui.layers.projections import opened_scan
-from napari_geosr.gui.layers.refresh import Refresher
+from napari_geosr.gui.layers.refresh import Refresher, rename
 from napari_geosr.gui.reconstruct.steps import LimitsFound
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ class VolumeLayer:
         if not done.complete:
             self._stopped = done.volume
         elif layer.name == self._original_name:
-            layer.name = done.volume.name
+            rename(self._viewer, layer, done.volume.name)
         return layer
 
     def forget(self, layer: object) -> bool:

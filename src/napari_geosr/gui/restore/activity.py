@@ -34,7 +34,7 @@ from napari_geosr.gui.layers import (
 from napari_geosr.gui.layers.contents import contents_key
 from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.layers.questions.record import is_answered
-from napari_geosr.gui.layers.refresh import Refresher
+from napari_geosr.gui.layers.refresh import Refresher, rename
 from napari_geosr.gui.restore.deviation_layer import DeviationLayer, with_upper_limit
 from napari_geosr.gui.restore.preparation import (
     RunPreparation,
@@ -474,7 +474,7 @@ class RestoreActivity(Activity):
             self._stopped = restored.volume
         elif target.name == self._original_name:
             earlier = " (of earlier data)" if change else ""
-            target.name = f"{restored.volume.name}{earlier}"
+            rename(self._viewer, target, f"{restored.volume.name}{earlier}")
         if restored.deviation is not None:
             self._deviation.finish(
                 restored.deviation,

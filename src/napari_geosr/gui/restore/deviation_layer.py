@@ -19,6 +19,7 @@ from napari_geosr.gui.layers import (
     layer_metadata,
     series_alignment_with,
 )
+from napari_geosr.gui.layers.refresh import rename
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -103,7 +104,7 @@ class DeviationLayer:
         if not complete:
             self.stopped = volume
         elif layer.name == self._original_name:
-            layer.name = volume.name
+            rename(self._viewer, layer, volume.name)
 
 
 def with_upper_limit(

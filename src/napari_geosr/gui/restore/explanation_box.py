@@ -15,7 +15,6 @@ from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.gui.kit.action_bar import progress_bar
 from napari_geosr.gui.kit.activity import Activity, Key
-from napari_geosr.gui.kit.form import error_in_fields, fields_of_options
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.progress import OperationProgress
@@ -102,8 +101,9 @@ class ExplanationBox(QWidget):
         self.pick_button.setCheckable(True)
         self.method = combo("Explanation method", "How the result is explained.")
         self._fill_methods()
-        self.cancel_button = button("Cancel", "Stop explaining.", "Alt+Shift+F")
-        self.cancel_button.setAccessibleName("Cancel the explanation")
+        self.cancel_button = button(
+            "Stop explaining", "Stop the explanation.", "Alt+Shift+F"
+        )
         self.progress = progress_bar("Explanation progress", "Progress.")
         self.answer = MessageRow(shortcut="Alt+Shift+Q")
         self.activity = Activity(self)
@@ -127,13 +127,13 @@ class ExplanationBox(QWidget):
 
     def _lay_out(self) -> None:
         row = QHBoxLayout()
-        row.addWidget(self.method, 2)
+        row.addWidget(self.progress, 1)
         row.addWidget(self.cancel_button, 1)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.pick_button)
+        column.addWidget(self.method)
         column.addLayout(row)
-        column.addWidget(self.progress)
         column.addWidget(self.answer)
 
     def _fill_methods(self) -> None:
@@ -173,6 +173,7 @@ class ExplanationBox(QWidget):
     def _on_busy(self, what: str) -> None:
         self.method.setEnabled(not what)
         self.cancel_button.setEnabled(bool(what))
+        self.cancel_button.setVisible(bool(what))
         self.progress.setVisible(bool(what))
         self._show_progress(0, 0)
 
@@ -182,7 +183,7 @@ class ExplanationBox(QWidget):
 
     def _say(self, text: str, kind: str = "info") -> None:
         """Show a sentence without the options of the command line."""
-        self.answer.show_message(fields_of_options(text, ())[0], kind)
+        self.answer.show_message(text, kind)
 
     def _on_toggled(self, checked: bool) -> None:
         if checked:
@@ -283,7 +284,7 @@ class ExplanationBox(QWidget):
             if self.pick_button.isChecked():
                 self.answer.show_message("Cancelled. " + _HINT)
             return
-        self.answer.show_error(error_in_fields(error, ()))
+        self.answer.show_error(error)
 
     def _on_explained(self, key: Key, answer: _Answer) -> None:
         explanation = answer.explanation

@@ -1,4 +1,4 @@
-"""*Preview as a layer*: a layer whose visible part is restored while it is shown."""
+"""*Add live layer*: a layer whose visible part is restored while it is shown."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _WAIT_MS = 500
 
 
 class LivePreview(QObject):
-    """The button *Preview as a layer* and the layers it has added.
+    """The button *Add live layer* and the layers it has added.
 
     Parameters
     ----------
@@ -51,8 +51,8 @@ class LivePreview(QObject):
         self._source: weakref.ref[Image] | None = None
         self.layers: list[LiveLayer] = []
         self.widget = button(
-            "Preview as a layer",
-            "Add a layer that restores the visible part as you scroll and zoom. It is "
+            "Add live layer",
+            "Add a layer whose visible part is restored as you scroll and zoom. It is "
             "a preview, not a result.",
             "Alt+Shift+L",
         )

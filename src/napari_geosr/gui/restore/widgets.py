@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import (
-    QComboBox,
     QFormLayout,
     QFrame,
     QHBoxLayout,
     QLabel,
     QPushButton,
-    QSizePolicy,
-    QSlider,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.errors import ConfigError
 from napari_geosr.gui.jobs.cluster import ClusterButton
 from napari_geosr.gui.jobs.row import JobRow
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
@@ -34,10 +30,14 @@ from napari_geosr.gui.kit.widgets import (
     form_layout,
     scrolling,
 )
-from napari_geosr.gui.layers import holds_deviations, is_helper, is_own_result
+from napari_geosr.gui.layers import (
+    holds_deviations,
+    is_difference,
+    is_helper,
+    is_own_result,
+)
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.curtain import CompareBox
-from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.layers.questions.frames import FramesRow
 from napari_geosr.gui.layers.questions.notes import NotesRow
 from napari_geosr.gui.layers.questions.record import mark_misfit
@@ -49,13 +49,14 @@ from napari_geosr.gui.restore.check_button import (
     CheckVerdict,
     CompareButton,
 )
+from napari_geosr.gui.restore.choices import SeriesChoice, StrengthSlider
 from napari_geosr.gui.restore.explanation_box import ExplanationBox
 from napari_geosr.gui.restore.finished_part_row import FinishedPartRow
 from napari_geosr.gui.restore.live_preview import LivePreview
+from napari_geosr.gui.restore.more_actions import MoreActions
 from napari_geosr.gui.restore.uncertainty_box import UncertaintyBox
 from napari_geosr.gui.restore.verdict.activity import RANK, VERDICT
 from napari_geosr.gui.restore.verdict.panel import VerdictPanel
-from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.restore import RestoreConfig
 from napari_geosr.operations.restore.ranking import NONE
 
@@ -63,7 +64,6 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image, Layer
 
-    from napari_geosr.operations.models.catalogue import ModelCard
     from napari_geosr.operations.restore.consistency import ConsistencyCheck
 
 _DEVICES = {"darwin": ("auto", "cpu", "mps")}.get(sys.platform, ("auto", "cpu", "cuda"))
@@ -94,14 +94,6 @@ _MEASURE_TIP = "Open the Porosity dock with the restored layer."
 _EXPECTED_HARM = "the result is expected to be worse than the scan."
 _MISFIT = "the result does not fit the scan."
 _DONE_BUT = f"Done, but do not measure it: {_MISFIT}"
-_ALL = {
-    "T": "All time points",
-    "C": "All channels",
-    "TC": "All time points and channels",
-}
-_ONE = "Only the current one"
-#: Number of slider positions per unit of strength.
-_STEPS = 20
 
 
 class RestoreWidgets(Dock):
@@ -109,11 +101,27 @@ class RestoreWidgets(Dock):
 
     scroller: PartScroller
 
+    option_titles: ClassVar[dict[str, str]] = {
+        "model": "Model",
+        "strength": "Strength",
+        "uncertainty": "Uncertainty",
+        "uncertainty_members": "Members",
+        "ensemble_with": "Together with",
+    }
+
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__(viewer)
         self._make_widgets()
         self.cluster = ClusterButton(self._viewer, self, "Alt+Shift+K")
         self.live = LivePreview(self._viewer, self)
+        self.more = MoreActions(
+            (
+                (self.live.widget,),
+                (self.verdict_panel.adapt_button,),
+                (self.copy_command, self.copy_python),
+                (self.cluster.widget,),
+            )
+        )
         self._lay_out()
 
     def _make_widgets(self) -> None:
@@ -126,7 +134,7 @@ class RestoreWidgets(Dock):
         self.model_box = ModelBox()
         self.extent = SeriesChoice()
         self.uncertainty = UncertaintyBox()
-        self.voxel_size = VoxelSizeRow(viewer)
+        self.voxel_size = VoxelSizeRow(viewer, key="Ctrl+Alt+U")
         self.frames = FramesRow()
         self.notes = NotesRow(self.voxel_size, self.frames)
         self.strength = StrengthSlider()
@@ -307,9 +315,6 @@ class RestoreWidgets(Dock):
         results = QHBoxLayout()
         results.addWidget(self.save_button, 1)
         results.addWidget(self.measure_button, 1)
-        copies = QHBoxLayout()
-        copies.addWidget(self.copy_command, 1)
-        copies.addWidget(self.copy_python, 1)
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(8, 8, 8, 8)
@@ -323,7 +328,6 @@ class RestoreWidgets(Dock):
             self.verdict_panel,
             self.finished_part_row,
             self.estimate,
-            self.live.widget,
             self.compare,
         ):
             column.addWidget(widget)
@@ -337,10 +341,9 @@ class RestoreWidgets(Dock):
             _line(),
             self.settings,
             self.card,
+            self.more,
         ):
             column.addWidget(widget)
-        column.addLayout(copies)
-        column.addWidget(self.cluster.widget)
         column.addStretch(1)
         area = scrolling(inner)
         self.scroller = PartScroller(area)
@@ -354,7 +357,7 @@ def _can_be_restored(layer: Layer) -> bool:
 
     if not isinstance(layer, Image) or is_helper(layer):
         return False
-    return not holds_deviations(layer)
+    return not (holds_deviations(layer) or is_difference(layer))
 
 
 def _button(text: str, tool_tip: str, *, checkable: bool = False) -> QPushButton:
@@ -370,130 +373,3 @@ def _line() -> QFrame:
     line.setFrameShape(QFrame.Shape.HLine)
     line.setFrameShadow(QFrame.Shadow.Sunken)
     return line
-
-
-class SeriesChoice(QComboBox):
-    """A choice between one and all time points and channels; hidden if there is one.
-
-    Attributes
-    ----------
-    label : QLabel
-        Title of the menu, shown and hidden with it.
-
-    Signals
-    -------
-    changed
-        The user changed the choice.
-    """
-
-    changed = Signal()
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.addItem(_ALL["TC"], True)
-        self.addItem(_ONE, False)
-        self.setAccessibleName("Time points and channels")
-        self.setToolTip(
-            "Restore the whole series in one run, or only the current time point and "
-            "channel. The preview shows the current one. Grey values are "
-            "standardised per channel, over all time points or only over the current "
-            "one."
-        )
-        self.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
-        self.setMinimumContentsLength(8)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.label = QLabel("Ex&tent")
-        self.label.setBuddy(self)
-        self.label.setToolTip(self.toolTip())
-        self.label.setAccessibleName("Label for time points and channels")
-        self.activated.connect(lambda _index: self.changed.emit())
-        self.set_layer(None)
-
-    def set_layer(self, layer: Layer | None) -> None:
-        """Show the choice if the layer has time or channel axes."""
-        axes = "" if layer is None else point_axes(layer)
-        self._axes = axes
-        self.setVisible(bool(axes))
-        self.label.setVisible(bool(axes))
-        self.setItemText(0, _ALL.get(axes, _ALL["TC"]))
-
-    def is_series(self) -> bool:
-        """Whether the layer has time or channel axes."""
-        return bool(self._axes)
-
-    def wants_all(self) -> bool:
-        """Whether all points are to be restored, if there are several."""
-        return self.is_series() and bool(self.currentData())
-
-
-def point_axes(layer: Layer) -> str:
-    """Return which of T and C a layer has; empty if its axes are not known."""
-    try:
-        axes = geometry_of_layer(layer).axes
-    except VolumeError:
-        return ""
-    return "".join(letter for letter in "TC" if letter in axes)
-
-
-class StrengthSlider(QWidget):
-    """Edits `strength` of `RestoreConfig`, for filters and noise-bounded models.
-
-    Signals
-    -------
-    changed
-        The user moved the slider.
-    """
-
-    changed = Signal()
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        field = RestoreConfig.model_fields["strength"]
-        self._is_offered = False
-        self.slider = QSlider(Qt.Orientation.Horizontal)
-        self.slider.setRange(0, 2 * _STEPS)
-        self.slider.setValue(_STEPS)
-        self.slider.setPageStep(_STEPS // 4)
-        self.slider.setTickInterval(_STEPS)
-        self.slider.setTickPosition(QSlider.TickPosition.TicksBelow)
-        self.slider.setAccessibleName("Strength")
-        self.slider.setToolTip(field.description or "Strength")
-        self.value_label = QLabel()
-        self.value_label.setAccessibleName("Strength value")
-        self.value_label.setToolTip(self.slider.toolTip())
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.slider, 1)
-        row.addWidget(self.value_label)
-        self.slider.valueChanged.connect(self._on_moved)
-        self._show_value()
-
-    def value(self) -> float:
-        """Return the strength; 1 if the model has no such setting."""
-        return self.slider.value() / _STEPS if self._is_offered else 1.0
-
-    def set_value(self, strength: float) -> None:
-        """Show a strength."""
-        with QSignalBlocker(self.slider):
-            self.slider.setValue(round(strength * _STEPS))
-        self._show_value()
-
-    def set_card(self, card: ModelCard | None) -> None:
-        """Enable the slider for noise-bounded models and filters."""
-        self._is_offered = card is not None and catalogue.has_strength(card)
-        self.setEnabled(self._is_offered)
-        self._show_value()
-
-    @property
-    def is_offered(self) -> bool:
-        """Whether the chosen model has a strength setting."""
-        return self._is_offered
-
-    def _on_moved(self, _value: int) -> None:
-        self._show_value()
-        self.changed.emit()
-
-    def _show_value(self) -> None:
-        self.value_label.setText(f"{self.slider.value() / _STEPS:.2f}")

@@ -16,8 +16,8 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import PIXEL, convert_length
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.handover import RunHandover
-from napari_geosr.gui.kit.form import fields_of_options
 from napari_geosr.gui.kit.lifetime import unwrapped
+from napari_geosr.gui.kit.option_words import fields_of_options
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import (
     METADATA,

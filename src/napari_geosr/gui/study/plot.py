@@ -11,7 +11,7 @@ from qtpy.QtGui import QColor, QPen
 from qtpy.QtWidgets import QWidget
 
 from napari_geosr.core.types import AnyMapping
-from napari_geosr.gui.kit.chart import (
+from napari_geosr.gui.kit.plots.chart import (
     Chart,
     Legend,
     curve_colors,

@@ -17,10 +17,11 @@ from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.jobs.cluster import RunEstimate
 from napari_geosr.gui.jobs.start import TrainingPlan, start_steps, time_steps
-from napari_geosr.gui.kit.chart import load_pyqtgraph
 from napari_geosr.gui.kit.dock_tabs import JOBS
 from napari_geosr.gui.kit.form import error_in_fields, texts_by_field
 from napari_geosr.gui.kit.frame import open_dock
+from napari_geosr.gui.kit.notify import error_sentence
+from napari_geosr.gui.kit.plots.chart import load_pyqtgraph
 from napari_geosr.gui.kit.progress import OperationProgress, format_estimate
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers.data_row import (
@@ -342,8 +343,10 @@ class TrainDock(TrainWidgets):
         return plane_on_screen(self._viewer, layer, axis, layer.data.shape[axis])
 
     def _show_at_field(self, error: Exception) -> None:
-        """Show an error below the field that it concerns."""
+        """Show an error below the field that it concerns, and in the state line."""
         reworded = self._in_fields(error)
+        self.to_correct = " ".join(error_sentence(reworded).split())
+        self.show_busy(self.activity.busy)
         if isinstance(error, FileError | VolumeError):
             self.data_message.show_error(reworded)
             return
@@ -378,6 +381,7 @@ class TrainDock(TrainWidgets):
         return error if form is None else error_in_fields(error, [form])
 
     def _clear_faults(self) -> None:
+        self.to_correct = ""
         self.settings_message.clear()
         self.name_faults.clear()
         self.settings.clear_faults()
@@ -483,16 +487,9 @@ class TrainDock(TrainWidgets):
         open_dock(self._viewer, JOBS)
 
     def show_busy(self, what: str) -> None:
-        busy = bool(what)
-        self.cancel_button.setEnabled(busy)
-        is_ready = not busy and not all(row.is_empty() for row in self._rows.values())
-        for button in (self.estimate_button, self.start_button):
-            button.setEnabled(is_ready)
-        if busy:
-            self.bar.state.setText(_WORKING.get(what, "Working…"))
-            self.bar.show_progress(0, 0)
-        else:
-            self.bar.show_job(*self.view.line)
+        working = _WORKING.get(what, "Working…") if what else ""
+        has_data = not all(row.is_empty() for row in self._rows.values())
+        self.show_state(working, has_data=has_data)
 
 
 def _taken_names_steps() -> Generator[Step, None, set[str]]:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import napari.viewer
 
 NO_ESTIMATE = "Estimate: –"
+_NO_DATA = "Choose the data first: an open layer or files."
 
 
 class TrainWidgets(Dock):
@@ -101,6 +102,10 @@ class TrainWidgets(Dock):
         self.jobs_button = button("&Jobs…", "Open the list of all training runs.")
         self.jobs_button.setAccessibleName("Jobs")
         self.cluster = ClusterButton(viewer, self, "Alt+Shift+G")
+        starting = self.estimate_button, self.start_button, self.cluster.widget
+        self._tips = {each: each.toolTip() for each in starting}
+        #: What has to be corrected after a refused start; empty if nothing.
+        self.to_correct = ""
         self.offer = ResumeOffer(self, operations=MAKE_MODELS)
         self.view = JobView(viewer)
         self.settings = MethodSettings(self.name, self.steps)
@@ -148,13 +153,32 @@ class TrainWidgets(Dock):
         self.bar = ActionBar(
             (self.estimate_button, self.start_button, self.cancel_button),
             self.view.actions,
-            idle="Choose the data, then press Start.",
+            idle=_NO_DATA,
             primary=self.start_button,
         )
         area = scrolling(inner)
         fill_dock(self, area, self.message, self.bar)
         self.view.setVisible(False)
         self.scroller = PartScroller(area)
+
+    def show_state(self, working: str, *, has_data: bool) -> None:
+        """Enable the buttons, and show what runs or what to do next.
+
+        Parameters
+        ----------
+        working : str
+            Running preparation; empty if there is none.
+        has_data : bool
+            Whether data are chosen; nothing can be started without.
+        """
+        self.cancel_button.setEnabled(bool(working))
+        for each, tip in self._tips.items():
+            each.setEnabled(has_data and not working)
+            each.setToolTip(tip if has_data else _NO_DATA)
+        self.bar.state.idle = "Ready to train." if has_data else _NO_DATA
+        self.bar.show_job(*((working, 0, 0) if working else self.view.line))
+        if self.to_correct and not working:
+            self.bar.state.setText(f"To correct: {self.to_correct}")
 
     def show_view(self) -> None:
         """Show the job, and scroll to its curves after layout."""

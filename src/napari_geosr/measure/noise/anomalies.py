@@ -116,8 +116,8 @@ def anomaly_doubts(
             "voxels). Models and filters do not remove them well"
             f"{', and expected gains are wrong' if level > 0 else ''}. Replace them "
             "first by the median of their neighbours, but only them: a median filter "
-            "over the whole scan blurs its noise, which can then not be measured (when "
-            "reconstructing: --zingers).",
+            "over the whole scan blurs its noise, which can then not be measured. Or "
+            "remove them when reconstructing (--zingers).",
             "single voxels",
         )
 

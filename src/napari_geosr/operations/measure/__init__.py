@@ -29,7 +29,7 @@ from napari_geosr.measure.budget import cache_bytes, check_memory, min_bytes
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.groups import Group
 from napari_geosr.measure.morphometry import MORPHOMETRY
-from napari_geosr.measure.number_text import number_text
+from napari_geosr.measure.number_text import number_text, percent_text
 from napari_geosr.measure.overview.curves import profile_of
 from napari_geosr.measure.porosity import porosity_steps
 from napari_geosr.measure.remarks import looks_like_labels
@@ -78,6 +78,7 @@ __all__ = [
     "measure_steps",
     "morphometry_choices",
     "number_text",
+    "percent_text",
     "profile_of",
     "reference_first",
     "reference_key",

@@ -480,7 +480,7 @@ def _wants_several(model: Model) -> str:
     return (
         f"{card.name} was trained on {card.inputs} reconstructions of one object, "
         "each from different projections. Give all of them together (napari-geosr "
-        "restore A B … --average, or a list to restore()): the mean of the outputs "
+        "restore A B … --average; in Python, a list): the mean of the outputs "
         "has less noise than any single output."
     )
 

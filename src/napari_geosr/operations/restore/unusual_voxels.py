@@ -108,7 +108,7 @@ def _hot_voxels(
             "they make up at most 0.1 % of the volume, so here the model receives "
             "them and the restoration is unreliable. Replace them first, but only "
             "them: a median filter over the whole scan blurs its noise, which can then "
-            "not be measured. Or reconstruct the projections again with --zingers."
+            "not be measured. Or remove them when reconstructing (--zingers)."
         )
     if statistics.hot is None or not statistics.hot.n:
         return

@@ -103,6 +103,8 @@ class NotesRow(QWidget):
         warned, notes, misfit = _warnings_and_notes(layer)
         if not self._frames.isHidden():  # this question is already shown
             notes = [note for note in notes if note.corrected_by != "axes"]
+        if not self._voxel_size.isHidden():
+            notes = [note for note in notes if note.corrected_by != "unit"]
         # A row that the user has opened closes when the question is answered.
         self._field = next((n.corrected_by for n in notes if n.corrected_by), "")
         self._label_button()
@@ -121,7 +123,11 @@ class NotesRow(QWidget):
         self.setVisible(True)
 
     def _label_button(self) -> None:
-        topics = {"axes": "the axis", "slice distance": "the slice spacing"}
+        topics = {
+            "axes": "the axis",
+            "slice distance": "the slice spacing",
+            "unit": "the voxel size",
+        }
         text = f"Correct {topics.get(self._field, 'the assumption')}"
         self.button.setAccessibleName(text)
         self.button.setToolTip(f"{text} ({self._key}).")
@@ -133,6 +139,9 @@ class NotesRow(QWidget):
             return
         if self._field == "axes":
             self._frames.ask_anyway(layer)
+        elif self._field == "unit":
+            self._voxel_size.set_layer(layer)
+            self._show()  # the note is now a question
         else:
             self._voxel_size.correct(layer)
 

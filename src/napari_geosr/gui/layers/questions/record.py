@@ -88,7 +88,7 @@ def is_answered(layer: Layer) -> bool:
 def open_notes(layer: Layer) -> list[Note]:
     """Return the unanswered notes of the layer's file.
 
-    Notes on the unit are omitted, because `VoxelSizeRow` asks for it.
+    A voxel size that is not used because it is implausible is among them.
 
     Raises
     ------
@@ -97,13 +97,22 @@ def open_notes(layer: Layer) -> list[Note]:
     """
     record = layer.metadata.get(METADATA, {})
     place = geometry_of_layer(layer)
-    settled = {"unit"}
+    info = record.get("info", {})
+    settled = set()
+    if place.unit != PIXEL:
+        settled.add("unit")
     if is_answered(layer) or "Z" not in place.axes:
         settled.add("axes")
     is_known = place.unit != PIXEL and "Z" in place.axes
     if _DISTANCE_KEY in layer.metadata or not is_known:
         settled.add("slice distance")
-    notes = notes_of(record.get("info", {}))
+    notes = [*notes_of(info)]
+    if (question := voxel_size_question(info)) is not None:
+        text = (
+            f"The voxel size in the file, {question.size_text}, is implausible and was "
+            "not used."
+        )
+        notes.append(Note(text, "unit"))
     return [note for note in notes if note.corrected_by not in settled]
 
 

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyArray
-from napari_geosr.gui.kit.chart import tick_text
+from napari_geosr.gui.kit.plots.chart import tick_text
 from napari_geosr.gui.kit.widgets import (
     ElidedLabel,
     add_row,

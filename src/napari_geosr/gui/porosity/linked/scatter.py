@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.types import AnyArray
-from napari_geosr.gui.kit.chart import (
+from napari_geosr.gui.kit.plots.chart import (
     Chart,
     line_pen,
     linear_ticks,

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 
 _KINDS = {"ok": "ok", "caution": "warning", "harmful": "harm"}
+_CHECKING = "Checking the effect of this model on the scan…"
 _FIND, _FINDING = "Find the best model for this scan", "Comparing models…"
 _FIND_FINER = "Find the best model for {} × finer voxels"
 
@@ -73,6 +74,7 @@ class VerdictPanel(QWidget):
             f"({_FIND_KEY})."
         )
         self.removed_button = RemovedButton(viewer)
+        #: Shown by the dock, among its other rare actions.
         self.adapt_button = AdaptButton()
         self.activity = VerdictActivity(self)
         self._run_verdict: RunVerdict | None = None
@@ -86,12 +88,7 @@ class VerdictPanel(QWidget):
         self._contents: Key | None = None
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (
-            self.find_button,
-            self.message,
-            self.removed_button,
-            self.adapt_button,
-        ):
+        for widget in (self.find_button, self.message, self.removed_button):
             layout.addWidget(widget)
         self.removed_button.failed.connect(self.failed.emit)
         self.activity.verdictReady.connect(self._on_verdict)
@@ -204,7 +201,7 @@ class VerdictPanel(QWidget):
         card = prepared.model.card
         self._interpolated_by = 1 if card.has_weights else card.upscale_factor
         if prepared.likeness.level == "ok":
-            self.message.show_message("Checking the effect of this model on the scan…")
+            self.message.show_message(_CHECKING)
         else:
             self.message.show_message(" ".join(prepared.likeness.reasons), "warning")
         self.removed_button.set_ready(source, on_screen, preview_edge(ready))
@@ -301,6 +298,9 @@ class VerdictPanel(QWidget):
         return " ".join((ranking.reason, *(one.sentence for one in verdict.limits)))
 
     def _on_ranked(self, ranking: Ranking) -> None:
+        if self._run_verdict is not None and not self.activity.has_verdict:
+            # It is examined again with the gain that the list of models shows now.
+            self.message.show_message(_CHECKING)
         self.ranked.emit(ranking)
 
     def _on_busy(self, what: str) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_geosr import networks
+from napari_geosr.core import provenance
 from napari_geosr.core.errors import Cancelled, ModelError, VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import (
@@ -23,6 +24,7 @@ from napari_geosr.core.steps import (
     never_stop,
     run_to_end,
 )
+from napari_geosr.core.types import AnyDict
 from napari_geosr.inference.risk.stein import estimate, variance_range
 from napari_geosr.measure.noise import noise_steps
 from napari_geosr.measure.removed import describe
@@ -71,7 +73,7 @@ if TYPE_CHECKING:
 #: Number of blocks to examine.
 _BLOCKS = 5
 #: Suffix added to the name of the removed part.
-REMOVED = "removed"
+REMOVED = "removed: scan \N{MINUS SIGN} result"
 _SEVERITY: dict[Level, int] = {"ok": 0, "caution": 1, "harmful": 2}
 
 
@@ -228,7 +230,14 @@ def removed_steps(
         name=f"{prepared.result_name} ({REMOVED})",
         source=None,
         metadata={},
+        provenance=(*volume.provenance, _difference_record(prepared)),
     )
+
+
+def _difference_record(prepared: PreparedRestoration) -> AnyDict:
+    """Record that a volume is no scan; without checksums, which take time."""
+    settings = {"of": prepared.volume.name, "minus": prepared.result_name}
+    return provenance.record("difference", inputs={}, settings=settings)
 
 
 def _verdict_of(

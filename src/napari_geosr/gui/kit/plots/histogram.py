@@ -13,7 +13,7 @@ from qtpy.QtGui import QBrush, QColor, QLinearGradient, QPen
 from qtpy.QtWidgets import QGraphicsPathItem, QWidget
 
 from napari_geosr.core.types import AnyArray
-from napari_geosr.gui.kit.chart import (
+from napari_geosr.gui.kit.plots.chart import (
     Chart,
     Legend,
     line_pen,

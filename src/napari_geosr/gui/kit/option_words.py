@@ -1,0 +1,178 @@
+"""Messages of operations in the words of a dock: fields in place of options."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from qtpy.QtWidgets import QWidget
+
+
+class Titles(Protocol):
+    """A form: the names of its settings and the titles of their fields."""
+
+    names: list[str]
+
+    def title(self, name: str) -> str:
+        """Title of the field of a setting."""
+
+
+AnyForm = TypeVar("AnyForm", bound=Titles)
+
+#: Start of an option; two hyphens within a file name are not an option.
+_START = r"(?<![\w./\\-])--"
+#: One or more command-line options in brackets, as in messages of operations.
+_OPTION = re.compile(r"\(--([a-z][a-z0-9-]*)(?:, [^)]*|( [^)]*))?\)")
+#: Options within a sentence.
+_BARE_OPTION = re.compile(rf"{_START}([a-z][a-z0-9-]*)")
+#: An option and its value before another option.
+_ONE_OF_SEVERAL = re.compile(rf"({_START}[a-z][a-z0-9-]* (?!and |or )[^\s-]\S*) (?=--)")
+#: Commands with options, in brackets and within a sentence.
+_COMMAND_IN_BRACKETS = re.compile(r"\(napari-geosr ([a-z]+)[^)]*--[^)]*\)")
+_COMMAND = re.compile(
+    r"(, or )?(with )?napari-geosr ([a-z]+)((?: [^\s(),;-][^\s(),;]*)*?)"
+    r"((?: --[a-z-]+(?: [^\s(),;]*[^\s(),;.])?)+)"
+)
+#: Docks that do the same as a command.
+_DOCKS = {
+    **{"restore": "Restore", "train": "Train", "reconstruct": "Reconstruct"},
+    **{"measure": "Porosity", "plan": "Porosity", "compare": "Compare"},
+    **{"pairs": "Pairs", "segment": "Segment", "shapes": "Shapes", "sim": "SIM"},
+    **{"models": "Models", "jobs": "Jobs"},
+}
+#: Questions that docks ask with buttons, and the answers there.
+_ANSWERS = (
+    (
+        re.compile(
+            r"Give --axes \w+ if they are frames, --axes \w+ if they are slices\."
+            r"|If they are slices, give --axes ZYX; if they are frames, give --axes "
+            r"TYX\."
+        ),
+        "Choose Time series or Slices.",
+    ),
+)
+#: Object name of the row in which a dock asks for the voxel size.
+VOXEL_SIZE_ROW = "voxel_size"
+#: As `_ANSWERS`, in a dock with this row.
+_VOXEL_SIZES = (
+    (
+        re.compile(
+            r"Give the voxel size \(--voxel-size [^)]*\), or confirm this one "
+            r"\(--voxel-size [^)]*\)"
+        ),
+        "Enter the voxel size above, or click Set to use this one",
+    ),
+    (
+        re.compile(r"Give the voxel size \(--voxel-size\b[^)]*\)"),
+        "Enter the voxel size above",
+    ),
+    (
+        re.compile(r"give the voxel size \(--voxel-size and --unit\)"),
+        "correct the voxel size above",
+    ),
+    (re.compile(r"(voxel sizes?|both) \(--(?:\w+-)?voxel-size\b[^)]*\)"), r"\1 above"),
+)
+
+
+def fields_of_options(
+    text: str,
+    forms: Iterable[AnyForm],
+    others: Mapping[str, str] | None = None,
+    *,
+    asks_voxel_size: bool = False,
+) -> tuple[str, list[tuple[AnyForm, str]]]:
+    """Replace command-line options in a message by fields of a dock.
+
+    Parameters
+    ----------
+    text : str
+        A message, such as ``"Choose numbers up to 40 (--counts)."``
+    forms : iterable of ConfigForm
+        Forms to search for the fields.
+    others : mapping of str to str, optional
+        Titles of fields that are in no form, by the name of the setting.
+    asks_voxel_size : bool
+        Whether the dock shows a row for the voxel size.
+
+    Returns
+    -------
+    text : str
+        The message, such as ``"Choose numbers up to 40 (Projections)."`` Options
+        without a field are omitted.
+    fields : list of (ConfigForm, str)
+        The fields of the forms that the message names.
+    """
+    if "--" not in text:
+        return text, []
+    known = {name: form for form in reversed(list(forms)) for name in form.names}
+    titles = {**(others or {}), **{n: form.title(n) for n, form in known.items()}}
+    fields = []
+    for pattern, words in (*_ANSWERS, *(_VOXEL_SIZES if asks_voxel_size else ())):
+        text = pattern.sub(words, text)
+    text = _COMMAND_IN_BRACKETS.sub(_dock_in_brackets, text)
+    text = _COMMAND.sub(_dock_of_command, text)
+    text = _ONE_OF_SEVERAL.sub(r"\1, ", text)
+    for option, value in _OPTION.findall(text):
+        name = option.replace("-", "_")
+        shown = ""
+        if name in known:
+            fields.append((known[name], name))
+        if name in titles:
+            title = titles[name]
+            if f"{title} setting (--{option}" not in text:  # it is named already
+                shown = f" ({title}{':' + value if value else ''})"
+        text = re.sub(rf" ?\(--{option}[^)]*\)", shown, text)
+    for option in _BARE_OPTION.findall(text):
+        name = option.replace("-", "_")
+        title = titles.get(name, name.replace("_", " "))
+        text = re.sub(rf"{_START}{option}(?![a-z0-9-])", title, text)
+    return text, fields
+
+
+def in_words_of_dock(text: str, widget: QWidget | None) -> str:
+    """Replace options in a message by fields of the dock that shows it.
+
+    Parameters
+    ----------
+    text : str
+    widget : QWidget or None
+        Part of a dock; None: options without a field are omitted.
+    """
+    if "--" not in text:
+        return text
+    dock: QWidget | None = widget
+    while dock is not None and not hasattr(dock, "settings_forms"):
+        dock = dock.parentWidget()
+    if dock is None:
+        return fields_of_options(text, ())[0]
+    # Imported here because it loads Qt, which readers do not need.
+    from qtpy.QtWidgets import QWidget
+
+    rows = dock.findChildren(QWidget, VOXEL_SIZE_ROW)
+    asks = any(not row.isHidden() for row in rows)
+    others = getattr(dock, "option_titles", None)
+    forms: Iterable[Titles] = dock.settings_forms()
+    return fields_of_options(text, forms, others, asks_voxel_size=asks)[0]
+
+
+def _dock_in_brackets(found: re.Match[str]) -> str:
+    dock = None if found[1] == "restore" else _DOCKS.get(found[1])
+    return "(on the command line)" if dock is None else f"({dock} dock)"
+
+
+def _dock_of_command(found: re.Match[str]) -> str:
+    """The dock instead of a command; nothing if it is the second alternative."""
+    alternative, preposition, verb, arguments, options = found.groups(default="")
+    dock = _DOCKS.get(verb)
+    if dock is None:
+        return found[0]
+    if alternative:
+        return ""
+    details = []
+    if verb == "train":
+        given = [part.replace("-", " ") for part in options.split(" --")[1:]]
+        details = [*arguments.split(), *(part for part in given if " " in part)]
+    shown = f" ({', '.join(details)})" if details else ""
+    return f"{'in ' if preposition else ''}the {dock} dock{shown}"

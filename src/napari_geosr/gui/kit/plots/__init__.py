@@ -1,0 +1,1 @@
+"""Charts of docks: histograms, curves of the loss, profiles."""
