@@ -53,7 +53,8 @@ class Scene:
     ----------
     name : str
     half : str
-        ``"a"`` to ``"i"``: different parts of the same volumes, or seeds.
+        ``"a"`` to ``"k"``: different parts of the same volumes, or seeds; the phantoms
+        of parts j and k are others.
     clean : ndarray of shape (16, 96, 96), float32
     """
 
@@ -83,7 +84,11 @@ def scenes(half: str, data: Path | None) -> Iterator[Scene]:
         Folder with ``bone_128x128x128.tif``, ``cement_128x128x128.tif`` and
         ``berea.zip``.
     """
-    other = "abcdefghi".index(half)
+    other = "abcdefghijk".index(half)
+    if half in _RARE_HALVES:
+        for name, draw in _RARE.items():
+            yield Scene(name, half, _blurred(100 * draw(np.random.default_rng(other))))
+        return
     if data is not None:
         for name in ("bone", "cement"):
             volume = tifffile.imread(data / f"{name}_128x128x128.tif")
@@ -103,6 +108,45 @@ def scenes(half: str, data: Path | None) -> Iterator[Scene]:
         yield _scene(name, half, 100 * make(40 + other)[-1])
 
 
+def _cracks(rng: np.random.Generator, width: float = 1.2) -> Array:
+    """Solid with three slightly bent cracks."""
+    solid = np.ones(SHAPE, np.float32)
+    places = np.indices(SHAPE).astype(np.float32)
+    for _ in range(3):
+        normal = rng.normal(size=3)
+        normal /= np.linalg.norm(normal)
+        centre = rng.uniform(0.25, 0.75, 3) * SHAPE
+        distance = np.tensordot(normal, places - centre.reshape(3, 1, 1, 1), 1)
+        distance += 1.5 * np.sin((places[1] + places[2]) / 17)
+        solid[np.abs(distance) < width / 2] = 0
+    return solid
+
+
+def _rare_pores(rng: np.random.Generator, share: float = 0.004) -> Array:
+    """Solid with a few spherical pores with radii of 1.3 to 3 voxels."""
+    solid = np.ones(SHAPE, np.float32)
+    places = np.indices(SHAPE)
+    while np.mean(solid == 0) < share:
+        centre = rng.uniform(0, 1, 3) * SHAPE
+        distance = np.linalg.norm(places - centre.reshape(3, 1, 1, 1), axis=0)
+        solid[distance < rng.uniform(1.3, 3)] = 0
+    return solid
+
+
+def _padded(rng: np.random.Generator) -> Array:
+    """Porous cylinder in air, the axis of which is along Z."""
+    solid = _rare_pores(rng, 0.03)
+    y, x = np.indices(SHAPE[1:]) - (np.array(SHAPE[1:]).reshape(2, 1, 1) - 1) / 2
+    solid[:, np.hypot(y, x) > 42] = 0
+    return solid
+
+
+def _inclusions(rng: np.random.Generator) -> Array:
+    """Solid with pores and a few inclusions three times as bright."""
+    solid = _rare_pores(rng, 0.02)
+    return np.where(_rare_pores(rng, 0.01) == 0, 3, solid).astype(np.float32)
+
+
 def _blurred(volume: npt.ArrayLike) -> Array:
     blurred: Array = ndimage.gaussian_filter(np.asarray(volume, np.float32), _BLUR)
     return blurred
@@ -113,6 +157,16 @@ def _scene(name: str, half: str, volume: npt.NDArray[np.generic]) -> Scene:
     return Scene(name, half, np.ascontiguousarray(part, np.float32))
 
 
+#: Parts with objects that are rare or thin.
+_RARE_HALVES = "jk"
+_RARE: Mapping[str, Callable[[np.random.Generator], Array]] = {
+    "cracks": _cracks,
+    "fine cracks": lambda rng: _cracks(rng, 0.7),
+    "walls": lambda rng: 1 - _cracks(rng),
+    "rare pores": _rare_pores,
+    "padded": _padded,
+    "inclusions": _inclusions,
+}
 _PHANTOMS: Mapping[str, Callable[[int], Array]] = {
     "felt": lambda seed: 100 * (1 - textiles.felt(SHAPE, seed=seed).fraction),
     "weave": lambda seed: 100 * (1 - textiles.weave(SHAPE, seed=seed).fraction),

@@ -21,6 +21,10 @@ _SMALL = (15, 50)
 _LIMITS = (19, 33, 81, 147)
 #: Number of voxels with the largest removed part that does not look like noise.
 _PLACES = 10
+#: Minimum depth of thin structures, relative to the contrast of the ground truth.
+_MIN_DEPTH = 0.15
+#: Minimum number of voxels of a thin structure.
+_ELONGATED = 200
 _NEIGHBOURS = np.ones((3, 3, 3))
 
 
@@ -38,7 +42,9 @@ def truth_of(
         those also shown by the result. ``"found"``: number of true pores from 8 up to
         19, 33, 81 and 147 voxels, and of those shown by the result. ``"structure"``:
         mean error of result and scan, in standard deviations of smoothed noise, at the
-        voxels where the smoothed difference between them is largest.
+        voxels where the smoothed difference between them is largest. ``"thin"``:
+        contrast of thin dark and of thin bright structures in the result, relative to
+        that in the ground truth; None if it shows none.
     """
     bright = bool(np.mean(clean <= threshold_otsu(clean)) > 0.5)
     masks = [
@@ -52,6 +58,7 @@ def truth_of(
         "small": _small(*masks),
         "found": _found(masks[0], masks[2]),
         "structure": _structure(clean, scan, result, noise),
+        "thin": [_thin(sign * clean, sign * result) for sign in (1, -1)],
     }
 
 
@@ -101,3 +108,26 @@ def _structure(
     unit = noise.level * smoothed_spread(noise, 3)
     errors = (smooth(result - clean), smooth(scan - clean))
     return [float(error.ravel()[places].mean() / unit) for error in errors]
+
+
+def _thin(clean: Array, result: Array) -> float | None:
+    """Contrast of thin dark structures in the result, relative to the true one.
+
+    They are what a closing by a ball of radius 2 removes from the ground truth, and at
+    least `_ELONGATED` voxels large, so that small pores are not among them. The
+    contrast is the slope of a line through the grey values of result and truth in and
+    near them.
+    """
+    ball = np.linalg.norm(np.indices((5, 5, 5)) - 2, axis=0) <= 2.3
+    depth = ndimage.grey_closing(clean, footprint=ball) - clean
+    thin = depth > _MIN_DEPTH * float(np.subtract(*np.percentile(clean, [98, 2])))
+    labels, _ = ndimage.label(thin, _NEIGHBOURS)
+    sizes = np.bincount(labels.ravel())
+    large = sizes >= _ELONGATED
+    large[0] = False
+    thin = large[labels]
+    if not thin.any():
+        return None
+    near = ndimage.binary_dilation(thin, iterations=2)
+    true, shown = clean[near].astype(np.float64), result[near].astype(np.float64)
+    return float(np.cov(true, shown)[0, 1] / np.var(true, ddof=1))

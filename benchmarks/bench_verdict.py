@@ -8,7 +8,8 @@ Usage::
 The first command restores noisy versions of known volumes and appends one line of
 results for each to ``rows.jsonl``; it can be stopped and resumed. The second command
 writes the tables. The rules in ``operations/restore/verdict/rules.py`` were chosen
-using parts a to g, and are tested with parts h and i.
+using parts a to g, and are tested with parts h and i. Parts j and k contain rare pores,
+cracks, walls and samples in padding.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ LEVELS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 HARM, CHANGE, PORES, MIN_PORES = 0.1, 0.01, 2.0, 5
 #: Error factor of the number of pores that confirms a caution.
 WRONG = 1.2
+#: Contrast of thin structures that confirms a caution, relative to the true one.
+THIN = 0.75
 #: Error factors of the noise level that confirm a caution: correlated and independent.
 ACCURACY, WHITE_ACCURACY = 1.2, 1.1
 Row = Mapping[str, Any]
@@ -66,7 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="folder of the real volumes")
     parser.add_argument(
-        "--half", choices="abcdefghi", help="parts of the volumes to restore"
+        "--half", choices="abcdefghijk", help="parts of the volumes to restore"
     )
     parser.add_argument("--rows", type=Path, required=True)
     parser.add_argument("--models", default=",".join(MODELS))
@@ -259,6 +262,10 @@ FLAGS: Mapping[str, tuple[str, Callable[[Row], bool]]] = {
         "small pores in the scan that are lost in the result",
         lambda row: row["truth"]["small"][2] < 0.75 * row["truth"]["small"][1],
     ),
+    "thin structures": (
+        "cracks, walls or fibres that fade",
+        lambda row: _are_thin_lost(row),
+    ),
     "structure": (
         "structure in the removed part",
         lambda row: _is_wrong_at_places(row),
@@ -372,6 +379,12 @@ def _is_off(row: Row, size: int) -> bool:
 def _is_wrong_at_places(row: Row) -> bool:
     errors = row["truth"]["structure"]
     return errors is not None and errors[0] > 2 * errors[1]
+
+
+def _are_thin_lost(row: Row) -> bool:
+    """Whether thin structures have lost a quarter of their contrast or more."""
+    kept = row["truth"].get("thin", [])
+    return any(share is not None and share < THIN for share in kept)
 
 
 def _is_noise_wrong(row: Row) -> bool:

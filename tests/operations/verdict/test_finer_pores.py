@@ -14,7 +14,7 @@ from napari_geosr.operations.restore.verdict.finer_pores import (
     draw_finer_sample,
     lost_finer_pores,
 )
-from napari_geosr.operations.restore.verdict.known_blocks import (
+from napari_geosr.operations.restore.verdict.known_block_test import (
     count_limits,
     lost_pores,
 )

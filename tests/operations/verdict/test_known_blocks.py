@@ -13,9 +13,9 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.measure.removed import RemovalStatistics
 from napari_geosr.models.zoo import find
 from napari_geosr.operations.restore.verdict import rules
+from napari_geosr.operations.restore.verdict.known_block_test import lost_pores
 from napari_geosr.operations.restore.verdict.known_blocks import (
     draw_known_sample,
-    lost_pores,
     run_known_blocks,
 )
 
@@ -174,11 +174,11 @@ def test_dark_pores_in_the_struts_of_a_mostly_dark_scan_are_tested():
         run_known_blocks(model, sample, noise) for model in (keep, without_small_pores)
     )
     assert same.are_bright
-    assert not same.dark.are_bright
-    assert same.dark.found[33] > 0.8
-    assert same.dark.missing is None
-    assert erasing.dark.found[33] < 0.2
-    assert erasing.dark.missing >= 33
+    assert not same.other.are_bright
+    assert same.other.found[33] > 0.8
+    assert same.other.missing is None
+    assert erasing.other.found[33] < 0.2
+    assert erasing.other.missing >= 33
     removed = RemovalStatistics(0.2, 1.0, {}, 0.0, 0.0, 3.0, 6.0)
     facts = rules.RunAssessment(
         find("ct-denoise").card, noise, removed, (8.0, 5.0, 12.0), erasing

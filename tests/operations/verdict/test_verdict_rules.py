@@ -15,7 +15,7 @@ from napari_geosr.measure.removed import RemovalStatistics
 from napari_geosr.models.zoo import find
 from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
 from napari_geosr.operations.restore.verdict import rules
-from napari_geosr.operations.restore.verdict.known_blocks import (
+from napari_geosr.operations.restore.verdict.known_block_test import (
     KnownBlockTest,
     count_limits,
     lost_pores,
@@ -217,7 +217,7 @@ def test_a_stable_number_is_doubted_if_pores_of_all_sizes_are_lost(found, is_dou
         counts=(replace(stable, objects="bright spots"),),
         found={19: 1.0, 147: 1.0},
         are_bright=True,
-        dark=dark,
+        other=dark,
     )
     facts = facts_of(find("ct-denoise").card, known_blocks=bright)
     assert "pores" not in {one.cause for one in rules.cautions(facts)}
@@ -361,7 +361,7 @@ def limited(limit: int, *, shown: bool, **more) -> KnownBlockTest:
 )
 def test_one_reason_is_stated_in_one_sentence(bright, dark, words):
     test = limited(
-        19, shown=bright, are_bright=True, dark=limited(7, shown=dark, large=33)
+        19, shown=bright, are_bright=True, other=limited(7, shown=dark, large=33)
     )
     assert lost_pores(test) == words
     alone = [limit.sentence for limit in count_limits(test)]
@@ -369,7 +369,7 @@ def test_one_reason_is_stated_in_one_sentence(bright, dark, words):
         "bright spots",
         "pores",
     ]
-    assert alone[1] == lost_pores(test.dark)
+    assert alone[1] == lost_pores(test.other)
 
 
 def test_noise_that_is_unknown_is_stated_once():

@@ -18,9 +18,9 @@ from napari_geosr.operations.restore.verdict.inserted_pores import (
     ball_offsets,
     insert_test_pores,
 )
+from napari_geosr.operations.restore.verdict.known_block_test import KnownBlockTest
 from napari_geosr.operations.restore.verdict.known_blocks import (
     MIN_RADIUS,
-    KnownBlockTest,
     known_blocks_of,
 )
 from napari_geosr.operations.restore.verdict.phase_levels import phase_levels
@@ -86,7 +86,7 @@ def lost_finer_pores(
     phases = phase_levels(sample, noise, insides)
     is_dark = phases is not None and phases.is_mostly_dark
 
-    def found(bright: bool, dark: KnownBlockTest | None) -> KnownBlockTest:
+    def found(bright: bool, other: KnownBlockTest | None) -> KnownBlockTest:
         test = insert_test_pores(
             restore_coarsely, sample, noise, known, insides, phases, bright=bright
         )
@@ -99,7 +99,7 @@ def lost_finer_pores(
             shown=test.shown,
             are_bright=bright,
             large=len(ball_offsets(MIN_RADIUS, known[0].shape)),
-            dark=dark,
+            other=other,
         )
 
     return found(is_dark, found(False, None) if is_dark else None)

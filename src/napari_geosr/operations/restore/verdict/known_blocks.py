@@ -9,10 +9,9 @@ which pores are found, and how many objects the model invents.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,13 +19,14 @@ import numpy as np
 from napari_geosr.core.noise import Noise
 from napari_geosr.inference.risk.evaluation import draw_sample, is_flat
 from napari_geosr.inference.risk.probes import level_map, noise_of_scan
+from napari_geosr.operations.restore.verdict.compared_block import ComparedBlock
 from napari_geosr.operations.restore.verdict.inserted_pores import (
-    MIN_FOUND_SHARE,
     Array,
     Restore,
     ball_offsets,
     insert_test_pores,
 )
+from napari_geosr.operations.restore.verdict.known_block_test import KnownBlockTest
 from napari_geosr.operations.restore.verdict.phase_levels import (
     PhaseLevels,
     phase_levels,
@@ -35,7 +35,6 @@ from napari_geosr.operations.restore.verdict.pore_counts import (
     MIN_PORE_VOXELS,
     Mask,
     PoreCounts,
-    differ,
     inside_of,
     kept_pores,
     pore_counts,
@@ -43,8 +42,9 @@ from napari_geosr.operations.restore.verdict.pore_counts import (
 )
 from napari_geosr.operations.restore.verdict.run_verdict import (
     DEFAULT_MIN_VOXELS,
-    CountLimit,
 )
+from napari_geosr.operations.restore.verdict.small_objects import small_objects
+from napari_geosr.operations.restore.verdict.thin_structures import thin_structures
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
@@ -58,134 +58,12 @@ MIN_RADIUS = 2.0
 _SEED = 4711
 #: Seed of the noise that is added to the result.
 _REPEAT_SEED = 4713
+#: Seed of the noise that structures of the scan are compared with.
+_COMPARED_SEED = 4714
 #: Number of blocks used for the test, and their shape in a volume. They are thicker
 #: than those for the expected gain, because a thin slab cuts connected pores apart.
 _BLOCKS = {2: 3, 3: 2}
 _SHAPE = {2: None, 3: (16, 96, 96)}
-
-
-@dataclass(frozen=True)
-class KnownBlockTest:
-    """Result of running a model on a known scan.
-
-    Attributes
-    ----------
-    gain : float
-        Improvement of the model over the unchanged scan, in dB.
-    counts : tuple of PoreCounts
-        Counts of pores of at least `MIN_PORE_VOXELS`, and of bright spots in scans that
-        are mostly dark.
-    small_counts : tuple of PoreCounts
-        The same for at least `DEFAULT_MIN_VOXELS`.
-    found : mapping of int to float
-        Fraction of the test pores found without noise that are also found with it, by
-        size in voxels; sizes without test pores are missing.
-    countable : frozenset of int
-        Sizes, in voxels, at and above which pores can be counted in the noisy scan
-        itself: it shows the test pores of this size, and noise does not change the
-        number of pores.
-    shown : frozenset of int
-        Sizes, in voxels, of test pores that are found in the noisy scan, and at and
-        above which noise alone shows far fewer objects than the scan.
-    kept : mapping of int to (int, int)
-        For each size in `countable`: number of pores of half to twice this size in the
-        scan itself, without the specks of noise that are expected among them, and how
-        many of them are in the result.
-    are_bright : bool
-        Whether the test pores are bright spots because most of the scan is dark.
-    large : int
-        Pore size, in voxels, at and above which pores should be found; that of a pore
-        with a diameter of four voxels.
-    is_separated : bool
-        Whether Otsu's threshold separates the pores in the model's result for the scan.
-    dark : KnownBlockTest or None
-        If most of the scan is dark: the same test with dark pores inside its bright
-        parts, such as the struts of a foam. Its `counts` are empty.
-    """
-
-    gain: float
-    counts: tuple[PoreCounts, ...]
-    small_counts: tuple[PoreCounts, ...]
-    found: Mapping[int, float] = field(default_factory=dict)
-    countable: frozenset[int] = frozenset()
-    shown: frozenset[int] = frozenset()
-    kept: Mapping[int, tuple[int, int]] = field(default_factory=dict)
-    are_bright: bool = False
-    large: int = 33
-    is_separated: bool = True
-    dark: KnownBlockTest | None = None
-
-    @property
-    def objects(self) -> str:
-        """Name of the test objects."""
-        return "bright spots" if self.are_bright else "pores"
-
-    @property
-    def limit(self) -> int | None:
-        """Size up to which pores cannot be counted, in voxels; None if all can.
-
-        Test pores are as dark as large pores. The scan's own small pores may be less
-        dark, and then they are lost at sizes at which test pores are not.
-        """
-        sizes = self.found if self.is_inseparable else self._lost
-        return max((*sizes, *self._own_lost), default=None)
-
-    @property
-    def is_inseparable(self) -> bool:
-        """Whether Otsu's threshold finds no pores, and the model is not the reason."""
-        lost = max(self._lost, default=0)
-        return not self.is_separated and lost not in self.countable | self.shown
-
-    @property
-    def loses_all_sizes(self) -> bool:
-        """Whether pores of all examined sizes are lost."""
-        limit = self.limit
-        return limit is not None and limit >= max(self.found, default=0)
-
-    @property
-    def is_from_scan(self) -> bool:
-        """Whether the largest lost pores are visible in the scan."""
-        limit = self.limit
-        return limit in {*self.countable, *self.shown, *self._own_lost}
-
-    @property
-    def shows_no_loss(self) -> bool:
-        """Whether the scan shows where its pores are, and the result has them all.
-
-        Then fewer pores than in the smoothed scan are no loss: that has specks of
-        noise.
-        """
-        sizes = [n for n in self.kept if n >= self.large]
-        return bool(sizes) and not any(
-            differ(seen, kept, 1.0) for seen, kept in self.kept.values()
-        )
-
-    @property
-    def lost_from_scan(self) -> int | None:
-        """Largest size of lost pores that can be counted in the scan."""
-        seen = (n for n in self._lost if n in self.countable)
-        return max((*seen, *self._own_lost), default=None)
-
-    @property
-    def _own_lost(self) -> tuple[int, ...]:
-        """Size up to which the scan's own pores are lost; empty if they are not.
-
-        Pores of half to twice the size `missing` were counted.
-        """
-        return () if self.missing is None else (2 * self.missing,)
-
-    @property
-    def missing(self) -> int | None:
-        """Largest pore size at which fewer than half of the scan's pores remain."""
-        lost = (n for n, (seen, kept) in self.kept.items() if differ(seen, kept))
-        return max(lost, default=None)
-
-    @property
-    def _lost(self) -> Iterator[int]:
-        """Sizes from the smallest up to the first that is found."""
-        return itertools.takewhile(
-            lambda size: self.found[size] < MIN_FOUND_SHARE, sorted(self.found)
-        )
 
 
 def draw_known_sample(volume: Volume, noise: Noise) -> EvaluationSample:
@@ -252,13 +130,10 @@ def run_known_blocks(
     is_dark = phases is not None and phases.is_mostly_dark
     parts = [inside[block.core] for block, inside in pairs]
     scans = [block.window[block.core] for block in sample.blocks]
+    compared = _compared(scans, shown, parts, noise)
     counted = [truths, results, shown, noisies, scans] + [repeated] * repeats
-    is_known = phases is None or phases.are_separated(truths, parts)
     counts, small_counts = (
-        tuple(
-            pore_counts(counted, parts, voxels, bright=bright, is_known=is_known)
-            for bright in ((False, True) if is_dark else (False,))
-        )
+        _counts(counted, parts, voxels, phases, is_dark=is_dark)
         for voxels in (MIN_PORE_VOXELS, DEFAULT_MIN_VOXELS)
     )
     gain = 10 * math.log10(before / after) if before > 0 and after > 0 else 0.0
@@ -282,15 +157,57 @@ def run_known_blocks(
             large=len(ball_offsets(MIN_RADIUS, truths[0].shape)),
         )
 
-    dark = test_of(bright=False) if is_dark else None
-    found = test_of(bright=is_dark)
+    dark, bright = small_objects(compared)
+    if is_dark:
+        other = replace(test_of(bright=False), objects_by_size=dark)
+    else:
+        other = KnownBlockTest(gain, (), (), are_bright=True, objects_by_size=bright)
     return replace(
-        found,
+        test_of(bright=is_dark),
         counts=counts,
         small_counts=small_counts,
         is_separated=phases is None or phases.are_separated(shown, parts),
-        dark=dark,
+        thin=thin_structures(compared),
+        objects_by_size=bright if is_dark else dark,
+        other=other,
     )
+
+
+def _counts(
+    volumes: Sequence[Sequence[Array]],
+    parts: Sequence[Mask],
+    voxels: int,
+    phases: PhaseLevels | None,
+    *,
+    is_dark: bool,
+) -> tuple[PoreCounts, ...]:
+    """Pores of at least this size, and bright spots in scans that are mostly dark."""
+    is_known = phases is None or phases.are_separated(volumes[0], parts)
+    kinds = (False, True) if is_dark else (False,)
+    return tuple(
+        pore_counts(volumes, parts, voxels, bright=bright, is_known=is_known)
+        for bright in kinds
+    )
+
+
+def _compared(
+    scans: Sequence[Array],
+    results: Sequence[Array],
+    parts: Sequence[Mask],
+    noise: Noise,
+) -> list[ComparedBlock]:
+    """Blocks of the scan with the results, and noise like that of the scan."""
+    rng = np.random.default_rng(_COMPARED_SEED)
+    return [
+        ComparedBlock(
+            scan,
+            result,
+            part,
+            noise_of_scan(noise, scan.shape, rng),
+            level_map(result, noise),
+        )
+        for scan, result, part in zip(scans, results, parts, strict=True)
+    ]
 
 
 def _kept(
@@ -364,66 +281,3 @@ def _smoothed(window: Array, width: float, shown: Mask) -> Array:
     weight = ndimage.gaussian_filter(shown.astype(np.float64), width)
     total = ndimage.gaussian_filter(np.where(shown, window, 0.0), width)
     return np.where(shown, total / np.maximum(weight, 1e-9), window)
-
-
-def count_limits(test: KnownBlockTest | None, fine: int = 1) -> tuple[CountLimit, ...]:
-    """Up to which size pores cannot be counted; empty if all can.
-
-    Parameters
-    ----------
-    test : KnownBlockTest or None
-    fine : int
-        Voxels of the result per voxel of the scan.
-    """
-    return tuple(
-        CountLimit(one.objects, fine * (one.limit or 0), _limit_sentence([one], fine))
-        for one in _limited(test)
-    )
-
-
-def lost_pores(test: KnownBlockTest | None, fine: int = 1) -> str:
-    """Which pores cannot be counted, in one sentence per reason; empty if all can."""
-    known = _limited(test)
-    groups = (
-        [one for one in known if one.is_inseparable],
-        [one for one in known if not one.is_inseparable and one.is_from_scan],
-        [one for one in known if not one.is_inseparable and not one.is_from_scan],
-    )
-    return " ".join(_limit_sentence(group, fine) for group in groups if group)
-
-
-def _limited(test: KnownBlockTest | None) -> list[KnownBlockTest]:
-    tests = () if test is None else (test, test.dark)
-    return [one for one in tests if one is not None and one.limit is not None]
-
-
-def _limit_sentence(tests: Sequence[KnownBlockTest], fine: int) -> str:
-    """Why objects of some sizes cannot be counted, for the same reason in all tests."""
-    if tests[0].is_inseparable:
-        objects_text = tests[0].objects
-        return (
-            f"Otsu's threshold does not separate {objects_text} from the rest in the "
-            "result. Set the threshold by hand before you count them or measure "
-            "porosity."
-        )
-    link = "or" if tests[0].is_from_scan else "and"
-    objects: dict[int, list[str]] = {}
-    for one in tests:
-        objects.setdefault(one.limit or 0, []).append(one.objects)
-    sizes = f" {link} ".join(
-        f"{f' {link} '.join(names)} of up to {limit} voxels{_of_result(limit, fine)}"
-        for limit, names in objects.items()
-    )
-    if tests[0].is_from_scan:
-        return (
-            f"Do not count {sizes}{' in the result' if fine == 1 else ''}: they are "
-            "removed together with the noise."
-        )
-    return (
-        f"{sizes[0].upper()}{sizes[1:]} cannot be counted in either the scan or the "
-        "result, because noise hides them."
-    )
-
-
-def _of_result(voxels: int, fine: int) -> str:
-    return "" if fine == 1 else f" of the scan ({fine * voxels} of the result)"

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from napari_geosr.operations.restore.verdict.pore_counts import (
-    MAX_PORE_RATIO,
-)
+from napari_geosr.operations.restore.verdict.pore_counts import MAX_PORE_RATIO, differ
 
 if TYPE_CHECKING:
-    from napari_geosr.operations.restore.verdict.known_blocks import KnownBlockTest
+    from napari_geosr.operations.restore.verdict.known_block_test import KnownBlockTest
     from napari_geosr.operations.restore.verdict.pore_counts import PoreCounts
 
 #: Ratio of the two pore counts, in either direction, from which the count is doubtful.
@@ -18,6 +16,9 @@ DOUBTFUL_PORE_RATIO = 1.5
 #: Ratio of the pores of a simulated scan to those in its result from which the count is
 #: doubtful: more than a quarter are lost.
 LOSSY_PORE_RATIO = 4 / 3
+#: Contrast of thin structures in the result, relative to that in the scan, below which
+#: they may be missing from a segmentation.
+MIN_THIN_CONTRAST = 0.6
 
 
 def wrong_pores(name: str, test: KnownBlockTest) -> str:
@@ -46,11 +47,7 @@ def wrong_pores(name: str, test: KnownBlockTest) -> str:
 
 
 def _shows_no_loss(test: KnownBlockTest, counts: PoreCounts) -> bool:
-    return any(
-        one.shows_no_loss
-        for one in (test, test.dark)
-        if one is not None and one.objects == counts.objects
-    )
+    return any(one.shows_no_loss for one in test.both if one.objects == counts.objects)
 
 
 def _lost_size(test: KnownBlockTest, counts: PoreCounts) -> int:
@@ -58,8 +55,8 @@ def _lost_size(test: KnownBlockTest, counts: PoreCounts) -> int:
 
     0 if there are none.
     """
-    for one in (test, test.dark):
-        if one is not None and one.objects == counts.objects and one.is_from_scan:
+    for one in test.both:
+        if one.objects == counts.objects and one.is_from_scan:
             size = one.limit or 0
             return size if size >= counts.smallest else 0
     return 0
@@ -73,16 +70,29 @@ def _counts(counts: PoreCounts) -> str:
 
 
 def lost_small_pores(name: str, test: KnownBlockTest) -> Iterator[str]:
-    """A sentence if small pores of the scan itself are lost."""
-    for one in (test, test.dark):
-        size = None if one is None else one.missing
-        if one is None or size is None or size < one.large:
-            continue
-        seen, kept = one.kept[size]
+    """Sentences if small pores of the scan itself are lost."""
+    for one in test.both:
+        lost = [
+            (size, *numbers)
+            for size, numbers in one.kept.items()
+            if size >= one.large and differ(*numbers)
+        ]
+        if lost:
+            size, seen, kept = max(lost)
+            yield (
+                f"Small {one.objects} that this scan shows would be lost: of {seen} "
+                f"with about {size} voxels in the examined part, {name} keeps {kept}. "
+                f"Count {one.objects} of that size in the scan."
+            )
+            return
+    faded = [(*one.faded, one.are_bright) for one in test.both if one.faded]
+    if faded:
+        # Gaps between objects that fade do so as well: name the more numerous.
+        seen, kept, are_bright = max(faded, key=lambda one: one[0] - one[1])
+        kind = "bright objects" if are_bright else "dark objects, such as pores,"
         yield (
-            f"Small {one.objects} that this scan shows would be lost: of {seen} with "
-            f"about {size} voxels in the examined part, {name} keeps {kept}. Count "
-            f"{one.objects} of that size in the scan."
+            f"Small {kind} that this scan shows would fade: of {seen} in the examined "
+            f"part, {kept} keep most of their contrast. Count them in the scan."
         )
 
 
@@ -111,9 +121,7 @@ def _is_stable(test: KnownBlockTest, counts: PoreCounts) -> bool:
     A model that loses all pores does so again, so their number does not change.
     """
     return counts.is_stable and not any(
-        one.loses_all_sizes
-        for one in (test, test.dark)
-        if one is not None and one.objects == counts.objects
+        one.loses_all_sizes for one in test.both if one.objects == counts.objects
     )
 
 
@@ -140,3 +148,16 @@ def extra_pores(name: str, test: KnownBlockTest) -> str:
                 f"{_counts(small)}. Count only larger {small.objects}."
             )
     return ""
+
+
+def faded_structures(name: str, test: KnownBlockTest) -> Iterator[str]:
+    """A sentence if cracks, walls or fibres that the scan shows fade."""
+    examples = ("dark structures, such as cracks,", "bright structures, such as walls,")
+    for objects, thin in zip(examples, test.thin, strict=False):
+        if thin.voxels and thin.kept < MIN_THIN_CONTRAST:
+            kept = max(0, round(100 * thin.kept))
+            yield (
+                f"Thin {objects} would fade: {name} keeps about {kept} % of the "
+                "contrast they have in this scan. Compare the result with the scan "
+                "before you measure them."
+            )

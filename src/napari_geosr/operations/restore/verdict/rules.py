@@ -24,13 +24,14 @@ from napari_geosr.measure.noise.remarks import MEDIAN_FILTERED, limit_text
 from napari_geosr.measure.noise.topics import PARTIAL, is_about
 from napari_geosr.measure.number_text import rough_percent, signed_text
 from napari_geosr.operations.restore.upscaling.result import structure_doubt
-from napari_geosr.operations.restore.verdict.known_blocks import (
+from napari_geosr.operations.restore.verdict.known_block_test import (
     KnownBlockTest,
     lost_pores,
 )
 from napari_geosr.operations.restore.verdict.pore_findings import (
     doubtful_pores,
     extra_pores,
+    faded_structures,
     lost_small_pores,
     wrong_pores,
 )
@@ -277,6 +278,8 @@ def _pores(facts: RunAssessment) -> Iterator[Finding]:
         yield Finding("caution", extra, "small pores")
     for sentence in lost_small_pores(name, test):
         yield Finding("caution", sentence, "lost pores")
+    for sentence in faded_structures(name, test):
+        yield Finding("caution", sentence, "thin structures")
 
 
 def _above_range(facts: RunAssessment) -> Iterator[Finding]:

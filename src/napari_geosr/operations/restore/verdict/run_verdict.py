@@ -24,8 +24,8 @@ COUNTED_SIZE = "smallest_counted_voxels"
 Level = Literal["ok", "caution", "harmful"]
 #: What a finding is about: the expected gain, certain or doubtful; a change of a scan
 #: without noise; the number of pores, or of small ones; small pores that the scan shows
-#: and the result does not; structure among what is removed; the noise; how similar the
-#: scan is to the training data; the voxel size.
+#: and the result does not; thin structures that fade; structure among what is removed;
+#: the noise; how similar the scan is to the training data; the voxel size.
 Cause = Literal[
     "none",
     "gain",
@@ -34,6 +34,7 @@ Cause = Literal[
     "pores",
     "small pores",
     "lost pores",
+    "thin structures",
     "structure",
     "noise",
     "training data",

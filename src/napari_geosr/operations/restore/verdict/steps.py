@@ -38,22 +38,21 @@ from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
     upscaling_verdict_steps,
 )
 from napari_geosr.operations.restore.verdict import rules
+from napari_geosr.operations.restore.verdict.figures import figures_of
 from napari_geosr.operations.restore.verdict.finer_pores import (
     draw_finer_sample,
     lost_finer_pores,
 )
-from napari_geosr.operations.restore.verdict.known_blocks import (
+from napari_geosr.operations.restore.verdict.known_block_test import (
     count_limits,
-    draw_known_sample,
     lost_pores,
+)
+from napari_geosr.operations.restore.verdict.known_blocks import (
+    draw_known_sample,
     run_known_blocks,
 )
 from napari_geosr.operations.restore.verdict.run_verdict import (
-    COUNTED_SIZE,
     COUNTING,
-    DEFAULT_MIN_VOXELS,
-    LOST_FROM_SCAN,
-    LOST_SIZE,
     CountLimit,
     Level,
     RunVerdict,
@@ -305,7 +304,7 @@ def _verdict_of(
         noise=measured_noise,
         gain=gain,
         gain_over="cubic" if finer else "scan",
-        figures=_figures(facts, limits),
+        figures=figures_of(facts, limits),
         limits=limits,
         counting=tuple(f.sentence for f in findings[1:] if f.cause in COUNTING),
     )
@@ -450,50 +449,3 @@ def _ranked_row(
 def _gain(cells: CellMeans, noise: Noise) -> tuple[float, float, float]:
     found = estimate(cells, variance_range(noise))
     return found.gain, *found.interval
-
-
-def _figures(
-    facts: rules.RunAssessment, limits: tuple[CountLimit, ...]
-) -> dict[str, float]:
-    removed, known_blocks = facts.removed, facts.known_blocks
-    figures = {
-        "noise": facts.noise.relative,
-        "change": removed.change,
-        "removed_over_noise": removed.level,
-        "coarser_than_noise": removed.coarser,
-        "follows_edges": removed.follows,
-        "strongest": removed.strongest,
-        "strongest_limit": removed.limit,
-    }
-    if facts.gain is not None:
-        figures["expected_gain"] = facts.gain[0]
-    if limits and known_blocks is None:
-        figures[LOST_SIZE] = float(max(limit.voxels for limit in limits))
-    if known_blocks is not None:
-        figures["rehearsed_gain"] = known_blocks.gain
-        for end, counted in (
-            ("", known_blocks.counts),
-            (f"_of_{DEFAULT_MIN_VOXELS}_voxels", known_blocks.small_counts),
-        ):
-            counts = counted[-1]  # those of bright spots, if most of the scan is dark
-            figures[f"rehearsed_pores{end}"] = float(counts.simulated)
-            figures[f"rehearsed_true_pores{end}"] = float(counts.smoothed)
-            figures[f"shown_pores{end}"] = float(counts.result)
-            figures[f"expected_pores{end}"] = counts.expected
-            if counts.repeated is not None:
-                figures[f"repeated_pores{end}"] = float(counts.repeated)
-            if counts.noisy is not None and counts.scan is not None:
-                figures[f"rehearsed_scan_pores{end}"] = float(counts.noisy)
-                figures[f"scan_pores{end}"] = float(counts.scan)
-        figures[COUNTED_SIZE] = float(known_blocks.small_counts[0].smallest)
-        if known_blocks.limit is not None:
-            figures[LOST_SIZE] = float(known_blocks.limit)
-        lost = known_blocks.lost_from_scan
-        if lost is not None:
-            figures[LOST_FROM_SCAN] = float(lost)
-        for size, share in known_blocks.found.items():
-            figures[f"found_of_{size}_voxels"] = share
-        for size, (seen, kept) in known_blocks.kept.items():
-            figures[f"seen_of_{size}_voxels"] = float(seen)
-            figures[f"kept_of_{size}_voxels"] = float(kept)
-    return figures

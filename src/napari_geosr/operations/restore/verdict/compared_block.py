@@ -1,0 +1,65 @@
+"""A block of a scan with the result of a model, and values next to each voxel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+Values = npt.NDArray[np.float32]
+AnyArray = TypeVar("AnyArray", bound=npt.NDArray[Any])
+Vector = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedBlock:
+    """A block of a scan, the result and noise, all of the same shape.
+
+    Attributes
+    ----------
+    scan, result : ndarray of shape (Z, Y, X) or (Y, X), float64
+        Grey values.
+    inside : ndarray of bool
+        Voxels that show the sample.
+    noise : ndarray of float64
+        Noise with the correlation of that of the scan, and a level of 1.
+    level : ndarray of float64
+        Noise level at each voxel, in grey values.
+    """
+
+    scan: Array
+    result: Array
+    inside: Mask
+    noise: Array
+    level: Array
+
+
+def add_shifted(total: Values, values: Values, by: Vector) -> None:
+    """Add values at places shifted by whole voxels."""
+    source, target = _places(values.shape, by)
+    total[target] += values[source]
+
+
+def shifted(values: AnyArray, by: Vector) -> AnyArray:
+    """Values at places shifted by whole voxels; 0 outside of the block."""
+    found: AnyArray = np.zeros_like(values)
+    source, target = _places(values.shape, by)
+    found[target] = values[source]
+    return found
+
+
+def _places(
+    shape: Sequence[int], by: Vector
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Parts of an array that are read and written to shift it."""
+    steps = [max(-n, min(n, step)) for step, n in zip(by.tolist(), shape, strict=True)]
+    pairs = list(zip(steps, shape, strict=True))
+    return (
+        tuple(slice(max(0, step), n + min(0, step)) for step, n in pairs),
+        tuple(slice(max(0, -step), n - max(0, step)) for step, n in pairs),
+    )

@@ -1,0 +1,246 @@
+"""Result of a test on known blocks, and which pores cannot be counted.
+
+See `napari_geosr.operations.restore.verdict.known_blocks`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from napari_geosr.operations.restore.verdict.inserted_pores import MIN_FOUND_SHARE
+from napari_geosr.operations.restore.verdict.pore_counts import PoreCounts, differ
+from napari_geosr.operations.restore.verdict.run_verdict import CountLimit
+
+if TYPE_CHECKING:
+    from napari_geosr.operations.restore.verdict.small_objects import SmallObjects
+    from napari_geosr.operations.restore.verdict.thin_structures import ThinStructures
+
+
+@dataclass(frozen=True)
+class KnownBlockTest:
+    """Result of running a model on a known scan.
+
+    Attributes
+    ----------
+    gain : float
+        Improvement of the model over the unchanged scan, in dB.
+    counts : tuple of PoreCounts
+        Counts of pores of at least `MIN_PORE_VOXELS`, and of bright spots in scans that
+        are mostly dark.
+    small_counts : tuple of PoreCounts
+        The same for at least `DEFAULT_MIN_VOXELS`.
+    found : mapping of int to float
+        Fraction of the test pores found without noise that are also found with it, by
+        size in voxels; sizes without test pores are missing.
+    countable : frozenset of int
+        Sizes, in voxels, at and above which pores can be counted in the noisy scan
+        itself: it shows the test pores of this size, and noise does not change the
+        number of pores.
+    shown : frozenset of int
+        Sizes, in voxels, of test pores that are found in the noisy scan, and at and
+        above which noise alone shows far fewer objects than the scan.
+    kept : mapping of int to (int, int)
+        For each size in `countable`: number of pores of half to twice this size in the
+        scan itself, without the specks of noise that are expected among them, and how
+        many of them are in the result.
+    are_bright : bool
+        Whether the test pores are bright spots because most of the scan is dark.
+    large : int
+        Pore size, in voxels, at and above which pores should be found; that of a pore
+        with a diameter of four voxels.
+    is_separated : bool
+        Whether Otsu's threshold separates the pores in the model's result for the scan.
+    thin : tuple of ThinStructures
+        Thin dark and thin bright structures of the scan; empty if not examined.
+    objects_by_size : tuple of SmallObjects
+        Small objects of the scan itself that differ from their surroundings, dark or
+        bright as the test pores.
+    other : KnownBlockTest or None
+        The same for objects of the other kind, without `counts`. If most of the scan is
+        dark, these are dark pores inside its bright parts, such as the struts of a
+        foam. Otherwise, these are the bright objects of the scan itself, without test
+        objects.
+    """
+
+    gain: float
+    counts: tuple[PoreCounts, ...]
+    small_counts: tuple[PoreCounts, ...]
+    found: Mapping[int, float] = field(default_factory=dict)
+    countable: frozenset[int] = frozenset()
+    shown: frozenset[int] = frozenset()
+    kept: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    are_bright: bool = False
+    large: int = 33
+    is_separated: bool = True
+    thin: tuple[ThinStructures, ...] = ()
+    objects_by_size: tuple[SmallObjects, ...] = ()
+    other: KnownBlockTest | None = None
+
+    @property
+    def both(self) -> tuple[KnownBlockTest, ...]:
+        """The tests of both kinds of objects."""
+        return (self,) if self.other is None else (self, self.other)
+
+    @property
+    def objects(self) -> str:
+        """Name of the test objects."""
+        return "bright spots" if self.are_bright else "pores"
+
+    @property
+    def limit(self) -> int | None:
+        """Size up to which pores cannot be counted, in voxels; None if all can.
+
+        Test pores are as dark as large pores. The scan's own small pores may be less
+        dark, and then they are lost at sizes at which test pores are not.
+        """
+        sizes = self.found if self.is_inseparable else self._lost
+        return max((*sizes, *self._own_lost), default=None)
+
+    @property
+    def is_inseparable(self) -> bool:
+        """Whether Otsu's threshold finds no pores, and the model is not the reason."""
+        lost = max(self._lost, default=0)
+        return not self.is_separated and lost not in self.countable | self.shown
+
+    @property
+    def loses_all_sizes(self) -> bool:
+        """Whether pores of all examined sizes are lost."""
+        limit = self.limit
+        return limit is not None and limit >= max(self.found, default=0)
+
+    @property
+    def is_from_scan(self) -> bool:
+        """Whether the largest lost pores are visible in the scan."""
+        limit = self.limit
+        return limit in {*self.countable, *self.shown, *self._own_lost}
+
+    @property
+    def shows_no_loss(self) -> bool:
+        """Whether the scan shows where its pores are, and the result has them all.
+
+        Then fewer pores than in the smoothed scan are no loss: that has specks of
+        noise.
+        """
+        sizes = [n for n in self.kept if n >= self.large]
+        return bool(sizes) and not any(
+            differ(seen, kept, 1.0) for seen, kept in self.kept.values()
+        )
+
+    @property
+    def lost_from_scan(self) -> int | None:
+        """Largest size of lost pores that can be counted in the scan."""
+        seen = (n for n in self._lost if n in self.countable)
+        return max((*seen, *self._own_lost), default=None)
+
+    @property
+    def _own_lost(self) -> tuple[int, ...]:
+        """Size up to which the scan's own pores are lost; empty if they are not.
+
+        Pores of half to twice the size `missing` were counted; the largest size
+        includes larger ones.
+        """
+        if self.missing is None:
+            return ()
+        return (min(2 * self.missing, max(self.found, default=2 * self.missing)),)
+
+    @property
+    def missing(self) -> int | None:
+        """Largest size at which fewer than half of the scan's own pores remain."""
+        lost = (n for n, (seen, kept) in self.kept.items() if differ(seen, kept))
+        return max((*lost, *self._faded_sizes), default=None)
+
+    @property
+    def faded(self) -> tuple[int, int] | None:
+        """Numbers of small objects in scan and result; None if most remain."""
+        seen = sum(each.seen for each in self.objects_by_size)
+        kept = sum(each.kept for each in self.objects_by_size)
+        return (seen, kept) if differ(seen, kept) else None
+
+    @property
+    def _faded_sizes(self) -> Iterator[int]:
+        """Sizes for which most objects fade, with and without those of similar size."""
+        for own in self.objects_by_size:
+            near = [
+                each
+                for each in self.objects_by_size
+                if own.voxels / 2.1 <= each.voxels <= 2.1 * own.voxels
+            ]
+            seen, kept = (
+                sum(each.seen for each in near),
+                sum(each.kept for each in near),
+            )
+            if 2 * own.kept < own.seen and differ(seen, kept):
+                yield own.voxels
+
+    @property
+    def _lost(self) -> Iterator[int]:
+        """Sizes from the smallest up to the first that is found."""
+        return itertools.takewhile(
+            lambda size: self.found[size] < MIN_FOUND_SHARE, sorted(self.found)
+        )
+
+
+def count_limits(test: KnownBlockTest | None, fine: int = 1) -> tuple[CountLimit, ...]:
+    """Up to which size pores cannot be counted; empty if all can.
+
+    Parameters
+    ----------
+    test : KnownBlockTest or None
+    fine : int
+        Voxels of the result per voxel of the scan.
+    """
+    return tuple(
+        CountLimit(one.objects, fine * (one.limit or 0), _limit_sentence([one], fine))
+        for one in _limited(test)
+    )
+
+
+def lost_pores(test: KnownBlockTest | None, fine: int = 1) -> str:
+    """Which pores cannot be counted, in one sentence per reason; empty if all can."""
+    known = _limited(test)
+    groups = (
+        [one for one in known if one.is_inseparable],
+        [one for one in known if not one.is_inseparable and one.is_from_scan],
+        [one for one in known if not one.is_inseparable and not one.is_from_scan],
+    )
+    return " ".join(_limit_sentence(group, fine) for group in groups if group)
+
+
+def _limited(test: KnownBlockTest | None) -> list[KnownBlockTest]:
+    tests = () if test is None else test.both
+    return [one for one in tests if one.limit is not None]
+
+
+def _limit_sentence(tests: Sequence[KnownBlockTest], fine: int) -> str:
+    """Why objects of some sizes cannot be counted, for the same reason in all tests."""
+    if tests[0].is_inseparable:
+        objects_text = tests[0].objects
+        return (
+            f"Otsu's threshold does not separate {objects_text} from the rest in the "
+            "result. Set the threshold by hand before you count them or measure "
+            "porosity."
+        )
+    link = "or" if tests[0].is_from_scan else "and"
+    objects: dict[int, list[str]] = {}
+    for one in tests:
+        objects.setdefault(one.limit or 0, []).append(one.objects)
+    sizes = f" {link} ".join(
+        f"{f' {link} '.join(names)} of up to {limit} voxels{_of_result(limit, fine)}"
+        for limit, names in objects.items()
+    )
+    if tests[0].is_from_scan:
+        return (
+            f"Do not count {sizes}{' in the result' if fine == 1 else ''}: they are "
+            "removed together with the noise."
+        )
+    return (
+        f"{sizes[0].upper()}{sizes[1:]} cannot be counted in either the scan or the "
+        "result, because noise hides them."
+    )
+
+
+def _of_result(voxels: int, fine: int) -> str:
+    return "" if fine == 1 else f" of the scan ({fine * voxels} of the result)"

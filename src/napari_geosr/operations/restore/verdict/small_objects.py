@@ -1,0 +1,226 @@
+"""Small dark and bright objects that a scan shows, and how many of them a result keeps.
+
+A scan may contain more than two phases: small pores next to metal, or faint pores in a
+sample surrounded by air. No threshold between two phases separates such pores. They are
+found as places that differ from their surroundings in all directions by more than noise
+explains. The result at the same places shows whether they are still there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.operations.restore.verdict.compared_block import (
+    Array,
+    ComparedBlock,
+    Mask,
+    Values,
+    Vector,
+    shifted,
+)
+
+Directions = npt.NDArray[np.bool_]
+
+#: Radii of the objects, in voxels; each is 1.25 times the next smaller one. Objects of
+#: the first one are not counted: a hot voxel looks like them.
+_RADII = (1.28, 1.6, 2.0, 2.5, 3.1)
+#: Width of the Gaussian filter that finds objects, relative to their radius; at this
+#: width, spheres of each radius stand out most.
+_WIDTH = 0.7
+#: Distance of the surroundings from the centre: the radius, and this many voxels.
+_DISTANCE = 2.0
+#: Number of standard deviations by which an object must exceed the expected maximum of
+#: noise alone.
+_MARGIN = 1.2
+#: Minimum fraction of the directions in which the surroundings belong to the block; at
+#: a face, a third of them do not.
+_MIN_DIRECTIONS = 0.6
+#: Length of an axis, in voxels, from which objects at its ends are not examined: fibres
+#: end there as well, and there are enough other objects.
+_LONG = 32
+#: Quantile of the differences from all directions that must exceed the noise. The mean
+#: is large next to other objects as well.
+_WEAK = 0.3
+#: Number of standard deviations of the noise from the median of the neighbours at which
+#: a voxel is hot or dead.
+_HOT = 6.0
+#: Minimum difference from each direction, relative to the mean of all directions.
+_MIN_NEAREST = 0.4
+#: The same in standard deviations of the noise, which makes parts of a fibre brighter
+#: than others.
+_MIN_SINGLE = 3.0
+#: Minimum contrast of an object in the result, relative to that in the scan: with less,
+#: an object that just exceeds a threshold in the scan does not in the result.
+_MIN_CONTRAST = 0.75
+
+
+@dataclass(frozen=True)
+class SmallObjects:
+    """Small dark or bright objects of a scan.
+
+    Attributes
+    ----------
+    voxels : int
+        Their size, in voxels.
+    seen : int
+        Number of objects of about this size that the scan shows.
+    kept : int
+        How many of them keep most of their contrast in the result.
+    """
+
+    voxels: int
+    seen: int
+    kept: int
+
+
+def small_objects(
+    blocks: Sequence[ComparedBlock],
+) -> tuple[tuple[SmallObjects, ...], tuple[SmallObjects, ...]]:
+    """Find small objects in a scan, and count those that remain in the result.
+
+    Parameters
+    ----------
+    blocks : sequence of ComparedBlock
+        All with the same axes.
+
+    Returns
+    -------
+    dark, bright : tuple of SmallObjects
+        Those darker than their surroundings, and those brighter, by size.
+    """
+    counts = np.zeros((2, len(_RADII), 2), int)
+    for block in blocks:
+        counts += _compare(block)
+    ndim = sum(n > 1 for n in blocks[0].scan.shape)
+    sizes = [_size(radius, ndim) for radius in _RADII[1:]]
+    dark, bright = (
+        tuple(
+            SmallObjects(size, int(seen), int(kept))
+            for size, (seen, kept) in zip(sizes, kind[1:], strict=True)
+        )
+        for kind in counts
+    )
+    return dark, bright
+
+
+def _size(radius: float, ndim: int) -> int:
+    """Volume of a sphere (area of a circle) in voxels."""
+    return round(4 / 3 * math.pi * radius**3 if ndim == 3 else math.pi * radius**2)
+
+
+def _compare(block: ComparedBlock) -> npt.NDArray[np.intp]:
+    """For dark and bright objects of each size: number in the scan, and kept."""
+    from scipy import ndimage
+
+    shape = block.scan.shape
+    level = np.maximum(block.level, np.finfo(np.float32).tiny).astype(np.float32)
+    scan = _without_hot_voxels(block.scan, level)
+    limit = math.sqrt(2 * math.log(max(2, block.scan.size))) + _MARGIN
+    strength = np.zeros((2, len(_RADII), *shape), np.float32)
+    kept = np.zeros((len(_RADII), *shape), np.float32)
+    for n, radius in enumerate(_RADII):
+        around = _around(shape, radius + _DISTANCE)
+        there = np.stack([shifted(block.inside, by) for by in around])
+        valid = block.inside & (there.mean(0) >= _MIN_DIRECTIONS)
+        valid &= _inner(shape, math.ceil(radius + _DISTANCE))
+        width = [_WIDTH * radius if length > 1 else 0 for length in shape]
+        own, result, noise = (
+            ndimage.gaussian_filter(values.astype(np.float32), width)
+            for values in (scan, block.result, block.noise)
+        )
+        depth, spread = (
+            _mean(values, around, there) - values for values in (own, noise)
+        )
+        if not valid.any():
+            continue
+        unit = float(np.std(spread[valid])) * level
+        # Only these can stand out from most directions.
+        valid &= np.abs(depth) > limit * unit
+        left = (_mean(result, around, there) - result)[valid]
+        kept[n][valid] = left / depth[valid]
+        strength[:, n, valid] = _weakest(own, around, there, valid, unit[valid])
+    counts = np.zeros((2, len(_RADII), 2), np.intp)
+    # The size at which an object stands out most is its own.
+    size = [len(_RADII), *(5 if n > 1 else 1 for n in shape)]
+    for kind, values in enumerate(strength):
+        peaks = (values == ndimage.maximum_filter(values, size)) & (values > limit)
+        for n, mask in enumerate(peaks):
+            shares = kept[n][mask]
+            counts[kind, n] = shares.size, np.sum(shares >= _MIN_CONTRAST)
+    return counts
+
+
+def _without_hot_voxels(scan: Array, level: Values) -> Array:
+    """The scan with the median of the neighbours in place of voxels far from it."""
+    from scipy import ndimage
+
+    median = ndimage.median_filter(scan, [3 if n > 1 else 1 for n in scan.shape])
+    cleaned: Array = np.where(np.abs(scan - median) > _HOT * level, median, scan)
+    return cleaned
+
+
+def _inner(shape: Sequence[int], margin: int) -> Mask:
+    """Voxels away from the ends of the long axes of a block."""
+    inner = np.zeros(shape, bool)
+    margins = [margin if n >= _LONG else 0 for n in shape]
+    inner[tuple(slice(m, n - m) for m, n in zip(margins, shape, strict=True))] = True
+    return inner
+
+
+def _mean(values: Values, around: Sequence[Vector], there: Directions) -> Values:
+    """Mean of the surroundings of each voxel, of those that show the sample."""
+    total, number = np.zeros_like(values), np.zeros_like(values)
+    for by, own in zip(around, there, strict=True):
+        np.add(total, shifted(values, by), out=total, where=own)
+        number += own
+    np.divide(total, np.maximum(number, 1), out=total)
+    return total
+
+
+def _weakest(
+    values: Values,
+    around: Sequence[Vector],
+    there: Directions,
+    where: Mask,
+    unit: Values,
+) -> Values:
+    """Differences of dark, and of bright, voxels from the surroundings, over `unit`.
+
+    From the directions in which they are smallest; 0 for edges, walls and fibres, which
+    hardly differ from one of the directions.
+    """
+    centre = values[where]
+    found = np.empty((len(around), len(centre)), np.float32)
+    for by, own, one in zip(around, there, found, strict=True):
+        difference = (shifted(values, by)[where] - centre) / unit
+        one[:] = np.where(own[where], difference, np.nan)
+    mean = np.nanmean(found, 0)
+    found.sort(0)  # NaN last
+    last = np.isfinite(found).sum(0) - 1
+    weak = (_WEAK * last).astype(np.intp)
+    weakest = np.zeros((2, len(centre)), np.float32)
+    kinds = ((1, np.zeros_like(last), weak), (-1, last, last - weak))
+    for kind, (sign, nearest, low) in zip(weakest, kinds, strict=True):
+        least, difference = (
+            sign * np.take_along_axis(found, place[None], 0)[0]
+            for place in (nearest, low)
+        )
+        alone = least >= np.maximum(_MIN_NEAREST * sign * mean, _MIN_SINGLE)
+        kind[alone] = difference[alone]
+    return weakest
+
+
+def _around(shape: Sequence[int], distance: float) -> list[Vector]:
+    """Offsets at about this distance in the directions of the nearest voxels."""
+    steps = [(-1, 0, 1) if n > 1 else (0,) for n in shape]
+    return [
+        np.rint(distance / math.hypot(*v) * np.array(v)).astype(np.intp)
+        for v in itertools.product(*steps)
+        if any(v)
+    ]

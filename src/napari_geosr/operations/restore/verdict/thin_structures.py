@@ -1,0 +1,235 @@
+"""Cracks, walls and fibres that a scan shows, and how much of them a result keeps.
+
+Averages over small plates (over short lines in an image) in all directions of the grid
+show thin structures long before single voxels do. Where such an average of the scan
+differs from those on both sides by more than noise explains, there is a thin structure.
+The average of the result at the same place shows whether it is still there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_geosr.operations.restore.verdict.compared_block import (
+    Array,
+    ComparedBlock,
+    Mask,
+    Values,
+    Vector,
+    add_shifted,
+    shifted,
+)
+
+#: Half the edge of a plate in a volume, in voxels.
+_HALF_SQUARE = 3.0
+#: Half the length of a line in an image, in pixels.
+_HALF_LINE = 6
+#: Number of directions of lines in an image.
+_DIRECTIONS = 16
+#: Distance, in voxels, of the averages on both sides from the one between them.
+_DISTANCE = 3.0
+#: Number of standard deviations by which a thin structure must exceed the expected
+#: maximum of noise alone.
+_MARGIN = 1.2
+#: Minimum number of voxels at the centre of thin structures.
+MIN_VOXELS = 20
+#: Minimum contrast in the adjacent plates, relative to that where a structure was
+#: found: one of the two to four plates shows a quarter of it.
+_MIN_CONTINUED = 0.25
+#: Variance of the difference between an average and the mean of its two neighbours,
+#: relative to that of one average.
+_VARIANCE = 1.5
+
+
+@dataclass(frozen=True)
+class ThinStructures:
+    """Thin dark or bright structures of a scan.
+
+    Attributes
+    ----------
+    voxels : int
+        Number of voxels at which the scan shows them.
+    kept : float
+        Their contrast in the result, relative to that in the scan; NaN if there are
+        none.
+    """
+
+    voxels: int
+    kept: float
+
+
+@dataclass(frozen=True, eq=False)
+class Plate:
+    """Offsets of the voxels of a small plate, and of its neighbours.
+
+    Attributes
+    ----------
+    step : ndarray of int
+        Offset of the parallel plate on one side.
+    stages : tuple of ndarray of int
+        Offsets; their sums, one of each stage, are those of the voxels.
+    adjacent : ndarray of int
+        Offsets of the adjacent plates in the same plane.
+    """
+
+    step: Vector
+    stages: tuple[Vector, ...]
+    adjacent: Vector
+
+
+def thin_structures(
+    blocks: Sequence[ComparedBlock],
+) -> tuple[ThinStructures, ThinStructures]:
+    """Find thin structures in a scan, and measure their contrast in the result.
+
+    They are found in one plate and measured in the adjacent ones, because noise
+    increases the contrast where it is largest.
+
+    Parameters
+    ----------
+    blocks : sequence of ComparedBlock
+        All with the same axes.
+
+    Returns
+    -------
+    dark, bright : ThinStructures
+        Those darker than their surroundings, and those brighter.
+    """
+    totals = np.zeros((2, 4))
+    for block in blocks:
+        totals += _compare(block)
+    return _summary(totals[0]), _summary(totals[1])
+
+
+def _summary(totals: Array) -> ThinStructures:
+    voxels, found, before, after = totals
+    # Gaps between structures of the other kind do not go on in the adjacent plates.
+    if voxels < MIN_VOXELS or before < _MIN_CONTINUED * found:
+        return ThinStructures(0, math.nan)
+    return ThinStructures(int(voxels), float(after / before))
+
+
+def _compare(block: ComparedBlock) -> Array:
+    """For dark and bright structures: number of voxels, contrast there, and contrast in
+    the adjacent plates in scan and result.
+    """
+    shape = block.scan.shape
+    plates = _plates(shape)
+    best = np.zeros((2, 4, *shape), np.float32)  # strength, then the three contrasts
+    scan, result, noise = (
+        values.astype(np.float32) for values in (block.scan, block.result, block.noise)
+    )
+    level = np.maximum(block.level, np.finfo(np.float32).tiny).astype(np.float32)
+    for plate in plates:
+        valid = _inside(block.inside, plate)
+        if not valid.any():
+            continue
+        unit = float(np.std(_mean(noise, plate)[valid])) * math.sqrt(_VARIANCE) * level
+        step = plate.step
+        valid = shifted(valid, step) & shifted(valid, -step) & valid
+        one = _mean(scan, plate)
+        sides = shifted(one, step), shifted(one, -step)
+        depth, left = (
+            np.where(valid, (shifted(mean, step) + shifted(mean, -step)) / 2 - mean, 0)
+            for mean in (one, _mean(result, plate))
+        )
+        before, after = _adjacent(depth, plate), _adjacent(left, plate)
+        # The side nearer in grey value: an edge differs from one side only.
+        for sign, kind, nearer in ((1, best[0], np.minimum), (-1, best[1], np.maximum)):
+            strength = np.where(valid, sign * (nearer(*sides) - one), 0) / unit
+            better = strength > kind[0]
+            for own, values in zip(
+                kind, (strength, sign * depth, sign * before, sign * after), strict=True
+            ):
+                np.copyto(own, values, where=better)
+    limit = math.sqrt(2 * math.log(max(2, len(plates) * block.scan.size))) + _MARGIN
+    there = best[:, 0] > limit
+    sums = [
+        [one[mask].sum() for one in kind[1:]]
+        for kind, mask in zip(best, there, strict=True)
+    ]
+    return np.column_stack([there.reshape(2, -1).sum(1), np.array(sums, np.float64)])
+
+
+def _inside(inside: Mask, plate: Plate) -> Mask:
+    """Voxels around which the whole plate shows the sample."""
+    for stage in plate.stages:
+        inside = np.logical_and.reduce([shifted(inside, offset) for offset in stage])
+    return inside
+
+
+def _plates(shape: Sequence[int]) -> list[Plate]:
+    """Plates in all directions of the grid; lines if an axis has only one voxel.
+
+    Examples
+    --------
+    >>> len(_plates((16, 96, 96))), len(_plates((1, 96, 96))), len(_plates((96, 96)))
+    (13, 16, 16)
+    """
+    axes = [axis for axis, n in enumerate(shape) if n > 1]
+    embed = np.eye(len(shape), dtype=np.intp)[axes]
+    found = _lines() if len(axes) < 3 else _squares()
+    return [
+        Plate(
+            step @ embed,
+            tuple(stage @ embed for stage in stages),
+            adjacent @ embed,
+        )
+        for step, stages, adjacent in found
+    ]
+
+
+def _lines() -> Iterator[tuple[Vector, list[Vector], Vector]]:
+    """Lines in an image, in equally spaced directions."""
+    steps = np.arange(-_HALF_LINE, _HALF_LINE + 1)
+    for angle in np.arange(_DIRECTIONS) * math.pi / _DIRECTIONS:
+        along = np.array([math.sin(angle), math.cos(angle)])
+        across = _DISTANCE * np.array([along[1], -along[0]])
+        line = np.rint(steps[:, None] * along)
+        adjacent = np.rint(len(steps) * np.array([along, -along]))
+        step, line, adjacent = (
+            values.astype(np.intp) for values in (np.rint(across), line, adjacent)
+        )
+        yield step, [line], adjacent
+
+
+def _squares() -> Iterator[tuple[Vector, list[Vector], Vector]]:
+    """Plates in a volume, normal to the 13 directions to the nearest voxels."""
+    vectors = [
+        np.array(v) for v in itertools.product((-1, 0, 1), repeat=3) if v > (0, 0, 0)
+    ]
+    for normal in vectors:
+        across = sorted(
+            (v for v in vectors if v @ normal == 0), key=lambda v: (v @ v, *-np.abs(v))
+        )
+        stages, adjacent = [], []
+        # The first two are not parallel to each other.
+        for v in across[:2]:
+            n = max(1, round(_HALF_SQUARE / math.hypot(*v)))
+            stages.append(np.arange(-n, n + 1)[:, None] * v)
+            adjacent += [(2 * n + 1) * v, -(2 * n + 1) * v]
+        step = max(1, round(_DISTANCE / math.hypot(*normal))) * normal
+        yield step, stages, np.array(adjacent)
+
+
+def _mean(values: Values, plate: Plate) -> Values:
+    """Mean over a plate around each voxel, with 0 outside of the block."""
+    for stage in plate.stages:
+        total = np.zeros_like(values)
+        for offset in stage:
+            add_shifted(total, values, offset)
+        values = total / np.float32(len(stage))
+    return values
+
+
+def _adjacent(values: Values, plate: Plate) -> Values:
+    """Sum over the centres of the plates next to the one around each voxel."""
+    total = np.zeros_like(values)
+    for offset in plate.adjacent:
+        add_shifted(total, values, offset)
+    return total
