@@ -197,7 +197,8 @@ def _check_grids(volume: Volume, second: Volume | None) -> None:
     raise VolumeError(
         f"{second.title} has {second.shape} voxels ({second.axes}) and "
         f"{volume.title} {volume.shape} ({volume.axes}): measuring noise from two "
-        "scans requires the same voxel grid in both. Use two scans that match."
+        "scans requires the same voxel grid in both. Use two scans on the same voxel "
+        "grid."
     )
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _KINDS = {"ok": "ok", "caution": "warning", "harmful": "harm"}
 _CHECKING = "Checking the effect of this model on the scan…"
 _FIND, _FINDING = "Find the best model for this scan", "Comparing models…"
-_FIND_FINER = "Find the best model for {} × finer voxels"
+_FIND_FINER = "Find the best model for upscaling by {}"
 
 _FIND_KEY = "Alt+Shift+B"
 

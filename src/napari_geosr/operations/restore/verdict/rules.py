@@ -286,7 +286,7 @@ def _above_range(facts: RunAssessment) -> Iterator[Finding]:
         yield Finding(
             "caution",
             f"The noise is {rough_percent(level)} of the contrast, but {facts.name} "
-            f"was trained only up to {rough_percent(trained[1])}.",
+            f"was trained only on noise of up to {rough_percent(trained[1])}.",
             "training data",
         )
 
