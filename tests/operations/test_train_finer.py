@@ -88,7 +88,9 @@ def test_of_other_shapes_nothing_is_said(times: tuple[int, int, int]) -> None:
 
 def test_images_and_odd_factors() -> None:
     assert "--dimensions 2D" in said("pix2pix", volume(2, 2))
-    assert "which no method supports: resample it" in said("pix2pix", volume(3, 3, 3))
+    assert "which no method supports: resample the target" in said(
+        "pix2pix", volume(3, 3, 3)
+    )
 
 
 def test_it_is_said_before_a_training() -> None:

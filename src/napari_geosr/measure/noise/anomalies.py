@@ -115,9 +115,9 @@ def anomaly_doubts(
             f"from all of their neighbours ({about}{rough_percent(found.share)} of the "
             "voxels). Models and filters do not remove them well"
             f"{', and expected gains are wrong' if level > 0 else ''}. First replace "
-            f"them, and only them, by the median of their neighbours: a median filter "
-            f"over the whole scan would blur its noise, which could then no longer be "
-            f"measured. Or remove them when reconstructing (--zingers).",
+            "them, and only them, by the median of their neighbours: a median filter "
+            "over the whole scan would blur its noise, which could then no longer be "
+            "measured. Or remove them when reconstructing (--zingers).",
             "single voxels",
         )
 

@@ -69,8 +69,8 @@ _NEARLY_ALL = (0.01, 99.99)
 #: Largest factor by which clipping may reduce the noise: 1.7 if half of the values are
 #: clipped.
 _CLIPPED_FACTOR = 2.0
-#: Ratio of the noise in the noisiest region to that in the calmest, above which the
-#: noise depends on the position.
+#: Ratio of the noise in the noisiest region to that in the least noisy one, above which
+#: the noise depends on the position.
 _MIN_PLACE_RATIO = 1.4
 #: If averaging voxels leaves more of the noise level than expected from its
 #: correlation, by this factor, the supposed noise may be structure. Known noise in rock

@@ -23,19 +23,19 @@ _MAX_PADDED_SHARE = 0.02
 _MAX_CLIPPED_SHARE = 2e-3
 #: Fraction of clipped voxels above which their reduced noise matters.
 _MUCH_CLIPPED = 0.05
-#: What is said if averaging neighbouring voxels hardly reduces the supposed noise.
+#: Message if averaging neighbouring voxels hardly reduces the supposed noise.
 NOT_AVERAGED = Remark(
     "What was measured as noise may be fine structure: it decreases less than noise "
     "does when neighbouring voxels are averaged. Its true level may be much lower.",
     "fine structure",
 )
-#: What is said if there are too few blocks to recognise fine texture.
+#: Message if there are too few blocks to recognise fine texture.
 TOO_SMALL = Remark(
     "What was measured as noise may be fine structure: the scan is too small to tell. "
     "Its true level may be much lower.",
     "fine structure",
 )
-#: What is said of noise with the spectrum of a median filter's result.
+#: Message about noise with the spectrum of a median filter's result.
 MEDIAN_FILTERED = Remark(
     "The noise is blurred, but not entirely, as in a scan to which a median filter was "
     "applied. If the scan was filtered in this way, the noise may be up to twice as "

@@ -142,7 +142,7 @@ def _upscaling_sentence(spec: NetworkSpec) -> str:
         return f" The voxels of the result are {factor} times smaller along Z, Y and X."
     return (
         f" The voxels of the result are {factor} times smaller along Y and X; the "
-        f"slice spacing is "
+        "slice spacing is "
         "unchanged."
     )
 

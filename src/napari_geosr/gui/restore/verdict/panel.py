@@ -256,7 +256,7 @@ class VerdictPanel(QWidget):
             return self.confirm_run(model, name)
         self.activity.find_verdict()
         self.message.show_message(
-            "The model is still being checked on this scan. Send the run again when "
+            "The model is still being checked on this scan. Submit the run again when "
             "the result is shown here."
         )
         return False

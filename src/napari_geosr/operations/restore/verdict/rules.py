@@ -207,8 +207,8 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
         if removed.has_places:
             yield Finding(
                 "caution",
-                "Parts of the difference that would be removed exceed the noise by up "
-                f"to {removed.strongest:.0f} standard deviations: inspect them.",
+                "In some places, the part that would be removed exceeds the noise by "
+                f"up to {removed.strongest:.0f} standard deviations: inspect them.",
                 "structure",
             )
         yield from _above_range(facts)
