@@ -187,7 +187,7 @@ def with_typed(
     if max(abs(k) for k in vector) >= 0.5:
         raise ConfigError(
             f"A period of {length_text(period, patterns.unit)} is below two pixels, "
-            "which the camera cannot resolve. Type a longer one."
+            "which the camera cannot resolve. Enter a longer one."
         )
     fringes = list(patterns.fringes)
     fringes[angle] = replace(fringe, wave_vector=vector)
