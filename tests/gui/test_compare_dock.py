@@ -257,7 +257,7 @@ def test_the_base_is_named_as_it_is_chosen(viewer, qtbot, dock, rng):
     dock.rare.set_values({**dock.rare.values(), "fsc": "pair"})
     dock._on_settings()
     assert not dock.pair_note.isHidden()
-    assert dock.pair_note.text() == "Correlates 'below' and 'above'."
+    assert dock.pair_note.text() == "Computed from 'below' and 'above'."
     compare(dock, qtbot)
     assert "below and above" in dock.resolution.text()
     assert dock.figures.horizontalHeaderItem(1).text() == "below"

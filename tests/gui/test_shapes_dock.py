@@ -141,7 +141,7 @@ def test_a_skull_is_completed(viewer, qtbot, tmp_path):
     )
     assert whole[made.incomplete].all()
     np.testing.assert_array_equal(part, whole & ~made.incomplete)
-    assert "Given voxels removed: 0" in dock.summary.text()
+    assert "Input voxels removed: 0" in dock.summary.text()
     assert f"{part.sum() * SIZE**3:.4g} mm³" in dock.summary.text()
     assert "bone completed part surface" in viewer.layers
     dock.export(tmp_path / "implant.stl")

@@ -420,7 +420,7 @@ def test_typed_directions_and_periods():
         longer = with_typed(patterns, 0, True, text).fringes[0]
         assert longer.wave_vector == pytest.approx((0.0, 0.2))
     for is_period, text in ((True, "far"), (True, "90 nm"), (False, "up")):
-        with pytest.raises(ConfigError, match="Type"):
+        with pytest.raises(ConfigError, match="Enter a"):
             with_typed(patterns, 0, is_period, text)
 
 

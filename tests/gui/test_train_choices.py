@@ -267,14 +267,14 @@ def test_after_a_refused_start_the_state_line_says_what_to_correct(viewer, qtbot
     _, target = dock._rows.values()
     dock.start_button.click()
     assert dock.bar.state.text() == (
-        f"To correct: {target.name}: choose a layer or a file."
+        f"Correct this first: {target.name}: choose a layer or a file."
     )
     other = viewer.add_image(data[:, :20], name="other")
     target.combo.set_layer(other)
     assert dock.bar.state.text() == "Ready to train."
     dock.start_button.click()
     qtbot.waitUntil(lambda: not dock.activity.busy, timeout=60_000)
-    assert dock.bar.state.text().startswith("To correct: ")
+    assert dock.bar.state.text().startswith("Correct this first: ")
     assert "shape" in dock.bar.state.text()
     target.combo.set_layer(layer)
     assert dock.bar.state.text() == "Ready to train."

@@ -82,7 +82,7 @@ def test_a_mask_that_would_cut_pores_is_not_suggested(shared_data: Path):
     assert "--sample auto" in warning
     for part in (bone.data, bone.data[:, 50:, 80:], bone.data[64:, 32:96, 64:]):
         (warning,) = warnings_of(bone.replace(data=part))
-        assert warning.startswith("Space without solid reaches the faces")
+        assert warning.startswith("Empty space reaches the faces")
         assert "--sample auto" not in warning
         assert "marrow" in warning
         assert not includes_background([warning])

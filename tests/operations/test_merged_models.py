@@ -81,7 +81,7 @@ def test_a_model_is_merged_and_trained_further_without_branches(
     assert model.card.network == "rep_sr"
     assert model.card.network_kwargs["merged"] is True
     assert model.card.adjacent_slices == 3
-    assert "2 times finer along Y and X; the slice spacing" in model.card.description
+    assert "2 times smaller along Y and X; the slice spacing" in model.card.description
     network = model.network()
     assert not [m for m in network.modules() if isinstance(m, BranchedLayer)]
     assert any(isinstance(m, BranchedLayer) for m in seen[0].modules())

@@ -69,6 +69,6 @@ def test_info_with_noise(
     assert noise["source"] == "scan"
     assert run(["info", paths[0], "--second", paths[1]]) == 0
     out = capsys.readouterr().out
-    assert "measured between the two scans" in out
+    assert "measured from the difference between the two scans" in out
     assert run(["info", paths[0], "--json"]) == 0
     assert "noise" not in json.loads(capsys.readouterr().out)

@@ -58,7 +58,7 @@ def test_what_is_named_works(
     along_z = factor if axes[0] == "Z" else 1
     target = volume(along_z, factor, factor)
     sentence = said(method, target, **settings)
-    assert f"{factor} times finer along {axes}. To learn this, set --" in sentence
+    assert f"{factor} times smaller along {axes}. To learn this, set --" in sentence
     named = changes(sentence)
     _, _, without = sentence.partition(" without ")
     settings = {
@@ -88,7 +88,9 @@ def test_of_other_shapes_nothing_is_said(times: tuple[int, int, int]) -> None:
 
 def test_images_and_odd_factors() -> None:
     assert "--dimensions 2D" in said("pix2pix", volume(2, 2))
-    assert "which no method supports: resample it" in said("pix2pix", volume(3, 3, 3))
+    assert "which no method supports: resample the target" in said(
+        "pix2pix", volume(3, 3, 3)
+    )
 
 
 def test_it_is_said_before_a_training() -> None:

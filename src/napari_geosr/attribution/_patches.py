@@ -1,4 +1,4 @@
-"""Draw new noise like that of a scan, for a window of it."""
+"""Draw noise like that of a scan, for one window of the scan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings shared by all learning methods. No torch here: ``--help`` imports it."""
+"""Settings shared by all learning methods. Does not import torch."""
 
 from __future__ import annotations
 

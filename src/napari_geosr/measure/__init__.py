@@ -1,1 +1,4 @@
-"""Porosity and image quality of volumes, in memory or block by block. No torch."""
+"""Porosity and image quality of volumes, in memory or block by block.
+
+Does not import torch.
+"""

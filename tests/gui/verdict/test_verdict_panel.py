@@ -301,7 +301,7 @@ def test_super_resolution_models_are_compared_with_interpolation(
     # At once, before the denoisers are ranked.
     dock.model_box.set_model("foam-sr-x2")
     qtbot.waitUntil(
-        lambda: button.text() == "Find the best model for 2 × finer voxels",
+        lambda: button.text() == "Find the best model for upscaling by 2",
         timeout=_LONG,
     )
     dock._on_find()

@@ -462,7 +462,7 @@ def test_a_channel_without_contrast_is_copied(tmp_path, model):
     generator = restore_steps(volume, config, out=tmp_path / "out.ome.zarr")
     result = run_to_end(generator, steps.append)
     told = [step.message for step in steps if isinstance(step, WarningIssued)]
-    sentence = "Channel 0: Every voxel has the same grey value, so it is copied"
+    sentence = "Channel 0: All voxels have the same grey value, so they are copied"
     assert any(message.startswith(sentence) for message in told), told
     found = np.asarray(result.volume.data)
     n = found.shape[-1] // 28

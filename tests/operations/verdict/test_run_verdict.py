@@ -126,7 +126,7 @@ def test_noise_out_of_the_trained_range_is_said(clean):
     narrow = replace(ready, model=Model(card, ready.model.path))
     verdict = run_to_end(verdict_steps(narrow))
     assert verdict.level != "ok"
-    assert "was trained only up to 10 %" in verdict.words
+    assert "was trained only on noise of up to 10 %" in verdict.words
 
 
 def test_voxels_that_no_such_microscope_has_are_said(clean):

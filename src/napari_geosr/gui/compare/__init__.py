@@ -149,7 +149,7 @@ class CompareDock(CompareWidgets):
         source = self.rare.values()["fsc"]
         self.halves.setVisible(source == "halves")
         names = [repr(layer.name) for layer in self.compared_layers()[:2]]
-        self.pair_note.setText(f"Correlates {' and '.join(names)}.")
+        self.pair_note.setText(f"Computed from {' and '.join(names)}.")
         self.pair_note.setVisible(source == "pair" and len(names) == 2)
 
     def choose_images(self, *layers: Image) -> None:

@@ -210,8 +210,8 @@ def read_steps(job: Path, should_stop: ShouldStop) -> Generator[Step, None, JobR
     path = status.result
     if path is None or not path.exists():
         raise JobError(
-            f"{status.name} has no result in {folder.path}, because it was moved or "
-            "deleted. Run the job again."
+            f"{status.name} no longer has its result in {folder.path}: the result was "
+            "moved or deleted. Run the job again."
         )
     if status.operation == "measure":
         yield StageStarted(message=f"Opening {path.name}")

@@ -332,7 +332,7 @@ class JobView(JobWidgets):
             self._show_figures(figures_text(watch))
 
     def showEvent(self, event: QShowEvent) -> None:
-        """Watch the window, which a job may be shown before the dock is in it."""
+        """Watch the window; a job may be shown before the dock is part of it."""
         super().showEvent(event)
         self._watch_closing()
 

@@ -136,7 +136,6 @@ def format_estimate(estimate: TrainingEstimate) -> str:
     names = " and ".join(repr(name) for name in estimate.concurrent)
     trains = "is training" if len(estimate.concurrent) == 1 else "are training"
     return (
-        f"{text}. {names} {trains} at the same time, so the estimate is longer than "
-        "for the run alone; once started, the run waits until the others have "
-        "finished"
+        f"{text}. {names} {trains} at the same time, so this run alone would be "
+        "faster; it starts when the others have finished"
     )

@@ -61,8 +61,8 @@ class PairsWidgets(Dock):
     def _make_inputs(self, viewer: napari.viewer.Viewer) -> None:
         self.have = combo(
             "What do you have?",
-            "Two scans are aligned. If you have only one, a low-resolution scan is "
-            "simulated from it.",
+            "If you have two scans, they are aligned. If you have only one, a "
+            "low-resolution scan is simulated from it.",
         )
         self.have.addItems([TWO, ONE])
         self.low = DataRow(viewer, "Low resolution", keys=("1", "2"))
@@ -92,7 +92,8 @@ class PairsWidgets(Dock):
     def _make_actions(self) -> None:
         self.build_button = button(
             "&Build pair",
-            "Align or simulate, and save both volumes in a new folder.",
+            "Align the two scans, or simulate the low-resolution scan, and save both "
+            "in a new folder.",
         )
         self.cancel_button = button(
             "&Cancel", "Stop and discard the files of this pair."

@@ -41,7 +41,7 @@ _SURROUNDED_HELP = (
 _DECIDED = (_SURROUNDED, _SURROUNDED_HELP)
 _OPEN = "Dark space at the faces is counted as pores."
 _OPEN_HELP = (
-    "Space without solid reaches the faces of the volume. It may be air, or pores that "
+    "Empty space reaches the faces of the volume. It may be air, or pores that "
     "the border cuts open, such as marrow. An automatic mask would exclude open pores "
     "too, so everything is counted. If it is air, draw the sample in a Labels layer "
     "and choose that layer here."

@@ -51,7 +51,7 @@ class MorphometryBox(QWidget):
         self.group.setPlaceholderText("diameter>20um & sphericity<0.6")
         self.group.setToolTip(
             "Pores to count as a group: comparisons of columns of the pore table "
-            "with numbers, joined by & (and), | (or), ! (not)."
+            "with numbers, combined with & (and), | (or) and ! (not)."
         )
         self.group.setAccessibleName("Group of pores")
         label.setBuddy(self.group)

@@ -75,8 +75,8 @@ class UncertaintyBox(QWidget):
         self.members.setAccessibleName("Members")
         self.members.setToolTip(
             "Number of mirrored and rotated copies, or of samples of a diffusion "
-            "model, each of which takes as long as one run. Automatic: 8, or as many "
-            "as the model and the voxel size allow, if that is fewer."
+            "model, each of which takes as long as one run. Automatic: 8, or fewer if "
+            "the model or the voxel size does not allow 8."
         )
         entry = self.members.lineEdit()
         entry.setAccessibleName(self.members.accessibleName())

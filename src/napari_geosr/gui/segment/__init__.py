@@ -222,7 +222,7 @@ class SegmentDock(SegmentWidgets):
             self.bar.state.setText("Stopping…")
 
     def show_busy(self, what: str) -> None:
-        """Enable what can be used during the operation `what`."""
+        """Enable the controls that can be used while `what` is running."""
         scan, strokes = self.scan.layer(), self.strokes.layer()
         has_both = scan is not None and strokes is not None
         is_long = what == SEGMENT

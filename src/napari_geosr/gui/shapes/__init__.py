@@ -130,7 +130,7 @@ class ShapesDock(ShapesWidgets):
     # Running
 
     def show_busy(self, what: str) -> None:
-        """Enable what can be used during the operation `what`."""
+        """Enable the controls that can be used while `what` is running."""
         has_shape = self.shape_layer.layer() is not None
         for widget in (
             self.shape_layer,

@@ -183,7 +183,7 @@ def summary_of(made: shapes.ShapeLayer) -> str:
         volume = f"{made.part_figures.volume:.4g}"
         pieces = "1 piece" if made.n_pieces == 1 else f"{made.n_pieces} pieces"
         return (
-            f"Completed part: {volume} {unit}³ in {pieces}. Given voxels removed: "
+            f"Completed part: {volume} {unit}³ in {pieces}. Input voxels removed: "
             f"{made.n_changed}. {made.closed}"
         )
     change = 100 * (made.after.volume / made.before.volume - 1)

@@ -64,7 +64,7 @@ class AnswerCompare(QWidget):
     def _menu(self, side: str) -> ElidingCombo:
         menu = ElidingCombo()
         menu.setAccessibleName(f"Result {side}")
-        menu.setToolTip(f"Method whose result is shown {side} of the curtain's line.")
+        menu.setToolTip(f"Method shown {side} of the curtain line.")
         menu.setMinimumWidth(60)
         menu.currentIndexChanged.connect(self._on_chosen)
         return menu

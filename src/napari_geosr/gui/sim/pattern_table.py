@@ -175,7 +175,8 @@ def with_typed(
         numbers = _NUMBER.findall(text.split(":")[-1])
         if not numbers:
             raise ConfigError(
-                f"{text!r} is not a direction. Type degrees, such as 114.7."
+                f"{text!r} is not a direction. Enter an angle in degrees, such as "
+                "114.7."
             )
         typed = float(numbers[0].replace(",", "."))
         if f"{typed:.1f}" == f"{direction:.1f}":
@@ -186,7 +187,7 @@ def with_typed(
     if max(abs(k) for k in vector) >= 0.5:
         raise ConfigError(
             f"A period of {length_text(period, patterns.unit)} is below two pixels, "
-            "which the camera cannot resolve. Type a longer one."
+            "which the camera cannot resolve. Enter a longer one."
         )
     fringes = list(patterns.fringes)
     fringes[angle] = replace(fringe, wave_vector=vector)
@@ -195,7 +196,7 @@ def with_typed(
 
 def _length(text: str, unit: str) -> float:
     """A positive length, by default in nm, in the unit of the patterns."""
-    problem = f"{text!r} is not a period. Type a length, such as 221 nm."
+    problem = f"{text!r} is not a period. Enter a length, such as 221 nm."
     if unit == PIXEL:
         numbers = _NUMBER.findall(text)
         value = float(numbers[0].replace(",", ".")) if numbers else 0.0

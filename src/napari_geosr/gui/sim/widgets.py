@@ -105,8 +105,8 @@ class SimWidgets(Dock):
         self.hint = text_label(
             "Hint about the patterns",
             "How to correct a pattern.",
-            "If a circle misses its peak in the spectrum, select the layer of "
-            "patterns and drag the circle onto the peak, or double-click a direction "
+            "If a circle misses its peak in the spectrum, select the patterns layer "
+            "and drag the circle onto the peak, or double-click a direction "
             "or period and type it.",
         )
         self.figures = text_label(

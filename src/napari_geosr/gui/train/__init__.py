@@ -66,8 +66,10 @@ class TrainChoices(Config):
     use: str = Field(
         "",
         title="Use",
-        description="Role of the selected layer in training, if it can have more than "
-        "one.",
+        description=(
+            "What the selected layer is used for in training, if there is more than "
+            "one choice."
+        ),
     )
     folder: Path | None = Field(
         None, title="Folder", description="Folder in which jobs are saved."

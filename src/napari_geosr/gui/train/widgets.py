@@ -178,7 +178,7 @@ class TrainWidgets(Dock):
         self.bar.state.idle = "Ready to train." if has_data else _NO_DATA
         self.bar.show_job(*((working, 0, 0) if working else self.view.line))
         if self.to_correct and not working:
-            self.bar.state.setText(f"To correct: {self.to_correct}")
+            self.bar.state.setText(f"Correct this first: {self.to_correct}")
 
     def show_view(self) -> None:
         """Show the job, and scroll to its curves after layout."""

@@ -86,7 +86,7 @@ def check_steps(job: RestoreJob, profile: Profile) -> Generator[Step, None, None
 
 
 def share_of_processor(wall: float, processor: float) -> float:
-    """Fraction of the time since then in which this process was running, up to 1."""
+    """Fraction of the time since `wall` in which this process was running, up to 1."""
     elapsed = max(time.perf_counter() - wall, 1e-9)
     return min(1.0, (time.process_time() - processor) / elapsed)
 

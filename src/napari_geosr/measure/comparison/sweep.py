@@ -68,7 +68,9 @@ class FrameVolumes:
         return tuple(key for key in self.placed if key != self.base)
 
     def read(self, key: Any) -> tuple[dict[str, FloatArray], Mask]:
-        """Grey values in a part of the frame, and a mask of voxels known in all."""
+        """Grey values in a part of the frame, and a mask of voxels known in all
+        volumes.
+        """
         values = {name: p.array[key] for name, p in self.placed.items()}
         known: Mask = np.logical_and.reduce([np.isfinite(v) for v in values.values()])
         if self.mask is not None:

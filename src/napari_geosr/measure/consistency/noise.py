@@ -1,4 +1,4 @@
-"""Variation of a residual relative to the quietest regions of the scan.
+"""Variation of a residual relative to the least noisy regions of the scan.
 
 Metrics computed from the residual alone would treat any error of the result as noise.
 The scan provides an independent measure: where its sample is uniform, it varies only by
@@ -88,7 +88,7 @@ def windows(scan: FloatArray, residual: FloatArray, inner: Box) -> Windows:
 
 
 def excess(boxes: Sequence[Windows], shape: Sequence[int]) -> float:
-    """Standard deviation of a residual in its loudest windows, relative to noise.
+    """Standard deviation of a residual in its noisiest windows, relative to noise.
 
     Parameters
     ----------

@@ -30,8 +30,7 @@ def fit_sphere(
     places: np.ndarray,
     sphere: np.ndarray,
 ) -> None:
-    """Fill in the largest sphere near a voxel: its centre relative to it, and its
-    radius.
+    """Fill in the largest sphere near a voxel: its relative centre, and its radius.
 
     Parameters
     ----------

@@ -114,10 +114,10 @@ def anomaly_doubts(
             "Single voxels, such as zingers and hot or dead pixels, differ strongly "
             f"from all of their neighbours ({about}{rough_percent(found.share)} of the "
             "voxels). Models and filters do not remove them well"
-            f"{', and expected gains are wrong' if level > 0 else ''}. Replace them "
-            "first by the median of their neighbours, but only them: a median filter "
-            "over the whole scan blurs its noise, which can then not be measured. Or "
-            "remove them when reconstructing (--zingers).",
+            f"{', and expected gains are wrong' if level > 0 else ''}. First replace "
+            "them, and only them, by the median of their neighbours: a median filter "
+            "over the whole scan would blur its noise, which could then no longer be "
+            "measured. Or remove them when reconstructing (--zingers).",
             "single voxels",
         )
 

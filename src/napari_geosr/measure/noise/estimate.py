@@ -69,8 +69,8 @@ _NEARLY_ALL = (0.01, 99.99)
 #: Largest factor by which clipping may reduce the noise: 1.7 if half of the values are
 #: clipped.
 _CLIPPED_FACTOR = 2.0
-#: Ratio of the noise in the noisiest region to that in the calmest, above which the
-#: noise depends on the position.
+#: Ratio of the noise in the noisiest region to that in the least noisy one, above which
+#: the noise depends on the position.
 _MIN_PLACE_RATIO = 1.4
 #: If averaging voxels leaves more of the noise level than expected from its
 #: correlation, by this factor, the supposed noise may be structure. Known noise in rock
@@ -197,7 +197,8 @@ def _check_grids(volume: Volume, second: Volume | None) -> None:
     raise VolumeError(
         f"{second.title} has {second.shape} voxels ({second.axes}) and "
         f"{volume.title} {volume.shape} ({volume.axes}): measuring noise from two "
-        "scans requires the same voxel grid in both. Use two scans that match."
+        "scans requires the same voxel grid in both. Use two scans on the same voxel "
+        "grid."
     )
 
 

@@ -23,22 +23,23 @@ _MAX_PADDED_SHARE = 0.02
 _MAX_CLIPPED_SHARE = 2e-3
 #: Fraction of clipped voxels above which their reduced noise matters.
 _MUCH_CLIPPED = 0.05
-#: What is said if averaging neighbouring voxels hardly reduces the supposed noise.
+#: Message if averaging neighbouring voxels hardly reduces the supposed noise.
 NOT_AVERAGED = Remark(
     "What was measured as noise may be fine structure: it decreases less than noise "
     "does when neighbouring voxels are averaged. Its true level may be much lower.",
     "fine structure",
 )
-#: What is said if there are too few blocks to recognise fine texture.
+#: Message if there are too few blocks to recognise fine texture.
 TOO_SMALL = Remark(
     "What was measured as noise may be fine structure: the scan is too small to tell. "
     "Its true level may be much lower.",
     "fine structure",
 )
-#: What is said of noise with the spectrum of a median filter's result.
+#: Message about noise with the spectrum of a median filter's result.
 MEDIAN_FILTERED = Remark(
     "The noise is blurred, but not entirely, as in a scan to which a median filter was "
-    "applied. If one was, the noise may be up to twice as strong as measured.",
+    "applied. If the scan was filtered in this way, the noise may be up to twice as "
+    "strong as measured.",
     "median filter",
 )
 #: Correlation of adjacent voxels from which noise may be that of a filtered scan: 0.37
@@ -223,14 +224,14 @@ def doubts(
 def position_doubts(
     strongest: float, stated: tuple[float, float] | None
 ) -> tuple[str, ...]:
-    """What to say of noise that is not equally strong everywhere.
+    """Sentences about noise that is not equally strong everywhere.
 
     Parameters
     ----------
     strongest : float
         Noise of the noisiest region, as a fraction of the contrast.
     stated : (float, float) or None
-        Noise of the calmest and of the noisiest region as multiples of the stated
+        Noise of the least noisy and of the noisiest region as multiples of the stated
         level; 1 if it does not differ. None if no level is stated.
     """
     if stated is None:

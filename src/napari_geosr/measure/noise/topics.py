@@ -1,4 +1,4 @@
-"""Sentences about a measurement of noise whose topic code can ask for."""
+"""Sentences about measured noise, each with a topic by which code can select it."""
 
 from __future__ import annotations
 

@@ -384,9 +384,9 @@ def _remarks(
                 f"{100 * porosity:.3g} %. Choose a smaller spot."
             )
         yield (
-            "The interval reflects how much the spots differ in this scan. Pores too "
-            "small for this scan add to the differences: plan again after the first "
-            "high-resolution scan."
+            "The interval reflects how much the spots differ in this scan. Pores that "
+            "this scan does not resolve increase the differences: plan again after the "
+            "first high-resolution scan."
         )
     elif length is None:
         yield (

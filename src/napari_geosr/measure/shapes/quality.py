@@ -98,7 +98,7 @@ def border_dice(
     voxel_size: Sequence[float],
     distance: float,
 ) -> float:
-    """Dice coefficient within a distance of a third shape.
+    """Dice coefficient of the voxels within a distance of a third shape.
 
     For implants, this shows how well they fit where they touch the given bone
     (`around`).

@@ -59,9 +59,9 @@ def hysteresis_steps(
     values = (threshold, *limits)
     found = [CoredComponents(run.config.connectivity) for _ in values]
     offsets = []
-    yield StageStarted(message="Finding pores with a core")
+    yield StageStarted(message="Applying the hysteresis threshold")
     for slab in run.slabs:
-        run.check("finding pores with a core")
+        run.check("applying the hysteresis threshold")
         block = np.asarray(run.source[slab])
         sample = run.sample(slab, block)
         for components, value in zip(found, values, strict=True):
@@ -77,7 +77,7 @@ def hysteresis_steps(
     kept = found[0].kept()
     run.cored = PackedMask(run.shape)
     for slab, offset in zip(run.slabs, offsets, strict=True):
-        run.check("finding pores with a core")
+        run.check("applying the hysteresis threshold")
         labels, n = provisional_labels(
             run.pores_at(slab, threshold)[1], run.config.connectivity
         )

@@ -115,7 +115,7 @@ class DirectionGrid:
         return (laplacian.T @ laplacian).tocsr()
 
     def filled(self, values: AnyArray, known: AnyArray) -> AnyArray:
-        """A map with unknown values filled in by a thin plate through the known ones.
+        """A map with unknown values filled in by a thin-plate spline.
 
         Parameters
         ----------

@@ -131,7 +131,7 @@ class SparseTensor:
         return SparseTensor(coords, features, self.grid, self.level, cache)
 
     def contains(self, other: SparseTensor) -> Tensor:
-        """For each voxel of `other`, whether it is a voxel of this tensor, too."""
+        """For each voxel of `other`, whether it is also a voxel of this tensor."""
         return _maps.rows_of(self.keys, other.keys) >= 0
 
 

@@ -1,4 +1,7 @@
-"""Settings of a comparison. No heavy imports: ``--help`` reads this module."""
+"""Settings of a comparison.
+
+Does not import heavy libraries, because ``--help`` loads it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of an explanation. No torch here."""
+"""Settings of an explanation. Does not import torch."""
 
 from __future__ import annotations
 

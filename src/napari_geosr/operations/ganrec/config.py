@@ -1,4 +1,4 @@
-"""Settings and job description of GANrec. No torch here: ``--help`` reads it."""
+"""Settings and job description of GANrec. Does not import torch."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ from napari_geosr.models import zoo
 from napari_geosr.models.bundle import Model
 from napari_geosr.operations.generate.config import GenerateConfig
 
-#: What is said if no training images are given.
+#: Message if no training images are given.
 _NOT_COMPARED = (
     "The samples were not compared with the training images, so some may be copies of "
     "them. To compare them, give the training images (--training-images)."

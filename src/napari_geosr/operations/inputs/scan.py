@@ -210,7 +210,7 @@ def _mixing_error(
 _MIN_CORRELATION = 0.1
 _SOURCES = {
     "scan": "",
-    "repeat": ", measured between the two scans",
+    "repeat": ", measured from the difference between the two scans",
     "background": ", measured outside the sample",
     "given": ", as given",
 }

@@ -169,7 +169,7 @@ def existing_files(files: Mapping[str, Path]) -> list[str]:
 
 @contextmanager
 def claimed(files: Mapping[str, Path]) -> Iterator[None]:
-    """Keep other runs from writing the same report; creates its folder.
+    """Keep other runs from writing the same report, and create its folder.
 
     The folder is removed again if it is still empty at the end.
 

@@ -79,7 +79,7 @@ def background_steps(
     porosity = percent_text(report.porosity)
     if fit is not None and fit.cuts:
         return (
-            f"Space without solid reaches the faces of {volume.name!r} and is "
+            f"Empty space reaches the faces of {volume.name!r} and is "
             f"counted as pores: it is part of the porosity of {porosity}. If this "
             "space consists of pores cut open by the border of the volume, such as "
             "marrow, the result is correct. If it is air around the sample, measure "

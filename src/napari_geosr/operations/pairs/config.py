@@ -1,4 +1,4 @@
-"""Settings of training pairs. No torch here: ``--help`` reads it."""
+"""Settings of training pairs. Does not import torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings and job of ``train pinn-sim``. No torch here: ``--help`` reads it."""
+"""Settings and job of ``train pinn-sim``. Does not import torch."""
 
 from __future__ import annotations
 

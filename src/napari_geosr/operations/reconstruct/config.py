@@ -1,4 +1,4 @@
-"""Settings of a reconstruction. No torch here: ``--help`` reads it."""
+"""Settings of a reconstruction. Does not import torch."""
 
 from __future__ import annotations
 

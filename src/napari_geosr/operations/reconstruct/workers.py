@@ -134,7 +134,7 @@ class SlabRun:
 
     @property
     def facts(self) -> AnyDict:
-        """The processes, for the record."""
+        """Number of processes and threads, for the record."""
         return {"processes": self.n_workers, "threads": self.threads}
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Settings of a restoration, and the kinds of uncertainty. No torch here."""
+"""Settings of a restoration, and the kinds of uncertainty. Does not import torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A restoration job: the description in its folder, and its run. No torch here."""
+"""A restoration job: the description in its folder, and its run.
+
+Does not import torch.
+"""
 
 from __future__ import annotations
 

@@ -190,7 +190,8 @@ def _array(volume: Volume, kept: FinishedPart | None) -> Any:
 
 
 def check_budget(prepared: PreparedRestoration, out: str | Path | None) -> None:
-    """If the run does not fit into memory, raise an error that states its need.
+    """If the run does not fit into memory, raise an error that states how much it
+    needs.
 
     Call it before a part of the volume is restored to judge a run. Otherwise the error
     would state the memory for that part, which may be too little for the run.

@@ -1,4 +1,4 @@
-"""Settings of segmentation by strokes. No torch: ``--help`` reads it."""
+"""Settings of segmentation by strokes. Does not import torch."""
 
 from __future__ import annotations
 

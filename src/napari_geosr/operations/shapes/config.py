@@ -1,4 +1,4 @@
-"""Settings of the operations on shapes. No torch here: ``--help`` reads them."""
+"""Settings of the operations on shapes. Does not import torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRILINEAR = "trilinear"
 
 
 class ShapeChoice(Config):
-    """Which voxels of a volume are the shape."""
+    """Which voxels of a volume belong to the shape."""
 
     label: int | None = Field(
         None,

@@ -1,4 +1,7 @@
-"""A training run for shapes: its settings, checks and volumes. No torch here."""
+"""A training run for shapes: its settings, checks and volumes.
+
+Does not import torch.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of structured illumination. No torch here: ``--help`` reads it."""
+"""Settings of structured illumination. Does not import torch."""
 
 from __future__ import annotations
 

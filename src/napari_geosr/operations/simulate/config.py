@@ -1,4 +1,4 @@
-"""Settings of a simulated sample and its scan. No torch here: ``--help`` reads it."""
+"""Settings of a simulated sample and its scan. Does not import torch."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Find the fewest projections and the shortest exposure that still give the right
-pores.
+"""Find the fewest projections and the shortest exposure that still give correct pores.
 
 Each cell of the study combines a number of projections, an exposure and an algorithm.
 Finished cells are stored, so that an interrupted study can be resumed.
@@ -156,7 +155,7 @@ def study(
     mask: Volume | None = None,
     **settings: Any,
 ) -> StudySummary:
-    """Find the smallest part of a scan that gives the right pores; see `study_steps`.
+    """Find the smallest part of a scan that gives the correct pores; see `study_steps`.
 
     Parameters
     ----------

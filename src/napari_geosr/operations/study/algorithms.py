@@ -1,6 +1,6 @@
 """Algorithms that a study compares: built-in ones, and those of other packages.
 
-No torch here: this module is used to validate settings.
+Does not import torch, because it is used to validate settings.
 """
 
 from __future__ import annotations

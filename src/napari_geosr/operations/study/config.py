@@ -1,4 +1,7 @@
-"""Settings of studies of the numbers of projections and labels. No torch here."""
+"""Settings of studies of the numbers of projections and labels.
+
+Does not import torch.
+"""
 
 from __future__ import annotations
 

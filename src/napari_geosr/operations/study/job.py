@@ -1,6 +1,6 @@
 """A study job: the description in its folder, and its run.
 
-No torch here: docks import this module.
+Does not import torch, because docks import this module.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class StudySummary:
         porosity, by algorithm.
     least : dict
         By algorithm, the ``projections`` and ``exposure`` with the fewest photons that
-        give the right porosity; None if none do.
+        give the correct porosity; None if none do.
     files : dict of Path
         ``csv``, ``json``, ``html``.
     warnings : tuple of str
@@ -129,7 +129,7 @@ def computing(
 def fewest(
     rows: Sequence[AnyDict], config: StudyConfig, n_angles: int
 ) -> dict[str, int | None]:
-    """Minimum number of projections for the right porosity, by algorithm.
+    """Minimum number of projections for the correct porosity, by algorithm.
 
     Right means within the tolerance, for this and all larger numbers tried, with the
     longest exposure; None if no number is sufficient.
@@ -153,7 +153,7 @@ def fewest(
 def least_light(
     rows: Sequence[AnyDict], config: StudyConfig, n_angles: int
 ) -> dict[str, dict[str, float] | None]:
-    """Projections and exposure with the fewest photons that give the right porosity.
+    """Projections and exposure with the fewest photons that give the correct porosity.
 
     Right means within the tolerance, for this combination and all others with at least
     as many projections and as long an exposure. If the number of photons is the same,
@@ -178,7 +178,7 @@ def least_light(
 def _sufficient_subsets(
     rows: Sequence[AnyDict], config: StudyConfig, n_angles: int
 ) -> dict[str, list[ScanSubset]]:
-    """Subsets that, like all subsets with more photons, give the right porosity."""
+    """Subsets that, like all subsets with more photons, give the correct porosity."""
     found: dict[str, list[ScanSubset]] = {}
     for name in config.algorithms:
         errors = {

@@ -240,7 +240,7 @@ def suggest_upscaling(
     if upscaling is None:
         return ""
     factor, dimensions, axes = upscaling
-    begin = f"The voxels of {target.title} are {factor} times finer along {axes}"
+    begin = f"The voxels of {target.title} are {factor} times smaller along {axes}"
     flags = _flags(method, training, factor, dimensions)
     if flags is not None:
         return f"{begin}. To learn this, set {flags}."
@@ -252,7 +252,7 @@ def suggest_upscaling(
         and (flags := _flags(other, None, factor, dimensions)) is not None
     ]
     if not others:
-        return f"{begin}, which no method supports: resample it."
+        return f"{begin}, which no method supports: resample the target."
     return f"{begin}. {method} does not support this, but {' and '.join(others)} would."
 
 

@@ -139,9 +139,10 @@ def _upscaling_sentence(spec: NetworkSpec) -> str:
     if factor == 1:
         return ""
     if spec.axes == "ZYX":
-        return f" Gives voxels {factor} times finer along Z, Y and X."
+        return f" The voxels of the result are {factor} times smaller along Z, Y and X."
     return (
-        f" Gives voxels {factor} times finer along Y and X; the slice spacing is "
+        f" The voxels of the result are {factor} times smaller along Y and X; the "
+        "slice spacing is "
         "unchanged."
     )
 

@@ -1,6 +1,6 @@
 """Settings of training scans made from projections, for dock, command and job.
 
-No torch here.
+Does not import torch.
 """
 
 from __future__ import annotations

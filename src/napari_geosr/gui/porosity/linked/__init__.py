@@ -73,7 +73,7 @@ class ColourBar(QWidget):
         row.addWidget(self._bar, 1)
         row.addWidget(self.high)
         self.setAccessibleName("Legend of the colours")
-        self.setToolTip("Values that the colours of the pores represent.")
+        self.setToolTip("Range of values that the colours represent.")
 
     def set_scale(self, title: str, low: float | None, high: float | None) -> None:
         """Show a scale, or only its title if there are no values."""
@@ -140,7 +140,7 @@ class PorePlot(QWidget):
         self.name = QLineEdit()
         self.save = button(
             "Keep group",
-            "Add a column to the table that marks the pores selected now. It is "
+            "Add a column to the table that marks the currently selected pores. It is "
             "exported, and pores can be coloured by it.",
         )
         self.fault = text_label("Problem with the filter or name", "")

@@ -385,7 +385,7 @@ class ScatterView(Chart):
         self._draw_lasso()
 
     def keyPressEvent(self, event: QEvent) -> None:
-        """Escape selects no pore, Ctrl+A all that are drawn."""
+        """Clear the selection with Escape, and select all drawn pores with Ctrl+A."""
         if self._axes is None or event.key() not in (Qt.Key.Key_Escape, Qt.Key.Key_A):
             super().keyPressEvent(event)
             return

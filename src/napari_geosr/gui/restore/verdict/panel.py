@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _KINDS = {"ok": "ok", "caution": "warning", "harmful": "harm"}
 _CHECKING = "Checking the effect of this model on the scan…"
 _FIND, _FINDING = "Find the best model for this scan", "Comparing models…"
-_FIND_FINER = "Find the best model for {} × finer voxels"
+_FIND_FINER = "Find the best model for upscaling by {}"
 
 _FIND_KEY = "Alt+Shift+B"
 
@@ -256,7 +256,7 @@ class VerdictPanel(QWidget):
             return self.confirm_run(model, name)
         self.activity.find_verdict()
         self.message.show_message(
-            "The model is still being checked on this scan. Send the run again when "
+            "The model is still being checked on this scan. Submit the run again when "
             "the result is shown here."
         )
         return False

@@ -217,7 +217,7 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
             "do harm"
         )
     elif others:
-        reason += f"; {others[0].name}, the next best, {_number(others[0].gain)} dB"
+        reason += f"; the next best is {others[0].name} ({_number(others[0].gain)} dB)"
     return chosen.name, f"{reason}.{doubts}"
 
 

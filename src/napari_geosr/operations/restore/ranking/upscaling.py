@@ -219,7 +219,7 @@ def decide_upscaling(
     next_best = ""
     if others:
         gain = signed_text(others[0].gain, 1)
-        next_best = f"; {others[0].name}, the next best, {gain} dB"
+        next_best = f"; the next best is {others[0].name} ({gain} dB)"
     return best.name, f"{best.name} {found}{next_best}."
 
 
@@ -335,11 +335,11 @@ def _reason_unsuitable(
     """Reason why a model cannot be compared; "" if it can."""
     card = model.card
     if card.upscale_factor != config.upscale_factor or card.labels > 1:
-        return f"it does not make voxels {config.upscale_factor} times finer"
+        return f"its upscale factor is not {config.upscale_factor}"
     if card.axes == "ZYX" and is_image(volume) and card.has_weights:
         return "it needs a volume, but this is a single image"
     if card.axes == "YX" and not is_image(volume):
-        return "it makes voxels finer only within slices"
+        return "it upscales only within slices"
     if modality and card.modalities and modality not in card.modalities:
         return f"it is made for {', '.join(card.modalities)}"
     if card.inputs > 1:

@@ -199,7 +199,7 @@ def prepare_series_steps(
         if text:
             warnings_by_channel.setdefault(text, []).append(channel)
     if uniform:
-        sentence = "Every voxel has the same grey value, so it is copied unchanged."
+        sentence = "All voxels have the same grey value, so they are copied unchanged."
         warnings_by_channel[sentence] = uniform
     yield from channel_warnings(plan, warnings_by_channel)
     series = PreparedSeries(plan, found, tuple(uniform))

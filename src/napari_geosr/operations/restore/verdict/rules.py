@@ -208,8 +208,8 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
         if removed.has_places:
             yield Finding(
                 "caution",
-                "Parts of the difference that would be removed exceed the noise by up "
-                f"to {removed.strongest:.0f} standard deviations: inspect them.",
+                "In some places, the part that would be removed exceeds the noise by "
+                f"up to {removed.strongest:.0f} standard deviations: inspect them.",
                 "structure",
             )
         yield from _above_range(facts)
@@ -289,7 +289,7 @@ def _above_range(facts: RunAssessment) -> Iterator[Finding]:
         yield Finding(
             "caution",
             f"The noise is {rough_percent(level)} of the contrast, but {facts.name} "
-            f"was trained only up to {rough_percent(trained[1])}.",
+            f"was trained only on noise of up to {rough_percent(trained[1])}.",
             "training data",
         )
 

@@ -234,7 +234,7 @@ def removed_steps(
 
 
 def _difference_record(prepared: PreparedRestoration) -> AnyDict:
-    """Record that a volume is no scan; without checksums, which take time."""
+    """Record that a volume is not a scan; without checksums, which take time."""
     settings = {"of": prepared.volume.name, "minus": prepared.result_name}
     return provenance.record("difference", inputs={}, settings=settings)
 
