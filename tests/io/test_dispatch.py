@@ -58,11 +58,11 @@ def test_one_axis_may_be_chosen_and_the_other_kept(
     assert channel.axes == "TZYX"
     np.testing.assert_array_equal(np.asarray(channel.data), whole.data[:, 2])
     assert io.read(path, time=1).axes == "CZYX"
-    with pytest.raises(FileError, match=r"no time 2: choose 0 … 1"):
+    with pytest.raises(FileError, match=r"no time 2: choose 0 to 1"):
         io.read(path, time=2)
-    with pytest.raises(FileError, match=r"no channel -1: choose 0 … 2"):
+    with pytest.raises(FileError, match=r"no channel -1: choose 0 to 2"):
         io.read(path, channel=-1)
-    with pytest.raises(FileError, match=r"no channel 3: choose 0 … 2"):
+    with pytest.raises(FileError, match=r"no channel 3: choose 0 to 2"):
         io.read(path, channel=3)
     flat = io.write(make_volume((5, 6), "YX"), tmp_path / "b.tif")
     with pytest.raises(FileError, match=r"no channel axis. Omit the channel"):

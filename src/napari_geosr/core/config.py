@@ -234,7 +234,8 @@ def _describe_errors(name: str, items: Sequence[AnyMapping]) -> str:
     shown = "" if known else f" (given: {given!r})"
     if shown and isinstance(given, str):
         expected = " ".join(str(item.get("ctx", {}).get("expected")) for item in items)
-        guess = did_you_mean(given, re.findall(r"'([^']*)'", expected)).strip()
+        quoted = re.findall(r"'([^']*)'", f"{expected} {text}")
+        guess = did_you_mean(given, quoted).strip()
         shown = f" (given: {given!r}{f'; d{guess[1:]}' if guess else ''})"
     return f"{name.replace('_', ' ')}: {text}{shown}"
 
