@@ -40,7 +40,10 @@ Folder = Annotated[
 ]
 
 
-@app.command(name="projections")
+@app.command(
+    name="projections",
+    help_epilogue=with_examples(*EXAMPLES["study projections"]),
+)
 def study_projections(
     projections: Annotated[
         Path,
@@ -101,7 +104,7 @@ def study_projections(
     return 0
 
 
-@app.command(name="labels")
+@app.command(name="labels", help_epilogue=with_examples(*EXAMPLES["study labels"]))
 def study_labels(
     *,
     source: Annotated[Path, Parameter(help="The scan, as a stack of slices.")],

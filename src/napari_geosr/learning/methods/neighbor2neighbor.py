@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -38,6 +38,8 @@ NEEDS = "one noisy scan with independent noise and structures a few voxels wide"
 
 class Config(TrainingConfig):
     """Settings of Neighbor2Neighbor."""
+
+    unused_settings: ClassVar[frozenset[str]] = frozenset({"target"})
 
     cells: Literal["plane", "volume"] = Field(
         "plane",

@@ -145,8 +145,8 @@ class StudyConfig(Config):
     options: dict[str, AnyDict] = Field(
         default_factory=dict,
         title="Options",
-        description="Settings of individual algorithms, such as tv: {weight: 0.1}; "
-        "they override tuned and default values.",
+        description="A setting of one algorithm, such as --options.tv.weight 0.1; "
+        "it replaces the tuned or default value.",
     )
     steps: int = Field(
         1000,
