@@ -354,7 +354,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             ),
             "verify": Command(
                 "models:verify_models",
-                "Check a model's card, weights and checksum without running anything.",
+                "Check that a model is complete and undamaged, and matches its card.",
                 ("models verify my-model", "models verify my-model.zip --json"),
             ),
             "import": Command(

@@ -294,8 +294,9 @@ class Projections:
         """
         if not 0 <= start < stop <= self.n_rows:
             raise ProjectionsError(
-                f"{self.title} has rows 0 … {self.n_rows - 1}; there are no rows "
-                f"{start} … {stop - 1}."
+                f"{self.title} has rows 0 to {self.n_rows - 1}, so rows {start} to "
+                f"{stop - 1} do not exist. Choose rows within this range (--rows "
+                f"0,{self.n_rows} takes all)."
             )
         if self.geometry == "cone" and (start, stop) != (0, self.n_rows):
             raise ProjectionsError(

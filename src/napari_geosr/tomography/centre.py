@@ -314,8 +314,9 @@ def _judge(
     notes = []
     if contrast < _MIN_CONTRAST[method]:
         notes.append(
-            f"The rotation centre {columns[best]:.2f} is not certain: no column fits "
-            "much better than the others. Check it in a preview."
+            f"The rotation axis, column {columns[best]:.2f}, is not certain: no column "
+            "fits much better than the others. Check it in a preview, or give the "
+            "column (--center)."
         )
     if projections.geometry != "parallel":
         notes.append(
