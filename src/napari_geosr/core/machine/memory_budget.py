@@ -34,7 +34,7 @@ MemoryBudget = Annotated[
     AfterValidator(_checked),
     Field(
         title="Memory",
-        description="Maximum memory for voxel data, such as 4GB; the program itself "
-        "needs some more. By default, part of the free memory is used.",
+        description="Maximum memory of the run, such as 4GB, in addition to the "
+        "program (and the model, if any). By default, part of the free memory is used.",
     ),
 ]
