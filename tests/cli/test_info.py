@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import h5py
@@ -11,6 +12,7 @@ import pytest
 import tifffile
 
 from napari_geosr.cli.app import run
+from napari_geosr.cli.info import _print_row
 
 
 @pytest.fixture
@@ -37,6 +39,34 @@ def test_the_noise_of_each_channel_is_shown(
     assert [row["channel"] for row in rows] == [0, 1]
     assert rows[0]["level"] == pytest.approx(10, rel=0.2)
     assert "cannot be measured" in rows[1]["error"]
+
+
+def test_long_rows_are_wrapped_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    words = "word " * 30
+    _print_row("notes", words)
+    assert capsys.readouterr().out.count("\n") == 1  # one line in a file
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    _print_row("notes", words)
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first.startswith("notes        word")
+    assert all(line.startswith(" " * 13 + "word") for line in others)
+    assert max(map(len, (first, *others))) < 60
+
+
+def test_channels_at_each_choice_of_a_series(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rng: np.random.Generator
+) -> None:
+    clean = np.where(np.arange(48) < 20, 100.0, 200.0) * np.ones((3, 2, 48, 1))
+    noisy = (clean + rng.normal(0, 10, clean.shape)).astype(np.float32)
+    path = str(tmp_path / "cells.tif")
+    tifffile.imwrite(path, noisy, imagej=True, metadata={"axes": "TCYX"})
+    assert run(["info", path, "--noise", "--channel", "1"]) == 0
+    assert "\nnoise, time point 1 " in capsys.readouterr().out
+    assert run(["info", path, "--noise", "--channel", "1", "--time", "0"]) == 0
+    assert "\nnoise        " in capsys.readouterr().out
 
 
 def test_one_time_point_of_a_series_is_measured(
@@ -111,7 +141,7 @@ def test_an_implausible_size_that_is_given_is_warned_of(
     shown = capsys.readouterr().out
     assert "is implausible (" in shown
     assert reason in shown
-    assert "Check the numbers and the unit (--voxel-size and --unit)." in shown
+    assert "Check the voxel size (--voxel-size and --unit)." in shown
     assert run(["measure", path, "-o", str(tmp_path / "report"), *given]) == 0
     assert "scan.tif: the given voxel size of" in capsys.readouterr().err
     assert run(["info", path, "--voxel-size", "2,0.5,0.5", "--unit", "um"]) == 0

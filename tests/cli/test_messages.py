@@ -89,6 +89,32 @@ def test_a_file_is_named_once_in_an_error() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        (
+            "a.dat2",
+            b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P",
+            "binary data of an unknown type",
+        ),
+        ("a.dat2", b"Some words, no image", "it begins with 'Some words, no i'"),
+        ("a.pth", b"\x80\x02\x8a", "a.pth contains a model, not an image volume."),
+    ],
+)
+def test_a_file_that_is_no_image_is_described_without_its_bytes(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    content: bytes,
+    said: str,
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert run(["info", str(tmp_path / name)]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.isascii()
+
+
+@pytest.mark.parametrize(
     ("method", "words"),
     [
         ("wedge", "determined from the projections"),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import fill
 from typing import Annotated
 
 import numpy as np
@@ -39,8 +42,10 @@ from napari_geosr.operations.inputs.scan import (
     given_size_warnings,
     open_questions,
 )
-from napari_geosr.operations.restore.series.noise import noise_of_points
+from napari_geosr.operations.restore.series.plan import noise_of_points
 
+#: Smallest width to which rows are wrapped, in columns of the terminal.
+_MIN_WIDTH = 40
 #: How to correct each kind of assumption that readers make.
 _CORRECTIONS = {
     "axes": "give --axes, such as TYX for a time-lapse",
@@ -84,29 +89,43 @@ def info(
             print_json(_describe_projections(scan))
             return 0
         for label, value in _projection_lines(scan):
-            print(f"{label:<12} {value}")
+            _print_row(label, value)
         suggest_next(f"reconstruct {quoted(input)} -o volume.ome.tif")
         return 0
     if noise:
         _refuse_projections(input, reading)
     volume = io.read(input, **reading.reading())
     if reading.channel is not None or reading.time is not None:
-        volume = volume.select(time=reading.time, channel=reading.channel)
+        volume = volume.take(time=reading.time, channel=reading.channel)
     other = None if second is None else open_series(second, reading)
     if json:
         measured = _noise_values(volume, other) if noise else {}
         print_json(_describe(volume) | measured)
         return 0
     for label, value in _lines(volume):
-        print(f"{label:<12} {value}", flush=True)
+        _print_row(label, value)
     if noise:  # after the rest, which is known even if the noise cannot be measured
         for point, found in noise_of_points(volume, second=other):
             label = "noise" if point is None else f"noise, {point.words}"
             text = describe_noise(found) if isinstance(found, Noise) else found
-            print(f"{label:<12} {text}", flush=True)
+            _print_row(label, text)
         chosen = _chosen_words(volume, reading)
         suggest_next(f"models rank {quoted(input)}{chosen}")
     return 0
+
+
+def _print_row(label: str, value: str) -> None:
+    """Print a row; on a terminal, long values continue in their column."""
+    line = f"{label:<12} {value}"
+    if sys.stdout.isatty():
+        line = fill(
+            line,
+            max(_MIN_WIDTH, get_terminal_size().columns - 1),
+            subsequent_indent=" " * 13,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    print(line, flush=True)
 
 
 def _noise_values(volume: Volume, second: Volume | None) -> dict[str, object]:

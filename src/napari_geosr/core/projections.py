@@ -295,8 +295,7 @@ class Projections:
         if not 0 <= start < stop <= self.n_rows:
             raise ProjectionsError(
                 f"{self.title} has rows 0 to {self.n_rows - 1}, so rows {start} to "
-                f"{stop - 1} do not exist. Choose rows within this range (--rows "
-                f"0,{self.n_rows} takes all)."
+                f"{stop - 1} do not exist. Choose rows within this range (--rows)."
             )
         if self.geometry == "cone" and (start, stop) != (0, self.n_rows):
             raise ProjectionsError(

@@ -108,7 +108,9 @@ class Method(_Method):
         "guess": "prediction error",
         "regularising": "regularisation",
     }
-    validation_measure = "prediction error on the other half (noisy values)"
+    validation_measure = (
+        "the other half of the voxels (compared with their noisy values)"
+    )
     config: Config
 
     def __init__(self, config: TrainingConfig) -> None:

@@ -82,7 +82,7 @@ class Config(TrainingConfig):
 class Method(_Method):
     """Predicts hidden voxels from their surroundings."""
 
-    validation_measure = "prediction error for hidden voxels (noisy values)"
+    validation_measure = "hidden voxels (compared with their noisy values)"
     fits_last_layer = True
     denoises = ("source",)
     config: Config

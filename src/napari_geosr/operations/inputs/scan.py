@@ -99,8 +99,7 @@ def given_size_warnings(volume: Volume) -> list[str]:
     size = " × ".join(f"{edge:.4g}" for edge in volume.voxel_size)
     return [
         f"the given voxel size of {size} {volume.unit} is implausible "
-        f"({'; '.join(reasons)}). Check the numbers and the unit (--voxel-size and "
-        "--unit)."
+        f"({'; '.join(reasons)}). Check the voxel size (--voxel-size and --unit)."
     ]
 
 
