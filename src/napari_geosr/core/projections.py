@@ -312,8 +312,9 @@ class Projections:
         """Take every `k`-th projection, starting with projection `first`."""
         if k < 1 or not 0 <= first < self.n_angles:
             raise ProjectionsError(
-                f"{self.title} has {self.n_angles} projections; every {k}-th one, "
-                f"starting with {first}, cannot be selected."
+                f"{self.title} has {self.n_angles} projections, so every {k}-th one, "
+                f"starting with {first}, cannot be selected. Choose a number from 1 to "
+                f"{self.n_angles} (--every)."
             )
         return self.subset(range(first, self.n_angles, k))
 

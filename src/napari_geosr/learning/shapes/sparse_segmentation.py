@@ -146,7 +146,7 @@ class Method(ShapeMethod):
                 break
         if labels.max() > self.config.labels:
             raise ConfigError(
-                f"{target.title} has the label {labels.max()}, but --labels is "
+                f"{target.title} has the label {labels.max()}, but --n-labels is "
                 f"{self.config.labels}. Give the number of labels inside the mask."
             )
         mean, deviation = self._scale(volume, target)

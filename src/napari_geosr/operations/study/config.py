@@ -335,8 +335,8 @@ class LabelsStudyConfig(Config):
     start_from: Annotated[str | None, MODEL_NAME] = Field(
         None,
         title="Start from",
-        description="Pre-trained model, such as one of ddpm, to compare with training "
-        "from scratch.",
+        description="Pre-trained model, such as one trained by ddpm, to compare with "
+        "training from scratch.",
     )
     steps: int = Field(
         1000, ge=1, title="Steps", description="Number of training steps per model."
