@@ -99,7 +99,7 @@ class ConsistencyCheck:
             f"{found.noise_rms:.3g}), {100 * found.beyond_3_sigma:.2g} % of voxels "
             "beyond 3 standard deviations (noise alone: 0.27 %)"
         )
-        if found.slope is None:
+        if found.slope is None or found.slope_error is None:
             return (residual,)
         return (
             residual,
