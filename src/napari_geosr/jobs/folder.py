@@ -195,10 +195,7 @@ class JobFolder:
                 "job."
             )
         if not isinstance(values.get("training", {}), dict):
-            raise JobError(
-                f"{path}: the section 'training' must contain lines such as 'name: "
-                "value'. Correct it, or start a new job."
-            )
+            raise JobError(f"{path}: 'training' has no settings. Start a new job.")
         found: AnyDict = relocate_paths(values, self._old_path(), str(self.path))
         return found
 
