@@ -63,15 +63,6 @@ def test_info_is_shown_if_the_noise_cannot_be_measured(tmp_path, capsys):
     assert "nan.tif" in shown.err
 
 
-def test_the_noise_of_a_colour_image_needs_a_channel(tmp_path, capsys, rng):
-    colour = (255 * rng.random((40, 40, 3))).astype(np.uint8)
-    tifffile.imwrite(tmp_path / "rgb.tif", colour, photometric="rgb")
-    words = ["info", str(tmp_path / "rgb.tif"), "--noise"]
-    assert run(words) == 2
-    assert "choose a channel (--channel) of rgb" in capsys.readouterr().err
-    assert run([*words, "--channel", "1"]) == 0
-
-
 def test_info_for_people_says_when_the_size_is_unknown(tmp_path, capsys):
     tifffile.imwrite(tmp_path / "bare.tif", np.zeros((4, 5), np.uint8))
     assert run(["info", str(tmp_path / "bare.tif")]) == 0

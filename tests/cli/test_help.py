@@ -73,6 +73,8 @@ def test_every_command_has_examples() -> None:
         "sim check",
         "simulate sim",
         "simulate radiographs",
+        "study projections",
+        "study labels",
     }  # subcommands of the commands in `grouped`
     assert set(OF_GROUPS) == {"", *GROUPS, *grouped, *within}
     given = {k: c.examples for k, c in COMMANDS.items() if k not in grouped}
@@ -173,11 +175,11 @@ def test_what_is_missing_is_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for line, sentence in (
-        ("measure x.tif", "Give --out, which measure needs: folder for the report."),
-        ("compare a.tif b.tif", "Give --out, which compare needs: folder for"),
-        ("models export ct-denoise", "Give --format, which models export needs: "),
-        ("info", "Give INPUT, which info needs: TIFF, folder or pattern of slices"),
-        ("info x.tif --voxel-size", "Give a value after --voxel-size: voxel size as"),
+        ("measure x.tif", "measure needs --out: folder for the report."),
+        ("compare a.tif b.tif", "compare needs --out: folder for"),
+        ("models export ct-denoise", "models export needs --format: "),
+        ("info", "info needs INPUT: TIFF, folder or pattern of slices"),
+        ("info x.tif --voxel-size", "Give a value after --voxel-size: voxel size"),
         ("measure x.tif --outt r", 'Unknown option: "--outt". Did you mean "--out"?'),
     ):
         assert run(line.split()) == 2

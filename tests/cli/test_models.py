@@ -190,6 +190,17 @@ def test_figures_of_a_card_are_columns_that_fit_80(entry: zoo.ZooEntry) -> None:
     assert not re.search(r"\s-\d", figures)  # a real minus sign, as in the docks
 
 
+def test_the_columns_of_a_card_are_explained() -> None:
+    entries = [entry for entry in zoo.list_models() if entry.card.figures]
+    assert entries
+    for entry in entries:
+        text = catalogue.card_text(entry.card)
+        legend = text.partition("How to read the results:\n")[2].partition("\n\n")[0]
+        heading = text.partition("Results on ")[2].splitlines()[1]
+        explained = {line[1:].split("  ")[0] for line in legend.splitlines()}
+        assert explained == set(re.split(r"\s{2,}", heading.strip()))
+
+
 def test_models_for_shapes_have_cards_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models", "list"]) == 0
     assert "shape-sr-x2" in capsys.readouterr().out.splitlines()[-1]

@@ -171,7 +171,7 @@ def test_what_is_no_file_of_projections(file, tmp_path, capsys):
     assert run(words(file, "--out", out, "--continue")) == 2
     assert "--continue" in capsys.readouterr().err
     assert run(words(file, "--out", out, "--rows", "2,9")) == 2
-    assert "no rows 2 … 8" in capsys.readouterr().err
+    assert "rows 2 to 8 do not exist" in capsys.readouterr().err
 
 
 def test_shapes_that_do_not_fit_are_said(scan, tmp_path, capsys):

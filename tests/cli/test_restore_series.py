@@ -65,7 +65,7 @@ def test_a_time_and_a_channel_can_still_be_chosen(scan, tmp_path):
 def test_what_is_not_there_cannot_be_chosen(scan, tmp_path, capsys):
     arguments = ["restore", str(scan), "--out", str(tmp_path / "out.tif"), *FLAGS]
     assert run([*arguments, "--time", "2"]) == 2
-    assert "no time 2: choose 0 … 1" in capsys.readouterr().err
+    assert "no time 2: choose 0 to 1" in capsys.readouterr().err
     flat = io.write(io.read(scan).select(time=0, channel=0), tmp_path / "flat.tif")
     assert run(["restore", str(flat), *arguments[2:], "--channel", "1"]) == 2
     assert "no channel axis" in capsys.readouterr().err
@@ -146,7 +146,7 @@ def test_a_check_wants_one_point_before_anything_runs(scan, tmp_path, capsys):
 def test_a_mean_wants_one_point_of_each(scan, tmp_path, capsys):
     arguments = ["restore", str(scan), str(scan), "--average", *FLAGS]
     assert run([*arguments, "--out", str(tmp_path / "out.ome.tif")]) == 2
-    assert "Choose the time" in capsys.readouterr().err
+    assert "Choose one of them, 0 to 1 (--time)" in capsys.readouterr().err
 
 
 def test_three_channels_of_a_real_file(shared_data, tmp_path):

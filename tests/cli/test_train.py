@@ -74,7 +74,7 @@ def test_a_trained_model_restores_at_once(scans: Path, capsys: Any) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--source", "a.tif"], "needs targets"),
+        (["--source", "a.tif"], "needs a target for each source"),
         (["--source", "nowhere.tif", "--target", "b.tif"], "nowhere.tif"),
         (["--source", "a.tif", "--target", "b.tif", "--patch", "2"], "patch"),
         (["--source", "a.tif", "--target", "b.tif", "--network", "vgg"], "vgg"),

@@ -120,7 +120,7 @@ def test_rows_take_flats_and_darks_along():
 
 @pytest.mark.parametrize("rows", [(0, 0), (-1, 2), (2, 5), (3, 2)])
 def test_rows_that_are_not_there_are_refused(rows):
-    with pytest.raises(ProjectionsError, match="rows 0 … 3"):
+    with pytest.raises(ProjectionsError, match="rows 0 to 3"):
         make().rows(*rows)
 
 

@@ -155,7 +155,7 @@ def test_more_labels_than_stated_are_refused(tmp_path) -> None:
     three = io.read(labels)
     three = three.replace(data=np.where(np.asarray(three.data) == 2, 3, 1))
     shapes = ShapeSet(config, [io.read(scan)], [three])
-    with pytest.raises(ConfigError, match="has the label 3, but --labels is 2"):
+    with pytest.raises(ConfigError, match="has the label 3, but --n-labels is 2"):
         module.Method(config).draw(shapes, np.random.default_rng(0))
 
 

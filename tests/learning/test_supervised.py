@@ -34,7 +34,7 @@ SMALL: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"target": []}, "needs targets"),
+        ({"target": []}, "needs a target for each source"),
         ({"target": ["b.tif", "c.tif"]}, "1 sources and 2 targets"),
         (
             {"network": "light_sr", "dimensions": "3D", "upscale_factor": 1},

@@ -206,7 +206,7 @@ def test_other_refusals() -> None:
         measure(np.zeros((4, 4, 4), complex))
     with pytest.raises(VolumeError, match="empty"):
         measure(np.zeros((0, 4, 4)))
-    with pytest.raises(VolumeError, match="Choose the time"):
+    with pytest.raises(VolumeError, match="time points. Choose one"):
         measure(np.zeros((2, 4, 4, 4)), "TZYX")
     with pytest.raises(VolumeError, match="uint32"):
         measure(foam(0), labels_target=np.zeros(foam(0).shape, np.uint8))

@@ -139,7 +139,7 @@ def scan(tmp_path: Path) -> Path:
 
 
 MEASURING = (
-    "Reading intensities",
+    "Reading the grey values",
     "Measuring the noise",
     "Checking what the model",
     "Comparing models",

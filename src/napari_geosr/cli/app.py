@@ -269,7 +269,7 @@ def _missing(error: MissingArgumentError) -> str:
     if error.keyword is not None or argument.tokens:
         return f"Give a value after {error.keyword or argument.name}{ending}"
     command = " ".join(error.command_chain or ())
-    return f"Give {argument.name}, which {command} needs{ending}"
+    return f"{command} needs {argument.name}{ending}"
 
 
 def _unknown_subcommand(words: Sequence[str]) -> str:
@@ -279,8 +279,9 @@ def _unknown_subcommand(words: Sequence[str]) -> str:
         return ""
     if not known or len(words) < 2 or words[1].startswith("-") or words[1] in known:
         return ""
+    noun = "method" if words[0] == "train" else "subcommand"
     return (
-        f"{words[0]} has no subcommand {words[1]!r}.{did_you_mean(words[1], known)} "
+        f"{words[0]} has no {noun} {words[1]!r}.{did_you_mean(words[1], known)} "
         f"Available: {', '.join(known)}."
     )
 

@@ -57,7 +57,8 @@ COMMANDS = {
         (
             "segment scan.tif --labels painted.tif -o classes.ome.tif",
             "segment scan.tif --labels painted.tif --model prior -o classes.ome.tif",
-            "segment scan.tif -l painted.tif -p shares.ome.tif -o classes.ome.tif",
+            "segment scan.tif -l painted.tif -p probabilities.ome.tif "
+            "-o classes.ome.tif",
         ),
     ),
     "measure": Command(
@@ -123,7 +124,11 @@ COMMANDS = {
     "info": Command(
         "info:info",
         "Show the axes, voxel size, origin, noise and other properties of a file.",
-        ("info scan.tif", "info scan.tif --noise"),
+        (
+            "info scan.tif",
+            "info scan.tif --noise",
+            "info scan1.tif --noise --second scan2.tif",
+        ),
     ),
     "doctor": Command(
         "doctor:doctor",
@@ -184,7 +189,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "study": (
         "study projections scan.h5 -o study",
+        "study labels --source scan.tif --labels painted.tif -o study",
+    ),
+    "study projections": (
+        "study projections scan.h5 -o study",
         "study projections scan.h5 --counts 50,100,200 --algorithms fbp,sirt -o study",
+    ),
+    "study labels": (
         "study labels --source scan.tif --labels painted.tif --counts 1,2,5 -o study",
         "study labels --source scan.tif --labels all.tif --start-from prior -o study",
     ),
@@ -207,7 +218,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
         {
             "list": Command(
                 "jobs:list_jobs",
-                "List the jobs on this machine, newest first.",
+                "List the jobs on this computer, newest first.",
                 ("jobs list", "jobs list --json"),
             ),
             "show": Command(
@@ -343,7 +354,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             ),
             "verify": Command(
                 "models:verify_models",
-                "Check a model's card, weights and checksum without running anything.",
+                "Check that a model is complete and undamaged, and matches its card.",
                 ("models verify my-model", "models verify my-model.zip --json"),
             ),
             "import": Command(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import fill
 from typing import Annotated
 
 import numpy as np
@@ -30,16 +33,19 @@ from napari_geosr.core.questions import (
     VOXEL_SIZE_QUESTION,
     voxel_size_question,
 )
-from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.units import shown_units
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.projections import is_projections, read_projections
-from napari_geosr.operations.inputs import InputConfig, open_volume
+from napari_geosr.operations.inputs import InputConfig, open_series
 from napari_geosr.operations.inputs.scan import (
     describe_noise,
-    noise_steps,
+    given_size_warnings,
     open_questions,
 )
+from napari_geosr.operations.restore.series.plan import noise_of_points
 
+#: Smallest width to which rows are wrapped, in columns of the terminal.
+_MIN_WIDTH = 40
 #: How to correct each kind of assumption that readers make.
 _CORRECTIONS = {
     "axes": "give --axes, such as TYX for a time-lapse",
@@ -57,15 +63,16 @@ def info(
         bool,
         Parameter(
             negative="",
-            help="Measure the noise: its level and its correlation, with their "
-            "uncertainties.",
+            help="Measure the noise: its level, with a likely range, and its "
+            "correlation. In a file with several channels, each channel is measured; "
+            "in a time series, one time point.",
         ),
     ] = False,
     second: Annotated[
         Path | None,
         Parameter(
-            help="Second scan of the same object; the noise is then measured "
-            "from the difference."
+            help="Second scan of the same object; the noise is then measured in the "
+            "difference between the two scans."
         ),
     ] = None,
     json: Json = False,
@@ -82,38 +89,75 @@ def info(
             print_json(_describe_projections(scan))
             return 0
         for label, value in _projection_lines(scan):
-            print(f"{label:<12} {value}")
+            _print_row(label, value)
         suggest_next(f"reconstruct {quoted(input)} -o volume.ome.tif")
         return 0
+    if noise:
+        _refuse_projections(input, reading)
     volume = io.read(input, **reading.reading())
     if reading.channel is not None or reading.time is not None:
-        volume = volume.select(time=reading.time, channel=reading.channel)
+        volume = volume.take(time=reading.time, channel=reading.channel)
+    other = None if second is None else open_series(second, reading)
     if json:
-        measured: dict[str, object] = {}
-        if noise:
-            found = _measure_noise(volume, second, reading)
-            measured["noise"] = found.to_json_dict()
+        measured = _noise_values(volume, other) if noise else {}
         print_json(_describe(volume) | measured)
         return 0
     for label, value in _lines(volume):
-        print(f"{label:<12} {value}", flush=True)
+        _print_row(label, value)
     if noise:  # after the rest, which is known even if the noise cannot be measured
-        found = _measure_noise(volume, second, reading)
-        print(f"{'noise':<12} {describe_noise(found)}")
-        suggest_next(f"models rank {quoted(input)}")
+        for point, found in noise_of_points(volume, second=other):
+            label = "noise" if point is None else f"noise, {point.words}"
+            text = describe_noise(found) if isinstance(found, Noise) else found
+            _print_row(label, text)
+        chosen = _chosen_words(volume, reading)
+        suggest_next(f"models rank {quoted(input)}{chosen}")
     return 0
 
 
-def _measure_noise(volume: Volume, second: Path | None, reading: InputConfig) -> Noise:
-    options = {"T": "a time point (--time)", "C": "a channel (--channel)"}
-    missing = [text for axis, text in options.items() if axis in volume.axes]
-    if missing:
-        raise ConfigError(
-            f"The noise is measured in one volume or image: choose "
-            f"{' and '.join(missing)} of {volume.title}."
+def _print_row(label: str, value: str) -> None:
+    """Print a row; on a terminal, long values continue in their column."""
+    line = f"{label:<12} {value}"
+    if sys.stdout.isatty():
+        line = fill(
+            line,
+            max(_MIN_WIDTH, get_terminal_size().columns - 1),
+            subsequent_indent=" " * 13,
+            break_long_words=False,
+            break_on_hyphens=False,
         )
-    other = None if second is None else open_volume(second, reading)
-    return run_to_end(noise_steps(volume, second=other))
+    print(line, flush=True)
+
+
+def _noise_values(volume: Volume, second: Volume | None) -> dict[str, object]:
+    """Noise for ``--json``: one object, or a list with one entry for each channel."""
+    rows: list[object] = []
+    for point, found in noise_of_points(volume, second=second):
+        values = found.to_json_dict() if isinstance(found, Noise) else {"error": found}
+        if point is None:
+            return {"noise": values}
+        rows.append({**point.to_dict(), **values})
+    return {"noise": rows}
+
+
+def _chosen_words(volume: Volume, reading: InputConfig) -> str:
+    """Options that choose a time point and channel, for the next command."""
+    chosen = {"time": ("T", reading.time), "channel": ("C", reading.channel)}
+    return "".join(
+        f" --{name} {word if given is None else given}"
+        for name, (axis, given) in chosen.items()
+        for word in (name.upper(),)
+        if given is not None or axis in volume.axes
+    )
+
+
+def _refuse_projections(path: Path, reading: InputConfig) -> None:
+    """Raise `ConfigError` if the noise of projections is to be measured."""
+    if reading.dataset is None and is_projections(path):
+        raise ConfigError(
+            f"{path.name} contains projections, but the noise is measured in volumes. "
+            "Reconstruct it first (napari-geosr reconstruct), or choose a dataset of "
+            "the file with --dataset."
+        )
 
 
 def _read_if_projections(path: Path) -> Projections | None:
@@ -167,7 +211,9 @@ def _projection_lines(scan: Projections) -> list[tuple[str, str]]:
     pixel = f"{size} {scan.unit} (row, column)"
     if not scan.has_physical_size:
         pixel = "unknown; give --pixel-size and --unit to `reconstruct`"
-    centre = "not in the file" if scan.centre is None else f"column {scan.centre:g}"
+    centre = "not in the file; `reconstruct` determines it"
+    if scan.centre is not None:
+        centre = f"column {scan.centre:g}"
     geometry = f"{scan.geometry} beam"
     if scan.geometry != "parallel":
         geometry += (
@@ -180,13 +226,13 @@ def _projection_lines(scan: Projections) -> list[tuple[str, str]]:
         ("data type", f"{dtype}, {format_bytes(nbytes)}; {values}"),
         (
             "angles",
-            f"{scan.angles[0]:.6g} … {scan.angles[-1]:.6g} degrees, covering "
-            f"{scan.angular_range:.4g}",
+            f"{scan.angles[0]:.6g} to {scan.angles[-1]:.6g} degrees, covering "
+            f"{scan.angular_range:.4g} degrees",
         ),
         ("flat fields", str(_count(scan.flats) or "none")),
         ("dark fields", str(_count(scan.darks) or "none")),
         ("pixel size", pixel),
-        ("centre", centre),
+        ("axis", centre),
         ("geometry", geometry),
     ]
     return rows + _remarks(scan)
@@ -206,9 +252,13 @@ def _describe(volume: Volume) -> dict[str, object]:
         "origin": list(volume.origin),
         "provenance": [dict(entry) for entry in volume.provenance],
         "metadata": {key: _as_json_value(value) for key, value in _facts(volume)},
-        "warnings": list(file_warnings(volume.metadata)),
+        "warnings": _warnings(volume),
         "questions": open_questions(volume),
     }
+
+
+def _warnings(volume: Volume) -> list[str]:
+    return [*file_warnings(volume.metadata), *given_size_warnings(volume)]
 
 
 def _as_json_value(value: object) -> object:
@@ -220,7 +270,7 @@ def _lines(volume: Volume) -> list[tuple[str, str]]:
     axes = ", ".join(volume.spatial_axes)
     if volume.has_physical_size:
         voxel = f"{size} {volume.unit} ({axes})"
-    elif voxel_size_question(volume.metadata) is not None:
+    elif _has_no_size(volume):
         voxel = "unknown; give --voxel-size and --unit"
     else:
         voxel = f"unknown (numbers in the file: {size}); give --voxel-size and --unit"
@@ -229,11 +279,23 @@ def _lines(volume: Volume) -> list[tuple[str, str]]:
         ("shape", f"{shape} ({', '.join(volume.axes)})"),
         ("data type", f"{volume.dtype}, {format_bytes(volume.nbytes)}"),
         ("voxel size", voxel),
-        ("origin", ", ".join(f"{v:.6g}" for v in volume.origin) + f" {volume.unit}"),
+        ("origin", _origin_text(volume)),
     ]
     questions = [("question", question) for question in open_questions(volume)]
-    warnings = [("warning", text) for text in file_warnings(volume.metadata)]
+    warnings = [("warning", text) for text in _warnings(volume)]
     return rows + warnings + questions + _remarks(volume)
+
+
+def _has_no_size(volume: Volume) -> bool:
+    """Whether the file contains no number that could be the voxel size."""
+    asked = voxel_size_question(volume.metadata) is not None
+    return asked or all(edge == 1 for edge in volume.voxel_size)
+
+
+def _origin_text(volume: Volume) -> str:
+    flat = len(volume.spatial_axes) == 2
+    unit = shown_units(volume.unit, volume.voxel_size, flat=flat)
+    return ", ".join(f"{v:.6g}" for v in volume.origin) + f" {unit}"
 
 
 def _facts(data: Volume | Projections) -> list[tuple[str, object]]:

@@ -134,7 +134,7 @@ def watch_jobs(
         bool,
         Parameter(
             negative="",
-            help="Print each event as one line of JSON: losses, learning rate, "
+            help="Print each step as one line of JSON: losses, learning rate, "
             "images per second, memory and, where known, power.",
         ),
     ] = False,

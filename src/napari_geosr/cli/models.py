@@ -16,7 +16,7 @@ from napari_geosr.core.text.vocabulary import Modality, Task
 from napari_geosr.core.units import require_unit
 from napari_geosr.operations import models
 from napari_geosr.operations.inputs import InputConfig, open_volume
-from napari_geosr.operations.inputs.scan import input_warnings
+from napari_geosr.operations.inputs.scan import describe_level, input_warnings
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.models.formats import format_help, source_help
 from napari_geosr.operations.restore import ranking
@@ -108,7 +108,7 @@ def show_models(name: catalogue.ModelName, /, *, json: Json = False) -> int:
     Parameters
     ----------
     name
-        Name of a model in the zoo, or the path of a bundle.
+        Name of a model, as shown by `models list`, or path of its folder (bundle).
     """
     from rich.console import Console
 
@@ -160,10 +160,7 @@ def rank_models(
         print_json({**ranked.to_json_dict(), "warnings": [*notes, *warnings]})
         return 0
     print_notes(notes)
-    noise = ranked.noise
-    low, high = (100 * end / (noise.contrast or 1.0) for end in noise.interval)
-    level = f"{100 * noise.relative:.1f} % of the contrast"
-    print(f"Noise: {level} ({low:.1f} to {high:.1f})")
+    print(f"{describe_level(ranked.noise)}.")
     Console().print(_ranking_table(ranked))
     for name, reason in ranked.skipped.items():
         print(_left_out(name, reason))
@@ -227,7 +224,7 @@ def verify_models(path: Path, /, *, json: Json = False) -> int:
 
 def import_models(
     source: Annotated[
-        str, Parameter(help=f"{source_help()}; or a napari-geosr bundle.")
+        str, Parameter(help=f"Model to import: {source_help()}; or a bundle.")
     ],
     /,
     *,
@@ -277,8 +274,7 @@ def export_models(
         Path | None,
         Parameter(
             help="Scan with the noise that the exported model should remove. Required "
-            "for "
-            "models that take the noise level as input."
+            "for models that take the noise level as input."
         ),
     ] = None,
     overwrite: Overwrite = False,
@@ -289,7 +285,7 @@ def export_models(
     Parameters
     ----------
     name
-        Name of a model in the zoo, or the path of a bundle.
+        Name of a model, as shown by `models list`, or path of its folder (bundle).
     """
     exported, notes = run_command(
         lambda should_stop: models.export_steps(

@@ -150,8 +150,13 @@ def merge_settings(
     return ReconstructConfig.create(**{**stored, **given, "options": both})
 
 
+#: Where a rotation axis comes from that was not determined.
+_ORIGINS = {"given": "as given", "from the file": "from the file"}
+
+
 def _axis(result: ReconstructionResult) -> str:
-    return f"{result.centre.column:.2f} ({result.centre.method})"
+    origin = _ORIGINS.get(result.centre.method, "determined from the projections")
+    return f"{result.centre.column:.2f} ({origin})"
 
 
 def _describe(result: ReconstructionResult, warnings: list[str]) -> dict[str, object]:

@@ -41,7 +41,8 @@ def segment(
         Path | None,
         Parameter(
             alias="-p",
-            help="Also write the probability of each class, such as shares.ome.tif.",
+            help="Also write the probability of each class, such as "
+            "probabilities.ome.tif.",
         ),
     ] = None,
     config: Annotated[SegmentConfig | None, AS_FLAGS] = None,

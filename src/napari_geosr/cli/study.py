@@ -40,7 +40,10 @@ Folder = Annotated[
 ]
 
 
-@app.command(name="projections")
+@app.command(
+    name="projections",
+    help_epilogue=with_examples(*EXAMPLES["study projections"]),
+)
 def study_projections(
     projections: Annotated[
         Path,
@@ -101,7 +104,7 @@ def study_projections(
     return 0
 
 
-@app.command(name="labels")
+@app.command(name="labels", help_epilogue=with_examples(*EXAMPLES["study labels"]))
 def study_labels(
     *,
     source: Annotated[Path, Parameter(help="The scan, as a stack of slices.")],
@@ -143,18 +146,23 @@ def study_labels(
     return 0
 
 
+def _slices(count: int) -> str:
+    return "labelled slice" if count == 1 else "labelled slices"
+
+
 def _print_labels(done: LabelsStudySummary) -> None:
     print("Mean intersection over union on the held-out slices, in %")
     for each in done.curve:
         spread = "" if each["spread"] is None else f" ± {100 * each['spread']:.1f}"
         print(
-            f"  {each['labels']:>3} labelled slices, {each['method']}: "
+            f"  {each['labels']:>3} {_slices(each['labels'])}, {each['method']}: "
             f"{100 * each['mean_iou']:.1f}{spread}"
         )
     for method, count in done.fewest.items():
+        are = "is" if count == 1 else "are"
         print(
-            f"{method}: {count} labelled slices are enough to come within 1 "
-            "percentage point of the result with the largest number tried"
+            f"{method}: {count} {_slices(count)} {are} enough to come "
+            "within 1 percentage point of the result with the largest number tried"
         )
     print(f"Wrote {done.files['csv']}")
 

@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 
 from napari_geosr.cli.commands import EXAMPLES
 from napari_geosr.cli.kit.console import print_json, print_notes
-from napari_geosr.cli.kit.help_pages import with_examples
+from napari_geosr.cli.kit.help_pages import GroupedFormatter, with_examples
 from napari_geosr.cli.kit.options import AS_FLAGS, Json, SettingsPath
 from napari_geosr.cli.kit.run_jobs import RUN_FLAGS, start
 from napari_geosr.core.config import Config
@@ -34,7 +34,13 @@ from napari_geosr.operations.shapes import (
     shape_needs,
     shape_purposes,
 )
-from napari_geosr.operations.train import TrainJob, config_class, needs, purposes
+from napari_geosr.operations.train import (
+    TrainingConfig,
+    TrainJob,
+    config_class,
+    needs,
+    purposes,
+)
 from napari_geosr.operations.train.fine_tune import NETWORK_FIELDS, fine_tune_settings
 from napari_geosr.operations.train.from_projections import (
     METHODS_FROM_PROJECTIONS,
@@ -173,6 +179,12 @@ def summary_of(method: str, need: str) -> str:
     }
     purpose = known.get(method, "")
     return f"{purpose}: needs {need}." if purpose else f"Needs {need}."
+
+
+def formatter_of(kind: type[TrainingConfig]) -> GroupedFormatter:
+    """Create the printer of a method's help, without settings that have no effect."""
+    unused = (f"--{name.replace('_', '-')}" for name in kind.unused_settings)
+    return GroupedFormatter(omitted=unused)
 
 
 def command_of(method: str) -> Callable[..., int]:
@@ -446,6 +458,7 @@ def _build() -> App:
             name=method,
             help=summary_of(method, need),
             help_epilogue=with_examples(*examples_of(method)),
+            help_formatter=formatter_of(config_class(method)),
         )
     for method, need in shape_needs().items():
         app.command(
@@ -453,6 +466,7 @@ def _build() -> App:
             name=(name := method.replace("_", "-")),
             help=summary_of(name, need),
             help_epilogue=with_examples(*examples_of(name)),
+            help_formatter=formatter_of(shape_config_class(method)),
         )
     app.command(
         ganrec,

@@ -32,7 +32,11 @@ _KINDS = {
     "bool": "a yes/no value",
     "str": "text",
     "string": "text",
+    "dict": "a value with a name (NAME: VALUE; on the command line, --….NAME VALUE)",
 }
+
+#: Name of errors that concern several settings.
+_SEVERAL = "settings"
 
 #: Plain words for pydantic's bounds, by the name of the bound.
 _BOUNDS = {
@@ -197,7 +201,8 @@ def explain(error: ValidationError) -> str:
 def explain_fields(error: ValidationError) -> dict[str, str]:
     """What is wrong with each setting, by name, without a full stop.
 
-    An error that concerns several settings is listed under ``"settings"``.
+    An error that concerns several settings is listed under ``"settings"``; its text
+    does not begin with a name.
     """
     parts: dict[str, list[AnyMapping]] = {}
     for item in error.errors(include_url=False):
@@ -206,7 +211,7 @@ def explain_fields(error: ValidationError) -> dict[str, str]:
         path = [str(p) for p in item["loc"] if not str(p).startswith("literal[")]
         union = len(path) > 1 and path[-1] in _KINDS
         name = ".".join(path[:-1] if union else path)
-        parts.setdefault(name or "settings", []).append(item)
+        parts.setdefault(name or _SEVERAL, []).append(item)
     return {name: _describe_errors(name, items) for name, items in parts.items()}
 
 
@@ -234,9 +239,11 @@ def _describe_errors(name: str, items: Sequence[AnyMapping]) -> str:
     shown = "" if known else f" (given: {given!r})"
     if shown and isinstance(given, str):
         expected = " ".join(str(item.get("ctx", {}).get("expected")) for item in items)
-        guess = did_you_mean(given, re.findall(r"'([^']*)'", expected)).strip()
+        quoted = re.findall(r"'([^']*)'", f"{expected} {text}")
+        guess = did_you_mean(given, quoted).strip()
         shown = f" (given: {given!r}{f'; d{guess[1:]}' if guess else ''})"
-    return f"{name.replace('_', ' ')}: {text}{shown}"
+    prefix = "" if name == _SEVERAL else f"{name.replace('_', ' ')}: "
+    return f"{prefix}{text}{shown}"
 
 
 def parse_bytes(text: str | float) -> int:

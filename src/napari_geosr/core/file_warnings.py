@@ -18,6 +18,8 @@ FILE_WARNINGS = "warnings"
 NOTES = "notes"
 #: Key in the same metadata that is set when the user gave the voxel size.
 SIZE_GIVEN = "voxel_size_given"
+#: Its value if the user confirmed the implausible voxel size of the file.
+SIZE_CONFIRMED = "confirmed"
 
 
 class Note(str):
@@ -73,8 +75,14 @@ def assumed_distances(metadata: AnyMapping) -> tuple[Note, ...]:
     return tuple(n for n in notes if n.corrected_by == "slice distance")
 
 
-def with_size_given(metadata: AnyMapping) -> AnyDict:
+def with_size_given(metadata: AnyMapping, *, confirmed: bool = False) -> AnyDict:
     """Return a copy of `metadata` without assumptions about the voxel size.
+
+    Parameters
+    ----------
+    metadata : mapping
+    confirmed : bool
+        Whether the given size is the one that the file asked to confirm.
 
     Examples
     --------
@@ -84,7 +92,8 @@ def with_size_given(metadata: AnyMapping) -> AnyDict:
     rest = {key: value for key, value in metadata.items() if key != NOTES}
     answered = ("slice distance", "unit")
     notes = tuple(n for n in notes_of(metadata) if n.corrected_by not in answered)
-    return {**rest, **({NOTES: notes} if notes else {}), SIZE_GIVEN: True}
+    given = SIZE_CONFIRMED if confirmed else True
+    return {**rest, **({NOTES: notes} if notes else {}), SIZE_GIVEN: given}
 
 
 class PartWarning(str):

@@ -294,8 +294,8 @@ class Projections:
         """
         if not 0 <= start < stop <= self.n_rows:
             raise ProjectionsError(
-                f"{self.title} has rows 0 … {self.n_rows - 1}; there are no rows "
-                f"{start} … {stop - 1}."
+                f"{self.title} has rows 0 to {self.n_rows - 1}, so rows {start} to "
+                f"{stop - 1} do not exist. Choose rows within this range (--rows)."
             )
         if self.geometry == "cone" and (start, stop) != (0, self.n_rows):
             raise ProjectionsError(
@@ -312,8 +312,9 @@ class Projections:
         """Take every `k`-th projection, starting with projection `first`."""
         if k < 1 or not 0 <= first < self.n_angles:
             raise ProjectionsError(
-                f"{self.title} has {self.n_angles} projections; every {k}-th one, "
-                f"starting with {first}, cannot be selected."
+                f"{self.title} has {self.n_angles} projections, so every {k}-th one, "
+                f"starting with {first}, cannot be selected. Choose a number from 1 to "
+                f"{self.n_angles} (--every)."
             )
         return self.subset(range(first, self.n_angles, k))
 

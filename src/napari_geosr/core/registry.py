@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.text.spelling import did_you_mean
 
 
 @cache
@@ -148,7 +149,8 @@ class Registry:
         modules, name = self.modules(), self.key(name)
         if name not in modules:
             raise ConfigError(
-                f"There is no {self.noun} {name!r}. Known: {', '.join(modules)}."
+                f"There is no {self.noun} {name!r}.{did_you_mean(name, modules)} "
+                f"Known: {', '.join(modules)}."
             )
         try:
             return import_module(modules[name])

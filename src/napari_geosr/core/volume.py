@@ -180,7 +180,6 @@ class Volume:
         Examples
         --------
         >>> import numpy as np
-        >>> from napari_geosr import Volume
         >>> Volume.from_array(np.zeros((16, 32, 32), "u1"), voxel_size=1.5, unit="um")
         <Volume 'array': Z 16 × Y 32 × X 32, voxel size 1.5 µm, uint8, 16.4 kB>
         >>> Volume.from_array(np.zeros((32, 48, 3), "u1"), axes="YXC", name="photo")
@@ -330,9 +329,8 @@ class Volume:
             if choice is None and n > 1:
                 word = _WORDS[letter]
                 raise VolumeError(
-                    f"{self.name!r} has {n} {things} "
-                    f"(axes {', '.join(self.axes)}); one Z, Y, X volume is needed. "
-                    f"Choose the {word}, 0 … {n - 1} (--{word})."
+                    f"{self.name!r} has {n} {things}. Choose one of them, 0 to "
+                    f"{n - 1} (--{word})."
                 )
         has_time, has_channel = "T" in self.axes, "C" in self.axes
         return self.take(
@@ -361,7 +359,7 @@ class Volume:
                 continue
             if not 0 <= choice < n:
                 raise VolumeError(
-                    f"{self.name!r} has no {word} {choice}: choose 0 … {n - 1}."
+                    f"{self.name!r} has no {word} {choice}: choose 0 to {n - 1}."
                 )
             indices[self.axes.index(letter)] = choice
             axes = axes.replace(letter, "")
@@ -431,8 +429,9 @@ class Volume:
     ) -> Volume:
         """Return the volume with a voxel size and unit given by the user.
 
-        `voxel_size` may be one number for all axes. The origin is kept in voxels, i.e.
-        it scales with the voxel size. This answers a question about the voxel size.
+        `voxel_size` may be one number for all axes; a unit alone applies to the numbers
+        of a file that has no unit. The origin is kept in voxels, i.e. it scales with
+        the voxel size. This answers a question about the voxel size.
 
         Raises
         ------
@@ -443,8 +442,10 @@ class Volume:
         """
         if voxel_size is None and unit is None:
             return self
+        if voxel_size is None and self.unit == PIXEL and set(self.voxel_size) != {1}:
+            voxel_size = self.voxel_size
         if voxel_size is None:
-            raise ConfigError(f"A unit ({unit}) needs a voxel size as well.")
+            raise ConfigError(f"Give the voxel size as well as its unit ({unit}).")
         axes = self.spatial_axes
         if len(axes) == 2 and isinstance(voxel_size, Sequence) and len(voxel_size) == 3:
             voxel_size = voxel_size[1:]
@@ -457,12 +458,11 @@ class Volume:
         asked = voxel_size_question(self.metadata)
         if unit is None and asked is not None and asked.may_be_right:
             unit = asked.unit  # the unit was right, only the numbers were wrong
-        return self.replace(
-            voxel_size=sizes,
-            unit=unit or self.unit,
-            origin=origin,
-            metadata=with_size_given(with_voxel_size_question(self.metadata, None)),
-        )
+        unit = self.unit if unit is None else require_unit(unit)
+        confirmed = asked is not None and asked.is_size(sizes, unit)
+        facts = with_voxel_size_question(self.metadata, None)
+        facts = with_size_given(facts, confirmed=confirmed)
+        return self.replace(voxel_size=sizes, unit=unit, origin=origin, metadata=facts)
 
     def to_layer_data(self) -> tuple[Any, AnyDict, str]:
         """Return the volume as a napari layer data tuple, with its position in space.
@@ -482,7 +482,6 @@ class Volume:
         Examples
         --------
         >>> import numpy as np
-        >>> from napari_geosr import Volume
         >>> scan = Volume(np.zeros((8, 64, 64), "f4"), "ZYX", (2.0, 1.0, 1.0), "µm")
         >>> data, attributes, layer_type = scan.to_layer_data()
         >>> attributes["scale"], attributes["units"], layer_type

@@ -37,8 +37,8 @@ def pick_device(requested: str = "auto") -> str:
             return requested
         available = f"{n_cuda} of them" if n_cuda else "no usable CUDA device"
         raise ConfigError(
-            f"Device {requested!r} is not available: this machine has {available}. Use "
-            "auto or cpu."
+            f"Device {requested!r} is not available: this computer has {available}. "
+            "Use auto or cpu."
         )
     if requested == "mps":
         raise ConfigError("Device 'mps' needs an Apple GPU. Use auto or cpu.")

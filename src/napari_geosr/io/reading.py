@@ -10,6 +10,8 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io.formats import ReadOptions, format_that_reads, read_suffixes
 from napari_geosr.io.suffixes import looks_like, suffix_of
 
+#: Suffixes of the weights of models.
+_WEIGHTS = (".pth", ".pt", ".ckpt", ".safetensors")
 _ARCHIVES = (".zip", ".gz", ".7z", ".tar", ".rar", ".bz2", ".xz")
 
 
@@ -58,6 +60,11 @@ def _unsupported(path: Path) -> FileError:
         return FileError(
             f"{path.name} is an archive, not an image volume. Unpack it first and open "
             "the file inside."
+        )
+    if suffix_of(path) in _WEIGHTS:
+        return FileError(
+            f"{path.name} contains a model, not an image volume. To use the model, "
+            "import it (napari-geosr models import)."
         )
     return FileError(
         f"{path.name} is not an image volume that can be read ({looks_like(path)}). "

@@ -53,5 +53,9 @@ def looks_like(path: Path) -> str:
         if head.startswith(beginning):
             return f"it is {words}"
     text = head[:16].decode("ascii", errors="replace")
-    shown = "".join(c if c.isprintable() else "·" for c in text)
-    return f"it begins with {shown!r}"
+    readable = "".join(
+        c for c in text if c.isascii() and (c.isprintable() or c in "\n\t")
+    )
+    if len(readable) < len(text):
+        return "it contains binary data of an unknown type"
+    return f"it begins with {' '.join(readable.split())!r}"

@@ -195,7 +195,7 @@ class JobFolder:
                 "job."
             )
         if not isinstance(values.get("training", {}), dict):
-            raise JobError(f"{path}: 'training' is not a mapping of settings.")
+            raise JobError(f"{path}: 'training' has no settings. Start a new job.")
         found: AnyDict = relocate_paths(values, self._old_path(), str(self.path))
         return found
 

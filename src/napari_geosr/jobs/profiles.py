@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from napari_geosr.core.config import Config, parse_bytes
 from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.core.text.spelling import did_you_mean
 from napari_geosr.io.unfinished_files import atomic
 
 #: Minimum walltime, in seconds; SLURM counts in minutes.
@@ -313,10 +314,10 @@ def load_profile(name: str) -> Profile:
         return Profile.from_yaml(path)
     if name in TEMPLATES:
         return TEMPLATES[name]
-    known = ", ".join([*own_profiles(), *TEMPLATES])
+    known = [*own_profiles(), *TEMPLATES]
     raise ConfigError(
-        f"There is no profile {name!r}. Known: {known}. `napari-geosr profiles new "
-        "NAME` creates one."
+        f"There is no profile {name!r}.{did_you_mean(name, known)} Known: "
+        f"{', '.join(known)}. `napari-geosr profiles new NAME` creates one."
     )
 
 

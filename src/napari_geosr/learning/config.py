@@ -16,6 +16,10 @@ from napari_geosr.networks import NETWORKS
 
 #: Allows ``--source a.tif b.tif`` and ``--source scans/*.tif``.
 MULTIPLE_FILES = Parameter(negative="", consume_multiple=True)
+#: For settings of several values that are typed together.
+NO_NEGATIVE = Parameter(negative="")
+#: Type of the settings that name several files.
+Files = Annotated[tuple[Path, ...], MULTIPLE_FILES]
 
 
 class TrainingConfig(Config):
@@ -28,17 +32,21 @@ class TrainingConfig(Config):
         a single image is restored.
     network_settings : frozenset of str
         Fields that are settings of the network, under the same names.
+    unused_settings : frozenset of str
+        Fields that have no effect in this method. Its help does not show them.
     """
 
     images_as_slices: ClassVar[bool] = False
     network_settings: ClassVar[frozenset[str]] = frozenset()
+    unused_settings: ClassVar[frozenset[str]] = frozenset()
 
-    source: Annotated[tuple[Path, ...], MULTIPLE_FILES] = Field(
+    source: Files = Field(
         (),
         title="Source",
-        description="Volumes to learn from: files, folders of slices or OME-Zarr.",
+        description="Volumes to learn from: files, folders of slices or OME-Zarr. "
+        "Separate several by commas.",
     )
-    target: Annotated[tuple[Path, ...], MULTIPLE_FILES] = Field(
+    target: Files = Field(
         (),
         title="Target",
         description="Target volumes: how the sources should look after restoration, "
@@ -111,7 +119,8 @@ class TrainingConfig(Config):
         Field(
             default_factory=dict,
             title="Network options",
-            description="Other settings of the network, such as its dilations.",
+            description="Another setting of the network, by its name, such as "
+            "--network-options.features 64.",
         )
     )
     learning_rate: float = Field(
@@ -187,7 +196,8 @@ class TrainingConfig(Config):
     from_model: str | None = Field(
         None,
         title="Start from",
-        description="Model to start from (fine-tuning).",
+        description="Trained model to start from (fine-tuning)."
+        " By default, training starts from random weights.",
         json_schema_extra={"unset": "none"},
     )
     seed: int = Field(

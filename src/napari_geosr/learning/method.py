@@ -137,9 +137,13 @@ class Method:
             raise ConfigError("Give the volume to train on (--source).")
         needs_target = "target" in cls.roles
         if needs_target and not config.target:
-            raise ConfigError("This method needs targets: give --target.")
+            raise ConfigError(
+                "This method needs a target for each source: give --target."
+            )
         if config.target and not needs_target:
-            raise ConfigError("This method uses no targets: remove --target.")
+            raise ConfigError(
+                "This method learns from the sources alone: remove --target."
+            )
         if needs_target and cls.paired and len(config.source) != len(config.target):
             raise ConfigError(
                 f"There are {len(config.source)} sources and {len(config.target)} "

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, field_validator
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.machine.memory_budget import MemoryBudget
+from napari_geosr.core.text.spelling import did_you_mean
 from napari_geosr.measure.groups import Group
 from napari_geosr.measure.morphometry import MORPHOMETRY
 
@@ -210,7 +211,8 @@ class PorosityConfig(Config):
         for name in value:
             if name not in known:
                 raise ValueError(
-                    f"there is no statistic {name!r}; choose from {', '.join(known)}"
+                    f"there is no statistic {name!r}.{did_you_mean(name, known)} "
+                    f"Choose from {', '.join(known)}"
                 )
         return tuple(dict.fromkeys(value))
 

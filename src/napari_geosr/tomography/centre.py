@@ -170,7 +170,7 @@ def _rows(projections: Projections, config: CentreConfig) -> tuple[int, int]:
     first = (projections.n_rows - n) // 2 if config.row is None else config.row
     if first >= projections.n_rows:
         raise ProjectionsError(
-            f"{projections.title} has rows 0 … {projections.n_rows - 1} and no row "
+            f"{projections.title} has rows 0 to {projections.n_rows - 1} and no row "
             f"{first}. Choose another row for the rotation centre."
         )
     return first, min(first + n, projections.n_rows)
@@ -314,8 +314,9 @@ def _judge(
     notes = []
     if contrast < _MIN_CONTRAST[method]:
         notes.append(
-            f"The rotation centre {columns[best]:.2f} is not certain: no column fits "
-            "much better than the others. Check it in a preview."
+            f"The rotation axis, column {columns[best]:.2f}, is not certain: no column "
+            "fits much better than the others. Check it in a preview, or give the "
+            "column (--center)."
         )
     if projections.geometry != "parallel":
         notes.append(

@@ -20,8 +20,8 @@ NotFinite = Annotated[
     Literal["refuse", "fill"],
     Field(
         title="NaN in projections",
-        description="How NaN and Inf are treated. refuse: stop with a message; fill: "
-        "interpolate between columns.",
+        description="How NaN and infinite values are treated. refuse: stop with a "
+        "message; fill: interpolate between columns.",
     ),
 ]
 Zingers = Annotated[

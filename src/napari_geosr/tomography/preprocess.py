@@ -158,8 +158,8 @@ class LineIntegrals:
         scan, config = self.projections, self.config
         if not 0 <= start < stop <= scan.n_rows:
             raise ProjectionsError(
-                f"{scan.title} has rows 0 … {scan.n_rows - 1}; there are no rows "
-                f"{start} … {stop - 1}."
+                f"{scan.title} has rows 0 to {scan.n_rows - 1}, so rows {start} to "
+                f"{stop - 1} do not exist. Choose rows within this range (--rows)."
             )
         if scan.is_line_integrals:
             sinogram, report = self._given(start, stop)

@@ -435,6 +435,17 @@ def test_auto_looks_at_the_noisiest_channel_and_spares_the_others():
     assert after < before / 2
 
 
+def test_auto_says_so_if_no_channel_has_measurable_noise():
+    step = np.where(np.arange(64) < 30, 0.2, 0.8) * np.ones((64, 1))
+    volume = Volume(np.stack([step, step]).astype(np.float32), "CYX", name="cells")
+    config = RestoreConfig.create(model="auto", memory=MEMORY, threads=1)
+    steps = []
+    run_to_end(restore_steps(volume, config), steps.append)
+    said = " ".join(s.message for s in steps if isinstance(s, WarningIssued))
+    assert "channel 0, because no noise could be measured in any channel" in said
+    assert "the channel with the most noise" not in said
+
+
 @pytest.mark.parametrize("levels", [(0.1, 0.1, 0.1), (0.0, 0.1, 0.3)])
 def test_noise_that_changes_over_time_is_said(levels):
     rng = np.random.default_rng(5)

@@ -98,9 +98,12 @@ def name_in_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except VolumeError as error:
-        if path.name in str(error):
+        text = str(error)
+        if path.name in text:
             raise
-        raise VolumeError(f"{path.name}: {error}") from error
+        if (stem := repr(path.stem)) in text:
+            raise VolumeError(text.replace(stem, path.name)) from error
+        raise VolumeError(f"{path.name}: {text}") from error
 
 
 def print_notes(sentences: Iterable[str]) -> None:
@@ -200,7 +203,8 @@ class _ProgressDisplay:
             return
         if isinstance(step, VerdictReached):
             # Print a line, because a bar would truncate the sentence and disappear.
-            self._console.print(step.message)
+            wide = not self._console.is_terminal
+            self._console.print(step.message, soft_wrap=wide)
         elif isinstance(step, StageStarted):
             self._start(step.message)
         elif step.total:

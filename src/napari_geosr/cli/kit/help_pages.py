@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ast import literal_eval
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel
 
@@ -19,28 +19,30 @@ _EXIT_CODES = (
 #: Default values that the help does not show, e.g. the ``False`` of a flag.
 _PLAIN_DEFAULTS = {"()", "[]", "{}", "False", "None"}
 _METHOD = "Method"
+_SCAN_GEOMETRY = "Geometry of the scan"
+_CLUSTER = "Cluster"
 _ADVANCED = "Advanced"
 #: Titles of the groups of options in the order shown, with the names of their options.
 #: Options not listed here belong to the group of the method.
 _GROUPS: dict[str, str] = {
-    "Input": "source target projections low high second reference mask sample "
+    "Input": "source target labels projections low high second reference mask sample "
+    "deviation training-images short apply-to "
     "voxel-size low-voxel-size high-voxel-size "
     "unit channel time axes dataset projections-dataset shape dtype nonfinite like "
     "config from-model na wavelength index pixel phases order psf psf-sampling "
     "patterns",
-    "Geometry of the scan": "angles angle-range angle-unit endpoint full-turn geometry "
+    _SCAN_GEOMETRY: "angles angle-range angle-unit endpoint full-turn geometry "
     "center source-distance detector-distance pixel-size pixel-unit rows every half "
-    "frames "
-    "splits exposure short acquisition",
+    "frames exposure acquisition",
     "Corrections": "flats darks line-integrals no-line-integrals incident stripes "
     "zingers saturation",
     _METHOD: "",
     "Compute": "device memory threads workers backend engine detach prepare seed",
-    "Queue": "queue profile project partition walltime nodes cores gpus mem job-folder "
-    "dry-run template properties memory-property setup python options timeout "
-    "host remote-command",
-    "Output": "out name output-dtype overwrite continue average json show list force "
-    "format",
+    _CLUSTER: "template queue profile project partition walltime nodes cores gpus mem "
+    "properties memory-property setup python job-folder host remote-command",
+    "Output": "out name output-dtype write-labels probabilities implant mesh report "
+    "difference restore overwrite-restored overwrite continue dry-run json show list "
+    "force format",
     _ADVANCED: "adjacent-slices adversarial adversarial-weight augment averaging "
     "batch-size cells checkpoint-seconds columns computer-kilowatts "
     "consistency-weight counts counts-per-photon country critic-steps critic-width "
@@ -49,20 +51,45 @@ _GROUPS: dict[str, str] = {
     "interval-factor "
     "kilograms-per-kilowatt-hour laboratory-kilowatts large-stripe-size layers "
     "learning-rate levels licence mask-axis mask-length masked minimum-transmission "
-    "network network-options normalisation overwrite-restored padding patch "
+    "network network-options normalisation options padding patch "
     "perceptual-weight photon-seed pixel-steps pixel-weight pool-size precision "
     "preview-slice ramp-from ramp-to replacement sampling scan-hours "
     "similarity-index smoothness strategy stripe-contrast stripe-size sub-angles "
     "synchrotron-kilowatts target-light temperature uncertainty-members "
     "validate-every validation warm-up weight width window",
 }
-#: Groups of options with a different meaning in a certain command, keyed by an option
-#: that only this command has.
+#: Groups of options with a different meaning in a certain command, keyed by options
+#: that only this command has together.
 _EXCEPTIONS: dict[str, dict[str, str]] = {
     "--phases": {"--angles": "Input", "--frames": "Input"},
-    "--bleaching": {"--saturation": _METHOD},
+    "--bleaching": dict.fromkeys(
+        (
+            "--saturation",
+            "--angles",
+            "--phases",
+            "--order",
+            "--na",
+            "--wavelength",
+            "--pixel",
+        ),
+        _METHOD,
+    ),
     "--spot": {"--precision": _METHOD},
+    "--margin": {"--pores": "Input"},
+    "--training-images": {"--shape": _METHOD},
+    "--painted": {"--shape": _METHOD},
+    "--defects --number": {"--shape": _METHOD, "--voxel-size": _METHOD},
+    "--porosity --sub-angles": {
+        "--projections": _SCAN_GEOMETRY,
+        **dict.fromkeys(
+            ("--voxel-size", "--unit", "--zingers", "--flats", "--darks"), _METHOD
+        ),
+    },
+    "--job-folder": {"--dry-run": _CLUSTER},
+    "--template": {"--options": _CLUSTER},
 }
+#: Options whose values have names of their own: ``--network-options.features 64``.
+_WITH_NAMES = ("--network-options", "--options")
 _GROUP_OF = {
     f"--{name}": title for title, names in _GROUPS.items() for name in names.split()
 }
@@ -85,14 +112,35 @@ _EARLIER_NAMES = {"--deviation": "--uncertainty"}
 
 
 class GroupedFormatter(DefaultFormatter):
-    """Prints options in groups instead of in one long table."""
+    """Prints options in groups instead of in one long table.
+
+    Parameters
+    ----------
+    omitted : iterable of str
+        Options that have no effect in the command, which its help leaves out.
+    """
+
+    def __init__(self, omitted: Iterable[str] = ()) -> None:
+        super().__init__()
+        self._omitted = frozenset(omitted)
 
     def __call__(
         self, console: Console, options: ConsoleOptions, panel: HelpPanel
     ) -> None:
         """Split a table of cyclopts into several."""
-        for part in split_into_groups(panel):
+        entries = [e for e in panel.entries if not self._omitted & set(e.names)]
+        for part in split_into_groups(panel.copy(entries=entries)):
             super().__call__(console, options, part)
+
+    def render_usage(
+        self, console: Console, options: ConsoleOptions, usage: Any
+    ) -> None:
+        """Print how the command is used, with the names of its arguments."""
+        text = str(usage).replace("[ARGS...]", "[OTHERS...]")
+        # A group that is a command itself: sim, simulate.
+        text = text.replace(" COMMAND --out", " [COMMAND] --out")
+        text = text.replace(" train COMMAND", " train METHOD")
+        super().render_usage(console, options, text)
 
 
 def split_into_groups(panel: HelpPanel) -> Iterator[HelpPanel]:
@@ -100,10 +148,11 @@ def split_into_groups(panel: HelpPanel) -> Iterator[HelpPanel]:
 
     Tables of commands and short tables are not split.
     """
-    entries = [_with_one_name(_with_readable_default(entry)) for entry in panel.entries]
+    entries = [_readable(entry) for entry in panel.entries]
     options = [entry for entry in entries if entry.names and not entry.positional_label]
     if panel.format != "parameter" or len(options) < 6:
-        yield panel.copy(entries=entries)
+        title = "Options" if panel.title == "Parameters" else panel.title
+        yield panel.copy(title=title, entries=[_with_name_of_value(e) for e in entries])
         return
     arguments = [entry for entry in entries if entry not in options]
     if arguments:
@@ -111,14 +160,17 @@ def split_into_groups(panel: HelpPanel) -> Iterator[HelpPanel]:
     named = {name for entry in options for name in entry.names}
     exceptions = {
         name: title
-        for mark, groups in _EXCEPTIONS.items()
-        if mark in named
+        for marks, groups in _EXCEPTIONS.items()
+        if named.issuperset(marks.split())
         for name, title in groups.items()
     }
     for title in _GROUPS:
         members = [e for e in options if _group(e, exceptions) == title]
+        if title == _CLUSTER:
+            members.sort(key=_place_in_cluster)
         if members:
-            yield panel.copy(title=title, entries=members)
+            shown = [_with_name_of_value(entry) for entry in members]
+            yield panel.copy(title=title, entries=shown)
 
 
 def with_examples(*lines: str) -> str:
@@ -127,6 +179,25 @@ def with_examples(*lines: str) -> str:
         return _EXIT_CODES
     shown = (f"- `napari-geosr {line}`" for line in lines)
     return "\n".join(("Examples:", "", *shown, "", _EXIT_CODES))
+
+
+def _place_in_cluster(entry: HelpEntry) -> int:
+    """Place of an option in its group; those not listed come last."""
+    names = _GROUPS[_CLUSTER].split()
+    name = entry.names[0].removeprefix("--")
+    return names.index(name) if name in names else len(names)
+
+
+def _readable(entry: HelpEntry) -> HelpEntry:
+    return _with_one_name(_with_readable_default(entry))
+
+
+def _with_name_of_value(entry: HelpEntry) -> HelpEntry:
+    """Show how a setting with a name is typed, which cyclopts leaves out."""
+    if entry.metavar is not None or not {*_WITH_NAMES}.intersection(entry.names):
+        return entry
+    names = tuple(f"{name}.NAME" for name in entry.positive_names)
+    return entry.copy(positive_names=names, metavar="VALUE")
 
 
 def _group(entry: HelpEntry, exceptions: dict[str, str]) -> str:

@@ -18,6 +18,9 @@ from napari_geosr.jobs.profiles import (
     own_profiles,
 )
 
+#: An option that may be given several times.
+Repeated = Annotated[tuple[str, ...], Parameter(negative="")]
+
 
 class Resources(Config):
     """Resources of a job; those not given are taken from the profile."""
@@ -44,7 +47,8 @@ class Resources(Config):
     gpus: int | None = Field(None, description="GPUs per node; by default none.")
     mem: str | None = Field(
         None,
-        description="Memory per node, such as 64GB; by default the cluster's setting.",
+        description="Memory to request per node, such as 64GB; by default the "
+        "cluster's setting.",
     )
 
     def changes(self) -> AnyDict:
@@ -127,7 +131,7 @@ class ProfileOptions(Resources):
         description="OAR: node property that gives the memory per core in MB, such as "
         "memcore.",
     )
-    setup: tuple[str, ...] = Field(
+    setup: Repeated = Field(
         (),
         description="Shell command to run before each job, such as 'module load cuda'; "
         "may be repeated.",
@@ -137,7 +141,7 @@ class ProfileOptions(Resources):
         description="Python interpreter with napari-geosr on the nodes; by default the "
         "one that submits the job.",
     )
-    options: tuple[str, ...] = Field(
+    options: Repeated = Field(
         (),
         description="Additional option for sbatch or oarsub, such as "
         "--options=--qos=long; may be repeated.",

@@ -42,7 +42,8 @@ RUN_FLAGS = {
         bool,
         Parameter(
             negative="",
-            help="Only create the job's folder, for example to run it on a cluster.",
+            help="Only create the job's folder; `napari-geosr jobs resume` runs the "
+            "job later.",
         ),
     ],
     "json": Json,
@@ -172,7 +173,7 @@ def _run_without_queue(
         here = other.host == socket.gethostname() and other.path != folder.path
         if here and other.state in ("running", "finishing"):
             yield WarningIssued(
-                message=f"{other.name} is also running on this machine, which slows "
+                message=f"{other.name} is also running on this computer, which slows "
                 "both jobs down. With --detach, a job waits for the others to finish."
             )
     return (yield from run_steps(folder, should_stop=should_stop))

@@ -12,10 +12,12 @@ from napari_geosr.cli.kit.help_pages import with_examples
 from napari_geosr.cli.submit.command import SubmitRequest, submitted
 from napari_geosr.cli.submit.paths import absolute_path
 from napari_geosr.core.config import Config
+from napari_geosr.operations.ganrec import NEEDS as GANREC_NEEDS
 from napari_geosr.operations.ganrec import GanrecConfig
 from napari_geosr.operations.inputs import InputConfig
+from napari_geosr.operations.pinn_sim import NEEDS as PINN_SIM_NEEDS
 from napari_geosr.operations.pinn_sim import PinnSimConfig
-from napari_geosr.operations.train import needs
+from napari_geosr.operations.train import config_class, needs
 from napari_geosr.operations.train.from_projections import ScansConfig
 
 
@@ -75,26 +77,16 @@ def _build_train() -> App:
             name=method,
             help=train_commands.summary_of(method, need),
             help_epilogue=_on_a_queue(method),
+            help_formatter=train_commands.formatter_of(config_class(method)),
         )
-    for name, verb, request, help_ in (
-        (
-            "ganrec",
-            train_commands.ganrec,
-            _ganrec,
-            "Fit networks to the projections of one object.",
-        ),
-        (
-            "pinn-sim",
-            train_commands.pinn_sim,
-            _pinn_sim,
-            "Fit a network to raw frames of structured illumination; apply it to "
-            "others.",
-        ),
+    for name, verb, request, need in (
+        ("ganrec", train_commands.ganrec, _ganrec, GANREC_NEEDS),
+        ("pinn-sim", train_commands.pinn_sim, _pinn_sim, PINN_SIM_NEEDS),
     ):
         app.command(
             submitted(verb, request),
             name=name,
-            help=help_,
+            help=train_commands.summary_of(name, need),
             help_epilogue=_on_a_queue(name),
         )
     return app

@@ -34,7 +34,7 @@ MemoryBudget = Annotated[
     AfterValidator(_checked),
     Field(
         title="Memory",
-        description="Memory limit, such as 4GB, not counting the program and the "
-        "model; by default a fraction of the free memory.",
+        description="Maximum memory of the run, such as 4GB, in addition to the "
+        "program (and the model, if any). By default, part of the free memory is used.",
     ),
 ]

@@ -17,6 +17,7 @@ from napari_geosr.core.questions.record import (
 )
 from napari_geosr.core.questions.voxel_size import (
     VoxelSizeQuestion,
+    doubts_of_given_size,
     implausibility_reasons,
 )
 
@@ -27,6 +28,7 @@ __all__ = [
     "TimeSeriesQuestion",
     "UnnamedAxis",
     "VoxelSizeQuestion",
+    "doubts_of_given_size",
     "implausibility_reasons",
     "voxel_size_question",
     "with_voxel_size_question",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from napari_geosr.core.units import MILLIMETRES, PIXEL
+from napari_geosr.core.units import MILLIMETRES, PIXEL, same_sizes
 
 #: Dots per inch of screens and printers that converters write as a pixel size. 100, 200
 #: and 254 are not included: pixels of 254, 127 and 100 µm exist in real detectors.
@@ -50,6 +50,10 @@ class VoxelSizeQuestion:
     def size_text(self) -> str:
         """The size as shown to the user: ``"1 × 0.01 × 0.01 in"``."""
         return " × ".join(f"{v:.4g}" for v in self.voxel_size) + f" {self.unit}"
+
+    def is_size(self, voxel_size: Sequence[float], unit: str) -> bool:
+        """Whether this is the size in question, apart from rounding."""
+        return unit == self.unit and same_sizes(self.voxel_size, tuple(voxel_size))
 
     @property
     def reason(self) -> str:
@@ -101,6 +105,29 @@ def implausibility_reasons(
     if dpi is not None:
         may_be_right = False
         reasons.append(f"{dpi} dots per inch is a resolution of screens or printers")
+    return (*reasons, *_doubts_of_lengths(millimetres)), may_be_right
+
+
+def doubts_of_given_size(voxel_size: Sequence[float], unit: str) -> tuple[str, ...]:
+    """List the reasons why a voxel size that the user gave is probably a mistake.
+
+    Inches and dots per inch are no reasons, because nobody gives them by default.
+
+    Examples
+    --------
+    >>> doubts_of_given_size((5.0, 0.05, 0.05), "µm")
+    ('its edge lengths differ by a factor of 100',)
+    >>> doubts_of_given_size((2.0, 0.5, 0.5), "µm")
+    ()
+    """
+    if unit == PIXEL:
+        return ()
+    return _doubts_of_lengths([edge * MILLIMETRES[unit] for edge in voxel_size])
+
+
+def _doubts_of_lengths(millimetres: Sequence[float]) -> tuple[str, ...]:
+    """Reasons why edges of a voxel, in mm, are implausible, whatever their source."""
+    reasons = []
     ratio = max(millimetres) / min(millimetres)
     if ratio > MAX_ANISOTROPY * (1 + _ROUNDING):
         reasons.append(f"its edge lengths differ by a factor of {ratio:.3g}")
@@ -110,7 +137,7 @@ def implausibility_reasons(
         reasons.append(f"a voxel size of {edge} is below 1 nm")
     if largest > MAX_EDGE_MM * (1 + _ROUNDING):
         reasons.append(f"a voxel size of {largest:.3g} mm is above 10 mm")
-    return tuple(reasons), may_be_right
+    return tuple(reasons)
 
 
 def _editor_dpi(millimetres: float) -> int | None:

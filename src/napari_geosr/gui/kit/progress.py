@@ -129,7 +129,7 @@ def format_estimate(estimate: TrainingEstimate) -> str:
     text = (
         f"Estimate: {format_duration(estimate.seconds)} and "
         f"{format_bytes(estimate.memory)} of memory, from {estimate.steps} steps "
-        "timed on this machine under its current load"
+        "timed on this computer under its current load"
     )
     if not estimate.concurrent:
         return text

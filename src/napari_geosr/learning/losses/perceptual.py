@@ -176,8 +176,8 @@ def _vgg19() -> nn.Module:
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     if not path.is_file():
         raise ConfigError(
-            f"The weights of 'vgg19' are not on this machine: download {url} to {path} "
-            "or choose features 'structure'."
+            f"The weights of 'vgg19' are not on this computer: download {url} to "
+            f"{path} or choose features 'structure'."
         )
     # The file name ends with the first digits of the checksum: vgg19-dcbb9e9d.pth
     expected = path.stem.rpartition("-")[2]

@@ -58,6 +58,7 @@ class Config(TrainingConfig):
     """Settings of adapting a model to a scan."""
 
     images_as_slices: ClassVar[bool] = True
+    unused_settings: ClassVar[frozenset[str]] = frozenset({"normalisation"})
 
     from_model: Annotated[
         str | None, Parameter(name=("--model", "-m", "--from-model")), MODEL_NAME

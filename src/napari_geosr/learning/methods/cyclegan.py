@@ -41,7 +41,7 @@ from napari_geosr import learning
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.learning.adversarial import Distance
 from napari_geosr.learning.architecture import network_kwargs
-from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.learning.config import Files, TrainingConfig
 from napari_geosr.learning.method import Arrays, Batch, Losses, Updater
 from napari_geosr.learning.running_statistics import frozen_statistics
 from napari_geosr.learning.translation import (
@@ -66,6 +66,13 @@ CRITICS = ("critic_target", "critic_source")
 
 class Config(TranslationConfig):
     """Settings of CycleGAN."""
+
+    target: Files = Field(
+        (),
+        title="Target",
+        description="Volumes of the kind into which the sources are to be translated. "
+        "They show other objects, so their order does not matter.",
+    )
 
     batch_size: int = Field(
         4, ge=1, le=1024, title="Batch", description="Patches per training step."

@@ -52,6 +52,8 @@ _EVALUATED = range(_TIMES // 16, _TIMES, _TIMES // 8)
 class Config(TrainingConfig):
     """Settings of a diffusion model."""
 
+    unused_settings: ClassVar[frozenset[str]] = frozenset({"target"})
+
     network_settings: ClassVar[frozenset[str]] = frozenset(
         {"noise_schedule", "prediction", "zero_terminal"}
     )

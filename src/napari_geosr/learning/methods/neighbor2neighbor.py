@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -38,6 +38,8 @@ NEEDS = "one noisy scan with independent noise and structures a few voxels wide"
 
 class Config(TrainingConfig):
     """Settings of Neighbor2Neighbor."""
+
+    unused_settings: ClassVar[frozenset[str]] = frozenset({"target"})
 
     cells: Literal["plane", "volume"] = Field(
         "plane",
@@ -106,7 +108,9 @@ class Method(_Method):
         "guess": "prediction error",
         "regularising": "regularisation",
     }
-    validation_measure = "prediction error on the other half (noisy values)"
+    validation_measure = (
+        "the other half of the voxels (compared with their noisy values)"
+    )
     config: Config
 
     def __init__(self, config: TrainingConfig) -> None:

@@ -19,7 +19,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -45,6 +45,8 @@ Strategy = Literal["X:1", "1:X"]
 
 class Config(TrainingConfig):
     """Settings of Noise2Inverse."""
+
+    unused_settings: ClassVar[frozenset[str]] = frozenset({"target"})
 
     strategy: Strategy = Field(
         "X:1",

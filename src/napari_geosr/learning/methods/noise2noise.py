@@ -15,7 +15,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_geosr.learning.config import TrainingConfig
+from pydantic import Field
+
+from napari_geosr.learning.config import Files, TrainingConfig
 from napari_geosr.learning.method import Arrays, Batch, Losses
 from napari_geosr.learning.method import Method as _Method
 
@@ -31,6 +33,13 @@ NEEDS = "two aligned noisy scans of the same object"
 
 class Config(TrainingConfig):
     """Settings of Noise2Noise."""
+
+    target: Files = Field(
+        (),
+        title="Target",
+        description="Second noisy scan of the same object for each source, in the same "
+        "order.",
+    )
 
 
 class Method(_Method):

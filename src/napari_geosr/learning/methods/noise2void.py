@@ -18,7 +18,7 @@ References
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -41,6 +41,8 @@ NEEDS = "one noisy scan with noise that is independent between voxels"
 
 class Config(TrainingConfig):
     """Settings of Noise2Void."""
+
+    unused_settings: ClassVar[frozenset[str]] = frozenset({"target"})
 
     replacement: Literal["uniform", "median"] = Field(
         "uniform",
@@ -80,7 +82,7 @@ class Config(TrainingConfig):
 class Method(_Method):
     """Predicts hidden voxels from their surroundings."""
 
-    validation_measure = "prediction error for hidden voxels (noisy values)"
+    validation_measure = "hidden voxels (compared with their noisy values)"
     fits_last_layer = True
     denoises = ("source",)
     config: Config

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from napari_geosr import learning
-from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.learning.config import Files, TrainingConfig
 from napari_geosr.learning.losses.choice import LossNames
 from napari_geosr.learning.method import Batch, Losses, Updater
 from napari_geosr.learning.target_loss import (
@@ -54,6 +54,13 @@ NEEDS = "aligned pairs of scans of the same object, of two kinds"
 
 class Config(TranslationConfig, TargetLossConfig):
     """Settings of Pix2Pix."""
+
+    target: Files = Field(
+        (),
+        title="Target",
+        description="Scan of the same object as each source, of the kind into which it "
+        "is to be translated, in the same order.",
+    )
 
     loss: LossNames = Field(
         "l1",

@@ -24,7 +24,7 @@ from napari_geosr.learning.architecture import (
     network_kwargs,
     networks_supporting,
 )
-from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.learning.config import Files, TrainingConfig
 from napari_geosr.learning.labels import check_labels, invalid_label
 from napari_geosr.learning.method import Arrays, Batch, Losses
 from napari_geosr.learning.target_loss import (
@@ -49,6 +49,13 @@ NEEDS = (
 
 class Config(TargetLossConfig):
     """Settings of supervised learning."""
+
+    target: Files = Field(
+        (),
+        title="Target",
+        description="High-quality or high-resolution scan, or labels, of the object in "
+        "each source, in the same order.",
+    )
 
     labels: Annotated[int, Parameter(name=["--n-labels", "--labels"])] = Field(
         1,

@@ -37,7 +37,7 @@ from napari_geosr.learning.adversarial import (
     merge_samples,
     select_sample,
 )
-from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.learning.config import Files, TrainingConfig
 from napari_geosr.learning.method import Arrays, Batch, Losses, Updater
 from napari_geosr.learning.target_loss import TargetLossConfig, TargetLossMethod
 
@@ -60,6 +60,13 @@ _ADVERSARIAL_WEIGHT = {"jensen-shannon": 0.01, "wasserstein": 0.1, "least-square
 
 class Config(AdversarialConfig, TargetLossConfig):
     """Settings of TomoGAN."""
+
+    target: Files = Field(
+        (),
+        title="Target",
+        description="High-quality scan of the same object as each source, in the same "
+        "order.",
+    )
 
     network: str = Field(
         "tomogan",

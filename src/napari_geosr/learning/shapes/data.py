@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -24,11 +24,30 @@ if TYPE_CHECKING:
 ShapeKind = Literal["skulls", "mixed"]
 
 
+#: Settings for grey values and for other networks.
+_UNUSED = frozenset(
+    {
+        "adjacent_slices",
+        "dimensions",
+        "layers",
+        "network",
+        "network_options",
+        "normalisation",
+        "preview_slice",
+        "sampling",
+        "similarity_index",
+        "width",
+    }
+)
+
+
 class ShapeConfig(TrainingConfig):
     """Settings that all methods for shapes share.
 
     The settings for grey values, such as the normalisation, have no effect.
     """
+
+    unused_settings: ClassVar[frozenset[str]] = _UNUSED | {"target"}
 
     simulated: ShapeKind | None = Field(
         None,

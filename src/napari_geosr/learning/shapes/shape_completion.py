@@ -22,7 +22,7 @@ import numpy as np
 from pydantic import Field
 
 from napari_geosr.core.types import AnyArray
-from napari_geosr.learning.config import MULTIPLE_FILES
+from napari_geosr.learning.config import MULTIPLE_FILES, NO_NEGATIVE
 from napari_geosr.learning.method import Batch, Losses
 from napari_geosr.learning.shapes.data import (
     ShapeConfig,
@@ -86,7 +86,7 @@ class Config(ShapeConfig):
         description="Weight of the missing voxels in the loss; the other voxels, "
         "which are far more numerous, have a weight of 1.",
     )
-    scales: tuple[float, float] = Field(
+    scales: Annotated[tuple[float, float], NO_NEGATIVE] = Field(
         (0.55, 1.0),
         title="Scales",
         description="Range of sizes of the simulated shapes, relative to the grid.",

@@ -7,7 +7,7 @@ takes a fraction of a second per shell. See `networks.sparse.shell_atlas`.
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -42,6 +42,24 @@ _MIN_SHELLS = 3
 
 class Config(ShapeConfig):
     """Settings of the completion of shells."""
+
+    # The shapes are analysed in one pass, without gradient descent.
+    unused_settings: ClassVar[frozenset[str]] = ShapeConfig.unused_settings | {
+        "augment",
+        "averaging",
+        "batch_size",
+        "channels",
+        "checkpoint_seconds",
+        "device",
+        "final_rate",
+        "from_model",
+        "gradient_clip",
+        "learning_rate",
+        "precision",
+        "steps",
+        "validate_every",
+        "warm_up",
+    }
 
     network: str = Field("shell_atlas", title="Network", description="Kind of model.")
     number: int = Field(

@@ -7,7 +7,7 @@ values are standardised over the mask, in training and when the model is used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from cyclopts import Parameter
@@ -15,7 +15,7 @@ from pydantic import Field
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyArray, AnyDict
-from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.learning.config import Files, TrainingConfig
 from napari_geosr.learning.method import Arrays, Batch, Losses
 from napari_geosr.learning.shapes.data import (
     ShapeConfig,
@@ -48,6 +48,16 @@ _MAX_SAMPLES = 2**22
 class Config(ShapeConfig):
     """Settings of segmentation inside a mask."""
 
+    unused_settings: ClassVar[frozenset[str]] = (
+        ShapeConfig.unused_settings - {"target"}
+    ) | {"label", "simulated"}
+
+    target: Files = Field(
+        (),
+        title="Target",
+        description="Labels of each source, in the same order: 0 outside the mask, 1, "
+        "2, 3 … inside it.",
+    )
     network: str = Field(
         "surface_unet", title="Network", description="Network architecture."
     )
@@ -136,7 +146,7 @@ class Method(ShapeMethod):
                 break
         if labels.max() > self.config.labels:
             raise ConfigError(
-                f"{target.title} has the label {labels.max()}, but --labels is "
+                f"{target.title} has the label {labels.max()}, but --n-labels is "
                 f"{self.config.labels}. Give the number of labels inside the mask."
             )
         mean, deviation = self._scale(volume, target)

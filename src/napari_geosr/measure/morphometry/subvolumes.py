@@ -81,9 +81,9 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     values["RVE"] = edge
     if edge is None:
         remarks.append(
-            "RVE has no value: even the porosity of the largest sub-volumes varies by "
-            "more than ± 5 %. `napari-geosr plan` estimates how large a volume would "
-            "be representative."
+            "RVE (representative volume) has no value: even the porosity of the "
+            "largest sub-volumes varies by more than ± 5 %. `napari-geosr "
+            "plan` estimates how large a volume would be representative."
         )
     curve = {"distance": [e for e, _ in rows], "SD": [sd for _, sd in rows]}
     return Findings(values, remarks, curves={"subvolumes": curve})

@@ -74,8 +74,8 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
             values[f"D_eff/D0.{letter}"] = share
             if not share:
                 remarks.append(
-                    f"τ.{letter} has no value: no pores connect both faces along "
-                    f"{letter.upper()}."
+                    f"τ.{letter} (tortuosity) has no value: no pores connect both "
+                    f"faces along {letter.upper()}."
                 )
                 continue
             values[f"τ.{letter}"] = float(phi / share)

@@ -262,8 +262,8 @@ def _check_numbers(
 ) -> None:
     if not MIN_VOLUMES <= len(volumes) <= MAX_VOLUMES:
         raise ConfigError(
-            f"{len(volumes)} volumes were given; {MIN_VOLUMES} to {MAX_VOLUMES} can be "
-            "compared, including the reference."
+            f"Give {MIN_VOLUMES} to {MAX_VOLUMES} volumes to compare, including the "
+            f"reference, not {len(volumes)}."
         )
     if reference is not None and reference not in volumes:
         raise ConfigError(f"There is no volume {reference!r} to use as the reference.")

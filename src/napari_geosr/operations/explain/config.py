@@ -119,8 +119,9 @@ class ExplainConfig(Config):
         "mean",
         title="NaN and Inf",
         description=(
-            "How NaN and Inf are treated. mean, zero: replace them with the mean or "
-            "with zero in the model's input; refuse: stop with a message."
+            "How unknown voxels (NaN, infinite) are treated. mean, zero: replace "
+            "them with the mean or with zero in the model's input; refuse: stop "
+            "with a message."
         ),
     )
     threads: int | None = Field(
@@ -166,7 +167,7 @@ class ExplainConfig(Config):
     def _check_methods(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         known = METHODS.names()
         if not set(value) <= set(known):
-            raise ValueError(f"one of {', '.join(map(repr, known))}")
+            raise ValueError(f"one or more of {', '.join(map(repr, known))} are needed")
         return tuple(dict.fromkeys(value))
 
     @field_validator("at", mode="before")

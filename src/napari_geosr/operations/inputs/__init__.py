@@ -49,25 +49,30 @@ class InputConfig(Config):
     voxel_size: Annotated[tuple[float, ...] | None, COMMAS] = Field(
         None,
         title="Voxel size",
-        description="Voxel size as Z,Y,X, or one number. Overrides the file.",
+        description="Voxel size along Z,Y,X in the unit given by --unit, such as "
+        "2,0.5,0.5, or one number for all axes. Replaces that of the file.",
     )
     unit: str | None = Field(
         None,
         title="Unit",
-        description="Unit of the voxel size: nm, µm (or um), mm and so on.",
+        description="Unit of the voxel size: nm, µm (or um), mm and so on. Without "
+        "--voxel-size, it applies to the numbers of a file that has no unit.",
     )
     channel: int | None = Field(
         None,
         title="Channel",
-        description="Channel to use, for a file with several channels.",
+        description="Channel to use, counted from 0, for a file with several channels.",
     )
     time: int | None = Field(
-        None, title="Time point", description="Time point to use, for a time series."
+        None,
+        title="Time point",
+        description="Time point to use, counted from 0, for a time series.",
     )
     axes: str | None = Field(
         None,
         title="Axes",
-        description="Axes of the array in order, such as TYX. Overrides the file.",
+        description="Axes of the array in order, such as TYX. Replaces those of the "
+        "file.",
     )
     dataset: str | None = Field(
         None, title="Dataset", description="Path of the dataset inside an HDF5 file."

@@ -16,6 +16,7 @@ from napari_geosr.core.noise import FLOOR, Noise
 from napari_geosr.core.questions import (
     TimeSeriesQuestion,
     VoxelSizeQuestion,
+    doubts_of_given_size,
     voxel_size_question,
 )
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
@@ -23,7 +24,7 @@ from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure import noise as engine
 from napari_geosr.measure.noise.remarks import limit_text
-from napari_geosr.measure.number_text import rough_percent
+from napari_geosr.measure.number_text import number_text, rough_percent
 from napari_geosr.measure.time_series import time_series_question
 
 if TYPE_CHECKING:
@@ -74,7 +75,32 @@ def reader_warnings(volume: Volume) -> list[str]:
     warned = [
         f"{volume.title}: {warning}" for warning in file_warnings(volume.metadata)
     ]
-    return [*warned, *_assumptions(volume), *_inherited_warnings(volume)]
+    given = [f"{volume.title}: {text}" for text in given_size_warnings(volume)]
+    return [*warned, *given, *_assumptions(volume), *_inherited_warnings(volume)]
+
+
+def given_size_warnings(volume: Volume) -> list[str]:
+    """Warn of a voxel size given by the user that is probably a mistake.
+
+    Empty if the size is that of the file, confirmed by the user, or plausible.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scan = Volume(np.zeros((4, 8, 8)), "ZYX")
+    >>> given_size_warnings(scan.with_geometry((5, 5, 5), "µm"))
+    []
+    """
+    if volume.metadata.get(SIZE_GIVEN) is not True:
+        return []
+    reasons = doubts_of_given_size(volume.voxel_size, volume.unit)
+    if not reasons:
+        return []
+    size = " × ".join(f"{edge:.4g}" for edge in volume.voxel_size)
+    return [
+        f"the given voxel size of {size} {volume.unit} is implausible "
+        f"({'; '.join(reasons)}). Check the voxel size (--voxel-size and --unit)."
+    ]
 
 
 def _assumptions(volume: Volume) -> list[str]:
@@ -208,6 +234,8 @@ def _mixing_error(
 #: Correlation between neighbouring voxels at and above which noise counts as
 #: correlated.
 _MIN_CORRELATION = 0.1
+#: Maximum number of grey values at which the noise is stated.
+_SHOWN_GREYS = 4
 _SOURCES = {
     "scan": "",
     "repeat": ", measured from the difference between the two scans",
@@ -244,20 +272,11 @@ def noise_steps(
 
 def describe_noise(noise: Noise) -> str:
     """Describe noise in a short paragraph of plain English."""
-    if not noise.contrast > 0:
-        first = "The scan has no contrast"
-    elif noise.level == 0:
-        upper = noise.interval[1] / noise.contrast
-        limit = limit_text(noise)
-        first = f"Noise {limit}" if limit else "The noise could not be measured"
-        if upper < FLOOR and noise.is_measured:
-            first += ", so there is hardly anything to remove"
-    else:
-        low, high = (end / noise.contrast for end in noise.interval)
-        first = (
-            f"Noise of {rough_percent(noise.relative)} of the contrast (likely between "
-            f"{rough_percent(low)} and {rough_percent(high)}): a standard deviation of "
-            f"{noise.level:.3g} grey values{_SOURCES.get(noise.source, '')}"
+    first = describe_level(noise)
+    if noise.level > 0 and noise.contrast > 0:
+        first += (
+            f": a standard deviation of {number_text(noise.level)} grey values"
+            f"{_SOURCES.get(noise.source, '')}"
         )
     sentences = [f"{first}."]
     if noise.level > 0:
@@ -266,14 +285,44 @@ def describe_noise(noise: Noise) -> str:
     return " ".join([*sentences, *doubts, *noise.notes])
 
 
-def _grey_dependence_sentence(noise: Noise) -> list[str]:
-    if len(noise.levels) < 2:
-        return []
-    shown = ", ".join(
-        f"{level:.3g} at {grey:.4g}"
-        for grey, level in zip(noise.greys, noise.levels, strict=True)
+def describe_level(noise: Noise) -> str:
+    """Describe only the noise level and its interval, without a full stop.
+
+    Examples
+    --------
+    >>> describe_level(Noise(level=5.0, contrast=100.0, interval=(4.8, 5.3)))
+    'Noise of 5 % of the contrast (likely between 4.8 % and 5.3 %)'
+    >>> describe_level(Noise(level=0.0, contrast=100.0, interval=(0.0, 33.1)))
+    'The noise could not be measured'
+    """
+    if not noise.contrast > 0:
+        return "The scan has no contrast"
+    if noise.level == 0:
+        limit = limit_text(noise)
+        if not limit:
+            return "The noise could not be measured"
+        is_weak = noise.interval[1] / noise.contrast < FLOOR and noise.is_measured
+        effect = ", so there is hardly anything to remove" if is_weak else ""
+        return f"Noise {limit}{effect}"
+    low, high = (end / noise.contrast for end in noise.interval)
+    return (
+        f"Noise of {rough_percent(noise.relative)} of the contrast (likely between "
+        f"{rough_percent(low)} and {rough_percent(high)})"
     )
-    return [f"It depends on the grey value: {shown}."]
+
+
+def _grey_dependence_sentence(noise: Noise) -> list[str]:
+    """The noise at a few grey values, from the darkest to the brightest."""
+    curve = list(zip(noise.greys, noise.levels, strict=True))
+    if len(curve) < 2:
+        return []
+    last = len(curve) - 1
+    shown = sorted({round(i * last / (_SHOWN_GREYS - 1)) for i in range(_SHOWN_GREYS)})
+    texts = (
+        f"{number_text(level)} at {number_text(grey)}"
+        for grey, level in (curve[i] for i in shown)
+    )
+    return [f"It depends on the grey value: {', '.join(texts)}."]
 
 
 def _correlation_sentence(noise: Noise) -> list[str]:
@@ -282,7 +331,7 @@ def _correlation_sentence(noise: Noise) -> list[str]:
         return []
     shown = ", ".join(f"{axis.upper()} {value:.2f}" for axis, value in figures.items())
     if max(abs(value) for value in figures.values()) < _MIN_CORRELATION:
-        return ["It is independent from voxel to voxel."]
+        return ["It is independent between voxels."]
     sentences = [
         "Part of it is correlated between neighbouring voxels (correlation along "
         f"{shown})."

@@ -279,6 +279,8 @@ def card_text(card: ModelCard) -> str:
         for key in _HEADINGS
         if any(getattr(row, key) is not None for row in card.figures)
     ]
+    if shown:
+        lines += ["How to read the results:", *_meanings(shown), ""]
     tests = list(dict.fromkeys(row.test_set for row in card.figures))
     for test in tests:
         lines.append(f"Results on {test}:")
@@ -320,6 +322,28 @@ _HEADINGS = {
     "spectrum_distance": "spectrum",
     "noise_error": "noise",
 }
+
+
+#: Meaning of each column of figures, for readers without the documentation.
+_MEANINGS = {
+    "psnr": "peak signal-to-noise ratio; higher is better",
+    "porosity_error": "relative error of the porosity",
+    "pores_per_mm3_error": "relative error of the number of pores per mm³",
+    "volume_histogram_distance": "distance of the pore volumes (W1); 0 if equal",
+    "euler_error": "relative error of the Euler number; 0 is best",
+    "dice": "overlap with the true pores; 1 is best",
+    "branch_recall": "fraction of the true branches that were found",
+    "branch_precision": "fraction of the found branches that are true",
+    "grey_level_distance": "distance from the grey values of the targets",
+    "spectrum_distance": "difference from the spectrum of the targets",
+    "noise_error": "mean squared error of the predicted noise",
+}
+
+
+def _meanings(columns: Sequence[str]) -> list[str]:
+    """A line for each column with its meaning."""
+    width = max(len(_HEADINGS[key]) for key in columns)
+    return [f" {_HEADINGS[key]:<{width}}  {_MEANINGS[key]}" for key in columns]
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -41,12 +41,13 @@ class PairsInput(Config):
     low_voxel_size: Annotated[tuple[float, ...] | None, COMMAS] = Field(
         None,
         title="Voxel size, low resolution",
-        description="Voxel size as Z,Y,X, or one number. Overrides the file.",
+        description="Voxel size of the low-resolution scan along Z,Y,X, such as 8,4,4, "
+        "or one number for all axes. Replaces that of the file.",
     )
     high_voxel_size: Annotated[tuple[float, ...] | None, COMMAS] = Field(
         None,
         title="Voxel size, high resolution",
-        description="Voxel size as Z,Y,X, or one number. Overrides the file.",
+        description="Voxel size of the high-resolution scan, in the same form.",
     )
     unit: str | None = Field(
         None,
@@ -56,15 +57,18 @@ class PairsInput(Config):
     channel: int | None = Field(
         None,
         title="Channel",
-        description="Channel to use, for files with several channels.",
+        description="Channel to use, counted from 0, for files with several channels.",
     )
     time: int | None = Field(
-        None, title="Time point", description="Time point to use, for time series."
+        None,
+        title="Time point",
+        description="Time point to use, counted from 0, for time series.",
     )
     axes: str | None = Field(
         None,
         title="Axes",
-        description="Axes of the arrays in order, such as ZYX. Overrides the files.",
+        description="Axes of the arrays in order, such as ZYX. Replaces those of "
+        "the files.",
     )
 
     @field_validator("low_voxel_size", "high_voxel_size", mode="before")

@@ -99,7 +99,7 @@ AngleUnit = Annotated[
     Literal["deg", "rad"] | None,
     Field(
         title="Angle unit",
-        description="Unit of the angles. Overrides the file.",
+        description="Unit of the angles. Replaces that of the file.",
     ),
 ]
 PixelSize = Annotated[
@@ -110,7 +110,7 @@ PixelSize = Annotated[
     Field(
         title="Pixel size",
         description="Pixel size of the detector as height,width, or one number. "
-        "Overrides the file.",
+        "Replaces that of the file.",
     ),
 ]
 PixelUnit = Annotated[

@@ -46,9 +46,9 @@ class RestoreConfig(Config):
     nonfinite: Literal["mean", "zero", "refuse"] = Field(
         "mean",
         title="NaN and Inf",
-        description="How NaN and Inf are treated. mean, zero: replace them with the "
-        "mean or with zero in the model's input, and return NaN there; refuse: stop "
-        "with a message.",
+        description="How unknown voxels (NaN, infinite) are treated. mean, zero: "
+        "replace them with the mean or with zero in the model's input, and return NaN "
+        "there; refuse: stop with a message.",
     )
     threads: int | None = Field(
         None,
@@ -133,7 +133,7 @@ class RestoreConfig(Config):
     def _check_uncertainty(cls, value: str) -> str:
         known = [NONE, *KINDS.names()]
         if value not in known:
-            raise ValueError(f"one of {', '.join(map(repr, known))}")
+            raise ValueError(f"one of {', '.join(map(repr, known))} is needed")
         return value
 
     @field_validator("ensemble_with", mode="before")

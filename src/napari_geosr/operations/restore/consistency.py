@@ -99,12 +99,12 @@ class ConsistencyCheck:
             f"{found.noise_rms:.3g}), {100 * found.beyond_3_sigma:.2g} % of voxels "
             "beyond 3 standard deviations (noise alone: 0.27 %)"
         )
-        if found.slope is None:
+        if found.slope is None or found.slope_error is None:
             return (residual,)
         return (
             residual,
             f"Contrast relative to the scan: {found.slope:.2f} "
-            f"± {found.slope_error:.2g} (expected: 1)",
+            f"{_error_text(found.slope_error)} (expected: 1)",
         )
 
     def position(self, place: MismatchRegion) -> tuple[float, ...]:
@@ -381,6 +381,17 @@ def _uniform_text(checked: ConsistencyCheck) -> str:
         "be compared. Check its grey values, and restore the scan again; if the sample "
         "is uniform, there is nothing to measure."
     )
+
+
+def _error_text(error: float) -> str:
+    """Standard error of a number with two decimals.
+
+    Examples
+    --------
+    >>> _error_text(0.021), _error_text(6.5e-5)
+    ('± 0.02', '± less than 0.01')
+    """
+    return f"± {error:.2f}" if error >= 0.005 else "± less than 0.01"
 
 
 def _too_much_text(checked: ConsistencyCheck) -> str:

@@ -111,7 +111,11 @@ def plan_steps(
             "time: choose a time point and channel (--time, --channel)."
         )
     if config.model == AUTO:
-        raise ConfigError("Name the model of the run that is to be planned (--model).")
+        raise ConfigError(
+            "Only a run with a named model can be planned, because the model auto is "
+            "chosen when the run starts. Name a model (--model); napari-geosr models "
+            "rank shows which one would be chosen."
+        )
     prepared = yield from prepare_steps(volume, config, should_stop=should_stop)
     yield StageStarted(message="Measuring the writing speed")
     storage = _storage_seconds(prepared, suffix)

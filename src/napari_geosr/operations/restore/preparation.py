@@ -330,7 +330,7 @@ def _statistics_steps(
     """
     statistics = kept.read("statistics", IntensityStatistics)
     if statistics is None:
-        yield StageStarted(message="Reading intensities")
+        yield StageStarted(message="Reading the grey values")
         try:
             statistics = yield from scan_steps(whole.data, should_stop=should_stop)
         except VolumeError as error:

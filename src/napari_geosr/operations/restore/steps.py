@@ -266,7 +266,8 @@ def _choose_for_series_steps(
             levels.append((yield from steps).relative)
         except VolumeError:  # too few voxels to measure
             levels.append(0.0)
-    place = levels.index(max(levels)) if levels else 0
+    strongest = max(levels, default=0.0)
+    place = levels.index(strongest) if levels else 0
     ranking = yield from choose_steps(
         plan.at(points[place]),
         config,
@@ -274,7 +275,11 @@ def _choose_for_series_steps(
         kept=kept,
         should_stop=should_stop,
     )
-    why = ", the channel with the most noise" if len(points) > 1 else ""
+    why = ""
+    if len(points) > 1 and strongest > 0:
+        why = ", the channel with the most noise"
+    elif len(points) > 1:
+        why = ", because no noise could be measured in any channel"
     yield WarningIssued(
         message="The model for the whole series was chosen on the basis of "
         f"{points[place].words}{why}."

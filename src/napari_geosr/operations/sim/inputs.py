@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations, product
 from pathlib import Path
@@ -163,12 +164,24 @@ def transfer_function(frames: SimFrames, config: FramesConfig, channel: int = 0)
         fields = [name for name, is_missing in missing.items() if is_missing]
         names = [titles[name] for name in fields]
         raise ConfigError(
-            f"{frames.volume.title} does not state {', '.join(names)}. Give "
+            f"{frames.volume.title} does not state {_listed(names)}. Give "
             f"{'it' if len(names) == 1 else 'them'}, or a measured point-spread "
             "function (--psf).",
             fields=tuple(fields[:1]),
         )
     return Otf(cut_off, damping=config.damping)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The names as a list in a sentence.
+
+    Examples
+    --------
+    >>> _listed(["a", "b", "c"]), _listed(["a"])
+    ('a, b and c', 'a')
+    """
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _measured(frames: SimFrames, config: FramesConfig) -> Otf:

@@ -148,8 +148,8 @@ class StudyConfig(Config):
     options: dict[str, AnyDict] = Field(
         default_factory=dict,
         title="Options",
-        description="Settings of individual algorithms, such as tv: {weight: 0.1}; "
-        "they override tuned and default values.",
+        description="A setting of one algorithm, such as --options.tv.weight 0.1; "
+        "it replaces the tuned or default value.",
     )
     steps: int = Field(
         1000,
@@ -338,8 +338,8 @@ class LabelsStudyConfig(Config):
     start_from: Annotated[str | None, MODEL_NAME] = Field(
         None,
         title="Start from",
-        description="Pre-trained model, such as one of ddpm, to compare with training "
-        "from scratch.",
+        description="Pre-trained model, such as one trained by ddpm, to compare with "
+        "training from scratch.",
     )
     steps: int = Field(
         1000, ge=1, title="Steps", description="Number of training steps per model."

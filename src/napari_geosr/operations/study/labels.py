@@ -41,6 +41,8 @@ from napari_geosr.operations.train.in_memory import entry_for
 
 #: Value of voxels where nothing is painted.
 _UNPAINTED = 255
+#: Largest number of classes; more are grey values or numbers of objects.
+_MAX_CLASSES = 50
 #: Maximum number of draws until one contains painted voxels of all classes; otherwise,
 #: the best draw is used.
 _TRIES = 50
@@ -146,6 +148,12 @@ class _LabelsStudy:
         self.truth = np.asarray(labels.data)
         painted = self.truth[self.truth != _UNPAINTED]
         self.classes = int(painted.max()) + 1 if painted.size else 2
+        if self.classes > _MAX_CLASSES:
+            raise VolumeError(
+                f"{labels.title} has values up to {self.classes - 1}, as in a "
+                "grey-value image or numbered objects. Give the same number to all "
+                f"voxels of a class, from 0 to at most {_MAX_CLASSES - 1}."
+            )
         slices = check_painted([labels], self.classes, _UNPAINTED)[0]
         n_held_out = max(1, round(config.held_out * len(slices)))
         self.pool, self.held_out = slices[:-n_held_out], slices[-n_held_out:]
@@ -207,7 +215,8 @@ class _LabelsStudy:
     ) -> Generator[Step, None, AnyDict]:
         """Train with one draw of slices, and segment those held out."""
         n = len(self.held_out)
-        message = f"{count} labelled slices, {method}, draw {draw + 1}"
+        slices = "1 labelled slice" if count == 1 else f"{count} labelled slices"
+        message = f"{slices}, {method}, draw {draw + 1}"
         yield StageStarted(message=message, total=n)
         picked = self._draw(count, draw)
         painted = np.full(self.truth.shape, _UNPAINTED, np.uint8)

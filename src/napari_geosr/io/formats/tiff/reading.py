@@ -176,7 +176,7 @@ def _choose_series(tif: TiffFile, path: Path, dataset: str | None) -> Any:
     if dataset is not None:
         if not dataset.isdecimal() or int(dataset) >= len(found):
             raise FileError(
-                f"{path.name} has no image {dataset!r}: choose 0 … {len(found) - 1}."
+                f"{path.name} has no image {dataset!r}: choose 0 to {len(found) - 1}."
             )
         return found[int(dataset)]
     # Thumbnails and reduced copies are marked as such in the file.

@@ -134,7 +134,7 @@ def rank_steps(
         return (yield from found)
     models, skipped = _candidates(volume, config)
     models += [model for model in also if model.path not in {m.path for m in models}]
-    yield StageStarted(message="Reading intensities")
+    yield StageStarted(message="Reading the grey values")
     statistics = yield from scan_steps(volume.data, should_stop=should_stop)
     volume = without_hot_voxels(volume, statistics)
     if second is not None:

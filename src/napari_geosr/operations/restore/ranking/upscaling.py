@@ -93,7 +93,7 @@ def rank_upscaling_steps(
     """
     began = time.monotonic()
     models, cubic, skipped = _candidates(volume, config)
-    yield StageStarted(message="Reading intensities")
+    yield StageStarted(message="Reading the grey values")
     statistics = yield from scan_steps(volume.data, should_stop=should_stop)
     volume = without_hot_voxels(volume, statistics)
     if noise is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.array_parts.indexing import Slices
-from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.lazy import LazyArray
+from napari_geosr.operations.inputs.scan import noise_steps
 from napari_geosr.operations.restore.targets import Target, Targets
 
 #: Axes that index the points of a series (time points and channels).
@@ -173,6 +176,67 @@ def refuse_series_check(volume: Volume) -> None:
             "one volume with one scan. Choose one time point and channel "
             f"({' and '.join(words)}), or omit --check-consistency."
         )
+
+
+def noise_of_points(
+    volume: Volume, *, second: Volume | None = None
+) -> Iterator[tuple[Point | None, Noise | str]]:
+    """Measure the noise of a volume, or of each channel of a series.
+
+    Of a time series, the time point nearest to the middle that is not blank is
+    measured.
+
+    Parameters
+    ----------
+    volume : Volume
+        Axes from (T, C, Z, Y, X).
+    second : Volume, optional
+        Another scan of the same object, with the same axes and shape.
+
+    Yields
+    ------
+    point : Point or None
+        The measured time point and channel; None for a single volume.
+    noise : Noise or str
+        The noise or, for a channel in which there is nothing to measure, the reason.
+
+    Raises
+    ------
+    VolumeError
+        If the second scan has another shape, or no channel can be measured.
+    """
+    if second is not None and (second.axes, second.shape) != (
+        volume.axes,
+        volume.shape,
+    ):
+        raise VolumeError(
+            f"{second.title} has {_size(second)} and {volume.title} {_size(volume)}: a "
+            "second scan must have the same axes and shape."
+        )
+    if not is_series(volume):
+        yield None, run_to_end(noise_steps(volume, second=second))
+        return
+    plan = SeriesPlan(volume)
+    failure = None
+    n_measured = 0
+    for channel in plan.channels:
+        point = plan.typical(channel)
+        other = None if second is None else SeriesPlan(second).at(point)
+        try:
+            noise = run_to_end(noise_steps(plan.at(point), second=other))
+        except VolumeError as error:
+            failure = error
+            yield point, str(error)
+            continue
+        n_measured += 1
+        yield point, noise
+    if failure is not None and not n_measured:
+        raise failure
+
+
+def _size(volume: Volume) -> str:
+    shape = " × ".join(map(str, volume.shape))
+    return f"{shape} voxels ({', '.join(volume.axes)})"
 
 
 class _SeriesPlanes:
