@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from napari_geosr import io
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.volume import Volume
+from napari_geosr.io import meshes
 from napari_geosr.operations.shapes import VoxeliseConfig, meshing
 from napari_geosr.operations.shapes.simulation import simulated_skull
 
@@ -121,6 +124,37 @@ def test_fewer_triangles_keep_the_volume(tmp_path, capsys) -> None:
     assert 700 < found["faces"] <= 800
     assert found["watertight"]
     assert found["volume"] == pytest.approx(found["voxel_volume"], rel=0.01)
+
+
+def test_a_missing_package_is_found_before_the_surface(
+    tmp_path, capsys, monkeypatch
+) -> None:
+    pytest.importorskip("trimesh", reason="trimesh is not installed")
+    monkeypatch.setattr(meshes, "find_spec", lambda name: None)
+    monkeypatch.setattr(meshing, "read_shape_steps", None)  # is not called
+    source = save(tmp_path / "ball.tif", ball(20, 7.0))
+    words = ["shapes", "mesh", str(source), "-o", str(tmp_path / "ball.stl")]
+    assert run([*words, "--faces", "100"]) == 2
+    assert 'pip install "napari-geosr[mesh]"' in capsys.readouterr().err
+
+
+def test_an_empty_shape_is_refused_before_a_model_is_loaded(tmp_path) -> None:
+    """In another process, in which nothing has imported PyTorch."""
+    source = save(tmp_path / "empty.tif", np.zeros((8, 8, 8), np.uint8))
+    code = (
+        "import sys; from napari_geosr.cli.app import run; "
+        f"code = run(['shapes', 'refine', {str(source)!r}, '-o', 'fine.tif']); "
+        "print(code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
+    )
+    assert "is empty" in done.stderr
+    assert done.stdout.split() == ["2", "False"]
 
 
 @pytest.mark.parametrize("rays", [7, 2**18])

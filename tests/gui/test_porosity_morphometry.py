@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from porosity_helpers import add, measure, open_dock, physical, wait_for_levels
+from porosity_helpers import add, measure, open_dock, physical, scan, wait_for_levels
 
 from napari_geosr.operations.measure import morphometry_choices
 
@@ -48,6 +48,24 @@ def test_a_column_that_does_not_exist_is_reported(viewer, qtbot):
     dock.settings.morphometry.group.setText("largeness > 3")
     measure(dock, qtbot)
     assert "there is no column 'largeness'" in dock.message.text
+
+
+def test_a_length_of_a_scan_without_voxel_size_asks_for_it(viewer, qtbot):
+    """In the words of the dock, before anything is measured and in the filter."""
+    add(viewer, scan())
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    dock.settings.morphometry.group.setText("diameter>20um & sphericity<0.6")
+    measure(dock, qtbot)
+    words = "the scan has no voxel size. Enter the voxel size above, or write the value"
+    assert words in dock.message.text
+    assert dock.result.report is None
+    dock.settings.morphometry.group.setText("")
+    measure(dock, qtbot)
+    plot = dock.result.plot
+    plot.expression.setText("diameter>20um")
+    plot.select.click()
+    assert words in plot.fault.text()
 
 
 def test_the_profile_is_plotted_if_it_was_measured(viewer, qtbot):

@@ -29,4 +29,5 @@ def test_texts_stay(case: str, inputs: Path, monkeypatch: pytest.MonkeyPatch) ->
     numbers = [
         list(map(float, _LONG_NUMBER.findall(text))) for text in (found, expected)
     ]
-    assert numbers[0] == pytest.approx(numbers[1], rel=1e-9)
+    # The noise of a volume without noise is rounding, which depends on the processor.
+    assert numbers[0] == pytest.approx(numbers[1], rel=1e-9, abs=1e-10)

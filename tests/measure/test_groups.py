@@ -79,6 +79,72 @@ def test_columns_and_units_must_fit(text: str, says: str) -> None:
         Group(text).of(TABLE, UNITS)
 
 
+@pytest.mark.parametrize(
+    ("size", "ndim", "text", "says"),
+    [
+        (1.0, 3, "d>20um & sphericity<0.6", "the scan has no voxel size"),
+        (1.0, 3, "d>20um", "without a unit; it is then in voxels."),
+        (1.0, 2, "d>20um", "without a unit; it is then in pixels."),
+        (1.0, 3, "volume>20um3", "without a unit; it is then in voxel³."),
+        (1.5, 3, "d>20um", "the voxel size of the scan has no unit of length"),
+    ],
+)
+def test_lengths_need_a_voxel_size(
+    size: float, ndim: int, text: str, says: str
+) -> None:
+    grey = scan(_spheres())
+    with pytest.raises(ConfigError) as error:
+        measure(
+            grey if ndim == 3 else grey[20],
+            "ZYX"[-ndim:],
+            voxel_size=(size,) * ndim,
+            group=text,
+        )
+    assert says in str(error.value)
+    assert "Give the voxel size (--voxel-size, --unit)" in str(error.value)
+    assert "Write comparisons such as" not in str(error.value)
+
+
+def _until_refused(group: str, statistics: tuple[str, ...]) -> tuple[str, list[Step]]:
+    """Message of the error, and the steps before it."""
+    volume = Volume(scan(_spheres()), "ZYX", voxel_size=(2.0,) * 3, unit="µm")
+    config = PorosityConfig.create(group=group, statistics=statistics)
+    steps: list[Step] = []
+    with pytest.raises(ConfigError) as error:
+        steps.extend(porosity_steps(volume, config))
+    return str(error.value), steps
+
+
+@pytest.mark.parametrize(
+    ("group", "statistics", "says"),
+    [
+        ("diam>3", ("trabecular",), "no column 'diam'"),
+        ("depth>3um", ("trabecular",), "no column 'depth'"),
+        ("depht>3um", ("additive",), "no column 'depht'. Did you mean 'depth'"),
+        ("stretch>3um", ("lacunae",), "is in no unit, not um"),
+        ("depth>3um2", ("additive",), "is in µm, not um2"),
+    ],
+)
+def test_columns_are_checked_before_anything_is_measured(
+    group: str, statistics: tuple[str, ...], says: str
+) -> None:
+    message, steps = _until_refused(group, statistics)
+    assert says in message
+    assert not steps
+
+
+def test_columns_of_statistics_are_known_before_measuring() -> None:
+    found = measure(
+        scan(_spheres()),
+        voxel_size=(2.0,) * 3,
+        unit="µm",
+        group="nearest_neighbour<0.1mm & angle_to_z>=0",
+        statistics=["additive", "lacunae"],
+    )
+    assert found.group is not None
+    assert found.group.count == 2
+
+
 def _spheres() -> np.ndarray:
     pores = ellipsoid((40, 40, 60), (20, 20, 15), 10)
     return pores | ellipsoid((40, 40, 60), (20, 20, 45), 5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -222,6 +223,23 @@ def test_impossible_plans_are_refused(
 ) -> None:
     with pytest.raises(VolumeError, match=sentence):
         planned(rock, **more)
+
+
+def test_numbers_and_units_of_a_plan_are_written_alike(rock: np.ndarray) -> None:
+    volume = Volume(scan(rock), axes="ZYX", name="s")
+    with pytest.raises(VolumeError, match=r"A spot of 400 voxels .* 's' \(96 voxels\)"):
+        run_to_end(plan_steps(volume, PlanConfig(spot=400.0)))
+    core = ellipsoid(rock.shape, (48, 48, 48), (1e9, 30, 30))
+    sample = ellipsoid(rock.shape, (48, 48, 48), (1e9, 40, 40))
+    plan = planned(rock | ~core, sample.astype(np.uint8), spot="32um", precision="10%")
+    assert any(re.search(r"fit into only \d\d\.\d % of", r) for r in plan.remarks)
+    small = Volume(scan(rock[:64, :64, :64]), axes="ZYX", name="s")
+    config = PlanConfig(spot=30.0, scan="spot", threshold=120.0)
+    extrapolated = run_to_end(plan_steps(small, config))
+    assert any(re.search(r"cubes of \d+ voxels with", r) for r in extrapolated.remarks)
+    for one in (plan, extrapolated):
+        for text in (*(text for _, text in one.rows()), *one.remarks):
+            assert not re.search(r"\d%|\d voxel\b|\d{2}\.\d{2}", text), text
 
 
 def test_the_default_spot_fits_a_small_scan(rock: np.ndarray) -> None:

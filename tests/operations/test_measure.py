@@ -22,6 +22,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.measure import (
     MeasureConfig,
+    figure_rows,
     grey_levels,
     measure_several_steps,
     measure_steps,
@@ -143,6 +144,50 @@ def test_images_are_not_compared_with_volumes(rng):
     steps = measure_several_steps({"whole": volume, "plane": plane}, MeasureConfig())
     with pytest.raises(VolumeError, match="'plane' is a single image"):
         run_to_end(steps)
+
+
+@pytest.mark.parametrize("unit", ["mm", "nm"])
+def test_a_reference_in_another_unit_is_compared_in_physical_units(rng, unit):
+    """The same scan in µm and in another unit, also with voxels half as wide."""
+    factor = {"mm": 1e-3, "nm": 1e3}[unit]
+    own = foam(rng, name="own")
+    size = own.voxel_size[0] * factor
+    same = Volume(own.data, "ZYX", voxel_size=(size,) * 3, unit=unit, name="same")
+    fine = Volume(
+        noisy(rng, factor=2),
+        "ZYX",
+        voxel_size=(size / 2,) * 3,
+        origin=(-size / 4,) * 3,
+        unit=unit,
+        name="fine",
+    )
+    volumes = {"input": own, "reference": same, "reference_2": fine}
+    config = MeasureConfig.create(
+        min_voxels=8,
+        statistics=("thickness", "trabecular"),
+        group="diameter>40um",
+    )
+    reports = run_to_end(measure_several_steps(volumes, config))
+    assert [r.min_voxels for r in reports.values()] == [8, 8, 64]
+    assert [r.group.count for r in reports.values()] == [2, 2, 2]
+    texts = {}
+    for row in figure_rows(reports):
+        texts[row.label] = row.texts
+    assert any("Tb.Th" in label for label in texts)
+    for label, (first, other, _) in texts.items():
+        assert first == other, label
+    first, other, finer = (r.figures["Tb.Th"] for r in reports.values())
+    assert other / factor == pytest.approx(first)
+    assert finer / factor == pytest.approx(first, rel=0.1)
+
+
+def test_a_group_is_checked_in_all_volumes_before_the_first_is_measured(rng):
+    known = foam(rng, name="known")
+    unknown = Volume(known.data, "ZYX", name="unknown")
+    config = MeasureConfig.create(group="diameter>20um", threshold=120.0)
+    steps = measure_several_steps({"input": known, "reference": unknown}, config)
+    with pytest.raises(ConfigError, match=r"unknown.*the scan has no voxel size"):
+        next(step for step in steps if isinstance(step, StageStarted))
 
 
 def test_comparing_with_a_volume_without_voxel_size_warns(rng):

@@ -22,6 +22,7 @@ from napari_geosr.cli.kit.options import (
     settings_from,
 )
 from napari_geosr.operations.inputs import InputConfig, open_companion, open_volume
+from napari_geosr.operations.measure import percent_text
 from napari_geosr.operations.measure.planning import (
     PlanConfig,
     check_files,
@@ -89,7 +90,7 @@ def _print(made: ScanPlan) -> None:
         table.add_row(label, text)
     sizes = Table("Edge", "Spots", "Scanned", box=None)
     for row in made.sizes:
-        share = "" if row.share is None else f"{100 * row.share:.3g} %"
+        share = "" if row.share is None else percent_text(row.share)
         edge = made.length_text(row.voxels * made.voxel_size)
         sizes.add_row(edge, str(row.n_spots), share)
     console = Console()

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 
 from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
@@ -218,6 +217,8 @@ def _refined_block(
     device: str,
 ) -> AnyArray:
     """One block after all stages; margins are cut down to what each stage needs."""
+    import torch
+
     shape = inside.shape
     window = widened(block, halos[0], shape)
     part = np.ascontiguousarray(inside[window])

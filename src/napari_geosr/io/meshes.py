@@ -5,6 +5,7 @@ STL files have no unit; 3D-printing programs assume millimetres.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 #: Suffixes of mesh files that can be written.
 MESH_SUFFIXES = (".stl", ".ply", ".obj", ".3mf")
+_REDUCING = "Reducing the number of triangles"
 #: Unit of positions in meshes that are written, and assumed for those that are read.
 MESH_UNIT = "mm"
 #: A triangle in a binary STL file.
@@ -102,6 +104,19 @@ def read_mesh(path: Path) -> tuple[AnyArray, AnyArray]:
     return vertices, faces
 
 
+def check_simplification() -> None:
+    """Check that triangles can be merged, before a surface is extracted.
+
+    Raises
+    ------
+    FileError
+        If trimesh or its decimation is not installed.
+    """
+    _trimesh(_REDUCING)
+    if find_spec("fast_simplification") is None:
+        raise FileError(_missing(_REDUCING))
+
+
 def simplified(
     vertices: AnyArray, faces: AnyArray, n_faces: int
 ) -> tuple[AnyArray, AnyArray]:
@@ -112,15 +127,12 @@ def simplified(
     FileError
         If trimesh or its decimation is not installed.
     """
-    trimesh = _trimesh("Reducing the number of triangles")
+    trimesh = _trimesh(_REDUCING)
     try:
         mesh = trimesh.Trimesh(vertices, faces, process=False)
         small = mesh.simplify_quadric_decimation(face_count=n_faces)
     except ImportError as error:
-        raise FileError(
-            "Reducing the number of triangles needs an extra package. Install it "
-            'with: pip install "napari-geosr[mesh]".'
-        ) from error
+        raise FileError(_missing(_REDUCING)) from error
     return np.asarray(small.vertices), np.asarray(small.faces)
 
 
@@ -135,12 +147,16 @@ def _stl(vertices: AnyArray, faces: AnyArray) -> bytes:
     return header + np.uint32(len(faces)).tobytes() + table.tobytes()
 
 
+def _missing(purpose: str) -> str:
+    return (
+        f"{purpose} needs an extra package. Install it with: pip install "
+        '"napari-geosr[mesh]".'
+    )
+
+
 def _trimesh(purpose: str) -> ModuleType:
     try:
         import trimesh
     except ImportError as error:
-        raise FileError(
-            f"{purpose} needs an extra package. Install it with: pip install "
-            '"napari-geosr[mesh]".'
-        ) from error
+        raise FileError(_missing(purpose)) from error
     return cast("ModuleType", trimesh)

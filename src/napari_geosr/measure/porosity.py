@@ -173,8 +173,7 @@ def _measure(
 ) -> Generator[Step, None, PorosityReport]:
     """All stages of a prepared run."""
     if config.group is not None:
-        units = column_units(run.geometry)
-        Group(config.group).check(units, may_grow=bool(config.statistics))
+        Group(config.group).check(column_units(run.geometry, config.statistics))
     sweeps = 2 + (run.target is not None) + (deviation is not None)
     progress = SweepProgress(len(run.slabs) * sweeps)
     histogram, threshold = yield from segment_steps(run, warnings, progress)
@@ -266,7 +265,7 @@ def _morphometry(
             yield step
     measured, found = iterator.result
     for one in found.values():
-        totals.add_columns(one.columns, one.column_units)
+        totals.table.update(one.columns)
     return measured
 
 

@@ -285,7 +285,7 @@ def prepare(
     """Check the arguments and plan the slabs, before any voxel is read."""
     _check_arrays(volume, config, mask, deviation, target)
     warnings = []
-    flat = volume.spatial_shape[:-2] in ((), (1,))
+    flat = is_flat(volume)
     if flat and len(volume.shape) == 3:
         warnings.append(
             "There is only one slice, so it is measured as an image (areas, pores per "
@@ -338,7 +338,7 @@ def prepare(
         plan,
         volume.name,
         config,
-        _geometry(volume, flat=flat),
+        geometry_of(volume),
         as_stack(mask),
         as_stack(target),
         should_stop,
@@ -387,8 +387,14 @@ def _check_arrays(
         )
 
 
-def _geometry(volume: Volume, *, flat: bool) -> Geometry:
+def is_flat(volume: Volume) -> bool:
+    """Whether a volume is one image, with or without an axis Z."""
+    return volume.spatial_shape[:-2] in ((), (1,))
+
+
+def geometry_of(volume: Volume) -> Geometry:
     """Voxel size and origin along Z, Y and X; an image is one voxel thick."""
+    flat = is_flat(volume)
     size, origin = volume.voxel_size, volume.origin
     if len(size) == 2:
         size, origin = (1.0, *size), (0.0, *origin)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -149,8 +148,6 @@ class SweepTotals:
         Interval of the porosity, if the restoration's standard deviations are known.
     graph : NetworkGraph or None
         Graph of the pores, if requested.
-    more_units : dict of str
-        Units of columns that were added to the table.
     """
 
     pores: Pores
@@ -164,15 +161,7 @@ class SweepTotals:
     threshold: float
     interval: PorosityInterval | None = None
     graph: NetworkGraph | None = None
-    more_units: dict[str, str] = field(default_factory=dict)
     _quantiles: dict[str, dict[str, float | None]] = field(default_factory=dict)
-
-    def add_columns(
-        self, columns: Mapping[str, np.ndarray], units: Mapping[str, str]
-    ) -> None:
-        """Add columns to the pore table, with their units."""
-        self.table.update(columns)
-        self.more_units.update(units)
 
     @property
     def geometry(self) -> Geometry:

@@ -6,7 +6,8 @@ result does not depend on the blocks.
 References
 ----------
 .. [1] Hildebrand, Rüegsegger. A new method for the model-independent assessment of
-   thickness in three-dimensional images. J. Microsc. 185, 67-75 (1997), eq. 3.
+   thickness in three-dimensional images. J. Microsc. 185, 67-75 (1997), definition of
+   the local thickness.
    doi:10.1046/j.1365-2818.1997.1340694.x
 .. [2] Dahl, Dahl. Fast local thickness. CVPR Workshops (2023).
    doi:10.1109/CVPRW59228.2023.00454

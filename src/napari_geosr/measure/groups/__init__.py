@@ -17,7 +17,7 @@ import numpy.typing as npt
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.text.spelling import did_you_mean
 from napari_geosr.core.types import AnyMapping
-from napari_geosr.core.units import MILLIMETRES, PIXEL
+from napari_geosr.core.units import MILLIMETRES, PIXEL, VOXEL
 
 BoolArray = npt.NDArray[np.bool_]
 Table = Mapping[str, npt.NDArray[np.generic]]
@@ -46,6 +46,12 @@ _WORDS = {
     **{"≤": "<=", "≥": ">=", "≠": "!="},
 }
 _MOST_DEPTH = 50
+#: Units of lengths of a scan without a voxel size, and how they are called in messages.
+_UNKNOWN = {
+    VOXEL: "voxels",
+    PIXEL: "pixels",
+    "unit": "the unit of the voxel size",
+}
 
 
 @dataclass(frozen=True)
@@ -105,22 +111,19 @@ class Group:
         """
         return self._evaluate(self._tree, table, units)
 
-    def check(self, units: Mapping[str, str], *, may_grow: bool = False) -> None:
+    def check(self, units: Mapping[str, str]) -> None:
         """Reject unknown columns and units that do not fit, before measuring.
 
         Parameters
         ----------
         units : mapping of str
             Unit of each column of the pore table.
-        may_grow : bool
-            Whether the table may get further columns.
 
         Raises
         ------
         ConfigError
         """
-        if not (may_grow and _columns(self._tree) - set(units)):
-            self.of({name: np.zeros(0) for name in units}, units)
+        self.of({name: np.zeros(0) for name in units}, units)
 
     def _error(self, reason: str) -> ConfigError:
         return ConfigError(
@@ -204,18 +207,21 @@ class Group:
                 f"{', '.join(table)}"
             )
         values = table[tree.column].astype(np.float64)
-        limit = tree.value * self._factor(tree, units.get(tree.column, ""))
+        limit = tree.value * self._factor(tree, units)
         return _COMPARISONS[tree.sign](values, limit) & ~np.isnan(values)
 
-    def _factor(self, comparison: _Comparison, unit: str) -> float:
+    def _factor(self, comparison: _Comparison, units: Mapping[str, str]) -> float:
         """Conversion factor from the unit of the expression to that of the column."""
+        unit = units.get(comparison.column, "")
         if not comparison.unit:
             return 1.0
         if comparison.unit == "%" and not unit:
             return 0.01
         given, power = _parts(comparison.unit)
         length, own = _parts(unit)
-        if length == PIXEL or power != own or not {given, length} <= set(MILLIMETRES):
+        if power != own or not {given, length} <= set(MILLIMETRES):
+            if length in _UNKNOWN and not _lengths(units) & set(MILLIMETRES):
+                raise ConfigError(_no_voxel_size(comparison, unit))
             raise self._error(
                 f"{comparison.column!r} is in {unit or 'no unit'}, not "
                 f"{comparison.unit}"
@@ -223,11 +229,23 @@ class Group:
         return (MILLIMETRES[given] / MILLIMETRES[length]) ** power
 
 
-def _columns(tree: _Comparison | _Joined) -> set[str]:
-    """Columns that an expression compares."""
-    if isinstance(tree, _Comparison):
-        return {tree.column}
-    return set().union(*map(_columns, tree.parts))
+def _no_voxel_size(comparison: _Comparison, unit: str) -> str:
+    """Message: a column of a scan without a voxel size is compared with a length."""
+    length, power = _parts(unit)
+    lacking = "the scan has no voxel size"
+    if length == "unit":
+        lacking = "the voxel size of the scan has no unit of length"
+    own = _UNKNOWN[length] if power == 1 or length == "unit" else unit
+    return (
+        f"The group compares {comparison.column!r} with a value in {comparison.unit}, "
+        f"but {lacking}. Give the voxel size (--voxel-size, --unit), or write the "
+        f"value without a unit; it is then in {own}."
+    )
+
+
+def _lengths(units: Mapping[str, str]) -> set[str]:
+    """Units of length of the columns."""
+    return {_parts(unit)[0] for unit in units.values()}
 
 
 def _parts(unit: str) -> tuple[str, int]:

@@ -11,28 +11,27 @@ import numpy.typing as npt
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.measure.morphometry.lacunae import principal_axes
 from napari_geosr.measure.phases import Phases
-from napari_geosr.measure.phases.findings import Findings, Quantity
+from napari_geosr.measure.phases.findings import Column, Findings, Quantity
 from napari_geosr.measure.statistics.centroid import centroid
 from napari_geosr.measure.sums import SweepTotals
 
 TITLE = "Additive manufacturing"
 ABOUT = "Depth below the surface, √area and nearest neighbour of each pore."
 CONVENTION = (
-    "√area is the square root of the largest projected area of a pore (Murakami "
-    "2002, ch. 2), here of the ellipsoid with the same second moments, so that rough "
-    "outlines have less effect than in a projection. The depth is the distance from "
-    "a "
-    "pore's centre to the nearest point of the free surface, which is the border of "
-    "the sample mask; the border of the volume is a cut, not a surface. The nearest "
-    "neighbour is the distance between centres. Pores below the minimum size are "
-    "left out."
+    "√area is the square root of the largest projected area of a pore (√area "
+    "parameter of Murakami 2002), here of the ellipsoid with the same second "
+    "moments, so that rough outlines have less effect than in a projection. The "
+    "depth is the distance from a pore's centre to the nearest point of the free "
+    "surface, which is the border of the sample mask; the border of the volume is a "
+    "cut, not a surface. The nearest neighbour is the distance between centres. "
+    "Pores below the minimum size are left out."
 )
 SOURCES = (
     "Murakami Y. Metal Fatigue: Effects of Small Defects and Nonmetallic Inclusions. "
-    "Elsevier (2002).",
+    "Elsevier (2002), definition of the √area parameter.",
     "du Plessis A, Yadroitsava I, Yadroitsev I. Effects of defects on mechanical "
-    "properties in metal additive manufacturing. Mater Des 187:108385 (2020). "
-    "doi:10.1016/j.matdes.2019.108385",
+    "properties in metal additive manufacturing. Mater Des 187:108385 (2020), on the "
+    "shape, size and position of defects. doi:10.1016/j.matdes.2019.108385",
 )
 QUANTITIES = (
     Quantity("Relative density", "1 − porosity", text="percent"),
@@ -45,6 +44,11 @@ QUANTITIES = (
         flat_title="fraction of pores with a circularity below 0.6",
         text="percent",
     ),
+)
+COLUMNS = (
+    Column("depth", 1),
+    Column("nearest_neighbour", 1),
+    Column("sqrt_area", 1, flat=False),
 )
 #: Sphericity below which pores count as irregular, such as lack-of-fusion defects.
 _IRREGULAR = 0.6
@@ -99,8 +103,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     columns = {"depth": depth, "nearest_neighbour": neighbour}
     if not phases.flat:
         columns["sqrt_area"] = area
-    units = dict.fromkeys(columns, phases.unit)
-    return Findings(values, remarks, columns=columns, column_units=units)
+    return Findings(values, remarks, columns=columns)
 
 
 def _known(

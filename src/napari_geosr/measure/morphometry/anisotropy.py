@@ -18,17 +18,19 @@ ABOUT = "Degree of anisotropy (DA) and main direction, from mean intercept lengt
 CONVENTION = (
     "The mean intercept length MIL along a direction is the total length of parallel "
     "lines ÷ the number of phase changes along them (into and out of the pores), "
-    "sampled at every voxel length (Harrigan & Mann 1984). The ellipsoid 1/MIL² = nᵀ A "
-    "n is fitted by least squares; its radii are a ≥ b ≥ c. DA is given in three "
-    "conventions: 1 − c²/a² (as in BoneJ: ratio of the eigenvalues of A), 1 − c/a, and "
-    "a/c (from 1 to infinity, as in CTAn)."
+    "sampled at every voxel length (Harrigan & Mann 1984). The ellipsoid 1/MIL² = nᵀ "
+    "A n is fitted by least squares; its radii are a ≥ b ≥ c. DA is given in three "
+    "conventions: 1 − c²/a² (as in BoneJ: ratio of the eigenvalues of A), 1 − c/a, "
+    "and a/c (from 1 to infinity, as in CTAn)."
 )
 SOURCES = (
     "Harrigan TP, Mann RW. Characterization of microstructural anisotropy in "
-    "orthotropic materials using a second rank tensor. J Mater Sci 19:761-767 (1984). "
+    "orthotropic materials using a second rank tensor. J Mater Sci 19:761-767 "
+    "(1984), definition of the ellipsoid of mean intercept lengths. "
     "doi:10.1007/BF00540446",
     "Odgaard A. Three-dimensional methods for quantification of cancellous bone "
-    "architecture. Bone 20:315-328 (1997). doi:10.1016/S8756-3282(97)00007-0",
+    "architecture. Bone 20:315-328 (1997), definition of the mean intercept length. "
+    "doi:10.1016/S8756-3282(97)00007-0",
 )
 QUANTITIES = (
     Quantity("DA(1-c²/a²)", "degree of anisotropy, 0 to 1, squared radii (BoneJ)"),

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from napari_geosr.core.steps import Step
 from napari_geosr.measure.kernels import columns as column
 from napari_geosr.measure.phases import Phases
-from napari_geosr.measure.phases.findings import Findings, Quantity
+from napari_geosr.measure.phases.findings import Column, Findings, Quantity
 from napari_geosr.measure.sums import Pores, SweepTotals
 
 TITLE = "Lacunae"
@@ -27,8 +27,8 @@ CONVENTION = (
 )
 SOURCES = (
     "Mader KS, Schneider P, Müller R, Stampanoni M. A quantitative framework for the "
-    "3D characterization of the osteocyte lacunar system. Bone 57:142-154 (2013). "
-    "doi:10.1016/j.bone.2013.06.026",
+    "3D characterization of the osteocyte lacunar system. Bone 57:142-154 (2013), "
+    "definitions of stretch, oblateness and alignment. doi:10.1016/j.bone.2013.06.026",
 )
 QUANTITIES = (
     Quantity("Lc.N", "number of lacunae"),
@@ -63,11 +63,19 @@ QUANTITIES = (
     Quantity("Lc.Ob", "mean oblateness, from −1 (rod) to 1 (plate)", flat_name="-"),
     Quantity("Lc.Align", "alignment of the longest axes"),
 )
+COLUMNS = (
+    Column("stretch"),
+    Column("oblateness", flat=False),
+    Column("angle_to_z", unit="°", flat=False),
+)
 #: Number of voxels below which the shape of a pore is uncertain.
 _FEW_VOXELS = 125
-#: Size of a pore relative to the median from which it is taken for a canal, if it also
-#: has most of the volume.
+#: Size of a pore relative to the median of the other pores from which it is taken for a
+#: canal, if it also has most of the volume.
 _CANAL = 20
+#: Volume of all pores ÷ bone volume above which they are hardly lacunae, which fill a
+#: few per cent of bone.
+_MOST_LACUNAE = 0.2
 
 
 def principal_axes(
@@ -116,7 +124,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     if len(known):
         tensor = np.einsum("ni,nj->ij", known, known) / len(known)
         align = float(np.linalg.eigvalsh(tensor)[-1])
-    remarks = _remarks(pores, whole)
+    remarks = [*_no_lacunae(pores, solid, phases), *_remarks(pores, whole)]
     values: dict[str, float | None] = {
         "Lc.N": n,
         "Lc.N/BV": n / bone if bone else None,
@@ -131,8 +139,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     columns = {"stretch": stretch}
     if not phases.flat:
         columns |= {"oblateness": flatness, "angle_to_z": np.where(whole, tilt, np.nan)}
-    units = {"stretch": "", "oblateness": "", "angle_to_z": "°"}
-    return Findings(values, remarks, columns=columns, column_units=units)
+    return Findings(values, remarks, columns=columns)
 
 
 def _mean(values: npt.NDArray[np.float64]) -> float | None:
@@ -140,21 +147,55 @@ def _mean(values: npt.NDArray[np.float64]) -> float | None:
     return float(known.mean()) if len(known) else None
 
 
+def _no_lacunae(pores: Pores, solid: int, phases: Phases) -> list[str]:
+    """Remark on pores that are hardly lacunae: canals, marrow or a pore network."""
+    sizes = pores.voxels
+    if not len(sizes):
+        return []
+    advice = "Exclude canals and marrow with a sample mask (--sample cortex)."
+    others = np.delete(sizes, sizes.argmax())
+    through = _reach_through(pores, phases)
+    kind = "area" if pores.geometry.flat else "volume"
+    if len(others) and sizes.max() > max(others.sum(), _CANAL * np.median(others)):
+        share = 100 * sizes.max() / sizes.sum()
+        return [
+            f"One pore has {share:.3g} % of the {kind} of all lacunae, so it is "
+            f"probably a canal or marrow. {advice}"
+        ]
+    if n_through := int(np.count_nonzero(through)):
+        pore = "pore reaches" if n_through == 1 else "pores reach"
+        return [
+            f"{n_through} {pore} from one face of the volume to the opposite one, so "
+            f"{'it is' if n_through == 1 else 'they are'} not closed like lacunae, but "
+            f"probably canals or marrow. {advice}"
+        ]
+    if sizes.sum() > _MOST_LACUNAE * solid:
+        return [
+            f"The lacunae have {100 * sizes.sum() / max(1, solid):.3g} % of the bone "
+            f"{kind}, but osteocyte lacunae fill only a few per cent, so these pores "
+            f"are probably not lacunae. {advice}"
+        ]
+    return []
+
+
+def _reach_through(pores: Pores, phases: Phases) -> npt.NDArray[np.bool_]:
+    """Which pores reach from one face of the volume to the opposite one."""
+    low = pores.sums[:, column.MIN_Z : column.MIN_X + 1]
+    high = pores.sums[:, column.MAX_Z : column.MAX_X + 1]
+    # The pores are on the grid of the volume, the phases on one of cubic voxels.
+    edges = np.array(pores.geometry.voxel_size)
+    ends = phases.edge * np.array(phases.shape)
+    reach = (low == 0) & ((high + 1.5) * edges > ends)
+    through: npt.NDArray[np.bool_] = reach[:, np.array(phases.shape) > 1].any(axis=1)
+    return through
+
+
 def _remarks(pores: Pores, whole: npt.NDArray[np.bool_]) -> list[str]:
     """Remarks on shapes that were not measured, or are uncertain."""
-    remarks = []
-    sizes = pores.voxels
-    if len(sizes) and sizes.max() > max(sizes.sum() / 2, _CANAL * np.median(sizes)):
-        share = 100 * sizes.max() / sizes.sum()
-        remarks.append(
-            f"One pore has {share:.3g} % of the volume of all lacunae, so it is "
-            "probably a canal or marrow. Exclude it with a sample mask "
-            "(--sample cortex)."
-        )
+    remarks: list[str] = []
     if not whole.any():
         return [
-            *remarks,
-            "No lacuna lies completely inside the sample, so no shape was measured.",
+            "No lacuna lies completely inside the sample, so no shape was measured."
         ]
     few = int(np.count_nonzero(pores.voxels[whole] < _FEW_VOXELS))
     if few * 2 > np.count_nonzero(whole):

@@ -29,8 +29,8 @@ CONVENTION = (
 )
 SOURCES = (
     "Gostick JT. Versatile and efficient pore network extraction method using "
-    "marker-based watershed segmentation. Phys Rev E 96:023307 (2017). "
-    "doi:10.1103/PhysRevE.96.023307",
+    "marker-based watershed segmentation. Phys Rev E 96:023307 (2017), description "
+    "of the SNOW algorithm. doi:10.1103/PhysRevE.96.023307",
 )
 QUANTITIES = (
     Quantity("Net.Po.N", "pores of the network"),

@@ -29,7 +29,7 @@ CONVENTION = (
 )
 SOURCES = (
     "Maire E, Withers PJ. Quantitative X-ray tomography. Int Mater Rev 59:1-43 "
-    "(2014), section on partial-volume effects. doi:10.1179/1743280413Y.0000000023",
+    "(2014), on partial-volume effects. doi:10.1179/1743280413Y.0000000023",
 )
 QUANTITIES = (
     Quantity("φ(grey)", "porosity from grey values", text="percent"),

@@ -22,7 +22,10 @@ CONVENTION = (
     "least half as much of the sample as the fullest one; Prof.min and Prof.max are "
     "their extremes, and Prof.slope is the slope of the regression line along Z."
 )
-SOURCES = ("Cochran WG. Sampling Techniques. 3rd ed. Wiley (1977), eq. 6.9.",)
+SOURCES = (
+    "Cochran WG. Sampling Techniques. 3rd ed. Wiley (1977), chapter on ratio "
+    "estimators, estimated variance of a ratio.",
+)
 QUANTITIES = (
     Quantity("Prof.SD", "standard deviation of the porosity between slices"),
     Quantity("Prof.min", "lowest porosity of a slice", text="percent"),

@@ -31,11 +31,11 @@ CONVENTION = (
 )
 SOURCES = (
     "Hildebrand T, Rüegsegger P. Quantification of bone microarchitecture with the "
-    "structure model index. Comput Methods Biomech Biomed Engin 1:15-23 (1997). "
-    "doi:10.1080/01495739708936692",
+    "structure model index. Comput Methods Biomech Biomed Engin 1:15-23 (1997), "
+    "definition of the index. doi:10.1080/01495739708936692",
     "Salmon PL, Ohlsson C, Shefelbine SJ, Doube M. Structure model index does not "
-    "measure rods and plates in trabecular bone. Front Endocrinol 6:162 (2015). "
-    "doi:10.3389/fendo.2015.00162",
+    "measure rods and plates in trabecular bone. Front Endocrinol 6:162 (2015), on "
+    "its assumption of a convex surface. doi:10.3389/fendo.2015.00162",
 )
 QUANTITIES = (
     Quantity("SMI", "structure model index of the solid", flat_name="-"),

@@ -17,17 +17,18 @@ ABOUT = "Porosity of sub-volumes: spread, 95 % interval, representative size."
 CONVENTION = (
     "The volume is divided into nearly cubic sub-volumes, four along its longest "
     "edge; those with at least half of their voxels in the sample are used. Sub.low "
-    "and Sub.high are the 2.5th and 97.5th percentile of the porosity "
-    "of 2000 bootstrap samples of the sub-volumes, drawn with replacement (seed 0). "
-    "RVE is the edge length at and above which 1.96 standard deviations of the "
-    "porosity of sub-volumes are at most 5 % of the porosity (Kanit et al. 2003)."
+    "and Sub.high are the 2.5th and 97.5th percentile of the porosity of 2000 "
+    "bootstrap samples of the sub-volumes, drawn with replacement (seed 0). RVE is "
+    "the edge length at and above which 1.96 standard deviations of the porosity of "
+    "sub-volumes are at most 5 % of the porosity (Kanit et al. 2003)."
 )
 SOURCES = (
-    "Kanit T, Forest S, Galliet I, Mounoury V, Jeulin D. Determination of the size of "
-    "the representative volume element for random composites. Int J Solids Struct "
-    "40:3647-3679 (2003). doi:10.1016/S0020-7683(03)00143-4",
-    "Efron B, Tibshirani RJ. An Introduction to the Bootstrap. Chapman & Hall (1993). "
-    "doi:10.1007/978-1-4899-4541-9",
+    "Kanit T, Forest S, Galliet I, Mounoury V, Jeulin D. Determination of the size "
+    "of the representative volume element for random composites. Int J Solids Struct "
+    "40:3647-3679 (2003), definition of the representative volume by its error. "
+    "doi:10.1016/S0020-7683(03)00143-4",
+    "Efron B, Tibshirani RJ. An Introduction to the Bootstrap. Chapman & Hall "
+    "(1993), definition of the percentile interval. doi:10.1007/978-1-4899-4541-9",
 )
 QUANTITIES = (
     Quantity("Sub.N", "sub-volumes inside the sample"),

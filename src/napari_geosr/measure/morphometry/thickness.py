@@ -19,22 +19,22 @@ TITLE = "Thickness"
 ABOUT = "Local thickness of the solid (Tb.Th) and of the pores (Tb.Sp, Po.Dm)."
 CONVENTION = (
     "Local thickness at a point is the diameter of the largest sphere that contains "
-    "the point and lies in its phase (Hildebrand & Rüegsegger 1997, eq. 3); means "
-    "and standard deviations are over the volume of the phase. Tb.Th is that of the "
+    "the point and lies in its phase (Hildebrand & Rüegsegger 1997); means and "
+    "standard deviations are over the volume of the phase. Tb.Th is that of the "
     "solid; Tb.Sp and Po.Dm are two names for that of the pores. All radii are used, "
     "not a fixed series; diameters are rounded to 1/32 voxel. The position of the "
-    "surface between voxels is estimated from the surrounding 7³ voxels. "
-    "Spheres have their centres inside the volume. They may extend beyond its "
-    "border, because the ends of structures cut by the border are unknown, but not "
-    "beyond the sample mask."
+    "surface between voxels is estimated from the surrounding 7³ voxels. Spheres "
+    "have their centres inside the volume. They may extend beyond its border, "
+    "because the ends of structures cut by the border are unknown, but not beyond "
+    "the sample mask."
 )
 SOURCES = (
-    "Hildebrand T, Rüegsegger P. A new method for the model-independent assessment of "
-    "thickness in three-dimensional images. J Microsc 185:67-75 (1997). "
-    "doi:10.1046/j.1365-2818.1997.1340694.x",
+    "Hildebrand T, Rüegsegger P. A new method for the model-independent assessment "
+    "of thickness in three-dimensional images. J Microsc 185:67-75 (1997), "
+    "definition of the local thickness. doi:10.1046/j.1365-2818.1997.1340694.x",
     "Bouxsein ML et al. Guidelines for assessment of bone microstructure in rodents "
-    "using micro-computed tomography. J Bone Miner Res 25:1468-1486 (2010). "
-    "doi:10.1002/jbmr.141",
+    "using micro-computed tomography. J Bone Miner Res 25:1468-1486 (2010), "
+    "definitions of Tb.Th and Tb.Sp. doi:10.1002/jbmr.141",
 )
 QUANTITIES = (
     Quantity("Tb.Th", "mean thickness of the solid", 1),

@@ -36,13 +36,15 @@ CONVENTION = (
 )
 SOURCES = (
     "Bouxsein ML et al. Guidelines for assessment of bone microstructure in rodents "
-    "using micro-computed tomography. J Bone Miner Res 25:1468-1486 (2010). "
-    "doi:10.1002/jbmr.141",
+    "using micro-computed tomography. J Bone Miner Res 25:1468-1486 (2010), "
+    "definitions of the trabecular quantities. doi:10.1002/jbmr.141",
     "Hildebrand T, Laib A, Müller R, Dequeker J, Rüegsegger P. Direct "
     "three-dimensional morphometric analysis of human cancellous bone. J Bone Miner "
-    "Res 14:1167-1174 (1999). doi:10.1359/jbmr.1999.14.7.1167",
-    "Odgaard A, Gundersen HJG. Quantification of connectivity in cancellous bone. Bone "
-    "14:173-182 (1993). doi:10.1016/8756-3282(93)90245-6",
+    "Res 14:1167-1174 (1999), definition of Tb.N from the mid-axes. "
+    "doi:10.1359/jbmr.1999.14.7.1167",
+    "Odgaard A, Gundersen HJG. Quantification of connectivity in cancellous bone. "
+    "Bone 14:173-182 (1993), definition of the connectivity, and its correction at "
+    "the border. doi:10.1016/8756-3282(93)90245-6",
 )
 QUANTITIES = (
     Quantity(

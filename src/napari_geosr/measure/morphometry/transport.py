@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -21,17 +21,20 @@ CONVENTION = (
     "The tortuosity factor τ along an axis is φ D0 ÷ D_eff, where D_eff is the "
     "effective diffusivity of the pores from a finite-volume solution of Laplace's "
     "equation (6 neighbours, fixed concentrations on the two faces of the volume, no "
-    "flux through the others), as in TauFactor (Cooper et al. 2016, eq. 3). The "
-    "solution has converged when the fluxes through all planes agree within 0.5 %. The "
-    "permeability is not simulated: k(estimate) = φ³ ÷ (5 S_v²) (Kozeny and Carman, "
-    "1937), with the surface per total volume S_v."
+    "flux through the others), as in TauFactor (Cooper et al. 2016). The solution "
+    "has converged when the fluxes through all planes agree within 0.5 %. The "
+    "permeability is not simulated: k(estimate) = φ³ ÷ (5 S_v²) (Kozeny–Carman "
+    "equation), with the surface per total volume S_v. It counts all pores, also "
+    "those that are isolated, and is 0 if no pores connect opposite faces of the "
+    "volume."
 )
 SOURCES = (
     "Cooper SJ, Bertei A, Shearing PR, Kilner JA, Brandon NP. TauFactor: an "
-    "open-source application for calculating tortuosity factors from tomographic data. "
-    "SoftwareX 5:203-210 (2016). doi:10.1016/j.softx.2016.09.002",
+    "open-source application for calculating tortuosity factors from tomographic "
+    "data. SoftwareX 5:203-210 (2016), definition of the tortuosity factor. "
+    "doi:10.1016/j.softx.2016.09.002",
     "Carman PC. Fluid flow through granular beds. Trans Inst Chem Eng 15:150-166 "
-    "(1937).",
+    "(1937), Kozeny–Carman equation.",
 )
 QUANTITIES = (
     Quantity("τ.z", "tortuosity factor of the pores along Z", flat_name="-"),
@@ -89,13 +92,40 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
                 "τ assumes that the sample fills the volume, but the sample mask "
                 "excludes a part of it. Crop the volume to the sample."
             )
-    raw = yield from label_solid_steps(phases)
-    surface = float(raw.surface.sum()) / phases.sample_voxels
-    porosity = totals.pore_voxels / totals.sample_voxels
-    values["k(estimate)"] = porosity**3 / (5 * surface**2) if surface else None
-    if not surface and not phases.flat:
-        remarks.append("k(estimate) has no value: the pores have no surface.")
+    if not phases.flat:
+        raw = yield from label_solid_steps(phases)
+        surface = float(raw.surface.sum()) / phases.sample_voxels
+        porosity = totals.pore_voxels / totals.sample_voxels
+        values["k(estimate)"], remark = _permeability(porosity, surface, values)
+        remarks += remark
     return Findings(values, remarks)
+
+
+def _permeability(
+    porosity: float, surface: float, values: Mapping[str, float | None]
+) -> tuple[float | None, list[str]]:
+    """The Kozeny–Carman estimate, and remarks on pores that do not connect faces."""
+    shares = {axis: values.get(f"D_eff/D0.{axis}") for axis in "zyx"}
+    if all(share == 0 for share in shares.values()):
+        return 0.0, [
+            "k(estimate) is 0: no pores connect opposite faces of the volume along any "
+            "axis, so nothing can flow through it."
+        ]
+    if not surface:
+        return None, ["k(estimate) has no value: the pores have no surface."]
+    remarks = []
+    closed = [axis.upper() for axis, share in shares.items() if share == 0]
+    if closed:
+        remarks.append(
+            "k(estimate) is the same for all directions, but no pores connect the "
+            f"faces along {' and '.join(closed)}: the permeability there is 0."
+        )
+    if None in shares.values():
+        remarks.append(
+            "k(estimate) assumes that the pores connect opposite faces of the volume, "
+            "which was not checked."
+        )
+    return porosity**3 / (5 * surface**2), remarks
 
 
 def _connecting(along: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -18,19 +18,20 @@ TITLE = "Two-point statistics"
 ABOUT = "S2, specific surface, correlation length, chord lengths, lineal path of pores."
 CONVENTION = (
     "S2(r) is the probability that both ends of a segment of length r lie in pores, "
-    "along the axes, over segments whose ends lie in the sample (Torquato 2002, "
-    "§2.2). S_v (surface per volume) is −4 × its slope at 0, from differences over "
-    "neighbouring voxels in 13 directions. The correlation length is the distance at "
-    "which (S2 − φ²) ÷ (φ − φ²) falls to 1/e. Chords are runs of pore voxels along "
-    "the axes with "
+    "along the axes, over segments whose ends lie in the sample (Torquato 2002). S_v "
+    "(surface per volume) is −4 × its slope at 0, from differences over neighbouring "
+    "voxels in 13 directions. The correlation length is the distance at which (S2 − "
+    "φ²) ÷ (φ − φ²) falls to 1/e. Chords are runs of pore voxels along the axes with "
     "solid at both ends; their mean is not weighted by length. The lineal path is "
     "the probability that a whole segment lies in pores."
 )
 SOURCES = (
-    "Torquato S. Random Heterogeneous Materials. Springer (2002). "
-    "doi:10.1007/978-1-4757-6355-3",
-    "Debye P, Anderson HR, Brumberger H. Scattering by an inhomogeneous solid. II. "
-    "J Appl Phys 28:679-683 (1957), eq. 14. doi:10.1063/1.1722830",
+    "Torquato S. Random Heterogeneous Materials. Springer (2002), chapter on "
+    "microstructural descriptors: two-point probability, chord length and lineal "
+    "path. doi:10.1007/978-1-4757-6355-3",
+    "Debye P, Anderson HR, Brumberger H. Scattering by an inhomogeneous solid. II. J "
+    "Appl Phys 28:679-683 (1957), relation of the initial slope to the surface. "
+    "doi:10.1063/1.1722830",
 )
 QUANTITIES = (
     Quantity(

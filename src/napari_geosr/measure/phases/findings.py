@@ -67,6 +67,31 @@ class Quantity:
         return "mm" if self.per_millimetre and unit in MILLIMETRES else unit
 
 
+@dataclass(frozen=True)
+class Column:
+    """A column that a statistic adds to the pore table.
+
+    Attributes
+    ----------
+    name : str
+    power : int
+        Power of the unit of length.
+    unit : str
+        Unit of values without a length, such as ``"°"``.
+    flat : bool or None
+        Only for images (True), only for volumes (False), or for both (None).
+    """
+
+    name: str
+    power: int = 0
+    unit: str = ""
+    flat: bool | None = None
+
+    def unit_in(self, length: str) -> str:
+        """Unit of the values if lengths are in `length`."""
+        return unit_text(length, self.power) if self.power else self.unit
+
+
 @dataclass(frozen=True, eq=False)
 class Findings:
     """Results of a statistic, with lengths in voxels.
@@ -83,9 +108,8 @@ class Findings:
         Tables of curves by name: columns by their names, lengths in voxels for the
         column ``"distance"``.
     columns : mapping of ndarray
-        Columns for the pore table, in the unit of the volume.
-    column_units : mapping of str
-        Their units.
+        Columns for the pore table, in the unit of the volume; described in
+        ``COLUMNS`` of the module.
     tables : mapping
         Tables for separate files, by the name of the file: columns by their names, in
         the units of the file; they may have different lengths.
@@ -98,7 +122,6 @@ class Findings:
     )
     curves: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
     columns: Mapping[str, npt.NDArray[np.generic]] = field(default_factory=dict)
-    column_units: Mapping[str, str] = field(default_factory=dict)
     tables: Mapping[str, Table] = field(default_factory=dict)
 
 

@@ -10,7 +10,12 @@ from napari_geosr.core.steps import Step, WarningIssued
 from napari_geosr.core.types import AnyDict
 from napari_geosr.measure.morphometry import MORPHOMETRY
 from napari_geosr.measure.phases import Phases
-from napari_geosr.measure.phases.findings import Findings, Morphometry, Quantity
+from napari_geosr.measure.phases.findings import (
+    Column,
+    Findings,
+    Morphometry,
+    Quantity,
+)
 from napari_geosr.measure.sums import SweepTotals
 
 
@@ -58,6 +63,26 @@ def morphometry_steps(
         for remark in measured[name].remarks:
             yield WarningIssued(message=remark)
     return measured, raw
+
+
+def added_column_units(
+    names: Sequence[str], unit: str, *, flat: bool
+) -> dict[str, str]:
+    """Units of the columns that statistics add to the pore table, by their names.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names of the statistics.
+    unit : str
+        Unit of length.
+    flat : bool
+        Whether an image is measured.
+    """
+    columns: list[Column] = []
+    for name in names:
+        columns += getattr(MORPHOMETRY.load(name), "COLUMNS", ())
+    return {c.name: c.unit_in(unit) for c in columns if c.flat in (None, flat)}
 
 
 def _in_physical_units(

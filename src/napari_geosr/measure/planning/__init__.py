@@ -16,10 +16,11 @@ import numpy as np
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import ShouldStop, Step, WarningIssued, never_stop
-from napari_geosr.core.units import shown_unit
+from napari_geosr.core.units import shown_units
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.lazy import cache_limited
 from napari_geosr.measure.morphometry.two_point import decay_length, lags, pair_steps
+from napari_geosr.measure.number_text import number_text, percent_text
 from napari_geosr.measure.phases import Phases
 from napari_geosr.measure.planning.cells import (
     SMALLEST_SPOT,
@@ -131,18 +132,18 @@ def _spot_and_scan(run: PorosityRun, config: PlanConfig) -> tuple[float, float]:
     sizes = list(geometry.voxel_size)[first:]
     lengths = [n * v for n, v in zip(run.shape[first:], sizes, strict=True)]
     voxel, shortest = min(sizes), min(lengths)
-    unit = shown_unit(geometry.unit, sizes)
+    unit = shown_units(geometry.unit, sizes)
     try:
         edge = config.spot_edge(shortest, geometry.unit)
     except ValueError as error:
         raise VolumeError(
-            f"A scan of {name!r} cannot be planned: {error}. Give the voxel size with "
-            "its unit."
+            f"A scan of {name!r} cannot be planned: {error}. Give the voxel size "
+            "(--voxel-size, --unit)."
         ) from error
     if isinstance(config.spot, str) and config.spot.strip().endswith("%"):
         # A fraction of a small scan is never rejected as too fine.
         edge = max(edge, SMALLEST_SPOT * voxel)
-    spot = f"A spot of {edge:.4g} {unit}"
+    spot = f"A spot of {number_text(edge)} {unit}"
     if shortest < 4 * SMALLEST_SPOT * voxel:
         raise VolumeError(
             f"{name!r} is only {shortest / voxel:.3g} voxels wide; a plan needs at "
@@ -157,7 +158,8 @@ def _spot_and_scan(run: PorosityRun, config: PlanConfig) -> tuple[float, float]:
         )
     if config.scan == "whole" and edge > shortest / 2:
         raise VolumeError(
-            f"{spot} is more than half as wide as {name!r} ({shortest:.4g} {unit}). "
+            f"{spot} is more than half as wide as {name!r} "
+            f"({number_text(shortest)} {unit}). "
             "Scan the whole sample, choose a smaller spot, or use --scan spot if the "
             "scan shows only a spot of a larger sample."
         )
@@ -362,11 +364,11 @@ def _remarks(
         )
     if not variation.is_measured(edge):
         most = variation.largest
-        unit = shown_unit(phases.unit, [phases.edge], flat=phases.flat)
+        unit = shown_units(phases.unit, [phases.edge], flat=phases.flat)
         yield (
             "The scan has too few cubes of the spot's size: the differences between "
             f"spots were extrapolated from {len(most)} cubes of "
-            f"{most.edge * phases.edge:.4g} {unit} "
+            f"{number_text(most.edge * phases.edge)} {unit} "
             "with the two-point statistics. A larger scan gives a more reliable plan."
         )
     if length is not None and edge < _FEW_LENGTHS * length:
@@ -379,9 +381,9 @@ def _remarks(
         if abs(inside - porosity) > accepted / 2:
             yield (
                 "Whole spots fit into only "
-                f"{spots.sample / phases.sample_voxels:.0%} of the sample; the "
-                f"porosity of this part is {100 * inside:.3g} % instead of "
-                f"{100 * porosity:.3g} %. Choose a smaller spot."
+                f"{percent_text(spots.sample / phases.sample_voxels)} of the sample; "
+                f"the porosity of this part is {percent_text(inside)} instead of "
+                f"{percent_text(porosity)}. Choose a smaller spot."
             )
         yield (
             "The interval reflects how much the spots differ in this scan. Pores that "

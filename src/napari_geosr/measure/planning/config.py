@@ -125,7 +125,7 @@ class PlanConfig(Config):
                     f"{value!r} is not a precision; give 5% or 0.05, for example"
                 ) from None
         if not (isinstance(number, float) and 1e-4 <= number <= 1):
-            raise ValueError("the precision must be from 0.01% to 100%")
+            raise ValueError("the precision must be from 0.01 % to 100 %")
         return number
 
     @field_validator("spot", mode="after")

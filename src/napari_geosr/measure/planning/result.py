@@ -6,7 +6,11 @@ from dataclasses import asdict, dataclass
 
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import shown_unit, shown_units
-from napari_geosr.measure.number_text import percent_text
+from napari_geosr.measure.number_text import (
+    number_text,
+    percent_text,
+    rough_percent,
+)
 
 
 @dataclass(frozen=True)
@@ -186,7 +190,7 @@ class ScanPlan:
         if length is None:
             return "larger than this scan"
         unit = shown_units(self.unit, [self.voxel_size], flat=self.flat)
-        return f"{length:.4g} {unit}"
+        return f"{number_text(length)} {unit}"
 
     @property
     def shown_unit(self) -> str:
@@ -211,9 +215,9 @@ class ScanPlan:
             ("Edge length of a spot", self.length_text(self.spot_edge)),
             (
                 f"Porosity ({percent} interval)",
-                f"{percent_text(self.porosity)} ± {100 * self.half_width:.2g} %",
+                f"{percent_text(self.porosity)} ± {rough_percent(self.half_width)}",
             ),
-            ("Standard deviation between spots", f"{100 * self.sd:.2g} %"),
+            ("Standard deviation between spots", rough_percent(self.sd)),
             ("Correlation length", self.length_text(self.correlation_length)),
             (
                 "Representative size (single cube)",

@@ -425,10 +425,7 @@ def build_report(
         If a statistic of another package cannot be used.
     """
     geometry, table = totals.geometry, totals.table
-    own_unit = shown_unit(geometry.unit, geometry.voxel_size, flat=geometry.flat)
-    units = column_units(geometry)
-    for column, unit in totals.more_units.items():
-        units[column] = own_unit if unit == PIXEL else unit
+    units = column_units(geometry, config.statistics)
     morphometry = dict(morphometry or {})
     size = "area" if geometry.flat else "volume"
     group = None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.units import shown_unit
+from napari_geosr.measure.phases.requested import added_column_units
 from napari_geosr.measure.statistics import pore_statistics
 from napari_geosr.measure.sums import Geometry, Pores, Table
 
@@ -41,8 +44,16 @@ def pore_table(pores: Pores) -> Table:
     return table
 
 
-def column_units(geometry: Geometry) -> dict[str, str]:
-    """Unit of each column by its name; empty for dimensionless numbers."""
-    statistics = pore_statistics(flat=geometry.flat)
-    unit = shown_unit(geometry.unit, geometry.voxel_size, flat=geometry.flat)
-    return {LABEL: ""} | {s.name: s.unit_in(unit) for s in statistics}
+def column_units(geometry: Geometry, statistics: Sequence[str] = ()) -> dict[str, str]:
+    """Unit of each column by its name; empty for dimensionless numbers.
+
+    Parameters
+    ----------
+    geometry : Geometry
+    statistics : sequence of str
+        Names of the requested statistics, which may add columns.
+    """
+    flat = geometry.flat
+    unit = shown_unit(geometry.unit, geometry.voxel_size, flat=flat)
+    own = {s.name: s.unit_in(unit) for s in pore_statistics(flat=flat)}
+    return {LABEL: "", **own, **added_column_units(statistics, unit, flat=flat)}

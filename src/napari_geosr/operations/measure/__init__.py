@@ -45,6 +45,7 @@ from napari_geosr.operations.measure.deviation import (
     refuse_factor_alone,
 )
 from napari_geosr.operations.measure.grey_levels import one_volume
+from napari_geosr.operations.measure.group import check_group
 from napari_geosr.operations.measure.mask import align_mask
 from napari_geosr.operations.measure.pore_size import same_smallest_pore
 from napari_geosr.operations.measure.remarks import (
@@ -342,6 +343,7 @@ def measure_several_steps(
     volumes = {name: one_volume(volume) for name, volume in volumes.items()}
     titles = _titles(volumes)
     _refuse_mixed_axes(volumes, titles)
+    check_group({titles[name]: volume for name, volume in volumes.items()}, config)
     configs = same_smallest_pore(volumes, config)
     if len({volume.has_physical_size for volume in volumes.values()}) > 1:
         without = next(n for n, v in volumes.items() if not v.has_physical_size)

@@ -32,6 +32,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io.meshes import (
     MESH_UNIT,
     check_mesh_path,
+    check_simplification,
     read_mesh,
     simplified,
     write_mesh,
@@ -92,6 +93,8 @@ def mesh_steps(
         With a one-sentence message; nothing is written.
     """
     check_mesh_path(out, overwrite=overwrite)
+    if config.faces is not None:
+        check_simplification()
     inside = yield from read_shape_steps(volume, config.label, should_stop)
     _check_memory(inside)
     yield StageStarted(message="Extracting the surface")

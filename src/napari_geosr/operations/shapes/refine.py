@@ -40,6 +40,8 @@ from napari_geosr.operations.shapes.models import find_shape_model
 if TYPE_CHECKING:
     from torch import nn
 
+#: Learning method of the models that refine.
+_METHOD = "shape_sr"
 #: Fraction of the free memory that is used if no budget is given.
 _SHARE = 0.5
 #: Maximum fraction of the input's surface voxels at which the surface moves by a voxel
@@ -233,9 +235,11 @@ def plan_shape_steps(
         If there is no such model, the volume is not a shape, or the memory is too
         small.
     """
+    if config.model != TRILINEAR:
+        find_shape_model(config.model, _METHOD, "refine")
+    inside = yield from read_shape_steps(volume, config.label, should_stop)
     device = pick_device(config.device)
     refiner, features, model = load_refiner(config.model, device)
-    inside = yield from read_shape_steps(volume, config.label, should_stop)
     if (ratio := anisotropy(volume)) > 1:
         yield WarningIssued(
             message=f"The voxels of {volume.title} are {ratio:.3g} times longer "
@@ -258,7 +262,7 @@ def load_refiner(name: str, device: str) -> tuple[ShapeRefiner, int, AnyMapping 
     """
     if name == TRILINEAR:
         return cast("ShapeRefiner", build_network("interpolation")), 1, None
-    model = find_shape_model(name, "shape_sr", "refine")
+    model = find_shape_model(name, _METHOD, "refine")
     network: nn.Module = model.network().to(device).eval()
     record = {"name": model.card.name, "weights_sha256": model.card.weights_sha256}
     features = int(model.card.network_kwargs["channels"][0])

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyArray
+from napari_geosr.gui.kit.option_words import in_words_of_dock
 from napari_geosr.gui.kit.plots.chart import tick_text
 from napari_geosr.gui.kit.widgets import (
     ElidedLabel,
@@ -279,7 +280,7 @@ class PorePlot(QWidget):
             group = Group(self.expression.text())
             mask = group.of(self._report.table, self._report.units)
         except ConfigError as error:
-            self._show_fault(str(error))
+            self._show_fault(in_words_of_dock(str(error), self))
             return
         self._show_fault("")
         self._marked.set_mask(mask)

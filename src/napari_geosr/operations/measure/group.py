@@ -1,0 +1,38 @@
+"""Checks a group of pores before anything is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure.config import PorosityConfig
+from napari_geosr.measure.groups import Group
+from napari_geosr.measure.porosity_run import geometry_of
+from napari_geosr.measure.reports.table import column_units
+
+
+def check_group(volumes: Mapping[str, Volume], config: PorosityConfig) -> None:
+    """Reject a group that cannot be evaluated in all volumes.
+
+    Parameters
+    ----------
+    volumes : mapping of str to Volume
+        Volumes by their titles.
+    config : PorosityConfig
+
+    Raises
+    ------
+    ConfigError
+        If a column is unknown, or a unit does not fit.
+    """
+    if config.group is None:
+        return
+    group = Group(config.group)
+    for title, volume in volumes.items():
+        try:
+            group.check(column_units(geometry_of(volume.select()), config.statistics))
+        except ConfigError as error:
+            if len(volumes) == 1:
+                raise
+            raise ConfigError(f"{title}: {error}") from error

@@ -1,0 +1,146 @@
+"""Remarks of statistics on volumes that do not fit their assumptions."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from pore_shapes import ellipsoid
+from test_morphometry import field, measured
+
+from napari_geosr.measure.morphometry import MORPHOMETRY
+from napari_geosr.measure.reports.report import PorosityReport
+
+
+def _remarks(pores: np.ndarray, name: str, word: str, **more) -> list[str]:
+    found = measured(pores, name, **more).morphometry[name].remarks
+    return [remark for remark in found if word in remark]
+
+
+def test_pores_that_do_not_percolate_have_no_permeability() -> None:
+    cube = np.zeros((40, 40, 40), bool)
+    cube[16:23, 16:23, 16:23] = True
+    found = measured(cube, "transport").morphometry["transport"]
+    assert [found.values[f"D_eff/D0.{axis}"] for axis in "zyx"] == [0, 0, 0]
+    assert found.values["k(estimate)"] == 0
+    assert any(
+        r.startswith("k(estimate) is 0: no pores connect") for r in found.remarks
+    )
+
+
+def test_a_permeability_along_one_axis_only_is_told() -> None:
+    tubes = np.zeros((24, 30, 30), bool)
+    tubes[:, 3:11, 4:14] = True
+    found = measured(tubes, "transport").morphometry["transport"]
+    assert found.values["k(estimate)"] > 0
+    (remark,) = (r for r in found.remarks if r.startswith("k(estimate)"))
+    assert "no pores connect the faces along Y and X" in remark
+    tubes[10:14] = tubes[:, 10:14] = True
+    assert not _remarks(tubes, "transport", "k(estimate)")
+
+
+@pytest.mark.parametrize(
+    ("shape", "radii", "expected"),
+    [
+        ((40, 40, 40), 19, "have 81.7 % of the bone volume"),
+        ((40, 40, 40), (1e9, 6, 6), "1 pore reaches from one face"),
+        ((40, 40, 40), 8, None),
+    ],
+)
+def test_a_single_pore_may_be_no_lacuna(
+    shape: tuple[int, ...], radii: float, expected: str | None
+) -> None:
+    pore = ellipsoid(shape, [n / 2 - 0.5 for n in shape], radii)
+    for size in ((1.0, 1.0, 1.0), (2.0, 1.0, 1.0)):
+        said = _remarks(pore, "lacunae", "canals", voxel_size=size)
+        assert len(said) == (expected is not None)
+        assert expected is None or re.search(expected, said[0])
+
+
+def test_a_space_filling_pore_is_no_lacuna() -> None:
+    pores = np.zeros((30, 30, 30), bool)
+    pores[1:-1, 1:-1, 1:-1] = True
+    assert _remarks(pores, "lacunae", "probably not lacunae")
+    network = field((40, 40, 40), 3) < 0
+    assert _remarks(network, "lacunae", "canal")
+
+
+def _ring(depth: int = 30) -> np.ndarray:
+    """The bone of a tube with some pores."""
+    y, x = np.indices((80, 80)) - 39.5
+    radius = np.hypot(y, x)
+    bone = np.repeat(((radius <= 38) & (radius > 26))[None], depth, axis=0)
+    bone[:, 38:42, 68:74] = bone[5:20, 10:13, 38:42] = False
+    return bone
+
+
+def _no_cortex(pores: np.ndarray) -> list[str]:
+    return _remarks(pores, "cortical", "may not be a cortex")
+
+
+@pytest.mark.parametrize("width", [2, 4])
+@pytest.mark.parametrize("level", [-1.0, -0.3, 0.0, 0.5])
+@pytest.mark.parametrize("in_air", [False, True])
+def test_a_random_field_is_no_cortex(width: int, level: float, in_air: bool) -> None:
+    pores = field((40, 80, 80), width) < level
+    if in_air:
+        y, x = np.indices((80, 80)) - 39.5
+        pores |= np.hypot(y, x) > 34
+    assert len(_no_cortex(pores)) == 1
+
+
+def test_a_ring_is_a_cortex_also_if_it_is_cropped_tightly() -> None:
+    bone = _ring()
+    assert not _no_cortex(~bone)
+    assert not _no_cortex(~bone[:, 1:-1, 1:-1])
+    assert not _no_cortex(~bone[4])
+    moving = np.stack([np.roll(plane, z // 15, axis=0) for z, plane in enumerate(bone)])
+    assert not _no_cortex(~moving)
+
+
+def test_what_a_cortex_lacks_is_told() -> None:
+    bone = _ring()
+    assert (
+        "bone lies on the border of the image in 30 of 30 slices"
+        in (_no_cortex(~bone[:, 10:])[0])
+    )
+    filled = bone.copy()
+    filled[:10] = field((10, 80, 80), 1) > -2
+    assert "in only 20 of 30 slices" in _no_cortex(~filled)[0]
+    jumping = np.zeros((20, 80, 80), bool)
+    jumping[:, 2:-2, 2:-2] = True
+    for z in range(20):
+        jumping[z, 10:30, 10 + 20 * (z % 2) : 30 + 20 * (z % 2)] = False
+    assert (
+        "changes its place or size between adjacent slices" in (_no_cortex(~jumping)[0])
+    )
+
+
+@pytest.mark.parametrize("name", MORPHOMETRY.names())
+@pytest.mark.parametrize("flat", [False, True])
+def test_declared_columns_are_those_of_the_table(name: str, flat: bool) -> None:
+    """Groups are checked against them before anything is measured."""
+    pores = ellipsoid((30, 40, 40), (15, 12, 12), (4, 6, 8))
+    pores |= ellipsoid((30, 40, 40), (15, 28, 28), 5)
+    own = pores[15] if flat else pores
+
+    def columns(*names: str) -> set[str]:
+        found: PorosityReport = measured(own, *names)
+        assert set(found.units) == set(found.table)
+        return set(found.table)
+
+    declared = getattr(MORPHOMETRY.load(name), "COLUMNS", ())
+    expected = {c.name for c in declared if c.flat in (None, flat)}
+    assert columns(name) - columns() == expected
+
+
+#: Words that name the part of a publication that a statistic takes from it.
+_PLACES = r"eq\.|equation|section|chapter|definition|algorithm|, on |relation of"
+
+
+@pytest.mark.parametrize("name", MORPHOMETRY.names())
+def test_sources_say_what_is_taken_from_them(name: str) -> None:
+    for source in MORPHOMETRY.load(name).SOURCES:
+        _, after_the_year = re.split(r"\(\d{4}\)", source, maxsplit=1)
+        assert re.search(_PLACES, after_the_year), source
