@@ -231,7 +231,6 @@ def prepare_steps(
         model, noise = tuned
     for doubt in scale_doubts(model.card, whole):
         yield WarningIssued(message=doubt)
-    likeness = yield from _likeness_steps(volume, whole, model, others)
     if alone and model.card.inputs > 1:
         yield WarningIssued(message=_wants_several(model))
     network = make_network(volume, config, (model, *others), statistics)
@@ -254,6 +253,9 @@ def prepare_steps(
                 of=weights_of((model, *others)),
                 should_stop=should_stop,
             )
+    # Networks that are bounded by the noise return a scan without noise as it is.
+    changes = not (needs_noise(network) and noise is not None and noise.level == 0)
+    likeness = yield from _likeness_steps(volume, whole, model, others, changes)
     if members.is_generative(config.uncertainty):
         check_prior_scale(statistics, model.card, volume)
         network.sampler = _sampler(network, config)
@@ -342,18 +344,20 @@ def _statistics_steps(
 
 
 def _likeness_steps(
-    volume: Volume, whole: Volume, model: Model, others: tuple[Model, ...]
+    volume: Volume,
+    whole: Volume,
+    model: Model,
+    others: tuple[Model, ...],
+    changes: bool,
 ) -> Generator[Step, None, TrainingLikeness]:
-    """Judge how similar the volume is to the training data of each model."""
-    likeness = compare_with_training(model.card, draw_sample(whole), volume)
-    if likeness.level != "ok":
-        yield WarningIssued(message=" ".join(likeness.reasons))
-    for other in others:
-        second = compare_with_training(other.card, draw_sample(whole), volume)
-        if second.level != "ok":
-            reasons = " ".join(second.reasons)
-            yield WarningIssued(message=f"{other.card.name}: {reasons}")
-    return likeness
+    """Judge how similar the volume is to the training data; report it if it changes."""
+    cards = [model.card, *(other.card for other in others)]
+    found = [compare_with_training(card, draw_sample(whole), volume) for card in cards]
+    for card, one in zip(cards, found, strict=True):
+        if changes and one.level != "ok":
+            lead = "" if card is model.card else f"{card.name}: "
+            yield WarningIssued(message=f"{lead}{' '.join(one.reasons)}")
+    return found[0]
 
 
 def _set_network_noise(
