@@ -400,3 +400,14 @@ def test_a_loss_is_no_harm_if_a_clear_gain_is_possible(high, level):
     facts = facts_of(find("ct-denoise").card, gain=(-2.1, -3.4, high))
     found = [*rules.harms(facts), *rules.cautions(facts)]
     assert {one.level for one in found if "gain" in one.cause} == {level}
+
+
+def test_pores_that_the_scan_shows_as_well_are_not_invented():
+    """In a scan that shows its pores, their number there is a better estimate."""
+    counts = PoreCounts("pores", 27, 9, 17, 29, noisy=12, scan=24, repeated=30)
+    test = KnownBlockTest(8.0, (counts,), (FEW,), kept={81: (13, 13)})
+    assert not wrong_pores("foam-denoise", test)
+    hidden = replace(test, kept={})
+    assert "far more" in wrong_pores("foam-denoise", hidden)
+    specks = replace(test, counts=(replace(counts, noisy=21),))
+    assert "far more" in wrong_pores("foam-denoise", specks)
