@@ -216,6 +216,8 @@ def compare(
     print(f"Hausdorff distance            {result.hausdorff:.4g} {unit}")
     print(f"  95th percentile             {result.hausdorff_95:.4g} {unit}")
     print(f"Mean surface distance         {result.mean_distance:.4g} {unit}")
+    print(f"Border Dice within {result.tolerance:.3g} {unit}".ljust(30), end="")
+    print(f"{result.border_dice:.4f}")
     print(f"Surface Dice at {result.tolerance:.3g} {unit}".ljust(30), end="")
     print(f"{result.surface_dice:.4f}")
     print(f"Volume error                  {100 * result.volume_error:+.2f} %")

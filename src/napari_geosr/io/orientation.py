@@ -14,8 +14,10 @@ from itertools import permutations
 
 import numpy as np
 
-from napari_geosr.core.types import AnyArray
+from napari_geosr.core.types import AnyArray, AnyDict
 
+#: Key in the metadata of a volume that is set if its axes are those of the convention.
+IS_ORIENTED = "oriented"
 #: Letters of the directions of the convention.
 _LETTERS = "XYZ"
 #: Largest deviation of a direction from an axis, as a fraction of a voxel per voxel,
@@ -39,12 +41,20 @@ class Orientation:
         Position of the first voxel along each direction, after reversing.
     notes : tuple of str
         Sentences for the user.
+    is_known : bool
+        Whether the directions of the axes are known.
     """
 
     axes: str
     flipped: tuple[bool, ...]
     origin: Mapping[str, float]
     notes: tuple[str, ...] = ()
+    is_known: bool = True
+
+    @property
+    def metadata(self) -> AnyDict:
+        """Entry for the metadata of the volume."""
+        return {IS_ORIENTED: True} if self.is_known else {}
 
     @property
     def flipped_axes(self) -> tuple[int, ...]:
@@ -56,7 +66,7 @@ def as_stored(n_axes: int, *notes: str) -> Orientation:
     """The orientation of a file without any usable orientation."""
     letters = _LETTERS[:n_axes]
     return Orientation(
-        letters, (False,) * n_axes, dict.fromkeys(letters, 0.0), tuple(notes)
+        letters, (False,) * n_axes, dict.fromkeys(letters, 0.0), notes, is_known=False
     )
 
 

@@ -105,6 +105,7 @@ def read_nifti(path: Path) -> Volume:
     origin = tuple(found.origin.get(a, 0.0) for a in spatial)
     metadata: AnyDict = {
         "format": "NIfTI",
+        **found.metadata,
         **({"notes": tuple(notes)} if notes else {}),
     }
     exact = None

@@ -12,7 +12,7 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.core.units import PIXEL, parse_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.formats import FileFormat, ReadOptions
-from napari_geosr.io.orientation import orient
+from napari_geosr.io.orientation import IS_ORIENTED, orient
 from napari_geosr.io.suffixes import stem_of
 from napari_geosr.io.voxel_sources import flipped
 
@@ -79,6 +79,8 @@ def read_nrrd(path: Path) -> Volume:
         unit = parse_unit(str(header["space units"][0])) or PIXEL
     elif space in _OPPOSITE and size is not None:
         unit = "mm"
+    is_known = space in _OPPOSITE and "space directions" in header
+    is_known = is_known and _UNUSABLE not in notes
     return Volume(
         data=data,
         axes="ZYX"[-data.ndim :],
@@ -87,7 +89,11 @@ def read_nrrd(path: Path) -> Volume:
         origin=origin if size is not None else (),
         name=stem_of(path),
         source=path,
-        metadata={"format": "NRRD", **({"notes": notes} if notes else {})},
+        metadata={
+            "format": "NRRD",
+            **({"notes": notes} if notes else {}),
+            **({IS_ORIENTED: True} if is_known else {}),
+        },
     )
 
 
