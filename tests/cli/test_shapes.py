@@ -14,6 +14,8 @@ from napari_geosr.cli.app import run
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.shapes import VoxeliseConfig, meshing
+from napari_geosr.operations.shapes.models import find_shape_model
+from napari_geosr.operations.shapes.parts import is_turned
 from napari_geosr.operations.shapes.simulation import simulated_skull
 
 
@@ -310,6 +312,11 @@ def test_a_skull_is_turned_as_the_model_needs_it(name: str, tmp_path, capsys) ->
         assert run(words) == 0
         results.append(np.asarray(io.read(out).data))
     np.testing.assert_array_equal(results[0][:, ::-1, ::-1], results[1])
+    model = find_shape_model("skull-complete", ["shell_completion"], "complete")
+    volume = io.read(tmp_path / name)
+    assert is_turned(volume, model)
+    assert is_turned(volume.replace(metadata={}), model)  # as from a layer
+    assert not is_turned(io.read(plain), model)
 
 
 def test_an_open_mesh_cannot_be_filled(tmp_path, capsys) -> None:

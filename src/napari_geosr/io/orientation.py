@@ -16,8 +16,9 @@ import numpy as np
 
 from napari_geosr.core.types import AnyArray, AnyDict
 
-#: Key in the metadata of a volume that is set if its axes are those of the convention.
-IS_ORIENTED = "oriented"
+#: Key in the metadata of a volume; its value is "RAS" if the axes are known to be those
+#: of the convention.
+ORIENTATION = "orientation"
 #: Letters of the directions of the convention.
 _LETTERS = "XYZ"
 #: Largest deviation of a direction from an axis, as a fraction of a voxel per voxel,
@@ -54,7 +55,7 @@ class Orientation:
     @property
     def metadata(self) -> AnyDict:
         """Entry for the metadata of the volume."""
-        return {IS_ORIENTED: True} if self.is_known else {}
+        return {ORIENTATION: "RAS"} if self.is_known else {}
 
     @property
     def flipped_axes(self) -> tuple[int, ...]:

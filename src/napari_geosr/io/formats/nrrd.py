@@ -12,7 +12,7 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.core.units import PIXEL, parse_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.formats import FileFormat, ReadOptions
-from napari_geosr.io.orientation import IS_ORIENTED, orient
+from napari_geosr.io.orientation import ORIENTATION, orient
 from napari_geosr.io.suffixes import stem_of
 from napari_geosr.io.voxel_sources import flipped
 
@@ -92,7 +92,7 @@ def read_nrrd(path: Path) -> Volume:
         metadata={
             "format": "NRRD",
             **({"notes": notes} if notes else {}),
-            **({IS_ORIENTED: True} if is_known else {}),
+            **({ORIENTATION: "RAS"} if is_known else {}),
         },
     )
 

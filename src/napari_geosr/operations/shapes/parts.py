@@ -12,7 +12,7 @@ from napari_geosr import io
 from napari_geosr.core.steps import Step, WarningIssued
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.orientation import IS_ORIENTED
+from napari_geosr.io.orientation import ORIENTATION
 
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
@@ -78,7 +78,7 @@ def is_turned(volume: Volume, model: Model) -> bool:
     metadata, source = volume.metadata, volume.source
     if "format" not in metadata and source is not None and source.is_file():
         metadata = io.read(source).metadata  # a layer without what its reader found
-    return bool(metadata.get(IS_ORIENTED, False))
+    return ORIENTATION in metadata
 
 
 def half_turn(mask: AnyArray) -> AnyArray:
