@@ -17,6 +17,8 @@ from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import meshes
 from napari_geosr.operations.shapes import VoxeliseConfig, meshing
+from napari_geosr.operations.shapes.models import find_shape_model
+from napari_geosr.operations.shapes.parts import is_turned
 from napari_geosr.operations.shapes.simulation import simulated_skull
 
 
@@ -289,8 +291,66 @@ def test_other_bad_input(tmp_path, capsys) -> None:
         assert message in capsys.readouterr().err, words
         assert not Path(out).exists()
     words = ["shapes", "refine", str(flat), "-o", out]
-    assert run(words) == 0
+    assert run(words) == 2
     assert "4 times longer" in capsys.readouterr().err
+    assert run([*words, "--model", "trilinear"]) == 0
+
+
+def test_a_dense_shape_is_said_to_be_slow(tmp_path, capsys) -> None:
+    stripes = np.zeros((16, 16, 16), np.uint8)
+    stripes[:, ::4] = 1
+    source = save(tmp_path / "stripes.tif", stripes)
+    words = ["shapes", "refine", str(source), "-o", str(tmp_path / "fine.tif")]
+    assert run(words) == 0
+    assert "of the voxels are computed. Above 25 %" in capsys.readouterr().err
+
+
+def test_the_border_is_compared(tmp_path, capsys) -> None:
+    one = save(tmp_path / "one.tif", ball(24, 9.0))
+    moved = save(tmp_path / "two.tif", np.roll(ball(24, 9.0), 1, 0))
+    assert run(["shapes", "compare", str(one), str(one), "--json"]) == 0
+    assert answer(capsys)["border_dice"] == 1
+    assert run(["shapes", "compare", str(moved), str(one), "--json"]) == 0
+    found = answer(capsys)
+    assert 0.5 < found["border_dice"] < found["dice"] < 1
+    assert run(["shapes", "compare", str(moved), str(one)]) == 0
+    assert "Border Dice within 0.5 mm" in capsys.readouterr().out
+
+
+def test_a_small_completed_part_may_be_none(tmp_path, capsys) -> None:
+    """A complete skull in which the model finds a missing part."""
+    made = simulated_skull(107, 128, "none")
+    source = save(tmp_path / "whole.tif", made.complete.astype(np.uint8))
+    words = ["shapes", "complete", str(source), "-o", str(tmp_path / "out.tif")]
+    assert run(words) == 0
+    assert "The shape may already be complete" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["part.nii.gz", "part.nrrd"])
+def test_a_skull_is_turned_as_the_model_needs_it(name: str, tmp_path, capsys) -> None:
+    """Y points to the front in these files, but to the back in simulated skulls."""
+    made = simulated_skull(3, 56, "sphere")
+    turned = np.ascontiguousarray(made.incomplete[:, ::-1, ::-1].astype(np.uint8))
+    if name.endswith("nrrd"):
+        nrrd = pytest.importorskip("nrrd", reason="pynrrd is not installed")
+        header = {"space": "ras", "space directions": np.eye(3) * 0.5}
+        nrrd.write(str(tmp_path / name), turned.T, header)
+    else:
+        pytest.importorskip("nibabel", reason="nibabel is not installed")
+        save(tmp_path / name, turned)
+    results = []
+    plain = save(tmp_path / "part.tif", made.incomplete.astype(np.uint8))
+    for source in (plain, tmp_path / name):
+        out = tmp_path / "all.tif"
+        words = ["shapes", "complete", str(source), "-o", str(out), "--overwrite"]
+        assert run(words) == 0
+        results.append(np.asarray(io.read(out).data))
+    np.testing.assert_array_equal(results[0][:, ::-1, ::-1], results[1])
+    model = find_shape_model("skull-complete", ["shell_completion"], "complete")
+    volume = io.read(tmp_path / name)
+    assert is_turned(volume, model)
+    assert is_turned(volume.replace(metadata={}), model)  # as from a layer
+    assert not is_turned(io.read(plain), model)
 
 
 def test_an_open_mesh_cannot_be_filled(tmp_path, capsys) -> None:

@@ -76,6 +76,7 @@ def test_the_order_of_suffixes_in_messages() -> None:
     assert io.write_suffixes() == (
         *(".ome.tiff", ".ome.tif", ".tiff", ".tif"),
         *(".ome.zarr", ".zarr"),
+        *(".nii.gz", ".nii"),
     )
     assert slice_suffixes() == (*io.read_suffixes()[:7], *io.read_suffixes()[-4:])
 
@@ -173,7 +174,10 @@ def test_a_dialog_offers_it() -> None:
         if isinstance(each, WritableFileFormat)
         for name, suffixes in each.file_types.items()
     }
-    assert list(offered) == ["OME-TIFF", "ImageJ TIFF", "OME-Zarr", "NumPy array"]
+    assert list(offered) == [
+        *("OME-TIFF", "ImageJ TIFF", "OME-Zarr"),
+        *("NIfTI", "NumPy array"),
+    ]
 
 
 def test_one_that_cannot_be_imported_does_not_stop_the_others(

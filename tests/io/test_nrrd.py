@@ -53,12 +53,22 @@ def test_both_orientations_have_one_place(space: str, signs, tmp_path) -> None:
     np.testing.assert_array_equal(other.data, volume.data)
 
 
-def test_a_mirrored_volume_is_not_moved_and_says_so(tmp_path) -> None:
+def test_reversed_axes_are_reversed_and_keep_their_place(tmp_path) -> None:
+    """X to the left and Y to the back, as most programs write."""
     directions = np.diag([0.5, 1.0, 2.0])
     header = {"space": "left-posterior-superior", "space directions": directions}
     volume = io.read(save(tmp_path / "a.nrrd", **header, **{"space origin": [1, 2, 3]}))
-    assert volume.origin == (0.0, 0.0, 0.0)
-    assert "mirrors" in volume.metadata["notes"][0]
+    np.testing.assert_array_equal(volume.data, DATA.T[:, ::-1, ::-1])
+    assert volume.origin == (3.0, -2.0 - 2 * 1.0, -1.0 - 3 * 0.5)
+    assert "X, Y reversed" in volume.metadata["notes"][0]
+
+
+def test_directions_that_are_missing_are_said(tmp_path) -> None:
+    directions = np.array([[np.nan] * 3, [0, 1.0, 0], [0, 0, 2.0]])
+    header = {"space": "left-posterior-superior", "space directions": directions}
+    volume = io.read(save(tmp_path / "a.nrrd", **header))
+    assert not volume.has_physical_size
+    assert "not applied" in volume.metadata["notes"][0]
 
 
 def test_a_damaged_file_is_refused(tmp_path) -> None:

@@ -114,19 +114,6 @@ def test_nifti(
     np.testing.assert_array_equal(np.asarray(one.data), voxels[..., 4].T)
 
 
-def test_nifti_orientation_is_said(tmp_path: Path) -> None:
-    affine = np.diag([-1.0, 1.0, 1.0, 1.0])
-    voxels = np.zeros((3, 4, 5), np.uint8)
-    volume = io.read(nifti(tmp_path / "a.nii", voxels, affine, "mm"))
-    assert "orientation" in volume.metadata["notes"][0]
-    assert "origin" not in volume.metadata["notes"][0]
-    assert volume.origin == (0, 0, 0)
-    affine[:3, 3] = 5, 6, 7
-    volume = io.read(nifti(tmp_path / "b.nii", voxels, affine, "mm"))
-    assert "origin" in volume.metadata["notes"][0]
-    assert volume.origin == (0, 0, 0)
-
-
 def test_nifti_faults(tmp_path: Path) -> None:
     path = nifti(tmp_path / "a.nii", np.zeros((9, 8, 7), np.float32), np.eye(4), "mm")
     content = path.read_bytes()

@@ -15,7 +15,7 @@ from napari_geosr import io
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.volume import Volume
 
-SUFFIXES = [".tif", ".ome.tif", ".ome.zarr"]
+SUFFIXES = [".tif", ".ome.tif", ".ome.zarr", ".nii", ".nii.gz"]
 _OME_DTYPES = [
     "uint8",
     "int8",
@@ -28,6 +28,12 @@ _OME_DTYPES = [
     "bool",
 ]
 _MORE_DTYPES = ["int64", "uint64", "f2"]
+
+
+def supported(suffix: str) -> list[str]:
+    more = {".ome.tif": [], ".nii": _MORE_DTYPES[:2], ".nii.gz": _MORE_DTYPES[:2]}
+    return _OME_DTYPES + more.get(suffix, _MORE_DTYPES)
+
 
 lengths = st.floats(1e-7, 1e7, allow_nan=False)
 places = st.floats(-1e6, 1e6, allow_nan=False)
@@ -77,8 +83,7 @@ def assert_same(back: Volume, volume: Volume) -> None:
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_everything_survives(suffix: str, data: st.DataObject) -> None:
-    dtypes = _OME_DTYPES + ([] if suffix == ".ome.tif" else _MORE_DTYPES)
-    volume = data.draw(volumes(dtypes))
+    volume = data.draw(volumes(supported(suffix)))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"volume{suffix}"
         assert io.write(volume, path) == path
@@ -121,6 +126,11 @@ def test_labels_stay_labels(suffix: str, tmp_path: Path, make_volume: Any) -> No
 def test_ome_tiff_says_what_it_cannot_hold(tmp_path: Path, make_volume: Any) -> None:
     with pytest.raises(FileError, match=r"a\.ome\.tif .*int64.*\.tif or \.ome\.zarr"):
         io.write(make_volume(dtype="int64"), tmp_path / "a.ome.tif")
+
+
+def test_nifti_says_what_it_cannot_hold(tmp_path: Path, make_volume: Any) -> None:
+    with pytest.raises(FileError, match=r"a\.nii .*float16.*\.tif or \.ome\.zarr"):
+        io.write(make_volume(dtype="float16"), tmp_path / "a.nii")
 
 
 def test_complex_is_refused(tmp_path: Path) -> None:

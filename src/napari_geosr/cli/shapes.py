@@ -7,7 +7,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from napari_geosr.cli.kit.console import STOPPING, print_json, run_command
+from napari_geosr.cli.kit.console import (
+    STOPPING,
+    print_json,
+    print_notes,
+    run_command,
+)
 from napari_geosr.cli.kit.options import (
     AS_FLAGS,
     Json,
@@ -16,6 +21,8 @@ from napari_geosr.cli.kit.options import (
     settings_from,
 )
 from napari_geosr.cli.kit.verbosity import quoted, suggest_next
+from napari_geosr.core.file_warnings import file_warnings, notes_of
+from napari_geosr.core.volume import Volume
 from napari_geosr.operations import shapes
 from napari_geosr.operations.inputs import InputConfig, open_volume
 from napari_geosr.operations.shapes import (
@@ -37,6 +44,14 @@ OutPath = Annotated[
 ]
 
 
+def _opened(path: Path, reading: InputConfig | None) -> Volume:
+    """Open a volume, and print the warnings and notes of its reader."""
+    volume = open_volume(path, reading)
+    sentences = (*file_warnings(volume.metadata), *notes_of(volume.metadata))
+    print_notes(f"{volume.title}: {sentence}" for sentence in sentences)
+    return volume
+
+
 def refine(
     input: ShapePath,  # noqa: A002  # the name shown in the help
     /,
@@ -50,7 +65,7 @@ def refine(
 ) -> int:
     """Run ``napari-geosr shapes refine``."""
     merged = settings_from(RefineShapeConfig, config, settings)
-    volume = open_volume(input, reading)
+    volume = _opened(input, reading)
     result, warnings = run_command(
         lambda should_stop: shapes.refine_shape_steps(
             volume, out, merged, overwrite=overwrite, should_stop=should_stop
@@ -104,7 +119,7 @@ def complete(
 ) -> int:
     """Run ``napari-geosr shapes complete``."""
     merged = settings_from(CompleteShapeConfig, config, settings)
-    volume = open_volume(input, reading)
+    volume = _opened(input, reading)
     result, warnings = run_command(
         lambda should_stop: shapes.complete_shape_steps(
             volume,
@@ -149,7 +164,7 @@ def segment(
     overwrite: Overwrite = False,
 ) -> int:
     """Run ``napari-geosr shapes segment``."""
-    volume, mask = open_volume(input, reading), open_volume(inside, reading)
+    volume, mask = _opened(input, reading), _opened(inside, reading)
     result, warnings = run_command(
         lambda should_stop: shapes.segment_inside_steps(
             volume, mask, out, config, overwrite=overwrite, should_stop=should_stop
@@ -186,7 +201,7 @@ def compare(
 ) -> int:
     """Run ``napari-geosr shapes compare``."""
     merged = settings_from(CompareShapesConfig, config, settings)
-    volume, other = open_volume(input, reading), open_volume(reference, reading)
+    volume, other = _opened(input, reading), _opened(reference, reading)
     result, warnings = run_command(
         lambda should_stop: shapes.compare_shape_steps(
             volume, other, merged, should_stop=should_stop
@@ -201,6 +216,8 @@ def compare(
     print(f"Hausdorff distance            {result.hausdorff:.4g} {unit}")
     print(f"  95th percentile             {result.hausdorff_95:.4g} {unit}")
     print(f"Mean surface distance         {result.mean_distance:.4g} {unit}")
+    print(f"Border Dice within {result.tolerance:.3g} {unit}".ljust(30), end="")
+    print(f"{result.border_dice:.4f}")
     print(f"Surface Dice at {result.tolerance:.3g} {unit}".ljust(30), end="")
     print(f"{result.surface_dice:.4f}")
     print(f"Volume error                  {100 * result.volume_error:+.2f} %")
@@ -223,7 +240,7 @@ def mesh(
 ) -> int:
     """Run ``napari-geosr shapes mesh``."""
     merged = settings_from(MeshConfig, config, settings)
-    volume = open_volume(input, reading)
+    volume = _opened(input, reading)
     result, warnings = run_command(
         lambda should_stop: shapes.mesh_steps(
             volume, out, merged, overwrite=overwrite, should_stop=should_stop

@@ -146,6 +146,45 @@ class Output(ABC):
         """Close the file as it is; buffered voxels are discarded."""
 
 
+def blank_outside(array: Any, finished: Sequence[Slices]) -> None:
+    """Write NaN into an array of floats, except for the `finished` boxes.
+
+    Parameters
+    ----------
+    array : array-like
+        Arrays of integers are left unchanged.
+    finished : sequence of tuple of slice
+    """
+    if np.dtype(array.dtype).kind != "f":
+        return
+    leading = array.shape[:-3]
+    for place in np.ndindex(leading):
+        boxes = [
+            box[len(leading) :]
+            for box in finished
+            if all(p.start <= i < p.stop for p, i in zip(box, place, strict=False))
+        ]
+        _blank(array[place], boxes)
+
+
+def _blank(volume: Any, finished: Sequence[Slices]) -> None:
+    """Write NaN into a volume of up to three axes, except for the `finished` boxes."""
+    edges = {0, volume.shape[0]}
+    edges |= {e for box in finished for e in (box[0].start, box[0].stop)}
+    # All planes between two edges are covered by the same boxes.
+    for start, stop in itertools.pairwise(sorted(edges)):
+        covered = np.zeros(volume.shape[1:], bool)
+        for box in finished:
+            if box[0].start <= start and stop <= box[0].stop:
+                covered[box[1:]] = True
+        if covered.all():
+            continue
+        for index in range(start, stop):
+            plane = np.array(volume[index])
+            plane[~covered] = np.nan
+            volume[index] = plane
+
+
 def copy_boxes(source: Any, target: Any, boxes: Iterable[Slices]) -> None:
     """Copy boxes from one array to another, a few megabytes at a time.
 

@@ -98,6 +98,35 @@ class MappedSource:
         return self.function(np.asarray(self.source[key]))
 
 
+class FlippedSource:
+    """A `VoxelSource` with some axes reversed.
+
+    Parameters
+    ----------
+    source : VoxelSource
+    axes : sequence of int
+        The reversed axes.
+    """
+
+    def __init__(self, source: VoxelSource, axes: Sequence[int]) -> None:
+        self.source, self.axes = source, tuple(axes)
+        self.decoding_bytes = getattr(source, "decoding_bytes", None)
+        self.shape = tuple(source.shape)
+        self.dtype = source.dtype
+
+    def __getitem__(self, key: Slices) -> AnyArray:
+        inner = list(key)
+        for axis in self.axes:
+            n, part = self.shape[axis], key[axis]
+            inner[axis] = slice(n - part.stop, n - part.start)
+        return flipped(np.asarray(self.source[tuple(inner)]), self.axes)
+
+
+def flipped(array: AnyArray, axes: Sequence[int]) -> AnyArray:
+    """Reverse some axes of a numpy array; the result is in memory, in its own order."""
+    return np.ascontiguousarray(np.flip(array, tuple(axes))) if axes else array
+
+
 def arrange(array: Any, order: Sequence[int | None]) -> Any:
     """Reorder the axes of a numpy array like `ArrangedSource`, without a copy."""
     kept = [i for i in order if i is not None]

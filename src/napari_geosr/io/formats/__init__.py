@@ -11,7 +11,7 @@ Examples
 >>> format_of(Path("scan.ome.tif")).title
 'TIFF'
 >>> [found.title for found in formats() if isinstance(found, WritableFileFormat)]
-['TIFF', 'OME-Zarr']
+['TIFF', 'OME-Zarr', 'NIfTI']
 """
 
 from __future__ import annotations

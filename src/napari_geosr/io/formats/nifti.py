@@ -1,31 +1,58 @@
-"""NIfTI, read with nibabel (an optional dependency)."""
+"""NIfTI, read and written with nibabel (an optional dependency)."""
 
 from __future__ import annotations
 
+import gzip
 import logging
 import math
+import os
+import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 
+from napari_geosr.core.array_parts.indexing import Slices
 from napari_geosr.core.errors import FileError
-from napari_geosr.core.types import AnyArray
-from napari_geosr.core.units import PIXEL, parse_unit
+from napari_geosr.core.types import AnyArray, AnyDict, AnyDType
+from napari_geosr.core.units import PIXEL, convert_length, parse_unit
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.arrangement import EAGER_BYTES, finish
-from napari_geosr.io.formats import FileFormat, ReadOptions
+from napari_geosr.io.arrangement import (
+    EAGER_BYTES,
+    channel_names,
+    finish,
+    restore_singletons,
+)
+from napari_geosr.io.formats import ReadOptions, WritableFileFormat
 from napari_geosr.io.lazy import decoding
+from napari_geosr.io.mapping import MappedFile, release_pages
+from napari_geosr.io.orientation import Orientation, as_stored, orient
+from napari_geosr.io.output import COPY_BYTES, Output, blank_outside
 from napari_geosr.io.reader_questions import ask_voxel_size
+from napari_geosr.io.spec import OutputPaths, OutputSpec
+from napari_geosr.io.stamp import Stamp, agrees, parse
 from napari_geosr.io.suffixes import stem_of
+from napari_geosr.io.voxel_sources import FlippedSource, flipped
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-
+#: Code of header extensions that contain text.
+_COMMENT = "comment"
+#: NIfTI's name of each unit that it has.
+_UNITS = {"µm": "micron", "mm": "mm", "m": "meter", PIXEL: "unknown"}
+#: Unit in which lengths in any other unit are stored.
+_STORED_IN = {"pm": "µm", "Å": "µm", "nm": "µm", "cm": "mm", "in": "mm"}
+#: Axes of a NIfTI file, fastest first.
+_AXES = "XYZTC"
+#: Longest axis of a NIfTI-1 file; longer ones are written as NIfTI-2.
+_LONGEST = 32767
+_COMPRESSION = 5
 #: Lock that is held while nibabel's messages are collected.
 _LOGGING = threading.Lock()
 
@@ -33,22 +60,79 @@ _LOGGING = threading.Lock()
 def read_nifti(path: Path) -> Volume:
     """Read a NIfTI image; its X, Y, Z, T order becomes T, Z, Y, X.
 
+    X points to the right, Y to the front and Z up, as in the header's coordinates:
+    stored axes that are exchanged or reversed are exchanged and reversed accordingly,
+    and the origin is the position of the first voxel of the result. A rotation that is
+    not a multiple of 90° is not applied, with a note; the handedness is preserved. If
+    the header states no orientation, the axes are kept as they are stored.
+
     Raises
     ------
     FileError
         If nibabel is not installed, the file is damaged, or its image is not
         real-valued.
     """
-    try:
-        import nibabel
-    except ImportError as error:
-        raise FileError(
-            f"{path.name} is a NIfTI image; reading it needs an extra package. Install "
-            'it with: pip install "napari-geosr[nifti]".'
-        ) from error
+    nibabel = _import_nibabel(path.name, "reading")
     with decoding(path, "its header"), _corrections() as notes:
         # Not memory-mapped: a file that shrinks would kill the process.
         image: Any = nibabel.load(path, mmap=False)
+    shape, dtype = _checked(path, image, nibabel)
+    header = image.header
+    # Fastest axis first on disk; a fifth axis holds vectors or colours.
+    found = _orientation(image, shape)
+    notes += found.notes
+    axes = found.axes + "XYZTC"[len(found.axes) : len(shape)]
+    ordered = "".join(a for a in "TCZYX" if a in axes)
+    kept = [a for a in ordered if a in "YX" or shape[axes.index(a)] > 1]
+    order: list[int | None] = [axes.index(a) for a in kept]
+    stamp = _own_stamp(header)
+    final = "".join(kept)
+    if stamp is not None:
+        order, final = restore_singletons(order, final, shape, stamp.axes)
+    data: Any = FlippedSource(_Proxy(image.dataobj, shape, dtype), found.flipped_axes)
+    if math.prod(shape) * dtype.itemsize <= EAGER_BYTES:
+        with decoding(path):
+            data = flipped(np.asarray(image.dataobj), found.flipped_axes)
+    chunks = (*shape[:2], *(1 for _ in shape[2:]))
+    spatial = "".join(a for a in final if a in "ZYX")
+    try:
+        unit = parse_unit(header.get_xyzt_units()[0]) or PIXEL
+    except KeyError:  # not a code of the standard
+        unit = PIXEL
+        notes.append("The unit in the file's header is invalid.")
+    zooms = dict(zip(axes, map(float, header.get_zooms()), strict=True))
+    voxel_size = tuple(zooms.get(a, 1.0) for a in spatial)
+    origin = tuple(found.origin.get(a, 0.0) for a in spatial)
+    metadata: AnyDict = {
+        "format": "NIfTI",
+        **found.metadata,
+        **({"notes": tuple(notes)} if notes else {}),
+    }
+    exact = None
+    if stamp is not None:
+        exact = _exact_geometry(stamp, spatial, unit, voxel_size, origin)
+        unit, voxel_size, origin = exact or (unit, voxel_size, origin)
+        if stamp.kind != "image":
+            metadata["kind"] = stamp.kind
+    data = finish(data, order, chunks, path, final)
+    if stamp is not None:
+        metadata |= channel_names(stamp.channels, final, tuple(data.shape))
+    volume = Volume(
+        data=data,
+        axes=final,
+        voxel_size=voxel_size,
+        unit=unit,
+        origin=origin,
+        name=stem_of(path),
+        provenance=() if stamp is None else stamp.provenance,
+        source=path,
+        metadata=metadata,
+    )
+    return ask_voxel_size(volume, trusted=exact is not None)
+
+
+def _checked(path: Path, image: Any, nibabel: Any) -> tuple[tuple[int, ...], Any]:
+    """Shape and data type of an image that can be read as a volume."""
     header = image.header
     if not isinstance(image, nibabel.Nifti1Pair):
         raise FileError(
@@ -67,37 +151,7 @@ def read_nifti(path: Path) -> Volume:
             f"{path.name} contains values of type {dtype}; volumes must be "
             "real-valued. Convert it first."
         )
-    # Fastest axis first on disk; a fifth axis holds vectors or colours.
-    axes = "XYZTC"[: len(shape)]
-    ordered = "".join(a for a in "TCZYX" if a in axes)
-    kept = [a for a in ordered if a in "YX" or shape[axes.index(a)] > 1]
-    order: list[int | None] = [axes.index(a) for a in kept]
-    source = _Proxy(image.dataobj, shape, dtype)
-    data: Any = source
-    if math.prod(shape) * dtype.itemsize <= EAGER_BYTES:
-        with decoding(path):
-            data = np.asarray(image.dataobj)
-    chunks = (*shape[:2], *(1 for _ in shape[2:]))
-    final = "".join(kept)
-    spatial = [a for a in kept if a in "ZYX"]
-    try:
-        unit = parse_unit(header.get_xyzt_units()[0]) or PIXEL
-    except KeyError:  # not a code of the standard
-        unit = PIXEL
-        notes.append("The unit in the file's header is invalid.")
-    origin, more = _origin(image.affine, "XYZ")
-    notes += more
-    volume = Volume(
-        data=finish(data, order, chunks, path, final),
-        axes=final,
-        voxel_size=tuple(float(header.get_zooms()[axes.index(a)]) for a in spatial),
-        unit=unit,
-        origin=tuple(origin[a] for a in spatial),
-        name=stem_of(path),
-        source=path,
-        metadata={"format": "NIfTI", **({"notes": tuple(notes)} if notes else {})},
-    )
-    return ask_voxel_size(volume)
+    return shape, dtype
 
 
 def _refuse_low_offset(path: Path, offset: int, least: int) -> None:
@@ -130,25 +184,21 @@ def _corrections() -> Iterator[list[str]]:
             logger.propagate, logger.handlers = before, printing
 
 
-def _origin(affine: Any, axes: str) -> tuple[dict[str, float], tuple[str, ...]]:
-    """Position of the first voxel, and notes; zeros if rotated or mirrored."""
-    matrix = np.asarray(affine, dtype=np.float64)
-    steps = np.diag(matrix)[:3]
-    tolerance = 1e-5 * np.abs(matrix[:3, :3]).max()
-    is_straight = np.allclose(matrix[:3, :3], np.diag(steps), rtol=0, atol=tolerance)
-    if is_straight and (steps > 0).all():
-        place = dict(zip(axes, (float(v) for v in matrix[:3, 3]), strict=True))
-        return place, ()
+def _orientation(image: Any, shape: tuple[int, ...]) -> Orientation:
+    """How the stored axes become X, Y and Z."""
+    header, n = image.header, min(3, len(shape))
+    if not header["sform_code"] and not header["qform_code"]:
+        return as_stored(n)  # nibabel's affine would mirror X
+    matrix = np.asarray(image.affine, dtype=np.float64)
+    lengths = (*shape[:3], 1)[:3]
+    found = orient(matrix[:3, :3], matrix[:3, 3], lengths)
+    if lengths[2] > 1 or found.axes[2] == "Z":
+        return replace(found, axes=found.axes[:n], flipped=found.flipped[:n])
     note = (
-        "The orientation in the file's header (a rotation or reflection) is not "
-        "applied."
+        "The orientation and the origin in the file's header are not applied, because "
+        "its image is not in the plane of X (right) and Y (front)."
     )
-    if matrix[:3, 3].any():
-        note = (
-            "The orientation and the origin in the file's header are not applied, "
-            "because it rotates or mirrors the volume."
-        )
-    return dict.fromkeys(axes, 0.0), (note,)
+    return as_stored(n, note)
 
 
 class _Proxy:
@@ -165,15 +215,181 @@ class _Proxy:
         return np.asarray(self.proxy[key])
 
 
-class NiftiFormat(FileFormat):
+class NiftiOutput(Output):
+    """A NIfTI file; its voxels are collected in a temporary file in the same folder.
+
+    The temporary file has no name, so that nothing is left of a killed run. The NIfTI
+    file is written, and compressed if its suffix is ``.nii.gz``, when it is complete.
+    """
+
+    def __init__(self, paths: OutputPaths, spec: OutputSpec) -> None:
+        super().__init__(paths, spec)
+        self.dtype: AnyDType = np.dtype(spec.dtype)
+        self._new_header(self.stamp)  # fail now
+        self.temporary.touch()
+        stored = [a for a in reversed(_AXES) if a in self.stamp.axes]
+        shape = [self.stamp.shape[self.stamp.axes.index(a)] for a in stored]
+        file = tempfile.TemporaryFile(dir=self.temporary.parent)  # noqa: SIM115  # closed by `close`
+        self._raw = cast("BinaryIO", file)
+        _allocate(self._raw, spec.nbytes)
+        little = self.dtype.newbyteorder("<")
+        mapped = MappedFile(cast("Any", self._raw), little, "w+", 0, tuple(shape))
+        self._map: MappedFile | None = mapped
+        self.array = mapped.transpose([stored.index(a) for a in self.stamp.axes])
+        self.block_shape = (1,) * (len(spec.shape) - 2) + tuple(spec.shape[-2:])
+
+    def blank(self, finished: Sequence[Slices]) -> None:
+        """Write NaN over the zeros of the file, plane by plane."""
+        blank_outside(self.array, finished)
+
+    def complete(self, *, pyramid: bool) -> None:
+        """Write header and voxels, and close the file.
+
+        Parameters
+        ----------
+        pyramid : bool
+            Not used: NIfTI files have one level.
+        """
+        assert self._map is not None
+        header = self._new_header(self.final_stamp())
+        with ExitStack() as stack:
+            stream: Any = stack.enter_context(self.temporary.open("wb"))
+            if self.path.name.lower().endswith(".gz"):
+                stream = stack.enter_context(
+                    gzip.GzipFile("", "wb", _COMPRESSION, stream, mtime=0)
+                )
+            header.write_to(stream)
+            flat = self._map.reshape(-1)
+            step = max(1, COPY_BYTES // self.dtype.itemsize)
+            for start in range(0, flat.size, step):
+                stream.write(np.asarray(flat[start : start + step]).tobytes())
+                release_pages(self._map)
+        self.close()
+
+    def close(self) -> None:
+        """Discard the voxels that are not in the file."""
+        self._map = self.array = None
+        self._raw.close()
+
+    def _new_header(self, stamp: Stamp) -> Any:
+        """The header of the file, with our metadata block as an extension."""
+        name = self.path.name
+        nibabel = _import_nibabel(name, "writing")
+        lengths = dict(zip(stamp.axes, stamp.shape, strict=True))
+        shape = [lengths.get(a, 1) for a in _AXES]
+        least = len("XYZ") if "Z" in stamp.axes else len("XY")
+        while len(shape) > least and shape[-1] == 1:
+            shape.pop()
+        is_long = max(shape) > _LONGEST
+        header = nibabel.Nifti2Header() if is_long else nibabel.Nifti1Header()
+        try:
+            header.set_data_dtype(self.dtype)
+        except nibabel.spatialimages.HeaderDataError as error:
+            raise FileError(
+                f"{name} cannot be written: NIfTI does not support {self.dtype.name} "
+                "voxels. Use the suffix .tif or .ome.zarr."
+            ) from error
+        header.set_data_shape(shape)
+        unit, factor = _stored_unit(stamp.unit)
+        affine = np.eye(4)
+        for i, axis in enumerate("XYZ"):
+            affine[i, i] = factor * stamp.size_along(axis)
+            affine[i, 3] = factor * stamp.origin_along(axis)
+        sizes = [float(affine[i, i]) for i in range(min(3, len(shape)))]
+        header.set_zooms([*sizes, *(1.0 for _ in shape[3:])])
+        header.set_qform(affine, code="aligned")
+        header.set_sform(affine, code="aligned")
+        header.set_xyzt_units(_UNITS[unit])
+        text = stamp.to_json().encode("ascii")
+        header.extensions.append(nibabel.nifti1.Nifti1Extension(_COMMENT, text))
+        return header
+
+
+def _allocate(stream: BinaryIO, nbytes: int) -> None:
+    """Reserve the disk space, as a full disk is fatal for a memory-mapped file."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(stream.fileno(), 0, nbytes)
+    except OSError as error:
+        # Some file systems cannot reserve space; free space was checked earlier.
+        if error.errno not in (22, 95):
+            raise
+
+
+def _import_nibabel(name: str, task: str) -> ModuleType:
+    """The package nibabel.
+
+    Raises
+    ------
+    FileError
+        If it is not installed.
+    """
+    try:
+        import nibabel
+    except ImportError as error:
+        raise FileError(
+            f"{name} is a NIfTI image; {task} it needs an extra package. Install "
+            'it with: pip install "napari-geosr[nifti]".'
+        ) from error
+    module: ModuleType = nibabel
+    return module
+
+
+def _stored_unit(unit: str) -> tuple[str, float]:
+    """The unit in which lengths in `unit` are stored, and the factor to convert."""
+    stored = _STORED_IN.get(unit, unit)
+    factor = 1.0 if stored == unit else convert_length(1.0, unit, stored)
+    return stored, factor
+
+
+def _own_stamp(header: Any) -> Stamp | None:
+    """Our metadata block in the extensions of a header; None if there is none."""
+    for extension in header.extensions:
+        content = extension.get_content()
+        if isinstance(content, bytes):
+            content = content.decode("utf-8", "replace")
+        if isinstance(content, str) and (stamp := parse(content.rstrip("\0 "))):
+            return stamp
+    return None
+
+
+def _exact_geometry(
+    stamp: Stamp,
+    spatial_axes: str,
+    unit: str,
+    voxel_size: Sequence[float],
+    origin: Sequence[float],
+) -> tuple[str, tuple[float, ...], tuple[float, ...]] | None:
+    """Unit, voxel size and origin of our block, which the header has rounded.
+
+    None if the header disagrees: another program has changed the file.
+    """
+    stored, factor = _stored_unit(stamp.unit)
+    if stored != unit or stamp.spatial_axes != spatial_axes:
+        return None
+    sizes = zip(stamp.voxel_size, voxel_size, strict=True)
+    places = zip(stamp.origin, origin, voxel_size, strict=True)
+    if all(agrees(exact * factor, rounded) for exact, rounded in sizes) and all(
+        agrees(exact * factor, rounded, scale=size) for exact, rounded, size in places
+    ):
+        return stamp.unit, stamp.voxel_size, stamp.origin
+    return None
+
+
+class NiftiFormat(WritableFileFormat):
     """NIfTI; its header defines the axes, so axes given by the user are ignored."""
 
     title = "NIfTI"
     suffixes = (".nii.gz", ".nii")
     rank = 50
+    file_types = {"NIfTI": (".nii.gz", ".nii")}  # noqa: RUF012
 
     def read(self, path: Path, options: ReadOptions) -> Volume:
         return read_nifti(path)
+
+    def output(self, paths: OutputPaths, spec: OutputSpec) -> Output:
+        return NiftiOutput(paths, spec)
 
 
 FORMAT = NiftiFormat()

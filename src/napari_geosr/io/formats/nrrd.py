@@ -12,28 +12,40 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.core.units import PIXEL, parse_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.formats import FileFormat, ReadOptions
+from napari_geosr.io.orientation import ORIENTATION, orient
 from napari_geosr.io.suffixes import stem_of
+from napari_geosr.io.voxel_sources import flipped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Spaces of medical images, whose unit is millimetres, and whether X and Y are reversed
-#: relative to the axes of NIfTI (right, anterior, superior).
-_FLIPPED = {
-    "left-posterior-superior": (0, 1),
-    "lps": (0, 1),
-    "left-anterior-superior": (0,),
-    "las": (0,),
-    "right-anterior-superior": (),
-    "ras": (),
+#: Spaces of medical images, in millimetres, and their directions that are opposite to
+#: those of NIfTI (right, front, up).
+_OPPOSITE = {
+    "left-posterior-superior": "XY",
+    "lps": "XY",
+    "left-anterior-superior": "X",
+    "las": "X",
+    "right-anterior-superior": "",
+    "ras": "",
 }
+#: Another space that is left-handed.
+_LEFT_HANDED = "3d-left-handed"
+_UNUSABLE = (
+    "The orientation and the origin in the file's header are not applied, because it "
+    "does not give a direction for each axis."
+)
 
 
 def read_nrrd(path: Path) -> Volume:
     """Read an NRRD volume; its X, Y, Z order becomes Z, Y, X.
 
-    Positions of medical images are converted to the axes of NIfTI: X to the right, Y
-    to the front. Rotated or mirrored axes are not applied, with a note.
+    Positions are converted to the coordinates of NIfTI: X points to the right, Y to the
+    front and Z up. Stored axes that are exchanged or reversed are exchanged and
+    reversed accordingly, and the origin is the position of the first voxel of the
+    result, so that an object has the same position in NRRD and NIfTI files. A rotation
+    that is not a multiple of 90° is not applied, with a note; the handedness is
+    preserved.
 
     Raises
     ------
@@ -60,13 +72,15 @@ def read_nrrd(path: Path) -> Volume:
             f"{path.name} has shape {data.shape} and type {data.dtype}: not a "
             "real-valued image or volume. Export one channel as a volume."
         )
-    size, origin, notes = _geometry(header, data.ndim)
+    data, size, origin, notes = _oriented(data, header)
     space = str(header.get("space", "")).lower()
     unit = PIXEL
     if "space units" in header:
         unit = parse_unit(str(header["space units"][0])) or PIXEL
-    elif space in _FLIPPED and size is not None:
+    elif space in _OPPOSITE and size is not None:
         unit = "mm"
+    is_known = space in _OPPOSITE and "space directions" in header
+    is_known = is_known and _UNUSABLE not in notes
     return Volume(
         data=data,
         axes="ZYX"[-data.ndim :],
@@ -75,37 +89,50 @@ def read_nrrd(path: Path) -> Volume:
         origin=origin if size is not None else (),
         name=stem_of(path),
         source=path,
-        metadata={"format": "NRRD", **({"notes": notes} if notes else {})},
+        metadata={
+            "format": "NRRD",
+            **({"notes": notes} if notes else {}),
+            **({ORIENTATION: "RAS"} if is_known else {}),
+        },
     )
 
 
-def _geometry(
-    header: Mapping[str, object], ndim: int
-) -> tuple[tuple[float, ...] | None, tuple[float, ...], tuple[str, ...]]:
-    """Voxel size and origin (Z, Y, X), and notes for the user."""
+def _oriented(
+    data: AnyArray, header: Mapping[str, object]
+) -> tuple[AnyArray, tuple[float, ...] | None, tuple[float, ...], tuple[str, ...]]:
+    """Voxels, their size and origin (Z, Y, X), and notes for the user."""
+    n = data.ndim
     if "space directions" not in header:
         if "spacings" not in header:
-            return None, (), ()
+            return data, None, (), ()
         spacings = np.asarray(header["spacings"], float)
-        return tuple(spacings[::-1].tolist()), (), ()
+        return data, tuple(spacings[::-1].tolist()), (), ()
+    # A row is the step along a stored axis, of which the first is the fastest.
     matrix = np.asarray(header["space directions"], float)
-    size = tuple(np.linalg.norm(matrix, axis=1)[::-1].tolist())
-    origin = np.asarray(header.get("space origin", np.zeros(ndim)), float)
-    flipped = _FLIPPED.get(str(header.get("space", "")).lower(), ())
-    for axis in flipped:
-        matrix[:, axis] *= -1
-        origin[axis] *= -1
-    straight = np.diag(np.diag(matrix))
-    is_straight = np.allclose(
-        matrix, straight, rtol=0, atol=1e-5 * np.abs(matrix).max()
+    edges = np.linalg.norm(matrix, axis=1)
+    if matrix.shape != (n, n) or not (np.isfinite(edges).all() and edges.all()):
+        size = tuple(edges[::-1].tolist())
+        known = size if len(size) == n and np.isfinite(size).all() else None
+        return data, known if known and min(known) > 0 else None, (), (_UNUSABLE,)
+    first = np.asarray(header.get("space origin", np.zeros(n)), float)
+    first = np.where(np.isfinite(first), first, 0.0)
+    signs = _signs(str(header.get("space", "")).lower(), n)
+    found = orient(matrix.T * signs[:, None], first * signs, data.shape[::-1])
+    data = flipped(data, [n - 1 - i for i in found.flipped_axes])
+    letters = "ZYX"[-n:]
+    stored = [found.axes.index(a) for a in letters]
+    return (
+        data.transpose([n - 1 - i for i in stored]),
+        tuple(float(edges[i]) for i in stored),
+        tuple(found.origin[a] for a in letters),
+        found.notes,
     )
-    if is_straight and bool((np.diag(matrix) > 0).all()):
-        return size, tuple(origin[::-1].tolist()), ()
-    note = (
-        "The orientation and the origin in the file's header are not applied, because "
-        "it rotates or mirrors the volume."
-    )
-    return size, (), (note,)
+
+
+def _signs(space: str, n: int) -> AnyArray:
+    """Factors that convert positions in a space to X right, Y front and Z up."""
+    opposite = "X" if space == _LEFT_HANDED else _OPPOSITE.get(space, "")
+    return np.array([-1.0 if a in opposite else 1.0 for a in "XYZ"[:n]])
 
 
 class NrrdFormat(FileFormat):

@@ -41,6 +41,9 @@ class ShapeAgreement:
         `unit`: the larger value of the two directions.
     mean_distance : float
         Average symmetric surface distance, in `unit`.
+    border_dice : float
+        Dice coefficient of the voxels within `tolerance` of the surface of the
+        reference.
     surface_dice : float
         Fraction of both surfaces that is closer to the other one than `tolerance`.
     tolerance : float
@@ -58,6 +61,7 @@ class ShapeAgreement:
     hausdorff: float
     hausdorff_95: float
     mean_distance: float
+    border_dice: float
     surface_dice: float
     tolerance: float
     volume: float
@@ -162,6 +166,7 @@ def compare_shapes(
         hausdorff=float(max(there.values.max(), back.values.max())),
         hausdorff_95=max(there.percentile(95), back.percentile(95)),
         mean_distance=(there.total + back.total) / area,
+        border_dice=_border_dice(shape[box], reference[box], voxel_size, limit),
         surface_dice=(there.area_within(limit) + back.area_within(limit)) / area,
         tolerance=limit,
         volume=volumes[0],
@@ -171,6 +176,26 @@ def compare_shapes(
         reference_euler=_euler(reference[box]),
         unit=unit,
     )
+
+
+def _border_dice(
+    shape: AnyArray, reference: AnyArray, voxel_size: Sequence[float], distance: float
+) -> float:
+    """Dice coefficient of the voxels near the surface of the reference.
+
+    The distance is that to the closest voxel of the other phase, and at least one
+    voxel.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    limit = max(distance, *voxel_size)
+    padded = np.pad(reference, 1)
+    near: AnyArray = np.zeros(padded.shape, bool)
+    for phase in (padded, ~padded):
+        depth = distance_transform_edt(phase, sampling=tuple(voxel_size))
+        near |= (depth > 0) & (depth <= limit)
+    near = near[(slice(1, -1),) * 3]
+    return dice(shape & near, reference & near)
 
 
 def _edges(array: AnyArray) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -37,12 +37,19 @@ from napari_geosr.learning.shapes.shape_completion import bounding_box
 from napari_geosr.networks.sparse import SparseTensor
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.shapes.config import CompleteShapeConfig, MeshConfig
-from napari_geosr.operations.shapes.masks import anisotropy, read_shape_steps
+from napari_geosr.operations.shapes.masks import (
+    MAX_ANISOTROPY,
+    anisotropy,
+    read_shape_steps,
+)
 from napari_geosr.operations.shapes.meshing import MeshResult, write_surface
 from napari_geosr.operations.shapes.models import COMPLETING, find_shape_model
 from napari_geosr.operations.shapes.parts import (
     CompletedPart,
+    half_turn,
+    is_turned,
     large_pieces,
+    small_part_warning,
     warn_if_unlike,
 )
 from napari_geosr.operations.shapes.refine import (
@@ -65,8 +72,6 @@ _GRID = 64
 _EXTENT = 0.9
 #: Possible reduction factors from the input to the grid.
 _FACTORS = (1, 2, 4, 8, 16)
-#: Largest accepted ratio of the edges of a voxel.
-_MAX_ANISOTROPY = 1.5
 #: Memory per voxel of the refined box, in bytes.
 _BYTES_PER_VOXEL = 12
 
@@ -159,7 +164,10 @@ def complete_shape_steps(
     if model.card.remarks:
         yield WarningIssued(message=" ".join(model.card.remarks))
     inside = yield from read_shape_steps(volume, config.label, should_stop)
-    part = yield from complete_mask_steps(inside, config, should_stop=should_stop)
+    turned = is_turned(volume, model)
+    part = yield from complete_mask_steps(
+        inside, config, turned=turned, should_stop=should_stop
+    )
     if not part.implant.any():
         raise VolumeError(nothing_missing(volume))
     record = yield from provenance.record_steps(
@@ -200,7 +208,7 @@ def check_cubic(volume: Volume, model: Model) -> None:
     """Raise `VolumeError` if the model needs cubic voxels and these are not."""
     if model.card.network == _ATLAS:
         return
-    if (ratio := anisotropy(volume)) > _MAX_ANISOTROPY:
+    if (ratio := anisotropy(volume)) > MAX_ANISOTROPY:
         raise VolumeError(
             f"The voxels of {volume.title} are {ratio:.3g} times longer along one axis "
             "than along another. Resample the volume to cubic voxels first."
@@ -219,6 +227,7 @@ def complete_mask_steps(
     inside: AnyArray,
     config: CompleteShapeConfig,
     *,
+    turned: bool = False,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, CompletedPart]:
     """Predict the missing part of a mask.
@@ -227,6 +236,8 @@ def complete_mask_steps(
     ----------
     inside : ndarray of bool, shape (Z, Y, X)
     config : CompleteShapeConfig
+    turned : bool
+        Whether to give the model the shape after half a turn about Z; see `is_turned`.
     should_stop : callable
 
     Raises
@@ -236,6 +247,21 @@ def complete_mask_steps(
     DeviceMemoryError
         If there is not enough memory; raised before anything is computed.
     """
+    given = half_turn(inside) if turned else inside
+    part = yield from _complete_steps(given, config, should_stop)
+    if turned:
+        part = replace(part, implant=half_turn(part.implant))
+    n_added = int(np.count_nonzero(part.implant))
+    warning = small_part_warning(n_added, int(np.count_nonzero(inside)))
+    if n_added and warning:
+        yield WarningIssued(message=warning)
+    return part
+
+
+def _complete_steps(
+    inside: AnyArray, config: CompleteShapeConfig, should_stop: ShouldStop
+) -> Generator[Step, None, CompletedPart]:
+    """Predict the missing part of a mask in the orientation of the model."""
     device = pick_device(config.device)
     model = find_shape_model(config.model, COMPLETING, "complete")
     if model.card.network == _ATLAS:

@@ -13,7 +13,8 @@ def check_same_grid(volume: Volume, reference: Volume) -> None:
         sizes = [" × ".join(map(str, v.shape)) for v in (volume, reference)]
         raise VolumeError(
             f"{volume.title} has {sizes[0]} voxels and {reference.title} {sizes[1]}. "
-            "They must be on the same grid."
+            "They must be on the same grid. Refine the coarser shape (napari-geosr "
+            "shapes refine), or resample or cut one of them."
         )
     known = volume.has_physical_size and reference.has_physical_size
     if volume.unit != reference.unit and known:
@@ -29,5 +30,6 @@ def check_same_grid(volume: Volume, reference: Volume) -> None:
     ):
         raise VolumeError(
             f"{volume.title} and {reference.title} have different voxel sizes or "
-            "origins, so they do not show the same region."
+            "origins, so they do not show the same region. Cut both to the same "
+            "region, or correct the voxel size (--voxel-size)."
         )

@@ -18,6 +18,7 @@ from napari_geosr.core.steps import (
     StageStarted,
     Step,
     TileDone,
+    WarningIssued,
     never_stop,
 )
 from napari_geosr.core.types import AnyArray
@@ -29,7 +30,7 @@ from napari_geosr.learning.shapes.sparse_segmentation import grey_scale_inside
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.shapes.config import SegmentInsideConfig
 from napari_geosr.operations.shapes.grids import check_same_grid
-from napari_geosr.operations.shapes.masks import read_shape_steps
+from napari_geosr.operations.shapes.masks import dense_warning, read_shape_steps
 from napari_geosr.operations.shapes.models import find_shape_model
 from napari_geosr.operations.shapes.refine import memory_budget
 
@@ -104,6 +105,8 @@ def segment_inside_steps(
     budget = memory_budget(config.memory, device)
     classifier = cast("VoxelClassifier", network)
     plan = plan_mask(inside, classifier.spec, features, budget)
+    if warning := dense_warning(plan.n_active, inside.size):
+        yield WarningIssued(message=warning)
     scale = yield from _scale_steps(volume, inside, should_stop)
     record = yield from provenance.record_steps(
         "shapes segment",

@@ -48,6 +48,7 @@ from napari_geosr.operations.shapes.config import (
 )
 from napari_geosr.operations.shapes.masks import read_shape_steps, shape_in
 from napari_geosr.operations.shapes.models import COMPLETING, find_shape_model
+from napari_geosr.operations.shapes.parts import is_turned
 from napari_geosr.operations.shapes.refine import (
     ChangeCounter,
     load_refiner,
@@ -197,7 +198,10 @@ def completed_layer_steps(
     if model.card.remarks:
         yield WarningIssued(message=" ".join(model.card.remarks))
     inside = yield from read_shape_steps(volume, config.label, should_stop)
-    found = yield from complete_mask_steps(inside, config, should_stop=should_stop)
+    turned = is_turned(volume, model)
+    found = yield from complete_mask_steps(
+        inside, config, turned=turned, should_stop=should_stop
+    )
     if not found.implant.any():
         raise VolumeError(nothing_missing(volume))
     card = {"name": model.card.name, "weights_sha256": model.card.weights_sha256}
@@ -237,9 +241,13 @@ def part_surface_steps(
     VolumeError
         If the model finds nothing to complete.
     """
-    check_cubic(volume, find_shape_model(config.model, COMPLETING, "complete"))
+    model = find_shape_model(config.model, COMPLETING, "complete")
+    check_cubic(volume, model)
     inside = yield from read_shape_steps(volume, config.label, should_stop)
-    found = yield from complete_mask_steps(inside, config, should_stop=should_stop)
+    turned = is_turned(volume, model)
+    found = yield from complete_mask_steps(
+        inside, config, turned=turned, should_stop=should_stop
+    )
     if not found.implant.any():
         raise VolumeError(nothing_missing(volume))
     place = volume.voxel_size, volume.unit, volume.origin

@@ -18,6 +18,10 @@ _MAX_LABELS = 64
 _AT_ONCE = 2**24
 #: Maximum ratio of voxel edges without a warning, in operations that count in voxels.
 _NEARLY_CUBIC = 1.05
+#: Maximum ratio of voxel edges that models of cubic voxels accept.
+MAX_ANISOTROPY = 1.5
+#: Maximum fraction of occupied voxels at which sparse computation is surely faster.
+_SPARSE = 0.25
 
 
 def read_shape_steps(
@@ -128,3 +132,14 @@ def anisotropy(volume: Volume) -> float:
     """Ratio of the longest to the shortest edge of a voxel; 1 if nearly equal."""
     ratio = max(volume.voxel_size) / min(volume.voxel_size)
     return ratio if ratio > _NEARLY_CUBIC else 1.0
+
+
+def dense_warning(n_active: int, n_voxels: int) -> str:
+    """Warning if so many voxels are computed that it takes long; otherwise empty."""
+    if n_active <= _SPARSE * n_voxels:
+        return ""
+    return (
+        f"{100 * n_active / n_voxels:.0f} % of the voxels are computed. Above "
+        f"{100 * _SPARSE:.0f} %, sparse tensors may be slower and need more memory "
+        "than dense ones; the result is the same."
+    )

@@ -12,7 +12,7 @@ import numpy as np
 from napari_geosr import io
 from napari_geosr.core import provenance
 from napari_geosr.core.config import parse_bytes
-from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
@@ -34,7 +34,12 @@ from napari_geosr.io.spec import OutputSpec
 from napari_geosr.networks import build_network
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.shapes.config import TRILINEAR, RefineShapeConfig
-from napari_geosr.operations.shapes.masks import anisotropy, read_shape_steps
+from napari_geosr.operations.shapes.masks import (
+    MAX_ANISOTROPY,
+    anisotropy,
+    dense_warning,
+    read_shape_steps,
+)
 from napari_geosr.operations.shapes.models import find_shape_model
 
 if TYPE_CHECKING:
@@ -240,15 +245,23 @@ def plan_shape_steps(
     inside = yield from read_shape_steps(volume, config.label, should_stop)
     device = pick_device(config.device)
     refiner, features, model = load_refiner(config.model, device)
-    if (ratio := anisotropy(volume)) > 1:
+    if model is not None and (ratio := anisotropy(volume)) > 1:
+        what = (
+            f"The voxels of {volume.title} are {ratio:.3g} times longer along one axis "
+            "than along another; the model was trained on cubic voxels."
+        )
+        if ratio > MAX_ANISOTROPY:
+            raise VolumeError(
+                f"{what} Resample the volume to cubic voxels, or use --model trilinear."
+            )
         yield WarningIssued(
-            message=f"The voxels of {volume.title} are {ratio:.3g} times longer "
-            "along one axis than along another; the model expects cubic "
-            "ones. The same factor is applied along all axes."
+            message=f"{what} The same factor is applied along all axes."
         )
     stages = config.upscale_factor.bit_length() - 1
     budget = memory_budget(config.memory, device)
     plan = plan_refinement(inside, stages, refiner.spec, features, budget)
+    if warning := dense_warning(plan.n_active, inside.size):
+        yield WarningIssued(message=warning)
     return PlannedRefinement(inside, refiner, plan, device, model)
 
 

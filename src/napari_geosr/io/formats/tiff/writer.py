@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import os
@@ -20,7 +19,7 @@ from napari_geosr.core.errors import FileError
 from napari_geosr.core.types import AnyDict, AnyDType
 from napari_geosr.io.formats.tiff.metadata import escaped
 from napari_geosr.io.mapping import MappedFile, map_file
-from napari_geosr.io.output import Output
+from napari_geosr.io.output import Output, blank_outside
 from napari_geosr.io.spec import OutputPaths, OutputSpec
 from napari_geosr.io.stamp import KEY, Stamp, stored_axes
 from napari_geosr.io.suffixes import suffix_of
@@ -187,16 +186,7 @@ class TiffOutput(Output):
     def blank(self, finished: Sequence[Slices]) -> None:
         """Write NaN over the zeros of the file, plane by plane."""
         self.check_intact()
-        if self.dtype.kind != "f":
-            return
-        leading = self.array.shape[:-3]
-        for place in np.ndindex(leading):
-            boxes = [
-                box[len(leading) :]
-                for box in finished
-                if all(p.start <= i < p.stop for p, i in zip(box, place, strict=False))
-            ]
-            _blank(self.array[place], boxes)
+        blank_outside(self.array, finished)
 
     def complete(self, *, pyramid: bool) -> None:
         """Write description and provenance, and close the file.
@@ -269,24 +259,6 @@ def _restored_on_failure(path: Path, head: int) -> Iterator[None]:
             stream.write(before)
             stream.truncate(size)
         raise
-
-
-def _blank(volume: Any, finished: Sequence[Slices]) -> None:
-    """Write NaN into a volume of up to three axes, except for the `finished` boxes."""
-    edges = {0, volume.shape[0]}
-    edges |= {e for box in finished for e in (box[0].start, box[0].stop)}
-    # All planes between two edges are covered by the same boxes.
-    for start, stop in itertools.pairwise(sorted(edges)):
-        covered = np.zeros(volume.shape[1:], bool)
-        for box in finished:
-            if box[0].start <= start and stop <= box[0].stop:
-                covered[box[1:]] = True
-        if covered.all():
-            continue
-        for index in range(start, stop):
-            plane = np.array(volume[index])
-            plane[~covered] = np.nan
-            volume[index] = plane
 
 
 def _plain_description(stamp: Stamp) -> str:

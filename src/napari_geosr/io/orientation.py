@@ -1,0 +1,152 @@
+"""Bring the voxels of medical volumes into one orientation.
+
+The convention is that of NIfTI: X points to the right, Y to the front and Z up (RAS).
+An array read from a file has its axes in the order Z, Y, X, and its indices increase
+along these directions, so that positions and handedness are those in the file's header.
+Axes that are reversed or exchanged in the file are reversed and exchanged when read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+
+from napari_geosr.core.types import AnyArray, AnyDict
+
+#: Key in the metadata of a volume; its value is "RAS" if the axes are known to be those
+#: of the convention.
+ORIENTATION = "orientation"
+#: Letters of the directions of the convention.
+_LETTERS = "XYZ"
+#: Largest deviation of a direction from an axis, as a fraction of a voxel per voxel,
+#: that counts as rounding.
+_ROUNDING = 1e-4
+#: Smallest volume of a voxel relative to the product of its edges.
+_FLAT = 1e-3
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """How the axes of a file become X, Y and Z.
+
+    Attributes
+    ----------
+    axes : str
+        Letter of each stored axis.
+    flipped : tuple of bool
+        Whether each stored axis is reversed.
+    origin : mapping of str to float
+        Position of the first voxel along each direction, after reversing.
+    notes : tuple of str
+        Sentences for the user.
+    is_known : bool
+        Whether the directions of the axes are known.
+    """
+
+    axes: str
+    flipped: tuple[bool, ...]
+    origin: Mapping[str, float]
+    notes: tuple[str, ...] = ()
+    is_known: bool = True
+
+    @property
+    def metadata(self) -> AnyDict:
+        """Entry for the metadata of the volume."""
+        return {ORIENTATION: "RAS"} if self.is_known else {}
+
+    @property
+    def flipped_axes(self) -> tuple[int, ...]:
+        """Indices of the stored axes that are reversed."""
+        return tuple(i for i, is_flipped in enumerate(self.flipped) if is_flipped)
+
+
+def as_stored(n_axes: int, *notes: str) -> Orientation:
+    """The orientation of a file without any usable orientation."""
+    letters = _LETTERS[:n_axes]
+    return Orientation(
+        letters, (False,) * n_axes, dict.fromkeys(letters, 0.0), notes, is_known=False
+    )
+
+
+def orient(matrix: AnyArray, first: AnyArray, shape: Sequence[int]) -> Orientation:
+    """Find how stored axes are exchanged and reversed to point along X, Y and Z.
+
+    An oblique volume keeps its voxels: its axes are assigned to the closest directions,
+    without changing its handedness. Positions then refer to the rotated axes, so that
+    all volumes with the same rotation remain aligned with each other.
+
+    Parameters
+    ----------
+    matrix : ndarray, shape (n, n)
+        Each column is the step from one voxel to the next along a stored axis, in X, Y
+        and Z (right, front, up). n is 2 or 3.
+    first : ndarray, shape (n,)
+        Position of the first stored voxel.
+    shape : sequence of int
+        Number of voxels along each stored axis.
+    """
+    n = len(shape)
+    edges = np.linalg.norm(matrix, axis=0)
+    if not (np.isfinite(matrix).all() and np.isfinite(first).all() and edges.all()):
+        return as_stored(n, "The orientation in the file's header is invalid.")
+    units = matrix / edges
+    if abs(np.linalg.det(units)) < _FLAT:
+        return as_stored(n, "The orientation in the file's header is invalid.")
+    # The stored axis along each direction.
+    stored = max(
+        permutations(range(n)),
+        key=lambda order: sum(round(abs(units[w, i]), 6) for w, i in enumerate(order)),
+    )
+    signs = [-1.0 if units[w, i] < 0 else 1.0 for w, i in enumerate(stored)]
+    turned = units[:, stored] * signs
+    if np.linalg.det(turned) < 0:  # keep the handedness
+        signs[int(np.argmin(np.diag(turned)))] *= -1.0
+        turned = units[:, stored] * signs
+    flips = [False] * n
+    place = np.array(first, np.float64)
+    for i, sign in zip(stored, signs, strict=True):
+        if sign < 0:
+            flips[i] = True
+            place += matrix[:, i] * (shape[i] - 1)
+    letters = "".join(_LETTERS[stored.index(i)] for i in range(n))
+    notes = _changes(letters, [w for w in range(n) if signs[w] < 0])
+    if not np.allclose(turned, np.eye(n), rtol=0, atol=_ROUNDING):
+        place, note = _unrotated(turned, place)
+        notes += (note,)
+    origin = {_LETTERS[w]: float(place[w]) for w in range(n)}
+    return Orientation(letters, tuple(flips), origin, notes)
+
+
+def _changes(letters: str, flipped: Sequence[int]) -> tuple[str, ...]:
+    """What is changed when the file is read."""
+    changes = []
+    if letters != _LETTERS[: len(letters)]:
+        changes.append(f"axes stored in the order {', '.join(letters)}")
+    if flipped:
+        changes.append(f"{', '.join(_LETTERS[w] for w in flipped)} reversed")
+    if not changes:
+        return ()
+    return (
+        f"The orientation in the file's header is applied ({'; '.join(changes)}): X "
+        "points to the right, Y to the front and Z up.",
+    )
+
+
+def _unrotated(turned: AnyArray, place: AnyArray) -> tuple[AnyArray, str]:
+    """A position along rotated axes, and a note on the rotation."""
+    left, _, right = np.linalg.svd(turned)
+    rotation = left @ right
+    n = len(place)
+    cosine = np.trace(rotation) / 2 if n == 2 else (np.trace(rotation) - 1) / 2
+    angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+    is_sheared = not np.allclose(turned, rotation, rtol=0, atol=_ROUNDING)
+    what = "rotation and the shear" if is_sheared else "rotation"
+    note = (
+        f"The axes of the volume are rotated by {angle:.3g}° relative to X, Y and Z. "
+        f"The {what} in the file's header {'are' if is_sheared else 'is'} not applied: "
+        "positions refer to the rotated axes."
+    )
+    return rotation.T @ place, note
