@@ -35,8 +35,8 @@ def scan(tmp_path: Path, rng: np.random.Generator) -> str:
             "Name a model (--model); napari-geosr models rank shows which one",
         ),
         (
-            "measure SCAN -o OUT --statistics thicknesses",
-            "there is no statistic 'thicknesses'. Did you mean 'thickness'? Choose from",
+            "measure SCAN -o OUT --statistics thicker",
+            "there is no statistic 'thicker'. Did you mean 'thickness'? Choose from",
         ),
         (
             "reconstruct SCAN -o OUT.tif --algorithm fpb",
