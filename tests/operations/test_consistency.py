@@ -104,7 +104,7 @@ def test_noise_is_the_same_figure_everywhere(rng, capsys):
             "its contrast is in the scan",
         ),
         (lambda fine: np.full_like(fine, fine.mean()), "it is uniform and shows"),
-        (lambda fine: 0.5 * fine + 0.3, "shows less than the scan does"),
+        (lambda fine: 0.5 * fine + 0.3, "structure or contrast of the scan is missing"),
         (lambda fine: 1.4 - fine, "bright where the scan is dark"),
     ],
 )

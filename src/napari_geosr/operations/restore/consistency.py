@@ -421,11 +421,11 @@ def _too_much_text(checked: ConsistencyCheck) -> str:
 def _too_little_text(checked: ConsistencyCheck) -> str:
     slope = checked.figures.slope or 0.0
     return (
-        "The result does not fit the scan: it shows less than the scan does. The "
-        f"scan's contrast is {slope:.3g} times that of the result. Structure was "
-        "smoothed away or has lost contrast throughout the volume, so thresholds and "
-        "porosity will be wrong. Restore the scan with a model for this noise and "
-        "these grey values."
+        "The result does not fit the scan: structure or contrast of the scan is "
+        f"missing. The scan's contrast is {slope:.3g} times that of the result. "
+        "Structure was smoothed away or has lost contrast throughout the volume, so "
+        "thresholds and porosity will be wrong. Restore the scan with a model for this "
+        "noise and these grey values."
     )
 
 
