@@ -53,7 +53,7 @@ def test_noise_alone_has_no_strongest_cube(seed: int) -> None:
     assert finding.figures["cubes_beyond_noise"] == 0
     assert finding.overlay is not None
     assert not finding.overlay.values.any()
-    assert "no more than new noise does" in finding.sentence
+    assert "no more than a new realisation of the noise does" in finding.sentence
 
 
 def test_structure_in_noise_is_found_with_its_standard_error() -> None:

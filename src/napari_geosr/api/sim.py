@@ -69,8 +69,8 @@ def reconstruct_sim(
         Number of pattern directions, and of phases per direction; by default derived
         from the number of frames.
     order : str, optional
-        Order of angle (a), phase (p) and slice (z), the slowest first; by default found
-        from the frames.
+        Order of angle (a), phase (p) and slice (z), slowest-varying first; by default
+        found from the frames.
     offset : float, optional
         Grey value without light; by default estimated from the darkest parts.
     psf : path, optional

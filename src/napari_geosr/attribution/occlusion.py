@@ -186,15 +186,14 @@ def _sentence(figures: AnyDict) -> str:
     if figures["strongest"] is None:
         return (
             f"None of {cubes} has a significant effect: removing any one of them "
-            "changes the result by no more than new noise does."
+            "changes the result by no more than a new realisation of the noise does."
         )
     return (
         f"Removing the structure {figures['distance']:.3g} {figures['unit']} away "
         f"(voxel {tuple(figures['strongest_at'])} of the scan) has the largest "
         f"effect: {figures['strongest']:+.4g} ± {figures['strongest_error']:.2g} "
         f"(standard error). Of {cubes}, {figures['cubes_beyond_noise']} change the "
-        "result by "
-        "more than new noise does."
+        "result by more than a new realisation of the noise does."
     )
 
 

@@ -74,7 +74,10 @@ def study_projections(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Find the fewest projections (or shortest exposure) that give correct pores."""
+    """Find the fewest projections that give the correct porosity and pore sizes.
+
+    With `--exposure`, also find the shortest exposure.
+    """
     merged = settings_from(StudyConfig, config, settings)
     scan = open_projections(projections, reading)
     given = {

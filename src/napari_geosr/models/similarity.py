@@ -162,7 +162,7 @@ class SimilarityIndex:
                 raise ModelError(f"{name} has values that are NaN or infinite")
         if not MIN_PATCHES <= n <= MAX_PATCHES:
             raise ModelError(
-                f"it has {n} patches, not {MIN_PATCHES} to {MAX_PATCHES:,}"
+                f"it has {n} patches; it must have {MIN_PATCHES} to {MAX_PATCHES:,}"
             )
         if not 2 <= k <= MAX_FEATURES or not 1 <= maps <= MAX_MAPS:
             raise ModelError(

@@ -17,8 +17,8 @@ from napari_geosr.core.volume import Volume
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Common orders of angle (a), phase (p) and slice (z), the slowest first, and their
-#: description.
+#: Common orders of angle (a), phase (p) and slice (z), slowest-varying first, and
+#: their description.
 ORDER_PRESETS: dict[str, str] = {
     "apz": "angle, then phase, then slice",
     "azp": "angle, then slice, then phase (OMX)",
@@ -129,7 +129,7 @@ class SimFrames:
     angles, phases : int
         Number of pattern directions, and number of phases per direction.
     order : str
-        Letters a (angle), p (phase) and z (slice), the slowest first.
+        Letters a (angle), p (phase) and z (slice), slowest-varying first.
     frame_axes : str
         Axes of `volume` along which angles, phases and slices are interleaved.
     optics : Optics
@@ -174,8 +174,8 @@ class SimFrames:
         angles, phases : int, optional
             By default from the number of frames: 9, 15, 25, 35 or 45.
         order : str, optional
-            Letters a (angle), p (phase) and z (slice), the slowest first. By default
-            guessed from the frames (`guess_order`).
+            Letters a (angle), p (phase) and z (slice), slowest-varying first. By
+            default guessed from the frames (`guess_order`).
         optics : Optics, optional
         offset : float
 

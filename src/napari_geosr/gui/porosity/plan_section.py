@@ -79,7 +79,7 @@ class PlanSection(QWidget):
             "How much to scan",
             self,
             tool_tip="Number, size and positions of the high-resolution scans (spots) "
-            "that a precise porosity requires.",
+            "needed to measure the porosity precisely.",
             shortcut="Alt+Shift+H",
         )
 

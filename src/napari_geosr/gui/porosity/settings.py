@@ -167,7 +167,8 @@ class PorositySettings(QWidget):
                 "Highlight the pores in the current slice, that is, everything below "
                 "(or above) the threshold. Small pores are excluded only when "
                 "measuring. With a local window or hysteresis, the pores of the whole "
-                "volume are found first (up to 33 million voxels).",
+                "volume are found first; this preview is available for volumes of up "
+                "to 33 million voxels.",
             ),
             (
                 self.sample,

@@ -147,7 +147,7 @@ class ReconstructWidgets(Dock):
             "Stud&y projections…",
             place,
             tool_tip="Find the smallest number of projections that still gives "
-            "correct pores.",
+            "the correct porosity and pore sizes.",
         )
         self.study_section.button.toggled.connect(lambda _: self.study)
 

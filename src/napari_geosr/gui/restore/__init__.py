@@ -180,7 +180,7 @@ class RestoreDock(RestoreWidgets):
         if self.activity.busy == "run":
             raise ConfigError(
                 f"{path.name} was saved, but the Restore dock is busy. Choose the "
-                "model there when it has finished."
+                "model there when the current run has finished."
             )
         self.model_box.set_model(str(path))
         if self.model_box.model() != str(path):

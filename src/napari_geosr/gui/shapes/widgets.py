@@ -105,16 +105,16 @@ class ShapesWidgets(Dock):
         )
         self.mesh_button = button(
             "E&xport mesh…",
-            "Save the surface of the result as STL, PLY, OBJ or 3MF; after a "
-            "completion, that of the completed part.",
+            "Save the surface of the result as STL, PLY, OBJ or 3MF. After a "
+            "completion, only the completed part is saved.",
         )
         self.results = QWidget()
 
     def _make_actions(self) -> None:
         self.preview_button = button(
             "P&review",
-            "Show the refined surface of the block in the middle of the view in 3D; "
-            "for a completion, that of the completed part.",
+            "Show, in 3D, the refined surface of the block at the centre of the view. "
+            "For a completion, show the surface of the completed part.",
         )
         self.run_button = button("R&un", "Process the whole shape and add the result.")
         self.cancel_button = button("&Cancel", "Stop; no layer is added.")

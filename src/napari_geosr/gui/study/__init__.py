@@ -1,4 +1,7 @@
-"""Find how few projections still give correct pores, and with which algorithm."""
+"""Find how few projections still give the correct porosity and pore sizes.
+
+The study compares several reconstruction algorithms.
+"""
 
 from __future__ import annotations
 

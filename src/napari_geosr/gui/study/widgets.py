@@ -125,8 +125,8 @@ class StudyWidgets(QWidget):
         self.folder = FolderRow("studies", text="Folder…", shortcut="Alt+Shift+F")
         self.start_button = button(
             "Start study",
-            "Start the study (Alt+Shift+S). If you only add numbers of projections or "
-            "algorithms, earlier results are kept.",
+            "Start the study (Alt+Shift+S). Earlier results are kept if you only add "
+            "further numbers of projections or further algorithms.",
         )
         self.start_button.setShortcut("Alt+Shift+S")
         self.pause_button = button(

@@ -86,7 +86,7 @@ _SCENARIOS = (
         use="finer",
     ),
     TrainingScenario(
-        "Two sets of unpaired images",
+        "Two unpaired sets of images",
         ("cyclegan",),
         ("From", "To"),
         several=True,

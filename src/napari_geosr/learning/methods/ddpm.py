@@ -81,7 +81,8 @@ class Config(TrainingConfig):
         "uniform",
         title="Sampling",
         description="Where patches are taken. uniform: everywhere; structure: more "
-        "often in regions with structure, which the model then overestimates.",
+        "often in regions with structure; the model then generates too much "
+        "structure.",
     )
     noise_schedule: Literal["linear", "cosine"] = Field(
         "cosine",

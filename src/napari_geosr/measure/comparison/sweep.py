@@ -182,8 +182,8 @@ def grey_steps(
         if data_range == 0:
             raise VolumeError(
                 f"{volumes.placed[volumes.base].volume.title} has only one grey "
-                "value, so PSNR and SSIM have no range to refer to. Give the data "
-                "range (--data-range)."
+                "value, so PSNR and SSIM are undefined. Give the data range "
+                "(--data-range)."
             )
     figures = {k: s.figures(data_range, affine=affine) for k, s in sums.items()}
     if slicewise is None:

@@ -30,7 +30,7 @@ QUANTITIES = (
     Quantity("Prof.SD", "standard deviation of the porosity between slices"),
     Quantity("Prof.min", "lowest porosity of a slice", text="percent"),
     Quantity("Prof.max", "highest porosity of a slice", text="percent"),
-    Quantity("Prof.slope", "change of the porosity along Z per length", -1),
+    Quantity("Prof.slope", "change of the porosity along Z per unit length", -1),
 )
 #: Number of fields of a slice along each axis.
 _FIELDS = 4

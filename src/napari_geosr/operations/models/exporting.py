@@ -122,10 +122,10 @@ def _set_noise_steps(
         return model
     if like is None and not needs_noise(model.network()):
         yield WarningIssued(
-            message=f"The exported network of {model.card.name} does not limit its "
-            "changes to the noise, as restore does, because the limit depends on the "
-            "noise of each scan. To include a limit, name a scan similar to "
-            "those that you will restore (--like SCAN)."
+            message="Unlike `restore`, the exported network of "
+            f"{model.card.name} does not limit its changes to the noise level, because "
+            "the limit depends on the noise of each scan. To include a limit, name a "
+            "scan similar to those that you will restore (--like SCAN)."
         )
         return model.unbounded()
     if like is None:

@@ -314,7 +314,7 @@ def _halved(ready: ReconstructionInput, n: int) -> int:
         raise DeviceMemoryError(
             f"{what} of {ready.size} × {ready.size} voxels does not fit into the "
             f"memory of {ready.device}. Make the slices smaller (--size), use fewer "
-            "projections (--every), or another device."
+            "projections (--every), or use another device."
         )
     return n // 2
 

@@ -275,7 +275,7 @@ def preview_steps(
     VolumeError
         If there is no surface in the block.
     """
-    yield StageStarted(message="Refining the block in the middle of the view")
+    yield StageStarted(message="Refining the block at the centre of the view")
     device = pick_device(config.device)
     refiner, features, _ = load_refiner(config.model, device)
     factor, stages = config.upscale_factor, config.upscale_factor.bit_length() - 1
@@ -292,7 +292,7 @@ def preview_steps(
     )
     if inside[own].all() or not inside[own].any():
         raise VolumeError(
-            "There is no surface of the shape in the middle of the view. Move the view "
+            "There is no surface of the shape at the centre of the view. Move the view "
             "to a surface."
         )
     budget = memory_budget(config.memory, device)

@@ -174,8 +174,8 @@ class FramesConfig(Config):
     order: str | None = Field(
         None,
         title="Order",
-        description="Order of angle (a), phase (p) and slice (z) in the file, the "
-        "slowest first, such as apz; by default found from the frames.",
+        description="Order of angle (a), phase (p) and slice (z) in the file, "
+        "slowest-varying first, such as apz; by default found from the frames.",
     )
     offset: float | None = Field(
         None,

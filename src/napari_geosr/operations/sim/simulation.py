@@ -105,8 +105,8 @@ class SimulateSimConfig(Config):
     order: Literal["apz", "azp", "zap", "paz"] = Field(
         "apz",
         title="Order",
-        description="Order of angle (a), phase (p) and slice (z) in the file, the "
-        "slowest first.",
+        description="Order of angle (a), phase (p) and slice (z) in the file, "
+        "slowest-varying first.",
     )
     na: float = Field(
         1.4,

@@ -1,4 +1,6 @@
-"""Find the fewest projections and the shortest exposure that still give correct pores.
+"""Find the fewest projections that still give the correct porosity and pore sizes.
+
+The shortest exposure is found in the same way.
 
 Each cell of the study combines a number of projections, an exposure and an algorithm.
 Finished cells are stored, so that an interrupted study can be resumed.
@@ -155,7 +157,9 @@ def study(
     mask: Volume | None = None,
     **settings: Any,
 ) -> StudySummary:
-    """Find the smallest part of a scan that gives the correct pores; see `study_steps`.
+    """Find the smallest part of a scan that gives the correct porosity and pore sizes.
+
+    See `study_steps`.
 
     Parameters
     ----------

@@ -217,8 +217,8 @@ class StudyConfig(Config):
         0.06,
         ge=0,
         title="CO2eq per kilowatt-hour (kg)",
-        description="CO2 per kWh of electricity, in kg; both published estimates "
-        "assume 0.06.",
+        description="CO2 per kWh of electricity, in kg. The published estimates for "
+        "the ESRF and for laboratory scanners assume 0.06.",
     )
 
     @field_validator("counts", mode="before")

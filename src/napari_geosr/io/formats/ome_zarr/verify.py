@@ -75,7 +75,7 @@ def check_steps(
         levels = [group[item["path"]] for item in datasets]
     except Exception as error:
         raise FileError(
-            f"{path.name} is not an OME-Zarr whose shards can be checked, or its "
+            f"{path.name} is not a sharded OME-Zarr, or its "
             "metadata are damaged. Write it again."
         ) from error
     grids = [list(_shards(array)) for array in levels]
