@@ -178,7 +178,9 @@ class GreySample:
     def values_if_others_are_missing(
         self, low: float, high: float
     ) -> tuple[float, float] | None:
-        """Range of the values without those that mark missing voxels; None if none do.
+        """Range of the grey values, excluding values that mark missing voxels.
+
+        None if no value does.
 
         Parameters
         ----------

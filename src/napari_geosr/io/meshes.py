@@ -120,7 +120,7 @@ def check_simplification() -> None:
 def simplified(
     vertices: AnyArray, faces: AnyArray, n_faces: int
 ) -> tuple[AnyArray, AnyArray]:
-    """Merge vertices that are closest until about `n_faces` triangles are left.
+    """Merge the closest vertices until about `n_faces` triangles remain.
 
     Raises
     ------

@@ -331,7 +331,7 @@ def path_here(host: str, path: PurePosixPath) -> Path | None:
 
 
 def share_folder(host: str, here: Path, there: PurePosixPath) -> None:
-    """Store that a folder here is the folder `there` on another computer.
+    """Record that the local folder `here` is the folder `there` on another computer.
 
     Raises
     ------

@@ -250,7 +250,9 @@ class SinogramFit:
 
     @torch.no_grad()
     def slices(self) -> Tensor:
-        """Attenuation per unit (row, N, N), scaled to the projections.
+        """Attenuation per unit length, scaled to match the projections.
+
+        Has shape (row, N, N).
 
         The scale is found by least squares, to correct the changes of grey values by
         the softplus and the averaging.

@@ -128,7 +128,7 @@ class GreyHistogram:
         return self.first * self.width
 
     def shifted(self, offset: float) -> GreyHistogram:
-        """The histogram of the values minus a multiple of the bin width."""
+        """Return the histogram of the values minus a multiple of the width."""
         return replace(
             self,
             first=self.first - round(offset / self.width),

@@ -1,4 +1,4 @@
-"""Super-resolution with few weights: shrink the maps, map them, expand them again.
+"""Super-resolution with few weights: it processes a reduced number of feature maps.
 
 The network of [1]_ extracts features by convolutions of 5ⁿ voxels, reduces the maps by
 pointwise convolutions, processes them by a chain of small convolutions and expands them

@@ -1,4 +1,4 @@
-"""Detect that a source file changes after it was opened, or while it is used."""
+"""Detects changes to the source files of volumes while these are in use."""
 
 from __future__ import annotations
 

@@ -209,7 +209,7 @@ class RemoteJob(QWidget):
         self.setVisible(False)
 
     def set_job(self, host: str, job: JobStatus | None) -> None:
-        """Show a job of a computer; without one, hide the widget."""
+        """Show a job on another computer; hide the widget if there is none."""
         self._host, self._job = host, job
         self._show()
         self.setVisible(job is not None)

@@ -1,4 +1,4 @@
-"""Settings forms generated from a config, like the command line and job files."""
+"""Settings forms generated from a config, as are the command line and job files."""
 
 from __future__ import annotations
 

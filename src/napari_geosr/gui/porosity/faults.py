@@ -1,4 +1,4 @@
-"""Errors below the fields of the Porosity dock that they concern."""
+"""Shows each error below the setting or layer of the Porosity dock it concerns."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FieldsOfSettings(Protocol):
 
 
 class SettingsFaults:
-    """Shows errors below settings and layers, which are in three forms.
+    """Shows each error below the setting or layer it concerns, in any of three forms.
 
     Parameters
     ----------

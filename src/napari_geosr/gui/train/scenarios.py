@@ -1,4 +1,7 @@
-"""Data that users may have, and suitable learning methods, without Qt."""
+"""Kinds of data that users may have, and the learning methods that suit them.
+
+Independent of Qt.
+"""
 
 from __future__ import annotations
 

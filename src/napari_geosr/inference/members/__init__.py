@@ -102,7 +102,7 @@ def check_kind(kind: str, n_others: int, n_members: int | None) -> None:
 
 
 def load(kind: str) -> Any:
-    """The module of a kind of uncertainty.
+    """Return the module that implements an uncertainty method.
 
     Raises
     ------

@@ -32,7 +32,9 @@ _PREVIEW_STEPS = 10
 
 
 def noise_field(key: Sequence[int], box: Sequence[slice]) -> AnyArray:
-    """Independent normal numbers, a function of `key` and the voxel alone; float32.
+    """Normally distributed random numbers that depend only on `key` and the voxel.
+
+    They are independent of each other, and float32.
 
     Parameters
     ----------

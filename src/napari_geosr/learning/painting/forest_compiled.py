@@ -147,7 +147,7 @@ def apply(
     shares: AnyArray,
     out: AnyArray,
 ) -> None:
-    """Add the class fractions of the leaves that the voxels reach to `out`.
+    """Add to `out` the class fractions of the leaves that the voxels reach.
 
     Parameters
     ----------

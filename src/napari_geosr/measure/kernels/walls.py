@@ -30,7 +30,7 @@ def fit_sphere(
     places: np.ndarray,
     sphere: np.ndarray,
 ) -> None:
-    """Fill in the largest sphere near a voxel: its relative centre, and its radius.
+    """Store the relative centre and the radius of the largest sphere near a voxel.
 
     Parameters
     ----------

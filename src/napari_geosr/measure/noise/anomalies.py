@@ -189,9 +189,9 @@ class Outliers:
 
 
 def without_outliers(sample: NoiseSample) -> tuple[NoiseSample, Outliers]:
-    """The blocks without such voxels, and how many there are.
+    """The sample without blocks that contain outlier voxels, and their fraction.
 
-    They would be mistaken for noise that increases with the grey value, and for
+    Such voxels would be mistaken for noise that increases with the grey value, and for
     contrast. Single voxels at the ends of the grey scale are counted, too.
     """
     if sample.clipped > _MAX_CLIPPED_SHARE:

@@ -74,7 +74,7 @@ def blurred_energy(n: int, width: float) -> Array:
 
 
 def reconstructed_energy(ny: int, nx: int, cutoff: float) -> Array:
-    """Expected energy by degree (Y, X) of noise after back-projection.
+    """Expected energy of back-projected noise, by polynomial degree along Y and X.
 
     Parameters
     ----------

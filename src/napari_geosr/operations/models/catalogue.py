@@ -221,7 +221,7 @@ def verify(path: str | Path) -> ModelCard:
 
 
 def fit(card: ModelCard, volume: Volume) -> Compatibility:
-    """Check from its axes whether a model can restore `volume`."""
+    """Check whether a model can restore `volume`, given the axes of both."""
     if card.axes == "ZYX" and "Z" not in volume.axes and card.has_weights:
         return Compatibility(False, "needs a volume, but this is a single image")
     return Compatibility(True)

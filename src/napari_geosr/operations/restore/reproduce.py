@@ -133,7 +133,7 @@ def with_backend_of_run(
 
 
 def default_output(volume: Volume, config: RestoreConfig) -> Path:
-    """Name of the output from input and model, next to the input."""
+    """Default output path: next to the input, named after input and model."""
     source = _source(volume)
     model = Path(config.model).stem
     return source.with_name(f"{stem_of(source)}.{model}.ome.tif")

@@ -17,13 +17,13 @@ OPERATION = "train shapes"
 
 
 def shape_needs() -> dict[str, str]:
-    """The data each method for shapes needs, one line each, by name."""
+    """Data that each shape method needs, in one line, by method name."""
     names = SHAPE_METHODS.names()
     return {name: str(SHAPE_METHODS.load(name).NEEDS) for name in names}
 
 
 def shape_purposes() -> dict[str, str]:
-    """What the models of each method for shapes do, by name."""
+    """Purpose of the models of each shape method, by method name."""
     names = SHAPE_METHODS.names()
     return {name: str(SHAPE_METHODS.load(name).PURPOSE) for name in names}
 

@@ -1,4 +1,4 @@
-"""Simulate raw frames of structured illumination whose object is known exactly."""
+"""Simulate raw structured-illumination frames of an exactly known object."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def curves_png(
 def curves_over(
     rows: Sequence[AnyMapping], names: Sequence[str]
 ) -> tuple[dict[tuple[str, int], list[tuple[float, AnyMapping]]], str]:
-    """Rows as curves: sorted pairs of horizontal value and row.
+    """Group rows into curves: pairs of x value and row, sorted by x.
 
     Returns
     -------

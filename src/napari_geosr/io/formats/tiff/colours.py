@@ -60,7 +60,10 @@ def white_is_zero(page: TiffPage, *, is_imagej: bool) -> str:
 
 
 def inverted(source: Any) -> Any:
-    """`source` with larger values brighter, for files in which white is zero."""
+    """`source` inverted so that larger values are brighter.
+
+    For files in which zero is white.
+    """
 
     def invert(voxels: Any) -> Any:
         """Swap bright and dark."""

@@ -237,7 +237,7 @@ def _kept(
 
 
 def known_blocks_of(sample: EvaluationSample) -> tuple[list[Array], list[Mask]]:
-    """The blocks without most of their noise, and their voxels that show the sample."""
+    """Return the blocks with most of the noise removed, and masks of the sample."""
     shown = [sample_of(block) for block in sample.blocks]
     width = _best_width(sample, shown)
     known = [
