@@ -47,7 +47,7 @@ def without_secrets(address: str) -> str:
 
 
 def host_of(address: str) -> str:
-    """The server or bucket that an address names; ``""`` if it names none.
+    """Return the server or bucket that an address names; ``""`` if it names none.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def has_secrets(address: str) -> bool:
 
 
 def clean_reason(error: BaseException, address: str) -> str:
-    """First line of an error message, without secrets."""
+    """Return the first line of an error message, with secrets removed."""
     lines = clean_text(str(error), address).strip().splitlines()
     return (lines or [type(error).__name__])[0][:160].rstrip(". ")
 

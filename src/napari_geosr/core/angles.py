@@ -74,7 +74,7 @@ def is_wedge(gaps: Angles, step: float) -> npt.NDArray[np.bool_]:
 
 
 def covered_degrees(angles: Angles, period: float = 360.0) -> float:
-    """Degrees of the turn covered by projections, summed over the parts of a scan.
+    """Return how many degrees of the turn the projections cover, summed over parts.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def covered_degrees(angles: Angles, period: float = 360.0) -> float:
 
 
 def missing_arcs(angles: Angles, period: float = 360.0) -> tuple[Arc, ...]:
-    """Arcs without views; each starts and ends half a step from the nearest view.
+    """Find arcs without views; each starts and ends half a step from the nearest view.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def missing_arcs(angles: Angles, period: float = 360.0) -> tuple[Arc, ...]:
 
 
 def gaps_between(places: Angles, period: float, missing: Iterable[Arc] = ()) -> Angles:
-    """Degrees from each position to the next, without missing arcs.
+    """Return the degrees from each position to the next, excluding missing arcs.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def arc_degrees(angles: Angles) -> float:
 
 
 def along_turn(angles: Angles) -> Angles:
-    """Angles shifted by whole turns so that they lie within one turn.
+    """Shift angles by whole turns so that they lie within one turn.
 
     The turn starts after the widest gap: half a turn across zero, such as 270 … 359 and
     0 … 89, becomes 270 … 449. Angles that span one turn or less without a wide gap
@@ -243,7 +243,7 @@ def has_opposites(angles: Angles) -> bool:
 
 
 def distinct_places(angles: Angles, period: float = 360.0) -> Indices:
-    """One view for each angle of the turn, in order; the first if there are several.
+    """Select one view for each angle of the turn, in order; the first if several exist.
 
     Parameters
     ----------

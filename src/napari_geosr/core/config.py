@@ -199,7 +199,7 @@ def explain(error: ValidationError) -> str:
 
 
 def explain_fields(error: ValidationError) -> dict[str, str]:
-    """What is wrong with each setting, by name, without a full stop.
+    """Explain what is wrong with each setting, by name, without a full stop.
 
     An error that concerns several settings is listed under ``"settings"``; its text
     does not begin with a name.

@@ -302,7 +302,7 @@ def load_json(text: str | bytes, limit: int = MAX_BYTES) -> Any:
 
 
 def json_values(value: object) -> object:
-    """Nested mappings and lists with None in place of NaN and infinity.
+    """Replace NaN and infinity in nested mappings and lists by None.
 
     JSON has neither: Python would write words that other programs cannot read.
 

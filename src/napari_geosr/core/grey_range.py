@@ -17,7 +17,7 @@ _MIN_STD = 1e-36
 
 
 def float32_range_fault(minimum: float, maximum: float) -> str:
-    """A message if grey values are infinite in float32; otherwise ""."""
+    """Return a message if grey values are infinite in float32; otherwise ""."""
     largest = max(abs(minimum), abs(maximum))
     if largest <= float(np.finfo(np.float32).max):
         return ""

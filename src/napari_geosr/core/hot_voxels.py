@@ -57,7 +57,7 @@ Places = npt.NDArray[np.intp]
 
 
 def plausible_limits(low: float, high: float) -> tuple[float, float]:
-    """Grey values beyond which a voxel is far from all others.
+    """Return the grey values beyond which a voxel is far from all others.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def plausible_limits(low: float, high: float) -> tuple[float, float]:
 def missing_values_text(
     name: str, range_: tuple[float, float], usual: tuple[float, float]
 ) -> str:
-    """A message if some grey values mark missing voxels; otherwise "".
+    """Return a message if some grey values mark missing voxels; otherwise "".
 
     Parameters
     ----------

@@ -103,7 +103,7 @@ class Registry:
         return f"{head}{'es' if head.endswith('s') else 's'}{of}{rest}"
 
     def modules(self) -> dict[str, str]:
-        """Dotted module name by key; raises `ConfigError` on a duplicate key."""
+        """Return the module names by key; raises `ConfigError` on a duplicate key."""
         spec = find_spec(self.package)
         locations = (spec and spec.submodule_search_locations) or ()
         modules = {

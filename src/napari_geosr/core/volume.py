@@ -400,7 +400,7 @@ class Volume:
     def upscaled_geometry(
         self, factor: int | Sequence[int]
     ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Voxel size and origin after upscaling by `factor` (per axis or one for all).
+        """Return voxel size and origin after upscaling by `factor` (per axis, or one).
 
         The outer edges of the field of view stay where they are, so the centre of the
         first voxel moves by ``-(s - 1) / (2 s)`` voxels of the input.

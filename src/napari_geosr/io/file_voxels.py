@@ -142,7 +142,7 @@ class FileVoxels:
         self._open = _OpenFile(path)
 
     def reshape(self, shape: Sequence[int]) -> FileVoxels:
-        """The same voxels with another shape; the file is not read."""
+        """Give the same voxels another shape; the file is not read."""
         other = object.__new__(FileVoxels)
         other.__dict__.update(self.__dict__)
         other.shape = tuple(int(n) for n in shape)

@@ -61,7 +61,7 @@ def read_optics(path: Path) -> StatedOptics:
 
 
 def optics_from_ome(xml: str) -> StatedOptics:
-    """Optics in an OME-XML description: those of its first image."""
+    """Read the optics of the first image in an OME-XML description."""
     try:
         root = ElementTree.fromstring(xml)
     except ElementTree.ParseError:

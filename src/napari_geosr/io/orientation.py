@@ -64,7 +64,7 @@ class Orientation:
 
 
 def as_stored(n_axes: int, *notes: str) -> Orientation:
-    """The orientation of a file without any usable orientation."""
+    """Return the orientation of a file that states no usable orientation."""
     letters = _LETTERS[:n_axes]
     return Orientation(
         letters, (False,) * n_axes, dict.fromkeys(letters, 0.0), notes, is_known=False

@@ -79,7 +79,7 @@ def stored_letters(order: Sequence[int | None], final: str) -> str:
 
 
 def frame_interval(metadata: AnyMapping) -> float | None:
-    """Frame interval of an ImageJ stack without slice spacing, in seconds, or None."""
+    """Return an ImageJ stack's frame interval in s if it has no slice spacing."""
     value = metadata.get("finterval")
     if not isinstance(value, int | float) or "spacing" in metadata:
         return None

@@ -70,7 +70,7 @@ class OutputSpec:
 
     @classmethod
     def like(cls, volume: Volume, **changes: Any) -> OutputSpec:
-        """The specification of a copy of `volume`, with the given `changes`."""
+        """Return the specification of a copy of `volume`, with the given `changes`."""
         spec = cls(
             shape=volume.shape,
             dtype=volume.dtype,

@@ -107,7 +107,7 @@ def parse(text: str | None) -> Stamp | None:
 
 
 def from_dict(block: AnyMapping) -> Stamp | None:
-    """A stamp from the mapping of `Stamp.to_dict`; None if it is damaged."""
+    """Create a stamp from the mapping of `Stamp.to_dict`; None if it is damaged."""
     try:
         unit = parse_unit(block["unit"])
         stamp = Stamp(

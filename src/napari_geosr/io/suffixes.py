@@ -24,12 +24,12 @@ _SIGNATURES = (
 
 
 def suffix_of(path: Path) -> str:
-    """The longest known suffix of `path`, or its last suffix if none is known."""
+    """Return the longest known suffix of `path`; if none is known, its last suffix."""
     return known_suffix(path.name) or path.suffix.lower()
 
 
 def stem_of(path: Path) -> str:
-    """The name of `path` without its known suffix."""
+    """Return the name of `path` without its known suffix."""
     suffix = suffix_of(path)
     return path.name[: len(path.name) - len(suffix)] if suffix else path.name
 

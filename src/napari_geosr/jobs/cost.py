@@ -64,7 +64,7 @@ class ProcessorTime:
 
 
 def cost_of(status: JobStatus) -> JobCost | None:
-    """Cost of a job so far; None if it has not used any processor time."""
+    """Return the cost of a job so far; None if it has used no processor time."""
     if (measured := _measured(status)) is not None:
         return measured
     seconds = status.processor_seconds

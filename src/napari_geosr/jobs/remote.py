@@ -90,7 +90,7 @@ class SharedFolder:
         )
 
     def here_of(self, path: PurePosixPath) -> Path | None:
-        """Local path of a file on the other computer; None if it is not shared."""
+        """Return the local path of a file on the other computer; None if not shared."""
         if not self.here or not path.is_relative_to(self.there):
             return None
         return Path(self.here).joinpath(*path.relative_to(self.there).parts)

@@ -133,14 +133,14 @@ class AdversarialMethod(Method):
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """The module without the wrapper that is used with several processes."""
+    """Return the module inside the wrapper that is used with several processes."""
     inner: nn.Module = getattr(module, "module", module)
     return inner
 
 
 @contextlib.contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """Pass gradients through `module` without computing those of its weights."""
+    """Freeze the weights of `module`: gradients pass through, but none are computed."""
     parameters = [p for p in module.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.requires_grad_(False)
@@ -160,7 +160,7 @@ def merge_samples(draws: Sequence[Arrays]) -> Arrays:
 
 
 def select_sample(batch: Batch, i: int) -> Batch:
-    """The i-th of the samples merged by `merge_samples`."""
+    """Return the i-th of the samples that `merge_samples` merged."""
     if i == 0:
         return {k: v for k, v in batch.items() if not k[0].isdigit()}
     prefix = f"{i} "

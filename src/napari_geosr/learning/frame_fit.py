@@ -103,7 +103,7 @@ class FittedFringes(nn.Module):
         self.y, self.x = (like.new_tensor(values) for values in (y, x))
 
     def operator(self) -> IlluminationOperator:
-        """The operator with these corrections, with gradients."""
+        """Return the operator with these corrections, with gradients."""
         basis, rows = [self.fixed.basis[:1]], list[Tensor]()
         ny, nx = self.patterns.shape
         n_terms = len(self.fixed.basis)
@@ -139,7 +139,7 @@ class FittedFringes(nn.Module):
 
     @torch.no_grad()
     def corrected(self, patterns: PatternSet) -> PatternSet:
-        """Patterns of the same microscope with these corrections.
+        """Return the patterns of the same microscope with these corrections.
 
         Parameters
         ----------

@@ -28,7 +28,7 @@ class ImagePool:
         self.images: list[Tensor] = []
 
     def copy(self) -> ImagePool:
-        """A copy of the pool with the same images."""
+        """Copy the pool; the images are the same."""
         other = ImagePool(self.size)
         other.images = list(self.images)
         return other

@@ -13,7 +13,7 @@ from napari_geosr.core.volume import Volume
 
 
 def mean_volume(volumes: Sequence[Volume], name: str) -> Volume:
-    """Lazy mean (float32) of `volumes`, with the origin of the first one.
+    """Return the lazy mean (float32) of `volumes`, with the origin of the first.
 
     Raises
     ------

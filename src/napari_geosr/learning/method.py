@@ -159,7 +159,7 @@ class Method:
 
     @property
     def label_roles(self) -> tuple[str, ...]:
-        """The roles whose volumes hold labels, which have no grey scale."""
+        """Roles whose volumes hold labels, which have no grey scale."""
         return (self.output_role,) if self.labels > 1 else ()
 
     def scenes(

@@ -28,7 +28,7 @@ _AXES = ("z", "y", "x")
 
 
 def noise_arrays(noise: Noise, *, swapped: bool = False) -> AnyDict:
-    """The noise of a patch as arrays of a sample.
+    """Return the noise of a patch as arrays of a sample.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def noise_arrays(noise: Noise, *, swapped: bool = False) -> AnyDict:
 
 
 def noise_of(sample: AnyDict) -> Noise:
-    """Correlation and spectrum of the noise of a sample; its level is not set."""
+    """Return correlation and spectrum of a sample's noise; the level is not set."""
     from napari_geosr.core.noise import Noise
 
     white, cutoff = (float(value) for value in sample["spectrum"])

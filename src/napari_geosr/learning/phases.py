@@ -56,7 +56,7 @@ class GreyPhases:
         return (values <= self.threshold) == (phase == "dark")
 
     def standardised(self, grey: GreyScale) -> GreyPhases:
-        """The phases in standardised grey values, as used by losses."""
+        """Convert the phases to standardised grey values, as used by losses."""
 
         def scaled(value: float) -> float:
             return (value - grey.mean) / grey.std
@@ -107,7 +107,7 @@ def find_phases(targets: Sequence[Volume]) -> GreyPhases:
 
 
 def widest_radius(targets: Sequence[Volume], phases: GreyPhases, phase: Phase) -> int:
-    """Number of erosions by face neighbours that the widest part of `phase` survives.
+    """Count the erosions (face neighbours) that the widest part of `phase` survives.
 
     This many erosions are needed to find the centre line of the widest part. It is
     measured in a few planes; if parts are thinner across the planes, it is larger than

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def frozen_statistics(network: nn.Module | Callable[..., Any]) -> Iterator[None]:
-    """Context in which `network` does not update its batch-norm statistics.
+    """Keep `network` from updating its batch-norm statistics, in a context.
 
     A trained model normalises by its running statistics. Methods that also pass other
     images through the network, such as those of another kind, would distort them.

@@ -51,7 +51,7 @@ PAIR_BITS = np.array([(bit(a), bit(b)) for a, b in PAIRS], dtype=np.int64)
 def pair_weights(
     voxel_size: tuple[float, float, float], *, flat: bool = False
 ) -> np.ndarray:
-    """Surface (2D: length) represented by one phase change along each direction.
+    """Return the surface (2D: length) per phase change along each direction.
 
     Lines along u meet a plane facet with unit normal n in proportion to |n·u|. The
     weights are the non-negative least-squares solution for the area of facets of every
@@ -123,7 +123,7 @@ def _flat_weights(
 
 
 def integer_weights(weights: np.ndarray, n_voxels: int) -> tuple[np.ndarray, float]:
-    """Weights as integer multiples of a unit, so that their sums are never rounded.
+    """Convert weights to integer multiples of a unit, so that sums are never rounded.
 
     The last digits of a sum of floats depend on the order of addition, and hence on the
     slabs in which a volume is read. Sums of integers do not.
@@ -151,7 +151,7 @@ def integer_weights(weights: np.ndarray, n_voxels: int) -> tuple[np.ndarray, flo
 
 
 def surface_table(weights: np.ndarray) -> np.ndarray:
-    """Surface contributed by each of the 256 codes, of the dtype of `weights`."""
+    """Return the surface that each of the 256 codes adds; dtype of `weights`."""
     codes = np.arange(256)
     first = (codes[:, None] >> PAIR_BITS[:, 0]) & 1
     second = (codes[:, None] >> PAIR_BITS[:, 1]) & 1
@@ -160,13 +160,13 @@ def surface_table(weights: np.ndarray) -> np.ndarray:
 
 
 def code_table(weights: np.ndarray, connectivity: int) -> np.ndarray:
-    """Surface and eight times the Euler number of each code, shape (256, 2)."""
+    """Return surface and eight times the Euler number of each code, shape (256, 2)."""
     return np.stack([surface_table(weights), euler_table(connectivity)], axis=1)
 
 
 @lru_cache
 def euler_table(connectivity: int) -> np.ndarray:
-    """Eight times the Euler number contributed by each code, shape (256,), int64.
+    """Return eight times the Euler number that each code adds, shape (256,), int64.
 
     With 26 neighbours a voxel is a closed cube: around the cell's centre the vertex,
     6 half edges, 12 quarter faces and 8 eighths of cubes are counted if any adjacent

@@ -128,7 +128,7 @@ class GreyHistogram:
         return self.first * self.width
 
     def shifted(self, offset: float) -> GreyHistogram:
-        """Return the histogram of the values minus a multiple of the width."""
+        """Return the histogram after subtracting `offset`, a multiple of the width."""
         return replace(
             self,
             first=self.first - round(offset / self.width),
@@ -187,7 +187,7 @@ class GreyHistogram:
     def plausible_range(
         self, share: float = OUTLIER_SHARE
     ) -> tuple[float, float] | None:
-        """Range without outliers; None if there are none.
+        """Return the range without outliers; None if there are none.
 
         Outliers are at most 1 in 10 000 voxels at either end whose distance from the
         remaining voxels exceeds the range of those. If they were included, a hot pixel
@@ -208,7 +208,7 @@ class GreyHistogram:
         return float(low), float(high)
 
     def range_of_larger_group(self) -> tuple[float, float] | None:
-        """Range of the larger of two groups of values that are far from each other.
+        """Return the range of the larger of two groups of values that are far apart.
 
         The groups are those of Otsu's rule. They count as far apart if the distance of
         nearly all voxels of the smaller group from the larger one exceeds the width of
@@ -235,7 +235,7 @@ class GreyHistogram:
         return self.is_exact or (high - low) / self.width >= _MIN_BINS
 
     def between(self, low: float, high: float) -> GreyHistogram:
-        """The histogram of the values in a range; the others count as outliers."""
+        """Return the histogram of the values in a range; others count as outliers."""
         inside = (self.centres >= low) & (self.centres <= high) & (self.counts > 0)
         bins = np.flatnonzero(inside)
         first, last = int(bins[0]), int(bins[-1])

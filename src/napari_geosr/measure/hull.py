@@ -18,7 +18,7 @@ _ROUNDING = 1e-6
 
 
 def hull_area(mask: Mask) -> int:
-    """Number of pixels whose centres lie within the slice's convex hull.
+    """Count the pixels whose centres lie within the slice's convex hull.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def hull_share_outside(
 
 
 def without_specks(solid: Mask) -> Mask:
-    """A slice without bodies much smaller than its largest one."""
+    """Remove bodies much smaller than the largest one from a slice."""
     from scipy import ndimage
 
     labels, n = ndimage.label(solid)

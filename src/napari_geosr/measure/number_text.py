@@ -13,7 +13,7 @@ _MAX_CHANGE = 999.5
 
 
 def number_text(value: float, *, whole: bool = True) -> str:
-    """Format with three significant digits; integers up to a million in full.
+    """Format with three significant digits; integers up to a million are exact.
 
     Parameters
     ----------
@@ -37,13 +37,13 @@ def number_text(value: float, *, whole: bool = True) -> str:
 
 
 def percent_text(fraction: float) -> str:
-    """A fraction as a percentage with three significant digits."""
+    """Format a fraction as a percentage with three significant digits."""
     percent = 100 * fraction
     return f"{percent:#.3g}".rstrip(".") + " %" if percent else "0 %"
 
 
 def rough_percent(fraction: float) -> str:
-    """An estimated fraction as a percentage with two significant digits."""
+    """Format an estimated fraction as a percentage with two significant digits."""
     percent = 100 * fraction
     return f"{percent:.0f} %" if percent >= 99.5 else f"{percent:.2g} %"
 
@@ -54,7 +54,7 @@ def percent_range_text(ends: tuple[float, float]) -> str:
 
 
 def range_text(ends: tuple[float, float], times: float = 1.0) -> str:
-    """Both ends with enough digits to distinguish them."""
+    """Format both ends of a range with enough digits to distinguish them."""
     low, high = (times * end for end in ends)
     if times == 1.0 and (low == high or min(low, high) >= 1000):
         return f"{number_text(low)} to {number_text(high)}"
@@ -64,7 +64,7 @@ def range_text(ends: tuple[float, float], times: float = 1.0) -> str:
 
 
 def signed_text(value: float, digits: int) -> str:
-    """A difference with its sign; one that rounds to zero has none.
+    """Format a difference with its sign; one that rounds to zero has none.
 
     Examples
     --------
@@ -78,7 +78,7 @@ def signed_text(value: float, digits: int) -> str:
 
 
 def difference_text(before: float | None, after: float | None) -> str:
-    """Relative change from `before` to `after`, signed.
+    """Format the relative change from `before` to `after`, signed.
 
     The digits of a change by more than a factor of ten have no meaning.
 

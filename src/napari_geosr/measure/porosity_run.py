@@ -177,7 +177,7 @@ class PorosityRun:
     def pores_at(
         self, slab: slice, threshold: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Grey values, pore mask and sample mask of a slab, without hysteresis."""
+        """Return grey values, pores and sample mask of a slab at a plain threshold."""
         block = np.asarray(self.source[slab])
         sample = self.sample(slab, block)
         pores = phase_mask(block, threshold, self.config.phase)

@@ -147,7 +147,7 @@ def describe(pieces: Sequence[ScanBlock], noise: Noise) -> RemovalStatistics:
 
 
 def smoothed_spread(noise: Noise, ndim: int) -> float:
-    """Standard deviation of noise of level 1 after the smoothing used here."""
+    """Return how much noise of level 1 varies after the smoothing used here."""
     return math.sqrt(max(0.0, filtered_covariance(noise, [_kernel()] * ndim)))
 
 

@@ -39,7 +39,7 @@ def sample_mask_steps(
     thickness: int | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Mask]:
-    """Largest 26-connected body of `solid`, closed and with its holes filled.
+    """Find the largest 26-connected body of `solid`, close it and fill its holes.
 
     The mask is meant for a specimen surrounded by air. In a cube cut from a larger
     piece, every voxel belongs to the sample, so no mask is needed.
@@ -152,7 +152,7 @@ def _dilated(mask: np.ndarray) -> np.ndarray:
 
 
 def sample_mask_bytes(shape: tuple[int, ...]) -> int:
-    """Memory for finding the mask of a volume of `shape`, in addition to slabs."""
+    """Return the memory, besides slabs, for finding the mask of a volume of `shape`."""
     return math.prod(shape) * _BYTES_PER_VOXEL
 
 

@@ -26,7 +26,7 @@ def threshold_value(
     *,
     name: str = "volume",
 ) -> float:
-    """The grey value that separates pore from solid in a volume, read block by block.
+    """Find the grey value that separates pore from solid; reads block by block.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def _triangle(counts: np.ndarray, centres: np.ndarray) -> float:
 
 
 def phase_mask(block: np.ndarray, value: float, phase: str) -> np.ndarray:
-    """Mask of the pore phase; NaN is not pore.
+    """Return the mask of the pore phase; NaN is not pore.
 
     Dark pores are ``block <= value``, bright ones ``block > value``, so that every
     finite voxel belongs to exactly one of the two.
@@ -199,7 +199,7 @@ def phase_mask(block: np.ndarray, value: float, phase: str) -> np.ndarray:
 def shifted_thresholds(
     histogram: GreyHistogram, threshold: float
 ) -> tuple[float, float]:
-    """Threshold ∓ 5 % of the distance between the mean grey values of both phases.
+    """Shift the threshold by ∓ 5 % of the distance between the phases' mean values.
 
     If the threshold lies in a gap between grey values, the centre of the gap is
     shifted, because all values in the gap give the same pores.

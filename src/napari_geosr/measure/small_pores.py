@@ -69,7 +69,7 @@ class SmallPores:
 
     @property
     def surface_parts(self) -> list[float]:
-        """A few numbers whose exact sum is the sum of the surfaces."""
+        """Numbers whose exact sum is the sum of the surfaces."""
         rest = sum((Fraction(s) * n for s, n in self._surfaces.items()), Fraction(0))
         parts = []
         while rest:

@@ -82,7 +82,7 @@ class ThicknessDistribution:
 
     @property
     def mean(self) -> float | None:
-        """Volume-weighted mean in voxels; None without voxels."""
+        """Volume-weighted mean in voxels; None if there are no voxels."""
         if not self.n_voxels:
             return None
         return float((self.counts * self.values).sum() / self.n_voxels)
@@ -233,7 +233,7 @@ class _PhaseBlock:
 
     @property
     def inside(self) -> Box:
-        """The block without its surroundings, as slices."""
+        """Slices that select the block itself, without its surroundings."""
         z, y, x = (slice(int(a), int(b)) for a, b in self.place)
         return z, y, x
 
@@ -310,7 +310,7 @@ class SphereList:
         centres: npt.NDArray[np.signedinteger[Any]],
         diameters: npt.NDArray[np.uint16],
     ) -> SphereList:
-        """Spheres together with the box that they reach."""
+        """Collect spheres and find the box that they reach."""
         spheres = kernels().spheres
 
         if not len(diameters):

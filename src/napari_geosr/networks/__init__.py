@@ -79,7 +79,7 @@ FOREIGN = "foreign"
 
 
 def all_settings(name: str, kwargs: AnyMapping) -> AnyDict:
-    """All settings of a network, completing those of a card (`kwargs`).
+    """Return all settings of a network, completing those of a card (`kwargs`).
 
     Raises
     ------

@@ -175,7 +175,7 @@ class ConsistentUpscaling(nn.Module):
             return y + upscaled_by_parabolas(back, self._weights)
 
     def restore_core(self, x: torch.Tensor, core: Part) -> torch.Tensor:
-        """A part of the output of `forward`, computed without most of the rest.
+        """Compute a part of the output of `forward`, skipping most of the rest.
 
         Parameters
         ----------

@@ -62,7 +62,7 @@ def add_taps(products: torch.Tensor, out: torch.Tensor, dilation: int) -> None:
 
 
 def gather_taps(gradient: torch.Tensor, dilation: int) -> torch.Tensor:
-    """Transpose of `add_taps`: from ``(maps, N, *spatial)`` to all taps."""
+    """Transpose `add_taps`: from ``(maps, N, *spatial)`` to all taps."""
     spatial = gradient.shape[2:]
     out = gradient.new_zeros((3 ** len(spatial), *gradient.shape))
     for t, read, write in _shifted_taps(dilation, spatial):

@@ -83,7 +83,7 @@ class MixedScale(nn.Module):
         self.n_maps = maps_in + w * depth
 
     def mixed(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """Weighted sums ``(N, n, …)`` of all maps of `x` ``(N, C, …)``.
+        """Return weighted sums ``(N, n, …)`` of all maps of `x` ``(N, C, …)``.
 
         Parameters
         ----------

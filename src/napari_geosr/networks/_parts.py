@@ -25,7 +25,7 @@ def cut(maps: torch.Tensor, part: Sequence[slice]) -> torch.Tensor:
 
 
 def widened(part: Part, by: int, shape: Sequence[int]) -> Part:
-    """The part with `by` more voxels on each side, as far as there are any."""
+    """Widen the part by `by` voxels on each side, as far as there are any."""
     return tuple(
         slice(max(0, piece.start - by), min(size, piece.stop + by))
         for piece, size in zip(part, shape, strict=True)
@@ -41,14 +41,14 @@ def within(part: Part, region: Part) -> Part:
 
 
 def scaled(part: Part, factor: int) -> Part:
-    """The part in voxels of a grid finer by `factor`."""
+    """Convert the part to voxels of a grid that is finer by `factor`."""
     return tuple(slice(p.start * factor, p.stop * factor) for p in part)
 
 
 def convolved(
     maps: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, pad: list[int]
 ) -> torch.Tensor:
-    """Convolve ``(N, C, [Z,] Y, X)`` with zeros beyond the edges.
+    """Convolve ``(N, C, [Z,] Y, X)``; beyond the edges, values count as zero.
 
     On a CPU, torch chooses a slow way for maps of few planes or of a single channel.
 
@@ -74,7 +74,7 @@ def convolved(
 
 
 def applied(layer: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The layer as a function; convolutions without gradients by `convolved`."""
+    """Return the layer as a function; gradient-free convolutions use `convolved`."""
     if not isinstance(layer, nn.Conv2d | nn.Conv3d):
         return layer
     conv = layer
@@ -89,7 +89,7 @@ def applied(layer: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
 def convolved_part(
     layer: nn.Module, maps: torch.Tensor, have: Part, need: Part
 ) -> torch.Tensor:
-    """A part of a layer's output, from maps around it.
+    """Compute a part of a layer's output from the maps around it.
 
     Parameters
     ----------

@@ -62,7 +62,7 @@ class UpscalingConfig(PlanesConfig):
 
 
 def count_doublings(factor: int) -> int:
-    """Number of times that all maps are upsampled by 2 before the last step."""
+    """Count how often all maps are upsampled by 2 before the last step."""
     n = 0
     while factor > _MAX_SHUFFLE_FACTOR:
         factor, n = factor // 2, n + 1
@@ -285,7 +285,7 @@ class UpscalingNetwork(nn.Module):
         return interpolated(plane, self.kernel, self.config.upscale_factor, convolve)
 
     def restore_core(self, x: torch.Tensor, core: Part) -> torch.Tensor:
-        """A part of the output of `forward`, computed without most of the rest.
+        """Compute a part of the output of `forward`, skipping most of the rest.
 
         Parameters
         ----------

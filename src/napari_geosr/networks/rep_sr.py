@@ -205,7 +205,7 @@ class RepSR(UpscalingNetwork):
         return maps
 
     def merged(self) -> RepSR:
-        """The equivalent network of plain convolutions, or itself without branches."""
+        """Return the equivalent network of plain convolutions; itself if merged."""
         if self.config.merged:
             return self
         first = next(self.parameters())

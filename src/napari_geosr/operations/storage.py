@@ -169,7 +169,7 @@ class CachedResult:
 
 
 def in_cache(volume: Volume, *, is_reopened: bool = False) -> CachedResult | None:
-    """The volume as a result in the cache folder; None if it is elsewhere."""
+    """Return the volume as a result in the cache folder; None if it is elsewhere."""
     path = _path_of(volume.data)
     if path is None:
         return None

@@ -18,7 +18,7 @@ def boxes_to_lists(boxes: Iterable[Box]) -> list[list[list[int]]]:
 
 
 def boxes_from_lists(entries: Iterable[Iterable[Sequence[int]]]) -> list[Box]:
-    """Boxes from the lists that `boxes_to_lists` returns."""
+    """Convert the lists that `boxes_to_lists` returns back to boxes."""
     return [tuple(slice(int(a), int(b)) for a, b in entry) for entry in entries]
 
 

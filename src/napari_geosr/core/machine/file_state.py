@@ -165,7 +165,7 @@ class FileWatch:
         return self.message
 
     def steps(self, steps: Generator[Step, None, T]) -> Generator[Step, None, T]:
-        """Pass steps on, and warn once if a source changes before they end."""
+        """Yield the given steps, and warn once if a source changes before they end."""
         with StepIterator(steps) as iterator:
             for step in iterator:
                 yield step
@@ -176,7 +176,7 @@ class FileWatch:
         return iterator.result
 
     def to_record(self) -> AnyDict:
-        """Entry of a provenance record on the change; empty if there was none."""
+        """Return the provenance entry on the change; empty if nothing changed."""
         return {"source_change": self.message} if self.message else {}
 
 

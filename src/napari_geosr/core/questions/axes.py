@@ -55,7 +55,7 @@ class TimeSeriesQuestion:
 
     @property
     def as_depth(self) -> str:
-        """The stored axes with Z, in the form required by ``--axes``."""
+        """The stored axes with T replaced by Z, in the form required by ``--axes``."""
         return self.axes.replace("T", "Z")
 
     def __str__(self) -> str:

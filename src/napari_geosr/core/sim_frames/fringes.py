@@ -120,7 +120,7 @@ class PatternSet:
         return max((fringe.harmonics for fringe in self.fringes), default=0)
 
     def cropped(self, place: tuple[slice, slice]) -> PatternSet:
-        """The patterns of a part of the field of view.
+        """Return the patterns of a part of the field of view.
 
         Parameters
         ----------

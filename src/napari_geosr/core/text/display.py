@@ -113,7 +113,7 @@ def html_figure(text: str, plane: AnyArray | None, caption: str) -> str:
 
 
 def plane_png(plane: AnyArray) -> bytes:
-    """A small grey-scale picture of a plane (Y, X); non-finite values are black."""
+    """Draw a small grey-scale PNG of a plane (Y, X); non-finite values are black."""
     import imagecodecs
 
     step = max(1, math.ceil(max(plane.shape) / _PICTURE_EDGE))

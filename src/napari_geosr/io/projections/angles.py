@@ -69,7 +69,7 @@ class AngleSettings:
     unit: str | None = None
 
     def resolve(self, n: int, title: str, stored: StoredAngles | None) -> Angles:
-        """Angles of a scan of `n` projections, in degrees.
+        """Return the angles of a scan of `n` projections, in degrees.
 
         Raises
         ------
@@ -116,7 +116,7 @@ class AngleSettings:
 
 
 def in_degrees(stored: StoredAngles, unit: str | None = None) -> Angles:
-    """Angles in degrees; `unit` takes precedence over the file's unit.
+    """Convert angles to degrees; `unit` takes precedence over the file's unit.
 
     Raises
     ------
@@ -198,7 +198,7 @@ def _unit_in(text: str) -> str | None:
 
 
 def stored_in(item: Any, location: str) -> StoredAngles:
-    """Angles of an HDF5 dataset, with the unit from its attributes."""
+    """Read the angles of an HDF5 dataset, with the unit from its attributes."""
     if np.dtype(item.dtype).kind not in "iuf":
         raise FileError(f"{location}: the angles are not numbers. Give them in a file.")
     unit = text_of(item.attrs.get("units", item.attrs.get("unit", ""))).strip()

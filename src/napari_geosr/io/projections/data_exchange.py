@@ -169,7 +169,7 @@ def _pixel_size(file: h5py.File) -> tuple[tuple[float, float], str]:
 
 
 def pixel_size_in(group: h5py.Group) -> tuple[tuple[float, float], str]:
-    """Height and width of a pixel, and their unit, from a detector's group."""
+    """Read height, width and unit of a pixel from a detector's group."""
     for pattern in _PIXEL_SIZES:
         items = [group.get(pattern.format(axis)) for axis in "yx"]
         if any(item is None or getattr(item, "size", 0) != 1 for item in items):

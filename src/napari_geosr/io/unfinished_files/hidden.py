@@ -40,7 +40,7 @@ def leftovers(path: Path, suffix: str) -> list[Path]:
 
 
 def nested_leftovers(path: Path, suffix: str) -> list[Path]:
-    """Temporary files of the temporary files of `path`.
+    """Find temporary files that belong to the temporary files of `path`.
 
     When a set of files is written, each is written to a temporary file, which in turn
     is first written under another temporary name.

@@ -229,7 +229,7 @@ class _DamagedFile:
 def taken_for_unfinished(
     out: Path, stamp: Stamp, intact: Sequence[Box]
 ) -> Iterator[None]:
-    """Allow a damaged file to be resumed, like one left by a killed run.
+    """Allow a damaged file to be resumed as if a killed run had left it.
 
     At the end, `out` exists again in any case, completely or partly repaired. If the
     process is killed in between, `find_unfinished` finds the file.
@@ -260,7 +260,7 @@ def taken_for_unfinished(
 def history_of(
     entry: JournalEntry, otherwise: Sequence[AnyMapping] = ()
 ) -> tuple[AnyMapping, ...]:
-    """Provenance of a killed run's file; the last record lists what is ``finished``.
+    """Read the provenance of a killed run's file; the last record lists ``finished``.
 
     Parameters
     ----------

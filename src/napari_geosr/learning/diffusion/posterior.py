@@ -161,7 +161,7 @@ class PosteriorSampler:
         return corrected
 
     def expected(self, x: Tensor, time: int) -> Tensor:
-        """The image that the network expects for a state, window by window."""
+        """Predict the image that the network expects for a state, window by window."""
         at = torch.tensor([time])
         window = self.window or WINDOW[x.ndim - 2]
         shape = x.shape[2:]

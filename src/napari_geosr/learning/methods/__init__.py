@@ -35,12 +35,12 @@ _TITLES = {
 
 
 def needs() -> dict[str, str]:
-    """The data each method needs, one line each, by name."""
+    """Return the data that each method needs, one line each, by method name."""
     return {name: str(METHODS.load(name).NEEDS) for name in METHODS.names()}
 
 
 def purposes() -> dict[str, str]:
-    """What the models of each method do, by name; empty if it is not stated."""
+    """Return what the models of each method do, by method name; empty if not stated."""
     return {n: str(getattr(METHODS.load(n), "PURPOSE", "")) for n in METHODS.names()}
 
 
@@ -52,7 +52,7 @@ def config_class(name: str) -> type[TrainingConfig]:
 
 @cache
 def loss_titles() -> dict[str, str]:
-    """Titles of the losses of all methods, by name."""
+    """Return the titles of the losses of all methods, by name."""
     all_titles = titles()
     for name in METHODS.names():
         # Skip methods of other packages that cannot be imported.

@@ -194,7 +194,7 @@ class Method(TranslationMethod):
         return generated
 
     def backward(self, target: Tensor) -> Tensor:
-        """Target (N, C, …) to source (N, C, …), slice by slice."""
+        """Translate target (N, C, …) to source (N, C, …), slice by slice."""
         single = target.flatten(0, 1).unsqueeze(1)
         generated: Tensor = self.modules["backward"](single)
         return generated.reshape(*target.shape[:2], *generated.shape[2:])

@@ -165,7 +165,7 @@ def turned(rng: np.random.Generator, arrays: Sequence[AnyArray]) -> list[AnyArra
 
 
 def moved(solid: Solid, scale: float, shift: AnyArray) -> Solid:
-    """The solid enlarged by `scale`, then moved by `shift` (Z, Y, X)."""
+    """Enlarge the solid by `scale`, then move it by `shift` (Z, Y, X)."""
     sz, sy, sx = (np.float32(value) for value in shift)
 
     def found(z: AnyArray, y: AnyArray, x: AnyArray) -> AnyArray:

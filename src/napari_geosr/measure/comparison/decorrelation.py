@@ -38,7 +38,7 @@ SMALLEST_EDGE = 32
 
 
 def finest_detail(image: AnyArray, pixel_size: Sequence[float]) -> float | None:
-    """Period of the finest detail above the noise, in the unit of the pixel size.
+    """Return the period of the finest detail above the noise, in the pixel size's unit.
 
     The image is correlated with its own phases within a growing disc of frequencies.
     Detail increases the correlation, noise decreases it. The peak is searched for in

@@ -131,7 +131,7 @@ class FourierCorrelation:
 
 
 def information_threshold(ratio: float, independent: Array) -> Array:
-    """Correlation expected at a signal-to-noise ratio, plus its uncertainty [1]_.
+    """Return the expected correlation at a signal-to-noise ratio plus uncertainty [1]_.
 
     Parameters
     ----------
@@ -423,7 +423,7 @@ class PowerSpectrum:
 def power_spectrum(
     block: FloatArray, voxel_size: Sequence[float], *, unit: str = "pixel"
 ) -> PowerSpectrum:
-    """Power of an image, or the mean over the slices of a volume, ring by ring.
+    """Compute the power of an image, or the mean over slices, ring by ring.
 
     Parameters
     ----------
@@ -445,7 +445,7 @@ def power_spectrum(
 
 
 def fsc_summary(found: Mapping[str, FourierCorrelation]) -> list[tuple[str, str]]:
-    """Rows of (label, text): the resolution by each criterion."""
+    """Return rows of (label, text) with the resolution by each criterion."""
     rows = []
     for name, curve in found.items():
         texts = []

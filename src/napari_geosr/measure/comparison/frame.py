@@ -254,7 +254,7 @@ class FrameVolume:
         )
 
     def cropped(self) -> Volume:
-        """The volume on its own grid, cropped to the frame; nothing is read."""
+        """Crop the volume to the frame, on its own grid; nothing is read."""
         volume = self.volume
         if all(b == slice(0, n) for b, n in zip(self.box, volume.shape, strict=True)):
             return volume
@@ -265,7 +265,7 @@ class FrameVolume:
         return volume.replace(data=sliceable(volume.data)[self.box], origin=origin)
 
     def remark(self) -> str:
-        """How the volume was converted to the frame; empty if it was not changed."""
+        """Explain how the volume was converted to the frame; empty if unchanged."""
         done = []
         if self.is_averaged:
             factors = " × ".join(f"{f:.4g}" for f in self.factors)

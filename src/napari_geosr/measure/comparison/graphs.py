@@ -55,13 +55,13 @@ def distance_text(
 
 
 def agreement_numbers(found: GraphAgreement) -> dict[str, float]:
-    """The figures of an agreement, by the name of their column."""
+    """Return the figures of an agreement, by column name."""
     numbers = found.to_json_dict()
     return {"graph_distance": numbers.pop("distance"), **numbers}
 
 
 def graph_numbers(graph: NetworkGraph) -> dict[str, float | None]:
-    """Values of a graph by the name of their column; directional ones for each axis."""
+    """Return the values of a graph by column name; directional ones for each axis."""
     numbers: dict[str, float | None] = {}
     for name, value in graph.to_json_dict().items():
         if isinstance(value, dict):

@@ -165,7 +165,7 @@ def _short(title: str, most: int = 34) -> str:
 
 
 def middle(array: Any, shape: Sequence[int]) -> AnyArray:
-    """The middle slice of a volume; images are unchanged."""
+    """Return the middle slice of a volume; images are unchanged."""
     if len(shape) == 2:
         return np.asarray(array[:])
     return np.asarray(array[shape[0] // 2])

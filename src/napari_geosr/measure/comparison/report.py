@@ -345,7 +345,7 @@ class QualityReport:
         )
 
     def resolution_rows(self) -> list[tuple[str, str]]:
-        """Rows of (name of the comparison, resolution by each criterion)."""
+        """Return rows of (name of the comparison, resolution by each criterion)."""
         return fsc_summary(self.fourier)
 
     def to_dict(self) -> AnyDict:

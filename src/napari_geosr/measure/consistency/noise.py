@@ -52,7 +52,7 @@ _MAX_WHITE_NOISE_SHAPE = (24, 48, 48)
 
 
 def windows(scan: FloatArray, residual: FloatArray, inner: Box) -> Windows:
-    """Grey value and variance of the scan, and of the residual, in small windows.
+    """Return grey values and variances of scan and residual in small windows.
 
     Parameters
     ----------

@@ -108,7 +108,7 @@ class SlopeSums:
         return residual > 0 and bool(_moments(whole)[1] <= _UNIFORM_VARIANCE * residual)
 
     def slope(self) -> tuple[float, float] | None:
-        """Regression slope of the scan on the result, and its standard error.
+        """Return the regression slope of scan on result, and its standard error.
 
         None if the result is uniform, or the volume is too small.
         """

@@ -96,7 +96,7 @@ class Group:
             raise self._error(f"{self._tokens[self._next][1]!r} was not expected")
 
     def of(self, table: Table, units: Mapping[str, str]) -> BoolArray:
-        """Which pores belong to the group; those without a value do not.
+        """Tell which pores belong to the group; those without a value do not.
 
         Parameters
         ----------

@@ -53,7 +53,7 @@ def join_planes(
 def compact_planes(
     below: np.ndarray, above: np.ndarray, parent: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Two planes of provisional labels as one small slab of labels 1..n.
+    """Combine two planes of provisional labels into a small slab of labels 1..n.
 
     Returns
     -------

@@ -82,7 +82,7 @@ def sweep_runs(labels: np.ndarray, z0: int, table: np.ndarray) -> None:
 
 @compiled
 def axis_lengths(table: np.ndarray, voxel_size: np.ndarray) -> np.ndarray:
-    """Square roots of the eigenvalues of each pore's covariance, largest first.
+    """Return square roots of the eigenvalues of each pore's covariance, largest first.
 
     A voxel counts as a solid cuboid, so no length is zero. The sums are exact integers;
     they are shifted to the rounded centroid before anything is rounded.

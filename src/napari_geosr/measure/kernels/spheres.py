@@ -94,7 +94,7 @@ def _slope(before: int, after: int) -> float:
 def largest_unknown(
     distances: np.ndarray, core: np.ndarray, inner: np.ndarray
 ) -> float:
-    """Largest radius of a sphere that the end of the block may have made too large.
+    """Return the largest radius of a sphere that the end of the block may enlarge.
 
     Spheres around voxels of the core, and of the `REACH` voxels around it, are checked.
     `inner` is 1 for each face of the block, in pairs along Z, Y, X, beyond which the

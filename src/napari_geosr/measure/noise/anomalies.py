@@ -189,7 +189,7 @@ class Outliers:
 
 
 def without_outliers(sample: NoiseSample) -> tuple[NoiseSample, Outliers]:
-    """The sample without blocks that contain outlier voxels, and their fraction.
+    """Return the sample without blocks that contain outlier voxels, and those voxels.
 
     Such voxels would be mistaken for noise that increases with the grey value, and for
     contrast. Single voxels at the ends of the grey scale are counted, too.

@@ -69,12 +69,12 @@ def blur_covariance(width: float) -> Array:
 
 
 def blurred_energy(n: int, width: float) -> Array:
-    """Expected energy by degree along one axis of blurred noise of variance 1."""
+    """Return the energy of blurred noise of variance 1 by degree along one axis."""
     return _interpolate(_blur_table(n), width, WIDTHS)
 
 
 def reconstructed_energy(ny: int, nx: int, cutoff: float) -> Array:
-    """Expected energy of back-projected noise, by polynomial degree along Y and X.
+    """Return the expected energy of back-projected noise, by degree along Y and X.
 
     Parameters
     ----------
@@ -87,12 +87,12 @@ def reconstructed_energy(ny: int, nx: int, cutoff: float) -> Array:
 
 
 def blur_lag(width: float) -> float:
-    """Correlation of adjacent voxels of noise blurred by a Gaussian of that width."""
+    """Return how noise blurred by a Gaussian correlates between adjacent voxels."""
     return float(_interpolate(_blur_lags(), width, WIDTHS))
 
 
 def reconstruction_lag(cutoff: float) -> float:
-    """Correlation of adjacent voxels of noise in reconstructed slices."""
+    """Return how noise in reconstructed slices correlates between adjacent voxels."""
     return float(_interpolate(_reconstruction_lags(), cutoff, CUTOFFS))
 
 

@@ -34,7 +34,7 @@ def noise_free_contrast(
     lags: Sequence[float],
     percentiles: tuple[float, float] = PERCENTILES,
 ) -> tuple[float, float]:
-    """Distance between two percentiles of a scan without its noise.
+    """Return the distance between two percentiles of a scan, as if it had no noise.
 
     The histogram of a scan is that of its object, spread by the noise at each grey
     value. Richardson-Lucy deconvolution (Richardson 1972, doi:10.1364/JOSA.62.000055;
@@ -98,7 +98,7 @@ def _deconvolved(
 def noise_free_histogram(
     values: Array, level: Callable[[Array], Array]
 ) -> tuple[Array, Array | None]:
-    """Histogram of grey values without their noise.
+    """Return the histogram that the grey values would have without their noise.
 
     Parameters
     ----------

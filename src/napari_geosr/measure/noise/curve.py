@@ -84,7 +84,7 @@ class NoiseCurve:
         return NoiseCurve(greys, variances, True)
 
     def levels(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Grey values and standard deviations, without redundant knots."""
+        """Return grey values and standard deviations, without redundant knots."""
         greys = np.linspace(self.greys[0], self.greys[-1], _KNOTS)
         if len(self.greys) > 2 and self.is_line:
             # A root is most curved at its beginning.
@@ -224,7 +224,7 @@ def _fit_parts(matrix: Array, variances: Array, doubts: Array) -> tuple[float, A
 
 
 def lower_hull(places: Array, values: Array) -> Array:
-    """The largest convex function below the points, at their ascending positions."""
+    """Return the largest convex function below the points, at ascending positions."""
     kept: list[int] = []
     for i in range(len(places)):
         while len(kept) > 1 and _is_above(kept[-1], kept[-2], i, places, values):

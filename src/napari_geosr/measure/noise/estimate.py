@@ -156,7 +156,7 @@ def noise_steps(
     second: Volume | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Noise]:
-    """`estimate_noise`, step by step."""
+    """Run `estimate_noise` step by step."""
     _check_grids(volume, second)
     blocks = yield from sample_steps(volume, second, should_stop)
 
@@ -346,7 +346,7 @@ class _QuietCurve:
 
     @property
     def ratios(self) -> tuple[float, float]:
-        """Those that differ from 1 by more than chance."""
+        """Weakest and strongest ratio; 1 where the difference may be due to chance."""
         weakest, strongest = self.weakest, self.strongest
         return (
             weakest if weakest < 1 / _MIN_PLACE_RATIO else 1.0,

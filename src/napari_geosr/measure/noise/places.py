@@ -138,7 +138,7 @@ def ratios_of_regions(
 def noisiest_region(
     energy: FloatArray, sample: NoiseSample, floor: float, check: Callable[[], None]
 ) -> float:
-    """Noise level of the noisiest region of a scan that has no measurable noise.
+    """Return the noise level of the noisiest region of a scan without measurable noise.
 
     The quietest blocks of the scan may all be in a region without noise. Here, regions
     are measured independently of each other, those with the most even detail first.

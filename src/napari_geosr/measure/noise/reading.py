@@ -59,7 +59,7 @@ class ScanBlocks:
     centres: Array
 
     def cropped(self, edge: int) -> ScanBlocks:
-        """Smaller blocks, from the first corner of each."""
+        """Crop each block to a smaller one at its first corner."""
         key = (slice(None), *[slice(0, edge)] * 3)
         repeats = None if self.repeats is None else self.repeats[key]
         return ScanBlocks(self.values[key], repeats, self.centres)
@@ -100,7 +100,7 @@ def sample_steps(
 
 
 def averaged(volume: Volume) -> Volume | None:
-    """The scan with neighbouring voxels averaged in pairs along every axis.
+    """Average neighbouring voxels of the scan in pairs along every axis.
 
     Only the sampled parts of it are read. A single slice is averaged within its plane.
 
@@ -150,7 +150,7 @@ class _Averaged:
 
 
 def block_edges(volume: Volume, edge: int = EDGE) -> Edges:
-    """Edge lengths of a block (Z, Y, X); `edge` applies to volumes."""
+    """Return the edge lengths of a block (Z, Y, X); `edge` applies to volumes."""
     if volume.axes not in ("ZYX", "YX"):
         raise VolumeError(
             f"{volume.title} has the axes {volume.axes}; noise is measured in a "

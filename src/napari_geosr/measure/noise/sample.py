@@ -274,7 +274,7 @@ def usable_sample(
 
 
 def known_from_pair(noise: Noise, ratio: float) -> Noise:
-    """The noise of the first of two scans, from that of their difference over √2.
+    """Return the noise of the first of two scans, given the root mean square of both.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ def smooth_noise(
     structured: bool,
     lags: Sequence[float],
 ) -> float:
-    """Variation of the quietest blocks that may be noise; 0 if it is negligible.
+    """Return the variation of the quietest blocks that may be noise; 0 if negligible.
 
     Noise that is as smooth as structure has no fine detail that would show it. Where
     there is none, quiet blocks hardly vary. With structure everywhere, some regions may

@@ -26,7 +26,7 @@ BAND = 1.96
 
 
 def profile_of(report: PorosityReport) -> tuple[Floats, Floats, Floats] | None:
-    """Height, porosity and standard error of each slice; None if not measured.
+    """Return height, porosity and standard error per slice; None if not measured.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def profile_of(report: PorosityReport) -> tuple[Floats, Floats, Floats] | None:
 
 
 def curve_pictures(reports: Mapping[str, PorosityReport]) -> dict[str, bytes | Path]:
-    """Plots of the curves that were measured, by their captions.
+    """Plot the measured curves; returns the pictures by caption.
 
     Parameters
     ----------

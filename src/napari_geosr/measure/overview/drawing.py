@@ -51,7 +51,7 @@ _STEPS = 1.4
 
 
 def shown_phase(overview: Overview) -> Literal["pores", "solid"] | None:
-    """The rarer phase, which hides less; None if there is only one."""
+    """Return the rarer phase, which hides less; None if there is only one."""
     pores, solid = overview.pores.mean(), overview.solid.mean()
     if not pores or not solid:
         return None
@@ -71,7 +71,7 @@ def caption_of(overview: Overview, name: str, unit: str = "") -> str:
 
 
 def pictures_of(reports: Mapping[str, PorosityReport]) -> dict[str, bytes | Path]:
-    """The picture of each report that has one, by its caption."""
+    """Return the picture of each report that has one, by caption."""
     pictures: dict[str, bytes | Path] = {}
     for name, report in reports.items():
         if report.overview is not None:

@@ -68,7 +68,7 @@ def morphometry_steps(
 def added_column_units(
     names: Sequence[str], unit: str, *, flat: bool
 ) -> dict[str, str]:
-    """Units of the columns that statistics add to the pore table, by their names.
+    """Return the units of the columns that statistics add to the pore table, by name.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ _WORDS = {"solid": "solid", "pores": "pores"}
 def phase_thickness_steps(
     phases: Phases, which: Which
 ) -> Generator[Step, None, ThicknessDistribution]:
-    """Local thickness of a phase; spheres may extend beyond the volume."""
+    """Compute the local thickness of a phase; spheres may extend beyond the volume."""
     key = f"thickness of {which}"
     found = phases.results.get(key)
     if found is None:
@@ -79,7 +79,7 @@ class PurifiedSolid:
 
 
 def purified_steps(phases: Phases) -> Generator[Step, None, PurifiedSolid]:
-    """Euler number of the solid without loose particles and enclosed cavities.
+    """Compute the Euler number of the solid without loose particles and cavities.
 
     Filling a cavity (an open body) changes the Euler number by minus that of the
     cavity.
@@ -121,7 +121,7 @@ def purified_steps(phases: Phases) -> Generator[Step, None, PurifiedSolid]:
 
 
 def shared_euler(z0: Mask, z1: Mask, y0: Mask, y1: Mask, x0: Mask, x1: Mask) -> float:
-    """Euler number of a phase on the border, as shared with neighbouring blocks.
+    """Return the Euler number of a phase on the border, as shared with neighbours.
 
     A face belongs to two blocks, an edge to four, a corner to eight: summed over blocks
     that share one plane of voxels, ``χ − shared`` is that of the whole.

@@ -79,7 +79,7 @@ def _value(quantity: Quantity, stored: AnyMapping, unit: str) -> Number:
 
 
 def read_columns(path: Path) -> dict[str, npt.NDArray[np.str_]]:
-    """Columns of a table as text, as written by `measure.reports.export`."""
+    """Read columns of a table as text, as written by `measure.reports.export`."""
     with path.open(encoding="utf-8", newline="") as stream:
         head, *rows = csv.reader(stream)
     columns = {}

@@ -83,7 +83,7 @@ class CellCounts:
         return self.edge * self.per_spot
 
     def cubes(self, n_cells: int) -> Cubes:
-        """Cubes (squares in an image) with an edge of `n_cells` cells.
+        """Return the cubes (squares in an image) with an edge of `n_cells` cells.
 
         The remainder at the border is divided between both sides.
         """
@@ -131,7 +131,7 @@ class CellCounts:
 
 
 def cells_per_spot(spot: float) -> tuple[int, int]:
-    """Cells per edge of a spot, and the edge of a cell in voxels.
+    """Return how many cells an edge of a spot has, and the edge of a cell in voxels.
 
     Their product is as close to `spot` voxels as possible.
     """

@@ -147,7 +147,7 @@ class PlanConfig(Config):
         return value
 
     def spot_edge(self, shortest: float, unit: str) -> float:
-        """Edge length of a spot in the unit of a scan.
+        """Convert the edge length of a spot to the unit of a scan.
 
         Parameters
         ----------

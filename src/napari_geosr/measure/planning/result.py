@@ -186,7 +186,7 @@ class ScanPlan:
         }
 
     def length_text(self, length: float | None) -> str:
-        """A length with its unit."""
+        """Format a length with its unit."""
         if length is None:
             return "larger than this scan"
         unit = shown_units(self.unit, [self.voxel_size], flat=self.flat)

@@ -41,7 +41,7 @@ class Variation:
 
     @property
     def largest(self) -> Cubes:
-        """The largest cubes whose variation was measured."""
+        """Largest cubes whose variation was measured."""
         return self.measured[-1]
 
     def is_measured(self, edge: float) -> bool:
@@ -49,7 +49,7 @@ class Variation:
         return edge <= self.largest.edge
 
     def sd(self, edge: float) -> float:
-        """Standard deviation of the porosity of cubes with an edge in voxels."""
+        """Return the standard deviation of the porosity of cubes; edge in voxels."""
         edges = np.array([cubes.edge for cubes in self.measured], float)
         values = np.array([cubes.sd for cubes in self.measured])
         if edge <= edges[0] or not values.all():
@@ -66,7 +66,7 @@ class Variation:
         return len(known[-1])
 
     def representative_edge(self, error: float, factor: float) -> float | None:
-        """Edge in voxels of the cube whose porosity is within `error` of the mean.
+        """Return the edge of the cube with a porosity within `error` of the mean.
 
         Parameters
         ----------
@@ -100,7 +100,7 @@ class Variation:
 def variance_of_cubes(
     distances: Sequence[float] | Floats, s2: Floats, edge: float, ndim: int
 ) -> float:
-    """Variance of the porosity of cubes, from the two-point probability.
+    """Compute the variance of the porosity of cubes from the two-point probability.
 
     It is the mean of the covariance over pairs of points in the cube. All directions
     are assumed to be equivalent, and the covariance to be zero beyond its first zero.

@@ -139,7 +139,7 @@ def misclassification(
 def possible_misclassification(
     histogram: GreyHistogram, threshold: float, phase: str
 ) -> Misclassification:
-    """Largest fractions of misclassified voxels that agree with the histogram.
+    """Return the largest misclassified fractions that agree with the histogram.
 
     For noise of unknown strength and spectrum: noise of any correlation widens the
     peaks of the histogram. Of the levels with which the histogram can be explained as

@@ -27,7 +27,7 @@ class FiguresSource(Protocol):
 
     @property
     def figures(self) -> Figures:
-        """Values by the name of their statistic."""
+        """Values by name of their statistic."""
 
     @property
     def unit(self) -> str:
@@ -62,7 +62,7 @@ class StatisticRow(NamedTuple):
 def figure_rows(
     reports: Sequence[FiguresSource], *, reference: int = 0
 ) -> Iterator[StatisticRow]:
-    """Rows with one displayed value per report, and its difference from the reference.
+    """Return rows of one value per report, and its difference from the reference.
 
     Lengths share one unit in a row, chosen by the size of the reference's value. All
     rows of volumes (areas) share the unit of the first of these rows.
@@ -131,7 +131,7 @@ def table_rows(
 
 
 def summary_rows(report: FiguresSource) -> list[tuple[str, str]]:
-    """Rows of (label, value with unit)."""
+    """Return rows of (label, value with unit)."""
     return [(row.label, row.texts[0]) for row in figure_rows([report])]
 
 

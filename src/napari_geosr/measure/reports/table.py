@@ -45,7 +45,7 @@ def pore_table(pores: Pores) -> Table:
 
 
 def column_units(geometry: Geometry, statistics: Sequence[str] = ()) -> dict[str, str]:
-    """Unit of each column by its name; empty for dimensionless numbers.
+    """Return the unit of each column by name; empty for dimensionless numbers.
 
     Parameters
     ----------

@@ -72,7 +72,7 @@ class Pair:
         ]
 
     def widened(self, box: Box, reach: Sequence[int]) -> Box:
-        """`box` enlarged by `reach` voxels, clipped to the scan."""
+        """Enlarge `box` by `reach` voxels, clipped to the scan."""
         return _box(
             slice(max(0, b.start - r), min(n, b.stop + r))
             for b, r, n in zip(box, reach, self.shape, strict=True)
@@ -81,7 +81,7 @@ class Pair:
     def scan_and_simulation(
         self, box: Box, blur: Sequence[float]
     ) -> tuple[FloatArray, FloatArray]:
-        """The scan in a box, and the scan simulated from the result with `blur`.
+        """Return the scan in a box, and that simulated from the result with `blur`.
 
         Voxels where either is unknown are NaN in both.
 

@@ -82,7 +82,7 @@ class ShapeAgreement:
 
 
 def dice(one: AnyArray, other: AnyArray) -> float:
-    """Dice coefficient of two masks; 1 if both are empty.
+    """Return the Dice coefficient of two masks; 1 if both are empty.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def border_dice(
     voxel_size: Sequence[float],
     distance: float,
 ) -> float:
-    """Dice coefficient of the voxels within a distance of a third shape.
+    """Return the Dice coefficient of the voxels within a distance of a third shape.
 
     For implants, this shows how well they fit where they touch the given bone
     (`around`).

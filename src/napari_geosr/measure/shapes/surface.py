@@ -170,7 +170,7 @@ def _marched(field: AnyArray, level: float) -> tuple[AnyArray, AnyArray]:
 
 
 def mesh_volume(vertices: AnyArray, faces: AnyArray) -> float:
-    """Signed volume of triangles with vertices (Z, Y, X); positive if they face out."""
+    """Return the signed volume of triangles (Z, Y, X); positive if they face out."""
     corners = vertices[:, ::-1].astype(np.float64)[faces]
     a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
     return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6)

@@ -142,7 +142,7 @@ def _is_view(block: np.ndarray, target: object) -> bool:
 def number_steps(
     run: PorosityRun, raw: RawTable, threshold: float, progress: SweepProgress
 ) -> Generator[Step, None, None]:
-    """Renumber the counted pores 1..n; all others become 0."""
+    """Renumber the counted pores 1..n and set all others to 0."""
     yield StageStarted(progress.done, progress.total, message="Numbering the pores")
     slabs, doing = run.slabs, "numbering the pores"
     # Labels from an earlier run or from other processes are computed again.

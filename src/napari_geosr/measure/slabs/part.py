@@ -166,7 +166,7 @@ def label_slab(
 def summed_contacts(
     contacts: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Each pair of labels once, with the sum of its weights."""
+    """Return each pair of labels once, with the sum of its weights."""
     if not len(weights):
         return np.zeros((0, 2), np.int64), np.zeros(0, np.int64)
     pairs, inverse = np.unique(contacts, axis=0, return_inverse=True)

@@ -25,7 +25,7 @@ def ends(totals: SweepTotals) -> list[float] | None:
 
 
 def nominal(totals: SweepTotals) -> float | None:
-    """Fraction of volumes whose porosity lies in such an interval, if measured."""
+    """Return the fraction of volumes with a porosity in the interval, if measured."""
     return None if totals.interval is None else totals.interval.nominal
 
 
@@ -35,7 +35,7 @@ def factor(totals: SweepTotals) -> float | None:
 
 
 def spread(totals: SweepTotals) -> float | None:
-    """Half the change in porosity for a shift by one standard deviation."""
+    """Return half the change in porosity due to a shift by one standard deviation."""
     return None if totals.interval is None else totals.interval.spread
 
 

@@ -72,7 +72,7 @@ def coords_of(keys: Tensor, grid: Grid) -> Tensor:
 
 
 def rows_of(keys: Tensor, wanted: Tensor) -> Tensor:
-    """Row of each wanted key among the sorted `keys`; -1 where there is none."""
+    """Find the row of each wanted key among the sorted `keys`; -1 if there is none."""
     if not len(keys):
         return torch.full_like(wanted, -1)
     at = torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)
@@ -80,7 +80,7 @@ def rows_of(keys: Tensor, wanted: Tensor) -> Tensor:
 
 
 def neighbour_pairs(coords: Tensor, keys: Tensor, grid: Grid) -> RowPairs:
-    """Pairs for a 3³ kernel with equal input and output voxels.
+    """Return pairs for a 3³ kernel with equal input and output voxels.
 
     As in torch, the output at ``p`` is the sum of ``weight[k] * input[p + offset[k]]``.
     """
@@ -113,7 +113,7 @@ def halved(grid: Grid) -> Grid:
 
 
 def parent_pairs(coords: Tensor, grid: Grid) -> tuple[RowPairs, Tensor, Tensor]:
-    """Pairs for a 2³ kernel with stride 2, and the keys and coords of the output."""
+    """Return pairs for a 2³ kernel with stride 2; also the output's keys and coords."""
     parents = coords.clone()
     parents[:, 1:] = torch.div(coords[:, 1:], 2, rounding_mode="floor")
     coarse = halved(grid)

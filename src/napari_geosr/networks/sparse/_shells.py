@@ -115,7 +115,7 @@ class DirectionGrid:
         return (laplacian.T @ laplacian).tocsr()
 
     def filled(self, values: AnyArray, known: AnyArray) -> AnyArray:
-        """A map with unknown values filled in by a thin-plate spline.
+        """Fill in the unknown values of a map by a thin-plate spline.
 
         Parameters
         ----------
@@ -134,18 +134,18 @@ class DirectionGrid:
         return found
 
     def grown(self, chosen: AnyArray, rings: int = 1) -> AnyArray:
-        """Chosen directions and their neighbours, `rings` times."""
+        """Add the neighbours of the chosen directions, `rings` times."""
         for _ in range(rings):
             chosen = chosen | chosen[self.neighbours].any(1)
         return chosen
 
     def shrunk(self, chosen: AnyArray, rings: int = 1) -> AnyArray:
-        """Chosen directions, without the outermost `rings` rings of them."""
+        """Remove the outermost `rings` rings from the chosen directions."""
         found: AnyArray = ~self.grown(~chosen, rings)
         return found
 
     def pieces(self, chosen: AnyArray) -> list[AnyArray]:
-        """Connected pieces of the chosen directions, as lists of their numbers."""
+        """Return connected pieces of chosen directions, as lists of their numbers."""
         from scipy import sparse
 
         index = np.flatnonzero(chosen)
@@ -279,7 +279,7 @@ def shell_voxels(
     grid: DirectionGrid,
     box: Sequence[slice],
 ) -> AnyArray:
-    """Voxels of a box in the wall of a shell, in the chosen directions.
+    """Return voxels of a box in the wall of a shell, in the chosen directions.
 
     Parameters
     ----------

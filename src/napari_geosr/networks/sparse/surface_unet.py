@@ -192,7 +192,7 @@ class SurfaceUNet(nn.Module):
 
 
 def surface_voxels(occupied: Tensor) -> SparseTensor:
-    """The voxels with both phases in their 3³ neighbourhood, and their features."""
+    """Return voxels with both phases in their 3³ neighbourhood, and their features."""
     highest = F.max_pool3d(occupied, 3, 1, 1)
     lowest = -F.max_pool3d(-occupied, 3, 1, 1)
     means = [
@@ -204,7 +204,7 @@ def surface_voxels(occupied: Tensor) -> SparseTensor:
 
 
 def masked_voxels(grey: Tensor, mask: Tensor) -> SparseTensor:
-    """The voxels of a mask: grey value, and its means over their neighbourhoods.
+    """Return grey values of a mask's voxels, and means over their neighbourhoods.
 
     Parameters
     ----------

@@ -71,7 +71,7 @@ def frame_groups(
 
 
 def own_places(groups: Sequence[FrameVolumes]) -> dict[str, FrameVolume]:
-    """Each volume in the frame of its group; the base in the finest one."""
+    """Return each volume in the frame of its group; the base in the finest one."""
     found: dict[str, FrameVolume] = {}
     for group in groups:
         found = {**group.placed, **found}

@@ -24,7 +24,7 @@ _SLICES = 9
 
 
 def transformed_voxels(budget: int) -> int:
-    """Number of voxels of a block whose Fourier transform fits into memory."""
+    """Return how many voxels a block may have for its Fourier transform to fit."""
     return max(1 << 15, budget // _TRANSFORM_BYTES)
 
 
@@ -34,7 +34,7 @@ def spectrum_steps(
     budget: int,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, tuple[dict[str, float | None], dict[str, PowerSpectrum]]]:
-    """Finest detail of each volume; power spectra of volumes and differences.
+    """Find each volume's finest detail, and power spectra of volumes and differences.
 
     Parameters
     ----------

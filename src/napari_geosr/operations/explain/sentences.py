@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def sentence_of(
     target: ExplainedRegion, findings: Mapping[str, AttributionResult]
 ) -> str:
-    """Reach and evidence in one sentence; without them, the sentence of the first
+    """Summarise reach and evidence in a sentence; otherwise return that of the first
     finding.
     """
     reach, evidence = findings.get("reach"), findings.get("evidence")

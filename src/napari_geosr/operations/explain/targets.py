@@ -306,7 +306,7 @@ def pore_at(
     phase: Phase,
     contrast: float,
 ) -> ExplainedRegion | None:
-    """The pore of the result that contains a voxel; None if there is none.
+    """Return the pore of the result that contains a voxel; None if there is none.
 
     Parameters
     ----------
@@ -398,7 +398,7 @@ def pores_of(
     threshold: float | None,
     phase: Phase | None,
 ) -> Iterator[tuple[PoreRow, ExplainedRegion | None]]:
-    """Every pore of a table in the result; None for those not found.
+    """Find every pore of a table in the result; None for those not found.
 
     Raises
     ------

@@ -183,7 +183,7 @@ def _doubts(volume: Volume, frames: TimeSeriesQuestion | None) -> list[str]:
 
 
 def question_texts(volume: Volume) -> list[str]:
-    """The open questions, without the volume's title."""
+    """Return the open questions, without the volume's title."""
     return [str(question) for question in _questions(volume, frames_question(volume))]
 
 

@@ -442,7 +442,7 @@ def figure_rows(reports: Mapping[str, PorosityReport]) -> list[StatisticRow]:
 
 
 def morphometry_choices() -> dict[str, tuple[str, str]]:
-    """Title and one sentence about each statistic that can be requested, by name."""
+    """Return title and one sentence about each statistic, by name."""
     modules = {name: MORPHOMETRY.load(name) for name in MORPHOMETRY.names()}
     return {name: (one.TITLE, one.ABOUT) for name, one in modules.items()}
 

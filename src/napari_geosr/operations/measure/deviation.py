@@ -21,7 +21,7 @@ _OWN = ("uncertainty", "run", "complete", "finished", "error")
 
 
 def uncertainty_record(provenance: Provenance) -> AnyDict:
-    """The uncertainty settings recorded by the restoration; empty if there are none."""
+    """Return the uncertainty settings recorded by the restoration; empty if none."""
     record = _restoration(provenance)
     return dict(record.get("uncertainty") or {})
 

@@ -101,7 +101,7 @@ def plan(
 
 
 def tables_in(folder: Path) -> dict[str, Path]:
-    """Files for all tables that morphometry may write, by the names of the tables."""
+    """Return files for all tables that morphometry may write, by table name."""
     files = plan(folder, ["input"], statistics=MORPHOMETRY.names())
     return {
         kind.removeprefix("table "): path
@@ -111,7 +111,7 @@ def tables_in(folder: Path) -> dict[str, Path]:
 
 
 def safe_name(name: str) -> str:
-    """A layer's name as part of a file name: shortened and without separators."""
+    """Turn a layer's name into part of a file name: shortened, without separators."""
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
     return safe[:_MAX_NAME_LENGTH]
 
@@ -287,7 +287,7 @@ def write(
 def moved_error(
     asked: Mapping[str, Path], files: Mapping[str, Path], existing: Sequence[str]
 ) -> FileError:
-    """The error that a report was written to `files` instead of those `asked` for."""
+    """Return the error that a report is in `files`, not in those `asked` for."""
     return FileError(
         f"{asked['json'].parent} already contains {', '.join(existing)}, created "
         f"during this run. The report was written to {files['json'].parent}."

@@ -131,7 +131,7 @@ class _Part:
         self._due = time.monotonic() + _MIN_INTERVAL
 
     def load(self) -> Mapping[str, np.ndarray] | None:
-        """The state left by an interrupted run of the same measurement.
+        """Load the state that an interrupted run of the same measurement left.
 
         It is renamed for this run. States of measurements with other settings are kept;
         damaged files are removed.

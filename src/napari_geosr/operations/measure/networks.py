@@ -47,7 +47,7 @@ def check_distance(
 def agreement_of(
     reports: Mapping[str, PorosityReport], distance: float | None = None
 ) -> GraphAgreement | None:
-    """Agreement between the branches of both volumes, if they were traced.
+    """Return how well the branches of both volumes agree, if they were traced.
 
     Parameters
     ----------

@@ -77,7 +77,7 @@ def plan_steps(
 
 
 def plan_files(folder: str | Path) -> dict[str, Path]:
-    """Paths of the files of a plan by kind: ``json``, ``sizes``, ``spots``."""
+    """Return the paths of a plan's files by kind: ``json``, ``sizes``, ``spots``."""
     folder = Path(folder).expanduser()
     return {
         "json": folder / "plan.json",

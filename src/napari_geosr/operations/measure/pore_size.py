@@ -56,7 +56,7 @@ class PoreSize:
 
 
 def pore_size(n_voxels: int, volume: Volume) -> PoreSize:
-    """Physical size of a pore of `n_voxels` voxels of `volume`."""
+    """Return the physical size of a pore of `n_voxels` voxels of `volume`."""
     size = n_voxels * math.prod(volume.voxel_size)
     ndim = len(volume.voxel_size)
     if ndim == 2:

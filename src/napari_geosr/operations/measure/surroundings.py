@@ -132,7 +132,7 @@ class Surroundings:
     def background_depth(
         self, threshold: float, phase: Literal["dark", "bright"]
     ) -> float:
-        """Largest distance from the rim to the nearest solid.
+        """Return the largest distance from the rim to the nearest solid.
 
         Pores vary from plane to plane, but background lies in the same place, so the
         median of the planes is taken for each part of the rim. The connected pore space

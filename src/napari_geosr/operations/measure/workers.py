@@ -39,7 +39,7 @@ def n_processes(pool: SlabWorkers | None) -> int:
 
 
 def for_workers(volume: Volume) -> Volume:
-    """The volume with voxels that other processes can read, copied if necessary."""
+    """Return the volume with voxels that other processes can read; copies if needed."""
     return volume.replace(data=array_for_workers(volume.data))
 
 

@@ -24,7 +24,7 @@ class Format:
 
 
 def formats() -> dict[str, Format]:
-    """The available formats, by name; does not import their libraries."""
+    """Return the available formats, by name; does not import their libraries."""
     available = {}
     for name in EXPORTS.names():
         # A third-party format whose module cannot be imported is refused when it is

@@ -91,7 +91,7 @@ def real_volume(volume: Volume) -> Volume:
 
 
 def fitting_factor(low: Volume, high: Volume, config: PairConfig) -> int:
-    """The upscale factor of two scans in one unit: as set, or from the voxel sizes.
+    """Return the upscale factor of two scans in one unit: as set, or from voxel sizes.
 
     Parameters
     ----------

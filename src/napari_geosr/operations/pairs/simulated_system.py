@@ -45,7 +45,7 @@ _CUBIC_REACH = 2
 
 
 def cropped(high: Volume, factors: tuple[int, ...]) -> Volume:
-    """The scan without incomplete low-resolution voxels at the ends."""
+    """Crop the scan so that no low-resolution voxel at the ends is incomplete."""
     shape = tuple(n // f * f for n, f in zip(high.shape, factors, strict=True))
     coarse = tuple(n // f for n, f in zip(shape, factors, strict=True))
     if min(coarse[-2:]) < _MIN_VOXELS or min(coarse) < 1:

@@ -290,7 +290,7 @@ class _StackFit(ObjectFit):
         return CheckpointSaved(self.done, self.total, path)
 
     def image(self, start: JointRichardsonLucy, fit: FrameFit) -> FloatArray:
-        """The object in the field of view; that of `start` without any steps."""
+        """Return the object in the field of view; before any step, that of `start`."""
         if self.steps == 0:
             return start.result()
         with exact_settings(self.config.threads):

@@ -161,7 +161,7 @@ def _fields_of(algorithm: str) -> AnyDict:
 
 
 def algorithm_options() -> dict[str, tuple[Any, str, str]]:
-    """Algorithm-specific settings by name: type, title and help.
+    """Return type, title and help of the algorithm-specific settings, by name.
 
     Includes those of third-party algorithms, but not `SHARED_SETTINGS`.
     """
@@ -185,7 +185,7 @@ _QUICK = ("fbp", "fdk")
 
 
 def algorithms_for(beam: str) -> dict[str, str]:
-    """Titles of the algorithms that support a beam, by name.
+    """Return the titles of the algorithms that support a beam, by name.
 
     Parameters
     ----------

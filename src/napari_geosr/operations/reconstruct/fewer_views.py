@@ -204,7 +204,7 @@ def fewer_views(
 
 
 def unused_views(scan: Projections, count: int) -> Projections:
-    """The views that `fewer_views` omits ("step"), with independent noise.
+    """Return the views that `fewer_views` omits ("step"), with independent noise.
 
     The streaks are not independent: if all views together have no streaks, those of the
     two parts are opposite.
@@ -223,7 +223,7 @@ def remaining_light(
     seed: int = 0,
     counts_per_photon: float | Literal["auto"] = "auto",
 ) -> Projections:
-    """All views, without the photons that the `count` thinned views contain.
+    """Return all views, minus the photons that the `count` thinned views contain.
 
     This is the training target for such views: it has the negligible streaks of the
     whole scan, and independent noise. Noise common to input and target would be learned

@@ -59,7 +59,7 @@ class ReconstructOutline:
         return _work(self.ready, self.slices)
 
     def seconds(self) -> float:
-        """Processor time of a part, from a small simulated scan that is timed.
+        """Return the processor time of a part, timed on a small simulated scan.
 
         Reading the projections is not included.
         """

@@ -48,7 +48,7 @@ def rows_of(kept: FinishedPart) -> list[Rows]:
 
 
 def centre_of(unfinished: Volume) -> AnyDict | None:
-    """The rotation axis recorded by an unfinished run."""
+    """Return the rotation axis recorded by an unfinished run."""
     record = unfinished.provenance[-1] if unfinished.provenance else {}
     found = record.get("centre")
     return dict(found) if isinstance(found, Mapping) and "column" in found else None

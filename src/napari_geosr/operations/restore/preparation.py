@@ -268,7 +268,7 @@ def prepare_steps(
 def find_models(
     volume: Volume, config: RestoreConfig, ranking: Ranking | None
 ) -> tuple[Model, tuple[Model, ...]]:
-    """The model, and further ones of an ensemble, after checking that they fit."""
+    """Find the model, and further ones of an ensemble, and check that they fit."""
     model = zoo.find(config.model) if ranking is None else _chosen(ranking)
     model = for_axes(model, volume)
     others = tuple(zoo.find(name) for name in config.ensemble_with)
@@ -385,7 +385,7 @@ def _set_network_noise(
 def with_strength(
     prepared: PreparedRestoration, strength: float
 ) -> PreparedRestoration:
-    """The same run with another strength, without preparing it again.
+    """Return the same run with another strength, without preparing it again.
 
     Parameters
     ----------

@@ -181,7 +181,7 @@ def check_prior_scale(
 def with_padding(
     statistics: IntensityStatistics, cards: Sequence[ModelCard], volume: Volume
 ) -> IntensityStatistics:
-    """Statistics for an ensemble, whose models have their own scales.
+    """Return statistics for an ensemble, whose models have their own scales.
 
     The value of constant padding is added if all models return the grey values of the
     scan.
@@ -211,7 +211,7 @@ def check_strength(models: Sequence[Model]) -> None:
 
 
 def no_strength(model: Model) -> ConfigError:
-    """The error for a model without a strength."""
+    """Return the error for a model that has no strength setting."""
     return ConfigError(
         f"The model {model.card.name!r} does not use the noise level, so its strength "
         "cannot be set: leave --strength at 1, or choose a noise-bounded model."

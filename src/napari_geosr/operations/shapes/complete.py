@@ -109,7 +109,7 @@ class ShapeCompletion:
     reproduced: float
 
     def to_dict(self) -> AnyDict:
-        """All values by name, for JSON."""
+        """Return all values by name, for JSON."""
         surface = self.surface
         return {
             "file": str(self.path),

@@ -234,7 +234,7 @@ def completed_layer_steps(
 def part_surface_steps(
     volume: Volume, config: CompleteShapeConfig, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, SurfaceMesh]:
-    """Surface of the completed part, without the figures.
+    """Compute the surface of the completed part, without the figures.
 
     Raises
     ------

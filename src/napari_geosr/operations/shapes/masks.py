@@ -83,7 +83,7 @@ def read_shape_steps(
 
 
 def shape_in(volume: Volume, box: tuple[slice, ...], label: int | None) -> AnyArray:
-    """Which voxels of a part of a volume belong to the shape.
+    """Tell which voxels of a part of a volume belong to the shape.
 
     Raises
     ------

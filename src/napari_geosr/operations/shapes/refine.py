@@ -266,7 +266,7 @@ def plan_shape_steps(
 
 
 def load_refiner(name: str, device: str) -> tuple[ShapeRefiner, int, AnyMapping | None]:
-    """The network that refines, its number of features, and its record.
+    """Load the network that refines; also return its feature count and record.
 
     Raises
     ------

@@ -217,7 +217,7 @@ def _with_common_harmonics(patterns: PatternSet) -> PatternSet:
 def computed(
     steps: Generator[Step, None, T], threads: int | None
 ) -> Generator[Step, None, T]:
-    """Advance `steps` without gradients and with the given number of CPU threads."""
+    """Advance `steps` without gradients, with the given number of CPU threads."""
     with closing(steps):
         while True:
             with exact_settings(threads):
@@ -260,7 +260,7 @@ def _refine_steps(
 
 
 def brightest_part(mean: FloatArray, edge: int) -> tuple[slice, slice]:
-    """The square of `edge` pixels with the most light; all of a smaller image."""
+    """Return the square of `edge` pixels with most light; all of a smaller image."""
     from scipy import ndimage
 
     sizes = [min(edge, n) for n in mean.shape]

@@ -59,7 +59,7 @@ def open_frames(
 
 
 def frames_of(volume: Volume, config: FramesConfig) -> SimFrames:
-    """The raw frames in a volume, with the optics of its file and of the settings.
+    """Return the raw frames in a volume, with optics from its file and the settings.
 
     Raises
     ------
@@ -299,7 +299,7 @@ def difference_growth(frames: SimFrames) -> float:
 
 
 def read_patterns(path: Path, frames: SimFrames) -> PatternSet:
-    """Known patterns from a YAML file, or from images with one pattern per frame.
+    """Read known patterns from a YAML file, or from images with one pattern per frame.
 
     Raises
     ------

@@ -235,7 +235,7 @@ def frame_fit_of(
     learning_rate: float = 1e-3,
     seed: int = 0,
 ) -> FrameFit:
-    """A network that starts from the current object of `fit`.
+    """Create a network that starts from the current object of `fit`.
 
     Parameters
     ----------
@@ -331,7 +331,7 @@ def _bytes_per_fine_pixel(patterns: PatternSet) -> int:
 def plan_tiles(
     shape: tuple[int, int], *, pixel_bytes: int, budget: int, halo: int
 ) -> list[tuple[tuple[slice, slice], tuple[slice, slice]]]:
-    """Tiles of a plane with their surroundings, in camera pixels.
+    """Divide a plane into tiles with their surroundings, in camera pixels.
 
     Parameters
     ----------

@@ -152,7 +152,7 @@ def algorithm_names() -> list[str]:
 
 
 def find_algorithm(name: str) -> Algorithm:
-    """The algorithm of this name; underscores may stand for hyphens.
+    """Return the algorithm of this name; underscores may stand for hyphens.
 
     Raises
     ------
@@ -179,7 +179,7 @@ def find_algorithm(name: str) -> Algorithm:
 
 
 def checked_options(name: str, options: AnyMapping) -> AnyDict:
-    """A user's settings for an algorithm, converted to their types.
+    """Convert a user's settings for an algorithm to their types.
 
     Raises
     ------

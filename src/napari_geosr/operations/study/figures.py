@@ -166,7 +166,7 @@ def volumes_png(
     per_decade: int,
     theme: Theme,
 ) -> bytes:
-    """Histograms of pore volumes, a panel per number of projections and exposure.
+    """Draw histograms of pore volumes, a panel per number of projections and exposure.
 
     Parameters
     ----------

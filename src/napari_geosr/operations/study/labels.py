@@ -351,7 +351,7 @@ class _LabelsStudy:
 
 
 def overlaps(found: AnyArray, truth: AnyArray, classes: int) -> Sequence[float]:
-    """Intersection over union of each class; NaN for a class that does not occur.
+    """Return intersection over union of each class; NaN for absent classes.
 
     Voxels where `truth` is 255 are ignored.
     """

@@ -222,7 +222,7 @@ _SAVED = (
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number as text; – if unknown."""
+    """Format a number as text; – if unknown."""
     return "–" if value is None else f"{value:.{digits}g}"
 
 

@@ -129,7 +129,7 @@ def computing(
 def fewest(
     rows: Sequence[AnyDict], config: StudyConfig, n_angles: int
 ) -> dict[str, int | None]:
-    """Minimum number of projections for the correct porosity, by algorithm.
+    """Find the smallest number of projections for the correct porosity, by algorithm.
 
     Right means within the tolerance, for this and all larger numbers tried, with the
     longest exposure; None if no number is sufficient.
@@ -204,7 +204,7 @@ def _sufficient_subsets(
 
 
 def light_of(subset: ScanSubset, config: StudyConfig, n_angles: int) -> float:
-    """Photons, and therefore time, as a fraction of those of the whole scan.
+    """Return the photons, and thus the time, as a fraction of the whole scan's.
 
     Parameters
     ----------

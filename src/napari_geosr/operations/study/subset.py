@@ -95,7 +95,7 @@ def is_over_exposure(rows: Iterable[AnyMapping]) -> bool:
 
 
 def all_subsets(config: StudyConfig, n_angles: int | None = None) -> list[ScanSubset]:
-    """All subsets of a study, by number of projections and exposure, longest first.
+    """Return all subsets of a study, by projections and exposure, longest first.
 
     Parameters
     ----------

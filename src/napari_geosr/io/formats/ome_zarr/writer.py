@@ -267,7 +267,7 @@ class ZarrOutput(Output):
 
 
 def reduced(fine: AnyArray, step: tuple[int, ...], *, mean: bool) -> AnyArray:
-    """Reduce by `step` along each axis: the mean of each cell, or its first voxel.
+    """Reduce by `step` along each axis; a cell becomes its mean or its first voxel.
 
     An odd last row is repeated.
 

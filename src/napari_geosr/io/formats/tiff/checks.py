@@ -152,7 +152,7 @@ def n_planes(series: TiffPageSeries) -> int:
 
 
 def stated_planes(metadata: AnyMapping) -> int:
-    """Number of planes stated by an ImageJ description; 1 if not stated."""
+    """Return the number of planes in an ImageJ description; 1 if none is stated."""
     counts = [metadata.get(word, 1) for word in ("channels", "slices", "frames")]
     known = all(isinstance(n, int) and n > 0 for n in counts)
     return math.prod(counts) if known else 1
@@ -226,7 +226,7 @@ def check_missing_planes(series: TiffPageSeries, path: Path) -> None:
 
 
 def missing_planes(path: Path, n_missing: int, n_all: int) -> FileError:
-    """The error for a file without some of its planes."""
+    """Return the error for a file that lacks some of its planes."""
     return FileError(
         f"{path.name} is incomplete: {n_missing} of its {n_all} planes are missing. "
         "Copy or export the file again, with all its parts."

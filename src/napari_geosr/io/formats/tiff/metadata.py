@@ -93,7 +93,7 @@ class PhysicalSpace:
                 self.origin[axis] = place
 
     def complete(self, spatial_axes: str) -> tuple[tuple[float, ...], ...]:
-        """Voxel size and origin along `spatial_axes`, with missing lengths filled in.
+        """Fill in missing lengths of voxel size and origin along `spatial_axes`.
 
         A missing slice spacing is set to the pixel size, with a note; if nothing is
         known, edge lengths are 1 pixel.
@@ -166,7 +166,7 @@ def unescaped(text: str) -> str:
 
 
 def from_imagej(page: TiffPage, metadata: AnyMapping, n_slices: int) -> PhysicalSpace:
-    """Voxel size and origin from ImageJ's metadata.
+    """Read voxel size and origin from ImageJ's metadata.
 
     ImageJ omits `spacing` from a stack's description if it is 1, and stores the origin
     in pixels, as the position at which a coordinate is zero. Other programs write
@@ -224,7 +224,7 @@ def from_imagej(page: TiffPage, metadata: AnyMapping, n_slices: int) -> Physical
 
 
 def from_ome(xml: str, image: int) -> PhysicalSpace:
-    """Voxel size and position of image number `image` of an OME-XML description."""
+    """Read voxel size and position of image `image` of an OME-XML description."""
     space = PhysicalSpace()
     try:
         root = ElementTree.fromstring(xml)
@@ -290,7 +290,7 @@ def from_lsm(metadata: AnyMapping) -> PhysicalSpace:
 
 
 def from_vendor(found: VendorPixel, page: TiffPage) -> PhysicalSpace:
-    """Pixel size from a microscope's own metadata."""
+    """Read the pixel size from a microscope's own metadata."""
     height, width, unit = found.in_unit()
     note = f"The pixel size was read from the {found.origin} metadata."
     return PhysicalSpace(
@@ -302,7 +302,7 @@ def from_vendor(found: VendorPixel, page: TiffPage) -> PhysicalSpace:
 
 
 def from_resolution_tags(page: TiffPage) -> PhysicalSpace:
-    """Pixel size from baseline tags, unless it is the dpi of a screen or printer.
+    """Read the pixel size from baseline tags, unless it is a screen's or printer's dpi.
 
     In that case a note is added, as the pixels of a scanner may really have this size.
     """

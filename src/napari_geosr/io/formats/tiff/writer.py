@@ -51,7 +51,7 @@ _MAGIC = b"GEOSRend"
 
 
 def choose_layout(name: str, suffix: str, dtype: AnyDType, shape: Sequence[int]) -> str:
-    """``"imagej"``, ``"ome"`` or ``"plain"``: the first layout without loss.
+    """Choose the first layout that loses nothing: ``"imagej"``, ``"ome"``, ``"plain"``.
 
     Parameters
     ----------
@@ -283,7 +283,7 @@ def _imagej_metadata(stamp: Stamp) -> AnyDict:
 
 
 def ome_xml(stamp: Stamp, dtype: AnyDType) -> bytes:
-    """OME-XML (2016-06) of one image with its size, position and provenance."""
+    """Create the OME-XML (2016-06) of one image with size, position and provenance."""
 
     def element(parent: Any, tag: str, **attributes: Any) -> Any:
         """Add an element with `attributes` to `parent`."""

@@ -65,14 +65,14 @@ class GeometryScales:
 
 
 def describe() -> dict[str, str]:
-    """Short description of each loss by name; those usable alone come first."""
+    """Describe each loss briefly, by name; those usable alone come first."""
     modules = _modules()
     names = sorted(modules, key=lambda name: (modules[name].KIND != "voxels", name))
     return {name: str(modules[name].ABOUT) for name in names}
 
 
 def titles() -> dict[str, str]:
-    """Title of each loss curve, by name."""
+    """Return the title of each loss curve, by name."""
     return {name: str(module.TITLE) for name, module in _modules().items()}
 
 

@@ -279,7 +279,7 @@ def without_harmful(
     wrong_pores_of: Callable[[RankingEntry], str],
     skipped: dict[str, str],
 ) -> list[RankingEntry]:
-    """Rows without the candidates that would be chosen but invent or lose pores.
+    """Remove candidates that would be chosen but invent or lose pores.
 
     Parameters
     ----------

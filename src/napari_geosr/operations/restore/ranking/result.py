@@ -141,7 +141,7 @@ class Ranking:
         return "scan" if self.upscale_factor == 1 else "cubic"
 
     def only_bounded(self) -> Ranking:
-        """The ranking without models whose changes are not limited by the noise."""
+        """Remove models whose changes are not limited by the noise."""
         rows = tuple(
             row
             for row in self.rows

@@ -103,7 +103,7 @@ class SeriesPlan:
     def of_channel(
         self, channel: int | Sequence[int | None] | None, sentence: str
     ) -> str:
-        """A sentence preceded by the channels to which it applies, if there are
+        """Precede a sentence by the channels to which it applies, if there are
         several.
         """
         if len(self.channels) == 1:

@@ -118,7 +118,7 @@ class PreparedSeries:
         return replace(worst, sentence=self.plan.of_channel(channel, worst.sentence))
 
     def with_strength(self, strength: float) -> PreparedSeries:
-        """The same run with another strength, without preparing it again.
+        """Return the same run with another strength, without preparing it again.
 
         Raises
         ------

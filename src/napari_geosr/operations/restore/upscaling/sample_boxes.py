@@ -38,7 +38,7 @@ class _BoxStatistics:
 
 
 def structured_boxes(volume: Volume, edges: Sequence[int], count: int) -> list[Slices]:
-    """Boxes of size `edges` (at most that of the volume) with structure.
+    """Choose boxes of size `edges` (at most the volume's) that contain structure.
 
     From a grid of boxes, those with a typical variation are chosen; this excludes empty
     surroundings and boxes with an extreme artefact. Boxes with padding (a constant grey

@@ -172,7 +172,7 @@ class ScanTrial:
         )
 
     def boxes(self) -> list[Slices]:
-        """Parts of the scan whose edge lengths are whole numbers of averaged voxels."""
+        """Return parts of the scan whose edges are whole numbers of averaged voxels."""
         edges = []
         for f, n in zip(self.factors, self.volume.shape, strict=True):
             if f == 1:

@@ -46,7 +46,7 @@ def add_shifted(total: Values, values: Values, by: Vector) -> None:
 
 
 def shifted(values: AnyArray, by: Vector) -> AnyArray:
-    """Values at places shifted by whole voxels; 0 outside of the block."""
+    """Shift values by whole voxels; 0 is inserted at the edges."""
     found: AnyArray = np.zeros_like(values)
     source, target = _places(values.shape, by)
     found[target] = values[source]

@@ -158,7 +158,7 @@ def _balls(
 
 
 def ball_offsets(radius: float, shape: Sequence[int]) -> npt.NDArray[np.intp]:
-    """Voxel offsets of a sphere in an array of this shape; of a circle in an image."""
+    """Return voxel offsets of a sphere in an array of this shape (image: a circle)."""
     n = math.ceil(radius)
     axes = [
         np.arange(-n, n + 1) if length > 1 else np.zeros(1, int) for length in shape

@@ -184,7 +184,7 @@ class KnownBlockTest:
 
 
 def count_limits(test: KnownBlockTest | None, fine: int = 1) -> tuple[CountLimit, ...]:
-    """Up to which size pores cannot be counted; empty if all can.
+    """Return the sizes up to which pores cannot be counted; empty if all can.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def count_limits(test: KnownBlockTest | None, fine: int = 1) -> tuple[CountLimit
 
 
 def lost_pores(test: KnownBlockTest | None, fine: int = 1) -> str:
-    """Which pores cannot be counted, in one sentence per reason; empty if all can."""
+    """Explain which pores cannot be counted, by reason; empty if all can be."""
     known = _limited(test)
     groups = (
         [one for one in known if one.is_inseparable],

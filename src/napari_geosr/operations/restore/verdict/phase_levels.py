@@ -80,7 +80,7 @@ class PhaseLevels:
 def phase_levels(
     sample: EvaluationSample, noise: Noise, insides: Sequence[Mask]
 ) -> PhaseLevels | None:
-    """Grey values of the phases, from the histogram of a scan without its noise.
+    """Find the grey values of the phases in a scan's histogram, without its noise.
 
     In a smoothed scan, small pores would be too bright.
 

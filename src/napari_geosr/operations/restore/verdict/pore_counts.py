@@ -173,7 +173,7 @@ def sample_of(block: Block) -> Mask:
 
 
 def inside_of(shown: Mask, width: float) -> Mask:
-    """Voxels of the sample that a Gaussian filter of `width` does not mix with others.
+    """Return sample voxels that a Gaussian filter of `width` does not mix with others.
 
     Examples
     --------
@@ -199,7 +199,7 @@ def pore_counts(
     bright: bool,
     is_known: bool = True,
 ) -> PoreCounts:
-    """Pores in each of the volumes, in the order of the fields of `PoreCounts`."""
+    """Count the pores of each volume, in the order of the fields of `PoreCounts`."""
     ndim = 2 if is_flat(insides[0].shape) else 3
     smallest = round(voxels ** (ndim / 3))
     names = ("smoothed", "simulated", "result", "noisy", "scan", "repeated")
@@ -220,7 +220,7 @@ def kept_pores(
     *,
     bright: bool,
 ) -> tuple[int, int]:
-    """Pores of about this size in the scan, and how many of them are in the result."""
+    """Count pores of about this size in the scan, and how many the result still has."""
     import cc3d
     from scipy import ndimage
 

@@ -22,7 +22,7 @@ MIN_THIN_CONTRAST = 0.6
 
 
 def wrong_pores(name: str, test: KnownBlockTest) -> str:
-    """A sentence if a model invents or loses far too many pores; otherwise empty."""
+    """Return a sentence if a model invents or loses far too many pores, else ""."""
     for counts in test.counts:
         if not (counts.is_known and counts.is_off(MAX_PORE_RATIO)):
             continue
@@ -112,7 +112,7 @@ def lost_small_pores(name: str, test: KnownBlockTest) -> Iterator[str]:
 
 
 def doubtful_pores(name: str, test: KnownBlockTest) -> str:
-    """A sentence if the number of pores may be wrong; otherwise empty."""
+    """Return a sentence if the number of pores may be wrong; otherwise ""."""
     for counts in test.counts:
         if not (counts.is_known or test.is_separated):
             continue  # neither shows pores
