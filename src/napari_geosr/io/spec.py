@@ -18,7 +18,7 @@ from napari_geosr.io.stamp import Stamp
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """A volume to be written, without its voxels.
+    """Description of a volume to be written: everything except its voxels.
 
     Parameters
     ----------

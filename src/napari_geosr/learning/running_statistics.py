@@ -1,4 +1,4 @@
-"""Restricts running statistics of batch norms to images like those to be restored."""
+"""Computes batch-norm statistics only from images like those to be restored."""
 
 from __future__ import annotations
 

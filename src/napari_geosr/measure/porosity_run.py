@@ -77,7 +77,7 @@ class LabelledSlab:
 
 @dataclass
 class SweepProgress:
-    """Number of slabs done, out of those of all sweeps."""
+    """Counts finished slabs, out of the slabs of all sweeps."""
 
     total: int
     done: int = 0

@@ -1,4 +1,4 @@
-"""Add a noise bound to a denoiser trained without one."""
+"""Adds a noise bound to a denoiser that was trained without one."""
 
 from __future__ import annotations
 

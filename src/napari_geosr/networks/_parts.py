@@ -1,4 +1,4 @@
-"""Parts of a network's output, computed without the rest of a window.
+"""Computes parts of a network's output without the rest of the window.
 
 A tile is restored from a window with a halo. After each layer, less of the halo is
 needed: a network that drops the rest takes about half the time for a thin tile.

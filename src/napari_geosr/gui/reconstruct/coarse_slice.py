@@ -2,7 +2,7 @@
 
 Doubling the edge length of a slice, with columns half as wide, takes four times as
 long. Wider columns therefore show the effect of an algorithm early: grey values
-(attenuation per length) and position are not affected.
+(attenuation per unit length) and position are not affected.
 """
 
 from __future__ import annotations

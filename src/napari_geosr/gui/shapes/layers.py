@@ -33,7 +33,7 @@ _OPACITY = 0.6
 
 
 def centre_of_view(viewer: ViewerModel, layer: Layer) -> Floats:
-    """Voxel of a layer (Z, Y, X) in the middle of the view."""
+    """Return the voxel of a layer (Z, Y, X) at the centre of the view."""
     point = list(viewer.dims.point)
     displayed = list(viewer.dims.displayed)
     middle = viewer.scene.camera.center[-len(displayed) :]

@@ -1,1 +1,1 @@
-"""Items of HDF5 files, including those in several files or with missing parts."""
+"""Opens items of HDF5 files, even if spread over several files or partly missing."""

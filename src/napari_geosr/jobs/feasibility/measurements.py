@@ -1,4 +1,4 @@
-"""Refuses measurements for which memory or walltime cannot be sufficient."""
+"""Rejects measurements that need more memory or walltime than is available."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from napari_geosr.jobs.queues._scripts import LOG, quote
 
 
 class Local:
-    """Jobs on this computer, without limits on resources or walltime."""
+    """Runs jobs on this computer, with no limits on resources or walltime."""
 
     title = "this computer"
     number_variable = ""

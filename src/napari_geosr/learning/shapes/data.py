@@ -232,7 +232,7 @@ class ShapeMethod(Method):
 
 
 class FittedMethod(ShapeMethod):
-    """Base of methods whose model is computed in one pass, without optimisation."""
+    """Base of methods that compute their model in one pass, without optimisation."""
 
     def fit_steps(
         self, shapes: ShapeSet, should_stop: ShouldStop

@@ -84,7 +84,7 @@ class Agreement:
 
 @dataclass(frozen=True, eq=False)
 class PoreMatch:
-    """Comparison of the pores of a volume with those of the base.
+    """Compares the pores of a volume with the pores of the base volume.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""The decorator for all kernels: compiled once per machine, without the GIL."""
+"""Decorator for all kernels: compiles once per machine and releases the GIL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contrast of a scan without its noise."""
+"""Estimates the contrast that a scan would have without its noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The quietest blocks of each grey value, selected without bias in the noise.
+"""Selects the quietest blocks of each grey value, with no bias in the noise.
 
 The coefficients of a block are divided into two groups, each with all degrees, that are
 nearly uncorrelated for noise. Blocks are selected by the energy of one group and

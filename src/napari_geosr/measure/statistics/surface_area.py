@@ -1,4 +1,4 @@
-"""Surface area (image: perimeter), without faces on the border of the volume.
+"""Surface area (image: perimeter), excluding faces on the border of the volume.
 
 Computed by Crofton's formula with 13 directions, see `napari_geosr.measure.crofton`.
 """

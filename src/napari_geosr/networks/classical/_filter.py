@@ -25,7 +25,7 @@ class FilterConfig(Config):
 
 
 class Filter(nn.Module):
-    """A filter without weights that may need the noise level.
+    """A filter that has no weights and may need the noise level.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Worker processes whose results are taken in the order of the parts of a volume."""
+"""Runs worker processes and returns results in the order of the parts of a volume."""
 
 from __future__ import annotations
 

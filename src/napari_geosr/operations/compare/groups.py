@@ -23,7 +23,7 @@ from napari_geosr.operations.compare.positions import placed_mask
 
 @dataclass
 class RunLog:
-    """Warnings and remarks of a run, in order and without repetition."""
+    """Collects warnings and remarks of a run, in order and without repetition."""
 
     remarks: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Views derived lazily from those in a file: means, or a fraction of the photons."""
+"""Derives views lazily from those in a file: means, or a fraction of the photons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find models for shapes: those of the package, or the user's own by path."""
+"""Finds models for shapes: bundled ones by name, the user's own by path."""
 
 from __future__ import annotations
 

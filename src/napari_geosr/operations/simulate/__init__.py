@@ -1,4 +1,4 @@
-"""Simulate the scan of a porous sample whose porosity is known exactly.
+"""Simulates the scan of a porous sample with exactly known porosity.
 
 Slices are created, scanned and written in blocks, so that a sample may be larger than
 the memory.

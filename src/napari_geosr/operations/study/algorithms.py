@@ -1,4 +1,4 @@
-"""Algorithms that a study compares: built-in ones, and those of other packages.
+"""Lists the algorithms that a study compares: built-in, or from other packages.
 
 Does not import torch, because it is used to validate settings.
 """

@@ -1,4 +1,4 @@
-"""Find missing chunks of a zarr array by their file names, without reading data.
+"""Finds missing chunks of a zarr array from file names, without reading data.
 
 Zarr silently returns the fill value for missing chunks, and a fill value of zero looks
 like pores. A chunk may be missing because the writer omitted one that holds only the

@@ -1,4 +1,4 @@
-"""Differences between neighbouring voxels: edges as sharp as those of the target.
+"""Compares neighbouring-voxel differences: edges become as sharp as the target's.
 
 Unless a grey-value loss is given, it is combined with the mean absolute error.
 """

@@ -1,4 +1,4 @@
-"""Grey values of the two phases of a scan, without its noise."""
+"""Finds the grey values of the two phases of a scan, without its noise."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class _RiskSample:
 
 
 class RiskEstimator:
-    """Estimates a network's distance from the noise-free scans, without knowing them.
+    """Estimates how far a network's output is from noise-free scans that are unknown.
 
     Uses Stein's estimate on sample blocks, or the difference from a second scan.
 
