@@ -79,6 +79,13 @@ def test_pages_are_short(page):
         assert len(words) <= LONGEST
 
 
+@pytest.mark.parametrize("page", GUIDES, ids=page_name)
+def test_warnings_are_no_code(page):
+    """Eight spaces after the title would show the first sentence as code."""
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"(?m)^!!! [^\n]*\n {8}", text)
+
+
 def test_every_page_is_in_the_navigation():
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     named = set(re.findall(r"[\w/.-]+\.md", str(yaml.safe_load(text)["nav"])))

@@ -9,7 +9,14 @@ from napari.utils.notifications import notification_manager
 from opening import opened
 from porosity_helpers import open_dock
 
-from napari_geosr.gui.kit.dock_tabs import COMPARE, PAIRS, SEGMENT, SIM, TRAIN
+from napari_geosr.gui.kit.dock_tabs import (
+    COMPARE,
+    PAIRS,
+    SEGMENT,
+    SHAPES,
+    SIM,
+    TRAIN,
+)
 from napari_geosr.gui.layers import add_image_result, volume_from_layer
 
 
@@ -100,6 +107,20 @@ def test_a_result_inherits_the_assumption(viewer, qtbot, slices):
     dock = open_dock(viewer, qtbot)
     dock.settings.image.set_layer(result)
     assert "assumed to equal the pixel size" in dock.settings.notes.text
+
+
+def test_a_shape_from_a_scan_keeps_the_assumption(viewer, slices):
+    """As napari's *Convert to Labels* does: volumes and surfaces depend on it."""
+    layer, _ = open_file(viewer, slices)
+    shape = viewer.add_labels(
+        np.asarray(layer.data) > 128,
+        scale=layer.scale,
+        units=layer.units,
+        metadata=layer.metadata,
+    )
+    dock = opened(viewer, SHAPES)
+    dock.shape_layer.set_layer(shape)
+    assert "assumed to equal the pixel size" in dock.notes.text
 
 
 def test_an_unnamed_axis_is_said_and_corrected(viewer, qtbot, unnamed):

@@ -23,6 +23,7 @@ from napari_geosr.gui.kit.widgets import (
 )
 from napari_geosr.gui.layers import is_helper
 from napari_geosr.gui.layers.combo import LayerCombo
+from napari_geosr.gui.layers.questions.image_notes import ImageNotes
 from napari_geosr.operations import shapes
 from napari_geosr.operations.shapes import CompleteShapeConfig, RefineShapeConfig
 
@@ -71,6 +72,11 @@ class ShapesWidgets(Dock):
         self.shape_layer.setToolTip(
             "Labels layer with the shape. Voxels outside the shape are 0."
         )
+        self.notes = ImageNotes(self._viewer)
+        self.shape_layer.layerChanged.connect(
+            lambda: self.notes.set_layer(self.shape_layer.layer())
+        )
+        self.notes.set_layer(self.shape_layer.layer())
         self.task = combo("Task", "Operation to perform on the shape.")
         self.task.addItems([REFINE, COMPLETE])
         self.forms = {
@@ -128,6 +134,7 @@ class ShapesWidgets(Dock):
         column = QVBoxLayout(inner)
         column.setContentsMargins(8, 8, 8, 8)
         column.addLayout(inputs)
+        column.addWidget(self.notes)
         for form in self.forms.values():
             column.addWidget(form)
         below = QVBoxLayout(self.results)

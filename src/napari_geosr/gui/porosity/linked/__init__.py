@@ -260,17 +260,17 @@ class PorePlot(QWidget):
         self.scatter.set_mask(mask)
         count, total = self._marked.count, len(mask)
         self.save.setEnabled(count > 0)
-        text = f"{count:,} of {total:,} pores selected"
+        text = f"{_spaced(count)} of {_spaced(total)} pores selected"
         if report is not None and count and len(mask) == report.pore_count:
             text += _share(report, mask)
         missing = total - len(self.scatter.drawn_rows)
         if missing > 0 and report is not None:
             text += (
-                f". {missing:,} without a value in one of the two columns, such as the "
-                "sphericity of pores at the border, "
+                f". {_spaced(missing)} without a value in one of the two columns, such "
+                "as the sphericity of pores at the border, "
                 f"{'is' if missing == 1 else 'are'} not drawn"
             )
-        self.summary.setText(text.replace(",", "\N{NARROW NO-BREAK SPACE}"))
+        self.summary.setText(text)
 
     def apply_expression(self) -> None:
         """Select the pores that satisfy the filter."""
@@ -318,6 +318,11 @@ class PorePlot(QWidget):
         except ConfigError:
             return ""
         return text if np.array_equal(found, mask) else ""
+
+
+def _spaced(number: int) -> str:
+    """A number with thin spaces between thousands."""
+    return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
 def _share(report: PorosityReport, mask: AnyArray) -> str:
