@@ -105,7 +105,7 @@ def test_several_against_a_reference_with_halves(files, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["one"], "2 to 6 can be compared"),
+        (["one"], "Give 2 to 6 volumes"),
         (["one", "two", "--fsc", "halves", "one"], "is invalid"),
         (["one", "two", "--fsc", "twice"], "is invalid"),
         (["one", "one", "--fsc", "pair"], "contain the same voxels"),

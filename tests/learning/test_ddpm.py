@@ -116,7 +116,7 @@ def test_samples_of_a_known_distribution_are_drawn() -> None:
         ({"normalisation": "volume"}, "stored"),
         ({"network_options": {"residual": True}}, "residual"),
         ({"prediction": "noise", "zero_terminal": True}, "velocity or image"),
-        ({"target": ["b"]}, "no targets"),
+        ({"target": ["b"]}, "remove --target"),
     ],
 )
 def test_settings_that_make_no_sense(values: dict[str, Any], message: str) -> None:

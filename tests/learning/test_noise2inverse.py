@@ -100,7 +100,7 @@ def test_drawing_swaps_targets_and_keeps_one_block_apart() -> None:
 def test_what_does_not_fit_is_said() -> None:
     with pytest.raises(ConfigError, match="at least two sources"):
         Method.check(config(1))
-    with pytest.raises(ConfigError, match="no targets"):
+    with pytest.raises(ConfigError, match="remove --target"):
         Method.check(config(2, target=["y"]))
     other = [*parts(2), Volume(np.zeros((12, 32, 39)), "ZYX", name="narrow")]
     with pytest.raises(VolumeError, match="'narrow' has shape 12 × 32 × 39"):

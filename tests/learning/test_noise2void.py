@@ -209,7 +209,7 @@ def test_the_input_is_not_passed_on_unless_asked_for() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"target": ["b"]}, "no targets"),
+        ({"target": ["b"]}, "remove --target"),
         ({"mask_axis": "z", "dimensions": "2D"}, "no neighbours along Z"),
     ],
 )

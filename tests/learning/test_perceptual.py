@@ -146,7 +146,7 @@ def test_vgg19_without_its_weights_is_an_error(torchvision: Path) -> None:
     with pytest.raises(ConfigError, match="damaged"):
         load_features("vgg19")
     torchvision.unlink()
-    with pytest.raises(ConfigError, match="not on this machine"):
+    with pytest.raises(ConfigError, match="not on this computer"):
         load_features("vgg19")
 
 

@@ -186,7 +186,7 @@ def test_six_volumes_and_no_more(fine):
     assert found.compared == tuple("BCDEF")
     assert list(found.to_dataframe().index) == list("ABCDEF")
     for wrong in ({"A": cut}, {**some, "G": cut}):
-        with pytest.raises(ConfigError, match="2 to 6 can be compared"):
+        with pytest.raises(ConfigError, match="Give 2 to 6 volumes"):
             run(wrong)
 
 
