@@ -124,7 +124,7 @@ def test_a_view_without_a_surface_is_told(viewer, dock, qtbot, labels):
     viewer.scene.camera.center = ORIGIN
     dock.preview_button.click()
     idle(dock, qtbot)
-    assert "There is no surface of the shape in the middle" in dock.message.text
+    assert "There is no surface of the shape at the centre" in dock.message.text
 
 
 def test_a_skull_is_completed(viewer, qtbot, tmp_path):
