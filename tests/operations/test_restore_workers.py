@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,19 +40,25 @@ distributed = pytest.importorskip("distributed")
 SHAPE = (57, 43, 35)
 
 
-@pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    """Two processes for all tests, as their start takes seconds."""
+@contextmanager
+def workers_on_this_computer(n: int) -> Iterator[Client]:
     with (
         dask.config.set(pool.worker_settings(1)),
         distributed.LocalCluster(
-            n_workers=2,
+            n_workers=n,
             threads_per_worker=1,
             dashboard_address="127.0.0.1:0",
             silence_logs=60,
         ) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    """Two processes for all tests, as their start takes seconds."""
+    with workers_on_this_computer(2) as client:
         yield client
 
 
@@ -135,6 +142,9 @@ def test_workers_restore_the_same_voxels(client, scan, tmp_path, suffix, setting
     tolerance = 1 if expected.dtype.kind == "u" else 1e-5 * expected.std()
     difference = np.abs(found.astype(float) - expected)
     assert difference.max() <= tolerance
+    if expected.shape == SHAPE:
+        # The model changes the scan, so a wrong halo would be noticed.
+        assert np.abs(expected - np.asarray(io.read(scan).data, float)).mean() > 5
     assert (difference > 0).mean() < 1e-3 or expected.dtype.kind == "f"
     record = shared.volume.provenance[-1]
     assert record["workers"]["processes"] == 2
@@ -144,6 +154,16 @@ def test_workers_restore_the_same_voxels(client, scan, tmp_path, suffix, setting
         assert "warnings" not in io.read(out["out"]).metadata
         array = voxels(shared)
         assert array.shape == alone.volume.shape
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_the_number_of_workers_changes_no_voxel(scan, n):
+    """Two are tested with all kinds of results."""
+    alone, _ = run(scan)
+    with workers_on_this_computer(n) as client:
+        shared, _ = run(scan, client)
+    expected = voxels(alone)
+    assert np.abs(voxels(shared) - expected).max() <= 1e-5 * expected.std()
 
 
 def test_nan_and_clipped_voxels_are_counted_as_in_one_process(client, rng):
