@@ -32,7 +32,7 @@ from napari_geosr.operations.restore.ranking import (
     RankingEntry,
     rank_steps,
 )
-from napari_geosr.operations.restore.ranking.rank import without_harmful
+from napari_geosr.operations.restore.ranking.rank import without_fading, without_harmful
 from napari_geosr.operations.restore.ranking.result import decide
 from napari_geosr.operations.restore.ranking.tune import downhill, refined
 from napari_geosr.physics.specimens.phantoms import sphere_foam
@@ -354,6 +354,34 @@ def test_a_candidate_is_chosen_only_if_it_keeps_the_pores(
     assert chosen in {"none", *tested}
     assert set(skipped) == harmful & set(tested)
     assert [row for row in rows if row.name not in skipped] == remaining
+
+
+@pytest.mark.parametrize(
+    ("gains", "fading", "expected"),
+    [
+        ({"a": 8.0, "b": 7.4}, {"a"}, "b"),
+        ({"a": 8.0, "b": 7.4, "c": 7.2}, {"a", "b"}, "c"),
+        ({"a": 8.0, "b": 6.9}, {"a"}, "a"),  # too much would be given up
+        ({"a": 8.0, "b": 7.4}, {"a", "b"}, "a"),  # the verdict will warn
+        ({"a": 8.0, "b": 7.4}, set(), "a"),
+        ({"a": 8.0}, {"a"}, "a"),
+    ],
+)
+def test_a_candidate_that_keeps_what_the_scan_shows_is_preferred(
+    gains: dict[str, float], fading: set[str], expected: str
+) -> None:
+    model, noise = zoo.find("ct-denoise"), Noise(10.0, 100.0, interval=(9, 11))
+    rows = [
+        RankingEntry(name, "", 10 / 10 ** (gain / 20), gain, (0.1, 30), None, model)
+        for name, gain in gains.items()
+    ]
+    rows.append(RankingEntry("none", "", 10.0, 0.0, (0.0, 0.0)))
+    skipped: dict[str, str] = {}
+    remaining = without_fading(
+        rows, noise, lambda row: "pores fade" if row.name in fading else "", skipped
+    )
+    assert decide(remaining, noise)[0] == expected
+    assert set(skipped) == {row.name for row in rows} - {row.name for row in remaining}
 
 
 def test_a_gain_that_may_be_a_great_loss_is_told_in_words() -> None:

@@ -18,6 +18,7 @@ from napari_geosr.operations.restore.verdict.known_block_test import (
     count_limits,
     lost_pores,
 )
+from napari_geosr.operations.restore.verdict.pore_findings import lost_small_pores
 from napari_geosr.operations.restore.verdict.steps import verdict_steps
 from napari_geosr.physics.specimens.phantoms import sphere_foam
 
@@ -69,6 +70,34 @@ def test_the_limit_is_stated_before_the_run(scan: np.ndarray) -> None:
     assert verdict.limits
     assert verdict.hides_pores
     assert not verdict.earns_tick
+
+
+@pytest.mark.parametrize(("width", "fades"), [(0.0, False), (2.5, True)])
+def test_small_objects_of_the_scan_that_fade_are_told(
+    width: float, fades: bool
+) -> None:
+    """Whatever other phases there are: here a few bright grains."""
+    data = np.full((24, 96, 96), 100.0)
+    rng = np.random.default_rng(4)
+    z, y, x = np.meshgrid(*(np.arange(n) for n in data.shape), indexing="ij")
+    places = [(12, v, u) for v in range(12, 96, 16) for u in range(12, 96, 16)]
+    for n, (k, j, i) in enumerate(places):
+        ball = (z - k) ** 2 + (y - j) ** 2 + (x - i) ** 2 <= 2.0**2
+        data[ball] = 300 if n % 9 == 0 else 60
+    noise = Noise(level=6.0, contrast=100.0, white=1.0)
+    scan = ndimage.gaussian_filter(data, 0.5) + rng.normal(0, 6, data.shape)
+    sample = draw_finer_sample(Volume(scan, "ZYX"), noise, FACTORS)
+
+    def restore(window: np.ndarray, core: tuple[slice, ...]) -> np.ndarray:
+        smooth = ndimage.gaussian_filter(window, width) if width else window
+        return repeated(smooth[core])
+
+    test = lost_finer_pores(restore, sample, noise, FACTORS)
+    (dark,) = (one for one in test.both if not one.are_bright)
+    assert sum(each.seen for each in dark.objects_by_size) >= 10
+    sentences = list(lost_small_pores("sr", test))
+    assert bool(sentences) == fades
+    assert all("that this scan shows would fade" in text for text in sentences)
 
 
 def test_a_block_is_smaller_for_a_larger_factor() -> None:

@@ -117,3 +117,20 @@ def test_bright_inclusions_are_named_and_not_the_texture_around_them():
     verdict = verdict_of(noisy(truth, 0.1, 0.7), "ct-denoise")
     assert "bright spots" in verdict.words
     assert "Pores of up to" not in verdict.words
+
+
+@pytest.mark.parametrize("greys", [(60, 150), (60, 105, 150), (60, 90, 111, 150)])
+def test_the_phases_are_counted(greys: tuple[int, ...]) -> None:
+    """Grains whose grey values overlap because of the noise."""
+    rng = np.random.default_rng(5)
+    smooth = ndimage.gaussian_filter(rng.standard_normal((48, 96, 96)), 4)
+    edges = np.quantile(smooth, np.linspace(0, 1, len(greys) + 1)[1:-1])
+    clean = np.array(greys, float)[np.digitize(smooth, edges)]
+    scan = (clean + rng.normal(0, 9, clean.shape)).astype(np.float32)
+    volume = Volume(scan, "ZYX", name="grains")
+    noise = estimate_noise(volume)
+    sample = draw_known_sample(volume, noise)
+    insides = [np.ones(block.window.shape, bool) for block in sample.blocks]
+    levels = phase_levels(sample, noise, insides)
+    assert levels is not None
+    assert levels.number == len(greys)

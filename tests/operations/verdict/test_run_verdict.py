@@ -414,10 +414,13 @@ def test_what_puts_the_noise_in_doubt_is_said(clean):
 @pytest.mark.parametrize(
     ("ends", "words"),
     [
-        ((1.2, 3.4), "between +1.2 and +3.4"),
-        ((3.37, 3.42), "at most +3.4"),
-        ((-math.inf, 3.4), "possibly far worse, at most +3.4"),
+        ((1.2, 5.6), "+3.4 dB (between +1.2 and +5.6)"),
+        ((1.2, 3.4), "+3.4 dB (at least +1.2)"),
+        ((3.4, 5.6), "+3.4 dB (at most +5.6)"),
+        ((3.37, 3.42), "+3.4 dB"),
+        ((3.12, 3.12), "+3.4 dB (at most +3.1)"),
+        ((-math.inf, 3.4), "+3.4 dB (possibly far worse, at most +3.4)"),
     ],
 )
 def test_the_interval_of_a_gain_in_words(ends, words):
-    assert rules._interval((3.4, *ends)) == words
+    assert rules._gain((3.4, *ends)) == words

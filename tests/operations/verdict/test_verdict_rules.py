@@ -21,7 +21,11 @@ from napari_geosr.operations.restore.verdict.known_block_test import (
     lost_pores,
 )
 from napari_geosr.operations.restore.verdict.pore_counts import PoreCounts, differ
-from napari_geosr.operations.restore.verdict.pore_findings import wrong_pores
+from napari_geosr.operations.restore.verdict.pore_findings import (
+    doubtful_pores,
+    wrong_pores,
+)
+from napari_geosr.operations.restore.verdict.small_objects import SmallObjects
 
 SIZES = (7, 19, 33, 81)
 NOISE = Noise(20.0, 100.0, correlation=dict.fromkeys("zyx", 0.0), interval=(18, 22))
@@ -176,6 +180,34 @@ def test_a_number_of_pores_is_doubtful_before_it_is_wrong(counted):
     assert (is_harm or is_doubt) == (counted.is_off(1.5) or counted.is_lossy(4 / 3))
     assert not counted.is_off(1.5) or counted.is_off(1.1)
     assert bool(wrong_pores("x", test)) == is_harm
+
+
+@given(counted=counts)
+@settings(max_examples=100, deadline=None)
+def test_with_more_than_two_phases_no_number_of_pores_is_proof_of_harm(counted):
+    """Otsu's threshold is between any two of them. The number stays doubtful."""
+    test = KnownBlockTest(8.0, (counted,), (FEW,), phases=3)
+    facts = facts_of(find("ct-denoise").card, known_blocks=test)
+    assert all(one.cause != "pores" for one in rules.harms(facts))
+    is_doubt = any(one.cause == "pores" for one in rules.cautions(facts))
+    assert is_doubt == (counted.is_off(1.5) or counted.is_lossy(4 / 3))
+
+
+@given(counted=counts, seen=st.integers(0, 30), kept=st.integers(0, 30))
+@settings(max_examples=200, deadline=None)
+def test_few_pores_are_only_doubtful_where_the_objects_of_the_scan_remain(
+    counted, seen, kept
+):
+    kept = min(seen, kept)
+    objects = (SmallObjects(33, seen, kept),)
+    test = KnownBlockTest(8.0, (counted,), (FEW,), objects_by_size=objects)
+    remain = seen >= 5 and kept >= 0.9 * seen and counted.objects == test.objects
+    is_few = counted.result < counted.expected
+    assert bool(wrong_pores("x", test)) == (
+        counted.is_off(2) and not (is_few and remain)
+    )
+    if counted.is_off(2) and not wrong_pores("x", test):
+        assert doubtful_pores("x", test)
 
 
 @given(counted=counts, repeated=st.integers(0, 300))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import (
@@ -51,14 +51,21 @@ from napari_geosr.operations.restore.verdict.known_blocks import (
     draw_known_sample,
     run_known_blocks,
 )
-from napari_geosr.operations.restore.verdict.pore_findings import wrong_pores
+from napari_geosr.operations.restore.verdict.pore_findings import (
+    faded_structures,
+    lost_small_pores,
+    wrong_pores,
+)
 
 if TYPE_CHECKING:
     from napari_geosr.inference.risk.evaluation import EvaluationSample
     from napari_geosr.inference.risk.stein import CellMeans
+    from napari_geosr.operations.restore.verdict.known_block_test import KnownBlockTest
 
 #: Title of the candidate that leaves the scan unchanged.
 KEEP_SCAN_TITLE = "Leave the scan as it is"
+#: Largest gain, in dB, that is given up to keep structures that the scan shows.
+_MAX_LOSS = 1.0
 _CANCELLED = "Stopped while comparing the models; nothing was written."
 
 
@@ -171,7 +178,9 @@ def rank_steps(
     rows.append(_unchanged_entry(risks, noise))
     rows.sort(key=lambda row: row.error)
     yield StageStarted(message="Testing the best model")
-    rows = without_harmful(rows, noise, _PoreTest(volume, setup), skipped)
+    tests = _PoreTests(volume, setup)
+    rows = without_harmful(rows, noise, tests.wrong_pores, skipped)
+    rows = without_fading(rows, noise, tests.fading, skipped)
     return _ranking(rows, noise, skipped, began)
 
 
@@ -310,23 +319,83 @@ def without_harmful(
         skipped[row.name] = wrong
 
 
+def without_fading(
+    rows: list[RankingEntry],
+    noise: Noise,
+    fading_of: Callable[[RankingEntry], str],
+    skipped: dict[str, str],
+) -> list[RankingEntry]:
+    """Remove a candidate under which structures fade if another one keeps them.
+
+    The other one must clearly be better than the scan, and its expected gain less than
+    1 dB lower. If there is none, the candidate remains: the verdict before the run
+    warns of what fades.
+
+    Parameters
+    ----------
+    rows : list of RankingEntry
+        Rows in ascending order of expected error, including that of the unchanged scan.
+    noise : Noise
+        Noise of the scan.
+    fading_of : callable
+        What fades under a candidate, of what the scan shows; empty if nothing does.
+    skipped : dict of str to str
+        Receives the candidates that are left out, with the reason.
+    """
+    choice, _ = decide(rows, noise)
+    best = next(row for row in rows if row.name == choice)
+    left_out: dict[str, str] = {}
+    remaining = list(rows)
+    while best.model is not None:
+        name, _ = decide(remaining, noise)
+        row = next(row for row in remaining if row.name == name)
+        if row.model is None or row.gain <= best.gain - _MAX_LOSS:
+            return rows
+        try:
+            fading = fading_of(row)
+        except Cancelled:
+            raise Cancelled(_CANCELLED) from None
+        except GeoSRError:  # its run reports it
+            return rows
+        if not fading:
+            skipped |= left_out
+            return remaining
+        left_out[name] = fading
+        remaining.remove(row)
+    return rows
+
+
 @dataclass(eq=False)
-class _PoreTest:
+class _PoreTests:
     """Tests what candidates do to pores; draws its blocks only when needed."""
 
     volume: Volume
     setup: TrialSetup
     sample: EvaluationSample | None = None
+    found: dict[str, KnownBlockTest] = field(default_factory=dict)
 
-    def __call__(self, row: RankingEntry) -> str:
+    def wrong_pores(self, row: RankingEntry) -> str:
+        """How the number of pores is wrong in the result of a candidate."""
+        return wrong_pores(row.name, self._test(row))
+
+    def fading(self, row: RankingEntry) -> str:
+        """Which structures of the scan fade in the result of a candidate."""
+        test = self._test(row)
+        lost = (*lost_small_pores(row.name, test), *faded_structures(row.name, test))
+        return " ".join(lost)
+
+    def _test(self, row: RankingEntry) -> KnownBlockTest:
         assert row.model is not None
-        noise = self.setup.noise
-        if self.sample is None:
-            self.sample = draw_known_sample(self.volume, noise)
-        statistics = scaled(self.setup.statistics, row.model.card, self.volume)
-        restorer = self.setup.restorer(row.model, statistics)
-        test = run_known_blocks(restorer, self.sample, noise, repeats=False)
-        return wrong_pores(row.name, test)
+        if row.name not in self.found:
+            noise = self.setup.noise
+            if self.sample is None:
+                self.sample = draw_known_sample(self.volume, noise)
+            statistics = scaled(self.setup.statistics, row.model.card, self.volume)
+            restorer = self.setup.restorer(row.model, statistics)
+            self.found[row.name] = run_known_blocks(
+                restorer, self.sample, noise, repeats=False
+            )
+        return self.found[row.name]
 
 
 def _ranked(tried: _CandidateResponse, found: Risk) -> RankingEntry:

@@ -1,13 +1,15 @@
-"""Which pores a super-resolution model loses together with the noise.
+"""Which pores and thin structures a super-resolution model loses with the noise.
 
-Test pores of known sizes are added to blocks of the scan, as for denoisers. The result
-is averaged to the voxels of the scan, so that sizes are those of the scan.
+Test pores of known sizes are added to blocks of the scan, and the scan's own objects
+are compared, as for denoisers. The result is averaged to the voxels of the scan, so
+that sizes are those of the scan.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.noise import Noise
@@ -21,9 +23,12 @@ from napari_geosr.operations.restore.verdict.inserted_pores import (
 from napari_geosr.operations.restore.verdict.known_block_test import KnownBlockTest
 from napari_geosr.operations.restore.verdict.known_blocks import (
     MIN_RADIUS,
+    compared_blocks,
     known_blocks_of,
 )
 from napari_geosr.operations.restore.verdict.phase_levels import phase_levels
+from napari_geosr.operations.restore.verdict.small_objects import small_objects
+from napari_geosr.operations.restore.verdict.thin_structures import thin_structures
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
@@ -85,6 +90,16 @@ def lost_finer_pores(
     known, insides = known_blocks_of(sample)
     phases = phase_levels(sample, noise, insides)
     is_dark = phases is not None and phases.is_mostly_dark
+    compared = compared_blocks(
+        [block.window[block.core] for block in sample.blocks],
+        [restore_coarsely(block.window, block.core) for block in sample.blocks],
+        [
+            inside[block.core]
+            for block, inside in zip(sample.blocks, insides, strict=True)
+        ],
+        noise,
+    )
+    dark_objects, bright_objects = small_objects(compared)
 
     def found(bright: bool, other: KnownBlockTest | None) -> KnownBlockTest:
         test = insert_test_pores(
@@ -99,10 +114,17 @@ def lost_finer_pores(
             shown=test.shown,
             are_bright=bright,
             large=len(ball_offsets(MIN_RADIUS, known[0].shape)),
+            objects_by_size=bright_objects if bright else dark_objects,
             other=other,
         )
 
-    return found(is_dark, found(False, None) if is_dark else None)
+    if is_dark:
+        other = found(False, None)
+    else:
+        other = KnownBlockTest(
+            0.0, (), (), are_bright=True, objects_by_size=bright_objects
+        )
+    return replace(found(is_dark, other), thin=thin_structures(compared))
 
 
 def averaged(values: Array, factors: Sequence[int]) -> Array:

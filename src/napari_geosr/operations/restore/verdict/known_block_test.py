@@ -53,6 +53,9 @@ class KnownBlockTest:
         with a diameter of four voxels.
     is_separated : bool
         Whether Otsu's threshold separates the pores in the model's result for the scan.
+    phases : int
+        Number of phases of the scan. With more than two, pores are not what Otsu's
+        threshold separates.
     thin : tuple of ThinStructures
         Thin dark and thin bright structures of the scan; empty if not examined.
     objects_by_size : tuple of SmallObjects
@@ -75,6 +78,7 @@ class KnownBlockTest:
     are_bright: bool = False
     large: int = 33
     is_separated: bool = True
+    phases: int = 2
     thin: tuple[ThinStructures, ...] = ()
     objects_by_size: tuple[SmallObjects, ...] = ()
     other: KnownBlockTest | None = None

@@ -130,7 +130,7 @@ def run_known_blocks(
     is_dark = phases is not None and phases.is_mostly_dark
     parts = [inside[block.core] for block, inside in pairs]
     scans = [block.window[block.core] for block in sample.blocks]
-    compared = _compared(scans, shown, parts, noise)
+    compared = compared_blocks(scans, shown, parts, noise)
     counted = [truths, results, shown, noisies, scans] + [repeated] * repeats
     counts, small_counts = (
         _counts(counted, parts, voxels, phases, is_dark=is_dark)
@@ -167,6 +167,7 @@ def run_known_blocks(
         counts=counts,
         small_counts=small_counts,
         is_separated=phases is None or phases.are_separated(shown, parts),
+        phases=2 if phases is None else phases.number,
         thin=thin_structures(compared),
         objects_by_size=bright if is_dark else dark,
         other=other,
@@ -190,13 +191,23 @@ def _counts(
     )
 
 
-def _compared(
+def compared_blocks(
     scans: Sequence[Array],
     results: Sequence[Array],
     parts: Sequence[Mask],
     noise: Noise,
 ) -> list[ComparedBlock]:
-    """Blocks of the scan with the results, and noise like that of the scan."""
+    """Blocks of the scan with the results, and noise like that of the scan.
+
+    Parameters
+    ----------
+    scans, results : sequence of ndarray, float64
+        Grey values, all of one shape.
+    parts : sequence of ndarray of bool
+        Voxels that show the sample.
+    noise : Noise
+        Noise of the scan.
+    """
     rng = np.random.default_rng(_COMPARED_SEED)
     return [
         ComparedBlock(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,6 +28,11 @@ _RARE = (0.05, 99.95)
 #: Minimum distance of rare objects from the nearer phase, relative to that between the
 #: phases, at which the objects are a phase of their own, and all others are texture.
 _MIN_RARE_DISTANCE = 4.0
+#: Minimum depth of the valleys beside a peak, relative to its height, at which it is a
+#: phase of its own.
+_MIN_PROMINENCE = 0.5
+#: Minimum fraction of the voxels in a phase.
+_MIN_PHASE = 0.05
 #: Added to each bin of the histogram, so that no class is empty.
 _TINY = 1e-9
 
@@ -42,11 +48,15 @@ class PhaseLevels:
         as dark as they are in the scan.
     dark_share : float
         Fraction of the voxels in the dark phase.
+    number : int
+        Number of phases: peaks of the histogram without noise. With more than two,
+        Otsu's threshold is between any two of them.
     """
 
     dark: float
     bright: float
     dark_share: float
+    number: int = 2
 
     @property
     def threshold(self) -> float:
@@ -119,9 +129,23 @@ def phase_levels(
         rare = lowest if dark - lowest > highest - bright else highest
         limit = float((rare + middle) / 2)
         dark, bright = (_median(shares, places, own) for own in _sides(places, limit))
-    return PhaseLevels(
-        dark, bright, float(shares[places <= limit].sum() / shares.sum())
-    )
+    dark_share = float(shares[places <= limit].sum() / shares.sum())
+    return PhaseLevels(dark, bright, dark_share, max(2, _number_of_peaks(shares)))
+
+
+def _number_of_peaks(shares: Array) -> int:
+    """Number of separate peaks of a histogram that are not small."""
+    from scipy import signal
+
+    padded = np.concatenate([[0], shares, [0]])
+    peaks, found = signal.find_peaks(padded, prominence=0)
+    peaks = peaks[found["prominences"] >= _MIN_PROMINENCE * padded[peaks]]
+    valleys = [
+        low + int(np.argmin(padded[low:high]))
+        for low, high in itertools.pairwise(peaks)
+    ]
+    masses = [part.sum() for part in np.split(padded, valleys)]
+    return int(np.count_nonzero(np.array(masses) >= _MIN_PHASE * padded.sum()))
 
 
 def _sides(places: Array, limit: float) -> tuple[Mask, Mask]:

@@ -75,13 +75,17 @@ _EDGES = {
 
 @dataclass(frozen=True)
 class RunAssessment:
-    """All facts about how a model performs on a scan."""
+    """All facts about how a model performs on a scan.
+
+    `averaged` is the test of a result with finer voxels, averaged to those of the scan.
+    """
 
     card: ModelCard
     noise: Noise
     removed: RemovalStatistics
     gain: tuple[float, float, float] | None = None
     known_blocks: KnownBlockTest | None = None
+    averaged: KnownBlockTest | None = None
     finer: UpscalingVerdict | None = None
     bound: float | None = None
     unjudged: str = ""
@@ -269,7 +273,7 @@ def _is_loss(gain: tuple[float, float, float]) -> bool:
 
 
 def _pores(facts: RunAssessment) -> Iterator[Finding]:
-    test, name = facts.known_blocks, facts.name
+    test, name = facts.known_blocks or facts.averaged, facts.name
     if test is None:
         return
     if sentence := "" if wrong_pores(name, test) else doubtful_pores(name, test):
@@ -380,14 +384,20 @@ def _no_noise(noise: Noise) -> str:
 
 
 def _gain(gain: tuple[float, float, float]) -> str:
-    return f"{signed_text(gain[0], 1)} dB ({_interval(gain)})"
+    interval = _interval(gain)
+    return f"{signed_text(gain[0], 1)} dB{f' ({interval})' if interval else ''}"
 
 
 def _interval(gain: tuple[float, float, float]) -> str:
-    if not math.isfinite(gain[1]) or f"{gain[1]:.1f}" == f"{gain[2]:.1f}":  # no width
-        worse = "" if math.isfinite(gain[1]) else "possibly far worse, "
-        return f"{worse}at most {signed_text(gain[2], 1)}"
-    return f"between {signed_text(gain[1], 1)} and {signed_text(gain[2], 1)}"
+    """The interval of a gain; empty if it has no width."""
+    text, low, high = (signed_text(value, 1) for value in gain)
+    if not math.isfinite(gain[1]):
+        return f"possibly far worse, at most {high}"
+    if low == high:
+        return "" if low == text else f"at most {high}"
+    if text == high:
+        return f"at least {low}"
+    return f"at most {high}" if text == low else f"between {low} and {high}"
 
 
 def _loss_interval(gain: tuple[float, float, float]) -> str:

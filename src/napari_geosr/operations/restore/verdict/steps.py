@@ -44,6 +44,7 @@ from napari_geosr.operations.restore.verdict.finer_pores import (
     lost_finer_pores,
 )
 from napari_geosr.operations.restore.verdict.known_block_test import (
+    KnownBlockTest,
     count_limits,
     lost_pores,
 )
@@ -263,11 +264,12 @@ def _verdict_of(
             draw_known_sample(volume, measured_noise),
             measured_noise,
         )
-    better, unjudged = None, ""
+    better, unjudged, averaged = None, "", None
     limits, lost = count_limits(known_blocks), ""
     if finer:
         if measured_noise.level > 0:
-            limits, lost = _finer_limits(prepared, measured_noise, should_stop)
+            averaged = _averaged_test(prepared, measured_noise, should_stop)
+            limits, lost = _finer_limits(prepared, averaged)
         better, unjudged = _gain_over_cubic(
             prepared, measured_noise, prepared.ranking or ranking, should_stop
         )
@@ -280,6 +282,7 @@ def _verdict_of(
         removed=describe(blocks.pieces, measured_noise),
         gain=gain,
         known_blocks=known_blocks,
+        averaged=averaged,
         finer=better,
         bound=bound_of(prepared),
         unjudged=unjudged,
@@ -386,25 +389,33 @@ def _gain_over_cubic(
     return found, ""
 
 
-def _finer_limits(
+def _averaged_test(
     prepared: PreparedRestoration, noise: Noise, should_stop: ShouldStop
-) -> tuple[tuple[CountLimit, ...], str]:
-    """Which pores cannot be counted in a result with finer voxels, also in words."""
-    volume = prepared.seen_volume
-    factors = prepared.factors[-volume.data.ndim :]
+) -> KnownBlockTest | None:
+    """Which objects a result with finer voxels loses; None if it cannot be tested."""
+    factors = prepared.factors[-prepared.seen_volume.data.ndim :]
     try:
-        sample = draw_finer_sample(volume, noise, factors)
+        sample = draw_finer_sample(prepared.seen_volume, noise, factors)
     except VolumeError:  # too little structure in blocks of this size
-        return (), ""
-    test = lost_finer_pores(
+        return None
+    return lost_finer_pores(
         lambda window, core: restored(prepared, window, core, should_stop),
         sample,
         noise,
         factors,
     )
-    if prepared.model.card.network == BASELINE and test.is_from_scan:
+
+
+def _finer_limits(
+    prepared: PreparedRestoration, test: KnownBlockTest | None
+) -> tuple[tuple[CountLimit, ...], str]:
+    """Which pores cannot be counted in a result with finer voxels, also in words."""
+    if test is None:
+        return (), ""
+    shows_more = any(one.is_from_scan for one in test.both if one.limit)
+    if prepared.model.card.network == BASELINE and shows_more:
         return (), ""  # interpolation removes nothing, so the scan shows the same pores
-    fine = math.prod(factors)
+    fine = math.prod(prepared.factors[-prepared.seen_volume.data.ndim :])
     return count_limits(test, fine), lost_pores(test, fine)
 
 
