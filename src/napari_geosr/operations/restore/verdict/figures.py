@@ -38,6 +38,9 @@ def figures_of(
         figures[LOST_SIZE] = float(max(limit.voxels for limit in limits))
     if known_blocks is not None:
         figures |= dict(_of_known_blocks(known_blocks))
+    seen = known_blocks or facts.averaged
+    if seen is not None:
+        figures |= dict(_of_objects(seen))
     return figures
 
 
@@ -68,6 +71,10 @@ def _of_known_blocks(test: KnownBlockTest) -> Iterator[tuple[str, float]]:
     for size, (seen, kept) in test.kept.items():
         yield f"seen_of_{size}_voxels", float(seen)
         yield f"kept_of_{size}_voxels", float(kept)
+
+
+def _of_objects(test: KnownBlockTest) -> Iterator[tuple[str, float]]:
+    """Of thin structures and small objects that the scan itself shows."""
     for grey, thin in zip(("dark", "bright"), test.thin, strict=False):
         yield f"thin_{grey}_voxels", float(thin.voxels)
         if thin.voxels:
