@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
 
 from _window import POROSITY, Gaps, opened, wait, wait_until
+from napari_geosr.gui.porosity.linked import PicturePace
 
 #: Distance between the centres of two pores, in voxels.
 STEP = 6
@@ -169,6 +171,17 @@ class Stroke:
             f"{self.plot.longest:.0f} ms), the picture {self.picture.rate:.0f} times "
             f"a second (longest pause {self.picture.longest:.0f} ms)"
         )
+
+
+@contextlib.contextmanager
+def at_every_change() -> Iterator[None]:
+    """Let the picture follow every change, however long drawing it takes."""
+    wait_of_pace = PicturePace.wait
+    PicturePace.wait = property(lambda _pace: 0.0)
+    try:
+        yield
+    finally:
+        PicturePace.wait = wait_of_pace
 
 
 def brushed(viewer: Any, dock: Any) -> Stroke:
