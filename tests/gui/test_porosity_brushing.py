@@ -205,25 +205,32 @@ def test_the_picture_follows_every_change_on_a_fast_computer(qtbot, dock, monkey
     lasso.check_agreement()
 
 
-def test_frames_with_and_without_the_picture_are_timed(viewer, qtbot, dock):
+def test_frames_with_and_without_the_picture_are_timed(
+    viewer, qtbot, dock, monkeypatch
+):
     """Drawing the canvas is slowed down; the frames of the plot alone are not."""
     canvas = viewer.window._qt_viewer.canvas._scene_canvas
+    found, lasso = dock.pores._pace, Lasso(dock)
 
     def slowly(_event=None) -> None:
-        time.sleep(0.08)
+        time.sleep(0.5)
 
+    lasso.begin()
+    lasso.go_round()
     canvas.events.draw.connect(slowly)
-    lasso = Lasso(dock)
     try:
-        lasso.begin()
-        lasso.go_on(2.5)
-        lasso.end()
+        for wait, durations in ((0.0, found._full), (1e6, found._plain)):
+            monkeypatch.setattr(PicturePace, "wait", property(lambda _, w=wait: w))
+            durations.clear()
+            lasso.go_on(3.0)
+            assert durations
     finally:
         canvas.events.draw.disconnect(slowly)
-    found = dock.pores._pace
-    assert found._plain
-    assert np.median(found._full) > 80
-    assert np.median(found._full) > np.median(found._plain) + 40
+    lasso.end()
+    lasso.check_agreement()
+    monkeypatch.undo()
+    assert np.median(found._full) > 500
+    assert np.median(found._full) > np.median(found._plain) + 250
     assert found.wait > 0
 
 
