@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import QEvent, QEventLoop, QPointF, Qt, QTimer
+from qtpy.QtCore import QEvent, QEventLoop, QObject, QPointF, Qt, QTimer
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
 
 from _window import POROSITY, Gaps, opened, wait, wait_until
+from napari_geosr.gui.porosity.linked import PicturePace
 
 #: Distance between the centres of two pores, in voxels.
 STEP = 6
-#: Milliseconds between two movements of the mouse.
+#: Milliseconds between two redraws of the unchanged window.
 FRAME = 16
+#: Milliseconds between two movements of the mouse: 125 a second, like most USB mice.
+MOUSE = 8
 
 
 def foam(shape: tuple[int, int, int]) -> np.ndarray:
@@ -66,13 +71,23 @@ def mouse(scatter: Any, kind: QEvent.Type, place: tuple[float, float]) -> None:
     QApplication.sendEvent(scatter, QMouseEvent(kind, at, on_screen, left, left, none))
 
 
-def repeated(step: Callable[[], Any], seconds: float = 3.0) -> Gaps:
-    """Call `step` each 16 ms from the event loop; the gaps of the loop meanwhile."""
+def repeated(
+    step: Callable[[], Any], interval: int = FRAME, seconds: float = 3.0
+) -> Gaps:
+    """Call `step` regularly from the event loop; the gaps of the loop meanwhile.
+
+    Parameters
+    ----------
+    step : callable
+    interval : int
+        Milliseconds between two calls.
+    seconds : float
+    """
     loop, timer, gaps = QEventLoop(), QTimer(), Gaps()
     timer.timeout.connect(step)
     QTimer.singleShot(round(1000 * seconds), loop.quit)
     with gaps:
-        timer.start(FRAME)
+        timer.start(interval)
         loop.exec()
         timer.stop()
     return gaps
@@ -84,25 +99,125 @@ def drawn_by_mouse(scatter: Any) -> Gaps:
     count = itertools.count()
 
     def place() -> tuple[float, float]:
-        turn = next(count) / 8
+        turn = next(count) / 16
         radius = min(0.4, 0.05 + 0.01 * turn)
         x, y = 0.5 + radius * np.cos(turn), 0.5 + radius * np.sin(turn)
         return float(x * size[0]), float(y * size[1])
 
     mouse(scatter, QEvent.Type.MouseButtonPress, place())
-    gaps = repeated(lambda: mouse(scatter, QEvent.Type.MouseMove, place()))
+    gaps = repeated(lambda: mouse(scatter, QEvent.Type.MouseMove, place()), MOUSE)
     mouse(scatter, QEvent.Type.MouseButtonRelease, place())
     return gaps
 
 
-def brushed(dock: Any) -> tuple[Gaps, float]:
-    """Gaps of the event loop while a lasso is drawn, and changes per second."""
-    marked, changes = dock.pores.marked, list[float]()
+class Drawn(QObject):
+    """When something was drawn after it had changed; several changes count once."""
 
-    def note() -> None:
-        changes.append(time.perf_counter())
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: list[float] = []
+        self._has_changed = False
 
+    def change(self, _event: object = None) -> None:
+        """Note that it is to be drawn."""
+        self._has_changed = True
+
+    def draw(self, _event: object = None) -> None:
+        """Note that it is drawn."""
+        if self._has_changed:
+            self.times.append(time.perf_counter())
+        self._has_changed = False
+
+    def eventFilter(self, _watched: QObject, event: QEvent) -> bool:  # noqa: N802
+        """Note when a widget is drawn."""
+        if event.type() == QEvent.Type.Paint:
+            self.draw()
+        return False
+
+    @property
+    def rate(self) -> float:
+        """Times a second."""
+        return (len(self.times) - 1) / (self.times[-1] - self.times[0])
+
+    @property
+    def longest(self) -> float:
+        """Longest time from one to the next, in milliseconds."""
+        return float(1000 * np.diff(self.times).max())
+
+
+@dataclass(frozen=True, eq=False)
+class Stroke:
+    """What was seen while a lasso was drawn with the mouse.
+
+    Attributes
+    ----------
+    gaps : Gaps
+        Of the event loop.
+    changes : int
+        Number of changes of the selection.
+    plot, picture : Drawn
+        When the plot, and when napari's canvas, were drawn with another selection.
+    """
+
+    gaps: Gaps
+    changes: int
+    plot: Drawn
+    picture: Drawn
+
+    def __str__(self) -> str:
+        return (
+            f"{self.changes} changes of the selection; the plot was drawn with a new "
+            f"one {self.plot.rate:.0f} times a second (longest pause "
+            f"{self.plot.longest:.0f} ms), the picture {self.picture.rate:.0f} times "
+            f"a second (longest pause {self.picture.longest:.0f} ms)"
+        )
+
+
+@contextlib.contextmanager
+def at_every_change() -> Iterator[None]:
+    """Let the picture follow every change, however long drawing it takes."""
+    wait_of_pace = PicturePace.wait
+    PicturePace.wait = property(lambda _pace: 0.0)
+    try:
+        yield
+    finally:
+        PicturePace.wait = wait_of_pace
+
+
+def brushed(viewer: Any, dock: Any) -> Stroke:
+    """Draw a lasso; in the end, plot, picture, table and features must agree."""
+    pores, scatter = dock.pores, dock.result.plot.scatter
+    layer, marked, changes = pores.layer(), pores.marked, list[int]()
+    plot, picture = Drawn(), Drawn()
+    canvas = viewer.window._qt_viewer.canvas._scene_canvas
+    note = lambda: (changes.append(1), plot.change())  # noqa: E731
     marked.changed.connect(note)
-    gaps = drawn_by_mouse(dock.result.plot.scatter)
+    scatter.plot.viewport().installEventFilter(plot)
+    layer.events.labels_update.connect(picture.change)
+    canvas.events.draw.connect(picture.draw)
+    gaps = drawn_by_mouse(scatter)
     marked.changed.disconnect(note)
-    return gaps, (len(changes) - 1) / (changes[-1] - changes[0])
+    scatter.plot.viewport().removeEventFilter(plot)
+    layer.events.labels_update.disconnect(picture.change)
+    canvas.events.draw.disconnect(picture.draw)
+    wait(0.6)  # until the features follow
+    check_agreement(dock, layer)
+    return Stroke(gaps, len(changes), plot, picture)
+
+
+def check_agreement(dock: Any, layer: Any) -> None:
+    """Fail unless plot, picture, table and features show the same selection."""
+    mask = dock.pores.marked.mask
+    table = dock.result.table.pores
+    shown = table.shown_labels - 1
+    rows = np.zeros(len(mask), bool)
+    rows[shown] = [table.is_marked(row) for row in range(len(shown))]
+    classes = layer.colormap._classes[1:]  # 255: selected
+    for name, found in (
+        ("plot", dock.result.plot.scatter._mask),
+        ("picture", classes == 255),
+        ("table", rows),
+        ("features", np.asarray(layer.features["selected"], bool)[1:]),
+    ):
+        if not np.array_equal(found, mask):
+            raise RuntimeError(f"The {name} shows another selection.")

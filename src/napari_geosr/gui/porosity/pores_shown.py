@@ -12,7 +12,7 @@ from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.layers import alignment_with
 from napari_geosr.gui.layers.camera import centre_on
 from napari_geosr.gui.porosity import pore_layers
-from napari_geosr.gui.porosity.linked import FeatureLink, MarkedPores
+from napari_geosr.gui.porosity.linked import FeatureLink, MarkedPores, PicturePace
 from napari_geosr.gui.porosity.pore_colours import (
     Highlighter,
     PoreColours,
@@ -81,8 +81,9 @@ class PoreDisplay(QObject):
         result.plot.labelChosen.connect(self.go_to)
         result.plot.groupSaved.connect(self._add_group)
         result.plot.listingChanged.connect(self._show_marked)
-        self.marked.changed.connect(self._show_marked)
-        self.marked.changed.connect(self._recolour)
+        self._pace = PicturePace(result.plot.scatter, self)
+        self._pace.due.connect(self._follow)
+        self.marked.changed.connect(self._on_marked)
 
     def show(
         self, measured: PoreMeasurement, sources: Mapping[str, weakref.ref[Layer]]
@@ -119,7 +120,8 @@ class PoreDisplay(QObject):
         report, layer = self._result.report, self.layer()
         self._unfollow()
         self.marked.restart(0 if report is None else report.pore_count)
-        self._recolour()
+        self._pace.stop()
+        self._follow()
         self._features.set_layer(layer)
         if layer is not None:
             events = layer.events
@@ -265,6 +267,22 @@ class PoreDisplay(QObject):
 
     def _on_colour(self, _column: str = "") -> None:
         self._colours = None
+        self._recolour()
+
+    def _on_marked(self) -> None:
+        """Have picture and table follow the plot, which has changed already."""
+        scatter = self._result.plot.scatter
+        if scatter.is_drawing:
+            if self._listing.isActive():
+                self._listing.start()  # the mouse has not stopped
+            self._pace.follow()
+        else:
+            self._pace.stop()
+            self._follow()
+
+    def _follow(self) -> None:
+        """Show the selection in table and picture."""
+        self._show_marked()
         self._recolour()
 
     def _show_marked(self) -> None:

@@ -31,6 +31,7 @@ from napari_geosr.gui.kit.widgets import (
 )
 from napari_geosr.gui.layers.combo import ElidingCombo
 from napari_geosr.gui.porosity.linked.marked import FeatureLink, MarkedPores
+from napari_geosr.gui.porosity.linked.pace import PicturePace
 from napari_geosr.gui.porosity.linked.scatter import PlotAxis, ScatterView
 from napari_geosr.gui.porosity.pore_colours import (
     EVIDENCE,
@@ -45,7 +46,7 @@ from napari_geosr.operations.measure import Group
 if TYPE_CHECKING:
     from napari_geosr.operations.measure import PorosityReport
 
-__all__ = ["FeatureLink", "MarkedPores", "PorePlot"]
+__all__ = ["FeatureLink", "MarkedPores", "PicturePace", "PorePlot"]
 
 #: Columns that are selected initially, if the table contains them.
 _FIRST = ("equivalent_diameter", "sphericity")

@@ -6,11 +6,13 @@ milliseconds for 100,000 pores; pyqtgraph's own points take a hundred times as l
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QElapsedTimer, QPoint, QPointF, QSize, Qt, QTimer, Signal
+from qtpy.QtCore import QPoint, QPointF, QSize, Qt, QTimer, Signal
 from qtpy.QtGui import QColor, QImage, QPainter, QPen, QPixmap, QPolygonF, QTransform
 from qtpy.QtWidgets import (
     QGraphicsPathItem,
@@ -48,6 +50,9 @@ _DRAG = 5.0
 #: Milliseconds between updates of the selection while the lasso is drawn (one screen
 #: frame).
 _UPDATE_INTERVAL = 16
+#: Milliseconds by which updates may lag behind and still be made up for: after a frame
+#: that took long to draw, the next updates follow each other more closely.
+_LAG = 48
 _PICK = QColor.fromRgbF(*HIGHLIGHT)
 #: Pixel format that Qt draws without conversion, with one number per pixel.
 _FORMAT = QImage.Format.Format_ARGB32_Premultiplied
@@ -121,10 +126,13 @@ class ScatterView(Chart):
         The user selected these points.
     pointChosen : int
         The user clicked on the point of this row.
+    lassoEnded
+        The mouse button was released, and the last selection emitted.
     """
 
     encircled = Signal(object)
     pointChosen = Signal(int)
+    lassoEnded = Signal()
 
     def __init__(self, parent: QWidget | None = None, *, height: int = 200) -> None:
         self._axes: tuple[PlotAxis, PlotAxis] | None = None
@@ -141,8 +149,8 @@ class ScatterView(Chart):
         self.setCursor(Qt.CursorShape.CrossCursor)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
-        #: Time since the last update; drawing the window counts.
-        self._since = QElapsedTimer()
+        #: When the last update began, and when the next one is due.
+        self._updated = self._due = 0.0
         self._timer.timeout.connect(self._follow_lasso)
         self.refresh()
 
@@ -166,6 +174,7 @@ class ScatterView(Chart):
         self._drawn = np.flatnonzero(drawn)
         if len(self._mask) != len(drawn):
             self._mask = np.zeros(len(drawn), bool)
+            self._cancel_lasso()
         if len(self._drawn):
             self._scales = tuple(_scale_of(p[self._drawn]) for p in self._positions)
             self._bins = tuple(map(self._bins_of, self._positions, self._scales))
@@ -193,6 +202,11 @@ class ScatterView(Chart):
     def is_drawing(self) -> bool:
         """Whether the mouse button is pressed, and may draw a lasso."""
         return self._press is not None
+
+    @property
+    def updated(self) -> float:
+        """When the last update of the lasso began, by `time.perf_counter`."""
+        return self._updated
 
     def point_of(self, row: int) -> QPointF:
         """Position of a point in pixels of the widget."""
@@ -355,7 +369,7 @@ class ScatterView(Chart):
         """Begin a lasso."""
         if event.button() == Qt.MouseButton.LeftButton and self._is_drawn:
             self._press, self._before = event.position(), self._mask
-            self._since.invalidate()
+            self._due = time.perf_counter()
             self._modifiers = event.modifiers()
             self._lasso = [self._place(event)]
 
@@ -368,8 +382,8 @@ class ScatterView(Chart):
             return
         self._lasso.append(self._place(event))
         if not self._timer.isActive():
-            passed = self._since.elapsed() if self._since.isValid() else 0
-            self._timer.start(max(0, _UPDATE_INTERVAL - passed))
+            left = 1000 * (self._due - time.perf_counter())
+            self._timer.start(max(0, math.ceil(left)))
 
     def mouseReleaseEvent(self, event: QEvent) -> None:
         """End the lasso, or choose the point that was clicked."""
@@ -383,6 +397,7 @@ class ScatterView(Chart):
             self._choose_at(self._lasso[0])
         self._lasso = []
         self._draw_lasso()
+        self.lassoEnded.emit()
 
     def keyPressEvent(self, event: QEvent) -> None:
         """Clear the selection with Escape, and select all drawn pores with Ctrl+A."""
@@ -399,9 +414,15 @@ class ScatterView(Chart):
 
     def _follow_lasso(self) -> None:
         """Draw the lasso, and select the points inside."""
-        self._since.start()
+        self._updated = now = time.perf_counter()
+        self._due = max(self._due, now - _LAG / 1000) + _UPDATE_INTERVAL / 1000
         self._draw_lasso()
         self._apply_lasso()
+
+    def _cancel_lasso(self) -> None:
+        """Forget the lasso, because it was drawn around other points."""
+        self._press, self._lasso = None, []
+        self._timer.stop()
 
     def _draw_lasso(self) -> None:
         x, y = np.array(self._lasso or [(0.0, 0.0)]).T

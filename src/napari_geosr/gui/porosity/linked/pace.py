@@ -1,0 +1,140 @@
+"""How often the picture follows a lasso that is being drawn in the plot."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qtpy.QtCore import QEvent, QObject, QTimer, Signal
+
+if TYPE_CHECKING:
+    from napari_geosr.gui.porosity.linked.scatter import ScatterView
+
+#: Longest mean time in milliseconds between two changes of the plot: one frame of a
+#: screen with 60 frames per second, minus the delay of timers.
+_FRAME = 16.0
+#: Longest time in milliseconds for which the picture waits.
+_LONGEST_WAIT = 100.0
+#: Shortest time in milliseconds without a change after which a picture that waits is
+#: drawn.
+_PAUSE = 50
+#: Difference in milliseconds between frames with and without a new picture up to which
+#: waiting would gain nothing, e.g. because both last until the screen is refreshed.
+_SAME = 3.0
+#: Number of frames of each kind from which the median duration is calculated.
+_FRAMES = 5
+
+
+class PicturePace(QObject):
+    """Lets the picture wait if drawing it would slow down the plot.
+
+    Without a graphics card, drawing napari's canvas takes longer than a frame of the
+    screen, and the plot, which is in the same window, has to wait for it. The frames
+    with and without a new picture are timed; from their durations follows how long the
+    picture must wait for the plot to keep up with the screen. If the canvas is drawn
+    fast enough, the picture follows every change.
+
+    Parameters
+    ----------
+    scatter : ScatterView
+        The plot in which the lasso is drawn.
+    parent : QObject
+
+    Signals
+    -------
+    due
+        The picture is to be drawn now.
+    """
+
+    due = Signal()
+
+    def __init__(self, scatter: ScatterView, parent: QObject) -> None:
+        super().__init__(parent)
+        self._scatter = scatter
+        #: Durations of the last frames, without and with a new picture.
+        self._plain: deque[float] = deque(maxlen=_FRAMES)
+        self._full: deque[float] = deque(maxlen=_FRAMES)
+        self._drawn_at = 0.0
+        #: The frame that is not drawn yet: when its change began (None: no such frame),
+        #: and whether it has a new picture.
+        self._began: float | None = None
+        self._has_picture = self._is_watching = False
+        self._is_waiting = False
+        self._pause = QTimer(self)
+        self._pause.setSingleShot(True)
+        self._pause.timeout.connect(self.finish)
+        self._end = QTimer(self)
+        self._end.setSingleShot(True)
+        self._end.timeout.connect(self._on_drawn)
+        scatter.lassoEnded.connect(self.finish)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the picture has not followed the last change yet."""
+        return self._is_waiting
+
+    @property
+    def wait(self) -> float:
+        """Milliseconds from the end of one frame with the picture to the next one."""
+        if len(self._full) < 2:  # the first one also prepares the layer
+            return 0.0
+        full = float(np.median(self._full))
+        if full <= _FRAME:
+            return 0.0
+        if not self._plain:
+            return min(full, _LONGEST_WAIT)
+        plain = float(np.median(self._plain))
+        if full - plain <= _SAME:
+            return 0.0
+        if plain >= _FRAME:
+            return _LONGEST_WAIT
+        # The frames without the picture make up for the one with it.
+        return min((full - _FRAME) * plain / (_FRAME - plain), _LONGEST_WAIT)
+
+    def follow(self) -> None:
+        """Have the picture follow a change of the lasso now, or after some more."""
+        if not self._is_watching:  # pyqtgraph's widget is created late
+            self._scatter.plot.viewport().installEventFilter(self)
+            self._is_watching = True
+        if self._began is None:
+            self._began, self._has_picture = self._scatter.updated, False
+        left = self.wait - 1000 * (time.perf_counter() - self._drawn_at)
+        if left <= 0:
+            self._draw()
+        else:
+            self._is_waiting = True
+            self._pause.start(max(math.ceil(left), _PAUSE))
+
+    def finish(self) -> None:
+        """Have the picture follow the last change now, if it waits."""
+        if self._is_waiting:
+            self._draw()
+
+    def stop(self) -> None:
+        """Forget what the picture waits for."""
+        self._is_waiting = False
+        self._pause.stop()
+
+    def eventFilter(self, _watched: QObject, event: QEvent) -> bool:
+        """Note that the window is being drawn; timers fire only afterwards."""
+        if event.type() == QEvent.Type.Paint and self._began is not None:
+            self._end.start(0)
+        return False
+
+    def _draw(self) -> None:
+        self.stop()
+        self._has_picture, self._drawn_at = True, time.perf_counter()
+        self.due.emit()
+
+    def _on_drawn(self) -> None:
+        if self._began is None:
+            return
+        now = time.perf_counter()
+        durations = self._full if self._has_picture else self._plain
+        durations.append(1000 * (now - self._began))
+        if self._has_picture:
+            self._drawn_at = now
+        self._began = None
