@@ -62,7 +62,7 @@ def load_model(name_or_path: ModelLike) -> Model:
     Parameters
     ----------
     name_or_path : str, Path or ZooEntry
-        A name or entry from `list_models`, or the folder or zip of a bundle.
+        A name or entry from `list_models`, or the folder or zip file of a bundle.
 
     Returns
     -------

@@ -67,7 +67,7 @@ def restore(
     memory : str, optional
         Memory limit, e.g. ``"4GB"``; by default a fraction of the free memory.
     output_dtype : {"float32", "input"}
-        Type of the result: float32, or the input's own integer type, rounded and
+        Type of the result: float32, or the integer type of the input, rounded and
         clipped. Label images are always stored as integers.
     nonfinite : {"mean", "zero", "refuse"}
         Value that replaces NaN and infinite voxels in the input of the model; they are
