@@ -45,7 +45,7 @@ class NoiseGenerator:
         return unit.reshape(self._shape)
 
     def level(self, grey: float) -> float:
-        """Standard deviation of the noise at a standardised grey value."""
+        """Return the standard deviation of the noise at a standardised grey value."""
         return float(self._noise.at(grey))
 
     def spread(self, weights: AnyArray, grey: float, draws: int) -> float:
