@@ -44,7 +44,7 @@ class SubmitRequest:
     Attributes
     ----------
     job : Job
-        Its settings, already checked.
+        Validated settings of the job.
     name : str
         Name of the job.
     out : Path
