@@ -1,8 +1,8 @@
 """Networks of the members, and mean and standard deviation over all members.
 
-Mean and standard deviation are accumulated member by member: Welford. Note on a method
-for calculating corrected sums of squares and products. Technometrics 4, 419-420 (1962).
-doi:10.1080/00401706.1962.10490022
+Mean and standard deviation are accumulated member by member, as in: Welford. Note on a
+method for calculating corrected sums of squares and products. Technometrics 4, 419-420
+(1962). doi:10.1080/00401706.1962.10490022
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class AdaptedNetwork(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Output of the model for a window, on the run's grey scale."""
+        """Return the output of the model for a window, on the run's grey scale."""
         if not self._volumes:
             x = x[:, self._planes]
         if self._into != (1.0, 0.0):

@@ -17,7 +17,7 @@ _EDGE = 3
 
 
 def level_map(window: FloatArray, noise: Noise) -> FloatArray:
-    """Standard deviation of the noise at every voxel of `window`.
+    """Return the standard deviation of the noise at every voxel of `window`.
 
     The level is the noise curve evaluated at the grey value estimated by a local Wiener
     filter (J. S. Lee, IEEE Trans. Pattern Anal. Mach. Intell. 2, 165-168, 1980,
