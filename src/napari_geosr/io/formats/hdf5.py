@@ -150,7 +150,7 @@ def _check(found: Any, name: str, path: Path) -> None:
 
 
 def _find(file: object, path: Path, notes: list[str]) -> str:
-    """Path of the dataset to read when none is named.
+    """Return the path of the dataset to read when none is named.
 
     A note is appended to `notes` if the file also links to data that are missing.
     """

@@ -28,7 +28,7 @@ _ORIGIN = "Zeiss SEM"
 
 
 def pixel(page: TiffPage) -> VendorPixel | None:
-    """Pixel size of a Zeiss SmartSEM image, or None."""
+    """Return the pixel size of a Zeiss SmartSEM image, or None."""
     metadata = page.tags.valueof(_TAG)
     if not isinstance(metadata, Mapping):
         return None

@@ -61,7 +61,7 @@ def missing_chunks(
 
 
 def _folder_of(array: ZarrNode) -> Path | None:
-    """The array's folder, or None if it is not stored in a folder."""
+    """Return the array's folder, or None if it is not stored in a folder."""
     root = getattr(array.store, "root", None)
     if not isinstance(root, Path) or not root.is_dir():
         return None
