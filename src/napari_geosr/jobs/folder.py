@@ -226,14 +226,14 @@ class JobFolder:
             return False
 
     def _old_path(self) -> str:
-        """Path of the folder when the job was created; empty if unknown."""
+        """Return the path of the folder when the job was created; empty if unknown."""
         place = self._facts().get("place")
         return place if isinstance(place, str) and reading.is_absolute(place) else ""
 
     # State and progress
 
     def _facts(self) -> AnyDict:
-        """Contents of ``job.json``; empty if it cannot be read."""
+        """Return the contents of ``job.json``; empty if it cannot be read."""
         return reading.read_state(self.path / _STATE_FILE)[0]
 
     def _facts_for_update(self) -> AnyDict:

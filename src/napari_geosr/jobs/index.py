@@ -62,7 +62,7 @@ def describe_state(status: JobStatus) -> str:
 
 
 def index_folder() -> Path:
-    """Folder of the list of known jobs."""
+    """Return the folder of the list of known jobs."""
     return user_state_path("napari-geosr", appauthor=False) / "jobs"
 
 
@@ -96,7 +96,7 @@ def register(job: JobFolder, *, elsewhere: Elsewhere | None = None) -> None:
 
 
 def _is_same(one: JobStatus, other: JobStatus) -> bool:
-    """Whether both are the same job, moved or not, by unique creation time."""
+    """Whether two folders hold the same job, judged by its unique creation time."""
     return (one.name, one.created) == (other.name, other.created)
 
 
@@ -192,7 +192,7 @@ def _delete_job_files(folder: Path) -> None:
 
 
 def list_jobs() -> list[JobStatus]:
-    """Status of every known job, the newest first.
+    """Return the status of every known job, the newest first.
 
     A job whose folder is gone or was moved has the state ``"missing"``; one that
     cannot be read has the state ``"unreadable"``.

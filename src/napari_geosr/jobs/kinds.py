@@ -20,7 +20,7 @@ class Job(Protocol):
         """Raise an error for invalid settings before a process is started."""
 
     def to_values(self) -> AnyDict:
-        """Contents of ``config.yaml``."""
+        """Return the contents of ``config.yaml``."""
 
 
 class RunSteps(Protocol):
@@ -67,7 +67,7 @@ def result_kind(operation: str) -> str:
 
 
 def describe_resume(operation: str, folder: Path | None = None) -> str:
-    """Describe how a stopped job of this kind resumes, at the end of a sentence.
+    """Describe how a stopped job of this kind resumes, as the end of a sentence.
 
     Parameters
     ----------

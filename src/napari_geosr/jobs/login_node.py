@@ -224,7 +224,7 @@ def _text(file: IO[bytes]) -> str:
 
 
 def _last_line(text: str) -> str:
-    """The last message of a command, without the program's name."""
+    """Return the last message of a command, without the program's name."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         return "it did not give a reason."
@@ -244,7 +244,7 @@ def _find_ssh(host: str) -> str:
 def _call(
     ssh: str, host: str, words: Sequence[str], profile: Profile, log: Path
 ) -> list[str]:
-    """The command line of ssh, which writes its own messages to `log`."""
+    """Return the command line of ssh, which writes its own messages to `log`."""
     call = [ssh, "-T", "-E", str(log)]
     call += ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={_CONNECT_SECONDS}"]
     call += ["-o", f"ServerAliveInterval={_ALIVE_SECONDS}", "--", host]

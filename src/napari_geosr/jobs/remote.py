@@ -50,7 +50,7 @@ class SharedFolder:
 
     @classmethod
     def of(cls, profile: Profile) -> SharedFolder:
-        """The shared folder that a profile names.
+        """Return the shared folder that a profile names.
 
         Raises
         ------
@@ -71,7 +71,7 @@ class SharedFolder:
         return cls(here, there)
 
     def there_of(self, path: Path) -> str:
-        """Path of a file or folder on the other computer.
+        """Return the path of a file or folder on the other computer.
 
         Raises
         ------
@@ -98,7 +98,7 @@ class SharedFolder:
     def map_settings(self, values: AnyMapping, job: Path) -> AnyDict:
         """Settings of a job, with the paths as they are on the other computer.
 
-        Paths in the job's own folder stay as they are, because they are found wherever
+        Paths in the job's own folder are not changed, because they are found wherever
         the folder is opened.
 
         Raises
@@ -139,7 +139,7 @@ def check(profile: Profile, parent: Path) -> SharedFolder:
 
 
 def script_of(name: str, folder: Path, profile: Profile) -> str:
-    """Script that a profile's computer would write for the job in a folder.
+    """Return the script that a profile's computer would write for the job in a folder.
 
     Raises
     ------
@@ -322,8 +322,8 @@ def _status(values: AnyDict) -> JobStatus:
 def path_here(host: str, path: PurePosixPath) -> Path | None:
     """Local path of a file on another computer, if it exists here.
 
-    It is looked for under the same path, and in the shared folders of this computer's
-    profiles and of `share_folder`.
+    The file is looked for under the same path, and in the shared folders of this
+    computer's profiles and of `share_folder`.
     """
     shared = [*_stored_folders(host), *_profile_folders(host)]
     found = (Path(path), *(folder.here_of(path) for folder in shared))

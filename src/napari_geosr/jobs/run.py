@@ -112,7 +112,7 @@ class JobMeter:
         self._time = ProcessorTime(processor_seconds)
 
     def facts(self) -> AnyDict:
-        """The values, for ``job.json``."""
+        """Return the values, for ``job.json``."""
         return {
             "processor_seconds": round(self._time.seconds, 2),
             "parts": self.coverage.parts,
