@@ -1,6 +1,6 @@
 """Critics: networks that judge patches, used only during training.
 
-Both accept patches of any size, as their scores are averaged over positions.
+Both accept patches of any size, because their scores are averaged over positions.
 
 References
 ----------

@@ -27,7 +27,7 @@ Critic = Callable[[Tensor], Tensor]
 
 
 def critic_loss(real: Tensor, fake: Tensor, distance: Distance) -> Tensor:
-    """Loss of the critic, without the gradient penalty.
+    """Return the loss of the critic, without the gradient penalty.
 
     Parameters
     ----------

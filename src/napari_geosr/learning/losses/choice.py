@@ -18,7 +18,7 @@ GREY_VALUES = "l1"
 
 
 def parse_losses(text: str) -> dict[str, float]:
-    """Weights of the losses in ``NAME[:WEIGHT],…``, in the given order.
+    """Return the weights of the losses in ``NAME[:WEIGHT],…``, in the given order.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def is_geometry(name: str) -> bool:
 
 
 def names_in(text: str) -> list[str]:
-    """Names of the losses in ``NAME[:WEIGHT],…``."""
+    """Return the names of the losses in ``NAME[:WEIGHT],…``."""
     return [part.partition(":")[0].strip() for part in text.split(",")]
 
 

@@ -165,7 +165,7 @@ class Method(TargetLossMethod):
         return drawn
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """The chosen losses, or cross-entropy for labels.
+        """Return the chosen losses, or cross-entropy for labels.
 
         See `napari_geosr.learning.losses.terms` and `…labels`.
         """
@@ -188,7 +188,7 @@ class Method(TargetLossMethod):
         return 1 - losses.labels.mean_dice(output, target, self.labels)
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """The full loss; for labels, 1 minus the mean Dice overlap."""
+        """Return the full loss; for labels, 1 minus the mean Dice overlap."""
         output = self.output(batch)
         if self.labels == 1:
             error, _ = self.target_loss(output, batch["target"], progress=1)

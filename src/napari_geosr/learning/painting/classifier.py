@@ -1,7 +1,8 @@
 """A forest of extremely randomised trees that learns in a fraction of a second.
 
-It suits the classification of voxels from a few strokes best: it needs no standardised
-features and hardly any settings, and noise in single features does little harm [1]_.
+Such a forest is well suited to classifying voxels from a few strokes: it needs no
+standardised features and hardly any settings, and noise in single features does little
+harm [1]_.
 
 References
 ----------
@@ -51,7 +52,7 @@ class Forest:
     shares: AnyArray
 
     def probabilities(self, features: AnyArray) -> AnyArray:
-        """Mean fractions of the classes in the leaves that the voxels reach.
+        """Return the mean fractions of the classes in the leaves that the voxels reach.
 
         Parameters
         ----------

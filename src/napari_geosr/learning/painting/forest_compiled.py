@@ -19,7 +19,7 @@ _BLOCK = 1024
 
 @compiled
 def _random(state: AnyArray) -> float:
-    """The next number of a sequence, from 0 to 1 (splitmix64)."""
+    """Return the next number of a sequence, from 0 to 1 (splitmix64)."""
     state[0] += np.uint64(0x9E3779B97F4A7C15)
     x = state[0]
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -148,7 +148,7 @@ def _shift(
 
 
 def _central_block(volume: Volume, factors: tuple[int, ...]) -> FloatArray:
-    """The middle of a volume, averaged over blocks of `factors` voxels."""
+    """Return the middle of a volume, averaged over blocks of `factors` voxels."""
     key, split = [], []
     edges = (_REGION_DEPTH, _REGION_EDGE, _REGION_EDGE)[-len(factors) :]
     for n, edge, factor in zip(volume.shape, edges, factors, strict=True):

@@ -193,7 +193,7 @@ class Patches:
         self.scenes = scenes
 
     def held_out(self) -> Patches:
-        """The same volumes, sampled from the validation blocks."""
+        """Return the same volumes, sampled from the validation blocks."""
         other = copy.copy(self)
         other.validation = True
         return other

@@ -34,7 +34,8 @@ _VOXEL = 1.0
 def loss(phase: Tensor, target: Tensor, scales: GeometryScales) -> Tensor:
     """1 - clDice, averaged over the samples; skeletons by ``scales.radius`` erosions.
 
-    The target's phase is binarised, as skeletons of soft maps extend beyond the walls.
+    The target's phase is binarised, because skeletons of soft maps extend beyond the
+    walls.
     """
     import torch
 
