@@ -5,8 +5,8 @@ and ``build(config) -> torch.nn.Module``, whose result has a ``spec`` attribute,
 `napari_geosr.networks.spec.NetworkSpec`.
 
 The default of a setting that is added to a network later must reproduce the network
-without this setting, as model cards contain only the settings that existed when they
-were written. Other defaults for new training runs belong in ``training_defaults``
+without this setting, because model cards contain only the settings that existed when
+they were written. Other defaults for new training runs belong in ``training_defaults``
 (`napari_geosr.learning.architecture`).
 """
 

@@ -1,4 +1,4 @@
-"""Noise input of a network, and the bound it sets on the result.
+"""Noise input of a network, and the bound that the noise sets on the result.
 
 If the noise level is known, the change of each voxel can be limited to a multiple of
 it: structure that exceeds the noise cannot be removed, and at level zero the result is

@@ -59,7 +59,7 @@ class NetworkConfig(MixedScaleConfig, UpscalingConfig):
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Number of parameters in closed form."""
+    """Return the number of parameters in closed form."""
     n, c, f, s = (
         config.ndim,
         config.adjacent_slices,
@@ -96,7 +96,7 @@ class MSDNetSR(UpscalingNetwork):
         self.dense.training_dtype = value
 
     def trunk(self, x: torch.Tensor) -> torch.Tensor:
-        """``(N, C, [Z,] Y, X)`` to ``(N, features, [Z,] Y, X)``."""
+        """Map ``(N, C, [Z,] Y, X)`` to ``(N, features, [Z,] Y, X)``."""
         bias = self.mix_bias.view(-1, *[1] * (x.ndim - 2))
         return self.dense.mixed(x, self.mix_weight) + bias
 

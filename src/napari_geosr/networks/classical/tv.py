@@ -111,7 +111,7 @@ class TotalVariation(Filter):
 
 
 def _primal(x: torch.Tensor, p: torch.Tensor, weight: float) -> torch.Tensor:
-    """The image for a dual field: ``x − w·∇ᵀ(−p)``."""
+    """Return the image for a dual field: ``x − w·∇ᵀ(−p)``."""
     u = x.clone()
     for axis, part in enumerate(p):
         length = u.shape[2 + axis]
@@ -123,7 +123,7 @@ def _primal(x: torch.Tensor, p: torch.Tensor, weight: float) -> torch.Tensor:
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Number of weights: none."""
+    """Return the number of weights: none."""
     return 0
 
 

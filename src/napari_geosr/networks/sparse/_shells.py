@@ -265,7 +265,7 @@ def _outermost_wall(along: AnyArray, radii: AnyArray) -> tuple[AnyArray, AnyArra
 def _crossing(
     along: AnyArray, rows: AnyArray, one: AnyArray, other: AnyArray
 ) -> AnyArray:
-    """Fraction of a step after `one` at which the values pass one half."""
+    """Return the fraction of a step after `one` at which the values pass one half."""
     a, b = along[rows, one], along[rows, np.minimum(other, along.shape[1] - 1)]
     change = np.where(a == b, 1, b - a)
     found: AnyArray = np.clip((_HALF - a) / change, 0, 1) * (a != b)

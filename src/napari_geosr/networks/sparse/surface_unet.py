@@ -84,7 +84,7 @@ class NetworkConfig(Config):
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Number of parameters."""
+    """Return the number of parameters."""
     channels, first = config.channels, config.channels[0]
     total = 27 * config.in_channels * first + 2 * first
     for fine, coarse in itertools.pairwise(channels):
