@@ -84,7 +84,7 @@ def as_companion(
     Parameters
     ----------
     axes : str, optional
-        Axes of the array that `like` was made from; also used for `data` if it has the
+        Axes of the array from which `like` was made; also used for `data` if it has the
         same number of axes.
     """
     if isinstance(data, Volume):

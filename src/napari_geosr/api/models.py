@@ -26,8 +26,8 @@ def list_models(
     task : {"denoise", "super-resolution", "translate", "segment"}, optional
         Task of the models; by default all tasks.
     modality : str, optional
-        Kind of image, e.g. ``"ct"`` or ``"fluorescence"``. Models whose kind is unknown
-        are also listed.
+        Kind of image, e.g. ``"ct"`` or ``"fluorescence"``. Models of unknown kind are
+        also listed.
     voxel_size : float, optional
         Edge length of a voxel, in `unit`. Models trained for voxels of more than twice
         or less than half this size are omitted.

@@ -80,9 +80,10 @@ def restore(
         Noise to remove, relative to the level measured in the scan, from 0 (return the
         scan) to 2. Applies only to noise-bounded models.
     sharpness : {"auto", "scan", "object"}
-        Sharpness of a super-resolved result: that of the scan, with which the result
-        then agrees within its noise, or that of the object according to the model;
-        ``"auto"`` chooses the latter if it is consistent with the scan.
+        Sharpness of a super-resolved result. ``"scan"``: as sharp as the scan, with
+        which the result then agrees within its noise; ``"object"``: as sharp as the
+        object according to the model; ``"auto"``: ``"object"`` if that is consistent
+        with the scan.
     uncertainty : str
         ``"none"``, ``"tta"``, ``"ensemble"`` or ``"diffusion"``. The result is then the
         mean over the members; `restore_with_uncertainty` also returns their standard
