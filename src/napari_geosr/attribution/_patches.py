@@ -1,4 +1,4 @@
-"""Draw noise like that of a scan, for one window of the scan."""
+"""Draw noise that resembles the noise of a scan, for one window of the scan."""
 
 from __future__ import annotations
 

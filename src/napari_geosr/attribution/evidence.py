@@ -1,9 +1,9 @@
-"""Evidence for a pore: how much of it remains where the scan does not show it.
+"""Evidence for a pore: how much of it remains if the scan does not show it.
 
 First, the voxels of the scan in and next to a pore are replaced several times by solid
 with new noise of the same level and correlation, and the network restores the result.
 Any darkness of the pore that remains does not come from these voxels: it was learned.
-Second, noise as strong as that of the scan is added everywhere, and a network
+Second, noise as strong as the scan's own noise is added everywhere, and a network
 conditioned on the stronger noise restores the result: a pore caused by noise should not
 survive this. Third, the contrast of the scan at the pore is compared with its noise by
 a matched filter, in the shape in which the scanner would show the pore. If the contrast
