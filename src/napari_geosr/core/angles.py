@@ -273,8 +273,8 @@ def distinct_places(angles: Angles, period: float = 360.0) -> Indices:
 def is_full_turn(angles: Angles) -> bool:
     """Whether each ray was measured from both sides; angles are taken modulo 360°.
 
-    Nominal angles may be in any order. Encoder angles whose noise, or rounding in the
-    file, is a sizeable fraction of a step must be in the order of recording.
+    Nominal angles may be in any order. Encoder angles must be in the order of recording
+    if their noise, or their rounding in the file, is a sizeable fraction of a step.
     """
     planned = closes_turn(angles) and has_opposites(angles)
     return planned or steps_around(angles)

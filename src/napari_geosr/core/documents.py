@@ -365,7 +365,8 @@ class _Budget:
 
     def __init__(self) -> None:
         self.n_values = 0
-        #: Open collections: anchor, number of values before them, levels inside them.
+        #: Open collections: anchor, number of values before the collection, levels
+        #: inside.
         self._open: list[tuple[str | None, int, int]] = []
         #: Finished anchors: number of values, levels.
         self._anchors: dict[str, tuple[int, int]] = {}

@@ -47,9 +47,9 @@ _MISSING_VALUE = 1e30
 _MAX_OTHERS = 1e-6
 #: Minimum fraction of voxels that are not missing.
 _MIN_OTHERS = 0.05
-#: The usual range excludes this fraction of the voxels at either end of a sample. A
-#: voxel whose distance from this range exceeds `_FAR_DISTANCE` times its width leaves a
-#: network hardly any contrast between the other voxels.
+#: The usual range excludes this fraction of the voxels at either end of a sample. If a
+#: voxel is further from this range than `_FAR_DISTANCE` times the width of the range, a
+#: network has hardly any contrast left between the other voxels.
 _FAR_SHARE = 0.25
 _FAR_DISTANCE = 1000.0
 

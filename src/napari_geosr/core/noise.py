@@ -54,7 +54,7 @@ class Noise:
     interval : (float, float)
         Confidence interval of `level` (about 90 %), in grey values.
     source : str
-        What it was measured on: ``"scan"``, ``"repeat"`` (two scans of one object),
+        Source of the measurement: ``"scan"``, ``"repeat"`` (two scans of one object),
         ``"background"``, or ``"given"`` by the user.
     notes : tuple of str
         Sentences on what limits the estimate: clipping, rounding, smoothing, too few

@@ -221,7 +221,7 @@ def describe_steps(
 
 
 def _origins(volume: Volume) -> list[str]:
-    """Checksums of all files that `volume` was made from, as far as recorded."""
+    """Return the recorded checksums of all files from which `volume` was made."""
     found: dict[str, None] = {}
     for entry in volume.provenance:
         inputs = entry.get("inputs")

@@ -71,7 +71,7 @@ class WarningIssued(Step):
 
 @dataclass(frozen=True)
 class TargetReady(Step):
-    """The output exists; `volume` is a `Volume` whose array the tiles fill.
+    """The output exists; `volume` is a `Volume` with an array that the tiles fill.
 
     Attributes
     ----------

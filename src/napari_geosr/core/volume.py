@@ -64,7 +64,7 @@ class Volume:
         Processing history, oldest record first, JSON-serialisable
         (`napari_geosr.core.provenance`).
     source : Path or None
-        The file or folder it was read from.
+        The file or folder from which the volume was read.
     metadata : mapping
         Further information from the file that may be shown to the user. Not written
         back.

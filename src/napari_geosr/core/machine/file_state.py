@@ -130,7 +130,7 @@ class FileWatch:
     volumes : iterable of Volume
         Volumes without a source are ignored.
     only_lazy : bool
-        Whether to ignore volumes whose voxels are already in memory.
+        Whether to ignore volumes that are already in memory.
 
     Attributes
     ----------
@@ -224,7 +224,7 @@ def remember_small(path: Path, state: FileState | None) -> None:
 
 
 def is_identical(path: Path, before: FileState, now: FileState | None) -> bool:
-    """Whether a source whose state has changed is known to have the same contents."""
+    """Whether a source with a changed state is known to have the same contents."""
     known = _known.get((path, before))
     if now is None or known is None or not known.is_complete or not known.is_same():
         return False

@@ -42,9 +42,9 @@ _MAX_PIXELS = 50
 _MIN_PIXELS = 0.25
 #: Largest number of pixels along each axis that are read to guess the order.
 _GUESS_EDGE = 256
-#: Maximum ratio of the misfits of the best order and another one at which the two can
-#: be told apart: the ratio is 0.15 to 0.8 for frames in a regular order, and 0.96 or
-#: more for shuffled frames.
+#: Maximum ratio of the misfits of the best order and another one at which the two
+#: orders can be distinguished. The ratio is 0.15 to 0.8 for frames in a regular order,
+#: and 0.96 or more for shuffled frames.
 _CLEAR = 0.9
 
 
