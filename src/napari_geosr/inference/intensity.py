@@ -131,7 +131,7 @@ def scan_steps(
     ------
     VolumeError
         If the array holds no finite voxel, only one grey value, no real numbers, or
-        numbers whose contrast float32 cannot represent, or if some values mark
+        numbers with a contrast that float32 cannot represent, or if some values mark
         missing voxels.
     Cancelled
         If `should_stop` returns True.

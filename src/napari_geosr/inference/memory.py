@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 #: windows and up to 1.6 on large ones in 3D.
 FIRST_SAFETY = 1.6
 MIN_SAFETY = 1.3
-#: Upper limit of the measured ratio: the growth may include that of other threads.
+#: Upper limit of the measured ratio, because the growth may include memory of other
+#: threads.
 _MAX_SAFETY = 3.0
 #: Memory, in bytes, that does not depend on the window: library code, thread stacks and
 #: scratch space.
@@ -61,7 +62,7 @@ class CostModel:
         Largest number of voxels that the network computes at once; it splits larger
         windows itself.
     beyond : float
-        Bytes for each voxel beyond that.
+        Bytes for each voxel beyond `at_once`.
     """
 
     base: float

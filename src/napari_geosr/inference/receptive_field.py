@@ -2,8 +2,8 @@
 
 Gradients underestimate it (dead ReLUs, maxima); a NaN passes through every layer,
 including zero weights. A plane of NaN across a thin slab gives the reach along one
-axis; every phase of the stride is tried. Networks whose layers see the whole input
-(instance norm, attention, global pooling) or depend on absolute position
+axis; every phase of the stride is tried. Networks with layers that depend on the whole
+input (instance norm, attention, global pooling) or on absolute position
 (``align_corners``) are recognised without a list of layer types.
 """
 

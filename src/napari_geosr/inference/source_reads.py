@@ -112,9 +112,9 @@ def ways_to_read(
 ) -> list[SourceReads]:
     """Return the useful sizes of the cache for tiles in Z-Y-X order, smallest first.
 
-    The cache keeps nothing, the blocks of a tile, those of a row of tiles, or those of
-    a layer of tiles. A block is decoded again for each later tile that needs it after
-    it was dropped.
+    The cache keeps nothing, or the blocks of a tile, of a row of tiles, or of a layer
+    of tiles. A block is decoded again for each later tile that needs it after it was
+    dropped.
     """
     kept = [
         (0, z.factor * y.factor * x.factor),

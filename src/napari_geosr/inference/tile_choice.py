@@ -101,7 +101,7 @@ def choose_tile(
     box: Sequence[slice] | None = None,
     enough: Callable[[], float] | None = None,
 ) -> TileChoice:
-    """Find the tile of least total work whose peak stays below `budget` bytes.
+    """Find the tile of least total work with a peak below `budget` bytes.
 
     Minimises the product over the axes of the summed windows, so it splits the fewest
     and longest axes. Among tiles that fit, those that take at most `SECONDS_PER_TILE`
@@ -169,7 +169,7 @@ def choose_tile_for_workers(
 ) -> TileChoice:
     """Find the tile with which several processes finish first.
 
-    Unlike that of `choose_tile`, the choice does not depend on measured times, so equal
+    Unlike in `choose_tile`, the choice does not depend on measured times, so equal
     settings give equal tiles.
 
     Parameters
@@ -228,7 +228,7 @@ def budget_for(
     Parameters
     ----------
     max_factor : float
-        Work ÷ that of computing every voxel of the box once.
+        Work, relative to computing every voxel of the box once.
     work : callable, optional
         What counts as work; by default the voxels computed.
 
@@ -247,7 +247,7 @@ def _worthwhile(
     max_factor: float,
     work: Callable[[TileChoice], float] | None = None,
 ) -> list[TileChoice]:
-    """Tiles whose work stays below a factor, or the cheapest tile if there are none.
+    """Find tiles with work below a factor, or the cheapest tile if there are none.
 
     By default, work is counted, not timed, so the same budget is always rejected.
     """

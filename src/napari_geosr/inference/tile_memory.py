@@ -154,7 +154,7 @@ class GrowthMeter:
             self._peak = max(self._peak, anonymous_memory() or 0)
 
     def stop(self) -> int | None:
-        """Return the maximum growth in bytes; None where it cannot be measured."""
+        """Return the maximum growth in bytes; None if it cannot be measured."""
         if self._device.startswith("cuda"):
             import torch
 

@@ -410,7 +410,7 @@ class TilePlanner:
         Raises
         ------
         DeviceMemoryError
-            If the first of them cannot be halved.
+            If the first of the remaining tiles cannot be halved.
         """
         smaller: list[Tile] = []
         for position, tile in enumerate(waiting):

@@ -1,7 +1,7 @@
 """Exact halo tiling: windows that make tiled and whole results identical.
 
 Tile starts are multiples of the network's stride. Every window contains the tile's core
-and the halo (rounded up to the stride) and is clamped to the volume, so that the
+and the halo (rounded up to the stride). Windows are clamped to the volume, so that the
 network's own padding acts only at the true border, as it does for the whole volume.
 Sizes that are not multiples of the stride are padded once, for the whole volume, by
 reflection at the far border; the reader generates these voxels without copying the

@@ -54,7 +54,8 @@ class Standardisation(Protocol):
 class WindowReader:
     """Reads standardised windows of a source, with invalid voxels replaced.
 
-    Non-finite voxels get a fixed value, hot ones the median of their neighbours.
+    Non-finite voxels are set to a fixed value, hot voxels to the median of their
+    neighbours.
 
     Parameters
     ----------
@@ -323,7 +324,7 @@ class ValueWriter:
     def blank(self, values: AnyArray, missing: AnyArray | None) -> None:
         """Set NaN, in place, where the input is not finite; integers have no NaN.
 
-        NaN around the sample stays NaN in the result.
+        NaN around the sample remains NaN in the result.
 
         Parameters
         ----------

@@ -31,7 +31,7 @@ KINDS = Registry(
 
 @dataclass(frozen=True)
 class EnsembleInputs:
-    """The run that members are created for.
+    """The run for which members are created.
 
     Attributes
     ----------
