@@ -150,7 +150,7 @@ class FileVoxels:
 
     @property
     def place(self) -> tuple[int, int, tuple[int, ...]]:
-        """Identifies these voxels and the open file they come from."""
+        """Identifies these voxels and the open file that contains them."""
         return id(self._open), self.offset, self.shape
 
     @property
@@ -176,7 +176,7 @@ class FileVoxels:
         """Fill from a band of whole rows, which is cached for the next read nearby.
 
         Where gaps are small, whole rows are read: neighbouring tiles, or consecutive
-        slices along X, would otherwise read the same rows over and over.
+        slices along X, would otherwise read the same rows repeatedly.
         """
         # If another thread is reading a band, read these voxels directly instead of
         # waiting.

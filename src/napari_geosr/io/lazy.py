@@ -151,9 +151,9 @@ def decoding(path: Path, content: str = "its voxels") -> Iterator[None]:
 class LazyArray:
     """An array-like over a `VoxelSource`, with a small cache of decoded blocks.
 
-    Reading a box decodes only those of its blocks that are not cached, several of them
-    in one call, so that neighbouring tiles with halos do not decode a block twice. Safe
-    to read from several threads.
+    Reading a box decodes only the blocks that are not cached, several in one call, so
+    that neighbouring tiles with halos do not decode a block twice. Safe to read from
+    several threads.
 
     Parameters
     ----------

@@ -129,7 +129,7 @@ def release_pages(array: object) -> None:
     """Release the resident pages of a memory-mapped array to the system.
 
     The voxels stay in the file. Does nothing on systems without `madvise`, for other
-    arrays, and for copy-on-write maps, whose changes are not in the file.
+    arrays, and for copy-on-write maps, because their changes are not in the file.
     """
     base = array
     while base is not None:

@@ -121,7 +121,7 @@ class Output(ABC):
         """Register boxes that are already in the file."""
 
     def written(self, boxes: Sequence[Slices]) -> list[Slices]:
-        """Return those of the filled `boxes` whose voxels have reached the file.
+        """Return the filled `boxes` that have completely reached the file.
 
         Voxels may be held back until more arrive, and are lost if the disk is full.
         """

@@ -129,7 +129,7 @@ class _RemoteFile:
 
 
 class _RemoteVoxels:
-    """A `VoxelSource` whose errors name the address without credentials."""
+    """A `VoxelSource` with errors that name the address without credentials."""
 
     def __init__(self, source: VoxelSource, address: str) -> None:
         self.source, self.address = source, address

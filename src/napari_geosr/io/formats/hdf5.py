@@ -195,7 +195,7 @@ def _find(file: object, path: Path, notes: list[str]) -> str:
 
 
 def _nexus_default(file: h5py.File) -> str | None:
-    """Path that the NeXus attributes `default` and `signal` point to, or None."""
+    """Path given by the NeXus attributes `default` and `signal`, or None."""
     group = file
     parts: list[str] = []
     while "default" in group.attrs and len(parts) < MAX_DEPTH:

@@ -156,7 +156,7 @@ def _checked(path: Path, image: Any, nibabel: Any) -> tuple[tuple[int, ...], Any
 
 
 def _refuse_low_offset(path: Path, offset: int, least: int) -> None:
-    """Reject a file whose header says that the voxels begin within the header."""
+    """Reject a file if its header states that the voxels begin within the header."""
     if offset < least:
         raise FileError(
             f"{path.name} is damaged: its header says that the voxels start at byte "

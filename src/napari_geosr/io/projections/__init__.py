@@ -266,8 +266,8 @@ def _with_note(metadata: AnyMapping, note: str) -> AnyDict:
 def _implausible_size_changes(scan: Projections) -> AnyDict:
     """Return the changes that mark an implausible pixel size of the file as unknown.
 
-    The pixel size is kept for fan and cone beams, whose distances are in the same unit,
-    and for files written by this package.
+    The pixel size is kept for fan and cone beams, because their distances are in the
+    same unit, and for files written by this package.
     """
     question = voxel_size_question(scan.metadata)
     reasons, _ = implausibility_reasons(scan.pixel_size, scan.unit)

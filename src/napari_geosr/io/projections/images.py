@@ -41,9 +41,9 @@ def read_images(
 ) -> Projections:
     """Read a stack (angle, row, column), a folder of views, or one sinogram.
 
-    A single image is a sinogram (angle, column): a scan of one detector row. Files of a
-    folder whose names begin with ``flat``, ``white`` or ``dark`` are its flat and dark
-    fields.
+    A single image is a sinogram (angle, column): a scan of one detector row. Files in a
+    folder with names that begin with ``flat``, ``white`` or ``dark`` are its flat and
+    dark fields.
 
     Parameters
     ----------

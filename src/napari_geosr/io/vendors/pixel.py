@@ -66,7 +66,7 @@ def whole(value: object) -> int | None:
 
 
 def text_of_tag(page: TiffPage, tag: int | str) -> str:
-    """Return the text of a tag; empty where there is none."""
+    """Return the text of a tag; empty if there is none."""
     found = page.tags.get(tag)
     value = None if found is None else found.value
     if isinstance(value, bytes):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _TAG = 34118
 _SIZES = ("ap_image_pixel_size", "ap_pixel_size")
-#: Width of the display that the stored pixel size refers to, in pixels.
+#: Width of the display to which the stored pixel size refers, in pixels.
 _DISPLAY_WIDTH = 1024
 #: Index of the pixel size in the list of unnamed values.
 _PIXEL_SIZE_INDEX = 3

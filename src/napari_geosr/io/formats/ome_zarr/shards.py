@@ -347,7 +347,7 @@ class SharedZarr:
     path: Path
 
     def part(self, place: Box, memory: int) -> SharedPart:
-        """A part to fill; its edges coincide with those of shards or of the array.
+        """A part to fill; its edges coincide with edges of shards or of the array.
 
         Parameters
         ----------
@@ -412,7 +412,7 @@ class SharedPart:
 
 
 def open_level(folder: Path) -> Any:
-    """Open an array for filling, such that every shard gets a file.
+    """Open an array for filling; a file is then written for every shard.
 
     The array does not store this setting. Without it, shards of fill values would have
     no file and look like lost voxels.

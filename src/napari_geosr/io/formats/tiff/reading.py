@@ -100,8 +100,8 @@ def read_tiff(
     ----------
     path : Path
     axes : str, optional
-        The meaning of the stored axes, e.g. ``"TYX"`` for a time-lapse series whose
-        file does not state it. RGB samples are ``"C"``.
+        The meaning of the stored axes if the file does not state it, e.g. ``"TYX"`` for
+        a time-lapse series. RGB samples are ``"C"``.
     dataset : str, optional
         Index of the image, if a file holds several images of different shapes.
 

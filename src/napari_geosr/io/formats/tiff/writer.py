@@ -81,7 +81,7 @@ def choose_layout(name: str, suffix: str, dtype: AnyDType, shape: Sequence[int])
 
 
 class TiffOutput(Output):
-    """A TIFF or BigTIFF file whose voxels are contiguous and memory-mapped.
+    """A TIFF or BigTIFF file with contiguous, memory-mapped voxels.
 
     Parameters
     ----------
