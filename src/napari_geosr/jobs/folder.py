@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 Request = Literal["pause", "finish", "cancel"]
-#: States of a job whose process is running or waiting.
+#: States of a job with a process that is running or waiting.
 ALIVE = ("queued", "running", "finishing")
 _CAN_RESUME = ("paused", "failed", "cancelled", "interrupted", "damaged")
 SCHEMA_VERSION = 1
@@ -438,7 +438,7 @@ class JobFolder:
     # Requests by the user
 
     def set_seen(self) -> None:
-        """Mark the job as seen, in a separate file from that of its process."""
+        """Mark the job as seen, in a file to which its process does not write."""
         atomic.write_text(self.path / _SEEN_FILE, "", overwrite=True, durable=False)
 
     def request(self, what: Request) -> None:

@@ -72,7 +72,7 @@ def register(job: JobFolder, *, elsewhere: Elsewhere | None = None) -> None:
     Parameters
     ----------
     elsewhere : Elsewhere, optional
-        Computer whose queue has the job; by default the one registered before.
+        Computer with the queue that has the job; by default the one registered before.
     """
     folder = index_folder()
     with atomic.explained(folder):
@@ -106,7 +106,7 @@ def is_listed(path: Path) -> bool:
 
 
 def elsewhere_of(path: Path) -> Elsewhere | None:
-    """Computer to whose queue the job in a folder was submitted over ssh, if any."""
+    """Computer to which the job in a folder was submitted over ssh, if any."""
     try:
         match _facts(_entry(path)).get("elsewhere"):
             case [str(host), str(folder)]:
@@ -194,7 +194,7 @@ def _delete_job_files(folder: Path) -> None:
 def list_jobs() -> list[JobStatus]:
     """Return the status of every known job, the newest first.
 
-    A job whose folder is gone or was moved has the state ``"missing"``; one that
+    A job has the state ``"missing"`` if its folder is gone or was moved; one that
     cannot be read has the state ``"unreadable"``.
     """
     statuses = []
@@ -276,7 +276,7 @@ def find(text: str | Path) -> JobFolder:
 
 
 def find_missing(text: str | Path) -> JobStatus | None:
-    """Find a known job whose folder is gone, given that folder or the job's name.
+    """Find a known job without a folder, given its former folder or its name.
 
     Returns None if the job exists, or if no such job is known.
 

@@ -36,7 +36,7 @@ class RunSteps(Protocol):
     ) -> Generator[Step, None, Path | None]: ...
 
 
-#: Operations whose result is a model.
+#: Operations that result in a model.
 MAKE_MODELS = ("train", "train from projections", "train shapes")
 #: Operations that fit networks; they report losses, previews and results while running.
 FIT_NETWORKS = (*MAKE_MODELS, "ganrec", "pinn-sim")
@@ -83,7 +83,7 @@ def describe_resume(operation: str, folder: Path | None = None) -> str:
 
 
 def _has_finished(operation: str, folder: Path) -> bool:
-    """Whether a job has a finished part that it can resume from."""
+    """Whether a job has a finished part from which it can resume."""
     if operation == "study projections":
         return any(folder.glob("*/cells/*.json"))
     if operation == "measure":

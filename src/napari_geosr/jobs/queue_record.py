@@ -1,4 +1,4 @@
-"""Records in a job's folder about the queue that it waits or runs in.
+"""Records in a job's folder about the queue in which it waits or runs.
 
 ``queue.json``
     Queue, number and resources of the job; written when it is submitted, and by the

@@ -170,7 +170,7 @@ def submit_steps(
     parent : Path
         Folder that the other computer can access as well.
     profile : Profile
-        Profile whose `host` is the other computer.
+        Profile with the other computer as its `host`.
     should_stop : callable
         Called while files are written and while ssh runs.
 
@@ -379,7 +379,7 @@ def _profile_folders(host: str) -> list[SharedFolder]:
 
 
 def watched_hosts() -> list[str]:
-    """Computers whose jobs are listed, in the order in which they were added."""
+    """Watched computers, in the order in which they were added."""
     try:
         lines = (index.index_folder() / _HOSTS).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -394,7 +394,7 @@ def watched_hosts() -> list[str]:
 
 
 def watch_host(host: str) -> None:
-    """Add a computer to those whose jobs are listed.
+    """Add a computer to the watched ones, for which jobs are listed.
 
     Raises
     ------

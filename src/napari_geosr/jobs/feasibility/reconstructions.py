@@ -21,7 +21,7 @@ _SAFE_SECONDS = 30e-9
 
 
 def check(job: ReconstructJob, profile: Profile) -> None:
-    """Refuse a reconstruction whose first block does not fit into memory or walltime.
+    """Refuse a reconstruction if its first block does not fit into memory or walltime.
 
     The algorithm is timed with a small simulated scan, unless the walltime is ample. No
     projection is read: the rotation axis is assumed to be in the middle if it is not
