@@ -292,7 +292,7 @@ class TrainingConfig(Config):
 
     @property
     def ndim(self) -> int:
-        """Number of axes that the network convolves over."""
+        """Number of axes over which the network convolves."""
         return 3 if self.dimensions == "3D" else 2
 
     @property

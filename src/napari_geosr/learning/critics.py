@@ -141,7 +141,7 @@ class TomoGANCritic(nn.Module):
 
 
 def check_penalty(critic: nn.Module) -> None:
-    """Reject a critic whose gradient penalty would be wrong.
+    """Reject a critic for which the gradient penalty would be wrong.
 
     Raises
     ------

@@ -162,7 +162,7 @@ class Method:
 
     @property
     def label_roles(self) -> tuple[str, ...]:
-        """Roles whose volumes hold labels, which have no grey scale."""
+        """Roles of volumes of labels, which have no grey scale."""
         return (self.output_role,) if self.labels > 1 else ()
 
     def scenes(

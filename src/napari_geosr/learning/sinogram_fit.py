@@ -172,8 +172,8 @@ class SinogramFit:
         self.deviation = float(sinogram.std()) or 1.0
         circle = field_of_view(geometry, device)
         positive = start.clamp(min=0) * circle
-        #: Attenuation that corresponds to 1 in the generator: that of the brightest
-        #: voxels.
+        #: Attenuation that corresponds to 1 in the generator: the attenuation of the
+        #: brightest voxels.
         self.scale = _scale(positive, sinogram, geometry)
         torch.manual_seed(settings.seed)
         self.generator = Generator(positive / self.scale, circle, settings).to(device)
@@ -300,7 +300,7 @@ class SinogramFit:
         self.iteration = int(state["iteration"])
 
     def start_from(self, other: SinogramFit) -> None:
-        """Start from the networks of another fit, such as that of adjacent rows."""
+        """Start from the networks of another fit, such as a fit of adjacent rows."""
         self.generator.network.load_state_dict(other.generator.network.state_dict())
         self.critic.load_state_dict(other.critic.state_dict())
 
@@ -336,7 +336,7 @@ def fit_slices(
         Line integrals.
     geometry : ParallelGeometry
     start : Tensor of shape (row, N, N)
-        Slices to start from.
+        Initial slices.
     settings : FitSettings, optional
     should_stop : callable
         Called before every iteration; True cancels the fit.

@@ -4,10 +4,10 @@ Grey-value losses count from the first step. Geometric losses compare soft phase
 ``p = 1 / (1 + exp(±(x - t) / τ))``, of the output and of the target. The threshold t is
 Otsu's threshold of all targets together, not of single patches, which may contain one
 phase only. τ is a fraction (the *temperature*) of the difference between the means of
-the two phases. At the default of 0.1, p is 0.993 or 0.007 in the middle of a phase, and
-at a distance of a fifth of the contrast from the threshold, its slope is still 0.42 of
-the maximum. A lower temperature gives a harder threshold, but weaker gradients further
-away from it.
+the two phases. At the default of 0.1, p is 0.993 or 0.007 in the middle of a phase. At
+a distance of a fifth of the contrast from the threshold, its slope is still 0.42 of the
+maximum. A lower temperature gives a harder threshold, but weaker gradients further away
+from it.
 
 Geometric losses start late, because the phases of the output are noise until its grey
 values are roughly right. Their weights rise from zero to their full values between two

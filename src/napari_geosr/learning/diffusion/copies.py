@@ -34,7 +34,7 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 
 Plane = npt.NDArray[np.float32]
-#: Edge of the centre that is searched for, in voxels, if the images are large enough.
+#: Edge, in voxels, of the sample's centre that is compared, if images are large enough.
 _EDGE = 64
 #: Edge to which this centre is reduced by averaging, in voxels; averaging also reduces
 #: noise.
@@ -63,7 +63,7 @@ class TrainingPlanes:
     planes : tuple of ndarray of shape (Y, X), float32
         Reduced by averaging over `factor` voxels along each axis.
     edge : int
-        Edge of the centre of a sample that is searched for, in voxels.
+        Edge of the centre of a sample that is compared, in voxels.
     factor : int
     usual : float
         Median similarity of a training plane to the others.

@@ -53,7 +53,7 @@ def parse_losses(text: str) -> dict[str, float]:
 
 
 def _check_installed(name: str, module: object) -> None:
-    """Reject a loss whose library is not installed."""
+    """Reject a loss if its library is not installed."""
     needed, extra = getattr(module, "REQUIRES", (None, None))
     if needed is not None and find_spec(needed) is None:
         raise ConfigError(

@@ -299,7 +299,7 @@ class Method(_Method):
             self._blind_spots = BlindSpots(self.config.ndim, share, "uniform", offsets)
 
     def intended_use(self) -> str:
-        """Intended use, for the card: the scans that the model was adapted to."""
+        """Intended use, for the card: the scans to which the model was adapted."""
         return (
             "The scans the model was adapted to, and others recorded in the same way."
         )

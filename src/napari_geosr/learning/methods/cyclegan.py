@@ -2,7 +2,7 @@
 
 There are two generators, one for each direction, and two critics. An image that is
 translated there and back must return unchanged, and an image that is already of the
-right kind must stay as it is [1]_. With an upscale factor, the backward generator makes
+right kind must not change [1]_. With an upscale factor, the backward generator makes
 voxels coarser, and the averaged output must equal the input: this fixes the geometry,
 which pairs would otherwise do.
 

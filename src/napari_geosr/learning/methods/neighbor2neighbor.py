@@ -2,8 +2,8 @@
 
 From every cell of 2 × 2 voxels, two adjacent voxels are drawn, one for each of two
 images of half the size. These show nearly the same object with independent noise, and
-one is predicted from the other. A regularisation term, whose weight rises during
-training, compensates for the true difference between neighbours. Structures must be a
+one is predicted from the other. A regularisation term compensates for the true
+difference between neighbours; its weight rises during training. Structures must be a
 few voxels wide, because the network is trained on images of half the resolution.
 
 References

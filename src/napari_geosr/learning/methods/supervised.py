@@ -1,8 +1,8 @@
 """Supervised: learn from pairs of a low-quality and a high-quality scan.
 
 The target has less noise, more projections or smaller voxels. With a super-resolution
-network such as ``light_sr``, its voxels are 2, 4 or 8 times smaller along every axis
-that the network works on: Z, Y and X in 3D; Y and X in 2D and 2.5D, where the distance
+network such as ``light_sr``, its voxels are 2, 4 or 8 times smaller along every axis on
+which the network works: Z, Y and X in 3D; Y and X in 2D and 2.5D, where the distance
 between slices is unchanged. If the target is a label image, the model learns
 segmentation.
 """

@@ -28,7 +28,7 @@ _MOST = 1000
 _FEW = 50
 #: Minimum number of samples in a leaf.
 _SMALLEST = 3
-#: Number of voxels whose features are copied at a time.
+#: Number of voxels for which features are copied at a time.
 _AT_ONCE = 1 << 16
 
 

@@ -91,13 +91,13 @@ def grow(
     number : int
         Number of classes.
     tried : int
-        Number of random splits of which the best is taken.
+        Number of random splits, from which the best is taken.
     smallest : int
         Smallest number of samples in a leaf.
     seed : int
     features, thresholds, children : ndarray of shape (2 n,)
-        Filled for each node: a voxel whose feature is below the threshold goes to the
-        child, others go to the next node.
+        Filled for each node: a voxel goes to the child if its feature is below the
+        threshold, otherwise to the next node.
     shares : ndarray of shape (2 n, number)
         Filled for each leaf: fraction of each class.
     """

@@ -42,7 +42,7 @@ class PriorFeatures:
     seed : int
         Seed of the noise.
     device : str
-        Device to compute on.
+        Device on which features are computed.
 
     Raises
     ------

@@ -89,7 +89,7 @@ def read_strokes(
     labels : Volume
         Whole numbers: the class where something is painted.
     scan : Volume
-        The scan that they were painted on.
+        The scan on which they were painted.
     unpainted : int, optional
         Value where nothing is painted. By default 255 if it occurs, as in files for
         ``train ptdr``, or else 0, as in napari.

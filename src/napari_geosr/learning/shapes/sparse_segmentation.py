@@ -39,7 +39,7 @@ NEEDS = "scans and their labels: 0 outside the mask, 1, 2, 3 … inside it"
 #: find one.
 _MIN_VOXELS = 100
 _MAX_TRIES = 30
-#: Value of voxels outside the mask, which are not trained on.
+#: Value of voxels outside the mask, which are not used for training.
 _OUTSIDE = -1
 #: Maximum number of voxels of the mask used to estimate mean and standard deviation.
 _MAX_SAMPLES = 2**22

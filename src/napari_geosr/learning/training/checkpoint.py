@@ -113,7 +113,7 @@ def check_settings_unchanged(
     Parameters
     ----------
     config : TrainingConfig
-        Settings whose titles are used in messages.
+        Settings with the titles that messages use.
     current, stored : mapping
         Results of `fixed_settings`.
 

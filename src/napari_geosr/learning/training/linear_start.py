@@ -44,7 +44,7 @@ _RIDGE = 1e-3
 
 @runtime_checkable
 class LinearEnd(Protocol):
-    """A network whose output is a weighted sum of its feature maps."""
+    """A network that outputs a weighted sum of its feature maps."""
 
     def feature_maps(self, x: Tensor) -> Tensor:
         """Return the feature maps before the weighted sum: ``(N, maps, [Z,] Y, X)``."""
