@@ -290,7 +290,7 @@ def save(
     Raises
     ------
     FileError
-        If the folder cannot be written to.
+        If the files cannot be written.
     """
     import torch
     from safetensors.torch import save as to_bytes

@@ -271,9 +271,10 @@ class ModelCard(Config):
     uncertainty: DeviationCalibration | None = None
     """Calibration of the standard deviations; None: not measured."""
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """Checksum of ``weights.safetensors``; without weights, that of an empty file."""
+    """Checksum of ``weights.safetensors``, or of an empty file if there are no
+    weights."""
     n_parameters: int = Field(ge=0)
-    """Number of weights; 0: a classical filter, whose bundle is the card alone."""
+    """Number of weights; 0: a classical filter, which needs only a card."""
     similarity_sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     """Checksum of ``similarity.safetensors``; None: the model has no such index."""
 

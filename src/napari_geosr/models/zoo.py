@@ -171,7 +171,7 @@ def adopt(path: str | Path, name: str | None = None) -> Path:
     """Copy the bundle at `path` to the user's own models; return the copy.
 
     A model that already exists there is not copied again. If another model has the same
-    name, the name of the copy gets a number.
+    name, a number is added to the name of the copy.
 
     Parameters
     ----------
