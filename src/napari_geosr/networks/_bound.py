@@ -16,7 +16,7 @@ from napari_geosr.networks.spec import NetworkSpec
 
 
 class NoiseBound(nn.Module):
-    """A denoiser whose changes are limited to a multiple of the noise level.
+    """A denoiser with changes limited to a multiple of the noise level.
 
     The change of every voxel is kept below ``bound · level``. Noise is therefore
     removed as it is by the denoiser alone, whereas structure that exceeds the noise is

@@ -73,8 +73,8 @@ class Sharpness:
         Standard deviation, in voxels of the scan, of the Gaussian blur after which the
         averaged result agrees best with the scan.
     keep : bool
-        True: the result stays as sharp as the network's output, and `D` includes the
-        blur. False: the result is blurred to the sharpness of the scan, and `D` only
+        True: the result is as sharp as the network's output, and `D` includes the blur.
+        False: the result is blurred to the sharpness of the scan, and `D` only
         averages.
     """
 

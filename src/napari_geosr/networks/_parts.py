@@ -25,7 +25,7 @@ def cut(maps: torch.Tensor, part: Sequence[slice]) -> torch.Tensor:
 
 
 def widened(part: Part, by: int, shape: Sequence[int]) -> Part:
-    """Widen the part by `by` voxels on each side, as far as there are any."""
+    """Widen the part by up to `by` voxels on each side, within the window."""
     return tuple(
         slice(max(0, piece.start - by), min(size, piece.stop + by))
         for piece, size in zip(part, shape, strict=True)

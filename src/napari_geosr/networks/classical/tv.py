@@ -2,10 +2,10 @@
 
 Minimises ``½‖u − x‖² + w·TV(u)`` (isotropic; Rudin, Osher and Fatemi 1992) by a fixed
 number of iterations of the fast gradient projection of Beck and Teboulle [1]_. The
-objective is that of ``skimage.restoration.denoise_tv_chambolle``, whose stopping
-criterion depends on the whole image and is not available in tiles. Each iteration
-extends the receptive field by one voxel, so tiles are exact with a halo of as many
-voxels as iterations.
+objective is the same as in ``skimage.restoration.denoise_tv_chambolle``, but the
+stopping criterion of that function depends on the whole image and is not available in
+tiles. Each iteration extends the receptive field by one voxel, so tiles are exact with
+a halo of as many voxels as iterations.
 
 References
 ----------

@@ -60,7 +60,7 @@ class ShellMaps:
     Attributes
     ----------
     outer, thickness : ndarray of float64, shape (N,)
-        Relative to the ellipsoid, whose radius is 1.
+        Relative to the ellipsoid, which has a radius of 1.
     """
 
     outer: AnyArray
@@ -101,7 +101,7 @@ class DirectionGrid:
 
     @cached_property
     def _bending(self) -> Any:
-        """Sparse matrix whose quadratic form is the bending energy of a map."""
+        """Sparse matrix with the bending energy of a map as its quadratic form."""
         from scipy import sparse
 
         n, k = len(self), _NEIGHBOURS
