@@ -137,9 +137,9 @@ def surface_mask(inside: AnyArray) -> AnyArray:
 def stage_halos(stages: int, spec: NetworkSpec) -> tuple[int, ...]:
     """Margin of each stage's input so that the last stage gets a correct margin.
 
-    The margin of a stage is computed by the previous stage, so the input of the
-    previous stage needs half of this margin and the stage's halo. All margins are
-    multiples of the stride.
+    The margin of a stage is computed by the previous stage. The input of the previous
+    stage therefore needs half of this margin plus the previous stage's own halo. All
+    margins are multiples of the stride.
     """
     halo, stride = spec.halo[0], spec.stride[0]
     halos = [halo]

@@ -72,7 +72,7 @@ def register(job: JobFolder, *, elsewhere: Elsewhere | None = None) -> None:
     Parameters
     ----------
     elsewhere : Elsewhere, optional
-        Computer with the queue that has the job; by default the one registered before.
+        Computer to which the job was submitted; by default the one registered before.
     """
     folder = index_folder()
     with atomic.explained(folder):
@@ -276,7 +276,7 @@ def find(text: str | Path) -> JobFolder:
 
 
 def find_missing(text: str | Path) -> JobStatus | None:
-    """Find a known job without a folder, given its former folder or its name.
+    """Find a known job with a missing folder, given that folder or the job's name.
 
     Returns None if the job exists, or if no such job is known.
 

@@ -346,7 +346,7 @@ def _set_final_state(job: JobFolder, state: State, **facts: Any) -> None:
 
 
 def _record_failure(job: JobFolder, error: BaseException) -> None:
-    """Record why the job failed, unless the disk is full."""
+    """Record why the job failed, in the log if the state file cannot be written."""
     message = describe_system_error(error) or str(error) or type(error).__name__
     text = "" if isinstance(error, GeoSRError) else _traceback(error)
     try:

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from napari_geosr.core.noise import Noise
 
-#: Edge, in voxels, of the box over which the noise-free grey value is averaged.
+#: Edge, in voxels, of the box for the mean that estimates the noise-free grey value.
 BOX = 5
 #: Radius of the neighbourhood that determines the noise level of a voxel.
 REACH = BOX // 2

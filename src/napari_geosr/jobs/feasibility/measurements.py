@@ -20,8 +20,8 @@ _PROGRAM_BYTES = 300 * 10**6
 _HISTOGRAM_SECONDS = 1e-9
 #: The same for the labels.
 _LABEL_SECONDS = 10e-9
-#: The same for the local thickness of both phases; a run that ends before it is
-#: finished starts again.
+#: The same for the local thickness of both phases; a run that ends before the thickness
+#: is complete starts again.
 _THICKNESS_SECONDS = 90e-9
 #: Statistics that need the local thickness.
 _WITH_THICKNESS = frozenset(("thickness", "trabecular"))

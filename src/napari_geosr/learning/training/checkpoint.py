@@ -113,7 +113,7 @@ def check_settings_unchanged(
     Parameters
     ----------
     config : TrainingConfig
-        Settings with the titles that messages use.
+        Settings that supply the titles used in messages.
     current, stored : mapping
         Results of `fixed_settings`.
 
