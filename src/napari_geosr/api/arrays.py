@@ -28,7 +28,7 @@ def as_volume(
     axes : str, optional
         Axes of an array; see `Volume.from_array`.
     name : str
-        Name of an array.
+        Name that an array is given.
     like : Volume, optional
         An array of the same shape gets the voxel size and position of this volume.
 
@@ -59,7 +59,7 @@ def as_volume(
 def as_volumes(
     data: Sequence[VolumeLike], axes: str | None = None, *, name: str = "array"
 ) -> list[Volume]:
-    """Convert arrays to volumes, named `name` and a number.
+    """Convert arrays to volumes, naming and numbering them after `name`.
 
     Parameters
     ----------
@@ -84,8 +84,8 @@ def as_companion(
     Parameters
     ----------
     axes : str, optional
-        Axes of the array that `like` was made from; also used for `data` if it has as
-        many axes.
+        Axes of the array from which `like` was made; also used for `data` if it has the
+        same number of axes.
     """
     if isinstance(data, Volume):
         return data
@@ -100,7 +100,7 @@ def as_pair(
     axes: str | None,
     names: tuple[str, str],
 ) -> tuple[Volume, Volume]:
-    """Return two volumes of one object; an array gets the position of the other.
+    """Return two volumes of one object; an array gets the other volume's position.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def as_pair(
     axes : str or None
         Letters of an array's axes, as in `as_volume`.
     names : (str, str)
-        Names of arrays.
+        Names that arrays are given.
 
     Raises
     ------

@@ -72,7 +72,7 @@ def compare(
         Trace the pores as networks of tubes and compare their branches.
     graph_distance : float, optional
         Distance within which a branch counts as found, in the unit of `before`; by
-        default two voxels of the coarser of two volumes.
+        default the size of two voxels of the coarser volume.
     difference : bool
         Compute the difference in units of the noise level.
     threshold : {"otsu", "multi-otsu", "li", "triangle"} or float
@@ -83,7 +83,7 @@ def compare(
         Minimum pore size, in voxels of the coarser volume; smaller pores are not
         counted.
     connectivity : {6, 26}
-        Number of neighbours of a voxel (4 or 8 in images).
+        Number of neighbours to which a voxel can be connected (4 or 8 in images).
     memory : str, optional
         Memory limit, such as ``"4GB"``; by default a fraction of the free memory.
     fsc : {"none", "halves", "pair", "single"}

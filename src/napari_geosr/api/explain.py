@@ -54,8 +54,8 @@ def explain(
     position : tuple of float, optional
         Position to explain, in the unit of the scan, instead of a voxel.
     pores : str or Path, optional
-        Pore table (``pores.csv``) measured on the result; explains every pore instead
-        of one voxel.
+        Pore table (``pores.csv``) measured on the result; every pore is explained
+        instead of one voxel.
     method : tuple of str
         ``"evidence"``, ``"reach"``, ``"filter"``, ``"lam"``, ``"occlusion"``,
         ``"similar"``; see ``docs/explain.md``.
@@ -71,8 +71,8 @@ def explain(
         Width of the zone around a pore that is replaced by solid together with it, in
         voxels of the scan.
     radius : int
-        If the voxel is not in a pore, explain a cube that extends by this many voxels
-        to each side.
+        If the voxel is not in a pore, explain a cube that extends this many voxels to
+        each side.
     feature : {"grey", "edge"}
         Quantity that ``"lam"`` attributes.
     steps : int

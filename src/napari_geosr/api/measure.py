@@ -64,16 +64,16 @@ def measure_porosity(
         window of this width, in voxels. By default, the threshold is the same
         everywhere.
     hysteresis : float, optional
-        Keep only pores with at least one voxel beyond the threshold by this fraction of
-        the distance from the threshold to the mean grey value of the pores. By default,
-        all pores are kept.
+        Keep only pores with at least one voxel that lies beyond the threshold by this
+        fraction of the distance between the threshold and the mean grey value of the
+        pores. By default, all pores are kept.
     phase : {"dark", "bright"}
         Dark pores are at or below the threshold, bright pores above it.
     min_voxels : int
         Minimum pore size; smaller pores are not counted or listed, but contribute to
         the porosity.
     connectivity : {6, 26}
-        Number of neighbours of a voxel (4 or 8 in images).
+        Number of neighbours to which a voxel can be connected (4 or 8 in images).
     sample_mask : {"none", "auto", "cortex", "marrow"}
         ``"none"``: the whole volume belongs to the sample; ``"auto"``: the sample is
         the largest solid, with its openings closed; ``"cortex"``, ``"marrow"``: the
@@ -100,7 +100,7 @@ def measure_porosity(
         Memory limit, such as ``"4GB"``; by default a fraction of the free memory.
     workers : int or distributed.Client, optional
         Number of processes that share the labelling, or a client of a Dask cluster. The
-        result does not depend on them. Needs the extra ``cluster``.
+        result does not depend on their number. Needs the extra ``cluster``.
     uncertainty : Volume or array, optional
         Earlier name of `deviation`.
     band_factor : float, optional

@@ -26,8 +26,8 @@ def list_models(
     task : {"denoise", "super-resolution", "translate", "segment"}, optional
         Task of the models; by default all tasks.
     modality : str, optional
-        Kind of image, e.g. ``"ct"`` or ``"fluorescence"``. Models whose kind is unknown
-        are also listed.
+        Kind of image, e.g. ``"ct"`` or ``"fluorescence"``. Models of unknown kind are
+        also listed.
     voxel_size : float, optional
         Edge length of a voxel, in `unit`. Models trained for voxels of more than twice
         or less than half this size are omitted.
@@ -62,7 +62,7 @@ def load_model(name_or_path: ModelLike) -> Model:
     Parameters
     ----------
     name_or_path : str, Path or ZooEntry
-        A name or entry from `list_models`, or the folder or zip of a bundle.
+        A name or entry from `list_models`, or the folder or zip file of a bundle.
 
     Returns
     -------

@@ -42,7 +42,7 @@ def plan_scan(
         A low-resolution scan of the whole sample, or a high-resolution scan of one
         spot.
     mask : Volume or array, optional
-        Sample mask: every non-zero voxel.
+        Sample mask; non-zero voxels belong to the sample.
     axes : str, optional
         Axes of an array, such as ``"ZYX"``.
     spot : float or str
@@ -59,8 +59,9 @@ def plan_scan(
     local_window : int, optional
         Compare grey values with their local mean in a window of this many voxels.
     hysteresis : float, optional
-        Keep only pores with at least one voxel beyond the threshold by this fraction of
-        the distance from the threshold to the mean grey value of the pores.
+        Keep only pores with at least one voxel that lies beyond the threshold by this
+        fraction of the distance between the threshold and the mean grey value of the
+        pores.
     phase : {"dark", "bright"}
         Whether pores are at or below the threshold, or above it.
     sample_mask : {"none", "auto", "cortex", "marrow"}

@@ -112,7 +112,7 @@ def reconstruct(
         Contrast above which a wide stripe is removed; lower values find more stripes.
     workers : int or distributed.Client, optional
         Number of processes that share the slices, or a client of a Dask cluster. The
-        voxels do not depend on them. Needs the extra ``cluster``.
+        result does not depend on their number. Needs the extra ``cluster``.
 
     Returns
     -------

@@ -67,7 +67,7 @@ def restore(
     memory : str, optional
         Memory limit, e.g. ``"4GB"``; by default a fraction of the free memory.
     output_dtype : {"float32", "input"}
-        Type of the result: float32, or the input's own integer type, rounded and
+        Type of the result: float32, or the integer type of the input, rounded and
         clipped. Label images are always stored as integers.
     nonfinite : {"mean", "zero", "refuse"}
         Value that replaces NaN and infinite voxels in the input of the model; they are
@@ -80,9 +80,10 @@ def restore(
         Noise to remove, relative to the level measured in the scan, from 0 (return the
         scan) to 2. Applies only to noise-bounded models.
     sharpness : {"auto", "scan", "object"}
-        Sharpness of a super-resolved result: that of the scan, with which the result
-        then agrees within its noise, or that of the object according to the model;
-        ``"auto"`` chooses the latter if it is consistent with the scan.
+        Sharpness of a super-resolved result. ``"scan"``: as sharp as the scan, with
+        which the result then agrees within its noise; ``"object"``: as sharp as the
+        object according to the model; ``"auto"``: ``"object"`` if that is consistent
+        with the scan.
     uncertainty : str
         ``"none"``, ``"tta"``, ``"ensemble"`` or ``"diffusion"``. The result is then the
         mean over the members; `restore_with_uncertainty` also returns their standard

@@ -1,4 +1,4 @@
-"""Simulate scans of samples whose porosity is known."""
+"""Simulate scans of samples with a known porosity."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def simulate(
     continuous: bool = False,
     threads: int | None = None,
 ) -> SimulationResult:
-    """Simulate the scan of a porous cylinder whose porosity is known exactly.
+    """Simulate the scan of a porous cylinder with an exactly known porosity.
 
     Parameters
     ----------

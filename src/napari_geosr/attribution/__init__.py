@@ -54,8 +54,8 @@ class AttributionRequest:
     noise : callable
         Returns the noise of the scan in its grey values; measured on the first call.
     network_for_noise : callable
-        Returns the network for noise that is stronger by a given factor: the scene's
-        own network if that is not conditioned on the noise.
+        Returns the network for noise that is stronger by a given factor: the network of
+        the scene if it is not conditioned on the noise.
     draws : int
         Number of noise realisations.
     steps : int

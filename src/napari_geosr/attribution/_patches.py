@@ -1,4 +1,4 @@
-"""Draw noise like that of a scan, for one window of the scan."""
+"""Draw noise that resembles the noise of a scan, for one window of the scan."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class NoiseGenerator:
         return unit.reshape(self._shape)
 
     def level(self, grey: float) -> float:
-        """Standard deviation of the noise at a standardised grey value."""
+        """Return the standard deviation of the noise at a standardised grey value."""
         return float(self._noise.at(grey))
 
     def spread(self, weights: AnyArray, grey: float, draws: int) -> float:

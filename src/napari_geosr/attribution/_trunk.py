@@ -61,7 +61,7 @@ def training_patches(model: Model, scene: ExplainedScan) -> TrainingPatches:
 def patch_features(
     scene: ExplainedScan, core: Box, corners: Sequence[Size], edge: Size
 ) -> AnyArray:
-    """Means of the last feature maps over patches.
+    """Return the means of the last feature maps over patches.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def patch_features(
     corners : sequence of (int, int, int)
         First voxel of each patch in the scan.
     edge : (int, int, int)
-        Edges of all patches.
+        Edge lengths of the patches.
 
     Returns
     -------

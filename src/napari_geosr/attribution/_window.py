@@ -1,9 +1,9 @@
-"""A window of a scan as a differentiable map from its voxels to those of the result.
+"""A window of a scan: a differentiable map from its voxels to voxels of the result.
 
 Only the halo of the network is read, because voxels beyond it cannot change the result
 (`napari_geosr.inference.receptive_field`). The function is therefore the same in a
-volume of any size. Beyond the border, a 2.5D network sees reflected planes; here, they
-are built from the voxels that they copy, so gradients refer to real voxels.
+volume of any size. Beyond the border, a 2.5D network sees reflected planes; here, these
+planes are assembled from the voxels of the scan, so gradients refer to real voxels.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class Window:
         return list(zip(self._indices, self.place, strict=True))
 
     def _positions(self) -> list[AnyArray]:
-        """Indices in the scan of the planes, rows and columns of a block."""
+        """Return the indices in the scan of the planes, rows and columns of a block."""
         positions = []
         for axis, part in enumerate(self._tile.window):
             context = self.layout.context if axis == 0 else 0
@@ -329,7 +329,7 @@ class Window:
         return gradient
 
     def bias_part(self, score_gradient: AnyArray) -> tuple[float, float]:
-        """Contribution of the additive constants of the network to a linear score.
+        """Contribution of the network's additive constants to a linear score.
 
         ``Σ b · ∂f/∂b`` over biases and means of normalisations. Networks with
         rectifiers (ReLU) as activations are homogeneous in voxels and biases together,
@@ -458,7 +458,7 @@ def _errors_translated(window: Window) -> Iterator[None]:
 
 
 def _is_constant(name: str) -> bool:
-    """Whether a parameter is added rather than multiplied, according to its name."""
+    """Whether a parameter's name indicates that it is added rather than multiplied."""
     parts = name.split(".")
     return any("bias" in part for part in parts[-2:]) or parts[-1] == "running_mean"
 
@@ -483,7 +483,7 @@ def _tile_for(layout: Layout, region: Box) -> Tile:
 
 
 def _first_places(index: AnyArray, start: int) -> AnyArray:
-    """Position in a block of each voxel of the scan, from `start` on."""
+    """Return the position in a block of each voxel of the scan, from `start` on."""
     order = np.argsort(index, kind="stable")
     values, first = np.unique(index[order], return_index=True)
     assert values[0] == start

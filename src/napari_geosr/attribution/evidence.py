@@ -1,15 +1,16 @@
-"""Evidence for a pore: how much of it remains where the scan does not show it.
+"""Evidence for a pore: how much of it remains if the scan does not show it.
 
 First, the voxels of the scan in and next to a pore are replaced several times by solid
 with new noise of the same level and correlation, and the network restores the result.
 Any darkness of the pore that remains does not come from these voxels: it was learned.
-Second, noise as strong as that of the scan is added everywhere, and a network
+Second, noise as strong as the scan's own noise is added everywhere, and a network
 conditioned on the stronger noise restores the result: a pore caused by noise should not
 survive this. Third, the contrast of the scan at the pore is compared with its noise by
 a matched filter, in the shape in which the scanner would show the pore. If the contrast
-is no larger than that of noise in solid, the scan does not show the pore, whatever made
-the network draw it: a network that has memorised noise draws pores where it recognises
-a pattern of the noise, and removing the pattern removes the pore.
+is no larger than that of noise in solid, the scan does not show the pore, whatever the
+reason for its appearance in the result. For example, a network that has memorised noise
+creates pores where it recognises a noise pattern, and removing the pattern removes the
+pore.
 
 Similar ablations are used for classifiers [1]_ [2]_; here, patches are replaced by
 realistic noise.
@@ -84,7 +85,7 @@ class _Pore:
     fill : float
         Standardised grey value of the adjacent solid in the scan.
     solid : float
-        The same in the result.
+        Standardised grey value of this solid in the result.
     sign : float
         1 for dark pores, -1 for bright ones.
     """
@@ -269,7 +270,7 @@ def _is_pore(request: AttributionRequest, values: AnyArray) -> AnyArray:
 
 
 def _coarse(request: AttributionRequest, mask: AnyArray) -> AnyArray:
-    """Voxels of the window that contain a voxel of the region's `mask`."""
+    """Return the voxels of the window that contain a voxel of the region's `mask`."""
     window = request.window
     places = np.argwhere(mask) + [part.start for part in request.region]
     places = places // window.scale - [part.start for part in window.place]
@@ -279,7 +280,7 @@ def _coarse(request: AttributionRequest, mask: AnyArray) -> AnyArray:
 
 
 def _inside(request: AttributionRequest) -> AnyArray:
-    """Voxels of the window that lie in the region."""
+    """Return the voxels of the window that lie in the region."""
     whole = np.ones([part.stop - part.start for part in request.region], bool)
     return _coarse(request, whole)
 
@@ -306,7 +307,7 @@ def _smoothed(network_input: AnyArray) -> AnyArray:
 
 
 def _noisier(request: AttributionRequest) -> Window:
-    """The window with the network for a scan that is noisier by √2."""
+    """Return the window with the network for noise that is √2 times as strong."""
     network = request.network_for_noise(math.sqrt(2))
     if network is request.scene.network:
         return request.window
@@ -314,7 +315,7 @@ def _noisier(request: AttributionRequest) -> Window:
 
 
 def _support(pore: _Pore, fresh: NoiseGenerator) -> float | None:
-    """Contrast of the scan at the pore, in standard deviations of its noise.
+    """Return the contrast of the scan at the pore, in standard deviations of its noise.
 
     A matched filter: a mean weighted by the blurred pore fraction of each voxel.
     """

@@ -95,7 +95,7 @@ _NAMES = {"grey": "mean grey value", "edge": "mean slope"}
 
 
 def _blurred(request: AttributionRequest, share: float) -> AnyArray:
-    """A point on the path from the blurred (0) to the sharp scan (1)."""
+    """Return a point on the path from the blurred (0) to the sharp scan (1)."""
     from scipy import ndimage
 
     network_input = request.window.network_input
@@ -116,7 +116,7 @@ def _value(request: AttributionRequest, network_input: AnyArray) -> float:
 
 
 def _feature(request: AttributionRequest, values: torch.Tensor) -> torch.Tensor:
-    """The chosen feature of the standardised region."""
+    """Return the chosen feature of the standardised region."""
     import torch
 
     mask = torch.from_numpy(request.mask)

@@ -8,9 +8,9 @@ the structure is removed.
 New noise alone also changes the result. If the cube has no structure, the scan is just
 another draw of this noise, so the result of the scan is compared with the spread of the
 results over the draws: the standard error of the change covers both the finite number
-of draws and the noise of the scan. A cube counts only if its change is larger than
-draws of noise cause anywhere among the cubes tested, in 19 of 20 scans without
-structure (Student's t, Bonferroni's correction).
+of draws and the noise of the scan. A cube counts only if its change exceeds a limit
+that noise alone does not exceed in any tested cube in 19 of 20 scans without structure
+(Student's t, Bonferroni's correction).
 
 For most cubes, two draws of noise suffice to show that they do not matter; these cubes
 are not tested further. Dropping cubes can only lower the probability of a false
@@ -153,7 +153,7 @@ def _occluded(
 
 
 def _limit(n_cubes: int, draws: int) -> float:
-    """Change in standard errors above which a cube counts."""
+    """Return the change in standard errors above which a cube counts."""
     from scipy import stats
 
     return float(stats.t.isf(_FALSE_ALARMS / (2 * n_cubes), draws - 1))
@@ -212,7 +212,7 @@ def _notes(left_out: int, *, is_measured: bool) -> tuple[str, ...]:
 
 
 def _cubes(request: AttributionRequest) -> list[tuple[slice, ...]]:
-    """Cubes that cover the window, nearest to the explained voxels first."""
+    """Return the cubes that cover the window, nearest to the explained voxels first."""
     window = request.window
     distances = request.distances()
     cubes = list(_grid(request, window.network_input.shape))

@@ -163,7 +163,7 @@ class _OutputError(GeoSRError):
 
 
 class _CheckedOutput:
-    """Standard output, whose errors can be told apart from those of other files."""
+    """Standard output; its errors can be distinguished from those of other files."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -14,9 +14,9 @@ class Command:
     place : str
         ``module:function`` in this package.
     help : str
-        One sentence, for the list of commands and its help page.
+        One sentence for the list of commands and for the command's help page.
     examples : tuple of str
-        Command lines for its help page, without the program's name.
+        Command lines for the command's help page, without the program's name.
     aliases : tuple of str
         Other names.
     """

@@ -318,7 +318,7 @@ def _correction_hint(value: object) -> str:
 
 
 def _remarks(data: Volume | Projections) -> list[tuple[str, str]]:
-    """Remaining metadata and provenance of the file."""
+    """Return the remaining metadata and provenance of the file."""
     rows = []
     for key, value in _facts(data):
         several = value if isinstance(value, list | tuple) else [value]

@@ -365,9 +365,8 @@ def remove_jobs(
 ) -> int:
     """Delete a job's folder with all files of the job.
 
-    Jobs whose folder no longer exists and damaged jobs are only removed from the list;
-    the files of damaged jobs are kept. If the folder contains other files, nothing is
-    deleted without --force.
+    Missing and damaged jobs are only removed from the list; the files of damaged jobs
+    are kept. If the folder contains other files, nothing is deleted without --force.
     """
     missing = index.find_missing(job)
     if missing is not None:

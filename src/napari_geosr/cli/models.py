@@ -141,8 +141,8 @@ def rank_models(
 ) -> int:
     """Compare models, classical filters and the unchanged scan.
 
-    The expected error of each on this scan is estimated on a few blocks, without ground
-    truth; `restore --model auto` uses the best. With an upscale factor,
+    The expected error of each candidate on this scan is estimated from a few blocks,
+    without ground truth; `restore --model auto` uses the best. With an upscale factor,
     super-resolution models are compared with cubic interpolation.
     """
     from rich.console import Console
@@ -174,7 +174,7 @@ def rank_models(
 
 
 def _left_out(name: str, reason: str) -> str:
-    """Why a model was left out of a ranking; some reasons name the model themselves."""
+    """Why a model was left out of a ranking; some reasons already name the model."""
     if reason.startswith(f"{name} "):
         return f"Left out: {reason}"
     return f"Not compared: {name} ({reason.rstrip('.')})"

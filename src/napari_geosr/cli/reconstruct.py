@@ -150,7 +150,7 @@ def merge_settings(
     return ReconstructConfig.create(**{**stored, **given, "options": both})
 
 
-#: Where a rotation axis comes from that was not determined.
+#: Text for the origin of a rotation axis that was not determined by this run.
 _ORIGINS = {"given": "as given", "from the file": "from the file"}
 
 

@@ -51,7 +51,7 @@ def segment(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Segment a scan by a few strokes that were painted on it.
+    """Segment a scan from a few strokes painted on it.
 
     Each option is documented in its declaration.
 

@@ -32,7 +32,7 @@ _OFFSET: Any = SimulateConfig.model_fields["centre_offset"]
 
 
 class SimulateFlags(SimulateConfig):
-    """The settings, with both spellings of the centre as in all commands."""
+    """The settings; the option for the centre has two spellings, as in all commands."""
 
     centre_offset: Annotated[
         float, Parameter(name=["--center-offset", "--centre-offset"])

@@ -170,7 +170,7 @@ def _need_lines(known: Mapping[str, str], indent: int = 0) -> Iterator[str]:
 
 
 def summary_of(method: str, need: str) -> str:
-    """What a method's models do, and the data that it needs, in a sentence."""
+    """State in one sentence what a method's models do and which data it needs."""
     known = {
         **purposes(),
         **{name.replace("_", "-"): text for name, text in shape_purposes().items()},
@@ -182,7 +182,7 @@ def summary_of(method: str, need: str) -> str:
 
 
 def formatter_of(kind: type[TrainingConfig]) -> GroupedFormatter:
-    """Create the printer of a method's help, without settings that have no effect."""
+    """Create the formatter of a method's help, which omits settings without effect."""
     unused = (f"--{name.replace('_', '-')}" for name in kind.unused_settings)
     return GroupedFormatter(omitted=unused)
 
@@ -250,7 +250,7 @@ def training_job(
 
 
 def _needs_of_shapes() -> dict[str, str]:
-    """The data of the methods for shapes, by the names of their commands."""
+    """Data that each method for shapes needs, keyed by the name of its command."""
     return {name.replace("_", "-"): need for name, need in shape_needs().items()}
 
 

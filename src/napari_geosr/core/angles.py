@@ -19,9 +19,10 @@ _SAME_ANGLE = 1e-6
 
 # A gap between angles is a missing wedge, not a step, if it exceeds both of these
 # limits.
-#: Limit in degrees: decisive in dense scans, where a few dropped views are not a wedge.
+#: Limit in degrees; it decides in dense scans, where a few dropped views are not a
+#: wedge.
 _WEDGE_DEGREES = 10.0
-#: Limit in steps (median gaps): decisive where steps are wider than 2°.
+#: Limit in steps (median gaps); it decides where steps are wider than 2°.
 _WEDGE_STEPS = 5.0
 
 #: A full turn may fall short by this many degrees plus one rotation step.
@@ -60,7 +61,7 @@ _MAX_STEP_DEGREES = 60.0
 
 
 def distinct_angles(angles: Angles, period: float) -> tuple[Angles, Indices, Indices]:
-    """Sorted distinct angles in a period, index of each given angle, and counts."""
+    """Find the distinct angles in a period (sorted), each angle's index, and counts."""
     turned = np.round(np.mod(angles, period) / _SAME_ANGLE).astype(np.int64)
     turned %= round(period / _SAME_ANGLE)
     places, inverse, counts = np.unique(turned, return_inverse=True, return_counts=True)
@@ -68,13 +69,13 @@ def distinct_angles(angles: Angles, period: float) -> tuple[Angles, Indices, Ind
 
 
 def is_wedge(gaps: Angles, step: float) -> npt.NDArray[np.bool_]:
-    """Which gaps between angles are missing wedges rather than steps."""
+    """Select the gaps between angles that are missing wedges rather than steps."""
     wide: npt.NDArray[np.bool_] = gaps > max(_WEDGE_DEGREES, _WEDGE_STEPS * step)
     return wide
 
 
 def covered_degrees(angles: Angles, period: float = 360.0) -> float:
-    """Return how many degrees of the turn the projections cover, summed over parts.
+    """Return how many degrees of the turn the projections cover, summed over all arcs.
 
     Parameters
     ----------
@@ -145,8 +146,8 @@ def along_turn(angles: Angles) -> Angles:
     """Shift angles by whole turns so that they lie within one turn.
 
     The turn starts after the widest gap: half a turn across zero, such as 270 … 359 and
-    0 … 89, becomes 270 … 449. Angles that span one turn or less without a wide gap
-    inside are unchanged.
+    0 … 89, becomes 270 … 449. Angles that span one turn or less, without a wide gap
+    between them, are unchanged.
 
     Parameters
     ----------
@@ -272,8 +273,8 @@ def distinct_places(angles: Angles, period: float = 360.0) -> Indices:
 def is_full_turn(angles: Angles) -> bool:
     """Whether each ray was measured from both sides; angles are taken modulo 360°.
 
-    Nominal angles may be in any order. Encoder angles whose noise, or rounding in the
-    file, is a sizeable fraction of a step must be in the order of recording.
+    Nominal angles may be in any order. Encoder angles must be in the order of recording
+    if their noise, or their rounding in the file, is a sizeable fraction of a step.
     """
     planned = closes_turn(angles) and has_opposites(angles)
     return planned or steps_around(angles)

@@ -131,7 +131,7 @@ def image_array(array: object, name: str) -> Any:
 
 
 def letters_of(axes: str | Sequence[str]) -> str:
-    """Letters of axes given as a string or as a sequence, in upper case."""
+    """Return the letters of axes given as a string or as a sequence, in upper case."""
     parts = axes if isinstance(axes, list | tuple) else [axes]
     return "".join(map(str, parts)).upper()
 
@@ -145,8 +145,8 @@ def usual_axes(data: Any, name: str, given: object = None) -> str:
     name : str
         Name of the array in messages.
     given : object
-        What the array was made from: the names of the dimensions of an xarray are used
-        if they are letters of axes.
+        Object from which the array was made. If it is an xarray, the names of its
+        dimensions are used, provided that they are letters of axes.
 
     Raises
     ------
@@ -245,7 +245,7 @@ def per_axis(
     Raises
     ------
     VolumeError
-        If there are more or fewer numbers, or some are not finite.
+        If there are too many or too few numbers, or some are not finite.
     """
     n = len(axes)
     try:

@@ -96,7 +96,7 @@ class Config(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def _refuse_extreme_numbers(cls, value: object) -> object:
-        """Refuse NaN, infinity and numbers whose products may overflow."""
+        """Refuse NaN, infinity and numbers with products that may overflow."""
         for number in value if isinstance(value, tuple | list) else (value,):
             if isinstance(number, int) and abs(number) > _MAX_INTEGER:
                 raise ValueError(f"{number} is too large")
@@ -114,7 +114,7 @@ class Config(BaseModel):
 
     @classmethod
     def from_mapping(cls, values: Mapping[Any, Any]) -> Self:
-        """Validate values from a file; its keys may not even be strings."""
+        """Validate values from a file, including its keys, which may not be strings."""
         values = cls._with_current_names(values)
         for key in values:
             if not isinstance(key, str):
@@ -128,7 +128,7 @@ class Config(BaseModel):
 
     @classmethod
     def _with_current_names(cls, values: Mapping[Any, Any]) -> Mapping[Any, Any]:
-        """Values with the current names of their settings."""
+        """Return the values with the current names of their settings."""
         for earlier in values.keys() & cls.EARLIER_NAMES.keys():
             if (name := cls.EARLIER_NAMES[earlier]) in values:
                 raise ConfigError(
@@ -144,7 +144,7 @@ class Config(BaseModel):
         return f"There is no setting {key!r}.{hint} Settings: {', '.join(names)}."
 
     def to_yaml(self) -> str:
-        """The config as YAML with its schema version."""
+        """Return the config as YAML with its schema version."""
         values = self.model_dump(mode="json")
         return dump_yaml({"schema_version": SCHEMA_VERSION, **values})
 
@@ -187,7 +187,7 @@ def _kinds_of(annotation: object) -> set[object]:
 
 
 def _choices(annotation: object) -> tuple[Any, ...]:
-    """Values that a ``Literal`` allows, also within a union."""
+    """Return the values that a ``Literal`` allows, also within a union."""
     if get_origin(annotation) is Literal:
         return get_args(annotation)
     return tuple(c for part in get_args(annotation) for c in _choices(part))
@@ -216,7 +216,7 @@ def explain_fields(error: ValidationError) -> dict[str, str]:
 
 
 def _describe_errors(name: str, items: Sequence[AnyMapping]) -> str:
-    """What is wrong with one setting; a union has one reason per member."""
+    """Describe what is wrong with one setting; a union has one reason per member."""
     reasons, is_noun = [], False
     for item in items:
         kind = str(item["type"]).partition("_")[0]
@@ -296,5 +296,5 @@ def format_available(n: float) -> str:
 
 
 def _step(n: float) -> float:
-    """The step between numbers of bytes near `n` that have three digits."""
+    """Step between neighbouring three-digit amounts near `n`, in bytes."""
     return 10.0 ** max(0, math.floor(math.log10(max(n, 1))) - 2)

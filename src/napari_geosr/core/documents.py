@@ -31,7 +31,8 @@ MAX_DEPTH = 64
 _TOO_DEEP = f"it has more than {MAX_DEPTH} levels of nesting."
 #: Maximum number of values, with aliases expanded.
 MAX_VALUES = 10**5
-#: Maximum number of digits: YAML's 1:30:00 notation takes quadratic time to parse.
+#: Maximum number of digits, because YAML's 1:30:00 notation takes quadratic time to
+#: parse.
 _MAX_DIGITS = 100
 _NUMBER = re.compile(r"[-+0-9_:.]+")
 #: YAML escape of a byte in a file name that is not valid UTF-8.
@@ -125,7 +126,7 @@ def _loader() -> type[yaml.SafeLoader]:
         }
 
         def flatten_mapping(self, node: yaml.MappingNode) -> None:
-            """Replace ``<<`` by what it merges, and refuse keys that are given twice.
+            """Replace ``<<`` by the merged mappings, and refuse duplicate keys.
 
             A key of the mapping itself takes precedence over merged ones, and the
             first of several merged mappings over the others. PyYAML 6.0.4 gets the
@@ -171,7 +172,7 @@ def _refuse_repeated_keys(node: yaml.MappingNode) -> None:
 
 
 def _merged_mappings(value: yaml.Node) -> list[yaml.MappingNode]:
-    """The mappings that ``<<: value`` merges."""
+    """Return the mappings that ``<<: value`` merges."""
     nodes = value.value if isinstance(value, yaml.SequenceNode) else [value]
     for node in nodes:
         if not isinstance(node, yaml.MappingNode):
@@ -185,7 +186,7 @@ def _merged_mappings(value: yaml.Node) -> list[yaml.MappingNode]:
 def _pairs_by_key(
     node: yaml.MappingNode,
 ) -> dict[object, tuple[yaml.Node, yaml.Node]]:
-    """Pairs of nodes; keys that are not scalars are never equal."""
+    """Return the pairs of nodes; keys that are not scalars are never equal."""
     return {
         (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key): (
             key,
@@ -364,7 +365,8 @@ class _Budget:
 
     def __init__(self) -> None:
         self.n_values = 0
-        #: Open collections: anchor, number of values before them, levels inside them.
+        #: Open collections: anchor, number of values before the collection, levels
+        #: inside.
         self._open: list[tuple[str | None, int, int]] = []
         #: Finished anchors: number of values, levels.
         self._anchors: dict[str, tuple[int, int]] = {}

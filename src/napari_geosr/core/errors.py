@@ -1,7 +1,8 @@
 """The errors that reach the user.
 
-None derives from `RuntimeError` because napari's generator workers swallow that class.
-Each message says what is wrong, where (file, layer or setting) and what to do.
+None of them derives from `RuntimeError`, because napari's generator workers swallow
+errors of that class. Each message says what is wrong, where (file, layer or setting)
+and what to do.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Hot and dead voxels: isolated extreme grey values among ordinary neighbours.
 
-A few of them shift the mean and standard deviation of a scan, and thereby a network's
-result for the whole scan. Two rules identify them: the grey value is rare and far from
-all others (`plausible_limits`), and it is equally far from those of the neighbours,
-hardly any of which are extreme themselves. A bright particle meets the first rule, but
-not the second.
+A few of them are enough to shift the mean and standard deviation of a scan, and
+therefore to change a network's result for the whole scan. Two rules identify them: the
+grey value is rare and far from all others (`plausible_limits`), and it is equally far
+from the grey values of the neighbours, hardly any of which are extreme themselves. A
+bright particle meets the first rule, but not the second.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from napari_geosr.core.types import AnyArray
 if TYPE_CHECKING:
     from napari_geosr.core.volume import ArrayLike
 
-#: Fraction of the voxels at either end of the grey values that may be defects if their
-#: positions are unknown.
+#: Fraction of the voxels at either end of the range of grey values that may be defects
+#: if their positions are unknown.
 OUTLIER_SHARE = 1e-4
 #: The corresponding fraction if their positions are known; larger, because isolated
 #: voxels are identified more reliably.
@@ -47,9 +47,9 @@ _MISSING_VALUE = 1e30
 _MAX_OTHERS = 1e-6
 #: Minimum fraction of voxels that are not missing.
 _MIN_OTHERS = 0.05
-#: The usual range excludes this fraction of the voxels at either end of a sample. A
-#: voxel further from it than this multiple of its width leaves a network hardly any
-#: contrast between the others.
+#: The usual range excludes this fraction of the voxels at either end of a sample. If a
+#: voxel is further from this range than `_FAR_DISTANCE` times the width of the range, a
+#: network has hardly any contrast left between the other voxels.
 _FAR_SHARE = 0.25
 _FAR_DISTANCE = 1000.0
 
@@ -180,7 +180,7 @@ class GreySample:
     ) -> tuple[float, float] | None:
         """Range of the grey values, excluding values that mark missing voxels.
 
-        None if no value does.
+        None if no value marks missing voxels.
 
         Parameters
         ----------
@@ -197,8 +197,7 @@ class GreySample:
         return float(others.min()), float(others.max())
 
     def far_voxels(self, low: float, high: float) -> FarVoxels | None:
-        """Voxels so extreme that all others hardly differ in comparison; None if there
-        are none.
+        """Find voxels so extreme that all others hardly differ; None if there are none.
 
         Parameters
         ----------
@@ -329,7 +328,7 @@ class HotVoxelFilter:
 
 
 def _extreme_positions(voxels: AnyArray, limits: tuple[float, float]) -> Places:
-    """Positions of finite values beyond the limits, shape (n, ndim)."""
+    """Return the positions of finite values beyond the limits, shape (n, ndim)."""
     low, high = bounds(voxels.dtype, limits)
     positions = []
     for i, plane in enumerate(voxels):
@@ -358,7 +357,7 @@ def bounds(dtype: np.dtype[Any], limits: tuple[float, float]) -> tuple[Any, Any]
 def _isolated(
     voxels: AnyArray, places: Places, hot: HotVoxels
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
-    """Which voxels are isolated, and the median of the neighbours of each."""
+    """Find the isolated voxels, and the median of the neighbours of each."""
     around = itertools.product(*((-1, 0, 1) if n > 1 else (0,) for n in voxels.shape))
     offsets = np.array([step for step in around if any(step)])
     near = places[:, None, :] + offsets

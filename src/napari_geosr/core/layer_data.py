@@ -10,7 +10,7 @@ from napari_geosr.core.units import PIXEL
 
 #: Key of this package's entry in ``layer.metadata``.
 METADATA = "geosr"
-#: napari's (pint's) spellings of units, where they differ from ours.
+#: Spellings of units in napari (pint) that differ from the package's own.
 _PINT = {"µm": "um", "Å": "angstrom", "in": "inch"}
 
 

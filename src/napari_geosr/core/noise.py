@@ -35,8 +35,8 @@ class Noise:
         noise is too weak to be measured.
     contrast : float
         Contrast of the noise-free scan, in grey values: the distance between its 2nd
-        and 98th percentile. If dark pores are so rare that this does not include them:
-        between the percentiles 0.1 and 98.
+        and 98th percentile. If dark pores are too rare to be included, it is the
+        distance between the percentiles 0.1 and 98.
     greys, levels : tuple of float
         Standard deviation of the noise (`levels`) at ascending noise-free grey values
         (`greys`), linear in between and constant beyond. A single entry applies to all
@@ -54,7 +54,7 @@ class Noise:
     interval : (float, float)
         Confidence interval of `level` (about 90 %), in grey values.
     source : str
-        What it was measured on: ``"scan"``, ``"repeat"`` (two scans of one object),
+        Source of the measurement: ``"scan"``, ``"repeat"`` (two scans of one object),
         ``"background"``, or ``"given"`` by the user.
     notes : tuple of str
         Sentences on what limits the estimate: clipping, rounding, smoothing, too few
@@ -127,12 +127,12 @@ class Noise:
         return self.level > 0 or self.bound < 2 * FLOOR
 
     def at(self, grey: npt.ArrayLike) -> FloatArray:
-        """Standard deviation at noise-free grey values."""
+        """Return the standard deviation at noise-free grey values."""
         values = np.asarray(grey, np.float64)
         return np.asarray(np.interp(values, self.greys, self.levels), np.float64)
 
     def scaled(self, factor: float) -> Noise:
-        """The same noise, `factor` times as strong."""
+        """Return the same noise, `factor` times as strong."""
         return replace(
             self,
             level=factor * self.level,
@@ -141,7 +141,7 @@ class Noise:
         )
 
     def standardised(self, mean: float, std: float) -> Noise:
-        """The same noise after grey values became ``(grey - mean) / std``."""
+        """The same noise for grey values standardised as ``(grey - mean) / std``."""
         if not std > 0:
             raise ConfigError(
                 "The standard deviation used to scale grey values must be positive."
@@ -156,7 +156,7 @@ class Noise:
         )
 
     def to_json_dict(self) -> AnyDict:
-        """Values for records and ``--json``."""
+        """Return the values for records and ``--json``."""
         return {
             "level": self.level,
             "relative_level": self.relative,

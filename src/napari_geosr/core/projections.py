@@ -63,7 +63,7 @@ class Projections:
     name : str
         Name shown to the user: a file's stem or a layer's name.
     source : Path, optional
-        The file or folder it was read from.
+        The file or folder from which the projections were read.
     metadata : mapping
         Further information for the user, including ``"notes"``. Not written back.
 

@@ -154,11 +154,11 @@ def array_checksum(data: ArrayLike) -> str:
 def describe_steps(
     volume: Volume, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, AnyDict]:
-    """Name, path, shape and checksum of an input.
+    """Describe an input: its name, path, shape and checksum.
 
     The checksum of a file is given only if the file has not changed since it was
-    opened. Otherwise, it is that of the voxels if they were read into memory before, or
-    else None; ``changed`` is then set, and a warning is issued.
+    opened. Otherwise, ``changed`` is set, a warning is issued, and the checksum is that
+    of the voxels if they are already in memory, or None if they are not.
 
     Raises
     ------
@@ -221,7 +221,7 @@ def describe_steps(
 
 
 def _origins(volume: Volume) -> list[str]:
-    """Checksums of all files that `volume` was made from, as far as recorded."""
+    """Return the recorded checksums of all files from which `volume` was made."""
     found: dict[str, None] = {}
     for entry in volume.provenance:
         inputs = entry.get("inputs")
@@ -233,7 +233,7 @@ def _origins(volume: Volume) -> list[str]:
 
 
 def _contents(source: Path, text: str) -> KnownContents:
-    """The known contents of a source with the checksum `text`."""
+    """Return the known contents of a source with the checksum `text`."""
     compute = folder_checksum if source.is_dir() else checksum
 
     def is_same() -> bool:
@@ -245,7 +245,7 @@ def _contents(source: Path, text: str) -> KnownContents:
 
 
 def _place(source: Path | None, address: object) -> str | None:
-    """Path or address of an input; None if it is only in memory."""
+    """Return the path or address of an input; None if it is only in memory."""
     place = address if source is None else source
     return None if place is None else printable(str(place))
 
@@ -259,7 +259,7 @@ def _has_changed(before: FileState | None, source: Path) -> bool:
 def is_difference(provenance: Sequence[AnyMapping]) -> bool:
     """Whether a volume is a difference of two others, according to its records.
 
-    Its grey values are those of neither, so nothing can be measured in it.
+    Its grey values belong to neither of the two, so nothing can be measured in it.
     """
     return bool(provenance) and provenance[-1].get("operation") in _DIFFERENCES
 

@@ -21,7 +21,7 @@ from napari_geosr.core.text.spelling import did_you_mean
 def _third_party_entry_points(
     find: Callable[..., Iterable[EntryPoint]], group: str
 ) -> list[EntryPoint]:
-    """Entry points of third parties; cached, as a look-up takes about 10 ms."""
+    """Entry points of third parties; cached because a look-up takes about 10 ms."""
     return list(find(group=group))
 
 
@@ -31,7 +31,7 @@ def _usable(
     registry: Registry,
     required: tuple[tuple[str, Any], ...],
 ) -> tuple[Any, ...]:
-    """All usable modules; the function `find` is part of the cache key."""
+    """Return all usable modules; the function `find` is part of the cache key."""
     usable = []
     for name, path in registry.modules().items():
         try:
@@ -62,7 +62,7 @@ def _check(
 
 
 def _with_time(folder: str) -> tuple[str, int]:
-    """A folder with the time of its last change."""
+    """Return a folder with the time of its last change."""
     try:
         return folder, os.stat(folder).st_mtime_ns
     except OSError:  # within an archive
@@ -71,7 +71,7 @@ def _with_time(folder: str) -> tuple[str, int]:
 
 @lru_cache(maxsize=64)
 def _names_in(folders: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
-    """Names of the modules in folders; listed once, because docks load dozens."""
+    """Names of the modules in folders; cached, because docks load dozens of modules."""
     return tuple(info.name for info in pkgutil.iter_modules([f for f, _ in folders]))
 
 
@@ -98,7 +98,7 @@ class Registry:
 
     @property
     def plural(self) -> str:
-        """Plural of the noun; in "kind of degradation", the first part changes."""
+        """Plural of the noun; "kind of degradation" becomes "kinds of degradation"."""
         head, of, rest = self.noun.partition(" of ")
         return f"{head}{'es' if head.endswith('s') else 's'}{of}{rest}"
 
@@ -122,11 +122,11 @@ class Registry:
         return dict(sorted(modules.items()))
 
     def names(self) -> list[str]:
-        """Names of everything registered, in alphabetical order."""
+        """Return the names of everything registered, in alphabetical order."""
         return list(self.modules())
 
     def key(self, name: str) -> str:
-        """The key for `name`, in which hyphens may replace underscores.
+        """Return the key for `name`, in which hyphens may replace underscores.
 
         An unknown name is returned unchanged.
         """

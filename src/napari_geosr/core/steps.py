@@ -46,7 +46,7 @@ class JudgingStarted(StageStarted):
 
 @dataclass(frozen=True)
 class VerdictReached(StageStarted):
-    """The scan was examined without findings; `message` is the verdict, which is kept.
+    """The scan was examined without findings; the verdict, `message`, stays visible.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class WarningIssued(Step):
 
 @dataclass(frozen=True)
 class TargetReady(Step):
-    """The output exists; `volume` is a `Volume` whose array the tiles fill.
+    """The output exists; `volume` is a `Volume` with an array that the tiles fill.
 
     Attributes
     ----------
@@ -163,8 +163,8 @@ def recount(
     """Convert the steps of an inner run for an outer run with other units of progress.
 
     Progress of the inner run becomes `BlockDone`. Steps of the types in `passed_on` are
-    passed on; the progress of a `StageStarted` is reset, as it does not apply to the
-    outer run. All other steps are dropped. The result is that of the inner run.
+    passed on; the progress of a `StageStarted` is reset, because it does not apply to
+    the outer run. All other steps are dropped. The result is that of the inner run.
     """
     with StepIterator(steps) as iterator:
         for step in iterator:

@@ -80,7 +80,7 @@ def parse_unit(text: str | None) -> str | None:
 def shown_unit(
     unit: str, voxel_size: Iterable[float], *, flat: bool | None = None
 ) -> str:
-    """Name of the unit in which lengths of a volume are shown.
+    """Return the name of the unit in which lengths of a volume are shown.
 
     Parameters
     ----------

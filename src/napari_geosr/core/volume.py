@@ -53,7 +53,7 @@ class Volume:
         Letters of ``"TCZYX"``, in that order, ending in ``"YX"``.
     voxel_size : tuple of float
         Edge lengths of a voxel along the spatial axes (Z, Y, X order), in `unit`; one
-        number applies to all. Ones when unknown.
+        number applies to all. All 1 if unknown.
     unit : str
         ``"µm"``, ``"mm"``, …; ``"pixel"`` when unknown, never guessed.
     origin : tuple of float
@@ -64,7 +64,7 @@ class Volume:
         Processing history, oldest record first, JSON-serialisable
         (`napari_geosr.core.provenance`).
     source : Path or None
-        The file or folder it was read from.
+        The file or folder from which the volume was read.
     metadata : mapping
         Further information from the file that may be shown to the user. Not written
         back.
@@ -155,7 +155,7 @@ class Volume:
             five axes.
         voxel_size : float or sequence of float, optional
             Edge lengths of a voxel along Z, Y, X (or Y, X), or one number for all.
-            Ones by default.
+            All 1 by default.
         unit : str, optional
             Unit of length of `voxel_size`, such as ``"µm"`` (or ``"um"``). The default
             is ``"pixel"``; results are then not given in physical units.
@@ -233,7 +233,7 @@ class Volume:
         return html_figure(repr(self), plane, caption)
 
     def _middle_slice(self) -> tuple[AnyArray | None, str]:
-        """The middle slice (middle time point, first channel) and a caption."""
+        """Return the middle slice (middle time point, first channel) and a caption."""
         if 0 in self.shape:
             return None, "no voxels"
         key: list[Any] = [slice(None)] * len(self.axes)
@@ -372,8 +372,8 @@ class Volume:
     def as_slices(self, *, channel: int | None = None) -> Volume:
         """Treat the images of a time series as the slices of one volume.
 
-        As a time step has no length, the slice spacing is set to the row distance. No
-        voxels are read.
+        Because a time step has no length, the slice spacing is set to the row distance.
+        No voxels are read.
 
         Parameters
         ----------
@@ -431,7 +431,7 @@ class Volume:
 
         `voxel_size` may be one number for all axes; a unit alone applies to the numbers
         of a file that has no unit. The origin is kept in voxels, i.e. it scales with
-        the voxel size. This answers a question about the voxel size.
+        the voxel size. An open question about the voxel size then counts as answered.
 
         Raises
         ------

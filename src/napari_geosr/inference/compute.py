@@ -47,7 +47,7 @@ _flags_before: list[tuple[Any, str, Any]] = []
 
 
 def usable_cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not available on this system
@@ -55,12 +55,12 @@ def usable_cores() -> int:
 
 
 def default_threads() -> int:
-    """All cores but one, which keeps a desktop responsive."""
+    """Return the number of cores minus one, so that the desktop remains responsive."""
     return max(1, usable_cores() - 1)
 
 
 def threads_used(threads: int | None) -> int:
-    """Number of threads for a setting, limited to the number of cores."""
+    """Return the number of threads for a setting, limited to the number of cores."""
     return min(threads or default_threads(), usable_cores())
 
 
@@ -111,7 +111,7 @@ def exact_settings(threads: int | None, *, gradients: bool = False) -> Iterator[
 
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    """TF32 off while any thread is inside this context.
+    """Turn TF32 off while any thread is inside this context.
 
     The flags belong to the process. The first thread to enter sets them and the last
     one to leave restores them; otherwise a finishing preview would reset them during a
@@ -195,7 +195,7 @@ def restore_window(
     raise_if_stopped: Callable[[], None] = lambda: None,
     forward: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> AnyArray:
-    """Restored core of one window.
+    """Restore the core of one window.
 
     Parameters
     ----------
@@ -308,9 +308,9 @@ def release_memory(device: str) -> None:
 def frugal_allocator(device: str) -> Iterator[None]:
     """Make the C library return large blocks at once, to keep the memory budget.
 
-    By default glibc keeps freed blocks of up to 32 MB for reuse, and a process grows to
-    twice the memory it needs. On exit the thresholds are set to the final values of
-    glibc's own dynamic adjustment (the current values cannot be queried).
+    By default, glibc keeps freed blocks of up to 32 MB for reuse, so a process can grow
+    to twice the memory that it needs. On exit, the thresholds are set to the final
+    values of glibc's own dynamic adjustment (the current values cannot be queried).
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" and device == "cpu" else None
     if libc is None or not hasattr(libc, "mallopt"):
@@ -332,7 +332,7 @@ def frugal_allocator(device: str) -> Iterator[None]:
 
 
 def frugal_if_tight(device: str, budget: int) -> AbstractContextManager[None]:
-    """The frugal allocator, if the default one reserves too much for the budget."""
+    """Use the frugal allocator if the default one reserves too much for the budget."""
     return frugal_allocator(device) if budget < _FRUGAL_BELOW_BYTES else nullcontext()
 
 
@@ -342,7 +342,7 @@ _SPEEDS: weakref.WeakKeyDictionary[Any, dict[tuple[str, int], float]] = (
 
 
 def known_speed(network: nn.Module, device: str, threads: int | None) -> float | None:
-    """Time per input voxel, if known from an earlier run.
+    """Return the time per input voxel, if known from an earlier run.
 
     Parameters
     ----------
@@ -363,11 +363,12 @@ def known_speed(network: nn.Module, device: str, threads: int | None) -> float |
 def seconds_per_voxel(
     network: nn.Module, device: str, threads: int | None, max_voxels: int = 1 << 40
 ) -> float:
-    """Time per input voxel, from small windows; cached per network, device, threads.
+    """Measure the time per input voxel on small windows.
 
-    Windows grow until one takes a tenth of a second, so that call overhead and caches
-    do not distort the result, or until they would exceed `max_voxels`. The first call
-    is a warm-up and does not count.
+    The result is cached per network, device and number of threads. Windows grow until
+    one takes a tenth of a second, so that call overhead and caches do not distort the
+    result, or until they would exceed `max_voxels`. The first call is a warm-up and
+    does not count.
 
     Parameters
     ----------

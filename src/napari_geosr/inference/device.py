@@ -21,7 +21,7 @@ def pick_device(requested: str = "auto") -> str:
     Raises
     ------
     ConfigError
-        If `requested` is unknown or this machine does not have it.
+        If `requested` is unknown or not available on this machine.
     """
     import torch
 

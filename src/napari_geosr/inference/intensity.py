@@ -51,9 +51,11 @@ class IntensityStatistics:
     sampled : bool
         Whether planes were left out because the volume is large.
     input : tuple of float or None
-        Mean and std used to standardise the network's input; None for the volume's.
+        Mean and std used to standardise the network's input; None for those of the
+        volume.
     output : tuple of float or None
-        Mean and std that the network's output is scaled to; None for the volume's.
+        Mean and std to which the network's output is scaled; None for those of the
+        volume.
     hot : HotVoxels or None
         Criterion for hot and dead voxels, and their number; None if all planes of the
         volume were read and there are none.
@@ -108,10 +110,10 @@ def scan_steps(
 ) -> Generator[Step, None, IntensityStatistics]:
     """Find mean, standard deviation and range of a 2D or 3D array of any real dtype.
 
-    Reads everything once up to `sample_above` voxels. A larger array is sampled:
-    about `sample_above` voxels in whole planes (rows, in 2D and where a single plane is
-    larger), evenly spaced from the first to the last, so the result is the same at
-    every run.
+    An array of up to `sample_above` voxels is read once, completely. A larger array is
+    sampled: about `sample_above` voxels are read in whole planes (or rows, in 2D and if
+    a single plane is larger), evenly spaced from the first to the last, so the result
+    is the same in every run.
 
     Hot and dead voxels (`napari_geosr.core.hot_voxels`) are excluded. If some values
     lie far from all others, the same voxels are read a second time to identify them.
@@ -129,7 +131,7 @@ def scan_steps(
     ------
     VolumeError
         If the array holds no finite voxel, only one grey value, no real numbers, or
-        numbers whose contrast float32 cannot represent, or if some values mark
+        numbers with a contrast that float32 cannot represent, or if some values mark
         missing voxels.
     Cancelled
         If `should_stop` returns True.
@@ -176,7 +178,7 @@ def scan_steps(
 def _with_far_voxels(
     statistics: IntensityStatistics, sample: GreySample
 ) -> IntensityStatistics:
-    """The statistics with voxels very far from the others, unless these were hot.
+    """Add voxels very far from the others to the statistics, unless they were hot.
 
     Raises
     ------
@@ -224,7 +226,7 @@ def _crowd_steps(
     blocks: Sequence[tuple[slice, ...]],
     should_stop: ShouldStop,
 ) -> Generator[Step, None, float]:
-    """Fraction of voxels that look hot or dead if they are too many to be so, else 0.
+    """Fraction of voxels that look hot or dead but are too many to be defects, else 0.
 
     Evenly spaced blocks of a large volume are read again. Voxels of small pores and
     grains may also be far from all others, but most of them have neighbours that are
@@ -251,12 +253,12 @@ def _crowd_steps(
 
 
 def _whole_box(block: tuple[slice, ...], shape: Sequence[int]) -> tuple[slice, ...]:
-    """A block with one slice per axis."""
+    """Extend a block to one slice per axis."""
     return (*block, *(slice(0, n) for n in shape[len(block) :]))
 
 
 def _without_positions(voxels: AnyArray, positions: AnyArray) -> AnyArray:
-    """The voxels outside the given positions; the whole block without positions."""
+    """The voxels outside the given positions; the whole block if none are given."""
     if not len(positions):
         return voxels
     is_kept = np.ones(voxels.shape, bool)
@@ -309,13 +311,13 @@ def _rows_of_huge_planes(
 def _sample_shape(
     shape: tuple[int, ...], blocks: Sequence[tuple[slice, ...]]
 ) -> list[int]:
-    """Shape of all blocks together."""
+    """Return the shape of all blocks together."""
     n = sum(math.prod(part.stop - part.start for part in block) for block in blocks)
     return [n, *shape[len(blocks[0]) :]]
 
 
 def _as_float64(values: AnyArray) -> tuple[float, AnyArray]:
-    """A constant, and the values minus that constant, exact where possible."""
+    """Return a constant, and the values minus that constant, exact where possible."""
     if values.dtype.kind in "iu" and values.dtype.itemsize == 8:
         low, high = int(values.min()), int(values.max())
         if max(-low, high) > _MAX_EXACT_INTEGER:

@@ -1,4 +1,4 @@
-"""Predict labels of the voxels of a mask, block by block; others are skipped.
+"""Predict labels for the voxels of a mask, block by block; skip all other voxels.
 
 Blocks are read with the halo of the network and begin at multiples of its stride, so
 that the result does not depend on the blocks.

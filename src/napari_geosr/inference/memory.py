@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 #: windows and up to 1.6 on large ones in 3D.
 FIRST_SAFETY = 1.6
 MIN_SAFETY = 1.3
-#: Upper limit of the measured ratio: the growth may include that of other threads.
+#: Upper limit of the measured ratio, because the growth may include memory of other
+#: threads.
 _MAX_SAFETY = 3.0
 #: Memory, in bytes, that does not depend on the window: library code, thread stacks and
 #: scratch space.
@@ -61,7 +62,7 @@ class CostModel:
         Largest number of voxels that the network computes at once; it splits larger
         windows itself.
     beyond : float
-        Bytes for each voxel beyond that.
+        Bytes for each voxel beyond `at_once`.
     """
 
     base: float
@@ -81,7 +82,7 @@ class CostModel:
         return self.fixed + self.safety * self.counted(n_voxels)
 
     def max_voxels(self, nbytes: int) -> int:
-        """Voxels of the largest window that takes no more than `nbytes`."""
+        """Return the size, in voxels, of the largest window that fits into `nbytes`."""
         counted = (nbytes - self.fixed) / self.safety - self.base
         if counted <= self.slope * self.at_once:
             return max(0, int(counted / self.slope))
@@ -126,7 +127,7 @@ class Buffers:
     unit: ReadUnit | None = None
 
     def bytes(self, layout: Layout, core: Size, window: Size) -> int:
-        """Peak bytes of the tiles queued before and after the network."""
+        """Return the peak bytes of the tiles queued before and after the network."""
         deep = (window[0] + 2 * layout.context, *window[1:])
         n_in, n_core = math.prod(deep), math.prod(core) * math.prod(layout.scale)
         # One block is being read (raw, mask, floats), `depth` are waiting, one is
@@ -154,7 +155,7 @@ class Buffers:
 def tile_peak(
     layout: Layout, cost: CostModel, buffers: Buffers, core: Size, window: Size
 ) -> float:
-    """Peak bytes while tiles of this size run.
+    """Return the peak bytes while tiles of this size run.
 
     Parameters
     ----------
@@ -172,7 +173,7 @@ def tile_peak(
 
 @dataclass(frozen=True)
 class RegionCost:
-    """Counted bytes of a network that computes only what a part of its output needs.
+    """Counted bytes of a network that computes only what a part of its output requires.
 
     Attributes
     ----------
@@ -203,7 +204,7 @@ def region_peak(
     """Peak bytes of a single tile, without the output that its core does not need.
 
     Unlike `tile_peak`, it does not assume that the network computes its output for the
-    whole window. Infinite for networks that do.
+    whole window. The result is infinite for networks that do so.
 
     Parameters
     ----------
@@ -253,7 +254,7 @@ def _whole(spec: NetworkSpec, window: Sequence[int]) -> tuple[slice, ...]:
 
 
 def _middle(spec: NetworkSpec, window: Sequence[int]) -> tuple[slice, ...]:
-    """The output of the voxel in the middle of a window."""
+    """Return the part of the output that belongs to the middle voxel of a window."""
     pairs = zip(window, spec.upscale_factor, strict=True)
     return tuple(slice(n // 2 * s, (n // 2 + 1) * s) for n, s in pairs)
 
@@ -271,7 +272,7 @@ def measure_cost(network: nn.Module, device: str = "cpu") -> CostModel:
     ModelError
         If the network does not run on such windows.
     DeviceMemoryError
-        If memory runs out on them.
+        If memory runs out on such windows.
     """
     known = _CACHE.setdefault(network, {})
     kind = device.partition(":")[0]
@@ -326,7 +327,7 @@ def learn_cost(network: nn.Module, device: str, cost: CostModel) -> None:
 
 
 def network_spec(network: nn.Module) -> NetworkSpec:
-    """The network's `spec`; raise `ModelError` if it has none."""
+    """Return the network's `spec`; raise `ModelError` if it has none."""
     spec = getattr(network, "spec", None)
     if not isinstance(spec, NetworkSpec):
         raise ModelError(
@@ -336,7 +337,7 @@ def network_spec(network: nn.Module) -> NetworkSpec:
 
 
 def probe_window(spec: NetworkSpec, length: int) -> tuple[int, ...]:
-    """A window of about `length` along each axis that the network accepts."""
+    """Return a window of about `length` along each axis that the network accepts."""
     return tuple(
         math.ceil(max(length, least) / stride) * stride
         for least, stride in zip(minimum_window(spec), spec.stride, strict=True)
@@ -349,7 +350,7 @@ def count_storage(
     kind: str = "cpu",
     core: tuple[slice, ...] | None = None,
 ) -> float:
-    """Peak bytes of live storage in a forward pass over `window`.
+    """Return the peak bytes of live storage in a forward pass over `window`.
 
     Parameters
     ----------
@@ -401,7 +402,7 @@ def count_storage(
 
 
 def _storage_meter(*, convolution_copies: bool) -> Any:
-    """A dispatch mode that tracks current and peak live bytes."""
+    """Return a dispatch mode that tracks current and peak live bytes."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_iter

@@ -24,11 +24,11 @@ _SQUARE = (1, 3, 3)
 
 
 def padding_value(source: ArrayLike) -> float | None:
-    """Grey value of the padding around the sample.
+    """Return the grey value of the padding around the sample.
 
     A reconstruction within a circle is padded in all four corners of its slices. Only
-    the corners of the first, the middle and the last slice are read, and the middle of
-    one slice.
+    the corners of the first, the middle and the last slice are read, and the central
+    square of one slice.
 
     Parameters
     ----------
@@ -90,14 +90,14 @@ def _is_flat(plane: npt.NDArray[np.generic], value: float) -> bool:
 
 
 def _absolute(part: slice, length: int) -> slice:
-    """A slice without negative numbers, which not every source understands."""
+    """Convert a slice to one without negative numbers, which some sources reject."""
     return slice(*part.indices(length)[:2])
 
 
 def padded_voxels(
     source: ArrayLike, box: Sequence[slice], value: float
 ) -> npt.NDArray[np.bool_] | None:
-    """Voxels of a box that are padding.
+    """Return the voxels of a box that are padding.
 
     They lie in squares of 3 × 3 voxels of this value within a slice; single voxels may
     have it by chance. The result for a voxel does not depend on the box that is read.
@@ -113,7 +113,7 @@ def padded_voxels(
     Returns
     -------
     ndarray of bool, of the box's shape, or None
-        None if none are.
+        None if no voxel is padding.
     """
     from scipy import ndimage
 

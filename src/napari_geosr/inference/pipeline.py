@@ -104,7 +104,7 @@ class Pipeline(Generic[Item, Block, Result, Written]):
             self._reader = None
 
     def take(self, while_waiting: Callable[[], None]) -> tuple[Item, Block]:
-        """The next item with its block; calls `while_waiting` periodically."""
+        """Return the next item with its block; call `while_waiting` periodically."""
         while True:
             self._raise_write_error()
             try:
@@ -130,7 +130,7 @@ class Pipeline(Generic[Item, Block, Result, Written]):
             return
 
     def written(self) -> list[tuple[Item, Written]]:
-        """Items written since the last call."""
+        """Return the items written since the last call."""
         written = []
         while not self._written.empty():
             written.append(self._written.get())
@@ -138,7 +138,7 @@ class Pipeline(Generic[Item, Block, Result, Written]):
         return written
 
     def n_unwritten(self) -> int:
-        """Number of results not yet reported by `written`."""
+        """Return the number of results not yet reported by `written`."""
         return self._n_put - self._n_reported
 
     def flush(self) -> None:

@@ -2,8 +2,8 @@
 
 Gradients underestimate it (dead ReLUs, maxima); a NaN passes through every layer,
 including zero weights. A plane of NaN across a thin slab gives the reach along one
-axis; every phase of the stride is tried. Networks whose layers see the whole input
-(instance norm, attention, global pooling) or depend on absolute position
+axis; every phase of the stride is tried. Networks with layers that depend on the whole
+input (instance norm, attention, global pooling) or on absolute position
 (``align_corners``) are recognised without a list of layer types.
 """
 
@@ -96,8 +96,8 @@ def probe(network: nn.Module, *, longest: int = _MAX_WINDOW) -> ReceptiveField:
 def check_spec(network: nn.Module) -> ReceptiveField:
     """Raise `ModelError` if a network's spec contradicts the probe.
 
-    A declared halo larger than the probed one, or a stride that is a multiple of it, is
-    wasteful but correct, and passes.
+    A declared halo larger than the probed one, or a declared stride that is a multiple
+    of the probed one, is wasteful but correct, and passes.
     """
     spec = network_spec(network)
     measured = probe(network)
@@ -162,7 +162,7 @@ class _Slab:
             length = self.round_up(2 * length)
 
     def _reach(self, length: int) -> int | None:
-        """The reach in a window of `length`; None if it touches both ends."""
+        """Return the reach in a window of `length`; None if it touches both ends."""
         middle = length // 2 // self.step * self.step
         base = self.output(self.noise(length))
         reach = 0
@@ -205,11 +205,11 @@ class _Slab:
         return bool((a - b).abs().max() <= _TOLERANCE * max(1.0, float(a.abs().max())))
 
     def plane(self, x: torch.Tensor, position: int) -> torch.Tensor:
-        """A view of the plane at `position` along the axis."""
+        """Return a view of the plane at `position` along the axis."""
         return x.narrow(2 + self.axis, position, 1)
 
     def output(self, x: torch.Tensor) -> torch.Tensor:
-        """Output of the network for a window."""
+        """Return the output of the network for a window."""
         try:
             y: torch.Tensor = self.network(x.contiguous())
         except RuntimeError as error:

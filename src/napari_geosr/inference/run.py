@@ -105,7 +105,7 @@ class RunSummary:
 
 
 def nonfinite_warnings(n: int, dtype: AnyDType) -> Iterator[Step]:
-    """Warn of NaN and infinite voxels in a result that cannot represent them.
+    """Warn about NaN and infinite voxels in a result that cannot represent them.
 
     Parameters
     ----------
@@ -282,7 +282,7 @@ class TiledRun:
     def _split_finished(
         self, tiles: TilePlan, finished: BoxIndex
     ) -> tuple[list[Tile], list[Tile]]:
-        """Finished tiles, and unfinished ones."""
+        """Separate finished tiles from unfinished ones."""
         skipped: list[Tile] = []
         waiting: list[Tile] = []
         for tile in tiles.tiles:
@@ -326,7 +326,7 @@ class TiledRun:
         return stack
 
     def _allocator(self) -> AbstractContextManager[None]:
-        """A frugal allocator if the default one could exceed the budget.
+        """Return a frugal allocator if the default one could exceed the budget.
 
         The frugal one requests new pages for every large block, which takes a third
         more time on small windows; the default one can hold up to about twice the
@@ -426,7 +426,7 @@ class TiledRun:
     def _restore(
         self, tile: Tile, block: Array, clock: TimedForward | None = None
     ) -> tuple[Array, int | None]:
-        """The core's values; for the first tile also the memory growth it caused."""
+        """Return the core's values and, for the first tile, the growth of memory."""
         first = self.n_done == self.n_skipped and self.n_retries == 0
         measure = first and self.planner.is_measured
         meter = GrowthMeter(self.device) if measure else None
@@ -461,7 +461,7 @@ class TiledRun:
             )
 
     def _facts(self) -> AnyMapping:
-        """Settings that the rest of this run must be computed with."""
+        """Return the settings with which the rest of this run must be computed."""
         return {
             "run": {"tile": list(self.planner.choice.tile)},
             "backend": {"name": self.backend.facts()["name"]},

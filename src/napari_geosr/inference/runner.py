@@ -86,7 +86,8 @@ def restore_tiles(
     source : ArrayLike
         2D or 3D, any real dtype; read window by window.
     target : array-like
-        Of the upscaled shape; floating or integer dtype (then rounded and clipped).
+        Array of the upscaled shape, of floating-point or integer dtype (values are then
+        rounded and clipped).
     statistics : Standardisation
         Statistics of the *whole* source, never of a part.
     budget : int
@@ -94,7 +95,7 @@ def restore_tiles(
         process, or memory of the device.
     nonfinite : {"mean", "zero", "refuse"}
         Input of the network in place of NaN and infinite voxels. A floating-point
-        target is NaN there; an integer one gets the network's output.
+        target contains NaN at these voxels, an integer target the network's output.
     priority_region : sequence of slice, optional
         Input voxels on screen: their tiles are computed first.
     threads : int, optional
@@ -130,8 +131,8 @@ def restore_tiles(
     Raises
     ------
     Cancelled
-        Between tiles. Finished tiles remain in `target`; the exception's ``summary`` is
-        the `RunSummary` up to that point.
+        Raised between tiles. Finished tiles remain in `target`; the exception's
+        ``summary`` is the `RunSummary` up to that point.
     DeviceMemoryError
         If not even the smallest tile fits.
     ConfigError, VolumeError, ModelError, FileError, EngineError
@@ -279,7 +280,7 @@ def estimate(
     network : nn.Module
         In evaluation mode; moved to `device`.
     shape : sequence of int
-        Of the input, (Z, Y, X) or (Y, X).
+        Shape of the input, (Z, Y, X) or (Y, X).
     budget : int
         Bytes that the run may take.
     device : str

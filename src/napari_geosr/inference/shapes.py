@@ -40,7 +40,7 @@ class ShapeRefiner(Protocol):
     spec: NetworkSpec
 
     def refined(self, occupied: Tensor, *, is_last: bool = True) -> Tensor:
-        """The shape (N, 1, Z, Y, X) of zeros and ones at twice the resolution.
+        """Return the shape at twice the resolution: (N, 1, Z, Y, X), zeros and ones.
 
         `is_last` is False if the result will be refined again.
         """
@@ -126,7 +126,7 @@ def plan_refinement(
 
 
 def surface_mask(inside: AnyArray) -> AnyArray:
-    """Voxels with both phases in their 3³ neighbourhood."""
+    """Return the voxels with both phases in their 3 × 3 × 3 neighbourhood."""
     from scipy.ndimage import maximum_filter, minimum_filter
 
     values = inside.view(np.uint8) if inside.dtype == bool else inside
@@ -137,8 +137,9 @@ def surface_mask(inside: AnyArray) -> AnyArray:
 def stage_halos(stages: int, spec: NetworkSpec) -> tuple[int, ...]:
     """Margin of each stage's input so that the last stage gets a correct margin.
 
-    The margin of a stage is computed by the one before, whose input needs half of it
-    and its own halo; all are multiples of the stride.
+    The margin of a stage is computed by the previous stage. The input of the previous
+    stage therefore needs half of this margin plus the previous stage's own halo. All
+    margins are multiples of the stride.
     """
     halo, stride = spec.halo[0], spec.stride[0]
     halos = [halo]
@@ -149,7 +150,7 @@ def stage_halos(stages: int, spec: NetworkSpec) -> tuple[int, ...]:
 
 
 def block_grid(shape: Sequence[int], edge: int) -> list[tuple[slice, ...]]:
-    """Blocks of this edge that cover a box."""
+    """Return the blocks of this edge that cover a box."""
     starts = [range(0, n, edge) for n in shape]
     return [
         tuple(slice(a, min(a + edge, n)) for a, n in zip(corner, shape, strict=True))
@@ -160,7 +161,7 @@ def block_grid(shape: Sequence[int], edge: int) -> list[tuple[slice, ...]]:
 def widened(
     box: Sequence[slice], margin: int, shape: Sequence[int]
 ) -> tuple[slice, ...]:
-    """A block widened by a margin and clipped to the box."""
+    """Return a block widened by a margin and clipped to the box."""
     return tuple(
         slice(max(0, part.start - margin), min(n, part.stop + margin))
         for part, n in zip(box, shape, strict=True)

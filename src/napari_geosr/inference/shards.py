@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 #: Maximum number of planes per shard, for networks that restore single planes.
 _SHARD_DEPTH = 32
-#: Divisor of the number of planes per shard, if that number is larger than this.
+#: If a shard has more planes than this, their number is a multiple of it.
 _CHUNK_DEPTH = 8
 #: Minimum number of shards per worker, if the result is large enough.
 _SHARDS_PER_WORKER = 4
@@ -46,7 +46,7 @@ _ACCEPTED_WORK = 1.05
 #: Work, relative to that of a single process with all the memory, above which the user
 #: is warned.
 _COSTLY_WORK = 1.25
-#: Memory for a file, as a multiple of the maximum size of a shard; the remainder is
+#: Memory for a file, as a multiple of the maximum size of a shard; the other parts are
 #: needed for packing the shard.
 _PARTS = 6
 
@@ -109,7 +109,7 @@ def plan_shards(
 
 
 def unfinished_shards(shards: Sequence[Shard], finished: Iterable[Box]) -> list[Shard]:
-    """The shards that finished boxes do not cover, alone or together.
+    """Return the shards that finished boxes do not cover, alone or together.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ class _Touching:
         return itertools.product(*ranges)
 
     def of(self, shard: Shard) -> list[Box]:
-        """Boxes that touch the shard."""
+        """Return the boxes that touch the shard."""
         pairs = zip(shard.place, self._size, strict=True)
         return self._cells.get(tuple(p.start // n for p, n in pairs), [])
 
@@ -319,7 +319,7 @@ class ShardPlanner:
         )
 
     def shards(self, unit: Sequence[int] | None = None) -> list[Shard]:
-        """The shards, as in `plan_shards`."""
+        """Return the shards, as in `plan_shards`."""
         return plan_shards(self.layout, self._core, unit)
 
 

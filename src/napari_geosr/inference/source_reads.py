@@ -37,7 +37,7 @@ class SourceReads:
     seconds: float = 0.0
 
     def repeated_work(self, seconds_per_voxel: float | None) -> float:
-        """Time of repeated decoding, relative to computing every voxel once.
+        """Return the time of repeated decoding, relative to computing every voxel once.
 
         Parameters
         ----------
@@ -72,7 +72,7 @@ class BlocksAlong:
 
     @property
     def factor(self) -> float:
-        """How often a block is decoded if none is kept for the next window."""
+        """Mean number of times that a block is decoded if windows share no blocks."""
         return self.decoded / self.total
 
 
@@ -110,11 +110,11 @@ def blocks_along(
 def ways_to_read(
     unit: ReadUnit, z: BlocksAlong, y: BlocksAlong, x: BlocksAlong
 ) -> list[SourceReads]:
-    """Useful sizes of the cache for tiles in Z-Y-X order, smallest first.
+    """Return the useful sizes of the cache for tiles in Z-Y-X order, smallest first.
 
-    The cache keeps nothing, the blocks of a tile, those of a row of tiles, or those of
-    a layer of tiles. A block is decoded again for each later tile that needs it after
-    it was dropped.
+    The cache keeps nothing, or the blocks of a tile, of a row of tiles, or of a layer
+    of tiles. A block is decoded again for each later tile that needs it after it was
+    dropped.
     """
     kept = [
         (0, z.factor * y.factor * x.factor),
@@ -138,6 +138,6 @@ def ways_to_read(
 
 
 def unit_along(unit: ReadUnit) -> Size:
-    """Shape of a unit along Z, Y and X; an image has one plane."""
+    """Return the shape of a unit along Z, Y and X; an image has one plane."""
     z, y, x = (1,) * (3 - len(unit.shape)) + tuple(unit.shape)
     return z, y, x

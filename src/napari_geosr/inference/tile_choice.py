@@ -101,7 +101,7 @@ def choose_tile(
     box: Sequence[slice] | None = None,
     enough: Callable[[], float] | None = None,
 ) -> TileChoice:
-    """Find the tile of least total work whose peak stays below `budget` bytes.
+    """Find the tile of least total work with a peak below `budget` bytes.
 
     Minimises the product over the axes of the summed windows, so it splits the fewest
     and longest axes. Among tiles that fit, those that take at most `SECONDS_PER_TILE`
@@ -110,7 +110,7 @@ def choose_tile(
     Parameters
     ----------
     shape : sequence of int
-        Of the input.
+        Shape of the input.
     buffers : Buffers, optional
         Bytes per voxel held by the pipeline.
     seconds_per_voxel : float, optional
@@ -132,7 +132,7 @@ def choose_tile(
         If no tile fits. For a whole volume, only tiles with a cost factor of up to
         `MAX_COST_FACTOR` are considered. The message gives the required memory.
     ModelError
-        If the network must see the whole volume and that does not fit.
+        If the network must see the whole volume, and the volume does not fit.
     """
     layout = lay_out(shape, spec)
     target = clip_box(layout, box)
@@ -169,7 +169,7 @@ def choose_tile_for_workers(
 ) -> TileChoice:
     """Find the tile with which several processes finish first.
 
-    Unlike that of `choose_tile`, the choice does not depend on measured times, so equal
+    Unlike in `choose_tile`, the choice does not depend on measured times, so equal
     settings give equal tiles.
 
     Parameters
@@ -204,7 +204,7 @@ def choose_tile_for_workers(
         fitting = small
 
     def duration(choice: TileChoice) -> tuple[float, int, int]:
-        """Time until all have finished, relative to one process; lower is better."""
+        """Time until all processes finish, relative to one process; lower is better."""
         n_rounds = math.ceil(choice.n_tiles / n_workers)
         busiest = n_rounds * n_workers / choice.n_tiles
         # Processes differ in speed: the fewer the tiles, the longer the last one waits.
@@ -223,12 +223,12 @@ def budget_for(
     max_factor: float,
     work: Callable[[TileChoice], float] | None = None,
 ) -> int:
-    """Smallest budget in bytes for which the work stays below a factor.
+    """Return the smallest budget in bytes for which the work stays below a factor.
 
     Parameters
     ----------
     max_factor : float
-        Work ÷ that of computing every voxel of the box once.
+        Work, relative to computing every voxel of the box once.
     work : callable, optional
         What counts as work; by default the voxels computed.
 
@@ -247,7 +247,7 @@ def _worthwhile(
     max_factor: float,
     work: Callable[[TileChoice], float] | None = None,
 ) -> list[TileChoice]:
-    """Tiles whose work stays below a factor, or the cheapest tile if there are none.
+    """Find tiles with work below a factor, or the cheapest tile if there are none.
 
     By default, work is counted, not timed, so the same budget is always rejected.
     """
@@ -259,7 +259,7 @@ def _worthwhile(
 def _choices(
     layout: Layout, box: Box, stack: int, cost: CostModel, buffers: Buffers
 ) -> list[TileChoice]:
-    """All tiles worth trying."""
+    """List all tiles worth trying, with their costs."""
     cuts = [
         [
             _cut(layout, box, axis, length, buffers)
@@ -281,15 +281,15 @@ def _best(
     accepted: float,
 ) -> TileChoice:
     def total(choice: TileChoice) -> float:
-        """Time for computing and decoding."""
+        """Return the time for computing and decoding."""
         return choice.work(seconds_per_voxel)
 
     def work(choice: TileChoice) -> tuple[float, int, int]:
-        """Total cost of a choice; lower is better."""
+        """Return the total cost of a choice; lower is better."""
         return (round(total(choice), 2), choice.n_tiles, choice.reads.cache_bytes)
 
     def seconds(choice: TileChoice) -> float:
-        """Seconds for a tile, as far as known."""
+        """Return the duration of a tile in seconds; 0 if the speed is unknown."""
         planes = choice.tile[0] if layout.per_plane else 1
         return choice.window_voxels * planes * (seconds_per_voxel or 0.0)
 
@@ -342,7 +342,7 @@ def weigh_tile(
     buffers: Buffers,
     budget: int,
 ) -> TileChoice:
-    """Cost of a tile of this size (multiples of the stride).
+    """Return the cost of a tile of this size (multiples of the stride).
 
     The source is read with as much cache as is useful within the budget.
 
@@ -376,7 +376,7 @@ def _combine(
     cost: CostModel,
     buffers: Buffers,
 ) -> list[TileChoice]:
-    """A choice for each useful way to read the source."""
+    """Return a choice for each useful way to read the source."""
     core = (z.longest_core, y.longest_core, x.longest_core)
     window = (z.longest_window, y.longest_window, x.longest_window)
     ways = [DIRECT]
@@ -397,7 +397,7 @@ def _combine(
 
 
 def _lengths(layout: Layout, box: Box, axis: int, stack: int) -> list[int]:
-    """Tile lengths worth trying along an axis."""
+    """Return the tile lengths worth trying along an axis."""
     stride = layout.stride[axis]
     span = box[axis].stop - box[axis].start // stride * stride
     if axis == 0 and layout.per_plane:

@@ -43,7 +43,7 @@ class TileMemory:
     path: Path = field(default_factory=default_path)
 
     def max_voxels(self, key: str, free: int | None = None) -> int | None:
-        """The largest window known to work; None if a larger one may be tried.
+        """Return the largest window known to work; None if a larger one may be tried.
 
         Parameters
         ----------
@@ -154,7 +154,7 @@ class GrowthMeter:
             self._peak = max(self._peak, anonymous_memory() or 0)
 
     def stop(self) -> int | None:
-        """Maximum growth in bytes; None where it cannot be measured."""
+        """Return the maximum growth in bytes; None if it cannot be measured."""
         if self._device.startswith("cuda"):
             import torch
 

@@ -198,7 +198,7 @@ class TilePlanner:
         tile: Sequence[int] | None = None,
         preferred_tile: Sequence[int] | None = None,
     ) -> TilePlan:
-        """Tiles with the least work, or of size `tile`, or `preferred_tile`."""
+        """Plan tiles with the least work, or of size `tile` or `preferred_tile`."""
         if tile is not None:
             fixed = plan(
                 self.source.shape,
@@ -284,7 +284,7 @@ class TilePlanner:
         return one
 
     def _without_halo(self, one: TilePlan, choice: TileChoice) -> TileChoice:
-        """The choice of these tiles for networks that compute no output for halos."""
+        """Correct the choice for networks that compute no output for halos."""
         tile = max(one.tiles, key=lambda each: math.prod(each.window_shape))
         core, window = tile.core_shape, tile.window_shape
         buffers = replace(self.buffers, unit=None)
@@ -330,7 +330,7 @@ class TilePlanner:
     def _read_warning(
         self, unit: ReadUnit, factor: float, enough: float
     ) -> WarningIssued:
-        """Explain that blocks of the file are decoded again and again."""
+        """Explain that blocks of the file are decoded repeatedly."""
         shape = " × ".join(map(str, unit.shape))
         advice = ""
         if enough > self.budget:
@@ -377,7 +377,7 @@ class TilePlanner:
         )
 
     def growth_warnings(self, waiting: Sequence[Tile]) -> Iterator[Step]:
-        """Report that tiles became so small that the run takes much longer."""
+        """Report that tiles had to become so small that the run takes much longer."""
         factor = work_factor(waiting)
         if factor > max(_COSTLY_FACTOR, self.choice.cost_factor):
             yield WarningIssued(
@@ -410,7 +410,7 @@ class TilePlanner:
         Raises
         ------
         DeviceMemoryError
-            If the first of them cannot be halved.
+            If the first of the remaining tiles cannot be halved.
         """
         smaller: list[Tile] = []
         for position, tile in enumerate(waiting):
@@ -449,6 +449,6 @@ class TilePlanner:
         self.tile_memory.remember(key, self._window_voxels(tile), free)
 
     def _window_voxels(self, tile: Tile) -> int:
-        """Number of voxels passed through the network at once."""
+        """Return the number of voxels passed through the network at once."""
         window = tile.window_shape
         return int(np.prod(window[1:] if self.layout.per_plane else window))

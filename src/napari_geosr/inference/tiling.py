@@ -1,7 +1,7 @@
 """Exact halo tiling: windows that make tiled and whole results identical.
 
 Tile starts are multiples of the network's stride. Every window contains the tile's core
-and the halo (rounded up to the stride) and is clamped to the volume, so that the
+and the halo (rounded up to the stride). Windows are clamped to the volume, so that the
 network's own padding acts only at the true border, as it does for the whole volume.
 Sizes that are not multiples of the stride are padded once, for the whole volume, by
 reflection at the far border; the reader generates these voxels without copying the
@@ -96,7 +96,7 @@ class Tile:
         )
 
     def crop(self, layout: Layout) -> Box:
-        """Position of the core in the network's output for the window."""
+        """Return the position of the core in the network's output for the window."""
         return _box(
             slice((c.start - w.start) * s, (c.stop - w.start) * s)
             for c, w, s in zip(self.core, self.window, layout.scale, strict=True)
@@ -177,7 +177,7 @@ def minimum_window(spec: NetworkSpec) -> tuple[int, ...]:
 
 
 def whole(layout: Layout) -> Box:
-    """The box of the whole input."""
+    """Return the box of the whole input."""
     return _box(slice(0, n) for n in layout.shape)
 
 
@@ -257,7 +257,7 @@ def cut_axis(
 
 
 def window_along(layout: Layout, axis: int, start: int, stop: int) -> slice:
-    """The window that gives exact values between `start` and `stop`.
+    """Return the window that gives exact values between `start` and `stop`.
 
     `start` is on the stride's grid. Windows smaller than the network's minimum grow.
 
@@ -356,7 +356,7 @@ def padded_span(layout: Layout, axis: int, part: slice) -> int:
     axis : int
         0, 1 or 2, for Z, Y or X.
     part : slice
-        In voxels of the input.
+        Part of the axis, in voxels of the input.
     """
     stride = layout.stride[axis]
     stop = _round_up(part.stop, stride)

@@ -24,7 +24,8 @@ class Standardisation(Protocol):
 
     They consist of the mean of the *whole* input, the mean and standard deviation used
     to scale the network's input and output (those of the whole input, or the model's
-    own), the criterion for hot voxels, and the grey value of padding, if there are any.
+    own), the criterion for hot voxels (if there are any), and the grey value of padding
+    (if there is any).
     """
 
     @property
@@ -51,9 +52,10 @@ class Standardisation(Protocol):
 
 @dataclass
 class WindowReader:
-    """Read standardised windows of a source, with invalid voxels replaced.
+    """Reads standardised windows of a source, with invalid voxels replaced.
 
-    Non-finite voxels get a fixed value, hot ones the median of their neighbours.
+    Non-finite voxels are set to a fixed value, hot voxels to the median of their
+    neighbours.
 
     Parameters
     ----------
@@ -203,7 +205,7 @@ class WindowReader:
 
 @dataclass
 class ValueWriter:
-    """Turn a network's output back into grey values and write them into a target.
+    """Turns a network's output back into grey values and writes them into a target.
 
     Attributes
     ----------
@@ -213,8 +215,8 @@ class ValueWriter:
         Same shape as the target, floating-point: receives the standard deviations that
         a network of several members outputs in addition to the mean.
     source : ArrayLike or None
-        The restored scan. Its padding keeps its value, and so do hot voxels that are
-        data, which the network did not see. None unless this is requested.
+        The restored scan. Padding keeps its value. So do hot voxels that are data,
+        because the network did not see them. None unless this is requested.
     """
 
     target: Any
@@ -228,7 +230,8 @@ class ValueWriter:
     def write(self, tile: Tile, values: AnyArray) -> AnyArray:
         """Scale `values` (Z, Y, X; changed in place), write and return them.
 
-        With a `deviation` they have a leading axis: means, then standard deviations.
+        With a `deviation`, `values` have a leading axis: means, then standard
+        deviations.
 
         Returns
         -------
@@ -290,7 +293,7 @@ class ValueWriter:
             ] = value
 
     def _to_output_scale(self, values: AnyArray, dtype: AnyDType) -> AnyArray:
-        """Grey values of the input on the scale of the result."""
+        """Return the grey values of the input on the scale of the result."""
         scale = self.statistics
         one = (scale.input_mean, scale.input_std)
         other = (scale.output_mean, scale.output_std)
@@ -321,7 +324,7 @@ class ValueWriter:
     def blank(self, values: AnyArray, missing: AnyArray | None) -> None:
         """Set NaN, in place, where the input is not finite; integers have no NaN.
 
-        NaN around the sample stays NaN in the result.
+        NaN around the sample remains NaN in the result.
 
         Parameters
         ----------
@@ -342,7 +345,7 @@ class ValueWriter:
         self._fine_view(values, missing.shape)[missing] = np.nan
 
     def _fine_view(self, values: AnyArray, shape: Sequence[int]) -> AnyArray:
-        """A view with the output voxels of each input voxel as trailing axes."""
+        """Return a view with the output voxels of each input voxel as trailing axes."""
         sizes = [
             part
             for n, s in zip(shape, self.layout.scale, strict=True)
@@ -351,7 +354,7 @@ class ValueWriter:
         return values.reshape(sizes).transpose(0, 2, 4, 1, 3, 5)
 
     def place(self, tile: Tile) -> tuple[slice, ...]:
-        """Position of the tile in the target."""
+        """Return the position of the tile in the target."""
         return tile.output(self.layout, self.origin)[3 - self.layout.ndim :]
 
 

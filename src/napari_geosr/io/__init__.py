@@ -82,7 +82,7 @@ def read(
     Raises
     ------
     FileError
-        If there is no such file, it is damaged or not an image volume, or has no such
+        If the file does not exist, is damaged, is not an image volume, or lacks the
         channel or time point.
     VolumeError
         If the voxel size does not match the axes.

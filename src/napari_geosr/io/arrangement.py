@@ -19,7 +19,8 @@ from napari_geosr.io.file_voxels import FileArray, FileVoxels
 from napari_geosr.io.lazy import LazyArray
 from napari_geosr.io.voxel_sources import ArrangedSource, arrange
 
-#: Maximum size in bytes of a volume that is read, and thereby verified, when opened.
+#: Maximum size in bytes of a volume that is read when it is opened, which also verifies
+#: the file.
 EAGER_BYTES = 32 * 1024**2
 #: Maximum size in bytes of a single contiguous image that is read when opened; the
 #: limit is lower because the image may be one of many slices.
@@ -33,7 +34,7 @@ def arrangement(
     path: Path,
     notes: list[str],
 ) -> tuple[list[int | None], str]:
-    """Order of the stored axes for the result, and the letters of the result.
+    """Find the order of the stored axes for the result, and the result's letters.
 
     Stored axes of length one are dropped unless they are Y or X. Without `axes`, the
     first axis of unknown meaning is assumed to be Z (a stack of pages), with a note.

@@ -73,7 +73,7 @@ class _RowCache:
         self._owner: weakref.ref[_OpenFile] | None = None
 
     def find(self, place: object, key: Slices) -> AnyArray | None:
-        """The cached band if it contains `key`, else None."""
+        """Return the cached band if it contains `key`, else None."""
         if self._voxels is None or place != self._place:
             return None
         inside = all(
@@ -115,14 +115,14 @@ def row_cache_disabled() -> Iterator[None]:
 class FileVoxels:
     """A `VoxelSource` of contiguous voxels that start at a given byte of a file.
 
-    The file stays open, so it can still be read after it was replaced or deleted. Safe
-    to read from several threads.
+    The file stays open, so it can still be read after it has been replaced or deleted.
+    Safe to read from several threads.
 
     Parameters
     ----------
     path : Path
     dtype : dtype
-        Including the byte order of the file.
+        Data type, including the byte order of the file.
     offset : int
         Position of the first voxel in the file, in bytes.
     shape : sequence of int
@@ -130,7 +130,7 @@ class FileVoxels:
     Raises
     ------
     FileError
-        When voxels are read, if the file was truncated or changed since it was opened.
+        When voxels are read, if the file was truncated or changed after it was opened.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class FileVoxels:
 
     @property
     def place(self) -> tuple[int, int, tuple[int, ...]]:
-        """Identifies these voxels and the open file they come from."""
+        """Identifies these voxels and the open file that contains them."""
         return id(self._open), self.offset, self.shape
 
     @property
@@ -176,7 +176,7 @@ class FileVoxels:
         """Fill from a band of whole rows, which is cached for the next read nearby.
 
         Where gaps are small, whole rows are read: neighbouring tiles, or consecutive
-        slices along X, would otherwise read the same rows over and over.
+        slices along X, would otherwise read the same rows repeatedly.
         """
         # If another thread is reading a band, read these voxels directly instead of
         # waiting.
@@ -203,7 +203,7 @@ class FileVoxels:
             _ROW_CACHE.lock.release()
 
     def _rows_to_cache(self, key: Slices) -> Slices | None:
-        """The box of rows to read for `key` and its neighbours along X, or None.
+        """Return the box of rows to read for `key` and its neighbours along X, or None.
 
         None means that a band would not pay off, and the voxels are read directly.
         """
@@ -295,7 +295,7 @@ class FileVoxels:
 
 
 def _bytes_of(array: AnyArray) -> memoryview:
-    """A writable view of the bytes of a contiguous array."""
+    """Return a writable view of the bytes of a contiguous array."""
     voxels: Any = array.reshape(-1).view(np.uint8)
     return memoryview(voxels)
 
@@ -372,7 +372,7 @@ class _OpenFile:
 
 
 class FileArray(LazyArray):
-    """A `LazyArray` over `FileVoxels`; it has no cache, as the system caches the
+    """A `LazyArray` over `FileVoxels`; it has no cache, because the system caches the
     file.
     """
 
@@ -395,7 +395,7 @@ class FileArray(LazyArray):
         return _SCRATCH
 
     def to_dask(self) -> Any:
-        """A dask array over the same voxels, in blocks of many planes.
+        """Return a dask array over the same voxels, in blocks of many planes.
 
         Slicing it along any axis reads only the voxels of that slice.
         """

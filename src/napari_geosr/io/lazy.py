@@ -61,7 +61,7 @@ class ReadUnit:
     seconds: float | None = None
 
     def held_bytes(self, cache_bytes: int) -> int:
-        """Maximum memory of a `LazyArray` with such a cache, besides its results."""
+        """Maximum memory of a `LazyArray` with such a cache, apart from its results."""
         group = _group_bytes(self.nbytes, cache_bytes)
         if group < 2 * self.nbytes:
             return cache_bytes + self.decoding_bytes
@@ -70,7 +70,7 @@ class ReadUnit:
 
 
 def read_unit(array: object) -> ReadUnit | None:
-    """The unit in which the voxels of an array are read from its file.
+    """Return the unit in which the voxels of an array are read from its file.
 
     None if any voxel can be read alone, or if the array is of an unknown kind.
     """
@@ -101,7 +101,7 @@ def cache_limited(array: object, nbytes: int | None) -> Iterator[None]:
 
 
 def useful_cache(array: object, room: int) -> int | None:
-    """Size of a cache for reading an array in any order within `room` bytes.
+    """Return the size of a cache for reading an array in any order within `room` bytes.
 
     It is large enough for all blocks of some adjacent planes, or for one block, or 0
     if not even that fits. None for arrays without a `ReadUnit`.
@@ -151,9 +151,9 @@ def decoding(path: Path, content: str = "its voxels") -> Iterator[None]:
 class LazyArray:
     """An array-like over a `VoxelSource`, with a small cache of decoded blocks.
 
-    Reading a box decodes all its uncached blocks, some of them in one call, so that
-    neighbouring tiles with halos do not decode a block twice. Safe to read from several
-    threads.
+    Reading a box decodes only the blocks that are not cached, several in one call, so
+    that neighbouring tiles with halos do not decode a block twice. Safe to read from
+    several threads.
 
     Parameters
     ----------
@@ -240,7 +240,7 @@ class LazyArray:
 
     @property
     def held_bytes(self) -> int:
-        """Maximum memory besides results: the cache and blocks just read."""
+        """Maximum memory apart from results: the cache and blocks just read."""
         unit = self.read_unit
         return 2 * self._limit if unit is None else unit.held_bytes(self._limit)
 
@@ -295,7 +295,7 @@ class LazyArray:
             self._cached_bytes = 0
 
     def to_dask(self) -> Any:
-        """A dask array over the same voxels, one task per block."""
+        """Return a dask array over the same voxels, one task per block."""
         import dask.array as da
 
         name = f"geosr-{self.path.name}-{self.token}"

@@ -51,8 +51,7 @@ class MappedFile(np.memmap[Any, Any]):
         return found
 
     def check_intact(self) -> None:
-        """Raise `FileError` if the file was truncated, as writing would kill the
-        process.
+        """Raise `FileError` if the file was truncated; writing would kill the process.
 
         Nothing can be done about a file that is truncated during a write.
         """
@@ -130,7 +129,7 @@ def release_pages(array: object) -> None:
     """Release the resident pages of a memory-mapped array to the system.
 
     The voxels stay in the file. Does nothing on systems without `madvise`, for other
-    arrays, and for copy-on-write maps, whose changes are not in the file.
+    arrays, and for copy-on-write maps, because their changes are not in the file.
     """
     base = array
     while base is not None:

@@ -136,7 +136,7 @@ def _changes(letters: str, flipped: Sequence[int]) -> tuple[str, ...]:
 
 
 def _unrotated(turned: AnyArray, place: AnyArray) -> tuple[AnyArray, str]:
-    """A position along rotated axes, and a note on the rotation."""
+    """Return a position along rotated axes, and a note on the rotation."""
     left, _, right = np.linalg.svd(turned)
     rotation = left @ right
     n = len(place)

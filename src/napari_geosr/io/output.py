@@ -38,7 +38,7 @@ class SharedOutput(Protocol):
     """A file being written, for other processes; it can be pickled."""
 
     def part(self, place: Slices, memory: int) -> OutputPart:
-        """A part of whole blocks to fill, with `memory` bytes for buffering."""
+        """Return a part of whole blocks to fill, with `memory` bytes for buffering."""
 
 
 class Output(ABC):
@@ -61,7 +61,8 @@ class Output(ABC):
     provenance : tuple of mapping
         Written at the end; can be replaced until then.
     block_shape : tuple of int
-        Aligned blocks of a multiple of this shape write every part of the file once.
+        If aligned blocks of a multiple of this shape are written, every part of the
+        file is written only once.
     note : str
         Note for the user about the chosen format, or "".
     """
@@ -95,7 +96,7 @@ class Output(ABC):
         return self.incomplete_path
 
     def final_stamp(self) -> Stamp:
-        """The metadata block with the current provenance."""
+        """Return the metadata block with the current provenance."""
         return replace(self.stamp, provenance=tuple(self.provenance))
 
     def release(self) -> None:
@@ -120,7 +121,7 @@ class Output(ABC):
         """Register boxes that are already in the file."""
 
     def written(self, boxes: Sequence[Slices]) -> list[Slices]:
-        """Return those of the filled `boxes` whose voxels have reached the file.
+        """Return the filled `boxes` that have completely reached the file.
 
         Voxels may be held back until more arrive, and are lost if the disk is full.
         """

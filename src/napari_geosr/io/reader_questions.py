@@ -73,7 +73,7 @@ def unnamed_axis(
 
 
 def stored_letters(order: Sequence[int | None], final: str) -> str:
-    """The axes of a volume in the order in which its file stores them."""
+    """Return the axes of a volume in the order in which its file stores them."""
     places = {i: a for i, a in zip(order, final, strict=True) if i is not None}
     return "".join(places[i] for i in sorted(places))
 

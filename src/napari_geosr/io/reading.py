@@ -38,7 +38,7 @@ def read_file(path: Path, options: ReadOptions | None = None) -> Volume:
     Raises
     ------
     FileError
-        If there is no such file, or it is damaged or not an image volume.
+        If the file does not exist, is damaged, or is not an image volume.
     """
     check_readable(path)
     given = options or ReadOptions()

@@ -109,7 +109,7 @@ class _RemoteFile:
         return file
 
     def identity(self) -> str:
-        """Size and, where the server has them, ETag and time of the file."""
+        """Size of the file and, if the server provides them, its ETag and time."""
         system, place = self._find()
         info = {str(k).lower(): v for k, v in system.info(place).items()}
         known = {k: str(info[k]) for k in _IDENTITY if info.get(k) is not None}
@@ -129,7 +129,7 @@ class _RemoteFile:
 
 
 class _RemoteVoxels:
-    """A `VoxelSource` whose errors name the address without credentials."""
+    """A `VoxelSource` with errors that name the address without credentials."""
 
     def __init__(self, source: VoxelSource, address: str) -> None:
         self.source, self.address = source, address
@@ -207,7 +207,7 @@ def _explained_imports(address: str) -> Iterator[None]:
 
 
 def _unreadable(error: Exception, address: str) -> FileError:
-    """Error for the user; raise it ``from None``, as its cause may contain secrets."""
+    """Error for the user; raise it ``from None``: the cause may contain secrets."""
     return FileError(
         f"{without_secrets(address)} cannot be read "
         f"({clean_reason(error, address)}). Check the address, your access and the "

@@ -149,7 +149,7 @@ class OutputSpec:
 
 
 def stored_dtype(dtype: npt.DTypeLike, name: str) -> AnyDType:
-    """The dtype in the file for voxels of `dtype`: itself, or uint8 for bool.
+    """Return the dtype in the file for voxels of `dtype`: itself, or uint8 for bool.
 
     Raises
     ------

@@ -20,7 +20,7 @@ _SAME = 1e-3
 
 @dataclass(frozen=True)
 class Stamp:
-    """Metadata that a written file must carry besides its voxels.
+    """Metadata that a written file must carry in addition to its voxels.
 
     Attributes
     ----------
@@ -52,11 +52,11 @@ class Stamp:
         return "".join(a for a in self.axes if a in "ZYX")
 
     def size_along(self, axis: str, default: float = 1.0) -> float:
-        """Voxel size along `axis`, or `default` if there is no such axis."""
+        """Return the voxel size along `axis`, or `default` if there is no such axis."""
         return self._along(self.voxel_size, axis, default)
 
     def origin_along(self, axis: str, default: float = 0.0) -> float:
-        """Origin along `axis`, or `default` if there is no such axis."""
+        """Return the origin along `axis`, or `default` if there is no such axis."""
         return self._along(self.origin, axis, default)
 
     def _along(self, values: Sequence[float], axis: str, default: float) -> float:
@@ -64,7 +64,7 @@ class Stamp:
         return default if at < 0 else values[at]
 
     def to_dict(self) -> AnyDict:
-        """The stamp as JSON-serialisable values."""
+        """Return the stamp as JSON-serialisable values."""
         named = {"channels": list(self.channels)} if self.channels else {}
         return {
             "version": VERSION,

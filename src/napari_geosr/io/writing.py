@@ -123,7 +123,7 @@ def create(
     FileError
         If the file cannot be written or the disk is full.
     VolumeError
-        If `spec` contradicts itself.
+        If `spec` is inconsistent.
     """
     spec = spec.checked(Path(path).name)
     with claimed(Path(path).expanduser()):
@@ -162,7 +162,7 @@ def _created(
 def _open_output(
     path: Path, spec: OutputSpec, overwrite: bool, continues: Path | None
 ) -> Output:
-    """A file to write to: a new one, or the unfinished file of a killed run."""
+    """Return a file to write to: a new one, or the unfinished file of a killed run."""
     entry = None if continues is None else _resumable_journal(path, spec, continues)
     needed = spec.nbytes if entry is None else 0
     target = _checked_output(path, overwrite, needed, continues is not None)
@@ -259,7 +259,7 @@ def _is_same_file(source: Path, target: Path) -> bool:
 
 
 def _note_on_leftovers(left: Sequence[Path]) -> str:
-    """A note on unfinished files; they stay, as another run may be writing them."""
+    """A note on unfinished files, which are kept: another run may be writing them."""
     if not left:
         return ""
     names = ", ".join(path.name for path in left)
@@ -314,7 +314,7 @@ def _finish(output: Output, overwrite: bool) -> None:
 
 
 def _with_location(error: Exception, what: str, kept: Path) -> str:
-    """The error, with the path of the kept file if it still exists."""
+    """Return the error, with the path of the kept file if it still exists."""
     if kept.exists():
         return f"{error} {what} is kept as {kept.name}."
     return f"{error} {what} is missing because its folder was removed or replaced."
@@ -331,6 +331,6 @@ def _move_aside(output: Output, path: Path) -> Path:
 
 
 def _free_name(path: Path) -> Path:
-    """The first of ``STEM.2.SUFFIX``, ``STEM.3.SUFFIX``, … that is not taken."""
+    """Return the first of ``STEM.2.SUFFIX``, ``STEM.3.SUFFIX``, … that is not taken."""
     names = (f"{stem_of(path)}.{n}{suffix_of(path)}" for n in itertools.count(2))
     return next(p for p in map(path.with_name, names) if not p.exists())

@@ -19,12 +19,13 @@ from napari_geosr.jobs.run import is_worker, run_steps
 #: Maximum wait, in seconds, for the starting process to release the job.
 _MAX_START_SECONDS = 5.0
 #: Seconds without a heartbeat after which a process on another host is considered dead
-#: if the queue has replaced it by this one. A live process sends several in that time.
+#: if the queue has replaced it with this one. A live process sends several in that
+#: time.
 _MAX_SILENCE = 20.0
 
 
 #: Maximum time, in seconds, by which the queue's warning before the walltime may be
-#: early. SLURM sends it up to a minute early, as it checks its jobs every 30 s.
+#: early. SLURM sends it up to a minute early, because it checks its jobs every 30 s.
 _MAX_EARLY = 90.0
 
 

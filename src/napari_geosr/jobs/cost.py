@@ -26,9 +26,9 @@ class JobCost:
     ----------
     kilowatt_hours, kilograms_co2eq : float
     basis : str
-        How they were determined, in a sentence.
+        Sentence that states how the values were determined.
     is_measured : bool
-        Whether they were measured.
+        Whether the values were measured rather than estimated.
     """
 
     kilowatt_hours: float
@@ -83,7 +83,7 @@ def cost_of(status: JobStatus) -> JobCost | None:
 
 
 def _with_unit(value: float, least: float, units: tuple[str, str, str]) -> str:
-    """A value in the first of three units in which it is at least `least`."""
+    """Return a value in the first of three units in which it is at least `least`."""
     for unit in units[:-1]:
         if value >= least:
             return f"{_short(value)} {unit}"
@@ -108,7 +108,7 @@ def _measured(status: JobStatus) -> JobCost | None:
 
 
 def _profile_of(status: JobStatus) -> Profile:
-    """The profile of the last submission; the default one if there was none."""
+    """Return the profile of the last submission; the default one if there was none."""
     record = queue_record.read_record(status.path)
     try:
         return Profile.from_mapping(record.profile)

@@ -25,7 +25,7 @@ _COMPARED_BYTES = 2**24
 
 
 def jobs_folder() -> Path:
-    """Default parent folder of job folders."""
+    """Return the default parent folder of job folders."""
     return user_data_path("napari-geosr", appauthor=False) / "jobs"
 
 

@@ -114,7 +114,7 @@ def _command(job: JobFolder) -> list[str]:
 
 
 def _running_trainings() -> tuple[str, ...]:
-    """Names of the training runs in progress on this machine."""
+    """Return the names of the training runs in progress on this machine."""
     return tuple(
         status.name
         for status in list_jobs()
@@ -157,10 +157,11 @@ def _evaluate(job: JobFolder, began: float) -> TrainingEstimate:
 
 
 class _ParentWatch:
-    """Check whether the parent process is gone or the time limit is exceeded.
+    """Checks whether the parent process is gone or the time limit is exceeded.
 
     The check runs in a thread, because a step may take long. It ends a process that
-    does not stop when requested. Normally the parent does so, unless it was killed.
+    does not stop when requested. Normally, the parent ends the process, unless the
+    parent itself was killed.
 
     Parameters
     ----------

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 Request = Literal["pause", "finish", "cancel"]
-#: States of a job whose process is running or waiting.
+#: States of a job with a process that is running or waiting.
 ALIVE = ("queued", "running", "finishing")
 _CAN_RESUME = ("paused", "failed", "cancelled", "interrupted", "damaged")
 SCHEMA_VERSION = 1
@@ -226,14 +226,14 @@ class JobFolder:
             return False
 
     def _old_path(self) -> str:
-        """Path of the folder when the job was created; empty if unknown."""
+        """Return the path of the folder when the job was created; empty if unknown."""
         place = self._facts().get("place")
         return place if isinstance(place, str) and reading.is_absolute(place) else ""
 
     # State and progress
 
     def _facts(self) -> AnyDict:
-        """Contents of ``job.json``; empty if it cannot be read."""
+        """Return the contents of ``job.json``; empty if it cannot be read."""
         return reading.read_state(self.path / _STATE_FILE)[0]
 
     def _facts_for_update(self) -> AnyDict:
@@ -438,7 +438,7 @@ class JobFolder:
     # Requests by the user
 
     def set_seen(self) -> None:
-        """Mark the job as seen, in a separate file from that of its process."""
+        """Mark the job as seen, in a file to which its process does not write."""
         atomic.write_text(self.path / _SEEN_FILE, "", overwrite=True, durable=False)
 
     def request(self, what: Request) -> None:

@@ -82,7 +82,7 @@ class LayerVolume:
     whole: bool = False
 
     def reading(self) -> InputConfig:
-        """Settings that read the same volume from its file.
+        """Return the settings that read the same volume from its file.
 
         Raises
         ------
@@ -346,7 +346,7 @@ def settings_steps(
     Raises
     ------
     Cancelled
-        If `should_stop` returns True; from here on, the job is created.
+        If `should_stop` returns True; it is checked once more at the end.
     GeoSRError
         If something cannot be written.
     """

@@ -62,7 +62,7 @@ def describe_state(status: JobStatus) -> str:
 
 
 def index_folder() -> Path:
-    """Folder of the list of known jobs."""
+    """Return the folder of the list of known jobs."""
     return user_state_path("napari-geosr", appauthor=False) / "jobs"
 
 
@@ -72,7 +72,7 @@ def register(job: JobFolder, *, elsewhere: Elsewhere | None = None) -> None:
     Parameters
     ----------
     elsewhere : Elsewhere, optional
-        Computer whose queue has the job; by default the one registered before.
+        Computer to which the job was submitted; by default the one registered before.
     """
     folder = index_folder()
     with atomic.explained(folder):
@@ -96,7 +96,7 @@ def register(job: JobFolder, *, elsewhere: Elsewhere | None = None) -> None:
 
 
 def _is_same(one: JobStatus, other: JobStatus) -> bool:
-    """Whether both are the same job, moved or not, by unique creation time."""
+    """Whether two folders hold the same job, judged by its unique creation time."""
     return (one.name, one.created) == (other.name, other.created)
 
 
@@ -106,7 +106,7 @@ def is_listed(path: Path) -> bool:
 
 
 def elsewhere_of(path: Path) -> Elsewhere | None:
-    """Computer to whose queue the job in a folder was submitted over ssh, if any."""
+    """Computer to which the job in a folder was submitted over ssh, if any."""
     try:
         match _facts(_entry(path)).get("elsewhere"):
             case [str(host), str(folder)]:
@@ -192,9 +192,9 @@ def _delete_job_files(folder: Path) -> None:
 
 
 def list_jobs() -> list[JobStatus]:
-    """Status of every known job, the newest first.
+    """Return the status of every known job, the newest first.
 
-    A job whose folder is gone or was moved has the state ``"missing"``; one that
+    A job has the state ``"missing"`` if its folder is gone or was moved; one that
     cannot be read has the state ``"unreadable"``.
     """
     statuses = []
@@ -276,7 +276,7 @@ def find(text: str | Path) -> JobFolder:
 
 
 def find_missing(text: str | Path) -> JobStatus | None:
-    """Find a known job whose folder is gone, given that folder or the job's name.
+    """Find a known job with a missing folder, given that folder or the job's name.
 
     Returns None if the job exists, or if no such job is known.
 

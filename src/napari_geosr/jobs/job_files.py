@@ -180,7 +180,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _patterns(folder: Path) -> tuple[str, ...]:
-    """Patterns of the files that this kind of job writes.
+    """Return the patterns of the files that this kind of job writes.
 
     If the operation cannot be read, patterns of individual kinds are omitted, so that
     users are asked about more files.

@@ -20,7 +20,7 @@ class Job(Protocol):
         """Raise an error for invalid settings before a process is started."""
 
     def to_values(self) -> AnyDict:
-        """Contents of ``config.yaml``."""
+        """Return the contents of ``config.yaml``."""
 
 
 class RunSteps(Protocol):
@@ -36,7 +36,7 @@ class RunSteps(Protocol):
     ) -> Generator[Step, None, Path | None]: ...
 
 
-#: Operations whose result is a model.
+#: Operations that result in a model.
 MAKE_MODELS = ("train", "train from projections", "train shapes")
 #: Operations that fit networks; they report losses, previews and results while running.
 FIT_NETWORKS = (*MAKE_MODELS, "ganrec", "pinn-sim")
@@ -67,7 +67,7 @@ def result_kind(operation: str) -> str:
 
 
 def describe_resume(operation: str, folder: Path | None = None) -> str:
-    """Describe how a stopped job of this kind resumes, at the end of a sentence.
+    """Describe how a stopped job of this kind resumes, as the end of a sentence.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def describe_resume(operation: str, folder: Path | None = None) -> str:
 
 
 def _has_finished(operation: str, folder: Path) -> bool:
-    """Whether a job has a finished part that it can resume from."""
+    """Whether a job has a finished part from which it can resume."""
     if operation == "study projections":
         return any(folder.glob("*/cells/*.json"))
     if operation == "measure":

@@ -31,17 +31,17 @@ _SSH_FAILED = 255
 #: Seconds without a response after which a connection is closed.
 _CONNECT_SECONDS = 20
 _ALIVE_SECONDS = 15
-#: Maximum time of a command whose output is read, in seconds.
+#: Maximum time of a command that is run to read its output, in seconds.
 _MAX_SECONDS = 120.0
 #: Time between two checks of such a command, in seconds.
 _POLL_SECONDS = 0.1
 #: Maximum length of an ssh message that is quoted, in characters.
 _MAX_REASON = 200
 
-#: Script for the login node. Bash reads the same files as when the user logs in; their
-#: output and that of the setup are dropped (only descriptor 3 carries our output).
-#: Standard input stays open as long as ssh runs; when it closes, the command is ended,
-#: too.
+#: Script for the login node. Bash reads the same files as when the user logs in; the
+#: output of these files and of the setup is dropped (only descriptor 3 carries our
+#: output). Standard input stays open as long as ssh runs; when it closes, the command
+#: is ended, too.
 _SCRIPT = """\
 {setup}found=$({program} --version </dev/null 2>/dev/null | tail -n 1)
 case $found in
@@ -224,7 +224,7 @@ def _text(file: IO[bytes]) -> str:
 
 
 def _last_line(text: str) -> str:
-    """The last message of a command, without the program's name."""
+    """Return the last message of a command, without the program's name."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         return "it did not give a reason."
@@ -244,7 +244,7 @@ def _find_ssh(host: str) -> str:
 def _call(
     ssh: str, host: str, words: Sequence[str], profile: Profile, log: Path
 ) -> list[str]:
-    """The command line of ssh, which writes its own messages to `log`."""
+    """Return the command line of ssh, which writes its own messages to `log`."""
     call = [ssh, "-T", "-E", str(log)]
     call += ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={_CONNECT_SECONDS}"]
     call += ["-o", f"ServerAliveInterval={_ALIVE_SECONDS}", "--", host]

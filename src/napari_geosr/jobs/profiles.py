@@ -277,12 +277,12 @@ TEMPLATES = {
 
 
 def profiles_folder() -> Path:
-    """Folder of the user's own profiles."""
+    """Return the folder of the user's own profiles."""
     return user_config_path("napari-geosr", appauthor=False) / "profiles"
 
 
 def profile_path(name: str) -> Path:
-    """File of a profile.
+    """Return the file of a profile.
 
     Raises
     ------
@@ -297,7 +297,7 @@ def profile_path(name: str) -> Path:
 
 
 def own_profiles() -> list[str]:
-    """Names of the user's own profiles."""
+    """Return the names of the user's own profiles."""
     return sorted(path.stem for path in profiles_folder().glob("*.yaml"))
 
 

@@ -1,4 +1,4 @@
-"""Records in a job's folder about the queue that it waits or runs in.
+"""Records in a job's folder about the queue in which it waits or runs.
 
 ``queue.json``
     Queue, number and resources of the job; written when it is submitted, and by the
@@ -100,7 +100,8 @@ class QueuePlace:
         Whether the job has ended according to the queue, and has not updated its own
         state since.
     is_waiting : bool
-        Whether it waits according to the queue, in the same way.
+        Whether the job is waiting according to the queue, and has not updated its own
+        state since.
     checked : float
         Time of the last query.
     """
@@ -229,7 +230,7 @@ def is_stuck(record: QueueRecord) -> bool:
 
 
 def times(n: int) -> str:
-    """``once``, ``twice``, ``3 times``."""
+    """Return a count in words: ``once``, ``twice``, ``3 times``."""
     return {1: "once", 2: "twice"}.get(n, f"{n} times")
 
 

@@ -50,7 +50,7 @@ class SharedFolder:
 
     @classmethod
     def of(cls, profile: Profile) -> SharedFolder:
-        """The shared folder that a profile names.
+        """Return the shared folder that a profile names.
 
         Raises
         ------
@@ -71,7 +71,7 @@ class SharedFolder:
         return cls(here, there)
 
     def there_of(self, path: Path) -> str:
-        """Path of a file or folder on the other computer.
+        """Return the path of a file or folder on the other computer.
 
         Raises
         ------
@@ -98,7 +98,7 @@ class SharedFolder:
     def map_settings(self, values: AnyMapping, job: Path) -> AnyDict:
         """Settings of a job, with the paths as they are on the other computer.
 
-        Paths in the job's own folder stay as they are, because they are found wherever
+        Paths in the job's own folder are not changed, because they are found wherever
         the folder is opened.
 
         Raises
@@ -139,7 +139,7 @@ def check(profile: Profile, parent: Path) -> SharedFolder:
 
 
 def script_of(name: str, folder: Path, profile: Profile) -> str:
-    """Script that a profile's computer would write for the job in a folder.
+    """Return the script that a profile's computer would write for the job in a folder.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def submit_steps(
     parent : Path
         Folder that the other computer can access as well.
     profile : Profile
-        Profile whose `host` is the other computer.
+        Profile with the other computer as its `host`.
     should_stop : callable
         Called while files are written and while ssh runs.
 
@@ -322,8 +322,8 @@ def _status(values: AnyDict) -> JobStatus:
 def path_here(host: str, path: PurePosixPath) -> Path | None:
     """Local path of a file on another computer, if it exists here.
 
-    It is looked for under the same path, and in the shared folders of this computer's
-    profiles and of `share_folder`.
+    The file is looked for under the same path, and in the shared folders of this
+    computer's profiles and of `share_folder`.
     """
     shared = [*_stored_folders(host), *_profile_folders(host)]
     found = (Path(path), *(folder.here_of(path) for folder in shared))
@@ -379,7 +379,7 @@ def _profile_folders(host: str) -> list[SharedFolder]:
 
 
 def watched_hosts() -> list[str]:
-    """Computers whose jobs are listed, in the order in which they were added."""
+    """Watched computers, in the order in which they were added."""
     try:
         lines = (index.index_folder() / _HOSTS).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -394,7 +394,7 @@ def watched_hosts() -> list[str]:
 
 
 def watch_host(host: str) -> None:
-    """Add a computer to those whose jobs are listed.
+    """Add a computer to the watched ones, for which jobs are listed.
 
     Raises
     ------

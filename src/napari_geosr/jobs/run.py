@@ -49,7 +49,7 @@ from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import check_is_job, check_output_paths
 from napari_geosr.jobs.kinds import read_job
 
-#: Maximum number of parts of a volume whose progress is recorded.
+#: Maximum number of parts of a volume for which progress is recorded.
 MAX_PARTS = 60
 #: Seconds between checks for a request.
 _POLL_SECONDS = 0.2
@@ -112,7 +112,7 @@ class JobMeter:
         self._time = ProcessorTime(processor_seconds)
 
     def facts(self) -> AnyDict:
-        """The values, for ``job.json``."""
+        """Return the values, for ``job.json``."""
         return {
             "processor_seconds": round(self._time.seconds, 2),
             "parts": self.coverage.parts,
@@ -346,7 +346,7 @@ def _set_final_state(job: JobFolder, state: State, **facts: Any) -> None:
 
 
 def _record_failure(job: JobFolder, error: BaseException) -> None:
-    """Record why the job failed, as far as a full disk allows."""
+    """Record why the job failed, in the log if the state file cannot be written."""
     message = describe_system_error(error) or str(error) or type(error).__name__
     text = "" if isinstance(error, GeoSRError) else _traceback(error)
     try:

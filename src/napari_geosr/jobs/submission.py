@@ -175,7 +175,7 @@ def note_walltime(job: JobFolder, seconds: float) -> bool:
 
 
 def seconds_until_warning(job: JobFolder) -> float:
-    """Time until the queue should warn this process; 0 if unknown."""
+    """Return the time until the queue should warn this process; 0 if unknown."""
     started = os.environ.get(STARTED, "")
     if not started.isdecimal():
         return 0.0

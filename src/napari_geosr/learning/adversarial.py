@@ -87,7 +87,7 @@ class AdversarialMethod(Method):
     ) -> tuple[Tensor, Losses]:
         """Loss of the critic named `critic`, with the gradient penalty if there is one.
 
-        `condition` is put in front of both images as further input channels.
+        `condition` is prepended to both images as further input channels.
         """
         import torch
 
@@ -123,9 +123,9 @@ class AdversarialMethod(Method):
         """Divisor that makes the adversarial loss independent of the patch size.
 
         The Wasserstein distance is based on the Euclidean distance of patches, which
-        grows with the square root of their number of voxels. Divided by this root, it
-        is in standard deviations of the grey values for any patch size. The other
-        distances have no unit.
+        grows with the square root of their number of voxels. Dividing the distance by
+        this root expresses it in standard deviations of the grey values for any patch
+        size. The other distances have no unit.
         """
         if self.config.distance != "wasserstein":
             return 1.0

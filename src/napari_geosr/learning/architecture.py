@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def network_fields(network: str) -> dict[str, FieldInfo]:
-    """Settings of a network, by name.
+    """Return the settings of a network, by name.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def upscale_factors(network: str) -> tuple[int, ...]:
 
 
 def networks_supporting(has_capability: Callable[[str], bool]) -> list[str]:
-    """Names of the trainable networks for which `has_capability` is true."""
+    """Return the names of the trainable networks for which `has_capability` is true."""
     names = []
     for name in NETWORKS.names():
         try:
@@ -196,5 +196,5 @@ def merged_for_export(network: nn.Module, kwargs: AnyDict) -> tuple[nn.Module, A
 
 
 def training_remark(network: nn.Module) -> str:
-    """Note that a network adds to its training; usually empty."""
+    """Note that a network adds to a training run; usually empty."""
     return str(getattr(network, "remark", ""))

@@ -16,7 +16,7 @@ from napari_geosr.networks import NETWORKS
 
 #: Allows ``--source a.tif b.tif`` and ``--source scans/*.tif``.
 MULTIPLE_FILES = Parameter(negative="", consume_multiple=True)
-#: For settings of several values that are typed together.
+#: Option for settings of several values that are typed together.
 NO_NEGATIVE = Parameter(negative="")
 #: Type of the settings that name several files.
 Files = Annotated[tuple[Path, ...], MULTIPLE_FILES]
@@ -265,7 +265,7 @@ class TrainingConfig(Config):
     @field_validator("network")
     @classmethod
     def _replace_hyphens(cls, value: str) -> str:
-        """Accept ``light-sr`` for ``light_sr``, as flags are written with hyphens."""
+        """Accept ``light-sr`` for ``light_sr``: flags are written with hyphens."""
         return NETWORKS.key(value)
 
     @field_validator("adjacent_slices")
@@ -292,7 +292,7 @@ class TrainingConfig(Config):
 
     @property
     def ndim(self) -> int:
-        """Number of axes that the network convolves over."""
+        """Number of axes over which the network convolves."""
         return 3 if self.dimensions == "3D" else 2
 
     @property
@@ -305,7 +305,7 @@ class TrainingConfig(Config):
         return self.validate_every or max(10, self.steps // 40)
 
     def rate_at(self, step: int) -> float:
-        """Learning rate at a step: linear warm-up times a cosine decay."""
+        """Return the learning rate at a step: linear warm-up times a cosine decay."""
         cosine = 0.5 + 0.5 * math.cos(math.pi * step / max(1, self.steps))
         warm = min(1.0, (step + 1) / max(1, self.warm_up))
         floor = self.final_rate

@@ -1,6 +1,6 @@
 """Critics: networks that judge patches, used only during training.
 
-Both accept patches of any size, as their scores are averaged over positions.
+Both accept patches of any size, because their scores are averaged over positions.
 
 References
 ----------
@@ -141,7 +141,7 @@ class TomoGANCritic(nn.Module):
 
 
 def check_penalty(critic: nn.Module) -> None:
-    """Reject a critic whose gradient penalty would be wrong.
+    """Reject a critic for which the gradient penalty would be wrong.
 
     Raises
     ------

@@ -31,8 +31,8 @@ _JOULES_PER_KILOWATT_HOUR = 3.6e6
 def known_countries() -> dict[str, str]:
     """Names of the countries that codecarbon knows offline, by ISO code of 3 letters.
 
-    Reads codecarbon's table without importing it, as the import takes seconds. Empty if
-    codecarbon is not installed or stores its table elsewhere.
+    The table is read without importing codecarbon, because the import takes seconds.
+    The result is empty if codecarbon is not installed or stores its table elsewhere.
     """
     spec = importlib.util.find_spec("codecarbon")
     if spec is None or not spec.submodule_search_locations:
@@ -173,7 +173,7 @@ class Meter:
         return self._watts
 
     def figures(self) -> AnyDict:
-        """Values for the card: sums over all processes of the job."""
+        """Return the values for the card: sums over all processes of the job."""
         return {
             "seconds": round(self._sums.seconds, 1),
             "kilowatt_hours": self._sums.kilowatt_hours,
@@ -202,7 +202,7 @@ def _failure_text(error: Exception) -> str:
 
 
 def _read_sums(path: Path | None) -> _EnergySums | None:
-    """Sums of earlier processes, if stored and intact."""
+    """Return the sums of earlier processes, if stored and intact."""
     if path is None:
         return None
     try:

@@ -174,7 +174,7 @@ class FrameFit:
     ----------
     operator : IlluminationOperator
     frames : Tensor of shape (frames, Y, X)
-        Not negative.
+        Non-negative grey values.
     start : Tensor of shape (fine rows, fine columns)
         Joint Richardson–Lucy reconstruction on the operator's grid.
     variance : Tensor of shape (Y, X)
@@ -257,7 +257,7 @@ class FrameFit:
         return torch.cat([fine, self.start[None, None]], dim=1)
 
     def image(self) -> Tensor:
-        """The object on the fine grid, in grey values, with gradients."""
+        """Return the object on the fine grid, in grey values, with gradients."""
         correction = self.network(self.inputs)[0, 0]
         if self.settings.recipe == "published":
             clipped: Tensor = correction.clamp(min=0, max=1) * self.scale
@@ -341,7 +341,7 @@ class FrameFit:
 
     @torch.no_grad()
     def result(self) -> Tensor:
-        """The object on the fine grid, scaled to the frames."""
+        """Return the object on the fine grid, scaled to the frames."""
         image = self.image()
         expected = self._operator().forward(image)
         energy = float(expected.square().sum())
@@ -350,7 +350,8 @@ class FrameFit:
 
     @torch.no_grad()
     def held_out_misfit(self, frames: Tensor, variance: Tensor) -> float:
-        """Mean squared residual of other frames of the same object, over the variance.
+        """Mean squared residual of other frames of this object, relative to the
+        variance.
 
         Parameters
         ----------
@@ -361,7 +362,7 @@ class FrameFit:
         return float(((expected - frames).square() / variance).mean())
 
     def state(self) -> AnyDict:
-        """The complete state for the next step."""
+        """Return the complete state for the next step."""
         state: AnyDict = {
             "iteration": self.iteration,
             "network": self.network.state_dict(),

@@ -51,7 +51,7 @@ class ImagePool:
         return torch.stack(returned)
 
     def state(self) -> Tensor | None:
-        """Stored images as one tensor; None if there are none."""
+        """Return the stored images as one tensor; None if there are none."""
         if not self.images:
             return None
         # After resuming, restored images are on the CPU and new ones on the device.

@@ -90,7 +90,7 @@ def check_painted(
 
 
 def invalid_label(values: AnyArray, labels: int) -> str:
-    """Return a text on the first value that is no label 0 … labels - 1; "" if none.
+    """Describe the first value that is not a label 0 … labels - 1; "" if none.
 
     Parameters
     ----------

@@ -66,14 +66,15 @@ class Method:
     paired : bool
         Whether volumes of different roles show the same region.
     one_object : bool
-        Whether all volumes show the same object: then the same block of all of them is
-        held out for validation, and they are restored together.
+        Whether all volumes show the same object. If so, the same block of all volumes
+        is held out for validation, and the volumes are restored together.
     run_on : {"each", "others"}
         Input of the model if there are several volumes of one object: each of them, or
         the mean of all others.
     noisy_target : bool
-        Whether targets are as noisy as sources: errors against them then include the
-        noise of the target and are not those against a clean object.
+        Whether targets are as noisy as sources: errors relative to the targets then
+        include the noise of the targets, and differ from errors relative to a clean
+        object.
     upscale_factor : int
         Voxels of the target per voxel of the source.
     labels : int
@@ -82,7 +83,8 @@ class Method:
         Whether training ends when the expected error on held-out blocks stops falling,
         and returns the initial model if that is as good.
     unpainted : int or None
-        Value of the voxels of a label image that have no label; None: all have one.
+        Value of the voxels of a label image that have no label; None: all voxels have a
+        label.
     replaced_settings : frozenset of str
         Settings of the network that may differ from those of the model to start from,
         because `starting_weights` replaces the layers concerned.
@@ -117,7 +119,8 @@ class Method:
     loss_titles: Mapping[str, str] = {}  # a read-only type: subclasses replace it
     #: The module that becomes the model.
     result = "network"
-    #: Role of the scan whose grey scale the model's output has, "source" or "target".
+    #: Role of the scan that determines the grey scale of the model's output, "source"
+    #: or "target".
     output_role = "source"
 
     @property
@@ -132,7 +135,7 @@ class Method:
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
-        """Raise `ConfigError` if data are missing, or the network does not fit."""
+        """Raise `ConfigError` if data are missing, or the network is not suitable."""
         if not config.source:
             raise ConfigError("Give the volume to train on (--source).")
         needs_target = "target" in cls.roles
@@ -159,7 +162,7 @@ class Method:
 
     @property
     def label_roles(self) -> tuple[str, ...]:
-        """Roles whose volumes hold labels, which have no grey scale."""
+        """Roles of volumes of labels, which have no grey scale."""
         return (self.output_role,) if self.labels > 1 else ()
 
     def scenes(
@@ -194,7 +197,7 @@ class Method:
         """Prepare the method for the training data before the first step."""
 
     def network_kwargs(self) -> AnyDict:
-        """Settings of the network that becomes the model, for its card."""
+        """Return the settings of the network that becomes the model, for its card."""
         more = (
             {"upscale_factor": self.upscale_factor} if self.upscale_factor > 1 else {}
         )
@@ -235,18 +238,18 @@ class Method:
         return {self.result: network}
 
     def state(self) -> AnyDict:
-        """State kept between steps, for the checkpoint: tensors."""
+        """Return the state kept between steps, as tensors for the checkpoint."""
         return {}
 
     def restore_state(self, state: AnyMapping) -> None:
         """Restore what `state` returned."""
 
     def intended_use(self) -> str:
-        """Intended use, for the card."""
+        """Return the intended use, for the card."""
         return "Volumes recorded in the same way as the training data."
 
     def groups(self) -> Mapping[str, Sequence[str]]:
-        """Names of the modules updated by each optimiser."""
+        """Return the names of the modules updated by each optimiser."""
         return {self.result: (self.result,)}
 
     def optimiser(self, group: str, parameters: list[Any]) -> Any:
@@ -262,7 +265,7 @@ class Method:
         return patches.draw(rng, self.roles)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Loss of a batch, and its named parts."""
+        """Return the loss of a batch, and its named parts."""
         raise NotImplementedError
 
     def train_step(self, loop: Updater, batches: Sequence[Batch]) -> dict[str, float]:

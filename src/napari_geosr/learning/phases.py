@@ -48,7 +48,7 @@ class GreyPhases:
     dark_share: float
 
     def share(self, phase: Phase) -> float:
-        """Fraction of the voxels in `phase`."""
+        """Return the fraction of the voxels in `phase`."""
         return self.dark_share if phase == "dark" else 1 - self.dark_share
 
     def mask(self, values: AnyArray, phase: Phase) -> Any:

@@ -15,8 +15,9 @@ def frozen_statistics(network: nn.Module | Callable[..., Any]) -> Iterator[None]
     """Keep `network` from updating its batch-norm statistics, in a context.
 
     A trained model normalises by its running statistics. Methods that also pass other
-    images through the network, such as those of another kind, would distort them.
-    Callables that are not modules, such as filters for comparison, have no batch norms.
+    images through the network, such as images of another kind, would distort these
+    statistics. Callables that are not modules, such as filters for comparison, have no
+    batch norms.
     """
     from torch import nn
     from torch.nn.modules.batchnorm import _BatchNorm

@@ -3,8 +3,9 @@
 This is GANrec [1]_: nothing is learned from other data. A generator makes slices, the
 projector computes their projections, and these are fitted to the measured ones, while a
 discriminator distinguishes measured from computed projections. Here the generator is a
-small U-Net that corrects a filtered back-projection, a deep image prior [2]_. As its
-last layer is initialised with zeros, the fit starts from the filtered back-projection.
+small U-Net that corrects a filtered back-projection, a deep image prior [2]_. Because
+its last layer is initialised with zeros, the fit starts from the filtered
+back-projection.
 
 References
 ----------
@@ -171,8 +172,8 @@ class SinogramFit:
         self.deviation = float(sinogram.std()) or 1.0
         circle = field_of_view(geometry, device)
         positive = start.clamp(min=0) * circle
-        #: Attenuation that corresponds to 1 in the generator: that of the brightest
-        #: voxels.
+        #: Attenuation that corresponds to 1 in the generator: the attenuation of the
+        #: brightest voxels.
         self.scale = _scale(positive, sinogram, geometry)
         torch.manual_seed(settings.seed)
         self.generator = Generator(positive / self.scale, circle, settings).to(device)
@@ -239,7 +240,7 @@ class SinogramFit:
         return self.losses
 
     def rate(self) -> float:
-        """Learning rate of the generator at this iteration."""
+        """Return the learning rate of the generator at this iteration."""
         share = min(1.0, self.iteration / self.settings.iterations)
         falling = 0.5 + 0.5 * math.cos(math.pi * share)
         return self.settings.learning_rate * max(_FINAL_RATE, falling)
@@ -250,7 +251,7 @@ class SinogramFit:
 
     @torch.no_grad()
     def slices(self) -> Tensor:
-        """Attenuation per unit length, scaled to match the projections.
+        """Return the attenuation per unit length, scaled to match the projections.
 
         Has shape (row, N, N).
 
@@ -268,7 +269,7 @@ class SinogramFit:
         return raw * scale
 
     def state(self) -> AnyDict:
-        """The complete state for the next iteration."""
+        """Return the complete state for the next iteration."""
         return {
             "iteration": self.iteration,
             "generator": self.generator.state_dict(),
@@ -299,7 +300,7 @@ class SinogramFit:
         self.iteration = int(state["iteration"])
 
     def start_from(self, other: SinogramFit) -> None:
-        """Start from the networks of another fit, such as that of adjacent rows."""
+        """Start from the networks of another fit, such as a fit of adjacent rows."""
         self.generator.network.load_state_dict(other.generator.network.state_dict())
         self.critic.load_state_dict(other.critic.state_dict())
 
@@ -335,7 +336,7 @@ def fit_slices(
         Line integrals.
     geometry : ParallelGeometry
     start : Tensor of shape (row, N, N)
-        Slices to start from.
+        Initial slices.
     settings : FitSettings, optional
     should_stop : callable
         Called before every iteration; True cancels the fit.
@@ -374,13 +375,13 @@ def roughness(sinogram: Tensor) -> Tensor:
 
 
 def variation(slices: Tensor) -> Tensor:
-    """Mean absolute difference between neighbours within slices."""
+    """Return the mean absolute difference between neighbours within slices."""
     across = torch.diff(slices, dim=-1).abs().mean()
     return across + torch.diff(slices, dim=-2).abs().mean()
 
 
 def _scale(positive: Tensor, sinogram: Tensor, geometry: ParallelGeometry) -> float:
-    """Attenuation of the brightest voxels, scaled to fit the projections."""
+    """Return the attenuation of the brightest voxels, scaled to fit the projections."""
     projections = project(positive, geometry)
     energy = float(projections.square().sum())
     factor = float((projections * sinogram).sum()) / energy if energy else 1.0

@@ -111,7 +111,7 @@ def sample_planes(
 
 
 def _block_means(values: AnyArray, block: Sequence[int]) -> AnyArray:
-    """Means over complete blocks; NaN if a block contains NaN."""
+    """Return the means over complete blocks; NaN if a block contains NaN."""
     if all(n == 1 for n in block):
         return values
     whole = tuple(

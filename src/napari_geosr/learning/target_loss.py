@@ -4,13 +4,13 @@ Grey-value losses count from the first step. Geometric losses compare soft phase
 ``p = 1 / (1 + exp(±(x - t) / τ))``, of the output and of the target. The threshold t is
 Otsu's threshold of all targets together, not of single patches, which may contain one
 phase only. τ is a fraction (the *temperature*) of the difference between the means of
-the two phases. At the default of 0.1, p is 0.993 or 0.007 in the middle of a phase, and
-at a distance of a fifth of the contrast from the threshold, its slope is still 0.42 of
-the maximum. A lower temperature gives a harder threshold, but weaker gradients further
-away from it.
+the two phases. At the default of 0.1, p is 0.993 or 0.007 in the middle of a phase. At
+a distance of a fifth of the contrast from the threshold, its slope is still 0.42 of the
+maximum. A lower temperature gives a harder threshold, but weaker gradients further away
+from it.
 
-Geometric losses start late, as the phases of the output are noise until its grey values
-are roughly right. Their weights rise from zero to their full values between two
+Geometric losses start late, because the phases of the output are noise until its grey
+values are roughly right. Their weights rise from zero to their full values between two
 fractions of the steps; before that, they are not computed. Validation always uses the
 full weights, so that its values are comparable throughout training.
 """
@@ -54,8 +54,8 @@ if TYPE_CHECKING:
 MAX_RADIUS = 10
 #: Fraction of the voxels in a phase below which a warning is given.
 _MIN_SHARE = 0.001
-#: Minimum standard deviation of the binary phase, which corresponds to about a fraction
-#: of `_MIN_SHARE`.
+#: Minimum standard deviation of the binary phase, which corresponds to a fraction of
+#: about `_MIN_SHARE`.
 _MIN_DEVIATION = 0.03
 
 

@@ -46,7 +46,7 @@ _ZIP_ERRORS = (
 
 @contextmanager
 def opened_zip(path: Path, limit: int, name: str = "") -> Iterator[zipfile.ZipFile]:
-    """Open a zip whose directory lists no file larger than `limit` bytes.
+    """Open a zip if its directory lists no file larger than `limit` bytes.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def reading_zip(name: str) -> Iterator[None]:
 
 
 def zip_names(path: Path) -> list[str]:
-    """Names of the files in a zip; none if it cannot be read."""
+    """Return the names of the files in a zip; none if it cannot be read."""
     try:
         with opened_zip(path, 2**63) as archive:
             return archive.namelist()

@@ -125,7 +125,7 @@ class Model:
         return self._restorer
 
     def with_settings(self, **settings: Any) -> Model:
-        """The same classical filter with other settings, recorded on its card.
+        """Return the same classical filter with other settings, recorded on its card.
 
         Parameters
         ----------
@@ -199,7 +199,7 @@ def verify(path: str | Path) -> ModelCard:
     Raises
     ------
     ModelError
-        States the first problem found.
+        The message states the first problem found.
     """
     model = load(path)
     check(model)
@@ -283,14 +283,14 @@ def save(
     weights : torch.nn.Module or mapping of str to Tensor
         The network or its state dict.
     half : bool
-        Store float16 (loaded back as float32).
+        Store the weights as float16 (they are loaded as float32).
     similarity : SimilarityIndex, optional
         Index of the training patches.
 
     Raises
     ------
     FileError
-        If the folder cannot be written to.
+        If the files cannot be written.
     """
     import torch
     from safetensors.torch import save as to_bytes
@@ -340,7 +340,7 @@ def save(
 
 
 def contents(path: Path) -> dict[str, bytes]:
-    """All files of the bundle at `path`, by name.
+    """Return all files of the bundle at `path`, by name.
 
     Raises
     ------
@@ -357,12 +357,12 @@ def contents(path: Path) -> dict[str, bytes]:
 
 
 def _count(sizes: Mapping[str, int]) -> int:
-    """Number of parameters, from the sizes of tensors by name."""
+    """Return the number of parameters, from the sizes of tensors by name."""
     return sum(n for name, n in sizes.items() if not name.endswith(_STATISTICS))
 
 
 def _verified_weights(path: Path, card: ModelCard) -> bytes:
-    """Contents of the weights file, if it matches the card's checksum."""
+    """Return the contents of the weights file, if it matches the card's checksum."""
     content = b""
     if card.has_weights:
         content = read_file(path, WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
@@ -437,7 +437,7 @@ def _is_as_small_as(state: Mapping[str, Tensor], card: ModelCard) -> bool:
 
 
 def _check_shapes(card: ModelCard, state: Mapping[str, Tensor], path: Path) -> None:
-    """Check weights without allocating memory: a card may ask for any size."""
+    """Check weights without allocating memory, because a card may state any size."""
     import torch
 
     try:

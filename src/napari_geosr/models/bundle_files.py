@@ -18,7 +18,7 @@ MAX_WEIGHTS_BYTES = 2 * 10**9
 
 
 def read_file(path: Path, name: str, limit: int) -> bytes:
-    """Contents of one file of a bundle, from its folder or zip."""
+    """Return the contents of one file of a bundle, from its folder or zip."""
     if path.is_dir():
         return _read_from_folder(path, name, limit)
     if path.is_file():

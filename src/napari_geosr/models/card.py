@@ -35,7 +35,7 @@ class DeviationCalibration(Config):
     """
 
     kind: str = "tta"
-    """Kind of the predictions that the standard deviation is computed over."""
+    """Kind of the predictions from which the standard deviation is computed."""
     members: int = Field(8, ge=2)
     """Number of these predictions."""
     factor: float = Field(gt=0)
@@ -64,10 +64,10 @@ class Normalisation(Config):
     std: float | None = Field(None, gt=0)
     """``stored``: standard deviation of the training sources."""
     output_mean: float | None = None
-    """Mean grey value that the output is scaled to; None (not with ``stored``): the
+    """Mean grey value to which the output is scaled; None (not with ``stored``): the
     scaling of the input is inverted."""
     output_std: float | None = Field(None, gt=0)
-    """Standard deviation that the output is scaled to; None as for `output_mean`."""
+    """Standard deviation to which the output is scaled; None as for `output_mean`."""
     percentiles: tuple[float, float] | None = None
     """``percentiles``: the lower and the upper percentile."""
     statistics: Literal["all", "without hot voxels"] = "all"
@@ -216,7 +216,7 @@ class ModelCard(Config):
     labels: int = Field(1, ge=1, le=256)
     """Number of labels of the result, 0 … labels - 1; 1: the result is grey values."""
     modalities: tuple[Modality, ...] = ()
-    """Imaging modalities that the model is suited to; empty: unknown, or any."""
+    """Imaging modalities for which the model is suited; empty: unknown, or any."""
     method: str = "supervised"
     """Training method; for third-party models, the software that made them."""
     network: str
@@ -224,7 +224,7 @@ class ModelCard(Config):
     network_kwargs: AnyDict = Field(default_factory=dict)
     """Settings of the architecture; missing ones take their defaults."""
     axes: Literal["YX", "ZYX"]
-    """Axes the network works on: slices or volumes."""
+    """Axes on which the network works: slices or volumes."""
     adjacent_slices: int = Field(1, ge=1)
     """Number of adjacent slices that the network takes as input (2.5D)."""
     upscale_factor: int = Field(1, ge=1, le=16)
@@ -271,9 +271,10 @@ class ModelCard(Config):
     uncertainty: DeviationCalibration | None = None
     """Calibration of the standard deviations; None: not measured."""
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """Checksum of ``weights.safetensors``; without weights, that of an empty file."""
+    """Checksum of ``weights.safetensors``, or of an empty file if there are no
+    weights."""
     n_parameters: int = Field(ge=0)
-    """Number of weights; 0: a classical filter, whose bundle is the card alone."""
+    """Number of weights; 0: a classical filter, which needs only a card."""
     similarity_sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     """Checksum of ``similarity.safetensors``; None: the model has no such index."""
 
@@ -339,7 +340,7 @@ class ModelCard(Config):
         return cls.from_mapping(values)
 
     def to_yaml(self) -> str:
-        """The card as text for ``card.yaml``."""
+        """Return the card as text for ``card.yaml``."""
         values = self.model_dump(mode="json")
         if self.similarity_sha256 is None:  # so that earlier releases can read the card
             del values["similarity_sha256"]

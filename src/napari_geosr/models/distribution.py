@@ -2,7 +2,7 @@
 
 The check compares, in a sample of planes, the percentiles of the standardised grey
 values and the radial power spectrum (which shows blur and noise), and tests whether any
-structure exceeds the noise. Grey scale and offset do not matter, as the model
+structure exceeds the noise. Grey scale and offset do not matter, because the model
 standardises them.
 """
 
@@ -161,7 +161,7 @@ def _ring_power(patches: FloatArray) -> FloatArray:
 
 
 def distance(values: FloatArray, examples: Sequence[Sequence[float]]) -> float:
-    """Mean absolute difference to the nearest of `examples`."""
+    """Return the mean absolute difference to the nearest of `examples`."""
     return float(np.abs(np.asarray(examples) - values).mean(axis=1).min())
 
 
@@ -177,7 +177,7 @@ def compare_with_training(
     sample : ndarray of shape (n, edge, edge)
         Patches from `draw_sample`.
     volume : Volume
-        Volume the sample was drawn from; its name and voxel size are used.
+        Volume from which the sample was drawn; its name and voxel size are used.
     """
     features = signature(sample)
     if features is None:
@@ -240,7 +240,7 @@ def compare_with_training(
 
 
 def _distances(card: ModelCard, features: Signature) -> dict[str, float]:
-    """Distances to the training volumes; empty if those are unknown."""
+    """Return the distances to the training volumes; empty if those are unknown."""
     training = card.training
     if training.intensity_distance is None or training.spectrum_distance is None:
         return {}

@@ -20,7 +20,7 @@ class _Typed(Protocol):
 
 
 def complete_model(context: _Typed) -> list[str]:
-    """Candidates for the name or path of a model.
+    """Return the candidates for the name or path of a model.
 
     Parameters
     ----------

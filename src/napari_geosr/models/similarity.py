@@ -38,7 +38,8 @@ MAX_MAPS = 256
 MIN_PATCHES = 8
 #: Maximum length of the name of a volume.
 MAX_NAME_LENGTH = 80
-#: Minimum standard deviation of a feature map, as a share of the median of all.
+#: Minimum standard deviation of a feature map, as a fraction of the median over all
+#: maps.
 _MIN_STD = 0.05
 #: Percentiles of the distances between training patches that verdicts refer to.
 LEVELS = (50.0, 95.0, 99.0)
@@ -56,16 +57,16 @@ Verdict = Literal["similar", "unusual", "unlike"]
 
 
 class PatchSource(Config):
-    """A training volume that patches of the index come from."""
+    """A training volume from which patches of the index were taken."""
 
     name: str = Field(max_length=MAX_NAME_LENGTH)
-    """Its file name."""
+    """File name of the volume."""
     voxel_size: tuple[float, float, float]
-    """Voxel size along Z, Y and X; that along Y repeated for an image."""
+    """Voxel size along Z, Y and X; for an image, the size along Y is repeated for Z."""
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """Position of the centre of its first voxel."""
+    """Position of the centre of the volume's first voxel."""
     unit: str
-    """Unit of both."""
+    """Unit of the voxel size and the position."""
 
 
 class _IndexText(Config):
@@ -125,8 +126,8 @@ class SimilarityIndex:
         Principal components.
     distances : ndarray of shape (3,), float32
         Median, 95th and 99th percentile of the distance of a training patch to the
-        nearest one in another volume; with patches of one volume only, to the nearest
-        one elsewhere in it.
+        nearest patch in another volume; if there is only one volume, to the nearest
+        patch elsewhere in this volume.
     edge : tuple of int
         Edge lengths of a patch along Z, Y and X.
     sources : tuple of PatchSource
@@ -180,8 +181,8 @@ class SimilarityIndex:
     def is_across_volumes(self) -> bool:
         """Whether the distances are those between patches of different volumes.
 
-        Otherwise they are those within the only volume, and a patch of another scan of
-        the same material is usually further away.
+        Otherwise, they are distances within the only volume, and a patch of another
+        scan of the same material is usually further away.
         """
         return len(np.unique(self.places[:, 0])) > 1
 
@@ -237,7 +238,7 @@ class SimilarityIndex:
         return SimilarPatch(source.name, place, (z, y, x), source.unit, distance)
 
     def to_bytes(self) -> bytes:
-        """The contents of the file."""
+        """Return the contents of the file."""
         from safetensors.numpy import save
 
         text = _IndexText(edge=self.edge, sources=self.sources)
@@ -277,7 +278,7 @@ class SimilarityIndex:
 
 
 def _parsed(content: bytes) -> AnyDict:
-    """Arrays and text of a file."""
+    """Return the arrays and text of a file."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -302,7 +303,7 @@ def _parsed(content: bytes) -> AnyDict:
 
 
 def chosen_maps(n: int) -> npt.NDArray[np.intp]:
-    """Indices of the feature maps that are used, out of `n`."""
+    """Return the indices of the feature maps that are used, out of `n`."""
     return np.linspace(0, n - 1, min(n, MAX_MAPS)).round().astype(np.intp)
 
 
@@ -361,7 +362,7 @@ def build_index(
 
 
 def _shortened(index: SimilarityIndex) -> SimilarityIndex:
-    """The index with as many patches as fit into the maximum size."""
+    """Return the index with as many patches as fit into the maximum size."""
     excess = len(index.to_bytes()) - MAX_INDEX_BYTES
     if excess <= 0:
         return index
@@ -373,7 +374,7 @@ def _shortened(index: SimilarityIndex) -> SimilarityIndex:
 
 
 def _projected(scaled: AnyArray, projection: AnyArray) -> AnyArray:
-    """Principal components, and the norm of the residual."""
+    """Return the principal components, and the norm of the residual."""
     components = scaled @ projection
     rest = scaled - components @ projection.T
     length = np.linalg.norm(rest, axis=-1, keepdims=True)
@@ -384,7 +385,7 @@ def _projected(scaled: AnyArray, projection: AnyArray) -> AnyArray:
 def _neighbour_distances(
     features: AnyArray, places: AnyArray, edge: tuple[int, int, int]
 ) -> npt.NDArray[np.float32]:
-    """Percentiles of the distance of each patch to the nearest one elsewhere.
+    """Percentiles of the distance of each patch to the nearest patch elsewhere.
 
     Patches of one volume resemble each other more than they resemble those of a new
     scan. With several volumes, each patch is therefore compared only with those of the

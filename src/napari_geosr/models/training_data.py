@@ -27,7 +27,7 @@ _MIN_DISTANCE = 0.05
 
 
 def describe(volumes: Sequence[Volume], description: str, seed: int) -> TrainingData:
-    """Percentiles and spectra of the training volumes and of their parts.
+    """Return the percentiles and spectra of the training volumes and of their parts.
 
     The parts show how much volumes of this kind differ. Whole volumes are examples as
     well: volumes are checked as a whole later, and can differ from their parts, which
@@ -68,13 +68,13 @@ def describe(volumes: Sequence[Volume], description: str, seed: int) -> Training
 
 
 def _signatures(volumes: Sequence[Volume]) -> list[Signature]:
-    """Signatures of the volumes that are not constant."""
+    """Return the signatures of the volumes that are not constant."""
     signatures = (signature(draw_sample(volume)) for volume in volumes)
     return [each for each in signatures if each is not None]
 
 
 def _parts(volume: Volume, n: int) -> list[Volume]:
-    """The volume cut into up to `n` pieces along its axes, the longest first."""
+    """Return the volume cut into up to `n` pieces along its axes, the longest first."""
     boxes = [tuple(slice(0, size) for size in volume.shape)]
     while len(boxes) < n:
         longest = max(range(len(volume.shape)), key=lambda a: _size(boxes[0][a]))

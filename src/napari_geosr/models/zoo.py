@@ -38,7 +38,7 @@ class ZooEntry:
     Attributes
     ----------
     name : str
-        Name to select the model by.
+        Name by which the model is selected.
     path : Path
         Folder or zip of the bundle.
     card : ModelCard
@@ -72,7 +72,7 @@ def user_folder() -> Path:
 
 
 def bundled_folder() -> Path:
-    """Folder of the bundled models."""
+    """Return the folder of the bundled models."""
     return _BUNDLED
 
 
@@ -127,7 +127,7 @@ def find(name_or_path: str | Path) -> Model:
 
 
 def _trained_bundle(path: Path) -> Path:
-    """The bundle in a training folder; `path` itself if it is not one."""
+    """Return the bundle in a training folder; `path` itself if it is not one."""
     results = path / "result"
     if _may_be_bundle(path) or not path.is_dir():
         return path
@@ -171,7 +171,7 @@ def adopt(path: str | Path, name: str | None = None) -> Path:
     """Copy the bundle at `path` to the user's own models; return the copy.
 
     A model that already exists there is not copied again. If another model has the same
-    name, the name of the copy gets a number.
+    name, a number is added to the name of the copy.
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ def adopt(path: str | Path, name: str | None = None) -> Path:
 def remove(name: str) -> Path:
     """Delete one of the user's own models, by its name or its folder's name.
 
-    Afterwards the name refers to the bundled model of the same name, if there is one.
+    Afterwards, the name refers to the bundled model of the same name, if there is one.
 
     Returns
     -------
@@ -302,7 +302,7 @@ def _scan(folder: Path, bundled: bool) -> tuple[dict[str, ZooEntry], dict[Path, 
 
 
 def _bundled_entry(name: str) -> ZooEntry | None:
-    """The bundled model with this name, which is also the name of its folder."""
+    """Return the bundled model with this name, which is also the name of its folder."""
     try:
         for path in _bundles(_BUNDLED):
             if path.name == name:

@@ -1,12 +1,12 @@
 """Network architectures, one per file, found by file name.
 
 The module of a network provides ``NetworkConfig`` (a `napari_geosr.core.config.Config`)
-and ``build(config) -> torch.nn.Module``, whose result has a ``spec`` attribute, a
-`napari_geosr.networks.spec.NetworkSpec`.
+and ``build(config) -> torch.nn.Module``. The result of ``build`` has a ``spec``
+attribute, a `napari_geosr.networks.spec.NetworkSpec`.
 
 The default of a setting that is added to a network later must reproduce the network
-without this setting, as model cards contain only the settings that existed when they
-were written. Other defaults for new training runs belong in ``training_defaults``
+without this setting, because model cards contain only the settings that existed when
+they were written. Other defaults for new training runs belong in ``training_defaults``
 (`napari_geosr.learning.architecture`).
 """
 

@@ -16,10 +16,11 @@ from napari_geosr.networks.spec import NetworkSpec
 
 
 class NoiseBound(nn.Module):
-    """A denoiser whose changes are limited to a multiple of the noise level.
+    """A denoiser with changes limited to a multiple of the noise level.
 
-    The change of every voxel is kept below ``bound · level``. Noise is thus removed as
-    by the denoiser alone, whereas structure that exceeds the noise is preserved.
+    The change of every voxel is kept below ``bound · level``. Noise is therefore
+    removed as it is by the denoiser alone, whereas structure that exceeds the noise is
+    preserved.
 
     Parameters
     ----------

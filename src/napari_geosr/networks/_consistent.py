@@ -73,8 +73,8 @@ class Sharpness:
         Standard deviation, in voxels of the scan, of the Gaussian blur after which the
         averaged result agrees best with the scan.
     keep : bool
-        True: the result stays as sharp as the network's output, and `D` includes the
-        blur. False: the result is blurred to the sharpness of the scan, and `D` only
+        True: the result is as sharp as the network's output, and `D` includes the blur.
+        False: the result is blurred to the sharpness of the scan, and `D` only
         averages.
     """
 
@@ -216,12 +216,12 @@ class ConsistentUpscaling(nn.Module):
         return y, self._unexplained_part(scan - seen, self._level(seen))
 
     def averaged(self, y: torch.Tensor) -> torch.Tensor:
-        """Means over the fine voxels of each coarse one."""
+        """Return the means over the fine voxels of each coarse one."""
         pool = functional.avg_pool3d if self._ndim == 3 else functional.avg_pool2d
         return pool(y, self.factor)
 
     def _level(self, grey: torch.Tensor) -> torch.Tensor:
-        """Standard deviation of the noise at these grey values."""
+        """Return the standard deviation of the noise at these grey values."""
         level = torch.full_like(grey, self._levels[0])
         for a, b, low, high in zip(
             self._greys, self._greys[1:], self._levels, self._levels[1:], strict=False
@@ -230,7 +230,7 @@ class ConsistentUpscaling(nn.Module):
         return level
 
     def _unexplained_part(self, e: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-        """The part of a difference that noise of this level does not explain."""
+        """Return the part of a difference that noise of this level does not explain."""
         if max(self._levels) == 0:
             return e
         smooth = _smoothed(e)
@@ -254,7 +254,7 @@ class ConsistentUpscaling(nn.Module):
 
 
 def parabola_weights(factor: int) -> torch.Tensor:
-    """Weights ``(factor, 5)`` that distribute block averages along an axis.
+    """Return the weights ``(factor, 5)`` that distribute block averages along an axis.
 
     Each value is replaced by a parabola with this average. Its end points follow from
     cubic interpolation of the running sum (fourth order), and the weights are averages
@@ -289,7 +289,7 @@ def upscaled_by_parabolas(values: torch.Tensor, weights: torch.Tensor) -> torch.
 
 
 def _reach(width: float) -> int:
-    """Radius of a Gaussian filter of this standard deviation."""
+    """Return the radius of a Gaussian filter of this standard deviation."""
     return math.ceil(_TRUNCATE * width) if width else 0
 
 

@@ -22,7 +22,7 @@ STRIP_VALUES = 1 << 22
 
 
 def taps(n_axes: int) -> list[tuple[int, ...]]:
-    """Offsets of the 3ⁿ kernel elements in the order of the weights."""
+    """Return the offsets of the 3ⁿ kernel elements in the order of the weights."""
     return list(itertools.product((-1, 0, 1), repeat=n_axes))
 
 
@@ -174,7 +174,7 @@ class _Inference:
         self.block = max(1, 8 // self.width)
 
     def slot(self, layer: int) -> torch.Tensor:
-        """A view of the maps that `layer` computes."""
+        """Return a view of the maps that `layer` computes."""
         start = self.c_in + self.width * layer
         return self.maps[start : start + self.width]
 

@@ -1,4 +1,4 @@
-"""Noise input of a network, and the bound it sets on the result.
+"""Noise input of a network, and the bound that the noise sets on the result.
 
 If the noise level is known, the change of each voxel can be limited to a multiple of
 it: structure that exceeds the noise cannot be removed, and at level zero the result is
@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from napari_geosr.core.noise import Noise
 
-#: Edge, in voxels, of the box whose mean estimates the noise-free grey value.
+#: Edge, in voxels, of the box for the mean that estimates the noise-free grey value.
 BOX = 5
 #: Radius of the neighbourhood that determines the noise level of a voxel.
 REACH = BOX // 2

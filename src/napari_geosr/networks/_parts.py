@@ -18,14 +18,14 @@ _HAS_MKLDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-unty
 
 
 def cut(maps: torch.Tensor, part: Sequence[slice]) -> torch.Tensor:
-    """A part of ``(..., [Z,] Y, X)``, as a view."""
+    """Return a part of ``(..., [Z,] Y, X)``, as a view."""
     for axis, piece in enumerate(part, -len(part)):
         maps = maps.narrow(axis, piece.start, piece.stop - piece.start)
     return maps
 
 
 def widened(part: Part, by: int, shape: Sequence[int]) -> Part:
-    """Widen the part by `by` voxels on each side, as far as there are any."""
+    """Widen the part by up to `by` voxels on each side, within the window."""
     return tuple(
         slice(max(0, piece.start - by), min(size, piece.stop + by))
         for piece, size in zip(part, shape, strict=True)
@@ -33,7 +33,7 @@ def widened(part: Part, by: int, shape: Sequence[int]) -> Part:
 
 
 def within(part: Part, region: Part) -> Part:
-    """The same part, relative to the start of a region."""
+    """Return the same part, relative to the start of a region."""
     return tuple(
         slice(piece.start - start.start, piece.stop - start.start)
         for piece, start in zip(part, region, strict=True)

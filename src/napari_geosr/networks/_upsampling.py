@@ -58,7 +58,7 @@ class UpscalingConfig(PlanesConfig):
     ndim: Literal[2, 3] = 3
     """Planes (2) or volumes (3)."""
     upscale_factor: Literal[2, 4, 8] = 2
-    """Output voxels per input voxel along every axis that the network works on."""
+    """Output voxels per input voxel along every axis on which the network works."""
 
 
 def count_doublings(factor: int) -> int:
@@ -213,7 +213,7 @@ def end_reach(n_doublings: int) -> int:
 
 
 def end_parameters(ndim: int, features: int, factor: int, n_doublings: int) -> int:
-    """Number of parameters of `make_end` with plain convolutions."""
+    """Return the number of parameters of `make_end` with plain convolutions."""
     k, last = 3**ndim, factor // 2**n_doublings
     layer = k * features + 1
     return int(layer * (n_doublings * features * 2**ndim + last**ndim))
@@ -264,7 +264,7 @@ class UpscalingNetwork(nn.Module):
         )
 
     def trunk(self, x: torch.Tensor) -> torch.Tensor:
-        """``(N, C, [Z,] Y, X)`` to ``(N, features, [Z,] Y, X)``."""
+        """Map ``(N, C, [Z,] Y, X)`` to ``(N, features, [Z,] Y, X)``."""
         raise NotImplementedError
 
     def trunk_part(self, x: torch.Tensor, part: Part) -> torch.Tensor:

@@ -45,7 +45,7 @@ class NetworkConfig(UpscalingConfig):
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Number of parameters in closed form."""
+    """Return the number of parameters in closed form."""
     n, s, f, i = config.ndim, config.upscale_factor, config.features, config.inner
     k, halvings = 3**n, count_doublings(s)
     head = (k * config.adjacent_slices + 1) * f
@@ -88,7 +88,7 @@ class BottleneckSR(UpscalingNetwork):
         self._end(pointwise_layer(n), f, 1 + config.blocks, end=0)
 
     def trunk(self, x: torch.Tensor) -> torch.Tensor:
-        """``(N, C, [Z,] Y, X)`` to ``(N, features, [Z,] Y, X)``."""
+        """Map ``(N, C, [Z,] Y, X)`` to ``(N, features, [Z,] Y, X)``."""
         maps: torch.Tensor = self.head(x)
         for block in self.blocks:
             maps = block(maps)

@@ -74,7 +74,7 @@ def _sizes(config: NetworkConfig) -> list[int]:
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Number of parameters in closed form."""
+    """Return the number of parameters in closed form."""
     k, f = 3**config.ndim, config.features
     sizes, time = _sizes(config), 4 * f
 
@@ -196,7 +196,7 @@ class DiffusionUNet(nn.Module):
         return embedded.expand(len(x), -1)
 
     def output(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-        """Output for noisy images at times in the noise schedule.
+        """Return the output for noisy images at times in the noise schedule.
 
         Parameters
         ----------

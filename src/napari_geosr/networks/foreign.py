@@ -114,7 +114,7 @@ class NetworkConfig(Config):
         return self
 
     def sizes(self, name: str, default: int = 1) -> tuple[int, ...]:
-        """A field of sizes; `default` for every axis if it is empty."""
+        """Return a field of sizes; `default` for every axis if it is empty."""
         return tuple(getattr(self, name)) or (default,) * self.ndim
 
 
@@ -239,7 +239,7 @@ def _pad_far(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _each(parts: Iterable[slice]) -> Any:
-    """Index of a part of every image; `Any`, as torch's types do not cover it."""
+    """Index of a part of every image; `Any`, because torch's types do not cover it."""
     return (..., *parts)
 
 

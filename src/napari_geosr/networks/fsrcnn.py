@@ -55,7 +55,7 @@ def last_size(factor: int) -> int:
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Number of parameters in closed form."""
+    """Return the number of parameters in closed form."""
     n, s, f, i = config.ndim, config.upscale_factor, config.features, config.inner
     halvings = count_doublings(s)
     head = _HEAD**n * config.adjacent_slices * f + 2 * f
@@ -101,7 +101,7 @@ class FSRCNN(UpscalingNetwork):
         )
 
     def trunk(self, x: torch.Tensor) -> torch.Tensor:
-        """``(N, C, [Z,] Y, X)`` to ``(N, features, [Z,] Y, X)``."""
+        """Map ``(N, C, [Z,] Y, X)`` to ``(N, features, [Z,] Y, X)``."""
         maps: torch.Tensor = self.expand(self.chain(self.shrink(self.head(x))))
         return maps
 

@@ -49,7 +49,7 @@ class NetworkConfig(UpscalingConfig):
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Number of parameters in closed form."""
+    """Return the number of parameters in closed form."""
     n, k, f, s = config.ndim, 3**config.ndim, config.features, config.upscale_factor
     head = (k * config.adjacent_slices + 1) * f
     trunk = 2 * config.blocks * (k * f + 1) * f
@@ -85,7 +85,7 @@ class LightSR(UpscalingNetwork):
         self._end(make, f, 1 + 2 * config.blocks)
 
     def trunk(self, x: torch.Tensor) -> torch.Tensor:
-        """``(N, C, [Z,] Y, X)`` to ``(N, features, [Z,] Y, X)``."""
+        """Map ``(N, C, [Z,] Y, X)`` to ``(N, features, [Z,] Y, X)``."""
         maps: torch.Tensor = self.head(x)
         for block in self.blocks:
             maps = block(maps)

@@ -43,8 +43,8 @@ class NetworkConfig(MixedScaleConfig, UpscalingConfig):
     layers_field: ClassVar[str] = "depth"
     width_field: ClassVar[str] = "width"
     #: If the receptive field exceeds the patches, the network adapts to the padding
-    #: outside of them: with (1, 2, 3, 4) and patches of 12³ voxels it was worse than
-    #: interpolation.
+    #: outside the patches: with (1, 2, 3, 4) and patches of 12³ voxels, it was worse
+    #: than interpolation.
     training_defaults: ClassVar[AnyDict] = {"dilations": (1, 2)}
 
     depth: int = Field(8, ge=1, le=400)
@@ -59,7 +59,7 @@ class NetworkConfig(MixedScaleConfig, UpscalingConfig):
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Number of parameters in closed form."""
+    """Return the number of parameters in closed form."""
     n, c, f, s = (
         config.ndim,
         config.adjacent_slices,
@@ -96,7 +96,7 @@ class MSDNetSR(UpscalingNetwork):
         self.dense.training_dtype = value
 
     def trunk(self, x: torch.Tensor) -> torch.Tensor:
-        """``(N, C, [Z,] Y, X)`` to ``(N, features, [Z,] Y, X)``."""
+        """Map ``(N, C, [Z,] Y, X)`` to ``(N, features, [Z,] Y, X)``."""
         bias = self.mix_bias.view(-1, *[1] * (x.ndim - 2))
         return self.dense.mixed(x, self.mix_weight) + bias
 

@@ -61,7 +61,7 @@ class NetworkConfig(PlanesConfig):
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Number of parameters in closed form."""
+    """Return the number of parameters in closed form."""
     if config.body != "merged":
         module, inner = _external_body(config)
         count: int = module.parameter_count(inner)

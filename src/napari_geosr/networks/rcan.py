@@ -50,7 +50,7 @@ class NetworkConfig(UpscalingConfig):
     reduction: int = Field(4, ge=1, le=64)
     """Factor by which the number of maps is reduced within each attention block."""
     window: int = Field(5, ge=1, le=65)
-    """Edge length, in voxels, of the window that maps are averaged over; odd."""
+    """Edge length, in voxels, of the window over which maps are averaged; odd."""
 
     @model_validator(mode="after")
     def _check_window(self) -> Self:
@@ -65,7 +65,7 @@ class NetworkConfig(UpscalingConfig):
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Number of parameters in closed form."""
+    """Return the number of parameters in closed form."""
     n, f, s, q = config.ndim, config.features, config.upscale_factor, config.squeezed
     k = 3**n
     conv = (k * f + 1) * f
@@ -81,7 +81,7 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 def local_mean(x: torch.Tensor, window: int) -> torch.Tensor:
-    """Means over a window around every voxel of ``(N, C, [Z,] Y, X)``.
+    """Return the means over a window around every voxel of ``(N, C, [Z,] Y, X)``.
 
     Edges are repeated beyond the border.
     """
@@ -95,7 +95,7 @@ def local_mean(x: torch.Tensor, window: int) -> torch.Tensor:
 
 
 class ChannelAttention(nn.Module):
-    """Multiply maps by weights between 0 and 1, computed from their local means."""
+    """Multiplies maps by weights between 0 and 1, computed from their local means."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ class RCAN(UpscalingNetwork):
         self._end(make, f, 2 + config.groups * (config.blocks * block + 1))
 
     def trunk(self, x: torch.Tensor) -> torch.Tensor:
-        """``(N, C, [Z,] Y, X)`` to ``(N, features, [Z,] Y, X)``."""
+        """Map ``(N, C, [Z,] Y, X)`` to ``(N, features, [Z,] Y, X)``."""
         maps = self.head(x)
         out: torch.Tensor = maps + self.last(self.groups(maps))
         return out

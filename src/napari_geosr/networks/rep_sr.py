@@ -57,7 +57,7 @@ def edge_filters(ndim: int) -> torch.Tensor:
 
 
 def branch_parameters(ndim: int, maps_in: int, maps_out: int) -> int:
-    """Number of parameters of a `BranchedLayer` in closed form.
+    """Return the number of parameters of a `BranchedLayer` in closed form.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ class BranchedLayer(nn.Module):
         return conv(x, self.kernel(), self.bias, padding=1)
 
     def merged(self) -> nn.Module:
-        """The equivalent plain convolution."""
+        """Return the equivalent plain convolution."""
         maps_out, maps_in = self.point.shape
         conv = nn.Conv3d if self.ndim == 3 else nn.Conv2d
         plain = conv(maps_in, maps_out, 3, padding=1)
@@ -157,7 +157,7 @@ class NetworkConfig(UpscalingConfig):
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Number of parameters in closed form."""
+    """Return the number of parameters in closed form."""
     n, f, s = config.ndim, config.features, config.upscale_factor
     last = s // 2 ** count_doublings(s)
     layers = [(config.adjacent_slices, f), *[(f, f)] * config.blocks]
@@ -198,7 +198,7 @@ class RepSR(UpscalingNetwork):
         )
 
     def trunk(self, x: torch.Tensor) -> torch.Tensor:
-        """``(N, C, [Z,] Y, X)`` to ``(N, features, [Z,] Y, X)``."""
+        """Map ``(N, C, [Z,] Y, X)`` to ``(N, features, [Z,] Y, X)``."""
         maps: torch.Tensor = self.head(x)
         for activation, block in zip(self.activations, self.blocks, strict=True):
             maps = block(activation(maps))

@@ -1,6 +1,6 @@
 """Light residual generator for translation and super-resolution, exact in tiles.
 
-It is the generator of CycleGAN [1]_ with two changes. It has no instance norm, whose
+It is the generator of CycleGAN [1]_ with two changes. It has no instance norm, because
 statistics of the whole image are not available in tiles. Instead of strided
 convolutions, voxels are merged into channels and separated again [2]_, so that the
 trunk works on a coarse grid without losing detail.
@@ -59,7 +59,7 @@ class NetworkConfig(PlanesConfig):
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Number of parameters in closed form."""
+    """Return the number of parameters in closed form."""
     n, k, f = config.ndim, 3**config.ndim, config.features
     head = (k * config.adjacent_slices * config.merge**n + 1) * f
     trunk = 2 * config.blocks * (k * f + 1) * f
@@ -139,7 +139,7 @@ class ResNet(nn.Module):
         )
 
     def _skip(self, x: torch.Tensor) -> torch.Tensor:
-        """The centre plane on the output's grid, by cubic interpolation."""
+        """Return the centre plane on the output's grid, by cubic interpolation."""
         centre, s = self.config.adjacent_slices // 2, self.config.upscale_factor
         x = x[:, centre : centre + 1]
         if s == 1:

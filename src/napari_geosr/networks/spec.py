@@ -57,7 +57,7 @@ class NetworkSpec:
     Raises
     ------
     ConfigError
-        If the values contradict each other.
+        If the values are inconsistent.
     """
 
     axes: str

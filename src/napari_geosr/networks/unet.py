@@ -3,9 +3,9 @@
 No statistics of the restored image are used, so tiles give the same values as the whole
 image. With batch norms [4]_, short training runs gain about one decibel; after training
 they are fixed scales and offsets. Max pooling is blurred before subsampling [2]_, so
-that the result hardly depends on shifts by one voxel. N2V2 [3]_ introduced both this
-and the removal of the topmost skip to avoid checkerboard artefacts in blind-spot
-training.
+that the result hardly depends on shifts by one voxel. N2V2 [3]_ introduced both the
+blurring and the removal of the topmost skip to avoid checkerboard artefacts in
+blind-spot training.
 
 References
 ----------
@@ -73,7 +73,7 @@ class NetworkConfig(ScoresConfig):
     afterwards. Cards older than this setting do not contain it, and their networks have
     no normalisation."""
     upscale_factor: Literal[1, 2, 4, 8] = 1
-    """Output voxels per input voxel along every axis that the network works on."""
+    """Output voxels per input voxel along every axis on which the network works."""
 
     @model_validator(mode="after")
     def _check_factor(self) -> Self:
@@ -85,7 +85,7 @@ class NetworkConfig(ScoresConfig):
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Number of parameters in closed form."""
+    """Return the number of parameters in closed form."""
     k, f = 3**config.ndim, config.features
     sizes = [f * 2**level for level in range(config.levels + 1)]
     channels = config.adjacent_slices + config.extra_channels

@@ -40,9 +40,9 @@ T = TypeVar("T")
 
 #: Width of a progress bar, in columns of the terminal.
 _BAR = 24
-#: Width of the per cent and the time next to it.
+#: Width of the percentage and the time next to the bar, in columns of the terminal.
 _FIGURES = 16
-#: Smallest width of a message before the bar.
+#: Minimum width of a message before the bar, in columns of the terminal.
 _MIN_MESSAGE = 20
 
 MakeSteps = Callable[[ShouldStop], Generator[Step, None, T]]
@@ -67,7 +67,7 @@ def run_command(
     stopping : str
         Message printed at the first Ctrl-C.
     out : Path, optional
-        Output that no other run may write during this one.
+        Output path that no other run may write to during this run.
 
     Returns
     -------
@@ -107,7 +107,7 @@ def name_in_errors(path: Path) -> Iterator[None]:
 
 
 def print_notes(sentences: Iterable[str]) -> None:
-    """Print sentences on stderr, as the warnings of a run are printed."""
+    """Print sentences on stderr in the same way as the warnings of a run."""
     console = _new_console()
     for sentence in sentences:
         _print_note(console, sentence)
@@ -154,13 +154,13 @@ def _new_console() -> Console:
 
 
 def _print_note(console: Console, sentence: str) -> None:
-    """Print a sentence, in one line of a file, or wrapped at spaces on a terminal."""
+    """Print a sentence: on one line in a file, wrapped at spaces on a terminal."""
     wide = not console.is_terminal
     console.print(f"note: {sentence}", style="yellow", soft_wrap=wide)
 
 
 class _ProgressDisplay:
-    """Show a bar per stage on a terminal; otherwise a line per stage and per 10 %."""
+    """Shows a bar per stage on a terminal, otherwise a line per stage and per 10 %."""
 
     def __init__(self) -> None:
         self._console = _new_console()

@@ -58,8 +58,8 @@ _GROUPS: dict[str, str] = {
     "synchrotron-kilowatts target-light temperature uncertainty-members "
     "validate-every validation warm-up weight width window",
 }
-#: Groups of options with a different meaning in a certain command, keyed by options
-#: that only this command has together.
+#: Groups of options that have a different meaning in a certain command. The key is an
+#: option, or a combination of options, that identifies this command.
 _EXCEPTIONS: dict[str, dict[str, str]] = {
     "--phases": {"--angles": "Input", "--frames": "Input"},
     "--bleaching": dict.fromkeys(
@@ -88,7 +88,7 @@ _EXCEPTIONS: dict[str, dict[str, str]] = {
     "--job-folder": {"--dry-run": _CLUSTER},
     "--template": {"--options": _CLUSTER},
 }
-#: Options whose values have names of their own: ``--network-options.features 64``.
+#: Options that take named values: ``--network-options.features 64``.
 _WITH_NAMES = ("--network-options", "--options")
 _GROUP_OF = {
     f"--{name}": title for title, names in _GROUPS.items() for name in names.split()
@@ -135,7 +135,7 @@ class GroupedFormatter(DefaultFormatter):
     def render_usage(
         self, console: Console, options: ConsoleOptions, usage: Any
     ) -> None:
-        """Print how the command is used, with the names of its arguments."""
+        """Print the usage line of the command with the names of its arguments."""
         text = str(usage).replace("[ARGS...]", "[OTHERS...]")
         # A group that is a command itself: sim, simulate.
         text = text.replace(" COMMAND --out", " [COMMAND] --out")
@@ -182,7 +182,7 @@ def with_examples(*lines: str) -> str:
 
 
 def _place_in_cluster(entry: HelpEntry) -> int:
-    """Place of an option in its group; those not listed come last."""
+    """Return the place of an option in its group; unlisted options come last."""
     names = _GROUPS[_CLUSTER].split()
     name = entry.names[0].removeprefix("--")
     return names.index(name) if name in names else len(names)
@@ -193,7 +193,7 @@ def _readable(entry: HelpEntry) -> HelpEntry:
 
 
 def _with_name_of_value(entry: HelpEntry) -> HelpEntry:
-    """Show how a setting with a name is typed, which cyclopts leaves out."""
+    """Show how a named value is typed, which cyclopts omits."""
     if entry.metavar is not None or not {*_WITH_NAMES}.intersection(entry.names):
         return entry
     names = tuple(f"{name}.NAME" for name in entry.positive_names)

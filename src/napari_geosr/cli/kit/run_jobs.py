@@ -153,7 +153,7 @@ def _result_lines(values: AnyDict) -> list[str]:
 
 
 def _results(folder: JobFolder, result: Path | None) -> dict[str, str | None]:
-    """Paths of the results of a job, by kind."""
+    """Return the paths of the results of a job, by kind."""
     values = folder.values()
     path = None if result is None else str(result)
     word = result_kind(str(values.get("operation")))

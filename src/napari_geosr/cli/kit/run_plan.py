@@ -86,7 +86,7 @@ def rows_for_job(job: RestoreJob, profile: Profile) -> dict[str, str]:
 
 
 def shape_text(plan: RestorePlan) -> str:
-    """Shape of the shards or tiles."""
+    """Return the shape of the shards or tiles."""
     return " × ".join(map(str, plan.part_shape))
 
 

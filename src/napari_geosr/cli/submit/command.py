@@ -25,8 +25,8 @@ from napari_geosr.jobs.profiles import Profile
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.operations.restore.job import RestoreJob
 
-#: Arguments of the commands that do not apply to jobs, or whose work cannot be split
-#: into parts. Measurement jobs always write labels, because the dock shows them.
+#: Arguments of the commands that do not apply to jobs, or require work that cannot be
+#: split into parts. Measurement jobs always write labels, because the dock shows them.
 _LEFT_OUT = (
     "average",
     "detach",
@@ -44,7 +44,7 @@ class SubmitRequest:
     Attributes
     ----------
     job : Job
-        Its settings, already checked.
+        Validated settings of the job.
     name : str
         Name of the job.
     out : Path

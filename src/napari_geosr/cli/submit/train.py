@@ -58,7 +58,7 @@ def _pinn_sim(
 
 
 def _on_a_queue(method: str) -> str:
-    """Examples of a training on a cluster, for the help."""
+    """Return examples of training on a cluster, for the help page."""
     line = f"submit {train_commands.examples_of(method)[0]}"
     return with_examples(f"{line} --queue slurm", f"{line} --profile mine")
 

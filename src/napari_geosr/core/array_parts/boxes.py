@@ -13,7 +13,7 @@ Index = tuple[int, ...]
 
 
 def boxes_to_lists(boxes: Iterable[Box]) -> list[list[list[int]]]:
-    """Boxes as lists of ``[start, stop]`` for JSON and YAML."""
+    """Return the boxes as lists of ``[start, stop]`` for JSON and YAML."""
     return [[[int(part.start), int(part.stop)] for part in box] for box in boxes]
 
 
@@ -23,7 +23,7 @@ def boxes_from_lists(entries: Iterable[Iterable[Sequence[int]]]) -> list[Box]:
 
 
 def n_voxels(box: Sequence[slice]) -> int:
-    """Number of voxels in a box."""
+    """Return the number of voxels in a box."""
     return math.prod(part.stop - part.start for part in box)
 
 
@@ -39,8 +39,8 @@ class BoxIndex:
     """Index of disjoint boxes, to find the one that contains a given region.
 
     Boxes of the same shape are kept in a grid of cells of that shape: each box touches
-    a few cells, and each cell holds a few boxes. As tiles have few different shapes,
-    looking up all tiles of a run takes time proportional to their number.
+    a few cells, and each cell holds a few boxes. Because tiles have few different
+    shapes, looking up all tiles of a run takes time proportional to their number.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Detects changes to the source files of volumes while these are in use."""
+"""Detect changes to the source files of volumes that are in use."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class FileState:
 
     @property
     def digest(self) -> str:
-        """A checksum of the state, for files: the same in all processes."""
+        """Checksum of the state, for storage in files: the same in all processes."""
         numbers = " ".join(map(str, sorted(self.files)))
         return hashlib.sha256(f"{self.is_growing} {numbers}".encode()).hexdigest()
 
@@ -130,7 +130,7 @@ class FileWatch:
     volumes : iterable of Volume
         Volumes without a source are ignored.
     only_lazy : bool
-        Whether to ignore volumes whose voxels are already in memory.
+        Whether to ignore volumes that are already in memory.
 
     Attributes
     ----------
@@ -224,7 +224,7 @@ def remember_small(path: Path, state: FileState | None) -> None:
 
 
 def is_identical(path: Path, before: FileState, now: FileState | None) -> bool:
-    """Whether a source whose state has changed is known to have the same contents."""
+    """Whether a source with a changed state is known to have the same contents."""
     known = _known.get((path, before))
     if now is None or known is None or not known.is_complete or not known.is_same():
         return False
@@ -303,7 +303,7 @@ class _Watched:
 
 
 def _size(path: Path) -> float:
-    """Size of a file; infinite for a folder, or if it cannot be found."""
+    """Return the size of a file; infinite for a folder, or if it cannot be found."""
     try:
         return path.stat().st_size if path.is_file() else math.inf
     except OSError:
@@ -311,7 +311,7 @@ def _size(path: Path) -> float:
 
 
 def _digest(path: Path) -> bytes:
-    """Checksum of a whole file; empty if it cannot be read."""
+    """Return the checksum of a whole file; empty if it cannot be read."""
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, hashlib.blake2b).digest()

@@ -52,10 +52,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 def free_host_memory(root: Path = Path("/")) -> int:
     """Bytes that this process can still allocate without swapping or being killed.
 
-    This is the minimum of the machine's available memory and what is left of each
-    memory limit that applies to the process: that of a container, a batch job (SLURM,
-    OAR), a user session and all enclosing groups, and of its address space (``ulimit
-    -v``).
+    This is the minimum of the machine's available memory and the remainder of each
+    memory limit that applies to the process: the limit of a container, a batch job
+    (SLURM, OAR), a user session and all enclosing groups, and of its address space
+    (``ulimit -v``).
 
     Parameters
     ----------

@@ -111,7 +111,8 @@ def implausibility_reasons(
 def doubts_of_given_size(voxel_size: Sequence[float], unit: str) -> tuple[str, ...]:
     """List the reasons why a voxel size that the user gave is probably a mistake.
 
-    Inches and dots per inch are no reasons, because nobody gives them by default.
+    Inches and dots per inch are not among the reasons, because users do not enter them
+    by default.
 
     Examples
     --------
@@ -141,7 +142,7 @@ def _doubts_of_lengths(millimetres: Sequence[float]) -> tuple[str, ...]:
 
 
 def _editor_dpi(millimetres: float) -> int | None:
-    """The default dpi of image editors that gives this pixel size, or None."""
+    """Return the default dpi of image editors that gives this pixel size, or None."""
     for dpi in _EDITOR_DPI:
         if math.isclose(millimetres, 25.4 / dpi, rel_tol=_SAME):
             return dpi

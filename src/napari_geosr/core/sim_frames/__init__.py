@@ -42,9 +42,9 @@ _MAX_PIXELS = 50
 _MIN_PIXELS = 0.25
 #: Largest number of pixels along each axis that are read to guess the order.
 _GUESS_EDGE = 256
-#: Maximum ratio of the misfits of the best order and another one at which the two can
-#: be told apart: the ratio is 0.15 to 0.8 for frames in a regular order, and 0.96 or
-#: more for shuffled frames.
+#: Maximum ratio of the misfits of the best order and another one at which the two
+#: orders can be distinguished. The ratio is 0.15 to 0.8 for frames in a regular order,
+#: and 0.96 or more for shuffled frames.
 _CLEAR = 0.9
 
 
@@ -74,7 +74,7 @@ class Optics:
             )
 
     def wavelength(self, channel: int = 0) -> float | None:
-        """Emission wavelength of a channel in nm; None if unknown."""
+        """Return the emission wavelength of a channel in nm; None if unknown."""
         if len(self.wavelengths) <= 1:
             return next(iter(self.wavelengths), None)
         if channel >= len(self.wavelengths):
@@ -242,7 +242,7 @@ class SimFrames:
         return self.optics.cut_off(self.pixel_size, self.volume.unit, channel)
 
     def index(self, angle: int, phase: int, plane: int = 0) -> int:
-        """Position of a frame along the interleaved axes."""
+        """Return the position of a frame along the interleaved axes."""
         lengths = {"a": self.angles, "p": self.phases, "z": self._interleaved_planes}
         places = {"a": angle, "p": phase, "z": plane}
         shape = tuple(lengths[letter] for letter in self.order)
@@ -272,7 +272,7 @@ class SimFrames:
         return values - np.float32(self.offset)
 
     def frames(self, plane: int = 0, time: int = 0, channel: int = 0) -> FloatArray:
-        """All frames of one plane.
+        """Return all frames of one plane.
 
         Returns
         -------
@@ -286,7 +286,7 @@ class SimFrames:
 
 
 def guess_order(frames: SimFrames) -> tuple[str, dict[str, float]]:
-    """The most probable order of the frames, and how badly each order fits.
+    """Return the most probable order of the frames, and how badly each order fits.
 
     The sum over the phases of one angle is the widefield image, whatever the angle:
     in the right order these sums differ only by noise. The misfit is their mean
@@ -378,7 +378,7 @@ def _counts(volume: Volume, angles: int | None, phases: int | None) -> tuple[int
 
 
 def _frame_axes(volume: Volume, n_frames: int) -> str:
-    """Axes along which frames are interleaved.
+    """Return the axes along which frames are interleaved.
 
     Raises
     ------
@@ -407,6 +407,6 @@ def _frame_axes(volume: Volume, n_frames: int) -> str:
 
 
 def fields_of_view(shape: Sequence[int]) -> tuple[float, float]:
-    """Centre of a frame in pixels, at which pattern phases are given."""
+    """Return the centre of a frame in pixels, at which pattern phases are given."""
     y, x = shape[-2:]
     return (y - 1) / 2, (x - 1) / 2

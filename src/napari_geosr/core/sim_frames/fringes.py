@@ -60,11 +60,11 @@ class FringePattern:
         return math.degrees(math.atan2(*self.wave_vector)) % 180
 
     def terms(self, harmonic: int = 1) -> npt.NDArray[np.complex128]:
-        """Factor ``exp(i h φ_n)`` of each frame."""
+        """Return the factor ``exp(i h φ_n)`` of each frame."""
         return np.exp(1j * harmonic * np.asarray(self.phases))
 
     def mixing(self) -> npt.NDArray[np.float64]:
-        """Weights of 1, cos and sin of each harmonic in each frame.
+        """Return the weights of 1, cos and sin of each harmonic in each frame.
 
         Returns
         -------
@@ -161,7 +161,7 @@ class PatternSet:
         )
 
     def to_dict(self) -> AnyDict:
-        """The patterns as values of a YAML or JSON file.
+        """Return the patterns as values of a YAML or JSON file.
 
         Raises
         ------

@@ -40,7 +40,7 @@ def printable(text: str) -> str:
 
 
 def one_line(kind: str, name: str, facts: Iterable[str]) -> str:
-    """The `repr` of an object: ``<KIND 'NAME': FACT, FACT>``.
+    """Return the `repr` of an object: ``<KIND 'NAME': FACT, FACT>``.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def array_facts(
     *,
     lazy: bool,
 ) -> list[str]:
-    """Facts about an array for `one_line`: shape, voxel size, dtype, memory.
+    """Return the facts about an array for `one_line`: shape, voxel size, dtype, memory.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def array_facts(
 
 
 def html_figure(text: str, plane: AnyArray | None, caption: str) -> str:
-    """A picture of `plane`, if given, next to `text`, as HTML.
+    """Return a picture of `plane`, if given, next to `text`, as HTML.
 
     Parameters
     ----------

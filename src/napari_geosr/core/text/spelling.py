@@ -12,7 +12,7 @@ _MOST_WORDS = 3
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A question that suggests the closest of the known words.
+    """Return a question that suggests the closest of the known words.
 
     Parameters
     ----------

@@ -82,7 +82,8 @@ class TimedForward:
     Attributes
     ----------
     restore_core : callable or None
-        The same for networks that can compute a part of their output.
+        The same for networks that can compute only a part of their output; otherwise
+        None.
     """
 
     def __init__(self, forward: Forward) -> None:
@@ -169,7 +170,7 @@ class Choice:
         return FIXED_BYTES if OPENVINO in (self.setting, self.name) else 0
 
     def facts(self) -> AnyDict:
-        """Facts for the record of a run."""
+        """Return the facts for the record of a run."""
         undecided = OPENVINO if self.setting == OPENVINO else TORCH
         return {"name": self.name or undecided, **self._facts}
 
@@ -278,12 +279,12 @@ def openvino_version() -> str:
 
 
 def _converted(network: nn.Module, threads: int | None) -> ConvertedNetwork:
-    """The network as openvino computes it.
+    """Convert the network for openvino.
 
     Raises
     ------
     ConversionError
-        With the reason.
+        If that is impossible; the message states the reason.
     """
     from napari_geosr.inference.backends.openvino import convert
 

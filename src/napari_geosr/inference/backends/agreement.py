@@ -19,11 +19,11 @@ MAX_RMS = 1e-4
 
 
 class ConversionError(Exception):  # `auto` then falls back to torch
-    """A network that a backend cannot compute; the message says why."""
+    """A backend cannot compute a network; the message says why."""
 
 
 def differences(theirs: Array, ours: Array) -> tuple[float, float]:
-    """Largest and root-mean-square difference; infinite where shapes differ."""
+    """Largest and root-mean-square difference; both infinite if shapes differ."""
     if theirs.shape != ours.shape:
         return math.inf, math.inf
     largest, squares = 0.0, 0.0

@@ -52,7 +52,7 @@ class ConvertedNetwork:
         self._compiled.release_memory()
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """The network's output for a window."""
+        """Return the network's output for a window."""
         import torch
 
         array = np.ascontiguousarray(x.numpy())  # kept alive while it is shared
@@ -166,7 +166,7 @@ def _import_openvino() -> Any:
 def _no_telemetry() -> Iterator[None]:
     """Import openvino as if its telemetry were not installed.
 
-    Otherwise its import alone, and each conversion, is reported to Google Analytics.
+    Otherwise, the import and each conversion are reported to Google Analytics.
     """
     name = "openvino_telemetry"
     hidden = name not in sys.modules

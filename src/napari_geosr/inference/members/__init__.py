@@ -31,7 +31,7 @@ KINDS = Registry(
 
 @dataclass(frozen=True)
 class EnsembleInputs:
-    """The run that members are created for.
+    """The run for which members are created.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ def check_kind(kind: str, n_others: int, n_members: int | None) -> None:
     kind : str
         Kind of uncertainty; ``"none"`` for none.
     n_others : int
-        Further models.
+        Number of further models.
     n_members : int or None
         Requested number of members.
     """
@@ -113,7 +113,7 @@ def load(kind: str) -> Any:
 
 
 def make_members(kind: str, inputs: EnsembleInputs) -> EnsembleNetwork:
-    """A network that runs all members on a window; outputs mean and standard deviation.
+    """Create a network that runs all members and outputs mean and standard deviation.
 
     Raises
     ------

@@ -1,8 +1,11 @@
 """Networks of the members, and mean and standard deviation over all members.
 
-Mean and standard deviation are accumulated member by member: Welford. Note on a method
-for calculating corrected sums of squares and products. Technometrics 4, 419-420 (1962).
-doi:10.1080/00401706.1962.10490022
+Mean and standard deviation are accumulated member by member [1]_.
+
+References
+----------
+.. [1] Welford. Note on a method for calculating corrected sums of squares and products.
+   Technometrics 4, 419-420 (1962). doi:10.1080/00401706.1962.10490022
 """
 
 from __future__ import annotations
@@ -38,8 +41,8 @@ class EnsembleNetwork(nn.Module):
     Notes
     -----
     The output has two channels: the mean, and the standard deviation with n - 1 in the
-    denominator. The order of the members is fixed, so that a window gets the same
-    values in every run; another order would change them by rounding.
+    denominator. The order of the members is fixed, so that a window has the same values
+    in every run; another order would change them by rounding.
     """
 
     def __init__(
@@ -112,7 +115,7 @@ class AdaptedNetwork(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Output of the model for a window, on the run's grey scale."""
+        """Return the output of the model for a window, on the run's grey scale."""
         if not self._volumes:
             x = x[:, self._planes]
         if self._into != (1.0, 0.0):

@@ -27,7 +27,7 @@ _N_DEFAULT = 8
 
 
 def make(inputs: EnsembleInputs) -> SampledNetwork:
-    """The network of the first model, and the number of samples.
+    """Return the network of the first model, and the number of samples.
 
     Raises
     ------

@@ -31,7 +31,7 @@ _SQUARE = 1e-3
 
 
 def symmetries(spec: NetworkSpec, voxel_size: tuple[float, ...]) -> list[Symmetry]:
-    """All symmetries allowed by the network and the voxel size.
+    """Return all symmetries allowed by the network and the voxel size.
 
     Quarter turns require square pixels and a network that treats rows and columns
     alike; reversing the planes requires a network that sees several planes. The first
@@ -56,7 +56,7 @@ def symmetries(spec: NetworkSpec, voxel_size: tuple[float, ...]) -> list[Symmetr
 
 
 def make(inputs: EnsembleInputs) -> EnsembleNetwork:
-    """Members for the first model.
+    """Return the members for the first model.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def make(inputs: EnsembleInputs) -> EnsembleNetwork:
 
 
 def _spec_of(spec: NetworkSpec, chosen: list[Symmetry]) -> NetworkSpec:
-    """Requirements for every symmetry, which may swap rows and columns."""
+    """Return the requirements for every symmetry, which may swap rows and columns."""
     halo, min_size = spec.halo, spec.minimum_size
     if any(symmetry.quarter_turns % 2 for symmetry in chosen):
         halo = (*halo[:-2], *(max(halo[-2:]),) * 2)

@@ -61,8 +61,8 @@ class Block:
     finite : ndarray of bool, of the window's shape
         Voxels of the window that are finite in the volume.
     padded : ndarray of bool, of the window's shape, or None
-        Voxels of the window that are padding around the sample; None if none are known
-        to be.
+        Voxels of the window that are padding around the sample; None if no padding is
+        known.
     """
 
     box: Box
@@ -144,7 +144,7 @@ def is_flat(shape: Sequence[int]) -> bool:
 
 
 def read_at_block(source: ArrayLike, block: Block) -> FloatArray:
-    """Grey values of another volume at the position of `block`, float64."""
+    """Return the grey values of another volume at the position of `block`, float64."""
     return np.asarray(source[block.box], np.float64)
 
 
@@ -216,7 +216,7 @@ class EvaluationSample:
     seconds: Sequence[FloatArray] = ()
 
     def first(self, n: int) -> EvaluationSample:
-        """The sample restricted to its first `n` blocks."""
+        """Return the sample restricted to its first `n` blocks."""
         return EvaluationSample(
             self.blocks[:n], self.probes[:n], self.variances[:n], self.seconds[:n]
         )

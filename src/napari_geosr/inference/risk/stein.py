@@ -35,14 +35,16 @@ _Z = 1.645
 #: Smallest risk, as a fraction of the noise variance, that can be distinguished from
 #: zero (30 dB).
 _MIN_RISK = 1e-3
-#: Largest excess of the variance passed on over that of smoothing (of symmetric
-#: Jacobians with eigenvalues from 0 to 1), as a fraction of the noise variance.
+#: Maximum amount by which the variance passed on may exceed that of smoothing (of
+#: symmetric Jacobians with eigenvalues from 0 to 1), as a fraction of the noise
+#: variance.
 _MAX_AMPLIFIED = 0.1
 #: Fraction of the noise kept above which a denoiser reveals little about its level.
 _MOSTLY_KEPT = 0.5
-#: Variance of the noise in the result, relative to ``tr(J C Jᵀ)``, which it cannot
-#: exceed (Gaussian Poincaré inequality). Equal to it for linear filters; at least
-#: half of it for the bundled networks in the benchmark of the ranking.
+#: Minimum variance of the noise in the result, relative to its upper limit ``tr(J C
+#: Jᵀ)`` (Gaussian Poincaré inequality). The variance reaches this limit for linear
+#: filters, and at least half of it for the bundled networks in the benchmark of the
+#: ranking.
 LEAST_PASSED = 0.5
 
 
@@ -85,11 +87,12 @@ class CellMeans:
     def max_noise_scale(self) -> float:
         """Largest scale of the noise variance consistent with the removed part.
 
-        The noise removed by the denoiser cannot exceed the total that it removes. It is
-        the noise, minus twice what is kept, plus the noise in the result, which is at
-        least half of `passed`. A denoiser that passes on more variance than ``tr(C J)``
-        amplifies parts of the noise; it sets no limit. Nor does one that keeps most of
-        the noise, as it is uncertain how much it could remove.
+        The noise removed by the denoiser cannot exceed the total that it removes. The
+        removed noise is the noise, minus twice what is kept, plus the noise in the
+        result, which is at least half of `passed`. A denoiser that passes on more
+        variance than ``tr(C J)`` amplifies parts of the noise and therefore sets no
+        limit. A denoiser that keeps most of the noise sets no limit either, because it
+        is uncertain how much noise it could remove.
         """
         noise, kept = self.mean(self.noise), self.mean(self.kept)
         if kept > _MOSTLY_KEPT * noise:
@@ -103,13 +106,13 @@ class CellMeans:
         return self.mean(self.removed) / removable
 
     def unchanged_risks(self, scale: float = 1.0) -> FloatArray:
-        """Expected squared error of each cell of the unchanged scan."""
+        """Return the expected squared error of each cell of the unchanged scan."""
         if self.second is not None:
             return self.second - self.noise
         return scale * self.noise
 
     def mean(self, values: FloatArray) -> float:
-        """Mean over all voxels of the sample."""
+        """Return the mean over all voxels of the sample."""
         return float(np.average(values, weights=self.voxels))
 
     def standard_error(self, values: FloatArray) -> float:
@@ -197,7 +200,7 @@ def estimate(
 
 
 def variance_range(noise: Noise) -> tuple[float, float]:
-    """Range of the noise variance, in units of the measured one."""
+    """Return the range of the noise variance, in units of the measured one."""
     low, high = noise.interval
     if noise.level <= 0 or high <= 0:
         return 1.0, 1.0

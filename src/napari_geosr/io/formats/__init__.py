@@ -69,7 +69,8 @@ class FileFormat(ABC):
     title : str
         Name of the format in messages.
     suffixes : tuple of str
-        In lower case; two-part suffixes before the one-part suffixes they end in.
+        In lower case; two-part suffixes come before the one-part suffixes with which
+        they end.
     rank : int
         Order in which formats are listed, and tried on files without a known suffix.
     is_folder : bool
@@ -125,13 +126,13 @@ class WritableFileFormat(FileFormat):
         """Reopen the file that a killed run left at ``paths.temporary``, to resume it.
 
         It was begun with the same `spec`, except for the provenance. Returns None (the
-        default) where a new file has to be created instead.
+        default) if a new file has to be created instead.
         """
         return None
 
 
 def formats() -> tuple[FileFormat, ...]:
-    """All formats, ordered by rank; looked up once.
+    """Return all formats, ordered by rank; looked up once.
 
     Unusable formats of other packages are left out, with a logged warning.
     """
@@ -166,18 +167,18 @@ def write_suffixes() -> tuple[str, ...]:
 
 
 def slice_suffixes() -> tuple[str, ...]:
-    """Suffixes of files that may be the slices of a volume."""
+    """Return the suffixes of files that may be the slices of a volume."""
     return tuple(s for each in formats() if each.may_be_slice for s in each.suffixes)
 
 
 def known_suffix(name: str) -> str | None:
-    """The longest known suffix of the file name, or None."""
+    """Return the longest known suffix of the file name, or None."""
     lower = name.lower()
     return next((s for s in _by_suffix(formats()) if lower.endswith(s)), None)
 
 
 def format_of(path: Path) -> FileFormat | None:
-    """The format for the suffix of `path`, whether or not the file exists."""
+    """Return the format for the suffix of `path`, whether or not the file exists."""
     suffix = known_suffix(path.name)
     return None if suffix is None else _by_suffix(formats())[suffix]
 
@@ -185,7 +186,7 @@ def format_of(path: Path) -> FileFormat | None:
 def format_that_reads(
     path: Path, options: ReadOptions | None = None
 ) -> FileFormat | None:
-    """The format of an existing file or folder, or None.
+    """Return the format of an existing file or folder, or None.
 
     The suffix decides; if it does not, each format is tried in turn.
     """
@@ -197,7 +198,7 @@ def format_that_reads(
 
 
 def format_that_writes(path: Path) -> WritableFileFormat | None:
-    """The format that writes `path`, according to its suffix, or None."""
+    """Return the format that writes `path`, according to its suffix, or None."""
     found = format_of(path)
     if not isinstance(found, WritableFileFormat):
         return None

@@ -21,7 +21,7 @@ from napari_geosr.io.suffixes import stem_of
 
 pydicom: Any = lazy_loader.load("pydicom")
 
-#: Elements with the height and width of a pixel in mm, the most exact first.
+#: Elements with the height and width of a pixel in mm, the most accurate first.
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 #: Number of bytes before the signature ``DICM``.
 _PREAMBLE = 128
@@ -85,7 +85,7 @@ def read_dicom(path: Path) -> Volume:
 
 
 def _inverted(data: AnyArray, dataset: Any) -> tuple[AnyArray, int]:
-    """Values with white as the largest, and the new value of 0."""
+    """Invert values so that white is the largest; also return the new value of 0."""
     bits = int(dataset.BitsStored)
     # stored values are 0 … 2**bits - 1, or around zero with a sign
     white = -1 if int(dataset.get("PixelRepresentation", 0)) else 2**bits - 1

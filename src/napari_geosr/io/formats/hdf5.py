@@ -150,7 +150,7 @@ def _check(found: Any, name: str, path: Path) -> None:
 
 
 def _find(file: object, path: Path, notes: list[str]) -> str:
-    """Path of the dataset to read when none is named.
+    """Return the path of the dataset to read when none is named.
 
     A note is appended to `notes` if the file also links to data that are missing.
     """
@@ -195,7 +195,7 @@ def _find(file: object, path: Path, notes: list[str]) -> str:
 
 
 def _nexus_default(file: h5py.File) -> str | None:
-    """Path that the NeXus attributes `default` and `signal` point to, or None."""
+    """Path given by the NeXus attributes `default` and `signal`, or None."""
     group = file
     parts: list[str] = []
     while "default" in group.attrs and len(parts) < MAX_DEPTH:

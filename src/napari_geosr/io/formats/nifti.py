@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 #: Code of header extensions that contain text.
 _COMMENT = "comment"
-#: NIfTI's name of each unit that it has.
+#: NIfTI's name for each unit that it supports.
 _UNITS = {"µm": "micron", "mm": "mm", "m": "meter", PIXEL: "unknown"}
 #: Unit in which lengths in any other unit are stored.
 _STORED_IN = {"pm": "µm", "Å": "µm", "nm": "µm", "cm": "mm", "in": "mm"}
@@ -63,8 +63,9 @@ def read_nifti(path: Path) -> Volume:
     X points to the right, Y to the front and Z up, as in the header's coordinates:
     stored axes that are exchanged or reversed are exchanged and reversed accordingly,
     and the origin is the position of the first voxel of the result. A rotation that is
-    not a multiple of 90° is not applied, with a note; the handedness is preserved. If
-    the header states no orientation, the axes are kept as they are stored.
+    not a multiple of 90° is not applied, and a note is added; the handedness is
+    preserved. If the header states no orientation, the axes are kept as they are
+    stored.
 
     Raises
     ------
@@ -132,7 +133,7 @@ def read_nifti(path: Path) -> Volume:
 
 
 def _checked(path: Path, image: Any, nibabel: Any) -> tuple[tuple[int, ...], Any]:
-    """Shape and data type of an image that can be read as a volume."""
+    """Return the shape and data type of an image that can be read as a volume."""
     header = image.header
     if not isinstance(image, nibabel.Nifti1Pair):
         raise FileError(
@@ -155,7 +156,7 @@ def _checked(path: Path, image: Any, nibabel: Any) -> tuple[tuple[int, ...], Any
 
 
 def _refuse_low_offset(path: Path, offset: int, least: int) -> None:
-    """Reject a file whose header says that the voxels begin within the header."""
+    """Reject a file if its header states that the voxels begin within the header."""
     if offset < least:
         raise FileError(
             f"{path.name} is damaged: its header says that the voxels start at byte "
@@ -218,8 +219,9 @@ class _Proxy:
 class NiftiOutput(Output):
     """A NIfTI file; its voxels are collected in a temporary file in the same folder.
 
-    The temporary file has no name, so that nothing is left of a killed run. The NIfTI
-    file is written, and compressed if its suffix is ``.nii.gz``, when it is complete.
+    The temporary file has no name, so that a killed run leaves nothing behind. The
+    NIfTI file is written, and compressed if its suffix is ``.nii.gz``, when it is
+    complete.
     """
 
     def __init__(self, paths: OutputPaths, spec: OutputSpec) -> None:
@@ -272,7 +274,7 @@ class NiftiOutput(Output):
         self._raw.close()
 
     def _new_header(self, stamp: Stamp) -> Any:
-        """The header of the file, with our metadata block as an extension."""
+        """Return the header of the file, with our metadata block as an extension."""
         name = self.path.name
         nibabel = _import_nibabel(name, "writing")
         lengths = dict(zip(stamp.axes, stamp.shape, strict=True))
@@ -306,7 +308,7 @@ class NiftiOutput(Output):
 
 
 def _allocate(stream: BinaryIO, nbytes: int) -> None:
-    """Reserve the disk space, as a full disk is fatal for a memory-mapped file."""
+    """Reserve disk space, because a full disk is fatal for a memory-mapped file."""
     if not hasattr(os, "posix_fallocate"):
         return
     try:
@@ -318,7 +320,7 @@ def _allocate(stream: BinaryIO, nbytes: int) -> None:
 
 
 def _import_nibabel(name: str, task: str) -> ModuleType:
-    """The package nibabel.
+    """Return the package nibabel.
 
     Raises
     ------
@@ -361,7 +363,7 @@ def _exact_geometry(
     voxel_size: Sequence[float],
     origin: Sequence[float],
 ) -> tuple[str, tuple[float, ...], tuple[float, ...]] | None:
-    """Unit, voxel size and origin of our block, which the header has rounded.
+    """Unit, voxel size and origin from our block; the header contains rounded values.
 
     None if the header disagrees: another program has changed the file.
     """

@@ -42,9 +42,9 @@ def read_nrrd(path: Path) -> Volume:
 
     Positions are converted to the coordinates of NIfTI: X points to the right, Y to the
     front and Z up. Stored axes that are exchanged or reversed are exchanged and
-    reversed accordingly, and the origin is the position of the first voxel of the
-    result, so that an object has the same position in NRRD and NIfTI files. A rotation
-    that is not a multiple of 90° is not applied, with a note; the handedness is
+    reversed accordingly. The origin is the position of the first voxel of the result,
+    so that an object has the same position in NRRD and NIfTI files. A rotation that is
+    not a multiple of 90° is not applied, and a note is added; the handedness is
     preserved.
 
     Raises
@@ -100,7 +100,7 @@ def read_nrrd(path: Path) -> Volume:
 def _oriented(
     data: AnyArray, header: Mapping[str, object]
 ) -> tuple[AnyArray, tuple[float, ...] | None, tuple[float, ...], tuple[str, ...]]:
-    """Voxels, their size and origin (Z, Y, X), and notes for the user."""
+    """Return the voxels, their size and origin (Z, Y, X), and notes for the user."""
     n = data.ndim
     if "space directions" not in header:
         if "spacings" not in header:

@@ -41,7 +41,7 @@ def read_raw(
     shape : sequence of int
         Along Z, Y, X, slowest axis first, or along `axes`.
     dtype : dtype
-        With byte order where relevant, e.g. ``">u2"``.
+        Data type, with byte order where relevant, e.g. ``">u2"``.
     offset : int
         Bytes of header to skip.
     axes : str, optional

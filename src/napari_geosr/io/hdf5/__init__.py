@@ -1,1 +1,1 @@
-"""Opens items of HDF5 files, even if spread over several files or partly missing."""
+"""Opens items of HDF5 files, even items in several files or with missing parts."""

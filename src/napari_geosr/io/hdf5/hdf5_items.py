@@ -97,7 +97,7 @@ def identity(item: Any) -> tuple[str, int]:
 
 
 def followed(group: h5py.Group, name: str) -> Any:
-    """The object that a link in a group points to; None if the link is broken.
+    """Return the object at the end of a link in a group; None if the link is broken.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def walk(
     Parameters
     ----------
     group : h5py.Group
-        Group to start from.
+        Group from which the search starts.
     prefix : str
         Its path in the file, prepended to the names that are found.
     missing : list of str
@@ -159,7 +159,7 @@ def walk(
 
 
 def text_of(value: object) -> str:
-    """Text of an attribute, which may be bytes."""
+    """Return the text of an attribute, which may be bytes."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 

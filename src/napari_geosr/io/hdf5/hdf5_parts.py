@@ -127,7 +127,7 @@ def _external_parts(
 
 
 def _external_place(found: h5py.Dataset, name: str) -> Path | None:
-    """The external file that HDF5 opens, or None."""
+    """Return the external file that HDF5 opens, or None."""
     prefix = os.environ.get("HDF5_EXTFILE_PREFIX") or (
         found.id.get_access_plist().get_efile_prefix() or b""
     )
@@ -306,7 +306,7 @@ class _MappedFiles:
 
 
 def _place_of(name: str, path: Path) -> Path | None:
-    """The file that HDF5 opens for a source of a virtual dataset, or None.
+    """Return the file that HDF5 opens for a source of a virtual dataset, or None.
 
     If an absolute path does not exist, HDF5 looks for a file of the same name next to
     the virtual dataset.
@@ -326,7 +326,7 @@ def _place_of(name: str, path: Path) -> Path | None:
 def _regions(
     space: h5py.h5s.SpaceID, shape: Sequence[int], available: int | None = None
 ) -> list[Region]:
-    """The boxes that a selection consists of.
+    """Return the boxes that a selection consists of.
 
     Parameters
     ----------
@@ -361,7 +361,7 @@ def _single(start: int, end: int) -> Blocks:
 def _blocks(
     start: int, stride: int, count: int, block: int, n: int, available: int | None
 ) -> Blocks:
-    """The blocks of a regular selection along one axis of length `n`."""
+    """Return the blocks of a regular selection along one axis of length `n`."""
     left = max(0, n - start)
     if count in _UNLIMITED or block in _UNLIMITED:
         positions = left if available is None else available
@@ -380,7 +380,7 @@ def _blocks(
 
 
 def _reached(mapping: h5py.VDSmap, shape: tuple[int, ...]) -> tuple[bool, int | None]:
-    """Whether a source contains all mapped voxels; its length along an unlimited axis.
+    """Whether a source has all mapped voxels, and its length along an unlimited axis.
 
     Parameters
     ----------

@@ -51,7 +51,7 @@ class MissingParts:
         return tuple(len(starts) for starts in self.starts)
 
     def warning(self) -> str:
-        """The warning about the missing cells; ``""`` if there are none."""
+        """Return the warning about the missing cells; ``""`` if there are none."""
         n_all = math.prod(self.grid)
         n_missing = n_all - len(self.there)
         if n_missing <= 0:
@@ -66,12 +66,12 @@ class MissingParts:
         return PartWarning(text, self.warning_within)
 
     def warning_within(self, axis: str, index: int) -> str:
-        """The warning about one index along an axis; ``""`` if that is complete.
+        """Return the warning about one index along an axis; ``""`` if that is complete.
 
         Parameters
         ----------
         axis : str
-            Its name; for any other name, the warning is about the whole array.
+            Name of the axis; for an unknown name, the warning is about the whole array.
         index : int
         """
         if axis not in self.names:
@@ -171,7 +171,7 @@ def missing_of_chunks(
 
 
 def _indices(grid: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """All indices of a grid, last axis fastest, generated lazily as it may be huge."""
+    """All indices of a grid, last axis fastest, lazily, because a grid may be huge."""
     for number in range(math.prod(grid)):
         index = list[int]()
         for n in reversed(grid):

@@ -101,7 +101,7 @@ def read_projections(
     Raises
     ------
     FileError
-        If there is no such file, it is damaged, or its angles are unknown.
+        If the file does not exist or is damaged, or its angles are unknown.
     ProjectionsError
         If its parts are inconsistent.
     """
@@ -153,7 +153,7 @@ def _let_others_open(
 
 
 def _in_file(frames: Any) -> Any:
-    """The array of which some frames are selected, or the array itself."""
+    """Return the array of which some frames are selected, or the array itself."""
     return frames.data if isinstance(frames, Selection) else frames
 
 
@@ -165,7 +165,7 @@ def _reopened(
     flats: Path | None,
     darks: Path | None,
 ) -> Any:
-    """The array of a scan that another process has opened."""
+    """Return the array of a scan that another process has opened."""
     scan = read_projections(
         path, dataset=dataset, angles=angles, flats=flats, darks=darks
     )
@@ -264,10 +264,10 @@ def _with_note(metadata: AnyMapping, note: str) -> AnyDict:
 
 
 def _implausible_size_changes(scan: Projections) -> AnyDict:
-    """Changes that mark an implausible pixel size of the file as unknown.
+    """Return the changes that mark an implausible pixel size of the file as unknown.
 
-    The pixel size is kept for fan and cone beams, whose distances are in the same unit,
-    and for files written by this package.
+    The pixel size is kept for fan and cone beams, because their distances are in the
+    same unit, and for files written by this package.
     """
     question = voxel_size_question(scan.metadata)
     reasons, _ = implausibility_reasons(scan.pixel_size, scan.unit)

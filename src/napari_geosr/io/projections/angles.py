@@ -154,7 +154,7 @@ def read_angles(path: Path) -> StoredAngles:
     Raises
     ------
     FileError
-        If a line holds anything else.
+        If a line contains anything else.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()

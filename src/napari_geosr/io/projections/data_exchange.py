@@ -96,7 +96,7 @@ def read_data_exchange(
 
 
 def missing_frames(found: Any, name: str, path: Path) -> tuple[str, ...]:
-    """Warnings about parts of a dataset of frames that are not in the file.
+    """Return the warnings about parts of a dataset of frames that are not in the file.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def _stored_order(found: Any) -> list[int] | None:
 
 
 def lazy_frames(found: Any, name: str, path: Path) -> LazyArray:
-    """Frames of a dataset as a lazy array (frame, row, column).
+    """Return the frames of a dataset as a lazy array (frame, row, column).
 
     Parameters
     ----------

@@ -41,9 +41,9 @@ def read_images(
 ) -> Projections:
     """Read a stack (angle, row, column), a folder of views, or one sinogram.
 
-    A single image is a sinogram (angle, column): a scan of one detector row. Files of a
-    folder whose names begin with ``flat``, ``white`` or ``dark`` are its flat and dark
-    fields.
+    A single image is a sinogram (angle, column): a scan of one detector row. Files in a
+    folder with names that begin with ``flat``, ``white`` or ``dark`` are its flat and
+    dark fields.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def read_images(
     flats, darks : path, optional
         Files or folders of flat and dark fields.
     dataset : str, optional
-        Index of the image, where a file holds several.
+        Index of the image, if a file holds several.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def read_images(
 
 
 def _asked(views: Volume) -> VoxelSizeQuestion | None:
-    """The question about the pixel size, without a slice spacing."""
+    """Return the question about the pixel size, without a slice spacing."""
     asked = voxel_size_question(views.metadata)
     if asked is None:
         return None

@@ -49,7 +49,7 @@ _LOOKS_LIKE_ANGLE = re.compile(r"theta|angle|rot|omega|phi", re.IGNORECASE)
 
 
 def detectors(file: object) -> list[str]:
-    """Paths of the groups that hold an ``image_key``; no frame is read."""
+    """Return the paths of the groups that hold an ``image_key``; no frame is read."""
     return list(_keyed(file, "", 0, set()))
 
 
@@ -84,7 +84,7 @@ def read_nxtomo(
     given : AngleSettings
         Takes precedence over the file's angles.
     detector : str, optional
-        Path of the detector's group, where there are several with frames.
+        Path of the detector's group, if several detectors have frames.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def _frames(frames: Any, chosen: Any) -> Any:
 
 
 def _choose(file: h5py.File, path: Path) -> str:
-    """Path of the only detector that has frames."""
+    """Return the path of the only detector that has frames."""
     names = detectors(file)
     there = [name for name in names if followed(file, f"{name}/data") is not None]
     if len(there) == 1:

@@ -66,7 +66,7 @@ def claimed(path: Path) -> Iterator[None]:
 
 
 def lock_of(path: Path) -> Path:
-    """File that is locked while a run writes to an absolute `path`."""
+    """Return the file that is locked while a run writes to an absolute `path`."""
     name = hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
     return Path(user_state_path("napari-geosr")) / "locks" / f"{name}.lock"
 
@@ -139,7 +139,7 @@ def _has_holder_ended(place: Path) -> bool:
 
 
 def in_use_message(path: Path, pid: int | None, host: str) -> str:
-    """The message that a process is writing to `path`."""
+    """Return the message that a process is writing to `path`."""
     by = "" if pid is None else f" (process {pid} on {host})"
     return (
         f"A run is still writing to {path.name}{by}. Wait until it has finished, stop "

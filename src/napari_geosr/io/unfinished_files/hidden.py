@@ -21,7 +21,7 @@ _HIDDEN = re.compile(r"\.([^/\\]+?)\.((?:[0-9a-f]{8}){1,2})\.partial")
 
 
 def temporary_sibling(path: Path, suffix: str = "") -> Path:
-    """A hidden, unused name in the folder of `path`, ending in `suffix`."""
+    """Return a hidden, unused name in the folder of `path`, ending in `suffix`."""
     stem = path.name.removesuffix(suffix) if suffix else path.name
     token = f"{secrets.token_hex(2)}{_computer()}{os.getpid() & 0xFFFFFFFF:08x}"
     return path.with_name(f".{stem}.{token}.partial{suffix}")

@@ -205,7 +205,7 @@ class JournalEntry:
 
 
 def journal_of(part: Path) -> Path:
-    """Path of the journal of a file being written."""
+    """Return the path of the journal of a file being written."""
     return part.with_name(f"{part.name}{JOURNAL}")
 
 

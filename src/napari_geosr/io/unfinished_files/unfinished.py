@@ -168,7 +168,7 @@ def clear(out: Path) -> None:
 
 
 def remove_unfinished(unfinished: Volume, finished: Path) -> None:
-    """Delete the unfinished file; `finished` now holds everything in it."""
+    """Delete the unfinished file, because everything in it is now in `finished`."""
     path = unfinished.source
     if path is None:
         return
@@ -178,7 +178,7 @@ def remove_unfinished(unfinished: Volume, finished: Path) -> None:
 
 
 def _entries(out: Path) -> Sequence[JournalEntry]:
-    """All readable journals of `out`, including those of running processes."""
+    """Return all readable journals of `out`, including those of running processes."""
     found = map(read_journal, leftovers(out, suffix_of(out)))
     return [entry for entry in found if entry is not None]
 
@@ -198,7 +198,7 @@ def _read_killed_run(entry: JournalEntry) -> Volume:
 def _remove_superseded(entries: Sequence[JournalEntry], kept: Volume) -> None:
     """Remove files of killed runs that had finished less of the same run than `kept`.
 
-    Files from runs with other inputs or settings stay.
+    Files from runs with other inputs or settings are kept.
     """
     for entry in entries:
         is_same = _run_of(entry.stamp.get("provenance")) == _run_of(kept.provenance)
@@ -222,7 +222,7 @@ class _DamagedFile:
     stamp: Stamp
 
     def flush_to_disk(self) -> None:
-        """Do nothing, as the file was flushed by an earlier run."""
+        """Do nothing, because an earlier run flushed the file."""
 
 
 @contextmanager
@@ -292,7 +292,7 @@ def _n_finished(stopped: Volume) -> int:
 
 
 def _share(entry: JournalEntry) -> str:
-    """The finished fraction as the start of a noun phrase: ``"12 % of "``."""
+    """Return the finished fraction as the start of a noun phrase: ``"12 % of "``."""
     return _percent(entry.n_finished, entry.stamp.get("shape") or (0,))
 
 

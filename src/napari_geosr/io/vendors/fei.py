@@ -20,7 +20,7 @@ _SCANS = ("Scan", "EScan", "IScan")
 
 
 def pixel(page: TiffPage) -> VendorPixel | None:
-    """Pixel size of an FEI or Thermo Fisher image, or None."""
+    """Return the pixel size of an FEI or Thermo Fisher image, or None."""
     for tag in _TAGS:
         sections = page.tags.valueof(tag)
         if not isinstance(sections, Mapping):

@@ -24,7 +24,7 @@ _NM = 1e-9
 
 
 def pixel(page: TiffPage) -> VendorPixel | None:
-    """Pixel size of a Hitachi image, or None."""
+    """Return the pixel size of a Hitachi image, or None."""
     text = text_of_tag(page, "ImageDescription")
     if not _is_ours(text):
         text = _beside(Path(page.parent.filehandle.path))

@@ -33,7 +33,7 @@ class VendorPixel:
     written_for: int | None = None
 
     def in_unit(self) -> tuple[float, float, str]:
-        """Height, width, and the unit in which they are shown: nm or µm."""
+        """Return the height, width, and the unit in which they are shown: nm or µm."""
         unit, metres = ("nm", 1e-9) if self.width < _MICROMETRE else ("µm", 1e-6)
         # Twelve digits, so that 1.35e-8 m is exactly 13.5 nm.
         height, width = (float(f"{v / metres:.12g}") for v in (self.height, self.width))
@@ -66,7 +66,7 @@ def whole(value: object) -> int | None:
 
 
 def text_of_tag(page: TiffPage, tag: int | str) -> str:
-    """The text of a tag; empty where there is none."""
+    """Return the text of a tag; empty if there is none."""
     found = page.tags.get(tag)
     value = None if found is None else found.value
     if isinstance(value, bytes):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _TAG = 34118
 _SIZES = ("ap_image_pixel_size", "ap_pixel_size")
-#: Width of the display that the stored pixel size refers to, in pixels.
+#: Width of the display to which the stored pixel size refers, in pixels.
 _DISPLAY_WIDTH = 1024
 #: Index of the pixel size in the list of unnamed values.
 _PIXEL_SIZE_INDEX = 3
@@ -28,7 +28,7 @@ _ORIGIN = "Zeiss SEM"
 
 
 def pixel(page: TiffPage) -> VendorPixel | None:
-    """Pixel size of a Zeiss SmartSEM image, or None."""
+    """Return the pixel size of a Zeiss SmartSEM image, or None."""
     metadata = page.tags.valueof(_TAG)
     if not isinstance(metadata, Mapping):
         return None

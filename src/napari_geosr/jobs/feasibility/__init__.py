@@ -22,7 +22,7 @@ __all__ = ["check_plan", "check_steps", "settings_on_node", "time_text"]
 
 
 def check_steps(job: Job, profile: Profile) -> Generator[Step, None, None]:
-    """Refuse a job whose first part would not fit into memory or walltime.
+    """Refuse a job if its first part would not fit into memory or walltime.
 
     Restorations, measurements and reconstructions are checked, without reading voxels
     or projections; see `restorations`, `measurements` and `reconstructions`.

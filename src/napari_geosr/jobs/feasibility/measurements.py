@@ -20,7 +20,8 @@ _PROGRAM_BYTES = 300 * 10**6
 _HISTOGRAM_SECONDS = 1e-9
 #: The same for the labels.
 _LABEL_SECONDS = 10e-9
-#: The same for the local thickness of both phases; a run that ends before starts again.
+#: The same for the local thickness of both phases; a run that ends before the thickness
+#: is complete starts again.
 _THICKNESS_SECONDS = 90e-9
 #: Statistics that need the local thickness.
 _WITH_THICKNESS = frozenset(("thickness", "trabecular"))
@@ -30,9 +31,10 @@ def check(job: MeasureJob, profile: Profile) -> None:
     """Refuse a measurement that does not fit into memory, or cannot end in time.
 
     No voxel is read. The time is the shortest possible one, on a computer twice as fast
-    as that of the measurements in the documentation. It includes the histogram of the
-    grey values, one slab of labels and, if requested and not limited to a sample, the
-    local thickness: at the end of the walltime, only labelled slabs are kept.
+    as the one used for the measurements in the documentation. It includes the histogram
+    of the grey values, one slab of labels and, if requested and not limited to a
+    sample, the local thickness: at the end of the walltime, only labelled slabs are
+    kept.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a run can use on a node of a cluster, and how refusals are worded."""
+"""Resources that a run can use on a node of a cluster, and messages of refusals."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from napari_geosr.jobs.submission import LOCAL
 #: Time in seconds that a run needs before its first part: it starts the program and
 #: loads what it needs.
 START_SECONDS = 10.0
-#: Smallest memory budget in bytes; it suffices for no run.
+#: Smallest memory budget in bytes; it is too small for any run.
 _LEAST_BUDGET = 10**6
 #: Precision with which a walltime is proposed, in seconds.
 _WALLTIME_STEP = 60
 
 
 class Node:
-    """What a run can use on a node of a cluster.
+    """Resources that a run can use on a node of a cluster.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ class Node:
 
 
 def _walltime_for(seconds: float) -> str:
-    """The shortest walltime that leaves `seconds` before the queue's warning."""
+    """Return the shortest walltime that leaves `seconds` before the queue's warning."""
     walltime = _WALLTIME_STEP
     while walltime - Profile(walltime=format_walltime(walltime)).warning_seconds < (
         seconds

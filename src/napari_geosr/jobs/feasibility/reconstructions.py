@@ -15,16 +15,16 @@ from napari_geosr.operations.reconstruct.scan import FREE_SHARE
 
 #: Memory of a process without its data: the program and its libraries.
 _PROGRAM_BYTES = 500 * 10**6
-#: Processor time assumed for a voxel, a projection and an iteration, in seconds, to
-#: accept a walltime without timing the algorithm. Computers need less (2 to 7 ns).
+#: Processor time assumed per voxel, projection and iteration, in seconds, to accept a
+#: walltime without timing the algorithm. Computers need less (2 to 7 ns).
 _SAFE_SECONDS = 30e-9
 
 
 def check(job: ReconstructJob, profile: Profile) -> None:
-    """Refuse a reconstruction whose first block does not fit into memory or walltime.
+    """Refuse a reconstruction if its first block does not fit into memory or walltime.
 
     The algorithm is timed with a small simulated scan, unless the walltime is ample. No
-    projection is read: the rotation axis is taken to be in the middle if it is not
+    projection is read: the rotation axis is assumed to be in the middle if it is not
     known. Nothing is checked for runs on a GPU or with ASTRA, and the time is not
     checked without torch or for several nodes.
 

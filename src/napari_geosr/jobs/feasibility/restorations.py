@@ -36,19 +36,21 @@ _AMPLE_WALLTIME = 2 * 3600
 #: accept a budget without loading the model. Models need less.
 _SAFE_INPUT_BYTES = 8192.0
 _SAFE_OUTPUT_BYTES = 1280.0
-#: Work, as a multiple of that without halos, with which tiles still count as useful.
+#: Maximum work for which tiles count as useful, as a multiple of the work without
+#: halos.
 _USEFUL_WORK = 20.0
 #: Additional edge length of a tile, in voxels, for models that round sizes up.
 _MARGIN = 64
 
 
 def check_steps(job: RestoreJob, profile: Profile) -> Generator[Step, None, None]:
-    """Refuse a restoration whose first part would not fit into memory or walltime.
+    """Refuse a restoration if its first part would not fit into memory or walltime.
 
     Only the card of the model is read if memory and walltime are ample. Otherwise the
     model is loaded and timed, as for ``--dry-run``. No voxel is read. Nothing is
-    checked if this computer cannot tell: without torch, if the model is still to be
-    chosen, for a series, for samples of a diffusion model, and for runs on a GPU.
+    checked if the requirements cannot be determined on this computer: without torch, if
+    the model is still to be chosen, for a series, for samples of a diffusion model, and
+    for runs on a GPU.
 
     Parameters
     ----------
@@ -101,7 +103,7 @@ def settings_on_node(job: RestoreJob, profile: Profile) -> RestoreConfig:
 
 
 def check_plan(plan: RestorePlan, job: RestoreJob, profile: Profile) -> None:
-    """Refuse a plan whose parts need more than a node of the cluster offers.
+    """Refuse a plan with parts that need more than a node of the cluster offers.
 
     Parameters
     ----------
@@ -131,7 +133,7 @@ def check_plan(plan: RestorePlan, job: RestoreJob, profile: Profile) -> None:
 
 
 class _RestoreNode(Node):
-    """What a restoration can use on a node of a cluster.
+    """Resources that a restoration can use on a node of a cluster.
 
     Parameters
     ----------
@@ -179,7 +181,7 @@ def _can_tell(job: RestoreJob, profile: Profile) -> bool:
 
 
 def _generous_bytes(name: str, volume: Volume) -> float:
-    """Memory that the smallest useful tile of a model does not exceed, in bytes."""
+    """Upper limit of the memory for a model's smallest useful tile, in bytes."""
     card = zoo.find(name).card
     if not card.local:
         return math.inf

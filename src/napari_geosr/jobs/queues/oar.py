@@ -149,7 +149,7 @@ def _ending(job: AnyDict, number: str) -> QueueState:
 
 
 def _last(number: str, known: Mapping[str, AnyDict]) -> str:
-    """Number of the latest resubmission of the job `number`."""
+    """Return the number of the latest resubmission of the job `number`."""
     after = {str(job.get("resubmit_job_id")): other for other, job in known.items()}
     seen = set()
     while number in after and number not in seen:

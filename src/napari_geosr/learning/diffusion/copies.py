@@ -1,4 +1,4 @@
-"""Whether samples of a generative model are copies of training images.
+"""Checks whether samples of a generative model are copies of training images.
 
 A diffusion model that is trained for long on few images reproduces them [1]_. The
 similarity of a sample to a training image is the largest normalised cross-correlation
@@ -34,11 +34,12 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 
 Plane = npt.NDArray[np.float32]
-#: Edge of the centre that is searched for, in voxels, if the images are large enough.
+#: Edge, in voxels, of the sample's centre that is compared, if images are large enough.
 _EDGE = 64
-#: Edge to which it is reduced by averaging, which also reduces noise.
+#: Edge to which this centre is reduced by averaging, in voxels; averaging also reduces
+#: noise.
 _REDUCED = 32
-#: Minimum edge, in voxels.
+#: Minimum edge of this centre, in voxels.
 _MIN_EDGE = 16
 #: Maximum number of training planes that are searched.
 _MAX_PLANES = 1000
@@ -49,20 +50,20 @@ _MAX_REFERENCES = 64
 #: Maximum number of planes left out between two halves of the training images, because
 #: adjacent slices of a volume resemble each other.
 _GAP = 8
-#: Probability that a sample that is no copy exceeds the limit.
+#: Probability that a sample that is not a copy exceeds the limit.
 _FALSE_ALARM = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingPlanes:
-    """Planes of the training images, and how similar different ones are.
+    """Planes of the training images, and the similarity between different planes.
 
     Attributes
     ----------
     planes : tuple of ndarray of shape (Y, X), float32
         Reduced by averaging over `factor` voxels along each axis.
     edge : int
-        Edge of the centre of a sample that is searched for, in voxels.
+        Edge of the centre of a sample that is compared, in voxels.
     factor : int
     usual : float
         Median similarity of a training plane to the others.
@@ -82,12 +83,12 @@ class TrainingPlanes:
     def similarity(
         self, sample: AnyArray, should_stop: ShouldStop = never_stop
     ) -> float:
-        """Similarity of a sample to the most similar training plane, −1 … 1.
+        """Return the similarity of a sample to the most similar training plane, −1 … 1.
 
         Parameters
         ----------
         sample : ndarray of shape ([Z,] Y, X)
-            Of a volume, the central plane is compared.
+            If it is a volume, its central plane is compared.
         should_stop : callable
             Called before every plane.
 
@@ -165,7 +166,7 @@ def training_planes_steps(
 def _reference_steps(
     planes: Sequence[Plane], edge: int, should_stop: ShouldStop
 ) -> Generator[Step, None, list[float]]:
-    """Similarities of planes of one half to the other half."""
+    """Similarities of planes of one half of the images to planes of the other half."""
     gap = min(_GAP, len(planes) // 8)
     middle = len(planes) // 2
     halves = planes[: middle - gap // 2], planes[middle + gap - gap // 2 :]

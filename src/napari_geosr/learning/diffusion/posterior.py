@@ -1,13 +1,13 @@
 """Draws images that are likely under a diffusion model and agree with a scan.
 
 The scan is ``y = A x + noise``, where A averages blocks of voxels (or does nothing) and
-the noise is white. Each sample is one possible object; together they show how much of
-it the scan does not determine.
+the noise is white. Each sample is one possible object; together, the samples show which
+parts of the object the scan does not determine.
 
 Without blocks, the scan is itself a noisy image like those in training. Mixed with a
-little more noise, it is the state at the time with this noise level, and random steps
-from there [1]_ draw samples of the posterior distribution. The only approximations are
-the network and the number of steps.
+little more noise, it is the state at the time that has this noise level, and random
+steps from there [1]_ draw samples of the posterior distribution. The only
+approximations are the network and the number of steps.
 
 With blocks, each step corrects the expected image by its enlarged difference from the
 scan [2]_, weighted by how precisely scan and model determine the block means [3]_. If
@@ -116,9 +116,9 @@ class PosteriorSampler:
         scan : ndarray of shape ([Z,] Y, X)
             In the network's grey scale.
         key : sequence of int
-            For example the seed, the number of the sample and that of the slice.
+            For example the seed, the number of the sample and the number of the slice.
         on_step : callable
-            Called with the number of each step before it is made; may raise.
+            Called with the number of each step before the step is made; may raise.
 
         Returns
         -------
@@ -192,7 +192,7 @@ class PosteriorSampler:
 
 
 def block_means(x: Tensor, factor: int) -> Tensor:
-    """Means of blocks of `factor` voxels along each axis."""
+    """Return the means of blocks of `factor` voxels along each axis."""
     if factor == 1:
         return x
     pool = functional.avg_pool3d if x.ndim == 5 else functional.avg_pool2d
@@ -208,7 +208,7 @@ def enlarged(x: Tensor, factor: int) -> Tensor:
 
 
 def windows(shape: Sequence[int], edge: int) -> Iterator[tuple[slice, ...]]:
-    """Overlapping windows that cover an image, at fixed positions."""
+    """Return overlapping windows that cover an image, at fixed positions."""
     axes = []
     for n in shape:
         starts = list(range(0, max(n - edge, 0), edge * 3 // 4))
@@ -218,7 +218,7 @@ def windows(shape: Sequence[int], edge: int) -> Iterator[tuple[slice, ...]]:
 
 
 def _ramp(part: Tensor) -> Tensor:
-    """Weights that fall towards the border of a window."""
+    """Return weights that fall towards the border of a window."""
     weight = torch.ones((), device=part.device)
     for n in part.shape[2:]:
         at = torch.arange(n, device=part.device)

@@ -34,7 +34,7 @@ _PREVIEW_STEPS = 10
 def noise_field(key: Sequence[int], box: Sequence[slice]) -> AnyArray:
     """Normally distributed random numbers that depend only on `key` and the voxel.
 
-    They are independent of each other, and float32.
+    The numbers are independent of each other; their type is float32.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def noise_field(key: Sequence[int], box: Sequence[slice]) -> AnyArray:
 
 
 def schedule_of(network: nn.Module) -> Schedule:
-    """The schedule that a network was trained with."""
+    """Return the schedule with which a network was trained."""
     config: Any = network.config
     return Schedule(
         config.noise_schedule, config.prediction, zero_terminal=config.zero_terminal
@@ -81,7 +81,7 @@ def sample(
     steps : int
         Number of steps, each one pass of the network.
     on_step : callable
-        Called with the number of each step before it is made; may raise.
+        Called with the number of each step before the step is made; may raise.
 
     Returns
     -------

@@ -51,7 +51,7 @@ GAMMA = 5.0
 
 
 def noise_variances(kind: Kind, times: int) -> Tensor:
-    """Variance of the noise added at each of the times, float64."""
+    """Return the variance of the noise added at each of the times, float64."""
     if kind == "linear":
         return torch.linspace(_FIRST_BETA, _LAST_BETA, times, dtype=torch.float64)
     at = torch.arange(times + 1, dtype=torch.float64) / times
@@ -62,7 +62,7 @@ def noise_variances(kind: Kind, times: int) -> Tensor:
 def without_signal_at_end(variances: Tensor) -> Tensor:
     """Rescale the variances so that no signal remains at the last time [7]_.
 
-    The first one is unchanged.
+    The first variance is unchanged.
     """
     root = (1 - variances).cumprod(0).sqrt()
     root = (root - root[-1]) * root[0] / (root[0] - root[-1])
@@ -112,7 +112,7 @@ class Schedule:
         self.signal = (1 - variances).cumprod(0)
 
     def evenly_spaced(self, steps: int) -> list[int]:
-        """Times of `steps` steps, the last time first [7]_."""
+        """Return the times of `steps` steps, the last time first [7]_."""
         if not 1 <= steps <= self.times:
             raise ConfigError(f"The number of steps must be 1 … {self.times}.")
         return [round(self.times * (steps - i) / steps) - 1 for i in range(steps)]
@@ -138,7 +138,7 @@ class Schedule:
         return a * x0 + s * noise
 
     def target(self, x0: Tensor, noise: Tensor, time: Tensor | int) -> Tensor:
-        """Output of a perfect network."""
+        """Return the output of a perfect network."""
         if self.prediction == "velocity":
             a, s = self.shares(time, x0)
             return a * noise - s * x0
@@ -147,7 +147,7 @@ class Schedule:
     def parts(
         self, x: Tensor, output: Tensor, time: Tensor | int
     ) -> tuple[Tensor, Tensor]:
-        """The image and the noise in `x` that the network's output implies."""
+        """Return the image and the noise in `x` that the network's output implies."""
         a, s = self.shares(time, x)
         if self.prediction == "velocity":
             return a * x - s * output, s * x + a * output
@@ -170,7 +170,7 @@ class Schedule:
     def ddpm_step(
         self, x: Tensor, x0: Tensor, time: int, earlier: int, noise: Tensor
     ) -> Tensor:
-        """Random step to an earlier time, given the expected image [1]_."""
+        """Make a random step to an earlier time, given the expected image [1]_."""
         return self.ddim_step(x, x0, time, earlier, noise, eta=1.0)
 
     def ddim_step(
@@ -182,7 +182,7 @@ class Schedule:
         noise: Tensor | None = None,
         eta: float = 0.0,
     ) -> Tensor:
-        """Step to an earlier time, given the expected image [3]_.
+        """Make a step to an earlier time, given the expected image [3]_.
 
         Parameters
         ----------
@@ -208,7 +208,7 @@ class Schedule:
         earlier: int,
         last: tuple[Tensor, int] | None = None,
     ) -> Tensor:
-        """Step of the second-order multistep solver DPM-Solver++ [4]_.
+        """Make a step of the second-order multistep solver DPM-Solver++ [4]_.
 
         Parameters
         ----------

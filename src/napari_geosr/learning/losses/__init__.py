@@ -1,7 +1,7 @@
 """Losses, one family per file; ``terms`` contains those that users can choose.
 
-The files of ``terms`` and `choice` do not import torch, as ``--help`` imports them. The
-families do, and are loaded on first use.
+The files of ``terms`` and `choice` do not import torch, because ``--help`` imports
+them. The families import torch, and are loaded on first use.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ Critic = Callable[[Tensor], Tensor]
 
 
 def critic_loss(real: Tensor, fake: Tensor, distance: Distance) -> Tensor:
-    """Loss of the critic, without the gradient penalty.
+    """Return the loss of the critic, without the gradient penalty.
 
     Parameters
     ----------
@@ -71,9 +71,9 @@ def gradient_penalty(
         mix the samples.
     real, fake : Tensor of shape (N, C, [Z,] Y, X)
     condition : Tensor of shape (N, K, [Z,] Y, X), optional
-        Channels that the critic gets before those of the image. They are the same for
-        real and generated images, so the gradient is taken with respect to the image
-        alone.
+        Channels that precede the image channels in the critic's input. They are the
+        same for real and generated images, so the gradient is taken with respect to the
+        image alone.
     """
     real, fake = real.detach().float(), fake.detach().float()
     share = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device)

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 
 def box_means(x: Tensor, edge: int) -> Tensor:
-    """Means of (N, C, [Z,] Y, X) over boxes of ``edgeⁿ`` voxels.
+    """Return the means of (N, C, [Z,] Y, X) over boxes of ``edgeⁿ`` voxels.
 
     The last box along an axis may be smaller.
     """
@@ -21,7 +21,7 @@ def box_means(x: Tensor, edge: int) -> Tensor:
 
 
 def box_sums(x: Tensor, edge: int) -> Tensor:
-    """Sums of (N, C, [Z,] Y, X) over boxes of ``edgeⁿ`` voxels.
+    """Return the sums of (N, C, [Z,] Y, X) over boxes of ``edgeⁿ`` voxels.
 
     The last box along an axis may be smaller.
     """

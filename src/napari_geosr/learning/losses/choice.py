@@ -18,7 +18,7 @@ GREY_VALUES = "l1"
 
 
 def parse_losses(text: str) -> dict[str, float]:
-    """Weights of the losses in ``NAME[:WEIGHT],…``, in the given order.
+    """Return the weights of the losses in ``NAME[:WEIGHT],…``, in the given order.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def parse_losses(text: str) -> dict[str, float]:
 
 
 def _check_installed(name: str, module: object) -> None:
-    """Reject a loss whose library is not installed."""
+    """Reject a loss if its library is not installed."""
     needed, extra = getattr(module, "REQUIRES", (None, None))
     if needed is not None and find_spec(needed) is None:
         raise ConfigError(
@@ -68,7 +68,7 @@ def is_geometry(name: str) -> bool:
 
 
 def names_in(text: str) -> list[str]:
-    """Names of the losses in ``NAME[:WEIGHT],…``."""
+    """Return the names of the losses in ``NAME[:WEIGHT],…``."""
     return [part.partition(":")[0].strip() for part in text.split(",")]
 
 

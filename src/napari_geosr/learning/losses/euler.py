@@ -3,11 +3,11 @@
 Neighbours are joined by faces, edges or corners (26 in 3D, 8 in 2D), or by faces only
 (6, 4). Either way, the Euler number is an alternating sum, over the corners, edges,
 faces and cells of the voxel lattice, of the maximum or minimum of the adjacent voxels.
-For a soft map, this is the mean of the Euler numbers at all thresholds from 0 to 1, as
-the minimum of some voxels exceeds a threshold if and only if all of them do. Products
-instead of minima would give spurious contributions inside soft but solid parts. The
-number is differentiable almost everywhere; its gradient is nonzero only at voxels where
-parts join or separate.
+For a soft map, this is the mean of the Euler numbers at all thresholds from 0 to 1,
+because the minimum of some voxels exceeds a threshold if and only if all of them do.
+Products instead of minima would give spurious contributions inside soft but solid
+parts. The number is differentiable almost everywhere; its gradient is nonzero only at
+voxels where parts join or separate.
 
 References
 ----------
@@ -57,5 +57,5 @@ def euler_density(phase: Tensor, *, by_faces: bool = False) -> Tensor:
 
 
 def euler_number(phase: Tensor, *, by_faces: bool = False) -> Tensor:
-    """Euler number of each sample, shape (N,): see `euler_density`."""
+    """Return the Euler number of each sample, shape (N,); see `euler_density`."""
     return euler_density(phase, by_faces=by_faces).flatten(1).sum(dim=1)

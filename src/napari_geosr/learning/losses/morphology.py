@@ -79,7 +79,7 @@ def eroded(x: Tensor) -> Tensor:
 
 
 def dilated(x: Tensor) -> Tensor:
-    """Maximum of the 3ⁿ voxels around each voxel."""
+    """Return the maximum of the 3ⁿ voxels around each voxel."""
     for axis in range(2, x.ndim):
         x = extreme(x, _cross((axis,)), largest=True)
     return x
@@ -142,7 +142,7 @@ def _cross(axes: Any) -> Offsets:
 def _overlap(
     x: Tensor, axis: int, step: int
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Slices of the voxels with a neighbour `step` along `axis`, and of the latter."""
+    """Slices of voxels with a neighbour `step` along `axis`, and of the neighbours."""
     n = x.shape[axis]
     before = (slice(None),) * axis
     low, high = slice(0, n - abs(step)), slice(abs(step), n)

@@ -1,7 +1,7 @@
 """Perceptual losses: distance between the features of two images [1]_.
 
-The feature network is chosen by name. Its weights must be on the disk, otherwise an
-error is raised; nothing is downloaded, and random weights are never used.
+The feature network is chosen by name. Its weights must be on the disk, or an error is
+raised; nothing is downloaded, and random weights are never used.
 
 ``structure``
     A small network that is part of this package. It was trained to classify simulated
@@ -61,7 +61,7 @@ class StructureFeatures(nn.Module):
             self.register_buffer(f"scale{i}", torch.ones(n))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Maps at full, half and quarter resolution of ``(N, 1, Y, X)``."""
+        """Return the maps at full, half and quarter resolution of ``(N, 1, Y, X)``."""
         maps = []
         for i in range(len(self.convs) // 2):
             if i:
@@ -77,7 +77,7 @@ class GradientFeatures(nn.Module):
     """Differences of neighbours along Y and X, at full, half and quarter resolution."""
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Differences of ``(N, 1, Y, X)``, a pair for each scale."""
+        """Return the differences of ``(N, 1, Y, X)``, a pair for each scale."""
         maps = []
         for i in range(3):
             if i:
@@ -122,7 +122,7 @@ def load_features(name: FeatureName) -> nn.Module:
 
 
 def perceptual_loss(features: nn.Module, output: Tensor, target: Tensor) -> Tensor:
-    """Mean squared difference of features, averaged over the layers.
+    """Return the mean squared difference of features, averaged over the layers.
 
     Parameters
     ----------

@@ -30,12 +30,12 @@ _RADIUS = 5
 
 
 def l2(output: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error: predicts the mean and maximises the PSNR."""
+    """Mean squared error: a network learns the mean, which maximises the PSNR."""
     return (output - target).square().mean()
 
 
 def l1(output: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute error: predicts the median, with sharper edges."""
+    """Mean absolute error: a network learns the median, which has sharper edges."""
     return (output - target).abs().mean()
 
 
@@ -45,7 +45,7 @@ def huber(output: Tensor, target: Tensor) -> Tensor:
 
 
 def ssim(output: Tensor, target: Tensor) -> Tensor:
-    """Structural similarity mixed with the mean absolute error."""
+    """Return the structural similarity mixed with the mean absolute error."""
     shifted = (image - _MIN_VALUE for image in (output, target))
     similarity = structural_similarity(*shifted, data_range=_VALUE_RANGE)
     return SSIM_SHARE * (1 - similarity) + (1 - SSIM_SHARE) * l1(output, target)

@@ -172,7 +172,7 @@ def choose(noise: Noise, *, has_second: bool) -> tuple[LearningMode, str]:
 
 
 def photon_skewness(noise: Noise) -> float:
-    """Expected skewness of the noise if it is photon noise.
+    """Return the expected skewness of the noise if it is photon noise.
 
     For counts with the gain ``g``, the variance is ``g`` times the grey value above the
     offset, and the skewness is ``g / σ``.
@@ -184,7 +184,7 @@ def photon_skewness(noise: Noise) -> float:
 
 
 def hidden_neighbours(noise: Noise) -> tuple[tuple[int, int, int], ...]:
-    """Offsets (z, y, x) of the neighbours that share the noise of a voxel.
+    """Return the offsets (z, y, x) of the neighbours that share the noise of a voxel.
 
     Raises
     ------
@@ -257,14 +257,14 @@ class Method(_Method):
         return "stored" if self.card.normalisation.kind == "stored" else "volume"
 
     def grey_scale(self) -> GreyScale | None:
-        """Stored grey scale of the model, if it has one."""
+        """Return the stored grey scale of the model, if it has one."""
         scale = self.card.normalisation
         if scale.mean is None or scale.std is None:
             return None
         return GreyScale(scale.mean, scale.std)
 
     def noise_bound(self) -> float | None:
-        """Noise bound of the model."""
+        """Return the noise bound of the model."""
         return self.card.noise_bound
 
     def build(self) -> dict[str, nn.Module]:
@@ -276,7 +276,7 @@ class Method(_Method):
         return modules
 
     def starting_weights(self, model: Model) -> AnyDict:
-        """Weights of the model, including its noise bound."""
+        """Return the weights of the model, including its noise bound."""
         return model.restorer().state_dict()
 
     def prepare(self, patches: Patches) -> None:
@@ -299,7 +299,7 @@ class Method(_Method):
             self._blind_spots = BlindSpots(self.config.ndim, share, "uniform", offsets)
 
     def intended_use(self) -> str:
-        """Intended use, for the card: the scans that the model was adapted to."""
+        """Intended use, for the card: the scans to which the model was adapted."""
         return (
             "The scans the model was adapted to, and others recorded in the same way."
         )
@@ -335,7 +335,7 @@ class Method(_Method):
         return drawn | {"source": source, "target": patch[middle], "mask": mask}
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Mean squared error; if voxels are hidden, of these voxels only."""
+        """Mean squared error; if voxels are hidden, over these voxels only."""
         squares = (self.output(batch) - batch["target"]).square()
         if "mask" not in batch:
             error = squares.mean()

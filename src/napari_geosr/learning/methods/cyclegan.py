@@ -2,7 +2,7 @@
 
 There are two generators, one for each direction, and two critics. An image that is
 translated there and back must return unchanged, and an image that is already of the
-right kind must stay as it is [1]_. With an upscale factor, the backward generator makes
+right kind must not change [1]_. With an upscale factor, the backward generator makes
 voxels coarser, and the averaged output must equal the input: this fixes the geometry,
 which pairs would otherwise do.
 
@@ -12,14 +12,15 @@ by slice, so that the cycle from the target has all slices that the forward one 
 The paper uses the least-squares distance with weights 1, 10 and 5, a learning rate of
 2e-4 and single images. Here this fails: the generators start as the identity, which
 minimises the cycle and identity losses, and the critics learn to detect noise within a
-few hundred steps. They then win (their loss falls to 0.01, that of the generators stays
-at 0.99 of 1) and their gradient vanishes. The gradient of the Wasserstein distance
-persists however different the images are [2]_. As removed noise cannot be restored, the
-cycle loss must have a smaller weight than the critics. For slices of a foam with noise,
-the PSNR rose from 9.1 dB to 14.4 dB in 600 steps with a network of 15 000 weights; with
-least squares it stayed at 9.1 dB. A learning rate of 2e-3 suits such lightweight
-networks better: 16.3 dB after 324 steps, compared with 13 dB for 5e-4. The present
-defaults give 16.5 dB after 200 steps in 2.5D (two minutes on one core).
+few hundred steps. They then win (their loss falls to 0.01, whereas that of the
+generators stays at 0.99 of 1), and their gradient vanishes. The gradient of the
+Wasserstein distance persists however different the images are [2]_. Because removed
+noise cannot be restored, the cycle loss must have a smaller weight than the critics.
+For slices of a foam with noise, the PSNR rose from 9.1 dB to 14.4 dB in 600 steps with
+a network of 15 000 weights; with least squares it stayed at 9.1 dB. A learning rate of
+2e-3 suits such lightweight networks better: 16.3 dB after 324 steps, compared with 13
+dB for 5e-4. The present defaults give 16.5 dB after 200 steps in 2.5D (two minutes on
+one core).
 
 References
 ----------
@@ -153,7 +154,7 @@ class Method(TranslationMethod):
         return {**super().build(), "backward": self._backward(), **critics}
 
     def _backward(self) -> nn.Module:
-        """The backward generator: slice by slice, on the source's grid."""
+        """Return the backward generator: slice by slice, on the source's grid."""
         from torch import nn
 
         config, factor = self.config, self.upscale_factor
@@ -176,7 +177,7 @@ class Method(TranslationMethod):
         return {"generators": ("network", "backward"), "critics": CRITICS}
 
     def state(self) -> AnyDict:
-        """The pooled images for the critics."""
+        """Return the pooled images for the critics."""
         return {name: pool.state() for name, pool in self.pools.items()}
 
     def restore_state(self, state: AnyMapping) -> None:
@@ -209,7 +210,7 @@ class Method(TranslationMethod):
             yield
 
     def cycles(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Cycle loss of both images, and the generated images.
+        """Return the cycle loss of both images, and the generated images.
 
         Returns
         -------
@@ -260,7 +261,7 @@ class Method(TranslationMethod):
         return total, losses, generated
 
     def critics_loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Loss of both critics: real against generated or pooled images."""
+        """Return the loss of both critics: real against generated or pooled images."""
         of_target, losses = self.critic_terms(
             "critic_target", middle(batch["target"]), batch["critic_target"]
         )

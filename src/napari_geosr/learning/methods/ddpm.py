@@ -1,6 +1,6 @@
 """DDPM: learn what images of a modality look like, from unlabelled images alone.
 
-The network is shown images with known amounts of added noise and learns to separate the
+The network receives images with known amounts of added noise and learns to separate the
 noise from the image [1]_. The model generates new images, and is a starting point for
 training with few labels (`napari_geosr.learning.methods.ptdr`).
 
@@ -139,12 +139,12 @@ class Method(_Method):
         cls(config).schedule()
 
     def network_kwargs(self) -> AnyDict:
-        """Settings of the network, with the noise schedule."""
+        """Return the settings of the network, with the noise schedule."""
         schedule = self.config.model_dump(include=set(self.config.network_settings))
         return network_kwargs(self.config, **schedule)
 
     def schedule(self) -> Schedule:
-        """The noise schedule."""
+        """Return the noise schedule."""
         config = self.config
         return diffusion.schedule.Schedule(
             config.noise_schedule,
@@ -154,7 +154,7 @@ class Method(_Method):
         )
 
     def intended_use(self) -> str:
-        """Intended use, for the card."""
+        """Return the intended use, for the card."""
         return (
             "Pre-training for segmentation with few labels, and generating images that "
             "resemble the training data (they are not measurements)."
@@ -168,7 +168,7 @@ class Method(_Method):
         return {"source": drawn["source"], "noise": noise, "time": time}
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Squared error of the output, weighted by min-SNR [2]_."""
+        """Return the squared error of the output, weighted by min-SNR [2]_."""
         schedule, time = self.schedule(), batch["time"]
         x0, noise = batch["source"], batch["noise"]
         output = self._network_output(schedule.noised(x0, noise, time), time)
@@ -217,7 +217,7 @@ class Method(_Method):
         return output.float()
 
     def starting_weights(self, model: Model) -> dict[str, Tensor]:
-        """State dict of another diffusion model."""
+        """Return the state dict of another diffusion model."""
         if model.card.task != "generate":
             raise ConfigError(
                 f"{model.card.name} is not a diffusion model: start from a model "
@@ -227,6 +227,6 @@ class Method(_Method):
 
 
 def _centre(x: Tensor) -> Tensor:
-    """The middle one of several slices."""
+    """Return the middle one of several slices."""
     middle = x.shape[1] // 2
     return x[:, middle : middle + 1]

@@ -2,9 +2,9 @@
 
 From every cell of 2 × 2 voxels, two adjacent voxels are drawn, one for each of two
 images of half the size. These show nearly the same object with independent noise, and
-one is predicted from the other. A regularisation term, whose weight rises during
-training, compensates for the true difference between neighbours. Structures must be a
-few voxels wide, as the network sees images of half the resolution.
+one is predicted from the other. A regularisation term compensates for the true
+difference between neighbours; its weight rises during training. Structures must be a
+few voxels wide, because the network is trained on images of half the resolution.
 
 References
 ----------
@@ -132,7 +132,7 @@ class Method(_Method):
             )
 
     def independent_noise_along(self) -> str:
-        """Axes along which neighbours are predicted from each other."""
+        """Return the axes along which neighbours are predicted from each other."""
         return "xyz" if self.n_axes == 3 else "xy"
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:

@@ -1,13 +1,13 @@
 """Noise2Inverse: learn from reconstructions of disjoint parts of the projections.
 
-The sources are reconstructions of the same object, each from every K-th projection and
-from different ones. As the noise of projections is independent, so is that of the
-sources, and one of them can be predicted from the others as in Noise2Noise. This is
+The sources are reconstructions of the same object, each from every K-th projection; no
+projection is used twice. Because the noise of projections is independent, so is that of
+the sources, and one of them can be predicted from the others as in Noise2Noise. This is
 valid if the reconstruction is linear and the noise has zero mean. The sources must have
 the same voxels, filter and grey scale.
 
 To restore, the network is run on each of `inputs` and the outputs are averaged;
-the model's card says so, and ``napari-geosr restore A B … --average`` does it.
+the model's card states this, and ``napari-geosr restore A B … --average`` does it.
 
 References
 ----------
@@ -59,7 +59,7 @@ class Config(TrainingConfig):
 def index_sets(
     n: int, strategy: Strategy
 ) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
-    """Indices of the inputs and targets among `n` sources, for each pair."""
+    """Return the indices of the inputs and targets among `n` sources, for each pair."""
     pairs = []
     for one in range(n):
         rest = tuple(i for i in range(n) if i != one)
@@ -68,7 +68,7 @@ def index_sets(
 
 
 def inputs(volumes: Sequence[Volume], strategy: Strategy = "X:1") -> list[Volume]:
-    """Inputs of the trained network; the mean of its outputs is the result.
+    """Return the inputs of the trained network; the mean of its outputs is the result.
 
     Parameters
     ----------

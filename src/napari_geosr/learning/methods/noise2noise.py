@@ -1,9 +1,9 @@
 """Noise2Noise: learn from two noisy scans of the same object.
 
 The noise of the second scan cannot be predicted from the first one, so a network that
-minimises the mean squared error to it learns to predict the clean object. This is valid
-if the noise of both scans is independent and has zero mean, and if the scans are
-aligned to within 0.2 voxels.
+minimises the mean squared error relative to the second scan learns to predict the clean
+object. This is valid if the noise of both scans is independent and has zero mean, and
+if the scans are aligned to within 0.2 voxels.
 
 References
 ----------

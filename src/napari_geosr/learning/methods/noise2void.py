@@ -143,7 +143,7 @@ class Method(_Method):
         }
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Mean squared error of the hidden voxels."""
+        """Return the mean squared error of the hidden voxels."""
         output = self.output(batch)
         mask = batch["mask"]
         squares = mask * (output - batch["target"]).square()

@@ -2,11 +2,11 @@
 
 The mean absolute error (or other losses chosen by the user, including geometric ones)
 keeps the output close to its target. A patch critic, which also takes the input, makes
-it look like a target [1]_. With an upscale factor, the target has smaller voxels, and
-the critic takes the input interpolated to them.
+the output look like a target [1]_. With an upscale factor, the target has smaller
+voxels, and the critic takes the input interpolated to them.
 
 The published weights are 1 (critic) and 100 (pixels). Here the larger weight is 1, so
-that the gradient clipping acts as in other methods, and the ratio is 1 : 50, as
+that the gradient clipping acts as in other methods, and the ratio is 1 : 50, because
 standardised grey values spread twice as far as values from -1 to 1. With an upscale
 factor, the critic has a quarter of this weight, since more detail could be invented in
 each voxel. For a foam upscaled 4 times, 600 steps with 1 : 50 gave 16.2 dB

@@ -1,6 +1,6 @@
 """PTDR: segmentation from a handful of painted slices, with a pre-trained network.
 
-The network of a diffusion model (`napari_geosr.learning.methods.ddpm`) knows the
+The network of a diffusion model (`napari_geosr.learning.methods.ddpm`) has learned the
 modality from unlabelled images. Its last layer is replaced by one with an output per
 class, and all layers are trained on clean images at a fixed time of the noise schedule
 [1]_. Without such a model, the same network is trained from scratch.
@@ -193,7 +193,7 @@ class Method(_Method):
             )
 
     def network_kwargs(self) -> AnyDict:
-        """Settings of the network, with one output per class."""
+        """Return the settings of the network, with one output per class."""
         head: AnyDict = {}
         if "decoder_head" in network_fields(self.config.network):
             head["decoder_head"] = self.config.head_maps
@@ -202,7 +202,7 @@ class Method(_Method):
         )
 
     def grey_scale(self) -> GreyScale | None:
-        """Stored grey scale of the model to start from, if there is one."""
+        """Return the stored grey scale of the model to start from, if there is one."""
         if self.config.from_model is None:
             return None
         scale = zoo.find(self.config.from_model).card.normalisation
@@ -282,7 +282,7 @@ class Method(_Method):
         return {"source": drawn["source"], "target": drawn["target"]}
 
     def starting_weights(self, model: Model) -> dict[str, Tensor]:
-        """Weights of the model; those of the last layer are new.
+        """Return the weights of the model; those of the last layer are new.
 
         They are kept if the model has the same classes.
         """
@@ -312,7 +312,7 @@ class Method(_Method):
         return torch.optim.Adam(groups, lr=rate, betas=(0.9, 0.99))
 
     def intended_use(self) -> str:
-        """Intended use, for the card; states the classes."""
+        """Return the intended use, for the card; states the classes."""
         return (
             f"{super().intended_use()} Its output is a label image with the classes "
             f"0 … {self.labels - 1} of the painted slices."

@@ -1,8 +1,8 @@
 """Supervised: learn from pairs of a low-quality and a high-quality scan.
 
 The target has less noise, more projections or smaller voxels. With a super-resolution
-network such as ``light_sr``, its voxels are 2, 4 or 8 times smaller along every axis
-that the network works on: Z, Y and X in 3D; Y and X in 2D and 2.5D, where the distance
+network such as ``light_sr``, its voxels are 2, 4 or 8 times smaller along every axis on
+which the network works: Z, Y and X in 3D; Y and X in 2D and 2.5D, where the distance
 between slices is unchanged. If the target is a label image, the model learns
 segmentation.
 """
@@ -165,7 +165,7 @@ class Method(TargetLossMethod):
         return drawn
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """The chosen losses, or cross-entropy for labels.
+        """Return the chosen losses, or cross-entropy for labels.
 
         See `napari_geosr.learning.losses.terms` and `…labels`.
         """
@@ -188,7 +188,7 @@ class Method(TargetLossMethod):
         return 1 - losses.labels.mean_dice(output, target, self.labels)
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """The full loss; for labels, 1 minus the mean Dice overlap."""
+        """Return the full loss; for labels, 1 minus the mean Dice overlap."""
         output = self.output(batch)
         if self.labels == 1:
             error, _ = self.target_loss(output, batch["target"], progress=1)

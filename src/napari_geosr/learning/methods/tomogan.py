@@ -173,20 +173,20 @@ class Method(TargetLossMethod, AdversarialMethod):
         return merge_samples([patches.draw(rng, self.roles) for _ in range(n)])
 
     def pixel_steps(self, steps: int) -> int:
-        """Number of initial steps with the pixel loss only."""
+        """Return the number of initial steps with the pixel loss only."""
         if self.config.pixel_steps is not None:
             return self.config.pixel_steps
         wasserstein = self.config.distance == "wasserstein"
         return min(_MAX_PIXEL_STEPS, int(_PIXEL_SHARE * steps)) if wasserstein else 0
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """The pixel loss alone, for the first steps."""
+        """Return the pixel loss alone, for the first steps."""
         output = self.modules["network"](batch["source"])
         error, parts = self.target_loss(output, batch["target"])
         return error, {"pixel": error, **parts}
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Sum of all three losses."""
+        """Return the sum of all three losses."""
         config, target = self.config, batch["target"]
         output = self.modules["network"](batch["source"])
         pixel, parts = self.target_loss(output, target)

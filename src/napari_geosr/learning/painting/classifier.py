@@ -1,7 +1,8 @@
 """A forest of extremely randomised trees that learns in a fraction of a second.
 
-It suits the classification of voxels from a few strokes best: it needs no standardised
-features and hardly any settings, and noise in single features does little harm [1]_.
+Such a forest is well suited to classifying voxels from a few strokes: it needs no
+standardised features and hardly any settings, and noise in single features does little
+harm [1]_.
 
 References
 ----------
@@ -27,7 +28,7 @@ _MOST = 1000
 _FEW = 50
 #: Minimum number of samples in a leaf.
 _SMALLEST = 3
-#: Number of voxels whose features are copied at a time.
+#: Number of voxels for which features are copied at a time.
 _AT_ONCE = 1 << 16
 
 
@@ -51,7 +52,7 @@ class Forest:
     shares: AnyArray
 
     def probabilities(self, features: AnyArray) -> AnyArray:
-        """Mean fractions of the classes in the leaves that the voxels reach.
+        """Return the mean fractions of the classes in the leaves that the voxels reach.
 
         Parameters
         ----------

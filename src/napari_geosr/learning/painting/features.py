@@ -1,9 +1,9 @@
 """Features of the voxels of a slice: the outputs of filters at several scales.
 
-Grey values, Gaussian filters, gradients and eigenvalues of the Hessian matrix, as in
-ilastik and Labkit [1]_, and means that include the slices nearby, which contain less
-noise. Each is a function of the voxels nearby, so that a slice can be processed in
-bands of rows.
+The features are grey values, Gaussian filters, gradients and eigenvalues of the Hessian
+matrix, as in ilastik and Labkit [1]_, and means that include the slices nearby, which
+contain less noise. Each feature depends only on nearby voxels, so that a slice can be
+processed in bands of rows.
 
 References
 ----------
@@ -41,14 +41,15 @@ _BAND_VOXELS = 1 << 19
 
 
 def filter_features(plane: AnyArray, around: AnyArray) -> AnyArray:
-    """Features of all voxels of a slice.
+    """Return the features of all voxels of a slice.
 
     Parameters
     ----------
     plane : ndarray of shape (Y, X)
         Standardised grey values, float32.
     around : ndarray of shape (Y, X)
-        Their mean with the slices nearby, float32; for an image, the image.
+        Mean of these values and those of the slices nearby, float32; for an image, the
+        image itself.
 
     Returns
     -------
@@ -90,7 +91,7 @@ def _differences(values: AnyArray, scale: float) -> tuple[AnyArray, AnyArray]:
 
 
 def bands(shape: tuple[int, int]) -> list[slice]:
-    """Bands of rows of a slice that are processed one at a time."""
+    """Return bands of rows of a slice, to be processed one at a time."""
     rows = max(1, _BAND_VOXELS // max(1, shape[1]))
     return [slice(y, min(y + rows, shape[0])) for y in range(0, shape[0], rows)]
 

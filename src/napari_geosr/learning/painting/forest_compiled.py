@@ -19,7 +19,7 @@ _BLOCK = 1024
 
 @compiled
 def _random(state: AnyArray) -> float:
-    """The next number of a sequence, from 0 to 1 (splitmix64)."""
+    """Return the next number of a sequence, from 0 to 1 (splitmix64)."""
     state[0] += np.uint64(0x9E3779B97F4A7C15)
     x = state[0]
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -91,13 +91,13 @@ def grow(
     number : int
         Number of classes.
     tried : int
-        Number of random splits of which the best is taken.
+        Number of random splits, from which the best is taken.
     smallest : int
         Smallest number of samples in a leaf.
     seed : int
     features, thresholds, children : ndarray of shape (2 n,)
-        Filled for each node: a voxel whose feature is below the threshold goes to the
-        child, others go to the next node.
+        Filled for each node: a voxel goes to the child if its feature is below the
+        threshold, otherwise to the next node.
     shares : ndarray of shape (2 n, number)
         Filled for each leaf: fraction of each class.
     """

@@ -42,7 +42,7 @@ class PriorFeatures:
     seed : int
         Seed of the noise.
     device : str
-        Device to compute on.
+        Device on which features are computed.
 
     Raises
     ------
@@ -73,7 +73,7 @@ class PriorFeatures:
         self._schedule = schedule_of(self._network)
 
     def __call__(self, plane: AnyArray) -> AnyArray:
-        """Features of all voxels of a slice.
+        """Return the features of all voxels of a slice.
 
         Parameters
         ----------
@@ -123,7 +123,7 @@ class PriorFeatures:
 
 
 def _at_full_size(maps: torch.Tensor, factor: int, shape: tuple[int, ...]) -> AnyArray:
-    """Feature maps (1, C, y, x) interpolated to the voxels of the slice."""
+    """Return the feature maps (1, C, y, x) interpolated to the voxels of the slice."""
     if factor > 1:
         maps = functional.interpolate(
             maps, scale_factor=factor, mode="bilinear", align_corners=False

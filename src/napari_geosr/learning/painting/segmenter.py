@@ -32,8 +32,8 @@ _CACHE_BYTES = 256 * 1024**2
 #: in voxels, to which they are subsampled.
 _COMPARED = 64
 _COMPARED_EDGE = 128
-#: Maximum number of slices whose entropy is computed for these suggestions, and edge of
-#: their central part, in voxels.
+#: Maximum number of slices for which the entropy is computed for these suggestions, and
+#: edge of their central part, in voxels.
 _DOUBTED = 16
 _DOUBTED_EDGE = 128
 
@@ -116,7 +116,7 @@ class Segmenter:
         return np.dtype(np.min_scalar_type(largest))
 
     def plane(self, z: int) -> AnyArray:
-        """A slice with its original grey values."""
+        """Return a slice with its original grey values."""
         data = self.scan.data
         return np.asarray(data[z] if self.scan.axes == "ZYX" else data[:])
 
@@ -144,7 +144,7 @@ class Segmenter:
         return sum(f.nbytes for parts in self._features.values() for _, f in parts)
 
     def _standardised(self, z: int) -> tuple[AnyArray, AnyArray]:
-        """A slice, and its mean with the slices nearby."""
+        """Return a slice, and its mean with the slices nearby."""
         nearby = range(z - SLICES, z + SLICES + 1)
         numbers = [min(max(other, 0), self.n_slices - 1) for other in nearby]
         for number in numbers:
@@ -209,7 +209,7 @@ class Segmenter:
         return self.forest
 
     def _sampled(self, z: int, strokes: SliceStrokes) -> tuple[AnyArray, AnyArray]:
-        """Features (n, F) and classes of the painted voxels of a slice."""
+        """Return the features (n, F) and classes of the painted voxels of a slice."""
         is_finite = np.isfinite(self.plane(z)).ravel()[strokes.at]
         at, classes = strokes.at[is_finite], strokes.classes[is_finite]
         width = self.scan.shape[-1]
@@ -284,7 +284,7 @@ class Segmenter:
         return np.concatenate([flat.mean(axis=1), flat.std(axis=1)])
 
     def _doubt(self, z: int) -> AnyArray:
-        """Mean entropy of the middle of a slice."""
+        """Return the mean entropy of the middle of a slice."""
         assert self.forest is not None
         if self.prior is not None:
             (_, found), *_ = self.features(z)

@@ -89,7 +89,7 @@ def read_strokes(
     labels : Volume
         Whole numbers: the class where something is painted.
     scan : Volume
-        The scan that they were painted on.
+        The scan on which they were painted.
     unpainted : int, optional
         Value where nothing is painted. By default 255 if it occurs, as in files for
         ``train ptdr``, or else 0, as in napari.
@@ -154,7 +154,7 @@ def _plane(labels: Volume, z: int) -> AnyArray:
 
 
 def _values(labels: Volume, plane: AnyArray) -> AnyArray:
-    """The different values of a plane, as integers."""
+    """Return the different values of a plane, as integers."""
     if plane.dtype == np.uint8:  # much faster than sorting
         return np.flatnonzero(np.bincount(plane.ravel(), minlength=1))
     values = np.unique(plane)

@@ -1,1 +1,1 @@
-"""What a network is trained on: pairs of scans, splits, patches, blind spots."""
+"""Training data of a network: pairs of scans, splits, patches, blind spots."""

@@ -35,7 +35,7 @@ class BlindSpots:
     Attributes
     ----------
     ndim : int
-        Number of axes that the network convolves over; 2 for adjacent slices as well.
+        Number of axes over which the network convolves; 2 for adjacent slices as well.
     share : float
         Fraction of the voxels that are predicted, 0 … 1.
     replacement : {"uniform", "median"}
@@ -118,7 +118,7 @@ def line_offsets(
 ) -> tuple[tuple[int, int, int], ...]:
     """Neighbours along a line of `length` voxels (odd), centred on the voxel.
 
-    ``cross`` means lines along all axes that the network convolves over.
+    ``cross`` means lines along all axes over which the network convolves.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def line_offsets(
     length : int
         Length of the line in voxels, an odd number.
     ndim : int
-        Number of axes that the network convolves over: 2 or 3.
+        Number of axes over which the network convolves: 2 or 3.
 
     Returns
     -------

@@ -53,7 +53,7 @@ def check_shapes(
     factor : int
         Upscale factor of the network.
     ndim : int
-        Number of axes that the network works on: 2 or 3.
+        Number of axes on which the network works: 2 or 3.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def check_pair(
     factor : int
         Voxels of the target per voxel of the source.
     ndim : int
-        Number of last axes that the factor applies to: those of the network.
+        Number of last axes to which the factor applies: the axes of the network.
     is_correlated : bool
         Whether grey values of both are correlated, so that a shift can be measured;
         several labels are not.
@@ -148,7 +148,7 @@ def _shift(
 
 
 def _central_block(volume: Volume, factors: tuple[int, ...]) -> FloatArray:
-    """The middle of a volume, averaged over blocks of `factors` voxels."""
+    """Return the middle of a volume, averaged over blocks of `factors` voxels."""
     key, split = [], []
     edges = (_REGION_DEPTH, _REGION_EDGE, _REGION_EDGE)[-len(factors) :]
     for n, edge, factor in zip(volume.shape, edges, factors, strict=True):

@@ -58,7 +58,7 @@ class Patches:
     one_object : bool
         Whether all scenes show the same object: the same block is held out in all.
     labels : sequence of str
-        Roles whose values are labels, which are not scaled.
+        Roles of labels, which are not scaled.
     """
 
     def __init__(
@@ -193,7 +193,7 @@ class Patches:
         self.scenes = scenes
 
     def held_out(self) -> Patches:
-        """The same volumes, sampled from the validation blocks."""
+        """Return the same volumes, sampled from the validation blocks."""
         other = copy.copy(self)
         other.validation = True
         return other
@@ -331,7 +331,7 @@ def read_slab(volume: Volume, key: Sequence[Any], planes: int) -> Array:
     Parameters
     ----------
     volume : Volume
-        (Z, Y, X), or (Y, X), whose single slice is repeated `planes` times.
+        (Z, Y, X), or (Y, X); the single slice of an image is repeated `planes` times.
     key : sequence of slice
         Region of the volume, along its axes.
     planes : int

@@ -1,6 +1,6 @@
 """Learning methods for shapes, one per file, found by file name.
 
-They learn from volumes whose voxels are either inside or outside a shape, or from
+They learn from volumes of voxels that are either inside or outside a shape, or from
 simulated shapes. Their modules provide the same names as those of
 `napari_geosr.learning.methods`.
 """

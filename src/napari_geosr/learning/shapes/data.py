@@ -135,7 +135,7 @@ class ShapeSet(Patches):
         return chosen[int(rng.integers(len(chosen)))]
 
     def target_of(self, volume: Volume) -> Volume:
-        """The labels of one of the volumes."""
+        """Return the labels of one of the volumes."""
         return self.targets[[v is volume for v in self.volumes].index(True)]
 
     def planes(self, volume: Volume, size: int) -> tuple[int, int]:
@@ -156,7 +156,7 @@ class ShapeSet(Patches):
 
 
 def turned(rng: np.random.Generator, arrays: Sequence[AnyArray]) -> list[AnyArray]:
-    """The arrays after one random rotation or reflection of the cube."""
+    """Return the arrays after one random rotation or reflection of the cube."""
     order = rng.permutation(3)
     flips = tuple(int(axis) for axis in range(3) if rng.random() < 0.5)
     return [
@@ -175,7 +175,7 @@ def moved(solid: Solid, scale: float, shift: AnyArray) -> Solid:
 
 
 def random_solid(rng: np.random.Generator, kind: ShapeKind) -> tuple[str, Solid]:
-    """Name and shape of a simulated solid."""
+    """Return the name and shape of a simulated solid."""
     names = ("skull",) if kind == "skulls" else tuple(SOLIDS)
     name = names[int(rng.integers(len(names)))]
     make: Callable[[np.random.Generator], Solid] = SOLIDS[name]
@@ -204,7 +204,7 @@ class ShapeMethod(Method):
             )
 
     def network_kwargs(self) -> AnyDict:
-        """Settings of the network, for its card."""
+        """Return the settings of the network, for its card."""
         return {"channels": tuple(self.config.channels)}
 
     def optimiser(self, group: str, parameters: list[nn.Parameter]) -> object:

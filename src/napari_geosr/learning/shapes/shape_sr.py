@@ -86,7 +86,7 @@ class Method(ShapeMethod):
         self.upscale_factor = 2
 
     def network_kwargs(self) -> AnyDict:
-        """Settings of the network, for its card."""
+        """Return the settings of the network, for its card."""
         return {**super().network_kwargs(), "upscale_factor": 2}
 
     def pair(

@@ -113,7 +113,7 @@ class Method(FittedMethod):
             )
 
     def network_kwargs(self) -> AnyDict:
-        """Settings of the model, for its card."""
+        """Return the settings of the model, for its card."""
         return {
             "directions": self.config.directions,
             "components": self.config.components,

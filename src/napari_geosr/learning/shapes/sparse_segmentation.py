@@ -1,8 +1,8 @@
 """Segmentation inside a mask: learn labels of the voxels of a shape from grey values.
 
 Only the voxels of the mask are computed. Their features are the grey value and its
-means over 3³ and 5³ voxels, which also include voxels just outside the mask. Grey
-values are standardised over the mask, in training and when the model is used.
+means over boxes of 3³ and 5³ voxels, which also include voxels just outside the mask.
+Grey values are standardised over the mask, in training and when the model is used.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NEEDS = "scans and their labels: 0 outside the mask, 1, 2, 3 … inside it"
 #: find one.
 _MIN_VOXELS = 100
 _MAX_TRIES = 30
-#: Value of voxels outside the mask, which are not trained on.
+#: Value of voxels outside the mask, which are not used for training.
 _OUTSIDE = -1
 #: Maximum number of voxels of the mask used to estimate mean and standard deviation.
 _MAX_SAMPLES = 2**22
@@ -111,7 +111,7 @@ class Method(ShapeMethod):
             )
 
     def network_kwargs(self) -> AnyDict:
-        """Settings of the network, for its card."""
+        """Return the settings of the network, for its card."""
         return {
             **super().network_kwargs(),
             "upscale_factor": 1,
@@ -156,7 +156,7 @@ class Method(ShapeMethod):
         return padded
 
     def _scale(self, volume: Volume, target: Volume) -> tuple[float, float]:
-        """Mean and standard deviation of the grey values inside the mask."""
+        """Return the mean and standard deviation of the grey values inside the mask."""
         key = id(volume)
         if key not in self._scales:
             inside = np.asarray(target.data) > 0
@@ -176,7 +176,7 @@ class Method(ShapeMethod):
 
 
 def grey_scale_inside(values: AnyArray) -> tuple[float, float]:
-    """Mean and standard deviation of the grey values of a mask.
+    """Return the mean and standard deviation of the grey values of a mask.
 
     Parameters
     ----------

@@ -3,7 +3,7 @@
 A batch that does not fit into memory is computed in parts. With several processes, each
 computes part of the batch. They synchronise after all gradients are computed, not
 during the computation: if one process runs out of memory, all learn of it and restart
-the step together. Otherwise the others would wait for it forever.
+the step together. Otherwise, the other processes would wait for it forever.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def accelerate_precision(config: TrainingConfig, device: str) -> str:
 
 
 def reduce_hidden_maps(config: TrainingConfig, modules: Iterable[nn.Module]) -> None:
-    """Make networks that support it store hidden maps in bfloat16, if it is requested.
+    """Make networks store hidden maps in bfloat16, if requested and supported.
 
     On a CPU, autocast gains little.
     """
@@ -81,7 +81,7 @@ def empty_cache(device: torch.device) -> None:
 
 
 def batch_length(batch: Batch) -> int:
-    """Number of patches in a batch."""
+    """Return the number of patches in a batch."""
     return len(next(iter(batch.values())))
 
 
@@ -193,7 +193,7 @@ class BatchParts:
     def fit(self, work: Callable[[], T]) -> T:
         """Result of `work`, retried in more parts until it fits in every process.
 
-        `work` must not update weights, as it is repeated in all processes.
+        `work` must not update weights, because it is repeated in all processes.
 
         Raises
         ------

@@ -51,7 +51,7 @@ class Batches:
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def draw(self, step: int) -> list[Arrays]:
-        """The samples of `step` that belong to this process."""
+        """Return the samples of `step` that belong to this process."""
         return [
             self.method.draw(
                 self.patches,
@@ -61,7 +61,7 @@ class Batches:
         ]
 
     def take(self, step: int) -> list[Arrays]:
-        """The samples of `step`; starts drawing those of the next step.
+        """Return the samples of `step`, and start drawing those of the next step.
 
         Samples depend on seed and step alone, so drawing them ahead, while the device
         is busy, does not change them.

@@ -113,7 +113,7 @@ def check_settings_unchanged(
     Parameters
     ----------
     config : TrainingConfig
-        Settings whose titles are used in messages.
+        Settings that supply the titles used in messages.
     current, stored : mapping
         Results of `fixed_settings`.
 
@@ -136,7 +136,7 @@ def check_settings_unchanged(
 
 
 def find_non_finite(modules: Mapping[str, nn.Module]) -> str | None:
-    """Name of the first module with NaN or infinite weights, if any."""
+    """Return the name of the first module with NaN or infinite weights, if any."""
     import torch
 
     for name, module in modules.items():

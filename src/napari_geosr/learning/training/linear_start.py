@@ -3,9 +3,10 @@
 If the output of a network is a weighted sum of its feature maps, as in the MSD-net,
 these weights need not be learned step by step: for given maps, least squares yields
 them from a few samples. Although the maps are random at first, the network then starts
-as a filter adapted to the noise, instead of one that returns its input or zero. As Adam
-changes a weight by at most the learning rate per step, a short training run would spend
-much of its time reaching this point (results: ``benchmarks/bench_efficiency.py``).
+as a filter adapted to the noise, instead of one that returns its input or zero. Because
+Adam changes a weight by at most the learning rate per step, a short training run would
+spend much of its time reaching this point (results:
+``benchmarks/bench_efficiency.py``).
 
 This is valid if the target is on average the desired output: if it is clean, has
 independent noise [1]_, or shows voxels that are hidden in the source.
@@ -43,10 +44,10 @@ _RIDGE = 1e-3
 
 @runtime_checkable
 class LinearEnd(Protocol):
-    """A network whose output is a weighted sum of its feature maps."""
+    """A network that outputs a weighted sum of its feature maps."""
 
     def feature_maps(self, x: Tensor) -> Tensor:
-        """Feature maps before the weighted sum: ``(N, maps, [Z,] Y, X)``."""
+        """Return the feature maps before the weighted sum: ``(N, maps, [Z,] Y, X)``."""
         ...
 
     def set_last_layer(self, weights: Tensor, bias: Tensor) -> None:

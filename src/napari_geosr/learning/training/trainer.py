@@ -1,7 +1,7 @@
 """The training loop for all methods, on any device; a resumed run is identical.
 
 `accelerate` handles devices, precision and processes. Samples and torch's random
-numbers depend only on (seed, step), as torch is seeded at every step. Therefore
+numbers depend only on (seed, step), because torch is seeded at every step. Therefore
 checkpoints need no generator states.
 """
 
@@ -179,7 +179,7 @@ class Trainer:
         return True
 
     def state_dict(self) -> AnyDict:
-        """The complete state for the next step, as stored in checkpoints."""
+        """Return the complete state for the next step, as stored in checkpoints."""
         modules = self._unwrapped()
         return {
             "modules": {name: m.state_dict() for name, m in modules.items()},
@@ -219,7 +219,7 @@ class Trainer:
         self.parts.count = state["parts"]
 
     def _unwrapped(self) -> dict[str, nn.Module]:
-        """The method's modules without the wrappers for several processes."""
+        """Return the method's modules without the wrappers for several processes."""
         unwrap = self.accelerator.unwrap_model
         return {name: unwrap(m) for name, m in self.method.modules.items()}
 
@@ -469,7 +469,7 @@ class Trainer:
                 kept.copy_(latest)
 
     def _try_validate(self) -> float | None:
-        """The validation loss; None if memory runs out twice."""
+        """Return the validation loss; None if memory runs out twice."""
         for _ in range(2):
             try:
                 return self._validate()
@@ -480,7 +480,7 @@ class Trainer:
         return None
 
     def _validate(self) -> float:
-        """Mean validation loss of the averaged network on fixed patches."""
+        """Return the mean validation loss of the averaged network on fixed patches."""
         trained = self.method.modules[self.method.result]
         held_out = self.patches.held_out()
         self.method.modules[self.method.result] = self.average

@@ -85,7 +85,7 @@ def value_descriptions(card: ModelCard) -> tuple[str, str]:
 
 
 def input_percentiles(card: ModelCard) -> tuple[float, float] | None:
-    """Percentiles to be scaled to 0 and 1 before the graph, if any."""
+    """Return the percentiles to be scaled to 0 and 1 before the graph, if any."""
     scale = card.normalisation
     return (0.0, 100.0) if scale.kind == "unit" else scale.percentiles
 
@@ -143,7 +143,7 @@ def remarks(card: ModelCard, *, inside: bool) -> list[str]:
 
 
 def grey_network(model: Model) -> nn.Module:
-    """The model's network with its normalisation inside."""
+    """Return the model's network with its normalisation inside."""
     import torch
     from torch import nn
 
@@ -201,7 +201,7 @@ def write_graph(model: Model, path: Path) -> list[Trial]:
 
 
 def spec_of(model: Model) -> NetworkSpec:
-    """Input requirements of a model's network."""
+    """Return the input requirements of a model's network."""
     spec = model.network().spec
     assert isinstance(spec, NetworkSpec)
     return spec

@@ -113,13 +113,13 @@ _PAGE: Any = "https://github.com/napari-geosr/napari-geosr"
 
 
 def _package_name(title: str) -> str:
-    """The title, limited to characters allowed in package names."""
+    """Return the title, limited to characters allowed in package names."""
     kept = "".join(c if c.isalnum() or c in "_+- ()" else " " for c in title)
     return " ".join(kept.split())[:128] or "model"
 
 
 def _licence(text: str, folder: Path) -> Any:
-    """The SPDX identifier if `text` is one, otherwise a file with the text."""
+    """Return the SPDX identifier if `text` is one, otherwise a file with the text."""
     from bioimageio.spec.generic.v0_3 import FileDescr, LicenseId
     from pydantic import TypeAdapter, ValidationError
 

@@ -51,7 +51,7 @@ _GRAPH = ".onnx"
 
 @dataclass(frozen=True)
 class ModelSource:
-    """The given source: a file, a folder, a URL or an identifier.
+    """The source given by the user: a file, a folder, a URL or an identifier.
 
     Attributes
     ----------
@@ -123,12 +123,12 @@ def read(
 
 
 def about() -> list[str]:
-    """Short descriptions of the supported formats."""
+    """Return short descriptions of the supported formats."""
     return [str(module.ABOUT) for module in _modules()]
 
 
 def suffixes() -> list[str]:
-    """Suffixes of the files that can be imported."""
+    """Return the suffixes of the files that can be imported."""
     all_suffixes = (suffix for module in _modules() for suffix in module.SUFFIXES)
     return list(dict.fromkeys(all_suffixes))
 

@@ -181,7 +181,7 @@ def is_package(path: Path) -> bool:
 
 
 def _files_to_read(description: ModelDescr) -> list[Any]:
-    """The files of the package that will be read."""
+    """Return the files of the package that will be read."""
     weights = description.weights
     state, onnx = weights.pytorch_state_dict, weights.onnx
     files = [onnx, getattr(onnx, "external_data", None)]
@@ -259,7 +259,7 @@ _UNITS = {"nanometer": "nm", "micrometer": "µm", "millimeter": "mm", "meter": "
 def _network(
     description: ModelDescr, axes: _Axes, source: str
 ) -> tuple[NetworkConfig, dict[str, Tensor]]:
-    """Settings and tensors from the first supported kind of weights."""
+    """Return the settings and tensors from the first supported kind of weights."""
     reasons = []
     state = description.weights.pytorch_state_dict
     if state is not None:
@@ -430,7 +430,7 @@ def _reference(
     scale: scales.GreyScaling,
     pre: Sequence[scales.Operation],
 ) -> ReferenceImage | None:
-    """Expected restoration of the package's test input.
+    """Return the expected restoration of the package's test input.
 
     None if a restoration treats the image differently: colour networks receive grey
     values, and images larger than the window are blended.

@@ -105,7 +105,7 @@ def draft(path: Path, content: AnyMapping) -> ImportDraft:
 
 
 def shape_of(model: AnyMapping, where: str) -> format_.UNetSettings:
-    """Settings of the U-Net, from the settings of a CAREamics model.
+    """Return the settings of the U-Net, from the settings of a CAREamics model.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def shape_of(model: AnyMapping, where: str) -> format_.UNetSettings:
 
 
 def config_of(shape: format_.UNetSettings) -> networks.foreign.NetworkConfig:
-    """Settings of the adapter for a U-Net of this shape."""
+    """Return the settings of the adapter for a U-Net of this shape."""
     return networks.foreign.NetworkConfig(
         format="careamics",
         settings=shape.model_dump(mode="json"),
@@ -145,7 +145,7 @@ def config_of(shape: format_.UNetSettings) -> networks.foreign.NetworkConfig:
 
 
 def weights_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors by their names in the adapter."""
+    """Return the tensors by their names in the adapter."""
     return {
         f"inner.{key}": tensor
         for key, tensor in state.items()

@@ -144,7 +144,7 @@ def _check_url(place: str, address: str) -> None:
 
 
 def _host_and_port(place: str, address: str) -> tuple[str, int]:
-    """Host and port of an https URL; anything else is refused."""
+    """Return the host and port of an https URL; anything else is refused."""
     via = "" if place == address else f" redirects to {place}, which"
     try:
         parts = urlsplit(place)
@@ -178,7 +178,7 @@ def _is_proxied(host: str) -> bool:
 
 
 def _addresses(host: str, port: int, *, proxied: bool) -> list[_Address]:
-    """Addresses of a host name; empty if only a proxy can resolve it."""
+    """Return the addresses of a host name; empty if only a proxy can resolve it."""
     try:
         return [ipaddress.ip_address(host)]
     except ValueError:

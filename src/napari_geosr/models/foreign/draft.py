@@ -23,7 +23,7 @@ RGB_REMARK = (
 
 
 def _no_reference(_network: nn.Module) -> None:
-    """No reference to compare with."""
+    """Do nothing, because there is no reference to compare with."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -136,14 +136,14 @@ class _OnnxReader:
         return OnnxGraph(settings, self.weights, sizes)
 
     def refused(self, why: str) -> ModelError:
-        """The error for an unsupported graph."""
+        """Return the error for an unsupported graph."""
         return ModelError(
             f"The ONNX graph {self.path.name} is not supported: {why}. Ask the "
             "model's authors for other weights."
         )
 
     def name(self, name: str) -> str:
-        """Short name of a value."""
+        """Return the short name of a value."""
         return self.names.setdefault(name, f"v{len(self.names)}" if name else "")
 
     def tensor(self, name: str, array: AnyArray) -> None:
@@ -160,7 +160,7 @@ class _OnnxReader:
         self.constants[short] = (array.dtype.name, tuple(array.shape), values)
 
     def attributes(self, node: Any) -> AnyDict:
-        """Attributes of a node; nested graphs are refused."""
+        """Return the attributes of a node; nested graphs are refused."""
         from onnx import AttributeProto, helper
 
         plain_attributes = {}
@@ -189,7 +189,7 @@ class _OnnxReader:
         self.tensor(name, array)
 
     def plain(self, node: Any, attributes: AnyMapping) -> AnyDict:
-        """Attributes as numbers and strings."""
+        """Return the attributes as numbers and strings."""
         from onnx import TensorProto, numpy_helper
 
         plain_values: AnyDict = {}

@@ -160,7 +160,7 @@ def _check_local(path: Path, root: Path) -> None:
 
 
 def load_description(given: object, source: str) -> Any:
-    """The library's description of a package.
+    """Return the library's description of a package.
 
     Parameters
     ----------

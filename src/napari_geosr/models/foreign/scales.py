@@ -222,7 +222,7 @@ def _affine(operations: Sequence[Applied]) -> bool:
 
 
 def _single_number(value: Any, where: str) -> float:
-    """The number for the single channel."""
+    """Return the number for the single channel."""
     if isinstance(value, list | tuple):
         if len(value) != 1:
             raise _unknown("different numbers for each channel", where)

@@ -48,7 +48,7 @@ def read(source: ModelSource, channel: int | None) -> ImportDraft:
 
 
 def draft(path: Path, content: AnyMapping) -> ImportDraft:
-    """Import the network that the tensors of a file belong to.
+    """Import the network to which the tensors of a file belong.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def draft(path: Path, content: AnyMapping) -> ImportDraft:
 
 
 def find_descriptor(path: Path, state: AnyMapping) -> Any:
-    """The library's descriptor of the image network with these tensors.
+    """Return the library's descriptor of the image network with these tensors.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def find_descriptor(path: Path, state: AnyMapping) -> Any:
 
 
 def _multiple(descriptor: Any) -> int:
-    """Required divisor of sizes, including the size of attention windows."""
+    """Return the required divisor of sizes, including the size of attention windows."""
     multiple = int(descriptor.size_requirements.multiple_of)
     settings = getattr(descriptor.model, "hyperparameters", {})
     window = settings.get("window_size", 1)

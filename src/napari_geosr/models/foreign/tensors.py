@@ -194,6 +194,6 @@ def _holds_tensors(value: object) -> bool:
 
 
 def some_names(state: AnyMapping) -> str:
-    """The first few names of tensors, for a message."""
+    """Return the first few names of tensors, for a message."""
     names = list(state)
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

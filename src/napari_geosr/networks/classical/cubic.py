@@ -52,7 +52,7 @@ class CubicInterpolation(nn.Module):
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Number of weights: none."""
+    """Return the number of weights: none."""
     return 0
 
 

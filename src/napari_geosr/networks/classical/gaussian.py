@@ -58,7 +58,7 @@ class GaussianFilter(Filter):
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Number of weights: none."""
+    """Return the number of weights: none."""
     return 0
 
 

@@ -120,7 +120,7 @@ def _box_sum(x: torch.Tensor, radius: int, n: int) -> torch.Tensor:
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Number of weights: none."""
+    """Return the number of weights: none."""
     return 0
 
 

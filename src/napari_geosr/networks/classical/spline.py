@@ -27,8 +27,9 @@ from napari_geosr.networks.spec import NetworkSpec
 
 #: Interpolation has no strength.
 STRENGTHS: tuple[float, ...] = ()
-#: Voxels on either side on which a value depends: the weights decrease by a factor of
-#: 3.7 per voxel, so that those beyond are below the precision of the grey values.
+#: Number of voxels on either side on which a value depends: the weights decrease by a
+#: factor of 3.7 per voxel, so that weights further away are below the precision of the
+#: grey values.
 _REACH = 12
 
 
@@ -96,7 +97,7 @@ def _weights(factor: int) -> torch.Tensor:
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Number of weights: none."""
+    """Return the number of weights: none."""
     return 0
 
 

@@ -2,10 +2,10 @@
 
 Minimises ``½‖u − x‖² + w·TV(u)`` (isotropic; Rudin, Osher and Fatemi 1992) by a fixed
 number of iterations of the fast gradient projection of Beck and Teboulle [1]_. The
-objective is that of ``skimage.restoration.denoise_tv_chambolle``, whose stopping
-criterion depends on the whole image and is not available in tiles. Each iteration
-extends the receptive field by one voxel, so tiles are exact with a halo of as many
-voxels as iterations.
+objective is the same as in ``skimage.restoration.denoise_tv_chambolle``, but the
+stopping criterion of that function depends on the whole image and is not available in
+tiles. Each iteration extends the receptive field by one voxel, so tiles are exact with
+a halo of as many voxels as iterations.
 
 References
 ----------
@@ -111,7 +111,7 @@ class TotalVariation(Filter):
 
 
 def _primal(x: torch.Tensor, p: torch.Tensor, weight: float) -> torch.Tensor:
-    """The image for a dual field: ``x − w·∇ᵀ(−p)``."""
+    """Return the image for a dual field: ``x − w·∇ᵀ(−p)``."""
     u = x.clone()
     for axis, part in enumerate(p):
         length = u.shape[2 + axis]
@@ -123,7 +123,7 @@ def _primal(x: torch.Tensor, p: torch.Tensor, weight: float) -> torch.Tensor:
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Number of weights: none."""
+    """Return the number of weights: none."""
     return 0
 
 

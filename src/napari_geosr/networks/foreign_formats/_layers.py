@@ -19,7 +19,7 @@ from napari_geosr.networks.foreign_formats._operators import (
 def _pads(
     call: OperatorCall, x: Tensor, kernel: list[int]
 ) -> tuple[list[int], list[int]]:
-    """Padding at the near and far end of each spatial axis."""
+    """Return the padding at the near and far end of each spatial axis."""
     n = x.ndim - 2
     auto = call.get("auto_pad", "NOTSET")
     if auto in ("NOTSET", ""):
@@ -48,7 +48,7 @@ def _around(near: list[int], far: list[int]) -> list[int]:
 
 
 def _by_axes(call: OperatorCall, x: Tensor, *functions: Callable[..., Tensor]) -> Any:
-    """The function for the number of spatial axes of `x`."""
+    """Return the function for the number of spatial axes of `x`."""
     n = x.ndim - 2
     if not 1 <= n <= len(functions):
         raise call.refuse(f"{n} spatial axes")
@@ -274,7 +274,7 @@ def _resize(call: OperatorCall, x: Tensor, *more: Tensor | None) -> Tensor:
 
 
 def _mode(call: OperatorCall, x: Tensor, size: list[int]) -> tuple[str, bool | None]:
-    """Mode and `align_corners` of the equivalent interpolation in torch."""
+    """Return the mode and `align_corners` of the equivalent interpolation in torch."""
     mode = call.get("mode", "nearest")
     new = call.op == "Resize" and call.opset > 10
     corners = call.get(

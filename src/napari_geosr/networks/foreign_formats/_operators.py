@@ -1,7 +1,7 @@
 """ONNX operators in torch: arithmetic, shapes and indexing.
 
-They follow the reference of the ONNX operators (opsets 9 to 23), as far as image
-networks use them. Graphs with other operators are refused on import. Layers are in
+They follow the reference of the ONNX operators (opsets 9 to 23), for the variants that
+image networks use. Graphs with other operators are refused on import. Layers are in
 `_layers`.
 """
 
@@ -48,11 +48,11 @@ class OperatorCall:
     dtype: torch.dtype = torch.float32
 
     def get(self, name: str, default: object = None) -> Any:
-        """An attribute, or its default."""
+        """Return an attribute, or its default."""
         return self.attributes.get(name, default)
 
     def refuse(self, what: str) -> ModelError:
-        """The error for an unsupported variant."""
+        """Return the error for an unsupported variant."""
         return ModelError(
             f"The operator {self.op} of the model's graph has {what}, which is not "
             "supported. Ask the model's authors for other weights."
@@ -74,7 +74,7 @@ def operator(*names: str) -> Callable[[Callable[..., Value]], Callable[..., Valu
 
 
 def numbers(values: Tensor | Sequence[int] | None) -> list[int]:
-    """Integers of a tensor or an attribute."""
+    """Return the integers of a tensor or an attribute."""
     if values is None:
         return []
     if isinstance(values, Tensor):
@@ -144,7 +144,7 @@ _BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def _on_one_device(*values: Tensor) -> tuple[Tensor, ...]:
-    """Move all values to one device, as sizes are computed on the CPU."""
+    """Move all values to one device, because sizes are computed on the CPU."""
     devices = [v.device for v in values if v.device.type != "cpu"]
     if not devices:
         return values

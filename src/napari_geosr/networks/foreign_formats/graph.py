@@ -99,7 +99,7 @@ def build(settings: AnyMapping, weights: Mapping[str, Tensor]) -> GraphNetwork:
 
 
 def unknown_operators(names: Sequence[str]) -> list[str]:
-    """Operators among `names` that are not supported."""
+    """Return the operators among `names` that are not supported."""
     return sorted(set(names) - OPERATORS.keys())
 
 
@@ -125,7 +125,7 @@ def check(graph: GraphConfig, weights: Sequence[str]) -> None:
 
 
 def _last_use(settings: GraphConfig) -> dict[int, list[str]]:
-    """Values that are not used after a node, by the index of the node."""
+    """Return the values that are not used after a node, by the index of the node."""
     last: dict[str, int] = {}
     for i, (_, takes, gives, _) in enumerate(settings.nodes):
         last.update(dict.fromkeys((*takes, *gives), i))

@@ -118,7 +118,7 @@ def build(settings: AnyMapping, weights: Mapping[str, Tensor]) -> nn.Module:
 
 
 def version() -> str:
-    """Version of the installed library."""
+    """Return the version of the installed library."""
     from importlib.metadata import version as of
 
     return of("spandrel")

@@ -1,8 +1,8 @@
 """Networks on sparse tensors: convolutions that only visit occupied voxels.
 
 Their memory use scales with the surface of a shape, not with its bounding box. The
-files whose names begin with an underscore contain the layers; the others are
-architectures, found by their names like those of `napari_geosr.networks`.
+files with names that begin with an underscore contain the layers; the others are
+architectures, found by their names as in `napari_geosr.networks`.
 """
 
 from __future__ import annotations

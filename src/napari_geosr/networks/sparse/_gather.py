@@ -7,8 +7,8 @@ only the features and the maps, and gathers the rows again.
 For layers with few channels on the CPU, compiled loops over the pairs of rows replace
 torch, which writes the gathered rows and the products to memory; this takes several
 times as long as the multiplications. The loops run in Python's threads rather than
-numba's, whose portable threading layer aborts the process when it is called from two
-threads at once.
+numba's, because numba's portable threading layer aborts the process when it is called
+from two threads at once.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _MIN_PAIRS = 20_000
 def gather_bytes(n: int) -> Iterator[None]:
     """Limit the temporary memory of sparse convolutions in this context to `n` bytes.
 
-    Results do not depend on it, apart from the rounding of weight gradients.
+    Results do not depend on this limit, apart from the rounding of weight gradients.
     """
     token = _BYTES.set(max(1, n))
     try:
@@ -77,7 +77,7 @@ def sparse_convolution(features: Tensor, weight: Tensor, pairs: RowPairs) -> Ten
 
 
 def _chunks(pairs: RowPairs, k: int, row_bytes: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Source and target rows of weight `k`, some at a time."""
+    """Source and target rows of weight `k`, a limited number at a time."""
     size = max(1, _BYTES.get() // max(1, row_bytes))
     sources, targets = pairs.sources[k], pairs.targets[k]
     for start in range(0, len(sources), size):
@@ -156,7 +156,7 @@ def _can_loop(features: Tensor, weight: Tensor) -> bool:
 
 
 def _looped(features: Tensor, weight: Tensor, pairs: RowPairs) -> Tensor:
-    """The convolution: sum of the products of each row with the matrices.
+    """Return the convolution: sum of the products of each row with the matrices.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ def _looped(features: Tensor, weight: Tensor, pairs: RowPairs) -> Tensor:
 
 
 def _weight_gradient(features: Tensor, received: Tensor, pairs: RowPairs) -> Tensor:
-    """Gradient of the matrices, shape (K, C_in, C_out).
+    """Return the gradient of the matrices, shape (K, C_in, C_out).
 
     Parameters
     ----------
@@ -241,7 +241,7 @@ def _add_products(
 def _outer_products(
     sources: AnyArray, targets: AnyArray, features: AnyArray, received: AnyArray
 ) -> AnyArray:
-    """Sum of the outer products of paired rows, in double precision."""
+    """Return the sum of the outer products of paired rows, in double precision."""
     shape = (features.shape[1], received.shape[1])
     total, part = np.zeros(shape), np.zeros(shape, features.dtype)
     for start in range(0, len(sources), _AT_ONCE):

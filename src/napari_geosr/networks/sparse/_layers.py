@@ -33,7 +33,7 @@ class _Kernel(nn.Module):
 
 
 class SubmanifoldConvolution(_Kernel):
-    """3³ convolution whose output voxels are its input voxels.
+    """3³ convolution with the same output voxels as input voxels.
 
     At these voxels, the result equals that of a dense convolution with zero padding.
     """

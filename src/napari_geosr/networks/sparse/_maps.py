@@ -48,7 +48,7 @@ class RowPairs:
     n_targets: int
 
     def swapped(self) -> RowPairs:
-        """The map of the transposed convolution."""
+        """Return the map of the transposed convolution."""
         return RowPairs(self.targets, self.sources, self.n_targets, self.n_sources)
 
 
@@ -63,7 +63,7 @@ def keys_of(coords: Tensor, grid: Grid) -> Tensor:
 
 
 def coords_of(keys: Tensor, grid: Grid) -> Tensor:
-    """Inverse of `keys_of`."""
+    """Return the inverse of `keys_of`."""
     parts = []
     for size in reversed(grid[1:]):
         parts.append(keys % size)
@@ -108,7 +108,7 @@ def neighbour_pairs(coords: Tensor, keys: Tensor, grid: Grid) -> RowPairs:
 
 
 def halved(grid: Grid) -> Grid:
-    """The grid of voxels twice as wide."""
+    """Return the grid of voxels twice as wide."""
     return (grid[0], *(math.ceil(size / 2) for size in grid[1:]))
 
 

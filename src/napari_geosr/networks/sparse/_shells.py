@@ -60,7 +60,7 @@ class ShellMaps:
     Attributes
     ----------
     outer, thickness : ndarray of float64, shape (N,)
-        Relative to the ellipsoid, whose radius is 1.
+        Relative to the ellipsoid, which has a radius of 1.
     """
 
     outer: AnyArray
@@ -101,7 +101,7 @@ class DirectionGrid:
 
     @cached_property
     def _bending(self) -> Any:
-        """Sparse matrix whose quadratic form is the bending energy of a map."""
+        """Sparse matrix with the bending energy of a map as its quadratic form."""
         from scipy import sparse
 
         n, k = len(self), _NEIGHBOURS
@@ -265,7 +265,7 @@ def _outermost_wall(along: AnyArray, radii: AnyArray) -> tuple[AnyArray, AnyArra
 def _crossing(
     along: AnyArray, rows: AnyArray, one: AnyArray, other: AnyArray
 ) -> AnyArray:
-    """Fraction of a step after `one` at which the values pass one half."""
+    """Return the fraction of a step after `one` at which the values pass one half."""
     a, b = along[rows, one], along[rows, np.minimum(other, along.shape[1] - 1)]
     change = np.where(a == b, 1, b - a)
     found: AnyArray = np.clip((_HALF - a) / change, 0, 1) * (a != b)

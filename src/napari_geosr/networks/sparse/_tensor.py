@@ -94,7 +94,7 @@ class SparseTensor:
         return cls(places.int(), dense[n, :, z, y, x], grid)
 
     def to_dense(self, background: float = 0.0) -> Tensor:
-        """The features as a dense tensor (N, C, Z, Y, X)."""
+        """Return the features as a dense tensor (N, C, Z, Y, X)."""
         n, *box = self.grid
         shape = (n, *box, self.features.shape[1])
         dense = self.features.new_full(shape, background)
@@ -112,7 +112,7 @@ class SparseTensor:
         return found
 
     def neighbours(self) -> RowPairs:
-        """Pairs of voxels that touch, for 3³ convolutions; computed once."""
+        """Return the pairs of voxels that touch, for 3³ convolutions; computed once."""
         found = self._cache.get(("neighbours", self.level))
         if found is None:
             found = _maps.neighbour_pairs(self.coords, self.keys, self.grid)
@@ -121,7 +121,7 @@ class SparseTensor:
         return found
 
     def with_features(self, features: Tensor) -> SparseTensor:
-        """The same voxels with other features; kernel maps are shared."""
+        """Return the same voxels with other features; kernel maps are shared."""
         return dataclasses.replace(self, features=features)
 
     def pruned(self, keep: Tensor) -> SparseTensor:

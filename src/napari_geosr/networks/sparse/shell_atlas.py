@@ -1,7 +1,7 @@
 """A statistical model of closed shells: mean maps, and their joint variation.
 
-Not a neural network: its parameters are the mean of many shells and their principal
-components over the directions from the centre (`_shells`). A shell with a
+The model is not a neural network: its parameters are the mean of many shells and their
+principal components over the directions from the centre (`_shells`). A shell with a
 missing part is fitted where it is known; the deviation from the fit is extended
 smoothly into the missing part.
 
@@ -38,7 +38,8 @@ _EXPECTED = 0.5
 #: Deviation of the outer radius from the fit, relative to the wall's thickness, beyond
 #: which a wall counts as cut from outside.
 _INWARD = -0.5
-#: The same deviation beyond which another structure lies outside the wall.
+#: Deviation, in the same unit, beyond which another structure is taken to lie outside
+#: the wall.
 _OUTWARD = 0.6
 #: Thickness, as a fraction of the fitted thickness, below which a wall counts as cut.
 _THIN = 0.5
@@ -70,7 +71,7 @@ class NetworkConfig(Config):
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Number of parameters."""
+    """Return the number of parameters."""
     return config.directions * (2 * config.components + 3)
 
 
@@ -210,7 +211,7 @@ class ShellAtlas(nn.Module):
         return grid.grown(missing, _MARGIN)
 
     def _fit(self, given: ShellMaps, known: AnyArray) -> ShellMaps:
-        """The most likely shell of the model, from the known directions."""
+        """Return the most likely shell of the model, from the known directions."""
         mean = self.mean.double().numpy().ravel()
         axes = self.components.double().numpy().reshape(len(self.components), -1)
         both = np.concatenate([known, known])

@@ -60,7 +60,7 @@ class NetworkConfig(Config):
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Number of parameters."""
+    """Return the number of parameters."""
     channels = config.channels
     total = 29 * channels[0]
     for i, (fine, coarse) in enumerate(itertools.pairwise(channels)):
@@ -75,7 +75,7 @@ def _block(layer: nn.Module, channels: int) -> nn.ModuleList:
 
 
 def _rectified(x: SparseTensor, norm: nn.Module) -> SparseTensor:
-    """The tensor after normalisation and rectification."""
+    """Return the tensor after normalisation and rectification."""
     return x.with_features(norm(x.features).relu())
 
 

@@ -41,8 +41,8 @@ _MEAN_EDGES = (3, 5)
 #: Steepness of the logit of the trilinear interpolation.
 _STEEPNESS = 8.0
 #: Probability above which a voxel is kept if the result will be refined again. With
-#: 0.5, thin walls and tubes, whose position is uncertain, lose volume in each stage
-#: (10 % instead of 1 % for skulls refined by a factor of 4).
+#: 0.5, thin walls and tubes, which have an uncertain position, lose volume in each
+#: stage (10 % instead of 1 % for skulls refined by a factor of 4).
 _INTERMEDIATE = 0.4
 
 
@@ -84,7 +84,7 @@ class NetworkConfig(Config):
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Number of parameters."""
+    """Return the number of parameters."""
     channels, first = config.channels, config.channels[0]
     total = 27 * config.in_channels * first + 2 * first
     for fine, coarse in itertools.pairwise(channels):

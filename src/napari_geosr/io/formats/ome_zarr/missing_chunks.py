@@ -19,8 +19,8 @@ from napari_geosr.io.hdf5.missing_places import missing_of_chunks
 
 #: Key, in our block of a group's attributes, which states that every chunk was written.
 ALL_CHUNKS = "all_chunks"
-#: Pattern of an index in the name of a chunk. Zarr does not find chunks whose names
-#: have leading zeros, as renamed copies may have.
+#: Pattern of an index in the name of a chunk. Zarr does not find chunks if their names
+#: have leading zeros, which renamed copies may have.
 _INDEX = "(0|[1-9][0-9]*)"
 
 
@@ -61,7 +61,7 @@ def missing_chunks(
 
 
 def _folder_of(array: ZarrNode) -> Path | None:
-    """The array's folder, or None if it is not stored in a folder."""
+    """Return the array's folder, or None if it is not stored in a folder."""
     root = getattr(array.store, "root", None)
     if not isinstance(root, Path) or not root.is_dir():
         return None

@@ -140,7 +140,7 @@ class LevelSpace:
 
 
 def geometry(entry: AnyMapping, level: int, axes: str) -> LevelSpace:
-    """Voxel size, origin and unit of one level.
+    """Return the voxel size, origin and unit of one level.
 
     Transformations of the dataset are applied first, then those of the whole entry.
 
@@ -197,13 +197,13 @@ def _transformations(entry: AnyMapping, level: int) -> Iterator[AnyMapping]:
 
 
 def _unknown(reason: str) -> LevelSpace:
-    """Geometry of an image without a usable scale."""
+    """Return the geometry of an image without a usable scale."""
     text = f"{reason}, so the voxel size is unknown."
     return LevelSpace(notes=[Note(text, "unit")])
 
 
 def _numbers(values: object, n: int) -> list[float] | None:
-    """A list of `n` numbers from a file, or None."""
+    """Return a list of `n` numbers from a file, or None."""
     if not isinstance(values, list | tuple) or len(values) != n:
         return None
     if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):

@@ -48,7 +48,7 @@ def read_zarr(
     axes : str, optional
         Meaning of the stored axes; takes precedence over the file.
     dataset : str, optional
-        Path of a group or array inside.
+        Path of a group or array inside the zarr.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def read_zarr(
 def read_levels(
     path: Path, *, axes: str | None = None, dataset: str | None = None
 ) -> list[Volume]:
-    """All resolution levels of an OME-Zarr image as volumes, finest first.
+    """Return all resolution levels of an OME-Zarr image as volumes, finest first.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def read_levels(
 
 
 def volumes_of(node: ZarrNode, path: Path, *, axes: str | None = None) -> list[Volume]:
-    """All resolution levels of an opened zarr group or array, finest first.
+    """Return all resolution levels of an opened zarr group or array, finest first.
 
     Parameters
     ----------
@@ -237,7 +237,7 @@ def _with_chunk_warnings(
     entry: AnyMapping | None = None,
     whole: bool = False,
 ) -> Volume:
-    """The volume, with a warning if chunks are missing."""
+    """Return the volume, with a warning if chunks are missing."""
     names: Sequence[str] = ngff.axes_of(entry, array.ndim) if entry else ""
     if not names:  # use the axes of the volume, or numbers
         same = len(volume.axes) == array.ndim

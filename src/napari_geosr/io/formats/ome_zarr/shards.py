@@ -51,7 +51,7 @@ PACKING = 3
 def chunk_shapes(
     shape: Sequence[int], itemsize: int, shard_bytes: int = SHARD_BYTES
 ) -> tuple[Shape, Shape]:
-    """Shapes of a chunk (about 1 MB, flat) and of a shard (about 16 MB).
+    """Return the shapes of a chunk (about 1 MB, flat) and of a shard (about 16 MB).
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def _axes(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def _divisor(n: int, limit: int) -> int:
-    """The largest divisor of `n` up to `limit`."""
+    """Return the largest divisor of `n` up to `limit`."""
     return next(d for d in range(min(n, limit), 0, -1) if n % d == 0)
 
 
@@ -183,7 +183,7 @@ class ShardBuffer:
 
     @property
     def held_bytes(self) -> int:
-        """Maximum memory besides the tiles: for incomplete shards and for packing."""
+        """Maximum memory apart from the tiles: for incomplete shards and packing."""
         n_voxels = math.prod(self.block_shape)
         return self.buffer_bytes + PACKING * n_voxels * int(self.dtype.itemsize)
 
@@ -216,7 +216,7 @@ class ShardBuffer:
                 self._put(index, region, voxels)
 
     def _grid(self, region: Slices) -> Iterator[tuple[int, ...]]:
-        """Indices of the shards that a region touches."""
+        """Return the indices of the shards that a region touches."""
         ranges = [
             range(s.start // b, -(-s.stop // b)) if s.stop > s.start else range(0)
             for s, b in zip(region, self.block_shape, strict=True)
@@ -332,8 +332,8 @@ class ShardBuffer:
 class SharedZarr:
     """A zarr array that several processes fill, each with whole shards.
 
-    A shard is written under a temporary name and renamed, so a killed process, or two
-    that write the same shard, never leave a damaged one.
+    A shard is written under a temporary name and renamed, so neither a killed process
+    nor two processes that write the same shard leave a damaged shard.
 
     Attributes
     ----------
@@ -347,7 +347,7 @@ class SharedZarr:
     path: Path
 
     def part(self, place: Box, memory: int) -> SharedPart:
-        """A part to fill; its edges coincide with those of shards or of the array.
+        """A part to fill; its edges coincide with edges of shards or of the array.
 
         Parameters
         ----------
@@ -392,7 +392,7 @@ class SharedPart:
 
     @property
     def held_bytes(self) -> int:
-        """Maximum memory besides the tiles."""
+        """Maximum memory in addition to the tiles."""
         return self._buffer.held_bytes
 
     def __setitem__(self, key: Slices, value: AnyArray) -> None:
@@ -412,7 +412,7 @@ class SharedPart:
 
 
 def open_level(folder: Path) -> Any:
-    """Open an array for filling, such that every shard gets a file.
+    """Open an array for filling; a file is then written for every shard.
 
     The array does not store this setting. Without it, shards of fill values would have
     no file and look like lost voxels.

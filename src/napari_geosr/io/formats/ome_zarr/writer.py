@@ -162,7 +162,7 @@ class ZarrOutput(Output):
         self.array.adopt(finished)
 
     def written(self, boxes: Sequence[Slices]) -> list[Slices]:
-        """Return the boxes whose shards could be written; see `Output.written`."""
+        """Return the boxes for which shards could be written; see `Output.written`."""
         return list(self.array.written(boxes))
 
     def flush_to_disk(self) -> None:

@@ -26,7 +26,7 @@ _TYPE_BYTES = dict(
 
 
 def truncated(path: Path, needed: int, size: int) -> FileError:
-    """The error for a truncated file.
+    """Return the error for a truncated file.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def _check_page(page: TiffPage | TiffFrame, path: Path, size: int) -> None:
 
 
 def n_planes(series: TiffPageSeries) -> int:
-    """Number of planes that a series has according to its shape."""
+    """Return the number of planes that a series has according to its shape."""
     return math.prod(series.shape) // max(1, math.prod(series.keyframe.shape))
 
 

@@ -60,9 +60,9 @@ def white_is_zero(page: TiffPage, *, is_imagej: bool) -> str:
 
 
 def inverted(source: Any) -> Any:
-    """`source` inverted so that larger values are brighter.
+    """Invert `source` so that larger values are brighter.
 
-    For files in which zero is white.
+    This is used for files in which zero is white.
     """
 
     def invert(voxels: Any) -> Any:

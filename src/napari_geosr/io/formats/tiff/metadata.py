@@ -26,8 +26,8 @@ _COMMON_DPI = (
     196, 200, 204, 220, 240, 250, 254, 264, 300, 326, 350, 360, 400, 450, 600, 720,
     1200, 2400, 4800,
 )  # fmt: skip
-#: Two of these resolutions equal 10 and 100 dots per centimetre. If stated per
-#: centimetre, they are real pixel sizes of 1 mm and 100 µm.
+#: Those of these resolutions that equal 10 and 100 dots per centimetre. If a file
+#: states them per centimetre, they are real pixel sizes of 1 mm and 100 µm.
 _ROUND_PER_CENTIMETRE = (25.4, 254)
 #: TIFF's code for the resolution unit centimetre.
 _CENTIMETRE = 3
@@ -161,7 +161,7 @@ def escaped(text: str) -> str:
 
 
 def unescaped(text: str) -> str:
-    """The reverse of `escaped`."""
+    """Return the reverse of `escaped`."""
     return re.sub(r"\\u([0-9a-fA-F]{4})", lambda m: chr(int(m[1], 16)), text)
 
 
@@ -278,7 +278,7 @@ def _converted(value: float, text: str, space: PhysicalSpace) -> float:
 
 
 def from_lsm(metadata: AnyMapping) -> PhysicalSpace:
-    """Voxel size of a Zeiss LSM file, which is in metres."""
+    """Return the voxel size of a Zeiss LSM file, which is in metres."""
     space = PhysicalSpace(unit="µm")
     for axis in "XYZ":
         size = _positive(metadata.get(f"VoxelSize{axis}"))
@@ -304,7 +304,8 @@ def from_vendor(found: VendorPixel, page: TiffPage) -> PhysicalSpace:
 def from_resolution_tags(page: TiffPage) -> PhysicalSpace:
     """Read the pixel size from baseline tags, unless it is a screen's or printer's dpi.
 
-    In that case a note is added, as the pixels of a scanner may really have this size.
+    In that case a note is added, because the pixels of a scanner may really have this
+    size.
     """
     space = PhysicalSpace()
     tag = page.tags.get("ResolutionUnit")

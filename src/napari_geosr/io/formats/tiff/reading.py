@@ -100,10 +100,10 @@ def read_tiff(
     ----------
     path : Path
     axes : str, optional
-        The meaning of the stored axes, e.g. ``"TYX"`` for a time-lapse series whose
-        file does not state it. RGB samples are ``"C"``.
+        The meaning of the stored axes if the file does not state it, e.g. ``"TYX"`` for
+        a time-lapse series. RGB samples are ``"C"``.
     dataset : str, optional
-        Index of the image, where a file holds several of different shapes.
+        Index of the image, if a file holds several images of different shapes.
 
     Raises
     ------
@@ -314,7 +314,7 @@ def _format(tif: TiffFile, series: TiffPageSeries) -> str:
 def _source(
     tif: TiffFile, series: TiffPageSeries, path: Path
 ) -> tuple[VoxelSource, str, tuple[int, ...]]:
-    """The voxels of a series as stored, their axes, and the shape of a block."""
+    """Return the voxels of a series as stored, their axes, and the shape of a block."""
     page = series.keyframe
     shape = tuple(int(n) for n in series.shape)
     dtype = np.dtype(series.dtype)

@@ -81,7 +81,7 @@ def choose_layout(name: str, suffix: str, dtype: AnyDType, shape: Sequence[int])
 
 
 class TiffOutput(Output):
-    """A TIFF or BigTIFF file whose voxels are contiguous and memory-mapped.
+    """A TIFF or BigTIFF file with contiguous, memory-mapped voxels.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ class TiffOutput(Output):
         self.block_shape = (1,) * (len(stamp.shape) - 2) + stamp.shape[-2:]
 
     def _existing_offset(self) -> int:
-        """Offset of the voxels in the existing file."""
+        """Return the offset of the voxels in the existing file."""
         import tifffile
 
         with tifffile.TiffFile(self.temporary) as tif:
@@ -158,7 +158,7 @@ class TiffOutput(Output):
         return int(offset)
 
     def _allocate(self) -> None:
-        """Reserve the disk space, as a full disk is fatal for a memory-mapped file."""
+        """Reserve disk space, because a full disk is fatal for a memory-mapped file."""
         if not hasattr(os, "posix_fallocate"):
             return
         with self.temporary.open("r+b") as stream:

@@ -12,9 +12,10 @@ The module of a loss must not import torch at module level. It provides:
     ``"geometry"``: compares phases, so it also needs a loss of the first kind, and its
     weight is ramped up later.
 ``WEIGHT``
-    Default weight. Those of geometric losses were chosen by the gradient with respect
-    to the output, for a foam, a sponge and thin tubes that were coarsened 2 and 4 times
-    and interpolated: its norm is mostly a tenth to two thirds of that of ``l1``.
+    Default weight. The weights of geometric losses were chosen by the gradient with
+    respect to the output, for a foam, a sponge and thin tubes that were coarsened 2 and
+    4 times and interpolated: the norm of the gradient is mostly a tenth to two thirds
+    of that of ``l1``.
 ``NEEDS_RADIUS`` (optional, geometric losses)
     True if `loss` uses ``scales.radius``; otherwise the radius is not measured.
 ``REQUIRES`` (optional)
@@ -24,7 +25,7 @@ The module of a loss must not import torch at module level. It provides:
     losses: ``loss(phase, target, scales)`` with the soft maps of the phase in the
     output and in the target, 0 … 1, and the `GeometryScales`. Tensors are (N, 1,
     [Z,] Y, X). The result is a mean over the batch, so that a batch processed in parts
-    gives the same gradient; it is zero, or nearly, if both are equal.
+    gives the same gradient; it is zero, or nearly zero, if output and target are equal.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def needs_radius(module: object) -> bool:
 
 
 def with_radius() -> list[str]:
-    """Names of the losses that use ``GeometryScales.radius``."""
+    """Return the names of the losses that use ``GeometryScales.radius``."""
     return [name for name, module in _modules().items() if needs_radius(module)]
 
 

@@ -1,9 +1,9 @@
 """clDice: keeps thin channels and struts connected, without inventing any [1]_.
 
-The loss is 1 minus the harmonic mean of two fractions: that of the output's soft
-skeleton inside the target's phase, and that of the target's skeleton inside the
-output's phase. Unlike in the paper, Dice is not added: losses of grey values and
-porosity cover it.
+The loss is 1 minus the harmonic mean of two fractions: the fraction of the output's
+soft skeleton inside the target's phase, and the fraction of the target's skeleton
+inside the output's phase. Unlike in the paper, Dice is not added: losses of grey values
+and porosity cover it.
 
 References
 ----------
@@ -34,7 +34,8 @@ _VOXEL = 1.0
 def loss(phase: Tensor, target: Tensor, scales: GeometryScales) -> Tensor:
     """1 - clDice, averaged over the samples; skeletons by ``scales.radius`` erosions.
 
-    The target's phase is binarised, as skeletons of soft maps extend beyond the walls.
+    The target's phase is binarised, because skeletons of soft maps extend beyond the
+    walls.
     """
     import torch
 

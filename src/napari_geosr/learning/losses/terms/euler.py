@@ -3,8 +3,8 @@
 The Euler number (parts minus tunnels plus cavities; in 2D parts minus holes) changes if
 a neck is cut or a wall is pierced, however few voxels this takes, and its gradient is
 nonzero only there. It is compared in boxes, so that an additional part at one position
-does not compensate for a missing one elsewhere. It can restore necks that still have
-some contrast; others must be restored by ``cldice`` or ``porosity`` first.
+does not compensate for a missing one elsewhere. The loss can restore necks that still
+have some contrast; others must be restored by ``cldice`` or ``porosity`` first.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def loss(phase: Tensor, target: Tensor, scales: GeometryScales) -> Tensor:
     """Huber loss of the difference d: mean of ``d² / 2``, or ``|d| - 1/2`` above 1.
 
     The statistical scatter of counts grows with the square root of the number of voxels
-    in a box. The loss is divided by it, so that boxes of all sizes, in 2D and 3D, have
-    the same weight. Boxes have an edge length of ``scales.window`` and overlap by half.
-    Voxels that share a corner are connected (26 or 8 neighbours), as when counting
-    pores.
+    in a box. The loss is divided by this root, so that boxes of all sizes, in 2D and
+    3D, have the same weight. Boxes have an edge length of ``scales.window`` and overlap
+    by half. Voxels that share a corner are connected (26 or 8 neighbours), as when
+    counting pores.
     """
     import torch
     from torch.nn import functional

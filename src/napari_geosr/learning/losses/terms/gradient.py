@@ -1,6 +1,6 @@
 """Compares neighbouring-voxel differences: edges become as sharp as the target's.
 
-Unless a grey-value loss is given, it is combined with the mean absolute error.
+Unless a grey-value loss is given, this loss is combined with the mean absolute error.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 As the threshold falls from 1 to 0, a feature of the soft map is born when it appears,
 and dies when it merges with an older one or is filled. Features that persist over most
-thresholds are structure, short-lived ones are noise. For each dimension, the points
+thresholds are structure; short-lived ones are noise. For each dimension, the points
 (birth, death) are compared with those of the target in the order of their persistence;
 surplus features are drawn to the diagonal, where birth equals death. Unlike in an Euler
 number, missing tunnels and missing parts cannot cancel, and links that have almost

@@ -26,10 +26,10 @@ WEIGHT = 0.5
 
 
 def loss(phase: Tensor, target: Tensor, scales: GeometryScales) -> Tensor:
-    """Mean absolute difference of local porosity, over boxes of three sizes.
+    """Return the mean absolute difference of local porosity, over boxes of three sizes.
 
-    In units of ``scales.spread``. Boxes have edge lengths of ``scales.window``, half
-    and a quarter of it, at least 2.
+    The result is in units of ``scales.spread``. The edge lengths of the boxes are
+    ``scales.window``, half and a quarter of it, but at least 2.
     """
     import torch
 

@@ -1,9 +1,9 @@
 """Skeleton recall: penalises missing parts of the target's centre lines [1]_.
 
 The loss compares the output with the target's skeleton, dilated by one voxel. It is
-cheap, as no skeleton of the output is needed, but does not penalise invented structure:
-combine it with ``porosity``. As in ``cldice``, the skeleton is computed by openings
-[2]_, since thinning is slow on GPUs; the dilation closes its small gaps.
+cheap, because no skeleton of the output is needed, but it does not penalise invented
+structure: combine it with ``porosity``. As in ``cldice``, the skeleton is computed by
+openings [2]_, since thinning is slow on GPUs; the dilation closes its small gaps.
 
 References
 ----------

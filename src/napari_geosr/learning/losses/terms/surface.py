@@ -1,10 +1,10 @@
 """Position of surfaces: signed distances inside and outside the phase.
 
 The loss of a shifted wall is proportional to the shift and to its area. A hole in the
-middle of a thick part, or an island far from any wall, costs many times its volume, as
-it changes the distances all around. Distance maps are compared as in [1]_ and [2]_, but
-both are computed by soft erosions, which are differentiable and need no distance
-transform on the CPU; they extend up to 4 voxels from a wall.
+middle of a thick part, or an island far from any wall, costs many times its volume,
+because it changes all distances around it. Distance maps are compared as in [1]_ and
+[2]_, but both are computed by soft erosions, which are differentiable and need no
+distance transform on the CPU; they extend up to 4 voxels from a wall.
 
 References
 ----------
@@ -36,7 +36,7 @@ DEPTH = 4
 def loss(phase: Tensor, target: Tensor, scales: GeometryScales) -> Tensor:
     """Mean absolute difference of signed distances, divided by ``2 · DEPTH``.
 
-    For a shifted flat wall, this is the volume fraction between both positions, in
+    For a shifted flat wall, this is the volume fraction between the two positions, in
     units of ``scales.spread``.
     """
     import torch
