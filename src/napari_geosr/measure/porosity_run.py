@@ -145,7 +145,7 @@ class PorosityRun:
             raise Cancelled(f"Measuring {self.name!r} was cancelled while {doing}.")
 
     def sample(self, slab: slice, block: np.ndarray) -> np.ndarray | None:
-        """Sample mask of a slab with grey values `block`; None if all is inside."""
+        """Sample mask of a slab with grey values `block`; None if all are inside."""
         sample: np.ndarray | None = None
         if self.mask is not None:
             sample = inside_mask(np.asarray(self.mask[slab]))

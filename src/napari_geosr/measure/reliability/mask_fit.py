@@ -94,7 +94,7 @@ class SampleMaskFit:
 
     @property
     def depends_on_closing(self) -> bool:
-        """Whether the porosity depends on the closing, as more pores are included."""
+        """Whether the porosity depends on the closing, because it adds more pores."""
         if self.wider is None or not _differ(self.porosity, self.wider[1]):
             return False
         _, porosity, left_out = self.wider
