@@ -1,6 +1,6 @@
-"""Measures pores of several volumes on their own grids, and matches them.
+"""Measures pores of several volumes on their own grids.
 
-Pores are matched on a common grid.
+The pores are then matched on a common grid.
 """
 
 from __future__ import annotations

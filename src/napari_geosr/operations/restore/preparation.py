@@ -328,10 +328,7 @@ def _statistics_steps(
     kept: MeasurementStore,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, IntensityStatistics]:
-    """Compute the statistics of the whole volume.
-
-    NaN is refused if the settings require it.
-    """
+    """Compute statistics of the whole volume; refuse NaN if the settings do."""
     statistics = kept.read("statistics", IntensityStatistics)
     if statistics is None:
         yield StageStarted(message="Reading the grey values")

@@ -161,7 +161,7 @@ def part_of_killed_run(
 ) -> FinishedPart | None:
     """Find the unfinished result of a killed run of the same restoration.
 
-    Only results in the cache are found.
+    The search is limited to the cache.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Simulates the scan of a porous sample whose porosity is known exactly.
+"""Simulates the scan of a porous sample with an exactly known porosity.
 
 Slices are created, scanned and written in blocks, so that a sample may be larger than
 the memory.
