@@ -104,8 +104,8 @@ class PorosityRun:
     offsets: list[int] = field(default_factory=list)
     #: Ends along Z of the slabs that an interrupted run has already labelled.
     resumed_ends: list[int] = field(default_factory=list)
-    #: Number of the first slab whose labels are stored in `target`; the labels of all
-    #: later slabs are also stored.
+    #: Number of the first slab with labels stored in `target`; the labels of all later
+    #: slabs are also stored.
     first_stored: int = 0
     #: Builds the grid for the picture in the report; None for an image.
     overview: OverviewBuilder | None = None

@@ -27,7 +27,7 @@ _ICONS = {
     "info": (QStyle.StandardPixmap.SP_MessageBoxInformation, "Note"),
     "ok": (QStyle.StandardPixmap.SP_DialogApplyButton, "Fine"),
 }
-#: Kinds of messages whose text is preceded by a word such as "Caution".
+#: Kinds of messages with a word such as "Caution" before the text.
 _KINDS_WITH_WORD = ("warning", "harm", "error")
 
 
