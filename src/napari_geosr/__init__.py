@@ -14,7 +14,7 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def __getattr__(name: str) -> object:
-    """Set up the loading of the public functions when one is first used."""
+    """Return a public function; set up lazy loading at the first access."""
     _attach()
     known = globals()
     return known[name] if name in known else known["__getattr__"](name)

@@ -1,4 +1,4 @@
-"""``python -m napari_geosr`` is the command line."""
+"""Run the command line with ``python -m napari_geosr``."""
 
 from napari_geosr.cli import main
 

@@ -1,1 +1,1 @@
-"""Dock widgets, readers and writers for napari; the only package that uses Qt."""
+"""Dock widgets, readers and writers for napari. No other package uses Qt."""

@@ -36,7 +36,7 @@ def get_reader(path: str | list[str]) -> Reader | None:
     Parameters
     ----------
     path : str or list of str
-        A file or folder; a list is one stack of slices.
+        A file or folder; a list of files is a stack of slices.
     """
     paths = [Path(p) for p in path] if isinstance(path, list) else [Path(path)]
     if not paths:

@@ -46,7 +46,7 @@ def resolution_pair() -> list[LayerData]:
 def few_projections() -> list[LayerData]:
     """Return a CT scan of a simulated foam with few projections, and the ground truth.
 
-    The Reconstruct dock reads projections from a file, here one in the user's cache.
+    The Reconstruct dock reads projections from a file; this one is in the user's cache.
     """
     from napari_geosr.gui.readers import read_layers
 
@@ -94,7 +94,7 @@ def _resolution_pair() -> _Pair:
 
 
 def _run_in_thread(make: Callable[[], _Result]) -> _Result:
-    """Simulate in a thread while the window is still redrawn.
+    """Simulate in a thread while the window is redrawn.
 
     napari needs the layers when the function returns. User input is handled afterwards.
     """

@@ -1,4 +1,4 @@
-"""Labels volumes slab by slab, with the same result as labelling them as a whole.
+"""Labels volumes slab by slab, with the same result as labelling them at once.
 
 Pass 1 labels each slab (`cc3d`), accumulates its table and joins labels of adjacent
 slabs in a union-find; pass 2 is one look-up per voxel. The state between slabs consists
@@ -84,7 +84,7 @@ def chunk_thickness(array: Any) -> int:
 
 
 def _no_rows() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Empty rows: indices, sums and boundary."""
+    """A table without rows: indices, sums and boundary."""
     return np.zeros(0, np.int64), column.new_table(-1), column.new_boundary(-1)
 
 
@@ -111,7 +111,7 @@ class RawTable:
         Row number + 1 of each provisional label; 0 for the background and for pores too
         small for a row.
     small : SmallPores
-        Totals of those small pores.
+        Totals of the pores that are too small for a row.
     """
 
     rows: np.ndarray
@@ -133,7 +133,7 @@ class RawTable:
 
 
 def _kernels() -> tuple[ModuleType, ModuleType]:
-    """Compiled functions; numba takes a second to import, so it is done when needed."""
+    """The compiled functions, imported when needed: numba takes a second to import."""
     from napari_geosr.measure.kernels import cells, joining
 
     return cells, joining
@@ -253,8 +253,9 @@ class SlabLabeller:
             self._contacts.append((ids[pairs], weights))
 
     def _join_planes(self, part: SlabPart, n_before: int) -> None:
-        """Join the first plane to the last one of the previous slab; add the cells
-        between.
+        """Join the first plane to the last plane of the previous slab.
+
+        The cells between both planes are added.
         """
         cells, joining = _kernels()
         if self._last_labels is not None:

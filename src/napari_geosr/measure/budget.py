@@ -40,8 +40,8 @@ _INTERVAL_BYTES_PER_VOXEL = 24
 _LABEL_BYTES = 4
 #: Fixed memory of a run in bytes, mostly for measuring the noise.
 _FIXED_BYTES = 90 * 10**6
-#: Minimum thickness of a slab in planes, if possible without a budget: with thinner
-#: slabs, most of the work and memory would go into the seams.
+#: Minimum thickness of a slab in planes, unless a budget requires thinner slabs, for
+#: which the seams take most of the time and memory.
 _MIN_PLANES = 4
 #: Maximum fraction of the budget for a block that is read once and labelled in slabs.
 _READ_SHARE = 0.25
@@ -71,7 +71,7 @@ class SlabPlan:
         first bins of a histogram are chosen from the range of grey values in that many
         planes.
     source : ArrayLike
-        The volume, with a chunk of it cached if slabs are thinner than chunks.
+        The volume; one of its chunks is cached if slabs are thinner than chunks.
     caches : tuple of (array, int)
         Arrays in files, and the bytes of decoded blocks that each is to cache.
     warnings : tuple of str
@@ -157,7 +157,7 @@ def _is_in_blocks(source: Any, companions: Companions) -> bool:
 def _ways_of_reading(
     source: Any, thickness: int, companions: Companions
 ) -> list[_SlabReads]:
-    """Memory and repeated work of reading slabs, with and without caches.
+    """Memory and repeated work for reading slabs, with and without caches.
 
     The way that needs the least memory comes first.
     """
@@ -412,7 +412,7 @@ def _costly_message(reads: _SlabReads, enough: int) -> str:
 
 
 def _max_thickness(source: Any, limit: int, budget: int, has_interval: bool) -> int:
-    """Thickness of the thickest slab that fits; the thinnest is known to fit."""
+    """Thickness of the thickest slab that fits, given that the thinnest one fits."""
     if _bytes_for(source, limit, has_interval) <= budget:
         return limit
     one = _bytes_for(source, 1, has_interval)

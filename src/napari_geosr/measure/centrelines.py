@@ -128,7 +128,7 @@ def connectivity(mask: Mask) -> float:
 
 
 def pieces(line: Mask) -> int:
-    """Number of pieces of a line: its Euler number."""
+    """Number of pieces of a line, which is its Euler number."""
     return int(
         np.count_nonzero(np.diff(np.concatenate([[False], line]).astype(int)) > 0)
     )

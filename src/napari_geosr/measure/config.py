@@ -20,7 +20,7 @@ ThresholdRule = Literal["otsu", "multi-otsu", "li", "triangle"]
 
 
 def _number(value: object) -> object:
-    """Accept numbers given as text on the command line, as other fields do."""
+    """Accept a number given as text on the command line, like other fields."""
     return int(value) if isinstance(value, str) and value.isdigit() else value
 
 
@@ -171,7 +171,7 @@ class PorosityConfig(Config):
     @field_validator("sample_mask", mode="before")
     @classmethod
     def _refuse_file(cls, value: object) -> object:
-        """A mask from a file is another option."""
+        """Reject a file name; a mask from a file has a separate option."""
         if isinstance(value, str) and Path(value).suffix:
             raise ValueError(
                 f"none, auto, cortex or marrow is needed; the mask in {value} is given "
@@ -206,7 +206,7 @@ class PorosityConfig(Config):
     @field_validator("statistics", mode="after")
     @classmethod
     def _check_statistics(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        """Known names in their order, each once."""
+        """Reject unknown names; return the others in their order, each only once."""
         known = MORPHOMETRY.names()
         for name in value:
             if name not in known:

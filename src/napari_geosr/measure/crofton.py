@@ -57,7 +57,8 @@ def pair_weights(
     weights are the non-negative least-squares solution for the area of facets of every
     orientation, and are exact on average, i.e. for a sphere. They suit voxels of any
     aspect ratio; for cubic voxels they differ by less than 0.005 from the shares of the
-    sphere in the literature. Flat: the share of the circle nearest to each direction.
+    sphere in the literature. For an image, the weight is the share of the circle that
+    is nearest to each direction.
 
     Parameters
     ----------

@@ -40,14 +40,14 @@ _STRAY_SHARE = 0.02
 #: Smallest width of bins, relative to the largest value, at which a bin number and its
 #: half are exact in float64.
 _MIN_RELATIVE_WIDTH = 2.0**-51
-#: Smallest range of floating-point values from which a threshold is found, so that
-#: products of differences do not underflow.
+#: Smallest range of floating-point values for which a threshold is computed; in smaller
+#: ranges, products of differences underflow.
 _MIN_RANGE = 1e-100
-#: Largest floating-point value from which a threshold is found, so that products of
-#: values do not overflow.
+#: Largest floating-point value for which a threshold is computed; products of larger
+#: values overflow.
 _MAX_VALUE = 1e100
 #: Largest value, relative to the range of values, up to which averages of the values
-#: themselves are exact enough. Beyond it, they are measured from the first bin.
+#: themselves are exact enough. Above it, values are measured relative to the first bin.
 _MAX_OFFSET = 2.0**20
 
 
@@ -55,7 +55,7 @@ _MAX_OFFSET = 2.0**20
 class GreyHistogram:
     """Counts of grey values in bins of equal width, which grows by doubling.
 
-    Integers of up to 2¹⁷ different values are counted exactly (one bin each).
+    Up to 2¹⁷ different integer values are counted exactly (one bin each).
 
     Attributes
     ----------
@@ -74,9 +74,9 @@ class GreyHistogram:
     n_outliers : int
         Number of excluded values: few, and far from all others.
     nearby : GreyHistogram or None
-        The same without values that are counted but far from most others: a small
-        fraction of them (up to 2 %), or one of the two groups into which Otsu's rule
-        divides them. None if there are none.
+        Histogram without values that are counted but far from most others: a small
+        fraction of all values (up to 2 %), or one of the two groups into which Otsu's
+        rule divides them. None if there are no such values.
     """
 
     is_integer: bool
@@ -156,7 +156,7 @@ class GreyHistogram:
         self.maximum = max(self.maximum, largest)
 
     def choose_bins(self, blocks: Iterable[np.ndarray]) -> bool:
-        """Choose the bins as if all `blocks` were added at once.
+        """Choose the bins in the same way as if all `blocks` were added at once.
 
         Parameters
         ----------
@@ -189,9 +189,9 @@ class GreyHistogram:
     ) -> tuple[float, float] | None:
         """Return the range without outliers; None if there are none.
 
-        Outliers are at most 1 in 10 000 voxels at either end whose distance from the
-        remaining voxels exceeds the range of those. If they were included, a hot pixel
-        of a detector would shift the threshold.
+        Outliers are at most 1 in 10 000 voxels at either end, with a distance from the
+        remaining voxels that exceeds the range of the latter. If they were included, a
+        hot pixel of a detector would shift the threshold.
 
         Parameters
         ----------
@@ -315,8 +315,8 @@ def histogram_steps(
 ) -> Generator[Step, None, GreyHistogram]:
     """Read `source` and compute its `GreyHistogram`.
 
-    It is read once, and again only if outliers would squeeze all other values into a
-    few bins.
+    The source is read once, and again only if outliers would squeeze all other values
+    into a few bins.
 
     Parameters
     ----------
@@ -337,7 +337,8 @@ def histogram_steps(
     Raises
     ------
     VolumeError
-        If there is no finite value, only one value, or values that mark missing voxels.
+        If there is no finite value, or only one value, or if some values mark missing
+        voxels.
     """
     check_real(source.dtype, name)
     sweep = partial(_sweep, source, mask, (thickness, piece), should_stop)

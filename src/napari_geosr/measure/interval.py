@@ -58,7 +58,7 @@ class PorosityInterval:
     pore_count : tuple of int or None
         Minimum and maximum pore count at the ends and the centre of the interval.
     factor, nominal : float or None
-        As in `Deviation`.
+        See `Deviation`.
     missing_voxels : int
         Voxels of the sample without a standard deviation; they are not shifted.
     """
@@ -78,7 +78,8 @@ class IntervalPart:
     Attributes
     ----------
     sample, missing : int
-        Number of voxels of the sample, and of those without a standard deviation.
+        Number of voxels of the sample, and number of those without a standard
+        deviation.
     voxels : dict of int
         Number of pore voxels by shift.
     pores : dict of SlabPart

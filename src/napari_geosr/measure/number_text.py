@@ -18,7 +18,8 @@ def number_text(value: float, *, whole: bool = True) -> str:
     Parameters
     ----------
     whole : bool
-        False next to numbers that are not integers: ``18.0`` next to ``17.5``.
+        Whether integers are shown without decimals. Set it to False next to numbers
+        that are not integers: ``18.0`` next to ``17.5``.
     """
     if not math.isfinite(value):
         return NOTHING
@@ -49,7 +50,7 @@ def rough_percent(fraction: float) -> str:
 
 
 def percent_range_text(ends: tuple[float, float]) -> str:
-    """A range of fractions as percentages."""
+    """Format a range of fractions as percentages."""
     return f"{range_text(ends, 100)} %"
 
 

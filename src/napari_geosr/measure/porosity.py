@@ -1,4 +1,4 @@
-"""Measures the porosity of a volume, for the dock, the command and the function."""
+"""Measures the porosity of a volume, for the dock, the command line and Python."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def _measure(
     deviation: Deviation | None,
     warnings: list[str],
 ) -> Generator[Step, None, PorosityReport]:
-    """All stages of a prepared run."""
+    """Run all stages of a prepared measurement."""
     if config.group is not None:
         Group(config.group).check(column_units(run.geometry, config.statistics))
     sweeps = 2 + (run.target is not None) + (deviation is not None)
@@ -239,7 +239,7 @@ def _measure(
 
 
 def _overview(run: PorosityRun, threshold: float) -> Overview | None:
-    """The coarse grid for the picture, including slabs labelled by an earlier run."""
+    """The coarse grid for the picture, including slabs that an earlier run labelled."""
     if run.overview is None:
         return None
     for slab in run.overview.missing():
@@ -403,7 +403,7 @@ def _threshold_inside(
 
     The surroundings of the sample (padding, a holder) should not affect its threshold.
     If there is only one phase inside, the first threshold is kept: a dense body in air
-    has no pores, and a new threshold would only split its noise.
+    has no pores, and a new threshold would only divide its noise.
     """
     if isinstance(run.config.threshold, float):
         return whole, threshold
@@ -450,7 +450,7 @@ def _sample_mask(
 def _mask_fit(
     run: PorosityRun, solid: np.ndarray, threshold: float
 ) -> Generator[Step, None, SampleMaskFit]:
-    """How well the automatic mask fits the material, at the threshold of the sample."""
+    """Check how well the automatic mask fits the material at the sample's threshold."""
     yield StageStarted(message="Checking the sample mask")
 
     def porosity_in(mask: np.ndarray) -> float:

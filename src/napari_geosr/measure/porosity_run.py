@@ -66,7 +66,7 @@ class LabelledSlab:
     part : SlabPart
     counts : SampleCounts
     shares : list of PlaneShares
-        For the picture in the report.
+        Fractions of the phases, for the picture in the report.
     """
 
     labels: np.ndarray | None
@@ -104,12 +104,12 @@ class PorosityRun:
     offsets: list[int] = field(default_factory=list)
     #: Ends along Z of the slabs that an interrupted run has already labelled.
     resumed_ends: list[int] = field(default_factory=list)
-    #: Number of the first slab with labels in `target`; all later slabs also have
-    #: labels.
+    #: Number of the first slab with labels stored in `target`; the labels of all later
+    #: slabs are also stored.
     first_stored: int = 0
-    #: For the picture in the report; None for an image.
+    #: Builds the grid for the picture in the report; None for an image.
     overview: OverviewBuilder | None = None
-    #: Processes that share the slabs; None if this one processes them all.
+    #: Processes that share the slabs; None if this process handles all of them.
     pool: SlabPool | None = None
     #: With hysteresis: the pores that have a core.
     cored: PackedMask | None = None
@@ -145,7 +145,7 @@ class PorosityRun:
             raise Cancelled(f"Measuring {self.name!r} was cancelled while {doing}.")
 
     def sample(self, slab: slice, block: np.ndarray) -> np.ndarray | None:
-        """Sample mask of a slab with grey values `block`; None if all is inside."""
+        """Sample mask of a slab with grey values `block`; None if all are inside."""
         sample: np.ndarray | None = None
         if self.mask is not None:
             sample = inside_mask(np.asarray(self.mask[slab]))
@@ -168,7 +168,10 @@ class PorosityRun:
     def pores(
         self, slab: slice, threshold: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Grey values, pore mask and sample mask (None if all sample) of a slab."""
+        """Grey values, pore mask and sample mask of a slab.
+
+        The sample mask is None if all voxels belong to the sample.
+        """
         block, pores, sample = self.pores_at(slab, threshold)
         if self.cored is not None:
             pores = self.cored[slab, slice(None), slice(None)]
@@ -218,7 +221,7 @@ class PorosityRun:
         limits: tuple[float, float],
         rules: SlabRules,
     ) -> LabelledSlab:
-        """Label the pores of a slab; changes nothing in this run."""
+        """Label the pores of a slab, without changing the state of this run."""
         block, pores, sample = self.pores(slab, threshold)
         n_sample = block.size if sample is None else int(np.count_nonzero(sample))
         shifted = []

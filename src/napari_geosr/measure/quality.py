@@ -28,7 +28,7 @@ Array = AnyArray
 
 @dataclass(frozen=True)
 class PoreQuality:
-    """How well the pores of a mask agree with the true ones.
+    """How well the pores of a mask agree with the true pores.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class PoreQuality:
     euler_error : float
         Relative error of the Euler number.
     dice : float
-        Overlap, 1 when equal.
+        Dice overlap; 1 if both are equal.
     """
 
     porosity_error: float

@@ -27,8 +27,8 @@ _MAX_SMALL_SHARE = 0.02
 _MAX_DOUBTFUL_SHARE = 0.25
 #: Maximum frequency of grey values between two phases, relative to the means of each.
 _MAX_VALLEY = 0.5
-#: Fraction of the range of grey values, from its end, within which voxels are
-#: saturated, and minimum fraction of such voxels in a group far from all others.
+#: Fraction of the range of grey values, from its end, within which voxels count as
+#: saturated; then the minimum fraction of such voxels in a group far from all others.
 _SATURATED_RANGE = 0.01
 _MIN_SATURATED_SHARE = 0.8
 #: Half-width of the range around a grey value, relative to the distance between the
@@ -36,8 +36,8 @@ _MIN_SATURATED_SHARE = 0.8
 _HALF_WIDTH = 0.05
 #: Maximum number of voxels along an axis that are read for recognising labels.
 _MAX_EDGE = 2048
-#: Minimum fraction of adjacent non-zero voxels that are equal in a label image, and the
-#: minimum number of such pairs.
+#: Minimum fraction of adjacent non-zero voxels that are equal in a label image; then
+#: the minimum number of such pairs.
 _EQUAL_IN_LABELS = 0.9
 _MIN_PAIRS = 50
 #: Minimum number of single-voxel objects for a message.
@@ -79,7 +79,7 @@ def looks_like_labels(data: ArrayLike) -> bool:
 
 
 def _middle(n: int) -> slice:
-    """The central part of an axis, as whole planes may be larger than memory."""
+    """The central part of an axis; whole planes may be larger than memory."""
     start = max(0, (n - _MAX_EDGE) // 2)
     return slice(start, start + min(n, _MAX_EDGE))
 
@@ -139,9 +139,9 @@ def _hidden_phases(
     """A message if voxels far from all others determine the threshold.
 
     Hot or saturated voxels or grains of metal then count as one phase, and pores and
-    solid together as the other. A few pores in a solid are not such a case, because the
-    solid is one phase. The more voxels are far from the others, the more unusual they
-    must look, because a phase far from two others is not unusual.
+    solid together as the other. A few pores in a solid do not count as such a case,
+    because the solid is a single phase. The more voxels are far from the others, the
+    more unusual they have to look, because a phase far from two others is not unusual.
     """
     others = histogram.nearby
     if others is None or _smaller_phase(others, threshold) >= _MIN_HIDDEN_SHARE:
@@ -185,7 +185,7 @@ def hides_phases(warnings: Iterable[str]) -> bool:
 
 
 def _smaller_phase(histogram: GreyHistogram, threshold: float) -> float:
-    """The fraction of the voxels on the less frequent side of a threshold."""
+    """Fraction of the voxels on the less frequent side of a threshold."""
     low = int(histogram.counts[histogram.centres <= threshold].sum())
     return min(low, histogram.n - low) / histogram.n
 
@@ -226,7 +226,7 @@ def has_one_phase(histogram: GreyHistogram, threshold: float) -> bool:
 
 
 def _frequencies(histogram: GreyHistogram, threshold: float) -> tuple[int, int, int]:
-    """Numbers of voxels near a threshold inside the range, and near either mean."""
+    """Numbers of voxels near the threshold (inside the range) and near both means."""
     centres, counts = histogram.centres, histogram.counts
     low = centres <= threshold
     below = float(np.average(centres[low], weights=counts[low]))
@@ -265,7 +265,7 @@ def speck_remarks(
     name: str,
     small: SmallPores | None = None,
 ) -> Iterator[str]:
-    """One sentence if there are many objects and most are single voxels.
+    """Return one sentence if there are many objects, most of which are single voxels.
 
     Parameters
     ----------

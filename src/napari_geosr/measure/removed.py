@@ -1,8 +1,8 @@
-"""Checks whether a restoration removed only noise or also structure.
+"""Checks whether a restoration removed only noise, or also structure.
 
 The removed part is the scan minus the result. It is compared with the noise measured in
-the scan, not with noise measured in the removed part itself: structure removed
-everywhere would otherwise be mistaken for strong noise.
+the scan, because in the removed part itself, structure that was removed everywhere
+would be mistaken for strong noise.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class ScanBlock:
 
 @dataclass(frozen=True)
 class RemovalStatistics:
-    """How the removed part compares with the noise of the scan.
+    """Comparison of the removed part with the noise of the scan.
 
     Attributes
     ----------
@@ -63,8 +63,8 @@ class RemovalStatistics:
         Root mean square of the removed part, in units of the scan's contrast.
     level : float
         Root mean square of the removed part relative to that of the noise: at most
-        about 1 if only noise was removed. If no noise was measured, relative to its
-        upper limit.
+        about 1 if only noise was removed. If no noise was measured, it is relative to
+        the upper limit of the noise.
     correlation : mapping of str to float
         Correlation of adjacent voxels of the removed part, along each axis.
     coarser : float
@@ -89,7 +89,7 @@ class RemovalStatistics:
 
     @property
     def has_places(self) -> bool:
-        """Whether the removed part exceeds what noise explains."""
+        """Whether the removed part is stronger in places than noise can explain."""
         return self.strongest > self.limit
 
 
@@ -147,7 +147,7 @@ def describe(pieces: Sequence[ScanBlock], noise: Noise) -> RemovalStatistics:
 
 
 def smoothed_spread(noise: Noise, ndim: int) -> float:
-    """Return how much noise of level 1 varies after the smoothing used here."""
+    """Return the standard deviation of noise of level 1 after smoothing."""
     return math.sqrt(max(0.0, filtered_covariance(noise, [_kernel()] * ndim)))
 
 
@@ -171,8 +171,9 @@ def _kernel() -> Array:
 
 
 def _strength(r: Array, spread: Array, gradient: Array) -> Array:
-    """The smoothed removed part in standard deviations, minus the effect of edge
-    shifts.
+    """The smoothed removed part, in standard deviations.
+
+    The effect of edge shifts is subtracted.
     """
     from scipy import ndimage
 
@@ -185,7 +186,7 @@ def _strength(r: Array, spread: Array, gradient: Array) -> Array:
 def _smoothed_level(level: Array) -> Array:
     """Level that applies to smoothed noise; differs from `level` at edges.
 
-    Noise of bright voxels is smoothed into their dark neighbourhood.
+    Smoothing spreads the noise of bright voxels into their dark neighbourhood.
     """
     from scipy import ndimage
 

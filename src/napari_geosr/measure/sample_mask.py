@@ -25,7 +25,7 @@ from napari_geosr.measure.kernels import columns as column
 
 Mask = npt.NDArray[np.bool_]
 
-#: Peak bytes per voxel for the mask, and for the second mask that checks it.
+#: Peak memory in bytes per voxel for the mask, and for a second mask that checks it.
 _BYTES_PER_VOXEL = 10
 #: Progress report between two calls of `should_stop`; the caller names the stage.
 _HEARTBEAT = Step()

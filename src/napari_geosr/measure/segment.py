@@ -13,7 +13,7 @@ from napari_geosr.core.types import AnyDType
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.histogram import GreyHistogram, histogram_steps
 
-#: Number of bins for rules whose cost or result depends on it, as in scikit-image.
+#: Number of bins for rules that depend on it in cost or result, as in scikit-image.
 _RULE_BINS = 256
 #: Shift of the threshold, relative to the distance between the phases' means.
 SENSITIVITY = 0.05
@@ -108,7 +108,7 @@ def threshold_of(
 def _multi_otsu(
     counts: np.ndarray, centres: np.ndarray, phase: str, name: str
 ) -> float:
-    """Of the two thresholds of three-class Otsu, the one next to the pores."""
+    """The threshold next to the pores, out of the two of three-class Otsu."""
     from skimage.filters import threshold_multiotsu
 
     if np.count_nonzero(counts) < 3:
@@ -148,7 +148,7 @@ def _li(histogram: GreyHistogram) -> float:
 
 
 def _triangle(counts: np.ndarray, centres: np.ndarray) -> float:
-    """The bin farthest below the line from the peak to the longer tail's end.
+    """The bin farthest below the line from the peak to the end of the longer tail.
 
     Zack, Rogers & Latt, J. Histochem. Cytochem. 25, 741 (1977),
     https://doi.org/10.1177/25.7.70454; the version in scikit-image requires whole

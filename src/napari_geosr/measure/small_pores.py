@@ -1,4 +1,4 @@
-"""Sums over pores too small to count: noise creates millions of them."""
+"""Sums over pores that are too small to count; noise can create millions of them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class SmallPores:
 
     @property
     def surface_parts(self) -> list[float]:
-        """Numbers whose exact sum is the sum of the surfaces."""
+        """Numbers that add up exactly to the sum of the surfaces."""
         rest = sum((Fraction(s) * n for s, n in self._surfaces.items()), Fraction(0))
         parts = []
         while rest:

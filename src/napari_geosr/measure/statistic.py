@@ -17,9 +17,9 @@ from napari_geosr.measure.sums import Pores, SweepTotals
 
 #: Values of a whole volume by the name of their statistic.
 Figures = AnyMapping
-#: A string, or a function that returns it for the figures of all compared volumes.
+#: A string, or a function that returns a string for the figures of all volumes.
 Words = str | Callable[[Sequence[Figures]], str]
-#: Default order: after everything with an explicit order.
+#: Default order, after everything with an explicit order.
 LAST = 1000.0
 
 
@@ -58,7 +58,7 @@ class PoreStatistic:
     order : float
         Position in the table, lowest first.
     colour : Colour or None
-        How pores are coloured by it; None if they cannot be.
+        How pores are coloured by this column; None if they cannot be.
     """
 
     name: str
@@ -85,8 +85,8 @@ class Row:
     order : float
         Position among the rows, lowest first.
     value : callable, optional
-        Maps the values of a volume to the displayed one; by default the value itself.
-        The row is hidden if all values are None.
+        Maps the values of a volume to the value displayed; by default, the value of the
+        statistic. The row is hidden if all values are None.
     text : callable, optional
         Maps a value to its text; by default three digits and the unit.
     compares : bool

@@ -56,7 +56,7 @@ class Pores:
     sums : ndarray of shape (n, N_COLUMNS), int64
         Columns as numbered in `napari_geosr.measure.kernels.columns`.
     boundary : ndarray of shape (n, N_BOUNDARY_COLUMNS), float64
-        Columns as numbered in the same module.
+        Columns as numbered in that module.
     geometry : Geometry
     """
 
@@ -197,7 +197,7 @@ class SweepTotals:
         return n_voxels * geometry.voxel_volume if geometry.has_physical_size else None
 
     def per_millimetre(self, count: float) -> float | None:
-        """A number per mm³ (flat: mm²) of the sample; None if the unit is the pixel."""
+        """A number of objects per mm³ (flat: mm²) of the sample; None for pixels."""
         if self.sample_size is None:
             return None
         power = 2 if self.geometry.flat else 3

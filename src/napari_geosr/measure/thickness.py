@@ -63,8 +63,10 @@ class ThicknessDistribution:
 
     @classmethod
     def of(cls, counts: npt.NDArray[np.int64]) -> ThicknessDistribution:
-        """Drop voxels outside the phase (thickness 0), and empty counts at the upper
-        end.
+        """Create a distribution from counts.
+
+        Voxels outside the phase (thickness 0) and empty counts at the upper end are
+        dropped.
         """
         counts[0] = 0
         used = np.flatnonzero(counts)
@@ -122,10 +124,10 @@ def thickness_steps(
     The space outside the volume is unknown, so spheres may extend beyond its border.
 
     Spheres are collected first, block by block according to their centres, and then
-    painted in descending order [2]_. Spheres within others are left out. Each sphere is
-    moved by up to one voxel to where it is largest, and its radius is the mean distance
-    to the surface where it touches it, which is located between voxels
-    (`kernels.surface`). Diameters are rounded to 1/32 voxel.
+    painted in descending order [2]_. Spheres within other spheres are left out. Each
+    sphere is moved by up to one voxel to where it is largest. Its radius is the mean
+    distance from the surface at the points of contact; the surface is located between
+    voxels (`kernels.surface`). Diameters are rounded to 1/32 voxel.
 
     Parameters
     ----------
@@ -140,8 +142,8 @@ def thickness_steps(
         Filled with diameters in steps of 1/32 voxel; 0 outside the phase, 65535 where
         the phase has no surface.
     to_centres : bool
-        Measure distances to the centres of the voxels outside, which are lines or
-        sheets of voxels, instead of to a surface between voxels.
+        Measure distances to the centres of the outside voxels, which form lines or
+        sheets, instead of to a surface between voxels.
     check : callable
         Called for every block; may raise `Cancelled`.
 
@@ -196,7 +198,7 @@ def thickness_steps(
 
 
 def cut_blocks(shape: tuple[int, int, int], block_voxels: int) -> Iterator[Box]:
-    """Nearly cubic boxes that cover a volume and cut no cell of 4³ voxels."""
+    """Nearly cubic boxes that cover a volume without cutting any cell of 4³ voxels."""
     edge = max(8, round(block_voxels ** (1 / 3)))
     ranges = []
     for n in shape:
@@ -241,8 +243,9 @@ class _PhaseBlock:
 def with_margin(
     phase: MaskSource, core: Box, margin: int, check: Callable[[], None]
 ) -> _PhaseBlock | None:
-    """Read a block with the surroundings that its spheres depend on; None without
-    phase.
+    """Read a block with the surroundings that its spheres depend on.
+
+    Returns None if the block does not contain the phase.
     """
     spheres = kernels().spheres
 
@@ -292,7 +295,7 @@ class SphereList:
         are used for volumes of up to 2,000 voxels along each axis.
     diameters : ndarray of shape (n,), uint16
     box : ndarray of shape (2, 3), float
-        First and last position that any of them reaches, in voxels.
+        First and last position that any sphere reaches, in voxels.
     """
 
     centres: npt.NDArray[np.signedinteger[Any]]
@@ -301,7 +304,7 @@ class SphereList:
 
     @classmethod
     def none(cls) -> SphereList:
-        """No spheres."""
+        """Return an empty list."""
         return cls(np.zeros((0, 3), np.int32), np.zeros(0, np.uint16), np.zeros((2, 3)))
 
     @classmethod

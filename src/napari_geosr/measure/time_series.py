@@ -35,12 +35,12 @@ _MIN_EDGE = 12
 _MIN_PLANES = 4
 #: Edge of the moving average, in pixels; detail is the difference from it.
 _DETAIL = 15
-#: Minimum correlation of detail between planes; below it, noise and fixed patterns
-#: dominate.
+#: Minimum correlation of detail between planes; below this value, noise and fixed
+#: patterns dominate.
 _MIN_CORRELATION = 0.3
-#: Correlation of detail decreases with distance, within a plane and between planes. If
-#: it decreases this many times faster within a plane, the detail stays in place. Real
-#: volumes have 1 to 5 (trabeculae along Z), time series and repeated images above 100.
+#: Minimum ratio of the decrease of the correlation of detail within a plane to its
+#: decrease between planes, at which detail counts as staying in place. Real volumes
+#: have 1 to 5 (trabeculae along Z), time series and repeated images above 100.
 _MIN_DECAY_RATIO = 20.0
 #: Range to which correlations within a plane are clipped.
 _CORRELATION_RANGE = (0.05, 0.99)
@@ -78,9 +78,10 @@ def time_series_question(
         If its file does not name the axis that is read as Z, about a dozen planes are
         compared; otherwise there is no question.
     mixing : bool
-        Whether neighbouring slices are to be combined, so that the question is asked
-        even in case of doubt: planes that change faster from one to the next than from
-        pixel to pixel may be frames, unless the file gives a distance between slices.
+        Whether neighbouring slices are to be combined. If so, the question is asked
+        even in case of doubt: if planes change faster from one to the next than from
+        pixel to pixel, they may be frames, unless the file gives a distance between
+        slices.
 
     Returns
     -------
@@ -136,7 +137,7 @@ class _PlaneSimilarity:
     even : bool
         Whether the correlation over a few planes equals that over a few pixels.
     faster : bool
-        Whether it is lower, even after smoothing within the planes.
+        Whether the former is lower, even after smoothing within the planes.
     far, lag : float, int
         `lag` is the largest number of planes over which fine detail keeps its position,
         i.e. changes far more slowly than within a plane; `far` is its correlation over

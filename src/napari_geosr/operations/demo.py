@@ -1,4 +1,4 @@
-"""The demonstration: a simulated foam scan is restored and its pores are measured."""
+"""The demonstration: simulates a foam scan, restores it and measures its pores."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ _QT = ("PyQt6", "PySide6")
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Rows by section, and advice if something is missing."""
+    """Findings in rows, by section, and advice if something is missing."""
 
     sections: dict[str, dict[str, str]]
     advice: tuple[str, ...]

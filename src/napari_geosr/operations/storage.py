@@ -35,7 +35,7 @@ from napari_geosr.io.unfinished_files.journal import (
 )
 from napari_geosr.io.unfinished_files.unfinished import history_of
 
-#: Fraction of the free memory above which a result is stored on disk.
+#: Size of a result, as a fraction of the free memory, above which it is stored on disk.
 _RESULT_SHARE = 0.4
 #: Days after which results left by a killed program are removed.
 _DAYS = 7
@@ -77,8 +77,8 @@ def cached_zarr(
 ) -> Any:
     """Create a zarr in the cache folder for a result too large for memory.
 
-    It is removed when the array is no longer referenced, at the latest when the program
-    ends. To keep a result, save it to a file.
+    The zarr is removed when the array is no longer referenced, at the latest when the
+    program ends. To keep a result, save it to a file.
 
     Parameters
     ----------
@@ -108,10 +108,11 @@ def cached_zarr(
 
 
 def array_for_workers(array: ArrayLike) -> ArrayLike:
-    """The array itself if other processes can open it; otherwise a copy in the cache
-    folder.
+    """Return the array if other processes can open it; otherwise a copy.
 
-    The copy is removed like that of `cached_zarr`.
+    The copy is in the cache folder.
+
+    It is removed like the result of `cached_zarr`.
 
     Parameters
     ----------
@@ -143,11 +144,11 @@ class CachedResult:
     Attributes
     ----------
     temporary : Path
-        Its folder.
+        Folder of the result.
     stamp : Stamp
         Description of the result.
     is_reopened : bool
-        Whether it was started by a run that was killed.
+        Whether the result was started by a run that was killed.
     """
 
     array: Any
@@ -169,7 +170,7 @@ class CachedResult:
 
 
 def in_cache(volume: Volume, *, is_reopened: bool = False) -> CachedResult | None:
-    """Return the volume as a result in the cache folder; None if it is elsewhere."""
+    """Return the volume as a cached result; None if it is not in the cache folder."""
     path = _path_of(volume.data)
     if path is None:
         return None
@@ -198,7 +199,7 @@ def claim(array: Any) -> None:
 def find_unfinished_results() -> list[Volume]:
     """Unfinished results of killed programs in the cache folder.
 
-    The last record of each lists the finished boxes.
+    The last record of each result lists the finished boxes.
     """
     import zarr
 
@@ -215,7 +216,7 @@ def find_unfinished_results() -> list[Volume]:
 def keep_part(volume: Volume, path: Path) -> Path | None:
     """Keep the finished part of an unsaved result, for another process to resume.
 
-    A result in the cache folder is moved to `path`; for one in memory, the finished
+    A result in the cache folder is moved to `path`; of a result in memory, the finished
     boxes are copied. The array must not be used afterwards.
 
     Parameters
@@ -234,7 +235,7 @@ def keep_part(volume: Volume, path: Path) -> Path | None:
     Raises
     ------
     FileError
-        If it cannot be written.
+        If the part cannot be written.
 
     See Also
     --------

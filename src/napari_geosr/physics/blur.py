@@ -18,7 +18,7 @@ def gaussian_blur(
     volume : ndarray of shape (Z, Y, X)
         Other numbers of axes are possible as well.
     sigma : float or sequence of float
-        Standard deviation in voxels: one for all axes, or one for each.
+        Standard deviation in voxels: one number for all axes, or one per axis.
     """
     from scipy import ndimage
 

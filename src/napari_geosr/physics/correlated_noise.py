@@ -20,7 +20,7 @@ FloatArray = npt.NDArray[np.float64]
 
 #: Largest kernel width in voxels.
 _MAX_WIDTH = 3.2
-#: Largest correlation of the part of the noise that is not white: that of adjacent
+#: Largest correlation of the non-white part of the noise: the correlation of adjacent
 #: voxels at the largest kernel width.
 _MAX_CORRELATION = math.exp(-1 / (4 * _MAX_WIDTH**2))
 #: Fraction of white noise above which the correlated part is not simulated.
@@ -163,7 +163,7 @@ def filtered_covariance(
 
 
 def _white_and_rest(noise: Noise) -> tuple[float, dict[str, float]]:
-    """White fraction, and correlation of adjacent voxels of the rest."""
+    """White fraction, and correlation of adjacent voxels in the non-white part."""
     white = min(max(noise.white, 0.0), 1.0)
     if white > _ALL_WHITE:
         return 1.0, {}

@@ -1,7 +1,7 @@
 """Fluorescence phantoms: nuclei, membranes, filaments and spots on a background.
 
 Lengths are in voxels of the plane. A phantom is the light that a perfect microscope
-would collect; blur and noise are added to it.
+would collect; blur and noise are added afterwards.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def _scaled(light: npt.NDArray[np.floating]) -> FloatArray:
 def random_phantom(
     shape: Shape, rng: np.random.Generator, *, step: float = 1.0
 ) -> FloatArray:
-    """One or two kinds of structures with random sizes and numbers.
+    """Draw one or two kinds of structures with random sizes and numbers.
 
     Parameters
     ----------
@@ -228,7 +228,7 @@ def phantom(
     step: float = 1.0,
     extent: float = 1.0,
 ) -> FloatArray:
-    """Structures of one `kind`; `extent` multiplies their number.
+    """Draw structures of one kind; `extent` multiplies their number.
 
     Parameters
     ----------
@@ -318,7 +318,7 @@ def expose_coarse(
 
     A pixel counts all photons that fall on it. Both images use the grey level that
     bright structures have in wide pixels, so finer structures may be brighter in the
-    second. The light of a wide pixel is the mean of that of its narrow ones, apart from
+    second. The light of a wide pixel is the mean over its narrow pixels, apart from
     light that the wider blur carries across its edges.
 
     Parameters

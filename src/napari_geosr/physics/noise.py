@@ -13,7 +13,7 @@ FloatArray = npt.NDArray[np.float32]
 def gaussian_noise(
     shape: tuple[int, ...], sd: float, rng: np.random.Generator
 ) -> FloatArray:
-    """Independent Gaussian noise of standard deviation `sd`.
+    """Draw independent Gaussian noise with standard deviation `sd`.
 
     Parameters
     ----------

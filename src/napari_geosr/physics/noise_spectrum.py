@@ -15,10 +15,10 @@ FloatArray = npt.NDArray[np.float32]
 POINTS = 33
 #: Highest frequency of the table, in cycles per voxel.
 CORNER = math.sqrt(0.5)
-#: Number of slices on either side whose noise may be correlated with that of a slice.
+#: Number of slices on either side of a slice with which its noise may be correlated.
 _REACH = 6
-#: Offset added to slice numbers in seeds, because slices before the first one are also
-#: needed.
+#: Offset added to slice numbers in seeds. It keeps seeds positive for the slices before
+#: the first one, which are also needed.
 _BEFORE = 1000
 
 
@@ -55,8 +55,9 @@ def smooth_power(f: npt.NDArray[np.float64], width: float) -> npt.NDArray[np.flo
 
 
 class SpectralNoise:
-    """Gaussian noise, plane by plane; each plane depends only on its index and the
-    seed.
+    """Gaussian noise, plane by plane.
+
+    Each plane depends only on its index and the seed.
 
     Parameters
     ----------
@@ -101,7 +102,7 @@ class SpectralNoise:
         return noise * np.float32(self.sd)
 
     def _one(self, index: int) -> FloatArray:
-        """White noise of one plane; cached, as neighbouring planes need it again."""
+        """White noise of one plane; cached, because neighbouring planes need it too."""
         if index not in self._white:
             rng = np.random.default_rng([self.seed, 11, _BEFORE + index])
             self._white[index] = rng.standard_normal(self.shape, dtype=np.float32)

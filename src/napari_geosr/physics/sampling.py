@@ -15,7 +15,7 @@ from napari_geosr.physics.blur import gaussian_blur
 def area_downsample(
     volume: npt.NDArray[np.float32], factor: int | Sequence[int]
 ) -> npt.NDArray[np.float32]:
-    """Average blocks of `factor` voxels; one factor for all axes, or one for each.
+    """Average blocks of `factor` voxels; `factor` is one number, or one per axis.
 
     The outer edges of the field of view are preserved, so the centre of the first voxel
     moves by ``(factor - 1) / 2`` voxels of the input.
@@ -43,7 +43,8 @@ def kept_samples(
 ) -> npt.NDArray[np.float32]:
     """Keep one voxel of every block of `factors`, like a scan that skips the others.
 
-    It has the index ``factor // 2`` along every axis, the middle for odd factors.
+    The kept voxel has the index ``factor // 2`` along every axis, the middle for odd
+    factors.
     """
     return volume[tuple(slice(f // 2, None, f) for f in factors)]
 
@@ -51,14 +52,15 @@ def kept_samples(
 def without_kept(volume: AnyArray, factors: Sequence[int], first: int = 0) -> AnyArray:
     """Replace the voxels of `kept_samples` by interpolation from skipped voxels.
 
-    The result does not depend on the kept voxels. If noise is independent from voxel to
-    voxel, the noise of the result is independent of that of the kept voxels.
+    The result does not depend on the kept voxels. If the noise is independent from
+    voxel to voxel, the noise of the result is also independent of the noise of the kept
+    voxels.
 
     Parameters
     ----------
     volume : ndarray of shape ([Z,] Y, X)
     factors : sequence of int
-        Voxels per kept voxel along the axes; at least 2 along Y and X.
+        Edge lengths of a block, in voxels; at least 2 along Y and X.
     first : int
         Index of the first slice in the scan, of which `volume` is a part.
 
@@ -119,7 +121,7 @@ def centre_samples(
 ) -> npt.NDArray[np.float32]:
     """Values of a smooth image at the centres of blocks of `factors` voxels.
 
-    For even factors the centre lies between two voxels and is interpolated.
+    For even factors, the centre lies between two voxels and its value is interpolated.
     """
     even = [axis for axis, f in enumerate(factors) if f % 2 == 0]
     between = shift_half_voxel(smooth, even)

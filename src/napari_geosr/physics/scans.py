@@ -28,9 +28,9 @@ class Imaging:
     noise : float
         Standard deviation of the noise in units of the contrast between pore and solid.
     noise_kind : str
-        ``"independent"`` between voxels; ``"reconstruction"``: with the spectrum of
-        filtered back-projection; ``"few-photons"``: reconstructed from simulated
-        projections with Poisson noise (square slices only).
+        ``"independent"``: uncorrelated between voxels; ``"reconstruction"``: with the
+        spectrum of filtered back-projection; ``"few-photons"``: reconstructed from
+        simulated projections with Poisson noise (square slices only).
     blur : float
         Standard deviation of the point-spread function in voxels of the scan.
     cutoff : float
@@ -140,7 +140,7 @@ def noise_free(clean: FloatArray, imaging: Imaging) -> FloatArray:
 def random_phantom(
     shape: Shape, rng: np.random.Generator, scale: float = 1.0
 ) -> Phantom:
-    """A phantom of random kind, porosity and feature size.
+    """Draw a phantom of random kind, porosity and feature size.
 
     Parameters
     ----------
@@ -286,7 +286,7 @@ def random_scan(
 ) -> Scan:
     """A scan with random settings of a random phantom, or of `phantom`.
 
-    Dark and bright pores are equally likely. The contrast is 1. For the fraction
+    Dark and bright pores are equally likely, and the contrast is 1. For the fraction
     `small_pores` of the draws, the phantom is a foam of small pores, with noise from
     the upper half of `noise`. Lengths of the phantom are multiplied by `scale`, by
     default `downsample`.

@@ -1,7 +1,7 @@
 """Training volumes that are simulated when they are read: ``simulated:KIND:0-127``.
 
 Volume number `n` of a kind depends only on `n`, so a config that names a range defines
-the data completely. Kinds that differ only in their ending show the same object:
+the data completely. Kinds that differ only in their ending contain the same object:
 ``ct-scan`` and ``ct-scan-again`` with independent noise, ``ct-scan-clean`` without
 noise, ``foam-scan-object`` without noise and blur, and ``foam-coarse-object`` also with
 half the voxel size (``foam-coarse-4`` and ``bone-coarse-8``: a quarter and an eighth,
@@ -191,8 +191,8 @@ def fine_scan(number: int) -> tuple[FloatArray, FloatArray]:
 
 
 def foam_coarse(number: int) -> tuple[FloatArray, FloatArray]:
-    """A low-resolution scan of pores in a solid, and the object with half its voxel
-    size.
+    """A low-resolution scan of pores in a solid, and the object on a grid twice as
+    fine.
     """
     kind = KINDS["foam-coarse"]
     made = scans.random_scan(

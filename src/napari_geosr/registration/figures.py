@@ -23,7 +23,7 @@ _MAX_BLOCK_EDGE = 48
 _MIN_BLOCK_EDGE = 16
 #: Maximum number of blocks along an axis.
 _MAX_BLOCKS = 3
-#: Number of times that the shift found so far is undone and the remaining one measured.
+#: Number of rounds; each undoes the shift found so far and measures the rest.
 _ROUNDS = 3
 #: Minimum correlation of the two volumes in a block to estimate its shift.
 _MIN_CORRELATION = 0.2
@@ -59,8 +59,8 @@ def mutual_information(
 ) -> float:
     """Mutual information of the grey values in bits, from a joint histogram.
 
-    It is zero for independent volumes, and increases with how well one predicts the
-    other. As it increases with the contrast, it is suitable for comparing positions of
+    It is zero for independent volumes, and higher the better one predicts the other.
+    Because it also increases with the contrast, it can be used to compare positions of
     one pair of volumes, but not different pairs.
 
     Parameters
@@ -93,7 +93,7 @@ def correlation(
     other: npt.NDArray[np.floating],
     mask: Mask | None = None,
 ) -> float:
-    """Correlation coefficient; 0 if either is uniform.
+    """Correlation coefficient of two arrays; 0 if either of them is uniform.
 
     Parameters
     ----------

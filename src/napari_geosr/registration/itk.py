@@ -111,7 +111,7 @@ def refine_steps(
     ConfigError
         If SimpleITK is not installed.
     VolumeError
-        If the two do not overlap.
+        If the two volumes do not overlap.
     Cancelled
         If `should_stop` returns true.
     """
@@ -164,7 +164,7 @@ def _run(method: Any, fixed: Any, moving: Any, should_stop: ShouldStop) -> float
     stopped = False
 
     def ask() -> None:
-        """Check at each iteration whether to stop."""
+        """Check whether to stop; called at each iteration."""
         nonlocal stopped
         if should_stop() and not stopped:
             stopped = True

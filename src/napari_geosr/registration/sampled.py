@@ -25,7 +25,7 @@ Box = tuple[slice, ...]
 _BLOCK_VOXELS = 1 << 24
 #: Order of the spline between voxels; cubic splines keep edges sharp.
 _ORDER = 3
-#: Distance in voxels over which the spline's prefilter decays to one part in 10⁶.
+#: Distance, in voxels, over which the spline's prefilter decays to 10⁻⁶.
 _SPLINE_REACH = 12
 _BLUR_REACH = 4
 #: Ratio of target to source voxel size above which a target voxel is the mean of
@@ -61,7 +61,7 @@ class Grid:
         return cls(volume.shape, size, origin)
 
     def to_record(self) -> AnyDict:
-        """Values for the report."""
+        """The grid's properties as values for the report."""
         return {
             "shape": list(self.shape),
             "voxel_size": self.voxel_size.tolist(),
@@ -84,7 +84,7 @@ class Grid:
         return float(np.prod(self.extent))
 
     def cut(self, box: Box) -> Grid:
-        """The grid of a part."""
+        """The grid of a part of the volume."""
         start = np.array([s.start for s in box])
         shape = tuple(s.stop - s.start for s in box)
         return Grid(shape, self.voxel_size, self.origin + start * self.voxel_size)
@@ -125,8 +125,9 @@ class SampledVolume:
     grid: Grid
 
     def on(self, grid: Grid, transform: Transform, *, order: int = 1) -> FloatArray:
-        """Values at the voxels of `grid`; `transform` maps their positions to this
-        grid.
+        """Interpolate the values at the voxels of `grid`.
+
+        `transform` maps positions in `grid` to positions in this volume.
 
         Outside the field of view (see `inside`), the nearest voxel is used.
 

@@ -24,7 +24,7 @@ from napari_geosr.registration.transform import Transform, corners, turn_in_plan
 
 #: Minimum fraction of the smaller volume that must overlap the other one.
 _MIN_OVERLAP = 0.5
-#: Angular step, as the displacement of the small volume's border in voxels.
+#: Angular step, given as the displacement of the small volume's border, in voxels.
 _ANGLE_STEP = 1.5
 _MAX_ANGLES = 91
 #: Minimum distance between two candidates at the same angle, in voxels.

@@ -34,8 +34,8 @@ _FLOOR = 1e-3
 _WEIGHT_FLOOR = 0.02
 #: Number of iterations without improvement after which the search ends.
 _PATIENCE = 6
-#: Factor for the number of iterations: held-out photons give the best number for half
-#: of the photons, and more iterations are useful with all photons.
+#: Factor for the number of iterations. Held-out photons give the best number for half
+#: of the photons; with all photons, more iterations are useful.
 _MORE = 1.15
 
 
@@ -116,8 +116,8 @@ def thinned(
 ) -> tuple[FloatArray, FloatArray]:
     """Two sets of frames with independent noise, each as if from half the photons.
 
-    Noise of the same variance is added to one and subtracted from the other; both have
-    the brightness of `frames`.
+    Noise of the same variance is added to one set and subtracted from the other; both
+    sets have the brightness of `frames`.
 
     Parameters
     ----------

@@ -37,7 +37,7 @@ _FADE = 0.06
 #: Fractions of each edge over which filtered frames fade: 0 up to the first, 1 from the
 #: second.
 _INNER = (0.07, 0.2)
-#: Minimum fraction of a band's energy that counts as signal.
+#: Lower limit of a band's signal, as a fraction of the band's energy.
 _MIN_SIGNAL = 0.02
 #: Number of times that the bands are separated again with the estimated phases.
 _SEPARATIONS = 4

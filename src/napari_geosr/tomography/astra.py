@@ -3,7 +3,7 @@
 ASTRA is an optional dependency, ``pip install "napari-geosr[astra]"``, which only this
 module imports: it is licensed under GPL-3.0 and not part of this package. Its CUDA code
 aborts the process if there is no device, so every call is guarded by
-``astra.use_cuda()``. Without a device, the package's own algorithms are faster.
+``astra.use_cuda()``. Without a CUDA device, the package's own algorithms are faster.
 
 References
 ----------
@@ -71,8 +71,8 @@ def reconstruct_slices(
     """Reconstruct slice by slice, like `napari_geosr.tomography.algorithms`.
 
     `should_stop` and `on_iteration` are called once per slice. FBP uses the package's
-    filters and weights with ASTRA's back-projection (on the CPU its strip model); the
-    other algorithms use its linear interpolation.
+    filters and weights with ASTRA's back-projection (on the CPU, ASTRA's strip model);
+    the other algorithms use ASTRA's linear interpolation.
 
     Raises
     ------

@@ -36,9 +36,9 @@ class WedgeScore:
 
     Mirroring about column c multiplies the coefficient of frequency w by
     exp(-4πi w c), and the second half turn multiplies harmonic m by (-1)^m. Therefore,
-    the sinogram is transformed only once, not for every column tried. The energy of a
-    seam decreases with the harmonic, unlike that of noise, so coefficients are weighted
-    by 1 / m.
+    the sinogram is transformed only once, not for every column tried. Coefficients are
+    weighted by 1 / m, because the energy of a seam decreases with the harmonic, whereas
+    that of noise does not.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def opposite_correlation(
     columns : ndarray
         Positions of the axis, in steps of half a column.
     correlation : ndarray
-        -1 to 1 for each of them; 1 is a perfect match.
+        Correlation at each position, -1 to 1; 1 is a perfect match.
     """
     from scipy import fft
 

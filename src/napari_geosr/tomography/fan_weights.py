@@ -4,8 +4,9 @@ A ray is measured again in the opposite direction, at the opposite fan angle, af
 a turn plus twice the fan angle. In a full turn, all rays are measured twice and weigh
 one half. In a short scan over half a turn plus the fan angle, each ray is measured at
 least once, and those near both ends of the scan twice: there, one view fades out while
-the other fades in, as in Parker's weights [1]_. The same applies to scans in between. A
-detector that is offset from the axis is treated in the same way along the columns [2]_.
+the other fades in, as in Parker's weights [1]_. The same applies to scans of
+intermediate length. A detector that is offset from the axis is treated in the same way
+along the columns [2]_.
 
 References
 ----------
@@ -121,7 +122,7 @@ def fan_angles(geometry: FanGeometry) -> Floats:
 
 
 def needed_degrees(geometry: FanGeometry) -> float:
-    """Half a turn plus the fan angle, the minimum range to measure every ray."""
+    """Half a turn plus the fan angle: the smallest range that measures every ray."""
     return float(180 + 2 * np.abs(fan_angles(geometry)).max())
 
 
@@ -211,7 +212,7 @@ def ray_cosines(geometry: FanGeometry) -> Floats:
 
 
 def ray_weights(geometry: FanGeometry) -> Floats:
-    """Part of half a turn that each ray represents, in radians.
+    """Share of half a turn that each ray represents, in radians.
 
     The weights of rays along the same line sum to the share of the view.
 

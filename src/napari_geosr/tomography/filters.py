@@ -78,11 +78,12 @@ def filter_rows(
 
 
 def angle_weights(angles: Floats, unseen: Iterable[Arc] = ()) -> Floats:
-    """Part of half a turn that each parallel-beam projection represents, in radians.
+    """Share of half a turn that each parallel-beam projection represents, in radians.
 
-    This is half the gap to both neighbours, so angles may be uneven, in any order, and
-    cover more than half a turn. A missing wedge is not filled: its neighbours get no
-    higher weights than others. The weights of a complete scan sum to π.
+    This is half the distance between its two neighbours, so angles may be uneven, in
+    any order, and cover more than half a turn. A missing wedge is not filled: its
+    neighbours get no higher weights than others. The weights of a complete scan sum to
+    π.
 
     Parameters
     ----------

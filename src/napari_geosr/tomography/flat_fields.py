@@ -17,8 +17,8 @@ Floats = npt.NDArray[np.float64]
 
 #: Pixels whose flat field is below this fraction of their row's median are dead.
 _DEAD_FRACTION = 0.01
-#: Number of projections from which the counts without sample are estimated, and the
-#: fraction of their pixels that is brighter than the estimate.
+#: Number of projections from which the counts without a sample are estimated, and the
+#: fraction of their pixels that are brighter than the estimate.
 _SAMPLE_VIEWS = 32
 _BRIGHTER = 0.01
 #: Maximum number of values for this estimate; for large detectors, only every n-th row
@@ -34,7 +34,7 @@ _PATCH = 256
 _VALUES = 2**23
 #: Pixels with less than this fraction of the median light are ignored.
 _LIT = 0.1
-#: Maximum deviation of the estimate from 1 at which a count is taken to be a photon.
+#: Largest deviation of the estimate from 1 at which counts are treated as photons.
 _COUNT_TOLERANCE = 0.05
 #: The same limit in standard errors; the larger of the two applies.
 _COUNT_ERRORS = 3.0

@@ -26,8 +26,8 @@ BoolArray = npt.NDArray[np.bool_]
 
 #: Median transmission above which flat fields cannot belong to the scan; air is 1.
 _MAX_TRANSMISSION = 1.1
-#: Fraction of detector pixels without light above which a warning is given: gaps are
-#: then wider than single pixels.
+#: Fraction of detector pixels without light above which a warning is given, because
+#: gaps are then wider than single pixels.
 _MAX_DEAD_SHARE = 0.05
 #: Ratio of the given counts without sample to those of the brightest pixels, or the
 #: reverse, beyond which the given number is considered wrong.
@@ -264,7 +264,7 @@ class LineIntegrals:
         return tuple(notes)
 
     def _nonfinite(self, counts: AnyArray, start: int) -> npt.NDArray[np.bool_] | None:
-        """Where values are NaN or infinite, as (row, angle, column)."""
+        """Mask (row, angle, column) of values that are NaN or infinite."""
         if counts.dtype.kind != "f" or np.isfinite(counts).all():
             return None
         bad = ~np.isfinite(counts)

@@ -4,9 +4,9 @@ A detector column whose gain differs slightly from its flat field adds the same 
 to all its line integrals: a stripe along the angles. The methods are those of Vo et al.
 [1]_, adapted to line integrals: a wrong gain is a *difference* of line integrals,
 whereas the paper divides intensities. They need few settings and no knowledge of the
-detector, preserve all other structure, and are the standard at several beamlines. They
-are implemented here (about sixty lines) because algotom and tomopy, which offer them
-for single sinograms, would add joblib and PyWavelets, or a compiled library.
+detector, preserve all other structure, and are standard at several beamlines. They are
+implemented here (about sixty lines) because algotom and tomopy, which offer them for
+single sinograms, would add joblib and PyWavelets, or a compiled library.
 
 The wavelet-Fourier filter [2]_ is not included: it would also need PyWavelets, and it
 blurs structures along the stripes that the sorting methods preserve.
@@ -220,7 +220,7 @@ def interpolate_columns(sinogram: FloatArray, columns: npt.NDArray[np.bool_]) ->
 def find_outlying_columns(
     values: npt.NDArray[np.floating[Any]], contrast: float
 ) -> npt.NDArray[np.bool_]:
-    """Which columns differ from the others (algorithm 4 of [1]_).
+    """Find the columns that differ from the others (algorithm 4 of [1]_).
 
     Sorted values of ordinary columns lie on a line. If the values differ from it at
     either end by at least `contrast` times its rise, all columns beyond half of that
@@ -268,7 +268,7 @@ def _wide(sinogram: FloatArray, settings: StripeSettings) -> int:
 
 
 def _odd_window(size: int, most: int) -> int:
-    """An odd window of `size` columns, at most `most`."""
+    """Window of `size` columns, limited to `most`, made odd and at least 3."""
     return max(min(size, most) | 1, 3)
 
 

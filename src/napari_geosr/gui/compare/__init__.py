@@ -138,7 +138,7 @@ class CompareDock(CompareWidgets):
         Raises
         ------
         ConfigError
-            If one of them is invalid.
+            If a setting is invalid.
         """
         values = self.common.values() | self.rare.values()
         if not values["graph"]:  # the distance remains in the form
@@ -244,9 +244,7 @@ class CompareDock(CompareWidgets):
         self.message.show_message(text, "warning")
 
     def _in_fields(self, sentences: Sequence[str]) -> str:
-        """Return sentences that name fields of the dock instead of command-line
-        options.
-        """
+        """Return the sentences with fields of the dock in place of options."""
         return fields_of_options(" ".join(sentences), (self.common, self.rare))[0]
 
     def settings_forms(self) -> tuple[ConfigForm, ...]:
@@ -254,7 +252,7 @@ class CompareDock(CompareWidgets):
         return self.common, self.rare
 
     def show_in_fields(self, error: Exception) -> list[QWidget]:
-        """Show an error below its fields, and the tab that they are in."""
+        """Show an error below the fields that it concerns, and open their tab."""
         fields = super().show_in_fields(error)
         if fields:
             self.tabs.setCurrentIndex(0)

@@ -53,7 +53,10 @@ _COLUMN = 105
 
 
 class QualityTable(QTableWidget):
-    """One row per metric, one column per volume; copied as tab-separated text."""
+    """Table with one row per metric and one column per volume.
+
+    Cells are copied as tab-separated text.
+    """
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -81,7 +84,7 @@ class QualityTable(QTableWidget):
         )
 
     def set_report(self, report: QualityReport | None) -> None:
-        """Show the metrics of a report, or none."""
+        """Show the metrics of a report; None clears the table."""
         rows = [] if report is None else report.rows()
         titles = {} if report is None else dict(report.titles)
         base = "" if report is None else report.base
@@ -159,7 +162,7 @@ class QualityTable(QTableWidget):
 
 
 def one_line(item: QTableWidgetItem) -> str:
-    """The text of a cell without the line breaks of a narrow dock."""
+    """The text of a cell without the line breaks inserted for a narrow dock."""
     return str(item.text()).replace("-\n", "-").replace("\n", " ")
 
 
@@ -205,7 +208,7 @@ class PoreChanges(QWidget):
         self.list.currentItemChanged.connect(self._on_item)
 
     def set_report(self, report: QualityReport | None) -> None:
-        """List the pores of a report; hidden if pores were not measured."""
+        """List the pores of a report; hide the list if pores were not measured."""
         self._report = report
         matches = {} if report is None else dict(report.pores)
         with QSignalBlocker(self.of):
@@ -218,7 +221,7 @@ class PoreChanges(QWidget):
         self._on_of()
 
     def _on_of(self, _index: int = 0) -> None:
-        """Offer the kinds of pores that occur."""
+        """Offer the kinds of pores that occur in the report."""
         match = self._match()
         counts: Mapping[str, int] = (
             {} if match is None else {kind: match.count(kind) for kind in KINDS}

@@ -128,9 +128,9 @@ class SliceMontage(QObject):
     Signals
     -------
     ready
-        All layers have been added.
+        All layers were added.
     failed : object
-        The error that prevented this.
+        The error that prevented adding them.
     """
 
     ready = Signal()
@@ -161,7 +161,7 @@ class SliceMontage(QObject):
         return [layer for layer in reversed(found) if layer in self._viewer.layers]
 
     def has(self, layer: object) -> bool:
-        """Whether this object added the layer."""
+        """Whether `layer` was added by this object."""
         return any(each() is layer for each in self._layers)
 
     def show(
@@ -201,7 +201,7 @@ class SliceMontage(QObject):
         )
 
     def end(self) -> None:
-        """Remove the layers and return to the previous view."""
+        """Remove the layers and restore the previous view."""
         self._number += 1
         self._request = None
         self._adding.stop()

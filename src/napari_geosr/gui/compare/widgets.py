@@ -282,7 +282,7 @@ class LayerChecklist(QListWidget):
         ]
 
     def choose(self, *layers: Image) -> None:
-        """Check these layers and no others, as if the user had done so."""
+        """Check only these layers, as if the user had done so."""
         self.touched = True
         self.fill()  # a layer may have just been added
         self._check(list(layers))

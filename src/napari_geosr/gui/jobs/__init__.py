@@ -267,7 +267,7 @@ class JobsDock(Dock):
         self.remote.set_job(host, self._known.get(key) if host else None)
 
     def _missing(self, path: Path) -> JobStatus | None:
-        """Status of a job whose folder no longer exists; None for all other jobs."""
+        """Status of a job if its folder no longer exists; otherwise None."""
         job = self._known.get(str(path))
         return job if job is not None and job.state == "missing" else None
 
@@ -396,7 +396,7 @@ def _fill(
 
 
 def _progress(job: JobStatus) -> str:
-    """Steps of a training run; for other jobs, whose units differ, a percentage."""
+    """Progress in steps for a training run, in per cent for all other jobs."""
     if not job.total:
         return "–"
     if job.operation in FIT_NETWORKS:

@@ -49,7 +49,7 @@ class JobComparison(QWidget):
     Signals
     -------
     failed : object
-        The error when there is nothing to compare.
+        Why there is nothing to compare.
     """
 
     failed = Signal(object)

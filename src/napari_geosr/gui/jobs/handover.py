@@ -27,7 +27,7 @@ StoppedRunGetter = Callable[[], Any]
 
 
 class _HandoverRequest(NamedTuple):
-    """How a run becomes a job: whether to start the job, and the callbacks."""
+    """Request to turn a run into a job: whether to start the job, and the callbacks."""
 
     start: bool
     on_done: Callable[[], None]
@@ -36,14 +36,14 @@ class _HandoverRequest(NamedTuple):
 
 @dataclass(frozen=True)
 class ExpectedRun:
-    """A run that was asked for and begins after preparations.
+    """A requested run that begins once its preparation has finished.
 
     Attributes
     ----------
     is_awaited : callable
-        Returns whether it is still to begin.
+        Returns whether the run has yet to begin.
     withdraw : callable
-        Ends the preparations and withdraws the request.
+        Stops the preparation and withdraws the request.
     """
 
     is_awaited: Callable[[], bool]
@@ -68,7 +68,7 @@ class RunHandover(QObject):
     Signals
     -------
     reported : str
-        Current action, as a message for the user.
+        Message for the user about the current action.
     failed : object
         The error that kept the run from becoming a job; the run has been stopped.
     """
@@ -117,7 +117,7 @@ class RunHandover(QObject):
     def expect(
         self, description: str, get_run: StoppedRunGetter, expected: ExpectedRun
     ) -> None:
-        """Register a run that was asked for: it, too, can continue as a job.
+        """Register a requested run that has not begun: it can also continue as a job.
 
         Parameters
         ----------

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: Kinds of jobs whose result is a volume that can be opened.
 _OPENED = tuple(kind for kind in SHOWN_AS_LAYER if kind != "measure")
-#: Milliseconds between checks whether a computer is due to be queried.
+#: Milliseconds between checks for computers that are due to be queried.
 _TICK_MS = 1000
 #: Seconds between queries of a computer while one of its jobs waits or runs.
 _ALIVE_SECONDS = 15.0
@@ -41,9 +41,9 @@ class HostWatch(QObject):
     Attributes
     ----------
     jobs : dict of str to list of JobStatus
-        The last list of each computer.
+        The latest list of jobs of each computer.
     errors : dict of str to Exception
-        Why a computer did not respond; empty while all respond.
+        Errors of the computers that did not respond; empty while all respond.
 
     Signals
     -------

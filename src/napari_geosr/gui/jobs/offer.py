@@ -14,7 +14,7 @@ from napari_geosr.jobs.folder import JobFolder
 
 
 class JobOffer(QWidget):
-    """A sentence about a job, with buttons; hidden while there is no job to offer.
+    """Row that offers a job: a sentence and buttons; hidden while there is no job.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class JobOffer(QWidget):
         return True
 
     def on_resumed(self) -> None:
-        """Do nothing by default when a job was started, or could not be started."""
+        """Handle that a job was or could not be started; by default, do nothing."""
 
     def set_aside(self, job: Path) -> None:
         """Mark the job as seen, so that it is not offered again."""
@@ -65,5 +65,5 @@ class JobOffer(QWidget):
             self.show_failure(error)
 
     def show_failure(self, error: Exception) -> None:
-        """Show why something could not be done."""
+        """Show why an action failed."""
         show_error(error, self)

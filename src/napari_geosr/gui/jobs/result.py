@@ -127,7 +127,7 @@ class ResultOpener(QObject):
         self._on_opened(result.status, f"{layer.name!r} was opened.")
 
     def open_file(self, path: Path) -> None:
-        """Open the result of a job on another computer from its path here."""
+        """Open a result of a job on another computer from its path on this one."""
         if not self.activity.busy:
             self.activity.start("open", partial(volumes_steps, path), self._add_file)
 
@@ -186,7 +186,7 @@ def layer_of(viewer: napari.viewer.Viewer, source: JobSource | None) -> Layer | 
 
 
 def _shows(layer: Layer, source: JobSource) -> bool:
-    """Whether a layer shows this file and, if it has several, the right channel."""
+    """Whether a layer shows this file and the right channel."""
     record = layer.metadata.get(METADATA, {})
     if source.is_of_job:  # the input was a layer without a file
         return bool(source.title) and layer.name == source.title
@@ -203,7 +203,7 @@ def read_steps(job: Path, should_stop: ShouldStop) -> Generator[Step, None, JobR
     Raises
     ------
     GeoSRError
-        If the job has no result, or it cannot be opened.
+        If the job has no result, or the result cannot be opened.
     """
     folder = JobFolder(job)
     status = folder.status()
@@ -228,7 +228,7 @@ def volumes_steps(
     Raises
     ------
     GeoSRError
-        If it cannot be opened.
+        If the result cannot be opened.
     """
     yield StageStarted(message=f"Opening {path.name}")
     paths = [path, *(p for p in [deviation_path(path)] if p.exists())]

@@ -17,7 +17,7 @@ from napari_geosr.jobs.kinds import describe_resume
 
 
 class ResumeOffer(JobOffer):
-    """A row that names the newest interrupted or paused job; hidden if there is none.
+    """Row with the newest interrupted or paused job; hidden if there is none.
 
     The jobs are listed in a worker when the dock opens.
 

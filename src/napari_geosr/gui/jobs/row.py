@@ -148,7 +148,7 @@ class JobRow(JobOffer):
         self._poll()
 
     def on_resumed(self) -> None:
-        """Show that the job runs, or offer it again."""
+        """Show that the job is running, or offer it again."""
         self.button.setEnabled(True)
         self._poll()
 
@@ -177,7 +177,7 @@ def is_offered(status: JobStatus) -> bool:
 
 
 def status_text(status: JobStatus) -> str:
-    """Describe what a job is doing, or which action is possible."""
+    """Describe the current activity of a job, or the action that is possible."""
     name = status.name
     position = f" at {100 * status.done // status.total} %" if status.total else ""
     resumption = (

@@ -63,7 +63,7 @@ def _number(status: JobStatus) -> str:
 
 
 def format_progress(operation: str, done: int, total: int) -> str:
-    """Progress of a job in its unit, otherwise in per cent."""
+    """Format the progress of a job in its unit, or in per cent if it has none."""
     if operation in FIT_NETWORKS:
         return f"step {done} of {total}"
     if operation in _UNITS:
@@ -87,9 +87,9 @@ def figures_text(watch: JobWatch) -> str:
 
 
 def line_text(watch: JobWatch) -> str:
-    """One line for an action bar: progress and time left, the job, its activity.
+    """Line for an action bar: progress and time left, name and activity of the job.
 
-    A dock truncates a line that is too long at its end.
+    A dock truncates the end of a line that is too long.
     """
     status, parts = watch.status, []
     done, total = steps_of(watch)
@@ -114,7 +114,7 @@ def steps_of(watch: JobWatch) -> tuple[int, int]:
 
 
 def curves_of(watch: JobWatch, others: Sequence[JobWatch] = ()) -> list[Line]:
-    """The curves of a job; with `others`, the main curves of all."""
+    """The curves of a job; with `others`, the main curves of all these jobs."""
     if others:
         return [
             # Add a single legend entry for the dashed lines of all runs.

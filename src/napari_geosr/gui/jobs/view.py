@@ -133,7 +133,7 @@ class JobView(JobWidgets):
         Parameters
         ----------
         source : Image layer, optional
-            The layer it learns from; the preview adopts its colours and contrast.
+            Layer that the job learns from; the preview adopts its colours and contrast.
         """
         self._others = _watches(others)
         self._drawn = ()
@@ -332,7 +332,7 @@ class JobView(JobWidgets):
             self._show_figures(figures_text(watch))
 
     def showEvent(self, event: QShowEvent) -> None:
-        """Watch the window; a job may be shown before the dock is part of it."""
+        """Watch the window, of which the dock may not be a part when a job is set."""
         super().showEvent(event)
         self._watch_closing()
 
@@ -345,7 +345,7 @@ class JobView(JobWidgets):
             closing.watch(status.path, self)
 
     def _show_figures(self, text: str) -> None:
-        """Show figures of the job, with the energy that it has used."""
+        """Show the figures of the job, including the energy that it has used."""
         cost = None if self._watch is None else cost_of(self._watch.status)
         self.figures.setToolTip(FIGURES_TIP if cost is None else cost.basis)
         if cost is None:
@@ -402,7 +402,7 @@ class JobView(JobWidgets):
 
 
 def _place(result: Path, folder: Path) -> str:
-    """Describe where a result is; a submitted job writes it to the requested path."""
+    """Describe where the result is; a submitted job writes it to the requested path."""
     if not result.is_relative_to(folder):
         return str(result)
     return f"{result.relative_to(folder)} in the job folder"

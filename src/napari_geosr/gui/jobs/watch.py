@@ -26,7 +26,7 @@ class LossCurve:
     values: list[float] = field(default_factory=list)
 
     def add(self, step: int, value: float) -> None:
-        """Append a point, dropping those at or after `step`, which a crash undid."""
+        """Append a point; drop those at or after `step`, which a crash has undone."""
         while self.steps and self.steps[-1] >= step:
             self.steps.pop()
             self.values.pop()
@@ -40,7 +40,7 @@ class JobWatch:
     Attributes
     ----------
     curves : dict of str to LossCurve
-        Losses by name; ``"validation"`` among them.
+        Losses by name, including ``"validation"``.
     progress : dict
         The last ``progress`` event.
     preview_step : int
@@ -110,7 +110,7 @@ class JobWatch:
         self._pending_request = ""
 
     def _repeat_request(self) -> None:
-        """Repeat the request if a job that had only just started missed it."""
+        """Repeat the request if the job missed it because it had only just started."""
         if not self._pending_request:
             return
         state = self.status.state

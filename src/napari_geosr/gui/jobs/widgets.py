@@ -201,7 +201,7 @@ class ResumeSettings(Section):
         self.button.toggled.connect(self._on_opened)
 
     def set_job(self, folder: JobFolder | None) -> None:
-        """Collapse the section; it shows this job when it is opened again."""
+        """Set the job; the section is collapsed and shows the job when opened again."""
         self._folder = folder
         self.set_open(False)
 

@@ -1,1 +1,1 @@
-"""Building blocks of docks: workers, messages, forms, charts; none for layers."""
+"""Building blocks of docks: workers, messages, forms and charts, but not layers."""

@@ -44,7 +44,7 @@ _MIN_WRAP_WIDTH = 140
 class ActionBar(QWidget):
     """Buttons, a progress bar and one status line, with a fixed layout.
 
-    Buttons are enabled or disabled, never hidden, and none changes its function. A line
+    Buttons are enabled or disabled, but never hidden, and keep their function. A line
     that is too long is elided, and the bar keeps its space while nothing runs.
 
     Parameters
@@ -129,9 +129,9 @@ class ActionBar(QWidget):
 
 
 class _ProgressBar(QProgressBar):
-    """Draws only its latest value, in the next turn of the event loop.
+    """Progress bar that draws only the latest value, in the next event-loop turn.
 
-    `QProgressBar` draws each value at once, and the canvas of napari with it. An
+    `QProgressBar` draws each value at once, and redraws napari's canvas as well. An
     operation may report many values in one turn.
     """
 
@@ -293,9 +293,9 @@ def fill_dock(
     Parameters
     ----------
     body : QScrollArea or QTabWidget
-        Everything but the actions.
+        All of the dock except the actions.
     above : QWidget, optional
-        Stays visible above the body.
+        Shown above the body, where it stays visible.
     """
     column = QVBoxLayout(dock)
     column.setContentsMargins(0, 0, 0, 0)

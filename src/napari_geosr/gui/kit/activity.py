@@ -15,9 +15,9 @@ from napari_geosr.gui.kit.worker import BackgroundTask, MakeSteps
 
 T = TypeVar("T")
 
-#: Everything a result depends on: equal keys give equal results.
+#: Identifies everything that a result depends on: equal keys give equal results.
 Key = tuple[object, ...]
-#: The operation that has its own toggle button, which *Cancel* leaves switched on.
+#: Name of the preview operation; *Cancel* does not switch off its toggle button.
 PREVIEW = "preview"
 
 
@@ -86,7 +86,7 @@ class Activity(QObject):
         Parameters
         ----------
         what : str
-            Its name, as returned by `busy`.
+            Name of the operation, as returned by `busy`.
         make_steps : callable
             Creates the generator of its steps, which returns the result.
         on_result, on_step, on_error : callable, optional

@@ -41,11 +41,11 @@ class DockRun(Protocol):
 
     @property
     def can_keep_part(self) -> bool:
-        """Whether its finished part can be kept when it stops."""
+        """Whether the finished part of the run can be kept when the run stops."""
 
     @property
     def is_running(self) -> bool:
-        """Whether it is currently running."""
+        """Whether the run is in progress."""
 
     def hand_over(
         self, *, start: bool, on_done: Callable[[], None], failed: Callable[[], None]
@@ -84,8 +84,9 @@ class CloseFilter(QObject):
         _ask_before_commands(window)
 
     def watch(self, job: Path, widget: QWidget) -> None:
-        """Ask about `job`, shown in `widget`, if it is running when the widget is
-        closed.
+        """Watch a job shown in `widget`.
+
+        The user is asked about the job if it is running when the widget is closed.
         """
         self._jobs.add(job)
         dock = dock_of(widget)
@@ -120,7 +121,7 @@ class CloseFilter(QObject):
         return False
 
     def _take_running_jobs(self) -> list[JobFolder]:
-        """Return the running jobs not reported yet, and mark them as reported."""
+        """Return the running jobs that are not yet reported; mark them as reported."""
         running = []
         for path in sorted(self._jobs):
             try:
@@ -247,15 +248,17 @@ class CloseFilter(QObject):
 class CloseCommand(QObject):
     """Asks about running jobs before *Close Window* or *Exit* in the File menu.
 
-    napari asks its own question when such a command runs, before Qt sends a Close event
-    to the event filter. Therefore, the command is run here after our question.
+    When such a command runs, napari asks its own question before Qt sends a Close event
+    to the event filter. Therefore, our question comes first, and the command is run
+    here.
 
     Parameters
     ----------
     action : QAction
         The menu entry; napari has one for all windows.
     quits : bool
-        Whether it closes all windows; the question is then about all their jobs.
+        Whether the command closes all windows; the question is then about all of their
+        jobs.
     """
 
     def __init__(self, action: QAction, *, quits: bool) -> None:
@@ -293,7 +296,7 @@ class CloseCommand(QObject):
 
 
 def _ask_before_commands(window: Any) -> None:
-    """Ask our question before menu commands that close windows."""
+    """Make menu commands that close windows ask our question first."""
     if _app_model() is None:
         return  # other versions of napari ask only their own question
     for menu in window.findChildren(QMenu):
@@ -306,7 +309,7 @@ def _ask_before_commands(window: Any) -> None:
 def _app_model() -> Any:
     """The object that runs napari's commands; None if this version has none.
 
-    It is private in napari, and there is no public way to run a command.
+    The object is private in napari, which has no public way to run a command.
     """
     try:
         from napari._app_model import get_app_model

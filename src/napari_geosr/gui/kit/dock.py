@@ -35,10 +35,10 @@ AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
 class Dock(QWidget):
-    """The base of the plugin's dock widgets.
+    """Base class of the plugin's dock widgets.
 
-    A subclass sets `settings_name` if it remembers settings, creates its widgets, and
-    overrides `show_busy`, and `settings_forms` if it has settings.
+    A subclass creates its widgets and overrides `show_busy`. If it has settings, it
+    also overrides `settings_forms`; if it remembers them, it sets `settings_name`.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class Dock(QWidget):
 
     #: Name of the file in which settings are kept between sessions.
     settings_name: ClassVar[str] = ""
-    #: Titles of fields that are in no form, by the name of the setting: messages name
+    #: Titles of fields that are in no form, by the name of the setting. Messages use
     #: them in place of command-line options.
     option_titles: ClassVar[Mapping[str, str]] = {}
 
@@ -120,7 +120,7 @@ class Dock(QWidget):
             show_error(self.reworded(error), self)
 
     def show_settings_error(self, error: Exception) -> None:
-        """Show an error below the fields it concerns, or else at the bottom."""
+        """Show an error below the fields that it concerns, or at the bottom."""
         fields = self.show_in_fields(error)
         if not fields:
             self.message.show_error(self.reworded(error))
@@ -162,7 +162,7 @@ class Dock(QWidget):
         Returns
         -------
         config : Config
-            Defaults if there are none or they cannot be read.
+            Default settings if none are stored, or if they cannot be read.
         error : ConfigError or None
             Why they cannot be read; None if there is no error.
         """
@@ -188,11 +188,12 @@ class Dock(QWidget):
 class CanvasContext:
     """Makes the canvas's OpenGL context current before napari removes a layer.
 
-    When a layer is removed, napari sends all pending OpenGL commands at once. Outside
-    a paint event no context is current: the first command fails, and napari drops the
-    error and the commands that follow, including textures of other layers.
-    Their next paint then fails with "Could not find texture with id …" and an empty
-    canvas (napari 0.9.2, ``VispyCanvas._clean_and_update_scenegraph``).
+    When a layer is removed, napari sends all pending OpenGL commands at once. Outside a
+    paint event, no context is current. The first command then fails, and napari drops
+    both the error and the remaining commands, including those for textures of other
+    layers. The next attempt to paint these layers then fails with "Could not find
+    texture with id …" and an empty canvas (napari 0.9.2,
+    ``VispyCanvas._clean_and_update_scenegraph``).
 
     Parameters
     ----------

@@ -23,8 +23,8 @@ MIN_WIDTH = 300
 class DockTabifier(QObject):
     """Sets the title of a new dock and makes it a tab next to our other docks.
 
-    napari stacks docks, which leaves the lower one too little height. Docks stay where
-    the user moves them later.
+    napari stacks docks, which leaves too little height for the lower one. Docks that
+    the user moves later keep their position.
 
     Parameters
     ----------
@@ -96,9 +96,9 @@ def dock_of(widget: QWidget) -> QDockWidget | None:
 
 
 def _show_whole_titles(dock: QDockWidget) -> None:
-    """Let the tabs that include `dock` scroll, rather than cut their titles.
+    """Let the tab bar that contains `dock` scroll, so that titles are not cut.
 
-    Qt shortens the titles of many tabs to "R…", which does not tell them apart.
+    If there are many tabs, Qt shortens their titles to "R…", so that they look alike.
     """
     window = dock.parent()
     if not isinstance(window, QMainWindow) or not window.tabifiedDockWidgets(dock):
@@ -119,8 +119,8 @@ def menu_name(name: str) -> str:
 def _shorten_title(dock: QDockWidget) -> None:
     """Remove the name of the plugin from a dock's title, because tabs are narrow.
 
-    napari adds that name, in different forms for its menus and its API. The object name
-    keeps it, because napari finds docks by that name.
+    napari adds the plugin's name, in different forms for its menus and its API. The
+    object name is not changed, because napari uses it to find docks.
     """
     title = str(dock.objectName()).rpartition(" (")[0]
     if not title:

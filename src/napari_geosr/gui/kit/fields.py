@@ -1,7 +1,7 @@
 """magicgui widgets for the fields of a config.
 
-magicgui has a widget for most annotations. Only the missing ones are defined here: spin
-boxes with an optional value (superqt's, which magicgui uses for integers, support
+magicgui has a widget for most annotations. Only the missing widgets are defined here:
+spin boxes with an optional value (superqt's, which magicgui uses for integers, support
 neither a special text nor a suffix), editable menus, mappings, and lists of names.
 """
 
@@ -133,7 +133,7 @@ def _extra(field: FieldInfo, name: str, default: Any) -> Any:
 
 
 def show(widget: ValueWidget[Any], value: Any) -> None:
-    """Show `value` if possible; a value from another version may not fit."""
+    """Show `value` if possible; a value from another version may not be valid."""
     if isinstance(widget, RangedWidget) and value is not None:
         value = min(max(value, widget.min), widget.max)
     elif isinstance(widget, ComboBox) and value not in widget.choices:

@@ -1,4 +1,4 @@
-"""Settings forms generated from a config, as are the command line and job files."""
+"""Settings forms, generated from config classes like the command line and job files."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class ConfigForm(QWidget):
                 self._add_field(name, (choices or {}).get(name, ()))
 
     def _layouts(self) -> list[Any]:
-        """The layouts that the fields are in, the form's own first."""
+        """The layouts that contain the fields, starting with the form's own layout."""
         return list(dict.fromkeys([self.layout(), *self._rows.values()]))
 
     def _add_field(self, name: str, suggestions: Sequence[str]) -> None:
@@ -268,7 +268,7 @@ class ConfigForm(QWidget):
 
 
 class KindForm(QWidget):
-    """A menu of kinds and the form for the chosen one; it keeps the input for each.
+    """A menu of kinds and a form for the chosen kind; the input for each kind is kept.
 
     A subclass defines the settings of each kind by `config_type`.
 

@@ -41,9 +41,9 @@ _PAUSE_MS = 1
 class DockFrame(QWidget):
     """The widget that napari docks; the dock itself is inserted a moment later.
 
-    Importing the parts of a dock and reading its lists take up to a second. Both are
-    done in a worker, so that the window stays usable, and only once: the next dock of
-    the same kind opens at once. A subclass names the class of its dock.
+    Importing the parts of a dock and reading its lists can take up to a second. Both
+    are done in a worker, so that the window remains usable, and only once: the next
+    dock of the same kind opens immediately. A subclass names the class of its dock.
 
     This module and those that define the subclasses must not import heavy libraries.
 
@@ -128,7 +128,7 @@ class DockFrame(QWidget):
         self.message.show_error(error)
 
     def _create_dock(self, kind: type[Dock]) -> None:
-        """Create the dock, adopt it in the next turn of the event loop, then show it.
+        """Create the dock; adopt it in the next event-loop turn, and then show it.
 
         Each of these steps takes a moment.
         """
@@ -138,7 +138,7 @@ class DockFrame(QWidget):
         QTimer.singleShot(_PAUSE_MS, self._adopt_dock)
 
     def _adopt_dock(self) -> None:
-        """Become the dock's parent, so that its widgets get the style of the window."""
+        """Become the dock's parent, which gives its widgets the style of the window."""
         if self._pending_dock is not None:
             self._pending_dock.setParent(self)  # deleted together with the frame
             QTimer.singleShot(_PAUSE_MS, self._insert_dock)

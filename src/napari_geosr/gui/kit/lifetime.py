@@ -59,8 +59,9 @@ class Connections:
         self._ends.append(end)
 
     def add_to(self, holder: Any, name: str, function: Callable[..., Any]) -> None:
-        """Put `function` into a list of callbacks; it may hold a weak reference to the
-        widget.
+        """Add `function` to a list of callbacks.
+
+        The function may hold a weak reference to the widget.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Messages and errors: one sentence, details on request."""
+"""Messages and errors: one sentence each, with details on request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ICONS = {
     "info": (QStyle.StandardPixmap.SP_MessageBoxInformation, "Note"),
     "ok": (QStyle.StandardPixmap.SP_DialogApplyButton, "Fine"),
 }
-#: Kinds whose word is shown before the text.
+#: Kinds of messages with a word such as "Caution" before the text.
 _KINDS_WITH_WORD = ("warning", "harm", "error")
 
 
@@ -55,8 +55,8 @@ def format_traceback(error: BaseException) -> str:
 def show_error(error: BaseException, parent: QWidget | None = None) -> None:
     """Show `error` in one sentence with a *Details* button; never blocks.
 
-    In a napari window it becomes a notification, whose button opens the traceback.
-    `Cancelled` is not an error and shows nothing.
+    In a napari window, the error is a notification with a button that opens the
+    traceback. `Cancelled` is not an error and shows nothing.
     """
     if isinstance(error, Cancelled):
         return
@@ -117,7 +117,7 @@ def show_information(
 
 
 class MessageRow(QWidget):
-    """A line of text inside a dock, with an icon and a word that gives its meaning.
+    """Message in a dock: an icon and a text, for some kinds preceded by a word.
 
     Hidden while it is empty. Errors and messages with details have a *Details* button.
     Its shortcut can be changed if a dock has several rows; without a shortcut, there is

@@ -1,4 +1,4 @@
-"""Messages of operations in the words of a dock: fields in place of options."""
+"""Adapt messages of operations to a dock: fields in place of command-line options."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _COMMAND = re.compile(
     r"(, or )?(with )?napari-geosr ([a-z]+)((?: [^\s(),;-][^\s(),;]*)*?)"
     r"((?: --[a-z-]+(?: [^\s(),;]*[^\s(),;.])?)+)"
 )
-#: Docks that do the same as a command.
+#: Docks that correspond to commands.
 _DOCKS = {
     **{"restore": "Restore", "train": "Train", "reconstruct": "Reconstruct"},
     **{"measure": "Porosity", "plan": "Porosity", "compare": "Compare"},
@@ -55,7 +55,7 @@ _ANSWERS = (
 )
 #: Object name of the row in which a dock asks for the voxel size.
 VOXEL_SIZE_ROW = "voxel_size"
-#: As `_ANSWERS`, in a dock with this row.
+#: Like `_ANSWERS`, for a dock with this row.
 _VOXEL_SIZES = (
     (
         re.compile(
@@ -163,7 +163,7 @@ def _dock_in_brackets(found: re.Match[str]) -> str:
 
 
 def _dock_of_command(found: re.Match[str]) -> str:
-    """The dock instead of a command; nothing if it is the second alternative."""
+    """Name of the dock for a command; empty if the command is a second alternative."""
     alternative, preposition, verb, arguments, options = found.groups(default="")
     dock = _DOCKS.get(verb)
     if dock is None:

@@ -23,7 +23,7 @@ class OperationProgress:
     show_text : callable
         Shows the current stage.
     show_bar : callable, optional
-        Shows the amount done and the total, which are both 0 while unknown.
+        Shows the amount done and the total; both are 0 while unknown.
     show_warning : callable, optional
         Shows a warning, as soon as it is issued.
     shows_time_left : bool
@@ -112,7 +112,7 @@ class RemainingTime:
         self._began = None
 
     def text(self, done: int, total: int) -> str:
-        """Return e.g. ``", 3 min left"``; empty until it is known, and at the end."""
+        """Return, e.g., ``", 3 min left"``; empty while unknown, and at the end."""
         now = time.monotonic()
         if self._began is None:
             self._began = now, done
@@ -125,7 +125,7 @@ class RemainingTime:
 
 
 def format_estimate(estimate: TrainingEstimate) -> str:
-    """Describe time and memory of a training run, and other runs at that time."""
+    """Describe time and memory of a training run, and the runs that slow it down."""
     text = (
         f"Estimate: {format_duration(estimate.seconds)} and "
         f"{format_bytes(estimate.memory)} of memory, from {estimate.steps} steps "

@@ -38,7 +38,7 @@ def _map_torch_libraries() -> None:
     Python holds its global lock while it loads an extension module. A foreign function
     call releases the lock, so the libraries are first opened in that way, and the later
     import finds them loaded. Where this is not possible (Windows, unusual
-    installations), the import loads them itself.
+    installations), the import itself loads the libraries.
     """
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
@@ -60,10 +60,10 @@ def _map_torch_libraries() -> None:
 def garbage_collection_paused() -> Iterator[None]:
     """Pause Python's garbage collector while many permanent objects are created.
 
-    Importing torch and numba creates a million objects. Whenever their number has grown
-    by a quarter, the collector checks all of them in one step that no other thread can
-    interrupt (a quarter of a second, measured). Objects created in this context count
-    as old afterwards, so that they do not trigger such a step.
+    Importing torch and numba creates a million objects. Whenever the number of objects
+    has grown by a quarter, the collector checks all of them in one step that no other
+    thread can interrupt; a quarter of a second was measured. Objects created in this
+    context are treated as old afterwards, so they do not trigger such a step.
     """
     global _n_pausing  # number of threads inside this context
     with _lock:

@@ -39,8 +39,7 @@ _JOINT = re.compile(r"(?<=\w)[_/-](?=\w)|(?<=[^\W\d])\.(?=\w)|(?<=\d)\.(?=[^\W\d
 _BEFORE_UNIT = re.compile(r"(?<=\d) (?=%|(?:dB|[kMGT]?B|[nµm]?m|m?s|min|h|voxels?)\b)")
 #: Longest entry, in widths of an X, for which a menu reserves space.
 _MAX_ENTRY = 26
-#: Number of pixels that Qt reserves at the sides of an entry in addition to those of
-#: napari's style.
+#: Number of pixels that Qt adds at the sides of an entry to those of napari's style.
 _SPARE = 16
 #: Margin, in pixels, around a part that is scrolled into view.
 _MARGIN = 40
@@ -108,7 +107,7 @@ class SentenceLabel(QLabel):
         self._fit()
 
     def sizeHint(self) -> QSize:
-        """Ask for the height at the present width, not for Qt's own proportions."""
+        """Return the height at the current width, not Qt's default proportions."""
         hint = super().sizeHint()
         if self.isVisible():
             hint.setHeight(max(0, self.heightForWidth(self.width())))
@@ -233,7 +232,7 @@ class Heading(QLabel):
     ----------
     title : str
     widgets : sequence of QWidget
-        In the same parent as the heading.
+        Widgets in the same parent as the heading.
     """
 
     def __init__(self, title: str, widgets: Sequence[QWidget]) -> None:
@@ -247,7 +246,7 @@ class Heading(QLabel):
         self._follow()
 
     def eventFilter(self, watched: Any, event: QEvent) -> bool:
-        """Follow the widgets as they are shown and hidden."""
+        """Show or hide the heading when the widgets are shown or hidden."""
         if event.type() in (QEvent.Type.ShowToParent, QEvent.Type.HideToParent):
             self._follow()
         return bool(super().eventFilter(watched, event))
@@ -262,7 +261,7 @@ class FormAligner(QObject):
     Parameters
     ----------
     body : QWidget
-        Its forms may be added and removed.
+        Widget with the forms, which may be added and removed later.
     """
 
     def __init__(self, body: QWidget) -> None:
@@ -310,7 +309,7 @@ def _labels_of(form: QFormLayout) -> list[QWidget]:
 
 
 def scrolling(inner: QWidget) -> QScrollArea:
-    """Return a vertically scrolling area with `inner`."""
+    """Return a vertically scrolling area that contains `inner`."""
     scroll = QScrollArea()
     scroll.setWidgetResizable(True)
     scroll.setFrameShape(QFrame.Shape.NoFrame)
@@ -345,7 +344,7 @@ class PartScroller(QObject):
         ----------
         part : QWidget
         at_top : bool
-            Scroll until it is at the top, as far as possible.
+            Scroll until the part is at the top, as far as possible.
         """
         self._part, self._at_top, self._attempts = part, at_top, 0
         self._place = QPoint(-1, -1)

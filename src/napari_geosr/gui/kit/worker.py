@@ -38,8 +38,8 @@ MakeSteps = Callable[[ShouldStop], Generator[Step, None, T]]
 #: Minimum seconds between batches of steps sent to the main thread, so that it stays
 #: responsive.
 _SECONDS_BETWEEN_STEPS = 0.05
-#: Maximum seconds that a closing dock waits for its workers, and that the application
-#: waits for all workers: imports and compilations cannot be interrupted.
+#: Maximum number of seconds that a closing dock waits for its workers, or the
+#: application for all workers. (Imports and compilations cannot be interrupted.)
 _DOCK_TIMEOUT = 3.0
 _QUIT_TIMEOUT = 30.0
 #: Maximum milliseconds to wait for the last signals of the workers.
@@ -70,7 +70,7 @@ class Control:
                 return
 
 
-#: The workers of each dock. Finalizers still need the list after the dock has been
+#: The workers of each dock. Finalizers need this list even after the dock has been
 #: destroyed.
 _controls: weakref.WeakKeyDictionary[QObject, list[Control]] = (
     weakref.WeakKeyDictionary()
@@ -181,7 +181,7 @@ class BackgroundTask:
         self._worker.start()
 
     def window(self) -> Any:
-        """The window of its owner; None if there is none or it was deleted."""
+        """The window of the task's owner; None if there is none or it was deleted."""
         part: Any = None if self.owner is None else self.owner()
         if part is None or not isalive(part):
             return None
@@ -229,8 +229,8 @@ class BackgroundTask:
 def _end_dask_pool(thread: threading.Thread) -> None:
     """End the threads that dask started for computations in a worker's thread.
 
-    Dask keeps them until the thread has ended, which it does not notice for a Qt
-    thread.
+    Dask keeps them until the worker's thread has ended, but does not notice the end of
+    a Qt thread.
     """
     pools = getattr(sys.modules.get("dask.threaded"), "pools", {})
     for pool in pools.pop(thread, {}).values():

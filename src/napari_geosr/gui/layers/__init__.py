@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer
 
-#: Keys of the plugin's record that name the layer from which a layer was made.
+#: Keys of the plugin's record that name the layer from which another layer was made.
 _MADE_HERE = frozenset({"source_layer", "residual_of"})
 
 
@@ -116,7 +116,7 @@ def holds_deviations(layer: Layer) -> bool:
 
 
 def is_difference(layer: Layer) -> bool:
-    """Whether a layer is a residual or what a restoration removes, by its record."""
+    """Whether a layer is a residual or a removed part, according to its record."""
     return provenance.is_difference(provenance_of(layer))
 
 
@@ -196,7 +196,8 @@ def alignment_with(layer: Layer) -> AnyDict:
 def series_alignment_with(volume: Volume, layer: Layer) -> AnyDict:
     """Return the attributes that align a restored series with its source `layer`.
 
-    Along time and channels, for which `volume` has no position, the layer's are used.
+    Along time and channels, where `volume` has no position, the layer's position is
+    used.
     """
     place = geometry(volume)
     n = len(volume.axes) - len(volume.spatial_axes)
@@ -289,7 +290,7 @@ def replace_data(
 ) -> None:
     """Show `volume` in an existing layer, at the position of the volume.
 
-    This is faster than removing the layer and adding another, because napari then
+    This is faster than removing the layer and adding another: on removal, napari
     collects garbage while the window is blocked. The slice on screen stays the same.
 
     Parameters

@@ -1,4 +1,4 @@
-"""A choice of one of the viewer's layers, kept up to date."""
+"""A menu of the viewer's layers that is kept up to date."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class LayerCombo(ElidingCombo):
     accept : callable
         Whether a layer can be chosen.
     fixed : sequence of str
-        Entries above the layers that do not represent a layer.
+        Entries above the layers, which do not represent layers.
     proposes : callable, optional
         Whether a layer may be selected automatically; by default, all may.
 

@@ -48,7 +48,7 @@ def is_unfinished(layer: Layer) -> bool:
 
 
 def _array_number(data: object) -> int:
-    """A unique number for an array."""
+    """Return a unique number for an array."""
     known = _numbers.get(id(data))
     if known is not None and known[0]() is data:
         return known[1]

@@ -57,8 +57,8 @@ class CompareBox(QWidget):
     """Compares a layer with its restored version, in the canvas.
 
     The curtain is a third layer on top that shows the source up to the slider's
-    position: a view of the source's array, so nothing is computed or copied and it
-    follows every slider of the viewer. The cut lies between voxels of the source. In
+    position: it is a view of the source's array, so nothing is computed or copied, and
+    it follows every slider of the viewer. The cut lies between voxels of the source. In
     a window, a line marks the cut and can be dragged.
 
     Parameters
@@ -182,7 +182,8 @@ class CompareBox(QWidget):
     def set_preview(self, source: Image, preview: Layer) -> None:
         """Compare a layer with its preview until the preview is removed.
 
-        Curtain and blinking stay as they are; afterwards the previous pair returns.
+        Curtain and blinking do not change; afterwards, the previous pair is compared
+        again.
         """
         pair = self.pair()
         if pair == (source, preview) or not hasattr(preview, "contrast_limits"):
@@ -194,7 +195,7 @@ class CompareBox(QWidget):
         self.difference_button.setToolTip(_NO_DIFFERENCE)
 
     def clear(self) -> None:
-        """Stop comparing and remove the layers added."""
+        """Stop comparing, and remove the layers that were added."""
         for button in self.toggles():
             button.setChecked(False)
         self._unlink()

@@ -112,7 +112,7 @@ class DataRow(QWidget):
         answers = f"Ctrl+Alt+Shift+{files}", f"Ctrl+Alt+Shift+{folder}"
         self.frames = FramesRow(keys=answers)
         self.notes = NotesRow(self.voxel_size, self.frames, key=f"Ctrl+Alt+{files}")
-        #: Notes on the file and their corrections, for a row of full width below.
+        #: Notes on the file and fields to correct them, for a row of full width below.
         self.questions = QWidget()
         below = QVBoxLayout(self.questions)
         below.setContentsMargins(0, 0, 0, 0)
@@ -241,8 +241,9 @@ def add_data_row(form: QFormLayout, title: str, row: DataRow) -> None:
 def suggest(rows: list[DataRow], viewer: napari.viewer.Viewer) -> None:
     """Choose a different layer for each row that the user has not changed.
 
-    The first row gets the selected layer if it is suitable for training. The others get
-    layers that can show the same object, unless the row takes unpaired volumes.
+    The first row gets the selected layer if it is suitable for training. Each of the
+    others gets a layer that can show the same object, unless the row takes unpaired
+    volumes.
     """
     is_paired = not any(row.takes_several for row in rows)
     for row in rows:

@@ -1,4 +1,4 @@
-"""Two layers with the same contrast, now and after each change."""
+"""Keep the contrast limits of two layers equal."""
 
 from __future__ import annotations
 

@@ -31,10 +31,10 @@ class Planes:
     Attributes
     ----------
     shape : tuple of int
-        Four axes: angle, detector row, height and width of a plane. Of the first two,
-        the one that lies in the planes has size 1.
+        Four axes: angle, detector row, height and width of a plane. The axis of the
+        first two that lies in the planes has size 1.
     along : int
-        The other of the first two axes, along which the planes are counted.
+        The axis along which the planes are counted: the other one of the first two.
     """
 
     shape: tuple[int, int, int, int]
@@ -81,7 +81,7 @@ class Planes:
         raise NotImplementedError
 
     def _add_to_cache(self, planes: Mapping[int, Image]) -> None:
-        """Cache the planes just read, most recent last, and as many others as fit."""
+        """Cache the planes just read, the latest last, and as many others as fit."""
         room = _CACHE_BYTES - sum(image.nbytes for image in planes.values())
         cache = dict(planes)
         for plane, image in reversed(self._cache.items()):

@@ -1,4 +1,4 @@
-"""Show finished tiles without blocking the window."""
+"""Refresh layers with finished tiles without blocking the window."""
 
 from __future__ import annotations
 
@@ -76,9 +76,9 @@ class Refresher:
 
 
 def rename(viewer: ViewerModel, layer: Layer, name: str) -> None:
-    """Rename a layer, in napari's status bar too.
+    """Rename a layer, also in napari's status bar.
 
-    Otherwise the status bar shows the old name until the mouse moves over the canvas.
+    By itself, the status bar shows the old name until the mouse moves over the canvas.
     """
     before, status = layer.name, viewer.status
     layer.name = name

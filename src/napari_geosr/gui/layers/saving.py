@@ -73,7 +73,7 @@ class SaveButton(QPushButton):
         source: Path | None = None,
         deviation: Layer | None = None,
     ) -> None:
-        """Offer to save `layer`, which was made from the file `source`, if any.
+        """Offer to save `layer`, made from the file `source` if that is given.
 
         Its standard deviations, if any, are saved next to it.
         """
@@ -172,7 +172,7 @@ def with_suffix_of(path: Path, chosen: str) -> Path:
 
 
 def _refuse_source(target: Path, source: Path | None) -> None:
-    """Raise an error instead of overwriting the scan from which the result was made."""
+    """Raise an error if `target` would overwrite the scan of the result."""
     if source is None:
         return
     scan, resolved = source.resolve(), target.resolve()
@@ -184,7 +184,7 @@ def _refuse_source(target: Path, source: Path | None) -> None:
 
 
 def confirm_overwrite(parent: QWidget, folder: Path, names: list[str]) -> bool:
-    """Ask whether to overwrite these files; 'no' is the default."""
+    """Ask whether to overwrite these files; the default answer is no."""
     box = QMessageBox.StandardButton
     answer = QMessageBox.question(
         parent,

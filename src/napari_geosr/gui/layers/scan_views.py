@@ -1,14 +1,14 @@
 """Views of projections and sinograms for napari, with an axis for each slider.
 
 Both views have four axes. The first indexes the projections, the second the detector
-rows, aligned with the slices of the reconstruction. Along the axis on which its data do
-not depend, a view has a single voxel, as thick as the other view is long. Therefore the
-slice slider ends with the last slice, and the angle slider affects only the
-projections.
+rows, aligned with the slices of the reconstruction. Along the axis that does not affect
+its data, a view has a single voxel, which is as thick as the other view is long.
+Therefore the slice slider ends with the last slice, and the angle slider affects only
+the projections.
 
-napari reads a layer's slice in the main thread when it draws it. One sinogram of a
-compressed file requires decoding the whole file, which can take minutes. Here a thread
-reads it; the picture stays blank until the data arrive. Data that arrive within
+napari reads a layer's slice in the main thread when it draws it. For one sinogram of a
+compressed file, the whole file must be decoded, which can take minutes. Here, a thread
+reads it, and the picture is blank until the data arrive. Data that arrive within
 `_DRAW_WAIT` are drawn immediately.
 """
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 #: Maximum time, in seconds, that drawing waits for a plane.
 _DRAW_WAIT = 0.025
-#: Delay, in seconds, before a progress bar is shown.
+#: Delay, in seconds, until a progress bar is shown.
 _BAR_DELAY = 0.5
 #: Maximum time, in seconds, that a closing application waits for a read in progress.
 _QUIT_TIMEOUT = 1.0

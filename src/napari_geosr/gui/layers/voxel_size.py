@@ -291,8 +291,8 @@ def _show_slice(
 ) -> None:
     """Restore the slice on screen after the layer's voxel size changed.
 
-    When a layer's unit changes, napari slices far outside it and shows nothing until
-    its slider moves; so the slider is moved away and back.
+    When a layer's unit changes, napari slices far outside the layer and shows nothing
+    until its slider moves. Therefore, the slider is moved away and back.
     """
     first = viewer.dims.ndim - layer.ndim
     for axis, i in index.items():
@@ -308,7 +308,7 @@ _PLUGIN = "napari-geosr"
 
 @dataclass(frozen=True)
 class StoredVoxelSize:
-    """The voxel size along the layer's spatial axes, or a question about it."""
+    """A voxel size along the layer's spatial axes, or a question about it."""
 
     voxel_size: tuple[float, ...]
     unit: str

@@ -172,7 +172,7 @@ class ModelsDock(Dock):
         self._fill()
 
     def _fill(self) -> None:
-        """List the matching models; keep the selection if it is still listed."""
+        """List the matching models; keep the selected model if it is still listed."""
         name_to_keep = self._choose_next or self.chosen()
         criteria, volume = self.find.model_filter(), self.find.volume()
         self.tree.blockSignals(True)
@@ -414,7 +414,7 @@ class ModelsDock(Dock):
 
 
 def _dropped(event: QEvent) -> list[str]:
-    """Dropped files and folders that may be models."""
+    """Dropped files and folders that could be models."""
     paths = [Path(url.toLocalFile()) for url in event.mimeData().urls()]
     known = suffixes()
     return [

@@ -44,8 +44,8 @@ _Order = tuple[bool, bool, float, bool, bool, str]
 class _ModelMenu(ElidingCombo):
     """Shows the name of a model and its expected gain, as far as there is room.
 
-    A name that fits without the gain is shown alone: the verdict below states the gain.
-    Longer names are shortened.
+    If the name fits only without the gain, it is shown alone: the verdict below states
+    the gain. Longer names are shortened.
     """
 
     def _shortened(self, text: str, room: int) -> str:
@@ -131,9 +131,9 @@ class ModelBox(QWidget):
     def compared_factor(self) -> int:
         """Upscale factor of the models that can be compared with the chosen one.
 
-        The factor is 1 if the model cannot be compared with interpolation: for
-        denoisers, for models that make voxels finer only within slices, and without
-        interpolation.
+        The factor is 1 if the model cannot be compared with interpolation, as for
+        denoisers and for models that refine voxels only within slices, or if there is
+        no interpolation.
         """
         card = self.card()
         if card is None or card.upscale_factor == 1 or card.labels > 1:
@@ -227,7 +227,7 @@ class ModelBox(QWidget):
             self._on_chosen()
 
     def _add_unchanged_scan(self) -> None:
-        """Add the entry that leaves the scan unrestored, at its rank."""
+        """Add the entry that leaves the scan unchanged, at its place in the ranking."""
         ranking = self._rankings.get(1)
         if ranking is None:
             return
@@ -328,7 +328,7 @@ def text_label(name: str) -> QLabel:
 
 
 def _voxel_size_remark(card: ModelCard, volume: Volume | None) -> str:
-    """Describe the training voxel size if the volume's differs greatly from it."""
+    """Describe the training voxel size if that of the volume differs greatly."""
     training = card.training
     if volume is None or volume.unit == PIXEL:
         return ""

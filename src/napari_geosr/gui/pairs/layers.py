@@ -95,7 +95,7 @@ def images_by_voxel_size(viewer: napari.viewer.Viewer) -> list[Image]:
 def scans_for_a_pair(viewer: napari.viewer.Viewer) -> list[Image]:
     """The images with the largest and the smallest voxels, if they can be a pair.
 
-    Channels of one image, and images with other axes, cannot.
+    Channels of one image, or images with different axes, cannot.
     """
     areas = _pixel_areas(viewer)
     if not areas:

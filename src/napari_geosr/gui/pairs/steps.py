@@ -1,4 +1,4 @@
-"""Build a pair in files, with the layers to show, without Qt."""
+"""Build a pair as files, and the layers that show it, without Qt."""
 
 from __future__ import annotations
 

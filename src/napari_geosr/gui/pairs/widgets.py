@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 TWO = "Low- and high-resolution scans"
 ONE = "Only a high-resolution scan"
-#: Next action, before and after a pair is built.
+#: Hints on the next action, before and after a pair is built.
 IDLE = "Choose the scans, then press Build pair."
 BUILT = "Done. Next: Train with these pairs…"
 #: Settings of all pairs; those of two scans; and rarely used settings of two scans.

@@ -145,7 +145,7 @@ class PorosityDock(PorosityWidgets):
             self.tabs.setCurrentIndex(0)
 
     def _on_source(self) -> None:
-        """Handle a new image: ask for an unknown voxel size, read its grey values."""
+        """Handle a new image: ask for an unknown voxel size, read the grey values."""
         layer = self.settings.image.layer()
         self.preview.hide()
         self.settings.choose_deviation()
@@ -192,7 +192,7 @@ class PorosityDock(PorosityWidgets):
         return volume
 
     def _clear_message(self) -> None:
-        """Clear errors about another image, but keep why its measurement ended."""
+        """Clear errors about another image, except why its measurement ended."""
         self.settings.faults.clear()
         if self.message.text != self._farewell:
             self.message.clear()
@@ -394,7 +394,7 @@ class PorosityDock(PorosityWidgets):
         self._show_warnings(found.measured)
 
     def _mark_result(self) -> None:
-        """Show a note if the result is not of the chosen image."""
+        """Show a note if the result does not belong to the chosen image."""
         if self._measured is not None:
             chosen = self.settings.image.layer()
             self.result.set_stale(chosen is not None and not self.pores.is_of(chosen))
@@ -457,7 +457,7 @@ class PorosityDock(PorosityWidgets):
     def _on_explained(
         self, name: str, report: PorosityReport, found: ExplainedPores
     ) -> None:
-        """Add the columns to table, layer and export, unless measured again."""
+        """Add the columns to table, layer and export, unless the result is outdated."""
         measured = self._measured
         if measured is None or measured.reports.get(name) is not report:
             return
@@ -472,9 +472,7 @@ class PorosityDock(PorosityWidgets):
         )
 
     def _on_extended(self, name: str, report: PorosityReport) -> None:
-        """Keep a report to which the user added a group of pores, so that it can be
-        exported.
-        """
+        """Keep a report to which the user added a group of pores, for export."""
         assert self._measured is not None
         self._measured.reports[name] = report
         self._measured.features[name] = features(report)

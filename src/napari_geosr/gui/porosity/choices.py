@@ -77,7 +77,7 @@ class SampleProposal(QObject):
     is_active : bool
         Whether the automatic mask is chosen because it was proposed.
     is_wanted : bool
-        Whether to make the mask, in order to find out if it can be proposed.
+        Whether the mask has to be made, to find out if it can be proposed.
     """
 
     def __init__(self, sample: LayerCombo, parent: QObject) -> None:

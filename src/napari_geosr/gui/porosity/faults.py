@@ -1,4 +1,4 @@
-"""Shows each error below the setting or layer of the Porosity dock it concerns."""
+"""Shows each error below the setting or layer of the Porosity dock that it concerns."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FieldsOfSettings(Protocol):
 
 
 class SettingsFaults:
-    """Shows each error below the setting or layer it concerns, in any of three forms.
+    """Shows errors below the settings or layers they concern, in any of three forms.
 
     Parameters
     ----------

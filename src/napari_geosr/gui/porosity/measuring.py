@@ -120,7 +120,7 @@ def _with_layers(
     earlier: Mapping[str, Sequence[weakref.ref[Labels]]],
     should_stop: ShouldStop,
 ) -> PoreMeasurement:
-    """Find a reusable layer for each report: one not edited by the user."""
+    """Find a layer to reuse for each report: one that the user has not edited."""
     checksums, into, kept = {}, {}, []
     for key, report in measured.reports.items():
         if report.labels is None:
@@ -157,7 +157,8 @@ def without_voxels(volume: Volume) -> Volume:
     return volume.replace(data=np.broadcast_to(nothing, volume.shape))
 
 
-#: Suffix of the file that the user names; the other files have its folder and stem.
+#: Suffix of the file that the user names; the other files have the same folder and
+#: stem.
 _SUFFIX = "_report.html"
 
 

@@ -51,7 +51,7 @@ _GREY = 254
 _SELECTED = 255
 #: Ratio of the largest to the smallest value from which a scale is logarithmic.
 _LOG_RATIO = 100.0
-#: Beginnings of columns of positions, whose scales are never logarithmic.
+#: Prefixes of columns of positions, which never have a logarithmic scale.
 _POSITIONS = ("centroid_", "bbox_")
 #: Delay in milliseconds from the last change until the layer's thumbnail is drawn.
 _REST = 200
@@ -113,8 +113,8 @@ class PoreColours:
 class PoreColormap(CyclicLabelColormap):
     """Label colormap that looks up the class of each label in an array.
 
-    napari's own ones either repeat after 65,534 labels or need a dictionary with an
-    entry for each label, which takes seconds to build.
+    napari's own colormaps either repeat after 65,534 labels or need a dictionary with
+    an entry for each label, which takes seconds to build.
     """
 
     _classes: Any = PrivateAttr(default=None)
@@ -154,7 +154,7 @@ class PoreColormap(CyclicLabelColormap):
         return mapped
 
     def model_dump(self, **options: Any) -> AnyDict:
-        """The fields, from which napari builds the table of colours on screen."""
+        """Return the fields from which napari builds the table of colours on screen."""
         fields: AnyDict = super().model_dump(**options)
         if self._classes is not None and self.use_selection and "colors" in fields:
             colours = np.array(fields["colors"])

@@ -36,7 +36,10 @@ _MAX_ALIGNED = 1e10
 
 
 class PoreTableModel(QAbstractTableModel):
-    """Rows are pores, columns are arrays; a cell becomes text when it is shown."""
+    """Table of pores: rows are pores, columns are arrays.
+
+    A cell is formatted as text only when it is shown.
+    """
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -76,7 +79,7 @@ class PoreTableModel(QAbstractTableModel):
         self.endResetModel()
 
     def set_marked(self, mask: AnyArray, *, only: bool) -> None:
-        """Highlight the rows of selected pores; list `only` them, if there are any."""
+        """Highlight the rows of selected pores; with `only`, list only these rows."""
         if not only and not self._only_marked:
             self._marked = mask
             return
@@ -270,7 +273,7 @@ def _grouped(number: int) -> str:
 
 
 def column_title(name: str, unit: str) -> str:
-    """Column header: its name and unit on two lines."""
+    """Header of a column: name and unit on two lines."""
     words = name.replace("_", " ").split(" ")
     if unit and unit not in name:
         words.append(f"({unit})")
@@ -285,7 +288,7 @@ def column_title(name: str, unit: str) -> str:
 
 
 class PoreTable(QTableView):
-    """Lists pores and emits the label of the one that the user chooses.
+    """Lists pores, and emits the label of a pore that the user chooses.
 
     Signals
     -------
@@ -432,7 +435,7 @@ class PoreTable(QTableView):
         mask : ndarray of bool, shape (n,)
             In the order of the original rows of the table.
         only : bool
-            List no other pores.
+            List only the selected pores.
         """
         self._quiet = True
         self.pores.set_marked(mask, only=only)

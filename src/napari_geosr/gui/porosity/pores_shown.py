@@ -171,7 +171,7 @@ class PoreDisplay(QObject):
         return found
 
     def is_of(self, layer: Layer) -> bool:
-        """Whether the pores were measured in `layer`."""
+        """Whether the listed pores were measured in `layer`."""
         return any(source() is layer for source in self._sources.values())
 
     def set_features(self, name: str, features: object) -> None:
@@ -286,7 +286,7 @@ class PoreDisplay(QObject):
         self._recolour()
 
     def _show_marked(self) -> None:
-        """Show in the table which pores are selected.
+        """Show the selection in the table.
 
         A table of only the selected pores must be laid out again, which is deferred
         until the mouse stops.

@@ -62,7 +62,7 @@ def add_physical_size(form: ConfigForm, label: QLabel) -> None:
 
 
 def align_fields(forms: list[Any]) -> None:
-    """Give the labels of several forms equal width, so that their fields align."""
+    """Give the labels of several forms the same width, so that their fields align."""
     labels = [
         item.widget()
         for form in forms

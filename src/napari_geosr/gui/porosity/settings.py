@@ -88,7 +88,7 @@ class PorositySettings(QWidget):
     ) -> None:
         super().__init__(parent)
         self._viewer = viewer
-        #: Grey values that determine the threshold, and those of the whole image.
+        #: Grey values that determine the threshold; then those of the whole image.
         self._levels: GreyLevels | None = None
         self._whole: GreyLevels | None = None
         self._volume: Volume | None = None
@@ -352,7 +352,7 @@ class PorositySettings(QWidget):
         self.thresholdChanged.emit()
 
     def _show_closing(self) -> None:
-        """Show the setting of the closing only for the mask that uses it."""
+        """Show the setting for morphological closing only for the mask that uses it."""
         is_automatic = self.sample.fixed_entry() == AUTOMATIC
         for part in (self.closing, self.rows_below.labelForField(self.closing)):
             part.setVisible(is_automatic)

@@ -311,7 +311,7 @@ class ReconstructDock(ReconstructWidgets):
     def _start_in_section(
         self, start: Callable[[OpenedScan, ReconstructConfig, float | None], None]
     ) -> None:
-        """Start a study or denoising with the scan, settings and axis of the dock."""
+        """Start a study or denoising with the dock's scan, settings and axis."""
         opened = self.opened()
         if opened is None:
             return

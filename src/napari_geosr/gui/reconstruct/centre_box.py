@@ -27,7 +27,7 @@ _TIP = (
 
 
 class CentreBox(QWidget):
-    """A spin box, a fine slider around its value, and a button that finds the axis.
+    """Spin box, fine slider around its value, and a button that finds the axis.
 
     Signals
     -------
@@ -88,7 +88,7 @@ class CentreBox(QWidget):
         self.find_button.clicked.connect(self.findRequested)
 
     def set_columns(self, n_columns: int, stored: float | None) -> None:
-        """Show another scan, whose file may give the axis as `stored`."""
+        """Set another scan; `stored` is the axis given by its file, if any."""
         self._is_setting = True
         # The range is wider than the detector because the axis may lie outside it.
         self.spin.setRange(-float(n_columns), 2.0 * n_columns)

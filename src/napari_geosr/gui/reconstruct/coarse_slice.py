@@ -32,12 +32,12 @@ _MIN_EDGE = 64
 
 @dataclass(frozen=True)
 class CoarseSlice(Step):
-    """A slice to show until the sharp one is finished.
+    """A coarse slice, shown until the sharp one is finished.
 
     Attributes
     ----------
     tried : TrialSlice
-        Its `seconds` estimate the duration of the sharp one.
+        The coarse slice; its `seconds` estimate the duration of the sharp one.
     """
 
     tried: TrialSlice | None = None

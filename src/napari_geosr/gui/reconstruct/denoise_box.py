@@ -67,14 +67,14 @@ _READING = {
 
 
 class DenoiseBox(QWidget):
-    """Name, parts and steps of the job, its state, and its result.
+    """Name, parts and steps of a denoising job, its state, and its result.
 
     Signals
     -------
     startRequested
         *Start* was pressed: the dock calls `start` with its data.
     failed : object
-        An error.
+        The error that an action caused.
     reported : str
         A message for the user.
     """

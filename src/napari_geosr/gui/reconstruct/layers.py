@@ -31,9 +31,8 @@ if TYPE_CHECKING:
 class HiddenViews:
     """Hides projections and sinograms, which would cover slices.
 
-    Because these images differ in size from slices, the camera moves to the first
-    slices that are shown after the views are hidden, and back when the views are shown
-    again.
+    Because these images differ in size from slices, the camera moves to the first slice
+    shown after the views are hidden, and back when the views are shown again.
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
@@ -174,7 +173,7 @@ class VolumeLayer:
         return stopped
 
     def on_step(self, step: Step) -> None:
-        """Add the layer, set its contrast, and show finished slices."""
+        """Handle a step: add the layer, set its contrast, or show finished slices."""
         layer = self.layer()
         if isinstance(step, TargetReady):
             self._is_new = layer is None
@@ -211,7 +210,7 @@ class VolumeLayer:
         return layer
 
     def end(self) -> None:
-        """Remove the reusable layer at the end of a run, if it was not used."""
+        """Remove the reusable layer at the end of a run if it was not used."""
         layer = None if self._reusable is None else self._reusable()
         self._reusable = None
         if layer is not None and layer in self._viewer.layers:

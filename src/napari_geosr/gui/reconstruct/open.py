@@ -37,7 +37,7 @@ class OpenProjections(QWidget):
     opened : object
         The layer of the projections, which was added to the viewer.
     failed : object
-        The error that prevented opening, which is also shown here.
+        The error that prevented opening; it is also shown in this widget.
     """
 
     opened = Signal(object)

@@ -222,7 +222,7 @@ class RestoreDock(RestoreWidgets):
         self.show_busy(self.activity.busy)
 
     def _on_point_moved(self) -> None:
-        """Examine the time point or channel that is on screen now."""
+        """Examine the time point or channel that is now on screen."""
         layer = self.layer_combo.layer()
         if layer is None:
             return
@@ -310,7 +310,7 @@ class RestoreDock(RestoreWidgets):
         self.show_busy(self.activity.busy)
 
     def _expect_run(self) -> None:
-        """If the window is closed before the run begins, it can run as a job."""
+        """Let the requested run become a job if the window closes before it begins."""
         layer, config, whole = self._chosen_run()
         expected = self.activity.handover, self._awaits_run, self._on_cancel
         copying.expect_run(*expected, layer, self._viewer, config, whole=whole)

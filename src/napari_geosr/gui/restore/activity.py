@@ -73,7 +73,7 @@ class RestoreActivity(Activity):
     Attributes
     ----------
     run_file : Path or None
-        The file of the data that the last run restored.
+        File with the data that the last run restored.
     watch : SourceWatch
         Reports changes of the source during the last run.
 
@@ -84,7 +84,7 @@ class RestoreActivity(Activity):
     notReady
         Layer, model or settings changed: estimate and verdict are no longer valid.
     previewed : Image, Layer
-        A layer, and the preview of its part on screen.
+        A layer, and the preview of its visible part.
     finished : object, object, float
         The result layer, the `RestorationResult`, and its duration in seconds.
     """
@@ -162,7 +162,7 @@ class RestoreActivity(Activity):
     def run_source(self) -> Image | None:
         """Return the layer that the last run restored, if it still exists.
 
-        It differs from `source` if another layer was chosen since.
+        It differs from `source` if another layer has been chosen since then.
         """
         return None if self._run_source is None else self._run_source()
 
@@ -207,7 +207,7 @@ class RestoreActivity(Activity):
             self._restart_later()
 
     def set_extent(self, wants_all: bool) -> None:
-        """Choose between all time points and channels and the one on screen."""
+        """Choose to restore all time points and channels, or the one on screen."""
         if wants_all != self._wants_all:
             self._wants_all = wants_all
             self._restart_later()
@@ -234,7 +234,7 @@ class RestoreActivity(Activity):
         return self._ready.finished_part
 
     def discard_finished_part(self) -> None:
-        """Delete that part from the disk."""
+        """Delete the finished part from the disk."""
         part = self.finished_part()
         if part is not None and self._ready is not None:
             self._ready = replace(self._ready, finished_part=None)

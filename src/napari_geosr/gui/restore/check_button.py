@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _LIMIT = 4.0
 #: Message kind for each level of a verdict.
 _KINDS = {"ok": "ok", "caution": "warning", "harmful": "misfit"}
-#: Diameter of the marks of suspicious regions, in voxels of the scan.
+#: Diameter of the marks on suspicious regions, in voxels of the scan.
 _MARK_SIZE = 9
 
 
@@ -182,7 +182,7 @@ class CheckButton(QPushButton):
 
 
 class CheckVerdict(MessageRow):
-    """The verdict of the check; its *Details* button shows the rest.
+    """The verdict of the check; its *Details* button shows all findings.
 
     Signals
     -------

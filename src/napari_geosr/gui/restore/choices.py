@@ -84,7 +84,7 @@ class SeriesChoice(QComboBox):
 
 
 def point_axes(layer: Layer) -> str:
-    """Return which of T and C a layer has; empty if its axes are not known."""
+    """Return the layer's axes among T and C; empty if its axes are not known."""
     try:
         axes = geometry_of_layer(layer).axes
     except VolumeError:

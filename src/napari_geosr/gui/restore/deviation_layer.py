@@ -64,7 +64,7 @@ class DeviationLayer:
     def show(
         self, volume: Volume, target: Layer, source: Image, facts: AnyDict
     ) -> Image:
-        """Add the layer unless a run resumes in it; `target` stays the active layer.
+        """Add the layer, unless a run resumes in it; `target` remains the active layer.
 
         It is hidden because it would cover the result.
         """

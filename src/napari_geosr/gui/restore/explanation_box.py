@@ -53,7 +53,7 @@ _ABOUT = (
     "Whether the pore would appear even if the scan did not show it, and the distance "
     "within which voxels affect the result."
 )
-#: Methods without a menu entry, which always accompany the usual methods.
+#: Methods without a menu entry, always run together with the usual methods.
 _ADDED = ("filter", "similar")
 _HINT = "Click on a pore or a voxel of the result."
 
@@ -90,7 +90,8 @@ class ExplanationBox(QWidget):
         self._prepared: tuple[Key, PreparedExplanation] | None = None
         #: The voxel of the result that was clicked last.
         self._at: tuple[int, int, int] | None = None
-        #: Stop function of the latest run, which the prepared network calls.
+        #: Function of the latest run by which the prepared network checks whether to
+        #: stop.
         self._should_stop: list[ShouldStop] = []
         self.pick_button = button(
             "Explain pore or voxel",
@@ -182,7 +183,7 @@ class ExplanationBox(QWidget):
         self.progress.setValue(done)
 
     def _say(self, text: str, kind: str = "info") -> None:
-        """Show a sentence without the options of the command line."""
+        """Show a sentence without its command-line options."""
         self.answer.show_message(text, kind)
 
     def _on_toggled(self, checked: bool) -> None:
@@ -333,6 +334,6 @@ def _answer(prepared: PreparedExplanation, explanation: Explanation) -> _Answer:
 
 
 def _by(prepared: PreparedExplanation, names: tuple[str, ...]) -> PreparedExplanation:
-    """Return the same preparation for other methods."""
+    """Return a copy of a preparation for other methods."""
     config = prepared.config.model_copy(update={"method": names})
     return replace(prepared, config=config)

@@ -1,4 +1,4 @@
-"""Offer to resume the run of a killed program from its files."""
+"""Offer to resume, from its files, a run that ended because the program was killed."""
 
 from __future__ import annotations
 

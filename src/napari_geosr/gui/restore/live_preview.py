@@ -1,4 +1,4 @@
-"""*Add live layer*: a layer whose visible part is restored while it is shown."""
+"""*Add live layer*: adds a layer that is restored where it is visible."""
 
 from __future__ import annotations
 

@@ -33,7 +33,8 @@ class MoreActions(Section):
             column.addLayout(line)
         names = ", ".join(each.accessibleName() for row in rows for each in row)
         super().__init__("More actio&ns", content, tool_tip=f"{names}.", parent=parent)
-        #: Qt ignores the shortcuts of hidden buttons.
+        #: Shortcuts that act while the buttons are hidden: Qt ignores those of hidden
+        #: buttons.
         self._shortcuts = [self._shortcut(button) for row in rows for button in row]
         self.button.toggled.connect(self._on_opened)
 
@@ -43,7 +44,7 @@ class MoreActions(Section):
         return made
 
     def _press(self, button: QPushButton) -> None:
-        """Press a hidden button, and show it with what it now says."""
+        """Open the section and press a button that was hidden."""
         self.set_open(True)
         button.click()
 

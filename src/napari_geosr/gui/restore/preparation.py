@@ -64,12 +64,12 @@ class RunPreparation:
     finished_part: FinishedPart | None = None
 
     def untold(self, doubts: Iterable[str]) -> list[str]:
-        """The doubts that the verdict does not already state."""
+        """Doubts that the verdict does not state."""
         told = self.prepared.likeness.reasons
         return [one for one in doubts if not any(reason in one for reason in told)]
 
     def at(self, position: Mapping[str, int]) -> PreparedRestoration:
-        """The prepared restoration of the part at `position`, which is on screen."""
+        """The prepared restoration of the part on screen, which is at `position`."""
         if self.series is None:
             return self.prepared
         return self.series.at(point_at(position))
@@ -79,7 +79,7 @@ class RunPreparation:
     ) -> Iterator[tuple[str, PreparedRestoration]]:
         """Name and prepared restoration of the channels not at `position`.
 
-        Each at a typical time point; reads voxels to find it.
+        Each channel is prepared at a typical time point; voxels are read to find it.
         """
         series = self.series
         for channel in () if series is None else series.channels:
@@ -144,7 +144,7 @@ def with_new_strength(
     Parameters
     ----------
     key : tuple
-        Required key, as in `RunPreparation.key`; its last item holds the settings.
+        Required key, as in `RunPreparation.key`; its last item contains the settings.
     """
     *before, config = ready.key
     *after, new_config = key

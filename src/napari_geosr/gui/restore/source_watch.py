@@ -1,4 +1,4 @@
-"""Watch the layer to restore: its data during a run, and its point on screen."""
+"""Watch the layer to restore: its data during a run, and the point on screen."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SETTLED_MS = 300
 
 
 class PointWatch(QObject):
-    """Notices that another time point or channel of a layer is on screen.
+    """Detects that another time point or channel of a layer is on screen.
 
     Signals
     -------
@@ -45,7 +45,7 @@ class PointWatch(QObject):
         Connections(parent).connect(viewer.dims.events.point, self._on_moved)
 
     def set_layer(self, layer: Image | None) -> None:
-        """Watch another layer; its point on screen is known."""
+        """Watch another layer, starting from its point on screen."""
         self._layer = None if layer is None else weakref.ref(layer)
         self._point = self.point()
 
@@ -80,7 +80,7 @@ class SourceWatch:
     Attributes
     ----------
     message : str
-        How the layer has changed since then, in a sentence; empty if unchanged.
+        How the layer has changed since the start, in a sentence; empty if unchanged.
     """
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class SourceWatch:
         self._last_check = time.monotonic()
 
     def check(self, *, now: bool = False) -> str:
-        """Describe how the layer was changed; empty if it was not, or after a report.
+        """Describe how the layer has changed; empty if unchanged or already reported.
 
         Parameters
         ----------

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_geosr.operations.models.catalogue import ModelCard
     from napari_geosr.operations.restore import RestoreConfig
 
-#: Maximum number of members (settings check those of each kind).
+#: Maximum number of members; the settings check the limit of each kind.
 _MAX_MEMBERS = 64
 #: Maximum height of the list of models, in rows.
 _MAX_ROWS = 3
@@ -139,7 +139,7 @@ class UncertaintyBox(QWidget):
         self._show_kind()
 
     def _choose_possible_kind(self, card: ModelCard | None) -> None:
-        """Allow samples for diffusion models only, and nothing else for these."""
+        """Allow samples only for diffusion models, and no other kind for these."""
         if card is None:
             return
         draws = card.task == "generate"

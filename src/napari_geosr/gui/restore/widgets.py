@@ -90,7 +90,7 @@ _BACKGROUND = {
 }
 _MEASURE = "&Measure porosity…"
 _MEASURE_TIP = "Open the Porosity dock with the restored layer."
-#: Reasons not to measure a result: predicted, and found by the check.
+#: Reasons not to measure a result: harm that is predicted, or found by the check.
 _EXPECTED_HARM = "the result is expected to be worse than the scan."
 _MISFIT = "the result does not fit the scan."
 _DONE_BUT = f"Done, but do not measure it: {_MISFIT}"
@@ -228,7 +228,7 @@ class RestoreWidgets(Dock):
     def show_done(
         self, layer: Image, seconds: float, warnings: list[str], *, harmful: bool
     ) -> None:
-        """Show that a run is complete; a result not to be measured gets no tick."""
+        """Show that a run is complete, without a tick if it must not be measured."""
         done, kind = f"Done in {format_duration(seconds)}", "ok"
         if harmful:
             done, kind = f"{done}, but do not measure it: {_EXPECTED_HARM}", "misfit"
@@ -253,12 +253,12 @@ class RestoreWidgets(Dock):
             self.message.show_message(_DONE_BUT, "misfit")
 
     def withdraw_misfit(self) -> None:
-        """Clear the message that a result does not fit, which no longer applies."""
+        """Clear the message that a result does not fit the scan."""
         if self.message.text == _DONE_BUT:
             self.message.clear()
 
     def show_operation(self, what: str, *, awaited: bool) -> None:
-        """Show the running operation in the state line, which is otherwise idle.
+        """Show the running operation in the state line, or the idle text.
 
         Parameters
         ----------

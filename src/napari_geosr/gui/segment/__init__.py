@@ -1,4 +1,4 @@
-"""The *Segment* dock: paint a few strokes, see the classes, segment the scan."""
+"""The *Segment* dock: paint a few strokes, view the classes, segment the scan."""
 
 from __future__ import annotations
 
@@ -158,8 +158,9 @@ class SegmentDock(SegmentWidgets):
         return plane_on_screen(self._viewer, layer, axis, layer.data.shape[axis])
 
     def answer_key(self) -> Key | None:
-        """Everything that the prediction depends on; None if there is nothing to
-        predict.
+        """Key of everything that the prediction depends on.
+
+        None if there is nothing to predict.
         """
         scan, strokes, z = (
             self.scan.layer(),

@@ -14,13 +14,13 @@ ANSWER, SUGGEST, SEGMENT = "answer", "suggest", "segment"
 
 
 class StrokesActivity(Activity):
-    """Predicts the slice shortly after the latest stroke; suggestions come later.
+    """Predicts the slice shortly after the latest stroke; computes suggestions later.
 
     Attributes
     ----------
     key : callable
-        Everything that the prediction depends on: equal keys give equal predictions.
-        None if there is nothing to predict.
+        Returns a key of everything that the prediction depends on: equal keys give
+        equal predictions. None if there is nothing to predict.
     begin : callable
         Starts an operation, by its name.
     """
@@ -63,8 +63,6 @@ class StrokesActivity(Activity):
         self.begin(what)
 
     def answer_again(self) -> None:
-        """Predict even if nothing has changed, for example after a cancelled
-        prediction.
-        """
+        """Predict even if nothing has changed, e.g. after a cancelled prediction."""
         self._attempted_key = None
         self._restart_later()

@@ -165,7 +165,7 @@ class SegmentWidgets(Dock):
         self.show_fractions({})
 
     def show_fractions(self, fractions: Mapping[int, float]) -> None:
-        """Show the fraction of each class; nothing if there is none."""
+        """Show the fraction of each class; hide the text if there is none."""
         self.fractions.setText(
             "\n".join(f"Class {k}: {100 * f:.2f} %" for k, f in fractions.items())
         )

@@ -90,7 +90,7 @@ class ShapesDock(ShapesWidgets):
     # Settings
 
     def settings_forms(self) -> tuple[ConfigForm, ...]:
-        """Return the form of the task, and the form shared by all tasks."""
+        """Return the form of the chosen task, and the form shared by all tasks."""
         return (self.forms[self.task.currentText()], self.common)
 
     def config(self) -> RefineShapeConfig | CompleteShapeConfig:

@@ -81,7 +81,7 @@ class SimDock(SimWidgets):
         super().__init__(napari_viewer)
         self._found: FoundPatterns | None = None
         self._found_key: tuple[object, ...] = ()
-        #: The same key as `_found_key`, for the frames on screen.
+        #: Like `_found_key`, for the frames on screen.
         self._drawn_key: tuple[object, ...] = ()
         #: Results of each method with the current patterns, for comparison.
         self._answers: dict[str, FloatArray] = {}
@@ -150,7 +150,7 @@ class SimDock(SimWidgets):
         return layer
 
     def _key(self, layer: Image, config: SimConfig) -> tuple[object, ...]:
-        """Key of what the patterns depend on: the frames and the pattern settings."""
+        """Key of the frames and the settings that the patterns depend on."""
         return contents_key(layer), config.model_dump_json(include=_OF_PATTERNS)
 
     def _on_changed(self) -> None:
@@ -400,7 +400,7 @@ class SimDock(SimWidgets):
     def _as_job(
         self, layer: Image, config: SimConfig, found: FoundPatterns | None
     ) -> StoppedSim:
-        """The run for another process, with the patterns that the user has seen."""
+        """The run as a job for another process, with the patterns on screen."""
         volume, position = part_of_file(layer, self._viewer, whole=True)
         data = LayerVolume(volume.replace(name=layer.name), position, whole=True)
         patterns = None

@@ -26,7 +26,9 @@ _SHORT = {
 
 
 class AnswerCompare(QWidget):
-    """Menus for two of the results, one for each method, above curtain and blink.
+    """Two menus that choose the results to compare, above curtain and blink.
+
+    Each menu lists one result per method.
 
     Parameters
     ----------

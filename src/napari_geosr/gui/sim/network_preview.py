@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 
 class NetworkPreview(QObject):
-    """Shows the latest preview of a run; a layer that the user removes is not added
-    again.
+    """Shows the latest preview of a run.
+
+    A layer that the user removes is not added again.
 
     Parameters
     ----------

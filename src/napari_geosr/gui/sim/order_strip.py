@@ -1,4 +1,4 @@
-"""A picture of all frames of a plane: one row for each angle, one column per phase.
+"""A picture of all frames of a plane: one row per angle, one column per phase.
 
 A wrong order of the frames is visible at a glance: in each row, the stripes must have
 one direction and move from frame to frame.
@@ -53,7 +53,7 @@ class FrameOverview:
     edge : int
         Edge of a thumbnail in pixels.
     remark : str
-        Why the order is uncertain; empty if it is not.
+        Why the order is uncertain; empty if it is certain.
     are_raw : bool
         Whether the images may be raw frames.
     """
@@ -146,11 +146,11 @@ class OrderStrip(QWidget):
 
     @property
     def shows_raw_frames(self) -> bool:
-        """Whether images are shown that may be raw frames."""
+        """Whether the images shown may be raw frames."""
         return self.overview is not None and self.overview.are_raw
 
     def look(self, volume: Volume | None, config: FramesConfig | None) -> None:
-        """Draw the frames of a volume soon; None clears the strip."""
+        """Draw the frames of a volume after a short delay; None clears the strip."""
         if volume is None or config is None:
             self._wanted = None
             self._show(None)

@@ -73,7 +73,7 @@ def moved_vectors(
     Returns
     -------
     list of (float, float)
-        Those that were not moved are unchanged.
+        Wave vectors that were not moved are unchanged.
     """
     before = peak_places(wave_vectors, shape)
     distances = np.linalg.norm(places - before, axis=1)

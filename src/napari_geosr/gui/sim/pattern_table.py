@@ -69,14 +69,15 @@ class PatternTable(QWidget):
     def show_estimate(self, estimate: PatternEstimate | None) -> None:
         """Show the patterns of an estimate; hide the table without one.
 
-        If they are shown already, nothing changes, and a cell can be edited meanwhile.
+        If they are already shown, nothing changes, so that a cell can be edited
+        meanwhile.
         """
         if estimate is None or estimate is not self._estimate:
             self._estimate = estimate
             self.reset()
 
     def reset(self) -> None:
-        """Fill the table with the values of the estimate, whatever was typed."""
+        """Fill the table with the values of the estimate, discarding what was typed."""
         estimate = self._estimate
         self._is_filling = True
         self.tree.clear()
@@ -195,7 +196,7 @@ def with_typed(
 
 
 def _length(text: str, unit: str) -> float:
-    """A positive length, by default in nm, in the unit of the patterns."""
+    """Convert a positive length (by default in nm) to the unit of the patterns."""
     problem = f"{text!r} is not a period. Enter a length, such as 221 nm."
     if unit == PIXEL:
         numbers = _NUMBER.findall(text)

@@ -46,7 +46,8 @@ FROM_DOCK = ("centre", "filter", "stripes", "device", "threads", "memory")
 class StudyBox(StudyWidgets):
     """Settings of a study, its progress, its curves and its report.
 
-    It runs as a job in a separate process, which continues when napari is closed.
+    The study runs as a job in a separate process, which continues when napari is
+    closed.
 
     Signals
     -------
@@ -106,7 +107,7 @@ class StudyBox(StudyWidgets):
         return alive or bool(self.activity.busy)
 
     def set_scan(self, opened: OpenedScan | None) -> None:
-        """Show the newest study of another scan; a running study continues."""
+        """Set another scan and show its newest study; a running study continues."""
         self._scan = opened
         self._propose_counts()
         self.clear_faults()

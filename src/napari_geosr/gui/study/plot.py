@@ -126,7 +126,7 @@ class StudyPlot(Chart):
         tolerance: float | None = None,
         over_exposure: bool = False,
     ) -> None:
-        """Show the metric `name` of rows; `tolerance`, in its unit, as dotted lines."""
+        """Show the metric `name` of rows, and its `tolerance` as dotted lines."""
         self._metric, self._tolerance = METRICS[name], tolerance
         self._curves = {}
         self._x_name = "% of the exposure" if over_exposure else "projections"

@@ -30,7 +30,7 @@ from napari_geosr.operations.study.config import StudyConfig
 from napari_geosr.operations.study.job import OPERATION, StudyInput, StudyJob
 from napari_geosr.operations.study.setup import check_study, shape_of
 
-#: Subfolder of the job for data that were not in a file.
+#: Subfolder of the job for data that did not come from a file.
 _DATA = "data"
 
 
@@ -84,7 +84,7 @@ class StudyPlan:
         Raises
         ------
         GeoSRError
-            With a one-sentence message.
+            If a setting is invalid.
         """
         check_study(self.opened.scan, self.config)
         shape_of(self.opened.scan, self.reference, self.mask)
@@ -111,7 +111,7 @@ def start_steps(
     Raises
     ------
     GeoSRError
-        With a one-sentence message; the folder is removed.
+        If the study cannot be started; the folder is removed.
     """
     yield StageStarted(message="Inspecting the projections")
     plan.check()

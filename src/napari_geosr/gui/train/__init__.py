@@ -237,7 +237,7 @@ class TrainDock(TrainWidgets):
         self._show_missing()
 
     def _show_warnings(self) -> None:
-        """Show data warnings in a separate row; they are independent of errors."""
+        """Show data warnings in their own row, independently of errors."""
         if self._data_check.text:
             self.warnings_message.show_message(self._data_check.text, "warning")
         else:

@@ -31,8 +31,8 @@ class MethodMemory:
     """Keeps the values of every method, and carries over user settings.
 
     A value set by the user carries over to the next method if that method has the
-    field, has no user value for it, and accepts the value; settings of the network
-    only if the network is the same.
+    field, has no user value for it, and accepts the value. Settings of the network
+    carry over only if the network is the same.
     """
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class MethodMemory:
         self._start = self._start | dict(values)
 
     def leave(self, values: AnyMapping) -> None:
-        """Record the values of the last method as the user left them."""
+        """Record the values of the last method as left by the user."""
         if not self._shown:
             return
         changed = {k for k, v in values.items() if v != self._start.get(k)}
@@ -358,7 +358,8 @@ class MethodSettings(QWidget):
 def tune_steps(model: str | Path, method: str | None) -> Generator[Step, None, AnyDict]:
     """Find the settings of a training run that starts from a model.
 
-    Call it in a worker. It loads torch, because only the module has all settings.
+    Call it in a worker. It loads torch, because only the model's module contains all
+    settings.
     """
     load_torch()
     yield StageStarted(message="Reading the initial model")

@@ -98,7 +98,7 @@ _SCENARIOS = (
 
 
 def training_scenarios() -> tuple[TrainingScenario, ...]:
-    """Return the answers with at least one available method, and those methods.
+    """Return the answers with at least one available method, and their methods.
 
     Other methods, such as those of other packages, come last as their own answers.
     """
@@ -119,7 +119,7 @@ def training_scenarios() -> tuple[TrainingScenario, ...]:
 def find(scenarios: tuple[TrainingScenario, ...], method: str, use: str = "") -> int:
     """Return the index of the answer for `method`, and for `use` if given.
 
-    0 if there is none.
+    The index is 0 if there is no such answer.
     """
     fitting = [i for i, q in enumerate(scenarios) if method in q.methods]
     return next((i for i in fitting if scenarios[i].use == use), (fitting or [0])[0])

@@ -169,7 +169,7 @@ class TrainWidgets(Dock):
         working : str
             Running preparation; empty if there is none.
         has_data : bool
-            Whether data are chosen; nothing can be started without.
+            Whether data are chosen; without data, nothing can be started.
         """
         self.cancel_button.setEnabled(bool(working))
         for each, tip in self._tips.items():

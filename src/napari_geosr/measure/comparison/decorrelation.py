@@ -31,7 +31,7 @@ _MAX_BLUR_SHARE = 0.25
 _MIN_HEIGHT = 0.05
 #: Minimum drop of the correlation after a peak.
 _MIN_DROP = 1e-3
-#: Fraction of the image at each side that is faded out.
+#: Fraction of the image that is faded out at each side.
 _FADED = 0.08
 #: Minimum edge length of an image, in pixels.
 SMALLEST_EDGE = 32
@@ -41,9 +41,9 @@ def finest_detail(image: AnyArray, pixel_size: Sequence[float]) -> float | None:
     """Return the period of the finest detail above the noise, in the pixel size's unit.
 
     The image is correlated with its own phases within a growing disc of frequencies.
-    Detail increases the correlation, noise decreases it. The peak is searched for in
-    the image and after increasingly strong high-pass filters; the peak at the highest
-    frequency is used [1]_.
+    Detail increases the correlation, whereas noise decreases it. The peak is searched
+    for in the image and in copies after increasingly strong high-pass filters; the peak
+    at the highest frequency is used [1]_.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def finest_detail(image: AnyArray, pixel_size: Sequence[float]) -> float | None:
     Returns
     -------
     float or None
-        None if there is no peak: only noise, or an image that is too small.
+        None if there is no peak, because there is only noise or the image is too small.
     """
     if min(image.shape) < SMALLEST_EDGE:
         return None

@@ -21,10 +21,10 @@ FWHM = 2 * math.sqrt(2 * math.log(2))
 VOXEL_VARIANCE = 1 / 12
 #: Standard deviation of the smoothing, in voxels.
 _SMOOTHING = 1.0
-#: Distance from an edge at which the grey value is that of the phase, in voxels.
+#: Distance from an edge, in voxels, at which the grey value equals that of the phase.
 _DEPTH = 4
-#: Minimum number of voxels at least `_DEPTH` from any edge in each phase, and of edges
-#: across an axis.
+#: Minimum number of voxels in each phase that are at least `_DEPTH` from any edge, and
+#: minimum number of edges across an axis.
 _MIN_DEEP = 64
 _MIN_EDGES = 64
 #: Maximum sum of the squared components of an edge's unit normal along axes whose blur
@@ -55,7 +55,7 @@ class ScanBlur:
 
     @classmethod
     def unknown(cls, reason: str) -> ScanBlur:
-        """No width along any axis."""
+        """Return a result without a width along any axis."""
         return cls((None, None, None), reason=reason)
 
 
@@ -121,7 +121,7 @@ def _fitted(
     sigmas : ndarray of shape (n,)
         Standard deviations across smoothed edges, in voxels.
     normals : ndarray of shape (n, 3)
-        Directions across them, of length 1, in voxels.
+        Unit vectors across the edges, in voxels.
     """
     from scipy.optimize import least_squares
 

@@ -1,4 +1,4 @@
-"""Fourier ring and shell correlation of two scans, or of one scan by checkerboard.
+"""Fourier ring and shell correlation of two scans, or of one scan (checkerboard).
 
 References
 ----------
@@ -58,7 +58,7 @@ class FourierCorrelation:
         Centre of each shell or ring, in 1/`unit`.
     correlation : ndarray
     independent : ndarray
-        Number of independent values in each of them.
+        Number of independent values in each shell or ring.
     nyquist : float
         Highest frequency that can be evaluated, in 1/`unit`.
     unit : str
@@ -148,7 +148,7 @@ def information_threshold(ratio: float, independent: Array) -> Array:
 
 
 def _steadied(values: Array, independent: Array) -> Array:
-    """Means over neighbouring shells, over more of them where they have few values."""
+    """Means over neighbouring shells, more of them where shells have few values."""
     found = values.copy()
     for width in range(3, _MAX_AVERAGED_SHELLS + 1, 2):
         few = independent * (width - 2) < _ENOUGH_VALUES
@@ -222,8 +222,8 @@ def window(shape: Sequence[int], *, planes: bool = False) -> list[Array]:
 def _transformed(values: AnyArray, *, planes: bool) -> tuple[AnyArray, float]:
     """Windowed Fourier transform, over all axes or of each slice, and its unit.
 
-    The unit is a power of two, by which the values are divided exactly: squares of
-    grey values such as 1e20 do not fit into float32.
+    Values are divided by the unit, because squares of grey values such as 1e20 do not
+    fit into float32. The unit is a power of two, so the division is exact.
     """
     from scipy import fft
 
@@ -334,10 +334,10 @@ def checkerboard_correlation(
     The volume is split into subsampled copies of every second voxel along each axis.
     Opposite ones (even-even and odd-odd, even-odd and odd-even) share no voxel, so that
     noise that is independent between voxels does not correlate. The finest detail that
-    can be evaluated has a period of four voxels. A subsampled copy has 4 or 8 times
-    fewer voxels, and a signal-to-noise ratio lower by the same factor: the correlation
-    is converted to that of two scans with the noise of this one (Spearman–Brown
-    formula).
+    can be evaluated has a period of four voxels. A subsampled copy has a fourth or an
+    eighth of the voxels, and its signal-to-noise ratio is lower by the same factor.
+    Therefore, the correlation is converted to that of two scans with the noise of this
+    scan (Spearman–Brown formula).
 
     Parameters
     ----------

@@ -2,8 +2,9 @@
 
 Along each axis, the frame shares the voxel grid of the volume that is coarsest there,
 restricted to the region covered by all volumes. Finer volumes are averaged over its
-voxels; nothing is interpolated. Averaging hides faults that are smaller than a voxel
-of the frame, so volumes share a frame only where this does not coarsen it.
+voxels; nothing is interpolated. Averaging hides faults that are smaller than a voxel of
+the frame. Therefore, volumes share a frame only if this does not make the frame
+coarser.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Frame:
         return shown_unit(self.unit, self.voxel_size)
 
     def is_same(self, other: Frame) -> bool:
-        """Whether the voxels of both coincide, apart from rounding errors."""
+        """Whether the voxels of both frames coincide, apart from rounding errors."""
         if self.axes != other.axes or self.shape != other.shape:
             return False
         size = np.array(self.voxel_size)
@@ -243,7 +244,7 @@ class FrameVolume:
 
     @property
     def share(self) -> float:
-        """Fraction of the volume's field of view that lies in the frame."""
+        """Fraction of the volume's field of view that lies within the frame."""
         lengths = zip(self.box, self.volume.shape, strict=True)
         return float(math.prod((b.stop - b.start) / n for b, n in lengths))
 

@@ -1,4 +1,4 @@
-"""Graphs of networks in a comparison: figures in words and as single numbers."""
+"""Graphs of networks in a comparison: figures as text and as numbers."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def agreement_numbers(found: GraphAgreement) -> dict[str, float]:
 
 
 def graph_numbers(graph: NetworkGraph) -> dict[str, float | None]:
-    """Return the values of a graph by column name; directional ones for each axis."""
+    """Return the values of a graph by column name; directional values for each axis."""
     numbers: dict[str, float | None] = {}
     for name, value in graph.to_json_dict().items():
         if isinstance(value, dict):

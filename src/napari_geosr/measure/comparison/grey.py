@@ -15,8 +15,8 @@ import numpy as np
 
 from napari_geosr.core.types import AnyArray, AnyDict
 
-#: Percentiles that define the range of grey values, and the number of voxels sampled
-#: for them.
+#: Percentiles that define the range of grey values; then the number of voxels from
+#: which they are determined.
 RANGE = (0.1, 99.9)
 _MAX_SAMPLED = 1 << 22
 
@@ -39,9 +39,10 @@ class GreyFigures:
         Fit ``gain * value + offset`` that was applied before `psnr`, `nrmse`,
         `ssim` and `ms_ssim`; 1 and 0 if none was.
     ssim : float or None
-        Mean structural similarity; None if its window does not fit.
+        Mean structural similarity; None if the volume is too small for its window.
     ms_ssim : float or None
-        Multiscale structural similarity; None if its five scales do not fit.
+        Multiscale structural similarity; None if the volume is too small for five
+        scales.
     """
 
     psnr: float

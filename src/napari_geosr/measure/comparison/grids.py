@@ -35,7 +35,7 @@ class PairGrid:
 
     @property
     def voxel_text(self) -> str:
-        """Size of its voxels, with the unit."""
+        """Size of the frame's voxels, with the unit."""
         size = [f"{v:.4g}" for v in self.frame.voxel_size]
         edges = size[:1] if len(set(size)) == 1 else size
         return f"{' × '.join(edges)} {self.frame.length_unit}"
@@ -51,7 +51,7 @@ class PairGrid:
 
 
 def each_once(texts: Mapping[str, str], titles: Mapping[str, str]) -> str:
-    """Return the text if all volumes share it; otherwise each text with its title."""
+    """Return the text that all volumes share, or else each text with its title."""
     if len(set(texts.values())) == 1:
         return next(iter(texts.values()))
     return ", ".join(f"{text} ({titles[key]})" for key, text in texts.items())
@@ -87,8 +87,8 @@ def porosity_texts(
     ----------
     reports : mapping of PorosityReport
     of_base : mapping of PorosityReport
-        The base as it was measured for each other volume: in the same region, with the
-        same minimum pore size.
+        The base as measured for each other volume: in the same region and with the same
+        minimum pore size.
     """
     if base not in reports:
         return []

@@ -13,7 +13,7 @@ from napari_geosr.measure.graph.agreement import COVERED
 from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.reports.html import STYLE, png_source
 
-#: Maximum number of pores of each kind on the page; the files list all.
+#: Maximum number of pores of each kind on the page; the files list all pores.
 _LISTED = 12
 
 

@@ -66,7 +66,7 @@ def slices_png(
     Parameters
     ----------
     planes, differences : mapping of ndarray of shape (Y, X)
-        By title; NaN is left empty.
+        Planes by title; voxels with NaN are left empty.
     """
     shown = [*planes.items(), *differences.items()]
     sheet = _FigureSheet(len(shown), 3.6, theme)

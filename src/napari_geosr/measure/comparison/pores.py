@@ -42,9 +42,9 @@ class PoreChange:
     Attributes
     ----------
     status : str
-        ``"matched"``: one pore in both; ``"lost"`` and ``"invented"``: none in the
-        volume, or in the base; ``"split"``, ``"merged"``: one pore became several, or
-        several one; ``"changed"``: several became several others.
+        ``"matched"``: one pore in both; ``"lost"``: none in the volume; ``"invented"``:
+        none in the base; ``"split"``: one pore became several; ``"merged"``: several
+        became one; ``"changed"``: several became several others.
     position : tuple of float
         Centroid, in the unit of the voxels.
     base_volume, volume : float
@@ -91,9 +91,9 @@ class PoreMatch:
     changes : tuple of PoreChange
         Largest first.
     unit : str
-        Unit of volumes (images: areas).
+        Unit of the volumes (for images: areas).
     dice : float
-        Overlap of all pore voxels; 1 if equal.
+        Dice overlap of all pore voxels; 1 if they are equal.
     shape : tuple of int
         Number of compared voxels along each axis.
     """
@@ -108,7 +108,7 @@ class PoreMatch:
         return sum(change.status == status for change in self.changes)
 
     def of(self, status: Status) -> tuple[PoreChange, ...]:
-        """The changes of one kind, largest first."""
+        """Return the changes of one kind, largest first."""
         return tuple(change for change in self.changes if change.status == status)
 
     @property
@@ -152,8 +152,8 @@ def match_pores(
     """Match the connected pores of two masks on the same grid.
 
     Two pores match if they share at least a fifth of the smaller one. Pores below
-    `min_voxels` are not listed, but a larger pore that overlaps only with such a
-    remainder is matched with it, not lost.
+    `min_voxels` are not listed. However, a larger pore that overlaps only with such a
+    remainder is matched with it and does not count as lost.
 
     Parameters
     ----------

@@ -59,7 +59,7 @@ class Shift:
 
     @property
     def length(self) -> float:
-        """Length in voxels of the comparison."""
+        """Length of the shift, in voxels of the comparison."""
         return math.hypot(*self.voxels)
 
     def to_json_dict(self) -> AnyDict:
@@ -95,22 +95,24 @@ class QualityReport:
     titles : mapping of str to str
         Name of each volume for the user.
     grids : mapping of PairGrid
-        Grid of each other volume and the base, the number of known voxels, and what
-        PSNR and SSIM refer to. It does not depend on coarser volumes.
+        Grid on which each other volume is compared with the base, with the number of
+        known voxels and the references of PSNR and SSIM. It does not depend on coarser
+        volumes.
     figures : mapping of GreyFigures
     shifts : mapping of Shift
-        None if the parts are hardly correlated.
+        Shift of each volume; None if the parts are hardly correlated.
     noise : mapping of Noise
-        Noise on the grid; None if it was not measured. For the base, it is that of the
-        finest grid.
+        Noise on the grid; None if it was not measured. For the base, this is the noise
+        on the finest grid.
     detail : mapping of float
         Period of the finest detail by decorrelation analysis, in the frame's unit.
     fourier : mapping of FourierCorrelation
-        By the name of the compared volumes.
+        Correlations by the names of the compared volumes.
     spectra : mapping of PowerSpectrum
     porosity : mapping of PorosityReport
         Porosity of each volume at its own voxel size, within the region that it has in
-        common with the base; may be empty. The base is that of the finest comparison.
+        common with the base; may be empty. For the base, this is its porosity in the
+        finest comparison.
     pores : mapping of PoreMatch
     graphs : mapping of GraphAgreement
         Agreement with the branches of the base, if graphs were traced; the graph of
@@ -122,12 +124,12 @@ class QualityReport:
     difference_units : mapping of str
         Unit of each difference.
     volumes : mapping of Volume
-        Each on its own grid, cropped to the common region, lazily.
+        Volumes on their own grids, cropped lazily to the common region.
     remarks : tuple of str
         How the volumes were processed for the comparison.
     base_porosity : mapping of PorosityReport
-        The base as it was measured for each other volume: in the same region, with the
-        same minimum pore size.
+        The base as measured for each other volume: in the same region and with the same
+        minimum pore size.
     warnings : tuple of str
         Reasons why metrics may be misleading.
 

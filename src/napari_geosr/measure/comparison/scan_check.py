@@ -1,4 +1,4 @@
-"""Consistency of a restored volume with its scan, as part of a comparison."""
+"""Consistency of a restored volume with its scan, for use in a comparison."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ MS_SSIM_EDGE = SSIM_WINDOW * 2 ** (len(SCALE_WEIGHTS) - 1)
 
 
 def window_fits(shape: Sequence[int], edge: int, *, slicewise: bool) -> bool:
-    """Whether a window of `edge` voxels fits into volumes, or into their slices."""
+    """Whether a window of `edge` voxels fits into volumes or their slices."""
     return min(shape[-2:] if slicewise else shape) >= edge
 
 
@@ -89,7 +89,7 @@ class SsimSum:
                 break
 
     def mean(self) -> float | None:
-        """The mean over all windows; None if none fits."""
+        """The mean over all windows; None if no window fits."""
         similarity, _, counts = self._scales[0].sums()
         n = counts.sum()
         return float(similarity.sum() / n) if n else None
@@ -132,8 +132,8 @@ class _ScaleSums:
     def __init__(self, reach: Sequence[int], data_range: float) -> None:
         self._reach = tuple(reach)
         self._c1, self._c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-        #: Last slices, which the windows of the next slab need, and the last slice if
-        #: the slice it is averaged with for the next scale has not been read yet.
+        #: Last slices, which the windows of the next slab need; they include the last
+        #: slice if its partner for the next scale has not been read yet.
         self._tail: _Slab | None = None
         self._single: _Slab | None = None
         self._sums: list[Array] = []

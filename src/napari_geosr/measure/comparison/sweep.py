@@ -68,8 +68,9 @@ class FrameVolumes:
         return tuple(key for key in self.placed if key != self.base)
 
     def read(self, key: Any) -> tuple[dict[str, FloatArray], Mask]:
-        """Grey values in a part of the frame, and a mask of voxels known in all
-        volumes.
+        """Read a part of the frame.
+
+        Returns grey values, and a mask of the voxels that are known in all volumes.
         """
         values = {name: p.array[key] for name, p in self.placed.items()}
         known: Mask = np.logical_and.reduce([np.isfinite(v) for v in values.values()])
@@ -103,7 +104,7 @@ class GreyResult:
     window : str
         Window of SSIM; empty if it does not fit.
     remark : str
-        Why MS-SSIM is missing; empty if it is not.
+        Why MS-SSIM is missing; empty if it was computed.
     """
 
     figures: Mapping[str, GreyFigures]
@@ -230,7 +231,7 @@ def _ssim_steps(
 
 
 def _no_multiscale(shape: Sequence[int], slicewise: bool) -> str:
-    """Why there is no MS-SSIM. Values from fewer scales would not be comparable."""
+    """Explain why there is no MS-SSIM: values from fewer scales are not comparable."""
     axes = "ZYX"[-len(shape) :]
     if window_fits(shape, MS_SSIM_EDGE, slicewise=slicewise):
         return (
@@ -256,12 +257,12 @@ def _check(should_stop: ShouldStop) -> None:
 def known_block(
     volumes: FrameVolumes, most_voxels: int
 ) -> tuple[dict[str, FloatArray], tuple[slice, ...]]:
-    """The largest central block of known voxels that has at most `most_voxels` voxels.
+    """The largest central block of at most `most_voxels` voxels that are all known.
 
     Raises
     ------
     VolumeError
-        If there is none that is large enough for a transform.
+        If no such block is large enough for a transform.
     """
     box = central_box(volumes.shape, most_voxels)
     values, known = volumes.read(box)
@@ -325,7 +326,7 @@ class DifferenceArray:
     key : str
         Key of the volume.
     gain, offset : float
-        Applied to the volume first.
+        Gain and offset that are applied to the volume first.
     noise : sequence of Noise
         Noise on the frame, for volumes where it was measured.
     unit : float

@@ -2,11 +2,11 @@
 
 The restored volume is blurred and averaged to the voxels of the scan. The difference
 from the scan, the residual, should be noise. If it is larger, the result contains
-something that the scan does not show, or lacks something that it shows. A result that
-is wrong everywhere has a similar residual everywhere: it is therefore also assessed by
-the regression of the scan on the result (`slope`), and by comparing the residual with
-the scan's own noise (`noise`). The ground truth is not known: what the scan cannot
-show, such as the shape of a pore within a voxel, cannot be checked.
+something that is not in the scan, or lacks something that is. A result that is wrong
+everywhere has a similar residual everywhere: it is therefore also assessed by the
+regression of the scan on the result (`slope`), and by comparing the residual with the
+scan's own noise (`noise`). The ground truth is not known, so details that the scan
+cannot resolve, such as the shape of a pore within a voxel, cannot be checked.
 """
 
 from __future__ import annotations
@@ -80,12 +80,13 @@ STRUCTURE_LIMIT = 0.1
 #: contrast.
 SLOPE_LIMITS = (0.92, 1.25)
 _SLOPE_ERRORS = 3.0
-#: Maximum variation of a residual of pure noise, relative to quiet regions of the scan.
+#: Maximum variation of a residual that is pure noise, relative to quiet regions of the
+#: scan.
 EXCESS_LIMIT = 1.3
-#: Maximum RMS of a residual of pure noise, relative to the noise.
+#: Maximum RMS of a residual that is pure noise, relative to the noise.
 RMS_LIMIT = 1.25
-#: Maximum fraction of voxels beyond three standard deviations in a residual of pure
-#: noise.
+#: Maximum fraction of voxels beyond three standard deviations in a residual that is
+#: pure noise.
 BEYOND_LIMIT = 0.05
 _MAD = 1.4826
 
@@ -116,12 +117,12 @@ class Consistency:
         Fraction of voxels with a residual beyond three standard deviations of the noise
         at their grey value; 0.0027 for Gaussian noise.
     noise_rms : float
-        Root mean square of the noise level at the voxels' grey values: the expected
-        `residual_rms` if the residual is noise.
+        Root mean square of the noise level at the voxels' grey values, which is the
+        expected `residual_rms` if the residual is noise.
     structure : float
         Correlation of the residual's magnitude, in units of the noise, with the
         gradient of the result: about 0 for noise, positive if edges or fine structure
-        were changed, negative if whole phases were.
+        have changed, negative if whole phases have.
     slope : float or None
         Regression slope of the scan on the result, both smoothed: 1 if the contrast of
         both agrees, smaller if the result exaggerates or invents structure, larger if
@@ -325,7 +326,7 @@ def _class_edges(grey: Array) -> Array:
     """Quantiles of the grey values, without those that differ by rounding only.
 
     A phase of a noise-free result has one grey value. Classes within its rounding
-    errors would give it levels that depend on these.
+    errors would have noise levels that depend on these errors.
     """
     edges: Array = np.quantile(grey, np.linspace(0, 1, _LEVELS + 1))
     least = _MIN_CLASS_WIDTH * float(edges[-1] - edges[0])
@@ -341,7 +342,7 @@ def _best_blur(
 
     @cache
     def power(along: int, plane: int) -> float:
-        """Mean squared residual, by the indices of the two blurs."""
+        """Mean squared residual for two blurs, given by their indices."""
         blur = (_BLURS[along] if deep else 0.0, _BLURS[plane], _BLURS[plane])
         if should_stop():
             raise Cancelled("The comparison with the scan was cancelled.")

@@ -28,7 +28,7 @@ MAX_GROUPED_VOXELS = 200_000
 
 @dataclass(frozen=True)
 class ResidualNoise:
-    """Noise level by grey value, and that of the smoothed residual."""
+    """Noise level by grey value, and noise level of the smoothed residual."""
 
     blur: tuple[float, float, float]
     centres: Array
@@ -55,9 +55,9 @@ class BoxFindings:
     flagged : int
         Number of flagged voxels.
     spots : ndarray of shape (voxels, 3)
-        Their positions; empty if there are too many.
+        Positions of the flagged voxels; empty if there are too many.
     strengths : ndarray of shape (voxels,)
-        The smoothed residual there, in its standard deviations.
+        The smoothed residual at these positions, in its standard deviations.
     """
 
     box: Box

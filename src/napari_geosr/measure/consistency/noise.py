@@ -60,12 +60,12 @@ def windows(scan: FloatArray, residual: FloatArray, inner: Box) -> Windows:
         A box of the scan and its residual, with a margin; NaN in both where either is
         unknown.
     inner : tuple of slice
-        The box within.
+        The box without its margin.
 
     Returns
     -------
     ndarray of shape (3, windows)
-        Without windows that contain unknown voxels.
+        Windows that contain unknown voxels are left out.
     """
     from scipy import ndimage
 
@@ -88,7 +88,7 @@ def windows(scan: FloatArray, residual: FloatArray, inner: Box) -> Windows:
 
 
 def excess(boxes: Sequence[Windows], shape: Sequence[int]) -> float:
-    """Standard deviation of a residual in its noisiest windows, relative to noise.
+    """Standard deviation of a residual in its noisiest windows, relative to the noise.
 
     Parameters
     ----------

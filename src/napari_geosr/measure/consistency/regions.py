@@ -21,7 +21,7 @@ class MismatchRegion:
     Attributes
     ----------
     index : tuple of int
-        Index of its strongest voxel in the scan.
+        Index, in the scan, of the region's strongest voxel.
     voxels : int
         Number of affected voxels of the scan.
     strength : float
@@ -44,10 +44,10 @@ def mismatch_regions(
     Parameters
     ----------
     spots : sequence of ndarray of shape (voxels, 3)
-        Their positions in the scan, in any number of parts.
+        Positions of the flagged voxels in the scan, in any number of parts.
     values : sequence of ndarray of shape (voxels,)
-        The smoothed residual there, in its standard deviations; positive where the
-        scan is brighter.
+        The smoothed residual at these positions, in its standard deviations; positive
+        where the scan is brighter.
     """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components

@@ -110,7 +110,7 @@ class SlopeSums:
     def slope(self) -> tuple[float, float] | None:
         """Return the regression slope of scan on result, and its standard error.
 
-        None if the result is uniform, or the volume is too small.
+        None is returned if the result is uniform or the volume is too small.
         """
         blocks = self._sums.reshape(-1, 6)
         blocks = blocks[blocks[:, 0] > 0]

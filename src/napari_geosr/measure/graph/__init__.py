@@ -35,7 +35,7 @@ Mask = npt.NDArray[np.bool_]
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
-#: Maximum number of times that spurs are removed and the remaining lines traced again.
+#: Maximum number of rounds in which spurs are removed and the remaining lines traced.
 _ROUNDS = 3
 #: Number of voxels on either side that are averaged to smooth a chain.
 _SMOOTHED = 2
@@ -119,7 +119,9 @@ class NetworkGraph:
         return len(self.paths) - len(self.nodes) + self.components
 
     def crossing(self, axis: int) -> float:
-        """Number of tubes that cross a plane at less than 45° from its normal, `axis`.
+        """Number of tubes that cross a plane at less than 45° from its normal.
+
+        The normal is parallel to `axis`.
 
         This is the median over the planes between voxels, because thinning shortens the
         tubes near the faces.
@@ -268,7 +270,7 @@ def _thinned(mask: Mask) -> Mask:
 
 
 def _surface_distance(mask: Mask, sizes: Array) -> Array:
-    """Distance of every voxel to the surface; the volume's faces do not count."""
+    """Distance of every voxel from the surface; the volume's faces do not count."""
     from scipy import ndimage
 
     if len(mask) == 1:

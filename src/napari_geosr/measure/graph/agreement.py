@@ -30,7 +30,8 @@ class GraphAgreement:
         Fraction of the measured length near true lines, and of the true length near
         measured lines.
     branch_precision, branch_recall : float
-        The same for branches; a branch counts if 80 % of it lies near the other graph.
+        The same for numbers of branches; a branch counts as found if 80 % of it lies
+        near the other graph.
     """
 
     distance: float
@@ -50,8 +51,8 @@ def graph_agreement(
     """Compare the branches of two graphs within the region that both volumes cover.
 
     The voxels of the two volumes may differ in size and position; units must be the
-    same. For a graph without branches, the fractions are 1 if the other graph has none
-    either, and 0 otherwise.
+    same. For a graph without branches, the fractions are 1 if the other graph has no
+    branches either, and 0 otherwise.
 
     Parameters
     ----------
@@ -88,7 +89,7 @@ def _shares(
 
 
 def _inside(parts: list[Array], box: Array) -> list[Array]:
-    """Points within a box; parts without points in the box are dropped."""
+    """The points of each part within a box; parts without such points are dropped."""
     kept = [part[((part >= box[0]) & (part <= box[1])).all(axis=1)] for part in parts]
     return [part for part in kept if len(part)]
 

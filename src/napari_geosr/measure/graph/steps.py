@@ -42,7 +42,7 @@ def check_graph_memory(
     Raises
     ------
     VolumeError
-        If it needs more than `free` bytes.
+        If the graph needs more than `free` bytes.
     """
     needed = _BYTES_PER_VOXEL * math.prod(shape)
     if needed <= free:

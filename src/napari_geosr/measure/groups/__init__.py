@@ -46,7 +46,7 @@ _WORDS = {
     **{"≤": "<=", "≥": ">=", "≠": "!="},
 }
 _MOST_DEPTH = 50
-#: Units of lengths of a scan without a voxel size, and how they are called in messages.
+#: Units of lengths in a scan without a voxel size, and their names in messages.
 _UNKNOWN = {
     VOXEL: "voxels",
     PIXEL: "pixels",
@@ -96,7 +96,7 @@ class Group:
             raise self._error(f"{self._tokens[self._next][1]!r} was not expected")
 
     def of(self, table: Table, units: Mapping[str, str]) -> BoolArray:
-        """Tell which pores belong to the group; those without a value do not.
+        """Find the pores that belong to the group; pores without a value do not.
 
         Parameters
         ----------
@@ -230,7 +230,7 @@ class Group:
 
 
 def _no_voxel_size(comparison: _Comparison, unit: str) -> str:
-    """Message: a column of a scan without a voxel size is compared with a length."""
+    """Message if a column is compared with a length, but the voxel size is unknown."""
     length, power = _parts(unit)
     lacking = "the scan has no voxel size"
     if length == "unit":
@@ -268,7 +268,7 @@ class GroupSummary:
     count, total : int
         Pores in the group, and all counted pores.
     share_of_size : float or None
-        Their share of the volume (image: area) of all counted pores.
+        Share of the group in the volume (for an image: area) of all counted pores.
     """
 
     text: str

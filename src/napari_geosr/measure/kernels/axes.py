@@ -13,10 +13,10 @@ def mark_axes(
 ) -> None:
     """Mark voxels of the medial axis of a phase.
 
-    Of two neighbouring voxels, the one nearer to the middle is marked if the voxels
-    outside that are nearest to the two subtend an angle of more than 130° (Hesselink &
-    Roerdink, IEEE TPAMI 30, 2204 (2008), doi:10.1109/TPAMI.2008.21: integer medial
-    axis, pruned).
+    Each of two neighbouring voxels has a nearest voxel outside the phase. If these
+    outside voxels subtend an angle of more than 130°, the neighbour that is closer to
+    the middle is marked (Hesselink & Roerdink, IEEE TPAMI 30, 2204 (2008),
+    doi:10.1109/TPAMI.2008.21: integer medial axis, pruned).
 
     Parameters
     ----------

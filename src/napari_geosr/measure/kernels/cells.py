@@ -88,8 +88,8 @@ def _sweep_simple_row(
 ) -> None:
     """Like `_sweep_row`, for rows without special cells.
 
-    The only branch is taken where one pore follows another, so that it is easy to
-    predict; cells without a boundary add zeros.
+    The only branch is taken where one pore follows another, which makes it easy for the
+    processor to predict; cells without a boundary add zeros.
     """
     current = np.int64(0)
     surface, euler = np.int64(0), np.int64(0)

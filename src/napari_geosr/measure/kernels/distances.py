@@ -28,7 +28,7 @@ def squared_distances(
     ----------
     phase : ndarray of shape (Z, Y, X), uint8
     distances : ndarray of shape (Z, Y, X), int32
-        Filled with squared distances in voxels; `FAR` if there are none.
+        Filled with squared distances in voxels; `FAR` if there is no voxel outside.
     nearest : ndarray of shape (Z, Y, X), int32
         Filled with the flat index of the nearest voxel outside the phase, or -1.
     """
@@ -48,7 +48,9 @@ def squared_distances(
 def _along_row(
     phase: np.ndarray, distances: np.ndarray, nearest: np.ndarray, start: int
 ) -> None:
-    """First pass: distances to voxels of the same row; of equally near ones, the first.
+    """First pass: distances to voxels of the same row.
+
+    If several voxels are equally near, the first one is taken.
 
     `start` is the flat index of the first voxel.
     """

@@ -41,13 +41,13 @@ FILLED = 4
 #: Relative tolerance of radii: spheres are painted larger by this fraction (at least by
 #: `MARGIN`), and spheres that add less than this are skipped.
 TOLERANCE = 0.02
-#: A word of 64 bits, all of which are set.
+#: A 64-bit word with all bits set.
 ALL = np.uint64(2**64 - 1)
-#: A word of which only the lowest bit is set.
+#: A 64-bit word with only the lowest bit set.
 ONE = np.uint64(1)
 #: A De Bruijn sequence: its highest 6 bits, shifted by any number of bits, all differ.
 _DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
-#: Number of bits by which it was shifted, for each of them.
+#: Number of bits by which the sequence was shifted, for each value of these 6 bits.
 _LOWEST = np.empty(64, np.uint8)
 _LOWEST[[(int(_DE_BRUIJN) << i) % 2**64 >> 58 for i in range(64)]] = np.arange(64)
 
@@ -301,7 +301,7 @@ def paint(
 def _paint_row(
     unpainted: np.ndarray, result: np.ndarray, first: int, last: int, value: int
 ) -> None:
-    """Give the unpainted voxels of a part of a row a value."""
+    """Assign a value to the unpainted voxels in a part of a row."""
     for word in range(first >> 6, (last >> 6) + 1):
         bits = unpainted[word]
         if bits == 0:
@@ -319,7 +319,7 @@ def _paint_row(
 
 @compiled
 def _lowest(bits: np.uint64) -> int:
-    """Place of the lowest bit that is set (by a De Bruijn sequence)."""
+    """Position of the lowest bit that is set (found with a De Bruijn sequence)."""
     return int(_LOWEST[((bits & (~bits + ONE)) * _DE_BRUIJN) >> np.uint64(58)])
 
 

@@ -91,8 +91,9 @@ def _points(
     walls: np.ndarray,
     places: np.ndarray,
 ) -> int:
-    """Walls near a small sphere: the outside voxels nearest to a voxel or its
-    neighbours.
+    """Find the walls near a small sphere.
+
+    These are the outside voxels nearest to a voxel or its neighbours.
 
     `walls` receives, for each wall, the vector from the wall to the voxel, the signed
     distance of the wall voxel from the surface, and the number of examined voxels to
@@ -136,7 +137,8 @@ def _planes(
 ) -> int:
     """Walls near a sphere: the planes nearest to a voxel and to its neighbours.
 
-    For each wall, the direction away from it, the distance of the voxel, and 1.
+    `walls` receives, for each wall, the direction away from it, the distance of the
+    voxel, and 1.
     """
     n_z, n_y, n_x = distances.shape
     count, last = 0, -1
@@ -194,7 +196,8 @@ def _move(walls: np.ndarray, count: int, is_point: bool, sphere: np.ndarray) -> 
 
     The steps are half, a quarter and an eighth of a voxel. The sphere moves by at most
     one voxel along each axis, because only the walls near adjacent voxels are known.
-    The distances of the walls from its centre are stored in the sixth row of `walls`.
+    The distances of the walls from the sphere's centre are stored in the sixth row of
+    `walls`.
     """
     z, y, x = 0.0, 0.0, 0.0
     here, there = 5, 6  # rows for the distances from this position, and from the next

@@ -74,7 +74,7 @@ def methods_text(report: MethodsSource) -> str:
     Returns
     -------
     str
-        One paragraph per line; the last ones list the sources.
+        One paragraph per line; the last paragraphs list the sources.
     """
     size = " × ".join(f"{v:.6g}" for v in report.voxel_size)
     grain = f" of {size} {report.unit}" if report.unit != PIXEL else ""
@@ -180,7 +180,7 @@ def settings_of(text: str) -> PorosityConfig:
     Raises
     ------
     ConfigError
-        If there are none, or they are invalid.
+        If it contains no settings, or they are invalid.
     """
     return PorosityConfig.from_mapping(_as_tuples(settings_values(text)))
 
@@ -191,7 +191,7 @@ def settings_values(text: str) -> AnyDict:
     Raises
     ------
     ConfigError
-        If there are none, or one is damaged.
+        If it contains no settings, or one is damaged.
     """
     found = _SETTINGS.search(text)
     if found is None:

@@ -8,7 +8,8 @@ They take longer than the single sweep over the volume that the statistics in
 - ``CONVENTION``: how its values are defined, in sentences for a methods section;
 - ``SOURCES``: a tuple of the publications that define them;
 - ``QUANTITIES``: a tuple of `Quantity`, its values under their standard names;
-- optionally ``TABLES``: a tuple of the names of tables that get separate files;
+- optionally ``TABLES``: a tuple of the names of tables that are written to separate
+  files;
 - optionally ``COLUMNS``: a tuple of `Column`, the columns that it adds to the pore
   table, so that groups of pores can be checked before anything is measured;
 - ``measure(phases, totals)``: a generator of steps that returns `Findings`.

@@ -47,11 +47,12 @@ _NAMES = tuple(q.name for q in QUANTITIES)
 _MOST_THICKNESSES = 64
 #: Fraction of the slices with bone that must be closed rings within the image.
 _MOST_SLICES = 0.9
-#: Number of bone pixels on an edge of the image above which the bone is taken to be cut
-#: off, divided by the square root of the edge: a circle that just touches the edge has
-#: up to 2.
+#: Number of bone pixels on an edge of the image, divided by the square root of the
+#: edge's length, above which the bone counts as cut off. A circle that just touches the
+#: edge reaches 2.
 _MOST_CUT = 2.5
-#: Fraction of the larger of two marrow cavities in adjacent slices that both share.
+#: Minimum overlap of the marrow cavities in adjacent slices, as a fraction of the
+#: larger.
 _LEAST_SHARED = 0.8
 #: Porosity of the cortex above which it is not compact bone.
 _MOST_POROUS = 0.5
@@ -100,7 +101,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
 
 @dataclass
 class _RingCheck:
-    """Counts slices that are hardly a ring of compact bone around a marrow cavity."""
+    """Counts slices that hardly show a ring of compact bone around a marrow cavity."""
 
     n_cut: int = 0
     n_pairs: int = 0

@@ -70,11 +70,11 @@ COLUMNS = (
 )
 #: Number of voxels below which the shape of a pore is uncertain.
 _FEW_VOXELS = 125
-#: Size of a pore relative to the median of the other pores from which it is taken for a
-#: canal, if it also has most of the volume.
+#: Size of a pore, relative to the median of the other pores, above which it counts as a
+#: canal if it also has most of the volume.
 _CANAL = 20
-#: Volume of all pores ÷ bone volume above which they are hardly lacunae, which fill a
-#: few per cent of bone.
+#: Volume of all pores ÷ bone volume above which the pores are unlikely to be lacunae,
+#: which fill a few per cent of bone.
 _MOST_LACUNAE = 0.2
 
 
@@ -148,7 +148,7 @@ def _mean(values: npt.NDArray[np.float64]) -> float | None:
 
 
 def _no_lacunae(pores: Pores, solid: int, phases: Phases) -> list[str]:
-    """Remark on pores that are hardly lacunae: canals, marrow or a pore network."""
+    """Remark on pores that are probably canals, marrow or a network, not lacunae."""
     sizes = pores.voxels
     if not len(sizes):
         return []
@@ -179,7 +179,7 @@ def _no_lacunae(pores: Pores, solid: int, phases: Phases) -> list[str]:
 
 
 def _reach_through(pores: Pores, phases: Phases) -> npt.NDArray[np.bool_]:
-    """Which pores reach from one face of the volume to the opposite one."""
+    """Mask of the pores that reach from one face of the volume to the opposite one."""
     low = pores.sums[:, column.MIN_Z : column.MIN_X + 1]
     high = pores.sums[:, column.MAX_Z : column.MAX_X + 1]
     # The pores are on the grid of the volume, the phases on one of cubic voxels.
@@ -191,7 +191,7 @@ def _reach_through(pores: Pores, phases: Phases) -> npt.NDArray[np.bool_]:
 
 
 def _remarks(pores: Pores, whole: npt.NDArray[np.bool_]) -> list[str]:
-    """Remarks on shapes that were not measured, or are uncertain."""
+    """Remarks on shapes that were not measured or are uncertain."""
     remarks: list[str] = []
     if not whole.any():
         return [

@@ -169,7 +169,7 @@ def _throats(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Pairs of labels that share faces, and the area (2D: length) of their interface.
 
-    Faces across each axis are the projections of a flat throat.
+    The faces across each axis are the projection of a flat throat along that axis.
     """
     pairs, across = [], []
     for axis in range(labels.ndim):

@@ -38,8 +38,8 @@ QUANTITIES = (
 )
 #: Distance from pores, in voxels, within which a voxel may be partly pore.
 _REACH = 3
-#: Distances from the solid, in voxels, of pore voxels that are completely pore; the
-#: first is preferred, and the last is too small for blurred scans.
+#: Distances from the solid, in voxels, from which pore voxels count as completely pore.
+#: The first is preferred; the last is too small for blurred scans.
 _INSIDE = (4.0, 3.0, 2.0, 1.5)
 #: Number of planes around a slab that are read to find these distances.
 _HALO = 5
@@ -49,7 +49,7 @@ _FEWEST = 100
 
 @dataclass
 class _GreyMean:
-    """Mean of voxels, from sums of planes that do not depend on the slabs."""
+    """Mean over voxels, from sums over planes, which do not depend on the slabs."""
 
     sums: list[float] = field(default_factory=list)
     count: int = 0

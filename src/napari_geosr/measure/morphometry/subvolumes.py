@@ -96,7 +96,7 @@ Counts = npt.NDArray[np.int64]
 def _counted(
     phases: Phases, parts: Sequence[int]
 ) -> Generator[Step, None, dict[int, tuple[Counts, Counts, Counts]]]:
-    """Numbers of pore, sample and all voxels, by sub-volumes along the longest edge."""
+    """Numbers of pore, sample and all voxels in sub-volumes, for each division."""
     longest = max(phases.shape)
     borders = {}
     counts = {}
@@ -153,8 +153,9 @@ def _interval(pores: Counts, sample: Counts) -> tuple[float, float]:
 def _representative(
     rows: Sequence[tuple[float, float]], porosity: float
 ) -> float | None:
-    """Edge from which on the spread stays below the accepted one; None if there is
-    none.
+    """Smallest edge from which the spread remains below the accepted one.
+
+    None if there is no such edge.
     """
     found = None
     for edge, sd in reversed(rows):

@@ -162,7 +162,7 @@ def _number(
 
 
 class _Not:
-    """Everything outside a mask."""
+    """The complement of a mask."""
 
     def __init__(self, mask: PackedMask) -> None:
         self._mask = mask

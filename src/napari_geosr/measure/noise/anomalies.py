@@ -2,8 +2,8 @@
 
 The noise of a scan is measured where it is weakest. Bad frames of a camera leave noisy
 slices; direct hits of the detector (zingers) and hot pixels leave single voxels far
-outside the grey values of the sample. A restoration that is made for the noise of the
-rest leaves most of them as they are.
+outside the grey values of the sample. A restoration that is adapted to the noise of the
+rest leaves most of them unchanged.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from napari_geosr.measure.number_text import rough_percent
 
 Numbers = npt.NDArray[np.intp]
 
-#: Maximum number of runs of slices that are named.
+#: Maximum number of runs of slices that a sentence lists.
 _MAX_RUNS = 4
 #: Minimum number of blocks for a statement about slices.
 _MIN_BLOCKS = 1000
@@ -36,33 +36,34 @@ _MIN_SLICES = 5
 _REACH = 12
 #: Noise level, in steps between grey values, that may be a rounding error.
 _ROUNDING = 0.5
-#: Fraction of the blocks of a slice that are less noisy than its noise level is taken
-#: to be: structure is in the others.
+#: Quantile of the blocks of a slice that gives its noise level; noisier blocks contain
+#: structure.
 _QUIET = 0.2
-#: Ratio of the fine detail of a slice to that of its neighbours above which it is
-#: noisy. With equal noise, it is 0.9 to 1.15.
+#: Ratio of the fine detail of a slice to that of its neighbours above which the slice
+#: is noisy. With equal noise, the ratio is 0.9 to 1.15.
 _MIN_SLICE_RATIO = 1.5
-#: Such a ratio for the slices before and after a run of noisy slices. Above it, the run
-#: is not a group of bad frames but structure, whose detail changes gradually.
+#: The same ratio for the slices before and after a run of noisy slices. Above it, the
+#: run is not a group of bad frames but structure, the detail of which changes
+#: gradually.
 _MAX_ADJACENT_RATIO = 1.25
 #: Distance of a voxel from all grey values of the sample and from its neighbours, as a
 #: multiple of the range of nearly all grey values, above which it is an outlier.
 _FAR = 2.0
-#: Fraction of clipped voxels above which the range of the others is not known.
+#: Fraction of clipped voxels above which the range of the other voxels is unknown.
 _MAX_CLIPPED_SHARE = 0.05
 #: Minimum number of blocks that must remain without outliers.
 _MIN_KEPT = 200
-#: The neighbours of a single voxel are less than this fraction of its distance away
-#: from their median. Those of a spot in a microscope are bright, too.
+#: Maximum deviation of the neighbours of a single voxel from their median, as a
+#: fraction of the voxel's distance from it. The neighbours of a spot in a microscope
+#: image are also bright.
 _ISOLATED = 0.25
-#: Their median is outside the range by less than this fraction.
+#: Maximum distance of this median from the range of grey values, as the same fraction.
 _RAISED = 0.1
 #: Maximum number of voxels at the ends of the grey scale that are examined.
 _MAX_PLACES = 50_000
-#: Minimum distance from their neighbours, in steps between grey values.
+#: Minimum distance of such voxels from their neighbours, in steps between grey values.
 _MIN_STEPS = 2.0
-#: Minimum fraction of such voxels that are single. Noise seldom is so far from its
-#: neighbours.
+#: Minimum fraction of such single voxels. Noise is seldom so far from its neighbours.
 _MIN_END_SHARE = 5e-4
 #: Mean square of the outliers, relative to that of the noise, above which they matter.
 _MIN_OUTLIER_POWER = 0.25
@@ -131,12 +132,12 @@ def slice_ratios(sample: NoiseSample, n_slices: int, floor: float) -> Array:
     n_slices : int
         Number of slices of the scan.
     floor : float
-        Noise level that counts as none.
+        Noise level up to which a scan counts as noise-free.
 
     Returns
     -------
     ndarray of shape (n_slices,)
-        Ratios of standard deviations; NaN for slices that were not read, or cannot be
+        Ratios of standard deviations; NaN for slices that were not read or cannot be
         compared.
     """
     ratios = np.full(n_slices, np.nan)
@@ -176,11 +177,11 @@ class Outliers:
     Attributes
     ----------
     share : float
-        Their fraction of the voxels.
+        Fraction of the voxels that are outliers.
     power : float
-        Mean square, over all voxels, of their distance from their neighbours.
+        Mean square, over all voxels, of the distance of outliers from their neighbours.
     end_share : float
-        Fraction of the voxels that are such voxels at an end of the grey scale.
+        Fraction of the voxels that are outliers at an end of the grey scale.
     """
 
     share: float = 0.0
@@ -192,7 +193,7 @@ def without_outliers(sample: NoiseSample) -> tuple[NoiseSample, Outliers]:
     """Return the sample without blocks that contain outlier voxels, and those voxels.
 
     Such voxels would be mistaken for noise that increases with the grey value, and for
-    contrast. Single voxels at the ends of the grey scale are counted, too.
+    contrast. Single voxels at the ends of the grey scale are also counted.
     """
     if sample.clipped > _MAX_CLIPPED_SHARE:
         ends = _at_ends(sample, None)
@@ -239,7 +240,7 @@ def _single(values: npt.NDArray[np.floating]) -> tuple[Bools, float]:
 def _at_ends(sample: NoiseSample, counted: Bools | None) -> Outliers:
     """Single voxels at the ends of the grey scale, in blocks of one grey value.
 
-    Those that are already counted are left out.
+    Voxels that are already counted are left out.
     """
     values = sample.values
     if not values.size or max(values.shape[1:]) == 1:
@@ -264,7 +265,7 @@ def _at_ends(sample: NoiseSample, counted: Bools | None) -> Outliers:
 def _surroundings(
     values: npt.NDArray[np.floating], places: Numbers
 ) -> tuple[Array, Array, Bools]:
-    """Median of the neighbours of these voxels, its distance, and if they agree."""
+    """Median of the voxels' neighbours, its distance, and whether neighbours agree."""
     around = np.full((2 * (values.ndim - 1), len(places)), np.nan)
     for axis, length in enumerate(values.shape[1:], 1):
         for side, step in enumerate((-1, 1)):
@@ -278,7 +279,7 @@ def _surroundings(
 
 
 def _noisy_runs(ratios: Array) -> Iterator[Numbers]:
-    """Runs of noisy slices beside slices that are not."""
+    """Runs of noisy slices next to slices that are not noisy."""
     bad = np.flatnonzero(ratios > _MIN_SLICE_RATIO)
     if not len(bad):
         return

@@ -1,7 +1,7 @@
 """Small blocks in an orthonormal polynomial basis, and the energies of noise in it.
 
 The coefficient of degree n along an axis is zero for polynomials of lower degree:
-smooth structure contributes to low degrees only, noise to all of them.
+smooth structure contributes only to low degrees, whereas noise contributes to all.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SMOOTH_DEGREE = 2
 WIDTHS = np.linspace(0, 4.0, 161)
 #: Tabulated cutoffs of reconstruction filters, in units of the Nyquist frequency.
 CUTOFFS = np.linspace(0.3, 2.5, 45)
-#: Width in voxels below which a sampled Gaussian is a single voxel.
+#: Width, in voxels, below which a sampled Gaussian covers a single voxel.
 _MIN_WIDTH = 0.05
 #: Edge of the window for the covariance of reconstructed slices, in voxels.
 _PERIOD = 64
@@ -87,12 +87,12 @@ def reconstructed_energy(ny: int, nx: int, cutoff: float) -> Array:
 
 
 def blur_lag(width: float) -> float:
-    """Return how noise blurred by a Gaussian correlates between adjacent voxels."""
+    """Return the correlation of adjacent voxels in noise blurred by a Gaussian."""
     return float(_interpolate(_blur_lags(), width, WIDTHS))
 
 
 def reconstruction_lag(cutoff: float) -> float:
-    """Return how noise in reconstructed slices correlates between adjacent voxels."""
+    """Return the correlation of adjacent voxels in noise of reconstructed slices."""
     return float(_interpolate(_reconstruction_lags(), cutoff, CUTOFFS))
 
 
@@ -158,7 +158,7 @@ def _reconstruction_table(ny: int, nx: int) -> Array:
 
 
 def non_negative(matrix: Array, values: Array) -> Array:
-    """Non-negative least squares.
+    """Solve a non-negative least-squares problem.
 
     Parameters
     ----------

@@ -16,11 +16,12 @@ _ITERATIONS = 400
 #: Percentiles of the noise-free grey values between which the contrast is measured.
 PERCENTILES = (2.0, 98.0)
 #: The same for scans in which dark pores are so rare that these percentiles do not
-#: include them. Rare bright objects, as in fluorescence images, are not included: the
-#: noise of the background matters for all others.
+#: include them. Rare bright objects, as in fluorescence images, are not included,
+#: because the noise of the background matters for all other objects.
 RARE_PERCENTILES = (0.1, 98.0)
-#: Percentiles between which nearly all grey values are, and the ratio of the range of
-#: all values to this range above which the others are excluded from the histogram.
+#: Percentiles between which nearly all grey values lie. If the range of all values
+#: exceeds this range by the ratio below, the other values are excluded from the
+#: histogram.
 _USUAL = (0.1, 99.9)
 _MAX_RANGES = 4.0
 #: Noise level, relative to the range between these percentiles, above which 2 × 2 × 2
@@ -36,10 +37,10 @@ def noise_free_contrast(
 ) -> tuple[float, float]:
     """Return the distance between two percentiles of a scan, as if it had no noise.
 
-    The histogram of a scan is that of its object, spread by the noise at each grey
-    value. Richardson-Lucy deconvolution (Richardson 1972, doi:10.1364/JOSA.62.000055;
-    Lucy 1974) reverses this, and preserves the grey values of thin structures. If the
-    noise is strong, pairs of voxels are averaged first.
+    The histogram of a scan is the histogram of its object, spread by the noise at each
+    grey value. Richardson-Lucy deconvolution (Richardson 1972,
+    doi:10.1364/JOSA.62.000055; Lucy 1974) reverses this, and preserves the grey values
+    of thin structures. If the noise is strong, pairs of voxels are averaged first.
 
     Parameters
     ----------
@@ -56,8 +57,9 @@ def noise_free_contrast(
     contrast : float
         In grey values.
     spread : float
-        Typical standard deviation of the noise in the values it was measured in, which
-        is lower than that of the voxels if pairs of voxels were averaged.
+        Typical standard deviation of the noise in the values from which the contrast
+        was measured; it is lower than that of the voxels if pairs of voxels were
+        averaged.
     """
     values = sample.values.ravel()
     low, high = np.percentile(values, percentiles)
@@ -98,7 +100,7 @@ def _deconvolved(
 def noise_free_histogram(
     values: Array, level: Callable[[Array], Array]
 ) -> tuple[Array, Array | None]:
-    """Return the histogram that the grey values would have without their noise.
+    """Return the histogram that the grey values would have without noise.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ from napari_geosr.measure.noise.sample import Bools
 _MIN_IMPROVEMENT = 5.0
 #: Minimum improvement where the curve fits closely.
 _MIN_CLOSE_IMPROVEMENT = 1.0
-#: Minimum ratio of that improvement to the remaining chi squared per degree of freedom.
+#: Minimum ratio of this improvement to the remaining chi squared per degree of freedom.
 _CLOSE_RATIO = 60.0
 #: Factor by which a class's variance must exceed the curve to count as structure.
 _STRUCTURE_FACTOR = 1.3
@@ -26,7 +26,7 @@ _SCATTER_FACTOR = 1.1
 _ZERO_SHARE = 1e-8
 #: Relative error of the variance up to which a class is certain.
 _CERTAIN_ERROR = 0.1
-#: Relative error of the variance above which a class may consist of structure alone.
+#: Relative error of the variance above which a class may consist only of structure.
 _STRUCTURE_ERROR = 0.5
 #: Relative difference below which levels count as equal.
 _SAME_LEVEL = 0.1
@@ -47,7 +47,7 @@ class NoiseCurve:
     ----------
     greys, variances : ndarray
     is_line : bool
-        Whether the variance is a rising line, as that of counted photons.
+        Whether the variance is a rising line, as for counted photons.
     """
 
     greys: Array
@@ -61,10 +61,10 @@ class NoiseCurve:
     def extended(self, lowest: float, highest: float) -> NoiseCurve:
         """The curve, extended to grey values that few voxels have.
 
-        Small bright objects have no uniform blocks, from which their noise could be
-        measured, and single voxels of the background are darker than its blocks. A line
-        is the variance of counted photons plus a constant, and is extrapolated, at most
-        down to a variance of zero; any other curve stays constant.
+        Small bright objects have no uniform blocks from which their noise could be
+        measured, and single voxels of the background are darker than blocks of it. A
+        line is the variance of counted photons plus a constant, and is extrapolated, at
+        most down to a variance of zero; any other curve stays constant.
         """
         if not self.is_line:
             return self
@@ -109,7 +109,7 @@ def fit_curve(
 
     Photon noise and camera noise add up to a line; reconstructed slices may have their
     minimum in between. Classes without uniform blocks lie above the curve and get
-    little weight; no class lies below it.
+    little weight; no class lies below the curve.
 
     Parameters
     ----------
@@ -164,10 +164,10 @@ def _without_mixtures(
     is_certain: Bools,
     is_line: bool,
 ) -> Array:
-    """The curve without rises that only classes with structure show.
+    """The curve without rises that appear only in classes with structure.
 
-    A straight rise with the grey value is photon noise, and is kept. So is any other
-    rise with the grey value that classes with little structure show.
+    A linear rise with the grey value is photon noise, and is kept. Any other rise with
+    the grey value is kept if it appears in classes with little structure.
     """
     if is_uniform.any():
         # A curve that falls steeply over classes with structure ends below the noise of
@@ -184,7 +184,7 @@ def _without_mixtures(
 
 
 def _is_free_of_noise(variances: Array, doubts: Array) -> bool:
-    """Whether certain classes have no noise, and all others may be structure."""
+    """Whether certain classes have no noise and all others may be structure."""
     certain = doubts <= _CERTAIN_ERROR
     if not certain.any() or certain.all():
         return False
@@ -195,8 +195,8 @@ def _is_free_of_noise(variances: Array, doubts: Array) -> bool:
 def _is_better(chi2: float, simpler: float, freedom: int) -> bool:
     """Whether a curve with more parameters is needed.
 
-    Errors of classes with structure are upper limits. If all classes lie on the curve
-    much more closely than that, a smaller improvement suffices.
+    Errors of classes with structure are upper limits. If all classes lie much closer to
+    the curve than these errors, a smaller improvement suffices.
     """
     gained = simpler - chi2
     if gained > _MIN_IMPROVEMENT or freedom < 1:

@@ -72,28 +72,29 @@ _CLIPPED_FACTOR = 2.0
 #: Ratio of the noise in the noisiest region to that in the least noisy one, above which
 #: the noise depends on the position.
 _MIN_PLACE_RATIO = 1.4
-#: If averaging voxels leaves more of the noise level than expected from its
-#: correlation, by this factor, the supposed noise may be structure. Known noise in rock
-#: and phantoms is below 1.25 times unless structure contributes to it.
+#: Ratio of the noise level after averaging voxels to the level expected from its
+#: correlation, above which the supposed noise may be structure. For known noise in rock
+#: and phantoms, the ratio is below 1.25 unless structure contributes.
 _MAX_AVERAGED_RATIO = 1.3
 #: Correlation of neighbouring voxels, along the axis where it is strongest, below which
-#: noise is not mistaken for structure: a blurred image has no white structure.
+#: noise cannot be structure: a blurred image has no white structure.
 _MIN_STRUCTURE_LAG = 0.2
-#: Other edge lengths of blocks, in voxels. In larger blocks, structure varies more.
+#: Other edge lengths of blocks, in voxels; structure varies more in larger blocks.
 _OTHER_EDGES = (4, 5, 8)
-#: Ratio of the levels in such blocks up to which they are the same.
+#: Ratio of the levels in such blocks up to which the levels count as equal.
 _MAX_EDGE_RATIO = 1.15
 #: The same for white noise, which is hardly mistaken for structure.
 _MAX_EDGE_RATIO_WHITE = 1.3
 #: Ratio after averaging above which all of the supposed noise may be structure.
 _CLEAR_RATIO = 1.6
-#: Contrast of rare pores, as a multiple of the noise in the values in which it was
-#: measured, that is not noise.
+#: Minimum contrast of rare pores, as a multiple of the noise in the values from which
+#: the contrast was measured, that cannot be noise.
 _CLEAR_CONTRAST = 3.0
-#: Its minimum ratio to the contrast of the other voxels.
+#: Minimum ratio of this contrast to that of the other voxels.
 _RARE_RATIO = 2.0
 #: Number of blocks below which fine texture cannot be distinguished from correlated
-#: noise: too few have the same grey value to recognise uniform ones (32³ voxels: 729).
+#: noise: too few blocks have the same grey value to recognise uniform blocks (32³
+#: voxels have 729 blocks).
 _MIN_TEXTURE_BLOCKS = 1000
 _CANCELLED = "Measuring the noise was cancelled."
 #: Number of estimates that are kept. The assessment of a model, the ranking, the
@@ -124,7 +125,7 @@ def estimate_noise(volume: Volume, *, second: Volume | None = None) -> Noise:
     -------
     Noise
         The level is 0 if it is below 1 % of the contrast; the upper end of the interval
-        is then the largest level that could be hidden.
+        is then the largest level that could remain undetected.
 
     Raises
     ------
@@ -136,8 +137,8 @@ def estimate_noise(volume: Volume, *, second: Volume | None = None) -> Noise:
     -----
     Quiet blocks are selected by some coefficients and measured by others, as in
     Ponomarenko et al. (2007) and Colom, Buades and Morel (2014,
-    doi:10.1364/JOSAA.31.000863). Structure that is as fine as the noise everywhere, so
-    that no block is uniform, counts as noise; a remark says so if averaging
+    doi:10.1364/JOSAA.31.000863). If structure is as fine as the noise everywhere, so
+    that no block is uniform, it counts as noise; there is a remark if averaging
     neighbouring voxels does not reduce it.
 
     Examples
@@ -216,12 +217,12 @@ def _key(volume: Volume, blocks: ScanBlocks, outer: Sequence[float]) -> bytes:
 def _compared_with_averaged(
     volume: Volume, noise: Noise, should_stop: ShouldStop, check: Callable[[], None]
 ) -> Generator[Step, None, Noise]:
-    """The same noise, doubted if it decreases too little when voxels are averaged.
+    """The noise, marked as doubtful if averaging voxels reduces it too little.
 
     The mean of two values with correlation c has (1 + c) / 2 times their variance.
     Structure without uniform regions varies more in the averaged scan, where
     each block covers more structure. If it varies only a little more, the noise may
-    still be right: then it is the same in blocks of other sizes.
+    still be correct, in which case it is the same in blocks of other sizes.
     """
     smaller = averaged(volume)
     if smaller is None:
@@ -255,7 +256,7 @@ def _compared_with_averaged(
 def _read(
     volume: Volume, edge: int, should_stop: ShouldStop, check: Callable[[], None]
 ) -> Generator[Step, None, ScanBlocks]:
-    """Read blocks with this edge; raises `Cancelled` if the measurement is to stop."""
+    """Read blocks with this edge; raise `Cancelled` if the measurement is to stop."""
     blocks = yield from sample_steps(volume, None, should_stop, edge)
     check()
     if blocks is None:  # `should_stop` was true only briefly
@@ -275,7 +276,7 @@ def _level(
 
 
 def _doubted(noise: Noise, doubt: str, *, from_zero: bool) -> Noise:
-    """The same noise with one more reason for doubt; its interval may begin at 0."""
+    """The noise with one more reason for doubt; its interval may begin at 0."""
     low, high = noise.interval
     interval = (0.0 if from_zero else low, high)
     return replace(noise, interval=interval, doubts=(*noise.doubts, doubt))
@@ -324,7 +325,7 @@ def _from_sample(
 
 @dataclass(frozen=True, eq=False)
 class _QuietCurve:
-    """Quiet blocks, the variance that they show, and how much higher it is elsewhere.
+    """Quiet blocks, the variance in them, and the ratio of other regions to it.
 
     `weakest` and `strongest` are the ratios of standard deviations in single regions.
     """
@@ -431,7 +432,7 @@ def _noise(
 def _unmeasured(
     volume: Volume, sample: NoiseSample, repeated: bool, unit: float
 ) -> Noise:
-    """The upper limit of the noise of a sample in which no block varies little."""
+    """The upper limit of the noise of a sample without quiet blocks."""
     limit = variation_limit(sample)
     coarse = sample.levels > 0 and limit == sample.step / 2
     return Noise(
@@ -479,10 +480,10 @@ def _with_exceptions(
     noise: Noise,
     noisiest: float,
 ) -> Noise:
-    """The noise, doubted where parts of the scan, or single voxels, have more of it.
+    """The noise, marked as doubtful if parts of the scan or single voxels have more.
 
     `noisiest` is the level of a noisy region in a scan without measurable noise; 0 if
-    there is none.
+    there is no such region.
     """
     found = list(noise.doubts)
     interval, notes = noise.interval, noise.notes

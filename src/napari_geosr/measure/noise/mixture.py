@@ -1,9 +1,9 @@
 """Noise of each grey value as a mixture of correlated and white noise.
 
-The correlated part may be the same at every grey value and the white part depend on it,
-as when photon noise is added to noise that was blurred or interpolated. No single
-spectrum describes such noise, and a fit of a single spectrum mistakes part of the noise
-for structure.
+The correlated part may be the same at every grey value, while the white part depends on
+the grey value, as when photon noise is added to noise that was blurred or interpolated.
+No single spectrum describes such noise, and a fit of a single spectrum mistakes part of
+the noise for structure.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from napari_geosr.measure.noise.spectrum import (
     structure_parts,
 )
 
-#: Number of groups of adjacent classes that the spectrum is fitted to.
+#: Maximum number of groups of adjacent classes to which the spectrum is fitted.
 _MAX_GROUPS = 4
 #: Initial step of the simplex search, in voxels (widths) or Nyquist units (cutoffs).
 _STEP = 0.12
@@ -64,7 +64,7 @@ class Mixture:
 
 
 def mean_deviance(energies: Array, noise: Array, weights: Array) -> float:
-    """Mean deviance per coefficient of classes from noise of one spectrum."""
+    """Mean deviance, per coefficient, of the classes from noise of one spectrum."""
     edges: Edges = (noise.shape[0], noise.shape[1], noise.shape[2])
     used = degrees(edges) > SMOOTH_DEGREE
     classes = [_positive(one[used]) for one in energies]

@@ -1,8 +1,9 @@
-"""Whether the noise is equally strong in all parts of a scan.
+"""Determines whether the noise is equally strong in all parts of a scan.
 
 The noise of a scan is described by its level at each grey value, measured where it is
-weakest. In some scans it also depends on the position: towards the edge of a cone beam,
-along an axis on which the tube was weaker, or in tiles stitched from several exposures.
+weakest. In some scans, it also depends on the position: it changes towards the edge of
+a cone beam, along an axis if the tube became weaker, or between stitched tiles from
+several exposures.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ _SLABS = 8
 _ROUNDING = 1e-6
 #: Minimum number of blocks in a region.
 _MIN_BLOCKS = 60
-#: Number of cells and of slabs along each axis of a scan without measurable noise, and
-#: minimum number of blocks in such a region. Its noise is measured on its own.
+#: Number of cells and of slabs along each axis of a scan without measurable noise; then
+#: the minimum number of blocks in such a region, which is measured independently.
 _LARGE_CELLS = 2
 _LARGE_SLABS = 4
 _MIN_BLOCKS_ALONE = 300
 #: Distance of blocks from the border of such a region, as a fraction of a slab.
 _BORDER = 0.2
-#: Quantiles of the fine detail of the blocks of a region, and their maximum ratio in a
+#: Quantiles of the fine detail of the blocks of a region; then their maximum ratio in a
 #: region where calm blocks contain equal noise.
 _CALM = (0.05, 0.25)
 _MAX_DETAIL_RATIO = 1.35
@@ -51,7 +52,7 @@ _MAX_CANDIDATES = 5
 _CLEARLY_NOISY = 2.0
 #: Fraction of the blocks of a region that are measured.
 _QUIETEST_SHARE = 0.05
-#: Maximum fraction of structure in the quietest blocks of a region, their maximum
+#: Maximum fraction of structure in the quietest blocks of a region; then their maximum
 #: deviance from noise of the known spectrum, and the maximum scatter of their energies.
 #: With noise that is equal everywhere, deviance and scatter are near 1. The limits were
 #: chosen on real and simulated scans with known noise, among them rock of few voxels
@@ -73,12 +74,12 @@ def ratios_of_regions(
     curve: NoiseCurve,
     check: Callable[[], None],
 ) -> tuple[float, float]:
-    """How much weaker and stronger than measured the noise is in single regions.
+    """Compare the noise of single regions with the measured noise.
 
     The sample is divided into cells and slabs. In each of these regions, the quietest
     blocks are measured, relative to the noise that the scan has at their grey values.
-    Regions in which these blocks contain structure are ignored; if they contain a part
-    of it, several regions must agree.
+    Regions in which these blocks contain structure are ignored; if the blocks partly
+    contain structure, several regions must agree.
 
     Parameters
     ----------
@@ -89,7 +90,7 @@ def ratios_of_regions(
     quiet : QuietBlocks
         Noise of the quietest blocks of the scan.
     curve : NoiseCurve
-        Its variance at each grey value.
+        Variance of this noise at each grey value.
     check : callable
         Called for each region; may raise `Cancelled`.
 
@@ -141,9 +142,9 @@ def noisiest_region(
     """Return the noise level of the noisiest region of a scan without measurable noise.
 
     The quietest blocks of the scan may all be in a region without noise. Here, regions
-    are measured independently of each other, those with the most even detail first.
-    Only regions count in which most blocks of some grey value contain nothing but
-    noise.
+    are measured independently of each other, starting with those that have the most
+    even detail. A region counts only if most of its blocks at some grey value contain
+    nothing but noise.
 
     Parameters
     ----------
@@ -208,5 +209,5 @@ def _regions(
 
 
 def _parts(positions: Array, count: int) -> npt.NDArray[np.intp]:
-    """Number of the part, of `count` equal ones, in which each position is."""
+    """Index of the part, out of `count` equal parts, that contains each position."""
     return np.minimum(positions * count, count - 1).astype(np.intp)

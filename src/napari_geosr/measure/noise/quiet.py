@@ -1,9 +1,9 @@
-"""Selects the quietest blocks of each grey value, with no bias in the noise.
+"""Selects the quietest blocks of each grey value without bias in their noise.
 
 The coefficients of a block are divided into two groups, each with all degrees, that are
 nearly uncorrelated for noise. Blocks are selected by the energy of one group and
-measured by the other: a block that is quiet by chance in the first is not quiet in the
-second, whereas structure appears in both.
+measured by the other: a block that is quiet by chance in the first group is not quiet
+in the second, whereas structure appears in both groups.
 
 The limits below were chosen with ``benchmarks/bench_noise_estimation.py`` on simulated
 structures and parts of real volumes with known noise; ``docs/evidence/noise.md`` lists
@@ -74,7 +74,7 @@ _MIN_UNCERTAIN_ERROR = 0.3
 _MIN_MISFIT = 1.12
 #: Maximum deviance from the mixtures, relative to that from one spectrum.
 _MAX_DEVIANCE_RATIO = 0.9
-#: Fraction of the blocks of a class that is measured if most of them are uniform.
+#: Fraction of the blocks of a class that are measured if most of them are uniform.
 _UNIFORM_SHARE = 0.5
 #: Maximum structure, deviance and scatter of uniform blocks.
 _MAX_UNIFORM_STRUCTURE = 0.05
@@ -120,7 +120,8 @@ class QuietBlocks:
     def curve_errors(self) -> Array:
         """Relative errors of the variances where spectra separate noise and structure.
 
-        A small fraction of structure is separated well, a large one is not.
+        A small fraction of structure can be separated well, but a large fraction
+        cannot.
         """
         structure = np.sqrt(np.maximum(self.doubts**2 - _MIN_CLASS_ERROR**2, 0))
         left = np.minimum(_NOT_SEPARATED * structure**2, structure)
@@ -146,8 +147,8 @@ def quiet_curve(
 
     Photon noise is skewed: a block that is bright by chance also varies more by chance.
     Classes of such blocks hide how the noise depends on the grey value, by up to a
-    third of its variance. So for photon noise, blocks are assigned to classes by every
-    other voxel, and the voxels between them give the grey value.
+    third of its variance. Therefore, for photon noise, blocks are assigned to classes
+    according to every other voxel, and the voxels in between give the grey value.
 
     Parameters
     ----------
@@ -197,8 +198,8 @@ def find_quiet(
         Mean grey values.
     order : ndarray of shape (blocks,), optional
         Grey values by which the blocks are divided into classes; by default `greys`.
-        If the noise of both is independent, blocks that are bright by chance do not
-        count as bright.
+        If the noise in `order` and in `greys` is independent, blocks that are bright by
+        chance do not count as bright.
     fraction : float
         Fraction of the blocks that counts as quiet.
     check : callable
@@ -246,7 +247,7 @@ class _Found:
 
 @dataclass(frozen=True, eq=False)
 class _Search:
-    """Classes of blocks by grey value, and how their quietest blocks are found."""
+    """Search for the quietest blocks in classes of grey values."""
 
     classes: list[FloatArray]
     greys: list[Array]
@@ -302,9 +303,9 @@ def _parts(energies: Array, noise: Array) -> tuple[Array, Array]:
 def _with_mixture(found: _Found, check: Callable[[], None]) -> QuietBlocks | None:
     """The same blocks with a mixture of noise in each class, if that is better.
 
-    It is better if a single spectrum for all classes does not fit, and mistakes part of
-    the noise for structure. A mixture that only adds structure describes fine structure
-    rather than noise; so does one whose correlated part is much stronger in some
+    A mixture is better if a single spectrum for all classes does not fit and mistakes
+    part of the noise for structure. A mixture describes fine structure rather than
+    noise if it only adds structure, or if its correlated part is much stronger in some
     classes than in others.
     """
     quiet = found.quiet
@@ -339,8 +340,8 @@ def _with_uniform(
 ) -> QuietBlocks:
     """The same classes, measured in more blocks where most of them are uniform.
 
-    The quietest blocks are where the noise is weakest. In a reconstruction, that is
-    near the edge of the sample, and weaker than on average.
+    The quietest blocks are located where the noise is weakest. In a reconstruction,
+    this is near the edge of the sample, where noise is weaker than on average.
     """
     noise = quiet.spectrum.noise
     places, variances = quiet.greys.copy(), quiet.variances.copy()
@@ -378,7 +379,7 @@ def _selecting(noise: Array) -> npt.NDArray[np.bool_]:
 class QuietClass:
     """Mean energies of a class's quietest blocks, and the scatter of their sums.
 
-    `place` is the mean grey value of these blocks: where noise increases with the grey
+    `place` is the mean grey value of these blocks: if noise increases with the grey
     value, the quietest blocks are the darkest ones.
     """
 
@@ -431,8 +432,8 @@ def quietest(
 def _relative_errors(shares: Array, scatter: Array) -> Array:
     """Relative error of the noise variance of a class.
 
-    The sums of noise have a known scatter; blocks with structure differ more from each
-    other.
+    For noise, the scatter of these sums is known; blocks with structure differ more
+    from each other.
     """
     excess = np.maximum(scatter - _EXPECTED_SCATTER, 0)
     return np.asarray(
@@ -445,8 +446,8 @@ def _pooled(
 ) -> Array | None:
     """Mean energies of the classes with quiet blocks, at a typical grey value.
 
-    With `certain`, classes that are less certain than the best ones are left out: even
-    a little structure in them looks like correlated noise.
+    With `certain`, classes that are less certain than the best ones are left out,
+    because even a little structure in them looks like correlated noise.
     """
     if not variances.max() > 0:
         return None

@@ -42,14 +42,14 @@ _PAIR = 2
 
 @dataclass(frozen=True, eq=False)
 class ScanBlocks:
-    """Blocks of a scan, and where they are.
+    """Blocks of a scan and their positions.
 
     Attributes
     ----------
     values : ndarray of shape (blocks, Z, Y, X)
         Grey values.
     repeats : ndarray or None
-        Those of a second scan at the same positions.
+        Grey values of a second scan at the same positions.
     centres : ndarray of shape (blocks, 3)
         Centres of the blocks along Z, Y and X, as fractions of the scan's extent.
     """
@@ -102,7 +102,8 @@ def sample_steps(
 def averaged(volume: Volume) -> Volume | None:
     """Average neighbouring voxels of the scan in pairs along every axis.
 
-    Only the sampled parts of it are read. A single slice is averaged within its plane.
+    Only the sampled parts of the scan are read. A single slice is averaged within its
+    plane.
 
     Parameters
     ----------
@@ -112,7 +113,7 @@ def averaged(volume: Volume) -> Volume | None:
     Returns
     -------
     Volume or None
-        None if it would have no room for a block.
+        None if it would be too small for a block.
     """
     factors = [_PAIR] * len(volume.shape)
     if len(factors) == 3 and volume.shape[0] < _PAIR * EDGE:  # keep room for a block
@@ -125,7 +126,7 @@ def averaged(volume: Volume) -> Volume | None:
 
 
 class _Averaged:
-    """Means over boxes of an array, computed where they are read."""
+    """Means over boxes of an array, computed only in the parts that are read."""
 
     dtype = np.dtype(np.float32)
 
@@ -183,7 +184,7 @@ def _boxes(shape: Sequence[int]) -> list[Box]:
 def _evenly_spaced(length: int, size: int, limit: int) -> list[slice]:
     """At most `limit` windows of `size`, in the middle of equal parts of `length`.
 
-    They do not reach the corners, which are outside of a round field of view.
+    Windows do not reach the corners, which are outside of a round field of view.
     """
     size = min(size, length)
     count = min(limit, -(-length // size))

@@ -21,7 +21,7 @@ _MAX_UNKNOWN_SHARE = 1e-3
 _MAX_PADDED_SHARE = 0.02
 #: Fraction of clipped voxels above which a remark is made.
 _MAX_CLIPPED_SHARE = 2e-3
-#: Fraction of clipped voxels above which their reduced noise matters.
+#: Fraction of clipped voxels above which the reduction of noise by clipping matters.
 _MUCH_CLIPPED = 0.05
 #: Message if averaging neighbouring voxels hardly reduces the supposed noise.
 NOT_AVERAGED = Remark(
@@ -35,15 +35,15 @@ TOO_SMALL = Remark(
     "Its true level may be much lower.",
     "fine structure",
 )
-#: Message about noise with the spectrum of a median filter's result.
+#: Message about noise with a spectrum as after a median filter.
 MEDIAN_FILTERED = Remark(
     "The noise is blurred, but not entirely, as in a scan to which a median filter was "
     "applied. If the scan was filtered in this way, the noise may be up to twice as "
     "strong as measured.",
     "median filter",
 )
-#: Correlation of adjacent voxels from which noise may be that of a filtered scan: 0.37
-#: to 0.55 after a median filter over 3 × 3 (× 3) voxels.
+#: Minimum correlation of adjacent voxels in the noise of a filtered scan: 0.37 to 0.55
+#: after a median filter over 3 × 3 (× 3) voxels.
 _FILTERED_LAG = 0.35
 #: Range of the independent fraction of such noise: 0.04 to 0.15 after a median filter,
 #: 0 after a Gaussian filter or in a blurring detector.
@@ -145,9 +145,10 @@ def remarks(
 
 
 def is_median_filtered(spectrum: Spectrum) -> bool:
-    """Whether the noise may be that of a scan to which a median filter was applied.
+    """Whether the noise may come from a scan to which a median filter was applied.
 
-    Such a filter leaves edges of the noise, which have no spectrum of blurred noise.
+    Such a filter preserves edges in the noise, so its spectrum is not that of blurred
+    noise.
     """
     low, high = _FILTERED_WHITE
     return (
@@ -181,7 +182,7 @@ def doubts(
     strong: bool,
     is_measured: bool,
 ) -> tuple[str, ...]:
-    """Notes that matter even where only the noise level is shown.
+    """Notes that matter even if only the noise level is shown.
 
     Parameters
     ----------

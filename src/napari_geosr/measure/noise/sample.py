@@ -29,15 +29,15 @@ _MIN_CLIPPED_SHARE = 2e-3
 _CLIPPED_RATIO = 3.0
 #: Maximum fraction of clipped voxels in a block; more would reduce its noise.
 _CLIPPED_SHARE = 0.01
-#: Edge length of the patches in the corners of a slice.
+#: Edge length, in voxels, of the patches in the corners of a slice.
 _CORNER = 5
-#: Fraction of clipped voxels above which the others do not show the noise.
+#: Fraction of clipped voxels above which the noise cannot be measured in the others.
 _MOSTLY_CLIPPED = 0.6
 #: Noise level, in steps between grey values, below which noise is lost in rounding.
 _ROUNDED = 0.5
 #: Minimum gap between padding and other grey values, as a fraction of their range.
 _GAP = 0.03
-#: Fraction of the other voxels below which such a gap counts as empty.
+#: Fraction of the other voxels that a gap may contain and still count as empty.
 _GAP_SHARE = 1e-3
 #: Range of grey values below which single precision does not suffice for squares.
 _MIN_RANGE = 1e-9
@@ -46,12 +46,12 @@ _MAX_RANGE = 1e9
 #: Distance of grey values from zero, in ranges of grey values, above which double
 #: precision does not suffice for squares.
 _MAX_OFFSET = 2.0**20
-#: Percentiles between which nearly all grey values are, and their middle.
+#: Percentiles between which nearly all grey values lie, and the median.
 _RANGE = (0.01, 50.0, 99.99)
 #: Minimum distance of an extreme value from the middle, in units of this range.
 _EXTREME = 1e3
-#: Distance, relative to the range of grey values, below which two of them are equal up
-#: to rounding in the computer.
+#: Distance of two grey values, relative to the range of grey values, below which they
+#: count as equal, apart from floating-point rounding.
 _SAME = 1e-5
 #: Quantile of the distances between adjacent grey values that is taken as the step of
 #: the grey scale. Each distance counts like the rarer of its two values, because the
@@ -76,7 +76,7 @@ _MAX_EXTRA = 0.1
 _MAX_SUM = 20.0
 #: Number of standard errors beyond which two noise levels differ.
 _CLEARLY = 4.0
-#: Number of blocks with common voxels or correlated noise, which count as one.
+#: Number of blocks that share voxels or correlated noise and therefore count as one.
 _DEPENDENT = 4.0
 #: Ratio of the noise levels of two scans up to which they are treated as equal.
 _MIN_PAIR_RATIO = 1.1
@@ -112,7 +112,7 @@ class NoiseSample:
     has_clipped : bool
         Whether `blocks` contains clipped blocks, because there are no others.
     has_single : bool
-        Whether single voxels at the ends of the grey scale are no part of the object.
+        Whether single voxels at the ends of the grey scale do not belong to the object.
     second : float
         Noise level of the second scan, if there is one, relative to that of the first.
     """
@@ -133,11 +133,11 @@ class NoiseSample:
 
     @property
     def is_mostly_clipped(self) -> bool:
-        """Whether so many voxels are clipped that the others do not show the noise."""
+        """Whether too many voxels are clipped to measure the noise in the others."""
         return self.has_clipped and self.clipped > _MOSTLY_CLIPPED
 
     def halves(self) -> tuple[Array, Array]:
-        """Mean of each block over every other voxel, and over those between them."""
+        """Mean of each block over every other voxel, and over the voxels in between."""
         edges = self.blocks.shape[1:]
         is_odd = np.indices(edges).sum(0) % 2 == 1
         first, second = (
@@ -296,8 +296,8 @@ def known_from_pair(noise: Noise, ratio: float) -> Noise:
 def _ratio_of_pair(volume: Volume, first: Array, second: Array) -> float:
     """Noise level of a second scan, relative to that of the first.
 
-    Within blocks, the structure has the same variance in both scans, so the variances
-    differ by those of the noise. 1 unless the levels clearly differ.
+    Within blocks, the structure has the same variance in both scans, so only noise
+    makes the variances differ. The ratio is 1 unless the levels clearly differ.
 
     Raises
     ------
@@ -360,7 +360,8 @@ def _ratio_of_pair(volume: Volume, first: Array, second: Array) -> float:
 def _extreme(blocks: Any, known: Bools) -> Bools:
     """Values far outside the range of nearly all others, such as no-data markers.
 
-    A single one would make all differences between the others look like rounding.
+    A single such value would make all differences between the others look like
+    rounding.
     """
     none = np.zeros(known.shape, bool)
     if not known.any():
@@ -378,7 +379,7 @@ def _extreme(blocks: Any, known: Bools) -> Bools:
 def outer_values(volume: Volume) -> list[float]:
     """Values that fill all corners, or one edge, of the first, middle or last slice.
 
-    This is how padding is recognised. Pores in which no photon was counted also have a
+    Padding is recognised in this way. Pores in which no photon was counted also have a
     constant value, but belong to the sample.
     """
     n = volume.shape[0]
@@ -470,8 +471,8 @@ def _is_clipped(values: Array, end: float, step: float) -> bool:
 def _is_flat_phase(values: Array, end: float, step: float) -> bool:
     """Whether grey values approach this end of the grey scale smoothly.
 
-    The blurred border of a phase without noise does. Next to a clipped voxel, noise
-    varies by about its level.
+    This is the case at the blurred border of a phase without noise. Next to a clipped
+    voxel, grey values vary by about the noise level.
     """
     at_end = values == end
     left, right = at_end[..., :-1], at_end[..., 1:]
@@ -481,7 +482,7 @@ def _is_flat_phase(values: Array, end: float, step: float) -> bool:
 
 
 def _rounding(dtype: np.dtype[Any], values: Array) -> float:
-    """Difference between grey values that rounding in the computer can cause."""
+    """Largest difference between grey values that floating-point rounding can cause."""
     if dtype.kind != "f":
         return 0.0
     largest = np.abs(values).max().astype(dtype)

@@ -27,14 +27,14 @@ from napari_geosr.measure.noise.basis import (
 )
 
 Bools = npt.NDArray[np.bool_]
-#: Initial widths and cutoffs for the simplex search.
+#: Initial widths for the simplex search; then the initial cutoffs.
 _WIDTHS = (0.0, 0.3, 0.45, 0.6, 0.75, 0.9)
 _CUTOFFS = (0.5, 0.65, 0.8, 0.95, 1.1, 1.4, 1.8)
 #: Maximum width in the search, in voxels.
 _MAX_WIDTH = 1.0
 #: Range of cutoffs in the search.
 _CUTOFF_RANGE = (0.35, 2.45)
-#: Correlation of neighbours from which noise counts as blurred.
+#: Minimum correlation of neighbouring voxels for noise to count as blurred.
 _BLURRED = 5e-3
 #: Factor by which the deviance from blurred noise must exceed that from the noise of a
 #: reconstruction.
@@ -62,7 +62,7 @@ class Spectrum:
     white : float
         Fraction of the variance that is white.
     cutoff : float or None
-        Cutoff of the reconstruction filter; None: the rest is blurred white noise.
+        Cutoff of the reconstruction filter; None if the rest is blurred white noise.
     deviance : float
         Deviance of the fit per coefficient.
     fits : tuple of (NoiseFamily, parameters)
@@ -81,7 +81,7 @@ class Spectrum:
 
 @dataclass(frozen=True, eq=False)
 class NoiseFamily:
-    """One kind of noise: its expected energies, lags and cutoff by parameters."""
+    """A kind of noise: expected energies, lags and cutoff for given parameters."""
 
     energies: Callable[[Sequence[float]], Array]
     lags: Callable[[Sequence[float]], tuple[float, float, float]]
@@ -139,7 +139,7 @@ def fit_spectrum(energy: Array, check: Callable[[], None]) -> Spectrum:
 def penalised(deviance: float, family: NoiseFamily) -> float:
     """Deviance for comparing kinds of noise, increased for a reconstruction.
 
-    Where both fit about equally well, blurred noise is the simpler explanation.
+    If both kinds fit about equally well, blurred noise is the simpler explanation.
     """
     return deviance * (_PREFERENCE if family.is_reconstruction else 1.0)
 

@@ -30,7 +30,7 @@ class Remark(str):
     ----------
     sentence : str
     topic : str
-        What the sentence is about.
+        Topic of the sentence.
 
     Examples
     --------

@@ -17,21 +17,22 @@ SMOOTHED = 0.72
 #: Standard deviation of quiet blocks, relative to the contrast, above which they may
 #: contain noise that is as smooth as structure.
 _MAX_QUIET_SPREAD = 0.025
-#: The same, relative to the measured noise: a smoothed scan has hardly any fine detail.
+#: The same limit relative to the measured noise; a smoothed scan has little fine
+#: detail.
 _MAX_SPREAD_RATIO = 3.0
 #: The same if all of the measured noise is smooth.
 _MAX_SMOOTH_RATIO = 1.5
 #: Number of different grey values up to which a volume is considered segmented.
 _SEGMENTED = 4
 #: Half a step between grey values, relative to their range, above which noise that is
-#: lost in rounding matters. Noise of a third of it changes one voxel in 400.
+#: lost in rounding matters. Noise of a third of half a step changes one voxel in 400.
 _MAX_HIDDEN = 3 * FLOOR
 #: Fraction of the voxels of a block that may differ from its usual grey value, and the
 #: number of such blocks, to recognise noise that is lost in rounding.
 _NEARLY_UNIFORM = 0.05
 _MIN_ROUNDED_BLOCKS = 20
-#: Minimum fraction of these voxels that have no such neighbour: 0.45 to 0.73 in rounded
-#: scans, 0.07 in a segmented volume.
+#: Minimum fraction of the differing voxels that have no differing neighbour: 0.45 to
+#: 0.73 in rounded scans, 0.07 in a segmented volume.
 _SINGLE_SHARE = 0.3
 
 
@@ -44,9 +45,9 @@ def smooth_noise(
 ) -> float:
     """Return the variation of the quietest blocks that may be noise; 0 if negligible.
 
-    Noise that is as smooth as structure has no fine detail that would show it. Where
-    there is none, quiet blocks hardly vary. With structure everywhere, some regions may
-    have no noise at all.
+    Noise that is as smooth as structure has no fine detail by which it could be
+    recognised. Without such noise, quiet blocks hardly vary. With structure everywhere,
+    some regions may have no noise at all.
 
     Parameters
     ----------
@@ -80,9 +81,10 @@ def smooth_noise(
 def variation_limit(sample: NoiseSample) -> float:
     """Upper limit of the noise in a sample in which it cannot be measured.
 
-    Blocks without any variation at several grey values show that there is none, as in a
-    segmented volume; or that it is lost in rounding: if in other blocks single voxels
-    differ from all of their neighbours, or if the steps between grey values are large.
+    Blocks without any variation at several grey values show that there is no noise, as
+    in a segmented volume, or that noise is lost in rounding. The latter is assumed if
+    single voxels in other blocks differ from all of their neighbours, or if the steps
+    between grey values are large.
     """
     spread = sample.blocks.std((1, 2, 3))
     is_flat = spread == 0
@@ -99,7 +101,7 @@ def variation_limit(sample: NoiseSample) -> float:
 
 
 def _has_single_voxels(blocks: FloatArray) -> bool:
-    """Whether in blocks of nearly one grey value mostly single voxels differ from it.
+    """Whether mostly single voxels differ in blocks of nearly one grey value.
 
     At the surface of a phase, adjacent voxels differ.
     """

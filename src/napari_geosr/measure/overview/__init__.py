@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Mask = npt.NDArray[np.bool_]
-#: A layer of cells, and the fractions of pores and of solid in each of them.
+#: Index of a layer of cells, and the fractions of pores and of solid in each cell.
 PlaneShares: TypeAlias = "tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.uint8]]"
 
 #: Maximum number of cells along an axis.
@@ -45,7 +45,7 @@ class Overview:
 
     @property
     def cell(self) -> tuple[float, ...]:
-        """Edge lengths of a cell in `unit`."""
+        """Edge lengths of a cell, in `unit`."""
         return tuple(n / k for n, k in zip(self.lengths, self.pores.shape, strict=True))
 
     def to_bytes(self) -> bytes:
@@ -62,8 +62,9 @@ class Overview:
 
     @classmethod
     def from_file(cls, path: Path) -> Overview | None:
-        """Read a file made from `to_bytes`; None if it is missing or has other
-        contents.
+        """Read a file made from `to_bytes`.
+
+        Returns None if the file is missing or has other contents.
         """
         try:
             with np.load(path, allow_pickle=False) as values:
@@ -127,7 +128,7 @@ class OverviewBuilder:
         Parameters
         ----------
         slab : slice
-            Its position along Z.
+            Position of the slab along Z.
         pores, sample : ndarray of bool, (Z, Y, X)
             `sample` is None if all voxels belong to it.
         """

@@ -1,4 +1,4 @@
-"""Curves of a report as pictures: profile, thickness, sub-volumes, two points."""
+"""Curves of a report as pictures: profile, thickness, sub-volumes, two-point data."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ class _Plot:
 
     @property
     def step(self) -> str:
-        """One of that unit."""
+        """Name of a single unit of length, in words."""
         first = next(iter(self._reports.values()))
         return shown_unit(first.unit, first.voxel_size, flat=first.is_flat)
 

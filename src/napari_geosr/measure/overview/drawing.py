@@ -71,7 +71,7 @@ def caption_of(overview: Overview, name: str, unit: str = "") -> str:
 
 
 def pictures_of(reports: Mapping[str, PorosityReport]) -> dict[str, bytes | Path]:
-    """Return the picture of each report that has one, by caption."""
+    """Draw the picture of each report for which there is one; returned by caption."""
     pictures: dict[str, bytes | Path] = {}
     for name, report in reports.items():
         if report.overview is not None:
@@ -85,8 +85,9 @@ def pictures_of(reports: Mapping[str, PorosityReport]) -> dict[str, bytes | Path
 def draw(overview: Overview) -> bytes | None:
     """Draw the rarer phase in 3D; None if there is only one phase.
 
-    Rays parallel to the direction of view end where half of a cell belongs to the
-    phase (trilinear in between). The surface is shaded by the gradient of the phase.
+    Rays parallel to the direction of view end where the fraction of the phase,
+    interpolated between cells, reaches one half. The surface is shaded by the gradient
+    of the phase.
 
     Returns
     -------
@@ -163,7 +164,7 @@ def _draw_box(axes: Axes, corners: Floats, flat: Floats, overview: Overview) -> 
 
 
 def _angle(line: Floats) -> float:
-    """Angle of a line in degrees, so that text along it is upright."""
+    """Angle of a line in degrees, chosen so that text along the line is upright."""
     across, up = line[1] - line[0]
     return 90 - (90 - float(np.rad2deg(np.arctan2(up, across)))) % 180
 
@@ -182,11 +183,11 @@ def _shaded(
     Parameters
     ----------
     share : ndarray, (Z, Y, X)
-        With one empty cell on each side.
+        Fraction of the phase in each cell, with one empty cell on each side.
     low, high : ndarray of 2 float
         Limits of the picture, to the right and up.
     step : float
-        Size of a picture element.
+        Size of a pixel of the picture.
     """
     from scipy.ndimage import affine_transform, gaussian_filter, map_coordinates
 

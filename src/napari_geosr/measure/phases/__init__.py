@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 Mask = npt.NDArray[np.bool_]
 Box = tuple[slice, slice, slice]
-#: Does the work (`napari_geosr.measure.slabs.sharing.SlabWork`) of all items in several
+#: Processes all items (`napari_geosr.measure.slabs.sharing.SlabWork`) in several
 #: processes, and yields the results in the order of the items.
 Share = Callable[[Any, Sequence[Any]], Generator[Any, None, None]]
 
@@ -78,7 +78,7 @@ class PackedMask:
 
 
 class _Both:
-    """Voxels of a sample that are in a phase, or that are not."""
+    """The solid: voxels of the sample that are not pores."""
 
     def __init__(self, pores: PackedMask, sample: PackedMask | None) -> None:
         self._pores, self._sample = pores, sample
@@ -135,7 +135,7 @@ class Phases:
     results : dict
         Results that several statistics share, by name.
     share : callable or None
-        Gives blocks to several processes; None if there is only this one.
+        Distributes blocks among several processes; None if there is only this one.
     """
 
     pores: MaskSource
@@ -207,9 +207,9 @@ def phases_of(
 ) -> Phases:
     """Read both phases once, and store them with one bit per voxel.
 
-    Voxels that are not cubic are divided into cubic ones of about the smallest edge
-    (each takes the value of the voxel in which its centre lies), which `Phases.notes`
-    mentions.
+    Voxels that are not cubic are divided into cubic voxels of about the smallest edge;
+    each of these takes the value of the voxel in which its centre lies. `Phases.notes`
+    mentions this.
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ class Quantity:
     flat_title : str
         Description for an image; empty if it is the same.
     flat_power : int or None
-        Power of the unit of length in an image; None if it is the same.
+        Power of the unit of length in an image; None if the same as in a volume.
     """
 
     name: str
@@ -79,7 +79,8 @@ class Column:
     unit : str
         Unit of values without a length, such as ``"°"``.
     flat : bool or None
-        Only for images (True), only for volumes (False), or for both (None).
+        Whether the column is only for images (True), only for volumes (False), or for
+        both (None).
     """
 
     name: str

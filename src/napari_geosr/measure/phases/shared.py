@@ -66,8 +66,8 @@ class PurifiedSolid:
     ----------
     euler_number : int
     shared_euler : float
-        Part of its Euler number on the border that counts towards neighbouring blocks
-        when the values of blocks are added.
+        Part of the Euler number that lies on the border and counts towards neighbouring
+        blocks when the values of blocks are added.
     particles, cavities : int
         Number of other components of the solid, and of enclosed cavities.
     """
@@ -81,8 +81,7 @@ class PurifiedSolid:
 def purified_steps(phases: Phases) -> Generator[Step, None, PurifiedSolid]:
     """Compute the Euler number of the solid without loose particles and cavities.
 
-    Filling a cavity (an open body) changes the Euler number by minus that of the
-    cavity.
+    Filling a cavity (an open body) reduces the Euler number by that of the cavity.
     """
     raw = yield from label_solid_steps(phases)
     if not len(raw.rows):
@@ -123,8 +122,9 @@ def purified_steps(phases: Phases) -> Generator[Step, None, PurifiedSolid]:
 def shared_euler(z0: Mask, z1: Mask, y0: Mask, y1: Mask, x0: Mask, x1: Mask) -> float:
     """Return the Euler number of a phase on the border, as shared with neighbours.
 
-    A face belongs to two blocks, an edge to four, a corner to eight: summed over blocks
-    that share one plane of voxels, ``χ − shared`` is that of the whole.
+    A face belongs to two blocks, an edge to four, and a corner to eight. Therefore, the
+    sum of ``χ − shared`` over blocks that share one plane of voxels is the Euler number
+    of the whole.
 
     Parameters
     ----------

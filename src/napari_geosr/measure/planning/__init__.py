@@ -1,8 +1,8 @@
 """How many spots of a sample to scan, how large, and where.
 
-The porosity of spots varies around that of the sample. The standard deviation is
-determined from cubes of the spot's size in an existing scan: a coarse one of the whole
-sample, or a fine one of a single spot.
+The porosity of spots varies around the porosity of the sample. The standard deviation
+is determined from cubes of the spot's size in an existing scan: a coarse one of the
+whole sample, or a fine one of a single spot.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def _variation(
     distances: np.ndarray,
     s2: np.ndarray,
 ) -> Variation:
-    """How the porosity of cubes varies with their size."""
+    """Variation of the porosity of cubes as a function of their size."""
     ndim = 2 if cells.flat else 3
     cubes = [cells.cubes(n) for n in cells.sizes()]
     measured = tuple(c for c in cubes if len(c) >= enough)
@@ -265,7 +265,7 @@ def _row(
     variation: Variation,
     accepted: float,
 ) -> SizeRow:
-    """Number of spots of one size."""
+    """Number of spots of one size, as a row of the plan."""
     sd = variation.sd(edge)
     population = n_cubes if config.scan == "whole" else math.inf
     factor = _factor(config, variation, edge)
@@ -293,9 +293,9 @@ def n_spots(
     accepted : float
         Half-width of the interval of the mean porosity.
     factor : float
-        Number of standard errors that it covers, such as 1.96.
+        Number of standard errors that the half-width covers, such as 1.96.
     population : float
-        Number of spots in the sample, if it is known: each is drawn at most once.
+        Number of spots in the sample, if known; each spot is drawn at most once.
 
     Examples
     --------

@@ -25,7 +25,7 @@ _CELLS = (4, 12)
 
 @dataclass(frozen=True, eq=False)
 class Cubes:
-    """Cubes of one size, next to each other.
+    """Adjacent cubes of one size.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Cubes:
     porosity : ndarray of shape (n,)
         Porosity of the cubes that belong to the sample.
     starts : ndarray of shape (n, 3), int64
-        Their first voxels.
+        First voxels of these cubes.
     pores, sample : int
         Numbers of voxels in all of these cubes.
     """
@@ -121,8 +121,9 @@ class CellCounts:
         )
 
     def sizes(self) -> list[int]:
-        """Edges of cubes, in cells: about three per factor of two, and the edge of a
-        spot.
+        """Edge lengths of cubes, in cells.
+
+        There are about three per factor of two; the edge of a spot is included.
         """
         lengths = self.pores.shape[1:] if self.flat else self.pores.shape
         most = min(lengths)
@@ -131,9 +132,9 @@ class CellCounts:
 
 
 def cells_per_spot(spot: float) -> tuple[int, int]:
-    """Return how many cells an edge of a spot has, and the edge of a cell in voxels.
+    """Return the number of cells along the edge of a spot, and their edge in voxels.
 
-    Their product is as close to `spot` voxels as possible.
+    The product of both is as close to `spot` voxels as possible.
     """
     choices = [
         (n, max(1, round(spot / n))) for n in range(_CELLS[1], _CELLS[0] - 1, -1)

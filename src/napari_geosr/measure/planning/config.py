@@ -176,7 +176,7 @@ class PlanConfig(Config):
         return number * MILLIMETRES[length] / MILLIMETRES[unit]
 
     def porosity_config(self) -> PorosityConfig:
-        """The settings used to find the pores."""
+        """Return the settings used to find the pores."""
         return PorosityConfig(
             threshold=self.threshold,
             phase=self.phase,
@@ -190,7 +190,7 @@ class PlanConfig(Config):
 
 
 def _parts(text: str) -> tuple[float, str]:
-    """Number and unit of a length."""
+    """Split a length into its number and its unit."""
     found = _LENGTH.fullmatch(text)
     if found is None:
         raise ValueError(f"{text!r} is not a length; give 200um, for example")

@@ -24,9 +24,10 @@ class SizeRow:
     n_cubes : int
         Cubes of this size in the scan.
     sd : float
-        Standard deviation of their porosity.
+        Standard deviation of the porosity of these cubes.
     is_measured : bool
-        False if it was extrapolated with the two-point statistics.
+        Whether `sd` was measured; if not, it was extrapolated with two-point
+        statistics.
     n_spots : int
     half_width : float
         Half-width of the interval of the porosity.
@@ -71,7 +72,7 @@ class Costs:
     ----------
     hours : float
     hours_saved : float or None
-        Compared with scanning all spots of the sample.
+        Hours saved compared with scanning all spots of the sample.
     kilowatts : float or None
     kilograms_per_kilowatt_hour : float
     """
@@ -112,7 +113,7 @@ class ScanPlan:
         Whether the scan shows the whole sample.
     threshold, porosity : float
     accepted_error : float
-        Of the porosity.
+        Accepted error of the porosity.
     confidence : float
     spot_edge : float
         Edge of a spot, rounded to a whole number of cells.
@@ -124,9 +125,9 @@ class ScanPlan:
     half_width : float
         Half-width of the interval of the porosity from `n_spots` random spots.
     correlation_length, representative_edge : float or None
-        None if they are larger than the scan can show.
+        None if they are too large to be determined from the scan.
     sizes : tuple of SizeRow
-        The same for other sizes of spots.
+        Numbers of spots for other spot sizes.
     spots : tuple of Spot
         Positions of the spots; empty if only a part of the sample was scanned.
     costs : Costs or None
@@ -198,7 +199,7 @@ class ScanPlan:
         return shown_unit(self.unit, [self.voxel_size], flat=self.flat)
 
     def _extrapolated(self) -> str:
-        """Remark that no cube of the representative size was measured."""
+        """Remark that no cubes of the representative size were measured."""
         edges = [row.voxels for row in self.sizes if row.is_measured]
         most = max(edges, default=0.0) * self.voxel_size
         edge = self.representative_edge

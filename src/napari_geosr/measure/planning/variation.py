@@ -26,10 +26,10 @@ class Variation:
     Attributes
     ----------
     measured : tuple of Cubes
-        Of increasing size, each with enough cubes.
+        Cubes of increasing size, with enough cubes of each size.
     distances, s2 : ndarray
-        Two-point probability by distance in voxels; its shape extends the measured
-        values to cube sizes of which the scan has too few.
+        Two-point probability by distance in voxels. Its shape extrapolates the measured
+        values to sizes for which the scan contains too few cubes.
     ndim : int
         2 for an image.
     """
@@ -66,12 +66,12 @@ class Variation:
         return len(known[-1])
 
     def representative_edge(self, error: float, factor: float) -> float | None:
-        """Return the edge of the cube with a porosity within `error` of the mean.
+        """Return the edge of cubes with a porosity within `error` of the mean.
 
         Parameters
         ----------
         error : float
-            Of the porosity.
+            Error of the porosity.
         factor : float
             Number of standard deviations that the error covers.
 
@@ -102,15 +102,16 @@ def variance_of_cubes(
 ) -> float:
     """Compute the variance of the porosity of cubes from the two-point probability.
 
-    It is the mean of the covariance over pairs of points in the cube. All directions
-    are assumed to be equivalent, and the covariance to be zero beyond its first zero.
+    The variance is the mean of the covariance over pairs of points in the cube. It is
+    assumed that all directions are equivalent, and that the covariance is zero beyond
+    its first zero.
 
     Parameters
     ----------
     distances : sequence of float
         In voxels, from 0.
     s2 : ndarray
-        Two-point probability of each.
+        Two-point probability at each distance.
     edge : float
         In voxels.
     ndim : int

@@ -1,8 +1,9 @@
 """Checks whether the automatic sample mask cuts through the material.
 
 The mask (`measure.sample_mask`) excludes pores whose openings are wider than its
-closing. In a dense specimen surrounded by air, these are a layer at the surface; in a
-felt, an open-cell foam or a cube cut out of a larger piece, they are most of the pores.
+closing. In a dense specimen surrounded by air, these pores form a layer at the surface;
+in a felt, an open-cell foam or a cube cut out of a larger piece, they include most of
+the pores.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _MAX_SOLID_OUTSIDE = 0.05
 #: Minimum fraction of every face of the volume that the hull of the solid must cover if
 #: the solid fills the volume.
 _FILLED = 0.6
-#: Maximum fraction of the convex outline outside a mask that follows it.
+#: Maximum fraction of the convex outline that lies outside a mask that follows it.
 _CONVEX = 0.03
 #: If the excluded part consists of pores, a mask with twice the closing radius includes
 #: at least this fraction of it; it still excludes the recess of a concave outline (an
@@ -93,7 +94,7 @@ class SampleMaskFit:
 
     @property
     def depends_on_closing(self) -> bool:
-        """Whether the porosity depends on the closing, as more pores are included."""
+        """Whether the porosity depends on the closing, because it adds more pores."""
         if self.wider is None or not _differ(self.porosity, self.wider[1]):
             return False
         _, porosity, left_out = self.wider
@@ -128,7 +129,8 @@ def sample_mask_fit_steps(
     thickness : int, optional
         Number of planes labelled together.
     porosity_in : callable, optional
-        Porosity inside a mask, if the threshold there differs from that of `solid`.
+        Computes the porosity inside a mask, if the threshold there differs from that of
+        `solid`.
     """
 
     def not_solid(mask: Mask) -> float:

@@ -1,4 +1,4 @@
-"""Fractions of voxels that noise puts on the wrong side of a threshold.
+"""Fractions of voxels that are on the wrong side of a threshold because of noise.
 
 References
 ----------
@@ -21,8 +21,8 @@ from napari_geosr.measure.histogram import GreyHistogram
 
 Array = npt.NDArray[np.float64]
 
-#: Maximum noise level at one grey value, relative to that at others, at which this
-#: value counts as noise-free; the variation at the others is then structure.
+#: Maximum noise level at a grey value, relative to that at other grey values, at which
+#: this grey value counts as noise-free; the variation at the others is then structure.
 _NO_NOISE = 0.01
 #: Fraction of misclassified voxels at and above which pore counts are unreliable (in
 #: phantoms, they were wrong by a quarter).
@@ -52,14 +52,14 @@ _BEYOND = 4.0
 _ITERATIONS = 400
 #: Assumed levels of unknown noise, as fractions of the range of grey values.
 _ASSUMED = (0.4, 0.3, 0.25, 0.2, 0.16, 0.13, 0.1, 0.08, 0.06, 0.05, 0.04, 0.03, 0.02)
-#: Maximum difference between the cumulative histogram and that of noise-free values
-#: plus such noise.
+#: Maximum difference between the cumulative histogram of the scan and that of
+#: noise-free values plus such noise.
 _MAX_MISFIT = 0.005
 
 
 @dataclass(frozen=True)
 class Misclassification:
-    """Fractions of all voxels expected on the wrong side of the threshold due to noise.
+    """Expected fractions of voxels on the wrong side of the threshold due to noise.
 
     Their sum is more accurate than either of them: near the threshold, the true side of
     a grey value cannot be inferred.
@@ -84,7 +84,7 @@ class Misclassification:
 
     @property
     def share(self) -> float:
-        """Fraction of all misclassified voxels."""
+        """Fraction of all voxels that are misclassified."""
         return self.to_pore + self.to_solid
 
     @property
@@ -141,10 +141,10 @@ def possible_misclassification(
 ) -> Misclassification:
     """Return the largest misclassified fractions that agree with the histogram.
 
-    For noise of unknown strength and spectrum: noise of any correlation widens the
-    peaks of the histogram. Of the levels with which the histogram can be explained as
-    noise-free values plus Gaussian noise of equal strength at all grey values, the
-    highest is assumed.
+    This function is for noise of unknown strength and spectrum; it relies on the fact
+    that noise of any correlation widens the peaks of the histogram. It assumes the
+    highest level at which the histogram can be explained as noise-free values plus
+    Gaussian noise of equal strength at all grey values.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def possible_misclassification(
 
 
 def _spread(histogram: GreyHistogram, edges: Array) -> Array:
-    """Counts in other bins; the grey values are as wide as the steps between them.
+    """Counts in other bins; each grey value is as wide as the steps between values.
 
     Eight-bit values that were converted have gaps, so that bins of equal width contain
     different numbers of them.
@@ -189,9 +189,9 @@ def _spread(histogram: GreyHistogram, edges: Array) -> Array:
 def _with_noise(
     observed: Array, threshold: float, noise: Noise, phase: str, edges: Array
 ) -> tuple[Misclassification, float]:
-    """Misclassified fractions, and how badly this noise fits to a histogram.
+    """Misclassified fractions, and the misfit of this noise to a histogram.
 
-    The latter is the maximum difference of cumulative histograms.
+    The misfit is the maximum difference of cumulative histograms.
     """
     from scipy.special import ndtr
 
@@ -231,7 +231,7 @@ def _inner_range(histogram: GreyHistogram) -> tuple[float, float]:
 def _edges(
     histogram: GreyHistogram, low: float, high: float, deviation: float
 ) -> Array:
-    """Bins narrower than the noise; for integers, with equally many values each."""
+    """Bins narrower than the noise; for integers, each contains equally many values."""
     n_bins = np.clip(
         _BINS_PER_DEVIATION * (high - low) / deviation, _MIN_BINS, _MAX_BINS
     )
@@ -248,8 +248,8 @@ def _noise_free_values(edges: Array, noise: Noise) -> Array:
     """Centres of the bins, and of further bins beyond the histogram.
 
     Many voxels of one value at an end of the histogram are clipped noise if the
-    adjacent bins follow a Gaussian, otherwise constant. Values well beyond the end are
-    entirely clipped, so that both cases can be fitted.
+    adjacent bins follow a Gaussian; otherwise, they are constant. Values well beyond
+    the end are entirely clipped, so that both cases can be fitted.
     """
     width = edges[1] - edges[0]
     n_low, n_high = (

@@ -1,4 +1,4 @@
-"""How far the noise of a scan makes a measurement of porosity unreliable."""
+"""Checks whether the noise of a scan makes a measurement of porosity unreliable."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ from napari_geosr.measure.reliability.misclassification import (
 #: or has no noise.
 _CONSTANT = 0.6
 #: Fraction of voxels that smooth noise may misclassify, at and above which it is
-#: reported besides measured noise, and its minimum ratio to the fraction expected from
-#: the latter. In real scans without added noise, it is at most 1.2 %.
+#: reported in addition to measured noise; then its minimum ratio to the fraction
+#: expected from measured noise. In real scans without added noise, the fraction is at
+#: most 1.2 %.
 _MIN_POSSIBLE_SHARE = 0.05
 _MIN_POSSIBLE_RATIO = 2.5
 #: Number of planes for distinguishing padding from a phase without noise.
@@ -61,9 +62,9 @@ class NoiseCheck:
         has a single grey value, so that the variation measured in the other is probably
         structure.
     possible : Misclassification or None
-        The most that the histogram allows, if the noise could not be measured, or if
-        this is far more than expected. None if one phase has a single grey value and
-        therefore no noise.
+        The largest misclassification that is compatible with the histogram, if the
+        noise could not be measured, or if this is far more than expected. None if one
+        phase has a single grey value and therefore no noise.
     """
 
     noise: Noise
@@ -157,7 +158,7 @@ def _is_phase(data: ArrayLike, ends: tuple[float, float]) -> bool:
 def noise_remarks(
     check: NoiseCheck | None, porosity: float, name: str
 ) -> Iterator[str]:
-    """Sentences if noise makes the results unreliable, or may do so.
+    """Sentences if noise makes, or may make, the results unreliable.
 
     Parameters
     ----------

@@ -77,7 +77,7 @@ def write_columns(
     ----------
     path : str or Path
     columns : mapping of ndarray
-        By their titles.
+        Columns by their titles.
     overwrite : bool
         Whether an existing file is replaced.
 
@@ -223,7 +223,7 @@ def histogram_png(
 
 
 def _power_formatter() -> Any:
-    """Matplotlib's labels of log axes, as text: its formulas take long to typeset."""
+    """Format labels of log axes as text: Matplotlib's formulas are slow to typeset."""
     from matplotlib.ticker import LogFormatterSciNotation
 
     class PowerFormatter(LogFormatterSciNotation):

@@ -218,7 +218,7 @@ def _notes(report: PorosityReport) -> str:
 
 
 def _methods(reports: Sequence[PorosityReport]) -> list[str]:
-    """Methods sections, as far as the settings are known."""
+    """The methods sections of the reports, as far as their settings are known."""
     parts = []
     for report in reports:
         if report.has_methods:
@@ -227,7 +227,7 @@ def _methods(reports: Sequence[PorosityReport]) -> list[str]:
 
 
 def _interval_note(reports: Sequence[PorosityReport]) -> list[str]:
-    """How the interval was determined, and what it does not cover."""
+    """Describe how the interval was determined, and what it does not cover."""
     report = next((r for r in reports if r.interval is not None), None)
     if report is None or report.interval is None:
         return []

@@ -37,7 +37,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts between edges; `unit` of the edges (empty for grey values)."""
+    """Counts between edges; `unit` is that of the edges (empty for grey values)."""
 
     counts: np.ndarray
     edges: np.ndarray
@@ -76,8 +76,8 @@ class PorosityReport:
     """Porosity statistics of one volume or image.
 
     Fractions are 0–1. Physical values are None if the voxel size is unknown (`unit`
-    ``"pixel"``), and so are values of the other dimension (surfaces in an image,
-    perimeters in a volume).
+    ``"pixel"``), and so are values that do not exist in the number of dimensions
+    (surfaces in an image, perimeters in a volume).
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ class PorosityReport:
     pore_count : int
         Number of pores of at least `min_voxels`.
     small_pore_count, small_pore_voxels : int
-        Number of smaller pores, and number of their voxels.
+        Number of smaller pores, and total number of their voxels.
     open_porosity, closed_porosity : float
         Porosity from pores of any size with, and without, a face at the border of
         volume or sample; they add up to `porosity`.
@@ -106,9 +106,9 @@ class PorosityReport:
         Euler number of all pores, whatever their size; the space outside the volume
         does not count as pore.
     sample_size, pore_size : float or None
-        Volume (image: area) in `unit`³ (`unit`²).
+        Volume (image: area) of the sample and of all pores, in `unit`³ (`unit`²).
     threshold : float
-        Dark pores are at or below it, bright pores above it.
+        Dark pores have grey values at or below the threshold, bright pores above it.
     table : dict of ndarray
         One row per counted pore; row ``i`` is label ``i + 1``.
     units : dict of str
@@ -129,7 +129,8 @@ class PorosityReport:
     sample_mask : ndarray of bool or None
         The automatic sample mask, if one was made and labels are kept.
     morphometry : mapping of Morphometry
-        Requested statistics of both phases by name; their values are in `figures` too.
+        Requested statistics of both phases by name; `figures` also contains their
+        values.
     group : GroupSummary or None
         Size of the requested group; its pores are marked in the column ``in_group``.
     settings : mapping
@@ -247,14 +248,15 @@ class PorosityReport:
 
     @property
     def neighbourhood(self) -> AnyDict:
-        """Settings by which the threshold depends on the neighbourhood of a voxel."""
+        """Settings that make the threshold depend on the neighbourhood of a voxel."""
         names = ("local_window", "hysteresis")
         return {n: self.settings[n] for n in names if self.settings.get(n) is not None}
 
     @property
     def has_methods(self) -> bool:
-        """Whether all settings are known, which is not the case in older stored
-        reports.
+        """Whether all settings are known.
+
+        Reports stored by older releases do not contain all settings.
         """
         return "threshold" in self.settings
 

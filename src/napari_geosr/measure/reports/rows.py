@@ -143,7 +143,7 @@ def _rows(*, flat: bool) -> list[tuple[VolumeStatistic, Row]]:
 def _morphometry_rows(
     reports: Sequence[FiguresSource],
 ) -> list[tuple[VolumeStatistic, Row]]:
-    """Rows of the requested statistics of all reports, each once."""
+    """Rows of the statistics that were requested for any of the reports."""
     quantities = {
         quantity.name: quantity
         for report in reports
@@ -190,7 +190,7 @@ def _differences(values: Sequence[float | None], reference: int) -> list[str]:
 def _row_unit(
     values: Sequence[float | None], units: Sequence[str], power: int, reference: int
 ) -> str:
-    """A unit of length that suits the reference's length to `power`."""
+    """A unit of length that suits the reference's value, a length to `power`."""
     known = [
         v is not None and u in MILLIMETRES for v, u in zip(values, units, strict=True)
     ]

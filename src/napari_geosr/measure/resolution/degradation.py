@@ -1,10 +1,10 @@
 """Estimates blur, noise and grey scale of a low-resolution scan.
 
 A high-resolution scan of the same material, not necessarily of the same region,
-provides the power spectrum of the structure. Blurred, averaged over low-resolution
-voxels and with noise added, it must equal the spectrum of the low-resolution scan. The
-power of structure falls steeply with frequency and that of noise does not, which
-separates the two.
+provides the power spectrum of the structure. After blurring, averaging over
+low-resolution voxels and adding noise, it must equal the spectrum of the low-resolution
+scan. Structure and noise can be separated because the power of structure falls steeply
+with frequency and that of noise does not.
 """
 
 from __future__ import annotations
@@ -204,10 +204,10 @@ def _table(fit: SpectrumFit) -> tuple[float, ...]:
 def _variance_line(low: Sequence[FloatArray], variance: float) -> tuple[float, float]:
     """Slope and intercept of the noise variance as a function of the grey value.
 
-    The line passes through the means of both and through the darkest voxels. Their
-    variance is that of second differences, which preserve the variance of white noise
-    and remove smooth structure. Small bright structures elsewhere could not be
-    distinguished from noise.
+    The line passes through the means of variance and grey value, and through the
+    darkest voxels. The variance of the darkest voxels is estimated from second
+    differences, which preserve the variance of white noise and remove smooth structure.
+    Small bright structures elsewhere could not be distinguished from noise.
 
     Parameters
     ----------

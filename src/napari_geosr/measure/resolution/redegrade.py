@@ -1,6 +1,6 @@
 """Simulates the scan from a restored volume: blur, average, subtract.
 
-Works on boxes of the scan with a margin as wide as the filters, so that memory is
+The scan is processed in boxes with a margin as wide as the filters, so that memory is
 limited and the result does not depend on the boxes.
 """
 
@@ -81,7 +81,7 @@ class Pair:
     def scan_and_simulation(
         self, box: Box, blur: Sequence[float]
     ) -> tuple[FloatArray, FloatArray]:
-        """Return the scan in a box, and that simulated from the result with `blur`.
+        """Return the scan in a box, and its simulation from the result with `blur`.
 
         Voxels where either is unknown are NaN in both.
 
@@ -118,7 +118,7 @@ def blurred_means(
     factors : sequence of int
         Voxels per block along each axis.
     blur : sequence of float
-        Standard deviation along each axis, in blocks, the voxels of the scan.
+        Standard deviation along each axis, in blocks (voxels of the scan).
     """
     from scipy import ndimage
 
@@ -164,7 +164,8 @@ def _blurred_means_along(
 def _block_weights(n: int, factor: int, sigma: float) -> FloatArray:
     """Weights of `n` voxels in the means of blurred blocks, of shape (block, voxel).
 
-    A matrix product of only the means is much faster than a filter of all voxels.
+    Computing only the means, by a matrix product, is much faster than filtering all
+    voxels.
     """
     radius = int(TRUNCATE * sigma + 0.5)
     offsets = np.arange(-radius, radius + 1)
@@ -180,13 +181,13 @@ def _block_weights(n: int, factor: int, sigma: float) -> FloatArray:
 
 
 def blur_reach(blur: Sequence[float]) -> Reach:
-    """Voxels of the scan that a blur reaches."""
+    """Number of voxels of the scan that a blur reaches."""
     z, y, x = (math.ceil(TRUNCATE * b + 1) if b else 0 for b in blur)
     return z, y, x
 
 
 def within(inner: Box, outer: Box) -> Box:
-    """`inner` in the coordinates of an array that holds `outer`."""
+    """Convert the box `inner` to the coordinates of an array that covers `outer`."""
     return _box(
         slice(i.start - o.start, i.stop - o.start)
         for i, o in zip(inner, outer, strict=True)
@@ -204,7 +205,7 @@ def _means(values: FloatArray, factors: Sequence[int]) -> FloatArray:
 
 
 def evenly(boxes: Sequence[Box], most_voxels: int) -> Iterator[Box]:
-    """Evenly spaced boxes with about `most_voxels` in total."""
+    """Evenly spaced boxes with about `most_voxels` voxels in total."""
     sizes = [math.prod(p.stop - p.start for p in box) for box in boxes]
     n = max(1, min(len(boxes), int(most_voxels / max(1, np.mean(sizes)))))
     for i in np.unique(np.linspace(0, len(boxes) - 1, n).round().astype(int)):

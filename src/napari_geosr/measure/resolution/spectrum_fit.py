@@ -19,8 +19,8 @@ Array = npt.NDArray[np.float64]
 #: Candidate blurs of the high-resolution scan, in low-resolution voxels. Between them,
 #: the logarithm of the power is linear in the square of the blur.
 BLURS = (0.0, 0.35, 0.6, 0.85, 1.2, 1.7, 2.4, 3.4)
-#: Initial values: blurs, number of values of the noise parameter, and widths of the
-#: noise along Z.
+#: Initial values: blurs; then the number of values of the noise parameter, and the
+#: widths of the noise along Z.
 _FIRST_BLURS = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0, 1.25, 1.6, 2.1, 3.0)
 _FIRST_VALUES = 9
 _FIRST_WIDTHS = (0.0, 0.3, 0.5, 0.9)
@@ -79,8 +79,9 @@ def fit_spectrum(
 ) -> SpectrumFit:
     """Find the blur and noise for which the structure has the observed spectrum.
 
-    Maximises the Whittle likelihood: power is distributed like a sum of squares around
-    its mean; differences of logarithms would be biased for sums of few terms.
+    The fit maximises the Whittle likelihood, because power is distributed like a sum of
+    squares around its mean; differences of logarithms would be biased for sums of few
+    terms.
 
     Parameters
     ----------

@@ -92,7 +92,7 @@ class WindowSpectrum:
         return by_class
 
     def of_width(self, width: float) -> Array:
-        """Power along Z of noise blurred by a Gaussian of that width, shape (z, 1)."""
+        """Power along Z of noise blurred by a Gaussian of `width`, shape (z, 1)."""
         if self.depth == 1:
             return np.ones((1, 1))
         f = np.asarray(np.fft.fftfreq(self.depth), np.float64)

@@ -29,7 +29,7 @@ class ShapeFigures:
     Attributes
     ----------
     volume : float
-        In `unit` cubed.
+        Volume of the shape, in `unit` cubed.
     fraction : float
         Fraction of the volume (box) that the shape fills.
     surface : float
@@ -62,7 +62,7 @@ def describe_shape_steps(
     Parameters
     ----------
     inside : ndarray of bool, shape (Z, Y, X)
-        Not empty.
+        Voxels of the shape; at least one.
     voxel_size, origin : sequence of float
         As in a `Volume`.
     unit : str

@@ -3,7 +3,7 @@
 The surface of a shape consists of the corners of voxels at which both phases meet, as
 in [1]_. Each corner is weighted by the area that it represents. Here, the area is
 estimated from the mean difference across the eight voxels around the corner; in [1]_,
-from triangles.
+it is estimated from triangles.
 
 References
 ----------
@@ -24,7 +24,7 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.types import AnyArray, AnyDict
 
 #: Minimum surface area assigned to a position, relative to the smallest face of a
-#: voxel: where surfaces meet, the differences may cancel.
+#: voxel. Where surfaces meet, the differences may cancel out.
 _LEAST_AREA = 0.1
 
 
@@ -38,14 +38,14 @@ class ShapeAgreement:
         Dice coefficient of the voxels.
     hausdorff, hausdorff_95 : float
         Largest distance between the surfaces, and 95th percentile of the distances, in
-        `unit`: the larger value of the two directions.
+        `unit`; in each case, the larger value of the two directions.
     mean_distance : float
         Average symmetric surface distance, in `unit`.
     border_dice : float
         Dice coefficient of the voxels within `tolerance` of the surface of the
         reference.
     surface_dice : float
-        Fraction of both surfaces that is closer to the other one than `tolerance`.
+        Fraction of both surfaces that is closer than `tolerance` to the other surface.
     tolerance : float
         In `unit`.
     volume, reference_volume : float
@@ -183,8 +183,8 @@ def _border_dice(
 ) -> float:
     """Dice coefficient of the voxels near the surface of the reference.
 
-    The distance is that to the closest voxel of the other phase, and at least one
-    voxel.
+    The distance is measured to the closest voxel of the other phase, and is at least
+    one voxel.
     """
     from scipy.ndimage import distance_transform_edt
 
@@ -232,7 +232,7 @@ class _Distances:
         return float(self.areas[self.values <= limit].sum())
 
     def percentile(self, percent: float) -> float:
-        """The distance that this fraction of the area does not exceed."""
+        """The distance that is not exceeded on the given fraction of the area."""
         order = np.argsort(self.values)
         shares = np.cumsum(self.areas[order]) / self.area
         at = int(np.searchsorted(shares, percent / 100))

@@ -19,7 +19,7 @@ _MAX_TRIES = 8
 
 @dataclass(frozen=True)
 class SurfaceMesh:
-    """Triangles.
+    """A surface that consists of triangles.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class SurfaceCheck:
 
     @property
     def sentence(self) -> str:
-        """The result for the user."""
+        """The result as a sentence for the user."""
         if self.is_watertight:
             return "The surface is closed (watertight)."
         found = [
@@ -139,7 +139,7 @@ def extract_surface(
 
 
 def _at_right_level(field: AnyArray, wanted: float) -> tuple[AnyArray, AnyArray]:
-    """The surface whose volume is `wanted`, in voxels, by bisection of its level."""
+    """Find the level at which a surface encloses `wanted` voxels, by bisection."""
     low, high, level = 0.02, 0.98, 0.5
     best: tuple[float, AnyArray, AnyArray] | None = None
     for _ in range(_MAX_TRIES):

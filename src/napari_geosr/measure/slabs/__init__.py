@@ -1,1 +1,1 @@
-"""Labels slabs of a volume, in this or in other processes, and joins them."""
+"""Labels slabs of a volume, in this process or others, and joins them."""

@@ -1,4 +1,4 @@
-"""Labels the pores of a volume slab by slab, numbers them, and counts an interval."""
+"""Labels and numbers the pores of a volume slab by slab; computes the interval."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Labels one slab of a volume, independently of all other slabs.
 
-This is nearly all the work of labelling a volume, so slabs can be given to several
-processes. `napari_geosr.measure.blocks.SlabLabeller` joins the parts in order.
+This is nearly all of the work of labelling a volume, so slabs can be distributed among
+several processes. `napari_geosr.measure.blocks.SlabLabeller` joins the parts in order.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ class SlabPart:
     table, boundary : ndarray of shape (n + 1, …)
         Sums for each label; columns as in `napari_geosr.measure.kernels.columns`.
     pairs, weights : ndarray
-        Pairs of labels in contact, each once, and the weight of their contacts.
+        Pairs of labels in contact, without duplicates, and the weight of their
+        contacts.
     first, last : ndarray of shape (Y, X), int32
         Labels of the first and the last plane.
     first_sample, last_sample : ndarray of shape (Y, X), bool, or None
@@ -120,7 +121,7 @@ def label_slab(
     sample : ndarray of shape (z, Y, X), bool, or None
         Sample mask; None if all voxels belong to the sample.
     z : int
-        Index of its first plane in the volume.
+        Index of the slab's first plane in the volume.
     rules : SlabRules
 
     Returns

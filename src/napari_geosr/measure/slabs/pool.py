@@ -1,4 +1,4 @@
-"""Gives the slabs of a measurement to several processes, and takes them in order."""
+"""Distributes the slabs of a measurement among processes; collects them in order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def planes_of(slabs: Sequence[slice]) -> list[Planes]:
 def processed(
     run: PorosityRun, work: SlabWork[R], items: Sequence[Any], doing: str
 ) -> Generator[R, None, None]:
-    """Process all items in order, in the processes of the run if it has any.
+    """Process all items in order, in the processes of the run if there are any.
 
     Raises
     ------
@@ -72,7 +72,7 @@ class _OfRun:
     threshold: float
 
     def __getstate__(self) -> dict[str, object]:
-        """Data for another process: how to read the voxels, but not the results."""
+        """State for another process: enough to read the voxels, without results."""
         run = replace(
             self.run, target=None, pool=None, journal=None, should_stop=never_stop
         )

@@ -1,4 +1,4 @@
-"""Gives the blocks of a thickness measurement to several processes."""
+"""Distributes the blocks of a thickness measurement among several processes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class TooSmallError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Excerpt:
-    """A box of a mask, with one bit per voxel.
+    """A box of a mask, stored with one bit per voxel.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Excerpt:
 
     @classmethod
     def of(cls, mask: MaskSource, core: Box, margin: int) -> Excerpt:
-        """A box with some voxels around it, as far as the mask reaches."""
+        """Cut out a box with some voxels around it, as far as the mask reaches."""
         z, y, x = (
             slice(max(0, s.start - margin), min(n, s.stop + margin))
             for s, n in zip(core, mask.shape, strict=True)
@@ -85,8 +85,8 @@ class CollectedBlock:
     Attributes
     ----------
     margin : int
-        Voxels around the block that were needed, or that are needed if there are no
-        `spheres` yet.
+        Number of voxels around the block that were needed, or that will be needed if
+        there are no `spheres` yet.
     spheres : SphereList or None
     is_unbounded : bool
         Whether the phase fills the whole volume.
@@ -152,7 +152,7 @@ def count_diameters(diameters: npt.NDArray[np.uint16]) -> npt.NDArray[np.int64]:
 
 
 class _Lazy(Sequence[T], Generic[T]):
-    """Items that are made when they are given to a process, and not kept afterwards."""
+    """Items that are created when they are passed to a process, and not kept."""
 
     def __init__(self, numbers: Sequence[int], make: Callable[[int], T]) -> None:
         self._numbers, self._make = numbers, make
@@ -177,7 +177,7 @@ class _ToCollect:
     Attributes
     ----------
     margin : int
-        Voxels around the block; the next blocks probably need as many as this one.
+        Number of voxels around the block; the next blocks probably need as many.
     """
 
     phase: MaskSource
@@ -204,7 +204,7 @@ def block_thickness_steps(
     ----------
     phase : MaskSource
     share : callable or None
-        Gives blocks to several processes; None if there is only this one.
+        Distributes blocks among several processes; None if there is only this one.
     check, message, to_centres, block_voxels
         As in `napari_geosr.measure.thickness.thickness_steps`.
     """
@@ -237,7 +237,7 @@ def shared_thickness_steps(
 ) -> Generator[Step, None, ThicknessDistribution]:
     """Measure the local thickness of a phase in several processes.
 
-    The result is that of `napari_geosr.measure.thickness.thickness_steps`.
+    The result equals that of `napari_geosr.measure.thickness.thickness_steps`.
 
     Parameters
     ----------

@@ -5,8 +5,8 @@ of the pore table) and `VolumeStatistic` (a value of the whole volume), both fro
 `napari_geosr.measure.statistic`. Their functions take the results of the single sweep
 over the volume: `Pores`, the sums of each pore, or `SweepTotals`
 (`napari_geosr.measure.sums`); they read no voxels. Modules of other packages that
-cannot be used are ignored, with a logged warning. Table, CSV and JSON files, HTML page,
-dock and colours are made from them.
+cannot be used are ignored, with a logged warning. The table, CSV and JSON files, HTML
+page, dock and colours are generated from these statistics.
 
 The sums, and the rules for merging the sums of two blocks, are defined by the columns
 in `napari_geosr.measure.kernels.columns`.

@@ -1,6 +1,6 @@
 """Equivalent diameter: that of the sphere with the volume of the pore.
 
-In an image, that of the circle with the area of the pore.
+For an image, this is the diameter of the circle with the area of the pore.
 """
 
 from __future__ import annotations

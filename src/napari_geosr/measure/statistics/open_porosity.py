@@ -1,7 +1,7 @@
 """Open and closed porosity: from pores that reach the border, and from all others.
 
-The border is that of the volume or of the sample. Pores of any size are included; the
-two add up to the porosity.
+The border is that of the volume or of the sample. Pores of any size are included, so
+the two values add up to the porosity.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Porosity interval, from the standard deviations of a restoration.
 
-If these are not calibrated, there is only a spread: half the change in porosity when
-all voxels are shifted by one standard deviation.
+If the standard deviations are not calibrated, there is only a spread: half the change
+in porosity when all voxels are shifted by one standard deviation.
 """
 
 from __future__ import annotations

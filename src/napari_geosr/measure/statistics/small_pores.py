@@ -7,12 +7,12 @@ from napari_geosr.measure.sums import SweepTotals
 
 
 def small_pore_count(totals: SweepTotals) -> int:
-    """Number of small pores."""
+    """Number of pores below the minimum size."""
     return totals.small.n
 
 
 def small_pore_voxels(totals: SweepTotals) -> int:
-    """Voxels of small pores."""
+    """Number of voxels of these pores."""
     return totals.small_pore_voxels
 
 

@@ -1,6 +1,7 @@
 """Specific surface area: surface of the pores ÷ volume of the sample.
 
-For an image, specific perimeter: perimeter of the pores ÷ area of the sample.
+For an image, this is the specific perimeter: perimeter of the pores ÷ area of the
+sample.
 """
 
 from __future__ import annotations

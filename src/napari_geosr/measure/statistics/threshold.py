@@ -1,6 +1,6 @@
 """Threshold: the grey value between pore and solid.
 
-In the JSON file it is one of the settings.
+In the JSON file, the threshold is one of the settings.
 """
 
 from __future__ import annotations

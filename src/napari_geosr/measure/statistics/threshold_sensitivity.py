@@ -2,7 +2,7 @@
 
 The shift is relative to the distance between the mean grey values of the phases. The
 sensitivity shows how much the porosity depends on the threshold; it is not an
-uncertainty of the measurement, as noise and artefacts are not included.
+uncertainty of the measurement, because noise and artefacts are not included.
 """
 
 from __future__ import annotations

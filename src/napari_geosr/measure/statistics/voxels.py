@@ -7,17 +7,17 @@ from napari_geosr.measure.sums import IntArray, Pores, SweepTotals
 
 
 def voxels(pores: Pores) -> IntArray:
-    """Voxels of each pore."""
+    """Number of voxels of each pore."""
     return pores.voxels
 
 
 def sample_voxels(totals: SweepTotals) -> int:
-    """Voxels of the sample, pores included."""
+    """Number of voxels of the sample, including pores."""
     return totals.sample_voxels
 
 
 def pore_voxels(totals: SweepTotals) -> int:
-    """Voxels of all pores of any size."""
+    """Number of voxels of all pores, whatever their size."""
     return totals.pore_voxels
 
 

@@ -2,7 +2,7 @@
 
 After Buie, Campbell, Klinck, MacNeil & Boyd, Bone 41, 505 (2007),
 doi:10.1016/j.bone.2007.07.007: the periosteal contour is a closing of the bone, the
-endosteal contour is a closing of the spaces inside it that remain after an opening.
+endosteal contour is a closing of those spaces inside it that remain after an opening.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _pieces_with(mask: Mask, seeds: Mask) -> Mask:
 def _moved(
     mask: Mask, distance: int, check: Callable[[], None], *, grow_first: bool = True
 ) -> Generator[Step, None, Mask]:
-    """Grow a mask and shrink it again (closing), or the other way round (opening).
+    """Grow a mask and shrink it again (closing), or shrink and grow it (opening).
 
     The first and last slices are repeated beyond the volume, so that a bone that is cut
     there is neither closed nor shortened; on the other sides, everything outside is

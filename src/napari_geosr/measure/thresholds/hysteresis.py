@@ -26,7 +26,8 @@ def core_threshold(
     Parameters
     ----------
     share : float
-        Distance from the threshold, relative to that of the mean of the pores.
+        Distance from the threshold, relative to the distance of the pores' mean from
+        it.
     phase : {"dark", "bright"}
         Which of the two phases are pores.
     """
@@ -91,7 +92,7 @@ class CoredComponents:
         return kept
 
     def kept_voxels(self) -> int:
-        """Number of voxels in these components."""
+        """Number of voxels in components with a core."""
         return int(np.concatenate(self._sizes)[self.kept()].sum())
 
 

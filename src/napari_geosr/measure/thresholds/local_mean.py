@@ -90,7 +90,7 @@ class LevelledArray:
         return levelled.astype(self.dtype, copy=False)
 
     def _inside(self, slab: slice, values: np.ndarray) -> npt.NDArray[np.bool_] | None:
-        """Which voxels contribute to the means; None if all do."""
+        """Mask of the voxels that contribute to the means; None if all do."""
         inside = None
         if self.mask is not None:
             inside = inside_mask(np.asarray(self.mask[slab]))

@@ -21,7 +21,7 @@ from napari_geosr.measure.thresholds.local_mean import LevelledArray, levelled_b
 
 
 def level_grey_values(run: PorosityRun, histogram: GreyHistogram) -> None:
-    """Read all further grey values relative to their local mean.
+    """Make the run read all further grey values relative to their local mean.
 
     Raises
     ------

@@ -101,14 +101,14 @@ def compare_steps(
     Parameters
     ----------
     volumes : mapping of str to Volume
-        Two to six, (Z, Y, X) or (Y, X); voxel sizes, extents and origins may differ.
-        They are read slab by slab.
+        Two to six volumes, (Z, Y, X) or (Y, X); voxel sizes, extents and origins may
+        differ. They are read slab by slab.
     config : CompareConfig, optional
     reference : str, optional
-        Key of the volume that all others are compared with; the first one by default.
+        Key of the volume with which all others are compared; by default, the first one.
         PSNR and SSIM refer to its grey-value range.
     mask : Volume, optional
-        Sample mask: only non-zero voxels are evaluated. Any voxel size.
+        Sample mask: only non-zero voxels are evaluated. It may have any voxel size.
     halves : (Volume, Volume), optional
         Two halves of one scan, for Fourier shell correlation (`config.fsc` is
         ``"halves"``).
@@ -201,7 +201,7 @@ def compare_steps(
 
 
 def _in_order(keys: Iterable[str], found: Sequence[Mapping[str, _T]]) -> dict[str, _T]:
-    """Results of groups in the order of the volumes; the first if there are several."""
+    """Results of the groups in the order of the volumes; if several, the first."""
     merged: dict[str, _T] = {}
     for one in found:
         merged = {**one, **merged}
@@ -244,7 +244,7 @@ def _all_grey_steps(
 def _grey_warnings(
     group: FrameVolumes, grey: GreyResult, log: RunLog
 ) -> Iterator[WarningIssued]:
-    """Warn of volumes that are identical to the base."""
+    """Warn about volumes that are identical to the base."""
     for key, figures in grey.figures.items():
         if math.isinf(figures.psnr):
             yield log.warn(
@@ -275,7 +275,7 @@ def _check_numbers(
 
 
 def _budget(config: CompareConfig, groups: Sequence[FrameVolumes]) -> int:
-    """Memory for the comparison; refuses graphs that would need more."""
+    """Memory for the comparison; raises an error for graphs that would need more."""
     budget = int(_MEMORY_SHARE * free_host_memory())
     if config.memory is not None:
         budget = parse_bytes(config.memory)
@@ -343,7 +343,7 @@ def _shift_of(base: FrameVolume, other: FrameVolume) -> Shift | None:
 
 @dataclass(frozen=True)
 class _GroupPores:
-    """Pores of a group; all empty if they could not be measured."""
+    """Pores of a group; all values are empty if the pores could not be measured."""
 
     reports: Mapping[str, PorosityReport]
     matches: Mapping[str, PoreMatch]
@@ -362,7 +362,7 @@ def _pore_steps(
     log: RunLog,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, list[_GroupPores]]:
-    """Pore figures, matched pores and graphs of each group, if they are requested."""
+    """Compute pore figures, matched pores and graphs of each group, if requested."""
     found: list[_GroupPores] = []
     said: set[str] = set()
     for group in groups if config.pores else ():

@@ -43,11 +43,11 @@ def plan(
     Parameters
     ----------
     folder : path
-        Created if missing.
+        Folder for the files; created if missing.
     keys : sequence of str
         Keys of the volumes.
     base : str
-        Key of the base volume, which the others are compared with.
+        Key of the base volume, with which the others are compared.
 
     Returns
     -------
@@ -78,8 +78,9 @@ def plan(
 def companions_by_name(
     mask: Volume | None, halves: tuple[Volume, Volume] | None
 ) -> dict[str, Volume]:
-    """Inputs of a comparison other than the compared volumes, as named in its
-    record.
+    """Further inputs of a comparison, by their names in its record.
+
+    The compared volumes are not included.
     """
     named = {"mask": mask}
     if halves is not None:
@@ -113,8 +114,8 @@ def write(
     ------
     FileError
         If the folder cannot be created, a file cannot be written or must not be
-        overwritten, or is the source of one of the volumes. If files exist that must
-        not be overwritten, the report is written to a new folder, which the message
+        overwritten, or is the source of one of the volumes. If files that must not be
+        overwritten exist, the report is written to a new folder, which the message
         names.
     """
     for volume in volumes.values():
@@ -190,7 +191,7 @@ def _fourier_rows(report: QualityReport) -> Iterator[Sequence[object]]:
 
 
 def _pore_rows(report: QualityReport, key: str) -> Iterator[Sequence[object]]:
-    """Every pore of the base or the volume: its match, position and size."""
+    """Match, position and size of every pore of the base or the volume."""
     axes, unit = report.frame.axes.lower(), report.frame.length_unit
     places = [f"{axis} ({unit})" for axis in axes]
     match = report.pores.get(key)

@@ -21,7 +21,7 @@ def check_graphs(config: CompareConfig) -> None:
     Raises
     ------
     ConfigError
-        If graphs are requested without pores, or a distance without graphs.
+        If graphs are requested without pores, or a distance is given without graphs.
     """
     if config.graph and not config.pores:
         raise ConfigError(

@@ -29,7 +29,7 @@ class RunLog:
     warnings: list[str] = field(default_factory=list)
 
     def warn(self, sentence: str) -> WarningIssued:
-        """Note a warning, and return it as a step."""
+        """Store a warning, and return it as a step."""
         if sentence not in self.warnings:
             self.warnings.append(sentence)
         return WarningIssued(message=sentence)
@@ -71,7 +71,7 @@ def frame_groups(
 
 
 def own_places(groups: Sequence[FrameVolumes]) -> dict[str, FrameVolume]:
-    """Return each volume in the frame of its group; the base in the finest one."""
+    """Return each volume in its group's frame, and the base in the finest one."""
     found: dict[str, FrameVolume] = {}
     for group in groups:
         found = {**group.placed, **found}
@@ -81,7 +81,7 @@ def own_places(groups: Sequence[FrameVolumes]) -> dict[str, FrameVolume]:
 def add_remarks(
     log: RunLog, group: FrameVolumes, sentences: Sequence[str], *, is_only: bool
 ) -> None:
-    """Note remarks on a group, naming its volumes if there are other groups."""
+    """Store remarks on a group, naming its volumes if there are other groups."""
     names = " and ".join(group.placed[key].volume.title for key in group.others)
     about = "" if is_only else f"{names}, compared with the base: "
     log.remarks += [about + sentence for sentence in sentences]

@@ -1,4 +1,4 @@
-"""Whether two volumes, or the voxels of one, have independent noise.
+"""Checks whether two volumes, or the voxels of one, have independent noise.
 
 Fourier correlation treats everything that two volumes have in common as signal,
 including anything that a network, a filter or an interpolation adds to both.
@@ -70,7 +70,7 @@ def refuse_same_source(one: Volume, other: Volume) -> None:
 def refuse_correlated(volume: Volume, noise: Noise | None) -> None:
     """Raise `VolumeError` if the noise of neighbouring voxels is or may be correlated.
 
-    Their noise is then also shared by the subsampled copies of a checkerboard.
+    The subsampled copies of a checkerboard then also share noise.
     """
     instead = "Use two scans, or halves of one (--fsc halves), to find the resolution."
     if noise is None or not noise.level > 0:
@@ -98,7 +98,7 @@ def _made_by(volume: Volume, operations: tuple[str, ...]) -> bool:
 
 
 def _inputs(volume: Volume) -> Iterator[tuple[str, Any]]:
-    """Checksum of each input of a volume, and which half of it was used."""
+    """Checksum of each input of a volume, and the half of it that was used."""
     for entry in volume.provenance:
         inputs = entry.get("inputs")
         settings = entry.get("settings")

@@ -1,5 +1,6 @@
-"""Pores of several volumes, measured on their own grids and matched on a common
-grid.
+"""Measures pores of several volumes on their own grids.
+
+The pores are then matched on a common grid.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from napari_geosr.operations.measure.mask import align_mask
 
 __all__ = ["PoreMatch", "Status", "pore_steps"]
 
-#: Bytes per voxel for matching pores: masks, labels of both, and their overlap.
+#: Bytes per voxel for matching pores: masks and labels of both volumes, and the
+#: overlap.
 _BYTES_PER_VOXEL = 60
 
 
@@ -38,8 +40,9 @@ def pore_steps(
 ) -> Generator[Step, None, tuple[dict[str, PorosityReport], dict[str, PoreMatch]]]:
     """Measure the pores of each volume within the common region, and match them.
 
-    If the pores of a volume cannot be measured (for example, it has one grey value), a
-    warning is given, the pores are not compared, and all other results are kept.
+    If the pores of a volume cannot be measured (for example, because it has a single
+    grey value), a warning is issued and the pores are not compared; all other results
+    are kept.
 
     Raises
     ------

@@ -70,7 +70,7 @@ def placed_mask(mask: Volume | None, base: FrameVolume) -> FrameArray | None:
     Raises
     ------
     VolumeError
-        If it does not cover the frame.
+        If the mask does not cover the frame.
     """
     if mask is None:
         return None
@@ -126,7 +126,7 @@ class _BinaryMask:
 
 
 def _refined(mask: Volume, voxel_size: tuple[float, ...]) -> Volume:
-    """A mask whose voxels are repeated, so that none exceeds a given voxel size."""
+    """A mask with repeated voxels, so that no voxel exceeds a given size."""
     factors = [
         max(1, math.ceil(m / v - 1e-3))
         for m, v in zip(mask.voxel_size, voxel_size, strict=True)

@@ -32,7 +32,7 @@ from napari_geosr.operations.measure.grey_levels import one_volume
 _FEW_SLICES = 16
 #: Anisotropy of the voxels above which rings within slices are correlated as well.
 _ANISOTROPIC = 1.5
-#: Minimum edge length of a block within slices, in voxels; shorter ones have too few
+#: Minimum edge length of a block within slices, in voxels; smaller blocks have too few
 #: rings.
 _MIN_EDGE = 16
 Warn = Callable[[str], WarningIssued]
@@ -54,7 +54,7 @@ def resolution_steps(
     Raises
     ------
     VolumeError
-        If that is impossible or would not be meaningful.
+        If the correlation is impossible or would not be meaningful.
     Cancelled
         If `should_stop` returns True.
     """
@@ -127,7 +127,7 @@ def _single_steps(
     remarks: list[str],
     warn: Warn,
 ) -> Generator[Step, None, dict[str, FourierCorrelation]]:
-    """Correlate checkerboard halves of every suitable volume; refuse if none is."""
+    """Correlate checkerboard halves of suitable volumes; raise if there are none."""
     found: dict[str, FourierCorrelation] = {}
     refused: list[VolumeError] = []
     for key, one in placed.items():
@@ -194,7 +194,7 @@ def _block(
 def _kinds(
     name: str, shape: tuple[int, ...], voxel_size: tuple[float, ...]
 ) -> list[tuple[str, bool]]:
-    """What to correlate, by name: shells, rings in slices, or both."""
+    """Kinds of correlation, by name: shells, rings in slices, or both."""
     if len(shape) == 2:
         return [(name, True)]
     if shape[0] < _FEW_SLICES:

@@ -14,7 +14,7 @@ from napari_geosr.measure.comparison.scan_check import ScanCheck
 from napari_geosr.operations.restore.consistency import consistency_figures_steps
 from napari_geosr.operations.restore.consistency_verdict import verdict_of
 
-#: Beginning of checksums of voxels instead of files.
+#: Prefix of checksums that are computed from voxels instead of files.
 _OF_VOXELS = "crc32-sampled:"
 
 
@@ -27,7 +27,8 @@ def scan_check_steps(
 ) -> Generator[Step, None, dict[str, ScanCheck]]:
     """Check each restored volume against the scan that its record names.
 
-    Volumes without such a record, or whose scan is not among the others, are skipped.
+    A volume is skipped if it has no such record, or if its scan is not among the
+    others.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ _SLICES = 9
 
 
 def transformed_voxels(budget: int) -> int:
-    """Return how many voxels a block may have for its Fourier transform to fit."""
+    """Return the number of voxels in a block for which a Fourier transform fits."""
     return max(1 << 15, budget // _TRANSFORM_BYTES)
 
 
@@ -34,12 +34,12 @@ def spectrum_steps(
     budget: int,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, tuple[dict[str, float | None], dict[str, PowerSpectrum]]]:
-    """Find each volume's finest detail, and power spectra of volumes and differences.
+    """Find the finest detail of volumes, and power spectra of volumes and differences.
 
     Parameters
     ----------
     groups : sequence of FrameVolumes
-        The finest frame first: the base is evaluated there.
+        Groups, starting with the finest frame, in which the base is evaluated.
     titles : dict of str
         Name of each volume, in the order of the results.
 

@@ -33,7 +33,7 @@ _COLUMNS = {
         ("similar_distance", ("distance",)),
     ),
 }
-#: Columns that contain text; all others contain numbers.
+#: Columns that contain text; all other columns contain numbers.
 _WORDS = ("evidence", "similar")
 #: Columns in the unit of the scan.
 _LENGTHS = ("reach_90",)
@@ -76,9 +76,7 @@ def _value(found: Explanation, method: str, way: tuple[str, ...]) -> object:
 
 
 def pores_of_report(report: PorosityReport) -> StoredPoreTable:
-    """The pores of a measurement in memory, in the form that `explain_pores_steps`
-    needs.
-    """
+    """Convert the pores of a measurement in memory for `explain_pores_steps`."""
     if report.neighbourhood:
         raise VolumeError(
             "Pores that were found with a local threshold or hysteresis cannot be "
@@ -109,7 +107,7 @@ def pores_of_report(report: PorosityReport) -> StoredPoreTable:
 
 
 def with_explanations(report: PorosityReport, result: ExplainResult) -> PorosityReport:
-    """The report with the columns of a run that has explained its pores."""
+    """The report with added columns of the run that explained its pores."""
     added = list(added_columns(result))
     return replace(
         report,

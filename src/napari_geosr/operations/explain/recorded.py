@@ -17,7 +17,7 @@ from napari_geosr.core.volume import Volume
 def recorded_input(record: AnyMapping) -> AnyMapping | None:
     """Information about the scan in the record of a restoration.
 
-    None if the scan was not a file with one volume or image.
+    Returns None if the scan was not a file with one volume or image.
     """
     inputs = record.get("inputs")
     facts = inputs.get("input") if isinstance(inputs, Mapping) else None
@@ -56,7 +56,7 @@ def recorded_scan_steps(
     FileError
         If the file is missing, or has changed since the restoration.
     VolumeError
-        If it has several time points or channels, and `position` is missing.
+        If the file has several time points or channels, and `position` is missing.
     """
     path = _place(str(facts["path"]), beside)
     title = Path(str(facts["path"])).name
@@ -81,7 +81,7 @@ def recorded_scan_steps(
 
 
 def _place(recorded: str, beside: Path | None) -> str | Path:
-    """The recorded path or address, or a file of this name next to the result."""
+    """The recorded path or address, or a file of the same name next to the result."""
     if as_address(recorded) is not None or Path(recorded).exists():
         return recorded
     if beside is not None and (near := beside.parent / Path(recorded).name).exists():

@@ -1,4 +1,4 @@
-"""Explanations of a voxel, of a pore, or of every pore of a table."""
+"""Explains a voxel, a pore, or every pore of a table."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ class ExplainResult:
     missing : tuple of PoreRow
         Pores of the table that were not found in the result.
     verdicts : Volume or None
-        For the pores of a table: 1 well supported, 2 weak, 3 prior only, on the scan's
-        grid.
+        Verdicts on the pores of a table, on the scan's grid: 1 well supported, 2 weak,
+        3 prior only.
     """
 
     prepared: PreparedExplanation
@@ -170,7 +170,7 @@ def explain_steps(
 def prepare_steps(
     volume: Volume, config: ExplainConfig, *, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, PreparedExplanation]:
-    """Prepare for repeated calls of `explain_place_steps`.
+    """Prepare a scan and a model for repeated calls of `explain_place_steps`.
 
     Raises
     ------
@@ -244,8 +244,8 @@ def explain_place_steps(
     Parameters
     ----------
     pore : bool
-        Whether all methods explain the pore, if there is one. By default, they do so
-        only if evidence is among the methods.
+        Whether all methods explain the pore, if there is one. By default, they do only
+        if evidence is among the methods.
     """
     config, scene = prepared.config, prepared.scene
     target = None

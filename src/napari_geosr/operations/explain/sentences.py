@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 def sentence_of(
     target: ExplainedRegion, findings: Mapping[str, AttributionResult]
 ) -> str:
-    """Summarise reach and evidence in a sentence; otherwise return that of the first
-    finding.
+    """Summarise reach and evidence in a sentence.
+
+    Without these methods, the sentence of the first finding is returned.
     """
     reach, evidence = findings.get("reach"), findings.get("evidence")
     if reach is None:
@@ -56,7 +57,7 @@ def sentence_of(
 def table_warnings(
     found: Sequence[Explanation], missing: Sequence[PoreRow]
 ) -> Iterator[str]:
-    """Warnings about the pores of a table, each for all pores concerned."""
+    """Warnings about the pores of a table, combined for all pores concerned."""
     total = len(found) + len(missing)
     if missing:
         labels = ", ".join(str(row.label) for row in missing[:10])

@@ -1,4 +1,4 @@
-"""What to explain: a voxel, the pore that contains it, or the pores of a table."""
+"""Finds what to explain: a voxel, the pore that contains it, or pores of a table."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ Phase = Literal["dark", "bright"]
 
 #: Search radii for a pore, in voxels of the result, tried in this order.
 _SEARCH_RADII = (16, 32, 48)
-#: Minimum difference between the means of pore and solid, as a fraction of the
-#: contrast.
+#: Minimum difference between the mean grey values of pore and solid, as a fraction of
+#: the contrast.
 _MIN_PHASE_DIFFERENCE = 0.5
 #: Maximum relative difference in voxel count between matching pores of table and
 #: result.
@@ -42,7 +42,7 @@ class ExplainedRegion:
     ----------
     kind : {"voxel", "region", "pore"}
     at : tuple of int
-        One of its voxels, Z, Y, X.
+        A voxel of the region (Z, Y, X).
     threshold : float or None
         Threshold between pore and solid, for a pore.
     notes : tuple of str
@@ -64,7 +64,7 @@ class PoreRow:
     Attributes
     ----------
     box : tuple of (int, int)
-        First voxel and the one after the last, along the axes of the volume.
+        First voxel, and the voxel after the last, along each axis of the volume.
     """
 
     label: int
@@ -88,7 +88,7 @@ class Explanation:
     row : PoreRow or None
         Row of the pore table, if the pore comes from one.
     n_missing, n_inputs : int
-        NaN or infinite input voxels, and all input voxels.
+        Number of NaN or infinite input voxels, and number of all input voxels.
     """
 
     target: ExplainedRegion
@@ -113,11 +113,11 @@ class StoredPoreTable:
     Attributes
     ----------
     text : tuple of tuple of str
-        The rows as they are in the file, header first.
+        Rows of the file, starting with the header.
     shape : tuple of int
         Shape of the volume that was measured; empty if unknown.
     measured : mapping
-        What is recorded about that volume: name, checksum and so on.
+        Recorded facts about that volume, such as its name and checksum.
     """
 
     path: Path
@@ -172,10 +172,11 @@ def read_pores(path: str | Path) -> StoredPoreTable:
 
 
 def _facts_of_report(path: Path) -> AnyDict:
-    """Read from the report next to a table how its pores were segmented, and in which
-    volume.
+    """Read how the pores of a table were segmented, and in which volume.
 
-    Empty without a report.
+    This information is in the report next to the table.
+
+    It is empty if there is no report.
     """
     report = path.with_name(path.name.replace("pores.csv", "report.json"))
     if report == path or not report.is_file():
@@ -207,7 +208,7 @@ def foreign_table_warning(table: StoredPoreTable, record: AnyMapping) -> str:
     ----------
     table : StoredPoreTable
     record : mapping
-        What the provenance records about the scan.
+        Information about the scan in the provenance record.
 
     Returns
     -------
@@ -239,9 +240,9 @@ def voxel_of(
     Raises
     ------
     ConfigError
-        If none is given, or it has the wrong number of axes.
+        If no voxel is given, or it has the wrong number of axes.
     VolumeError
-        If it is outside the result, or the scan is not finite there.
+        If the voxel is outside the result, or the scan is not finite there.
     """
     axes, n = ", ".join(volume.axes), len(volume.axes)
     given = at if at is not None else position
@@ -341,7 +342,7 @@ def pore_at(
 
 
 def _otsu(greys: AnyArray, contrast: float) -> float | None:
-    """Otsu's threshold, if the means of both sides differ enough to be two phases."""
+    """Otsu's threshold, if both sides differ enough in their means to be two phases."""
     from skimage.filters import threshold_otsu
 
     if not greys.max() > greys.min():
@@ -398,7 +399,7 @@ def pores_of(
     threshold: float | None,
     phase: Phase | None,
 ) -> Iterator[tuple[PoreRow, ExplainedRegion | None]]:
-    """Find every pore of a table in the result; None for those not found.
+    """Find every pore of a table in the result; None for pores that are not found.
 
     Raises
     ------

@@ -2,7 +2,7 @@
 
 Detector rows are processed in blocks. Each block has its own fit, which starts from the
 networks of the previous block. A job that was stopped or killed resumes from the
-iteration of its last checkpoint, and its result is that of an uninterrupted run.
+iteration of its last checkpoint, with the same result as an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def ganrec_steps(
     Raises
     ------
     GeoSRError
-        With a one-sentence message; the progress so far is in the last checkpoint.
+        If the run fails; the progress so far is in the last checkpoint.
     """
     require_one_process("GANrec is fitted")
     job.check()
@@ -187,7 +187,7 @@ class _Blocks(ObjectFit):
 
     @property
     def is_fitted(self) -> bool:
-        """Whether the current block needs no more iterations."""
+        """Whether the fit of the current block is finished."""
         return self.current.done
 
     @property
@@ -288,7 +288,7 @@ class _Blocks(ObjectFit):
         return CheckpointSaved(self.done, self.total, path)
 
     def _keep(self, fit: SinogramFit) -> None:
-        """Store finished slices until all are complete."""
+        """Store finished slices until all slices are complete."""
         file = self.file(self.block)
         with atomic.explained(file.parent):
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -111,7 +111,7 @@ class GanrecConfig(ObjectFitConfig, ProjectionsConfig):
     )
 
     def fit(self) -> learning.sinogram_fit.FitSettings:
-        """Settings for fitting a block."""
+        """Return the settings for fitting a block."""
         return learning.sinogram_fit.FitSettings(
             iterations=self.steps,
             learning_rate=self.learning_rate,
@@ -150,7 +150,7 @@ class GanrecJob(Config):
         Raises
         ------
         GeoSRError
-            With a one-sentence message.
+            If a setting or an input is invalid.
         """
         config = self.training
         check_country(config.country)

@@ -55,7 +55,7 @@ _NOT_COMPARED = (
 _EDGES = {2: 128, 3: 64}
 #: Note in the provenance record of every sample.
 _NOTE = "Drawn from a diffusion model: not a measurement of any object."
-#: Fraction of the samples that may exceed the limit by chance.
+#: Maximum fraction of the samples that may exceed the limit by chance.
 _MAX_COPIES = 0.01
 
 
@@ -113,8 +113,8 @@ def generate_steps(
         Folder, created if missing.
     config : GenerateConfig
     training_images : sequence of Volume
-        Images on which the model was trained. Samples are compared with them, and if
-        more than 1 % are copies, none is kept.
+        Images on which the model was trained. Samples are compared with them; if more
+        than 1 % are copies, no sample is kept.
     overwrite : bool
         Whether to replace files of earlier samples.
     should_stop : callable
@@ -255,7 +255,7 @@ def _drawn(
     device: str,
     should_stop: ShouldStop,
 ) -> AnyArray:
-    """One sample in grey values of the training data."""
+    """Draw one sample, in grey values of the training data."""
 
     def stop_if_asked(_step: int) -> None:
         if should_stop():

@@ -1,4 +1,4 @@
-"""How operations open their inputs, with settings shared by all commands."""
+"""Opens the inputs of operations, with settings shared by all commands."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMMAS = Parameter(n_tokens=1, negative="")
 
 
 def parse_numbers(value: Any, kind: type, example: str) -> Any:
-    """Turn ``"4,2,2"`` (alone or as a list's elements) into numbers.
+    """Convert ``"4,2,2"`` (alone or as elements of a list) to numbers.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def parse_numbers(value: Any, kind: type, example: str) -> Any:
     kind : type
         ``int`` or ``float``.
     example : str
-        Shown in the error message if the text contains no numbers.
+        Example for the error message if the text contains no numbers.
     """
     if value is None:
         return None
@@ -107,7 +107,7 @@ class InputConfig(Config):
         return None if value is None else require_unit(value)
 
     def reading(self) -> AnyDict:
-        """The arguments for `napari_geosr.io.read`."""
+        """Return the arguments for `napari_geosr.io.read`."""
         return self.model_dump(
             include=set(InputConfig.model_fields) - {"channel", "time"}
         )
@@ -187,14 +187,14 @@ def open_companion(
 ) -> tuple[Volume, list[str]]:
     """Open a volume that belongs to the input `like`: a reference or a sample mask.
 
-    Its own metadata take precedence. Settings of the input apply where this file has no
-    information, and where it repeats the information in the input's file: a mask drawn
-    on a scan with a wrong voxel size has the same wrong voxel size. The voxel size is
+    Its own metadata take precedence. Settings of the input apply if this file has no
+    information, or if it repeats the information in the input's file: a mask drawn on a
+    scan with a wrong voxel size has the same wrong voxel size. The voxel size is
     applied if this file has none and its shape is that of the input, or if, according
     to both files, it covers the same region as the input. The axes are applied if both
-    files have the same shape and axes; channel and time point, if there are several.
-    Applied settings are reported. Shape and type of raw files are checked against the
-    file size in any case.
+    files have the same shape and axes. Channel and time point are applied if there are
+    several. Applied settings are reported. Shape and type of raw files are always
+    checked against the file size.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What is known about a scan: its noise, and open questions about its file."""
+"""Information about a scan: its noise, and open questions about its file."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def input_warnings(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]
 
 
 def unnamed_slices(volume: Volume, cards: Iterable[ModelCard]) -> list[str]:
-    """Warn of models that add slices along an axis that the file does not name.
+    """Warn about models that add slices along an axis that the file does not name.
 
     Examples
     --------
@@ -80,9 +80,10 @@ def reader_warnings(volume: Volume) -> list[str]:
 
 
 def given_size_warnings(volume: Volume) -> list[str]:
-    """Warn of a voxel size given by the user that is probably a mistake.
+    """Warn about a voxel size given by the user that is probably a mistake.
 
-    Empty if the size is that of the file, confirmed by the user, or plausible.
+    The list is empty if the size comes from the file, was confirmed by the user, or is
+    plausible.
 
     Examples
     --------
@@ -106,7 +107,7 @@ def given_size_warnings(volume: Volume) -> list[str]:
 def _assumptions(volume: Volume) -> list[str]:
     """List slice spacings that are missing from the file of `volume` or of its inputs.
 
-    Empty if the user gave the voxel size, or if it is unknown.
+    The list is empty if the user gave the voxel size, or if it is unknown.
     """
     if "Z" not in volume.axes or not volume.has_physical_size:
         return []
@@ -122,7 +123,7 @@ def _assumptions(volume: Volume) -> list[str]:
 
 
 def _inputs(volume: Volume) -> Iterator[AnyMapping]:
-    """What the provenance of `volume` records about each of its input files."""
+    """Information in the provenance of `volume` about each of its input files."""
     for entry in volume.provenance:
         inputs = entry.get("inputs")
         for facts in inputs.values() if isinstance(inputs, Mapping) else ():
@@ -170,7 +171,7 @@ def open_questions(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]
 
 
 def _frames_of(volume: Volume, cards: Iterable[ModelCard]) -> TimeSeriesQuestion | None:
-    """The question whether slices are frames; an error if a model would mix them."""
+    """Ask whether slices are frames; raise an error if a model would mix them."""
     mixing = _mixing(cards)
     frames = frames_question(volume, mixing=bool(mixing))
     if frames is not None and frames.certain and mixing:
@@ -199,18 +200,18 @@ def frames_question(
 ) -> TimeSeriesQuestion | None:
     """Ask whether slices are frames of a time series, if they look like frames.
 
-    With `mixing`, ask also if there is no evidence that they are slices.
+    With `mixing`, also ask if there is no evidence that they are slices.
     """
     return time_series_question(volume, mixing=mixing)
 
 
 def check_no_mixing(volume: Volume, cards: Iterable[ModelCard]) -> None:
-    """Refuse to restore slices that may be frames, if a model uses neighbouring ones.
+    """Refuse to restore slices that may be frames if a model uses neighbouring slices.
 
     Raises
     ------
     VolumeError
-        If it would mix time points, or may do so.
+        If it would, or might, mix time points.
     """
     mixing = _mixing(cards)
     if mixing and (frames := frames_question(volume, mixing=True)) is not None:

@@ -120,9 +120,9 @@ def measure_steps(
         Integer array of the volume's shape to fill with the labels. By default they are
         kept in memory, or in a zarr in the cache folder if they do not fit.
     keep_labels : bool
-        False if only the measured values are needed.
+        Whether to keep labels. Set it to False if only the measured values are needed.
     journal : LabellingJournal, optional
-        Stores what has been labelled, so that an interrupted run can be resumed.
+        Stores the progress of the labelling, so that an interrupted run can be resumed.
     workers : int or distributed.Client, optional
         Processes that label the slabs; the result does not depend on them.
 
@@ -136,9 +136,9 @@ def measure_steps(
         If `workers` is invalid, or the extra ``cluster`` is not installed.
     VolumeError
         If the volume is complex, has more axes, is constant or has no finite voxel, the
-        mask does not cover it, or `deviation` belongs to another volume. Also if it is
-        an unfinished restoration of integer type and no mask selects the part to
-        measure.
+        mask does not cover it, or `deviation` belongs to another volume. The error is
+        also raised for an unfinished restoration of integer type if no mask selects the
+        part to measure.
     Cancelled
         If `should_stop` returns True.
     """
@@ -285,7 +285,8 @@ def _is_unfinished(volume: Volume) -> bool:
 def _refuse_unfinished_integers(volume: Volume) -> None:
     """Refuse unfinished volumes of integer type.
 
-    Integers have no NaN: unfinished voxels are 0, a value that pores may also have.
+    Because integers have no NaN, unfinished voxels are 0, a value that pores may also
+    have.
     """
     if _is_unfinished(volume) and volume.dtype.kind in "iu":
         raise VolumeError(
@@ -414,7 +415,8 @@ def reference_first(columns: Mapping[str, T]) -> dict[str, T]:
     Parameters
     ----------
     columns : mapping
-        In the order of `measure_several_steps`: the measured volume and its references.
+        Columns in the order of `measure_several_steps`: the measured volume, then its
+        references.
 
     Examples
     --------

@@ -41,8 +41,8 @@ class AutomaticSample:
     mask : ndarray of bool
         One value per voxel of the volume.
     levels : GreyLevels
-        The grey values that determine the threshold: those inside the mask, or all if
-        the sample contains only one phase.
+        Grey values that determine the threshold: those inside the mask, or all grey
+        values if the sample contains only one phase.
     fit : SampleMaskFit
         Whether the mask excludes only what surrounds the sample.
     """
@@ -108,7 +108,7 @@ def automatic_fit_steps(
     max_bytes: int | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, SampleMaskFit | None]:
-    """Find how an automatic mask would fit a volume that was measured without one.
+    """Check how well an automatic mask would fit a volume measured without a mask.
 
     Parameters
     ----------
@@ -123,8 +123,8 @@ def automatic_fit_steps(
     Returns
     -------
     generator of Step
-        The result is a `SampleMaskFit`, or None if the volume is too large for it, or
-        contains no solid.
+        The result is a `SampleMaskFit`, or None if the volume is too large for a mask
+        or contains no solid.
     """
     shape = volume.shape
     too_much = max_bytes is not None and sample_mask_bytes(shape) > max_bytes

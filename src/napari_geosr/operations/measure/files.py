@@ -1,6 +1,4 @@
-"""Files of a measurement: JSON, CSV, a picture, an HTML page and, optionally,
-labels.
-"""
+"""Files of a measurement: JSON, CSV, picture, HTML page and, optionally, labels."""
 
 from __future__ import annotations
 
@@ -54,13 +52,14 @@ def plan(
     folder : path
         Created if missing.
     names : sequence of str
-        The first is the measured volume; others are compared with it.
+        Names of the reports. The first is the measured volume; others are compared with
+        it.
     labels : bool
         Whether the labelled pores of the first volume are also written.
     stem : str
         Prefix of each file name, for several measurements in one folder.
     statistics : sequence of str
-        Requested morphometry, which may have tables of its own.
+        Names of the requested morphometry statistics, which may have separate tables.
     overviews : bool
         Whether to write the data needed to draw the phases again.
 
@@ -169,7 +168,7 @@ def existing_files(files: Mapping[str, Path]) -> list[str]:
 
 @contextmanager
 def claimed(files: Mapping[str, Path]) -> Iterator[None]:
-    """Keep other runs from writing the same report, and create its folder.
+    """Prevent other runs from writing the same report, and create its folder.
 
     The folder is removed again if it is still empty at the end.
 
@@ -199,22 +198,22 @@ def write(
     Parameters
     ----------
     record : mapping, optional
-        The provenance record created when the volumes were measured. By default it is
-        created now, which requires reading the files or voxels.
+        The provenance record created when the volumes were measured. By default, it is
+        created by this call, which requires reading the files or voxels.
     companions : mapping of str to Volume or None, optional
         Sample mask and standard deviations by name, for that record.
     more : mapping, optional
         Additional entries for the JSON file.
     overwrite : bool
-        Whether existing files are overwritten. This is tested again here because
-        `check` may have run long ago.
+        Whether existing files are overwritten. This is checked again, because `check`
+        may have run long before.
 
     Raises
     ------
     FileError
         If the folder cannot be created, a file cannot be written or must not be
-        overwritten, or is the source of one of the volumes. If files exist that must
-        not be overwritten, the report is written to a new folder, which the message
+        overwritten, or is the source of one of the volumes. If files that must not be
+        overwritten exist, the report is written to a new folder, which the message
         names.
     """
     for volume in volumes.values():
@@ -287,7 +286,7 @@ def write(
 def moved_error(
     asked: Mapping[str, Path], files: Mapping[str, Path], existing: Sequence[str]
 ) -> FileError:
-    """Return the error that a report is in `files`, not in those `asked` for."""
+    """Return the error that a report was written to `files` instead of `asked`."""
     return FileError(
         f"{asked['json'].parent} already contains {', '.join(existing)}, created "
         f"during this run. The report was written to {files['json'].parent}."
@@ -295,7 +294,7 @@ def moved_error(
 
 
 def free_files(files: Mapping[str, Path]) -> dict[str, Path]:
-    """The same files in the first folder ``NAME_2``, ``NAME_3``, … that is free."""
+    """The same files in the first free folder of ``NAME_2``, ``NAME_3``, …."""
     folder = files["json"].parent.absolute()
     names = (folder.with_name(f"{folder.name}_{n}") for n in itertools.count(2))
     free = next(path for path in names if not path.exists())

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 #: memory.
 _MAX_READ_BYTES = 2**29
 _MAX_COUNTED = 2**32
-#: Number of voxels per block: takes a few milliseconds between calls of `should_stop`.
+#: Number of voxels per block; a block takes a few milliseconds between calls of
+#: `should_stop`.
 _BLOCK_VOXELS = 1 << 22
 
 
@@ -85,7 +86,7 @@ def histogram_steps(
     *,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, GreyLevels]:
-    """Count grey values; only in evenly spaced planes if reading all takes too long.
+    """Count grey values; in evenly spaced planes only if reading all takes too long.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A measurement as a job: the description in its folder, and its run."""
+"""A measurement as a job: the description in the job's folder, and the run."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class MeasureJob(Config):
         Returns
         -------
         volumes : dict of str to Volume
-            By role; volumes that were not given are missing.
+            Volumes by their roles; volumes that were not given are missing.
         notes : list of str
             One sentence for each setting of the measured volume that was applied to
             another one.
@@ -145,7 +145,7 @@ class MeasureJob(Config):
         Raises
         ------
         GeoSRError
-            With a one-sentence message.
+            If a setting or an input is invalid.
         """
         self.open()
         if self.workers is not None:
@@ -164,7 +164,7 @@ def measure_job_steps(
     should_stop: ShouldStop = never_stop,
     keep_unfinished: Callable[[], bool] = lambda: False,
 ) -> Generator[Step, None, Path | None]:
-    """Measure in the folder of a job; interrupted runs on large volumes are resumed.
+    """Measure in the folder of a job, resuming an interrupted run on a large volume.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def measure_job_steps(
         Receives ``result/`` with the report and a volume of labels, unless the job
         names another output.
     keep_unfinished : callable
-        Not used: pores at the edge of the measured part would be cut.
+        Not used, because pores at the edge of the measured part would be cut.
 
     Yields
     ------
@@ -187,7 +187,7 @@ def measure_job_steps(
     Raises
     ------
     GeoSRError
-        With a one-sentence message.
+        If the run fails.
     """
     names = ["input"] if job.reference is None else ["input", "reference"]
     out = job.out or folder / "result"

@@ -1,6 +1,6 @@
 """Stores the progress of a measurement next to its report, to resume it.
 
-The state is that of a single object (`measure.blocks.SlabLabeller`): a plane of labels,
+The state belongs to a single object (`measure.blocks.SlabLabeller`): a plane of labels,
 a row for each open or completed pore, and a number for each label. A resumed run
 recomputes the histogram, noise, sample mask and interval.
 """
@@ -44,7 +44,7 @@ _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 class MeasureJournal:
-    """The journals of the volumes of one measurement; none for small volumes.
+    """The journals of the volumes of one measurement; small volumes have none.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class MeasureJournal:
         }
 
     def _states(self) -> list[object]:
-        """State of the files, to detect that one was replaced since it was opened."""
+        """State of the files, to detect that a file was replaced after opening."""
         return [
             None
             if (source := volume.source) is None or not source.exists()
@@ -95,10 +95,11 @@ class MeasureJournal:
         return self._parts.get(name)
 
     def note(self) -> str:
-        """A sentence about kept states of interrupted measurements; empty if there are
-        none.
+        """A sentence about the stored states of interrupted measurements.
 
-        Call it after the measurement.
+        It is empty if there are none.
+
+        Call this method after the measurement.
         """
         others = [path for part in self._parts.values() for path in part.others]
         if not others:
@@ -123,18 +124,18 @@ class _Part:
         self._key: str | None = None
         #: State files of interrupted measurements with other settings.
         self.others: list[Path] = []
-        #: State files with the same settings, but for input files that have changed
-        #: since, or from another version.
+        #: State files with the same settings that are outdated: input files have
+        #: changed since then, or another version wrote them.
         self._outdated: list[Path] = []
         self._path = temporary_sibling(place, _SUFFIX)
         self._new = temporary_sibling(place, _NEW)
         self._due = time.monotonic() + _MIN_INTERVAL
 
     def load(self) -> Mapping[str, np.ndarray] | None:
-        """Load the state that an interrupted run of the same measurement left.
+        """Load the state left by an interrupted run of the same measurement.
 
-        It is renamed for this run. States of measurements with other settings are kept;
-        damaged files are removed.
+        The file is renamed for this run. States of measurements with other settings are
+        kept; damaged files are removed.
         """
         # Compute the key only now, because it reads the whole input, which a refused
         # run should not do.

@@ -28,7 +28,7 @@ def check_distance(
     Raises
     ------
     ConfigError
-        If there is no reference, no graph, or the distance is not positive.
+        If there is no reference or no graph, or the distance is not positive.
     """
     if distance is None:
         return
@@ -47,13 +47,13 @@ def check_distance(
 def agreement_of(
     reports: Mapping[str, PorosityReport], distance: float | None = None
 ) -> GraphAgreement | None:
-    """Return how well the branches of both volumes agree, if they were traced.
+    """Return the agreement of the branches of both volumes, if they were traced.
 
     Parameters
     ----------
     distance : float, optional
-        Matching distance for branches, in the unit of the first volume; two voxels of
-        the coarser one by default.
+        Matching distance for branches, in the unit of the first volume; by default, two
+        voxels of the coarser volume.
     """
     graphs = [r.graph for r in reports.values() if r.graph is not None]
     if len(graphs) < 2:

@@ -1,4 +1,4 @@
-"""Plan a scan: how many spots of which size, and where; and the files of a plan."""
+"""Plan a scan: the number, size and positions of spots; and the files of a plan."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def write(
 
 
 def sizes_table(plan: ScanPlan) -> str:
-    """Sizes of spots and how many are needed, as CSV."""
+    """Sizes of spots, and the number of spots needed, as CSV."""
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _MIN_HOT_SHARE = 0.01
 #: Number of planes that must fit into the memory budget for one to be read as a whole.
 _PLANES_IN_BUDGET = 8
-#: Beginning of the warning about background.
+#: First words of the warning about background.
 _BACKGROUND = "Background, such as air, seems to surround the sample of"
 
 
@@ -55,7 +55,7 @@ def background_steps(
     report: PorosityReport,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, str]:
-    """Warn that the porosity may include what surrounds the sample.
+    """Warn that the porosity may include the surroundings of the sample.
 
     Dark space at the faces can be air, or pores that the border cuts, such as marrow.
     The automatic mask is suggested only if it would exclude neither solid nor pores.
@@ -121,7 +121,7 @@ def kept_hot_voxels(volume: Volume, report: PorosityReport) -> str:
 
 
 def sampled_porosity(volume: Volume, report: PorosityReport) -> str:
-    """The spread of the porosity over the samples that a restoration has drawn."""
+    """State the spread of the porosity over the samples drawn by a restoration."""
     for entry in reversed(volume.provenance):
         found = entry.get("porosity_samples") or {}
         if not found.get("below_level"):
@@ -154,11 +154,11 @@ def generated(volume: Volume) -> str:
 
 
 def verdict_before_restoration(volume: Volume, report: PorosityReport) -> str:
-    """Repeat what the verdict before a restoration says about measuring its result.
+    """Repeat the statements of the verdict before a restoration about measurements.
 
     For *harmful* and *caution*, the main sentence and the findings on the number of
-    pores are repeated. For every verdict, the size up to which pores cannot be counted
-    is repeated, unless it is below the smallest counted pore.
+    pores are repeated. The size up to which pores cannot be counted is repeated for
+    every verdict, unless it is below the smallest counted pore.
     """
     entries = [e for e in volume.provenance if e.get("operation") == "restore"]
     verdict = entries[-1].get("verdict") if entries else None

@@ -28,7 +28,7 @@ _MIN_RIM_SHARE = 0.3
 _MIN_RIM_SHARE_2D = 0.6
 #: Longer edge, in pixels, of the reduced planes that are searched for background.
 _REDUCED = 64
-#: Minimum of their shorter edge, in pixels.
+#: Minimum length of the shorter edge of the reduced planes, in pixels.
 _MIN_REDUCED = 10
 #: Minimum distance from the rim of a plane to the nearest solid, as a fraction of the
 #: plane's shorter edge, at which the pore phase on the rim is background: a bone with
@@ -99,8 +99,7 @@ class Surroundings:
     def has_background(
         self, threshold: float, phase: Literal["dark", "bright"]
     ) -> bool:
-        """Whether background, such as air, reaches the faces of the volume next to the
-        sample.
+        """Whether background, such as air, reaches the faces of the volume.
 
         Parameters
         ----------
@@ -113,9 +112,9 @@ class Surroundings:
         -------
         bool
             True if the phase fills the corners of all examined planes and a large part
-            of their rims, or if, in most planes, it extends far deeper from the same
-            part of the rim than pores do. The porosity of the whole volume would
-            include that region.
+            of their rims. Also True if, in most planes, it extends much further from
+            the same part of the rim than pores do. The porosity of the whole volume
+            would include that region.
         """
         if not self.planes:
             return False
@@ -148,8 +147,8 @@ class Surroundings:
         Returns
         -------
         float
-            As a fraction of the plane's shorter edge; 0 with too few planes for a
-            median, or too few pixels in them.
+            Distance as a fraction of the plane's shorter edge; 0 if there are too few
+            planes for a median, or if they have too few pixels.
         """
         from scipy import ndimage
 
@@ -171,8 +170,9 @@ def _rim(plane: AnyArray) -> AnyArray:
 
 
 def _reduced(plane: AnyArray) -> AnyArray:
-    """Means of square blocks of a plane; invalid where any value in the block is
-    invalid.
+    """Means of square blocks of a plane.
+
+    A mean is invalid if any value in its block is invalid.
     """
     n = max(1, math.ceil(math.sqrt(plane.size) / _REDUCED))
     height, width = (length // n for length in plane.shape)

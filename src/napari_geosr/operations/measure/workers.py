@@ -1,4 +1,4 @@
-"""Gives the slabs of a measurement to worker processes."""
+"""Distributes the slabs of a measurement among worker processes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def n_processes(pool: SlabWorkers | None) -> int:
 
 
 def for_workers(volume: Volume) -> Volume:
-    """Return the volume with voxels that other processes can read; copies if needed."""
+    """Return the volume with voxels that other processes can read; copied if needed."""
     return volume.replace(data=array_for_workers(volume.data))
 
 

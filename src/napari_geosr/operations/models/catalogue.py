@@ -1,4 +1,4 @@
-"""The available models: list them, read their cards, and check if they fit a volume."""
+"""The available models: list them, read their cards, check if they fit a volume."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def remove(name: str) -> Path:
 
 
 def damaged() -> dict[str, str]:
-    """Return unusable entries among the models: reason by path."""
+    """Return the reasons why entries among the models are unusable, by path."""
     return scan_folders()[1]
 
 
@@ -160,7 +160,8 @@ def name_of(model: ModelLike) -> str:
     Parameters
     ----------
     model : str, Path, Model or ZooEntry
-        Anything else is returned unchanged and rejected later by the settings.
+        Model, or a way to specify it. Anything else is returned unchanged, to be
+        rejected by the settings.
     """
     if isinstance(model, bundle.Model | zoo.ZooEntry):
         entries = zoo.list_models()
@@ -183,8 +184,8 @@ def adopt(path: str | Path) -> Path:
 def checked_card(name_or_path: str | Path) -> ModelCard:
     """Return the card of a model after a quick check of its weights.
 
-    Compares checksum and header of the weights with the card, without torch; `verify`
-    checks everything.
+    Checksum and header of the weights are compared with the card, without torch;
+    `verify` checks everything.
 
     Raises
     ------
@@ -228,7 +229,7 @@ def fit(card: ModelCard, volume: Volume) -> Compatibility:
 
 
 def has_strength(card: ModelCard) -> bool:
-    """Whether a model has a strength: noise-bounded models and filters that denoise."""
+    """Whether a model has a strength: noise-bounded models and denoising filters."""
     is_filter = not card.has_weights and card.task == "denoise"
     return is_filter or card.noise_bound is not None
 
@@ -341,13 +342,13 @@ _MEANINGS = {
 
 
 def _meanings(columns: Sequence[str]) -> list[str]:
-    """A line for each column with its meaning."""
+    """Lines that state the meaning of each column."""
     width = max(len(_HEADINGS[key]) for key in columns)
     return [f" {_HEADINGS[key]:<{width}}  {_MEANINGS[key]}" for key in columns]
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table of methods; a long name has a line to itself."""
+    """Lines of a table of methods; a long name is on a separate line."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     room = min(widths[0], _METHOD_WIDTH)
     lines = []

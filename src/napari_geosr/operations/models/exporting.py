@@ -54,8 +54,8 @@ def export_steps(
 ) -> Generator[Step, None, ExportResult]:
     """Export a model.
 
-    Yields `WarningIssued` if other programs need further steps for the same result,
-    such as scaling or a mean of several outputs.
+    A `WarningIssued` is yielded if other programs need further steps for the same
+    result, such as scaling or averaging several outputs.
 
     Parameters
     ----------
@@ -64,10 +64,10 @@ def export_steps(
     kind : str
         One of `formats`.
     out : str or Path
-        The file; it must have the suffix of the format.
+        The file to write, with the suffix of the format.
     like : str, Path or Volume, optional
-        A scan whose measured noise is stored in the file, for models that adapt to the
-        noise of each scan, which other programs do not measure.
+        A scan that provides the noise to be stored in the file, for models that adapt
+        to the measured noise of each scan. (Other programs do not measure the noise.)
 
     Raises
     ------

@@ -41,7 +41,7 @@ def format_help() -> str:
 
 
 def source_help() -> str:
-    """Name the model formats that can be imported besides bundles.
+    """Name the model formats that can be imported in addition to bundles.
 
     Does not import torch.
     """

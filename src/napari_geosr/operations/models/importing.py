@@ -2,8 +2,8 @@
 
 Reading does not execute any code of the model (`models.foreign`). The receptive field
 is measured to determine whether tiling is exact. The result is compared with the
-reference supplied with the model. Finally the stored bundle is loaded and compared, so
-that the original file is no longer needed.
+reference supplied with the model. Finally, the stored bundle is loaded and compared, to
+make sure that the original file is no longer needed.
 """
 
 from __future__ import annotations
@@ -89,14 +89,14 @@ def import_steps(
         A bundle of this plugin, or a file in a format supported by
         `napari_geosr.models.foreign`; see `source_help`.
     name : str, optional
-        Name of the imported model; by default that of the file or package.
+        Name of the imported model; by default, the name of the file or package.
     channel : int, optional
         Channel of the result to use, for packages with several.
 
     Raises
     ------
     ModelError
-        If it cannot be read or used; nothing is stored.
+        If the model cannot be read or used; nothing is stored.
     FileError
         If the model folder is not writable.
     Cancelled
@@ -313,7 +313,7 @@ def _compare_restoration(folder: Path, draft: ImportDraft) -> str:
     Raises
     ------
     ModelError
-        If the results should agree but do not.
+        If the results do not agree although they should.
     """
     import numpy as np
 

@@ -2,7 +2,7 @@
 
 The low-resolution scan keeps its measured values and is cropped to the common region.
 The high-resolution scan is aligned with it and resampled onto its grid, subdivided by
-the upscale factor, so that the outer edges of the voxels coincide. Large volumes stay
+the upscale factor, so that the outer edges of the voxels coincide. Large volumes remain
 in their files; only reduced copies and blocks are loaded.
 """
 
@@ -209,7 +209,7 @@ def _box(
     Raises
     ------
     VolumeError
-        If it is too small.
+        If the common region is too small.
     """
     box = common_box(Grid.of(low), Grid.of(high), aligned.transform.inverse(), factors)
     shape = (0,) * len(factors) if box is None else tuple(s.stop - s.start for s in box)
@@ -282,7 +282,7 @@ class _PairWriter:
         self.resampling = Resampling(high, self.grids["high"], back)
 
     def describe_grid(self, key: str) -> AnyDict:
-        """Shape and position of one of them, for the report."""
+        """Shape and position of one of the volumes, for the report."""
         return self.grids[key].to_record()
 
     def write(

@@ -140,9 +140,7 @@ class PairConfig(Config):
         return value
 
     def factors(self, ndim: int, factor: int) -> tuple[int, ...]:
-        """High-resolution voxels per low-resolution voxel along each of `ndim` spatial
-        axes.
-        """
+        """High-resolution voxels per low-resolution voxel along each spatial axis."""
         kept = ndim - 2 if self.dimensions == "2D" else 0
         return (1,) * kept + (factor,) * (ndim - kept)
 
@@ -224,7 +222,7 @@ class DegradeConfig(PairConfig):
         return self
 
     def imaging(self, **measured: Any) -> DegradationConfig:
-        """Degradation settings: those given, otherwise the `measured` values.
+        """Return the degradation settings: those given, else the `measured` values.
 
         Raises
         ------

@@ -1,10 +1,9 @@
-"""Build training pairs from one high-resolution scan by simulating a low-resolution
-system.
+"""Build training pairs from one scan by simulating a low-resolution system.
 
-The steps are blur, averaging over low-resolution voxels (or keeping one voxel of each),
-and noise, as set or as measured on a real scan. Volumes are processed a few slices at a
-time; the noise is generated per slice, so that the result does not depend on the block
-size.
+The steps are blurring, averaging over low-resolution voxels (or keeping a single voxel
+in each), and adding noise, as set or as measured on a real scan. Volumes are processed
+a few slices at a time; the noise is generated per slice, so that the result does not
+depend on the block size.
 """
 
 from __future__ import annotations

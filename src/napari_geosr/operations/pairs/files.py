@@ -64,7 +64,7 @@ def plan(out: str | Path, inputs: list[Volume], *, overwrite: bool) -> dict[str,
 def train_command(
     files: Mapping[str, Path], factor: int, dimensions: str, *, flat: bool
 ) -> str | None:
-    """Return the command that trains a model with the pair; None if none can be.
+    """Return the command that trains a model with the pair; None if impossible.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def train_command(
 
 
 def untrained_factor_notes(factor: int) -> list[str]:
-    """Return a sentence if none of our networks upscales by this factor."""
+    """Return a sentence if none of the package's networks upscales by this factor."""
     if factor in _TRAINED:
         return []
     return [

@@ -18,8 +18,8 @@ from napari_geosr.operations.pairs.config import (
     PairsInput,
 )
 
-#: Maximum ratio of the voxel sizes, relative to the upscale factor, without a warning
-#: that several high-resolution voxels are averaged.
+#: Ratio of the voxel sizes, relative to the upscale factor, above which a warning
+#: states that several high-resolution voxels are averaged.
 _TOLERANCE = 1.25
 #: Default memory for voxels, as a fraction of the free memory.
 _MEMORY_SHARE = 0.25
@@ -40,7 +40,7 @@ def open_high(path: str | Path, reading: PairsInput | None = None) -> Volume:
 
 
 def with_matching_axes(low: Volume, high: Volume) -> tuple[Volume, Volume]:
-    """Return both with spatial axes only, `high` in the unit of `low`.
+    """Return both scans with spatial axes only, and `high` in the unit of `low`.
 
     Raises
     ------
@@ -190,12 +190,12 @@ def millimetres(volume: Volume) -> float | None:
 def offset_for(
     low: Volume, offset: tuple[float, ...] | None
 ) -> tuple[float, ...] | None:
-    """Check that an offset has a number for each axis.
+    """Check that an offset has one value for each axis.
 
     Raises
     ------
     ConfigError
-        If it does not.
+        If the number of values is wrong.
     """
     if offset is not None and len(offset) != len(low.axes):
         axes = ",".join(low.axes)

@@ -1,6 +1,4 @@
-"""Measures grey values of a high-resolution scan, and blur and noise of a real
-low-resolution one.
-"""
+"""Measures grey values of a scan, and blur and noise of a low-resolution scan."""
 
 from __future__ import annotations
 

@@ -58,8 +58,8 @@ def side_by_side_png(panels: dict[str, Volume]) -> bytes:
     Parameters
     ----------
     panels : dict of Volume
-        Volumes by title, all in the same unit. Those larger than the first are cropped
-        to its extent.
+        Volumes by title, all in the same unit. Volumes larger than the first are
+        cropped to its extent.
     """
     first = next(iter(panels.values()))
     size = _extent(first, _SLICE)

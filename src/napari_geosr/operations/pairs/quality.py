@@ -22,7 +22,7 @@ from napari_geosr.registration.sampled import Box, Grid, copy_steps, inside
 
 #: Maximum acceptable misalignment of a pair, in low-resolution voxels.
 MAX_SHIFT = 0.5
-#: Maximum acceptable misalignment of any of its parts, in low-resolution voxels.
+#: Maximum acceptable misalignment of any part of a pair, in low-resolution voxels.
 _MAX_SHIFT_ANYWHERE = 1.0
 _MIN_OVERLAP = 0.5
 _MIN_CORRELATION = 0.3
@@ -259,7 +259,7 @@ def quality_warnings(quality: PairQuality, aligned: Alignment) -> list[str]:
 
 
 def times(shape: Sequence[int]) -> str:
-    """A shape as text."""
+    """Format a shape as text."""
     return " × ".join(map(str, shape))
 
 

@@ -82,8 +82,8 @@ class DegradedScan:
 
     The high-resolution volume of a pair must have its voxels where a network places
     them: at subdivisions of the low-resolution voxels. If one voxel of each block is
-    kept and the block has no central one, these voxels are half a voxel away from those
-    of the scan and are interpolated.
+    kept and the block has no central voxel, the subdivisions are half a voxel away from
+    the voxels of the scan; their values are then interpolated.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class DegradedScan:
         self.noise = module.Noise(imaging, levels, coarse.shape[-2:])
 
     def describe_grid(self, key: str) -> AnyDict:
-        """Shape and position of one of them, for the report."""
+        """Shape and position of one of the volumes, for the report."""
         return self.grids[key].to_record()
 
     def write(

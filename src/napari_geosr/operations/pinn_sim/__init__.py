@@ -1,9 +1,9 @@
 """Fit a network to raw frames of structured illumination, and apply it to others.
 
-The network is fitted to the middle slice of the first time point and channel. All other
-planes, and those of further stacks of the same optics, start from the fitted network
-and are refined by a few steps. A job that was stopped or killed resumes from its last
-checkpoint, and its result is that of an uninterrupted run.
+The network is fitted to the middle slice of the first time point and channel. For all
+other planes, including those of further stacks with the same optics, this network is
+the starting point and is refined by a few steps. A job that was stopped or killed
+resumes from its last checkpoint, with the same result as an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def pinn_sim_steps(
     Raises
     ------
     GeoSRError
-        With a one-sentence message; the fit so far is in the last checkpoint.
+        If the run fails; the fit so far is in the last checkpoint.
     """
     require_one_process("A network is fitted to frames")
     opened = job.open()
@@ -290,7 +290,7 @@ class _StackFit(ObjectFit):
         return CheckpointSaved(self.done, self.total, path)
 
     def image(self, start: JointRichardsonLucy, fit: FrameFit) -> FloatArray:
-        """Return the object in the field of view; before any step, that of `start`."""
+        """Return the object in the field of view; at first, the one of `start`."""
         if self.steps == 0:
             return start.result()
         with exact_settings(self.config.threads):
@@ -358,7 +358,7 @@ def _write_steps(
 
 
 def _facts(fit: _StackFit, is_first: bool) -> AnyMapping:
-    """Figures for the record of a result."""
+    """Facts for the record of a result."""
     facts: AnyDict = {
         "device": fit.device,
         "iterations": fit.iterations,

@@ -91,13 +91,13 @@ class PinnSimConfig(ObjectFitConfig, FramesConfig):
         return value
 
     def reconstruction(self) -> SimConfig:
-        """The same settings for a reconstruction."""
+        """Return the same settings for a reconstruction."""
         shared = SimConfig.model_fields.keys() & type(self).model_fields.keys()
         values = {name: getattr(self, name) for name in shared}
         return SimConfig.create(method="pinn", checks=False, **values)
 
     def stacks(self) -> tuple[Path, ...]:
-        """All files, that of the fit first."""
+        """Return all files, starting with the one to which the network is fitted."""
         return () if self.frames is None else (self.frames, *self.apply_to)
 
     def file_names(self) -> tuple[str, ...]:
@@ -140,18 +140,18 @@ class PinnSimJob(Config):
         Raises
         ------
         GeoSRError
-            With a one-sentence message.
+            If a setting or an input is invalid.
         """
         check_country(self.training.country)
         self.open()
 
     def open(self) -> list[SimFrames]:
-        """Open all stacks lazily, that of the fit first.
+        """Open all stacks lazily, starting with the one to which the network is fitted.
 
         Raises
         ------
         GeoSRError
-            If one cannot be opened, or its optics differ from those of the first.
+            If a stack cannot be opened, or its optics differ from those of the first.
         """
         config = self.training
         if config.frames is None:

@@ -85,7 +85,7 @@ def reconstruct_steps(
     Raises
     ------
     FileError, ProjectionsError, ConfigError, DeviceMemoryError
-        With a one-sentence message that states the problem and what to do.
+        If the run fails; the message states the problem and what to do.
     """
     if workers is not None:
         check_workers(workers)
@@ -125,16 +125,16 @@ def reconstruct_slice(
 ) -> Volume:
     """Reconstruct the slice of one detector row, for previews.
 
-    The rotation axis is not searched for, and no other row is read except for cone
-    beams: FDK needs the neighbouring rows, iterative algorithms need all. Without flat
-    fields some whole projections are read to determine the beam without sample.
+    The rotation axis is not searched for. No other row is read, except for cone beams:
+    FDK needs the neighbouring rows, and iterative algorithms need all rows. Without
+    flat fields, some whole projections are read to determine the beam without sample.
 
     Parameters
     ----------
     row : int
         Detector row; `config.rows` is ignored.
     centre : float, optional
-        Column of the rotation axis; by default from the settings or the file.
+        Column of the rotation axis; by default, taken from the settings or the file.
 
     Returns
     -------

@@ -133,7 +133,7 @@ def block_steps(
     write: Callable[[Rows, Slices], None],
     should_stop: ShouldStop,
 ) -> Generator[Step, None, None]:
-    """Reconstruct all rows that are not `finished`; updates `run`.
+    """Reconstruct all rows that are not `finished`, and update `run`.
 
     Parameters
     ----------
@@ -308,7 +308,7 @@ class RowProgress:
 
 
 def _halved(ready: ReconstructionInput, n: int) -> int:
-    """Half the number of rows; raises `DeviceMemoryError` if that is impossible."""
+    """Halve the number of rows; raise `DeviceMemoryError` if that is impossible."""
     if ready.whole or n < 2:
         what = "The volume" if ready.whole else "A single slice"
         raise DeviceMemoryError(
@@ -326,7 +326,7 @@ def _one_block(
     progress: RowProgress,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, _ReconstructedBlock]:
-    """Prepare and reconstruct; yields an `IterationDone` for each iteration."""
+    """Prepare and reconstruct a block; yield an `IterationDone` for each iteration."""
     first, end = ready.group_of(slices[0])
     residual: float | None = None
 
@@ -380,9 +380,9 @@ def _free(device: str) -> None:
 def in_thread(
     work: Callable[[ShouldStop, OnIteration], Any], should_stop: ShouldStop
 ) -> Generator[Iteration, None, Any]:
-    """Run `work` in a thread, yield its iterations as they happen, return its result.
+    """Run `work` in a thread; yield its iterations as they happen, return its result.
 
-    If the generator is closed, it asks the work to stop and waits until it has ended.
+    If the generator is closed, it asks the work to stop and waits for its end.
     """
     events: queue.SimpleQueue[Any] = queue.SimpleQueue()
     closed = threading.Event()

@@ -32,7 +32,7 @@ FullTurn = Annotated[
 
 
 class SliceConfig(Config):
-    """How slices are reconstructed, and which ones."""
+    """Which slices are reconstructed, and how."""
 
     algorithm: str = Field(
         "fbp",
@@ -113,7 +113,7 @@ class SliceConfig(Config):
 
 
 class ReconstructFields(PreparationConfig, SliceConfig):
-    """Fields of `ReconstructConfig`, possibly for another algorithm.
+    """Fields of `ReconstructConfig`, possibly of another algorithm.
 
     Command-line options use these, because the algorithm may be set in a settings file.
     """

@@ -1,4 +1,4 @@
-"""Derives views lazily from those in a file: means, or a fraction of the photons."""
+"""Views derived lazily from those in a file: means, or a fraction of the photons."""
 
 from __future__ import annotations
 
@@ -80,8 +80,9 @@ class MeanViews(_DerivedViews):
 class ThinnedCounts(_DerivedViews):
     """Counts from a fraction of the photons.
 
-    Electronic detector noise is split like photon noise: each part has less of it than
-    a shorter exposure would have, and the noise of the two parts is correlated.
+    Electronic detector noise is split like photon noise. Therefore, each part has less
+    of it than a shorter exposure would have, and the noise of the two parts is
+    correlated.
 
     The random numbers depend only on seed, view and row, so that the result does not
     depend on the order of reading.
@@ -127,7 +128,7 @@ class ThinnedCounts(_DerivedViews):
 
 
 class RemainingPhotons(_DerivedViews):
-    """Unchanged counts of unused views; the remaining photons of the others, rescaled.
+    """Counts of unused views, unchanged; the remaining photons of the others, rescaled.
 
     Parameters
     ----------

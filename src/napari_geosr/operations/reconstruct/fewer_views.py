@@ -1,7 +1,8 @@
-"""Derives scans with fewer views or photons from a full scan, as training pairs.
+"""Derives scans with fewer views or photons from a full scan, for training pairs.
 
-A network learns to turn the reconstruction from few views or short exposures into that
-of the whole scan, or of the remaining photons. All data stay in their file until used.
+A network learns to turn the reconstruction from few views or short exposures into the
+reconstruction from the whole scan or from the remaining photons. All data remain in
+their file until they are used.
 
 References
 ----------
@@ -63,13 +64,12 @@ class ScanPart:
     Attributes
     ----------
     name : str
-        Name of its file: only letters, digits and hyphens.
+        Name of the scan's file; contains only letters, digits and hyphens.
     title : str
         Title shown to the user.
     scan : Projections
     light : float or None
-        Its intensity without sample, relative to the whole scan; None for a second
-        scan.
+        Intensity without sample, relative to the whole scan; None for a second scan.
     """
 
     name: str
@@ -103,8 +103,9 @@ class ScanPair:
 def number_of_parts(n_views: int, parts: int | Literal["auto"]) -> int:
     """Number of parts into which the views are divided.
 
-    By default two to four; three or four only if each has at least 50 views. With more
-    parts, each has stronger streaks, which the network also treats as noise.
+    By default, there are two to four parts; three or four only if each has at least 50
+    views. With more parts, each has stronger streaks, which the network also treats as
+    noise.
     """
     if not isinstance(parts, str):
         return parts
@@ -172,7 +173,7 @@ def fewer_views(
     Parameters
     ----------
     count : int
-        At most the number of views.
+        Number of views to keep; at most the number of views of the scan.
     acquisition : {"step", "continuous"}
         ``"step"``: evenly spaced views are kept and the others omitted.
         ``"continuous"``: the sample turns during the exposure, so a view is the mean
@@ -181,7 +182,7 @@ def fewer_views(
     Raises
     ------
     ProjectionsError
-        If there are fewer views, or the views of one exposure are not adjacent.
+        If the scan has fewer views, or the views of one exposure are not adjacent.
     """
     n = scan.n_angles
     if not 2 <= count <= n:
@@ -206,8 +207,8 @@ def fewer_views(
 def unused_views(scan: Projections, count: int) -> Projections:
     """Return the views that `fewer_views` omits ("step"), with independent noise.
 
-    The streaks are not independent: if all views together have no streaks, those of the
-    two parts are opposite.
+    The streaks are not independent: if all views together have no streaks, the streaks
+    of the two parts are opposite.
     """
     left = np.setdiff1d(np.arange(scan.n_angles), _spread_views(scan, count))
     return _noted(scan.subset(left), views_left_out=count, of=scan.n_angles)
@@ -366,7 +367,7 @@ def check_same_detector(scan: Projections, other: Projections) -> None:
     Raises
     ------
     ProjectionsError
-        If they differ; the message states the difference.
+        If the scans differ; the message states the difference.
     """
     for what, mine, theirs in (
         ("rows and columns", scan.shape[1:], other.shape[1:]),
@@ -407,9 +408,7 @@ def _along_directions(scan: Projections, k: int) -> npt.NDArray[np.intp]:
 
 
 def _edges(n: int, count: int) -> npt.NDArray[np.intp]:
-    """Start of each of `count` equal parts of `n` views, and the end of the last
-    one.
-    """
+    """Start of each of `count` equal parts of `n` views, and the end of the last."""
     edges: npt.NDArray[np.intp] = np.floor(
         np.arange(count + 1) * (n / count) + 1e-9
     ).astype(np.intp)
@@ -417,8 +416,9 @@ def _edges(n: int, count: int) -> npt.NDArray[np.intp]:
 
 
 def _on_both_sides(n: int, count: int) -> npt.NDArray[np.intp]:
-    """Select from `n` views around a turn those that cover half a turn from alternating
-    sides.
+    """Select views that cover half a turn from alternating sides.
+
+    The selection is made from `n` views around a full turn.
     """
     at = np.arange(count)
     positions = at * (n / count) / 2 + (at % 2) * (n / 2)
@@ -452,6 +452,6 @@ def _mean_frame(frames: Any, scan: Projections) -> npt.NDArray[np.float64]:
 
 
 def _noted(scan: Projections, **facts: Any) -> Projections:
-    """The scan with a note on how it was derived from the one in the file."""
+    """The scan with a note on how it was derived from the scan in the file."""
     entry = {"software": "napari-geosr", "operation": "part of a scan", **facts}
     return scan.replace(provenance=(*scan.provenance, entry))

@@ -1,4 +1,4 @@
-"""How projections are opened, with settings shared by all commands."""
+"""Opens projections, with settings shared by all commands."""
 
 from __future__ import annotations
 
@@ -213,17 +213,17 @@ class ProjectionsInput(Config):
     detector_distance: DetectorDistance = None
 
     def reading(self) -> AnyDict:
-        """The arguments for `napari_geosr.io.projections.read_projections`."""
+        """Return the arguments for `napari_geosr.io.projections.read_projections`."""
         return self.model_dump(exclude=set(_BEAM))
 
     def described(self, scan: Projections) -> Projections:
-        """Apply the settings for the beam.
+        """Apply the settings for the beam to the projections.
 
         Raises
         ------
         ConfigError, ProjectionsError
-            If distances that the beam requires are missing, or are given for a beam
-            without any.
+            If distances that the beam requires are missing, or if distances are given
+            for a parallel beam.
         """
         given = {k: v for k, v in self.model_dump(include=set(_BEAM)).items() if v}
         if self.detector_distance is not None:

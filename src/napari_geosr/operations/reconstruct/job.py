@@ -1,4 +1,4 @@
-"""A reconstruction job: the description in its folder, and its run.
+"""A reconstruction job: the description in the job's folder, and the run.
 
 Does not import torch.
 """
@@ -68,7 +68,7 @@ class ReconstructJob(Config):
         Raises
         ------
         GeoSRError
-            With a one-sentence message.
+            If a setting or an input is invalid.
         """
         open_projections(self.projections, self.reading)
         if self.workers is not None:
@@ -93,7 +93,7 @@ def reconstruct_job_steps(
     folder : Path
         Receives ``result/NAME.ome.tif``, unless the job names another output.
     keep_unfinished : callable
-        Not used, because some of the slices could be mistaken for all of them.
+        Not used, because a part of the slices could be mistaken for the whole volume.
 
     Yields
     ------
@@ -108,7 +108,7 @@ def reconstruct_job_steps(
     Raises
     ------
     GeoSRError
-        With a one-sentence message; finished slices are kept.
+        If the run fails; finished slices are kept.
     """
     out = job.result(folder)
     # the job was killed before it reported the result

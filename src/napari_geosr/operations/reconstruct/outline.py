@@ -23,11 +23,11 @@ from napari_geosr.tomography.iterations import ignore_iteration
 #: Maximum width of the detector of the small scan that is timed, in pixels; wide enough
 #: for a speed like that of large scans.
 _COLUMNS = 512
-#: The same for a cone beam, of which the whole volume is timed.
+#: The same maximum for a cone beam, for which the whole volume is timed.
 _CONE_COLUMNS = 96
-#: Maximum number of its projections.
+#: Maximum number of projections of the small scan.
 _PROJECTIONS = 32
-#: Maximum number of its slices, except for a cone beam.
+#: Maximum number of slices of the small scan, except for a cone beam.
 _SLICES = 4
 #: Maximum number of iterations that are timed.
 _ITERATIONS = 4
@@ -37,7 +37,7 @@ _REPEATS = 3
 
 @dataclass(frozen=True)
 class ReconstructOutline:
-    """What the largest part of a reconstruction needs.
+    """The resources that the largest part of a reconstruction needs.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class ReconstructOutline:
 def outline(
     projections: Projections, config: ReconstructConfig, workers: int | None = None
 ) -> ReconstructOutline:
-    """Divide a reconstruction on the CPU into parts, as a run would.
+    """Divide a reconstruction on the CPU into parts, like a run.
 
     Parameters
     ----------

@@ -94,8 +94,9 @@ def prepare_steps(
 
 
 def _check_early(ready: ReconstructionInput) -> None:
-    """Refuse settings early that would otherwise be refused after preparing the first
-    block.
+    """Refuse invalid settings early.
+
+    Otherwise, they would be refused only after the first block has been prepared.
     """
     engines.require(
         ready.config.engine, ready.config.algorithm, ready.geometry, ready.algorithm
@@ -177,7 +178,7 @@ def _centre_steps(
     incident: float | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, Centre]:
-    """The rotation axis: from the settings, from the file, or found automatically."""
+    """Determine the rotation axis: from the settings, the file, or automatically."""
     if config.centre != "auto":
         return given_centre(float(config.centre), "given")
     if known is not None:

@@ -154,7 +154,7 @@ def slice_steps(
     Raises
     ------
     ProjectionsError, ConfigError
-        With a one-sentence message.
+        If the run fails.
     Cancelled
         If `should_stop` returns True.
     """

@@ -32,7 +32,7 @@ def boxes_of(rows: list[Rows], shape: tuple[int, ...]) -> list[Box]:
 
 
 def joined(rows: list[Rows]) -> list[Rows]:
-    """Ranges of rows in ascending order, with adjacent ones merged."""
+    """Ranges of rows in ascending order, with adjacent ranges merged."""
     found: list[Rows] = []
     for start, stop in sorted(rows):
         if found and found[-1][1] == start:
@@ -154,7 +154,7 @@ def scan_entry_steps(
     Cancelled
         If `should_stop` returns True.
     FileError
-        If its file can no longer be read.
+        If the scan's file can no longer be read.
     """
     described = yield from provenance.describe_steps(as_volume(scan), should_stop)
     angles = np.ascontiguousarray(scan.angles)
@@ -185,7 +185,7 @@ def identity_of(entry: AnyMapping) -> AnyDict:
 def differences(before: AnyMapping, now: AnyMapping) -> list[str]:
     """Differences between the entries (or identities) of two scans; empty if none.
 
-    Facts that an earlier release did not record are not compared.
+    Properties that an earlier release did not record are not compared.
     """
     return [
         words

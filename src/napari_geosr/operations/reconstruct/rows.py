@@ -1,4 +1,4 @@
-"""Reads detector rows in bands, because files are organised by projection."""
+"""Reads detector rows in bands, because files store one projection after another."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class RowIntegrals:
     Parameters
     ----------
     prepared : LineIntegrals
-        Its rows must be independent of each other.
+        Line integrals with rows that are independent of each other.
     overlapping : bool
         Whether to keep the rows of a call that the next call needs again.
     """

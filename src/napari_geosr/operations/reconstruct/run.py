@@ -102,7 +102,8 @@ def run_steps(
         be resumed. Without `out`, its own array is completed; with `out`, its file is
         removed at the end.
     workers : int or distributed.Client, optional
-        Processes that share the slices; by default, this process reconstructs all.
+        Processes that share the slices; by default, this process reconstructs all
+        slices.
 
     Yields
     ------
@@ -198,7 +199,7 @@ def run_steps(
 
 
 def _shared(ready: ReconstructionInput, workers: Workers) -> SlabRun:
-    """The same run in several processes, if they and a slice fit into memory."""
+    """The same run in several processes, if these and a slice fit into memory."""
     check_workers(workers)
     run = SlabRun(ready, workers)
     run.check_memory()
@@ -244,7 +245,7 @@ def _fill(
     shared: SlabRun | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, _BlockProgress]:
-    """Fill `array`; ends early on a request to stop or on an error."""
+    """Fill `array`; end early on a request to stop or on an error."""
     begun = time.monotonic()
     before = [] if kept is None else rows_of(kept)
     run = BlockRun() if kept is None else BlockRun.resumed(kept.run)
@@ -317,7 +318,7 @@ def _target(
 
 
 def _chunk_depth(ready: ReconstructionInput) -> int:
-    """Slices per chunk, because the number per block is not known yet."""
+    """Slices per chunk; the number of slices per block is not known yet."""
     plane = 4 * ready.size**2
     return max(1, min(_MAX_CHUNK_SLICES, _MAX_CHUNK_BYTES // plane))
 

@@ -117,8 +117,9 @@ class ReconstructionInput:
 
     @property
     def n_slices(self) -> int:
-        """Number of slices: one per row; for cone beams, the number of cubic voxels
-        that cover the same height.
+        """Number of slices: one per row.
+
+        For cone beams, it is the number of cubic voxels that cover the same height.
         """
         if not self.is_cone:
             return self.scan.n_rows
@@ -138,9 +139,9 @@ class ReconstructionInput:
     def group(self) -> int:
         """Number of slices that are reconstructed together, counted from the first one.
 
-        It depends only on the settings, shape and device, never on memory or time,
-        because it affects rounding. If memory is short, fewer slices are computed at
-        once, with the same result.
+        The number depends only on the settings, shape and device, and never on memory
+        or time, because it affects rounding. If memory is short, fewer slices are
+        computed at once, with the same result.
         """
         if self.whole:
             return self.n_slices
@@ -168,7 +169,7 @@ class ReconstructionInput:
 
     @property
     def budget(self) -> int:
-        """Bytes that a run may take if it starts now."""
+        """Number of bytes that a run may use if it starts now."""
         if self.config.memory is not None:
             return parse_bytes(self.config.memory)
         return int(free_memory(self.device) * FREE_SHARE)
@@ -182,7 +183,7 @@ class ReconstructionInput:
 
     @property
     def origin(self) -> tuple[float, float, float]:
-        """Position of the first voxel, relative to the first row's first column.
+        """Position of the first voxel, relative to the first column of the first row.
 
         Slices of any size, or from some of the rows, have the same position as in the
         whole volume.
@@ -387,7 +388,7 @@ def ready_scan(
     given : Projections
         Projections as opened.
     scan : Projections
-        The selected part of them.
+        The selected part of the projections.
     config : ReconstructConfig
     centre : Centre
         Column of the rotation axis.
@@ -454,6 +455,6 @@ def is_off_middle(scan: Projections, column: float) -> bool:
 
 
 def given_centre(column: float, method: str) -> Centre:
-    """An axis that was not searched for."""
+    """A rotation axis that was given instead of being searched for."""
     none = np.empty(0)
     return Centre(column, method, none, none, lower_is_better=True, contrast=0.0)

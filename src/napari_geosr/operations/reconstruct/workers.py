@@ -1,4 +1,4 @@
-"""Gives slabs of slices to worker processes."""
+"""Distributes slabs of slices among worker processes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ _SLAB_SHARE = 0.1
 _SLABS_HELD = 2
 #: Fraction of the budget of a worker for its blocks.
 _BLOCK_SHARE = 1 - _SLABS_HELD * _SLAB_SHARE
-#: Minimum number of slabs for each worker, so that all end at about the same time.
+#: Minimum number of slabs for each worker, so that all workers end at about the same
+#: time.
 _SLABS_PER_WORKER = 4
 #: Arrays in memory up to this many bytes are sent to the workers; larger ones are
 #: copied to the cache folder.
@@ -74,7 +75,7 @@ class SliceWork:
     Parameters
     ----------
     ready : ReconstructionInput
-        Its arrays can be pickled; memory and threads are those of one process.
+        Scan with arrays that can be pickled, and memory and threads of one process.
     """
 
     def __init__(self, ready: ReconstructionInput) -> None:
@@ -117,7 +118,7 @@ class SlabRun:
     Parameters
     ----------
     ready : ReconstructionInput
-        Its memory budget and threads are shared by the processes of a computer.
+        Scan with the memory budget and threads that the processes of a computer share.
     workers : int or distributed.Client
     """
 

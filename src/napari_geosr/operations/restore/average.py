@@ -95,10 +95,10 @@ def restore_average_steps(
     Raises
     ------
     Cancelled
-        If `should_stop` returns True: a mean over some of the inputs is not a valid
-        result.
+        If `should_stop` returns True. Nothing is returned, because a mean over some of
+        the inputs is not a valid result.
     ConfigError, ModelError, VolumeError, DeviceMemoryError, FileError
-        With a one-sentence message that states the problem and what to do.
+        If the run fails; the message states the problem and what to do.
     """
     if out is not None:
         io.check_output(out, overwrite=overwrite)
@@ -179,7 +179,7 @@ def _mean_steps(
 ) -> Generator[Step, None, RestorationResult]:
     """Restore each of `given` in float32, and return the mean.
 
-    Everything else in the result is taken from the first restoration.
+    Everything except the voxels is taken from the first restoration.
     """
     total: Any = None
     reported: set[str] = set()
@@ -220,10 +220,10 @@ def _mean_steps(
 def _without_repetition(
     steps: Generator[Step, None, T], reported: set[str], name: str
 ) -> Generator[Step, None, T]:
-    """Pass steps on without repeated warnings; return the result.
+    """Pass on steps without repeated warnings; return the result.
 
     Warnings about two volumes count as equal if their first sentences differ only in
-    the `name` and in numbers. Later sentences are not compared.
+    numbers and in the `name` of the volume. Later sentences are not compared.
     """
     with StepIterator(steps) as iterator:
         for step in iterator:
@@ -236,7 +236,7 @@ def _without_repetition(
 
 
 def _first_sentence(reported: str, name: str) -> str:
-    """The first sentence without the volume's name and numbers."""
+    """The first sentence without the volume's name and without numbers."""
     return _FIGURE.sub("", reported.replace(name, "")).split(". ")[0]
 
 
@@ -253,6 +253,6 @@ def _rounded(values: Any, dtype: AnyDType) -> tuple[Any, int]:
 
 
 def _slabs(array: ArrayLike) -> Iterator[slice]:
-    """Slabs of a few planes: the array may be on disk."""
+    """Slabs of a few planes, because the array may be on disk."""
     for start in range(0, array.shape[0], _PLANES):
         yield slice(start, start + _PLANES)

@@ -43,7 +43,7 @@ NOTHING_FOUND = (
 RESIDUAL = "residual"
 #: Maximum number of regions listed individually.
 _LISTED = 20
-#: Absolute value of the slope below which a result counts as unrelated to the scan.
+#: Absolute slope below which a result counts as unrelated to the scan.
 _UNRELATED = 0.2
 #: Tolerance for the positions of the edges of the field of view, in voxels of the scan.
 _SAME_PLACE = 0.05

@@ -21,8 +21,9 @@ class ConsistencyVerdict:
     Attributes
     ----------
     level : str
-        ``"ok"``; ``"caution"``: look at the residual before relying on the result;
-        ``"harmful"``: the result does not fit the scan and should not be measured.
+        ``"ok"``; ``"caution"``: the residual should be inspected before relying on the
+        result; ``"harmful"``: the result does not fit the scan and should not be
+        measured.
     sentence : str
         The most important finding.
     """
@@ -32,7 +33,7 @@ class ConsistencyVerdict:
 
 
 def verdict_of(found: Consistency, voxels: int) -> ConsistencyVerdict:
-    """The most severe finding; noise is not judged if the result copies the scan.
+    """Return the most severe finding; noise is ignored if the result copies the scan.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A restoration job: the description in its folder, and its run.
+"""A restoration job: the description in the job's folder, and the run.
 
 Does not import torch.
 """
@@ -126,7 +126,7 @@ class RestoreJob(Config):
         Raises
         ------
         GeoSRError
-            With a one-sentence message.
+            If a setting or an input is invalid.
         """
         if self.workers is not None:
             _steps().check_workers_for(self.data.open(), self.workers)
@@ -190,7 +190,7 @@ def restore_job_steps(
     Raises
     ------
     GeoSRError
-        With a one-sentence message; finished tiles are kept.
+        If the run fails; finished tiles are kept.
     """
     out = job.result(folder)
     # the job was killed before it reported the result
@@ -227,7 +227,7 @@ def restore_job_steps(
 def _checked(
     job: RestoreJob, out: Path, should_stop: ShouldStop
 ) -> Generator[Step, None, Path | None]:
-    """Check the result, if this is requested; None if `should_stop` ended the check."""
+    """Check the result, if requested; None if `should_stop` ended the check."""
     if not job.check_consistency:
         return out
     checked = consistency_steps(
@@ -246,7 +246,7 @@ def _checked(
 
 
 def _steps() -> ModuleType:
-    """The module that a run needs, but the submission of a job does not."""
+    """Import the module that a run needs, but the submission of a job does not."""
     from napari_geosr.operations.restore import steps
 
     return steps
@@ -255,9 +255,9 @@ def _steps() -> ModuleType:
 def _measurements(
     job: RestoreJob, folder: Path, volume: Volume
 ) -> MeasurementStore | None:
-    """Measurements of earlier runs of the job, unless the scan has changed since.
+    """Measurements of earlier runs of the job, unless the scan has changed since then.
 
-    None if changes of the scan could not be noticed.
+    Returns None if changes of the scan could not be detected.
     """
     opened = state_when_opened(volume)
     state = volume.metadata.get(METADATA_CHECKSUM) if opened is None else opened.digest
@@ -278,8 +278,8 @@ def _unfinished_parts(
 ) -> tuple[Volume | None, Volume | None]:
     """Unfinished result and deviations of earlier runs.
 
-    Once this job has its own journal, the journal also contains the part that was
-    finished before.
+    Once this job has a journal, the journal also contains the part that was finished
+    before.
     """
     own = usable_unfinished(out)
     if job.settings.uncertainty == NONE:

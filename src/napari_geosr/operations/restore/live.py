@@ -1,8 +1,8 @@
 """Restores tiles of a volume while a viewer shows them.
 
 The arrays of this module compute nothing themselves: voxels that are not restored yet
-are NaN until `LiveTiles.steps` restores them in a worker. If a tile takes long, it is
-first restored from every fourth voxel.
+are NaN until `LiveTiles.steps` restores them in a worker. If a tile takes a long time,
+a quick version is first restored from every fourth voxel.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ _CACHE_BYTES = 256 * 2**20
 
 
 #: Planes of the result in a tile of a super-resolution network with a large halo along
-#: Z: most of the work is for the halo, which they share.
+#: Z. Most of the work is for the halo, which these planes share.
 _SHARED_PLANES = 8
-#: Smallest such halo, in planes.
+#: Smallest halo that counts as large, in planes.
 _LARGE_HALO = 8
 
 
@@ -143,7 +143,7 @@ class LiveTiles:
         return tuple(self._sources[level].shape)
 
     def show(self, level: int) -> None:
-        """Restore the tiles of this level, which is on screen, first."""
+        """Set the level on screen; its tiles are restored first."""
         with self._lock:
             self._shown = level
 
@@ -168,7 +168,7 @@ class LiveTiles:
         return None
 
     def find_quick(self, tile: LiveTile) -> AnyArray | None:
-        """Return the quick version of a tile that is not restored yet, if it is ready.
+        """Return the quick version of a tile that is not restored yet, if available.
 
         It has the shape of the tile.
         """
@@ -215,8 +215,8 @@ class LiveTiles:
     ) -> Generator[Step, None, None]:
         """Restore the requested tiles: the level on screen and the newest first.
 
-        If tiles take long, their quick versions come before the first tile. If the
-        request for a tile is withdrawn, its restoration stops.
+        If tiles take a long time, their quick versions come before the first tile. If
+        the request for a tile is withdrawn, its restoration stops.
 
         Yields
         ------

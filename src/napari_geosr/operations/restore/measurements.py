@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: Name of the file in the folder of a job.
 FILE = "measurements.json"
-#: Fields that contain models or voxels, which are not stored, and a placeholder for
+#: Fields that contain models or voxels, which are not stored; then a placeholder for
 #: each of their types.
 _LEFT_OUT = ("model", "removed")
 _THEIR_TYPES = {"Model": object, "Volume": object}
@@ -55,7 +55,7 @@ class MeasurementStore:
         self._prefix = ""
 
     def within(self, name: str) -> MeasurementStore:
-        """The same file, for one part of the scan, such as a channel."""
+        """Return a store in the same file for a part of the scan, e.g. a channel."""
         part = copy.copy(self)
         part._prefix = f"{self._prefix}{name}/"
         return part
@@ -69,7 +69,7 @@ class MeasurementStore:
         kind : type
             Dataclass of the measurement.
         **depends_on
-            What else this measurement depends on, as given to `keep`.
+            Further values on which this measurement depends, as passed to `keep`.
         """
         entry = self._entries.get(f"{self._prefix}{name}")
         if not isinstance(entry, dict) or entry.get("of") != _as_values(depends_on):
@@ -83,7 +83,8 @@ class MeasurementStore:
         """Add a measurement.
 
         A failed write is ignored, because the run does not need the file: a later run
-        measures again. The same applies to values that JSON does not represent exactly.
+        repeats the measurement. The same applies to values that JSON cannot represent
+        exactly.
         """
         if self.path is None:
             return

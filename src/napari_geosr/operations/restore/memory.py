@@ -90,8 +90,8 @@ def memory_of_run_in_errors(
 ) -> Iterator[None]:
     """Make memory errors of a part state the memory that the whole run needs.
 
-    Otherwise the error would state the memory for the part, which may be too little for
-    the run.
+    Otherwise, the error would state the memory for the part, which may be insufficient
+    for the run.
     """
     try:
         yield

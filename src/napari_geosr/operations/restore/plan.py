@@ -53,9 +53,9 @@ class RestorePlan:
     parts : int
         Number of shards, or of tiles if there is only one process.
     part_shape : tuple of int
-        Their shape, in voxels of the result.
+        Shape of the parts, in voxels of the result.
     bytes_read, bytes_written : int
-        Including halos, but without compression and coarser levels.
+        Amounts including halos, but without compression and coarser levels.
     memory : int
         Bytes of each process, in addition to the program and the model.
     seconds : float
@@ -92,7 +92,7 @@ def plan_steps(
         One spatial volume.
     config : RestoreConfig
     workers : int or distributed.Client, optional
-        As in `restore_steps`.
+        See `restore_steps`.
     suffix : str
         Suffix of the output, to estimate the time for writing it.
 
@@ -136,7 +136,7 @@ def outline_steps(
     volume : Volume
         One spatial volume.
     config : RestoreConfig
-        With the name of a model.
+        Settings, including the name of a model.
     workers : int, optional
         Number of processes.
 
@@ -170,7 +170,7 @@ def outline_steps(
 def _planned(
     prepared: PreparedRestoration, workers: Workers | None, storage: float
 ) -> RestorePlan:
-    """Plan a prepared run, of which writing the result takes `storage` seconds."""
+    """Plan a prepared run, given the seconds (`storage`) for writing the result."""
     volume, config = prepared.volume, prepared.config
     itemsize = prepared.output_dtype.itemsize
     written = math.prod(volume.shape) * math.prod(prepared.factors) * itemsize
@@ -225,7 +225,7 @@ def _storage_seconds(prepared: PreparedRestoration, suffix: str) -> float:
     """Time to write the result, from the times of two small volumes.
 
     These volumes are cut from the scan and enlarged like the result, so that they
-    compress about as well. The fixed time for creating a file cancels out.
+    compress about as well. The constant time for creating a file cancels out.
     """
     n = math.prod(prepared.volume.shape) * math.prod(prepared.factors)
     small, large = (_write_seconds(prepared, suffix, edge) for edge in _SAMPLE_EDGES)

@@ -108,7 +108,7 @@ class PreparedRestoration:
 
     @property
     def seen_volume(self) -> Volume:
-        """The volume as the network sees it: without hot voxels."""
+        """The volume as the network receives it: without hot voxels."""
         return without_hot_voxels(self.volume, self.statistics)
 
     @property
@@ -184,14 +184,15 @@ def prepare_steps(
     Parameters
     ----------
     alone : bool
-        Whether this is the only input of the result; if so, models that expect several
-        give a warning.
+        Whether this is the only input of the result; if so, there is a warning for
+        models that expect several inputs.
     noise : Noise, optional
         Noise of the volume, in its grey values, if known; by default it is measured for
         models that use it.
     whole : Volume, optional
-        The volume that `volume` is a part of, as planes (Z, Y, X): its statistics are
-        used to judge and standardise the grey values. By default `volume` itself.
+        The whole volume, of which `volume` is a part, as planes (Z, Y, X). Its
+        statistics are used to judge and standardise the grey values. By default
+        `volume` itself.
     ranking : Ranking, optional
         The ranking that selected the model; noise and a filter's strength are taken
         from it.
@@ -268,7 +269,7 @@ def prepare_steps(
 def find_models(
     volume: Volume, config: RestoreConfig, ranking: Ranking | None
 ) -> tuple[Model, tuple[Model, ...]]:
-    """Find the model, and further ones of an ensemble, and check that they fit."""
+    """Find the model and any further models of an ensemble; check that they fit."""
     model = zoo.find(config.model) if ranking is None else _chosen(ranking)
     model = for_axes(model, volume)
     others = tuple(zoo.find(name) for name in config.ensemble_with)
@@ -327,9 +328,7 @@ def _statistics_steps(
     kept: MeasurementStore,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, IntensityStatistics]:
-    """Compute the statistics of the whole volume; refuse NaN if the settings require
-    it.
-    """
+    """Compute statistics of the whole volume; refuse NaN if the settings do."""
     statistics = kept.read("statistics", IntensityStatistics)
     if statistics is None:
         yield StageStarted(message="Reading the grey values")
@@ -350,7 +349,7 @@ def _likeness_steps(
     others: tuple[Model, ...],
     changes: bool,
 ) -> Generator[Step, None, TrainingLikeness]:
-    """Judge how similar the volume is to the training data; report it if it changes."""
+    """Judge how similar the volume is to the training data; report changes."""
     cards = [model.card, *(other.card for other in others)]
     found = [compare_with_training(card, draw_sample(whole), volume) for card in cards]
     for card, one in zip(cards, found, strict=True):
@@ -390,7 +389,7 @@ def with_strength(
     Parameters
     ----------
     prepared : PreparedRestoration
-        For a noise-bounded model; not modified.
+        Prepared run of a noise-bounded model; not modified.
     strength : float
         0 to 2, as in `RestoreConfig`.
 
@@ -418,7 +417,8 @@ def with_noise(prepared: PreparedRestoration, factor: float) -> PreparedRestorat
     Parameters
     ----------
     prepared : PreparedRestoration
-        Not modified; returned unchanged if the model does not use the noise.
+        Prepared run; not modified. It is returned unchanged if the model does not use
+        the noise.
     """
     from copy import deepcopy
 
@@ -445,7 +445,7 @@ def _chosen(ranking: Ranking) -> Model:
 
 
 def _sampler(network: Any, config: RestoreConfig) -> Any:
-    """Draws the samples of a diffusion model for the noise of the scan."""
+    """Create the sampler of a diffusion model for the noise of the scan."""
     level, factor = network.noise.level, config.upscale_factor
     return diffusion.posterior.PosteriorSampler(
         network.network, level, factor, config.sampling_steps

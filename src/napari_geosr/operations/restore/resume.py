@@ -61,12 +61,12 @@ class FinishedPart:
     places : tuple of tuple of slice
         Finished boxes.
     tile : tuple of int or None
-        Core size of that run's tiles, if known.
+        Core size of the tiles of that run, if known.
     backend : str or None
         Backend that computed them (`napari_geosr.inference.backends`), for resuming;
         None if no model was used.
     run : mapping
-        Statistics of that run from its record.
+        Statistics of that run, from its record.
     """
 
     volume: Volume
@@ -159,8 +159,9 @@ def finished_part(
 def part_of_killed_run(
     shape: Sequence[int], dtype: AnyDType, facts: AnyMapping
 ) -> FinishedPart | None:
-    """Find, in the cache, the unfinished result of a killed run of the same
-    restoration.
+    """Find the unfinished result of a killed run of the same restoration.
+
+    The search is limited to the cache.
 
     Parameters
     ----------
@@ -227,7 +228,8 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
 def _have_same_greys(now: AnyMapping, before: AnyMapping) -> bool:
     """Whether the grey values of two runs have the same statistics, up to rounding.
 
-    Another type of processor adds up grey values in a different order.
+    The sums of grey values may differ because other types of processor add them up in a
+    different order.
     """
 
     def statistics(record: AnyMapping) -> list[tuple[Any, Any]]:
@@ -249,13 +251,13 @@ def _have_same_greys(now: AnyMapping, before: AnyMapping) -> bool:
 def find_unfinished_deviation(out: Path) -> Volume:
     """Standard deviations that belong to the unfinished result `out`.
 
-    They are renamed before the result. A run killed in between leaves them complete,
-    and all of them can then be reused.
+    The file of the deviations is renamed before that of the result. If a run is killed
+    in between, the deviations are complete and can all be reused.
 
     Raises
     ------
     ConfigError
-        If there are none.
+        If there are no such deviations.
     """
     path = deviation_path(out)
     if not path.exists():
@@ -291,7 +293,7 @@ def begin_journal(output: Output | CachedResult, kept: FinishedPart | None) -> J
 def journaled_steps(
     steps: Generator[Step, None, T], journals: Sequence[Journal]
 ) -> Generator[Step, None, T]:
-    """Pass steps on, and record the finished tiles."""
+    """Pass on steps, and record the finished tiles."""
     with StepIterator(steps) as iterator:
         for step in iterator:
             if isinstance(step, TileDone):

@@ -69,7 +69,7 @@ class RestorationResult:
     deviation : Volume or None
         Standard deviations over the members of an uncertainty; `volume` is the mean.
     verdict : RunVerdict or None
-        Prediction for the run; None if there was none.
+        Prediction for the run; None if there was no prediction.
     """
 
     volume: Volume
@@ -151,7 +151,7 @@ class VolumeRun:
     prepared : PreparedRestoration
         Its volume defines the axes and position of the result.
     single : PreparedRestoration
-        Its volume is a single one of a series; files are laid out for its tiles.
+        Preparation of a single volume of a series; files are laid out for its tiles.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class VolumeRun:
         kept: FinishedPart | None,
         should_stop: ShouldStop,
     ) -> Generator[Step, None, TileProgress]:
-        """Run the tiles; ends early on a request to stop or on an error."""
+        """Run the tiles; end early on a request to stop or on an error."""
         return (yield from fill_tiles(self.prepared, targets, first, kept, should_stop))
 
 
@@ -278,7 +278,7 @@ def work_steps(
 
 
 def kept_sentence(paths: Sequence[Path]) -> str:
-    """Where the finished part of a run that failed is kept."""
+    """State where the finished part of a failed run is kept."""
     if not all(path.exists() for path in paths):
         return "The finished part is kept, and the run can be resumed."
     return f"The finished part is kept as {' and '.join(p.name for p in paths)}."
@@ -287,7 +287,7 @@ def kept_sentence(paths: Sequence[Path]) -> str:
 def _common_parts(
     unfinished: Volume, unfinished_deviation: Volume | None, expected: Sequence[Volume]
 ) -> list[FinishedPart]:
-    """Unfinished parts of each volume, restricted to tiles that both have."""
+    """Unfinished parts of each volume, restricted to the tiles that both contain."""
     given = [
         unfinished,
         *([] if unfinished_deviation is None else [unfinished_deviation]),
@@ -310,8 +310,10 @@ def _common_parts(
 
 
 def _journals(targets: Targets, kept: Sequence[FinishedPart] | None) -> list[Journal]:
-    """One journal per file; the result's is written last, so that all its boxes are
-    also in the other one.
+    """One journal per file.
+
+    That of the result is written last, so that all of its boxes are also in the other
+    journal.
     """
     parts: Sequence[FinishedPart | None] = kept or [None] * len(targets.all)
     pairs = zip(targets.all, parts, strict=True)
@@ -400,7 +402,7 @@ def fill_tiles(
     should_stop: ShouldStop,
     backend: Choice | None = None,
 ) -> Generator[Step, None, TileProgress]:
-    """Run the tiles into the targets; ends early on a request to stop or on an error.
+    """Run the tiles into the targets; end early on a request to stop or an error.
 
     Parameters
     ----------

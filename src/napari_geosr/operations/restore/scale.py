@@ -161,7 +161,7 @@ def check_prior_scale(
     Raises
     ------
     ModelError
-        The message gives both scales.
+        If the grey scales differ; the message states both.
     """
     mean, std = statistics.input_mean, statistics.input_std
     ratio = statistics.std / std
@@ -181,10 +181,10 @@ def check_prior_scale(
 def with_padding(
     statistics: IntensityStatistics, cards: Sequence[ModelCard], volume: Volume
 ) -> IntensityStatistics:
-    """Return statistics for an ensemble, whose models have their own scales.
+    """Return statistics for an ensemble of models with separate scales.
 
-    The value of constant padding is added if all models return the grey values of the
-    scan.
+    The value of constant padding is included if all models return the grey values of
+    the scan.
     """
     if any(card.normalisation.output_mean is not None for card in cards):
         return statistics

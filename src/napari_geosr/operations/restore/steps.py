@@ -117,14 +117,13 @@ def restore_steps(
         Whether to predict the effect, and to refuse a run that would do more harm than
         good.
     may_look_late : bool
-        Whether the prediction, unless it is `strict` or already known, may be made
-        after the first tile, which then need not wait for it.
+        Whether the prediction, unless `strict` or already known, may be made after the
+        first tile, so that the first tile does not have to wait.
     workers : int or distributed.Client, optional
         Processes that share the run: a number of them on this computer, or those of a
         Dask cluster. By default, this process does all the work.
     kept : MeasurementStore, optional
-        Receives what is measured on the volume, and provides what an earlier run has
-        measured.
+        Receives the measurements, and provides those of an earlier run.
 
     Raises
     ------
@@ -239,7 +238,8 @@ def _sharpness_of_auto(config: RestoreConfig) -> SharpnessChoice:
     """Sharpness with which models are tested and run if none was chosen by hand.
 
     Results as sharp as the scan agree with it within the noise bound. Nobody has
-    inspected a model that is chosen automatically, so it must not sharpen on its own.
+    inspected the result of an automatically chosen model, so the model must not sharpen
+    by itself.
     """
     return "scan" if config.sharpness == "auto" else config.sharpness
 
@@ -253,8 +253,8 @@ def _choose_for_series_steps(
     """Rank the models for the noisiest channel, and report the choice.
 
     All channels are restored with the same model. A model with a noise bound leaves
-    channels with less noise almost unchanged; a filter would blur them, so it is not
-    chosen for several channels.
+    channels with less noise almost unchanged. A filter would blur them and is therefore
+    not chosen for several channels.
     """
     typical = [plan.typical(channel) for channel in plan.channels]
     points = [point for point in typical if plan.varies(point)] or typical[:1]

@@ -37,7 +37,8 @@ class Target:
     path : Path or None
         Path of its file after the run.
     cached : CachedResult or None
-        Set if no file was requested, but the array is too large for memory.
+        The result in the cache, if no file was requested but the array is too large for
+        memory.
     """
 
     volume: Volume
@@ -105,7 +106,7 @@ class OutputLayout:
     Attributes
     ----------
     tile : tuple of int
-        Shape of the blocks in which it is written.
+        Shape of the blocks in which the file is written.
     memory : int
         Bytes that each file may hold.
     shared : bool
@@ -130,9 +131,9 @@ def open_targets(
     Parameters
     ----------
     volumes : sequence of Volume
-        One or two, without voxels: descriptions of result and deviations.
+        One or two volumes without voxels that describe the result and the deviations.
     kept : sequence of FinishedPart, optional
-        Unfinished part of each.
+        Unfinished part of each target.
     lay_out : callable
         Returns the layout of a file for the type of the result.
     """

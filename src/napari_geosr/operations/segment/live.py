@@ -87,7 +87,7 @@ def answer_steps(
 def suggest_steps(
     segmenter: Segmenter, should_stop: ShouldStop
 ) -> Generator[Step, None, list[Suggestion]]:
-    """Find the slices that would help most if they were painted."""
+    """Find the slices that would improve the result most if they were painted."""
     return (yield from recount(segmenter.suggest_steps(should_stop=should_stop)))
 
 

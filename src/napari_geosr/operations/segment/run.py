@@ -32,7 +32,7 @@ from napari_geosr.models import zoo
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.segment.config import SegmentConfig
 
-#: Callback that receives the index of each slice, and the slice.
+#: Callback that receives the index and the result of each slice.
 Receive = Callable[[int, SegmentedSlice], None]
 
 
@@ -97,7 +97,7 @@ def segment_steps(
         Volume file to write: a label image with the numbers of the classes.
     config : SegmentConfig
     probabilities : Path, optional
-        Volume file to write the probabilities to: float32, axis C along the classes.
+        Volume file for the probabilities: float32, with the classes along axis C.
     overwrite : bool
     should_stop : callable
         Called before every slice.
@@ -109,7 +109,7 @@ def segment_steps(
     Raises
     ------
     GeoSRError
-        With a one-sentence message; nothing is written.
+        If the run fails; nothing is written.
     """
     files = [out] if probabilities is None else [out, probabilities]
     if len({path.expanduser().resolve() for path in files}) < len(files):
@@ -187,7 +187,7 @@ def learn_steps(
 def classify_steps(
     segmenter: Segmenter, receive: Receive, should_stop: ShouldStop
 ) -> Generator[Step, None, dict[int, float]]:
-    """Segment all slices; returns the fraction of each class.
+    """Segment all slices; return the fraction of each class.
 
     Raises
     ------
@@ -237,7 +237,7 @@ def record_steps(
 
 
 def _specs(segmenter: Segmenter, record: AnyMapping) -> list[OutputSpec]:
-    """Specifications of the labels and of the probabilities."""
+    """Specifications of the files of labels and probabilities."""
     scan, strokes = segmenter.scan, segmenter.strokes
     assert strokes is not None
     history = (*scan.provenance, record)

@@ -33,7 +33,7 @@ FILES = {
 UNEVEN = 0.1
 #: Modulation contrast relative to the noise below which frames are too noisy.
 LOW_CONTRAST = 3.0
-#: Misfit of the best order relative to that of the order used, below which the best
+#: Ratio of the misfit of the best order to that of the order used, below which the best
 #: order clearly fits better.
 _CLEAR_ORDER = 0.9
 
@@ -161,8 +161,8 @@ def check_steps(
 def modulation_contrast(block: FloatArray, estimate: PatternEstimate) -> FloatArray:
     """Local modulation of the frames relative to the noise.
 
-    The largest first harmonic over the phases of all angles, divided by the value that
-    noise alone gives.
+    This is the largest first harmonic over the phases of all angles, divided by the
+    value for noise alone.
 
     Returns
     -------
@@ -183,7 +183,7 @@ def modulation_contrast(block: FloatArray, estimate: PatternEstimate) -> FloatAr
 
 
 def _warnings(check: SimCheck) -> list[str]:
-    """What is wrong with the frames, in sentences."""
+    """Problems of the frames, in sentences."""
     found = list(check.estimate.problems)
     spread = float(check.intensities.max() - check.intensities.min())
     if spread > UNEVEN:
@@ -222,7 +222,7 @@ def folder_files(
     Raises
     ------
     FileError
-        If one of them exists, or the folder is a file.
+        If a file exists already, or the folder is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file, not a folder. Choose another one.")

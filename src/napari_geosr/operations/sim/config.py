@@ -28,7 +28,7 @@ _NUMBER = re.compile(r"\s*([0-9.]+(?:[eE][-+]?\d+)?)\s*(\D*)")
 
 
 def parse_nanometres(value: object, *, default: str = "nm") -> object:
-    """A length such as ``"525nm"`` or ``"0.065 µm"`` in nanometres.
+    """Convert a length such as ``"525nm"`` or ``"0.065 µm"`` to nanometres.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def parse_nanometres(value: object, *, default: str = "nm") -> object:
     return float(match[1]) * MILLIMETRES[unit] / MILLIMETRES["nm"]
 
 
-#: Settings that the command ``train pinn-sim`` has as well.
+#: Settings that the command ``train pinn-sim`` shares.
 UpscaleFactor = Annotated[
     int,
     Field(

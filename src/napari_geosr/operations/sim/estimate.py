@@ -54,7 +54,7 @@ class PatternEstimate:
     ----------
     patterns : PatternSet
     fits : tuple of FringeFit
-        One for each angle; empty if the patterns were given.
+        Fit of each angle; empty if the patterns were given.
     otf : Otf
     noise : FrameNoise
     block : ndarray of shape (angles, phases, Y, X), float32
@@ -109,7 +109,7 @@ def estimate_steps(
     config : FramesConfig
     time, channel : int
     plane : int, optional
-        By default the middle slice.
+        Slice to use; by default, the middle slice.
     near : PatternSet, optional
         Approximate patterns, from another time point or corrected by hand; the search
         is limited to their neighbourhood.
@@ -200,7 +200,8 @@ def _with_distinct_directions(
 def _with_common_harmonics(patterns: PatternSet) -> PatternSet:
     """Patterns whose higher harmonics are the median over all angles.
 
-    They depend on the fluorophores, not on the direction, and single angles are noisy.
+    Higher harmonics depend on the fluorophores, not on the direction, and their values
+    at single angles are noisy.
     """
     if patterns.harmonics < 2:
         return patterns
@@ -260,7 +261,7 @@ def _refine_steps(
 
 
 def brightest_part(mean: FloatArray, edge: int) -> tuple[slice, slice]:
-    """Return the square of `edge` pixels with most light; all of a smaller image."""
+    """Return the square of `edge` pixels with the most light; smaller images whole."""
     from scipy import ndimage
 
     sizes = [min(edge, n) for n in mean.shape]

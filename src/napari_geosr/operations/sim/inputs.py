@@ -38,7 +38,7 @@ OIL = 1.515
 _DARK_PERCENTILE = 0.1
 #: Highest frequency of a pattern relative to the cut-off.
 MAX_FREQUENCY = 1.2
-#: Growth of the differences above which images are no raw frames; see
+#: Growth of the differences above which images are not raw frames; see
 #: `difference_growth`.
 MAX_GROWTH = 1.8
 #: Standard deviation, relative to the mean, below which a frame has no detail.
@@ -173,7 +173,7 @@ def transfer_function(frames: SimFrames, config: FramesConfig, channel: int = 0)
 
 
 def _listed(names: Sequence[str]) -> str:
-    """The names as a list in a sentence.
+    """Join names to a list for a sentence.
 
     Examples
     --------
@@ -201,7 +201,7 @@ def _measured(frames: SimFrames, config: FramesConfig) -> Otf:
 
 
 def _psf_sampling(psf: Volume, frames: SimFrames) -> int | None:
-    """Pixels of a point-spread function per camera pixel; None if not stated."""
+    """Pixels of a point-spread function per camera pixel; None if unknown."""
     if not (psf.has_physical_size and frames.volume.has_physical_size):
         return None
     edge = convert_length(psf.voxel_size[-1], psf.unit, frames.volume.unit)
@@ -219,7 +219,7 @@ def psf_remark(frames: SimFrames, config: FramesConfig) -> str:
     Returns
     -------
     str
-        Empty if the sampling is given, or stated by the files.
+        Empty if the sampling is given or stated in the files.
     """
     if config.psf is None or config.psf_sampling is not None:
         return ""
@@ -245,7 +245,7 @@ def order_remark(frames: SimFrames, config: FramesConfig) -> str:
     Returns
     -------
     str
-        Empty if the order is given, or clear from the frames.
+        Empty if the order is given or clear from the frames.
     """
     if config.order is not None or config.patterns is not None:
         return ""
@@ -273,9 +273,9 @@ def order_remark(frames: SimFrames, config: FramesConfig) -> str:
 def difference_growth(frames: SimFrames) -> float:
     """Difference of images far apart in the stack, relative to that of adjacent ones.
 
-    Frames of one plane differ by their pattern, so about equally: the ratio of the mean
-    squared differences is 0.9 for such frames, and 2.8 to 40 for real volumes and time
-    series.
+    Frames of one plane differ only in their patterns, and therefore about equally: the
+    ratio of the mean squared differences is 0.9 for such frames, and 2.8 to 40 for real
+    volumes and time series.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A job of structured illumination: its description in a folder, and its run."""
+"""A job of structured illumination: the description in its folder, and the run."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class SimJob(Config):
         Raises
         ------
         GeoSRError
-            With a one-sentence message.
+            If a setting or an input is invalid.
         """
         transfer_function(
             open_frames(self.frames, self.settings, self.reading), self.settings
@@ -103,7 +103,7 @@ def sim_job_steps(
         Receives ``result/NAME.ome.tif``, unless the job names another output.
     should_stop : callable
     keep_unfinished : callable
-        Not used, because some of the planes could be mistaken for all of them.
+        Not used, because a part of the planes could be mistaken for the whole volume.
 
     Yields
     ------
@@ -118,7 +118,7 @@ def sim_job_steps(
     Raises
     ------
     GeoSRError
-        With a one-sentence message.
+        If the run fails.
     """
     out = job.result(folder)
     # the job was killed before it reported the result

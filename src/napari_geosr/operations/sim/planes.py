@@ -43,9 +43,9 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float32]
 
 #: Maximum number of iterations of joint Richardson–Lucy if chosen automatically. Higher
-#: harmonics are weak and converge slowly, so nonlinear illumination gains up to 3 dB
-#: from more than 300 iterations; for linear illumination, further iterations take time
-#: and gain nothing on average.
+#: harmonics are weak and converge slowly, so that for nonlinear illumination, more than
+#: 300 iterations gain up to 3 dB; for linear illumination, they take time and gain
+#: nothing on average.
 MOST_ITERATIONS = 300
 MOST_NONLINEAR_ITERATIONS = 1000
 #: Edge, in camera pixels, of the part of 9 frames with which the number of iterations
@@ -346,7 +346,8 @@ def plan_tiles(
     Returns
     -------
     list of ((slice, slice), (slice, slice))
-        Each tile, and the part of the frames that it needs. One tile if all fits.
+        Each tile, and the part of the frames that it needs; a single tile if everything
+        fits.
 
     Raises
     ------

@@ -34,7 +34,7 @@ def check_report(folder: Path, config: SimConfig, *, overwrite: bool) -> None:
     ConfigError
         If the checks are switched off.
     FileError
-        If its files exist.
+        If files of the report exist already.
     """
     if not config.checks:
         raise ConfigError(
@@ -50,7 +50,7 @@ def write_report(folder: Path, result: SimResult, *, overwrite: bool = False) ->
     Raises
     ------
     FileError
-        If they cannot be written.
+        If the files cannot be written.
     """
     checks, residual = result.checks, result.residual
     assert checks is not None, "a run without checks has no report"

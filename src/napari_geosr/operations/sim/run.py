@@ -61,7 +61,7 @@ MAX_DRIFT = math.radians(10)
 
 @dataclass(frozen=True, eq=False)
 class SimResult:
-    """A reconstruction, with the patterns and figures that it is based on.
+    """A reconstruction, with the patterns on which it is based, and its figures.
 
     Attributes
     ----------
@@ -156,7 +156,7 @@ def sim_steps(
     Raises
     ------
     GeoSRError
-        With a one-sentence message.
+        If the run fails.
     """
     if isinstance(source, Volume):
         frames = frames_of(source, config)
@@ -202,7 +202,7 @@ def run_steps(
     Raises
     ------
     GeoSRError
-        With a one-sentence message; no file is left.
+        If the run fails; no file is left.
     Cancelled
         If `should_stop` returns True.
     """

@@ -1,4 +1,4 @@
-"""Which frequencies a reconstruction contains, and which it could contain."""
+"""The frequencies that a reconstruction contains, and those that it could contain."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ class FourierSupport:
     widefield : float
         Cut-off frequency of the objective, in cycles per camera pixel.
     reconstruction : float
-        Highest frequency that the patterns bring into the frames, in cycles per camera
-        pixel; that of the objective for widefield and for patterns given as images.
+        Highest frequency that the patterns shift into the frames, in cycles per camera
+        pixel; for widefield and for patterns given as images, the cut-off frequency of
+        the objective.
     upscale_factor : int
     """
 

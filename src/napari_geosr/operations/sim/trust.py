@@ -1,6 +1,6 @@
 """Checks of a reconstruction: whether patterns fit the frames, and the resolution.
 
-All of them are computed on the brightest part of one plane.
+All checks are computed on the brightest part of one plane.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FloatArray = npt.NDArray[np.float32]
 CHECKED_EDGE = 192
 #: Number of iterations for fitting an object to the frames.
 _ITERATIONS = 15
-#: Difference of a phase from the one in the frames above which patterns are doubtful.
+#: Difference of a phase from that in the frames above which patterns are doubtful.
 MAX_PHASE_ERROR = math.radians(5)
 #: Difference of a wave vector, in cycles per field of view, above which patterns are
 #: doubtful.
@@ -52,7 +52,7 @@ MAX_CYCLES = 0.2
 _WORSE = 1.05
 #: Number of parts into which frames without angles are divided to compare patterns.
 _GROUPS = 3
-#: Difference of two answers, in units of the noise, above which it is reported.
+#: Difference of two results, in units of the noise, above which it is reported.
 MAX_DIFFERENCE = 3.0
 #: Smallest reported difference, as a fraction of the contrast.
 _MIN_SHARE = 0.05
@@ -70,7 +70,7 @@ class SimTrust:
         RMS of frame minus expected frame in units of the noise; about 1 if the object
         and the patterns explain the frame.
     held_out : float
-        The same for frames, one of each angle, that were not used.
+        The same RMS for frames (one of each angle) that were not used in the fit.
     residual : ndarray of shape (Y, X)
         Held-out frames minus expected ones in units of the noise, RMS over the angles,
         on the checked part.
@@ -255,7 +255,7 @@ def _image_warnings(
     device: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, list[str]]:
-    """Warn of frames that are explained better by a pattern other than their own.
+    """Warn about frames that are explained better by the pattern of another frame.
 
     Each frame is compared with an object that is fitted without the frames of its
     angle, because an object can adapt to a wrong pattern.
@@ -328,7 +328,7 @@ def _held_out_steps(
     device: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, tuple[float, FloatArray]]:
-    """RMS and map of the misfit of one frame of each angle that was not used."""
+    """RMS and map of the misfit of unused frames, one of each angle."""
     angles, phases = part.shape[:2]
     held = [a * phases + a % phases for a in range(angles)]
     kept = [i for i in range(angles * phases) if i not in held]
@@ -432,15 +432,15 @@ def compare_answers(
 ) -> tuple[str, ...]:
     """Warn if different methods disagree about one plane by more than the noise.
 
-    Every answer is blurred by the objective, sampled by the camera and scaled to the
-    mean of the frames; all of them should agree on this image.
+    Every result is blurred by the objective, sampled by the camera and scaled to the
+    mean of the frames; all results should agree on this image.
 
     Parameters
     ----------
     answers : mapping of str to ndarray of shape (upscale_factor · Y, …)
         Results of one plane by method; all but widefield are compared.
     estimate : PatternEstimate
-        Its `block` are the frames of this plane.
+        Estimate in which `block` contains the frames of this plane.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Simulates the scan of a porous sample with exactly known porosity.
+"""Simulates the scan of a porous sample with an exactly known porosity.
 
 Slices are created, scanned and written in blocks, so that a sample may be larger than
 the memory.
@@ -253,7 +253,7 @@ def _unfinished_counts(projections: Path) -> Iterator[Path]:
 
 
 def _porosity_warning(sample: Spheres, parameters: AnyDict) -> str:
-    """Message that spheres cannot fill the requested volume, with alternatives."""
+    """Message that spheres cannot fill the requested volume; it offers alternatives."""
     low, high = parameters["radius"]
     gap, size = parameters["gap"], sample.shape[-1]
     suggestions = [f"thinner walls (--gap {gap / 4:g} or 0)"] if gap else []
@@ -281,7 +281,7 @@ def _cut(structure: Structure, start: int, stop: int) -> PorousSample:
 def _scale(structure: Structure, config: ScanConfig) -> float:
     """Factor from solid = 1 to the requested maximum line integral.
 
-    Computed from a few slices spread over the height, so that all blocks share it.
+    It is computed from a few slices spread over the height and shared by all blocks.
     """
     rows = np.linspace(0, structure.shape[0] - 1, _SCALING_ROWS).astype(int)
     slabs = [_cut(structure, z, z + 1).attenuation for z in np.unique(rows)]
@@ -314,8 +314,8 @@ class _SimulatedScan:
     def output(self, path: Path, key: str) -> Any:
         """The output file for the attenuation, or for the sample mask.
 
-        Its position is that of a reconstruction of the scan, whose slices are as wide
-        as the detector and start at zero.
+        It has the same position as a reconstruction of the scan, with slices that are
+        as wide as the detector and start at zero.
         """
         size = self.structure.shape[-1]
         air = (detector_columns(size, self.scan) - size) / 2 * self.voxel

@@ -1,4 +1,4 @@
-"""Write simulated dental radiographs and the tissue of each of their pixels."""
+"""Write simulated dental radiographs and the tissue of each pixel."""
 
 from __future__ import annotations
 

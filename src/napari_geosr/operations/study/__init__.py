@@ -108,10 +108,11 @@ def study_steps(
         Folder for the results. An existing study of the same scan and settings is
         resumed; numbers of projections, exposures and algorithms may be added.
     reference : Volume, optional
-        Ground truth, (row, N, N), at the position of the reconstruction; by default the
-        filtered back-projection of all projections.
+        Ground truth, (row, N, N), at the position of the reconstruction; by default,
+        the filtered back-projection of all projections.
     mask : Volume, optional
-        Sample mask: non-zero voxels; same shape as the reference.
+        Sample mask of the same shape as the reference; non-zero voxels belong to the
+        sample.
     overwrite : bool
         Start a new study even if the folder contains another one.
 
@@ -127,7 +128,7 @@ def study_steps(
     Raises
     ------
     ConfigError, ProjectionsError, FileError, VolumeError
-        With a one-sentence message; finished cells are kept.
+        If the run fails; finished cells are kept.
     Cancelled
         If `should_stop` returns True; finished cells are kept.
     """
@@ -200,7 +201,7 @@ def _begin_steps(
 def _record_warnings(
     steps: Generator[Step, None, T], note: Callable[[str], None]
 ) -> Generator[Step, None, T]:
-    """Pass steps on, and record their warnings."""
+    """Pass on steps, and record their warnings."""
     with StepIterator(steps) as iterator:
         for step in iterator:
             if isinstance(step, WarningIssued):
@@ -218,8 +219,9 @@ def _whole_steps(
     mask: Volume | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, tuple[StudyContext, StudyReference, AnyDict]]:
-    """Reconstruct the whole scan, for the shared data, the reference and its own
-    row.
+    """Reconstruct the whole scan.
+
+    It provides the shared data, the reference and a row of the table.
     """
     yield StageStarted(message="Preparing the whole scan")
     context = yield from context_steps(scan, config, store, shape, mask, should_stop)

@@ -35,16 +35,16 @@ class Classical:
     title : str
         Name shown to the user.
     algorithm : str
-        Its name in `tomography.algorithms`.
+        Name of the algorithm in `tomography.algorithms`.
     candidates : tuple of mapping
-        Settings in ascending order, of which a study selects the one with the smallest
-        error on unused projections; empty if there is nothing to select.
+        Settings in ascending order, from which a study selects the one with the
+        smallest error on unused projections; empty if there is nothing to select.
     """
 
     title: str
     algorithm: str
     candidates: tuple[AnyMapping, ...] = ()
-    #: Set only for learned algorithms.
+    #: Learning method; set only for learned algorithms.
     method: ClassVar[None] = None
 
     def config_class(self) -> type[Config]:
@@ -61,7 +61,7 @@ class LearningMethod:
     title : str
         Name shown to the user.
     method : str
-        Its name in `learning.methods`.
+        Name of the method in `learning.methods`.
     settings : mapping
         Settings of the method, in addition to those shared by all methods of a study.
     """

@@ -60,7 +60,7 @@ class StudyContext:
     scan : Projections
         The whole scan.
     reconstruction : ReconstructConfig
-        Includes the common rotation axis, size and beam.
+        Settings, including the common rotation axis, size and beam.
     evaluated_rows : (int, int)
         Rows to evaluate: first row, and the one after the last.
     training_rows : (int, int) or None
@@ -128,8 +128,9 @@ class StudyContext:
     def in_memory_steps(
         self, scan: Projections, rows: Rows, should_stop: ShouldStop, **changes: Any
     ) -> Generator[Step, None, Volume]:
-        """Reconstruct rows of a scan in memory, with the width that the algorithm
-        needs.
+        """Reconstruct rows of a scan in memory.
+
+        The slices have the width that the algorithm needs.
         """
         steps = reconstruct_steps(
             scan, self.config_for(rows, **changes), should_stop=should_stop
@@ -140,7 +141,7 @@ class StudyContext:
         return done.volume
 
     def cropped(self, slices: ArrayLike) -> Voxels:
-        """The centre of slices, cropped to the size of the study."""
+        """Crop slices to their centre, in the size of the study."""
         edge = (slices.shape[-1] - self.size) // 2
         inner = slice(edge, edge + self.size)
         return np.asarray(slices[:, inner, inner])
@@ -151,7 +152,7 @@ class StudyContext:
         return self.reconstruction.size or self.scan.n_columns
 
     def config_for(self, rows: Rows, **changes: Any) -> ReconstructConfig:
-        """Settings to reconstruct rows: those common to all cells, with `changes`."""
+        """Settings to reconstruct rows: those common to all cells, plus `changes`."""
         values = self.reconstruction.model_dump(exclude_unset=True)
         if changes.get("algorithm", "fbp") != "fbp":
             values.pop("filter", None)

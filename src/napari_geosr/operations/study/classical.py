@@ -100,7 +100,7 @@ def _tune_steps(
     error of the slices, plus noise that is the same for all candidates. The candidate
     with the smallest mean square within the sample is chosen. (A direct comparison with
     a reconstruction of the unused views would favour blurred slices, and would count
-    streaks twice, because the streaks of both are opposite.)
+    streaks twice, because the streaks of the two reconstructions are opposite.)
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ class _ViewIntegrals:
     ----------
     sinogram : Tensor of shape (row, angle, column), float32
     inside : ndarray of bool of shape (row, N, N)
-        Cropped to the size of the study.
+        Sample mask, cropped to the size of the study.
     """
 
     context: StudyContext
@@ -188,8 +188,9 @@ class _ViewIntegrals:
 
 
 def _deblurred(sinogram: Tensor) -> Tensor:
-    """Projections without the blur of pixel (sinc) and interpolation (sinc²), which
-    would hide noise that differs between voxels.
+    """Projections without the blur of pixels (sinc) and interpolation (sinc²).
+
+    This blur would hide noise that differs between voxels.
     """
     import torch
 
@@ -214,7 +215,7 @@ def _measured_steps(
     target : Projections
         Projections restricted to these rows.
     rows : (int, int)
-        Their row numbers in the whole scan.
+        Numbers of these rows in the whole scan.
     """
     import torch
 
@@ -231,7 +232,7 @@ def _measured_steps(
 def _sample_mask_steps(
     context: StudyContext, rows: Rows, should_stop: ShouldStop
 ) -> Generator[Step, None, Mask]:
-    """The sample mask of rows; if no sample is found, the field of view."""
+    """The sample mask of the given rows; the field of view if no sample is found."""
     first, stop = rows
     volume: Volume | None = None
     if context.mask is None and context.config.sample == "auto":
@@ -255,7 +256,7 @@ def _sample_mask_steps(
 
 
 def _load_rows(scan: Projections, rows: Rows, should_stop: ShouldStop) -> Projections:
-    """Load these rows into memory, because all candidates use them."""
+    """Load the rows into memory, because all candidates use them."""
     part = scan.rows(*rows)
     banded = in_bands(part, part.n_rows, should_stop)
     every = slice(None)

@@ -53,8 +53,9 @@ _MIN_COUNTS = 3
 
 
 def _variants(word: str) -> list[str]:
-    """An algorithm, or all whose names begin with this one (tomogan has two
-    critics).
+    """An algorithm, or all variants with names that begin with this name.
+
+    For example, tomogan has a variant for each of two critics.
     """
     known = algorithm_names()
     if word in known:
@@ -280,7 +281,7 @@ class StudyConfig(Config):
             raise ValueError(str(error)) from error
 
     def essential(self) -> AnyDict:
-        """Settings on which finished cells depend."""
+        """Return the settings on which finished cells depend."""
         return self.model_dump(mode="json", exclude=set(_LATE_SETTINGS))
 
 
@@ -295,8 +296,8 @@ def counts_for(n_angles: int) -> tuple[int, ...]:
     Returns
     -------
     tuple of int
-        The default ones below that number; if these are fewer than three, an eighth, a
-        quarter, a half and three quarters of it.
+        The default numbers below `n_angles`; if there are fewer than three, an eighth,
+        a quarter, a half and three quarters of `n_angles`.
 
     Examples
     --------

@@ -24,7 +24,7 @@ Picture = npt.NDArray[np.uint8]
 
 _INK = {"light": "#222222", "dark": "#e6e6e6"}
 _PAPER = {"light": "#ffffff", "dark": "#1b1d21"}
-#: Okabe and Ito's colour-blind-safe palette, plus two colours; markers differ as well.
+#: Colour-blind-safe palette of Okabe and Ito, plus two colours; markers also differ.
 _COLOURS = (
     "#d55e00",
     "#0072b2",

@@ -1,4 +1,4 @@
-"""A study job: the description in its folder, and its run.
+"""A study job: the description in the job's folder, and the run.
 
 Does not import torch, because docks import this module.
 """
@@ -67,7 +67,7 @@ class StudyInput(Config):
         Raises
         ------
         FileError, ProjectionsError, VolumeError, ConfigError
-            With a one-sentence message.
+            If a file cannot be opened.
         """
         scan = open_projections(self.projections, self.reading)
         reference, mask = (
@@ -112,7 +112,7 @@ class StudyJob(Config):
         Raises
         ------
         GeoSRError
-            With a one-sentence message.
+            If a setting or an input is invalid.
         """
         scan, reference, mask = self.data.open()
         check_study(scan, self.settings)
@@ -156,7 +156,7 @@ def study_job_steps(
     Raises
     ------
     GeoSRError
-        With a one-sentence message; finished cells are kept.
+        If the run fails; finished cells are kept.
     """
     scan, reference, mask = job.data.open()
     steps = study_steps(

@@ -48,10 +48,10 @@ class StudyReference:
     volume : Volume
         The evaluated rows of the ground truth, or of the full reconstruction.
     sample : ndarray of bool or None
-        Sample mask; None: everywhere.
+        Sample mask; None for everywhere.
     report : PorosityReport
     contrast : float
-        Difference of the means of solid and pores: the range for the PSNR.
+        Difference of the means of solid and pores, which is the range for the PSNR.
     levels : tuple of float
         Grey values shown as black and white in pictures.
     """
@@ -220,7 +220,7 @@ def _ssim(voxels: AnyArray, truth: AnyArray, reference: StudyReference) -> float
 
 
 def grey_slice(voxels: AnyArray, levels: tuple[float, float]) -> Picture:
-    """The central slice, or the centre of it, as a picture."""
+    """The central slice, or its centre, as a picture."""
     plane = np.asarray(voxels[len(voxels) // 2], np.float32)
     y, x = (max(0, (n - _PICTURE_EDGE) // 2) for n in plane.shape)
     plane = plane[y : y + _PICTURE_EDGE, x : x + _PICTURE_EDGE]
@@ -232,8 +232,8 @@ def grey_slice(voxels: AnyArray, levels: tuple[float, float]) -> Picture:
 def rendered(pores: Mask) -> Picture:
     """Render the pores in the centre of the volume, viewed obliquely from above.
 
-    A depth-shaded view: the first pore along each line of sight, lit from the upper
-    left, and darker with distance. 0 is background.
+    The view is shaded by depth: it shows the first pore along each line of sight, lit
+    from the upper left and darker with distance. 0 is background.
     """
     from scipy import ndimage
 

@@ -1,7 +1,7 @@
 """Find how many labelled slices suffice, from scratch and with a pre-trained model.
 
 For each number of slices, models are trained on several draws of labelled slices
-(`ptdr`), and the held-out slices are segmented. Finished cells are kept, so that an
+(`ptdr`), and segment the held-out slices. Finished cells are kept, so that an
 interrupted study can be resumed.
 """
 
@@ -41,7 +41,7 @@ from napari_geosr.operations.train.in_memory import entry_for
 
 #: Value of voxels where nothing is painted.
 _UNPAINTED = 255
-#: Largest number of classes; more are grey values or numbers of objects.
+#: Largest number of classes; more values are grey values or numbers of objects.
 _MAX_CLASSES = 50
 #: Maximum number of draws until one contains painted voxels of all classes; otherwise,
 #: the best draw is used.
@@ -67,8 +67,8 @@ class LabelsStudySummary:
         Per method and number of slices: mean and standard deviation (``spread``) of
         ``mean_iou`` over the draws.
     fewest : dict
-        By method, the smallest number of slices whose mean is within 0.01 of that of
-        the largest number.
+        By method, the smallest number of slices with a mean within 0.01 of that for the
+        largest number.
     files : dict of Path
         ``csv`` and ``json``.
     """
@@ -88,7 +88,7 @@ def study_labels_steps(
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, LabelsStudySummary]:
-    """Learn from every number of labelled slices, and evaluate on those held out.
+    """Learn from each number of labelled slices, and evaluate on held-out slices.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def study_labels_steps(
     Raises
     ------
     ConfigError, FileError, VolumeError, ModelError, TrainingError
-        With a one-sentence message; finished cells are kept.
+        If the run fails; finished cells are kept.
     Cancelled
         If `should_stop` returns True; finished cells are kept.
     """
@@ -193,7 +193,7 @@ class _LabelsStudy:
         Raises
         ------
         ConfigError
-            If they have other settings, and `overwrite` is False.
+            If finished cells have other settings, and `overwrite` is False.
         """
         if not self.files["json"].exists() or overwrite:
             return
@@ -213,7 +213,7 @@ class _LabelsStudy:
     def cell_steps(
         self, method: str, count: int, draw: int, should_stop: ShouldStop
     ) -> Generator[Step, None, AnyDict]:
-        """Train with one draw of slices, and segment those held out."""
+        """Train with one draw of slices, and segment the held-out slices."""
         n = len(self.held_out)
         slices = "1 labelled slice" if count == 1 else f"{count} labelled slices"
         message = f"{slices}, {method}, draw {draw + 1}"

@@ -28,7 +28,7 @@ from napari_geosr.operations.study.judge import (
 #: Name used for the reference's algorithm and for the table row of the whole scan.
 FULL = "full"
 #: Fraction of its convex hull that the sample may leave unfilled without a warning;
-#: foams whose cells are cut open by the surface leave 7 to 9 % unfilled.
+#: foams with cells that are cut open by the surface leave 7 to 9 % unfilled.
 _MAX_OMITTED_SHARE = 0.1
 #: The same limit as a fraction of the porosity, for samples of small porosity.
 _MAX_OMITTED_PER_POROSITY = 0.4
@@ -50,7 +50,7 @@ def judge_steps(
     full : Volume
         Reconstruction of the whole scan.
     reference : Volume or None
-        Used instead of `full`.
+        Reference to use instead of `full`.
     should_stop : callable
     """
     against = full
@@ -78,7 +78,7 @@ def sample_steps(
 ) -> Generator[Step, None, Mask | None]:
     """The sample mask in the given rows of a study.
 
-    None if the whole volume is sample.
+    The mask is None if the whole volume is sample.
 
     Parameters
     ----------

@@ -134,7 +134,7 @@ def _maps(done: StudySummary, config: StudyConfig) -> list[str]:
 def _volumes(
     done: StudySummary, names: Sequence[str], themes: Sequence[Theme]
 ) -> list[str]:
-    """Histograms; empty if the release that computed the cells did not store them."""
+    """Histograms; empty for cells of earlier releases, which did not store them."""
     key = "pore_volume_counts"
     rows = [row for row in done.rows if row.get(key) and row["algorithm"] in names]
     if not rows:
@@ -227,7 +227,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def percent(value: float | None) -> str:
-    """A signed relative error as text."""
+    """Format a signed relative error as text."""
     return "–" if value is None else f"{100 * value:+.1f} %"
 
 
@@ -367,7 +367,7 @@ def _pictures(
     pictures: PicturesOf,
     reference: Picture | None,
 ) -> bytes:
-    """Slices or pores: a row per subset, a column per algorithm."""
+    """Slices or pores, with one row per subset and one column per algorithm."""
     titles = {row["algorithm"]: str(row["title"]) for row in done.rows}
 
     def picture(subset: ScanSubset, name: str) -> Picture | None:
@@ -387,7 +387,7 @@ def _pictures(
 
 
 def _evenly_spaced(subsets: Sequence[ScanSubset]) -> Sequence[ScanSubset]:
-    """A selection of the maximum length that includes the first and the last item."""
+    """Select evenly spaced items, up to a maximum, including the first and the last."""
     n = len(subsets)
     if n <= _MAX_PICTURE_ROWS:
         return subsets

@@ -1,7 +1,8 @@
 """The result of a study: its rows, and the savings from fewer projections.
 
-The published values are: one hour at the ESRF = 300 kWh, about 18 kg CO2eq; one hour
-of a laboratory scanner = 5 kWh, about 0.3 kg. Both correspond to 0.06 kg per kWh.
+The published values are 300 kWh and about 18 kg CO2eq for one hour at the ESRF, and 5
+kWh and about 0.3 kg for one hour of a laboratory scanner. Both correspond to 0.06 kg
+per kWh.
 """
 
 from __future__ import annotations
@@ -33,13 +34,14 @@ class StudySummary:
     Attributes
     ----------
     rows : list of dict
-        One per cell, by number of projections and exposure; the whole scan first.
+        One row per cell, by number of projections and exposure, starting with the whole
+        scan.
     reference : dict
         Values of the ground truth, or of the full reconstruction.
     savings : list of dict
         Resources for each number of projections and exposure.
     fewest : dict
-        Minimum number of projections with the longest exposure that gives the right
+        Minimum number of projections, with the longest exposure, that gives the correct
         porosity, by algorithm.
     least : dict
         By algorithm, the ``projections`` and ``exposure`` with the fewest photons that
@@ -131,8 +133,8 @@ def fewest(
 ) -> dict[str, int | None]:
     """Find the smallest number of projections for the correct porosity, by algorithm.
 
-    Right means within the tolerance, for this and all larger numbers tried, with the
-    longest exposure; None if no number is sufficient.
+    Correct means within the tolerance for this number and all larger numbers tried,
+    with the longest exposure. The result is None if no number is sufficient.
 
     Parameters
     ----------
@@ -155,10 +157,10 @@ def least_light(
 ) -> dict[str, dict[str, float] | None]:
     """Projections and exposure with the fewest photons that give the correct porosity.
 
-    Right means within the tolerance, for this combination and all others with at least
-    as many projections and as long an exposure. If the number of photons is the same,
-    fewer projections are preferred. A slow continuous scan has as many photons with few
-    projections as with many.
+    Correct means within the tolerance for this combination and all others with at least
+    as many projections and at least as long an exposure. If the number of photons is
+    the same, fewer projections are preferred. A slow continuous scan has as many
+    photons with few projections as with many.
 
     Parameters
     ----------
@@ -178,7 +180,7 @@ def least_light(
 def _sufficient_subsets(
     rows: Sequence[AnyDict], config: StudyConfig, n_angles: int
 ) -> dict[str, list[ScanSubset]]:
-    """Subsets that, like all subsets with more photons, give the correct porosity."""
+    """Subsets that give the correct porosity, like all subsets with more photons."""
     found: dict[str, list[ScanSubset]] = {}
     for name in config.algorithms:
         errors = {
@@ -221,8 +223,9 @@ def light_of(subset: ScanSubset, config: StudyConfig, n_angles: int) -> float:
 def _by_light(
     subsets: Sequence[ScanSubset], config: StudyConfig, n_angles: int
 ) -> list[ScanSubset]:
-    """Key that sorts by number of photons, largest first, and then by number of
-    projections, largest first.
+    """Key that sorts by numbers of photons and of projections, largest first.
+
+    The number of photons takes precedence.
     """
 
     def key(subset: ScanSubset) -> tuple[float, int]:

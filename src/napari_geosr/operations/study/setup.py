@@ -31,8 +31,8 @@ from napari_geosr.operations.study.subset import (
 )
 from napari_geosr.tomography.flat_fields import incident_counts
 
-#: Number of rows between those for training and those for evaluation: a network sees
-#: two slices on each side.
+#: Number of rows between those for training and those for evaluation, because a network
+#: uses two slices on each side.
 _GAP = 4
 #: Minimum number of rows for training; with fewer, all rows are evaluated.
 _MIN_ROWS = 16
@@ -104,7 +104,7 @@ def shape_of(
     ----------
     scan : Projections
     reference, mask : Volume or None
-        Must have the shape of the reconstruction.
+        Volumes that must have the shape of the reconstruction.
 
     Returns
     -------
@@ -114,7 +114,7 @@ def shape_of(
     Raises
     ------
     VolumeError
-        If one of them has a different shape.
+        If a volume has a different shape.
     """
     size = scan.n_columns
     for word, volume in (("reference", reference), ("mask", mask)):
@@ -147,7 +147,7 @@ def record_steps(
     scan : Projections
     config : StudyConfig
     reference, mask : Volume or None
-        Used instead of those derived from the whole scan, if given.
+        If given, they are used instead of those derived from the whole scan.
     should_stop : callable
     """
     given = {"reference": reference, "mask": mask}

@@ -106,12 +106,13 @@ class StudyStore:
         Raises
         ------
         ConfigError
-            If it contains a study of another scan or with other settings, or one that
-            is still running.
+            If the folder contains a study of another scan or with other settings, or a
+            study that is still running.
         FileError
-            If it cannot be written, or contains other files with these names.
+            If the folder cannot be written to, or contains other files with these
+            names.
 
-        No other process can begin the study until `release`.
+        No other process can begin the study until `release` is called.
         """
         with atomic.explained(self.files["json"]):
             if self.folder.exists() and not self.folder.is_dir():
@@ -206,7 +207,7 @@ class StudyStore:
         self._remove_folder()
 
     def _before(self) -> AnyDict | None:
-        """Facts on which the existing study depends; None if there is none."""
+        """Facts on which the existing study depends; None if there is no such study."""
         path = self.files["json"]
         if not path.exists():
             return None
@@ -364,7 +365,7 @@ def table_text(rows: Sequence[AnyMapping]) -> str:
 
 
 def _changed(before: AnyMapping, now: AnyMapping) -> list[str]:
-    """Differences in words; defaults are used for settings that are missing."""
+    """Differences in words; missing settings have their default values."""
     theirs, ours = dict(before.get("inputs", now["inputs"])), dict(now["inputs"])
     known = {"checksum": theirs.pop("projections", ours["projections"])}
     known |= before.get("scan", {})

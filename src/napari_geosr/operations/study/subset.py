@@ -67,7 +67,7 @@ class TrainingPair(NamedTuple):
     source : Projections
         Input of a network or an algorithm.
     target : Projections
-        Data that its results are compared with.
+        Data with which the results are compared.
     target_description : str
         Description of `target`, in a few words.
     """
@@ -87,9 +87,7 @@ def share_text(share: float) -> str:
 
 
 def is_over_exposure(rows: Iterable[AnyMapping]) -> bool:
-    """Whether metrics are plotted against the exposure because only the exposure
-    varies.
-    """
+    """Whether metrics are plotted against the exposure, the only varied quantity."""
     subsets = {ScanSubset.of(row) for row in rows}
     return len({t.projections for t in subsets}) == 1 < len(subsets)
 
@@ -149,7 +147,7 @@ def take_subset(
     -------
     projections : Projections
     note : str
-        A sentence, or "".
+        A sentence; may be empty.
 
     Raises
     ------
@@ -165,10 +163,11 @@ def training_pair(
 ) -> TrainingPair:
     """Return training data for networks: source and target projections.
 
-    Both show one object in the same views, with independent noise. The source has at
-    most four fifths of the photons of the selected views; the target has the remaining
-    photons and all other views. Without counts, the source is the subset and the target
-    the whole scan, as in the publications, with correlated noise.
+    Both contain the same object in the same views, with independent noise. The source
+    has at most four fifths of the photons of the selected views; the target has the
+    remaining photons and all other views. Without counts, the source is the subset and
+    the target is the whole scan, as in the publications; their noise is then
+    correlated.
 
     Parameters
     ----------
@@ -193,7 +192,7 @@ def training_pair(
 
 
 def photon_note(scan: Projections, config: StudyConfig) -> str:
-    """A note if photons of full exposures are divided."""
+    """Return a note if photons of full exposures are divided."""
     if reason_without_counts(scan):
         return ""
     return _new_notes(_thinned(scan, MAX_INPUT_LIGHT, config, rest=False), scan)
@@ -218,13 +217,14 @@ def is_target_noisier(
 def tuning_pair(
     scan: Projections, subset: ScanSubset, config: StudyConfig
 ) -> TrainingPair:
-    """Return projections to tune settings on, and others to compare results with.
+    """Return projections for tuning settings, and others for comparing the results.
 
-    Both show one object with independent noise, because with common noise, settings
-    that preserve it would seem best. The second scan therefore has the unused views, or
-    the remaining photons of shorter exposures. If few views are unused, they would show
-    coarse structure better than fine structure; photons are then reserved as for
-    networks or, without counts, some of the selected views are.
+    Both contain the same object with independent noise; with common noise, settings
+    that preserve the noise would seem best. Therefore, the second scan consists of the
+    unused views, or of the remaining photons of shorter exposures. If few views are
+    unused, they would reveal coarse structure better than fine structure. In this case,
+    photons are reserved, as for networks; without counts, some of the selected views
+    are reserved.
 
     Parameters
     ----------
@@ -256,8 +256,9 @@ def effective_settings(scan: Projections, config: StudyConfig) -> StudyConfig:
 def _exposed(
     scan: Projections, subset: ScanSubset, config: StudyConfig, *, rest: bool
 ) -> tuple[Projections, str]:
-    """The scan with part of its photons, and a note if the part differs from the
-    requested one.
+    """The scan with a part of its photons, and a note.
+
+    The note is empty unless the part differs from the requested one.
     """
     share = _share(scan, subset, config)
     if share >= 1:

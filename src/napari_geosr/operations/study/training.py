@@ -38,8 +38,8 @@ def learned_steps(
     Parameters
     ----------
     method : str
-        ``noise2inverse`` learns from subsets of the few projections, others from pairs
-        of the reconstructions from few and from all projections.
+        ``noise2inverse`` learns from subsets of the few projections; other methods
+        learn from pairs of reconstructions from few and from all projections.
     settings : mapping
         Settings of the method, in addition to those shared by all methods of the study.
     """
@@ -133,7 +133,7 @@ def _pair_steps(
 def _train(
     cell: Cell, method: str, settings: AnyMapping, should_stop: ShouldStop
 ) -> Generator[Step, None, tuple[Path, AnyDict]]:
-    """Train, or resume training; return the bundle and statistics."""
+    """Train, or resume training; return the bundle and the statistics."""
     config, name = cell.context.config, f"{cell.name}-{cell.subset.label}"
     kept = cell.context.models / name
     is_usable, damage = _is_usable(kept, settings["source"][0])
@@ -173,10 +173,10 @@ def _train(
 
 
 def _is_usable(model: Path, source: Path) -> tuple[bool, str]:
-    """Whether a model trained on such files is stored, and a description of its damage,
-    if any.
+    """Whether a usable model trained on such files is stored.
 
-    Earlier releases used other training data.
+    If the model is damaged, a description of the damage is also returned. Earlier
+    releases used other training data.
     """
     if not model.exists():
         return False, ""
@@ -193,7 +193,7 @@ def _is_usable(model: Path, source: Path) -> tuple[bool, str]:
 def _restore(
     context: StudyContext, model: Path, paths: Sequence[Path], should_stop: ShouldStop
 ) -> Generator[Step, None, tuple[Voxels, float]]:
-    """Restore the evaluated rows; returns voxels and seconds."""
+    """Restore the evaluated rows; return voxels and seconds."""
     config = RestoreConfig(
         model=str(model),
         device=context.config.device,

@@ -46,8 +46,9 @@ def training_steps(
     in_memory: Mapping[Path, Volume] | None = None,
     **settings: Any,
 ) -> Generator[Step, None, Model]:
-    """Train with the given settings and return the model; run again to resume after an
-    interruption.
+    """Train with the given settings and return the model.
+
+    After an interruption, call the function again to resume training.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ def training_steps(
     Raises
     ------
     ConfigError, FileError, VolumeError, TrainingError, DeviceMemoryError
-        With a one-sentence message that states the problem and what to do.
+        If the run fails; the message states the problem and what to do.
     """
     from napari_geosr.operations.train.run import train_steps
 

@@ -1,6 +1,6 @@
 """Checks before the process of a training run starts.
 
-They include suggestions for targets with finer voxels than their sources.
+The checks include suggestions for targets with finer voxels than their sources.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def check_country(code: str) -> None:
     Raises
     ------
     ConfigError
-        Lists some codes with the same first letter as `code`.
+        If `code` is unknown; the message lists some codes with the same first letter.
     """
     known = known_countries()
     if not known or code in known:
@@ -287,7 +287,7 @@ def _flags(
     factor: int,
     dimensions: Sequence[str],
 ) -> str | None:
-    """Return the flags of the first settings that work, or None.
+    """Return the flags of the first valid settings; None if there are none.
 
     Parameters
     ----------

@@ -1,9 +1,10 @@
 """Train on projections: reconstruct the training volumes, train and restore.
 
-Noise2Inverse uses reconstructions of disjoint subsets of the projections; methods that
-learn from pairs use reconstructions from fewer views or photons, paired with one of the
-whole scan. They are stored in the job's folder and reconstructed once: a job that is
-stopped or killed resumes at the block of slices it was working on.
+Noise2Inverse uses reconstructions of disjoint subsets of the projections. Methods that
+learn from pairs use reconstructions from fewer views or photons, paired with a
+reconstruction of the whole scan. All reconstructions are made once and stored in the
+job's folder: a job that is stopped or killed resumes at the block of slices on which it
+was working.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ class ProjectionsTrainJob(Config):
         Raises
         ------
         GeoSRError
-            With a one-sentence message.
+            If a setting or an input is invalid.
         """
         scan = self.open()
         parts, _ = self.plan(scan)
@@ -179,9 +180,9 @@ class ProjectionsTrainJob(Config):
         Parameters
         ----------
         joined : bool
-            Whether opposite views are joined, which is known once the rotation axis
-            is. It affects which views a part has, but neither its name nor the number
-            of parts.
+            Whether opposite views are joined, which is known once the rotation axis is
+            known. It affects the views of a part, but neither the name of the part nor
+            the number of parts.
 
         Raises
         ------
@@ -274,12 +275,12 @@ def train_from_projections_steps(
     Returns
     -------
     Path or None
-        Path of the bundle; None if `should_stop` ended it early.
+        Path of the bundle; None if `should_stop` ended the run early.
 
     Raises
     ------
     GeoSRError
-        With a one-sentence message; finished work is kept.
+        If the run fails; finished work is kept.
     """
     scan = job.open()
     parts, needed = job.plan(scan)
@@ -430,7 +431,7 @@ def _photon_split_pair(
     Parameters
     ----------
     given, rest : Projections
-        The scan with most of its photons, and with the remaining ones.
+        The scan with most of its photons, and the scan with the remaining photons.
     """
     n = few.scan.n_angles
     source_title = f"{few.title}, {100 * MAX_INPUT_LIGHT:.0f} % of their photons"

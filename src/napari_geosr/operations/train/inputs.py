@@ -39,7 +39,7 @@ Volumes = Mapping[str, Sequence["Volume"]]
 def record_inputs(folder: Path, volumes: Volumes) -> None:
     """Record in `folder` the shapes and checksums of the training volumes.
 
-    Simulated volumes are left out, as their names determine them.
+    Simulated volumes are left out, because they are determined by their names.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def check_inputs_unchanged(folder: Path, volumes: Volumes) -> None:
     Raises
     ------
     FileError
-        Names the first volume that has changed.
+        If a volume has changed; the message names the first such volume.
     """
     try:
         recorded = read_json(folder / FILE)

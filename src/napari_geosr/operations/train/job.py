@@ -100,12 +100,12 @@ class TrainJob(Config):
         return self.model_copy(update={"training": training})
 
     def check_settings(self) -> None:
-        """Reject settings that are invalid for any data; opens no files.
+        """Reject settings that are invalid for any data, without opening files.
 
         Raises
         ------
         ConfigError
-            With a one-sentence message.
+            If a setting is invalid.
         """
         METHODS.load(self.method).Method.check(self.training)
         check_country(self.training.country)
@@ -128,7 +128,7 @@ class TrainJob(Config):
         Raises
         ------
         GeoSRError
-            With a one-sentence message.
+            If a setting or an input is invalid.
         """
         self.check_settings()
         method = METHODS.load(self.method).Method(self.training)
@@ -209,8 +209,8 @@ def open_roles(
 ) -> dict[str, list[Volume]]:
     """Open the volumes of every role, lazily.
 
-    Instead of a path, ``simulated:KIND:FIRST-LAST`` gives that range of simulated
-    volumes, and ``memory:NAME`` one of `in_memory`.
+    Instead of a path, ``simulated:KIND:FIRST-LAST`` stands for a range of simulated
+    volumes, and ``memory:NAME`` for a volume in `in_memory`.
 
     Parameters
     ----------

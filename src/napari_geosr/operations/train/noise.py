@@ -1,8 +1,8 @@
 """Noise of the training scans: its level and its correlation between voxels.
 
-Blind-spot methods predict a voxel from its neighbours, so they also predict noise that
-is correlated with theirs. Filtered back-projections, interpolated images and images of
-cameras with pixel binning have correlated noise.
+Blind-spot methods predict a voxel from its neighbours. Therefore, they also predict
+noise that is correlated with the noise of the neighbours. Filtered back-projections,
+interpolated images and images of cameras with pixel binning have correlated noise.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def noise_warnings(
     method : str
         Name of the method.
     training : TrainingConfig
-        Its settings.
+        Settings of the method.
     volumes : sequence of Volume
         The sources, with axes ZYX or YX.
 
@@ -108,8 +108,8 @@ def measure_noise_steps(
     Raises
     ------
     ConfigError
-        If sources and targets have different grey scales: the noise cannot bound a
-        change of scale.
+        If sources and targets have different grey scales; noise cannot limit a change
+        of scale.
     """
     if patches.grey["source"] != patches.grey[method.output_role]:
         raise ConfigError(
@@ -131,8 +131,9 @@ def measure_noise_steps(
 
 
 def noise_range(patches: Patches) -> tuple[float, float] | None:
-    """Return the lowest and highest noise level of the sources, relative to the
-    contrast.
+    """Return the lowest and highest noise level of the sources.
+
+    The levels are relative to the contrast.
     """
     known = [s.noises["source"] for s in patches.scenes if "source" in s.noises]
     contrasts = [noise for noise in known if noise.contrast > 0]

@@ -1,7 +1,7 @@
 """Networks that are fitted to the data of one object: common settings and loop.
 
-Such a fit gives a volume, not a model: GANrec is fitted to projections, ``pinn-sim`` to
-the raw frames of structured illumination.
+The result of such a fit is a volume, not a model: GANrec is fitted to projections,
+``pinn-sim`` to the raw frames of structured illumination.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PREVIEW_SECONDS = 3.0
 
 
 class ObjectFitConfig(Config):
-    """Settings of every network that is fitted to one object."""
+    """Settings shared by all networks that are fitted to one object."""
 
     seed: int = Field(
         0,
@@ -92,7 +92,7 @@ class ObjectFit(ABC):
     @property
     @abstractmethod
     def is_fitted(self) -> bool:
-        """Whether the current network needs no more steps."""
+        """Whether the fit of the current network is finished."""
 
     @abstractmethod
     def step(self) -> Mapping[str, float]:

@@ -142,7 +142,7 @@ def reconstruct_parts_steps(
     Cancelled
         If `should_stop` returns True; finished slices are kept.
     GeoSRError
-        With a one-sentence message.
+        If the run fails.
     """
     for i, (part, path) in enumerate(places):
         if path.exists():
@@ -175,7 +175,7 @@ def _with_part_intensity(
 
 
 def require_one_process(what: str) -> None:
-    """Refuse to run in a multi-process launch, where every process would write files.
+    """Refuse to run in a multi-process launch, in which all processes write files.
 
     Raises
     ------

@@ -85,7 +85,7 @@ def train_steps(
     Raises
     ------
     GeoSRError
-        With a one-sentence message; the last checkpoint is kept.
+        If the run fails; the last checkpoint is kept.
     """
     device = pick_device(job.training.device)
     yield StageStarted(message="Opening the data")

@@ -267,7 +267,7 @@ class ScansConfig(ProjectionsConfig):
         Raises
         ------
         ConfigError
-            With a one-sentence message.
+            If a setting is invalid.
         """
         if self.projections is None:
             raise ConfigError("Give the projections to learn from (--projections).")

@@ -59,13 +59,13 @@ if TYPE_CHECKING:
 EDGE = 16
 #: Edge of the boxes that are computed at once, in patches, by number of network axes.
 _BOX_PATCHES = {2: 4, 3: 2}
-#: Minimum number of patches; if there are fewer, they are made to overlap more.
+#: Minimum number of patches; if there are fewer, their overlap is increased.
 _FEW = 256
 #: Divisors of the patch edge, which give the step between patches.
 _OVERLAPS = (1, 2, 4, 8)
 #: Maximum number of voxels that the network processes for the index.
 _MAX_VOXELS = 1 << 26
-#: Part of the random seed, so that no other random numbers of a run use the same seed.
+#: Part of the random seed that makes it different from all other seeds of a run.
 _SEED_KEY = 11
 
 
@@ -100,7 +100,8 @@ def try_similarity_steps(
 ) -> Generator[Step, None, SimilarityIndex | None]:
     """Build the index of a trained network; if this fails, warn and return None.
 
-    Training may have taken days, so its model must not be lost because of the index.
+    Training may have taken days, so the model must not be lost because of an error in
+    the index.
 
     Parameters
     ----------
@@ -199,7 +200,7 @@ def similarity_steps(
 
 
 def _edge(scenes: Sequence[TrainingSubject], n_axes: int) -> Size:
-    """Edges of a patch that fit into every volume, Z, Y, X."""
+    """Edges (Z, Y, X) of a patch that fits into every volume."""
     room = [EDGE] * 3
     for scene in scenes:
         ranges = _ranges(scene)

@@ -11,14 +11,14 @@ Each module defines the following, without importing torch:
     voxels of size ``voxel_size``, whose unit is ``millimetres`` mm (None if it is not a
     unit of length).
 ``Noise(config, levels, shape)``
-    Has a method ``add(plane, index)`` that adds noise to plane (Y, X) number ``index``.
-    The noise depends only on the plane, so blocks of any thickness give the same
-    result.
+    Class with a method ``add(plane, index)`` that adds noise to the plane (Y, X) with
+    the number ``index``. The noise depends only on the plane, so blocks of any
+    thickness give the same result.
 ``adopted(measured, levels)``
     Settings that reproduce the measurements of a real scan; optional.
 ``SAMPLING``
     ``"mean"`` (the default): a low-resolution voxel is the mean over a block of
-    high-resolution voxels; ``"kept"``: it is one of them
+    high-resolution voxels; ``"kept"``: it is one voxel of the block
     (`napari_geosr.physics.sampling.kept_samples`).
 ``separates_noise(config)``
     With ``"kept"``: whether the kept voxels are replaced in the target, so that it does

@@ -1,9 +1,9 @@
 """Image formation with structured illumination, and its adjoint.
 
 An object on a fine grid is multiplied by each pattern, blurred by the objective and
-sampled by the camera. Beyond the frame the object is unknown: the grid has a margin
-there, which no pixel constrains. Frequencies above the camera's Nyquist frequency,
-which would cause aliasing, are omitted.
+sampled by the camera. Outside the frame, where the object is unknown, the grid has a
+margin that no pixel constrains. Frequencies above the camera's Nyquist frequency, which
+would cause aliasing, are omitted.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class IlluminationOperator:
         return IlluminationOperator(self.grid, self.basis, values, self.transfer)
 
     def terms(self, image: torch.Tensor) -> torch.Tensor:
-        """The object times each term of the patterns, blurred and sampled.
+        """Multiply the object by each term of the patterns, then blur and sample.
 
         Parameters
         ----------
@@ -287,7 +287,7 @@ def _fringe_terms(
 
 
 def _pattern_images(patterns: PatternSet, grid: SimGrid) -> FloatArray:
-    """Given patterns on the fine grid, with their edges repeated in the margin."""
+    """The user's patterns on the fine grid, with their edges repeated in the margin."""
     images = patterns.images
     assert images is not None
     fine = tuple(n * grid.upscale_factor for n in grid.shape)

@@ -38,7 +38,7 @@ class Otf:
     cut_off : float
         Highest transmitted frequency, in cycles per camera pixel.
     psf : ndarray of shape (rows, columns), float64, or None
-        Measured point-spread function; None for that of a circular pupil [1]_.
+        Measured point-spread function; None for the function of a circular pupil [1]_.
     sampling : int
         Pixels of `psf` per camera pixel, along each axis.
     damping : float
@@ -72,7 +72,7 @@ class Otf:
         Raises
         ------
         VolumeError
-            If it is not an image of a single spot.
+            If `psf` is not an image of a single spot.
         """
         values = np.asarray(psf, np.float64)
         if values.ndim != 2 or min(values.shape) < 3 or not np.isfinite(values).all():
@@ -151,7 +151,7 @@ def _centred(psf: Array) -> Array:
 
 
 def check_cut_off(cut_off: float) -> None:
-    """Refuse a cut-off of zero, as results from a spot as large as its image."""
+    """Refuse a cut-off of zero, which results from a spot that fills its image."""
     if not cut_off > 0:
         raise ConfigError(
             "The point-spread function transmits no detail. Crop its image to the "

@@ -29,7 +29,7 @@ STRUCTURES = ("filaments", "rings", "er", "spots")
 RESPONSES = ("linear", "saturated", "saturated-hyperbolic", "switching")
 #: Number of pixels of the finest grid per camera pixel, along each axis.
 _FINE = 4
-#: Blur of structures, in fine pixels, which avoids undersampling.
+#: Blur of structures, in fine pixels; it avoids undersampling.
 _THICKNESS = 0.8
 #: Number of points along one period for the expansion of a response into harmonics.
 _PERIOD = 256
@@ -187,8 +187,8 @@ def harmonic_amplitudes(scene: SimScene) -> tuple[float, ...]:
     """Amplitudes of the harmonics of the emission, relative to its mean.
 
     The excitation is ``I = 1 + m cos``; the emission is ``I``, ``1 - exp(-s I)``
-    [1]_, ``s I / (1 + s I)`` [2]_, or, for photo-switching, ``exp(-s I)``: only what
-    the pattern has not switched off emits.
+    [1]_, ``s I / (1 + s I)`` [2]_, or, for photo-switching, ``exp(-s I)``: only
+    fluorophores that the pattern has not switched off emit light.
 
     Raises
     ------
@@ -270,7 +270,7 @@ def _exposed(
 def draw_structure(
     structure: str, shape: tuple[int, int], period: float, rng: np.random.Generator
 ) -> FloatArray:
-    """An object with detail too fine for a widefield microscope to resolve.
+    """Draw an object with detail too fine for a widefield microscope to resolve.
 
     Parameters
     ----------
@@ -318,7 +318,7 @@ def _filament(
 def _ring(
     shape: tuple[int, int], period: float, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Points of a circle about as large as the resolution, such as a coated pit."""
+    """Points of a circle near the resolution limit in size, such as a coated pit."""
     radius = period * rng.uniform(0.3, 0.7)
     n = int(8 * np.pi * radius)
     turns = np.linspace(0, 2 * np.pi, n, endpoint=False)
@@ -328,7 +328,7 @@ def _ring(
 
 
 def _add_network(light: FloatArray, period: float, rng: np.random.Generator) -> None:
-    """Edges of random polygons: a network of tubules, like that of the reticulum."""
+    """Edges of random polygons: tubules as in the endoplasmic reticulum."""
     from scipy.spatial import Voronoi
 
     rows, columns = light.shape

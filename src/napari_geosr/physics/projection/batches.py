@@ -31,7 +31,7 @@ def max_together(size: int, copies: int) -> int:
 def passes(
     given: int, size: int, copies: int, batch: int
 ) -> Iterator[tuple[slice, bool]]:
-    """Slices of each successive pass, and whether it uses the loops for many slices.
+    """Slices of each pass, and whether the pass uses the loops for many slices.
 
     Parameters
     ----------

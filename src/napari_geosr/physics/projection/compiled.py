@@ -21,7 +21,7 @@ import numba
 
 F = TypeVar("F", bound=Callable[..., Any])
 _PARTS_PER_THREAD = 4
-#: Minimum number of parts even for one thread, as cancellation is checked between
+#: Minimum number of parts, even for one thread, because cancellation is checked between
 #: parts.
 _MIN_PARTS = 16
 _caller = threading.local()
@@ -38,7 +38,7 @@ def compiled(function: F) -> F:
 
 @contextmanager
 def interruptible(raise_if_stopped: Callable[[], None]) -> Iterator[None]:
-    """Call `raise_if_stopped`, which may raise, between parts of `in_threads`."""
+    """Call `raise_if_stopped` between parts of `in_threads`; it may raise to stop."""
     before = getattr(_caller, "raise_if_stopped", None)
     _caller.raise_if_stopped = raise_if_stopped
     try:

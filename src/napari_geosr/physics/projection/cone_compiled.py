@@ -1,9 +1,9 @@
 """Cone-beam projection and its adjoint, as compiled loops.
 
-As in `joseph_compiled`, but with lines along Z in place of pixels: the rays of one
-detector column follow the same path in the (Y, X) plane and differ only in Z, where
-they cross at ``middle + height · depth``; `middle` is the slice at the height of the
-source.
+The loops resemble those of `joseph_compiled`, but with lines along Z in place of
+pixels: the rays of one detector column follow the same path in the (Y, X) plane and
+differ only in Z, where they cross at ``middle + height · depth``; `middle` is the slice
+at the height of the source.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Cone beam: a volume is projected onto a flat detector, all slices at once.
+"""Cone beam: project a volume onto a flat detector, all slices at once.
 
 There are the same two implementations as in `slicewise`.
 """

@@ -20,10 +20,11 @@ FloatArray = npt.NDArray[np.float64]
 class ParallelGeometry:
     """Parallel rays through square slices that rotate about their centre.
 
-    A pixel in row ``j`` and column ``i`` of a slice is at x = i - (N - 1) / 2,
-    y = j - (N - 1) / 2 voxels. At angle θ it is projected onto the detector at
-    t = x cos θ + y sin θ, where t = (column - centre) · pixel_size. The voxel size is
-    the pixel size of the detector, demagnified to the rotation axis.
+    A pixel in row ``j`` and column ``i`` of a slice is located at
+    ``x = i - (N - 1) / 2``, ``y = j - (N - 1) / 2`` voxels. At angle θ, it is projected
+    onto the detector at ``t = x cos θ + y sin θ``, where
+    ``t = (column - centre) · pixel_size``. The voxel size is the pixel size of the
+    detector, demagnified to the rotation axis.
 
     Parameters
     ----------
@@ -139,7 +140,8 @@ class FanGeometry(ParallelGeometry):
     source_distance : float
         Distance from source to rotation axis (D), in the unit of `pixel_size`.
     detector_distance : float
-        Distance from rotation axis to detector; 0 if `pixel_size` is that at the axis.
+        Distance from rotation axis to detector; 0 if `pixel_size` is the pixel size at
+        the axis.
     """
 
     source_distance: float = math.nan

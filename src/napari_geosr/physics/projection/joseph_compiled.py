@@ -1,10 +1,10 @@
 """Joseph's projection of slices and its adjoint, as compiled loops.
 
-`runs`, `offset`, `slope` are those of `rays.Rays`. Slices are
-given twice, ``[1]`` unchanged and ``[0]`` transposed, so that the pixels crossed by a
-run of rays are contiguous. Zero padding (`LEFT`, `RIGHT`) makes it unnecessary to test
-whether a ray is inside the slice. Projection and adjoint compute positions and weights
-in the same way.
+`runs`, `offset` and `slope` are attributes of `rays.Rays`. Slices are given twice,
+``[1]`` unchanged and ``[0]`` transposed, so that the pixels crossed by a run of rays
+are contiguous. Zero padding (`LEFT`, `RIGHT`) makes it unnecessary to test whether a
+ray is inside the slice. Projection and adjoint compute positions and weights in the
+same way.
 """
 
 from __future__ import annotations

@@ -94,18 +94,18 @@ def operator_norm(
 ) -> float:
     """Largest singular value of `project`, by power iteration from a uniform volume.
 
-    The first singular vector is smooth and positive, so a few iterations suffice. They
-    end when the relative increase is below one millionth. The value approaches the norm
-    from below. It is cached for each geometry, so all blocks of slices use the same
-    value.
+    The first singular vector is smooth and positive, so a few iterations suffice. The
+    iteration ends when the relative increase is below one millionth. The value
+    approaches the norm from below. It is cached for each geometry, so all blocks of
+    slices use the same value.
 
     Parameters
     ----------
     iterations : int
         Maximum number of iterations.
     before_each : callable, optional
-        Called before each iteration, which takes as long as one of a reconstruction;
-        it may raise an exception to stop.
+        Called before each iteration; may raise an exception to stop. An iteration takes
+        as long as one of a reconstruction.
     """
     # Ignore `batch`, so that all parts of a scan get the same value.
     geometry = replace(geometry, batch=0)

@@ -1,10 +1,10 @@
 """Rays through a slice, as straight lines across its rows or columns.
 
-A ray whose direction is closer to that of the Y axis crosses every row once; one closer
-to that of the X axis crosses every column once. A ray is parametrised as
-``across = offset + slope · along``, in voxels, where
-`along` counts rows (columns) and `across` is the column (row) of the crossing. Linear
-interpolation there, times the step length, is Joseph's method [1]_.
+A ray that is closer in direction to the Y axis than to the X axis crosses every row
+once; any other ray crosses every column once. A ray is parametrised as
+``across = offset + slope · along``, in voxels, where `along` counts rows (columns) and
+`across` is the column (row) of the crossing. Linear interpolation there, times the step
+length, is Joseph's method [1]_.
 
 References
 ----------

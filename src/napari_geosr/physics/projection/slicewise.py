@@ -1,4 +1,4 @@
-"""Parallel and fan beam: every slice is projected onto its own detector row.
+"""Parallel and fan beam: project every slice onto its own detector row.
 
 There are two equivalent implementations: compiled loops on the CPU, and tensors of
 indices and weights, in chunks of rays, on any other device.

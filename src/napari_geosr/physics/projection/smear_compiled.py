@@ -22,7 +22,7 @@ def _sample(place: np.float32, high: np.float32) -> tuple[np.int32, np.float32]:
     """Index of the detector sample before `place`, and weight of the next sample.
 
     Indices include the zero padding. Positions outside the detector are clamped to
-    the padding; `high` is its last one.
+    the padding; `high` is the last position in it.
     """
     place = min(max(place + np.float32(LEFT), np.float32(0)), high)
     m = np.int32(place)

@@ -105,7 +105,7 @@ def coarsened(
     noise: float = 0.0,
     threshold: float = 0.5,
 ) -> AnyArray:
-    """The shape as segmented in a scan with larger voxels.
+    """Return the shape as it would be segmented in a scan with larger voxels.
 
     A coarse voxel belongs to the shape if at least the fraction `threshold` of its
     volume does. Incomplete coarse voxels at the far ends are dropped.

@@ -36,7 +36,7 @@ TISSUES = ("background", "gum", "bone", "dentine", "enamel", "pulp")
 RESTORATION = 255
 #: Width of the detector, in mm.
 WIDTH = 32.0
-#: Attenuation of soft tissue, which is that of water, per mm at 35 keV.
+#: Attenuation of soft tissue, assumed equal to that of water, per mm at 35 keV.
 _SOFT = 0.031
 #: Attenuation of compact bone per mm at 35 keV.
 _CORTICAL = 0.15
@@ -89,7 +89,7 @@ class Radiograph:
 def radiographs(
     number: int, edge: int = 256, *, seed: int, start: int = 0
 ) -> Iterator[Radiograph]:
-    """Generate radiographs, each determined by the seed, its number and the edge.
+    """Generate radiographs, each determined by the seed, its number and its size.
 
     The anatomy is the same with any number of pixels.
 
@@ -144,7 +144,7 @@ class _Maps:
             setattr(self, name, np.zeros(self.x.shape))
 
     def cropped(self, box: tuple[slice, slice]) -> _Maps:
-        """A part that shares the memory of the whole."""
+        """A part of the maps that shares their memory."""
         part = _Maps(self.pixel, self.x[box])
         for name in ("labels", *_MATERIALS):
             setattr(part, name, getattr(self, name)[box])
@@ -212,7 +212,7 @@ def _add_jaw(
 
 
 def _row_of_teeth(first: float, rng: np.random.Generator) -> Array:
-    """One row per tooth: middle, width, crown, root, thickness, number of roots."""
+    """Table of teeth: middle, width, crown, root, thickness and number of roots."""
     rows, left = [], -WIDTH / 2 - rng.uniform(2, 9)
     kind = first
     size = rng.uniform(0.9, 1.1)

@@ -70,7 +70,7 @@ def ellipsoid(rng: np.random.Generator) -> Solid:
 
 
 def trabeculae(rng: np.random.Generator) -> Solid:
-    """Interconnected plates and rods: where a random field is near zero, or high."""
+    """Interconnected plates and rods, where a random field is near zero or high."""
     field = waves(rng, rng.uniform(0.25, 0.7))
     is_plate = rng.random() < 0.5
     half_width = rng.uniform(0.25, 0.5)

@@ -163,8 +163,9 @@ def _distances_to_nearby_balls(
     gap: float,
     largest: float,
 ) -> npt.NDArray[np.float64]:
-    """Free space at `points` according to the 24 nearest spheres: a fast upper
-    bound.
+    """Free space at `points`, from the 24 nearest spheres only.
+
+    This is a fast upper bound.
     """
     from scipy.spatial import cKDTree
 

@@ -72,10 +72,10 @@ def felt(
     tilt: float = 1.0,
     seed: int = 0,
 ) -> Phantom:
-    """Felt: straight fibres in random directions, added until `porosity` is reached
-    [1]_.
+    """Felt of straight fibres in random directions, with a given porosity [1]_.
 
-    Fibres may overlap, and each crosses the whole box.
+    Fibres are added until `porosity` is reached. They may overlap, and each fibre
+    crosses the whole box.
 
     Parameters
     ----------
@@ -225,11 +225,11 @@ def several_phases(
     size: float = 12.0,
     seed: int = 0,
 ) -> MultiphaseSolid:
-    """Grains of several phases, like minerals in a rock; the first phase is pore space
-    [2]_.
+    """Grains of several phases, like minerals in a rock [2]_.
 
-    Grains are the Voronoi cells of random points; each grain consists of one phase. A
-    voxel cut by the boundary of two grains is a mixture of both.
+    Grains are the Voronoi cells of random points, and each grain consists of one phase;
+    the first phase is pore space. A voxel cut by the boundary of two grains is a
+    mixture of both.
 
     Parameters
     ----------
@@ -289,7 +289,7 @@ def several_phases(
 def _phases_of(
     volumes: npt.NDArray[np.int64], shares: tuple[float, ...], rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """Random phase for each grain, weighted by how much of each is still missing."""
+    """Random phase for each grain, weighted by the missing volume of each phase."""
     missing = np.asarray(shares) * volumes.sum()
     phase = np.zeros(len(volumes), np.int64)
     for grain in rng.permutation(len(volumes)):

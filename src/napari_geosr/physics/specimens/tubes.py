@@ -59,7 +59,7 @@ class CellNetwork:
     radius : float
         Radius of the canaliculi.
     canaliculi : ndarray of shape (m, 2), int
-        Indices of the two cells that each connects.
+        Indices of the two cells that each canaliculus connects.
     """
 
     shape: Shape

@@ -50,12 +50,12 @@ def config_class(name: str) -> type[Config]:
 
 
 def titles() -> dict[str, str]:
-    """Title of each algorithm, by name."""
+    """Return the title of each algorithm, by name."""
     return {name: str(ALGORITHMS.load(name).TITLE) for name in ALGORITHMS.names()}
 
 
 def beam_of(geometry: ParallelGeometry) -> str:
-    """Type of beam: ``"parallel"``, ``"fan"`` or ``"cone"``."""
+    """Return the type of beam: ``"parallel"``, ``"fan"`` or ``"cone"``."""
     return type(geometry).__name__.removesuffix("Geometry").lower()
 
 

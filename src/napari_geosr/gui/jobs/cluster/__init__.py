@@ -31,7 +31,7 @@ class ClusterButton(QObject):
     ----------
     viewer : napari.viewer.Viewer
     dock : Dock
-        Shows messages.
+        Dock that shows the messages.
     shortcut : str
         Shortcut of the button.
     text : str
@@ -75,7 +75,8 @@ class ClusterButton(QObject):
         get_run : callable
             Returns None if the user decides against the run; may raise a `GeoSRError`.
         run_button : QAbstractButton
-            Starts the same run on this computer. Both buttons are enabled or disabled.
+            Starts the same run on this computer. Both buttons are enabled and disabled
+            together.
         """
         self._get_run = get_run
         run_button.installEventFilter(self)

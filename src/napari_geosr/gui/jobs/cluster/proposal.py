@@ -47,7 +47,7 @@ class Proposal:
     Attributes
     ----------
     values : mapping of str to str
-        ``walltime`` and ``memory``, as far as they are proposed.
+        Proposed ``walltime`` and ``memory``; either may be missing.
     text : str
         Where the values come from, for the user.
     """
@@ -65,8 +65,8 @@ def propose(estimate: RunEstimate, profile: Profile, *, limited: bool) -> Propos
     profile : Profile
         Profile of the cluster.
     limited : bool
-        Whether its walltime is a limit set by the user, which a proposal must not
-        exceed.
+        Whether the profile's walltime is a limit set by the user, which a proposal must
+        not exceed.
     """
     needed = _rounded(_TIME_FACTOR * estimate.seconds + _MORE_SECONDS)
     longest = profile.seconds if limited else _LONGEST

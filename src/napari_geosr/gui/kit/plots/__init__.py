@@ -1,1 +1,1 @@
-"""Charts of docks: histograms, curves of the loss, profiles."""
+"""Charts in docks: histograms, loss curves and profiles."""

@@ -73,7 +73,7 @@ def linear_ticks(low: float, high: float, count: int = 4) -> list[float]:
 def log_ticks(low: float, high: float, max_count: int = 5) -> list[float]:
     """Powers of ten between `low` and `high`, both greater than zero.
 
-    If there is at most one, also twice and five times these powers.
+    If the range contains at most one power, its multiples by two and five are included.
     """
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
     if last <= first:
@@ -325,7 +325,7 @@ class Chart(QWidget):
     def _label_left(
         self, labels: Sequence[tuple[float, str]], widest: str = ""
     ) -> None:
-        """Label the vertical axis; it is at least as wide as the text `widest`."""
+        """Label the vertical axis, which is at least as wide as the text `widest`."""
         axis, metrics = self.plot.getAxis("left"), self.fontMetrics()
         axis.setTicks([list(labels)])
         self._style(axis)

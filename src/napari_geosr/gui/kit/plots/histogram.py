@@ -34,7 +34,7 @@ _KEY_STEP = 0.01
 
 @dataclass(frozen=True)
 class Bars:
-    """Counts between edges, and a name for the legend."""
+    """Bars of a histogram: counts between edges, and a name for the legend."""
 
     counts: AnyArray
     edges: AnyArray
@@ -228,7 +228,7 @@ class ThresholdView(HistogramView):
         return self._threshold
 
     def set_threshold(self, value: float | None, *, dark: bool) -> None:
-        """Draw the line at `value`; grey values of pores lie below it if `dark`."""
+        """Draw the line at `value`; if `dark`, grey values of pores lie below it."""
         self._threshold, self._dark = value, dark
         self.setAccessibleDescription(self._describe())
         if self._is_drawn:
@@ -309,7 +309,7 @@ class ThresholdView(HistogramView):
             self._move_to(self.value_at(event.position().x()))
 
     def mouseMoveEvent(self, event: QEvent) -> None:
-        """Let the line follow the mouse while the button is pressed."""
+        """Move the line with the mouse while the button is pressed."""
         if event.buttons() & Qt.MouseButton.LeftButton and self._series:
             self._move_to(self.value_at(event.position().x()))
 

@@ -45,7 +45,7 @@ class Line:
     name : str
         Name in the legend; lines without a name share one entry.
     color : int
-        Index of the colour; the curves of a run share it.
+        Index of the colour; all curves of a run have the same colour.
     dashed : bool
         Whether the curve is dashed, as for validation.
     """
@@ -114,7 +114,7 @@ class LossScale:
 
     @property
     def name(self) -> str:
-        """Kind of the axis in words."""
+        """Type of the axis, in words."""
         return "logarithmic" if not self.linear else "symmetric logarithmic"
 
     def axis_fractions(self, values: object) -> Any:

@@ -152,8 +152,9 @@ class FramesRow(QWidget):
         self._on_answered()
 
     def _on_answered(self, _event: object = None) -> None:
-        """Hide the question once it has been answered here, in another dock or by a
-        script.
+        """Hide the question once it has been answered.
+
+        The answer may come from this dock, another dock or a script.
         """
         layer = None if self._layer is None else self._layer()
         if layer is None or self.isHidden():

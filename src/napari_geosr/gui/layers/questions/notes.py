@@ -44,7 +44,8 @@ class NotesRow(QWidget):
     key : str
         Shortcut of its button.
     is_named : bool
-        Whether notes begin with the layer's name, for docks with rows for several.
+        Whether notes begin with the layer's name, for docks with rows for several
+        layers.
     """
 
     def __init__(

@@ -88,7 +88,7 @@ def is_answered(layer: Layer) -> bool:
 def open_notes(layer: Layer) -> list[Note]:
     """Return the unanswered notes of the layer's file.
 
-    A voxel size that is not used because it is implausible is among them.
+    These include a note on a voxel size that is not used because it is implausible.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def misfit_of(layer: Layer) -> str:
 
 
 def mark_misfit(layer: Layer, misfit: str, *, in_name: bool = True) -> None:
-    """Mark a layer, and its name, as not to be measured; ``""`` removes the mark.
+    """Mark a layer and its name as unsuitable for measurement; ``""`` removes the mark.
 
     The mark disappears when the layer's voxels are replaced.
 

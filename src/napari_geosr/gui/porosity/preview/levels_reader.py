@@ -1,4 +1,4 @@
-"""Read the sample's grey values, and read them again when they change."""
+"""Read the sample's grey values, and read them again after a change."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _CHECK_MS_UNFINISHED = 2000
 
 
 class LevelsReader(QObject):
-    """Reads the grey values of one layer at a time, and remembers those of others.
+    """Reads grey values of one layer at a time, and remembers those of earlier ones.
 
     Signals
     -------
@@ -132,7 +132,7 @@ class LevelsReader(QObject):
         return weakref.ref(layer)
 
     def read(self, volume: Volume | None) -> None:
-        """Read the layer's grey values from `volume`, if they are not known."""
+        """Read the layer's grey values from `volume`, unless they are known."""
         if self._run is not None:
             self._run.detach()
             self._run = None
@@ -170,7 +170,7 @@ class LevelsReader(QObject):
         self._on_drawn(event)
 
     def _on_moved(self, event: object = None) -> None:
-        """Handle a moved slider; another time point has another threshold."""
+        """Handle a moved slider, because each time point has its own threshold."""
         layer = self.layer()
         if layer is not None:
             wait = _CHECK_MS_UNFINISHED if is_unfinished(layer) else _CHECK_MS

@@ -41,9 +41,9 @@ _SETTINGS = (
 class LocalPreview(QObject):
     """Shows pores found by a local threshold or hysteresis in the preview layer.
 
-    One slice does not show its neighbourhood, so the pores of the whole volume are
-    found as in a measurement. While they are being found, and for a volume of more than
-    `MAX_VOXELS` voxels, there is no preview.
+    A single slice does not include the neighbourhood, so the pores of the whole volume
+    are found, as in a measurement. While they are being found, and for a volume of more
+    than `MAX_VOXELS` voxels, there is no preview.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class LocalPreview(QObject):
         self._timer.timeout.connect(self._start)
 
     def show(self, layer: Image, threshold: float, config: MeasureConfig) -> None:
-        """Show the pores of an image, as soon as they have been found."""
+        """Show the pores of an image once they have been found."""
         values = (getattr(config, name) for name in _SETTINGS)
         wanted = (self._reader.key(), threshold, *values)
         if self._found is not None and self._found[0] == wanted:

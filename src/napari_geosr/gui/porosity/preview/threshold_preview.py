@@ -36,12 +36,12 @@ class ThresholdedArray:
     data : array-like
         Grey values.
     sample : array-like, optional
-        A mask with the shape of the last axes of `data`, e.g. of each time point.
+        Mask with the shape of the last axes of `data`, e.g. for each time point.
     """
 
     def __init__(self, data: Any, sample: Any = None) -> None:
         self._data, self.sample = data, sample
-        #: Pores that were found before, as a mask like `sample`; None to apply the
+        #: Mask, like `sample`, of pores that were found before; None to apply the
         #: threshold.
         self.pores: Any = None
         self.shape = tuple(data.shape)
@@ -75,7 +75,7 @@ class ThresholdedArray:
 
 
 class ThresholdPreview(QObject):
-    """Keeps at most one preview layer in the viewer, over the layer it belongs to."""
+    """Keeps at most one preview layer in the viewer, above the layer it belongs to."""
 
     def __init__(self, viewer: napari.viewer.Viewer, parent: QObject) -> None:
         super().__init__(parent)
@@ -102,7 +102,7 @@ class ThresholdPreview(QObject):
         sample: object = None,
         pores: object = None,
     ) -> None:
-        """Show the pores of `source` at `threshold`; deferred if already shown.
+        """Show the pores of `source` at `threshold`; updates are slightly deferred.
 
         `sample` is a mask on the voxel grid of the image, or None. If `pores` is given,
         as such a mask, it is shown unchanged.

@@ -1,7 +1,7 @@
 """Find the verdict on a run and rank the models, in the background.
 
-It waits while the dock prepares, previews or restores, so that it does not compete with
-the user's requests.
+This work waits while the dock prepares, previews or restores, so that it does not
+compete with the user's requests.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class VerdictActivity(Activity):
     Signals
     -------
     verdictReady : RunVerdict, str
-        Expected effect of the prepared run; if it is worst for a channel that is not on
-        screen, the name of that channel.
+        Expected effect of the prepared run, and the name of the channel for which the
+        effect is worst, if that channel is not on screen.
     ranked : Ranking
         The models, ordered by expected error on the scan.
     verdictEnded
@@ -85,7 +85,7 @@ class VerdictActivity(Activity):
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
         self._volume: Volume | None = None
-        #: Settings of the rankings to be made, and the requested upscale factors.
+        #: Settings of the rankings to be made; then the requested upscale factors.
         self._wanted: list[RankConfig] = []
         self._requested: set[int] = set()
         self._verdict_first = False
@@ -117,8 +117,8 @@ class VerdictActivity(Activity):
         ----------
         prepared : PreparedRestoration or None
         others : callable, optional
-            Returns the runs for channels that are not on screen, with their names. It
-            is called in the worker, because it reads voxels.
+            Returns the runs for channels that are not on screen, with their names;
+            called in the worker, because it reads voxels.
         """
         self._prepared, self._has_verdict = prepared, prepared is None
         self._others = others or _no_others
@@ -142,7 +142,7 @@ class VerdictActivity(Activity):
 
     @property
     def rankings(self) -> dict[int, Ranking]:
-        """Rankings of the scan by upscale factor; 1: of denoisers."""
+        """Rankings of the scan by upscale factor; the key 1 stands for denoisers."""
         return self._rankings
 
     def request_ranking(self, config: RankConfig) -> None:
@@ -247,7 +247,7 @@ class VerdictActivity(Activity):
             self.unavailable.emit(f"The models could not be compared: {error}")
 
     def _forget(self, factor: int) -> bool:
-        """A ranking has ended; return whether it had been requested."""
+        """Forget a ranking that has ended; return whether it had been requested."""
         self._wanted = [one for one in self._wanted if one.upscale_factor != factor]
         was_requested = factor in self._requested
         self._requested.discard(factor)

@@ -43,7 +43,7 @@ class AdaptButton(QPushButton):
     Signals
     -------
     started
-        The adaptation was asked for.
+        The user requested the adaptation.
     progressed : str
         Current status, in a sentence.
     adapted : Path
@@ -51,7 +51,7 @@ class AdaptButton(QPushButton):
     unchanged : str
         Why the model should not be changed, in a sentence.
     failed : object
-        The error that ended it.
+        The error that ended the adaptation.
     """
 
     started = Signal()

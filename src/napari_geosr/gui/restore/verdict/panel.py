@@ -74,12 +74,12 @@ class VerdictPanel(QWidget):
             f"({_FIND_KEY})."
         )
         self.removed_button = RemovedButton(viewer)
-        #: Shown by the dock, among its other rare actions.
+        #: Button that the dock shows among its rarely used actions.
         self.adapt_button = AdaptButton()
         self.activity = VerdictActivity(self)
         self._run_verdict: RunVerdict | None = None
         self._upscale_factor = 1
-        #: Upscale factor of the prepared interpolation; 1: another model is prepared.
+        #: Upscale factor of the prepared interpolation; 1 if another model is prepared.
         self._interpolated_by = 1
         self._approved: set[tuple[Key, str, float, Point | None]] = set()
         self._strength = 1.0
@@ -135,7 +135,7 @@ class VerdictPanel(QWidget):
         source : Image or None
             Its layer.
         settings : callable or None
-            As for `request_ranking`; None: do not rank the models.
+            As for `request_ranking`; with None, the models are not ranked.
         position : mapping of str to int, optional
             Time point and channel of `volume`, if the layer is a series.
         """
@@ -149,7 +149,7 @@ class VerdictPanel(QWidget):
         self.activity.set_volume(volume, config)
 
     def set_upscale_factor(self, factor: int) -> None:
-        """Set which models the button compares: those with this factor."""
+        """Set the upscale factor of the models that the button compares."""
         self._upscale_factor = factor
         self._on_busy(self.activity.busy)
 
@@ -180,7 +180,7 @@ class VerdictPanel(QWidget):
     ) -> None:
         """Examine a prepared run, and offer to show what it removes.
 
-        Of several channels, all are examined that are to be restored.
+        If several channels are to be restored, all of them are examined.
 
         Parameters
         ----------
@@ -247,10 +247,10 @@ class VerdictPanel(QWidget):
         return True
 
     def confirm_sending(self, model: str, name: str, *, ready: bool) -> bool:
-        """As `confirm_run`, for a run that leaves this window.
+        """Like `confirm_run`, for a run that is sent to another process or computer.
 
-        While it is being prepared or checked it is not sent: nobody could be asked
-        later.
+        While the run is being prepared or checked, it is not sent, because the user
+        could not be asked later.
         """
         if ready and self.activity.has_verdict:
             return self.confirm_run(model, name)
@@ -262,7 +262,7 @@ class VerdictPanel(QWidget):
         return False
 
     def withdraw_verdict(self) -> None:
-        """Withdraw an *ok*, because the result is not consistent with the scan."""
+        """Withdraw the verdict *ok*: the result is not consistent with the scan."""
         if self._run_verdict is not None and self._run_verdict.level == "ok":
             self.message.show_message(f"Before the run: {self._run_verdict.sentence}")
 
@@ -283,7 +283,7 @@ class VerdictPanel(QWidget):
         self.message.label.setToolTip(reasons or "You can select and copy this text.")
 
     def _of_point(self, sentence: str) -> str:
-        """The sentence, for a series with the time point and channel it is about."""
+        """The sentence; for a series, preceded by its time point and channel."""
         words = "" if self._point is None else self._point.words
         return f"{words[0].upper()}{words[1:]}: {sentence}" if words else sentence
 
@@ -332,7 +332,7 @@ def confirm_harmful_run(
 def _rank_config(
     settings: Callable[[], RestoreConfig], upscale_factor: int = 1
 ) -> RankConfig:
-    """Settings of a ranking: device, threads and sharpness are those of the dock."""
+    """Settings of a ranking, with the dock's device, threads and sharpness."""
     values: AnyDict = {"upscale_factor": upscale_factor}
     with suppress(ConfigError):  # the error is shown next to its field
         config = settings()

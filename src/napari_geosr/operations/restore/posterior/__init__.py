@@ -75,7 +75,7 @@ class SampleStore:
         return self.folder / f"sample_{number:03d}.npy"
 
     def open_for(self, key: str) -> None:
-        """Keep the samples of an earlier run with the same key, and remove others."""
+        """Keep the samples of an earlier run with the same key; remove all others."""
         note = self.folder / "run.json"
         with explained(self.folder):
             if note.exists() and note.read_text(encoding="utf-8") == key:
@@ -95,7 +95,7 @@ class SampleStore:
 
     @contextlib.contextmanager
     def new(self, number: int, shape: tuple[int, ...]) -> Iterator[AnyArray]:
-        """An array to fill, which becomes the sample when it is complete."""
+        """Provide an array to fill, which becomes the sample when it is complete."""
         part = self.folder / "unfinished.npy"
         with explained(self.folder):
             array = np.lib.format.open_memmap(part, "w+", np.float32, shape)
@@ -113,7 +113,7 @@ class PosteriorRun(VolumeRun):
         self.network: SampledNetwork = prepared.network
 
     def doubts(self) -> Iterator[str]:
-        """The same sentences, and others on noise that samples do not account for."""
+        """Sentences as for any run, and on noise that samples do not account for."""
         yield from super().doubts()
         noise = self.prepared.noise
         assert noise is not None
@@ -126,7 +126,7 @@ class PosteriorRun(VolumeRun):
             )
 
     def output_layout(self, dtype: AnyDType) -> OutputLayout:
-        """Whole slices, in which the mean is also computed."""
+        """Layout with whole slices, in which the mean is also computed."""
         volume = self.prepared.volume
         shape = _fine_shape(self.prepared)
         planes = (1,) if len(shape) == 3 else ()
@@ -174,7 +174,7 @@ class PosteriorRun(VolumeRun):
         return TileProgress(None, True, places, samples=samples)
 
     def _key(self, targets: Targets) -> str:
-        """What the samples depend on."""
+        """Key of everything that the samples depend on."""
         record = targets.result.volume.provenance[-1]
         settings = self.prepared.config.model_dump(mode="json")
         names = ("uncertainty_members", "output_dtype", "device", "threads", "memory")
@@ -239,7 +239,7 @@ class PosteriorRun(VolumeRun):
         return drawn
 
     def _pieces(self) -> Iterator[tuple[int, ...]]:
-        """Indices of what is drawn at once: slices, or the whole volume."""
+        """Indices of the parts that are drawn at once: slices, or the whole volume."""
         volume = self.prepared.volume
         if len(volume.axes) > len(self.network.spec.axes):
             yield from ((z,) for z in range(volume.shape[0]))
@@ -263,7 +263,7 @@ class PosteriorRun(VolumeRun):
         Raises
         ------
         ModelError
-            If fewer than two do.
+            If fewer than two samples do.
         """
         assert self.network.noise is not None
         limit = math.hypot(_MAX_MISFIT * self.network.noise.level, _TOLERANCE)

@@ -10,7 +10,7 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.text.vocabulary import Modality, SharpnessChoice
 from napari_geosr.operations.inputs import COMMAS
 
-#: Model name that stands for an automatic choice by ranking.
+#: Model name that requests an automatic choice by ranking.
 AUTO = "auto"
 #: Name of the candidate that leaves the scan unchanged.
 NONE = "none"

@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 
 #: Title of the candidate that leaves the scan unchanged.
 KEEP_SCAN_TITLE = "Leave the scan as it is"
-#: Largest gain, in dB, that is given up to keep structures that the scan shows.
+#: Largest gain, in dB, that is sacrificed to keep structures of the scan.
 _MAX_LOSS = 1.0
 _CANCELLED = "Stopped while comparing the models; nothing was written."
 
@@ -189,7 +189,7 @@ def find_ranking(
 ) -> Ranking | None:
     """Ranking of an earlier run, with its models.
 
-    None if one of them is missing, or has other weights.
+    Returns None if one of the models is missing or has other weights.
     """
     ranking = kept.read("ranking", Ranking, **depends_on)
     if ranking is None:
@@ -297,7 +297,7 @@ def without_harmful(
     noise : Noise
         Noise of the scan.
     wrong_pores_of : callable
-        What a candidate does to pores; empty if it keeps them.
+        Returns how a candidate changes pores; empty if it keeps them.
     skipped : dict of str to str
         Receives the candidates that are left out, with the reason.
     """
@@ -327,9 +327,9 @@ def without_fading(
 ) -> list[RankingEntry]:
     """Remove a candidate under which structures fade if another one keeps them.
 
-    The other one must clearly be better than the scan, and its expected gain less than
-    1 dB lower. If there is none, the candidate remains: the verdict before the run
-    warns of what fades.
+    The other candidate must clearly be better than the scan, with an expected gain less
+    than 1 dB lower. If there is no such candidate, the first one remains, and the
+    verdict before the run warns about the structures that fade.
 
     Parameters
     ----------
@@ -338,7 +338,7 @@ def without_fading(
     noise : Noise
         Noise of the scan.
     fading_of : callable
-        What fades under a candidate, of what the scan shows; empty if nothing does.
+        Returns which structures of the scan fade under a candidate; empty if none do.
     skipped : dict of str to str
         Receives the candidates that are left out, with the reason.
     """
@@ -367,7 +367,7 @@ def without_fading(
 
 @dataclass(eq=False)
 class _PoreTests:
-    """Tests what candidates do to pores; draws its blocks only when needed."""
+    """Tests the effect of candidates on pores; draws blocks only when needed."""
 
     volume: Volume
     setup: TrialSetup

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
 
 
-#: Lead over a network, in dB, that a tuned filter needs to be preferred.
+#: Lead over a network, in dB, that a tuned filter needs in order to be preferred.
 _MIN_LEAD = 0.35
-#: Gain in dB below which a result is useless, and its exact value does not matter.
+#: Gain, in dB, below which a result is useless and the exact gain does not matter.
 _FAR_WORSE = -30.0
 
 
@@ -46,7 +46,7 @@ class RankingEntry:
     model : Model or None
         The model, for a filter with its strength set; None for the unchanged scan.
     upscaling_verdict : UpscalingVerdict or None
-        For a super-resolution model, its test on the scan.
+        Test of a super-resolution model on the scan.
     weights : str
         Checksum of the model's weights.
     """
@@ -63,7 +63,7 @@ class RankingEntry:
 
     @property
     def is_clearly_better(self) -> bool:
-        """Whether its gain is positive even at the lower end of the interval."""
+        """Whether the gain is positive even at the lower end of its interval."""
         return self.interval[0] > 0
 
     @property
@@ -151,7 +151,7 @@ class Ranking:
         return replace(self, rows=rows, choice=choice, reason=reason)
 
     def row(self, name: str) -> RankingEntry:
-        """The row of a candidate."""
+        """Return the row of a candidate."""
         return next(row for row in self.rows if row.name == name)
 
     def to_json_dict(self) -> AnyDict:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
     from napari_geosr.operations.restore.verdict.inserted_pores import Array, Restore
 
-#: Number of blocks on which strengths are compared; the best is then evaluated on all.
+#: Number of blocks on which strengths are compared; the best is evaluated on all
+#: blocks.
 _FEW = 2
 BUDGET = 2 << 30
 
@@ -40,7 +41,7 @@ class TunedFilter:
     Attributes
     ----------
     settings : mapping
-        Fields of its ``NetworkConfig``.
+        Fields of the filter's ``NetworkConfig``.
     noise : Noise
         Noise of the scan.
     """

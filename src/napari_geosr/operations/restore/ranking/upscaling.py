@@ -42,10 +42,11 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
 
 
-#: Minimum expected gain, in dB, of another interpolation over cubic interpolation. The
-#: estimate was right in sign wherever it was above this limit and the noise certain.
+#: Minimum expected gain, in dB, of another interpolation over cubic interpolation.
+#: Above this limit, the sign of the estimate was always correct if the noise was
+#: certain.
 _MIN_INTERPOLATION_GAIN = 0.25
-#: Topics of doubts about the noise that do not speak against this interpolation.
+#: Topics of doubts about the noise that are no reason against this interpolation.
 _HARMLESS: tuple[Topic, ...] = ("rounding", "fine structure")
 
 
@@ -175,7 +176,7 @@ def decide_upscaling(
     interpolation : RankingEntry
         Cubic interpolation.
     unlike : collection of str
-        Names of the models whose training data are unlike the scan.
+        Names of the models with training data unlike the scan.
     skipped : mapping of str to str, optional
         Models that could not be tested, with the reason.
     """
@@ -226,8 +227,9 @@ def decide_upscaling(
 def _knows_fine_noise(noise: Noise) -> bool:
     """Whether the scan has no more fine noise than measured.
 
-    A sharper interpolation amplifies fine noise. Smooth noise, even if unknown, less
-    noise than measured, and noise below the steps of rounding are no risk.
+    A sharper interpolation amplifies fine noise. There is no risk from smooth noise
+    (even if unknown), from less noise than measured, or from noise below the rounding
+    steps.
     """
     is_known = noise.is_measured or any(
         is_about(one, "smooth variation") for one in noise.notes
@@ -254,7 +256,7 @@ def _best_interpolation(
 
 
 def _expectation(row: RankingEntry) -> str:
-    """What a model is expected to gain or lose, as part of a sentence."""
+    """Expected gain or loss of a model, as part of a sentence."""
     low, high = (signed_text(end, 1) for end in row.interval)
     gain = signed_text(row.gain, 1)
     return (

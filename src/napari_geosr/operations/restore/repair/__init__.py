@@ -1,4 +1,4 @@
-"""Repairs a restored OME-Zarr: damaged shards are found and computed again."""
+"""Repairs a restored OME-Zarr: finds damaged shards and computes them again."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Repair:
     n_shards : int
         Number of shards that were read.
     damaged : tuple of str
-        Their files, relative to `path`; all of them are repaired.
+        Files of the damaged shards, relative to `path`; all of them were repaired.
     """
 
     path: Path
@@ -68,7 +68,7 @@ def repair_steps(
     Parameters
     ----------
     job : RestoreJob
-        Its source and model must still be those of the result.
+        Job with the same source and model as the result.
     folder : Path
         Folder of the job.
 
@@ -134,7 +134,7 @@ def _repair(
 def _restore(
     job: RestoreJob, out: Path, damaged: Sequence[str], should_stop: ShouldStop
 ) -> Generator[Step, None, None]:
-    """Resume the result at `out`, from a hidden file."""
+    """Resume the result at `out` from a hidden file."""
     unfinished = find_unfinished(out)
     steps = restore_steps(
         job.data.open(),
@@ -183,7 +183,7 @@ def _overlap(one: Box, other: Box) -> bool:
 
 
 def _named(found: ZarrCheck) -> str:
-    """A message for the user that names the damaged shards."""
+    """Message for the user that names the damaged shards."""
     n = len(found.damaged)
     names = ", ".join(found.damaged[:_MAX_NAMED])
     more = f" and {n - _MAX_NAMED:,} more" if n > _MAX_NAMED else ""

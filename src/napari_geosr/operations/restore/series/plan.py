@@ -103,8 +103,9 @@ class SeriesPlan:
     def of_channel(
         self, channel: int | Sequence[int | None] | None, sentence: str
     ) -> str:
-        """Precede a sentence by the channels to which it applies, if there are
-        several.
+        """Add the channels to which a sentence applies.
+
+        The sentence is unchanged if there is only one channel.
         """
         if len(self.channels) == 1:
             return sentence
@@ -123,7 +124,8 @@ class SeriesPlan:
     def typical(self, channel: int | None) -> Point:
         """The time point nearest to the middle with a plane that is not blank.
 
-        This is usually the middle one. Reads one plane per examined time point.
+        This is usually the middle time point. One plane is read per examined time
+        point.
         """
         points = [p for p in self.points if p.channel == channel]
         middle = len(points) // 2
@@ -132,7 +134,7 @@ class SeriesPlan:
         return next(varying, points[middle])
 
     def varies(self, point: Point) -> bool:
-        """Whether its middle plane has more than one grey value."""
+        """Whether the middle plane of a time point has more than one grey value."""
         volume = self.at(point)
         key = () if volume.axes == "YX" else (volume.shape[0] // 2,)
         plane = np.asarray(volume.data[key])
@@ -183,8 +185,8 @@ def noise_of_points(
 ) -> Iterator[tuple[Point | None, Noise | str]]:
     """Measure the noise of a volume, or of each channel of a series.
 
-    Of a time series, the time point nearest to the middle that is not blank is
-    measured.
+    In a time series, the noise is measured at the non-blank time point closest to the
+    middle.
 
     Parameters
     ----------
@@ -198,7 +200,7 @@ def noise_of_points(
     point : Point or None
         The measured time point and channel; None for a single volume.
     noise : Noise or str
-        The noise or, for a channel in which there is nothing to measure, the reason.
+        The noise or, for a channel in which nothing can be measured, the reason.
 
     Raises
     ------

@@ -1,10 +1,10 @@
-"""Prepares the restoration of a series: each channel is judged over all time points.
+"""Prepares the restoration of a series, with statistics over all time points.
 
 Grey values are standardised with the statistics of a channel over all time points. If
-those of each time point were used, bleaching or a moving bright object would change the
-grey scale between time points; if those of all channels were pooled, a dim channel
-would be lost. For models that use the noise, it is measured at the middle time point of
-each channel.
+the statistics of single time points were used, bleaching or a moving bright object
+would change the grey scale between time points. If the statistics of all channels were
+pooled, a dim channel would be lost. For models that use the noise, it is measured at
+the middle time point of each channel.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class PreparedSeries:
         Preparation of each channel (None if there is no such axis), over all time
         points.
     uniform : tuple of int
-        Channels whose voxels all have the same grey value: they are copied.
+        Channels in which all voxels have the same grey value; these are copied.
     """
 
     plan: SeriesPlan
@@ -73,8 +73,7 @@ class PreparedSeries:
 
     @property
     def whole(self) -> PreparedRestoration:
-        """The whole series with all axes; the statistics are those of the first
-        channel.
+        """The whole series with all axes, and the statistics of the first channel.
 
         Use it for properties shared by all channels: model, settings, device, factors
         and types.
@@ -88,9 +87,7 @@ class PreparedSeries:
 
     @property
     def likeness(self) -> TrainingLikeness:
-        """Similarity of the least similar channel to the training data, with
-        reasons.
-        """
+        """Similarity of the least similar channel to the training data."""
         found = [(c, each.likeness) for c, each in self.channels.items()]
         worst = max((v for _, v in found), key=lambda v: _LEVELS.index(v.level))
         if len(found) == 1:
@@ -132,8 +129,9 @@ class PreparedSeries:
         return replace(self, channels=channels)
 
     def at(self, point: Point) -> PreparedRestoration:
-        """Preparation for a run over one point; for uniform channels, that of another
-        channel.
+        """Preparation for a run over one point.
+
+        For uniform channels, it is that of another channel.
         """
         prepared = self.channels.get(point.channel, self.first)
         return replace(prepared, volume=self.plan.at(point))
@@ -145,7 +143,7 @@ class PreparedSeries:
                 yield self.plan.of_channel(channel, sentence)
 
     def named(self, name: str) -> PreparedSeries:
-        """The same for a renamed volume: no new statistics are needed."""
+        """The same preparation for a renamed volume, without new statistics."""
         return replace(self, plan=SeriesPlan(self.plan.volume.replace(name=name)))
 
 
@@ -163,7 +161,7 @@ def prepare_series_steps(
     volume : Volume
         Axes from (T, C, Z, Y, X), including T or C.
     kept : MeasurementStore, optional
-        Receives what is measured, and provides what an earlier run has measured.
+        Receives the measurements, and provides those of an earlier run.
 
     Returns
     -------
@@ -260,7 +258,7 @@ def channel_steps(
     steps: Generator[Step, None, PreparedRestoration],
     warnings_by_channel: dict[str, list[int | None]],
 ) -> Generator[Step, None, PreparedRestoration]:
-    """Steps and errors for one channel, naming it; returns the result.
+    """Pass on the steps of one channel; name it in errors; return the result.
 
     Warnings are collected in `warnings_by_channel`, for `channel_warnings`.
 
@@ -295,8 +293,9 @@ def channel_steps(
 def channel_warnings(
     plan: SeriesPlan, warnings_by_channel: Mapping[str, list[int | None]]
 ) -> Iterator[Step]:
-    """Warnings with the channels to which they apply; those for all channels appear
-    once.
+    """Warnings with the channels to which they apply.
+
+    Warnings for all channels appear once.
     """
     for text, channels in warnings_by_channel.items():
         if len(channels) == len(plan.channels):
@@ -306,8 +305,9 @@ def channel_warnings(
 
 
 def _refuse_mixture(series: PreparedSeries) -> None:
-    """Refuse channels whose results differ in voxel size or type and do not fit into
-    one file.
+    """Refuse channels with results that do not fit into one file.
+
+    Such results differ in voxel size or type.
     """
     kinds = {
         (each.factors, each.output_dtype, each.has_deviation, each.labels)

@@ -68,7 +68,7 @@ def restore_series_steps(
     look, strict : bool
         As in `restore_steps`, for each channel.
     kept : MeasurementStore, optional
-        Receives what is measured, and provides what an earlier run has measured.
+        Receives the measurements, and provides those of an earlier run.
     """
     series = yield from prepare_series_steps(
         volume, config, kept=kept, should_stop=should_stop
@@ -101,7 +101,7 @@ def run_series_steps(
     Parameters
     ----------
     first_point : Point, optional
-        The point on screen: it is restored first, beginning with the region `first`.
+        The point on screen, which is restored first, beginning with the region `first`.
     """
     steps = work_steps(
         SeriesRun(series, first_point),
@@ -232,8 +232,9 @@ class SeriesRun(VolumeRun):
 def copy_steps(
     prepared: PreparedRestoration, targets: Targets
 ) -> Generator[Step, None, TileProgress]:
-    """Copy the voxels of one point, repeated if the result is finer; deviations are
-    zero.
+    """Copy the voxels of one point, repeated if the result is finer.
+
+    Deviations are zero.
 
     Parameters
     ----------
@@ -306,7 +307,7 @@ class _SeriesProgress:
         return iterator.result
 
     def add(self, point: Point, filled: TileProgress, whole: Box) -> None:
-        """Record the result of a point; a finished point is a single box."""
+        """Add the result of a point; a finished point is recorded as a single box."""
         self.finished[point] = [whole] if filled.complete else list(filled.places)
         if filled.summary is not None:
             self._summaries.append(filled.summary)
@@ -326,8 +327,9 @@ class _SeriesProgress:
 
 
 class _Backends:
-    """Backends of the channels, all of the same kind; each has the noise of its
-    channel.
+    """Backends of the channels, all of the same kind.
+
+    Each has the noise of its channel.
     """
 
     def __init__(
@@ -347,8 +349,9 @@ class _Backends:
         return self._choices[channel]
 
     def facts(self) -> AnyDict:
-        """Facts for the record: those of the first channel, with the largest
-        differences of all.
+        """Facts for the record, from the first channel.
+
+        The differences are the largest ones of all channels.
         """
         found = [choice.facts() for choice in self._choices.values()]
         if not found:

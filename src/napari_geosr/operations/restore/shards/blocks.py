@@ -1,4 +1,4 @@
-"""Restores the blocks of a volume only when they are computed."""
+"""Restores blocks of a volume on demand, when Dask computes them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class BlockRestoration:
     Parameters
     ----------
     work : ShardWork
-        Without files.
+        Work without files.
     factors : sequence of int
         Upscale factor along each axis of the result.
     """
@@ -76,7 +76,7 @@ def restore_blocks_steps(
     Returns
     -------
     Volume
-        Its data are a Dask array.
+        The restored volume, with a Dask array as data.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def _work(prepared: PreparedRestoration, planner: ShardPlanner) -> ShardWork:
 def _whole(
     chunks: Sequence[int], shape: Sequence[int], factors: Sequence[int]
 ) -> tuple[int, ...]:
-    """Chunks of whole input voxels, at most as large as those requested."""
+    """Chunks of whole input voxels that are not larger than the requested chunks."""
     if len(chunks) != len(shape) or any(n < 1 for n in chunks):
         raise ConfigError(
             f"chunks={tuple(chunks)} needs {len(shape)} positive numbers, one for each "

@@ -51,7 +51,7 @@ class ShardedRun(VolumeRun):
     Parameters
     ----------
     prepared : PreparedRestoration
-        Its memory budget and threads are shared by the processes of a computer.
+        Run with the memory budget and threads that the processes of a computer share.
     workers : int or distributed.Client
     """
 
@@ -70,7 +70,7 @@ class ShardedRun(VolumeRun):
         return {"workers": {"processes": self.n_workers}}
 
     def planner(self, kept: FinishedPart | None = None) -> ShardPlanner:
-        """Choose tiles and shards; a resumed run keeps its own if they fit."""
+        """Choose tiles and shards; a resumed run keeps the earlier ones if they fit."""
         prepared = self.prepared
         return ShardPlanner(
             prepared.network,
@@ -130,7 +130,7 @@ class _ShardProgress:
     def steps(
         self, first: tuple[slice, ...] | None, should_stop: ShouldStop
     ) -> Generator[Step, None, TileProgress]:
-        """Restore the missing shards; ends early on a request to stop or an error."""
+        """Restore the missing shards; end early on a request to stop or an error."""
         if first is not None:
             self.missing.sort(key=lambda shard: not _touches(shard, first))
         try:
@@ -197,7 +197,7 @@ class _ShardProgress:
         )
 
     def _finished(self, shard: Shard, result: ShardResult) -> Iterator[Step]:
-        """Write a finished shard, or note that a worker has written it."""
+        """Write a finished shard, or record that a worker has written it."""
         for target, block in zip(self.targets.all, result.blocks, strict=False):
             with explained(target.path or Path(target.volume.name)):
                 target.array[shard.place] = block

@@ -36,8 +36,8 @@ class ShardResult:
     backend : mapping
         Backend that computed it, for the record.
     blocks : tuple of ndarray
-        Its voxels, and their standard deviations if there are any; empty if the worker
-        wrote them into the file.
+        Voxels of the shard, and their standard deviations if there are any; empty if
+        the worker wrote them into the file.
     messages : tuple of str
         Messages for the user about the model.
     """
@@ -137,8 +137,9 @@ class ShardWork:
 
 
 def device_of(device: str, worker: int) -> str:
-    """The device of a worker: one GPU per worker, if there are several and none is
-    named.
+    """The device of a worker.
+
+    There is one GPU per worker if there are several GPUs and none is named.
 
     Parameters
     ----------

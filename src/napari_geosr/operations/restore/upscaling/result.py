@@ -12,7 +12,7 @@ from napari_geosr.measure.number_text import rough_percent, signed_text
 #: Expected gain, in dB, below which the model may be no better than interpolation. The
 #: estimate scatters by 2 dB.
 CLEAR_GAIN = 1.0
-#: Network of the interpolation with which all others are compared.
+#: Interpolation with which all models are compared.
 BASELINE = "cubic"
 #: Level, as a fraction of the contrast, above which measured noise may be fine
 #: structure: in a scan 32 voxels wide, texture was mistaken for noise.
@@ -47,7 +47,7 @@ class UpscalingVerdict:
         Name of the model if it only interpolates; otherwise empty.
     is_as_object : bool
         Whether the tested results were as sharp as the model predicts the object to be,
-        and not only as sharp as the scan.
+        rather than only as sharp as the scan.
     """
 
     gain: float

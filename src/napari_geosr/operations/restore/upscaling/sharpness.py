@@ -1,9 +1,10 @@
 """Measures a result's excess sharpness, and whether the scan supports it.
 
 Super-resolution models are trained on blurred scans of sharp objects, so they sharpen.
-On a similar scan, the result, blurred by one point-spread function and averaged, equals
-the scan up to noise: the sharpening is correct and is kept. Otherwise the model invents
-edges; the result is then blurred until it is as sharp as the scan.
+If a scan is similar to the training scans, the result, blurred by one point-spread
+function and averaged, equals the scan up to noise. In this case, the sharpening is
+correct and is kept. Otherwise, the model invents edges, and the result is blurred until
+it is as sharp as the scan.
 """
 
 from __future__ import annotations
@@ -165,7 +166,7 @@ def sharpness_steps(
 
 
 def agreement_records(network: nn.Module) -> list[AnyDict]:
-    """How results were made consistent with the scan, for records; may be empty."""
+    """Describe how results were made consistent with the scan; may be empty."""
     return [
         {
             "bound": layer.bound,
@@ -205,7 +206,7 @@ def _fit_steps(
     noise: Noise,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, SharpnessFit]:
-    """As `fit_sharpness`, with a step for each candidate."""
+    """Like `fit_sharpness`, with a step for each candidate."""
     flat = [(_as_3d(scan), _as_3d(result)) for scan, result in pairs]
     if not flat:
         return SharpnessFit(0.0, 0.0)

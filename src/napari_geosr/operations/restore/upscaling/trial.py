@@ -1,7 +1,7 @@
 """Tests a super-resolution model on parts of a scan, on two scales.
 
-One scale is that of the scan. The other scale is coarser by the model's upscale factor,
-so that the scan is the ground truth on that scale; see
+The first scale is that of the scan. The second scale is coarser by the model's upscale
+factor, so that the scan provides the ground truth; see
 `napari_geosr.operations.restore.upscaling.upscaling_verdict`.
 """
 
@@ -56,7 +56,7 @@ class TrialResources:
     Attributes
     ----------
     device : str
-        Such as ``"cpu"`` or ``"cuda:0"``.
+        Name of the device, such as ``"cpu"`` or ``"cuda:0"``.
     budget : int
         Memory budget for restoring a part, in bytes.
     threads : int, optional
@@ -88,13 +88,13 @@ class _PooledStatistics:
 
 @dataclass(frozen=True)
 class TrialPart:
-    """Input of a model, and the data that its result is compared with.
+    """Input of a model, and the data with which its result is compared.
 
     Attributes
     ----------
     network_input, reference : ndarray
         `reference` has independent noise; it is on the grid of the result or, on the
-        scan's own scale, on that of `network_input`.
+        scan's own scale, on the grid of `network_input`.
     noise : float
         Mean variance of the noise of `reference`.
     variance : float
@@ -338,7 +338,7 @@ class ScanTrial:
         return found
 
     def detail(self, part: TrialPart) -> tuple[float, float]:
-        """Variance within blocks of the scan, and within those of the coarser scan."""
+        """Variance within blocks of the scan, and within blocks of the coarser scan."""
         found = []
         coarse = float(np.mean(self.coarse_noise.at(part.network_input) ** 2))
         for values, noise, variance_share in (

@@ -3,11 +3,11 @@
 The error of a super-resolved result has two parts, both of which can be estimated from
 the scan:
 
-- The error of the averages over the voxels of the scan. It is measured on parts of it:
-  noise `n` of the same kind is drawn, added to the input of the model (``x + a n``),
-  and subtracted from the data that its averaged result is compared with (``x - n /
-  a``). The noise of the two is then independent, and its contribution can be subtracted
-  [1]_.
+- The error of the averages over the voxels of the scan. It is measured on parts of the
+  scan: noise `n` of the same kind is drawn, added to the input of the model
+  (``x + a n``), and subtracted from the data that its averaged result is compared with
+  (``x - n / a``). The noise in both is then independent, and its contribution can be
+  subtracted [1]_.
 - The error of the detail within these voxels. The scan itself is the ground truth for a
   scan that is coarser by the model's factor: parts of the scan are averaged, upscaled
   again, and compared with the original. Noise is drawn in the same way, so that the
@@ -49,9 +49,10 @@ from napari_geosr.operations.restore.upscaling.trial import (
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
 
-#: How far, in dB, the true gain may lie below the expected gain apart from the
-#: variation between parts. With the two combined in quadrature, the interval contains
-#: the true gain in nine of ten cases of ``benchmarks/bench_sr_consistency.py --gains``.
+#: Margin, in dB, by which the true gain may lie below the expected gain, in addition to
+#: the variation between parts. With the two combined in quadrature, the interval
+#: contains the true gain in nine of ten cases of
+#: ``benchmarks/bench_sr_consistency.py --gains``.
 MARGIN_BELOW = 2.2
 #: The same margin above the expected gain, in dB.
 MARGIN_ABOVE = 4.1
@@ -237,7 +238,7 @@ def _combine_parts(
 def _positive(value: float, deviation: float) -> float:
     """Expectation of a positive quantity that was measured with this uncertainty.
 
-    That of a normal distribution without its negative part.
+    This is the expectation of a normal distribution without its negative part.
     """
     if not deviation > 0:
         return max(value, 0.0)

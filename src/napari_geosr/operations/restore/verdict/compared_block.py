@@ -1,4 +1,4 @@
-"""A block of a scan with the result of a model, and values next to each voxel."""
+"""A block of a scan with a model's result, and values of shifted voxels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ComparedBlock:
     inside : ndarray of bool
         Voxels that show the sample.
     noise : ndarray of float64
-        Noise with the correlation of that of the scan, and a level of 1.
+        Noise with the same correlation as that of the scan, and a level of 1.
     level : ndarray of float64
         Noise level at each voxel, in grey values.
     """

@@ -74,7 +74,7 @@ def _of_known_blocks(test: KnownBlockTest) -> Iterator[tuple[str, float]]:
 
 
 def _of_objects(test: KnownBlockTest) -> Iterator[tuple[str, float]]:
-    """Of thin structures and small objects that the scan itself shows."""
+    """Values for thin structures and small objects of the scan itself."""
     for grey, thin in zip(("dark", "bright"), test.thin, strict=False):
         yield f"thin_{grey}_voxels", float(thin.voxels)
         if thin.voxels:

@@ -1,4 +1,4 @@
-"""Which pores and thin structures a super-resolution model loses with the noise.
+"""Finds the pores and thin structures that a super-resolution model loses.
 
 Test pores of known sizes are added to blocks of the scan, and the scan's own objects
 are compared, as for denoisers. The result is averaged to the voxels of the scan, so
@@ -81,7 +81,7 @@ def lost_finer_pores(
     Returns
     -------
     KnownBlockTest
-        With sizes in voxels of the scan, without gain and counts.
+        Result with sizes in voxels of the scan, but without gain and counts.
     """
 
     def restore_coarsely(window: Array, core: tuple[slice, ...]) -> Array:

@@ -1,4 +1,4 @@
-"""Inserts test pores of known sizes into blocks, and finds them in scan and result."""
+"""Inserts test pores of known sizes into blocks; finds them in scan and result."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _SEED = 4712
 
 @dataclass(frozen=True)
 class InsertedPores:
-    """Test pores that were found: see `KnownBlockTest`."""
+    """Test pores that were found; see `KnownBlockTest`."""
 
     found: Mapping[int, float] = field(default_factory=dict)
     countable: frozenset[int] = frozenset()

@@ -54,8 +54,8 @@ class KnownBlockTest:
     is_separated : bool
         Whether Otsu's threshold separates the pores in the model's result for the scan.
     phases : int
-        Number of phases of the scan. With more than two, pores are not what Otsu's
-        threshold separates.
+        Number of phases of the scan. With more than two, Otsu's threshold does not
+        separate the pores.
     thin : tuple of ThinStructures
         Thin dark and thin bright structures of the scan; empty if not examined.
     objects_by_size : tuple of SmallObjects
@@ -98,7 +98,7 @@ class KnownBlockTest:
         """Size up to which pores cannot be counted, in voxels; None if all can.
 
         Test pores are as dark as large pores. The scan's own small pores may be less
-        dark, and then they are lost at sizes at which test pores are not.
+        dark, in which case they are lost at sizes at which test pores are found.
         """
         sizes = self.found if self.is_inseparable else self._lost
         return max((*sizes, *self._own_lost), default=None)
@@ -123,10 +123,10 @@ class KnownBlockTest:
 
     @property
     def shows_no_loss(self) -> bool:
-        """Whether the scan shows where its pores are, and the result has them all.
+        """Whether the scan shows its pores clearly, and the result has all of them.
 
-        Then fewer pores than in the smoothed scan are no loss: that has specks of
-        noise.
+        In this case, fewer pores than in the smoothed scan are no loss, because the
+        smoothed scan contains specks of noise.
         """
         sizes = [n for n in self.kept if n >= self.large]
         return bool(sizes) and not any(
@@ -141,10 +141,10 @@ class KnownBlockTest:
 
     @property
     def _own_lost(self) -> tuple[int, ...]:
-        """Size up to which the scan's own pores are lost; empty if they are not.
+        """Size up to which the scan's own pores are lost; empty if they are kept.
 
-        Pores of half to twice the size `missing` were counted; the largest size
-        includes larger ones.
+        Pores of half to twice the size `missing` were counted; for the largest size,
+        larger pores are included.
         """
         if self.missing is None:
             return ()

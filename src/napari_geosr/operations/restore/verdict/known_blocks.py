@@ -58,7 +58,7 @@ MIN_RADIUS = 2.0
 _SEED = 4711
 #: Seed of the noise that is added to the result.
 _REPEAT_SEED = 4713
-#: Seed of the noise that structures of the scan are compared with.
+#: Seed of the noise with which structures of the scan are compared.
 _COMPARED_SEED = 4714
 #: Number of blocks used for the test, and their shape in a volume. They are thicker
 #: than those for the expected gain, because a thin slab cuts connected pores apart.
@@ -232,11 +232,11 @@ def _kept(
     *,
     bright: bool,
 ) -> tuple[int, int]:
-    """Pores of about this size in the scan, and how many of them are in the result.
+    """Number of pores of about this size in the scan, and number kept in the result.
 
-    Some of those in the scan are specks of noise. In the simulated scan, their number
-    is known: they are not in its ground truth. In the scan, there may be more by chance
-    (two standard deviations of a Poisson distribution).
+    Some objects in the scan are specks of noise. In the simulated scan, their number is
+    known, because they are not in its ground truth. In the scan, there may be more
+    specks by chance (two standard deviations of a Poisson distribution).
     """
     if phases is None:
         return 0, 0
@@ -280,7 +280,7 @@ def _best_width(sample: EvaluationSample, shown: Sequence[Mask]) -> float:
 def _smoothed(window: Array, width: float, shown: Mask) -> Array:
     """A window after a Gaussian filter of `width` voxels.
 
-    Voxels that do not show the sample are not changed, and do not change others.
+    Voxels outside the sample are not changed, and do not affect other voxels.
     """
     from scipy import ndimage
 

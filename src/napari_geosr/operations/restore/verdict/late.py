@@ -1,4 +1,4 @@
-"""Predicts the effect of a run after its first tile, which then need not wait."""
+"""Predicts the effect of a run after its first tile, which does not have to wait."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class LateVerdict:
     def after_first_tile(
         self, steps: Generator[Step, None, T], stage: str
     ) -> Generator[Step, None, T]:
-        """Pass the steps of a run on, and predict its effect after the first tile.
+        """Pass on the steps of a run, and predict its effect after the first tile.
 
         Parameters
         ----------

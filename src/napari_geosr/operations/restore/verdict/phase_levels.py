@@ -26,10 +26,10 @@ _MIN_DISTANCE = 0.25
 #: Percentiles of the grey values without noise that include rare objects.
 _RARE = (0.05, 99.95)
 #: Minimum distance of rare objects from the nearer phase, relative to that between the
-#: phases, at which the objects are a phase of their own, and all others are texture.
+#: phases, at which the objects are a separate phase and all others are texture.
 _MIN_RARE_DISTANCE = 4.0
-#: Minimum depth of the valleys beside a peak, relative to its height, at which it is a
-#: phase of its own.
+#: Minimum depth of the valleys next to a peak, relative to its height, at which the
+#: peak is a separate phase.
 _MIN_PROMINENCE = 0.5
 #: Minimum fraction of the voxels in a phase.
 _MIN_PHASE = 0.05

@@ -22,8 +22,7 @@ Mask = npt.NDArray[np.bool_]
 #: Minimum size of counted pores at which most noise is not counted, in voxels of a 3D
 #: volume.
 MIN_PORE_VOXELS = 27
-#: Maximum ratio of two pore counts, in either direction; above it, one of them is
-#: wrong.
+#: Maximum ratio of two pore counts, in either direction; above it, one count is wrong.
 MAX_PORE_RATIO = 2.0
 #: Minimum difference between two pore counts for which their ratio is evaluated.
 MIN_PORES = 5
@@ -96,9 +95,9 @@ class PoreCounts:
         """Estimate of the true number.
 
         The result divided by the geometric mean of two estimates of its error: the
-        simulation, whose ground truth lacks fine detail, and the comparison with the
-        smoothed scan, which lacks it as well. If the smoothed scan shows no pores, the
-        only estimate is the test with the model's own result.
+        simulation, with a ground truth that lacks fine detail, and the comparison with
+        the smoothed scan, which also lacks fine detail. If the smoothed scan shows no
+        pores, the only estimate is the test with the model's own result.
         """
         before, after, result = (max(0.5, n) for n in (*self.tested, self.result))
         if not self.is_known:
@@ -110,10 +109,10 @@ class PoreCounts:
         return differ(self.result, self.expected, ratio)
 
     def is_lossy(self, ratio: float) -> bool:
-        """Whether many are lost in the test.
+        """Whether many objects are lost in the test.
 
         The comparison with the smoothed scan cannot show this, because smoothing loses
-        the same ones.
+        the same objects.
         """
         before, after = self.tested
         return after < before and differ(after, before, ratio)

@@ -20,7 +20,7 @@ DOUBTFUL_PORE_RATIO = 1.5
 #: Ratio of the pores of a simulated scan to those in its result from which the count is
 #: doubtful: more than a quarter are lost.
 LOSSY_PORE_RATIO = 4 / 3
-#: Number of phases up to which Otsu's threshold separates pores from the rest.
+#: Maximum number of phases with which Otsu's threshold separates pores from the rest.
 MAX_PHASES = 2
 #: Minimum fraction of the small objects in the scan that keep their contrast, for which
 #: a small number of pores is no proof that pores are lost.
@@ -83,7 +83,7 @@ def _keeps_objects(test: KnownBlockTest, counts: PoreCounts) -> bool:
 
 
 def _shows_as_many(test: KnownBlockTest, counts: PoreCounts) -> bool:
-    """Whether the scan itself shows about as many, without specks of its noise.
+    """Whether the scan itself shows about as many pores, without specks of noise.
 
     In scans that do not show their pores, most of what is counted is noise.
     """
@@ -166,7 +166,7 @@ def doubtful_pores(name: str, test: KnownBlockTest) -> str:
 def _is_stable(test: KnownBlockTest, counts: PoreCounts) -> bool:
     """Whether the number is stable, and pores of at least one size are found.
 
-    A model that loses all pores does so again, so their number does not change.
+    A model that loses all pores loses them again, so their number does not change.
     """
     return counts.is_stable and not any(
         one.loses_all_sizes for one in test.both if one.objects == counts.objects
@@ -174,7 +174,7 @@ def _is_stable(test: KnownBlockTest, counts: PoreCounts) -> bool:
 
 
 def extra_pores(name: str, test: KnownBlockTest) -> str:
-    """A sentence if small pores are invented.
+    """Return a sentence if small pores are invented.
 
     Lost pores cannot be evaluated, because the smoothed scan contains specks of the
     same size.
@@ -201,7 +201,7 @@ def extra_pores(name: str, test: KnownBlockTest) -> str:
 
 
 def faded_structures(name: str, test: KnownBlockTest) -> Iterator[str]:
-    """A sentence if cracks, walls or fibres that the scan shows fade."""
+    """Return a sentence if cracks, walls or fibres of the scan fade."""
     examples = ("dark structures, such as cracks,", "bright structures, such as walls,")
     for objects, thin in zip(examples, test.thin, strict=False):
         if thin.voxels and thin.kept < MIN_THIN_CONTRAST:

@@ -4,10 +4,10 @@ Harm is defined as in ``benchmarks/bench_verdict.py``, where the ground truth is
 an error above that of the scan, or a number of pores off by more than a factor of two.
 ``docs/evidence/verdicts.md`` reports how often harm is recognised.
 
-The verdict predicts whether the result is worse than the scan. What applies to the scan
-as well (noise hides its small pores) is reported without changing the verdict, and so
-are indirect signs of a loss (a scan unlike the training data) if the gain, which is the
-direct sign, is certain.
+The verdict predicts whether the result is worse than the scan. Findings that also apply
+to the scan (noise hides its small pores) are reported without changing the verdict. The
+same applies to indirect signs of a loss (a scan unlike the training data) if the gain,
+which is the direct sign, is certain.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ MIN_TEST_GAIN = -0.5
 #: Gain in a simulated scan, in dB, below which the expected gain is doubtful even if it
 #: is larger.
 _CLEAR_LOSS = -1.5
-#: Maximum factor by which noise may be outside the range in training without a caution.
+#: Maximum factor by which noise may be outside the training range without a caution.
 _OUTSIDE = 1.25
 #: Typical voxel sizes, in mm, by imaging modality.
 _EDGES = {
@@ -102,7 +102,7 @@ class RunAssessment:
 
     @property
     def returns_scan(self) -> bool:
-        """Whether the result is the scan itself, as no noise is known."""
+        """Whether the result is the scan itself, because no noise is known."""
         is_same = self.bound is not None or self.removed.change < _ROUNDING
         return self.noise.level == 0 and is_same and self.card.upscale_factor == 1
 
@@ -120,9 +120,9 @@ class RunAssessment:
     def is_gain_contradicted(self) -> bool:
         """Whether the model makes a simulated scan of this kind worse.
 
-        A small loss that is smaller than the smallest gain expected in the scan itself
-        does not contradict it: the simulated scan resembles the scan, but is not the
-        same.
+        A loss that is smaller than the smallest gain expected in the scan itself does
+        not contradict the gain: the simulated scan resembles the scan, but is not
+        identical.
         """
         test = self.known_blocks
         if test is None:
@@ -225,8 +225,9 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
 
 
 def notes(facts: RunAssessment) -> Iterator[str]:
-    """What the user should know, although it does not make the result worse than the
-    scan.
+    """Further information for the user.
+
+    These sentences do not mean that the result is worse than the scan.
     """
     if facts.interpolates:
         return
@@ -267,7 +268,7 @@ def _is_loss(gain: tuple[float, float, float]) -> bool:
     """Whether a loss is expected and no clear gain is possible.
 
     The interval of the gain includes a clear gain if the noise may be much stronger
-    than stated, as where it depends on the position.
+    than stated, for example because it depends on the position.
     """
     return gain[0] < MIN_GAIN and gain[2] < CLEAR_GAIN
 

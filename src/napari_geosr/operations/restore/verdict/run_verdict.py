@@ -52,7 +52,7 @@ class CountLimit(NamedTuple):
     Attributes
     ----------
     objects : str
-        ``"pores"``, or what is counted instead.
+        ``"pores"``, or the objects that are counted instead.
     voxels : int
         Largest size, in voxels of the result (in images: pixels), that cannot be
         counted.
@@ -90,13 +90,13 @@ class RunVerdict:
     removed : Volume or None
         Scan minus result in the requested region, at its position.
     causes : tuple of str
-        What `sentence` and each of `reasons` are about, without repetitions.
+        Topics of `sentence` and of `reasons`, without repetitions.
     notes : tuple of str
         Sentences that did not influence `level`.
     limits : tuple of CountLimit
         Which objects cannot be counted.
     counting : tuple of str
-        Those of `reasons` that are about the number of pores.
+        The sentences of `reasons` that concern the number of pores.
     """
 
     level: Level

@@ -1,9 +1,10 @@
-"""Small dark and bright objects that a scan shows, and how many of them a result keeps.
+"""Finds small dark and bright objects of a scan, and counts those that a result keeps.
 
 A scan may contain more than two phases: small pores next to metal, or faint pores in a
-sample surrounded by air. No threshold between two phases separates such pores. They are
-found as places that differ from their surroundings in all directions by more than noise
-explains. The result at the same places shows whether they are still there.
+sample surrounded by air. No threshold between two phases separates such pores. Such
+pores are found as positions that differ from their surroundings in all directions by
+more than noise can explain. The result at the same positions shows whether the pores
+are still present.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from napari_geosr.operations.restore.verdict.compared_block import (
 Directions = npt.NDArray[np.bool_]
 
 #: Radii of the objects, in voxels; each is 1.25 times the next smaller one. Objects of
-#: the first one are not counted: a hot voxel looks like them.
+#: the first radius are not counted, because they look like hot voxels.
 _RADII = (1.28, 1.6, 2.0, 2.5, 3.1)
 #: Width of the Gaussian filter that finds objects, relative to their radius; at this
 #: width, spheres of each radius stand out most.
@@ -42,21 +43,22 @@ _MARGIN = 1.2
 #: a face, a third of them do not.
 _MIN_DIRECTIONS = 0.6
 #: Length of an axis, in voxels, from which objects at its ends are not examined: fibres
-#: end there as well, and there are enough other objects.
+#: also end there, and there are enough other objects.
 _LONG = 32
 #: Quantile of the differences from all directions that must exceed the noise. The mean
-#: is large next to other objects as well.
+#: is also large next to other objects.
 _WEAK = 0.3
 #: Number of standard deviations of the noise from the median of the neighbours at which
 #: a voxel is hot or dead.
 _HOT = 6.0
 #: Minimum difference from each direction, relative to the mean of all directions.
 _MIN_NEAREST = 0.4
-#: The same in standard deviations of the noise, which makes parts of a fibre brighter
-#: than others.
+#: The same minimum in standard deviations of the noise, which makes some parts of a
+#: fibre brighter than others.
 _MIN_SINGLE = 3.0
-#: Minimum contrast of an object in the result, relative to that in the scan: with less,
-#: an object that just exceeds a threshold in the scan does not in the result.
+#: Minimum contrast of an object in the result, relative to that in the scan: with less
+#: contrast, an object that just exceeds a threshold in the scan does not exceed it in
+#: the result.
 _MIN_CONTRAST = 0.75
 
 
@@ -67,11 +69,11 @@ class SmallObjects:
     Attributes
     ----------
     voxels : int
-        Their size, in voxels.
+        Size of the objects, in voxels.
     seen : int
         Number of objects of about this size that the scan shows.
     kept : int
-        How many of them keep most of their contrast in the result.
+        Number of these objects that keep most of their contrast in the result.
     """
 
     voxels: int
@@ -87,12 +89,13 @@ def small_objects(
     Parameters
     ----------
     blocks : sequence of ComparedBlock
-        All with the same axes.
+        Blocks, all with the same axes.
 
     Returns
     -------
     dark, bright : tuple of SmallObjects
-        Those darker than their surroundings, and those brighter, by size.
+        Objects that are darker, and objects that are brighter, than their surroundings,
+        by size.
     """
     counts = np.zeros((2, len(_RADII), 2), int)
     for block in blocks:
@@ -174,7 +177,7 @@ def _inner(shape: Sequence[int], margin: int) -> Mask:
 
 
 def _mean(values: Values, around: Sequence[Vector], there: Directions) -> Values:
-    """Mean of the surroundings of each voxel, of those that show the sample."""
+    """Mean of those surroundings of each voxel that show the sample."""
     total, number = np.zeros_like(values), np.zeros_like(values)
     for by, own in zip(around, there, strict=True):
         np.add(total, shifted(values, by), out=total, where=own)
@@ -192,8 +195,8 @@ def _weakest(
 ) -> Values:
     """Differences of dark, and of bright, voxels from the surroundings, over `unit`.
 
-    From the directions in which they are smallest; 0 for edges, walls and fibres, which
-    hardly differ from one of the directions.
+    The differences are taken from the directions in which they are smallest. They are 0
+    for edges, walls and fibres, which hardly differ in one of the directions.
     """
     centre = values[where]
     found = np.empty((len(around), len(centre)), np.float32)

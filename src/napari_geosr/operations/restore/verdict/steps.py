@@ -1,6 +1,4 @@
-"""Examines a few blocks of a scan before a run, for noise, expected gain and the
-removed part.
-"""
+"""Examines blocks of a scan before a run: noise, expected gain and removed part."""
 
 from __future__ import annotations
 
@@ -314,7 +312,7 @@ def _verdict_of(
 
 
 def bound_of(prepared: PreparedRestoration) -> float | None:
-    """Noise bound of all models; None if one of an ensemble has none."""
+    """Noise bound of all models; None if a model of an ensemble has no bound."""
     bounds = [model.card.noise_bound for model in prepared.models]
     known = [bound for bound in bounds if bound is not None]
     return max(known) if len(known) == len(bounds) else None
@@ -392,7 +390,7 @@ def _gain_over_cubic(
 def _averaged_test(
     prepared: PreparedRestoration, noise: Noise, should_stop: ShouldStop
 ) -> KnownBlockTest | None:
-    """Which objects a result with finer voxels loses; None if it cannot be tested."""
+    """Find the objects that a result with finer voxels loses; None if untestable."""
     factors = prepared.factors[-prepared.seen_volume.data.ndim :]
     try:
         sample = draw_finer_sample(prepared.seen_volume, noise, factors)

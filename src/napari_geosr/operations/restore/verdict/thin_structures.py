@@ -1,9 +1,10 @@
-"""Cracks, walls and fibres that a scan shows, and how much of them a result keeps.
+"""Finds cracks, walls and fibres of a scan, and measures how much a result keeps.
 
 Averages over small plates (over short lines in an image) in all directions of the grid
-show thin structures long before single voxels do. Where such an average of the scan
-differs from those on both sides by more than noise explains, there is a thin structure.
-The average of the result at the same place shows whether it is still there.
+reveal thin structures that are too weak to be seen in single voxels. Where such an
+average of the scan differs from those on both sides by more than noise explains, there
+is a thin structure. The average of the result at the same position shows whether the
+structure is still present.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ class ThinStructures:
     voxels : int
         Number of voxels at which the scan shows them.
     kept : float
-        Their contrast in the result, relative to that in the scan; NaN if there are
-        none.
+        Contrast of the structures in the result, relative to that in the scan; NaN if
+        there are no structures.
     """
 
     voxels: int
@@ -72,7 +73,7 @@ class Plate:
     step : ndarray of int
         Offset of the parallel plate on one side.
     stages : tuple of ndarray of int
-        Offsets; their sums, one of each stage, are those of the voxels.
+        Offsets; sums of one offset from each stage give the offsets of the voxels.
     adjacent : ndarray of int
         Offsets of the adjacent plates in the same plane.
     """
@@ -87,18 +88,19 @@ def thin_structures(
 ) -> tuple[ThinStructures, ThinStructures]:
     """Find thin structures in a scan, and measure their contrast in the result.
 
-    They are found in one plate and measured in the adjacent ones, because noise
-    increases the contrast where it is largest.
+    Structures are found in one plate and measured in the adjacent plates, because noise
+    exaggerates the contrast where it is largest.
 
     Parameters
     ----------
     blocks : sequence of ComparedBlock
-        All with the same axes.
+        Blocks, all with the same axes.
 
     Returns
     -------
     dark, bright : ThinStructures
-        Those darker than their surroundings, and those brighter.
+        Structures that are darker, and structures that are brighter, than their
+        surroundings.
     """
     totals = np.zeros((2, 4))
     for block in blocks:

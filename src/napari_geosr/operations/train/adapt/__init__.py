@@ -1,4 +1,4 @@
-"""Adapts a denoiser to a scan until the expected error on that scan stops falling.
+"""Adapts a denoiser to a scan until the expected error on the scan stops falling.
 
 `risk` estimates the error on held-out blocks; `run` trains until it stops falling.
 """

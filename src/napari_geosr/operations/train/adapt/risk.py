@@ -49,7 +49,7 @@ class _RiskSample:
 
 
 class RiskEstimator:
-    """Estimates how far a network's output is from noise-free scans that are unknown.
+    """Estimates the distance of a network's output from the unknown noise-free scans.
 
     Uses Stein's estimate on sample blocks, or the difference from a second scan.
 

@@ -1,5 +1,6 @@
-"""Trains until the expected error on held-out blocks stops falling, or the time limit
-is reached.
+"""Trains until the expected error on held-out blocks stops falling.
+
+Training also ends when the time limit is reached.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _PATIENCE = 3
 _TIMED = 10
 #: Minimum improvement in dB that counts as a gain.
 _MIN_GAIN = 0.05
-#: Lead of another model, in dB, that is pointed out.
+#: Minimum lead of another model, in dB, that is reported.
 _MIN_LEAD = 0.3
 
 
@@ -45,10 +46,10 @@ class Adaptation:
     Attributes
     ----------
     finished : bool
-        False if the user stopped it early.
+        Whether the adaptation was completed; False if the user stopped it early.
     gain : Gain or None
-        Improvement of the adapted model over the original; None if unfinished. The
-        smaller one of two estimates: on held-out blocks, and on blocks of the whole
+        Improvement of the adapted model over the original; None if unfinished. This is
+        the smaller of two estimates: on held-out blocks, and on blocks of the whole
         scan, as in a ranking of models.
     figures : tuple of FigureRow
         Expected PSNR of the scan, and of the model before and after.
@@ -165,7 +166,7 @@ def adapt_steps(
 def better_model_steps(
     name: str | Path, source: Volume, second: Volume | None, should_stop: ShouldStop
 ) -> Generator[Step, None, str]:
-    """Name a model that is expected to restore the scan better than the given one.
+    """Name a model that is expected to restore the scan better than the given model.
 
     Parameters
     ----------
@@ -295,8 +296,8 @@ class _BestWeightsTracker:
         """The smaller gain of those on held-out blocks and on the whole scan.
 
         Held-out blocks show whether the model has only memorised its training data, but
-        they are few and from one side of the scan. A gain on them alone can be a loss
-        on the scan as a whole.
+        there are few of them, all from one side of the scan. A gain on these blocks
+        alone can be a loss on the whole scan.
         """
         assert self.before is not None
         assert self.best is not None

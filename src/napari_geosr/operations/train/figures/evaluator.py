@@ -35,7 +35,8 @@ Rows = tuple[FigureRow, ...]
 
 #: Widths of the Gaussian filters used for comparison, in voxels.
 SIGMAS = (0.5, 0.8, 1.0, 1.3, 1.6, 2.0, 2.6, 3.4)
-#: Fraction of the free device memory used for tiles; the training run still uses some.
+#: Fraction of the free device memory used for tiles; the training run also needs
+#: memory.
 _FREE_SHARE = 0.3
 
 

@@ -40,7 +40,7 @@ def label_figures(
     sigmas : sequence of float
         Filter widths to try, in voxels.
     raise_if_stopped : callable
-        Called between filters; may raise.
+        Called between filters; may raise an exception.
     unpainted : int, optional
         Value of the true labels at voxels that are not compared.
     """

@@ -2,8 +2,8 @@
 
 A method that learns from noisy volumes alone predicts voxels that are hidden from it.
 The model can therefore be evaluated on hidden voxels of the held-out block. Because
-these are noisy, the PSNR is lower than against a noise-free object. It is meant for
-comparison with the input and with the Gaussian filter that predicts best.
+these are noisy, the PSNR is lower than against a noise-free object. It should only be
+compared with the values of the input and of the Gaussian filter that predicts best.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def self_supervised_steps(
 ) -> Generator[Step, None, Rows]:
     """Compute the PSNR on hidden voxels of input, best Gaussian filter and model.
 
-    There are no rows if the method has no such measure.
+    The result has no rows if the method has no such measure.
 
     Parameters
     ----------

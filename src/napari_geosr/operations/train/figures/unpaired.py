@@ -1,8 +1,8 @@
 """Similarity of a model's results to unpaired targets.
 
-There is no true value for any voxel, so distributions are compared: of the grey levels
-(Wasserstein-1 distance) and of the power over frequency. The distances measure whether
-results resemble targets as a whole, not whether structures are correct.
+There is no true value for any voxel. Therefore, the distributions of the grey levels
+(Wasserstein-1 distance) and of the power over frequency are compared. The distances
+measure whether results resemble targets as a whole, not whether structures are correct.
 """
 
 from __future__ import annotations
@@ -33,8 +33,7 @@ _LEVELS = (np.arange(2000) + 0.5) / 2000
 def unpaired_steps(
     evaluator: Evaluator, sigmas: Sequence[float]
 ) -> Generator[Step, None, Rows]:
-    """Compute how far the input, the best Gaussian filter and the model are from the
-    targets.
+    """Compute distances of the input, the best filter and the model from the targets.
 
     Each volume is standardised by the mean and standard deviation of its group (inputs,
     results or targets). The best filter is the one with the closest spectrum. In
@@ -108,7 +107,8 @@ def spectrum_distance(
 ) -> float:
     """Return the mean difference of log10 power over rings of in-plane frequency.
 
-    It does not depend on contrast: both sets are standardised first.
+    The difference does not depend on contrast, because both sets are standardised
+    first.
 
     Parameters
     ----------
