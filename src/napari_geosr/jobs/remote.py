@@ -138,8 +138,10 @@ def check(profile: Profile, parent: Path) -> SharedFolder:
     return shared
 
 
-def script_of(name: str, folder: Path, profile: Profile) -> str:
+def script_of(name: str, folder: Path, profile: Profile, operation: str = "") -> str:
     """Script that a profile's computer would write for the job in a folder.
+
+    See `napari_geosr.jobs.submission.script_of`.
 
     Raises
     ------
@@ -151,7 +153,7 @@ def script_of(name: str, folder: Path, profile: Profile) -> str:
     # The Python that runs napari-geosr there is known only on that computer.
     python = profile.python or f"python-of-{profile.host}"
     known = profile.model_copy(update={"python": python})
-    return submission.script_of(name, cast("Path", there), known)
+    return submission.script_of(name, cast("Path", there), known, operation)
 
 
 def submit_steps(
