@@ -228,6 +228,20 @@ def test_jobs_of_another_computer_are_listed_and_polled(
     qtbot.waitUntil(lambda: resumed in said.read_text(), timeout=30_000)
 
 
+def test_another_version_is_noted_in_the_dock(computer, viewer, qtbot, monkeypatch):
+    answer(computer, queued("waiting: priority") | {"state": "queued"})
+    program = computer / "napari-geosr"
+    other = __version__.partition(".")[0] + ".987.1"
+    program.write_text(
+        program.read_text().replace(f"echo {__version__}", f"echo {other}")
+    )
+    dock = opening.opened(viewer, JOBS)
+    add_host(dock, monkeypatch)
+    qtbot.waitUntil(lambda: other in dock.message.text, timeout=30_000)
+    assert f"{HOST} has napari-geosr {other}" in dock.message.text
+    assert listed(dock)
+
+
 def test_a_result_is_opened_from_a_shared_folder(
     computer, viewer, qtbot, monkeypatch, shared, rng, tmp_path
 ):

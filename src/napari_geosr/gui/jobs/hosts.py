@@ -11,7 +11,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 
 from napari_geosr.core.errors import Cancelled, FileError, GeoSRError
-from napari_geosr.core.steps import ShouldStop, Step
+from napari_geosr.core.steps import ShouldStop, Step, WarningIssued
 from napari_geosr.gui.jobs.result import SHOWN_AS_LAYER, ResultOpener
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.widgets import button, text_label
@@ -53,11 +53,14 @@ class HostWatch(QObject):
         A computer that was just added, and its number of jobs.
     failed : object
         The error of a computer that responded before, or was just added.
+    noted : str
+        A computer has another version of napari-geosr; once for each message.
     """
 
     changed = Signal()
     answered = Signal(str, int)
     failed = Signal(object)
+    noted = Signal(str)
 
     def __init__(self, dock: QWidget) -> None:
         super().__init__(dock)
@@ -68,6 +71,8 @@ class HostWatch(QObject):
         self._new: set[str] = set()
         self._activity = Activity(self)
         self._activity.idle.connect(self._ask)
+        self._activity.warned.connect(self._on_warned)
+        self._notes, self._new_notes = set[str](), list[str]()
         self._timer = QTimer(self)
         self._timer.setInterval(_TICK_MS)
         self._timer.timeout.connect(self._ask)
@@ -117,8 +122,10 @@ class HostWatch(QObject):
         host = due[0]
 
         def steps(stop: ShouldStop) -> Generator[Step, None, list[JobStatus]]:
-            yield from ()
-            return remote.list_jobs(host, stop)
+            notes = list[str]()
+            jobs = remote.list_jobs(host, stop, notes.append)
+            yield from (WarningIssued(message=note) for note in notes)
+            return jobs
 
         self._activity.start(
             f"ask {host}",
@@ -139,6 +146,13 @@ class HostWatch(QObject):
         if host in self._new:
             self._new.remove(host)
             self.answered.emit(host, len(jobs))
+        while self._new_notes:
+            self.noted.emit(self._new_notes.pop(0))
+
+    def _on_warned(self, note: str) -> None:
+        if note not in self._notes:
+            self._notes.add(note)
+            self._new_notes.append(note)
 
     def _on_error(self, host: str, error: Exception) -> None:
         if isinstance(error, Cancelled) or host not in self._due:
