@@ -8,10 +8,17 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, QTimer, Signal
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFileDialog,
+    QHBoxLayout,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_geosr.core.errors import Cancelled, FileError, GeoSRError
 from napari_geosr.core.steps import ShouldStop, Step, WarningIssued
+from napari_geosr.gui.jobs.remote_preview import RemotePreview
 from napari_geosr.gui.jobs.result import SHOWN_AS_LAYER, ResultOpener
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.widgets import button, text_label
@@ -19,6 +26,7 @@ from napari_geosr.gui.kit.worker import MakeSteps
 from napari_geosr.jobs import remote
 from napari_geosr.jobs.folder import JobStatus
 from napari_geosr.jobs.index import Elsewhere, describe_state
+from napari_geosr.jobs.kinds import FIT_NETWORKS
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -209,9 +217,19 @@ class RemoteJob(QWidget):
             "read only when they are shown.",
             "Alt+Shift+G",
         )
+        self.preview = RemotePreview(viewer, self)
+        self.preview.failed.connect(self.failed)
+        self.preview_box = QCheckBox("Preview")
+        self.preview_box.setAccessibleName("Preview of a remote job")
+        self.preview_box.setToolTip(
+            "Show one small plane of what the job has computed so far. Only this "
+            "preview is copied from the other computer."
+        )
+        self.preview_box.toggled.connect(self._on_preview)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.label)
+        column.addWidget(self.preview_box)
         row = QHBoxLayout()
         row.addWidget(self.stop_button, 1)
         row.addWidget(self.resume_button, 1)
@@ -226,6 +244,7 @@ class RemoteJob(QWidget):
         """Show a job on another computer; hide the widget if there is none."""
         self._host, self._job = host, job
         self._show()
+        self._follow()
         self.setVisible(job is not None)
 
     def _show(self, _what: str = "") -> None:
@@ -235,8 +254,24 @@ class RemoteJob(QWidget):
         has_layer = job is not None and job.operation in _OPENED
         has_result = has_layer and job is not None and job.result is not None
         self.result_button.setEnabled(has_result)
+        has_preview = job is not None and job.operation in (*_OPENED, *FIT_NETWORKS)
+        self.preview_box.setEnabled(has_preview)
         if job is not None:
             self.label.setText(_describe(self._host, job))
+
+    def _on_preview(self, shown: bool) -> None:
+        if shown:
+            self._follow()
+        else:
+            self.preview.remove()
+
+    def _follow(self) -> None:
+        """Fetch the preview of the job, if it is shown and may be new."""
+        job, box = self._job, self.preview_box
+        if job is not None and box.isEnabled() and box.isChecked():
+            place = Elsewhere(self._host, str(job.path))
+            name = f"{job.name} on {self._host}"
+            self.preview.follow(place, name, job.updated)
 
     def _on_stop(self) -> None:
         if self._job is not None:
