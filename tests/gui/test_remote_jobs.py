@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import sys
@@ -228,6 +229,20 @@ def test_jobs_of_another_computer_are_listed_and_polled(
     qtbot.waitUntil(lambda: resumed in said.read_text(), timeout=30_000)
 
 
+def test_another_version_is_noted_in_the_dock(computer, viewer, qtbot, monkeypatch):
+    answer(computer, queued("waiting: priority") | {"state": "queued"})
+    program = computer / "napari-geosr"
+    other = __version__.partition(".")[0] + ".987.1"
+    program.write_text(
+        program.read_text().replace(f"echo {__version__}", f"echo {other}")
+    )
+    dock = opening.opened(viewer, JOBS)
+    add_host(dock, monkeypatch)
+    qtbot.waitUntil(lambda: other in dock.message.text, timeout=30_000)
+    assert f"{HOST} has napari-geosr {other}" in dock.message.text
+    assert listed(dock)
+
+
 def test_a_result_is_opened_from_a_shared_folder(
     computer, viewer, qtbot, monkeypatch, shared, rng, tmp_path
 ):
@@ -261,6 +276,45 @@ def test_a_result_is_opened_from_a_shared_folder(
     assert not isinstance(layer.data, np.ndarray)
     np.testing.assert_array_equal(layer.data, data)
     np.testing.assert_allclose(layer.scale, 2.0)
+
+
+def test_the_preview_of_a_remote_job_is_pulled(
+    computer, viewer, qtbot, monkeypatch, tmp_path, rng
+):
+    monkeypatch.setattr(hosts, "_ALIVE_SECONDS", 0.2)
+    plane = rng.normal(100, 10, (1, 16, 16)).astype(np.float32)
+    running = queued("") | {"state": "running", "total": 60}
+
+    def compute(done: int, data: np.ndarray) -> None:
+        io.write(Volume(data, "ZYX"), tmp_path / "seen.tif", overwrite=True)
+        tiff = base64.b64encode((tmp_path / "seen.tif").read_bytes()).decode()
+        seen = json.dumps({"stamp": done, "tiff": tiff})
+        (computer / "seen.new").write_text(seen)
+        (computer / "seen.new").rename(computer / "seen")
+        answer(computer, running | {"done": done, "updated": float(done)})
+        program = computer / "napari-geosr"
+        text = program.read_text().replace("sleep 0.7\n", "")
+        lines = f'[ "$2" = preview ] && {{ cat {computer}/seen; exit; }}\n'
+        fake_ssh.put_program(computer, text.replace("cat ", lines + "cat ", 1))
+
+    compute(10, plane)
+    remote.watch_host(HOST)
+    dock = opening.opened(viewer, JOBS)
+    qtbot.waitUntil(lambda: bool(listed(dock)), timeout=30_000)
+    dock.tree.setCurrentItem(dock._items()[0])
+    assert not viewer.layers  # nothing is copied before it is asked for
+    dock.remote.preview_box.setChecked(True)
+    qtbot.waitUntil(lambda: len(viewer.layers) == 1, timeout=30_000)
+    (layer,) = viewer.layers
+    assert layer.name == f"clean on {HOST} · preview"
+    np.testing.assert_array_equal(layer.data, plane)
+    compute(20, plane + 1)
+    qtbot.waitUntil(
+        lambda: np.array_equal(viewer.layers[0].data, plane + 1), timeout=30_000
+    )
+    assert "jobs preview /bettik/clean.job --json\n" in (computer / "said").read_text()
+    dock.remote.preview_box.setChecked(False)
+    qtbot.waitUntil(lambda: not viewer.layers, timeout=5000)
 
 
 def test_a_computer_that_is_gone_keeps_its_last_states(

@@ -195,9 +195,10 @@ def test_a_dry_run_says_why_there_is_no_plan(
 ) -> None:
     said = _dry_run(scan, capsys, "-m", "auto", "--queue", "slurm")
     assert "not available, because the model will be chosen when the job runs" in said
-    monkeypatch.setattr(run_plan, "find_spec", lambda name: None)
+    monkeypatch.setattr(run_plan, "why_no_torch", lambda: "no such module")
     words = ["-m", "gaussian", "--queue", "slurm"]
-    assert "because torch is not installed" in _dry_run(scan, capsys, *words)
+    said = _dry_run(scan, capsys, *words)
+    assert "because torch cannot be imported on this computer (no such module)" in said
     monkeypatch.setattr(run_plan, "_QUICK_BYTES", 100)
     assert "all 147 kB would have to be read" in _dry_run(scan, capsys, *words)
 

@@ -25,7 +25,7 @@ from programs import write_program
 from napari_geosr.cli.app import run
 from napari_geosr.core.version import __version__
 from napari_geosr.jobs.folder import JobFolder
-from napari_geosr.jobs.login_node import run_on
+from napari_geosr.jobs.login_node import output_of, run_on
 from napari_geosr.jobs.profiles import Profile
 
 #: Prints its arguments, one JSON text for each call.
@@ -250,6 +250,21 @@ def test_another_major_version(other: Path, capfd: Any) -> None:
     said = refused(capfd, "jobs", "list", "--host", "login")
     assert "login has napari-geosr 7.2.1, but this computer has" in said
     assert "Install the same version on both" in said
+
+
+def test_another_minor_version_is_noted(other: Path, capfd: Any) -> None:
+    major = __version__.partition(".")[0]
+    fake_ssh.put_program(other, _ECHO.replace(__version__, f"{major}.987.1"))
+    code, out, err = called(capfd, "jobs", "list", "--json", "--host", "login")
+    assert (code, json.loads(out)) == (0, ["jobs", "list", "--json"])
+    assert err == (
+        f"note: login has napari-geosr {major}.987.1, but this computer has "
+        f"{__version__}. Options and results may differ.\n"
+    )
+    # The docks receive the same message.
+    notes = list[str]()
+    output_of("login", ["jobs", "list"], Profile(), on_note=notes.append)
+    assert notes == [err.strip().removeprefix("note: ")]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from queue_helpers import Cluster
 
 from napari_geosr.cli.app import run
+from napari_geosr.core.version import __version__
 from napari_geosr.jobs.profiles import TEMPLATES, Profile, load_profile, profiles_folder
 
 
@@ -98,6 +99,24 @@ def test_a_probe_answers(cluster: Cluster, tmp_path: Path, capsys: Any) -> None:
     assert f"{cluster.name} works: node" in said
     assert str(folder) in said
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.usefixtures("oar")
+def test_a_probe_compares_versions(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node runs the version of the tests, and this computer another one."""
+    major = __version__.partition(".")[0]
+    words = ["profiles", "test", "oar", "--folder", str(tmp_path)]
+    monkeypatch.setattr("napari_geosr.cli.profiles.__version__", f"{major}.987.1")
+    assert run(words) == 0
+    said = capsys.readouterr()
+    assert "oar works" in said.out
+    assert f"The node has napari-geosr {__version__}" in said.err
+    assert f"this computer has {major}.987.1" in said.err
+    monkeypatch.setattr("napari_geosr.jobs.probe.__version__", "7.2.1")
+    assert run(words) == 2
+    assert "but this computer has 7.2.1. Install the same" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("oar")

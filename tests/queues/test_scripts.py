@@ -99,6 +99,29 @@ def test_oar_asks_for_everything_in_the_profile() -> None:
     assert "#OAR -l /nodes=1/gpu=2,walltime=2:00:00\n" in gpu
 
 
+@pytest.mark.parametrize(
+    ("resources", "options"),
+    [
+        ({"gpus": 2}, "--nnodes=1 --nproc-per-node=2 --standalone"),
+        ({"nodes": 2}, "--nnodes=2 --nproc-per-node=1 --rdzv-backend=c10d"),
+        ({"nodes": 3, "gpus": 4}, "--nnodes=3 --nproc-per-node=4 --rdzv-backend=c10d"),
+        ({"gpus": 1}, ""),
+        ({}, ""),
+    ],
+)
+@pytest.mark.parametrize("queue", ["slurm", "oar"])
+def test_torchrun_starts_a_process_on_each_gpu_and_node(
+    queue: str, resources: dict[str, int], options: str
+) -> None:
+    profile = profile_with(queue, **resources)
+    script = script_of("job", Path("/data/x"), profile, "train")
+    (line,) = [x for x in script.splitlines() if x.startswith("(trap")]
+    ending = f" --in-queue torchrun {options}" if options else " --in-queue"
+    assert f"-m napari_geosr.jobs /data/x{ending}) >>log.txt" in line
+    # Workers do the same for other jobs.
+    assert "torchrun" not in script_of("job", Path("/data/x"), profile, "restore")
+
+
 def header(script: str) -> list[str]:
     """Lines that a queue reads, anywhere in the script."""
     return [

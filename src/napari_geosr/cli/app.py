@@ -23,6 +23,7 @@ from napari_geosr.cli.kit.verbosity import QUIET
 from napari_geosr.core.config import explain
 from napari_geosr.core.errors import ConfigError, GeoSRError, describe_system_error
 from napari_geosr.core.machine.processes import let_threads_sleep
+from napari_geosr.core.machine.torch_here import describe_missing_torch
 from napari_geosr.core.text.spelling import did_you_mean
 from napari_geosr.core.version import __version__
 
@@ -115,7 +116,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except OSError as error:
-        if sentence := describe_system_error(error):
+        sentence = describe_missing_torch(error) or describe_system_error(error)
+        if sentence:
             _discard(sys.stdout)
             _print_error(sentence, debug)
             return 2
@@ -124,7 +126,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _print_error(f"{error.filename}: {error.strerror}. Choose another path.", debug)
         return 2
     except Exception as error:  # noqa: BLE001  # the last line of defence
-        if sentence := describe_system_error(error):
+        sentence = describe_missing_torch(error) or describe_system_error(error)
+        if sentence:
             _print_error(sentence, debug)
             return 2
         return _report_bug(error, debug)

@@ -235,6 +235,14 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
                     "jobs watch job --host me@login",
                 ),
             ),
+            "preview": Command(
+                "job_preview:preview_jobs",
+                "Write a small preview of what a job has computed so far.",
+                (
+                    "jobs preview job -o preview.tif",
+                    "jobs preview job -o preview.tif --host me@login",
+                ),
+            ),
             "stop": Command(
                 "jobs:cancel_jobs",
                 "Stop a job on this computer or in a cluster's queue; finished work is "

@@ -326,7 +326,7 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
         print(f"Submitted {status.name} on {elsewhere.host}.")
         return 0
     if profile is not None:
-        if not status.done:
+        if not status.done or status.operation in MAKE_MODELS:
             job, _ = read_job(folder.values(), folder.path)
             run_command(lambda _should_stop: feasibility.check_steps(job, profile))
         number = submission.submit(folder, profile)

@@ -14,6 +14,7 @@ from napari_geosr.cli.kit.options import AS_FLAGS, Json, Overwrite
 from napari_geosr.cli.kit.queue_options import ProfileOptions
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
+from napari_geosr.core.version import __version__
 from napari_geosr.jobs import submission
 from napari_geosr.jobs.login_node import check_host
 from napari_geosr.jobs.probe import probe_steps
@@ -153,10 +154,17 @@ def probe_profiles(
             f"{name} works: node {answer.host} can access {folder.resolve()} and "
             f"started napari-geosr {answer.version} after {answer.seconds:g} s."
         )
-    if not answer.torch:
-        print_notes(
-            ["Torch cannot be imported on the node, so models cannot run there."]
+    notes = []
+    if answer.version != __version__:
+        notes.append(
+            f"The node has napari-geosr {answer.version}, but this computer has "
+            f"{__version__}. Options and results may differ."
         )
+    if not answer.torch:
+        notes.append(
+            "Torch cannot be imported on the node, so models cannot run there."
+        )
+    print_notes(notes)
     return 0
 
 

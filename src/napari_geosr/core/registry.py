@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.machine.torch_here import describe_missing_torch
 from napari_geosr.core.text.spelling import did_you_mean
 
 
@@ -157,6 +158,10 @@ class Registry:
         except Exception as error:
             if self.is_own(modules[name]) and not isinstance(error, ImportError):
                 raise
+            if self.is_own(modules[name]) and (
+                missing := describe_missing_torch(error)
+            ):
+                raise ConfigError(missing) from error
             reason = str(error) or type(error).__name__
             raise ConfigError(
                 f"The {self.noun} {name!r} cannot be used: its module "

@@ -23,6 +23,8 @@ def pick_device(requested: str = "auto") -> str:
     ConfigError
         If `requested` is unknown or not available on this machine.
     """
+    if requested == "cpu":
+        return requested
     import torch
 
     n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -30,7 +32,7 @@ def pick_device(requested: str = "auto") -> str:
     if requested == "auto":
         return "cuda" if n_cuda else "mps" if has_mps else "cpu"
     kind, _, index = requested.partition(":")
-    if requested == "cpu" or (requested == "mps" and has_mps):
+    if requested == "mps" and has_mps:
         return requested
     if kind == "cuda" and (not index or index.isdecimal()):
         if int(index or 0) < n_cuda:
@@ -63,6 +65,8 @@ def free_memory(device: str = "cpu") -> int:
 
     For the processor, see `napari_geosr.core.machine.memory.free_host_memory`.
     """
+    if device == "cpu":
+        return free_host_memory()
     import torch
 
     if device.startswith("cuda"):

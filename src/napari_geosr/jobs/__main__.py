@@ -5,16 +5,19 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from napari_geosr.core.errors import GeoSRError, JobError
 from napari_geosr.core.machine.processes import let_threads_sleep
-from napari_geosr.jobs import submission
+from napari_geosr.jobs import queue_record, submission
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import check_is_job
 from napari_geosr.jobs.local import turn
-from napari_geosr.jobs.queues import RESUBMIT
+from napari_geosr.jobs.queues import RESUBMIT, load_queue
 from napari_geosr.jobs.run import is_worker, run_steps
+from napari_geosr.jobs.torchrun import TORCHRUN, run_processes
 
 #: Maximum wait, in seconds, for the starting process to release the job.
 _MAX_START_SECONDS = 5.0
@@ -65,7 +68,7 @@ class _Asked:
             self.warned = True
 
 
-def main(folder: str, *, in_queue: bool = False) -> int:
+def main(folder: str, *, in_queue: bool = False, torchrun: Sequence[str] = ()) -> int:
     """Wait for the job's turn and run it; SIGTERM pauses it.
 
     Parameters
@@ -77,6 +80,9 @@ def main(folder: str, *, in_queue: bool = False) -> int:
         wait for other jobs on this host. SIGUSR1, the queue's warning before the
         walltime, pauses the job, and the process ends with exit code 99 so that the job
         is resubmitted.
+    torchrun : sequence of str
+        Options of torchrun, which then runs the job in several processes; this process
+        starts it and passes the requests of the queue on.
     """
     job = JobFolder(folder)
     asked = _Asked()
@@ -90,6 +96,8 @@ def main(folder: str, *, in_queue: bool = False) -> int:
         check_is_job(job)
         if job.values().get("workers"):
             let_threads_sleep()
+        if torchrun:
+            return _run_processes_in_queue(job, asked, torchrun)
         with job.hold(_MAX_START_SECONDS):
             if in_queue:
                 return _run_in_queue(job, asked)
@@ -110,13 +118,49 @@ def _run_in_queue(job: JobFolder, asked: _Asked) -> int:
     submission.note_start(job)
     _replace_lost_process(job, asked)
     code = _run(job, asked)
+    return _end_in_queue(job, asked, code, time.monotonic() - began)
+
+
+def _end_in_queue(job: JobFolder, asked: _Asked, code: int, seconds: float) -> int:
+    """Request another run if the walltime has ended this one, which took `seconds`."""
     # The script repeats the warning until this process has ended. Before it exits,
     # Python resets all signal handlers except SIG_IGN.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     if asked.warned and job.status().state == "paused":
-        again = submission.note_walltime(job, time.monotonic() - began)
+        again = submission.note_walltime(job, seconds)
         return RESUBMIT if again else JobError.exit_code
     return code
+
+
+def _run_processes_in_queue(
+    job: JobFolder, asked: _Asked, torchrun: Sequence[str]
+) -> int:
+    """Run a job in several processes, the first of which holds its lock."""
+    began = time.monotonic()
+    with job.hold(_MAX_START_SECONDS):
+        job.check_not_done()
+        submission.note_start(job)
+        _replace_lost_process(job, asked)
+    queue = load_queue(queue_record.read_record(job.path).queue)
+    profile = submission.profile_of(job)
+    cores, gpus = (1, 0) if profile is None else (profile.cores, profile.gpus)
+
+    def commands(script: Path, n_nodes: int) -> list[list[str]]:
+        return queue.start_workers(script, n_nodes, cores)
+
+    threads = max(1, cores // max(1, gpus))
+    code = run_processes(job, torchrun, commands, threads, lambda: asked.stop)
+    with job.hold(_MAX_START_SECONDS):
+        if asked.stop and job.pending_request() == "pause":
+            job.clear_request()  # a process that did not start has not read it
+        if job.status().state == "queued" and not asked.stop:
+            message = (
+                "The training processes could not be started. The reason is in log.txt "
+                "in the job folder."
+            )
+            job.set_state("failed", pid=0, host="", message=message)
+            job.append("state", state="failed", message=message)
+        return _end_in_queue(job, asked, code, time.monotonic() - began)
 
 
 def _replace_lost_process(job: JobFolder, asked: _Asked) -> None:
@@ -146,5 +190,13 @@ def _run(job: JobFolder, asked: _Asked) -> int:
     return 0
 
 
+def _options(words: Sequence[str]) -> tuple[bool, Sequence[str]]:
+    """Whether a queue starts this process, and the options of torchrun."""
+    known = list(words)
+    at = known.index(TORCHRUN) if TORCHRUN in known else len(known)
+    return submission.IN_QUEUE in known[:at], known[at + 1 :]
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], in_queue=submission.IN_QUEUE in sys.argv[2:]))
+    is_in_queue, options = _options(sys.argv[2:])
+    sys.exit(main(sys.argv[1], in_queue=is_in_queue, torchrun=options))

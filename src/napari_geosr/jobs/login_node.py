@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -56,6 +56,9 @@ if [ "${{found%%.*}}" != {major} ]; then
     printf '%s %s, %s\\n' {other} "$found" {version_advice} >&2
     exit 2
 fi
+if [ "$found" != {version} ]; then
+    printf '%s %s, %s\n' {note} "$found" {note_advice} >&2
+fi
 exec 4<&0
 {program} {words} </dev/null >&3 2>&5 3>&- 4<&- 5>&- &
 command=$!
@@ -67,6 +70,11 @@ code=$?
 kill "$watcher"
 exit "$code"
 """
+
+
+#: Start of the message that versions differ, and a receiver of this message.
+_NOTE = "note: "
+OnNote = Callable[[str], object]
 
 
 def check_host(host: str) -> str:
@@ -153,6 +161,7 @@ def output_of(
     profile: Profile,
     *,
     should_stop: ShouldStop = never_stop,
+    on_note: OnNote = lambda note: None,
     max_seconds: float = _MAX_SECONDS,
 ) -> str:
     """Run a command on `host` and return what it prints. Call it in a worker.
@@ -163,6 +172,8 @@ def output_of(
         As in `run_on`.
     should_stop : callable
         Called several times a second.
+    on_note : callable
+        Receives a message if the versions on both computers differ.
     max_seconds : float
         Time after which the command is abandoned.
 
@@ -196,7 +207,15 @@ def output_of(
             raise JobError(_explain(host, log))
         if code:
             raise JobError(f"{host}: {_last_line(_text(messages))}")
+        for line in _text(messages).splitlines():
+            if line.startswith(_note_start(host)):
+                on_note(line.removeprefix(_NOTE))
         return _text(out)
+
+
+def _note_start(host: str) -> str:
+    """Start of the line that reports another version on `host`."""
+    return f"{_NOTE}{host} has napari-geosr"
 
 
 def _wait(
@@ -270,6 +289,11 @@ def remote_line(host: str, words: Sequence[str], profile: Profile) -> str:
         other=shlex.quote(f"napari-geosr: {host} has napari-geosr"),
         version_advice=shlex.quote(
             f"but this computer has {__version__}. Install the same version on both."
+        ),
+        version=shlex.quote(__version__),
+        note=shlex.quote(_note_start(host)),
+        note_advice=shlex.quote(
+            f"but this computer has {__version__}. Options and results may differ."
         ),
     )
     # Descriptors 3 and 5 carry the command's output and messages.

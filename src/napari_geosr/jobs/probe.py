@@ -187,7 +187,7 @@ def answer(folder: Path) -> None:
         import torch
 
         version = str(torch.__version__)
-    except ImportError:
+    except (ImportError, OSError):  # not installed, or its libraries are missing
         version = ""
     values = read_json(folder / _QUESTION)
     values |= {

@@ -11,7 +11,13 @@ from pathlib import Path, PurePosixPath
 from typing import cast
 
 from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError, JobError
-from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
+from napari_geosr.core.steps import (
+    ShouldStop,
+    StageStarted,
+    Step,
+    WarningIssued,
+    never_stop,
+)
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import facts as reading
@@ -21,7 +27,7 @@ from napari_geosr.jobs.facts import State
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.jobs.handover import Run, settings_steps
 from napari_geosr.jobs.index import Elsewhere
-from napari_geosr.jobs.login_node import check_host, output_of, profile_for
+from napari_geosr.jobs.login_node import OnNote, check_host, output_of, profile_for
 from napari_geosr.jobs.profiles import Profile, load_profile, own_profiles
 from napari_geosr.jobs.queue_record import NO_QUEUE, QueuePlace, QueueRecord
 from napari_geosr.jobs.queues import load_queue
@@ -138,8 +144,10 @@ def check(profile: Profile, parent: Path) -> SharedFolder:
     return shared
 
 
-def script_of(name: str, folder: Path, profile: Profile) -> str:
+def script_of(name: str, folder: Path, profile: Profile, operation: str = "") -> str:
     """Return the script that a profile's computer would write for the job in a folder.
+
+    See `napari_geosr.jobs.submission.script_of`.
 
     Raises
     ------
@@ -151,7 +159,7 @@ def script_of(name: str, folder: Path, profile: Profile) -> str:
     # The Python that runs napari-geosr there is known only on that computer.
     python = profile.python or f"python-of-{profile.host}"
     known = profile.model_copy(update={"python": python})
-    return submission.script_of(name, cast("Path", there), known)
+    return submission.script_of(name, cast("Path", there), known, operation)
 
 
 def submit_steps(
@@ -208,9 +216,15 @@ def submit_steps(
             profile=profile.model_dump(mode="json", exclude_defaults=True),
         )
         queue_record.write_record(folder, record)
-        words = ["jobs", "resume", folder_there]
+        words, notes = ["jobs", "resume", folder_there], list[str]()
         try:
-            text = output_of(profile.host, words, profile, should_stop=should_stop)
+            text = output_of(
+                profile.host,
+                words,
+                profile,
+                should_stop=should_stop,
+                on_note=notes.append,
+            )
         except (JobError, Cancelled) as error:
             # The job may have been submitted before the connection ended.
             number = queue_record.read_record(folder).number
@@ -220,6 +234,7 @@ def submit_steps(
                 raise
         else:
             number = _number(text)
+            yield from (WarningIssued(message=note) for note in notes)
     # From here on, the job is in the queue, so its folder must be kept.
     index.register(job, elsewhere=Elsewhere(profile.host, folder_there))
     watch_host(profile.host)
@@ -244,8 +259,19 @@ def _explained(error: JobError, folder: str) -> JobError:
 # Jobs of other computers
 
 
-def list_jobs(host: str, should_stop: ShouldStop = never_stop) -> list[JobStatus]:
+def list_jobs(
+    host: str,
+    should_stop: ShouldStop = never_stop,
+    on_note: OnNote = lambda note: None,
+) -> list[JobStatus]:
     """List the jobs of a computer and their states in its queue, the newest first.
+
+    Parameters
+    ----------
+    host : str
+    should_stop : callable
+    on_note : callable
+        Receives a message if the computer has another version of napari-geosr.
 
     Raises
     ------
@@ -255,7 +281,9 @@ def list_jobs(host: str, should_stop: ShouldStop = never_stop) -> list[JobStatus
         If `should_stop` returns True.
     """
     words = ["jobs", "list", "--json"]
-    text = output_of(host, words, profile_for(host), should_stop=should_stop)
+    text = output_of(
+        host, words, profile_for(host), should_stop=should_stop, on_note=on_note
+    )
     try:
         jobs = json.loads(text)["jobs"]
         return [_status(job) for job in jobs]

@@ -18,6 +18,7 @@ from napari_geosr.jobs.profiles import Profile
 from napari_geosr.jobs.queue_record import QueueRecord
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.jobs.queues._scripts import SCRIPT, STARTED
+from napari_geosr.jobs.torchrun import torchrun_words
 
 #: Name of the queue for this computer.
 LOCAL = "local"
@@ -45,8 +46,18 @@ def check_profile(profile: Profile) -> None:
         )
 
 
-def script_of(name: str, folder: Path, profile: Profile) -> str:
+def script_of(name: str, folder: Path, profile: Profile, operation: str = "") -> str:
     """Return the script that runs the job in a folder.
+
+    Parameters
+    ----------
+    name : str
+        Name of the job.
+    folder : Path
+    profile : Profile
+    operation : str
+        Operation of the job; training with several GPUs or nodes is started by
+        torchrun.
 
     Raises
     ------
@@ -57,7 +68,7 @@ def script_of(name: str, folder: Path, profile: Profile) -> str:
     words = [profile.python or sys.executable, "-P", "-m", "napari_geosr.jobs"]
     words.append(str(folder))
     if profile.queue != LOCAL:
-        words.append(IN_QUEUE)
+        words += [IN_QUEUE, *torchrun_words(operation, profile)]
     return load_queue(profile.queue).script(name, folder, profile, tuple(words))
 
 
@@ -77,7 +88,7 @@ def submit(job: JobFolder, profile: Profile) -> str:
     queue = load_queue(profile.queue)
     refresh([job.status()])
     before = job.status()
-    text = script_of(before.name, job.path, profile)
+    text = script_of(before.name, job.path, profile, before.operation)
     with job.hold():
         job.check_not_done()
         if before.is_alive and (before.pid or before.queue.number):

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.machine.memory import free_host_memory
+from napari_geosr.core.machine.torch_here import why_no_torch
 from napari_geosr.core.types import AnyDict
 from napari_geosr.inference.device import device_name, free_memory, pick_device
 from napari_geosr.models import zoo
@@ -72,12 +73,16 @@ def _version(name: str) -> str:
 
 
 def _devices(advice: list[str]) -> dict[str, str]:
+    rows = {"cpu cores": str(os.cpu_count())}
+    if missing := why_no_torch():
+        advice.append(
+            f"Torch cannot be imported ({missing}), so this computer can submit most "
+            "jobs, but cannot run or train models."
+        )
+        return rows
     import torch
 
-    rows = {
-        "cpu cores": str(os.cpu_count()),
-        "torch threads": str(torch.get_num_threads()),
-    }
+    rows["torch threads"] = str(torch.get_num_threads())
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             device = f"cuda:{index}"

@@ -41,7 +41,8 @@ class Resources(Config):
     nodes: int | None = Field(
         None,
         description="Number of nodes; by default 1. restore, reconstruct and measure "
-        "use workers on all of them; other jobs run on the first node.",
+        "use workers on all of them, and train one process on each node or GPU; other "
+        "jobs accept only one.",
     )
     cores: int | None = Field(None, description="CPU cores per node; by default 4.")
     gpus: int | None = Field(None, description="GPUs per node; by default none.")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_geosr.cli.kit.console import run_command
 from napari_geosr.core.config import format_bytes
+from napari_geosr.core.machine.torch_here import why_no_torch
 from napari_geosr.io.suffixes import suffix_of
 from napari_geosr.jobs import submission
 from napari_geosr.jobs.feasibility import check_plan, settings_on_node, time_text
@@ -48,8 +48,8 @@ def rows_for_job(job: RestoreJob, profile: Profile) -> dict[str, str]:
         reason = "the scan is a series"
     elif job.settings.model == AUTO:
         reason = "the model will be chosen when the job runs"
-    elif find_spec("torch") is None:
-        reason = "torch is not installed on this computer"
+    elif missing := why_no_torch():
+        reason = f"torch cannot be imported on this computer ({missing})"
     if reason:
         return {
             "plan": f"not available, because {reason}; `napari-geosr restore … "

@@ -103,7 +103,8 @@ def _submit(request: SubmitRequest, where: SubmitOptions, *, json: bool) -> int:
     profile = where.resolve()
     _check_output(request, where.dry_run)
     folder = _folder_of(request, where)
-    script = submission.script_of(request.name, folder, profile)
+    operation = str(request.job.to_values().get("operation", ""))
+    script = submission.script_of(request.name, folder, profile, operation)
     title = load_queue(profile.queue).title
     run_command(lambda _should_stop: feasibility.check_steps(request.job, profile))
     if where.dry_run:

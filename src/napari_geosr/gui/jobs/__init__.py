@@ -77,6 +77,7 @@ class JobsDock(Dock):
         self.watch.changed.connect(self._show_jobs)
         self.watch.answered.connect(self._on_host)
         self.watch.failed.connect(self.message.show_error)
+        self.watch.noted.connect(self.message.show_message)
         self.remote.acted.connect(self.watch.ask_soon)
         self.remote.failed.connect(self.message.show_error)
         self.remote.reported.connect(self.message.show_message)

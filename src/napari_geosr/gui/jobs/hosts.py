@@ -8,10 +8,17 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, QTimer, Signal
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFileDialog,
+    QHBoxLayout,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_geosr.core.errors import Cancelled, FileError, GeoSRError
-from napari_geosr.core.steps import ShouldStop, Step
+from napari_geosr.core.steps import ShouldStop, Step, WarningIssued
+from napari_geosr.gui.jobs.remote_preview import RemotePreview
 from napari_geosr.gui.jobs.result import SHOWN_AS_LAYER, ResultOpener
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.widgets import button, text_label
@@ -19,6 +26,7 @@ from napari_geosr.gui.kit.worker import MakeSteps
 from napari_geosr.jobs import remote
 from napari_geosr.jobs.folder import JobStatus
 from napari_geosr.jobs.index import Elsewhere, describe_state
+from napari_geosr.jobs.kinds import FIT_NETWORKS
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -53,11 +61,14 @@ class HostWatch(QObject):
         A computer that was just added, and its number of jobs.
     failed : object
         The error of a computer that responded before, or was just added.
+    noted : str
+        A computer has another version of napari-geosr; once for each message.
     """
 
     changed = Signal()
     answered = Signal(str, int)
     failed = Signal(object)
+    noted = Signal(str)
 
     def __init__(self, dock: QWidget) -> None:
         super().__init__(dock)
@@ -68,6 +79,8 @@ class HostWatch(QObject):
         self._new: set[str] = set()
         self._activity = Activity(self)
         self._activity.idle.connect(self._ask)
+        self._activity.warned.connect(self._on_warned)
+        self._notes, self._new_notes = set[str](), list[str]()
         self._timer = QTimer(self)
         self._timer.setInterval(_TICK_MS)
         self._timer.timeout.connect(self._ask)
@@ -117,8 +130,10 @@ class HostWatch(QObject):
         host = due[0]
 
         def steps(stop: ShouldStop) -> Generator[Step, None, list[JobStatus]]:
-            yield from ()
-            return remote.list_jobs(host, stop)
+            notes = list[str]()
+            jobs = remote.list_jobs(host, stop, notes.append)
+            yield from (WarningIssued(message=note) for note in notes)
+            return jobs
 
         self._activity.start(
             f"ask {host}",
@@ -139,6 +154,13 @@ class HostWatch(QObject):
         if host in self._new:
             self._new.remove(host)
             self.answered.emit(host, len(jobs))
+        while self._new_notes:
+            self.noted.emit(self._new_notes.pop(0))
+
+    def _on_warned(self, note: str) -> None:
+        if note not in self._notes:
+            self._notes.add(note)
+            self._new_notes.append(note)
 
     def _on_error(self, host: str, error: Exception) -> None:
         if isinstance(error, Cancelled) or host not in self._due:
@@ -195,9 +217,19 @@ class RemoteJob(QWidget):
             "read only when they are shown.",
             "Alt+Shift+G",
         )
+        self.preview = RemotePreview(viewer, self)
+        self.preview.failed.connect(self.failed)
+        self.preview_box = QCheckBox("Preview")
+        self.preview_box.setAccessibleName("Preview of a remote job")
+        self.preview_box.setToolTip(
+            "Show one small plane of what the job has computed so far. Only this "
+            "preview is copied from the other computer."
+        )
+        self.preview_box.toggled.connect(self._on_preview)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.label)
+        column.addWidget(self.preview_box)
         row = QHBoxLayout()
         row.addWidget(self.stop_button, 1)
         row.addWidget(self.resume_button, 1)
@@ -212,6 +244,7 @@ class RemoteJob(QWidget):
         """Show a job on another computer; hide the widget if there is none."""
         self._host, self._job = host, job
         self._show()
+        self._follow()
         self.setVisible(job is not None)
 
     def _show(self, _what: str = "") -> None:
@@ -221,8 +254,24 @@ class RemoteJob(QWidget):
         has_layer = job is not None and job.operation in _OPENED
         has_result = has_layer and job is not None and job.result is not None
         self.result_button.setEnabled(has_result)
+        has_preview = job is not None and job.operation in (*_OPENED, *FIT_NETWORKS)
+        self.preview_box.setEnabled(has_preview)
         if job is not None:
             self.label.setText(_describe(self._host, job))
+
+    def _on_preview(self, shown: bool) -> None:
+        if shown:
+            self._follow()
+        else:
+            self.preview.remove()
+
+    def _follow(self) -> None:
+        """Fetch the preview of the job, if it is shown and may be new."""
+        job, box = self._job, self.preview_box
+        if job is not None and box.isEnabled() and box.isChecked():
+            place = Elsewhere(self._host, str(job.path))
+            name = f"{job.name} on {self._host}"
+            self.preview.follow(place, name, job.updated)
 
     def _on_stop(self) -> None:
         if self._job is not None:

@@ -46,9 +46,11 @@ class JobPreview(QObject):
 
     failed = Signal(object)
 
-    def __init__(self, viewer: ViewerModel, parent: QObject) -> None:
+    def __init__(
+        self, viewer: ViewerModel, parent: QObject, title: str = _HELPER
+    ) -> None:
         super().__init__(parent)
-        self._viewer = viewer
+        self._viewer, self._title = viewer, title
         self._path: Path | None = None
         self._name = ""
         self._sources: tuple[Path, ...] = ()
@@ -124,7 +126,7 @@ class JobPreview(QObject):
             self._viewer,
             volume,
             self._source_layer(),
-            name=f"{self._name} · {_HELPER}",
+            name=f"{self._name} · {self._title}",
             metadata={METADATA: {"helper": _HELPER, "job": str(path)}},
         )
         if active is not None:

@@ -56,6 +56,11 @@ class TrainingPlan:
     data: Data
 
     @property
+    def operation(self) -> str:
+        """Operation of the job, which decides how a queue's script starts it."""
+        return "train"
+
+    @property
     def name(self) -> str:
         """Name of the job and of the model."""
         return str(self.settings["name"])

@@ -9,6 +9,7 @@ from napari_geosr.jobs.feasibility import (
     measurements,
     reconstructions,
     restorations,
+    trainings,
 )
 from napari_geosr.jobs.feasibility.node import time_text
 from napari_geosr.jobs.feasibility.restorations import check_plan, settings_on_node
@@ -25,7 +26,8 @@ def check_steps(job: Job, profile: Profile) -> Generator[Step, None, None]:
     """Refuse a job if its first part would not fit into memory or walltime.
 
     Restorations, measurements and reconstructions are checked, without reading voxels
-    or projections; see `restorations`, `measurements` and `reconstructions`.
+    or projections; see `restorations`, `measurements` and `reconstructions`. Jobs that
+    would not use all nodes or GPUs are refused as well; see `trainings`.
 
     Parameters
     ----------
@@ -46,3 +48,5 @@ def check_steps(job: Job, profile: Profile) -> Generator[Step, None, None]:
         measurements.check(job, profile)
     elif isinstance(job, ReconstructJob):
         reconstructions.check(job, profile)
+    else:
+        trainings.check(job, profile)

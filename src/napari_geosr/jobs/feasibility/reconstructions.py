@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 from napari_geosr.core.config import format_enough
 from napari_geosr.core.errors import DeviceMemoryError
+from napari_geosr.core.machine.torch_here import why_no_torch
 from napari_geosr.jobs.feasibility.node import Node, time_text
 from napari_geosr.jobs.profiles import Profile
 from napari_geosr.operations.reconstruct.inputs import open_projections
@@ -49,6 +48,8 @@ def check(job: ReconstructJob, profile: Profile) -> None:
     if given is None and node.memory:
         budget = node.budget(FREE_SHARE)
         settings = settings.model_copy(update={"memory": f"{budget}B"})
+    # A GPU of this computer is not that of the nodes.
+    settings = settings.model_copy(update={"device": "cpu"})
     scan = open_projections(job.projections, job.reading)
     try:
         found = outline(scan, settings, node.workers)
@@ -63,10 +64,12 @@ def check(job: ReconstructJob, profile: Profile) -> None:
         ) from error
     if given is not None:
         node.check_budget(given, found.memory)
-    if profile.nodes > 1 or not node.is_timed or find_spec("torch") is None:
+    if profile.nodes > 1 or not node.is_timed:
         return
     threads = max(1, node.threads // node.n_computing)
     if found.work * _SAFE_SECONDS / threads <= node.usable_seconds / 2:
+        return
+    if why_no_torch():
         return
     seconds = found.seconds() / threads
     part = "one slice" if found.slices == 1 else f"a block of {found.slices} slices"

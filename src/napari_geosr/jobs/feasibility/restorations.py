@@ -6,11 +6,11 @@ import math
 import time
 from collections.abc import Generator
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.config import format_enough, parse_bytes
 from napari_geosr.core.errors import ConfigError, DeviceMemoryError
+from napari_geosr.core.machine.torch_here import why_no_torch
 from napari_geosr.core.steps import Step
 from napari_geosr.inference.members import is_generative
 from napari_geosr.io.lazy import read_unit
@@ -69,7 +69,7 @@ def check_steps(job: RestoreJob, profile: Profile) -> Generator[Step, None, None
         return
     volume = job.data.open()
     run = _RestoreNode(job, profile)
-    if run.is_ample(volume):
+    if run.is_ample(volume) or why_no_torch():
         return
     if restoration.is_series(volume) or is_generative(job.settings.uncertainty):
         return
@@ -177,7 +177,7 @@ class _RestoreNode(Node):
 def _can_tell(job: RestoreJob, profile: Profile) -> bool:
     settings = job.settings
     runs_on_gpu = bool(profile.gpus) or settings.device not in ("auto", "cpu")
-    return settings.model != AUTO and not runs_on_gpu and bool(find_spec("torch"))
+    return settings.model != AUTO and not runs_on_gpu
 
 
 def _generous_bytes(name: str, volume: Volume) -> float:

@@ -5,7 +5,6 @@ Imports distributed; import this module only when there are such computers.
 
 from __future__ import annotations
 
-import os
 import secrets
 import shlex
 import shutil
@@ -24,6 +23,7 @@ from napari_geosr.core.errors import Cancelled, WorkerError
 from napari_geosr.core.steps import ShouldStop
 from napari_geosr.io.unfinished_files.atomic import explained
 from napari_geosr.operations.cluster import worker_settings
+from napari_geosr.operations.cluster.passed_on import export_lines
 
 #: Seconds to wait for all workers to start; after that, the run begins with those that
 #: have started.
@@ -31,20 +31,6 @@ _START_SECONDS = 180.0
 #: Seconds within which the commands that started the workers must end.
 _END_SECONDS = 15.0
 _INTERVAL_SECONDS = 0.2
-#: Environment variables that a worker needs, by the start of their names: ``oarsh``
-#: does not pass them on.
-_PASSED_ON = (
-    "CONDA",
-    "DASK",
-    "HOME",
-    "LANG",
-    "LD_LIBRARY_PATH",
-    "NAPARI_GEOSR",
-    "PATH",
-    "PYTHON",
-    "VIRTUAL_ENV",
-    "XDG",
-)
 #: Names of the files with the keys of a run, and of the script of a worker.
 _KEYS = {"ca_file": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
 _SCRIPT = "worker.sh"
@@ -123,8 +109,7 @@ def _write_script(folder: Path, security: Security, address: str, threads: int) 
         path = folder / file
         path.touch(mode=0o600)
         path.write_text(str(texts[name]))
-    passed = {k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON)}
-    passed |= _environment(threads) | {"DASK_LOGGING__DISTRIBUTED": "error"}
+    passed = _environment(threads) | {"DASK_LOGGING__DISTRIBUTED": "error"}
     command = [
         *(sys.executable, "-P", "-m", "distributed.cli.dask_worker", address),
         *("--tls-ca-file", str(folder / _KEYS["ca_file"])),
@@ -133,17 +118,11 @@ def _write_script(folder: Path, security: Security, address: str, threads: int) 
         *("--nworkers", "1", "--nthreads", "1", "--memory-limit", "0"),
         *("--no-dashboard", "--death-timeout", "60", "--name"),
     ]
-    # Omit names and values with line breaks, which a shell may not read back.
-    lines = [
-        f"export {name}={shlex.quote(value)}\n"
-        for name, value in passed.items()
-        if name.isidentifier() and value.isprintable()
-    ]
     script = folder / _SCRIPT
     script.touch(mode=0o700)
     script.write_text(
         "#!/bin/bash\n# Starts one worker process of the job; $1 is its number.\n"
-        f'{"".join(lines)}exec {shlex.join(command)} "$1"\n'
+        f'{export_lines(passed)}exec {shlex.join(command)} "$1"\n'
     )
     return script
 

@@ -230,12 +230,12 @@ class ClusterDialog(QDialog):
         except GeoSRError as error:
             self._show_error(error)
             return
-        folder = self.folder.path / self._run.name
+        name = self._run.name
+        folder = self.folder.path / name
+        operation = getattr(self._run, "operation", "")  # known for training only
+        script_of = remote.script_of if profile.host else submission.script_of
         try:
-            if profile.host:
-                text = remote.script_of(self._run.name, folder, profile)
-            else:
-                text = submission.script_of(self._run.name, folder, profile)
+            text = script_of(name, folder, profile, operation)
         except GeoSRError as error:  # something is missing, not wrong
             missing = str(error_in_fields(error, self._forms()))
             self.message.show_message(missing)

@@ -1,0 +1,85 @@
+"""Shows a preview of a job on another computer as a layer; the volume stays there."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_geosr.core.steps import ShouldStop, Step
+from napari_geosr.gui.jobs.preview import JobPreview
+from napari_geosr.gui.kit.activity import Activity
+from napari_geosr.jobs import previews
+from napari_geosr.jobs.index import Elsewhere
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+#: Title of the layer, after the name of the job.
+_TITLE = "preview"
+
+
+class RemotePreview(QObject):
+    """Fetches the latest preview of one job over ssh, in a worker, and shows it.
+
+    Signals
+    -------
+    failed : object
+        The error if the preview could not be fetched or read.
+    """
+
+    failed = Signal(object)
+
+    def __init__(self, viewer: napari.viewer.Viewer, parent: QObject) -> None:
+        super().__init__(parent)
+        self._preview = JobPreview(viewer, self, _TITLE)
+        self._preview.failed.connect(self.failed)
+        self._activity = Activity(self)
+        self._activity.failed.connect(self.failed)
+        self._folder = Path(tempfile.mkdtemp(prefix="napari-geosr-"))
+        # At the latest when the program ends; a TemporaryDirectory would warn.
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._job: Elsewhere | None = None
+        self._updated, self._n_jobs = -1.0, 0
+
+    def follow(self, job: Elsewhere, name: str, updated: float) -> None:
+        """Show the latest preview of a job.
+
+        Parameters
+        ----------
+        job : Elsewhere
+        name : str
+            Name of the layer.
+        updated : float
+            Time stamp of the state of the job; without a new one, nothing is fetched.
+        """
+        if job != self._job:
+            self._job, self._updated = job, -1.0
+            self._n_jobs += 1
+            self._preview.set_job(self._path(), name, ())
+        if self._activity.busy or updated == self._updated:
+            return
+        self._updated, path = updated, self._path()
+
+        def steps(stop: ShouldStop) -> Generator[Step, None, int | None]:
+            yield from ()
+            return previews.fetch(job, path, stop)
+
+        self._activity.start("preview", steps, lambda found: self._show(job, found))
+
+    def remove(self) -> None:
+        """Remove the layer, and follow no job."""
+        self._job = None
+        self._preview.remove()
+
+    def _path(self) -> Path:
+        return self._folder / f"{self._n_jobs}.tif"
+
+    def _show(self, job: Elsewhere, stamp: int | None) -> None:
+        if job == self._job and stamp is not None:
+            self._preview.update_to(stamp)

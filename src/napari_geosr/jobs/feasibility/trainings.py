@@ -1,0 +1,62 @@
+"""Refuses jobs that would leave nodes or GPUs of a cluster idle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.jobs.kinds import Job
+from napari_geosr.jobs.profiles import Profile
+from napari_geosr.jobs.submission import LOCAL
+from napari_geosr.jobs.torchrun import SHARED_OPERATIONS, count_processes
+
+
+def check(job: Job, profile: Profile) -> None:
+    """Refuse a job without workers that cannot use all nodes and GPUs.
+
+    Parameters
+    ----------
+    job : Job
+        A training run, a study, or another job that is not divided among workers.
+    profile : Profile
+
+    Raises
+    ------
+    ConfigError
+        If the job runs in one process but several nodes or GPUs are requested, or if
+        there are more training processes than patches in a batch.
+    """
+    n = count_processes(profile)
+    if n < 2:
+        return
+    values: Any = job.to_values()
+    operation = str(values.get("operation", ""))
+    requested = _describe(profile)
+    if operation not in SHARED_OPERATIONS:
+        raise ConfigError(
+            f"A job of the kind {operation!r} runs in one process and would use only "
+            f"one of the {requested}. Request one node and at most one GPU (--nodes 1 "
+            "--gpus 1)."
+        )
+    if profile.queue == LOCAL:
+        raise ConfigError(
+            f"On this computer, jobs train in one process and would not use the "
+            f"{requested}. Omit --nodes and --gpus; or create the job with train "
+            "--prepare and start it with torchrun."
+        )
+    batch = int(values["training"]["batch_size"])
+    if n > batch:
+        raise ConfigError(
+            f"The {requested} require {n} training processes, but a batch has only "
+            f"{batch} patches. Request fewer, or set a larger batch (--batch-size {n})."
+        )
+
+
+def _describe(profile: Profile) -> str:
+    """The requested nodes and GPUs, such as "2 nodes with 4 GPUs each"."""
+    if profile.nodes == 1:
+        return f"{profile.gpus} GPUs"
+    nodes = f"{profile.nodes} nodes"
+    if not profile.gpus:
+        return nodes
+    return f"{nodes} with {profile.gpus} GPU{'s' if profile.gpus > 1 else ''} each"

@@ -1,0 +1,41 @@
+"""The environment of a job, for its processes on other nodes."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+
+#: Environment variables that a process on another node needs, by the start of their
+#: names: ``oarsh`` does not pass them on.
+_PASSED_ON = (
+    "CONDA",
+    "DASK",
+    "HOME",
+    "LANG",
+    "LD_LIBRARY_PATH",
+    "NAPARI_GEOSR",
+    "PATH",
+    "PYTHON",
+    "VIRTUAL_ENV",
+    "XDG",
+)
+
+
+def export_lines(more: Mapping[str, str]) -> str:
+    """Lines of a shell script that set the variables of this process.
+
+    Names and values with line breaks are omitted, because a shell may not read them
+    back.
+
+    Parameters
+    ----------
+    more : mapping of str to str
+        Further variables; they take precedence.
+    """
+    passed = {k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON)}
+    return "".join(
+        f"export {name}={shlex.quote(value)}\n"
+        for name, value in (passed | dict(more)).items()
+        if name.isidentifier() and value.isprintable()
+    )
