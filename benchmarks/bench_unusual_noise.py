@@ -102,13 +102,16 @@ def parts(scan: Scan, counts: Counts) -> None:
                 levels = np.full((len(scan.clean), 1, 1), 0.05)
                 levels[list(bad)] *= factor
                 found = estimated(scan.clean + scan.contrast * levels * unit)
-                kind = f"{factor:g} times the noise in one or three slices | named"
+                kind = (
+                    f"{factor:g} times the noise in one or three slices | slices named"
+                )
                 counts.add(kind, says(found, SLICE))
         for axis in (0, 2):
             half = np.indices(scan.clean.shape)[axis] >= scan.clean.shape[axis] // 2
             found = estimated(scan.clean + 0.2 * scan.contrast * half * unit)
             counts.add(
-                "20 % in one half, none in the other | told", says(found, POSITION)
+                "20 % in one half, none in the other | reported",
+                says(found, POSITION),
             )
     rng = np.random.default_rng(2)
     for share in (5e-4, 3e-3):
@@ -119,7 +122,7 @@ def parts(scan: Scan, counts: Counts) -> None:
             values[hits] += size * scan.contrast * rng.random(int(hits.sum()))
             found = estimated(values)
             counts.add(
-                "zingers (0.05 %, 0.3 %; up to 5 or 30 times the contrast) | told",
+                "zingers (0.05 %, 0.3 %; up to 5 or 30 times the contrast) | reported",
                 says(found, _OUTLIERS),
             )
             counts.add(
@@ -135,7 +138,7 @@ def equal(scan: Scan, counts: Counts) -> None:
         for blur in (0.0, 0.6):
             found = estimated(scan.with_noise(level, 5, blur))
             told = any(says(found, words) for words in (POSITION, SLICE, _OUTLIERS))
-            counts.add("equal noise (0 to 20 %) | none of these told", not told)
+            counts.add("equal noise (0 to 20 %) | none of these reported", not told)
 
 
 def filtered(scan: Scan, counts: Counts) -> None:
@@ -158,7 +161,7 @@ def _judge(kind: str, values: Array, true: float, counts: Counts) -> None:
     is_right = abs(found.level / true - 1) < 0.3
     is_limit = found.level == 0 and found.bound * found.contrast > 0.8 * true
     counts.add(
-        f"{kind} | right within 30 %, not measurable, or doubted",
+        f"{kind} | correct to within 30 %, not measurable, or with a caution",
         is_doubted or is_right or is_limit,
     )
 

@@ -33,8 +33,8 @@ cement and sandstone.
 ## How to read the tables
 
 - **Reference.** The scan without *added* noise is the reference.
-- **Noise-corrected PSNR.** Some scans contain noise of their own (cement paste: 3.9 %
-  of the contrast), which a good restoration also removes. Errors are corrected for
+- **Noise-corrected PSNR.** Some scans are themselves noisy (cement paste: 3.9 % of the
+  contrast), and a good restoration also removes this noise. Errors are corrected for
   this. The correction assumes that a result retains, at every voxel, the same fraction
   of the scan's own noise as of the added noise, which is known. The level of the scan's
   own noise is measured at each grey value. Earlier versions of this page used one level
