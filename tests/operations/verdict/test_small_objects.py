@@ -16,7 +16,10 @@ from napari_geosr.operations.restore.verdict.known_block_test import (
     KnownBlockTest,
     count_limits,
 )
-from napari_geosr.operations.restore.verdict.pore_findings import lost_small_pores
+from napari_geosr.operations.restore.verdict.pore_findings import (
+    lost_small_pores,
+    partly_faded,
+)
 from napari_geosr.operations.restore.verdict.small_objects import (
     SmallObjects,
     small_objects,
@@ -149,3 +152,30 @@ def test_fading_is_reported_in_words_and_limits_counts():
     grains = KnownBlockTest(0.0, (), (), are_bright=True, objects_by_size=seen[:2])
     (sentence,) = lost_small_pores("nlm", KnownBlockTest(0.0, (), (), other=grains))
     assert "bright" in sentence
+
+
+@pytest.mark.parametrize(
+    ("kept", "says"), [((2, 14, 5), True), ((16, 26, 5), False), ((0, 0, 0), False)]
+)
+def test_objects_of_which_some_fade_are_reported_without_a_caution(kept, says):
+    """If most fade (the last case), the caution says so."""
+    sizes = zip((9, 17, 34), (17, 26, 5), kept, strict=True)
+    seen = tuple(SmallObjects(*each, is_certain=each[0] > 9) for each in sizes)
+    test = KnownBlockTest(0.0, (), (), objects_by_size=seen)
+    sentence = partly_faded(test)
+    assert bool(sentence) == says
+    if says:
+        assert "of 43 with about 9 to 17 voxels" in sentence
+        assert "16 keep most of their contrast" in sentence
+        assert not list(lost_small_pores("ct-denoise", test))
+
+
+def test_the_smallest_objects_may_be_hot_voxels_and_cause_no_caution():
+    smallest, next_one = (
+        SmallObjects(9, 30, 0, is_certain=False),
+        SmallObjects(17, 2, 2),
+    )
+    test = KnownBlockTest(0.0, (), (), objects_by_size=(smallest, next_one))
+    assert not list(lost_small_pores("ct-denoise", test))
+    assert test.limit is None
+    assert partly_faded(test)

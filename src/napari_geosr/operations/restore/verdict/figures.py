@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from napari_geosr.operations.restore.verdict.pore_findings import partly_faded
 from napari_geosr.operations.restore.verdict.run_verdict import (
     COUNTED_SIZE,
     DEFAULT_MIN_VOXELS,
     LOST_FROM_SCAN,
     LOST_SIZE,
+    PARTLY_FADED,
 )
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ def figures_of(
         figures[LOST_SIZE] = float(max(limit.voxels for limit in limits))
     if known_blocks is not None:
         figures |= dict(_of_known_blocks(known_blocks))
+    if partly_faded(known_blocks):
+        figures[PARTLY_FADED] = 1.0
     seen = known_blocks or facts.averaged
     if seen is not None:
         figures |= dict(_of_objects(seen))

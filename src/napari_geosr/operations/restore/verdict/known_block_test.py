@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.verdict.small_objects import SmallObjects
     from napari_geosr.operations.restore.verdict.thin_structures import ThinStructures
 
+#: Ratio of the small objects in the scan to those that keep their contrast from which
+#: a remark says so: more than an eighth fade.
+LOSSY_RATIO = 8 / 7
+
 
 @dataclass(frozen=True)
 class KnownBlockTest:
@@ -159,23 +163,32 @@ class KnownBlockTest:
     @property
     def faded(self) -> tuple[int, int] | None:
         """Numbers of small objects in scan and result; None if most remain."""
-        seen = sum(each.seen for each in self.objects_by_size)
-        kept = sum(each.kept for each in self.objects_by_size)
+        seen = sum(each.seen for each in self.certain_objects)
+        kept = sum(each.kept for each in self.certain_objects)
         return (seen, kept) if differ(seen, kept) else None
+
+    @property
+    def partly_faded(self) -> tuple[SmallObjects, ...]:
+        """Objects of two similar sizes of which more than an eighth fade, or none."""
+        pairs = itertools.pairwise(self.objects_by_size)
+        lossy = [pair for pair in pairs if differ(*_total(pair), LOSSY_RATIO)]
+        return max(lossy, key=_lost_objects, default=())
+
+    @property
+    def certain_objects(self) -> tuple[SmallObjects, ...]:
+        """Small objects of the scan that cannot be hot voxels."""
+        return tuple(each for each in self.objects_by_size if each.is_certain)
 
     @property
     def _faded_sizes(self) -> Iterator[int]:
         """Sizes for which most objects fade, with and without those of similar size."""
-        for own in self.objects_by_size:
+        for own in self.certain_objects:
             near = [
                 each
-                for each in self.objects_by_size
+                for each in self.certain_objects
                 if own.voxels / 2.1 <= each.voxels <= 2.1 * own.voxels
             ]
-            seen, kept = (
-                sum(each.seen for each in near),
-                sum(each.kept for each in near),
-            )
+            seen, kept = _total(near)
             if 2 * own.kept < own.seen and differ(seen, kept):
                 yield own.voxels
 
@@ -185,6 +198,16 @@ class KnownBlockTest:
         return itertools.takewhile(
             lambda size: self.found[size] < MIN_FOUND_SHARE, sorted(self.found)
         )
+
+
+def _total(objects: Sequence[SmallObjects]) -> tuple[int, int]:
+    """Numbers of objects of all these sizes in scan and result."""
+    return sum(each.seen for each in objects), sum(each.kept for each in objects)
+
+
+def _lost_objects(objects: Sequence[SmallObjects]) -> int:
+    seen, kept = _total(objects)
+    return seen - kept
 
 
 def count_limits(test: KnownBlockTest | None, fine: int = 1) -> tuple[CountLimit, ...]:

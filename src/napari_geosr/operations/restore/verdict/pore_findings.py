@@ -76,8 +76,8 @@ def _keeps_objects(test: KnownBlockTest, counts: PoreCounts) -> bool:
     """
     for one in test.both:
         if one.objects == counts.objects:
-            seen = sum(each.seen for each in one.objects_by_size)
-            kept = sum(each.kept for each in one.objects_by_size)
+            seen = sum(each.seen for each in one.certain_objects)
+            kept = sum(each.kept for each in one.certain_objects)
             return seen >= MIN_PORES and kept >= MIN_KEPT_SHARE * seen
     return False
 
@@ -139,6 +139,27 @@ def lost_small_pores(name: str, test: KnownBlockTest) -> Iterator[str]:
             f"Small {kind} that this scan shows would fade: of {seen} in the examined "
             f"part, {kept} keep most of their contrast. Count them in the scan."
         )
+
+
+def partly_faded(test: KnownBlockTest | None) -> str:
+    """Return a sentence if more than an eighth of small objects fade; otherwise "".
+
+    If most of them fade, `lost_small_pores` says so.
+    """
+    for one in () if test is None or any(o.faded for o in test.both) else test.both:
+        objects = one.partly_faded
+        if objects:
+            kind = (
+                "bright objects" if one.are_bright else "dark objects, such as pores,"
+            )
+            seen = sum(each.seen for each in objects)
+            kept = sum(each.kept for each in objects)
+            return (
+                f"Some small {kind} would fade: of {seen} with about "
+                f"{objects[0].voxels} to {objects[-1].voxels} voxels in the examined "
+                f"part of the scan, {kept} keep most of their contrast."
+            )
+    return ""
 
 
 def doubtful_pores(name: str, test: KnownBlockTest) -> str:

@@ -33,6 +33,7 @@ from napari_geosr.operations.restore.verdict.pore_findings import (
     extra_pores,
     faded_structures,
     lost_small_pores,
+    partly_faded,
     wrong_pores,
 )
 from napari_geosr.operations.restore.verdict.run_verdict import Cause, Level
@@ -360,10 +361,16 @@ def all_is_well(facts: RunAssessment) -> str:
         return f"{_no_noise(noise)}{effect}. Leave the scan as it is."
     if facts.removed.change < _ROUNDING:  # the strength is 0
         return f"{facts.name} returns the scan as it is, with its noise."
-    lost = lost_pores(facts.known_blocks)
+    lost = remarks(facts)
     if lost:
         return f"{headline(facts)}. {lost}"
     return f"{headline(facts)}: only noise would be removed."
+
+
+def remarks(facts: RunAssessment) -> str:
+    """Sentences about pores and other objects that are lost without a caution."""
+    test = facts.known_blocks
+    return " ".join(text for text in (lost_pores(test), partly_faded(test)) if text)
 
 
 def headline(facts: RunAssessment) -> str:

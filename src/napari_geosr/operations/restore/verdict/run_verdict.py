@@ -19,6 +19,8 @@ DEFAULT_MIN_VOXELS = 8
 LOST_SIZE = "largest_lost_voxels"
 #: Key of the largest size, in voxels, of lost pores that can be counted in the scan.
 LOST_FROM_SCAN = "largest_lost_from_scan_voxels"
+#: Key that is present if more than an eighth of the small objects of some size fade.
+PARTLY_FADED = "small_objects_fade"
 #: Key of the default minimum size of counted pores, in voxels (images: pixels).
 COUNTED_SIZE = "smallest_counted_voxels"
 Level = Literal["ok", "caution", "harmful"]
@@ -129,10 +131,15 @@ class RunVerdict:
         return self.figures.get(LOST_SIZE, 0) >= smallest
 
     @property
+    def fades_objects(self) -> bool:
+        """Whether more than an eighth of the small objects of some size fade."""
+        return PARTLY_FADED in self.figures
+
+    @property
     def earns_tick(self) -> bool:
         """Whether only noise is removed, and pores can be counted in the result."""
         is_measured = self.noise is None or self.noise.is_measured
-        says_limit = self.loses_pores or self.hides_pores
+        says_limit = self.loses_pores or self.hides_pores or self.fades_objects
         return self.level == "ok" and is_measured and not says_limit
 
     @property

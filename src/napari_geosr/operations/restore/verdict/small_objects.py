@@ -28,8 +28,10 @@ from napari_geosr.operations.restore.verdict.compared_block import (
 
 Directions = npt.NDArray[np.bool_]
 
+#: Smallest noise level, so that nothing is divided by zero.
+_TINY = float(np.finfo(np.float32).tiny)
 #: Radii of the objects, in voxels; each is 1.25 times the next smaller one. Objects of
-#: the first radius are not counted, because they look like hot voxels.
+#: the first radius look like hot voxels.
 _RADII = (1.28, 1.6, 2.0, 2.5, 3.1)
 #: Width of the Gaussian filter that finds objects, relative to their radius; at this
 #: width, spheres of each radius stand out most.
@@ -74,11 +76,14 @@ class SmallObjects:
         Number of objects of about this size that the scan shows.
     kept : int
         Number of these objects that keep most of their contrast in the result.
+    is_certain : bool
+        Whether the objects are too large for hot voxels.
     """
 
     voxels: int
     seen: int
     kept: int
+    is_certain: bool = True
 
 
 def small_objects(
@@ -101,11 +106,11 @@ def small_objects(
     for block in blocks:
         counts += _compare(block)
     ndim = sum(n > 1 for n in blocks[0].scan.shape)
-    sizes = [_size(radius, ndim) for radius in _RADII[1:]]
+    sizes = [_size(radius, ndim) for radius in _RADII]
     dark, bright = (
         tuple(
-            SmallObjects(size, int(seen), int(kept))
-            for size, (seen, kept) in zip(sizes, kind[1:], strict=True)
+            SmallObjects(size, int(seen), int(kept), is_certain=size > sizes[0])
+            for size, (seen, kept) in zip(sizes, kind, strict=True)
         )
         for kind in counts
     )
@@ -122,7 +127,7 @@ def _compare(block: ComparedBlock) -> npt.NDArray[np.intp]:
     from scipy import ndimage
 
     shape = block.scan.shape
-    level = np.maximum(block.level, np.finfo(np.float32).tiny).astype(np.float32)
+    level = np.maximum(block.level, _TINY).astype(np.float32)
     scan = _without_hot_voxels(block.scan, level)
     limit = math.sqrt(2 * math.log(max(2, block.scan.size))) + _MARGIN
     strength = np.zeros((2, len(_RADII), *shape), np.float32)
@@ -142,7 +147,7 @@ def _compare(block: ComparedBlock) -> npt.NDArray[np.intp]:
         )
         if not valid.any():
             continue
-        unit = float(np.std(spread[valid])) * level
+        unit = np.maximum(float(np.std(spread[valid])) * level, _TINY)
         # Only these can stand out from most directions.
         valid &= np.abs(depth) > limit * unit
         left = (_mean(result, around, there) - result)[valid]

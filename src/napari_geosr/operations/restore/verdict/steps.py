@@ -337,7 +337,7 @@ def _findings(
     if not found:
         found = [rules.Finding("ok", rules.all_is_well(facts))]
     elif all(each.cause != "lost pores" for each in found):
-        lost = lost_pores(facts.known_blocks)
+        lost = rules.remarks(facts)
         notes[:0] = [lost] if lost else []
     return found, tuple(notes)
 

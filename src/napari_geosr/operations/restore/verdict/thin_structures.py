@@ -26,6 +26,8 @@ from napari_geosr.operations.restore.verdict.compared_block import (
     shifted,
 )
 
+#: Smallest noise level, so that nothing is divided by zero.
+_TINY = float(np.finfo(np.float32).tiny)
 #: Half the edge of a plate in a volume, in voxels.
 _HALF_SQUARE = 3.0
 #: Half the length of a line in an image, in pixels.
@@ -126,12 +128,13 @@ def _compare(block: ComparedBlock) -> Array:
     scan, result, noise = (
         values.astype(np.float32) for values in (block.scan, block.result, block.noise)
     )
-    level = np.maximum(block.level, np.finfo(np.float32).tiny).astype(np.float32)
+    level = block.level.astype(np.float32)
     for plate in plates:
         valid = _inside(block.inside, plate)
         if not valid.any():
             continue
-        unit = float(np.std(_mean(noise, plate)[valid])) * math.sqrt(_VARIANCE) * level
+        spread = float(np.std(_mean(noise, plate)[valid]))
+        unit = np.maximum(spread * math.sqrt(_VARIANCE) * level, _TINY)
         step = plate.step
         valid = shifted(valid, step) & shifted(valid, -step) & valid
         one = _mean(scan, plate)
