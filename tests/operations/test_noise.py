@@ -35,6 +35,8 @@ def test_words() -> None:
         "Part of it is correlated between neighbouring voxels (correlation along Y "
         "0.30, X 0.31). A note."
     )
+    rounding = replace(noise, levels=(4e-7, 6.0))
+    assert "It depends on the grey value: 0 at 0, 6 at 100." in describe_noise(rounding)
     none = Noise(level=0.0, contrast=100.0, interval=(0.0, 0.4))
     assert describe_noise(none) == (
         "Noise below 1 % of the contrast, so there is hardly anything to remove."

@@ -235,6 +235,8 @@ def _mixing_error(
 #: Correlation between neighbouring voxels at and above which noise counts as
 #: correlated.
 _MIN_CORRELATION = 0.1
+#: Noise level, relative to the highest one, up to which it is given as 0.
+_NO_LEVEL = 1e-4
 #: Maximum number of grey values at which the noise is stated.
 _SHOWN_GREYS = 4
 _SOURCES = {
@@ -319,8 +321,9 @@ def _grey_dependence_sentence(noise: Noise) -> list[str]:
         return []
     last = len(curve) - 1
     shown = sorted({round(i * last / (_SHOWN_GREYS - 1)) for i in range(_SHOWN_GREYS)})
+    least = _NO_LEVEL * max(noise.levels)  # below, only rounding errors differ from 0
     texts = (
-        f"{number_text(level)} at {number_text(grey)}"
+        f"{number_text(level if level > least else 0.0)} at {number_text(grey)}"
         for grey, level in (curve[i] for i in shown)
     )
     return [f"It depends on the grey value: {', '.join(texts)}."]
