@@ -101,6 +101,33 @@ def test_actions_stay_in_sight_and_in_place(viewer, small, qtbot, name):
     dock.show_busy("")
 
 
+@pytest.mark.parametrize("name", [RESTORE, TRAIN])
+def test_the_bar_stays_in_place_when_a_verdict_grows(viewer, small, qtbot, name):
+    dock = small(name)
+    qtbot.waitUntil(dock.bar.isVisible)
+    resize(viewer, dock, qtbot, WIDTH)
+    window = viewer.window._qt_window
+    verdict = dock.verdict if name == RESTORE else dock.warnings_message
+    line = verdict.label.fontMetrics().lineSpacing()
+
+    def shown(text: str, kind: str) -> tuple[int, dict[str, QRect]]:
+        verdict.show_message(text, kind)
+        qtbot.wait(100)
+        assert verdict.isVisible()
+        bar = QRect(dock.bar.mapTo(window, QPoint()), dock.bar.size())
+        assert window.rect().contains(bar)
+        assert (window.width(), window.height()) == SCREEN
+        return verdict.label.height(), places(dock) | {"bar": bar}
+
+    low, before = shown("This model is suitable.", "ok")
+    assert len(before) > 3
+    assert low < 2 * line
+    high, after = shown(LONG, "warning")
+    assert high > 5 * line
+    assert after == before
+    assert shown("This model is suitable.", "ok") == (low, before)
+
+
 @pytest.fixture
 def measured(viewer, small, qtbot):
     """A function that measures one or two foams in the dock on a small screen."""
