@@ -293,6 +293,11 @@ def test_a_long_message_leaves_room_for_the_settings(small, qtbot):
     qtbot.wait(50)
     pane = dock.bar.parentWidget().layout().itemAt(1).widget()
     assert pane.height() < 0.25 * dock.height()
+    label = dock.message.label
+    above = label.mapTo(pane.widget(), QPoint()).y()
+    shown = (pane.viewport().height() - above) / label.fontMetrics().lineSpacing()
+    assert shown > 3
+    assert shown == round(shown)  # no line is cut
     dock.message.show_message("Short.")
     qtbot.wait(50)
     assert pane.height() < 60
