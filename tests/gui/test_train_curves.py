@@ -6,6 +6,7 @@ import socket
 
 import psutil
 import pytest
+from qtpy.QtCore import QPoint
 from qtpy.QtWidgets import QPushButton
 from train_helpers import TRAIN, noisy_scans, opened
 
@@ -73,3 +74,23 @@ def test_the_next_step_is_the_button_that_is_highlighted(viewer, qtbot, job):
         assert view.use_button.isEnabled() == (state == "done")
     view.set_job(None)
     assert highlighted() == ["Start"]
+
+
+def test_rows_of_data_are_as_close_as_others(viewer, qtbot):
+    noisy_scans(viewer)
+    dock = opened(viewer, TRAIN)
+    dock.have.setCurrentIndex(dock.have.findText("Two noisy scans of one object"))
+    first, second = (dock._rows[name] for name in ("source", "target"))
+    qtbot.waitUntil(second.combo.isVisible)
+
+    def gap(above, below) -> int:
+        lower = above.mapTo(dock, QPoint(0, above.height())).y()
+        return below.mapTo(dock, QPoint()).y() - lower
+
+    expected = gap(dock.name, dock.steps)
+    qtbot.waitUntil(lambda: gap(first, second) == expected, timeout=5000)
+    first.voxel_size.setVisible(True)
+    qtbot.waitUntil(lambda: gap(first, second) > expected + 10, timeout=5000)
+    assert first.voxel_size.isVisible()
+    first.voxel_size.setVisible(False)
+    qtbot.waitUntil(lambda: gap(first, second) == expected, timeout=5000)

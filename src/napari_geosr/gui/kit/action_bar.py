@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import ceil
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
+from qtpy.QtGui import QFontMetricsF
 from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -268,7 +270,8 @@ class MessagePane(QScrollArea):
         # Without the border of napari's style, which leaves less width for the text.
         width = self.contentsRect().width()
         needed = layout.totalHeightForWidth(max(width, _MIN_WRAP_WIDTH))
-        line = self._message.label.fontMetrics().lineSpacing()
+        # Labels with selectable text have lines of whole pixels.
+        line = ceil(QFontMetricsF(self._message.label.font()).lineSpacing())
         if self._max_lines is not None:
             most = self._max_lines * line + 2
         else:
