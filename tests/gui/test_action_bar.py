@@ -391,7 +391,8 @@ def test_long_notes_leave_room_for_the_settings(viewer, small, qtbot):
         qtbot.wait(100)
         assert 40 < notes.height() < 130
         pane = notes.findChild(MessagePane)
-        assert pane.verticalScrollBar().maximum() > 100  # everything is readable
+        bar = pane.verticalScrollBar()
+        qtbot.waitUntil(lambda b=bar: b.maximum() > 100)  # everything is readable
         layer.metadata[METADATA] = {"info": {"warnings": ["One chunk is missing."]}}
         notes.set_layer(layer)
         qtbot.wait(100)
