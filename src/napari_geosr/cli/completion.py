@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.completion.detect import ShellDetectionError, detect_shell
 
+from napari_geosr.cli.app import build_app
 from napari_geosr.core.errors import ConfigError
 
 #: Line of ``.zshrc`` that loads completions.
@@ -36,8 +37,6 @@ def install_completion(
     ] = None,
 ) -> int:
     """Write the completion script of a shell, and say what is left to do."""
-    from napari_geosr.cli.app import build_app
-
     try:
         name = shell or detect_shell()
     except ShellDetectionError as error:
