@@ -41,10 +41,10 @@ def wait(seconds: float = 0.3, until: Callable[[], bool] | None = None) -> None:
         wait(seconds)
 
 
-def new_viewer(theme: str = "dark", size: tuple[int, int] = (1280, 820)):
+def new_viewer(size: tuple[int, int] = (1280, 820)):
     """A window of a fixed size, so that pictures do not depend on the screen."""
     viewer = napari.Viewer(show=True)
-    viewer.theme = theme
+    viewer.theme = "dark"
     viewer.window.resize(*size)
     wait()
     return viewer
@@ -76,25 +76,9 @@ def save(viewer, name: str) -> None:
     viewer.close()
 
 
-def porosity_settings(theme: str = "dark", name: str = "porosity_settings") -> None:
-    """The threshold with its live preview on a slice."""
-    viewer = new_viewer(theme)
-    viewer.open_sample(PLUGIN, "noisy_foam")
-    show_only(viewer, "clean foam")
-    dock = open_dock(viewer, "Porosity")
-    wait(until=lambda: dock.settings.threshold is not None)
-    viewer.reset_view()
-    save(viewer, name)
-
-
-def porosity_settings_light() -> None:
-    """The same in napari's light theme."""
-    porosity_settings("light", "porosity_settings_light")
-
-
-def porosity_measured(theme: str = "dark", name: str = "porosity_measured") -> None:
+def porosity_measured() -> None:
     """Pores coloured by volume, with results, histogram and linked table."""
-    viewer = new_viewer(theme)
+    viewer = new_viewer()
     viewer.open_sample(PLUGIN, "noisy_foam")
     show_only(viewer, "clean foam")
     dock = open_dock(viewer, "Porosity")
@@ -103,7 +87,7 @@ def porosity_measured(theme: str = "dark", name: str = "porosity_measured") -> N
     wait(until=lambda: not dock.is_running)
     dock.result.table.sortByColumn(2, Qt.SortOrder.DescendingOrder)
     dock.result.table.selectRow(2)
-    save(viewer, name)
+    save(viewer, "porosity_measured")
 
 
 def porosity_plot() -> None:
@@ -120,11 +104,6 @@ def porosity_plot() -> None:
     dock.result.plot.expression.setText("d > 25um & d < 40um")
     dock.result.plot.select.click()
     save(viewer, "porosity_plot")
-
-
-def porosity_measured_light() -> None:
-    """The same in napari's light theme."""
-    porosity_measured("light", "porosity_measured_light")
 
 
 def porosity() -> None:
@@ -259,42 +238,15 @@ def run_restore(dock: QWidget) -> None:
     wait(until=lambda: not dock.measure_button.isHidden())
 
 
-def restore_preview() -> None:
-    """A preview on the noisy slice, with the model's card open."""
-    viewer = new_viewer()
-    viewer.open_sample(PLUGIN, "noisy_foam")
-    dock = open_restore(viewer, "noisy foam")
-    dock.card.set_open(True)
-    dock.preview_button.click()
-    wait(until=lambda: "preview" in viewer.layers[-1].name)
-    save(viewer, "restore_preview")
-
-
-def restore(theme: str = "dark", name: str = "restore") -> None:
+def restore() -> None:
     """The result of a run behind the curtain."""
-    viewer = new_viewer(theme)
+    viewer = new_viewer()
     viewer.open_sample(PLUGIN, "noisy_foam")
     dock = open_restore(viewer, "noisy foam")
     run_restore(dock)
     dock.compare.curtain_button.click()
     dock.settings.set_open(True)
-    save(viewer, name)
-
-
-def restore_light() -> None:
-    """The same in napari's light theme."""
-    restore("light", "restore_light")
-
-
-def super_resolution() -> None:
-    """A result with twice as many voxels along each axis, on top of the original."""
-    viewer = new_viewer()
-    viewer.open_sample(PLUGIN, "resolution_pair")
-    coarse = viewer.layers[-1].name
-    dock = open_restore(viewer, coarse, "foam-sr-x2")
-    run_restore(dock)
-    dock.compare.curtain_button.click()
-    save(viewer, "super_resolution")
+    save(viewer, "restore")
 
 
 def two_scans(viewer) -> None:
@@ -403,9 +355,9 @@ def steps_done(view) -> int:
     return view.line[1]
 
 
-def train(theme: str = "dark", name: str = "train") -> None:
+def train() -> None:
     """A running training: curves, values and the preview on the slice."""
-    viewer = new_viewer(theme, size=(1280, 900))
+    viewer = new_viewer(size=(1280, 900))
     noisy_pair(viewer)
     dock = open_train(viewer, 500)
     dock.start_button.click()
@@ -413,25 +365,8 @@ def train(theme: str = "dark", name: str = "train") -> None:
     wait(until=lambda: "preview" in viewer.layers[-1].name)
     viewer.reset_view()
     job = JobFolder(dock.view.job)
-    save(viewer, name)
+    save(viewer, "train")
     job.request("cancel")
-
-
-def train_light() -> None:
-    """The same in napari's light theme."""
-    train("light", "train_light")
-
-
-def train_settings() -> None:
-    """The settings before a training starts, with an estimate."""
-    viewer = new_viewer()
-    noisy_pair(viewer)
-    dock = open_train(viewer, 3000)
-    dock.estimate_button.click()
-    wait(until=lambda: "timed on" in dock.estimate.text())
-    dock.advanced.set_open(True)
-    viewer.reset_view()
-    save(viewer, "train_settings")
 
 
 def jobs() -> None:
@@ -540,7 +475,7 @@ def reconstruct_dock() -> None:
     """A real scan of a tooth: the rotation axis and the slice."""
     assert DATA is not None
     viewer = new_viewer(size=(1280, 760))
-    viewer.open(str(DATA / "tooth.h5"), plugin=PLUGIN)
+    viewer.open(str(next(DATA.rglob("tooth.h5"))), plugin=PLUGIN)
     dock = open_dock(viewer, "Reconstruct")
     dock.centre.find_button.click()
     wait(until=lambda: dock.centre.value() is not None)
@@ -585,60 +520,20 @@ def scroll_to(widget: QWidget) -> None:
     wait(0.1)
 
 
-def overview() -> None:
-    """A noisy scan, its restored version and the pores, side by side."""
-    viewer = new_viewer(size=(1500, 820))
-    viewer.open_sample(PLUGIN, "noisy_foam")
-    viewer.layers.remove("clean foam")
-    dock = open_restore(viewer, "noisy foam")
-    run_restore(dock)
-    restored = viewer.layers[-1]
-    dock.measure_button.click()
-    porosity_dock = open_dock(viewer, "Porosity")
-    porosity_dock.settings.image.set_layer(restored)
-    wait(until=lambda: porosity_dock.settings.threshold is not None)
-    porosity_dock.measure()
-    wait(until=lambda: not porosity_dock.is_running)
-    window = viewer.window._qt_window
-    for name, part in viewer.window.dock_widgets.items():
-        if "Restore" in name:
-            dock_of(part).close()
-    window.resizeDocks(
-        [dock_of(porosity_dock)], [DOCK_WIDTH], Qt.Orientation.Horizontal
-    )
-    for layer in list(viewer.layers):
-        layer.visible = True
-        if "preview" in layer.name:
-            viewer.layers.remove(layer)
-    viewer.canvas.grid.shape = (1, -1)
-    viewer.canvas.grid.enabled = True
-    viewer.reset_view()
-    save(viewer, "overview")
-
-
 PICTURES = {
     function.__name__: function
     for function in (
-        overview,
-        restore_preview,
         restore,
-        restore_light,
-        super_resolution,
         pairs,
         models,
-        porosity_settings,
-        porosity_settings_light,
         porosity_measured,
         porosity_plot,
-        porosity_measured_light,
         porosity,
         segment,
         shapes,
         compare,
         why,
-        train_settings,
         train,
-        train_light,
         jobs,
         jobs_resume,
         reconstruct,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import runpy
 import subprocess
 import sys
+import tomllib
 from importlib import import_module
 from importlib.metadata import distribution
 from importlib.resources import files
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
@@ -140,6 +144,35 @@ def test_the_manifest_is_one_file():
     assert inside.resolve() == (ROOT / "napari.yaml").resolve()
     packaged = files("napari_geosr").joinpath("napari.yaml").read_text(encoding="utf-8")
     assert packaged == (ROOT / "napari.yaml").read_text(encoding="utf-8")
+
+
+def test_pypi_shows_the_readme_with_its_pictures(monkeypatch):
+    """The hook is run without hatchling, which only the isolated build installs."""
+
+    class Interface:
+        root = str(ROOT)
+
+    name = "hatchling.metadata.plugin.interface"
+    parts = name.split(".")
+    for i in range(len(parts)):
+        module = ModuleType(".".join(parts[: i + 1]))
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    module.MetadataHookInterface = Interface
+    hook = runpy.run_path(str(ROOT / "hatch_build.py"))
+    metadata: dict = {}
+    hook["ReadmeHook"]().update(metadata)
+    assert metadata["readme"]["content-type"] == "text/markdown"
+    text, source = metadata["readme"]["text"], (ROOT / "README.md").read_text("utf-8")
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(links) == len(re.findall(r"\]\(([^)]+)\)", source)) > 30
+    assert [link for link in links if not link.startswith("https://")] == []
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
+    ours = [link for link in pictures if link.startswith(hook["FILES"])]
+    assert len(ours) >= 7
+    assert all((ROOT / link.removeprefix(hook["FILES"])).exists() for link in ours)
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    assert settings["project"]["dynamic"] == ["readme"]
+    assert "custom" in settings["tool"]["hatch"]["metadata"]["hooks"]
 
 
 def test_npe2_finds_the_installed_manifest():

@@ -6,10 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cyclopts import App
+from cyclopts.completion.detect import ShellDetectionError
 
+from napari_geosr.cli import completion
 from napari_geosr.cli.app import build_app, run
 from napari_geosr.models.names import complete_model
 
@@ -92,6 +96,65 @@ def test_zsh_completes_a_word(home, scripts, typed, shown):
         command, env=home, capture_output=True, text=True, timeout=60, check=True
     )
     assert shown in done.stdout
+
+
+@pytest.fixture
+def install(home, scripts, monkeypatch, capsys) -> Callable[[str], str]:
+    """A function that installs the completion of a shell; it returns the output.
+
+    The scripts are made once, because each takes seconds.
+    """
+    monkeypatch.setenv("HOME", home["HOME"])
+    monkeypatch.setenv("PATH", home["PATH"])
+    made = staticmethod(lambda shell: scripts[shell])
+    monkeypatch.setattr(App, "generate_completion", made)
+
+    def install_in(shell: str) -> str:
+        assert run(["--install-completion", "--shell", shell]) == 0
+        return capsys.readouterr().out
+
+    return install_in
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_a_new_bash_completes_after_the_installation(home, install):
+    assert "source ~/.bashrc" in install("bash")
+    asked = "source ~/.bashrc; complete -p napari-geosr"
+    command = ["bash", "--norc", "-c", asked]
+    done = subprocess.run(command, env=home, capture_output=True, text=True, check=True)
+    assert "-F" in done.stdout
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+def test_zsh_is_told_the_line_without_which_it_completes_nothing(home, install):
+    settings = Path(home["HOME"]) / ".zshrc"
+    # As if an administrator's settings did not load completions.
+    settings.write_text("(( $+functions[compdef] )) && unfunction compdef\n")
+    said = install("zsh")
+    (line,) = [text.strip() for text in said.splitlines() if "compinit" in text]
+    assert "exec zsh" in said
+    with settings.open("a") as file:
+        file.write(f"{line}\n")
+    assert "compinit" not in install("zsh")
+    command = ["zsh", "-i", "-c", "print -r -- $_comps[napari-geosr]"]
+    done = subprocess.run(
+        command,
+        env=home | {"ZDOTDIR": home["HOME"]},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=True,
+    )
+    assert "napari-geosr" in done.stdout
+
+
+def test_a_shell_that_is_not_detected_has_to_be_named(monkeypatch, capsys):
+    def unknown() -> str:
+        raise ShellDetectionError("no shell")
+
+    monkeypatch.setattr(completion, "detect_shell", unknown)
+    assert run(["--install-completion"]) == 2
+    assert "--shell bash" in capsys.readouterr().err
 
 
 def test_names_of_models_are_completed_without_torch(home):

@@ -47,3 +47,11 @@ def test_every_picture_and_page_of_the_documents_exists():
             target = part.split(")")[0].split("#")[0]
             if target and "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_picture_is_shown_on_a_page():
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    pictures = sorted(p.name for p in (ROOT / "docs" / "images").iterdir())
+    assert len(pictures) > 30
+    assert [name for name in pictures if f"images/{name}" not in text] == []

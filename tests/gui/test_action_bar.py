@@ -101,6 +101,33 @@ def test_actions_stay_in_sight_and_in_place(viewer, small, qtbot, name):
     dock.show_busy("")
 
 
+@pytest.mark.parametrize("name", [RESTORE, TRAIN])
+def test_the_bar_stays_in_place_when_a_verdict_grows(viewer, small, qtbot, name):
+    dock = small(name)
+    qtbot.waitUntil(dock.bar.isVisible)
+    resize(viewer, dock, qtbot, WIDTH)
+    window = viewer.window._qt_window
+    verdict = dock.verdict if name == RESTORE else dock.warnings_message
+    line = verdict.label.fontMetrics().lineSpacing()
+
+    def shown(text: str, kind: str) -> tuple[int, dict[str, QRect]]:
+        verdict.show_message(text, kind)
+        qtbot.wait(100)
+        assert verdict.isVisible()
+        bar = QRect(dock.bar.mapTo(window, QPoint()), dock.bar.size())
+        assert window.rect().contains(bar)
+        assert (window.width(), window.height()) == SCREEN
+        return verdict.label.height(), places(dock) | {"bar": bar}
+
+    low, before = shown("This model is suitable.", "ok")
+    assert len(before) > 3
+    assert low < 2 * line
+    high, after = shown(LONG, "warning")
+    assert high > 5 * line
+    assert after == before
+    assert shown("This model is suitable.", "ok") == (low, before)
+
+
 @pytest.fixture
 def measured(viewer, small, qtbot):
     """A function that measures one or two foams in the dock on a small screen."""
@@ -262,10 +289,20 @@ def test_buttons_of_a_study_stay_in_sight(viewer, small, qtbot):
 
 def test_a_long_message_leaves_room_for_the_settings(small, qtbot):
     dock = small(RESTORE)
+    heights = []
+    for text in ("One.", "One.\nTwo.\nThree."):
+        dock.message.show_message(text)
+        heights.append(dock.message.label.heightForWidth(200))
+    line = (heights[1] - heights[0]) / 2
     dock.message.show_message(LONG * 20)
     qtbot.wait(50)
     pane = dock.bar.parentWidget().layout().itemAt(1).widget()
     assert pane.height() < 0.25 * dock.height()
+    label = dock.message.label
+    above = label.mapTo(pane.widget(), QPoint()).y()
+    shown = (pane.viewport().height() - above) / line
+    assert shown > 3
+    assert shown == round(shown)  # no line is cut
     dock.message.show_message("Short.")
     qtbot.wait(50)
     assert pane.height() < 60
@@ -354,7 +391,8 @@ def test_long_notes_leave_room_for_the_settings(viewer, small, qtbot):
         qtbot.wait(100)
         assert 40 < notes.height() < 130
         pane = notes.findChild(MessagePane)
-        assert pane.verticalScrollBar().maximum() > 100  # everything is readable
+        bar = pane.verticalScrollBar()
+        qtbot.waitUntil(lambda b=bar: b.maximum() > 100)  # everything is readable
         layer.metadata[METADATA] = {"info": {"warnings": ["One chunk is missing."]}}
         notes.set_layer(layer)
         qtbot.wait(100)

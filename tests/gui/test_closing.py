@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -60,16 +61,19 @@ def watch():
         return
     timer.stop()
     print("closing during", dock.activity.busy, flush=True)
-    global began
-    began = time.perf_counter()
+    print("closed at", time.time(), flush=True)
     viewer.close()
 
 timer = QTimer()
 timer.timeout.connect(watch)
 timer.start(20)
 napari.run()
-print(f"ended in {time.perf_counter() - began:.2f} s", flush=True)
+print("ended", flush=True)
 """
+
+#: The longest time in seconds from closing the window to the end of the process. On two
+#: cores that others use as well, 5 to 10 s were measured.
+LINGERS = 15.0
 
 
 @pytest.mark.parametrize(
@@ -82,7 +86,6 @@ print(f"ended in {time.perf_counter() - began:.2f} s", flush=True)
     ],
 )
 def test_the_window_closes_in_the_middle(moment):
-    began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", SCRIPT, moment],
         env=environment(),
@@ -91,9 +94,12 @@ def test_the_window_closes_in_the_middle(moment):
         timeout=400,  # twice the start time of napari and torch on a slow machine
         check=False,
     )
-    print(done.stdout, f"{time.perf_counter() - began:.1f} s in all")
+    ended = time.time()
     assert done.returncode == 0, done.stderr[-3000:]
     assert f"closing during {moment.replace('slow', 'preview')}" in done.stdout
-    assert "ended in" in done.stdout
+    assert "ended" in done.stdout
+    (closed,) = re.findall(r"closed at ([\d.]+)", done.stdout)
+    print(f"{ended - float(closed):.2f} s from closing to the end of the process")
+    assert ended - float(closed) < LINGERS
     assert "Traceback" not in done.stderr, done.stderr[-3000:]
     assert "Error" not in done.stderr, done.stderr[-3000:]

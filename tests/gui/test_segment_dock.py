@@ -148,8 +148,10 @@ def test_the_whole_scan_and_the_porosity_of_a_class(viewer, dock, scan, phases, 
 
 
 def test_a_proposed_slice_is_gone_to(viewer, dock, qtbot):
+    assert dock.slices.isHidden()
     dock.suggest_button.click()
     qtbot.waitUntil(lambda: dock.slices.topLevelItemCount() > 0, timeout=60_000)
+    assert not dock.slices.isHidden()
     item = dock.slices.topLevelItem(1)
     dock.slices.itemClicked.emit(item, 0)
     assert viewer.dims.point[0] == pytest.approx(8 + 4 * int(item.text(0)))

@@ -19,7 +19,10 @@ KWH, KG = 1e-3, 2e-4
 
 
 class Tracker:
-    """Replaces codecarbon in a process that uses 1 Wh: 0.4 and then 0.6."""
+    """Replaces codecarbon in a process that uses 1 Wh: 0.4 and then 0.6.
+
+    As codecarbon does, it first reports next to nothing.
+    """
 
     begun: list[Tracker]
 
@@ -39,10 +42,11 @@ class Tracker:
             handler.live_out(total, total)
 
     def start(self) -> None:
-        self.report(2.0, 0.4)
+        self.report(0.6, 1e-9)
+        self.report(20.0, 0.4)
 
     def stop(self) -> None:
-        self.report(4.0, 1.0)
+        self.report(40.0, 1.0)
 
 
 @pytest.fixture
@@ -75,8 +79,20 @@ def test_watts_are_those_of_the_last_interval() -> None:
     meter = Meter("FRA")
     assert meter.watts() is None
     with meter:
-        assert meter.watts() == pytest.approx(0.4 * KWH * 3.6e6 / 2)
-    assert meter.watts() == pytest.approx(0.6 * KWH * 3.6e6 / 2)
+        assert meter.watts() == pytest.approx(0.4 * KWH * 3.6e6 / 20)
+    assert meter.watts() == pytest.approx(0.6 * KWH * 3.6e6 / 20)
+
+
+@pytest.mark.usefixtures("trackers")
+def test_the_first_report_which_measured_nothing_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Tracker, "start", lambda self: self.report(0.6, 1e-9))
+    meter = Meter("FRA")
+    with meter:
+        assert meter.figures()["kilowatt_hours"] is None
+        assert meter.watts() is None
+    assert meter.figures()["kilowatt_hours"] == pytest.approx(KWH)
 
 
 def test_where_codecarbon_says_nothing_nothing_is_known(
@@ -155,4 +171,4 @@ def test_the_card_of_a_resumed_job_counts_all(
     assert record["seconds"] >= record["training_seconds"] - 0.05
     watts = [s.watts for s in steps if isinstance(s, TrainingProgress)]
     assert watts
-    assert watts[-1] == pytest.approx(0.4 * KWH * 3.6e6 / 2)
+    assert watts[-1] == pytest.approx(0.4 * KWH * 3.6e6 / 20)

@@ -58,8 +58,10 @@ def build_app() -> App:
         group = App(name=name, help=help_, help_epilogue=end)
         _add(group, commands)
         app.command(group)
-    app.register_install_completion_command(
-        help="Set up Tab completion of commands and options in this shell."
+    app.command(
+        "napari_geosr.cli.completion:install_completion",
+        name="--install-completion",
+        help="Set up Tab completion of commands and options in this shell.",
     )
     return app
 

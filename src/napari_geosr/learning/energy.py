@@ -103,8 +103,10 @@ class Meter:
         meter = self
 
         class Listener(BaseOutput):
-            def live_out(self, total: object, delta: object) -> None:
-                meter._record_total(total)
+            def live_out(self, total: Any, delta: object) -> None:
+                # The first report comes at once, before power has been measured.
+                if total.duration > _INTERVAL_SECONDS / 2:
+                    meter._record_total(total)
 
             def out(self, total: object, delta: object) -> None:
                 meter._record_total(total)

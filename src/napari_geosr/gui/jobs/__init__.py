@@ -86,6 +86,7 @@ class JobsDock(Dock):
         self.view.stateChanged.connect(self._on_state)
         self.view.fineTune.connect(self._on_tune)
         self.view.progressed.connect(self.bar.show_job)
+        self.view.nextChanged.connect(self.bar.set_primary)
         self.compare.failed.connect(self.message.show_error)
         self.activity.idle.connect(self.refresh)
         self._listing.idle.connect(self._on_listing_idle)

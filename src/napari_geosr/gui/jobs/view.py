@@ -56,6 +56,8 @@ class JobView(JobWidgets):
     -------
     stateChanged : str
         The job's state, when it changes.
+    nextChanged : QPushButton
+        The button for the next step.
     fineTune : object
         The folder of the job whose model is to be fine-tuned.
     progressed : str, int, int
@@ -64,6 +66,7 @@ class JobView(JobWidgets):
 
     stateChanged = Signal(str)
     progressed = Signal(str, int, int)
+    nextChanged = Signal(object)
     fineTune = Signal(object)
 
     def __init__(
@@ -288,6 +291,7 @@ class JobView(JobWidgets):
         self._report_progress("", 0, 0)
         self._fit_to_kind(None)
         self.folder_button.setEnabled(False)
+        self.nextChanged.emit(self.next_button)
 
     def _show(self) -> None:
         watch = self._watch
@@ -321,6 +325,7 @@ class JobView(JobWidgets):
         self.show_button.setEnabled(shown)
         self.show_preview.setEnabled(fits)
         self.folder_button.setEnabled(True)
+        self.nextChanged.emit(self.next_button)
         self._watch_closing()
         if status.state != self._state:
             self._on_state(status.state)

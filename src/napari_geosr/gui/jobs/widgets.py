@@ -11,6 +11,7 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QGridLayout,
     QHBoxLayout,
+    QPushButton,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
@@ -139,6 +140,13 @@ class JobWidgets(QWidget):
         column.addLayout(buttons)
         column.addWidget(self.resume_with)
         column.addWidget(self.folder_row)
+
+    @property
+    def next_button(self) -> QPushButton:
+        """Button of the next step: resume, or use the result, now or when it exists."""
+        if self.resume_button.isEnabled():
+            return self.resume_button
+        return self.show_button if self.use_button.isHidden() else self.use_button
 
     def _fit_to_kind(self, operation: str | None) -> None:
         """Show the widgets for a kind of job, or only a sentence if there is no job."""

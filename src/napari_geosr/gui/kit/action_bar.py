@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import ceil
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
+from qtpy.QtGui import QFontMetricsF
 from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -54,7 +56,7 @@ class ActionBar(QWidget):
     idle : str
         Text of the line while nothing runs.
     primary : QPushButton, optional
-        Button for the main action of the dock; it is highlighted.
+        Button for the next step; it is highlighted (`set_primary`).
 
     Attributes
     ----------
@@ -71,9 +73,9 @@ class ActionBar(QWidget):
         primary: QPushButton | None = None,
     ) -> None:
         super().__init__()
+        self._primary: QPushButton | None = None
         if primary is not None:
-            primary.setProperty("primary", True)
-            primary.setDefault(True)
+            self.set_primary(primary)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self.setStyleSheet(_STYLE)
         line = QFrame()
@@ -112,6 +114,18 @@ class ActionBar(QWidget):
             row.addWidget(widget, 1)
         self._rows.insertWidget(0 if on_top else self._rows.count(), made)
         return made
+
+    def set_primary(self, button: QPushButton) -> None:
+        """Highlight the button for the next step instead of the last one."""
+        if button is self._primary:
+            return
+        for each, is_primary in ((self._primary, False), (button, True)):
+            if each is not None:
+                each.setProperty("primary", is_primary)
+                each.setDefault(is_primary)
+                each.style().unpolish(each)
+                each.style().polish(each)
+        self._primary = button
 
     def show_progress(self, done: int, total: int) -> None:
         """Show the progress; without a total, only that something is running."""
@@ -256,9 +270,15 @@ class MessagePane(QScrollArea):
         # Without the border of napari's style, which leaves less width for the text.
         width = self.contentsRect().width()
         needed = layout.totalHeightForWidth(max(width, _MIN_WRAP_WIDTH))
-        most = max(48, round(_MAX_SHARE_OF_DOCK * dock.height()))
+        # Labels with selectable text have lines of whole pixels.
+        line = ceil(QFontMetricsF(self._message.label.font()).lineSpacing())
         if self._max_lines is not None:
-            most = self._max_lines * self._message.fontMetrics().lineSpacing() + 2
+            most = self._max_lines * line + 2
+        else:
+            # Whole lines: half a line at the bottom looks like a mistake.
+            above = layout.contentsMargins().top()
+            most = max(48, round(_MAX_SHARE_OF_DOCK * dock.height()))
+            most = above + (most - above) // line * line
         # A temporary scroll bar would make the text wrap onto one more line.
         bar = Qt.ScrollBarPolicy
         self.setVerticalScrollBarPolicy(

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 #: Positions within a name at which a line may be broken.
 _JOINT = re.compile(r"(?<=\w)[_/-](?=\w)|(?<=[^\W\d])\.(?=\w)|(?<=\d)\.(?=[^\W\d])")
 #: Spaces between a number and its unit, at which no line is broken.
-_BEFORE_UNIT = re.compile(r"(?<=\d) (?=%|(?:dB|[kMGT]?B|[nµm]?m|m?s|min|h|voxels?)\b)")
+_BEFORE_UNIT = re.compile(
+    r"(?<=\d) (?=%|(?:dB|[kMGT]?B|[nµm]?m|m?s|min|h|[km]?Wh|[km]?g|voxels?)\b)"
+)
 #: Longest entry, in widths of an X, for which a menu reserves space.
 _MAX_ENTRY = 26
 #: Number of pixels that Qt adds at the sides of an entry to those of napari's style.

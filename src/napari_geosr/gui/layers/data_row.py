@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QEvent, QObject, Signal
 from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
@@ -39,6 +39,32 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer
 
 FROM_FILES, SELECTED = "From files…", "All layers selected in the list"
+
+
+class _Questions(QWidget):
+    """Widgets below each other; hidden, without a gap, while all of them are hidden."""
+
+    def __init__(self, *widgets: QWidget) -> None:
+        super().__init__()
+        self._widgets = widgets
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        for widget in widgets:
+            column.addWidget(widget)
+            widget.installEventFilter(self)
+        self._fit()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Follow the widgets, which are shown and hidden on their own."""
+        if event.type() in (QEvent.Type.ShowToParent, QEvent.Type.HideToParent):
+            self._fit()
+        return bool(super().eventFilter(watched, event))
+
+    def _fit(self) -> None:
+        is_empty = all(widget.isHidden() for widget in self._widgets)
+        # Without a parent, it would be shown as a window; a layout shows it later.
+        if is_empty or self.parentWidget() is not None:
+            self.setVisible(not is_empty)
 
 
 class DataRow(QWidget):
@@ -112,12 +138,8 @@ class DataRow(QWidget):
         answers = f"Ctrl+Alt+Shift+{files}", f"Ctrl+Alt+Shift+{folder}"
         self.frames = FramesRow(keys=answers)
         self.notes = NotesRow(self.voxel_size, self.frames, key=f"Ctrl+Alt+{files}")
-        #: Notes on the file and fields to correct them, for a row of full width below.
-        self.questions = QWidget()
-        below = QVBoxLayout(self.questions)
-        below.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.notes, self.voxel_size, self.frames):
-            below.addWidget(widget)
+        #: Notes on the file and their corrections, for a row of full width below.
+        self.questions = _Questions(self.notes, self.voxel_size, self.frames)
         self.voxel_size.voxelSizeSet.connect(lambda _layer: self.changed.emit())
         self.frames.answered.connect(lambda _layer: self._on_chosen())
         self._connections = Connections(self)

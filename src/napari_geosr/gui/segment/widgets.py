@@ -163,6 +163,7 @@ class SegmentWidgets(Dock):
         self.scroller = PartScroller(area)
         fill_dock(self, area, self.message, self.bar)
         self.show_fractions({})
+        self.show_suggestions(())
 
     def show_fractions(self, fractions: Mapping[int, float]) -> None:
         """Show the fraction of each class; hide the text if there is none."""
@@ -176,7 +177,8 @@ class SegmentWidgets(Dock):
             widget.setVisible(bool(fractions))
 
     def show_suggestions(self, suggestions: Sequence[Suggestion]) -> None:
-        """List slices to paint next."""
+        """List slices to paint next; without any, there is no list."""
+        self.slices.setVisible(bool(suggestions))
         self.slices.clear()
         for each in suggestions:
             item = QTreeWidgetItem([str(each.z), each.reason])

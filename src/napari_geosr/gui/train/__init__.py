@@ -122,6 +122,7 @@ class TrainDock(TrainWidgets):
         self.view.fineTune.connect(self.fine_tune)
         self.view.progressed.connect(self._on_progress)
         self.view.stateChanged.connect(self._on_job_state)
+        self.view.nextChanged.connect(self.mark_next)
         self.offer.resumed.connect(self._watch_job)
         self.advanced.button.toggled.connect(self.settings.list_models)
         self.settings.changed.connect(self._on_settings)

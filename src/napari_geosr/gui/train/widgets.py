@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import (
     QLabel,
     QLineEdit,
+    QPushButton,
     QSpinBox,
     QVBoxLayout,
     QWidget,
@@ -179,6 +180,13 @@ class TrainWidgets(Dock):
         self.bar.show_job(*((working, 0, 0) if working else self.view.line))
         if self.to_correct and not working:
             self.bar.state.setText(f"Correct this first: {self.to_correct}")
+
+    def mark_next(self, of_job: QPushButton) -> None:
+        """Highlight a button of the job while it has a next step, otherwise *Start*."""
+        status = self.view.status
+        is_alive = status is not None and status.is_alive
+        has_next = is_alive or of_job.isEnabled()
+        self.bar.set_primary(of_job if has_next else self.start_button)
 
     def show_view(self) -> None:
         """Show the job, and scroll to its curves after layout."""

@@ -22,7 +22,7 @@ STATISTICS = (
         small_pore_count,
         order=110,
         row=Row(
-            "Smaller pores (not counted)",
+            "Pores below minimum size",
             order=150,
             help="Pores too small to be counted or listed; they are part of the "
             "porosity.",

@@ -1,0 +1,69 @@
+"""``napari-geosr --install-completion``."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from cyclopts.completion.detect import ShellDetectionError, detect_shell
+
+from napari_geosr.cli.app import build_app
+from napari_geosr.core.errors import ConfigError
+
+#: Line of ``.zshrc`` that loads completions.
+_LOAD_ZSH = "autoload -Uz compinit && compinit"
+#: Exits with 0 if an interactive zsh has loaded completions.
+_ASK_ZSH = ("zsh", "-i", "-c", "(( $+functions[compdef] ))")
+#: Seconds that starting an interactive zsh may take.
+_ZSH_SECONDS = 20
+#: Commands that start a shell again, or read its settings again.
+_RESTART = {"bash": "source ~/.bashrc", "zsh": "exec zsh", "fish": "exec fish"}
+
+
+def install_completion(
+    *,
+    shell: Annotated[
+        Literal["bash", "zsh", "fish", "powershell"] | None,
+        Parameter(help="Shell; by default, the one that runs this command."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        Parameter(
+            name=("--out", "--output", "-o"),
+            help="File for the completion script; by default, where the shell looks.",
+        ),
+    ] = None,
+) -> int:
+    """Write the completion script of a shell, and say what is left to do."""
+    try:
+        name = shell or detect_shell()
+    except ShellDetectionError as error:
+        raise ConfigError(
+            "The shell could not be detected. Name it, for example with --shell bash."
+        ) from error
+    print(f"Wrote {build_app().install_completion(shell=name, output=out)}")
+    if name == "zsh" and not _zsh_loads_completions():
+        print(
+            "zsh does not load completions yet. Add this line at the end of ~/.zshrc:\n"
+            f"\n    {_LOAD_ZSH}\n"
+        )
+    again = f", or run: {_RESTART[name]}" if name in _RESTART else ""
+    print(f"Start a new {name}{again}. Then the Tab key completes commands.")
+    return 0
+
+
+def _zsh_loads_completions() -> bool:
+    """Whether an interactive zsh loads completions, with the user's settings."""
+    try:
+        asked = subprocess.run(
+            _ASK_ZSH,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_ZSH_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return asked.returncode == 0
