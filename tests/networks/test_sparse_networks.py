@@ -32,11 +32,14 @@ def test_they_are_not_listed_among_networks_for_grey_values() -> None:
 
 
 @pytest.mark.parametrize(
-    ("preset", "published"), [("completion", 16_563), ("super-resolution", 434_695)]
+    ("preset", "expected"),
+    [("completion", 16_563), ("medium", 109_047), ("super-resolution", 434_695)],
 )
-def test_sizes_are_those_of_the_publication(preset: str, published: int) -> None:
+def test_sizes_are_those_of_the_publication(preset: str, expected: int) -> None:
+    """The first and the last are published; the second is between them."""
+    assert len(PRESETS) == 3
     network = build_network("sparse_unet", channels=PRESETS[preset])
-    assert sum(p.numel() for p in network.parameters()) == published
+    assert sum(p.numel() for p in network.parameters()) == expected
 
 
 @pytest.mark.parametrize(
