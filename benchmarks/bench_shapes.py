@@ -1,7 +1,7 @@
 """Shapes as sparse tensors: memory and time, super-resolution and completion.
 
-Run ``python benchmarks/bench_shapes.py memory|refine|scan|complete|large``, or ``mesh
---file``.
+Run ``python benchmarks/bench_shapes.py memory|occupancy|refine|scan|complete|large``,
+or ``mesh --file``.
 All alternatives run in the same process, on the same shapes, which were not used for
 training.
 """
@@ -74,6 +74,29 @@ else:
     y.square().sum().backward()
 print(share, (value("VmHWM") - base) / 1000, time.process_time() - began)
 """
+_PASS = """
+import ctypes, sys, time, torch
+import numpy as np
+from scipy.ndimage import gaussian_filter
+from napari_geosr.inference.compute import exact_settings
+from napari_geosr.inference.shapes import surface_mask
+from napari_geosr.operations.shapes.refine import load_refiner
+n, dense = int(sys.argv[2]), sys.argv[1] == "dense"
+noise = np.random.default_rng(0).standard_normal((n,) * 3)
+shape = gaussian_filter(noise, float(sys.argv[3])) > 0
+occupied = torch.from_numpy(shape)[None, None].float()
+network, _, _ = load_refiner("shape-sr-x2", "cpu")
+value = lambda name: next(int(line.split()[1]) for line in open("/proc/self/status")
+                          if line.startswith(name))
+with exact_settings(1):
+    network.refined(occupied[..., :8, :8, :8], dense=dense)  # compiles the loops
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    open("/proc/self/clear_refs", "w").write("5")
+    base, began = value("VmRSS"), time.process_time()
+    network.refined(occupied, dense=dense)
+    seconds = time.process_time() - began
+print(surface_mask(shape).mean(), seconds, (value("VmHWM") - base) / 1000)
+"""
 _REFINE = """
 import sys, torch
 from napari_geosr.cli.app import run
@@ -83,6 +106,18 @@ assert run([*words, "--memory", "4GB", "--overwrite"]) == 0
 with open("/proc/self/status") as status:
     print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
 """
+
+
+def occupancy(edge: int) -> None:
+    """Peak memory and CPU time of one pass, for more and more occupied voxels."""
+    print("| occupied | kind | CPU time | peak memory |\n|---|---|---|---|")
+    for sigma in (40, 12, 6, 4, 1.5):
+        for kind in ("sparse", "dense"):
+            words = [sys.executable, "-c", _PASS, kind, str(edge), str(sigma)]
+            done = subprocess.run(words, capture_output=True, text=True, check=True)
+            share, seconds, peak = map(float, done.stdout.split())
+            row = f"{100 * share:.0f} % | {kind} | {seconds:.1f} s | {peak:.0f} MB"
+            print(f"| {row} |", flush=True)
 
 
 def memory(edges: list[int]) -> None:
@@ -402,7 +437,15 @@ def _remeshed(path: Path, size: float, model: str, folder: Path) -> Path:
 def main() -> None:
     """Run one part."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parts = ["memory", "refine", "scan", "complete", "mesh", "large"]
+    parts = [
+        "memory",
+        "occupancy",
+        "refine",
+        "scan",
+        "complete",
+        "mesh",
+        "large",
+    ]
     parser.add_argument("part", choices=parts)
     parser.add_argument("--file", type=Path, help="closed mesh, for mesh")
     parser.add_argument("--edge", type=int, default=128)
@@ -412,6 +455,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.part == "memory":
         memory([edge for edge in (64, 128, 256, 512) if edge <= given.edge])
+    elif given.part == "occupancy":
+        occupancy(given.edge)
     elif given.part == "refine":
         refine(given.edge, given.factors, given.kinds, min(given.number, len(SEEDS)))
     elif given.part == "scan":

@@ -35,7 +35,7 @@ from napari_geosr.learning.shapes.sparse_segmentation import grey_scale_inside
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.shapes.config import SegmentInsideConfig
 from napari_geosr.operations.shapes.grids import check_same_grid
-from napari_geosr.operations.shapes.masks import dense_warning, read_shape_steps
+from napari_geosr.operations.shapes.masks import dense_note, read_shape_steps
 from napari_geosr.operations.shapes.models import find_shape_model
 from napari_geosr.operations.shapes.refine import memory_budget
 
@@ -225,8 +225,8 @@ def _plan_steps(
     budget = memory_budget(config.memory, device)
     classifier = cast("VoxelClassifier", network)
     plan = plan_mask(inside, classifier.spec, features, budget)
-    if warning := dense_warning(plan.n_active, inside.size):
-        yield WarningIssued(message=warning)
+    if note := dense_note(plan.n_active, inside.size):
+        yield WarningIssued(message=note)
     scale = yield from _scale_steps(volume, inside, should_stop)
     record = yield from provenance.record_steps(
         "shapes segment",

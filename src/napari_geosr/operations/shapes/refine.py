@@ -37,7 +37,7 @@ from napari_geosr.operations.shapes.config import TRILINEAR, RefineShapeConfig
 from napari_geosr.operations.shapes.masks import (
     MAX_ANISOTROPY,
     anisotropy,
-    dense_warning,
+    dense_note,
     read_shape_steps,
 )
 from napari_geosr.operations.shapes.models import find_shape_model
@@ -250,8 +250,8 @@ def plan_shape_steps(
     stages = config.upscale_factor.bit_length() - 1
     budget = memory_budget(config.memory, device)
     plan = plan_refinement(inside, stages, refiner.spec, features, budget)
-    if warning := dense_warning(plan.n_active, inside.size):
-        yield WarningIssued(message=warning)
+    if model is not None and (note := dense_note(plan.n_active, inside.size)):
+        yield WarningIssued(message=note)
     return PlannedRefinement(inside, refiner, plan, device, model)
 
 
