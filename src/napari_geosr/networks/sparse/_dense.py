@@ -6,7 +6,7 @@ have the same values as with sparse tensors, apart from rounding.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 from torch import nn
@@ -18,16 +18,39 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_geosr.networks.sparse._layers import RowBatchNorm
-    from napari_geosr.networks.sparse.surface_unet import SurfaceUNet
+    from napari_geosr.networks.spec import NetworkSpec
+
+
+class SurfaceLayers(Protocol):
+    """The layers of the surface network, by name."""
+
+    spec: NetworkSpec
+    upscale_factor: int
+    first: nn.Module
+    first_norm: nn.Module
+    down: nn.ModuleList
+    down_norms: nn.ModuleList
+    encode: nn.ModuleList
+    encode_norms: nn.ModuleList
+    up: nn.ModuleList
+    up_norms: nn.ModuleList
+    decode: nn.ModuleList
+    decode_norms: nn.ModuleList
+    split: nn.Module
+    split_norm: nn.Module
+    fine: nn.Module
+    fine_norm: nn.Module
+    head: nn.Module
 
 
 @torch.no_grad()
-def dense_forward(network: SurfaceUNet, x: SparseTensor) -> SparseTensor:
+def dense_forward(network: SurfaceLayers, x: SparseTensor) -> SparseTensor:
     """Compute what the network computes, in evaluation mode and without gradients.
 
     Parameters
     ----------
-    network : SurfaceUNet
+    network : SurfaceLayers
+        A `SurfaceUNet`.
     x : SparseTensor
         At the finest level.
     """

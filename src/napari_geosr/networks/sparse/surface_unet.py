@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from pydantic import Field, field_validator
@@ -34,6 +34,8 @@ from napari_geosr.networks.spec import NetworkSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from napari_geosr.networks.sparse._dense import SurfaceLayers
 
 #: Number of features of a voxel at a surface: its phase and two local means.
 SURFACE_FEATURES = 3
@@ -170,7 +172,7 @@ class SurfaceUNet(nn.Module):
         In evaluation mode and without gradients. It is faster than sparse tensors if
         many voxels of the box are active.
         """
-        return dense_forward(self, x)
+        return dense_forward(cast("SurfaceLayers", self), x)
 
     def surface_logits(self, occupied: Tensor, *, dense: bool = False) -> SparseTensor:
         """Logits of the children of all voxels next to a surface.
