@@ -1,7 +1,7 @@
 """Shapes as sparse tensors: memory and time, super-resolution and completion.
 
-Run ``python benchmarks/bench_shapes.py memory|refine|complete|large``, or ``mesh
---file``.
+Run ``python benchmarks/bench_shapes.py memory|occupancy|refine|scan|complete|large``,
+or ``mesh --file``.
 All alternatives run in the same process, on the same shapes, which were not used for
 training.
 """
@@ -9,12 +9,13 @@ training.
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,10 @@ _SAMPLES = 3_000_000
 #: Seeds of the shapes; the models were trained with other seeds.
 SEEDS = range(100, 105)
 KINDS = ["ellipsoid", "pores", "skull", "trabeculae", "tree"]
+#: Simulated scans: blur in coarse voxels, and noise relative to the contrast.
+_BLUR, _NOISE = 0.5, (0.05, 0.1)
+#: Bundled super-resolution models for grey values, by upscale factor.
+_GREY_MODELS = {2: "foam-sr-x2", 4: "foam-sr-x4", 8: "bone-sr-x8"}
 _STEP = """
 import ctypes, sys, time, torch
 from napari_geosr.networks.sparse import SparseTensor, SubmanifoldConvolution
@@ -69,6 +74,29 @@ else:
     y.square().sum().backward()
 print(share, (value("VmHWM") - base) / 1000, time.process_time() - began)
 """
+_PASS = """
+import ctypes, sys, time, torch
+import numpy as np
+from scipy.ndimage import gaussian_filter
+from napari_geosr.inference.compute import exact_settings
+from napari_geosr.inference.shapes import surface_mask
+from napari_geosr.operations.shapes.refine import load_refiner
+n, dense = int(sys.argv[2]), sys.argv[1] == "dense"
+noise = np.random.default_rng(0).standard_normal((n,) * 3)
+shape = gaussian_filter(noise, float(sys.argv[3])) > 0
+occupied = torch.from_numpy(shape)[None, None].float()
+network, _, _ = load_refiner("shape-sr-x2", "cpu")
+value = lambda name: next(int(line.split()[1]) for line in open("/proc/self/status")
+                          if line.startswith(name))
+with exact_settings(1):
+    network.refined(occupied[..., :8, :8, :8], dense=dense)  # compiles the loops
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    open("/proc/self/clear_refs", "w").write("5")
+    base, began = value("VmRSS"), time.process_time()
+    network.refined(occupied, dense=dense)
+    seconds = time.process_time() - began
+print(surface_mask(shape).mean(), seconds, (value("VmHWM") - base) / 1000)
+"""
 _REFINE = """
 import sys, torch
 from napari_geosr.cli.app import run
@@ -78,6 +106,18 @@ assert run([*words, "--memory", "4GB", "--overwrite"]) == 0
 with open("/proc/self/status") as status:
     print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
 """
+
+
+def occupancy(edge: int) -> None:
+    """Peak memory and CPU time of one pass, for more and more occupied voxels."""
+    print("| occupied | kind | CPU time | peak memory |\n|---|---|---|---|")
+    for sigma in (40, 12, 6, 4, 1.5):
+        for kind in ("sparse", "dense"):
+            words = [sys.executable, "-c", _PASS, kind, str(edge), str(sigma)]
+            done = subprocess.run(words, capture_output=True, text=True, check=True)
+            share, seconds, peak = map(float, done.stdout.split())
+            row = f"{100 * share:.0f} % | {kind} | {seconds:.1f} s | {peak:.0f} MB"
+            print(f"| {row} |", flush=True)
 
 
 def memory(edges: list[int]) -> None:
@@ -129,10 +169,12 @@ def refine(
                 print(f"| {kind} | ×{factor} | {name} | {cells} |", flush=True)
 
 
-def _cells(values: Array) -> str:
+def _cells(
+    values: Array,
+    signs: Sequence[str] = ("", "", "+", "+", "+"),
+    digits: Sequence[int] = (4, 4, 1, 1, 0),
+) -> str:
     """Mean and standard deviation of each column."""
-    signs = ("", "", "+", "+", "+")
-    digits = (4, 4, 1, 1, 0)
     cells = []
     for column, sign, n in zip(values.T, signs, digits, strict=True):
         if not np.isfinite(column).all():
@@ -148,10 +190,8 @@ class _ShapeFigures:
     """Figures of a true shape, with which others are compared."""
 
     def __init__(self, truth: Mask) -> None:
-        from napari_geosr.inference.shapes import surface_mask
-
         self.truth = truth
-        self.near = surface_mask(truth)
+        self.near = _near(truth)
         self.thickness = _thickness(truth)
         self.connections = _connections(truth)
 
@@ -168,11 +208,97 @@ class _ShapeFigures:
             lost = 100 * (_connections(fine) / self.connections - 1)
         return [
             dice(fine, self.truth),
-            dice(fine & self.near, self.truth & self.near),
+            _dice_within(fine, self.truth, self.near),
             100 * (np.count_nonzero(fine) / np.count_nonzero(self.truth) - 1),
             100 * (_thickness(fine) / self.thickness - 1),
             lost,
         ]
+
+
+def scan(edge: int, factors: Sequence[int], kinds: Sequence[str], number: int) -> None:
+    """Compare the structure found in low-resolution scans with that of the object.
+
+    Scans are the volume fraction of the solid in coarse voxels, blurred and with noise.
+    They are segmented by Otsu's method and then refined, or interpolated or
+    super-resolved in grey values and then segmented.
+    """
+    import torch
+
+    from napari_geosr.physics.shapes import SOLIDS, sampled
+
+    torch.set_num_threads(1)
+    print("| shape | factor | method | porosity | Tb.Th | Tb.Sp | band |")
+    print("|---|---|---|---|---|---|---|")
+    for kind, factor in itertools.product(kinds, factors):
+        rows: dict[str, list[list[float]]] = {}
+        for seed in SEEDS[:number]:
+            rng = np.random.default_rng(seed)
+            truth = sampled(SOLIDS[kind](rng), (edge,) * 3)
+            near, size = _near(truth), (_thickness(truth), _thickness(~truth))
+            for name, fine in _segmented(_scanned(truth, factor, rng), factor):
+                rows.setdefault(name, []).append(
+                    [
+                        100 * (np.mean(~fine) / np.mean(~truth) - 1),
+                        100 * (_thickness(fine) / size[0] - 1),
+                        100 * (_thickness(~fine) / size[1] - 1),
+                        _dice_within(fine, truth, near),
+                    ]
+                )
+        for name, values in rows.items():
+            cells = _cells(np.asarray(values), ("+", "+", "+", ""), (1, 1, 1, 4))
+            print(f"| {kind} | ×{factor} | {name} | {cells} |", flush=True)
+
+
+def _scanned(truth: Mask, factor: int, rng: np.random.Generator) -> Array:
+    """Volume fraction of the solid in coarse voxels, blurred, and with noise."""
+    from scipy.ndimage import gaussian_filter
+
+    n = len(truth) // factor
+    fraction = truth.reshape((n, factor) * 3).mean((1, 3, 5))
+    noise = rng.uniform(*_NOISE) * rng.normal(size=fraction.shape)
+    return gaussian_filter(fraction, _BLUR, mode="nearest") + noise
+
+
+def _segmented(scan: Array, factor: int) -> Iterator[tuple[str, Mask]]:
+    """Segmentations of a scan on the fine grid, by name of the method."""
+    from skimage.filters import threshold_otsu
+
+    from napari_geosr import restore
+    from napari_geosr.inference.shapes import plan_refinement
+    from napari_geosr.operations.shapes.refine import load_refiner, refined_in_memory
+
+    coarse = scan > threshold_otsu(scan)
+    nearest = coarse
+    for axis in range(3):
+        nearest = nearest.repeat(factor, axis)
+    yield "Otsu, nearest", nearest
+    for name in ("trilinear", "shape-sr-x2"):
+        refiner, n, _ = load_refiner(name, "cpu")
+        stages = factor.bit_length() - 1
+        plan = plan_refinement(coarse, stages, refiner.spec, n, 4 * 10**9)
+        yield f"Otsu, {name}", refined_in_memory(coarse, refiner, plan, "cpu", 1)
+    model = _GREY_MODELS[factor]
+    for name, sharpness in (
+        (f"cubic-x{factor}", "scan"),
+        (model, "scan"),
+        (model, "object"),
+    ):
+        fine = restore(scan, name, sharpness=sharpness, device="cpu", threads=1).data
+        title = f"{name} ({sharpness}), Otsu" if name == model else f"{name}, Otsu"
+        yield title, np.asarray(fine) > threshold_otsu(np.asarray(fine))
+
+
+def _near(truth: Mask) -> Mask:
+    """Voxels at the surface of the true shape."""
+    from napari_geosr.inference.shapes import surface_mask
+
+    return surface_mask(truth)
+
+
+def _dice_within(fine: Mask, truth: Mask, near: Mask) -> float:
+    from napari_geosr.measure.shapes import dice
+
+    return float(dice(fine & near, truth & near))
 
 
 def _thickness(shape: Mask) -> float:
@@ -311,7 +437,15 @@ def _remeshed(path: Path, size: float, model: str, folder: Path) -> Path:
 def main() -> None:
     """Run one part."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parts = ["memory", "refine", "complete", "mesh", "large"]
+    parts = [
+        "memory",
+        "occupancy",
+        "refine",
+        "scan",
+        "complete",
+        "mesh",
+        "large",
+    ]
     parser.add_argument("part", choices=parts)
     parser.add_argument("--file", type=Path, help="closed mesh, for mesh")
     parser.add_argument("--edge", type=int, default=128)
@@ -321,8 +455,12 @@ def main() -> None:
     given = parser.parse_args()
     if given.part == "memory":
         memory([edge for edge in (64, 128, 256, 512) if edge <= given.edge])
+    elif given.part == "occupancy":
+        occupancy(given.edge)
     elif given.part == "refine":
         refine(given.edge, given.factors, given.kinds, min(given.number, len(SEEDS)))
+    elif given.part == "scan":
+        scan(given.edge, given.factors, given.kinds, min(given.number, len(SEEDS)))
     elif given.part == "large":
         large(given.edge)
     elif given.part == "mesh":

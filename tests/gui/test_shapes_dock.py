@@ -1,4 +1,4 @@
-"""The *Shapes* dock: refine and complete a shape, view it, and export a mesh."""
+"""The *Shapes* dock: refine, complete and view a shape, export it, and segment."""
 
 from __future__ import annotations
 
@@ -9,8 +9,19 @@ from scipy import ndimage
 
 from napari_geosr import io
 from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.dock_tabs import SHAPES
-from napari_geosr.gui.shapes.widgets import COMPLETE, DONE, NO_SHAPE, READY, REFINE
+from napari_geosr.gui.layers import volume_from_layer
+from napari_geosr.gui.shapes.widgets import (
+    COMPLETE,
+    DONE,
+    NO_SCAN,
+    NO_SHAPE,
+    READY,
+    READY_TO_SEGMENT,
+    REFINE,
+    SEGMENT,
+)
 from napari_geosr.operations import shapes
 from napari_geosr.operations.shapes.layers import PREVIEW_EDGE
 from napari_geosr.operations.shapes.simulation import simulated_skull
@@ -83,9 +94,6 @@ def test_a_shape_is_refined_in_its_place(viewer, dock, labels, qtbot, tmp_path):
 
 
 def save(layer, folder):
-
-    from napari_geosr.gui.layers import volume_from_layer
-
     return io.write(volume_from_layer(layer), folder / "bone.tif", kind="labels")
 
 
@@ -185,3 +193,128 @@ def test_without_labels_nothing_can_be_run(viewer, qtbot):
     dock = opening.opened(viewer, SHAPES)
     assert dock.bar.state.text() == NO_SHAPE
     assert not dock.run_button.isEnabled()
+
+
+def test_the_preview_refuses_long_voxels_like_the_run(viewer, qtbot):
+    add_labels(viewer, ball(), scale=(2 * SIZE, SIZE, SIZE))
+    dock = opening.opened(viewer, SHAPES)
+    said = []
+    for button in (dock.preview_button, dock.run_button):
+        button.click()
+        idle(dock, qtbot)
+        faults = dock.forms[REFINE].faults.values()
+        said.append(" ".join([dock.message.text, *faults]))
+    assert "2 times longer along one axis" in said[0]
+    assert said[0] == said[1]
+    assert len(viewer.layers) == 1
+    dock.forms[REFINE].set_values({"model": "trilinear"})
+    dock.preview_button.click()
+    idle(dock, qtbot)
+    assert dock.preview.layer is not None
+
+
+def scanned(edge: int = 24) -> np.ndarray:
+    rng = np.random.default_rng(1)
+    return (40 * ball(edge) + rng.normal(0, 20, (edge,) * 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A job whose model was trained for two steps."""
+    folder = tmp_path_factory.mktemp("model")
+    labels = ball() * (1 + (scanned() > 40)).astype(np.uint8)
+    place = {"voxel_size": (SIZE,) * 3, "unit": "mm", "origin": ORIGIN}
+    source = io.write(Volume(scanned(), "ZYX", **place), folder / "scan.tif")
+    target = io.write(
+        Volume(labels, "ZYX", **place), folder / "labels.tif", kind="labels"
+    )
+    training = {
+        "source": (source,), "target": (target,), "steps": 2, "channels": (4, 4),
+        "patch": 16, "threads": 1, "device": "cpu", "name": "phases",
+    }  # fmt: skip
+    job = shapes.ShapeTrainJob.from_values(
+        {"method": "sparse_segmentation", "training": training}
+    )
+    assert run_to_end(shapes.train_shape_steps(job, folder / "job")) is not None
+    return folder / "job"
+
+
+@pytest.fixture
+def segmenting(viewer, dock, labels):
+    """The dock with a scan, ready to segment it inside the labels."""
+    place = {"scale": (SIZE,) * 3, "translate": ORIGIN, "units": "mm"}
+    viewer.add_image(scanned(), name="scan", **place)
+    dock.task.setCurrentText(SEGMENT)
+    return dock
+
+
+def test_a_scan_is_segmented_inside_a_mask_as_by_the_command(
+    viewer, segmenting, labels, model, qtbot, tmp_path, monkeypatch
+):
+    dock = segmenting
+    assert dock.bar.state.text() == READY_TO_SEGMENT
+    assert dock.scan.layer() is viewer.layers["scan"]
+    assert not dock.preview_button.isEnabled()
+    monkeypatch.setattr(
+        "qtpy.QtWidgets.QFileDialog.getExistingDirectory", lambda *_: str(model)
+    )
+    dock.model_button.click()
+    dock.run_button.click()
+    assert dock.cancel_button.isEnabled()
+    idle(dock, qtbot)
+    made = viewer.layers["scan segmented"]
+    np.testing.assert_allclose(made.scale, SIZE)
+    np.testing.assert_allclose(made.translate, ORIGIN)
+    assert made.units == labels.units
+    found = np.asarray(made.data)
+    assert (found[ball() == 0] == 0).all()
+    assert (found[ball() > 0] > 0).all()
+
+    scan = volume_from_layer(viewer.layers["scan"])
+    io.write(scan, tmp_path / "scan.tif")
+    save(labels, tmp_path)
+    config = shapes.SegmentInsideConfig.create(model=str(model))
+    steps = shapes.segment_inside_steps(
+        io.read(tmp_path / "scan.tif"), io.read(tmp_path / "bone.tif"),
+        tmp_path / "out.tif", config,
+    )  # fmt: skip
+    written = run_to_end(steps)
+    np.testing.assert_array_equal(found, io.read(tmp_path / "out.tif").data)
+    text = dock.summary.text()
+    assert f"{ball().sum():,} voxels inside the mask" in text
+    for label, fraction in written.fractions.items():
+        assert f"Label {label}: {100 * fraction:.2f} % of the mask" in text
+    assert not dock.mesh_button.isVisibleTo(dock)
+    assert not dock.table.isVisibleTo(dock)
+
+    dock.task.setCurrentText(REFINE)
+    assert not dock.scan.isVisibleTo(dock)
+    assert dock.preview_button.isEnabled()
+
+
+def test_a_segmentation_needs_a_scan_and_a_model(
+    viewer, segmenting, labels, qtbot, model
+):
+    dock = segmenting
+    dock.run_button.click()
+    assert "Choose the folder of a model" in dock.forms[SEGMENT].faults["model"]
+    dock.forms[SEGMENT].set_values({"model": str(model)})
+    labels.data = ball(20)
+    dock.run_button.click()
+    idle(dock, qtbot)
+    assert "must be on the same grid" in dock.message.text
+    assert len(viewer.layers) == 2
+    viewer.layers.remove("scan")
+    qtbot.waitUntil(lambda: dock.bar.state.text() == NO_SCAN)
+    assert not dock.run_button.isEnabled()
+
+
+def test_a_segmentation_can_be_cancelled(viewer, segmenting, labels, model, qtbot):
+    dock = segmenting
+    before = list(viewer.layers)
+    dock.forms[SEGMENT].set_values({"model": str(model)})
+    dock.run_button.click()
+    dock.cancel_button.click()
+    idle(dock, qtbot)
+    assert "Cancelled" in dock.message.text
+    assert list(viewer.layers) == before

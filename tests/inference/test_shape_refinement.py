@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
 from napari_geosr.core.steps import TileDone
@@ -120,11 +121,39 @@ def test_it_uses_the_given_threads_only_while_it_computes(monkeypatch) -> None:
     before, seen = torch.get_num_threads(), []
     refine = refiner.refined
 
-    def watched(values: torch.Tensor, *, is_last: bool) -> torch.Tensor:
+    def watched(values: torch.Tensor, **options: bool) -> torch.Tensor:
         seen.append(torch.get_num_threads())
-        return refine(values, is_last=is_last)
+        return refine(values, **options)
 
     monkeypatch.setattr(refiner, "refined", watched)
     for _step in refine_steps(inside, refiner, plan, threads=before + 1):
         assert torch.get_num_threads() == before
     assert seen == [before + 1]
+
+
+def test_crowded_shapes_are_refined_with_dense_convolutions(monkeypatch) -> None:
+    """Each stage chooses by the occupancy of the whole, and the result is the same."""
+    rng = np.random.default_rng(3)
+    inside = ndimage.gaussian_filter(rng.standard_normal((30, 26, 37)), 1.2) > 0
+    refiner = network("surface_unet")
+    plan = plan_refinement(inside, 2, refiner.spec, 4, 10**12)
+    share = plan.n_active / inside.size
+    assert share > 0.5
+    assert plan.dense == (True, True)
+    calls = []
+    forward = type(refiner).dense_forward
+    monkeypatch.setattr(
+        type(refiner),
+        "dense_forward",
+        lambda self, x: calls.append(len(x)) or forward(self, x),
+    )
+    dense = refined(inside, refiner, plan)
+    assert len(calls) == 2
+    sparse = refined(inside, refiner, dataclasses.replace(plan, dense=(False, False)))
+    assert len(calls) == 2
+    # Rounding may decide for voxels exactly at the threshold.
+    assert (dense != sparse).mean() < 1e-5
+    thick = ndimage.gaussian_filter(rng.standard_normal((30, 26, 37)), 4) > 0
+    rare = plan_refinement(thick, 2, refiner.spec, 4, 10**12)
+    assert 0.25 < rare.n_active / thick.size < 0.5
+    assert rare.dense == (True, False)

@@ -17,6 +17,7 @@ from napari_geosr.learning.shapes import SHAPE_METHODS
 from napari_geosr.learning.shapes.data import ShapeSet
 from napari_geosr.learning.training.trainer import Trainer
 from napari_geosr.models import bundle
+from napari_geosr.networks.sparse import PRESETS
 from napari_geosr.operations.shapes import ShapeTrainJob, train_shape_steps
 from napari_geosr.operations.shapes.simulation import simulated_skull
 
@@ -138,3 +139,20 @@ def test_something_to_learn_from_is_needed() -> None:
     module = SHAPE_METHODS.load("shape_sr")
     with pytest.raises(ConfigError, match="--simulated"):
         module.Method.check(module.Config.create())
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_names_the_channels(preset: str) -> None:
+    kind = SHAPE_METHODS.load("shape_completion").Config
+    config = kind.create(simulated="skulls", preset=preset)
+    assert config.channels == PRESETS[preset]
+    assert kind.create(**config.model_dump(mode="json")) == config
+    for channels in ("2,3,4", (8, 8, 16, 16, 32)):
+        with pytest.raises(ConfigError, match="either channels or a preset"):
+            kind.create(simulated="skulls", preset=preset, channels=channels)
+
+
+def test_an_unknown_preset_is_refused() -> None:
+    kind = SHAPE_METHODS.load("shape_completion").Config
+    with pytest.raises(ConfigError, match="preset"):
+        kind.create(simulated="skulls", preset="huge")

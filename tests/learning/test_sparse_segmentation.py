@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -207,3 +208,32 @@ def test_a_scan_and_labels_of_other_places_are_refused(tmp_path) -> None:
     )
     with pytest.raises(VolumeError, match="do not show the same region"):
         job.check()
+
+
+@pytest.mark.parametrize(("radius", "dense"), [(10, False), (20, True)])
+def test_large_masks_are_segmented_with_dense_convolutions(
+    radius: int, dense: bool, monkeypatch
+) -> None:
+    torch.manual_seed(1)
+    network = build_network(
+        "surface_unet", channels=(4, 4), upscale_factor=1, out_channels=3
+    ).eval()
+    scan, _, _ = specimen(3)
+    places = np.indices(scan.shape) - 20
+    inside = (places**2).sum(0) < radius**2
+    plan = masked.plan_mask(inside, network.spec, 4, 10**12)
+    assert plan.dense == dense
+    calls = []
+    forward = type(network).dense_forward
+    monkeypatch.setattr(
+        type(network),
+        "dense_forward",
+        lambda self, x: calls.append(len(x)) or forward(self, x),
+    )
+    by_kind = []
+    for kind in (plan, dataclasses.replace(plan, dense=not dense)):
+        (step,) = masked.label_steps(scan, inside, (75.0, 35.0), network, kind)
+        by_kind.append(step.array)
+        assert len(calls) == (dense or kind is not plan)
+    # Rounding may decide for voxels with equal logits.
+    assert (by_kind[0] != by_kind[1]).mean() < 1e-4

@@ -32,11 +32,14 @@ def test_they_are_not_listed_among_networks_for_grey_values() -> None:
 
 
 @pytest.mark.parametrize(
-    ("preset", "published"), [("completion", 16_563), ("super-resolution", 434_695)]
+    ("preset", "expected"),
+    [("completion", 16_563), ("medium", 109_047), ("super-resolution", 434_695)],
 )
-def test_sizes_are_those_of_the_publication(preset: str, published: int) -> None:
+def test_sizes_are_those_of_the_publication(preset: str, expected: int) -> None:
+    """The first and the last are published; the second is between them."""
+    assert len(PRESETS) == 3
     network = build_network("sparse_unet", channels=PRESETS[preset])
-    assert sum(p.numel() for p in network.parameters()) == published
+    assert sum(p.numel() for p in network.parameters()) == expected
 
 
 @pytest.mark.parametrize(
@@ -180,3 +183,39 @@ def test_memory_of_a_training_step_is_a_fifth_of_the_dense_one() -> None:
         assert 0.04 < float(share) < 0.06
         found[kind] = int(peak)
     assert found["sparse"] <= found["dense"] / 5, found
+
+
+@pytest.mark.parametrize("channels", [(4,), (3, 5), (4, 4, 6)])
+@pytest.mark.parametrize("upscale_factor", [1, 2])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.4, 1.0])
+@pytest.mark.parametrize(
+    ("dtype", "accuracy"), [(torch.float64, 1e-12), (torch.float32, 1e-5)]
+)
+def test_dense_convolutions_give_the_same_values(
+    channels: tuple, upscale_factor: int, share: float, dtype, accuracy: float
+) -> None:
+    torch.manual_seed(2)
+    network = build_network(
+        "surface_unet",
+        channels=channels,
+        upscale_factor=upscale_factor,
+        out_channels=3,
+    ).eval()
+    with torch.no_grad():
+        for name, values in network.state_dict().items():
+            if values.is_floating_point():
+                values.uniform_(0.5, 1.5) if "norm" in name else values.normal_(0, 0.3)
+    network = network.to(dtype)
+    box = (2, 3, 9, 7, 10)
+    active = torch.rand(2, *box[2:]) < share
+    voxels = SparseTensor.from_dense(torch.randn(box, dtype=dtype), active)
+    with torch.no_grad():
+        expected = network(voxels)
+    found = network.dense_forward(voxels)
+    assert len(found) == upscale_factor**3 * active.sum()
+    assert torch.equal(found.coords, expected.coords)
+    if len(found):
+        scale = max(1.0, float(expected.features.abs().max()))
+        error = (found.features - expected.features).abs()
+        assert float(error.max()) < accuracy * scale
+        assert float(expected.features.std()) > 0.01

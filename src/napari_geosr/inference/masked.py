@@ -18,7 +18,7 @@ from napari_geosr.core.errors import Cancelled, DeviceMemoryError
 from napari_geosr.core.steps import ShouldStop, Step, TileDone, never_stop
 from napari_geosr.core.types import AnyArray
 from napari_geosr.inference.compute import exact_settings
-from napari_geosr.inference.shapes import block_grid, widened
+from napari_geosr.inference.shapes import MAX_SPARSE, block_grid, widened
 from napari_geosr.networks.sparse.surface_unet import masked_voxels
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ _EDGES = (160, 128, 96, 64, 48, 32, 16)
 _DENSE_BYTES = 24
 #: Number of copies of the features of each voxel of the mask.
 _COPIES = 8
+#: The same for each voxel of a window, with dense convolutions.
+_DENSE_COPIES = 4
 
 
 class VoxelClassifier(Protocol):
@@ -39,6 +41,10 @@ class VoxelClassifier(Protocol):
     spec: NetworkSpec
 
     def __call__(self, voxels: SparseTensor) -> SparseTensor: ...
+
+    def dense_forward(self, voxels: SparseTensor) -> SparseTensor:
+        """The same with dense convolutions."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,8 @@ class MaskPlan:
         Number of voxels of the mask.
     n_bytes : int
         Memory that the fullest block needs.
+    dense : bool
+        Whether dense convolutions are used.
     """
 
     edge: int
@@ -63,6 +71,7 @@ class MaskPlan:
     busy: tuple[bool, ...]
     n_active: int
     n_bytes: int
+    dense: bool
 
 
 def plan_mask(
@@ -76,6 +85,7 @@ def plan_mask(
         If not even the smallest block fits; nothing has been computed then.
     """
     n_active = int(np.count_nonzero(inside))
+    dense = n_active > MAX_SPARSE * inside.size
     needed = 0
     for edge in _EDGES:
         blocks = tuple(block_grid(inside.shape, edge))
@@ -84,9 +94,10 @@ def plan_mask(
         own = [bool(inside[b].any()) for b in blocks]
         window = min(edge + 2 * spec.halo[0], max(inside.shape))
         fullest = max((n for n, o in zip(counts, own, strict=True) if o), default=0)
-        needed = window**3 * _DENSE_BYTES + fullest * features * 4 * _COPIES
+        copies = window**3 * _DENSE_COPIES if dense else fullest * _COPIES
+        needed = window**3 * _DENSE_BYTES + copies * features * 4
         if needed <= budget:
-            return MaskPlan(edge, blocks, tuple(own), n_active, needed)
+            return MaskPlan(edge, blocks, tuple(own), n_active, needed, dense)
     raise DeviceMemoryError(
         f"The mask has {n_active:,} voxels; even the smallest blocks need "
         f"{format_enough(needed)}, but {format_available(budget)} may be used. Allow "
@@ -136,7 +147,7 @@ def label_steps(
             values = np.asarray(grey[window]).astype(np.float32)
             values = (values - scale[0]) / scale[1]
             with exact_settings(threads):
-                found = _labels_of(values, inside[window], network, device)
+                found = _labels_of(values, inside[window], network, device, plan.dense)
             labels = found[
                 tuple(
                     slice(b.start - w.start, b.stop - w.start)
@@ -147,11 +158,16 @@ def label_steps(
 
 
 def _labels_of(
-    values: AnyArray, inside: AnyArray, network: VoxelClassifier, device: str
+    values: AnyArray,
+    inside: AnyArray,
+    network: VoxelClassifier,
+    device: str,
+    dense: bool,
 ) -> AnyArray:
     grey = torch.from_numpy(np.ascontiguousarray(values)).to(device)[None, None]
     mask = torch.from_numpy(np.ascontiguousarray(inside)).to(device)[None]
-    logits = network(masked_voxels(grey, mask))
+    voxels = masked_voxels(grey, mask)
+    logits = network.dense_forward(voxels) if dense else network(voxels)
     found: AnyArray = np.zeros(inside.shape, np.uint8)
     _, z, y, x = logits.coords.long().cpu().unbind(1)
     chosen = logits.features.argmax(1).cpu().numpy().astype(np.uint8) + 1

@@ -32,6 +32,10 @@ _EDGES = (128, 96, 64, 48, 32, 16)
 _DENSE_BYTES = 24
 #: Number of copies of the features of each active fine voxel in the last stage.
 _COPIES = 8
+#: The same for each fine voxel of a window, with dense convolutions.
+_DENSE_COPIES = 4
+#: Fraction of occupied voxels above which dense convolutions are used.
+MAX_SPARSE = 0.25
 
 
 class ShapeRefiner(Protocol):
@@ -39,10 +43,13 @@ class ShapeRefiner(Protocol):
 
     spec: NetworkSpec
 
-    def refined(self, occupied: Tensor, *, is_last: bool = True) -> Tensor:
+    def refined(
+        self, occupied: Tensor, *, is_last: bool = True, dense: bool = False
+    ) -> Tensor:
         """Return the shape at twice the resolution: (N, 1, Z, Y, X), zeros and ones.
 
-        `is_last` is False if the result will be refined again.
+        `is_last` is False if the result will be refined again; `dense` chooses dense
+        convolutions instead of sparse tensors.
         """
         ...
 
@@ -65,6 +72,9 @@ class RefinementPlan:
         Number of coarse voxels next to a surface.
     n_bytes : int
         Memory that the fullest block needs.
+    dense : tuple of bool
+        Whether dense convolutions are used, for each stage. It depends on the whole
+        shape, so that all blocks are computed in the same way.
     """
 
     edge: int
@@ -73,6 +83,7 @@ class RefinementPlan:
     busy: tuple[bool, ...]
     n_active: int
     n_bytes: int
+    dense: tuple[bool, ...]
 
 
 def plan_refinement(
@@ -105,19 +116,25 @@ def plan_refinement(
     surface = surface_mask(inside)
     n_active = int(surface.sum())
     halos = stage_halos(stages, spec)
+    # The surface of a shape has four times as many voxels after each doubling, and the
+    # box eight times as many.
+    share = n_active / inside.size
+    dense = tuple(share / 2**stage > MAX_SPARSE for stage in range(stages))
     needed = 0
     for edge in _EDGES:
         blocks = tuple(block_grid(inside.shape, edge))
         counts = [int(surface[widened(b, 1, inside.shape)].sum()) for b in blocks]
-        window = (edge << (stages - 1)) + 2 * halos[-1] + (2 << (stages - 1))
-        window = min(window, max(inside.shape) << (stages - 1))
-        dense = (2 * window) ** 3 * _DENSE_BYTES
-        # A surface has four times as many voxels after each doubling.
+        fine = [
+            (2 * min((edge << i) + 2 * halo + (2 << i), max(inside.shape) << i)) ** 3
+            for i, halo in enumerate(halos)
+        ]
         active = max(counts, default=0) * 4 ** (stages - 1) * 8
-        needed = dense + active * features * 4 * _COPIES
+        needed = fine[-1] * _DENSE_BYTES + active * features * 4 * _COPIES
+        each = _DENSE_BYTES + features * 4 * _DENSE_COPIES
+        needed = max(needed, *(n * each * d for n, d in zip(fine, dense, strict=True)))
         if needed <= budget:
             busy = tuple(count > 0 for count in counts)
-            return RefinementPlan(edge, halos, blocks, busy, n_active, needed)
+            return RefinementPlan(edge, halos, blocks, busy, n_active, needed, dense)
     raise DeviceMemoryError(
         f"The shape has {n_active:,} voxels next to its surface; even the smallest "
         f"blocks need {format_enough(needed)}, but {format_available(budget)} may be "
@@ -202,7 +219,7 @@ def refine_steps(
         place = tuple(slice(p.start * factor, p.stop * factor) for p in block)
         if busy:
             with exact_settings(threads):
-                fine = _refined_block(inside, block, refiner, plan.halos, device)
+                fine = _refined_block(inside, block, refiner, plan, device)
         else:
             value = bool(inside[tuple(p.start for p in block)])
             fine = np.full([p.stop - p.start for p in place], value)
@@ -214,19 +231,21 @@ def _refined_block(
     inside: AnyArray,
     block: tuple[slice, ...],
     refiner: ShapeRefiner,
-    halos: Sequence[int],
+    plan: RefinementPlan,
     device: str,
 ) -> AnyArray:
     """One block after all stages; margins are cut down to what each stage needs."""
     import torch
 
-    shape = inside.shape
+    shape, halos = inside.shape, plan.halos
     window = widened(block, halos[0], shape)
     part = np.ascontiguousarray(inside[window])
     values = torch.from_numpy(part).to(device)[None, None].float()
     stages = [*halos[1:], 0]
     for i, halo in enumerate(stages, 1):
-        fine = refiner.refined(values, is_last=i == len(stages))
+        fine = refiner.refined(
+            values, is_last=i == len(stages), dense=plan.dense[i - 1]
+        )
         shape = tuple(2 * n for n in shape)
         block = tuple(slice(2 * p.start, 2 * p.stop) for p in block)
         wanted = widened(block, halo, shape)

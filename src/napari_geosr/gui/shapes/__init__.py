@@ -1,4 +1,4 @@
-"""The *Shapes* dock: refine and complete shapes, and view their surfaces."""
+"""The *Shapes* dock: refine and complete shapes, view them, and segment in them."""
 
 from __future__ import annotations
 
@@ -8,20 +8,29 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QFileDialog
 
-from napari_geosr.core.errors import Cancelled, ConfigError
+from napari_geosr.core.errors import Cancelled, ConfigError, VolumeError
 from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.kit.warm_up import load_torch
 from napari_geosr.gui.layers import volume_from_layer
-from napari_geosr.gui.shapes.layers import PreviewSurface, add_shape, centre_of_view
+from napari_geosr.gui.shapes.layers import (
+    PreviewSurface,
+    add_segmentation,
+    add_shape,
+    centre_of_view,
+)
 from napari_geosr.gui.shapes.widgets import (
     COMPLETE,
     DONE,
+    NO_SCAN,
     NO_SHAPE,
     READY,
+    READY_TO_SEGMENT,
     REFINE,
+    SEGMENT,
+    MaskFormConfig,
     ShapesWidgets,
 )
 from napari_geosr.operations import shapes
@@ -33,9 +42,16 @@ from napari_geosr.operations.shapes import (
 
 if TYPE_CHECKING:
     import napari.viewer
-    from napari.layers import Labels
+    from napari.layers import Image, Labels
 
-    from napari_geosr.operations.shapes import MeshResult, ShapeLayer, SurfaceMesh
+    from napari_geosr.operations.shapes import (
+        MeshResult,
+        SegmentedLayer,
+        ShapeLayer,
+        SurfaceMesh,
+    )
+
+    ShapeConfig = RefineShapeConfig | CompleteShapeConfig | MaskFormConfig
 
 #: Names of the operations.
 _PREVIEW, _RUN, _EXPORT = "preview of a shape", "shape", "mesh"
@@ -43,8 +59,13 @@ _PREVIEW, _RUN, _EXPORT = "preview of a shape", "shape", "mesh"
 _MESHES = "STL (*.stl);;PLY (*.ply);;OBJ (*.obj);;3MF (*.3mf)"
 
 
+def _settings_part(task: str) -> str:
+    """Name of the file with the settings of a task."""
+    return task.lower().replace(" ", "_")
+
+
 class ShapesDock(ShapesWidgets):
-    """Refines and completes shapes, and shows figures and surfaces of the results.
+    """Refines and completes shapes, segments scans in them, and shows the results.
 
     Parameters
     ----------
@@ -66,9 +87,10 @@ class ShapesDock(ShapesWidgets):
         )
         for task, kind in (
             (COMPLETE, CompleteShapeConfig),
+            (SEGMENT, MaskFormConfig),
             (REFINE, RefineShapeConfig),
         ):
-            config, error = self.recall(kind, task.lower())
+            config, error = self.recall(kind, _settings_part(task))
             for form in (self.forms[task], self.common):
                 form.set_values(config.model_dump())
             if error is not None:
@@ -77,7 +99,9 @@ class ShapesDock(ShapesWidgets):
         self.show_busy("")
 
     def _connect(self) -> None:
-        self.shape_layer.layerChanged.connect(self._on_changed)
+        for layers in (self.shape_layer, self.scan):
+            layers.layerChanged.connect(self._on_changed)
+        self.model_button.clicked.connect(self._on_choose_model)
         self.task.currentIndexChanged.connect(self._on_task)
         for form in (*self.forms.values(), self.common):
             form.changed.connect(self._on_changed)
@@ -93,7 +117,7 @@ class ShapesDock(ShapesWidgets):
         """Return the form of the chosen task, and the form shared by all tasks."""
         return (self.forms[self.task.currentText()], self.common)
 
-    def config(self) -> RefineShapeConfig | CompleteShapeConfig:
+    def config(self) -> ShapeConfig:
         """Return the settings of the chosen task.
 
         Raises
@@ -101,13 +125,24 @@ class ShapesDock(ShapesWidgets):
         ConfigError
             If one of them is invalid.
         """
-        kind: type[RefineShapeConfig | CompleteShapeConfig] = RefineShapeConfig
-        if self.task.currentText() == COMPLETE:
-            kind = CompleteShapeConfig
+        kinds: dict[str, type[ShapeConfig]] = {
+            REFINE: RefineShapeConfig,
+            COMPLETE: CompleteShapeConfig,
+            SEGMENT: MaskFormConfig,
+        }
+        task = self.task.currentText()
         values = {
             k: v for form in self.settings_forms() for k, v in form.values().items()
         }
-        return kind.create(**{k: None if v == "" else v for k, v in values.items()})
+        if task == SEGMENT and not values["model"]:
+            raise ConfigError(
+                "Choose the folder of a model. Train one first (napari-geosr train "
+                "sparse-segmentation) if there is none.",
+                fields=("model",),
+            )
+        return kinds[task].create(
+            **{k: None if v == "" else v for k, v in values.items()}
+        )
 
     def _shape(self) -> Labels:
         layer = self.shape_layer.layer()
@@ -116,6 +151,11 @@ class ShapesDock(ShapesWidgets):
                 "Choose the labels of a shape. Segment a scan first if there are none."
             )
         return layer
+
+    def _on_choose_model(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "Folder of a model or job")
+        if path:
+            self.forms[SEGMENT].set_values({"model": path})
 
     def _on_task(self, _index: int = 0) -> None:
         self.show_task()
@@ -132,22 +172,33 @@ class ShapesDock(ShapesWidgets):
     def show_busy(self, what: str) -> None:
         """Enable the controls that can be used while `what` is running."""
         has_shape = self.shape_layer.layer() is not None
+        segments = self.task.currentText() == SEGMENT
+        complete = has_shape and not (segments and self.scan.layer() is None)
         for widget in (
             self.shape_layer,
+            self.scan,
+            self.model_button,
             self.task,
             self.advanced,
             *self.forms.values(),
         ):
             widget.setEnabled(not what)
-        for button in (self.preview_button, self.run_button):
-            button.setEnabled(has_shape and not what)
+        self.preview_button.setEnabled(has_shape and not segments and not what)
+        self.run_button.setEnabled(complete and not what)
         self.mesh_button.setEnabled(self._made is not None and not what)
         self.cancel_button.setEnabled(bool(what))
-        idle = READY if self._made is None else DONE
-        self.bar.state.set_idle(idle if has_shape else NO_SHAPE)
+        self.bar.state.set_idle(self._hint(segments=segments, complete=complete))
         if not what:
             self.bar.state.setText("")
             self.bar.progress.setVisible(False)
+
+    def _hint(self, *, segments: bool, complete: bool) -> str:
+        """What to do next."""
+        if not complete:
+            return NO_SCAN if segments else NO_SHAPE
+        if segments:
+            return READY_TO_SEGMENT
+        return READY if self._made is None else DONE
 
     def cancel(self) -> None:
         """Request the running operation to stop."""
@@ -155,7 +206,7 @@ class ShapesDock(ShapesWidgets):
             self.activity.cancel()
             self.bar.state.setText("Stopping…")
 
-    def _begin(self) -> tuple[Labels, Volume, RefineShapeConfig | CompleteShapeConfig]:
+    def _begin(self) -> tuple[Labels, Volume, ShapeConfig]:
         self.clear_errors()
         layer = self._shape()
         volume, config = volume_from_layer(layer, self._viewer), self.config()
@@ -174,6 +225,7 @@ class ShapesDock(ShapesWidgets):
             load_torch()
             if isinstance(config, CompleteShapeConfig):
                 return (yield from shapes.part_surface_steps(volume, config, stop))
+            assert isinstance(config, RefineShapeConfig)
             return (yield from shapes.preview_steps(volume, config, centre, stop))
 
         self.activity.start(
@@ -187,9 +239,12 @@ class ShapesDock(ShapesWidgets):
     def _on_run(self) -> None:
         try:
             layer, volume, config = self._begin()
-            self.remember(config, self.task.currentText().lower())
+            self.remember(config, _settings_part(self.task.currentText()))
         except ConfigError as error:
             self.show_failure(error)
+            return
+        if isinstance(config, MaskFormConfig):
+            self._segment(volume, config)
             return
 
         def steps(stop: ShouldStop) -> Generator[Step, None, ShapeLayer]:
@@ -207,6 +262,29 @@ class ShapesDock(ShapesWidgets):
             description=f"Processing {volume.name}",
         )
 
+    def _segment(self, mask: Volume, config: MaskFormConfig) -> None:
+        """Segment the scan inside the mask."""
+        layer = self.scan.layer()
+        assert layer is not None
+        try:
+            volume = volume_from_layer(layer, self._viewer)
+        except VolumeError as error:
+            self.show_failure(error)
+            return
+
+        def steps(stop: ShouldStop) -> Generator[Step, None, SegmentedLayer]:
+            load_torch()
+            return (yield from shapes.segmented_layer_steps(volume, mask, config, stop))
+
+        self.activity.start(
+            _RUN,
+            steps,
+            lambda made: self._on_segmented(made, layer),
+            on_step=self._progress.show_step,
+            on_error=self._on_error,
+            description=f"Segmenting {volume.name}",
+        )
+
     def _on_error(self, error: Exception) -> None:
         if isinstance(error, Cancelled):
             self.message.show_message("Cancelled. No layer was added.")
@@ -220,6 +298,16 @@ class ShapesDock(ShapesWidgets):
         self.preview.clear()
         labels, _ = add_shape(self._viewer, made, layer)
         self.show_figures(made)
+        self._show_place(labels)
+
+    def _on_segmented(self, made: SegmentedLayer, scan: Image) -> None:
+        self._made = None  # there is no surface to export
+        labels = add_segmentation(self._viewer, made, scan)
+        self.show_labels(made)
+        self._show_place(labels)
+
+    def _show_place(self, labels: Labels) -> None:
+        """State where the result is, unless there is a warning."""
         if not self._progress.warnings:
             self.message.show_message(
                 f"The result is in the layer {labels.name!r}.", "ok"

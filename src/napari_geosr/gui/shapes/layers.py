@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer, Surface
 
-    from napari_geosr.operations.shapes import ShapeLayer, SurfaceMesh
+    from napari_geosr.operations.shapes import SegmentedLayer, ShapeLayer, SurfaceMesh
 
 #: Colours of surfaces: the result, a completed part, and the preview.
 _RESULT, _PART, _PREVIEW = "gray", "bop orange", "bop blue"
@@ -73,6 +73,22 @@ def add_shape(
     )
     viewer.layers.selection.active = labels
     return labels, surface
+
+
+def add_segmentation(
+    viewer: napari.viewer.Viewer, made: SegmentedLayer, scan: Layer
+) -> Labels:
+    """Add the labels of a segmented scan at its position."""
+    labels = add_labels_result(
+        viewer,
+        made.volume.data,
+        made.volume,
+        name=made.volume.name,
+        opacity=_OPACITY,
+        **alignment_with(scan),
+    )
+    viewer.layers.selection.active = labels
+    return labels
 
 
 def add_surface(

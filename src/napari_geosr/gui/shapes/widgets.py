@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QTreeWidgetItem, QVBoxLayout, QWidget
+from pydantic import Field
+from qtpy.QtWidgets import QLabel, QTreeWidgetItem, QVBoxLayout, QWidget
 
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
@@ -21,11 +22,15 @@ from napari_geosr.gui.kit.widgets import (
     scrolling,
     text_label,
 )
-from napari_geosr.gui.layers import is_helper
+from napari_geosr.gui.layers import is_helper, is_measurable
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.questions.image_notes import ImageNotes
 from napari_geosr.operations import shapes
-from napari_geosr.operations.shapes import CompleteShapeConfig, RefineShapeConfig
+from napari_geosr.operations.shapes import (
+    CompleteShapeConfig,
+    RefineShapeConfig,
+    SegmentInsideConfig,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,11 +41,16 @@ if TYPE_CHECKING:
     from napari_geosr.core.config import Config
 
 #: Tasks, in the order of their menu.
-REFINE, COMPLETE = "Refine", "Complete"
-#: Text of the bar while nothing runs: without a shape, with a shape, and after a run.
+REFINE, COMPLETE, SEGMENT = "Refine", "Complete", "Segment inside"
+#: Text of the bar while nothing runs: without a shape, without a scan to segment, with
+#: both, and after a run.
 NO_SHAPE = "Open the labels of a shape."
+NO_SCAN = "Open the scan to segment and a mask."
+READY_TO_SEGMENT = "Segment the voxels of the mask."
 READY = "Preview a block, or run the task on the whole shape."
 DONE = "Compare the result with the input."
+#: Labels of the first row: for a segmentation, the shape is a mask.
+_SHAPE, _MASK = "&Shape", "Ma&sk"
 #: General settings of a run that are rarely changed.
 _ADVANCED = ("memory", "device", "threads")
 #: Heights of the table, in pixels.
@@ -51,6 +61,18 @@ _EULER = "Euler number"
 def holds_shape(layer: Layer) -> bool:
     """Whether a layer may hold a shape: labels that are not a helper layer."""
     return bool(layer._type_string == "labels" and not is_helper(layer))
+
+
+class MaskFormConfig(SegmentInsideConfig):
+    """Settings of the segmentation in the dock, initially without a model."""
+
+    model: str = Field(
+        "",
+        title="Model",
+        description="Folder of a model, or of the job that trained it (napari-geosr "
+        "train sparse-segmentation).",
+        json_schema_extra={"unset": "folder of a model or job"},
+    )
 
 
 class ShapesWidgets(Dock):
@@ -77,14 +99,25 @@ class ShapesWidgets(Dock):
             lambda: self.notes.set_layer(self.shape_layer.layer())
         )
         self.notes.set_layer(self.shape_layer.layer())
-        self.task = combo("Task", "Operation to perform on the shape.")
-        self.task.addItems([REFINE, COMPLETE])
+        self.scan = LayerCombo(self._viewer, is_measurable)
+        self.scan.setAccessibleName("Scan")
+        self.scan.setToolTip("Scan to segment, on the same grid as the mask.")
+        self.task = combo(
+            "Task",
+            "Operation to perform on the shape, or on a scan inside the shape.",
+        )
+        self.task.addItems([REFINE, COMPLETE, SEGMENT])
         self.forms = {
             REFINE: self._form(RefineShapeConfig, shapes.shape_models("shape_sr")),
             COMPLETE: self._form(
                 CompleteShapeConfig, shapes.shape_models(*shapes.COMPLETING)
             ),
+            SEGMENT: self._form(MaskFormConfig, ()),
         }
+        self.model_button = button(
+            "Choose m&odel…",
+            "Choose the folder of a model, or of the job that trained it.",
+        )
         self.common = ConfigForm(
             RefineShapeConfig, skip=("upscale_factor", "model", "label")
         )
@@ -120,15 +153,19 @@ class ShapesWidgets(Dock):
         self.preview_button = button(
             "P&review",
             "Show, in 3D, the refined surface of the block at the centre of the view. "
-            "For a completion, show the surface of the completed part.",
+            "For a completion, show the surface of the completed part. Not available "
+            "for a segmentation.",
         )
-        self.run_button = button("R&un", "Process the whole shape and add the result.")
+        self.run_button = button(
+            "R&un", "Process the whole shape or mask and add the result."
+        )
         self.cancel_button = button("&Cancel", "Stop; no layer is added.")
 
     def _lay_out(self) -> None:
-        inputs = form_layout()
-        add_row(inputs, "&Shape", self.shape_layer)
+        inputs = self._inputs = form_layout()
+        add_row(inputs, _SHAPE, self.shape_layer)
         add_row(inputs, "&Task", self.task)
+        add_row(inputs, "Sca&n", self.scan)
         inner = QWidget()
         FormAligner(inner)
         column = QVBoxLayout(inner)
@@ -137,6 +174,7 @@ class ShapesWidgets(Dock):
         column.addWidget(self.notes)
         for form in self.forms.values():
             column.addWidget(form)
+        column.addWidget(self.model_button)
         below = QVBoxLayout(self.results)
         below.setContentsMargins(0, 0, 0, 0)
         for widget in (self.table, self.summary, self.mesh_button):
@@ -158,6 +196,12 @@ class ShapesWidgets(Dock):
         """Show the settings of the chosen task."""
         for name, form in self.forms.items():
             form.setVisible(name == self.task.currentText())
+        segments = self.task.currentText() == SEGMENT
+        label = self._inputs.labelForField(self.shape_layer)
+        assert isinstance(label, QLabel)
+        label.setText(_MASK if segments else _SHAPE)
+        self._inputs.setRowVisible(self.scan, segments)
+        self.model_button.setVisible(segments)
 
     def show_figures(self, made: shapes.ShapeLayer) -> None:
         """Show the shape before and after, and what changed."""
@@ -178,7 +222,16 @@ class ShapesWidgets(Dock):
             for column in (1, 2):
                 row.setTextAlignment(column, NUMBERS)
             self.table.addTopLevelItem(row)
-        self.summary.setText(summary_of(made))
+        self._show_results(summary_of(made), has_surface=True)
+
+    def show_labels(self, made: shapes.SegmentedLayer) -> None:
+        """Show the fractions of the labels of a segmentation."""
+        self._show_results(fractions_of(made), has_surface=False)
+
+    def _show_results(self, summary: str, *, has_surface: bool) -> None:
+        self.table.setVisible(has_surface)
+        self.mesh_button.setVisible(has_surface)
+        self.summary.setText(summary)
         self.results.setVisible(True)
         self.scroller.show_part(self.results)
 
@@ -200,6 +253,14 @@ def summary_of(made: shapes.ShapeLayer) -> str:
         f"one input voxel at {made.n_changed:,} of {made.n_surface:,} surface voxels "
         f"({share:.2g} %). {made.closed}"
     )
+
+
+def fractions_of(made: shapes.SegmentedLayer) -> str:
+    """Number of segmented voxels, and fraction of each label, in lines."""
+    lines = [f"{made.n_inside:,} voxels inside the mask were segmented."]
+    for label, fraction in made.fractions.items():
+        lines.append(f"Label {label}: {100 * fraction:.2f} % of the mask")
+    return "\n".join(lines)
 
 
 def _text(value: float, style: str) -> str:

@@ -16,10 +16,11 @@ References
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from napari_geosr.core.types import AnyArray
 from napari_geosr.learning.config import MULTIPLE_FILES, NO_NEGATIVE
@@ -31,6 +32,7 @@ from napari_geosr.learning.shapes.data import (
     moved,
     random_solid,
 )
+from napari_geosr.networks.sparse import PRESETS
 from napari_geosr.physics.shapes import (
     DEFECTS,
     coarsened,
@@ -63,6 +65,14 @@ class Config(ShapeConfig):
         title="Channels",
         description="Feature maps per level, from the finest to the coarsest.",
     )
+    preset: Literal["completion", "medium", "super-resolution"] | None = Field(
+        None,
+        title="Preset",
+        description="Channels by name: completion and super-resolution are the "
+        "published networks (16,563 and 434,695 parameters), medium has 109,047 "
+        "parameters. By default, the setting channels applies.",
+        json_schema_extra={"unset": "channels"},
+    )
     patch: int = Field(
         64,
         ge=16,
@@ -91,6 +101,23 @@ class Config(ShapeConfig):
         title="Scales",
         description="Range of sizes of the simulated shapes, relative to the grid.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_channels(cls, values: object) -> object:
+        """Take the channels of the preset if none are given."""
+        if not isinstance(values, Mapping) or values.get("channels") is not None:
+            return values
+        preset = values.get("preset")
+        if not isinstance(preset, str) or preset not in PRESETS:
+            return values  # refused by the field, if there is one
+        return {**values, "channels": PRESETS[preset]}
+
+    @model_validator(mode="after")
+    def _check_channels(self) -> Config:
+        if self.preset is not None and self.channels != PRESETS[self.preset]:
+            raise ValueError("give either channels or a preset, not both")
+        return self
 
 
 class Method(ShapeMethod):

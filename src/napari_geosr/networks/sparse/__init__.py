@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 from napari_geosr.core.registry import Registry
+from napari_geosr.networks.sparse._presets import PRESETS
 
 if TYPE_CHECKING:
     from napari_geosr.networks.sparse._gather import gather_bytes, sparse_convolution
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from napari_geosr.networks.sparse.surface_unet import masked_voxels
 
 __all__ = [
+    "PRESETS",
     "SPARSE_NETWORKS",
     "GenerativeConvolution",
     "RowBatchNorm",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.nn import functional as F  # noqa: N812  # torch's usual name
 
 from napari_geosr.networks.sparse import _maps
 from napari_geosr.networks.sparse._gather import sparse_convolution
@@ -31,6 +32,16 @@ class _Kernel(nn.Module):
         weight = torch.empty(places, in_channels, out_channels).uniform_(-bound, bound)
         self.weight = nn.Parameter(weight)
 
+    def _dense_weight(self, *, transposed: bool = False) -> Tensor:
+        """The matrices as a kernel of torch's convolution, or transposed one."""
+        edge = round(len(self.weight) ** (1 / 3))
+        kernel = self.weight.reshape(edge, edge, edge, *self.weight.shape[1:])
+        return (
+            kernel.permute(3, 4, 0, 1, 2)
+            if transposed
+            else kernel.permute(4, 3, 0, 1, 2)
+        )
+
 
 class SubmanifoldConvolution(_Kernel):
     """3³ convolution with the same output voxels as input voxels.
@@ -45,6 +56,10 @@ class SubmanifoldConvolution(_Kernel):
         pairs = x.neighbours()
         return x.with_features(sparse_convolution(x.features, self.weight, pairs))
 
+    def dense(self, x: Tensor) -> Tensor:
+        """The convolution of a dense tensor."""
+        return F.conv3d(x, self._dense_weight(), padding=1)
+
 
 class StridedConvolution(_Kernel):
     """2³ convolution with stride 2: output voxels are those with an input voxel."""
@@ -58,6 +73,10 @@ class StridedConvolution(_Kernel):
         grid, level = _maps.halved(x.grid), x.level + 1
         cache: MapCache = {("keys", level): keys}
         return SparseTensor(coords, features, grid, level, cache)
+
+    def dense(self, x: Tensor) -> Tensor:
+        """The convolution of a dense tensor with an even number of voxels."""
+        return F.conv3d(x, self._dense_weight(), stride=2)
 
 
 class GenerativeConvolution(_Kernel):
@@ -93,6 +112,10 @@ class GenerativeConvolution(_Kernel):
         cache: MapCache = {("keys", level): keys}
         return SparseTensor(coords, features, grid, level, cache)
 
+    def dense(self, x: Tensor) -> Tensor:
+        """The convolution of a dense tensor; only for a kernel of 2³ positions."""
+        return F.conv_transpose3d(x, self._dense_weight(transposed=True), stride=2)
+
 
 class UpConvolution(_Kernel):
     """2³ transposed convolution with stride 2 onto the voxels of another tensor."""
@@ -103,6 +126,10 @@ class UpConvolution(_Kernel):
     def forward(self, x: SparseTensor, onto: SparseTensor) -> SparseTensor:
         pairs = _maps.known_child_pairs(onto.coords, onto.keys, onto.grid, x.keys)
         return onto.with_features(sparse_convolution(x.features, self.weight, pairs))
+
+    def dense(self, x: Tensor) -> Tensor:
+        """The convolution of a dense tensor."""
+        return F.conv_transpose3d(x, self._dense_weight(transposed=True), stride=2)
 
 
 class RowBatchNorm(nn.BatchNorm1d):

@@ -40,12 +40,14 @@ class ShapeInterpolation(nn.Module):
             input="shape",
         )
 
-    def refined(self, occupied: Tensor, *, is_last: bool = True) -> Tensor:
+    def refined(
+        self, occupied: Tensor, *, is_last: bool = True, dense: bool = False
+    ) -> Tensor:
         """The shape at twice the resolution, as a tensor of bool (N, 1, 2Z, 2Y, 2X).
 
-        `is_last` has no effect.
+        `is_last` and `dense` have no effect.
         """
-        del is_last
+        del is_last, dense
         return F.interpolate(occupied, scale_factor=2, mode="trilinear") > 0.5
 
 

@@ -28,25 +28,19 @@ from napari_geosr.networks.sparse._layers import (
     StridedConvolution,
     SubmanifoldConvolution,
 )
+from napari_geosr.networks.sparse._presets import PRESETS
 from napari_geosr.networks.sparse._tensor import SparseTensor, union_add
 from napari_geosr.networks.spec import NetworkSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Features per level of the two published networks, and of one of intermediate size.
-PRESETS: dict[str, tuple[int, ...]] = {
-    "completion": (2, 2, 4, 4, 4, 4, 16),
-    "between": (4, 4, 8, 8, 16, 16, 32),
-    "super-resolution": (8, 8, 16, 16, 32, 32, 64),
-}
-
 
 class NetworkConfig(Config):
     """Settings of the network."""
 
     channels: tuple[int, ...] = Field(
-        PRESETS["between"],
+        PRESETS["medium"],
         title="Channels",
         description="Feature maps per level, from the finest to the coarsest.",
     )

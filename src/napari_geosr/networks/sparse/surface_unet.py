@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from pydantic import Field, field_validator
@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812  # torch's usual name
 
 from napari_geosr.core.config import Config
+from napari_geosr.networks.sparse._dense import dense_forward
 from napari_geosr.networks.sparse._layers import (
     GenerativeConvolution,
     RowBatchNorm,
@@ -33,6 +34,8 @@ from napari_geosr.networks.spec import NetworkSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from napari_geosr.networks.sparse._dense import SurfaceLayers
 
 #: Number of features of a voxel at a surface: its phase and two local means.
 SURFACE_FEATURES = 3
@@ -163,27 +166,40 @@ class SurfaceUNet(nn.Module):
             x = _rectified(self.fine(x), self.fine_norm)
         return x.with_features(self.head(x.features))
 
-    def surface_logits(self, occupied: Tensor) -> SparseTensor:
+    def dense_forward(self, x: SparseTensor) -> SparseTensor:
+        """The same result, apart from rounding, with dense convolutions.
+
+        In evaluation mode and without gradients. It is faster than sparse tensors if
+        many voxels of the box are active.
+        """
+        return dense_forward(cast("SurfaceLayers", self), x)
+
+    def surface_logits(self, occupied: Tensor, *, dense: bool = False) -> SparseTensor:
         """Logits of the children of all voxels next to a surface.
 
         Parameters
         ----------
         occupied : Tensor of shape (N, 1, Z, Y, X)
             1 in the shape and 0 elsewhere.
+        dense : bool
+            Whether dense convolutions are used.
         """
-        children: SparseTensor = self(surface_voxels(occupied))
+        voxels = surface_voxels(occupied)
+        children: SparseTensor = self.dense_forward(voxels) if dense else self(voxels)
         n, z, y, x = children.coords.long().unbind(1)
         smooth = F.interpolate(occupied, scale_factor=2, mode="trilinear")
         prior = _STEEPNESS * (smooth[n, 0, z, y, x] - 0.5)
         return children.with_features(children.features + prior[:, None])
 
-    def refined(self, occupied: Tensor, *, is_last: bool = True) -> Tensor:
+    def refined(
+        self, occupied: Tensor, *, is_last: bool = True, dense: bool = False
+    ) -> Tensor:
         """The shape at twice the resolution, as a tensor of bool (N, 1, 2Z, 2Y, 2X).
 
         If the result will be refined again (`is_last` is False), less probable voxels
-        are kept as well: see `_INTERMEDIATE`.
+        are kept as well: see `_INTERMEDIATE`. `dense` chooses dense convolutions.
         """
-        children = self.surface_logits(occupied)
+        children = self.surface_logits(occupied, dense=dense)
         fine = F.interpolate(occupied, scale_factor=2, mode="nearest") > 0.5
         n, z, y, x = children.coords.long().unbind(1)
         least = 0.5 if is_last else _INTERMEDIATE

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     )
     from napari_geosr.operations.shapes.inside import (
         MaskSegmentation,
+        SegmentedLayer,
         segment_inside_steps,
+        segmented_layer_steps,
     )
     from napari_geosr.operations.shapes.layers import (
         ShapeLayer,
@@ -65,6 +67,7 @@ __all__ = [
     "MeshResult",
     "RefineShapeConfig",
     "SegmentInsideConfig",
+    "SegmentedLayer",
     "ShapeCompletion",
     "ShapeLayer",
     "ShapeRefinement",
@@ -81,6 +84,7 @@ __all__ = [
     "refine_shape_steps",
     "refined_layer_steps",
     "segment_inside_steps",
+    "segmented_layer_steps",
     "shape_config_class",
     "shape_models",
     "shape_needs",
@@ -95,7 +99,12 @@ __getattr__, _, _ = lazy_loader.attach(
     submod_attrs={
         "agreement": ["compare_shape_steps"],
         "complete": ["ShapeCompletion", "complete_shape_steps"],
-        "inside": ["MaskSegmentation", "segment_inside_steps"],
+        "inside": [
+            "MaskSegmentation",
+            "SegmentedLayer",
+            "segment_inside_steps",
+            "segmented_layer_steps",
+        ],
         "layers": [
             "ShapeLayer",
             "SurfaceMesh",

@@ -1,8 +1,11 @@
-"""Segment a scan inside a mask: only the voxels of the mask are computed."""
+"""Segment a scan inside a mask: only the voxels of the mask are computed.
+
+The file that the command writes and the result in memory come from the same steps.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -11,7 +14,9 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core import provenance
-from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.config import format_available, format_enough
+from napari_geosr.core.errors import Cancelled, DeviceMemoryError, VolumeError
+from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.steps import (
     BlockDone,
     ShouldStop,
@@ -21,16 +26,16 @@ from napari_geosr.core.steps import (
     WarningIssued,
     never_stop,
 )
-from napari_geosr.core.types import AnyArray
+from napari_geosr.core.types import AnyArray, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.device import pick_device
-from napari_geosr.inference.masked import label_steps, plan_mask
+from napari_geosr.inference.masked import MaskPlan, label_steps, plan_mask
 from napari_geosr.io.spec import OutputSpec
 from napari_geosr.learning.shapes.sparse_segmentation import grey_scale_inside
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.shapes.config import SegmentInsideConfig
 from napari_geosr.operations.shapes.grids import check_same_grid
-from napari_geosr.operations.shapes.masks import dense_warning, read_shape_steps
+from napari_geosr.operations.shapes.masks import dense_note, read_shape_steps
 from napari_geosr.operations.shapes.models import find_shape_model
 from napari_geosr.operations.shapes.refine import memory_budget
 
@@ -58,6 +63,56 @@ class MaskSegmentation:
     path: Path
     n_inside: int
     fractions: dict[int, float]
+
+
+@dataclass(frozen=True)
+class SegmentedLayer:
+    """Result of a segmentation inside a mask, in memory.
+
+    Attributes
+    ----------
+    volume : Volume
+        The labels, uint8; 0 outside the mask.
+    n_inside : int
+        Number of voxels in the mask; only these were computed.
+    fractions : dict of int to float
+        Fraction of the mask that has each label.
+    """
+
+    volume: Volume
+    n_inside: int
+    fractions: dict[int, float]
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A scan and a mask that fit together, and how the scan is segmented.
+
+    Attributes
+    ----------
+    inside : ndarray of bool, shape (Z, Y, X)
+    classifier : VoxelClassifier
+    plan : MaskPlan
+    device : str
+    scale : (float, float)
+        Mean and standard deviation of the grey values inside the mask.
+    n_labels : int
+    record : mapping
+        Record of the operation.
+    """
+
+    inside: AnyArray
+    classifier: VoxelClassifier
+    plan: MaskPlan
+    device: str
+    scale: tuple[float, float]
+    n_labels: int
+    record: AnyMapping
+
+    def fractions(self, counts: Sequence[int]) -> dict[int, float]:
+        """Fraction of the mask that has each label, from the numbers of voxels."""
+        labels = range(1, self.n_labels + 1)
+        return {k: float(counts[k]) / self.plan.n_active for k in labels}
 
 
 def segment_inside_steps(
@@ -91,6 +146,71 @@ def segment_inside_steps(
     check_not_source(volume, out)
     check_not_source(mask, out)
     io.check_output(out, overwrite)
+    ready = yield from _plan_steps(volume, mask, config, should_stop)
+    spec = OutputSpec.like(
+        volume,
+        dtype=np.uint8,
+        provenance=(*volume.provenance, ready.record),
+        kind="labels",
+    )
+    counts = np.zeros(256, np.int64)
+    with io.create(out, spec, overwrite=overwrite) as output:
+        for step in _label_steps(volume, ready, config, should_stop):
+            if isinstance(step, TileDone):
+                assert step.array is not None
+                output.array[step.slices] = step.array
+                counts += np.bincount(step.array.ravel(), minlength=256)
+            yield step
+        if should_stop():
+            raise Cancelled("Stopped; no file was written.")
+    shares = ready.fractions(counts.tolist())
+    return MaskSegmentation(out, ready.plan.n_active, shares)
+
+
+def segmented_layer_steps(
+    volume: Volume,
+    mask: Volume,
+    config: SegmentInsideConfig,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, SegmentedLayer]:
+    """Label the voxels of `volume` inside `mask` in memory.
+
+    Raises
+    ------
+    GeoSRError
+        With a one-sentence message; for the labels to be too large for the memory, it
+        is raised before anything is computed.
+    """
+    needed, free = int(np.prod(volume.shape)), free_host_memory()
+    if needed > free:
+        raise DeviceMemoryError(
+            f"Labels of {needed:,} voxels need {format_enough(needed)}, but "
+            f"{format_available(free)} is free. Write the result to a file with "
+            "napari-geosr shapes segment."
+        )
+    ready = yield from _plan_steps(volume, mask, config, should_stop)
+    labels: AnyArray = np.zeros(volume.shape, np.uint8)
+    for step in _label_steps(volume, ready, config, should_stop):
+        if isinstance(step, TileDone):
+            labels[step.slices] = step.array
+        yield step
+    if should_stop():
+        raise Cancelled("Stopped.")
+    made = volume.replace(
+        data=labels,
+        name=f"{volume.name} segmented",
+        provenance=(*volume.provenance, ready.record),
+        source=None,
+        metadata={},
+    )
+    counts = np.bincount(labels.ravel(), minlength=256).tolist()
+    return SegmentedLayer(made, ready.plan.n_active, ready.fractions(counts))
+
+
+def _plan_steps(
+    volume: Volume, mask: Volume, config: SegmentInsideConfig, should_stop: ShouldStop
+) -> Generator[Step, None, _Planned]:
+    """Read the mask, and plan the segmentation."""
     if volume.axes != "ZYX":
         raise VolumeError(
             f"{volume.title} has the axes {', '.join(volume.axes)}; a volume (Z, Y, X) "
@@ -105,8 +225,8 @@ def segment_inside_steps(
     budget = memory_budget(config.memory, device)
     classifier = cast("VoxelClassifier", network)
     plan = plan_mask(inside, classifier.spec, features, budget)
-    if warning := dense_warning(plan.n_active, inside.size):
-        yield WarningIssued(message=warning)
+    if note := dense_note(plan.n_active, inside.size):
+        yield WarningIssued(message=note)
     scale = yield from _scale_steps(volume, inside, should_stop)
     record = yield from provenance.record_steps(
         "shapes segment",
@@ -115,31 +235,31 @@ def segment_inside_steps(
         model={"name": model.card.name, "weights_sha256": model.card.weights_sha256},
         should_stop=should_stop,
     )
-    spec = OutputSpec.like(
-        volume,
-        dtype=np.uint8,
-        provenance=(*volume.provenance, record),
-        kind="labels",
-    )
+    n_labels = int(model.card.network_kwargs["out_channels"])
+    return _Planned(inside, classifier, plan, device, scale, n_labels, record)
+
+
+def _label_steps(
+    volume: Volume,
+    ready: _Planned,
+    config: SegmentInsideConfig,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, None]:
+    """Segment the blocks; each `TileDone` holds the labels of one."""
+    plan = ready.plan
     yield StageStarted(
         message=f"Segmenting {plan.n_active:,} voxels", total=len(plan.blocks)
     )
-    counts = np.zeros(256, np.int64)
-    with io.create(out, spec, overwrite=overwrite) as output:
-        for step in label_steps(
-            volume.data, inside, scale, classifier, plan, device,
-            threads=config.threads, should_stop=should_stop,
-        ):  # fmt: skip
-            if isinstance(step, TileDone):
-                assert step.array is not None
-                output.array[step.slices] = step.array
-                counts += np.bincount(step.array.ravel(), minlength=256)
-            yield step
-        if should_stop():
-            raise Cancelled("Stopped; no file was written.")
-    n = int(model.card.network_kwargs["out_channels"])
-    shares = {k: float(counts[k]) / plan.n_active for k in range(1, n + 1)}
-    return MaskSegmentation(out, plan.n_active, shares)
+    yield from label_steps(
+        volume.data,
+        ready.inside,
+        ready.scale,
+        ready.classifier,
+        plan,
+        ready.device,
+        threads=config.threads,
+        should_stop=should_stop,
+    )
 
 
 def _scale_steps(

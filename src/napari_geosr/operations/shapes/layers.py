@@ -51,6 +51,7 @@ from napari_geosr.operations.shapes.models import COMPLETING, find_shape_model
 from napari_geosr.operations.shapes.parts import is_turned
 from napari_geosr.operations.shapes.refine import (
     ChangeCounter,
+    check_voxels,
     load_refiner,
     memory_budget,
     plan_shape_steps,
@@ -273,11 +274,13 @@ def preview_steps(
     Raises
     ------
     VolumeError
-        If there is no surface in the block.
+        If there is no surface in the block, or the voxels are not cubic.
     """
     yield StageStarted(message="Refining the block at the centre of the view")
     device = pick_device(config.device)
-    refiner, features, _ = load_refiner(config.model, device)
+    refiner, features, model = load_refiner(config.model, device)
+    if model is not None and (warning := check_voxels(volume)):
+        yield WarningIssued(message=warning)
     factor, stages = config.upscale_factor, config.upscale_factor.bit_length() - 1
     halo, stride = stage_halos(stages, refiner.spec)[0], refiner.spec.stride[0]
     core, window = [], []

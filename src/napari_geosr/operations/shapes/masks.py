@@ -10,6 +10,7 @@ from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import BlockDone, ShouldStop, StageStarted, Step
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.shapes import MAX_SPARSE
 
 #: Maximum number of different values in a label volume; with more, the values are
 #: treated as grey values.
@@ -20,8 +21,6 @@ _AT_ONCE = 2**24
 _NEARLY_CUBIC = 1.05
 #: Maximum ratio of voxel edges that models of cubic voxels accept.
 MAX_ANISOTROPY = 1.5
-#: Maximum fraction of occupied voxels at which sparse computation is surely faster.
-_SPARSE = 0.25
 
 
 def read_shape_steps(
@@ -134,12 +133,12 @@ def anisotropy(volume: Volume) -> float:
     return ratio if ratio > _NEARLY_CUBIC else 1.0
 
 
-def dense_warning(n_active: int, n_voxels: int) -> str:
-    """Warning if so many voxels are computed that it takes long; otherwise empty."""
-    if n_active <= _SPARSE * n_voxels:
+def dense_note(n_active: int, n_voxels: int) -> str:
+    """State that dense convolutions are used for so many voxels; otherwise empty."""
+    if n_active <= MAX_SPARSE * n_voxels:
         return ""
     return (
         f"{100 * n_active / n_voxels:.0f} % of the voxels are computed. Above "
-        f"{100 * _SPARSE:.0f} %, sparse tensors may be slower and need more memory "
-        "than dense ones; the result is the same."
+        f"{100 * MAX_SPARSE:.0f} %, dense convolutions are used, because they are "
+        "faster; the result is the same, apart from rounding."
     )

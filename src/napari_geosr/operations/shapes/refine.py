@@ -37,7 +37,7 @@ from napari_geosr.operations.shapes.config import TRILINEAR, RefineShapeConfig
 from napari_geosr.operations.shapes.masks import (
     MAX_ANISOTROPY,
     anisotropy,
-    dense_warning,
+    dense_note,
     read_shape_steps,
 )
 from napari_geosr.operations.shapes.models import find_shape_model
@@ -245,24 +245,35 @@ def plan_shape_steps(
     inside = yield from read_shape_steps(volume, config.label, should_stop)
     device = pick_device(config.device)
     refiner, features, model = load_refiner(config.model, device)
-    if model is not None and (ratio := anisotropy(volume)) > 1:
-        what = (
-            f"The voxels of {volume.title} are {ratio:.3g} times longer along one axis "
-            "than along another; the model was trained on cubic voxels."
-        )
-        if ratio > MAX_ANISOTROPY:
-            raise VolumeError(
-                f"{what} Resample the volume to cubic voxels, or use --model trilinear."
-            )
-        yield WarningIssued(
-            message=f"{what} The same factor is applied along all axes."
-        )
+    if model is not None and (warning := check_voxels(volume)):
+        yield WarningIssued(message=warning)
     stages = config.upscale_factor.bit_length() - 1
     budget = memory_budget(config.memory, device)
     plan = plan_refinement(inside, stages, refiner.spec, features, budget)
-    if warning := dense_warning(plan.n_active, inside.size):
-        yield WarningIssued(message=warning)
+    if model is not None and (note := dense_note(plan.n_active, inside.size)):
+        yield WarningIssued(message=note)
     return PlannedRefinement(inside, refiner, plan, device, model)
+
+
+def check_voxels(volume: Volume) -> str:
+    """Warn if voxels are not cubic, for a model; empty if they are.
+
+    Raises
+    ------
+    VolumeError
+        If they are too far from cubic.
+    """
+    if (ratio := anisotropy(volume)) == 1:
+        return ""
+    what = (
+        f"The voxels of {volume.title} are {ratio:.3g} times longer along one axis "
+        "than along another; the model was trained on cubic voxels."
+    )
+    if ratio > MAX_ANISOTROPY:
+        raise VolumeError(
+            f"{what} Resample the volume to cubic voxels, or use --model trilinear."
+        )
+    return f"{what} The same factor is applied along all axes."
 
 
 def load_refiner(name: str, device: str) -> tuple[ShapeRefiner, int, AnyMapping | None]:
