@@ -435,6 +435,63 @@ def test_auto_looks_at_the_noisiest_channel_and_spares_the_others():
     assert after < before / 2
 
 
+@pytest.mark.parametrize("stop_after", [None, 2])
+def test_auto_copies_a_channel_that_its_model_would_make_worse(
+    monkeypatch, tmp_path, stop_after
+):
+    """Also in a run that goes on, which does not look again."""
+    from napari_geosr.operations.restore.verdict import steps as verdict
+
+    def harmful_if_bright(prepared, noise, ranking, should_stop):
+        yield from ()
+        level = "harmful" if prepared.statistics.mean > 1 else "ok"
+        return verdict.RunVerdict(level, "It loses all." if level != "ok" else "Fine.")
+
+    monkeypatch.setattr(verdict, "_verdict_of", harmful_if_bright)
+    rng = np.random.default_rng(6)
+    clean = gaussian_filter((rng.random((64, 64)) > 0.7).astype(float), 2)
+    clean = clean / clean.max()
+    noisy = clean + rng.normal(0, 0.1, clean.shape)
+    data = np.stack([[100 + 20 * noisy, noisy]] * 2).astype(np.float32)
+    volume = Volume(data, "TCYX", name="cells")
+    config = RestoreConfig.create(model="auto", memory=MEMORY, threads=1)
+    steps, out = [], tmp_path / "out.ome.tif"
+    tiles = 0
+
+    def note(step):
+        nonlocal tiles
+        steps.append(step)
+        tiles += isinstance(step, TileDone)
+
+    result = run_to_end(
+        restore_steps(
+            volume,
+            config,
+            look=True,
+            strict=True,
+            out=out,
+            should_stop=lambda: stop_after is not None and tiles >= stop_after,
+        ),
+        note,
+    )
+    said = [s.message for s in steps if isinstance(s, WarningIssued)]
+    assert any("Channel 0: The channel is copied unchanged" in text for text in said)
+    assert result.verdict.level == "ok"
+    if stop_after is not None:
+        unfinished = result.volume
+        assert not result.complete
+        made = unfinished.provenance[-1]["model"]["name"]
+        named = config.model_copy(update={"model": made})
+        again = restore_steps(
+            volume, named, out=out, overwrite=True, unfinished=unfinished
+        )
+        result = run_to_end(again)
+    found = np.asarray(io.read(out).data)
+    np.testing.assert_array_equal(found[:, 0], data[:, 0])
+    assert np.abs(found[:, 1] - data[:, 1]).max() > 0.05
+    assert result.volume.provenance[-1]["series"]["copied_channels"] == [0]
+
+
 def test_auto_says_so_if_no_channel_has_measurable_noise():
     step = np.where(np.arange(64) < 30, 0.2, 0.8) * np.ones((64, 1))
     volume = Volume(np.stack([step, step]).astype(np.float32), "CYX", name="cells")

@@ -165,6 +165,7 @@ def restore_steps(
             config,
             look=look,
             strict=strict,
+            spare=ranking is not None,
             out=out,
             overwrite=overwrite,
             first=first,

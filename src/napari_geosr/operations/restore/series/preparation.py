@@ -9,11 +9,16 @@ the middle time point of each channel.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Container, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from napari_geosr.core.errors import ConfigError, GeoSRError, UniformVolumeError
+from napari_geosr.core.errors import (
+    ConfigError,
+    GeoSRError,
+    ModelError,
+    UniformVolumeError,
+)
 from napari_geosr.core.noise import FLOOR
 from napari_geosr.core.steps import (
     ShouldStop,
@@ -58,17 +63,18 @@ class PreparedSeries:
     channels : mapping
         Preparation of each channel (None if there is no such axis), over all time
         points.
-    uniform : tuple of int
-        Channels in which all voxels have the same grey value; these are copied.
+    copied : tuple of int
+        Channels that are copied: all voxels have the same grey value, or the model that
+        was chosen automatically would make them worse.
     """
 
     plan: SeriesPlan
     channels: Mapping[int | None, PreparedRestoration]
-    uniform: tuple[int | None, ...] = ()
+    copied: tuple[int | None, ...] = ()
 
     @property
     def first(self) -> PreparedRestoration:
-        """Preparation of the first channel that is not uniform."""
+        """Preparation of the first channel that is not copied."""
         return next(iter(self.channels.values()))
 
     @property
@@ -135,6 +141,12 @@ class PreparedSeries:
         """
         prepared = self.channels.get(point.channel, self.first)
         return replace(prepared, volume=self.plan.at(point))
+
+    def copying(self, channels: Container[int | None]) -> PreparedSeries:
+        """The same run, except that these channels are copied; not all of them."""
+        restored = {c: each for c, each in self.channels.items() if c not in channels}
+        added = tuple(c for c in self.channels if c not in restored)
+        return replace(self, channels=restored, copied=(*self.copied, *added))
 
     def doubts(self) -> Iterator[str]:
         """Sentences on how a run will treat unusual voxels."""
@@ -330,6 +342,7 @@ def reported_series_verdict_steps(
     series: PreparedSeries,
     *,
     strict: bool = False,
+    spare: bool = False,
     kept: MeasurementStore | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, PreparedSeries]:
@@ -339,6 +352,8 @@ def reported_series_verdict_steps(
     ----------
     strict : bool
         Whether to refuse a run that would do more harm than good to a channel.
+    spare : bool
+        Whether to copy such channels instead, unless the run would harm all of them.
     kept : MeasurementStore, optional
         Receives the predictions, and provides those of an earlier run.
 
@@ -355,14 +370,49 @@ def reported_series_verdict_steps(
     plan = series.plan
     found: dict[int | None, PreparedRestoration] = {}
     warnings_by_channel: dict[str, list[int | None]] = {}
+    is_spared = spare and len(series.channels) > 1
     for channel in series.channels:
         steps = reported_verdict_steps(
             series.at(plan.typical(channel)),
-            strict=strict,
+            strict=strict and not is_spared,
             kept=_of_channel(kept, channel),
             should_stop=should_stop,
         )
         looked = yield from channel_steps(plan, channel, steps, warnings_by_channel)
         found[channel] = replace(series.channels[channel], verdict=looked.verdict)
     yield from channel_warnings(plan, warnings_by_channel)
-    return replace(series, channels=found)
+    series = replace(series, channels=found)
+    if is_spared:
+        series = yield from _spared_steps(series)
+        if strict and series.verdict is not None and series.verdict.is_harmful:
+            raise ModelError(
+                f"{plan.volume.title} was not restored, and nothing was written. "
+                f"{series.verdict.sentence}"
+            )
+    return series
+
+
+def _spared_steps(series: PreparedSeries) -> Generator[Step, None, PreparedSeries]:
+    """Copy channels that the model would make worse, and report it.
+
+    For a model that was chosen automatically on the basis of another channel. If the
+    model would make all channels worse, or makes voxels finer, the series is returned
+    as it is.
+    """
+    harmful = [
+        channel
+        for channel, each in series.channels.items()
+        if each.verdict is not None and each.verdict.is_harmful
+    ]
+    is_finer = max(series.first.factors) > 1
+    if not harmful or is_finer or len(harmful) == len(series.channels):
+        return series
+    for channel in harmful:
+        yield WarningIssued(
+            message=series.plan.of_channel(
+                channel,
+                "The channel is copied unchanged, because the chosen model would make "
+                "it worse.",
+            )
+        )
+    return series.copying(harmful)

@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     from napari_geosr.inference.run import RunSummary
     from napari_geosr.inference.runner import Estimate
 
+#: Key of a record for the channels that were copied.
+_COPIED = "copied_channels"
+
 
 def restore_series_steps(
     volume: Volume,
@@ -57,6 +60,7 @@ def restore_series_steps(
     *,
     look: bool = False,
     strict: bool = False,
+    spare: bool = False,
     kept: MeasurementStore | None = None,
     should_stop: ShouldStop = never_stop,
     **more: Any,
@@ -67,18 +71,30 @@ def restore_series_steps(
     ----------
     look, strict : bool
         As in `restore_steps`, for each channel.
+    spare : bool
+        Whether to copy channels that the model would make worse, unless it would make
+        all of them worse.
     kept : MeasurementStore, optional
         Receives the measurements, and provides those of an earlier run.
     """
     series = yield from prepare_series_steps(
         volume, config, kept=kept, should_stop=should_stop
     )
-    if look or strict:
+    if copied := _copied_before(more.get("unfinished")):
+        series = series.copying(copied)
+    elif look or strict:
         check_budget(series.first, more.get("out"))
         series = yield from reported_series_verdict_steps(
-            series, strict=strict, kept=kept, should_stop=should_stop
+            series, strict=strict, spare=spare, kept=kept, should_stop=should_stop
         )
     return (yield from run_series_steps(series, should_stop=should_stop, **more))
+
+
+def _copied_before(unfinished: Volume | None) -> list[int | None]:
+    """Channels that an earlier run copied, from the record of its result."""
+    if unfinished is None or not unfinished.provenance:
+        return []
+    return list(unfinished.provenance[-1].get("series", {}).get(_COPIED, []))
 
 
 def run_series_steps(
@@ -145,7 +161,7 @@ class SeriesRun(VolumeRun):
 
     def facts(self) -> AnyDict:
         """Statistics of each channel, and the points in order."""
-        plan, uniform = self.series.plan, self.series.uniform
+        plan, copied = self.series.plan, self.series.copied
         channels = []
         for channel, prepared in self.series.channels.items():
             found, noise = prepared.statistics, prepared.noise
@@ -177,7 +193,7 @@ class SeriesRun(VolumeRun):
             "series": {
                 "axes": plan.volume.axes,
                 "points": [point.to_dict() for point in plan.points],
-                **({"copied_channels": list(uniform)} if uniform else {}),
+                **({_COPIED: list(copied)} if copied else {}),
             },
         }
 
@@ -202,7 +218,7 @@ class SeriesRun(VolumeRun):
                 continue
             prepared = self.series.at(point)
             part = targets_at(targets, point.index, prepared.volume.axes)
-            if point.channel in self.series.uniform:
+            if point.channel in self.series.copied:
                 tiles = copy_steps(prepared, part)
             else:
                 tiles = fill_tiles(
