@@ -300,6 +300,28 @@ def test_a_job_in_a_queue_is_submitted_once(tmp_path: Path) -> None:
         submission.submit(job, Profile(queue="slurm"))
 
 
+def test_a_job_is_not_submitted_again_while_the_queue_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no number then."""
+    job, profile = made(tmp_path), Profile(queue="slurm")
+    queue_record.write_record(job.path, QueueRecord())
+    job.set_state("paused")
+    refused = []
+
+    def submit(_self: Any, folder: Path) -> str:
+        with pytest.raises(JobError) as caught:
+            submission.submit(JobFolder(folder), profile)
+        refused.append(str(caught.value))
+        return "101"
+
+    monkeypatch.setattr(type(slurm_queue.QUEUE), "submit", submit)
+    assert submission.submit(job, profile) == "101"
+    assert len(refused) == 1
+    assert "is being submitted by another process" in refused[0]
+    assert queue_record.read_record(job.path).number == "101"
+
+
 def state_of(monkeypatch: pytest.MonkeyPatch, module: Any, said: str) -> QueueState:
     monkeypatch.setattr(module, "call", lambda *_, **__: said)
     folder = Path("job")

@@ -16,8 +16,11 @@ from queue_helpers import Cluster, resubmit, submit, wait_for
 
 from napari_geosr import io
 from napari_geosr.cli.app import run
+from napari_geosr.core.errors import JobError, WorkerError
 from napari_geosr.jobs import allocation
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.operations.cluster.passed_on import export_lines
+from napari_geosr.operations.cluster.starters import start_all
 
 pytest.importorskip("distributed")
 
@@ -140,6 +143,8 @@ def test_nodes_of_oar_are_those_of_its_file(
     monkeypatch.delenv("OAR_NODEFILE", raising=False)
     monkeypatch.delenv("OAR_NODE_FILE", raising=False)
     assert QUEUE.count_nodes() == 1
+    with pytest.raises(JobError, match="does not state the nodes of this job"):
+        QUEUE.start_workers(tmp_path / "script.sh", 2, 1)
     (tmp_path / "nodes").write_text("a\na\nb\n-oProxyCommand=x\nb\n")
     monkeypatch.setenv("OAR_NODEFILE", str(tmp_path / "nodes"))
     assert QUEUE.count_nodes() == 2
@@ -160,3 +165,22 @@ def test_the_page_of_dask_is_named_where_there_is_one(
     for package, address in ((None, ""), (object(), "http://node0:4321/status")):
         monkeypatch.setattr(allocation, "find_spec", lambda _, found=package: found)
         assert allocation.dashboard_of(client) == address
+
+
+def test_the_other_nodes_get_the_settings_of_the_network_but_not_of_one_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NCCL_SOCKET_IFNAME", "ib0")
+    monkeypatch.setenv("CUDA_HOME", "/opt/cuda")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    lines = export_lines({"A": "it's"}).splitlines()
+    assert {"export NCCL_SOCKET_IFNAME=ib0", "export CUDA_HOME=/opt/cuda"} < set(lines)
+    assert not any("CUDA_VISIBLE_DEVICES" in line for line in lines)
+    assert any(line.startswith("export A=") for line in lines)
+
+
+def test_a_program_that_is_missing_starts_nothing() -> None:
+    before = len(psutil.Process().children())
+    with pytest.raises(WorkerError, match="'no-such-program' could not be started"):
+        start_all([["sleep", "60"], ["no-such-program"]])
+    assert len(psutil.Process().children()) == before

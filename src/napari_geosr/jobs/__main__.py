@@ -146,10 +146,14 @@ def _run_processes_in_queue(
     cores, gpus = (1, 0) if profile is None else (profile.cores, profile.gpus)
 
     def commands(script: Path, n_nodes: int) -> list[list[str]]:
-        return queue.start_workers(script, n_nodes, cores)
+        return queue.start_workers(script, n_nodes, cores, together=True)
 
     threads = max(1, cores // max(1, gpus))
-    code = run_processes(job, torchrun, commands, threads, lambda: asked.stop)
+    try:
+        code = run_processes(job, torchrun, commands, threads, lambda: asked.stop)
+    except GeoSRError as error:
+        print(f"napari-geosr: {error}", file=sys.stderr)
+        code = error.exit_code
     with job.hold(_MAX_START_SECONDS):
         if asked.stop and job.pending_request() == "pause":
             job.clear_request()  # a process that did not start has not read it

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -55,7 +54,7 @@ def on_all_nodes(job: JobFolder, spec: Job, should_stop: ShouldStop) -> Iterator
             check_installed()
             values.model_copy(update={"workers": n_workers}).check()
         except GeoSRError as error:
-            print(f"napari-geosr: only one node is used. {error}", file=sys.stderr)
+            job.append("warning", message=f"Only one node is used. {error}")
             yield spec
             return
     check_installed()
@@ -70,6 +69,10 @@ def on_all_nodes(job: JobFolder, spec: Job, should_stop: ShouldStop) -> Iterator
     with workers_on_nodes(
         job.path, commands, n_workers, threads, should_stop
     ) as client:
+        n_started = len(client.nthreads())
+        if n_started < n_workers:
+            text = f"Only {n_started} of {n_workers} worker processes started."
+            job.append("warning", message=f"{text} The reason is in log.txt.")
         if address := dashboard_of(client):
             job.append("stage", message=f"Dask's dashboard is at {address}")
         # A run accepts a client instead of a number, but a client cannot be stored in a

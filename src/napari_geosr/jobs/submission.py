@@ -6,7 +6,8 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from napari_geosr.jobs.torchrun import torchrun_words
 LOCAL = "local"
 #: Option of ``python -m napari_geosr.jobs`` for jobs started by a queue.
 IN_QUEUE = "--in-queue"
+#: Lock file of a process that submits a job.
+_SUBMISSION_LOCK = ".submission.lock"
 #: Seconds during which a queue is not queried again.
 _FRESH_SECONDS = 1.5
 #: Minimum fraction of the time up to the queue's warning that a full run has used.
@@ -85,6 +88,34 @@ def submit(job: JobFolder, profile: Profile) -> str:
     FileError
         If its folder cannot be written.
     """
+    # While the queue is called, the job has no number, and its own lock must be free,
+    # because it may start at once.
+    with _submitting(job):
+        return _submit(job, profile)
+
+
+@contextmanager
+def _submitting(job: JobFolder) -> Iterator[None]:
+    """Keep all other processes from submitting the job."""
+    from filelock import FileLock, Timeout
+
+    path = job.path / _SUBMISSION_LOCK
+    with atomic.explained(path):
+        try:
+            lock = FileLock(path)
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise JobError(
+                f"{job.status().name} is being submitted by another process. Look at "
+                "its state in a minute."
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _submit(job: JobFolder, profile: Profile) -> str:
     queue = load_queue(profile.queue)
     refresh([job.status()])
     before = job.status()

@@ -24,6 +24,7 @@ from napari_geosr.io.unfinished_files.atomic import explained
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.profiles import Profile
 from napari_geosr.operations.cluster.passed_on import export_lines
+from napari_geosr.operations.cluster.starters import start_all
 
 #: Word of ``python -m napari_geosr.jobs`` that the options of torchrun follow.
 TORCHRUN = "torchrun"
@@ -102,7 +103,7 @@ def run_processes(
     }
     if n_nodes == 1:
         with _ended(
-            subprocess.Popen([*torchrun, *program], env=os.environ | environment)
+            *start_all([[*torchrun, *program]], os.environ | environment)
         ) as started:
             return _wait(job, started, should_stop)
     meeting = [
@@ -112,7 +113,7 @@ def run_processes(
     with _script(
         job.path, [*torchrun, *meeting, *program], export_lines(environment)
     ) as script:
-        processes = [subprocess.Popen(words) for words in commands(script, n_nodes)]
+        processes = start_all(commands(script, n_nodes))
         with _ended(*processes) as started:
             return _wait(job, started, should_stop)
 
@@ -138,13 +139,13 @@ def _script(folder: Path, command: Sequence[str], exports: str) -> Iterator[Path
     try:
         with explained(private):
             private.mkdir(mode=0o700)
-        script = private / _SCRIPT
-        script.touch(mode=0o700)
-        script.write_text(
-            "#!/bin/bash\n# Starts the training processes of one node.\n"
-            f"{exports}cd {shlex.quote(str(folder))} || exit 2\n"
-            f"exec {shlex.join(command)}\n"
-        )
+            script = private / _SCRIPT
+            script.touch(mode=0o700)
+            script.write_text(
+                "#!/bin/bash\n# Starts the training processes of one node.\n"
+                f"{exports}cd {shlex.quote(str(folder))} || exit 2\n"
+                f"exec {shlex.join(command)}\n"
+            )
         yield script
     finally:
         shutil.rmtree(private, ignore_errors=True)

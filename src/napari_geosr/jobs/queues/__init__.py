@@ -85,7 +85,9 @@ class QueueSystem(Protocol):
     def count_nodes(self) -> int:
         """Number of nodes reserved for the job in which this process runs."""
 
-    def start_workers(self, script: Path, n: int, threads: int) -> list[list[str]]:
+    def start_workers(
+        self, script: Path, n: int, threads: int, *, together: bool = False
+    ) -> list[list[str]]:
         """Return commands that run a script `n` times, evenly on all nodes of the job.
 
         Parameters
@@ -95,6 +97,13 @@ class QueueSystem(Protocol):
         n : int
         threads : int
             CPU cores of each worker.
+        together : bool
+            Whether the others must end if one fails.
+
+        Raises
+        ------
+        JobError
+            If the queue does not state the nodes of the job.
         """
 
     def cancel(self, number: str) -> None:

@@ -38,7 +38,9 @@ class Local:
         """Return 1."""
         return 1
 
-    def start_workers(self, script: Path, n: int, threads: int) -> list[list[str]]:
+    def start_workers(
+        self, script: Path, n: int, threads: int, *, together: bool = False
+    ) -> list[list[str]]:
         """Return nothing, because a job on this computer starts its workers itself."""
         return []
 

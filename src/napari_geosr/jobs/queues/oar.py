@@ -109,9 +109,16 @@ class Oar:
         """Return the number of different nodes in the file that lists the cores."""
         return max(1, len(_nodes()))
 
-    def start_workers(self, script: Path, n: int, threads: int) -> list[list[str]]:
+    def start_workers(
+        self, script: Path, n: int, threads: int, *, together: bool = False
+    ) -> list[list[str]]:
         """Start each worker with ``oarsh``; see `QueueSystem.start_workers`."""
         nodes = _nodes()
+        if not nodes:
+            raise JobError(
+                "OAR does not state the nodes of this job (OAR_NODEFILE), so no "
+                "processes can be started on them."
+            )
         each = -(-n // len(nodes))
         return [
             ["oarsh", nodes[i // each], f"exec bash {quote(script)} {i}"]

@@ -127,7 +127,9 @@ class Slurm:
         """Return the number of nodes of the allocation."""
         return whole_number(os.environ.get("SLURM_JOB_NUM_NODES"))
 
-    def start_workers(self, script: Path, n: int, threads: int) -> list[list[str]]:
+    def start_workers(
+        self, script: Path, n: int, threads: int, *, together: bool = False
+    ) -> list[list[str]]:
         """Start all workers in one step; see `QueueSystem.start_workers`."""
         n_nodes = self.count_nodes()
         options = [
@@ -139,11 +141,12 @@ class Slurm:
             # resources.
             "--overlap",
             "--overcommit",
-            # The loss of a worker or a node does not end the other workers.
-            "--wait=0",
-            "--kill-on-bad-exit=0",
-            "--no-kill",
         ]
+        if together:
+            options.append("--kill-on-bad-exit=1")
+        else:
+            # The loss of a worker or a node does not end the other workers.
+            options += ["--wait=0", "--kill-on-bad-exit=0", "--no-kill"]
         return [["srun", *options, "bash", "-c", _RUN_TASK, "bash", str(script)]]
 
     def cancel(self, number: str) -> None:

@@ -24,6 +24,7 @@ from napari_geosr.core.steps import ShouldStop
 from napari_geosr.io.unfinished_files.atomic import explained
 from napari_geosr.operations.cluster import worker_settings
 from napari_geosr.operations.cluster.passed_on import export_lines
+from napari_geosr.operations.cluster.starters import start_all
 
 #: Seconds to wait for all workers to start; after that, the run begins with those that
 #: have started.
@@ -89,7 +90,7 @@ def workers_on_nodes(
                 private.mkdir(mode=0o700)
                 address = cluster.scheduler_address
                 script = _write_script(private, security, address, threads)
-            started = [subprocess.Popen(words) for words in commands(script, n_workers)]
+            started = start_all(commands(script, n_workers))
             try:
                 _wait_for_workers(client, n_workers, started, should_stop)
                 yield client

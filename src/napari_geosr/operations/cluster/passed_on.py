@@ -10,16 +10,22 @@ from collections.abc import Mapping
 #: names: ``oarsh`` does not pass them on.
 _PASSED_ON = (
     "CONDA",
+    "CUDA",
     "DASK",
+    "GLOO",
     "HOME",
     "LANG",
     "LD_LIBRARY_PATH",
     "NAPARI_GEOSR",
+    "NCCL",
     "PATH",
     "PYTHON",
+    "TORCH",
     "VIRTUAL_ENV",
     "XDG",
 )
+#: Variables whose values are only valid on their own node.
+_OF_NODE = ("CUDA_VISIBLE_DEVICES",)
 
 
 def export_lines(more: Mapping[str, str]) -> str:
@@ -33,7 +39,11 @@ def export_lines(more: Mapping[str, str]) -> str:
     more : mapping of str to str
         Further variables; they take precedence.
     """
-    passed = {k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON)}
+    passed = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(_PASSED_ON) and name not in _OF_NODE
+    }
     return "".join(
         f"export {name}={shlex.quote(value)}\n"
         for name, value in (passed | dict(more)).items()
