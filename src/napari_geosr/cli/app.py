@@ -59,7 +59,7 @@ def build_app() -> App:
         _add(group, commands)
         app.command(group)
     app.command(
-        "napari_geosr.cli.completion:install_completion",
+        "napari_geosr.cli.kit.completion:install_completion",
         name="--install-completion",
         help="Set up Tab completion of commands and options in this shell.",
     )
