@@ -158,6 +158,7 @@ def test_all_views_agree_at_once_after_a_fast_stroke(viewer, qtbot, dock, slow_p
         assert not dock.pores._pace.is_waiting
     features = dock.pores.layer().features
     expected = lasso.marked.mask.tolist()
+    qtbot.waitUntil(lambda: "selected" in features)  # written after a pause
     qtbot.waitUntil(lambda: features["selected"][1:].tolist() == expected)
     # The other way round: from the features to all views.
     features["selected"] = [False] * 500 + [True] * 13
@@ -219,7 +220,10 @@ def test_frames_with_and_without_the_picture_are_timed(
     lasso.go_round()
     canvas.events.draw.connect(slowly)
     try:
-        for wait, durations in ((0.0, found._full), (1e6, found._plain)):
+        for wait, durations in (
+            (0.0, found._with_picture),
+            (1e6, found._without_picture),
+        ):
             monkeypatch.setattr(PicturePace, "wait", property(lambda _, w=wait: w))
             durations.clear()
             lasso.go_on(3.0)
@@ -229,8 +233,8 @@ def test_frames_with_and_without_the_picture_are_timed(
     lasso.end()
     lasso.check_agreement()
     monkeypatch.undo()
-    assert np.median(found._full) > 500
-    assert np.median(found._full) > np.median(found._plain) + 250
+    assert np.median(found._with_picture) > 500
+    assert np.median(found._with_picture) > np.median(found._without_picture) + 250
     assert found.wait > 0
 
 
@@ -257,16 +261,56 @@ def test_layer_or_dock_may_go_in_the_middle_of_a_stroke(
     assert len(viewer.layers) > 0
 
 
-def test_other_pores_end_a_lasso(qtbot):
+@pytest.mark.parametrize("count", [9, 12])
+def test_other_pores_end_a_lasso(qtbot, count):
     """A measurement may finish while a lasso is drawn."""
     view = ScatterView()
     qtbot.addWidget(view)
     view.set_axes(PlotAxis("x", np.arange(9.0)), PlotAxis("y", np.arange(9.0)))
     view._press, view._before = QPointF(), np.zeros(9, bool)
     view._timer.start(1000)
-    view.set_axes(PlotAxis("x", np.arange(12.0)), PlotAxis("y", np.arange(12.0)))
+    others = np.arange(float(count)) + 1
+    view.set_axes(PlotAxis("x", others), PlotAxis("y", others))
     assert not view.is_drawing
     assert not view._timer.isActive()
+
+
+def test_the_picture_at_the_end_of_a_stroke_is_not_timed(qtbot, dock, slow_picture):
+    """The last frame of the stroke is one without the picture until it is released."""
+    lasso, found = Lasso(dock), dock.pores._pace
+    lasso.begin()
+    lasso.go_on(0.3)
+    lasso.change(found)
+    assert found._began is not None
+    timed = [*found._without_picture], [*found._with_picture]
+    lasso.scatter._lasso = lasso.scatter._lasso[:3]  # half as many points
+    lasso.end()
+    lasso.check_agreement()
+    assert found._began is None
+    qtbot.wait(200)
+    assert timed == ([*found._without_picture], [*found._with_picture])
+
+
+def test_delayed_frames_do_not_count(qtbot):
+    view = ScatterView()
+    qtbot.addWidget(view)
+    found = PicturePace(view, view)
+    for seconds, count in ((60.0, 0), (0.5, 1)):
+        found._began = time.perf_counter() - seconds
+        found._on_drawn()
+        assert len(found._without_picture) == count
+        assert found._began is None
+
+
+def test_a_new_report_is_drawn_once(dock, monkeypatch):
+    pores, calls = dock.pores, []
+    for owner, name in (
+        (pores._result.table, "set_marked"),
+        (pores._highlighter, "show"),
+    ):
+        monkeypatch.setattr(owner, name, lambda *_, name=name, **__: calls.append(name))
+    pores._restart()
+    assert sorted(calls) == ["set_marked", "show"]
 
 
 def test_late_updates_of_the_plot_are_made_up_for(qtbot):
@@ -297,8 +341,8 @@ def test_how_long_the_picture_waits(qtbot, plain, full, expected):
     qtbot.addWidget(view)
     found = PicturePace(view, view)
     assert found.wait == 0  # nothing is known yet
-    found._full.extend([full] * 5)
-    found._plain.extend([plain] * 5)
+    found._with_picture.extend([full] * 5)
+    found._without_picture.extend([plain] * 5)
     assert found.wait == expected
 
 
@@ -307,8 +351,8 @@ def test_the_plot_keeps_up_with_the_screen(qtbot):
     view = ScatterView()
     qtbot.addWidget(view)
     found = PicturePace(view, view)
-    found._full.extend([FULL, FULL, 400.0])  # one outlier does not count
-    found._plain.extend([PLAIN] * 3)
+    found._with_picture.extend([FULL, FULL, 400.0])  # one outlier does not count
+    found._without_picture.extend([PLAIN] * 3)
     wait = found.wait
     rate = 1000 * (1 + wait / PLAIN) / (FULL + wait)
     assert rate >= 60

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -18,11 +19,12 @@ from event_loop import Turns
 from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
 
 from napari_geosr import io
+from napari_geosr.core.errors import JobError
 from napari_geosr.core.version import __version__
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.jobs import hosts
+from napari_geosr.gui.jobs import hosts, remote_preview
 from napari_geosr.gui.kit.dock_tabs import JOBS
-from napari_geosr.jobs import index, profiles, remote
+from napari_geosr.jobs import index, previews, profiles, remote
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.profiles import Profile
 
@@ -262,9 +264,18 @@ def test_a_result_is_opened_from_a_shared_folder(
         return str(tmp_path if len(asked) == 1 else here)
 
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", choose)
+    threads, main_thread, find = set(), threading.get_ident(), remote.path_here
+
+    def find_here(*words):
+        threads.add(threading.get_ident())
+        return find(*words)
+
+    monkeypatch.setattr(remote, "path_here", find_here)
     dock.remote.result_button.click()
-    assert "does not contain clean.ome.zarr" in dock.message.text
+    missing = "does not contain clean.ome.zarr"
+    qtbot.waitUntil(lambda: missing in dock.message.text, timeout=30_000)
     for n_layers in (1, 2):  # the folder is requested once
+        qtbot.waitUntil(dock.remote.result_button.isEnabled, timeout=5000)
         dock.remote.result_button.click()
         qtbot.waitUntil(lambda n=n_layers: len(viewer.layers) == n, timeout=30_000)
         qtbot.waitUntil(lambda: not dock.remote.opener.activity.busy, timeout=5000)
@@ -272,6 +283,7 @@ def test_a_result_is_opened_from_a_shared_folder(
         asked
         == [f"Folder on this computer that corresponds to /bettik/me on {HOST}"] * 2
     )
+    assert main_thread not in threads  # a network folder may be slow
     layer = viewer.layers[0]
     assert not isinstance(layer.data, np.ndarray)
     np.testing.assert_array_equal(layer.data, data)
@@ -315,6 +327,43 @@ def test_the_preview_of_a_remote_job_is_pulled(
     assert "jobs preview /bettik/clean.job --json\n" in (computer / "said").read_text()
     dock.remote.preview_box.setChecked(False)
     qtbot.waitUntil(lambda: not viewer.layers, timeout=5000)
+
+
+def test_a_preview_is_fetched_again_after_an_error(
+    computer, viewer, qtbot, monkeypatch, rng
+):
+    """The job is done, so that its time stamp does not change any more."""
+    monkeypatch.setattr(hosts, "_IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(remote_preview, "_RETRY_SECONDS", 0.5)
+    plane = rng.normal(100, 10, (1, 16, 16)).astype(np.float32)
+    tries, errors = [], []
+
+    def fetch(_job, path, _stop):
+        tries.append(time.monotonic())
+        if len(tries) < 3:
+            raise JobError("The connection was closed.")
+        io.write(Volume(plane, "ZYX"), path)
+        return 7
+
+    monkeypatch.setattr(previews, "fetch", fetch)
+    done = queued("") | {"state": "done", "updated": 5.0}
+    study = {"path": "/bettik/s.job", "name": "s", "operation": "study projections"}
+    answer(computer, done, study | {"state": "done"})
+    remote.watch_host(HOST)
+    dock = opening.opened(viewer, JOBS)
+    dock.remote.preview.failed.connect(lambda error: errors.append(str(error)))
+    qtbot.waitUntil(lambda: len(listed(dock)) == 2, timeout=30_000)
+    items = {item.text(0): item for item in dock._items()}
+    dock.tree.setCurrentItem(items[f"clean on {HOST}"])
+    dock.remote.preview_box.setChecked(True)
+    qtbot.waitUntil(lambda: len(viewer.layers) == 1, timeout=30_000)
+    assert np.diff(tries).min() >= 0.5
+    assert errors == ["The connection was closed."]
+    # A job without a preview does not keep that of another job.
+    dock.tree.setCurrentItem(items[f"s on {HOST}"])
+    assert not dock.remote.preview_box.isEnabled()
+    assert not viewer.layers
+    assert len(tries) == 3
 
 
 def test_a_computer_that_is_gone_keeps_its_last_states(

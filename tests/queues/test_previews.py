@@ -15,9 +15,10 @@ from queue_helpers import submit
 
 from napari_geosr import io
 from napari_geosr.cli.app import run
-from napari_geosr.core.errors import JobError
+from napari_geosr.core.errors import FileError, JobError
 from napari_geosr.core.steps import TileDone
 from napari_geosr.core.volume import Volume
+from napari_geosr.io.suffixes import incomplete_path
 from napari_geosr.io.unfinished_files import journal
 from napari_geosr.jobs import previews
 from napari_geosr.jobs.folder import JobFolder
@@ -118,6 +119,60 @@ def test_the_preview_of_a_training_run_is_pulled(
     assert run(words) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert run([*words[:-2], "--overwrite"]) == 0  # without ssh
+
+
+def restoring_job(tmp_path: Path) -> tuple[JobFolder, Volume]:
+    """A job that restores a scan, and what it could have computed."""
+    data = np.arange(512, dtype=np.float32).reshape(8, 8, 8)
+    volume = Volume(data, "ZYX", voxel_size=2.0, unit="µm")
+    io.write(volume, tmp_path / "scan.tif")
+    values = {
+        "operation": "restore",
+        "name": "clean",
+        "data": {"volume": str(tmp_path / "scan.tif")},
+        "method": "gaussian",
+        "out": str(tmp_path / "clean.tif"),
+    }
+    return JobFolder.create(tmp_path / "job", values, name="clean"), volume
+
+
+def test_a_result_that_was_moved_is_named(tmp_path: Path, capsys: Any) -> None:
+    job, volume = restoring_job(tmp_path)
+    io.write(volume, tmp_path / "clean.tif")
+    job.set_state("done")
+    words = ["jobs", "preview", str(job.path), "-o", str(tmp_path / "seen.tif")]
+    assert run(words) == 0
+    (tmp_path / "clean.tif").rename(tmp_path / "moved.tif")
+    assert run([*words, "--overwrite"]) == 2
+    said = capsys.readouterr().err
+    assert f"no longer at {tmp_path / 'clean.tif'}" in said
+    assert "bug" not in said
+
+
+def test_a_job_may_finish_while_its_part_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, volume = restoring_job(tmp_path)
+    out = tmp_path / "clean.tif"
+    io.write(volume, incomplete_path(out))
+    read = previews.read_file
+
+    def finish(path: Path, *more: Any) -> Volume:
+        path.rename(out)
+        job.set_state("done")
+        return read(path, *more)
+
+    monkeypatch.setattr(previews, "read_file", finish)
+    found = previews.preview_of(job)
+    assert found is not None
+    np.testing.assert_array_equal(found.volume.data, volume.data[4:5])
+
+
+def test_a_damaged_part_is_an_error(tmp_path: Path) -> None:
+    job, _ = restoring_job(tmp_path)
+    incomplete_path(tmp_path / "clean.tif").write_text("no image")
+    with pytest.raises(FileError):
+        previews.preview_of(job)
 
 
 def test_a_study_has_no_preview(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from napari_geosr.core.errors import ConfigError
-from napari_geosr.jobs import index, profiles, remote
+from napari_geosr.core.errors import ConfigError, GeoSRError
+from napari_geosr.jobs import index, login_node, profiles, remote
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.index import Elsewhere
 from napari_geosr.jobs.profiles import Profile
@@ -103,6 +103,16 @@ def test_files_of_another_computer_are_found_here(tmp_path: Path) -> None:
     values = {"local_folder": str(tmp_path / "Z"), "remote_folder": "/bettik/me"}
     profiles.save_profile("far", Profile(host="me@login", **values))
     assert remote.path_here("me@login", there) == here
+
+
+def test_an_invalid_profile_does_not_hide_those_of_other_computers() -> None:
+    for name, host in (("a", "me@one"), ("b", "me@login")):
+        profiles.save_profile(name, Profile(queue="oar", host=host))
+    profiles.profile_path("a").write_text("host: [me@one\n")
+    assert login_node.profile_for("me@login").host == "me@login"
+    assert login_node.profile_for("me@one") == Profile()
+    with pytest.raises(GeoSRError):  # it was asked for
+        login_node.profile_for("me@one", "a")
 
 
 def test_a_job_elsewhere_stays_known_as_such(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def main(folder: str, *, in_queue: bool = False, torchrun: Sequence[str] = ()) -
     if in_queue:
         asked.warning_due = time.monotonic() + submission.seconds_until_warning(job)
         signal.signal(signal.SIGUSR1, asked.by_queue)
-    if is_worker():  # started by `accelerate launch`; the first process owns the folder
+    if is_worker():  # started by torchrun; the first process owns the folder
         return _run(job, asked)
     try:
         check_is_job(job)

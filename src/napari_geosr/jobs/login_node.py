@@ -15,10 +15,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from napari_geosr.core.errors import Cancelled, ConfigError, JobError
+from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError, JobError
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.version import __version__
 from napari_geosr.jobs.profiles import Profile, load_profile, own_profiles
@@ -57,7 +58,7 @@ if [ "${{found%%.*}}" != {major} ]; then
     exit 2
 fi
 if [ "$found" != {version} ]; then
-    printf '%s %s, %s\n' {note} "$found" {note_advice} >&2
+    printf '%s %s, %s\\n' {note} "$found" {note_advice} >&2
 fi
 exec 4<&0
 {program} {words} </dev/null >&3 2>&5 3>&- 4<&- 5>&- &
@@ -106,12 +107,21 @@ def profile_for(host: str, name: str | None = None) -> Profile:
     -------
     Profile
         The user's profile with this name or this host; otherwise an empty profile.
+
+    Raises
+    ------
+    GeoSRError
+        If the profile with this name is invalid.
     """
     own = own_profiles()
     if name in own:
         return load_profile(name)
-    known = (load_profile(each) for each in own)
-    return next((each for each in known if each.host == host), Profile())
+    for each in own:
+        with suppress(GeoSRError):  # invalid profiles of other hosts are irrelevant
+            profile = load_profile(each)
+            if profile.host == host:
+                return profile
+    return Profile()
 
 
 def run_on(host: str, words: Sequence[str], profile: Profile) -> int:

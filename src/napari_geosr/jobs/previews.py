@@ -18,7 +18,7 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core.array_parts.boxes import Box, boxes_from_lists, n_voxels
-from napari_geosr.core.errors import JobError
+from napari_geosr.core.errors import FileError, JobError
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.formats import ReadOptions
@@ -65,7 +65,7 @@ def preview_of(job: JobFolder) -> Preview | None:
     JobError
         If jobs of this kind have no previews, or the settings cannot be read.
     FileError
-        If the volume cannot be read.
+        If the volume cannot be read, or the result was moved.
     """
     status = job.status()
     if job.preview.is_file():
@@ -77,19 +77,46 @@ def preview_of(job: JobFolder) -> Preview | None:
         raise JobError(f"{status.name} computes no volume, so it has no preview.")
     values: Any = read_job(job.values(), job.path)[0]
     out: Path = values.result(job.path)
-    if status.state == "done":
-        return Preview(out.stat().st_mtime_ns, _plane_of(io.read(out), ()))
+    if status.state != "done":
+        found = _of_parts(out)
+        if found is not None or job.status().state != "done":
+            return found
+    return _of_result(out)
+
+
+def _of_result(out: Path) -> Preview:
+    """The preview of a finished result."""
+    try:
+        stamp = out.stat().st_mtime_ns
+    except OSError as error:
+        raise FileError(
+            f"The result is no longer at {out}. If it was moved, open it from its new "
+            "place."
+        ) from error
+    return Preview(stamp, _plane_of(io.read(out), ()))
+
+
+def _of_parts(out: Path) -> Preview | None:
+    """The preview of an unfinished result; None if there is none, or none any more."""
     entries = map(read_journal, leftovers(out, suffix_of(out)))
     known = [entry for entry in entries if entry is not None and entry.boxes]
     parts = [(entry.part, entry.boxes) for entry in known]
     stopped = incomplete_path(out)
-    if stopped.exists():
-        parts.append((stopped, _finished_boxes(read_file(stopped, ReadOptions()))))
-    if not parts:
+    part = stopped
+    try:
+        if stopped.exists():
+            boxes = _finished_boxes(read_file(stopped, ReadOptions()))
+            parts.append((stopped, boxes))
+        if not parts:
+            return None
+        part, boxes = max(parts, key=lambda each: sum(map(n_voxels, each[1])))
+        plane = _plane_of(read_file(part, ReadOptions()), boxes)
+    except (FileError, OSError):
+        if part.exists():
+            raise
         return None
-    part, boxes = max(parts, key=lambda each: sum(map(n_voxels, each[1])))
-    volume = read_file(part, ReadOptions())
-    return Preview(sum(map(n_voxels, boxes)), _plane_of(volume, boxes))
+    # A part that is renamed while it is read lacks values.
+    return Preview(sum(map(n_voxels, boxes)), plane) if part.exists() else None
 
 
 def _finished_boxes(stopped: Volume) -> Sequence[Box]:

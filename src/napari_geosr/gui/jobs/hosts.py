@@ -253,7 +253,7 @@ class RemoteJob(QWidget):
         self.resume_button.setEnabled(job is not None and job.can_resume and not busy)
         has_layer = job is not None and job.operation in _OPENED
         has_result = has_layer and job is not None and job.result is not None
-        self.result_button.setEnabled(has_result)
+        self.result_button.setEnabled(has_result and not busy)
         has_preview = job is not None and job.operation in (*_OPENED, *FIT_NETWORKS)
         self.preview_box.setEnabled(has_preview)
         if job is not None:
@@ -266,12 +266,14 @@ class RemoteJob(QWidget):
             self.preview.remove()
 
     def _follow(self) -> None:
-        """Fetch the preview of the job, if it is shown and may be new."""
+        """Fetch the preview of the job if it may be new; remove any other."""
         job, box = self._job, self.preview_box
         if job is not None and box.isEnabled() and box.isChecked():
             place = Elsewhere(self._host, str(job.path))
             name = f"{job.name} on {self._host}"
             self.preview.follow(place, name, job.updated)
+        else:
+            self.preview.remove()
 
     def _on_stop(self) -> None:
         if self._job is not None:
@@ -288,7 +290,17 @@ class RemoteJob(QWidget):
         if self._job is None or self._job.result is None:
             return
         host, there = self._host, PurePosixPath(self._job.result)
-        found = remote.path_here(host, there)
+
+        def steps(_stop: ShouldStop) -> Generator[Step, None, Path | None]:
+            yield from ()
+            return remote.path_here(host, there)  # slow in a network folder
+
+        self._activity.start(
+            "find", steps, lambda found: self._on_found(host, there, found)
+        )
+
+    def _on_found(self, host: str, there: PurePosixPath, found: Path | None) -> None:
+        """Open a result, after asking for its folder if it was not found."""
         if found is None:
             text = (
                 f"Folder on this computer that corresponds to {there.parent} on {host}"

@@ -55,7 +55,7 @@ class JobPreview(QObject):
         self._name = ""
         self._sources: tuple[Path, ...] = ()
         self._activity = Activity(self)
-        self._shown_step = self._requested_step = -1
+        self._shown_step = -1
         self._dismissed = False
         self._source: weakref.ref[Image] | None = None
         Connections(self).connect(viewer.layers.events.removed, self._on_removed)
@@ -67,7 +67,7 @@ class JobPreview(QObject):
         if path != self._path:
             self.remove()
         self._path, self._name, self._sources = path, name, sources
-        self._shown_step = self._requested_step = -1
+        self._shown_step = -1
         self._dismissed = False
 
     def set_source(self, layer: Image | None) -> None:
@@ -83,7 +83,6 @@ class JobPreview(QObject):
 
     def update_to(self, step: int) -> None:
         """Show the preview of `step`, unless it is shown already."""
-        self._requested_step = step
         if (
             self._path is None
             or self._dismissed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 import weakref
 from collections.abc import Generator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, Signal
 
+from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.gui.jobs.preview import JobPreview
 from napari_geosr.gui.kit.activity import Activity
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Title of the layer, after the name of the job.
 _TITLE = "preview"
+#: Seconds from an error to the next attempt to fetch a preview.
+_RETRY_SECONDS = 10.0
 
 
 class RemotePreview(QObject):
@@ -40,12 +44,13 @@ class RemotePreview(QObject):
         self._preview = JobPreview(viewer, self, _TITLE)
         self._preview.failed.connect(self.failed)
         self._activity = Activity(self)
-        self._activity.failed.connect(self.failed)
         self._folder = Path(tempfile.mkdtemp(prefix="napari-geosr-"))
         # At the latest when the program ends; a TemporaryDirectory would warn.
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._job: Elsewhere | None = None
         self._updated, self._n_jobs = -1.0, 0
+        #: Last error of the job, and when its preview may be fetched again.
+        self._error, self._retry_at = "", 0.0
 
     def follow(self, job: Elsewhere, name: str, updated: float) -> None:
         """Show the latest preview of a job.
@@ -56,13 +61,17 @@ class RemotePreview(QObject):
         name : str
             Name of the layer.
         updated : float
-            Time stamp of the state of the job; without a new one, nothing is fetched.
+            Time stamp of the state of the job; without a new one, nothing is fetched,
+            except after an error.
         """
         if job != self._job:
             self._job, self._updated = job, -1.0
+            self._error, self._retry_at = "", 0.0
             self._n_jobs += 1
             self._preview.set_job(self._path(), name, ())
         if self._activity.busy or updated == self._updated:
+            return
+        if time.monotonic() < self._retry_at:
             return
         self._updated, path = updated, self._path()
 
@@ -70,7 +79,12 @@ class RemotePreview(QObject):
             yield from ()
             return previews.fetch(job, path, stop)
 
-        self._activity.start("preview", steps, lambda found: self._show(job, found))
+        self._activity.start(
+            "preview",
+            steps,
+            lambda found: self._show(job, found),
+            on_error=lambda error: self._on_error(job, error),
+        )
 
     def remove(self) -> None:
         """Remove the layer, and follow no job."""
@@ -81,5 +95,17 @@ class RemotePreview(QObject):
         return self._folder / f"{self._n_jobs}.tif"
 
     def _show(self, job: Elsewhere, stamp: int | None) -> None:
-        if job == self._job and stamp is not None:
+        if job != self._job:
+            return
+        self._error = ""
+        if stamp is not None:
             self._preview.update_to(stamp)
+
+    def _on_error(self, job: Elsewhere, error: Exception) -> None:
+        """Allow another attempt after a pause; report the same error only once."""
+        if job != self._job:
+            return
+        self._updated, self._retry_at = -1.0, time.monotonic() + _RETRY_SECONDS
+        if not isinstance(error, Cancelled) and str(error) != self._error:
+            self._error = str(error)
+            self.failed.emit(error)

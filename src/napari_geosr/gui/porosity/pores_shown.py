@@ -119,9 +119,8 @@ class PoreDisplay(QObject):
         """Follow the layer of the report that is shown, and select no pore."""
         report, layer = self._result.report, self.layer()
         self._unfollow()
+        # All views follow, because this emits `changed`.
         self.marked.restart(0 if report is None else report.pore_count)
-        self._pace.stop()
-        self._follow()
         self._features.set_layer(layer)
         if layer is not None:
             events = layer.events
@@ -277,8 +276,7 @@ class PoreDisplay(QObject):
                 self._listing.start()  # the mouse has not stopped
             self._pace.follow()
         else:
-            self._pace.stop()
-            self._follow()
+            self._pace.show_now()
 
     def _follow(self) -> None:
         """Show the selection in table and picture."""

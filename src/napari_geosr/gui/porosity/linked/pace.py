@@ -24,6 +24,9 @@ _PAUSE = 50
 #: Difference in milliseconds between frames with and without a new picture up to which
 #: waiting would gain nothing, e.g. because both last until the screen is refreshed.
 _SAME = 3.0
+#: Longest duration in milliseconds of a frame that counts; longer ones were delayed by
+#: something other than drawing, e.g. because the window was hidden.
+_LONGEST_FRAME = 2000.0
 #: Number of frames of each kind from which the median duration is calculated.
 _FRAMES = 5
 
@@ -55,8 +58,8 @@ class PicturePace(QObject):
         super().__init__(parent)
         self._scatter = scatter
         #: Durations of the last frames, without and with a new picture.
-        self._plain: deque[float] = deque(maxlen=_FRAMES)
-        self._full: deque[float] = deque(maxlen=_FRAMES)
+        self._without_picture: deque[float] = deque(maxlen=_FRAMES)
+        self._with_picture: deque[float] = deque(maxlen=_FRAMES)
         self._drawn_at = 0.0
         #: The frame that is not drawn yet: when its change began (None: no such frame),
         #: and whether it has a new picture.
@@ -79,14 +82,14 @@ class PicturePace(QObject):
     @property
     def wait(self) -> float:
         """Milliseconds from the end of one frame with the picture to the next one."""
-        if len(self._full) < 2:  # the first one also prepares the layer
+        if len(self._with_picture) < 2:  # the first one also prepares the layer
             return 0.0
-        full = float(np.median(self._full))
+        full = float(np.median(self._with_picture))
         if full <= _FRAME:
             return 0.0
-        if not self._plain:
+        if not self._without_picture:
             return min(full, _LONGEST_WAIT)
-        plain = float(np.median(self._plain))
+        plain = float(np.median(self._without_picture))
         if full - plain <= _SAME:
             return 0.0
         if plain >= _FRAME:
@@ -113,7 +116,16 @@ class PicturePace(QObject):
         if self._is_waiting:
             self._draw()
 
-    def stop(self) -> None:
+    def show_now(self) -> None:
+        """Have the picture follow a change now; the frame in progress does not count.
+
+        The frame also shows changes other than those of the lasso.
+        """
+        self._began = None
+        self._end.stop()
+        self._draw()
+
+    def _stop(self) -> None:
         """Forget what the picture waits for."""
         self._is_waiting = False
         self._pause.stop()
@@ -125,7 +137,7 @@ class PicturePace(QObject):
         return False
 
     def _draw(self) -> None:
-        self.stop()
+        self._stop()
         self._has_picture, self._drawn_at = True, time.perf_counter()
         self.due.emit()
 
@@ -133,8 +145,10 @@ class PicturePace(QObject):
         if self._began is None:
             return
         now = time.perf_counter()
-        durations = self._full if self._has_picture else self._plain
-        durations.append(1000 * (now - self._began))
+        durations = self._with_picture if self._has_picture else self._without_picture
+        duration = 1000 * (now - self._began)
+        if duration <= _LONGEST_FRAME:
+            durations.append(duration)
         if self._has_picture:
             self._drawn_at = now
         self._began = None

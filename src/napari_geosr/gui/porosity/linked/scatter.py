@@ -174,7 +174,7 @@ class ScatterView(Chart):
         self._drawn = np.flatnonzero(drawn)
         if len(self._mask) != len(drawn):
             self._mask = np.zeros(len(drawn), bool)
-            self._cancel_lasso()
+        self._cancel_lasso()
         if len(self._drawn):
             self._scales = tuple(_scale_of(p[self._drawn]) for p in self._positions)
             self._bins = tuple(map(self._bins_of, self._positions, self._scales))
