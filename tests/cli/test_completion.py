@@ -13,8 +13,8 @@ import pytest
 from cyclopts import App
 from cyclopts.completion.detect import ShellDetectionError
 
-from napari_geosr.cli import completion
 from napari_geosr.cli.app import build_app, run
+from napari_geosr.cli.kit import completion
 from napari_geosr.models.names import complete_model
 
 PROGRAM = "napari-geosr"
