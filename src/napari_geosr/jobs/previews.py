@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_geosr import io
 from napari_geosr.core.array_parts.boxes import Box, boxes_from_lists, n_voxels
@@ -135,12 +136,30 @@ def _plane_of(volume: Volume, boxes: Sequence[Box]) -> Volume:
     if volume.axes[-3:-2] == "Z":
         origin[-3] += float(index[-1]) * size[-3]
     size[-2:] = [each * step for each in size[-2:]]
+    data = np.asarray(volume.data[slices])
+    if boxes:
+        place = [int(i) for i in index]
+        covered = _covered(boxes, place, volume.shape)[::step, ::step]
+        kind = data.dtype if data.dtype.kind == "f" else np.dtype(np.float32)
+        data = np.where(covered, data.astype(kind), kind.type(np.nan))
     return volume.replace(
-        data=np.asarray(volume.data[slices]),
+        data=data,
         voxel_size=tuple(size),
         origin=tuple(origin),
         source=None,
     )
+
+
+def _covered(
+    boxes: Sequence[Box], index: Sequence[int], shape: Sequence[int]
+) -> npt.NDArray[np.bool_]:
+    """Whether each voxel of a plane is in a box; an unfinished TIFF has zeros there."""
+    covered = np.zeros(tuple(shape[-2:]), bool)
+    for box in boxes:
+        axes = zip(box, index, shape, strict=False)
+        if all(i in range(*part.indices(n)) for part, i, n in axes):
+            covered[tuple(box[-2:])] = True
+    return covered
 
 
 def _plane_number(shape: Sequence[int], boxes: Sequence[Box]) -> int:
