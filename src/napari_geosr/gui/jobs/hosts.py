@@ -221,6 +221,7 @@ class RemoteJob(QWidget):
         self.preview.failed.connect(self.failed)
         self.preview_box = QCheckBox("Preview")
         self.preview_box.setAccessibleName("Preview of a remote job")
+        self.preview_box.setShortcut("Alt+Shift+I")
         self.preview_box.setToolTip(
             "Show one small plane of what the job has computed so far. Only this "
             "preview is copied from the other computer."
