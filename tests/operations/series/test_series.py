@@ -439,7 +439,7 @@ def test_auto_looks_at_the_noisiest_channel_and_spares_the_others():
 def test_auto_copies_a_channel_that_its_model_would_make_worse(
     monkeypatch, tmp_path, stop_after
 ):
-    """Also in a run that goes on, which does not look again."""
+    """Also in a run that goes on, with the model that was chosen."""
     from napari_geosr.operations.restore.verdict import steps as verdict
 
     def harmful_if_bright(prepared, noise, ranking, should_stop):
@@ -483,7 +483,13 @@ def test_auto_copies_a_channel_that_its_model_would_make_worse(
         made = unfinished.provenance[-1]["model"]["name"]
         named = config.model_copy(update={"model": made})
         again = restore_steps(
-            volume, named, out=out, overwrite=True, unfinished=unfinished
+            volume,
+            named,
+            look=True,
+            strict=True,
+            out=out,
+            overwrite=True,
+            unfinished=unfinished,
         )
         result = run_to_end(again)
     found = np.asarray(io.read(out).data)

@@ -80,9 +80,8 @@ def restore_series_steps(
     series = yield from prepare_series_steps(
         volume, config, kept=kept, should_stop=should_stop
     )
-    if copied := _copied_before(more.get("unfinished")):
-        series = series.copying(copied)
-    elif look or strict:
+    series = series.copying(_copied_before(more.get("unfinished")))
+    if look or strict:
         check_budget(series.first, more.get("out"))
         series = yield from reported_series_verdict_steps(
             series, strict=strict, spare=spare, kept=kept, should_stop=should_stop
