@@ -103,8 +103,8 @@ class ConsistencyCheck:
             return (residual,)
         return (
             residual,
-            f"Contrast relative to the scan: {found.slope:.2f} "
-            f"{_error_text(found.slope_error)} (expected: 1)",
+            "Contrast relative to the scan: "
+            f"{_slope_text(found.slope, found.slope_error)}",
         )
 
     def position(self, place: MismatchRegion) -> tuple[float, ...]:
@@ -383,15 +383,19 @@ def _uniform_text(checked: ConsistencyCheck) -> str:
     )
 
 
-def _error_text(error: float) -> str:
-    """Standard error of a number with two decimals.
+def _slope_text(slope: float, error: float) -> str:
+    """Contrast relative to the scan with its standard error, to two decimals.
 
     Examples
     --------
-    >>> _error_text(0.021), _error_text(6.5e-5)
-    ('± 0.02', '± less than 0.01')
+    >>> _slope_text(1.03, 0.021)
+    '1.03 ± 0.02 (expected: 1)'
+    >>> _slope_text(1.03, 6.5e-5)
+    '1.03 (expected: 1; standard error below 0.01)'
     """
-    return f"± {error:.2f}" if error >= 0.005 else "± less than 0.01"
+    if error < 0.005:
+        return f"{slope:.2f} (expected: 1; standard error below 0.01)"
+    return f"{slope:.2f} ± {error:.2f} (expected: 1)"
 
 
 def _too_much_text(checked: ConsistencyCheck) -> str:
