@@ -162,9 +162,9 @@ def test_the_page_of_dask_is_named_where_there_is_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     client = SimpleNamespace(dashboard_link="http://node0:4321/status")
-    for package, address in ((None, ""), (object(), "http://node0:4321/status")):
+    for package, port in ((None, None), (object(), 4321)):
         monkeypatch.setattr(allocation, "find_spec", lambda _, found=package: found)
-        assert allocation.dashboard_of(client) == address
+        assert allocation.dashboard_port(client) == port
 
 
 def test_the_other_nodes_get_the_settings_of_the_network_but_not_of_one_node(

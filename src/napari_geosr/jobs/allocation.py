@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from socket import gethostname
 from typing import Any
+from urllib.parse import urlsplit
 
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.steps import ShouldStop
@@ -73,19 +75,29 @@ def on_all_nodes(job: JobFolder, spec: Job, should_stop: ShouldStop) -> Iterator
         if n_started < n_workers:
             text = f"Only {n_started} of {n_workers} worker processes started."
             job.append("warning", message=f"{text} The reason is in log.txt.")
-        if address := dashboard_of(client):
-            job.append("stage", message=f"Dask's dashboard is at {address}")
+        if port := dashboard_port(client):
+            job.append("stage", message=_dashboard_text(port, gethostname()))
         # A run accepts a client instead of a number, but a client cannot be stored in a
         # file.
         shared: Job = values.model_copy(update={"workers": client})
         yield shared
 
 
-def dashboard_of(client: Any) -> str:
-    """Address of the page on which Dask shows its workers; empty without bokeh.
+def dashboard_port(client: Any) -> int | None:
+    """Port of the page on which Dask shows its workers; None without bokeh.
 
     Parameters
     ----------
     client : distributed.Client
     """
-    return str(client.dashboard_link or "") if find_spec("bokeh") else ""
+    if not find_spec("bokeh"):
+        return None
+    return urlsplit(str(client.dashboard_link or "")).port
+
+
+def _dashboard_text(port: int, node: str) -> str:
+    """How to see the page, which has no password and is therefore local to its node."""
+    return (
+        f"Dask's dashboard is on node {node}. To see it at "
+        f"http://localhost:{port}/status, run: ssh -L {port}:localhost:{port} {node}"
+    )

@@ -80,7 +80,8 @@ def workers_on_nodes(
             LocalCluster(
                 n_workers=0,
                 host=get_ip(),
-                dashboard_address=":0",
+                # The page has no password, and other users may log in to the network.
+                dashboard_address="127.0.0.1:0",
                 silence_logs=50,
                 security=security,
             ) as cluster,
