@@ -123,7 +123,19 @@ class Noise:
 
     @property
     def is_measured(self) -> bool:
-        """Whether the level is known; not the case if no region is uniform."""
+        """Whether the level is known; not the case if no region is uniform.
+
+        Without contrast, nothing says how weak noise must be to be negligible.
+
+        Examples
+        --------
+        >>> Noise(level=0.0, contrast=0.0, interval=(0.0, 0.3)).is_measured
+        False
+        >>> Noise(level=0.0, contrast=0.0).is_measured
+        True
+        """
+        if self.contrast == 0:
+            return self.level > 0 or self.interval[1] == 0
         return self.level > 0 or self.bound < 2 * FLOOR
 
     def at(self, grey: npt.ArrayLike) -> FloatArray:

@@ -37,6 +37,37 @@ def test_nan_around_the_sample(scan: np.ndarray) -> None:
     assert says(found, "NaN")
 
 
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.2])
+def test_scattered_nan(
+    scan: np.ndarray, rng: np.random.Generator, share: float
+) -> None:
+    scan[rng.random(SHAPE) < share] = np.nan
+    found = estimate_noise(Volume(scan, "ZYX"))
+    assert found.level == pytest.approx(8, rel=0.1)
+    assert max(found.correlation.values()) < 0.2
+
+
+def test_mostly_nan_is_refused_with_advice(
+    scan: np.ndarray, rng: np.random.Generator
+) -> None:
+    scan[rng.random(SHAPE) < 0.6] = np.nan
+    with pytest.raises(VolumeError, match="Fill the missing voxels first"):
+        estimate_noise(Volume(scan, "ZYX"))
+
+
+def test_rare_spots_in_a_clipped_background_are_not_free_of_noise(
+    rng: np.random.Generator,
+) -> None:
+    spots = np.zeros((24, 96, 96))
+    spots[tuple(rng.integers(0, n, 20) for n in spots.shape)] = 1
+    spots = ndimage.gaussian_filter(spots, 1.5)
+    photons = rng.poisson(60 * spots / spots.max() + 2) - 6
+    found = estimate_noise(Volume(photons.clip(0).astype(np.uint16), "ZYX"))
+    assert found.contrast == 0
+    assert not found.is_measured
+    assert describe_noise(found).startswith("Nearly all voxels have the same grey")
+
+
 @pytest.mark.parametrize("padding", [0.0, 150.0, 1000.0])
 def test_constant_padding(scan: np.ndarray, padding: float) -> None:
     scan[:, :20] = padding

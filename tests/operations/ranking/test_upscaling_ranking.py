@@ -30,9 +30,9 @@ from napari_geosr.operations.restore.ranking import (
     rank_steps,
     upscaling,
 )
+from napari_geosr.operations.restore.ranking.choice import choose_steps
 from napari_geosr.operations.restore.ranking.rank import find_ranking
 from napari_geosr.operations.restore.ranking.upscaling import decide_upscaling
-from napari_geosr.operations.restore.steps import choose_steps
 from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
 from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
     upscaling_verdict,

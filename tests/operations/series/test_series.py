@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from napari_geosr import io, restore, restore_with_uncertainty
 from napari_geosr.core.errors import ConfigError, FileError, ModelError, VolumeError
+from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import (
     TargetReady,
     TileDone,
@@ -27,6 +28,7 @@ from napari_geosr.operations.restore import (
     restore_steps,
     run_steps,
 )
+from napari_geosr.operations.restore.ranking import Ranking, RankingEntry, choice
 from napari_geosr.operations.restore.series.plan import Point, SeriesPlan
 from napari_geosr.operations.restore.series.preparation import prepare_series_steps
 from napari_geosr.operations.restore.series.run import run_series_steps
@@ -426,7 +428,7 @@ def test_auto_looks_at_the_noisiest_channel_and_spares_the_others():
     made = restore_steps(volume, config)
     result = run_to_end(made, steps.append).volume
     said = " ".join(s.message for s in steps if isinstance(s, WarningIssued))
-    assert "on the basis of channel 1, the channel with the most noise" in said
+    assert "on the basis of channel 1, the only one with measurable noise" in said
     model = result.provenance[-1]["model"]["name"]
     assert zoo.find(model).card.noise_bound is not None
     found = np.asarray(result.data)
@@ -506,7 +508,61 @@ def test_auto_says_so_if_no_channel_has_measurable_noise():
     run_to_end(restore_steps(volume, config), steps.append)
     said = " ".join(s.message for s in steps if isinstance(s, WarningIssued))
     assert "channel 0, because no noise could be measured in any channel" in said
-    assert "the channel with the most noise" not in said
+    assert "the only one" not in said
+
+
+def test_auto_ignores_a_channel_that_is_only_noise():
+    """Its noise exceeds its contrast, and the strongest filter would seem the best."""
+    rng = np.random.default_rng(5)
+    clean = np.full((96, 96), 0.8, np.float32)
+    clean[12:60, 15:66] = 0.2
+    noise = rng.normal(0, 0.06, (2, 96, 96)).astype(np.float32)
+    data = np.stack([gaussian_filter(clean, 0.7), np.full_like(clean, 0.1)]) + noise
+    config = RestoreConfig.create(model="auto", memory=MEMORY, threads=1)
+    steps = []
+    made = restore_steps(Volume(data, "CYX", name="both"), config)
+    result = run_to_end(made, steps.append).volume
+    said = " ".join(s.message for s in steps if isinstance(s, WarningIssued))
+    assert "because the noise of other channels exceeds their contrast" in said
+    model = result.provenance[-1]["model"]["name"]
+    assert zoo.find(model).card.noise_bound is not None
+    error = np.square(np.asarray(result.data)[0] - gaussian_filter(clean, 0.7)).mean()
+    assert error < 0.05 * 0.06**2
+
+
+def ranking_of(gains: dict[str, float]) -> Ranking:
+    rows = [
+        RankingEntry(name, "", 10 / 10 ** (gain / 20), gain, (gain - 0.1, gain + 0.1))
+        for name, gain in {**gains, "none": 0.0}.items()
+    ]
+    best = max({**gains, "none": 0.0}.items(), key=lambda item: item[1])[0]
+    return Ranking(tuple(rows), best, "", Noise(10.0, 100.0))
+
+
+@pytest.mark.parametrize(
+    ("gains", "expected"),
+    [
+        ([{"a": 5.0, "b": 4.0}, {"a": 1.0, "b": 4.0}], "b"),
+        ([{"a": 5.0, "b": 4.0}, {"b": 0.5}], "a"),  # it would leave the second as it is
+        ([{"a": 5.0, "c": 4.9}, {"b": 5.0, "c": 4.9}], "a"),  # c was never tested
+        ([{}, {}], "none"),
+    ],
+)
+def test_the_model_of_a_series_gains_most_over_all_channels(gains, expected):
+    ranking, words = choice._best_on_average([ranking_of(each) for each in gains])
+    assert ranking.choice == expected
+    if expected == "b":
+        assert words == "with these gains on average: a +3.0 dB, b +4.0 dB"
+
+
+def test_a_last_time_point_without_known_voxels_is_no_obstacle():
+    volume = series("TYX", (3, 40, 44))
+    data = np.array(volume.data)
+    data[-1] = np.nan
+    volume = replace(volume, data=data)
+    steps = prepare_series_steps(volume, RestoreConfig.create(model="ct-denoise"))
+    prepared = run_to_end(steps)
+    assert prepared.typical
 
 
 @pytest.mark.parametrize("levels", [(0.1, 0.1, 0.1), (0.0, 0.1, 0.3)])

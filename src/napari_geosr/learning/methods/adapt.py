@@ -142,7 +142,7 @@ def choose(noise: Noise, *, has_second: bool) -> tuple[LearningMode, str]:
     Parameters
     ----------
     noise : Noise
-        Noise of the first scan.
+        Noise of the scan; of several scans, the most skewed.
     has_second : bool
         Whether there is another scan of the same object.
 
@@ -280,21 +280,23 @@ class Method(_Method):
         return model.restorer().state_dict()
 
     def prepare(self, patches: Patches) -> None:
-        """Choose how to learn from the noise of the first scan."""
+        """Choose how to learn from the noise of the scan with the most skewed noise."""
         super().prepare(patches)
-        noise = patches.scenes[0].noises["source"]
+        noises = [scene.noises["source"] for scene in patches.scenes]
+        noise = max(noises, key=photon_skewness)
         if self.config.how == "auto":
             self.how, self.reason = choose(noise, has_second=bool(self.config.target))
         elif self.config.how == "recorrupted" and photon_skewness(noise) > SKEWED:
             raise ConfigError(
-                "This scan has photon noise at low counts, which is not Gaussian, so "
+                "A scan has photon noise at low counts, which is not Gaussian, so "
                 "recorrupted gives wrong results and a wrong estimate of the "
                 "improvement: set --how to auto or noise2void."
             )
         else:
             self.how, self.reason = self.config.how, ""
         if self.how == "noise2void":
-            offsets = hidden_neighbours(noise)
+            hidden = (offset for each in noises for offset in hidden_neighbours(each))
+            offsets = tuple(dict.fromkeys(hidden))
             share = _SHARE / max(1, len(offsets) // 4)
             self._blind_spots = BlindSpots(self.config.ndim, share, "uniform", offsets)
 

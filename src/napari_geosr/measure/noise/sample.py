@@ -15,6 +15,7 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise.basis import Array, FloatArray
+from napari_geosr.measure.noise.missing import with_neighbours
 from napari_geosr.measure.noise.reading import Box, ScanBlocks
 
 Bools = npt.NDArray[np.bool_]
@@ -215,11 +216,15 @@ def usable_sample(
         far |= _extreme(repeats, known)
     far_share = float(far.mean()) if known.size else 0.0
     known &= ~far
+    if repeats is None:
+        blocks, known = with_neighbours(blocks, known)
     whole = known.all((1, 2, 3))
     if not whole.any():
         raise NoiseUnknownError(
             f"{volume.title} has no block of {' × '.join(map(str, blocks.shape[1:]))} "
-            "voxels without NaN or infinite values: its noise cannot be measured."
+            "voxels in which at least two thirds are finite and known: its noise "
+            "cannot be measured. Fill the missing voxels first, for example by "
+            "interpolation."
         )
     blocks, centres = blocks[whole].astype(np.float64), found.centres[whole]
     repeats = None if repeats is None else repeats[whole].astype(np.float64)

@@ -298,6 +298,11 @@ def describe_level(noise: Noise) -> str:
     >>> describe_level(Noise(level=0.0, contrast=100.0, interval=(0.0, 33.1)))
     'The noise could not be measured'
     """
+    if not noise.contrast > 0 and not noise.is_measured:
+        return (
+            "Nearly all voxels have the same grey value, so the noise of the others "
+            "could not be measured"
+        )
     if not noise.contrast > 0:
         return "The scan has no contrast"
     if noise.level == 0:

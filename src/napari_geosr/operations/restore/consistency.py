@@ -101,11 +101,8 @@ class ConsistencyCheck:
         )
         if found.slope is None or found.slope_error is None:
             return (residual,)
-        return (
-            residual,
-            "Contrast relative to the scan: "
-            f"{_slope_text(found.slope, found.slope_error)}",
-        )
+        slope = _slope_text(found.slope, found.slope_error)
+        return residual, f"Contrast relative to the scan: {slope}"
 
     def position(self, place: MismatchRegion) -> tuple[float, ...]:
         """Position of a region, in the unit of the volume."""

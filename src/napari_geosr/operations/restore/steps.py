@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from napari_geosr import io
 from napari_geosr.core import provenance
-from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
@@ -16,12 +15,9 @@ from napari_geosr.core.steps import (
     WarningIssued,
     never_stop,
 )
-from napari_geosr.core.text.vocabulary import SharpnessChoice
-from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.members import NONE as NO_MEMBERS
 from napari_geosr.inference.members import is_generative
-from napari_geosr.measure.noise import noise_steps
 from napari_geosr.models.distribution import TrainingLikeness
 from napari_geosr.operations.cluster import Workers, check_workers
 from napari_geosr.operations.inputs import check_not_source
@@ -31,8 +27,12 @@ from napari_geosr.operations.restore.measurements import MeasurementStore
 from napari_geosr.operations.restore.memory import reads_within_budget
 from napari_geosr.operations.restore.posterior import PosteriorRun, refuse_for_samples
 from napari_geosr.operations.restore.preparation import prepare_steps
-from napari_geosr.operations.restore.ranking.config import AUTO, NONE, RankConfig
-from napari_geosr.operations.restore.ranking.rank import find_ranking, rank_steps
+from napari_geosr.operations.restore.ranking.choice import (
+    choose_for_series_steps,
+    choose_steps,
+    with_choice,
+)
+from napari_geosr.operations.restore.ranking.config import AUTO, NONE
 from napari_geosr.operations.restore.ranking.result import Ranking
 from napari_geosr.operations.restore.resume import deviation_path
 from napari_geosr.operations.restore.run import (
@@ -52,11 +52,6 @@ from napari_geosr.operations.restore.verdict.steps import (
     reported_verdict_steps,
 )
 
-if TYPE_CHECKING:
-    from napari_geosr.core.noise import Noise
-
-
-_MEASURING = "Measuring the noise"
 #: Warning if a prediction is required but not available.
 _NOT_PREDICTED = (
     "The effect of samples of a diffusion model is not predicted, so --strict does not "
@@ -139,7 +134,7 @@ def restore_steps(
     ranking: Ranking | None = None
     if config.model == AUTO:
         if is_series(volume):
-            ranking = yield from _choose_for_series_steps(
+            ranking = yield from choose_for_series_steps(
                 SeriesPlan(volume), config, kept, should_stop
             )
         else:
@@ -156,7 +151,7 @@ def restore_steps(
                 should_stop=should_stop,
             )
             return (yield from steps)
-        config = _with_choice(config, ranking)
+        config = with_choice(config, ranking)
     if generative := is_generative(config.uncertainty):
         refuse_for_samples(workers=workers is not None, series=is_series(volume))
     if is_series(volume):
@@ -225,136 +220,6 @@ def _check_outputs(
             continues=unfinished is not None,
         )
     check_not_source(volume, *outputs)
-
-
-def _with_choice(config: RestoreConfig, ranking: Ranking) -> RestoreConfig:
-    """The settings of the run with the chosen model."""
-    chosen: AnyDict = {"model": ranking.choice, "upscale_factor": 1}
-    if ranking.upscale_factor > 1:
-        chosen["sharpness"] = _sharpness_of_auto(config)
-    return config.model_copy(update=chosen)
-
-
-def _sharpness_of_auto(config: RestoreConfig) -> SharpnessChoice:
-    """Sharpness with which models are tested and run if none was chosen by hand.
-
-    Results as sharp as the scan agree with it within the noise bound. Nobody has
-    inspected the result of an automatically chosen model, so the model must not sharpen
-    by itself.
-    """
-    return "scan" if config.sharpness == "auto" else config.sharpness
-
-
-def _choose_for_series_steps(
-    plan: SeriesPlan,
-    config: RestoreConfig,
-    kept: MeasurementStore | None,
-    should_stop: ShouldStop,
-) -> Generator[Step, None, Ranking]:
-    """Rank the models for the noisiest channel, and report the choice.
-
-    All channels are restored with the same model. A model with a noise bound leaves
-    channels with less noise almost unchanged. A filter would blur them and is therefore
-    not chosen for several channels.
-    """
-    typical = [plan.typical(channel) for channel in plan.channels]
-    points = [point for point in typical if plan.varies(point)] or typical[:1]
-    levels = []
-    for point in points if len(points) > 1 else ():
-        yield StageStarted(message=plan.of_channel(point.channel, _MEASURING))
-        steps = noise_steps(plan.at(point), should_stop=should_stop)
-        try:
-            levels.append((yield from steps).relative)
-        except VolumeError:  # too few voxels to measure
-            levels.append(0.0)
-    strongest = max(levels, default=0.0)
-    place = levels.index(strongest) if levels else 0
-    ranking = yield from choose_steps(
-        plan.at(points[place]),
-        config,
-        only_bounded=len(points) > 1,
-        kept=kept,
-        should_stop=should_stop,
-    )
-    why = ""
-    if len(points) > 1 and strongest > 0:
-        why = ", the channel with the most noise"
-    elif len(points) > 1:
-        why = ", because no noise could be measured in any channel"
-    yield WarningIssued(
-        message="The model for the whole series was chosen on the basis of "
-        f"{points[place].words}{why}."
-    )
-    return ranking
-
-
-def choose_steps(
-    volume: Volume,
-    config: RestoreConfig,
-    *,
-    noise: Noise | None = None,
-    only_bounded: bool = False,
-    kept: MeasurementStore | None = None,
-    should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, Ranking]:
-    """Rank the models for a scan and report the choice.
-
-    The last `WarningIssued` gives the choice and the reason.
-
-    Parameters
-    ----------
-    volume : Volume
-    config : RestoreConfig
-    noise : Noise, optional
-        Noise of the volume, if known.
-    only_bounded : bool
-        Whether to choose only among denoisers whose changes are limited by the noise.
-    kept : MeasurementStore, optional
-        Receives the ranking, and provides that of an earlier run.
-    should_stop : callable
-
-    Returns
-    -------
-    Ranking
-
-    Raises
-    ------
-    ConfigError
-        If the settings name further models, or samples of a diffusion model, which is
-        not possible when the model is chosen automatically.
-    """
-    if config.ensemble_with:
-        raise ConfigError(
-            "The models of an ensemble must be named: replace --model auto with one "
-            "of them, or omit --ensemble-with."
-        )
-    if is_generative(config.uncertainty):
-        raise ConfigError(
-            "The model that samples are drawn from must be named: replace --model "
-            "auto with a model trained by napari-geosr train ddpm."
-        )
-    if config.upscale_factor > 1 and config.strength != 1:
-        raise ConfigError(
-            "The strength cannot be set while a super-resolution model is chosen "
-            "automatically, because interpolation has none: leave --strength at 1, or "
-            "name a model (--model)."
-        )
-    settings = RankConfig(
-        device=config.device,
-        threads=config.threads,
-        upscale_factor=config.upscale_factor,
-        sharpness=_sharpness_of_auto(config),
-    )
-    of = {} if config.upscale_factor == 1 else settings.upscaling_settings()
-    kept = kept or MeasurementStore()
-    ranking = find_ranking(kept, volume, **of)
-    if ranking is None:
-        ranking = yield from rank_steps(volume, settings, should_stop, noise=noise)
-        kept.keep("ranking", ranking, **of)
-    if only_bounded and ranking.upscale_factor == 1:
-        ranking = ranking.only_bounded()
-    yield WarningIssued(message=f"auto: {ranking.reason}")
-    return ranking
 
 
 def unchanged_steps(

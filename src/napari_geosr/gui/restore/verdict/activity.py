@@ -7,6 +7,7 @@ compete with the user's requests.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, Signal
@@ -17,13 +18,13 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.notify import error_sentence
 from napari_geosr.operations.restore.ranking import RankConfig, rank_steps
+from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
 from napari_geosr.operations.restore.verdict.steps import verdict_steps
 
 if TYPE_CHECKING:
     from napari_geosr.core.noise import Noise
     from napari_geosr.operations.restore import PreparedRestoration
     from napari_geosr.operations.restore.ranking import Ranking
-    from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
 
 #: Names of the operations.
 RANK, VERDICT = "rank", "verdict"
@@ -54,8 +55,29 @@ def _verdicts_steps(
         )
     }
     for name, other in others():
-        found[name] = yield from verdict_steps(other, should_stop=should_stop)
+        try:
+            found[name] = yield from verdict_steps(other, should_stop=should_stop)
+        except Cancelled:
+            raise
+        except GeoSRError as error:  # the verdicts on the other channels remain
+            sentence = f"The effect of the model could not be checked: {error}"
+            found[name] = RunVerdict("caution", sentence)
     return found
+
+
+def _worst_verdict(verdicts: Mapping[str, RunVerdict]) -> tuple[RunVerdict, str]:
+    """The most severe verdict and its channel, with others that are harmful, too.
+
+    Of equally severe verdicts, the first counts: that on the channel on screen.
+    """
+    worst = max(verdicts, key=lambda name: _LEVELS.index(verdicts[name].level))
+    verdict = verdicts[worst]
+    also = [
+        f"{name}: {each.sentence}"
+        for name, each in verdicts.items()
+        if each.is_harmful and name != worst
+    ]
+    return replace(verdict, reasons=(*verdict.reasons, *also)), worst
 
 
 class VerdictActivity(Activity):
@@ -219,9 +241,7 @@ class VerdictActivity(Activity):
             return
         self._has_verdict, self._verdict_first = True, False
         self._noise = self._noise or verdicts[_ON_SCREEN].noise
-        # of equally bad ones the first, which is that of the channel on screen
-        worst = max(verdicts, key=lambda name: _LEVELS.index(verdicts[name].level))
-        self.verdictReady.emit(verdicts[worst], worst)
+        self.verdictReady.emit(*_worst_verdict(verdicts))
         self.verdictEnded.emit()
 
     def _on_verdict_failed(

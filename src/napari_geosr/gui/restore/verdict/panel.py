@@ -34,7 +34,9 @@ if TYPE_CHECKING:
         RestoreConfig,
     )
     from napari_geosr.operations.restore.ranking import Ranking
-    from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
+
+    #: Voxel data, model, strength, point and expected harm that the user has accepted.
+    _Approval = tuple[Key, str, float, Point | None, tuple[str, ...]]
 
 
 _KINDS = {"ok": "ok", "caution": "warning", "harmful": "harm"}
@@ -81,7 +83,7 @@ class VerdictPanel(QWidget):
         self._upscale_factor = 1
         #: Upscale factor of the prepared interpolation; 1 if another model is prepared.
         self._interpolated_by = 1
-        self._approved: set[tuple[Key, str, float, Point | None]] = set()
+        self._approved: set[_Approval] = set()
         self._strength = 1.0
         self._source: weakref.ref[Image] | None = None
         self._point: Point | None = None
@@ -170,6 +172,7 @@ class VerdictPanel(QWidget):
         self._run_verdict = None
         self.message.clear()
         self.activity.set_prepared(None)
+        self.removed_button.set_noise(None)
         self.removed_button.set_ready(None, None)
 
     def set_ready(
@@ -224,8 +227,9 @@ class VerdictPanel(QWidget):
     def confirm_run(self, model: str, name: str) -> bool:
         """Whether a run may start; asks the user if it is expected to do harm.
 
-        The question is asked once per model, strength and voxel data. Another layer,
-        time point or channel, or changed data in the layer, must be confirmed again.
+        The question is asked once per model, strength, voxel data and expected harm.
+        Another layer, time point or channel, further channels in the run, or changed
+        data in the layer must be confirmed again.
 
         Parameters
         ----------
@@ -238,7 +242,8 @@ class VerdictPanel(QWidget):
         source = None if self._source is None else self._source()
         if verdict is None or not verdict.is_harmful or source is None:
             return True
-        key = contents_key(source), model, self._strength, self._point
+        harm = (verdict.sentence, *verdict.reasons)
+        key = contents_key(source), model, self._strength, self._point, harm
         if key in self._approved:
             return True
         if not confirm_harmful_run(name, verdict, self):
@@ -270,6 +275,7 @@ class VerdictPanel(QWidget):
         if channel:  # the question before the run names it too
             verdict = replace(verdict, sentence=f"{channel}: {verdict.sentence}")
         self._run_verdict = verdict
+        self.removed_button.set_noise(verdict.noise)
         kind = _KINDS[verdict.level]
         if kind == "ok" and not verdict.earns_tick:
             kind = "info"  # no tick if detail is lost, or the noise is unknown
@@ -320,7 +326,7 @@ def confirm_harmful_run(
     box.setIcon(QMessageBox.Icon.Warning)
     box.setWindowTitle(f"Restore with {model}?")
     box.setAccessibleName(box.windowTitle())
-    box.setText(verdict.sentence)
+    box.setText("\n\n".join((verdict.sentence, *verdict.reasons)))
     box.setInformativeText("The scan itself is not changed.")
     anyway = box.addButton("&Run anyway", QMessageBox.ButtonRole.AcceptRole)
     cancel = box.addButton(QMessageBox.StandardButton.Cancel)

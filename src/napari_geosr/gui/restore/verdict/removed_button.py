@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image
 
+    from napari_geosr.core.noise import Noise
     from napari_geosr.core.volume import Volume
     from napari_geosr.operations.restore import PreparedRestoration
 
@@ -61,6 +62,7 @@ class RemovedButton(QPushButton):
         self._source: weakref.ref[Image] | None = None
         self._on_screen: Callable[[], PreparedRestoration] | None = None
         self._edge: int | None = None
+        self._noise: Noise | None = None
         self._layer: weakref.ref[Image] | None = None
         self.activity = Activity(self)
         self.activity.failed.connect(self.failed)
@@ -91,6 +93,10 @@ class RemovedButton(QPushButton):
             self._edge = edge
         self.setVisible(self._on_screen is not None)
 
+    def set_noise(self, noise: Noise | None) -> None:
+        """Set the measured noise of the scan, for models that do not measure it."""
+        self._noise = noise
+
     def layer(self) -> Image | None:
         """Return the layer that shows what is removed, if it still exists."""
         layer = None if self._layer is None else self._layer()
@@ -119,7 +125,7 @@ class RemovedButton(QPushButton):
     ) -> None:
         if source not in self._viewer.layers:
             return
-        limit = _contrast(volume, prepared)
+        limit = _contrast(volume, prepared.noise or self._noise)
         layer = self.layer()
         if layer is None or layer.data.ndim != len(volume.shape):
             active = self._viewer.layers.selection.active
@@ -145,10 +151,11 @@ class RemovedButton(QPushButton):
         self.shown.emit()
 
 
-def _contrast(volume: Volume, prepared: PreparedRestoration) -> float:
-    """Contrast limit in grey values: a multiple of the noise level."""
-    verdict = prepared.verdict
-    noise = prepared.noise or (None if verdict is None else verdict.noise)
+def _contrast(volume: Volume, noise: Noise | None) -> float:
+    """Contrast limit in grey values: a multiple of the noise level.
+
+    Without a noise level, it is a multiple of the spread of the removed part.
+    """
     if noise is not None and noise.level > 0:
         return _LIMIT * noise.level
     spread = float(np.nanstd(np.asarray(volume.data)))

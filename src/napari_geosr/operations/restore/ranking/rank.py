@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import (
@@ -77,6 +78,7 @@ def rank_steps(
     noise: Noise | None = None,
     second: Volume | None = None,
     also: Sequence[Model] = (),
+    only_bounded: bool = False,
 ) -> Generator[Step, None, Ranking]:
     """Rank models, classical filters and the unchanged scan.
 
@@ -99,6 +101,8 @@ def rank_steps(
         same level.
     also : sequence of Model
         Further denoisers to compare, such as one that has just been trained.
+    only_bounded : bool
+        Whether to compare only denoisers whose changes are limited by the noise.
 
     Yields
     ------
@@ -139,7 +143,7 @@ def rank_steps(
             )
         found = rank_upscaling_steps(volume, config, should_stop, noise=noise)
         return (yield from found)
-    models, skipped = _candidates(volume, config)
+    models, skipped = _candidates(volume, config, only_bounded)
     models += [model for model in also if model.path not in {m.path for m in models}]
     yield StageStarted(message="Reading the grey values")
     statistics = yield from scan_steps(volume.data, should_stop=should_stop)
@@ -221,7 +225,7 @@ def _ranking(
 
 
 def _candidates(
-    volume: Volume, config: RankConfig
+    volume: Volume, config: RankConfig, only_bounded: bool
 ) -> tuple[list[Model], dict[str, str]]:
     """Models to compare, and the unsuitable ones with the reason."""
     if config.models:
@@ -238,6 +242,8 @@ def _candidates(
             continue
         model = Model(entry.card, entry.path)
         reason = _reason_unsuitable(model, volume, config.modality)
+        if only_bounded and model.card.noise_bound is None:
+            reason = reason or "its changes are not limited by the noise"
         if reason:
             skipped[entry.name] = reason
         else:
@@ -312,7 +318,7 @@ def without_harmful(
         except Cancelled:
             raise Cancelled(_CANCELLED) from None
         except GeoSRError as error:  # the other models still count
-            wrong = str(error)
+            wrong = f"its effect on pores could not be tested: {error}"
         if not wrong:
             return remaining
         remaining.remove(row)
@@ -367,29 +373,42 @@ def without_fading(
 
 @dataclass(eq=False)
 class _PoreTests:
-    """Tests the effect of candidates on pores; draws blocks only when needed."""
+    """Tests the effect of candidates on pores; draws blocks only when needed.
+
+    If no blocks can be drawn from the scan, which concerns all candidates, none is
+    tested, and the verdict before the run says so.
+    """
 
     volume: Volume
     setup: TrialSetup
-    sample: EvaluationSample | None = None
     found: dict[str, KnownBlockTest] = field(default_factory=dict)
+
+    @cached_property
+    def sample(self) -> EvaluationSample | None:
+        """Blocks of the scan; None if none are suitable."""
+        try:
+            return draw_known_sample(self.volume, self.setup.noise)
+        except VolumeError:
+            return None
 
     def wrong_pores(self, row: RankingEntry) -> str:
         """How the number of pores is wrong in the result of a candidate."""
-        return wrong_pores(row.name, self._test(row))
+        test = self._test(row)
+        return "" if test is None else wrong_pores(row.name, test)
 
     def fading(self, row: RankingEntry) -> str:
         """Which structures of the scan fade in the result of a candidate."""
         test = self._test(row)
+        if test is None:
+            return ""
         lost = (*lost_small_pores(row.name, test), *faded_structures(row.name, test))
         return " ".join(lost)
 
-    def _test(self, row: RankingEntry) -> KnownBlockTest:
-        assert row.model is not None
+    def _test(self, row: RankingEntry) -> KnownBlockTest | None:
+        if row.model is None or self.sample is None:
+            return None
         if row.name not in self.found:
             noise = self.setup.noise
-            if self.sample is None:
-                self.sample = draw_known_sample(self.volume, noise)
             statistics = scaled(self.setup.statistics, row.model.card, self.volume)
             restorer = self.setup.restorer(row.model, statistics)
             self.found[row.name] = run_known_blocks(

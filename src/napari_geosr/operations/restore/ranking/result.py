@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from napari_geosr.core.noise import Noise
@@ -139,16 +139,6 @@ class Ranking:
     def gain_over(self) -> Literal["scan", "cubic"]:
         """Baseline of the gains: the unchanged scan, or cubic interpolation."""
         return "scan" if self.upscale_factor == 1 else "cubic"
-
-    def only_bounded(self) -> Ranking:
-        """Remove models whose changes are not limited by the noise."""
-        rows = tuple(
-            row
-            for row in self.rows
-            if row.model is None or row.model.card.noise_bound is not None
-        )
-        choice, reason = decide(list(rows), self.noise)
-        return replace(self, rows=rows, choice=choice, reason=reason)
 
     def row(self, name: str) -> RankingEntry:
         """Return the row of a candidate."""

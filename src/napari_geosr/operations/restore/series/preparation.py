@@ -10,6 +10,7 @@ the middle time point of each channel.
 from __future__ import annotations
 
 from collections.abc import Container, Generator, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from napari_geosr.core.errors import (
     GeoSRError,
     ModelError,
     UniformVolumeError,
+    VolumeError,
 )
 from napari_geosr.core.noise import FLOOR
 from napari_geosr.core.steps import (
@@ -247,7 +249,8 @@ def _changing_noise(
         if point not in levels and plan.varies(point):
             seen = without_hot_voxels(plan.at(point), typical.statistics)
             steps = noise_steps(seen, should_stop=should_stop)
-            levels[point] = run_to_end(steps).level
+            with suppress(VolumeError):  # e.g. an incomplete last time point
+                levels[point] = run_to_end(steps).level
     least = FLOOR * noise.contrast
     lowest, highest = (max(end(levels.values()), least) for end in (min, max))
     if highest <= _CHANGES * lowest:

@@ -252,14 +252,17 @@ def _verdict_of(
         if should_stop():
             raise Cancelled("Checking the scan was cancelled.")
         blocks = run_on_sample(prepared, measured_noise, _BLOCKS, should_stop)
+        finer = max(prepared.factors) > 1
+        known_sample = None
+        if measured_noise.level > 0 and not finer:
+            known_sample = draw_known_sample(volume, measured_noise)
     except VolumeError as error:
         return _verdict_from_likeness(prepared, measured_noise, f"{error}")
-    finer = max(prepared.factors) > 1
     known_blocks = None
-    if measured_noise.level > 0 and not finer:
+    if known_sample is not None:
         known_blocks = run_known_blocks(
             lambda window, core: restored(prepared, window, core, should_stop),
-            draw_known_sample(volume, measured_noise),
+            known_sample,
             measured_noise,
         )
     better, unjudged, averaged = None, "", None

@@ -105,20 +105,23 @@ class Adaptation:
 
 
 def _check_noise(trainer: Trainer) -> None:
-    """Reject a scan whose noise is unknown or negligible."""
-    scene = trainer.patches.scenes[0]
-    noise = scene.noises["source"]
-    if noise.level > 0:
-        return
-    if noise.is_measured:
-        problem = "has hardly any noise"
-    else:
-        problem = "has noise that could not be measured"
-    raise VolumeError(
-        f"The scan {problem}, so there is nothing to adapt "
-        f"{trainer.config.from_model} to. Use the model unchanged. No new model was "
-        "written."
-    )
+    """Reject scans whose noise is unknown or negligible."""
+    scenes = trainer.patches.scenes
+    for scene in scenes:
+        noise = scene.noises["source"]
+        if noise.level > 0:
+            continue
+        if noise.is_measured:
+            problem = "has hardly any noise"
+        else:
+            problem = "has noise that could not be measured"
+        title, advice = "The scan", "Use the model unchanged."
+        if len(scenes) > 1:
+            title, advice = scene.volumes["source"].title, "Omit this scan."
+        raise VolumeError(
+            f"{title} {problem}, so there is nothing to adapt "
+            f"{trainer.config.from_model} to. {advice} No new model was written."
+        )
 
 
 def adapt_steps(
@@ -190,8 +193,10 @@ def better_model_steps(
         ranking = yield from rank_steps(
             source, should_stop=should_stop, second=second, also=(own,)
         )
-    except GeoSRError:  # the adapted model is complete without this comparison
+    except Cancelled:
         return ""
+    except GeoSRError as error:  # the adapted model is complete without it
+        return f"{name} was not compared with the other models: {error}"
     ours = next(
         (row for row in ranking.rows if row.weights == own.card.weights_sha256), None
     )
@@ -315,7 +320,10 @@ class _BestWeightsTracker:
         for weights in (start, self.weights):
             trainer.average.load_state_dict(weights)
             cells.append(estimator.estimate(trainer.average))
-        return min(held_out, gain_over(*cells), key=lambda gain: gain.decibels)
+        whole = gain_over(*cells)
+        if not whole.is_significant:
+            return whole
+        return min(held_out, whole, key=lambda gain: gain.decibels)
 
     def _figures(self, before: CellMeans, after: CellMeans) -> tuple[FigureRow, ...]:
         noise = self.trainer.patches.scenes[0].noises["source"]

@@ -1,0 +1,242 @@
+"""Chooses the model of a run by ranking: for one scan, or for a series."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.steps import (
+    ShouldStop,
+    StageStarted,
+    Step,
+    WarningIssued,
+    never_stop,
+)
+from napari_geosr.core.text.vocabulary import SharpnessChoice
+from napari_geosr.core.types import AnyDict
+from napari_geosr.core.volume import Volume
+from napari_geosr.inference.members import is_generative
+from napari_geosr.measure.noise import noise_steps
+from napari_geosr.measure.number_text import signed_text
+from napari_geosr.operations.restore.config import RestoreConfig
+from napari_geosr.operations.restore.measurements import MeasurementStore
+from napari_geosr.operations.restore.ranking.config import NONE, RankConfig
+from napari_geosr.operations.restore.ranking.rank import find_ranking, rank_steps
+from napari_geosr.operations.restore.ranking.result import Ranking
+from napari_geosr.operations.restore.series.plan import Point, SeriesPlan
+
+_MEASURING = "Measuring the noise"
+
+
+def with_choice(config: RestoreConfig, ranking: Ranking) -> RestoreConfig:
+    """The settings of the run with the chosen model."""
+    chosen: AnyDict = {"model": ranking.choice, "upscale_factor": 1}
+    if ranking.upscale_factor > 1:
+        chosen["sharpness"] = _sharpness_of_auto(config)
+    return config.model_copy(update=chosen)
+
+
+def _sharpness_of_auto(config: RestoreConfig) -> SharpnessChoice:
+    """Sharpness with which models are tested and run if none was chosen by hand.
+
+    Results as sharp as the scan agree with it within the noise bound. Nobody has
+    inspected the result of an automatically chosen model, so the model must not sharpen
+    by itself.
+    """
+    return "scan" if config.sharpness == "auto" else config.sharpness
+
+
+def choose_steps(
+    volume: Volume,
+    config: RestoreConfig,
+    *,
+    noise: Noise | None = None,
+    kept: MeasurementStore | None = None,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, Ranking]:
+    """Rank the models for a scan and report the choice.
+
+    The last `WarningIssued` gives the choice and the reason.
+
+    Parameters
+    ----------
+    volume : Volume
+    config : RestoreConfig
+    noise : Noise, optional
+        Noise of the volume, if known.
+    kept : MeasurementStore, optional
+        Receives the ranking, and provides that of an earlier run.
+    should_stop : callable
+
+    Returns
+    -------
+    Ranking
+
+    Raises
+    ------
+    ConfigError
+        If the settings name further models, or samples of a diffusion model, which is
+        not possible when the model is chosen automatically.
+    """
+    ranking = yield from _rank_steps(volume, config, noise, False, kept, should_stop)
+    yield WarningIssued(message=f"auto: {ranking.reason}")
+    return ranking
+
+
+def _rank_steps(
+    volume: Volume,
+    config: RestoreConfig,
+    noise: Noise | None,
+    only_bounded: bool,
+    kept: MeasurementStore | None,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, Ranking]:
+    if config.ensemble_with:
+        raise ConfigError(
+            "The models of an ensemble must be named: replace --model auto with one "
+            "of them, or omit --ensemble-with."
+        )
+    if is_generative(config.uncertainty):
+        raise ConfigError(
+            "The model that samples are drawn from must be named: replace --model "
+            "auto with a model trained by napari-geosr train ddpm."
+        )
+    if config.upscale_factor > 1 and config.strength != 1:
+        raise ConfigError(
+            "The strength cannot be set while a super-resolution model is chosen "
+            "automatically, because interpolation has none: leave --strength at 1, or "
+            "name a model (--model)."
+        )
+    settings = RankConfig(
+        device=config.device,
+        threads=config.threads,
+        upscale_factor=config.upscale_factor,
+        sharpness=_sharpness_of_auto(config),
+    )
+    of: dict[str, object] = {"only_bounded": True} if only_bounded else {}
+    if config.upscale_factor > 1:
+        of = settings.upscaling_settings()
+    kept = kept or MeasurementStore()
+    ranking = find_ranking(kept, volume, **of)
+    if ranking is None:
+        ranking = yield from rank_steps(
+            volume, settings, should_stop, noise=noise, only_bounded=only_bounded
+        )
+        kept.keep("ranking", ranking, **of)
+    return ranking
+
+
+def choose_for_series_steps(
+    plan: SeriesPlan,
+    config: RestoreConfig,
+    kept: MeasurementStore | None,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, Ranking]:
+    """Rank the models for a time point of each channel, and report the choice.
+
+    All channels are restored with one model: among the best models of the channels, the
+    one with the largest mean gain. Channels without a measurable object do not count.
+    A model with a noise bound leaves channels with less noise almost unchanged. A
+    filter would blur them and is therefore not chosen for several channels.
+    """
+    typical = [plan.typical(channel) for channel in plan.channels]
+    points = [point for point in typical if plan.varies(point)] or typical[:1]
+    if len(points) == 1:
+        ranking = yield from choose_steps(
+            plan.at(points[0]), config, kept=kept, should_stop=should_stop
+        )
+        yield WarningIssued(message=_basis([points[0].words], ""))
+        return ranking
+    noises = yield from _noises_steps(plan, points, should_stop)
+    judged, why = _judged(noises)
+    if config.upscale_factor > 1 and len(judged) > 1:
+        judged, why = judged[:1], "the channel with the most noise"
+    rankings = []
+    for point in judged:
+        part = kept if kept is None else kept.within(f"channel {point.channel}")
+        yield StageStarted(
+            message=plan.of_channel(point.channel, "Comparing the models")
+        )
+        ranking = yield from _rank_steps(
+            plan.at(point), config, noises[point], True, part, should_stop
+        )
+        rankings.append(ranking)
+        reason = plan.of_channel(point.channel, f"auto: {ranking.reason}")
+        yield WarningIssued(message=reason)
+    ranking, gains = _best_on_average(rankings)
+    yield WarningIssued(message=_basis([point.words for point in judged], gains or why))
+    return ranking
+
+
+def _basis(places: Sequence[str], why: str) -> str:
+    """On which parts of a series the choice is based, and why."""
+    return (
+        "The model for the whole series was chosen on the basis of "
+        f"{' and '.join(places)}{f', {why}' if why else ''}."
+    )
+
+
+def _noises_steps(
+    plan: SeriesPlan, points: Sequence[Point], should_stop: ShouldStop
+) -> Generator[Step, None, dict[Point, Noise | None]]:
+    """The noise of each point; None where it cannot be measured."""
+    noises: dict[Point, Noise | None] = {}
+    for point in points:
+        yield StageStarted(message=plan.of_channel(point.channel, _MEASURING))
+        steps = noise_steps(plan.at(point), should_stop=should_stop)
+        try:
+            noises[point] = yield from steps
+        except VolumeError:  # too few voxels to measure
+            noises[point] = None
+    return noises
+
+
+def _judged(noises: dict[Point, Noise | None]) -> tuple[list[Point], str]:
+    """Points for which models are ranked, the noisiest first, and why these.
+
+    In a channel with hardly more than noise, a model that removes everything would seem
+    the best.
+    """
+    levels = {
+        point: 0.0 if noise is None else noise.relative
+        for point, noise in noises.items()
+    }
+    noisy = [point for point, level in levels.items() if level > 0]
+    if not noisy:
+        first = next(iter(noises))
+        return [first], "because no noise could be measured in any channel"
+    noisy.sort(key=lambda point: -levels[point])
+    clear = [point for point in noisy if levels[point] <= 1]
+    if clear and len(clear) < len(noisy):
+        return clear, "because the noise of other channels exceeds their contrast"
+    return clear or noisy[:1], "the only one with measurable noise" * (len(noisy) == 1)
+
+
+def _best_on_average(rankings: Sequence[Ranking]) -> tuple[Ranking, str]:
+    """The ranking whose choice has the largest mean gain, and these gains in words.
+
+    Only a choice of one of the rankings was tested for pores. A model that another
+    ranking leaves out counts there as the unchanged scan, because the verdict before
+    the run leaves that channel as it is.
+    """
+    gains = {
+        ranking.choice: sum(_gain(ranking.choice, each) for each in rankings)
+        / len(rankings)
+        for ranking in rankings
+    }
+    best = max(gains, key=lambda name: gains[name])
+    ranking = next(each for each in rankings if each.choice == best)
+    if len(gains) == 1 or best == NONE:
+        return ranking, ""
+    means = ", ".join(
+        f"{name} {signed_text(gain, 1)} dB"
+        for name, gain in gains.items()
+        if name != NONE
+    )
+    return ranking, f"with these gains on average: {means}"
+
+
+def _gain(name: str, ranking: Ranking) -> float:
+    """Expected gain of a model by a ranking; 0 if it was left out."""
+    return next((row.gain for row in ranking.rows if row.name == name), 0.0)
