@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from skimage.filters import threshold_otsu
 
-from napari_geosr.measure.quality import compare_pores, psnr, ssim
+from napari_geosr.measure.comparison.quality import compare_pores, psnr, ssim
 from napari_geosr.physics.projection.radon import parallel_beam
 from napari_geosr.physics.specimens import phantoms
 from napari_geosr.physics.specimens.phantoms import Phantom

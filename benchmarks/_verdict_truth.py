@@ -11,7 +11,7 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from napari_geosr.core.noise import Noise
-from napari_geosr.measure.removed import SMOOTHING, smoothed_spread
+from napari_geosr.measure.comparison.removed import SMOOTHING, smoothed_spread
 from napari_geosr.operations.restore.verdict.run_verdict import DEFAULT_MIN_VOXELS
 
 Array = npt.NDArray[np.float32]

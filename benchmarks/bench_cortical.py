@@ -27,7 +27,7 @@ from _document import replace_section
 from bench_geometry import AWARE, GENERIC, cubic, super_resolved, write_pairs
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.phases import find_phases
-from napari_geosr.measure.quality import dice, psnr
+from napari_geosr.measure.comparison.quality import dice, psnr
 from napari_geosr.measure.thickness import local_thickness
 from napari_geosr.physics import scans
 from napari_geosr.physics.scans import Imaging, Scan

@@ -37,12 +37,15 @@ from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.architecture import network_kwargs
 from napari_geosr.learning.phases import find_phases
-from napari_geosr.measure.centrelines import centreline_agreement, connectivity
-from napari_geosr.measure.quality import compare_pores, psnr
+from napari_geosr.measure.comparison.centrelines import (
+    centreline_agreement,
+    connectivity,
+)
+from napari_geosr.measure.comparison.quality import compare_pores, psnr
 from napari_geosr.measure.thickness import local_thickness
 from napari_geosr.models.bundle import read_card
 from napari_geosr.networks import build_network
-from napari_geosr.networks._upsampling import cubic_kernel, interpolated
+from napari_geosr.networks.layers.upsampling import cubic_kernel, interpolated
 from napari_geosr.operations.train import TrainJob, config_class, train_steps
 from napari_geosr.physics import scans
 from napari_geosr.physics.scans import Imaging, Scan

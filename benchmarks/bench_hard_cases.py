@@ -35,7 +35,7 @@ from _document import replace_section
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.risk.probes import noise_like
-from napari_geosr.measure.quality import compare_pores
+from napari_geosr.measure.comparison.quality import compare_pores
 from napari_geosr.operations.restore import RestoreConfig, restore_steps
 from napari_geosr.operations.restore.verdict.run_verdict import LOST_SIZE
 from napari_geosr.physics.specimens import textiles

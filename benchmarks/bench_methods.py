@@ -50,7 +50,7 @@ from _specimens import (
 from napari_geosr import io, restore
 from napari_geosr.core.steps import TrainingProgress, run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.quality import psnr
+from napari_geosr.measure.comparison.quality import psnr
 from napari_geosr.models.bundle import read_card
 from napari_geosr.operations.train import (
     TrainingConfig,

@@ -41,13 +41,13 @@ from napari_geosr import io, restore
 from napari_geosr.core.steps import CheckpointSaved, PreviewReady, Step, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.phases import find_phases
-from napari_geosr.measure.centrelines import __file__ as centrelines_file
+from napari_geosr.measure.comparison.centrelines import __file__ as centrelines_file
+from napari_geosr.measure.comparison.quality import psnr, ssim
 from napari_geosr.measure.graph import NetworkGraph, network_graph
 from napari_geosr.measure.graph import __file__ as graph_package
 from napari_geosr.measure.graph.agreement import graph_agreement
-from napari_geosr.measure.quality import psnr, ssim
 from napari_geosr.models.bundle import read_card
-from napari_geosr.networks._upsampling import cubic_kernel, interpolated
+from napari_geosr.networks.layers.upsampling import cubic_kernel, interpolated
 from napari_geosr.operations.train import TrainJob, config_class, train_steps
 from napari_geosr.physics import fluorescence
 from napari_geosr.physics.fluorescence import Microscope

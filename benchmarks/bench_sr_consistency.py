@@ -46,8 +46,8 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.models import zoo
 from napari_geosr.networks import build_network, set_network_noise
-from napari_geosr.networks._consistent import ConsistentUpscaling, Sharpness
-from napari_geosr.networks._upsampling import cubic_kernel, interpolated
+from napari_geosr.networks.layers.upsampling import cubic_kernel, interpolated
+from napari_geosr.networks.wrappers.consistent import ConsistentUpscaling, Sharpness
 from napari_geosr.operations.restore import RestoreConfig, prepare_steps
 from napari_geosr.operations.restore.ranking import RankConfig, rank_steps
 from napari_geosr.operations.restore.upscaling.sharpness import sharpness_steps

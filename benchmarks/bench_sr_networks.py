@@ -49,7 +49,7 @@ from napari_geosr.inference.runner import restore_tiles
 from napari_geosr.inference.tiling import lay_out
 from napari_geosr.learning.energy import Meter
 from napari_geosr.models import bundle
-from napari_geosr.networks._upsampling import cubic_kernel, interpolated
+from napari_geosr.networks.layers.upsampling import cubic_kernel, interpolated
 from napari_geosr.operations.train import TrainJob, config_class, train_steps
 from napari_geosr.physics import scans
 from napari_geosr.physics.scans import Imaging, Scan

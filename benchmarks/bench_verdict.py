@@ -32,8 +32,8 @@ from napari_geosr.core.noise import FLOOR
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.runner import restore_region
+from napari_geosr.measure.comparison.quality import pore_volumes
 from napari_geosr.measure.noise import estimate_noise
-from napari_geosr.measure.quality import pore_volumes
 from napari_geosr.models.bundle import Model
 from napari_geosr.operations.restore import (
     PreparedRestoration,

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import screenshots
 from napari_geosr import io
-from napari_geosr.jobs import profiles
-from napari_geosr.jobs.profiles import Profile
+from napari_geosr.jobs.cluster import profiles
+from napari_geosr.jobs.cluster.profiles import Profile
 from screenshots import PLUGIN, dock_of, new_viewer, open_dock, open_restore, save, wait
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "queues"))

@@ -20,9 +20,9 @@ from scipy.ndimage import zoom
 
 from napari_geosr import restore
 from napari_geosr.core.volume import Volume
+from napari_geosr.measure.comparison.quality import psnr
 from napari_geosr.measure.graph import network_graph
 from napari_geosr.measure.graph.agreement import graph_agreement
-from napari_geosr.measure.quality import psnr
 from napari_geosr.models import bundle, zoo
 from napari_geosr.models.card import FigureRow
 from napari_geosr.physics import fluorescence

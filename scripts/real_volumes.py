@@ -34,8 +34,8 @@ from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.risk.probes import level_map
+from napari_geosr.measure.comparison.quality import compare_pores, dice, psnr, ssim
 from napari_geosr.measure.noise import estimate_noise
-from napari_geosr.measure.quality import compare_pores, dice, psnr, ssim
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.restore import (
     RestoreConfig,

@@ -31,7 +31,7 @@ import torch
 from torch.nn import functional
 
 from napari_geosr.networks import build_network
-from napari_geosr.networks._noise_map import BOX, REACH
+from napari_geosr.networks.layers.noise_map import BOX, REACH
 from napari_geosr.physics import fluorescence
 from napari_geosr.physics.blur import gaussian_blur
 from napari_geosr.physics.noise import reconstruction_noise

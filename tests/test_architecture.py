@@ -76,7 +76,7 @@ REGISTRIES = (
 #: numba's kernels, which are separate so that numba is loaded late.
 APART = re.compile(
     r"\.gui\.(readers|writers)$|\.cli\.(measure|reconstruct|restore|study|train)$"
-    r"|\.jobs\.probe$|\.measure\.kernels\.|_compiled$"
+    r"|\.jobs\.cluster\.probe$|\.measure\.kernels\.|_compiled$"
 )
 
 
@@ -325,7 +325,7 @@ def test_a_module_of_one_user_is_found(tmp_path: Path) -> None:
     ("module", "expected"),
     [
         ("networks.light_sr", True),
-        ("networks._dense", False),
+        ("networks.layers.dense", False),
         ("models.foreign.spandrel", True),
         ("models.foreign.tensors", False),
         ("physics.projection.cone_compiled", True),

@@ -14,7 +14,7 @@ from skimage.filters import threshold_otsu
 
 from napari_geosr import restore
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.quality import compare_pores, psnr
+from napari_geosr.measure.comparison.quality import compare_pores, psnr
 from napari_geosr.physics.scans import Scan
 from napari_geosr.physics.specimens.phantoms import FloatArray
 from pretraining import baselines

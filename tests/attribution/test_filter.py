@@ -119,7 +119,7 @@ def test_smooth_networks_are_said_to_be_linearised(activation: str, scan: Any) -
 
 def test_a_bound_by_the_noise_is_linearised(scan: Any) -> None:
     from napari_geosr.core.noise import Noise
-    from napari_geosr.networks._bound import NoiseBound
+    from napari_geosr.networks.wrappers.bound import NoiseBound
 
     network = NoiseBound(relu_network(), 4.0)
     network.set_noise(Noise(level=0.3, contrast=2.0))

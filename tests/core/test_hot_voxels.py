@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from napari_geosr.core.hot_voxels import GreySample, HotVoxelFilter, HotVoxels
+from napari_geosr.core.grey_values.hot_voxels import (
+    GreySample,
+    HotVoxelFilter,
+    HotVoxels,
+)
 
 
 @pytest.fixture
@@ -128,7 +132,7 @@ def test_few_photons_are_no_hot_voxels(rng):
 
 
 def test_the_sample_of_a_large_volume_is_small(monkeypatch, rng):
-    monkeypatch.setattr("napari_geosr.core.hot_voxels._SAMPLE", 5000)
+    monkeypatch.setattr("napari_geosr.core.grey_values.hot_voxels._SAMPLE", 5000)
     scan = rng.normal(0, 1, (20, 30, 40)).astype("float32")
     sample = GreySample(scan.shape)
     for plane in scan:

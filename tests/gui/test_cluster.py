@@ -20,9 +20,10 @@ from train_helpers import noisy_scans, set_small
 
 from napari_geosr import read
 from napari_geosr.gui.kit.dock_tabs import JOBS, POROSITY, RECONSTRUCT, RESTORE, TRAIN
-from napari_geosr.jobs import feasibility, profiles, submission
+from napari_geosr.jobs import feasibility
+from napari_geosr.jobs.cluster import profiles, submission
+from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.folder import JobFolder
-from napari_geosr.jobs.profiles import Profile
 from napari_geosr.operations import restore as restoration
 
 sys.path.append(str(Path(__file__).parents[1] / "queues"))

@@ -10,9 +10,10 @@ import pytest
 import tifffile
 from train_helpers import JOBS, opened
 
-from napari_geosr.jobs import index, queue_record
+from napari_geosr.jobs import index
+from napari_geosr.jobs.cluster import queue_record
+from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.folder import JobFolder
-from napari_geosr.jobs.queue_record import QueueRecord
 
 
 @pytest.fixture

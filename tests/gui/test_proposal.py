@@ -6,7 +6,7 @@ import pytest
 
 from napari_geosr.core.config import parse_bytes
 from napari_geosr.gui.jobs.cluster.proposal import RunEstimate, propose
-from napari_geosr.jobs.profiles import TEMPLATES, Profile
+from napari_geosr.jobs.cluster.profiles import TEMPLATES, Profile
 
 SLURM = TEMPLATES["slurm"]
 

@@ -24,9 +24,10 @@ from napari_geosr.core.version import __version__
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs import hosts, remote_preview
 from napari_geosr.gui.kit.dock_tabs import JOBS
-from napari_geosr.jobs import index, previews, profiles, remote
+from napari_geosr.jobs import index, previews
+from napari_geosr.jobs.cluster import profiles, remote
+from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.folder import JobFolder
-from napari_geosr.jobs.profiles import Profile
 
 sys.path.append(str(Path(__file__).parents[1] / "queues"))
 import fake_ssh

@@ -35,7 +35,7 @@ def _build(kind: str, ndim: int, slices: int, scale: int, double: bool) -> Any:
 
     class Shuffle(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            from napari_geosr.networks._upsampling import pixel_shuffle
+            from napari_geosr.networks.layers.upsampling import pixel_shuffle
 
             return pixel_shuffle(x, scale)
 

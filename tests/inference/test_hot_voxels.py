@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_geosr.core.hot_voxels import GreySample
+from napari_geosr.core.grey_values.hot_voxels import GreySample
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.inference import intensity
 from napari_geosr.inference.intensity import IntensityStatistics, scan_steps
@@ -104,7 +104,7 @@ def test_few_voxels_are_held_while_a_volume_is_read(scan, monkeypatch):
             return super().hot_voxels(*share)
 
     monkeypatch.setattr(intensity, "GreySample", Recorder)
-    monkeypatch.setattr("napari_geosr.core.hot_voxels._SAMPLE", 2000)
+    monkeypatch.setattr("napari_geosr.core.grey_values.hot_voxels._SAMPLE", 2000)
     statistics(scan)
     assert 1000 < held[0] <= 2000
 

@@ -103,9 +103,10 @@ def test_a_layer_deep_network_stops_within_a_tile(make_network, statistics_of, r
 
 
 def test_a_network_of_one_module_stops_within_a_tile(statistics_of, rng, monkeypatch):
-    from napari_geosr.networks import _dense, build_network
+    from napari_geosr.networks import build_network
+    from napari_geosr.networks.layers import dense
 
-    monkeypatch.setattr(_dense, "STRIP_VALUES", 1 << 12)
+    monkeypatch.setattr(dense, "STRIP_VALUES", 1 << 12)
     network = build_network("msdnet", depth=6).eval()
     n_asked = 0
 

@@ -16,10 +16,10 @@ import tifffile
 
 from napari_geosr.core.steps import TargetReady, TileDone
 from napari_geosr.core.volume import Volume
-from napari_geosr.jobs import queue_record
+from napari_geosr.jobs.cluster import queue_record
+from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.cost import ProcessorTime, cost_of
 from napari_geosr.jobs.folder import JobFolder, JobStatus
-from napari_geosr.jobs.queue_record import QueueRecord
 from napari_geosr.jobs.run import MAX_PARTS, Coverage, run_steps
 
 WHOLE = slice(0, 10)

@@ -16,7 +16,7 @@ from napari_geosr.learning.methods.noise2noise import Config
 from napari_geosr.learning.noise_input import apply_network, noise_arrays
 from napari_geosr.learning.sampling.patches import Patches
 from napari_geosr.networks import build_network, set_network_noise
-from napari_geosr.networks._bound import NoiseBound
+from napari_geosr.networks.wrappers.bound import NoiseBound
 
 TINY = {"ndim": 2, "adjacent_slices": 3, "features": 4, "blocks": 1}
 NOISE = Noise(

@@ -9,7 +9,7 @@ import torch
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.inference.intensity import scan_steps
 from napari_geosr.inference.runner import restore_tiles
-from napari_geosr.measure.quality import psnr
+from napari_geosr.measure.comparison.quality import psnr
 from napari_geosr.models import zoo
 from napari_geosr.physics import fluorescence
 

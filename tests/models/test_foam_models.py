@@ -7,7 +7,7 @@ import pytest
 import torch
 from skimage.filters import threshold_otsu
 
-from napari_geosr.measure.quality import psnr
+from napari_geosr.measure.comparison.quality import psnr
 from napari_geosr.models import zoo
 from napari_geosr.physics.noise import gaussian_noise
 from napari_geosr.physics.specimens.phantoms import sphere_foam

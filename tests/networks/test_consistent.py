@@ -12,7 +12,8 @@ from torch import nn
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.noise import Noise
 from napari_geosr.networks import build_network
-from napari_geosr.networks._consistent import (
+from napari_geosr.networks.spec import NetworkSpec
+from napari_geosr.networks.wrappers.consistent import (
     BOUND,
     MAX_EXCESS,
     ConsistentUpscaling,
@@ -23,7 +24,6 @@ from napari_geosr.networks._consistent import (
     parabola_weights,
     upscaled_by_parabolas,
 )
-from napari_geosr.networks.spec import NetworkSpec
 
 
 class Anything(nn.Module):

@@ -5,8 +5,8 @@ import torch
 from torch.nn import functional
 
 from napari_geosr.networks import build_network
-from napari_geosr.networks._upsampling import pixel_shuffle
 from napari_geosr.networks.fsrcnn import last_size
+from napari_geosr.networks.layers.upsampling import pixel_shuffle
 
 
 def test_its_numbers_are_those_of_the_paper() -> None:

@@ -64,9 +64,9 @@ def test_fast_forms_equal_the_paper(kwargs, dtype, tolerance) -> None:
 
 @pytest.mark.parametrize("strip", [1, 40, 10**9])
 def test_strips_do_not_show(strip: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_geosr.networks import _dense
+    from napari_geosr.networks.layers import dense
 
-    monkeypatch.setattr(_dense, "STRIP_VALUES", strip)
+    monkeypatch.setattr(dense, "STRIP_VALUES", strip)
     for kwargs in CASES:
         network, x = _network(kwargs, torch.float64)
         with torch.no_grad():

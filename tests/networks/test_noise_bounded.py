@@ -12,8 +12,8 @@ from torch import nn
 from napari_geosr.core.errors import ModelError
 from napari_geosr.core.noise import Noise
 from napari_geosr.networks import build_network, needs_noise, set_network_noise
-from napari_geosr.networks._bound import NoiseBound
-from napari_geosr.networks._noise_map import interpolate
+from napari_geosr.networks.layers.noise_map import interpolate
+from napari_geosr.networks.wrappers.bound import NoiseBound
 
 SMALL = {"features": 4, "blocks": 1}
 KINDS = [

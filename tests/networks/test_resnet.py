@@ -5,7 +5,7 @@ import torch
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.networks import build_network
-from napari_geosr.networks._upsampling import pixel_shuffle
+from napari_geosr.networks.layers.upsampling import pixel_shuffle
 from napari_geosr.networks.resnet import merge_voxels, pad_to
 
 

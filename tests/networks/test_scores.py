@@ -15,7 +15,7 @@ from napari_geosr.inference.intensity import IntensityStatistics
 from napari_geosr.inference.receptive_field import check_spec, probe
 from napari_geosr.inference.runner import restore_tiles
 from napari_geosr.networks import NETWORKS, build_network
-from napari_geosr.networks._scores import most_likely_label
+from napari_geosr.networks.layers.scores import most_likely_label
 
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("msdnet", {"depth": 3, "width": 2, "dilations": (1, 2), "adjacent_slices": 3}),

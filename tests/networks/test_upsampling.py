@@ -10,7 +10,7 @@ import torch
 from scipy import ndimage
 
 from napari_geosr.networks import NETWORKS, build_network
-from napari_geosr.networks._upsampling import (
+from napari_geosr.networks.layers.upsampling import (
     count_doublings,
     cubic_kernel,
     end_reach,

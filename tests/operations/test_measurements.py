@@ -12,7 +12,7 @@ import pytest
 import tifffile
 
 from napari_geosr import io
-from napari_geosr.core.hot_voxels import FarVoxels, HotVoxels
+from napari_geosr.core.grey_values.hot_voxels import FarVoxels, HotVoxels
 from napari_geosr.core.machine.file_state import file_state
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import StageStarted, Step, TileDone

@@ -13,7 +13,7 @@ import pytest
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import Step, WarningIssued, never_stop, run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.hull import hull_area
+from napari_geosr.measure.reliability.hull import hull_area
 from napari_geosr.operations.study.config import StudyConfig
 from napari_geosr.operations.study.reference import sample_steps
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from napari_geosr.cli.app import run
-from napari_geosr.jobs import submission
+from napari_geosr.jobs.cluster import submission
 from napari_geosr.jobs.folder import JobFolder
 
 #: Seconds after which a job counts as hanging, even on a busy computer.

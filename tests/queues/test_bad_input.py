@@ -13,8 +13,8 @@ from queue_helpers import Cluster, submit, wait_for
 from napari_geosr.cli.app import run
 from napari_geosr.cli.kit import run_plan
 from napari_geosr.jobs import index
+from napari_geosr.jobs.cluster.profiles import profiles_folder
 from napari_geosr.jobs.folder import JobFolder
-from napari_geosr.jobs.profiles import profiles_folder
 
 
 def refused(capsys: Any, *words: str) -> str:

@@ -24,9 +24,9 @@ from programs import write_program
 
 from napari_geosr.cli.app import run
 from napari_geosr.core.version import __version__
+from napari_geosr.jobs.cluster.login_node import output_of, run_on
+from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.folder import JobFolder
-from napari_geosr.jobs.login_node import output_of, run_on
-from napari_geosr.jobs.profiles import Profile
 
 #: Prints its arguments, one JSON text for each call.
 _ECHO = f"""\

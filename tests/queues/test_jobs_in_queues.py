@@ -14,12 +14,12 @@ from queue_helpers import Cluster, submit, wait_for
 
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import JobError
-from napari_geosr.jobs import queue_record, submission
 from napari_geosr.jobs.__main__ import _Asked
+from napari_geosr.jobs.cluster import queue_record, submission
+from napari_geosr.jobs.cluster.profiles import Profile
+from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.index import describe_state
-from napari_geosr.jobs.profiles import Profile
-from napari_geosr.jobs.queue_record import QueueRecord
 from napari_geosr.jobs.queues import QueueState
 from napari_geosr.jobs.queues import oar as oar_queue
 from napari_geosr.jobs.queues import slurm as slurm_queue

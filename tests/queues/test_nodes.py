@@ -17,7 +17,7 @@ from queue_helpers import Cluster, resubmit, submit, wait_for
 from napari_geosr import io
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import JobError, WorkerError
-from napari_geosr.jobs import allocation
+from napari_geosr.jobs.cluster import allocation
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.cluster.passed_on import export_lines
 from napari_geosr.operations.cluster.starters import start_all

@@ -13,7 +13,12 @@ from queue_helpers import Cluster
 
 from napari_geosr.cli.app import run
 from napari_geosr.core.version import __version__
-from napari_geosr.jobs.profiles import TEMPLATES, Profile, load_profile, profiles_folder
+from napari_geosr.jobs.cluster.profiles import (
+    TEMPLATES,
+    Profile,
+    load_profile,
+    profiles_folder,
+)
 
 
 def test_a_profile_is_made_and_shown(capsys: Any) -> None:
@@ -108,13 +113,13 @@ def test_a_probe_compares_versions(
     """The node runs the version of the tests, and this computer another one."""
     major = __version__.partition(".")[0]
     words = ["profiles", "test", "oar", "--folder", str(tmp_path)]
-    monkeypatch.setattr("napari_geosr.cli.profiles.__version__", f"{major}.987.1")
+    monkeypatch.setattr("napari_geosr.cli.jobs.profiles.__version__", f"{major}.987.1")
     assert run(words) == 0
     said = capsys.readouterr()
     assert "oar works" in said.out
     assert f"The node has napari-geosr {__version__}" in said.err
     assert f"this computer has {major}.987.1" in said.err
-    monkeypatch.setattr("napari_geosr.jobs.probe.__version__", "7.2.1")
+    monkeypatch.setattr("napari_geosr.jobs.cluster.probe.__version__", "7.2.1")
     assert run(words) == 2
     assert "but this computer has 7.2.1. Install the same" in capsys.readouterr().err
 
@@ -131,7 +136,7 @@ def test_a_probe_creates_no_mistyped_folder(tmp_path: Path, capsys: Any) -> None
 def test_a_probe_says_why_python_does_not_start(
     tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_geosr.jobs.probe._LAG_SECONDS", 0.2)
+    monkeypatch.setattr("napari_geosr.jobs.cluster.probe._LAG_SECONDS", 0.2)
     words = ["profiles", "new", "mine", "--template", "oar", "--python", "/no/python"]
     assert run(words) == 0
     assert run(["profiles", "test", "mine", "--folder", str(tmp_path)]) == 2
@@ -144,7 +149,7 @@ def test_a_probe_says_why_python_does_not_start(
 def test_a_probe_notices_that_nodes_do_not_see_the_folder(
     tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_geosr.jobs.probe._LAG_SECONDS", 0.2)
+    monkeypatch.setattr("napari_geosr.jobs.cluster.probe._LAG_SECONDS", 0.2)
     # The output of the node is written to a separate folder.
     away = "cd / && exec true"
     words = ["profiles", "new", "mine", "--template", "oar", "--setup", away]

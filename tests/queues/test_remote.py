@@ -8,11 +8,12 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from napari_geosr.core.errors import ConfigError, GeoSRError
-from napari_geosr.jobs import index, login_node, profiles, remote
+from napari_geosr.jobs import index
+from napari_geosr.jobs.cluster import login_node, profiles, remote
+from napari_geosr.jobs.cluster.profiles import Profile
+from napari_geosr.jobs.cluster.remote import SharedFolder
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.index import Elsewhere
-from napari_geosr.jobs.profiles import Profile
-from napari_geosr.jobs.remote import SharedFolder
 
 HOSTILE = ["a b.tif", "it's $(touch hacked).tif", "\u00e9\u03bc.tif", "{x}%s;&.tif"]
 

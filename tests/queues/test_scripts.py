@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from programs import write_program
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.jobs.profiles import Profile, parse_walltime
+from napari_geosr.jobs.cluster.profiles import Profile, parse_walltime
+from napari_geosr.jobs.cluster.submission import script_of
 from napari_geosr.jobs.queues import QUEUES, load_queue
-from napari_geosr.jobs.submission import script_of
 
 #: Characters with a special meaning in shells and queues.
 HOSTILE = st.text(st.sampled_from("ab ;'\"`$(){}&|<>*?!#\\~=%\n\r\t-é"), max_size=25)

@@ -102,7 +102,7 @@ COMMANDS = {
         "Reconstruct or check raw frames of structured illumination (SIM).",
     ),
     "pairs": Command(
-        "pairs:pairs",
+        "data.pairs:pairs",
         "Make training pairs for super-resolution from two scans, or from one.",
         (
             "pairs --low part.tif --high spot.tif -o pair",
@@ -110,11 +110,11 @@ COMMANDS = {
         ),
     ),
     "simulate": Command(
-        "simulate:app",
+        "data.simulate:app",
         "Simulate a scan of known porosity, raw SIM frames or dental radiographs.",
     ),
     "generate": Command(
-        "generate:generate",
+        "data.generate:generate",
         "Generate images or volumes with a diffusion model; they are not measurements.",
         (
             "generate prior --number 16 -o generated",
@@ -217,17 +217,17 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
         "List, watch, stop and resume jobs (training and other long runs).",
         {
             "list": Command(
-                "jobs:list_jobs",
+                "jobs.manage:list_jobs",
                 "List the jobs on this computer, newest first.",
                 ("jobs list", "jobs list --json"),
             ),
             "show": Command(
-                "jobs:show_jobs",
+                "jobs.manage:show_jobs",
                 "Show a job: state, steps, losses, settings and result.",
                 ("jobs show job", "jobs show job --json"),
             ),
             "watch": Command(
-                "jobs:watch_jobs",
+                "jobs.manage:watch_jobs",
                 "Follow a running job to its end.",
                 (
                     "jobs watch job",
@@ -236,7 +236,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
                 ),
             ),
             "preview": Command(
-                "job_preview:preview_jobs",
+                "jobs.preview:preview_jobs",
                 "Write a small preview of what a job has computed so far.",
                 (
                     "jobs preview job -o preview.tif",
@@ -244,14 +244,14 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
                 ),
             ),
             "stop": Command(
-                "jobs:cancel_jobs",
+                "jobs.manage:cancel_jobs",
                 "Stop a job on this computer or in a cluster's queue; finished work is "
                 "kept.",
                 ("jobs stop job", "jobs stop 12345"),
                 aliases=("cancel",),
             ),
             "resume": Command(
-                "jobs:resume_jobs",
+                "jobs.manage:resume_jobs",
                 "Resume a job that was paused, cancelled or killed, or that failed.",
                 (
                     "jobs resume job",
@@ -260,12 +260,12 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
                 ),
             ),
             "repair": Command(
-                "jobs:repair_jobs",
+                "jobs.manage:repair_jobs",
                 "Find damaged parts of a job's OME-Zarr and compute them again.",
                 ("jobs repair clean.job", "jobs repair clean.job --json"),
             ),
             "remove": Command(
-                "jobs:remove_jobs",
+                "jobs.manage:remove_jobs",
                 "Delete a job's folder. First copy any results that you need.",
                 ("jobs remove job", "jobs remove job --force"),
             ),
@@ -308,12 +308,12 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
         "Save the queue, project and resources of a cluster under a name.",
         {
             "list": Command(
-                "profiles:list_profiles",
+                "jobs.profiles:list_profiles",
                 "List your own profiles and the templates.",
                 ("profiles list", "profiles list --json"),
             ),
             "new": Command(
-                "profiles:new_profiles",
+                "jobs.profiles:new_profiles",
                 "Create a profile from options, or by answering questions in a "
                 "terminal.",
                 (
@@ -322,12 +322,12 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
                 ),
             ),
             "show": Command(
-                "profiles:show_profiles",
+                "jobs.profiles:show_profiles",
                 "Show the settings of a profile.",
                 ("profiles show gricad", "profiles show mine --json"),
             ),
             "test": Command(
-                "profiles:probe_profiles",
+                "jobs.profiles:probe_profiles",
                 "Submit a small job to check that the nodes can access a folder and "
                 "start napari-geosr.",
                 (

@@ -9,8 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from napari_geosr.core.errors import Cancelled, UniformVolumeError, VolumeError
-from napari_geosr.core.grey_range import float32_contrast_fault, float32_range_fault
-from napari_geosr.core.hot_voxels import (
+from napari_geosr.core.grey_values.grey_range import (
+    float32_contrast_fault,
+    float32_range_fault,
+)
+from napari_geosr.core.grey_values.hot_voxels import (
     CROWD_SHARE,
     HOT_SHARE,
     FarVoxels,
@@ -115,8 +118,9 @@ def scan_steps(
     a single plane is larger), evenly spaced from the first to the last, so the result
     is the same in every run.
 
-    Hot and dead voxels (`napari_geosr.core.hot_voxels`) are excluded. If some values
-    lie far from all others, the same voxels are read a second time to identify them.
+    Hot and dead voxels (`napari_geosr.core.grey_values.hot_voxels`) are excluded. If
+    some values lie far from all others, the same voxels are read a second time to
+    identify them.
 
     Yields
     ------

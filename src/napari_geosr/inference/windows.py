@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from napari_geosr.core.errors import FileError, GeoSRError, VolumeError
-from napari_geosr.core.hot_voxels import HotVoxelFilter, HotVoxels
+from napari_geosr.core.grey_values.hot_voxels import HotVoxelFilter, HotVoxels
 from napari_geosr.core.types import AnyArray, AnyDType
 from napari_geosr.core.volume import ArrayLike
 from napari_geosr.inference.padding import padded_voxels

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from napari_geosr.core.errors import GeoSRError, JobError
 from napari_geosr.core.machine.processes import let_threads_sleep
-from napari_geosr.jobs import queue_record, submission
+from napari_geosr.jobs.cluster import queue_record, submission
+from napari_geosr.jobs.cluster.torchrun import TORCHRUN, run_processes
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import check_is_job
 from napari_geosr.jobs.local import turn
 from napari_geosr.jobs.queues import RESUBMIT, load_queue
 from napari_geosr.jobs.run import is_worker, run_steps
-from napari_geosr.jobs.torchrun import TORCHRUN, run_processes
 
 #: Maximum wait, in seconds, for the starting process to release the job.
 _MAX_START_SECONDS = 5.0

@@ -9,9 +9,9 @@ import psutil
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.jobs import facts as reading
-from napari_geosr.jobs import queue_record
+from napari_geosr.jobs.cluster import queue_record
+from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.folder import JobStatus
-from napari_geosr.jobs.profiles import Profile
 
 #: File in the folder of a training job with the energy that codecarbon has measured.
 _MEASURED = "energy.json"

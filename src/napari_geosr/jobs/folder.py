@@ -38,9 +38,9 @@ from napari_geosr.core.machine import processes
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import facts as reading
-from napari_geosr.jobs import queue_record
+from napari_geosr.jobs.cluster import queue_record
+from napari_geosr.jobs.cluster.queue_record import NO_QUEUE, QueuePlace
 from napari_geosr.jobs.facts import State, relocate_paths
-from napari_geosr.jobs.queue_record import NO_QUEUE, QueuePlace
 
 if TYPE_CHECKING:
     from filelock import FileLock

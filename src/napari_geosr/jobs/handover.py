@@ -18,7 +18,8 @@ from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import same_position
 from napari_geosr.core.volume import Volume
-from napari_geosr.jobs import feasibility, index, local, submission
+from napari_geosr.jobs import feasibility, index, local
+from napari_geosr.jobs.cluster import profiles, submission
 from napari_geosr.jobs.data import (
     new_folder,
     removed_on_failure,
@@ -27,7 +28,6 @@ from napari_geosr.jobs.data import (
 )
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.kinds import Job, read_job
-from napari_geosr.jobs.profiles import Profile
 from napari_geosr.operations import storage
 from napari_geosr.operations.inputs import InputConfig, open_series, open_volume
 from napari_geosr.operations.measure import MeasureConfig
@@ -410,7 +410,7 @@ def job_from_run_steps(
 def submit_run_steps(
     run: Run,
     parent: Path,
-    profile: Profile,
+    profile: profiles.Profile,
     *,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, tuple[Path, str]]:

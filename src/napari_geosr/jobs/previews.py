@@ -28,10 +28,10 @@ from napari_geosr.io.suffixes import incomplete_path, suffix_of
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.io.unfinished_files.hidden import leftovers
 from napari_geosr.io.unfinished_files.journal import read_journal
+from napari_geosr.jobs.cluster.login_node import output_of, profile_for
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.index import Elsewhere
 from napari_geosr.jobs.kinds import FIT_NETWORKS, read_job, result_kind
-from napari_geosr.jobs.login_node import output_of, profile_for
 
 #: Largest edge of a preview, in voxels.
 _MAX_EDGE = 512

@@ -42,7 +42,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.io.unfinished_files.atomic import explained
-from napari_geosr.jobs.allocation import on_all_nodes
+from napari_geosr.jobs.cluster.allocation import on_all_nodes
 from napari_geosr.jobs.cost import ProcessorTime
 from napari_geosr.jobs.facts import State
 from napari_geosr.jobs.folder import JobFolder

@@ -10,7 +10,10 @@ import numpy as np
 from skimage.measure import block_reduce
 
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.core.grey_range import float32_contrast_fault, float32_range_fault
+from napari_geosr.core.grey_values.grey_range import (
+    float32_contrast_fault,
+    float32_range_fault,
+)
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 

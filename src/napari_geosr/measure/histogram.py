@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.errors import Cancelled, VolumeError
-from napari_geosr.core.hot_voxels import (
+from napari_geosr.core.grey_values.hot_voxels import (
     OUTLIER_SHARE,
     missing_values_text,
     plausible_limits,

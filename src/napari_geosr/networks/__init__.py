@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.noise import Noise
     from napari_geosr.networks import foreign
-    from napari_geosr.networks._bound import NoiseBound
-    from napari_geosr.networks._consistent import ConsistentUpscaling, Sharpness
-    from napari_geosr.networks._mixed_scale import plain_layers
-    from napari_geosr.networks._noise_map import level_map
-    from napari_geosr.networks._upsampling import cubic_kernel, interpolated
+    from napari_geosr.networks.layers.mixed_scale import plain_layers
+    from napari_geosr.networks.layers.noise_map import level_map
+    from napari_geosr.networks.layers.upsampling import cubic_kernel, interpolated
+    from napari_geosr.networks.wrappers.bound import NoiseBound
+    from napari_geosr.networks.wrappers.consistent import ConsistentUpscaling, Sharpness
 
 __all__ = [
     "FOREIGN",
@@ -57,11 +57,11 @@ __getattr__, _, _ = lazy_loader.attach(
     __name__,
     submodules=["foreign"],
     submod_attrs={
-        "_bound": ["NoiseBound"],
-        "_consistent": ["ConsistentUpscaling", "Sharpness"],
-        "_mixed_scale": ["plain_layers"],
-        "_noise_map": ["level_map"],
-        "_upsampling": ["cubic_kernel", "interpolated"],
+        "wrappers.bound": ["NoiseBound"],
+        "wrappers.consistent": ["ConsistentUpscaling", "Sharpness"],
+        "layers.mixed_scale": ["plain_layers"],
+        "layers.noise_map": ["level_map"],
+        "layers.upsampling": ["cubic_kernel", "interpolated"],
     },
 )
 
@@ -70,7 +70,15 @@ NETWORKS = Registry(
     group="napari_geosr.networks",
     noun="network",
     not_entries=frozenset(
-        {"spec", "foreign", "foreign_formats", "classical", "sparse"}
+        {
+            "spec",
+            "foreign",
+            "foreign_formats",
+            "classical",
+            "layers",
+            "sparse",
+            "wrappers",
+        }
     ),
 )
 #: Name of third-party networks on cards; `napari_geosr.networks.foreign` builds them

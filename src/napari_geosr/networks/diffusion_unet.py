@@ -32,7 +32,7 @@ from torch import nn
 from torch.nn import functional
 
 from napari_geosr.core.types import AnyDict
-from napari_geosr.networks._scores import ScoresConfig, most_likely_label
+from napari_geosr.networks.layers.scores import ScoresConfig, most_likely_label
 from napari_geosr.networks.resnet import crop_to, pad_to
 from napari_geosr.networks.spec import NetworkSpec
 

@@ -23,7 +23,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from napari_geosr.networks._upsampling import (
+from napari_geosr.networks.layers.upsampling import (
     UpscalingConfig,
     UpscalingNetwork,
     count_doublings,

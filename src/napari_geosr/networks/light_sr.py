@@ -19,14 +19,14 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
-from napari_geosr.networks._parts import (
+from napari_geosr.networks.layers.parts import (
     Part,
     convolved_part,
     cut,
     widened,
     within,
 )
-from napari_geosr.networks._upsampling import (
+from napari_geosr.networks.layers.upsampling import (
     MakeLayer,
     UpscalingConfig,
     UpscalingNetwork,

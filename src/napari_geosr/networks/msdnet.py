@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from napari_geosr.core.types import AnyDict
-from napari_geosr.networks._mixed_scale import (
+from napari_geosr.networks.layers.mixed_scale import (
     MixedScale,
     MixedScaleConfig,
     hidden_parameters,
 )
-from napari_geosr.networks._scores import ScoresConfig, most_likely_label
+from napari_geosr.networks.layers.scores import ScoresConfig, most_likely_label
 from napari_geosr.networks.spec import NetworkSpec
 
 
@@ -46,7 +46,7 @@ class MSDNet(MixedScale):
     """Mixed-scale dense network [1]_ with zero padding.
 
     The output is a 1 × 1 convolution over all maps, including the input. Several output
-    channels are scores of labels, see `napari_geosr.networks._scores`.
+    channels are scores of labels, see `napari_geosr.networks.layers.scores`.
     """
 
     def __init__(self, config: NetworkConfig) -> None:

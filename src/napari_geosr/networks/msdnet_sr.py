@@ -23,12 +23,12 @@ from pydantic import Field
 from torch import nn
 
 from napari_geosr.core.types import AnyDict
-from napari_geosr.networks._mixed_scale import (
+from napari_geosr.networks.layers.mixed_scale import (
     MixedScale,
     MixedScaleConfig,
     hidden_parameters,
 )
-from napari_geosr.networks._upsampling import (
+from napari_geosr.networks.layers.upsampling import (
     UpscalingConfig,
     UpscalingNetwork,
     count_doublings,

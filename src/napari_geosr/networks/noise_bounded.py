@@ -30,15 +30,15 @@ from torch.nn import functional
 
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.types import AnyDict
-from napari_geosr.networks import _noise_map
-from napari_geosr.networks._noise_map import NoiseMap, bounded
-from napari_geosr.networks._planes import PlanesConfig
-from napari_geosr.networks._upsampling import pixel_shuffle
+from napari_geosr.networks.layers import noise_map
+from napari_geosr.networks.layers.noise_map import NoiseMap, bounded
+from napari_geosr.networks.layers.planes import PlanesConfig
+from napari_geosr.networks.layers.upsampling import pixel_shuffle
 from napari_geosr.networks.resnet import crop_to, merge_voxels, pad_to
 from napari_geosr.networks.spec import NetworkSpec
 
 #: Additional input channels: noise level, and correlation along Z, Y and X.
-NOISE_CHANNELS = 1 + len(_noise_map.AXES)
+NOISE_CHANNELS = 1 + len(noise_map.AXES)
 
 
 class NetworkConfig(PlanesConfig):
@@ -196,7 +196,7 @@ class NoiseBounded(nn.Module):
         n = config.ndim
         self.spec = NetworkSpec(
             axes="ZYX"[-n:],
-            halo=(self.body.halo + _noise_map.REACH,) * n,
+            halo=(self.body.halo + noise_map.REACH,) * n,
             stride=(self.body.stride,) * n,
             upscale_factor=(1,) * n,
             adjacent_slices=config.adjacent_slices,

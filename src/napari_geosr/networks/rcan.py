@@ -25,7 +25,7 @@ from pydantic import Field, model_validator
 from torch import nn
 from torch.nn import functional
 
-from napari_geosr.networks._upsampling import (
+from napari_geosr.networks.layers.upsampling import (
     UpscalingConfig,
     UpscalingNetwork,
     count_doublings,

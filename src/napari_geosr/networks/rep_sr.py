@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
-from napari_geosr.networks._upsampling import (
+from napari_geosr.networks.layers.upsampling import (
     MakeLayer,
     UpscalingConfig,
     UpscalingNetwork,

@@ -24,8 +24,8 @@ from torch import nn
 from torch.nn import functional
 
 from napari_geosr.core.types import AnyDict
-from napari_geosr.networks._planes import PlanesConfig
-from napari_geosr.networks._upsampling import (
+from napari_geosr.networks.layers.planes import PlanesConfig
+from napari_geosr.networks.layers.upsampling import (
     count_doublings,
     cubic_kernel,
     end_parameters,
@@ -76,7 +76,7 @@ def _doublings(config: NetworkConfig) -> int:
 def merge_voxels(x: torch.Tensor, factor: int) -> torch.Tensor:
     """Merge voxels: ``(N, C, *factor · spatial)`` to ``(N, C · factorⁿ, *spatial)``.
 
-    The inverse of `napari_geosr.networks._upsampling.pixel_shuffle`.
+    The inverse of `napari_geosr.networks.layers.upsampling.pixel_shuffle`.
     """
     n, c, *spatial = x.shape
     axes = len(spatial)

@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional
 
 from napari_geosr.core.types import AnyDict
-from napari_geosr.networks._planes import PlanesConfig
+from napari_geosr.networks.layers.planes import PlanesConfig
 from napari_geosr.networks.resnet import crop_to, pad_to
 from napari_geosr.networks.spec import NetworkSpec
 

@@ -33,8 +33,12 @@ from torch.nn import functional
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
-from napari_geosr.networks._scores import ScoresConfig, most_likely_label
-from napari_geosr.networks._upsampling import CUBIC_REACH, cubic_kernel, interpolated
+from napari_geosr.networks.layers.scores import ScoresConfig, most_likely_label
+from napari_geosr.networks.layers.upsampling import (
+    CUBIC_REACH,
+    cubic_kernel,
+    interpolated,
+)
 from napari_geosr.networks.resnet import crop_to, pad_to
 from napari_geosr.networks.spec import NetworkSpec
 

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.removed import RemovalStatistics
+from napari_geosr.measure.comparison.removed import RemovalStatistics
 from napari_geosr.models.zoo import find
 from napari_geosr.operations.restore.verdict import rules
 from napari_geosr.operations.restore.verdict.known_block_test import lost_pores

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_geosr.core.noise import Noise
-from napari_geosr.measure.removed import RemovalStatistics
+from napari_geosr.measure.comparison.removed import RemovalStatistics
 from napari_geosr.models.zoo import find
 from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
 from napari_geosr.operations.restore.verdict import rules

@@ -10,7 +10,7 @@ from typing import Annotated, get_type_hints
 from cyclopts import Parameter
 
 from napari_geosr.cli.kit.typed_words import WORDS
-from napari_geosr.jobs.login_node import check_host, profile_for, run_on
+from napari_geosr.jobs.cluster.login_node import check_host, profile_for, run_on
 
 _OPTION = "--host"
 Host = Annotated[

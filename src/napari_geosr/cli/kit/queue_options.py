@@ -11,7 +11,7 @@ from pydantic import Field
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
-from napari_geosr.jobs.profiles import (
+from napari_geosr.jobs.cluster.profiles import (
     TEMPLATES,
     Profile,
     load_profile,

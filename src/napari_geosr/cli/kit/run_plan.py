@@ -11,9 +11,9 @@ from napari_geosr.cli.kit.console import run_command
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.machine.torch_here import why_no_torch
 from napari_geosr.io.suffixes import suffix_of
-from napari_geosr.jobs import submission
+from napari_geosr.jobs.cluster import submission
+from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.feasibility import check_plan, settings_on_node, time_text
-from napari_geosr.jobs.profiles import Profile
 from napari_geosr.operations import restore as restoration
 from napari_geosr.operations.restore.job import RestoreJob
 from napari_geosr.operations.restore.ranking.config import AUTO

@@ -33,7 +33,8 @@ from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.lists import list_tree
 from napari_geosr.gui.kit.plots.chart import load_pyqtgraph
 from napari_geosr.gui.kit.widgets import button, scrolling
-from napari_geosr.jobs import index, submission
+from napari_geosr.jobs import index
+from napari_geosr.jobs.cluster import submission
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.jobs.job_files import foreign_files
 from napari_geosr.jobs.kinds import FIT_NETWORKS

@@ -23,7 +23,7 @@ from napari_geosr.gui.jobs.result import SHOWN_AS_LAYER, ResultOpener
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.widgets import button, text_label
 from napari_geosr.gui.kit.worker import MakeSteps
-from napari_geosr.jobs import remote
+from napari_geosr.jobs.cluster import remote
 from napari_geosr.jobs.folder import JobStatus
 from napari_geosr.jobs.index import Elsewhere, describe_state
 from napari_geosr.jobs.kinds import FIT_NETWORKS

@@ -8,7 +8,8 @@ from qtpy.QtCore import QObject
 
 from napari_geosr.core.steps import Step
 from napari_geosr.gui.kit.worker import BackgroundTask
-from napari_geosr.jobs import index, local, remote, submission
+from napari_geosr.jobs import index, local
+from napari_geosr.jobs.cluster import remote, submission
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 
 #: Tasks that nothing else refers to; without a reference, they could not report.

@@ -17,7 +17,7 @@ from napari_geosr.inference.backends.agreement import (
     differences,
 )
 from napari_geosr.inference.memory import network_spec, probe_window
-from napari_geosr.networks._mixed_scale import plain_layers
+from napari_geosr.networks.layers.mixed_scale import plain_layers
 
 if TYPE_CHECKING:
     import torch

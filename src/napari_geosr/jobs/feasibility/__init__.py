@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from napari_geosr.core.steps import Step
+from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.feasibility import (
     measurements,
     reconstructions,
@@ -14,7 +15,6 @@ from napari_geosr.jobs.feasibility import (
 from napari_geosr.jobs.feasibility.node import time_text
 from napari_geosr.jobs.feasibility.restorations import check_plan, settings_on_node
 from napari_geosr.jobs.kinds import Job
-from napari_geosr.jobs.profiles import Profile
 from napari_geosr.operations.measure.job import MeasureJob
 from napari_geosr.operations.reconstruct.job import ReconstructJob
 from napari_geosr.operations.restore.job import RestoreJob

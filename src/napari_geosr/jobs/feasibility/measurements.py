@@ -6,8 +6,8 @@ import math
 
 from napari_geosr.core.config import format_enough, parse_bytes
 from napari_geosr.core.volume import Volume
+from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.feasibility.node import Node, time_text
-from napari_geosr.jobs.profiles import Profile
 from napari_geosr.measure.blocks import slab_thickness
 from napari_geosr.measure.budget import check_memory, least_bytes, most_bytes
 from napari_geosr.operations.measure.grey_levels import one_volume

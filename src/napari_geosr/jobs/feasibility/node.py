@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from napari_geosr.core.config import format_bytes, format_enough, parse_bytes
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.jobs.profiles import Profile, format_walltime
-from napari_geosr.jobs.submission import LOCAL
+from napari_geosr.jobs.cluster.profiles import Profile, format_walltime
+from napari_geosr.jobs.cluster.submission import LOCAL
 
 #: Time in seconds that a run needs before its first part: it starts the program and
 #: loads what it needs.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from napari_geosr.core.config import format_enough
 from napari_geosr.core.errors import DeviceMemoryError
 from napari_geosr.core.machine.torch_here import why_no_torch
+from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.feasibility.node import Node, time_text
-from napari_geosr.jobs.profiles import Profile
 from napari_geosr.operations.reconstruct.inputs import open_projections
 from napari_geosr.operations.reconstruct.job import ReconstructJob
 from napari_geosr.operations.reconstruct.outline import outline

@@ -14,9 +14,9 @@ from napari_geosr.core.machine.torch_here import why_no_torch
 from napari_geosr.core.steps import Step
 from napari_geosr.inference.members import is_generative
 from napari_geosr.io.lazy import read_unit
+from napari_geosr.jobs.cluster.profiles import Profile
+from napari_geosr.jobs.cluster.submission import LOCAL
 from napari_geosr.jobs.feasibility.node import Node, time_text
-from napari_geosr.jobs.profiles import Profile
-from napari_geosr.jobs.submission import LOCAL
 from napari_geosr.models import zoo
 from napari_geosr.operations import restore as restoration
 from napari_geosr.operations.restore.job import RestoreJob

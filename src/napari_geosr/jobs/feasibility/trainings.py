@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.jobs.cluster.profiles import Profile
+from napari_geosr.jobs.cluster.submission import LOCAL
+from napari_geosr.jobs.cluster.torchrun import SHARED_OPERATIONS, count_processes
 from napari_geosr.jobs.kinds import Job
-from napari_geosr.jobs.profiles import Profile
-from napari_geosr.jobs.submission import LOCAL
-from napari_geosr.jobs.torchrun import SHARED_OPERATIONS, count_processes
 
 
 def check(job: Job, profile: Profile) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, Protocol, cast
 
 from napari_geosr.core.registry import Registry
-from napari_geosr.jobs.profiles import Profile
+from napari_geosr.jobs.cluster.profiles import Profile
 
 Phase = Literal["waiting", "running", "ended"]
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from napari_geosr.core.errors import ConfigError, JobError
-from napari_geosr.jobs.profiles import Profile, check_line
+from napari_geosr.jobs.cluster.profiles import Profile, check_line
 
 #: Names of the script in the folder of a job, and of its log.
 SCRIPT, LOG = "submit.sh", "log.txt"

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from napari_geosr.jobs import local
+from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.folder import JobFolder
-from napari_geosr.jobs.profiles import Profile
 from napari_geosr.jobs.queues import QueueState, QueueSystem
 from napari_geosr.jobs.queues._scripts import LOG, quote
 

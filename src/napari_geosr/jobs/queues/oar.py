@@ -10,7 +10,7 @@ from pathlib import Path
 from napari_geosr.core.documents import load_json
 from napari_geosr.core.errors import ConfigError, JobError
 from napari_geosr.core.types import AnyDict
-from napari_geosr.jobs.profiles import Profile
+from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.queues import RESUBMIT, QueueState, QueueSystem
 from napari_geosr.jobs.queues._scripts import (
     LOG,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from napari_geosr.jobs.profiles import Profile
+from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.queues import RESUBMIT, Phase, QueueState, QueueSystem
 from napari_geosr.jobs.queues._scripts import (
     LOG,

@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import MILLIMETRES, PIXEL
-from napari_geosr.measure.centrelines import centrelines
+from napari_geosr.measure.comparison.centrelines import centrelines
 from napari_geosr.measure.graph.tracing import SkeletonTrace
 
 Mask = npt.NDArray[np.bool_]

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.measure.blocks import RawTable, SlabLabeller
-from napari_geosr.measure.centrelines import pieces
+from napari_geosr.measure.comparison.centrelines import pieces
 from napari_geosr.measure.kernels import columns as column
 from napari_geosr.measure.phases import Mask, Phases
 from napari_geosr.measure.slabs.part import provisional_labels

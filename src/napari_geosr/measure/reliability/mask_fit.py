@@ -15,8 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.steps import ShouldStop, Step, never_stop
-from napari_geosr.measure.hull import hull_area, hull_share_outside, without_specks
 from napari_geosr.measure.number_text import rough_percent
+from napari_geosr.measure.reliability.hull import (
+    hull_area,
+    hull_share_outside,
+    without_specks,
+)
 from napari_geosr.measure.sample_mask import sample_mask_steps
 
 Mask = npt.NDArray[np.bool_]

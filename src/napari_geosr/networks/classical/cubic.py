@@ -13,7 +13,11 @@ from pydantic import Field
 from torch import nn
 
 from napari_geosr.core.config import Config
-from napari_geosr.networks._upsampling import CUBIC_REACH, cubic_kernel, interpolated
+from napari_geosr.networks.layers.upsampling import (
+    CUBIC_REACH,
+    cubic_kernel,
+    interpolated,
+)
 from napari_geosr.networks.spec import NetworkSpec
 
 #: Interpolation has no strength.

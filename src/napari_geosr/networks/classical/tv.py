@@ -21,8 +21,8 @@ import math
 import torch
 from pydantic import Field
 
-from napari_geosr.networks._parts import cut
 from napari_geosr.networks.classical._filter import Filter, FilterConfig
+from napari_geosr.networks.layers.parts import cut
 
 #: Strengths that are tried on a scan, in ascending order.
 STRENGTHS = (0.12, 0.25, 0.45, 0.75, 1.2, 2.0, 3.5)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from napari_geosr.core.steps import ShouldStop, Step, recount
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure import quality
+from napari_geosr.measure.comparison import quality
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.porosity import porosity_steps
 from napari_geosr.measure.segment import phase_mask

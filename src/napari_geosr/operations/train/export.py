@@ -15,7 +15,7 @@ from napari_geosr.learning.architecture import merged_for_export
 from napari_geosr.models import bundle
 from napari_geosr.models.card import FigureRow, ModelCard, Normalisation
 from napari_geosr.models.training_data import describe
-from napari_geosr.networks._bound import NoiseBound
+from napari_geosr.networks.wrappers.bound import NoiseBound
 from napari_geosr.operations.train.figures import evaluate_model_steps
 from napari_geosr.operations.train.noise import noise_range
 from napari_geosr.operations.train.similarity import try_similarity_steps

@@ -7,7 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from napari_geosr.core.hot_voxels import GreySample, HotVoxelFilter, HotVoxels
+from napari_geosr.core.grey_values.hot_voxels import (
+    GreySample,
+    HotVoxelFilter,
+    HotVoxels,
+)
 from napari_geosr.core.steps import Step, WarningIssued
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.statistics import sample_planes

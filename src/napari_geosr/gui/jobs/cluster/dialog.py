@@ -35,10 +35,10 @@ from napari_geosr.gui.kit.widgets import (
     form_layout,
     text_label,
 )
-from napari_geosr.jobs import profiles, remote, submission
+from napari_geosr.jobs.cluster import profiles, remote, submission
+from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.data import jobs_folder
 from napari_geosr.jobs.handover import Run, submit_run_steps
-from napari_geosr.jobs.profiles import Profile
 from napari_geosr.jobs.queues import load_queue
 
 #: Fields of a profile that apply to a single job; the others describe the cluster.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.gui.kit.progress import format_duration
-from napari_geosr.jobs.profiles import Profile, format_walltime
+from napari_geosr.jobs.cluster.profiles import Profile, format_walltime
 
 #: Factor for the run time, because nodes may be slower than this computer.
 _TIME_FACTOR = 2.0

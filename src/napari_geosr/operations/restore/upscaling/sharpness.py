@@ -95,8 +95,8 @@ def sharpness_steps(
     Parameters
     ----------
     network : nn.Module
-        Contains `napari_geosr.networks._consistent.ConsistentUpscaling` layers, whose
-        noise is set.
+        Contains `napari_geosr.networks.wrappers.consistent.ConsistentUpscaling`
+        layers, whose noise is set.
     volume : Volume
         The scan, with spatial axes only.
     statistics : Standardisation

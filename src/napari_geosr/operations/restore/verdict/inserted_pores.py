@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.noise import Noise
 from napari_geosr.inference.risk.probes import level_map, noise_of_scan
-from napari_geosr.measure.quality import pore_volumes
+from napari_geosr.measure.comparison.quality import pore_volumes
 from napari_geosr.operations.restore.verdict.pore_counts import (
     Mask,
     differ,

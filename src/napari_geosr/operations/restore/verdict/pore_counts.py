@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.inference.risk.evaluation import is_flat
-from napari_geosr.measure.quality import pore_volumes
+from napari_geosr.measure.comparison.quality import pore_volumes
 
 if TYPE_CHECKING:
     from napari_geosr.inference.risk.evaluation import Block

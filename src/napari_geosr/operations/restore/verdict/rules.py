@@ -40,7 +40,7 @@ from napari_geosr.operations.restore.verdict.run_verdict import Cause, Level
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
-    from napari_geosr.measure.removed import RemovalStatistics
+    from napari_geosr.measure.comparison.removed import RemovalStatistics
     from napari_geosr.models.card import ModelCard
     from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
 

@@ -13,7 +13,7 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop
 from napari_geosr.inference.risk.evaluation import draw_sample, evaluate
 from napari_geosr.inference.runner import restore_region
-from napari_geosr.measure.removed import ScanBlock
+from napari_geosr.measure.comparison.removed import ScanBlock
 from napari_geosr.measure.resolution.redegrade import blur_reach, blurred_means
 
 if TYPE_CHECKING:

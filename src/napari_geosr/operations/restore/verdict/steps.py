@@ -24,8 +24,8 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.inference.risk.stein import estimate, variance_range
+from napari_geosr.measure.comparison.removed import describe
 from napari_geosr.measure.noise import noise_steps
-from napari_geosr.measure.removed import describe
 from napari_geosr.measure.resolution.redegrade import blurred_means
 from napari_geosr.operations.inputs.scan import check_no_mixing
 from napari_geosr.operations.restore.measurements import MeasurementStore, weights_of

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from napari_geosr.core.steps import ShouldStop
 from napari_geosr.io.unfinished_files.atomic import explained
+from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.folder import JobFolder
-from napari_geosr.jobs.profiles import Profile
 from napari_geosr.operations.cluster.passed_on import export_lines
 from napari_geosr.operations.cluster.starters import start_all
 

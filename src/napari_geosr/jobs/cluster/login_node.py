@@ -22,7 +22,7 @@ from typing import IO
 from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError, JobError
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.version import __version__
-from napari_geosr.jobs.profiles import Profile, load_profile, own_profiles
+from napari_geosr.jobs.cluster.profiles import Profile, load_profile, own_profiles
 
 #: Command that starts napari-geosr on a login node, unless the profile sets a different
 #: one.

@@ -13,13 +13,14 @@ from pathlib import Path
 
 from napari_geosr.core.errors import ConfigError, JobError
 from napari_geosr.io.unfinished_files import atomic
-from napari_geosr.jobs import index, queue_record
+from napari_geosr.jobs import index
+from napari_geosr.jobs.cluster import queue_record
+from napari_geosr.jobs.cluster.profiles import Profile
+from napari_geosr.jobs.cluster.queue_record import QueueRecord
+from napari_geosr.jobs.cluster.torchrun import torchrun_words
 from napari_geosr.jobs.folder import JobFolder, JobStatus
-from napari_geosr.jobs.profiles import Profile
-from napari_geosr.jobs.queue_record import QueueRecord
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.jobs.queues._scripts import SCRIPT, STARTED
-from napari_geosr.jobs.torchrun import torchrun_words
 
 #: Name of the queue for this computer.
 LOCAL = "local"

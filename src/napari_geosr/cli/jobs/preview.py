@@ -14,8 +14,8 @@ from napari_geosr.cli.kit.options import Json, Overwrite
 from napari_geosr.core.errors import ConfigError, JobError
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import previews
+from napari_geosr.jobs.cluster.login_node import check_host
 from napari_geosr.jobs.index import Elsewhere, find
-from napari_geosr.jobs.login_node import check_host
 
 #: Suffixes of the file that is written.
 _SUFFIXES = (".tif", ".tiff")

@@ -21,15 +21,21 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import facts as reading
-from napari_geosr.jobs import index, queue_record, submission
+from napari_geosr.jobs import index
+from napari_geosr.jobs.cluster import queue_record, submission
+from napari_geosr.jobs.cluster.login_node import (
+    OnNote,
+    check_host,
+    output_of,
+    profile_for,
+)
+from napari_geosr.jobs.cluster.profiles import Profile, load_profile, own_profiles
+from napari_geosr.jobs.cluster.queue_record import NO_QUEUE, QueuePlace, QueueRecord
 from napari_geosr.jobs.data import new_folder, removed_on_failure
 from napari_geosr.jobs.facts import State
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.jobs.handover import Run, settings_steps
 from napari_geosr.jobs.index import Elsewhere
-from napari_geosr.jobs.login_node import OnNote, check_host, output_of, profile_for
-from napari_geosr.jobs.profiles import Profile, load_profile, own_profiles
-from napari_geosr.jobs.queue_record import NO_QUEUE, QueuePlace, QueueRecord
 from napari_geosr.jobs.queues import load_queue
 
 #: File with the names of the watched computers, one per line.
@@ -147,7 +153,7 @@ def check(profile: Profile, parent: Path) -> SharedFolder:
 def script_of(name: str, folder: Path, profile: Profile, operation: str = "") -> str:
     """Return the script that a profile's computer would write for the job in a folder.
 
-    See `napari_geosr.jobs.submission.script_of`.
+    See `napari_geosr.jobs.cluster.submission.script_of`.
 
     Raises
     ------

@@ -27,7 +27,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from napari_geosr.networks._parts import (
+from napari_geosr.networks.layers.parts import (
     Part,
     applied,
     convolved,
@@ -36,7 +36,7 @@ from napari_geosr.networks._parts import (
     widened,
     within,
 )
-from napari_geosr.networks._planes import PlanesConfig
+from napari_geosr.networks.layers.planes import PlanesConfig
 from napari_geosr.networks.spec import NetworkSpec
 
 #: Creates a layer that preserves the grid, given the numbers of input and output maps.

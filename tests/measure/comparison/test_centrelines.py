@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from napari_geosr.measure.centrelines import (
+from napari_geosr.measure.comparison.centrelines import (
     centreline_agreement,
     centrelines,
     connectivity,

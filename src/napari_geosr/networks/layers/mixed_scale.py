@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from napari_geosr.core.config import Config
-from napari_geosr.networks._dense import DenseStack, dense_maps
+from napari_geosr.networks.layers.dense import DenseStack, dense_maps
 
 
 class MixedScaleConfig(Config):

@@ -10,8 +10,8 @@ from torch import nn
 
 from napari_geosr.core.errors import ModelError
 from napari_geosr.core.noise import Noise
-from napari_geosr.networks import _noise_map
-from napari_geosr.networks._noise_map import NoiseMap, bounded
+from napari_geosr.networks.layers import noise_map
+from napari_geosr.networks.layers.noise_map import NoiseMap, bounded
 from napari_geosr.networks.spec import NetworkSpec
 
 
@@ -42,7 +42,7 @@ class NoiseBound(nn.Module):
             )
         self.network, self.bound, self.noise = network, bound, NoiseMap()
         self.spec = replace(
-            spec, halo=tuple(max(h, _noise_map.REACH) for h in spec.halo)
+            spec, halo=tuple(max(h, noise_map.REACH) for h in spec.halo)
         )
         self.train(network.training)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.measure import quality
+from napari_geosr.measure.comparison import quality
 
 
 def _balls(shape: tuple[int, ...], balls: list[tuple[float, float, float, float]]):

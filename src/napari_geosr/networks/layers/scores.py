@@ -14,7 +14,7 @@ from typing import Self
 import torch
 from pydantic import Field, model_validator
 
-from napari_geosr.networks._planes import PlanesConfig
+from napari_geosr.networks.layers.planes import PlanesConfig
 
 #: Maximum number of labels, so that a label fits into one byte.
 MAX_LABELS = 256

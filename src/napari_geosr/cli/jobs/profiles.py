@@ -15,10 +15,10 @@ from napari_geosr.cli.kit.queue_options import ProfileOptions
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.version import __version__
-from napari_geosr.jobs import submission
-from napari_geosr.jobs.login_node import check_host
-from napari_geosr.jobs.probe import probe_steps
-from napari_geosr.jobs.profiles import (
+from napari_geosr.jobs.cluster import submission
+from napari_geosr.jobs.cluster.login_node import check_host
+from napari_geosr.jobs.cluster.probe import probe_steps
+from napari_geosr.jobs.cluster.profiles import (
     TEMPLATES,
     Profile,
     load_profile,

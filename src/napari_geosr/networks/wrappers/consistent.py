@@ -42,8 +42,8 @@ from torch import nn
 from torch.nn import functional
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.networks._parts import Part, cut, scaled, widened, within
-from napari_geosr.networks._upsampling import CUBIC_REACH
+from napari_geosr.networks.layers.parts import Part, cut, scaled, widened, within
+from napari_geosr.networks.layers.upsampling import CUBIC_REACH
 
 if TYPE_CHECKING:
     from napari_geosr.core.noise import Noise

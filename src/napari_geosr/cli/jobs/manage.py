@@ -27,12 +27,13 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.core.types import AnyDict
-from napari_geosr.jobs import feasibility, index, local, remote, submission
+from napari_geosr.jobs import feasibility, index, local
+from napari_geosr.jobs.cluster import remote, submission
+from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cost import cost_of
 from napari_geosr.jobs.index import describe_state, find
 from napari_geosr.jobs.job_files import check_is_job
 from napari_geosr.jobs.kinds import MAKE_MODELS, read_job, result_kind
-from napari_geosr.jobs.profiles import Profile
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.jobs.settings import change_training
 from napari_geosr.operations import restore as restoration

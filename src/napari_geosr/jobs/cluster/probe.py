@@ -1,6 +1,6 @@
 """Test whether cluster nodes can access a folder and run napari-geosr.
 
-``python -m napari_geosr.jobs.probe FOLDER`` runs on the node.
+``python -m napari_geosr.jobs.cluster.probe FOLDER`` runs on the node.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from napari_geosr.core.errors import Cancelled, ConfigError, FileError, JobError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.version import __version__
 from napari_geosr.io.unfinished_files import atomic
-from napari_geosr.jobs import submission
+from napari_geosr.jobs.cluster import submission
+from napari_geosr.jobs.cluster.profiles import Profile, format_walltime
 from napari_geosr.jobs.data import new_folder
-from napari_geosr.jobs.profiles import Profile, format_walltime
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.jobs.queues._scripts import LOG
 
-_MODULE = "napari_geosr.jobs.probe"
+_MODULE = "napari_geosr.jobs.cluster.probe"
 _QUESTION, _ANSWER = "question.json", "answer.json"
 #: Maximum walltime of the probe, in seconds; short jobs start sooner.
 _MAX_WALLTIME = 600

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from skimage.morphology import convex_hull_image
 
-from napari_geosr.measure.hull import hull_area, hull_share_outside
+from napari_geosr.measure.reliability.hull import hull_area, hull_share_outside
 
 
 @pytest.mark.parametrize("seed", range(8))

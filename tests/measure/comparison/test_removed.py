@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from napari_geosr.core.noise import Noise
-from napari_geosr.measure.removed import ScanBlock, describe, smoothed_spread
+from napari_geosr.measure.comparison.removed import ScanBlock, describe, smoothed_spread
 from napari_geosr.physics.correlated_noise import noise_of_scan
 from napari_geosr.physics.noise import reconstruction_noise
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.steps import ShouldStop
-from napari_geosr.jobs import queue_record, submission
+from napari_geosr.jobs.cluster import queue_record, submission
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.kinds import Job
 from napari_geosr.jobs.queues import load_queue

@@ -1,0 +1,1 @@
+"""Commands that make data: simulated scans, training pairs, generated volumes."""

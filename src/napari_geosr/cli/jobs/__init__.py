@@ -1,0 +1,1 @@
+"""The commands ``napari-geosr jobs`` and ``napari-geosr profiles``."""

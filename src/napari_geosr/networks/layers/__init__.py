@@ -1,0 +1,1 @@
+"""Parts that networks have in common; not networks themselves."""

@@ -1,0 +1,1 @@
+"""Modules around a network that change or constrain its output."""
