@@ -27,6 +27,8 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 Box = tuple[slice, ...]
 
+#: Memory, in bytes, for running a network on these blocks; it limits the size of tiles.
+BUDGET = 2 * 10**9
 #: Strength of the probe in units of the noise: small compared with the noise, large
 #: compared with rounding errors.
 _EPSILON = 0.1
@@ -276,7 +278,7 @@ def evaluate(
     statistics: Standardisation,
     *,
     device: str = "cpu",
-    budget: int = 2 << 30,
+    budget: int = BUDGET,
     threads: int | None = None,
     should_stop: ShouldStop = never_stop,
     results: list[FloatArray] | None = None,

@@ -18,7 +18,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.notify import error_sentence
 from napari_geosr.operations.restore.ranking import RankConfig, rank_steps
-from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
+from napari_geosr.operations.restore.verdict.run_verdict import SEVERITY, RunVerdict
 from napari_geosr.operations.restore.verdict.steps import verdict_steps
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 RANK, VERDICT = "rank", "verdict"
 #: Key of the verdict on the channel on screen.
 _ON_SCREEN = ""
-_LEVELS = ("ok", "caution", "harmful")
 
 Others = Callable[[], Iterable[tuple[str, "PreparedRestoration"]]]
 
@@ -70,7 +69,7 @@ def _worst_verdict(verdicts: Mapping[str, RunVerdict]) -> tuple[RunVerdict, str]
 
     Of equally severe verdicts, the first counts: that on the channel on screen.
     """
-    worst = max(verdicts, key=lambda name: _LEVELS.index(verdicts[name].level))
+    worst = max(verdicts, key=lambda name: SEVERITY[verdicts[name].level])
     verdict = verdicts[worst]
     also = [
         f"{name}: {each.sentence}"

@@ -13,7 +13,7 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
-from napari_geosr.inference.risk.evaluation import draw_sample, evaluate
+from napari_geosr.inference.risk.evaluation import BUDGET, draw_sample, evaluate
 from napari_geosr.inference.runner import restore_region
 from napari_geosr.measure.noise import noise_steps
 from napari_geosr.networks import set_network_noise
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 #: Number of blocks on which strengths are compared; the best is evaluated on all
 #: blocks.
 _FEW = 2
-BUDGET = 2 << 30
 
 
 @dataclass(frozen=True)

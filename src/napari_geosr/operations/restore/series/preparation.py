@@ -42,6 +42,7 @@ from napari_geosr.operations.restore.preparation import (
     with_strength,
 )
 from napari_geosr.operations.restore.series.plan import Point, SeriesPlan
+from napari_geosr.operations.restore.verdict.run_verdict import SEVERITY
 from napari_geosr.operations.restore.verdict.steps import reported_verdict_steps
 
 if TYPE_CHECKING:
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
 #: warning is given.
 _CHANGES = 1.5
 _LEVELS = ("ok", "caution", "unlike")
-_VERDICT_LEVELS = ("ok", "caution", "harmful")
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,7 @@ class PreparedSeries:
         ]
         if not found:
             return None
-        channel, worst = max(
-            found, key=lambda item: _VERDICT_LEVELS.index(item[1].level)
-        )
+        channel, worst = max(found, key=lambda item: SEVERITY[item[1].level])
         return replace(worst, sentence=self.plan.of_channel(channel, worst.sentence))
 
     def with_strength(self, strength: float) -> PreparedSeries:

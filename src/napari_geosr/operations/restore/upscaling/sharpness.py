@@ -30,6 +30,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.text.vocabulary import SharpnessChoice
 from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.risk.evaluation import BUDGET
 from napari_geosr.inference.runner import restore_region
 from napari_geosr.measure.resolution.redegrade import blur_reach, blurred_means
 from napari_geosr.operations.restore.measurements import MeasurementStore
@@ -84,7 +85,7 @@ def sharpness_steps(
     choice: SharpnessChoice = "auto",
     *,
     device: str = "cpu",
-    budget: int = 2 * 10**9,
+    budget: int = BUDGET,
     threads: int | None = None,
     kept: MeasurementStore | None = None,
     of: AnyMapping | None = None,

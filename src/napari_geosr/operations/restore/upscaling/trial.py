@@ -22,6 +22,7 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.text.vocabulary import SharpnessChoice
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.risk.evaluation import BUDGET
 from napari_geosr.inference.risk.probes import level_map, noise_of_scan
 from napari_geosr.inference.runner import restore_region
 from napari_geosr.measure.resolution.redegrade import blurred_means
@@ -66,7 +67,7 @@ class TrialResources:
     """
 
     device: str = "cpu"
-    budget: int = 2 * 10**9
+    budget: int = BUDGET
     threads: int | None = None
     should_stop: ShouldStop = field(default=never_stop, compare=False)
 

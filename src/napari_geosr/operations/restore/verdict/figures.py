@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from napari_geosr.operations.restore.verdict.pore_findings import partly_faded
 from napari_geosr.operations.restore.verdict.run_verdict import (
     COUNTED_SIZE,
-    DEFAULT_MIN_VOXELS,
     LOST_FROM_SCAN,
     LOST_SIZE,
     PARTLY_FADED,
@@ -49,20 +48,20 @@ def figures_of(
 
 
 def _of_known_blocks(test: KnownBlockTest) -> Iterator[tuple[str, float]]:
-    yield "rehearsed_gain", test.gain
+    yield "simulated_gain", test.gain
     for end, counted in (
         ("", test.counts),
-        (f"_of_{DEFAULT_MIN_VOXELS}_voxels", test.small_counts),
+        ("_of_smallest_size", test.small_counts),
     ):
         counts = counted[-1]  # those of bright spots, if most of the scan is dark
-        yield f"rehearsed_pores{end}", float(counts.simulated)
-        yield f"rehearsed_true_pores{end}", float(counts.smoothed)
+        yield f"simulated_pores{end}", float(counts.simulated)
+        yield f"simulated_true_pores{end}", float(counts.smoothed)
         yield f"shown_pores{end}", float(counts.result)
         yield f"expected_pores{end}", counts.expected
         if counts.repeated is not None:
             yield f"repeated_pores{end}", float(counts.repeated)
         if counts.noisy is not None and counts.scan is not None:
-            yield f"rehearsed_scan_pores{end}", float(counts.noisy)
+            yield f"simulated_scan_pores{end}", float(counts.noisy)
             yield f"scan_pores{end}", float(counts.scan)
     yield COUNTED_SIZE, float(test.small_counts[0].smallest)
     if test.limit is not None:

@@ -153,11 +153,12 @@ def harms(facts: RunAssessment) -> Iterator[Finding]:
         return
     if noise.level == 0:
         # Where the noise is not known, a change up to its upper limit may be noise.
+        would = "would" if noise.is_measured else "could"
         if removed.change > (MAX_CHANGE if noise.is_measured else noise.bound):
             yield Finding(
                 "harmful",
                 f"{_no_noise(noise)}, but {name} would change the scan by "
-                f"{rough_percent(removed.change)} of the contrast: structure would be "
+                f"{rough_percent(removed.change)} of the contrast: structure {would} be "
                 "lost. Leave the scan as it is.",
                 "change",
             )
@@ -409,8 +410,18 @@ def _interval(gain: tuple[float, float, float]) -> str:
 
 
 def _loss_interval(gain: tuple[float, float, float]) -> str:
-    """The interval of a gain that is expected to be a loss."""
+    """The interval of a gain that is expected to be a loss.
+
+    Examples
+    --------
+    >>> _loss_interval((-1.0, -2.0, -0.3))
+    'between 0.3 and 2.0 dB'
+    >>> _loss_interval((-1.0, -2.0, 0.4))
+    'between 2.0 dB worse and 0.4 dB better'
+    """
     least, most = (f"{-end:.1f}".replace("-", "−") for end in (gain[2], gain[1]))
     if not math.isfinite(gain[1]) or least == most:
         return f"at least {least} dB"
+    if gain[2] > 0:
+        return f"between {most} dB worse and {gain[2]:.1f} dB better"
     return f"between {least} and {most} dB"

@@ -24,6 +24,8 @@ PARTLY_FADED = "small_objects_fade"
 #: Key of the default minimum size of counted pores, in voxels (images: pixels).
 COUNTED_SIZE = "smallest_counted_voxels"
 Level = Literal["ok", "caution", "harmful"]
+#: The levels of a verdict and of a finding, in ascending order of severity.
+SEVERITY: dict[Level, int] = {"ok": 0, "caution": 1, "harmful": 2}
 #: What a finding is about: the expected gain, certain or doubtful; a change of a scan
 #: without noise; the number of pores, or of small ones; small pores that the scan shows
 #: and the result does not; thin structures that fade; structure among what is removed;

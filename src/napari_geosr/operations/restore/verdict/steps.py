@@ -52,6 +52,7 @@ from napari_geosr.operations.restore.verdict.known_blocks import (
 )
 from napari_geosr.operations.restore.verdict.run_verdict import (
     COUNTING,
+    SEVERITY,
     CountLimit,
     Level,
     RunVerdict,
@@ -72,7 +73,6 @@ if TYPE_CHECKING:
 _BLOCKS = 5
 #: Suffix added to the name of the removed part.
 REMOVED = "removed: scan \N{MINUS SIGN} result"
-_SEVERITY: dict[Level, int] = {"ok": 0, "caution": 1, "harmful": 2}
 
 
 def verdict_steps(
@@ -289,7 +289,7 @@ def _verdict_of(
         unjudged=unjudged,
     )
     findings, notes = _findings(prepared, facts)
-    level = max((each.level for each in findings), key=_SEVERITY.__getitem__)
+    level = max((each.level for each in findings), key=SEVERITY.__getitem__)
     first, *others = (each.sentence for each in findings)
     if level == "caution" and facts.gain is not None:
         first = f"{rules.headline(facts)}. {first}"
