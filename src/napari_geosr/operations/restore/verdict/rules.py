@@ -158,8 +158,8 @@ def harms(facts: RunAssessment) -> Iterator[Finding]:
             yield Finding(
                 "harmful",
                 f"{_no_noise(noise)}, but {name} would change the scan by "
-                f"{rough_percent(removed.change)} of the contrast: structure {would} be "
-                "lost. Leave the scan as it is.",
+                f"{rough_percent(removed.change)} of the contrast: structure {would} "
+                "be lost. Leave the scan as it is.",
                 "change",
             )
         return
