@@ -57,6 +57,9 @@ class KnownBlockTest:
         with a diameter of four voxels.
     is_separated : bool
         Whether Otsu's threshold separates the pores in the model's result for the scan.
+    has_one_peak : bool
+        Whether the threshold divides a single peak of the result's histogram, as in a
+        solid with few pores whose brightness changes from the centre to the edge.
     phases : int
         Number of phases of the scan. With more than two, Otsu's threshold does not
         separate the pores.
@@ -82,6 +85,7 @@ class KnownBlockTest:
     are_bright: bool = False
     large: int = 33
     is_separated: bool = True
+    has_one_peak: bool = False
     phases: int = 2
     thin: tuple[ThinStructures, ...] = ()
     objects_by_size: tuple[SmallObjects, ...] = ()
@@ -111,7 +115,9 @@ class KnownBlockTest:
     def is_inseparable(self) -> bool:
         """Whether Otsu's threshold finds no pores, and the model is not the reason."""
         lost = max(self._lost, default=0)
-        return not self.is_separated and lost not in self.countable | self.shown
+        return self.has_one_peak or (
+            not self.is_separated and lost not in self.countable | self.shown
+        )
 
     @property
     def loses_all_sizes(self) -> bool:

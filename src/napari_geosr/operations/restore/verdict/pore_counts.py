@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from napari_geosr.inference.risk.evaluation import is_flat
 from napari_geosr.measure.comparison.quality import pore_volumes
+from napari_geosr.measure.histogram import GreyHistogram
+from napari_geosr.measure.remarks import has_one_phase
 
 if TYPE_CHECKING:
     from napari_geosr.inference.risk.evaluation import Block
@@ -30,6 +32,8 @@ MIN_PORES = 5
 MAX_CHANGE_OF_COUNT = 1.125
 #: Minimum count that can be called stable: its permitted change is one pore.
 MIN_STABLE_PORES = 8
+#: Number of bins of the histogram of the blocks.
+_BINS = 256
 #: Minimum distance of padding from other grey values, as a fraction of their range.
 _GAP = 0.03
 #: Maximum fraction of the other voxels with a grey value within this distance of
@@ -283,3 +287,30 @@ def threshold_of(
     if not (values.size and np.ptp(values) > 0):
         return None
     return float(threshold_otsu(values)), values
+
+
+def has_one_peak(blocks: Sequence[Array], insides: Sequence[Mask]) -> bool:
+    """Whether Otsu's threshold divides a single peak of the histogram of these blocks.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> shown = np.full((20, 20, 20), True)
+    >>> rng = np.random.default_rng(0)
+    >>> solid = rng.normal(100, 5, shown.shape)
+    >>> has_one_peak([solid], [shown])
+    True
+    >>> solid[:, :5] = 20
+    >>> has_one_peak([solid], [shown])
+    False
+    """
+    found = threshold_of(blocks, insides)
+    if found is None:
+        return False
+    threshold, values = found
+    counts, edges = np.histogram(values, _BINS)
+    histogram = GreyHistogram(
+        False, counts, 0, 1.0, float(values.min()), float(values.max())
+    )
+    place = (threshold - edges[0]) / (edges[1] - edges[0])
+    return has_one_phase(histogram, place)
