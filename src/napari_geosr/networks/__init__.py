@@ -31,8 +31,11 @@ if TYPE_CHECKING:
     from napari_geosr.networks.layers.mixed_scale import plain_layers
     from napari_geosr.networks.layers.noise_map import level_map
     from napari_geosr.networks.layers.upsampling import cubic_kernel, interpolated
-    from napari_geosr.networks.wrappers.bound import NoiseBound
-    from napari_geosr.networks.wrappers.consistent import ConsistentUpscaling, Sharpness
+    from napari_geosr.networks.wrappers import (
+        ConsistentUpscaling,
+        NoiseBound,
+        Sharpness,
+    )
 
 __all__ = [
     "FOREIGN",
@@ -57,11 +60,10 @@ __getattr__, _, _ = lazy_loader.attach(
     __name__,
     submodules=["foreign"],
     submod_attrs={
-        "wrappers.bound": ["NoiseBound"],
-        "wrappers.consistent": ["ConsistentUpscaling", "Sharpness"],
         "layers.mixed_scale": ["plain_layers"],
         "layers.noise_map": ["level_map"],
         "layers.upsampling": ["cubic_kernel", "interpolated"],
+        "wrappers": ["ConsistentUpscaling", "NoiseBound", "Sharpness"],
     },
 )
 
