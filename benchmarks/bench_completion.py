@@ -36,7 +36,7 @@ _CHANNELS = (8, 16, 24, 24, 32)
 #: Initial learning rate (Adam, then a cosine to zero).
 _RATE = 2e-3
 #: Steps between two checkpoints.
-_CHECKPOINT = 250
+_CHECKPOINT = 100
 #: Decay of the moving average of the weights, which is evaluated.
 _AVERAGING = 0.99
 #: First seed of the skulls for the comparison; no model was built from them.
@@ -90,15 +90,18 @@ def _fractions(inside: Mask, factor: int) -> torch.Tensor:
     return torch.from_numpy(values.astype(np.float32))[None, None]
 
 
-def _training_skulls() -> list[Mask]:
-    """The complete skulls from which `skull-complete` was built, packed into bits."""
+def _training_skulls(kept: Path) -> list[Mask]:
+    """The complete skulls from which `skull-complete` was built, stored in a file."""
     from napari_geosr.learning.shapes.data import random_solid
     from napari_geosr.physics.shapes import sampled
 
+    if kept.exists():
+        return list(np.load(kept)["skulls"])
     found = []
     for i in range(_SKULLS):
         _, solid = random_solid(np.random.default_rng([0, 4, i]), "skulls")
         found.append(sampled(solid, (_GRID * _FINER,) * 3))
+    np.savez_compressed(kept, skulls=np.array(found))
     return found
 
 
@@ -159,10 +162,12 @@ def train(folder: Path, steps: int) -> None:
             part.load_state_dict(state[name])
         done, before = state["done"], state["seconds"]
     print(f"{sum(p.numel() for p in network.parameters()):,} parameters", flush=True)
-    skulls, losses = _training_skulls(), []
+    skulls, losses = _training_skulls(folder / "skulls.npz"), []
     for step in range(done, steps):
         source, target = _sample(skulls, step)
-        loss = _loss(network(source), target)
+        with torch.autocast("cpu", torch.bfloat16):  # twice as fast
+            logits = network(source)
+        loss = _loss(logits.float(), target)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -240,6 +245,7 @@ def compare(edge: int, number: int, dense: Path | None) -> None:
     """
     from scipy.ndimage import binary_dilation
 
+    from napari_geosr.learning.shapes.shape_completion import bounding_box
     from napari_geosr.measure.shapes import compare_shapes, dice
     from napari_geosr.operations.shapes.simulation import simulated_skull
 
@@ -259,7 +265,9 @@ def compare(edge: int, number: int, dense: Path | None) -> None:
             assert not (part & made.incomplete).any()
             distance = float("inf")
             if part.any():
-                distance = compare_shapes(part, truth, size, "mm").hausdorff_95
+                box = bounding_box(part | truth)
+                found = compare_shapes(part[box], truth[box], size, "mm")
+                distance = found.hausdorff_95
             away = 100 * np.count_nonzero(part & ~near) / made.incomplete.sum()
             row = [dice(part, truth), distance, away, seconds]
             rows.setdefault(name, []).append(row)
@@ -290,7 +298,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", choices=["train", "compare"])
     parser.add_argument("--folder", type=Path, help="checkpoints, for train")
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--edge", type=int, default=256)
     parser.add_argument("--number", type=int, default=20, help="skulls to complete")
     parser.add_argument("--dense", type=Path, help="weights of the U-Net, for compare")
