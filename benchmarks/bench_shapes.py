@@ -1,6 +1,6 @@
-"""Shapes as sparse tensors: memory and time, super-resolution and completion.
+"""Shapes as sparse tensors: memory and time, and super-resolution.
 
-Run ``python benchmarks/bench_shapes.py memory|occupancy|refine|scan|complete|large``,
+Run ``python benchmarks/bench_shapes.py memory|occupancy|refine|scan|large``,
 or ``mesh --file``.
 All alternatives run in the same process, on the same shapes, which were not used for
 training.
@@ -333,57 +333,6 @@ def large(edge: int) -> None:
     print(f"{coarse.shape} ×8: {seconds:.0f} s, {peak:.0f} MB at most")
 
 
-def complete(edge: int, number: int) -> None:
-    """Complete skulls from which the model was not built.
-
-    The alternative is an upper limit for any network on a grid of 64³ voxels: the true
-    skull, reduced to this grid and interpolated again. Only the surroundings of the
-    missing part are evaluated.
-    """
-    import torch
-    from scipy.ndimage import binary_dilation
-    from torch.nn.functional import interpolate
-
-    from napari_geosr.core.steps import run_to_end
-    from napari_geosr.measure.shapes import compare_shapes, dice
-    from napari_geosr.operations.shapes.complete import complete_mask_steps
-    from napari_geosr.operations.shapes.config import CompleteShapeConfig
-    from napari_geosr.operations.shapes.simulation import simulated_skull
-    from napari_geosr.physics.shapes import coarsened
-
-    torch.set_num_threads(1)
-    rows, size = [], (200 / edge,) * 3
-    for seed in range(100, 100 + number):
-        made = simulated_skull(seed, edge)
-        truth = made.complete & ~made.incomplete
-        began = time.process_time()
-        part = run_to_end(complete_mask_steps(made.incomplete, CompleteShapeConfig()))
-        seconds = time.process_time() - began
-        assert not (part.implant & made.incomplete).any()
-        found = [("model", part.implant)]
-        near = binary_dilation(truth, iterations=max(1, 6 * edge // 256))
-        coarse = torch.from_numpy(coarsened(made.complete, edge // 64))[None, None]
-        for mode in ("nearest", "trilinear"):
-            fine = interpolate(coarse.float(), made.complete.shape, mode=mode)
-            found.append((mode, (fine[0, 0].numpy() > 0.5) & near & ~made.incomplete))
-        row = []
-        for _, implant in found:
-            distance = float("inf")
-            if implant.any():
-                agreement = compare_shapes(implant, truth, size, "mm")
-                distance = agreement.hausdorff_95
-            row += [dice(implant, truth), distance]
-        rows.append([*row, seconds])
-        line = "  ".join(f"{value:6.3f}" for value in row)
-        print(f"{seed} {made.defect:10} {line}  {seconds:5.1f} s", flush=True)
-    for i, name in enumerate(("model", "perfect 64³, nearest", "perfect 64³, linear")):
-        low, middle, high = np.percentile([row[2 * i] for row in rows], (25, 50, 75))
-        distance = np.median([row[2 * i + 1] for row in rows])
-        print(f"{name:22} Dice {middle:.3f} ({low:.3f} … {high:.3f})", end="  ")
-        print(f"HD95 {distance:.2f} mm")
-    print(f"CPU time of the model: {np.mean([row[-1] for row in rows]):.1f} s")
-
-
 def mesh(path: Path, edges: list[int]) -> None:
     """Voxelise a mesh, coarsen it by four, refine it, and extract its surface."""
     import trimesh
@@ -442,7 +391,6 @@ def main() -> None:
         "occupancy",
         "refine",
         "scan",
-        "complete",
         "mesh",
         "large",
     ]
@@ -463,10 +411,8 @@ def main() -> None:
         scan(given.edge, given.factors, given.kinds, min(given.number, len(SEEDS)))
     elif given.part == "large":
         large(given.edge)
-    elif given.part == "mesh":
-        mesh(given.file, [64, 90])
     else:
-        complete(given.edge, given.number)
+        mesh(given.file, [64, 90])
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ the folder of the data, with ``tooth.h5`` of the tomoPy project.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import tempfile
 import time
@@ -179,6 +180,54 @@ def shapes() -> None:
     viewer.reset_view()
     viewer.scene.camera.angles = (10, -35, 60)
     save(viewer, "shapes")
+
+
+def shapes_segment() -> None:
+    """Marrow and bone, segmented inside a mask, with the fraction of each."""
+    from napari_geosr import io
+    from napari_geosr.core.steps import run_to_end
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.operations.shapes import ShapeTrainJob, train_shape_steps
+    from napari_geosr.physics.shapes import sampled, trabeculae
+
+    def scanned(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A noisy scan of trabeculae in a cylinder, its mask and its labels."""
+        rng = np.random.default_rng(seed)
+        bone = sampled(trabeculae(rng), (96,) * 3)
+        radius = np.hypot(*(np.indices((96, 96)) - 47.5))
+        mask = np.broadcast_to(radius < 26, bone.shape)  # 23 % of the box
+        grey = (60 * bone + 40) * mask + rng.normal(0, 25, bone.shape)
+        return grey.astype(np.float32), mask, mask * (1 + bone.astype(np.uint8))
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        source, target, job = map(Path, ("scan.tif", "labels.tif", "bone_job"))
+        grey, _, labels = scanned(0)
+        io.write(Volume(grey, "ZYX", (0.02,) * 3, "mm"), source)
+        io.write(Volume(labels, "ZYX", (0.02,) * 3, "mm"), target, kind="labels")
+        training = {
+            "source": [source],
+            "target": [target],
+            "name": "bone",
+            "steps": 150,
+            "device": "cpu",
+            "patch": 48,
+        }
+        values = {"method": "sparse_segmentation", "training": training}
+        run_to_end(train_shape_steps(ShapeTrainJob.from_values(values), job))
+        viewer = new_viewer()
+        grey, mask, _ = scanned(1)
+        place = {"scale": (0.02,) * 3, "units": "mm"}
+        viewer.add_image(grey, name="scan", contrast_limits=(-40, 160), **place)
+        viewer.add_labels(mask.astype(np.uint8), name="sample", **place)
+        dock = open_dock(viewer, "Shapes")
+        dock.task.setCurrentText("Segment inside")
+        dock.forms["Segment inside"].set_values({"model": str(job)})
+        dock.run_button.click()
+        wait(until=lambda: not dock.activity.busy)
+        viewer.layers["sample"].visible = False
+        viewer.dims.ndisplay = 2
+        viewer.reset_view()
+        save(viewer, "shapes_segment")
 
 
 def compare() -> None:
@@ -531,6 +580,7 @@ PICTURES = {
         porosity,
         segment,
         shapes,
+        shapes_segment,
         compare,
         why,
         train,

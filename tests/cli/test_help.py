@@ -73,6 +73,7 @@ def test_every_command_has_examples() -> None:
         "sim check",
         "simulate sim",
         "simulate radiographs",
+        "simulate skulls",
         "study projections",
         "study labels",
     }  # subcommands of the commands in `grouped`

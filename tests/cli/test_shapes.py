@@ -210,10 +210,11 @@ def test_completing_keeps_every_given_voxel(tmp_path, capsys) -> None:
     )
 
 
-def test_simulated_skulls_come_in_pairs(tmp_path, capsys) -> None:
+@pytest.mark.parametrize("command", ["shapes simulate", "simulate skulls"])
+def test_simulated_skulls_come_in_pairs(command: str, tmp_path, capsys) -> None:
     out = tmp_path / "skulls"
-    words = ["shapes", "simulate", "--number", "2", "--shape", "32", "-o", str(out)]
-    assert run([*words, "--json"]) == 0
+    options = ["--number", "2", "--shape", "32", "-o", str(out), "--json"]
+    assert run([*command.split(), *options]) == 0
     files = [Path(name) for name in answer(capsys)["files"]]
     assert len(files) == 4
     whole, part = (np.asarray(io.read(path).data) > 0 for path in files[:2])

@@ -179,6 +179,17 @@ def test_what_is_no_shape_is_refused(viewer, qtbot, values, message):
     assert dock.results.isHidden()
 
 
+def test_labels_of_too_many_axes_are_refused(viewer, qtbot):
+    viewer.add_labels(np.ones((2,) * 6, np.uint8), name="bone")
+    dock = opening.opened(viewer, SHAPES)
+    for button in (dock.preview_button, dock.run_button):
+        button.click()
+        assert "'bone'" in dock.message.text
+        assert "axes" in dock.message.text
+        assert not dock.activity.busy
+        dock.clear_errors()
+
+
 def test_a_run_can_be_cancelled_and_nothing_is_added(viewer, dock, labels, qtbot):
     labels.data = np.pad(ball(72), 30)
     dock.forms[REFINE].set_values({"upscale_factor": 8})

@@ -111,7 +111,7 @@ COMMANDS = {
     ),
     "simulate": Command(
         "data.simulate:app",
-        "Simulate a scan of known porosity, raw SIM frames or dental radiographs.",
+        "Simulate scans of known porosity, raw SIM frames, radiographs or skulls.",
     ),
     "generate": Command(
         "data.generate:generate",
@@ -170,14 +170,18 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "sim check raw.tif --na 1.49 --wavelength 525nm --pixel 65nm -o check",
     ),
     "simulate": (
-        "simulate foam -o foam",
         "simulate bone --projections 250 --photons 2e4 -o bone",
         "simulate sim --structure filaments --snr 20 -o frames",
         "simulate radiographs --number 600 -o radiographs",
+        "simulate skulls --number 50 --shape 256 -o skulls",
     ),
     "simulate radiographs": (
         "simulate radiographs --number 600 -o radiographs",
         "simulate radiographs --number 60 --painted 1 --seed 1 -o few",
+    ),
+    "simulate skulls": (
+        "simulate skulls --number 50 --shape 256 -o skulls",
+        "simulate skulls --defects cylinder --seed 7 -o holes",
     ),
     "simulate sim": (
         "simulate sim --structure filaments --snr 20 -o frames",

@@ -304,7 +304,7 @@ def simulate(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Run ``napari-geosr shapes simulate``."""
+    """Run ``napari-geosr shapes simulate`` or ``simulate skulls``."""
     merged = settings_from(SimulateShapesConfig, config, settings)
     files, warnings = run_command(
         lambda should_stop: shapes.simulate_shape_steps(

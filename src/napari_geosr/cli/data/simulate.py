@@ -27,6 +27,12 @@ from napari_geosr.operations.simulate.config import (
 )
 
 app = App(name="simulate", help_epilogue=with_examples(*EXAMPLES["simulate"]))
+app.command(
+    "napari_geosr.cli.shapes:simulate",
+    name="skulls",
+    help="Simulate skull-like shapes with and without a missing part.",
+    help_epilogue=with_examples(*EXAMPLES["simulate skulls"]),
+)
 
 _OFFSET: Any = SimulateConfig.model_fields["centre_offset"]
 

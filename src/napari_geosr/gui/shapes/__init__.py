@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from qtpy.QtWidgets import QFileDialog
 
-from napari_geosr.core.errors import Cancelled, ConfigError, VolumeError
+from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
 from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.form import ConfigForm
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image, Labels
 
+    from napari_geosr.gui.kit.worker import MakeSteps
     from napari_geosr.operations.shapes import (
         MeshResult,
         SegmentedLayer,
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
 
     ShapeConfig = RefineShapeConfig | CompleteShapeConfig | MaskFormConfig
 
+#: Result of an operation.
+T = TypeVar("T")
 #: Names of the operations.
 _PREVIEW, _RUN, _EXPORT = "preview of a shape", "shape", "mesh"
 #: File filters for meshes in the save dialog.
@@ -207,82 +210,91 @@ class ShapesDock(ShapesWidgets):
             self.bar.state.setText("Stopping…")
 
     def _begin(self) -> tuple[Labels, Volume, ShapeConfig]:
+        """Return the shape and the settings for a run."""
         self.clear_errors()
         layer = self._shape()
-        volume, config = volume_from_layer(layer, self._viewer), self.config()
+        return layer, volume_from_layer(layer, self._viewer), self.config()
+
+    def _start(
+        self,
+        what: str,
+        make_steps: MakeSteps[T],
+        on_result: Callable[[T], None],
+        description: str = "",
+    ) -> None:
+        """Start an operation that shows its progress in the bar."""
         self._progress.restart()
-        return layer, volume, config
+
+        def steps(stop: ShouldStop) -> Generator[Step, None, T]:
+            load_torch()
+            return (yield from make_steps(stop))
+
+        self.activity.start(
+            what,
+            steps,
+            on_result,
+            on_step=self._progress.show_step,
+            on_error=self._on_error,
+            description=description,
+        )
 
     def _on_preview(self) -> None:
         try:
             layer, volume, config = self._begin()
-        except ConfigError as error:
+        except GeoSRError as error:
             self.show_failure(error)
             return
         centre = [float(n) for n in centre_of_view(self._viewer, layer)]
 
         def steps(stop: ShouldStop) -> Generator[Step, None, SurfaceMesh]:
-            load_torch()
             if isinstance(config, CompleteShapeConfig):
-                return (yield from shapes.part_surface_steps(volume, config, stop))
+                return shapes.part_surface_steps(volume, config, stop)
             assert isinstance(config, RefineShapeConfig)
-            return (yield from shapes.preview_steps(volume, config, centre, stop))
+            return shapes.preview_steps(volume, config, centre, stop)
 
-        self.activity.start(
-            _PREVIEW,
-            steps,
-            lambda mesh: self.preview.show(mesh, layer),
-            on_step=self._progress.show_step,
-            on_error=self._on_error,
-        )
+        self._start(_PREVIEW, steps, lambda mesh: self.preview.show(mesh, layer))
 
     def _on_run(self) -> None:
         try:
             layer, volume, config = self._begin()
             self.remember(config, _settings_part(self.task.currentText()))
-        except ConfigError as error:
+            if isinstance(config, MaskFormConfig):
+                self._segment(volume, config)
+            else:
+                self._process(layer, volume, config)
+        except GeoSRError as error:
             self.show_failure(error)
-            return
-        if isinstance(config, MaskFormConfig):
-            self._segment(volume, config)
-            return
+
+    def _process(
+        self,
+        layer: Labels,
+        volume: Volume,
+        config: RefineShapeConfig | CompleteShapeConfig,
+    ) -> None:
+        """Refine or complete the shape."""
 
         def steps(stop: ShouldStop) -> Generator[Step, None, ShapeLayer]:
-            load_torch()
             if isinstance(config, CompleteShapeConfig):
-                return (yield from shapes.completed_layer_steps(volume, config, stop))
-            return (yield from shapes.refined_layer_steps(volume, config, stop))
+                return shapes.completed_layer_steps(volume, config, stop)
+            return shapes.refined_layer_steps(volume, config, stop)
 
-        self.activity.start(
+        self._start(
             _RUN,
             steps,
             lambda made: self._on_made(made, layer),
-            on_step=self._progress.show_step,
-            on_error=self._on_error,
-            description=f"Processing {volume.name}",
+            f"Processing {volume.name}",
         )
 
     def _segment(self, mask: Volume, config: MaskFormConfig) -> None:
         """Segment the scan inside the mask."""
         layer = self.scan.layer()
         assert layer is not None
-        try:
-            volume = volume_from_layer(layer, self._viewer)
-        except VolumeError as error:
-            self.show_failure(error)
-            return
-
-        def steps(stop: ShouldStop) -> Generator[Step, None, SegmentedLayer]:
-            load_torch()
-            return (yield from shapes.segmented_layer_steps(volume, mask, config, stop))
-
-        self.activity.start(
+        volume = volume_from_layer(layer, self._viewer)
+        self._start(
             _RUN,
-            steps,
+            lambda stop: shapes.segmented_layer_steps(volume, mask, config, stop),
             lambda made: self._on_segmented(made, layer),
-            on_step=self._progress.show_step,
-            on_error=self._on_error,
-            description=f"Segmenting {volume.name}",
+            f"Segmenting {volume.name}",
         )
 
     def _on_error(self, error: Exception) -> None:
@@ -331,15 +343,12 @@ class ShapesDock(ShapesWidgets):
         shown = made.part if made.part is not None else made.volume
         path = path if path.suffix else path.with_suffix(".stl")
         self.clear_errors()
-        self._progress.restart()
-        self.activity.start(
+        self._start(
             _EXPORT,
             lambda stop: shapes.mesh_steps(
                 shown, path, MeshConfig(), overwrite=True, should_stop=stop
             ),
             self._on_exported,
-            on_step=self._progress.show_step,
-            on_error=self._on_error,
         )
 
     def _on_exported(self, result: MeshResult) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer, Surface
 
+    from napari_geosr.core.volume import Volume
     from napari_geosr.operations.shapes import SegmentedLayer, ShapeLayer, SurfaceMesh
 
 #: Colours of surfaces: the result, a completed part, and the preview.
@@ -49,27 +50,17 @@ def add_shape(
 
     Only the surface of a completed part is shown: the rest is the input itself.
     """
-    like = alignment_with(source)
     shown = made.part if made.part is not None else made.volume
-    labels = add_labels_result(
-        viewer,
-        made.volume.data,
-        made.volume,
-        name=made.volume.name,
-        opacity=_OPACITY,
-        **like,
-    )
+    labels = add_labels(viewer, made.volume, source, opacity=_OPACITY)
     if made.part is not None:
-        labels = add_labels_result(
-            viewer, made.part.data, made.part, name=made.part.name, **like
-        )
+        labels = add_labels(viewer, made.part, source)
     surface = add_surface(
         viewer,
         made.surface,
         name=f"{shown.name} surface",
         colormap=_PART if made.part is not None else _RESULT,
         metadata=layer_metadata(shown),
-        **like,
+        **alignment_with(source),
     )
     viewer.layers.selection.active = labels
     return labels, surface
@@ -79,16 +70,17 @@ def add_segmentation(
     viewer: napari.viewer.Viewer, made: SegmentedLayer, scan: Layer
 ) -> Labels:
     """Add the labels of a segmented scan at its position."""
-    labels = add_labels_result(
-        viewer,
-        made.volume.data,
-        made.volume,
-        name=made.volume.name,
-        opacity=_OPACITY,
-        **alignment_with(scan),
-    )
+    labels = add_labels(viewer, made.volume, scan, opacity=_OPACITY)
     viewer.layers.selection.active = labels
     return labels
+
+
+def add_labels(
+    viewer: napari.viewer.Viewer, volume: Volume, source: Layer, **options: object
+) -> Labels:
+    """Add the labels of a volume that was computed from a layer, aligned with it."""
+    given: AnyDict = {"name": volume.name, **alignment_with(source), **options}
+    return add_labels_result(viewer, volume.data, volume, **given)
 
 
 def add_surface(

@@ -213,9 +213,7 @@ class Method(ShapeMethod):
 
 
 def bounding_box(inside: AnyArray) -> tuple[slice, ...]:
-    """The smallest box that holds all voxels of a shape; the whole volume if it is
-    empty.
-    """
+    """The smallest box that holds all voxels of a shape; empty for an empty shape."""
     box = []
     for axis in range(inside.ndim):
         others = tuple(a for a in range(inside.ndim) if a != axis)
