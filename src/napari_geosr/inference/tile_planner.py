@@ -339,10 +339,10 @@ class TilePlanner:
         return WarningIssued(
             message=f"The input is stored in blocks of {shape} voxels "
             f"({format_bytes(unit.nbytes)}), which can only be decoded as a whole. "
-            f"With {format_bytes(self.budget)} of memory, each is decoded about "
+            f"With {format_bytes(self.budget)} of memory, each block is decoded about "
             f"{self.choice.reads.factor:.0f} times, and the run takes about "
-            f"{factor:.0f} times as long as one with enough memory. "
-            f"{advice or 'Save'} the input in blocks of about 64 × 64 × 64 voxels."
+            f"{factor:.0f} times as long as one with enough memory. {advice or 'Save'} "
+            "the input in blocks of about 64 × 64 × 64 voxels."
         )
 
     def _choose(self, budget: int, max_voxels: int | None = None) -> TileChoice:

@@ -113,7 +113,7 @@ def check_workers(workers: object) -> None:
             "workers is an asynchronous client: create it with asynchronous=False."
         )
     if not workers.nthreads():
-        raise ConfigError("The cluster of this client has no worker: add some first.")
+        raise ConfigError("The cluster of this client has no workers: add some first.")
 
 
 def check_installed() -> None:

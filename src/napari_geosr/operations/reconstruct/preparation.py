@@ -115,9 +115,9 @@ def _warnings(scan: Projections, config: ReconstructConfig) -> list[str]:
     if iterates and config.size is not None and config.size < scan.n_columns:
         notes.append(
             f"Slices of {config.size} voxels are narrower than the {scan.n_columns} "
-            f"columns of the detector: {config.algorithm} will project material from "
-            "outside the slices into them as artefacts. Omit the size unless there "
-            "is only air outside."
+            f"columns of the detector: with {config.algorithm}, material outside the "
+            "slices will cause artefacts inside them. Omit the size unless there is "
+            "only air outside."
         )
     return notes
 
