@@ -36,17 +36,17 @@ PREFIX = "simulated:"
 #: MB.
 CACHE_BYTES = 1 << 30
 _MAX_NUMBER = 100_000
-#: Seed of the CT scans. Each kind of scan has its own random numbers.
+#: Seed for the CT scans. Each kind of scan has its own random numbers.
 _CT_SEED = 20_301
-#: Seed of the fluorescence scans.
+#: Seed for the fluorescence scans.
 _FLUO_SEED = 20_302
-#: Seed of the foams.
+#: Seed for the foams.
 _FOAM_SEED = 20_303
-#: Seed of the low-resolution scans.
+#: Seed for the low-resolution scans.
 _COARSE_SEED = 20_304
-#: Seed of the blobs.
+#: Seed for the blobs.
 _BLOB_SEED = 20_306
-#: Seed of the scans of small pores.
+#: Seed for the scans of small pores.
 _FINE_SEED = 20_307
 
 
@@ -180,7 +180,7 @@ def blob_scan(number: int) -> tuple[FloatArray, FloatArray]:
 
 
 def fine_scan(number: int) -> tuple[FloatArray, FloatArray]:
-    """A scan of small pores with strong noise, and the sharp object."""
+    """A scan of small pores with strong noise, and its ground truth."""
     made = scans.random_scan(
         KINDS["fine-scan"].shape,
         np.random.default_rng([_FINE_SEED, number]),

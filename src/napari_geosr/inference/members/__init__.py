@@ -46,7 +46,7 @@ class EnsembleInputs:
     upscale_factor : int
         Voxels of the result per voxel of the scan, for samples of a diffusion model.
     seed, steps : int
-        Seed of these samples, and number of steps of each.
+        Seed for these samples, and number of steps for each.
     """
 
     models: Sequence[Model]

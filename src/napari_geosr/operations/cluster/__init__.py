@@ -53,8 +53,8 @@ _ITEMS_PER_WORKER = 2
 _MAX_AHEAD = 4
 #: Seconds between checks of the stop flag and of the workers.
 _INTERVAL_SECONDS = 0.2
-#: Seconds that Dask has to replace a worker that has died. After this time, a new
-#: worker with the same name is started.
+#: Time in seconds allowed for Dask to replace a worker that has died. After this time,
+#: a new worker with the same name is started.
 _RESTART_SECONDS = 60.0
 #: Seconds without any worker after which a run ends.
 _PATIENCE_SECONDS = 180.0

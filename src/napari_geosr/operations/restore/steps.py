@@ -59,8 +59,8 @@ if TYPE_CHECKING:
 _MEASURING = "Measuring the noise"
 #: Warning if a prediction is required but not available.
 _NOT_PREDICTED = (
-    "The effect of samples of a diffusion model is not predicted, so --strict does not "
-    "check it."
+    "For samples of a diffusion model, the effect is not predicted, so --strict does "
+    "not check it."
 )
 
 

@@ -21,7 +21,7 @@ _LONGEST_WAIT = 100.0
 #: Shortest time in milliseconds without a change after which a picture that waits is
 #: drawn.
 _PAUSE = 50
-#: Difference in milliseconds between frames with and without a new picture up to which
+#: Difference in milliseconds between frames with and without a new picture, up to which
 #: waiting would gain nothing, e.g. because both last until the screen is refreshed.
 _SAME = 3.0
 #: Longest duration in milliseconds of a frame that counts; longer ones were delayed by
