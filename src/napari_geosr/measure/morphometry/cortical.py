@@ -145,8 +145,8 @@ class _RingCheck:
             )
         if (porosity := float(values["Ct.Po"].mean())) > _MOST_POROUS:
             reasons.append(
-                f"pores have {100 * porosity:.0f} % of the area of the cortex, so it "
-                "is not compact"
+                f"pores make up {100 * porosity:.0f} % of the area of the cortex, so "
+                "it is not compact"
             )
         if not reasons:
             return []
