@@ -28,7 +28,7 @@ def as_volume(
     axes : str, optional
         Axes of an array; see `Volume.from_array`.
     name : str
-        Name that an array is given.
+        Name given to an array.
     like : Volume, optional
         An array of the same shape gets the voxel size and position of this volume.
 

@@ -135,7 +135,7 @@ def reconstruct_sim(
 
     Examples
     --------
-    Spots illuminated by fringes of three directions and three phases:
+    Spots illuminated by fringes with three directions and three phases:
 
     >>> import numpy as np
     >>> import napari_geosr as geosr

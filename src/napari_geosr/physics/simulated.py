@@ -153,7 +153,7 @@ def fluo(number: int) -> tuple[FloatArray, FloatArray, FloatArray]:
 
 
 def foam_scan(number: int) -> tuple[FloatArray, FloatArray]:
-    """A scan of pores in a solid, and the sharp object."""
+    """A scan of pores in a solid, and its ground truth."""
     made = scans.random_scan(
         KINDS["foam-scan"].shape,
         np.random.default_rng([_FOAM_SEED, number]),
@@ -164,7 +164,7 @@ def foam_scan(number: int) -> tuple[FloatArray, FloatArray]:
 
 
 def blob_scan(number: int) -> tuple[FloatArray, FloatArray]:
-    """A scan of irregular pores, many connected by necks, and the sharp object."""
+    """A scan of irregular pores, many connected by necks, and its ground truth."""
     kind = KINDS["blob-scan"]
     rng = np.random.default_rng([_BLOB_SEED, number])
     phantom = phantoms.random_blobs(
@@ -206,7 +206,7 @@ def foam_coarse(number: int) -> tuple[FloatArray, FloatArray]:
 
 
 def foam_coarse_4(number: int) -> tuple[FloatArray, FloatArray]:
-    """A low-resolution scan, and the sharp object on a grid four times as fine.
+    """A low-resolution scan, and its ground truth on a grid four times as fine.
 
     Its features are half as large, in voxels of the scan, as those of
     `foam_coarse`.
@@ -224,7 +224,7 @@ def foam_coarse_4(number: int) -> tuple[FloatArray, FloatArray]:
 
 
 def bone_coarse_8(number: int) -> tuple[FloatArray, FloatArray]:
-    """A clinical scan of bone, and the sharp object on a grid eight times as fine.
+    """A clinical scan of bone, and its ground truth on a grid eight times as fine.
 
     The object contains struts 6 to 20 fine voxels thick, or canals with a radius of 1.5
     to 16 fine voxels, as seen in a scan with 80 µm voxels.

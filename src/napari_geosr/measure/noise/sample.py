@@ -63,8 +63,8 @@ _CONSTANT = 1e-6
 
 #: Number of steps between floating-point numbers by which a constant may vary.
 _ROUNDING_STEPS = 4
-#: Difference of neighbouring voxels, relative to the range of grey values, below which
-#: they belong to the blurred border of a flat phase.
+#: Difference between neighbouring voxels, relative to the range of grey values, below
+#: which they belong to the blurred border of a flat phase.
 _FLAT = 2e-3
 #: Maximum difference in brightness between two scans, relative to their noise level.
 _MAX_DRIFT = 0.3
