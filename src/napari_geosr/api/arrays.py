@@ -108,7 +108,7 @@ def as_pair(
     axes : str or None
         Letters of an array's axes, as in `as_volume`.
     names : (str, str)
-        Names that arrays are given.
+        Names given to arrays.
 
     Raises
     ------

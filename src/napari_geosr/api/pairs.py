@@ -48,7 +48,7 @@ def build_pairs(
         Whether to replace the files of an earlier pair.
     upscale_factor : int, optional
         Number of high-resolution voxels per low-resolution voxel along an axis; by
-        default from the voxel sizes.
+        default calculated from the voxel sizes.
     dimensions : {"3D", "2D"}
         ``"2D"``: upscale only Y and X, for networks that work on slices.
     memory : str, optional

@@ -66,8 +66,8 @@ def reconstruct(
     options : mapping, optional
         Further settings of the algorithm, such as the weight of tv.
     centre : "auto" or float
-        Column of the rotation axis (0: the middle of the first column); by default from
-        the file, or found from the projections.
+        Column of the rotation axis (0: the middle of the first column); by default read
+        from the file, or determined from the projections.
     every : int
         Use every n-th projection.
     half : {"all", "odd", "even"}

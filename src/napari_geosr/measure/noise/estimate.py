@@ -396,7 +396,7 @@ def _noise(
     filtered = level > 0 and not repeated and is_median_filtered(quiet.spectrum)
     interval = (interval[0], interval[1] * (FILTERED_FACTOR if filtered else 1.0))
     upper = smooth / (contrast or 1.0)
-    # Few pores or particles are not within the percentiles of the contrast.
+    # Rare pores or particles lie outside the percentiles that define the contrast.
     is_strong = level > max(contrast, float(np.ptp(sample.greys))) > 0
     uneven: tuple[str, ...] = ()
     if contrast > 0 and not (coarse or structured or unknown):

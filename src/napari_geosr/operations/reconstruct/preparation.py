@@ -151,7 +151,8 @@ def _note_unjoined_views(ready: ReconstructionInput) -> list[str]:
     return [
         f"The rotation axis, column {column:.2f}, is off-centre and the views cover a "
         "full turn, but not in opposite pairs, so they were not joined. If the sample "
-        "is wider than the shorter side, join them (--full-turn join)."
+        "extends beyond the detector on the shorter side, join the views (--full-turn "
+        "join)."
     ]
 
 
