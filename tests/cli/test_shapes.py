@@ -283,7 +283,7 @@ def test_other_bad_input(tmp_path, capsys) -> None:
         (["compare", source, flat], "different voxel sizes"),
         (["compare", source, source, "--tolerance", "wide"], "a length greater than"),
         (["refine", series, "-o", out], "has 3 time points"),
-        (["mesh", source, "-o", out], "does not have the suffix of a mesh"),
+        (["mesh", source, "-o", out], "does not have a mesh suffix"),
         (["voxelise", tmp_path / "no.stl", "--voxel-size", "1", "-o", out], "no file"),
         (["voxelise", source, "--voxel-size", "0", "-o", out], "greater than zero"),
     ]

@@ -305,7 +305,7 @@ def test_a_canal_is_no_lacuna() -> None:
     ]
     share = 100 * 16000 / canal.sum()
     assert said[:2] == [[], []]
-    assert said[2][0].startswith(f"One pore has {share:.3g} % of the volume")
+    assert said[2][0].startswith(f"One pore makes up {share:.3g} % of the volume")
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_a_permeability_along_one_axis_only_is_told() -> None:
 @pytest.mark.parametrize(
     ("shape", "radii", "expected"),
     [
-        ((40, 40, 40), 19, "have 81.7 % of the bone volume"),
+        ((40, 40, 40), 19, "make up 81.7 % of the bone volume"),
         ((40, 40, 40), (1e9, 6, 6), "1 pore reaches from one face"),
         ((40, 40, 40), 8, None),
     ],

@@ -97,10 +97,10 @@ def test_branches_are_compared_on_the_command_line(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--graph-distance", "1"], "needs graphs (--graph) and a reference"),
+        (["--graph-distance", "1"], "requires --graph and --reference"),
         (
             ["--graph", "--graph-distance", "1"],
-            "needs graphs (--graph) and a reference",
+            "requires --graph and --reference",
         ),
         (["--graph", "--graph-distance", "0"], "must be above zero"),
     ],

@@ -295,7 +295,7 @@ def test_an_ensemble_is_bounded_only_if_all_its_models_are(
         ({"uncertainty": "none"}, "only if an uncertainty"),
         (
             {"ensemble_with": "ct-denoise"},
-            "Additional models are used by the uncertainty 'ensemble'",
+            "Additional models are used by the uncertainty method 'ensemble'",
         ),
         (
             {"uncertainty": "ensemble", "uncertainty_members": None},

@@ -53,7 +53,7 @@ def nothing_left(scan: Path) -> Any:
         (["--queue", "slurm", "--walltime", "20s"], "20s is too short"),
         (["--queue", "slurm", "--mem", "much"], "'much' is not an amount of memory"),
         (["--queue", "oar", "--mem", "64GB"], "OAR does not accept an amount"),
-        (["--queue", "oar", "--mem", "64GB"], "in a profile (--memory-property)"),
+        (["--queue", "oar", "--mem", "64GB"], "memory per core (--memory-property)"),
         (["--queue", "slurm", "--gpus", "-1"], "gpus: "),
         (["--queue", "slurm", "--project", "a b"], "project: must be one word"),
         (["--queue", "slurm", "--average"], "--average"),

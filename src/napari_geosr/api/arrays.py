@@ -28,7 +28,7 @@ def as_volume(
     axes : str, optional
         Axes of an array; see `Volume.from_array`.
     name : str
-        Name that an array is given.
+        Name given to an array.
     like : Volume, optional
         An array of the same shape gets the voxel size and position of this volume.
 
@@ -108,7 +108,7 @@ def as_pair(
     axes : str or None
         Letters of an array's axes, as in `as_volume`.
     names : (str, str)
-        Names that arrays are given.
+        Names given to arrays.
 
     Raises
     ------

@@ -29,8 +29,8 @@ def check_consistency(
         The scan, shape (Z, Y, X) or (Y, X).
     result : Volume or array
         The restored volume at the same position. Its voxels are as large as those of
-        the scan, or smaller by an integer factor. An array of the same shape gets the
-        position of the other volume.
+        the scan, or smaller by an integer factor. An array of the same shape is placed
+        at the position of the other volume.
     axes : str, optional
         Meaning of the axes of plain arrays, ``"ZYX"`` or ``"YX"`` by default.
     workers : int or distributed.Client, optional

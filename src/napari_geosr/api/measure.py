@@ -50,7 +50,7 @@ def measure_porosity(
     mask : Volume or array, optional
         Sample mask; non-zero voxels belong to the sample. The mask is aligned by
         position, so its voxel size may differ from that of `volume`. An array of the
-        same shape gets the position of `volume`.
+        same shape is placed at the position of `volume`.
     deviation : Volume or array, optional
         Standard deviations that `restore_with_uncertainty` returned with `volume`; the
         report then contains an interval for the porosity.

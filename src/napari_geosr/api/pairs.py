@@ -1,4 +1,4 @@
-"""Build training pairs of low and high resolution."""
+"""Build training pairs of low- and high-resolution volumes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def build_pairs(
         Whether to replace the files of an earlier pair.
     upscale_factor : int, optional
         Number of high-resolution voxels per low-resolution voxel along an axis; by
-        default from the voxel sizes.
+        default calculated from the voxel sizes.
     dimensions : {"3D", "2D"}
         ``"2D"``: upscale only Y and X, for networks that work on slices.
     memory : str, optional
@@ -125,7 +125,7 @@ def build_pairs(
 
 
 def _refined(volume: Volume, factors: Sequence[int]) -> Volume:
-    """Return the volume with voxels of 1 / factor pixels and an unchanged outer edge.
+    """Return the volume with voxels of 1 / factor pixels and an unchanged extent.
 
     In a volume with voxels of one pixel, the first voxel is centred at 0.
     """

@@ -34,7 +34,7 @@ def plan_scan(
     kilograms_per_kilowatt_hour: float = 0.06,
     memory: str | None = None,
 ) -> ScanPlan:
-    """Plan the number, size and positions of scans for a precise porosity.
+    """Plan the number, size and positions of scans to measure porosity precisely.
 
     Parameters
     ----------

@@ -66,8 +66,8 @@ def reconstruct(
     options : mapping, optional
         Further settings of the algorithm, such as the weight of tv.
     centre : "auto" or float
-        Column of the rotation axis (0: the middle of the first column); by default from
-        the file, or found from the projections.
+        Column of the rotation axis (0: the middle of the first column); by default read
+        from the file, or determined from the projections.
     every : int
         Use every n-th projection.
     half : {"all", "odd", "even"}
@@ -103,7 +103,7 @@ def reconstruct(
         Replace pixels brighter than this multiple of the noise level by the local
         median; 8 is a common value, 0 disables this.
     stripes : {"none", "sorting", "filtering", "large", "dead", "all"}
-        Stripes to remove from sinograms, which become rings in slices.
+        Stripes to remove from sinograms; in slices, they would appear as rings.
     stripe_size : int
         Width of the median filter for narrow stripes, in columns.
     large_stripe_size : int

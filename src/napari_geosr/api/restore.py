@@ -80,10 +80,10 @@ def restore(
         Noise to remove, relative to the level measured in the scan, from 0 (return the
         scan) to 2. Applies only to noise-bounded models.
     sharpness : {"auto", "scan", "object"}
-        Sharpness of a super-resolved result. ``"scan"``: as sharp as the scan, with
-        which the result then agrees within its noise; ``"object"``: as sharp as the
-        object according to the model; ``"auto"``: ``"object"`` if that is consistent
-        with the scan.
+        Sharpness of a super-resolved result. ``"scan"``: as sharp as the scan, so
+        that the result agrees with the scan to within its noise; ``"object"``: as sharp
+        as the object according to the model; ``"auto"``: ``"object"`` if that is
+        consistent with the scan.
     uncertainty : str
         ``"none"``, ``"tta"``, ``"ensemble"`` or ``"diffusion"``. The result is then the
         mean over the members; `restore_with_uncertainty` also returns their standard
@@ -99,12 +99,12 @@ def restore(
         Voxels of the result per voxel of the scan, for samples of a diffusion model
         and for the model ``"auto"``.
     seed : int
-        Random seed of the samples of a diffusion model.
+        Random seed for the samples of a diffusion model.
     workers : int or distributed.Client, optional
-        Processes that share the work: their number on this computer, where they share
-        `memory` and `threads`, or the client of a Dask cluster. By default, only this
-        process is used. Needs the extra ``cluster``. In a script, the call must be
-        below ``if __name__ == "__main__":``.
+        Number of processes on this computer that share the work, `memory` and
+        `threads`, or the client of a Dask cluster. By default, only this process is
+        used. Needs the extra ``cluster``. In a script, the call must be below
+        ``if __name__ == "__main__":``.
 
     Returns
     -------
@@ -230,7 +230,7 @@ def restore_with_uncertainty(
         Voxels of the result per voxel of the scan, for samples of a diffusion model
         and for the model ``"auto"``.
     seed : int
-        Random seed of the samples of a diffusion model.
+        Random seed for the samples of a diffusion model.
 
     Returns
     -------

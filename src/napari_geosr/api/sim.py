@@ -56,21 +56,22 @@ def reconstruct_sim(
         Joint Richardson–Lucy of all frames (best quality), Wiener-SIM (fastest), the
         mean of the frames, or an untrained physics-informed network (slow).
     na : float, optional
-        Numerical aperture; by default from the file.
+        Numerical aperture; by default read from the file.
     wavelength : float, str or tuple of float, optional
         Emission wavelength in nm, or as text with a unit; one for each channel. By
-        default from the file.
+        default read from the file.
     index : float, optional
-        Refractive index of the immersion medium; by default from the file, or 1.515.
+        Refractive index of the immersion medium; by default read from the file, or
+        1.515 if the file gives none.
     pixel : float or str, optional
-        Edge of a camera pixel in nm, or as text such as ``"0.065um"``; by default from
-        the file.
+        Edge of a camera pixel in nm, or as text such as ``"0.065um"``; by default read
+        from the file.
     angles, phases : int, optional
         Number of pattern directions, and of phases per direction; by default derived
         from the number of frames.
     order : str, optional
         Order of angle (a), phase (p) and slice (z), slowest-varying first; by default
-        found from the frames.
+        determined from the frames.
     offset : float, optional
         Grey value without light; by default estimated from the darkest parts.
     psf : path, optional
@@ -135,7 +136,7 @@ def reconstruct_sim(
 
     Examples
     --------
-    Spots illuminated by fringes of three directions and three phases:
+    Spots illuminated by fringes with three directions and three phases:
 
     >>> import numpy as np
     >>> import napari_geosr as geosr

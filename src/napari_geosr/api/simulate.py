@@ -68,7 +68,7 @@ def simulate(
         Number of angles averaged per exposure: 1 if the sample stands still, 5 or more
         if it rotates.
     photons : float
-        Counts of a pixel without sample in one projection.
+        Counts per pixel in one projection where the sample does not cover it.
     noise : bool
         Whether to simulate photon noise; otherwise, values are expected counts.
     absorption : float

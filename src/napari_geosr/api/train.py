@@ -132,7 +132,7 @@ def train(
         Store features of the training patches with the model, for the method
         ``"similar"`` of `explain`.
     country : str, optional
-        Country that supplies the electricity (three-letter ISO code), for CO2eq.
+        Country whose electricity mix is used to estimate CO2eq (three-letter ISO code).
     licence : str, optional
         Licence of the model.
     **method_settings

@@ -70,7 +70,7 @@ class AttributionRequest:
         Width of the zone around a pore that is replaced by solid together with it, in
         voxels of the scan.
     seed : int
-        Seed of the noise realisations.
+        Seed for the noise realisations.
     scan_blur : callable or None
         Estimates the width of the scan's point-spread function; None if not needed.
     training : TrainingPatches or None

@@ -107,7 +107,7 @@ class _Pore:
 
 
 def explain(request: AttributionRequest) -> Generator[Step, None, AttributionResult]:
-    """Restore the scan without the input voxels of the pore, and with more noise.
+    """Restore the scan without the pore's input voxels, and again with added noise.
 
     Raises
     ------
@@ -219,7 +219,7 @@ def _pore(request: AttributionRequest) -> _Pore:
     """Locate the pore, the voxels to replace, and the solid around it."""
     if request.threshold is None:
         raise ConfigError(
-            "The method evidence needs the grey value that separates pore from "
+            "The method 'evidence' needs the grey value that separates pores from "
             "solid: give a threshold (--threshold)."
         )
     scene = request.scene

@@ -72,7 +72,7 @@ COMMANDS = {
     ),
     "plan": Command(
         "plan:plan",
-        "Plan the number, size and positions of scans for a precise porosity.",
+        "Plan the number, size and positions of scans to measure porosity precisely.",
         (
             "plan coarse.tif --spot 200um --precision 5% -o plan",
             "plan spot.tif --scan spot --spot 300um --precision 5% -o plan",

@@ -86,8 +86,8 @@ def measure(
         float | None,
         Parameter(
             help="With --graph and --reference: largest distance at which a branch "
-            "counts as found, in the unit of the voxel size; by default two "
-            "voxels of the volume that has the larger voxels."
+            "counts as found, in the unit of the voxel size; by default twice the "
+            "voxel size of the coarser volume."
         ),
     ] = None,
     labels: Annotated[

@@ -55,7 +55,7 @@ def plan(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Plan the number, size and positions of scans for a precise porosity."""
+    """Plan the number, size and positions of scans to measure porosity precisely."""
     merged = settings_from(PlanConfig, config, settings)
     files = plan_files(out)
     check_files(files, overwrite=overwrite)

@@ -89,7 +89,8 @@ def restore(
         Parameter(
             negative="",
             help="Stop with exit code 2, and write nothing, if the model is expected "
-            "to make this scan worse, or if its planes may be frames of a time series.",
+            "to make this scan worse, or if the scan's planes may be frames of a time "
+            "series.",
         ),
     ] = False,
     workers: Annotated[

@@ -378,7 +378,7 @@ class _Budget:
             self._anchors[anchor] = (1, 0)
 
     def repeat(self, anchor: str) -> None:
-        """Count the values of an alias; the parser reports undefined ones."""
+        """Count the values of an alias; the parser reports undefined aliases."""
         if any(anchor == name for name, _, _ in self._open):
             raise ConfigError(f"*{anchor} refers to a value that contains it.")
         self._count(*self._anchors.get(anchor, (1, 0)))

@@ -21,7 +21,7 @@ from napari_geosr.physics.specimens import samples
 LayerData = tuple[Any, AnyDict, str]
 _Pair = tuple[Volume, Volume]
 _Result = TypeVar("_Result")
-#: Milliseconds between checks whether a sample is ready.
+#: Milliseconds between checks of whether a sample is ready.
 _POLL_MS = 10
 #: Number of projections of the sample with few projections.
 _N_PROJECTIONS = 40

@@ -35,7 +35,7 @@ _BLOCK_VOXELS = 2**20
 _N_ROW_PLANES = 16
 #: Maximum number of blocks that are searched for a cluster of hot voxels.
 _N_CROWD_BLOCKS = 16
-#: Largest integer up to which float64 represents every integer.
+#: float64 represents every integer up to this one exactly.
 _MAX_EXACT_INTEGER = 2**53
 
 

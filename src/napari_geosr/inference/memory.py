@@ -130,11 +130,11 @@ class Buffers:
         """Return the peak bytes of the tiles queued before and after the network."""
         deep = (window[0] + 2 * layout.context, *window[1:])
         n_in, n_core = math.prod(deep), math.prod(core) * math.prod(layout.scale)
-        # One block is being read (raw, mask, floats), `depth` are waiting, one is
-        # computed.
+        # One block is being read (raw, mask, floats), `depth` are waiting, and one is
+        # being computed.
         read = n_in * (self.source + 1 + (self.depth + 1) * self.network)
-        # One result is being computed, `depth` are waiting, one is converted and
-        # reported.
+        # One result is being computed, `depth` are waiting, and one is being converted
+        # and reported.
         values = (self.depth + 2) * self.network * (2 if self.deviation else 1)
         written = n_core * (values + 2 * (self.target + self.deviation) + 2)
         return read + written + self._store(layout, core) + self.held

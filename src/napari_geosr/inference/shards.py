@@ -312,8 +312,8 @@ class ShardPlanner:
         factor = self.choice.work() / work
         return WarningIssued(
             message=f"Each of the {self._n_workers} workers may use "
-            f"{format_bytes(self._budget)}, so their tiles are small, and together "
-            f"they compute {factor:.1f} times as much as one process with all the "
+            f"{format_bytes(self._budget)}, so the tiles are small, and the workers "
+            f"together compute {factor:.1f} times as much as one process with all the "
             f"memory. {format_enough(enough)} for each worker would suffice: increase "
             "the Memory setting (--memory), or use fewer workers (--workers)."
         )

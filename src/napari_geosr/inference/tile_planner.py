@@ -132,7 +132,8 @@ class TilePlanner:
                     // max(1, budget_share(self.budget))
                 )
             elif array is self.source and read_unit(array) is not None:
-                # If there is a unit, this memory is part of the choice of a tile.
+                # If there is a unit, this memory is taken into account when a tile is
+                # chosen.
                 held += 0 if self.unit else int(getattr(array, "held_bytes", 0))
             elif array is not None:
                 held += held_bytes(array, budget)
@@ -339,10 +340,10 @@ class TilePlanner:
         return WarningIssued(
             message=f"The input is stored in blocks of {shape} voxels "
             f"({format_bytes(unit.nbytes)}), which can only be decoded as a whole. "
-            f"With {format_bytes(self.budget)} of memory, each is decoded about "
+            f"With {format_bytes(self.budget)} of memory, each block is decoded about "
             f"{self.choice.reads.factor:.0f} times, and the run takes about "
-            f"{factor:.0f} times as long as one with enough memory. "
-            f"{advice or 'Save'} the input in blocks of about 64 × 64 × 64 voxels."
+            f"{factor:.0f} times as long as one with enough memory. {advice or 'Save'} "
+            "the input in blocks of about 64 × 64 × 64 voxels."
         )
 
     def _choose(self, budget: int, max_voxels: int | None = None) -> TileChoice:

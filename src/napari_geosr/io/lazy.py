@@ -34,7 +34,7 @@ DEFAULT_CACHE_BYTES = 128 * 1024**2
 _MIN_GROUP_BYTES = 4 * 1024**2
 #: Maximum size of blocks that are decoded together, as a fraction of the cache.
 _GROUP_SHARE = 1 / 8
-#: Minimum number of decoded bytes from which the decoding time is estimated.
+#: Minimum number of decoded bytes for an estimate of the decoding time.
 _TIMED_BYTES = 16 * 1024**2
 
 

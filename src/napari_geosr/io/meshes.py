@@ -34,7 +34,7 @@ def check_mesh_path(path: Path, *, overwrite: bool) -> None:
     suffix = path.suffix.lower()
     if suffix not in MESH_SUFFIXES:
         raise FileError(
-            f"{path.name} does not have the suffix of a mesh. Use one of: "
+            f"{path.name} does not have a mesh suffix. Use one of: "
             f"{', '.join(MESH_SUFFIXES)}."
         )
     if suffix != ".stl":

@@ -36,7 +36,7 @@ _ENOUGH_SECONDS = 5.0
 _MAX_LIFETIME = 1800.0
 #: Seconds that the process has to stop on its own before it is killed.
 _GRACE_PERIOD = 10.0
-#: Seconds between checks whether the parent process still exists.
+#: Seconds between checks of whether the parent process still exists.
 _CHECK_INTERVAL = 1.0
 
 

@@ -20,7 +20,7 @@ from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
 
-#: Seconds between checks whether it is the job's turn.
+#: Seconds between checks of whether it is the job's turn.
 _WAIT_SECONDS = 0.5
 #: Seconds between heartbeats.
 _BEAT_SECONDS = 20.0

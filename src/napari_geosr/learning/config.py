@@ -44,7 +44,7 @@ class TrainingConfig(Config):
         (),
         title="Source",
         description="Volumes to learn from: files, folders of slices or OME-Zarr. "
-        "Separate several by commas.",
+        "Separate multiple entries with commas.",
     )
     target: Files = Field(
         (),
@@ -105,15 +105,15 @@ class TrainingConfig(Config):
         ge=1,
         le=400,
         title="Layers",
-        description="Number of layers; by default that of the network.",
+        description="Number of layers; by default, the network's own number.",
     )
     width: int | None = Field(
         None,
         ge=1,
         le=512,
         title="Width",
-        description="Feature maps per layer, or at the first level; by default those "
-        "of the network.",
+        description="Feature maps per layer, or at the first level; by default, the "
+        "network's own number.",
     )
     network_options: Annotated[AnyDict, Parameter(negative="", accepts_keys=True)] = (
         Field(
@@ -169,8 +169,8 @@ class TrainingConfig(Config):
     sampling: Literal["uniform", "structure"] = Field(
         "structure",
         title="Sampling",
-        description="Where patches are taken. uniform: from everywhere; structure: "
-        "more from regions with structure.",
+        description="Where patches are taken. uniform: everywhere; structure: more "
+        "often in regions with structure.",
     )
     normalisation: Literal["stored", "volume"] = Field(
         "stored",

@@ -62,8 +62,8 @@ _MIN_DEVIATION = 0.03
 def loss_help(front: str) -> str:
     """Help text: `front`, then the available losses and how to write them."""
     return (
-        f"{front}: {', '.join(describe())}; separate several by commas, with weights "
-        "after colons: l1,gradient,cldice:0.3."
+        f"{front}: {', '.join(describe())}; separate multiple losses with commas and "
+        "add weights after colons: l1,gradient,cldice:0.3."
     )
 
 

@@ -404,10 +404,10 @@ def _costly_message(reads: _SlabReads, enough: int) -> str:
     return (
         f"The volume is stored in blocks of {shape} voxels "
         f"({format_bytes(unit.nbytes)}), which can only be decoded as a whole. With "
-        f"this memory, each is decoded about {reads.factor:.0f} times in each pass "
-        f"over the volume. {format_enough(enough)} would suffice: increase the "
-        "Memory setting (--memory), or save the volume in blocks of about 64 × 64 × "
-        "64 voxels."
+        f"this memory, each block is decoded about {reads.factor:.0f} times in each "
+        f"pass over the volume. {format_enough(enough)} would suffice: increase the "
+        "Memory setting (--memory), or save the volume in blocks of about 64 × 64 × 64 "
+        "voxels."
     )
 
 

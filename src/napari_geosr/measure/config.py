@@ -31,8 +31,9 @@ LocalWindow = Annotated[
         le=1001,
         title="Local window",
         description="For uneven brightness: compare grey values with their local mean "
-        "in a Gaussian window this many voxels wide. It must be several times as wide "
-        "as the largest pores. By default, the threshold is the same everywhere.",
+        "in a Gaussian window this many voxels wide. The window must be several times "
+        "as wide as the largest pores. By default, the threshold is the same "
+        "everywhere.",
         json_schema_extra={"unit": "voxels", "unset": "off"},
     ),
 ]
@@ -163,7 +164,7 @@ class PorosityConfig(Config):
         default=None,
         title="Group",
         description="Pores to count as a group, selected by conditions on columns of "
-        'the pore table: "diameter>20um & sphericity<0.6".',
+        'the pore table, such as "diameter>20um & sphericity<0.6".',
     )
 
     memory: MemoryBudget = None

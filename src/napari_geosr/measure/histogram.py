@@ -24,7 +24,7 @@ from napari_geosr.measure.blocks import blocks_along_z, check_real, inside_mask
 MAX_BINS = 1 << 17
 #: Minimum number of bins, without outliers, for finding a threshold.
 _MIN_BINS = 1 << 10
-#: Largest integer up to which float64 represents every integer.
+#: float64 represents every integer up to this one exactly.
 _MAX_EXACT_INTEGER = 2**53
 #: Largest integer with a separate bin, because kernels count with signed 64-bit
 #: integers. Larger integers share this bin: they are outliers, or the volume is

@@ -56,7 +56,7 @@ class ScanConfig(Config):
     noise: bool = Field(
         default=True,
         title="Noise",
-        description="Add the noise of photon counting.",
+        description="Add photon-counting (shot) noise.",
     )
 
     absorption: float = Field(
@@ -118,7 +118,7 @@ class ScanConfig(Config):
         ge=0,
         le=0.5,
         title="Dead columns",
-        description="Fraction of the columns that fail after the flat fields were "
+        description="Fraction of the columns that fail after the flat fields are "
         "taken.",
     )
 
@@ -127,8 +127,8 @@ class ScanConfig(Config):
         ge=0,
         le=0.1,
         title="Zingers",
-        description="Fraction of the pixels of a projection hit by a zinger (a "
-        "bright flash).",
+        description="Fraction of the pixels in a projection that are hit by a zinger "
+        "(a bright flash).",
     )
 
     dark: float = Field(

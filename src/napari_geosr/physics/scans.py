@@ -89,7 +89,7 @@ def scan(
     texture : ndarray of the phantom's shape, optional
         Grey values added to the object (gradients, inclusions), also in `Scan.clean`.
     seed : int
-        Seed of the noise.
+        Seed for the noise.
     """
     rng = np.random.default_rng([seed, 7])
     contrast = solid - pore

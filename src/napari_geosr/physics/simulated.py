@@ -36,17 +36,17 @@ PREFIX = "simulated:"
 #: MB.
 CACHE_BYTES = 1 << 30
 _MAX_NUMBER = 100_000
-#: Seed of the CT scans. Each kind of scan has its own random numbers.
+#: Seed for the CT scans. Each kind of scan has its own random numbers.
 _CT_SEED = 20_301
-#: Seed of the fluorescence scans.
+#: Seed for the fluorescence scans.
 _FLUO_SEED = 20_302
-#: Seed of the foams.
+#: Seed for the foams.
 _FOAM_SEED = 20_303
-#: Seed of the low-resolution scans.
+#: Seed for the low-resolution scans.
 _COARSE_SEED = 20_304
-#: Seed of the blobs.
+#: Seed for the blobs.
 _BLOB_SEED = 20_306
-#: Seed of the scans of small pores.
+#: Seed for the scans of small pores.
 _FINE_SEED = 20_307
 
 
@@ -153,7 +153,7 @@ def fluo(number: int) -> tuple[FloatArray, FloatArray, FloatArray]:
 
 
 def foam_scan(number: int) -> tuple[FloatArray, FloatArray]:
-    """A scan of pores in a solid, and the sharp object."""
+    """A scan of pores in a solid, and its ground truth."""
     made = scans.random_scan(
         KINDS["foam-scan"].shape,
         np.random.default_rng([_FOAM_SEED, number]),
@@ -164,7 +164,7 @@ def foam_scan(number: int) -> tuple[FloatArray, FloatArray]:
 
 
 def blob_scan(number: int) -> tuple[FloatArray, FloatArray]:
-    """A scan of irregular pores, many connected by necks, and the sharp object."""
+    """A scan of irregular pores, many connected by necks, and its ground truth."""
     kind = KINDS["blob-scan"]
     rng = np.random.default_rng([_BLOB_SEED, number])
     phantom = phantoms.random_blobs(
@@ -180,7 +180,7 @@ def blob_scan(number: int) -> tuple[FloatArray, FloatArray]:
 
 
 def fine_scan(number: int) -> tuple[FloatArray, FloatArray]:
-    """A scan of small pores with strong noise, and the sharp object."""
+    """A scan of small pores with strong noise, and its ground truth."""
     made = scans.random_scan(
         KINDS["fine-scan"].shape,
         np.random.default_rng([_FINE_SEED, number]),
@@ -206,7 +206,7 @@ def foam_coarse(number: int) -> tuple[FloatArray, FloatArray]:
 
 
 def foam_coarse_4(number: int) -> tuple[FloatArray, FloatArray]:
-    """A low-resolution scan, and the sharp object on a grid four times as fine.
+    """A low-resolution scan, and its ground truth on a grid four times as fine.
 
     Its features are half as large, in voxels of the scan, as those of
     `foam_coarse`.
@@ -224,7 +224,7 @@ def foam_coarse_4(number: int) -> tuple[FloatArray, FloatArray]:
 
 
 def bone_coarse_8(number: int) -> tuple[FloatArray, FloatArray]:
-    """A clinical scan of bone, and the sharp object on a grid eight times as fine.
+    """A clinical scan of bone, and its ground truth on a grid eight times as fine.
 
     The object contains struts 6 to 20 fine voxels thick, or canals with a radius of 1.5
     to 16 fine voxels, as seen in a scan with 80 µm voxels.

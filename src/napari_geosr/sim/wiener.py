@@ -78,8 +78,8 @@ def wiener_reconstruction(
     noise : float
         Variance of a pixel.
     regularisation : float, optional
-        Wiener parameter w [1]_; by default from the noise and the spectrum of the
-        frames at each frequency.
+        Wiener parameter w [1]_; by default estimated from the noise and the spectrum of
+        the frames at each frequency.
     apodisation : {"lukosz", "cosine", "none"}
     notch : float
         Suppression of each band at its centre, 0 to 1.

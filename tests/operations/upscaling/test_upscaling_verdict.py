@@ -172,7 +172,7 @@ def test_sentences():
     assert "no better" in unsure.sentence
     soft = UpscalingVerdict(2.0, (0.8, 3.2), 0.9, (0.25, 0.7), 4)
     assert "softer than" in soft.sentence
-    assert "about 0.9 voxels (standard deviation), and they were" in soft.sentence
+    assert "about 0.9 voxels (standard deviation), that of the" in soft.sentence
     # 0.0 voxels would be meaningless
     for excess, says in ((0.004, False), (0.11, True)):
         sharp = UpscalingVerdict(2.0, (0.8, 3.2), excess, (0.25, 0.7), 4)

@@ -359,8 +359,8 @@ def remove_jobs(
         bool,
         Parameter(
             negative="",
-            help="Delete the job's files even if the folder contains other files; "
-            "those are kept.",
+            help="Delete the job's files even if the folder contains other files, "
+            "which are kept.",
         ),
     ] = False,
 ) -> int:

@@ -41,8 +41,8 @@ class Resources(Config):
     nodes: int | None = Field(
         None,
         description="Number of nodes; by default 1. restore, reconstruct and measure "
-        "use workers on all of them, and train one process on each node or GPU; other "
-        "jobs accept only one.",
+        "use workers on all of them, and train uses one process on each node or GPU; "
+        "other jobs accept only one.",
     )
     cores: int | None = Field(None, description="CPU cores per node; by default 4.")
     gpus: int | None = Field(None, description="GPUs per node; by default none.")
@@ -139,8 +139,8 @@ class ProfileOptions(Resources):
     )
     python: str | None = Field(
         None,
-        description="Python interpreter with napari-geosr on the nodes; by default the "
-        "one that submits the job.",
+        description="Python interpreter with napari-geosr on the nodes; by default, "
+        "the one used to submit the job.",
     )
     options: Repeated = Field(
         (),

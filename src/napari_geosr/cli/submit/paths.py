@@ -30,8 +30,9 @@ def absolute_path(path: Path) -> Path:
         if has_secrets(address):
             raise ConfigError(
                 f"{without_secrets(address)} was given with a user name, a password or "
-                "a query, which would be visible in the job's settings. Omit them and "
-                "store them where the library reads them (~/.aws, ~/.config/fsspec)."
+                "a query, which would be visible in the job's settings. Remove this "
+                "part, and store credentials where the library reads them (~/.aws, "
+                "~/.config/fsspec)."
             )
         return path
     return path.expanduser().absolute()

@@ -30,7 +30,7 @@ OUTLIER_SHARE = 1e-4
 #: The corresponding fraction if their positions are known; larger, because isolated
 #: voxels are identified more reliably.
 HOT_SHARE = 1e-3
-#: The fraction up to which isolated voxels far from all others are still recognised;
+#: Maximum fraction at which isolated voxels far from all others are still recognised;
 #: beyond `HOT_SHARE` they are reported, but not replaced.
 CROWD_SHARE = 2e-2
 #: Maximum number of neighbours of a hot voxel that may be extreme as well: those of the

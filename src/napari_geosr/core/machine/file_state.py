@@ -262,7 +262,7 @@ class _Watched:
             )
         return (
             f"{self._title} was changed after it was read, so the result is based on "
-            "its earlier contents. Run again to use the new ones."
+            "its earlier contents. Run again to use the new contents."
         )
 
     def has_changed(self, *, sample: bool) -> bool:

@@ -300,8 +300,8 @@ class JobsDock(Dock):
         )
         if is_kept:
             text = (
-                f"Remove it from the list? {path} no longer contains a valid job. "
-                "Its files are kept."
+                f"Remove this job from the list? The folder {path} no longer contains "
+                "a valid job. Its files are kept."
             )
         elif foreign := foreign_files(path):
             text += (

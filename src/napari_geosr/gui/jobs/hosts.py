@@ -214,7 +214,7 @@ class RemoteJob(QWidget):
         self.result_button = button(
             "Get result…",
             "Open the result from a folder that both computers can access. Data are "
-            "read only when they are shown.",
+            "loaded only when they are shown.",
             "Alt+Shift+G",
         )
         self.preview = RemotePreview(viewer, self)

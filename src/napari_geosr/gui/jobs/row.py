@@ -191,7 +191,7 @@ def status_text(status: JobStatus) -> str:
         "paused": f"{name} is paused{position}; it {resumption}.",
         "cancelled": f"{name} was stopped{position}; it {resumption}.",
         "interrupted": f"{name} was interrupted{position}; it {resumption}.",
-        "damaged": f"{name} has a damaged state file; it {resumption}.",
+        "damaged": f"{name} has a damaged state file; the job {resumption}.",
         "failed": f"{name} failed{position}: {status.message}",
         "done": f"{name} finished in the background.",
     }.get(status.state, name)

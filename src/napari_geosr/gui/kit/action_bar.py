@@ -39,7 +39,8 @@ _STYLE = (
     "QPushButton[primary='true']:enabled:hover { background-color: #3350c4; }"
 )
 #: Minimum width, in pixels, at which a message is wrapped, because the dock may not
-#: have been laid out yet. Beside a button, a dock of 300 pixels leaves about 190.
+#: have been laid out yet. Next to a button, a dock 300 pixels wide leaves about 190
+#: pixels.
 _MIN_WRAP_WIDTH = 140
 
 

@@ -249,8 +249,8 @@ class CloseCommand(QObject):
     """Asks about running jobs before *Close Window* or *Exit* in the File menu.
 
     When such a command runs, napari asks its own question before Qt sends a Close event
-    to the event filter. Therefore, our question comes first, and the command is run
-    here.
+    to the event filter. Therefore, the plugin's question comes first, and the command
+    is run here.
 
     Parameters
     ----------

@@ -302,7 +302,7 @@ class KindForm(QWidget):
         self.combo.currentIndexChanged.connect(self._on_chosen)
 
     def config_type(self, kind: str) -> type[Config]:
-        """Return the class of the settings of a kind."""
+        """Return the settings class for a kind."""
         raise NotImplementedError
 
     def hidden_fields(self, config_type: type[Config]) -> list[str]:

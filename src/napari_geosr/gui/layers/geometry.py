@@ -120,8 +120,8 @@ def axes_of(attributes: AnyMapping, ndim: int) -> str:
     if ndim not in _DEFAULT_AXES:
         name = attributes.get("name", "layer")
         raise VolumeError(
-            f"Layer {name!r} has {ndim} axes; images and volumes of 2 to 5 axes can be "
-            "used."
+            f"Layer {name!r} has {ndim} axes; only images and volumes with 2 to 5 axes "
+            "can be used."
         )
     return _DEFAULT_AXES[ndim]
 

@@ -48,7 +48,7 @@ _DRAW_WAIT = 0.025
 _BAR_DELAY = 0.5
 #: Maximum time, in seconds, that a closing application waits for a read in progress.
 _QUIT_TIMEOUT = 1.0
-#: Milliseconds between checks whether a plane has been read.
+#: Milliseconds between checks of whether a plane has been read.
 _POLL_MS = 15
 
 

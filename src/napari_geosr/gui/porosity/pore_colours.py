@@ -49,7 +49,7 @@ _LEVELS = 253
 _GREY = 254
 #: Class of selected pores.
 _SELECTED = 255
-#: Ratio of the largest to the smallest value from which a scale is logarithmic.
+#: Minimum ratio of the largest to the smallest value for a logarithmic scale.
 _LOG_RATIO = 100.0
 #: Prefixes of columns of positions, which never have a logarithmic scale.
 _POSITIONS = ("centroid_", "bbox_")

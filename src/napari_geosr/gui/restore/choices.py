@@ -50,9 +50,9 @@ class SeriesChoice(QComboBox):
         self.setAccessibleName("Time points and channels")
         self.setToolTip(
             "Restore the whole series in one run, or only the current time point and "
-            "channel. The preview shows the current one. Grey values are "
-            "standardised per channel, over all time points or only over the current "
-            "one."
+            "channel. The preview shows the current time point and channel. Grey "
+            "values are standardised per channel, over all time points or only over "
+            "the current one."
         )
         self.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon

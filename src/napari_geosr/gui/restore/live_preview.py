@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from qtpy.QtCore import QEvent
 
-#: Milliseconds between checks whether a run has ended.
+#: Milliseconds between checks of whether a run has ended.
 _WAIT_MS = 500
 
 

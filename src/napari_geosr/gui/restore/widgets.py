@@ -91,9 +91,9 @@ _BACKGROUND = {
 _MEASURE = "&Measure porosity…"
 _MEASURE_TIP = "Open the Porosity dock with the restored layer."
 #: Reasons not to measure a result: harm that is predicted, or found by the check.
-_EXPECTED_HARM = "the result is expected to be worse than the scan."
-_MISFIT = "the result does not fit the scan."
-_DONE_BUT = f"Done, but do not measure it: {_MISFIT}"
+_EXPECTED_HARM = "it is expected to be worse than the scan."
+_MISFIT = "it does not fit the scan."
+_DONE_BUT = f"Done, but do not measure the result: {_MISFIT}"
 
 
 class RestoreWidgets(Dock):
@@ -222,7 +222,7 @@ class RestoreWidgets(Dock):
         """
         self.measure_button.setText(f"⚠ {_MEASURE}" if reason else _MEASURE)
         self.measure_button.setToolTip(
-            f"Do not measure it: {reason}" if reason else _MEASURE_TIP
+            f"Do not measure this result: {reason}" if reason else _MEASURE_TIP
         )
 
     def show_done(
@@ -231,8 +231,9 @@ class RestoreWidgets(Dock):
         """Show that a run is complete, without a tick if it must not be measured."""
         done, kind = f"Done in {format_duration(seconds)}", "ok"
         if harmful:
-            done, kind = f"{done}, but do not measure it: {_EXPECTED_HARM}", "misfit"
-            reason = _EXPECTED_HARM[0].upper() + _EXPECTED_HARM[1:]
+            done += f", but do not measure the result: {_EXPECTED_HARM}"
+            kind = "misfit"
+            reason = _EXPECTED_HARM.replace("it", "The result", 1)
             mark_misfit(layer, f"{reason} Do not measure it.", in_name=False)
         elif warnings:
             kind = "warning"

@@ -139,8 +139,8 @@ class ShapesDock(ShapesWidgets):
         }
         if task == SEGMENT and not values["model"]:
             raise ConfigError(
-                "Choose the folder of a model. Train one first (napari-geosr train "
-                "sparse-segmentation) if there is none.",
+                "Choose the folder of a model. If there is none, train a model first "
+                "(napari-geosr train sparse-segmentation).",
                 fields=("model",),
             )
         return kinds[task].create(
@@ -151,7 +151,7 @@ class ShapesDock(ShapesWidgets):
         layer = self.shape_layer.layer()
         if layer is None:
             raise ConfigError(
-                "Choose the labels of a shape. Segment a scan first if there are none."
+                "Choose the labels of a shape. If there are none, segment a scan first."
             )
         return layer
 

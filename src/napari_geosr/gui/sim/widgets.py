@@ -106,8 +106,8 @@ class SimWidgets(Dock):
             "Hint about the patterns",
             "How to correct a pattern.",
             "If a circle misses its peak in the spectrum, select the patterns layer "
-            "and drag the circle onto the peak, or double-click a direction "
-            "or period and type it.",
+            "and drag the circle onto the peak, or double-click a direction or period "
+            "and type the correct value.",
         )
         self.figures = text_label(
             "About the result",

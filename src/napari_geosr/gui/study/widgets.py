@@ -111,7 +111,7 @@ class StudyWidgets(QWidget):
         self.reference.setAccessibleName("Study reference")
         self.reference.setToolTip(
             "Reference for the results: the reconstruction from all projections, or a "
-            "layer with the ground truth that has the same slices."
+            "ground-truth layer with the same slices."
         )
         self.mask = LayerCombo(viewer, accept, fixed=("none",))
         self.mask.setAccessibleName("Study mask")

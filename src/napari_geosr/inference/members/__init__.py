@@ -46,7 +46,7 @@ class EnsembleInputs:
     upscale_factor : int
         Voxels of the result per voxel of the scan, for samples of a diffusion model.
     seed, steps : int
-        Seed of these samples, and number of steps of each.
+        Seed for these samples, and number of steps for each.
     """
 
     models: Sequence[Model]
@@ -86,17 +86,17 @@ def check_kind(kind: str, n_others: int, n_members: int | None) -> None:
     needs_others = load(kind).NEEDS_OTHERS
     if needs_others and not n_others:
         raise ConfigError(
-            f"The uncertainty {kind!r} compares several models: name at least one more "
-            "(--ensemble-with NAME)."
+            f"The uncertainty method {kind!r} compares several models: name at least "
+            "one more (--ensemble-with NAME)."
         )
     if needs_others and n_members is not None:
         raise ConfigError(
-            f"The uncertainty {kind!r} always has one member per model: omit the "
-            "number of members."
+            f"The uncertainty method {kind!r} always has one member per model: omit "
+            "the number of members."
         )
     if n_others and not needs_others:
         raise ConfigError(
-            "Additional models are used by the uncertainty 'ensemble', not by "
+            "Additional models are used by the uncertainty method 'ensemble', not by "
             f"{kind!r}: choose --uncertainty ensemble, or remove them."
         )
 

@@ -29,9 +29,10 @@ _UNWRITTEN = (
 )
 #: H5S_UNLIMITED, as a signed and as an unsigned number.
 _UNLIMITED = (-1, 2**64 - 1)
-#: Number of cells up to which the missing parts of a virtual dataset are located.
+#: Maximum number of cells for which the missing parts of a virtual dataset are located.
 _MAX_LOCATED = 10**6
-#: Number of cells up to which overlapping parts of a virtual dataset are counted once.
+#: Maximum number of cells for which overlapping parts of a virtual dataset are counted
+#: once.
 _MAX_CELLS = 10**8
 #: Maximum depth of nested virtual datasets that are checked.
 _MAX_DEPTH = 4

@@ -155,7 +155,10 @@ def refuse_stopped(out: Path, overwrite: bool) -> None:
 
 
 def clear(out: Path) -> None:
-    """Remove unfinished files of `out` from dead processes that cannot be resumed."""
+    """Remove unfinished files of `out` that dead processes left behind.
+
+    Files that can be resumed are kept.
+    """
     suffix = suffix_of(out)
     for part in leftovers(out, suffix):
         entry = read_journal(part)

@@ -293,8 +293,9 @@ def remote_line(host: str, words: Sequence[str], profile: Profile) -> str:
         major=shlex.quote(major),
         missing=shlex.quote(f"napari-geosr: {host} cannot start napari-geosr"),
         start_advice=shlex.quote(
-            f"Install it there, or create a profile with the host {host} that defines "
-            "how it starts (napari-geosr profiles new --setup, --remote-command)."
+            f"Install it there, or create a profile for the host {host} that defines "
+            "how napari-geosr starts (napari-geosr profiles new --setup, "
+            "--remote-command)."
         ),
         other=shlex.quote(f"napari-geosr: {host} has napari-geosr"),
         version_advice=shlex.quote(

@@ -85,8 +85,8 @@ class Profile(Config):
     python: str = Field(
         "",
         title="Python",
-        description="Python interpreter with napari-geosr on the nodes; by default the "
-        "one that submits the job.",
+        description="Python interpreter with napari-geosr on the nodes; by default, "
+        "the one used to submit the job.",
     )
     options: tuple[str, ...] = Field(
         (),
@@ -198,9 +198,9 @@ class Profile(Config):
         if self.queue == "oar" and self.memory and not self.memory_property:
             raise ValueError(
                 "OAR does not accept an amount of memory, only a condition on a node "
-                "property. Save the name of the property with the memory per core in a "
-                "profile (--memory-property), or omit the memory and request more "
-                "cores"
+                "property. In a profile, save the name of the node property that gives "
+                "the memory per core (--memory-property), or omit the memory and "
+                "request more cores"
             )
         return self
 

@@ -107,8 +107,8 @@ def _submitting(job: JobFolder) -> Iterator[None]:
             lock.acquire(timeout=0)
         except Timeout as error:
             raise JobError(
-                f"{job.status().name} is being submitted by another process. Look at "
-                "its state in a minute."
+                f"{job.status().name} is being submitted by another process. Check its "
+                "state in a minute."
             ) from error
     try:
         yield
@@ -206,7 +206,8 @@ def note_walltime(job: JobFolder, seconds: float) -> bool:
         message = (
             f"The walltime of {walltime} is too short: {record.idle + record.short} "
             "consecutive runs did not finish a single further step. Resume the job "
-            f"with a longer one (napari-geosr jobs resume {job.path} --walltime 12h)."
+            f"with a longer walltime (napari-geosr jobs resume {job.path} --walltime "
+            "12h)."
         )
         job.set_state("failed", pid=0, host="", message=message)
         job.append("state", state="failed", message=message)

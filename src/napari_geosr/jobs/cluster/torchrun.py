@@ -178,7 +178,7 @@ def _wait(
 def _ended(
     *started: subprocess.Popen[bytes],
 ) -> Iterator[Sequence[subprocess.Popen[bytes]]]:
-    """End processes that are left after the context."""
+    """On exit, terminate any processes that are still running."""
     try:
         yield started
     finally:

@@ -48,7 +48,8 @@ def check(job: Job, profile: Profile) -> None:
     if n > batch:
         raise ConfigError(
             f"The {requested} require {n} training processes, but a batch has only "
-            f"{batch} patches. Request fewer, or set a larger batch (--batch-size {n})."
+            f"{batch} patches. Request fewer nodes or GPUs, or set a larger batch "
+            f"(--batch-size {n})."
         )
 
 

@@ -195,7 +195,8 @@ class Schedule:
         b, r = self.shares(earlier, x)
         if noise is None or not eta or earlier < 0:
             return b * x0 + r * (x - a * x0) / s
-        # Variance of x at the earlier time, if x and the image are known.
+        # Standard deviation of x at the earlier time, given x now and the image, times
+        # eta.
         new = eta * r / s * (1 - (a / b) ** 2).sqrt()
         kept = (r**2 - new**2).clamp(min=0).sqrt()
         return b * x0 + kept * (x - a * x0) / s + new * noise

@@ -38,8 +38,8 @@ def cross_entropy(
 def dice_loss(scores: Tensor, target: Tensor, unpainted: int) -> Tensor:
     """1 - Dice coefficient [1]_ of probabilities, averaged over the labels in `target`.
 
-    Voxels without label, with the value `unpainted`, do not count; if there are no
-    others, the result is 0.
+    Unlabelled voxels (value `unpainted`) are ignored; if there are no others, the
+    result is 0.
 
     Parameters
     ----------

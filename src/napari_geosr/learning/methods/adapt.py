@@ -113,8 +113,8 @@ class Config(TrainingConfig):
     sampling: Literal["uniform", "structure"] = Field(
         "uniform",
         title="Sampling",
-        description="Where patches are taken. uniform: from everywhere; structure: "
-        "more from regions with structure.",
+        description="Where patches are taken. uniform: everywhere; structure: more "
+        "often in regions with structure.",
     )
     validation: float = Field(
         0.2,

@@ -82,7 +82,7 @@ class Config(TranslationConfig):
         "wasserstein",
         title="Distance",
         description="Distance between real and generated images. wasserstein uses a "
-        "gradient penalty; least-squares is the distance of the original paper.",
+        "gradient penalty; least-squares is the distance used in the original paper.",
     )
     adversarial_weight: float = Field(
         1.0,
@@ -116,8 +116,8 @@ class Config(TranslationConfig):
         ge=0,
         le=500,
         title="Image pool",
-        description="Number of earlier generated images that are kept and shown to the "
-        "critics again.",
+        description="Number of previously generated images that are kept and shown to "
+        "the critics again.",
     )
 
 

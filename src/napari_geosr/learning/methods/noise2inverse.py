@@ -136,9 +136,9 @@ class Method(_Method):
         n = len(self.config.source)
         return (
             f"Sub-reconstructions like the {n} that it was trained on. Give all "
-            "those of one object together; the result is the mean of the outputs. "
-            "The reconstruction from all projections has less noise than any of "
-            "them, so restoring it alone is only approximate."
+            "sub-reconstructions of one object together; the result is the mean of the "
+            "outputs. The reconstruction from all projections has less noise than any "
+            "of them, so restoring it alone is only approximate."
         )
 
     def inputs(self, volumes: Sequence[Volume]) -> list[Volume]:

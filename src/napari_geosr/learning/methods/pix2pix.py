@@ -49,7 +49,7 @@ ADVERSARIAL_WEIGHT = 0.02
 #: Default adversarial weight with an upscale factor.
 FINER_ADVERSARIAL_WEIGHT = 0.005
 PURPOSE = "Translate or super-resolve"
-NEEDS = "aligned pairs of scans of the same object, of two kinds"
+NEEDS = "aligned pairs of two kinds of scan of the same object"
 
 
 class Config(TranslationConfig, TargetLossConfig):
@@ -58,8 +58,8 @@ class Config(TranslationConfig, TargetLossConfig):
     target: Files = Field(
         (),
         title="Target",
-        description="Scan of the same object as each source, of the kind into which it "
-        "is to be translated, in the same order.",
+        description="Scan of the same object as each source and of the kind into which "
+        "the source is to be translated, in the same order.",
     )
 
     loss: LossNames = Field(

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
 
 PURPOSE = "Segment"
-NEEDS = "a scan with a few painted slices, optionally with a model trained by ddpm"
+NEEDS = "a scan with a few painted slices and, optionally, a model trained by ddpm"
 
 #: Value of voxels where nothing is painted.
 UNPAINTED = 255
@@ -100,7 +100,7 @@ class Config(TrainingConfig):
         "2D",
         title="Dimensions",
         description="2D: one slice at a time; 2.5D: each slice together with its "
-        "neighbours. 3D is not supported, because slices are painted.",
+        "neighbours. 3D is not supported, because individual slices are painted.",
     )
     steps: int = Field(
         1000,
@@ -113,8 +113,9 @@ class Config(TrainingConfig):
         gt=0,
         le=1,
         title="Learning rate",
-        description="Initial learning rate (Adam) of the pre-trained layers; from "
-        "scratch, all layers use this rate times the factor of the new layers.",
+        description="Initial learning rate (Adam) of the pre-trained layers; when "
+        "training from scratch, all layers use this rate times the factor for new "
+        "layers.",
     )
     head_maps: int = Field(
         32,
@@ -130,7 +131,8 @@ class Config(TrainingConfig):
         ge=1,
         le=100,
         title="Last layer",
-        description="Learning rate of new layers, as a multiple of that of the others.",
+        description="Learning rate of new layers, as a multiple of the rate of the "
+        "other layers.",
         json_schema_extra={"unit": "× rate"},
     )
     averaging: float = Field(
@@ -138,8 +140,8 @@ class Config(TrainingConfig):
         ge=0,
         lt=1,
         title="Averaging",
-        description="Decay of the moving average of the weights; the model consists of "
-        "these averages.",
+        description="Decay of the moving average of the weights; the model uses the "
+        "averaged weights.",
     )
     sampling: Literal["uniform", "structure"] = Field(
         "uniform",

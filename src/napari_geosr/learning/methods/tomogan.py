@@ -105,7 +105,7 @@ class Config(AdversarialConfig, TargetLossConfig):
     features: Literal["structure", "vgg19", "gradient"] = Field(
         "structure",
         title="Features",
-        description="Network of the perceptual loss: structure (part of "
+        description="Network for the perceptual loss: structure (part of "
         "napari-geosr), vgg19 (needs torchvision) or gradient (no network; compares "
         "image gradients).",
     )
@@ -121,8 +121,8 @@ class Config(AdversarialConfig, TargetLossConfig):
         ge=0,
         title="Pixel steps",
         description="Number of initial steps without the critic, in which only grey "
-        "values are learned. By default, for Wasserstein, a tenth of all steps, up to "
-        "1000; otherwise none.",
+        "values are learned. By default, a tenth of all steps (at most 1000) for "
+        "Wasserstein; otherwise none.",
     )
 
 

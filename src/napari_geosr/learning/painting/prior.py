@@ -40,7 +40,7 @@ class PriorFeatures:
     model : Model
         Model trained with ``train ddpm``, for single slices.
     seed : int
-        Seed of the noise.
+        Seed for the noise.
     device : str
         Device on which features are computed.
 

@@ -272,7 +272,9 @@ class FrameVolume:
             factors = " × ".join(f"{f:.4g}" for f in self.factors)
             done.append(f"averaged over {factors} of its voxels")
         if self.share < 1 - 1e-9:
-            done.append(f"cut to the common region ({100 * self.share:.3g} % of it)")
+            done.append(
+                f"cut to the common region ({100 * self.share:.3g} % of the volume)"
+            )
         if not done:
             return ""
         remark = f"{self.volume.title} is {' and '.join(done)}."

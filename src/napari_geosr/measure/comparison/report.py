@@ -34,7 +34,7 @@ from napari_geosr.measure.reports.report import PorosityReport
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Settings among the numbers of a porosity report.
+#: Numbers in a porosity report that are settings.
 _SETTINGS = {"min_voxels", "connectivity"}
 
 

@@ -149,7 +149,7 @@ def _white_noise_variances(shape: tuple[int, int, int]) -> tuple[float, float]:
 def _local(
     values: FloatArray, unknown: npt.NDArray[np.bool_]
 ) -> tuple[FloatArray, FloatArray]:
-    """Mean and variance in windows, of the smoothed values."""
+    """Mean and variance of the smoothed values in windows."""
     from scipy import ndimage
 
     middle = np.float32(values[~unknown].mean(dtype=np.float64))

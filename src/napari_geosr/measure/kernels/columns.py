@@ -1,6 +1,7 @@
 """Columns of the two tables that the compiled sweeps fill, and how blocks are merged.
 
-The rows of one pore in two blocks become one row, each column by its own rule.
+The rows of one pore in two blocks are merged into one row; each column has its own
+merge rule.
 """
 
 from __future__ import annotations

@@ -45,7 +45,8 @@ QUANTITIES = (
 _NAMES = tuple(q.name for q in QUANTITIES)
 #: Maximum number of slices in which the cortical thickness is measured.
 _MOST_THICKNESSES = 64
-#: Fraction of the slices with bone that must be closed rings within the image.
+#: Minimum fraction of the slices with bone in which the bone must form a closed ring
+#: within the image.
 _MOST_SLICES = 0.9
 #: Number of bone pixels on an edge of the image, divided by the square root of the
 #: edge's length, above which the bone counts as cut off. A circle that just touches the
@@ -144,8 +145,8 @@ class _RingCheck:
             )
         if (porosity := float(values["Ct.Po"].mean())) > _MOST_POROUS:
             reasons.append(
-                f"pores have {100 * porosity:.0f} % of the area of the cortex, so it "
-                "is not compact"
+                f"pores make up {100 * porosity:.0f} % of the area of the cortex, so "
+                "it is not compact"
             )
         if not reasons:
             return []

@@ -159,7 +159,7 @@ def _no_lacunae(pores: Pores, solid: int, phases: Phases) -> list[str]:
     if len(others) and sizes.max() > max(others.sum(), _CANAL * np.median(others)):
         share = 100 * sizes.max() / sizes.sum()
         return [
-            f"One pore has {share:.3g} % of the {kind} of all lacunae, so it is "
+            f"One pore makes up {share:.3g} % of the {kind} of all lacunae, so it is "
             f"probably a canal or marrow. {advice}"
         ]
     if n_through := int(np.count_nonzero(through)):
@@ -171,9 +171,9 @@ def _no_lacunae(pores: Pores, solid: int, phases: Phases) -> list[str]:
         ]
     if sizes.sum() > _MOST_LACUNAE * solid:
         return [
-            f"The lacunae have {100 * sizes.sum() / max(1, solid):.3g} % of the bone "
-            f"{kind}, but osteocyte lacunae fill only a few per cent, so these pores "
-            f"are probably not lacunae. {advice}"
+            f"The lacunae make up {100 * sizes.sum() / max(1, solid):.3g} % of the "
+            f"bone {kind}, but osteocyte lacunae fill only a few per cent, so these "
+            f"pores are probably not lacunae. {advice}"
         ]
     return []
 

@@ -18,14 +18,14 @@ from napari_geosr.measure.sums import SweepTotals
 TITLE = "Pore network"
 ABOUT = "Pores and throats by a watershed; coordination number, diameters."
 CONVENTION = (
-    "The pore space is divided at its constrictions by a watershed of the distance "
-    "to the solid, smoothed with a standard deviation of 0.4 voxels. The watershed "
-    "starts from local maxima that are at least as far from each other as from the "
-    "solid (after Gostick 2017). Two pores share a throat if some of their voxels "
-    "share a face. The pore diameter is that of the largest sphere at its centre, "
-    "the throat diameter that of the circle of the same area; the coordination "
-    "number is the number of throats of a pore, averaged over pores that do not "
-    "touch the border."
+    "The pore space is divided at its constrictions by a watershed of the distance to "
+    "the solid, smoothed with a standard deviation of 0.4 voxels. The watershed starts "
+    "from local maxima that are at least as far from each other as from the solid "
+    "(after Gostick 2017). Two pores share a throat if some of their voxels share a "
+    "face. The diameter of a pore is that of the largest sphere at its centre, the "
+    "diameter of a throat that of the circle of the same area; the coordination number "
+    "is the number of throats of a pore, averaged over pores that do not touch the "
+    "border."
 )
 SOURCES = (
     "Gostick JT. Versatile and efficient pore network extraction method using "

@@ -153,7 +153,7 @@ def _interval(pores: Counts, sample: Counts) -> tuple[float, float]:
 def _representative(
     rows: Sequence[tuple[float, float]], porosity: float
 ) -> float | None:
-    """Smallest edge from which the spread remains below the accepted one.
+    """Smallest edge at and above which the spread stays within the accepted limit.
 
     None if there is no such edge.
     """

@@ -21,12 +21,11 @@ CONVENTION = (
     "The tortuosity factor τ along an axis is φ D0 ÷ D_eff, where D_eff is the "
     "effective diffusivity of the pores from a finite-volume solution of Laplace's "
     "equation (6 neighbours, fixed concentrations on the two faces of the volume, no "
-    "flux through the others), as in TauFactor (Cooper et al. 2016). The solution "
-    "has converged when the fluxes through all planes agree within 0.5 %. The "
-    "permeability is not simulated: k(estimate) = φ³ ÷ (5 S_v²) (Kozeny–Carman "
-    "equation), with the surface per total volume S_v. It counts all pores, also "
-    "those that are isolated, and is 0 if no pores connect opposite faces of the "
-    "volume."
+    "flux through the others), as in TauFactor (Cooper et al. 2016). The solution has "
+    "converged when the fluxes through all planes agree within 0.5 %. The permeability "
+    "is not simulated: k(estimate) = φ³ ÷ (5 S_v²) (Kozeny–Carman equation), with the "
+    "surface per total volume S_v. It counts all pores, including isolated ones, and "
+    "is 0 if no pores connect opposite faces of the volume."
 )
 SOURCES = (
     "Cooper SJ, Bertei A, Shearing PR, Kilner JA, Brandon NP. TauFactor: an "

@@ -191,7 +191,7 @@ def _surface(phases: Phases) -> Generator[Step, None, float | None]:
 
 
 def _corner(corner: tuple[int, ...], n: int, shape: tuple[int, ...]) -> Box:
-    """Voxels at one end of the pairs along a diagonal, for at most `n` first planes."""
+    """Voxels at one end of the pairs along a diagonal, in up to `n` planes."""
     lengths = (min(n, shape[0] - 1), shape[1] - 1, shape[2] - 1)
     z, y, x = (slice(c, c + m) for c, m in zip(corner, lengths, strict=True))
     return z, y, x

@@ -31,8 +31,8 @@ _MIN_BLOCKS = 1000
 _MIN_SLICE_BLOCKS = 40
 #: Minimum number of slices to compare.
 _MIN_SLICES = 5
-#: Distance, in slices, up to which a slice is compared with others. At most half of
-#: them may be noisy.
+#: Maximum distance, in slices, between a slice and those that it is compared with. At
+#: most half of them may be noisy.
 _REACH = 12
 #: Noise level, in steps between grey values, that may be a rounding error.
 _ROUNDING = 0.5
@@ -132,7 +132,7 @@ def slice_ratios(sample: NoiseSample, n_slices: int, floor: float) -> Array:
     n_slices : int
         Number of slices of the scan.
     floor : float
-        Noise level up to which a scan counts as noise-free.
+        Maximum noise level of a scan that counts as noise-free.
 
     Returns
     -------

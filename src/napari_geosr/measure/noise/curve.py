@@ -24,7 +24,7 @@ _STRUCTURE_WEIGHT = 0.02
 _SCATTER_FACTOR = 1.1
 #: Smallest variance distinguished from zero, as a fraction of the largest.
 _ZERO_SHARE = 1e-8
-#: Relative error of the variance up to which a class is certain.
+#: Maximum relative error of the variance for a class that counts as certain.
 _CERTAIN_ERROR = 0.1
 #: Relative error of the variance above which a class may consist only of structure.
 _STRUCTURE_ERROR = 0.5

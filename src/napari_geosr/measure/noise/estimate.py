@@ -81,7 +81,7 @@ _MAX_AVERAGED_RATIO = 1.3
 _MIN_STRUCTURE_LAG = 0.2
 #: Other edge lengths of blocks, in voxels; structure varies more in larger blocks.
 _OTHER_EDGES = (4, 5, 8)
-#: Ratio of the levels in such blocks up to which the levels count as equal.
+#: Maximum ratio of the levels in such blocks that count as equal.
 _MAX_EDGE_RATIO = 1.15
 #: The same for white noise, which is hardly mistaken for structure.
 _MAX_EDGE_RATIO_WHITE = 1.3
@@ -396,7 +396,7 @@ def _noise(
     filtered = level > 0 and not repeated and is_median_filtered(quiet.spectrum)
     interval = (interval[0], interval[1] * (FILTERED_FACTOR if filtered else 1.0))
     upper = smooth / (contrast or 1.0)
-    # Few pores or particles are not within the percentiles of the contrast.
+    # Rare pores or particles lie outside the percentiles that define the contrast.
     is_strong = level > max(contrast, float(np.ptp(sample.greys))) > 0
     uneven: tuple[str, ...] = ()
     if contrast > 0 and not (coarse or structured or unknown):

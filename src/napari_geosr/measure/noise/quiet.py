@@ -80,7 +80,7 @@ _UNIFORM_SHARE = 0.5
 _MAX_UNIFORM_STRUCTURE = 0.05
 _MAX_UNIFORM_DEVIANCE = 3.0
 _MAX_UNIFORM_SCATTER = 2.2
-#: Correlation of neighbouring voxels up to which their noise is independent.
+#: Maximum correlation of neighbouring voxels for noise that counts as independent.
 _MAX_LAG = 0.1
 #: Number of iterations of selecting blocks and fitting the spectrum.
 _ITERATIONS = 3

@@ -37,7 +37,7 @@ TOO_SMALL = Remark(
 )
 #: Message about noise with a spectrum as after a median filter.
 MEDIAN_FILTERED = Remark(
-    "The noise is blurred, but not entirely, as in a scan to which a median filter was "
+    "The noise is only partly blurred, as in a scan to which a median filter was "
     "applied. If the scan was filtered in this way, the noise may be up to twice as "
     "strong as measured.",
     "median filter",

@@ -64,8 +64,8 @@ _CONSTANT = 1e-6
 
 #: Number of steps between floating-point numbers by which a constant may vary.
 _ROUNDING_STEPS = 4
-#: Difference of neighbouring voxels, relative to the range of grey values, below which
-#: they belong to the blurred border of a flat phase.
+#: Difference between neighbouring voxels, relative to the range of grey values, below
+#: which they belong to the blurred border of a flat phase.
 _FLAT = 2e-3
 #: Maximum difference in brightness between two scans, relative to their noise level.
 _MAX_DRIFT = 0.3
@@ -79,7 +79,7 @@ _MAX_SUM = 20.0
 _CLEARLY = 4.0
 #: Number of blocks that share voxels or correlated noise and therefore count as one.
 _DEPENDENT = 4.0
-#: Ratio of the noise levels of two scans up to which they are treated as equal.
+#: Maximum ratio of the noise levels of two scans that are treated as equal.
 _MIN_PAIR_RATIO = 1.1
 
 

@@ -22,13 +22,14 @@ _MAX_QUIET_SPREAD = 0.025
 _MAX_SPREAD_RATIO = 3.0
 #: The same if all of the measured noise is smooth.
 _MAX_SMOOTH_RATIO = 1.5
-#: Number of different grey values up to which a volume is considered segmented.
+#: Maximum number of different grey values in a volume that counts as segmented.
 _SEGMENTED = 4
 #: Half a step between grey values, relative to their range, above which noise that is
 #: lost in rounding matters. Noise of a third of half a step changes one voxel in 400.
 _MAX_HIDDEN = 3 * FLOOR
-#: Fraction of the voxels of a block that may differ from its usual grey value, and the
-#: number of such blocks, to recognise noise that is lost in rounding.
+#: Maximum fraction of the voxels of a block that may differ from its usual grey
+#: value, and minimum number of such blocks, for recognising noise that is lost in
+#: rounding.
 _NEARLY_UNIFORM = 0.05
 _MIN_ROUNDED_BLOCKS = 20
 #: Minimum fraction of the differing voxels that have no differing neighbour: 0.45 to

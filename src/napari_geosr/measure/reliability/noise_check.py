@@ -181,11 +181,11 @@ def noise_remarks(
         )
     if check.noise.is_measured and possible is not None:
         yield (
-            f"The grey values of {name!r} allow for more noise than was measured: "
-            "smooth noise cannot be distinguished from structure, and may put up to "
-            f"{rough_percent(possible.share)} of the voxels on the wrong side of the "
-            f"threshold. If so, {_unreliable(possible, porosity)} are unreliable. "
-            "Inspect the segmentation."
+            f"The grey values of {name!r} are compatible with more noise than was "
+            "measured: smooth noise cannot be distinguished from structure, and may "
+            f"put up to {rough_percent(possible.share)} of the voxels on the wrong "
+            f"side of the threshold. If so, {_unreliable(possible, porosity)} are "
+            "unreliable. Inspect the segmentation."
         )
     elif possible is not None and (what := _unreliable(possible, porosity)):
         reasons = (one for one in check.noise.notes if is_about(one, *UNMEASURED))
@@ -193,7 +193,7 @@ def noise_remarks(
             (
                 f"The noise of {name!r} could not be measured.",
                 *reasons,
-                "Its grey values allow for noise that puts "
+                "Its grey values are compatible with noise that puts "
                 f"{rough_percent(possible.share)} of the voxels on the wrong side of "
                 f"the threshold: {what} may be unreliable. Inspect the segmentation.",
             )

@@ -173,7 +173,7 @@ def _block_weights(n: int, factor: int, sigma: float) -> FloatArray:
     voxels = np.arange(n // factor * factor)
     weights = np.zeros((n // factor, n))
     for offset, weight in zip(offsets, kernel / kernel.sum() / factor, strict=True):
-        # Beyond the faces, the values of the faces count.
+        # Beyond the faces, the values at the faces are used.
         np.add.at(
             weights, (voxels // factor, np.clip(voxels + offset, 0, n - 1)), weight
         )

@@ -41,7 +41,7 @@ _MAX_PRODUCTS = 16 * 16
 #: Number of products that are added in the precision of the features before they are
 #: added to a sum in double precision.
 _AT_ONCE = 1024
-#: Minimum number of pairs for which a second thread is worth its start.
+#: Minimum number of pairs for which a second thread is worth starting.
 _MIN_PAIRS = 20_000
 
 

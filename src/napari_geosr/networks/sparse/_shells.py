@@ -17,7 +17,7 @@ import numpy as np
 
 from napari_geosr.core.types import AnyArray
 
-#: Beginning of the rays, relative to the ellipsoid.
+#: Start of the rays, relative to the ellipsoid.
 _NEAR = 0.25
 #: End of the rays, relative to the ellipsoid.
 _FAR = 1.35

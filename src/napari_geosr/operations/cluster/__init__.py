@@ -53,12 +53,12 @@ _ITEMS_PER_WORKER = 2
 _MAX_AHEAD = 4
 #: Seconds between checks of the stop flag and of the workers.
 _INTERVAL_SECONDS = 0.2
-#: Seconds that Dask has to replace a worker that has died. After this time, a new
-#: worker with the same name is started.
+#: Time in seconds allowed for Dask to replace a worker that has died. After this time,
+#: a new worker with the same name is started.
 _RESTART_SECONDS = 60.0
 #: Seconds without any worker after which a run ends.
 _PATIENCE_SECONDS = 180.0
-#: Seconds between checks whether a result was lost before it was fetched.
+#: Seconds between checks of whether a result was lost before it was fetched.
 _FETCH_SECONDS = 2.0
 #: Seconds that a stopped run waits for its workers to stop.
 _STOP_SECONDS = 60.0
@@ -113,7 +113,7 @@ def check_workers(workers: object) -> None:
             "workers is an asynchronous client: create it with asynchronous=False."
         )
     if not workers.nthreads():
-        raise ConfigError("The cluster of this client has no worker: add some first.")
+        raise ConfigError("The cluster of this client has no workers: add some first.")
 
 
 def check_installed() -> None:

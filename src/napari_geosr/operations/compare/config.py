@@ -27,16 +27,16 @@ class CompareFields(Config):
     data_range: float | None = Field(
         default=None,
         title="Data range",
-        description="Grey-value range for PSNR and SSIM. By default, from percentile "
-        "0.1 to percentile 99.9 of the reference; without a reference, the smallest "
+        description="Grey-value range for PSNR and SSIM. By default, from the 0.1th to "
+        "the 99.9th percentile of the reference; without a reference, the smallest "
         "such range among the volumes on the same grid.",
     )
     affine: bool = Field(
         default=False,
         title="Fit gain and offset",
         description="Fit the gain and offset of each volume to match the base (the "
-        "reference, otherwise the first volume) before "
-        "computing PSNR, SSIM, MS-SSIM, NRMSE and the difference.",
+        "reference or, without one, the first volume) before computing PSNR, SSIM, "
+        "MS-SSIM, NRMSE and the difference.",
     )
     ssim: Literal["auto", "volume", "slices"] = Field(
         default="auto",
@@ -62,9 +62,9 @@ class CompareFields(Config):
         gt=0,
         allow_inf_nan=False,
         title="Distance between branches",
-        description="With --graph: largest distance at which a branch counts as "
-        "found, in the unit of the first volume; by default two voxels of the volume "
-        "or the base, whichever has larger voxels.",
+        description="With --graph: largest distance at which a branch counts as found, "
+        "in the unit of the first volume; by default twice the voxel size of the "
+        "volume or the base, whichever is coarser.",
     )
     difference: bool = Field(
         default=True,

@@ -29,9 +29,7 @@ def check_graphs(config: CompareConfig) -> None:
             "omit the graphs."
         )
     if config.graph_distance is not None and not config.graph:
-        raise ConfigError(
-            "A distance between branches (--graph-distance) needs graphs (--graph)."
-        )
+        raise ConfigError("--graph-distance requires --graph.")
 
 
 def check_graphs_fit(group: FrameVolumes, budget: int) -> None:

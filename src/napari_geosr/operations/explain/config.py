@@ -48,8 +48,8 @@ class ExplainConfig(Config):
         None,
         title="Threshold",
         description="Grey value that separates pores from solid in the result; by "
-        "default that of the pore report or, without a report, Otsu's threshold "
-        "around the voxel.",
+        "default, the threshold in the pore report or, without a report, Otsu's "
+        "threshold around the voxel.",
     )
     phase: Literal["dark", "bright"] | None = Field(
         None,

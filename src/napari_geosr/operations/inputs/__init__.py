@@ -50,7 +50,7 @@ class InputConfig(Config):
         None,
         title="Voxel size",
         description="Voxel size along Z,Y,X in the unit given by --unit, such as "
-        "2,0.5,0.5, or one number for all axes. Replaces that of the file.",
+        "2,0.5,0.5, or one number for all axes. Overrides the voxel size in the file.",
     )
     unit: str | None = Field(
         None,
@@ -71,8 +71,8 @@ class InputConfig(Config):
     axes: str | None = Field(
         None,
         title="Axes",
-        description="Axes of the array in order, such as TYX. Replaces those of the "
-        "file.",
+        description="Axes of the array in order, such as TYX. Overrides the axes in "
+        "the file.",
     )
     dataset: str | None = Field(
         None, title="Dataset", description="Path of the dataset inside an HDF5 file."

@@ -235,7 +235,7 @@ def _mixing_error(
 #: Correlation between neighbouring voxels at and above which noise counts as
 #: correlated.
 _MIN_CORRELATION = 0.1
-#: Noise level, relative to the highest one, up to which it is given as 0.
+#: Maximum noise level, relative to the highest level, that is given as 0.
 _NO_LEVEL = 1e-4
 #: Maximum number of grey values at which the noise is stated.
 _SHOWN_GREYS = 4

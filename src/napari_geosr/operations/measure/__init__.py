@@ -255,8 +255,8 @@ def _settings_for_kind(
     if volume.metadata.get("kind") == "labels":
         config = config.model_copy(update={"threshold": 0.0, "phase": "bright"})
         remarks.append(
-            f"{volume.name!r} contains labels: every labelled voxel is treated as "
-            "pore, and the threshold is not used."
+            f"{volume.name!r} contains labels: every labelled voxel counts as a pore "
+            "voxel, and the threshold is not used."
         )
     elif config.phase == "dark" and looks_like_labels(volume.data):
         remarks.append(

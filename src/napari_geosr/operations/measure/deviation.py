@@ -89,16 +89,17 @@ def align_deviation(
     if not known:
         remarks.append(
             f"The standard deviations of {volume.title} are not calibrated, so the "
-            "report gives no interval of the porosity, only its change for one "
-            "standard deviation. Set the width of the interval with --interval-factor."
+            "report gives no porosity interval, only the change of the porosity for "
+            "one standard deviation. Set the width of the interval with "
+            "--interval-factor."
         )
         return Deviation(deviation.data), remarks
     n = len(record.get("members") or ())
     if n != known.get("members"):
         remarks.append(
-            f"The interval was calibrated with {known.get('members')} members and "
-            f"{volume.title} is the mean of {n}: it may contain the true porosity "
-            "less often."
+            f"The interval was calibrated with {known.get('members')} members, but "
+            f"{volume.title} is the mean of {n}: the interval may contain the true "
+            "porosity less often than stated."
         )
     return Deviation(deviation.data, known["factor"], known["nominal"]), remarks
 

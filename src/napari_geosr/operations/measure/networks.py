@@ -33,13 +33,10 @@ def check_distance(
     if distance is None:
         return
     if not (reference and config.graph):
-        raise ConfigError(
-            "A distance between branches (--graph-distance) needs graphs (--graph) "
-            "and a reference (--reference)."
-        )
+        raise ConfigError("--graph-distance requires --graph and --reference.")
     if not 0 < distance < math.inf:
         raise ConfigError(
-            "The distance between branches (--graph-distance) must be above zero, not "
+            "The distance set with --graph-distance must be above zero, not "
             f"{distance:g}."
         )
 

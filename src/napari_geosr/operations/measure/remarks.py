@@ -154,7 +154,7 @@ def generated(volume: Volume) -> str:
 
 
 def verdict_before_restoration(volume: Volume, report: PorosityReport) -> str:
-    """Repeat the statements of the verdict before a restoration about measurements.
+    """Repeat what the verdict before a restoration stated about measurements.
 
     For *harmful* and *caution*, the main sentence and the findings on the number of
     pores are repeated. The size up to which pores cannot be counted is repeated for

@@ -42,7 +42,7 @@ class PairsInput(Config):
         None,
         title="Voxel size, low resolution",
         description="Voxel size of the low-resolution scan along Z,Y,X, such as 8,4,4, "
-        "or one number for all axes. Replaces that of the file.",
+        "or one number for all axes. Overrides the voxel size in the file.",
     )
     high_voxel_size: Annotated[tuple[float, ...] | None, COMMAS] = Field(
         None,
@@ -52,7 +52,7 @@ class PairsInput(Config):
     unit: str | None = Field(
         None,
         title="Unit",
-        description="Unit of these voxel sizes: nm, µm (or um), mm and so on.",
+        description="Unit of the voxel sizes: nm, µm (or um), mm and so on.",
     )
     channel: int | None = Field(
         None,
@@ -67,7 +67,7 @@ class PairsInput(Config):
     axes: str | None = Field(
         None,
         title="Axes",
-        description="Axes of the arrays in order, such as ZYX. Replaces those of "
+        description="Axes of the arrays in order, such as ZYX. Overrides the axes in "
         "the files.",
     )
 

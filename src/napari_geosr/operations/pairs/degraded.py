@@ -60,7 +60,7 @@ __all__ = ["DegradeConfig", "degrade", "degrade_steps"]
 _MISFIT = 0.35
 #: Correlation of the noise of neighbouring voxels above which a pair shares noise.
 _MAX_CORRELATION = 0.1
-#: Maximum relative difference of voxel sizes without a warning.
+#: Maximum relative difference between voxel sizes without a warning.
 _SAME_SIZE = 0.05
 
 

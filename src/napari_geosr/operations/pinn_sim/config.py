@@ -31,8 +31,8 @@ from napari_geosr.operations.train.object_fit import ObjectFitConfig
 OPERATION = "pinn-sim"
 PURPOSE = "Reconstruct SIM frames"
 NEEDS = (
-    "only the raw frames of structured illumination; writes reconstructions of these "
-    "and of further stacks, but no model"
+    "only raw structured-illumination frames; reconstructs them and any additional "
+    "stacks, but saves no model"
 )
 #: Difference of pixel size, aperture or wavelength above which the optics differ.
 _SAME = 0.01

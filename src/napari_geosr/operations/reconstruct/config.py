@@ -88,8 +88,8 @@ class SliceConfig(Config):
         ge=2,
         le=100_000,
         title="Slice size",
-        description="Edge length of the slices in voxels, centred on the rotation "
-        "axis; by default the width seen by the detector.",
+        description="Edge length in voxels of the slices, which are centred on the "
+        "rotation axis; by default the width seen by the detector.",
     )
     full_turn: FullTurn = "auto"
     engine: Literal["own", "astra"] = Field(

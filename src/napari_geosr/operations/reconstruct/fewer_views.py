@@ -115,7 +115,7 @@ def number_of_parts(n_views: int, parts: int | Literal["auto"]) -> int:
 def splits(
     scan: Projections, k: int | Literal["auto"], *, joined: bool = False
 ) -> list[ScanPart]:
-    """Distribute the views over `k` scans, in turn along the angle.
+    """Distribute the views over `k` scans in turn, in order of angle.
 
     Views from opposite sides of a parallel beam are equivalent, so the directions over
     half a turn are distributed, evenly spaced in each part.

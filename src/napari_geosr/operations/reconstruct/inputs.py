@@ -99,7 +99,7 @@ AngleUnit = Annotated[
     Literal["deg", "rad"] | None,
     Field(
         title="Angle unit",
-        description="Unit of the angles. Replaces that of the file.",
+        description="Unit of the angles. Overrides the unit in the file.",
     ),
 ]
 PixelSize = Annotated[
@@ -110,7 +110,7 @@ PixelSize = Annotated[
     Field(
         title="Pixel size",
         description="Pixel size of the detector as height,width, or one number. "
-        "Replaces that of the file.",
+        "Overrides the pixel size in the file.",
     ),
 ]
 PixelUnit = Annotated[
@@ -147,8 +147,8 @@ Beam = Annotated[
     Field(
         title="Beam",
         description="Shape of the beam: parallel, fan (each row from its own point) or "
-        "cone (all rows from one point). By default as given in the file, otherwise "
-        "parallel.",
+        "cone (all rows from one point). By default, the geometry given in the file, "
+        "or parallel if the file gives none.",
     ),
 ]
 SourceDistance = Annotated[
@@ -167,9 +167,9 @@ DetectorDistance = Annotated[
         ge=0,
         le=_MAX_DISTANCE,
         title="Axis–detector distance",
-        description="Distance from the rotation axis to the detector, for fan and "
-        "cone beams, in the unit of the pixel size; 0 if the pixel size given is that "
-        "at the rotation axis.",
+        description="Distance from the rotation axis to the detector, for fan and cone "
+        "beams, in the unit of the pixel size; 0 if the pixel size is given at the "
+        "rotation axis.",
     ),
 ]
 AxisColumn = Annotated[

@@ -115,9 +115,9 @@ def _warnings(scan: Projections, config: ReconstructConfig) -> list[str]:
     if iterates and config.size is not None and config.size < scan.n_columns:
         notes.append(
             f"Slices of {config.size} voxels are narrower than the {scan.n_columns} "
-            f"columns of the detector: {config.algorithm} will project material from "
-            "outside the slices into them as artefacts. Omit the size unless there "
-            "is only air outside."
+            f"columns of the detector: with {config.algorithm}, material outside the "
+            "slices will cause artefacts inside them. Omit the size unless there is "
+            "only air outside."
         )
     return notes
 
@@ -151,7 +151,8 @@ def _note_unjoined_views(ready: ReconstructionInput) -> list[str]:
     return [
         f"The rotation axis, column {column:.2f}, is off-centre and the views cover a "
         "full turn, but not in opposite pairs, so they were not joined. If the sample "
-        "is wider than the shorter side, join them (--full-turn join)."
+        "extends beyond the detector on the shorter side, join the views (--full-turn "
+        "join)."
     ]
 
 

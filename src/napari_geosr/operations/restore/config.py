@@ -76,9 +76,9 @@ class RestoreConfig(Config):
         "scan",
         title="Sharpness",
         description="Sharpness of a super-resolved result. scan: as sharp as the scan, "
-        "on a finer grid, so that it agrees with the scan within its noise; object: as "
-        "sharp as the model predicts the object to be; auto: object if the result, "
-        "blurred, is consistent with the scan, otherwise scan.",
+        "on a finer grid, so that the result agrees with the scan to within its noise; "
+        "object: as sharp as the model predicts the object to be; auto: object if the "
+        "result, blurred, is consistent with the scan, otherwise scan.",
     )
     uncertainty: str = Field(
         NONE,
@@ -94,8 +94,8 @@ class RestoreConfig(Config):
         le=64,
         title="Members",
         description="Number of mirrored and rotated copies, or of samples of a "
-        "diffusion model; each takes as long as a normal run. By default 8, or as many "
-        "as the model and the voxel size allow.",
+        "diffusion model; each takes as long as a normal run. By default 8, or fewer "
+        "if the model or the voxel size does not allow 8.",
     )
     sampling_steps: int = Field(
         20,

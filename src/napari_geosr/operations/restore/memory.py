@@ -88,7 +88,7 @@ def memory_of_run_in_errors(
     budget: int,
     device: str,
 ) -> Iterator[None]:
-    """Make memory errors of a part state the memory that the whole run needs.
+    """Make memory errors raised for a part state the memory that the whole run needs.
 
     Otherwise, the error would state the memory for the part, which may be insufficient
     for the run.

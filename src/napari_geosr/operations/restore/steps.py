@@ -54,8 +54,8 @@ from napari_geosr.operations.restore.verdict.steps import (
 
 #: Warning if a prediction is required but not available.
 _NOT_PREDICTED = (
-    "The effect of samples of a diffusion model is not predicted, so --strict does not "
-    "check it."
+    "For samples of a diffusion model, the effect is not predicted, so --strict does "
+    "not check it."
 )
 
 

@@ -104,8 +104,8 @@ class CompareShapesConfig(ShapeChoice):
     tolerance: str | None = Field(
         None,
         title="Tolerance",
-        description="Distance up to which surfaces count as equal, such as 0.5mm; by "
-        "default one voxel.",
+        description="Largest distance at which surfaces count as equal, such as 0.5mm; "
+        "by default one voxel.",
     )
 
     @field_validator("tolerance")
@@ -225,5 +225,5 @@ class SimulateShapesConfig(Config):
         "mm wide.",
     )
     seed: int = Field(
-        0, ge=0, title="Seed", description="Random seed of the first skull."
+        0, ge=0, title="Seed", description="Random seed for the first skull."
     )

@@ -87,7 +87,7 @@ def half_turn(mask: AnyArray) -> AnyArray:
 
 
 def large_pieces(part: AnyArray, smallest: float) -> tuple[AnyArray, int]:
-    """Pieces of at least the fraction `smallest` of the largest, and their number."""
+    """Pieces at least `smallest` times as large as the largest, and their number."""
     from scipy.ndimage import label
 
     pieces, n = label(part, np.ones((3, 3, 3)))

@@ -81,9 +81,9 @@ Recipe = Annotated[
     Literal["ours", "published"],
     Field(
         title="Recipe",
-        description="Recipe of pinn. ours: start from joint-rl, and stop when the "
-        "prediction of held-out photons no longer improves; published: follow Burns "
-        "and Liu (2023), who start from the frames alone and take all steps.",
+        description="Recipe for pinn. ours: start from joint-rl, and stop when the "
+        "prediction of held-out photons no longer improves; published: start from the "
+        "frames alone and run all steps, as Burns and Liu (2023) do.",
     ),
 ]
 NetworkSteps = Annotated[
@@ -112,7 +112,7 @@ PatternsAfter = Annotated[
         ge=0,
         title="Fit patterns after",
         description="For pinn: step after which wave vectors, phases and modulation "
-        "are also fitted. Has no effect if the number of steps is smaller.",
+        "are also fitted. Has no effect if the fit ends before this step.",
     ),
 ]
 ComputeDevice = Annotated[
@@ -132,28 +132,29 @@ class FramesConfig(Config):
         gt=0,
         lt=2,
         title="Numerical aperture",
-        description="Numerical aperture of the objective; by default from the file.",
+        description="Numerical aperture of the objective; by default, read from the "
+        "file.",
     )
     wavelength: Annotated[tuple[float, ...] | None, COMMAS] = Field(
         None,
         title="Wavelength (nm)",
         description="Emission wavelength, such as 525nm; one for each channel, "
-        "separated by commas. By default from the file.",
+        "separated by commas. By default, read from the file.",
     )
     index: float | None = Field(
         None,
         ge=1,
         le=2,
         title="Refractive index",
-        description="Refractive index of the immersion medium; by default from the "
-        "file, or 1.515 (oil).",
+        description="Refractive index of the immersion medium; by default, read from "
+        "the file, or 1.515 (oil) if the file gives none.",
     )
     pixel: float | None = Field(
         None,
         gt=0,
         title="Pixel size (nm)",
-        description="Edge length of a camera pixel in the sample plane, such as "
-        "65nm; by default from the file.",
+        description="Edge length of a camera pixel in the sample plane, such as 65nm; "
+        "by default, read from the file.",
     )
     angles: int | None = Field(
         None,
@@ -168,14 +169,14 @@ class FramesConfig(Config):
         ge=1,
         le=64,
         title="Phases",
-        description="Number of phases (frames) per direction; by default from the "
-        "number of frames.",
+        description="Number of phases (frames) per direction; by default, derived from "
+        "the number of frames.",
     )
     order: str | None = Field(
         None,
         title="Order",
         description="Order of angle (a), phase (p) and slice (z) in the file, "
-        "slowest-varying first, such as apz; by default found from the frames.",
+        "slowest-varying first, such as apz; by default, determined from the frames.",
     )
     offset: float | None = Field(
         None,
@@ -195,8 +196,8 @@ class FramesConfig(Config):
         ge=1,
         le=32,
         title="PSF sampling",
-        description="Pixels of the point-spread function per camera pixel; by "
-        "default calculated from the pixel sizes in both files.",
+        description="Pixels of the point-spread function per camera pixel; by default, "
+        "calculated from the pixel sizes of the two images.",
     )
     damping: float = Field(
         1.0,
@@ -277,8 +278,8 @@ class SimConfig(FramesConfig):
         ge=0,
         le=10,
         title="Regularisation",
-        description="Wiener parameter w; by default from the noise of the frames. "
-        "Larger values give smoother results.",
+        description="Wiener parameter w; by default, estimated from the noise of the "
+        "frames. Larger values give smoother results.",
     )
     apodisation: Literal["lukosz", "cosine", "none"] = Field(
         "cosine",

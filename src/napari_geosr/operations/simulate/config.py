@@ -199,9 +199,9 @@ class SimulateRadiographsConfig(Config):
         None,
         ge=1,
         title="Painted",
-        description="Number of painted radiographs, counted from the first: also "
-        "write labels in which only these are painted and all others "
-        "have the value 255.",
+        description="Number of radiographs to paint, starting with the first: also "
+        "write labels in which only these are painted and all others have the value "
+        "255.",
     )
     seed: int = Field(
         0,

@@ -192,7 +192,8 @@ class StudyConfig(Config):
         1.0,
         gt=0,
         title="Scan duration (hours)",
-        description="Beam time, or time in the scanner, of the complete scan in hours.",
+        description="Beam time, or time in the scanner, for the complete scan, in "
+        "hours.",
     )
     synchrotron_kilowatts: float = Field(
         300.0,
@@ -333,8 +334,8 @@ class LabelsStudyConfig(Config):
         gt=0,
         lt=1,
         title="Held out",
-        description="Fraction of the labelled slices that is held out for the "
-        "evaluation, at the end of the stack.",
+        description="Fraction of the labelled slices, taken from the end of the stack, "
+        "that is held out for evaluation.",
     )
     start_from: Annotated[str | None, MODEL_NAME] = Field(
         None,
@@ -365,7 +366,10 @@ class LabelsStudyConfig(Config):
         "and all layers when training from scratch, have 100 times this rate.",
     )
     seed: int = Field(
-        0, ge=0, title="Seed", description="Random seed of the selections."
+        0,
+        ge=0,
+        title="Seed",
+        description="Random seed for the selection of labelled slices.",
     )
     device: str = Field(
         "auto",

@@ -62,8 +62,8 @@ CountsPerPhoton = Annotated[
     Field(
         title="Counts per photon",
         description="Detector counts per photon, for shorter exposures. auto: "
-        "determined from the variation between three or more flat fields, otherwise "
-        "1.",
+        "determined from the variation between flat fields if there are three or more, "
+        "otherwise 1.",
     ),
 ]
 
@@ -184,14 +184,14 @@ class ScansConfig(ProjectionsConfig):
     every: Annotated[tuple[int, ...], _MULTIPLE] = Field(
         (),
         title="Every",
-        description="Make pairs of two reconstructions: one from every n-th "
-        "projection, the other from all projections.",
+        description="Make pairs of reconstructions: one from every n-th projection, "
+        "the other from all projections.",
     )
     counts: Annotated[tuple[int, ...], _MULTIPLE] = Field(
         (),
         title="Projections kept",
-        description="Make pairs of two reconstructions: one from this many "
-        "projections, the other from all projections.",
+        description="Make pairs of reconstructions: one from this many projections, "
+        "the other from all projections.",
     )
     acquisition: Literal["step", "continuous"] = Field(
         "step",
@@ -202,7 +202,7 @@ class ScansConfig(ProjectionsConfig):
     exposure: Annotated[tuple[float, ...], _MULTIPLE] = Field(
         (),
         title="Exposure",
-        description="Make pairs of two reconstructions: one from this fraction of the "
+        description="Make pairs of reconstructions: one from this fraction of the "
         "exposure, such as 0.1, the other from the rest of the exposure. The "
         "projections must contain counts.",
     )
@@ -233,8 +233,8 @@ class ScansConfig(ProjectionsConfig):
     restore: Path | None = Field(
         None,
         title="Restore to",
-        description="Also restore the scan with the new model and write it to this "
-        "file.",
+        description="Also restore the scan with the new model and write the result to "
+        "this file.",
     )
     overwrite: Annotated[bool, Parameter(name="--overwrite-restored", negative="")] = (
         Field(

@@ -82,7 +82,7 @@ class DegradationConfig(Config):
         0,
         ge=0,
         title="Seed",
-        description="Seed of the noise: the same seed gives the same noise.",
+        description="Seed for the noise: the same seed gives the same noise.",
     )
 
     @model_validator(mode="after")

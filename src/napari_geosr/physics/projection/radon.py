@@ -151,7 +151,7 @@ def short_exposure_scan(
     absorption : float
         Largest line integral after scaling; noise is stronger behind dense parts.
     seed : int
-        Seed of the photon noise.
+        Seed for the photon noise.
     """
     beam = parallel_beam(volume.shape[-1], n_angles)
     rng = np.random.default_rng(seed)

@@ -21,7 +21,7 @@ _LONGEST_WAIT = 100.0
 #: Shortest time in milliseconds without a change after which a picture that waits is
 #: drawn.
 _PAUSE = 50
-#: Difference in milliseconds between frames with and without a new picture up to which
+#: Difference in milliseconds between frames with and without a new picture, up to which
 #: waiting would gain nothing, e.g. because both last until the screen is refreshed.
 _SAME = 3.0
 #: Longest duration in milliseconds of a frame that counts; longer ones were delayed by
@@ -112,12 +112,12 @@ class PicturePace(QObject):
             self._pause.start(max(math.ceil(left), _PAUSE))
 
     def finish(self) -> None:
-        """Have the picture follow the last change now, if it waits."""
+        """Update the picture for the last change now, if an update is pending."""
         if self._is_waiting:
             self._draw()
 
     def show_now(self) -> None:
-        """Have the picture follow a change now; the frame in progress does not count.
+        """Update the picture for a change now, whatever the frame in progress shows.
 
         The frame also shows changes other than those of the lasso.
         """

@@ -50,8 +50,8 @@ _DRAG = 5.0
 #: Milliseconds between updates of the selection while the lasso is drawn (one screen
 #: frame).
 _UPDATE_INTERVAL = 16
-#: Milliseconds by which updates may lag behind and still be made up for: after a frame
-#: that took long to draw, the next updates follow each other more closely.
+#: Maximum lag of updates, in milliseconds, that is made up for: after a frame that took
+#: long to draw, the next updates follow each other more closely.
 _LAG = 48
 _PICK = QColor.fromRgbF(*HIGHLIGHT)
 #: Pixel format that Qt draws without conversion, with one number per pixel.

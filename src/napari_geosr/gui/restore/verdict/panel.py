@@ -197,7 +197,7 @@ class VerdictPanel(QWidget):
 
         prepared, shown = on_screen(), position()
         if (contents := contents_key(source)) != self._contents:
-            # The layer was given other voxels: their noise and gains are not known.
+            # The layer's voxels were replaced: their noise and gains are not known.
             self._contents = contents
             self.activity.set_volume(prepared.seen_volume, None)
         self._strength = prepared.config.strength

@@ -26,7 +26,7 @@ _COMMON_DPI = (
     196, 200, 204, 220, 240, 250, 254, 264, 300, 326, 350, 360, 400, 450, 600, 720,
     1200, 2400, 4800,
 )  # fmt: skip
-#: Those of these resolutions that equal 10 and 100 dots per centimetre. If a file
+#: The resolutions among these that equal 10 and 100 dots per centimetre. If a file
 #: states them per centimetre, they are real pixel sizes of 1 mm and 100 µm.
 _ROUND_PER_CENTIMETRE = (25.4, 254)
 #: TIFF's code for the resolution unit centimetre.

@@ -180,7 +180,7 @@ def decide_upscaling(
     skipped : mapping of str to str, optional
         Models that could not be tested, with the reason.
     """
-    # Noise below the steps of rounding is no doubt if the steps are small.
+    # Noise below the rounding steps raises no doubt if the steps are small.
     doubts = [
         one
         for one in (*noise.doubts, structure_doubt(noise))
@@ -238,7 +238,7 @@ def _knows_fine_noise(noise: Noise) -> bool:
 
 
 def _interpolates(row: RankingEntry) -> bool:
-    """Whether this is another interpolation than the baseline."""
+    """Whether this is a different interpolation from the baseline."""
     card = None if row.model is None else row.model.card
     return card is not None and not card.has_weights and card.network != BASELINE
 

@@ -108,9 +108,9 @@ class UpscalingVerdict:
             return ""
         what = "softer" if self.excess > blur[1] else "sharper"
         return (
-            f" The scan is {what} than the scans that the model was trained on: it is "
-            f"blurred by about {excess} voxels (standard deviation), and they were "
-            f"blurred by {blur[0]:g} to {blur[1]:g}."
+            f" The scan is {what} than the scans that the model was trained on: its "
+            f"blur is about {excess} voxels (standard deviation), that of the training "
+            f"scans {blur[0]:g} to {blur[1]:g}."
         )
 
     def to_json_dict(self) -> AnyDict:

@@ -93,7 +93,7 @@ def upscaling_verdict_steps(
     strength : float
         As in the settings of a restoration.
     seed : int
-        Seed of the added noise.
+        Seed for the added noise.
     machine : TrialResources, optional
         Device and resources for the model.
 
@@ -163,7 +163,7 @@ def upscaling_verdict(
 def _error_steps(
     trial: ScanTrial, parts: Sequence[TrialPart], done: int, should_stop: ShouldStop
 ) -> Generator[Step, None, npt.NDArray[np.float64]]:
-    """Errors of all parts on a scale, with shape (part, model or cubic, averages or
+    """Errors of all parts at one scale, with shape (part, model or cubic, averages or
     detail).
     """
     found = []

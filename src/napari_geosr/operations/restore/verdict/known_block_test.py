@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.verdict.small_objects import SmallObjects
     from napari_geosr.operations.restore.verdict.thin_structures import ThinStructures
 
-#: Ratio of the small objects in the scan to those that keep their contrast from which
-#: a remark says so: more than an eighth fade.
+#: Ratio of the small objects in the scan to those that keep their contrast, above which
+#: a remark reports the loss: more than an eighth fade.
 LOSSY_RATIO = 8 / 7
 
 

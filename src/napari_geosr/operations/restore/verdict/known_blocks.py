@@ -57,9 +57,9 @@ _WIDTHS = (0.0, 0.4, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2, 3.0)
 #: Minimum radius, in voxels, of test pores whose loss causes the verdict *caution*.
 MIN_RADIUS = 2.0
 _SEED = 4711
-#: Seed of the noise that is added to the result.
+#: Seed for the noise that is added to the result.
 _REPEAT_SEED = 4713
-#: Seed of the noise with which structures of the scan are compared.
+#: Seed for the noise with which structures of the scan are compared.
 _COMPARED_SEED = 4714
 #: Number of blocks used for the test, and their shape in a volume. They are thicker
 #: than those for the expected gain, because a thin slab cuts connected pores apart.

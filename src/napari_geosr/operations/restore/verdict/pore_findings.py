@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.verdict.known_block_test import KnownBlockTest
     from napari_geosr.operations.restore.verdict.pore_counts import PoreCounts
 
-#: Ratio of the two pore counts, in either direction, from which the count is doubtful.
+#: Ratio of the two pore counts, in either direction, above which the count is doubtful.
 DOUBTFUL_PORE_RATIO = 1.5
-#: Ratio of the pores of a simulated scan to those in its result from which the count is
-#: doubtful: more than a quarter are lost.
+#: Ratio of the pores of a simulated scan to those in its result, above which the count
+#: is doubtful: more than a quarter are lost.
 LOSSY_PORE_RATIO = 4 / 3
 #: Maximum number of phases with which Otsu's threshold separates pores from the rest.
 MAX_PHASES = 2

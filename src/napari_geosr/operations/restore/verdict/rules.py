@@ -146,8 +146,8 @@ def harms(facts: RunAssessment) -> Iterator[Finding]:
     """Reasons why the result is worse than the scan, most severe first."""
     noise, removed, name = facts.noise, facts.removed, facts.name
     if facts.card.upscale_factor > 1:
-        # The expected gain may be wrong by some dB, so only a certain loss counts as
-        # harm.
+        # The expected gain may be wrong by a few dB, so a loss counts as harm only if
+        # the whole interval is negative.
         if facts.finer is not None and facts.finer.interval[1] < 0:
             yield Finding("harmful", facts.finer.sentence, "gain")
         return

@@ -44,8 +44,8 @@ _MARGIN = 1.2
 #: Minimum fraction of the directions in which the surroundings belong to the block; at
 #: a face, a third of them do not.
 _MIN_DIRECTIONS = 0.6
-#: Length of an axis, in voxels, from which objects at its ends are not examined: fibres
-#: also end there, and there are enough other objects.
+#: Minimum length of an axis, in voxels, for which objects at its ends are not examined:
+#: fibres also end there, and there are enough other objects.
 _LONG = 32
 #: Quantile of the differences from all directions that must exceed the noise. The mean
 #: is also large next to other objects.
@@ -154,7 +154,7 @@ def _compare(block: ComparedBlock) -> npt.NDArray[np.intp]:
         kept[n][valid] = left / depth[valid]
         strength[:, n, valid] = _weakest(own, around, there, valid, unit[valid])
     counts = np.zeros((2, len(_RADII), 2), np.intp)
-    # The size at which an object stands out most is its own.
+    # An object stands out most at its own size.
     size = [len(_RADII), *(5 if n > 1 else 1 for n in shape)]
     for kind, values in enumerate(strength):
         peaks = (values == ndimage.maximum_filter(values, size)) & (values > limit)

@@ -112,7 +112,7 @@ def thin_structures(
 
 def _summary(totals: Array) -> ThinStructures:
     voxels, found, before, after = totals
-    # Gaps between structures of the other kind do not go on in the adjacent plates.
+    # Gaps between structures of the other kind do not continue in the adjacent plates.
     if voxels < MIN_VOXELS or before < _MIN_CONTINUED * found:
         return ThinStructures(0, math.nan)
     return ThinStructures(int(voxels), float(after / before))
