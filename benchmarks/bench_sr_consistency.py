@@ -262,7 +262,8 @@ def table(args: argparse.Namespace) -> Iterator[str]:
             "The expected gain minus the true gain is "
             f"{np.mean(np.subtract(expected, gains)):+.2f} dB on average, with a "
             f"standard deviation of {np.std(np.subtract(expected, gains)):.2f} dB; "
-            f"the correlation of the two gains is {np.corrcoef(gains, expected)[0, 1]:.2f}."
+            "the correlation of the two gains is "
+            f"{np.corrcoef(gains, expected)[0, 1]:.2f}."
         )
     better, worse = np.array(chosen).T
     yield ""
