@@ -111,7 +111,7 @@ def order_table(rows: Sequence[Row], warnings: Mapping[str, str]) -> str:
     lines += [
         "",
         "Warnings shown before training with Noise2Void, and the gain in PSNR after "
-        "it:",
+        "training:",
         "",
     ]
     lines += [

@@ -140,7 +140,8 @@ def table(found: Mapping[str, Widths]) -> str:
 def summary(rows: Mapping[str, Mapping[str, float]]) -> str:
     """Results for whole volumes."""
     lines = [
-        "| | PSNR (dB) | porosity error | Dice | at least half is found above |",
+        "| | PSNR (dB) | porosity error | Dice "
+        "| width above which at least half is found |",
         "|---|---|---|---|---|",
     ]
     for way, row in rows.items():

@@ -198,8 +198,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines += [
         "",
         f"In {aside} further cases, the added noise is weaker than the noise of the "
-        "volume itself. They are excluded, because removing the volume's own noise "
-        "would count as an error.",
+        "volume itself. These cases are excluded, because removing the volume's own "
+        "noise would count as an error.",
     ]
     wrong = [row for row in judged_ if row["loss"] > CLOSE]
     if wrong:

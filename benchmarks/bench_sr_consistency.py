@@ -262,7 +262,8 @@ def table(args: argparse.Namespace) -> Iterator[str]:
             "The expected gain minus the true gain is "
             f"{np.mean(np.subtract(expected, gains)):+.2f} dB on average, with a "
             f"standard deviation of {np.std(np.subtract(expected, gains)):.2f} dB; "
-            f"their correlation is {np.corrcoef(gains, expected)[0, 1]:.2f}."
+            "the correlation of the two gains is "
+            f"{np.corrcoef(gains, expected)[0, 1]:.2f}."
         )
     better, worse = np.array(chosen).T
     yield ""
@@ -397,7 +398,7 @@ def gain_table(args: argparse.Namespace) -> Iterator[str]:
         f"with a fixed margin of {MARGIN_BELOW:g} dB below and {MARGIN_ABOVE:g} dB "
         "above. For 95 % of the true gains to lie above the lower limit, a margin of "
         f"{below:.1f} dB would be needed; for 95 % to lie below the upper limit, "
-        f"{above:.1f} dB."
+        f"a margin of {above:.1f} dB."
     )
 
 

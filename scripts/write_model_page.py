@@ -19,6 +19,7 @@ or `--model auto` [choose one for your scan](ranking.md).
 
 {overview}
 
+`shape-sr-x2` and `skull-complete` refine and complete [binary shapes](shapes.md).
 `gaussian`, `tv` and `nlm` are [classical filters](filters.md). `cubic-x2`, `-x4` and
 `-x8`, and `spline-x2`, `-x4` and `-x8` interpolate
 ([which one](super_resolve.md#interpolation)).
