@@ -255,6 +255,15 @@ def test_a_stable_number_is_doubted_if_pores_of_all_sizes_are_lost(found, is_dou
     assert "pores" not in {one.cause for one in rules.cautions(facts)}
 
 
+@pytest.mark.parametrize("divided", [True, False])
+def test_a_threshold_within_a_single_peak_is_said(divided):
+    """As with rare pores in a solid that is darker in the centre."""
+    test = KnownBlockTest(
+        8.0, (FEW,), (FEW,), found={19: 1.0, 81: 1.0}, has_one_peak=divided
+    )
+    assert ("does not separate pores" in lost_pores(test)) == divided
+
+
 @pytest.mark.parametrize(("result", "repeated"), [(40, 45), (45, 40), (8, 9)])
 def test_a_change_of_an_eighth_is_stable(result, repeated):
     counted = PoreCounts("pores", 27, 30, 20, result, repeated=repeated)
