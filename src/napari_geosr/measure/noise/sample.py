@@ -189,6 +189,14 @@ def rescaled(sample: NoiseSample) -> tuple[NoiseSample, float, float]:
     )
 
 
+def _too_few_known(volume: Volume, shape: Sequence[int]) -> NoiseUnknownError:
+    return NoiseUnknownError(
+        f"{volume.title} has no block of {' × '.join(map(str, shape))} voxels in which "
+        "at least two thirds are finite and known: its noise cannot be measured. Fill "
+        "the missing voxels first, for example by interpolation."
+    )
+
+
 def usable_sample(
     volume: Volume, found: ScanBlocks, outer: Sequence[float] | None = None
 ) -> NoiseSample:
@@ -220,12 +228,7 @@ def usable_sample(
         blocks, known = with_neighbours(blocks, known)
     whole = known.all((1, 2, 3))
     if not whole.any():
-        raise NoiseUnknownError(
-            f"{volume.title} has no block of {' × '.join(map(str, blocks.shape[1:]))} "
-            "voxels in which at least two thirds are finite and known: its noise "
-            "cannot be measured. Fill the missing voxels first, for example by "
-            "interpolation."
-        )
+        raise _too_few_known(volume, blocks.shape[1:])
     blocks, centres = blocks[whole].astype(np.float64), found.centres[whole]
     repeats = None if repeats is None else repeats[whole].astype(np.float64)
     lowest, highest = float(blocks.min()), float(blocks.max())
