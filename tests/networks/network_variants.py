@@ -124,6 +124,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"features": 8},
         {"features": 8, "levels": 1, "adjacent_slices": 3, "residual": True},
         {"features": 8, "levels": 1, "ndim": 3},
+        {"features": 8, "levels": 1, "condition": "porosity"},
     ],
     "unet": [
         {"levels": 2, "features": 3},

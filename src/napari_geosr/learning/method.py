@@ -248,6 +248,10 @@ class Method:
         """Return the intended use, for the card."""
         return "Volumes recorded in the same way as the training data."
 
+    def card_fields(self) -> AnyDict:
+        """Return further fields of the model's card."""
+        return {}
+
     def groups(self) -> Mapping[str, Sequence[str]]:
         """Return the names of the modules updated by each optimiser."""
         return {self.result: (self.result,)}

@@ -97,6 +97,19 @@ class Normalisation(Config):
         return self
 
 
+class PorosityCondition(Config):
+    """Porosities that can be asked of a model that generates images."""
+
+    threshold: float
+    """Grey value between pores and solid."""
+    phase: Literal["dark", "bright"] = "dark"
+    """Side of the threshold on which the pores are."""
+    low: float = Field(ge=0, le=1)
+    """1st percentile of the porosity of training patches."""
+    high: float = Field(ge=0, le=1)
+    """99th percentile of the porosity of training patches."""
+
+
 class TrainingStatistic(Config):
     """Mean and standard deviation of a statistic over the training volumes."""
 
@@ -268,6 +281,9 @@ class ModelCard(Config):
     data_consistency: bool = False
     """Whether results are made consistent with the scan: averaged back to its voxels,
     they equal the scan within a multiple of its noise level. For super-resolution."""
+    porosity_condition: PorosityCondition | None = None
+    """Porosities with which the model generates images; None: the porosity cannot be
+    chosen."""
     uncertainty: DeviationCalibration | None = None
     """Calibration of the standard deviations; None: not measured."""
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -344,6 +360,8 @@ class ModelCard(Config):
         values = self.model_dump(mode="json")
         if self.similarity_sha256 is None:  # so that earlier releases can read the card
             del values["similarity_sha256"]
+        if self.porosity_condition is None:
+            del values["porosity_condition"]
         for row in values["figures"]:
             if row["noise_error"] is None:
                 del row["noise_error"]

@@ -6,6 +6,10 @@ Without a time, a fixed one is used, so that the same network also works on clea
 images, as in segmentation with few labels [3]_. The default is light: 0.4 million
 weights in 2D.
 
+The network can also take the porosity of the image as input, so that images with a
+wanted porosity can be generated. In training, the porosity is sometimes withheld, so
+that the network also works without it [5]_.
+
 Group norms use statistics of the whole image, so slices (3D: volumes) are processed as
 a whole.
 
@@ -18,6 +22,7 @@ References
    segmentation. MICCAI DGM4 (2023). arXiv:2307.14066
 .. [4] Baranchuk et al. Label-efficient semantic segmentation with diffusion models.
    ICLR (2022). arXiv:2112.03126
+.. [5] Ho & Salimans. Classifier-free diffusion guidance. arXiv:2207.12598 (2022)
 """
 
 from __future__ import annotations
@@ -41,6 +46,8 @@ from napari_geosr.networks.spec import NetworkSpec
 _GROUP = 8
 #: Longest wavelength of the time embedding, in time steps.
 _LONGEST = 10_000.0
+#: Number of cosines of the porosity that are given to the network.
+_COSINES = 8
 
 
 class NetworkConfig(ScoresConfig):
@@ -64,6 +71,8 @@ class NetworkConfig(ScoresConfig):
     """What a diffusion model predicts."""
     zero_terminal: bool = False
     """Whether images at the last time contain only noise."""
+    condition: Literal["none", "porosity"] = "none"
+    """What is known of the image, in addition to the time."""
     decoder_head: int = Field(0, ge=0, le=256)
     """Feature maps of a last layer that uses all levels of the decoder, as in [4]_; 0:
     a single convolution of the finest level."""
@@ -94,6 +103,8 @@ def parameter_count(config: NetworkConfig) -> int:
     else:
         ends += conv(f, config.out_channels)
     embedding = (f + 1) * time + (time + 1) * time
+    if config.condition != "none":
+        embedding += (_COSINES + 2) * time + (time + 1) * time
     down = block(f, f) + sum(conv(a, a) + block(a, b) for a, b in pairs)
     up = sum(conv(b, a) + block(2 * a, a) for a, b in pairs)
     return ends + embedding + down + block(sizes[-1], sizes[-1]) + up
@@ -162,6 +173,11 @@ class DiffusionUNet(nn.Module):
         self.embedding = nn.Sequential(
             nn.Linear(f, time), nn.SiLU(), nn.Linear(time, time), nn.SiLU()
         )
+        self.condition: nn.Module | None = None
+        if config.condition != "none":
+            self.condition = nn.Sequential(
+                nn.Linear(_COSINES + 1, time), nn.SiLU(), nn.Linear(time, time)
+            )
         channels = config.adjacent_slices + config.extra_channels
         self.stem = conv(channels, f, 3, padding=1)
         self.first = _TimedBlock(n, f, f, time)
@@ -195,15 +211,37 @@ class DiffusionUNet(nn.Module):
         embedded: torch.Tensor = self.embedding(waves)
         return embedded.expand(len(x), -1)
 
-    def output(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+    def _embedded_porosity(self, porosity: torch.Tensor) -> torch.Tensor:
+        assert self.condition is not None
+        known = ~porosity.isnan()[:, None]
+        orders = math.pi * torch.arange(1, _COSINES + 1, device=porosity.device)
+        cosines = torch.where(known, (porosity[:, None] * orders).cos(), 0.0)
+        weight = self.condition[0].weight
+        inputs = torch.cat([cosines, known.to(cosines.dtype)], dim=1)
+        embedded: torch.Tensor = self.condition(inputs.to(weight.dtype))
+        return embedded
+
+    def output(
+        self,
+        x: torch.Tensor,
+        time: torch.Tensor,
+        porosity: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Return the output for noisy images at times in the noise schedule.
 
         Parameters
         ----------
         x : Tensor of shape (N, C, [Z,] Y, X)
         time : Tensor of shape (N,) or (1,)
+        porosity : Tensor of shape (N,) or (1,), optional
+            Porosity of the images without noise, 0 … 1; NaN or None: unknown. Only for
+            networks with this condition.
         """
         embedded = self._embedded(time, x)
+        if self.condition is not None:
+            if porosity is None:
+                porosity = torch.full((1,), math.nan)
+            embedded = embedded + self._embedded_porosity(porosity.to(x.device))
         maps = self.first(self.stem(pad_to(x, 2**self.config.levels)), embedded)
         skips = []
         for shrink, block in zip(self.shrink, self.down, strict=True):

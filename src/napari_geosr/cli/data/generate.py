@@ -72,6 +72,10 @@ def generate(
         print_json({**made.to_json_dict(), "warnings": warnings})
         return 0
     print(f"Wrote {len(made.files)} generated samples to {out}")
+    if made.porosities:
+        low, high = min(made.porosities), max(made.porosities)
+        mean = sum(made.porosities) / len(made.porosities)
+        print(f"  Porosity: mean {mean:.3f}, from {low:.3f} to {high:.3f}")
     if made.limit is not None:
         print(
             f"  Similarity to the training images: at most "

@@ -35,6 +35,12 @@ from napari_geosr.gui.kit.widgets import button, scrolling
 from napari_geosr.gui.kit.worker import MakeSteps
 from napari_geosr.gui.models.box import card_html, text_label
 from napari_geosr.gui.models.find import ModelSearch
+from napari_geosr.gui.models.generate import (
+    GenerateDialog,
+    SampleRequest,
+    can_generate,
+    show_samples,
+)
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.models.formats import formats, source_help, suffixes
 
@@ -79,6 +85,7 @@ class ModelsDock(Dock):
         self.use_button.clicked.connect(self._on_use)
         self.import_button.clicked.connect(self._on_import)
         self.zoo_button.clicked.connect(self._on_import_by_name)
+        self.generate_button.clicked.connect(self._on_generate)
         self.export_button.clicked.connect(self._on_export)
         self.remove_button.clicked.connect(self._on_remove)
         self.cancel_button.clicked.connect(self._on_cancel)
@@ -120,6 +127,11 @@ class ModelsDock(Dock):
             "Export the model for other programs, as a BioImage.IO package or as "
             "ONNX. The exported model is checked against the original.",
         )
+        self.generate_button = button(
+            "&Generate samples…",
+            "Generate images or volumes that resemble the training data; for models "
+            "trained with the method ddpm.",
+        )
         self.remove_button = button(
             "&Remove…", "Delete this model. You will be asked to confirm."
         )
@@ -132,7 +144,8 @@ class ModelsDock(Dock):
     def _lay_out(self) -> None:
         self.bar = ActionBar(
             (self.use_button, self.export_button, self.remove_button),
-            (self.import_button, self.zoo_button, self.cancel_button),
+            (self.import_button, self.zoo_button),
+            (self.generate_button, self.cancel_button),
             idle="Drop a model file here to import it.",
             primary=self.use_button,
         )
@@ -244,6 +257,7 @@ class ModelsDock(Dock):
         )
         self.use_button.setEnabled(entry is not None)
         self.export_button.setEnabled(idle and entry is not None)
+        self.generate_button.setEnabled(idle and can_generate(entry))
         self.remove_button.setEnabled(idle and is_own)
 
     def show_busy(self, what: str) -> None:
@@ -378,6 +392,29 @@ class ModelsDock(Dock):
             f"{exported.path}: on a test patch, its results agree with those of the "
             f"original model to within {exported.difference:.1g}. {notes}".strip(),
             "warning" if notes else "ok",
+        )
+
+    def _on_generate(self) -> None:
+        entry = self._entries.get(self.chosen())
+        if entry is None or self.activity.busy:
+            return
+        dialog = GenerateDialog(entry, self)
+        dialog.wanted.connect(self._generate)
+        dialog.open()
+
+    def _generate(self, request: SampleRequest) -> None:
+        self._log.clear()
+        self._start(
+            request.steps,
+            partial(self._on_generated, request),
+            f"Generating samples of {request.model}",
+        )
+
+    def _on_generated(self, request: SampleRequest, made: Any) -> None:
+        show_samples(self._viewer, made[1])
+        notes = " ".join(self._progress.warnings)
+        self._log.add(
+            f"{request.result(made[0])} {notes}".strip(), "warning" if notes else "ok"
         )
 
     def _on_remove(self) -> None:

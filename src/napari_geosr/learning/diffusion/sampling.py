@@ -70,6 +70,9 @@ def sample(
     noise: Tensor,
     steps: int,
     on_step: Callable[[int], None] = lambda _: None,
+    *,
+    porosity: float | None = None,
+    guidance: float = 1.0,
 ) -> Tensor:
     """Turn noise into images with the second-order solver.
 
@@ -82,11 +85,20 @@ def sample(
         Number of steps, each one pass of the network.
     on_step : callable
         Called with the number of each step before the step is made; may raise.
+    porosity : float, optional
+        Porosity of the images, for networks with this condition.
+    guidance : float
+        Weight of the porosity: the output is extrapolated from that without porosity
+        to that with it [1]_. For 1, it is the latter.
 
     Returns
     -------
     Tensor
         Standardised grey values.
+
+    References
+    ----------
+    .. [1] Ho & Salimans. Classifier-free diffusion guidance. arXiv:2207.12598 (2022)
     """
     net: Any = network
     schedule = schedule_of(network)
@@ -95,11 +107,24 @@ def sample(
     for i, (time, earlier) in enumerate(itertools.pairwise([*times, -1])):
         on_step(i)
         with torch.no_grad():
-            output = net.output(x, torch.tensor([time]))
+            output = _guided(net, x, torch.tensor([time]), porosity, guidance)
         image, _ = schedule.parts(x, output, time)
         x = schedule.solver_step(x, image, time, earlier, last)
         last = (image, time)
     return x
+
+
+def _guided(
+    net: Any, x: Tensor, time: Tensor, porosity: float | None, guidance: float
+) -> Tensor:
+    if porosity is None:
+        output: Tensor = net.output(x, time)
+        return output
+    known: Tensor = net.output(x, time, torch.tensor([porosity]))
+    if guidance == 1:
+        return known
+    unknown: Tensor = net.output(x, time)
+    return unknown + guidance * (known - unknown)
 
 
 class GeneratedPreview:

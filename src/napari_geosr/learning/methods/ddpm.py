@@ -30,6 +30,10 @@ from napari_geosr.learning.architecture import (
     networks_supporting,
 )
 from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.learning.diffusion.condition import (
+    PatchPorosity,
+    find_patch_porosity,
+)
 from napari_geosr.learning.method import Arrays, Batch, Losses
 from napari_geosr.learning.method import Method as _Method
 
@@ -43,6 +47,8 @@ if TYPE_CHECKING:
 PURPOSE = "Generate images"
 NEEDS = "unlabelled images or volumes of one modality"
 
+#: Fraction of the training patches of which the network is not given the porosity.
+_WITHHELD = 0.1
 #: Number of times in the noise schedule.
 _TIMES = 1000
 #: Times at which the predicted noise is evaluated, evenly spaced.
@@ -55,7 +61,7 @@ class Config(TrainingConfig):
     unused_settings: ClassVar[frozenset[str]] = frozenset({"target"})
 
     network_settings: ClassVar[frozenset[str]] = frozenset(
-        {"noise_schedule", "prediction", "zero_terminal"}
+        {"noise_schedule", "prediction", "zero_terminal", "condition"}
     )
 
     network: str = Field(
@@ -103,6 +109,19 @@ class Config(TrainingConfig):
         "image; not possible if the network predicts the noise.",
     )
 
+    condition: Literal["none", "porosity"] = Field(
+        "none",
+        title="Condition",
+        description="What can be chosen when images are generated. porosity: the "
+        "network is given the porosity of each training patch, at Otsu's threshold.",
+    )
+    phase: Literal["dark", "bright"] = Field(
+        "dark",
+        title="Pores",
+        description="Which side of the threshold the pores are on, for the condition "
+        "porosity: dark or bright.",
+    )
+
 
 class Method(_Method):
     """Predicts noise that was added to patches."""
@@ -110,6 +129,11 @@ class Method(_Method):
     task: Literal["denoise", "translate", "generate"] = "generate"
     loss_titles: Mapping[str, str] = {"noise error": "predicted noise"}
     config: Config
+
+    def __init__(self, config: TrainingConfig) -> None:
+        super().__init__(config)
+        #: Measures the porosity of patches; None: the network is not given it.
+        self.porosity: PatchPorosity | None = None
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
@@ -165,13 +189,19 @@ class Method(_Method):
         drawn = patches.draw(rng, ("source",))
         noise = np.asarray(rng.standard_normal(drawn["source"].shape, np.float32))
         time = np.array(rng.integers(_TIMES), np.int64)
-        return {"source": drawn["source"], "noise": noise, "time": time}
+        batch = {"source": drawn["source"], "noise": noise, "time": time}
+        if self.porosity is not None:
+            is_given = patches.validation or rng.random() >= _WITHHELD
+            porosity = self.porosity(drawn["source"]) if is_given else np.nan
+            batch["porosity"] = np.array(porosity, np.float32)
+        return batch
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
         """Return the squared error of the output, weighted by min-SNR [2]_."""
         schedule, time = self.schedule(), batch["time"]
         x0, noise = batch["source"], batch["noise"]
-        output = self._network_output(schedule.noised(x0, noise, time), time)
+        noised = schedule.noised(x0, noise, time)
+        output = self._network_output(noised, time, batch.get("porosity"))
         squares = (output - _centre(schedule.target(x0, noise, time))).square()
         weight = schedule.weight(time).to(squares.device, squares.dtype)
         error = (weight * squares.flatten(1).mean(dim=1)).mean()
@@ -182,7 +212,7 @@ class Method(_Method):
         schedule = self.schedule()
 
         def predicted(x: Tensor, time: Tensor) -> Tensor:
-            output = self._network_output(x, time)
+            output = self._network_output(x, time, batch.get("porosity"))
             return schedule.parts(_centre(x), output, time)[1]
 
         return {"noise error": self.noise_error(batch, predicted)}
@@ -211,10 +241,28 @@ class Method(_Method):
             batch, lambda x, time: _centre(x) * schedule.shares(time, x)[1]
         )
 
-    def _network_output(self, x: Tensor, time: Tensor) -> Tensor:
+    def _network_output(
+        self, x: Tensor, time: Tensor, porosity: Tensor | None = None
+    ) -> Tensor:
         network: Any = self.modules[self.result]
-        output: Tensor = network.output(x, time)
+        output: Tensor = (
+            network.output(x, time)
+            if porosity is None
+            else network.output(x, time, porosity)
+        )
         return output.float()
+
+    def prepare(self, patches: Patches) -> None:
+        """Find the threshold of the pores, if the network is given the porosity."""
+        super().prepare(patches)
+        if self.config.condition == "porosity":
+            self.porosity = find_patch_porosity(patches, self.config.phase)
+
+    def card_fields(self) -> AnyDict:
+        """Return the porosities of the training patches, for the card."""
+        if self.porosity is None:
+            return {}
+        return {"porosity_condition": self.porosity.condition}
 
     def starting_weights(self, model: Model) -> dict[str, Tensor]:
         """Return the state dict of another diffusion model."""

@@ -29,6 +29,22 @@ class GenerateConfig(Config):
         description="Random seed: the same seed gives the same samples, regardless "
         "of their number.",
     )
+    porosity: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        title="Porosity",
+        description="Porosity of the samples, for models trained with --condition "
+        "porosity; by default, the porosity varies as in the training data.",
+    )
+    guidance: float = Field(
+        1.0,
+        ge=0,
+        le=10,
+        title="Guidance",
+        description="Weight of the porosity; above 1, samples follow it more closely "
+        "but vary less.",
+    )
     sampling_steps: int = Field(
         30,
         ge=2,

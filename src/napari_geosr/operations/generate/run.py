@@ -45,6 +45,7 @@ from napari_geosr.learning.statistics import GreyScale
 from napari_geosr.models import zoo
 from napari_geosr.models.bundle import Model
 from napari_geosr.operations.generate.config import GenerateConfig
+from napari_geosr.operations.generate.porosity import check_porosity, sample_porosity
 
 #: Message if no training images are given.
 _NOT_COMPARED = (
@@ -72,16 +73,22 @@ class GeneratedSamples:
     usual, limit : float or None
         Median similarity of different training images, and similarity above which a
         sample is a copy.
+    porosities : tuple of float
+        Porosity of each sample at the threshold of the model's card; empty if the model
+        was not trained with the porosity.
     """
 
     files: tuple[Path, ...]
     similarities: tuple[float, ...] = ()
     usual: float | None = None
     limit: float | None = None
+    porosities: tuple[float, ...] = ()
 
     def to_json_dict(self) -> AnyDict:
         """Values for ``--json``."""
         found: AnyDict = {"files": list(map(str, self.files)), "generated": True}
+        if self.porosities:
+            found["porosities"] = [round(value, 4) for value in self.porosities]
         if self.limit is not None:
             found["similarity"] = {
                 "samples": [round(value, 3) for value in self.similarities],
@@ -129,11 +136,14 @@ def generate_steps(
     ModelError
         If the model cannot generate images, or the samples are copies.
     ConfigError, FileError, DeviceMemoryError
-        If the shape has the wrong number of axes, the device does not exist, there are
-        too few training images, a file cannot be written, or memory runs out.
+        If the shape has the wrong number of axes, the porosity cannot be chosen or is
+        outside the range of the training data, the device does not exist, there are too
+        few training images, a file cannot be written, or memory runs out.
     """
     bundle = zoo.find(model)
     shape = _checked_shape(bundle, config)
+    if sentence := check_porosity(bundle.card, config.porosity):
+        yield WarningIssued(message=sentence)
     device = pick_device(config.device)
     paths = [
         out / f"generated_{bundle.card.name}_{i:04d}.ome.tif"
@@ -154,12 +164,15 @@ def generate_steps(
             f"{out} cannot be created: {error.strerror}. Choose another folder."
         ) from error
     similarities: list[float] = []
+    porosities: list[float] = []
     yield StageStarted(message="Drawing samples", total=config.number)
     for i, path in enumerate(paths):
         values = _drawn(bundle, config, shape, i, device, should_stop)
         if known is not None:
             similarities.append(known.similarity(values, should_stop))
             _refuse_copies(known, similarities, config.number, paths[:i])
+        porosity = sample_porosity(bundle.card, values)
+        porosities += [] if porosity is None else [porosity]
         record = provenance.record(
             "generate",
             inputs={},
@@ -171,6 +184,7 @@ def generate_steps(
             generated=True,
             sample=i,
             note=_NOTE,
+            **({} if porosity is None else {"sample_porosity": round(porosity, 4)}),
             **_compared(known, similarities),
         )
         volume = Volume(
@@ -183,8 +197,14 @@ def generate_steps(
         yield BlockDone(i + 1, config.number)
     if known is None:
         yield WarningIssued(message=_NOT_COMPARED)
-        return GeneratedSamples(tuple(paths))
-    return GeneratedSamples(tuple(paths), tuple(similarities), known.usual, known.limit)
+        return GeneratedSamples(tuple(paths), porosities=tuple(porosities))
+    return GeneratedSamples(
+        tuple(paths),
+        tuple(similarities),
+        known.usual,
+        known.limit,
+        tuple(porosities),
+    )
 
 
 def _compared(known: TrainingPlanes | None, similarities: Sequence[float]) -> AnyDict:
@@ -269,7 +289,14 @@ def _drawn(
     noise = torch.from_numpy(field)[None, None].to(device)
     try:
         with exact_settings(config.threads):
-            values = sample(network, noise, config.sampling_steps, stop_if_asked)
+            values = sample(
+                network,
+                noise,
+                config.sampling_steps,
+                stop_if_asked,
+                porosity=config.porosity,
+                guidance=config.guidance,
+            )
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

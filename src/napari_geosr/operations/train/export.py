@@ -95,6 +95,7 @@ def export_steps(
         halo=max(spec.halo),
         **({} if spec.local else {"local": False}),
         **_inputs(method),
+        **method.card_fields(),
         normalisation=normalisation,
         training=describe(
             sources, _data_sentence(job, patches), config.seed

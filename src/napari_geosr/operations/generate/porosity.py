@@ -1,0 +1,64 @@
+"""The porosity of samples: whether it can be chosen, and what it became."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.types import AnyArray
+
+if TYPE_CHECKING:
+    from napari_geosr.models.card import ModelCard
+
+#: Largest distance from the range of the training data, as a fraction of its ends.
+_MAX_EXCESS = 0.2
+
+
+def check_porosity(card: ModelCard, porosity: float | None) -> str:
+    """Return a warning if a porosity is somewhat outside the range of the training.
+
+    Parameters
+    ----------
+    card : ModelCard
+    porosity : float or None
+        Porosity of the samples; None: not chosen.
+
+    Raises
+    ------
+    ConfigError
+        If the model cannot generate images with a chosen porosity, or the porosity is
+        more than 20 % below or above the range.
+    """
+    if porosity is None:
+        return ""
+    trained = card.porosity_condition
+    if trained is None:
+        raise ConfigError(
+            f"The model {card.name!r} was trained without porosities, so the porosity "
+            "of its samples cannot be chosen. Train one with napari-geosr train ddpm "
+            "--condition porosity, or omit the porosity."
+        )
+    if trained.low <= porosity <= trained.high:
+        return ""
+    what = (
+        f"A porosity of {porosity:g} is outside the range of the training data of "
+        f"{card.name!r} ({trained.low:g} to {trained.high:g})"
+    )
+    lowest, highest = trained.low * (1 - _MAX_EXCESS), trained.high * (1 + _MAX_EXCESS)
+    if not lowest <= porosity <= highest:
+        raise ConfigError(
+            f"{what} by more than {_MAX_EXCESS:.0%}. Choose a porosity within the "
+            "range."
+        )
+    return f"{what}: check the porosity and the structure of the samples."
+
+
+def sample_porosity(card: ModelCard, values: AnyArray) -> float | None:
+    """Return the porosity of a sample at the model's threshold; None without one."""
+    trained = card.porosity_condition
+    if trained is None:
+        return None
+    is_dark = np.asarray(values) <= trained.threshold
+    return float((is_dark == (trained.phase == "dark")).mean())
