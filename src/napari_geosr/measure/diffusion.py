@@ -11,16 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
-from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import SuperLU, splu
 
 from napari_geosr.core.steps import BlockDone, Step
 from napari_geosr.core.types import AnyArray
+
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import SuperLU
 
 Floats = npt.NDArray[np.float32]
 
@@ -139,6 +139,8 @@ def _solution(
 
 def _equations(phase: npt.NDArray[np.bool_]) -> tuple[Any, Floats]:
     """Balance of the fluxes of every voxel: matrix and right-hand side."""
+    from scipy import sparse
+
     count = int(np.count_nonzero(phase))
     number = np.full(phase.shape, -1, np.int32)
     number[phase] = np.arange(count, dtype=np.int32)
@@ -169,6 +171,8 @@ def _equations(phase: npt.NDArray[np.bool_]) -> tuple[Any, Floats]:
 
 def _grids(matrix: Any, places: list[AnyArray]) -> tuple[list[_Level], SuperLU]:
     """The grids from fine to coarse, and a direct solver for the coarsest one."""
+    from scipy.sparse.linalg import splu
+
     levels: list[_Level] = []
     while matrix.shape[0] > _DIRECT:
         count = matrix.shape[0]
@@ -200,6 +204,8 @@ def _blocks(matrix: Any) -> Iterator[tuple[slice, AnyArray, AnyArray]]:
 
 def _summed(matrix: Any, coarse: AnyArray, n_coarse: int) -> Any:
     """The equations of the next grid: sums over the parts that are its unknowns."""
+    from scipy import sparse
+
     shape = (n_coarse, n_coarse)
     total = sparse.csr_matrix(shape, dtype=np.float32)
     for stored, rows, columns in _blocks(matrix):
@@ -210,6 +216,9 @@ def _summed(matrix: Any, coarse: AnyArray, n_coarse: int) -> Any:
 
 def _parts(matrix: Any, box: AnyArray) -> npt.NDArray[np.int32]:
     """Number the connected parts in every box."""
+    from scipy import sparse
+    from scipy.sparse.csgraph import connected_components
+
     inside, counts = [], []
     for _, rows, columns in _blocks(matrix):
         kept = (box[rows] == box[columns]) & (rows < columns)

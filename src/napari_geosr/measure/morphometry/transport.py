@@ -5,20 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.machine.memory import free_host_memory
 from napari_geosr.core.steps import StageStarted, Step
+from napari_geosr.measure import diffusion
 from napari_geosr.measure.phases import Phases
 from napari_geosr.measure.phases.findings import Findings, Quantity
 from napari_geosr.measure.phases.shared import label_solid_steps
 from napari_geosr.measure.sums import SweepTotals
-
-if TYPE_CHECKING:
-    from napari_geosr.measure.diffusion import Solution
 
 TITLE = "Transport"
 ABOUT = "Tortuosity factor of the pores, and a Kozeny–Carman estimate of permeability."
@@ -58,8 +55,6 @@ _TOLERANCE = 0.005
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
     """Solve for the diffusion along each axis."""
-    from napari_geosr.measure import diffusion
-
     values: dict[str, float | None] = {}
     remarks: list[str] = []
     pores = np.ascontiguousarray(phases.pores[:, :, :])
@@ -145,10 +140,8 @@ def _connecting(along: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 def _diffusivity(
     phases: Phases, along: npt.NDArray[np.bool_], letter: str
-) -> Generator[Step, None, Solution]:
+) -> Generator[Step, None, diffusion.Solution]:
     """Effective ÷ free diffusivity along the first axis, and the spread of fluxes."""
-    from napari_geosr.measure import diffusion
-
     yield StageStarted(message=f"Solving for diffusion along {letter.upper()}")
     phase = _connecting(along)
     if not phase.any():
