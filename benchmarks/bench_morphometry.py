@@ -11,6 +11,9 @@ With ``--thickness``, only the local thickness of both phases of the whole volum
 measured, and compared with porespy with 25 sizes: its default method (whole-voxel
 radii) and its earlier method (fractional radii). Each measurement runs in its own
 process, which also reports its additional memory.
+
+With ``--transport``, only the tortuosity factors of the dark phase are measured: along
+all axes by `transport`, and along the first axis by TauFactor.
 """
 
 from __future__ import annotations
@@ -50,23 +53,47 @@ def ours(pores: Mask) -> tuple[float, float, float | None]:
     return tuple(report.figures[name] for name in ("Tb.Th", "Tb.Sp", "τ.z"))
 
 
+def tau_of_taufactor(pores: Mask) -> float:
+    """τ.z from TauFactor."""
+    import taufactor
+
+    solver = taufactor.Solver(pores.astype(np.uint8), device="cpu")
+    solver.solve(verbose=False, conv_crit=1e-3)
+    return float(np.ravel(solver.tau)[0])
+
+
+def time_transport(path: Path, edge: int) -> None:
+    """Compare the tortuosity factors and the processor times."""
+    part = tifffile.imread(path)[(slice(0, edge),) * 3]
+    pores = part <= threshold_otsu(part)
+    grey = np.where(pores, 50, 200).astype(np.uint8)
+
+    def all_axes(_pores: Mask) -> tuple[float | None, ...]:
+        report = geosr.measure_porosity(
+            grey, axes="ZYX", threshold=120.0, statistics=("transport",)
+        )
+        return tuple(report.figures[f"τ.{axis}"] for axis in "zyx")
+
+    ours(spheres(32))  # compiles the loops
+    print("volume | program | τ | time")
+    name = f"{path.stem} {edge}³"
+    print(f"{name} | napari-geosr | {timed(all_axes, pores)}", flush=True)
+    theirs_alone = lambda found: (tau_of_taufactor(found),)  # noqa: E731
+    print(f"{name} | TauFactor | {timed(theirs_alone, pores)}", flush=True)
+
+
 def theirs(pores: Mask) -> tuple[float, float, float | None]:
     """The same measures from porespy and TauFactor."""
     import porespy
-    import taufactor
 
     def thickness(phase: Mask) -> float:
         found = porespy.filters.local_thickness(phase, sizes=100)
         return float(2 * found[phase].mean())
 
-    solver = taufactor.Solver(pores.astype(np.uint8), device="cpu")
-    solver.solve(verbose=False, conv_crit=1e-3)
-    return thickness(~pores), thickness(pores), float(np.ravel(solver.tau)[0])
+    return thickness(~pores), thickness(pores), tau_of_taufactor(pores)
 
 
-def timed(
-    measure: Callable[[Mask], tuple[float, float, float | None]], pores: Mask
-) -> str:
+def timed(measure: Callable[[Mask], tuple[float | None, ...]], pores: Mask) -> str:
     """Values, and the processor time of their measurement."""
     began = time.process_time()
     values = measure(pores)
@@ -132,6 +159,9 @@ def main() -> None:
     parser.add_argument(
         "--thickness", action="store_true", help="measure only the thickness"
     )
+    parser.add_argument(
+        "--transport", action="store_true", help="measure only the tortuosity factor"
+    )
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -141,6 +171,10 @@ def main() -> None:
     if options.thickness:
         for path in options.volume:
             time_thickness(path, options.edge)
+        return
+    if options.transport:
+        for path in options.volume:
+            time_transport(path, options.edge)
         return
     cases = {"spheres": spheres()}
     for path in options.volume:

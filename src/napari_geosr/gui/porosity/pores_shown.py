@@ -6,13 +6,21 @@ import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_geosr.core.types import AnyArray
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.layers import alignment_with
 from napari_geosr.gui.layers.camera import centre_on
 from napari_geosr.gui.porosity import pore_layers
-from napari_geosr.gui.porosity.linked import FeatureLink, MarkedPores, PicturePace
+from napari_geosr.gui.porosity.linked import (
+    FeatureLink,
+    MarkedPores,
+    PictureOutlines,
+    PicturePace,
+    combined,
+)
 from napari_geosr.gui.porosity.pore_colours import (
     Highlighter,
     PoreColours,
@@ -81,6 +89,12 @@ class PoreDisplay(QObject):
         result.plot.labelChosen.connect(self.go_to)
         result.plot.groupSaved.connect(self._add_group)
         result.plot.listingChanged.connect(self._show_marked)
+        result.histogram.brushed.connect(self._on_sizes)
+        result.histogram.cleared.connect(lambda: self.marked.set_labels([]))
+        self._outlines = PictureOutlines(viewer, self)
+        self._outlines.enclosed.connect(self._on_enclosed)
+        self._outlines.ended.connect(lambda: result.plot.show_outlining(is_on=False))
+        result.plot.outlineRequested.connect(self._on_outline_request)
         self._pace = PicturePace(result.plot.scatter, self)
         self._pace.due.connect(self._follow)
         self.marked.changed.connect(self._on_marked)
@@ -130,6 +144,7 @@ class PoreDisplay(QObject):
     def _unfollow(self) -> None:
         """Stop following the layer shown, because its pores will change."""
         self._colours = None
+        self._outlines.end()
         self._features.set_layer(None)
         self._follower.end()
 
@@ -254,6 +269,34 @@ class PoreDisplay(QObject):
         if self._result.table.select_label(label):
             self.picked.emit()
 
+    def _on_sizes(self, ends: tuple[float, float], modifiers: object) -> None:
+        """Select the pores of a range of sizes."""
+        report = self._result.report
+        if report is not None:
+            sizes = report.table[report.size_column]
+            inside = (sizes >= ends[0]) & (sizes <= ends[1])
+            self.marked.set_mask(combined(self.marked.mask, inside, modifiers))
+
+    def _on_outline_request(self, is_on: bool) -> None:
+        """Start or stop selecting pores with outlines in the picture."""
+        layer, fault = self.layer(), ""
+        if not is_on:
+            self._outlines.end()
+            return
+        if layer is None:
+            fault = "The pore layer was removed. Measure again to select pores in it."
+        elif self._viewer.dims.ndisplay == 3:
+            fault = "Outlines can only be drawn in slices. Switch to the 2D view."
+        else:
+            self._outlines.begin(layer)
+        self._result.plot.show_outlining(is_on=not fault, fault=fault)
+
+    def _on_enclosed(self, labels: AnyArray, modifiers: object) -> None:
+        """Select the pores inside an outline in the picture."""
+        inside = np.zeros(len(self.marked.mask), bool)
+        inside[labels[labels <= len(inside)] - 1] = True
+        self.marked.set_mask(combined(self.marked.mask, inside, modifiers))
+
     def _on_report(self, name: str) -> None:
         for key in self._layers:
             layer = self.layer(key)
@@ -298,7 +341,11 @@ class PoreDisplay(QObject):
     def _list_marked(self) -> None:
         self._listing.stop()
         only = self._result.plot.lists_only_selected
-        self._result.table.set_marked(self.marked.mask, only=only)
+        mask, report = self.marked.mask, self._result.report
+        self._result.table.set_marked(mask, only=only)
+        if report is not None and len(mask) == report.pore_count:
+            sizes = report.table[report.size_column][mask]
+            self._result.histogram.set_selected(sizes, self._result.which.currentText())
 
     def _recolour(self) -> None:
         """Colour plot and picture by the chosen column, and highlight the selection."""

@@ -21,8 +21,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_geosr.gui.kit.plots.histogram import Bars, HistogramView
+from napari_geosr.gui.kit.plots.histogram import Bars
 from napari_geosr.gui.kit.widgets import ElidedLabel, text_label
+from napari_geosr.gui.porosity.charts import ProfileChart, SizeHistogram
 from napari_geosr.gui.porosity.linked import PorePlot
 from napari_geosr.gui.porosity.pore_colours import (
     EVIDENCE,
@@ -30,7 +31,6 @@ from napari_geosr.gui.porosity.pore_colours import (
     colour_columns,
 )
 from napari_geosr.gui.porosity.pore_table import PoreTable
-from napari_geosr.gui.porosity.profile_chart import ProfileChart
 from napari_geosr.operations.measure import figure_rows, reference_first
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ class PorosityResult(QWidget):
         self.which = QComboBox()
         self.which_label = QLabel("P&ores of")
         self.which_label.setBuddy(self.which)
-        self.histogram = HistogramView(log_x=True, height=104)
+        self.histogram = SizeHistogram(height=104)
         self.profile = ProfileChart()
         self.histogram.empty_text = "All pores are smaller than the minimum pore size."
         self.colour = QComboBox()
@@ -241,7 +241,9 @@ class PorosityResult(QWidget):
             (
                 self.histogram,
                 "Histogram of pore sizes",
-                "Number of pores in each size range, on a logarithmic axis.",
+                "Number of pores in each size range, on a logarithmic axis. Drag over "
+                "a range, or click a bar, to select its pores; Shift adds to the "
+                "selection, Alt removes from it, Escape clears it.",
             ),
             (
                 self.colour,

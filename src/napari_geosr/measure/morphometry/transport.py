@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.machine.memory import free_host_memory
-from napari_geosr.core.steps import BlockDone, StageStarted, Step
+from napari_geosr.core.steps import StageStarted, Step
+from napari_geosr.measure import diffusion
 from napari_geosr.measure.phases import Phases
 from napari_geosr.measure.phases.findings import Findings, Quantity
 from napari_geosr.measure.phases.shared import label_solid_steps
@@ -48,31 +50,27 @@ QUANTITIES = (
 )
 #: Fluxes through all planes must agree within this fraction.
 _TOLERANCE = 0.005
-_SWEEPS_PER_CHECK = 50
-_MOST_CHECKS = 400
-#: Bytes per voxel: phase, its labels and concentrations.
-_BYTES_PER_VOXEL = 12
 
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
     """Solve for the diffusion along each axis."""
     values: dict[str, float | None] = {}
     remarks: list[str] = []
-    needed = _BYTES_PER_VOXEL * math.prod(phases.shape)
+    pores = np.ascontiguousarray(phases.pores[:, :, :])
+    needed = diffusion.bytes_needed(pores)
     if needed > free_host_memory() // 2:
         remarks.append(
             f"The tortuosity factor was not measured: it needs {needed / 1e9:.1f} GB "
             "of memory. Measure a part of the volume."
         )
     else:
-        pores = np.ascontiguousarray(phases.pores[:, :, :]).view(np.uint8)
         phi = np.count_nonzero(pores) / phases.sample_voxels
         for axis, letter in enumerate("zyx"):
             if phases.flat and axis == 0:
                 continue
             along = np.ascontiguousarray(np.moveaxis(pores, axis, 0))
-            share, error = yield from _diffusivity(phases, along, letter)
-            share *= math.prod(phases.shape) / phases.sample_voxels
+            found = yield from _diffusivity(phases, along, letter)
+            share = found.flux * math.prod(phases.shape) / phases.sample_voxels
             values[f"D_eff/D0.{letter}"] = share
             if not share:
                 remarks.append(
@@ -81,10 +79,10 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
                 )
                 continue
             values[f"τ.{letter}"] = float(phi / share)
-            if error > _TOLERANCE:
+            if found.spread > _TOLERANCE:
                 remarks.append(
                     f"τ.{letter} has not converged: the fluxes through different "
-                    f"planes differ by {100 * error:.1f} %."
+                    f"planes differ by {100 * found.spread:.1f} %."
                 )
         if phases.sample is not None:
             remarks.append(
@@ -127,41 +125,26 @@ def _permeability(
     return porosity**3 / (5 * surface**2), remarks
 
 
-def _connecting(along: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def _connecting(along: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """The part of a phase that connects both faces along the first axis."""
     import cc3d
 
-    labels = cc3d.connected_components(along, connectivity=6)
+    labels = cc3d.connected_components(along.view(np.uint8), connectivity=6)
     both = np.intersect1d(labels[0], labels[-1])
-    table = np.zeros(int(labels.max()) + 1, np.uint8)
-    table[both[both > 0]] = 1
-    connecting: npt.NDArray[np.uint8] = table[labels]
+    table = np.zeros(int(labels.max()) + 1, bool)
+    table[both[both > 0]] = True
+    connecting: npt.NDArray[np.bool_] = table[labels]
     return connecting
 
 
 def _diffusivity(
-    phases: Phases, along: npt.NDArray[np.uint8], letter: str
-) -> Generator[Step, None, tuple[float, float]]:
+    phases: Phases, along: npt.NDArray[np.bool_], letter: str
+) -> Generator[Step, None, diffusion.Solution]:
     """Effective ÷ free diffusivity along the first axis, and the spread of fluxes."""
-    from napari_geosr.measure.kernels import diffusion
-
     yield StageStarted(message=f"Solving for diffusion along {letter.upper()}")
     phase = _connecting(along)
     if not phase.any():
-        return 0.0, 0.0
+        return diffusion.Solution(0.0, 0.0)
+    found = yield from diffusion.solution_steps(phase, _TOLERANCE, phases.check)
     n, n_y, n_x = phase.shape
-    ramp = 1 - (np.arange(n, dtype=np.float32) + 0.5) / n
-    values = np.ascontiguousarray(np.broadcast_to(ramp[:, None, None], phase.shape))
-    flux = np.empty(n + 1)
-    factor = 2 - math.pi / (1.5 * max(n, 3))
-    spread = math.inf
-    for i in range(_MOST_CHECKS):
-        phases.check()
-        diffusion.relax(phase, values, factor, _SWEEPS_PER_CHECK)
-        diffusion.fluxes(phase, values, flux)
-        mean = float(flux.mean())
-        spread = float(flux.max() - flux.min()) / mean if mean > 0 else math.inf
-        yield BlockDone(i + 1, _MOST_CHECKS)
-        if spread < _TOLERANCE:
-            break
-    return float(flux.mean()) * n / (n_y * n_x), spread
+    return replace(found, flux=found.flux * n / (n_y * n_x))

@@ -30,9 +30,11 @@ from napari_geosr.gui.kit.widgets import (
     text_label,
 )
 from napari_geosr.gui.layers.combo import ElidingCombo
-from napari_geosr.gui.porosity.linked.marked import FeatureLink, MarkedPores
+from napari_geosr.gui.porosity.linked.axes import PlotAxis
+from napari_geosr.gui.porosity.linked.marked import FeatureLink, MarkedPores, combined
 from napari_geosr.gui.porosity.linked.pace import PicturePace
-from napari_geosr.gui.porosity.linked.scatter import PlotAxis, ScatterView
+from napari_geosr.gui.porosity.linked.picture import PictureOutlines
+from napari_geosr.gui.porosity.linked.scatter import ScatterView
 from napari_geosr.gui.porosity.pore_colours import (
     EVIDENCE,
     VERDICT_COLOURS,
@@ -46,7 +48,14 @@ from napari_geosr.operations.measure import Group
 if TYPE_CHECKING:
     from napari_geosr.operations.measure import PorosityReport
 
-__all__ = ["FeatureLink", "MarkedPores", "PicturePace", "PorePlot"]
+__all__ = [
+    "FeatureLink",
+    "MarkedPores",
+    "PictureOutlines",
+    "PicturePace",
+    "PorePlot",
+    "combined",
+]
 
 #: Columns that are selected initially, if the table contains them.
 _FIRST = ("equivalent_diameter", "sphericity")
@@ -55,7 +64,13 @@ _SCATTER = (
     "One point per pore. Draw around points to select their pores in the picture and "
     "in the table; Shift adds to the selection, Alt removes from it. Click a point to "
     "go to its pore, or an empty area to clear the selection (Escape). Ctrl+A selects "
-    "all. The histograms show all pores and the selected ones."
+    "all. The histograms show all pores and the selected ones; drag over a range of a "
+    "histogram, or click a bar, to select its pores."
+)
+_OUTLINE = (
+    "Draw outlines in the picture to select the pores inside, in the slice that is "
+    "shown. They are drawn with napari's lasso; its other tools work, too. Shift adds "
+    "to the selection, Alt removes from it. Click again to stop."
 )
 
 
@@ -123,11 +138,14 @@ class PorePlot(QWidget):
     groupSaved : str, str
         Name of the column in which to keep the selected pores, and the filter that
         selects them, if there is one.
+    outlineRequested : bool
+        Start or stop selecting pores with outlines in the picture.
     """
 
     labelChosen = Signal(int)
     listingChanged = Signal()
     groupSaved = Signal(str, str)
+    outlineRequested = Signal(bool)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -140,6 +158,8 @@ class PorePlot(QWidget):
         self.expression = QLineEdit()
         self.select = button("Select", "Select the pores that match the filter.")
         self.name = QLineEdit()
+        self.outline = button("Select in picture", _OUTLINE, "Alt+Shift+B")
+        self.outline.setCheckable(True)
         self.save = button(
             "Keep group",
             "Add a column to the table that marks the currently selected pores. It is "
@@ -155,6 +175,7 @@ class PorePlot(QWidget):
         self._lay_out()
         for menu in (self.x, self.y):
             menu.currentIndexChanged.connect(self._on_axis)
+        self.outline.toggled.connect(self.outlineRequested)
         self.scatter.encircled.connect(lambda mask: self._marked.set_mask(mask))
         self.scatter.pointChosen.connect(lambda row: self.labelChosen.emit(row + 1))
         self.expression.returnPressed.connect(self.apply_expression)
@@ -194,6 +215,7 @@ class PorePlot(QWidget):
         rows.addWidget(self.scatter, 1)
         rows.addWidget(self.legend)
         rows.addWidget(self.summary)
+        rows.addWidget(self.outline)
         for edit, action in ((self.expression, self.select), (self.name, self.save)):
             row = QHBoxLayout()
             row.addWidget(edit, 2)
@@ -285,6 +307,12 @@ class PorePlot(QWidget):
             return
         self._show_fault("")
         self._marked.set_mask(mask)
+
+    def show_outlining(self, *, is_on: bool, fault: str = "") -> None:
+        """Show whether outlines are drawn in the picture, or why they cannot be."""
+        with QSignalBlocker(self.outline):
+            self.outline.setChecked(is_on)
+        self._show_fault(fault)
 
     def _show_fault(self, text: str) -> None:
         self.fault.setText(f"\N{WARNING SIGN} {text}" if text else "")

@@ -6,7 +6,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Qt, QTimer, Signal
 
 from napari_geosr.core.types import AnyArray
 from napari_geosr.gui.kit.lifetime import Connections
@@ -73,6 +73,15 @@ class MarkedPores(QObject):
         mask = np.zeros(len(self._mask), bool)
         mask[rows[(rows >= 0) & (rows < len(mask))]] = True
         self.set_mask(mask)
+
+
+def combined(before: AnyArray, inside: AnyArray, modifiers: Any) -> AnyArray:
+    """Add pores to the selection (Shift), remove them from it (Alt), or replace it."""
+    if modifiers & Qt.KeyboardModifier.ShiftModifier:
+        return before | inside
+    if modifiers & Qt.KeyboardModifier.AltModifier:
+        return before & ~inside
+    return inside
 
 
 class FeatureLink(QObject):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,17 +29,22 @@ from napari_geosr.gui.kit.plots.chart import (
     log_ticks,
     tick_text,
 )
+from napari_geosr.gui.porosity.linked.axes import (
+    BINS,
+    HIGHLIGHT_VALUE,
+    STRIP,
+    PlotAxis,
+    band,
+    pixel_values,
+    scale_of,
+    strip_at,
+)
+from napari_geosr.gui.porosity.linked.marked import combined
 from napari_geosr.gui.porosity.pore_colours import HIGHLIGHT
 
 if TYPE_CHECKING:
     from qtpy.QtCore import QEvent
 
-#: Number of bins of the histograms along the axes.
-_BINS = 40
-#: Size of these histograms relative to the range of the points.
-_STRIP = 0.18
-#: Margin around the points relative to their range.
-_MARGIN = 0.03
 #: Radius of points in pixels, for up to this number of points.
 _RADII = ((2_000, 3), (20_000, 2))
 #: Maximum distance, in pixels, at which a click selects a point.
@@ -56,65 +60,6 @@ _LAG = 48
 _PICK = QColor.fromRgbF(*HIGHLIGHT)
 #: Pixel format that Qt draws without conversion, with one number per pixel.
 _FORMAT = QImage.Format.Format_ARGB32_Premultiplied
-
-
-@dataclass(frozen=True, eq=False)
-class PlotAxis:
-    """One axis of the plot.
-
-    Attributes
-    ----------
-    title : str
-    values : ndarray of float, shape (n,)
-        Values of a column; those that are not finite are not drawn.
-    logarithmic : bool
-        Whether the axis is logarithmic; values up to zero are then not drawn.
-    """
-
-    title: str
-    values: AnyArray
-    logarithmic: bool = False
-
-    def positions(self) -> AnyArray:
-        """Positions on the axis; NaN for values that are not drawn."""
-        values = self.values.astype(np.float64)
-        if self.logarithmic:
-            values = np.log10(np.where(values > 0, values, np.nan))
-        return np.where(np.isfinite(values), values, np.nan)
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """Range of positions on an axis: of the points, and with the histogram strip."""
-
-    low: float
-    high: float
-
-    @property
-    def whole(self) -> tuple[float, float]:
-        return self.low, self.high + _STRIP * (self.high - self.low)
-
-    def pixels(self, positions: AnyArray, size: float) -> AnyArray:
-        """Positions in pixels of an axis with a length of `size`."""
-        low, high = self.whole
-        pixels: AnyArray = (positions - low) / (high - low) * size
-        return pixels
-
-
-def _pixel_values(colours: AnyArray) -> AnyArray:
-    """Values of pixels for opaque RGBA colours of shape (n, 4), as Qt stores them."""
-    red, green, blue, alpha = np.rint(255 * colours).astype(np.uint32).T
-    values: AnyArray = alpha << 24 | red << 16 | green << 8 | blue
-    return values
-
-
-_HIGHLIGHT_VALUE = _pixel_values(np.array([HIGHLIGHT]))[0]
-
-
-def _scale_of(positions: AnyArray) -> _Scale:
-    low, high = float(positions.min()), float(positions.max())
-    margin = _MARGIN * (high - low) or 0.5 * (abs(high) or 1.0)
-    return _Scale(low - margin, high + margin)
 
 
 class ScatterView(Chart):
@@ -141,6 +86,7 @@ class ScatterView(Chart):
         self._canvas: AnyArray | None = None  # all points, not highlighted
         self._lasso: list[tuple[float, float]] = []
         self._press: QPointF | None = None
+        self._strip_axis: int | None = None  # axis of the histogram that is brushed
         self._text_color = QColor("#808080")
         self._colors: AnyArray = np.zeros(0, np.uint32)
         super().__init__(parent, height=height, empty_text="No pores to show.")
@@ -176,13 +122,16 @@ class ScatterView(Chart):
             self._mask = np.zeros(len(drawn), bool)
         self._cancel_lasso()
         if len(self._drawn):
-            self._scales = tuple(_scale_of(p[self._drawn]) for p in self._positions)
-            self._bins = tuple(map(self._bins_of, self._positions, self._scales))
+            self._scales = tuple(scale_of(p[self._drawn]) for p in self._positions)
+            self._bins = tuple(
+                scale.bins(p[self._drawn])
+                for p, scale in zip(self._positions, self._scales, strict=True)
+            )
         self.refresh()
 
     def set_colours(self, colours: AnyArray) -> None:
         """Set the RGBA colour of each point, shape (n, 4)."""
-        self._colors = _pixel_values(colours)
+        self._colors = pixel_values(colours)
         self._paint_all()
 
     def set_mask(self, mask: AnyArray) -> None:
@@ -326,7 +275,7 @@ class ScatterView(Chart):
                 covered[step:] |= middles[:-step]
             elif step < 0:
                 covered[:step] |= middles[-step:]
-        canvas = np.where(covered, _HIGHLIGHT_VALUE, self._canvas)
+        canvas = np.where(covered, HIGHLIGHT_VALUE, self._canvas)
         r = self._radius
         inner = np.ascontiguousarray(canvas.reshape(-1, self._stride)[r:-r, r:-r])
         rows = inner.view(np.uint8).reshape(*inner.shape, 4)
@@ -338,20 +287,14 @@ class ScatterView(Chart):
             strip.setVisible(bool(chosen.any()))
             strip.setPath(self._bars(axis, self._bins[axis][chosen]))
 
-    def _bins_of(self, positions: AnyArray, scale: _Scale) -> AnyArray:
-        span = scale.high - scale.low
-        fractions = (positions[self._drawn] - scale.low) / span
-        bins: AnyArray = np.minimum((fractions * _BINS).astype(np.int64), _BINS - 1)
-        return bins
-
     def _bars(self, axis: int, bins: AnyArray) -> Any:
         """Outline of a histogram in the strip beyond the points."""
         scale, other = self._scales[axis], self._scales[1 - axis]
-        highest = np.bincount(self._bins[axis], minlength=_BINS).max()
-        counts = np.bincount(bins, minlength=_BINS) / max(int(highest), 1)
-        edges = np.linspace(scale.low, scale.high, _BINS + 1)
+        highest = np.bincount(self._bins[axis], minlength=BINS).max()
+        counts = np.bincount(bins, minlength=BINS) / max(int(highest), 1)
+        edges = np.linspace(scale.low, scale.high, BINS + 1)
         along = np.repeat(edges, 2)
-        room = 0.95 * _STRIP * (other.high - other.low)
+        room = 0.95 * STRIP * (other.high - other.low)
         across = other.high + room * np.concatenate([[0], np.repeat(counts, 2), [0]])
         pair = (across, along) if axis else (along, across)
         return load_pyqtgraph().arrayToQPath(*pair)
@@ -365,13 +308,21 @@ class ScatterView(Chart):
         place = self.plot.getViewBox().mapSceneToView(self.plot.mapToScene(pixel))
         return float(place.x()), float(place.y())
 
+    def _band(self, end: tuple[float, float]) -> list[tuple[float, float]]:
+        """Outline of the range from the first place in a histogram to another one."""
+        axis = self._strip_axis
+        assert axis is not None
+        ends = self._lasso[0][axis], end[axis]
+        return band(axis, ends, self._scales)
+
     def mousePressEvent(self, event: QEvent) -> None:
-        """Begin a lasso."""
+        """Begin a lasso, or a range in one of the histograms."""
         if event.button() == Qt.MouseButton.LeftButton and self._is_drawn:
             self._press, self._before = event.position(), self._mask
             self._due = time.perf_counter()
             self._modifiers = event.modifiers()
             self._lasso = [self._place(event)]
+            self._strip_axis = strip_at(self._lasso[0], self._scales)
 
     def mouseMoveEvent(self, event: QEvent) -> None:
         """Extend the lasso; it is drawn with the points inside, once a frame."""
@@ -380,7 +331,10 @@ class ScatterView(Chart):
         moved = event.position() - self._press
         if len(self._lasso) == 1 and moved.manhattanLength() < _DRAG:
             return
-        self._lasso.append(self._place(event))
+        if self._strip_axis is None:
+            self._lasso.append(self._place(event))
+        else:
+            self._lasso = self._band(self._place(event))
         if not self._timer.isActive():
             left = 1000 * (self._due - time.perf_counter())
             self._timer.start(max(0, math.ceil(left)))
@@ -393,6 +347,8 @@ class ScatterView(Chart):
         self._timer.stop()
         if len(self._lasso) > 2:
             self._apply_lasso()
+        elif self._strip_axis is not None:
+            self._choose_bar(self._strip_axis, self._lasso[0])
         else:
             self._choose_at(self._lasso[0])
         self._lasso = []
@@ -436,11 +392,7 @@ class ScatterView(Chart):
         """Add rows to the previous selection, remove them from it, or replace it."""
         inside = np.zeros(len(self._before), bool)
         inside[rows] = True
-        if self._modifiers & Qt.KeyboardModifier.ShiftModifier:
-            return self._before | inside
-        if self._modifiers & Qt.KeyboardModifier.AltModifier:
-            return self._before & ~inside
-        return inside
+        return combined(self._before, inside, self._modifiers)
 
     def _inside(self) -> AnyArray:
         """Rows of the points inside the lasso.
@@ -465,6 +417,11 @@ class ScatterView(Chart):
         filled = load_pyqtgraph().functions.ndarray_from_qimage(image).reshape(-1) > 0
         rows: AnyArray = self._drawn[filled[self._flat]]
         return rows
+
+    def _choose_bar(self, axis: int, place: tuple[float, float]) -> None:
+        """Select the points of a bar of a histogram."""
+        chosen = self._bins[axis] == self._scales[axis].bins(np.array(place[axis]))
+        self.encircled.emit(self._combined(self._drawn[chosen]))
 
     def _choose_at(self, place: tuple[float, float]) -> None:
         """Choose the nearest point, or clear the selection if none is near."""

@@ -1,0 +1,250 @@
+"""Charts in the result of the Porosity dock: pore sizes, porosity of every slice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QPointF, Qt, Signal
+from qtpy.QtGui import QBrush, QColor, QPen
+from qtpy.QtWidgets import QGraphicsPathItem, QWidget
+
+from napari_geosr.core.types import AnyArray
+from napari_geosr.core.units import PIXEL, convert_length, shown_units
+from napari_geosr.gui.kit.plots.chart import (
+    Chart,
+    Legend,
+    curve_colors,
+    line_pen,
+    linear_ticks,
+    load_pyqtgraph,
+    tick_text,
+)
+from napari_geosr.gui.kit.plots.histogram import Bars, HistogramView
+from napari_geosr.gui.porosity.pore_colours import HIGHLIGHT
+from napari_geosr.operations.measure import profile_of
+
+if TYPE_CHECKING:
+    from qtpy.QtCore import QEvent
+
+    from napari_geosr.operations.measure import PorosityReport
+
+#: Half-width of the band around the profile, in standard errors (95 %).
+_BAND = 1.96
+#: Opacity of the band, from 0 to 255.
+_BAND_ALPHA = 60
+#: Minimum mouse movement, in pixels, that selects a range instead of a single bar.
+_DRAG = 4.0
+
+
+class ProfileChart(Chart):
+    """Porosity along Z with its 95 % band; hidden if it was not measured."""
+
+    def __init__(self, parent: QWidget | None = None, *, height: int = 110) -> None:
+        self._profiles: dict[str, tuple[Any, Any, Any]] = {}
+        self._unit = "voxels"
+        super().__init__(parent, height=height, empty_text="No profile was measured.")
+        self._title = self._title_label()
+        self._legend = Legend(2, Qt.TextElideMode.ElideMiddle)
+        self._rows.addWidget(self._title)
+        self._rows.addWidget(self._legend)
+        self.setAccessibleName("Profile along Z")
+        self.setToolTip(
+            "Porosity (%) of every slice along Z. The band is the 95 % confidence "
+            "interval, computed from the standard error of each slice."
+        )
+        self.set_reports({})
+
+    def set_reports(self, reports: Mapping[str, PorosityReport]) -> None:
+        """Show the profiles of reports that have one, in the unit of the first."""
+        unit = next((r.unit for r in reports.values()), PIXEL)
+        self._profiles = {}
+        for name, report in reports.items():
+            profile = profile_of(report)
+            if profile is None:
+                continue
+            known = PIXEL not in (unit, report.unit)
+            scale = convert_length(1.0, report.unit, unit) if known else 1.0
+            z, porosity, error = profile
+            self._profiles[name] = (z * scale, 100 * porosity, 100 * error)
+        sizes = next((r.voxel_size for r in reports.values()), (1.0,))
+        self._unit = shown_units(unit, sizes, flat=False)
+        self._title.setText(f"porosity (%) along Z ({self._unit})")
+        self.setVisible(bool(self._profiles))
+        self.refresh()
+
+    def _full_height(self) -> int:
+        n_lines = 1 + (len(self._profiles) > 1)
+        return int(self._height + n_lines * self.fontMetrics().height())
+
+    def _is_empty(self) -> bool:
+        return not self._profiles
+
+    def _describe(self) -> str:
+        if not self._profiles:
+            return self.empty_text
+        texts = [
+            f"{name}: {porosity.min():.3g} to {porosity.max():.3g} %"
+            for name, (_, porosity, _) in self._profiles.items()
+        ]
+        return "; ".join(texts)
+
+    def refresh(self) -> None:
+        colours = curve_colors(self.text_color)
+        keys = [
+            (line_pen(colours[i % len(colours)]), name)
+            for i, name in enumerate(self._profiles)
+        ]
+        self._legend.set_keys(keys if len(keys) > 1 else [])
+        super().refresh()
+
+    def _ranges(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        z = np.concatenate([one for one, _, _ in self._profiles.values()])
+        values = np.concatenate(
+            [p + s * _BAND * e for _, p, e in self._profiles.values() for s in (-1, 1)]
+        )
+        low, high = max(float(values.min()), 0.0), min(float(values.max()), 100.0)
+        room = 0.05 * (high - low) or 0.5
+        return (float(z.min()), float(z.max())), (low - room, high + room)
+
+    def _draw(self) -> None:
+        pyqtgraph = load_pyqtgraph()
+        across, up = self._ranges()
+        self.plot.setRange(xRange=across, yRange=up, padding=0)
+        colours = curve_colors(self.text_color)
+        for i, (z, porosity, error) in enumerate(self._profiles.values()):
+            colour = QColor(colours[i % len(colours)])
+            low, high = (
+                pyqtgraph.PlotDataItem(z, porosity + sign * _BAND * error, pen=None)
+                for sign in (-1, 1)
+            )
+            band = QColor(colour)
+            band.setAlpha(_BAND_ALPHA)
+            self.plot.addItem(
+                pyqtgraph.FillBetweenItem(low, high, brush=QBrush(band), pen=None)
+            )
+            self.plot.plot(z, porosity, pen=line_pen(colour), antialias=True)
+
+    def _label_axes(self) -> None:
+        across, up = self._ranges()
+        text = tick_text(linear_ticks(*across)[-1])
+        room = self.fontMetrics().horizontalAdvance(text) / 2 + 2
+        self._set_margins(0, self.fontMetrics().height() / 2, room)
+        self._label_left([(t, tick_text(t)) for t in linear_ticks(*up, 3)])
+        self._label_bottom([(t, tick_text(t)) for t in linear_ticks(*across)])
+
+
+class SizeHistogram(HistogramView):
+    """Histogram of pore sizes with the selected pores, linked with the other views.
+
+    Signals
+    -------
+    brushed : tuple of 2 float, Qt.KeyboardModifiers
+        The user selected the pores of these sizes, both ends included; with the keys
+        that were pressed.
+    cleared
+        The user cleared the selection.
+    """
+
+    brushed = Signal(object, object)
+    cleared = Signal()
+
+    def __init__(self, parent: QWidget | None = None, *, height: int = 104) -> None:
+        self._sizes: AnyArray = np.zeros(0)
+        self._name = ""
+        self._press: QPointF | None = None
+        self._has_moved = False
+        self._selected: Any = None
+        super().__init__(parent, log_x=True, height=height)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setCursor(Qt.CursorShape.CrossCursor)
+
+    def set_selected(self, sizes: AnyArray, name: str) -> None:
+        """Highlight the selected pores.
+
+        Parameters
+        ----------
+        sizes : ndarray of float
+            Their sizes.
+        name : str
+            Name of the histogram that shows all pores of this report.
+        """
+        self._sizes, self._name = sizes, name
+        if self.isVisible():  # otherwise when it is shown
+            self._draw_selected()
+
+    def selected_counts(self) -> AnyArray:
+        """Number of selected pores in each bar."""
+        bars = self._bars()
+        if bars is None:
+            return np.zeros(0, np.int64)
+        counts: AnyArray = np.histogram(self._sizes, bars.edges)[0]
+        return counts
+
+    def _bars(self) -> Bars | None:
+        """The histogram of the report whose pores are selected, if it is shown."""
+        return next((bars for bars in self.series if bars.name == self._name), None)
+
+    def _draw(self) -> None:
+        super()._draw()
+        self._selected = QGraphicsPathItem()
+        self._selected.setPen(QPen(Qt.PenStyle.NoPen))
+        self._selected.setBrush(QColor.fromRgbF(*HIGHLIGHT))
+        self.plot.addItem(self._selected)
+        self._draw_selected()
+
+    def _draw_selected(self) -> None:
+        bars = self._bars()
+        if not self.series or self._selected is None:
+            return
+        self._selected.setVisible(bars is not None and len(self._sizes) > 0)
+        if bars is not None:
+            counts = self.selected_counts().astype(float)
+            self._selected.setPath(self._outline(bars, counts))
+        self.setAccessibleDescription(self._describe())
+
+    def _describe(self) -> str:
+        text = super()._describe()
+        return f"{text}; {len(self._sizes)} selected" if self.series else text
+
+    def showEvent(self, event: object) -> None:
+        """Show the pores selected meanwhile."""
+        super().showEvent(event)
+        self._draw_selected()
+
+    def mousePressEvent(self, event: QEvent) -> None:
+        """Begin to select a range."""
+        if event.button() == Qt.MouseButton.LeftButton and self.series:
+            self._press, self._has_moved = event.position(), False
+
+    def mouseMoveEvent(self, event: QEvent) -> None:
+        """Select the range between the place of the click and the mouse."""
+        if self._press is None:
+            return
+        far = abs(event.position().x() - self._press.x()) >= _DRAG
+        self._has_moved = self._has_moved or far
+        if self._has_moved:
+            ends = (self.value_at(p.x()) for p in (self._press, event.position()))
+            self.brushed.emit(tuple(sorted(ends)), event.modifiers())
+
+    def mouseReleaseEvent(self, event: QEvent) -> None:
+        """End the range, or select the bar that was clicked."""
+        press, self._press = self._press, None
+        if press is None or self._has_moved or not self.series:
+            return
+        bars = self._bars() or self.series[0]
+        value = self.value_at(press.x())
+        last = len(bars.counts) - 1
+        i = int(np.clip(np.searchsorted(bars.edges, value, "right") - 1, 0, last))
+        low, high = map(float, bars.edges[i : i + 2])
+        if i < last:  # the upper edge belongs to the next bar
+            high = float(np.nextafter(high, low))
+        self.brushed.emit((low, high), event.modifiers())
+
+    def keyPressEvent(self, event: QEvent) -> None:
+        """Clear the selection with Escape."""
+        if event.key() == Qt.Key.Key_Escape:
+            self.cleared.emit()
+        else:
+            super().keyPressEvent(event)
