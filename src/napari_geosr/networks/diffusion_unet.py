@@ -173,7 +173,7 @@ class DiffusionUNet(nn.Module):
         self.embedding = nn.Sequential(
             nn.Linear(f, time), nn.SiLU(), nn.Linear(time, time), nn.SiLU()
         )
-        self.condition: nn.Module | None = None
+        self.condition: nn.Sequential | None = None
         if config.condition != "none":
             self.condition = nn.Sequential(
                 nn.Linear(_COSINES + 1, time), nn.SiLU(), nn.Linear(time, time)
@@ -213,12 +213,11 @@ class DiffusionUNet(nn.Module):
 
     def _embedded_porosity(self, porosity: torch.Tensor) -> torch.Tensor:
         assert self.condition is not None
-        known = ~porosity.isnan()[:, None]
+        unknown = porosity.isnan()[:, None]
         orders = math.pi * torch.arange(1, _COSINES + 1, device=porosity.device)
-        cosines = torch.where(known, (porosity[:, None] * orders).cos(), 0.0)
-        weight = self.condition[0].weight
-        inputs = torch.cat([cosines, known.to(cosines.dtype)], dim=1)
-        embedded: torch.Tensor = self.condition(inputs.to(weight.dtype))
+        cosines = (porosity[:, None] * orders).cos().masked_fill(unknown, 0.0)
+        inputs = torch.cat([cosines, unknown.to(cosines.dtype)], dim=1)
+        embedded: torch.Tensor = self.condition(inputs)
         return embedded
 
     def output(
@@ -241,7 +240,7 @@ class DiffusionUNet(nn.Module):
         if self.condition is not None:
             if porosity is None:
                 porosity = torch.full((1,), math.nan)
-            embedded = embedded + self._embedded_porosity(porosity.to(x.device))
+            embedded = embedded + self._embedded_porosity(porosity.to(x))
         maps = self.first(self.stem(pad_to(x, 2**self.config.levels)), embedded)
         skips = []
         for shrink, block in zip(self.shrink, self.down, strict=True):

@@ -32,6 +32,7 @@ from napari_geosr.gui.kit.widgets import (
     text_label,
 )
 from napari_geosr.gui.layers import add_image_result
+from napari_geosr.operations import generate as generation
 from napari_geosr.operations.generate.config import GenerateConfig
 from napari_geosr.operations.inputs import open_volume
 
@@ -91,10 +92,7 @@ class SampleRequest:
     ) -> Generator[Step, None, tuple[GeneratedSamples, list[Volume]]]:
         """Draw and write the samples, and read the first of them."""
         load_torch()
-        # Imported here, in the worker, because it needs torch.
-        from napari_geosr.operations.generate import generate_steps
-
-        made = yield from generate_steps(
+        made = yield from generation.generate_steps(
             str(self.path),
             self.folder,
             self.config,
