@@ -223,7 +223,7 @@ def test_graphs_are_an_advanced_setting(viewer, qtbot, dock, rng):
     # Without a graph, the distance in the form has no effect.
     dock.rare.set_values({**dock.rare.values(), "graph": False})
     compare(dock, qtbot)
-    assert "needs graphs" not in dock.message.text
+    assert "requires --graph" not in dock.message.text
     assert "Branch recall" not in labels(dock)
 
 

@@ -84,7 +84,7 @@ def test_without_calibration_there_is_a_spread_but_no_interval(rng):
 def test_what_an_interval_cannot_be_sure_of_is_said(rng):
     mean, deviation = pair(rng, CALIBRATION, members=["a", "b", "c"])
     report = geosr.measure_porosity(mean, deviation=deviation, threshold=0.0)
-    assert any("2 members and 'v' is the mean of 3" in w for w in report.warnings)
+    assert any("2 members, but 'v' is the mean of 3" in w for w in report.warnings)
     bare = deviation.replace(provenance=())
     plain = mean.replace(provenance=())
     report = geosr.measure_porosity(plain, deviation=bare, threshold=0.0)

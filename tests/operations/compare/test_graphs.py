@@ -126,7 +126,7 @@ def test_without_the_setting_there_are_none(truth, found):
     ("settings", "said"),
     [
         ({"graph": True, "pores": False}, "traced in the pores"),
-        ({"graph_distance": 2.0}, "needs graphs"),
+        ({"graph_distance": 2.0}, "requires --graph"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(truth, found, settings, said):

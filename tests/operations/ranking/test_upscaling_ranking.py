@@ -401,7 +401,9 @@ def test_the_settings_of_a_run_reach_the_ranking(monkeypatch):
         return Ranking((CUBIC,), "cubic-x2", "", NOISE, upscale_factor=2)
         yield
 
-    monkeypatch.setattr("napari_geosr.operations.restore.steps.rank_steps", ranked)
+    monkeypatch.setattr(
+        "napari_geosr.operations.restore.ranking.choice.rank_steps", ranked
+    )
     volume, _, _ = scan(0.0)
     config = RestoreConfig(model="auto", upscale_factor=2, sharpness="object")
     run_to_end(choose_steps(volume, config))
