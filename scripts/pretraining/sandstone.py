@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--work", default="build/sandstone")
     parser.add_argument("--name", default="job")
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--start-from")
     parser.add_argument("--guidance", type=float, nargs="+", default=[1.0])
     parser.add_argument("--sampling-steps", type=int, default=30)
