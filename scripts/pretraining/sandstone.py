@@ -36,7 +36,8 @@ PORE, GRAIN = 64.0, 192.0
 #: Standard deviation of the blur in voxels, and of the noise in grey values.
 BLUR, NOISE = 0.7, 2.0
 #: Slices for training and for evaluation.
-TRAINED, TESTED = slice(0, 130), slice(270, 400)
+TRAINED = slice(0, 130)
+PARTS = {"middle": slice(135, 265), "test": slice(270, 400)}
 #: Edge of the images that are compared, their number and their porosities.
 EDGE, SAMPLES, POROSITIES = 64, 64, (0.15, 0.20, 0.25)
 #: Settings of the training.
@@ -125,13 +126,14 @@ def patches_of(masks: Array, porosity: float, n: int, seed: int) -> Array:
 def judge(options: argparse.Namespace) -> None:
     """Compare samples of each porosity with real patches of this porosity."""
     torch.set_num_threads(1)
-    test = pore_masks(grey_values(solid_voxels(Path(options.data)))[TESTED])
+    part = PARTS[options.part]
+    test = pore_masks(grey_values(solid_voxels(Path(options.data)))[part])
     model = zoo.find(str(Path(options.work) / options.name))
     network, scale = model.network(), model.card.normalisation
     for guidance in options.guidance:
-        for porosity in POROSITIES:
+        for porosity in options.porosity:
             noise = [
-                noise_field((0, i), [slice(0, EDGE)] * 2)[None] for i in range(SAMPLES)
+                noise_field((options.seed, i), [slice(0, EDGE)] * 2)[None] for i in range(SAMPLES)
             ]
             drawn = sample(
                 network,
@@ -165,6 +167,9 @@ def main() -> None:
     parser.add_argument("--name", default="job")
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--start-from")
+    parser.add_argument("--part", choices=PARTS, default="test")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--porosity", type=float, nargs="+", default=POROSITIES)
     parser.add_argument("--guidance", type=float, nargs="+", default=[1.0])
     parser.add_argument("--sampling-steps", type=int, default=30)
     options = parser.parse_args()
