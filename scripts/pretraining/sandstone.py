@@ -133,7 +133,8 @@ def judge(options: argparse.Namespace) -> None:
     for guidance in options.guidance:
         for porosity in options.porosity:
             noise = [
-                noise_field((options.seed, i), [slice(0, EDGE)] * 2)[None] for i in range(SAMPLES)
+                noise_field((options.seed, i), [slice(0, EDGE)] * 2)[None]
+                for i in range(SAMPLES)
             ]
             drawn = sample(
                 network,
@@ -142,7 +143,8 @@ def judge(options: argparse.Namespace) -> None:
                 porosity=porosity,
                 guidance=guidance,
             )
-            made = pore_masks(drawn[:, 0].numpy() * scale.std + scale.mean)
+            std, mean = float(scale.std or 1.0), float(scale.mean or 0.0)
+            made = pore_masks(drawn[:, 0].numpy() * std + mean)
             print(f"guidance {guidance:g}, porosity {porosity:g}:")
             real = patches_of(test, porosity, 1000, 0)
             other = patches_of(test, porosity, SAMPLES, 1)
