@@ -143,8 +143,8 @@ def judge(options: argparse.Namespace) -> None:
                 porosity=porosity,
                 guidance=guidance,
             )
-            std, mean = float(scale.std or 1.0), float(scale.mean or 0.0)
-            made = pore_masks(drawn[:, 0].numpy() * std + mean)
+            assert scale.std is not None and scale.mean is not None  # noqa: PT018
+            made = pore_masks(drawn[:, 0].numpy() * scale.std + scale.mean)
             print(f"guidance {guidance:g}, porosity {porosity:g}:")
             real = patches_of(test, porosity, 1000, 0)
             other = patches_of(test, porosity, SAMPLES, 1)
