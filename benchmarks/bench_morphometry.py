@@ -78,8 +78,12 @@ def time_transport(path: Path, edge: int) -> None:
     print("volume | program | τ | time")
     name = f"{path.stem} {edge}³"
     print(f"{name} | napari-geosr | {timed(all_axes, pores)}", flush=True)
-    theirs_alone = lambda found: (tau_of_taufactor(found),)  # noqa: E731
-    print(f"{name} | TauFactor | {timed(theirs_alone, pores)}", flush=True)
+    print(f"{name} | TauFactor | {timed(taufactor_alone, pores)}", flush=True)
+
+
+def taufactor_alone(pores: Mask) -> tuple[float | None, ...]:
+    """The tortuosity factor along Z from TauFactor."""
+    return (tau_of_taufactor(pores),)
 
 
 def theirs(pores: Mask) -> tuple[float, float, float | None]:

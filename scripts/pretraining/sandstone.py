@@ -143,7 +143,8 @@ def judge(options: argparse.Namespace) -> None:
                 porosity=porosity,
                 guidance=guidance,
             )
-            assert scale.std is not None and scale.mean is not None  # noqa: PT018
+            assert scale.std is not None
+            assert scale.mean is not None
             made = pore_masks(drawn[:, 0].numpy() * scale.std + scale.mean)
             print(f"guidance {guidance:g}, porosity {porosity:g}:")
             real = patches_of(test, porosity, 1000, 0)

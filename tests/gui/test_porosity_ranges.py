@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from porosity_helpers import measure, open_dock, wait_for_levels
-from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtCore import QEvent, QObject, QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QAbstractButton, QApplication
 
+from napari_geosr.gui.layers import is_helper
 from napari_geosr.gui.porosity.linked import PictureOutlines
 from napari_geosr.gui.porosity.linked.axes import BINS
 from napari_geosr.gui.porosity.linked.picture import LAYER_NAME, labels_inside
@@ -251,6 +252,17 @@ def test_what_ends_outlining(viewer, qtbot, dock, how):
         measure(dock, qtbot)
     assert LAYER_NAME not in viewer.layers
     assert not button.isChecked()
+
+
+def test_the_layer_of_outlines_goes_with_the_dock(viewer, qtbot):
+    parent = QObject()
+    outlines = PictureOutlines(viewer, parent)
+    pores = viewer.add_labels(np.ones((4, 8, 8), np.uint8), name="pores")
+    outlines.begin(pores)
+    assert is_helper(viewer.layers[LAYER_NAME])  # no dock offers it as a sample
+    del outlines
+    parent.deleteLater()
+    qtbot.waitUntil(lambda: LAYER_NAME not in viewer.layers)
 
 
 def test_why_outlines_cannot_be_drawn(viewer, qtbot, dock):

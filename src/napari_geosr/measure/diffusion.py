@@ -66,9 +66,17 @@ class Solution:
     spread: float
 
 
-def bytes_needed(phase: npt.NDArray[np.bool_]) -> int:
-    """Memory for a solution, with copies of the volume."""
-    return _BYTES[0] * phase.size + _BYTES[1] * int(np.count_nonzero(phase))
+def bytes_needed(voxels: int, in_phase: int = 0) -> int:
+    """Memory for a solution, with copies of the volume.
+
+    Parameters
+    ----------
+    voxels : int
+        Number of voxels of the volume.
+    in_phase : int
+        Number of voxels of the phase; with 0, the result is a lower limit.
+    """
+    return _BYTES[0] * voxels + _BYTES[1] * in_phase
 
 
 def solution_steps(

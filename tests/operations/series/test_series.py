@@ -552,7 +552,7 @@ def test_the_model_of_a_series_gains_most_over_all_channels(gains, expected):
     ranking, words = choice._best_on_average([ranking_of(each) for each in gains])
     assert ranking.choice == expected
     if expected == "b":
-        assert words == "with these gains on average: a +3.0 dB, b +4.0 dB"
+        assert words == " Expected gains, on average: a +3.0 dB, b +4.0 dB."
 
 
 def test_a_last_time_point_without_known_voxels_is_no_obstacle():

@@ -56,9 +56,12 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     """Solve for the diffusion along each axis."""
     values: dict[str, float | None] = {}
     remarks: list[str] = []
-    pores = np.ascontiguousarray(phases.pores[:, :, :])
-    needed = diffusion.bytes_needed(pores)
-    if needed > free_host_memory() // 2:
+    available = free_host_memory() // 2
+    needed = diffusion.bytes_needed(math.prod(phases.shape))
+    if needed <= available:  # otherwise not even the pores are read
+        pores = np.ascontiguousarray(phases.pores[:, :, :])
+        needed = diffusion.bytes_needed(pores.size, int(np.count_nonzero(pores)))
+    if needed > available:
         remarks.append(
             f"The tortuosity factor was not measured: it needs {needed / 1e9:.1f} GB "
             "of memory. Measure a part of the volume."

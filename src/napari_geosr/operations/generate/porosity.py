@@ -14,16 +14,21 @@ if TYPE_CHECKING:
 
 #: Largest distance from the range of the training data, as a fraction of its ends.
 _MAX_EXCESS = 0.2
+_NO_EFFECT = "The guidance has no effect, because no porosity was chosen."
 
 
-def check_porosity(card: ModelCard, porosity: float | None) -> str:
-    """Return a warning if a porosity is somewhat outside the range of the training.
+def check_porosity(
+    card: ModelCard, porosity: float | None, guidance: float = 1.0
+) -> str:
+    """Return a warning if a setting has no effect or leaves the range of the training.
 
     Parameters
     ----------
     card : ModelCard
     porosity : float or None
         Porosity of the samples; None: not chosen.
+    guidance : float
+        Weight of the porosity.
 
     Raises
     ------
@@ -32,7 +37,7 @@ def check_porosity(card: ModelCard, porosity: float | None) -> str:
         more than 20 % below or above the range.
     """
     if porosity is None:
-        return ""
+        return "" if guidance == 1 else _NO_EFFECT
     trained = card.porosity_condition
     if trained is None:
         raise ConfigError(

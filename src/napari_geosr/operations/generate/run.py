@@ -142,7 +142,8 @@ def generate_steps(
     """
     bundle = zoo.find(model)
     shape = _checked_shape(bundle, config)
-    if sentence := check_porosity(bundle.card, config.porosity):
+    sentence = check_porosity(bundle.card, config.porosity, config.guidance)
+    if sentence:
         yield WarningIssued(message=sentence)
     device = pick_device(config.device)
     paths = [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import weakref
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +12,8 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtWidgets import QApplication
 
 from napari_geosr.core.types import AnyArray
-from napari_geosr.gui.kit.lifetime import Connections
-from napari_geosr.gui.layers import same_place
+from napari_geosr.gui.kit.lifetime import Connections, unwrapped, when_destroyed
+from napari_geosr.gui.layers import helper_metadata, same_place
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -47,6 +49,10 @@ class PictureOutlines(QObject):
         self._connections = Connections(self)
         self._pores: weakref.ref[Labels] | None = None
         self._shapes: weakref.ref[Shapes] | None = None
+        # Without the dock, nothing would remove the layer.
+        self._drawn: weakref.WeakSet[Shapes] = weakref.WeakSet()
+        remove = partial(_remove, weakref.ref(unwrapped(viewer)), self._drawn)
+        when_destroyed(self, remove)
         self._clearing = QTimer(self)
         self._clearing.setSingleShot(True)
         self._clearing.timeout.connect(self._clear)
@@ -57,7 +63,11 @@ class PictureOutlines(QObject):
 
         self.end()
         place = same_place(pores)
-        shapes = Shapes(None, ndim=pores.ndim, name=LAYER_NAME, **place)
+        metadata = helper_metadata("outlines")
+        shapes = Shapes(
+            None, ndim=pores.ndim, name=LAYER_NAME, metadata=metadata, **place
+        )
+        self._drawn.add(shapes)
         self._pores, self._shapes = weakref.ref(pores), weakref.ref(shapes)
         self._viewer.add_layer(shapes)
         self._viewer.layers.selection.active = shapes
@@ -107,6 +117,17 @@ class PictureOutlines(QObject):
         shapes, _ = self._layers()
         if shapes is not None:
             shapes.data = []
+
+
+def _remove(
+    viewer: weakref.ref[napari.viewer.Viewer], drawn: weakref.WeakSet[Shapes]
+) -> None:
+    """Remove layers of outlines that are still in the viewer."""
+    there = viewer()
+    for layer in list(drawn):
+        if there is not None and layer in there.layers:
+            with suppress(RuntimeError):  # napari's window is being deleted, too
+                there.layers.remove(layer)
 
 
 def _corners(data: AnyArray, kind: str) -> AnyArray:

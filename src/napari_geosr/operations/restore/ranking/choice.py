@@ -165,7 +165,8 @@ def choose_for_series_steps(
         reason = plan.of_channel(point.channel, f"auto: {ranking.reason}")
         yield WarningIssued(message=reason)
     ranking, gains = _best_on_average(rankings)
-    yield WarningIssued(message=_basis([point.words for point in judged], gains or why))
+    basis = _basis([point.words for point in judged], why)
+    yield WarningIssued(message=f"{basis}{gains}")
     return ranking
 
 
@@ -234,7 +235,7 @@ def _best_on_average(rankings: Sequence[Ranking]) -> tuple[Ranking, str]:
         for name, gain in gains.items()
         if name != NONE
     )
-    return ranking, f"with these gains on average: {means}"
+    return ranking, f" Expected gains, on average: {means}."
 
 
 def _gain(name: str, ranking: Ranking) -> float:
