@@ -20,6 +20,7 @@ from napari_geosr.learning.methods.ddpm import Config, Method
 from napari_geosr.learning.sampling.patches import Patches
 from napari_geosr.models import zoo
 from napari_geosr.operations.generate import GenerateConfig, generate_steps
+from napari_geosr.operations.generate.porosity import check_porosity
 from napari_geosr.operations.train.fine_tune import fine_tune_settings
 
 #: Settings of a training.
@@ -137,6 +138,9 @@ def test_porosities_that_cannot_be_generated(
     steps = generate_steps(prior, tmp_path / "a", GenerateConfig.create(**outside))
     said = [step.message for step in steps if isinstance(step, WarningIssued)]
     assert any("outside the range of the training data" in text for text in said)
+    card = zoo.find(prior).card
+    assert check_porosity(card, None) == ""
+    assert "has no effect" in check_porosity(card, None, guidance=2.0)
     with pytest.raises(ConfigError, match="by more than 20%"):
         generated(prior, tmp_path / "b", porosity=min(1.0, 1.25 * trained.high))
     plain = tmp_path / "plain"
