@@ -386,6 +386,8 @@ def test_a_candidate_that_keeps_what_the_scan_shows_is_preferred(
 
 def test_a_gain_that_may_be_a_great_loss_is_told_in_words() -> None:
     row = RankingEntry("tv", "TV", 1.0, 13.3, (-40.0, 13.3))
-    assert row.gain_text == "13.3 dB (possibly far worse, up to 13.3)"
+    assert row.gain_text == "13.3 dB (possibly far worse)"
+    row = RankingEntry("tv", "TV", 1.0, 13.3, (-40.0, 15.0))
+    assert row.gain_text == "13.3 dB (possibly far worse, at most 15.0)"
     row = RankingEntry("tv", "TV", 1.0, 2.0, (-1.0, 3.0))
     assert row.gain_text == "2.0 dB (−1.0 to 3.0)"

@@ -419,7 +419,8 @@ def test_what_puts_the_noise_in_doubt_is_said(clean):
         ((3.4, 5.6), "+3.4 dB (at most +5.6)"),
         ((3.37, 3.42), "+3.4 dB"),
         ((3.12, 3.12), "+3.4 dB (at most +3.1)"),
-        ((-math.inf, 3.4), "+3.4 dB (possibly far worse, at most +3.4)"),
+        ((-math.inf, 3.4), "+3.4 dB (possibly far worse)"),
+        ((-math.inf, 5.6), "+3.4 dB (possibly far worse, at most +5.6)"),
     ],
 )
 def test_the_interval_of_a_gain_in_words(ends, words):

@@ -71,9 +71,8 @@ class RankingEntry:
         """The gain and its interval as text."""
         low, high = self.interval
         if low < _FAR_WORSE <= self.gain:
-            return (
-                f"{_number(self.gain)} dB (possibly far worse, up to {_number(high)})"
-            )
+            top = f", at most {_number(high)}" * (_number(high) != _number(self.gain))
+            return f"{_number(self.gain)} dB (possibly far worse{top})"
         return f"{_number(self.gain)} dB ({_number(low)} to {_number(high)})"
 
     @property

@@ -401,7 +401,7 @@ def _interval(gain: tuple[float, float, float]) -> str:
     """The interval of a gain; empty if it has no width."""
     text, low, high = (signed_text(value, 1) for value in gain)
     if not math.isfinite(gain[1]):
-        return f"possibly far worse, at most {high}"
+        return f"possibly far worse{f', at most {high}' if high != text else ''}"
     if low == high:
         return "" if low == text else f"at most {high}"
     if text == high:
