@@ -191,7 +191,7 @@ def test_voxels_without_a_value(prior: str) -> None:
         ({"model": "tv"}, "cannot draw samples: its task is denoise"),
         ({"uncertainty": "none", "uncertainty_members": None}, "--uncertainty diff"),
         ({"upscale_factor": 2, "uncertainty": "tta"}, "only for samples"),
-        ({"ensemble_with": "tv"}, "used by the uncertainty 'ensemble'"),
+        ({"ensemble_with": "tv"}, "used by the uncertainty method 'ensemble'"),
     ],
 )
 def test_settings_that_do_not_fit(
