@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from napari.components import ViewerModel
 
 from napari_geosr.gui.restore.verdict import panel
+from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
 
 
 @pytest.mark.parametrize("ready", [True, False])
@@ -30,6 +29,6 @@ def test_a_harmful_run_is_asked_about_before_it_is_sent(qtbot, monkeypatch):
     qtbot.addWidget(board)
     layer = ViewerModel().add_image(np.zeros((2, 2)))
     board._source = lambda: layer
-    board._run_verdict = SimpleNamespace(is_harmful=True)
+    board._run_verdict = RunVerdict("harmful", "It loses all.")
     monkeypatch.setattr(panel, "confirm_harmful_run", lambda *_: False)
     assert not board.confirm_sending("model", "model", ready=True)

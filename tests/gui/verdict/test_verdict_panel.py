@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import opening
@@ -21,6 +20,7 @@ from napari_geosr.models import zoo
 from napari_geosr.operations.restore import RestoreConfig
 from napari_geosr.operations.restore.ranking import NONE, upscaling
 from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
+from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
 from napari_geosr.operations.restore.verdict.steps import verdict_steps
 
 PLACE = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 20.0, 30.0), "units": "um"}
@@ -369,9 +369,9 @@ def test_consent_is_for_a_model_and_the_voxels_it_was_given_for(qtbot, monkeypat
     board = panel.VerdictPanel(ViewerModel())
     qtbot.addWidget(board)
 
-    def asks(layer, model="free"):
+    def asks(layer, model="free", harm="It loses all."):
         board.set_scan(None, layer, RestoreConfig)
-        board._run_verdict = SimpleNamespace(is_harmful=True)
+        board._run_verdict = RunVerdict("harmful", harm)
         before = len(asked)
         assert board.confirm_run(model, model)
         return len(asked) > before
@@ -382,6 +382,7 @@ def test_consent_is_for_a_model_and_the_voxels_it_was_given_for(qtbot, monkeypat
     assert asks(first, "another model")
     assert asks(other)
     assert not asks(first)
+    assert asks(first, harm="Channel 1: It loses all.")
     first.data = first.data + 1
     assert asks(first)
     first.data *= 2

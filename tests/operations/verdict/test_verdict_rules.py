@@ -428,7 +428,7 @@ def test_noise_that_is_unknown_is_stated_once():
     [
         ((-9.3, -10.1, -8.4), "between 8.4 and 10.1 dB"),
         ((-9.3, -math.inf, -8.4), "at least 8.4 dB"),
-        ((-0.5, -2.0, 0.3), "between −0.3 and 2.0 dB"),
+        ((-0.5, -2.0, 0.3), "between 2.0 dB worse and 0.3 dB better"),
     ],
 )
 def test_a_loss_has_an_interval_of_losses(gain, words):
