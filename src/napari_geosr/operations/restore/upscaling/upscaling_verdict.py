@@ -176,7 +176,7 @@ def _error_steps(
 
 
 def _variance_errors(noise: Noise, variances: Sequence[float]) -> tuple[float, float]:
-    """Standard errors of the noise variance of these parts, downwards and upwards."""
+    """Lower and upper standard errors of the noise variance of these parts."""
     low, high = variance_range(noise)
     mean = float(np.mean(variances))
     return mean * (1 - low) / _Z_90, mean * (high - 1) / _Z_90

@@ -46,7 +46,7 @@ def wrong_pores(name: str, test: KnownBlockTest) -> str:
             continue  # doubtful
         if counts.result > counts.expected and _shows_as_many(test, counts):
             continue
-        # If small ones are lost, the expected number lacks them as well.
+        # If small ones are lost, the expected number does not include them either.
         is_invented = counts.simulated > MAX_PORE_RATIO * counts.smoothed
         lost = 0 if is_invented else _lost_size(test, counts)
         if lost:
