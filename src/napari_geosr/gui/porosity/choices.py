@@ -62,7 +62,7 @@ def is_labels(layer: Layer) -> bool:
 
 
 class SampleProposal(QObject):
-    """Chooses the automatic mask, until the user chooses.
+    """Chooses the automatic mask, unless the user has made a choice.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Fits a power spectrum by blurred structure and noise."""
+"""Fits the sum of blurred structure and noise to a power spectrum."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ class VolumeRun:
         return _models_text(self.prepared)
 
     def facts(self) -> AnyDict:
-        """Facts of the record that differ from those for a single volume."""
+        """Entries of the record that differ from those for a single volume."""
         return {}
 
     def doubts(self) -> Iterator[str]:

@@ -175,7 +175,7 @@ class KnownBlockTest:
 
     @property
     def partly_faded(self) -> tuple[SmallObjects, ...]:
-        """Objects of two similar sizes of which more than an eighth fade, or none."""
+        """Objects of two similar sizes if over an eighth of them fade; else empty."""
         pairs = itertools.pairwise(self.objects_by_size)
         lossy = [pair for pair in pairs if differ(*_total(pair), LOSSY_RATIO)]
         return max(lossy, key=_lost_objects, default=())

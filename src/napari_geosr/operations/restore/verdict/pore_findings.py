@@ -132,7 +132,7 @@ def lost_small_pores(name: str, test: KnownBlockTest) -> Iterator[str]:
             return
     faded = [(*one.faded, one.are_bright) for one in test.both if one.faded]
     if faded:
-        # Gaps between objects that fade do so as well: name the more numerous.
+        # Gaps between fading objects fade as well: name the more numerous kind.
         seen, kept, are_bright = max(faded, key=lambda one: one[0] - one[1])
         kind = "bright objects" if are_bright else "dark objects, such as pores,"
         yield (
