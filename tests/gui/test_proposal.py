@@ -50,7 +50,7 @@ def test_memory_is_proposed_only_where_it_can_be_requested():
     estimate = RunEstimate(60, 10**9)
     oar = propose(estimate, TEMPLATES["gricad"], limited=False)
     assert oar.values.keys() == {"walltime"}
-    assert "in proportion to the cores" in oar.text
+    assert "in proportion to the number of cores" in oar.text
     with_property = Profile(queue="oar", memory_property="memcore")
     assert propose(estimate, with_property, limited=False).values["memory"] == "3GB"
     # GPU memory is not memory of the node.

@@ -227,8 +227,8 @@ io.write(volume, {str(path)!r}, overwrite=True)
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("a.xyz", "does not have a writable suffix"),
-        ("a", "does not have a writable suffix"),
+        ("a.xyz", "does not have a supported suffix"),
+        ("a", "does not have a supported suffix"),
         ("missing/deep/a.tif", r"folder \S*missing.deep does not exist\. Create it"),
     ],
 )

@@ -90,7 +90,7 @@ def reconstruct_sim(
     regularisation : float, optional
         Wiener parameter w; by default derived from the noise.
     apodisation : {"lukosz", "cosine", "none"}
-        How Wiener-SIM fades out towards the highest frequency.
+        How Wiener-SIM tapers the spectrum towards the highest frequency.
     notch : float
         Suppression of out-of-focus haze in Wiener-SIM, 0 to 1.
     iterations : int, optional

@@ -73,7 +73,7 @@ def train(
     folder : str or Path
         Folder for the checkpoints and the model's bundle.
     source : Volume, array or path, or sequence of them
-        Training volumes: in memory, or files, folders of slices and OME-Zarr.
+        Training volumes: data in memory, files, folders of slices or OME-Zarr stores.
     target : Volume, array or path, or sequence of them
         Target volumes for the sources, in the same order.
     axes : str, optional

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-TYPE_CHECKING = False  # `typing` takes milliseconds, in which Ctrl-C is not handled
+# Importing `typing` takes a few milliseconds, during which Ctrl-C is not handled.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

@@ -125,7 +125,7 @@ class Noise:
     def is_measured(self) -> bool:
         """Whether the level is known; not the case if no region is uniform.
 
-        Without contrast, nothing says how weak noise must be to be negligible.
+        Without contrast, it is unknown how weak noise must be to be negligible.
 
         Examples
         --------

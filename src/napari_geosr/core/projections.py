@@ -184,7 +184,7 @@ class Projections:
             return
         for word in ("source_distance", "detector_distance"):
             value = getattr(self, word)
-            # A (virtual) detector may lie on the axis, a source must not.
+            # A (virtual) detector may lie on the axis, but a source must not.
             low = value is not None and (
                 value <= 0 if word == "source_distance" else value < 0
             )

@@ -429,9 +429,10 @@ class Volume:
     ) -> Volume:
         """Return the volume with a voxel size and unit given by the user.
 
-        `voxel_size` may be one number for all axes; a unit alone applies to the numbers
-        of a file that has no unit. The origin is kept in voxels, i.e. it scales with
-        the voxel size. An open question about the voxel size then counts as answered.
+        `voxel_size` may be one number for all axes; a unit alone applies to the voxel
+        size stored in a file that gives no unit. The origin is kept in voxels, i.e. it
+        scales with the voxel size. An open question about the voxel size then counts as
+        answered.
 
         Raises
         ------

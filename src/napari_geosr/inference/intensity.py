@@ -257,7 +257,7 @@ def _crowd_steps(
 
 
 def _whole_box(block: tuple[slice, ...], shape: Sequence[int]) -> tuple[slice, ...]:
-    """Extend a block to one slice per axis."""
+    """Add full slices for the remaining axes, so that there is one slice per axis."""
     return (*block, *(slice(0, n) for n in shape[len(block) :]))
 
 

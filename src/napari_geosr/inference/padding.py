@@ -90,7 +90,7 @@ def _is_flat(plane: npt.NDArray[np.generic], value: float) -> bool:
 
 
 def _absolute(part: slice, length: int) -> slice:
-    """Convert a slice to one without negative numbers, which some sources reject."""
+    """Convert negative indices of a slice, because some sources reject them."""
     return slice(*part.indices(length)[:2])
 
 

@@ -79,7 +79,7 @@ def _checked_output(
     target = Path(path).expanduser()
     if format_that_writes(target) is None:
         raise FileError(
-            f"{target.name} does not have a writable suffix. Use one of: "
+            f"{target.name} does not have a supported suffix. Use one of: "
             f"{', '.join(write_suffixes())}."
         )
     check_folder(target, nbytes)

@@ -242,7 +242,7 @@ class JobFolder:
         Raises
         ------
         FileError
-            If the file exists but cannot be read now; its facts must not be lost.
+            If the file exists but cannot be read now; its contents must not be lost.
         """
         path = self.path / _STATE_FILE
         try:

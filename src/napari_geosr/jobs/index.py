@@ -23,7 +23,7 @@ from napari_geosr.jobs.job_files import foreign_files, job_files
 
 #: Maximum number of files named in a message.
 _MAX_NAMES = 3
-#: States of folders that may not be jobs: only their entry in the list is removed.
+#: States of folders that might not be jobs: only their list entries are removed.
 UNVERIFIED = ("missing", "damaged", "unreadable")
 #: Displayed names of states that are not self-explanatory.
 STATE_WORDS = {

@@ -98,7 +98,7 @@ def _of_result(out: Path) -> Preview:
 
 
 def _of_parts(out: Path) -> Preview | None:
-    """The preview of an unfinished result; None if there is none, or none any more."""
+    """The preview of an unfinished result; None if there is none, or it has gone."""
     entries = map(read_journal, leftovers(out, suffix_of(out)))
     known = [entry for entry in entries if entry is not None and entry.boxes]
     parts = [(entry.part, entry.boxes) for entry in known]
@@ -116,7 +116,7 @@ def _of_parts(out: Path) -> Preview | None:
         if part.exists():
             raise
         return None
-    # A part that is renamed while it is read lacks values.
+    # If a part is renamed while it is being read, values are missing.
     return Preview(sum(map(n_voxels, boxes)), plane) if part.exists() else None
 
 

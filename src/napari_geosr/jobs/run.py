@@ -340,7 +340,7 @@ def _operation(
 def _set_final_state(job: JobFolder, state: State, **facts: Any) -> None:
     # Write the state first, because it is small and may fit on a nearly full disk.
     job.set_state(state, **({"message": ""} | facts))
-    with suppress(FileError):  # the state contains the same facts
+    with suppress(FileError):  # the state contains the same information
         job.clear_request()
         job.append("state", state=state, **facts)
 

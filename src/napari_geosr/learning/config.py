@@ -105,15 +105,15 @@ class TrainingConfig(Config):
         ge=1,
         le=400,
         title="Layers",
-        description="Number of layers; by default, the network's own number.",
+        description="Number of layers; by default, that of the network.",
     )
     width: int | None = Field(
         None,
         ge=1,
         le=512,
         title="Width",
-        description="Feature maps per layer, or at the first level; by default, the "
-        "network's own number.",
+        description="Number of feature maps per layer, or at the first level; by "
+        "default, that of the network.",
     )
     network_options: Annotated[AnyDict, Parameter(negative="", accepts_keys=True)] = (
         Field(

@@ -41,7 +41,7 @@ _SOFTPLUS_BETA = 20.0
 #: are no gradients outside this range, so that some fits with other initial values make
 #: no progress.
 _START = 0.3
-#: Number of times that the U-Net halves the image.
+#: Number of times that the U-Net halves the image size.
 _LEVELS = 3
 #: Factor by which the learning rate is multiplied every `_DECAY_STEPS` steps.
 _DECAY = 0.9

@@ -174,8 +174,8 @@ def _plain_files(folder: Path, limit: int) -> Iterator[Path]:
             if n_files > MAX_FILES or n_bytes > limit:
                 raise ModelError(
                     f"{folder} contains more than {MAX_FILES} files or "
-                    f"{format_bytes(limit)}; a model is smaller. Choose a folder that "
-                    "contains only the model."
+                    f"{format_bytes(limit)}, which is more than any model needs. "
+                    "Choose a folder that contains only the model."
                 )
             yield path
 

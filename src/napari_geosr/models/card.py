@@ -98,7 +98,7 @@ class Normalisation(Config):
 
 
 class PorosityCondition(Config):
-    """Porosities that can be asked of a model that generates images."""
+    """Porosities that can be requested from a model that generates images."""
 
     threshold: float
     """Grey value between pores and solid."""

@@ -7,7 +7,7 @@ images, as in segmentation with few labels [3]_. The default is light: 0.4 milli
 weights in 2D.
 
 The network can also take the porosity of the image as input, so that images with a
-wanted porosity can be generated. In training, the porosity is sometimes withheld, so
+desired porosity can be generated. In training, the porosity is sometimes withheld, so
 that the network also works without it [5]_.
 
 Group norms use statistics of the whole image, so slices (3D: volumes) are processed as

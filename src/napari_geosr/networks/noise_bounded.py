@@ -5,9 +5,10 @@ along each axis [1]_ [2]_, and predicts the noise in units of its level. The res
 ``x - σ · k · s(r / k)`` with a function `s` that saturates at one: it equals the scan
 where there is no noise, and never differs from it by more than ``k · σ``.
 
-The default body works on merged voxels (space to depth [3]_), at a half and a quarter
-of the resolution, so that it takes a fraction of the time of a network with as many
-weights at full resolution. Other architectures can replace it.
+The default body works on blocks of voxels rearranged into channels (space to depth
+[3]_), at a half and a quarter of the resolution, so that it takes a fraction of the
+time of a network with as many weights at full resolution. Other architectures can
+replace it.
 
 References
 ----------
@@ -49,8 +50,8 @@ class NetworkConfig(PlanesConfig):
     training_defaults: ClassVar[AnyDict] = {}
 
     body: Literal["merged", "msdnet", "unet"] = "merged"
-    """Network that predicts the noise: residual blocks on merged voxels, or another
-    architecture with its training defaults."""
+    """Network that predicts the noise: residual blocks on voxels rearranged into
+    channels, or another architecture with its training defaults."""
     bound: float = Field(4.0, gt=0, le=20)
     """Largest change of a voxel, as a multiple of the noise level."""
     features: int = Field(32, ge=4, le=256)

@@ -2,7 +2,7 @@
 
 It is the generator of CycleGAN [1]_ with two changes. It has no instance norm, because
 statistics of the whole image are not available in tiles. Instead of strided
-convolutions, voxels are merged into channels and separated again [2]_, so that the
+convolutions, blocks of voxels are rearranged into channels and back [2]_, so that the
 trunk works on a coarse grid without losing detail.
 
 References

@@ -216,8 +216,8 @@ def find_unfinished_results() -> list[Volume]:
 def keep_part(volume: Volume, path: Path) -> Path | None:
     """Keep the finished part of an unsaved result, for another process to resume.
 
-    A result in the cache folder is moved to `path`; of a result in memory, the finished
-    boxes are copied. The array must not be used afterwards.
+    A result in the cache folder is moved to `path`; for a result in memory, the
+    finished boxes are copied. The array must not be used afterwards.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Number of times that object and phases are fitted in turn.
+#: Number of times that object and phases are fitted alternately.
 ROUNDS = 3
 #: Iterations of joint Richardson–Lucy in each round.
 _ITERATIONS = 10
@@ -46,7 +46,7 @@ def refine_phases_steps(
     rounds: int = ROUNDS,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, PatternSet]:
-    """Fit the object and the phases of all frames in turn.
+    """Fit the object and the phases of all frames alternately.
 
     Parameters
     ----------

@@ -129,7 +129,7 @@ def test_noise_that_increases_along_an_axis_is_told(axis: int) -> None:
     levels = along.reshape([-1 if i == axis else 1 for i in range(3)])
     noise = noise_of(levels, SHAPE)
     assert len(said(noise)) == 1
-    assert noise.level < 9, "the calmest regions are described"
+    assert noise.level < 9, "the least noisy regions are described"
     assert "structure may be removed" not in said(noise)[0]
     assert noise.interval[1] == pytest.approx(19, rel=0.15)
 

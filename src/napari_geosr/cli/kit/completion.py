@@ -36,7 +36,7 @@ def install_completion(
         ),
     ] = None,
 ) -> int:
-    """Write the completion script of a shell, and say what is left to do."""
+    """Write the completion script of a shell, and state what remains to be done."""
     try:
         name = shell or detect_shell()
     except ShellDetectionError as error:

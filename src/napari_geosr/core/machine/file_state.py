@@ -205,7 +205,7 @@ def remember_contents(path: Path, state: FileState, contents: KnownContents) -> 
     """Remember a checksum that was computed while the source was in this state.
 
     If a backup or an identical copy later changes only the times of the source, runs
-    can tell that its contents have not changed.
+    can determine that its contents have not changed.
     """
     _known[path, state] = contents
     _known.move_to_end((path, state))

@@ -61,7 +61,7 @@ def array_facts(
     *,
     lazy: bool,
 ) -> list[str]:
-    """Return the facts about an array for `one_line`: shape, voxel size, dtype, memory.
+    """Describe an array for `one_line`: shape, voxel size, dtype, memory.
 
     Parameters
     ----------

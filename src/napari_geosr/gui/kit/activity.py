@@ -22,7 +22,7 @@ PREVIEW = "preview"
 
 
 class Activity(QObject):
-    """Runs at most one operation at a time for its owner; the latest request wins.
+    """Runs one operation at a time for its owner; the latest request has priority.
 
     The base class runs what is passed to `start`. A subclass that starts operations
     on its own keeps the user's requests in `_requests` and overrides `_start_next`,

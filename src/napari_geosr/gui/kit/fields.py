@@ -49,7 +49,7 @@ _TITLES = {
     "li": "Li",
     "triangle": "Triangle",
 }
-#: Total space beside the text of a spin box, including its arrows, in pixels.
+#: Width of a spin box in addition to its text, including the arrows, in pixels.
 _TEXT_MARGIN = 68
 #: Absolute limit of a number without bounds.
 _UNBOUNDED = 1e9

@@ -268,7 +268,7 @@ def _guarded(
                 yield bundle
     except GeoSRError as error:
         return "error", error
-    except Exception as error:  # noqa: BLE001  # report every fault to the user
+    except Exception as error:  # noqa: BLE001  # report every error to the user
         if text := describe_system_error(error):
             return "error", GeoSRError(text)
         fault = EngineError(

@@ -137,7 +137,7 @@ def _sample(data: AnyArray) -> AnyArray:
 
 
 def _strides(shape: tuple[int, ...]) -> tuple[slice, ...]:
-    """Strided slices per axis; long axes use the samples that short axes leave over."""
+    """Strided slices per axis; long axes get the samples that short axes do not use."""
     steps = [1] * len(shape)
     room = _MAX_VOXELS
     by_length = sorted(range(len(shape)), key=lambda axis: shape[axis])

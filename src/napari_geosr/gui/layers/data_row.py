@@ -55,7 +55,7 @@ class _Questions(QWidget):
         self._fit()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Follow the widgets, which are shown and hidden on their own."""
+        """Update the layout when one of the widgets is shown or hidden."""
         if event.type() in (QEvent.Type.ShowToParent, QEvent.Type.HideToParent):
             self._fit()
         return bool(super().eventFilter(watched, event))

@@ -149,7 +149,7 @@ class _Reading(threading.Thread):
                 self.done, self.total = step.done, step.total
         except GeoSRError as error:
             self.error = error
-        except Exception as error:  # noqa: BLE001  # report every fault to the user
+        except Exception as error:  # noqa: BLE001  # report every error to the user
             self.error = EngineError(
                 f"The projections cannot be read ({type(error).__name__}: {error})."
             )

@@ -390,7 +390,7 @@ class PorosityDock(PorosityWidgets):
         self.pores.show(found.measured, found.layers(self._viewer))
         self._mark_result()
         self._offer_evidence()
-        then(f"The pore layers were opened; the report is {found.page}.")
+        then(f"The pore layers were opened; the report is in {found.page}.")
         self._show_warnings(found.measured)
 
     def _mark_result(self) -> None:

@@ -209,7 +209,7 @@ class SizeHistogram(HistogramView):
         return f"{text}; {len(self._sizes)} selected" if self.series else text
 
     def showEvent(self, event: object) -> None:
-        """Show the pores selected meanwhile."""
+        """Show the pores that have been selected in the meantime."""
         super().showEvent(event)
         self._draw_selected()
 

@@ -31,7 +31,7 @@ MASKS = {
     "cortex of a bone": "cortex",
     "marrow space of a bone": "marrow",
 }
-#: Suffixes of the names of standard deviations: as a layer, and as a file.
+#: Suffixes of the names of standard deviations: for the layer, and for the file.
 _DEVIATIONS = ("(std)", "_std")
 _SURROUNDED = "The background around the sample is not counted."
 _SURROUNDED_HELP = (
@@ -62,7 +62,7 @@ def is_labels(layer: Layer) -> bool:
 
 
 class SampleProposal(QObject):
-    """Chooses the automatic mask, until the user chooses.
+    """Chooses the automatic mask, unless the user has made a choice.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QFormLayout, QLabel, QSpinBox, QWidget
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.widgets import Section, form_layout
 
-#: Settings in a section that is closed at first.
+#: Settings in a section that is initially closed.
 SELDOM_CHANGED = ("local_window", "hysteresis", "connectivity", "graph", "memory")
 
 

@@ -256,7 +256,7 @@ def summary_of(made: shapes.ShapeLayer) -> str:
 
 
 def fractions_of(made: shapes.SegmentedLayer) -> str:
-    """Number of segmented voxels, and fraction of each label, in lines."""
+    """Number of segmented voxels and fraction of each label, one per line."""
     lines = [f"{made.n_inside:,} voxels inside the mask were segmented."]
     for label, fraction in made.fractions.items():
         lines.append(f"Label {label}: {100 * fraction:.2f} % of the mask")

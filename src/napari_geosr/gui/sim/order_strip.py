@@ -166,7 +166,7 @@ class OrderStrip(QWidget):
             lambda _stop: overview_steps(volume, config),
             owner=self,
             on_result=lambda found: self._show(found, wanted),
-            # Mismatches are reported when the patterns are searched.
+            # Mismatches are reported when the patterns are searched for.
             on_error=lambda error: self._on_error(error, wanted),
             on_finished=lambda: self._on_finished(wanted),
         )

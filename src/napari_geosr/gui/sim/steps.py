@@ -32,7 +32,7 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class FoundPatterns:
-    """Frames, their patterns, and the spectrum in which patterns are peaks.
+    """Frames, their patterns, and the spectrum in which patterns appear as peaks.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Layers that show whether to trust a result: held-out residual and Fourier support."""
+"""Layers that show how reliable a result is: held-out residual and Fourier support."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COLOURS = ("white", "#56b4e9")
 
 
 class TrustLayers:
-    """The residual map over the latest result, and the result's spectrum by the frames.
+    """The residual map over the latest result, and its spectrum next to the frames.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class TrustLayers:
         self._layers = []
 
     def show_residual(self, layer: Image) -> None:
-        """Adopt the layer of a residual map, which is hidden at first."""
+        """Adopt the layer of a residual map, which is initially hidden."""
         layer.colormap = "inferno"
         layer.contrast_limits = (0.0, RESIDUAL_TOP)
         layer.visible = False

@@ -137,7 +137,7 @@ _GROUPS: dict[str, tuple[str, ...]] = {
 
 
 class MethodSettings(QWidget):
-    """A form of a method's config; name and steps are shown elsewhere.
+    """A form for a method's config; name and number of steps are shown elsewhere.
 
     Parameters
     ----------

@@ -170,7 +170,7 @@ class Choice:
         return FIXED_BYTES if OPENVINO in (self.setting, self.name) else 0
 
     def facts(self) -> AnyDict:
-        """Return the facts for the record of a run."""
+        """Return the entries for the record of a run."""
         undecided = OPENVINO if self.setting == OPENVINO else TORCH
         return {"name": self.name or undecided, **self._facts}
 

@@ -275,7 +275,7 @@ class _MappedFiles:
         self._known: dict[tuple[str, str], _MappedDataset] = {}
 
     def read(self, file: str, name: str) -> _MappedDataset:
-        """Read the facts about one dataset of one file."""
+        """Read the properties of one dataset of a file."""
         if (file, name) not in self._known:
             self._known[file, name] = self._read(file, name)
         return self._known[file, name]

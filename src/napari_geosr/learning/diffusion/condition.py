@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: Number of patches from which the range of the porosity is determined.
 _PATCHES = 400
-#: Percentiles of the porosity of patches that are the ends of the range.
+#: Percentiles of the porosity of patches that define the range.
 _RANGE = (1.0, 99.0)
 #: Part of the seed for these patches; no other random numbers of a run use it.
 _SEED_KEY = 7

@@ -200,7 +200,7 @@ def _limit(similarities: Sequence[float]) -> float:
 
 
 def _largest(centre: Plane, planes: Sequence[Plane], should_stop: ShouldStop) -> float:
-    """Largest normalised cross-correlation with any position in any plane."""
+    """Largest normalised cross-correlation over all positions in all planes."""
     from skimage.feature import match_template
 
     if not np.ptp(centre) > 0:

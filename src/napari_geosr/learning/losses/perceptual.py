@@ -152,12 +152,12 @@ def _structure() -> nn.Module:
     except OSError as error:
         raise ConfigError(
             f"The weights of the feature network 'structure' ({file}) cannot be "
-            "read: reinstall napari-geosr, or choose features 'gradient'."
+            "read: reinstall napari-geosr, or set features to 'gradient'."
         ) from error
     if hashlib.sha256(raw).hexdigest() != STRUCTURE_SHA256:
         raise ConfigError(
             f"{file} is not the weights file of this release: reinstall "
-            "napari-geosr, or choose features 'gradient'."
+            "napari-geosr, or set features to 'gradient'."
         )
     network = StructureFeatures()
     network.load_state_dict(load(raw))

@@ -97,7 +97,7 @@ def structural_similarity(
 
 
 def _window_means(x: Tensor, line: Tensor) -> Tensor:
-    """Weighted means along every axis in turn, over complete windows only."""
+    """Weighted means along one axis after another, over complete windows only."""
     n_axes = x.ndim - 2
     convolve = functional.conv3d if n_axes == 3 else functional.conv2d
     channels = x.shape[1]

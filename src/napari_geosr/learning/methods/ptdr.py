@@ -122,8 +122,9 @@ class Config(TrainingConfig):
         ge=0,
         le=256,
         title="Maps of last layer",
-        description="Feature maps of the new last layer of diffusion_unet, which uses "
-        "all levels of the decoder; 0: use a single convolution at the finest level.",
+        description="Number of feature maps in the new last layer of diffusion_unet; "
+        "this layer uses all levels of the decoder. 0: use a single convolution at the "
+        "finest level.",
         json_schema_extra={"unit": "maps"},
     )
     head_rate: float = Field(

@@ -72,7 +72,7 @@ class Config(TargetLossConfig):
         le=64,
         title="Dilations",
         description="Number n of dilations of an msdnet (1, 2, … n), repeated over "
-        "its layers. By default, the network's own value.",
+        "its layers. By default, that of the network.",
     )
     upscale_factor: Literal[1, 2, 4, 8] | None = Field(
         None,

@@ -70,7 +70,7 @@ class Config(ShapeConfig):
         title="Preset",
         description="Channels by name: completion and super-resolution are the "
         "published networks (16,563 and 434,695 parameters), medium has 109,047 "
-        "parameters. By default, the setting channels applies.",
+        "parameters. By default, the value of the setting “channels” is used.",
         json_schema_extra={"unset": "channels"},
     )
     patch: int = Field(

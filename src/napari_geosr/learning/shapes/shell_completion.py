@@ -33,8 +33,8 @@ from napari_geosr.physics.shapes import sampled
 if TYPE_CHECKING:
     from napari_geosr.networks.sparse.shell_atlas import ShellAtlas
 
-PURPOSE = "Complete shells"
-NEEDS = "three or more complete shells in the same orientation, or simulated skulls"
+PURPOSE = "Complete damaged shells"
+NEEDS = "three or more intact shells in the same orientation, or simulated skulls"
 
 #: Smallest number of shells.
 _MIN_SHELLS = 3

@@ -215,7 +215,7 @@ class BatchParts:
             empty_cache(self.processes.accelerator.device)
 
     def repeat(self, error: Exception) -> None:
-        """Prepare to repeat a step that failed as a whole, in twice as many parts.
+        """Prepare to repeat an entire failed step, split into twice as many parts.
 
         Raises
         ------

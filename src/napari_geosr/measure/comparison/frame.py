@@ -2,7 +2,7 @@
 
 Along each axis, the frame shares the voxel grid of the volume that is coarsest there,
 restricted to the region covered by all volumes. Finer volumes are averaged over its
-voxels; nothing is interpolated. Averaging hides faults that are smaller than a voxel of
+voxels; nothing is interpolated. Averaging hides errors that are smaller than a voxel of
 the frame. Therefore, volumes share a frame only if this does not make the frame
 coarser.
 """

@@ -1,4 +1,4 @@
-"""Reads volumes in their frame slab by slab, and computes grey-value metrics."""
+"""Reads volumes slab by slab in their common frame, and computes grey-value metrics."""
 
 from __future__ import annotations
 

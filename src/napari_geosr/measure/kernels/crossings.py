@@ -25,7 +25,8 @@ def count_crossings(
     """Add the phase changes and the samples of all lines within a slab.
 
     Lines are sampled at the nearest voxel, one voxel apart. Slabs come in order along
-    Z, and directions do not point downwards, so that a line continues in the next slab.
+    Z, and no direction points towards lower Z, so that a line continues in the next
+    slab.
 
     Parameters
     ----------

@@ -173,7 +173,7 @@ def _surface(phases: Phases) -> Generator[Step, None, float | None]:
             if phases.flat and one[0] != other[0]:
                 continue
             a, b = _corner(one, n, pores.shape), _corner(other, n, pores.shape)
-            if one[0] == other[0]:  # pairs within a plane, of every plane of the slab
+            if one[0] == other[0]:  # pairs within a plane, for every plane of the slab
                 a, b = (slice(0, n), *a[1:]), (slice(0, n), *b[1:])
             differ = pores[a] != pores[b]
             if sample is not None:

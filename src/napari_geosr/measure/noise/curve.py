@@ -62,9 +62,10 @@ class NoiseCurve:
         """The curve, extended to grey values that few voxels have.
 
         Small bright objects have no uniform blocks from which their noise could be
-        measured, and single voxels of the background are darker than blocks of it. A
-        line is the variance of counted photons plus a constant, and is extrapolated, at
-        most down to a variance of zero; any other curve stays constant.
+        measured, and because of the noise, some background voxels are darker than the
+        mean of every background block. A line is the variance of counted photons plus a
+        constant, and is extrapolated, at most down to a variance of zero; any other
+        curve stays constant.
         """
         if not self.is_line:
             return self

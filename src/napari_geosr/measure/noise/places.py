@@ -43,7 +43,7 @@ _MIN_BLOCKS_ALONE = 300
 #: Distance of blocks from the border of such a region, as a fraction of a slab.
 _BORDER = 0.2
 #: Quantiles of the fine detail of the blocks of a region; then their maximum ratio in a
-#: region where calm blocks contain equal noise.
+#: region where quiet blocks contain equal noise.
 _CALM = (0.05, 0.25)
 _MAX_DETAIL_RATIO = 1.35
 #: Maximum number of such regions that are measured.

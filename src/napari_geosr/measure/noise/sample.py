@@ -44,7 +44,7 @@ _GAP_SHARE = 1e-3
 _MIN_RANGE = 1e-9
 #: Range of grey values above which single precision does not suffice for squares.
 _MAX_RANGE = 1e9
-#: Distance of grey values from zero, in ranges of grey values, above which double
+#: Distance of grey values from zero, as a multiple of their range, above which double
 #: precision does not suffice for squares.
 _MAX_OFFSET = 2.0**20
 #: Percentiles between which nearly all grey values lie, and the median.

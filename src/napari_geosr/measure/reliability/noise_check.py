@@ -33,10 +33,10 @@ from napari_geosr.measure.reliability.misclassification import (
 #: Minimum constant fraction of one side of the threshold at which this side is padding
 #: or has no noise.
 _CONSTANT = 0.6
-#: Fraction of voxels that smooth noise may misclassify, at and above which it is
-#: reported in addition to measured noise; then its minimum ratio to the fraction
-#: expected from measured noise. In real scans without added noise, the fraction is at
-#: most 1.2 %.
+#: Fraction of voxels that may be misclassified because of smooth noise, at and above
+#: which it is reported in addition to measured noise; then its minimum ratio to the
+#: fraction expected from measured noise. In real scans without added noise, the
+#: fraction is at most 1.2 %.
 _MIN_POSSIBLE_SHARE = 0.05
 _MIN_POSSIBLE_RATIO = 2.5
 #: Number of planes for distinguishing padding from a phase without noise.
@@ -52,7 +52,7 @@ _MIN_MIXED_SHARE = 0.5
 
 @dataclass(frozen=True)
 class NoiseCheck:
-    """The noise of a scan, and the voxels it is expected to misclassify.
+    """The noise of a scan, and the fraction of voxels misclassified because of it.
 
     Attributes
     ----------
@@ -112,7 +112,7 @@ def noise_check_steps(
     try:
         with StepIterator(noise_steps(volume, should_stop=should_stop)) as iterator:
             for _ in iterator:
-                yield Step()  # these blocks are not part of the progress
+                yield Step()  # these blocks do not count towards the progress
     except NoiseUnknownError as error:
         warnings.append(str(error))
         yield WarningIssued(message=str(error))

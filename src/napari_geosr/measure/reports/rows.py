@@ -211,7 +211,7 @@ def _row_unit(
 def _in_unit(
     values: Sequence[float | None], units: Sequence[str], power: int, unit: str
 ) -> list[float | None]:
-    """Values of a length to `power` in `unit`; None if they cannot be converted."""
+    """Values of dimension length ** `power`, in `unit`; None if not convertible."""
     if not power or unit not in MILLIMETRES:
         return list(values)
     factor = MILLIMETRES[unit] ** power

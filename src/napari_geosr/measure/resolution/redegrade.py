@@ -181,7 +181,7 @@ def _block_weights(n: int, factor: int, sigma: float) -> FloatArray:
 
 
 def blur_reach(blur: Sequence[float]) -> Reach:
-    """Number of voxels of the scan that a blur reaches."""
+    """Reach of a blur, in voxels of the scan."""
     z, y, x = (math.ceil(TRUNCATE * b + 1) if b else 0 for b in blur)
     return z, y, x
 

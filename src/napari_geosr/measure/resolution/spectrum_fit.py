@@ -1,4 +1,4 @@
-"""Fits a power spectrum by blurred structure and noise."""
+"""Fits the sum of blurred structure and noise to a power spectrum."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Array = npt.NDArray[np.float64]
 #: Candidate blurs of the high-resolution scan, in low-resolution voxels. Between them,
 #: the logarithm of the power is linear in the square of the blur.
 BLURS = (0.0, 0.35, 0.6, 0.85, 1.2, 1.7, 2.4, 3.4)
-#: Initial values: blurs; then the number of values of the noise parameter, and the
-#: widths of the noise along Z.
+#: Grid of initial values: the blurs, the number of values of the noise parameter, and
+#: the widths of the noise along Z.
 _FIRST_BLURS = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0, 1.25, 1.6, 2.1, 3.0)
 _FIRST_VALUES = 9
 _FIRST_WIDTHS = (0.0, 0.3, 0.5, 0.9)

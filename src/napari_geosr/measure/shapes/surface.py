@@ -52,7 +52,7 @@ class SurfaceCheck:
     n_shared : int
         Number of edges that belong to more than two triangles.
     n_reversed : int
-        Number of edges whose two triangles face opposite sides.
+        Number of edges between two triangles with opposite orientations.
     """
 
     n_open: int
@@ -61,7 +61,7 @@ class SurfaceCheck:
 
     @property
     def is_watertight(self) -> bool:
-        """Whether each edge belongs to two triangles that face the same side."""
+        """Whether each edge belongs to two triangles with the same orientation."""
         return not (self.n_open or self.n_shared or self.n_reversed)
 
     @property
@@ -74,7 +74,7 @@ class SurfaceCheck:
             for n, what in (
                 (self.n_open, "at holes"),
                 (self.n_shared, "where it touches itself"),
-                (self.n_reversed, "between triangles that face opposite sides"),
+                (self.n_reversed, "between triangles with opposite orientations"),
             )
             if n
         ]

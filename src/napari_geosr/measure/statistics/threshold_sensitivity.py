@@ -13,12 +13,12 @@ from napari_geosr.measure.sums import SweepTotals
 
 
 def lowest(totals: SweepTotals) -> float:
-    """The lowest porosity for the three thresholds."""
+    """The lowest porosity at the three thresholds."""
     return _sorted_voxels(totals)[0] / totals.sample_voxels
 
 
 def highest(totals: SweepTotals) -> float:
-    """The highest porosity for the three thresholds."""
+    """The highest porosity at the three thresholds."""
     return _sorted_voxels(totals)[2] / totals.sample_voxels
 
 

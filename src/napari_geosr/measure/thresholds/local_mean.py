@@ -30,7 +30,7 @@ def deviation_of(window: int) -> float:
 
 
 def halo_of(window: int) -> int:
-    """Number of planes on each side from which the local mean of a plane is found."""
+    """Number of planes on each side that contribute to the local mean of a plane."""
     return int(_TRUNCATE * deviation_of(window) + 0.5)
 
 

@@ -174,7 +174,7 @@ def _draft(description: ModelDescr, source: str, channel: int | None) -> ImportD
 
 
 def is_package(path: Path) -> bool:
-    """Whether a folder contains a package, or a file has a suffix of packages."""
+    """Whether a folder contains a package, or a file has a package suffix."""
     if path.is_dir():
         return any((path / name).is_file() for name in DESCRIPTIONS)
     return path.suffix.lower() in SUFFIXES

@@ -1,4 +1,4 @@
-"""Kernel maps: which input voxel contributes to which output voxel, by which weight.
+"""Kernel maps: which input voxel contributes to which output voxel, and its weight.
 
 Voxels have increasing int64 keys, so that a neighbour is found by binary search. Of the
 26 neighbours, only the 13 with larger keys are searched; the others are their mirror

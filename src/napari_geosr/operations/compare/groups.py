@@ -1,7 +1,7 @@
 """Volumes that are compared with the base on the same grid.
 
 A coarse volume must not determine the grid on which finer ones are compared, because
-averaging over its voxels hides their faults. Each volume is therefore compared with the
+averaging over its voxels hides their errors. Each volume is therefore compared with the
 base as if the two were alone, and volumes share a grid only if these grids are the
 same.
 """

@@ -99,7 +99,7 @@ class GanrecConfig(ObjectFitConfig, ProjectionsConfig):
         ge=1,
         le=5,
         title="Levels",
-        description="Number of times the U-Net halves the image.",
+        description="Number of times the U-Net halves the image size.",
     )
     device: str = Field(
         "auto",

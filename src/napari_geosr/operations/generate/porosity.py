@@ -1,4 +1,4 @@
-"""The porosity of samples: whether it can be chosen, and what it became."""
+"""The porosity of samples: whether it can be chosen, and its value in the results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NO_EFFECT = "The guidance has no effect, because no porosity was chosen."
 def check_porosity(
     card: ModelCard, porosity: float | None, guidance: float = 1.0
 ) -> str:
-    """Return a warning if a setting has no effect or leaves the range of the training.
+    """Return a warning if a setting has no effect or is outside the training range.
 
     Parameters
     ----------

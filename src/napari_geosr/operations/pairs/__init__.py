@@ -119,7 +119,8 @@ def pairs_steps(
     ConfigError
         If SimpleITK is not installed, or a setting does not fit the scans.
     VolumeError
-        If the scans do not match or do not overlap, or voxels are missing.
+        If the scans do not match or do not overlap, or contain missing (NaN)
+        voxels.
     FileError
         If a file exists and `overwrite` is False, or cannot be written.
     Cancelled

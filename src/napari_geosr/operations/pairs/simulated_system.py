@@ -61,7 +61,7 @@ def cropped(high: Volume, factors: tuple[int, ...]) -> Volume:
 
 
 class _CroppedArray:
-    """The beginning of an array that stays in its file."""
+    """The first part of an array, read from its file only when indexed."""
 
     def __init__(self, data: ArrayLike, shape: tuple[int, ...]) -> None:
         self.data, self.shape = data, shape

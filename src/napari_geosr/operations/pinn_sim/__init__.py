@@ -290,7 +290,7 @@ class _StackFit(ObjectFit):
         return CheckpointSaved(self.done, self.total, path)
 
     def image(self, start: JointRichardsonLucy, fit: FrameFit) -> FloatArray:
-        """Return the object in the field of view; at first, the one of `start`."""
+        """Return the object in the field of view; initially, that of `start`."""
         if self.steps == 0:
             return start.result()
         with exact_settings(self.config.threads):
@@ -358,7 +358,7 @@ def _write_steps(
 
 
 def _facts(fit: _StackFit, is_first: bool) -> AnyMapping:
-    """Facts for the record of a result."""
+    """Entries for the record of a result."""
     facts: AnyDict = {
         "device": fit.device,
         "iterations": fit.iterations,

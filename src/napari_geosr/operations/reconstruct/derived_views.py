@@ -13,7 +13,7 @@ from napari_geosr.core.volume import ArrayLike
 
 
 class _DerivedViews:
-    """Views computed lazily from an array that stays in its file."""
+    """Views computed from an array that is read from its file only when indexed."""
 
     ndim = 3
 

@@ -438,7 +438,7 @@ def _require_neighbours(scan: Projections, groups: list[npt.NDArray[np.intp]]) -
             raise ProjectionsError(
                 f"{scan.title}: views at {angles[0]:g}° … {angles[-1]:g}° would form "
                 "one exposure, but no projections were recorded in between (steps of "
-                f"{step:g}°). Use step-by-step acquisition instead of a continuous "
+                f"{step:g}°). Use step-and-shoot acquisition instead of a continuous "
                 "scan."
             )
 

@@ -21,7 +21,7 @@ from napari_geosr.operations.reconstruct.workers import SlabRun
 from napari_geosr.tomography.iterations import ignore_iteration
 
 #: Maximum width of the detector of the small scan that is timed, in pixels; wide enough
-#: for a speed like that of large scans.
+#: for the speed to be representative of large scans.
 _COLUMNS = 512
 #: The same maximum for a cone beam, for which the whole volume is timed.
 _CONE_COLUMNS = 96

@@ -165,7 +165,7 @@ class VolumeRun:
         return _models_text(self.prepared)
 
     def facts(self) -> AnyDict:
-        """Facts of the record that differ from those for a single volume."""
+        """Entries of the record that differ from those for a single volume."""
         return {}
 
     def doubts(self) -> Iterator[str]:
@@ -468,7 +468,7 @@ def find_finished_part(prepared: PreparedRestoration) -> FinishedPart | None:
     """Find the unfinished result of a killed run with these settings in the cache.
 
     Pass it to `run_steps` as `unfinished`, which compares the inputs. Results of runs
-    with an uncertainty, and of series, are not found.
+    with uncertainty estimation, or of series, are not found.
     """
     if prepared.has_deviation:
         return None

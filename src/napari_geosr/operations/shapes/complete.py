@@ -345,7 +345,7 @@ def _predicted(
 def _missing_part(added: AnyArray, coarse: AnyArray) -> AnyArray:
     """The voxels that fill gaps, without any thin crust on the given shape.
 
-    A gap has voxels that are two or more voxels away from the given shape.
+    A gap contains voxels at a distance of at least two voxels from the given shape.
     """
     from scipy.ndimage import binary_dilation, distance_transform_edt, label
 

@@ -82,7 +82,7 @@ def read_shape_steps(
 
 
 def shape_in(volume: Volume, box: tuple[slice, ...], label: int | None) -> AnyArray:
-    """Tell which voxels of a part of a volume belong to the shape.
+    """Determine which voxels of a part of a volume belong to the shape.
 
     Raises
     ------

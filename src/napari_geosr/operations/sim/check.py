@@ -251,7 +251,7 @@ def _write(check: SimCheck, files: dict[str, Path], overwrite: bool) -> None:
 
 
 def spectrum_picture(check: SimCheck) -> FloatArray:
-    """Logarithm of the correlation of frames and mean, in which patterns are peaks.
+    """Logarithm of the correlation of frames and mean, in which patterns show as peaks.
 
     Returns
     -------

@@ -30,7 +30,7 @@ from napari_geosr.physics.illumination.otf import Otf
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Fraction of pixels at the largest value above which frames count as saturated.
+#: Fraction of pixels with the largest value above which frames count as saturated.
 MAX_SATURATED = 0.01
 #: Refractive index of immersion oil.
 OIL = 1.515
@@ -428,7 +428,7 @@ def _refuse_saturated(block: FloatArray, frames: SimFrames, title: str) -> None:
 
 
 def saturated_fraction(block: FloatArray, frames: SimFrames) -> FloatArray:
-    """Fraction of the pixels of each frame at the largest value of the camera.
+    """Fraction of the pixels in each frame that have the camera's maximum value.
 
     For integers, this is the largest value of 8, 10, 12, 14 or 16 bits that is not
     exceeded; for floating point, the largest grey value, if several pixels share it.

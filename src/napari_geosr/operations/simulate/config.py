@@ -207,8 +207,8 @@ class SimulateRadiographsConfig(Config):
         0,
         ge=0,
         title="Seed",
-        description="Random seed: the same seed gives the same first radiographs, "
-        "regardless of their total number.",
+        description="Random seed: the same seed gives the same sequence of "
+        "radiographs, regardless of how many are simulated.",
     )
 
     @model_validator(mode="after")

@@ -322,7 +322,7 @@ def _cards(done: StudySummary, config: StudyConfig, scan: Projections) -> str:
 
 def _method_text(done: StudySummary, config: StudyConfig, scan: Projections) -> str:
     words = {
-        "step": "acquired step by step; the other projections are left out",
+        "step": "acquired in step-and-shoot mode; the other projections are left out",
         "continuous": "taken while the sample turns: each is the mean over its angles, "
         + (
             "with the photons of one projection"

@@ -72,9 +72,9 @@ def savings(scan: Projections, config: StudyConfig) -> list[AnyDict]:
     Returns
     -------
     list of dict
-        ``projections``, ``exposure``, ``data_factor`` and ``time_factor`` (× N less),
-        ``hours``, ``bytes``, and for ``synchrotron`` and ``laboratory`` kilowatt-hours
-        and kilograms.
+        ``projections``, ``exposure``, ``data_factor`` and ``time_factor`` (reduction by
+        a factor of N), ``hours``, ``bytes``, and for ``synchrotron`` and ``laboratory``
+        kilowatt-hours and kilograms.
     """
     itemsize = np.dtype(scan.data.dtype).itemsize
     rows = []

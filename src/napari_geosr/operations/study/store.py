@@ -207,7 +207,7 @@ class StudyStore:
         self._remove_folder()
 
     def _before(self) -> AnyDict | None:
-        """Facts on which the existing study depends; None if there is no such study."""
+        """Values on which the existing study depends; None if there is no study."""
         path = self.files["json"]
         if not path.exists():
             return None

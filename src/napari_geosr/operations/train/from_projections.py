@@ -234,7 +234,9 @@ def _shared_noise_warning(
     if reason_without_counts(scan):
         remedy = "learn without pairs (noise2inverse)"
     share = "all" if is_continuous else "more than half"
-    fewer = "Use step-by-step acquisition" if is_continuous else "Use fewer (--counts)"
+    fewer = (
+        "Use step-and-shoot acquisition" if is_continuous else "Use fewer (--counts)"
+    )
     return (
         f"{', '.join(affected)}: {share} of the target's data come from the same "
         "views as the input, and the noise that both share is learned as structure. "

@@ -196,8 +196,8 @@ class ScansConfig(ProjectionsConfig):
     acquisition: Literal["step", "continuous"] = Field(
         "step",
         title="Acquisition",
-        description="How the scans with fewer projections are acquired. step: step by "
-        "step; continuous: the sample rotates during the exposure.",
+        description="How the scans with fewer projections are acquired. step: "
+        "step-and-shoot; continuous: the sample rotates during the exposure.",
     )
     exposure: Annotated[tuple[float, ...], _MULTIPLE] = Field(
         (),

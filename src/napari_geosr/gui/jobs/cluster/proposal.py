@@ -86,7 +86,7 @@ def propose(estimate: RunEstimate, profile: Profile, *, limited: bool) -> Propos
     if estimate.memory is None or profile.gpus:
         pass  # memory of a GPU is not requested
     elif profile.queue == "oar" and not profile.memory_property:
-        remark = " OAR assigns memory in proportion to the cores."
+        remark = " OAR assigns memory in proportion to the number of cores."
     else:
         known.append(f"{format_bytes(estimate.memory)} of memory")
         needs = _MEMORY_FACTOR * estimate.memory + _MORE_BYTES

@@ -26,7 +26,7 @@ from napari_geosr.gui.kit.plots.chart import (
 if TYPE_CHECKING:
     from qtpy.QtCore import QEvent
 
-#: Minimum margin beside the axis, in pixels.
+#: Minimum margin to the left and right of the axis, in pixels.
 _MARGIN = 6
 #: Fraction of the range by which an arrow key moves the threshold.
 _KEY_STEP = 0.01

@@ -76,7 +76,7 @@ class PicturePace(QObject):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the picture has not followed the last change yet."""
+        """Whether the picture does not show the last change yet."""
         return self._is_waiting
 
     @property
@@ -94,11 +94,11 @@ class PicturePace(QObject):
             return 0.0
         if plain >= _FRAME:
             return _LONGEST_WAIT
-        # The frames without the picture make up for the one with it.
+        # The frames without a new picture make up for the delay of the one with it.
         return min((full - _FRAME) * plain / (_FRAME - plain), _LONGEST_WAIT)
 
     def follow(self) -> None:
-        """Have the picture follow a change of the lasso now, or after some more."""
+        """Update the picture after a change of the lasso, now or after more changes."""
         if not self._is_watching:  # pyqtgraph's widget is created late
             self._scatter.plot.viewport().installEventFilter(self)
             self._is_watching = True
@@ -126,7 +126,7 @@ class PicturePace(QObject):
         self._draw()
 
     def _stop(self) -> None:
-        """Forget what the picture waits for."""
+        """Cancel the pending update of the picture."""
         self._is_waiting = False
         self._pause.stop()
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: Name of the layer in which outlines are drawn.
 LAYER_NAME = "select pores"
-#: Number of corners of the polygon that stands for an ellipse.
+#: Number of corners of the polygon that approximates an ellipse.
 _CORNERS = 64
 
 
@@ -58,7 +58,7 @@ class PictureOutlines(QObject):
         self._clearing.timeout.connect(self._clear)
 
     def begin(self, pores: Labels) -> None:
-        """Let outlines be drawn over this layer."""
+        """Allow outlines to be drawn over this layer."""
         from napari.layers import Shapes
 
         self.end()

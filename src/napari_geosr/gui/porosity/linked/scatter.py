@@ -149,7 +149,7 @@ class ScatterView(Chart):
 
     @property
     def is_drawing(self) -> bool:
-        """Whether the mouse button is pressed, and may draw a lasso."""
+        """Whether the mouse button is pressed, so that a lasso may be drawn."""
         return self._press is not None
 
     @property
@@ -376,7 +376,7 @@ class ScatterView(Chart):
         self._apply_lasso()
 
     def _cancel_lasso(self) -> None:
-        """Forget the lasso, because it was drawn around other points."""
+        """Discard the lasso, because it was drawn around other points."""
         self._press, self._lasso = None, []
         self._timer.stop()
 

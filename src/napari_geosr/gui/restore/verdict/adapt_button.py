@@ -181,7 +181,7 @@ def _start_steps(
 
 
 def is_adaptable(card: ModelCard | None) -> bool:
-    """Whether a model can be adapted: a denoiser with weights for one scan."""
+    """Whether a model can be adapted: a denoiser with weights and one input scan."""
     return (
         card is not None
         and card.has_weights

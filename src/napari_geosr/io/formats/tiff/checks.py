@@ -77,7 +77,7 @@ def check_page_chain(tif: TiffFile, path: Path) -> frozenset[int]:
             if len(seen) == 1:  # the first page contains the metadata of the file
                 _check_values(entries, entry, order, path, size)
             tail = stream.read(n_offset)
-            # A last directory at the very end may lack its closing zero.
+            # The last directory may lack its terminating zero at the end of a file.
             place = (
                 struct.unpack(order + offset, tail)[0] if len(tail) == n_offset else 0
             )

@@ -364,7 +364,7 @@ class _Backends:
         return self._choices[channel]
 
     def facts(self) -> AnyDict:
-        """Facts for the record, from the first channel.
+        """Entries for the record, from the first channel.
 
         The differences are the largest ones of all channels.
         """

@@ -176,7 +176,7 @@ def _error_steps(
 
 
 def _variance_errors(noise: Noise, variances: Sequence[float]) -> tuple[float, float]:
-    """Standard errors of the noise variance of these parts, downwards and upwards."""
+    """Lower and upper standard errors of the noise variance of these parts."""
     low, high = variance_range(noise)
     mean = float(np.mean(variances))
     return mean * (1 - low) / _Z_90, mean * (high - 1) / _Z_90
@@ -192,14 +192,13 @@ def _combine_parts(
 ) -> UpscalingVerdict:
     """Gain over all parts, with its standard error (jackknife).
 
-    `unsure` are the standard errors, downwards and upwards, of the noise variance that
-    was subtracted. They apply to the errors of the averages, not to those of the
-    detail.
+    `unsure` are the lower and upper standard errors of the noise variance that was
+    subtracted. They apply to the errors of the averages, not to those of the detail.
     """
     detail = np.array(details, np.float64)
     n = len(own)
-    # Of the errors of the averages, the noise was subtracted, which is known only
-    # approximately, and they vary from part to part.
+    # The noise was subtracted from the errors of the averages. It is known only
+    # approximately, and the errors vary from part to part.
     means = own[:, :, 0]
     scatter = means.std(axis=0, ddof=1) / math.sqrt(n) if n > 1 else np.zeros(2)
     doubt = np.hypot(scatter, min(unsure))

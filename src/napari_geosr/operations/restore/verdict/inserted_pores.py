@@ -34,7 +34,7 @@ _RADII = (1.26, 1.55, 2.0, 2.5, 3.2)
 _PORE_BLUR = 0.6
 #: Number of test pores of each size in all blocks.
 _TEST_PORES = 24
-#: Maximum number of specks of noise, relative to the objects in a scan that shows them.
+#: Maximum ratio of specks of noise to objects in a scan that shows its objects.
 _MAX_SPECKS_SHARE = 0.2
 _SEED = 4712
 

@@ -66,8 +66,8 @@ class KnownBlockTest:
     thin : tuple of ThinStructures
         Thin dark and thin bright structures of the scan; empty if not examined.
     objects_by_size : tuple of SmallObjects
-        Small objects of the scan itself that differ from their surroundings, dark or
-        bright as the test pores.
+        Small objects of the scan itself that differ from their surroundings and are
+        dark or bright like the test pores.
     other : KnownBlockTest or None
         The same for objects of the other kind, without `counts`. If most of the scan is
         dark, these are dark pores inside its bright parts, such as the struts of a
@@ -175,7 +175,7 @@ class KnownBlockTest:
 
     @property
     def partly_faded(self) -> tuple[SmallObjects, ...]:
-        """Objects of two similar sizes of which more than an eighth fade, or none."""
+        """Objects of two similar sizes if over an eighth of them fade; else empty."""
         pairs = itertools.pairwise(self.objects_by_size)
         lossy = [pair for pair in pairs if differ(*_total(pair), LOSSY_RATIO)]
         return max(lossy, key=_lost_objects, default=())

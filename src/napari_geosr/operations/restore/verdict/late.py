@@ -1,4 +1,4 @@
-"""Predicts the effect of a run after its first tile, which does not have to wait."""
+"""Predicts the effect of a run after its first tile, so that the tile need not wait."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def wrong_pores(name: str, test: KnownBlockTest) -> str:
             continue  # doubtful
         if counts.result > counts.expected and _shows_as_many(test, counts):
             continue
-        # If small ones are lost, the expected number lacks them as well.
+        # If small ones are lost, the expected number does not include them either.
         is_invented = counts.simulated > MAX_PORE_RATIO * counts.smoothed
         lost = 0 if is_invented else _lost_size(test, counts)
         if lost:
@@ -132,7 +132,7 @@ def lost_small_pores(name: str, test: KnownBlockTest) -> Iterator[str]:
             return
     faded = [(*one.faded, one.are_bright) for one in test.both if one.faded]
     if faded:
-        # Gaps between objects that fade do so as well: name the more numerous.
+        # Gaps between fading objects fade as well: name the more numerous kind.
         seen, kept, are_bright = max(faded, key=lambda one: one[0] - one[1])
         kind = "bright objects" if are_bright else "dark objects, such as pores,"
         yield (

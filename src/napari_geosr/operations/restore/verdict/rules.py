@@ -76,7 +76,7 @@ _EDGES = {
 
 @dataclass(frozen=True)
 class RunAssessment:
-    """All facts about how a model performs on a scan.
+    """Everything that is known about the performance of a model on a scan.
 
     `averaged` is the test of a result with finer voxels, averaged to those of the scan.
     """
