@@ -85,6 +85,8 @@ def run_words(words: list[str], folder: Path) -> str:
         "XDG_STATE_HOME": str(folder / "state"),
     }
     environment = {**os.environ, **own}
+    # Readers do not set the number of threads, on which trainings depend slightly.
+    environment.pop("OMP_NUM_THREADS", None)
     done = subprocess.run(
         words, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
