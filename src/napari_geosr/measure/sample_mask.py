@@ -49,7 +49,8 @@ def sample_mask_steps(
     solid : ndarray of shape (Z, Y, X), bool
     closing : int
         Steps of dilation and erosion (octahedra of that radius in voxels): openings of
-        pores up to twice as wide are bridged, and the pores belong to the sample.
+        pores up to twice as wide are bridged, and these pores then belong to the
+        sample.
     thickness : int, optional
         Number of planes labelled together.
 

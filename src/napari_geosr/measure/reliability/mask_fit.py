@@ -48,7 +48,7 @@ _MIN_CHANGE = 0.01
 
 @dataclass(frozen=True)
 class SampleMaskFit:
-    """How well a sample mask fits the material.
+    """Fit of a sample mask to the material.
 
     Attributes
     ----------
