@@ -41,7 +41,7 @@ MAX_NAME_LENGTH = 80
 #: Minimum standard deviation of a feature map, as a fraction of the median over all
 #: maps.
 _MIN_STD = 0.05
-#: Percentiles of the distances between training patches that verdicts refer to.
+#: Percentiles of the distances between training patches, used for verdicts.
 LEVELS = (50.0, 95.0, 99.0)
 _TEXT = "sources"
 _TYPES = {
