@@ -4,7 +4,7 @@ The voxels of the phase are the unknowns. A coarser grid has one unknown for eve
 connected part of the phase in a box of 2³ voxels, so that pores that do not touch stay
 separate on all grids. Solutions on the coarser grids (V-cycles with Jacobi smoothing)
 precondition the conjugate gradients, which therefore need tens of iterations instead of
-the thousands of sweeps of an over-relaxation.
+thousands of over-relaxation sweeps.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def solution_steps(
     phase : ndarray of shape (n, Y, X), bool
         Every part of it must connect the first and the last face.
     tolerance : float
-        Largest `spread` of a solution.
+        Largest acceptable `spread` of the solution.
     check : callable
         Raises an error to stop the measurement.
     """

@@ -153,7 +153,7 @@ def _dilated(mask: np.ndarray) -> np.ndarray:
 
 
 def sample_mask_bytes(shape: tuple[int, ...]) -> int:
-    """Return the memory, besides slabs, for finding the mask of a volume of `shape`."""
+    """Return the bytes, besides slabs, needed to find the mask of a volume."""
     return math.prod(shape) * _BYTES_PER_VOXEL
 
 

@@ -218,7 +218,7 @@ class SimilarityIndex:
     def verdict(self, distance: float) -> Verdict:
         """Compare a distance, in units of the median, with those between patches.
 
-        `is_across_volumes` determines the scans for which it is valid.
+        `is_across_volumes` determines the scans for which the comparison is valid.
         """
         _, high, highest = self.distances / self.distances[0]
         if distance <= high:

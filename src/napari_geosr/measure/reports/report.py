@@ -37,7 +37,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts between edges; `unit` is that of the edges (empty for grey values)."""
+    """Counts between edges; `unit` is the unit of the edges (empty for grey values)."""
 
     counts: np.ndarray
     edges: np.ndarray

@@ -97,7 +97,7 @@ class CoredComponents:
 
 
 def _joining() -> Any:
-    """The compiled loops, which are imported when they are needed."""
+    """The compiled loops, imported on first use."""
     from napari_geosr.measure.kernels import joining
 
     return joining
