@@ -4,7 +4,7 @@ The voxels of the phase are the unknowns. A coarser grid has one unknown for eve
 connected part of the phase in a box of 2³ voxels, so that pores that do not touch stay
 separate on all grids. Solutions on the coarser grids (V-cycles with Jacobi smoothing)
 precondition the conjugate gradients, which therefore need tens of iterations instead of
-the thousands of sweeps of an over-relaxation.
+thousands of over-relaxation sweeps.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float32]
 
-#: Bytes per voxel of the volume, and per voxel of the phase, for a solution.
+#: Memory for a solution, in bytes per voxel of the volume and per voxel of the phase.
 _BYTES = (10, 165)
 #: Weight of a Jacobi step.
 _DAMPING = np.float32(0.7)
-#: A coarse grid has twice the distances, which halves the conductances of its faces.
+#: On a coarse grid, distances are doubled, which halves the conductances of faces.
 _COARSE_SCALE = np.float32(0.5)
-#: Number of unknowns for which the equations are solved directly.
+#: Maximum number of unknowns for which the equations are solved directly.
 _DIRECT = 2000
-#: The next grid must have less than this fraction of the unknowns.
+#: The next grid must have fewer than this fraction of the unknowns.
 _LEAST_COARSENING = 0.9
 _MOST_ITERATIONS = 500
-#: Rows of a matrix that are processed together, which limits the memory.
+#: Number of rows of a matrix that are processed together, to limit memory use.
 _BLOCK = 2**18
 
 
 @dataclass(frozen=True, eq=False)
 class _Level:
-    """One grid: its equations, and the unknown of the next grid for every unknown."""
+    """Equations of a grid, and the unknown of the next grid for each unknown."""
 
     matrix: Any
     inverse_diagonal: Floats
@@ -67,14 +67,14 @@ class Solution:
 
 
 def bytes_needed(voxels: int, in_phase: int = 0) -> int:
-    """Memory for a solution, with copies of the volume.
+    """Return the memory in bytes for a solution, including copies of the volume.
 
     Parameters
     ----------
     voxels : int
         Number of voxels of the volume.
     in_phase : int
-        Number of voxels of the phase; with 0, the result is a lower limit.
+        Number of voxels of the phase; if it is 0, the result is a lower limit.
     """
     return _BYTES[0] * voxels + _BYTES[1] * in_phase
 
@@ -91,9 +91,9 @@ def solution_steps(
     phase : ndarray of shape (n, Y, X), bool
         Every part of it must connect the first and the last face.
     tolerance : float
-        Largest `spread` of a solution.
+        Largest acceptable `spread` of the solution.
     check : callable
-        Raises an error if the measurement is to stop.
+        Raises an error to stop the measurement.
     """
     n = len(phase)
     matrix, source = _equations(phase)
@@ -108,7 +108,7 @@ def solution_steps(
     product, is_new = 0.0, True
     for i in range(_MOST_ITERATIONS):
         check()
-        if is_new:  # also if rounding errors have added up in `residual`
+        if is_new:  # corrects accumulated rounding errors
             residual = source - matrix @ x
         found = _solution(x, residual, planes, first, n)
         yield BlockDone(i + 1, _MOST_ITERATIONS)
@@ -137,7 +137,7 @@ def _dot(a: Floats, b: Floats) -> float:
 def _solution(
     x: Floats, residual: Floats, planes: AnyArray, first: AnyArray, n: int
 ) -> Solution:
-    """The fluxes; from plane to plane, they differ by the residuals of the voxels."""
+    """Fluxes through all planes; their differences are the residuals of the voxels."""
     entering = float(2 * (1 - x[first].astype(np.float64)).sum())
     kept = np.cumsum(np.bincount(planes, residual, n))
     fluxes = np.concatenate([[entering], entering - kept])
@@ -146,7 +146,7 @@ def _solution(
 
 
 def _equations(phase: npt.NDArray[np.bool_]) -> tuple[Any, Floats]:
-    """Balance of the fluxes of every voxel: matrix and right-hand side."""
+    """Flux balance of every voxel: matrix and right-hand side."""
     from scipy import sparse
 
     count = int(np.count_nonzero(phase))
@@ -170,7 +170,7 @@ def _equations(phase: npt.NDArray[np.bool_]) -> tuple[Any, Floats]:
     for face in ends:
         diagonal[face] += 2
     values = np.full((count, 7), -1, np.int8)
-    values[:, 3] = diagonal  # at most 6, or 8 in a volume of a single plane
+    values[:, 3] = diagonal  # at most 6; 8 in a volume of one plane
     data, columns = values[exists].astype(np.float32), columns[exists]
     source = np.zeros(count, np.float32)
     source[ends[0]] = 2
@@ -201,7 +201,7 @@ def _grids(matrix: Any, places: list[AnyArray]) -> tuple[list[_Level], SuperLU]:
 
 
 def _blocks(matrix: Any) -> Iterator[tuple[slice, AnyArray, AnyArray]]:
-    """Rows of the matrix, some at a time, with row and column of each stored value."""
+    """Rows of the matrix, a few at a time, with row and column of each stored value."""
     for begin in range(0, matrix.shape[0], _BLOCK):
         starts = matrix.indptr[begin : begin + _BLOCK + 1]
         stored = slice(starts[0], starts[-1])
@@ -211,7 +211,7 @@ def _blocks(matrix: Any) -> Iterator[tuple[slice, AnyArray, AnyArray]]:
 
 
 def _summed(matrix: Any, coarse: AnyArray, n_coarse: int) -> Any:
-    """The equations of the next grid: sums over the parts that are its unknowns."""
+    """Equations of the next grid: sums over the parts that become its unknowns."""
     from scipy import sparse
 
     shape = (n_coarse, n_coarse)

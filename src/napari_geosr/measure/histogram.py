@@ -35,7 +35,7 @@ _MAX_SWEEPS = 4
 #: Maximum fraction of the voxels, at either end, that may lie far from all others and
 #: be neither pore nor solid, such as hot voxels or a metal grain.
 _MAX_FAR_SHARE = 0.02
-#: Fraction of the voxels of a group, at either end, that may lie outside of its range.
+#: Fraction of the voxels of a group, at either end, that may lie outside its range.
 _STRAY_SHARE = 0.02
 #: Smallest width of bins, relative to the largest value, at which a bin number and its
 #: half are exact in float64.
@@ -109,7 +109,7 @@ class GreyHistogram:
 
     @property
     def edges(self) -> np.ndarray:
-        """Grey values between the bins (float64), one more than bins."""
+        """Edges of the bins (float64), one more than there are bins."""
         bins = np.arange(
             self.first, self.first + len(self.counts) + 1, dtype=np.float64
         )
@@ -166,7 +166,7 @@ class GreyHistogram:
         Returns
         -------
         bool
-            Whether there is a finite value among them.
+            Whether any of these values is finite.
         """
         from napari_geosr.measure.kernels import grey
 
@@ -189,9 +189,9 @@ class GreyHistogram:
     ) -> tuple[float, float] | None:
         """Return the range without outliers; None if there are none.
 
-        Outliers are at most 1 in 10 000 voxels at either end, with a distance from the
-        remaining voxels that exceeds the range of the latter. If they were included, a
-        hot pixel of a detector would shift the threshold.
+        Outliers are at most 1 in 10 000 voxels at either end. Their distance from the
+        remaining voxels exceeds the range of those voxels. If they were included, a hot
+        pixel of a detector would shift the threshold.
 
         Parameters
         ----------
@@ -381,7 +381,7 @@ def _sweep(
     slabs = blocks_along_z(tuple(source.shape), piece)
 
     def values(slab: slice) -> np.ndarray:
-        """The values of a slab to be counted."""
+        """The values of a slab that are to be counted."""
         if should_stop():
             raise Cancelled("Measuring was cancelled while reading the grey values.")
         block = np.asarray(source[slab])
@@ -392,7 +392,7 @@ def _sweep(
         return block
 
     if piece < thickness and not histogram.is_integer:
-        # The width of bins follows from the range of the first block with values.
+        # The bin width follows from the range of the first block that contains values.
         for block in blocks_along_z(tuple(source.shape), thickness):
             ends = [*range(block.start, block.stop, piece), block.stop]
             parts = itertools.pairwise(ends)

@@ -46,7 +46,7 @@ class Deviation:
 
 @dataclass(frozen=True)
 class PorosityInterval:
-    """The interval of the porosity.
+    """Porosity interval of a volume.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ class ShiftedPores:
     ----------
     source : ArrayLike of shape (Z, Y, X)
     deviation : Deviation
-        With data of the same shape.
+        Its data must have the same shape as `source`.
     threshold : float
     phase : str
     rules : SlabRules

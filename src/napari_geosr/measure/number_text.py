@@ -81,7 +81,7 @@ def signed_text(value: float, digits: int) -> str:
 def difference_text(before: float | None, after: float | None) -> str:
     """Format the relative change from `before` to `after`, signed.
 
-    The digits of a change by more than a factor of ten have no meaning.
+    For a change by more than a factor of ten, only this limit is shown.
 
     Examples
     --------
@@ -97,6 +97,6 @@ def difference_text(before: float | None, after: float | None) -> str:
 
 
 def unit_text(length: str, power: int) -> str:
-    """A unit of length to a power, as written in files: ``µm³``, ``1/µm``."""
+    """A unit of length raised to a power, as written in files: ``µm³``, ``1/µm``."""
     text = f"{length}{_POWERS[abs(power)]}"
     return f"1/{text}" if power < 0 else text

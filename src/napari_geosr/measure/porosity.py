@@ -101,7 +101,7 @@ def porosity_steps(
     mask : ArrayLike of the volume's shape, optional
         Non-zero inside the sample; takes precedence over ``config.sample_mask``.
     deviation : Deviation, optional
-        Standard deviations of the restored voxels; the porosity then gets an interval.
+        Standard deviations of the restored voxels, for an interval of the porosity.
     labels_target : writable array-like of the volume's shape, optional
         Numpy or zarr array of an integer type of 32 bits or more; filled with labels.
     keep_labels : bool
@@ -391,7 +391,7 @@ def _histogram(
     )
     with StepIterator(steps) as iterator:
         for _ in iterator:
-            if progress.done < len(run.slabs):  # second sweeps are not in the total
+            if progress.done < len(run.slabs):  # the total excludes second sweeps
                 yield progress.step()
     return iterator.result
 

@@ -43,7 +43,7 @@ from napari_geosr.measure.sums import Geometry
 
 @dataclass
 class SampleCounts:
-    """Voxels of the sample, of its pores, and of the pores at shifted thresholds."""
+    """Numbers of voxels of the sample, its pores, and pores at shifted thresholds."""
 
     sample: int = 0
     pores: int = 0

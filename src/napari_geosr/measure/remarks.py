@@ -138,10 +138,10 @@ def _hidden_phases(
 ) -> str:
     """A message if voxels far from all others determine the threshold.
 
-    Hot or saturated voxels or grains of metal then count as one phase, and pores and
-    solid together as the other. A few pores in a solid do not count as such a case,
+    Hot or saturated voxels, or grains of metal, then count as one phase, and pores and
+    solid together count as the other. A few pores in a solid are not such a case,
     because the solid is a single phase. The more voxels are far from the others, the
-    more unusual they have to look, because a phase far from two others is not unusual.
+    stricter the test, because a phase far from two others is not unusual.
     """
     others = histogram.nearby
     if others is None or _smaller_phase(others, threshold) >= _MIN_HIDDEN_SHARE:

@@ -49,7 +49,8 @@ def sample_mask_steps(
     solid : ndarray of shape (Z, Y, X), bool
     closing : int
         Steps of dilation and erosion (octahedra of that radius in voxels): openings of
-        pores up to twice as wide are bridged, and the pores belong to the sample.
+        pores up to twice as wide are bridged, and these pores then belong to the
+        sample.
     thickness : int, optional
         Number of planes labelled together.
 
@@ -152,7 +153,7 @@ def _dilated(mask: np.ndarray) -> np.ndarray:
 
 
 def sample_mask_bytes(shape: tuple[int, ...]) -> int:
-    """Return the memory, besides slabs, for finding the mask of a volume of `shape`."""
+    """Return the bytes, besides slabs, needed to find the mask of a volume."""
     return math.prod(shape) * _BYTES_PER_VOXEL
 
 

@@ -36,7 +36,7 @@ def threshold_value(
     Raises
     ------
     VolumeError
-        If the volume holds no finite value, or only one.
+        If the volume contains no finite value, or only one.
     """
     thickness = max(1, (1 << 22) // max(1, math.prod(source.shape[1:])))
     histogram = run_to_end(
@@ -108,7 +108,7 @@ def threshold_of(
 def _multi_otsu(
     counts: np.ndarray, centres: np.ndarray, phase: str, name: str
 ) -> float:
-    """The threshold next to the pores, out of the two of three-class Otsu."""
+    """The three-class Otsu threshold that is closer to the pores."""
     from skimage.filters import threshold_multiotsu
 
     if np.count_nonzero(counts) < 3:

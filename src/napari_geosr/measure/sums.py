@@ -78,8 +78,8 @@ class Pores:
             return self
         return Pores(self.sums[keep], self.boundary[keep], self.geometry)
 
-    # Values needed by several statistics are computed once. Single columns are copied,
-    # so that a table of them does not keep all sums in memory.
+    # Values needed by several statistics are computed once. Columns are copied one by
+    # one, so that a table of them does not keep all sums in memory.
 
     @cached_property
     def voxels(self) -> IntArray:
@@ -197,7 +197,7 @@ class SweepTotals:
         return n_voxels * geometry.voxel_volume if geometry.has_physical_size else None
 
     def per_millimetre(self, count: float) -> float | None:
-        """A number of objects per mm³ (flat: mm²) of the sample; None for pixels."""
+        """Number of objects per mm³ (flat: mm²) of the sample; None for pixel units."""
         if self.sample_size is None:
             return None
         power = 2 if self.geometry.flat else 3

@@ -39,7 +39,7 @@ FIRST_MARGIN = 24
 
 
 def kernels() -> Any:
-    """The compiled loops, which are imported when they are needed."""
+    """The compiled loops, imported on first use."""
     from napari_geosr.measure import kernels
     from napari_geosr.measure.kernels import axes, distances, spheres, surface  # noqa: F401
 

@@ -137,7 +137,8 @@ class _PlaneSimilarity:
     even : bool
         Whether the correlation over a few planes equals that over a few pixels.
     faster : bool
-        Whether the former is lower, even after smoothing within the planes.
+        Whether the correlation over a few planes is lower, even after smoothing within
+        the planes.
     far, lag : float, int
         `lag` is the largest number of planes over which fine detail keeps its position,
         i.e. changes far more slowly than within a plane; `far` is its correlation over
@@ -186,7 +187,7 @@ class _PlaneSimilarity:
         in_plane = -math.log(min(max(decay, low), high)) / 2
         for lag in reversed(lags):
             far = fine[lag]
-            # Over a few of many planes, any smooth structure stays in place.
+            # In a deep stack, any smooth structure stays in place over a few planes.
             if lag < max(3, n // 8) or not far >= _MIN_CORRELATION:
                 continue
             between = math.log(max(fine[1] / far, 1.0)) / (lag - 1)

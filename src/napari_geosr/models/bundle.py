@@ -330,7 +330,7 @@ def save(
             for name in (*tensor_files, CARD_FILE)
         }
         for name, data in tensor_files.items():
-            with atomic.explained(folder / name):  # errors name this file only
+            with atomic.explained(folder / name):  # so that errors name this file
                 written[name].write_bytes(data)
         written[CARD_FILE].write_text(card.to_yaml(), encoding="utf-8")
     if index is None:

@@ -71,7 +71,7 @@ def _read_from_zip(path: Path, name: str, limit: int) -> bytes:
 
 
 def _read_all(stream: IO[bytes], size: int, name: str, file: Path) -> bytes:
-    """Read a whole file; tensors only if their header fits the file size."""
+    """Read a whole file; tensors are read only if their header fits the file size."""
     start = b"" if name == CARD_FILE else check_header(stream, size, str(file))
     # The declared size may be wrong: never read more than the declared number of bytes.
     content = start + stream.read(size - len(start))

@@ -56,7 +56,7 @@ class TrainingLikeness:
         ``"ok"``; ``"caution"``: inspect the result closely; ``"unlike"``: the training
         data contain nothing similar.
     reasons : tuple of str
-        Reasons as sentences for users; empty when ok.
+        Reasons as sentences for users; empty if the level is ``"ok"``.
     figures : mapping
         Numbers on which the judgement is based.
     """

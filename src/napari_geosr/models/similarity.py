@@ -41,7 +41,7 @@ MAX_NAME_LENGTH = 80
 #: Minimum standard deviation of a feature map, as a fraction of the median over all
 #: maps.
 _MIN_STD = 0.05
-#: Percentiles of the distances between training patches that verdicts refer to.
+#: Percentiles of the distances between training patches, used for verdicts.
 LEVELS = (50.0, 95.0, 99.0)
 _TEXT = "sources"
 _TYPES = {
@@ -218,7 +218,7 @@ class SimilarityIndex:
     def verdict(self, distance: float) -> Verdict:
         """Compare a distance, in units of the median, with those between patches.
 
-        `is_across_volumes` determines the scans for which it is valid.
+        `is_across_volumes` determines the scans for which the comparison is valid.
         """
         _, high, highest = self.distances / self.distances[0]
         if distance <= high:

@@ -21,7 +21,7 @@ from napari_geosr.models.distribution import (
 _MAX_PARTS = 24
 #: Minimum edge length of a part in voxels.
 _MIN_EDGE = 24
-#: Minimum of the stored distance: parts of one scan are nearly equal, whereas two scans
+#: Minimum stored distance: parts of one scan are nearly equal, whereas two scans
 #: of the same kind differ slightly more.
 _MIN_DISTANCE = 0.05
 

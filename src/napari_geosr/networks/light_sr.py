@@ -97,7 +97,7 @@ class LightSR(UpscalingNetwork):
         left = 2 * len(self.blocks)
         have = widened(part, left, shape)
         maps = convolved_part(self.head, x, tuple(slice(0, n) for n in shape), have)
-        if x.ndim == 5 and x.device.type == "cpu":  # the order of oneDNN
+        if x.ndim == 5 and x.device.type == "cpu":  # layout used by oneDNN
             maps = maps.contiguous(memory_format=torch.channels_last_3d)
         for block in self.blocks:
             assert isinstance(block, ResidualBlock)

@@ -28,7 +28,7 @@ from napari_geosr.networks.layers.upsampling import (
 )
 
 #: Number of maps between the two convolutions of the widening branch, relative to the
-#: smaller of the numbers of input and output maps.
+#: number of input or output maps, whichever is smaller.
 _WIDENING = 2
 #: Scale factor for the initial weights of layers that add their input.
 _INITIAL_GAIN = 0.1
@@ -205,7 +205,7 @@ class RepSR(UpscalingNetwork):
         return maps
 
     def merged(self) -> RepSR:
-        """Return the equivalent network of plain convolutions; itself if merged."""
+        """Return the equivalent network of plain convolutions, or itself if merged."""
         if self.config.merged:
             return self
         first = next(self.parameters())

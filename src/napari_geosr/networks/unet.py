@@ -145,7 +145,7 @@ def blurred_maxima(x: torch.Tensor) -> torch.Tensor:
 
 
 def _thinned(x: torch.Tensor, axis: int, first: int) -> torch.Tensor:
-    """Every other voxel along an axis from `first` on, for the filter at stride 2."""
+    """Every other voxel along an axis, starting at `first`, for the stride-2 filter."""
     key = [slice(None)] * x.ndim
     key[axis] = slice(first, first + x.shape[axis] - 2, 2)
     return x[tuple(key)]

@@ -4,8 +4,8 @@ The phase is thinned to lines of voxels [1]_. Voxels with more than two neighbou
 junctions; adjacent junctions are merged. The chains between junctions, and those with a
 free end, are branches. Lengths are measured along the chains after smoothing over five
 voxels, because a staircase of voxels is longer than the line it represents. Free
-branches no longer than the tube is thick are artefacts of its rough surface and are
-removed.
+branches that are no longer than the thickness of the tube are artefacts of its rough
+surface and are removed.
 
 References
 ----------
@@ -60,7 +60,7 @@ class NetworkGraph:
     unit : str
         Unit of all lengths.
     joining : dict of int
-        Number of components of the phase that connect the two faces across Z, Y and X.
+        Number of components of the phase that join opposite faces along Z, Y and X.
     voxel_size : tuple of float
     """
 
@@ -204,9 +204,9 @@ def network_graph(
     mask : ndarray of bool, (Z, Y, X) or (Y, X)
         True in the tubes; 26-connected (8-connected in an image).
     voxel_size, origin : sequence of float
-        Along the axes of `mask`; the origin is the centre of the first voxel.
+        One value for each axis of `mask`; the origin is the centre of the first voxel.
     unit : str
-        Unit of both.
+        Unit of `voxel_size` and `origin`.
     smallest : int
         Minimum number of voxels of a component; smaller ones are removed.
     """
@@ -270,7 +270,7 @@ def _thinned(mask: Mask) -> Mask:
 
 
 def _surface_distance(mask: Mask, sizes: Array) -> Array:
-    """Distance of every voxel from the surface; the volume's faces do not count."""
+    """Distance from each voxel to the surface, ignoring the faces of the volume."""
     from scipy import ndimage
 
     if len(mask) == 1:
@@ -281,7 +281,7 @@ def _surface_distance(mask: Mask, sizes: Array) -> Array:
 
 
 def _smooth(path: Array) -> Array:
-    """Moving average over points, narrower towards the ends, which stay in place."""
+    """Moving average over points; the window narrows towards the fixed ends."""
     n = len(path)
     sums = np.concatenate([np.zeros((1, 3)), np.cumsum(path, axis=0)])
     at = np.arange(n)
@@ -302,7 +302,7 @@ def _n_components(n: int, ends: Indices) -> int:
 
 
 def _spurs(traced: SkeletonTrace, thickness: Array, sizes: Array) -> list[Indices]:
-    """Free chains, including their ends, that are no longer than the tube is thick."""
+    """Free chains, with their ends, that are no longer than the tube's thickness."""
     both = np.array(traced.ends, np.intp).ravel()
     degrees = np.bincount(both, minlength=len(traced.places))
     spurs = []

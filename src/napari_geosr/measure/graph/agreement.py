@@ -25,13 +25,13 @@ class GraphAgreement:
     Attributes
     ----------
     distance : float
-        Points closer than this to the other graph's lines count as found there.
+        Points closer than this to the lines of the other graph count as found.
     length_precision, length_recall : float
         Fraction of the measured length near true lines, and of the true length near
         measured lines.
     branch_precision, branch_recall : float
-        The same for numbers of branches; a branch counts as found if 80 % of it lies
-        near the other graph.
+        The same fractions for the number of branches; a branch counts as found if 80 %
+        of it lies near the other graph.
     """
 
     distance: float
@@ -89,7 +89,7 @@ def _shares(
 
 
 def _inside(parts: list[Array], box: Array) -> list[Array]:
-    """The points of each part within a box; parts without such points are dropped."""
+    """The points of each path within a box; paths without such points are dropped."""
     kept = [part[((part >= box[0]) & (part <= box[1])).all(axis=1)] for part in parts]
     return [part for part in kept if len(part)]
 

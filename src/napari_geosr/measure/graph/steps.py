@@ -33,11 +33,12 @@ def check_graph_memory(
     ----------
     shape : sequence of int
     free : int
-        Bytes that are left for the graph.
+        Memory available for the graph, in bytes.
     name : str
         Name of the volume in messages.
     budget : int, optional
-        The memory budget of the whole measurement; None for the free memory.
+        The memory budget of the whole measurement; None if only the free memory limits
+        it.
 
     Raises
     ------

@@ -78,7 +78,7 @@ class Group:
     Raises
     ------
     ConfigError
-        If the text is not an expression.
+        If the text is not a valid expression.
 
     Examples
     --------
@@ -259,7 +259,7 @@ def _parts(unit: str) -> tuple[str, int]:
 
 @dataclass(frozen=True)
 class GroupSummary:
-    """How many pores belong to a group.
+    """Number and share of the pores in a group.
 
     Attributes
     ----------
@@ -287,7 +287,7 @@ class GroupSummary:
 
     @classmethod
     def from_json_dict(cls, values: AnyMapping) -> GroupSummary:
-        """Read what `to_json_dict` returned."""
+        """Rebuild a summary from the values returned by `to_json_dict`."""
         share = values["share_of_size"]
         return cls(
             str(values["expression"]),

@@ -23,7 +23,7 @@ def _add_cell(
     table: np.ndarray,
     boundary: np.ndarray,
 ) -> None:
-    """Add a cell with several labels, or corners outside the sample (slow, but rare).
+    """Add a cell with several labels or with corners outside the sample (slow, rare).
 
     `values` are the labels of the 8 corners; `inside` has a bit for each corner.
     """
@@ -88,8 +88,8 @@ def _sweep_simple_row(
 ) -> None:
     """Like `_sweep_row`, for rows without special cells.
 
-    The only branch is taken where one pore follows another, which makes it easy for the
-    processor to predict; cells without a boundary add zeros.
+    The only branch is taken where one pore follows another, so the processor predicts
+    it well; cells without a boundary add zeros.
     """
     current = np.int64(0)
     surface, euler = np.int64(0), np.int64(0)

@@ -21,7 +21,7 @@ _rules: list[int] = []
 
 
 def _column(rule: int) -> int:
-    """The number of a new column of the table of sums."""
+    """Add a column to the table of sums, and return its number."""
     _rules.append(rule)
     return len(_rules) - 1
 
@@ -50,8 +50,8 @@ N_COLUMNS = len(_rules)
 MERGE_RULES = np.array(_rules)
 
 # The boundary table is separate and small because it is written most often. Its columns
-# are sums of integers, the surface in units from `crofton.integer_weights`: they do not
-# depend on the order of the cells.
+# are sums of integers (the surface in units from `crofton.integer_weights`), so they do
+# not depend on the order of the cells.
 SURFACE = 0
 EULER8 = 1
 N_BOUNDARY_COLUMNS = 2

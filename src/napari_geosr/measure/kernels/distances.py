@@ -1,4 +1,4 @@
-"""Exact Euclidean distances to the nearest voxel outside a phase, with its position."""
+"""Exact Euclidean distances to the nearest voxel outside a phase, and its position."""
 
 from __future__ import annotations
 
@@ -127,9 +127,10 @@ def _compare(
     best: np.ndarray,
     place: np.ndarray,
 ) -> bool:
-    """Fill in distance and site of a row, from all rows that may be nearer.
+    """Fill in the distances and sites of a row, from all rows that may be nearer.
 
-    Returns whether some of them are more than `WITHIN` rows away; these are left out.
+    Returns whether any of those rows are more than `WITHIN` rows away; such rows are
+    left out.
     """
     n = len(values)
     for k in range(len(best)):
@@ -143,7 +144,7 @@ def _compare(
         if before >= 0:
             for k in range(len(best)):
                 value = np.int32(values[before, k] + squared)
-                # Sites come in descending order on this side.
+                # On this side, sites are in descending order.
                 is_near = value <= best[k]
                 best[k] = value if is_near else best[k]
                 place[k] = places[before, k] if is_near else place[k]

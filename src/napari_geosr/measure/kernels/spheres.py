@@ -1,4 +1,4 @@
-"""Largest spheres within a phase: their centres, their radii, and painting them.
+"""Finds the largest spheres within a phase (centres and radii), and paints them.
 
 Hildebrand & Rüegsegger, J. Microsc. 185, 67 (1997),
 doi:10.1046/j.1365-2818.1997.1340694.x; spheres within another sphere are left out (Dahl
@@ -19,7 +19,7 @@ STEPS = 32
 MOST = 65535
 #: Number of steps per voxel in which positions of sphere centres are stored.
 PLACES = 16
-#: Increase of the radius of painted spheres, in voxels, because the position of the
+#: Increase in the radius of painted spheres, in voxels, because the position of the
 #: surface is only estimated.
 MARGIN = 0.1
 #: Distances, in voxels, at which a covering sphere is searched for, the most successful
@@ -94,7 +94,7 @@ def _slope(before: int, after: int) -> float:
 def largest_unknown(
     distances: np.ndarray, core: np.ndarray, inner: np.ndarray
 ) -> float:
-    """Return the largest radius of a sphere that the end of the block may enlarge.
+    """Return the largest radius of a sphere that is uncertain because the block ends.
 
     Spheres around voxels of the core, and of the `REACH` voxels around it, are checked.
     `inner` is 1 for each face of the block, in pairs along Z, Y, X, beyond which the
@@ -238,7 +238,7 @@ def paint(
 ) -> None:
     """Give each voxel of a phase the diameter of the largest sphere that contains it.
 
-    Spheres come in descending order, and painted voxels are skipped. Voxels that no
+    Spheres are painted in descending order, skipping painted voxels. Voxels that no
     sphere contains take the largest diameter of their neighbours, `FILLED` times.
 
     Parameters
@@ -332,7 +332,7 @@ def painted_radius(diameter: int) -> float:
 
 @compiled
 def _fill(unpainted: np.ndarray, result: np.ndarray) -> None:
-    """Give voxels left over by `paint` the largest diameter of their 26 neighbours."""
+    """Give voxels missed by `paint` the largest diameter of their 26 neighbours."""
     n_z, n_y, n_x = result.shape
     places = []
     for z in range(n_z):

@@ -7,8 +7,8 @@ import numpy as np
 from napari_geosr.measure.kernels.compiled import compiled
 from napari_geosr.measure.kernels.surface import STEPS as DEPTHS
 
-#: Maximum excess distance, in voxels, over that of the nearest wall at which a sphere
-#: touches a wall.
+#: A sphere touches a wall if the wall is at most this much farther away than the
+#: nearest one, in voxels.
 TOUCHING = 0.18
 #: Added to the radius of a sphere that is touched on all sides, in voxels. Plates and
 #: rods contain many spheres, of which the largest are painted; here, there is only one.
@@ -200,7 +200,7 @@ def _move(walls: np.ndarray, count: int, is_point: bool, sphere: np.ndarray) -> 
     `walls`.
     """
     z, y, x = 0.0, 0.0, 0.0
-    here, there = 5, 6  # rows for the distances from this position, and from the next
+    here, there = 5, 6  # rows of distances: this and the next position
     best = _reach(walls, count, is_point, z, y, x, walls[here])
     step = 0.5
     for _ in range(9):

@@ -102,7 +102,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
 
 @dataclass
 class _RingCheck:
-    """Counts slices that hardly show a ring of compact bone around a marrow cavity."""
+    """Counts slices without a clear ring of compact bone around a marrow cavity."""
 
     n_cut: int = 0
     n_pairs: int = 0
@@ -122,7 +122,7 @@ class _RingCheck:
         self._before = cavity
 
     def remarks(self, rows: npt.NDArray[np.float64]) -> list[str]:
-        """Remark on a volume that may not be a cortex, given the values of slices."""
+        """Remark on a volume that may not be a cortex, based on values of slices."""
         values = dict(zip(_NAMES, rows[np.isfinite(rows[:, 0])].T, strict=True))
         if not (n := len(values["Tt.Ar"])):
             return []

@@ -71,7 +71,7 @@ COLUMNS = (
 #: Number of voxels below which the shape of a pore is uncertain.
 _FEW_VOXELS = 125
 #: Size of a pore, relative to the median of the other pores, above which it counts as a
-#: canal if it also has most of the volume.
+#: canal if it also makes up most of the pore volume.
 _CANAL = 20
 #: Volume of all pores ÷ bone volume above which the pores are unlikely to be lacunae,
 #: which fill a few per cent of bone.

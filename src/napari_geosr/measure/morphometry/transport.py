@@ -58,7 +58,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     remarks: list[str] = []
     available = free_host_memory() // 2
     needed = diffusion.bytes_needed(math.prod(phases.shape))
-    if needed <= available:  # otherwise not even the pores are read
+    if needed <= available:  # otherwise do not read the pores
         pores = np.ascontiguousarray(phases.pores[:, :, :])
         needed = diffusion.bytes_needed(pores.size, int(np.count_nonzero(pores)))
     if needed > available:
@@ -104,7 +104,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
 def _permeability(
     porosity: float, surface: float, values: Mapping[str, float | None]
 ) -> tuple[float | None, list[str]]:
-    """The Kozeny–Carman estimate, and remarks on pores that do not connect faces."""
+    """The Kozeny–Carman estimate, and remarks on axes without connecting pores."""
     shares = {axis: values.get(f"D_eff/D0.{axis}") for axis in "zyx"}
     if all(share == 0 for share in shares.values()):
         return 0.0, [

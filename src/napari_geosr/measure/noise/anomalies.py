@@ -31,7 +31,7 @@ _MIN_BLOCKS = 1000
 _MIN_SLICE_BLOCKS = 40
 #: Minimum number of slices to compare.
 _MIN_SLICES = 5
-#: Maximum distance, in slices, between a slice and those that it is compared with. At
+#: Maximum distance, in slices, between a slice and the slices it is compared with. At
 #: most half of them may be noisy.
 _REACH = 12
 #: Noise level, in steps between grey values, that may be a rounding error.
@@ -63,7 +63,8 @@ _RAISED = 0.1
 _MAX_PLACES = 50_000
 #: Minimum distance of such voxels from their neighbours, in steps between grey values.
 _MIN_STEPS = 2.0
-#: Minimum fraction of such single voxels. Noise is seldom so far from its neighbours.
+#: Minimum fraction of such single voxels. Noise seldom differs this much from its
+#: neighbours.
 _MIN_END_SHARE = 5e-4
 #: Mean square of the outliers, relative to that of the noise, above which they matter.
 _MIN_OUTLIER_POWER = 0.25
@@ -79,7 +80,7 @@ def anomaly_doubts(
     Parameters
     ----------
     sample : NoiseSample
-        Without these voxels.
+        The sample without these voxels.
     n_slices : int
         Number of slices of the scan.
     found : Outliers
@@ -223,7 +224,7 @@ def without_outliers(sample: NoiseSample) -> tuple[NoiseSample, Outliers]:
 
 
 def _single(values: npt.NDArray[np.floating]) -> tuple[Bools, float]:
-    """Single voxels far outside the others, and their mean square over all voxels."""
+    """Single voxels far outside the others, and their `Outliers.power`."""
     found = np.zeros(values.shape, bool)
     low, high = np.percentile(values, (2, 98))
     limit = _FAR * float(high - low)

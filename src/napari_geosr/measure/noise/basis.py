@@ -179,6 +179,6 @@ def non_negative(matrix: Array, values: Array) -> Array:
 
     try:
         amplitudes: Array = nnls(matrix, values)[0]
-    except RuntimeError:  # too many changes of the set of parts
+    except RuntimeError:  # too many changes of the active set
         amplitudes = lsq_linear(matrix, values, bounds=(0, np.inf)).x
     return amplitudes

@@ -64,8 +64,8 @@ class NoiseCurve:
         Small bright objects have no uniform blocks from which their noise could be
         measured, and because of the noise, some background voxels are darker than the
         mean of every background block. A line is the variance of counted photons plus a
-        constant, and is extrapolated, at most down to a variance of zero; any other
-        curve stays constant.
+        constant; it is extrapolated, but not below zero. Any other curve stays
+        constant.
         """
         if not self.is_line:
             return self
@@ -152,7 +152,8 @@ def fit_curve(
     if is_uniform is not None:
         is_certain = is_uniform | (doubts <= _CERTAIN_ERROR)
         found = _without_mixtures(found, variances, is_uniform, is_certain, is_line)
-    # A mixture of two grey values without noise varies like photons too.
+    # The variance of a mixture of two noise-free grey values also resembles photon
+    # noise.
     has_noise = variances[doubts <= _CERTAIN_ERROR] > _ZERO_SHARE * variances.max()
     is_photons = is_line and found[-1] > found[0] and has_noise.all()
     return NoiseCurve(places, found, bool(is_photons))
@@ -208,8 +209,8 @@ def _is_better(chi2: float, simpler: float, freedom: int) -> bool:
 def _fit_parts(matrix: Array, variances: Array, doubts: Array) -> tuple[float, Array]:
     """Chi squared and values of the best non-negative combination of the parts."""
     minimum = _ZERO_SHARE * float(variances.max())
-    # Start with the variance of the most certain class, or a class's own if it is
-    # lower.
+    # Start with the variance of the most certain class, or with a class's own variance
+    # if that is lower.
     fitted = np.full(len(variances), float(variances[np.argmin(doubts)]))
     fitted = np.minimum(fitted, np.maximum(variances, minimum))
     weights = np.ones(len(variances))
@@ -240,7 +241,7 @@ def _is_above(middle: int, left: int, right: int, places: Array, values: Array) 
 
 
 def _simplified(greys: Array, levels: Array, scale: Array) -> list[int]:
-    """Indices of the knots without those on a line, within 2 % of `scale`."""
+    """Indices of the knots, omitting those within 2 % of `scale` of a straight line."""
     kept = list(range(len(greys)))
     while len(kept) > 2:
         errors = []

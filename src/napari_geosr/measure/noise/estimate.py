@@ -83,7 +83,7 @@ _MIN_STRUCTURE_LAG = 0.2
 _OTHER_EDGES = (4, 5, 8)
 #: Maximum ratio of the levels in such blocks that count as equal.
 _MAX_EDGE_RATIO = 1.15
-#: The same for white noise, which is hardly mistaken for structure.
+#: The same for white noise, which is rarely mistaken for structure.
 _MAX_EDGE_RATIO_WHITE = 1.3
 #: Ratio after averaging above which all of the supposed noise may be structure.
 _CLEAR_RATIO = 1.6
@@ -267,7 +267,7 @@ def _read(
 def _level(
     volume: Volume, blocks: ScanBlocks, check: Callable[[], None]
 ) -> float | None:
-    """Noise level measured in these blocks; None if none of them is usable."""
+    """Noise level measured in these blocks; None if no block is usable."""
     try:
         sample = usable_sample(volume, blocks)
     except NoiseUnknownError:
@@ -327,7 +327,7 @@ def _from_sample(
 class _QuietCurve:
     """Quiet blocks, the variance in them, and the ratio of other regions to it.
 
-    `weakest` and `strongest` are the ratios of standard deviations in single regions.
+    `weakest` and `strongest` are ratios of standard deviations in individual regions.
     """
 
     quiet: QuietBlocks
@@ -379,7 +379,7 @@ def _noise(
         interval = (level, _CLIPPED_FACTOR * interval[1])
     if coarse := sample.is_coarse(level):
         interval = (0.0, max(level * (1 + half), sample.step / 2))
-    if unknown := sample.is_mostly_clipped:  # perhaps as strong as the grey scale
+    if unknown := sample.is_mostly_clipped:  # may be as wide as the grey scale
         interval = (0.0, float(np.ptp(sample.values)))
     if structured := quiet.is_structure:
         interval = (0.0, level * (1 + half))
@@ -480,7 +480,7 @@ def _with_exceptions(
     noise: Noise,
     noisiest: float,
 ) -> Noise:
-    """The noise, marked as doubtful if parts of the scan or single voxels have more.
+    """The noise, marked as doubtful if parts of the scan or single voxels are noisier.
 
     `noisiest` is the level of a noisy region in a scan without measurable noise; 0 if
     there is no such region.

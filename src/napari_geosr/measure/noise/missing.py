@@ -24,12 +24,12 @@ def with_neighbours(blocks: Any, known: Bools) -> tuple[Any, Bools]:
     ----------
     blocks : ndarray, shape (n, z, y, x)
     known : ndarray of bool
-        Of the same shape.
+        Which voxels are known; same shape as `blocks`.
 
     Returns
     -------
     blocks, known : ndarray
-        Copies if a block has changed.
+        Copies if any block was changed.
 
     Examples
     --------
@@ -44,7 +44,8 @@ def with_neighbours(blocks: Any, known: Bools) -> tuple[Any, Bools]:
         return blocks, known
     from scipy.ndimage import distance_transform_edt
 
-    # Distances between blocks are so long that no voxel is copied from another block.
+    # The distance between blocks is set so large that no voxel is copied from another
+    # block.
     far = float(max(blocks.shape[1:])) * 4
     nearest = distance_transform_edt(
         ~known[filled],
@@ -59,7 +60,7 @@ def with_neighbours(blocks: Any, known: Bools) -> tuple[Any, Bools]:
 
 
 def _has_holes(missing: Bools) -> Bools:
-    """Which blocks have a group of 2 × 2 × 2 missing voxels, or 2 × 2 in one slice."""
+    """Whether each block lacks 2 × 2 × 2 adjacent voxels, or 2 × 2 within a slice."""
     for axis in (1, 2, 3):
         n = missing.shape[axis]
         if n > 1:

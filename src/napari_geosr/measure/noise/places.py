@@ -74,7 +74,7 @@ def ratios_of_regions(
     curve: NoiseCurve,
     check: Callable[[], None],
 ) -> tuple[float, float]:
-    """Compare the noise of single regions with the measured noise.
+    """Compare the noise of individual regions with the measured noise.
 
     The sample is divided into cells and slabs. In each of these regions, the quietest
     blocks are measured, relative to the noise that the scan has at their grey values.
@@ -97,8 +97,8 @@ def ratios_of_regions(
     Returns
     -------
     weakest, strongest : float
-        Ratios of standard deviations, at most and at least 1; 1 if no region can be
-        measured.
+        Ratios of standard deviations: at most 1 and at least 1, respectively. Both are
+        1 if no region can be measured.
 
     Notes
     -----
@@ -179,7 +179,7 @@ def noisiest_region(
         low, high = np.quantile(detail[region], _CALM)
         if low > floor / 2 and high < _MAX_DETAIL_RATIO * low:
             candidates.append((float(high / low), region))
-    candidates.sort(key=lambda one: one[0])  # that of noise alone is the smallest
+    candidates.sort(key=lambda one: one[0])  # smallest for noise alone
     for _, region in candidates[:_MAX_CANDIDATES]:  # each takes up to a second
         check()
         found = find_quiet(energy[region], sample.greys[region], check=check)

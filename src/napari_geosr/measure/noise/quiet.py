@@ -146,9 +146,10 @@ def quiet_curve(
     """Measure the quietest blocks, and the variance of the noise at every grey value.
 
     Photon noise is skewed: a block that is bright by chance also varies more by chance.
-    Classes of such blocks hide how the noise depends on the grey value, by up to a
-    third of its variance. Therefore, for photon noise, blocks are assigned to classes
-    according to every other voxel, and the voxels in between give the grey value.
+    Classes of such blocks distort the dependence of the noise on the grey value, by up
+    to a third of its variance. Therefore, for photon noise, blocks are assigned to
+    classes according to every other voxel, and the voxels in between give the grey
+    value.
 
     Parameters
     ----------
@@ -157,7 +158,7 @@ def quiet_curve(
     sample : NoiseSample
         Grey values of the blocks.
     fraction, check
-        As for `find_quiet`.
+        As in `find_quiet`.
 
     Returns
     -------

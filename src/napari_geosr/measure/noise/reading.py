@@ -78,7 +78,7 @@ def sample_steps(
     Returns
     -------
     ScanBlocks or None
-        None if `should_stop` became true.
+        None if `should_stop` returned True.
     """
     edges = block_edges(volume, edge)
     boxes = _boxes(volume.shape)
@@ -184,7 +184,7 @@ def _boxes(shape: Sequence[int]) -> list[Box]:
 def _evenly_spaced(length: int, size: int, limit: int) -> list[slice]:
     """At most `limit` windows of `size`, in the middle of equal parts of `length`.
 
-    Windows do not reach the corners, which are outside of a round field of view.
+    Windows do not reach the corners, which are outside a round field of view.
     """
     size = min(size, length)
     count = min(limit, -(-length // size))

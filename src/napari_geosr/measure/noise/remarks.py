@@ -35,7 +35,7 @@ TOO_SMALL = Remark(
     "Its true level may be much lower.",
     "fine structure",
 )
-#: Message about noise with a spectrum as after a median filter.
+#: Message about noise with a spectrum like that after a median filter.
 MEDIAN_FILTERED = Remark(
     "The noise is only partly blurred, as in a scan to which a median filter was "
     "applied. If the scan was filtered in this way, the noise may be up to twice as "
@@ -233,7 +233,7 @@ def position_doubts(
         Noise of the noisiest region, as a fraction of the contrast.
     stated : (float, float) or None
         Noise of the least noisy and of the noisiest region as multiples of the stated
-        level; 1 if it does not differ. None if no level is stated.
+        level; 1 if they do not differ. None if no level is stated.
     """
     if stated is None:
         if strongest < FLOOR:

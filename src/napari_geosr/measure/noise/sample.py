@@ -326,7 +326,7 @@ def _ratio_of_pair(volume: Volume, first: Array, second: Array) -> float:
     )
     n = first[0].size / max(1, first[0].size - 1)
     sums = n * np.square(first - second).mean(axes)
-    usual = sums <= _MAX_SUM * np.median(sums)  # without zingers and marks
+    usual = sums <= _MAX_SUM * np.median(sums)  # omit zingers and markers
     if not usual.all():
         first, second, sums = first[usual], second[usual], sums[usual]
         middles = middles[0][usual], middles[1][usual]
@@ -368,7 +368,7 @@ def _ratio_of_pair(volume: Volume, first: Array, second: Array) -> float:
 def _extreme(blocks: Any, known: Bools) -> Bools:
     """Values far outside the range of nearly all others, such as no-data markers.
 
-    A single such value would make all differences between the others look like
+    One such value would be enough to make all differences between the others look like
     rounding.
     """
     none = np.zeros(known.shape, bool)
@@ -443,7 +443,7 @@ def _padding(blocks: Array, constant: Bools, outer: Sequence[float]) -> Bools:
 
 
 def _steps(values: Array) -> tuple[float, int]:
-    """The usual smallest step between grey values, and the number of these values."""
+    """Typical smallest step between grey values, and the number of distinct values."""
     some = values[:: max(1, len(values) // _MAX_VALUES)]
     most = min(_MAX_LEVELS, len(some) // 10)
     # Sorting is slow, so skip the remaining values if there are already too many.

@@ -1,7 +1,7 @@
 """The spectrum of quiet blocks as the sum of noise and smooth structure.
 
-Noise is white, or white noise blurred by a Gaussian along each axis, or has the
-spectrum of filtered back-projection, in each case plus a fraction of white noise (from
+Noise is white, is blurred by a Gaussian along each axis, or has the spectrum of
+filtered back-projection. In each case, a fraction of white noise may be added (from
 rounding, interpolation, or a camera behind the optics). Anything smoother is structure.
 """
 

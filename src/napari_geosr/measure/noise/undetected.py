@@ -1,4 +1,4 @@
-"""Upper limits of noise that the fine detail of a scan does not show."""
+"""Upper limits of noise that is not visible in the fine detail of a scan."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ class Overview:
     Attributes
     ----------
     pores, solid : ndarray of uint8, (Z, Y, X)
-        Fraction of the voxels of each cell that are pores, and solid of the sample: 255
-        is all of them.
+        Fraction of the voxels of each cell that are pores, or solid within the sample;
+        255 means all voxels.
     lengths : tuple of 3 float
         Edge lengths of the whole volume in `unit`.
     unit : str
@@ -62,9 +62,9 @@ class Overview:
 
     @classmethod
     def from_file(cls, path: Path) -> Overview | None:
-        """Read a file made from `to_bytes`.
+        """Read a file that contains the bytes returned by `to_bytes`.
 
-        Returns None if the file is missing or has other contents.
+        Returns None if the file is missing or is not such a file.
         """
         try:
             with np.load(path, allow_pickle=False) as values:

@@ -45,12 +45,13 @@ def profile_of(report: PorosityReport) -> tuple[Floats, Floats, Floats] | None:
 
 
 def curve_pictures(reports: Mapping[str, PorosityReport]) -> dict[str, bytes | Path]:
-    """Plot the measured curves; returns the pictures by caption.
+    """Plot the measured curves, and return the pictures by caption.
 
     Parameters
     ----------
     reports : mapping of PorosityReport
-        By the name in the legend; they share the plots, in the unit of the first one.
+        Reports by their name in the legend. They share the plots, which use the unit of
+        the first report.
 
     Returns
     -------

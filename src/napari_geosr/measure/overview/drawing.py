@@ -26,8 +26,8 @@ Floats = npt.NDArray[np.float64]
 _AZIMUTH = float(np.deg2rad(55))
 #: Angle of view from above.
 _ELEVATION = float(np.deg2rad(25))
-#: Direction of view along (Z, Y, X), from the corner at the origin. With the
-#: vectors to the right and up it forms a right-handed system, as in napari.
+#: Direction of view along (Z, Y, X), from the corner at the origin. With the vectors to
+#: the right and up, it forms a right-handed system, as in napari.
 _FORWARD = np.array(
     [
         -np.sin(_ELEVATION),
@@ -71,7 +71,7 @@ def caption_of(overview: Overview, name: str, unit: str = "") -> str:
 
 
 def pictures_of(reports: Mapping[str, PorosityReport]) -> dict[str, bytes | Path]:
-    """Draw the picture of each report for which there is one; returned by caption."""
+    """Draw a picture of each report that has an overview; return them by caption."""
     pictures: dict[str, bytes | Path] = {}
     for name, report in reports.items():
         if report.overview is not None:

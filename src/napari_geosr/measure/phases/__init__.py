@@ -64,7 +64,7 @@ class PackedMask:
             self._bits = np.zeros(packed, np.uint8)
 
     def write(self, z: int, block: Mask) -> None:
-        """Store planes from `z` on."""
+        """Store planes, starting at `z`."""
         self._bits[z : z + len(block)] = np.packbits(block, axis=2, bitorder="little")
 
     def __getitem__(self, box: Box) -> Mask:
@@ -135,7 +135,7 @@ class Phases:
     results : dict
         Results that several statistics share, by name.
     share : callable or None
-        Distributes blocks among several processes; None if there is only this one.
+        Distributes blocks among several processes; None if this is the only process.
     """
 
     pores: MaskSource

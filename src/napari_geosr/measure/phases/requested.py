@@ -37,7 +37,7 @@ class StatisticModule(Protocol):
 def morphometry_steps(
     names: Sequence[str], phases: Phases, totals: SweepTotals
 ) -> Generator[Step, None, tuple[dict[str, Morphometry], dict[str, Findings]]]:
-    """Measure the statistics called `names`, in their order.
+    """Measure the statistics listed in `names`, in that order.
 
     Yields
     ------

@@ -1,4 +1,4 @@
-"""How many spots of a sample to scan, how large, and where.
+"""Plans how many spots of a sample to scan, of what size, and where.
 
 The porosity of spots varies around the porosity of the sample. The standard deviation
 is determined from cubes of the spot's size in an existing scan: a coarse one of the

@@ -134,7 +134,7 @@ class CellCounts:
 def cells_per_spot(spot: float) -> tuple[int, int]:
     """Return the number of cells along the edge of a spot, and their edge in voxels.
 
-    The product of both is as close to `spot` voxels as possible.
+    The product of the two numbers is as close to `spot` voxels as possible.
     """
     choices = [
         (n, max(1, round(spot / n))) for n in range(_CELLS[1], _CELLS[0] - 1, -1)

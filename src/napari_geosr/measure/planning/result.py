@@ -99,7 +99,7 @@ class Costs:
 
 @dataclass(frozen=True, eq=False)
 class ScanPlan:
-    """How many spots of a sample to scan, and where.
+    """Plan of a scan: how many spots of the sample to scan, and where.
 
     Attributes
     ----------
@@ -110,7 +110,7 @@ class ScanPlan:
     flat : bool
         Whether the scan is an image.
     whole : bool
-        Whether the scan shows the whole sample.
+        Whether the scan covers the whole sample.
     threshold, porosity : float
     accepted_error : float
         Accepted error of the porosity.

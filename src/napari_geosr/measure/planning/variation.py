@@ -1,4 +1,4 @@
-"""How much the porosity varies between cubes of a given size.
+"""Variation of the porosity between cubes of a given size.
 
 The variance of the porosity of a cube is an integral of the covariance of the pores
 (Lantuéjoul, J. Microsc. 161, 387 (1991), doi:10.1111/j.1365-2818.1991.tb03099.x; Kanit

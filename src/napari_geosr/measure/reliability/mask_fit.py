@@ -48,7 +48,7 @@ _MIN_CHANGE = 0.01
 
 @dataclass(frozen=True)
 class SampleMaskFit:
-    """How well a sample mask fits the material.
+    """Fit of a sample mask to the material.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ class SampleMaskFit:
 
     @property
     def depends_on_closing(self) -> bool:
-        """Whether the porosity depends on the closing, because it adds more pores."""
+        """Whether a larger closing adds pores, so that the porosity depends on it."""
         if self.wider is None or not _differ(self.porosity, self.wider[1]):
             return False
         _, porosity, left_out = self.wider

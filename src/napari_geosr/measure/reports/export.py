@@ -122,7 +122,7 @@ def write_json(
     FileError
         As in `write_csv`.
     """
-    # Converted twice, because NaN in reports and arrays is found only in plain values.
+    # Convert twice, because NaN in reports and arrays is found only in plain values.
     plain = json.loads(json.dumps(values, default=_plain))
     text = json.dumps(json_values(plain), indent=2, ensure_ascii=False, allow_nan=False)
     return write_text(path, text + "\n", overwrite=overwrite)
@@ -148,7 +148,7 @@ def write_png(
     *,
     overwrite: bool = False,
 ) -> Path:
-    """Draw the histograms of pore sizes of one or several reports, overlaid.
+    """Draw overlaid histograms of the pore sizes of one or more reports.
 
     Parameters
     ----------

@@ -218,7 +218,7 @@ def _notes(report: PorosityReport) -> str:
 
 
 def _methods(reports: Sequence[PorosityReport]) -> list[str]:
-    """The methods sections of the reports, as far as their settings are known."""
+    """The methods sections of the reports with known settings."""
     parts = []
     for report in reports:
         if report.has_methods:

@@ -37,7 +37,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts between edges; `unit` is that of the edges (empty for grey values)."""
+    """Counts between edges; `unit` is the unit of the edges (empty for grey values)."""
 
     counts: np.ndarray
     edges: np.ndarray
@@ -100,7 +100,7 @@ class PorosityReport:
         Porosity from pores of any size with, and without, a face at the border of
         volume or sample; they add up to `porosity`.
     surface_area, specific_surface_area : float or None
-        Surface of all pores without faces on the border, in `unit`²; the same per
+        Surface of all pores, excluding faces on the border, in `unit`²; the same per
         sample volume in 1/`unit`.
     euler_number : int
         Euler number of all pores, whatever their size; the space outside the volume
@@ -190,7 +190,7 @@ class PorosityReport:
 
     @property
     def is_flat(self) -> bool:
-        """Whether an image was measured: areas and perimeters."""
+        """Whether an image was measured, so that sizes are areas."""
         return all(n == 1 for n in self.shape[:-2])
 
     @property
@@ -261,7 +261,7 @@ class PorosityReport:
         return "threshold" in self.settings
 
     def summary_lines(self) -> list[str]:
-        """The summary as lines ``label: value unit``."""
+        """The summary as lines of the form ``label: value unit``."""
         return [f"{label}: {text}" for label, text in summary_rows(self)]
 
     def to_dataframe(self) -> pd.DataFrame:
@@ -316,7 +316,7 @@ class PorosityReport:
         return quantiles_of(self.table[name])
 
     def to_json_dict(self) -> AnyDict:
-        """Values without table and labels, JSON-serialisable; never NaN."""
+        """JSON-serialisable values without the table and labels; never NaN."""
         statistics = [s for s in volume_statistics(flat=self.is_flat) if s.in_json]
         before = [s for s in statistics if s.order < SETTINGS_ORDER]
         return {

@@ -1,4 +1,4 @@
-"""Values of one or several volumes as rows of text, with their differences."""
+"""Values of one or more volumes as rows of text, with their differences."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class FiguresSource(Protocol):
 
     @property
     def figures(self) -> Figures:
-        """Values by name of their statistic."""
+        """Values by the name of their statistic."""
 
     @property
     def unit(self) -> str:
@@ -190,7 +190,7 @@ def _differences(values: Sequence[float | None], reference: int) -> list[str]:
 def _row_unit(
     values: Sequence[float | None], units: Sequence[str], power: int, reference: int
 ) -> str:
-    """A unit of length that suits the reference's value, a length to `power`."""
+    """A unit of length that suits the reference's value, a length raised to `power`."""
     known = [
         v is not None and u in MILLIMETRES for v, u in zip(values, units, strict=True)
     ]

@@ -18,9 +18,9 @@ from napari_geosr.measure.reports.report import Histogram, PorosityReport
 from napari_geosr.measure.statistics import volume_statistics
 from napari_geosr.measure.sums import Table, quantiles_of
 
-#: Columns that contain 0 and 1 in the file, and no and yes in the table.
+#: Columns with 0 and 1 in the file, and with no and yes in the table.
 _YES_OR_NO = ("surface_reliable", "touches_border", "in_group")
-#: Columns of words, which `explain` adds.
+#: Columns of text, added by `explain`.
 _WORDS = ("evidence", "similar")
 _INTEGERS = ("label", "voxels")
 _DIAMETER = "equivalent_diameter"

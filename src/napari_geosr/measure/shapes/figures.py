@@ -76,7 +76,7 @@ def describe_shape_steps(
     Raises
     ------
     Cancelled
-        If `should_stop` returns true.
+        If `should_stop` returns True.
 
     Examples
     --------

@@ -228,7 +228,7 @@ class _Distances:
         return float((self.values * self.areas).sum())
 
     def area_within(self, limit: float) -> float:
-        """Area of the points that are no further away than `limit`."""
+        """Area of the points at a distance of at most `limit`."""
         return float(self.areas[self.values <= limit].sum())
 
     def percentile(self, percent: float) -> float:

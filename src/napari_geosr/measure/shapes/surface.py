@@ -93,9 +93,9 @@ def extract_surface(
 ) -> SurfaceMesh:
     """Extract the surface of a shape by marching cubes.
 
-    The shape is smoothed to remove steps; the level of the surface is then chosen such
-    that the enclosed volume is that of the voxels. Where the shape meets the faces of
-    the box, it is closed.
+    The shape is smoothed to remove steps; the level of the surface is then chosen so
+    that the enclosed volume equals that of the voxels. Where the shape meets the faces
+    of the box, it is closed.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def _marched(field: AnyArray, level: float) -> tuple[AnyArray, AnyArray]:
 
 
 def mesh_volume(vertices: AnyArray, faces: AnyArray) -> float:
-    """Return the signed volume of triangles (Z, Y, X); positive if they face out."""
+    """Return the signed volume of triangles (Z, Y, X), positive if facing outwards."""
     corners = vertices[:, ::-1].astype(np.float64)[faces]
     a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
     return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6)

@@ -31,7 +31,7 @@ def planes_of(slabs: Sequence[slice]) -> list[Planes]:
 def processed(
     run: PorosityRun, work: SlabWork[R], items: Sequence[Any], doing: str
 ) -> Generator[R, None, None]:
-    """Process all items in order, in the processes of the run if there are any.
+    """Process all items in order, in the run's worker processes if there are any.
 
     Raises
     ------
@@ -72,7 +72,7 @@ class _OfRun:
     threshold: float
 
     def __getstate__(self) -> dict[str, object]:
-        """State for another process: enough to read the voxels, without results."""
+        """State needed by another process to read the voxels, without results."""
         run = replace(
             self.run, target=None, pool=None, journal=None, should_stop=never_stop
         )

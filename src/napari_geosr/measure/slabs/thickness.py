@@ -204,7 +204,7 @@ def block_thickness_steps(
     ----------
     phase : MaskSource
     share : callable or None
-        Distributes blocks among several processes; None if there is only this one.
+        Distributes blocks among several processes; None if this is the only process.
     check, message, to_centres, block_voxels
         As in `napari_geosr.measure.thickness.thickness_steps`.
     """

@@ -33,7 +33,7 @@ def compartment_steps(
 ) -> Generator[Step, None, Mask]:
     """Find the cortex, or the marrow space, of a bone whose axis is along Z.
 
-    Contours are closed curves in every slice, so that a bone may be cut at both ends.
+    Contours are closed curves in every slice, so the bone may be cut at both ends.
 
     Parameters
     ----------

@@ -83,7 +83,7 @@ class CoredComponents:
         return offset
 
     def kept(self) -> Mask:
-        """Whether each label, from 0 on, belongs to a component with a core."""
+        """Whether each label, starting at 0, belongs to a component with a core."""
         roots = _joining().roots_of(self._parent[: self._n + 1])
         cored = np.zeros(self._n + 1, bool)
         np.logical_or.at(cored, roots, np.concatenate(self._cored))
@@ -97,7 +97,7 @@ class CoredComponents:
 
 
 def _joining() -> Any:
-    """The compiled loops, which are imported when they are needed."""
+    """The compiled loops, imported on first use."""
     from napari_geosr.measure.kernels import joining
 
     return joining

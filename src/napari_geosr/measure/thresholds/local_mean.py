@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float64]
 
 #: The Gaussian ends at this many standard deviations, as in scipy and scikit-image.
 _TRUNCATE = 4.0
-#: Number of values per block of rows that is smoothed along Z at once.
+#: Number of values in a block of rows that is smoothed along Z at once.
 _BLOCK_VALUES = 1 << 22
 
 
@@ -38,8 +38,8 @@ class LevelledArray:
     """Grey values with the local mean replaced by the global mean; read in slabs.
 
     Every slab is read with the planes around it that belong to its windows, so that the
-    values do not depend on the slabs. Voxels outside of the sample and voxels that are
-    not finite are left out of the means.
+    values do not depend on the slabs. Voxels outside the sample and voxels that are not
+    finite are left out of the means.
 
     Parameters
     ----------

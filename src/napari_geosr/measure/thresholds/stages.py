@@ -26,7 +26,7 @@ def level_grey_values(run: PorosityRun, histogram: GreyHistogram) -> None:
     Raises
     ------
     VolumeError
-        If the memory is not enough for the planes around a slab.
+        If there is not enough memory for the planes around a slab.
     """
     window = run.config.local_window
     assert window is not None

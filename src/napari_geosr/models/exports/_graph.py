@@ -85,7 +85,7 @@ def value_descriptions(card: ModelCard) -> tuple[str, str]:
 
 
 def input_percentiles(card: ModelCard) -> tuple[float, float] | None:
-    """Return the percentiles to be scaled to 0 and 1 before the graph, if any."""
+    """Return the percentiles to scale to 0 and 1 before the graph is run, if any."""
     scale = card.normalisation
     return (0.0, 100.0) if scale.kind == "unit" else scale.percentiles
 
@@ -96,7 +96,7 @@ def _percentile_text(card: ModelCard) -> str:
 
 
 def remarks(card: ModelCard, *, inside: bool) -> list[str]:
-    """Describe how scaling with the exported file differs from the command restore.
+    """Describe how the exported file's scaling differs from that of ``restore``.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def remarks(card: ModelCard, *, inside: bool) -> list[str]:
 
 
 def grey_network(model: Model) -> nn.Module:
-    """Return the model's network with its normalisation inside."""
+    """Return the model's network, including its normalisation."""
     import torch
     from torch import nn
 
@@ -151,7 +151,7 @@ def grey_network(model: Model) -> nn.Module:
     scale = card.normalisation
 
     class GreyValues(nn.Module):
-        """Network from grey values to grey values."""
+        """Network that maps grey values to grey values."""
 
         def __init__(self) -> None:
             super().__init__()

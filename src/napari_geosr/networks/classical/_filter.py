@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class FilterConfig(Config):
-    """Axes and strength of a filter; each filter defines its strength."""
+    """Axes and strength of a filter; each filter defines what its strength means."""
 
     ndim: Literal[2, 3] = 2
     """Number of spatial axes: planes (2) or volumes (3)."""

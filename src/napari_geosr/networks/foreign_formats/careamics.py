@@ -91,7 +91,8 @@ class _ConvBlock(nn.Module):
 class _BlurredMaxima(nn.Module):
     """Maxima of 2 voxels at stride 1, then a binomial filter of 3 voxels at stride 2.
 
-    The maxima have one voxel fewer per axis than their input, as in CAREamics.
+    Each axis of the maxima is one voxel shorter than that of the input, as in
+    CAREamics.
     """
 
     def __init__(self, ndim: int) -> None:

@@ -219,7 +219,7 @@ class _Inference:
     def _scatter(
         products: torch.Tensor, out: torch.Tensor, dilation: int, top: int
     ) -> None:
-        """Like `add_taps`, for the products of a strip of rows from `top` on."""
+        """Like `add_taps`, for the products of a strip of rows that starts at `top`."""
         spatial = out.shape[1:]
         n = products.shape[2]
         for t, tap in enumerate(taps(len(spatial))):

@@ -50,7 +50,7 @@ def convolved(
 ) -> torch.Tensor:
     """Convolve ``(N, C, [Z,] Y, X)``; beyond the edges, values count as zero.
 
-    On a CPU, torch chooses a slow way for maps of few planes or of a single channel.
+    On a CPU, torch chooses a slow algorithm for maps of few planes or a single channel.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def convolved_part(
     maps : Tensor of shape (N, C, [Z,] Y, X)
         The layer's input within `have`.
     have : tuple of slice
-        Contains `need` and one voxel more on each side, except where the window ends.
+        Contains `need` and one more voxel on each side, except where the window ends.
     need : tuple of slice
         The part.
 

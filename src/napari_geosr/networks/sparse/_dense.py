@@ -45,7 +45,7 @@ class SurfaceLayers(Protocol):
 
 @torch.no_grad()
 def dense_forward(network: SurfaceLayers, x: SparseTensor) -> SparseTensor:
-    """Compute what the network computes, in evaluation mode and without gradients.
+    """Compute the output of the network in evaluation mode, without gradients.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def dense_forward(network: SurfaceLayers, x: SparseTensor) -> SparseTensor:
         At the finest level.
     """
     box = [int(size) for size in x.grid[1:]]
-    # Incomplete voxels of the coarser levels are filled with inactive ones.
+    # Incomplete voxels of the coarser levels are padded with inactive voxels.
     stride = network.spec.stride[0]
     margin = [n for size in reversed(box) for n in (0, -size % stride)]
     mask = F.pad(x.with_features(torch.ones_like(x.features[:, :1])).to_dense(), margin)

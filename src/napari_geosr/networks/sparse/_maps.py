@@ -1,4 +1,4 @@
-"""Kernel maps: which input voxel contributes to which output voxel, and its weight.
+"""Kernel maps: which input voxel contributes to which output voxel, with which weight.
 
 Voxels have increasing int64 keys, so that a neighbour is found by binary search. Of the
 26 neighbours, only the 13 with larger keys are searched; the others are their mirror
@@ -134,7 +134,7 @@ def parent_pairs(coords: Tensor, grid: Grid) -> tuple[RowPairs, Tensor, Tensor]:
 def child_pairs(
     coords: Tensor, fine: Grid, places: Sequence[tuple[int, ...]]
 ) -> tuple[RowPairs, Tensor, Tensor]:
-    """Pairs for a transposed convolution that generates voxels, and their keys, coords.
+    """Pairs for a transposed convolution that generates voxels; their keys and coords.
 
     Parameters
     ----------
@@ -173,7 +173,8 @@ def known_child_pairs(
     fine : Grid
         Their grid.
     coarse_keys : Tensor
-        Keys of the coarse voxels; fine voxels without a coarse one receive nothing.
+        Keys of the coarse voxels; fine voxels outside all coarse voxels receive
+        nothing.
     """
     parents = coords.clone()
     parents[:, 1:] = torch.div(coords[:, 1:], 2, rounding_mode="floor")

@@ -2,7 +2,7 @@
 
 An ellipsoid is fitted to the outer surface. In each direction, the outer radius and the
 thickness of the outermost wall are measured along a ray, both relative to the
-ellipsoid; one of them is missing where the ray meets no wall. The directions are nearly
+ellipsoid; both are missing where the ray meets no wall. The directions are nearly
 equally spaced (a Fibonacci lattice), so that no direction is preferred.
 """
 

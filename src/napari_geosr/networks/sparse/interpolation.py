@@ -23,7 +23,7 @@ class NetworkConfig(Config):
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """No parameters."""
+    """Return the number of parameters: none."""
     return 0
 
 

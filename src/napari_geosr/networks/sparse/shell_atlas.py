@@ -160,7 +160,7 @@ class ShellAtlas(nn.Module):
         return made
 
     def present_share(self, given: ShellMaps) -> float:
-        """Fraction of the directions with an expected wall in which there is one."""
+        """Fraction of the directions with an expected wall that do have a wall."""
         expected = self.presence.numpy() > _EXPECTED
         return float(given.present[expected].mean()) if expected.any() else 0.0
 

@@ -169,8 +169,8 @@ class SurfaceUNet(nn.Module):
     def dense_forward(self, x: SparseTensor) -> SparseTensor:
         """The same result, apart from rounding, with dense convolutions.
 
-        In evaluation mode and without gradients. It is faster than sparse tensors if
-        many voxels of the box are active.
+        Runs in evaluation mode, without gradients. This is faster than sparse tensors
+        if many voxels of the box are active.
         """
         return dense_forward(cast("SurfaceLayers", self), x)
 
@@ -240,7 +240,7 @@ def _rectified(x: SparseTensor, norm: nn.Module) -> SparseTensor:
 
 
 def _reach(n_steps: int) -> int:
-    """Largest distance of an input voxel with an effect, in whole strides."""
+    """Largest distance of an input voxel that has an effect, rounded up to strides."""
     stride = int(2**n_steps)
     convolutions = sum(int(2 * 2**level) for level in range(n_steps)) + stride
     reach = convolutions + (stride - 1) + 1 + max(_MEAN_EDGES) // 2

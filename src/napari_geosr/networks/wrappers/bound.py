@@ -19,8 +19,8 @@ class NoiseBound(nn.Module):
     """A denoiser with changes limited to a multiple of the noise level.
 
     The change of every voxel is kept below ``bound · level``. Noise is therefore
-    removed as it is by the denoiser alone, whereas structure that exceeds the noise is
-    preserved.
+    removed to the same extent as by the denoiser alone, whereas structure that exceeds
+    the noise is preserved.
 
     Parameters
     ----------

@@ -206,7 +206,7 @@ class ConsistentUpscaling(nn.Module):
     def _compared(
         self, y: torch.Tensor, scan: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The result at its sharpness, and the difference from the scan to add back."""
+        """The result at the set sharpness, and the difference to add back to it."""
         width = self.sharpness.excess * self.factor
         if self.sharpness.keep:
             seen = self.averaged(blurred(y, width))
@@ -339,7 +339,7 @@ def _pads(n: int, axis: int, width: int) -> list[int]:
 
 
 def _noise_of_parts(along: Sequence[float]) -> tuple[float, float]:
-    """Noise level of the detail and of the smooth part, relative to the whole noise.
+    """Noise level of the detail and of the smooth part, relative to the total noise.
 
     Parameters
     ----------

@@ -56,13 +56,14 @@ _INTERVAL_SECONDS = 0.2
 #: Time in seconds allowed for Dask to replace a worker that has died. After this time,
 #: a new worker with the same name is started.
 _RESTART_SECONDS = 60.0
-#: Seconds without any worker after which a run ends.
+#: Number of seconds without any worker after which a run ends.
 _PATIENCE_SECONDS = 180.0
 #: Seconds between checks of whether a result was lost before it was fetched.
 _FETCH_SECONDS = 2.0
 #: Seconds that a stopped run waits for its workers to stop.
 _STOP_SECONDS = 60.0
-#: Number of times that an item is given to another worker if its worker dies.
+#: Maximum number of times that an item is given to another worker after its worker
+#: dies.
 _RETRIES = 3
 #: Number of times that the result of an item may be lost with its worker.
 _MAX_LOST = 10
@@ -263,8 +264,7 @@ class WorkerPool:
         *,
         in_order: bool = False,
     ) -> Generator[tuple[T, R], None, None]:
-        """Process all items, a few at a time; yield each with its result when it is
-        done.
+        """Process all items, a few at a time; yield each with its result when done.
 
         An item whose worker dies is given to another worker, so doing the work twice
         must be harmless.
@@ -289,7 +289,8 @@ class WorkerPool:
             The first error of an item, raised after the items that finish in the
             meantime.
         WorkerError
-            If several workers die at the same item, or all workers are gone.
+            If several workers die while processing the same item, or all workers are
+            gone.
         """
         task = _Task[T, R](self, work, items, in_order=in_order)
         try:
@@ -386,7 +387,7 @@ class _Task(Generic[T, R]):
             future.add_done_callback(self._done.put)
 
     def _next(self, seconds: float) -> tuple[tuple[int, T], Outcome] | None:
-        """The next item that ended; None if no item ends within `seconds`."""
+        """The next item that has ended; None if no item ends within `seconds`."""
         try:
             future = self._done.get(timeout=seconds)
         except queue.Empty:

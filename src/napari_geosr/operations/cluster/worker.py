@@ -1,4 +1,4 @@
-"""What runs in a worker process: the work of a run, and its stop flag.
+"""Code that runs in a worker process: the work of a run, and its stop flag.
 
 Imports distributed; import this module only when workers are requested.
 """
@@ -33,7 +33,7 @@ class Work(Protocol[T, R]):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an item ended.
+    """Outcome of an item.
 
     Attributes
     ----------
@@ -75,7 +75,8 @@ class RunPlugin(WorkerPlugin):
     pickled : bytes
         The `Work`.
     ignores_interrupts : bool
-        Whether Ctrl-C in the terminal is left to the process that started the workers.
+        Whether the workers leave Ctrl-C in the terminal to the process that started
+        them.
     """
 
     def __init__(self, token: str, pickled: bytes, ignores_interrupts: bool) -> None:

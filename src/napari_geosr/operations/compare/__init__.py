@@ -201,7 +201,7 @@ def compare_steps(
 
 
 def _in_order(keys: Iterable[str], found: Sequence[Mapping[str, _T]]) -> dict[str, _T]:
-    """Results of the groups in the order of the volumes; if several, the first."""
+    """Results of the groups in the order of the volumes: the first of each volume."""
     merged: dict[str, _T] = {}
     for one in found:
         merged = {**one, **merged}
@@ -350,7 +350,7 @@ class _GroupPores:
     graphs: Mapping[str, GraphAgreement]
 
     def of_base(self, base: str) -> dict[str, PorosityReport]:
-        """The report of the base for each other volume."""
+        """The report of the base, once for each of the other volumes."""
         return {key: self.reports[base] for key in self.reports if key != base}
 
 

@@ -33,7 +33,7 @@ def check_graphs(config: CompareConfig) -> None:
 
 
 def check_graphs_fit(group: FrameVolumes, budget: int) -> None:
-    """Refuse graphs that would not fit into memory, before a voxel is read.
+    """Refuse graphs that would not fit into memory, before any voxel is read.
 
     Raises
     ------

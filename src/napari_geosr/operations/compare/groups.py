@@ -2,8 +2,8 @@
 
 A coarse volume must not determine the grid on which finer ones are compared, because
 averaging over its voxels hides their errors. Each volume is therefore compared with the
-base as if the two were alone, and volumes share a grid only if these grids are the
-same.
+base as if there were no other volumes, and volumes share a grid only if these grids are
+the same.
 """
 
 from __future__ import annotations

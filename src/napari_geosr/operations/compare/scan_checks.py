@@ -27,8 +27,8 @@ def scan_check_steps(
 ) -> Generator[Step, None, dict[str, ScanCheck]]:
     """Check each restored volume against the scan that its record names.
 
-    A volume is skipped if it has no such record, or if its scan is not among the
-    others.
+    A volume is skipped if it has no such record, or if its scan is not among the other
+    volumes.
 
     Parameters
     ----------

@@ -143,7 +143,7 @@ def explain_steps(
     Raises
     ------
     ConfigError
-        If no region is named, or more than one.
+        If no region or more than one region is named.
     FileError
         If the table cannot be read.
     VolumeError, ModelError
@@ -244,8 +244,8 @@ def explain_place_steps(
     Parameters
     ----------
     pore : bool
-        Whether all methods explain the pore, if there is one. By default, they do only
-        if evidence is among the methods.
+        Whether all methods explain the pore, if there is one. By default, they do so
+        only if evidence is among the methods.
     """
     config, scene = prepared.config, prepared.scene
     target = None

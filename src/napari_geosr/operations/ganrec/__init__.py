@@ -118,7 +118,7 @@ def ganrec_steps(
 
 
 class _Blocks(ObjectFit):
-    """Blocks of rows, fitted one after the other, and their stored slices."""
+    """Blocks of rows, which are fitted one after another, and their stored slices."""
 
     def __init__(
         self,

@@ -187,14 +187,14 @@ def open_companion(
 ) -> tuple[Volume, list[str]]:
     """Open a volume that belongs to the input `like`: a reference or a sample mask.
 
-    Its own metadata take precedence. Settings of the input apply if this file has no
-    information, or if it repeats the information in the input's file: a mask drawn on a
-    scan with a wrong voxel size has the same wrong voxel size. The voxel size is
-    applied if this file has none and its shape is that of the input, or if, according
-    to both files, it covers the same region as the input. The axes are applied if both
-    files have the same shape and axes. Channel and time point are applied if there are
-    several. Applied settings are reported. Shape and type of raw files are always
-    checked against the file size.
+    The file's own metadata take precedence. Settings of the input apply if this file
+    has no information, or if it repeats the information in the input's file: a mask
+    drawn on a scan with a wrong voxel size has the same wrong voxel size. The voxel
+    size is applied if this file has none and its shape is that of the input, or if,
+    according to both files, it covers the same region as the input. The axes are
+    applied if both files have the same shape and axes. Channel and time point are
+    applied if there are several. Applied settings are reported. Shape and type of raw
+    files are always checked against the file size.
 
     Parameters
     ----------

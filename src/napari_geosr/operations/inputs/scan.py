@@ -37,7 +37,7 @@ def input_warnings(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]
     """List everything in a volume's files that could make a result wrong.
 
     Combines `reader_warnings`, `open_questions` and, unless the user is asked whether
-    the slices are frames, `unnamed_slices`; parameters and errors are those of
+    the slices are frames, `unnamed_slices`. The parameters and errors are those of
     `open_questions`.
     """
     cards = list(cards)
@@ -152,7 +152,7 @@ def _inherited_warnings(volume: Volume) -> list[str]:
 
 
 def open_questions(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]:
-    """List everything in doubt: what was found, why it matters, and what to do.
+    """List open questions: what was found, why it matters, and what to do.
 
     Parameters
     ----------
@@ -326,7 +326,7 @@ def _grey_dependence_sentence(noise: Noise) -> list[str]:
         return []
     last = len(curve) - 1
     shown = sorted({round(i * last / (_SHOWN_GREYS - 1)) for i in range(_SHOWN_GREYS)})
-    least = _NO_LEVEL * max(noise.levels)  # below, only rounding errors differ from 0
+    least = _NO_LEVEL * max(noise.levels)  # smaller levels are rounding errors
     texts = (
         f"{number_text(level if level > least else 0.0)} at {number_text(grey)}"
         for grey, level in (curve[i] for i in shown)

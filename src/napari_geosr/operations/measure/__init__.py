@@ -201,7 +201,7 @@ def _measure_steps(
     if keep_labels and labels_target is None:
         budget = None
         if config.memory is not None:
-            # Memory that remains for labels in addition to the thinnest slabs.
+            # Memory that remains for labels besides that for the thinnest slabs.
             least = min_bytes(
                 volume.data,
                 has_interval=deviation is not None,
@@ -250,7 +250,7 @@ def _measure_steps(
 def _settings_for_kind(
     volume: Volume, config: MeasureConfig
 ) -> tuple[MeasureConfig, list[str]]:
-    """Settings for label volumes (pores already) and unfinished restorations."""
+    """Adapt the settings to label volumes, and return remarks on the input."""
     remarks = input_warnings(volume)
     if volume.metadata.get("kind") == "labels":
         config = config.model_copy(update={"threshold": 0.0, "phase": "bright"})

@@ -144,8 +144,8 @@ def _some_planes(
             if should_stop():
                 raise Cancelled("Reading the grey values was cancelled.")
             held.append(bool(np.any(sample[int(z)])))
-        # For an empty mask any planes are suitable: the engine reports that it is
-        # empty.
+        # For an empty mask, any planes are suitable: the engine reports that the mask
+        # is empty.
         all_planes = all_planes[held] if any(held) else all_planes
     chosen = np.linspace(0, len(all_planes) - 1, min(n, len(all_planes))).astype(int)
     planes: AnyArray = all_planes[np.unique(chosen)]

@@ -159,7 +159,7 @@ class Surroundings:
         for plane in self.planes:
             pores = phase_mask(plane.reduced, threshold, phase)
             depth = ndimage.distance_transform_edt(pores)
-            # Without any solid, there is no distance to it.
+            # Without any solid, this distance is undefined.
             depths.append(_rim(depth if not pores.all() else np.full_like(depth, edge)))
         return float(np.median(depths, axis=0).max() / edge)
 

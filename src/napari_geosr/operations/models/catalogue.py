@@ -372,5 +372,5 @@ def _figure(row: FigureRow, key: str) -> str:
 
 
 def error_text(fraction: float) -> str:
-    """A relative error in a model's card, as a percentage."""
+    """Format a relative error from a model's card as a percentage."""
     return f"{signed_text(100 * fraction, 1)} %"

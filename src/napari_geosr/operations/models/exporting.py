@@ -113,7 +113,7 @@ def export_steps(
 def _set_noise_steps(
     model: Model, like: str | Path | Volume | None
 ) -> Generator[Step, None, Model]:
-    """Fix the noise of the scan in the model to export.
+    """Store the noise of the scan in the model to be exported.
 
     Without a scan, return the model without its bound if it can run that way.
     """

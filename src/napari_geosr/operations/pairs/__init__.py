@@ -264,7 +264,7 @@ def _layers(
 
 
 class _PairWriter:
-    """The two volumes being written."""
+    """Writes the two volumes of a pair."""
 
     def __init__(
         self,

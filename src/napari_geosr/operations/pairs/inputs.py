@@ -91,7 +91,7 @@ def real_volume(volume: Volume) -> Volume:
 
 
 def fitting_factor(low: Volume, high: Volume, config: PairConfig) -> int:
-    """Return the upscale factor of two scans in one unit: as set, or from voxel sizes.
+    """Return the upscale factor of two scans: as set, or computed from voxel sizes.
 
     Parameters
     ----------

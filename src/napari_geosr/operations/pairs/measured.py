@@ -38,7 +38,8 @@ _BRIGHT_PERCENTILE = 99.5
 _MAX_HIGH_VOXELS = 1 << 23
 #: Maximum number of low-resolution voxels compared with them.
 _MAX_LOW_VOXELS = 1 << 22
-#: Noise spectra considered for each imaging modality; all of them for third-party ones.
+#: Noise spectra considered for each imaging modality; all of them for third-party
+#: modalities.
 _NOISE_SPECTRA = {"ct": ("white", "reconstruction", "smooth"), "fluo": ("white",)}
 
 

@@ -100,8 +100,8 @@ class AlignedScans:
     ----------
     grid : Grid
     low, before, after : ndarray
-        The low-resolution scan, and the other one before (NaN where it has no data) and
-        after the refinement.
+        The low-resolution scan, and the high-resolution scan before the refinement (NaN
+        where it has no data) and after it.
     """
 
     grid: Grid
@@ -113,7 +113,7 @@ class AlignedScans:
 def overlay_steps(
     aligned: Alignment, low: Volume, box: Box, *, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, AlignedScans]:
-    """Resample both copies to one grid.
+    """Resample the copies of both scans to one grid.
 
     Alignment used a part of `low` around the start position. If the refinement moved
     beyond this part, `low` is read again.

@@ -117,7 +117,7 @@ class DegradedScan:
         )
         self.sigma: list[float] = [s * f for s, f in zip(widths, factors, strict=True)]
         if config.dimensions == "2D" and high.axes == "ZYX":
-            self.sigma[0] = 0.0  # slices remain unblurred
+            self.sigma[0] = 0.0  # no blur across slices
         self.noise = module.Noise(imaging, levels, coarse.shape[-2:])
 
     def describe_grid(self, key: str) -> AnyDict:
@@ -153,9 +153,7 @@ class DegradedScan:
                 output.provenance = (*self.high.provenance, record)
 
     def _step(self, memory: int) -> int:
-        """Low-resolution slices per block; for an image, all its rows, because it is
-        blurred as a whole.
-        """
+        """Low-resolution slices per block, or all rows of an image (blurred whole)."""
         shape = self.grids["low"].shape
         if len(shape) == 2:
             return shape[0]

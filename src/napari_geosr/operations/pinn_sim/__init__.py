@@ -126,7 +126,7 @@ def pinn_sim_steps(
 
 
 class _StackFit(ObjectFit):
-    """The network of the middle slice of the first stack."""
+    """Fit of a network to the middle slice of the first stack."""
 
     def __init__(
         self, config: PinnSimConfig, frames: SimFrames, checkpoints: Path, meter: Meter
@@ -169,7 +169,7 @@ class _StackFit(ObjectFit):
         return self.network
 
     def prepare_steps(self, should_stop: ShouldStop) -> Generator[Step, None, None]:
-        """Find the patterns, run joint Richardson–Lucy, and choose the steps."""
+        """Find the patterns, run joint Richardson–Lucy and set the number of steps."""
         described = yield from provenance.describe_steps(
             self.frames.volume, should_stop
         )
@@ -221,7 +221,7 @@ class _StackFit(ObjectFit):
     def fit_of(
         self, block: FloatArray, estimate: PatternEstimate, should_stop: ShouldStop
     ) -> Generator[Step, None, tuple[JointRichardsonLucy, FrameFit]]:
-        """Joint Richardson–Lucy of a plane, and a network that starts from it."""
+        """Joint Richardson–Lucy of a plane, and a network initialised from it."""
         start = yield from fit_steps(
             *self._plane(block, estimate),
             self.iterations,

@@ -127,7 +127,8 @@ def reconstruct_slice(
 
     The rotation axis is not searched for. No other row is read, except for cone beams:
     FDK needs the neighbouring rows, and iterative algorithms need all rows. Without
-    flat fields, some whole projections are read to determine the beam without sample.
+    flat fields, some whole projections are read to determine the beam intensity without
+    the sample.
 
     Parameters
     ----------

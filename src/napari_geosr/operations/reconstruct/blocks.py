@@ -1,4 +1,4 @@
-"""Prepares and reconstructs blocks of detector rows one after the other.
+"""Prepares and reconstructs blocks of detector rows one after another.
 
 A block is a group of slices (`ReconstructionInput.group`), or the part of a group that
 fits into memory.
@@ -382,7 +382,7 @@ def in_thread(
 ) -> Generator[Iteration, None, Any]:
     """Run `work` in a thread; yield its iterations as they happen, return its result.
 
-    If the generator is closed, it asks the work to stop and waits for its end.
+    If the generator is closed, it asks the work to stop and waits for it to end.
     """
     events: queue.SimpleQueue[Any] = queue.SimpleQueue()
     closed = threading.Event()

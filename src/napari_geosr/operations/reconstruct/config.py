@@ -16,7 +16,7 @@ from napari_geosr.tomography.algorithms import ALGORITHMS, config_class
 from napari_geosr.tomography.filters import FilterName
 from napari_geosr.tomography.preparation_config import PreparationConfig
 
-#: Settings of algorithms for which the reconstruction config has fields of its own.
+#: Algorithm settings that are fields of the reconstruction config itself.
 SHARED_SETTINGS = ("filter", "iterations", "nonnegative")
 
 
@@ -32,7 +32,7 @@ FullTurn = Annotated[
 
 
 class SliceConfig(Config):
-    """Which slices are reconstructed, and how."""
+    """Selection of slices, and settings for their reconstruction."""
 
     algorithm: str = Field(
         "fbp",
@@ -113,14 +113,14 @@ class SliceConfig(Config):
 
 
 class ReconstructFields(PreparationConfig, SliceConfig):
-    """Fields of `ReconstructConfig`, possibly of another algorithm.
+    """Fields of `ReconstructConfig`, possibly for another algorithm.
 
     Command-line options use these, because the algorithm may be set in a settings file.
     """
 
 
 class ReconstructConfig(ReconstructFields):
-    """All settings from a scan's projections to its volume."""
+    """All settings for reconstructing a volume from the projections of a scan."""
 
     @model_validator(mode="after")
     def _check_algorithm(self) -> ReconstructConfig:
