@@ -128,7 +128,7 @@ class ThinnedCounts(_DerivedViews):
 
 
 class RemainingPhotons(_DerivedViews):
-    """Counts of unused views, unchanged; the remaining photons of the others, rescaled.
+    """Unchanged counts of unused views, and rescaled remaining photons of used views.
 
     Parameters
     ----------

@@ -67,7 +67,7 @@ class PreviewRow:
     def get(
         self, scan: Projections, config: ReconstructConfig, row: int
     ) -> Projections | None:
-        """The rows that slice `row` needs, as line integrals; None if too large."""
+        """Line integrals of the rows for slice `row`; None if they are too large."""
         whole = scan.geometry == "cone"
         about = (id(scan), config.every, config.half, config.preparation())
         key = (*about, None if whole else row)

@@ -75,7 +75,7 @@ class SliceWork:
     Parameters
     ----------
     ready : ReconstructionInput
-        Scan with arrays that can be pickled, and memory and threads of one process.
+        Scan with arrays that can be pickled, and the memory and threads of one process.
     """
 
     def __init__(self, ready: ReconstructionInput) -> None:
@@ -103,7 +103,7 @@ class SliceWork:
         return SlabResult(slices, run)
 
     def _check_source(self) -> None:
-        """Raise `FileError` if the scan is gone: a folder would be read as zeros."""
+        """Raise `FileError` if the scan is missing: it would be read as zeros."""
         path = self.ready.scan.source
         if path is not None and "*" not in path.name and not path.exists():
             raise FileError(
