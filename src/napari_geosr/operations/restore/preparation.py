@@ -254,7 +254,7 @@ def prepare_steps(
                 of=weights_of((model, *others)),
                 should_stop=should_stop,
             )
-    # Networks that are bounded by the noise return a scan without noise as it is.
+    # Networks with a noise bound return a noise-free scan unchanged.
     changes = not (needs_noise(network) and noise is not None and noise.level == 0)
     likeness = yield from _likeness_steps(volume, whole, model, others, changes)
     if members.is_generative(config.uncertainty):
@@ -328,7 +328,7 @@ def _statistics_steps(
     kept: MeasurementStore,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, IntensityStatistics]:
-    """Compute statistics of the whole volume; refuse NaN if the settings do."""
+    """Compute statistics of the whole volume; refuse NaN if the settings require it."""
     statistics = kept.read("statistics", IntensityStatistics)
     if statistics is None:
         yield StageStarted(message="Reading the grey values")
@@ -372,8 +372,8 @@ def _set_network_noise(
     scaled_noise = noise.scaled(config.strength if card.has_weights else 1.0)
     rounded = volume.dtype.kind in "iu" and not noise.level and config.strength > 0
     if rounded and config.uncertainty != members.NONE:
-        # Whole numbers are known to within their rounding error, so members of an
-        # ensemble may differ by that.
+        # Whole numbers are known only to within their rounding error, so members of an
+        # ensemble may differ by that much.
         scaled_noise = replace(
             scaled_noise, level=_ROUNDING, levels=(_ROUNDING,) * len(scaled_noise.greys)
         )

@@ -312,8 +312,8 @@ def _common_parts(
 def _journals(targets: Targets, kept: Sequence[FinishedPart] | None) -> list[Journal]:
     """One journal per file.
 
-    That of the result is written last, so that all of its boxes are also in the other
-    journal.
+    The journal of the result is written last, so that all of its boxes are also in the
+    other journal.
     """
     parts: Sequence[FinishedPart | None] = kept or [None] * len(targets.all)
     pairs = zip(targets.all, parts, strict=True)
