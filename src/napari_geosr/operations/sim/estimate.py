@@ -77,7 +77,7 @@ class PatternEstimate:
         )
 
     def require(self) -> None:
-        """Refuse a reconstruction with patterns that were not found.
+        """Refuse a reconstruction if patterns were not found.
 
         Raises
         ------
@@ -261,7 +261,7 @@ def _refine_steps(
 
 
 def brightest_part(mean: FloatArray, edge: int) -> tuple[slice, slice]:
-    """Return the square of `edge` pixels with the most light; smaller images whole."""
+    """Return the square of `edge` pixels with the most light, or all of the image."""
     from scipy import ndimage
 
     sizes = [min(edge, n) for n in mean.shape]

@@ -157,7 +157,7 @@ def trust_steps(
     estimate : PatternEstimate
     config : SimConfig
     iterations : int
-        Iterations of the reconstruction, if it iterates.
+        Iterations of the reconstruction, if it is iterative.
     device : str
     should_stop : callable
 

@@ -279,7 +279,7 @@ def _cut(structure: Structure, start: int, stop: int) -> PorousSample:
 
 
 def _scale(structure: Structure, config: ScanConfig) -> float:
-    """Factor from solid = 1 to the requested maximum line integral.
+    """Factor that scales solid = 1 to the requested maximum line integral.
 
     It is computed from a few slices spread over the height and shared by all blocks.
     """
