@@ -70,7 +70,8 @@ def _half_spaces(
 
 
 def _inscribed_sphere(normals: AnyArray, limits: AnyArray, n: int) -> Any:
-    """Centre and radius of the largest inscribed sphere; None if it is empty."""
+    """Centre and radius of the largest inscribed sphere; None if the region is
+    empty."""
     from scipy.optimize import linprog
 
     found = linprog(

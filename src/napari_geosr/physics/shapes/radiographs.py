@@ -101,7 +101,7 @@ def radiographs(
         Pixels along Y and X.
     seed : int
     start : int
-        Number of the first one.
+        Number of the first radiograph.
 
     Raises
     ------
