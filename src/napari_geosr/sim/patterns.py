@@ -47,7 +47,7 @@ _MAX_CONDITION = 20
 MIN_CONFIDENCE = 6.0
 #: Modulation below which a pattern does not count as found.
 MIN_MODULATION = 0.05
-#: Distance of two phases below which they count as equal, in radians.
+#: Distance between two phases below which they count as equal, in radians.
 _MIN_GAP = math.radians(10)
 
 

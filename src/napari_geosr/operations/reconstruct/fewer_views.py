@@ -69,7 +69,7 @@ class ScanPart:
         Title shown to the user.
     scan : Projections
     light : float or None
-        Intensity without sample, relative to the whole scan; None for a second scan.
+        Intensity without a sample, relative to the whole scan; None for a second scan.
     """
 
     name: str
@@ -104,8 +104,8 @@ def number_of_parts(n_views: int, parts: int | Literal["auto"]) -> int:
     """Number of parts into which the views are divided.
 
     By default, there are two to four parts; three or four are used only if each has at
-    least 50 views. The more parts there are, the stronger are the streaks in each of
-    them, which the network also treats as noise.
+    least 50 views. The more parts there are, the stronger the streaks in each of them;
+    the network also treats these as noise.
     """
     if not isinstance(parts, str):
         return parts

@@ -81,7 +81,7 @@ class ReconstructionInput:
         Width of the reconstructed sinograms; wider than the detector if views are
         joined.
     incident : float or None
-        Intensity without the sample, for the whole scan, if there are no flat fields.
+        Intensity without a sample, for the whole scan, if there are no flat fields.
     """
 
     scan: Projections
@@ -297,7 +297,7 @@ class ReconstructionInput:
 
     @property
     def _row_bytes(self) -> int:
-        """Bytes of a detector row in all frames."""
+        """Size of a detector row in all frames, in bytes."""
         scan = self.scan
         frames = sum(frame_count(f) for f in (scan.data, scan.flats, scan.darks))
         return int(frames * scan.n_columns * np.dtype(scan.data.dtype).itemsize)

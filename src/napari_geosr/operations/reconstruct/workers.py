@@ -46,7 +46,7 @@ _SLAB_SHARE = 0.1
 _SLABS_HELD = 2
 #: Fraction of the budget of a worker for its blocks.
 _BLOCK_SHARE = 1 - _SLABS_HELD * _SLAB_SHARE
-#: Minimum number of slabs for each worker, so that all workers end at about the same
+#: Minimum number of slabs for each worker, so that all workers finish at about the same
 #: time.
 _SLABS_PER_WORKER = 4
 #: Arrays in memory up to this many bytes are sent to the workers; larger ones are

@@ -222,7 +222,7 @@ def _planned(
 
 
 def _storage_seconds(prepared: PreparedRestoration, suffix: str) -> float:
-    """Time to write the result, from the times of two small volumes.
+    """Time to write the result, estimated from the write times of two small volumes.
 
     These volumes are cut from the scan and enlarged like the result, so that they
     compress about as well. The constant time for creating a file cancels out.

@@ -80,7 +80,7 @@ class PreparedRestoration:
     statistics : IntensityStatistics
         Statistics of the whole volume, because normalisation never uses single tiles.
     network : nn.Module
-        The model's network, or all members of an uncertainty combined, with two
+        The model's network, or all members of an uncertainty method combined, with two
         outputs.
     likeness : TrainingLikeness
         Similarity of the volume to the training data.
@@ -458,7 +458,7 @@ def make_network(
     models: tuple[Model, ...],
     statistics: IntensityStatistics,
 ) -> Any:
-    """The model's network, or all members of an uncertainty combined."""
+    """The model's network, or all members of an uncertainty method combined."""
     if config.uncertainty == members.NONE:
         return models[0].restorer()
     for model in models:

@@ -191,7 +191,7 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
 
     def seen(record: AnyMapping) -> AnyDict:
         inputs = record.get("inputs") or {}
-        # A run of an earlier version behaved like today's defaults of newer settings.
+        # Earlier versions behaved as with today's defaults for newer settings.
         settings = _DEFAULTS | dict(record.get("settings") or {})
         if settings["sharpness"] == "auto":  # what it chose is compared below
             settings["sharpness"] = "scan"

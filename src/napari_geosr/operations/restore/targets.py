@@ -1,4 +1,4 @@
-"""Output of a restoration: one volume, or two with an uncertainty."""
+"""Output of a restoration: one volume, or two if the uncertainty is estimated."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class OutputLayout:
     tile : tuple of int
         Shape of the blocks in which the file is written.
     memory : int
-        Bytes that each file may hold.
+        Bytes of memory that each file may use.
     shared : bool
         Whether other processes write the blocks.
     """

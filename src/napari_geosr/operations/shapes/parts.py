@@ -32,7 +32,7 @@ class CompletedPart:
     Attributes
     ----------
     implant : ndarray of bool, shape (Z, Y, X)
-        Mask on the grid of the input, with which it shares no voxel.
+        Mask on the grid of the input; it shares no voxel with the input.
     n_pieces : int
     reproduced : float
         Fraction of the input that the network also predicts.

@@ -183,7 +183,7 @@ def modulation_contrast(block: FloatArray, estimate: PatternEstimate) -> FloatAr
 
 
 def _warnings(check: SimCheck) -> list[str]:
-    """Problems of the frames, in sentences."""
+    """Problems with the frames, in sentences."""
     found = list(check.estimate.problems)
     spread = float(check.intensities.max() - check.intensities.min())
     if spread > UNEVEN:

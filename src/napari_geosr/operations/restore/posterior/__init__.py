@@ -258,7 +258,7 @@ class PosteriorRun(VolumeRun):
         return scaled.astype(np.float32)
 
     def _fitting(self, misfits: list[float]) -> list[int]:
-        """Numbers of the samples that agree with the scan.
+        """Indices of the samples that agree with the scan.
 
         Raises
         ------

@@ -393,7 +393,7 @@ class _PoreTests:
             return None
 
     def wrong_pores(self, row: RankingEntry) -> str:
-        """How the number of pores is wrong in the result of a candidate."""
+        """In what way the number of pores is wrong in the result of a candidate."""
         test = self._test(row)
         return "" if test is None else wrong_pores(row.name, test)
 

@@ -25,7 +25,7 @@ class ComparedBlock:
     scan, result : ndarray of shape (Z, Y, X) or (Y, X), float64
         Grey values.
     inside : ndarray of bool
-        Voxels that show the sample.
+        Voxels that belong to the sample.
     noise : ndarray of float64
         Noise with the same correlation as the noise of the scan, and a level of 1.
     level : ndarray of float64

@@ -206,7 +206,7 @@ def compared_blocks(
     scans, results : sequence of ndarray, float64
         Grey values, all of one shape.
     parts : sequence of ndarray of bool
-        Voxels that show the sample.
+        Voxels that belong to the sample.
     noise : Noise
         Noise of the scan.
     """

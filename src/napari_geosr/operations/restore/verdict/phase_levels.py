@@ -76,7 +76,7 @@ class PhaseLevels:
         blocks : sequence of ndarray
             Grey values of a scan or of a result.
         insides : sequence of ndarray of bool
-            Voxels that show the sample.
+            Voxels that belong to the sample.
         """
         found = threshold_of(blocks, insides)
         if found is None:
@@ -101,7 +101,7 @@ def phase_levels(
     noise : Noise
         Noise of the scan.
     insides : sequence of ndarray of bool
-        Voxels of each window that show the sample.
+        Voxels of each window that belong to the sample.
 
     Returns
     -------

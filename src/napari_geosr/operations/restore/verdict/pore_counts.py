@@ -147,7 +147,7 @@ def differ(first: float, second: float, ratio: float = MAX_PORE_RATIO) -> bool:
 
 
 def sample_of(block: Block) -> Mask:
-    """Voxels of a window that show the sample.
+    """Voxels of a window that belong to the sample.
 
     Excludes voxels without values, and padding. Padding has a single value that hardly
     any voxel of the sample is close to, so pores that are clipped to black are not
@@ -254,7 +254,7 @@ def count_pores(
     """Number of dark (or bright) objects in all blocks, with one Otsu threshold.
 
     Objects of at least `smallest` voxels are counted. `insides` are the voxels that
-    show the sample.
+    belong to the sample.
     """
     found = threshold_of(blocks, insides)
     if found is None:
@@ -276,7 +276,7 @@ def pore_masks(
 def threshold_of(
     blocks: Sequence[Array], insides: Sequence[Mask]
 ) -> tuple[float, Array] | None:
-    """Otsu's threshold of all values that show the sample, and these values.
+    """Otsu's threshold of all values in the sample, and these values.
 
     None if all values are the same.
     """

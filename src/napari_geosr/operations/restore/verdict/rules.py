@@ -370,7 +370,7 @@ def all_is_well(facts: RunAssessment) -> str:
 
 
 def remarks(facts: RunAssessment) -> str:
-    """Sentences about pores and other objects that are lost without a caution."""
+    """Sentences about lost pores and other objects that cause no caution."""
     test = facts.known_blocks
     return " ".join(text for text in (lost_pores(test), partly_faded(test)) if text)
 

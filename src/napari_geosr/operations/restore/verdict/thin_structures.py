@@ -164,7 +164,7 @@ def _compare(block: ComparedBlock) -> Array:
 
 
 def _inside(inside: Mask, plate: Plate) -> Mask:
-    """Voxels around which the whole plate shows the sample."""
+    """Voxels for which the whole plate lies in the sample."""
     for stage in plate.stages:
         inside = np.logical_and.reduce([shifted(inside, offset) for offset in stage])
     return inside
