@@ -239,7 +239,7 @@ def keep_part(volume: Volume, path: Path) -> Path | None:
 
     See Also
     --------
-    open_part : the same volume again
+    open_part : reopens the volume
     """
     record, boxes = _finished(volume)
     if not boxes:
@@ -392,7 +392,7 @@ def _drop(path: Path) -> None:
 
 
 def _remove_leftovers() -> None:
-    """Remove old results, and those of ended programs that cannot be resumed."""
+    """Remove old results, and results of ended programs that cannot be resumed."""
     oldest = time.time() - _DAYS * 86400
     for left in _folder().glob(f"*{_SUFFIX}"):
         entry = read_journal(left)

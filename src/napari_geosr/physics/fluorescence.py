@@ -118,7 +118,7 @@ def membranes(
 def _cells(
     shape: Shape, rng: np.random.Generator, step: float, radius: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Relative distance to the nearest cell's centre (1: its edge), and its radius."""
+    """Relative distance to the nearest cell's centre (1: edge); radius of that cell."""
     share = rng.uniform(0.1, 0.6)
     n = int(np.clip(share * math.prod(shape) * step / (4.2 * radius**3), 2, 60))
     best = np.full(shape, np.inf, np.float32)
@@ -314,12 +314,12 @@ def expose(
 def expose_coarse(
     light: FloatArray, microscope: Microscope, rng: np.random.Generator, factor: int = 2
 ) -> tuple[FloatArray, FloatArray]:
-    """Image `light` with wide pixels, and with narrow ones under a sharper lens.
+    """Image `light` with wide pixels, and with narrow pixels and a sharper lens.
 
     A pixel counts all photons that fall on it. Both images use the grey level that
     bright structures have in wide pixels, so finer structures may be brighter in the
-    second. The light of a wide pixel is the mean over its narrow pixels, apart from
-    light that the wider blur carries across its edges.
+    second image. The light of a wide pixel is the mean over its narrow pixels, apart
+    from light that the wider blur carries across its edges.
 
     Parameters
     ----------

@@ -56,7 +56,7 @@ def poisson_gaussian_noise(
 ) -> FloatArray:
     """Apply Poisson noise and the camera's read noise.
 
-    The mean is that of `volume` (non-negative), the variance
+    The mean is that of `volume` (non-negative), and the variance is
     ``volume / photons + (read_noise / photons)²``.
 
     Parameters

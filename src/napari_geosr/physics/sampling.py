@@ -62,7 +62,7 @@ def without_kept(volume: AnyArray, factors: Sequence[int], first: int = 0) -> An
     factors : sequence of int
         Edge lengths of a block, in voxels; at least 2 along Y and X.
     first : int
-        Index of the first slice in the scan, of which `volume` is a part.
+        Index of the first slice of `volume` in the whole scan.
 
     Notes
     -----

@@ -218,7 +218,7 @@ def random_imaging(
     """Imaging settings with random blur and noise.
 
     The noise level is log-uniform within `noise`; for the fraction `strong_noise` of
-    the draws it is uniform, which is stronger on average.
+    the draws it is uniform, and therefore stronger on average.
 
     Parameters
     ----------

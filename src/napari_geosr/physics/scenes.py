@@ -1,10 +1,10 @@
 """Random scenes for training denoisers: dead leaves with features of real scans.
 
 Random shapes with power-law sizes occlude each other, which gives images the statistics
-of natural ones [1]_; networks trained on them can denoise unseen kinds of images [2]_.
-Volumes of materials, bones and cells have further features, which are added: fibres and
-weaves, plates and cracks, thin struts, cavities of one to three voxels, grains,
-textures with power-law spectra inside phases, gradients from beam hardening.
+of natural images [1]_; networks trained on them can denoise unseen kinds of images
+[2]_. Volumes of materials, bones and cells have further features, which are added:
+fibres and weaves, plates and cracks, thin struts, cavities of one to three voxels,
+grains, textures with power-law spectra inside phases, gradients from beam hardening.
 
 References
 ----------

@@ -86,7 +86,7 @@ class ObjectKind:
         return shape[1:] if self.is_single(number) else shape
 
     def versions(self, number: int) -> tuple[FloatArray, ...]:
-        """All versions of the volume with this number, on the first's grey scale."""
+        """All versions of this number's volume, on the grey scale of the first."""
         made = self.simulate(number)
         if self.is_single(number):
             made = tuple(part[len(part) // 2] for part in made)
@@ -191,9 +191,7 @@ def fine_scan(number: int) -> tuple[FloatArray, FloatArray]:
 
 
 def foam_coarse(number: int) -> tuple[FloatArray, FloatArray]:
-    """A low-resolution scan of pores in a solid, and the object on a grid twice as
-    fine.
-    """
+    """A low-resolution scan of pores, and the object on a grid twice as fine."""
     kind = KINDS["foam-coarse"]
     made = scans.random_scan(
         kind.shape,

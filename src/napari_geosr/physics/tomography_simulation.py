@@ -32,7 +32,8 @@ FloatArray = npt.NDArray[np.float32]
 _BLOCK_BYTES = 128 * 1024**2
 #: Number of views from which the scale of the attenuation is determined.
 _SCALING_VIEWS = 8
-#: Range of the intensity added by a zinger, in units of the beam without sample.
+#: Range of the intensity added by a zinger, in units of the beam's intensity without a
+#: sample.
 _ZINGER = (2.0, 8.0)
 #: Number of the random stream for the flat fields; projections use their own indices.
 _FLAT_STREAM = 2**32
@@ -59,7 +60,7 @@ class PorousSample:
         Pore volume divided by the volume inside; voxels cut by a surface contribute
         their pore fraction.
     porosity_at_half : float
-        Fraction of pore voxels inside, as from a threshold at half the contrast.
+        Fraction of pore voxels inside, as given by a threshold at half the contrast.
     """
 
     attenuation: FloatArray
@@ -146,10 +147,10 @@ def scan_steps(
 ) -> Generator[Step, None, Projections]:
     """Scan a sample in a parallel beam, in blocks of views.
 
-    In each view the beam is attenuated by exp(-line integral), averaged over the angles
-    through which the sample rotates during the exposure, blurred by the detector,
-    multiplied by the gain of each pixel, and counted as photons; then zingers, the dark
-    level and read noise are added.
+    In each view, the beam is attenuated by exp(-line integral), averaged over the
+    angles through which the sample rotates during the exposure, blurred by the
+    detector, multiplied by the gain of each pixel, and counted as photons; then
+    zingers, the dark level and read noise are added.
 
     Parameters
     ----------

@@ -56,7 +56,7 @@ class GreyMatch:
     noise: float = 0.0
 
     def apply(self, values: FloatArray) -> FloatArray:
-        """Map grey values."""
+        """Map grey values of the high-resolution scan."""
         if self.kind == "none":
             return values
         if self.kind == "linear":
@@ -125,7 +125,7 @@ def _middle(volume: FloatArray) -> FloatArray:
 
 
 def _matching_blur(low: FloatArray, high: FloatArray) -> float:
-    """The blur of `high` that correlates best with `low`."""
+    """The blur with which `high` correlates best with `low`."""
     y = _inner(low)
     alike = [abs(correlation(y, _inner(gaussian_blur(high, b)))) for b in _SHARPNESS]
     best = int(np.argmax(alike))

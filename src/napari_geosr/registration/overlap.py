@@ -70,7 +70,7 @@ def _half_spaces(
 
 
 def _inscribed_sphere(normals: AnyArray, limits: AnyArray, n: int) -> Any:
-    """Centre and radius of the largest inscribed sphere; None if it is empty."""
+    """Centre and radius of the largest inscribed sphere; None for an empty region."""
     from scipy.optimize import linprog
 
     found = linprog(

@@ -35,7 +35,7 @@ _NOTCH = 0.08
 #: Fraction of each edge over which frames fade to zero before filtering.
 _FADE = 0.06
 #: Fractions of each edge over which filtered frames fade: 0 up to the first, 1 from the
-#: second.
+#: second on.
 _INNER = (0.07, 0.2)
 #: Lower limit of a band's signal, as a fraction of the band's energy.
 _MIN_SIGNAL = 0.02
@@ -47,7 +47,7 @@ _MAX_CONDITION = 20
 MIN_CONFIDENCE = 6.0
 #: Modulation below which a pattern does not count as found.
 MIN_MODULATION = 0.05
-#: Distance of two phases below which they count as equal, in radians.
+#: Distance between two phases below which they count as equal, in radians.
 _MIN_GAP = math.radians(10)
 
 
@@ -297,8 +297,8 @@ def harmonic_modulation(fit: AngleFit, pattern: FringePattern) -> tuple[float, .
     """Amplitudes of all harmonics, from the overlap of neighbouring bands.
 
     Band h, shifted by the wave vector, equals band h - 1 up to the ratio of their
-    amplitudes, where both are transmitted. A harmonic whose neighbour is below the
-    noise gets 0.
+    amplitudes, where both are transmitted. The amplitude of a harmonic with a neighbour
+    below the noise is 0.
     """
     n = len(pattern.phases)
     columns = [np.ones(n, complex)]
@@ -398,7 +398,7 @@ def _problem(pattern: FringePattern, confidence: float) -> str:
 
 
 def _smallest_gap(phases: Sequence[float]) -> float:
-    """Smallest distance of two phases on the circle."""
+    """Smallest distance between two phases on the circle."""
     turned = np.sort(np.mod(phases, 2 * math.pi))
     gaps = np.diff(np.append(turned, turned[0] + 2 * math.pi))
     return float(gaps.min())

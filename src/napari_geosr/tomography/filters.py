@@ -82,8 +82,8 @@ def angle_weights(angles: Floats, unseen: Iterable[Arc] = ()) -> Floats:
 
     This is half the distance between its two neighbours, so angles may be uneven, in
     any order, and cover more than half a turn. A missing wedge is not filled: its
-    neighbours get no higher weights than others. The weights of a complete scan sum to
-    π.
+    neighbours get no higher weights than other views. The weights of a complete scan
+    sum to π.
 
     Parameters
     ----------

@@ -59,7 +59,7 @@ def transmission(
     frames : str
         How flat and dark fields are combined: ``"mean"`` or ``"median"``.
     incident : float, optional
-        Counts without sample, required if there are no flat fields.
+        Counts without a sample, required if there are no flat fields.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def transmission(
 
 
 def incident_counts(projections: Projections) -> float:
-    """Estimate the counts without sample from the brightest pixels.
+    """Estimate the counts without a sample from the brightest pixels.
 
     Uses evenly spaced projections and the whole detector. Call it before selecting
     rows; otherwise each selection would have a different beam intensity.

@@ -28,9 +28,9 @@ def fold_full_turn(
 ) -> tuple[FloatArray, Angles, float]:
     """Convert a scan over 360° to one over 180° that includes all measured columns.
 
-    The view from the opposite side is the mirror image of a view. If the axis is near
-    the middle of the detector, the two are averaged; if it is near an edge, they are
-    joined at the axis, which widens the field of view up to twofold. Where they
+    Each view is the mirror image of the view from the opposite side. If the axis is
+    near the middle of the detector, the two are averaged; if it is near an edge, they
+    are joined at the axis, which widens the field of view up to twofold. Where they
     overlap, one fades into the other.
 
     Angles are taken modulo 360°: views repeated in later turns are averaged first.

@@ -27,8 +27,8 @@ class Iteration:
     done, total : int
     residual : float or None
         Relative residual before this iteration: norm of measured minus reprojected line
-        integrals, over the norm of the measured ones. None for FBP and FDK, where
-        `done` and `total` count blocks of rows or projections.
+        integrals, divided by the norm of the measured line integrals. None for FBP and
+        FDK, where `done` and `total` count blocks of rows or projections.
     """
 
     done: int

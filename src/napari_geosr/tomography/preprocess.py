@@ -29,11 +29,11 @@ _MAX_TRANSMISSION = 1.1
 #: Fraction of detector pixels without light above which a warning is given, because
 #: gaps are then wider than single pixels.
 _MAX_DEAD_SHARE = 0.05
-#: Ratio of the given counts without sample to those of the brightest pixels, or the
+#: Ratio of the given counts without a sample to those of the brightest pixels, or the
 #: reverse, beyond which the given number is considered wrong.
 _MAX_INCIDENT_RATIO = 1e3
-#: Minimum noise assumed for a row, in units of the intensity without sample; otherwise
-#: noise-free data would appear to be full of zingers.
+#: Minimum noise assumed for a row, in units of the intensity without a sample;
+#: otherwise noise-free data would appear to be full of zingers.
 _MIN_NOISE = 1e-3
 
 
@@ -116,7 +116,7 @@ class LineIntegrals:
     projections : Projections
     config : PreparationConfig, optional
     incident : float, optional
-        Counts without sample, if neither flat fields nor the settings give them: the
+        Counts without a sample, if neither flat fields nor the settings give them: the
         result of `beam_without_sample` for the whole scan if `projections` is a
         part of it. By default, they are estimated from `projections`.
     """
@@ -242,7 +242,7 @@ class LineIntegrals:
         return values, report
 
     def _notes(self) -> tuple[str, ...]:
-        """Notes on missing fields; estimates the counts without sample once."""
+        """Notes on missing fields; may estimate the counts without a sample (once)."""
         scan = self.projections
         notes = []
         if scan.flats is None:
@@ -301,7 +301,7 @@ class LineIntegrals:
 def beam_without_sample(
     projections: Projections, config: PreparationConfig
 ) -> float | None:
-    """Counts without sample if there are no flat fields; otherwise None.
+    """Counts without a sample if there are no flat fields; otherwise None.
 
     Parameters
     ----------

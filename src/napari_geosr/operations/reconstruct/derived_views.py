@@ -1,4 +1,4 @@
-"""Views derived lazily from those in a file: means, or a fraction of the photons."""
+"""Views derived lazily from those in a file: as means, or with fewer photons."""
 
 from __future__ import annotations
 
@@ -117,8 +117,8 @@ class ThinnedCounts(_DerivedViews):
         dark = self.dark[low:high]
         measured = self._read(np.array([view]), low, high)[0]
         light = (measured - dark) / self.gain
-        # Detector noise may give values below the dark field. Clipping them would make
-        # weak light seem brighter in the whole scan and darker in its parts.
+        # Detector noise may produce values below the dark field. Clipping them would
+        # make weak light seem brighter in the whole scan and darker in its parts.
         photons = np.rint(np.abs(light)).astype(np.int64)
         for row, counted in enumerate(photons, start=low):
             rng = np.random.default_rng([self.seed, view, row])
@@ -128,7 +128,7 @@ class ThinnedCounts(_DerivedViews):
 
 
 class RemainingPhotons(_DerivedViews):
-    """Counts of unused views, unchanged; the remaining photons of the others, rescaled.
+    """Unchanged counts of unused views, and rescaled remaining photons of used views.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ Acquisition = Literal["step", "continuous"]
 _MAX_GAP_STEPS = 2.5
 #: Maximum gap between neighbouring views of one exposure, in degrees.
 _MAX_GAP_DEGREES = 20.0
-#: Maximum fraction of a view's photons given to the network as input; the others are
+#: Maximum fraction of a view's photons given to the network as input; the rest are
 #: needed for the target.
 MAX_INPUT_LIGHT = 0.8
 #: Number of views per part, unless a number of parts is set.
@@ -59,7 +59,7 @@ _NO_GAIN = (
 
 @dataclass(frozen=True)
 class ScanPart:
-    """A scan derived from another one.
+    """A scan derived from another scan.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class ScanPart:
         Title shown to the user.
     scan : Projections
     light : float or None
-        Intensity without sample, relative to the whole scan; None for a second scan.
+        Intensity without a sample, relative to the whole scan; None for a second scan.
     """
 
     name: str
@@ -86,8 +86,8 @@ class ScanPair:
     ----------
     source, target : ScanPart
     restored : ScanPart or None
-        The scan that the trained network will restore, if `source` has part of its
-        photons.
+        The scan that the trained network will restore, if `source` contains only some
+        of its photons.
     """
 
     source: ScanPart
@@ -103,9 +103,9 @@ class ScanPair:
 def number_of_parts(n_views: int, parts: int | Literal["auto"]) -> int:
     """Number of parts into which the views are divided.
 
-    By default, there are two to four parts; three or four only if each has at least 50
-    views. With more parts, each has stronger streaks, which the network also treats as
-    noise.
+    By default, there are two to four parts; three or four are used only if each has at
+    least 50 views. The more parts there are, the stronger the streaks in each of them;
+    the network also treats these as noise.
     """
     if not isinstance(parts, str):
         return parts
@@ -117,16 +117,16 @@ def splits(
 ) -> list[ScanPart]:
     """Distribute the views over `k` scans in turn, in order of angle.
 
-    Views from opposite sides of a parallel beam are equivalent, so the directions over
-    half a turn are distributed, evenly spaced in each part.
+    Views from opposite sides of a parallel beam are equivalent, so the views are
+    distributed by direction over half a turn, evenly spaced in each part.
 
     Parameters
     ----------
     k : int or "auto"
         See `number_of_parts`.
     joined : bool
-        Whether opposite views complement each other because the axis is off-centre; the
-        views of the full turn are then distributed.
+        Whether opposite views complement each other because the axis is off-centre; in
+        that case, the views are distributed over the full turn.
 
     Raises
     ------
@@ -165,10 +165,10 @@ def fewer_views(
 ) -> Projections:
     """The scan as if only `count` views had been recorded.
 
-    Views from opposite sides of a parallel beam are equivalent. For a full turn, the
-    views are therefore chosen so that those of one half lie between those of the other
-    if their number is even. For continuous scans, this is achieved by omitting one of
-    an odd number of exposures.
+    Views from opposite sides of a parallel beam are equivalent. For a full turn and an
+    even number of views, the directions in one half of the turn are therefore chosen to
+    lie between those in the other half. For continuous scans, the turn is divided into
+    one exposure more than requested, and the last one is omitted.
 
     Parameters
     ----------
@@ -176,8 +176,8 @@ def fewer_views(
         Number of views to keep; at most the number of views of the scan.
     acquisition : {"step", "continuous"}
         ``"step"``: evenly spaced views are kept and the others omitted.
-        ``"continuous"``: the sample turns during the exposure, so a view is the mean
-        over all angles up to the next one, assigned to their centre.
+        ``"continuous"``: the sample turns during the exposure, so each view is the mean
+        over all angles up to the next view, and is assigned to their centre.
 
     Raises
     ------
@@ -238,7 +238,7 @@ def remaining_light(
     rest : Projections, optional
         The scan of the remaining photons from `thinned`, if already available.
     count, acquisition
-        As in `fewer_views`; in a continuous scan photons are taken from all views.
+        As in `fewer_views`; in a continuous scan, photons are taken from all views.
 
     Raises
     ------
@@ -287,10 +287,10 @@ def thinned(
     rest : bool
         Return the scan of the remaining photons, whose fraction is 1 - `share`.
     seed : int
-        Seed for choosing photons; both scans need the same.
+        Seed for choosing photons; it must be the same for both scans.
     counts_per_photon : float or "auto"
         Detector counts per photon; "auto": derived from the variance of the flat fields
-        or, if that is impossible, 1 with a note.
+        or, if that is impossible, 1, with a note.
 
     Raises
     ------
@@ -335,7 +335,8 @@ def thinned(
 def reason_without_counts(scan: Projections) -> str:
     """Reason why the values are not counts; empty if they are.
 
-    Whole numbers stored as floating point are counts; a few views are checked.
+    Whole numbers stored as floating-point values are accepted as counts; only a few
+    views are checked.
     """
     if scan.is_line_integrals:
         return "line integrals"

@@ -31,7 +31,7 @@ _PROJECTIONS = 32
 _SLICES = 4
 #: Maximum number of iterations that are timed.
 _ITERATIONS = 4
-#: Number of timed runs, of which the first includes compiling; the fastest counts.
+#: Number of timed runs; the first includes compilation, and the fastest counts.
 _REPEATS = 3
 
 
@@ -46,7 +46,7 @@ class ReconstructOutline:
     slices : int
         Number of slices that are computed and saved together.
     memory : int
-        Peak memory of all processes in bytes, without the program.
+        Peak memory of all processes in bytes, excluding the program itself.
     """
 
     ready: ReconstructionInput
@@ -55,7 +55,7 @@ class ReconstructOutline:
 
     @property
     def work(self) -> float:
-        """Voxels × projections × iterations of a part."""
+        """Number of voxels × projections × iterations of a part."""
         return _work(self.ready, self.slices)
 
     def seconds(self) -> float:
@@ -78,7 +78,7 @@ class ReconstructOutline:
 def outline(
     projections: Projections, config: ReconstructConfig, workers: int | None = None
 ) -> ReconstructOutline:
-    """Divide a reconstruction on the CPU into parts, like a run.
+    """Divide a reconstruction on the CPU into parts, as a run does.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def _work(ready: ReconstructionInput, slices: int) -> float:
 
 
 def _small(ready: ReconstructionInput, slices: int) -> ReconstructionInput:
-    """A scan of the same kind that is reconstructed quickly."""
+    """A scan of the same kind that can be reconstructed quickly."""
     scan, config = ready.scan, ready.config
     columns = min(scan.n_columns, _CONE_COLUMNS if ready.is_cone else _COLUMNS)
     ratio = columns / scan.n_columns

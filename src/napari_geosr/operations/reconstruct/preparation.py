@@ -133,7 +133,7 @@ def _wedge_warnings(degrees: float, needed: float) -> list[str]:
 
 
 def _fan_wedge_warnings(geometry: ParallelGeometry) -> list[str]:
-    """The same warning for fan or cone beams, for which fbp and fdk raise an error."""
+    """Missing-wedge warning for fan or cone beams (an error for fbp and fdk)."""
     if beam_of(geometry) == "parallel":
         return []
     fan = cast("FanGeometry", geometry)
@@ -141,7 +141,7 @@ def _fan_wedge_warnings(geometry: ParallelGeometry) -> list[str]:
 
 
 def _note_unjoined_views(ready: ReconstructionInput) -> list[str]:
-    """Note on a full turn whose opposite views are not joined."""
+    """Note on a full-turn scan in which opposite views are not joined."""
     scan, column = ready.scan, ready.centre.column
     around = ready.config.full_turn == "auto" and closes_turn(scan.angles)
     if scan.geometry != "parallel" or not around or ready.joined:

@@ -27,7 +27,7 @@ from napari_geosr.tomography.centre import Centre, find_centre
 from napari_geosr.tomography.preparation_config import PreparationConfig
 from napari_geosr.tomography.preprocess import LineIntegrals, beam_without_sample
 
-#: Fraction of the free memory that line integrals kept for the next preview may use.
+#: Maximum fraction of the free memory for line integrals kept for the next preview.
 _KEPT_SHARE = 0.2
 #: Percentiles of the slice's values used as contrast limits.
 _CONTRAST = (0.5, 99.5)
@@ -67,7 +67,7 @@ class PreviewRow:
     def get(
         self, scan: Projections, config: ReconstructConfig, row: int
     ) -> Projections | None:
-        """The rows that slice `row` needs, as line integrals; None if too large."""
+        """Line integrals of the rows for slice `row`; None if they are too large."""
         whole = scan.geometry == "cone"
         about = (id(scan), config.every, config.half, config.preparation())
         key = (*about, None if whole else row)

@@ -99,7 +99,7 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
     usual = ReconstructConfig().model_dump(mode="json")
 
     def seen(record: AnyMapping) -> AnyDict:
-        # Use the defaults of settings that an earlier release did not have.
+        # Use default values for settings that an earlier release did not have.
         settings = {**usual, **(record.get("settings") or {})}
         return {
             "a different rotation centre": (record.get("centre") or {}).get("column"),

@@ -107,7 +107,7 @@ class RowIntegrals:
     prepared : LineIntegrals
         Line integrals with rows that are independent of each other.
     overlapping : bool
-        Whether to keep the rows of a call that the next call needs again.
+        Whether to keep those rows of a call that the next call needs again.
     """
 
     def __init__(self, prepared: LineIntegrals, *, overlapping: bool) -> None:

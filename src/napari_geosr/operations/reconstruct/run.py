@@ -326,7 +326,7 @@ def _chunk_depth(ready: ReconstructionInput) -> int:
 def record_steps(
     ready: ReconstructionInput, should_stop: ShouldStop
 ) -> Generator[Step, None, AnyDict]:
-    """Create the record of the run; reads the input once for its checksum."""
+    """Create the record of the run, reading the input once for its checksum."""
     import torch
 
     scan = ready.scan

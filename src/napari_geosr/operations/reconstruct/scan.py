@@ -81,7 +81,7 @@ class ReconstructionInput:
         Width of the reconstructed sinograms; wider than the detector if views are
         joined.
     incident : float or None
-        Intensity without sample, for the whole scan, if there are no flat fields.
+        Intensity without a sample, for the whole scan, if there are no flat fields.
     """
 
     scan: Projections
@@ -119,7 +119,7 @@ class ReconstructionInput:
     def n_slices(self) -> int:
         """Number of slices: one per row.
 
-        For cone beams, it is the number of cubic voxels that cover the same height.
+        For cone beams, this is the number of cubic voxels that cover the same height.
         """
         if not self.is_cone:
             return self.scan.n_rows
@@ -153,13 +153,13 @@ class ReconstructionInput:
         return min(_GROUP_CPU, batches.max_together(self.size, copies))
 
     def group_of(self, at: int) -> Rows:
-        """First slice of the group that contains `at`, and the one after its last."""
+        """First slice of the group that contains `at`, and the one after the group."""
         start = at - at % self.group
         return start, min(start + self.group, self.n_slices)
 
     @property
     def iterates(self) -> bool:
-        """Whether the algorithm iterates."""
+        """Whether the algorithm is iterative."""
         return "iterations" in type(self.algorithm).model_fields
 
     @property
@@ -297,7 +297,7 @@ class ReconstructionInput:
 
     @property
     def _row_bytes(self) -> int:
-        """Bytes of a detector row in all frames."""
+        """Size of a detector row in all frames, in bytes."""
         scan = self.scan
         frames = sum(frame_count(f) for f in (scan.data, scan.flats, scan.darks))
         return int(frames * scan.n_columns * np.dtype(scan.data.dtype).itemsize)

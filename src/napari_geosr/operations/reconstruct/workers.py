@@ -46,7 +46,7 @@ _SLAB_SHARE = 0.1
 _SLABS_HELD = 2
 #: Fraction of the budget of a worker for its blocks.
 _BLOCK_SHARE = 1 - _SLABS_HELD * _SLAB_SHARE
-#: Minimum number of slabs for each worker, so that all workers end at about the same
+#: Minimum number of slabs for each worker, so that all workers finish at about the same
 #: time.
 _SLABS_PER_WORKER = 4
 #: Arrays in memory up to this many bytes are sent to the workers; larger ones are
@@ -75,7 +75,7 @@ class SliceWork:
     Parameters
     ----------
     ready : ReconstructionInput
-        Scan with arrays that can be pickled, and memory and threads of one process.
+        Scan with arrays that can be pickled, and the memory and threads of one process.
     """
 
     def __init__(self, ready: ReconstructionInput) -> None:
@@ -103,7 +103,7 @@ class SliceWork:
         return SlabResult(slices, run)
 
     def _check_source(self) -> None:
-        """Raise `FileError` if the scan is gone: a folder would be read as zeros."""
+        """Raise `FileError` if the scan is missing: it would be read as zeros."""
         path = self.ready.scan.source
         if path is not None and "*" not in path.name and not path.exists():
             raise FileError(

@@ -174,7 +174,7 @@ class UncertaintyKind:
 
 
 def kinds() -> list[UncertaintyKind]:
-    """All available kinds, single-model ones first; does not import torch."""
+    """All kinds of uncertainty, single-model ones first; does not import torch."""
     found = []
     for name in KINDS.names():
         module = KINDS.load(name)

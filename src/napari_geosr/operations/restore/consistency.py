@@ -168,7 +168,8 @@ def consistency_steps(
     out : path, optional
         File for the residual; by default it is kept in memory.
     workers : int or distributed.Client, optional
-        Processes that share the comparison. Its findings do not depend on their number.
+        Processes that share the comparison. The findings do not depend on the number of
+        processes.
 
     Yields
     ------
@@ -381,7 +382,7 @@ def _uniform_text(checked: ConsistencyCheck) -> str:
 
 
 def _slope_text(slope: float, error: float) -> str:
-    """Contrast relative to the scan with its standard error, to two decimals.
+    """Contrast relative to the scan, with its standard error, to two decimals.
 
     Examples
     --------

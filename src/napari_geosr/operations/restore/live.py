@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from napari_geosr.networks.spec import NetworkSpec
     from napari_geosr.operations.restore.preparation import PreparedRestoration
 
-#: Edge length of a tile in voxels of the result. A plane of the last level fits in one.
+#: Edge length of a tile in voxels of the result. A plane of the last level fits into
+#: one tile.
 EDGE = 512
 #: Maximum number of tiles per request, because in 3D a viewer requests every plane.
 _MAX_TILES = 64

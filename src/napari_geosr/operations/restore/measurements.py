@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 #: Name of the file in the folder of a job.
 FILE = "measurements.json"
-#: Fields that contain models or voxels, which are not stored; then a placeholder for
-#: each of their types.
+#: Fields that contain models or voxels and are not stored, and a placeholder for each
+#: type of their values.
 _LEFT_OUT = ("model", "removed")
 _THEIR_TYPES = {"Model": object, "Volume": object}
 

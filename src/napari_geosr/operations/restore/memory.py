@@ -46,7 +46,7 @@ def run_budget(config: RestoreConfig, device: str) -> int:
 def reads_within_budget(steps: Steps[P, T]) -> Steps[P, T]:
     """Limit the cache of the volume for all steps of an operation.
 
-    The tiles of a run choose their own limit.
+    For the tiles of a run, a separate limit is chosen.
     """
 
     @wraps(steps)
@@ -88,7 +88,7 @@ def memory_of_run_in_errors(
     budget: int,
     device: str,
 ) -> Iterator[None]:
-    """Make memory errors raised for a part state the memory that the whole run needs.
+    """Restate memory errors raised for a part with the memory that the whole run needs.
 
     Otherwise, the error would state the memory for the part, which may be insufficient
     for the run.
@@ -107,7 +107,7 @@ def _check_run(
     budget: int,
     device: str,
 ) -> None:
-    """Raise `DeviceMemoryError` if a run into a file does not fit."""
+    """Raise `DeviceMemoryError` if a run that writes to a file does not fit."""
     choose_output(
         network,
         volume.data,

@@ -55,9 +55,9 @@ class RestorePlan:
     part_shape : tuple of int
         Shape of the parts, in voxels of the result.
     bytes_read, bytes_written : int
-        Amounts including halos, but without compression and coarser levels.
+        Uncompressed amounts, including halos but not coarser levels.
     memory : int
-        Bytes of each process, in addition to the program and the model.
+        Bytes used by each process, in addition to the program and the model.
     seconds : float
         Estimated from small windows timed on this computer, `storage_seconds` included.
     storage_seconds : float
@@ -128,8 +128,8 @@ def outline_steps(
 ) -> Generator[Step, None, RestorePlan]:
     """Plan a run from the shape of the volume alone: no voxel is read.
 
-    Unlike in `plan_steps`, the time does not include the writing of the result, and
-    classical filters have their default settings.
+    Unlike in `plan_steps`, the time does not include writing the result, and classical
+    filters have their default settings.
 
     Parameters
     ----------
@@ -222,7 +222,7 @@ def _planned(
 
 
 def _storage_seconds(prepared: PreparedRestoration, suffix: str) -> float:
-    """Time to write the result, from the times of two small volumes.
+    """Time to write the result, estimated from the write times of two small volumes.
 
     These volumes are cut from the scan and enlarged like the result, so that they
     compress about as well. The constant time for creating a file cancels out.
@@ -238,7 +238,7 @@ def _storage_seconds(prepared: PreparedRestoration, suffix: str) -> float:
 def _write_seconds(
     prepared: PreparedRestoration, suffix: str, edge: int
 ) -> tuple[int, float]:
-    """Number of voxels of a written sample, and the time for it in seconds."""
+    """Number of voxels in a written sample, and the time to write it, in seconds."""
     volume, factors = prepared.volume, prepared.factors
     window = tuple(
         slice((size - length) // 2, (size - length) // 2 + length)

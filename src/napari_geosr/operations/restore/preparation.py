@@ -80,7 +80,7 @@ class PreparedRestoration:
     statistics : IntensityStatistics
         Statistics of the whole volume, because normalisation never uses single tiles.
     network : nn.Module
-        The model's network, or all members of an uncertainty combined, with two
+        The model's network, or all members of an uncertainty method combined, with two
         outputs.
     likeness : TrainingLikeness
         Similarity of the volume to the training data.
@@ -254,7 +254,7 @@ def prepare_steps(
                 of=weights_of((model, *others)),
                 should_stop=should_stop,
             )
-    # Networks that are bounded by the noise return a scan without noise as it is.
+    # Networks with a noise bound return a noise-free scan unchanged.
     changes = not (needs_noise(network) and noise is not None and noise.level == 0)
     likeness = yield from _likeness_steps(volume, whole, model, others, changes)
     if members.is_generative(config.uncertainty):
@@ -328,7 +328,7 @@ def _statistics_steps(
     kept: MeasurementStore,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, IntensityStatistics]:
-    """Compute statistics of the whole volume; refuse NaN if the settings do."""
+    """Compute statistics of the whole volume; refuse NaN if the settings require it."""
     statistics = kept.read("statistics", IntensityStatistics)
     if statistics is None:
         yield StageStarted(message="Reading the grey values")
@@ -372,8 +372,8 @@ def _set_network_noise(
     scaled_noise = noise.scaled(config.strength if card.has_weights else 1.0)
     rounded = volume.dtype.kind in "iu" and not noise.level and config.strength > 0
     if rounded and config.uncertainty != members.NONE:
-        # Whole numbers are known to within their rounding error, so members of an
-        # ensemble may differ by that.
+        # Whole numbers are known only to within their rounding error, so members of an
+        # ensemble may differ by that much.
         scaled_noise = replace(
             scaled_noise, level=_ROUNDING, levels=(_ROUNDING,) * len(scaled_noise.greys)
         )
@@ -458,7 +458,7 @@ def make_network(
     models: tuple[Model, ...],
     statistics: IntensityStatistics,
 ) -> Any:
-    """The model's network, or all members of an uncertainty combined."""
+    """The model's network, or all members of an uncertainty method combined."""
     if config.uncertainty == members.NONE:
         return models[0].restorer()
     for model in models:

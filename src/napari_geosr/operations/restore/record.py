@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def record_steps(
     prepared: PreparedRestoration, should_stop: ShouldStop
 ) -> Generator[Step, None, AnyDict]:
-    """Create the record of a run; reads the input once more for its checksum."""
+    """Create the record of a run, reading the input once more for its checksum."""
     steps = provenance.record_steps(
         "restore",
         should_stop=should_stop,
@@ -33,7 +33,7 @@ def record_steps(
 
 
 def run_facts(prepared: PreparedRestoration) -> AnyDict:
-    """Describe a run for its record, except for the input."""
+    """Describe a run, except for its input, for the record."""
     import torch
 
     card = prepared.model.card
@@ -98,7 +98,7 @@ def _intensities(prepared: PreparedRestoration) -> AnyDict:
 
 
 def _calibration(prepared: PreparedRestoration) -> AnyDict | None:
-    """Calibration of the deviations from the card; None if unknown."""
+    """Calibration of the deviations, from the card; None if unknown."""
     card = prepared.model.card
     known = card.uncertainty
     if known is None or known.weights_sha256 != card.weights_sha256:

@@ -36,7 +36,7 @@ _HOW = ("device", "memory", "threads", "backend", "model", "ensemble_with")
 #: Value of each setting that is missing from a record.
 _DEFAULTS = {name: field.default for name, field in RestoreConfig.model_fields.items()}
 
-#: Difference if another channel or time point of the same file was restored.
+#: Difference to report if another channel or time point of the file was restored.
 _OTHER_PART = "a different part of the input"
 #: Maximum difference between statistics of the same grey values, in units of their
 #: standard deviation.
@@ -191,7 +191,7 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
 
     def seen(record: AnyMapping) -> AnyDict:
         inputs = record.get("inputs") or {}
-        # A run of an earlier version used today's defaults of newer settings.
+        # Earlier versions behaved as with today's defaults for newer settings.
         settings = _DEFAULTS | dict(record.get("settings") or {})
         if settings["sharpness"] == "auto":  # what it chose is compared below
             settings["sharpness"] = "scan"

@@ -67,7 +67,8 @@ class RestorationResult:
     Attributes
     ----------
     deviation : Volume or None
-        Standard deviations over the members of an uncertainty; `volume` is the mean.
+        Standard deviations over the members of an uncertainty method; `volume` is the
+        mean.
     verdict : RunVerdict or None
         Prediction for the run; None if there was no prediction.
     """
@@ -93,7 +94,8 @@ def run_steps(
 ) -> Generator[Step, None, RestorationResult]:
     """Restore the whole volume tile by tile.
 
-    With an uncertainty, the tiles also fill a second volume with standard deviations.
+    If the uncertainty is estimated, the tiles also fill a second volume with standard
+    deviations.
 
     Parameters
     ----------
@@ -198,7 +200,7 @@ def work_steps(
     late: LateVerdict | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, RestorationResult]:
-    """Do the work with a record, into memory or a file; see `run_steps`.
+    """Do the work and record it, in memory or in a file; see `run_steps`.
 
     Parameters
     ----------
@@ -312,8 +314,8 @@ def _common_parts(
 def _journals(targets: Targets, kept: Sequence[FinishedPart] | None) -> list[Journal]:
     """One journal per file.
 
-    That of the result is written last, so that all of its boxes are also in the other
-    journal.
+    The journal of the result is written last, so that all of its boxes are also in the
+    other journal.
     """
     parts: Sequence[FinishedPart | None] = kept or [None] * len(targets.all)
     pairs = zip(targets.all, parts, strict=True)

@@ -203,7 +203,7 @@ def check_same_scale(cards: tuple[ModelCard, ...]) -> None:
 
 
 def check_strength(models: Sequence[Model]) -> None:
-    """Raise `ConfigError` if a model has no strength that could be set."""
+    """Raise `ConfigError` if a model has no strength setting."""
     for model in models:
         is_filter = not model.card.has_weights and model.card.task == "denoise"
         if not is_filter and not needs_noise(model.restorer()):

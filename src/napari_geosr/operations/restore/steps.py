@@ -96,7 +96,7 @@ def restore_steps(
 ) -> Generator[Step, None, RestorationResult]:
     """Prepare and run; see `prepare_steps` and `run_steps`.
 
-    With the model ``"auto"`` the models are ranked first. If the scan is best left
+    With the model ``"auto"``, the models are ranked first. If the scan is best left
     unchanged, the result is the scan. With an upscale factor, the super-resolution
     models with this factor are ranked, and the scan is interpolated if none is better.
 

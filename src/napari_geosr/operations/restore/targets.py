@@ -1,4 +1,4 @@
-"""Output of a restoration: one volume, or two with an uncertainty."""
+"""Output of a restoration: one volume, or two if the uncertainty is estimated."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class OutputLayout:
     tile : tuple of int
         Shape of the blocks in which the file is written.
     memory : int
-        Bytes that each file may hold.
+        Bytes of memory that each file may use.
     shared : bool
         Whether other processes write the blocks.
     """
@@ -126,7 +126,7 @@ def open_targets(
     kept: Sequence[FinishedPart] | None,
     lay_out: Callable[[AnyDType], OutputLayout],
 ) -> Iterator[Targets]:
-    """Create the targets: arrays, or files that appear when the context is left.
+    """Create the targets: arrays, or files that appear when the context exits.
 
     Parameters
     ----------
@@ -169,8 +169,8 @@ def open_targets(
                         shared=laid_out.shared,
                         channels=volume.metadata.get("channels", ()),
                     ),
-                    # The standard deviations of an earlier run may be overwritten
-                    # once finished, as the values are the same.
+                    # Finished standard deviations of an earlier run may be overwritten,
+                    # because the values are the same.
                     overwrite=overwrite or before == path,
                     continues=before,
                 )
@@ -191,8 +191,7 @@ def _array(volume: Volume, kept: FinishedPart | None) -> Any:
 
 
 def check_budget(prepared: PreparedRestoration, out: str | Path | None) -> None:
-    """If the run does not fit into memory, raise an error that states how much it
-    needs.
+    """Raise an error that states the memory needed if a run does not fit.
 
     Call it before a part of the volume is restored to judge a run. Otherwise the error
     would state the memory for that part, which may be too little for the run.

@@ -1,6 +1,4 @@
-"""How a restoration treats unusual voxels: missing, infinite, hot, or with extreme
-values.
-"""
+"""Treatment of unusual voxels in a restoration: missing, infinite, hot or extreme."""
 
 from __future__ import annotations
 

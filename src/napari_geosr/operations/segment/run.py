@@ -156,7 +156,7 @@ def open_segmenter(scan: Volume, config: SegmentConfig) -> Segmenter:
     Raises
     ------
     VolumeError, ModelError, ConfigError
-        If the scan is uniform, or the model or device does not exist or fit.
+        If the scan is uniform, or the model or device does not exist or is unsuitable.
     """
     prior = None
     if config.model is not None:

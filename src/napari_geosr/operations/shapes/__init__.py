@@ -1,4 +1,4 @@
-"""Complete, refine, segment and compare shapes, and convert them from and to meshes.
+"""Complete, refine, segment and compare shapes, and convert them to and from meshes.
 
 The generators load torch or scipy on first use; the configs do not.
 """

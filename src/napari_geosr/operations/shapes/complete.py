@@ -87,16 +87,16 @@ class ShapeCompletion:
     implant : Path or None
         The completed part alone.
     surface : MeshResult or None
-        Its mesh.
+        Mesh of the completed part.
     implant_volume : float
         Volume of the completed part, in `unit` cubed.
     unit : str
     n_pieces : int
         Number of separate completed parts.
     n_removed : int
-        Voxels of the input that are missing in the result, counted after writing.
+        Voxels of the input that are missing from the result, counted after writing.
     reproduced : float
-        Fraction of the input that the network predicts, too.
+        Fraction of the input that the network also predicts.
     """
 
     path: Path
@@ -134,7 +134,7 @@ def complete_shape_steps(
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, ShapeCompletion]:
-    """Complete the shape in `volume` and write it, and the completed part.
+    """Complete the shape in `volume`, and write the shape and the completed part.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def complete_shape_steps(
     Raises
     ------
     GeoSRError
-        With a one-sentence message.
+        If the operation fails; the message is one sentence.
     """
     volumes = [out] if implant is None else [out, implant]
     check_not_source(volume, *volumes)
@@ -205,7 +205,7 @@ def complete_shape_steps(
 
 
 def check_cubic(volume: Volume, model: Model) -> None:
-    """Raise `VolumeError` if the model needs cubic voxels and these are not."""
+    """Raise `VolumeError` if the model needs cubic voxels and these are not cubic."""
     if model.card.network == _ATLAS:
         return
     if (ratio := anisotropy(volume)) > MAX_ANISOTROPY:

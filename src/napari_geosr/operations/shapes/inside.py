@@ -141,7 +141,7 @@ def segment_inside_steps(
     Raises
     ------
     GeoSRError
-        With a one-sentence message; nothing is written.
+        If the operation fails; the message is one sentence, and nothing is written.
     """
     check_not_source(volume, out)
     check_not_source(mask, out)
@@ -178,8 +178,8 @@ def segmented_layer_steps(
     Raises
     ------
     GeoSRError
-        With a one-sentence message; for the labels to be too large for the memory, it
-        is raised before anything is computed.
+        If the operation fails; the message is one sentence. If the labels do not fit
+        into memory, the error is raised before anything is computed.
     """
     needed, free = int(np.prod(volume.shape)), free_host_memory()
     if needed > free:
@@ -245,7 +245,7 @@ def _label_steps(
     config: SegmentInsideConfig,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, None]:
-    """Segment the blocks; each `TileDone` holds the labels of one."""
+    """Segment the blocks; each `TileDone` holds the labels of one block."""
     plan = ready.plan
     yield StageStarted(
         message=f"Segmenting {plan.n_active:,} voxels", total=len(plan.blocks)

@@ -70,7 +70,7 @@ class ShapeTrainJob(Config):
         Raises
         ------
         GeoSRError
-            With a one-sentence message.
+            If a setting or an input is invalid; the message is one sentence.
         """
         SHAPE_METHODS.load(self.method).Method.check(self.training)
         self.shapes()

@@ -78,7 +78,7 @@ PREVIEW_EDGE = 40
 
 @dataclass(frozen=True)
 class ShapeLayer:
-    """A shape made from another one, in memory.
+    """A shape made from another shape, in memory.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ class ShapeLayer:
         the volume.
     before, after : ShapeFigures
     closed : str
-        Whether the surface is closed, in a sentence.
+        Sentence on whether the surface is closed.
     part : Volume or None
         Labels of the completed part.
     part_figures : ShapeFigures or None

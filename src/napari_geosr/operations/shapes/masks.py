@@ -31,7 +31,7 @@ def read_shape_steps(
     Parameters
     ----------
     volume : Volume
-        (Z, Y, X), of labels: zero outside the shape.
+        Labels (Z, Y, X), zero outside the shape.
     label : int or None
         Label of the shape; None: all non-zero voxels, which must have the same value.
 
@@ -134,7 +134,7 @@ def anisotropy(volume: Volume) -> float:
 
 
 def dense_note(n_active: int, n_voxels: int) -> str:
-    """State that dense convolutions are used for so many voxels; otherwise empty."""
+    """Note that dense convolutions are used for many voxels; empty if they are not."""
     if n_active <= MAX_SPARSE * n_voxels:
         return ""
     return (

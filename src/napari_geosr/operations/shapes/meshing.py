@@ -1,4 +1,4 @@
-"""Shapes as meshes, and meshes as shapes."""
+"""Converts shapes to meshes, and meshes to shapes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from napari_geosr.operations.shapes.masks import read_shape_steps
 
 #: Bytes for each voxel of the box around a shape while its surface is extracted.
 _BYTES_PER_VOXEL = 14
-#: Largest number of voxels of a voxelised mesh, and bytes for each.
+#: Largest number of voxels of a voxelised mesh, and bytes per voxel.
 _MAX_VOXELS = 2**31
 _BYTES_PER_FILLED_VOXEL = 3
 #: Number of rays that are traced at a time.
@@ -65,7 +65,7 @@ class MeshResult:
         Unit of the positions in the file: mm, or voxels if their size is unknown.
     is_watertight : bool
     sentence : str
-        Whether the surface is closed, for the user.
+        Sentence for the user on whether the surface is closed.
     """
 
     path: Path
@@ -90,7 +90,7 @@ def mesh_steps(
     Raises
     ------
     GeoSRError
-        With a one-sentence message; nothing is written.
+        If the operation fails; the message is one sentence, and nothing is written.
     """
     check_mesh_path(out, overwrite=overwrite)
     if config.faces is not None:
@@ -256,7 +256,7 @@ def _numbered(counts: AnyArray) -> tuple[AnyArray, AnyArray]:
 
 
 def _heights(corners: AnyArray, y: AnyArray, x: AnyArray) -> tuple[AnyArray, AnyArray]:
-    """Z where rays through (y, x) cross the planes of triangles, and which hit them."""
+    """Z where rays through (y, x) cross triangles' planes, and which rays hit them."""
     a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
     along, across = b - a, c - a
     area = along[:, 1] * across[:, 2] - along[:, 2] * across[:, 1]

@@ -32,10 +32,10 @@ class CompletedPart:
     Attributes
     ----------
     implant : ndarray of bool, shape (Z, Y, X)
-        Mask on the grid of the input, with which it shares no voxel.
+        Mask on the grid of the input; it shares no voxel with the input.
     n_pieces : int
     reproduced : float
-        Fraction of the input that the network predicts, too.
+        Fraction of the input that the network also predicts.
     """
 
     implant: AnyArray
@@ -77,12 +77,12 @@ def is_turned(volume: Volume, model: Model) -> bool:
         return False
     metadata, source = volume.metadata, volume.source
     if "format" not in metadata and source is not None and source.is_file():
-        metadata = io.read(source).metadata  # a layer without what its reader found
+        metadata = io.read(source).metadata  # a layer without its file's metadata
     return ORIENTATION in metadata
 
 
 def half_turn(mask: AnyArray) -> AnyArray:
-    """Turn a mask by half a turn about Z, which does not mirror it."""
+    """Rotate a mask by half a turn about Z, without mirroring it."""
     return np.ascontiguousarray(mask[:, ::-1, ::-1])
 
 

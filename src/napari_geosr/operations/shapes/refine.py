@@ -116,7 +116,7 @@ class ChangeCounter:
     n_fine : int
         Fine voxels of the result.
     n_changed : int
-        Input voxels of which no fine voxel has the phase of the input.
+        Input voxels in which no fine voxel has the original phase.
     """
 
     def __init__(self, inside: AnyArray, plan: RefinementPlan) -> None:
@@ -182,7 +182,7 @@ def refine_shape_steps(
     Raises
     ------
     GeoSRError
-        With a one-sentence message; nothing is written.
+        If the operation fails; the message is one sentence, and nothing is written.
     """
     check_not_source(volume, out)
     io.check_output(out, overwrite)
@@ -256,7 +256,7 @@ def plan_shape_steps(
 
 
 def check_voxels(volume: Volume) -> str:
-    """Warn if voxels are not cubic, for a model; empty if they are.
+    """Warning that voxels are not cubic, which models expect; empty if they are.
 
     Raises
     ------

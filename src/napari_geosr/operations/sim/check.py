@@ -50,7 +50,7 @@ class SimCheck:
     saturated : ndarray of shape (angles, phases)
         Fraction of the pixels of each frame at the largest value.
     contrast : ndarray of shape (Y, X)
-        Modulation relative to the noise, the largest of all angles; 1 for noise alone.
+        Modulation relative to the noise, maximum over all angles; 1 for noise alone.
     order_misfit : dict of str to float
         Misfit of each order of the frames.
     warnings : tuple of str
@@ -66,7 +66,7 @@ class SimCheck:
 
     @property
     def contrast_to_noise(self) -> float:
-        """Modulation contrast to noise of the brightest parts (90th percentile)."""
+        """Modulation contrast over noise in the brightest parts (90th percentile)."""
         return float(np.percentile(self.contrast, 90))
 
     def to_json_dict(self) -> AnyDict:
@@ -183,7 +183,7 @@ def modulation_contrast(block: FloatArray, estimate: PatternEstimate) -> FloatAr
 
 
 def _warnings(check: SimCheck) -> list[str]:
-    """Problems of the frames, in sentences."""
+    """Problems with the frames, in sentences."""
     found = list(check.estimate.problems)
     spread = float(check.intensities.max() - check.intensities.min())
     if spread > UNEVEN:
@@ -251,7 +251,7 @@ def _write(check: SimCheck, files: dict[str, Path], overwrite: bool) -> None:
 
 
 def spectrum_picture(check: SimCheck) -> FloatArray:
-    """Logarithm of the correlation of frames and mean, in which patterns show as peaks.
+    """Logarithm of the correlation of frames and mean; patterns appear as peaks.
 
     Returns
     -------

@@ -35,7 +35,7 @@ def parse_nanometres(value: object, *, default: str = "nm") -> object:
     value : object
         Text or a number; None stays None.
     default : str
-        Unit of a number without unit.
+        Unit assumed for a number without a unit.
     """
     if value is None or isinstance(value, bool):
         return value

@@ -40,7 +40,7 @@ from napari_geosr.sim.refine import refine_phases_steps
 FloatArray = npt.NDArray[np.float32]
 T = TypeVar("T")
 
-#: Distance of two wave vectors, relative to the cut-off, below which they are equal.
+#: Distance between wave vectors, relative to the cut-off, below which they are equal.
 _SAME_DIRECTION = 0.1
 #: Edge in camera pixels of the part in which phases are refined.
 REFINED_EDGE = 192
@@ -77,7 +77,7 @@ class PatternEstimate:
         )
 
     def require(self) -> None:
-        """Refuse a reconstruction with patterns that were not found.
+        """Refuse a reconstruction if patterns were not found.
 
         Raises
         ------
@@ -261,7 +261,7 @@ def _refine_steps(
 
 
 def brightest_part(mean: FloatArray, edge: int) -> tuple[slice, slice]:
-    """Return the square of `edge` pixels with the most light; smaller images whole."""
+    """Return the `edge`-pixel square with the most light, or all of a smaller image."""
     from scipy import ndimage
 
     sizes = [min(edge, n) for n in mean.shape]

@@ -173,7 +173,7 @@ def transfer_function(frames: SimFrames, config: FramesConfig, channel: int = 0)
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Join names to a list for a sentence.
+    """Join names into a list for a sentence.
 
     Examples
     --------
@@ -271,11 +271,11 @@ def order_remark(frames: SimFrames, config: FramesConfig) -> str:
 
 
 def difference_growth(frames: SimFrames) -> float:
-    """Difference of images far apart in the stack, relative to that of adjacent ones.
+    """Difference between images far apart in the stack, relative to adjacent images.
 
-    Frames of one plane differ only in their patterns, and therefore about equally: the
-    ratio of the mean squared differences is 0.9 for such frames, and 2.8 to 40 for real
-    volumes and time series.
+    Frames of one plane differ only in their patterns, and therefore by similar amounts:
+    the ratio of the mean squared differences is 0.9 for such frames, and 2.8 to 40 for
+    real volumes and time series.
 
     Parameters
     ----------
@@ -430,8 +430,9 @@ def _refuse_saturated(block: FloatArray, frames: SimFrames, title: str) -> None:
 def saturated_fraction(block: FloatArray, frames: SimFrames) -> FloatArray:
     """Fraction of the pixels in each frame that have the camera's maximum value.
 
-    For integers, this is the largest value of 8, 10, 12, 14 or 16 bits that is not
-    exceeded; for floating point, the largest grey value, if several pixels share it.
+    For integers, this is the maximum of the lowest bit depth (8, 10, 12, 14 or 16) that
+    holds all values; for floating point, it is the largest grey value, if several
+    pixels share it.
     """
     values = block + np.float32(frames.offset)
     top = float(values.max())

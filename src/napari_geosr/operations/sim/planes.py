@@ -95,7 +95,7 @@ def plane_steps(
     -------
     image : ndarray of shape (upscale_factor · Y, upscale_factor · X), float32
     iterations : int
-        0 if the method does not iterate.
+        0 if the method is not iterative.
     """
     if config.method == "widefield":
         return widefield(block, config.upscale_factor), 0
@@ -182,7 +182,7 @@ def _network_steps(
     device: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, FloatArray]:
-    """Correct joint Richardson–Lucy by a network that is fitted to these frames."""
+    """Correct joint Richardson–Lucy with a network that is fitted to these frames."""
     rows, columns = block.shape[-2:]
     need = rows * columns * config.upscale_factor**2 * _NETWORK_MAPS * config.features
     if need > memory_budget(config):
@@ -258,7 +258,7 @@ def frame_fit_of(
         seed=seed,
         patterns_after=config.patterns_after,
     )
-    # Tensors of inference mode cannot be differentiated.
+    # Tensors created in inference mode cannot be differentiated.
     with exact_settings(config.threads, gradients=True):
         return learning.frame_fit.FrameFit(
             fit.operator,
@@ -279,7 +279,7 @@ def choose_network_steps(
     device: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, int]:
-    """Steps at which held-out photons of the brightest part are predicted best."""
+    """Number of steps that best predicts held-out photons of the brightest part."""
     import torch
 
     place = brightest_part(block.mean(axis=(0, 1)), _NETWORK_TRIAL_EDGE)
@@ -321,7 +321,7 @@ def memory_budget(config: SimConfig) -> int:
 
 
 def _bytes_per_fine_pixel(patterns: PatternSet) -> int:
-    """Memory of joint Richardson–Lucy for a pixel of the result."""
+    """Memory of joint Richardson–Lucy per pixel of the result."""
     terms = 1 + sum(2 * fringe.harmonics for fringe in patterns.fringes)
     if patterns.images is not None:
         terms = patterns.n_frames
@@ -441,7 +441,7 @@ def choose_iterations(
 
 
 def most_iterations(patterns: PatternSet) -> int:
-    """Maximum number of iterations that is chosen for patterns."""
+    """Maximum number of iterations that can be chosen for these patterns."""
     return MOST_ITERATIONS if patterns.harmonics < 2 else MOST_NONLINEAR_ITERATIONS
 
 

@@ -55,7 +55,7 @@ from napari_geosr.operations.storage import array_for
 FloatArray = npt.NDArray[np.float32]
 
 
-#: Change of a phase between time points above which patterns drift.
+#: Change of a phase between time points above which patterns count as drifting.
 MAX_DRIFT = math.radians(10)
 
 

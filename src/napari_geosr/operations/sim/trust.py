@@ -52,7 +52,7 @@ MAX_CYCLES = 0.2
 _WORSE = 1.05
 #: Number of parts into which frames without angles are divided to compare patterns.
 _GROUPS = 3
-#: Difference of two results, in units of the noise, above which it is reported.
+#: Difference between two results, in units of the noise, above which it is reported.
 MAX_DIFFERENCE = 3.0
 #: Smallest reported difference, as a fraction of the contrast.
 _MIN_SHARE = 0.05
@@ -157,7 +157,7 @@ def trust_steps(
     estimate : PatternEstimate
     config : SimConfig
     iterations : int
-        Iterations of the reconstruction, if it iterates.
+        Iterations of the reconstruction, if it is iterative.
     device : str
     should_stop : callable
 

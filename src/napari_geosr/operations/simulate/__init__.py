@@ -253,7 +253,7 @@ def _unfinished_counts(projections: Path) -> Iterator[Path]:
 
 
 def _porosity_warning(sample: Spheres, parameters: AnyDict) -> str:
-    """Message that spheres cannot fill the requested volume; it offers alternatives."""
+    """Message that spheres cannot fill the requested volume, with alternatives."""
     low, high = parameters["radius"]
     gap, size = parameters["gap"], sample.shape[-1]
     suggestions = [f"thinner walls (--gap {gap / 4:g} or 0)"] if gap else []
@@ -279,7 +279,7 @@ def _cut(structure: Structure, start: int, stop: int) -> PorousSample:
 
 
 def _scale(structure: Structure, config: ScanConfig) -> float:
-    """Factor from solid = 1 to the requested maximum line integral.
+    """Factor that scales solid = 1 to the requested maximum line integral.
 
     It is computed from a few slices spread over the height and shared by all blocks.
     """

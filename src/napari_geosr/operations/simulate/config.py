@@ -160,7 +160,7 @@ class SimulateConfig(ScanConfig):
         Raises
         ------
         ConfigError
-            If there is a gap, but the structure is not a foam.
+            If a gap is set, but the structure is not a foam.
         """
         porosity, _, parts = DEFAULTS[structure]
         gap: AnyDict = {}

@@ -85,7 +85,7 @@ class StudyContext:
     def full_scan_steps(
         self, rows: Rows, should_stop: ShouldStop
     ) -> Generator[Step, None, tuple[Path, float]]:
-        """Reconstruct rows from all projections, once; returns path and seconds."""
+        """Reconstruct rows from all projections, once; return path and seconds."""
         path = self.folder / "full" / f"rows-{rows[0]}-{rows[1]}.ome.tif"
         steps = self.cached_steps(self.scan, rows, path, should_stop)
         return (yield from steps)

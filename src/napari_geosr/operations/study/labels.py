@@ -41,7 +41,7 @@ from napari_geosr.operations.train.in_memory import entry_for
 
 #: Value of voxels where nothing is painted.
 _UNPAINTED = 255
-#: Largest number of classes; more values are grey values or numbers of objects.
+#: Largest number of classes; more values indicate grey values or object numbers.
 _MAX_CLASSES = 50
 #: Maximum number of draws until one contains painted voxels of all classes; otherwise,
 #: the best draw is used.
@@ -67,8 +67,8 @@ class LabelsStudySummary:
         Per method and number of slices: mean and standard deviation (``spread``) of
         ``mean_iou`` over the draws.
     fewest : dict
-        By method, the smallest number of slices with a mean within 0.01 of that for the
-        largest number.
+        By method, the smallest number of slices with a mean within 0.01 of the mean for
+        the largest number.
     files : dict of Path
         ``csv`` and ``json``.
     """

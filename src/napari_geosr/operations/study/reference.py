@@ -138,7 +138,7 @@ def _find_region_steps(
 
 
 def judge_pictures(judge: StudyReference, config: StudyConfig) -> AnyDict:
-    """Slice and pores of the reference."""
+    """Pictures of the reference: slice and pores."""
     voxels = np.asarray(judge.volume.data)
     pores = pore_mask(voxels, judge.report.threshold, judge.sample, config)
     return {"slice": grey_slice(voxels, judge.levels), "pores": rendered(pores)}

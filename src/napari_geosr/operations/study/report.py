@@ -47,8 +47,8 @@ def write_report(
     record : mapping
         Provenance, shown at the end of the page.
     pictures : callable
-        Returns the pictures of a cell, by ``slice`` and ``pores``, for a subset of the
-        scan and the name of an algorithm.
+        Returns the pictures of a cell (keys ``slice`` and ``pores``) for a subset of
+        the scan and the name of an algorithm.
     reference_pictures : mapping
         The same for the reference.
     """

@@ -180,7 +180,7 @@ def least_light(
 def _sufficient_subsets(
     rows: Sequence[AnyDict], config: StudyConfig, n_angles: int
 ) -> dict[str, list[ScanSubset]]:
-    """Subsets that give the correct porosity, like all subsets with more photons."""
+    """Subsets that give the correct porosity, as do all subsets with more photons."""
     found: dict[str, list[ScanSubset]] = {}
     for name in config.algorithms:
         errors = {

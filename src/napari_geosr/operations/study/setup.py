@@ -216,7 +216,7 @@ def context_steps(
 
 
 def _with_beam(scan: Projections) -> Projections:
-    """The scan with its beam as flat field, if it has none.
+    """The scan, with its beam as the flat field if it has none.
 
     All cells then use the beam of the whole scan, scaled for shorter exposures.
     """

@@ -87,7 +87,7 @@ def share_text(share: float) -> str:
 
 
 def is_over_exposure(rows: Iterable[AnyMapping]) -> bool:
-    """Whether metrics are plotted against the exposure, the only varied quantity."""
+    """Whether only the exposure varies, so that metrics are plotted against it."""
     subsets = {ScanSubset.of(row) for row in rows}
     return len({t.projections for t in subsets}) == 1 < len(subsets)
 

@@ -201,9 +201,7 @@ class ProjectionsTrainJob(Config):
         return pairs, list(by_name.values())
 
     def train_job(self, folder: Path, parts: Sequence[ScanPair | ScanPart]) -> TrainJob:
-        """Create the description of training on the reconstructions in a job's
-        folder.
-        """
+        """Create the training description for the reconstructions in a job's folder."""
 
         def path(part: ScanPart) -> Path:
             return reconstruction_path(folder, part)

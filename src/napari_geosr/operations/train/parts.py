@@ -101,9 +101,7 @@ def shared_settings_steps(
 
 
 def were_views_joined(paths: Iterable[Path]) -> bool | None:
-    """Whether existing reconstructions joined opposite views; None if there are no
-    reconstructions.
-    """
+    """Whether existing reconstructions joined opposite views; None if none exist."""
     for path in paths:
         if path.exists():
             settings = io.read(path).provenance[-1]["settings"]

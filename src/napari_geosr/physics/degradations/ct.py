@@ -69,8 +69,7 @@ class Config(DegradationConfig):
 def blur_widths(
     config: Config, voxel_size: Sequence[float], millimetres: float | None
 ) -> tuple[float, ...]:
-    """Standard deviations of an isotropic blur along the axes, in low-resolution
-    voxels.
+    """Standard deviations of an isotropic blur by axis, in low-resolution voxels.
 
     Parameters
     ----------

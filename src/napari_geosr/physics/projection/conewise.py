@@ -1,6 +1,6 @@
 """Cone beam: project a volume onto a flat detector, all slices at once.
 
-There are the same two implementations as in `slicewise`.
+The two implementations correspond to those in `slicewise`.
 """
 
 from __future__ import annotations

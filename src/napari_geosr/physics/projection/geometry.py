@@ -133,7 +133,8 @@ class ParallelGeometry:
 class FanGeometry(ParallelGeometry):
     """Rays from a point source onto a flat detector, slice by slice.
 
-    The source is at (D sin θ, -D cos θ), the detector on the other side of the axis.
+    The source is at (D sin θ, -D cos θ), and the detector is on the other side of the
+    axis.
 
     Parameters
     ----------
@@ -186,7 +187,7 @@ class ConeGeometry(FanGeometry):
     Parameters
     ----------
     n_rows : int
-        Number of detector rows; higher rows see higher slices.
+        Number of detector rows; higher rows correspond to higher slices.
     row_centre : float, optional
         Row at the height of the source; by default the middle.
     n_slices : int, optional
@@ -261,7 +262,7 @@ class ConeGeometry(FanGeometry):
     def slab(self, first: int, stop: int) -> ConeGeometry:
         """Geometry of the slices `first` … `stop` - 1 and the rows they need.
 
-        Its projections are the rows `rows_of` of all projections.
+        Its projections consist of the rows given by `rows_of`.
         """
         first_row, stop_row = self.rows_of(first, stop)
         return replace(

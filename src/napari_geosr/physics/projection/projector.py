@@ -105,7 +105,7 @@ def operator_norm(
         Maximum number of iterations.
     before_each : callable, optional
         Called before each iteration; may raise an exception to stop. An iteration takes
-        as long as one of a reconstruction.
+        as long as one iteration of a reconstruction.
     """
     # Ignore `batch`, so that all parts of a scan get the same value.
     geometry = replace(geometry, batch=0)

@@ -163,7 +163,7 @@ def smear_cone(
                 last = first_slice + n_slices - 1
                 low, _ = _row(first + rise * np.float32(first_slice), first_row, top)
                 up, _ = _row(first + rise * np.float32(last), first_row, top)
-                for v in range(low, up + 2):  # the rows that these slices see
+                for v in range(low, up + 2):  # the rows that these slices need
                     mixed[v] = near * left[v] + far * right[v]
                 sums = out[j, i]
                 for z in range(n_slices):

@@ -101,7 +101,7 @@ def radiographs(
         Pixels along Y and X.
     seed : int
     start : int
-        Number of the first one.
+        Number of the first radiograph.
 
     Raises
     ------
@@ -330,7 +330,7 @@ class _ToothShape:
         self.flat = rng.uniform(3.0, 6.0)
 
     def whole(self, u: Array, s: Array) -> Array:
-        """The tooth."""
+        """Outline of the whole tooth."""
         return self._outline(u, s, 0)
 
     def core(self, u: Array, s: Array, cap: float) -> Array:

@@ -23,7 +23,7 @@ _SUTURE_WIDTH = 0.012
 def skull(rng: np.random.Generator) -> Solid:
     """Draw a skull; Z points up, Y to the back.
 
-    The vault is closed. The base has an opening for the spine, the front two orbits
+    The vault is closed. The base has an opening for the spine; the front has two orbits
     and a nasal opening. The thickness varies smoothly.
     """
     axes = np.array(_AXES) * rng.uniform(0.9, 1.08, 3)

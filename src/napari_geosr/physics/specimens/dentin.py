@@ -191,7 +191,7 @@ def _placed(shape: Shape, spacing: float, rng: np.random.Generator) -> Array:
 
 
 def _max_radii(centres: Array) -> Array:
-    """Maximum radius of each tubule that does not touch the nearest one."""
+    """Radius up to which each tubule does not touch its nearest neighbour."""
     from scipy.spatial import cKDTree
 
     if len(centres) < 2:

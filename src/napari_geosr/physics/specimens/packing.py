@@ -21,15 +21,15 @@ NEARLY_REACHED = 0.75
 _NEAR = 0.99
 #: Number of random points for estimating the volume of the spheres to 0.2 % of the box.
 _POINTS = 100_000
-#: Number of candidate positions per round; then the number of rounds with little
-#: progress after which packing ends.
+#: Number of candidate positions per round, and number of rounds with little progress
+#: after which packing ends.
 _CANDIDATES = 20_000
 _IDLE_ROUNDS = 4
 #: Minimum progress of a round, as a fraction of the requested porosity.
 _PROGRESS = 0.003
 _MAX_BALLS = 200_000
-#: Largest ratio of radii within a search tree; then the number of neighbours examined
-#: in each tree.
+#: Largest ratio of radii within a search tree, and number of neighbours examined in
+#: each tree.
 _CLASS = 1.5
 _NEIGHBOURS = 8
 
@@ -72,7 +72,7 @@ def fill_gaps(
     shape : tuple of int
         Box (Z, Y, X).
     balls : ndarray of shape (n, 4)
-        Centre (z, y, x) and radius of each; they are kept.
+        Centre (z, y, x) and radius of each existing sphere; these are kept.
     porosity : float
         Filled fraction of the box at which to stop.
     radius : tuple of float

@@ -11,7 +11,8 @@ Each algorithm module defines the following, without importing torch:
 ``reconstruct_slices(sinogram, geometry, config, *, should_stop, on_iteration)``
     Reconstructs slices (row, N, N) from a float32 tensor (row, angle, column) of line
     integrals, on the tensor's device, in attenuation per unit of the pixel size. Rows
-    are independent except for cone beams, where it returns the slices of the volume.
+    are independent except for cone beams, for which the slices of the volume are
+    returned.
 ``check_geometry(geometry)`` (optional)
     Raises `ProjectionsError` if the algorithm is unsuitable for the geometry; called
     before any preparation.

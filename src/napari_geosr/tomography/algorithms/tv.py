@@ -80,7 +80,8 @@ def reconstruct_slices(
     )
 
     h, axes = geometry.voxel_size, slice_axes(geometry)
-    # Each power iteration takes as long as one of TV, so check for a stop here as well.
+    # Each power iteration takes as long as a TV iteration, so check for a stop here as
+    # well.
     norm = operator_norm(
         geometry, sinogram.device, before_each=lambda: check_stop(should_stop)
     )

@@ -1,7 +1,7 @@
-"""Restores a volume by samples of a diffusion model, and measures each of them.
+"""Restores a volume with samples of a diffusion model, and measures each sample.
 
 Every finished sample is kept in a hidden folder next to the result, so that a run that
-was stopped or killed is resumed with the next one. The mean and the standard deviation
+was stopped or killed resumes with the next sample. The mean and the standard deviation
 are computed at the end, from all samples in the same order.
 """
 
@@ -113,7 +113,7 @@ class PosteriorRun(VolumeRun):
         self.network: SampledNetwork = prepared.network
 
     def doubts(self) -> Iterator[str]:
-        """Sentences as for any run, and on noise that samples do not account for."""
+        """The usual sentences, and one on noise that samples do not account for."""
         yield from super().doubts()
         noise = self.prepared.noise
         assert noise is not None
@@ -258,12 +258,12 @@ class PosteriorRun(VolumeRun):
         return scaled.astype(np.float32)
 
     def _fitting(self, misfits: list[float]) -> list[int]:
-        """Numbers of the samples that agree with the scan.
+        """Indices of the samples that agree with the scan.
 
         Raises
         ------
         ModelError
-            If fewer than two samples do.
+            If fewer than two samples agree.
         """
         assert self.network.noise is not None
         limit = math.hypot(_MAX_MISFIT * self.network.noise.level, _TOLERANCE)

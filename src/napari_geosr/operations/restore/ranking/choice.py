@@ -133,7 +133,7 @@ def choose_for_series_steps(
     kept: MeasurementStore | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, Ranking]:
-    """Rank the models for a time point of each channel, and report the choice.
+    """Rank the models for one time point of each channel, and report the choice.
 
     All channels are restored with one model: among the best models of the channels, the
     one with the largest mean gain. Channels without a measurable object do not count.
@@ -171,7 +171,7 @@ def choose_for_series_steps(
 
 
 def _basis(places: Sequence[str], why: str) -> str:
-    """On which parts of a series the choice is based, and why."""
+    """The parts of a series on which the choice is based, and the reason."""
     return (
         "The model for the whole series was chosen on the basis of "
         f"{' and '.join(places)}{f', {why}' if why else ''}."
@@ -194,10 +194,10 @@ def _noises_steps(
 
 
 def _judged(noises: dict[Point, Noise | None]) -> tuple[list[Point], str]:
-    """Points for which models are ranked, the noisiest first, and why these.
+    """Points for which models are ranked, the noisiest first, and the reason.
 
-    In a channel with hardly more than noise, a model that removes everything would seem
-    the best.
+    In a channel that contains little but noise, a model that removes everything would
+    seem the best.
     """
     levels = {
         point: 0.0 if noise is None else noise.relative
@@ -215,11 +215,11 @@ def _judged(noises: dict[Point, Noise | None]) -> tuple[list[Point], str]:
 
 
 def _best_on_average(rankings: Sequence[Ranking]) -> tuple[Ranking, str]:
-    """The ranking whose choice has the largest mean gain, and these gains in words.
+    """The ranking whose choice has the largest mean gain, and the gains in words.
 
-    Only a choice of one of the rankings was tested for pores. A model that another
-    ranking leaves out counts there as the unchanged scan, because the verdict before
-    the run leaves that channel as it is.
+    Only models that were chosen in one of the rankings were tested for their effect on
+    pores. If another ranking leaves such a model out, it counts as the unchanged scan
+    there, because the verdict before the run leaves that channel unchanged.
     """
     gains = {
         ranking.choice: sum(_gain(ranking.choice, each) for each in rankings)
@@ -239,5 +239,5 @@ def _best_on_average(rankings: Sequence[Ranking]) -> tuple[Ranking, str]:
 
 
 def _gain(name: str, ranking: Ranking) -> float:
-    """Expected gain of a model by a ranking; 0 if it was left out."""
+    """Expected gain of a model according to a ranking; 0 if the model was left out."""
     return next((row.gain for row in ranking.rows if row.name == name), 0.0)

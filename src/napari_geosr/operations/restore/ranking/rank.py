@@ -85,7 +85,8 @@ def rank_steps(
     Each candidate is run on a few blocks of the scan, with and without a little added
     noise; Stein's unbiased risk estimate gives the expected error. With a second scan
     of the object, the error is the difference from that scan, less its noise. If there
-    is hardly any noise, nothing is compared, and the scan should be left unchanged.
+    is hardly any noise, nothing is compared, and the recommendation is to leave the
+    scan unchanged.
 
     With an upscale factor, super-resolution models are compared with cubic
     interpolation instead; see `rank_upscaling_steps`.
@@ -317,7 +318,7 @@ def without_harmful(
             wrong = wrong_pores_of(row)
         except Cancelled:
             raise Cancelled(_CANCELLED) from None
-        except GeoSRError as error:  # the other models still count
+        except GeoSRError as error:  # the other models remain candidates
             wrong = f"its effect on pores could not be tested: {error}"
         if not wrong:
             return remaining
@@ -331,11 +332,11 @@ def without_fading(
     fading_of: Callable[[RankingEntry], str],
     skipped: dict[str, str],
 ) -> list[RankingEntry]:
-    """Remove a candidate under which structures fade if another one keeps them.
+    """Remove a candidate that makes structures fade if another candidate keeps them.
 
-    The other candidate must clearly be better than the scan, with an expected gain less
-    than 1 dB lower. If there is no such candidate, the first one remains, and the
-    verdict before the run warns about the structures that fade.
+    The other candidate must be clearly better than the scan, and its expected gain must
+    be less than 1 dB lower. If there is no such candidate, the first one remains, and
+    the verdict before the run warns about the structures that fade.
 
     Parameters
     ----------
@@ -361,7 +362,7 @@ def without_fading(
             fading = fading_of(row)
         except Cancelled:
             raise Cancelled(_CANCELLED) from None
-        except GeoSRError:  # its run reports it
+        except GeoSRError:  # the run reports the error
             return rows
         if not fading:
             skipped |= left_out
@@ -375,8 +376,8 @@ def without_fading(
 class _PoreTests:
     """Tests the effect of candidates on pores; draws blocks only when needed.
 
-    If no blocks can be drawn from the scan, which concerns all candidates, none is
-    tested, and the verdict before the run says so.
+    If no blocks can be drawn from the scan, no candidate is tested, and the verdict
+    before the run says so.
     """
 
     volume: Volume
@@ -392,7 +393,7 @@ class _PoreTests:
             return None
 
     def wrong_pores(self, row: RankingEntry) -> str:
-        """How the number of pores is wrong in the result of a candidate."""
+        """In what way the number of pores is wrong in the result of a candidate."""
         test = self._test(row)
         return "" if test is None else wrong_pores(row.name, test)
 

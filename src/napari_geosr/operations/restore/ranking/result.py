@@ -37,14 +37,14 @@ class RankingEntry:
     error : float
         Expected root-mean-square error, in grey values of the scan.
     gain : float
-        Expected gain, in dB: of a denoiser over the unchanged scan, of a
-        super-resolution model over cubic interpolation.
+        Expected gain, in dB, over the unchanged scan (denoisers) or over cubic
+        interpolation (super-resolution models).
     interval : (float, float)
         Confidence interval of the gain (about 90 %).
     strength : float or None
-        Strength of a classical filter, with the smallest expected error.
+        Strength at which a classical filter has the smallest expected error.
     model : Model or None
-        The model, for a filter with its strength set; None for the unchanged scan.
+        The model (for a filter, with its strength set); None for the unchanged scan.
     upscaling_verdict : UpscalingVerdict or None
         Test of a super-resolution model on the scan.
     weights : str

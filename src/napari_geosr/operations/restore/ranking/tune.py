@@ -203,7 +203,7 @@ def tune_steps(
     threads: int | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, tuple[Model, Noise]]:
-    """Fit a classical filter to a scan: its axes, and its strength if it has none.
+    """Fit a classical filter to a scan: set the axes and, if missing, the strength.
 
     Parameters
     ----------

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 #: Above this limit, the sign of the estimate was always correct if the noise was
 #: certain.
 _MIN_INTERPOLATION_GAIN = 0.25
-#: Topics of doubts about the noise that are no reason against this interpolation.
+#: Topics of doubts about the noise that do not rule out this interpolation.
 _HARMLESS: tuple[Topic, ...] = ("rounding", "fine structure")
 
 
@@ -238,7 +238,7 @@ def _knows_fine_noise(noise: Noise) -> bool:
 
 
 def _interpolates(row: RankingEntry) -> bool:
-    """Whether this is a different interpolation from the baseline."""
+    """Whether this interpolation differs from the baseline."""
     card = None if row.model is None else row.model.card
     return card is not None and not card.has_weights and card.network != BASELINE
 

@@ -3,7 +3,7 @@
 Grey values are standardised with the statistics of a channel over all time points. If
 the statistics of single time points were used, bleaching or a moving bright object
 would change the grey scale between time points. If the statistics of all channels were
-pooled, a dim channel would be lost. For models that use the noise, it is measured at
+pooled, a dim channel would be lost. For models that use it, the noise is measured at
 the middle time point of each channel.
 """
 
@@ -137,13 +137,13 @@ class PreparedSeries:
     def at(self, point: Point) -> PreparedRestoration:
         """Preparation for a run over one point.
 
-        For uniform channels, it is that of another channel.
+        Uniform channels use that of another channel.
         """
         prepared = self.channels.get(point.channel, self.first)
         return replace(prepared, volume=self.plan.at(point))
 
     def copying(self, channels: Container[int | None]) -> PreparedSeries:
-        """The same run, except that these channels are copied; not all of them."""
+        """The same run, with these channels copied; at least one must remain."""
         restored = {c: each for c, each in self.channels.items() if c not in channels}
         added = tuple(c for c in self.channels if c not in restored)
         return replace(self, channels=restored, copied=(*self.copied, *added))
@@ -396,9 +396,9 @@ def reported_series_verdict_steps(
 def _spared_steps(series: PreparedSeries) -> Generator[Step, None, PreparedSeries]:
     """Copy channels that the model would make worse, and report it.
 
-    For a model that was chosen automatically on the basis of another channel. If the
-    model would make all channels worse, or makes voxels finer, the series is returned
-    as it is.
+    This applies to a model that was chosen automatically on the basis of another
+    channel. If the model would make all channels worse, or makes voxels finer, the
+    series is returned as it is.
     """
     harmful = [
         channel

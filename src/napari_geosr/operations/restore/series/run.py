@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from napari_geosr.inference.run import RunSummary
     from napari_geosr.inference.runner import Estimate
 
-#: Key of a record for the channels that were copied.
+#: Key in a record for the channels that were copied.
 _COPIED = "copied_channels"
 
 

@@ -31,7 +31,7 @@ class BlockRestoration:
     Parameters
     ----------
     work : ShardWork
-        Work without files.
+        Work that does not fill any files.
     factors : sequence of int
         Upscale factor along each axis of the result.
     """

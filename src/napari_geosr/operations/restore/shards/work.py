@@ -124,7 +124,7 @@ class ShardWork:
         return ShardResult(done.run, self.backend.facts(), tuple(blocks), done.messages)
 
     def _check_source(self) -> None:
-        """Raise `FileError` if the input is gone: a zarr would be read as zeros."""
+        """Raise `FileError` if the input is missing: a zarr would be read as zeros."""
         if getattr(self.source, "is_remote", False):
             return  # connection errors are raised when the file is read
         store = getattr(self.source, "store", None)
@@ -152,7 +152,7 @@ def device_of(device: str, worker: int) -> str:
 
 
 def count_devices(device: str) -> int:
-    """Number of devices that workers on this computer can divide among themselves."""
+    """Number of devices to distribute among the workers on this computer."""
     if device != "cuda":
         return 1
     import torch

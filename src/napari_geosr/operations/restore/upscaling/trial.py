@@ -145,9 +145,7 @@ class ScanTrial:
         self.statistics = _PooledStatistics(0.0, 1.0)
 
     def _variance_shares(self) -> tuple[float, float]:
-        """Remaining fraction for the scan, and for the (less correlated) averaged
-        scan.
-        """
+        """Remaining fractions for the scan and the (less correlated) averaged scan."""
         own, both = (
             filtered_covariance(self.noise, _averaging([f**n for f in self.factors]))
             for n in (1, 2)
@@ -155,7 +153,7 @@ class ScanTrial:
         return own, both / own
 
     def _averaged_noise(self) -> Noise:
-        """Noise of the scan after averaging over blocks, without the noise added."""
+        """Noise of the scan after averaging over blocks, without the added noise."""
         kernels, share = _averaging(self.factors), self.variance_share
         correlation = {}
         for i, axis in enumerate(self.volume.axes.lower()):
@@ -168,7 +166,7 @@ class ScanTrial:
             self.noise.scaled(math.sqrt(share)),
             correlation=correlation,
             white=min(1.0, white / math.prod(self.factors) / share),
-            # The frequencies, in units of the coarser Nyquist frequency, are higher.
+            # In units of the coarser grid's Nyquist frequency, frequencies are higher.
             cutoff=None if cutoff is None else cutoff * max(self.factors[-2:]),
         )
 
@@ -315,8 +313,7 @@ class ScanTrial:
         return np.asarray(fine.numpy().reshape(shape), np.float32)
 
     def errors(self, part: TrialPart) -> list[tuple[float, float]]:
-        """Errors of the model and of cubic interpolation, each for block averages and
-        detail.
+        """Errors of model and cubic interpolation, each for block averages and detail.
 
         Both are mean squares, corrected for noise. On the scan's own scale, the error
         of the detail is 0.

@@ -88,8 +88,8 @@ def upscaling_verdict_steps(
         Noise of the scan, in its grey values.
     sharpness : {"auto", "scan", "object"}
     measured : Sharpness, optional
-        Sharpness of the prepared run, which is then that of the test; by default it is
-        measured on the parts.
+        Sharpness of the prepared run, which is then also used for the test; by default,
+        it is measured on the parts.
     strength : float
         As in the settings of a restoration.
     seed : int
@@ -163,9 +163,7 @@ def upscaling_verdict(
 def _error_steps(
     trial: ScanTrial, parts: Sequence[TrialPart], done: int, should_stop: ShouldStop
 ) -> Generator[Step, None, npt.NDArray[np.float64]]:
-    """Errors of all parts at one scale, with shape (part, model or cubic, averages or
-    detail).
-    """
+    """Errors at one scale, of shape (part, model or cubic, averages or detail)."""
     found = []
     for i, part in enumerate(parts, start=1):
         if should_stop():
@@ -206,7 +204,8 @@ def _combine_parts(
     def errors_of(kept: list[int], shift: float = 0.0) -> tuple[float, float]:
         fine, wide = detail[kept].mean(axis=0)
         ratio = float(np.clip(fine / wide, _MIN_RATIO, 1.0)) if wide > 0 else 1.0
-        # With more noise than measured, the model is better, and cubic worse.
+        # If there is more noise than measured, the model is better and cubic
+        # interpolation worse.
         off = unsure[0] if shift > 0 else unsure[1]
         change = shift * np.array([math.hypot(scatter[0], off), -off])
         of_means = means[kept].mean(axis=0) + change

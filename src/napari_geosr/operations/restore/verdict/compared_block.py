@@ -25,9 +25,9 @@ class ComparedBlock:
     scan, result : ndarray of shape (Z, Y, X) or (Y, X), float64
         Grey values.
     inside : ndarray of bool
-        Voxels that show the sample.
+        Voxels that belong to the sample.
     noise : ndarray of float64
-        Noise with the same correlation as that of the scan, and a level of 1.
+        Noise with the same correlation as the noise of the scan, and a level of 1.
     level : ndarray of float64
         Noise level at each voxel, in grey values.
     """
@@ -40,7 +40,7 @@ class ComparedBlock:
 
 
 def add_shifted(total: Values, values: Values, by: Vector) -> None:
-    """Add values at places shifted by whole voxels."""
+    """Add values at positions shifted by whole voxels."""
     source, target = _places(values.shape, by)
     total[target] += values[source]
 

@@ -47,7 +47,7 @@ _VOXELS = 5_000_000
 def draw_finer_sample(
     volume: Volume, noise: Noise, factors: Sequence[int]
 ) -> EvaluationSample:
-    """Draw the blocks of a scan; smaller ones for larger upscale factors.
+    """Draw blocks of a scan; larger upscale factors require smaller blocks.
 
     Raises
     ------

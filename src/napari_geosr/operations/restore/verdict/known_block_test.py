@@ -35,7 +35,7 @@ class KnownBlockTest:
         Counts of pores of at least `MIN_PORE_VOXELS`, and of bright spots in scans that
         are mostly dark.
     small_counts : tuple of PoreCounts
-        The same for at least `DEFAULT_MIN_VOXELS`.
+        The same for pores of at least `DEFAULT_MIN_VOXELS` voxels.
     found : mapping of int to float
         Fraction of the test pores found without noise that are also found with it, by
         size in voxels; sizes without test pores are missing.
@@ -45,7 +45,7 @@ class KnownBlockTest:
         number of pores.
     shown : frozenset of int
         Sizes, in voxels, of test pores that are found in the noisy scan, and at and
-        above which noise alone shows far fewer objects than the scan.
+        above which noise alone produces far fewer objects than the scan contains.
     kept : mapping of int to (int, int)
         For each size in `countable`: number of pores of half to twice this size in the
         scan itself, without the specks of noise that are expected among them, and how
@@ -135,8 +135,8 @@ class KnownBlockTest:
     def shows_no_loss(self) -> bool:
         """Whether the scan shows its pores clearly, and the result has all of them.
 
-        In this case, fewer pores than in the smoothed scan are no loss, because the
-        smoothed scan contains specks of noise.
+        In this case, a lower number of pores than in the smoothed scan is not a loss,
+        because the smoothed scan contains specks of noise.
         """
         sizes = [n for n in self.kept if n >= self.large]
         return bool(sizes) and not any(
@@ -200,7 +200,7 @@ class KnownBlockTest:
 
     @property
     def _lost(self) -> Iterator[int]:
-        """Sizes from the smallest up to the first that is found."""
+        """Sizes below the smallest one that is found."""
         return itertools.takewhile(
             lambda size: self.found[size] < MIN_FOUND_SHARE, sorted(self.found)
         )
@@ -248,7 +248,7 @@ def _limited(test: KnownBlockTest | None) -> list[KnownBlockTest]:
 
 
 def _limit_sentence(tests: Sequence[KnownBlockTest], fine: int) -> str:
-    """Why objects of some sizes cannot be counted, for the same reason in all tests."""
+    """The reason, common to all tests, that objects of some sizes cannot be counted."""
     if tests[0].is_inseparable:
         objects_text = tests[0].objects
         return (

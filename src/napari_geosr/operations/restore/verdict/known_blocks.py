@@ -184,7 +184,7 @@ def _counts(
     *,
     is_dark: bool,
 ) -> tuple[PoreCounts, ...]:
-    """Pores of at least this size, and bright spots in scans that are mostly dark."""
+    """Counts of pores of at least this size, and of bright spots if most is dark."""
     is_known = phases is None or phases.are_separated(volumes[0], parts)
     kinds = (False, True) if is_dark else (False,)
     return tuple(
@@ -206,7 +206,7 @@ def compared_blocks(
     scans, results : sequence of ndarray, float64
         Grey values, all of one shape.
     parts : sequence of ndarray of bool
-        Voxels that show the sample.
+        Voxels that belong to the sample.
     noise : Noise
         Noise of the scan.
     """

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class LateVerdict:
-    """The prediction for a run that starts before it is known.
+    """A prediction that becomes known only after its run has started.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class LateVerdict:
         ----------
         steps : generator
         stage : str
-            Message of the stage of the tiles, which is repeated afterwards.
+            Message for the tile stage, which is repeated after the prediction.
         """
         is_due = True
         with StepIterator(steps) as iterator:

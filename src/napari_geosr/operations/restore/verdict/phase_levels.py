@@ -26,7 +26,7 @@ _MIN_DISTANCE = 0.25
 #: Percentiles of the grey values without noise that include rare objects.
 _RARE = (0.05, 99.95)
 #: Minimum distance of rare objects from the nearer phase, relative to that between the
-#: phases, at which the objects are a separate phase and all others are texture.
+#: phases, at which they are a separate phase; other objects are texture.
 _MIN_RARE_DISTANCE = 4.0
 #: Minimum depth of the valleys next to a peak, relative to its height, at which the
 #: peak is a separate phase.
@@ -39,7 +39,7 @@ _TINY = 1e-9
 
 @dataclass(frozen=True)
 class PhaseLevels:
-    """Dark and bright phase of a scan.
+    """Dark and bright phases of a scan.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class PhaseLevels:
         blocks : sequence of ndarray
             Grey values of a scan or of a result.
         insides : sequence of ndarray of bool
-            Voxels that show the sample.
+            Voxels that belong to the sample.
         """
         found = threshold_of(blocks, insides)
         if found is None:
@@ -101,7 +101,7 @@ def phase_levels(
     noise : Noise
         Noise of the scan.
     insides : sequence of ndarray of bool
-        Voxels of each window that show the sample.
+        Voxels of each window that belong to the sample.
 
     Returns
     -------

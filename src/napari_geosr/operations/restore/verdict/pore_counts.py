@@ -109,7 +109,7 @@ class PoreCounts:
         return result * before / math.sqrt(after * result)
 
     def is_off(self, ratio: float) -> bool:
-        """Whether the result is wrong by more than a factor, and not by chance."""
+        """Whether the result is wrong by more than this ratio, and not by chance."""
         return differ(self.result, self.expected, ratio)
 
     def is_lossy(self, ratio: float) -> bool:
@@ -135,7 +135,7 @@ class PoreCounts:
 
 
 def differ(first: float, second: float, ratio: float = MAX_PORE_RATIO) -> bool:
-    """Whether two pore counts differ by more than a factor and by more than chance.
+    """Whether two pore counts differ by more than a given ratio, and not by chance.
 
     Examples
     --------
@@ -147,11 +147,11 @@ def differ(first: float, second: float, ratio: float = MAX_PORE_RATIO) -> bool:
 
 
 def sample_of(block: Block) -> Mask:
-    """Voxels of a window that show the sample.
+    """Voxels of a window that belong to the sample.
 
-    Excludes voxels without values, and padding. Padding has one value, and hardly any
-    voxel of the sample has a similar one: pores that are clipped to black are not
-    padding.
+    Excludes voxels without values, and padding. Padding has a single value that hardly
+    any voxel of the sample is close to, so pores that are clipped to black are not
+    mistaken for padding.
     """
     from scipy import ndimage
 
@@ -254,7 +254,7 @@ def count_pores(
     """Number of dark (or bright) objects in all blocks, with one Otsu threshold.
 
     Objects of at least `smallest` voxels are counted. `insides` are the voxels that
-    show the sample.
+    belong to the sample.
     """
     found = threshold_of(blocks, insides)
     if found is None:
@@ -276,9 +276,9 @@ def pore_masks(
 def threshold_of(
     blocks: Sequence[Array], insides: Sequence[Mask]
 ) -> tuple[float, Array] | None:
-    """Otsu's threshold of all values that show the sample, and these values.
+    """Otsu's threshold of all values in the sample, and these values.
 
-    None if they are all the same.
+    None if all values are the same.
     """
     from skimage.filters import threshold_otsu
 

@@ -23,7 +23,7 @@ LOSSY_PORE_RATIO = 4 / 3
 #: Maximum number of phases with which Otsu's threshold separates pores from the rest.
 MAX_PHASES = 2
 #: Minimum fraction of the small objects in the scan that keep their contrast, for which
-#: a small number of pores is no proof that pores are lost.
+#: a small number of pores does not prove that pores are lost.
 MIN_KEPT_SHARE = 0.9
 #: Contrast of thin structures in the result, relative to that in the scan, below which
 #: they may be missing from a segmentation.
@@ -33,7 +33,7 @@ MIN_THIN_CONTRAST = 0.6
 def wrong_pores(name: str, test: KnownBlockTest) -> str:
     """Return a sentence if a model invents or loses far too many pores, else "".
 
-    In scans with more than two phases, such a count is doubtful, but no proof.
+    In scans with more than two phases, such a count raises doubts but proves nothing.
     """
     if test.phases > MAX_PHASES:
         return ""
@@ -71,8 +71,8 @@ def _shows_no_loss(test: KnownBlockTest, counts: PoreCounts) -> bool:
 def _keeps_objects(test: KnownBlockTest, counts: PoreCounts) -> bool:
     """Whether small objects that the scan shows keep their contrast in the result.
 
-    In scans with more than two phases, Otsu's threshold is between any two of them, and
-    the smoothed scan shows more objects at it.
+    In scans with more than two phases, Otsu's threshold may be between any two of them,
+    and the smoothed scan shows more objects at this threshold.
     """
     for one in test.both:
         if one.objects == counts.objects:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 #: Expected gain below which the result counts as harmful, in dB.
 MIN_GAIN = -0.1
-#: Expected gain, in dB, at and above which it is not doubtful merely because its
+#: Expected gain, in dB, at and above which the gain is not doubtful merely because its
 #: interval is wide.
 CLEAR_GAIN = 0.5
 #: Maximum change of a scan without noise, as a fraction of the contrast.
@@ -152,7 +152,8 @@ def harms(facts: RunAssessment) -> Iterator[Finding]:
             yield Finding("harmful", facts.finer.sentence, "gain")
         return
     if noise.level == 0:
-        # Where the noise is not known, a change up to its upper limit may be noise.
+        # Where the noise is not known, a change up to the upper limit of the noise may
+        # be noise.
         would = "would" if noise.is_measured else "could"
         if removed.change > (MAX_CHANGE if noise.is_measured else noise.bound):
             yield Finding(
@@ -369,7 +370,7 @@ def all_is_well(facts: RunAssessment) -> str:
 
 
 def remarks(facts: RunAssessment) -> str:
-    """Sentences about pores and other objects that are lost without a caution."""
+    """Sentences about lost pores and other objects that cause no caution."""
     test = facts.known_blocks
     return " ".join(text for text in (lost_pores(test), partly_faded(test)) if text)
 

@@ -28,7 +28,7 @@ Level = Literal["ok", "caution", "harmful"]
 SEVERITY: dict[Level, int] = {"ok": 0, "caution": 1, "harmful": 2}
 #: What a finding is about: the expected gain, certain or doubtful; a change of a scan
 #: without noise; the number of pores, or of small ones; small pores that the scan shows
-#: and the result does not; thin structures that fade; structure among what is removed;
+#: and the result does not; thin structures that fade; structure in the removed part;
 #: the noise; how similar the scan is to the training data; the voxel size.
 Cause = Literal[
     "none",

@@ -41,8 +41,8 @@ class BlockResults:
     pieces : sequence of ScanBlock
         Scan and result on the grid of the scan.
     cells : CellMeans or None
-        For the expected gain; None for models that change the grid, or if there is no
-        noise.
+        Used to estimate the gain; None for models that change the grid, or if there is
+        no noise.
     """
 
     sample: EvaluationSample
@@ -128,9 +128,7 @@ def restored(
 def _seen(
     scan: Array, result: Array, factors: tuple[int, ...]
 ) -> tuple[Array, npt.NDArray[np.bool_]]:
-    """A finer result averaged to the grid of the scan, and the region unaffected by
-    borders.
-    """
+    """A finer result averaged to the scan's grid, and its part away from borders."""
     flat = scan.ndim == 2
     fine = (result[None] if flat else result).astype(np.float32)
     steps = (1, *factors)[-3:]

@@ -1,10 +1,10 @@
 """Finds small dark and bright objects of a scan, and counts those that a result keeps.
 
 A scan may contain more than two phases: small pores next to metal, or faint pores in a
-sample surrounded by air. No threshold between two phases separates such pores. Such
-pores are found as positions that differ from their surroundings in all directions by
-more than noise can explain. The result at the same positions shows whether the pores
-are still present.
+sample surrounded by air. No threshold between two phases separates such pores. They are
+found as positions that differ from their surroundings in all directions by more than
+noise can explain. The result at the same positions shows whether the pores are still
+present.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _RADII = (1.28, 1.6, 2.0, 2.5, 3.1)
 #: Width of the Gaussian filter that finds objects, relative to their radius; at this
 #: width, spheres of each radius stand out most.
 _WIDTH = 0.7
-#: Distance of the surroundings from the centre: the radius, and this many voxels.
+#: Distance of the surroundings from the centre: the radius plus this many voxels.
 _DISTANCE = 2.0
 #: Number of standard deviations by which an object must exceed the expected maximum of
 #: noise alone.
@@ -123,7 +123,7 @@ def _size(radius: float, ndim: int) -> int:
 
 
 def _compare(block: ComparedBlock) -> npt.NDArray[np.intp]:
-    """For dark and bright objects of each size: number in the scan, and kept."""
+    """For dark and bright objects of each size: number in the scan, and number kept."""
     from scipy import ndimage
 
     shape = block.scan.shape
@@ -165,7 +165,7 @@ def _compare(block: ComparedBlock) -> npt.NDArray[np.intp]:
 
 
 def _without_hot_voxels(scan: Array, level: Values) -> Array:
-    """The scan with the median of the neighbours in place of voxels far from it."""
+    """The scan, with voxels far from the median of their neighbours replaced by it."""
     from scipy import ndimage
 
     median = ndimage.median_filter(scan, [3 if n > 1 else 1 for n in scan.shape])
@@ -182,7 +182,7 @@ def _inner(shape: Sequence[int], margin: int) -> Mask:
 
 
 def _mean(values: Values, around: Sequence[Vector], there: Directions) -> Values:
-    """Mean of those surroundings of each voxel that show the sample."""
+    """Mean of those surroundings of each voxel that belong to the sample."""
     total, number = np.zeros_like(values), np.zeros_like(values)
     for by, own in zip(around, there, strict=True):
         np.add(total, shifted(values, by), out=total, where=own)
@@ -198,10 +198,10 @@ def _weakest(
     where: Mask,
     unit: Values,
 ) -> Values:
-    """Differences of dark, and of bright, voxels from the surroundings, over `unit`.
+    """Differences of dark and bright voxels from the surroundings, divided by `unit`.
 
     The differences are taken from the directions in which they are smallest. They are 0
-    for edges, walls and fibres, which hardly differ in one of the directions.
+    for edges, walls and fibres, which hardly differ in at least one direction.
     """
     centre = values[where]
     found = np.empty((len(around), len(centre)), np.float32)

@@ -144,8 +144,8 @@ def reported_verdict_steps(
     Parameters
     ----------
     strict : bool
-        Whether to refuse a run that would do more harm than good, or mix planes that
-        may be time points.
+        Whether to refuse a run that would do more harm than good, or would mix planes
+        that may be time points.
     kept : MeasurementStore, optional
         Receives the prediction, and provides that of an earlier run.
 
@@ -233,7 +233,7 @@ def removed_steps(
 
 
 def _difference_record(prepared: PreparedRestoration) -> AnyDict:
-    """Record that a volume is not a scan; without checksums, which take time."""
+    """Record that a volume is not a scan, without checksums, which take time."""
     settings = {"of": prepared.volume.name, "minus": prepared.result_name}
     return provenance.record("difference", inputs={}, settings=settings)
 

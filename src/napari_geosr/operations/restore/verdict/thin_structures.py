@@ -2,9 +2,9 @@
 
 Averages over small plates (over short lines in an image) in all directions of the grid
 reveal thin structures that are too weak to be seen in single voxels. Where such an
-average of the scan differs from those on both sides by more than noise explains, there
-is a thin structure. The average of the result at the same position shows whether the
-structure is still present.
+average of the scan differs from those on both sides by more than noise can explain,
+there is a thin structure. The average of the result at the same position shows whether
+the structure is still present.
 """
 
 from __future__ import annotations
@@ -119,8 +119,10 @@ def _summary(totals: Array) -> ThinStructures:
 
 
 def _compare(block: ComparedBlock) -> Array:
-    """For dark and bright structures: number of voxels, contrast there, and contrast in
-    the adjacent plates in scan and result.
+    """Numbers of voxels and contrasts of dark and bright structures.
+
+    The contrasts are those at the structures, and those in the adjacent plates in the
+    scan and in the result.
     """
     shape = block.scan.shape
     plates = _plates(shape)
@@ -162,7 +164,7 @@ def _compare(block: ComparedBlock) -> Array:
 
 
 def _inside(inside: Mask, plate: Plate) -> Mask:
-    """Voxels around which the whole plate shows the sample."""
+    """Voxels for which the whole plate lies in the sample."""
     for stage in plate.stages:
         inside = np.logical_and.reduce([shifted(inside, offset) for offset in stage])
     return inside
@@ -233,7 +235,7 @@ def _mean(values: Values, plate: Plate) -> Values:
 
 
 def _adjacent(values: Values, plate: Plate) -> Values:
-    """Sum over the centres of the plates next to the one around each voxel."""
+    """Sum of values at the centres of the plates next to the one around each voxel."""
     total = np.zeros_like(values)
     for offset in plate.adjacent:
         add_shifted(total, values, offset)

@@ -84,7 +84,7 @@ class Evaluator:
         shapes: Sequence[tuple[int, ...]],
         noises: Sequence[Noise | None] = (),
     ) -> Generator[Step, None, list[Array]]:
-        """Restore standardised `blocks`; return the results, which have `shapes`.
+        """Restore standardised `blocks`; return results with the given `shapes`.
 
         Parameters
         ----------

@@ -24,7 +24,7 @@ def label_figures(
     *,
     unpainted: int | None = None,
 ) -> tuple[FigureRow, ...]:
-    """Compute the mean Dice of the model, and for two labels that of Otsu's threshold.
+    """Compute the mean Dice of the model and, for two labels, that of Otsu's threshold.
 
     The labels are assigned to the two sides of the threshold in the order that gives
     the larger overlap. The threshold is applied to the input, and to the input after a
