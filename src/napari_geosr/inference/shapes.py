@@ -32,7 +32,7 @@ _EDGES = (128, 96, 64, 48, 32, 16)
 _DENSE_BYTES = 24
 #: Number of copies of the features of each active fine voxel in the last stage.
 _COPIES = 8
-#: The same for each fine voxel of a window, with dense convolutions.
+#: Number of such copies for each fine voxel of a window, with dense convolutions.
 _DENSE_COPIES = 4
 #: Fraction of occupied voxels above which dense convolutions are used.
 MAX_SPARSE = 0.25
@@ -56,7 +56,7 @@ class ShapeRefiner(Protocol):
 
 @dataclass(frozen=True)
 class RefinementPlan:
-    """How a shape is refined.
+    """Plan for refining a shape.
 
     Attributes
     ----------

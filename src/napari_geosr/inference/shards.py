@@ -58,7 +58,7 @@ class Shard:
     Attributes
     ----------
     number : int
-        Its position in the Z-Y-X order of all shards.
+        Position in the Z-Y-X order of all shards.
     region : tuple of slice
         Voxels of the input, along the axes of the source, without the halo.
     place : tuple of slice
@@ -82,7 +82,7 @@ def plan_shards(
         Core size of the tiles, along Z, Y, X.
     unit : sequence of int, optional
         Block of the result that must be written as a whole, in its voxels, along the
-        axes of the source; edges of the result may cut it.
+        axes of the source; blocks may be cut off at the edges of the result.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def plan_shards(
 
 
 def unfinished_shards(shards: Sequence[Shard], finished: Iterable[Box]) -> list[Shard]:
-    """Return the shards that finished boxes do not cover, alone or together.
+    """Return the shards that the finished boxes, taken together, do not cover.
 
     Parameters
     ----------
@@ -258,7 +258,7 @@ class ShardPlanner:
         )
 
     def _use_tile_of(self, budget: int, preferred_tile: Sequence[int] | None) -> None:
-        """Take the tile for a smaller budget if it costs hardly more work."""
+        """Take the tile for a smaller budget if it adds hardly any work."""
         planner = self._planner_for(budget)
         try:
             choice = planner.choose_for_workers(self._n_planned, preferred_tile)

@@ -3,7 +3,7 @@
 The convention is that of NIfTI: X points to the right, Y to the front and Z up (RAS).
 An array read from a file has its axes in the order Z, Y, X, and its indices increase
 along these directions, so that positions and handedness are those in the file's header.
-Axes that are reversed or exchanged in the file are reversed and exchanged when read.
+Axes with another order or direction in the file are permuted and reversed when read.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def orient(matrix: AnyArray, first: AnyArray, shape: Sequence[int]) -> Orientati
 
 
 def _changes(letters: str, flipped: Sequence[int]) -> tuple[str, ...]:
-    """What is changed when the file is read."""
+    """Notes on what is changed when the file is read."""
     changes = []
     if letters != _LETTERS[: len(letters)]:
         changes.append(f"axes stored in the order {', '.join(letters)}")

@@ -218,7 +218,7 @@ def _unreadable(error: Exception, address: str) -> FileError:
 def _metadata_checksum(node: ZarrNode) -> str:
     """``sha256-metadata:…`` of the metadata of a group and its levels, or an array.
 
-    Voxels are not part of it.
+    The checksum does not cover the voxels.
     """
     found = [node.metadata.to_dict()]
     for entry in ngff.find_multiscales(dict(node.attrs))[:1]:

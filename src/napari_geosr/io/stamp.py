@@ -34,7 +34,7 @@ class Stamp:
     kind : str
         ``"image"`` or ``"labels"``.
     channels : tuple of str
-        Names of the channels, one for each; empty if they have none.
+        Names of the channels, one for each; empty if the channels have no names.
     """
 
     shape: tuple[int, ...]

@@ -49,7 +49,7 @@ class TrainingEstimate:
     seconds : float
         Duration of the whole run, including its start.
     memory : int
-        Memory used in bytes; GPU memory if it trained on a GPU.
+        Memory used in bytes; GPU memory if the training uses a GPU.
     steps : int
         Number of steps timed.
     concurrent : tuple of str

@@ -65,7 +65,7 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class LayerVolume:
-    """A layer's volume, and its position in its file.
+    """A layer's volume, and the position of this volume in its file.
 
     Attributes
     ----------
@@ -252,8 +252,7 @@ class StoppedReconstruction:
 
 @dataclass(frozen=True)
 class StoppedSim:
-    """A reconstruction of structured illumination, which a job starts from the
-    beginning.
+    """A structured-illumination reconstruction that a job starts from the beginning.
 
     Attributes
     ----------
@@ -375,7 +374,7 @@ def job_from_run_steps(
     start : bool
         Whether to start its process; otherwise the job is paused.
     progress : tuple of int
-        Units of work done, and their total.
+        Units of work done, and the total.
     should_stop : callable
         Called while files are written.
 

@@ -141,7 +141,7 @@ def _check_output(job: JobFolder, out: object) -> None:
 
 
 def _check_result_paths(job: JobFolder, values: AnyMapping) -> None:
-    """Reject a result, or a part of one that would be removed, outside the folder."""
+    """Reject results, and parts that would be removed, outside the folder."""
     name = str(values.get("name", ""))
     parts = (values.get(key) for key in ("part", "part_deviation"))
     outside = [name] if PureWindowsPath(name).name != name else []

@@ -191,7 +191,7 @@ def _read(
     padded = None if padding is None else padded_voxels(source, box, padding)
     core_box = tuple(inner)
     valid = (finite & ~is_constant)[core_box]
-    if padded is not None:  # also next to the sample, where voxels around differ
+    if padded is not None:  # also next to the sample, where neighbours differ
         valid &= ~padded[core_box]
     return Block(tuple(box), window, core_box, valid, finite, padded)
 

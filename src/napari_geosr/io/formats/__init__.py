@@ -103,7 +103,7 @@ class FileFormat(ABC):
         """
 
     def read_levels(self, path: Path) -> list[Volume]:
-        """All resolution levels of a volume, finest first; most formats have one."""
+        """All resolution levels of a volume, finest first; usually only one."""
         return [self.read(path, ReadOptions())]
 
 

@@ -60,12 +60,11 @@ _LOGGING = threading.Lock()
 def read_nifti(path: Path) -> Volume:
     """Read a NIfTI image; its X, Y, Z, T order becomes T, Z, Y, X.
 
-    X points to the right, Y to the front and Z up, as in the header's coordinates:
-    stored axes that are exchanged or reversed are exchanged and reversed accordingly,
-    and the origin is the position of the first voxel of the result. A rotation that is
-    not a multiple of 90° is not applied, and a note is added; the handedness is
-    preserved. If the header states no orientation, the axes are kept as they are
-    stored.
+    X points to the right, Y to the front and Z up, as in the header's coordinates: the
+    stored axes are permuted and reversed as needed, and the origin is the position of
+    the first voxel of the result. A rotation that is not a multiple of 90° is not
+    applied, and a note is added; the handedness is preserved. If the header states no
+    orientation, the axes are kept as they are stored.
 
     Raises
     ------

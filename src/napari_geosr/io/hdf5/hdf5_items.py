@@ -121,7 +121,7 @@ def walk(
     group : h5py.Group
         Group from which the search starts.
     prefix : str
-        Its path in the file, prepended to the names that are found.
+        Path of the group in the file, prepended to the names that are found.
     missing : list of str
         Broken links are appended, with the file or object that they name.
     depth : int

@@ -153,7 +153,7 @@ def _let_others_open(
 
 
 def _in_file(frames: Any) -> Any:
-    """Return the array of which some frames are selected, or the array itself."""
+    """Return the array from which frames were selected, or the array itself."""
     return frames.data if isinstance(frames, Selection) else frames
 
 
@@ -165,7 +165,7 @@ def _reopened(
     flats: Path | None,
     darks: Path | None,
 ) -> Any:
-    """Return the array of a scan that another process has opened."""
+    """Open the scan in another process and return one of its arrays."""
     scan = read_projections(
         path, dataset=dataset, angles=angles, flats=flats, darks=darks
     )

@@ -202,7 +202,7 @@ def _standard_places(detector: str) -> Iterator[str]:
 
 
 def _coordinates(file: h5py.File, detector: str, frames: Any) -> list[str]:
-    """Datasets with names of angles in groups that link to these frames; axes first."""
+    """Datasets named like angles in groups that link to these frames; axes first."""
     entry = detector.split("/")[0]
     places: list[str] = []
     others: list[str] = []

@@ -30,7 +30,7 @@ def on_all_nodes(job: JobFolder, spec: Job, should_stop: ShouldStop) -> Iterator
     ----------
     job : JobFolder
     spec : Job
-        Its settings.
+        Settings of the job.
     should_stop : callable
 
     Raises

@@ -54,7 +54,7 @@ class SharedFolder:
     Attributes
     ----------
     here, there : str
-        Its path on this and on the other computer; both empty if the paths are equal.
+        Path on this and on the other computer; both empty if the paths are equal.
     """
 
     here: str = ""
@@ -277,7 +277,7 @@ def list_jobs(
     host : str
     should_stop : callable
     on_note : callable
-        Receives a message if the computer has another version of napari-geosr.
+        Receives a message if the computer has a different version of napari-geosr.
 
     Raises
     ------
@@ -428,7 +428,7 @@ def watched_hosts() -> list[str]:
 
 
 def watch_host(host: str) -> None:
-    """Add a computer to the watched ones, for which jobs are listed.
+    """Add a computer to the watched computers, for which jobs are listed.
 
     Raises
     ------

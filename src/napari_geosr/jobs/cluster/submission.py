@@ -30,7 +30,7 @@ IN_QUEUE = "--in-queue"
 _SUBMISSION_LOCK = ".submission.lock"
 #: Seconds during which a queue is not queried again.
 _FRESH_SECONDS = 1.5
-#: Minimum fraction of the time up to the queue's warning that a full run has used.
+#: Fraction of the time up to the queue's warning above which a run counts as full.
 _FULL_SHARE = 0.5
 
 
@@ -97,7 +97,7 @@ def submit(job: JobFolder, profile: Profile) -> str:
 
 @contextmanager
 def _submitting(job: JobFolder) -> Iterator[None]:
-    """Keep all other processes from submitting the job."""
+    """Prevent all other processes from submitting the job."""
     from filelock import FileLock, Timeout
 
     path = job.path / _SUBMISSION_LOCK

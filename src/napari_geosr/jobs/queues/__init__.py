@@ -88,17 +88,17 @@ class QueueSystem(Protocol):
     def start_workers(
         self, script: Path, n: int, threads: int, *, together: bool = False
     ) -> list[list[str]]:
-        """Return commands that run a script `n` times, evenly on all nodes of the job.
+        """Return commands that run a script `n` times, evenly across the job's nodes.
 
         Parameters
         ----------
         script : Path
-            Expects the number of its worker as an argument, from 0.
+            Script that expects the number of its worker, from 0, as an argument.
         n : int
         threads : int
             CPU cores of each worker.
         together : bool
-            Whether the others must end if one fails.
+            Whether the other workers must end if one fails.
 
         Raises
         ------

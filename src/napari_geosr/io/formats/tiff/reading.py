@@ -165,7 +165,7 @@ def _damaged(path: Path, error: Exception | str) -> FileError:
 
 
 def _choose_series(tif: TiffFile, path: Path, dataset: str | None) -> Any:
-    """The image to read; raises if there are several images of different shapes."""
+    """Return the image to read; raise if there are several of different shapes."""
     # Damaged tags may give lengths that are not integers.
     found = [s for s in tif.series if math.prod(int(n) for n in s.shape) > 0]
     if not found:
