@@ -401,7 +401,7 @@ def frames_similarity(expected: Tensor, frames: Tensor) -> Tensor:
     Parameters
     ----------
     expected, frames : Tensor of shape (frames, Y, X)
-        Each is scaled by the smallest and the largest value of all its frames.
+        Each stack is scaled by the smallest and the largest value in all its frames.
     """
     low, high = expected.amin(), expected.amax()
     simulated = (expected - low) / (high - low).clamp(min=1e-12)

@@ -61,7 +61,7 @@ class FitSettings:
     critic_rate : float
         Learning rate of the discriminator (Adam).
     adversarial : float
-        Weight of the adversarial loss; 0: no discriminator.
+        Weight of the adversarial loss; 0 means no discriminator.
     smoothness : float
         Weight of the total variation.
     details : float

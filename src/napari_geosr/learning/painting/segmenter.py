@@ -171,7 +171,7 @@ class Segmenter:
     def learn_steps(
         self, strokes: Strokes, should_stop: ShouldStop = never_stop
     ) -> Generator[Step, None, Forest]:
-        """Learn from all strokes; slices without new ones take no time.
+        """Learn from all strokes; slices without new strokes take no time.
 
         Parameters
         ----------

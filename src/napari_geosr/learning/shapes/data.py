@@ -149,7 +149,7 @@ class ShapeSet(Patches):
         return 0, max(0, min(last, border - size))
 
     def inside(self, values: AnyArray) -> AnyArray:
-        """Which voxels of a volume belong to the shape."""
+        """Mask of the voxels of a volume that belong to the shape."""
         label = cast("ShapeConfig", self.config).label
         found: AnyArray = values == label if label else values != 0
         return found

@@ -84,7 +84,7 @@ class FourierCorrelation:
         """Frequency at which the correlation falls below a criterion, in 1/`unit`.
 
         None if the correlation stays above the criterion up to the highest frequency; 0
-        if it is never above it.
+        if it never exceeds the criterion.
         """
         used = self.independent >= _MIN_VALUES
         steady = _steadied(self.correlation, self.independent)

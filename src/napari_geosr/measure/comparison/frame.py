@@ -239,7 +239,7 @@ class FrameVolume:
 
     @property
     def is_averaged(self) -> bool:
-        """Whether voxels of the frame are means over several of the volume."""
+        """Whether voxels of the frame are means over several voxels of the volume."""
         return max(self.factors) > 1 or not self.is_whole
 
     @property

@@ -123,7 +123,7 @@ def excess(boxes: Sequence[Windows], shape: Sequence[int]) -> float:
 
 
 def _white_noise_shape(shape: Sequence[int]) -> tuple[int, int, int]:
-    """Shape of a test array like `shape`, limited to the relevant lengths."""
+    """Shape of a test array: `shape`, with lengths limited to a maximum."""
     z, y, x = (
         min(n, limit) for n, limit in zip(shape, _MAX_WHITE_NOISE_SHAPE, strict=True)
     )
