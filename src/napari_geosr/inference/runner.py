@@ -122,7 +122,7 @@ def restore_tiles(
     ------
     TileDone
         After each tile is written; ``total`` grows if tiles must be halved.
-        `WarningIssued` reports the decision of `backend`.
+        `WarningIssued` reports the decision about `backend`.
 
     Returns
     -------
@@ -182,7 +182,7 @@ def choose_output(
     tile : tuple of int
         Shape of the blocks, in output voxels, along the source's axes.
     memory : int
-        Bytes of the budget for the file, or for each of two files.
+        Part of the budget, in bytes, for the file or for each of two files.
     """
     spec = network_spec(network)
     layout = lay_out(source.shape, spec)

@@ -71,10 +71,10 @@ class RefinementPlan:
     n_active : int
         Number of coarse voxels next to a surface.
     n_bytes : int
-        Memory that the fullest block needs.
+        Bytes of memory that the fullest block needs.
     dense : tuple of bool
-        Whether dense convolutions are used, for each stage. It depends on the whole
-        shape, so that all blocks are computed in the same way.
+        Whether dense convolutions are used, for each stage. The choice depends on the
+        whole shape, so that all blocks are computed in the same way.
     """
 
     edge: int

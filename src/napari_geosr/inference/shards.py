@@ -46,7 +46,7 @@ _ACCEPTED_WORK = 1.05
 #: Work, relative to that of a single process with all the memory, above which the user
 #: is warned.
 _COSTLY_WORK = 1.25
-#: Memory for a file, as a multiple of the maximum size of a shard; the other parts are
+#: Memory for a file, as a multiple of the maximum size of a shard; the remainder is
 #: needed for packing the shard.
 _PARTS = 6
 
@@ -81,8 +81,8 @@ def plan_shards(
     tile : sequence of int
         Core size of the tiles, along Z, Y, X.
     unit : sequence of int, optional
-        Block of the result that must be written as a whole, in its voxels, along the
-        axes of the source; blocks may be cut off at the edges of the result.
+        Block that must be written as a whole, in voxels of the result, along the axes
+        of the source; blocks may be cut off at the edges of the result.
 
     Returns
     -------
@@ -199,7 +199,7 @@ class ShardPlanner:
         Bytes that each process may use.
     device : str
     total : int, optional
-        Bytes that are divided among processes of a computer; by default `budget`.
+        Bytes that are divided among the processes of a computer; by default `budget`.
     preferred_tile : sequence of int, optional
         Core size of an earlier run, which is used if it fits the budget.
     """
@@ -275,7 +275,7 @@ class ShardPlanner:
         return tuple(n * s for n, s in pairs)[3 - self.layout.ndim :]
 
     def _deepened(self) -> tuple[int, int, int]:
-        """The tile, or several on top of each other if a network restores planes.
+        """The tile, or several tiles stacked along Z if a network restores planes.
 
         A 2.5D network then reads each plane only once for all tiles that need the
         plane.

@@ -123,8 +123,8 @@ def choose_tile(
     box : sequence of slice, optional
         Part of the input to restore.
     enough : callable, optional
-        Bytes of the smallest sufficient budget, if the size of the buffers depends on
-        the budget; by default the peak of the smallest tile.
+        Returns the bytes of the smallest sufficient budget, if the size of the buffers
+        depends on the budget; by default, the peak of the smallest tile is used.
 
     Raises
     ------

@@ -130,7 +130,7 @@ def _group_bytes(block: int, cache: int) -> int:
 def decoding(path: Path, content: str = "its voxels") -> Iterator[None]:
     """Turn whatever a decoder raises into a `FileError` that names `path`.
 
-    Decoders raise errors of all classes on damaged files (index, zero division, codec
+    Decoders may raise errors of any class on damaged files (index, zero division, codec
     errors …), so all are caught except memory errors and our own.
     """
     try:

@@ -74,7 +74,7 @@ def as_stored(n_axes: int, *notes: str) -> Orientation:
 def orient(matrix: AnyArray, first: AnyArray, shape: Sequence[int]) -> Orientation:
     """Find how stored axes are exchanged and reversed to point along X, Y and Z.
 
-    An oblique volume keeps its voxels: its axes are assigned to the closest directions,
+    An oblique volume is not resampled: its axes are assigned to the closest directions,
     without changing its handedness. Positions then refer to the rotated axes, so that
     all volumes with the same rotation remain aligned with each other.
 

@@ -19,7 +19,7 @@ from napari_geosr.core.volume import Volume
 def ask_voxel_size(
     volume: Volume, *, further: tuple[str, ...] = (), trusted: bool = False
 ) -> Volume:
-    """Replace an implausible voxel size of `volume` by a question to the user.
+    """Replace an implausible voxel size of `volume` with a question for the user.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ _SAME = 1e-3
 
 @dataclass(frozen=True)
 class Stamp:
-    """Metadata that a written file must carry in addition to its voxels.
+    """Metadata that a written file must contain in addition to its voxels.
 
     Attributes
     ----------

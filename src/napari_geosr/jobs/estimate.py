@@ -159,9 +159,9 @@ def _evaluate(job: JobFolder, began: float) -> TrainingEstimate:
 class _ParentWatch:
     """Checks whether the parent process is gone or the time limit is exceeded.
 
-    The check runs in a thread, because a step may take long. It ends a process that
-    does not stop when requested. Normally, the parent ends the process, unless the
-    parent itself was killed.
+    The check runs in a thread, because a step may take a long time. The thread ends a
+    process that does not stop when requested. Normally, the parent ends the process,
+    unless the parent itself was killed.
 
     Parameters
     ----------

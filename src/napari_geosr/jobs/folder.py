@@ -263,7 +263,7 @@ class JobFolder:
         return dict(self._written)
 
     def is_verified(self) -> bool:
-        """Whether this folder is a job: other programs also write a config.yaml."""
+        """Whether this is a job folder; other programs may also write a config.yaml."""
         facts = self._facts()
         return (
             reading.stated(facts) is not None

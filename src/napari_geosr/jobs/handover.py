@@ -132,7 +132,7 @@ class StoppedRestoration:
     input : LayerVolume
         The volume to restore.
     known_by_voxels : bool
-        Whether the run identified it by its voxels rather than by a file.
+        Whether the run identified the volume by its voxels rather than by a file.
     finished_part, part_deviation : Volume or None
         The finished part and its standard deviations.
     look : bool

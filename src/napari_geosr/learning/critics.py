@@ -39,7 +39,8 @@ class PatchCritic(nn.Module):
         Feature maps of the first layer, 64 in the paper; later layers have up to 8
         times as many.
     layers : int
-        Number of layers with stride 2; 3 give a receptive field of 70 voxels.
+        Number of layers with stride 2; three layers give a receptive field of 70
+        voxels.
     norm : {"none", "batch"}
         Normalisation of all layers but the first and the last; batch in the paper.
     """

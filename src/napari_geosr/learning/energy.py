@@ -70,7 +70,8 @@ class Meter:
         self._tracker: Any = None
         self._began = 0.0
         self._watts: float | None = None
-        #: Time of codecarbon's last report in seconds, and the kilowatt-hours up to it.
+        #: Time of codecarbon's last report in seconds, and the kilowatt-hours up to
+        #: then.
         self._last: tuple[float, float] | None = None
 
     def resume(self, path: Path, step: int) -> None:

@@ -6,8 +6,8 @@ The recipe ``published`` is that of the paper: the network receives only the fra
 the loss is the structural similarity of the simulated frames. With ``ours``, the
 network corrects a joint Richardson–Lucy reconstruction: its last layer is initialised
 with zeros, so that the fit starts there; the loss is the squared residual in units of
-the noise, with a smaller part of structural similarity and a total variation. After a
-number of steps, wave vectors, phases and modulation can be fitted as well.
+the noise, with smaller contributions from structural similarity and total variation.
+After a number of steps, wave vectors, phases and modulation can be fitted as well.
 
 References
 ----------

@@ -57,7 +57,7 @@ class FitSettings:
     ----------
     iterations : int
     learning_rate : float
-        Initial learning rate of the generator (Adam); it falls along a cosine.
+        Initial learning rate of the generator (Adam); it follows a cosine decay.
     critic_rate : float
         Learning rate of the discriminator (Adam).
     adversarial : float

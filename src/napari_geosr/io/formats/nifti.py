@@ -97,7 +97,7 @@ def read_nifti(path: Path) -> Volume:
     spatial = "".join(a for a in final if a in "ZYX")
     try:
         unit = parse_unit(header.get_xyzt_units()[0]) or PIXEL
-    except KeyError:  # not a code of the standard
+    except KeyError:  # not a code defined by the standard
         unit = PIXEL
         notes.append("The unit in the file's header is invalid.")
     zooms = dict(zip(axes, map(float, header.get_zooms()), strict=True))
@@ -185,7 +185,7 @@ def _corrections() -> Iterator[list[str]]:
 
 
 def _orientation(image: Any, shape: tuple[int, ...]) -> Orientation:
-    """How the stored axes become X, Y and Z."""
+    """Return how the stored axes become X, Y and Z."""
     header, n = image.header, min(3, len(shape))
     if not header["sform_code"] and not header["qform_code"]:
         return as_stored(n)  # nibabel's affine would mirror X

@@ -91,8 +91,9 @@ def read_projections(
     flats, darks : path, optional
         Flat and dark fields for image files, as files or folders.
     line_integrals : bool, optional
-        Whether the values are already -log(I / I₀). By default as stated in the file,
-        or otherwise true, with a note, for floats without flat and dark fields.
+        Whether the values are already -log(I / I₀). By default as stated in the file;
+        if the file does not state it, floats without flat and dark fields are assumed
+        to be line integrals, with a note.
 
     Returns
     -------

@@ -164,7 +164,7 @@ def _choose(file: h5py.File, path: Path) -> str:
 def _angles(
     file: h5py.File, path: Path, detector: str, frames: Any, n: int
 ) -> StoredAngles:
-    """Angles from the standard NXtomo paths, else from coordinates of the frames."""
+    """Angles from the standard NXtomo paths, or else from the frames' coordinates."""
     import h5py
 
     missing: list[str] = []

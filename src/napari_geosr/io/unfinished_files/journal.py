@@ -196,7 +196,7 @@ class JournalEntry:
 
     @property
     def is_useless(self) -> bool:
-        """Whether its process was killed before it finished anything.
+        """Whether the writing process was killed before it finished anything.
 
         The result is False for files of other computers, where this is unknown.
         """

@@ -43,7 +43,7 @@ class QueueState:
 
 
 class QueueSystem(Protocol):
-    """One queue system."""
+    """Interface of a queue system."""
 
     @property
     def title(self) -> str:

@@ -78,7 +78,7 @@ class Schedule:
     ----------
     kind : {"linear", "cosine"}
     prediction : {"noise", "velocity", "image"}
-        What the network predicts.
+        Quantity that the network predicts.
     times : int
         Number of times, 0 (least noise) to ``times - 1`` (most).
     zero_terminal : bool

@@ -287,7 +287,7 @@ class Method(_Method):
     def starting_weights(self, model: Model) -> dict[str, Tensor]:
         """Return the weights of the model; those of the last layer are new.
 
-        They are kept if the model has the same classes.
+        The weights of the last layer are kept if the model has the same classes.
         """
         trained = model.network().state_dict()
         own: dict[str, Tensor] = self.modules[self.result].state_dict()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ShapeKind = Literal["skulls", "mixed"]
 
 
-#: Settings for grey values and for other networks.
+#: Unused settings: those for grey values and for other networks.
 _UNUSED = frozenset(
     {
         "adjacent_slices",
@@ -103,7 +103,7 @@ class ShapeConfig(TrainingConfig):
 
 
 class ShapeSet(Patches):
-    """The shapes of a training run: simulated ones, or those of volumes.
+    """The shapes of a training run: simulated, or read from volumes.
 
     Parameters
     ----------

@@ -191,7 +191,7 @@ class BatchParts:
         self._step, self.is_updated = step, False
 
     def fit(self, work: Callable[[], T]) -> T:
-        """Result of `work`, retried in more parts until it fits in every process.
+        """Return the result of `work`, using more parts until it fits in every process.
 
         `work` must not update weights, because it is repeated in all processes.
 

@@ -69,7 +69,7 @@ def centrelines(mask: Mask) -> Mask:
     Parameters
     ----------
     mask : ndarray of bool, (Z, Y, X) or (Y, X)
-        26-connected (2D: 8-connected).
+        Phase to be thinned; 26-connected (2D: 8-connected).
     """
     from skimage.morphology import skeletonize
 

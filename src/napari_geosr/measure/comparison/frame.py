@@ -106,7 +106,8 @@ class _Axis:
     n : int
         Number of voxels of the volume.
     ratio, first : float
-        Length of a frame voxel, and its first edge, in voxels of the volume.
+        Length of a voxel of the frame, and position of the first edge of the frame, in
+        voxels of the volume.
     """
 
     n: int

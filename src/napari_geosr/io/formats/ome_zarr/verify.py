@@ -118,7 +118,7 @@ def _has_content(file: Path) -> bool:
 
 
 def _is_readable(array: ZarrNode, box: Box, path: Path) -> bool:
-    """Whether a shard can be decoded; decoders raise errors of all classes."""
+    """Whether a shard can be decoded; decoders may raise errors of any class."""
     try:
         array[box]
     except (OSError, MemoryError) as error:

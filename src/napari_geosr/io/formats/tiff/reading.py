@@ -93,7 +93,7 @@ def read_tiff(
 ) -> Volume:
     """Read one image of a TIFF file, lazily if the image is large.
 
-    Images of up to 32 MiB are read at once. In larger images, contiguous voxels are
+    Images of up to 32 MiB are read immediately. In larger images, contiguous voxels are
     read on demand, and compressed or scattered voxels are decoded page by page.
 
     Parameters
