@@ -23,9 +23,9 @@ class Standardisation(Protocol):
     """The grey scales of a run; implemented by `IntensityStatistics`.
 
     They consist of the mean of the *whole* input, the mean and standard deviation used
-    to scale the network's input and output (those of the whole input, or the model's
-    own), the criterion for hot voxels (if there are any), and the grey value of padding
-    (if there is any).
+    to scale the network's input and output, the criterion for any hot voxels, and the
+    grey value of any padding. The mean and standard deviation for scaling are those of
+    the whole input, or stored in the model.
     """
 
     @property

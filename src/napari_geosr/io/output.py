@@ -210,7 +210,7 @@ def blocks(
 ) -> Iterator[Slices]:
     """Boxes of about `nbytes` that cover `shape`, in multiples of `unit_block`.
 
-    They are extended along the last axes first, so that they are contiguous in the
+    The boxes are extended along the last axes first, so that they are contiguous in the
     file.
 
     Parameters

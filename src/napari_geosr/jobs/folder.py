@@ -290,7 +290,7 @@ class JobFolder:
     def status(self) -> JobStatus:
         """Read the state; a running job without a live process is interrupted.
 
-        This never raises, because invalid values in the folder are ignored.
+        This never raises an error, because invalid values in the folder are ignored.
         """
         facts, state, damaged = reading.read_state(self.path / _STATE_FILE)
         if (
@@ -425,7 +425,7 @@ class JobFolder:
         JobDoneError
             If it is done.
         JobError
-            If its settings cannot be read.
+            If the settings of the job cannot be read.
         """
         status = self.status()
         if status.state == "unreadable":

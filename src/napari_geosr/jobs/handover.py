@@ -74,7 +74,7 @@ class LayerVolume:
     position : mapping of str to int
         Time point and channel within the file.
     whole : bool
-        Whether it contains all other time points and channels.
+        Whether the volume contains all other time points and channels.
     """
 
     volume: Volume
@@ -368,7 +368,8 @@ def job_from_run_steps(
     Parameters
     ----------
     run : Run
-        The run and its finished part. Its arrays must no longer be used elsewhere.
+        The run and its finished part. The arrays of this part must no longer be used
+        elsewhere.
     parent : Path
         Created if missing; the new folder is named after the run.
     start : bool

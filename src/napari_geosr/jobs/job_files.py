@@ -102,8 +102,8 @@ def check_output_paths(job: JobFolder) -> None:
     Raises
     ------
     JobError
-        If one of its folders is a link, or the job was created elsewhere and names a
-        file outside its folder.
+        If one of the job's folders is a link, or the job was created elsewhere and
+        names a file outside its folder.
     """
     for name in sorted({pattern.partition("/")[0] for pattern in _PATTERNS}):
         if (job.path / name).is_symlink():

@@ -147,7 +147,7 @@ def check_penalty(critic: nn.Module) -> None:
     Raises
     ------
     ConfigError
-        If it has batch norm, because a sample's score then depends on the other
+        If the critic has batch norm, because a sample's score then depends on the other
         samples.
     """
     if getattr(critic, "norm", "none") == "batch":

@@ -329,7 +329,7 @@ class FrameFit:
         Raises
         ------
         TrainingError
-            If its number of frames or its width differs.
+            If the number of frames or the width of the network differs.
         """
         try:
             self.network.load_state_dict(other["network"])

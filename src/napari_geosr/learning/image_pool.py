@@ -9,8 +9,8 @@ from torch import Tensor
 class ImagePool:
     """Returns new images and, half of the time, images from earlier steps [1]_.
 
-    It uses torch's random numbers, which the training loop seeds at every step. With
-    `state` restored, a resumed run gives the same images.
+    The pool uses torch's random numbers, which the training loop seeds at every step.
+    With `state` restored, a resumed run gives the same images.
 
     Parameters
     ----------

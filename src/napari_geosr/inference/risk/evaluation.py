@@ -288,8 +288,8 @@ def evaluate(
     Parameters
     ----------
     network : nn.Module
-        A network that preserves size and grey values. If it takes the noise level as an
-        input, the level is already set and is the same in both runs.
+        A network that preserves size and grey values. If the network takes the noise
+        level as an input, the level is already set and is the same in both runs.
     statistics : Standardisation
         Statistics of the whole scan, as in a normal run.
     results : list, optional

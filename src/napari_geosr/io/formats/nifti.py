@@ -324,7 +324,7 @@ def _import_nibabel(name: str, task: str) -> ModuleType:
     Raises
     ------
     FileError
-        If it is not installed.
+        If nibabel is not installed.
     """
     try:
         import nibabel

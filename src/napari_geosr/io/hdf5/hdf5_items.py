@@ -37,7 +37,7 @@ def opened(path: Path, open_bytes: OpenBytes | None = None) -> Any:
     Raises
     ------
     FileError
-        If it is truncated or not an HDF5 file.
+        If the file is truncated or not an HDF5 file.
     """
     import h5py
 

@@ -103,7 +103,7 @@ def retry_if_not_permitted(action: Callable[[], T]) -> T:
     Raises
     ------
     PermissionError
-        If it is still not permitted after that.
+        If the action is still not permitted after that.
     """
     deadline = time.monotonic() + _RETRY_SECONDS
     pause = 0.01
@@ -215,7 +215,7 @@ def created_folder(folder: Path) -> Iterator[None]:
     Raises
     ------
     FileError
-        If it cannot be created.
+        If the folder cannot be created.
     """
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     try:

@@ -282,7 +282,7 @@ def list_jobs(
     Raises
     ------
     JobError
-        If it does not respond.
+        If the computer does not respond.
     Cancelled
         If `should_stop` returns True.
     """

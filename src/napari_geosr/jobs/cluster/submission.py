@@ -40,7 +40,7 @@ def check_profile(profile: Profile) -> None:
     Raises
     ------
     ConfigError
-        If its queue is unknown, or a required project is missing.
+        If the queue is unknown, or a required project is missing.
     """
     title = load_queue(profile.queue).title
     if profile.needs_project and not profile.project:
@@ -87,7 +87,7 @@ def submit(job: JobFolder, profile: Profile) -> str:
         If the job is done, waiting or running, or if the queue refuses it (with the
         queue's reason). The state of the job is then unchanged.
     FileError
-        If its folder cannot be written.
+        If the job's folder cannot be written.
     """
     # While the queue is called, the job has no number, and its own lock must be free,
     # because it may start at once.

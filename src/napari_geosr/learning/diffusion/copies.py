@@ -88,7 +88,7 @@ class TrainingPlanes:
         Parameters
         ----------
         sample : ndarray of shape ([Z,] Y, X)
-            If it is a volume, its central plane is compared.
+            If the sample is a volume, its central plane is compared.
         should_stop : callable
             Called before every plane.
 

@@ -308,7 +308,8 @@ def _farthest(
 ) -> list[int]:
     """Candidates, each chosen to differ as much as possible from all previous ones.
 
-    They are at least `apart` slices from each other and from painted ones.
+    The candidates are at least `apart` slices away from each other and from painted
+    slices.
     """
     table = np.stack(list(values.values()))
     spread = table.std(axis=0)

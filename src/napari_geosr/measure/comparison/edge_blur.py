@@ -64,7 +64,7 @@ def edge_blur(
 ) -> ScanBlur:
     """Estimate the width of the point-spread function.
 
-    It is an upper limit if the edges of the object are not sharp.
+    The estimate is an upper limit if the edges of the object are not sharp.
 
     Parameters
     ----------

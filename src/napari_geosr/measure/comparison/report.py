@@ -96,8 +96,8 @@ class QualityReport:
         Name of each volume for the user.
     grids : mapping of PairGrid
         Grid on which each other volume is compared with the base, with the number of
-        known voxels and the references of PSNR and SSIM. It does not depend on coarser
-        volumes.
+        known voxels and the references of PSNR and SSIM. This grid does not depend on
+        coarser volumes.
     figures : mapping of GreyFigures
     shifts : mapping of Shift
         Shift of each volume; None if the parts are hardly correlated.

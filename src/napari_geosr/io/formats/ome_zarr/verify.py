@@ -62,7 +62,7 @@ def check_steps(
     Raises
     ------
     FileError
-        If its metadata are damaged, or a file cannot be read.
+        If the metadata are damaged, or a file cannot be read.
     Cancelled
         If `should_stop` returns True.
     """
@@ -135,7 +135,7 @@ def note_in_record(path: Path, record: AnyMapping) -> None:
     Raises
     ------
     FileError
-        If it cannot be written.
+        If the record cannot be written.
     """
     import zarr
 
