@@ -38,7 +38,7 @@ _MAX_SAFETY = 3.0
 #: scratch space.
 _FIXED = {"cpu": 48 * 10**6, "cuda": 400 * 10**6, "mps": 200 * 10**6}
 _PROBES = {2: (96, 160), 3: (16, 28)}
-#: Voxels around a core that the last layers compute as well, on each side.
+#: Margin, in voxels, on each side of a core that the last layers also compute.
 _CORE_MARGIN = 6
 
 
@@ -78,7 +78,7 @@ class CostModel:
         return self.base + self.slope * together + self.beyond * (n_voxels - together)
 
     def peak(self, n_voxels: int) -> float:
-        """Bytes that the process takes for a window of `n_voxels`."""
+        """Bytes that the process uses for a window of `n_voxels`."""
         return self.fixed + self.safety * self.counted(n_voxels)
 
     def max_voxels(self, nbytes: int) -> int:
@@ -89,7 +89,7 @@ class CostModel:
         return int(self.at_once + (counted - self.slope * self.at_once) / self.beyond)
 
     def corrected(self, n_voxels: int, measured: int) -> CostModel:
-        """Return the model corrected by a window of `n_voxels` that took `measured`."""
+        """Return the model corrected by the memory measured for a window."""
         safety = (measured - self.fixed) / self.counted(n_voxels)
         return replace(self, safety=min(_MAX_SAFETY, max(MIN_SAFETY, safety)))
 
@@ -101,7 +101,7 @@ class Buffers:
     Attributes
     ----------
     source, target, network : int
-        Bytes of one voxel in the source, in the target and in the network's arithmetic.
+        Bytes per voxel in the source, in the target and in the network's arithmetic.
     depth : int
         Tiles read ahead and tiles waiting to be written.
     chunks : tuple of int, optional
@@ -113,8 +113,7 @@ class Buffers:
         Block of the source that is decoded as a whole; the memory for it is not part
         of `held`, because it depends on the tile.
     deviation : int
-        Bytes of one voxel in a second target for standard deviations; 0 if there is
-        none.
+        Bytes per voxel of a second target for standard deviations; 0 if there is none.
     """
 
     source: int = 4
@@ -201,10 +200,10 @@ def region_peak(
     core: Size,
     window: Size,
 ) -> float:
-    """Peak bytes of a single tile, without the output that its core does not need.
+    """Peak bytes of a single tile if only the output of its core is computed.
 
     Unlike `tile_peak`, it does not assume that the network computes its output for the
-    whole window. The result is infinite for networks that do so.
+    whole window. The result is infinite for networks that do.
 
     Parameters
     ----------
@@ -226,7 +225,7 @@ _REGION_COSTS: weakref.WeakKeyDictionary[Any, RegionCost] = weakref.WeakKeyDicti
 
 
 def _measure_region_cost(network: nn.Module, device: str) -> RegionCost:
-    """Count the storage for the smallest core of two windows, and for a whole one."""
+    """Count the storage for the smallest core in two windows, and for a full one."""
     known = _REGION_COSTS.get(network)
     if known is None:
         spec, kind = network_spec(network), device.partition(":")[0]
@@ -309,8 +308,8 @@ def _bytes_beyond(spec: NetworkSpec) -> float:
         # Bytes of the input, the running sum of the outputs and the sum of their
         # weights.
         return 4.0 + 8.0 * n_fine
-    # Bytes of the input, twice (as given and for a member); a member's output, the
-    # mean, the squares, and two intermediates.
+    # Bytes of the input (counted twice: as read and for a member), a member's output,
+    # the mean, the squares, and two intermediate results.
     return 12.0 + 20.0 * n_fine
 
 

@@ -38,7 +38,7 @@ def padding_value(source: ArrayLike) -> float | None:
     -------
     float or None
         None if the corners have different values, as in a scan without padding, or if
-        the sample is as uniform as they are, as in a segmented volume.
+        the sample itself is just as uniform, as in a segmented volume.
 
     Examples
     --------
@@ -99,8 +99,9 @@ def padded_voxels(
 ) -> npt.NDArray[np.bool_] | None:
     """Return the voxels of a box that are padding.
 
-    They lie in squares of 3 × 3 voxels of this value within a slice; single voxels may
-    have it by chance. The result for a voxel does not depend on the box that is read.
+    Padding voxels lie in squares of 3 × 3 voxels with this value within a slice; single
+    voxels may have the value by chance. The result for a voxel does not depend on the
+    box that is read.
 
     Parameters
     ----------

@@ -79,7 +79,7 @@ class Pipeline(Generic[Item, Block, Result, Written]):
         self._writer.join()
 
     def start_reading(self, items: Iterable[Item]) -> None:
-        """Start reading `items`; earlier read-ahead is dropped."""
+        """Start reading `items`, and drop anything read ahead earlier."""
         self.stop_reading()
         self._read_error = None
         stop = self._stop_reading = threading.Event()
@@ -118,7 +118,7 @@ class Pipeline(Generic[Item, Block, Result, Written]):
             return entry
 
     def put(self, item: Item, result: Result) -> None:
-        """Hand a result to the writer; waits while `depth` others are queued."""
+        """Hand a result to the writer; wait while `depth` others are queued."""
         while True:
             # Ignore read errors here: they must not discard the current result.
             self._raise_write_error()

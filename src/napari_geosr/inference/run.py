@@ -1,4 +1,4 @@
-"""A tiled run: tiles in order through the pipeline, retried if memory runs out."""
+"""A tiled run: processes tiles in order, and retries if memory runs out."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ class TiledRun:
         )
         self.n_done = self.n_nonfinite = self.n_retries = self.n_voxels = 0
         self.n_skipped = 0
-        #: Free memory in bytes at the time when memory ran out.
+        #: Free memory, in bytes, when memory ran out.
         self.free_at_failure: int | None = None
         self.started = time.perf_counter()
 
@@ -291,7 +291,7 @@ class TiledRun:
         return skipped, waiting
 
     def _write(self, tile: Tile, values: Array) -> Array:
-        """Write in the writer's thread; if it fails, smaller tiles would not help."""
+        """Write a tile in the writer thread; smaller tiles cannot prevent a failure."""
         try:
             return self.writer.write(tile, values)
         except MemoryError as error:
@@ -301,7 +301,7 @@ class TiledRun:
             ) from error
 
     def _check_all_done(self, tiles: TilePlan) -> None:
-        """Raise if any tile is missing, whatever went wrong before."""
+        """Raise an error if any tile is missing, for whatever reason."""
         planned = math.prod(part.stop - part.start for part in tiles.box)
         if self.n_voxels != planned:
             raise EngineError(
@@ -310,7 +310,7 @@ class TiledRun:
             )
 
     def _limited_stores(self) -> AbstractContextManager[Any]:
-        """Caches and buffers within the budget; a preview keeps those of the run."""
+        """Limit caches and buffers to the budget; a preview keeps those of the run."""
         if self.region is not None:
             return nullcontext()
         stack = ExitStack()
@@ -383,7 +383,7 @@ class TiledRun:
     def _restore_and_choose_backend(
         self, tile: Tile, block: Array, waiting: Sequence[Tile]
     ) -> Generator[Step, None, tuple[Array, int | None]]:
-        """Like `_restore`, for the tile that decides the backend."""
+        """Like `_restore`, for the tile that determines the backend."""
         clock = TimedForward(self.network)
         torch_values, grew_by = self._restore(tile, block, clock)
         # Without this, memory freed by torch would hide the other backend's growth.

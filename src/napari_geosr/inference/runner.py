@@ -77,7 +77,7 @@ def restore_tiles(
     deviation: object = None,
     backend: Choice | None = None,
 ) -> Generator[Step, None, RunSummary]:
-    """Restore `source` into `target`, identical to a single forward pass.
+    """Restore `source` into `target`, exactly as in a single forward pass.
 
     Parameters
     ----------
@@ -101,9 +101,9 @@ def restore_tiles(
     threads : int, optional
         Number of CPU threads; all cores but one by default.
     tile_memory : TileMemory, optional
-        Where window sizes are remembered after an out-of-memory error.
+        Store for the window sizes that fit after an out-of-memory error.
     tile : sequence of int, optional
-        Core size along the source's axes instead of one chosen from the budget.
+        Core size along the source's axes; by default chosen from the budget.
     finished : sequence of sequence of slice
         Boxes of `target` that already hold their values, such as the
         ``TileDone.slices`` of an earlier run. Tiles within them are not recomputed.
@@ -122,7 +122,7 @@ def restore_tiles(
     ------
     TileDone
         After each tile is written; ``total`` grows if tiles must be halved.
-        `WarningIssued` reports the decision of `backend`.
+        `WarningIssued` reports the decision about `backend`.
 
     Returns
     -------
@@ -182,7 +182,7 @@ def choose_output(
     tile : tuple of int
         Shape of the blocks, in output voxels, along the source's axes.
     memory : int
-        Bytes of the budget for the file, or for each of two files.
+        Part of the budget, in bytes, for the file or for each of two files.
     """
     spec = network_spec(network)
     layout = lay_out(source.shape, spec)
@@ -218,7 +218,7 @@ def restore_region(
     should_stop: ShouldStop = never_stop,
     tile_memory: TileMemory | None = None,
 ) -> AnyArray:
-    """Restore a region, identical to a run over the whole volume.
+    """Restore a region, exactly as in a run over the whole volume.
 
     Only the region and its halo are read. Parameters and errors are those of
     `restore_tiles`.
@@ -282,7 +282,7 @@ def estimate(
     shape : sequence of int
         Shape of the input, (Z, Y, X) or (Y, X).
     budget : int
-        Bytes that the run may take.
+        Bytes that the run may use.
     device : str
     threads : int, optional
         CPU threads; all cores but one by default.

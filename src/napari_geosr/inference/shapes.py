@@ -32,7 +32,7 @@ _EDGES = (128, 96, 64, 48, 32, 16)
 _DENSE_BYTES = 24
 #: Number of copies of the features of each active fine voxel in the last stage.
 _COPIES = 8
-#: The same for each fine voxel of a window, with dense convolutions.
+#: Number of such copies for each fine voxel of a window, with dense convolutions.
 _DENSE_COPIES = 4
 #: Fraction of occupied voxels above which dense convolutions are used.
 MAX_SPARSE = 0.25
@@ -56,7 +56,7 @@ class ShapeRefiner(Protocol):
 
 @dataclass(frozen=True)
 class RefinementPlan:
-    """How a shape is refined.
+    """Plan for refining a shape.
 
     Attributes
     ----------
@@ -71,10 +71,10 @@ class RefinementPlan:
     n_active : int
         Number of coarse voxels next to a surface.
     n_bytes : int
-        Memory that the fullest block needs.
+        Bytes of memory that the fullest block needs.
     dense : tuple of bool
-        Whether dense convolutions are used, for each stage. It depends on the whole
-        shape, so that all blocks are computed in the same way.
+        Whether dense convolutions are used, for each stage. The choice depends on the
+        whole shape, so that all blocks are computed in the same way.
     """
 
     edge: int

@@ -46,7 +46,7 @@ _ACCEPTED_WORK = 1.05
 #: Work, relative to that of a single process with all the memory, above which the user
 #: is warned.
 _COSTLY_WORK = 1.25
-#: Memory for a file, as a multiple of the maximum size of a shard; the other parts are
+#: Memory for a file, as a multiple of the maximum size of a shard; the remainder is
 #: needed for packing the shard.
 _PARTS = 6
 
@@ -58,7 +58,7 @@ class Shard:
     Attributes
     ----------
     number : int
-        Its position in the Z-Y-X order of all shards.
+        Position in the Z-Y-X order of all shards.
     region : tuple of slice
         Voxels of the input, along the axes of the source, without the halo.
     place : tuple of slice
@@ -81,8 +81,8 @@ def plan_shards(
     tile : sequence of int
         Core size of the tiles, along Z, Y, X.
     unit : sequence of int, optional
-        Block of the result that must be written as a whole, in its voxels, along the
-        axes of the source; edges of the result may cut it.
+        Block that must be written as a whole, in voxels of the result, along the axes
+        of the source; blocks may be cut off at the edges of the result.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def plan_shards(
 
 
 def unfinished_shards(shards: Sequence[Shard], finished: Iterable[Box]) -> list[Shard]:
-    """Return the shards that finished boxes do not cover, alone or together.
+    """Return the shards that the finished boxes, taken together, do not cover.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ class ShardPlanner:
         Bytes that each process may use.
     device : str
     total : int, optional
-        Bytes that are divided among processes of a computer; by default `budget`.
+        Bytes that are divided among the processes of a computer; by default `budget`.
     preferred_tile : sequence of int, optional
         Core size of an earlier run, which is used if it fits the budget.
     """
@@ -258,7 +258,7 @@ class ShardPlanner:
         )
 
     def _use_tile_of(self, budget: int, preferred_tile: Sequence[int] | None) -> None:
-        """Take the tile for a smaller budget if it costs hardly more work."""
+        """Take the tile for a smaller budget if it adds hardly any work."""
         planner = self._planner_for(budget)
         try:
             choice = planner.choose_for_workers(self._n_planned, preferred_tile)
@@ -275,7 +275,7 @@ class ShardPlanner:
         return tuple(n * s for n, s in pairs)[3 - self.layout.ndim :]
 
     def _deepened(self) -> tuple[int, int, int]:
-        """The tile, or several on top of each other if a network restores planes.
+        """The tile, or several tiles stacked along Z if a network restores planes.
 
         A 2.5D network then reads each plane only once for all tiles that need the
         plane.

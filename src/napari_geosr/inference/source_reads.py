@@ -22,9 +22,9 @@ class SourceReads:
     Attributes
     ----------
     cache_bytes : int
-        Decoded blocks that are kept for later tiles.
+        Bytes of decoded blocks that are kept for later tiles.
     held_bytes : int
-        Largest memory of that cache and of decoding.
+        Maximum memory, in bytes, of this cache and of decoding.
     factor : float
         Voxels decoded ÷ voxels of the blocks that the run needs.
     seconds : float

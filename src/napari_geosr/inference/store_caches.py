@@ -57,7 +57,7 @@ def limited_caches(
     ----------
     source, target : array-like
     budget : int
-        Bytes that the run may take.
+        Bytes that the run may use.
     reads : SourceReads, optional
         How the run reads its source, if that is stored in blocks.
     """

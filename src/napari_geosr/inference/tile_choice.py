@@ -123,8 +123,8 @@ def choose_tile(
     box : sequence of slice, optional
         Part of the input to restore.
     enough : callable, optional
-        Bytes of the smallest sufficient budget, if the size of the buffers depends on
-        the budget; by default the peak of the smallest tile.
+        Returns the bytes of the smallest sufficient budget, if the size of the buffers
+        depends on the budget; by default, the peak of the smallest tile is used.
 
     Raises
     ------
@@ -167,10 +167,10 @@ def choose_tile_for_workers(
     max_voxels: int | None = None,
     enough: Callable[[], float] | None = None,
 ) -> TileChoice:
-    """Find the tile with which several processes finish first.
+    """Find the tile with which several processes finish soonest.
 
-    Unlike in `choose_tile`, the choice does not depend on measured times, so equal
-    settings give equal tiles.
+    Unlike in `choose_tile`, the choice does not depend on measured times, so the same
+    settings always give the same tiles.
 
     Parameters
     ----------
@@ -249,7 +249,7 @@ def _worthwhile(
 ) -> list[TileChoice]:
     """Find tiles with work below a factor, or the cheapest tile if there are none.
 
-    By default, work is counted, not timed, so the same budget is always rejected.
+    By default, work is counted rather than timed, so that the result is reproducible.
     """
     factors = [c.cost_factor if work is None else work(c) for c in choices]
     limit = max(max_factor, min(factors))
@@ -358,7 +358,7 @@ def weigh_tile(
     buffers : Buffers
         Buffers of the pipeline.
     budget : int
-        Bytes that the run may take.
+        Bytes that the run may use.
     """
     z, y, x = (_cut(layout, box, axis, tile[axis], buffers) for axis in range(3))
     choices = _combine(layout, z, y, x, cost, buffers)
@@ -447,7 +447,7 @@ def cut_to_budget(
     buffers : Buffers
         Buffers of the pipeline.
     budget : int
-        Bytes that the run may take.
+        Bytes that the run may use.
 
     Raises
     ------

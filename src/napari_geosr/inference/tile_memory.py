@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 #: Seconds after which an entry expires: the memory may have been used by another
 #: program.
 _EXPIRY_SECONDS = 30 * 24 * 3600
-#: Ratio of the free memory now to that at the time of the failure above which larger
-#: windows are tried again.
+#: Larger windows are tried again if the memory that is free now exceeds that at the
+#: time of the failure by this factor.
 _RETRY_RATIO = 1.25
 _STATUS = Path("/proc/self/status")
 _INTERVAL_SECONDS = 0.003

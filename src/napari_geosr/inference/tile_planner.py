@@ -42,8 +42,9 @@ from napari_geosr.io.lazy import ReadUnit, read_unit
 if TYPE_CHECKING:
     from torch import nn
 
-#: Memory assumed per input voxel, in bytes, until the network is measured. A preview
-#: that fits with the larger of this and the estimate for the result is not measured.
+#: Memory assumed per input voxel, in bytes, until the network is measured. The network
+#: is not measured for a preview that fits with the larger of this and the estimate for
+#: the result.
 _SAFE_INPUT_BYTES = 8192.0
 #: Memory assumed per voxel of the result, in bytes, until the network is measured.
 _SAFE_OUTPUT_BYTES = 1280.0
@@ -63,11 +64,11 @@ class TilePlanner:
     source, target, deviation : array-like
         As in `napari_geosr.inference.runner.restore_tiles`.
     budget : int
-        Bytes that the run may take.
+        Bytes that the run may use.
     device : str
     threads : int, optional
     tile_memory : TileMemory
-        Where window sizes are remembered after an out-of-memory error.
+        Store for the window sizes that fit after an out-of-memory error.
     region : sequence of slice, optional
         Part of the source to restore.
     fixed_bytes : int
@@ -388,7 +389,7 @@ class TilePlanner:
             )
 
     def correct(self, tile: Tile, grew_by: int) -> bool:
-        """Learn from the first tile; True if the others must be smaller."""
+        """Learn from the first tile; return whether the others must be smaller."""
         n_forward = self._window_voxels(tile)
         if grew_by <= self.cost.peak(n_forward):
             return False

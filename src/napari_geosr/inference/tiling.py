@@ -189,7 +189,7 @@ def plan(
     box: Sequence[slice] | None = None,
     priority_region: Sequence[slice] | None = None,
 ) -> TilePlan:
-    """Cut `box` (the whole by default) into tiles of size `tile`.
+    """Cut `box` (by default, the whole input) into tiles of size `tile`.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ def cut_axis(
     tile : int
         Core size, a multiple of the stride.
     span : slice
-        Part of the axis that is cut, in voxels of the input.
+        Part of the axis to be cut, in voxels of the input.
 
     Returns
     -------
@@ -317,7 +317,7 @@ def clip_box(layout: Layout, box: Sequence[slice] | None) -> Box:
     Raises
     ------
     VolumeError
-        If it has the wrong number of axes or a step, or contains no voxels.
+        If the box has the wrong number of axes or a step, or contains no voxels.
     """
     if box is None:
         return whole(layout)

@@ -23,9 +23,9 @@ class Standardisation(Protocol):
     """The grey scales of a run; implemented by `IntensityStatistics`.
 
     They consist of the mean of the *whole* input, the mean and standard deviation used
-    to scale the network's input and output (those of the whole input, or the model's
-    own), the criterion for hot voxels (if there are any), and the grey value of padding
-    (if there is any).
+    to scale the network's input and output, the criterion for any hot voxels, and the
+    grey value of any padding. The mean and standard deviation for scaling are those of
+    the whole input, or stored in the model.
     """
 
     @property
@@ -215,8 +215,8 @@ class ValueWriter:
         Same shape as the target, floating-point: receives the standard deviations that
         a network of several members outputs in addition to the mean.
     source : ArrayLike or None
-        The restored scan. Padding keeps its value. So do hot voxels that are data,
-        because the network did not see them. None unless this is requested.
+        The scan being restored, if its padding and those hot voxels that are data are
+        to keep their values; otherwise None. The network does not see these hot voxels.
     """
 
     target: Any
@@ -265,7 +265,7 @@ class ValueWriter:
         return self._put(self.target, tile, values)
 
     def _copy_hot_voxels(self, tile: Tile, values: AnyArray) -> None:
-        """Copy hot voxels, which are data, from the source to the result."""
+        """Copy the hot voxels that are data from the source to the result."""
         hot = self.statistics.hot
         if hot is None or not hot.kept or self.source is None:
             return
@@ -363,7 +363,7 @@ def _span(positions: AnyArray) -> slice:
 
 
 def _take(raw: AnyArray, indices: Sequence[AnyArray | None]) -> AnyArray:
-    """Pick the voxels that reflection requests from the contiguous block read."""
+    """Pick the voxels that reflection needs from the contiguous block that was read."""
     for axis, positions in enumerate(indices):
         if positions is None:
             continue

@@ -64,8 +64,8 @@ def read(
     channel, time : int, optional
         Take one channel or time point, and drop that axis.
     voxel_size : float or sequence of float, optional
-        Replaces the file's voxel size: along Z, Y, X (or Y, X), or one number for all,
-        in `unit`.
+        Replaces the file's voxel size: along Z, Y, X (or Y, X), or one number for all
+        axes, in `unit`.
     unit : str, optional
         Length unit of `voxel_size`.
     dataset : str, optional
@@ -132,7 +132,7 @@ def read_back(path: str | Path) -> Volume:
     Raises
     ------
     FileError
-        If it cannot be opened; the message says that the file is complete.
+        If the file cannot be opened; the message says that the file is complete.
     """
     try:
         return read(path)

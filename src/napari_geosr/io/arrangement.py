@@ -34,7 +34,7 @@ def arrangement(
     path: Path,
     notes: list[str],
 ) -> tuple[list[int | None], str]:
-    """Find the order of the stored axes for the result, and the result's letters.
+    """Return the order of the stored axes in the result, and the result's axis letters.
 
     Stored axes of length one are dropped unless they are Y or X. Without `axes`, the
     first axis of unknown meaning is assumed to be Z (a stack of pages), with a note.
@@ -50,7 +50,7 @@ def arrangement(
     path : Path
         File named in messages.
     notes : list of str
-        A sentence on each assumption is appended.
+        Receives a sentence about each assumption.
 
     Returns
     -------

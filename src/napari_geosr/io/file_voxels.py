@@ -150,7 +150,7 @@ class FileVoxels:
 
     @property
     def place(self) -> tuple[int, int, tuple[int, ...]]:
-        """Identifies these voxels and the open file that contains them."""
+        """Identifier of these voxels and of the open file that contains them."""
         return id(self._open), self.offset, self.shape
 
     @property
@@ -173,7 +173,7 @@ class FileVoxels:
         return np.asarray(self[tuple(slice(0, n) for n in self.shape)], dtype=dtype)
 
     def _fill_from_cache(self, out: AnyArray, key: Slices) -> bool:
-        """Fill from a band of whole rows, which is cached for the next read nearby.
+        """Fill the result from a band of whole rows, cached for the next read nearby.
 
         Where gaps are small, whole rows are read: neighbouring tiles, or consecutive
         slices along X, would otherwise read the same rows repeatedly.
@@ -386,7 +386,7 @@ class FileArray(LazyArray):
 
     @property
     def read_unit(self) -> None:
-        """None, because any voxel can be read alone."""
+        """None, because any voxel can be read individually."""
         return None
 
     @property

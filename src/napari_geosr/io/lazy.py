@@ -49,8 +49,8 @@ class ReadUnit:
     nbytes : int
         Bytes of its decoded voxels.
     decoding_bytes : int
-        Bytes that the library holds while it decodes one, such as the stored bytes and
-        its own copy of the voxels.
+        Bytes that the library holds while it decodes a block, such as the stored bytes
+        and its own copy of the voxels.
     seconds : float or None
         Mean time to decode one so far; None if few have been decoded.
     """
@@ -61,7 +61,7 @@ class ReadUnit:
     seconds: float | None = None
 
     def held_bytes(self, cache_bytes: int) -> int:
-        """Maximum memory of a `LazyArray` with such a cache, apart from its results."""
+        """Maximum memory of an array with this cache size, apart from its results."""
         group = _group_bytes(self.nbytes, cache_bytes)
         if group < 2 * self.nbytes:
             return cache_bytes + self.decoding_bytes
@@ -72,7 +72,7 @@ class ReadUnit:
 def read_unit(array: object) -> ReadUnit | None:
     """Return the unit in which the voxels of an array are read from its file.
 
-    None if any voxel can be read alone, or if the array is of an unknown kind.
+    None if voxels can be read individually, or if the array is of an unknown kind.
     """
     unit = getattr(array, "read_unit", None)
     return unit if isinstance(unit, ReadUnit) else None
@@ -85,7 +85,7 @@ def cache_limited(array: object, nbytes: int | None) -> Iterator[None]:
     Parameters
     ----------
     array : array-like
-        An array of any kind; without such a cache, nothing is changed.
+        An array of any kind; if it has no cache of this kind, nothing is changed.
     nbytes : int or None
         Size of the cache; None leaves it unchanged.
     """
@@ -103,8 +103,8 @@ def cache_limited(array: object, nbytes: int | None) -> Iterator[None]:
 def useful_cache(array: object, room: int) -> int | None:
     """Return the size of a cache for reading an array in any order within `room` bytes.
 
-    It is large enough for all blocks of some adjacent planes, or for one block, or 0
-    if not even that fits. None for arrays without a `ReadUnit`.
+    It is large enough for all blocks of several adjacent planes, or for a single block;
+    it is 0 if not even that fits. None for arrays without a `ReadUnit`.
     """
     unit = read_unit(array)
     if unit is None:
@@ -130,7 +130,7 @@ def _group_bytes(block: int, cache: int) -> int:
 def decoding(path: Path, content: str = "its voxels") -> Iterator[None]:
     """Turn whatever a decoder raises into a `FileError` that names `path`.
 
-    Decoders raise errors of all classes on damaged files (index, zero division, codec
+    Decoders may raise errors of any class on damaged files (index, zero division, codec
     errors …), so all are caught except memory errors and our own.
     """
     try:
@@ -228,7 +228,7 @@ class LazyArray:
 
     @property
     def read_unit(self) -> ReadUnit | None:
-        """The block that is decoded as a whole; None if voxels can be read alone."""
+        """The block decoded as a whole; None if voxels are read individually."""
         if self._decoding_bytes == 0:
             return None
         known = self._decoding_bytes
@@ -340,7 +340,7 @@ class LazyArray:
         return out
 
     def _read_uncached(self, key: Slices, grid: Sequence[range]) -> AnyArray:
-        """Decode a box straight into the result, some blocks at a time."""
+        """Decode a box straight into the result, a few blocks at a time."""
         if self._decoding_bytes == 0:
             return self._decode(key)
         groups = list(self._groups(grid))
@@ -399,7 +399,8 @@ class LazyArray:
         missing = [i for i in itertools.product(*group) if i not in found]
         if not missing:
             return
-        # Free memory first, so that old and new blocks are never in memory together.
+        # Free memory first, so that old and new blocks are never in memory at the same
+        # time.
         self._evict(len(missing) * self.block_bytes)
         hull = tuple(
             slice(g.start * c, min(g.stop * c, n))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Suffixes of mesh files that can be written.
 MESH_SUFFIXES = (".stl", ".ply", ".obj", ".3mf")
 _REDUCING = "Reducing the number of triangles"
-#: Unit of positions in meshes that are written, and assumed for those that are read.
+#: Unit of positions in meshes: used when writing and assumed when reading.
 MESH_UNIT = "mm"
 #: A triangle in a binary STL file.
 _TRIANGLE = np.dtype(
@@ -51,7 +51,7 @@ def write_mesh(
     Parameters
     ----------
     path : Path
-        Its suffix is one of `MESH_SUFFIXES`.
+        Path with one of the `MESH_SUFFIXES`.
     vertices : ndarray of shape (N, 3)
         Positions along X, Y, Z.
     faces : ndarray of int, shape (M, 3)

@@ -1,4 +1,4 @@
-"""Optics of a microscope that a file states: objective and wavelengths."""
+"""Microscope optics stated in a file: objective and wavelengths."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MEDIA = {"Oil": 1.515, "Water": 1.333, "Glycerol": 1.47, "Air": 1.0}
 
 @dataclass(frozen=True)
 class StatedOptics:
-    """Optics stated in a file, as far as known.
+    """Optics stated in a file; unknown values are None or empty.
 
     Attributes
     ----------

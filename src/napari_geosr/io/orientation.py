@@ -3,7 +3,7 @@
 The convention is that of NIfTI: X points to the right, Y to the front and Z up (RAS).
 An array read from a file has its axes in the order Z, Y, X, and its indices increase
 along these directions, so that positions and handedness are those in the file's header.
-Axes that are reversed or exchanged in the file are reversed and exchanged when read.
+Axes with another order or direction in the file are permuted and reversed when read.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def as_stored(n_axes: int, *notes: str) -> Orientation:
 def orient(matrix: AnyArray, first: AnyArray, shape: Sequence[int]) -> Orientation:
     """Find how stored axes are exchanged and reversed to point along X, Y and Z.
 
-    An oblique volume keeps its voxels: its axes are assigned to the closest directions,
+    An oblique volume is not resampled: its axes are assigned to the closest directions,
     without changing its handedness. Positions then refer to the rotated axes, so that
     all volumes with the same rotation remain aligned with each other.
 
@@ -121,7 +121,7 @@ def orient(matrix: AnyArray, first: AnyArray, shape: Sequence[int]) -> Orientati
 
 
 def _changes(letters: str, flipped: Sequence[int]) -> tuple[str, ...]:
-    """What is changed when the file is read."""
+    """Notes on what is changed when the file is read."""
     changes = []
     if letters != _LETTERS[: len(letters)]:
         changes.append(f"axes stored in the order {', '.join(letters)}")

@@ -53,11 +53,11 @@ class Output(ABC):
     Attributes
     ----------
     path : Path
-        Its path once complete.
+        Path of the complete file.
     incomplete_path : Path
         Path at which `keep_incomplete` leaves an unfinished file.
     array : array-like
-        Write with ``output.array[slices] = block``: non-overlapping, from one thread.
+        Write with ``output.array[slices] = block``: non-overlapping blocks, one thread.
     provenance : tuple of mapping
         Written at the end; can be replaced until then.
     block_shape : tuple of int
@@ -210,7 +210,7 @@ def blocks(
 ) -> Iterator[Slices]:
     """Boxes of about `nbytes` that cover `shape`, in multiples of `unit_block`.
 
-    They are extended along the last axes first, so that they are contiguous in the
+    The boxes are extended along the last axes first, so that they are contiguous in the
     file.
 
     Parameters

@@ -19,7 +19,7 @@ from napari_geosr.core.volume import Volume
 def ask_voxel_size(
     volume: Volume, *, further: tuple[str, ...] = (), trusted: bool = False
 ) -> Volume:
-    """Replace an implausible voxel size of `volume` by a question to the user.
+    """Replace an implausible voxel size of `volume` with a question for the user.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def ask_voxel_size(
     further : tuple of str
         Additional reasons for doubt, known only to the reader.
     trusted : bool
-        Whether the user or this package wrote the size: then nothing is asked.
+        Whether the user or this package wrote the size, so that no question is needed.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def unnamed_axis(
     ----------
     volume : Volume
     stored : str
-        Its axes in the order of the file.
+        Axes of the volume in the order of the file.
     interval : float, optional
         Seconds between frames, if the file states it.
     """

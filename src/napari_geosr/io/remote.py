@@ -79,7 +79,7 @@ def read_address(address: str, options: ReadOptions) -> Volume:
             node = _open(address, (options.dataset or "").strip("/"))
             volume = volumes_of(node, path, axes=options.axes)[0]
             checksum = _metadata_checksum(node)
-    except FileError as error:  # may quote a library
+    except FileError as error:  # its message may quote a library
         raise FileError(clean_text(str(error), address)) from None
     except GeoSRError:
         raise
@@ -218,7 +218,7 @@ def _unreadable(error: Exception, address: str) -> FileError:
 def _metadata_checksum(node: ZarrNode) -> str:
     """``sha256-metadata:…`` of the metadata of a group and its levels, or an array.
 
-    Voxels are not part of it.
+    The checksum does not cover the voxels.
     """
     found = [node.metadata.to_dict()]
     for entry in ngff.find_multiscales(dict(node.attrs))[:1]:

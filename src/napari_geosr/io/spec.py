@@ -36,7 +36,7 @@ class OutputSpec:
     kind : str
         ``"image"`` or ``"labels"``; stored in the file. Labels are never averaged.
     channels : sequence of str
-        Names of the channels; written only if there is one for each channel.
+        Names of the channels; written only if there is one name per channel.
     multiscale : bool
         For OME-Zarr: add coarser copies for fast display.
     tile : sequence of int, optional
@@ -86,13 +86,13 @@ class OutputSpec:
 
     @property
     def nbytes(self) -> int:
-        """Size of the voxels in bytes, as they are stored."""
+        """Size of the stored voxels in bytes."""
         lengths = (int(n) for n in self.shape)
         return int(np.prod([*lengths, np.dtype(self.dtype).itemsize], dtype=object))
 
     @property
     def stamp(self) -> Stamp:
-        """The metadata block that the file carries as JSON."""
+        """The metadata block stored in the file as JSON."""
         return Stamp(
             shape=tuple(self.shape),
             axes=self.axes,
@@ -174,11 +174,11 @@ class OutputPaths:
     Attributes
     ----------
     final : Path
-        Its path once complete.
+        Path of the complete file.
     temporary : Path
-        Its path while it is written: a hidden name in the same folder.
+        Path while the file is being written: a hidden name in the same folder.
     incomplete : Path
-        Its path if it is kept unfinished.
+        Path of the file if it is kept unfinished.
     """
 
     final: Path

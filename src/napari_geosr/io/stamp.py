@@ -20,7 +20,7 @@ _SAME = 1e-3
 
 @dataclass(frozen=True)
 class Stamp:
-    """Metadata that a written file must carry in addition to its voxels.
+    """Metadata that a written file must contain in addition to its voxels.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Stamp:
     kind : str
         ``"image"`` or ``"labels"``.
     channels : tuple of str
-        Names of the channels, one for each; empty if they have none.
+        Names of the channels, one for each; empty if the channels have no names.
     """
 
     shape: tuple[int, ...]

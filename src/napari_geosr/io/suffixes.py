@@ -40,7 +40,7 @@ def incomplete_path(path: Path) -> Path:
 
 
 def sibling_path(path: Path, ending: str) -> Path:
-    """Path of a companion of `path` in the same folder: ``STEM_ENDING.SUFFIX``."""
+    """Path of a companion file in the folder of `path`: ``STEM_ENDING.SUFFIX``."""
     stem = stem_of(path)
     return path.with_name(f"{stem}_{ending}{path.name[len(stem) :]}")
 

@@ -53,7 +53,7 @@ class ArrangedSource:
 
 
 class FixedSource:
-    """A `VoxelSource` that takes one index along some axes of another and drops them.
+    """A `VoxelSource` that takes one index along some axes and drops these axes.
 
     Parameters
     ----------
@@ -61,7 +61,8 @@ class FixedSource:
     indices : mapping of int to int
         Index along each dropped axis.
     decoding_bytes : int
-        Bytes held while a block is decoded, as a whole even if only a part is used.
+        Bytes held while a block is decoded; the whole block is decoded even if only a
+        part is used.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class FlippedSource:
 
 
 def flipped(array: AnyArray, axes: Sequence[int]) -> AnyArray:
-    """Reverse some axes of a numpy array; the result is in memory, in its own order."""
+    """Reverse some axes of a numpy array; the result is contiguous in memory."""
     return np.ascontiguousarray(np.flip(array, tuple(axes))) if axes else array
 
 

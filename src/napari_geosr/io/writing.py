@@ -59,8 +59,8 @@ def check_output(
     Raises
     ------
     FileError
-        If it exists and `overwrite` is false, it is a folder but not an OME-Zarr, its
-        suffix is unknown, its folder is missing or not writable, the disk has less
+        If `path` exists and `overwrite` is false, it is a folder but not an OME-Zarr,
+        its suffix is unknown, its folder is missing or not writable, the disk has less
         than `nbytes` left, or an interrupted run has finished part of it.
     FileInUseError
         If a run is writing to it.

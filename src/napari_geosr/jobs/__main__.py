@@ -156,7 +156,7 @@ def _run_processes_in_queue(
         code = error.exit_code
     with job.hold(_MAX_START_SECONDS):
         if asked.stop and job.pending_request() == "pause":
-            job.clear_request()  # a process that did not start has not read it
+            job.clear_request()  # not read, because the process did not start
         if job.status().state == "queued" and not asked.stop:
             message = (
                 "The training processes could not be started. The reason is in log.txt "

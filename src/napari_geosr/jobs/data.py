@@ -127,7 +127,7 @@ def equals_file(volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
 
 
 def same_voxels(first: Any, second: Any, should_stop: ShouldStop = never_stop) -> bool:
-    """Compare slab by slab, because the arrays may not fit into memory."""
+    """Whether two arrays hold the same voxels, compared slab by slab to save memory."""
     per_slice = max(1, math.prod(first.shape[1:]) * first.dtype.itemsize)
     depth = max(1, _COMPARED_BYTES // per_slice)
     for start in range(0, first.shape[0], depth):

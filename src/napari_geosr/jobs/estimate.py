@@ -49,7 +49,7 @@ class TrainingEstimate:
     seconds : float
         Duration of the whole run, including its start.
     memory : int
-        Memory used in bytes; GPU memory if it trained on a GPU.
+        Memory used in bytes; GPU memory if the training uses a GPU.
     steps : int
         Number of steps timed.
     concurrent : tuple of str
@@ -159,9 +159,9 @@ def _evaluate(job: JobFolder, began: float) -> TrainingEstimate:
 class _ParentWatch:
     """Checks whether the parent process is gone or the time limit is exceeded.
 
-    The check runs in a thread, because a step may take long. It ends a process that
-    does not stop when requested. Normally, the parent ends the process, unless the
-    parent itself was killed.
+    The check runs in a thread, because a step may take a long time. The thread ends a
+    process that does not stop when requested. Normally, the parent ends the process,
+    unless the parent itself was killed.
 
     Parameters
     ----------

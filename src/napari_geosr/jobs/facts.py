@@ -85,7 +85,7 @@ def read_state(path: Path) -> tuple[AnyDict, State, str]:
     Returns
     -------
     facts : dict
-        Its contents; empty if it cannot be read.
+        Contents of the file; empty if it cannot be read.
     state : str
     message : str
         Description of the problem with the file; empty if it is valid.
@@ -194,7 +194,7 @@ def is_absolute(text: str) -> bool:
 
 
 def is_alive(facts: AnyMapping) -> bool:
-    """Whether the process that ``job.json`` names is running, as far as is known."""
+    """Whether the process named in ``job.json`` is running, as far as is known."""
     if facts.get("host") != socket.gethostname():
         return time.time() - number(facts.get("updated")) < _MAX_SILENCE
     started = number(facts.get("started"))

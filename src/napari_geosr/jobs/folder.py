@@ -72,12 +72,12 @@ class JobStatus:
     result : Path or None
         Path of the model, volume or report, once it exists.
     seen : bool
-        Whether the user has opened or dismissed its result, so that docks no longer
+        Whether the user has opened or dismissed the result, so that docks no longer
         offer it.
     queue : QueuePlace
-        Its place in the queue of a cluster, if it was submitted to one.
+        Place of the job in the queue of a cluster, if it was submitted to one.
     processor_seconds : float
-        Processor time of all its runs.
+        Processor time of all runs of the job.
     parts : tuple of int
         Finished percentages of equal parts of the result, in the order of its planes;
         empty if unknown.
@@ -263,7 +263,7 @@ class JobFolder:
         return dict(self._written)
 
     def is_verified(self) -> bool:
-        """Whether this folder is a job: other programs also write a config.yaml."""
+        """Whether this is a job folder; other programs may also write a config.yaml."""
         facts = self._facts()
         return (
             reading.stated(facts) is not None
@@ -290,7 +290,7 @@ class JobFolder:
     def status(self) -> JobStatus:
         """Read the state; a running job without a live process is interrupted.
 
-        This never raises, because invalid values in the folder are ignored.
+        This never raises an error, because invalid values in the folder are ignored.
         """
         facts, state, damaged = reading.read_state(self.path / _STATE_FILE)
         if (
@@ -340,8 +340,8 @@ class JobFolder:
     def hold(self, wait: float = 0.0) -> Iterator[None]:
         """Keep all other processes from working on the job.
 
-        The operating system releases the lock when the process ends in any way, after
-        a kill with a delay. The lock is reentrant within one `JobFolder`.
+        The operating system releases the lock however the process ends (with a delay if
+        it is killed). The lock is reentrant within one `JobFolder`.
 
         Parameters
         ----------
@@ -395,8 +395,9 @@ class JobFolder:
         Raises
         ------
         JobError
-            If it is done, or a process on another host sends heartbeats. Heartbeats are
-            needed because not every network drive shares locks between hosts.
+            If the job is done, or a process on another host sends heartbeats.
+            Heartbeats are needed because not every network drive shares locks between
+            hosts.
         """
         self.check_not_done()
         status = self.status()
@@ -424,7 +425,7 @@ class JobFolder:
         JobDoneError
             If it is done.
         JobError
-            If its settings cannot be read.
+            If the settings of the job cannot be read.
         """
         status = self.status()
         if status.state == "unreadable":
@@ -478,7 +479,7 @@ class JobFolder:
         ----------
         max_bytes : int
             Maximum number of bytes to read, for callers that must not block on a long
-            log; it must exceed the length of a line. By default, all are read.
+            log; it must exceed the length of a line. By default, all events are read.
         """
         try:
             with (self.path / _EVENTS_FILE).open("rb") as stream:

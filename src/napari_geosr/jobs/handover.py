@@ -65,7 +65,7 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class LayerVolume:
-    """A layer's volume, and its position in its file.
+    """A layer's volume, and the position of this volume in its file.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class LayerVolume:
     position : mapping of str to int
         Time point and channel within the file.
     whole : bool
-        Whether it contains all other time points and channels.
+        Whether the volume contains all other time points and channels.
     """
 
     volume: Volume
@@ -132,7 +132,7 @@ class StoppedRestoration:
     input : LayerVolume
         The volume to restore.
     known_by_voxels : bool
-        Whether the run identified it by its voxels rather than by a file.
+        Whether the run identified the volume by its voxels rather than by a file.
     finished_part, part_deviation : Volume or None
         The finished part and its standard deviations.
     look : bool
@@ -252,8 +252,7 @@ class StoppedReconstruction:
 
 @dataclass(frozen=True)
 class StoppedSim:
-    """A reconstruction of structured illumination, which a job starts from the
-    beginning.
+    """A structured-illumination reconstruction that a job starts from the beginning.
 
     Attributes
     ----------
@@ -369,13 +368,14 @@ def job_from_run_steps(
     Parameters
     ----------
     run : Run
-        The run and its finished part. Its arrays must no longer be used elsewhere.
+        The run and its finished part. The arrays of this part must no longer be used
+        elsewhere.
     parent : Path
         Created if missing; the new folder is named after the run.
     start : bool
         Whether to start its process; otherwise the job is paused.
     progress : tuple of int
-        Units of work done, and their total.
+        Units of work done, and the total.
     should_stop : callable
         Called while files are written.
 

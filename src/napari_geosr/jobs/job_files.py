@@ -102,8 +102,8 @@ def check_output_paths(job: JobFolder) -> None:
     Raises
     ------
     JobError
-        If one of its folders is a link, or the job was created elsewhere and names a
-        file outside its folder.
+        If one of the job's folders is a link, or the job was created elsewhere and
+        names a file outside its folder.
     """
     for name in sorted({pattern.partition("/")[0] for pattern in _PATTERNS}):
         if (job.path / name).is_symlink():
@@ -141,7 +141,7 @@ def _check_output(job: JobFolder, out: object) -> None:
 
 
 def _check_result_paths(job: JobFolder, values: AnyMapping) -> None:
-    """Reject a result, or a part of one that would be removed, outside the folder."""
+    """Reject results, and parts that would be removed, outside the folder."""
     name = str(values.get("name", ""))
     parts = (values.get(key) for key in ("part", "part_deviation"))
     outside = [name] if PureWindowsPath(name).name != name else []

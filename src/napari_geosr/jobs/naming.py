@@ -9,7 +9,7 @@ from napari_geosr.operations.models import catalogue
 def taken_names() -> set[str]:
     """Return the names of all available models and known jobs.
 
-    This reads their cards and folders.
+    Reads the cards of the models and the folders of the jobs.
     """
     models = {entry.name for entry in catalogue.list_models()}
     return models | {status.name for status in index.list_jobs()}

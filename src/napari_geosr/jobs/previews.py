@@ -1,4 +1,4 @@
-"""Small previews of what jobs have computed so far, also of jobs on other computers.
+"""Small previews of what jobs have computed so far, here and on other computers.
 
 A preview is one plane with at most 512 × 512 voxels; the volume itself is not copied.
 """
@@ -58,8 +58,8 @@ class Preview:
 def preview_of(job: JobFolder) -> Preview | None:
     """Read the latest preview of a job on this computer; None if there is none yet.
 
-    Training runs write previews. For jobs that compute a volume, it is the plane of
-    which most is finished, reduced to every n-th voxel.
+    Training runs write previews. For jobs that compute a volume, the preview is the
+    most complete plane, subsampled to every n-th voxel.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def _of_result(out: Path) -> Preview:
 
 
 def _of_parts(out: Path) -> Preview | None:
-    """The preview of an unfinished result; None if there is none, or it has gone."""
+    """The preview of an unfinished result; None if there is none (any more)."""
     entries = map(read_journal, leftovers(out, suffix_of(out)))
     known = [entry for entry in entries if entry is not None and entry.boxes]
     parts = [(entry.part, entry.boxes) for entry in known]
@@ -127,7 +127,7 @@ def _finished_boxes(stopped: Volume) -> Sequence[Box]:
 
 
 def _plane_of(volume: Volume, boxes: Sequence[Box]) -> Volume:
-    """The middle plane, or the plane with the most voxels in `boxes`, made small."""
+    """The middle plane, or the plane with the most voxels in `boxes`, subsampled."""
     lead = volume.shape[:-2]
     index = np.unravel_index(_plane_number(volume.shape, boxes), lead) if lead else ()
     step = -(-max(volume.shape[-2:]) // _MAX_EDGE)
@@ -163,7 +163,7 @@ def _covered(
 
 
 def _plane_number(shape: Sequence[int], boxes: Sequence[Box]) -> int:
-    """Number of the plane of which most is finished, the nearest to the middle."""
+    """Index of the most complete plane; of several, the one nearest to the middle."""
     finished = np.zeros(tuple(shape[:-2]))
     for box in boxes:
         rows, columns = (len(range(*s.indices(n))) for s, n in _pairs(box, shape))
@@ -178,12 +178,12 @@ def _pairs(box: Box, shape: Sequence[int]) -> list[tuple[slice, int]]:
 
 
 def to_json(job: JobFolder) -> dict[str, object]:
-    """The latest preview of a job as plain values; ``tiff`` is empty without one.
+    """The latest preview of a job as plain values; without one, ``tiff`` is empty.
 
     Raises
     ------
     GeoSRError
-        As `preview_of`.
+        As in `preview_of`.
     """
     found = preview_of(job)
     if found is None:

@@ -81,7 +81,7 @@ class Coverage:
             self.add(step.slices)
 
     def begin(self, shape: Sequence[int]) -> None:
-        """Start a volume of this shape without finished parts."""
+        """Begin a volume of this shape, with no finished parts."""
         self._shape = tuple(shape)
         self._planes = np.zeros(math.prod(self._shape[:-2]))
 
@@ -168,7 +168,7 @@ def run_steps(
     Returns
     -------
     Path or None
-        Path of the result; None if it was paused or cancelled.
+        Path of the result; None if the job was paused or cancelled.
 
     Raises
     ------

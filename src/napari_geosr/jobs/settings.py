@@ -16,8 +16,8 @@ CHANGEABLE = ("learning_rate", "batch_size", "steps")
 def change_training(job: JobFolder, **changes: Any) -> None:
     """Write new training settings into ``config.yaml`` and record the old ones.
 
-    They take effect when training resumes from the last checkpoint; ``events.jsonl``
-    records the change.
+    The new settings take effect when training resumes from the last checkpoint;
+    ``events.jsonl`` records the change.
 
     Parameters
     ----------

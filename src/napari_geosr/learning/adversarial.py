@@ -140,7 +140,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 @contextlib.contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """Freeze the weights of `module`: gradients pass through, but none are computed."""
+    """Freeze the weights of `module`; gradients still pass through it."""
     parameters = [p for p in module.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.requires_grad_(False)

@@ -142,7 +142,7 @@ def network_kwargs(config: TrainingConfig, **more: Any) -> AnyDict:
 
     Class variables of a ``NetworkConfig`` may define ``training_defaults`` (a dict) and
     the names of the fields for *layers* and *width* (``layers_field``,
-    ``width_field``). The network takes the upscale factor of the method, if it has one.
+    ``width_field``). The upscale factor is that of the method, if the method has one.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ from napari_geosr.networks import NETWORKS
 
 #: Allows ``--source a.tif b.tif`` and ``--source scans/*.tif``.
 MULTIPLE_FILES = Parameter(negative="", consume_multiple=True)
-#: Option for settings of several values that are typed together.
+#: Option for settings of several values that are given as one word.
 NO_NEGATIVE = Parameter(negative="")
 #: Type of the settings that name several files.
 Files = Annotated[tuple[Path, ...], MULTIPLE_FILES]

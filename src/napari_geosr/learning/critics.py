@@ -39,7 +39,8 @@ class PatchCritic(nn.Module):
         Feature maps of the first layer, 64 in the paper; later layers have up to 8
         times as many.
     layers : int
-        Number of layers with stride 2; 3 give a receptive field of 70 voxels.
+        Number of layers with stride 2; three layers give a receptive field of 70
+        voxels.
     norm : {"none", "batch"}
         Normalisation of all layers but the first and the last; batch in the paper.
     """
@@ -146,7 +147,7 @@ def check_penalty(critic: nn.Module) -> None:
     Raises
     ------
     ConfigError
-        If it has batch norm, because a sample's score then depends on the other
+        If the critic has batch norm, because a sample's score then depends on the other
         samples.
     """
     if getattr(critic, "norm", "none") == "batch":

@@ -29,7 +29,7 @@ _JOULES_PER_KILOWATT_HOUR = 3.6e6
 
 @cache
 def known_countries() -> dict[str, str]:
-    """Names of the countries that codecarbon knows offline, by ISO code of 3 letters.
+    """Names of the countries that codecarbon knows offline, by three-letter ISO code.
 
     The table is read without importing codecarbon, because the import takes seconds.
     The result is empty if codecarbon is not installed or stores its table elsewhere.
@@ -53,12 +53,13 @@ class Meter:
     """Context manager that measures energy; values are None if unknown.
 
     codecarbon reads the energy counters of processor and GPU if it has access;
-    otherwise it estimates from their model names. No data are sent over the network.
+    otherwise it estimates the energy from the model names of both. No data are sent
+    over the network.
 
     Parameters
     ----------
     country : str
-        ISO code of three letters; determines the CO2eq per kilowatt-hour.
+        Three-letter ISO code; determines the CO2eq per kilowatt-hour.
     """
 
     def __init__(self, country: str) -> None:
@@ -69,7 +70,8 @@ class Meter:
         self._tracker: Any = None
         self._began = 0.0
         self._watts: float | None = None
-        #: Time of codecarbon's last report in seconds, and the kilowatt-hours up to it.
+        #: Time of codecarbon's last report in seconds, and the kilowatt-hours up to
+        #: then.
         self._last: tuple[float, float] | None = None
 
     def resume(self, path: Path, step: int) -> None:

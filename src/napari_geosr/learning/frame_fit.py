@@ -6,8 +6,8 @@ The recipe ``published`` is that of the paper: the network receives only the fra
 the loss is the structural similarity of the simulated frames. With ``ours``, the
 network corrects a joint Richardson–Lucy reconstruction: its last layer is initialised
 with zeros, so that the fit starts there; the loss is the squared residual in units of
-the noise, with a smaller part of structural similarity and a total variation. After a
-number of steps, wave vectors, phases and modulation can be fitted as well.
+the noise, with smaller contributions from structural similarity and total variation.
+After a number of steps, wave vectors, phases and modulation can be fitted as well.
 
 References
 ----------
@@ -329,7 +329,7 @@ class FrameFit:
         Raises
         ------
         TrainingError
-            If its number of frames or its width differs.
+            If the number of frames or the width of the network differs.
         """
         try:
             self.network.load_state_dict(other["network"])
@@ -401,7 +401,7 @@ def frames_similarity(expected: Tensor, frames: Tensor) -> Tensor:
     Parameters
     ----------
     expected, frames : Tensor of shape (frames, Y, X)
-        Each is scaled by the smallest and the largest value of all its frames.
+        Each stack is scaled by the smallest and the largest value in all its frames.
     """
     low, high = expected.amin(), expected.amax()
     simulated = (expected - low) / (high - low).clamp(min=1e-12)

@@ -7,15 +7,15 @@ from torch import Tensor
 
 
 class ImagePool:
-    """Returns new images and, half of the time, images of earlier steps [1]_.
+    """Returns new images and, half of the time, images from earlier steps [1]_.
 
-    It uses torch's random numbers, which the training loop seeds at every step. With
-    `state` restored, a resumed run gives the same images.
+    The pool uses torch's random numbers, which the training loop seeds at every step.
+    With `state` restored, a resumed run gives the same images.
 
     Parameters
     ----------
     size : int
-        Number of stored images; 0: new images are returned unchanged.
+        Number of stored images; with 0, new images are returned unchanged.
 
     References
     ----------
@@ -28,7 +28,7 @@ class ImagePool:
         self.images: list[Tensor] = []
 
     def copy(self) -> ImagePool:
-        """Copy the pool; the images are the same."""
+        """Copy the pool; the images themselves are shared."""
         other = ImagePool(self.size)
         other.images = list(self.images)
         return other
@@ -58,5 +58,5 @@ class ImagePool:
         return torch.stack([image.cpu() for image in self.images])
 
     def restore(self, state: Tensor | None) -> None:
-        """Restore the images of `state`."""
+        """Restore the images returned by `state`."""
         self.images = [] if state is None else list(state.unbind())

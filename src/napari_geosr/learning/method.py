@@ -34,7 +34,7 @@ Losses = dict[str, "Tensor"]
 
 
 class Updater(Protocol):
-    """Interface of the training loop for a method's step."""
+    """Interface of the training loop, as used by a method's step."""
 
     #: Number of steps done, and total number of steps.
     step: int
@@ -78,13 +78,12 @@ class Method:
     upscale_factor : int
         Voxels of the target per voxel of the source.
     labels : int
-        Number of labels that the model predicts; 1: it outputs grey values.
+        Number of labels that the model predicts; 1 if it outputs grey values.
     stops_by_risk : bool
         Whether training ends when the expected error on held-out blocks stops falling,
         and returns the initial model if that is as good.
     unpainted : int or None
-        Value of the voxels of a label image that have no label; None: all voxels have a
-        label.
+        Value of unlabelled voxels in a label image; None if all voxels have a label.
     replaced_settings : frozenset of str
         Settings of the network that may differ from those of the model to start from,
         because `starting_weights` replaces the layers concerned.
@@ -162,7 +161,7 @@ class Method:
 
     @property
     def label_roles(self) -> tuple[str, ...]:
-        """Roles of volumes of labels, which have no grey scale."""
+        """Roles of label volumes, which have no grey scale."""
         return (self.output_role,) if self.labels > 1 else ()
 
     def scenes(
@@ -182,7 +181,7 @@ class Method:
         return []
 
     def check_targets(self, targets: Sequence[Volume]) -> None:
-        """Raise `VolumeError` if targets of labels contain something else."""
+        """Raise `VolumeError` if label targets contain anything but labels."""
         check_labels(targets, self.labels)
 
     def independent_noise_along(self) -> str:
@@ -214,7 +213,7 @@ class Method:
         return self.config.normalisation
 
     def grey_scale(self) -> GreyScale | None:
-        """Grey scale of the patches; None: computed from the given volumes."""
+        """Grey scale of the patches; None if it is computed from the volumes."""
         return None
 
     def starting_weights(self, model: Model) -> dict[str, Tensor]:

@@ -1,10 +1,10 @@
 """Learns from one scan with known noise by adding more of that noise.
 
-Noise ``n'`` with the statistics of the scan ``y`` is drawn. The input is ``y + α n'``
-and the target is ``y − n' / α``. Their noise, ``n + α n'`` and ``n − n' / α``, is
-uncorrelated, so for Gaussian noise the network learns the same as from a clean target
-[1]_, whatever the correlation between voxels. The noise level of the input, ``√(1 +
-α²)`` times that of the scan, is passed to networks that take it.
+Noise ``n'`` is drawn with the statistics of the noise ``n`` in the scan ``y``. The
+input is ``y + α n'`` and the target is ``y − n' / α``. Their noise, ``n + α n'`` and
+``n − n' / α``, is uncorrelated, so for Gaussian noise the network learns the same as
+from a clean target [1]_, whatever the correlation between voxels. The noise level of
+the input, ``√(1 + α²)`` times that of the scan, is passed to networks that take it.
 
 References
 ----------

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def frozen_statistics(network: nn.Module | Callable[..., Any]) -> Iterator[None]:
-    """Keep `network` from updating its batch-norm statistics, in a context.
+    """Keep `network` from updating its batch-norm statistics (a context manager).
 
     A trained model normalises by its running statistics. Methods that also pass other
     images through the network, such as images of another kind, would distort these
     statistics. Callables that are not modules, such as filters for comparison, have no
-    batch norms.
+    batch norm.
     """
     from torch import nn
     from torch.nn.modules.batchnorm import _BatchNorm

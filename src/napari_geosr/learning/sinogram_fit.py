@@ -57,11 +57,11 @@ class FitSettings:
     ----------
     iterations : int
     learning_rate : float
-        Initial learning rate of the generator (Adam); it falls along a cosine.
+        Initial learning rate of the generator (Adam); it follows a cosine decay.
     critic_rate : float
         Learning rate of the discriminator (Adam).
     adversarial : float
-        Weight of the adversarial loss; 0: no discriminator.
+        Weight of the adversarial loss; 0 means no discriminator.
     smoothness : float
         Weight of the total variation.
     details : float

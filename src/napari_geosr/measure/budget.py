@@ -60,7 +60,7 @@ _WINDOWS = 45
 
 @dataclass(frozen=True)
 class SlabPlan:
-    """Division of a volume into slabs; the result does not depend on it.
+    """Division of a volume into slabs, which does not affect the result.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""A diffusion model as the network of a run: mean and deviation over samples."""
+"""Use a diffusion model as the network of a run: mean and deviation of samples."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class SampledNetwork(nn.Module):
     network : Module
         A diffusion network.
     spec : NetworkSpec
-        With two outputs.
+        Specification with two outputs.
     number : int
         Number of samples.
     seed : int
-        Seed of all samples.
+        Seed for all samples.
     steps : int
         Number of steps of each sample.
 

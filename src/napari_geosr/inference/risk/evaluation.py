@@ -191,7 +191,7 @@ def _read(
     padded = None if padding is None else padded_voxels(source, box, padding)
     core_box = tuple(inner)
     valid = (finite & ~is_constant)[core_box]
-    if padded is not None:  # also next to the sample, where voxels around differ
+    if padded is not None:  # also next to the sample, where neighbours differ
         valid &= ~padded[core_box]
     return Block(tuple(box), window, core_box, valid, finite, padded)
 
@@ -288,8 +288,8 @@ def evaluate(
     Parameters
     ----------
     network : nn.Module
-        A network that preserves size and grey values. If it takes the noise level as an
-        input, the level is already set and is the same in both runs.
+        A network that preserves size and grey values. If the network takes the noise
+        level as an input, the level is already set and is the same in both runs.
     statistics : Standardisation
         Statistics of the whole scan, as in a normal run.
     results : list, optional

@@ -39,7 +39,8 @@ _MIN_RISK = 1e-3
 #: symmetric Jacobians with eigenvalues from 0 to 1), as a fraction of the noise
 #: variance.
 _MAX_AMPLIFIED = 0.1
-#: Fraction of the noise kept above which a denoiser reveals little about its level.
+#: A denoiser that keeps more than this fraction of the noise reveals little about the
+#: noise level.
 _MOSTLY_KEPT = 0.5
 #: Minimum variance of the noise in the result, relative to its upper limit ``tr(J C
 #: Jᵀ)`` (Gaussian Poincaré inequality). The variance reaches this limit for linear
@@ -137,7 +138,7 @@ class Risk:
         Improvement over the unchanged scan, in dB.
     interval : (float, float)
         Confidence interval of the gain (about 90 %), including the uncertainty of the
-        noise, but not with a second scan.
+        noise unless there is a second scan.
     """
 
     risk: float

@@ -99,11 +99,11 @@ class FileFormat(ABC):
         Raises
         ------
         FileError
-            If it is damaged or holds no image volume.
+            If the file is damaged or holds no image volume.
         """
 
     def read_levels(self, path: Path) -> list[Volume]:
-        """All resolution levels of a volume, finest first; most formats have one."""
+        """All resolution levels of a volume, finest first; usually only one."""
         return [self.read(path, ReadOptions())]
 
 
@@ -125,8 +125,8 @@ class WritableFileFormat(FileFormat):
     def reopened(self, paths: OutputPaths, spec: OutputSpec) -> Output | None:
         """Reopen the file that a killed run left at ``paths.temporary``, to resume it.
 
-        It was begun with the same `spec`, except for the provenance. Returns None (the
-        default) if a new file has to be created instead.
+        The file was begun with the same `spec`, except for the provenance. Returns None
+        (the default) if a new file has to be created instead.
         """
         return None
 

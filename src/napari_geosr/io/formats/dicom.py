@@ -33,8 +33,8 @@ _PATIENT_NOTE = (
 def read_dicom(path: Path) -> Volume:
     """Read a radiograph, or a file of several frames.
 
-    Values of MONOCHROME1, in which white is zero, are inverted, so that dense tissue
-    is bright in both kinds; a rescale slope and intercept are applied.
+    MONOCHROME1 values, in which zero is white, are inverted, so that dense tissue is
+    always bright; a rescale slope and intercept are applied.
 
     Raises
     ------

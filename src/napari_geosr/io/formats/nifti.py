@@ -60,12 +60,11 @@ _LOGGING = threading.Lock()
 def read_nifti(path: Path) -> Volume:
     """Read a NIfTI image; its X, Y, Z, T order becomes T, Z, Y, X.
 
-    X points to the right, Y to the front and Z up, as in the header's coordinates:
-    stored axes that are exchanged or reversed are exchanged and reversed accordingly,
-    and the origin is the position of the first voxel of the result. A rotation that is
-    not a multiple of 90° is not applied, and a note is added; the handedness is
-    preserved. If the header states no orientation, the axes are kept as they are
-    stored.
+    X points to the right, Y to the front and Z up, as in the header's coordinates: the
+    stored axes are permuted and reversed as needed, and the origin is the position of
+    the first voxel of the result. A rotation that is not a multiple of 90° is not
+    applied, and a note is added; the handedness is preserved. If the header states no
+    orientation, the axes are kept as they are stored.
 
     Raises
     ------
@@ -98,7 +97,7 @@ def read_nifti(path: Path) -> Volume:
     spatial = "".join(a for a in final if a in "ZYX")
     try:
         unit = parse_unit(header.get_xyzt_units()[0]) or PIXEL
-    except KeyError:  # not a code of the standard
+    except KeyError:  # not a code defined by the standard
         unit = PIXEL
         notes.append("The unit in the file's header is invalid.")
     zooms = dict(zip(axes, map(float, header.get_zooms()), strict=True))
@@ -186,7 +185,7 @@ def _corrections() -> Iterator[list[str]]:
 
 
 def _orientation(image: Any, shape: tuple[int, ...]) -> Orientation:
-    """How the stored axes become X, Y and Z."""
+    """Return how the stored axes become X, Y and Z."""
     header, n = image.header, min(3, len(shape))
     if not header["sform_code"] and not header["qform_code"]:
         return as_stored(n)  # nibabel's affine would mirror X
@@ -325,7 +324,7 @@ def _import_nibabel(name: str, task: str) -> ModuleType:
     Raises
     ------
     FileError
-        If it is not installed.
+        If nibabel is not installed.
     """
     try:
         import nibabel

@@ -41,11 +41,10 @@ def read_nrrd(path: Path) -> Volume:
     """Read an NRRD volume; its X, Y, Z order becomes Z, Y, X.
 
     Positions are converted to the coordinates of NIfTI: X points to the right, Y to the
-    front and Z up. Stored axes that are exchanged or reversed are exchanged and
-    reversed accordingly. The origin is the position of the first voxel of the result,
-    so that an object has the same position in NRRD and NIfTI files. A rotation that is
-    not a multiple of 90° is not applied, and a note is added; the handedness is
-    preserved.
+    front and Z up. The stored axes are permuted and reversed as needed. The origin is
+    the position of the first voxel of the result, so that an object has the same
+    position in NRRD and NIfTI files. A rotation that is not a multiple of 90° is not
+    applied, and a note is added; the handedness is preserved.
 
     Raises
     ------
@@ -107,7 +106,7 @@ def _oriented(
             return data, None, (), ()
         spacings = np.asarray(header["spacings"], float)
         return data, tuple(spacings[::-1].tolist()), (), ()
-    # A row is the step along a stored axis, of which the first is the fastest.
+    # Each row is the step along a stored axis; the first axis varies fastest.
     matrix = np.asarray(header["space directions"], float)
     edges = np.linalg.norm(matrix, axis=1)
     if matrix.shape != (n, n) or not (np.isfinite(edges).all() and edges.all()):

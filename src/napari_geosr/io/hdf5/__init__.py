@@ -1,1 +1,1 @@
-"""Opens items of HDF5 files, even items in several files or with missing parts."""
+"""Opens items of HDF5 files, even with parts in other files or missing parts."""

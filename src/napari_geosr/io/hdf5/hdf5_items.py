@@ -37,7 +37,7 @@ def opened(path: Path, open_bytes: OpenBytes | None = None) -> Any:
     Raises
     ------
     FileError
-        If it is truncated or not an HDF5 file.
+        If the file is truncated or not an HDF5 file.
     """
     import h5py
 
@@ -121,7 +121,7 @@ def walk(
     group : h5py.Group
         Group from which the search starts.
     prefix : str
-        Its path in the file, prepended to the names that are found.
+        Path of the group in the file, prepended to the names that are found.
     missing : list of str
         Broken links are appended, with the file or object that they name.
     depth : int

@@ -37,7 +37,7 @@ _MAX_CELLS = 10**8
 #: Maximum depth of nested virtual datasets that are checked.
 _MAX_DEPTH = 4
 
-#: First indices and ends of the blocks of a selection along one axis.
+#: Start and end indices of the blocks of a selection along one axis.
 Blocks: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 Region: TypeAlias = tuple[Blocks, ...]
 
@@ -51,7 +51,7 @@ def missing_parts(
     ----------
     found : h5py.Dataset
     path : Path
-        Its file.
+        File that contains the dataset.
     names : sequence of str
         Names of the axes, in stored order.
 
@@ -387,7 +387,7 @@ def _reached(mapping: h5py.VDSmap, shape: tuple[int, ...]) -> tuple[bool, int | 
     ----------
     mapping : h5py.VDSmap
     shape : tuple of int
-        Shape that the source really has.
+        Actual shape of the source.
     """
     from h5py import h5s
 
@@ -426,7 +426,7 @@ def _n_voxels(region: Region) -> int:
 
 
 def _starts(n: int, blocks: Sequence[Blocks]) -> tuple[int, ...]:
-    """Where cells begin along an axis of length `n`: at borders of the regions."""
+    """Starts of the cells along an axis of length `n`: the borders of the regions."""
     borders = np.concatenate([np.array([0]), *itertools.chain(*blocks)])
     return tuple(int(i) for i in np.unique(borders[borders < n]))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from napari_geosr.core.file_warnings import PartWarning
 
-#: Maximum number of missing parts that the message locates.
+#: Maximum number of missing parts with positions listed in the message.
 _MAX_SHOWN = 3
 
 

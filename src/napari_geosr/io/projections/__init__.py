@@ -91,8 +91,9 @@ def read_projections(
     flats, darks : path, optional
         Flat and dark fields for image files, as files or folders.
     line_integrals : bool, optional
-        Whether the values are already -log(I / I₀). By default as stated in the file,
-        or otherwise true, with a note, for floats without flat and dark fields.
+        Whether the values are already -log(I / I₀). By default as stated in the file;
+        if the file does not state it, floats without flat and dark fields are assumed
+        to be line integrals, with a note.
 
     Returns
     -------
@@ -153,7 +154,7 @@ def _let_others_open(
 
 
 def _in_file(frames: Any) -> Any:
-    """Return the array of which some frames are selected, or the array itself."""
+    """Return the array from which frames were selected, or the array itself."""
     return frames.data if isinstance(frames, Selection) else frames
 
 
@@ -165,7 +166,7 @@ def _reopened(
     flats: Path | None,
     darks: Path | None,
 ) -> Any:
-    """Return the array of a scan that another process has opened."""
+    """Open the scan in another process and return one of its arrays."""
     scan = read_projections(
         path, dataset=dataset, angles=angles, flats=flats, darks=darks
     )

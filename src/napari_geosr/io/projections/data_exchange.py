@@ -116,7 +116,8 @@ def missing_frames(found: Any, name: str, path: Path) -> tuple[str, ...]:
 def _stored_order(found: Any) -> list[int] | None:
     """The axes of frames as stored: 0 for the frame, 1 for the row, 2 for the column.
 
-    They may be named in the attribute ``axes``: theta:y:x, or y:theta:x for sinograms.
+    The axes may be named in the attribute ``axes``: theta:y:x, or y:theta:x for
+    sinograms.
     """
     words = text_of(found.attrs.get("axes", "")).split(":")
     order = [_AXES.get(w.partition("_")[0], -1) for w in words]
@@ -138,7 +139,7 @@ def lazy_frames(found: Any, name: str, path: Path) -> LazyArray:
     Raises
     ------
     FileError
-        If it does not have three axes, or does not contain real numbers.
+        If the dataset does not have three axes, or does not contain real numbers.
     """
     where = f"{path.name}, dataset {name!r}"
     if found.ndim != 3 or found.size == 0:

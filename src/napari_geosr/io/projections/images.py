@@ -39,11 +39,11 @@ def read_images(
     darks: str | Path | None = None,
     dataset: str | None = None,
 ) -> Projections:
-    """Read a stack (angle, row, column), a folder of views, or one sinogram.
+    """Read a stack (angle, row, column), a folder of projections, or one sinogram.
 
-    A single image is a sinogram (angle, column): a scan of one detector row. Files in a
-    folder with names that begin with ``flat``, ``white`` or ``dark`` are its flat and
-    dark fields.
+    A single image is a sinogram (angle, column): a scan of one detector row. In a
+    folder, files with names that begin with ``flat``, ``white`` or ``dark`` are flat
+    and dark fields.
 
     Parameters
     ----------

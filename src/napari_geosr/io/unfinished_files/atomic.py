@@ -103,7 +103,7 @@ def retry_if_not_permitted(action: Callable[[], T]) -> T:
     Raises
     ------
     PermissionError
-        If it is still not permitted after that.
+        If the action is still not permitted after that.
     """
     deadline = time.monotonic() + _RETRY_SECONDS
     pause = 0.01
@@ -215,7 +215,7 @@ def created_folder(folder: Path) -> Iterator[None]:
     Raises
     ------
     FileError
-        If it cannot be created.
+        If the folder cannot be created.
     """
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
@@ -269,8 +269,9 @@ def replacing_all(
     """Yield a temporary sibling for each of `paths`; all are renamed, or none.
 
     If the block succeeds, all content is flushed to disk, and the files are renamed in
-    the order of `paths`. Part of the set can only be missing if another program has
-    created one of the names meanwhile, or the process is killed between two renames.
+    the order of `paths`. Part of the set can be missing only if another program has
+    created one of the names in the meantime, or if the process is killed between two
+    renames.
     """
     for path in paths:
         refuse_existing(path, overwrite)

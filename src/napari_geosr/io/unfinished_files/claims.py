@@ -39,7 +39,7 @@ def claimed(path: Path) -> Iterator[None]:
     Raises
     ------
     FileInUseError
-        If it is already claimed.
+        If the path is already claimed.
     FileError
         If the folder is not writable.
     """

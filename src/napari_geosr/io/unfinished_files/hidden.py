@@ -59,7 +59,8 @@ def _is_of(part: Path, path: Path, suffix: str) -> bool:
 def is_abandoned(part: Path) -> bool:
     """Whether the process that wrote a hidden file is known to have ended.
 
-    For other computers, and for names from earlier releases, this is unknown: False.
+    The result is False for other computers and for names from earlier releases, where
+    this is unknown.
     """
     found = _HIDDEN.match(part.name)
     token = None if found is None else _TOKEN.fullmatch(found[2])

@@ -143,7 +143,7 @@ class JournalEntry:
     part : Path
         The file being written.
     boxes : sequence of tuple of slice
-        Its finished boxes.
+        Finished boxes of the file.
     facts : mapping
         Values needed to compute the rest in the same way, as in a provenance record.
     stamp : mapping
@@ -196,9 +196,9 @@ class JournalEntry:
 
     @property
     def is_useless(self) -> bool:
-        """Whether its process was killed before it finished anything.
+        """Whether the writing process was killed before it finished anything.
 
-        For files of other computers this is unknown, hence False.
+        The result is False for files of other computers, where this is unknown.
         """
         known = self.host == socket.gethostname()
         return known and not (self.boxes or self.is_this_process or self.is_running)

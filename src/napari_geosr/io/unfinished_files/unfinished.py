@@ -43,8 +43,8 @@ from napari_geosr.io.unfinished_files.journal import (
 def find_unfinished(out: Path) -> Volume:
     """Read the unfinished file of an earlier run that wrote to `out`.
 
-    If the same run was killed several times, the file in which most is finished is
-    read, and the others are removed.
+    If the same run was killed several times, the most complete file is read, and the
+    others are removed.
 
     Returns
     -------
@@ -210,7 +210,7 @@ def _remove_superseded(entries: Sequence[JournalEntry], kept: Volume) -> None:
 
 
 def _run_of(history: Sequence[AnyMapping] | None) -> tuple[object, ...] | None:
-    """The values of the last record that a resumed run shares with the earlier one."""
+    """Values of the last record that a resumed run shares with the earlier run."""
     if not history:
         return None
     return tuple(history[-1].get(name) for name in ("operation", "inputs", "settings"))
@@ -234,7 +234,7 @@ def taken_for_unfinished(
 ) -> Iterator[None]:
     """Allow a damaged file to be resumed as if a killed run had left it.
 
-    At the end, `out` exists again in any case, completely or partly repaired. If the
+    At the end, `out` exists again, completely or partly repaired. If the
     process is killed in between, `find_unfinished` finds the file.
 
     Parameters
@@ -242,7 +242,7 @@ def taken_for_unfinished(
     out : Path
         The damaged file.
     stamp : Stamp
-        Its metadata block.
+        Metadata block of the file.
     intact : sequence of tuple of slice
         Boxes that need not be computed again.
     """

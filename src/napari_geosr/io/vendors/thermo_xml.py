@@ -24,7 +24,7 @@ _PLACES = (
 
 
 def pixel(page: TiffPage) -> VendorPixel | None:
-    """Read the pixel size of a Thermo Fisher image with XML; None if it has none."""
+    """Read the pixel size of a Thermo Fisher image with XML; None if there is none."""
     text = text_of_tag(page, _TAG).strip("\x00 \r\n\t")
     if not text.startswith("<"):
         return None

@@ -30,7 +30,7 @@ def on_all_nodes(job: JobFolder, spec: Job, should_stop: ShouldStop) -> Iterator
     ----------
     job : JobFolder
     spec : Job
-        Its settings.
+        Settings of the job.
     should_stop : callable
 
     Raises
@@ -96,7 +96,7 @@ def dashboard_port(client: Any) -> int | None:
 
 
 def _dashboard_text(port: int, node: str) -> str:
-    """How to see the page, which has no password and is therefore local to its node."""
+    """Explain how to see the page; without a password, it is local to its node."""
     return (
         f"Dask's dashboard is on node {node}. To see it at "
         f"http://localhost:{port}/status, run: ssh -L {port}:localhost:{port} {node}"

@@ -2,7 +2,7 @@
 
 ``ssh`` finds keys and settings on its own (``~/.ssh/config``, an agent). It runs in
 batch mode and never prompts, so that no password passes through this program and no
-command waits for input that cannot be given.
+command waits for input that the user cannot enter.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ exit "$code"
 """
 
 
-#: Start of the message that versions differ, and a receiver of this message.
+#: Start of the message about different versions, and the type of its receiver.
 _NOTE = "note: "
 OnNote = Callable[[str], object]
 
@@ -139,8 +139,8 @@ def run_on(host: str, words: Sequence[str], profile: Profile) -> int:
     Returns
     -------
     int
-        The command's exit code; 2 if napari-geosr cannot be started there or has
-        another major version there.
+        The command's exit code; 2 if napari-geosr cannot be started there or if its
+        major version there differs.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def output_of(
     on_note: OnNote = lambda note: None,
     max_seconds: float = _MAX_SECONDS,
 ) -> str:
-    """Run a command on `host` and return what it prints. Call it in a worker.
+    """Run a command on `host` and return its output; call this in a worker thread.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ def output_of(
 
 
 def _note_start(host: str) -> str:
-    """Start of the line that reports another version on `host`."""
+    """Start of the line that reports a different version on `host`."""
     return f"{_NOTE}{host} has napari-geosr"
 
 

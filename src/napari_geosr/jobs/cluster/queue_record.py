@@ -21,7 +21,8 @@ from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import facts as reading
 
 RECORD, STATE = "queue.json", "queue_state.json"
-#: Consecutive full runs without progress after which a job is not resubmitted again.
+#: Number of consecutive full runs without progress after which a job is not
+#: resubmitted.
 MAX_IDLE = 3
 #: The same limit for runs of any length: the queue may warn a run long before its
 #: walltime (SLURM up to a minute), so that the run has no time for a step.
@@ -41,14 +42,15 @@ class QueueRecord:
     number : str
         Number of the job in the queue.
     resubmitted : int
-        How often it was resubmitted at its walltime.
+        How often the job was resubmitted after reaching its walltime.
     done : int
         Steps done when it was last resubmitted.
     idle : int
-        Number of runs since then without a further step that used most of their
-        walltime.
+        Number of runs since then that used most of their walltime but completed no
+        further step.
     short : int
-        Number of runs since then without a further step that were warned earlier.
+        Number of runs since then that were warned earlier and completed no further
+        step.
     profile : dict
         Fields of the `Profile` with which it was submitted.
     """
@@ -95,7 +97,7 @@ class QueuePlace:
     words : str
         Last known state in the queue, in plain words.
     resubmitted : int
-        How often the job was resubmitted at its walltime.
+        How often the job was resubmitted after reaching its walltime.
     has_ended : bool
         Whether the job has ended according to the queue, and has not updated its own
         state since.

@@ -54,7 +54,7 @@ class SharedFolder:
     Attributes
     ----------
     here, there : str
-        Its path on this and on the other computer; both empty if the paths are equal.
+        Path on this and on the other computer; both empty if the paths are equal.
     """
 
     here: str = ""
@@ -88,7 +88,7 @@ class SharedFolder:
         Raises
         ------
         ConfigError
-            If it is not in the shared folder.
+            If the path is not in the shared folder.
         """
         if not self.here:
             return str(path)
@@ -108,7 +108,7 @@ class SharedFolder:
         return Path(self.here).joinpath(*path.relative_to(self.there).parts)
 
     def map_settings(self, values: AnyMapping, job: Path) -> AnyDict:
-        """Settings of a job, with the paths as they are on the other computer.
+        """Settings of a job, with paths converted for the other computer.
 
         Paths in the job's own folder are not changed, because they are found wherever
         the folder is opened.
@@ -277,12 +277,12 @@ def list_jobs(
     host : str
     should_stop : callable
     on_note : callable
-        Receives a message if the computer has another version of napari-geosr.
+        Receives a message if the computer has a different version of napari-geosr.
 
     Raises
     ------
     JobError
-        If it does not respond.
+        If the computer does not respond.
     Cancelled
         If `should_stop` returns True.
     """
@@ -370,7 +370,7 @@ def share_folder(host: str, here: Path, there: PurePosixPath) -> None:
     Raises
     ------
     FileError
-        If this cannot be stored.
+        If the change cannot be stored.
     """
     own = [each for each in _stored_folders(host) if each.there != str(there)]
     own.append(SharedFolder(str(here), str(there)))
@@ -428,14 +428,14 @@ def watched_hosts() -> list[str]:
 
 
 def watch_host(host: str) -> None:
-    """Add a computer to the watched ones, for which jobs are listed.
+    """Add a computer to the watched computers, for which jobs are listed.
 
     Raises
     ------
     ConfigError
         If `host` is not the name of a computer.
     FileError
-        If this cannot be stored.
+        If the change cannot be stored.
     """
     _store([*watched_hosts(), check_host(host)])
 

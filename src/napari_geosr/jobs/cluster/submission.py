@@ -30,7 +30,7 @@ IN_QUEUE = "--in-queue"
 _SUBMISSION_LOCK = ".submission.lock"
 #: Seconds during which a queue is not queried again.
 _FRESH_SECONDS = 1.5
-#: Minimum fraction of the time up to the queue's warning that a full run has used.
+#: Fraction of the time up to the queue's warning above which a run counts as full.
 _FULL_SHARE = 0.5
 
 
@@ -40,7 +40,7 @@ def check_profile(profile: Profile) -> None:
     Raises
     ------
     ConfigError
-        If its queue is unknown, or a required project is missing.
+        If the queue is unknown, or a required project is missing.
     """
     title = load_queue(profile.queue).title
     if profile.needs_project and not profile.project:
@@ -87,7 +87,7 @@ def submit(job: JobFolder, profile: Profile) -> str:
         If the job is done, waiting or running, or if the queue refuses it (with the
         queue's reason). The state of the job is then unchanged.
     FileError
-        If its folder cannot be written.
+        If the job's folder cannot be written.
     """
     # While the queue is called, the job has no number, and its own lock must be free,
     # because it may start at once.
@@ -97,7 +97,7 @@ def submit(job: JobFolder, profile: Profile) -> str:
 
 @contextmanager
 def _submitting(job: JobFolder) -> Iterator[None]:
-    """Keep all other processes from submitting the job."""
+    """Prevent all other processes from submitting the job."""
     from filelock import FileLock, Timeout
 
     path = job.path / _SUBMISSION_LOCK

@@ -26,7 +26,7 @@ from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.cluster.passed_on import export_lines
 from napari_geosr.operations.cluster.starters import start_all
 
-#: Word of ``python -m napari_geosr.jobs`` that the options of torchrun follow.
+#: Argument of ``python -m napari_geosr.jobs`` that precedes torchrun's options.
 TORCHRUN = "torchrun"
 #: Operations that can use several processes.
 SHARED_OPERATIONS = ("train",)
@@ -78,7 +78,7 @@ def run_processes(
     Parameters
     ----------
     job : JobFolder
-        Its lock must be free, because process 0 acquires it.
+        Job with a free lock, because process 0 acquires the lock.
     options : sequence of str
         Options of torchrun from the job's script.
     commands : callable

@@ -16,25 +16,26 @@ from napari_geosr.operations.measure.job import MeasureJob
 #: Memory of a process without its data: the program and its libraries.
 _PROGRAM_BYTES = 300 * 10**6
 #: Shortest processor time per voxel for the histogram, in seconds: half of what was
-#: measured on one core (docs/evidence/scale.md). Every run computes it, in one process.
+#: measured on one core (docs/evidence/scale.md). Every run computes the histogram, in
+#: one process.
 _HISTOGRAM_SECONDS = 1e-9
-#: The same for the labels.
+#: Shortest processor time per voxel for the labels, in seconds.
 _LABEL_SECONDS = 10e-9
-#: The same for the local thickness of both phases; a run that ends before the thickness
-#: is complete starts again.
+#: Shortest processor time per voxel for the local thickness of both phases, in seconds;
+#: a run that ends before the thickness is complete computes it again.
 _THICKNESS_SECONDS = 90e-9
 #: Statistics that need the local thickness.
 _WITH_THICKNESS = frozenset(("thickness", "trabecular"))
 
 
 def check(job: MeasureJob, profile: Profile) -> None:
-    """Refuse a measurement that does not fit into memory, or cannot end in time.
+    """Refuse a measurement that does not fit into memory, or cannot finish in time.
 
     No voxel is read. The time is the shortest possible one, on a computer twice as fast
-    as the one used for the measurements in the documentation. It includes the histogram
-    of the grey values, one slab of labels and, if requested and not limited to a
-    sample, the local thickness: at the end of the walltime, only labelled slabs are
-    kept.
+    as the one used for the measurements in the documentation. The estimate includes the
+    histogram of the grey values, one slab of labels and, if requested and not limited
+    to a sample, the local thickness: at the end of the walltime, only labelled slabs
+    are kept.
 
     Parameters
     ----------

@@ -146,7 +146,7 @@ class _RestoreNode(Node):
         self.job = job
 
     def is_ample(self, volume: Volume) -> bool:
-        """Whether memory and walltime suffice for any tile, judged by the card."""
+        """Whether memory and walltime suffice for any tile, according to the card."""
         if self.is_timed and self.profile.seconds < _AMPLE_WALLTIME:
             return False
         budget = self.memory and self.memory - self.program_bytes
@@ -168,7 +168,7 @@ class _RestoreNode(Node):
         return self.too_little_memory(why, needed, "choose another model")
 
     def seconds_of_part(self, plan: RestorePlan) -> float:
-        """Time of a tile or shard; the speed is assumed to grow with the threads."""
+        """Time of a tile or shard; the speed is assumed to scale with the threads."""
         seconds = plan.seconds / plan.parts * min(plan.parts, plan.workers)
         threads = self.threads // self.n_computing
         return seconds * plan.threads / max(plan.threads, threads)

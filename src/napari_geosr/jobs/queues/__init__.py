@@ -2,8 +2,8 @@
 
 A queue system writes the script of a job, submits it, describes its state in plain
 words and cancels it. The job itself is the same everywhere: one process that runs the
-job's folder. It ends with exit code 99 if the queue warned it of its walltime and it
-needs to be restarted.
+job's folder. The process ends with exit code 99 if the queue has warned it about the
+walltime and it needs to be restarted.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class QueueState:
 
 
 class QueueSystem(Protocol):
-    """One queue system."""
+    """Interface of a queue system."""
 
     @property
     def title(self) -> str:
@@ -88,17 +88,17 @@ class QueueSystem(Protocol):
     def start_workers(
         self, script: Path, n: int, threads: int, *, together: bool = False
     ) -> list[list[str]]:
-        """Return commands that run a script `n` times, evenly on all nodes of the job.
+        """Return commands that run a script `n` times, evenly across the job's nodes.
 
         Parameters
         ----------
         script : Path
-            Expects the number of its worker as an argument, from 0.
+            Script that expects the number of its worker, from 0, as an argument.
         n : int
         threads : int
             CPU cores of each worker.
         together : bool
-            Whether the others must end if one fails.
+            Whether the other workers must end if one fails.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""OAR: ``oarsub``, ``oarstat``, ``oardel``, as at GRICAD and on Grid'5000."""
+"""OAR: ``oarsub``, ``oarstat``, ``oardel``, as used at GRICAD and on Grid'5000."""
 
 from __future__ import annotations
 

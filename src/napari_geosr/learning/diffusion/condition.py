@@ -38,7 +38,7 @@ class PatchPorosity:
     condition: PorosityCondition
 
     def __call__(self, patch: AnyArray) -> float:
-        """Return the porosity of a standardised patch (C, [Z,] Y, X): middle slice."""
+        """Return the porosity of a standardised patch's middle slice."""
         return _share(patch, self.phases, self.condition.phase)
 
 

@@ -1,10 +1,10 @@
 """Checks whether samples of a generative model are copies of training images.
 
-A diffusion model that is trained for long on few images reproduces them [1]_. The
-similarity of a sample to a training image is the largest normalised cross-correlation
-of its centre with any position in the image, in all eight orientations. It is compared
-with the similarities between different training images, which are not copies of each
-other.
+A diffusion model that is trained for a long time on few images reproduces them [1]_.
+The similarity of a sample to a training image is the largest normalised
+cross-correlation of its centre with any position in the image, in all eight
+orientations. It is compared with the similarities between different training images,
+which are not copies of each other.
 
 References
 ----------
@@ -88,7 +88,7 @@ class TrainingPlanes:
         Parameters
         ----------
         sample : ndarray of shape ([Z,] Y, X)
-            If it is a volume, its central plane is compared.
+            If the sample is a volume, its central plane is compared.
         should_stop : callable
             Called before every plane.
 
@@ -227,7 +227,7 @@ def _centre(plane: Plane, edge: int) -> Plane:
 
 
 def _reduced(plane: AnyArray, factor: int) -> Plane:
-    """The plane averaged over `factor` voxels; incomplete rows and columns are cut."""
+    """The plane averaged over `factor` voxels; incomplete blocks are dropped."""
     from skimage.transform import downscale_local_mean
 
     y, x = (n - n % factor for n in plane.shape)

@@ -218,7 +218,7 @@ def windows(shape: Sequence[int], edge: int) -> Iterator[tuple[slice, ...]]:
 
 
 def _ramp(part: Tensor) -> Tensor:
-    """Return weights that fall towards the border of a window."""
+    """Return weights that decrease towards the border of a window."""
     weight = torch.ones((), device=part.device)
     for n in part.shape[2:]:
         at = torch.arange(n, device=part.device)

@@ -88,8 +88,8 @@ def sample(
     porosity : float, optional
         Porosity of the images, for networks with this condition.
     guidance : float
-        Weight of the porosity: the output is extrapolated from that without porosity
-        to that with it [1]_. For 1, it is the latter.
+        Weight of the porosity: the output without porosity is extrapolated towards the
+        output with porosity [1]_. A weight of 1 gives the output with porosity.
 
     Returns
     -------

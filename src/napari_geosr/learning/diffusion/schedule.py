@@ -38,7 +38,7 @@ from napari_geosr.core.errors import ConfigError
 Kind = Literal["linear", "cosine"]
 Prediction = Literal["noise", "velocity", "image"]
 
-#: Variance of the noise added at the first time, for 1000 times [1]_.
+#: Variance of the noise added at the first time, in a schedule of 1000 times [1]_.
 _FIRST_BETA = 1e-4
 #: Variance of the noise added at the last time [1]_.
 _LAST_BETA = 0.02
@@ -78,7 +78,7 @@ class Schedule:
     ----------
     kind : {"linear", "cosine"}
     prediction : {"noise", "velocity", "image"}
-        What the network predicts.
+        Quantity that the network predicts.
     times : int
         Number of times, 0 (least noise) to ``times - 1`` (most).
     zero_terminal : bool
@@ -224,6 +224,6 @@ class Schedule:
         return self.ddim_step(x, x0, time, earlier)
 
     def _log_ratio(self, time: int, earlier: int) -> float:
-        """Growth of log(image / noise) between two times."""
+        """Increase of log(image / noise) between two times."""
         now, then = self.signal[[time, earlier]] / (1 - self.signal[[time, earlier]])
         return 0.5 * (math.log(then) - math.log(now)) if now > 0 else math.inf

@@ -24,7 +24,7 @@ def cross_entropy(
     target : Tensor of shape (N, 1, [Z,] Y, X)
         Labels 0 … n - 1, of any dtype.
     unpainted : int, optional
-        Value of voxels without label; if there are no others, the result is 0.
+        Value of voxels without a label; if there are no others, the result is 0.
     """
     if unpainted is None:
         return functional.cross_entropy(scores.float(), target[:, 0].long())

@@ -55,7 +55,7 @@ _SHARE = 0.016
 
 
 class Config(TrainingConfig):
-    """Settings of adapting a model to a scan."""
+    """Settings for adapting a model to a scan."""
 
     images_as_slices: ClassVar[bool] = True
     unused_settings: ClassVar[frozenset[str]] = frozenset({"normalisation"})

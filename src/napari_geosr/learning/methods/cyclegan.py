@@ -10,7 +10,7 @@ In 2.5D the forward generator takes adjacent slices. The backward generator work
 by slice, so that the cycle from the target has all slices that the forward one needs.
 
 The paper uses the least-squares distance with weights 1, 10 and 5, a learning rate of
-2e-4 and single images. Here this fails: the generators start as the identity, which
+2e-4 and single images. This fails here: the generators start as the identity, which
 minimises the cycle and identity losses, and the critics learn to detect noise within a
 few hundred steps. They then win (their loss falls to 0.01, whereas that of the
 generators stays at 0.99 of 1), and their gradient vanishes. The gradient of the

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 PURPOSE = "Generate images"
 NEEDS = "unlabelled images or volumes of one modality"
 
-#: Fraction of the training patches of which the network is not given the porosity.
+#: Fraction of the training patches for which the network is not given the porosity.
 _WITHHELD = 0.1
 #: Number of times in the noise schedule.
 _TIMES = 1000
@@ -132,7 +132,8 @@ class Method(_Method):
 
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config)
-        #: Measures the porosity of patches; None: the network is not given it.
+        #: Measures the porosity of patches; None if the network is not given the
+        #: porosity.
         self.porosity: PatchPorosity | None = None
 
     @classmethod
@@ -233,8 +234,8 @@ class Method(_Method):
     def linear_error(self, batch: Batch) -> float:
         """Mean squared error of the best prediction that does not use neighbours.
 
-        For independent voxels of unit variance, it is x times the amplitude of the
-        noise.
+        For independent voxels of unit variance, this prediction is x times the
+        amplitude of the noise.
         """
         schedule = self.schedule()
         return self.noise_error(

@@ -150,7 +150,7 @@ class Method(_Method):
         return patches.draw(rng, ("source", "target"))
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Mean squared error: minimised by the mean, as Noise2Inverse needs [1]_."""
+        """Mean squared error: minimised by the mean, as Noise2Inverse requires [1]_."""
         output = self.output(batch)
         error = (output - batch["target"]).square().mean()
         return error, {"loss": error}

@@ -109,10 +109,11 @@ class Method(_Method):
             )
 
     def network_kwargs(self) -> AnyDict:
-        """Settings of the network, by default without a skip from input to output.
+        """Settings of the network, by default without a skip connection to the output.
 
-        The replacement of a hidden voxel carries hardly any information about it, so a
-        network that passes it on would start with a wrong prediction.
+        The replacement of a hidden voxel carries hardly any information about the
+        voxel, so a network that passes the replacement on would start with a wrong
+        prediction.
         """
         kwargs = super().network_kwargs()
         if "residual" in kwargs:

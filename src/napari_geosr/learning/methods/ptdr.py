@@ -214,7 +214,7 @@ class Method(_Method):
         return GreyScale(scale.mean, scale.std)
 
     def check_targets(self, targets: Sequence[Volume]) -> None:
-        """Raise `VolumeError` if labels are invalid, or too few or many are painted."""
+        """Raise `VolumeError` for invalid labels, or too few or many painted slices."""
         painted = check_painted(targets, self.labels, UNPAINTED)
         if (n := sum(map(len, painted))) > _MAX_SLICES:
             raise VolumeError(
@@ -287,7 +287,7 @@ class Method(_Method):
     def starting_weights(self, model: Model) -> dict[str, Tensor]:
         """Return the weights of the model; those of the last layer are new.
 
-        They are kept if the model has the same classes.
+        The weights of the last layer are kept if the model has the same classes.
         """
         trained = model.network().state_dict()
         own: dict[str, Tensor] = self.modules[self.result].state_dict()
@@ -339,7 +339,7 @@ class Method(_Method):
 
 
 def _has_head(network: str) -> bool:
-    # Networks with levels are U-Nets; the last layer of others is part of all layers.
+    # Networks with levels are U-Nets; other networks have no separate last layer.
     return {"out_channels", "levels"} <= network_fields(network).keys()
 
 

@@ -156,7 +156,7 @@ def apply(
     roots : ndarray of int
         First node of each tree.
     features, thresholds, children, shares : ndarray
-        Nodes of all trees; children are counted from the first node of all.
+        Nodes of all trees; children are numbered from the first node of the forest.
     out : ndarray of shape (n, K)
     """
     for start in range(0, len(voxels), _BLOCK):

@@ -47,7 +47,7 @@ class PriorFeatures:
     Raises
     ------
     ModelError
-        If it is not a diffusion model, or is one for volumes or several slices.
+        If the model is not a diffusion model, or is one for volumes or several slices.
     """
 
     def __init__(self, model: Model, seed: int = 0, device: str = "cpu") -> None:

@@ -171,7 +171,7 @@ class Segmenter:
     def learn_steps(
         self, strokes: Strokes, should_stop: ShouldStop = never_stop
     ) -> Generator[Step, None, Forest]:
-        """Learn from all strokes; slices without new ones take no time.
+        """Learn from all strokes; slices without new strokes take no time.
 
         Parameters
         ----------
@@ -308,7 +308,8 @@ def _farthest(
 ) -> list[int]:
     """Candidates, each chosen to differ as much as possible from all previous ones.
 
-    They are at least `apart` slices from each other and from painted ones.
+    The candidates are at least `apart` slices away from each other and from painted
+    slices.
     """
     table = np.stack(list(values.values()))
     spread = table.std(axis=0)

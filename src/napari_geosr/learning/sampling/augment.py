@@ -1,4 +1,4 @@
-"""Rotates and mirrors patches, as far as the voxel size allows."""
+"""Rotates and mirrors patches where the voxel size allows it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class PatchSymmetry:
     ----------
     rng : Generator
     square : bool
-        Whether Y and X may be exchanged: voxels and patch are square.
+        Whether Y and X may be exchanged, because voxels and patch are square.
     depth : bool
         Whether there is an axis of slices to mirror (channels of 2.5D, or Z).
     """

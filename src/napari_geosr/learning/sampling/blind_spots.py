@@ -30,7 +30,7 @@ _MAX_TRIES = 200
 
 @dataclass(frozen=True)
 class BlindSpots:
-    """How voxels are chosen and hidden.
+    """Rules for choosing and hiding voxels.
 
     Attributes
     ----------

@@ -26,14 +26,15 @@ _MIN_DEPTH = 8
 
 @dataclass(frozen=True)
 class PairCheck:
-    """Measurements of a pair.
+    """Result of checking a pair.
 
     Attributes
     ----------
     shift : tuple of float
         Shift of the target relative to the source along (Z, Y, X), in voxels of the
         source; along (Y, X) with fewer than 8 slices. With few slices, the shift along
-        Z is underestimated: for 0.5, 8 slices give 0.3, and 20 slices give 0.45.
+        Z is underestimated: a shift of 0.5 is measured as 0.3 with 8 slices and as 0.45
+        with 20 slices.
     warnings : tuple of str
         Warnings as sentences for users.
     """

@@ -91,7 +91,7 @@ class Patches:
     def _grey_scales(
         self, volumes: Mapping[str, Sequence[Volume]]
     ) -> dict[str, GreyScale]:
-        """Grey scales by role; roles with similar grey values share one.
+        """Grey scales by role; roles with similar grey values share a scale.
 
         A residual network passes its input on, so a target on nearly the same scale
         must not be stretched because it has less noise. Small voxels vary more than
@@ -209,8 +209,8 @@ class Patches:
     ) -> dict[str, Array]:
         """Draw the same region of all `roles`: standardised float32 (C, [Z,] Y, X).
 
-        If the noise is known (`set_noise`), that of the role with context is added,
-        see `napari_geosr.learning.noise_input`.
+        If the noise is known (`set_noise`), the noise of the role with context is
+        added; see `napari_geosr.learning.noise_input`.
 
         Parameters
         ----------
@@ -254,7 +254,7 @@ class Patches:
     def _place(
         self, scene: TrainingSubject, role: str, rng: np.random.Generator
     ) -> tuple[int, ...]:
-        """Corner of a random patch, (Z, Y, X) or (Y, X); in 2D, Z is its slice."""
+        """Corner of a random patch, (Z, Y, X) or (Y, X); in 2D, Z is the slice."""
         shape = self._shape(scene.volumes[role], role)
         parts = (scene.split.validation,) if self.validation else scene.split.train
         edge = self.validation_edge if self.validation else self.edge

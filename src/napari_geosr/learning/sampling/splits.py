@@ -38,7 +38,7 @@ def split(
     """Hold out a block of about `share` of the volume, at an end of its longest axis.
 
     Neighbouring slices are nearly equal, so slices drawn at random for validation would
-    not be independent of the training data; a block with a gap is.
+    not be independent of the training data, whereas a block with a gap is.
 
     Parameters
     ----------

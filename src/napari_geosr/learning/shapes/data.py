@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ShapeKind = Literal["skulls", "mixed"]
 
 
-#: Settings for grey values and for other networks.
+#: Unused settings: those for grey values and for other networks.
 _UNUSED = frozenset(
     {
         "adjacent_slices",
@@ -103,7 +103,7 @@ class ShapeConfig(TrainingConfig):
 
 
 class ShapeSet(Patches):
-    """The shapes of a training run: simulated ones, or those of volumes.
+    """The shapes of a training run: simulated, or read from volumes.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ class ShapeSet(Patches):
         return 0, max(0, min(last, border - size))
 
     def inside(self, values: AnyArray) -> AnyArray:
-        """Which voxels of a volume belong to the shape."""
+        """Mask of the voxels of a volume that belong to the shape."""
         label = cast("ShapeConfig", self.config).label
         found: AnyArray = values == label if label else values != 0
         return found

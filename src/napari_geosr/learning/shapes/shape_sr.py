@@ -2,7 +2,8 @@
 
 Fine shapes are made coarse by averaging and a threshold, as in the segmentation of a
 scan with voxels twice as wide. The network predicts the fine voxels next to the surface
-of the coarse shape. It is applied again to its own result for factors of 4 and 8.
+of the coarse shape. The network is applied again to its own result for factors of 4 and
+8.
 
 References
 ----------

@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 PURPOSE = "Complete damaged shells"
 NEEDS = "three or more intact shells in the same orientation, or simulated skulls"
 
-#: Smallest number of shells.
+#: Minimum number of shells.
 _MIN_SHELLS = 3
 
 
 class Config(ShapeConfig):
-    """Settings of the completion of shells."""
+    """Settings of shell completion."""
 
     # The shapes are analysed in one pass, without gradient descent.
     unused_settings: ClassVar[frozenset[str]] = ShapeConfig.unused_settings | {

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 def make_accelerator(device: str, precision: str) -> Any:
-    """Return an Accelerator on `device`; several processes have a separate GPU each.
+    """Return an Accelerator on `device`; each of several processes has a separate GPU.
 
     Accelerate reuses its first device for the whole Python session unless it is reset,
     and reads the device only from the environment.
@@ -86,7 +86,7 @@ def batch_length(batch: Batch) -> int:
 
 
 def in_parts(batches: Sequence[Batch], parts: int) -> list[Batch]:
-    """Halve batches until there are at least `parts`, or all have a single patch."""
+    """Halve batches until there are at least `parts`, or all are single patches."""
     split = list(batches)
     while len(split) < parts and any(batch_length(batch) > 1 for batch in split):
         split = [
@@ -191,7 +191,7 @@ class BatchParts:
         self._step, self.is_updated = step, False
 
     def fit(self, work: Callable[[], T]) -> T:
-        """Result of `work`, retried in more parts until it fits in every process.
+        """Return the result of `work`, using more parts until it fits in every process.
 
         `work` must not update weights, because it is repeated in all processes.
 

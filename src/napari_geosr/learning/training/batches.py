@@ -63,8 +63,8 @@ class Batches:
     def take(self, step: int) -> list[Arrays]:
         """Return the samples of `step`, and start drawing those of the next step.
 
-        Samples depend on seed and step alone, so drawing them ahead, while the device
-        is busy, does not change them.
+        Samples depend on seed and step alone, so drawing them in advance, while the
+        device is busy, does not change them.
         """
         if self._prefetched is None or self._prefetched[0] != step:
             self._prefetch(step)

@@ -108,7 +108,7 @@ def fixed_settings(
 def check_settings_unchanged(
     config: TrainingConfig, current: AnyMapping, stored: AnyMapping
 ) -> None:
-    """Compare with the settings in a checkpoint; older releases stored none.
+    """Compare settings with those in a checkpoint; older releases stored none.
 
     Parameters
     ----------

@@ -72,7 +72,7 @@ class Clock:
     def report(
         self, now: float, step: int, rate: float, memory: int, watts: float | None
     ) -> TrainingProgress:
-        """Summarise the steps since the last report, and start the next one.
+        """Summarise the steps since the last report, and start a new report.
 
         Parameters
         ----------

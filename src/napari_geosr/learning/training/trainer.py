@@ -79,7 +79,7 @@ class Trainer:
     patches : Patches
         Training and validation data.
     folder : Path or None
-        Folder for checkpoints; None: no checkpoints.
+        Folder for checkpoints; None for no checkpoints.
     preview : callable, optional
         Called every few seconds with the averaged network; returns a `Volume`.
     device : str, optional
@@ -127,7 +127,7 @@ class Trainer:
         #: Whether every validation so far has fitted into memory.
         self._can_validate = True
         self.seconds = 0.0
-        #: Step at which this process started; more than 0 when resumed.
+        #: Step at which this process started; greater than 0 if the run was resumed.
         self.first_step = 0
         self.batches = Batches(
             method,
@@ -419,8 +419,9 @@ class Trainer:
     ) -> dict[str, float]:
         """Accumulate the gradients of `batches`, in smaller parts if memory runs out.
 
-        No weights change before all gradients are computed. So only this part is
-        repeated, not the whole step: other optimisers may have updated their weights.
+        No weights change before all gradients are computed. Therefore, only this part
+        is repeated, not the whole step: other optimisers may have updated their
+        weights.
         """
         was_updated, self.parts.is_updated = self.parts.is_updated, False
 

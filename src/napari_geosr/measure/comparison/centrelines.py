@@ -25,9 +25,10 @@ class CentrelineAgreement:
     Attributes
     ----------
     precision : float
-        Fraction of the found centrelines in the true phase; 1: nothing is invented.
+        Fraction of the found centrelines in the true phase; 1 if nothing is invented.
     recall : float
-        Fraction of the true centrelines in the found phase; 1: nothing is cut or lost.
+        Fraction of the true centrelines in the found phase; 1 if nothing is cut or
+        lost.
     cldice : float
         Harmonic mean of both [1]_.
     """
@@ -68,7 +69,7 @@ def centrelines(mask: Mask) -> Mask:
     Parameters
     ----------
     mask : ndarray of bool, (Z, Y, X) or (Y, X)
-        26-connected (2D: 8-connected).
+        Phase to be thinned; 26-connected (2D: 8-connected).
     """
     from skimage.morphology import skeletonize
 

@@ -41,9 +41,9 @@ def finest_detail(image: AnyArray, pixel_size: Sequence[float]) -> float | None:
     """Return the period of the finest detail above the noise, in the pixel size's unit.
 
     The image is correlated with its own phases within a growing disc of frequencies.
-    Detail increases the correlation, whereas noise decreases it. The peak is searched
-    for in the image and in copies after increasingly strong high-pass filters; the peak
-    at the highest frequency is used [1]_.
+    Detail increases the correlation, whereas noise decreases it. The peak is sought in
+    the image and in copies after increasingly strong high-pass filters; the peak at the
+    highest frequency is used [1]_.
 
     Parameters
     ----------

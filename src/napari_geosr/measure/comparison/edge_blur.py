@@ -47,7 +47,7 @@ class ScanBlur:
         Full width at half maximum along Z, Y and X, including the voxel itself; None
         where it is not known.
     reason : str
-        Why no width is known; empty if one is.
+        Reason why no width is known; empty if a width is known.
     """
 
     width: tuple[float | None, float | None, float | None]
@@ -64,7 +64,7 @@ def edge_blur(
 ) -> ScanBlur:
     """Estimate the width of the point-spread function.
 
-    It is an upper limit if the edges of the object are not sharp.
+    The estimate is an upper limit if the edges of the object are not sharp.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ class _EdgeBlock:
             return np.empty(0), np.empty((0, 3))
 
         def along(values: AnyArray, shift: int) -> AnyArray:
-            """Values `shift` voxels after the one before an edge."""
+            """Values at an offset of `shift` voxels from the voxel before an edge."""
             first = _DEPTH + shift
             part: AnyArray = np.take(
                 values, np.arange(first, first + n - 2 * _DEPTH - 1), axis

@@ -84,7 +84,7 @@ class FourierCorrelation:
         """Frequency at which the correlation falls below a criterion, in 1/`unit`.
 
         None if the correlation stays above the criterion up to the highest frequency; 0
-        if it is never above it.
+        if it never exceeds the criterion.
         """
         used = self.independent >= _MIN_VALUES
         steady = _steadied(self.correlation, self.independent)
@@ -148,7 +148,7 @@ def information_threshold(ratio: float, independent: Array) -> Array:
 
 
 def _steadied(values: Array, independent: Array) -> Array:
-    """Means over neighbouring shells, more of them where shells have few values."""
+    """Means over neighbouring shells; more are averaged where they have few values."""
     found = values.copy()
     for width in range(3, _MAX_AVERAGED_SHELLS + 1, 2):
         few = independent * (width - 2) < _ENOUGH_VALUES

@@ -106,7 +106,8 @@ class _Axis:
     n : int
         Number of voxels of the volume.
     ratio, first : float
-        Length of a frame voxel, and its first edge, in voxels of the volume.
+        Length of a voxel of the frame, and position of the first edge of the frame, in
+        voxels of the volume.
     """
 
     n: int
@@ -239,7 +240,7 @@ class FrameVolume:
 
     @property
     def is_averaged(self) -> bool:
-        """Whether voxels of the frame are means over several of the volume."""
+        """Whether voxels of the frame are means over several voxels of the volume."""
         return max(self.factors) > 1 or not self.is_whole
 
     @property

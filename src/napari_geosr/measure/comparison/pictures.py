@@ -70,7 +70,7 @@ def slices_png(
     """
     shown = [*planes.items(), *differences.items()]
     sheet = _FigureSheet(len(shown), 3.6, theme)
-    # As numbers, because numpy has no percentiles of booleans (images with one bit).
+    # Convert to numbers, because numpy has no percentiles of booleans (one-bit images).
     values = np.concatenate(
         [p[np.isfinite(p)].ravel() for p in planes.values()], dtype=np.float64
     )

@@ -28,7 +28,7 @@ Array = AnyArray
 
 @dataclass(frozen=True)
 class PoreQuality:
-    """How well the pores of a mask agree with the true pores.
+    """Agreement of the pores of a mask with the true pores.
 
     Attributes
     ----------

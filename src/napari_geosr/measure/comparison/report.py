@@ -96,8 +96,8 @@ class QualityReport:
         Name of each volume for the user.
     grids : mapping of PairGrid
         Grid on which each other volume is compared with the base, with the number of
-        known voxels and the references of PSNR and SSIM. It does not depend on coarser
-        volumes.
+        known voxels and the references of PSNR and SSIM. This grid does not depend on
+        coarser volumes.
     figures : mapping of GreyFigures
     shifts : mapping of Shift
         Shift of each volume; None if the parts are hardly correlated.
@@ -105,7 +105,7 @@ class QualityReport:
         Noise on the grid; None if it was not measured. For the base, this is the noise
         on the finest grid.
     detail : mapping of float
-        Period of the finest detail by decorrelation analysis, in the frame's unit.
+        Period of the finest detail from decorrelation analysis, in the frame's unit.
     fourier : mapping of FourierCorrelation
         Correlations by the names of the compared volumes.
     spectra : mapping of PowerSpectrum
@@ -118,7 +118,7 @@ class QualityReport:
         Agreement with the branches of the base, if graphs were traced; the graph of
         each volume is in its `porosity`.
     scan_checks : mapping of ScanCheck
-        Consistency of each restored volume whose scan is among the volumes.
+        Consistency of each restored volume, if its scan is among the volumes.
     differences : mapping of Volume
         Volume minus base, in standard deviations of the noise of both.
     difference_units : mapping of str

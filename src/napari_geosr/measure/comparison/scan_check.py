@@ -24,7 +24,7 @@ class ScanCheck:
         The most important finding.
     residual : float or None
         Root mean square of the residual in units of the noise: about 1 for a
-        consistent result. None without noise.
+        consistent result. None if the noise is zero.
     contrast : float or None
         Contrast of the scan relative to that of the result: about 1 for a consistent
         result. None if it cannot be determined.

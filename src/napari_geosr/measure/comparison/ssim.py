@@ -99,8 +99,8 @@ class SsimSum:
 
         This is the product of the mean contrast and structure term of every scale, each
         to the power of its weight; the luminance term is included at the coarsest scale
-        only. Negative mean values count as 0. For slices, it is the mean over those in
-        which all scales fit.
+        only. Negative mean values count as 0. For slices, the result is the mean over
+        the slices in which all scales fit.
         """
         if len(self._scales) < len(SCALE_WEIGHTS):
             return None

@@ -204,7 +204,7 @@ def consistency_steps(
         Voxel size of the scan along Z, Y, X.
     pool : SlabPool, optional
         Processes that share the boxes, which are then smaller. The result does not
-        depend on their number.
+        depend on the number of processes.
 
     Returns
     -------

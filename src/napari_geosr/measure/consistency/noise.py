@@ -123,7 +123,7 @@ def excess(boxes: Sequence[Windows], shape: Sequence[int]) -> float:
 
 
 def _white_noise_shape(shape: Sequence[int]) -> tuple[int, int, int]:
-    """Shape of a test array like `shape`, limited to the relevant lengths."""
+    """Shape of a test array: `shape`, with lengths limited to a maximum."""
     z, y, x = (
         min(n, limit) for n, limit in zip(shape, _MAX_WHITE_NOISE_SHAPE, strict=True)
     )
@@ -184,8 +184,8 @@ def _merged_parts(boxes: Sequence[Windows]) -> Iterator[Windows]:
 def _quiet_variance(grey: Windows, variance: Windows) -> Array:
     """Variance of the noise at these grey values: a convex lower bound of all classes.
 
-    Classes that contain edges vary more than their noise. They lie above the line that
-    joins two quieter classes, a darker and a brighter one.
+    Classes that contain edges vary more than their noise. Such classes lie above the
+    line that joins two quieter classes, a darker and a brighter one.
     """
     n = int(np.clip(len(grey) // _MIN_CLASS_WINDOWS, 1, _MAX_CLASSES))
     classes = np.array_split(np.argsort(grey, kind="stable"), n)

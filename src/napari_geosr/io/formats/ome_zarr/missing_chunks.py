@@ -2,8 +2,8 @@
 
 Zarr silently returns the fill value for missing chunks, and a fill value of zero looks
 like pores. A chunk may be missing because the writer omitted one that holds only the
-fill value, or because a copy was truncated. The file is therefore called damaged only
-if our writer noted that it wrote every chunk.
+fill value, or because a copy was truncated. The file is therefore reported as damaged
+only if our writer noted that it wrote every chunk.
 """
 
 from __future__ import annotations

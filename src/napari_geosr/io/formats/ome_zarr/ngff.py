@@ -121,7 +121,7 @@ def axes_of(entry: AnyMapping, ndim: int) -> str:
 
 @dataclass
 class LevelSpace:
-    """Voxel size and origin of a level by axis letter, as far as the file states them.
+    """Voxel size and origin of a level by axis letter, where the file states them.
 
     Attributes
     ----------

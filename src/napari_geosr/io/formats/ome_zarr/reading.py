@@ -101,7 +101,7 @@ def volumes_of(node: ZarrNode, path: Path, *, axes: str | None = None) -> list[V
     ----------
     node : zarr.Group or zarr.Array
     path : Path
-        Its location, for names and messages.
+        Location of the zarr, for names and messages.
     axes : str, optional
         Meaning of the stored axes; takes precedence over the file.
 

@@ -428,6 +428,6 @@ def open_level(folder: Path) -> Any:
     array: Any = zarr.open_array(folder, mode="r+")
     if hasattr(array, "with_config"):
         return array.with_config(own)
-    # In earlier versions, the setting applies to the whole process.
+    # In earlier versions of zarr, the setting applies to the whole process.
     with zarr.config.set({f"array.{key}": value for key, value in own.items()}):
         return zarr.open_array(folder, mode="r+")

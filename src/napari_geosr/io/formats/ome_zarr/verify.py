@@ -62,7 +62,7 @@ def check_steps(
     Raises
     ------
     FileError
-        If its metadata are damaged, or a file cannot be read.
+        If the metadata are damaged, or a file cannot be read.
     Cancelled
         If `should_stop` returns True.
     """
@@ -98,7 +98,7 @@ def check_steps(
 
 
 def _shards(array: ZarrNode) -> Iterator[tuple[tuple[int, ...], Box]]:
-    """Index and voxels of every shard, or chunk where there are no shards."""
+    """Index and voxels of every shard, or of every chunk where there are no shards."""
     size = array.shards or array.chunks
     grid = [range(math.ceil(n / s)) for n, s in zip(array.shape, size, strict=True)]
     for index in itertools.product(*grid):
@@ -118,7 +118,7 @@ def _has_content(file: Path) -> bool:
 
 
 def _is_readable(array: ZarrNode, box: Box, path: Path) -> bool:
-    """Whether a shard can be decoded; decoders raise errors of all classes."""
+    """Whether a shard can be decoded; decoders may raise errors of any class."""
     try:
         array[box]
     except (OSError, MemoryError) as error:
@@ -135,7 +135,7 @@ def note_in_record(path: Path, record: AnyMapping) -> None:
     Raises
     ------
     FileError
-        If it cannot be written.
+        If the record cannot be written.
     """
     import zarr
 

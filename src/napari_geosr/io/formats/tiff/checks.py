@@ -147,7 +147,7 @@ def _check_page(page: TiffPage | TiffFrame, path: Path, size: int) -> None:
 
 
 def n_planes(series: TiffPageSeries) -> int:
-    """Return the number of planes that a series has according to its shape."""
+    """Return the number of planes implied by the shape of a series."""
     return math.prod(series.shape) // max(1, math.prod(series.keyframe.shape))
 
 

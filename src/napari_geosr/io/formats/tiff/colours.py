@@ -20,7 +20,7 @@ _MAX_PALETTE_BYTES = 1 << 30
 
 
 def can_invert(page: TiffPage) -> bool:
-    """Whether white is zero in a page, and its type allows inverting the values."""
+    """Whether white is zero in a page and the type of its values allows inversion."""
     is_white = int(page.photometric) == _WHITE_IS_ZERO
     return is_white and np.dtype(page.dtype).kind in "bu" and not _is_python_mask(page)
 

@@ -37,7 +37,7 @@ _INCH = 2
 
 @dataclass
 class PhysicalSpace:
-    """Voxel size and origin by axis letter, as far as a file states them.
+    """Voxel size and origin by axis letter, where a file states them.
 
     Attributes
     ----------
@@ -121,7 +121,7 @@ def _positive(value: Any) -> float | None:
 
 
 def _finite(value: Any) -> float | None:
-    """`value` as a finite number, also if written with a decimal comma, or None."""
+    """`value` as a finite number, even if written with a decimal comma, or None."""
     if isinstance(value, str) and value.count(",") == 1 and "." not in value:
         value = value.replace(",", ".")
     try:
@@ -161,7 +161,7 @@ def escaped(text: str) -> str:
 
 
 def unescaped(text: str) -> str:
-    """Return the reverse of `escaped`."""
+    """Undo `escaped`."""
     return re.sub(r"\\u([0-9a-fA-F]{4})", lambda m: chr(int(m[1], 16)), text)
 
 

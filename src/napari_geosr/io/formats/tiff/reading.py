@@ -93,7 +93,7 @@ def read_tiff(
 ) -> Volume:
     """Read one image of a TIFF file, lazily if the image is large.
 
-    Images of up to 32 MiB are read at once. In larger images, contiguous voxels are
+    Images of up to 32 MiB are read immediately. In larger images, contiguous voxels are
     read on demand, and compressed or scattered voxels are decoded page by page.
 
     Parameters
@@ -165,7 +165,7 @@ def _damaged(path: Path, error: Exception | str) -> FileError:
 
 
 def _choose_series(tif: TiffFile, path: Path, dataset: str | None) -> Any:
-    """The image to read; raises if there are several images of different shapes."""
+    """Return the image to read; raise if there are several of different shapes."""
     # Damaged tags may give lengths that are not integers.
     found = [s for s in tif.series if math.prod(int(n) for n in s.shape) > 0]
     if not found:

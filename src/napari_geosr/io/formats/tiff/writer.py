@@ -233,7 +233,7 @@ def _reserve(path: Path) -> None:
 
 
 def _release(path: Path) -> None:
-    """Remove the reserved space, if the file still exists and has reserved space."""
+    """Remove the reserved space, if the file still exists and has any."""
     if not path.exists():
         return
     with path.open("r+b") as stream:

@@ -12,10 +12,10 @@ The module of a loss must not import torch at module level. It provides:
     ``"geometry"``: compares phases, so it also needs a loss of the first kind, and its
     weight is ramped up later.
 ``WEIGHT``
-    Default weight. The weights of geometric losses were chosen by the gradient with
+    Default weight. The weights of geometric losses were chosen from the gradient with
     respect to the output, for a foam, a sponge and thin tubes that were coarsened 2 and
-    4 times and interpolated: the norm of the gradient is mostly a tenth to two thirds
-    of that of ``l1``.
+    4 times and interpolated: the norm of the gradient is usually one tenth to two
+    thirds of the norm for ``l1``.
 ``NEEDS_RADIUS`` (optional, geometric losses)
     True if `loss` uses ``scales.radius``; otherwise the radius is not measured.
 ``REQUIRES`` (optional)
