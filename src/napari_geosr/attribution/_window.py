@@ -1,9 +1,9 @@
 """A window of a scan: a differentiable map from its voxels to voxels of the result.
 
 Only the halo of the network is read, because voxels beyond it cannot change the result
-(`napari_geosr.inference.receptive_field`). The function is therefore the same in a
-volume of any size. Beyond the border, a 2.5D network sees reflected planes; here, these
-planes are assembled from the voxels of the scan, so gradients refer to real voxels.
+(`napari_geosr.inference.receptive_field`). The map is therefore the same in a volume of
+any size. Beyond the border, a 2.5D network sees reflected planes; here, these planes
+are assembled from the voxels of the scan, so gradients refer to real voxels.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class ExplainedScan:
 
 
 class Window:
-    """The input voxels of a region of the result, and the network that maps them to it.
+    """Input voxels of a region of the result, and the network that computes the region.
 
     Attributes
     ----------
@@ -115,9 +115,10 @@ class Window:
     place : Box
         Box in the scan that is read.
     network_input : ndarray of shape (Z, Y, X)
-        Input of the network: these voxels, standardised, with invalid ones replaced.
+        Input of the network: the standardised voxels of this box, with invalid voxels
+        replaced.
     n_missing : int
-        Number of NaN and infinite voxels among them.
+        Number of NaN and infinite voxels in the box.
     """
 
     def __init__(self, scene: ExplainedScan, region: Box) -> None:

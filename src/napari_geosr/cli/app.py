@@ -78,7 +78,7 @@ def _add(app: App, commands: Mapping[str, Command]) -> None:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; errors become one sentence."""
+    """Run one command and return its exit code; report an error in one sentence."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     WORDS.set(tuple(words))
     debug = any(word in words for word in _VERBOSE)
@@ -164,7 +164,7 @@ _PATH_ERRORS = (
 
 
 class _OutputError(GeoSRError):
-    """Standard output cannot be written."""
+    """Standard output cannot be written to."""
 
 
 class _CheckedOutput:
@@ -222,7 +222,7 @@ def _explained() -> Iterator[None]:
 
 
 def _discard(stream: TextIO) -> None:
-    """Discard unprinted text; otherwise Python tries again at exit, and fails."""
+    """Discard unprinted text; otherwise, Python tries to print it at exit and fails."""
     with suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())

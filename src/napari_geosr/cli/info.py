@@ -104,7 +104,7 @@ def info(
         return 0
     for label, value in _lines(volume):
         _print_row(label, value)
-    if noise:  # after the rest, which is known even if the noise cannot be measured
+    if noise:  # last, because this may fail
         for point, found in noise_of_points(volume, second=other):
             label = "noise" if point is None else f"noise, {point.words}"
             text = describe_noise(found) if isinstance(found, Noise) else found

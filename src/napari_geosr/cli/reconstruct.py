@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def _algorithm_flags() -> type[Config]:
-    """Create a flag for each setting of individual algorithms, including plugins'."""
+    """Create a flag for each setting of individual algorithms, also of plugins."""
     fields: AnyDict = {
         name: (
             Annotated[kind | None, Parameter(negative="")],

@@ -285,7 +285,8 @@ def format_enough(n: float) -> str:
 def format_available(n: float) -> str:
     """Format an amount that may not suffice, rounded down.
 
-    It never looks the same as a larger requirement written by `format_enough`.
+    The text always differs from that of a larger requirement written by
+    `format_enough`.
 
     Examples
     --------

@@ -46,7 +46,7 @@ _WHOLE_FILE_BYTES = 2 * 10**9
 _BLOCK = 1 << 20
 #: Number of blocks between progress reports, read in about a fifth of a second.
 _BLOCKS_PER_REPORT = 64
-#: Operations that write a difference: a residual, and what a restoration removes.
+#: Operations that write a difference: a residual, or what a restoration removes.
 _DIFFERENCES = ("check", "difference")
 
 #: Cache of checksums of large files, keyed by path, inode, size and times of change.

@@ -400,9 +400,10 @@ class Volume:
     def upscaled_geometry(
         self, factor: int | Sequence[int]
     ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Return voxel size and origin after upscaling by `factor` (per axis, or one).
+        """Return voxel size and origin after upscaling by `factor` (a number or one per
+        axis).
 
-        The outer edges of the field of view stay where they are, so the centre of the
+        The outer edges of the field of view do not move, so the centre of the
         first voxel moves by ``-(s - 1) / (2 s)`` voxels of the input.
 
         Returns
@@ -458,7 +459,7 @@ class Volume:
         check_edge_range(sizes, unit or self.unit)
         asked = voxel_size_question(self.metadata)
         if unit is None and asked is not None and asked.may_be_right:
-            unit = asked.unit  # the unit was right, only the numbers were wrong
+            unit = asked.unit  # the unit was right; only the numbers were wrong
         unit = self.unit if unit is None else require_unit(unit)
         confirmed = asked is not None and asked.is_size(sizes, unit)
         facts = with_voxel_size_question(self.metadata, None)

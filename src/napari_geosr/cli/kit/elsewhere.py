@@ -27,7 +27,7 @@ def on_any_host(command: Callable[..., int]) -> Callable[..., int]:
     """Give a command the option ``--host``.
 
     With this option, only the syntax of the command line is checked on this computer,
-    because files, jobs and profiles are on the other one.
+    because files, jobs and profiles are on the other computer.
     """
     hints = get_type_hints(command, include_extras=True)
     parameters = inspect.signature(command).parameters.values()

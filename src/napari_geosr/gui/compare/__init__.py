@@ -244,11 +244,11 @@ class CompareDock(CompareWidgets):
         self.message.show_message(text, "warning")
 
     def _in_fields(self, sentences: Sequence[str]) -> str:
-        """Return the sentences with fields of the dock in place of options."""
+        """Return the sentences with names of dock fields in place of option names."""
         return fields_of_options(" ".join(sentences), (self.common, self.rare))[0]
 
     def settings_forms(self) -> tuple[ConfigForm, ...]:
-        """Return the forms with the settings of a comparison, from the top."""
+        """Return the forms with the settings of a comparison, from top to bottom."""
         return self.common, self.rare
 
     def show_in_fields(self, error: Exception) -> list[QWidget]:
@@ -398,7 +398,7 @@ class CompareDock(CompareWidgets):
         centre_on(self._viewer, layer, tuple(float(x) for x in index))
 
     def _on_removed(self, event: Event) -> None:
-        """End views of a layer that was removed."""
+        """End the views of a layer that was removed."""
         gone = event.value
         if self._difference is not None and self._difference() is gone:
             self._difference = None

@@ -154,7 +154,7 @@ class QualityTable(QTableWidget):
         return "\n".join(lines)
 
     def keyPressEvent(self, event: QKeyEvent | None) -> None:
-        """Copy the selected cells with the usual keys."""
+        """Copy the selected cells when the usual shortcut is pressed."""
         if event is not None and event.matches(QKeySequence.StandardKey.Copy):
             QGuiApplication.clipboard().setText(self.selected_text())
             return

@@ -188,7 +188,7 @@ class SliceMontage(QObject):
         self._start()
 
     def _start(self) -> None:
-        """Read the latest request once an earlier run has stopped."""
+        """Process the latest request once an earlier run has stopped."""
         request = self._request
         if request is None or self.activity.busy:
             return

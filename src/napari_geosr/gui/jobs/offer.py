@@ -55,7 +55,8 @@ class JobOffer(QWidget):
         return True
 
     def on_resumed(self) -> None:
-        """Handle that a job was or could not be started; by default, do nothing."""
+        """React to a job that has started or failed to start; by default, do
+        nothing."""
 
     def set_aside(self, job: Path) -> None:
         """Mark the job as seen, so that it is not offered again."""

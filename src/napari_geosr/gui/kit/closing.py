@@ -170,7 +170,8 @@ class CloseFilter(QObject):
         return True
 
     def ask(self, *, everywhere: bool = False) -> str:
-        """Ask about jobs and runs of this or all windows; apply the answer to jobs.
+        """Ask about jobs and runs of this window or all windows; apply the answer to
+        jobs.
 
         Returns
         -------

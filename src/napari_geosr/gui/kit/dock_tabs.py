@@ -98,7 +98,8 @@ def dock_of(widget: QWidget) -> QDockWidget | None:
 def _show_whole_titles(dock: QDockWidget) -> None:
     """Let the tab bar that contains `dock` scroll, so that titles are not cut.
 
-    If there are many tabs, Qt shortens their titles to "R…", so that they look alike.
+    If there are many tabs, Qt shortens their titles to "R…", which makes them look
+    alike.
     """
     window = dock.parent()
     if not isinstance(window, QMainWindow) or not window.tabifiedDockWidgets(dock):

@@ -345,7 +345,7 @@ class NamesEdit(QWidget):
     Attributes
     ----------
     names : callable
-        Returns the names with a description each; called when the menu opens.
+        Returns the names, each with a description; called when the menu opens.
 
     Signals
     -------
