@@ -77,7 +77,7 @@ class QualityTable(QTableWidget):
         header.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         rows = self.verticalHeader()
         rows.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        rows.setTextElideMode(Qt.TextElideMode.ElideNone)  # this would join lines
+        rows.setTextElideMode(Qt.TextElideMode.ElideNone)  # eliding joins lines
         rows.setMaximumWidth(_LABELS)
         rows.setDefaultAlignment(
             Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter

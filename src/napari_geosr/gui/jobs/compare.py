@@ -98,8 +98,7 @@ class JobComparison(QWidget):
         self.box.setVisible(self.box.pair() is not None)
 
     def _layer(self) -> Image:
-        """Return the image used for the comparison: the active one, otherwise the
-        first.
+        """Return the image for the comparison: the active one, otherwise the first.
 
         Raises
         ------

@@ -55,8 +55,7 @@ class JobOffer(QWidget):
         return True
 
     def on_resumed(self) -> None:
-        """React to a job that has started or failed to start; by default, do
-        nothing."""
+        """React to the start, or failed start, of a job; by default, do nothing."""
 
     def set_aside(self, job: Path) -> None:
         """Mark the job as seen, so that it is not offered again."""

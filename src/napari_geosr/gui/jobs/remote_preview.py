@@ -45,7 +45,7 @@ class RemotePreview(QObject):
         self._preview.failed.connect(self.failed)
         self._activity = Activity(self)
         self._folder = Path(tempfile.mkdtemp(prefix="napari-geosr-"))
-        # At the latest when the program ends; a TemporaryDirectory would warn.
+        # Removes the folder at exit at the latest; a TemporaryDirectory would warn.
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._job: Elsewhere | None = None
         self._updated, self._n_jobs = -1.0, 0

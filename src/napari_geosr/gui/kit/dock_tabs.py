@@ -113,7 +113,7 @@ def _show_whole_titles(dock: QDockWidget) -> None:
 
 
 def menu_name(name: str) -> str:
-    """Name of the dock `name` in napari's menus."""
+    """Return the name under which napari's menus list the dock `name`."""
     return f"{name} (GeoSR)"
 
 

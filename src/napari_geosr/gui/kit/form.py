@@ -190,7 +190,7 @@ class ConfigForm(QWidget):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the form's fields, from the top."""
+        """Names of the form's fields, from top to bottom."""
         return tuple(self._fields)
 
     def _add_row(self, name: str, title: str, editor: QWidget) -> None:
@@ -216,7 +216,7 @@ class ConfigForm(QWidget):
         Returns
         -------
         list of QWidget
-            Widgets of the invalid fields in this form, from the top.
+            Widgets of the invalid fields in this form, from top to bottom.
         """
         self.clear_faults()
         texts = texts_by_field(error)
@@ -314,7 +314,7 @@ class KindForm(QWidget):
         return str(self.combo.currentData())
 
     def set_kinds(self, titles: Mapping[str, str]) -> None:
-        """List these kinds; the chosen one stays selected if it is among them."""
+        """List these kinds; the chosen kind stays selected if it is among them."""
         before, names = self.combo.currentData(), list(titles)
         self.combo.blockSignals(True)
         self.combo.clear()
@@ -388,7 +388,7 @@ def show_in_fields(error: Exception, forms: Iterable[ConfigForm]) -> list[QWidge
     Returns
     -------
     list of QWidget
-        The fields, from the top; empty if the error concerns none of them.
+        The fields, from top to bottom; empty if the error concerns none of them.
     """
     forms = list(forms)
     shown = [field for form in forms for field in form.show_faults(error)]

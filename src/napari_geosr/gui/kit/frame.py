@@ -107,7 +107,7 @@ class DockFrame(QWidget):
 
     @classmethod
     def dock_class(cls) -> type[Dock]:
-        """Import and return the class of the dock; the first call is in a worker."""
+        """Import and return the class of the dock; the first call runs in a worker."""
         module, _, name = cls.dock_name.partition(":")
         dock_type: type[Dock] = getattr(import_module(module), name)
         return dock_type

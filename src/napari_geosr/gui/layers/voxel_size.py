@@ -50,7 +50,7 @@ class VoxelSizeRow(QWidget):
 
     One number is enough: Y and X follow Z until they are edited. The layer stores the
     answer, so the question is asked once. If another reader ignored the voxel size in
-    the file, it is filled in and can be accepted with one click.
+    the file, this size is filled in and can be accepted with one click.
 
     Parameters
     ----------

@@ -192,7 +192,7 @@ class PorosityDock(PorosityWidgets):
         return volume
 
     def _clear_message(self) -> None:
-        """Clear errors about another image, except why its measurement ended."""
+        """Clear errors about another image, except one that ended its measurement."""
         self.settings.faults.clear()
         if self.message.text != self._farewell:
             self.message.clear()

@@ -61,7 +61,7 @@ class PoreMeasurement:
     kept: tuple[str, ...] = ()
 
     def without_labels(self) -> PoreMeasurement:
-        """Copy without labels and masks, which are now stored in layers."""
+        """Return a copy without labels and masks, which are now stored in layers."""
         reports = {
             key: replace(r, labels=None, sample_mask=None)
             for key, r in self.reports.items()

@@ -130,7 +130,7 @@ class PoreDisplay(QObject):
         self._restart()
 
     def _restart(self) -> None:
-        """Follow the layer of the report that is shown, and select no pore."""
+        """Follow the layer of the report that is shown, and clear the selection."""
         report, layer = self._result.report, self.layer()
         self._unfollow()
         # All views follow, because this emits `changed`.
