@@ -323,9 +323,7 @@ class ReconstructDock(ReconstructWidgets):
             self.show_settings_error(error)
 
     def settings_forms(self) -> list[ConfigForm]:
-        """Return the forms with the settings of a reconstruction, from top to
-        bottom.
-        """
+        """Return the forms with the settings of a reconstruction, top to bottom."""
         forms = self.algorithm.form, self.above, self.form
         return [form for form in forms if form is not None]
 

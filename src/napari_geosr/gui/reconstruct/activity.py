@@ -176,9 +176,7 @@ class ReconstructActivity(Activity):
             self.cancel()
 
     def _volume_key(self) -> Key:
-        """Return a key built from everything that determines the voxels of the
-        volume.
-        """
+        """Return a key built from everything that determines the volume's voxels."""
         irrelevant = dict.fromkeys(("device", "memory", "threads"))
         # Unlike an id, a reference is never reused for a later scan.
         opened = None if self._opened is None else weakref.ref(self._opened)

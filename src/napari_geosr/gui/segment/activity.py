@@ -22,7 +22,7 @@ class StrokesActivity(Activity):
         Returns a key of everything that the prediction depends on: equal keys give
         equal predictions. None if there is nothing to predict.
     begin : callable
-        Starts an operation, by its name.
+        Starts the operation with a given name.
     """
 
     _debounce_ms: ClassVar[int] = 250

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _GAP = 0.05
 #: Minimum distance, in pixels of the spectrum, at which a peak counts as moved.
 _MOVED = 0.25
-#: Colours of the angles, used cyclically; distinguishable with colour blindness.
+#: Colours of the angles, used cyclically; distinguishable by colour-blind users.
 _COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#f0e442", "#cc79a7")
 #: Diameter of the circles around peaks, as a fraction of the width of the spectrum.
 _DIAMETER = 0.02

@@ -67,7 +67,7 @@ class PatternTable(QWidget):
         self.setVisible(False)
 
     def show_estimate(self, estimate: PatternEstimate | None) -> None:
-        """Show the patterns of an estimate; hide the table without one.
+        """Show the patterns of an estimate; hide the table if there is none.
 
         If they are already shown, nothing changes, so that a cell can be edited
         meanwhile.

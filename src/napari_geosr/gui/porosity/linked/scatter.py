@@ -309,9 +309,7 @@ class ScatterView(Chart):
         return float(place.x()), float(place.y())
 
     def _band(self, end: tuple[float, float]) -> list[tuple[float, float]]:
-        """Outline of the range from the first position in a histogram to another
-        one.
-        """
+        """Outline of the range from the first to another position in a histogram."""
         axis = self._strip_axis
         assert axis is not None
         ends = self._lasso[0][axis], end[axis]
