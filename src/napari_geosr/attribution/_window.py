@@ -269,7 +269,7 @@ class Window:
             self.network_input if network_input is None else self._like(network_input)
         )
         total = torch.zeros_like(x)
-        for i in range(self._n_parts):  # so that only one graph is in memory
+        for i in range(self._n_parts):  # keeps only one graph in memory
             part = output_gradient if self._n_parts == 1 else output_gradient[i : i + 1]
             if bool((part != 0).any()):
                 total += self._input_gradient(x, i, part)

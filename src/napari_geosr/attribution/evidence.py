@@ -240,7 +240,7 @@ def _pore(request: AttributionRequest) -> _Pore:
     others = _coarse(wider, pores & ~mask) & ~coarse
     own = _grown(coarse, request.margin) & ~others
     around = _grown(coarse, request.margin + _AROUND) & ~own & ~_coarse(wider, pores)
-    if around.sum() < _MIN_SOLID:  # the pore is surrounded by other pores
+    if around.sum() < _MIN_SOLID:  # other pores surround this pore
         around = _inside(wider) & ~own & ~_coarse(wider, pores)
     solid = ~pores & ~mask
     if around.sum() < _MIN_SOLID or solid.sum() < _MIN_SOLID:

@@ -268,7 +268,7 @@ def _missing(error: MissingArgumentError) -> str:
     if argument is None or argument.token_count()[0] != 1:
         return ""
     about = " ".join((argument.parameter.help or "").split())
-    if about[1:2].islower():  # no abbreviation
+    if about[1:2].islower():  # not an abbreviation
         about = about[0].lower() + about[1:]
     ending = f": {about.rstrip('.')}." if about else "."
     if error.keyword is not None or argument.tokens:

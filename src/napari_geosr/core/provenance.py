@@ -176,7 +176,7 @@ def describe_steps(
             checksum_text = checksum(source, should_stop)
         elif source is not None and source.is_dir():
             checksum_text = folder_checksum(source, should_stop)
-        elif address is not None:  # to hash the voxels, all would have to be fetched
+        elif address is not None:  # hashing the voxels would fetch all of them
             checksum_text = str(volume.metadata.get(METADATA_CHECKSUM))
         else:
             checksum_text = array_checksum(volume.data)

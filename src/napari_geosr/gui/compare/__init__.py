@@ -141,7 +141,7 @@ class CompareDock(CompareWidgets):
             If a setting is invalid.
         """
         values = self.common.values() | self.rare.values()
-        if not values["graph"]:  # the distance remains in the form
+        if not values["graph"]:  # the form keeps the distance
             values["graph_distance"] = None
         return CompareConfig.create(**values)
 
@@ -350,7 +350,7 @@ class CompareDock(CompareWidgets):
         if not checked:
             self._side_by_side.end()
             return
-        for toggle in self.view.toggles():  # these also show and hide layers
+        for toggle in self.view.toggles():  # toggles also change visibility
             toggle.setChecked(False)
         report, n = self._report, int(self.slices.currentData())
         keys = self._layers if report is None else report.volumes

@@ -40,7 +40,7 @@ class DockTabifier(QObject):
     def _tabify(self) -> None:
         dock = dock_of(self.parent())
         if dock is None or dock.widget() is not self.parent():
-            return  # inside a frame, which handles its own tabs
+            return  # the widget is in a frame, which handles the tabs
         self._retitle()
         # napari recreates the title bar when a dock floats or changes sides.
         dock.topLevelChanged.connect(self._retitle)

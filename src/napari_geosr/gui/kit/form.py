@@ -77,7 +77,7 @@ class FieldFaults:
         self.remove(name)
         words = name.replace("_", " ")
         text = text.removesuffix(".").removeprefix(f"{words}: ")
-        if _WORD.match(text):  # not the name of a file
+        if _WORD.match(text):  # `text` is not a file name
             text = text[0].upper() + text[1:]
         label = SentenceLabel(f"\N{WARNING SIGN} {text}.")
         label.setAccessibleName(f"Error in {words}")
@@ -394,7 +394,7 @@ def show_in_fields(error: Exception, forms: Iterable[ConfigForm]) -> list[QWidge
     shown = [field for form in forms for field in form.show_faults(error)]
     if not shown and isinstance(error, GeoSRError):
         text, fields = fields_of_options(str(error), forms)
-        for form, name in fields[:1]:  # the other options are alternatives
+        for form, name in fields[:1]:  # further options are alternatives
             form.add_fault(name, text)
             shown.append(form.editor(name))
     for field in shown:
@@ -439,5 +439,5 @@ def _with_titles(error: GeoSRError, forms: Iterable[ConfigForm]) -> str:
         if name in known:
             about = text.removeprefix(f"{name.replace('_', ' ')}: ")
             text = f"{known[name].title(name)}: {about}"
-        parts.append(text.removeprefix("settings: "))  # of several settings
+        parts.append(text.removeprefix("settings: "))  # concerns several settings
     return "; ".join(parts) + "."

@@ -77,7 +77,7 @@ class DockFrame(QWidget):
         DockTabifier(self)
         self.dock: Dock | None = None
         self._pending_dock: Dock | None = None  # a dock that has not been inserted yet
-        self._unadopted: list[Dock] = []  # the same; it may have no parent
+        self._unadopted: list[Dock] = []  # not inserted and perhaps without a parent
         when_destroyed(self, partial(_delete_docks, self._unadopted))
         # Use the dock's width from the start, before a crowded window can widen it.
         self.setMinimumWidth(MIN_WIDTH)

@@ -82,7 +82,7 @@ class ScanView:
         return np.asarray(self.planes.block(as_slices((), self.shape)[0]), dtype=dtype)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ScanView:
-        return ScanView(self.planes)  # for a copied layer, which is drawn separately
+        return ScanView(self.planes)  # a copied layer is drawn separately
 
     def __getitem__(self, key: Any) -> AnyArray:
         read, after = as_slices(key, self.shape)

@@ -303,7 +303,7 @@ class Highlighter(QObject):
         image = layer._slice.image
         shown = image.view
         shown[...] = colormap._data_to_texture(image.raw)
-        with layer.events.blocker():  # the layer list would be drawn for any event
+        with layer.events.blocker():  # any event would redraw the layer list
             layer.events.labels_update(data=shown, offset=(0,) * shown.ndim)
         self._timer.start()
 
@@ -327,6 +327,6 @@ def _can_be_quick(layer: Labels) -> bool:
         and image.raw.shape == image.view.shape
         and not layer.multiscale
         and not layer.show_selected_label
-        and layer.data.dtype.itemsize > 2  # others are looked up on the graphics card
+        and layer.data.dtype.itemsize > 2  # the graphics card looks up smaller types
         and not get_settings().experimental.async_
     )

@@ -101,7 +101,7 @@ class PorositySettings(QWidget):
         self.value = QDoubleSpinBox()
         self.value.setLocale(QLocale(QLocale.Language.C))
         self.value.setRange(-_MAX_VALUE, _MAX_VALUE)
-        self.value.setSpecialValueText("–")  # for the minimum; see `_clear_value`
+        self.value.setSpecialValueText("–")  # shown at the minimum; see `_clear_value`
         self.value.setKeyboardTracking(False)
         self.value.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
         self.value.setMinimumWidth(64)

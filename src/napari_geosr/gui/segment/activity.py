@@ -45,7 +45,7 @@ class StrokesActivity(Activity):
         if self._busy == ANSWER and (is_new or SEGMENT in self._requests):
             self.cancel(keep_requests=True)
         elif self._busy == SUGGEST and (is_new or SEGMENT in self._requests):
-            self._requests.add(SUGGEST)  # afterwards
+            self._requests.add(SUGGEST)  # restart it afterwards
             self.cancel(keep_requests=True)
 
     def _start_next(self) -> None:

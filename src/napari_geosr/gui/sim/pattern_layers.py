@@ -200,7 +200,7 @@ class PatternLayers(QObject):
         action = str(getattr(event, "action", ""))
         if self._is_updating or patterns is None or self.peaks is None:
             return
-        if "ing" in action:  # still adding, changing or removing
+        if "ing" in action:  # the action has not finished
             return
         before = _vectors(patterns)
         places = np.asarray(self.peaks.data, float)

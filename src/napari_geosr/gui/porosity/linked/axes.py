@@ -98,5 +98,5 @@ def band(
     """Outline of all points between two positions on an axis."""
     low, high = scales[1 - axis].whole
     corners = [(end, side) for end in ends for side in (low, high)]
-    corners[2:] = corners[:1:-1]  # around the area
+    corners[2:] = corners[:1:-1]  # go around the area
     return [(across, along) if axis else (along, across) for along, across in corners]
