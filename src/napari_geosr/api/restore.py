@@ -308,7 +308,7 @@ def restore_blocks(
     volume : Volume or array
         Shape (Z, Y, X) or (Y, X), any real dtype.
     model : str, Path, Model or ZooEntry
-        As in `restore`, but not ``"auto"``.
+        As in `restore`; ``"auto"`` is not allowed.
     axes : str, optional
         Meaning of the axes of a plain array.
     chunks : tuple of int, optional

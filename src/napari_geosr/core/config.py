@@ -74,7 +74,7 @@ class Config(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _refuse_yes_for_numbers(cls, value: object, info: ValidationInfo) -> object:
-        """Refuse True and False as numbers, which Python would accept."""
+        """Refuse True and False, which Python would accept as numbers."""
         entries = value if isinstance(value, list | tuple) else [value]
         words = [entry for entry in entries if isinstance(entry, bool)]
         if words and info.field_name is not None:

@@ -322,7 +322,7 @@ def json_values(value: object) -> object:
 
 
 def read_json(path: Path, limit: int = MAX_RESULT_BYTES) -> Any:
-    """Read a file of JSON; raises as `read_document` and `load_json` do."""
+    """Read a JSON file; raise the same errors as `read_document` and `load_json`."""
     return load_json(read_document(path, limit), limit)
 
 

@@ -202,7 +202,7 @@ class Volume:
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
     ) -> AnyArray:
-        """Return the voxels as a numpy array; those of a lazy volume are read."""
+        """Return the voxels as a numpy array; voxels of a lazy volume are read."""
         return to_numpy(self.data, self.title, dtype, copy)
 
     def __len__(self) -> int:
@@ -250,7 +250,7 @@ class Volume:
 
     @property
     def title(self) -> str:
-        """Name of the volume in messages: that of its file or layer."""
+        """Name of the volume in messages, taken from its file or layer."""
         return repr(self.name) if self.source is None else printable(self.source.name)
 
     @property
@@ -372,7 +372,7 @@ class Volume:
     def as_slices(self, *, channel: int | None = None) -> Volume:
         """Treat the images of a time series as the slices of one volume.
 
-        Because a time step has no length, the slice spacing is set to the row distance.
+        Because a time step has no length, the slice spacing is set to the row spacing.
         No voxels are read.
 
         Parameters

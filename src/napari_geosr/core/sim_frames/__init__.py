@@ -296,8 +296,8 @@ def guess_order(frames: SimFrames) -> tuple[str, dict[str, float]]:
     -------
     order : str
     misfit : dict of str to float
-        Misfit by order; orders that cannot be told apart have the same misfit, and the
-        more common one is chosen.
+        Misfit by order; orders that cannot be distinguished have the same misfit, and
+        the more common one is chosen.
     """
     plane_count = frames._interleaved_planes
     known = list(ORDER_PRESETS) + [o for o in ORDERS if o not in ORDER_PRESETS]
@@ -325,8 +325,8 @@ def guess_order(frames: SimFrames) -> tuple[str, dict[str, float]]:
 def unclear_order(misfit: Mapping[str, float]) -> tuple[str, str] | None:
     """Two orders that fit the frames about equally well, although they differ.
 
-    Frames in neither order, such as shuffled ones or those of another acquisition, fit
-    all orders equally badly.
+    Frames in neither order, such as shuffled frames or frames of another acquisition,
+    fit all orders equally badly.
 
     Parameters
     ----------

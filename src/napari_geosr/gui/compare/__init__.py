@@ -163,7 +163,7 @@ class CompareDock(CompareWidgets):
         self.show_busy(self.activity.busy)
 
     def show_busy(self, what: str) -> None:
-        """Show that `what` is running, and enable only what can be used meanwhile."""
+        """Show that `what` is running, and enable only controls that remain usable."""
         running = bool(what)
         n = len(self.compared_layers())
         self.compare_button.setEnabled(not running and n >= 2)

@@ -173,7 +173,7 @@ def start_steps(
 def time_steps(
     plan: TrainingPlan, parent: Path, *, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, TrainingEstimate]:
-    """Estimate time and memory of a plan, using temporary files in `parent`.
+    """Estimate the time and memory for a plan, using temporary files in `parent`.
 
     If a layer has no file, only a part of each volume is used; the time per step does
     not depend on the volume's size.

@@ -129,7 +129,7 @@ class CurtainLine(QWidget):
         painter.end()
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
-        """Grab the line; the canvas below does not pan meanwhile."""
+        """Grab the line; the canvas below does not pan while it is dragged."""
         event.accept()
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:

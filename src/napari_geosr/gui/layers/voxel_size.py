@@ -342,7 +342,7 @@ def steps_to_read_voxel_size(
     def steps(
         _should_stop: ShouldStop,
     ) -> Generator[Step, None, StoredVoxelSize | None]:
-        """Read voxel size and unit from the file, if it has the layer's shape."""
+        """Read the voxel size and unit from the file, if it has the layer's shape."""
         yield StageStarted(message="Reading the voxel size")
         volume = io.read(path)
         same = len(volume.voxel_size) == n and volume.shape[-n:] == shape

@@ -457,7 +457,7 @@ class PorosityDock(PorosityWidgets):
     def _on_explained(
         self, name: str, report: PorosityReport, found: ExplainedPores
     ) -> None:
-        """Add the columns to table, layer and export, unless the result is outdated."""
+        """Add columns to the table, layer and export unless the result is outdated."""
         measured = self._measured
         if measured is None or measured.reports.get(name) is not report:
             return

@@ -166,7 +166,7 @@ def export_dialog(
     parent: QWidget,
     measured: PoreMeasurement,
 ) -> Callable[[ShouldStop], Generator[Step, None, Path]] | None:
-    """Ask for folder and name, and whether to overwrite existing files.
+    """Ask for the folder and name, and whether to overwrite existing files.
 
     Returns
     -------

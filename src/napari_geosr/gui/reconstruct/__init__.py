@@ -472,7 +472,7 @@ def _describe_scan(scan: Projections) -> str:
 
 
 def _estimate(scan: Projections, tried: TrialSlice, is_coarse: bool) -> RunEstimate:
-    """Estimate time and memory of the whole volume from one slice."""
+    """Estimate the time and memory for the whole volume from one slice."""
     edge = tried.volume.shape[-1]
     if is_coarse:
         edge *= round(tried.volume.voxel_size[-1] / scan.pixel_size[1])

@@ -201,7 +201,7 @@ class RestoreActivity(Activity):
         self._restart_later()
 
     def set_config(self, config: RestoreConfig) -> None:
-        """Choose model and settings."""
+        """Choose the model and settings."""
         if config != self._config:
             self._config = config
             self._restart_later()

@@ -127,7 +127,7 @@ class _Gradient(QWidget):
 
 
 class PorePlot(QWidget):
-    """Scatter plot of the pores, linked with table and picture.
+    """Scatter plot of the pores, linked with the table and picture.
 
     Signals
     -------
