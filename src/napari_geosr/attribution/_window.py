@@ -157,7 +157,7 @@ class Window:
         return list(zip(self._indices, self.place, strict=True))
 
     def _positions(self) -> list[AnyArray]:
-        """Return the indices in the scan of the planes, rows and columns of a block."""
+        """Return the scan indices of the planes, rows and columns of a block."""
         positions = []
         for axis, part in enumerate(self._tile.window):
             context = self.layout.context if axis == 0 else 0
@@ -484,7 +484,7 @@ def _tile_for(layout: Layout, region: Box) -> Tile:
 
 
 def _first_places(index: AnyArray, start: int) -> AnyArray:
-    """Return the position in a block of each voxel of the scan, from `start` on."""
+    """Return the position of each scan voxel in a block, from `start` on."""
     order = np.argsort(index, kind="stable")
     values, first = np.unique(index[order], return_index=True)
     assert values[0] == start

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def _algorithm_flags() -> type[Config]:
-    """Create a flag for each setting of individual algorithms, also of plugins."""
+    """Create flags for the settings of individual algorithms, including plugins."""
     fields: AnyDict = {
         name: (
             Annotated[kind | None, Parameter(negative="")],

@@ -109,7 +109,7 @@ def checksum(
 
 
 def is_large(path: Path) -> bool:
-    """Whether reading a file for its checksum may take noticeable time."""
+    """Whether reading a file for its checksum may take a noticeable time."""
     return path.stat().st_size > _BLOCKS_PER_REPORT * _BLOCK
 
 

@@ -42,7 +42,7 @@ _NAMES = {"noise": ("--noise-level", "--noise")}
 
 
 def _imaging_flags() -> type[Config]:
-    """Create a flag for each setting of the imaging modalities, also of plugins.
+    """Create flags for the settings of all imaging modalities, including plugins.
 
     Lists of numbers can only be set in a settings file (``options``).
     """

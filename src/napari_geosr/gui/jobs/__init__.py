@@ -67,7 +67,7 @@ class JobsDock(Dock):
         self._known: dict[str, JobStatus] = {}
         self._local: list[JobStatus] = []
         self._shared: set[Identity] = set()
-        self._hosts: dict[str, str] = {}  # for jobs on other computers
+        self._hosts: dict[str, str] = {}  # for jobs visible only to other computers
         self._chosen = False
         self._make_widgets()
         self._lay_out()

@@ -131,7 +131,7 @@ def is_own_result(layer: Layer) -> bool:
 
 
 def is_measurable(layer: Layer) -> bool:
-    """Whether a layer is an image: not RGB, a helper, deviations or a difference."""
+    """Whether a layer is a grey image: not RGB, helper, deviations or difference."""
     if layer._type_string != "image" or getattr(layer, "rgb", False):
         return False
     return not (is_helper(layer) or holds_deviations(layer) or is_difference(layer))

@@ -156,7 +156,7 @@ class ModelBox(QWidget):
         self._is_user_choice = by_hand
 
     def set_ranking(self, ranking: Ranking, *, propose: bool = True) -> None:
-        """Show the expected gain of each model on the scan, the best first.
+        """Show the expected gain of each model on the scan, best model first.
 
         Gains of super-resolution models are those over cubic interpolation.
 

@@ -165,7 +165,7 @@ class PorosityDock(PorosityWidgets):
         self._read_levels(volume)
 
     def _on_sample(self) -> None:
-        """Handle a new sample: determine the threshold from the grey values inside."""
+        """Handle a new sample: determine the threshold from its grey values."""
         self.levels.set_mask(self.settings.sample.layer())
         self.levels.check_data()
 
