@@ -8,13 +8,13 @@ this file has run.
 
 import os
 
-# Torch reads this when it makes its first tensor. With pages of 2 MB instead of 4 kB,
-# where Linux offers them, restoring takes about a sixth less time.
+# Torch reads this variable when it creates its first tensor. With 2 MB instead of 4 kB
+# pages, where Linux provides them, restoration takes about one sixth less time.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def __getattr__(name: str) -> object:
-    """Return a public function; set up lazy loading at the first access."""
+    """Return a public function; set up lazy loading on first access."""
     _attach()
     known = globals()
     return known[name] if name in known else known["__getattr__"](name)

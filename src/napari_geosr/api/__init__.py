@@ -1,4 +1,4 @@
-"""The functions of the package's top level, for notebooks and scripts.
+"""Top-level functions of the package, for notebooks and scripts.
 
 They accept plain arrays as well as volumes, take every setting as a parameter and call
 `operations`. ``napari_geosr/__init__.pyi`` lists them.

@@ -37,7 +37,7 @@ def as_volume(
     VolumeError
         If the array is neither an image nor a volume.
     ConfigError
-        If `axes` are given for a volume.
+        If `axes` is given for a volume.
     """
     if isinstance(data, Volume):
         if axes is not None:
@@ -59,12 +59,12 @@ def as_volume(
 def as_volumes(
     data: Sequence[VolumeLike], axes: str | None = None, *, name: str = "array"
 ) -> list[Volume]:
-    """Convert arrays to volumes, naming and numbering them after `name`.
+    """Convert arrays to volumes and name each with `name` and a number.
 
     Parameters
     ----------
     data : sequence of Volume or array
-        Volumes are not changed.
+        Volumes are returned unchanged.
     axes : str or None
         Letters of the arrays' axes, as in `as_volume`.
     name : str

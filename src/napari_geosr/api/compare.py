@@ -59,20 +59,21 @@ def compare(
         Meaning of the axes of plain arrays, ``"ZYX"`` or ``"YX"`` by default.
     data_range : float, optional
         Range of grey values for PSNR and SSIM; by default from the 0.1th to the 99.9th
-        percentile of `reference` or, without one, the smallest such range of the
-        volumes.
+        percentile of `reference` or, if it is not given, the smallest such range among
+        the volumes.
     affine : bool
         Fit the gain and offset before computing PSNR, SSIM, MS-SSIM, NRMSE and the
         difference.
     ssim : {"auto", "volume", "slices"}
-        Window of SSIM and MS-SSIM: along all axes, or in each slice.
+        Whether the window of SSIM and MS-SSIM extends along all axes or lies in one
+        slice.
     pores : bool
         Measure the pores of all volumes and match them one by one.
     graph : bool
         Trace the pores as networks of tubes and compare their branches.
     graph_distance : float, optional
         Distance within which a branch counts as found, in the unit of `before`; by
-        default the size of two voxels of the coarser volume.
+        default twice the voxel size of the coarser volume.
     difference : bool
         Compute the difference in units of the noise level.
     threshold : {"otsu", "multi-otsu", "li", "triangle"} or float

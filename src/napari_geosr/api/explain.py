@@ -52,7 +52,7 @@ def explain(
         Indices of a voxel of the result, counted from 0. After super-resolution, they
         refer to the high-resolution result.
     position : tuple of float, optional
-        Position to explain, in the unit of the scan, instead of a voxel.
+        Position to explain, in the unit of the scan, as an alternative to `at`.
     pores : str or Path, optional
         Pore table (``pores.csv``) measured on the result; every pore is explained
         instead of one voxel.

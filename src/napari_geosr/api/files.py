@@ -33,8 +33,8 @@ def write(
     overwrite : bool
         Whether an existing file is replaced.
     kind : {"image", "labels"}, optional
-        Kind of data; by default taken from the volume's metadata; if these do not state
-        it, an image.
+        Kind of data; by default taken from the volume's metadata, or ``"image"`` if
+        they do not state it.
     should_stop : callable
         Called before every block.
 

@@ -30,9 +30,9 @@ def build_pairs(
 ) -> Pairs:
     """Align a low- and a high-resolution scan of one object and write them as a pair.
 
-    The low-resolution scan is cropped to the common region; the other one is resampled
-    onto its grid, subdivided by the upscale factor. Requires SimpleITK (``pip install
-    "napari-geosr[registration]"``).
+    The low-resolution scan is cropped to the common region; the high-resolution scan is
+    resampled onto its grid, subdivided by the upscale factor. Requires SimpleITK (``pip
+    install "napari-geosr[registration]"``).
 
     Parameters
     ----------

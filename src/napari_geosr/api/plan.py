@@ -87,8 +87,8 @@ def plan_scan(
     -------
     ScanPlan
         Contains the number of spots (`n_spots`), their positions (`spots`), the
-        half-width of the resulting confidence interval (`half_width`), and the same for
-        other spot sizes (`sizes`).
+        half-width of the resulting confidence interval (`half_width`), and the same
+        values for other spot sizes (`sizes`).
 
     Raises
     ------

@@ -70,8 +70,8 @@ def restore(
         Type of the result: float32, or the integer type of the input, rounded and
         clipped. Label images are always stored as integers.
     nonfinite : {"mean", "zero", "refuse"}
-        Value that replaces NaN and infinite voxels in the input of the model; they are
-        NaN in the result. ``"refuse"`` raises `VolumeError` instead.
+        Value that replaces NaN and infinite voxels in the input of the model; these
+        voxels are NaN in the result. ``"refuse"`` raises `VolumeError` instead.
     threads : int, optional
         CPU threads; by default the number of cores minus one.
     backend : {"auto", "torch", "openvino"}
@@ -308,7 +308,7 @@ def restore_blocks(
     volume : Volume or array
         Shape (Z, Y, X) or (Y, X), any real dtype.
     model : str, Path, Model or ZooEntry
-        As in `restore`, but not ``"auto"``.
+        As in `restore`; ``"auto"`` is not allowed.
     axes : str, optional
         Meaning of the axes of a plain array.
     chunks : tuple of int, optional
@@ -381,7 +381,7 @@ def _question_slices(volumes: Sequence[object]) -> None:
         )
 
 
-#: Minimum number of images at which a list is probably a volume, not repeated scans.
+#: Minimum length of a list of images that is probably a volume, not repeated scans.
 _MANY = 4
 
 

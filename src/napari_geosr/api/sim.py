@@ -103,7 +103,7 @@ def reconstruct_sim(
     steps : int
         For pinn: maximum number of optimiser steps.
     features : int
-        For pinn: feature maps of the U-Net at full resolution.
+        For pinn: number of feature maps of the U-Net at full resolution.
     patterns_after : int, optional
         For pinn: step after which wave vectors, phases and modulation are fitted
         together with the network; None keeps them fixed.

@@ -120,8 +120,8 @@ def simulate(
     Returns
     -------
     SimulationResult
-        `files` (projections, true attenuation, sample mask, JSON), and `truth`: the
-        known properties of the sample.
+        Contains `files` (projections, true attenuation, sample mask, JSON) and `truth`,
+        the known properties of the sample.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """Explanations: which voxels of a scan determine the result at a given position.
 
-There is one file per method, found by its name. A method's module defines ``TITLE``,
-``HELP`` (a line for users) and ``explain(request)``, a generator of steps that returns
-an `AttributionResult`. torch is imported only when a method is used.
+Each method has its own module, which is found by its name. The module defines
+``TITLE``, ``HELP`` (a line for users) and ``explain(request)``, a generator of steps
+that returns an `AttributionResult`. torch is imported only when a method is used.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class AttributionRequest:
     noise : callable
         Returns the noise of the scan in its grey values; measured on the first call.
     network_for_noise : callable
-        Returns the network for noise that is stronger by a given factor: the network of
-        the scene if it is not conditioned on the noise.
+        Returns the network for noise that is stronger by a given factor; if the network
+        of the scene is not conditioned on the noise, that network is returned.
     draws : int
         Number of noise realisations.
     steps : int
@@ -133,9 +133,9 @@ class AttributionRequest:
         return not self.mean_gradient()[1].any()
 
     def distances(self) -> AnyArray:
-        """Distance of each voxel of the window to the nearest explained one, in `unit`.
+        """Distance of each window voxel to the nearest explained voxel, in `unit`.
 
-        Distances are between voxel centres; scan and result have a common frame.
+        Distances are between voxel centres; scan and result share a coordinate frame.
         """
         from scipy.spatial import cKDTree
 
@@ -143,7 +143,7 @@ class AttributionRequest:
         size = np.asarray(self.voxel_size)
         fine = np.argwhere(self.mask) + [part.start for part in self.region]
         # With an upscale factor s, the centre of the first fine voxel lies (s - 1) / 2s
-        # coarse voxels before that of the first coarse one.
+        # coarse voxels before that of the first coarse voxel.
         scale = np.asarray(window.scale)
         centres = ((fine + 0.5) / scale - 0.5) * size
         start = [part.start for part in window.place]
@@ -175,7 +175,7 @@ class Attribution:
 
 @dataclass(frozen=True, eq=False)
 class AttributionResult:
-    """Result of a method.
+    """Result of an explanation method.
 
     Attributes
     ----------

@@ -120,7 +120,7 @@ def _scaled(start: int, length: int, ratio: float) -> slice:
 
 @contextmanager
 def _recorded(network: nn.Module) -> Iterator[list[torch.Tensor]]:
-    """Record the input of the last convolution: yields a list of 0 or 1 tensors."""
+    """Record the input of the last convolution; yield a list of 0 or 1 tensors."""
     from torch import nn
 
     found: list[torch.Tensor] = []
@@ -143,7 +143,7 @@ def _recorded(network: nn.Module) -> Iterator[list[torch.Tensor]]:
             hook = None
             if isinstance(module, kinds):
                 hook = keep_input
-            elif isinstance(module, LinearEnd):  # has a last layer that is not a module
+            elif isinstance(module, LinearEnd):  # last layer is no module
                 hook = keep_maps
             if hook is not None:
                 stack.callback(module.register_forward_pre_hook(hook).remove)

@@ -1,9 +1,9 @@
 """A window of a scan: a differentiable map from its voxels to voxels of the result.
 
 Only the halo of the network is read, because voxels beyond it cannot change the result
-(`napari_geosr.inference.receptive_field`). The function is therefore the same in a
-volume of any size. Beyond the border, a 2.5D network sees reflected planes; here, these
-planes are assembled from the voxels of the scan, so gradients refer to real voxels.
+(`napari_geosr.inference.receptive_field`). The map is therefore the same in a volume of
+any size. Beyond the border, a 2.5D network sees reflected planes; here, these planes
+are assembled from the voxels of the scan, so gradients refer to real voxels.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class ExplainedScan:
 
 
 class Window:
-    """The input voxels of a region of the result, and the network that maps them to it.
+    """Input voxels of a region of the result, and the network that computes the region.
 
     Attributes
     ----------
@@ -115,9 +115,10 @@ class Window:
     place : Box
         Box in the scan that is read.
     network_input : ndarray of shape (Z, Y, X)
-        Input of the network: these voxels, standardised, with invalid ones replaced.
+        Input of the network: the standardised voxels of this box, with invalid voxels
+        replaced.
     n_missing : int
-        Number of NaN and infinite voxels among them.
+        Number of NaN and infinite voxels in the box.
     """
 
     def __init__(self, scene: ExplainedScan, region: Box) -> None:
@@ -156,7 +157,7 @@ class Window:
         return list(zip(self._indices, self.place, strict=True))
 
     def _positions(self) -> list[AnyArray]:
-        """Return the indices in the scan of the planes, rows and columns of a block."""
+        """Return the scan indices of the planes, rows and columns of a block."""
         positions = []
         for axis, part in enumerate(self._tile.window):
             context = self.layout.context if axis == 0 else 0
@@ -268,7 +269,7 @@ class Window:
             self.network_input if network_input is None else self._like(network_input)
         )
         total = torch.zeros_like(x)
-        for i in range(self._n_parts):  # so that only one graph is in memory
+        for i in range(self._n_parts):  # keeps only one graph in memory
             part = output_gradient if self._n_parts == 1 else output_gradient[i : i + 1]
             if bool((part != 0).any()):
                 total += self._input_gradient(x, i, part)
@@ -483,7 +484,7 @@ def _tile_for(layout: Layout, region: Box) -> Tile:
 
 
 def _first_places(index: AnyArray, start: int) -> AnyArray:
-    """Return the position in a block of each voxel of the scan, from `start` on."""
+    """Return the position of each scan voxel in a block, from `start` on."""
     order = np.argsort(index, kind="stable")
     values, first = np.unique(index[order], return_index=True)
     assert values[0] == start

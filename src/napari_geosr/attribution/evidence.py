@@ -6,11 +6,11 @@ Any darkness of the pore that remains does not come from these voxels: it was le
 Second, noise as strong as the scan's own noise is added everywhere, and a network
 conditioned on the stronger noise restores the result: a pore caused by noise should not
 survive this. Third, the contrast of the scan at the pore is compared with its noise by
-a matched filter, in the shape in which the scanner would show the pore. If the contrast
-is no larger than that of noise in solid, the scan does not show the pore, whatever the
-reason for its appearance in the result. For example, a network that has memorised noise
-creates pores where it recognises a noise pattern, and removing the pattern removes the
-pore.
+a matched filter, which has the shape in which the scanner would show the pore. If the
+contrast is no larger than that of noise in solid, the scan does not show the pore,
+whatever the reason for the pore's appearance in the result. For example, a network that
+has memorised noise creates pores where it recognises a noise pattern, and removing the
+pattern removes the pore.
 
 Similar ablations are used for classifiers [1]_ [2]_; here, patches are replaced by
 realistic noise.
@@ -240,7 +240,7 @@ def _pore(request: AttributionRequest) -> _Pore:
     others = _coarse(wider, pores & ~mask) & ~coarse
     own = _grown(coarse, request.margin) & ~others
     around = _grown(coarse, request.margin + _AROUND) & ~own & ~_coarse(wider, pores)
-    if around.sum() < _MIN_SOLID:  # the pore is surrounded by other pores
+    if around.sum() < _MIN_SOLID:  # other pores surround this pore
         around = _inside(wider) & ~own & ~_coarse(wider, pores)
     solid = ~pores & ~mask
     if around.sum() < _MIN_SOLID or solid.sum() < _MIN_SOLID:

@@ -3,9 +3,9 @@
 A network of convolutions and rectifiers is piecewise linear: near a given input, it
 *is* a linear filter plus a constant, ``y = Σ k x + b`` [1]_ [2]_. Whether this is the
 case is checked rather than inferred from a list of layers: by Euler's theorem, ``b``
-must be what the network's biases contribute. For other networks (those with a smooth
-noise bound, for example), the same row is the linearisation, which describes only the
-effect of small changes.
+must equal the contribution of the network's biases. For other networks (those with a
+smooth noise bound, for example), the same row is the linearisation, which describes
+only the effect of small changes.
 
 References
 ----------

@@ -14,7 +14,7 @@ that noise alone does not exceed in any tested cube in 19 of 20 scans without st
 
 For most cubes, two draws of noise suffice to show that they do not matter; these cubes
 are not tested further. Dropping cubes can only lower the probability of a false
-positive, and loses fewer than 0.2 % of the cubes that would count after all draws.
+positive, and loses less than 0.2 % of the cubes that would count after all draws.
 
 References
 ----------

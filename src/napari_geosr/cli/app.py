@@ -78,7 +78,7 @@ def _add(app: App, commands: Mapping[str, Command]) -> None:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; errors become one sentence."""
+    """Run one command and return its exit code; report an error in one sentence."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     WORDS.set(tuple(words))
     debug = any(word in words for word in _VERBOSE)
@@ -137,7 +137,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _refuse_odd(words: Sequence[str]) -> None:
-    """Reject NUL bytes and empty arguments (an empty path is the current folder)."""
+    """Reject NUL bytes and empty arguments (an empty path means the current folder)."""
     for before, word in zip(["", *words], words, strict=False):
         if not word.strip():
             where = f" after {before}" if before.startswith("-") else ""
@@ -164,7 +164,7 @@ _PATH_ERRORS = (
 
 
 class _OutputError(GeoSRError):
-    """Standard output cannot be written."""
+    """Standard output cannot be written to."""
 
 
 class _CheckedOutput:
@@ -222,7 +222,7 @@ def _explained() -> Iterator[None]:
 
 
 def _discard(stream: TextIO) -> None:
-    """Discard unprinted text; otherwise Python tries again at exit, and fails."""
+    """Discard unprinted text; otherwise, Python tries to print it at exit and fails."""
     with suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
@@ -268,7 +268,7 @@ def _missing(error: MissingArgumentError) -> str:
     if argument is None or argument.token_count()[0] != 1:
         return ""
     about = " ".join((argument.parameter.help or "").split())
-    if about[1:2].islower():  # no abbreviation
+    if about[1:2].islower():  # not an abbreviation
         about = about[0].lower() + about[1:]
     ending = f": {about.rstrip('.')}." if about else "."
     if error.keyword is not None or argument.tokens:

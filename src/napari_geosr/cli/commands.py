@@ -1,4 +1,4 @@
-"""All commands with module, help and examples; importing this module is fast."""
+"""All commands with their modules, help and examples; this module is fast to import."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Command:
     examples : tuple of str
         Command lines for the command's help page, without the program's name.
     aliases : tuple of str
-        Other names.
+        Alternative names of the command.
     """
 
     place: str

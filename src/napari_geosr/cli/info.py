@@ -46,7 +46,7 @@ from napari_geosr.operations.restore.series.plan import noise_of_points
 
 #: Smallest width to which rows are wrapped, in columns of the terminal.
 _MIN_WIDTH = 40
-#: How to correct each kind of assumption that readers make.
+#: How to correct each kind of assumption that file readers make.
 _CORRECTIONS = {
     "axes": "give --axes, such as TYX for a time-lapse",
     "slice distance": "give --voxel-size and --unit",
@@ -104,7 +104,7 @@ def info(
         return 0
     for label, value in _lines(volume):
         _print_row(label, value)
-    if noise:  # after the rest, which is known even if the noise cannot be measured
+    if noise:  # last, because this may fail
         for point, found in noise_of_points(volume, second=other):
             label = "noise" if point is None else f"noise, {point.words}"
             text = describe_noise(found) if isinstance(found, Noise) else found
@@ -311,7 +311,7 @@ def _facts(data: Volume | Projections) -> list[tuple[str, object]]:
 
 
 def _correction_hint(value: object) -> str:
-    """Describe how to correct an assumption of the reader."""
+    """Describe how to correct an assumption made by the file reader."""
     if not isinstance(value, Note) or not value.corrected_by:
         return ""
     return f" If that is wrong, {_CORRECTIONS[value.corrected_by]}."

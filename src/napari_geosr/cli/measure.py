@@ -242,5 +242,5 @@ def _print(volumes: dict[str, Volume], reports: dict[str, PorosityReport]) -> No
         changes = row.differences[1:] if compared else []
         table.add_row(row.label, *row.texts, *changes)
     Console().print(table, highlight=False)
-    if compared:  # as in the dock and in the report
+    if compared:  # also stated in the dock and in the report
         print(f"change: relative to {names[0]}")

@@ -170,7 +170,7 @@ def _need_lines(known: Mapping[str, str], indent: int = 0) -> Iterator[str]:
 
 
 def summary_of(method: str, need: str) -> str:
-    """State in one sentence what a method's models do and which data it needs."""
+    """Describe in one sentence what a method's models do and which data are needed."""
     known = {
         **purposes(),
         **{name.replace("_", "-"): text for name, text in shape_purposes().items()},

@@ -74,7 +74,7 @@ def clean_reason(error: BaseException, address: str) -> str:
 
 
 def clean_text(text: str, address: str) -> str:
-    """Return a text from which the secrets of an address are removed."""
+    """Return a text without the secrets that an address contains."""
     text = text.replace(address, without_secrets(address))
     rest = address.partition("://")[2]
     user = rest.partition("/")[0].rpartition("@")[0]

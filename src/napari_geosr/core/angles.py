@@ -19,10 +19,9 @@ _SAME_ANGLE = 1e-6
 
 # A gap between angles is a missing wedge, not a step, if it exceeds both of these
 # limits.
-#: Limit in degrees; it decides in dense scans, where a few dropped views are not a
-#: wedge.
+#: Limit in degrees, decisive in dense scans, where a few dropped views are not a wedge.
 _WEDGE_DEGREES = 10.0
-#: Limit in steps (median gaps); it decides where steps are wider than 2°.
+#: Limit in steps (median gaps), decisive where steps are wider than 2°.
 _WEDGE_STEPS = 5.0
 
 #: A full turn may fall short by this many degrees plus one rotation step.
@@ -226,7 +225,7 @@ def steps_around(angles: Angles) -> bool:
 def has_opposites(angles: Angles) -> bool:
     """Whether views were taken in pairs from opposite sides.
 
-    True if nearly every view has another one half a turn away, to within a small
+    True if nearly every view has another view half a turn away, to within a small
     fraction of a step, and also if a turn is divided evenly by an odd number, so that
     the opposite direction lies between two views. False for views that merely happen to
     fill a turn, such as golden-angle views.

@@ -145,8 +145,8 @@ def usual_axes(data: Any, name: str, given: object = None) -> str:
     name : str
         Name of the array in messages.
     given : object
-        Object from which the array was made. If it is an xarray, the names of its
-        dimensions are used, provided that they are letters of axes.
+        Object from which the array was made. If it is an xarray object, the names of
+        its dimensions are used, provided that they are letters of axes.
 
     Raises
     ------

@@ -74,7 +74,7 @@ class Config(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _refuse_yes_for_numbers(cls, value: object, info: ValidationInfo) -> object:
-        """Refuse True and False as numbers, which Python would accept."""
+        """Refuse True and False, which Python would accept as numbers."""
         entries = value if isinstance(value, list | tuple) else [value]
         words = [entry for entry in entries if isinstance(entry, bool)]
         if words and info.field_name is not None:
@@ -285,7 +285,8 @@ def format_enough(n: float) -> str:
 def format_available(n: float) -> str:
     """Format an amount that may not suffice, rounded down.
 
-    It never looks the same as a larger requirement written by `format_enough`.
+    The text always differs from that of a larger requirement written by
+    `format_enough`.
 
     Examples
     --------

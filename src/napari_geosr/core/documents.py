@@ -129,8 +129,8 @@ def _loader() -> type[yaml.SafeLoader]:
             """Replace ``<<`` by the merged mappings, and refuse duplicate keys.
 
             A key of the mapping itself takes precedence over merged ones, and the
-            first of several merged mappings over the others. PyYAML 6.0.4 gets the
-            latter wrong, and the former for keys of one character.
+            first of several merged mappings over the others. PyYAML 6.0.4 violates the
+            second rule, and the first one for keys of one character.
             """
             # The parser calls this method again for the merged mapping itself.
             known = self.__dict__.setdefault("flat_nodes", set())
@@ -305,7 +305,7 @@ def load_json(text: str | bytes, limit: int = MAX_BYTES) -> Any:
 def json_values(value: object) -> object:
     """Replace NaN and infinity in nested mappings and lists by None.
 
-    JSON has neither: Python would write words that other programs cannot read.
+    JSON supports neither: Python would write words that other programs cannot read.
 
     Examples
     --------
@@ -322,7 +322,7 @@ def json_values(value: object) -> object:
 
 
 def read_json(path: Path, limit: int = MAX_RESULT_BYTES) -> Any:
-    """Read a file of JSON; raises as `read_document` and `load_json` do."""
+    """Read a JSON file; raise the same errors as `read_document` and `load_json`."""
     return load_json(read_document(path, limit), limit)
 
 

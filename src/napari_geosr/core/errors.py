@@ -43,7 +43,7 @@ class GeoSRError(Exception):
 
 
 class ConfigError(GeoSRError, ValueError):
-    """A setting is out of range or settings contradict each other."""
+    """A setting is out of range, or settings contradict each other."""
 
 
 class VolumeError(GeoSRError, ValueError):
@@ -109,7 +109,7 @@ class Cancelled(GeoSRError):  # noqa: N818  # it is not an error
     summary : object
         Summary of the run up to this point; None if it had not begun.
     places : sequence of tuple of slice
-        Positions in the output of finished tiles not reported by any step yet.
+        Positions in the output of finished tiles that no step has reported yet.
     """
 
     exit_code = 130
@@ -133,7 +133,7 @@ class EngineError(GeoSRError):
 
 
 class TrainingError(GeoSRError):
-    """Training cannot continue: a loss is NaN or infinite, or its data are missing."""
+    """Training cannot continue: a loss is NaN or infinite, or the data are missing."""
 
 
 class WorkerError(GeoSRError):

@@ -18,7 +18,7 @@ FILE_WARNINGS = "warnings"
 NOTES = "notes"
 #: Key in the same metadata that is set when the user gave the voxel size.
 SIZE_GIVEN = "voxel_size_given"
-#: Its value if the user confirmed the implausible voxel size of the file.
+#: Value of this key if the user confirmed the implausible voxel size of the file.
 SIZE_CONFIRMED = "confirmed"
 
 
@@ -82,7 +82,7 @@ def with_size_given(metadata: AnyMapping, *, confirmed: bool = False) -> AnyDict
     ----------
     metadata : mapping
     confirmed : bool
-        Whether the given size is the one that the file asked to confirm.
+        Whether the user confirmed the implausible voxel size of the file.
 
     Examples
     --------

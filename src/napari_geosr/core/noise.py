@@ -35,15 +35,16 @@ class Noise:
         noise is too weak to be measured.
     contrast : float
         Contrast of the noise-free scan, in grey values: the distance between its 2nd
-        and 98th percentile. If dark pores are too rare to be included, it is the
-        distance between the percentiles 0.1 and 98.
+        and 98th percentiles. If dark pores are too rare to be included, it is the
+        distance between the 0.1th and 98th percentiles.
     greys, levels : tuple of float
         Standard deviation of the noise (`levels`) at ascending noise-free grey values
         (`greys`), linear in between and constant beyond. A single entry applies to all
         grey values.
     correlation : mapping of str to float
         Correlation of the noise of adjacent voxels along each axis (``"z"``, ``"y"``,
-        ``"x"``), -1 … 1; 0 is independent. Axes that a scan does not have are absent.
+        ``"x"``), -1 … 1; 0 means independent. Axes that a scan does not have are
+        absent.
     white : float
         Fraction of the variance that is independent between voxels (rounding,
         interpolation, a camera behind the optics), 0 … 1; `correlation` includes it.

@@ -198,7 +198,7 @@ class Projections:
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
     ) -> AnyArray:
-        """Return the projections as a numpy array; those in a file are read."""
+        """Return the projections as a numpy array; projections in a file are read."""
         return to_numpy(self.data, self.title, dtype, copy)
 
     def __repr__(self) -> str:
@@ -227,7 +227,7 @@ class Projections:
 
     @property
     def title(self) -> str:
-        """Name of the projections in messages: that of their file or layer."""
+        """Name of the projections in messages, taken from their file or layer."""
         return repr(self.name) if self.source is None else self.source.name
 
     @property
@@ -270,7 +270,8 @@ class Projections:
     def is_full_turn(self) -> bool:
         """Whether each ray was measured from both sides: 360 degrees or more.
 
-        Angles are taken modulo 360°, and each view needs one from the opposite side.
+        Angles are taken modulo 360°, and each view needs another from the opposite
+        side.
         """
         return is_full_turn(self.angles)
 

@@ -46,7 +46,7 @@ _WHOLE_FILE_BYTES = 2 * 10**9
 _BLOCK = 1 << 20
 #: Number of blocks between progress reports, read in about a fifth of a second.
 _BLOCKS_PER_REPORT = 64
-#: Operations that write a difference: a residual, and what a restoration removes.
+#: Operations that write a difference: a residual, or what a restoration removes.
 _DIFFERENCES = ("check", "difference")
 
 #: Cache of checksums of large files, keyed by path, inode, size and times of change.
@@ -109,7 +109,7 @@ def checksum(
 
 
 def is_large(path: Path) -> bool:
-    """Whether reading a file for its checksum may take noticeable time."""
+    """Whether reading a file for its checksum may take a noticeable time."""
     return path.stat().st_size > _BLOCKS_PER_REPORT * _BLOCK
 
 
@@ -176,7 +176,7 @@ def describe_steps(
             checksum_text = checksum(source, should_stop)
         elif source is not None and source.is_dir():
             checksum_text = folder_checksum(source, should_stop)
-        elif address is not None:  # to hash the voxels, all would have to be fetched
+        elif address is not None:  # hashing the voxels would fetch all of them
             checksum_text = str(volume.metadata.get(METADATA_CHECKSUM))
         else:
             checksum_text = array_checksum(volume.data)

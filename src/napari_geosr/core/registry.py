@@ -66,7 +66,7 @@ def _with_time(folder: str) -> tuple[str, int]:
     """Return a folder with the time of its last change."""
     try:
         return folder, os.stat(folder).st_mtime_ns
-    except OSError:  # within an archive
+    except OSError:  # the package is in an archive
         return folder, 0
 
 

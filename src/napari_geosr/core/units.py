@@ -116,7 +116,7 @@ def shown_unit(
 def shown_units(
     unit: str, voxel_size: Iterable[float], *, flat: bool | None = None
 ) -> str:
-    """As `shown_unit`, in the plural: ``"voxels"``, ``"pixels"``, ``"unit"``, ``"µm"``.
+    """Plural of `shown_unit`: ``"voxels"``, ``"pixels"``, ``"unit"``, ``"µm"``.
 
     Examples
     --------

@@ -202,7 +202,7 @@ class Volume:
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
     ) -> AnyArray:
-        """Return the voxels as a numpy array; those of a lazy volume are read."""
+        """Return the voxels as a numpy array; voxels of a lazy volume are read."""
         return to_numpy(self.data, self.title, dtype, copy)
 
     def __len__(self) -> int:
@@ -250,7 +250,7 @@ class Volume:
 
     @property
     def title(self) -> str:
-        """Name of the volume in messages: that of its file or layer."""
+        """Name of the volume in messages, taken from its file or layer."""
         return repr(self.name) if self.source is None else printable(self.source.name)
 
     @property
@@ -372,7 +372,7 @@ class Volume:
     def as_slices(self, *, channel: int | None = None) -> Volume:
         """Treat the images of a time series as the slices of one volume.
 
-        Because a time step has no length, the slice spacing is set to the row distance.
+        Because a time step has no length, the slice spacing is set to the row spacing.
         No voxels are read.
 
         Parameters
@@ -400,9 +400,9 @@ class Volume:
     def upscaled_geometry(
         self, factor: int | Sequence[int]
     ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Return voxel size and origin after upscaling by `factor` (per axis, or one).
+        """Return voxel size and origin after upscaling by `factor` (one, or per axis).
 
-        The outer edges of the field of view stay where they are, so the centre of the
+        The outer edges of the field of view do not move, so the centre of the
         first voxel moves by ``-(s - 1) / (2 s)`` voxels of the input.
 
         Returns
@@ -458,7 +458,7 @@ class Volume:
         check_edge_range(sizes, unit or self.unit)
         asked = voxel_size_question(self.metadata)
         if unit is None and asked is not None and asked.may_be_right:
-            unit = asked.unit  # the unit was right, only the numbers were wrong
+            unit = asked.unit  # the unit was right; only the numbers were wrong
         unit = self.unit if unit is None else require_unit(unit)
         confirmed = asked is not None and asked.is_size(sizes, unit)
         facts = with_voxel_size_question(self.metadata, None)

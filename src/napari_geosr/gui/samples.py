@@ -46,7 +46,8 @@ def resolution_pair() -> list[LayerData]:
 def few_projections() -> list[LayerData]:
     """Return a CT scan of a simulated foam with few projections, and the ground truth.
 
-    The Reconstruct dock reads projections from a file; this one is in the user's cache.
+    The Reconstruct dock reads projections from files; the file of this sample is in the
+    user's cache.
     """
     from napari_geosr.gui.readers import read_layers
 

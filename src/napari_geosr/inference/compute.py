@@ -306,7 +306,7 @@ def release_memory(device: str) -> None:
 
 @contextmanager
 def frugal_allocator(device: str) -> Iterator[None]:
-    """Make the C library return large blocks at once, to keep the memory budget.
+    """Make the C library return large blocks at once, to stay within the memory budget.
 
     By default, glibc keeps freed blocks of up to 32 MB for reuse, so a process can grow
     to twice the memory that it needs. On exit, the thresholds are set to the final

@@ -111,7 +111,7 @@ def scan_steps(
     *,
     sample_above: int = SAMPLE_ABOVE,
 ) -> Generator[Step, None, IntensityStatistics]:
-    """Find mean, standard deviation and range of a 2D or 3D array of any real dtype.
+    """Find the mean, standard deviation and range of a 2D or 3D array of real numbers.
 
     An array of up to `sample_above` voxels is read once, completely. A larger array is
     sampled: about `sample_above` voxels are read in whole planes (or rows, in 2D and if

@@ -43,7 +43,7 @@ class VoxelClassifier(Protocol):
     def __call__(self, voxels: SparseTensor) -> SparseTensor: ...
 
     def dense_forward(self, voxels: SparseTensor) -> SparseTensor:
-        """The same with dense convolutions."""
+        """Return the same prediction, computed with dense convolutions."""
         ...
 
 
@@ -57,11 +57,11 @@ class MaskPlan:
         Edge of the blocks.
     blocks : tuple of tuple of slice
     busy : tuple of bool
-        Whether a block has voxels of the mask.
+        Whether each block contains voxels of the mask.
     n_active : int
         Number of voxels of the mask.
     n_bytes : int
-        Memory that the fullest block needs.
+        Memory required by the block with the most voxels of the mask.
     dense : bool
         Whether dense convolutions are used.
     """

@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from napari_geosr.operations.pairs import Pairs
 
 
-#: Options with a name that differs from the field: ``--noise`` is a number here but a
+#: Options that are not named after their fields: ``--noise`` is a number here but a
 #: flag in other commands.
 _NAMES = {"noise": ("--noise-level", "--noise")}
 
 
 def _imaging_flags() -> type[Config]:
-    """Create a flag for each setting of the imaging modalities, including plugins'.
+    """Create flags for the settings of all imaging modalities, including plugins.
 
     Lists of numbers can only be set in a settings file (``options``).
     """

@@ -52,7 +52,7 @@ _POLL_SECONDS = 0.3
 _QUEUE_SECONDS = 3.0
 #: Maximum length of a job's name on a narrow terminal, in characters.
 _MAX_NAME_LENGTH = 12
-#: Maximum length of a state on a narrow terminal; those of queues may be longer.
+#: Maximum length of a state on a narrow terminal; states from a queue may be longer.
 _MAX_STATE_LENGTH = 24
 #: Minimum length of a job's folder on a narrow terminal, in characters.
 _MIN_FOLDER_LENGTH = 10
@@ -187,7 +187,7 @@ def repair_jobs(job: Job, /, *, json: Json = False) -> int:
 
     Every chunk is compared with its checksum. Shards that are damaged or missing are
     listed and restored again if the scan and the model are unchanged; all other shards
-    stay as they are.
+    are left unchanged.
 
     Returns
     -------
@@ -274,7 +274,7 @@ def resume_jobs(
     A job that was submitted to the queue of a cluster is submitted again, with the same
     resources unless others are given; --queue local runs it on this computer instead.
 
-    A finished job stays as it is; its result is printed, and the exit code is 0.
+    A finished job is left unchanged; its result is printed, and the exit code is 0.
 
     Returns
     -------
@@ -364,7 +364,7 @@ def remove_jobs(
         ),
     ] = False,
 ) -> int:
-    """Delete a job's folder with all files of the job.
+    """Delete a job's folder with all of the job's files.
 
     Missing and damaged jobs are only removed from the list; the files of damaged jobs
     are kept. If the folder contains other files, nothing is deleted without --force.

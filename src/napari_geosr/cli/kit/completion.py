@@ -18,7 +18,7 @@ _LOAD_ZSH = "autoload -Uz compinit && compinit"
 _ASK_ZSH = ("zsh", "-i", "-c", "(( $+functions[compdef] ))")
 #: Seconds that starting an interactive zsh may take.
 _ZSH_SECONDS = 20
-#: Commands that start a shell again, or read its settings again.
+#: Commands that restart a shell or reload its settings.
 _RESTART = {"bash": "source ~/.bashrc", "zsh": "exec zsh", "fish": "exec fish"}
 
 

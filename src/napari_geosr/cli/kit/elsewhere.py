@@ -24,10 +24,10 @@ Host = Annotated[
 
 
 def on_any_host(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command the option ``--host``.
+    """Add the option ``--host`` to a command.
 
     With this option, only the syntax of the command line is checked on this computer,
-    because files, jobs and profiles are on the other one.
+    because files, jobs and profiles are on the other computer.
     """
     hints = get_type_hints(command, include_extras=True)
     parameters = inspect.signature(command).parameters.values()

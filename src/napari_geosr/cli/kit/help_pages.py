@@ -127,7 +127,7 @@ class GroupedFormatter(DefaultFormatter):
     def __call__(
         self, console: Console, options: ConsoleOptions, panel: HelpPanel
     ) -> None:
-        """Split a table of cyclopts into several."""
+        """Split a cyclopts table into several tables."""
         entries = [e for e in panel.entries if not self._omitted & set(e.names)]
         for part in split_into_groups(panel.copy(entries=entries)):
             super().__call__(console, options, part)
@@ -193,7 +193,7 @@ def _readable(entry: HelpEntry) -> HelpEntry:
 
 
 def _with_name_of_value(entry: HelpEntry) -> HelpEntry:
-    """Show how a named value is typed, which cyclopts omits."""
+    """Show how to type a named value, which cyclopts omits."""
     if entry.metavar is not None or not {*_WITH_NAMES}.intersection(entry.names):
         return entry
     names = tuple(f"{name}.NAME" for name in entry.positive_names)

@@ -38,7 +38,7 @@ def rows_for_job(job: RestoreJob, profile: Profile) -> dict[str, str]:
     Raises
     ------
     GeoSRError
-        If the run could not be started, or could not finish a part of the volume with
+        If the run could not be started, or could not finish a part of the volume within
         the walltime and memory of the profile.
     """
     volume, reason = job.data.open(), ""

@@ -64,7 +64,7 @@ def absolute_model(name: str) -> str:
 
 
 def modified_time(out: Path) -> int:
-    """When a file was last changed, in nanoseconds; 0 without a file."""
+    """Modification time of a file, in nanoseconds; 0 if there is no file."""
     try:
         return out.stat().st_mtime_ns
     except FileNotFoundError:

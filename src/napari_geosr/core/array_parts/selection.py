@@ -10,7 +10,7 @@ import numpy.typing as npt
 from napari_geosr.core.arrays import ArrayLike
 from napari_geosr.core.types import AnyArray
 
-#: Maximum number of unselected planes between two selected ones that are still read
+#: Maximum number of unselected planes between two selected planes that are read
 #: together with them.
 _MAX_SKIPPED_PLANES = 3
 
@@ -19,7 +19,7 @@ class Selection:
     """Selected planes (first axis) and rows (second axis) of a 3D array, read lazily.
 
     Arrays in files support only slices; this class supports any planes in any order,
-    and reads neighbouring ones at once.
+    and reads neighbouring planes together.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class Selection:
 def select(
     data: Any, planes: npt.NDArray[np.intp], rows: tuple[int, int] | None = None
 ) -> Any:
-    """Select planes and rows of a 3D array without reading a lazy one.
+    """Select planes and rows of a 3D array; nothing is read from a lazy array.
 
     Evenly spaced planes of a numpy array are returned as a view.
 

@@ -112,9 +112,9 @@ class FarVoxels:
     Attributes
     ----------
     share : float
-        Their fraction in a sample of the voxels; 0 if the sample contains none of them.
+        Fraction of such voxels in a sample; 0 if the sample contains none of them.
     usual : tuple of float
-        Range of the others.
+        Range of the other grey values.
     """
 
     share: float
@@ -134,7 +134,7 @@ class HotVoxels:
     n : int
         Number of hot and dead voxels in the planes that were read.
     kept : bool
-        Whether a result keeps their values; False for labels.
+        Whether a result keeps the values of these voxels; False for labels.
     """
 
     usual: tuple[float, float]
@@ -240,7 +240,7 @@ class GreySample:
 
 
 class HotVoxelFilter:
-    """Array in which hot and dead voxels are replaced by the median of the neighbours.
+    """Array with hot and dead voxels replaced by the median of their neighbours.
 
     The result for a voxel depends only on its 26 neighbours (8 in an image), never on
     the region that is read. Only regions with extreme values are read with a margin.
@@ -277,7 +277,7 @@ class HotVoxelFilter:
         Parameters
         ----------
         box : tuple of slice
-            One per axis, with step 1 and within the volume.
+            One slice per axis, with step 1 and within the volume.
 
         Returns
         -------

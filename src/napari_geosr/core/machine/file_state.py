@@ -19,11 +19,12 @@ from napari_geosr.core.volume import Volume
 
 #: Metadata key of the `FileState` that volumes and projections had when opened.
 OPENED = "opened"
-#: Files that mark a folder as a zarr; a new file in it is a chunk that was missing.
+#: Files that mark a folder as a Zarr store; a new file in it is a chunk that was
+#: missing.
 _ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
 #: Minimum seconds between two checks.
 _MIN_INTERVAL = 1.0
-#: Interval between checks as a multiple of the time that the last one took.
+#: Interval between checks as a multiple of the duration of the last check.
 _INTERVAL_FACTOR = 100.0
 #: Approximate number of samples of a file that are compared.
 _N_SAMPLES = 32
@@ -118,7 +119,7 @@ def state_when_opened(volume: Volume) -> FileState | None:
 
 
 class FileWatch:
-    """Detects changes of the sources of volumes while they are used.
+    """Detects changes to the sources of volumes while they are used.
 
     Sizes and modification times are compared and, for a single file, samples of its
     content, because writes to a memory-mapped file may update its time only later. If

@@ -8,9 +8,9 @@ from pathlib import Path
 #: Values at or above this mean no limit: cgroup v1 reports a huge number in that case.
 _NO_LIMIT = 1 << 60
 _Version = tuple[str, tuple[str, ...], str, str]
-#: For each version: folder of the controller, files with the limits, file with the
-#: usage, and the entry of ``memory.stat`` for cached file pages, which the kernel frees
-#: on demand.
+#: For each cgroup version: folder of the controller, files with the limits, file with
+#: the usage, and the entry of ``memory.stat`` for cached file pages, which the kernel
+#: frees on demand.
 _VERSION_1: _Version = (
     "memory",
     ("memory.limit_in_bytes",),

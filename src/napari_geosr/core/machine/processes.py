@@ -1,4 +1,4 @@
-"""Check whether recorded processes still run, acquire locks, let threads sleep."""
+"""Check whether recorded processes are running, acquire locks, let threads sleep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether torch can be imported on this computer, such as a login node without it."""
+"""Whether torch can be imported on this computer; a login node may lack it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TORCH = "torch"
 def why_no_torch() -> str:
     """Return why torch cannot be imported, as a clause; empty if it can.
 
-    Torch is imported if it was not before, which takes seconds.
+    Torch is imported unless this was done before; the import takes seconds.
     """
     try:
         import_module(_TORCH)

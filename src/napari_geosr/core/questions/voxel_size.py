@@ -26,7 +26,7 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class VoxelSizeQuestion:
-    """An implausible voxel size found in a file, which is therefore not used.
+    """An implausible voxel size found in a file; it is not used.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class VoxelSizeQuestion:
         Why it is implausible.
     may_be_right : bool
         Whether the user may confirm it: very uneven, small or large voxels exist,
-        whereas inches and dots per inch are defaults.
+        whereas sizes in inches or dots per inch are defaults.
     """
 
     voxel_size: tuple[float, ...]

@@ -17,8 +17,8 @@ from napari_geosr.core.volume import Volume
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Common orders of angle (a), phase (p) and slice (z), slowest-varying first, and
-#: their description.
+#: Common orders of angle (a), phase (p) and slice (z), slowest-varying first, with
+#: their descriptions.
 ORDER_PRESETS: dict[str, str] = {
     "apz": "angle, then phase, then slice",
     "azp": "angle, then slice, then phase (OMX)",
@@ -27,7 +27,7 @@ ORDER_PRESETS: dict[str, str] = {
 }
 #: All orders.
 ORDERS = tuple("".join(letters) for letters in itertools.permutations("apz"))
-#: Usual numbers of angles and phases, by the number of frames that is recorded.
+#: Usual numbers of angles and phases, by the number of recorded frames.
 USUAL_COUNTS: dict[int, tuple[int, int]] = {
     9: (3, 3),
     15: (3, 5),
@@ -42,9 +42,9 @@ _MAX_PIXELS = 50
 _MIN_PIXELS = 0.25
 #: Largest number of pixels along each axis that are read to guess the order.
 _GUESS_EDGE = 256
-#: Maximum ratio of the misfits of the best order and another one at which the two
-#: orders can be distinguished. The ratio is 0.15 to 0.8 for frames in a regular order,
-#: and 0.96 or more for shuffled frames.
+#: Maximum ratio of the best order's misfit to that of another order at which the two
+#: can be distinguished. The ratio is 0.15 to 0.8 for frames in a regular order, and
+#: 0.96 or more for shuffled frames.
 _CLEAR = 0.9
 
 
@@ -296,8 +296,8 @@ def guess_order(frames: SimFrames) -> tuple[str, dict[str, float]]:
     -------
     order : str
     misfit : dict of str to float
-        Misfit by order; orders that cannot be told apart have the same misfit, and the
-        more common one is chosen.
+        Misfit by order; orders that cannot be distinguished have the same misfit, and
+        the more common one is chosen.
     """
     plane_count = frames._interleaved_planes
     known = list(ORDER_PRESETS) + [o for o in ORDERS if o not in ORDER_PRESETS]
@@ -325,8 +325,8 @@ def guess_order(frames: SimFrames) -> tuple[str, dict[str, float]]:
 def unclear_order(misfit: Mapping[str, float]) -> tuple[str, str] | None:
     """Two orders that fit the frames about equally well, although they differ.
 
-    Frames in neither order, such as shuffled ones or those of another acquisition, fit
-    all orders equally badly.
+    Frames in neither order, such as shuffled frames or frames of another acquisition,
+    fit all orders equally badly.
 
     Parameters
     ----------
@@ -357,7 +357,7 @@ def _check_grey(volume: Volume) -> None:
 
 
 def _counts(volume: Volume, angles: int | None, phases: int | None) -> tuple[int, int]:
-    """Numbers of angles and phases: given, or usual for the number of frames."""
+    """Numbers of angles and phases, as given or usual for the number of frames."""
     lengths = [volume.length(axis) for axis in "TCZ"]
     if angles and phases:
         return angles, phases
@@ -407,6 +407,6 @@ def _frame_axes(volume: Volume, n_frames: int) -> str:
 
 
 def fields_of_view(shape: Sequence[int]) -> tuple[float, float]:
-    """Return the centre of a frame in pixels, at which pattern phases are given."""
+    """Return the centre of a frame in pixels; pattern phases refer to this point."""
     y, x = shape[-2:]
     return (y - 1) / 2, (x - 1) / 2

@@ -25,8 +25,8 @@ _WHITE_PERCENTILE = 99
 def printable(text: str) -> str:
     r"""Write undecodable bytes in a string as ``\xff``.
 
-    Python represents them by surrogates in file names that are not UTF-8. These cannot
-    be written to files, or to most terminals.
+    Python represents them by surrogates in file names that are not UTF-8. Surrogates
+    cannot be written to files, or to most terminals.
 
     Examples
     --------

@@ -141,7 +141,7 @@ class CompareDock(CompareWidgets):
             If a setting is invalid.
         """
         values = self.common.values() | self.rare.values()
-        if not values["graph"]:  # the distance remains in the form
+        if not values["graph"]:  # the form keeps the distance
             values["graph_distance"] = None
         return CompareConfig.create(**values)
 
@@ -163,7 +163,7 @@ class CompareDock(CompareWidgets):
         self.show_busy(self.activity.busy)
 
     def show_busy(self, what: str) -> None:
-        """Show that `what` is running, and enable only what can be used meanwhile."""
+        """Show that `what` is running, and enable only controls that remain usable."""
         running = bool(what)
         n = len(self.compared_layers())
         self.compare_button.setEnabled(not running and n >= 2)
@@ -244,11 +244,11 @@ class CompareDock(CompareWidgets):
         self.message.show_message(text, "warning")
 
     def _in_fields(self, sentences: Sequence[str]) -> str:
-        """Return the sentences with fields of the dock in place of options."""
+        """Return the sentences with names of dock fields in place of option names."""
         return fields_of_options(" ".join(sentences), (self.common, self.rare))[0]
 
     def settings_forms(self) -> tuple[ConfigForm, ...]:
-        """Return the forms with the settings of a comparison, from the top."""
+        """Return the forms with the settings of a comparison, from top to bottom."""
         return self.common, self.rare
 
     def show_in_fields(self, error: Exception) -> list[QWidget]:
@@ -350,7 +350,7 @@ class CompareDock(CompareWidgets):
         if not checked:
             self._side_by_side.end()
             return
-        for toggle in self.view.toggles():  # these also show and hide layers
+        for toggle in self.view.toggles():  # toggles also change visibility
             toggle.setChecked(False)
         report, n = self._report, int(self.slices.currentData())
         keys = self._layers if report is None else report.volumes
@@ -398,7 +398,7 @@ class CompareDock(CompareWidgets):
         centre_on(self._viewer, layer, tuple(float(x) for x in index))
 
     def _on_removed(self, event: Event) -> None:
-        """End views of a layer that was removed."""
+        """End the views of a layer that was removed."""
         gone = event.value
         if self._difference is not None and self._difference() is gone:
             self._difference = None

@@ -77,7 +77,7 @@ class QualityTable(QTableWidget):
         header.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         rows = self.verticalHeader()
         rows.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        rows.setTextElideMode(Qt.TextElideMode.ElideNone)  # this would join lines
+        rows.setTextElideMode(Qt.TextElideMode.ElideNone)  # eliding joins lines
         rows.setMaximumWidth(_LABELS)
         rows.setDefaultAlignment(
             Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
@@ -154,7 +154,7 @@ class QualityTable(QTableWidget):
         return "\n".join(lines)
 
     def keyPressEvent(self, event: QKeyEvent | None) -> None:
-        """Copy the selected cells with the usual keys."""
+        """Copy the selected cells when the usual shortcut is pressed."""
         if event is not None and event.matches(QKeySequence.StandardKey.Copy):
             QGuiApplication.clipboard().setText(self.selected_text())
             return

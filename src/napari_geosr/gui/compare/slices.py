@@ -178,7 +178,7 @@ class SliceMontage(QObject):
         volumes : mapping of str to Volume
             The compared regions.
         layers : mapping of str to Image
-            Their layers; volumes without one are left out.
+            Layers of the volumes; volumes without a layer are left out.
         base : str
             Key of the volume that determines the positions.
         """
@@ -188,7 +188,7 @@ class SliceMontage(QObject):
         self._start()
 
     def _start(self) -> None:
-        """Read the latest request once an earlier run has stopped."""
+        """Process the latest request once an earlier run has stopped."""
         request = self._request
         if request is None or self.activity.busy:
             return

@@ -142,7 +142,7 @@ class CompareWidgets(Dock):
         self.pores = PoreChanges()
         self.remarks = text_label("Remarks", "How the images were compared.")
         self.view = CompareBox(self._viewer, labels=("base", "compared"))
-        self.view.difference_button.hide()  # the one below is in units of the noise
+        self.view.difference_button.hide()  # the button below uses units of the noise
         self.difference_button = button(
             "Differe&nce",
             "Show the difference from the base as a layer, in units of the noise.",

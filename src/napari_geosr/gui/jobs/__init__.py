@@ -181,7 +181,7 @@ class JobsDock(Dock):
         self._show_jobs()
 
     def _remote_jobs(self) -> dict[str, JobStatus]:
-        """Jobs of other computers, without those in folders shared with this one."""
+        """Jobs of other computers, except jobs in folders shared with this computer."""
         found = {}
         for host, jobs in self.watch.jobs.items():
             for job in jobs:

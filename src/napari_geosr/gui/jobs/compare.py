@@ -98,7 +98,7 @@ class JobComparison(QWidget):
         self.box.setVisible(self.box.pair() is not None)
 
     def _layer(self) -> Image:
-        """Return the image on which to compare: the active one, otherwise the first.
+        """Return the image for the comparison: the active one, otherwise the first.
 
         Raises
         ------

@@ -62,7 +62,7 @@ class HostWatch(QObject):
     failed : object
         The error of a computer that responded before, or was just added.
     noted : str
-        A computer has another version of napari-geosr; once for each message.
+        A computer has another version of napari-geosr; emitted once for each message.
     """
 
     changed = Signal()

@@ -55,7 +55,7 @@ class JobOffer(QWidget):
         return True
 
     def on_resumed(self) -> None:
-        """Handle that a job was or could not be started; by default, do nothing."""
+        """React to the start, or failed start, of a job; by default, do nothing."""
 
     def set_aside(self, job: Path) -> None:
         """Mark the job as seen, so that it is not offered again."""

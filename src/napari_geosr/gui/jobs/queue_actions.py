@@ -32,7 +32,7 @@ def resume(
         Called with the error if the job cannot be started, or if its queue does not
         accept it.
     on_finished : callable, optional
-        Called once the job was started, or after an error.
+        Called once the job has started, or after an error.
 
     Raises
     ------

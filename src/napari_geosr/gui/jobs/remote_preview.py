@@ -45,7 +45,7 @@ class RemotePreview(QObject):
         self._preview.failed.connect(self.failed)
         self._activity = Activity(self)
         self._folder = Path(tempfile.mkdtemp(prefix="napari-geosr-"))
-        # At the latest when the program ends; a TemporaryDirectory would warn.
+        # Removes the folder at exit at the latest; a TemporaryDirectory would warn.
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._job: Elsewhere | None = None
         self._updated, self._n_jobs = -1.0, 0
@@ -61,8 +61,8 @@ class RemotePreview(QObject):
         name : str
             Name of the layer.
         updated : float
-            Time stamp of the state of the job; without a new one, nothing is fetched,
-            except after an error.
+            Time stamp of the state of the job; nothing is fetched unless it has
+            changed, except after an error.
         """
         if job != self._job:
             self._job, self._updated = job, -1.0
@@ -87,7 +87,7 @@ class RemotePreview(QObject):
         )
 
     def remove(self) -> None:
-        """Remove the layer, and follow no job."""
+        """Remove the layer, and stop following the job."""
         self._job = None
         self._preview.remove()
 

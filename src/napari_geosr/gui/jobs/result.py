@@ -127,7 +127,7 @@ class ResultOpener(QObject):
         self._on_opened(result.status, f"{layer.name!r} was opened.")
 
     def open_file(self, path: Path) -> None:
-        """Open a result of a job on another computer from its path on this one."""
+        """Open the result of another computer's job from its path on this computer."""
         if not self.activity.busy:
             self.activity.start("open", partial(volumes_steps, path), self._add_file)
 

@@ -1,7 +1,7 @@
 """Create a job folder from the user's choices, without Qt.
 
-Layers that equal their files are read from these; others are written into the job's
-folder, so that training can continue without napari.
+Layers that equal their files are read from the files; other layers are written into the
+job's folder, so that training can continue without napari.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class TrainingPlan:
 
     @property
     def operation(self) -> str:
-        """Operation of the job, which decides how a queue's script starts it."""
+        """Operation of the job, which determines how a queue's script starts it."""
         return "train"
 
     @property
@@ -173,7 +173,7 @@ def start_steps(
 def time_steps(
     plan: TrainingPlan, parent: Path, *, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, TrainingEstimate]:
-    """Estimate time and memory of a plan, using temporary files in `parent`.
+    """Estimate the time and memory for a plan, using temporary files in `parent`.
 
     If a layer has no file, only a part of each volume is used; the time per step does
     not depend on the volume's size.

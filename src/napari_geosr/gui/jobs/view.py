@@ -337,7 +337,7 @@ class JobView(JobWidgets):
             self._show_figures(figures_text(watch))
 
     def showEvent(self, event: QShowEvent) -> None:
-        """Watch the window, of which the dock may not be a part when a job is set."""
+        """Watch the window; the dock may not yet be part of it when a job is set."""
         super().showEvent(event)
         self._watch_closing()
 

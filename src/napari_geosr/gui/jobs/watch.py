@@ -88,7 +88,7 @@ class JobWatch:
         elif kind == "preview":
             self.preview_step = int(event["step"])
         elif kind == "warning":
-            if event["message"] not in self.warnings:  # resumed runs repeat these
+            if event["message"] not in self.warnings:  # resumed runs repeat warnings
                 self.warnings.append(str(event["message"]))
         elif kind == "stage":
             self.stage = str(event["message"])

@@ -271,7 +271,7 @@ class MessagePane(QScrollArea):
         # Without the border of napari's style, which leaves less width for the text.
         width = self.contentsRect().width()
         needed = layout.totalHeightForWidth(max(width, _MIN_WRAP_WIDTH))
-        # Labels with selectable text have lines of whole pixels.
+        # In labels with selectable text, the line height is a whole number of pixels.
         line = ceil(QFontMetricsF(self._message.label.font()).lineSpacing())
         if self._max_lines is not None:
             most = self._max_lines * line + 2

@@ -170,7 +170,7 @@ class CloseFilter(QObject):
         return True
 
     def ask(self, *, everywhere: bool = False) -> str:
-        """Ask about jobs and runs of this or all windows; apply the answer to jobs.
+        """Ask about jobs and runs of this window or of all; apply the answer to jobs.
 
         Returns
         -------

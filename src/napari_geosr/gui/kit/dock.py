@@ -110,7 +110,7 @@ class Dock(QWidget):
     # Errors
 
     def settings_forms(self) -> Sequence[ConfigForm]:
-        """Return the forms with the current settings, from the top."""
+        """Return the forms with the current settings, from top to bottom."""
         return ()
 
     def show_failure(self, error: Exception) -> None:

@@ -40,7 +40,7 @@ class DockTabifier(QObject):
     def _tabify(self) -> None:
         dock = dock_of(self.parent())
         if dock is None or dock.widget() is not self.parent():
-            return  # inside a frame, which handles its own tabs
+            return  # the widget is in a frame, which handles the tabs
         self._retitle()
         # napari recreates the title bar when a dock floats or changes sides.
         dock.topLevelChanged.connect(self._retitle)
@@ -98,7 +98,8 @@ def dock_of(widget: QWidget) -> QDockWidget | None:
 def _show_whole_titles(dock: QDockWidget) -> None:
     """Let the tab bar that contains `dock` scroll, so that titles are not cut.
 
-    If there are many tabs, Qt shortens their titles to "R…", so that they look alike.
+    If there are many tabs, Qt shortens their titles to "R…", which makes them look
+    alike.
     """
     window = dock.parent()
     if not isinstance(window, QMainWindow) or not window.tabifiedDockWidgets(dock):
@@ -112,7 +113,7 @@ def _show_whole_titles(dock: QDockWidget) -> None:
 
 
 def menu_name(name: str) -> str:
-    """Name of the dock `name` in napari's menus."""
+    """Return the name under which napari's menus list the dock `name`."""
     return f"{name} (GeoSR)"
 
 

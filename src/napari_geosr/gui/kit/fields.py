@@ -184,7 +184,7 @@ class IntegerBox(QSpinBox):
     """Shows an integer; wide enough for its special text."""
 
     def showEvent(self, event: QShowEvent | None) -> None:
-        """Reserve the width after the style has set a width of its own."""
+        """Reserve the width again after the style has set its own width."""
         super().showEvent(event)
         _reserve_width(self)
 
@@ -193,7 +193,7 @@ class DecimalBox(QDoubleSpinBox):
     """Shows a number; wide enough for its special text."""
 
     def showEvent(self, event: QShowEvent | None) -> None:
-        """Reserve the width after the style has set a width of its own."""
+        """Reserve the width again after the style has set its own width."""
         super().showEvent(event)
         _reserve_width(self)
 
@@ -345,7 +345,7 @@ class NamesEdit(QWidget):
     Attributes
     ----------
     names : callable
-        Returns the names with a description each; called when the menu opens.
+        Returns the names, each with a description; called when the menu opens.
 
     Signals
     -------

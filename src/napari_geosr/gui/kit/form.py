@@ -77,7 +77,7 @@ class FieldFaults:
         self.remove(name)
         words = name.replace("_", " ")
         text = text.removesuffix(".").removeprefix(f"{words}: ")
-        if _WORD.match(text):  # not the name of a file
+        if _WORD.match(text):  # `text` is not a file name
             text = text[0].upper() + text[1:]
         label = SentenceLabel(f"\N{WARNING SIGN} {text}.")
         label.setAccessibleName(f"Error in {words}")
@@ -190,7 +190,7 @@ class ConfigForm(QWidget):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the form's fields, from the top."""
+        """Names of the form's fields, from top to bottom."""
         return tuple(self._fields)
 
     def _add_row(self, name: str, title: str, editor: QWidget) -> None:
@@ -216,7 +216,7 @@ class ConfigForm(QWidget):
         Returns
         -------
         list of QWidget
-            Widgets of the invalid fields in this form, from the top.
+            Widgets of the invalid fields in this form, from top to bottom.
         """
         self.clear_faults()
         texts = texts_by_field(error)
@@ -314,7 +314,7 @@ class KindForm(QWidget):
         return str(self.combo.currentData())
 
     def set_kinds(self, titles: Mapping[str, str]) -> None:
-        """List these kinds; the chosen one stays selected if it is among them."""
+        """List these kinds; the chosen kind stays selected if it is among them."""
         before, names = self.combo.currentData(), list(titles)
         self.combo.blockSignals(True)
         self.combo.clear()
@@ -388,13 +388,13 @@ def show_in_fields(error: Exception, forms: Iterable[ConfigForm]) -> list[QWidge
     Returns
     -------
     list of QWidget
-        The fields, from the top; empty if the error concerns none of them.
+        The fields, from top to bottom; empty if the error concerns none of them.
     """
     forms = list(forms)
     shown = [field for form in forms for field in form.show_faults(error)]
     if not shown and isinstance(error, GeoSRError):
         text, fields = fields_of_options(str(error), forms)
-        for form, name in fields[:1]:  # the other options are alternatives
+        for form, name in fields[:1]:  # further options are alternatives
             form.add_fault(name, text)
             shown.append(form.editor(name))
     for field in shown:
@@ -439,5 +439,5 @@ def _with_titles(error: GeoSRError, forms: Iterable[ConfigForm]) -> str:
         if name in known:
             about = text.removeprefix(f"{name.replace('_', ' ')}: ")
             text = f"{known[name].title(name)}: {about}"
-        parts.append(text.removeprefix("settings: "))  # of several settings
+        parts.append(text.removeprefix("settings: "))  # concerns several settings
     return "; ".join(parts) + "."

@@ -77,7 +77,7 @@ class DockFrame(QWidget):
         DockTabifier(self)
         self.dock: Dock | None = None
         self._pending_dock: Dock | None = None  # a dock that has not been inserted yet
-        self._unadopted: list[Dock] = []  # the same; it may have no parent
+        self._unadopted: list[Dock] = []  # not inserted and perhaps without a parent
         when_destroyed(self, partial(_delete_docks, self._unadopted))
         # Use the dock's width from the start, before a crowded window can widen it.
         self.setMinimumWidth(MIN_WIDTH)
@@ -107,7 +107,7 @@ class DockFrame(QWidget):
 
     @classmethod
     def dock_class(cls) -> type[Dock]:
-        """Import and return the class of the dock; the first call is in a worker."""
+        """Import and return the class of the dock; the first call runs in a worker."""
         module, _, name = cls.dock_name.partition(":")
         dock_type: type[Dock] = getattr(import_module(module), name)
         return dock_type

@@ -117,7 +117,7 @@ def show_information(
 
 
 class MessageRow(QWidget):
-    """Message in a dock: an icon and a text, for some kinds preceded by a word.
+    """Message in a dock: an icon and a text, preceded by a word for some kinds.
 
     Hidden while it is empty. Errors and messages with details have a *Details* button.
     Its shortcut can be changed if a dock has several rows; without a shortcut, there is
@@ -213,7 +213,7 @@ class MessageRow(QWidget):
         self.changed.emit()
 
     def _describe_details(self) -> None:
-        """Update tool tip and accessible name of the *Details* button."""
+        """Update the tool tip and the accessible name of the *Details* button."""
         content, name = "the traceback, for a bug report", "Details of the error"
         if self._error is None:
             content, name = "the details of this message", "Details of the message"

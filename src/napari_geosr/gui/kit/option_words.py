@@ -42,7 +42,7 @@ _DOCKS = {
     **{"pairs": "Pairs", "segment": "Segment", "shapes": "Shapes", "sim": "SIM"},
     **{"models": "Models", "jobs": "Jobs"},
 }
-#: Questions that docks ask with buttons, and the answers there.
+#: Questions that docks ask with buttons, and texts that name these buttons.
 _ANSWERS = (
     (
         re.compile(
@@ -121,7 +121,7 @@ def fields_of_options(
             fields.append((known[name], name))
         if name in titles:
             title = titles[name]
-            if f"{title} setting (--{option}" not in text:  # it is named already
+            if f"{title} setting (--{option}" not in text:  # not named already
                 shown = f" ({title}{':' + value if value else ''})"
         text = re.sub(rf" ?\(--{option}[^)]*\)", shown, text)
     for option in _BARE_OPTION.findall(text):
@@ -163,7 +163,7 @@ def _dock_in_brackets(found: re.Match[str]) -> str:
 
 
 def _dock_of_command(found: re.Match[str]) -> str:
-    """Name of the dock for a command; empty if the command is a second alternative."""
+    """Name of the dock for a command; empty for the second of two alternatives."""
     alternative, preposition, verb, arguments, options = found.groups(default="")
     dock = _DOCKS.get(verb)
     if dock is None:

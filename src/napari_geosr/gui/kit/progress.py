@@ -58,7 +58,7 @@ class OperationProgress:
         self.warnings: list[str] = []
 
     def restart(self) -> None:
-        """Forget warnings and speed of the previous operation."""
+        """Forget the warnings and speed of the previous operation."""
         self.warnings = []
         self._time_left.restart()
 
@@ -112,7 +112,7 @@ class RemainingTime:
         self._began = None
 
     def text(self, done: int, total: int) -> str:
-        """Return, e.g., ``", 3 min left"``; empty while unknown, and at the end."""
+        """Return text such as ``", 3 min left"``; empty if unknown and at the end."""
         now = time.monotonic()
         if self._began is None:
             self._began = now, done
@@ -125,7 +125,7 @@ class RemainingTime:
 
 
 def format_estimate(estimate: TrainingEstimate) -> str:
-    """Describe time and memory of a training run, and the runs that slow it down."""
+    """Describe the time and memory of a training run, and runs that slow it down."""
     text = (
         f"Estimate: {format_duration(estimate.seconds)} and "
         f"{format_bytes(estimate.memory)} of memory, from {estimate.steps} steps "

@@ -41,7 +41,8 @@ _BEFORE_UNIT = re.compile(
 )
 #: Longest entry, in widths of an X, for which a menu reserves space.
 _MAX_ENTRY = 26
-#: Number of pixels that Qt adds at the sides of an entry to those of napari's style.
+#: Number of pixels that Qt adds at the sides of an entry, in addition to those of
+#: napari's style.
 _SPARE = 16
 #: Margin, in pixels, around a part that is scrolled into view.
 _MARGIN = 40
@@ -366,7 +367,7 @@ class PartScroller(QObject):
             return
         self._area.ensureWidgetVisible(self._part, 0, _MARGIN)
         self._attempts += 1
-        # A part that has just been shown gets its place and height in a later event.
+        # A part that has just been shown gets its position and height in a later event.
         last, self._place = self._place, self._part.mapTo(self._area, QPoint())
         is_there = last == self._place and not self._part.visibleRegion().isEmpty()
         if not is_there and self._attempts < _MAX_ATTEMPTS:

@@ -87,8 +87,8 @@ def _stop_workers(controls: list[Control], seconds: float = _DOCK_TIMEOUT) -> No
     """Stop the workers of a destroyed dock and wait for them.
 
     The wait is short because operations check for cancellation at every tile. A worker
-    that outlives the application would signal to deleted objects, which aborts the
-    process.
+    that outlives the application would send signals to deleted objects, which aborts
+    the process.
     """
     for control in controls:
         control.silent.set()

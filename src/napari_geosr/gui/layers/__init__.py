@@ -126,12 +126,12 @@ def helper_metadata(kind: str) -> AnyDict:
 
 
 def is_own_result(layer: Layer) -> bool:
-    """Whether a layer was made in this session by restoring or checking another."""
+    """Whether a layer was made in this session by restoring or checking another one."""
     return not _MADE_HERE.isdisjoint(layer.metadata.get(METADATA, {}))
 
 
 def is_measurable(layer: Layer) -> bool:
-    """Whether a layer is a grey-value image: no RGB, helper, deviations, difference."""
+    """Whether a layer is a grey image: not RGB, helper, deviations or difference."""
     if layer._type_string != "image" or getattr(layer, "rgb", False):
         return False
     return not (is_helper(layer) or holds_deviations(layer) or is_difference(layer))
@@ -146,7 +146,7 @@ def _source_file(layer: Layer, record: AnyDict) -> Path | None:
 
 
 def _dataset(record: AnyDict) -> AnyDict:
-    """The dataset of the layer's file, and its state when it was opened."""
+    """The dataset of the layer's file, and the file's state when it was opened."""
     info = record.get("info", {})
     return {key: info[key] for key in ("dataset", OPENED) if key in info}
 
@@ -227,7 +227,7 @@ def layer_metadata(volume: Volume) -> AnyDict:
 
 
 def has_physical_size(layer: Layer) -> bool:
-    """Whether the layer's spatial axes carry a physical unit."""
+    """Whether the layer's spatial axes have a physical unit."""
     return geometry_of_layer(layer).unit != PIXEL
 
 
@@ -313,7 +313,7 @@ def replace_data(
 def add_result(
     viewer: ViewerModel, volume: Volume, like: Image | None, **kwargs: Any
 ) -> Image | Labels:
-    """Add `volume` over `like`: as labels, or as an image with its appearance.
+    """Add `volume` over `like`: as labels, or as an image of the same appearance.
 
     Parameters
     ----------

@@ -149,7 +149,7 @@ class LayerCombo(ElidingCombo):
         return super()._empty_text() if self.count() else _NOTHING_TO_LIST
 
     def refresh(self) -> None:
-        """Refill the list, because the results of `accept` may have changed."""
+        """Refill the list; call this when the results of `accept` may have changed."""
         if self._refill():
             self.layerChanged.emit()
 

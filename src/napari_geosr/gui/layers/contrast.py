@@ -63,7 +63,7 @@ def _on_inserted(event: Event) -> None:
 
 
 class _LimitsReader:
-    """Reads a few planes in a worker; sets the limits unless the user did."""
+    """Reads a few planes in a worker; sets the limits unless the user has set them."""
 
     def __init__(self, layer: Image, data: Any) -> None:
         self._layer = weakref.ref(layer)
@@ -99,7 +99,7 @@ class _LimitsReader:
 def limits_steps(
     data: Any, should_stop: ShouldStop
 ) -> Generator[Step, None, Limits | None]:
-    """Find limits from evenly spaced planes of the volume; for a worker.
+    """Find limits from evenly spaced planes of the volume; to be called in a worker.
 
     Only a central window of large planes is read.
 

@@ -229,7 +229,7 @@ class CompareBox(QWidget):
         return self._run is not None
 
     def pair(self) -> tuple[Image, Image] | None:
-        """Return source and result while both are in the viewer."""
+        """Return the source and the result while both are in the viewer."""
         return self._existing(self._pair)
 
     def _existing(self, pair: _References | None) -> tuple[Image, Image] | None:

@@ -104,7 +104,7 @@ class CurtainLine(QWidget):
         )
 
     def paintEvent(self, event: QPaintEvent) -> None:
-        """Draw white on a dark shade, so that it is visible on any image."""
+        """Draw the line white on a dark shade, to be visible on any image."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         x = self.width() // 2
@@ -129,7 +129,7 @@ class CurtainLine(QWidget):
         painter.end()
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
-        """Grab the line; the canvas below does not pan meanwhile."""
+        """Grab the line; the canvas below does not pan while it is dragged."""
         event.accept()
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:

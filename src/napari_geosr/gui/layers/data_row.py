@@ -68,7 +68,7 @@ class _Questions(QWidget):
 
 
 class DataRow(QWidget):
-    """A choice of a layer, of several selected ones, or of files.
+    """A choice of one layer, of several selected layers, or of files.
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ class DataRow(QWidget):
         self.changed.emit()
 
     def identity(self) -> Any:
-        """Key that identifies the chosen volumes, as far as is possible quickly."""
+        """Key that identifies the chosen volumes, as far as a quick check allows."""
         if self.combo.fixed_entry() == FROM_FILES:
             return self._files
         return tuple(contents_key(layer) for layer in self._layers())
@@ -298,14 +298,14 @@ def suggest(rows: list[DataRow], viewer: napari.viewer.Viewer) -> None:
 
 
 def _may_match(layer: Layer | None, first: Layer | None) -> bool:
-    """Whether two layers may show one object: on the same grid or a finer one."""
+    """Whether two layers may show one object: their grids are equal or one is finer."""
     if layer is None or first is None:
         return True
     shapes = [_spatial_shape(each) for each in (layer, first)]
     if len(shapes[0]) != len(shapes[1]):
         return False
     factors = {max(a, b) / min(a, b) for a, b in zip(*shapes, strict=True) if a != b}
-    # A network in 2D leaves the number of slices as it is.
+    # A 2D network does not change the number of slices.
     return len(factors) == 0 or (len(factors) == 1 and factors.pop().is_integer())
 
 

@@ -23,7 +23,7 @@ _NEGLIGIBLE = 1e-12
 
 @dataclass(frozen=True)
 class LayerGeometry:
-    """Axes and position in space of a layer.
+    """Axes and spatial position of a layer.
 
     Attributes
     ----------

@@ -16,7 +16,7 @@ _LINKED = ("contrast_limits", "gamma", "colormap")
 
 def link_contrast(source: Image, other: Image) -> None:
     """Give `other` the contrast limits of `source`, and keep both synchronised."""
-    for name in _LINKED:  # napari passes on only later changes
+    for name in _LINKED:  # napari synchronises only later changes
         setattr(other, name, getattr(source, name))
     link_layers([source, other], _LINKED)
 

@@ -31,10 +31,10 @@ class Planes:
     Attributes
     ----------
     shape : tuple of int
-        Four axes: angle, detector row, height and width of a plane. The axis of the
-        first two that lies in the planes has size 1.
+        Four axes: angle, detector row, height and width of a plane. Of the first two
+        axes, the one that lies in the planes has size 1.
     along : int
-        The axis along which the planes are counted: the other one of the first two.
+        The axis along which the planes are counted: the other of the first two axes.
     """
 
     shape: tuple[int, int, int, int]

@@ -78,7 +78,7 @@ class Refresher:
 def rename(viewer: ViewerModel, layer: Layer, name: str) -> None:
     """Rename a layer, also in napari's status bar.
 
-    By itself, the status bar shows the old name until the mouse moves over the canvas.
+    Otherwise, the status bar shows the old name until the mouse moves over the canvas.
     """
     before, status = layer.name, viewer.status
     layer.name = name

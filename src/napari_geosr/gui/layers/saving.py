@@ -138,8 +138,8 @@ def _steps(
 def ask_save_path(parent: QWidget, name: str, folder: Path | None) -> Path | None:
     """Ask for the file to save a layer in; None if the user cancels.
 
-    The suffix of the chosen format is added if the name has no supported suffix or that
-    of another format.
+    The suffix of the chosen format is added if the name has no supported suffix or the
+    suffix of another format.
     """
     start = re.sub(r"[^\w.-]+", "_", name).strip("_") + FILTERS[_DEFAULT_FILTER][0]
     text, chosen = QFileDialog.getSaveFileName(

@@ -82,7 +82,7 @@ class ScanView:
         return np.asarray(self.planes.block(as_slices((), self.shape)[0]), dtype=dtype)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ScanView:
-        return ScanView(self.planes)  # for a copied layer, which is drawn separately
+        return ScanView(self.planes)  # a copied layer is drawn separately
 
     def __getitem__(self, key: Any) -> AnyArray:
         read, after = as_slices(key, self.shape)
@@ -103,7 +103,7 @@ class ScanView:
         return image
 
     def read_in_thread(self, layer: Layer) -> None:
-        """Read the drawn planes of `layer`, which shows these data, in a thread."""
+        """Use a thread to read the planes drawn for `layer`, which shows these data."""
         if self._reader is None and not self.planes.are_in_memory:
             self._reader = _ScanReader(self.planes, layer)
             # napari enters this context only when it reads data to draw. It is not
@@ -121,7 +121,7 @@ class ScanView:
 
 
 def read_scans_in_threads(viewer: ViewerModel | None) -> None:
-    """Read scans added to a viewer with a window in threads."""
+    """Read scans in threads after they are added to a viewer with a window."""
     if viewer is not None and QApplication.instance() is not None:
         viewer.layers.events.inserted.connect(_on_inserted)
 
@@ -168,7 +168,7 @@ class _ScanReader(QObject):
         super().__init__()
         self._planes, self._layer = planes, weakref.ref(layer)
         self._blank_value = float(layer.contrast_limits[0])
-        self._readings: list[_Reading] = []  # at most one reading
+        self._readings: list[_Reading] = []  # at most one at a time
         self._requested: int | None = None
         self._failed: set[int] = set()
         self._bar: Any = None

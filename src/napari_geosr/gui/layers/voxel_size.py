@@ -50,7 +50,7 @@ class VoxelSizeRow(QWidget):
 
     One number is enough: Y and X follow Z until they are edited. The layer stores the
     answer, so the question is asked once. If another reader ignored the voxel size in
-    the file, it is filled in and can be accepted with one click.
+    the file, this size is filled in and can be accepted with one click.
 
     Parameters
     ----------
@@ -342,7 +342,7 @@ def steps_to_read_voxel_size(
     def steps(
         _should_stop: ShouldStop,
     ) -> Generator[Step, None, StoredVoxelSize | None]:
-        """Read voxel size and unit from the file, if it has the layer's shape."""
+        """Read the voxel size and unit from the file, if it has the layer's shape."""
         yield StageStarted(message="Reading the voxel size")
         volume = io.read(path)
         same = len(volume.voxel_size) == n and volume.shape[-n:] == shape

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.ranking import Ranking, RankingEntry
 
 
-#: Text and description of the entry that leaves the scan as it is.
+#: Text and description of the entry that leaves the scan unchanged.
 KEEP_SCAN, KEEP_SCAN_TITLE = "Leave it as it is", "Leave the scan as it is."
 #: Text between the name of a model and its expected gain.
 _GAP = "  "
@@ -42,7 +42,7 @@ _Order = tuple[bool, bool, float, bool, bool, str]
 
 
 class _ModelMenu(ElidingCombo):
-    """Shows the name of a model and its expected gain, as far as there is room.
+    """Shows the name of a model and, if there is room, its expected gain.
 
     If the name fits only without the gain, it is shown alone: the verdict below states
     the gain. Longer names are shortened.
@@ -156,7 +156,7 @@ class ModelBox(QWidget):
         self._is_user_choice = by_hand
 
     def set_ranking(self, ranking: Ranking, *, propose: bool = True) -> None:
-        """Show the expected gain of each model on the scan, the best first.
+        """Show the expected gain of each model on the scan, best model first.
 
         Gains of super-resolution models are those over cubic interpolation.
 

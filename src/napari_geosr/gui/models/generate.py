@@ -73,7 +73,7 @@ class SampleRequest:
     model : str
         Name of the model.
     path : Path
-        Its bundle.
+        Path of the model's bundle.
     config : GenerateConfig
     folder : Path
         Folder for the samples.

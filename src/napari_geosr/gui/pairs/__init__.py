@@ -143,7 +143,7 @@ class PairsDock(PairsWidgets):
         self._on_layers()
 
     def _suggest(self) -> None:
-        """Choose a layer with large and one with small voxels if they may be a pair."""
+        """Choose a layer of large and one of small voxels if they may be a pair."""
         rows, layers = [self.high], images_by_voxel_size(self._viewer)[-1:]
         if self.is_aligned():
             rows, layers = [self.low, self.high], scans_for_a_pair(self._viewer)
@@ -233,7 +233,7 @@ class PairsDock(PairsWidgets):
         self.scroller.show_part(self.data_message)
 
     def settings_forms(self) -> list[ConfigForm]:
-        """Return the forms with the settings of the pair to build, from the top."""
+        """Return the forms with the settings of the pair, from top to bottom."""
         own = (self.aligning, self.rare) if self.is_aligned() else (self.imaging.form,)
         return [form for form in (self.shared, *own) if form is not None]
 
@@ -251,7 +251,7 @@ class PairsDock(PairsWidgets):
         self.activity.cancel()
 
     def _on_blink(self, before: bool) -> None:
-        """Show the high-resolution scan before it was aligned, or after."""
+        """Show the high-resolution scan before or after its alignment."""
         for key, shown in (("before", before), ("high", not before)):
             layer = self._layers.get(key)
             if layer is not None:

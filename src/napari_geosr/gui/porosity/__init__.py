@@ -165,7 +165,7 @@ class PorosityDock(PorosityWidgets):
         self._read_levels(volume)
 
     def _on_sample(self) -> None:
-        """Handle a new sample: determine the threshold from the grey values inside."""
+        """Handle a new sample: determine the threshold from its grey values."""
         self.levels.set_mask(self.settings.sample.layer())
         self.levels.check_data()
 
@@ -192,7 +192,7 @@ class PorosityDock(PorosityWidgets):
         return volume
 
     def _clear_message(self) -> None:
-        """Clear errors about another image, except why its measurement ended."""
+        """Clear errors about another image, except one that ended its measurement."""
         self.settings.faults.clear()
         if self.message.text != self._farewell:
             self.message.clear()
@@ -457,7 +457,7 @@ class PorosityDock(PorosityWidgets):
     def _on_explained(
         self, name: str, report: PorosityReport, found: ExplainedPores
     ) -> None:
-        """Add the columns to table, layer and export, unless the result is outdated."""
+        """Add columns to the table, layer and export unless the result is outdated."""
         measured = self._measured
         if measured is None or measured.reports.get(name) is not report:
             return

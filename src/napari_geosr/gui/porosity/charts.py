@@ -141,8 +141,8 @@ class SizeHistogram(HistogramView):
     Signals
     -------
     brushed : tuple of 2 float, Qt.KeyboardModifiers
-        The user selected the pores of these sizes, both ends included; with the keys
-        that were pressed.
+        The user selected the pores in this range of sizes, both ends included, while
+        pressing these keys.
     cleared
         The user cleared the selection.
     """
@@ -166,7 +166,7 @@ class SizeHistogram(HistogramView):
         Parameters
         ----------
         sizes : ndarray of float
-            Their sizes.
+            Sizes of the selected pores.
         name : str
             Name of the histogram that shows all pores of this report.
         """
@@ -219,7 +219,7 @@ class SizeHistogram(HistogramView):
             self._press, self._has_moved = event.position(), False
 
     def mouseMoveEvent(self, event: QEvent) -> None:
-        """Select the range between the place of the click and the mouse."""
+        """Select the range between the click and the current mouse position."""
         if self._press is None:
             return
         far = abs(event.position().x() - self._press.x()) >= _DRAG

@@ -114,8 +114,9 @@ class ExplainedPores:
 def explained_source(viewer: ViewerModel, layer: Layer) -> ExplainedSource | None:
     """Scan and settings that explain the pores of `layer`.
 
-    The scan is an open layer or, if that is missing, the file of the layer's record.
-    Returns None if the layer was not restored by a single network, or there is neither.
+    The scan is an open layer or, if there is none, the file named in the layer's
+    record. Returns None if the layer was not restored by a single network, or there is
+    neither.
     """
     config = explain_settings(layer, ("evidence",))
     record = layer.metadata.get(METADATA, {})

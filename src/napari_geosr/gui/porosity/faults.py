@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class FieldsOfSettings(Protocol):
-    """The fields of the settings, from the top."""
+    """The fields of the settings, from top to bottom."""
 
     rows_above: QFormLayout
     method: QComboBox

@@ -53,7 +53,7 @@ class JobMeasurement:
 def job_result_steps(
     path: Path, should_stop: ShouldStop
 ) -> Generator[Step, None, JobMeasurement]:
-    """Read values, table and labels of the job in the folder `path`.
+    """Read the values, table and labels of the job in the folder `path`.
 
     Raises
     ------

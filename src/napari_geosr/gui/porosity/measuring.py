@@ -61,7 +61,7 @@ class PoreMeasurement:
     kept: tuple[str, ...] = ()
 
     def without_labels(self) -> PoreMeasurement:
-        """Copy without labels and masks, which are now stored in layers."""
+        """Return a copy without labels and masks, which are now stored in layers."""
         reports = {
             key: replace(r, labels=None, sample_mask=None)
             for key, r in self.reports.items()
@@ -166,7 +166,7 @@ def export_dialog(
     parent: QWidget,
     measured: PoreMeasurement,
 ) -> Callable[[ShouldStop], Generator[Step, None, Path]] | None:
-    """Ask for folder and name, and whether to overwrite existing files.
+    """Ask for the folder and name, and whether to overwrite existing files.
 
     Returns
     -------

@@ -147,7 +147,7 @@ class PlanSection(QWidget):
         on_step: Callable[[Step], None],
         on_error: Callable[[Exception], None],
     ) -> None:
-        """Plan from the chosen image, in a worker."""
+        """Plan the spots from the chosen image, in a worker."""
         layer, mask = self._settings.image.layer(), self._settings.sample.layer()
         try:
             if layer is None:

@@ -91,7 +91,7 @@ class PoreColours:
         marked : ndarray of bool, shape (n,), optional
             Pores to highlight.
         hide_others : bool
-            Show only these.
+            Whether to show only these pores.
         """
         colormap = PoreColormap(colors=self.colours, background_value=0)
         colormap._classes = self.highlighted(marked, hide_others=hide_others)
@@ -175,7 +175,7 @@ def colour_columns(report: PorosityReport) -> list[str]:
 
 
 def number_columns(report: PorosityReport) -> list[str]:
-    """Columns of numbers and truth values, except the labels."""
+    """Columns of numbers and Boolean values, except the labels."""
     return [
         name
         for name, values in report.table.items()
@@ -184,7 +184,7 @@ def number_columns(report: PorosityReport) -> list[str]:
 
 
 def is_logarithmic(report: PorosityReport, column: str) -> bool:
-    """Whether a column is shown on a logarithmic scale: positive, over two decades."""
+    """Whether a column has a logarithmic scale: positive values over two decades."""
     if column.startswith(_POSITIONS):
         return False
     known = measure.colour_columns(report)
@@ -238,7 +238,7 @@ def _scale(report: PorosityReport, column: str, table: AnyArray) -> PoreColours:
 def scale_colours(fractions: AnyArray) -> AnyArray:
     """RGBA colours of the scale at positions from 0 to 1.
 
-    The lowest tenth of the colormap is left out: it is invisible on black.
+    The lowest tenth of the colormap is left out because it is invisible on black.
     """
     colours: AnyArray = ensure_colormap(_COLORMAP).map(0.1 + 0.9 * fractions)
     return colours
@@ -254,7 +254,7 @@ class Highlighter(QObject):
 
     When a colormap is assigned, napari compiles a shader, and redraws the layer list
     and the layer controls. While a lasso is drawn, only the labels on screen are sent
-    to the graphics card. The rest follows when the selection no longer changes.
+    to the graphics card. The rest is updated when the selection no longer changes.
     """
 
     def __init__(self, parent: QObject) -> None:
@@ -284,7 +284,7 @@ class Highlighter(QObject):
         marked : ndarray of bool, shape (n,)
             Pores to highlight.
         hide_others : bool
-            Show only these.
+            Whether to show only these pores.
         """
         colormap = self._colormap
         if (
@@ -303,7 +303,7 @@ class Highlighter(QObject):
         image = layer._slice.image
         shown = image.view
         shown[...] = colormap._data_to_texture(image.raw)
-        with layer.events.blocker():  # the layer list would be drawn for any event
+        with layer.events.blocker():  # any event would redraw the layer list
             layer.events.labels_update(data=shown, offset=(0,) * shown.ndim)
         self._timer.start()
 
@@ -327,6 +327,6 @@ def _can_be_quick(layer: Labels) -> bool:
         and image.raw.shape == image.view.shape
         and not layer.multiscale
         and not layer.show_selected_label
-        and layer.data.dtype.itemsize > 2  # others are looked up on the graphics card
+        and layer.data.dtype.itemsize > 2  # the graphics card looks up smaller types
         and not get_settings().experimental.async_
     )

@@ -41,7 +41,7 @@ _BLOCK_BYTES = 2**24
 _LONGEST_LINE = 0.45
 #: Kind of the layer of mean intercept lengths (a rose plot).
 _ROSE = "rose"
-#: Columns of the pore table that napari's status bar shows, as far as they exist.
+#: Columns of the pore table that napari's status bar shows, if they exist.
 _IN_STATUS_BAR = ("volume", "area", "equivalent_diameter", "sphericity", "circularity")
 
 
@@ -58,7 +58,7 @@ def features(report: PorosityReport) -> Any:
 
 
 def with_background(column: AnyArray) -> AnyArray:
-    """A column of the pore table with a row for label 0 in front: empty, or 0."""
+    """A column of the pore table with a first row for label 0: empty, or 0."""
     first: object = {"f": np.nan, "U": "", "O": ""}.get(column.dtype.kind, 0)
     extended: AnyArray = np.concatenate([np.array([first], column.dtype), column])
     return extended
@@ -262,7 +262,7 @@ def is_untouched(layer: Labels, should_stop: ShouldStop) -> bool:
 
 
 def checksum_of(labels: Any, should_stop: ShouldStop) -> int:
-    """Compute the checksum of an array, possibly on disk; for a worker.
+    """Compute the checksum of an array, possibly on disk; to be run in a worker.
 
     Raises
     ------

@@ -156,7 +156,7 @@ class PoreTableModel(QAbstractTableModel):
         return self._decimals.get(name)
 
     def as_text(self) -> str:
-        """All rows shown, separated by tabs, below their names and units."""
+        """All rows shown, as tab-separated text, below the column names and units."""
         units = self._units
         head = [f"{n} ({units[n]})" if units.get(n) else n for n in self._names]
         columns = [self._columns[name][self._order].tolist() for name in self._names]
@@ -470,7 +470,7 @@ class PoreTable(QTableView):
             self.select_label(label)
 
     def keyPressEvent(self, event: QEvent) -> None:
-        """Copy the table with the usual keys."""
+        """Copy the table when the usual shortcut is pressed."""
         if event.matches(QKeySequence.StandardKey.Copy):
             self.copy()
             return

@@ -130,7 +130,7 @@ class PoreDisplay(QObject):
         self._restart()
 
     def _restart(self) -> None:
-        """Follow the layer of the report that is shown, and select no pore."""
+        """Follow the layer of the report that is shown, and clear the selection."""
         report, layer = self._result.report, self.layer()
         self._unfollow()
         # All views follow, because this emits `changed`.
@@ -196,7 +196,7 @@ class PoreDisplay(QObject):
         self.marked.changed.emit()
 
     def _add_group(self, group: str, expression: str) -> None:
-        """Add a column with the selected pores to table and features.
+        """Add a column with the selected pores to the table and features.
 
         If a filter selects the same pores, it is stored in the report as its group, so
         that the methods section can reproduce the selection.
@@ -312,7 +312,7 @@ class PoreDisplay(QObject):
         self._recolour()
 
     def _on_marked(self) -> None:
-        """Have picture and table follow the plot, which has changed already."""
+        """Make the picture and table follow the plot, which has already changed."""
         scatter = self._result.plot.scatter
         if scatter.is_drawing:
             if self._listing.isActive():
@@ -322,7 +322,7 @@ class PoreDisplay(QObject):
             self._pace.show_now()
 
     def _follow(self) -> None:
-        """Show the selection in table and picture."""
+        """Show the selection in the table and picture."""
         self._show_marked()
         self._recolour()
 
@@ -348,7 +348,7 @@ class PoreDisplay(QObject):
             self._result.histogram.set_selected(sizes, self._result.which.currentText())
 
     def _recolour(self) -> None:
-        """Colour plot and picture by the chosen column, and highlight the selection."""
+        """Colour the plot and picture by the chosen column; highlight the selection."""
         report, layer = self._result.report, self.layer()
         if report is None:
             return

@@ -101,7 +101,7 @@ class PorositySettings(QWidget):
         self.value = QDoubleSpinBox()
         self.value.setLocale(QLocale(QLocale.Language.C))
         self.value.setRange(-_MAX_VALUE, _MAX_VALUE)
-        self.value.setSpecialValueText("–")  # for the minimum; see `_clear_value`
+        self.value.setSpecialValueText("–")  # shown at the minimum; see `_clear_value`
         self.value.setKeyboardTracking(False)
         self.value.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
         self.value.setMinimumWidth(64)
@@ -254,7 +254,7 @@ class PorositySettings(QWidget):
         return is_measurable(layer) and bool(layer is not self.image.layer())
 
     def set_volume(self, volume: Volume | None) -> None:
-        """Set the volume to which the settings apply; its grey values follow later."""
+        """Set the volume to which the settings apply; its grey values are set later."""
         self._volume, self._levels, self._whole = volume, None, None
         self.histogram.set_series((), "")
         self.histogram.set_threshold(None, dark=True)
@@ -310,7 +310,7 @@ class PorositySettings(QWidget):
         self.histogram.set_series([Bars(counts, edges)], title)
 
     def _set_decimals(self, n: int) -> None:
-        """Round the value for display without counting as user input."""
+        """Round the value for display; this does not count as user input."""
         with QSignalBlocker(self.value):
             self.value.setDecimals(n)
 

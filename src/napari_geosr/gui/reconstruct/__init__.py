@@ -323,7 +323,7 @@ class ReconstructDock(ReconstructWidgets):
             self.show_settings_error(error)
 
     def settings_forms(self) -> list[ConfigForm]:
-        """Return the forms with the settings of a reconstruction, from the top."""
+        """Return the forms with the settings of a reconstruction, top to bottom."""
         forms = self.algorithm.form, self.above, self.form
         return [form for form in forms if form is not None]
 
@@ -472,7 +472,7 @@ def _describe_scan(scan: Projections) -> str:
 
 
 def _estimate(scan: Projections, tried: TrialSlice, is_coarse: bool) -> RunEstimate:
-    """Estimate time and memory of the whole volume from one slice."""
+    """Estimate the time and memory for the whole volume from one slice."""
     edge = tried.volume.shape[-1]
     if is_coarse:
         edge *= round(tried.volume.voxel_size[-1] / scan.pixel_size[1])

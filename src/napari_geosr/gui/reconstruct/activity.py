@@ -176,7 +176,7 @@ class ReconstructActivity(Activity):
             self.cancel()
 
     def _volume_key(self) -> Key:
-        """Return a key built from all that determines the voxels of the volume."""
+        """Return a key built from everything that determines the volume's voxels."""
         irrelevant = dict.fromkeys(("device", "memory", "threads"))
         # Unlike an id, a reference is never reused for a later scan.
         opened = None if self._opened is None else weakref.ref(self._opened)
@@ -197,7 +197,7 @@ class ReconstructActivity(Activity):
 
     def _start_next(self) -> None:
         if not self._requests & {PREVIEW, RUN}:
-            self.preview.remove(show_views=True)  # no requested run reuses the data
+            self.preview.remove(show_views=True)  # no requested run can reuse the data
         opened = self._opened
         if opened is None:
             return

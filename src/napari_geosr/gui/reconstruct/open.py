@@ -122,7 +122,7 @@ class OpenProjections(QWidget):
         self._show_busy("")
 
     def hide_suggestion(self) -> None:
-        """Hide message and suggestion once projections are open."""
+        """Hide the message and suggestion once projections are open."""
         self.message.clear()
         self.section.set_open(False)
 

@@ -75,7 +75,7 @@ class RestoreActivity(Activity):
     run_file : Path or None
         File with the data that the last run restored.
     watch : SourceWatch
-        Reports changes of the source during the last run.
+        Reports changes to the source during the last run.
 
     Signals
     -------
@@ -152,7 +152,7 @@ class RestoreActivity(Activity):
 
     @property
     def wants_run(self) -> bool:
-        """Whether a run was requested that has not begun."""
+        """Whether a requested run has not begun yet."""
         return RUN in self._requests
 
     def source(self) -> Image | None:
@@ -201,19 +201,19 @@ class RestoreActivity(Activity):
         self._restart_later()
 
     def set_config(self, config: RestoreConfig) -> None:
-        """Choose model and settings."""
+        """Choose the model and settings."""
         if config != self._config:
             self._config = config
             self._restart_later()
 
     def set_extent(self, wants_all: bool) -> None:
-        """Choose to restore all time points and channels, or the one on screen."""
+        """Choose to restore all time points and channels, or only those on screen."""
         if wants_all != self._wants_all:
             self._wants_all = wants_all
             self._restart_later()
 
     def prepare_again(self) -> None:
-        """Prepare again: the layer's voxel size or data changed."""
+        """Prepare again after the layer's voxel size or data have changed."""
         self._restart_later()
 
     def set_preview(self, enabled: bool) -> None:

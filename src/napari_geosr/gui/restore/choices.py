@@ -28,7 +28,7 @@ _STEPS = 20
 
 
 class SeriesChoice(QComboBox):
-    """A choice between one and all time points and channels; hidden if there is one.
+    """Choice between one or all time points and channels; hidden if there is only one.
 
     Attributes
     ----------

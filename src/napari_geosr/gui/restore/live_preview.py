@@ -179,7 +179,7 @@ class LiveLayer(QObject):
             colormap=source.colormap,
             contrast_limits=tuple(source.contrast_limits),
             gamma=source.gamma,
-            cache=False,  # the tiles are kept here, and are replaced
+            cache=False,  # this class caches tiles, and replaces them
             **(geometry(result) | alignment_with(source)),
         )
         viewer.layers.selection.active = active

@@ -1,4 +1,4 @@
-"""The section with the actions of the Restore dock that are used rarely."""
+"""The section with the rarely used actions of the Restore dock."""
 
 from __future__ import annotations
 

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 PreparationResult = tuple[
     PreparedRestoration, "Estimate", PreparedSeries | None, FinishedPart | None
 ]
-#: Maximum estimated duration of a preview in seconds; the region of a longer one is
-#: reduced.
+#: Maximum estimated duration of a preview in seconds; if a preview would take longer,
+#: its region is reduced.
 _PREVIEW_SECONDS = 3.0
 
 
@@ -176,7 +176,7 @@ def steps_factory(
     Parameters
     ----------
     first : tuple of slice
-        The region on screen, of the point at `position`.
+        The region on screen, for the point at `position`.
     """
     if ready.series is None:
         shown = with_layer_name(ready.prepared, layer)

@@ -84,7 +84,7 @@ def _part(start: int, stop: int, size: int, edge: int | None) -> slice:
 
 
 def _corners(layer: Image, viewer: ViewerModel) -> AnyArray:
-    """First and last voxel that is visible, per axis of the layer."""
+    """First and last visible voxel along each axis of the layer."""
     corners = np.asarray(layer.corner_pixels, dtype=float)
     if getattr(layer, "multiscale", False):
         corners = corners * layer.downsample_factors[layer.data_level]
@@ -124,7 +124,7 @@ class PreviewLayer:
         name = f"{volume.name} · preview"
         layer = self.layer
         if layer is None or layer not in self._viewer.layers:
-            self._remove_hidden()  # it has the name of the new layer
+            self._remove_hidden()  # the hidden layer has the name of the new one
             active = self._viewer.layers.selection.active
             metadata = layer_metadata(volume)
             metadata[METADATA]["helper"] = "preview"

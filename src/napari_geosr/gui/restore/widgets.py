@@ -197,7 +197,7 @@ class RestoreWidgets(Dock):
         self.copy_python.setShortcut("Alt+Shift+P")
 
     def chosen_layer(self) -> Image:
-        """The layer to restore; raise `ConfigError` if there is none."""
+        """Return the layer to restore; raise `ConfigError` if there is none."""
         layer = self.layer_combo.layer()
         if layer is None:
             raise ConfigError("No layer is selected. Open an image first.")
@@ -244,7 +244,7 @@ class RestoreWidgets(Dock):
     def _on_checked(self, checked: ConsistencyCheck, name: str) -> None:
         """Show the full verdict; a result that does not fit the scan gets no tick."""
         self.scroller.show_part(self.check_verdict)
-        if name:  # of an earlier result
+        if name:  # the check is of an earlier result
             return
         fits = checked.verdict.level != "harmful"
         self.show_unmeasurable("" if fits else _MISFIT)
@@ -266,7 +266,7 @@ class RestoreWidgets(Dock):
         what : str
             The dock's running operation; empty if there is none.
         awaited : bool
-            Whether a run waits for its preparation.
+            Whether a run is waiting for its preparation.
         """
         # Previews are computed at every move, so the bar would flicker.
         is_shown = awaited or what in ("run", "prepare")

@@ -22,7 +22,7 @@ class StrokesActivity(Activity):
         Returns a key of everything that the prediction depends on: equal keys give
         equal predictions. None if there is nothing to predict.
     begin : callable
-        Starts an operation, by its name.
+        Starts the operation with a given name.
     """
 
     _debounce_ms: ClassVar[int] = 250
@@ -45,7 +45,7 @@ class StrokesActivity(Activity):
         if self._busy == ANSWER and (is_new or SEGMENT in self._requests):
             self.cancel(keep_requests=True)
         elif self._busy == SUGGEST and (is_new or SEGMENT in self._requests):
-            self._requests.add(SUGGEST)  # afterwards
+            self._requests.add(SUGGEST)  # restart it afterwards
             self.cancel(keep_requests=True)
 
     def _start_next(self) -> None:

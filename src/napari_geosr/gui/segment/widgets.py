@@ -177,7 +177,7 @@ class SegmentWidgets(Dock):
             widget.setVisible(bool(fractions))
 
     def show_suggestions(self, suggestions: Sequence[Suggestion]) -> None:
-        """List slices to paint next; without any, there is no list."""
+        """List slices to paint next; hide the list if there are none."""
         self.slices.setVisible(bool(suggestions))
         self.slices.clear()
         for each in suggestions:

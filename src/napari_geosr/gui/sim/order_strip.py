@@ -107,7 +107,7 @@ def thumbnails(part: FloatArray) -> npt.NDArray[np.uint8]:
 
 
 class OrderStrip(QWidget):
-    """Thumbnails of all frames, drawn in a worker when layer or settings change.
+    """Thumbnails of all frames, drawn in a worker when the layer or settings change.
 
     Signals
     -------

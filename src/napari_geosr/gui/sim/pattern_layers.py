@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _GAP = 0.05
 #: Minimum distance, in pixels of the spectrum, at which a peak counts as moved.
 _MOVED = 0.25
-#: Colours of the angles, used cyclically; distinguishable with colour blindness.
+#: Colours of the angles, used cyclically; distinguishable by colour-blind users.
 _COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#f0e442", "#cc79a7")
 #: Diameter of the circles around peaks, as a fraction of the width of the spectrum.
 _DIAMETER = 0.02
@@ -200,7 +200,7 @@ class PatternLayers(QObject):
         action = str(getattr(event, "action", ""))
         if self._is_updating or patterns is None or self.peaks is None:
             return
-        if "ing" in action:  # still adding, changing or removing
+        if "ing" in action:  # the action has not finished
             return
         before = _vectors(patterns)
         places = np.asarray(self.peaks.data, float)

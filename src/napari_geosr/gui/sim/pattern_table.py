@@ -67,10 +67,10 @@ class PatternTable(QWidget):
         self.setVisible(False)
 
     def show_estimate(self, estimate: PatternEstimate | None) -> None:
-        """Show the patterns of an estimate; hide the table without one.
+        """Show the patterns of an estimate; hide the table if there is none.
 
-        If they are already shown, nothing changes, so that a cell can be edited
-        meanwhile.
+        If they are already shown, nothing changes, so that editing a cell is not
+        interrupted.
         """
         if estimate is None or estimate is not self._estimate:
             self._estimate = estimate
@@ -164,7 +164,7 @@ def with_typed(
     Raises
     ------
     ConfigError
-        If the text is not such a value.
+        If the text is not a valid direction or period.
     """
     fringe = patterns.fringes[angle]
     direction, period = fringe.direction, patterns.pixel_size / fringe.frequency

@@ -121,7 +121,7 @@ def reconstruct_steps(
     answers: dict[str, FloatArray],
     should_stop: ShouldStop,
 ) -> Generator[Step, None, SimResult]:
-    """Reconstruct all planes, and compare the result with those of other methods.
+    """Reconstruct all planes, and compare the result with results of other methods.
 
     Parameters
     ----------

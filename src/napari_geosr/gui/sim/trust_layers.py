@@ -47,7 +47,7 @@ class TrustLayers:
         self._layers.append(layer)
 
     def show_support(self, support: FourierSupport, source: Layer, name: str) -> None:
-        """Show a spectrum with its two circles, right of the spectrum of the frames."""
+        """Show a spectrum with its two circles, to the right of that of the frames."""
         shape = tuple(n // support.upscale_factor for n in support.spectrum.shape)
         options = beside(source, shape, place=2)
         options["scale"] = options["scale"] / support.upscale_factor

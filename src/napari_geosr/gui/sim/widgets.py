@@ -169,5 +169,5 @@ class SimWidgets(Dock):
         fill_dock(self, area, self.message, self.bar)
 
     def settings_forms(self) -> list[ConfigForm]:
-        """Return the forms with the settings, from the top."""
+        """Return the forms with the settings, from top to bottom."""
         return [self.form, self.rare]

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Layer
 
-#: Settings shown first; energy and CO2eq have their own group, the others are in
+#: Settings shown first; energy and CO2eq have their own group, and all others are in
 #: *Other*.
 _ABOVE = ("counts", "exposure", "algorithms", "acquisition", "steps")
 _FACTORS = (

@@ -1,4 +1,4 @@
-"""Settings of the chosen learning method; every method keeps its own."""
+"""Settings of the chosen learning method; every method keeps its own settings."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _is_valid(kind: type[Config], values: AnyMapping, name: str, value: object) 
 _FROM = "from_model"
 #: Settings specific to one training run, which are not remembered.
 _NOT_REMEMBERED = frozenset({_FROM, "preview_slice"})
-#: Suffix of the name of a model that is fine-tuned from another one.
+#: Suffix of the name of a model that is fine-tuned from another model.
 TUNED = "-tuned"
 #: Fields that the dock shows above *Advanced*.
 ABOVE = ("source", "target", "name", "steps")

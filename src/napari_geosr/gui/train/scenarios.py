@@ -100,7 +100,7 @@ _SCENARIOS = (
 def training_scenarios() -> tuple[TrainingScenario, ...]:
     """Return the answers with at least one available method, and their methods.
 
-    Other methods, such as those of other packages, come last as their own answers.
+    All other methods, such as those of other packages, come last as separate answers.
     """
     known = needs()
     scenarios = []

@@ -82,8 +82,8 @@ class TimedForward:
     Attributes
     ----------
     restore_core : callable or None
-        The same for networks that can compute only a part of their output; otherwise
-        None.
+        The same for networks that are able to compute just a part of their output;
+        otherwise None.
     """
 
     def __init__(self, forward: Forward) -> None:

@@ -65,7 +65,7 @@ class ConvertedNetwork:
                 self._interrupt()
         except BaseException:
             request.cancel()
-            with suppress(RuntimeError):  # reports that it was cancelled
+            with suppress(RuntimeError):  # `wait` reports the cancellation
                 request.wait()
             raise
         # The request writes the next window into the same memory.

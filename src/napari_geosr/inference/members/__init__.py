@@ -1,6 +1,6 @@
 """Members: several predictions for one volume, which give its standard deviation.
 
-There is one file per kind, found by its file name. The module defines ``TITLE``,
+Each kind has its own module, found by its file name. The module defines ``TITLE``,
 ``HELP`` (one line shown to the user), ``NEEDS_OTHERS`` (whether it requires further
 models) and ``make(inputs) -> Members``.
 """

@@ -42,7 +42,7 @@ class EnsembleNetwork(nn.Module):
     -----
     The output has two channels: the mean, and the standard deviation with n - 1 in the
     denominator. The order of the members is fixed, so that a window has the same values
-    in every run; another order would change them by rounding.
+    in every run; a different order would lead to different rounding errors.
     """
 
     def __init__(

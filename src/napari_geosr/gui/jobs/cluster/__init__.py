@@ -83,7 +83,7 @@ class ClusterButton(QObject):
         self.widget.setEnabled(run_button.isEnabled())
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Enable or disable the button like the one that runs on this computer."""
+        """Enable or disable the button together with the local run button."""
         if (
             event is not None
             and event.type() == QEvent.Type.EnabledChange

@@ -232,11 +232,11 @@ class ClusterDialog(QDialog):
             return
         name = self._run.name
         folder = self.folder.path / name
-        operation = getattr(self._run, "operation", "")  # known for training only
+        operation = getattr(self._run, "operation", "")  # set only for training
         script_of = remote.script_of if profile.host else submission.script_of
         try:
             text = script_of(name, folder, profile, operation)
-        except GeoSRError as error:  # something is missing, not wrong
+        except GeoSRError as error:  # incomplete rather than invalid
             missing = str(error_in_fields(error, self._forms()))
             self.message.show_message(missing)
             return

@@ -1,4 +1,4 @@
-"""Proposes walltime and memory of a job from an estimate of its run. No Qt here."""
+"""Proposes the walltime and memory of a job from an estimate of its run, without Qt."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Proposal:
 
 
 def propose(estimate: RunEstimate, profile: Profile, *, limited: bool) -> Proposal:
-    """Propose walltime and memory for a run.
+    """Propose the walltime and memory for a run.
 
     Parameters
     ----------

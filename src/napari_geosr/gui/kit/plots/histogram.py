@@ -51,7 +51,7 @@ class PlotColors:
 
 
 class HistogramView(Chart):
-    """A filled histogram, with further ones as outlines over it.
+    """A filled histogram, with further histograms drawn over it as outlines.
 
     Parameters
     ----------
@@ -203,7 +203,7 @@ class HistogramView(Chart):
 
 
 class ThresholdView(HistogramView):
-    """Histogram of grey values with a threshold that mouse and keys can move.
+    """Histogram of grey values with a threshold that the mouse and keys can move.
 
     Signals
     -------

@@ -1,4 +1,4 @@
-"""Notes on the files of several images, with the rows that correct what was assumed."""
+"""Notes on the files of several images, with rows for correcting the assumptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The row that lists doubts about a layer's file and opens their correction."""
+"""The row that lists doubts about a layer's file and opens rows to resolve them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _EVENTS = ("metadata", "units", "axis_labels", "name", "scale")
 class NotesRow(QWidget):
     """Warnings and notes of a layer's file in one message; hidden if there are none.
 
-    *Correct…* opens the row below it that corrects what was assumed.
+    *Correct…* opens the row below it that corrects the assumption.
 
     Parameters
     ----------

@@ -159,7 +159,7 @@ def record_slices(layer: Layer) -> None:
 
 
 def convert_to_frames(layer: Layer) -> None:
-    """Turn the first axis of a Z, Y, X layer into time, as the user answered.
+    """Turn the first axis of a Z, Y, X layer into time, following the user's answer.
 
     A time step has no length, so the axis gets scale 1 and no unit.
     """

@@ -127,7 +127,7 @@ class _Gradient(QWidget):
 
 
 class PorePlot(QWidget):
-    """Scatter plot of the pores, linked with table and picture.
+    """Scatter plot of the pores, linked with the table and picture.
 
     Signals
     -------
@@ -350,7 +350,7 @@ class PorePlot(QWidget):
 
 
 def _spaced(number: int) -> str:
-    """A number with thin spaces between thousands."""
+    """A number with thin spaces between groups of three digits."""
     return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
@@ -364,7 +364,7 @@ def _share(report: PorosityReport, mask: AnyArray) -> str:
 
 
 def _column_menu(name: str, tool_tip: str) -> ElidingCombo:
-    """A menu of columns that shortens a long one in a narrow dock."""
+    """A menu of columns that shortens long titles in a narrow dock."""
     menu = ElidingCombo()
     menu.setAccessibleName(name)
     menu.setToolTip(tool_tip)

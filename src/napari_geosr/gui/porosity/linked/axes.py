@@ -62,7 +62,7 @@ class Scale:
         return pixels
 
     def bins(self, positions: AnyArray) -> AnyArray:
-        """The bars of the histogram in which positions are."""
+        """The bars of the histogram that contain the positions."""
         fractions = (positions - self.low) / (self.high - self.low)
         numbers: AnyArray = np.floor(BINS * fractions).astype(np.int64)
         return np.clip(numbers, 0, BINS - 1)
@@ -87,7 +87,7 @@ def scale_of(positions: AnyArray) -> Scale:
 
 
 def strip_at(place: tuple[float, float], scales: Sequence[Scale]) -> int | None:
-    """The axis with the histogram at this place; None among the points."""
+    """The axis with the histogram at this place; None for a place among the points."""
     is_beyond = [p > scale.high for p, scale in zip(place, scales, strict=True)]
     return None if is_beyond[0] == is_beyond[1] else int(is_beyond[0])
 
@@ -98,5 +98,5 @@ def band(
     """Outline of all points between two positions on an axis."""
     low, high = scales[1 - axis].whole
     corners = [(end, side) for end in ends for side in (low, high)]
-    corners[2:] = corners[:1:-1]  # around the area
+    corners[2:] = corners[:1:-1]  # go around the area
     return [(across, along) if axis else (along, across) for along, across in corners]

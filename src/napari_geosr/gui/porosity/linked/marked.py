@@ -1,4 +1,4 @@
-"""The selected pores: one selection for plot, table, picture and other plugins."""
+"""The selected pores: one selection for the plot, table, picture and other plugins."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class FeatureLink(QObject):
         features = layer.features
         if name not in features or len(features) != len(self._marked.mask) + 1:
             return np.zeros(0)
-        return np.asarray(features[name])[1:]  # without the background
+        return np.asarray(features[name])[1:]  # omit the background
 
     def _write(self) -> None:
         """Write the selection into the features in place; copying them is slow."""

@@ -36,8 +36,8 @@ class PicturePace(QObject):
 
     Without a graphics card, drawing napari's canvas takes longer than a frame of the
     screen, and the plot, which is in the same window, has to wait for it. The frames
-    with and without a new picture are timed; from their durations follows how long the
-    picture must wait for the plot to keep up with the screen. If the canvas is drawn
+    with and without a new picture are timed; their durations determine how long the
+    picture must wait so that the plot keeps up with the screen. If the canvas is drawn
     fast enough, the picture follows every change.
 
     Parameters

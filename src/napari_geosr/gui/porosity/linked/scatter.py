@@ -309,7 +309,7 @@ class ScatterView(Chart):
         return float(place.x()), float(place.y())
 
     def _band(self, end: tuple[float, float]) -> list[tuple[float, float]]:
-        """Outline of the range from the first place in a histogram to another one."""
+        """Outline of the range from the first to another position in a histogram."""
         axis = self._strip_axis
         assert axis is not None
         ends = self._lasso[0][axis], end[axis]
@@ -325,7 +325,7 @@ class ScatterView(Chart):
             self._strip_axis = strip_at(self._lasso[0], self._scales)
 
     def mouseMoveEvent(self, event: QEvent) -> None:
-        """Extend the lasso; it is drawn with the points inside, once a frame."""
+        """Extend the lasso; it is drawn with the points inside, once per frame."""
         if self._press is None:
             return
         moved = event.position() - self._press

@@ -32,7 +32,7 @@ _CHECK_MS_UNFINISHED = 2000
 
 
 class LevelsReader(QObject):
-    """Reads grey values of one layer at a time, and remembers those of earlier ones.
+    """Reads grey values of one layer at a time, and remembers those of earlier layers.
 
     Signals
     -------
@@ -78,7 +78,7 @@ class LevelsReader(QObject):
         return None if self._layer is None else self._layer()
 
     def key(self) -> Key:
-        """Build the key that the grey values depend on; empty if there is no layer."""
+        """Build the key on which the grey values depend; empty if there is no layer."""
         layer = self.layer()
         if layer is None:
             return ()

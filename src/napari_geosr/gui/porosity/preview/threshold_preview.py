@@ -104,8 +104,8 @@ class ThresholdPreview(QObject):
     ) -> None:
         """Show the pores of `source` at `threshold`; updates are slightly deferred.
 
-        `sample` is a mask on the voxel grid of the image, or None. If `pores` is given,
-        as such a mask, it is shown unchanged.
+        `sample` is a mask on the voxel grid of the image, or None. If another such mask
+        is given as `pores`, it is shown unchanged.
         """
         same = self._source is not None and self._source() is source
         if self.layer is None or not same:

@@ -65,9 +65,9 @@ def _verdicts_steps(
 
 
 def _worst_verdict(verdicts: Mapping[str, RunVerdict]) -> tuple[RunVerdict, str]:
-    """The most severe verdict and its channel, with others that are harmful, too.
+    """The most severe verdict and its channel; other harmful verdicts become reasons.
 
-    Of equally severe verdicts, the first counts: that on the channel on screen.
+    Of equally severe verdicts, the first one counts: that for the channel on screen.
     """
     worst = max(verdicts, key=lambda name: SEVERITY[verdicts[name].level])
     verdict = verdicts[worst]

@@ -272,7 +272,7 @@ class VerdictPanel(QWidget):
             self.message.show_message(f"Before the run: {self._run_verdict.sentence}")
 
     def _on_verdict(self, verdict: RunVerdict, channel: str = "") -> None:
-        if channel:  # the question before the run names it too
+        if channel:  # the question before the run also names the channel
             verdict = replace(verdict, sentence=f"{channel}: {verdict.sentence}")
         self._run_verdict = verdict
         self.removed_button.set_noise(verdict.noise)
