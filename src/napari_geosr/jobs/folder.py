@@ -395,9 +395,8 @@ class JobFolder:
         Raises
         ------
         JobError
-            If the job is done, or a process on another host sends heartbeats.
-            Heartbeats are needed because not every network drive shares locks between
-            hosts.
+            If the job is done, or a process on another host sends heartbeats: not
+            every network drive shares locks between hosts.
         """
         self.check_not_done()
         status = self.status()

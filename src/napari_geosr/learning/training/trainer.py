@@ -419,9 +419,8 @@ class Trainer:
     ) -> dict[str, float]:
         """Accumulate the gradients of `batches`, in smaller parts if memory runs out.
 
-        No weights change before all gradients are computed. Therefore, only this part
-        is repeated, not the whole step: other optimisers may have updated their
-        weights.
+        No weights change before all gradients are computed. Only this part is repeated,
+        not the whole step, because other optimisers may have updated their weights.
         """
         was_updated, self.parts.is_updated = self.parts.is_updated, False
 
