@@ -26,23 +26,23 @@ of this page used the empty background next to it, where *auto* was 2.8 and 1.3 
 the best classical filter; on the other scans, *auto* was about 1.1 dB above this
 filter. The noise measurement and the ranking were changed afterwards. **These changes,
 and their limits, were chosen with knowledge of the scans on this page**, so its figures
-are not an independent test of them. The limits of the most recent changes (the spectrum
-of the noise) were chosen using simulations and the level of the noise added to bone,
-cement and sandstone.
+are not an independent test of them. The limits of the most recent changes (to the noise
+spectrum) were chosen using simulations and the level of the noise added to bone, cement
+and sandstone.
 
 ## How to read the tables
 
 - **Reference.** The scan without *added* noise is the reference.
 - **Noise-corrected PSNR.** Some scans are themselves noisy (cement paste: 3.9 % of the
-  contrast), and a good restoration also removes this noise. Errors are corrected for
-  this. The correction assumes that a result retains, at every voxel, the same fraction
-  of the scan's own noise as of the added noise, which is known. The level of the scan's
-  own noise is measured at each grey value. Earlier versions of this page used one level
-  for all grey values. The noise of the pollen scan is ten times as strong in bright
-  regions as in dark ones, and the results of all models retain two to three times as
-  much of it as of the added noise. With one level, *auto* was 0.6 dB below the best
-  classical filter for 20 % independent noise; with the measured levels, *auto* is 0.2
-  dB above this filter.
+  contrast), and a good restoration also removes this noise. The PSNR is corrected for
+  this noise. The correction assumes that a result retains, at every voxel, the same
+  fraction of the scan's own noise as of the added noise, which is known. The level of
+  the scan's own noise is measured at each grey value. Earlier versions of this page
+  used one level for all grey values. The noise of the pollen scan is ten times as
+  strong in bright regions as in dark ones, and the results of all models retain two to
+  three times as much of it as of the added noise. With a single level for all grey
+  values, *auto* was 0.6 dB below the best classical filter for 20 % independent noise;
+  with the measured levels, *auto* is 0.4 dB above this filter.
 - **Italics.** If the added noise is not stronger than the scan's own noise, values are
   in italics and not evaluated.
 - **Best classical** is a Gaussian, total variation or non-local means filter with the
