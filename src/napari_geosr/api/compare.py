@@ -40,7 +40,7 @@ def compare(
     """Compare volumes of one object: grey values, noise, resolution and pores.
 
     Voxel sizes, extents and origins may differ. Each volume is compared with the
-    reference on the voxels of the coarser of the two, within their common region.
+    reference on the coarser of the two voxel grids, within their common region.
 
     Parameters
     ----------

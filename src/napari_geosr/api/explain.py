@@ -68,8 +68,8 @@ def explain(
     draws : int
         Number of noise realisations.
     margin : int
-        Width of the zone around a pore that is replaced by solid together with it, in
-        voxels of the scan.
+        Width, in voxels of the scan, of the zone around a pore that is replaced with
+        solid along with the pore.
     radius : int
         If the voxel is not in a pore, explain a cube that extends this many voxels to
         each side.

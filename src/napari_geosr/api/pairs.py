@@ -61,7 +61,7 @@ def build_pairs(
         low-resolution scan to that of the high-resolution scan, as (Z, Y, X) in the
         unit of the low-resolution scan.
     search_angle : float
-        Maximum rotation around Z in the search, in degrees to either side.
+        Maximum rotation around Z in the search, in degrees, in either direction.
     transform : {"translation", "rigid", "similarity"}
         Degrees of freedom of the alignment: shift; shift and rotation; or shift,
         rotation and scale.
@@ -127,7 +127,7 @@ def build_pairs(
 def _refined(volume: Volume, factors: Sequence[int]) -> Volume:
     """Return the volume with voxels of 1 / factor pixels and an unchanged extent.
 
-    In a volume with voxels of one pixel, the first voxel is centred at 0.
+    In a volume with a voxel size of one pixel, the first voxel is centred at 0.
     """
     size = tuple(1 / factor for factor in factors)
     origin = tuple((edge - 1) / 2 for edge in size)

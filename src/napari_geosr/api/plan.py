@@ -77,7 +77,7 @@ def plan_scan(
     hours_per_spot : float, optional
         Duration of the scan of one spot; adds times to the plan.
     kilowatts : float, optional
-        Power of the scanner; adds energy and CO2eq.
+        Power of the scanner; adds energy and CO2eq to the plan.
     kilograms_per_kilowatt_hour : float
         CO2eq per kWh of electricity.
     memory : str, optional

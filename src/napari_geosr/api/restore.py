@@ -301,7 +301,8 @@ def restore_blocks(
     The statistics of the whole volume are computed immediately, its voxels only when
     they are used. Each block is computed with the halo that the network needs, so it
     equals the same block of a fully restored volume, up to rounding. Blocks are
-    recomputed at each use; if you need the whole volume more than once, use `restore`.
+    recomputed every time they are used; if you need the whole volume more than once,
+    use `restore`.
 
     Parameters
     ----------

@@ -47,7 +47,7 @@ def simulate(
     continuous: bool = False,
     threads: int | None = None,
 ) -> SimulationResult:
-    """Simulate the scan of a porous cylinder with an exactly known porosity.
+    """Simulate a scan of a porous cylinder with an exactly known porosity.
 
     Parameters
     ----------
@@ -74,8 +74,8 @@ def simulate(
     absorption : float
         Maximum line integral of the sample.
     columns : int, optional
-        Number of detector columns; by default as many as needed to see the whole slice
-        and some air.
+        Number of detector columns; by default as many as needed to cover the whole
+        slice and a margin of air.
     centre_offset : float
         Distance of the rotation axis from the middle of the detector, in columns.
     blur : float

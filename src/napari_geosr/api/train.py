@@ -68,8 +68,8 @@ def train(
     Parameters
     ----------
     method : str
-        Learning method, e.g. ``"noise2void"`` or ``"supervised"``; ``napari-geosr
-        train --list`` lists them.
+        Learning method, e.g. ``"noise2void"`` or ``"supervised"``; ``napari-geosr train
+        --list`` lists all methods.
     folder : str or Path
         Folder for the checkpoints and the model's bundle.
     source : Volume, array or path, or sequence of them

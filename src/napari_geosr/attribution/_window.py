@@ -184,8 +184,8 @@ class Window:
 
     @property
     def gain(self) -> float:
-        """Change of the result per change of the scan, in grey values, for a network
-        with a slope of 1.
+        """Change in the result per unit change in the scan, in grey values, for a
+        network with a slope of 1.
         """
         statistics = self.scene.statistics
         return statistics.output_std / statistics.input_std

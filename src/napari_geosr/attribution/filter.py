@@ -110,7 +110,7 @@ def _noise_gain(request: AttributionRequest, kernel: AnyArray) -> float:
 
 
 def _widths(request: AttributionRequest, kernel: AnyArray) -> list[float]:
-    """Full width at half maximum along each axis of the Gaussian of equal spread.
+    """Full width at half maximum, along each axis, of a Gaussian with the same spread.
 
     The spread is the second moment of the absolute weights about their centre.
     """

@@ -59,7 +59,7 @@ def explain(request: AttributionRequest) -> Generator[Step, None, AttributionRes
 
 
 def _halo(request: AttributionRequest) -> tuple[int, int, int]:
-    """Return the theoretical reach along Z, Y and X, in voxels of the scan."""
+    """Return the radius of the receptive field along Z, Y and X, in scan voxels."""
     layout = request.scene.layout
     z, y, x = layout.halo
     return z + layout.context, y, x

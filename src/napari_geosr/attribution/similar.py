@@ -2,7 +2,7 @@
 
 A patch around the position is described by the means of the network's last feature
 maps, and compared with the patches of the training volumes in the index of the model.
-Distances between training patches show whether a distance is unusual.
+The distances between training patches show which distances are usual.
 """
 
 from __future__ import annotations

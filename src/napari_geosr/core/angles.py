@@ -31,7 +31,8 @@ _TURN_TOLERANCE = 5.0
 #: Maximum deviation of an opposite view from exactly half a turn, in steps; at half a
 #: step, every view would have an opposite one.
 _OPPOSITE_TOLERANCE = 0.25
-#: Maximum deviation of the steps of an evenly divided turn from their mean, in steps.
+#: Maximum deviation of the steps of an evenly divided turn from the mean step, as a
+#: fraction of that step.
 _EVEN_STEP_TOLERANCE = 0.15
 #: Fraction of the views that must meet these tolerances; the others may be at the start
 #: and end of the scan.

@@ -205,7 +205,7 @@ class TrainingProgress(Step):
 
 @dataclass(frozen=True)
 class PreviewReady(Step):
-    """A slice restored by the current network; `volume` has its position in space."""
+    """A slice restored by the current network, with its position in space."""
 
     volume: Any = None
 

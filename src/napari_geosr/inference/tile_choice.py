@@ -66,7 +66,7 @@ class TileChoice:
     tile : tuple of int
         Core size along Z, Y, X.
     peak_bytes : int
-        Predicted growth of the process (or of the device's memory).
+        Predicted increase in the memory used by the process (or on the device).
     cost_factor : float
         Voxels computed ÷ voxels of the volume.
     n_tiles : int
@@ -207,7 +207,7 @@ def choose_tile_for_workers(
         """Time until all processes finish, relative to one process; lower is better."""
         n_rounds = math.ceil(choice.n_tiles / n_workers)
         busiest = n_rounds * n_workers / choice.n_tiles
-        # Processes differ in speed: the fewer the tiles, the longer the last one waits.
+        # With fewer tiles, the wait for the slowest process is longer.
         uneven = 1 + n_workers / (4 * choice.n_tiles)
         time = round(choice.work() * busiest * uneven, 2)
         return time, choice.n_tiles, choice.reads.cache_bytes

@@ -281,7 +281,7 @@ class ValueWriter:
                 values[tuple(fine.T)] = scaled
 
     def _set_padding(self, tile: Tile, values: AnyArray, value: Any) -> None:
-        """Set all output voxels of padding around the sample to one value, in place."""
+        """Set all output voxels in the padding to one value, in place."""
         padding = self.statistics.padding
         if padding is None or self.source is None:
             return

@@ -121,7 +121,8 @@ class Output(ABC):
         """Register boxes that are already in the file."""
 
     def written(self, boxes: Sequence[Slices]) -> list[Slices]:
-        """Return the filled `boxes` that have completely reached the file.
+        """Return those of the filled `boxes` that have been completely written to the
+        file.
 
         Voxels may be held back until more arrive, and are lost if the disk is full.
         """

@@ -39,7 +39,7 @@ _BLOCK_BYTES = 1 << 20
 #: Metadata that identify the contents of a file without reading the file.
 _IDENTITY = ("size", "etag", "lastmodified", "last-modified", "mtime", "modified")
 #: Schemes that can be read, with settings of their file systems. A redirect could lead
-#: to an address that is not encrypted.
+#: to an unencrypted connection.
 _SCHEMES: dict[str, AnyDict] = {
     "s3": {},
     "sftp": {},

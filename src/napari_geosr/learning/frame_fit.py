@@ -262,7 +262,7 @@ class FrameFit:
         if self.settings.recipe == "published":
             clipped: Tensor = correction.clamp(min=0, max=1) * self.scale
             return clipped
-        # The inverse of softplus, so that a correction of zero gives the start.
+        # The inverse of softplus, so that a correction of zero gives the initial image.
         start = self.start.clamp(min=1e-4)
         raw = start + torch.log(-torch.expm1(-_SOFTPLUS_BETA * start)) / _SOFTPLUS_BETA
         raw = raw + correction

@@ -91,7 +91,7 @@ def porosity_steps(
 
     The volume (numpy, dask, zarr or memory-mapped) is processed in slabs of planes, so
     that a run reports progress, can be stopped, and needs limited memory. The result
-    does not depend on the slabs.
+    does not depend on how the volume is divided into slabs.
 
     Parameters
     ----------

@@ -39,8 +39,9 @@ _DETAIL = 15
 #: patterns dominate.
 _MIN_CORRELATION = 0.3
 #: Minimum ratio of the decrease of the correlation of detail within a plane to its
-#: decrease between planes, at which detail counts as staying in place. Real volumes
-#: have 1 to 5 (trabeculae along Z), time series and repeated images above 100.
+#: decrease between planes, at which detail counts as staying in place. The ratio is 1
+#: to 5 in real volumes (trabeculae along Z), and above 100 in time series and repeated
+#: images.
 _MIN_DECAY_RATIO = 20.0
 #: Range to which correlations within a plane are clipped.
 _CORRELATION_RANGE = (0.05, 0.99)
@@ -109,7 +110,7 @@ def time_series_question(
             f"{similarity.lag} planes"
         )
     is_even = similarity is not None and similarity.even
-    # A drifting series may look like a volume: hardly any volume is that deep.
+    # A drifting series may look like a volume, but hardly any volume is that deep.
     is_too_deep = n >= _TOO_DEEP_RATIO * longest
     is_volume = is_even and not is_too_deep
     if n >= _DEEP_PLANES and n >= _DEEP_RATIO * longest and not is_volume:

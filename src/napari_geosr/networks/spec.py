@@ -1,4 +1,4 @@
-"""Properties of a network that tiled inference needs."""
+"""Network properties that tiled inference requires."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Convert detector counts to line integrals, in blocks of rows.
 
 Applies flat and dark fields, -log with a report of clipped values, and the removal of
-zingers and stripes. Every row is processed separately, so results do not depend on the
-blocks.
+zingers and stripes. Every row is processed separately, so results do not depend on how
+the rows are divided into blocks.
 """
 
 from __future__ import annotations

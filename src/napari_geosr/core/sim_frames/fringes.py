@@ -56,7 +56,7 @@ class FringePattern:
 
     @property
     def direction(self) -> float:
-        """Direction of the wave vector in degrees, 0 along X, 90 along Y; 0 … 180."""
+        """Direction of the wave vector, 0 to 180 degrees; 0 is along X, 90 along Y."""
         return math.degrees(math.atan2(*self.wave_vector)) % 180
 
     def terms(self, harmonic: int = 1) -> npt.NDArray[np.complex128]:

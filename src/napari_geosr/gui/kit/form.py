@@ -405,7 +405,7 @@ def show_in_fields(error: Exception, forms: Iterable[ConfigForm]) -> list[QWidge
 def error_in_fields(
     error: Exception, forms: Iterable[ConfigForm], dock: QWidget | None = None
 ) -> Exception:
-    """Return the error with titles of fields in place of settings and options.
+    """Return the error with field titles in place of the names of settings and options.
 
     Parameters
     ----------

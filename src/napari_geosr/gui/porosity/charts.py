@@ -171,7 +171,7 @@ class SizeHistogram(HistogramView):
             Name of the histogram that shows all pores of this report.
         """
         self._sizes, self._name = sizes, name
-        if self.isVisible():  # otherwise when it is shown
+        if self.isVisible():  # otherwise, drawn when the widget is shown
             self._draw_selected()
 
     def selected_counts(self) -> AnyArray:

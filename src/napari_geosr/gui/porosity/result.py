@@ -174,7 +174,7 @@ class PorosityResult(QWidget):
     labelChosen : int
         The user chose this pore in the table.
     reportChosen : str
-        The pores of another report are to be shown.
+        The user chose to show the pores of another report.
     colourChosen : str
         Colour the pores by this column.
     onlySelectedChanged : bool

@@ -367,7 +367,7 @@ def write_bytes(
     Raises
     ------
     FileError
-        If the file exists and `overwrite` is false, or cannot be written.
+        If the file exists and `overwrite` is false, or if the file cannot be written.
     """
     target = Path(path)
     check_folder(target)

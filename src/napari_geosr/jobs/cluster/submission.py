@@ -30,7 +30,8 @@ IN_QUEUE = "--in-queue"
 _SUBMISSION_LOCK = ".submission.lock"
 #: Seconds during which a queue is not queried again.
 _FRESH_SECONDS = 1.5
-#: Fraction of the time up to the queue's warning above which a run counts as full.
+#: Fraction of the usable walltime (until the queue's warning) after which a run counts
+#: as full.
 _FULL_SHARE = 0.5
 
 

@@ -30,8 +30,8 @@ WEIGHTS = tuple(math.exp(-(d**2) / 2) for d in range(-SLICES, SLICES + 1))
 #: Standard deviations, in voxels, of the Gaussian filters applied to this mean; 0 means
 #: no filter.
 _SCALES_OF_MEAN = (0.0, 1.0, 2.0)
-#: Features of a voxel: its grey value, at each scale the mean, the gradient and two
-#: eigenvalues, and means over slices.
+#: Features of a voxel: its grey value; the mean, the gradient and two eigenvalues at
+#: each scale; and means over slices.
 N_FEATURES = 1 + 4 * len(SCALES) + len(_SCALES_OF_MEAN)
 #: Radius, in voxels, of the neighbourhood that determines the features: the Gaussian
 #: filters end at four standard deviations, and two differences of neighbours follow.

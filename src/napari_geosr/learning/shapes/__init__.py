@@ -1,8 +1,7 @@
 """Learning methods for shapes, one per file, found by file name.
 
-They learn from volumes of voxels that are either inside or outside a shape, or from
-simulated shapes. Their modules provide the same names as those of
-`napari_geosr.learning.methods`.
+They learn from binary volumes (inside or outside a shape) or from simulated shapes.
+Their modules provide the same names as those of `napari_geosr.learning.methods`.
 """
 
 from __future__ import annotations

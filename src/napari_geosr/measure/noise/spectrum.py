@@ -1,8 +1,9 @@
 """The spectrum of quiet blocks as the sum of noise and smooth structure.
 
-Noise is white, is blurred by a Gaussian along each axis, or has the spectrum of
-filtered back-projection. In each case, a fraction of white noise may be added (from
-rounding, interpolation, or a camera behind the optics). Anything smoother is structure.
+Noise is modelled as white, as blurred by a Gaussian along each axis, or as having the
+spectrum of filtered back-projection. In each case, a fraction of white noise may be
+added (from rounding, interpolation, or a camera behind the optics). Anything smoother
+is structure.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ _MAX_WIDTH = 1.0
 _CUTOFF_RANGE = (0.35, 2.45)
 #: Minimum correlation of neighbouring voxels for noise to count as blurred.
 _BLURRED = 5e-3
-#: Factor by which the deviance from blurred noise must exceed that from the noise of a
-#: reconstruction.
+#: Factor by which the deviance of blurred noise must exceed that of reconstruction
+#: noise for the latter to be chosen.
 _PREFERENCE = 1.25
 #: Correlation lengths of structure, as widths of Gaussians in voxels.
 _STRUCTURE = (1.15, 1.6, 2.4, 3.8)

@@ -18,7 +18,7 @@ from napari_geosr.measure.reports.report import Histogram, PorosityReport
 from napari_geosr.measure.statistics import volume_statistics
 from napari_geosr.measure.sums import Table, quantiles_of
 
-#: Columns with 0 and 1 in the file, and with no and yes in the table.
+#: Columns stored as 0 and 1 in the file and shown as "no" and "yes" in the table.
 _YES_OR_NO = ("surface_reliable", "touches_border", "in_group")
 #: Columns of text, added by `explain`.
 _WORDS = ("evidence", "similar")

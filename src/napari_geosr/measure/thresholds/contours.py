@@ -109,7 +109,7 @@ def _largest(mask: Mask) -> Mask:
 
 
 def _pieces_with(mask: Mask, seeds: Mask) -> Mask:
-    """The pieces of a mask, connected by faces, that contain a seed."""
+    """The face-connected components of a mask that contain a seed."""
     import cc3d
 
     labels = cc3d.connected_components(mask.view(np.uint8), connectivity=6)

@@ -220,7 +220,8 @@ def _validate(package: Path) -> None:
         from bioimageio.core import test_description
 
         with warnings.catch_warnings():
-            # Ignore warnings about percentiles of a single image, which are intended.
+            # Ignore warnings that percentiles are computed from a single image; this is
+            # intended.
             warnings.simplefilter("ignore", UserWarning)
             summary = test_description(package, weight_format="onnx")
     else:

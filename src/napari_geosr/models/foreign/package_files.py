@@ -188,7 +188,7 @@ def load_description(given: object, source: str) -> Any:
         return load_model_description(
             given, format_version="latest", perform_io_checks=False
         )
-    except Exception as error:  # errors of the network, of files and of pydantic
+    except Exception as error:  # network, file and pydantic errors
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         if path.exists():
             raise ModelError(
@@ -252,7 +252,7 @@ def _bytes(entry: Any) -> bytes:
     """Contents of a file of the package; the library verifies its checksum."""
     try:
         content: bytes = entry.get_reader(progressbar=False).read(MAX_WEIGHTS_BYTES + 1)
-    except Exception as error:  # errors of the network, of zips and of checksums
+    except Exception as error:  # network, zip and checksum errors
         reason = " ".join(str(error).split())[:160]
         raise ModelError(
             f"The package's file {entry.source} is missing or damaged ({reason})."

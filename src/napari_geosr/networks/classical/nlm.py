@@ -56,7 +56,7 @@ class NetworkConfig(FilterConfig):
 
 
 class NonLocalMeans(Filter):
-    """Non-local means in a box of candidates; exact in tiles."""
+    """Non-local means with a limited search window; tiles do not affect the result."""
 
     needs_noise = True
 

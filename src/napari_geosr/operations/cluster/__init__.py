@@ -71,7 +71,7 @@ _MAX_LOST = 10
 #: libraries.
 _PROGRAM_BYTES = 1 << 30
 #: Maximum memory of a worker process as a multiple of its budget; above it, the process
-#: is ended.
+#: is terminated.
 _TOLERANCE = 1.25
 #: Environment variable: unused memory above which glibc returns it to the system.
 _TRIM = "MALLOC_TRIM_THRESHOLD_"

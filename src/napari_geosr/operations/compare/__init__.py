@@ -201,7 +201,7 @@ def compare_steps(
 
 
 def _in_order(keys: Iterable[str], found: Sequence[Mapping[str, _T]]) -> dict[str, _T]:
-    """Results of the groups in the order of the volumes: the first of each volume."""
+    """Merge the results of all groups; the first result for each volume is kept."""
     merged: dict[str, _T] = {}
     for one in found:
         merged = {**one, **merged}

@@ -237,7 +237,7 @@ def _mixing_error(
 _MIN_CORRELATION = 0.1
 #: Maximum noise level, relative to the highest level, that is given as 0.
 _NO_LEVEL = 1e-4
-#: Maximum number of grey values at which the noise is stated.
+#: Maximum number of grey values for which the noise level is reported.
 _SHOWN_GREYS = 4
 _SOURCES = {
     "scan": "",

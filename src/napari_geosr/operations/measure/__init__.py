@@ -319,7 +319,8 @@ def measure_several_steps(
     volumes : mapping of str to Volume
         Volumes by the key of their report.
     deviation : Volume, optional
-        Standard deviations of the first volume, for the interval of its porosity.
+        Per-voxel standard deviations of the first volume, used for its porosity
+        interval.
     journal : callable
         Returns the journal of a volume, given its name.
     workers : int or distributed.Client, optional

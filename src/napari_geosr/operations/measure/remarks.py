@@ -62,7 +62,7 @@ def background_steps(
     """
     if config.sample_mask != "none" or volume.metadata.get("kind") == "labels":
         return ""
-    if report.pore_voxels >= report.sample_voxels:  # all grey values are pore
+    if report.pore_voxels >= report.sample_voxels:  # every voxel is classified as pore
         return ""
     most, limit = MAX_PLANE_BYTES, None
     if config.memory is not None:

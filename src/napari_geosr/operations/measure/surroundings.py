@@ -31,8 +31,9 @@ _REDUCED = 64
 #: Minimum length of the shorter edge of the reduced planes, in pixels.
 _MIN_REDUCED = 10
 #: Minimum distance from the rim of a plane to the nearest solid, as a fraction of the
-#: plane's shorter edge, at which the pore phase on the rim is background: a bone with
-#: solid corners has 0.27; Berea sandstone, cement and foams have less than 0.2.
+#: plane's shorter edge, at which the pore phase on the rim is background. The distance
+#: is 0.27 for a bone with solid corners, and less than 0.2 for Berea sandstone, cement
+#: and foams.
 _MIN_DEPTH = 0.2
 
 

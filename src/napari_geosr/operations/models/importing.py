@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from napari_geosr.networks.foreign import ForeignNetwork, NetworkConfig
 
 #: Maximum window, in voxels by number of axes, for measuring the receptive field. A
-#: network with a reach of more than half this window is treated as global, because
-#: exact tiles would be too expensive.
+#: network with a receptive-field radius of more than half this window is treated as
+#: global, because exact tiles would be too expensive.
 _MAX_WINDOW = {2: 1024, 3: 256}
 #: Window size of global networks, in voxels by number of axes.
 _GLOBAL_WINDOW = {2: 512, 3: 96}

@@ -19,7 +19,7 @@ _MAX_LABELS = 64
 _AT_ONCE = 2**24
 #: Maximum ratio of voxel edges without a warning, in operations that count in voxels.
 _NEARLY_CUBIC = 1.05
-#: Maximum ratio of voxel edges that models of cubic voxels accept.
+#: Maximum ratio of voxel edges accepted for models trained on cubic voxels.
 MAX_ANISOTROPY = 1.5
 
 

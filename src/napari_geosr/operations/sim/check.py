@@ -31,7 +31,7 @@ FILES = {
 }
 #: Relative change of the mean intensity above which frames count as uneven.
 UNEVEN = 0.1
-#: Modulation contrast relative to the noise below which frames are too noisy.
+#: Modulation contrast, relative to the noise, below which frames are too noisy.
 LOW_CONTRAST = 3.0
 #: Ratio of the misfit of the best order to that of the order used, below which the best
 #: order clearly fits better.

@@ -11,9 +11,9 @@ Each module defines the following, without importing torch:
     voxels of size ``voxel_size``, whose unit is ``millimetres`` mm (None if it is not a
     unit of length).
 ``Noise(config, levels, shape)``
-    Class with a method ``add(plane, index)`` that adds noise to the plane (Y, X) with
-    the number ``index``. The noise depends only on the plane, so blocks of any
-    thickness give the same result.
+    Class with a method ``add(plane, index)`` that adds noise to plane number ``index``
+    (Y, X). The noise depends only on the plane, so blocks of any thickness give the
+    same result.
 ``adopted(measured, levels)``
     Settings that reproduce the measurements of a real scan; optional.
 ``SAMPLING``

@@ -1,4 +1,4 @@
-"""Simulated frames of structured illumination, with known object and patterns.
+"""Simulated frames of structured illumination, with a known object and known patterns.
 
 References
 ----------

@@ -1,4 +1,4 @@
-"""Simulated shapes, known at any resolution, with defects and low-resolution scans.
+"""Simulated shapes, defined at any resolution, with defects and low-resolution scans.
 
 A solid is a function of position that is positive inside. Positions are in units of
 half the longest edge of the box, whose centre is at zero, so that one solid can be

@@ -203,7 +203,8 @@ class HistogramView(Chart):
 
 
 class ThresholdView(HistogramView):
-    """Histogram of grey values with a threshold that the mouse and keys can move.
+    """Histogram of grey values with a threshold that can be moved with the mouse or the
+    keyboard.
 
     Signals
     -------

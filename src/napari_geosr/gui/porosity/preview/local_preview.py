@@ -1,4 +1,4 @@
-"""The preview of pores that depend on their neighbourhood, found in the background."""
+"""Preview of pores found with a local threshold, computed in the background."""
 
 from __future__ import annotations
 

@@ -414,8 +414,8 @@ class SharedPart:
 def open_level(folder: Path) -> Any:
     """Open an array for filling; a file is then written for every shard.
 
-    The array does not store this setting. Without it, shards of fill values would have
-    no file and look like lost voxels.
+    The setting that ensures this is not stored in the array. Without it, shards of fill
+    values would have no file and look like lost voxels.
 
     Parameters
     ----------

@@ -1,4 +1,5 @@
-"""Connectivity: compares the Euler number with that of the target in boxes.
+"""Connectivity loss: compares the Euler numbers of the output and the target, box by
+box.
 
 The Euler number (parts minus tunnels plus cavities; in 2D parts minus holes) changes if
 a neck is cut or a wall is pierced, however few voxels this takes, and its gradient is

@@ -258,7 +258,7 @@ class ScanTrial:
 
         On the scan's own scale, the sharpness is that of the prepared run, if there is
         one. A result that is as sharp as the object must be blurred before it can be
-        compared with the scan. On the coarser scale, the scan is the ground truth, so
+        compared with the scan. At the coarser scale, the scan is the ground truth, so
         results are as sharp as the scan.
         """
         values = np.concatenate([part.network_input.ravel() for part in parts])
