@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import opening
 import pytest
+from qtpy.QtWidgets import QFileDialog, QMessageBox
 from scipy import ndimage
 
 from napari_geosr import io
@@ -53,7 +54,9 @@ def idle(dock, qtbot):
     qtbot.waitUntil(lambda: not dock.activity.busy, timeout=120_000)
 
 
-def test_a_shape_is_refined_in_its_place(viewer, dock, labels, qtbot, tmp_path):
+def test_a_shape_is_refined_in_its_place(
+    viewer, dock, labels, qtbot, tmp_path, monkeypatch
+):
     assert dock.bar.state.text() == READY
     dock.forms[REFINE].set_values({"upscale_factor": 4, "model": "trilinear"})
     dock.run_button.click()
@@ -87,10 +90,39 @@ def test_a_shape_is_refined_in_its_place(viewer, dock, labels, qtbot, tmp_path):
     assert "watertight" in dock.summary.text()
     assert dock.bar.state.text() == DONE
 
-    dock.export(tmp_path / "bone")
+    check_export(dock, qtbot, tmp_path, monkeypatch)
+    viewer.layers.remove(made)
+    assert dock.mesh_button.isEnabled()
+    viewer.layers.remove(surface)
+    assert not dock.mesh_button.isEnabled()
+    assert dock.bar.state.text() == READY
+
+
+def check_export(dock, qtbot, folder, monkeypatch):
+    """Export as the chosen kind, and do not replace a file without asking."""
+    answers = [(str(folder / "bone"), "PLY (*.ply)")] * 3
+    asked = []
+    replace = QMessageBox.StandardButton
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answers.pop())
+    monkeypatch.setattr(
+        QMessageBox, "question", lambda *a: (asked.append(a[2]), replace.No)[1]
+    )
+    dock.mesh_button.click()
     idle(dock, qtbot)
-    assert (tmp_path / "bone.stl").stat().st_size > 84
+    written = folder / "bone.ply"
+    assert written.read_bytes().startswith(b"ply")
     assert "Wrote" in dock.message.text
+    assert not asked
+
+    written.write_text("mine")
+    dock.mesh_button.click()
+    idle(dock, qtbot)
+    assert "bone.ply" in asked[0]
+    assert written.read_text() == "mine"
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: replace.Yes)
+    dock.mesh_button.click()
+    idle(dock, qtbot)
+    assert written.read_bytes().startswith(b"ply")
 
 
 def save(layer, folder):
@@ -126,6 +158,24 @@ def test_the_preview_is_a_part_of_the_result(viewer, labels, qtbot):
     assert np.median(distance) < 0.1 * SIZE
 
 
+def test_the_preview_reaches_the_last_voxels():
+    shape = np.zeros((50, 24, 24), np.uint8)
+    shape[48:, 4:20, 4:20] = 1
+    volume = Volume(shape, "ZYX", (SIZE,) * 3, "mm", name="plate")
+    config = shapes.RefineShapeConfig.create(upscale_factor=2)
+    found = run_to_end(shapes.preview_steps(volume, config, (48.7, 12, 12)))
+    assert np.ptp(found.vertices[:, 0]) > SIZE
+
+
+def test_a_preview_of_a_removed_layer_is_not_shown(viewer, dock, labels, qtbot):
+    dock.preview_button.click()
+    assert dock.activity.busy
+    viewer.layers.remove(labels)
+    idle(dock, qtbot)
+    assert not any("preview" in layer.name for layer in viewer.layers)
+    assert viewer.dims.ndisplay == 2
+
+
 def test_a_view_without_a_surface_is_told(viewer, dock, qtbot, labels):
     labels.data = np.pad(ball(), 60)
     viewer.dims.set_point(0, ORIGIN[0])
@@ -149,7 +199,7 @@ def test_a_skull_is_completed(viewer, qtbot, tmp_path):
     )
     assert whole[made.incomplete].all()
     np.testing.assert_array_equal(part, whole & ~made.incomplete)
-    assert "Input voxels removed: 0" in dock.summary.text()
+    assert "The input is unchanged; the model reproduces" in dock.summary.text()
     assert f"{part.sum() * SIZE**3:.4g} mm³" in dock.summary.text()
     assert "bone completed part surface" in viewer.layers
     dock.export(tmp_path / "implant.stl")

@@ -7,10 +7,8 @@ import pytest
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.measure.shapes import (
-    border_dice,
     check_surface,
     compare_shapes,
-    dice,
     extract_surface,
 )
 from napari_geosr.physics.shapes import sampled, trabeculae
@@ -96,14 +94,13 @@ def test_distances_are_those_of_another_program(size: tuple[float, ...]) -> None
     assert found.surface_dice == pytest.approx(within, abs=0.02)
 
 
-def test_the_border_is_near_a_third_shape() -> None:
-    bone = box((10, 20, 20), (0, 0, 0), (10, 8, 20))
-    right = box((10, 20, 20), (0, 8, 0), (10, 8, 20))
-    wrong_far_away = right & ~box((10, 20, 20), (0, 14, 0), (10, 2, 20))
-    assert dice(wrong_far_away, right) < 1
-    assert border_dice(wrong_far_away, right, bone, (1, 1, 1), 4) == 1
-    assert border_dice(wrong_far_away, right, bone, (3, 3, 3), 20) == 1
-    assert border_dice(wrong_far_away, right, bone, (1, 1, 1), 8) < 1
+def test_the_border_is_at_least_a_voxel_wide() -> None:
+    ball = box((12, 12, 12), (3, 3, 3), (6, 6, 6))
+    cut = ball & ~box((12, 12, 12), (8, 3, 3), (1, 6, 6))
+    found = [compare_shapes(cut, ball, (2, 1, 1), "mm", t) for t in (0.1, 2.0, 4.0)]
+    assert [one.tolerance for one in found] == [0.1, 2.0, 4.0]
+    assert [one.border_distance for one in found] == [2.0, 2.0, 4.0]
+    assert found[0].border_dice == found[1].border_dice < found[2].border_dice < 1
 
 
 def test_shapes_that_cannot_be_compared_are_refused() -> None:

@@ -139,6 +139,7 @@ def complete(
     print(f"Wrote {result.path}")
     print(f"  completed part: {result.implant_volume:.6g} {result.unit}³")
     print(f"  voxels of the input that were removed: {result.n_removed}")
+    print(f"  reproduced by the model: {100 * result.reproduced:.0f} % of the input")
     if result.surface is not None:
         print(f"  {result.surface.path}: {result.surface.sentence}")
     return 0
@@ -216,7 +217,7 @@ def compare(
     print(f"Hausdorff distance            {result.hausdorff:.4g} {unit}")
     print(f"  95th percentile             {result.hausdorff_95:.4g} {unit}")
     print(f"Mean surface distance         {result.mean_distance:.4g} {unit}")
-    print(f"Border Dice within {result.tolerance:.3g} {unit}".ljust(30), end="")
+    print(f"Border Dice within {result.border_distance:.3g} {unit}".ljust(30), end="")
     print(f"{result.border_dice:.4f}")
     print(f"Surface Dice at {result.tolerance:.3g} {unit}".ljust(30), end="")
     print(f"{result.surface_dice:.4f}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -15,6 +16,7 @@ from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.kit.warm_up import load_torch
 from napari_geosr.gui.layers import volume_from_layer
+from napari_geosr.gui.layers.saving import confirm_overwrite
 from napari_geosr.gui.shapes.layers import (
     PreviewSurface,
     add_segmentation,
@@ -42,7 +44,7 @@ from napari_geosr.operations.shapes import (
 
 if TYPE_CHECKING:
     import napari.viewer
-    from napari.layers import Image, Labels
+    from napari.layers import Image, Labels, Layer
 
     from napari_geosr.gui.kit.worker import MakeSteps
     from napari_geosr.operations.shapes import (
@@ -58,8 +60,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 #: Names of the operations.
 _PREVIEW, _RUN, _EXPORT = "preview of a shape", "shape", "mesh"
-#: File filters for meshes in the save dialog.
-_MESHES = "STL (*.stl);;PLY (*.ply);;OBJ (*.obj);;3MF (*.3mf)"
+#: File filters for meshes in the save dialog, and their suffixes.
+_MESHES = {
+    f"{kind.upper()} (*.{kind})": f".{kind}" for kind in ("stl", "ply", "obj", "3mf")
+}
 
 
 def _settings_part(task: str) -> str:
@@ -82,6 +86,8 @@ class ShapesDock(ShapesWidgets):
         super().__init__(napari_viewer)
         self.preview = PreviewSurface(self._viewer)
         self._made: ShapeLayer | None = None
+        #: Layers of the result; once all are removed, the result is released.
+        self._shown: tuple[weakref.ref[Layer], ...] = ()
         self._progress = OperationProgress(
             self.bar.state.setText,
             show_bar=self.bar.show_progress,
@@ -102,6 +108,7 @@ class ShapesDock(ShapesWidgets):
         self.show_busy("")
 
     def _connect(self) -> None:
+        self.connections.connect(self._viewer.layers.events.removed, self._on_removed)
         for layers in (self.shape_layer, self.scan):
             layers.layerChanged.connect(self._on_changed)
         self.model_button.clicked.connect(self._on_choose_model)
@@ -252,7 +259,11 @@ class ShapesDock(ShapesWidgets):
             assert isinstance(config, RefineShapeConfig)
             return shapes.preview_steps(volume, config, centre, stop)
 
-        self._start(_PREVIEW, steps, lambda mesh: self.preview.show(mesh, layer))
+        def show(mesh: SurfaceMesh) -> None:
+            if layer in self._viewer.layers:
+                self.preview.show(mesh, layer)
+
+        self._start(_PREVIEW, steps, show)
 
     def _on_run(self) -> None:
         try:
@@ -308,12 +319,23 @@ class ShapesDock(ShapesWidgets):
     def _on_made(self, made: ShapeLayer, layer: Labels) -> None:
         self._made = made
         self.preview.clear()
-        labels, _ = add_shape(self._viewer, made, layer)
+        labels, surface = add_shape(self._viewer, made, layer)
+        self._shown = (weakref.ref(labels), weakref.ref(surface))
         self.show_figures(made)
         self._show_place(labels)
 
+    def _on_removed(self, _event: object) -> None:
+        """Release a result that is no longer shown."""
+        layers = [reference() for reference in self._shown]
+        if self._made is not None and not any(
+            layer in self._viewer.layers for layer in layers
+        ):
+            self._made, self._shown = None, ()
+            self.results.setVisible(False)
+            self.show_busy(self.activity.busy)
+
     def _on_segmented(self, made: SegmentedLayer, scan: Image) -> None:
-        self._made = None  # there is no surface to export
+        self._made, self._shown = None, ()  # there is no surface to export
         labels = add_segmentation(self._viewer, made, scan)
         self.show_labels(made)
         self._show_place(labels)
@@ -331,9 +353,18 @@ class ShapesDock(ShapesWidgets):
             return
         shown = made.part if made.part is not None else made.volume
         folder = Path.cwd() / f"{shown.name}.stl"
-        name, _ = QFileDialog.getSaveFileName(self, "Export mesh", str(folder), _MESHES)
-        if name:
-            self.export(Path(name))
+        name, chosen = QFileDialog.getSaveFileName(
+            self, "Export mesh", str(folder), ";;".join(_MESHES)
+        )
+        if not name:
+            return
+        path = Path(name)
+        if path.suffix.lower() not in _MESHES.values():
+            path = path.with_name(path.name + _MESHES.get(chosen, ".stl"))
+            # The dialog has asked only about the name as given.
+            if path.exists() and not confirm_overwrite(self, path.parent, [path.name]):
+                return
+        self.export(path)
 
     def export(self, path: Path) -> None:
         """Write the surface of the result, or of the completed part, as a mesh."""
@@ -341,7 +372,6 @@ class ShapesDock(ShapesWidgets):
         if made is None:
             return
         shown = made.part if made.part is not None else made.volume
-        path = path if path.suffix else path.with_suffix(".stl")
         self.clear_errors()
         self._start(
             _EXPORT,

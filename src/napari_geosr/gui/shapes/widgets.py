@@ -243,8 +243,8 @@ def summary_of(made: shapes.ShapeLayer) -> str:
         volume = f"{made.part_figures.volume:.4g}"
         pieces = "1 piece" if made.n_pieces == 1 else f"{made.n_pieces} pieces"
         return (
-            f"Completed part: {volume} {unit}³ in {pieces}. Input voxels removed: "
-            f"{made.n_changed}. {made.closed}"
+            f"Completed part: {volume} {unit}³ in {pieces}. The input is unchanged; "
+            f"the model reproduces {100 * made.reproduced:.0f} % of it. {made.closed}"
         )
     change = 100 * (made.after.volume / made.before.volume - 1)
     share = 100 * made.n_changed / max(1, made.n_surface)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from napari_geosr.measure.shapes.figures import ShapeFigures, describe_shape_steps
 from napari_geosr.measure.shapes.quality import (
     ShapeAgreement,
-    border_dice,
     compare_shapes,
     dice,
 )
@@ -21,7 +20,6 @@ __all__ = [
     "ShapeFigures",
     "SurfaceCheck",
     "SurfaceMesh",
-    "border_dice",
     "check_surface",
     "compare_shapes",
     "describe_shape_steps",

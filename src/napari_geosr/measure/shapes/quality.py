@@ -42,8 +42,10 @@ class ShapeAgreement:
     mean_distance : float
         Average symmetric surface distance, in `unit`.
     border_dice : float
-        Dice coefficient of the voxels within `tolerance` of the surface of the
+        Dice coefficient of the voxels within `border_distance` of the surface of the
         reference.
+    border_distance : float
+        `tolerance`, but at least the longest edge of a voxel, in `unit`.
     surface_dice : float
         Fraction of both surfaces that is closer than `tolerance` to the other surface.
     tolerance : float
@@ -62,6 +64,7 @@ class ShapeAgreement:
     hausdorff_95: float
     mean_distance: float
     border_dice: float
+    border_distance: float
     surface_dice: float
     tolerance: float
     volume: float
@@ -93,31 +96,6 @@ def dice(one: AnyArray, other: AnyArray) -> float:
     total = int(np.count_nonzero(one)) + int(np.count_nonzero(other))
     both = int(np.count_nonzero(one & other))
     return 2 * both / total if total else 1.0
-
-
-def border_dice(
-    one: AnyArray,
-    other: AnyArray,
-    around: AnyArray,
-    voxel_size: Sequence[float],
-    distance: float,
-) -> float:
-    """Return the Dice coefficient of the voxels within a distance of a third shape.
-
-    For implants, this shows how well they fit where they touch the given bone
-    (`around`).
-
-    Parameters
-    ----------
-    one, other, around : ndarray of bool, shape (Z, Y, X)
-    voxel_size : sequence of float
-    distance : float
-        In the unit of the voxel size.
-    """
-    from scipy.ndimage import distance_transform_edt
-
-    near = distance_transform_edt(~around, sampling=voxel_size) <= distance
-    return dice(one & near, other & near)
 
 
 def compare_shapes(
@@ -153,6 +131,7 @@ def compare_shapes(
             "label (--label)."
         )
     limit = max(voxel_size) if tolerance is None else tolerance
+    border = max(limit, *voxel_size)  # any closer, there are no voxels
     box = _common_box(shape | reference)
     one, one_areas = _corners(shape[box], voxel_size)
     other, other_areas = _corners(reference[box], voxel_size)
@@ -166,7 +145,8 @@ def compare_shapes(
         hausdorff=float(max(there.values.max(), back.values.max())),
         hausdorff_95=max(there.percentile(95), back.percentile(95)),
         mean_distance=(there.total + back.total) / area,
-        border_dice=_border_dice(shape[box], reference[box], voxel_size, limit),
+        border_dice=_border_dice(shape[box], reference[box], voxel_size, border),
+        border_distance=border,
         surface_dice=(there.area_within(limit) + back.area_within(limit)) / area,
         tolerance=limit,
         volume=volumes[0],
@@ -183,17 +163,15 @@ def _border_dice(
 ) -> float:
     """Dice coefficient of the voxels near the surface of the reference.
 
-    The distance is measured to the closest voxel of the other phase, and is at least
-    one voxel.
+    The distance is measured to the closest voxel of the other phase.
     """
     from scipy.ndimage import distance_transform_edt
 
-    limit = max(distance, *voxel_size)
     padded = np.pad(reference, 1)
     near: AnyArray = np.zeros(padded.shape, bool)
     for phase in (padded, ~padded):
         depth = distance_transform_edt(phase, sampling=tuple(voxel_size))
-        near |= (depth > 0) & (depth <= limit)
+        near |= (depth > 0) & (depth <= distance)
     near = near[(slice(1, -1),) * 3]
     return dice(shape & near, reference & near)
 

@@ -95,11 +95,13 @@ class ShapeLayer:
     part_figures : ShapeFigures or None
     n_pieces : int
         Separate completed parts.
+    reproduced : float
+        For a completion: fraction of the input that the model also predicts.
     n_changed : int
-        Voxels of the input that change as a whole: for a refinement, where the surface
-        moves by a voxel or more; for a completion, given voxels that were removed.
+        For a refinement: voxels of the input that change as a whole, i.e. where the
+        surface moves by a voxel or more.
     n_surface : int
-        Voxels of the input next to its surface.
+        For a refinement: voxels of the input next to its surface.
     """
 
     volume: Volume
@@ -110,6 +112,7 @@ class ShapeLayer:
     part: Volume | None = None
     part_figures: ShapeFigures | None = None
     n_pieces: int = 0
+    reproduced: float = 1.0
     n_changed: int = 0
     n_surface: int = 0
 
@@ -228,7 +231,7 @@ def completed_layer_steps(
         part,
         figures,
         found.n_pieces,
-        int(np.count_nonzero(inside & ~whole)),
+        found.reproduced,
     )
 
 
@@ -261,7 +264,9 @@ def preview_steps(
     centre: Sequence[float],
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, SurfaceMesh]:
-    """Surface of one refined block, the same as in the whole result.
+    """Surface of one refined block, closed where the block ends.
+
+    The voxels of the block are the same as in the whole result.
 
     Parameters
     ----------
@@ -287,7 +292,8 @@ def preview_steps(
     for place, n in zip(centre, volume.shape, strict=True):
         first = int(min(max(0, place - PREVIEW_EDGE // 2), max(0, n - PREVIEW_EDGE)))
         first -= first % stride  # a multiple of the stride, as in the whole volume
-        core.append((first, min(n, first + PREVIEW_EDGE)))
+        last = min(n, first + PREVIEW_EDGE)
+        core.append((first, n if n - last < stride else last))
         window.append(slice(max(0, first - halo), min(n, core[-1][1] + halo)))
     inside = shape_in(volume, tuple(window), config.label)
     own = tuple(
