@@ -63,7 +63,7 @@ def test_what_it_cannot_do_is_refused_before_anything_is_made(scan, monkeypatch)
     monkeypatch.setattr(astra, "is_installed", lambda: True)
     with pytest.raises(ProjectionsError, match="not used for tv"):
         reconstruct(scan, algorithm="tv", engine="astra")
-    with pytest.raises(ConfigError, match="only relaxation 1"):
+    with pytest.raises(ConfigError, match="only a relaxation factor of 1"):
         reconstruct(scan, algorithm="sirt", engine="astra", options={"relaxation": 0.5})
     with pytest.raises(ConfigError, match="Engine|engine"):
         ReconstructConfig.create(engine="tomopy")

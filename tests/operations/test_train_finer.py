@@ -58,7 +58,8 @@ def test_what_is_named_works(
     along_z = factor if axes[0] == "Z" else 1
     target = volume(along_z, factor, factor)
     sentence = said(method, target, **settings)
-    assert f"{factor} times smaller along {axes}. To learn this, set --" in sentence
+    begin = f"{factor} times smaller along {axes}. To learn this upscaling, set --"
+    assert begin in sentence
     named = changes(sentence)
     _, _, without = sentence.partition(" without ")
     settings = {

@@ -71,7 +71,7 @@ def test_a_stop_is_heard_between_slices() -> None:
 def test_what_it_cannot_do_is_told() -> None:
     sinogram = torch.zeros(1, 60, 50)
     short = config_class("sirt").create(relaxation=0.5)
-    with pytest.raises(ConfigError, match="only relaxation 1"):
+    with pytest.raises(ConfigError, match="only a relaxation factor of 1"):
         astra.reconstruct_slices("sirt", sinogram, PARALLEL, short)
     with pytest.raises(ProjectionsError, match="tv with a parallel beam"):
         astra.reconstruct_slices("tv", sinogram, PARALLEL)

@@ -95,7 +95,9 @@ def test_saturated_values_are_counted():
     flats = np.full((1, 1, 6), 2000, np.uint16)
     _, report = prepare_rows(scan(counts, flats), 0, 1)
     assert report.n_saturated == 2
-    assert report.notes == ("There are no dark fields; they were taken as zero.",)
+    assert report.notes == (
+        "There are no dark fields; a dark level of zero was assumed.",
+    )
     _, report = prepare_rows(
         scan(counts, flats), 0, 1, PreparationConfig(saturation=1000)
     )

@@ -164,7 +164,7 @@ def best_iterations(
     misfit: list[float] = []
     for i in range(most):
         if should_stop():
-            raise Cancelled("Stopped while the number of iterations was chosen.")
+            raise Cancelled("Stopped while the number of iterations was being chosen.")
         with torch.inference_mode():
             expected = fit.expected()
             misfit.append(float(((expected - target) ** 2 / scale).mean()))

@@ -386,7 +386,7 @@ def _problem(pattern: FringePattern, confidence: float) -> str:
     if confidence < MIN_CONFIDENCE or modulation < MIN_MODULATION:
         return (
             f"no pattern found; modulation {modulation:.2f}, confidence "
-            f"{confidence:.1f} ({MIN_CONFIDENCE:g} is needed)."
+            f"{confidence:.1f} (at least {MIN_CONFIDENCE:g} is needed)."
         )
     gap = _smallest_gap(pattern.phases)
     if gap < _MIN_GAP:

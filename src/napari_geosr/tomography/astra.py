@@ -134,7 +134,8 @@ def require(name: str, beam: str, config: Config) -> None:
         )
     if getattr(config, "relaxation", 1.0) != 1.0:
         raise ConfigError(
-            "ASTRA's SIRT supports only relaxation 1; choose that, or the engine 'own'."
+            "ASTRA's SIRT supports only a relaxation factor of 1; choose this value, "
+            "or the engine 'own'."
         )
 
 

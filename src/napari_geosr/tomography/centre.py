@@ -73,8 +73,8 @@ class CentreConfig(Config):
         default=None,
         ge=0,
         title="First row",
-        description="First of these rows; by default, rows in the middle of the "
-        "detector are used.",
+        description="First of the detector rows that the search uses; by default, rows "
+        "in the middle of the detector are used.",
     )
 
 

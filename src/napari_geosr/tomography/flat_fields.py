@@ -81,7 +81,7 @@ def transmission(
     if flat is None:
         if incident is None:
             raise ProjectionsError(
-                f"{projections.title} has no flat fields: give the counts without "
+                f"{projections.title} has no flat fields: give the counts without the "
                 "sample (incident)."
             )
         light = np.full(counts.shape[1:], incident, np.float32)

@@ -260,7 +260,7 @@ class LineIntegrals:
                 "there are flat fields."
             )
         if scan.darks is None:
-            notes.append("There are no dark fields; they were taken as zero.")
+            notes.append("There are no dark fields; a dark level of zero was assumed.")
         return tuple(notes)
 
     def _nonfinite(self, counts: AnyArray, start: int) -> npt.NDArray[np.bool_] | None:
@@ -274,7 +274,7 @@ class LineIntegrals:
                 f"{self.projections.title}: its projections contain NaN or infinite "
                 f"values ({np.count_nonzero(bad)} in the rows examined, the first in "
                 f"projection {angle}, row {start + row}, column {column}). Repair "
-                "them, or fill them (--nonfinite fill), which interpolates them."
+                "them, or have them interpolated (--nonfinite fill)."
             )
         by_row: npt.NDArray[np.bool_] = bad.transpose(1, 0, 2)
         return by_row

@@ -363,7 +363,7 @@ def test_pores_that_are_lost_are_not_said_to_be_too_many(test: KnownBlockTest):
     (counted,) = test.counts
     lost = test.is_from_scan and (test.limit or 0) >= counted.smallest
     is_invented = counted.simulated > 2 * counted.smoothed
-    assert ("wrong: it shows" in sentence) == (
+    assert ("wrong: the result would show" in sentence) == (
         bool(sentence) and lost and not is_invented
     )
     assert not (lost and "far more" in sentence) or is_invented

@@ -38,9 +38,9 @@ class MeasureInput(Config):
     volume: Path
     """The file."""
     reading: InputConfig = InputConfig()
-    """Settings to open it."""
+    """Settings for opening the file."""
     title: str = ""
-    """Name of the volume; by default that of its file."""
+    """Name of the volume; by default, the name of its file."""
     belongs_to_data: bool = False
     """Whether the settings of the measured volume are used for information that this
     file lacks: see `open_companion`. `reading` is then not used.
@@ -83,7 +83,7 @@ class MeasureJob(Config):
     graph_distance: float | None = None
     """Distance within which a branch of a network counts as found."""
     workers: int | None = None
-    """Number of processes that share the labelling; None for a single one."""
+    """Number of processes that share the labelling; None for a single process."""
 
     @classmethod
     def from_values(cls, values: AnyMapping) -> MeasureJob:

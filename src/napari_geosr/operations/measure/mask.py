@@ -61,7 +61,7 @@ def align_mask(mask: Volume, volume: Volume) -> ArrayLike:
     mask = mask.select()
     if mask.axes != volume.axes:
         raise VolumeError(
-            f"The sample mask {mask.name!r} has axes {', '.join(mask.axes)} but "
+            f"The sample mask {mask.name!r} has axes {', '.join(mask.axes)}, but "
             f"{volume.name!r} has {', '.join(volume.axes)}. Draw the mask on that "
             "volume.",
             fields=["mask"],

@@ -44,8 +44,9 @@ def lost_voxels(volume: Volume, report: PorosityReport) -> str:
         return ""
     return (
         f"The scan that {volume.name!r} was restored from has {missing} NaN or "
-        "infinite voxels, but this volume has none: they are measured as sample. "
-        "Restore the scan again to float32, or use a sample mask."
+        "infinite voxels, but this volume has none, so voxels without data are "
+        "measured as sample. Restore the scan again with float32 output, or use a "
+        "sample mask."
     )
 
 
@@ -113,10 +114,9 @@ def kept_hot_voxels(volume: Volume, report: PorosityReport) -> str:
         return ""
     return (
         f"The restoration of {volume.name!r} kept {kept} hot or dead voxels of the "
-        f"scan, and only {rarer} voxels are {what} according to the threshold "
-        f"{number_text(report.threshold)}: the porosity may be wrong. Apply a median "
-        "filter to the scan before restoring it, or exclude these voxels with a sample "
-        "mask."
+        f"scan, and at the threshold {number_text(report.threshold)} only {rarer} "
+        f"voxels are {what}: the porosity may be wrong. Apply a median filter to the "
+        "scan before restoring it, or exclude these voxels with a sample mask."
     )
 
 

@@ -330,12 +330,13 @@ _MEANINGS = {
     "psnr": "peak signal-to-noise ratio; higher is better",
     "porosity_error": "relative error of the porosity",
     "pores_per_mm3_error": "relative error of the number of pores per mm³",
-    "volume_histogram_distance": "distance of the pore volumes (W1); 0 if equal",
+    "volume_histogram_distance": "distance between the pore-volume distributions (W1); "
+    "0 is best",
     "euler_error": "relative error of the Euler number; 0 is best",
     "dice": "overlap with the true pores; 1 is best",
     "branch_recall": "fraction of the true branches that were found",
     "branch_precision": "fraction of the found branches that are true",
-    "grey_level_distance": "distance from the grey values of the targets",
+    "grey_level_distance": "distance from the grey-level distribution of the targets",
     "spectrum_distance": "difference from the spectrum of the targets",
     "noise_error": "mean squared error of the predicted noise",
 }

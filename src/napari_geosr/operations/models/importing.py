@@ -117,7 +117,7 @@ def import_steps(
     config, remarks = measure_receptive_field(network, should_stop=should_stop)
     yield from (WarningIssued(message=remark) for remark in remarks)
     _raise_if_stopped(should_stop)
-    yield StageStarted(message="Comparing with its reference")
+    yield StageStarted(message="Comparing with the reference")
     with tempfile.TemporaryDirectory() as folder:
         stored = Path(folder) / "bundle"
         final = _with_config(network, config)

@@ -158,9 +158,9 @@ class PairsConfig(PairConfig):
     offset: Annotated[tuple[float, ...] | None, COMMAS] = Field(
         None,
         title="Offset",
-        description="Start the alignment at this offset instead: the vector from the "
-        "first corner of the low-resolution scan to that of the high-resolution one, "
-        "as Z,Y,X in the unit of the low-resolution scan.",
+        description="Initial offset of the alignment; overrides the start. Vector from "
+        "the first corner of the low-resolution scan to that of the high-resolution "
+        "one, as Z,Y,X in the unit of the low-resolution scan.",
     )
     search_angle: float = Field(
         10.0,

@@ -272,9 +272,9 @@ def _shared_noise_warnings(high: Volume, blurred: bool) -> list[str]:
     shown = ", ".join(f"{axis.upper()} {along[axis]:.2f}" for axis in sorted(along))
     return [
         f"The noise of {high.title} is correlated between neighbouring voxels "
-        f"({shown}; 0 is independent), so the two scans of the pair share part of it "
-        "and a network learns to reproduce that part. Use the stack as recorded, "
-        "before deconvolution, smoothing or resampling."
+        f"({shown}; 0: independent), so the two scans of the pair share part of it and "
+        "a network learns to reproduce that part. Use the stack as recorded, before "
+        "deconvolution, smoothing or resampling."
     ]
 
 

@@ -181,8 +181,8 @@ class _StackFit(ObjectFit):
         if self.state is not None and self.state["of"] != self.of:
             raise ConfigError(
                 "This fit was started with different frames or settings (seed, recipe, "
-                "features or upscale factor). Restore them to resume, or start again "
-                "in another folder."
+                "features or upscale factor). To resume, use the original frames and "
+                "settings; otherwise start again in another folder."
             )
         self.estimate = yield from estimate_steps(
             self.frames, self.settings, should_stop=should_stop

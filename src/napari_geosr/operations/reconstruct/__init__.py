@@ -165,7 +165,7 @@ def reconstruct_slice(
     if not 0 <= row < projections.n_rows:
         raise ProjectionsError(
             f"{projections.title} has rows 0 to {projections.n_rows - 1} and no row "
-            f"{row}. Choose another one."
+            f"{row}. Choose another row."
         )
     scan = used_projections(projections, config)
     device = pick_device(config.device)

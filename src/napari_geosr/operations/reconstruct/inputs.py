@@ -146,9 +146,9 @@ Beam = Annotated[
     Literal["parallel", "fan", "cone"] | None,
     Field(
         title="Beam",
-        description="Shape of the beam: parallel, fan (each row from its own point) or "
-        "cone (all rows from one point). By default, the geometry given in the file, "
-        "or parallel if the file gives none.",
+        description="Shape of the beam: parallel, fan (one source point per row) or "
+        "cone (one source point for all rows). By default, the geometry given in the "
+        "file, or parallel if the file gives none.",
     ),
 ]
 SourceDistance = Annotated[

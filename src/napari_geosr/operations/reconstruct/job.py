@@ -30,7 +30,7 @@ class ReconstructJob(Config):
     """Everything needed to run or resume a reconstruction elsewhere."""
 
     name: str
-    """Name of the result's file."""
+    """File name of the result."""
     projections: Path
     """The file or folder of the scan."""
     reading: ProjectionsInput = ProjectionsInput()
@@ -41,9 +41,9 @@ class ReconstructJob(Config):
     out: Path | None = None
     """File to write; by default one in the folder of the job."""
     replaces: int = 0
-    """Time of modification, in ns, of the file that the result replaces."""
+    """Modification time, in ns, of the file that the result replaces."""
     workers: int | None = None
-    """Number of processes that share the slices; None for a single one."""
+    """Number of processes that share the slices; None for a single process."""
 
     @classmethod
     def from_values(cls, values: AnyMapping) -> ReconstructJob:

@@ -110,8 +110,8 @@ class RestoreConfig(Config):
         ge=1,
         le=8,
         title="Upscale factor",
-        description="With the model auto, or for samples of a diffusion model: voxels "
-        "of the result per voxel of the scan, along each axis. Other models have a "
+        description="Voxels of the result per voxel of the scan along each axis, for "
+        "the model auto and for samples of a diffusion model. Other models have a "
         "fixed factor.",
     )
     seed: int = Field(

@@ -470,8 +470,8 @@ def _large_text(checked: ConsistencyCheck) -> str:
 def _places_text(checked: ConsistencyCheck) -> str:
     found, volume = checked.figures, checked.residual
     end = (
-        "There, the result shows structure that the scan does not show, or lacks "
-        "structure that the scan shows. Inspect the residual before you trust the "
+        "There, the result has structure that is absent from the scan, or lacks "
+        "structure that is present in it. Inspect the residual before you trust the "
         "result there."
     )
     if not found.places:

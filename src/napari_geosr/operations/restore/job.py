@@ -53,9 +53,9 @@ class RestoreInput(Config):
     volume: Path
     """The file."""
     reading: InputConfig = InputConfig()
-    """Settings to open it."""
+    """Settings for opening the file."""
     title: str = ""
-    """Name of the volume; by default that of its file."""
+    """Name of the volume; by default, the name of its file."""
     whole: bool = False
     """Whether all time points and channels are restored unless one is chosen."""
     known_by_voxels: bool = False
@@ -81,7 +81,7 @@ class RestoreJob(Config):
     """Everything that another process needs to run or resume a restoration."""
 
     name: str
-    """Name of the result's file."""
+    """File name of the result."""
     data: RestoreInput
     settings: RestoreConfig = RestoreConfig()
     part: Path | None = None
@@ -91,7 +91,7 @@ class RestoreJob(Config):
     out: Path | None = None
     """File to write; by default one in the folder of the job."""
     replaces: int = 0
-    """Time of modification, in ns, of the file that the result replaces."""
+    """Modification time, in ns, of the file that the result replaces."""
     look: bool = False
     """Whether to predict the effect of the run first, and to report it."""
     strict: bool = False

@@ -112,8 +112,8 @@ def plan_steps(
         )
     if config.model == AUTO:
         raise ConfigError(
-            "Only a run with a named model can be planned, because the model auto is "
-            "chosen when the run starts. Name a model (--model); napari-geosr models "
+            "Only a run with a named model can be planned, because auto chooses the "
+            "model when the run starts. Name a model (--model); napari-geosr models "
             "rank shows which one would be chosen."
         )
     prepared = yield from prepare_steps(volume, config, should_stop=should_stop)

@@ -493,6 +493,6 @@ def _check_fit(volume: Volume, model: Model) -> None:
     card = model.card
     if card.axes == "ZYX" and volume.axes == "YX":
         raise ModelError(
-            f"{volume.title} is a single Y, X image but the model {card.name!r} "
+            f"{volume.title} is a single Y, X image, but the model {card.name!r} "
             "restores Z, Y, X volumes. Open the whole stack or choose a 2D model."
         )

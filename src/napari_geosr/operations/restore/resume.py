@@ -103,11 +103,11 @@ class FinishedPart:
         if (flags is not None and not flags.writeable) or frozen:
             raise ConfigError(
                 f"{self.volume.title} cannot be written, so the restoration cannot be "
-                "resumed in it. Save it, or start a new restoration."
+                "resumed in it. Save it to a file, or start a new restoration."
             )
         if not hasattr(array, "__setitem__"):
             raise ConfigError(
-                f"{self.volume.title} is opened read-only: give an output file for "
+                f"{self.volume.title} was opened read-only: give an output file for "
                 "the complete result."
             )
         return array

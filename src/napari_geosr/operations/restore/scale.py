@@ -71,7 +71,7 @@ def percentiles(source: ArrayLike, levels: Sequence[float]) -> tuple[float, ...]
     if not found[0] < found[-1]:
         raise VolumeError(
             f"The percentiles {levels[0]:g} and {levels[-1]:g} of the grey values are "
-            f"equal ({found[0]:g}), so they cannot be scaled for this model."
+            f"equal ({found[0]:g}), so the grey values cannot be scaled for this model."
         )
     return found
 
@@ -139,10 +139,10 @@ def scale_doubts(card: ModelCard, volume: Volume) -> Iterator[str]:
     part = (high - low) / (highest - lowest)
     if part < _MIN_FILLED_SHARE and not 0 <= lowest < highest <= 1:
         yield (
-            f"{card.name} expects grey values from 0 to 1, but in {volume.title} a "
-            "few voxels stretch the range: 99 % of all voxels lie within "
-            f"{100 * part:.1f} % of it, where the model sees little contrast. Clip the "
-            "outliers first."
+            f"{card.name} expects grey values from 0 to 1, but in {volume.title} a few "
+            "voxels stretch the range: 99 % of all voxels lie within only "
+            f"{100 * part:.1f} % of the range, where the model sees little contrast. "
+            "Clip the outliers first."
         )
 
 

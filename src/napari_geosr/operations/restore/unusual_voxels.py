@@ -60,7 +60,7 @@ def doubts(
     if statistics.n_nan or statistics.n_inf:
         seen = "zero"
         if nonfinite == "mean":
-            seen = "the mean of the others"
+            seen = "the mean of the other voxels"
         kept = "get labels like all other voxels" if labels else "stay NaN"
         yield (
             f"{title} has {_count_nonfinite(statistics)}. They {kept} in the result; "
@@ -87,10 +87,9 @@ def _far_voxels(statistics: IntensityStatistics, title: str) -> Iterator[str]:
         share = percent_text(far.share) if far.share else "A few"
         yield (
             f"{share} of the voxels of {title} have extreme grey values; all others "
-            f"range from {low} to {high}. After scaling for the model, the others "
-            "have hardly any contrast, so the restoration is unreliable. If the "
-            "extreme "
-            "values mark missing voxels, replace them by NaN first."
+            f"range from {low} to {high}. After scaling for the model, the others have "
+            "hardly any contrast, so the restoration is unreliable. If the extreme "
+            "values mark missing voxels, replace them with NaN first."
         )
 
 

@@ -111,7 +111,7 @@ def train_shape_steps(
         "device": str(trainer.accelerator.device),
         "training_seconds": round(trainer.seconds, 3),
     }
-    done = f" Trained in {trainer.step} steps."
+    done = f" Trained for {trainer.step} steps."
     return (
         yield from _write_steps(
             _card(job, method, network, done, facts), network, folder

@@ -229,7 +229,7 @@ def psf_remark(frames: SimFrames, config: FramesConfig) -> str:
     silent = frames.volume if psf.has_physical_size else psf
     return (
         f"{silent.title} does not state its pixel size, so the pixels of the "
-        "point-spread function are taken to be as large as those of the camera. If "
+        "point-spread function are assumed to be as large as those of the camera. If "
         "they are smaller, give their number per camera pixel (--psf-sampling)."
     )
 
@@ -254,8 +254,8 @@ def order_remark(frames: SimFrames, config: FramesConfig) -> str:
         return (
             f"{frames.volume.title} does not look like raw SIM frames: images far "
             f"apart in the stack differ {growth:.1f} times as much as adjacent ones, "
-            "as in slices of a volume or a time series. Choose raw frames, or give "
-            "their order (--order) if these are."
+            "as do slices of a volume or images of a time series. Choose raw frames "
+            "or, if these are raw frames, give their order (--order)."
         )
     _, misfit = guess_order(frames)
     orders = unclear_order(misfit)

@@ -28,7 +28,7 @@ class SimJob(Config):
     """
 
     name: str
-    """Name of the result's file."""
+    """File name of the result."""
     frames: Path
     """The file with the raw frames."""
     reading: InputConfig = InputConfig()
@@ -37,7 +37,7 @@ class SimJob(Config):
     out: Path | None = None
     """File to write; by default one in the folder of the job."""
     replaces: int = 0
-    """Time of modification, in ns, of the file that the result replaces."""
+    """Modification time, in ns, of the file that the result replaces."""
 
     @classmethod
     def from_values(cls, values: AnyMapping) -> SimJob:

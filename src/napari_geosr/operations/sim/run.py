@@ -339,9 +339,9 @@ class _PlaneRun:
         if moved > MAX_DRIFT and not self.has_drifted:
             self.has_drifted = True
             yield WarningIssued(
-                message=f"The patterns drift: at time point {time} one phase differs "
-                f"by {math.degrees(moved):.0f}° from the time point before. The "
-                "patterns are found again for every time point."
+                message=f"The patterns drift: at time point {time}, one phase differs "
+                f"by {math.degrees(moved):.0f}° from that at the previous time point. "
+                "The patterns are therefore determined for every time point."
             )
 
     def fill_steps(self, array: AnyArray) -> Generator[Step, None, None]:

@@ -193,15 +193,15 @@ class SimulateRadiographsConfig(Config):
         ge=32,
         le=4096,
         title="Shape",
-        description="Edge length of the radiographs in pixels; they are 32 mm wide.",
+        description="Edge length of the radiographs in pixels; each radiograph is 32 "
+        "mm wide.",
     )
     painted: int | None = Field(
         None,
         ge=1,
         title="Painted",
-        description="Number of radiographs to paint, starting with the first: also "
-        "write labels in which only these are painted and all others have the value "
-        "255.",
+        description="Also write labels in which only this number of radiographs, "
+        "starting with the first, are painted and all others have the value 255.",
     )
     seed: int = Field(
         0,

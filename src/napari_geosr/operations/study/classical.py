@@ -176,7 +176,7 @@ class _ViewIntegrals:
         with exact_settings(self.ready.config.threads), torch.no_grad():
             for i, inside in enumerate(self.inside):
                 if should_stop():
-                    raise Cancelled("Stopped during the choice of settings.")
+                    raise Cancelled("Stopped while choosing settings.")
                 plane = np.ascontiguousarray(slices[i : i + 1])
                 volume = torch.from_numpy(plane).to(self.ready.device)
                 made = project(volume, self.geometry)

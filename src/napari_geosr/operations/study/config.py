@@ -199,8 +199,8 @@ class StudyConfig(Config):
         300.0,
         ge=0,
         title="Synchrotron beamline power (kW)",
-        description="Power of the synchrotron in kW. Published estimate for the ESRF: "
-        "1 h of beam time uses 300 kWh, about 18 kg of CO2.",
+        description="Power of a synchrotron beamline in kW. Published estimate for the "
+        "ESRF: 1 h of beam time uses 300 kWh, about 18 kg of CO2.",
     )
     laboratory_kilowatts: float = Field(
         5.0,
@@ -354,8 +354,8 @@ class LabelsStudyConfig(Config):
         ge=8,
         le=1024,
         title="Patch",
-        description="Edge length of a training patch, in voxels; at most that of a "
-        "slice.",
+        description="Edge length of a training patch, in voxels; at most the edge "
+        "length of a slice.",
     )
     learning_rate: float = Field(
         3e-5,

@@ -43,7 +43,7 @@ _LINE_WORDS = ("full", "dashed", "dash-dotted", "dotted", "loosely dotted")
 _PANELS: tuple[tuple[str, str, float, bool], ...] = (
     ("porosity_error", "|porosity error| (%)", 100, True),
     ("pores_per_mm3_error", "|pores per mm³ error| (%)", 100, True),
-    ("volume_histogram_distance", "distance of pore volumes (decades)", 1, False),
+    ("volume_histogram_distance", "pore-volume distance (decades)", 1, False),
     ("euler_error", "|Euler number error| (%)", 100, True),
     ("dice", "Dice coefficient of the pores", 1, False),
     ("psnr", "PSNR (dB)", 1, False),

@@ -177,13 +177,13 @@ def _settings(rows: Sequence[AnyMapping]) -> list[str]:
 _LEARNED = {"learned_from": "from", "tuned_on": "chosen by"}
 _KINDS = ("slice", "pores")
 _NOTES = (
-    "All reconstructions are thresholded by the same rule, each at its own grey "
-    "value, and measured in the same sample. Porosity is pore voxels ÷ sample voxels. "
-    "Only pores of at least the minimum size are counted. Pore-volume distance: "
+    "All reconstructions are thresholded by the same rule, each at its own grey value, "
+    "and measured in the same sample. Porosity is pore voxels ÷ sample voxels. Only "
+    "pores of at least the minimum size are counted. Pore-volume distance: "
     "Wasserstein-1 distance between the log10 volumes of the counted pores; 1 is one "
-    "order of magnitude. Euler number of the pores; voxels are connected through "
-    "faces, edges and corners. Connectivity: loops minus enclosed solids per mm³, "
-    "which is (number of pores − Euler number) ÷ sample volume. Dice: overlap "
+    "order of magnitude. Euler number: that of the pores, with voxels connected "
+    "through faces, edges and corners. Connectivity: loops minus enclosed solids per "
+    "mm³, which is (number of pores − Euler number) ÷ sample volume. Dice: overlap "
     "with the pores of the reference. PSNR: within the sample, relative to the "
     "contrast between solid and pores in the reference. SSIM: mean over up to 8 whole "
     "slices, including the air around the sample, with a Gaussian window of 1.5 "
@@ -323,7 +323,8 @@ def _cards(done: StudySummary, config: StudyConfig, scan: Projections) -> str:
 def _method_text(done: StudySummary, config: StudyConfig, scan: Projections) -> str:
     words = {
         "step": "acquired in step-and-shoot mode; the other projections are left out",
-        "continuous": "taken while the sample turns: each is the mean over its angles, "
+        "continuous": "acquired while the sample rotates: each projection is the mean "
+        "over its angles, "
         + (
             "with the photons of one projection"
             if config.light == "one"

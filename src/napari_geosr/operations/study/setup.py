@@ -68,8 +68,8 @@ def study_warnings(scan: Projections, config: StudyConfig) -> list[str]:
         said.append(
             f"The scan contains {what} instead of counts, so its photons cannot be "
             f"divided: {_titles(paired)} learn to predict the reconstruction of the "
-            "whole scan. Their input contains part of the same noise, and they "
-            "preserve this part. Noise2Inverse is not affected."
+            "whole scan. Their input contains part of the same noise, which they "
+            "preserve. Noise2Inverse is not affected."
         )
     # For shorter exposures, the warning is given when those scans are derived.
     quick = config.acquisition == "continuous" and config.light == "one"
@@ -126,8 +126,8 @@ def shape_of(
         if shape != (scan.n_rows, size, size):
             raise VolumeError(
                 f"The {word} {volume.title} has shape {' × '.join(map(str, shape))}, "
-                f"but the reconstruction has {scan.n_rows} × {size} × {size}. Use "
-                "one of that shape, with each slice at the same position.",
+                f"but the reconstruction has {scan.n_rows} × {size} × {size}. Use a "
+                f"{word} of that shape, with each slice at the same position.",
                 fields=[word],
             )
     return scan.n_rows, size, size

@@ -50,7 +50,7 @@ def summarise_card(bundle: Path) -> str:
     energy, carbon = (training.get(k) for k in ("kilowatt_hours", "kilograms_co2eq"))
     if seconds is not None and energy is not None and carbon is not None:
         lines.append(
-            f"It took {seconds:.0f} s, {1000 * energy:.3g} Wh and "
+            f"Training took {seconds:.0f} s, {1000 * energy:.3g} Wh and "
             f"{1000 * carbon:.2g} g of CO₂eq."
         )
     return "\n".join(lines)

@@ -243,7 +243,7 @@ def suggest_upscaling(
     begin = f"The voxels of {target.title} are {factor} times smaller along {axes}"
     flags = _flags(method, training, factor, dimensions)
     if flags is not None:
-        return f"{begin}. To learn this, set {flags}."
+        return f"{begin}. To learn this upscaling, set {flags}."
     others = [
         f"{other} ({flags})"
         for other in METHODS.names()

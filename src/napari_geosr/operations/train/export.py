@@ -103,7 +103,7 @@ def export_steps(
         noise_bound=method.noise_bound(),
         figures=figures,
         description=(
-            f"Trained by {job.method} in {trainer.step} steps on "
+            f"Trained with the method {job.method} for {trainer.step} steps on "
             f"{', '.join(v.title for v in opened['source'][:3])}"
             f"{', …' if len(opened['source']) > 3 else ''}.{_upscaling_sentence(spec)}"
         ),

@@ -103,7 +103,8 @@ class ProjectionsTrainJob(Config):
         if training.get("source") or training.get("target"):
             raise ConfigError(
                 "Both projections and volumes (source or target) are given. Give only "
-                "one of them; volumes are reconstructed from projections."
+                "the projections, from which volumes are reconstructed, or only the "
+                "volumes."
             )
         scans.check_for(method)
         made = config_class(method).create(**training)

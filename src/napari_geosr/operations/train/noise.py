@@ -53,7 +53,7 @@ def correlated_noise_warning(volume: Volume, method: str, along: str = "xyz") ->
     shown = ", ".join(f"{axis.upper()} {figures[axis]:.2f}" for axis in sorted(figures))
     return (
         f"The noise of {volume.title} is correlated between neighbouring voxels "
-        f"({shown}; 0 is independent): {method} mistakes such noise for structure and "
+        f"({shown}; 0: independent): {method} mistakes such noise for structure and "
         "preserves it. Training on two scans (noise2noise) or on parts of the "
         "projections (noise2inverse) is not affected."
     )
@@ -114,8 +114,8 @@ def measure_noise_steps(
     if patches.grey["source"] != patches.grey[method.output_role]:
         raise ConfigError(
             "Sources and targets have different grey scales, and the noise-bounded "
-            f"network {method.config.network} cannot convert one to the other. Choose "
-            "another network, or rescale one of the two."
+            f"network {method.config.network} cannot convert one scale to the other. "
+            "Choose another network, or rescale one of the two."
         )
     yield StageStarted(message="Measuring the noise")
     by_role: Noises = {}

@@ -40,8 +40,8 @@ class Config(IterativeConfig):
         ge=1,
         le=100_000,
         title="Iterations",
-        description="Number of iterations. 10 to 30 are usual; more iterations "
-        "also reproduce the noise.",
+        description="Number of iterations, usually 10 to 30; more iterations also "
+        "reproduce the noise.",
     )
     nonnegative: bool = Field(
         False,

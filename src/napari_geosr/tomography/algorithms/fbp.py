@@ -53,8 +53,8 @@ class Config(_Config):
     padding: Padding = Field(
         "zero",
         title="Padding",
-        description="What is assumed outside the detector. zero: nothing; edge: the "
-        "sample continues, for samples wider than the detector.",
+        description="What is assumed outside the detector. zero: no sample; edge: the "
+        "values at its edge, for samples wider than the detector.",
     )
     nonnegative: bool = Field(
         False,

@@ -47,8 +47,8 @@ class Config(IterativeConfig):
         ge=1,
         le=100_000,
         title="Iterations",
-        description="Number of iterations. With 200, the result is close to the "
-        "solution.",
+        description="Number of iterations. After 200 iterations, the result is close "
+        "to the solution.",
     )
     weight: float = Field(
         0.05,

@@ -52,8 +52,8 @@ def wrong_pores(name: str, test: KnownBlockTest) -> str:
         if lost:
             return (
                 f"The number of {counts.objects} in the result of {name} would be "
-                f"wrong: it shows {counts.result} in the examined part, but loses "
-                f"{counts.objects} of up to {lost} voxels. Do not count "
+                f"wrong: the result would show {counts.result} in the examined part, "
+                f"but lose {counts.objects} of up to {lost} voxels. Do not count "
                 f"{counts.objects} in its result."
             )
         more = "more" if counts.result > counts.expected else "fewer"
