@@ -329,4 +329,4 @@ def test_mistyped_choices_and_a_mask_in_the_wrong_option_are_explained(
     assert run([*words, "--threshold", "ots"]) == 2
     assert "(given: 'ots'; did you mean 'otsu'?)" in capsys.readouterr().err
     assert run([*words, "--sample-mask", "rock.tif"]) == 2
-    assert "the mask in rock.tif is given with --mask" in capsys.readouterr().err
+    assert "give the mask in rock.tif with --mask" in capsys.readouterr().err

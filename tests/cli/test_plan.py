@@ -62,7 +62,7 @@ def test_files_of_a_plan(
         (["--spot", "3parsec"], "not a length unit"),
         (["--spot", "3um"], "only 1.5 voxels"),
         (["--spot", "100um"], "more than half as wide"),
-        (["--precision", "much"], "not a precision"),
+        (["--precision", "much"], "not a valid precision"),
         (["--threshold", "10", "--spot", "32um"], "no pores"),
     ],
 )

@@ -315,7 +315,7 @@ def test_axes_are_those_of_xarray() -> None:
 def test_axes_may_be_a_sequence() -> None:
     voxels = np.zeros((2, 3, 4))
     assert Volume.from_array(voxels, axes=("X", "Y", "Z")).shape == (4, 3, 2)
-    with pytest.raises(VolumeError, match="axes 3 do not fit"):
+    with pytest.raises(VolumeError, match="axes 3 do not match"):
         Volume.from_array(voxels, axes=3)
 
 

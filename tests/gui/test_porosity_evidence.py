@@ -117,7 +117,9 @@ def test_evidence_needs_a_restored_layer_and_its_scan(viewer, qtbot, dock):
     assert result.evidence.isEnabled()
     viewer.layers.remove("scan")
     assert not result.evidence.isEnabled()
-    assert "restored by a model, if its scan is open" in result.evidence.toolTip()
+    assert (
+        "restored by a model, and only if the scan is open" in result.evidence.toolTip()
+    )
     add(viewer, physical(noise=12))
     assert result.evidence.isEnabled()
     dock.settings.image.set_layer(viewer.layers["scan"])

@@ -236,7 +236,7 @@ def test_a_filter_selects_and_names_a_group(viewer, qtbot, dock):
     assert result.table.pores.rowCount() == 3
     plot.expression.setText("diameter is large")
     plot.select.click()
-    assert "is not a group of pores" in plot.fault.text()
+    assert "does not define a group of pores" in plot.fault.text()
     assert dock.pores.marked.mask.tolist() == expected
 
 

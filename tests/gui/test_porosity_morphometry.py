@@ -36,7 +36,7 @@ def test_a_group_that_is_no_expression_is_refused(viewer, qtbot):
     dock.settings.morphometry.group.setText("large pores")
     dock.measure_button.click()
     assert not dock.is_running
-    assert "is not a group of pores" in " ".join(
+    assert "does not define a group of pores" in " ".join(
         [dock.message.text, *dock.settings.faults.texts]
     )
 

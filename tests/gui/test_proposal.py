@@ -61,7 +61,7 @@ def test_memory_is_proposed_only_where_it_can_be_requested():
 def test_the_text_says_where_the_numbers_come_from():
     text = propose(RunEstimate(600, 10**9), SLURM, limited=False).text
     assert text == (
-        "Walltime and memory are proposed from the estimate for this computer (10 min "
+        "Walltime and memory are based on the estimate for this computer (10 min "
         "and 1 GB of memory): twice the time plus 10 min, and 1.25 × the memory plus 1 "
         "GB for the program."
     )

@@ -145,7 +145,7 @@ def test_images_that_are_no_projections(tmp_path, stack):
     tifffile.imwrite(tmp_path / "rgb.tif", np.zeros((4, 5, 3), np.uint8))
     with pytest.raises(FileError, match=r"rgb.tif has axes C, Y, X"):
         read_projections(tmp_path / "rgb.tif", angle_range=(0, 180))
-    with pytest.raises(FileError, match=r"rgb.tif has axes C, Y, X.*grey images"):
+    with pytest.raises(FileError, match=r"rgb.tif has axes C, Y, X.*greyscale images"):
         read_projections(stack, angle_range=(0, 180), flats=tmp_path / "rgb.tif")
     (tmp_path / "nothing").mkdir()
     with pytest.raises(FileError, match="contains no projections"):

@@ -191,7 +191,7 @@ def test_axes_can_be_told(axes: str, tmp_path: Path, stack: Any) -> None:
     tifffile.imwrite(path, stack, photometric="minisblack", metadata=None)
     assert io.read(path, axes=axes).axes == axes.upper()
     for wrong in ("YX", "QYX", "ZZX", "TCZYX"):
-        with pytest.raises(FileError, match=r"a\.tif has 3 axes .* do not fit"):
+        with pytest.raises(FileError, match=r"a\.tif has 3 axes .* do not match"):
             io.read(path, axes=wrong)
 
 

@@ -75,7 +75,9 @@ def test_porosity_and_bone_volume_fraction_of_the_compartments(bone):
 
 def test_what_has_no_contours_is_refused(bone):
     block = np.ones((12, 30, 30), bool)
-    with pytest.raises(VolumeError, match="no marrow space wider than 10 voxels"):
+    with pytest.raises(
+        VolumeError, match="enclosed by the cortex and wider than 10 voxels"
+    ):
         run_to_end(compartment_steps(block, 5, "marrow"))
     with pytest.raises(VolumeError, match="has no bone"):
         run_to_end(compartment_steps(~block, 5, "cortex"))

@@ -62,7 +62,7 @@ def test_expressions(text: str, expected: list[int]) -> None:
     ],
 )
 def test_what_is_no_expression_is_refused_before_measuring(text: str) -> None:
-    with pytest.raises(ConfigError, match="is not a group of pores"):
+    with pytest.raises(ConfigError, match="does not define a group of pores"):
         PorosityConfig.create(group=text)
 
 
@@ -226,7 +226,7 @@ def test_a_group_that_cannot_be_is_refused_before_measuring(group: str) -> None:
         Volume(scan(_spheres()), "ZYX", voxel_size=(2.0,) * 3, unit="µm"),
         PorosityConfig(threshold=120.0, group=group),
     )
-    with pytest.raises(ConfigError, match="not a group of pores"):
+    with pytest.raises(ConfigError, match="not define a group of pores"):
         run_to_end(steps, seen.append)
     assert not any(isinstance(step, BlockDone) for step in seen)
 

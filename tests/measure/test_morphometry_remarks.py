@@ -113,7 +113,7 @@ def test_what_a_cortex_lacks_is_told() -> None:
     for z in range(20):
         jumping[z, 10:30, 10 + 20 * (z % 2) : 30 + 20 * (z % 2)] = False
     assert (
-        "changes its place or size between adjacent slices" in (_no_cortex(~jumping)[0])
+        "changes position or size between adjacent slices" in (_no_cortex(~jumping)[0])
     )
 
 

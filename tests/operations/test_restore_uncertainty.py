@@ -292,7 +292,7 @@ def test_an_ensemble_is_bounded_only_if_all_its_models_are(
     [
         ({"uncertainty": "dropout"}, "one of 'none', 'diffusion', 'ensemble', 'tta'"),
         ({"uncertainty_members": 1}, "uncertainty members"),
-        ({"uncertainty": "none"}, "only if an uncertainty"),
+        ({"uncertainty": "none"}, "only if the uncertainty"),
         (
             {"ensemble_with": "ct-denoise"},
             "Additional models are used by the uncertainty method 'ensemble'",

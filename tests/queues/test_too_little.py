@@ -202,7 +202,7 @@ def test_memory_of_a_node_that_is_too_small_for_a_measurement(
 def test_a_budget_that_is_too_small_for_a_measurement(large: Path, capsys: Any) -> None:
     said = refused(large, capsys, *measuring(large), "--memory", "200MB")
     assert "Measuring 'large' needs at least" in said
-    assert "Raise it (--memory)" in said
+    assert "Increase it (--memory)" in said
 
 
 def test_a_budget_of_a_measurement_that_does_not_fit_into_a_node(

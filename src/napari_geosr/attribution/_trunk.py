@@ -91,8 +91,8 @@ def patch_features(
         window.values()
     if not found:
         raise ModelError(
-            f"The network {type(scene.network).__name__} has no convolutions with "
-            "feature maps that could be compared"
+            f"The network {type(scene.network).__name__} has no convolutional layers "
+            "with feature maps to compare. Omit the method similar."
         )
     maps = found[-1][0].float()
     if maps.ndim == 3:  # feature maps of a 2D network

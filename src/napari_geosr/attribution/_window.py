@@ -127,7 +127,7 @@ class Window:
         compute.check_ready(scene.network)
         if network_spec(scene.network).n_outputs != 1:
             raise ModelError(
-                "The mean over several members cannot be explained: restore without "
+                "The mean of several members cannot be explained. Restore without "
                 "uncertainty."
             )
         self._tile = _tile_for(layout, region)

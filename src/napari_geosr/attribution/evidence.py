@@ -158,7 +158,8 @@ def explain(request: AttributionRequest) -> Generator[Step, None, AttributionRes
     notes: tuple[str, ...] = ()
     if not fresh.is_measured:
         notes = (
-            "The noise of the scan could not be measured; its upper limit was used.",
+            "The noise of the scan could not be measured; the upper limit of the noise "
+            "was used.",
         )
     overlay = Attribution(
         window.place, pore.own.astype(np.float32), "voxels replaced by solid"

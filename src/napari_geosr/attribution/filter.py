@@ -133,7 +133,7 @@ def _sentence(request: AttributionRequest, figures: AnyDict) -> str:
     if request.is_independent:
         return (
             "The result here does not depend on the scan: the model outputs "
-            f"{figures['output']:.4g}, whatever small changes are made to the scan."
+            f"{figures['output']:.4g}, regardless of small changes in the scan."
         )
     widths = figures["width"]
     assert isinstance(widths, dict)

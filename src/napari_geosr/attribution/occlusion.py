@@ -185,15 +185,15 @@ def _sentence(figures: AnyDict) -> str:
     cubes = f"{figures['cubes']} cubes of {figures['patch']} voxels"
     if figures["strongest"] is None:
         return (
-            f"None of {cubes} has a significant effect: removing any one of them "
+            f"None of the {cubes} has a significant effect: removing any one of them "
             "changes the result by no more than a new realisation of the noise does."
         )
     return (
         f"Removing the structure {figures['distance']:.3g} {figures['unit']} away "
-        f"(voxel {tuple(figures['strongest_at'])} of the scan) has the largest "
-        f"effect: {figures['strongest']:+.4g} ± {figures['strongest_error']:.2g} "
-        f"(standard error). Of {cubes}, {figures['cubes_beyond_noise']} change the "
-        "result by more than a new realisation of the noise does."
+        f"(voxel {tuple(figures['strongest_at'])} of the scan) has the largest effect: "
+        f"{figures['strongest']:+.4g} ± {figures['strongest_error']:.2g} (standard "
+        f"error). Of the {cubes}, {figures['cubes_beyond_noise']} change the result by "
+        "more than a new realisation of the noise does."
     )
 
 
@@ -206,7 +206,8 @@ def _notes(left_out: int, *, is_measured: bool) -> tuple[str, ...]:
         )
     if not is_measured:
         notes.append(
-            "The noise of the scan could not be measured; its upper limit was used."
+            "The noise of the scan could not be measured; the upper limit of the noise "
+            "was used."
         )
     return tuple(notes)
 

@@ -232,7 +232,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             ),
             "watch": Command(
                 "jobs.manage:watch_jobs",
-                "Follow a running job to its end.",
+                "Follow a running job until it ends.",
                 (
                     "jobs watch job",
                     "jobs watch job --json",
@@ -265,7 +265,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             ),
             "repair": Command(
                 "jobs.manage:repair_jobs",
-                "Find damaged parts of a job's OME-Zarr and compute them again.",
+                "Find and recompute the damaged parts of a job's OME-Zarr result.",
                 ("jobs repair clean.job", "jobs repair clean.job --json"),
             ),
             "remove": Command(
@@ -309,7 +309,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
         },
     ),
     "profiles": (
-        "Save the queue, project and resources of a cluster under a name.",
+        "Save a cluster's queue, project and resources as a named profile.",
         {
             "list": Command(
                 "jobs.profiles:list_profiles",
@@ -418,8 +418,8 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             ),
             "segment": Command(
                 "shapes:segment",
-                "Segment a scan inside a mask; memory use depends on the mask, not "
-                "on the scan.",
+                "Segment a scan inside a mask; memory use depends on the size of the "
+                "mask, not of the scan.",
                 (
                     "shapes segment scan.tif --mask mask.tif --model job "
                     "-o labels.ome.tif",

@@ -190,8 +190,8 @@ def _missing_size(volume: Volume) -> str:
     if any(edge != 1 for edge in volume.voxel_size):
         missing, options = "unit of the voxel size", "--unit"
     return (
-        f"The {missing} is unknown: give {options} to measure volumes and counts in "
-        "physical units."
+        f"The {missing} is unknown: give {options} to obtain volumes and number "
+        "densities in physical units."
     )
 
 

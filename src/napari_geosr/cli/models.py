@@ -131,8 +131,8 @@ def rank_models(
     second: Annotated[
         Path | None,
         Parameter(
-            help="Second scan of the same object, with the same voxels and "
-            "independent noise. Errors are then measured against it."
+            help="Second scan of the same object, on the same voxel grid and with "
+            "independent noise. Errors are then measured against it.",
         ),
     ] = None,
     config: Annotated[RankConfig | None, AS_FLAGS] = None,

@@ -45,7 +45,7 @@ def restore(
     input: InputPath,  # noqa: A002  # the name shown in the help
     /,
     *others: Annotated[
-        Path, Parameter(help="More scans of the same object, with --average.")
+        Path, Parameter(help="Additional scans of the same object (with --average).")
     ],
     out: Annotated[
         Path,

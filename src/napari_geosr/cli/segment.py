@@ -41,7 +41,7 @@ def segment(
         Path | None,
         Parameter(
             alias="-p",
-            help="Also write the probability of each class, such as "
+            help="Also write the probability of each class to this file, such as "
             "probabilities.ome.tif.",
         ),
     ] = None,

@@ -108,7 +108,8 @@ def complete(
     mesh: Annotated[
         Path | None,
         Parameter(
-            help="Also write the surface of the completed part, such as part.stl."
+            help="Also write the surface of the completed part to a mesh file, such as "
+            "part.stl.",
         ),
     ] = None,
     config: Annotated[CompleteShapeConfig | None, AS_FLAGS] = None,
@@ -265,7 +266,7 @@ def mesh(
     print(f"  {result.sentence}")
     share = 100 * (result.volume / result.voxel_volume - 1)
     shown = f"{result.volume:.6g} {result.unit}³"
-    print(f"  volume {shown} ({share:+.2f} % relative to the voxels)")
+    print(f"  volume {shown} ({share:+.2f} % relative to the volume of the voxels)")
     return 0
 
 

@@ -104,7 +104,7 @@ def reconstruct_sim(
 
 @app.command(
     name="check",
-    help="Check raw frames, find their patterns, and write a report.",
+    help="Check raw frames, find their illumination patterns, and write a report.",
     help_epilogue=with_examples(*EXAMPLES["sim check"]),
 )
 def check_sim(

@@ -194,8 +194,8 @@ def to_numpy(
         return np.array(data, dtype, copy=copy, subok=False)
     if copy is False:
         raise ValueError(
-            f"The voxels of {title} are not in memory, so they cannot be made an "
-            "array without a copy."
+            f"The voxels of {title} are not in memory, so they cannot be converted to "
+            "an array without a copy."
         )
     return np.array(
         np.asarray(data[(slice(None),) * len(data.shape)]), dtype, copy=None
@@ -257,6 +257,6 @@ def per_axis(
     if len(numbers) != n or not all(map(math.isfinite, numbers)):
         raise VolumeError(
             f"{title} needs {n} finite numbers for the {name.replace('_', ' ')} "
-            f"({', '.join(axes)}), or one for all, not {value!r}."
+            f"({', '.join(axes)}), or one for all axes, not {value!r}."
         )
     return numbers

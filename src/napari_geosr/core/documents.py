@@ -178,7 +178,7 @@ def _merged_mappings(value: yaml.Node) -> list[yaml.MappingNode]:
         if not isinstance(node, yaml.MappingNode):
             line = node.start_mark.line + 1
             raise ConfigError(
-                f"'<<' can merge mappings only, not {node.value!r} (line {line})."
+                f"'<<' can merge only mappings, not {node.value!r} (line {line})."
             )
     return list(nodes)
 

@@ -104,7 +104,7 @@ class Noise:
         if min(values) < 0:
             raise ConfigError("The noise level and the contrast must not be negative.")
         if self.interval[0] > self.interval[1]:
-            raise ConfigError("The ends of an interval must be in ascending order.")
+            raise ConfigError("The limits of an interval must be in ascending order.")
 
     @property
     def relative(self) -> float:

@@ -329,8 +329,8 @@ class Projections:
             )
         if bad.size:
             raise ProjectionsError(
-                f"{self.title} has projections 0 … {self.n_angles - 1} and no "
-                f"projection {bad[0]}. Choose others."
+                f"{self.title} has projections 0 to {self.n_angles - 1}, but no "
+                f"projection {bad[0]}. Choose projections within this range."
             )
         return self.replace(
             data=select(self.data, chosen),

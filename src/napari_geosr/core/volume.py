@@ -192,7 +192,7 @@ class Volume:
         if len(letters) != len(data.shape) or sorted(letters) != sorted(ordered):
             raise VolumeError(
                 f"{name!r} has {len(data.shape)} array axes {tuple(data.shape)}; axes "
-                f"{axes!r} do not fit. Give one letter of T, C, Z, Y, X for each."
+                f"{axes!r} do not match. Give one letter of T, C, Z, Y, X for each."
             )
         if letters != ordered:
             order = [letters.index(a) for a in ordered]

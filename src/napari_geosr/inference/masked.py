@@ -100,8 +100,8 @@ def plan_mask(
             return MaskPlan(edge, blocks, tuple(own), n_active, needed, dense)
     raise DeviceMemoryError(
         f"The mask has {n_active:,} voxels; even the smallest blocks need "
-        f"{format_enough(needed)}, but {format_available(budget)} may be used. Allow "
-        "more memory (--memory)."
+        f"{format_enough(needed)}, but the memory budget is "
+        f"{format_available(budget)}. Increase it (--memory)."
     )
 
 

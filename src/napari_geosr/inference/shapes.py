@@ -137,8 +137,9 @@ def plan_refinement(
             return RefinementPlan(edge, halos, blocks, busy, n_active, needed, dense)
     raise DeviceMemoryError(
         f"The shape has {n_active:,} voxels next to its surface; even the smallest "
-        f"blocks need {format_enough(needed)}, but {format_available(budget)} may be "
-        "used. Allow more memory (--memory), or refine by a smaller factor."
+        f"blocks need {format_enough(needed)}, but the memory budget is "
+        f"{format_available(budget)}. Increase it (--memory), or refine by a smaller "
+        "factor."
     )
 
 

@@ -73,7 +73,8 @@ def arrangement(
         if not fits or not set(given) <= set(AXES) or not set("YX") <= set(given):
             raise FileError(
                 f"{path.name} has {len(kept)} axes {tuple(shape[i] for i in kept)}; "
-                f"axes {axes!r} do not fit. Give one letter of T, C, Z, Y, X for each."
+                f"axes {axes!r} do not match. Give one letter of T, C, Z, Y, X for "
+                "each."
             )
         for i, letter in zip(kept, given, strict=True):
             names[i] = letter

@@ -104,8 +104,8 @@ def read_slices(
     letter = axes[0].upper() if axes else "Z"
     if letter not in "ZT" or (axes and axes.upper() != letter + first.axes):
         raise FileError(
-            f"The slices in {folder} have axes {first.axes}; axes {axes!r} do not fit. "
-            f"Use Z{first.axes} or T{first.axes}."
+            f"The slices in {folder} have axes {first.axes}; axes {axes!r} do not "
+            f"match. Use Z{first.axes} or T{first.axes}."
         )
     stack = Stack(ordered, first)
     letters = letter + first.axes

@@ -92,7 +92,7 @@ def _of_result(out: Path) -> Preview:
     except OSError as error:
         raise FileError(
             f"The result is no longer at {out}. If it was moved, open it from its new "
-            "place."
+            "location."
         ) from error
     return Preview(stamp, _plane_of(io.read(out), ()))
 

@@ -57,7 +57,7 @@ class AdversarialConfig(TrainingConfig):
         le=128,
         title="Critic width",
         description="Feature maps in the first layer of the critic (the network that "
-        "judges the results); 64 in the publications.",
+        "judges the results); 64 in the original publications.",
     )
 
 

@@ -105,21 +105,21 @@ class TrainingConfig(Config):
         ge=1,
         le=400,
         title="Layers",
-        description="Number of layers; by default, that of the network.",
+        description="Number of layers; the default depends on the network.",
     )
     width: int | None = Field(
         None,
         ge=1,
         le=512,
         title="Width",
-        description="Number of feature maps per layer, or at the first level; by "
-        "default, that of the network.",
+        description="Number of feature maps per layer, or at the first level; the "
+        "default depends on the network.",
     )
     network_options: Annotated[AnyDict, Parameter(negative="", accepts_keys=True)] = (
         Field(
             default_factory=dict,
             title="Network options",
-            description="Another setting of the network, by its name, such as "
+            description="Additional setting of the network, given by name, such as "
             "--network-options.features 64.",
         )
     )

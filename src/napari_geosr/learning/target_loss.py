@@ -91,8 +91,8 @@ class TargetLossConfig(TrainingConfig):
         ge=0,
         le=1,
         title="Geometry ramp start",
-        description="Fraction of the steps after which the weights of geometric "
-        "losses rise from zero.",
+        description="Fraction of the steps after which the weights of geometric losses "
+        "start to rise from zero.",
     )
     ramp_to: float = Field(
         0.4,

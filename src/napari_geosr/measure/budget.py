@@ -428,9 +428,9 @@ def _budget_message(name: str, needed: int, budget: int, is_free: bool) -> str:
     if is_free:
         return (
             f"{need}{format_available(budget)} is free. Close other programs, or "
-            "measure a part of it."
+            "measure a part of the volume."
         )
-    return f"{need}the budget is {format_available(budget)}. Raise it (--memory)."
+    return f"{need}the budget is {format_available(budget)}. Increase it (--memory)."
 
 
 class _PlaneAsStack:

@@ -175,7 +175,7 @@ class PorosityConfig(Config):
         """Reject a file name; a mask from a file has a separate option."""
         if isinstance(value, str) and Path(value).suffix:
             raise ValueError(
-                f"none, auto, cortex or marrow is needed; the mask in {value} is given "
+                f"none, auto, cortex or marrow is needed; give the mask in {value} "
                 "with --mask"
             )
         return value

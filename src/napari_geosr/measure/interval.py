@@ -135,7 +135,7 @@ class ShiftedPores:
         deviation[~np.isfinite(deviation)] = 0
         if deviation.min(initial=0) < 0:
             raise VolumeError(
-                "The uncertainty has negative values, so it does not contain "
+                "The uncertainty volume has negative values, so it does not contain "
                 "standard deviations. Use the STEM_std file that the restoration "
                 "wrote.",
                 fields=["deviation"],

@@ -320,9 +320,9 @@ def prepare(
             target = np.zeros(volume.shape, np.uint32)
         else:
             warnings.append(
-                f"No label image was made: it needs {format_enough(needed + held)} "
-                f"of memory, but {format_available(free)} is free. Give a file to "
-                "write it to."
+                f"No label image was made: it needs {format_enough(needed + held)} of "
+                f"memory, but {format_available(free)} is free. Give a file to which "
+                "the labels can be written."
             )
     if isinstance(target, np.ndarray):
         held += target.nbytes

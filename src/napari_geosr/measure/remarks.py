@@ -99,7 +99,7 @@ def remarks(
         share = 100 * bad / (bad + good)
         yield (
             f"{bad} voxels of {name!r} ({share:.2g} %) are NaN or infinite. They "
-            "belong neither to pores nor to the sample."
+            "belong neither to the pores nor to the sample."
         )
     if histogram.n_outliers:
         yield (

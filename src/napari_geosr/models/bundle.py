@@ -494,7 +494,7 @@ def _check_state(
         if names:
             shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
             raise ModelError(
-                f"{path / WEIGHTS_FILE} does not fit the network {card.network!r} "
-                f"named in its card: the file {verb} {shown}. The card and the "
-                "weights belong to different models."
+                f"{path / WEIGHTS_FILE} does not match the network {card.network!r} "
+                f"named in its card: the file {verb} {shown}. The card and the weights "
+                "belong to different models."
             )

@@ -72,7 +72,7 @@ class NetworkConfig(ScoresConfig):
     zero_terminal: bool = False
     """Whether images at the last time contain only noise."""
     condition: Literal["none", "porosity"] = "none"
-    """What is known of the image, in addition to the time."""
+    """Information about the image that is given in addition to the time."""
     decoder_head: int = Field(0, ge=0, le=256)
     """Feature maps of a last layer that uses all levels of the decoder, as in [4]_; 0:
     a single convolution of the finest level."""

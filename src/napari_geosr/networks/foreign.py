@@ -56,7 +56,7 @@ class NetworkConfig(Config):
     """Description of a third-party network, without its weights."""
 
     format: str
-    """Name of the module of `foreign_formats` that builds it."""
+    """Name of the module of `foreign_formats` that builds the network."""
     settings: AnyDict = Field(default_factory=dict)
     """Settings of the format: the architecture and its shape, as plain values."""
     ndim: Literal[2, 3] = 2

@@ -79,8 +79,8 @@ class NetworkSpec:
             values = getattr(self, name)
             if len(values) != n or min(values) < (0 if name == "halo" else 1):
                 raise ConfigError(
-                    f"{name} {values} does not fit a network on the axes {self.axes}: "
-                    "give one whole number for each axis."
+                    f"{name} {values} does not match a network on the axes "
+                    f"{self.axes}: give one whole number for each axis."
                 )
         if self.axes not in ("YX", "ZYX") or self.adjacent_slices % 2 != 1:
             raise ConfigError(

@@ -94,7 +94,7 @@ def test_the_common_region_of_odd_extents_and_origins():
     )
     assert placed["a"].cropped().shape == (8, 11, 7)
     assert placed["a"].cropped().origin == (4.0, 0.0, 0.0)
-    assert "cut to the common region" in placed["a"].remark()
+    assert "cropped to the common region" in placed["a"].remark()
 
 
 def test_each_axis_has_the_coarsest_voxels():

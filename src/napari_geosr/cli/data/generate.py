@@ -26,7 +26,7 @@ def generate(
     model: Annotated[
         ModelName,
         Parameter(
-            help="Diffusion model trained with train ddpm: name, path or job folder."
+            help="Diffusion model trained with `train ddpm`: name, path or job folder."
         ),
     ],
     /,
@@ -38,7 +38,7 @@ def generate(
             negative="",
             consume_multiple=True,
             help="Images or volumes on which the model was trained. Samples are "
-            "compared with them; if more than 1 % are copies, none is kept.",
+            "compared with them; if more than 1 % are copies, no samples are kept.",
         ),
     ] = None,
     config: Annotated[GenerateConfig | None, AS_FLAGS] = None,
@@ -81,5 +81,5 @@ def generate(
             f"  Similarity to the training images: at most "
             f"{max(made.similarities):.2f} (limit for copies: {made.limit:.2f})"
         )
-    print("  They show what the model has learned, and are not measurements.")
+    print("  The samples show what the model has learned; they are not measurements.")
     return 0

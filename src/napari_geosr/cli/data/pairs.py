@@ -64,8 +64,7 @@ def pairs(
     low: Annotated[
         Path | None,
         Parameter(
-            help="Low-resolution scan of the same object. The two scans are "
-            "then aligned."
+            help="Low-resolution scan of the same object; the two scans are aligned."
         ),
     ] = None,
     degrade: Annotated[
@@ -78,8 +77,8 @@ def pairs(
     like: Annotated[
         Path | None,
         Parameter(
-            help="With --degrade: real scan of the same material whose blur, noise "
-            "and grey values are copied."
+            help="With --degrade: real scan of the same material, from which blur, "
+            "noise and grey values are copied.",
         ),
     ] = None,
     config: Annotated[PairsConfig | None, AS_FLAGS] = None,

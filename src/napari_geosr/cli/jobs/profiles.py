@@ -125,11 +125,12 @@ def probe_profiles(
     folder: Annotated[
         Path,
         Parameter(
-            help="Folder that the nodes must access, such as your scans' folder."
+            help="Folder that the nodes must be able to access, such as the folder "
+            "with your scans.",
         ),
     ] = Path(),
     timeout: Annotated[
-        float, Parameter(help="Longest time to wait for the test job, in seconds.")
+        float, Parameter(help="Maximum time to wait for the test job, in seconds.")
     ] = 600.0,
     json: Json = False,
 ) -> int:

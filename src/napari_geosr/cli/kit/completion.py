@@ -32,7 +32,8 @@ def install_completion(
         Path | None,
         Parameter(
             name=("--out", "--output", "-o"),
-            help="File for the completion script; by default, where the shell looks.",
+            help="File for the completion script; by default, where the shell looks "
+            "for it.",
         ),
     ] = None,
 ) -> int:
@@ -50,7 +51,7 @@ def install_completion(
             f"\n    {_LOAD_ZSH}\n"
         )
     again = f", or run: {_RESTART[name]}" if name in _RESTART else ""
-    print(f"Start a new {name}{again}. Then the Tab key completes commands.")
+    print(f"Start a new {name} session{again}. The Tab key then completes commands.")
     return 0
 
 

@@ -33,7 +33,7 @@ Json = Annotated[
     Parameter(negative="", help="Print only the result, as one JSON object."),
 ]
 OutFolder = Annotated[
-    Path, Parameter(alias="-o", help="Folder for the files. Created if missing.")
+    Path, Parameter(alias="-o", help="Output folder. Created if missing.")
 ]
 Overwrite = Annotated[
     bool, Parameter(negative="", help="Replace output files that already exist.")

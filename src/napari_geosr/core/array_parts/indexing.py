@@ -22,7 +22,9 @@ def as_slices(key: Any, shape: tuple[int, ...]) -> tuple[Slices, tuple[Any, ...]
         parts[at : at + 1] = [slice(None)] * fill
     parts += [slice(None)] * (len(shape) - len(parts))
     if len(parts) != len(shape):
-        raise IndexError(f"{len(parts)} indices for an array of {len(shape)} axes")
+        raise IndexError(
+            f"{len(parts)} indices were given for an array with {len(shape)} axes"
+        )
     read: list[slice] = []
     after: list[Any] = []
     for part, n in zip(parts, shape, strict=True):

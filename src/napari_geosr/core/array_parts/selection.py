@@ -64,7 +64,9 @@ class Selection:
             parts[at : at + 1] = [slice(None)] * (4 - len(parts))
         parts += [slice(None)] * (3 - len(parts))
         if len(parts) != 3:
-            raise IndexError(f"{len(parts)} indices for an array of 3 axes")
+            raise IndexError(
+                f"{len(parts)} indices were given for an array with 3 axes"
+            )
         chosen = np.arange(self.shape[0])[parts[0]]
         rows = np.arange(self.shape[1])[parts[1]]
         low, high = (int(rows.min()), int(rows.max()) + 1) if rows.size else (0, 0)

@@ -351,8 +351,8 @@ def _check_grey(volume: Volume) -> None:
     channels = volume.metadata.get("colour_channels") or volume.metadata.get("rgb")
     if channels:
         raise VolumeError(
-            f"{volume.title} is a colour image; structured illumination needs grey "
-            "frames. Export the raw frames without colours."
+            f"{volume.title} is a colour image; structured illumination needs "
+            "greyscale frames. Export the raw frames in greyscale."
         )
 
 
@@ -401,8 +401,7 @@ def _frame_axes(volume: Volume, n_frames: int) -> str:
     raise VolumeError(
         f"{volume.title} has {images} image{'s' * (images != 1)} ({shown}), which is "
         f"not a multiple of the {n_frames} frames of one plane. Check that the stack "
-        "is complete and that "
-        "--angles and --phases are those of the microscope."
+        "is complete and that --angles and --phases match the acquisition."
     )
 
 

@@ -170,7 +170,7 @@ class PatternSet:
         """
         if self.images is not None:
             raise ConfigError(
-                "Patterns that are images cannot be written as settings. Keep the "
+                "Patterns given as images cannot be written as settings. Keep the "
                 "image file instead."
             )
         rows = []

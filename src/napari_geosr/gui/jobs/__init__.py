@@ -348,11 +348,11 @@ class JobsDock(Dock):
         except GeoSRError as error:
             self.message.show_error(error)
         else:
-            self.message.show_message(f"Asking {host.strip()} for its jobs…")
+            self.message.show_message(f"Listing the jobs on {host.strip()}…")
 
     def _on_host(self, host: str, n_jobs: int) -> None:
         jobs = "job" if n_jobs == 1 else "jobs"
-        self.message.show_message(f"{host} answers: {n_jobs} {jobs}.", "ok")
+        self.message.show_message(f"Connected to {host}: {n_jobs} {jobs}.", "ok")
 
     def _on_add(self) -> None:
         path = QFileDialog.getExistingDirectory(self, "Job folder")

@@ -241,7 +241,7 @@ class Heading(QLabel):
     def __init__(self, title: str, widgets: Sequence[QWidget]) -> None:
         super().__init__(f"<b>{title}</b>")
         self.setAccessibleName(f"Group {title}")
-        self.setToolTip(f"What can be done with the {title.lower()}.")
+        self.setToolTip(f"Actions for the {title.lower()}.")
         self.setContentsMargins(0, 6, 0, 0)
         self._widgets = tuple(widgets)
         for widget in self._widgets:

@@ -145,8 +145,9 @@ class GenerateDialog(QDialog):
         self.images.setAccessibleName("Training images")
         self.images.setPlaceholderText("recommended: finds copies")
         self.images.setToolTip(
-            "Images or volumes on which the model was trained, separated by ;. Samples "
-            "are compared with them; if more than 1 % are copies, none is kept."
+            "Images or volumes on which the model was trained, separated by "
+            "semicolons. Samples are compared with them; if more than 1 % are copies, "
+            "no samples are kept."
         )
         self.images_button = small_button(
             "…", "Choose training images", "Choose the training images", "Alt+Shift+I"
@@ -170,7 +171,7 @@ class GenerateDialog(QDialog):
         text = "Samples resemble the training data, but are not measurements."
         if (trained := card.porosity_condition) is not None:
             text += f" Porosity: {trained.low:g} to {trained.high:g}."
-        column.addWidget(text_label("About samples", "What the samples are.", text))
+        column.addWidget(text_label("About samples", "Note on the samples.", text))
         column.addWidget(self.form)
         row = QWidget()
         line = QHBoxLayout(row)

@@ -312,8 +312,8 @@ class PoreTable(QTableView):
         self.setSortingEnabled(True)
         self.setAccessibleName("Pore table")
         self.setToolTip(
-            "One row per pore. Click a row to go to that pore, with Shift or Ctrl to "
-            "select several, or a column header to sort. Ctrl+C copies all rows."
+            "One row per pore. Click a row to go to that pore; hold Shift or Ctrl to "
+            "select several. Click a column header to sort. Ctrl+C copies all rows."
         )
         self.setCornerButtonEnabled(False)
         corner = self.findChild(QAbstractButton)

@@ -46,8 +46,8 @@ _EVIDENCE = (
     "produces it. Adds a column to the table and colours the pores by it."
 )
 _NO_EVIDENCE = (
-    "Pores can be explained only in a layer restored by a model, if its scan is open "
-    "or stored in a file."
+    "Pores can be explained only in a layer restored by a model, and only if the scan "
+    "is open or stored in a file."
 )
 _STALE = (
     "These results belong to a different image from the one chosen under Settings. "

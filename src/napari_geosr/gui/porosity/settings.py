@@ -159,7 +159,7 @@ class PorositySettings(QWidget):
                 self.histogram,
                 "Histogram of grey values",
                 "Grey values of the image, on a square-root scale. Drag the line, or "
-                "press ← and →, to move the threshold.",
+                "press ← or →, to move the threshold.",
             ),
             (
                 self.preview,
@@ -195,8 +195,8 @@ class PorositySettings(QWidget):
                 self.closing,
                 "Mask closing",
                 "Openings of pores up to twice this width are closed, so that the "
-                "pores belong to the sample. Increase it until the porosity no longer "
-                "changes.",
+                "pores belong to the sample. Increase the width until the porosity no "
+                "longer changes.",
             ),
             (
                 self.smallest,

@@ -192,8 +192,8 @@ class OrderStrip(QWidget):
             label = QLabel(f"Angle {angle + 1}")
             label.setAccessibleName(f"Row of angle {angle + 1}")
             label.setToolTip(
-                "In each row, the stripes must have one direction and move from frame "
-                "to frame."
+                "In each row, the stripes must have the same direction and shift from "
+                "frame to frame."
             )
             self._grid.addWidget(label, angle, 0)
             self._grid.addWidget(self._row(angle, row, overview), angle, 1)

@@ -126,7 +126,7 @@ class StudyWidgets(QWidget):
         self.start_button = button(
             "Start study",
             "Start the study (Alt+Shift+S). Earlier results are kept if you only add "
-            "further numbers of projections or further algorithms.",
+            "numbers of projections or algorithms.",
         )
         self.start_button.setShortcut("Alt+Shift+S")
         self.pause_button = button(

@@ -79,8 +79,8 @@ def check_kind(kind: str, n_others: int, n_members: int | None) -> None:
         if n_others or n_members is not None:
             raise ConfigError(
                 "Additional models and the number of members have an effect only if "
-                "an uncertainty is computed: choose its kind (--uncertainty tta, "
-                "ensemble or diffusion), or remove them."
+                "the uncertainty is computed: choose a kind of uncertainty "
+                "(--uncertainty tta, ensemble or diffusion), or remove them."
             )
         return
     needs_others = load(kind).NEEDS_OTHERS

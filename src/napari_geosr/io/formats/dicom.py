@@ -54,7 +54,9 @@ def read_dicom(path: Path) -> Volume:
             f"{path.name} cannot be read as DICOM. Export it again."
         ) from error
     if int(dataset.get("SamplesPerPixel", 1)) != 1:
-        raise FileError(f"{path.name} is in colour. Export it as a grey-value image.")
+        raise FileError(
+            f"{path.name} is a colour image. Export it as a greyscale image."
+        )
     try:
         data: AnyArray = np.asarray(dataset.pixel_array)
     except Exception as error:

@@ -144,8 +144,8 @@ def _check(found: Any, name: str, path: Path) -> None:
         raise FileError(f"{where}: the values are not numbers. Choose another dataset.")
     if found.ndim < 2 or found.ndim > 5 or math.prod(found.shape) == 0:
         raise FileError(
-            f"{where}: shape {tuple(found.shape)} is not an image or volume. Choose "
-            "another dataset."
+            f"{where}: an array of shape {tuple(found.shape)} is not an image or "
+            "volume. Choose another dataset."
         )
 
 

@@ -143,7 +143,9 @@ def _checked(path: Path, image: Any, nibabel: Any) -> tuple[tuple[int, ...], Any
     shape = tuple(int(n) for n in image.shape)
     first = (slice(0, 1),) * len(shape)
     if not 2 <= len(shape) <= 5 or math.prod(shape) == 0:
-        raise FileError(f"{path.name} has shape {shape}: not an image or volume.")
+        raise FileError(
+            f"{path.name} has shape {shape}, so it is not an image or volume."
+        )
     with decoding(path):
         dtype = np.asarray(image.dataobj[first]).dtype  # after the header's scaling
     if dtype.kind not in "biuf":

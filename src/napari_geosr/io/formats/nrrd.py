@@ -68,7 +68,7 @@ def read_nrrd(path: Path) -> Volume:
     data: AnyArray = np.asarray(stored)
     if data.ndim not in (2, 3) or data.size == 0 or data.dtype.kind not in "biuf":
         raise FileError(
-            f"{path.name} has shape {data.shape} and type {data.dtype}: not a "
+            f"{path.name} has shape {data.shape} and type {data.dtype}, so it is not a "
             "real-valued image or volume. Export one channel as a volume."
         )
     data, size, origin, notes = _oriented(data, header)

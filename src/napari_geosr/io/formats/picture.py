@@ -36,7 +36,7 @@ def read_picture(path: Path) -> Volume:
     if not content.startswith(beginning):
         raise FileError(
             f"{path.name} is not a {kind} picture ({looks_like(path)}). Give it the "
-            "right suffix or download it again."
+            "correct suffix or download it again."
         )
     decode: Any = {
         "PNG": imagecodecs.png_decode,

@@ -67,7 +67,7 @@ def read_raw(
     if stored.kind not in "biuf" or not 2 <= len(lengths) <= 5 or min(lengths) < 1:
         raise ConfigError(
             f"{path.name} cannot be read with shape {lengths} and type {stored}: give "
-            "2 to 5 lengths greater than zero and a real type."
+            "2 to 5 lengths greater than zero and a real-valued type."
         )
     needed = math.prod(lengths) * stored.itemsize + offset
     if needed != size:

@@ -105,12 +105,12 @@ class AngleSettings:
         if not (math.isfinite(first) and math.isfinite(end)) or first == end:
             raise ProjectionsError(
                 f"{title}: {first:g} to {end:g} is not a range of angles. Give the "
-                "first angle and the end in degrees, e.g. 0,180."
+                "start and the end of the range in degrees, e.g. 0,180."
             )
         if max(abs(first), abs(end)) > _MAX_ANGLE or abs(end - first) < _MIN_RANGE:
             raise ProjectionsError(
-                f"{title}: {first:g} to {end:g} degrees is not a range of angles of a "
-                "scan. Give the first angle and the end in degrees, e.g. 0,180."
+                f"{title}: {first:g} to {end:g} degrees is not a range of scan angles. "
+                "Give the start and the end of the range in degrees, e.g. 0,180."
             )
         return np.linspace(first, end, n, endpoint=self.endpoint)
 

@@ -69,7 +69,8 @@ def read_images(
     if views.axes not in ("YX", "ZYX", "TYX"):
         raise FileError(
             f"{path.name} has axes {', '.join(views.axes)} {views.shape}; projections "
-            "must be a stack of grey images, or one sinogram. Save them as such."
+            "must be a stack of greyscale images, or one sinogram. Save them in this "
+            "form."
         )
     frames: AnyDict = {word: stack.data for word, stack in beside.items()}
     for word, source in (("flats", flats), ("darks", darks)):
@@ -136,7 +137,7 @@ def _frames(path: Path, views: Volume) -> Any:
     if stack.axes not in ("ZYX", "TYX"):
         raise FileError(
             f"{path.name} has axes {', '.join(stack.axes)}; flat and dark fields must "
-            "be grey images like the projections."
+            "be greyscale images like the projections."
         )
     return stack.data
 

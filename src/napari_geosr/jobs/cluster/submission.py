@@ -299,8 +299,8 @@ def stop(job: JobFolder) -> None:
         load_queue(status.queue.queue).cancel(status.queue.number)
     except JobError as error:
         raise JobError(
-            f"{error} If {status.name} starts or runs, it will stop after its next "
-            "step."
+            f"{error} If {status.name} is running or starts later, it will stop after "
+            "its next step."
         ) from error
     if status.pid:
         return  # the job's process writes the state

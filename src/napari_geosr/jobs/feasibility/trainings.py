@@ -34,14 +34,14 @@ def check(job: Job, profile: Profile) -> None:
     requested = _describe(profile)
     if operation not in SHARED_OPERATIONS:
         raise ConfigError(
-            f"A job of the kind {operation!r} runs in one process and would use only "
-            f"one of the {requested}. Request one node and at most one GPU (--nodes 1 "
-            "--gpus 1)."
+            f"A {operation!r} job runs in a single process and would use only one of "
+            f"the {requested}. Request one node and at most one GPU (--nodes 1 --gpus "
+            "1)."
         )
     if profile.queue == LOCAL:
         raise ConfigError(
-            f"On this computer, jobs train in one process and would not use the "
-            f"{requested}. Omit --nodes and --gpus; or create the job with train "
+            "On this computer, jobs train in one process and would not use the "
+            f"{requested}. Omit --nodes and --gpus, or create the job with train "
             "--prepare and start it with torchrun."
         )
     batch = int(values["training"]["batch_size"])

@@ -135,7 +135,7 @@ class Method(_Method):
         """Intended use, for the card: sub-reconstructions like the training data."""
         n = len(self.config.source)
         return (
-            f"Sub-reconstructions like the {n} that it was trained on. Give all "
+            f"Sub-reconstructions like the {n} that the model was trained on. Give all "
             "sub-reconstructions of one object together; the result is the mean of the "
             "outputs. The reconstruction from all projections has less noise than any "
             "of them, so restoring it alone is only approximate."

@@ -58,8 +58,8 @@ class Config(TranslationConfig, TargetLossConfig):
     target: Files = Field(
         (),
         title="Target",
-        description="Scan of the same object as each source and of the kind into which "
-        "the source is to be translated, in the same order.",
+        description="Scans of the same objects as the sources, of the kind into which "
+        "the sources are to be translated, in the same order.",
     )
 
     loss: LossNames = Field(

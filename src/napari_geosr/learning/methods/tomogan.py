@@ -64,7 +64,7 @@ class Config(AdversarialConfig, TargetLossConfig):
     target: Files = Field(
         (),
         title="Target",
-        description="High-quality scan of the same object as each source, in the same "
+        description="High-quality scan of the object in each source, in the same "
         "order.",
     )
 

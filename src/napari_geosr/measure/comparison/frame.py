@@ -274,7 +274,7 @@ class FrameVolume:
             done.append(f"averaged over {factors} of its voxels")
         if self.share < 1 - 1e-9:
             done.append(
-                f"cut to the common region ({100 * self.share:.3g} % of the volume)"
+                f"cropped to the common region ({100 * self.share:.3g} % of the volume)"
             )
         if not done:
             return ""
@@ -390,9 +390,9 @@ def _scale(volume: Volume, first: Volume) -> float:
     if PIXEL in (volume.unit, first.unit):
         unknown, known = (volume, first) if volume.unit == PIXEL else (first, volume)
         raise VolumeError(
-            f"{unknown.title} has no voxel size in a unit of length, and "
-            f"{known.title} has one in {known.unit}, so it is unknown where they "
-            f"overlap. Set the voxel size of {unknown.title} (--voxel-size, --unit)."
+            f"{unknown.title} has no voxel size in a unit of length, and {known.title} "
+            f"has one in {known.unit}, so their overlap cannot be determined. Set the "
+            f"voxel size of {unknown.title} (--voxel-size, --unit)."
         )
     return MILLIMETRES[volume.unit] / MILLIMETRES[first.unit]
 

@@ -64,8 +64,8 @@ def sentences_of(grids: Mapping[str, PairGrid], titles: Mapping[str, str]) -> li
         shape = " × ".join(map(str, grid.frame.shape))
         size = " × ".join(f"{v:.4g}" for v in grid.frame.voxel_size)
         text = (
-            f"compared on {shape} voxels of {size} {grid.frame.length_unit}, "
-            f"{number_text(grid.voxels)} of them known in all volumes."
+            f"compared on {shape} voxels of {size} {grid.frame.length_unit}, of which "
+            f"{number_text(grid.voxels)} are known in all volumes."
         )
         found.setdefault(text, []).append(titles[key])
     if len(found) == 1:

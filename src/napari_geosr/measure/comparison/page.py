@@ -112,7 +112,8 @@ def _pores(report: QualityReport, key: str, match: PoreMatch) -> str:
             f"<h3>{status.capitalize()}: {len(found)}</h3>"
             '<div class="scroll"><table><thead><tr><th>Position '
             f"({', '.join(report.frame.axes)}; {escape(report.frame.length_unit)})</th>"
-            f"<th>In the base ({escape(match.unit)})</th><th>Here</th></tr></thead>"
+            f"<th>In the base ({escape(match.unit)})</th>"
+            "<th>In this volume</th></tr></thead>"
             f"<tbody>{rows}</tbody></table></div>{note}"
         )
     if len(parts) == 1:
@@ -142,8 +143,8 @@ def _method(report: QualityReport) -> list[str]:
     if windows:
         lines.append(
             "SSIM has a Gaussian window of standard deviation 1.5, "
-            f"{each_once(windows, report.titles)} wide; voxels whose window meets the "
-            "border or unknown voxels are excluded."
+            f"{each_once(windows, report.titles)} wide; voxels are excluded if their "
+            "window reaches the border or contains unknown voxels."
         )
     if any(f.ms_ssim is not None for f in report.figures.values()):
         lines.append(

@@ -227,12 +227,13 @@ class QualityReport:
         yield self._row(
             "Shift",
             {k: _shift_text(s) for k, s in self.shifts.items()},
-            "Shift relative to the base, measured by correlating parts of both.",
+            "Shift relative to the base, measured by correlating parts of both "
+            "volumes.",
         )
         yield self._row(
             "Noise",
             {k: _noise_text(n) for k, n in self.noise.items()},
-            "Standard deviation in grey values, on the voxels of the comparison.",
+            "Standard deviation in grey values, at the voxel size of the comparison.",
         )
         yield self._row(
             "Finest detail",
@@ -317,7 +318,11 @@ class QualityReport:
             ("Pores invented", "invented", "Pores that are not in the base."),
             ("Pores split", "split", "One pore in the base, several in the volume."),
             ("Pores merged", "merged", "Several pores in the base, one in the volume."),
-            ("Pores regrouped", "changed", "Several pores became several others."),
+            (
+                "Pores regrouped",
+                "changed",
+                ("Several pores in the base, several in the volume."),
+            ),
         ):
             counts = {
                 k: number_text(m.count(status))  # type: ignore[arg-type]

@@ -55,7 +55,7 @@ def check_rows(
         "Consistency with the scan",
         {k: check.level for k, check in checks.items()},
         "ok: the restoration fits its scan; caution: look at the residual first; "
-        "harmful: do not measure it.",
+        "harmful: do not measure the restoration.",
     )
     yield (
         "Residual (noise: 1)",

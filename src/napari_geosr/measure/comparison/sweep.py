@@ -172,9 +172,8 @@ def grey_steps(
     voxels = next(iter(sums.values())).n
     if not voxels:
         raise VolumeError(
-            "No voxel is known in all volumes and within the sample mask: all are "
-            "NaN, infinite or outside the sample in at least one of them. Check the "
-            "volumes and the mask."
+            "No voxel is known in all volumes: each is NaN, infinite or outside the "
+            "sample mask in at least one of them. Check the volumes and the mask."
         )
     if data_range is None:
         found = {key: sample.range() for key, sample in ranges.items()}

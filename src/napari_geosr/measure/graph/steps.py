@@ -51,13 +51,13 @@ def check_graph_memory(
     if budget is None:
         raise VolumeError(
             f"The graph of {name!r} needs {format_enough(needed)} of memory, but "
-            f"{format_available(free)} may be used. Measure a part of it, or omit "
-            "the graph (--graph)."
+            f"{format_available(free)} may be used. Measure a part of the volume, or "
+            "omit the graph (--graph)."
         )
     raise VolumeError(
         f"Measuring {name!r} with its graph needs at least "
         f"{format_enough(needed + budget - free)} of memory, but the budget is "
-        f"{format_available(budget)}. Raise it (--memory), measure a part of the "
+        f"{format_available(budget)}. Increase it (--memory), measure a part of the "
         "volume, or omit the graph (--graph)."
     )
 

@@ -93,7 +93,7 @@ class Group:
         self._next = 0
         self._tree = self._either(0)
         if self._next < len(self._tokens):
-            raise self._error(f"{self._tokens[self._next][1]!r} was not expected")
+            raise self._error(f"{self._tokens[self._next][1]!r} is unexpected")
 
     def of(self, table: Table, units: Mapping[str, str]) -> BoolArray:
         """Find the pores that belong to the group; pores without a value do not.
@@ -127,8 +127,8 @@ class Group:
 
     def _error(self, reason: str) -> ConfigError:
         return ConfigError(
-            f"{self.text!r} is not a group of pores: {reason}. Write comparisons such "
-            'as "diameter>20um & sphericity<0.6".'
+            f"{self.text!r} does not define a group of pores: {reason}. Write "
+            'comparisons such as "diameter>20um & sphericity<0.6".'
         )
 
     def _split(self) -> list[tuple[str, str, str]]:

@@ -135,7 +135,7 @@ class _RingCheck:
             )
         elif self.n_moved > (1 - _MOST_SLICES) * self.n_pairs:
             reasons.append(
-                "the largest hole changes its place or size between adjacent slices "
+                "the largest hole changes position or size between adjacent slices "
                 f"({self.n_moved} of {self.n_pairs} pairs), unlike a marrow cavity"
             )
         if self.n_cut > (1 - _MOST_SLICES) * n:

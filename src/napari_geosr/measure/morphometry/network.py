@@ -36,7 +36,7 @@ QUANTITIES = (
     Quantity("Net.Po.N", "pores of the network"),
     Quantity("Net.Th.N", "throats of the network"),
     Quantity(
-        "Coordination", "mean number of throats per pore, without pores at the border"
+        "Coordination", "mean number of throats per pore, excluding pores at the border"
     ),
     Quantity("Net.Po.Dm", "mean inscribed diameter of a pore", 1),
     Quantity("Net.Th.Dm", "mean diameter of a throat", 1),

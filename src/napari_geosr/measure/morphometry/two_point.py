@@ -41,9 +41,11 @@ QUANTITIES = (
     ),
     Quantity("Lc", "correlation length", 1),
     Quantity("Chord.pore", "mean chord length of the pores", 1),
-    Quantity("Chord.pore.SD", "standard deviation of the chords of the pores", 1),
+    Quantity("Chord.pore.SD", "standard deviation of the chord length of the pores", 1),
     Quantity("Chord.solid", "mean chord length of the solid", 1),
-    Quantity("Chord.solid.SD", "standard deviation of the chords of the solid", 1),
+    Quantity(
+        "Chord.solid.SD", ("standard deviation of the chord length of the solid"), 1
+    ),
 )
 #: Largest distance at which S2 is computed, in voxels.
 _MOST_LAG = 128

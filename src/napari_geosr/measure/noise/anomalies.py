@@ -105,8 +105,8 @@ def anomaly_doubts(
         yield Remark(
             f"{'Slice' if one else 'Slices'} {_ranges(runs)} along Z (counted from 0) "
             f"{'has' if one else 'have'} much more noise than the adjacent slices (up "
-            f"to {ratios[bad].max():.1f} times as much). Most of it remains in the "
-            f"result: do not measure there.{rest}",
+            f"to {ratios[bad].max():.1f} times as much). Most of this noise remains in "
+            f"the result: do not measure there.{rest}",
             "slices",
         )
     if found.power > _MIN_OUTLIER_POWER * max(level, FLOOR * contrast) ** 2:

@@ -26,13 +26,14 @@ _MUCH_CLIPPED = 0.05
 #: Message if averaging neighbouring voxels hardly reduces the supposed noise.
 NOT_AVERAGED = Remark(
     "What was measured as noise may be fine structure: it decreases less than noise "
-    "does when neighbouring voxels are averaged. Its true level may be much lower.",
+    "does when neighbouring voxels are averaged. The true noise level may be much "
+    "lower.",
     "fine structure",
 )
 #: Message if there are too few blocks to recognise fine texture.
 TOO_SMALL = Remark(
     "What was measured as noise may be fine structure: the scan is too small to tell. "
-    "Its true level may be much lower.",
+    "The true noise level may be much lower.",
     "fine structure",
 )
 #: Message about noise with a spectrum like that after a median filter.
@@ -139,7 +140,7 @@ def remarks(
     if volume.axes == "YX" or volume.shape[0] == 1:
         found.append(
             "The noise was measured in a single slice, so its correlation between "
-            "slices is not known."
+            "slices is unknown."
         )
     return tuple(found)
 

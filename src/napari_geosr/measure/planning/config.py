@@ -122,7 +122,7 @@ class PlanConfig(Config):
                 number = float(share) / (1 if share == value.strip() else 100)
             except ValueError:
                 raise ValueError(
-                    f"{value!r} is not a precision; give 5% or 0.05, for example"
+                    f"{value!r} is not a valid precision; give 5% or 0.05, for example"
                 ) from None
         if not (isinstance(number, float) and 1e-4 <= number <= 1):
             raise ValueError("the precision must be from 0.01 % to 100 %")

@@ -85,8 +85,9 @@ def compartment_steps(
     marrow &= total
     if not marrow.any():
         raise VolumeError(
-            f"{name!r} has no marrow space wider than {2 * closing} voxels that the "
-            "cortex encloses. Lower the mask closing, or use another sample mask.",
+            f"{name!r} has no marrow space that is enclosed by the cortex and wider "
+            f"than {2 * closing} voxels. Lower the mask closing, or use another sample "
+            "mask.",
             fields=["sample_mask"],
         )
     marrow = _largest(marrow)

@@ -138,8 +138,8 @@ def find_descriptor(path: Path, state: AnyMapping) -> Any:
         reason = " ".join(str(error).split())[:160]
         raise ModelError(
             f"{path}: its tensors ({some_names(state)}) resemble a network that "
-            f"spandrel {version} supports, but do not fit it ({reason}). This variant "
-            "is not supported."
+            f"spandrel {version} supports, but do not match it ({reason}). This "
+            "variant is not supported."
         ) from error
     channels = (descriptor.input_channels, getattr(descriptor, "output_channels", 0))
     if (

@@ -417,7 +417,9 @@ def _difference(
     elif measured:
         unit = f"the noise of {_title(group.placed, key)} (standard deviations)"
     else:
-        unit = f"{100 * _RANGE_SHARE:g} % of the data range, as no noise was measured"
+        unit = (
+            f"{100 * _RANGE_SHARE:g} % of the data range, because no noise was measured"
+        )
     scaled = [
         one.scaled(figures.gain) if name == key and figures.gain > 0 else one
         for name, one in measured.items()

@@ -41,8 +41,8 @@ def with_positions(
             voxel_size=alike.voxel_size, unit=alike.unit, origin=alike.origin
         )
         remarks.append(
-            f"{volume.title} has no voxel size but the same shape as {alike.title}; it "
-            "is assumed to be at the same position."
+            f"{volume.title} has no voxel size, but has the same shape as "
+            f"{alike.title}; it is assumed to be at the same position."
         )
     if known:
         return found

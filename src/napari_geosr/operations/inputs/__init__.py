@@ -239,8 +239,8 @@ def open_companion(
         if volume.spatial_shape == like.spatial_shape:
             volume = volume.with_geometry(config.voxel_size, config.unit)
             notes.append(
-                f"{volume.title} has no voxel size but the same shape as {like.title}, "
-                f"so the voxel size of {like.title} is used."
+                f"{volume.title} has no voxel size, but has the same shape as "
+                f"{like.title}, so the voxel size of {like.title} is used."
             )
         return volume, notes
     stored = _as_stored(like, config, axes=config.axes)

@@ -96,7 +96,7 @@ def propose(estimate: RunEstimate, profile: Profile, *, limited: bool) -> Propos
     verb = "is" if len(values) == 1 else "are"
     fields = f"{fields[:1]}{fields[1:].lower()}"
     text = (
-        f"{fields} {verb} proposed from the estimate for this computer "
+        f"{fields} {verb} based on the estimate for this computer "
         f"({' and '.join(known)}): {', and '.join(rules)}.{remark}"
     )
     return Proposal(values, text)

@@ -68,9 +68,9 @@ _SCATTER = (
     "histogram, or click a bar, to select its pores."
 )
 _OUTLINE = (
-    "Draw outlines in the picture to select the pores inside, in the slice that is "
-    "shown. They are drawn with napari's lasso; its other tools work, too. Shift adds "
-    "to the selection, Alt removes from it. Click again to stop."
+    "Draw outlines in the picture to select the pores inside them in the current "
+    "slice. Outlines are drawn with napari's lasso; its other drawing tools work, too. "
+    "Shift adds to the selection, Alt removes from it. Click again to stop."
 )
 
 

@@ -53,8 +53,8 @@ class RemovedButton(QPushButton):
     ) -> None:
         super().__init__("Show what is removed", parent)
         self.setToolTip(
-            "Show scan minus restoration for the current view. It should look like "
-            "noise (Alt+Shift+R)."
+            "Show the scan minus the restoration for the current view. The difference "
+            "should look like noise (Alt+Shift+R)."
         )
         self.setAccessibleName("Show what is removed")
         self.setShortcut("Alt+Shift+R")

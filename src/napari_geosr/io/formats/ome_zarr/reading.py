@@ -271,7 +271,7 @@ def _check(array: ZarrNode, path: Path) -> None:
     if kind not in "biuf" or not 2 <= array.ndim <= 5 or 0 in array.shape:
         raise FileError(
             f"{path.name} contains an array of shape {tuple(array.shape)} and type "
-            f"{array.dtype}: not an image or volume."
+            f"{array.dtype}, which is not an image or volume."
         )
     n_voxels = math.prod(array.shape)
     if n_voxels > _MAX_VOXELS:

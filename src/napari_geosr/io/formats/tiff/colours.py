@@ -55,7 +55,7 @@ def white_is_zero(page: TiffPage, *, is_imagej: bool) -> str:
     white = 1 if page.bitspersample == 1 else np.iinfo(page.dtype).max
     return (
         "white is stored as 0 in this file; the grey values were inverted (0 became "
-        f"{white}), so thresholds of other programs may not apply."
+        f"{white}), so thresholds from other programs may not apply."
     )
 
 
@@ -103,7 +103,7 @@ def colour_map(
         )
     if int(np.max(source)) >= table.shape[1]:
         raise FileError(
-            f"{path.name} is damaged: it uses colours that its palette does not have. "
+            f"{path.name} is damaged: it uses colours that are not in its palette. "
             "Export the file again."
         )
     index = np.asarray(source).astype(np.intp)
