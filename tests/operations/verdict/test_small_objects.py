@@ -24,6 +24,7 @@ from napari_geosr.operations.restore.verdict.small_objects import (
     SmallObjects,
     small_objects,
 )
+from napari_geosr.operations.restore.verdict.thin_structures import thin_structures
 
 SHAPES = {2: (96, 112), 3: (16, 80, 80)}
 #: Radius of the objects, in voxels, and their distance.
@@ -179,3 +180,12 @@ def test_the_smallest_objects_may_be_hot_voxels_and_cause_no_caution():
     assert not list(lost_small_pores("ct-denoise", test))
     assert test.limit is None
     assert partly_faded(test)
+
+
+@pytest.mark.parametrize("compare", [small_objects, thin_structures])
+def test_a_scan_without_noise_in_dark_regions_is_compared(compare):
+    scan = 1000.0 * (1 + pores(2))
+    noisy = block(scan, scan, level=30.0)
+    partly = replace(noisy, level=np.where(scan > 500, 30.0, 0.0))
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        compare([partly])

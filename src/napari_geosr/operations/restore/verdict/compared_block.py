@@ -16,6 +16,10 @@ AnyArray = TypeVar("AnyArray", bound=npt.NDArray[Any])
 Vector = npt.NDArray[np.intp]
 
 
+#: Smallest noise level, relative to the range of grey values of a block.
+_LEAST_LEVEL = 1e-6
+
+
 @dataclass(frozen=True, eq=False)
 class ComparedBlock:
     """A block of a scan, the result and noise, all of the same shape.
@@ -37,6 +41,16 @@ class ComparedBlock:
     inside: Mask
     noise: Array
     level: Array
+
+    @property
+    def least_level(self) -> float:
+        """Smallest noise level to divide by, so that all ratios are finite.
+
+        It is a millionth of the range of grey values: where a scan has no noise (e.g.
+        where a camera clips), a difference in grey values stands out anyway.
+        """
+        span = float(np.ptp(self.scan)) if self.scan.size else 0.0
+        return _LEAST_LEVEL * span if span > 0 else 1.0
 
 
 def add_shifted(total: Values, values: Values, by: Vector) -> None:

@@ -28,8 +28,6 @@ from napari_geosr.operations.restore.verdict.compared_block import (
 
 Directions = npt.NDArray[np.bool_]
 
-#: Smallest noise level, so that nothing is divided by zero.
-_TINY = float(np.finfo(np.float32).tiny)
 #: Radii of the objects, in voxels; each is 1.25 times the next smaller one. Objects of
 #: the first radius look like hot voxels.
 _RADII = (1.28, 1.6, 2.0, 2.5, 3.1)
@@ -127,7 +125,8 @@ def _compare(block: ComparedBlock) -> npt.NDArray[np.intp]:
     from scipy import ndimage
 
     shape = block.scan.shape
-    level = np.maximum(block.level, _TINY).astype(np.float32)
+    least = block.least_level
+    level = np.maximum(block.level, least).astype(np.float32)
     scan = _without_hot_voxels(block.scan, level)
     limit = math.sqrt(2 * math.log(max(2, block.scan.size))) + _MARGIN
     strength = np.zeros((2, len(_RADII), *shape), np.float32)
@@ -147,7 +146,7 @@ def _compare(block: ComparedBlock) -> npt.NDArray[np.intp]:
         )
         if not valid.any():
             continue
-        unit = np.maximum(float(np.std(spread[valid])) * level, _TINY)
+        unit = np.maximum(float(np.std(spread[valid])) * level, least)
         # Only these can stand out from most directions.
         valid &= np.abs(depth) > limit * unit
         left = (_mean(result, around, there) - result)[valid]

@@ -26,8 +26,6 @@ from napari_geosr.operations.restore.verdict.compared_block import (
     shifted,
 )
 
-#: Smallest noise level, so that nothing is divided by zero.
-_TINY = float(np.finfo(np.float32).tiny)
 #: Half the edge of a plate in a volume, in voxels.
 _HALF_SQUARE = 3.0
 #: Half the length of a line in an image, in pixels.
@@ -136,7 +134,7 @@ def _compare(block: ComparedBlock) -> Array:
         if not valid.any():
             continue
         spread = float(np.std(_mean(noise, plate)[valid]))
-        unit = np.maximum(spread * math.sqrt(_VARIANCE) * level, _TINY)
+        unit = np.maximum(spread * math.sqrt(_VARIANCE) * level, block.least_level)
         step = plate.step
         valid = shifted(valid, step) & shifted(valid, -step) & valid
         one = _mean(scan, plate)
