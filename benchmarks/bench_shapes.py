@@ -139,8 +139,12 @@ def refine(
     import torch
     from torch.nn.functional import interpolate
 
+    from napari_geosr.core.steps import run_to_end
     from napari_geosr.inference.shapes import plan_refinement
-    from napari_geosr.operations.shapes.refine import load_refiner, refined_in_memory
+    from napari_geosr.operations.shapes.refine import (
+        load_refiner,
+        refined_in_memory_steps,
+    )
     from napari_geosr.physics.shapes import SOLIDS, coarsened, sampled
 
     torch.set_num_threads(1)
@@ -157,7 +161,9 @@ def refine(
                     refiner, n, _ = load_refiner(name, "cpu")
                     stages = factor.bit_length() - 1
                     plan = plan_refinement(coarse, stages, refiner.spec, n, 4 * 10**9)
-                    fine = refined_in_memory(coarse, refiner, plan, "cpu", 1)
+                    fine = run_to_end(
+                        refined_in_memory_steps(coarse, refiner, plan, "cpu", 1)
+                    )
                     rows.setdefault(name, []).append(known.compared(fine))
                 for mode in ("trilinear", "nearest"):
                     dense = torch.from_numpy(coarse)[None, None].float()
@@ -264,8 +270,12 @@ def _segmented(scan: Array, factor: int) -> Iterator[tuple[str, Mask]]:
     from skimage.filters import threshold_otsu
 
     from napari_geosr import restore
+    from napari_geosr.core.steps import run_to_end
     from napari_geosr.inference.shapes import plan_refinement
-    from napari_geosr.operations.shapes.refine import load_refiner, refined_in_memory
+    from napari_geosr.operations.shapes.refine import (
+        load_refiner,
+        refined_in_memory_steps,
+    )
 
     coarse = scan > threshold_otsu(scan)
     nearest = coarse
@@ -276,7 +286,8 @@ def _segmented(scan: Array, factor: int) -> Iterator[tuple[str, Mask]]:
         refiner, n, _ = load_refiner(name, "cpu")
         stages = factor.bit_length() - 1
         plan = plan_refinement(coarse, stages, refiner.spec, n, 4 * 10**9)
-        yield f"Otsu, {name}", refined_in_memory(coarse, refiner, plan, "cpu", 1)
+        steps = refined_in_memory_steps(coarse, refiner, plan, "cpu", 1)
+        yield f"Otsu, {name}", run_to_end(steps)
     model = _GREY_MODELS[factor]
     for name, sharpness in (
         (f"cubic-x{factor}", "scan"),

@@ -10,13 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from scipy import ndimage
 
 from napari_geosr import io
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.steps import BlockDone, StageStarted, Step, run_to_end
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference import shapes
 from napari_geosr.io import meshes
-from napari_geosr.operations.shapes import VoxeliseConfig, meshing
+from napari_geosr.operations.shapes import (
+    CompleteShapeConfig,
+    ShapeTrainJob,
+    VoxeliseConfig,
+    complete,
+    meshing,
+    train_shape_steps,
+)
 from napari_geosr.operations.shapes.models import find_shape_model
 from napari_geosr.operations.shapes.parts import is_turned
 from napari_geosr.operations.shapes.simulation import simulated_skull
@@ -208,6 +218,43 @@ def test_completing_keeps_every_given_voxel(tmp_path, capsys) -> None:
     assert mesh.stat().st_size == 84 + 50 * int.from_bytes(
         mesh.read_bytes()[80:84], "little"
     )
+
+
+def test_refining_a_completed_part_can_be_stopped(tmp_path, monkeypatch) -> None:
+    training = {
+        "simulated": "skulls", "steps": 1, "name": "made", "channels": (2, 3, 4),
+        "patch": 16, "threads": 1, "device": "cpu",
+    }  # fmt: skip
+    job = ShapeTrainJob.from_values(
+        {"method": "shape_completion", "training": training}
+    )
+    model = run_to_end(train_shape_steps(job, tmp_path / "job"))
+    made = simulated_skull(3, 56, "sphere")
+    volume = Volume(made.incomplete.astype(np.uint8), "ZYX", (0.5,) * 3, "mm")
+    grown = lambda coarse, *_: ndimage.binary_dilation(coarse, iterations=3)  # noqa: E731
+    monkeypatch.setattr(complete, "_predicted", grown)
+    monkeypatch.setattr(shapes, "_EDGES", (8,))
+    config = CompleteShapeConfig.create(model=str(model), device="cpu")
+    stages: list[str] = []
+    blocks = 0
+
+    def observe(step: Step) -> None:
+        nonlocal blocks
+        if isinstance(step, StageStarted):
+            stages.append(step.message)
+        elif stages and stages[-1].startswith("Refining the completed part"):
+            assert isinstance(step, BlockDone)
+            assert step.total > 2
+            blocks += 1
+
+    steps = complete.complete_shape_steps(
+        volume, tmp_path / "out.tif", config, should_stop=lambda: blocks == 2
+    )
+    with pytest.raises(Cancelled):
+        run_to_end(steps, observe)
+    assert stages[-1].startswith("Refining the completed part")
+    assert blocks == 2
+    assert not (tmp_path / "out.tif").exists()
 
 
 @pytest.mark.parametrize("command", ["shapes simulate", "simulate skulls"])

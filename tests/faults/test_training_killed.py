@@ -20,10 +20,14 @@ import tifffile
 from kills import Tally
 from safetensors.numpy import load_file
 
+from napari_geosr import io
 from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.volume import Volume
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.run import run_steps
 from napari_geosr.learning.training import checkpoint
+from napari_geosr.operations.shapes import ShapeTrainJob
+from napari_geosr.operations.shapes.simulation import simulated_skull
 from napari_geosr.operations.train import TrainJob, config_class
 
 STEPS = 150
@@ -224,6 +228,55 @@ def test_methods_that_remember_more_go_on_as_well(
     assert reached == sorted(reached)
     if cut.status().state != "done":
         assert process(cut).wait(300) == 0
+    np.testing.assert_equal(model(cut), model(whole))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["shape_completion", "shape_sr"])
+def test_killed_training_for_shapes_gives_the_same_model(
+    tmp_path: Path, method: str
+) -> None:
+    """Killed at random moments after a checkpoint, it resumes bit for bit."""
+    skulls = []
+    for seed in range(2):
+        inside = simulated_skull(seed, 40, "none").complete
+        volume = Volume(inside.astype(np.uint8), "ZYX")
+        path = tmp_path / f"skull{seed}.tif"
+        skulls.append(io.write(volume, path, kind="labels"))
+    training = {
+        "source": skulls,
+        "name": "m",
+        "steps": 60,
+        "channels": (2, 3, 4),
+        "patch": 16,
+        "device": "cpu",
+        "threads": 1,
+        "seed": 3,
+        "checkpoint_seconds": 0.05,
+    }
+    values = ShapeTrainJob.from_values({"method": method, "training": training})
+
+    def create(name: str) -> JobFolder:
+        return JobFolder.create(tmp_path / name, values.to_values(), name="m")
+
+    whole, cut = create("whole"), create("cut")
+    assert process(whole).wait(300) == 0
+    rng = np.random.default_rng(5)
+    reached = []
+    for _ in range(FEW_TRIES):
+        running = process(cut)
+        wait_for_work(cut, running, "checkpoint")
+        time.sleep(float(rng.uniform(0.0, 0.1)))
+        assert running.poll() is None, "the run ended before it was killed"
+        os.killpg(running.pid, signal.SIGKILL)
+        assert running.wait(300) == -signal.SIGKILL
+        check_files(cut)
+        state = checkpoint.load(cut.path / "checkpoints")
+        assert state is not None
+        reached.append(state["step"])
+    assert 0 < reached[0] < reached[1] < 60
+    assert not (cut.path / "result").exists()
+    assert process(cut).wait(300) == 0
     np.testing.assert_equal(model(cut), model(whole))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 import torch
 
 from napari_geosr import io
+from napari_geosr.cli.app import run
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.steps import WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.shapes import SHAPE_METHODS
 from napari_geosr.learning.shapes.data import ShapeSet
@@ -133,6 +135,125 @@ def test_a_stopped_run_resumes_bit_for_bit(name: str, tmp_path) -> None:
     )
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert bundle.verify(whole).method == name
+
+
+def grey(edge: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(100, 20, (edge,) * 3).astype(np.float32)
+
+
+def two_labels(edge: int) -> np.ndarray:
+    labels = np.zeros((edge,) * 3, np.uint8)
+    labels[4:-4, 4:-4, 4:-4] = 1
+    labels[8:-8, 8:-8, 8:-8] = 2
+    return labels
+
+
+def rods(edge: int) -> np.ndarray:
+    """Rods that are one voxel thick: nothing is left at half the resolution."""
+    labels = np.zeros((edge,) * 3, np.uint8)
+    labels[::8, ::8] = 1
+    return labels
+
+
+BAD = {
+    "grey": (grey(40), "more than 64 different values"),
+    "two labels": (two_labels(40), r"has 2 labels \(1, 2\). Choose the label"),
+    "empty": (np.zeros((40,) * 3, np.uint8), "is empty"),
+    "full": (np.ones((40,) * 3, np.uint8), "is full"),
+    "rods": (rods(80), "no surface|too thin"),
+}
+
+
+@pytest.mark.parametrize("name", ["shape_completion", "shape_sr", "shell_completion"])
+@pytest.mark.parametrize("kind", BAD)
+def test_what_is_no_shape_is_not_learned(name: str, kind: str, tmp_path, capsys):
+    data, message = BAD[kind]
+    path = io.write(Volume(data, "ZYX"), tmp_path / "bad.tif", kind="labels")
+    if name == "shell_completion":
+        if kind == "rods":
+            pytest.skip("shells are measured at full resolution")
+        skull = str(skull_file(tmp_path))
+        more = [skull, skull, "--components", "1"]
+    else:
+        more = ["--device", "cpu", "--patch", "16"]
+    words = ["train", name.replace("_", "-"), "--source", str(path), *more]
+    assert run([*words, "--name", "m", "-o", str(tmp_path / "job")]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert re.search(message, said)
+    assert "bad.tif" in said
+    assert "bug" not in said
+    assert not (tmp_path / "job").exists()
+
+
+def test_one_of_two_labels_is_learned(tmp_path) -> None:
+    path = io.write(Volume(two_labels(40), "ZYX"), tmp_path / "two.tif", kind="labels")
+    job = ShapeTrainJob.from_values(
+        {"method": "shape_sr", "training": {"source": (path,), "label": 2}}
+    )
+    job.check()
+
+
+@pytest.mark.parametrize("name", ["shape_sr", "sparse_segmentation"])
+def test_a_block_without_a_surface_has_no_effect(name: str) -> None:
+    module = SHAPE_METHODS.load(name)
+    method = module.Method(module.Config.create(channels=(2, 3)))
+    method.modules = method.build()
+    source = torch.zeros(1, 1, 8, 8, 8)
+    edge = 16 if name == "shape_sr" else 8
+    target = torch.full((1, 1, edge, edge, edge), 0 if name == "shape_sr" else -1)
+    loss, _ = method.loss({"source": source, "target": target})
+    loss.backward()
+    assert float(loss.detach()) == 0
+    parameters = method.modules["network"].parameters()
+    assert all(p.grad is None or not p.grad.any() for p in parameters)
+
+
+def test_blocks_are_drawn_until_the_low_resolution_one_has_a_surface(tmp_path) -> None:
+    """Half of the volume contains only rods that vanish at half the resolution."""
+    labels = rods(96)
+    labels[:, :, 56:] = 0
+    labels[:, :, 70:90] = 1
+    config = SHAPE_METHODS.load("shape_sr").Config.create(source=("a.tif",), patch=8)
+    method = SHAPE_METHODS.load("shape_sr").Method(config)
+    shapes = ShapeSet(config, [Volume(labels, "ZYX")])
+    for i in range(20):
+        source = method.draw(shapes, np.random.default_rng(i))["source"]
+        assert 0 < source.sum() < source.size
+
+
+def test_each_shape_is_read_once(tmp_path, monkeypatch) -> None:
+    config = SHAPE_METHODS.load("shape_completion").Config.create(
+        source=("a.tif", "b.tif"), patch=16
+    )
+    inside = simulated_skull(1, 40, "none").complete
+    shapes = ShapeSet(config, [Volume(inside, "ZYX"), Volume(inside[::-1], "ZYX")])
+    kept = SHAPE_METHODS.load("shape_completion").Method(config)
+    module = SHAPE_METHODS.load("shape_completion")
+    reads = []
+    monkeypatch.setattr(
+        module, "on_grid", lambda *a, f=module.on_grid: reads.append(1) or f(*a)
+    )
+    samples = [kept.draw(shapes, np.random.default_rng(i)) for i in range(5)]
+    kept.draw(shapes.held_out(), np.random.default_rng(0))
+    assert len(reads) == 2
+    monkeypatch.setattr(module, "_KEPT_BYTES", 0)
+    again = module.Method(config)
+    for i, sample in enumerate(samples):
+        found = again.draw(shapes, np.random.default_rng(i))
+        np.testing.assert_array_equal(found["source"], sample["source"])
+    assert len(reads) == 2 + 5
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_single_shape_is_not_held_out_and_that_is_said(number: int, tmp_path) -> None:
+    training = {
+        "source": (skull_file(tmp_path),) * number, "steps": 1, "name": "made", **SMALL,
+    }  # fmt: skip
+    values = {"method": "shape_completion", "training": training}
+    job = ShapeTrainJob.from_values(values)
+    steps = list(train_shape_steps(job, tmp_path / "job"))
+    warned = " ".join(s.message for s in steps if isinstance(s, WarningIssued))
+    assert ("There is only one shape" in warned) == (number == 1)
 
 
 def test_something_to_learn_from_is_needed() -> None:

@@ -6,6 +6,8 @@ that the result does not depend on the blocks.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,7 +19,12 @@ from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
 from napari_geosr.core.steps import ShouldStop, Step, TileDone, never_stop
 from napari_geosr.core.types import AnyArray
-from napari_geosr.inference.compute import exact_settings
+from napari_geosr.inference.box_counts import (
+    BoxCounts,
+    count_bytes,
+    network_bytes,
+)
+from napari_geosr.inference.compute import exact_settings, frugal_if_tight
 from napari_geosr.inference.shapes import MAX_SPARSE, block_grid, widened
 from napari_geosr.networks.sparse.surface_unet import masked_voxels
 
@@ -27,12 +34,10 @@ if TYPE_CHECKING:
 
 #: Edges of blocks in voxels, from the largest; multiples of all strides.
 _EDGES = (160, 128, 96, 64, 48, 32, 16)
-#: Bytes for each voxel of a window: grey values and their means in float32.
-_DENSE_BYTES = 24
-#: Number of copies of the features of each voxel of the mask.
-_COPIES = 8
-#: The same for each voxel of a window, with dense convolutions.
-_DENSE_COPIES = 4
+#: Bytes for each voxel of a window: grey values, and their means in float32.
+_WINDOW_BYTES = 40
+#: Of these, the bytes that are still held while the network computes.
+_INPUT_BYTES = 12
 
 
 class VoxelClassifier(Protocol):
@@ -61,9 +66,11 @@ class MaskPlan:
     n_active : int
         Number of voxels of the mask.
     n_bytes : int
-        Memory required by the block with the most voxels of the mask.
+        Bytes of memory for the mask itself and for the fullest block.
     dense : bool
         Whether dense convolutions are used.
+    budget : int
+        Bytes of memory that may be used.
     """
 
     edge: int
@@ -72,6 +79,7 @@ class MaskPlan:
     n_active: int
     n_bytes: int
     dense: bool
+    budget: int
 
 
 def plan_mask(
@@ -84,20 +92,25 @@ def plan_mask(
     DeviceMemoryError
         If not even the smallest block fits; nothing has been computed then.
     """
-    n_active = int(np.count_nonzero(inside))
+    counts = BoxCounts(inside.shape, lambda planes: inside[planes])
+    n_active = counts.total
     dense = n_active > MAX_SPARSE * inside.size
+    counting = count_bytes(inside.shape, 0)
     needed = 0
     for edge in _EDGES:
         blocks = tuple(block_grid(inside.shape, edge))
-        windows = (widened(b, spec.halo[0], inside.shape) for b in blocks)
-        counts = [int(np.count_nonzero(inside[w])) for w in windows]
-        own = [bool(inside[b].any()) for b in blocks]
-        window = min(edge + 2 * spec.halo[0], max(inside.shape))
-        fullest = max((n for n, o in zip(counts, own, strict=True) if o), default=0)
-        copies = window**3 * _DENSE_COPIES if dense else fullest * _COPIES
-        needed = window**3 * _DENSE_BYTES + copies * features * 4
+        busy = tuple(counts.in_box(block) > 0 for block in blocks)
+        passes = [counting]
+        for block in itertools.compress(blocks, busy):
+            window = widened(block, spec.halo[0], inside.shape)
+            size = math.prod(p.stop - p.start for p in window)
+            n_computed = size if dense else counts.in_box(window)
+            network = network_bytes(n_computed, features, dense)
+            prepared = size * _WINDOW_BYTES + network_bytes(n_computed, 0, dense)
+            passes += [size * _INPUT_BYTES + network, prepared]
+        needed = inside.nbytes + max(passes)
         if needed <= budget:
-            return MaskPlan(edge, blocks, tuple(own), n_active, needed, dense)
+            return MaskPlan(edge, blocks, busy, n_active, needed, dense, budget)
     raise DeviceMemoryError(
         f"The mask has {n_active:,} voxels; even the smallest blocks need "
         f"{format_enough(needed)}, but the memory budget is "
@@ -138,23 +151,25 @@ def label_steps(
         If `should_stop` returns true.
     """
     halo, total = network.spec.halo[0], len(plan.blocks)
-    for i, (block, busy) in enumerate(zip(plan.blocks, plan.busy, strict=True)):
-        if should_stop():
-            raise Cancelled("Stopped; no file was written.")
-        labels: AnyArray = np.zeros([p.stop - p.start for p in block], np.uint8)
-        if busy:
-            window = widened(block, halo, inside.shape)
-            values = np.asarray(grey[window]).astype(np.float32)
-            values = (values - scale[0]) / scale[1]
-            with exact_settings(threads):
-                found = _labels_of(values, inside[window], network, device, plan.dense)
-            labels = found[
-                tuple(
-                    slice(b.start - w.start, b.stop - w.start)
-                    for b, w in zip(block, window, strict=True)
-                )
-            ]
-        yield TileDone(i + 1, total, block, labels)
+    with frugal_if_tight(device, plan.budget):
+        for i, (block, busy) in enumerate(zip(plan.blocks, plan.busy, strict=True)):
+            if should_stop():
+                raise Cancelled("Stopped; no file was written.")
+            labels: AnyArray = np.zeros([p.stop - p.start for p in block], np.uint8)
+            if busy:
+                window = widened(block, halo, inside.shape)
+                values = np.asarray(grey[window]).astype(np.float32)
+                values = (values - scale[0]) / scale[1]
+                mask = inside[window]
+                with exact_settings(threads):
+                    found = _labels_of(values, mask, network, device, plan.dense)
+                labels = found[
+                    tuple(
+                        slice(b.start - w.start, b.stop - w.start)
+                        for b, w in zip(block, window, strict=True)
+                    )
+                ]
+            yield TileDone(i + 1, total, block, labels)
 
 
 def _labels_of(

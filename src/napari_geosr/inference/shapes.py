@@ -18,7 +18,12 @@ from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, TileDone, never_stop
 from napari_geosr.core.types import AnyArray
-from napari_geosr.inference.compute import exact_settings
+from napari_geosr.inference.box_counts import (
+    BoxCounts,
+    count_bytes,
+    network_bytes,
+)
+from napari_geosr.inference.compute import exact_settings, frugal_if_tight
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,13 +32,14 @@ if TYPE_CHECKING:
 
 #: Edges of blocks in coarse voxels, from the largest; multiples of all strides.
 _EDGES = (128, 96, 64, 48, 32, 16)
-#: Bytes for each fine voxel of a window in the last stage: phase, features and
-#: interpolation in float32.
-_DENSE_BYTES = 24
-#: Number of copies of the features of each active fine voxel in the last stage.
-_COPIES = 8
-#: Number of such copies for each fine voxel of a window, with dense convolutions.
-_DENSE_COPIES = 4
+#: Bytes for each voxel of the input of a stage: its phase, local means and features,
+#: and the interpolated result.
+_WINDOW_BYTES = 64
+#: Of these, the bytes that are still held while the network computes.
+_INPUT_BYTES = 8
+#: Growth of the number of voxels next to a surface with each doubling: 4 for smooth
+#: surfaces, and more for refined ones, which are rougher.
+_GROWTH = 4.5
 #: Fraction of occupied voxels above which dense convolutions are used.
 MAX_SPARSE = 0.25
 
@@ -71,10 +77,12 @@ class RefinementPlan:
     n_active : int
         Number of coarse voxels next to a surface.
     n_bytes : int
-        Bytes of memory that the fullest block needs.
+        Bytes of memory for the shape itself and for the fullest block.
     dense : tuple of bool
         Whether dense convolutions are used, for each stage. The choice depends on the
         whole shape, so that all blocks are computed in the same way.
+    budget : int
+        Bytes of memory that may be used.
     """
 
     edge: int
@@ -84,6 +92,7 @@ class RefinementPlan:
     n_active: int
     n_bytes: int
     dense: tuple[bool, ...]
+    budget: int
 
 
 def plan_refinement(
@@ -106,41 +115,73 @@ def plan_refinement(
     features : int
         Feature maps of the network at the finest level.
     budget : int
-        Bytes.
+        Bytes for the shape, which is held in memory, and for the computation.
 
     Raises
     ------
     DeviceMemoryError
         If not even the smallest block fits.
     """
-    surface = surface_mask(inside)
-    n_active = int(surface.sum())
+    surface = BoxCounts(inside.shape, lambda planes: surface_planes(inside, planes))
+    near = BoxCounts(inside.shape, lambda planes: surface_planes(inside, planes, 1))
+    n_active = surface.total
     halos = stage_halos(stages, spec)
     # The surface of a shape has four times as many voxels after each doubling, and the
     # box eight times as many.
     share = n_active / inside.size
     dense = tuple(share / 2**stage > MAX_SPARSE for stage in range(stages))
+    counting = count_bytes(inside.shape, 2)
     needed = 0
     for edge in _EDGES:
         blocks = tuple(block_grid(inside.shape, edge))
-        counts = [int(surface[widened(b, 1, inside.shape)].sum()) for b in blocks]
-        fine = [
-            (2 * min((edge << i) + 2 * halo + (2 << i), max(inside.shape) << i)) ** 3
-            for i, halo in enumerate(halos)
-        ]
-        active = max(counts, default=0) * 4 ** (stages - 1) * 8
-        needed = fine[-1] * _DENSE_BYTES + active * features * 4 * _COPIES
-        each = _DENSE_BYTES + features * 4 * _DENSE_COPIES
-        needed = max(needed, *(n * each * d for n, d in zip(fine, dense, strict=True)))
+        busy = tuple(near.in_box(block) > 0 for block in blocks)
+        passes = (
+            _stage_bytes(inside.shape, surface, block, stage, halo, features, crowded)
+            for block in itertools.compress(blocks, busy)
+            for stage, (halo, crowded) in enumerate(zip(halos, dense, strict=True))
+        )
+        needed = inside.nbytes + max(counting, max(passes, default=0))
         if needed <= budget:
-            busy = tuple(count > 0 for count in counts)
-            return RefinementPlan(edge, halos, blocks, busy, n_active, needed, dense)
+            return RefinementPlan(
+                edge, halos, blocks, busy, n_active, needed, dense, budget
+            )
     raise DeviceMemoryError(
         f"The shape has {n_active:,} voxels next to its surface; even the smallest "
         f"blocks need {format_enough(needed)}, but the memory budget is "
         f"{format_available(budget)}. Increase it (--memory), or refine by a smaller "
         "factor."
     )
+
+
+def _stage_bytes(
+    shape: Sequence[int],
+    surface: BoxCounts,
+    block: Sequence[slice],
+    stage: int,
+    halo: int,
+    features: int,
+    dense: bool,
+) -> int:
+    """Memory of one stage for one block, with its halo."""
+    # The block and the halo, on the grid of the shape and on that of the stage.
+    window = widened(block, math.ceil(halo / 2**stage), shape)
+    n_voxels: int = math.prod(p.stop - p.start for p in window) * 8**stage
+    n_active = int(surface.in_box(window) * _GROWTH**stage)
+    n_fine = 8 * (n_voxels if dense else min(n_active, n_voxels))
+    network = n_voxels * _INPUT_BYTES + network_bytes(n_fine, features, dense)
+    result = n_voxels * _WINDOW_BYTES + network_bytes(n_fine, 0, dense)
+    return max(network, result)
+
+
+def surface_planes(inside: AnyArray, planes: slice, margin: int = 0) -> AnyArray:
+    """Some planes of the surface of a shape, widened by `margin` voxels."""
+    from scipy.ndimage import maximum_filter
+
+    first = max(0, planes.start - margin - 1)
+    found = surface_mask(inside[first : planes.stop + margin + 1])
+    if margin:
+        found = maximum_filter(found, 2 * margin + 1)
+    return found[planes.start - first : planes.stop - first]
 
 
 def surface_mask(inside: AnyArray) -> AnyArray:
@@ -214,17 +255,18 @@ def refine_steps(
     """
     factor = 2 ** len(plan.halos)
     total = len(plan.blocks)
-    for i, (block, busy) in enumerate(zip(plan.blocks, plan.busy, strict=True)):
-        if should_stop():
-            raise Cancelled("Stopped; no file was written.")
-        place = tuple(slice(p.start * factor, p.stop * factor) for p in block)
-        if busy:
-            with exact_settings(threads):
-                fine = _refined_block(inside, block, refiner, plan, device)
-        else:
-            value = bool(inside[tuple(p.start for p in block)])
-            fine = np.full([p.stop - p.start for p in place], value)
-        yield TileDone(i + 1, total, place, fine)
+    with frugal_if_tight(device, plan.budget):
+        for i, (block, busy) in enumerate(zip(plan.blocks, plan.busy, strict=True)):
+            if should_stop():
+                raise Cancelled("Stopped; no file was written.")
+            place = tuple(slice(p.start * factor, p.stop * factor) for p in block)
+            if busy:
+                with exact_settings(threads):
+                    fine = _refined_block(inside, block, refiner, plan, device)
+            else:
+                value = bool(inside[tuple(p.start for p in block)])
+                fine = np.full([p.stop - p.start for p in place], value)
+            yield TileDone(i + 1, total, place, fine)
     yield BlockDone(total, total)
 
 

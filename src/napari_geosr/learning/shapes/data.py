@@ -134,9 +134,13 @@ class ShapeSet(Patches):
             chosen = chosen[kept:] if self.validation else chosen[:kept]
         return chosen[int(rng.integers(len(chosen)))]
 
+    def number_of(self, volume: Volume) -> int:
+        """Return the position of one of the volumes."""
+        return [v is volume for v in self.volumes].index(True)
+
     def target_of(self, volume: Volume) -> Volume:
         """Return the labels of one of the volumes."""
-        return self.targets[[v is volume for v in self.volumes].index(True)]
+        return self.targets[self.number_of(volume)]
 
     def planes(self, volume: Volume, size: int) -> tuple[int, int]:
         """First and last plane at which a block of `size` planes may begin."""
@@ -202,6 +206,19 @@ class ShapeMethod(Method):
                 "This method generates the incomplete or coarse shapes from the "
                 "sources, so it takes no targets: remove --target."
             )
+
+    @classmethod
+    def check_shape(cls, shapes: ShapeSet, volume: Volume, inside: AnyArray) -> None:
+        """Raise `VolumeError` if the method cannot learn from one of the shapes.
+
+        Parameters
+        ----------
+        shapes : ShapeSet
+        volume : Volume
+            One of its volumes.
+        inside : ndarray of bool, shape (Z, Y, X)
+            The voxels of the shape: neither none nor all.
+        """
 
     def network_kwargs(self) -> AnyDict:
         """Return the settings of the network, for its card."""

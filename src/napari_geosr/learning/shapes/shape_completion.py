@@ -16,14 +16,15 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import numpy as np
 from pydantic import Field, model_validator
 
+from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.types import AnyArray
-from napari_geosr.learning.config import MULTIPLE_FILES, NO_NEGATIVE
+from napari_geosr.learning.config import MULTIPLE_FILES, NO_NEGATIVE, TrainingConfig
 from napari_geosr.learning.method import Batch, Losses
 from napari_geosr.learning.shapes.data import (
     ShapeConfig,
@@ -44,6 +45,7 @@ from napari_geosr.physics.shapes import (
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from napari_geosr.core.volume import Volume
     from napari_geosr.networks.sparse.sparse_unet import SparseUNet
 
 PURPOSE = "Complete shapes"
@@ -52,6 +54,9 @@ NEEDS = "complete shapes (label volumes), or simulated ones"
 #: Largest fraction of a shape that a defect may remove.
 _MAX_REMOVED = 0.35
 _MAX_TRIES = 20
+#: Maximum memory for the shapes that are kept on the grid of the network, in bytes;
+#: other shapes are read again in each step.
+_KEPT_BYTES = 2**30
 
 
 class Config(ShapeConfig):
@@ -125,6 +130,31 @@ class Method(ShapeMethod):
 
     config: Config
 
+    def __init__(self, config: TrainingConfig) -> None:
+        super().__init__(config)
+        #: Shapes on the grid of the network, by the number of the volume.
+        self._on_grid: dict[int, AnyArray] = {}
+
+    @classmethod
+    def check_shape(cls, shapes: ShapeSet, volume: Volume, inside: AnyArray) -> None:
+        """Raise `VolumeError` if nothing is left of a shape on the grid."""
+        if not on_grid(inside, shapes.config.patch).any():
+            raise VolumeError(
+                f"Nothing is left of {volume.title} on a grid of "
+                f"{shapes.config.patch} voxels, because its parts are too thin. Choose "
+                "a larger grid (--patch), or thicker shapes."
+            )
+
+    def inspect(self, volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
+        """Note that a single shape is not held out."""
+        if len(volumes["source"]) != 1:
+            return []
+        return [
+            "There is only one shape, so none is held out: the validation loss is "
+            "computed for the same shape, with other defects, and does not show how "
+            "well the model completes other shapes. Give several shapes (--source)."
+        ]
+
     def pair(
         self, shapes: ShapeSet, rng: np.random.Generator
     ) -> tuple[AnyArray, AnyArray]:
@@ -156,15 +186,24 @@ class Method(ShapeMethod):
             scale = rng.uniform(*self.config.scales)
             shift = rng.uniform(-1, 1, 3) * (1 - scale)
             return sampled(moved(solid, scale, shift), (edge,) * 3)
-        inside = shapes.inside(np.asarray(shapes.volume(rng).data))
-        inside = inside[bounding_box(inside)]
-        factor = math.ceil(max(inside.shape) / edge)
-        lack = [-n % factor for n in inside.shape]
-        inside = coarsened(np.pad(inside, [(0, n) for n in lack]), factor)
+        inside = self._coarse(shapes, shapes.volume(rng))
         before = [int(rng.integers(edge - n + 1)) for n in inside.shape]
         pads = [(b, edge - n - b) for b, n in zip(before, inside.shape, strict=True)]
         padded: AnyArray = np.pad(inside, pads)
         return padded
+
+    def _coarse(self, shapes: ShapeSet, volume: Volume) -> AnyArray:
+        """Return a shape on the grid; read and computed once, if there is memory."""
+        number = shapes.number_of(volume)
+        if (known := self._on_grid.get(number)) is not None:
+            return known
+        coarse = on_grid(
+            shapes.inside(np.asarray(volume.data)),
+            self.config.patch,
+        )
+        if coarse.nbytes + sum(a.nbytes for a in self._on_grid.values()) <= _KEPT_BYTES:
+            self._on_grid[number] = coarse
+        return coarse
 
     @staticmethod
     def _centre(places: AnyArray, rng: np.random.Generator, edge: int) -> AnyArray:
@@ -210,6 +249,22 @@ class Method(ShapeMethod):
             )
             total = total + error
         return total, {"loss": total}
+
+
+def on_grid(inside: AnyArray, edge: int) -> AnyArray:
+    """The bounding box of a shape, coarsened so that it fits into a cube.
+
+    Parameters
+    ----------
+    inside : ndarray of bool, shape (Z, Y, X)
+        Not empty.
+    edge : int
+        Edge of the cube, in voxels.
+    """
+    inside = inside[bounding_box(inside)]
+    factor = math.ceil(max(inside.shape) / edge)
+    lack = [-n % factor for n in inside.shape]
+    return coarsened(np.pad(inside, [(0, n) for n in lack]), factor)
 
 
 def bounding_box(inside: AnyArray) -> tuple[slice, ...]:

@@ -20,6 +20,7 @@ import numpy as np
 from cyclopts import Parameter
 from pydantic import Field
 
+from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.method import Batch, Losses
@@ -35,6 +36,7 @@ from napari_geosr.physics.shapes import coarsened, sampled
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from napari_geosr.core.volume import Volume
     from napari_geosr.networks.sparse.surface_unet import SurfaceUNet
 
 PURPOSE = "Refine shapes"
@@ -86,6 +88,25 @@ class Method(ShapeMethod):
         super().__init__(config)
         self.upscale_factor = 2
 
+    @classmethod
+    def check_shape(cls, shapes: ShapeSet, volume: Volume, inside: AnyArray) -> None:
+        """Raise `VolumeError` if blocks have no surface at half the resolution."""
+        first, last = shapes.planes(volume, edge := 2 * shapes.config.patch)
+        learned = inside[first : last + edge]
+        found = {
+            bool(value)
+            for start in range(0, len(learned), 2)
+            for value in np.unique(coarsened(learned[start : start + 2], 2))
+        }
+        if found == {False, True}:
+            return
+        held_out = " outside the held-out planes" if len(learned) < len(inside) else ""
+        raise VolumeError(
+            f"{volume.title} has no surface{held_out} if its resolution is halved, so "
+            "there is nothing to learn from it. Use shapes that are at least two "
+            "voxels thick, or give several volumes."
+        )
+
     def network_kwargs(self) -> AnyDict:
         """Return the settings of the network, for its card."""
         return {**super().network_kwargs(), "upscale_factor": 2}
@@ -93,11 +114,17 @@ class Method(ShapeMethod):
     def pair(
         self, shapes: ShapeSet, rng: np.random.Generator
     ) -> tuple[AnyArray, AnyArray]:
-        """Draw a coarse block and the fine one."""
+        """Draw a coarse block and the fine one.
+
+        If no block with a surface is found, the last one has no effect on the loss.
+        """
         edge = 2 * self.config.patch
         for _ in range(_MAX_TRIES):
             fine = self._block(shapes, rng, edge)
-            if _MIN_VOXELS <= fine.sum() <= fine.size - _MIN_VOXELS:
+            if not _MIN_VOXELS <= fine.sum() <= fine.size - _MIN_VOXELS:
+                continue
+            coarse = coarsened(fine, 2)
+            if coarse.any() and not coarse.all():
                 break
         noise = self.config.noise * rng.random() if rng.random() < 0.25 else 0.0
         return coarsened(fine, 2, rng, noise=noise), fine
@@ -125,6 +152,9 @@ class Method(ShapeMethod):
 
         network = cast("SurfaceUNet", self.modules[self.result])
         logits = network.surface_logits(batch["source"].float())
+        if not len(logits):  # a block without a surface; the mean would be NaN
+            nothing = logits.features.sum()
+            return nothing, {"loss": nothing}
         n, z, y, x = logits.coords.long().unbind(1)
         target = batch["target"][n, 0, z, y, x].float()
         predicted = logits.features[:, 0]

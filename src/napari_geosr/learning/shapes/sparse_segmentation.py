@@ -170,6 +170,9 @@ class Method(ShapeMethod):
         labels = batch["target"][:, 0].long()
         voxels = sparse.masked_voxels(batch["source"].float(), labels > _OUTSIDE)
         logits = self.modules[self.result](voxels)
+        if not len(logits):  # a block without labels; the mean would be NaN
+            nothing = logits.features.sum()
+            return nothing, {"loss": nothing}
         n, z, y, x = logits.coords.long().unbind(1)
         error = F.cross_entropy(logits.features, labels[n, z, y, x])
         return error, {"loss": error}

@@ -55,7 +55,7 @@ from napari_geosr.operations.shapes.parts import (
 from napari_geosr.operations.shapes.refine import (
     load_refiner,
     memory_budget,
-    refined_in_memory,
+    refined_in_memory_steps,
 )
 from napari_geosr.operations.shapes.shell import complete_shell_steps
 from napari_geosr.physics.shapes import coarsened
@@ -295,7 +295,9 @@ def _complete_steps(
     fine: AnyArray = missing if factor == 1 else np.zeros_like(padded)
     if factor > 1 and missing.any():
         yield StageStarted(message=f"Refining the completed part {factor} times")
-        fine = _refined_part(missing, coarse, padded, factor, config, device)
+        fine = yield from _refined_part_steps(
+            missing, coarse, padded, factor, config, device, should_stop
+        )
     fine = fine & ~padded
     fine, n_pieces = large_pieces(fine, config.smallest_piece)
     implant: AnyArray = np.zeros_like(inside)
@@ -362,14 +364,15 @@ def _missing_part(added: AnyArray, coarse: AnyArray) -> AnyArray:
     return largest
 
 
-def _refined_part(
+def _refined_part_steps(
     missing: AnyArray,
     coarse: AnyArray,
     padded: AnyArray,
     factor: int,
     config: CompleteShapeConfig,
     device: str,
-) -> AnyArray:
+    should_stop: ShouldStop,
+) -> Generator[Step, None, AnyArray]:
     """The missing part at the resolution of the input."""
     from scipy.ndimage import binary_dilation, binary_opening
 
@@ -378,7 +381,9 @@ def _refined_part(
     budget = memory_budget(config.memory, device)
     stages = factor.bit_length() - 1
     plan = plan_refinement(complete, stages, refiner.spec, features, budget)
-    fine = refined_in_memory(complete, refiner, plan, device, config.threads)
+    fine = yield from refined_in_memory_steps(
+        complete, refiner, plan, device, config.threads, should_stop
+    )
     region = binary_dilation(missing, np.ones((3, 3, 3), bool))
     near: AnyArray = region.repeat(factor, 0).repeat(factor, 1).repeat(factor, 2)
     part = fine & near & ~padded

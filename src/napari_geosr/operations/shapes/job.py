@@ -5,12 +5,16 @@ Does not import torch.
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 from napari_geosr.core.config import Config
+from napari_geosr.core.steps import ShouldStop, Step, never_stop, run_to_end
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.learning.shapes import SHAPE_METHODS
 from napari_geosr.learning.shapes.data import ShapeConfig, ShapeSet
 from napari_geosr.operations.inputs import InputConfig, open_volume
 from napari_geosr.operations.shapes.grids import check_same_grid
+from napari_geosr.operations.shapes.masks import read_shape_steps
 
 #: Operation of such jobs in ``config.yaml``.
 OPERATION = "train shapes"
@@ -65,15 +69,39 @@ class ShapeTrainJob(Config):
         return self.model_copy(update={"training": training})
 
     def check(self) -> None:
-        """Refuse invalid settings before a process is started.
+        """Refuse invalid settings and inputs before a process is started.
 
         Raises
         ------
         GeoSRError
             If a setting or an input is invalid; the message is one sentence.
         """
-        SHAPE_METHODS.load(self.method).Method.check(self.training)
-        self.shapes()
+        run_to_end(self.check_steps())
+
+    def check_steps(
+        self, should_stop: ShouldStop = never_stop
+    ) -> Generator[Step, None, ShapeSet]:
+        """Check settings and inputs; return the shapes to learn from.
+
+        Every volume is read once, because a network would also learn from an image or
+        from the wrong labels.
+
+        Raises
+        ------
+        GeoSRError
+            If a setting or an input is invalid; the message is one sentence.
+        Cancelled
+            If `should_stop` returns true.
+        """
+        method = SHAPE_METHODS.load(self.method).Method
+        method.check(self.training)
+        shapes = self.shapes()
+        for volume in () if shapes.targets else shapes.volumes:
+            inside = yield from read_shape_steps(
+                volume, self.training.label, should_stop
+            )
+            method.check_shape(shapes, volume, inside)
+        return shapes
 
     def shapes(self) -> ShapeSet:
         """Open the shapes, or the scans and their labels, to learn from.

@@ -14,6 +14,7 @@ from napari_geosr.core import provenance
 from napari_geosr.core.config import parse_bytes
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import (
+    BlockDone,
     ShouldStop,
     StageStarted,
     Step,
@@ -314,17 +315,28 @@ def refined_spec(volume: Volume, factor: int, record: AnyMapping) -> OutputSpec:
     )
 
 
-def refined_in_memory(
+def refined_in_memory_steps(
     inside: AnyArray,
     refiner: ShapeRefiner,
     plan: RefinementPlan,
     device: str,
     threads: int | None,
-) -> AnyArray:
-    """The refined shape as one array of bool."""
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, AnyArray]:
+    """Refine a shape into one array of bool.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` returns true.
+    """
     factor = 2 ** len(plan.halos)
     fine: AnyArray = np.zeros([factor * n for n in inside.shape], bool)
-    for step in refine_steps(inside, refiner, plan, device, threads=threads):
+    for step in refine_steps(
+        inside, refiner, plan, device, threads=threads, should_stop=should_stop
+    ):
         if isinstance(step, TileDone) and step.array is not None:
             fine[step.slices] = step.array
+            # The block is no part of the final result, so it is not passed on.
+            yield BlockDone(step.done, step.total)
     return fine

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from napari_geosr.core import provenance
-from napari_geosr.core.steps import JudgingStarted, ShouldStop, Step, never_stop
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.steps import (
+    JudgingStarted,
+    ShouldStop,
+    Step,
+    WarningIssued,
+    never_stop,
+)
 from napari_geosr.inference.device import pick_device
 from napari_geosr.learning.shapes import SHAPE_METHODS
 from napari_geosr.learning.shapes.data import FittedMethod
@@ -86,18 +93,23 @@ def train_shape_steps(
     Path or None
         Path of the bundle; None if the run was stopped.
     """
-    job.check()
+    try:
+        shapes = yield from job.check_steps(should_stop)
+    except Cancelled:
+        return None
     method: Method = SHAPE_METHODS.load(job.method).Method(job.training)
+    for note in method.inspect({"source": shapes.volumes}):
+        yield WarningIssued(message=note)
     device = pick_device(job.training.device)
     if isinstance(method, FittedMethod):
         began = time.monotonic()
-        fitted = yield from method.fit_steps(job.shapes(), should_stop)
+        fitted = yield from method.fit_steps(shapes, should_stop)
         if fitted is None:
             return None
         seconds = round(time.monotonic() - began, 3)
         card = _card(job, method, fitted, "", {"training_seconds": seconds})
         return (yield from _write_steps(card, fitted, folder))
-    trainer = Trainer(method, job.shapes(), folder / "checkpoints", device=device)
+    trainer = Trainer(method, shapes, folder / "checkpoints", device=device)
     start = job.training.from_model
     if not trainer.resume() and start is not None:
         model = find_shape_model(start, job.method, "start the training of")

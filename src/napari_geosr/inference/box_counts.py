@@ -1,0 +1,115 @@
+"""Memory for the voxels of a mask: their numbers in boxes, and bytes for each of them.
+
+The voxels are counted once, in cells, so that many boxes can be compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from napari_geosr.core.types import AnyArray
+
+#: Edge of the cells in voxels; blocks begin and end at multiples of it.
+CELL = 8
+#: Number of voxels counted at a time.
+_AT_ONCE = 2**20
+#: Bytes for each voxel that a sparse network computes, besides its features: position,
+#: and pairs of neighbours.
+_INDEX_BYTES = 200
+#: The same with dense convolutions: mask and position.
+_DENSE_INDEX_BYTES = 32
+#: Number of copies of the features of each computed voxel.
+_COPIES = 4
+#: Bytes that a network needs for any number of voxels: rows gathered at a time.
+_FIXED_BYTES = 16 * 2**20
+#: The same with dense convolutions: working memory of torch's convolutions.
+_DENSE_FIXED_BYTES = 40 * 2**20
+
+
+class BoxCounts:
+    """Numbers of voxels of a mask in boxes, from their numbers in cells.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape of the mask (Z, Y, X).
+    planes : callable
+        Returns some planes of the mask: an array of bool.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mask = np.zeros((20, 8, 8), bool)
+    >>> mask[17] = True
+    >>> counts = BoxCounts(mask.shape, lambda planes: mask[planes])
+    >>> counts.total
+    64
+    >>> counts.in_box((slice(0, 16), slice(0, 8), slice(0, 8)))
+    0
+    """
+
+    def __init__(
+        self, shape: Sequence[int], planes: Callable[[slice], AnyArray]
+    ) -> None:
+        starts = [np.arange(0, n, CELL) for n in shape]
+        sums = np.zeros([len(each) + 1 for each in starts], np.int64)
+        depth = slab_depth(shape)
+        for start in range(0, shape[0], depth):
+            found = planes(slice(start, min(start + depth, shape[0])))
+            counts = np.add.reduceat(found, starts[2], 2, np.int32)
+            counts = np.add.reduceat(counts, starts[1], 1)
+            counts = np.add.reduceat(counts, np.arange(0, len(found), CELL), 0)
+            first = start // CELL + 1
+            sums[first : first + len(counts), 1:, 1:] = counts
+        for axis in range(3):
+            np.cumsum(sums, axis, out=sums)
+        self._sums: AnyArray = sums
+
+    @property
+    def total(self) -> int:
+        """Number of voxels of the mask."""
+        return int(self._sums[-1, -1, -1])
+
+    def in_box(self, box: Sequence[slice]) -> int:
+        """Number of voxels in the cells that a box overlaps."""
+        z, y, x = ((p.start // CELL, math.ceil(p.stop / CELL)) for p in box)
+        corners = self._sums[np.ix_(z, y, x)]
+        for _ in range(3):
+            corners = corners[1] - corners[0]
+        return int(corners)
+
+
+def slab_depth(shape: Sequence[int]) -> int:
+    """Number of planes counted at a time, a multiple of the cells."""
+    plane = max(1, shape[1] * shape[2])
+    return CELL * max(1, _AT_ONCE // (CELL * plane))
+
+
+def count_bytes(shape: Sequence[int], margin: int) -> int:
+    """Memory for the counts, and for planes of which `margin` on each side are extra.
+
+    Five bytes per voxel of these planes are needed.
+    """
+    cells = math.prod(n // CELL + 2 for n in shape)
+    depth = min(shape[0], slab_depth(shape) + 2 * margin)
+    return cells * 2 * 8 + 5 * depth * shape[1] * shape[2]
+
+
+def network_bytes(n_voxels: int, features: int, dense: bool) -> int:
+    """Memory of a surface network that computes this number of voxels.
+
+    Parameters
+    ----------
+    n_voxels : int
+        Voxels at the finest level; with dense convolutions, all voxels of the box.
+    features : int
+        Feature maps at the finest level; 0 for the memory after the computation.
+    dense : bool
+        Whether dense convolutions are used.
+    """
+    index = _DENSE_INDEX_BYTES if dense else _INDEX_BYTES
+    fixed = _DENSE_FIXED_BYTES if dense else _FIXED_BYTES
+    return n_voxels * (index + 4 * features * _COPIES) + fixed
