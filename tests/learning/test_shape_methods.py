@@ -262,6 +262,23 @@ def test_something_to_learn_from_is_needed() -> None:
         module.Method.check(module.Config.create())
 
 
+def test_files_are_separated_by_commas(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.tif", "b.tif", "c,d.tif"):
+        (tmp_path / name).touch()
+    kind = SHAPE_METHODS.load("shape_sr").Config
+    for given, expected in (
+        (["a.tif,b.tif"], ["a.tif", "b.tif"]),
+        ("a.tif,b.tif", ["a.tif", "b.tif"]),
+        (["a.tif", "b.tif"], ["a.tif", "b.tif"]),
+        (["c,d.tif"], ["c,d.tif"]),  # the name of a file
+        (["a.tif,no.tif"], ["a.tif", "no.tif"]),  # the message is about no.tif
+        (["a.tif::0,b.tif::1"], ["a.tif::0", "b.tif::1"]),
+    ):
+        made = kind.create(source=given, name="made")
+        assert [str(path) for path in made.source] == expected
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_names_the_channels(preset: str) -> None:
     kind = SHAPE_METHODS.load("shape_completion").Config

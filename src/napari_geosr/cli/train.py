@@ -97,7 +97,7 @@ _EXAMPLES = {
         "--source scan.tif --target painted.tif --classes 3 -o job",
     ),
     "shape-completion": (
-        "--source skulls/*.tif --name skulls -o job",
+        "--source skulls/complete_*.tif --name skulls -o job",
         "--simulated skulls --steps 800 --name simulated -o job",
     ),
     "shape-sr": (
@@ -105,7 +105,7 @@ _EXAMPLES = {
         "--simulated mixed --name simulated -o job --detach",
     ),
     "shell-completion": (
-        "--source skulls/*.tif --name skulls -o job",
+        "--source skulls/complete_*.tif --name skulls -o job",
         "--simulated skulls --number 150 --name simulated -o job",
     ),
     "sparse-segmentation": (

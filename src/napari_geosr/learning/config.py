@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from cyclopts import Parameter
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.types import AnyDict
@@ -18,8 +18,30 @@ from napari_geosr.networks import NETWORKS
 MULTIPLE_FILES = Parameter(negative="", consume_multiple=True)
 #: Option for settings of several values that are given as one word.
 NO_NEGATIVE = Parameter(negative="")
+
+
+def _split_at_commas(value: object) -> object:
+    """Split ``a.tif,b.tif`` into two files, unless a file has this name."""
+    if isinstance(value, str | Path):
+        value = (value,)
+    if not isinstance(value, list | tuple):
+        return value
+    return tuple(part for each in value for part in _parts(each))
+
+
+def _parts(path: object) -> list[object]:
+    parts = str(path).split(",")
+    exists = [_exists(part) for part in parts]
+    return list(parts) if any(exists) and not _exists(str(path)) else [path]
+
+
+def _exists(path: str) -> bool:
+    """Whether a file exists; a part of a file may be given after ``::``."""
+    return bool(path) and Path(path.rsplit("::", 1)[0]).expanduser().exists()
+
+
 #: Type of the settings that name several files.
-Files = Annotated[tuple[Path, ...], MULTIPLE_FILES]
+Files = Annotated[tuple[Path, ...], BeforeValidator(_split_at_commas), MULTIPLE_FILES]
 
 
 class TrainingConfig(Config):

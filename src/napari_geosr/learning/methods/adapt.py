@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
@@ -21,7 +20,7 @@ from pydantic import Field
 from napari_geosr import networks
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
-from napari_geosr.learning.config import MULTIPLE_FILES, TrainingConfig
+from napari_geosr.learning.config import Files, TrainingConfig
 from napari_geosr.learning.method import Arrays, Batch, Losses
 from napari_geosr.learning.method import Method as _Method
 from napari_geosr.learning.recorruption import recorrupt
@@ -65,9 +64,7 @@ class Config(TrainingConfig):
     ] = Field(
         None, title="Model", description="Denoiser to adapt: its name or its path."
     )
-    target: Annotated[
-        tuple[Path, ...], MULTIPLE_FILES, Parameter(name=("--second", "--target"))
-    ] = Field(
+    target: Annotated[Files, Parameter(name=("--second", "--target"))] = Field(
         (),
         title="Second scan",
         description="Second scan of the same object in the same position, or the "

@@ -17,7 +17,6 @@ References
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -33,7 +32,7 @@ from napari_geosr.learning.architecture import (
     network_kwargs,
     networks_supporting,
 )
-from napari_geosr.learning.config import MULTIPLE_FILES, TrainingConfig
+from napari_geosr.learning.config import Files, TrainingConfig
 from napari_geosr.learning.labels import check_painted
 from napari_geosr.learning.method import Arrays, Batch, Losses
 from napari_geosr.learning.method import Method as _Method
@@ -70,7 +69,7 @@ _HEAD = "head."
 class Config(TrainingConfig):
     """Settings of segmentation with few labels."""
 
-    target: Annotated[tuple[Path, ...], MULTIPLE_FILES] = Field(
+    target: Files = Field(
         (),
         title="Labels",
         description="Label images with the classes 0, 1, 2 … where something is "

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field
 
-from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.steps import BlockDone, ShouldStop, StageStarted, Step
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.learning.config import TrainingConfig
@@ -101,9 +101,17 @@ class Method(FittedMethod):
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
-        """Raise `ConfigError` if there are too few shells."""
+        """Raise an error if a file is missing, or there are too few shells.
+
+        A pattern without matches would otherwise count as a single shell.
+        """
         super().check(config)
         assert isinstance(config, Config)
+        for path in config.source:
+            if not path.exists() and not any(path.parent.glob(path.name)):
+                raise FileError(
+                    f"{path} does not exist. Check the name and the folder."
+                )
         n = len(config.source) or config.number
         if n < max(_MIN_SHELLS, config.components + 1):
             raise ConfigError(
