@@ -112,6 +112,32 @@ def test_it_can_be_stopped() -> None:
         list(refine_steps(inside, refiner, plan, should_stop=lambda: True))
 
 
+@pytest.mark.parametrize("dense", [False, True])
+def test_it_can_be_stopped_within_a_block(dense: bool) -> None:
+    """A single block may take minutes, so each layer asks whether to stop."""
+    inside = sampled(trabeculae(np.random.default_rng(5)), (16, 16, 16))
+    refiner = network("surface_unet")
+    plan = plan_refinement(inside, 2, refiner.spec, 4, 10**12)
+    plan = dataclasses.replace(plan, dense=(dense, dense))
+    assert len(plan.blocks) == 1
+    n_asked, last = 0, 10**9
+
+    def asked() -> bool:
+        nonlocal n_asked
+        n_asked += 1
+        return n_asked >= last
+
+    assert list(refine_steps(inside, refiner, plan, should_stop=asked))
+    assert n_asked > 30
+    last, n_asked = n_asked // 2, 0
+    with pytest.raises(Cancelled):
+        list(refine_steps(inside, refiner, plan, should_stop=asked))
+    assert n_asked == last
+    n_asked = 0  # stopping leaves nothing behind for later runs
+    assert list(refine_steps(inside, refiner, plan))
+    assert n_asked == 0
+
+
 def test_it_uses_the_given_threads_only_while_it_computes(monkeypatch) -> None:
     """The number of threads belongs to the process, so other work must not see it."""
     inside = sampled(trabeculae(np.random.default_rng(5)), (16, 16, 16))

@@ -17,6 +17,7 @@ import torch
 
 from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
+from napari_geosr.core.interruption import interruptible
 from napari_geosr.core.steps import ShouldStop, Step, TileDone, never_stop
 from napari_geosr.core.types import AnyArray
 from napari_geosr.inference.box_counts import (
@@ -161,7 +162,7 @@ def label_steps(
                 values = np.asarray(grey[window]).astype(np.float32)
                 values = (values - scale[0]) / scale[1]
                 mask = inside[window]
-                with exact_settings(threads):
+                with exact_settings(threads), interruptible(should_stop):
                     found = _labels_of(values, mask, network, device, plan.dense)
                 labels = found[
                     tuple(

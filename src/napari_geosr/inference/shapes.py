@@ -16,6 +16,7 @@ import numpy as np
 
 from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
+from napari_geosr.core.interruption import check_stop, interruptible
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, TileDone, never_stop
 from napari_geosr.core.types import AnyArray
 from napari_geosr.inference.box_counts import (
@@ -261,7 +262,7 @@ def refine_steps(
                 raise Cancelled("Stopped; no file was written.")
             place = tuple(slice(p.start * factor, p.stop * factor) for p in block)
             if busy:
-                with exact_settings(threads):
+                with exact_settings(threads), interruptible(should_stop):
                     fine = _refined_block(inside, block, refiner, plan, device)
             else:
                 value = bool(inside[tuple(p.start for p in block)])
@@ -286,6 +287,7 @@ def _refined_block(
     values = torch.from_numpy(part).to(device)[None, None].float()
     stages = [*halos[1:], 0]
     for i, halo in enumerate(stages, 1):
+        check_stop()
         fine = refiner.refined(
             values, is_last=i == len(stages), dense=plan.dense[i - 1]
         )

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812  # torch's usual name
 
+from napari_geosr.core.interruption import check_stop
 from napari_geosr.networks.sparse._tensor import SparseTensor
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def dense_forward(network: SurfaceLayers, x: SparseTensor) -> SparseTensor:
 
 def _layer(convolution: nn.Module, norm: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
     """Convolve, normalise and rectify, and clear the inactive voxels."""
+    check_stop()
     scales = cast("RowBatchNorm", norm)
     made: Tensor = F.batch_norm(
         cast("Tensor", convolution.dense(x)),  # type: ignore[operator]

@@ -24,6 +24,7 @@ import numba
 import numpy as np
 import torch
 
+from napari_geosr.core.interruption import check_stop
 from napari_geosr.core.types import AnyArray
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def _chunks(pairs: RowPairs, k: int, row_bytes: int) -> Iterator[tuple[Tensor, T
     size = max(1, _BYTES.get() // max(1, row_bytes))
     sources, targets = pairs.sources[k], pairs.targets[k]
     for start in range(0, len(sources), size):
+        check_stop()
         yield sources[start : start + size], targets[start : start + size]
 
 
@@ -172,6 +174,7 @@ def _looped(features: Tensor, weight: Tensor, pairs: RowPairs) -> Tensor:
     out = features.new_zeros(pairs.n_targets, weight.shape[2])
     rows, matrices = _array(features), _array(weight)
     for k, matrix in enumerate(matrices):
+        check_stop()
         # No row occurs twice among the targets of a matrix: threads share no rows.
         _in_threads(_add_products, pairs, k, rows, matrix, out.numpy())
     return out

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from napari_geosr.core.interruption import check_stop
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -90,6 +92,7 @@ def neighbour_pairs(coords: Tensor, keys: Tensor, grid: Grid) -> RowPairs:
     targets: list[Tensor] = [everything] * len(OFFSETS)
     _, *box = grid
     for k in range(CENTRE + 1, len(OFFSETS)):
+        check_stop()
         dz, dy, dx = OFFSETS[k]
         inside = torch.ones(n, dtype=torch.bool, device=keys.device)
         for axis, (step, size) in enumerate(zip((dz, dy, dx), box, strict=True), 1):
@@ -124,6 +127,7 @@ def parent_pairs(coords: Tensor, grid: Grid) -> tuple[RowPairs, Tensor, Tensor]:
     child = odd[:, 0] * 4 + odd[:, 1] * 2 + odd[:, 2]
     sources, targets = [], []
     for k in range(len(CHILDREN)):
+        check_stop()
         of_child = (child == k).nonzero().squeeze(1)
         sources.append(of_child.int())
         targets.append(rows[of_child].int())
@@ -150,11 +154,13 @@ def child_pairs(
     first[:, 1:] *= 2
     parents, keys = [], []
     for place in places:
+        check_stop()
         child = first.clone()
         child[:, 1:] += torch.tensor(place, device=coords.device, dtype=coords.dtype)
         inside = ((child[:, 1:] >= 0) & (child[:, 1:] < limits)).all(1)
         parents.append(inside.nonzero().squeeze(1).int())
         keys.append(keys_of(child[inside], fine))
+    check_stop()
     unique, rows = torch.unique(torch.cat(keys), sorted=True, return_inverse=True)
     targets = rows.int().split([len(part) for part in keys])
     pairs = RowPairs(parents, targets, len(coords), len(unique))
@@ -183,6 +189,7 @@ def known_child_pairs(
     child = odd[:, 0] * 4 + odd[:, 1] * 2 + odd[:, 2]
     sources, targets = [], []
     for k in range(len(CHILDREN)):
+        check_stop()
         of_child = ((child == k) & (rows >= 0)).nonzero().squeeze(1)
         sources.append(rows[of_child].int())
         targets.append(of_child.int())

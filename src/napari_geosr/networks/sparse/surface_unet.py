@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812  # torch's usual name
 
 from napari_geosr.core.config import Config
+from napari_geosr.core.interruption import check_stop
 from napari_geosr.networks.sparse._dense import dense_forward
 from napari_geosr.networks.sparse._layers import (
     GenerativeConvolution,
@@ -186,8 +187,10 @@ class SurfaceUNet(nn.Module):
         """
         voxels = surface_voxels(occupied)
         children: SparseTensor = self.dense_forward(voxels) if dense else self(voxels)
+        check_stop()
         n, z, y, x = children.coords.long().unbind(1)
         smooth = F.interpolate(occupied, scale_factor=2, mode="trilinear")
+        check_stop()
         prior = _STEEPNESS * (smooth[n, 0, z, y, x] - 0.5)
         return children.with_features(children.features + prior[:, None])
 
@@ -200,7 +203,9 @@ class SurfaceUNet(nn.Module):
         are kept as well: see `_INTERMEDIATE`. `dense` chooses dense convolutions.
         """
         children = self.surface_logits(occupied, dense=dense)
+        check_stop()
         fine = F.interpolate(occupied, scale_factor=2, mode="nearest") > 0.5
+        check_stop()
         n, z, y, x = children.coords.long().unbind(1)
         least = 0.5 if is_last else _INTERMEDIATE
         fine[n, 0, z, y, x] = children.features[:, 0] > math.log(least / (1 - least))
@@ -210,11 +215,9 @@ class SurfaceUNet(nn.Module):
 def surface_voxels(occupied: Tensor) -> SparseTensor:
     """Return voxels with both phases in their 3³ neighbourhood, and their features."""
     highest = F.max_pool3d(occupied, 3, 1, 1)
+    check_stop()
     lowest = -F.max_pool3d(-occupied, 3, 1, 1)
-    means = [
-        F.avg_pool3d(occupied, edge, 1, edge // 2, count_include_pad=False)
-        for edge in _MEAN_EDGES
-    ]
+    means = _means(occupied)
     features = 2 * torch.cat([occupied, *means], 1) - 1
     return SparseTensor.from_dense(features, (highest != lowest)[:, 0])
 
@@ -228,15 +231,26 @@ def masked_voxels(grey: Tensor, mask: Tensor) -> SparseTensor:
         Standardised grey values.
     mask : Tensor of bool, shape (N, Z, Y, X)
     """
-    means = [
-        F.avg_pool3d(grey, edge, 1, edge // 2, count_include_pad=False)
-        for edge in _MEAN_EDGES
-    ]
+    means = _means(grey)
     return SparseTensor.from_dense(torch.cat([grey, *means], 1), mask)
 
 
+def _means(values: Tensor) -> list[Tensor]:
+    """Means over the neighbourhoods of all voxels."""
+    means = []
+    for edge in _MEAN_EDGES:
+        check_stop()
+        pooled = F.avg_pool3d(values, edge, 1, edge // 2, count_include_pad=False)
+        means.append(pooled)
+    check_stop()
+    return means
+
+
 def _rectified(x: SparseTensor, norm: nn.Module) -> SparseTensor:
-    return x.with_features(norm(x.features).relu())
+    check_stop()
+    normalised = norm(x.features)
+    check_stop()
+    return x.with_features(normalised.relu())
 
 
 def _reach(n_steps: int) -> int:

@@ -20,6 +20,7 @@ from napari_geosr import io
 from napari_geosr.core import provenance
 from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError, VolumeError
+from napari_geosr.core.interruption import interruptible
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
@@ -286,7 +287,8 @@ def _complete_steps(
     yield StageStarted(
         message=f"Completing the shape from {int(coarse.sum()):,} occupied voxels"
     )
-    predicted = _predicted(coarse, model, device, config.threads)
+    with interruptible(should_stop):
+        predicted = _predicted(coarse, model, device, config.threads)
     reproduced = float((predicted & coarse).sum() / max(1, coarse.sum()))
     yield from warn_if_unlike(reproduced)
     if should_stop():

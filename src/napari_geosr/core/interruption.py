@@ -1,0 +1,32 @@
+"""Stop long computations at points within them, such as the layers of a network.
+
+The caller states when to stop; the computation itself need not pass this on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.steps import ShouldStop, never_stop
+
+#: Whether to stop, in the context of the present computation.
+_SHOULD_STOP: ContextVar[ShouldStop] = ContextVar("should_stop", default=never_stop)
+
+
+@contextmanager
+def interruptible(should_stop: ShouldStop) -> Iterator[None]:
+    """Let `check_stop` end the computations in this context if `should_stop()`."""
+    token = _SHOULD_STOP.set(should_stop)
+    try:
+        yield
+    finally:
+        _SHOULD_STOP.reset(token)
+
+
+def check_stop() -> None:
+    """Raise `Cancelled` if the present computation is to stop."""
+    if _SHOULD_STOP.get()():
+        raise Cancelled("Stopped; no file was written.")
