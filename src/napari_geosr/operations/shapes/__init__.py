@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     )
     from napari_geosr.operations.shapes.meshing import (
         MeshResult,
+        VoxelisedMesh,
         mesh_steps,
         voxelise_steps,
     )
@@ -75,6 +76,7 @@ __all__ = [
     "SimulateShapesConfig",
     "SurfaceMesh",
     "VoxeliseConfig",
+    "VoxelisedMesh",
     "compare_shape_steps",
     "complete_shape_steps",
     "completed_layer_steps",
@@ -114,7 +116,7 @@ __getattr__, _, _ = lazy_loader.attach(
             "refined_layer_steps",
         ],
         "models": ["COMPLETING", "shape_models"],
-        "meshing": ["MeshResult", "mesh_steps", "voxelise_steps"],
+        "meshing": ["MeshResult", "VoxelisedMesh", "mesh_steps", "voxelise_steps"],
         "refine": ["ShapeRefinement", "refine_shape_steps"],
         "simulation": ["simulate_shape_steps"],
         "training": ["train_shape_steps"],

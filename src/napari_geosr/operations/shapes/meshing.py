@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,9 +25,11 @@ from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
     Step,
+    WarningIssued,
     never_stop,
+    run_to_end,
 )
-from napari_geosr.core.types import AnyArray
+from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.units import PIXEL, convert_length
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.meshes import (
@@ -38,6 +41,7 @@ from napari_geosr.io.meshes import (
     write_mesh,
 )
 from napari_geosr.measure.shapes import check_surface, extract_surface
+from napari_geosr.measure.shapes.surface import mesh_volume
 from napari_geosr.operations.shapes.config import MeshConfig, VoxeliseConfig
 from napari_geosr.operations.shapes.masks import read_shape_steps
 
@@ -48,6 +52,14 @@ _MAX_VOXELS = 2**31
 _BYTES_PER_FILLED_VOXEL = 3
 #: Number of rays that are traced at a time.
 _RAYS = 2**18
+#: Largest relative difference between the volumes of voxels and mesh without a warning.
+_MAX_DIFFERENCE = 0.05
+#: Factor of the voxel size in search of one that needs fewer voxels.
+_WIDENING = 1.02
+#: How often the voxel size is halved in search of one that suits a mesh.
+_MAX_HALVINGS = 12
+#: Largest number of voxels in this search.
+_MAX_TRIED = 2**25
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,41 @@ class MeshResult:
     unit: str
     is_watertight: bool
     sentence: str
+
+
+@dataclass(frozen=True)
+class VoxelisedMesh:
+    """Voxels inside a mesh that were written.
+
+    Attributes
+    ----------
+    path : Path
+    shape : tuple of int
+        Voxels along Z, Y, X.
+    n_voxels : int
+        Number of voxels inside the mesh.
+    volume, mesh_volume : float
+        Volume of these voxels and of the mesh, in `unit` cubed.
+    unit : str
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    n_voxels: int
+    volume: float
+    mesh_volume: float
+    unit: str
+
+    def to_dict(self) -> AnyDict:
+        """Return all values by name, for JSON."""
+        return {
+            "file": str(self.path),
+            "shape": self.shape,
+            "voxels": self.n_voxels,
+            "volume": self.volume,
+            "mesh_volume": self.mesh_volume,
+            "unit": self.unit,
+        }
 
 
 def mesh_steps(
@@ -151,13 +198,15 @@ def voxelise_steps(
     *,
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, Path]:
+) -> Generator[Step, None, VoxelisedMesh]:
     """Fill a closed mesh with voxels and write them as labels.
 
     Raises
     ------
     FileError
         If the mesh cannot be read or is not closed, or `out` cannot be written.
+    VolumeError
+        If there would be no voxel inside the mesh, or too many voxels.
     """
     if mesh.expanduser().resolve() == out.expanduser().resolve():
         raise FileError(f"{out} is the input. Choose another name for the result.")
@@ -169,37 +218,113 @@ def voxelise_steps(
         raise FileError(
             f"{mesh.name} cannot be filled with voxels. {check.sentence.rstrip('.')}."
         )
-    size = np.asarray(config.voxel_size)
-    low, high = vertices[:, ::-1].min(0), vertices[:, ::-1].max(0)
-    shape = np.ceil((high - low) / size).astype(int) + 2
-    n_voxels = int(np.prod(shape.astype(object)))
-    needed, free = _BYTES_PER_FILLED_VOXEL * n_voxels, free_host_memory()
-    if n_voxels > _MAX_VOXELS or needed > free:
+    places, size = vertices[:, ::-1], np.asarray(config.voxel_size)
+    _check_number(mesh, places, config)
+    filled, origin = yield from _filled_steps(places, faces, size, should_stop)
+    enclosed = abs(mesh_volume(places, faces))
+    n_filled = int(np.count_nonzero(filled))
+    volume = n_filled * float(np.prod(size))
+    if not n_filled:
+        advice = _advice(places, faces, size, enclosed, should_stop)
         raise VolumeError(
-            f"{mesh.name} would have {' × '.join(map(str, shape))} voxels, which "
-            f"need {format_enough(needed)} ({format_available(free)} is free). "
-            "Choose a larger voxel size (--voxel-size)."
+            f"{mesh.name} is so small or thin that no voxel of {_edges(size)} "
+            f"{config.unit} has its centre inside it. {advice}"
         )
-    origin = low - size / 2
-    places = (vertices[:, ::-1] - origin) / size
-    filled = yield from _fill_steps(places, faces, shape.tolist(), should_stop)
+    if abs(volume - enclosed) > _MAX_DIFFERENCE * enclosed:
+        yield WarningIssued(
+            message="The volume of the voxels differs from that of the mesh by "
+            f"{100 * (volume / enclosed - 1):+.1f} % ({volume:.4g} instead of "
+            f"{enclosed:.4g} {config.unit}³). The voxels are too large for its "
+            "details, or parts of the mesh overlap: the volume of the mesh includes "
+            "the overlap more than once."
+        )
     record = provenance.record(
         "shapes voxelise",
         inputs={},
         settings={"mesh": str(mesh), **config.model_dump(mode="json")},
     )
-    volume = Volume(
+    made = Volume(
         filled.view(np.uint8),
         "ZYX",
-        tuple(size.tolist()),
+        config.voxel_size,
         config.unit,
         tuple(origin.tolist()),
         name=mesh.stem,
         provenance=(record,),
     )
-    return io.write(
-        volume, out, overwrite=overwrite, kind="labels", should_stop=should_stop
+    path = io.write(
+        made, out, overwrite=overwrite, kind="labels", should_stop=should_stop
     )
+    return VoxelisedMesh(
+        path, made.shape, n_filled, volume, float(enclosed), config.unit
+    )
+
+
+def _grid_of(vertices: AnyArray, size: AnyArray) -> tuple[list[int], AnyArray]:
+    """Voxels along Z, Y, X around a mesh, and the position of the first voxel."""
+    low, high = vertices.min(0), vertices.max(0)
+    shape = np.ceil((high - low) / size).astype(int) + 2
+    return shape.tolist(), low - size / 2
+
+
+def _check_number(mesh: Path, vertices: AnyArray, config: VoxeliseConfig) -> None:
+    """Raise `VolumeError` if there would be too many voxels."""
+    size = np.asarray(config.voxel_size)
+    shape, _ = _grid_of(vertices, size)
+    extent = np.ptp(vertices, axis=0)
+    n_voxels = math.prod(shape)
+    needed, free = _BYTES_PER_FILLED_VOXEL * n_voxels, free_host_memory()
+    if n_voxels <= _MAX_VOXELS and needed <= free:
+        return
+    limit = max(1, min(_MAX_VOXELS, free // _BYTES_PER_FILLED_VOXEL))
+    while math.prod(_grid_of(vertices, size)[0]) > limit and max(size) < max(extent):
+        size = size * _WIDENING
+    shown = f"{mesh.name} would have {' × '.join(map(str, shape))} voxels"
+    why = (
+        f"at most {_MAX_VOXELS:,} are possible"
+        if n_voxels > _MAX_VOXELS
+        else f"which need {format_enough(needed)} ({format_available(free)} is free)"
+    )
+    raise VolumeError(
+        f"{shown}, {why}. Choose a larger voxel size, such as --voxel-size "
+        f"{_edges(_WIDENING * size)}."
+    )
+
+
+def _advice(
+    vertices: AnyArray,
+    faces: AnyArray,
+    size: AnyArray,
+    enclosed: float,
+    should_stop: ShouldStop,
+) -> str:
+    """Advice on the largest voxel size that preserves the volume of a mesh."""
+    for _ in range(_MAX_HALVINGS):
+        size = size / 2
+        if math.prod(_grid_of(vertices, size)[0]) > _MAX_TRIED:
+            break
+        filled, _ = run_to_end(_filled_steps(vertices, faces, size, should_stop))
+        volume = np.count_nonzero(filled) * np.prod(size)
+        if abs(volume - enclosed) <= _MAX_DIFFERENCE * enclosed:
+            return f"Choose a smaller voxel size, such as --voxel-size {_edges(size)}."
+    return "Choose a smaller voxel size (--voxel-size)."
+
+
+def _edges(size: AnyArray) -> str:
+    """The edges of a voxel as on the command line: one number if they are equal."""
+    numbers = [f"{edge:.3g}" for edge in size]
+    return numbers[0] if len(set(numbers)) == 1 else ",".join(numbers)
+
+
+def _filled_steps(
+    vertices: AnyArray, faces: AnyArray, size: AnyArray, should_stop: ShouldStop
+) -> Generator[Step, None, tuple[AnyArray, AnyArray]]:
+    """The voxels inside a closed mesh, and the position of the first voxel."""
+    shape, origin = _grid_of(vertices, size)
+    filled = yield from _fill_steps(
+        (vertices - origin) / size, faces, shape, should_stop
+    )
+    return filled, origin
 
 
 def _fill_steps(
@@ -207,8 +332,9 @@ def _fill_steps(
 ) -> Generator[Step, None, AnyArray]:
     """Fill the voxels whose centres are inside a closed surface.
 
-    A ray along Z through the centre of each column crosses the surface an even number
-    of times; a voxel is inside if an odd number of crossings lie below it.
+    A ray along Z through the centre of each column enters and leaves the surface. A
+    voxel is inside if the numbers of entries and exits below it differ, so that
+    overlapping parts are united and cavities, whose triangles face inwards, stay empty.
 
     Parameters
     ----------
@@ -229,7 +355,7 @@ def _fill_steps(
     ends = np.cumsum(count[triangle, 1])  # rays up to each row of a triangle
     limits = np.arange(_RAYS, ends.max(initial=0) + _RAYS, _RAYS)
     cuts = np.unique([0, *np.searchsorted(ends, limits), len(ends)])
-    odd = np.zeros((shape[0] + 1, *shape[1:]), bool)
+    crossings = np.zeros((shape[0] + 1, *shape[1:]), np.int8)
     yield StageStarted(
         message=f"Filling {' × '.join(map(str, shape))} voxels", total=len(cuts) - 1
     )
@@ -239,13 +365,16 @@ def _fill_steps(
         kept, column = _numbered(count[triangle[start:stop], 1])
         chosen, y = triangle[start:stop][kept], row[start:stop][kept]
         x = low[chosen, 1] + column
-        height, hit = _heights(corners[chosen], y, x)
+        height, sign, hit = _heights(corners[chosen], y, x)
         z = np.clip(np.ceil(height[hit]).astype(np.int64), 0, shape[0])
-        np.logical_xor.at(odd, (z, y[hit], x[hit]), True)
+        np.add.at(crossings, (z, y[hit], x[hit]), sign[hit])
         yield BlockDone(i, len(cuts) - 1)
-    for below, plane in pairwise(odd):
-        plane ^= below
-    return odd[:-1]
+    around = np.zeros(crossings.shape[1:], np.int32)
+    filled: AnyArray = crossings.view(bool)
+    for counts, plane in zip(crossings, filled, strict=True):
+        around += counts
+        plane[:] = around != 0
+    return filled[:-1]
 
 
 def _numbered(counts: AnyArray) -> tuple[AnyArray, AnyArray]:
@@ -255,8 +384,13 @@ def _numbered(counts: AnyArray) -> tuple[AnyArray, AnyArray]:
     return index, np.arange(len(index)) - first
 
 
-def _heights(corners: AnyArray, y: AnyArray, x: AnyArray) -> tuple[AnyArray, AnyArray]:
-    """Z where rays through (y, x) cross triangles' planes, and which rays hit them."""
+def _heights(
+    corners: AnyArray, y: AnyArray, x: AnyArray
+) -> tuple[AnyArray, AnyArray, AnyArray]:
+    """Z and direction of the crossings of rays through (y, x) with triangles' planes.
+
+    The last array states which rays hit the triangles.
+    """
     a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
     along, across = b - a, c - a
     area = along[:, 1] * across[:, 2] - along[:, 2] * across[:, 1]
@@ -265,4 +399,5 @@ def _heights(corners: AnyArray, y: AnyArray, x: AnyArray) -> tuple[AnyArray, Any
     u = ((y - a[:, 1]) * across[:, 2] - (x - a[:, 2]) * across[:, 1]) / area
     v = (along[:, 1] * (x - a[:, 2]) - along[:, 2] * (y - a[:, 1])) / area
     hit = (u >= 0) & (v >= 0) & (u + v <= 1) & ~flat
-    return a[:, 0] + u * along[:, 0] + v * across[:, 0], hit
+    sign = np.sign(area).astype(np.int8)
+    return a[:, 0] + u * along[:, 0] + v * across[:, 0], sign, hit

@@ -1,0 +1,111 @@
+"""``napari-geosr shapes voxelise``: volume, overlapping parts, and refusals."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from napari_geosr import io
+from napari_geosr.cli.app import run
+
+trimesh = pytest.importorskip("trimesh", reason="trimesh is not installed")
+
+
+def sphere(radius: float, x: float = 0.0):
+    made = trimesh.creation.icosphere(4, radius)
+    made.apply_translation([x, 0, 0])
+    return made
+
+
+def voxelise(mesh, folder, size: str, *more: str) -> int:
+    mesh.export(folder / "mesh.stl")
+    words = ["shapes", "voxelise", str(folder / "mesh.stl"), "--voxel-size", size]
+    return run([*words, "-o", str(folder / "out.tif"), *more])
+
+
+def places(folder) -> np.ndarray:
+    """Positions (Z, Y, X) of all voxels that are filled."""
+    found = io.read(folder / "out.tif")
+    return np.argwhere(np.asarray(found.data)) * found.voxel_size + found.origin
+
+
+def test_the_volume_is_printed(tmp_path, capsys) -> None:
+    assert voxelise(sphere(10), tmp_path, "0.5", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["voxels"] == len(places(tmp_path))
+    assert found["volume"] == pytest.approx(found["voxels"] * 0.125)
+    assert found["mesh_volume"] == pytest.approx(sphere(10).volume)
+    assert found["warnings"] == []
+    assert voxelise(sphere(10), tmp_path, "0.5", "--overwrite") == 0
+    text = capsys.readouterr().out
+    assert f"{found['voxels']:,} voxels inside the mesh: {found['volume']:.6g} mm³" in (
+        text
+    )
+
+
+def test_overlapping_parts_are_united(tmp_path, capsys) -> None:
+    radius, distance = 10, 12
+    both = trimesh.util.concatenate([sphere(radius), sphere(radius, distance)])
+    assert voxelise(both, tmp_path, "0.5", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    lens = np.pi * (4 * radius + distance) * (2 * radius - distance) ** 2 / 12
+    union = 2 * 4 / 3 * np.pi * radius**3 - lens
+    assert found["volume"] == pytest.approx(union, rel=0.01)
+    middle = places(tmp_path) - np.array([0, 0, distance / 2])
+    assert (np.abs(middle).max(1) < 1).any()
+    (warning,) = found["warnings"]
+    assert "parts of the mesh overlap" in warning
+
+
+def test_cavities_stay_empty(tmp_path, capsys) -> None:
+    inner = sphere(5)
+    inner.invert()
+    hollow = trimesh.util.concatenate([sphere(10), inner])
+    assert voxelise(hollow, tmp_path, "0.5", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["warnings"] == []
+    distances = np.linalg.norm(places(tmp_path), axis=1)
+    assert 4.9 < distances.min() < 5.6
+    assert 9.4 < distances.max() < 10.1
+
+
+def test_a_mesh_may_be_inside_out(tmp_path) -> None:
+    reversed_sphere = sphere(10)
+    reversed_sphere.invert()
+    assert voxelise(reversed_sphere, tmp_path, "0.5") == 0
+    assert np.linalg.norm(places(tmp_path), axis=1).max() < 10.1
+
+
+def test_empty_results_are_refused(tmp_path, capsys) -> None:
+    assert voxelise(sphere(10), tmp_path, "50") == 2
+    assert not (tmp_path / "out.tif").exists()
+    error = capsys.readouterr().err
+    assert "no voxel of 50 mm has its centre inside it" in error
+    (size,) = re.findall(r"--voxel-size ([0-9.]+[0-9])", error)
+    assert voxelise(sphere(10), tmp_path, size, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["warnings"] == []
+
+
+def test_coarse_results_are_warned_about(tmp_path, capsys) -> None:
+    assert voxelise(sphere(10), tmp_path, "9", "--json") == 0
+    (warning,) = json.loads(capsys.readouterr().out)["warnings"]
+    assert "+39.5 %" in warning
+
+
+def test_too_many_voxels_are_refused_for_the_true_reason(
+    tmp_path, capsys, monkeypatch
+) -> None:
+    free = "napari_geosr.operations.shapes.meshing.free_host_memory"
+    monkeypatch.setattr(free, lambda: 10**12)
+    assert voxelise(sphere(10), tmp_path, "0.01") == 2
+    error = capsys.readouterr().err
+    assert "at most 2,147,483,648 are possible" in error
+    assert "free" not in error
+    monkeypatch.setattr(free, lambda: 10**6)
+    assert voxelise(sphere(10), tmp_path, "0.1") == 2
+    error = capsys.readouterr().err
+    assert re.search(r"which need 24\.\d MB \(1\.?0* MB is free\)", error)
+    (size,) = re.findall(r"--voxel-size ([0-9.]+[0-9])", error)
+    assert voxelise(sphere(10), tmp_path, size) == 0
