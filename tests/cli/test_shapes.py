@@ -327,7 +327,7 @@ def test_other_bad_input(tmp_path, capsys) -> None:
         (["refine", source, "-o", out, "--memory", "1MB"], "next to its surface"),
         (["refine", source, "-o", source], "is the input"),
         (["compare", source, other], "must be on the same grid"),
-        (["compare", source, flat], "different voxel sizes"),
+        (["compare", source, flat], "voxels of 2 × 0.5 × 0.5 mm"),
         (["compare", source, source, "--tolerance", "wide"], "a length greater than"),
         (["refine", series, "-o", out], "has 3 time points"),
         (["mesh", source, "-o", out], "does not have a mesh suffix"),

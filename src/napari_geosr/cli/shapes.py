@@ -44,12 +44,34 @@ OutPath = Annotated[
 ]
 
 
-def _opened(path: Path, reading: InputConfig | None) -> Volume:
-    """Open a volume, and print the warnings and notes of its reader."""
+def _opened(
+    path: Path, reading: InputConfig | None, *, needs_size: bool = False
+) -> tuple[Volume, list[str]]:
+    """Open a volume; also print and return the warnings and notes of its reader.
+
+    With `needs_size`, a note is added if lengths cannot be given in a physical unit.
+    """
     volume = open_volume(path, reading)
     sentences = (*file_warnings(volume.metadata), *notes_of(volume.metadata))
-    print_notes(f"{volume.title}: {sentence}" for sentence in sentences)
-    return volume
+    if needs_size and not volume.has_physical_size:
+        sentences = (*sentences, _missing_size(volume))
+    notes = [f"{volume.title}: {sentence}" for sentence in sentences]
+    print_notes(notes)
+    return volume, notes
+
+
+def _missing_size(volume: Volume) -> str:
+    """How to specify an unknown voxel size."""
+    size = " × ".join(f"{edge:g}" for edge in volume.voxel_size)
+    if any(edge != 1 for edge in volume.voxel_size):
+        return (
+            f"The unit of the voxel size ({size}) is unknown: give it for lengths in "
+            "physical units, such as --unit mm."
+        )
+    return (
+        "The voxel size is unknown: give --voxel-size and --unit for lengths in "
+        "physical units."
+    )
 
 
 def refine(
@@ -65,7 +87,7 @@ def refine(
 ) -> int:
     """Run ``napari-geosr shapes refine``."""
     merged = settings_from(RefineShapeConfig, config, settings)
-    volume = _opened(input, reading)
+    volume, notes = _opened(input, reading, needs_size=True)
     result, warnings = run_command(
         lambda should_stop: shapes.refine_shape_steps(
             volume, out, merged, overwrite=overwrite, should_stop=should_stop
@@ -81,6 +103,7 @@ def refine(
                 "surface_voxels": result.n_active,
                 "volume_change": result.volume_change,
                 "changed_voxels": result.n_changed,
+                "notes": notes,
                 "warnings": warnings,
             }
         )
@@ -120,7 +143,7 @@ def complete(
 ) -> int:
     """Run ``napari-geosr shapes complete``."""
     merged = settings_from(CompleteShapeConfig, config, settings)
-    volume = _opened(input, reading)
+    volume, notes = _opened(input, reading, needs_size=True)
     result, warnings = run_command(
         lambda should_stop: shapes.complete_shape_steps(
             volume,
@@ -135,7 +158,7 @@ def complete(
         out=out,
     )
     if json:
-        print_json({**result.to_dict(), "warnings": warnings})
+        print_json({**result.to_dict(), "notes": notes, "warnings": warnings})
         return 0
     print(f"Wrote {result.path}")
     print(f"  completed part: {result.implant_volume:.6g} {result.unit}³")
@@ -166,7 +189,8 @@ def segment(
     overwrite: Overwrite = False,
 ) -> int:
     """Run ``napari-geosr shapes segment``."""
-    volume, mask = _opened(input, reading), _opened(inside, reading)
+    volume, notes = _opened(input, reading)
+    mask, more = _opened(inside, reading)
     result, warnings = run_command(
         lambda should_stop: shapes.segment_inside_steps(
             volume, mask, out, config, overwrite=overwrite, should_stop=should_stop
@@ -180,6 +204,7 @@ def segment(
                 "file": str(result.path),
                 "voxels_inside": result.n_inside,
                 "fractions": result.fractions,
+                "notes": [*notes, *more],
                 "warnings": warnings,
             }
         )
@@ -203,7 +228,8 @@ def compare(
 ) -> int:
     """Run ``napari-geosr shapes compare``."""
     merged = settings_from(CompareShapesConfig, config, settings)
-    volume, other = _opened(input, reading), _opened(reference, reading)
+    volume, notes = _opened(input, reading, needs_size=True)
+    other, more = _opened(reference, reading)
     result, warnings = run_command(
         lambda should_stop: shapes.compare_shape_steps(
             volume, other, merged, should_stop=should_stop
@@ -211,7 +237,8 @@ def compare(
         stopping=STOPPING,
     )
     if json:
-        print_json({**result.to_dict(), "warnings": warnings})
+        notes += more
+        print_json({**result.to_dict(), "notes": notes, "warnings": warnings})
         return 0
     unit = result.unit
     print(f"Dice coefficient              {result.dice:.4f}")
@@ -242,7 +269,7 @@ def mesh(
 ) -> int:
     """Run ``napari-geosr shapes mesh``."""
     merged = settings_from(MeshConfig, config, settings)
-    volume = _opened(input, reading)
+    volume, notes = _opened(input, reading, needs_size=True)
     result, warnings = run_command(
         lambda should_stop: shapes.mesh_steps(
             volume, out, merged, overwrite=overwrite, should_stop=should_stop
@@ -258,6 +285,7 @@ def mesh(
                 "voxel_volume": result.voxel_volume,
                 "unit": result.unit,
                 "watertight": result.is_watertight,
+                "notes": notes,
                 "warnings": [*warnings, result.sentence],
             }
         )
@@ -282,7 +310,7 @@ def voxelise(
     overwrite: Overwrite = False,
 ) -> int:
     """Run ``napari-geosr shapes voxelise``."""
-    path, warnings = run_command(
+    result, warnings = run_command(
         lambda should_stop: shapes.voxelise_steps(
             input, out, config, overwrite=overwrite, should_stop=should_stop
         ),
@@ -290,9 +318,12 @@ def voxelise(
         out=out,
     )
     if json:
-        print_json({"file": str(path), "warnings": warnings})
+        print_json({**result.to_dict(), "warnings": warnings})
         return 0
-    print(f"Wrote {path}")
+    print(f"Wrote {result.path}: {' × '.join(map(str, result.shape))} voxels")
+    unit = result.unit
+    print(f"  {result.n_voxels:,} voxels inside the mesh: {result.volume:.6g} {unit}³")
+    print(f"  volume of the mesh: {result.mesh_volume:.6g} {unit}³")
     return 0
 
 

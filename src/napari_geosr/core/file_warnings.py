@@ -20,6 +20,9 @@ NOTES = "notes"
 SIZE_GIVEN = "voxel_size_given"
 #: Value of this key if the user confirmed the implausible voxel size of the file.
 SIZE_CONFIRMED = "confirmed"
+#: Key in the same metadata that is set if the file does not state where the volume is;
+#: its origin is then only a default.
+ORIGIN_UNKNOWN = "origin_unknown"
 
 
 class Note(str):

@@ -10,7 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from napari_geosr.core.errors import FileError
-from napari_geosr.core.file_warnings import Note, file_warnings, with_file_warnings
+from napari_geosr.core.file_warnings import (
+    ORIGIN_UNKNOWN,
+    Note,
+    file_warnings,
+    with_file_warnings,
+)
 from napari_geosr.core.questions import voxel_size_question, with_voxel_size_question
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.units import PIXEL
@@ -115,6 +120,8 @@ def read_slices(
     metadata: AnyDict = {"format": f"{len(ordered)} slices"}
     warnings = (f"{ordered[0].name}: {w}" for w in file_warnings(first.metadata))
     metadata = with_file_warnings(metadata, _gaps(ordered), *warnings)
+    if first.metadata.get(ORIGIN_UNKNOWN):
+        metadata[ORIGIN_UNKNOWN] = True
     if notes:
         metadata["notes"] = tuple(notes)
     asked = voxel_size_question(first.metadata)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_geosr.core.errors import FileError
-from napari_geosr.core.file_warnings import with_file_warnings
+from napari_geosr.core.file_warnings import ORIGIN_UNKNOWN, with_file_warnings
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import PIXEL, parse_unit
 from napari_geosr.core.volume import Volume
@@ -112,6 +112,8 @@ def _volume(
     size, origin, unit = _space(found, order, final)
     chunks = found.chunks or (1,) * (found.ndim - 2) + found.shape[-2:]
     metadata: AnyDict = {"format": "HDF5", "dataset": name}
+    if not origin:
+        metadata[ORIGIN_UNKNOWN] = True
     if notes:
         metadata["notes"] = tuple(notes)
     volume = Volume(

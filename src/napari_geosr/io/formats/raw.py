@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.core.file_warnings import ORIGIN_UNKNOWN
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import (
     EAGER_BYTES,
@@ -86,7 +87,7 @@ def read_raw(
         axes=final,
         name=stem_of(path),
         source=path,
-        metadata={"format": "raw"},
+        metadata={"format": "raw", ORIGIN_UNKNOWN: True},
     )
     return volume if axes is not None else unnamed_axis(volume, final)
 

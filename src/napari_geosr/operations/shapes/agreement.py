@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
-from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
+from napari_geosr.core.steps import (
+    ShouldStop,
+    StageStarted,
+    Step,
+    WarningIssued,
+    never_stop,
+)
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.shapes import compare_shapes
 from napari_geosr.operations.shapes.config import CompareShapesConfig
@@ -30,7 +36,8 @@ def compare_shape_steps(
     VolumeError
         If a volume is not a shape, or the two are not on the same grid.
     """
-    check_same_grid(volume, reference)
+    if note := check_same_grid(volume, reference):
+        yield WarningIssued(message=note)
     one = yield from read_shape_steps(volume, config.label, should_stop)
     other = yield from read_shape_steps(reference, config.label, should_stop)
     yield StageStarted(message="Measuring the distances between the surfaces")

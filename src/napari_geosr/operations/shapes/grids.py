@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.core.units import same_position, same_sizes
+from napari_geosr.core.file_warnings import ORIGIN_UNKNOWN
+from napari_geosr.core.units import convert_length, same_position, same_sizes
 from napari_geosr.core.volume import Volume
 
 
-def check_same_grid(volume: Volume, reference: Volume) -> None:
-    """Raise `VolumeError` if two volumes do not show the same region."""
+def check_same_grid(volume: Volume, reference: Volume) -> str:
+    """Raise `VolumeError` if two volumes do not show the same region.
+
+    Returns
+    -------
+    str
+        Note that the position of one of them is unknown, so that only sizes could be
+        checked; empty if the positions agree.
+    """
     if volume.shape != reference.shape:
         sizes = [" × ".join(map(str, v.shape)) for v in (volume, reference)]
         raise VolumeError(
@@ -16,20 +24,36 @@ def check_same_grid(volume: Volume, reference: Volume) -> None:
             "They must be on the same grid. Refine the coarser shape (napari-geosr "
             "shapes refine), or resample or cut one of them."
         )
-    known = volume.has_physical_size and reference.has_physical_size
-    if volume.unit != reference.unit and known:
+    if not (volume.has_physical_size and reference.has_physical_size):
+        return ""
+    scale = convert_length(1.0, reference.unit, volume.unit)
+    size, origin = (
+        [scale * length for length in lengths]
+        for lengths in (reference.voxel_size, reference.origin)
+    )
+    if not same_sizes(volume.voxel_size, size):
         raise VolumeError(
-            f"{volume.title} is in {volume.unit} and {reference.title} in "
-            f"{reference.unit}. Give both the same unit (--unit)."
+            f"{volume.title} has voxels of {_lengths(volume.voxel_size)} "
+            f"{volume.unit} and {reference.title} voxels of {_lengths(size)} "
+            f"{volume.unit}, so they do not show the same region. Cut or resample one "
+            "of them. If they do show the same region, give their voxel size "
+            "(--voxel-size and --unit)."
         )
-    if not known:
-        return
-    same = same_sizes(volume.voxel_size, reference.voxel_size)
-    if not same or not same_position(
-        volume.origin, reference.origin, reference.voxel_size
-    ):
-        raise VolumeError(
-            f"{volume.title} and {reference.title} have different voxel sizes or "
-            "origins, so they do not show the same region. Cut both to the same "
-            "region, or correct the voxel size (--voxel-size)."
-        )
+    if same_position(volume.origin, origin, size):
+        return ""
+    for each in (volume, reference):
+        if each.metadata.get(ORIGIN_UNKNOWN):
+            return (
+                f"{each.title} does not state its position, so {volume.title} and "
+                f"{reference.title} were compared voxel by voxel."
+            )
+    raise VolumeError(
+        f"{volume.title} begins at {_lengths(volume.origin)} {volume.unit} and "
+        f"{reference.title} at {_lengths(origin)} {volume.unit}, so they do not show "
+        "the same region. Cut both to the same region. If they do show the same "
+        "region, save one of them without a position, such as a TIFF from ImageJ."
+    )
+
+
+def _lengths(values: tuple[float, ...] | list[float]) -> str:
+    return " × ".join(f"{value:.6g}" for value in values)

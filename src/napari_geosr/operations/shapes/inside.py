@@ -216,7 +216,8 @@ def _plan_steps(
             f"{volume.title} has the axes {', '.join(volume.axes)}; a volume (Z, Y, X) "
             "is needed. Choose a time point or channel."
         )
-    check_same_grid(mask, volume)
+    if note := check_same_grid(mask, volume):
+        yield WarningIssued(message=note)
     model = find_shape_model(config.model, "sparse_segmentation", "segment")
     device = pick_device(config.device)
     network = model.network().to(device).eval()

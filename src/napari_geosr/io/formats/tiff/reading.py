@@ -16,7 +16,7 @@ from napari_geosr.core.config import (
     format_bytes,
 )
 from napari_geosr.core.errors import FileError, SeveralImagesError
-from napari_geosr.core.file_warnings import with_file_warnings
+from napari_geosr.core.file_warnings import ORIGIN_UNKNOWN, with_file_warnings
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import (
@@ -258,6 +258,8 @@ def _volume(
         metadata["kind"] = space.stamp.kind
     own = () if space.stamp is None else space.stamp.channels
     metadata |= channel_names(own or space.channels, final, tuple(data.shape))
+    if not space.origin and space.stamp is None:
+        metadata[ORIGIN_UNKNOWN] = True
     if space.notes or notes:
         metadata["notes"] = (*notes, *space.notes)
     volume = Volume(

@@ -1,0 +1,119 @@
+"""Shapes without a voxel size or a position in their file."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_geosr import io
+from napari_geosr.cli.app import run
+from napari_geosr.core.volume import Volume
+
+
+def ball(edge: int, radius: float) -> np.ndarray:
+    axis = np.arange(edge) - (edge - 1) / 2
+    square = axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2
+    return (square < radius**2).astype(np.uint8)
+
+
+def save_plain(path, data: np.ndarray, size: float):
+    """A TIFF as from ImageJ: with a voxel size, but without a position."""
+    facts = {"unit": "mm", "spacing": size, "axes": "ZYX"}
+    tifffile.imwrite(
+        path, data, imagej=True, resolution=(1 / size,) * 2, metadata=facts
+    )
+    return path
+
+
+def test_a_refined_shape_is_compared_with_a_plain_tiff(tmp_path, capsys) -> None:
+    """Refining moves the centre of the first voxel; a plain TIFF begins at zero."""
+    coarse = save_plain(tmp_path / "coarse.tif", ball(12, 4.5), 1.6)
+    truth = save_plain(tmp_path / "truth.tif", ball(48, 18.0), 0.4)
+    fine = tmp_path / "fine.ome.tif"
+    words = ["shapes", "refine", str(coarse), "--model", "trilinear", "-o", str(fine)]
+    assert run([*words, "--upscale-factor", "4"]) == 0
+    capsys.readouterr()
+    words = ["shapes", "compare", str(fine), str(truth), "--tolerance", "0.5mm"]
+    assert run([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["dice"] > 0.9
+    (warning,) = found["warnings"]
+    assert "truth.tif does not state its position" in warning
+    assert run(["shapes", "compare", str(truth), str(truth), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["warnings"] == []
+
+
+def test_advice_for_different_grids_works(tmp_path, capsys) -> None:
+    one = Volume(ball(12, 4.5), "ZYX", (0.4,) * 3, "mm")
+    here = io.write(one, tmp_path / "here.tif", kind="labels")
+    there = io.write(
+        one.replace(origin=(4.0, 0.0, 0.0)), tmp_path / "there.ome.tif", kind="labels"
+    )
+    words = ["shapes", "compare", str(here), str(there)]
+    assert run(words) == 2
+    error = capsys.readouterr().err
+    assert "there.ome.tif at 4 × 0 × 0 mm" in error
+    assert "save one of them without a position, such as a TIFF from ImageJ" in error
+    plain = save_plain(tmp_path / "plain.tif", ball(12, 4.5), 0.4)
+    assert run(["shapes", "compare", str(there), str(plain)]) == 0
+    other = save_plain(tmp_path / "other.tif", ball(12, 4.5), 0.8)
+    words = ["shapes", "compare", str(there), str(other)]
+    assert run(words) == 2
+    assert "give their voxel size (--voxel-size and --unit)" in capsys.readouterr().err
+    assert run([*words, "--voxel-size", "0.4", "--unit", "mm"]) == 0
+
+
+def test_units_are_converted(tmp_path, capsys) -> None:
+    one = Volume(ball(12, 4.5), "ZYX", (0.4,) * 3, "mm", (1.0, 2.0, 3.0))
+    two = one.replace(voxel_size=(400.0,) * 3, unit="µm", origin=(1000, 2000, 3000))
+    paths = [
+        str(io.write(v, tmp_path / f"{v.unit}.tif", kind="labels")) for v in (one, two)
+    ]
+    assert run(["shapes", "compare", *paths, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["dice"], found["warnings"]) == (1, [])
+
+
+@pytest.mark.parametrize("command", ["compare", "refine", "mesh"])
+def test_notes_of_the_reader_are_in_the_json(command: str, tmp_path, capsys) -> None:
+    facts = {"unit": "mm", "axes": "ZYX"}  # no slice spacing
+    path = tmp_path / "ball.tif"
+    tifffile.imwrite(path, ball(12, 4.5), imagej=True, metadata=facts)
+    more = {
+        "compare": [str(path)],
+        "refine": ["--model", "trilinear", "-o", str(tmp_path / "fine.tif")],
+        "mesh": ["-o", str(tmp_path / "ball.stl")],
+    }[command]
+    assert run(["shapes", command, str(path), *more, "--json"]) == 0
+    shown = capsys.readouterr()
+    notes = json.loads(shown.out)["notes"]
+    assert notes
+    assert all(note.startswith("ball.tif: ") for note in notes)
+    assert all(f"note: {note}" in shown.err for note in notes)
+    assert "slice spacing" in notes[0]
+
+
+def test_a_nifti_without_a_unit_asks_for_it(tmp_path, capsys) -> None:
+    nibabel = pytest.importorskip("nibabel", reason="nibabel is not installed")
+    image = nibabel.Nifti1Image(ball(12, 4.5), np.diag([0.4, 0.4, 0.4, 1]))
+    image.header.set_xyzt_units(0)
+    path = tmp_path / "ball.nii"
+    nibabel.save(image, path)
+    words = ["shapes", "compare", str(path), str(path), "--json"]
+    assert run(words) == 0
+    (note,) = json.loads(capsys.readouterr().out)["notes"]
+    assert "The unit of the voxel size (0.4 × 0.4 × 0.4) is unknown" in note
+    assert "--unit mm" in note
+    assert run([*words, "--unit", "mm"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["notes"], found["unit"]) == ([], "mm")
+
+
+def test_a_shape_without_a_voxel_size_asks_for_it(tmp_path, capsys) -> None:
+    path = tmp_path / "ball.tif"
+    tifffile.imwrite(path, ball(12, 4.5))
+    assert run(["shapes", "mesh", str(path), "-o", str(tmp_path / "a.stl")]) == 0
+    assert "The voxel size is unknown: give --voxel-size" in capsys.readouterr().err
