@@ -24,6 +24,7 @@ from napari_geosr.gui.shapes.widgets import (
     SEGMENT,
 )
 from napari_geosr.operations import shapes
+from napari_geosr.operations.shapes import RefineShapeConfig
 from napari_geosr.operations.shapes.layers import PREVIEW_EDGE
 from napari_geosr.operations.shapes.simulation import simulated_skull
 
@@ -379,3 +380,20 @@ def test_a_segmentation_can_be_cancelled(viewer, segmenting, labels, model, qtbo
     idle(dock, qtbot)
     assert "Cancelled" in dock.message.text
     assert list(viewer.layers) == before
+
+
+def test_the_label_is_not_kept_for_the_next_session(viewer, dock, qtbot):
+    """It is a number in one image; other settings are kept."""
+    viewer.layers["bone"].data = 3 * ball()
+    dock.forms[REFINE].set_values({"label": 3, "model": "trilinear"})
+    dock.run_button.click()
+    idle(dock, qtbot)
+    assert "bone refined 2×" in viewer.layers
+    config, _ = dock.recall(RefineShapeConfig, "refine")
+    assert (config.label, config.model) == (None, "trilinear")
+    # Settings kept by an earlier release may contain a label.
+    dock.remember(RefineShapeConfig(label=3, model="trilinear"), "refine")
+    later = type(dock)(viewer)
+    qtbot.addWidget(later)
+    assert later.config().label is None
+    assert later.config().model == "trilinear"

@@ -101,7 +101,7 @@ class ShapesDock(ShapesWidgets):
         ):
             config, error = self.recall(kind, _settings_part(task))
             for form in (self.forms[task], self.common):
-                form.set_values(config.model_dump())
+                form.set_values(config.model_dump(exclude={"label"}))
             if error is not None:
                 self.message.show_error(error)
         self._connect()
@@ -268,7 +268,9 @@ class ShapesDock(ShapesWidgets):
     def _on_run(self) -> None:
         try:
             layer, volume, config = self._begin()
-            self.remember(config, _settings_part(self.task.currentText()))
+            # A label is a number in one image.
+            kept = config.model_copy(update={"label": None})
+            self.remember(kept, _settings_part(self.task.currentText()))
             if isinstance(config, MaskFormConfig):
                 self._segment(volume, config)
             else:
