@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from napari_geosr.core import provenance
+from napari_geosr.core.orientation import orientation_entry
 from napari_geosr.core.steps import JudgingStarted, ShouldStop, Step, never_stop
 from napari_geosr.inference.device import pick_device
 from napari_geosr.learning.shapes import SHAPE_METHODS
@@ -91,11 +92,13 @@ def train_shape_steps(
     device = pick_device(job.training.device)
     if isinstance(method, FittedMethod):
         began = time.monotonic()
-        fitted = yield from method.fit_steps(job.shapes(), should_stop)
+        shapes = job.shapes()
+        fitted = yield from method.fit_steps(shapes, should_stop)
         if fitted is None:
             return None
         seconds = round(time.monotonic() - began, 3)
-        card = _card(job, method, fitted, "", {"training_seconds": seconds})
+        facts = {"training_seconds": seconds, **orientation_entry(shapes.orientation)}
+        card = _card(job, method, fitted, "", facts)
         return (yield from _write_steps(card, fitted, folder))
     trainer = Trainer(method, job.shapes(), folder / "checkpoints", device=device)
     start = job.training.from_model
