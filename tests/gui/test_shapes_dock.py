@@ -23,6 +23,7 @@ from napari_geosr.gui.shapes.widgets import (
     REFINE,
     SEGMENT,
 )
+from napari_geosr.measure.shapes import dice
 from napari_geosr.operations import shapes
 from napari_geosr.operations.shapes import RefineShapeConfig
 from napari_geosr.operations.shapes.layers import PREVIEW_EDGE
@@ -397,3 +398,26 @@ def test_the_label_is_not_kept_for_the_next_session(viewer, dock, qtbot):
     qtbot.addWidget(later)
     assert later.config().label is None
     assert later.config().model == "trilinear"
+
+
+def test_a_refined_skull_keeps_its_orientation(viewer, qtbot, tmp_path):
+    """The layer of a refined NIfTI skull is completed like the skull itself."""
+    pytest.importorskip("nibabel", reason="nibabel is not installed")
+    made = simulated_skull(3, 56, "sphere")
+    turned = np.ascontiguousarray(made.incomplete[:, ::-1, ::-1].astype(np.uint8))
+    volume = Volume(turned, "ZYX", (SIZE,) * 3, "mm", metadata={"orientation": "RAS"})
+    io.write(volume, tmp_path / "bone.nii.gz", kind="labels")
+    viewer.open(str(tmp_path / "bone.nii.gz"), plugin="napari-geosr")
+    dock = opening.opened(viewer, SHAPES)
+    dock.run_button.click()
+    idle(dock, qtbot)
+    fine = viewer.layers["bone refined 2×"]
+    assert volume_from_layer(fine).metadata["orientation"] == "RAS"
+    dock.shape_layer.set_layer(fine)
+    dock.task.setCurrentText(COMPLETE)
+    dock.run_button.click()
+    idle(dock, qtbot)
+    assert "orientation" not in dock.message.text
+    part = np.asarray(viewer.layers["bone refined 2× completed part"].data) > 0
+    coarse = part[:, ::-1, ::-1].reshape(56, 2, 56, 2, 56, 2).mean((1, 3, 5)) >= 0.5
+    assert dice(coarse, made.complete & ~made.incomplete) > 0.85

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from napari_geosr.core.orientation import same_orientation
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
 
@@ -47,6 +48,17 @@ def geometry(
     }
 
 
-def metadata(provenance: Iterable[AnyMapping], source: Path | None) -> AnyDict:
-    """Return this package's entry for the ``metadata`` of a layer."""
-    return {METADATA: {"provenance": list(provenance), "source": source}}
+def entry(
+    provenance: Iterable[AnyMapping], source: Path | None, metadata: AnyMapping
+) -> AnyDict:
+    """Return this package's entry for the ``metadata`` of a layer.
+
+    Parameters
+    ----------
+    provenance : iterable of mapping
+    source : Path or None
+    metadata : mapping
+        Metadata of the volume; its orientation is kept.
+    """
+    record = {"provenance": list(provenance), "source": source}
+    return {METADATA: record | same_orientation(metadata)}

@@ -494,7 +494,7 @@ class Volume:
         attributes = {
             "name": self.name,
             **layer_data.geometry(self.axes, self.voxel_size, self.unit, self.origin),
-            "metadata": layer_data.metadata(self.provenance, self.source),
+            "metadata": layer_data.entry(self.provenance, self.source, self.metadata),
         }
         layer_type = "labels" if self.holds_labels else "image"
         return sliceable(self.data), attributes, layer_type

@@ -14,11 +14,9 @@ from itertools import permutations
 
 import numpy as np
 
+from napari_geosr.core.orientation import RAS, orientation_entry
 from napari_geosr.core.types import AnyArray, AnyDict
 
-#: Key in the metadata of a volume; its value is "RAS" if the axes are known to be those
-#: of the convention.
-ORIENTATION = "orientation"
 #: Letters of the directions of the convention.
 _LETTERS = "XYZ"
 #: Largest deviation of a direction from an axis, as a fraction of a voxel per voxel,
@@ -55,7 +53,7 @@ class Orientation:
     @property
     def metadata(self) -> AnyDict:
         """Entry for the metadata of the volume."""
-        return {ORIENTATION: "RAS"} if self.is_known else {}
+        return orientation_entry(RAS if self.is_known else "")
 
     @property
     def flipped_axes(self) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import FileError, VolumeError
+from napari_geosr.core.orientation import orientation_of
 from napari_geosr.core.types import AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.stamp import Stamp
@@ -37,6 +38,8 @@ class OutputSpec:
         ``"image"`` or ``"labels"``; stored in the file. Labels are never averaged.
     channels : sequence of str
         Names of the channels; written only if there is one name per channel.
+    orientation : str
+        Directions of X, Y and Z (`napari_geosr.core.orientation`); stored in the file.
     multiscale : bool
         For OME-Zarr: add coarser copies for fast display.
     tile : sequence of int, optional
@@ -63,6 +66,7 @@ class OutputSpec:
     provenance: Sequence[AnyMapping] = ()
     kind: str = "image"
     channels: Sequence[str] = ()
+    orientation: str = ""
     multiscale: bool = True
     tile: Sequence[int] | None = None
     memory: int | None = None
@@ -81,6 +85,7 @@ class OutputSpec:
             provenance=volume.provenance,
             kind=str(volume.metadata.get("kind", "image")),
             channels=volume.metadata.get("channels", ()),
+            orientation=orientation_of(volume.metadata),
         )
         return replace(spec, **changes)
 
@@ -102,6 +107,7 @@ class OutputSpec:
             provenance=tuple(self.provenance),
             kind=self.kind,
             channels=tuple(self.channels),
+            orientation=self.orientation,
         )
 
     def checked(self, name: str) -> OutputSpec:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from napari_geosr.core.documents import MAX_RESULT_BYTES, load_json
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.orientation import orientation_entry, orientation_of
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL, parse_unit
 
@@ -35,6 +36,8 @@ class Stamp:
         ``"image"`` or ``"labels"``.
     channels : tuple of str
         Names of the channels, one for each; empty if the channels have no names.
+    orientation : str
+        Directions of X, Y and Z (`napari_geosr.core.orientation`); empty if unknown.
     """
 
     shape: tuple[int, ...]
@@ -45,6 +48,7 @@ class Stamp:
     provenance: tuple[AnyMapping, ...] = field(default=())
     kind: str = "image"
     channels: tuple[str, ...] = ()
+    orientation: str = ""
 
     @property
     def spatial_axes(self) -> str:
@@ -74,6 +78,7 @@ class Stamp:
             "unit": self.unit,
             "origin": list(self.origin),
             "kind": self.kind,
+            **orientation_entry(self.orientation),
             **named,
             "provenance": [dict(entry) for entry in self.provenance],
         }
@@ -119,6 +124,7 @@ def from_dict(block: AnyMapping) -> Stamp | None:
             provenance=tuple(dict(entry) for entry in block["provenance"]),
             kind=str(block.get("kind", "image")),
             channels=tuple(str(name) for name in block.get("channels", ())),
+            orientation=orientation_of(block),
         )
     except (KeyError, TypeError, ValueError):
         return None

@@ -12,6 +12,7 @@ from napari_geosr.core import layer_data, provenance
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.layer_data import METADATA as METADATA
 from napari_geosr.core.machine.file_state import OPENED
+from napari_geosr.core.orientation import same_orientation
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
@@ -75,6 +76,7 @@ def volume_from_layer(
         provenance=tuple(record.get("provenance", ())),
         source=_source_file(layer, record),
         metadata=_dataset(record)
+        | same_orientation(record)
         | open_questions(layer, place, layer.metadata.get(METADATA)),
     )
     if whole or place.axes in ("YX", "ZYX"):
@@ -223,7 +225,7 @@ def same_place(layer: Layer) -> AnyDict:
 
 def layer_metadata(volume: Volume) -> AnyDict:
     """Return the ``metadata`` record of a layer made from `volume`."""
-    return layer_data.metadata(volume.provenance, volume.source)
+    return layer_data.entry(volume.provenance, volume.source, volume.metadata)
 
 
 def has_physical_size(layer: Layer) -> bool:

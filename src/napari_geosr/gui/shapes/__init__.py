@@ -91,7 +91,7 @@ class ShapesDock(ShapesWidgets):
         self._progress = OperationProgress(
             self.bar.state.setText,
             show_bar=self.bar.show_progress,
-            show_warning=self.show_warning,
+            show_warning=self._show_warnings,
             shows_time_left=True,
         )
         for task, kind in (
@@ -309,6 +309,10 @@ class ShapesDock(ShapesWidgets):
             lambda made: self._on_segmented(made, layer),
             f"Segmenting {volume.name}",
         )
+
+    def _show_warnings(self, _latest: str) -> None:
+        """Show all warnings of the run."""
+        self.show_warning("\n".join(self._progress.warnings))
 
     def _on_error(self, error: Exception) -> None:
         if isinstance(error, Cancelled):

@@ -19,6 +19,7 @@ import numpy as np
 
 from napari_geosr.core.array_parts.indexing import Slices
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.orientation import ORIENTATION, orientation_entry
 from napari_geosr.core.types import AnyArray, AnyDict, AnyDType
 from napari_geosr.core.units import PIXEL, convert_length, parse_unit
 from napari_geosr.core.volume import Volume
@@ -64,7 +65,8 @@ def read_nifti(path: Path) -> Volume:
     stored axes are permuted and reversed as needed, and the origin is the position of
     the first voxel of the result. A rotation that is not a multiple of 90° is not
     applied, and a note is added; the handedness is preserved. If the header states no
-    orientation, the axes are kept as they are stored.
+    orientation, the axes are kept as they are stored. The orientation of a volume that
+    this package wrote is the one in its own metadata block.
 
     Raises
     ------
@@ -112,6 +114,9 @@ def read_nifti(path: Path) -> Volume:
     if stamp is not None:
         exact = _exact_geometry(stamp, spatial, unit, voxel_size, origin)
         unit, voxel_size, origin = exact or (unit, voxel_size, origin)
+        if exact and not found.notes:  # the header is as this package wrote it
+            metadata.pop(ORIENTATION, None)
+            metadata |= orientation_entry(stamp.orientation)
         if stamp.kind != "image":
             metadata["kind"] = stamp.kind
     data = finish(data, order, chunks, path, final)

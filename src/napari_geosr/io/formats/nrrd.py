@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.orientation import RAS, orientation_entry
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.units import PIXEL, parse_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.formats import FileFormat, ReadOptions
-from napari_geosr.io.orientation import ORIENTATION, orient
+from napari_geosr.io.orientation import orient
 from napari_geosr.io.suffixes import stem_of
 from napari_geosr.io.voxel_sources import flipped
 
@@ -91,7 +92,7 @@ def read_nrrd(path: Path) -> Volume:
         metadata={
             "format": "NRRD",
             **({"notes": notes} if notes else {}),
-            **({ORIENTATION: "RAS"} if is_known else {}),
+            **orientation_entry(RAS if is_known else ""),
         },
     )
 

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.orientation import orientation_of
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.learning.config import MULTIPLE_FILES, TrainingConfig
 from napari_geosr.learning.method import Arrays, Method
@@ -151,6 +152,12 @@ class ShapeSet(Patches):
         if self.validation:
             return min(border, last), last
         return 0, max(0, min(last, border - size))
+
+    @property
+    def orientation(self) -> str:
+        """Orientation of all volumes; empty if it is unknown or not the same."""
+        found = {orientation_of(volume.metadata) for volume in self.volumes}
+        return found.pop() if len(found) == 1 else ""
 
     def inside(self, values: AnyArray) -> AnyArray:
         """Mask of the voxels of a volume that belong to the shape."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_geosr.core.errors import ConfigError, ModelError, VolumeError
 from napari_geosr.core.noise import Noise
+from napari_geosr.core.orientation import same_orientation
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
@@ -148,7 +149,8 @@ class PreparedRestoration:
     @property
     def metadata(self) -> AnyDict:
         """Metadata of the restored volume."""
-        return {"kind": "labels"} if self.labels else {}
+        kept = same_orientation(self.volume.metadata)
+        return {"kind": "labels", **kept} if self.labels else kept
 
     def doubts(self) -> Iterator[str]:
         """Sentences on how a run will treat unusual voxels."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from napari_geosr.core.orientation import same_orientation
 from napari_geosr.core.steps import ShouldStop, Step, recount
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.painting import SegmentedSlice, Segmenter, grow_forest
@@ -120,6 +121,6 @@ def segmented_layer_steps(
         name=f"{scan.name} segmented",
         provenance=(*scan.provenance, record),
         source=None,
-        metadata={"kind": "labels"},
+        metadata={"kind": "labels", **same_orientation(scan.metadata)},
     )
     return result, fractions

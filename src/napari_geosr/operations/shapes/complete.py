@@ -48,7 +48,7 @@ from napari_geosr.operations.shapes.models import COMPLETING, find_shape_model
 from napari_geosr.operations.shapes.parts import (
     CompletedPart,
     half_turn,
-    is_turned,
+    is_turned_steps,
     large_pieces,
     small_part_warning,
     warn_if_unlike,
@@ -165,7 +165,7 @@ def complete_shape_steps(
     if model.card.remarks:
         yield WarningIssued(message=" ".join(model.card.remarks))
     inside = yield from read_shape_steps(volume, config.label, should_stop)
-    turned = is_turned(volume, model)
+    turned = yield from is_turned_steps(volume, model)
     part = yield from complete_mask_steps(
         inside, config, turned=turned, should_stop=should_stop
     )
@@ -238,7 +238,8 @@ def complete_mask_steps(
     inside : ndarray of bool, shape (Z, Y, X)
     config : CompleteShapeConfig
     turned : bool
-        Whether to give the model the shape after half a turn about Z; see `is_turned`.
+        Whether to give the model the shape after half a turn about Z; see
+        `is_turned_steps`.
     should_stop : callable
 
     Raises

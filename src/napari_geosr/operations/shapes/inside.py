@@ -17,6 +17,7 @@ from napari_geosr.core import provenance
 from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError, VolumeError
 from napari_geosr.core.machine.memory import free_host_memory
+from napari_geosr.core.orientation import same_orientation
 from napari_geosr.core.steps import (
     BlockDone,
     ShouldStop,
@@ -201,7 +202,7 @@ def segmented_layer_steps(
         name=f"{volume.name} segmented",
         provenance=(*volume.provenance, ready.record),
         source=None,
-        metadata={},
+        metadata=same_orientation(volume.metadata),
     )
     counts = np.bincount(labels.ravel(), minlength=256).tolist()
     return SegmentedLayer(made, ready.plan.n_active, ready.fractions(counts))

@@ -15,6 +15,7 @@ from napari_geosr.core import provenance
 from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError, VolumeError
 from napari_geosr.core.machine.memory import free_host_memory
+from napari_geosr.core.orientation import same_orientation
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
@@ -48,7 +49,7 @@ from napari_geosr.operations.shapes.config import (
 )
 from napari_geosr.operations.shapes.masks import read_shape_steps, shape_in
 from napari_geosr.operations.shapes.models import COMPLETING, find_shape_model
-from napari_geosr.operations.shapes.parts import is_turned
+from napari_geosr.operations.shapes.parts import is_turned_steps
 from napari_geosr.operations.shapes.refine import (
     ChangeCounter,
     check_voxels,
@@ -171,7 +172,7 @@ def refined_layer_steps(
         name=f"{volume.name} refined {factor}×",
         provenance=spec.provenance,
         source=None,
-        metadata={},
+        metadata=same_orientation(volume.metadata),
     )
     before, _ = yield from _described(ready.inside, volume, should_stop)
     after, surface = yield from _described(fine, made, should_stop)
@@ -202,7 +203,7 @@ def completed_layer_steps(
     if model.card.remarks:
         yield WarningIssued(message=" ".join(model.card.remarks))
     inside = yield from read_shape_steps(volume, config.label, should_stop)
-    turned = is_turned(volume, model)
+    turned = yield from is_turned_steps(volume, model)
     found = yield from complete_mask_steps(
         inside, config, turned=turned, should_stop=should_stop
     )
@@ -248,7 +249,7 @@ def part_surface_steps(
     model = find_shape_model(config.model, COMPLETING, "complete")
     check_cubic(volume, model)
     inside = yield from read_shape_steps(volume, config.label, should_stop)
-    turned = is_turned(volume, model)
+    turned = yield from is_turned_steps(volume, model)
     found = yield from complete_mask_steps(
         inside, config, turned=turned, should_stop=should_stop
     )
@@ -331,7 +332,7 @@ def _like(volume: Volume, mask: AnyArray, name: str, record: AnyMapping) -> Volu
         name=name,
         provenance=(*volume.provenance, record),
         source=None,
-        metadata={},
+        metadata=same_orientation(volume.metadata),
     )
 
 

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_geosr import io
+from napari_geosr.core.orientation import LPS, RAS, orientation_of
 from napari_geosr.core.steps import Step, WarningIssued
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.orientation import ORIENTATION
 
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
@@ -23,6 +22,8 @@ _SMALL_PART = 0.01
 #: Minimum fraction of the input that a model reproduces; below it, the shape differs
 #: from the training data.
 _MIN_REPRODUCED = 0.8
+#: Directions of the axes in words, by orientation.
+_DIRECTIONS = {RAS: "Z up and Y to the front", LPS: "Z up and Y to the back"}
 
 
 @dataclass(frozen=True)
@@ -64,21 +65,38 @@ def small_part_warning(n_added: int, n_given: int) -> str:
     )
 
 
-def is_turned(volume: Volume, model: Model) -> bool:
-    """Whether Y points to the front in a volume, but to the back for a model.
+def is_turned_steps(volume: Volume, model: Model) -> Generator[Step, None, bool]:
+    """Whether X and Y of a volume point in directions opposite to those of a model.
 
-    The Y axis of simulated skulls points to the back; that of NIfTI and NRRD volumes,
-    to the front (see `napari_geosr.io.orientation`).
+    If the model needs an orientation and that of the volume is unknown, a warning is
+    issued, and the volume is taken to have the orientation of the model.
     """
-    settings = model.card.provenance.get("settings", {})
-    training = settings.get("training", {}) if isinstance(settings, dict) else {}
-    simulated = training.get("simulated") if isinstance(training, dict) else None
-    if simulated != "skulls":
+    needed, known = orientation_needed(model), orientation_of(volume.metadata)
+    if not needed or known == needed:
         return False
-    metadata, source = volume.metadata, volume.source
-    if "format" not in metadata and source is not None and source.is_file():
-        metadata = io.read(source).metadata  # a layer without its file's metadata
-    return ORIENTATION in metadata
+    if known not in _DIRECTIONS:
+        yield WarningIssued(
+            message=f"The orientation of {volume.title} is unknown. The model needs "
+            f"{_DIRECTIONS[needed]}; for any other orientation, the completed part is "
+            "wrong. Shapes from NIfTI or NRRD files, and results made from them, are "
+            "reoriented as needed."
+        )
+        return False
+    return True
+
+
+def orientation_needed(model: Model) -> str:
+    """Return the orientation of the shapes that a model was trained on.
+
+    Empty if it is unknown.
+    """
+    record = model.card.provenance
+    settings, training = record.get("settings"), record.get("training")
+    chosen = settings.get("training") if isinstance(settings, dict) else None
+    if isinstance(chosen, dict) and chosen.get("simulated") == "skulls":
+        return LPS
+    stated = orientation_of(training) if isinstance(training, dict) else ""
+    return stated if stated in _DIRECTIONS else ""
 
 
 def half_turn(mask: AnyArray) -> AnyArray:

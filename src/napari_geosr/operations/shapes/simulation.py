@@ -11,6 +11,7 @@ import numpy as np
 from napari_geosr import io
 from napari_geosr.core import provenance
 from napari_geosr.core.errors import Cancelled, FileError
+from napari_geosr.core.orientation import LPS, orientation_entry
 from napari_geosr.core.steps import (
     BlockDone,
     ShouldStop,
@@ -124,6 +125,7 @@ def simulate_shape_steps(
                 "mm",
                 name=path.stem,
                 provenance=(record,),
+                metadata=orientation_entry(LPS),
             )
             written.append(io.write(volume, path, overwrite=overwrite, kind="labels"))
         yield BlockDone(i + 1, config.number)

@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_geosr.core import provenance
 from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.orientation import orientation_entry
 from napari_geosr.core.steps import (
     JudgingStarted,
     ShouldStop,
@@ -107,7 +108,8 @@ def train_shape_steps(
         if fitted is None:
             return None
         seconds = round(time.monotonic() - began, 3)
-        card = _card(job, method, fitted, "", {"training_seconds": seconds})
+        facts = {"training_seconds": seconds, **orientation_entry(shapes.orientation)}
+        card = _card(job, method, fitted, "", facts)
         return (yield from _write_steps(card, fitted, folder))
     trainer = Trainer(method, shapes, folder / "checkpoints", device=device)
     start = job.training.from_model

@@ -17,6 +17,7 @@ from napari_geosr.core.config import (
 )
 from napari_geosr.core.errors import FileError, SeveralImagesError
 from napari_geosr.core.file_warnings import ORIGIN_UNKNOWN, with_file_warnings
+from napari_geosr.core.orientation import orientation_entry
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import (
@@ -256,6 +257,8 @@ def _volume(
     metadata: AnyDict = {"format": _format(tif, series)}
     if space.stamp is not None and space.stamp.kind != "image":
         metadata["kind"] = space.stamp.kind
+    if space.stamp is not None:
+        metadata |= orientation_entry(space.stamp.orientation)
     own = () if space.stamp is None else space.stamp.channels
     metadata |= channel_names(own or space.channels, final, tuple(data.shape))
     if not space.origin and space.stamp is None:
