@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from napari_geosr.measure.shapes.figures import ShapeFigures, describe_shape_steps
+from napari_geosr.measure.shapes.match import SurfaceMatch, match_surface
 from napari_geosr.measure.shapes.quality import (
     ShapeAgreement,
     border_dice,
@@ -20,6 +21,7 @@ __all__ = [
     "ShapeAgreement",
     "ShapeFigures",
     "SurfaceCheck",
+    "SurfaceMatch",
     "SurfaceMesh",
     "border_dice",
     "check_surface",
@@ -27,4 +29,5 @@ __all__ = [
     "describe_shape_steps",
     "dice",
     "extract_surface",
+    "match_surface",
 ]
