@@ -1,6 +1,6 @@
 """Shapes as sparse tensors: memory and time, and super-resolution.
 
-Run ``python benchmarks/bench_shapes.py memory|occupancy|refine|scan|large``,
+Run ``python benchmarks/bench_shapes.py memory|occupancy|refine|scan|large|results``,
 or ``mesh --file``.
 All alternatives run in the same process, on the same shapes, which were not used for
 training.
@@ -106,6 +106,51 @@ assert run([*words, "--memory", "4GB", "--overwrite"]) == 0
 with open("/proc/self/status") as status:
     print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
 """
+_RESULT = """
+import ctypes, sys
+import numpy as np
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure.shapes import extract_surface
+from napari_geosr.operations import shapes
+from napari_geosr.operations.shapes.complete import complete_mask_steps
+from napari_geosr.operations.shapes.simulation import simulated_skull
+def run(labels):
+    volume = Volume(labels, "ZYX", (1.0,) * 3, "mm")
+    run_to_layers = lambda steps, config: run_to_end(steps(volume, config))
+    refine = shapes.RefineShapeConfig(model="shape-sr-x2", threads=1)
+    complete = shapes.CompleteShapeConfig(threads=1)
+    inside = labels.view(bool)
+    return {
+        "missing part": lambda: run_to_end(complete_mask_steps(inside, complete)),
+        "completion": lambda: run_to_layers(shapes.completed_layer_steps, complete),
+        "refinement": lambda: run_to_layers(shapes.refined_layer_steps, refine),
+        "surface": lambda: extract_surface(inside, (1, 1, 1), "mm"),
+    }[sys.argv[1]]()
+skull = lambda n: simulated_skull(3, n, "sphere").incomplete.view(np.uint8)
+run(skull(56))  # loads and compiles everything
+labels = skull(int(sys.argv[2]))
+ctypes.CDLL("libc.so.6").malloc_trim(0)
+open("/proc/self/clear_refs", "w").write("5")
+value = lambda name: next(int(line.split()[1]) for line in open("/proc/self/status")
+                          if line.startswith(name))
+base = value("VmRSS")
+run(labels)
+print((value("VmHWM") - base) * 1024)
+"""
+
+
+def results(edges: list[int]) -> None:
+    """Peak memory in addition to the input, for each voxel of a result in memory."""
+    print("| edge | result | peak memory | bytes per voxel |\n|---|---|---|---|")
+    for edge in edges:
+        for kind in ("missing part", "completion", "refinement", "surface"):
+            given = edge // 2 if kind == "refinement" else edge
+            command = [sys.executable, "-c", _RESULT, kind, str(given)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            peak = int(done.stdout)
+            row = f"{peak / 1e6:.0f} MB | {peak / edge**3:.1f}"
+            print(f"| {edge} | {kind} | {row} |", flush=True)
 
 
 def occupancy(edge: int) -> None:
@@ -404,6 +449,7 @@ def main() -> None:
         "scan",
         "mesh",
         "large",
+        "results",
     ]
     parser.add_argument("part", choices=parts)
     parser.add_argument("--file", type=Path, help="closed mesh, for mesh")
@@ -420,6 +466,8 @@ def main() -> None:
         refine(given.edge, given.factors, given.kinds, min(given.number, len(SEEDS)))
     elif given.part == "scan":
         scan(given.edge, given.factors, given.kinds, min(given.number, len(SEEDS)))
+    elif given.part == "results":
+        results([edge for edge in (128, 192, 256) if edge <= given.edge])
     elif given.part == "large":
         large(given.edge)
     else:

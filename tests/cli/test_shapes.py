@@ -19,7 +19,6 @@ from napari_geosr.core.steps import BlockDone, StageStarted, Step, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference import shapes
 from napari_geosr.io import meshes
-from napari_geosr.measure.shapes import dice
 from napari_geosr.operations.shapes import (
     CompleteShapeConfig,
     ShapeTrainJob,
@@ -135,6 +134,50 @@ def test_fewer_triangles_keep_the_volume(tmp_path, capsys) -> None:
     assert 700 < found["faces"] <= 800
     assert found["watertight"]
     assert found["volume"] == pytest.approx(found["voxel_volume"], rel=0.01)
+
+
+def rod(n: int = 70) -> np.ndarray:
+    """A ball with a rod of 40 voxels that is one voxel thick."""
+    labels = np.zeros((30, 30, n), np.uint8)
+    labels[:, :, :30] = ball(30, 9.0)
+    labels[15, 15, 24:64] = 1
+    return labels
+
+
+def test_a_thin_part_stays_in_the_mesh(tmp_path, capsys) -> None:
+    source = save(tmp_path / "rod.tif", rod())
+    words = ["shapes", "mesh", str(source), "-o", str(tmp_path / "rod.stl")]
+    assert run([*words, "--json"]) == 0
+    found = answer(capsys)
+    assert found["watertight"]
+    assert found["keeps_parts"]
+    assert (found["pieces"], found["voxel_pieces"]) == (1, 1)
+    assert (found["euler_number"], found["voxel_euler_number"]) == (1, 1)
+    assert (found["missing_voxels"], found["not_smoothed"]) == (0, "thin")
+    assert found["shorter_by_voxels"] < 0.2
+    assert any("thinner than two voxels" in text for text in found["warnings"])
+    assert found["volume"] == pytest.approx(found["voxel_volume"], rel=0.005)
+    vertices, _ = meshes.read_mesh(tmp_path / "rod.stl")
+    assert vertices[:, 0].max() == pytest.approx(0.5 * 63.5, abs=0.1)
+    assert run([*words, "--overwrite"]) == 0
+    assert "thinner than two voxels" in capsys.readouterr().out
+
+
+def test_what_fewer_triangles_lose_is_told(tmp_path, capsys, monkeypatch) -> None:
+    def one_ball(vertices, faces, _n):
+        return vertices, faces[vertices[faces[:, 0], 0] < 10]  # X in mm
+
+    monkeypatch.setattr(meshing, "simplified", one_ball)
+    monkeypatch.setattr(meshing, "check_simplification", lambda: None)
+    two = np.concatenate([ball(20, 7.0)] * 2, 2)
+    source = save(tmp_path / "two.tif", two)
+    words = ["shapes", "mesh", str(source), "-o", str(tmp_path / "two.stl")]
+    assert run([*words, "--faces", "100", "--json"]) == 0
+    found = answer(capsys)
+    assert (found["watertight"], found["keeps_parts"]) == (True, False)
+    assert (found["pieces"], found["voxel_pieces"]) == (1, 2)
+    assert "pieces are missing or merged" in " ".join(found["warnings"])
+    assert "19.9 voxels inside the end" in " ".join(found["warnings"])
 
 
 def test_a_missing_package_is_found_before_the_surface(
@@ -299,6 +342,25 @@ def test_what_is_no_shape_is_refused(name: str, tmp_path, capsys) -> None:
     assert not out.exists()
 
 
+@pytest.mark.parametrize("name", ["out.tif", "out.ome.zarr", "out.nii.gz"])
+def test_a_shape_that_vanishes_is_not_written(name: str, tmp_path, capsys) -> None:
+    """A single voxel is too thin for interpolation; a file from before is kept."""
+    if name.endswith(".nii.gz"):
+        pytest.importorskip("nibabel", reason="nibabel is not installed")
+    labels = np.zeros((9, 9, 9), np.uint8)
+    labels[4, 4, 4] = 1
+    source, out = save(tmp_path / "dot.tif", labels), tmp_path / name
+    words = ["shapes", "refine", str(source), "-o", str(out), "--model", "trilinear"]
+    assert run(words) == 2
+    said = capsys.readouterr()
+    assert "Nothing is left of dot.tif" in said.err
+    assert "Wrote" not in said.out
+    assert [path.name for path in tmp_path.iterdir()] == ["dot.tif"]
+    save(out, ball(16, 5.0))
+    assert run([*words, "--overwrite"]) == 2
+    np.testing.assert_array_equal(np.asarray(io.read(out).data), ball(16, 5.0))
+
+
 def test_one_label_can_be_chosen(tmp_path, capsys) -> None:
     source = save(tmp_path / "two.tif", two_labels())
     out = tmp_path / "out.stl"
@@ -362,108 +424,6 @@ def test_a_small_completed_part_may_be_none(tmp_path, capsys) -> None:
     words = ["shapes", "complete", str(source), "-o", str(tmp_path / "out.tif")]
     assert run(words) == 0
     assert "The shape may already be complete" in capsys.readouterr().err
-
-
-def scores(path: Path, tmp_path: Path, capsys, *options: str) -> tuple[float, str]:
-    """Dice coefficient of the completed part of skull 3, and the warnings."""
-    made = simulated_skull(3, 56, "sphere")
-    out, new = tmp_path / "all.tif", tmp_path / "new.tif"
-    words = ["complete", str(path), "-o", str(out), "--implant", str(new), "--json"]
-    assert run(["shapes", *words, "--overwrite", *options]) == 0
-    found = np.asarray(io.read(new).data) > 0
-    if io.read(new).metadata.get("orientation") == "RAS":
-        found = found[:, ::-1, ::-1]
-    finer = len(found) // 56
-    parts = found.reshape([n for _ in range(3) for n in (56, finer)])
-    found = parts.mean((1, 3, 5)) >= 0.5
-    missing = made.complete & ~made.incomplete
-    warnings = " ".join(json.loads(capsys.readouterr().out)["warnings"])
-    return dice(found, missing), warnings
-
-
-def skull_file(name: str, folder: Path) -> Path:
-    """A skull with Y to the front, in a file that states this."""
-    made = simulated_skull(3, 56, "sphere")
-    turned = np.ascontiguousarray(made.incomplete[:, ::-1, ::-1].astype(np.uint8))
-    path = folder / name
-    if name.endswith("nrrd"):
-        nrrd = pytest.importorskip("nrrd", reason="pynrrd is not installed")
-        header = {"space": "ras", "space directions": np.eye(3) * 0.5}
-        nrrd.write(str(path), turned.T, header)
-        return path
-    nibabel = pytest.importorskip("nibabel", reason="nibabel is not installed")
-    image = nibabel.Nifti1Image(turned.T, np.diag([0.5, 0.5, 0.5, 1]))
-    image.header.set_xyzt_units("mm")
-    nibabel.save(image, path)
-    return path
-
-
-@pytest.mark.parametrize("name", ["part.nii.gz", "part.nrrd"])
-def test_a_skull_is_turned_as_the_model_needs_it(name: str, tmp_path, capsys) -> None:
-    """Y points to the front in these files, but to the back in simulated skulls."""
-    source = skull_file(name, tmp_path)
-    score, warnings = scores(source, tmp_path, capsys)
-    assert score > 0.85
-    assert "orientation" not in warnings
-
-
-@pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr", ".tif", ".nii.gz"])
-def test_results_keep_the_orientation(suffix: str, tmp_path, capsys) -> None:
-    """A refined skull is completed as well as the skull itself."""
-    source = skull_file("part.nii.gz", tmp_path)
-    direct, _ = scores(source, tmp_path, capsys)
-    fine = tmp_path / f"fine{suffix}"
-    assert run(["shapes", "refine", str(source), "-o", str(fine)]) == 0
-    capsys.readouterr()
-    assert io.read(fine).metadata["orientation"] == "RAS"
-    score, warnings = scores(fine, tmp_path, capsys)
-    assert score > direct - 0.06
-    assert "orientation" not in warnings
-
-
-def test_an_unknown_orientation_is_told(tmp_path, capsys) -> None:
-    made = simulated_skull(3, 56, "sphere")
-    plain = save(tmp_path / "part.tif", made.incomplete.astype(np.uint8))
-    _, warnings = scores(plain, tmp_path, capsys)
-    assert "The orientation of part.tif is unknown" in warnings
-    assert "Z up and Y to the back" in warnings
-    again = tmp_path / "part.nii.gz"  # its axes do not become known by writing it
-    io.write(io.read(plain), again)
-    assert "orientation" not in io.read(again).metadata
-    folder = tmp_path / "skulls"
-    words = ["--number", "1", "--shape", "56", "-o", str(folder)]
-    assert run(["simulate", "skulls", *words]) == 0
-    capsys.readouterr()
-    known = folder / "incomplete_0000.tif"
-    out = tmp_path / "whole.tif"
-    assert run(["shapes", "complete", str(known), "-o", str(out), "--json"]) == 0
-    assert "orientation" not in " ".join(answer(capsys)["warnings"])
-
-
-def test_a_trained_model_knows_its_orientation(tmp_path, capsys) -> None:
-    """A model of shells with Y to the front completes simulated skulls."""
-    sources = []
-    for seed in range(4):
-        whole = simulated_skull(200 + seed, 40, "none").complete[:, ::-1, ::-1]
-        path = tmp_path / f"{seed}.tif"
-        save(path, whole.astype(np.uint8), metadata={"orientation": "RAS"})
-        sources.append(str(path))
-    job = tmp_path / "job"
-    words = ["--source", *sources, "--name", "mine", "--components", "2"]
-    options = ["--directions", "800", "--out", str(job)]
-    assert run(["train", "shell-completion", *words, *options]) == 0
-    capsys.readouterr()
-    made = simulated_skull(3, 56, "sphere")
-    results = []
-    for name, turn in (("RAS", True), ("LPS", False), ("", False)):
-        data = made.incomplete[:, ::-1, ::-1] if turn else made.incomplete
-        facts = {"orientation": name} if name else {}
-        source = tmp_path / f"part{name}.tif"
-        save(source, data.astype(np.uint8), metadata=facts)
-        score, warnings = scores(source, tmp_path, capsys, "--model", str(job))
-        results.append(score)
-        assert ("Z up and Y to the front" in warnings) == (not name)
-    assert results[0] == results[1] > results[2]
 
 
 def test_an_open_mesh_cannot_be_filled(tmp_path, capsys) -> None:

@@ -421,3 +421,27 @@ def test_a_refined_skull_keeps_its_orientation(viewer, qtbot, tmp_path):
     part = np.asarray(viewer.layers["bone refined 2× completed part"].data) > 0
     coarse = part[:, ::-1, ::-1].reshape(56, 2, 56, 2, 56, 2).mean((1, 3, 5)) >= 0.5
     assert dice(coarse, made.complete & ~made.incomplete) > 0.85
+
+
+def test_thin_parts_that_are_not_smoothed_are_told(viewer, qtbot, tmp_path):
+    shape = np.zeros((24, 24, 60), np.uint8)
+    shape[:, :, :24] = ball()
+    for i in range(16, 50):  # a diagonal line, also thin in the result
+        shape[12, (i - 4) % 24, i] = 1
+    add_labels(viewer, shape)
+    dock = opening.opened(viewer, SHAPES)
+    dock.forms[REFINE].set_values({"model": "trilinear"})
+    dock.run_button.click()
+    idle(dock, qtbot)
+    assert "watertight" in dock.summary.text()
+    assert "thinner than two voxels are not smoothed" in dock.summary.text()
+    made = viewer.layers["bone refined 2×"]
+    first, *_, last = np.flatnonzero(np.asarray(made.data).any((0, 2)))
+    ends = made.translate[1] + made.scale[1] * np.array([first - 0.5, last + 0.5])
+    surface = viewer.layers["bone refined 2× surface"].data[0][:, 1]
+    np.testing.assert_allclose(
+        [surface.min(), surface.max()], ends, atol=0.7 * made.scale[1]
+    )
+    dock.export(tmp_path / "bone.stl")
+    idle(dock, qtbot)
+    assert "thinner than two voxels are not smoothed" in dock.message.text

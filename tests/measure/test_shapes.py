@@ -10,7 +10,9 @@ from napari_geosr.measure.shapes import (
     check_surface,
     compare_shapes,
     extract_surface,
+    match_surface,
 )
+from napari_geosr.measure.shapes.match import euler_numbers
 from napari_geosr.physics.shapes import sampled, trabeculae
 
 
@@ -145,3 +147,114 @@ def test_holes_and_contacts_are_described() -> None:
 def test_an_empty_shape_has_no_surface() -> None:
     with pytest.raises(VolumeError, match="empty"):
         extract_surface(np.zeros((4, 4, 4), bool), (1, 1, 1), "mm")
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 6, 7), (33, 9, 8)])
+def test_euler_numbers_are_those_of_another_program(shape: tuple[int, ...]) -> None:
+    measure = pytest.importorskip("skimage.measure")
+    for share in (0.05, 0.3, 0.7, 0.97):
+        inside = np.random.default_rng(5).random(shape) < share
+        padded = np.pad(inside, 1)
+        expected = tuple(int(measure.euler_number(padded, n)) for n in (3, 1))
+        assert euler_numbers(inside) == expected
+
+
+def with_rod() -> np.ndarray:
+    """A ball with a rod of 40 voxels that is one voxel thick."""
+    inside = np.zeros((30, 30, 70), bool)
+    inside[:, :, :30] = ball(30, 9.0)
+    inside[15, 15, 24:64] = True
+    return inside
+
+
+@pytest.mark.parametrize("size", [(1.0, 1.0, 1.0), (2.0, 0.5, 0.8)])
+def test_a_thin_rod_is_not_lost(size: tuple[float, ...]) -> None:
+    inside = with_rod()
+    mesh = extract_surface(inside, size, "mm", (10, 20, 30))
+    assert check_surface(mesh.faces).is_watertight
+    end = 30 + (63 + 0.5) * size[2]
+    assert mesh.vertices[:, 2].max() == pytest.approx(end, abs=0.2 * size[2])
+    assert mesh.match.keeps_parts
+    assert (mesh.match.pieces, mesh.match.euler) == (1, 1)
+    assert "are not smoothed" in mesh.match.sentences[0]
+    assert mesh.volume == pytest.approx(inside.sum() * np.prod(size), rel=0.01)
+    alone = extract_surface(ball(30, 9.0), size, "mm").match
+    assert (alone.sharp, mesh.match.sharp) == ("", "thin")
+
+
+def test_specks_and_single_voxels_keep_their_number_and_volume() -> None:
+    one = box((5, 5, 5), (2, 2, 2), (1, 1, 1))
+    assert extract_surface(one, (1, 1, 1), "mm").volume == pytest.approx(1, rel=0.01)
+    specks = np.random.default_rng(0).random((40, 40, 40)) < 0.004
+    mesh = extract_surface(specks, (1, 1, 1), "mm")
+    least, most = mesh.match.voxels.pieces
+    assert least <= mesh.match.pieces <= most
+    assert mesh.volume == pytest.approx(specks.sum(), rel=0.01)
+    assert check_surface(mesh.faces).is_watertight
+
+
+def test_what_a_surface_lacks_is_told(monkeypatch) -> None:
+    """Without the meshes that are not smoothed."""
+    from napari_geosr.measure.shapes import surface
+
+    inside = with_rod()
+    inside[3:5, 3:5, 60:62] = True  # a second piece
+    monkeypatch.setattr(surface, "_changed_thin_voxels", lambda mask, *_: mask & False)
+    monkeypatch.setattr(surface, "_KINDS", ("", "thin"))
+    found = extract_surface(inside, (1, 1, 1), "mm").match
+    assert not found.keeps_parts
+    text = " ".join(found.sentences)
+    assert "are missing from the surface" in text
+    assert 30 < found.n_lost < 40
+    hollow = box((20, 20, 20), (2, 2, 2), (16, 16, 16))
+    hollow[10, 10, 10] = False
+    closed = extract_surface(hollow, (1, 1, 1), "mm").match
+    assert closed.keeps_parts
+    assert "The Euler number of the surface is 1, that of the shape 2" in (
+        " ".join(closed.sentences)
+    )
+    assert extract_surface(hollow, (1, 1, 1), "mm", smoothing=0).match.sentences == ()
+
+
+def test_missing_and_broken_pieces_are_told() -> None:
+    two = box((12, 12, 30), (3, 3, 3), (6, 6, 6)) | box(
+        (12, 12, 30), (3, 3, 20), (6, 6, 6)
+    )
+    mesh = extract_surface(two, (1, 1, 1), "mm")
+    assert mesh.match.sentences == ()
+    first = mesh.faces[mesh.vertices[mesh.faces[:, 0], 2] < 12]
+    voxels = mesh.match.voxels
+    half = match_surface(mesh.vertices, first, voxels, (1, 1, 1), (0, 0, 0))
+    used = mesh.vertices[np.unique(first)]
+    assert used[:, 2].max() < 12
+    assert (half.pieces, half.keeps_parts) == (1, False)
+    text = " ".join(half.sentences)
+    assert "consists of 1 closed parts, the shape of 2 pieces" in text
+    assert "ends 16.8 voxels inside" in text
+    whole = extract_surface(two[:, :, :15], (1, 1, 1), "mm").match.voxels
+    broken = match_surface(mesh.vertices, mesh.faces, whole, (1, 1, 1), (0, 0, 0))
+    assert "thin parts are broken" in " ".join(broken.sentences)
+
+
+def stripes(n_axes: int) -> np.ndarray:
+    """Plates (1), rods (2) or single voxels (3) at distances of four voxels."""
+    inside = np.zeros((32, 32, 32), bool)
+    inside[(slice(None, None, 4),) * n_axes] = True
+    return inside
+
+
+HARD = {
+    **{f"noise {n}": np.random.default_rng(1).random((24,) * 3) < n
+       for n in (0.001, 0.01, 0.1, 0.3, 0.5, 0.7)},
+    **{name: stripes(n) for n, name in enumerate(("plates", "rods", "voxels"), 1)},
+    "gaps": np.pad(~stripes(1), 2, constant_values=True),
+    "trabeculae": sampled(trabeculae(np.random.default_rng(1)), (40,) * 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_hard_shapes_keep_their_volume_and_parts(name: str) -> None:
+    mesh = extract_surface(HARD[name], (1, 1, 1), "pixel")
+    assert mesh.volume == pytest.approx(HARD[name].sum(), rel=0.006)
+    assert mesh.match.keeps_parts
+    assert check_surface(mesh.faces).is_watertight

@@ -165,7 +165,7 @@ def complete(
     print(f"  voxels of the input that were removed: {result.n_removed}")
     print(f"  reproduced by the model: {100 * result.reproduced:.0f} % of the input")
     if result.surface is not None:
-        print(f"  {result.surface.path}: {result.surface.sentence}")
+        print(f"  {result.surface.path}: {' '.join(result.surface.sentences)}")
     return 0
 
 
@@ -279,19 +279,15 @@ def mesh(
     if json:
         print_json(
             {
-                "file": str(result.path),
-                "faces": result.n_faces,
-                "volume": result.volume,
-                "voxel_volume": result.voxel_volume,
-                "unit": result.unit,
-                "watertight": result.is_watertight,
+                **result.to_dict(),
                 "notes": notes,
-                "warnings": [*warnings, result.sentence],
+                "warnings": [*warnings, *result.sentences],
             }
         )
         return 0
     print(f"Wrote {result.path}: {result.n_faces:,} triangles, in {result.unit}")
-    print(f"  {result.sentence}")
+    for sentence in result.sentences:
+        print(f"  {sentence}")
     share = 100 * (result.volume / result.voxel_volume - 1)
     shown = f"{result.volume:.6g} {result.unit}³"
     print(f"  volume {shown} ({share:+.2f} % relative to the volume of the voxels)")

@@ -390,6 +390,6 @@ class ShapesDock(ShapesWidgets):
     def _on_exported(self, result: MeshResult) -> None:
         self.message.show_message(
             f"Wrote {result.path}: {result.n_faces:,} triangles, in {result.unit}. "
-            f"{result.sentence}",
-            "ok" if result.is_watertight else "warning",
+            f"{' '.join(result.sentences)}",
+            "ok" if result.is_watertight and result.match.keeps_parts else "warning",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from napari_geosr.measure.shapes.figures import ShapeFigures, describe_shape_steps
+from napari_geosr.measure.shapes.match import SurfaceMatch, match_surface
 from napari_geosr.measure.shapes.quality import (
     ShapeAgreement,
     compare_shapes,
@@ -19,10 +20,12 @@ __all__ = [
     "ShapeAgreement",
     "ShapeFigures",
     "SurfaceCheck",
+    "SurfaceMatch",
     "SurfaceMesh",
     "check_surface",
     "compare_shapes",
     "describe_shape_steps",
     "dice",
     "extract_surface",
+    "match_surface",
 ]

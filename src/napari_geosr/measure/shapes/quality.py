@@ -22,6 +22,7 @@ import numpy as np
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.types import AnyArray, AnyDict
+from napari_geosr.measure.shapes.match import euler_numbers
 
 #: Minimum surface area assigned to a position, relative to the smallest face of a
 #: voxel. Where surfaces meet, the differences may cancel out.
@@ -152,8 +153,8 @@ def compare_shapes(
         volume=volumes[0],
         reference_volume=volumes[1],
         volume_error=volumes[0] / volumes[1] - 1,
-        euler=_euler(shape[box]),
-        reference_euler=_euler(reference[box]),
+        euler=euler_numbers(shape[box])[0],
+        reference_euler=euler_numbers(reference[box])[0],
         unit=unit,
     )
 
@@ -251,9 +252,3 @@ def _distances(
     field = distance_transform_edt(~other, sampling=tuple(voxel_size))
     found: AnyArray = field[surface]
     return found
-
-
-def _euler(inside: AnyArray) -> int:
-    from skimage.measure import euler_number
-
-    return int(euler_number(np.pad(inside, 1), connectivity=3))

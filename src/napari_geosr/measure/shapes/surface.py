@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.types import AnyArray
+from napari_geosr.measure.shapes.match import (
+    SurfaceMatch,
+    VoxelTopology,
+    match_surface,
+    voxel_topology,
+)
 
 #: Width of the smoothing that removes steps, in voxels.
 SMOOTHING = 0.7
 #: Largest relative difference between the volume of a mesh and that of its voxels.
 VOLUME_TOLERANCE = 0.005
-_MAX_TRIES = 8
+_MAX_TRIES = 12
+#: Lowest and highest level of a surface, as fractions of a voxel.
+_LEVELS = (0.02, 0.98)
+#: Which parts are not smoothed, in the order of the trials.
+_KINDS = ("", "thin", "all")
+#: Level that is tried first.
+_FIRST_LEVEL = 0.499
 
 
 @dataclass(frozen=True)
@@ -29,11 +41,14 @@ class SurfaceMesh:
         Vertices of each triangle. Seen from outside, with the axes in the order X, Y,
         Z, they are counter-clockwise.
     unit : str
+    match : SurfaceMatch
+        How the surface compares with the voxels.
     """
 
     vertices: AnyArray
     faces: AnyArray
     unit: str
+    match: SurfaceMatch
 
     @property
     def volume(self) -> float:
@@ -94,8 +109,9 @@ def extract_surface(
     """Extract the surface of a shape by marching cubes.
 
     The shape is smoothed to remove steps; the level of the surface is then chosen so
-    that the enclosed volume equals that of the voxels. Where the shape meets the faces
-    of the box, it is closed.
+    that the enclosed volume equals that of the voxels. If smoothing removes or breaks
+    parts of the shape, thin parts are not smoothed or, if this is not enough, nothing
+    is. Where the shape meets the faces of the box, it is closed.
 
     Parameters
     ----------
@@ -118,46 +134,118 @@ def extract_surface(
     >>> check_surface(mesh.faces).is_watertight
     True
     """
-    from scipy.ndimage import gaussian_filter
-
     if not inside.any():
         raise VolumeError("The shape is empty: it has no surface. Check the label.")
-    where = [
-        np.flatnonzero(inside.any(tuple(a for a in range(3) if a != axis)))
-        for axis in range(3)
-    ]
-    box = tuple(slice(int(w[0]), int(w[-1]) + 1) for w in where)
+    voxels = voxel_topology(inside)
+    box = tuple(
+        slice(int(low + 0.5), int(high + 0.5))
+        for low, high in zip(voxels.low, voxels.high, strict=True)
+    )
     margin = 1 + round(4 * smoothing)
-    field = np.pad(inside[box], margin).astype(np.float32)
-    if smoothing:
-        field = gaussian_filter(field, smoothing)
-    wanted = float(np.count_nonzero(inside))
-    vertices, faces = _at_right_level(field, wanted)
+    mask = np.pad(inside[box], margin)
     first = np.array([part.start for part in box]) - margin
+    vertices, faces, match = _best_surface(mask, smoothing, voxels, first)
     place = (vertices + first) * np.asarray(voxel_size) + np.asarray(origin)
-    return SurfaceMesh(place.astype(np.float32), faces, unit)
+    return SurfaceMesh(place.astype(np.float32), faces, unit, match)
 
 
-def _at_right_level(field: AnyArray, wanted: float) -> tuple[AnyArray, AnyArray]:
-    """Find the level at which a surface encloses `wanted` voxels, by bisection."""
-    low, high, level = 0.02, 0.98, 0.5
-    best: tuple[float, AnyArray, AnyArray] | None = None
-    for _ in range(_MAX_TRIES):
-        if level >= field.max():
-            high, level = level, (low + level) / 2
+def _best_surface(
+    mask: AnyArray, smoothing: float, voxels: VoxelTopology, first: AnyArray
+) -> tuple[AnyArray, AnyArray, SurfaceMatch]:
+    """Smooth as much of a mask as possible without losing parts.
+
+    Marching cubes of the mask itself keeps every voxel, because each has a corner
+    inside the surface.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    wanted = float(np.count_nonzero(mask))
+    best: tuple[AnyArray, AnyArray, SurfaceMatch] | None = None
+    field, level = mask.astype(np.float32), 0.5
+    for sharp in _KINDS if smoothing else ("",):
+        if sharp == "all":
+            field = mask.astype(np.float32)
+        elif sharp == "thin":
+            changed = _changed_thin_voxels(mask, field, level)
+            field[changed] = mask[changed]
+        elif smoothing:
+            field = gaussian_filter(field, smoothing)
+        found = _at_right_level(field, wanted)
+        if found is None:
             continue
+        vertices, faces, level = found
+        match = replace(
+            match_surface(vertices, faces, voxels, (1, 1, 1), (-first).tolist()),
+            n_lost=_count_lost(mask, field > level),
+            sharp=sharp,
+        )
+        if best is None or match.losses < best[2].losses:
+            best = vertices, faces, match
+        if match.keeps_parts:
+            break
+    assert best is not None  # a mask has a surface
+    return best
+
+
+def _changed_thin_voxels(mask: AnyArray, field: AnyArray, level: float) -> AnyArray:
+    """Voxels of thin parts and gaps that are on the other side of a surface.
+
+    A part is thin where no cube of 2 × 2 × 2 voxels fits into it.
+    """
+    from scipy.ndimage import binary_opening
+
+    block = np.ones((2, 2, 2), bool)
+    thin = mask & ~binary_opening(mask, block)
+    outside = ~mask
+    thin |= (
+        outside
+        & ~binary_opening(np.pad(outside, 1, constant_values=True), block)[
+            (slice(1, -1),) * 3
+        ]
+    )
+    changed: AnyArray = thin & (mask != (field > level))
+    return changed
+
+
+def _count_lost(mask: AnyArray, shown: AnyArray) -> int:
+    """Number of voxels in parts of a mask that are missing from a surface.
+
+    A voxel is missing if neither it nor a neighbour in the mask is inside the surface.
+    """
+    from scipy.ndimage import binary_dilation
+
+    kept = mask & shown
+    if np.array_equal(kept, mask):
+        return 0
+    near = binary_dilation(kept, np.ones((3, 3, 3), bool))
+    return int(np.count_nonzero(mask & ~near))
+
+
+def _at_right_level(
+    field: AnyArray, wanted: float
+) -> tuple[AnyArray, AnyArray, float] | None:
+    """Find the level at which a surface encloses `wanted` voxels, by bisection.
+
+    None if the field does not exceed the lowest level.
+    """
+    low, high = _LEVELS[0], min(_LEVELS[1], float(field.max()))
+    if low >= high:
+        return None
+    # Not exactly 0.5: in masks, diagonal neighbours would then touch.
+    level = min(_FIRST_LEVEL, (low + high) / 2)
+    best: tuple[AnyArray, AnyArray, float] | None = None
+    smallest = np.inf
+    for _ in range(_MAX_TRIES):
         vertices, faces = _marched(field, level)
         volume = mesh_volume(vertices, faces)
         error = abs(volume / wanted - 1)
-        if best is None or error < best[0]:
-            best = error, vertices, faces
+        if error < smallest:
+            smallest, best = error, (vertices, faces, level)
         if error <= VOLUME_TOLERANCE:
             break
         low, high = (low, level) if volume < wanted else (level, high)
         level = (low + high) / 2
-    if best is None:
-        raise VolumeError("The shape is too small for a surface. Smooth it less.")
-    return best[1], best[2]
+    return best
 
 
 def _marched(field: AnyArray, level: float) -> tuple[AnyArray, AnyArray]:

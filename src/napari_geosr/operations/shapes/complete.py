@@ -117,6 +117,7 @@ class ShapeCompletion:
             "implant": None if self.implant is None else str(self.implant),
             "mesh": None if surface is None else str(surface.path),
             "watertight": None if surface is None else surface.is_watertight,
+            "surface": None if surface is None else surface.to_dict(),
             "implant_volume": self.implant_volume,
             "unit": self.unit,
             "pieces": self.n_pieces,

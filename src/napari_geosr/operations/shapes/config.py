@@ -154,8 +154,8 @@ class MeshConfig(ShapeChoice):
         le=5,
         title="Smoothing",
         description="Standard deviation, in voxels, of the smoothing before the "
-        "surface is extracted; 0 gives a surface with steps. Smoothing does not "
-        "change the volume of the shape.",
+        "surface is extracted; 0 gives a surface with steps. Parts that smoothing "
+        "would remove are not smoothed.",
     )
     faces: int | None = Field(
         None,

@@ -71,8 +71,11 @@ __all__ = [
     "refined_layer_steps",
 ]
 
-#: Bytes for each voxel of a result in memory: the labels and the surface.
-_BYTES_PER_VOXEL = 16
+#: Bytes for each voxel of a result in memory, at most: the network while a shape is
+#: refined (measured: 31 for 256³ voxels); labels, surface and thickness need 17.
+_BYTES_PER_VOXEL = 32
+#: Further memory of small results, in bytes.
+_FIXED_BYTES = 100_000_000
 #: Edge of the block that a preview refines, in input voxels.
 PREVIEW_EDGE = 40
 
@@ -90,7 +93,7 @@ class ShapeLayer:
         the volume.
     before, after : ShapeFigures
     closed : str
-        Sentence on whether the surface is closed.
+        Sentences on whether the surface is closed, and what it lacks.
     part : Volume or None
         Labels of the completed part.
     part_figures : ShapeFigures or None
@@ -151,12 +154,9 @@ def refined_layer_steps(
             fine[step.slices] = step.array
             changes.add(step)
         yield step
+    changes.check_any_left(volume)
     if changes.warning:
         yield WarningIssued(message=changes.warning)
-    if not fine.any():
-        raise VolumeError(
-            f"Nothing is left of {volume.title}: all of it is thinner than a voxel."
-        )
     record = yield from provenance.record_steps(
         "shapes refine",
         inputs={"shape": volume},
@@ -181,7 +181,7 @@ def refined_layer_steps(
         surface,
         before,
         after,
-        check_surface(surface.faces).sentence,
+        _judged(surface),
         n_changed=changes.n_changed,
         n_surface=plan.n_active,
     )
@@ -228,7 +228,7 @@ def completed_layer_steps(
         surface,
         before,
         after,
-        check_surface(surface.faces).sentence,
+        _judged(surface),
         part,
         figures,
         found.n_pieces,
@@ -326,6 +326,11 @@ def preview_steps(
     return extract_surface(block, size, volume.unit, first_voxel)
 
 
+def _judged(surface: SurfaceMesh) -> str:
+    """Whether a surface is closed and shows all parts, in sentences."""
+    return " ".join((check_surface(surface.faces).sentence, *surface.match.sentences))
+
+
 def _like(volume: Volume, mask: AnyArray, name: str, record: AnyMapping) -> Volume:
     return volume.replace(
         data=mask.view(np.uint8),
@@ -350,9 +355,14 @@ def _described(
     )
 
 
+def bytes_for_result(n_voxels: int) -> int:
+    """Memory for a result with its surface and figures, in addition to the input."""
+    return _BYTES_PER_VOXEL * n_voxels + _FIXED_BYTES
+
+
 def _check_memory(volume: Volume, factor: int) -> None:
     n_voxels = int(np.prod(volume.shape)) * factor**3
-    needed, free = n_voxels * _BYTES_PER_VOXEL, free_host_memory()
+    needed, free = bytes_for_result(n_voxels), free_host_memory()
     if needed > free:
         raise DeviceMemoryError(
             f"A result of {n_voxels:,} voxels needs {format_enough(needed)}, but "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -40,13 +40,21 @@ from napari_geosr.io.meshes import (
     simplified,
     write_mesh,
 )
-from napari_geosr.measure.shapes import check_surface, extract_surface
+from napari_geosr.measure.shapes import (
+    SurfaceCheck,
+    SurfaceMatch,
+    check_surface,
+    extract_surface,
+    match_surface,
+)
 from napari_geosr.measure.shapes.surface import mesh_volume
 from napari_geosr.operations.shapes.config import MeshConfig, VoxeliseConfig
 from napari_geosr.operations.shapes.masks import read_shape_steps
 
-#: Bytes for each voxel of the box around a shape while its surface is extracted.
-_BYTES_PER_VOXEL = 14
+#: Bytes for each voxel of the volume while a surface is extracted (measured: 13 for
+#: 256³ voxels, 16 for 192³), and further memory for small volumes.
+_BYTES_PER_VOXEL = 17
+_FIXED_BYTES = 32_000_000
 #: Largest number of voxels of a voxelised mesh, and bytes per voxel.
 _MAX_VOXELS = 2**31
 _BYTES_PER_FILLED_VOXEL = 3
@@ -75,9 +83,10 @@ class MeshResult:
         Volume of the mesh and of the voxels, in `unit` cubed.
     unit : str
         Unit of the positions in the file: mm, or voxels if their size is unknown.
-    is_watertight : bool
-    sentence : str
-        Sentence for the user on whether the surface is closed.
+    check : SurfaceCheck
+        Whether the surface is closed.
+    match : SurfaceMatch
+        Whether it shows all parts of the shape.
     """
 
     path: Path
@@ -85,8 +94,30 @@ class MeshResult:
     volume: float
     voxel_volume: float
     unit: str
-    is_watertight: bool
-    sentence: str
+    check: SurfaceCheck
+    match: SurfaceMatch
+
+    @property
+    def is_watertight(self) -> bool:
+        """Whether the surface is closed."""
+        return self.check.is_watertight
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """Whether the surface is closed, and what it lacks, for the user."""
+        return (self.check.sentence, *self.match.sentences)
+
+    def to_dict(self) -> AnyDict:
+        """Return all values by name, for JSON."""
+        return {
+            "file": str(self.path),
+            "faces": self.n_faces,
+            "volume": self.volume,
+            "voxel_volume": self.voxel_volume,
+            "unit": self.unit,
+            "watertight": self.is_watertight,
+            **self.match.to_dict(),
+        }
 
 
 @dataclass(frozen=True)
@@ -163,10 +194,11 @@ def write_surface(
     size = [scale * edge for edge in like.voxel_size]
     origin = [scale * place for place in like.origin]
     mesh = extract_surface(inside, size, unit, origin, config.smoothing)
-    vertices, faces = mesh.vertices[:, ::-1], mesh.faces
+    vertices, faces, match = mesh.vertices[:, ::-1], mesh.faces, mesh.match
     if config.faces is not None and config.faces < len(faces):
         vertices, faces = simplified(vertices, faces, config.faces)
-    check = check_surface(faces)
+        now = match_surface(vertices[:, ::-1], faces, match.voxels, size, origin)
+        match = replace(now, n_lost=match.n_lost, sharp=match.sharp)
     write_mesh(out, vertices, faces, overwrite=overwrite)
     corners = vertices[faces].astype(np.float64)
     normals = np.cross(corners[:, 1], corners[:, 2])
@@ -176,13 +208,18 @@ def write_surface(
         volume=float(np.einsum("ij,ij->i", corners[:, 0], normals).sum() / 6),
         voxel_volume=float(np.count_nonzero(inside)) * float(np.prod(size)),
         unit=unit,
-        is_watertight=check.is_watertight,
-        sentence=check.sentence,
+        check=check_surface(faces),
+        match=match,
     )
 
 
+def bytes_for_surface(n_voxels: int) -> int:
+    """Memory for the surface of a shape, in addition to its voxels."""
+    return _BYTES_PER_VOXEL * n_voxels + _FIXED_BYTES
+
+
 def _check_memory(inside: AnyArray) -> None:
-    needed, free = inside.size * _BYTES_PER_VOXEL, free_host_memory()
+    needed, free = bytes_for_surface(inside.size), free_host_memory()
     if needed > free:
         raise DeviceMemoryError(
             f"Extracting the surface of {inside.size:,} voxels needs "

@@ -140,6 +140,20 @@ class ChangeCounter:
         gained = ~before & parts.all((1, 3, 5))
         self.n_changed += int(np.count_nonzero(lost)) + int(np.count_nonzero(gained))
 
+    def check_any_left(self, volume: Volume) -> None:
+        """Raise `VolumeError` if the result is empty.
+
+        Raises
+        ------
+        VolumeError
+            If no fine voxel belongs to the shape of `volume`.
+        """
+        if not self.n_fine:
+            raise VolumeError(
+                f"Nothing is left of {volume.title}: all of it is thinner than a "
+                "voxel. Choose another model (--model), or a shape with thicker parts."
+            )
+
     @property
     def volume_change(self) -> float:
         """Relative change of the volume of the shape."""
@@ -218,6 +232,7 @@ def refine_shape_steps(
             yield step
         if should_stop():
             raise Cancelled("Stopped; no file was written.")
+        changes.check_any_left(volume)  # before the file appears
     if changes.warning:
         yield WarningIssued(message=changes.warning)
     return ShapeRefinement(

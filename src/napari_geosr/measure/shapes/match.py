@@ -1,0 +1,251 @@
+"""Whether a surface shows all parts of its voxels: pieces, Euler number, extent."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_geosr.core.types import AnyArray, AnyDict
+
+#: Planes processed at a time when cells are counted.
+_PLANES = 16
+#: Difference of the extents, in voxels, up to which a surface is not shorter: smoothing
+#: rounds corners.
+_SHORTER = 1.0
+
+
+@dataclass(frozen=True)
+class VoxelTopology:
+    """Pieces, Euler numbers and extent of the voxels of a shape.
+
+    Attributes
+    ----------
+    pieces, euler : tuple of int
+        Number of pieces and Euler number if voxels that touch at an edge or corner are
+        connected, and if they are not.
+    low, high : tuple of float
+        Outer faces of the first and last voxels along Z, Y, X, in voxels.
+    """
+
+    pieces: tuple[int, int]
+    euler: tuple[int, int]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class SurfaceMatch:
+    """How a surface compares with its voxels.
+
+    Attributes
+    ----------
+    voxels : VoxelTopology
+    pieces : int
+        Closed parts of the surface that enclose a volume.
+    euler : float
+        Euler number of the enclosed volume; an integer for closed surfaces.
+    shorter : float
+        Largest distance by which the extent of the surface along an axis falls short of
+        that of the voxels, in voxels.
+    n_lost : int
+        Voxels in parts that the surface does not show.
+    sharp : str
+        Which parts were not smoothed although smoothing was requested: ``""``,
+        ``"thin"`` or ``"all"``.
+    """
+
+    voxels: VoxelTopology
+    pieces: int
+    euler: float
+    shorter: float
+    n_lost: int = 0
+    sharp: str = ""
+
+    @property
+    def keeps_pieces(self) -> bool:
+        """Whether no piece is missing, merged or broken."""
+        least, most = self.voxels.pieces
+        return least <= self.pieces <= most
+
+    @property
+    def keeps_parts(self) -> bool:
+        """Whether the surface shows all parts of the shape."""
+        return self.keeps_pieces and not self.n_lost and self.shorter <= _SHORTER
+
+    @property
+    def losses(self) -> tuple[int, int, float]:
+        """Missing voxels, wrong pieces and missing extent, to compare surfaces by."""
+        least, most = self.voxels.pieces
+        wrong = max(0, least - self.pieces, self.pieces - most)
+        return self.n_lost, wrong, max(0.0, self.shorter - _SHORTER)
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What was not smoothed and what is lost, for the user."""
+        found = []
+        if self.sharp == "thin":
+            found.append(
+                "Parts thinner than two voxels are not smoothed, because smoothing "
+                "would remove or break them."
+            )
+        if self.sharp == "all":
+            found.append(
+                "The shape is not smoothed, because smoothing would remove or break "
+                "thin parts."
+            )
+        least, most = self.voxels.pieces
+        if self.n_lost:
+            found.append(
+                f"Thin parts with {self.n_lost:,} voxels are missing from the surface."
+            )
+        if self.shorter > _SHORTER:
+            found.append(
+                f"The surface ends {self.shorter:.1f} voxels inside the end of the "
+                "shape."
+            )
+        if not self.keeps_pieces:
+            fewer = self.pieces < least
+            found.append(
+                f"The surface consists of {self.pieces:,} closed parts, the shape of "
+                f"{least if fewer else most:,} pieces: "
+                + (
+                    "pieces are missing or merged."
+                    if fewer
+                    else "thin parts are broken."
+                )
+            )
+        elif not min(self.voxels.euler) <= self.euler <= max(self.voxels.euler):
+            found.append(
+                f"The Euler number of the surface is {self.euler:g}, that of the shape "
+                f"{self.voxels.euler[0]:,}: tunnels or cavities differ."
+            )
+        return tuple(found)
+
+    def to_dict(self) -> AnyDict:
+        """Return the values, for JSON."""
+        return {
+            "keeps_parts": self.keeps_parts,
+            "pieces": self.pieces,
+            "voxel_pieces": self.voxels.pieces[0],
+            "euler_number": self.euler,
+            "voxel_euler_number": self.voxels.euler[0],
+            "missing_voxels": self.n_lost,
+            "shorter_by_voxels": round(self.shorter, 3),
+            "not_smoothed": self.sharp or "none",
+        }
+
+
+def voxel_topology(inside: AnyArray) -> VoxelTopology:
+    """Measure the pieces, Euler numbers and extent of a shape.
+
+    Parameters
+    ----------
+    inside : ndarray of bool, shape (Z, Y, X)
+        Voxels of the shape; at least one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> two = np.zeros((4, 4, 4), bool)
+    >>> two[1, 1, 1] = two[2, 2, 2] = True  # they touch at a corner
+    >>> found = voxel_topology(two)
+    >>> found.pieces, found.euler, found.low, found.high
+    ((1, 2), (1, 2), (0.5, 0.5, 0.5), (2.5, 2.5, 2.5))
+    """
+    from scipy.ndimage import label
+
+    low, high = [], []
+    for axis in range(3):
+        where = np.flatnonzero(inside.any(tuple(a for a in range(3) if a != axis)))
+        low.append(float(where[0]) - 0.5)
+        high.append(float(where[-1]) + 0.5)
+    whole, separate = (int(label(inside, s)[1]) for s in (np.ones((3, 3, 3)), None))
+    return VoxelTopology(
+        (whole, separate), euler_numbers(inside), tuple(low), tuple(high)
+    )
+
+
+def euler_numbers(inside: AnyArray) -> tuple[int, int]:
+    """Return the Euler number with 26 neighbours per voxel, and that with 6.
+
+    With 26 neighbours, voxels are closed cubes, and the corners, edges and faces that
+    belong to at least one of them are counted. With 6 neighbours, those that are
+    surrounded by voxels are counted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ring = np.ones((1, 3, 3), bool)
+    >>> ring[0, 1, 1] = False
+    >>> euler_numbers(ring)
+    (0, 0)
+    """
+    closed = opened = 0
+    for start in range(-1, inside.shape[0], _PLANES):
+        stop = min(start + _PLANES, inside.shape[0])
+        part = np.pad(inside[max(0, start) : stop + 1], ((0, 0), (1, 1), (1, 1)))
+        missing = (int(start < 0), int(stop == inside.shape[0]))
+        part = np.pad(part, (missing, (0, 0), (0, 0)))
+        for axes in itertools.product((False, True), repeat=3):
+            any_of = all_of = part
+            for axis, is_joined in enumerate(axes):
+                ends = [[slice(None)] * 3 for _ in range(2)]
+                ends[0][axis], ends[1][axis] = slice(0, -1), slice(1, None)
+                one, other = (tuple(end) for end in ends)
+                if is_joined:
+                    any_of = any_of[one] | any_of[other]
+                    all_of = all_of[one] & all_of[other]
+                else:  # the last one belongs to the next planes, or is padding
+                    any_of, all_of = any_of[one], all_of[one]
+            sign = -1 if sum(axes) % 2 else 1
+            closed -= sign * int(np.count_nonzero(any_of))
+            opened += sign * int(np.count_nonzero(all_of))
+    return closed, opened
+
+
+def match_surface(
+    vertices: AnyArray,
+    faces: AnyArray,
+    voxels: VoxelTopology,
+    voxel_size: Sequence[float],
+    origin: Sequence[float],
+) -> SurfaceMatch:
+    """Compare a surface with the voxels that it was extracted from.
+
+    Parameters
+    ----------
+    vertices, faces : ndarray
+        As in a `SurfaceMesh`.
+    voxels : VoxelTopology
+    voxel_size, origin : sequence of float
+        As in the `Volume` of the voxels.
+    """
+    pieces, euler = _mesh_topology(vertices, faces)
+    used = vertices[np.unique(faces)]
+    place = (used - np.asarray(origin)) / np.asarray(voxel_size)
+    short = [place.min(0) - np.array(voxels.low), np.array(voxels.high) - place.max(0)]
+    return SurfaceMatch(voxels, pieces, euler, max(0.0, float(np.max(short))))
+
+
+def _mesh_topology(vertices: AnyArray, faces: AnyArray) -> tuple[int, float]:
+    """Number of parts that enclose a volume, and Euler number of the volume."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    n = len(vertices)
+    ones: AnyArray = np.ones(2 * len(faces), np.int8)
+    ends = (faces[:, :2].ravel("F"), faces[:, 1:].ravel("F"))
+    graph = coo_array((ones, ends), shape=(n, n))
+    _, parts = connected_components(graph, directed=False)
+    corners = vertices[:, ::-1].astype(np.float64)[faces]
+    cross = np.cross(corners[:, 1], corners[:, 2])
+    volumes = np.bincount(
+        parts[faces[:, 0]], np.einsum("ij,ij->i", corners[:, 0], cross)
+    )
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    keys = np.sort(edges.astype(np.int64), 1) @ np.array([n, 1])
+    n_edges, n_vertices = len(np.unique(keys)), len(np.unique(faces))
+    return int((volumes > 0).sum()), (n_vertices - n_edges + len(faces)) / 2

@@ -1,0 +1,123 @@
+"""Results of ``napari-geosr shapes`` keep the orientation that models need."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_geosr import io
+from napari_geosr.cli.app import run
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure.shapes import dice
+from napari_geosr.operations.shapes.simulation import simulated_skull
+
+
+def save(path: Path, data: np.ndarray, **more) -> Path:
+    return io.write(Volume(data, "ZYX", (0.5,) * 3, "mm", **more), path, kind="labels")
+
+
+def scores(path: Path, tmp_path: Path, capsys, *options: str) -> tuple[float, str]:
+    """Dice coefficient of the completed part of skull 3, and the warnings."""
+    made = simulated_skull(3, 56, "sphere")
+    out, new = tmp_path / "all.tif", tmp_path / "new.tif"
+    words = ["complete", str(path), "-o", str(out), "--implant", str(new), "--json"]
+    assert run(["shapes", *words, "--overwrite", *options]) == 0
+    found = np.asarray(io.read(new).data) > 0
+    if io.read(new).metadata.get("orientation") == "RAS":
+        found = found[:, ::-1, ::-1]
+    finer = len(found) // 56
+    parts = found.reshape([n for _ in range(3) for n in (56, finer)])
+    found = parts.mean((1, 3, 5)) >= 0.5
+    missing = made.complete & ~made.incomplete
+    warnings = " ".join(json.loads(capsys.readouterr().out)["warnings"])
+    return dice(found, missing), warnings
+
+
+def skull_file(name: str, folder: Path) -> Path:
+    """A skull with Y to the front, in a file that states this."""
+    made = simulated_skull(3, 56, "sphere")
+    turned = np.ascontiguousarray(made.incomplete[:, ::-1, ::-1].astype(np.uint8))
+    path = folder / name
+    if name.endswith("nrrd"):
+        nrrd = pytest.importorskip("nrrd", reason="pynrrd is not installed")
+        header = {"space": "ras", "space directions": np.eye(3) * 0.5}
+        nrrd.write(str(path), turned.T, header)
+        return path
+    nibabel = pytest.importorskip("nibabel", reason="nibabel is not installed")
+    image = nibabel.Nifti1Image(turned.T, np.diag([0.5, 0.5, 0.5, 1]))
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["part.nii.gz", "part.nrrd"])
+def test_a_skull_is_turned_as_the_model_needs_it(name: str, tmp_path, capsys) -> None:
+    """Y points to the front in these files, but to the back in simulated skulls."""
+    source = skull_file(name, tmp_path)
+    score, warnings = scores(source, tmp_path, capsys)
+    assert score > 0.85
+    assert "orientation" not in warnings
+
+
+@pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr", ".tif", ".nii.gz"])
+def test_results_keep_the_orientation(suffix: str, tmp_path, capsys) -> None:
+    """A refined skull is completed as well as the skull itself."""
+    source = skull_file("part.nii.gz", tmp_path)
+    direct, _ = scores(source, tmp_path, capsys)
+    fine = tmp_path / f"fine{suffix}"
+    assert run(["shapes", "refine", str(source), "-o", str(fine)]) == 0
+    capsys.readouterr()
+    assert io.read(fine).metadata["orientation"] == "RAS"
+    score, warnings = scores(fine, tmp_path, capsys)
+    assert score > direct - 0.06
+    assert "orientation" not in warnings
+
+
+def test_an_unknown_orientation_is_told(tmp_path, capsys) -> None:
+    made = simulated_skull(3, 56, "sphere")
+    plain = save(tmp_path / "part.tif", made.incomplete.astype(np.uint8))
+    _, warnings = scores(plain, tmp_path, capsys)
+    assert "The orientation of part.tif is unknown" in warnings
+    assert "Z up and Y to the back" in warnings
+    again = tmp_path / "part.nii.gz"  # its axes do not become known by writing it
+    io.write(io.read(plain), again)
+    assert "orientation" not in io.read(again).metadata
+    folder = tmp_path / "skulls"
+    words = ["--number", "1", "--shape", "56", "-o", str(folder)]
+    assert run(["simulate", "skulls", *words]) == 0
+    capsys.readouterr()
+    known = folder / "incomplete_0000.tif"
+    out = tmp_path / "whole.tif"
+    assert run(["shapes", "complete", str(known), "-o", str(out), "--json"]) == 0
+    assert "orientation" not in " ".join(
+        json.loads(capsys.readouterr().out)["warnings"]
+    )
+
+
+def test_a_trained_model_knows_its_orientation(tmp_path, capsys) -> None:
+    """A model of shells with Y to the front completes simulated skulls."""
+    sources = []
+    for seed in range(4):
+        whole = simulated_skull(200 + seed, 40, "none").complete[:, ::-1, ::-1]
+        path = tmp_path / f"{seed}.tif"
+        save(path, whole.astype(np.uint8), metadata={"orientation": "RAS"})
+        sources.append(str(path))
+    job = tmp_path / "job"
+    words = ["--source", *sources, "--name", "mine", "--components", "2"]
+    options = ["--directions", "800", "--out", str(job)]
+    assert run(["train", "shell-completion", *words, *options]) == 0
+    capsys.readouterr()
+    made = simulated_skull(3, 56, "sphere")
+    results = []
+    for name, turn in (("RAS", True), ("LPS", False), ("", False)):
+        data = made.incomplete[:, ::-1, ::-1] if turn else made.incomplete
+        facts = {"orientation": name} if name else {}
+        source = tmp_path / f"part{name}.tif"
+        save(source, data.astype(np.uint8), metadata=facts)
+        score, warnings = scores(source, tmp_path, capsys, "--model", str(job))
+        results.append(score)
+        assert ("Z up and Y to the front" in warnings) == (not name)
+    assert results[0] == results[1] > results[2]
