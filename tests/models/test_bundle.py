@@ -233,7 +233,7 @@ def test_weights_of_another_network(tiny: Path, fault: str) -> None:
     else:
         state["final_bias"] = torch.zeros(5)
     _replace_weights(tiny, to_bytes(state))
-    with pytest.raises(ModelError, match=r"does not fit.*(final_bias|more)"):
+    with pytest.raises(ModelError, match=r"does not match.*(final_bias|more)"):
         bundle.load(tiny).network()
 
 
@@ -241,7 +241,7 @@ def test_a_card_cannot_ask_for_all_memory(tiny: Path) -> None:
     # 27 · 64² · 400² / 2 weights would take some 35 GB.
     kwargs = {"ndim": 3, "depth": 400, "width": 64}
     _edit_card(tiny, network_kwargs=kwargs, axes="ZYX", adjacent_slices=1)
-    with pytest.raises(ModelError, match="does not fit"):
+    with pytest.raises(ModelError, match="does not match"):
         bundle.load(tiny).network()
 
 
