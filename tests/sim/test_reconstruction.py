@@ -236,7 +236,7 @@ def test_choice_of_iterations_ends_early_and_shows_its_progress():
     steps = choose_iterations(
         *plane, SimConfig(threads=1), "cpu", lambda: next(calls) > 3
     )
-    with pytest.raises(Cancelled, match="iterations was chosen"):
+    with pytest.raises(Cancelled, match="iterations was being chosen"):
         run_to_end(steps)
 
 
