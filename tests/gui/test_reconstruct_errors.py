@@ -113,7 +113,7 @@ def test_nan_is_refused_and_may_be_filled(viewer, qtbot, tmp_path):
     assert "NaN" in failed(dock, qtbot, dock.preview_button.click)
     assert "NaN" in failed(dock, qtbot, dock.run_button.click)
     assert dock.form.faults["nonfinite"].startswith(f"{WARNING_SIGN} nan.h5: ")
-    assert "fill them (NaN in projections: fill)" in dock.form.faults["nonfinite"]
+    assert "interpolated (NaN in projections: fill)" in dock.form.faults["nonfinite"]
     assert not dock.settings.content.isHidden()
     dock.form.set_values({"nonfinite": "fill"})
     with qtbot.waitSignal(dock.activity.finished, timeout=60_000) as finished:
