@@ -199,6 +199,21 @@ def steps_reported(job: JobFolder) -> int:
     return max(steps, default=0)
 
 
+def killed_after_work(job: JobFolder, rng: np.random.Generator) -> tuple[int, int]:
+    """Resume a job and kill it soon after a checkpoint; exit code and step reached."""
+    running = process(job)
+    # Each time, it progresses further, and is killed at a random moment after that.
+    wait_for_work(job, running, "checkpoint")
+    time.sleep(float(rng.uniform(0.0, 0.1)))
+    if running.poll() is None:
+        os.killpg(running.pid, signal.SIGKILL)
+    code = running.wait(300)
+    check_files(job)
+    state = checkpoint.load(job.path / "checkpoints")
+    assert state is not None
+    return code, int(state["step"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", MORE_STATE)
 def test_methods_that_remember_more_go_on_as_well(
@@ -211,17 +226,8 @@ def test_methods_that_remember_more_go_on_as_well(
     rng = np.random.default_rng(5)
     reached = []
     for _ in range(FEW_TRIES):
-        running = process(cut)
-        # Each time, it progresses further, and is killed at a random moment after that.
-        wait_for_work(cut, running, "checkpoint")
-        time.sleep(float(rng.uniform(0.0, 0.1)))
-        if running.poll() is None:
-            os.killpg(running.pid, signal.SIGKILL)
-        running.wait(300)
-        check_files(cut)
-        state = checkpoint.load(cut.path / "checkpoints")
-        assert state is not None
-        reached.append(state["step"])
+        _, step = killed_after_work(cut, rng)
+        reached.append(step)
         if cut.status().state == "done":
             break
     assert 0 < reached[0] < settings["steps"]
@@ -264,16 +270,9 @@ def test_killed_training_for_shapes_gives_the_same_model(
     rng = np.random.default_rng(5)
     reached = []
     for _ in range(FEW_TRIES):
-        running = process(cut)
-        wait_for_work(cut, running, "checkpoint")
-        time.sleep(float(rng.uniform(0.0, 0.1)))
-        assert running.poll() is None, "the run ended before it was killed"
-        os.killpg(running.pid, signal.SIGKILL)
-        assert running.wait(300) == -signal.SIGKILL
-        check_files(cut)
-        state = checkpoint.load(cut.path / "checkpoints")
-        assert state is not None
-        reached.append(state["step"])
+        code, step = killed_after_work(cut, rng)
+        assert code == -signal.SIGKILL, "the run ended before it was killed"
+        reached.append(step)
     assert 0 < reached[0] < reached[1] < 60
     assert not (cut.path / "result").exists()
     assert process(cut).wait(300) == 0

@@ -173,7 +173,8 @@ def euler_numbers(inside: AnyArray) -> tuple[int, int]:
 
     With 26 neighbours, voxels are closed cubes, and the corners, edges and faces that
     belong to at least one of them are counted. With 6 neighbours, those that are
-    surrounded by voxels are counted.
+    surrounded by voxels are counted. Both are counted in slabs: scikit-image, which
+    gives the same numbers, converts the whole mask to integers of 8 bytes.
 
     Examples
     --------

@@ -200,12 +200,10 @@ def write_surface(
         now = match_surface(vertices[:, ::-1], faces, match.voxels, size, origin)
         match = replace(now, n_lost=match.n_lost, sharp=match.sharp)
     write_mesh(out, vertices, faces, overwrite=overwrite)
-    corners = vertices[faces].astype(np.float64)
-    normals = np.cross(corners[:, 1], corners[:, 2])
     return MeshResult(
         path=out,
         n_faces=len(faces),
-        volume=float(np.einsum("ij,ij->i", corners[:, 0], normals).sum() / 6),
+        volume=mesh_volume(vertices[:, ::-1], faces),
         voxel_volume=float(np.count_nonzero(inside)) * float(np.prod(size)),
         unit=unit,
         check=check_surface(faces),
