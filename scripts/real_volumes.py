@@ -75,6 +75,13 @@ def load(name: str, data: Path) -> Array:
         return tifffile.imread(microscopy / "pollen.tif")[4:28, 64:160, 64:160] * 1.0
     if name == "celegans":
         return tifffile.imread(microscopy / "celegans_airyscan.tif")[:256, :256]
+    if name == "beads":
+        beads = tifffile.imread(microscopy / "Bead_Image1_crop.tif")
+        return beads[8:32, 27:123, 27:123].astype("f4")
+    if name == "hela":
+        return tifffile.imread(microscopy / "hela-cells.tif")[:256, :256, 1] * 1.0
+    if name == "membranes":
+        return tifffile.imread(microscopy / "membrane_2d_timelapse.tif")[0] * 1.0
     if name == "banana (MRI)":
         files = sorted((microscopy / "mri_banana_sequence").glob("*.tif"))
         planes = [tifffile.imread(path)[184:280, 58:154] for path in files]
@@ -89,11 +96,12 @@ VOLUMES = {
     "berea": ("ct-denoise", "porous-denoise", "foam-denoise"),
     "pollen": ("fluo-denoise",),
     "celegans": ("fluo-denoise",),
+    "beads": ("fluo-denoise",),
+    "hela": ("fluo-denoise",),
+    "membranes": ("fluo-denoise",),
     "banana (MRI)": ("ct-denoise",),
 }
 _POROUS = ("bone", "cement", "berea")
-#: Fewer levels and kinds of noise for the other volumes.
-_FEW = {"levels": (0.05, 0.2), "kinds": ("independent", "in 3D")}
 
 
 def correlated(shape: tuple[int, ...], widths: tuple[float, ...], seed: int) -> Array:
@@ -300,10 +308,8 @@ def main() -> None:
             print(path.stem, made["verdict"], flush=True)
     elif not arguments.page:
         for name in arguments.only:
-            few = name not in _POROUS
-            for level in (0.0, *(_FEW["levels"] if few else LEVELS)):
-                kinds = _FEW["kinds"] if few else tuple(KINDS)
-                for kind in kinds if level else ("independent",):
+            for level in (0.0, *LEVELS):
+                for kind in KINDS if level else ("independent",):
                     path = arguments.out / f"{name}-{kind}-{level:g}.json"
                     if path.exists():
                         continue

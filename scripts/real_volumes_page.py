@@ -19,16 +19,20 @@ independent or correlated between voxels.
 
 The scans and their licences: bone and cement paste (qim3d, MIT), Berea sandstone
 (PorousMediaGan, MIT; segmented, blurred by 0.7 voxel), pollen and *C. elegans*
-(sdeconv, BSD-3), an MRI scan of a banana (BioImageAnalysisNotebooks, CC BY 4.0). Parts
-of 24 × 96 × 96 voxels are used (256 × 256 for the image). The scans are not distributed
-with this project. The part of the MRI scan used here shows the fruit. Earlier versions
-of this page used the empty background next to it, where *auto* was 2.8 and 1.3 dB below
-the best classical filter; on the other scans, *auto* was about 1.1 dB above this
-filter. The noise measurement and the ranking were changed afterwards. **These changes,
-and their limits, were chosen with knowledge of the scans on this page**, so its figures
-are not an independent test of them. The limits of the most recent changes (to the noise
-spectrum) were chosen using simulations and the level of the noise added to bone, cement
-and sandstone.
+(sdeconv, BSD-3), fluorescent beads, HeLa cells, membranes and an MRI scan of a banana
+(BioImageAnalysisNotebooks, CC BY 4.0). Parts of 24 × 96 × 96 voxels are used (256 × 256
+for images). The scans are not distributed with this project.
+
+The noise measurement and the ranking were improved with knowledge of bone, cement and
+sandstone, and of 5 and 20 % independent and 3D-correlated noise for pollen, *C.
+elegans* and banana. **All other cases (beads, HeLa cells, membranes, and other noise
+for pollen, *C. elegans* and banana) were added afterwards and are an independent
+test.** In this test, no harmful restoration of an evaluated case went without a
+warning, but *auto* is up to 2.2 dB below the best classical filter, in nine of ten such
+cases with noise that is correlated between voxels. For *C. elegans* with 20 % noise
+correlated in the plane, for example, the noise was measured 12 % too low, and *auto*
+chose non-local means (expected gain 5.5 dB) instead of `fluo-denoise` (expected gain
+5.1 dB), which is 3.6 dB better.
 
 ## How to read the tables
 
@@ -56,10 +60,13 @@ and sandstone.
 #: Titles of the pages of single scans.
 TITLES = {
     "banana (MRI)": ("banana", "Banana (MRI)"),
+    "beads": ("beads", "Fluorescent beads"),
     "berea": ("berea", "Berea sandstone"),
     "bone": ("bone", "Bone"),
     "celegans": ("celegans", "C. elegans"),
     "cement": ("cement", "Cement"),
+    "hela": ("hela", "HeLa cells"),
+    "membranes": ("membranes", "Membranes"),
     "pollen": ("pollen", "Pollen"),
 }
 
