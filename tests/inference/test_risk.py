@@ -14,7 +14,12 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.inference.risk.evaluation import draw_blocks, draw_sample, evaluate
 from napari_geosr.inference.risk.probes import level_map, noise_like
-from napari_geosr.inference.risk.stein import CellMeans, common_scale, estimate
+from napari_geosr.inference.risk.stein import (
+    CellMeans,
+    common_scale,
+    estimate,
+    expected_scale,
+)
 from napari_geosr.networks import build_network
 
 
@@ -271,3 +276,28 @@ def test_an_unstable_network_does_not_limit_the_noise() -> None:
     assert common_scale([keeping, stable]) == 1.0
     smoothing = measured(0.6, 0.15, 0.1)
     assert common_scale([smoothing]) == pytest.approx(0.6 / 0.75)
+
+
+def test_correlated_noise_of_an_image_is_expected_to_be_stronger() -> None:
+    """An image of HeLa cells with 20 % noise, measured 15 % too low.
+
+    Non-local means removes less noise than `fluo-denoise`, which is 2.2 dB better.
+    """
+
+    def measured(removed: float, kept: float, passed: float) -> CellMeans:
+        values = (np.full(6, v) for v in (removed, kept, passed, 1.0, 100.0))
+        return CellMeans(*values)
+
+    weak, strong = measured(0.657, 0.361, 0.211), measured(1.102, 0.172, 0.145)
+    lags = {"y": 0.65, "x": 0.65}
+    image = Noise(level=1.0, contrast=5.0, correlation=lags)
+    volume = Noise(level=1.0, contrast=5.0, correlation={"z": 0.6} | lags)
+    white = Noise(level=1.0, contrast=5.0, correlation={"y": 0.0, "x": 0.0})
+    assert expected_scale(volume) == expected_scale(white) == 1.0
+    assert estimate(strong).gain < estimate(weak).gain - 0.5
+    scale = common_scale([weak, strong], expected_scale(image))
+    assert scale == expected_scale(image) > 1
+    gains = [estimate(each, scale=scale).gain for each in (weak, strong)]
+    assert gains[1] > gains[0] - 0.35
+    smoothing = measured(0.6, 0.15, 0.1)
+    assert common_scale([smoothing, weak], scale) == pytest.approx(0.6 / 0.75)

@@ -14,7 +14,9 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.risk.probes import level_map, noise_of_scan
 from napari_geosr.measure.noise import estimate_noise
+from napari_geosr.measure.noise.basis import blurred_energy
 from napari_geosr.measure.noise.curve import fit_curve
+from napari_geosr.measure.noise.spectrum import noise_and_structure
 from napari_geosr.physics.noise import reconstruction_noise
 from napari_geosr.physics.specimens.phantoms import sphere_foam
 
@@ -266,3 +268,35 @@ def test_noise_that_falls_with_the_grey_value_needs_a_uniform_class(
     curve = fit_curve(greys, variances, np.full(10, 0.06), is_uniform)
     dark = variances[0] if falls else variances[-1]
     assert curve.variances[0] == pytest.approx(dark, rel=0.15)
+
+
+@pytest.mark.parametrize("width", [0.5, 0.8])
+def test_pure_noise_in_a_few_blocks_is_not_mistaken_for_structure(width: float) -> None:
+    """The amplitudes of structure cannot be negative, so by chance they are positive.
+
+    Without a test of their significance, structure is found in 60 % of the cases, and
+    the variance is 1 to 2 % too low on average.
+    """
+    along = blurred_energy(8, width)
+    noise = along[None, :, None] * along[None, None, :]
+    rng = np.random.default_rng(0)
+    count, found = 12, []
+    for _ in range(400):
+        energy = noise * rng.chisquare(count, noise.shape) / count
+        found.append(noise_and_structure(energy, noise, count))
+    variances, shares = np.array(found).T
+    assert variances.mean() == pytest.approx(1, abs=0.008)
+    assert np.mean(shares > 0) < 0.15
+
+
+def test_structure_in_a_few_blocks_is_recognised() -> None:
+    """As much smooth structure as noise."""
+    along, smooth = blurred_energy(8, 0.5), blurred_energy(8, 1.6)
+    noise = along[None, :, None] * along[None, None, :]
+    structure = smooth[None, :, None] * smooth[None, None, :]
+    rng = np.random.default_rng(0)
+    expected = noise + 3 * structure
+    energy = expected * rng.chisquare(12, noise.shape) / 12
+    variance, share = noise_and_structure(energy, noise, 12)
+    assert variance == pytest.approx(1, abs=0.1)
+    assert share > 0.2

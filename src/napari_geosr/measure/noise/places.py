@@ -121,7 +121,7 @@ def ratios_of_regions(
         )
         if found.scatter > _MAX_SCATTER or not found.energy.any():
             continue
-        variance, structure = noise_and_structure(found.energy, noise)
+        variance, structure = noise_and_structure(found.energy, noise, found.count)
         deviance = mean_deviance(found.energy[None], noise, np.ones(1)) * found.count
         if deviance > _MAX_DEVIANCE:
             continue

@@ -12,7 +12,7 @@ the errors of the level.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -77,7 +77,7 @@ _MAX_DEVIANCE_RATIO = 0.9
 #: Fraction of the blocks of a class that are measured if most of them are uniform.
 _UNIFORM_SHARE = 0.5
 #: Maximum structure, deviance and scatter of uniform blocks.
-_MAX_UNIFORM_STRUCTURE = 0.05
+_MAX_UNIFORM_STRUCTURE = 0.07
 _MAX_UNIFORM_DEVIANCE = 3.0
 _MAX_UNIFORM_SCATTER = 2.2
 #: Maximum correlation of neighbouring voxels for noise that counts as independent.
@@ -270,12 +270,13 @@ class _Search:
         places = np.array([one.place for one in selected])
         energies = np.stack([one.energy for one in selected])
         scatter = np.array([one.scatter for one in selected])
+        counts = [one.count for one in selected]
         if before is None:
             used = _selecting(noise)
             variances = (energies[:, used] / noise[used]).mean(1)
             shares = np.zeros(len(selected))
         else:
-            variances, shares = _parts(energies, noise)
+            variances, shares = _parts(energies, noise, counts)
         doubts = _relative_errors(shares, scatter)
         pooled = _pooled(energies, places, variances, doubts, certain)
         if pooled is None:
@@ -283,7 +284,7 @@ class _Search:
         spectrum = fit_spectrum(pooled, self.check)
         if not spectrum.variance > 0:
             return None
-        variances, shares = _parts(energies, spectrum.noise)
+        variances, shares = _parts(energies, spectrum.noise, counts)
         quiet = QuietBlocks(
             greys=places,
             variances=variances,
@@ -295,9 +296,16 @@ class _Search:
         return _Found(quiet, energies, shares, scatter)
 
 
-def _parts(energies: Array, noise: Array) -> tuple[Array, Array]:
+def _parts(
+    energies: Array, noise: Array, counts: Sequence[int]
+) -> tuple[Array, Array]:
     """Variance of the noise, and fraction of structure, of each class."""
-    parts = np.array([noise_and_structure(one, noise) for one in energies])
+    parts = np.array(
+        [
+            noise_and_structure(one, noise, count)
+            for one, count in zip(energies, counts, strict=True)
+        ]
+    )
     return parts[:, 0], parts[:, 1]
 
 
@@ -352,7 +360,7 @@ def _with_uniform(
         wide = quietest(energy, greys, noise, _UNIFORM_SHARE)
         if not wide.energy.any():  # clipped or rounded
             continue
-        variance, share = noise_and_structure(wide.energy, noise)
+        variance, share = noise_and_structure(wide.energy, noise, wide.count)
         deviance = mean_deviance(wide.energy[None], noise, np.ones(1)) * wide.count
         if (
             share <= _MAX_UNIFORM_STRUCTURE

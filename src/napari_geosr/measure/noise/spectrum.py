@@ -42,6 +42,8 @@ _BLURRED = 5e-3
 _PREFERENCE = 1.25
 #: Correlation lengths of structure, as widths of Gaussians in voxels.
 _STRUCTURE = (1.15, 1.6, 2.4, 3.8)
+#: Twice the logarithm of the likelihood ratio above which structure is significant.
+_MIN_EVIDENCE = 4.0
 #: Number of iterations of reweighting.
 _ITERATIONS = 3
 
@@ -180,8 +182,24 @@ def _described(
     )
 
 
-def noise_and_structure(energy: Array, noise: Array) -> tuple[float, float]:
-    """Variance of noise with a known spectrum, and fraction of the remaining energy."""
+def noise_and_structure(
+    energy: Array, noise: Array, count: int
+) -> tuple[float, float]:
+    """Variance of noise with a known spectrum, and fraction of the remaining energy.
+
+    The amplitudes of structure cannot be negative. For a few blocks of pure, correlated
+    noise, the fit would therefore mistake part of it for structure. Structure counts
+    only if it explains the energies significantly better than noise alone.
+
+    Parameters
+    ----------
+    energy : ndarray of shape (Z, Y, X)
+        Mean energies of some blocks.
+    noise : ndarray of shape (Z, Y, X)
+        Expected energies of noise of variance 1.
+    count : int
+        Number of these blocks.
+    """
     edges: Edges = (energy.shape[0], energy.shape[1], energy.shape[2])
     used = degrees(edges) > SMOOTH_DEGREE
     mean = float(energy[used].mean())
@@ -189,7 +207,10 @@ def noise_and_structure(energy: Array, noise: Array) -> tuple[float, float]:
         return 0.0, 0.0
     measured = np.maximum(energy[used], 1e-6 * mean)
     smooth = structure_parts(edges)
-    amplitudes, _ = non_negative_fit(measured, [noise[used], *smooth])
+    alone, plain = non_negative_fit(measured, [noise[used]])
+    amplitudes, deviance = non_negative_fit(measured, [noise[used], *smooth])
+    if count * len(measured) * (plain - deviance) < _MIN_EVIDENCE:
+        return float(alone[0]), 0.0
     explained = float(amplitudes[0]) * noise[used].mean()
     return float(amplitudes[0]), max(0.0, 1 - explained / mean)
 

@@ -32,6 +32,7 @@ from napari_geosr.inference.risk.stein import (
     Risk,
     common_scale,
     estimate,
+    expected_scale,
     variance_range,
 )
 from napari_geosr.measure.noise import noise_steps
@@ -177,7 +178,7 @@ def rank_steps(
                 raise
             skipped[model.card.name] = str(error)
         yield BlockDone(i + 1, len(models))
-    scale = common_scale(each.cells for each in tried)
+    scale = common_scale((each.cells for each in tried), expected_scale(noise))
     risks = [estimate(each.cells, variance_range(noise), scale) for each in tried]
     rows = [_ranked(*each) for each in zip(tried, risks, strict=True)]
     rows.append(_unchanged_entry(risks, noise))
