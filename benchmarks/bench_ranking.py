@@ -8,7 +8,9 @@ the same blocks. Prints
 Markdown tables, or writes them into a document with ``--out``.
 
     python benchmarks/bench_ranking.py --out docs/evidence/ranking.md
+    python benchmarks/bench_ranking.py --images --out docs/evidence/ranking.md
 
+With ``--images``, the structures are images: parts of real ones, and simulated cells.
 Uses one thread by default. Real volumes are read from ``--data`` and omitted if they do
 not exist. Rows are stored in ``--work``, so an interrupted run can be resumed.
 """
@@ -27,6 +29,7 @@ import numpy as np
 import tifffile
 import torch
 from scipy import ndimage, stats
+from skimage.io import imread
 
 from _document import replace_section
 from napari_geosr.core.noise import FLOOR
@@ -39,17 +42,22 @@ from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.operations.restore.ranking import RankConfig, rank_steps
 from napari_geosr.operations.restore.ranking.tune import TrialSetup
 from napari_geosr.operations.restore.scale import scaled
+from napari_geosr.physics import fluorescence
 from napari_geosr.physics.noise import reconstruction_noise
 from napari_geosr.physics.simulated import open_simulated
 
 SHAPE = (16, 96, 96)
 KINDS = ("independent", "of a reconstruction", "blurred, 3D")
 LEVELS = (0.02, 0.05, 0.1, 0.2, 0.4)
+#: Kinds of noise in images, and the correlation of adjacent pixels.
+IMAGE_LAGS = {"independent": 0.0, "blurred": 0.67}
+IMAGE_EDGE = 256
 #: Accepted losses against the best candidate, and against the scan (dB).
 CLOSE, HARM = 0.3, 0.1
 #: Error of a stated gain from rounding (dB).
 ROUNDED = 0.05
 MODELS = ("ct-denoise", "gaussian", "tv", "nlm")
+IMAGE_MODELS = ("fluo-denoise", *MODELS)
 
 Array = np.ndarray
 
@@ -60,7 +68,8 @@ def main() -> int:
     )
     shared = Path(__file__).resolve().parents[2] / "shared" / "data"
     parser.add_argument("--data", type=Path, default=shared)
-    parser.add_argument("--models", nargs="*", default=list(MODELS))
+    parser.add_argument("--models", nargs="*")
+    parser.add_argument("--images", action="store_true", help="images, not volumes")
     parser.add_argument("--levels", type=float, nargs="*", default=list(LEVELS))
     parser.add_argument("--work", type=Path, default=Path("build/ranking"))
     parser.add_argument("--out", type=Path, help="document to write the tables into")
@@ -68,6 +77,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one level, one structure")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    options.models = options.models or (IMAGE_MODELS if options.images else MODELS)
     if options.quick:
         options.levels = options.levels[-2:-1]
     options.work.mkdir(parents=True, exist_ok=True)
@@ -75,15 +85,18 @@ def main() -> int:
     text = table(rows)
     print(f"\n{text}")
     if options.out is not None:
-        replace_section(options.out, "ranking", text)
+        name = "ranking of images" if options.images else "ranking"
+        replace_section(options.out, name, text)
     return 0
 
 
 def all_rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """One row per structure, noise and level; stored rows are not computed again."""
-    known = list(structures(options.data))[: 1 if options.quick else None]
-    own = {name: estimate_noise(Volume(c, "ZYX")).relative for name, c in known}
-    for level, kind, (name, clean) in itertools.product(options.levels, KINDS, known):
+    known = list((images if options.images else structures)(options.data))
+    known = known[: 1 if options.quick else None]
+    own = {name: estimate_noise(_volume(c)).relative for name, c in known}
+    kinds = tuple(IMAGE_LAGS) if options.images else KINDS
+    for level, kind, (name, clean) in itertools.product(options.levels, kinds, known):
         label = f"{name}-{kind}-{level:g}".replace(" ", "_")
         kept = options.work / f"{label}.json"
         if kept.exists():
@@ -115,6 +128,40 @@ def structures(data: Path) -> Iterator[tuple[str, Array]]:
         yield f"simulated {number - 90_000}", np.asarray(volume.data[:, 16:112, 16:112])
 
 
+def images(data: Path) -> Iterator[tuple[str, Array]]:
+    """Images with little noise, float32."""
+
+    def part(image: Array, y: int, x: int) -> Array:
+        return image[y : y + IMAGE_EDGE, x : x + IMAGE_EDGE].astype(np.float32)
+
+    path = data / "microscopy" / "hela-cells.tif"
+    if path.exists():
+        cells = tifffile.imread(path)
+        yield "HeLa cells, channel 1", part(cells[..., 0], 256, 380)
+        yield "HeLa cells, channel 3", part(cells[..., 2], 200, 300)
+    for number in (1, 24):
+        path = data / "sim" / f"semisynthetic_microtubules_{number}_groundtruth.png"
+        if path.exists():
+            yield f"microtubules {number}", part(imread(path, as_gray=True), 100, 100)
+    path = data / "radiographs" / "chest_00000001_000.png"
+    if path.exists():
+        yield "chest radiograph", part(imread(path, as_gray=True), 128, 128)
+    path = data / "projections" / "shale_recon_reference.tiff"
+    if path.exists():
+        yield "slice of shale", part(tifffile.imread(path)[..., 0], 55, 55)
+    for seed in (11, 12, 13, 14):
+        rng = np.random.default_rng([777, seed])
+        microscope = fluorescence.random_microscope(rng)
+        shape = (9, IMAGE_EDGE, IMAGE_EDGE)
+        light = fluorescence.random_phantom(shape, rng, step=microscope.step)
+        image = 100 * fluorescence.blurred_image(light, microscope)[4]
+        yield f"simulated cells {seed - 10}", image.astype(np.float32)
+
+
+def _volume(data: Array) -> Volume:
+    return Volume(data, "ZYX"[3 - data.ndim :], name="scan")
+
+
 def berea(path: Path) -> Array:
     """A part of the segmented sandstone, blurred by 0.7 voxels."""
     with zipfile.ZipFile(path) as archive:
@@ -141,10 +188,10 @@ def judged(
     if kind == "of a reconstruction":
         unit = reconstruction_noise(clean.shape, 1.0, rng)
     else:
-        along = 0.5 if kind != "independent" else 0.0
-        unit = noise_like(clean.shape, dict.fromkeys("zyx", along), rng)
+        along = {"blurred, 3D": 0.5, **IMAGE_LAGS}[kind]
+        unit = noise_like(clean.shape, dict.fromkeys("zyx"[-clean.ndim :], along), rng)
     noisy = (clean + level * contrast * unit).astype(np.float32)
-    volume = Volume(noisy, "ZYX", name="scan")
+    volume = _volume(noisy)
     config = RankConfig(models=tuple(options.models), threads=options.threads)
     ranking = run_to_end(rank_steps(volume, config))
     statistics = run_to_end(scan_steps(noisy))

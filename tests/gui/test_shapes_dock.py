@@ -204,6 +204,10 @@ def test_a_skull_is_completed(viewer, qtbot, tmp_path):
     assert "The input is unchanged; the model reproduces" in dock.summary.text()
     assert f"{part.sum() * SIZE**3:.4g} mm³" in dock.summary.text()
     assert "bone completed part surface" in viewer.layers
+    colours = [
+        tuple(viewer.layers[f"bone completed{s}"].get_color(1)) for s in ("", " part")
+    ]
+    assert colours[0] != colours[1]
     dock.export(tmp_path / "implant.stl")
     idle(dock, qtbot)
     trimesh = pytest.importorskip("trimesh", reason="trimesh is not installed")

@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer, Surface
+    from napari.utils.colormaps import DirectLabelColormap
 
     from napari_geosr.core.volume import Volume
     from napari_geosr.operations.shapes import SegmentedLayer, ShapeLayer, SurfaceMesh
 
 #: Colours of surfaces: the result, a completed part, and the preview.
 _RESULT, _PART, _PREVIEW = "gray", "bop orange", "bop blue"
+#: Colour of the labels of a completed part, similar to that of its surface.
+_PART_COLOUR = "orange"
 #: Opacity of the result's labels.
 _OPACITY = 0.6
 
@@ -53,7 +56,7 @@ def add_shape(
     shown = made.part if made.part is not None else made.volume
     labels = add_labels(viewer, made.volume, source, opacity=_OPACITY)
     if made.part is not None:
-        labels = add_labels(viewer, made.part, source)
+        labels = add_labels(viewer, made.part, source, colormap=_part_colormap())
     surface = add_surface(
         viewer,
         made.surface,
@@ -64,6 +67,13 @@ def add_shape(
     )
     viewer.layers.selection.active = labels
     return labels, surface
+
+
+def _part_colormap() -> DirectLabelColormap:
+    """One colour for a completed part, unlike those of the given shape."""
+    from napari.utils.colormaps import DirectLabelColormap
+
+    return DirectLabelColormap(color_dict={0: "transparent", None: _PART_COLOUR})
 
 
 def add_segmentation(
