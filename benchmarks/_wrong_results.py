@@ -47,7 +47,7 @@ class Scene:
         return made.astype(np.float32)
 
 
-#: By name, in the order of the table.
+#: Wrong results by name, in the order of the table.
 WRONG: dict[str, Callable[[Scene], Array]] = {
     "another object of the same kind": lambda scene: scene.other,
     "the model's result with another object's pores added": Scene.with_pores,

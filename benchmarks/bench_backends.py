@@ -4,9 +4,9 @@
         [--quick]
 
 Both backends compute the same window in turn, in one process. The first call is not
-timed; the best time of the others counts. Differences are in standard deviations of the
-volume. Requires the extra ``openvino``. Use ``--cpu-time`` with one thread on machines
-that run other programs.
+timed; the shortest of the other times is used. Differences are in units of the
+standard deviation of the volume. Requires the extra ``openvino``. Use ``--cpu-time``
+with one thread on machines that run other programs.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def make_volume(path: Path, shape: tuple[int, int, int]) -> None:
 
 
 def store(plain: Path, path: Path, chunks: tuple[int, int, int]) -> None:
-    """The same voxels in compressed blocks."""
+    """Write the same voxels in compressed blocks."""
     import h5py
     import tifffile
     import zarr
@@ -120,7 +120,7 @@ def make_projections(path: Path, n: int, rows: int, views: int) -> None:
 
 
 def arguments(row: Row, given: Path, out: Path) -> list[str]:
-    """Of the command."""
+    """Arguments of the command."""
     words = [row.operation, str(given), "--out", str(out)]
     if row.operation == "restore":
         words += ["--model", row.case, "--device", "cpu"]
@@ -132,7 +132,7 @@ def arguments(row: Row, given: Path, out: Path) -> list[str]:
 
 
 def inputs(row: Row, folder: Path) -> tuple[Path, Path]:
-    """A tiny input, and the input for the measurement."""
+    """Write a tiny input, and the input for the measurement."""
     if row.operation == "reconstruct":
         tiny, big = folder / "tiny.h5", folder / "big.h5"
         make_projections(tiny, 32, 4, 16)
@@ -150,7 +150,7 @@ def inputs(row: Row, folder: Path) -> tuple[Path, Path]:
 
 
 def child(row: Row) -> None:
-    """Run all budgets in this process; after an error, also the smallest possible."""
+    """Run all budgets in this process; after an error, the smallest possible one."""
     from napari_geosr.cli.app import run
 
     with tempfile.TemporaryDirectory() as name:
@@ -190,7 +190,7 @@ def child(row: Row) -> None:
                 found["work"] = run_of["cost_factor"]
                 found["reads"] = run_of.get("read_factor", 0.0)
             if row.operation == "measure" and not code:
-                found["work"] = 1.0  # slabs do not overlap, whatever their thickness
+                found["work"] = 1.0  # slabs of any thickness do not overlap
             print(json.dumps(found), flush=True)
             least = smallest(found["said"]) if code else None
             if least is not None and not refused:

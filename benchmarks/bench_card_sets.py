@@ -34,7 +34,7 @@ from napari_geosr.operations.restore.scale import scaled
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 from pretraining.testsets import SETS, TEST_SEEDS, TestSet
 
-#: The current networks, and those that they replaced.
+#: The current networks, and the networks that they replaced.
 EARLIER = {"ct-denoise": "porous-denoise", "fluo-denoise": "photon-denoise"}
 #: Losses above this value in dB are counted.
 _LOSS_DB = 0.3

@@ -2,10 +2,10 @@
 
 Weights of up to three candidates minimise Stein's risk estimate, which is a quadratic
 form of the weights: ``SURE(a) = aᵀGa + 2 bᵀa − tr C`` on the simplex, where ``G``
-contains the products of the parts that the candidates remove, and ``b`` the noise that
-they leave (Blu and Luisier 2007, doi:10.1109/TIP.2007.906002). napari-geosr does not
-combine models; this benchmark shows how much it would gain. ``--sets`` uses the test
-sets of the model cards instead of the real volumes of ``scripts/real_volumes.py``.
+contains the products of the components that the candidates remove, and ``b`` the noise
+that they leave (Blu and Luisier 2007, doi:10.1109/TIP.2007.906002). napari-geosr does
+not combine models; this benchmark shows how much it would gain. ``--sets`` uses the
+test sets of the model cards instead of the real volumes of ``scripts/real_volumes.py``.
 
     python benchmarks/bench_combination.py --data FOLDER --out DOCUMENT
     python benchmarks/bench_combination.py --sets --out DOCUMENT
@@ -41,14 +41,14 @@ import real_volumes
 from pretraining.testsets import SETS, TEST_SEEDS
 
 Array = np.ndarray
-#: Strength of the probe in units of the noise.
+#: Amplitude of the probe in units of the noise.
 _EPSILON = 0.1
 #: Largest number of candidates in a combination.
 _MOST = 3
 
 
 def responses(noisy: Array, models: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Results of all candidates, and their responses to a little more noise."""
+    """Results of all candidates, and their responses to a small noise probe."""
     volume = Volume(noisy, "ZYX"[3 - noisy.ndim :], name="scan")
     ranking = run_to_end(rank_steps(volume, RankConfig(threads=1, models=models)))
     noise, statistics = ranking.noise, run_to_end(scan_steps(noisy))
@@ -73,7 +73,7 @@ def responses(noisy: Array, models: tuple[str, ...] = ()) -> dict[str, Any]:
 def best_weights(products: Array, kept: Array, most: int) -> Array:
     """Weights on the simplex with the smallest risk; at most `most` are nonzero."""
     n, scale = len(kept), float(np.abs(products).max())
-    products, kept = products / scale, kept / scale  # the constraint is of order one
+    products, kept = products / scale, kept / scale  # as large as the constraint
     best, weights = np.inf, np.zeros(n)
     for size in range(1, most + 1):
         for chosen in map(list, itertools.combinations(range(n), size)):

@@ -1,4 +1,4 @@
-"""How well the evidence separates true pores from invented ones.
+"""How well the values of ``explain`` separate true pores from invented ones.
 
 Foams with known pores are scanned with voxels four times larger, blur and noise, and
 super-resolved by ``foam-sr-x4``. A pore of the result is true if at least a quarter of
@@ -10,8 +10,8 @@ Markdown table, or writes it into a document with ``--out``.
     python benchmarks/bench_explain.py --out docs/evidence/explanations.md
 
 Takes about three minutes on one thread. ``--of-each`` is the number of pores of each
-kind and scan that are restored without their input and with added noise; the support is
-computed for all pores.
+kind and scan for which the network is run without their input and with added noise;
+the support is computed for all pores.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SHAPE = (96, 128, 128)
 NOISES = (0.3, 0.4)
 SEEDS = (901, 902)
 BLUR = 0.5
-#: Smaller objects are not counted as pores.
+#: Minimum number of voxels of a pore; smaller objects are not counted.
 LEAST = 27
 TRUE_SHARE = 0.25
 #: Largest size of a small pore, in fine voxels: about ten voxels of the scan.
@@ -162,7 +162,7 @@ def rows(
 def support(request: AttributionRequest, whole: np.ndarray) -> dict[str, Any] | None:
     """Values of a pore without running the network; None if no solid is next to it.
 
-    A part of the whole result equals the result for its own window.
+    Windows are cut from the whole result, which equals their own results.
     """
     own = Window.values
 
@@ -221,7 +221,7 @@ def table(found: list[dict[str, Any]]) -> str:
 
 
 def _cell(own: list[dict[str, Any]], score: Callable[[Any], Any]) -> str:
-    """The area under the curve, and the numbers of true and invented pores."""
+    """The area under the ROC curve, and the numbers of true and invented pores."""
     kinds = [f["kind"] == "true" for f in own]
     if all(kinds) or not any(kinds):
         return "–"

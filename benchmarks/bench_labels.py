@@ -31,7 +31,7 @@ COLUMNS = ("label", "area", "bbox", "centroid", "euler_number", "inertia_tensor"
 
 
 def write_scan(path: Path, edge: int) -> None:
-    """A porous solid of two grey values."""
+    """Write a porous solid of two grey values."""
     rough = np.random.default_rng(0).normal(size=(edge,) * 3).astype(np.float32)
     solid = ndimage.gaussian_filter(rough, 2, mode="wrap") <= 0.06
     grey = np.where(solid, 200, 40).astype(np.uint8)
@@ -76,7 +76,7 @@ def main() -> None:
                 sizes.append(measure(path))
                 seconds.append(time.process_time() - began)
             mine, theirs = sizes
-            counted = theirs[theirs >= mine.min()]  # tiny pores are counted separately
+            counted = theirs[theirs >= mine.min()]  # specks have a separate count
             print(
                 f"{len(mine)} pores: {seconds[0]:.1f} s and {seconds[1]:.1f} s; "
                 f"equal sizes: {np.array_equal(mine, counted)}",

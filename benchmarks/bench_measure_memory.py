@@ -46,7 +46,7 @@ def make_volume(path: Path, edge: int, noise: float) -> None:
 
 
 def child(edge: int, noise: float) -> None:
-    """Run one measurement in this process, and print a JSON object."""
+    """Run one measurement in this process, and print the result as a JSON object."""
     import ctypes
 
     from napari_geosr.cli.app import run

@@ -1,4 +1,4 @@
-"""Whether noise that depends on the position is recognised, and how strong it is.
+"""Whether noise that depends on the position is detected, and how strong it is.
 
     python benchmarks/bench_noise_position.py [--data ../shared/data]
         [--out docs/evidence/noise.md]
@@ -93,7 +93,7 @@ def rows(name: str, clean: Array) -> Iterator[str]:
 
 
 def false_alarms(found: dict[str, Callable[[], Array]]) -> tuple[int, int]:
-    """Scans whose equal noise is reported to depend on the position, of how many."""
+    """Number of false alarms for uniform noise, and number of scans."""
     alarms = total = 0
     for made in found.values():
         clean = made()

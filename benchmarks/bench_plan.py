@@ -42,7 +42,7 @@ def spheres(fraction: float, radius: int) -> Mask:
 
 
 def plan(pores: Mask, precision: float, scan: str) -> geosr.ScanPlan:
-    """Plan from a scan of two grey values."""
+    """Make a plan from a scan of two grey values."""
     grey = np.where(pores, 50, 200).astype(np.uint8)
     return geosr.plan_scan(
         grey,
@@ -55,14 +55,14 @@ def plan(pores: Mask, precision: float, scan: str) -> geosr.ScanPlan:
 
 
 def cubes(pores: Mask) -> npt.NDArray[np.float64]:
-    """Porosity of all spots of a phantom."""
+    """Porosity of each spot of a phantom."""
     n = EDGE // SPOT
     found = pores.reshape(n, SPOT, n, SPOT, n, SPOT).mean(axis=(1, 3, 5))
     return np.asarray(found, np.float64).ravel()
 
 
 def from_whole(pores: Mask, precision: float, draws: int) -> tuple[float, float]:
-    """Planned spots, and fraction of the draws within the interval."""
+    """Number of planned spots, and fraction of the draws within the interval."""
     planned, values = plan(pores, precision, "whole"), cubes(pores)
     rng = np.random.default_rng(3)
     held = [
@@ -74,7 +74,7 @@ def from_whole(pores: Mask, precision: float, draws: int) -> tuple[float, float]
 
 
 def from_spot(pores: Mask, precision: float, draws: int) -> tuple[float, float]:
-    """Mean planned spots, and fraction of the draws within the interval."""
+    """Mean number of planned spots, and fraction of the draws within the interval."""
     rng = np.random.default_rng(4)
     counts, held = [], []
     for _ in range(max(1, draws // 5)):

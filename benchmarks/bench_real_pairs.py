@@ -1,4 +1,4 @@
-"""Denoisers on pairs of one exposure and the mean of 400, of real fluorescence images.
+"""Denoisers on real fluorescence images: one exposure and the mean of 400.
 
     python benchmarks/bench_real_pairs.py --data FOLDER [--adapt]
         [--out docs/evidence/denoisers.md]

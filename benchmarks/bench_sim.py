@@ -46,7 +46,7 @@ from napari_geosr.physics.illumination.simulation import (
     simulate_frames,
 )
 
-#: Tables, and sections of the document.
+#: Names of the tables and of their sections in the document.
 TABLES = ("shared", "resolution", "speed", "quality")
 #: Methods of the tables; for the network, see `bench_sim_network.py`.
 METHODS = ("widefield", "wiener", "joint-rl")
@@ -71,7 +71,7 @@ UPSCALE = 4
 
 
 def frames_of(made: SimulatedFrames) -> SimFrames:
-    """Simulated frames, opened like a file."""
+    """Simulate frames, and open them as from a file."""
     angles, phases, *shape = made.frames.shape
     stack = made.frames.reshape(angles * phases, *shape)
     volume = Volume(stack, "ZYX", (0.2, PIXEL, PIXEL), "µm", name="raw")
@@ -299,7 +299,7 @@ def speed_table() -> str:
 
 
 def shared_table(data: Path) -> str:
-    """PSNR in dB (range 255) of the semi-synthetic stacks, without border pixels."""
+    """PSNR in dB (range 255) for the semi-synthetic stacks, without border pixels."""
     lines = [
         "| stack | " + " | ".join(METHOD_TITLES[m] for m in METHODS) + " |",
         "|---|" + "---|" * len(METHODS),

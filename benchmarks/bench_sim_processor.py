@@ -5,8 +5,8 @@
 napari-sim-processor must be installed in a separate environment, without its
 dependencies: ``pip install --no-deps napari-sim-processor``. Both programs are given
 the optics. For napari-sim-processor, the better of two values is used for the search
-radius `eta` and for the Wiener parameter `w`, and the best offset of its result by up
-to one pixel.
+radius `eta` and for the Wiener parameter `w`; its result is shifted by up to one pixel
+if this improves the agreement.
 """
 
 from __future__ import annotations

@@ -88,20 +88,20 @@ class Scale:
 
 
 class Known(torch.nn.Module):
-    """Stands for a network and returns its result, which was computed before."""
+    """Module that returns a result computed earlier, in place of a network."""
 
     def __init__(self, spec: Any, result: torch.Tensor) -> None:
         super().__init__()
         self.spec, self.result = spec, result
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The result for any input."""
+        """Return the stored result, whatever the input."""
         return self.result
 
 
 @dataclass(frozen=True)
 class WithoutLayer:
-    """A model with the network alone as restorer, as far as a trial needs it."""
+    """Model that restores without the data-consistency layer; only used in trials."""
 
     model: Any
 
@@ -127,7 +127,7 @@ class Case:
 
     @property
     def margins(self) -> tuple[float, float]:
-        """Margins below and above that are needed in addition to the variation."""
+        """Margins (below, above) needed in addition to the variation."""
         away = self.true - self.expected
         needed = float(np.sqrt(max(0.0, away**2 - self.variation**2)))
         return (needed, 0.0) if away < 0 else (0.0, needed)
@@ -148,7 +148,7 @@ def real_volumes(data: Path, edge: int) -> Iterator[tuple[str, Array]]:
             slice(n // 2 - edge // 2, n // 2 + edge // 2) for n in volume.shape
         )
         values = volume[middle].astype(np.float32)
-        if name == "berea":  # two phases: blurred as in a scan
+        if name == "berea":  # segmented, so it is blurred as in a scan
             values = ndimage.gaussian_filter(values, 1.0)
         low, high = np.percentile(values, (2, 98))
         yield name, ((values - low) / (high - low)).astype(np.float32)

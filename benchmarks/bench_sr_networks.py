@@ -63,7 +63,7 @@ _TEST_SEED = 50_000
 IMAGING = Imaging(noise=0.1, noise_kind="independent", blur=0.4)
 #: Gap in voxels between the parts of a rock for training and for testing.
 _GAP = 16
-#: Accepted loss of PSNR against a large network, and largest relative costs.
+#: Accepted loss of PSNR (dB) against a large network, and largest relative costs.
 LOST_PSNR, OF_PARAMETERS, OF_TIME = 0.2, 1 / 10, 1 / 4
 #: Edge in voxels of the window for counting multiplications.
 _COUNTED = 16
@@ -90,7 +90,7 @@ class Recipe:
 
     @property
     def folder(self) -> str:
-        """A name for use in file names."""
+        """The label in a form suitable for folder names."""
         return "".join(c if c.isalnum() else "-" for c in self.label.lower())
 
 
@@ -203,12 +203,12 @@ def multiplications(network: torch.nn.Module) -> float:
 
 
 def parameters(network: torch.nn.Module) -> int:
-    """Number of parameters."""
+    """Number of parameters of a network."""
     return sum(p.numel() for p in network.parameters())
 
 
 def clock(device: str) -> float:
-    """Seconds: processor time on a CPU, wall-clock time on a GPU."""
+    """Current time in seconds: processor time on a CPU, wall-clock time on a GPU."""
     if device == "cpu":
         return time.process_time()
     torch.cuda.synchronize(device)
@@ -221,7 +221,7 @@ def cost(
     """Seconds and joules per million voxels of the result of `work`.
 
     The best of three runs after an untimed one. The energy is that of the whole
-    computer while `work` is repeated, so no other program should run.
+    computer while `work` is repeated, so no other program should be running.
     """
     millions = work().size / 1e6
     taken = []
@@ -452,7 +452,7 @@ def table(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def verdicts(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """A row for each pair of a lightweight and a large network."""
+    """Comparison of each lightweight network with each large one."""
     by_label = {row["network"]: row for row in found}
     for light in (r.label for r in RECIPES if r.light):
         for large in (r.label for r in RECIPES if not r.light):
@@ -469,7 +469,7 @@ def verdicts(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def verdict_table(found: Sequence[Mapping[str, Any]]) -> str:
-    """Whether the lightweight networks reach their target."""
+    """Table that shows whether the lightweight networks reach their target."""
     lines = [
         f"The target is a PSNR at most {LOST_PSNR} dB below that of the large network, "
         f"with at most 1/{1 / OF_PARAMETERS:g} of its parameters and "

@@ -25,7 +25,7 @@ import slurm_cluster
 
 
 def write_scan(folder: Path) -> Path:
-    """Save the sample, because a cluster needs a file."""
+    """Save the sample scan to a file, which the cluster reads."""
     from napari_geosr.gui.layers import volume_from_layer
 
     viewer = new_viewer()
@@ -38,7 +38,7 @@ def write_scan(folder: Path) -> Path:
 
 
 def take(folder: Path) -> None:
-    """Follow a run from the dialog to the result."""
+    """Take pictures of a run, from the dialog to the result."""
     scan = write_scan(folder)
     profiles.save_profile("mine", Profile(queue="slurm", cores=2, walltime="1:00:00"))
     viewer = new_viewer(size=(1280, 900))

@@ -27,7 +27,7 @@ RADII = (3.5, 4, 5, 6, 8, 12, 16)
 
 
 def orbits() -> dict[tuple[int, ...], list[tuple[int, ...]]]:
-    """Symmetry-equivalent neighbours, by their sorted absolute offsets."""
+    """Group neighbours related by symmetry, by their sorted absolute offsets."""
     found: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
     for offset in itertools.product(range(-REACH, REACH + 1), repeat=3):
         found.setdefault(tuple(sorted(map(abs, offset))), []).append(offset)
@@ -54,7 +54,7 @@ def signed_distances(kind: str, radius: float, rng: np.random.Generator) -> Arra
 
 
 def samples(distances: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Counts by orbit, and distances, for voxels next to the phase."""
+    """Counts per symmetry group, and distances, for voxels next to the phase."""
     mask = distances <= 0
 
     def moved(offset: tuple[int, ...]) -> npt.NDArray[np.bool_]:
@@ -81,7 +81,7 @@ def drawn(kind: str, radius: float, repeats: int, seed: int) -> tuple[Array, Arr
 
 
 def main() -> None:
-    """Fit, and print weights and errors."""
+    """Fit the weights, and print weights and errors."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=8)
     options = parser.parse_args()
@@ -90,7 +90,7 @@ def main() -> None:
     counts = np.concatenate([p[0] for p in parts])
     distances = np.concatenate([p[1] for p in parts])
     groups = orbits()
-    # A plane half a voxel away, weighted so heavily that the fit is exact there.
+    # Exact for a plane half a voxel away: its equation is given a very large weight.
     plane = [sum(o[0] < 0 for o in g) for g in groups.values()]
     heavy = 1e4
     rows = np.vstack([np.c_[counts, np.ones(len(counts))], heavy * np.r_[plane, 1.0]])

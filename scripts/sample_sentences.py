@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "napari_geosr"
-#: Least number of words of a sentence.
+#: Minimum number of words of a sentence.
 _MIN_WORDS = 4
 _END = re.compile(r"(?<=[.!?:])\s+(?=[A-Z“*`\[])")
 #: Abbreviations that do not end a sentence.
@@ -57,7 +57,7 @@ def from_cards() -> Iterator[tuple[str, str]]:
 
 
 def from_changelog() -> Iterator[tuple[str, str]]:
-    """Sentences of the list of changes."""
+    """Sentences of the changelog."""
     return _from_pages([ROOT / "CHANGELOG.md"])
 
 
@@ -75,7 +75,7 @@ def from_help() -> Iterator[tuple[str, str]]:
     stored = (ROOT / "tests" / "golden" / "help.txt").read_text()
     parts = re.split(r"^=+\n", stored, flags=re.MULTILINE)[1:]
     for command, page in zip(parts[::2], parts[1::2], strict=True):
-        page = re.sub(r"\n {8,}(?=\S)", " ", page)  # descriptions in several lines
+        page = re.sub(r"\n {8,}(?=\S)", " ", page)  # join descriptions of several lines
         for line in re.split(r"\n(?=\S*[-*•]|[A-Z*] {2}|[a-z])|\n\s*\n", page):
             text = re.sub(r"^\S+(?: [A-Z(].*?)?  +", "", line)
             text = re.sub(r"\[(choices|default):[^]]*\]", "", text)

@@ -33,7 +33,7 @@ DOCK_WIDTH = 360
 
 
 def wait(seconds: float = 0.3, until: Callable[[], bool] | None = None) -> None:
-    """Process events for a while, or until a condition is true (with a limit)."""
+    """Process events for some time, or until a condition is true (with a limit)."""
     end = time.monotonic() + (600 if until else seconds)
     while time.monotonic() < end and not (until and until()):
         QApplication.processEvents()
@@ -195,7 +195,7 @@ def shapes_segment() -> None:
         rng = np.random.default_rng(seed)
         bone = sampled(trabeculae(rng), (96,) * 3)
         radius = np.hypot(*(np.indices((96, 96)) - 47.5))
-        mask = np.broadcast_to(radius < 26, bone.shape)  # 23 % of the box
+        mask = np.broadcast_to(radius < 26, bone.shape)  # 23 % of the volume
         grey = (60 * bone + 40) * mask + rng.normal(0, 25, bone.shape)
         return grey.astype(np.float32), mask, mask * (1 + bone.astype(np.uint8))
 
@@ -299,7 +299,7 @@ def restore() -> None:
 
 
 def two_scans(viewer) -> None:
-    """A part with coarse voxels, and a spot in it with fine voxels, rotated by 4°."""
+    """A region with coarse voxels, and a spot in it with fine voxels, rotated by 4°."""
     import numpy as np
     from scipy import ndimage
 
@@ -559,7 +559,7 @@ def sim() -> None:
 
 
 def scroll_to(widget: QWidget) -> None:
-    """Scroll to a part of a dock."""
+    """Scroll a dock to one of its widgets."""
     area = widget.parentWidget()
     while area is not None and not isinstance(area, QScrollArea):
         area = area.parentWidget()
@@ -591,13 +591,13 @@ PICTURES = {
         sim,
     )
 }
-#: Pictures of real scans, which need their data.
+#: Pictures of real scans, which need the data.
 PICTURES_OF_DATA = {"reconstruct_dock": reconstruct_dock}
 
 
 def main() -> None:
     """Make the requested pictures, or all, with default settings."""
-    global FOLDER, DATA  # a script's settings
+    global FOLDER, DATA  # set for all functions
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=FOLDER)
     parser.add_argument("--data", type=Path)
@@ -606,7 +606,7 @@ def main() -> None:
     FOLDER, DATA = arguments.out, arguments.data
     pictures = PICTURES if DATA is None else PICTURES | PICTURES_OF_DATA
     for name in arguments.names or pictures:
-        for kind in ("CONFIG", "DATA", "STATE"):  # without jobs of other pictures
+        for kind in ("CONFIG", "DATA", "STATE"):  # hide jobs of other pictures
             os.environ[f"XDG_{kind}_HOME"] = tempfile.mkdtemp()
         pictures[name]()
         print(FOLDER / f"{name}.png")
