@@ -128,8 +128,8 @@ def berea(options: argparse.Namespace) -> None:
                 labels = np.full(scan.shape, UNPAINTED, np.uint8)
                 labels[slices] = pores[slices]
                 for method, start in (("from scratch", None), ("PTDR", prior)):
-                    # From scratch, all layers use the rate of the last layer:
-                    rate = 2e-5  # a hundredth of it for pre-trained layers
+                    # The last layer is trained at 100 times this rate; from scratch,
+                    rate = 2e-5  # so are all layers.
                     model = geosr.train(
                         "ptdr",
                         folder / f"{method}{count}{draw}",

@@ -6,13 +6,11 @@ graphics card have received the whole change, and until the change is on screen.
 a graphics card, most of the latter is spent on drawing, so after each step the same
 window is also redrawn without any change. The target is 50 ms.
 
-
 In these steps the picture is updated after each change. Then the lasso is drawn with
 the mouse, which moves every 8 ms; the picture is updated as often as the plot allows.
 The gaps of the event loop are compared with those for redrawing the unchanged window
 every 16 ms. Finally, frames are timed while the picture is panned, for the image alone
 and with the selected pores.
-
 
     xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/bench_linked_pores.py
 """

@@ -114,7 +114,7 @@ def _crop(volume: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 class Classifier(nn.Module):
-    """A linear layer on the means and standard deviations of the features of a patch."""
+    """A linear layer on means and standard deviations of the features of a patch."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -51,7 +51,7 @@ _DIFFERENCE_RANGE = 5.0
 
 @dataclass(frozen=True)
 class ComparisonRequest:
-    """Inputs and settings of a comparison when *Compare* was pressed."""
+    """Inputs and settings of a comparison at the time *Compare* was pressed."""
 
     volumes: dict[str, Volume]
     reference: str | None
@@ -398,7 +398,7 @@ class CompareDock(CompareWidgets):
         centre_on(self._viewer, layer, tuple(float(x) for x in index))
 
     def _on_removed(self, event: Event) -> None:
-        """End the views of a layer that was removed."""
+        """Close the views that show a removed layer."""
         gone = event.value
         if self._difference is not None and self._difference() is gone:
             self._difference = None

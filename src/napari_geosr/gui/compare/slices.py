@@ -83,7 +83,7 @@ def slice_rows_steps(
 
 
 def _pitch(volumes: Iterable[Volume], unit: str) -> float:
-    """Distance between the left edges of two slices, for all volumes."""
+    """Distance between the left edges of neighbouring slices, for all volumes."""
     sizes = [
         (v.shape[2], convert_length(v.voxel_size[2], v.unit, unit)) for v in volumes
     ]

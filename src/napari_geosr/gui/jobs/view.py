@@ -414,7 +414,7 @@ def _place(result: Path, folder: Path) -> str:
 
 
 def _watches(paths: Sequence[Path]) -> list[JobWatch]:
-    """Watches of the jobs that still exist."""
+    """Create watches for the jobs that still exist."""
     watches = []
     for path in paths:
         try:

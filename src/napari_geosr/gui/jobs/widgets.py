@@ -143,7 +143,7 @@ class JobWidgets(QWidget):
 
     @property
     def next_button(self) -> QPushButton:
-        """Button of the next step: resume, or use the result, now or when it exists."""
+        """Button for the next step: resume, or use the (future) result."""
         if self.resume_button.isEnabled():
             return self.resume_button
         return self.show_button if self.use_button.isHidden() else self.use_button

@@ -1,4 +1,4 @@
-"""Runs the operations of a dock, one at a time."""
+"""Run the operations of a dock, one at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asks once what to do with jobs and runs when their window is closed."""
+"""Ask once what to do with jobs and runs when their window is closed."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ class CloseFilter(QObject):
             )
 
     def ask_to_wait(self) -> None:
-        """Ask whether to wait until the runs have become jobs, or to cancel that."""
+        """Ask whether to wait until the runs have become jobs, or to cancel this."""
         handovers = self._handovers
         window: Any = self.parent()
         if not ask_about_handovers([run.description for run in handovers], window):

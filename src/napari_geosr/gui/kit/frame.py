@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _HEIGHT = 600
 #: Milliseconds between two steps of opening a dock. Qt handles a timer of 0 ms in the
-#: same turn of the event loop.
+#: same iteration of the event loop.
 _PAUSE_MS = 1
 
 
@@ -128,7 +128,7 @@ class DockFrame(QWidget):
         self.message.show_error(error)
 
     def _create_dock(self, kind: type[Dock]) -> None:
-        """Create the dock; adopt it in the next event-loop turn, and then show it.
+        """Create the dock; adopt it in the next event-loop iteration, and then show it.
 
         Each of these steps takes a moment.
         """
@@ -156,7 +156,7 @@ class DockFrame(QWidget):
 
 
 def _delete_docks(docks: list[Dock]) -> None:
-    """Delete docks without a parent, whose frame was closed before it adopted them."""
+    """Delete docks that have no parent because their frame was closed too early."""
     for dock in docks:
         if isalive(dock):
             dock.deleteLater()

@@ -121,7 +121,7 @@ def fields_of_options(
             fields.append((known[name], name))
         if name in titles:
             title = titles[name]
-            if f"{title} setting (--{option}" not in text:  # not named already
+            if f"{title} setting (--{option}" not in text:  # the field is not named yet
                 shown = f" ({title}{':' + value if value else ''})"
         text = re.sub(rf" ?\(--{option}[^)]*\)", shown, text)
     for option in _BARE_OPTION.findall(text):

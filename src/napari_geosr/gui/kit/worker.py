@@ -1,4 +1,4 @@
-"""Runs operations in napari's worker threads.
+"""Run operations in napari's worker threads.
 
 Operations are generators of steps and do not depend on Qt. Three problems of napari's
 workers are avoided: they swallow a `RuntimeError`, `quit()` leaves the generator open,

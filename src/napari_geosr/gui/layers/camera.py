@@ -73,7 +73,7 @@ def _canvas_size(viewer: ViewerModel) -> Floats:
 def _bounds_on_screen(
     viewer: ViewerModel, layer: Layer
 ) -> tuple[Floats, Floats] | None:
-    """Bounds of the layer along the two axes on screen; None if it lacks one."""
+    """Bounds of the layer along the two axes on screen; None if one is missing."""
     shown = [axis - viewer.dims.ndim for axis in viewer.dims.displayed]
     if min(shown) < -layer.ndim:
         return None

@@ -38,7 +38,7 @@ _OUTLIER_GAP = 0.5
 
 Limits = tuple[float, float]
 
-#: Tasks in progress, kept here because a worker without a reference would not report.
+#: References to running tasks; without one, the callbacks of a task would be lost.
 _running: set[BackgroundTask] = set()
 
 

@@ -247,7 +247,7 @@ class ModelsDock(Dock):
             self.card.setText(html.escape(reason) or "No matching model.")
         self._enable()
 
-    # Work
+    # Operations
 
     def _enable(self) -> None:
         entry = self._entries.get(self.chosen())
@@ -324,7 +324,7 @@ class ModelsDock(Dock):
     def import_models(self, sources: list[str]) -> None:
         """Import files, folders, URLs or identifiers, in a worker.
 
-        They are imported one after the other. A failure does not stop the rest; each
+        They are imported one after the other. A failure does not stop the others; each
         outcome is reported.
         """
         if not sources:

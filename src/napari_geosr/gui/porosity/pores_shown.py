@@ -133,7 +133,7 @@ class PoreDisplay(QObject):
         """Follow the layer of the report that is shown, and clear the selection."""
         report, layer = self._result.report, self.layer()
         self._unfollow()
-        # All views follow, because this emits `changed`.
+        # This emits `changed`, which updates all views.
         self.marked.restart(0 if report is None else report.pore_count)
         self._features.set_layer(layer)
         if layer is not None:

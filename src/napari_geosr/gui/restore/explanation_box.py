@@ -222,7 +222,7 @@ class ExplanationBox(QWidget):
         self._explain()
 
     def _on_method(self, _index: int = 0) -> None:
-        """Explain the last position with the other method."""
+        """Explain the last position with the newly chosen method."""
         self.method.setToolTip(self.method.currentData(Qt.ItemDataRole.ToolTipRole))
         if self.pick_button.isChecked() and not self.activity.busy:
             self._explain()

@@ -203,7 +203,7 @@ class ShapesDock(ShapesWidgets):
             self.bar.progress.setVisible(False)
 
     def _hint(self, *, segments: bool, complete: bool) -> str:
-        """What to do next."""
+        """Hint on the next action."""
         if not complete:
             return NO_SCAN if segments else NO_SHAPE
         if segments:

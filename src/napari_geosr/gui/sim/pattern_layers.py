@@ -189,7 +189,7 @@ class PatternLayers(QObject):
         self._is_updating = False
 
     def remove(self) -> None:
-        """Remove the layers that are left."""
+        """Remove those layers that are still in the viewer."""
         for layer in self.layers:
             self._viewer.layers.remove(layer)
         self.spectrum = self.peaks = self.cut_off = None

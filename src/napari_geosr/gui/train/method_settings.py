@@ -214,7 +214,7 @@ class MethodSettings(QWidget):
         self._on_changed()
 
     def values(self) -> AnyDict:
-        """The user's settings, not yet validated; without the data.
+        """The user's settings without the data, not yet validated.
 
         An empty name is replaced by the proposed one.
         """

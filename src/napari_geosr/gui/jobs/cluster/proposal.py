@@ -1,4 +1,4 @@
-"""Proposes the walltime and memory of a job from an estimate of its run, without Qt."""
+"""Propose the walltime and memory of a job from an estimate of its run, without Qt."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RunEstimate:
     ----------
     seconds : float
     memory : int or None
-        Bytes of main memory, besides the program and its libraries; None if unknown.
+        Bytes of main memory, excluding the program and its libraries; None if unknown.
     """
 
     seconds: float

@@ -87,7 +87,7 @@ def scale_of(positions: AnyArray) -> Scale:
 
 
 def strip_at(place: tuple[float, float], scales: Sequence[Scale]) -> int | None:
-    """The axis with the histogram at this place; None for a place among the points."""
+    """The axis of the histogram at this position; None if it is among the points."""
     is_beyond = [p > scale.high for p, scale in zip(place, scales, strict=True)]
     return None if is_beyond[0] == is_beyond[1] else int(is_beyond[0])
 
