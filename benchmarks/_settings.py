@@ -46,7 +46,7 @@ def _is_text(node: ast.AST) -> bool:
 
 
 def left_out(kept: Path, stem: str) -> str:
-    """A sentence about files with rows from other settings, or ``""``.
+    """Return a sentence about files with rows from other settings, or ``""``.
 
     Parameters
     ----------

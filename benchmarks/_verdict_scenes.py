@@ -69,14 +69,14 @@ class Scene:
         return float(high - low)
 
     def noisy(self, level: float, noise: str) -> Array:
-        """The volume with reproducible noise of `level` times its contrast."""
+        """Return the volume with reproducible noise of `level` times its contrast."""
         rng = np.random.default_rng([round(1000 * level), len(noise), len(self.name)])
         unit = noise_like(SHAPE, NOISES[noise], rng)
         return (self.clean + level * self.contrast * unit).astype(np.float32)
 
 
 def scenes(half: str, data: Path | None) -> Iterator[Scene]:
-    """All scenes of one part; real volumes only if the folder `data` is given.
+    """Yield all scenes of one part; real volumes only if the folder `data` is given.
 
     Parameters
     ----------

@@ -120,7 +120,7 @@ def make_projections(path: Path, n: int, rows: int, views: int) -> None:
 
 
 def arguments(row: Row, given: Path, out: Path) -> list[str]:
-    """Arguments of the command."""
+    """Return the arguments of the command."""
     words = [row.operation, str(given), "--out", str(out)]
     if row.operation == "restore":
         words += ["--model", row.case, "--device", "cpu"]
@@ -199,7 +199,7 @@ def child(row: Row) -> None:
 
 
 def status(key: str) -> int:
-    """A memory value that the kernel reports for this process, in bytes."""
+    """Return a memory value that the kernel reports for this process, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) * 1024
@@ -229,7 +229,7 @@ def smallest(said: str) -> float | None:
 
 
 def rows(quick: bool, budgets: tuple[float, ...]) -> list[Row]:
-    """All rows of the table."""
+    """Return all rows of the table."""
     suffixes = (".ome.tif",) if quick else (".ome.tif", ".ome.zarr")
     models = MODELS[:1] if quick else MODELS
     found = [Row("restore", m, suffix, budgets) for m in models for suffix in suffixes]
@@ -242,7 +242,7 @@ def rows(quick: bool, budgets: tuple[float, ...]) -> list[Row]:
 
 
 def line_of(row: Row, found: dict[str, Any]) -> str:
-    """A line of the table."""
+    """Return a line of the table."""
     seconds = f"{found['seconds']:.0f} s"
     asked = f"| {row.title} | {found['budget']:g} MB |"
     if found["code"]:

@@ -133,7 +133,7 @@ def theirs(
 
 
 def table(rows: list[dict[str, Any]], common: dict[str, Any]) -> str:
-    """Results as Markdown text, with the difference of each pair."""
+    """Return the results as Markdown text, with the difference of each pair."""
     version = next((r["version"] for r in rows if "version" in r), "not run")
     lines = [
         f"CAREamics {version}; napari-geosr with torch {torch.__version__}. Both "

@@ -93,7 +93,7 @@ def best_weights(products: Array, kept: Array, most: int) -> Array:
 
 
 def combined(kept_file: Path) -> dict[str, Any]:
-    """Results of the single best candidate and of the best combinations."""
+    """Return the results of the single best candidate and of the best combinations."""
     with np.load(kept_file) as file:
         stored = {name: file[name] for name in file.files}
     noisy = stored["noisy"].astype(np.float64)
@@ -113,7 +113,7 @@ def combined(kept_file: Path) -> dict[str, Any]:
 
 
 def real_rows(data: Path, work: Path) -> Iterator[str]:
-    """Lines of the table of real volumes with 5 to 40 % noise."""
+    """Yield the lines of the table of real volumes with 5 to 40 % noise."""
     rv = real_volumes
     for name, level, kind in itertools.product(rv.VOLUMES, rv.LEVELS[1:], rv.KINDS):
         few = name not in rv._POROUS
@@ -141,7 +141,7 @@ def real_rows(data: Path, work: Path) -> Iterator[str]:
 
 
 def set_rows(work: Path, seed: int) -> Iterator[str]:
-    """Lines of the table of the test sets of the model cards."""
+    """Yield the lines of the table of the test sets of the model cards."""
     pairs = {
         "ct-denoise": "porous-denoise",
         "fluo-denoise": "photon-denoise",

@@ -106,7 +106,7 @@ def _training_skulls(kept: Path) -> list[Mask]:
 
 
 def _sample(skulls: list[Mask], step: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """One skull with a random defect: the remaining part, and the missing part.
+    """Return one skull with a random defect: the remaining part, and the missing part.
 
     Defects are drawn as in `simulate skulls`; half of the skulls are mirrored.
     """
@@ -215,7 +215,7 @@ def _interpolated(complete: Mask, mode: str) -> Mask:
 
 
 def _parts(made: Any, near: Mask, network: DenseUNet | None) -> dict[str, Any]:
-    """The missing part by each method, and its CPU time in seconds."""
+    """Return the missing part by each method, and its CPU time in seconds."""
     from napari_geosr.core.steps import run_to_end
     from napari_geosr.operations.shapes.complete import complete_mask_steps
     from napari_geosr.operations.shapes.config import CompleteShapeConfig

@@ -52,7 +52,7 @@ Floats = npt.NDArray[np.float32]
 
 
 def specimen(seed: int) -> Scan:
-    """A coarse scan of canals, and the object."""
+    """Return a coarse scan of canals, and the object."""
     n = EDGE * FACTOR
     phantom = tubes.cortical_canals(
         (n, n, n), number=16, radius=RADII, links=10, seed=seed
@@ -104,7 +104,7 @@ def _by_class(widths: Floats) -> npt.NDArray[np.int64]:
 
 
 def limit(widths: Widths) -> float:
-    """Width in µm above which at least half of the pore voxels are found."""
+    """Return the width in µm above which at least half of the pore voxels are found."""
     share = widths.found / np.maximum(widths.true, 1)
     least = np.inf
     for i in reversed(range(len(CLASSES))):
@@ -115,7 +115,7 @@ def limit(widths: Widths) -> float:
 
 
 def table(found: Mapping[str, Widths]) -> str:
-    """One row for each width class."""
+    """Return one row for each width class."""
     head = " | ".join(f"{way}: found | invented | porosity" for way in found)
     lines = [
         f"| width (µm) | fraction of the pores | {head} |",
@@ -138,7 +138,7 @@ def table(found: Mapping[str, Widths]) -> str:
 
 
 def summary(rows: Mapping[str, Mapping[str, float]]) -> str:
-    """Table of the results for whole volumes."""
+    """Return the table of the results for whole volumes."""
     lines = [
         "| | PSNR (dB) | porosity error | Dice "
         "| width above which at least half is found |",

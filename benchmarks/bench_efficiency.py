@@ -135,7 +135,7 @@ def beginning_with_its_input() -> Iterator[None]:
 
 
 def seen(noise: str, seed: int) -> Specimen:
-    """The foam of a seed with noise of one kind."""
+    """Return the foam of a seed with noise of one kind."""
     if noise != WEAK:
         return specimen("foam", noise, seed)
     usual = specimen("foam", "independent", seed)
@@ -167,7 +167,7 @@ def denoised(
 
 
 def coarser(clean: Array, factor: int, seed: int) -> Array:
-    """The scan with voxels that are `factor` times larger in the plane."""
+    """Return the scan with voxels that are `factor` times larger in the plane."""
     blur = IMAGING.blur * factor
     seen = gaussian_filter(clean, (0, blur, blur), mode="nearest")
     z, y, x = clean.shape
@@ -257,7 +257,7 @@ class Bench:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Means over the seeds for each case, in the order of the rows."""
+    """Return the means over the seeds for each case, in the order of the rows."""
     titles = ["", "", *(title for title, _ in COLUMNS.values())]
     lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     for case, setting in dict.fromkeys((r["case"], r["setting"]) for r in rows):

@@ -102,7 +102,7 @@ def main() -> int:
 def kept_rows(
     noise: float, seed: int, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """Rows of one phantom, read from the work folder if they exist."""
+    """Return the rows of one phantom, read from the work folder if they exist."""
     name = f"rows-{noise:g}-{seed}-{options.of_each}-{options.draws}.json"
     path = options.work / name
     if path.exists():
@@ -116,7 +116,7 @@ def kept_rows(
 def rows(
     noise: float, seed: int, options: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
-    """Values of the true and the invented pores of one phantom."""
+    """Yield the values of the true and the invented pores of one phantom."""
     foam = sphere_foam(SHAPE, porosity=0.06, radius=(2, 7), gap=2.0, seed=seed)
     solid = 1 - foam.fraction
     rng = np.random.default_rng([seed, int(100 * noise)])
@@ -187,7 +187,7 @@ def support(request: AttributionRequest, whole: np.ndarray) -> dict[str, Any] | 
 
 
 def auc(scores: list[float], is_true: list[bool]) -> float:
-    """Probability that a true pore scores higher than an invented one."""
+    """Return the probability that a true pore scores higher than an invented one."""
     values, flags = np.asarray(scores, float), np.asarray(is_true)
     high, low = values[flags], values[~flags]
     above = (high[:, None] > low).mean() + 0.5 * (high[:, None] == low).mean()
@@ -195,7 +195,7 @@ def auc(scores: list[float], is_true: list[bool]) -> float:
 
 
 def table(found: list[dict[str, Any]]) -> str:
-    """One row per score, and the verdicts for true and invented pores."""
+    """Return one row per score, and the verdicts for true and invented pores."""
     heads = [f"AUC, noise {n:g}" for n in NOISES]
     heads += ["AUC, all pores", f"AUC, pores up to {SMALL} voxels"]
     lines = [

@@ -53,7 +53,7 @@ Array = np.ndarray[Any, Any]
 
 
 def scan_and_truth(path: Path, edge: int) -> tuple[Array, Array]:
-    """A simulated scan of the sandstone, and its pores."""
+    """Return a simulated scan of the sandstone, and its pores."""
     with zipfile.ZipFile(path) as files, tempfile.TemporaryDirectory() as folder:
         name = next(n for n in files.namelist() if n.endswith(".tif"))
         solid = tifffile.imread(files.extract(name, folder)) > 0
@@ -76,7 +76,7 @@ def overlaps(found: Array, truth: Array, classes: int) -> list[float]:
 
 
 def mean_iou(found: Array, truth: Array) -> float:
-    """Mean intersection over union of pore and solid."""
+    """Return the mean intersection over union of pore and solid."""
     return float(np.mean(overlaps(found, truth, 2)))
 
 
@@ -276,7 +276,7 @@ class Radiographs:
         return files["grey"], files["labels"]
 
     def start(self, method: str) -> Any:
-        """The pre-trained model of a method; None for training from scratch."""
+        """Return the pre-trained model of a method; None for training from scratch."""
         if method == SCRATCH:
             return None
         given = getattr(self.options, f"{method}_model")

@@ -174,7 +174,7 @@ class Test:
 
 
 def thickness(phase: Mask) -> float:
-    """Mean local thickness in the middle of a volume, in voxels."""
+    """Return the mean local thickness in the middle of a volume, in voxels."""
     middle = tuple(
         slice((n - min(n, MEASURED)) // 2, (n + min(n, MEASURED)) // 2)
         for n in phase.shape
@@ -274,7 +274,7 @@ def trained_threshold(kind: str, factor: int) -> float:
 
 
 def mean_of(figures: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Mean of every measure over the test volumes."""
+    """Return the mean of every measure over the test volumes."""
     return {key: float(np.mean([f[key] for f in figures])) for key in figures[0]}
 
 
@@ -299,7 +299,7 @@ def settings_digest() -> str:
 
 
 def _network_shapes() -> dict[str, list[int]]:
-    """Shapes of the tensors of the trained network, by name."""
+    """Return the shapes of the tensors of the trained network, by name."""
     factor = max(EDGE)
     config = training(GENERIC, steps=1, upscale_factor=factor).training
     network = build_network(config.network, **network_kwargs(config))
@@ -389,12 +389,12 @@ class Bench:
         )
 
     def of(self, case: str, loss: str) -> list[dict[str, Any]]:
-        """Rows of a case and a loss, one per seed."""
+        """Return the rows of a case and a loss, one per seed."""
         return [r for r in self.rows if (r["case"], r["loss"]) == (case, loss)]
 
 
 def spread(rows: Sequence[dict[str, Any]], figure: Figure) -> str:
-    """Mean and standard deviation over the seeds, as text."""
+    """Return the mean and standard deviation over the seeds, as text."""
     values = [row[figure.key] for row in rows]
     text = f"{np.mean(values):.{figure.digits}f}"
     if len(values) > 1:
@@ -420,7 +420,7 @@ def stability(bench: Bench, cases: Sequence[str]) -> str:
 
 
 def table(bench: Bench, cases: Sequence[str]) -> str:
-    """Table of all measures of all cases."""
+    """Return the table of all measures of all cases."""
     lines = [
         "| object | loss | " + " | ".join(f.title for f in FIGURES) + " | seconds |",
         "|---|---|" + "---|" * (len(FIGURES) + 1),
@@ -508,7 +508,7 @@ def main() -> None:
 
 
 def document(bench: Bench, cases: Sequence[str]) -> str:
-    """Text of the document for these cases."""
+    """Return the text of the document for these cases."""
     arguments = bench.arguments
     adversarial = " --adversarial" if arguments.adversarial else ""
     return "\n".join(

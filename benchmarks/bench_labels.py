@@ -42,7 +42,7 @@ def write_scan(path: Path, edge: int) -> None:
 
 
 def ours(path: Path) -> np.ndarray[Any, Any]:
-    """Sizes of the pores in voxels."""
+    """Return the sizes of the pores in voxels."""
     report = geosr.measure_porosity(
         da.from_zarr(path), threshold=THRESHOLD, phase="dark"
     )
@@ -50,7 +50,7 @@ def ours(path: Path) -> np.ndarray[Any, Any]:
 
 
 def others(path: Path) -> np.ndarray[Any, Any]:
-    """Sizes of the pores from dask-image, also with 26 neighbours."""
+    """Return the sizes of the pores from dask-image, also with 26 neighbours."""
     from dask_image import ndmeasure
 
     mask = da.from_zarr(path) < THRESHOLD

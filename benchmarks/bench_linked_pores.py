@@ -43,7 +43,7 @@ def timed(change: Callable[[], Any]) -> tuple[float, float]:
 
 
 def frame_times(viewer: Any, frames: int = 60) -> np.ndarray:
-    """Milliseconds of each frame while the picture is panned."""
+    """Return the milliseconds of each frame while the picture is panned."""
     times, middle = [], viewer.camera.center
     for i in range(frames):
         place = (*middle[:-1], middle[-1] + 40 * np.sin(i / 8))

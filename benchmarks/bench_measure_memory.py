@@ -70,7 +70,7 @@ def child(edge: int, noise: float) -> None:
 
 
 def status(key: str) -> int:
-    """A memory value that the kernel reports for this process, in bytes."""
+    """Return a memory value that the kernel reports for this process, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) * 1024

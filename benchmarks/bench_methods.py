@@ -122,7 +122,7 @@ def classical(train: Specimen, test: Specimen, noise: str) -> list[dict[str, Any
 def by_blocks(
     train: Specimen, test: Specimen, noise: str, python: Path
 ) -> list[dict[str, Any]]:
-    """Rows of BM3D and BM4D, computed by another Python."""
+    """Return the rows of BM3D and BM4D, computed by another Python."""
     found = block_matching(
         python,
         noisy=train.first,
@@ -269,7 +269,7 @@ class Bench:
         )
 
     def _budget(self, case: str) -> float:
-        """Time limit of an adversarial training in seconds."""
+        """Return the time limit of an adversarial training in seconds."""
         for row in self.rows:
             if row["case"] == case and row["method"] == "supervised":
                 return ADVERSARIAL_BUDGET * float(row["seconds"])
@@ -279,7 +279,7 @@ class Bench:
 
 
 def head(command: str) -> str:
-    """Introduction to the tables."""
+    """Return the introduction to the tables."""
     return (
         f"Generated with `{command}`. All methods are trained on one simulated "
         f"specimen of {' × '.join(map(str, SHAPE))} voxels and tested on another of "

@@ -45,7 +45,7 @@ def spheres(edge: int = 72, radius: int = 7, solid: float = 0.5) -> Mask:
 
 
 def ours(pores: Mask) -> tuple[float, float, float | None]:
-    """Tb.Th, Tb.Sp and τ.z from napari-geosr."""
+    """Return Tb.Th, Tb.Sp and τ.z as measured by napari-geosr."""
     grey = np.where(pores, 50, 200).astype(np.uint8)
     report = geosr.measure_porosity(
         grey, axes="ZYX", threshold=120.0, statistics=("thickness", "transport")
@@ -82,12 +82,12 @@ def time_transport(path: Path, edge: int) -> None:
 
 
 def taufactor_alone(pores: Mask) -> tuple[float | None, ...]:
-    """The tortuosity factor along Z from TauFactor."""
+    """Return the tortuosity factor along Z as computed by TauFactor."""
     return (tau_of_taufactor(pores),)
 
 
 def theirs(pores: Mask) -> tuple[float, float, float | None]:
-    """The same measures from porespy and TauFactor."""
+    """Return the same measures from porespy and TauFactor."""
     import porespy
 
     def thickness(phase: Mask) -> float:
@@ -98,7 +98,7 @@ def theirs(pores: Mask) -> tuple[float, float, float | None]:
 
 
 def timed(measure: Callable[[Mask], tuple[float | None, ...]], pores: Mask) -> str:
-    """Measured values, and the processor time of their measurement."""
+    """Return the measured values, and the processor time of their measurement."""
     began = time.process_time()
     values = measure(pores)
     seconds = time.process_time() - began

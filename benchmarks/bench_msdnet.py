@@ -90,7 +90,7 @@ class _LiveBytes(TorchDispatchMode):
 
 
 def live_peak(call: Callable[[], Any]) -> int:
-    """Largest amount of storage in use, in bytes, while `call` runs."""
+    """Return the largest amount of storage in use, in bytes, while `call` runs."""
     with _LiveBytes() as counter:
         call()
     return counter.peak
@@ -114,7 +114,7 @@ def inference(size: int, depth: int, repeat: int) -> dict[str, float]:
 
 
 def _saved_bytes(call: Callable[[], torch.Tensor]) -> int:
-    """Bytes stored by autograd, counting each storage once."""
+    """Return the bytes stored by autograd, counting each storage once."""
     kept: dict[int, torch.Tensor] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:

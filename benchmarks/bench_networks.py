@@ -170,7 +170,7 @@ OBJECTS: dict[str, Callable[[Shape, int], tuple[Array, Mask]]] = {
 
 
 def specimen(kind: str, factor: int, seed: int) -> Specimen:
-    """An object and its scans; bright structures have the grey value 1."""
+    """Return an object and its scans; bright structures have the grey value 1."""
     edge = EDGE[factor] * factor
     light, mask = OBJECTS[kind]((edge, edge, edge), seed)
     rng = np.random.default_rng([seed, 17])
@@ -189,7 +189,7 @@ def cubic(coarse: Array, factor: int) -> Array:
 
 
 def graph_of(mask: Mask) -> NetworkGraph:
-    """Graph of the tubes, in µm."""
+    """Return the graph of the tubes, in µm."""
     return network_graph(mask, (VOXEL,) * 3, unit="µm")
 
 
@@ -272,7 +272,7 @@ class StepTime:
 
 
 def step_seconds(way: Way, folder: Path, seconds: float, **settings: Any) -> float:
-    """Processor time of a step, from a complete training of about `seconds`.
+    """Return the processor time of a step, from a complete training of about `seconds`.
 
     The time of steps varies, because geometry-aware losses are added during a training.
     The number of steps is first estimated from a long training that is stopped.
@@ -329,12 +329,12 @@ def write_pairs(
 
 
 def mean_of(figures: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Mean of every measure."""
+    """Return the mean of every measure."""
     return {key: float(np.mean([f[key] for f in figures])) for key in figures[0]}
 
 
 def judging_digest() -> str:
-    """Identifier of everything that determines the measures of a volume."""
+    """Return the identifier of everything that determines the measures of a volume."""
     files = [*Path(graph_package).parent.glob("*.py"), Path(centrelines_file)]
     code = "".join(file.read_text("utf-8") for file in sorted(files))
     return digest({"scikit-image": skimage.__version__, "graph": code}, [judged])
@@ -480,12 +480,12 @@ class Bench:
         )
 
     def of(self, case: str, way: str) -> list[dict[str, Any]]:
-        """Rows of a case and a method, one per seed."""
+        """Return the rows of a case and a method, one per seed."""
         return [r for r in self.rows if (r["case"], r["way"]) == (case, way)]
 
 
 def spread(rows: Sequence[dict[str, Any]], key: str, digits: int) -> str:
-    """Mean and standard deviation over seeds."""
+    """Return the mean and standard deviation over seeds."""
     values = [row[key] for row in rows]
     text = f"{np.mean(values):.{digits}f}"
     if len(values) > 1:
@@ -494,7 +494,7 @@ def spread(rows: Sequence[dict[str, Any]], key: str, digits: int) -> str:
 
 
 def table(bench: Bench, cases: Sequence[str]) -> str:
-    """All measures of all cases."""
+    """Return the table of all measures of all cases."""
     titles = [*(figure.title for figure in FIGURES), "seeds", "steps", "seconds"]
     lines = [
         "| object | method | " + " | ".join(titles) + " |",
@@ -515,7 +515,7 @@ def table(bench: Bench, cases: Sequence[str]) -> str:
 
 
 def rankings(bench: Bench, cases: Sequence[str]) -> str:
-    """The rankings by PSNR and by branches, and their correlation."""
+    """Return a table of the rankings by PSNR and by branches, and their correlation."""
     lines = [
         "| object | best to worst by PSNR | best to worst by branches (F1) "
         "| rank correlation |",
@@ -538,7 +538,7 @@ def rankings(bench: Bench, cases: Sequence[str]) -> str:
 
 
 def claim(bench: Bench, cases: Sequence[str]) -> str:
-    """Table of the branches found with and without geometry-aware losses."""
+    """Return the table of the branches found with and without geometry-aware losses."""
     lines = [
         "| object | branch recall, generic | branch recall, geometry-aware "
         "| difference (percentage points) |",
@@ -554,13 +554,13 @@ def claim(bench: Bench, cases: Sequence[str]) -> str:
 
 
 def _chosen(options: argparse.Namespace) -> str:
-    """The chosen objects and factors as command-line options."""
+    """Return the chosen objects and factors as command-line options."""
     kinds = [f" --object {kind}" for kind in options.object or ()]
     return "".join([*kinds, *(f" --factor {n}" for n in options.factor or ())])
 
 
 def document(bench: Bench, cases: Sequence[str]) -> str:
-    """Text of the document for these cases."""
+    """Return the text of the document for these cases."""
     options = bench.arguments
     return "\n".join(
         (

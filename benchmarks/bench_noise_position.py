@@ -74,7 +74,7 @@ CASES = {
 
 
 def rows(name: str, clean: Array) -> Iterator[str]:
-    """Lines of the table for one volume."""
+    """Yield the lines of the table for one volume."""
     contrast = float(np.subtract(*np.percentile(clean, (98, 2))))
     own = measure(clean)[0].level / contrast
     for case, made in CASES.items():
@@ -93,7 +93,7 @@ def rows(name: str, clean: Array) -> Iterator[str]:
 
 
 def false_alarms(found: dict[str, Callable[[], Array]]) -> tuple[int, int]:
-    """Number of false alarms for uniform noise, and number of scans."""
+    """Return the number of false alarms for uniform noise, and the number of scans."""
     alarms = total = 0
     for made in found.values():
         clean = made()

@@ -55,7 +55,7 @@ def plan(pores: Mask, precision: float, scan: str) -> geosr.ScanPlan:
 
 
 def cubes(pores: Mask) -> npt.NDArray[np.float64]:
-    """Porosity of each spot of a phantom."""
+    """Return the porosity of each spot of a phantom."""
     n = EDGE // SPOT
     found = pores.reshape(n, SPOT, n, SPOT, n, SPOT).mean(axis=(1, 3, 5))
     return np.asarray(found, np.float64).ravel()

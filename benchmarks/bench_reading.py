@@ -46,7 +46,7 @@ def best(functions: dict[str, Callable[[], Any]], n: int) -> dict[str, float]:
 
 
 def tiles(shape: tuple[int, ...], halo: int) -> Iterator[tuple[slice, ...]]:
-    """Tiles of `TILE` with a halo, clipped at the border, in z-y-x order."""
+    """Yield tiles of size `TILE` with a halo, clipped at the border, in z-y-x order."""
     starts = [range(0, n, t) for n, t in zip(shape, TILE, strict=True)]
     for corner in itertools.product(*starts):
         yield tuple(

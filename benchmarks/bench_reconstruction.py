@@ -28,7 +28,7 @@ Times = tuple[float, float]
 
 
 def _in_turn(calls: dict[str, Callable[[], Any]], repeat: int) -> dict[str, Times]:
-    """Shortest wall-clock and processor seconds per call."""
+    """Return the shortest wall-clock and processor seconds per call."""
     best = {name: (float("inf"), float("inf")) for name in calls}
     for _ in range(repeat):
         for name, call in calls.items():

@@ -49,7 +49,7 @@ def one_plane_per_tile() -> Iterator[None]:
 
 
 def command(path: Path, out: Path, *more: str) -> float:
-    """Time of a restoration by the command, in seconds."""
+    """Return the time of a restoration by the command, in seconds."""
     words = ["restore", str(path), "--out", str(out), "--model", MODEL, "--axes", "ZYX"]
     said = text_io.StringIO()
     start = time.perf_counter()
@@ -79,7 +79,7 @@ def stop_halfway(path: Path, out: Path, n: int) -> None:
 
 
 def measure(n: int) -> str:
-    """A line of the table."""
+    """Return a line of the table."""
     with tempfile.TemporaryDirectory() as name, one_plane_per_tile():
         folder = Path(name)
         path = folder / "scan.tif"

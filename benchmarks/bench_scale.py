@@ -171,12 +171,12 @@ def thickness(folder: Path, edge: int) -> None:
 
 
 def memory(gigabytes: float) -> tuple[str, str]:
-    """The command-line option for a memory budget."""
+    """Return the command-line option for a memory budget."""
     return "--memory", f"{gigabytes * 1000:.0f}MB"
 
 
 def voxels_of(path: Path) -> np.ndarray:
-    """The voxels of an OME-Zarr."""
+    """Return the voxels of an OME-Zarr."""
     import napari_geosr as geosr
 
     return np.asarray(geosr.read(path).data)
@@ -208,7 +208,7 @@ def workers(folder: Path, repeats: int) -> None:
 
 
 def inference_seconds(path: Path) -> float:
-    """Wall-clock time of the inference, from the record of a result."""
+    """Return the wall-clock time of the inference, from the record of a result."""
     import napari_geosr as geosr
 
     record = geosr.read(path).provenance[-1]
@@ -236,7 +236,7 @@ def write_repeated(path: Path) -> None:
 
 
 def planned(scan: Path, *more: object) -> dict[str, float]:
-    """The plan of a run, as ``--dry-run`` prints it."""
+    """Return the plan of a run, as ``--dry-run`` prints it."""
     words = [*RUN, *more, "--dry-run", "--json", "-o", scan.with_name("x.ome.zarr")]
     command = [sys.executable, "-m", "napari_geosr", "restore", scan, *words]
     done = subprocess.run(
@@ -378,7 +378,7 @@ def processor_times(job: str) -> None:
 
 
 def _events(job: Path) -> list[dict[str, Any]]:
-    """Events of a job up to its first progress event."""
+    """Return the events of a job up to its first progress event."""
     path = job / "events.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     events = [json.loads(line) for line in lines]

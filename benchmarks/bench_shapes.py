@@ -225,7 +225,7 @@ def _cells(
     signs: Sequence[str] = ("", "", "+", "+", "+"),
     digits: Sequence[int] = (4, 4, 1, 1, 0),
 ) -> str:
-    """Mean and standard deviation of each column."""
+    """Return the mean and standard deviation of each column."""
     cells = []
     for column, sign, n in zip(values.T, signs, digits, strict=True):
         if not np.isfinite(column).all():
@@ -311,7 +311,7 @@ def _scanned(truth: Mask, factor: int, rng: np.random.Generator) -> Array:
 
 
 def _segmented(scan: Array, factor: int) -> Iterator[tuple[str, Mask]]:
-    """Segmentations of a scan on the fine grid, by method."""
+    """Yield the segmentations of a scan on the fine grid, by method."""
     from skimage.filters import threshold_otsu
 
     from napari_geosr import restore
@@ -358,7 +358,7 @@ def _dice_within(fine: Mask, truth: Mask, near: Mask) -> float:
 
 
 def _thickness(shape: Mask) -> float:
-    """Mean local thickness (Tb.Th), in voxels."""
+    """Return the mean local thickness (Tb.Th), in voxels."""
     from napari_geosr.measure.thickness import local_thickness
 
     return float(local_thickness(shape)[shape].mean())

@@ -82,7 +82,7 @@ def frames_of(made: SimulatedFrames) -> SimFrames:
 
 
 def target(made: SimulatedFrames, upscale: int) -> Array:
-    """The object, averaged over the pixels of the result."""
+    """Return the object, averaged over the pixels of the result."""
     times = UPSCALE // upscale
     rows, columns = (n // times for n in made.truth.shape)
     blocks = made.truth.reshape(rows, times, columns, times)
@@ -90,7 +90,7 @@ def target(made: SimulatedFrames, upscale: int) -> Array:
 
 
 def figures(image: Array, truth: Array) -> tuple[float, float]:
-    """Correlation coefficient, and PSNR in dB after scaling to the truth."""
+    """Return the correlation coefficient, and PSNR in dB after scaling to the truth."""
     part = (slice(BORDER, -BORDER), slice(BORDER, -BORDER))
     a, t = image[part].astype(float).ravel(), truth[part].astype(float).ravel()
     slope, start = np.polyfit(a, t, 1)
@@ -107,7 +107,7 @@ class Row(NamedTuple):
 
 
 def quality_rows(quick: bool) -> Iterator[Row]:
-    """Results of each method as means over the seeds."""
+    """Yield the results of each method as means over the seeds."""
     cases = [
         (kind, structure, snr)
         for kind, (structures, *_) in RUNS.items()
@@ -167,7 +167,7 @@ def judged(
 
 
 def quality_table(quick: bool) -> str:
-    """Rows of structure and noise; columns of methods."""
+    """Return a table with rows of structure and noise, and columns of methods."""
     rows = list(quality_rows(quick))
     lines = [
         "| illumination | structure | SNR | "

@@ -257,7 +257,7 @@ def cases() -> list[tuple[Case, str]]:
 
 
 def read(path: Path) -> list[Row]:
-    """Rows of an earlier run."""
+    """Return the rows of an earlier run."""
     if not path.exists():
         return []
     rows = []
@@ -310,7 +310,7 @@ PARTS = (*_ROWS, "published")
 
 
 def _seconds(rows: Iterable[Row], case: Case, method: str) -> float:
-    """Time of a method from an earlier row, in seconds."""
+    """Return the time of a method from an earlier row, in seconds."""
     for row in rows:
         seconds = row.figures["seconds"]
         if row.method == method and row.case == case and seconds is not None:
@@ -333,7 +333,7 @@ class Table:
         return [key for key in grid if "joint-rl" in self.found.get(key, ())]
 
     def mean(self, key: tuple[str, str, int], method: str, what: str) -> float:
-        """Mean over the seeds; NaN for a method that was not run."""
+        """Return the mean over the seeds; NaN for a method that was not run."""
         found = [f.get(what) for f in self.found[key].get(method, ())]
         values = [value for value in found if value is not None]
         return float(np.mean(values)) if values else np.nan
@@ -394,7 +394,7 @@ def method_table(table: Table) -> str:
 
 
 def published_table(table: Table) -> str:
-    """The published recipe and Richardson–Lucy, also at equal time."""
+    """Return a table of the published recipe and Richardson–Lucy, also at equal time."""
     columns = {
         "joint-rl": "joint Richardson–Lucy",
         "joint-rl-equal": "joint Richardson–Lucy, in the time of 200 steps",
@@ -422,7 +422,7 @@ def published_table(table: Table) -> str:
 
 
 def curve_table(table: Table) -> str:
-    """Table of Richardson–Lucy by number of iterations."""
+    """Return the table of Richardson–Lucy by number of iterations."""
     lines = [
         f"| illumination | structure | SNR | {' | '.join(map(str, JUDGED))} "
         "| suggested |",

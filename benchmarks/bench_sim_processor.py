@@ -36,13 +36,13 @@ NAME = "napari_sim_processor"
 
 
 def correlation(image: Array, truth: Array) -> float:
-    """Correlation coefficient, excluding a border."""
+    """Return the correlation coefficient, excluding a border."""
     part = (slice(BORDER, -BORDER), slice(BORDER, -BORDER))
     return float(np.corrcoef(image[part].ravel(), truth[part].ravel())[0, 1])
 
 
 def peer(made: SimulatedFrames, truth: Array) -> float:
-    """Best correlation of the other program over its settings."""
+    """Return the best correlation of the other program over its settings."""
     # Installed in a separate environment, so its types are unknown here.
     other = importlib.import_module("napari_sim_processor.processors.convSimProcessor")
     block = (made.frames - 100).reshape(9, SIZE, SIZE).astype(np.float32)

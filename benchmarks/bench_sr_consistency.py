@@ -108,7 +108,7 @@ class WithoutLayer:
     card = property(lambda self: self.model.card)
 
     def restorer(self) -> Any:
-        """The network without the data-consistency layer."""
+        """Return the network without the data-consistency layer."""
         return self.model.network()
 
 
@@ -160,14 +160,14 @@ def psnr(result: Array, truth: Array) -> float:
 
 
 def porosity(values: Array) -> float:
-    """Percentage of voxels below Otsu's threshold."""
+    """Return the percentage of voxels below Otsu's threshold."""
     return 100 * float((values < threshold_otsu(values)).mean())
 
 
 def measured(
     truth: Array, factor: int, level: float, *, known: bool
 ) -> tuple[dict[str, Array], str]:
-    """All results for one scan, and the verdict before the run."""
+    """Return all results for one scan, and the verdict before the run."""
     fine = torch.from_numpy(truth)[None, None]
     scan = functional.avg_pool3d(fine, factor)[0, 0].numpy()
     rng = np.random.default_rng(0)
@@ -218,7 +218,7 @@ def measured(
 
 
 def table(args: argparse.Namespace) -> Iterator[str]:
-    """Lines of the main table."""
+    """Yield the lines of the main table."""
     heads = ("cubic", "spline", "network", "as the scan", "as the object", "auto")
     yield (
         "| volume | × | noise | "
@@ -299,7 +299,7 @@ def spread_table(args: argparse.Namespace) -> Iterator[str]:
 
 
 def cases(args: argparse.Namespace) -> Iterator[Case]:
-    """All cases of ``--gains``, stored ones and new ones."""
+    """Yield all cases of ``--gains``, stored ones and new ones."""
     known: dict[tuple[str, int, str, float], list[Case]] = {}
     for case in _read(args.rows):
         place = (case.volume, case.factor, case.kind, case.level)
@@ -333,7 +333,7 @@ def _read(path: Path | None) -> list[Case]:
 def gains(
     name: str, truth: Array, factor: int, kind: str, level: float
 ) -> Iterator[Case]:
-    """Expected and true gain for one scan, with and without the layer."""
+    """Yield the expected and true gain for one scan, with and without the layer."""
     lags, white, cutoff = KINDS[kind]
     noise = Noise(
         level,
@@ -374,7 +374,7 @@ def gains(
 
 
 def gain_table(args: argparse.Namespace) -> Iterator[str]:
-    """Lines of the table of expected and true gains."""
+    """Yield the lines of the table of expected and true gains."""
     found = list(cases(args))
     if args.rows is not None:
         with args.rows.open("w", newline="") as file:

@@ -145,7 +145,7 @@ Objects = Callable[[int, int], Phantom]
 
 
 def foams(seed: int, factor: int) -> Phantom:
-    """A simulated foam with walls thinner than a coarse voxel."""
+    """Return a simulated foam with walls thinner than a coarse voxel."""
     edge = EDGE * factor
     return foam((edge, edge, edge), factor, seed)
 
@@ -203,7 +203,7 @@ def multiplications(network: torch.nn.Module) -> float:
 
 
 def parameters(network: torch.nn.Module) -> int:
-    """Number of parameters of a network."""
+    """Return the number of parameters of a network."""
     return sum(p.numel() for p in network.parameters())
 
 
@@ -218,7 +218,7 @@ def clock(device: str) -> float:
 def cost(
     work: Callable[[], Array], device: str, energy_seconds: float
 ) -> dict[str, Any]:
-    """Seconds and joules per million voxels of the result of `work`.
+    """Return the seconds and joules per million voxels of the result of `work`.
 
     The best of three runs after an untimed one. The energy is that of the whole
     computer while `work` is repeated, so no other program should be running.
@@ -244,7 +244,7 @@ def cost(
 
 
 def tiled(network: torch.nn.Module, coarse: Array, device: str) -> Array:
-    """The volume restored by the network, tile by tile."""
+    """Return the volume restored by the network, tile by tile."""
     target = np.empty(lay_out(coarse.shape, network.spec).output_shape, np.float32)
     known = IntensityStatistics(0.0, 1.0, -10.0, 10.0, coarse.size)
     steps = restore_tiles(
@@ -347,7 +347,7 @@ class Bench:
                     self.add(self._learned(recipe, seed))
 
     def _timed(self, repeated: int) -> Array:
-        """A larger volume for measuring times."""
+        """Return a larger volume for measuring times."""
         return np.tile(self.tests[0].noisy, (repeated,) * 3)
 
     def _cubic(self) -> dict[str, Any]:
@@ -418,7 +418,7 @@ class Bench:
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means over the seeds of one network, and the spread of their PSNR."""
+    """Return the means over the seeds of one network, and the spread of their PSNR."""
     found: dict[str, Any] = {"network": rows[0]["network"], "seeds": len(rows)}
     for key in COLUMNS:
         values = [r[key] for r in rows if r.get(key) is not None]
@@ -429,7 +429,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def summaries(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One summary for each network, in the order of the recipes."""
+    """Return one summary for each network, in the order of the recipes."""
     order = [CUBIC, *(r.label for r in RECIPES)]
     names = sorted({str(r["network"]) for r in rows}, key=order.index)
     return [summary([r for r in rows if r["network"] == name]) for name in names]
@@ -484,7 +484,7 @@ def verdict_table(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def head(options: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Introduction to the tables."""
+    """Return the introduction to the tables."""
     fine = EDGE * options.factor
     by = sorted({r["measured_by"] for r in rows if r.get("measured_by")})
     command = (

@@ -45,7 +45,7 @@ def trainer(paths: list[Path], steps: int, preview: bool) -> Trainer:
 
 
 def seconds(run: Trainer, cached: bool = False) -> float:
-    """Wall-clock seconds per step, from the first step to the last.
+    """Return the wall-clock seconds per step, from the first step to the last.
 
     Previews before the first and after the last step are not part of this time.
     """

@@ -116,7 +116,7 @@ def interval_sections(options: argparse.Namespace) -> dict[str, str]:
 
 
 def coverage_table(found: dict[str, list[Outcome]]) -> str:
-    """One row per model: coverage and width of the intervals, and the errors."""
+    """Return one row per model: coverage and width of the intervals, and the errors."""
     rows = [
         "| model | scans | deviations | true porosity in the interval | "
         "median relative half-width | relative error: median; 90th percentile | "
@@ -160,7 +160,7 @@ def kinds_table(found: dict[str, list[Outcome]]) -> str:
 
 
 def other_kinds_table(found: dict[str, list[Outcome]]) -> str:
-    """Coverage for each kind with a calibration on all other kinds."""
+    """Return the coverage for each kind with a calibration on all other kinds."""
     rows = [
         "| kind left out | " + " | ".join(found) + " |",
         "|---|" + "---|" * len(found),
@@ -296,7 +296,7 @@ def check_table(checks: dict[str, list[Check]]) -> str:
 
 
 def wrong_table(checks: dict[str, list[Check]]) -> str:
-    """One row per kind of result: how many are classified as consistent."""
+    """Return one row per kind of result: how many are classified as consistent."""
     rows = [
         "| classified as consistent | " + " | ".join(checks) + " |",
         "|---|" + "---|" * len(checks),
@@ -308,7 +308,7 @@ def wrong_table(checks: dict[str, list[Check]]) -> str:
 
 
 def share(answers: Iterator[bool | None] | Sequence[bool]) -> str:
-    """Number and share of true answers, as text."""
+    """Return the number and share of true answers, as text."""
     known = [bool(answer) for answer in answers]
     if not known:
         return "–"

@@ -52,12 +52,12 @@ class Scan:
         return np.asarray(values / values.std())
 
     def with_noise(self, level: float, seed: int, blur: float = 0.0) -> Array:
-        """The scan with noise of this level, as a fraction of the contrast."""
+        """Return the scan with noise of this level, as a fraction of the contrast."""
         return self.clean + level * self.contrast * self.noise(seed, blur)
 
 
 def scans(folder: Path) -> Iterator[Scan]:
-    """Crops of real volumes, and simulated volumes."""
+    """Yield crops of real volumes, and simulated volumes."""
     for name, made in structures(folder).items():
         if name in VOLUMES:
             clean = np.asarray(made(), np.float64)[:64, :96, :96]
@@ -86,7 +86,7 @@ class Counts:
         self.right.setdefault(kind, []).append(is_right)
 
     def lines(self) -> Iterator[str]:
-        """Lines of the table."""
+        """Yield the lines of the table."""
         yield "| case | expected | as expected |"
         yield "|---|---|---|"
         for kind, found in self.right.items():
@@ -167,7 +167,7 @@ def _judge(kind: str, values: Array, true: float, counts: Counts) -> None:
 
 
 def smooth(scan: Scan) -> Iterator[str]:
-    """Lines of the table on noise as smooth as structure."""
+    """Yield the lines of the table on noise as smooth as structure."""
     for width in (1.3, 2.0, 3.0):
         for level in (0.1, 0.3):
             values = scan.with_noise(level, 4, width).astype(np.float32)

@@ -159,7 +159,7 @@ def restored(scan: Any, name: str, model: str) -> tuple[RunVerdict, Any]:
 
 
 def pores(volume: Any) -> int:
-    """Number of dark objects below Otsu's threshold."""
+    """Return the number of dark objects below Otsu's threshold."""
     return len(pore_volumes(volume <= threshold_otsu(volume), smallest=MIN_PORE_VOXELS))
 
 
@@ -208,7 +208,7 @@ def is_flagged(row: Row) -> bool:
 
 
 def tables(rows: Sequence[Row]) -> Iterator[str]:
-    """Lines of the table of verdicts by model and part."""
+    """Yield the lines of the table of verdicts by model and part."""
     kinds = "verdict *harmful* | verdict *caution* | remark only"
     yield (
         f"| volumes | model | harmful restorations | {kinds} | good restorations | "
@@ -284,7 +284,7 @@ FLAGS: Mapping[str, tuple[str, Callable[[Row], bool]]] = {
 
 
 def flags(row: Row) -> list[str]:
-    """Names of the reasons for which a row is flagged."""
+    """Return the names of the reasons for which a row is flagged."""
     causes = [cause for cause in row["verdict"]["causes"] if cause in FLAGS]
     return causes + ["remark"] * is_remarked(row)
 
@@ -301,7 +301,7 @@ def is_borne_out(row: Row) -> bool:
 
 
 def flag_lines(rows: Sequence[Row]) -> Iterator[str]:
-    """Lines of the table of flags, by reason."""
+    """Yield the lines of the table of flags, by reason."""
     yield (
         "| volumes | reason for the flag | harmful restorations | good restorations | "
         "good, flag borne out |"

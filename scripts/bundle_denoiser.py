@@ -37,7 +37,7 @@ _EXAMPLES, _OTHERS = 128, 96
 
 
 def training_data(name: str, folder: Path, **said: Any) -> TrainingData:
-    """Percentiles and spectra of noisy scenes drawn as in training."""
+    """Return the percentiles and spectra of noisy scenes drawn as in training."""
     world = train_denoisers.WORLDS[name][0]
     scenes = train_denoisers.make_scenes(name, folder)
     rng = np.random.default_rng([world.seed, 1 << 21])
@@ -70,7 +70,7 @@ def training_data(name: str, folder: Path, **said: Any) -> TrainingData:
 
 
 def draft(name: str, work: Path, texts: dict[str, Any]) -> tuple[ModelCard, Any]:
-    """Card without evaluation, and network with its weights."""
+    """Return the card without evaluation, and the network with its weights."""
     network = build_network("noise_bounded", **train_denoisers.NETWORK).eval()
     state = torch.load(work / "weights.pt", weights_only=True)
     network.load_state_dict(state)
@@ -129,7 +129,7 @@ def _mixed_precision_error(name: str, network: Any) -> float:
 
 
 def figures(name: str, path: str) -> tuple[FigureRow, ...]:
-    """Results of the model, the input and the tuned classical methods.
+    """Return the results of the model, the input and the tuned classical methods.
 
     Those of the classical methods depend only on the test sets; they are taken from
     card of the replaced model.

@@ -83,7 +83,7 @@ def porosity(viewer) -> States:
 
 
 def porosity_air(viewer) -> States:
-    """Porosity with a cylinder in air, before and after measuring."""
+    """Porosity: with a cylinder in air, before and after measuring."""
     frame, dock = opened(viewer, "Porosity")
     y, x = np.mgrid[:96, :96] - 47.5
     foam = sphere_foam((96, 96, 96), porosity=0.3, radius=(3, 8), gap=1.0, seed=3)
@@ -99,7 +99,7 @@ def porosity_air(viewer) -> States:
 
 
 def porosity_sections(viewer) -> States:
-    """Porosity with the morphometry and the scan plan open, before and after use."""
+    """Porosity: with the morphometry and the scan plan open, before and after use."""
     frame, dock = opened(viewer, "Porosity")
     dock.plan.section.set_open(True)
     shots.scroll_to(dock.plan)
@@ -252,7 +252,7 @@ def shapes(viewer) -> States:
 
 
 def real(viewer, file: str) -> States:
-    """A real scan in Restore and Porosity: as opened, previewed, measured."""
+    """Yield a real scan in Restore and Porosity: as opened, previewed, measured."""
     assert shots.DATA is not None
     restore_frame, dock = opened(viewer, "Restore")
     viewer.open(str(shots.DATA / file), plugin=shots.PLUGIN)

@@ -71,7 +71,7 @@ def samples(distances: Array, rng: np.random.Generator) -> tuple[Array, Array]:
 
 
 def drawn(kind: str, radius: float, repeats: int, seed: int) -> tuple[Array, Array]:
-    """Samples of one kind of shape with similar radii."""
+    """Return the samples of one kind of shape with similar radii."""
     rng = np.random.default_rng(seed)
     parts = [
         samples(signed_distances(kind, radius * rng.uniform(0.97, 1.03), rng), rng)

@@ -25,7 +25,7 @@ SCANS = {
 
 
 def read(path: Path, noise: float) -> geosr.Volume:
-    """The middle of a scan, with added noise if requested."""
+    """Return the middle of a scan, with added noise if requested."""
     volume = geosr.read(path)
     depth = volume.shape[0]
     planes = slice(max(depth // 2 - 12, 0), depth // 2 + 12)

@@ -100,7 +100,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def choose(names: Sequence[str]) -> list[Mutation]:
-    """The changes with these names; all changes if there are no names."""
+    """Return the changes with these names; all changes if there are no names."""
     known = {mutation.name: mutation for mutation in MUTATIONS}
     if len(known) != len(MUTATIONS):
         raise StaleError("Two changes have the same name.")
@@ -111,7 +111,7 @@ def choose(names: Sequence[str]) -> list[Mutation]:
 
 
 def find(mutation: Mutation) -> Path:
-    """The file that contains the old text of a change exactly once.
+    """Return the file that contains the old text of a change exactly once.
 
     Raises
     ------
@@ -175,7 +175,7 @@ def try_one(mutation: Mutation, copy: Path, place: Path) -> str:
 
 
 def run_tests(copy: Path, tests: Sequence[str]) -> str:
-    """The first test that fails in the copy; empty if all pass."""
+    """Return the first test that fails in the copy; empty if all pass."""
     env = os.environ | {
         "PYTHONPATH": str(copy / "src"),
         # After two changes within a second, Python would use outdated bytecode.

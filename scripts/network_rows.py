@@ -78,7 +78,7 @@ def rows(name: str) -> list[FigureRow]:
 
 
 def graph(mask: Any) -> Any:
-    """Graph of the tubes, in µm."""
+    """Return the graph of the tubes, in µm."""
     return network_graph(mask, (VOXEL,) * 3, unit="µm")
 
 

@@ -31,7 +31,7 @@ ROW, EDGE = 0, 400
 
 
 def found_centre(scan: Projections, config: ReconstructConfig) -> Any:
-    """Position of the rotation axis, determined as usual, with its curve."""
+    """Return the position of the rotation axis, determined as usual, with its curve."""
     centres: list[Any] = []
 
     def keep(step: Any) -> None:

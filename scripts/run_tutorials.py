@@ -22,7 +22,7 @@ PAGES = Path(__file__).resolve().parents[1] / "docs" / "tutorials"
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
-    """Language and text of every fenced block of a page."""
+    """Return the language and text of every fenced block of a page."""
     found: list[tuple[str, str]] = []
     language, lines = "", [""]
     for line in page.read_text(encoding="utf-8").splitlines():
@@ -61,7 +61,7 @@ def figures(page: Path) -> list[str]:
 
 
 def unprinted(wanted: list[str], printed: str) -> list[str]:
-    """The numbers that are not the rounded value of any printed number."""
+    """Return the numbers that are not the rounded value of any printed number."""
     found = _PRINTED.findall(_PROGRESS.sub("", printed))
     numbers = [float(re.sub(r"[^\d.]", "", number)) for number in found]
 

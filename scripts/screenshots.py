@@ -191,7 +191,7 @@ def shapes_segment() -> None:
     from napari_geosr.physics.shapes import sampled, trabeculae
 
     def scanned(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """A noisy scan of trabeculae in a cylinder, its mask and its labels."""
+        """Return a noisy scan of trabeculae in a cylinder, its mask and its labels."""
         rng = np.random.default_rng(seed)
         bone = sampled(trabeculae(rng), (96,) * 3)
         radius = np.hypot(*(np.indices((96, 96)) - 47.5))
@@ -400,7 +400,7 @@ def open_train(viewer, steps: int, name: str = "foam", **settings: object) -> QW
 
 
 def steps_done(view) -> int:
-    """Number of training steps, as shown in the dock."""
+    """Return the number of training steps, as shown in the dock."""
     return view.line[1]
 
 
@@ -461,7 +461,7 @@ def jobs_resume() -> None:
 
 
 def simulated_scan(folder: Path, size: int, projections: int) -> Path:
-    """A noisy scan of a foam with a rotation axis off the centre."""
+    """Return a noisy scan of a foam with a rotation axis off the centre."""
     from napari_geosr import simulate
 
     made = simulate(
@@ -480,7 +480,7 @@ def simulated_scan(folder: Path, size: int, projections: int) -> Path:
 def open_reconstruct(
     folder: Path, size: int = 192, projections: int = 180
 ) -> tuple[Any, QWidget]:
-    """The Reconstruct dock on a simulated scan."""
+    """Return the Reconstruct dock on a simulated scan."""
     viewer = new_viewer(size=(1280, 940))
     viewer.open(str(simulated_scan(folder, size, projections)), plugin=PLUGIN)
     return viewer, open_dock(viewer, "Reconstruct")

@@ -122,7 +122,7 @@ class Soak:
         return until is None
 
     def docks(self) -> list[tuple[Any, Any]]:
-        """The open docks of the plugin, each with its widget."""
+        """Return the open docks of the plugin, each with its widget."""
         from qtpy.QtWidgets import QDockWidget
 
         window = self.viewer.window._qt_window
@@ -130,7 +130,7 @@ class Soak:
         return [p for p in pairs if type(p[1]).__module__.startswith("napari_geosr")]
 
     def dock(self, name: str) -> Any:
-        """The widget in the frame of a dock; the dock is opened if necessary."""
+        """Return the widget in the frame of a dock; the dock is opened if necessary."""
         # A dock opened by a button has the name used in the menus.
         widget = self.viewer.window.dock_widgets.get(f"{name} (GeoSR)")
         if widget is None:
@@ -358,7 +358,7 @@ class Soak:
         self.wait(60, lambda: not self._children())
 
     def grown(self) -> list[str]:
-        """Sentences about values that have grown."""
+        """Return the sentences about values that have grown."""
         judged = self.looks[_WARM_UP:]
         if len(judged) < 4:
             return ["the run was too short to detect growth; run it for longer"]
@@ -433,7 +433,7 @@ class Soak:
 
 
 def _own_objects() -> Counter[str]:
-    """Numbers of live objects of this package, by class."""
+    """Return the numbers of live objects of this package, by class."""
     names: Counter[str] = Counter()
     for item in gc.get_objects():
         kind = type(item)
@@ -478,7 +478,7 @@ def _bytes_in_use(process: psutil.Process) -> int:
 
 
 def _thread_names(process: psutil.Process) -> Counter[str]:
-    """Number of threads by system name."""
+    """Return the number of threads by system name."""
     tasks = Path(f"/proc/{process.pid}/task")
     if not tasks.is_dir():
         return Counter({"thread": process.num_threads()})

@@ -130,7 +130,7 @@ WORLDS = {
 
 
 def ct_scene(rng: np.random.Generator) -> Array:
-    """A scene of any kind, or pores in a solid."""
+    """Return a scene of any kind, or pores in a solid."""
     if rng.random() < 0.7:
         return random_scene(SHAPE, rng)
     return porous_scene(rng)
@@ -194,7 +194,7 @@ def _made(
 
 
 def first_scene(name: str) -> Array:
-    """The first scene of a kind, for checking whether it can be reproduced."""
+    """Return the first scene of a kind, for checking whether it can be reproduced."""
     rng = np.random.default_rng([WORLDS[name][0].seed, 0])
     return _normalised(SCENES[name](rng)).astype(np.float16)
 
@@ -233,7 +233,7 @@ def random_noise(
 
 
 def correlation(noise: Array) -> list[float]:
-    """Correlation of adjacent voxels along Z, Y and X."""
+    """Return the correlation of adjacent voxels along Z, Y and X."""
     return [
         float((noise[1:] * noise[:-1]).mean()),
         float((noise[:, 1:] * noise[:, :-1]).mean()),

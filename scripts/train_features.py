@@ -123,7 +123,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(n, sum(QUESTIONS))
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Logits of the classes of each property."""
+        """Return the logits of the classes of each property."""
         pooled = []
         for maps in self.features(x):
             flat = maps.flatten(2)

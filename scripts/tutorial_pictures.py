@@ -26,7 +26,7 @@ INK, PAPER = "#f2f2f2", "#16181d"
 
 
 def middle(path: Path) -> Any:
-    """The middle slice of a volume."""
+    """Return the middle slice of a volume."""
     volume = geosr.read(path)
     return np.asarray(volume[volume.shape[0] // 2])
 
@@ -165,7 +165,7 @@ def table(folder: Path, name: str, command: str) -> None:
 
 
 def said(folder: Path, command: str) -> tuple[str, str]:
-    """The full command that begins with the given text, and its output."""
+    """Return the full command that begins with the given text, and its output."""
     log = (folder / "log.txt").read_text(encoding="utf-8")
     for part in f"\n{log}".split("\n$ ")[1:]:
         first, _, rest = part.partition("\n")

@@ -57,7 +57,7 @@ def judge(sets: tuple[TestSet, ...], model: str, cache: Path) -> list[Judged]:
 
 
 def judged(test: TestSet, scans: list[Scan], model: str) -> Judged:
-    """Results of a model for the scans of one test set."""
+    """Return the results of a model for the scans of one test set."""
     return _judged(test, scans, MODEL, _model(model))
 
 
@@ -66,7 +66,7 @@ def _model(name: str) -> Filter:
 
 
 def _classical(test: TestSet, scans: list[Scan]) -> Iterator[Judged]:
-    """Results of the input, of tuned methods and of a perfect restoration."""
+    """Yield the results of the input, of tuned methods and of a perfect restoration."""
     tuning = test.scan(TUNING_SEED)
     methods: list[tuple[str, Filter]] = [(INPUT, lambda volume: volume)]
     if test.is_finer:
@@ -182,7 +182,7 @@ def mean(each: list[Figures]) -> Figures:
 
 
 def best_classical(judged: list[Judged], test_set: str) -> Judged:
-    """The tuned classical method with the highest mean PSNR on a test set."""
+    """Return the tuned classical method with the highest mean PSNR on a test set."""
     rows = [
         row
         for row in judged
@@ -192,7 +192,7 @@ def best_classical(judged: list[Judged], test_set: str) -> Judged:
 
 
 def shortfalls(judged: list[Judged], least_gain: float) -> list[str]:
-    """Requirements that the model does not meet, in sentences.
+    """Return the requirements that the model does not meet, in sentences.
 
     The PSNR must be at least `least_gain` dB above that of the best classical method.
     Pores/mm³, volume histogram, Euler number and Dice must not be worse than those of

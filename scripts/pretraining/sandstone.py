@@ -106,7 +106,7 @@ def boundary(masks: Array) -> float:
 
 
 def euler(masks: Array) -> float:
-    """Mean Euler number of the pores of an image."""
+    """Return the mean Euler number of the pores of an image."""
     return float(np.mean([euler_number(mask, connectivity=2) for mask in masks]))
 
 

@@ -300,7 +300,7 @@ class CompareDock(CompareWidgets):
         return layer if layer is not None and layer in self._viewer.layers else None
 
     def _compared_key(self) -> str:
-        """Key of the image whose pores are listed."""
+        """Return the key of the image whose pores are listed."""
         assert self._report is not None
         chosen = self.pores.of.currentData()
         return str(chosen) if chosen else self._report.compared[-1]

@@ -162,7 +162,7 @@ class QualityTable(QTableWidget):
 
 
 def one_line(item: QTableWidgetItem) -> str:
-    """The text of a cell without the line breaks inserted for a narrow dock."""
+    """Return the text of a cell without the line breaks inserted for a narrow dock."""
     return str(item.text()).replace("-\n", "-").replace("\n", " ")
 
 

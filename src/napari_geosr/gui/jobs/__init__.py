@@ -270,7 +270,7 @@ class JobsDock(Dock):
         self.remote.set_job(host, self._known.get(key) if host else None)
 
     def _missing(self, path: Path) -> JobStatus | None:
-        """Status of a job if its folder no longer exists; otherwise None."""
+        """Return the status of a job if its folder no longer exists; otherwise None."""
         job = self._known.get(str(path))
         return job if job is not None and job.state == "missing" else None
 

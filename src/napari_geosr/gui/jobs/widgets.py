@@ -288,7 +288,7 @@ class PartsStrip(QWidget):
 
 
 def describe_parts(parts: Sequence[int]) -> str:
-    """The number of finished parts, as text for the user."""
+    """Return the number of finished parts, as text for the user."""
     n = sum(percentage == 100 for percentage in parts)
     started = sum(0 < percentage < 100 for percentage in parts)
     text = f"{n} of {len(parts)} parts of the volume are finished"

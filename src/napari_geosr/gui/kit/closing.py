@@ -140,7 +140,7 @@ class CloseFilter(QObject):
             show_info(f"{_background_sentence(jobs)} Follow {them} in the Jobs dock.")
 
     def _running(self) -> tuple[list[DockRun], list[BackgroundTask]]:
-        """Runs that can become jobs, and tasks that end with the window."""
+        """Return the runs that can become jobs, and tasks that end with the window."""
         runs = [run for run in self._runs if isalive(run) and run.is_running]
         described = {run.description for run in runs}
         window: Any = self.parent()
@@ -307,7 +307,7 @@ def _ask_before_commands(window: Any) -> None:
 
 
 def _app_model() -> Any:
-    """The object that runs napari's commands; None if this version has none.
+    """Return the object that runs napari's commands; None if this version has none.
 
     The object is private in napari, which has no public way to run a command.
     """
@@ -319,7 +319,7 @@ def _app_model() -> Any:
 
 
 def closing_of(widget: QWidget) -> CloseFilter | None:
-    """The object that watches the window of `widget`; None outside a window."""
+    """Return the object that watches the window of `widget`; None outside a window."""
     window = widget.window()
     if not isinstance(window, QMainWindow):
         return None
@@ -347,7 +347,7 @@ def _merge_runs(
 
 
 def _all_closings() -> list[CloseFilter]:
-    """The objects that watch the windows of this process."""
+    """Return the objects that watch the windows of this process."""
     closings = [
         window.findChild(CloseFilter) for window in QApplication.topLevelWidgets()
     ]

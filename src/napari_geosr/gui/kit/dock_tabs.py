@@ -88,7 +88,7 @@ class DockTabifier(QObject):
 
 
 def dock_of(widget: QWidget) -> QDockWidget | None:
-    """The dock that contains `widget`."""
+    """Return the dock that contains `widget`."""
     parent = widget.parentWidget()
     while parent is not None and not isinstance(parent, QDockWidget):
         parent = parent.parentWidget()

@@ -123,7 +123,7 @@ def _name_unset(editor: Any, text: str) -> None:
 
 
 def unit_of(field: FieldInfo) -> str:
-    """The unit in a config field's `json_schema_extra`; empty if it has none."""
+    """Return the unit in a config field's `json_schema_extra`; empty if it has none."""
     return str(_extra(field, "unit", ""))
 
 
@@ -376,7 +376,7 @@ class NamesEdit(QWidget):
         self.setFocusProxy(self.line)
 
     def text(self) -> str:
-        """The names and weights as text."""
+        """Return the names and weights as text."""
         return str(self.line.text())
 
     def setText(self, text: str) -> None:

@@ -200,7 +200,7 @@ def open_dock(
 
 
 def _find(viewer: napari.viewer.Viewer, name: str) -> DockFrame | None:
-    """The frame of a dock that was opened from a menu or by a script."""
+    """Return the frame of a dock that was opened from a menu or by a script."""
     docks = viewer.window.dock_widgets
     for title in (menu_name(name), f"{name} ({PLUGIN})"):
         frame = docks.get(title)
@@ -210,7 +210,7 @@ def _find(viewer: napari.viewer.Viewer, name: str) -> DockFrame | None:
 
 
 def _frame_class(name: str) -> Any:
-    """The class that the manifest names for a dock."""
+    """Return the class that the manifest names for a dock."""
     widgets = PluginManager.instance().iter_widgets()
     (contribution,) = (
         widget

@@ -16,7 +16,7 @@ class Titles(Protocol):
     names: list[str]
 
     def title(self, name: str) -> str:
-        """Title of the field of a setting."""
+        """Return the title of the field of a setting."""
 
 
 AnyForm = TypeVar("AnyForm", bound=Titles)

@@ -298,7 +298,7 @@ class FormAligner(QObject):
 
 
 def _section_of(form: QFormLayout) -> int:
-    """Identifier of the section of a form; 0 if there is none."""
+    """Return the identifier of the section of a form; 0 if there is none."""
     widget = form.parentWidget()
     while widget is not None and not isinstance(widget, Section):
         widget = widget.parentWidget()

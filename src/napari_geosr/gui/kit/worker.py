@@ -125,7 +125,7 @@ def _stop_workers_at_quit() -> None:
 
 
 def running_tasks() -> list[BackgroundTask]:
-    """All running tasks, sorted by description."""
+    """Return all running tasks, sorted by description."""
     tasks = [task for task in _tasks if task.is_running]
     return sorted(tasks, key=lambda task: task.description)
 

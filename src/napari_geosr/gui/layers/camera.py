@@ -66,7 +66,7 @@ def centre_on(viewer: ViewerModel, layer: Layer, index: Sequence[float]) -> None
 
 
 def _canvas_size(viewer: ViewerModel) -> Floats:
-    """Height and width of the canvas in pixels."""
+    """Return the height and width of the canvas in pixels."""
     return np.asarray(viewer.canvas.viewbox_size(viewer.layers), float)
 
 

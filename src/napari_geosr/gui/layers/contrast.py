@@ -129,7 +129,7 @@ def _central_window(size: int) -> slice:
 
 
 def _sample(data: AnyArray) -> AnyArray:
-    """At most `_MAX_VOXELS` evenly spaced finite values of an array."""
+    """Return at most `_MAX_VOXELS` evenly spaced finite values of an array."""
     values: AnyArray = data[_strides(data.shape)].ravel()
     if values.dtype.kind == "b":
         return values.astype(np.uint8)

@@ -114,7 +114,7 @@ class SaveButton(QPushButton):
 
 
 def _volume(layer: Layer) -> tuple[Volume, str]:
-    """The layer's volume, and ``"labels"`` or ``"image"``."""
+    """Return the layer's volume, and ``"labels"`` or ``"image"``."""
     data, attributes, kind = layer.as_layer_data_tuple()
     return volume_from_data(data, attributes), (
         "labels" if kind == "labels" else "image"

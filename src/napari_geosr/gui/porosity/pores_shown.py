@@ -180,7 +180,7 @@ class PoreDisplay(QObject):
             )
 
     def source(self) -> Layer | None:
-        """The layer in which the listed pores were found, if it still exists."""
+        """Return the layer in which the listed pores were found, if it still exists."""
         found: Layer | None = self._in_viewer(self._sources)
         return found
 

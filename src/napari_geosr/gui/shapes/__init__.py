@@ -67,7 +67,7 @@ _MESHES = {
 
 
 def _settings_part(task: str) -> str:
-    """Name of the file with the settings of a task."""
+    """Return the name of the file with the settings of a task."""
     return task.lower().replace(" ", "_")
 
 
@@ -268,7 +268,7 @@ class ShapesDock(ShapesWidgets):
     def _on_run(self) -> None:
         try:
             layer, volume, config = self._begin()
-            # A label is a number in one image.
+            # Do not remember the label, which is valid for one image only.
             kept = config.model_copy(update={"label": None})
             self.remember(kept, _settings_part(self.task.currentText()))
             if isinstance(config, MaskFormConfig):

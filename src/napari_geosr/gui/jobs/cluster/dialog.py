@@ -180,7 +180,7 @@ class ClusterDialog(QDialog):
         self.resize(480, self.sizeHint().height())
 
     def profile(self) -> Profile:
-        """The chosen profile with the changes for this job.
+        """Return the chosen profile with the changes for this job.
 
         Raises
         ------
@@ -334,6 +334,6 @@ class ClusterDialog(QDialog):
 
 
 def _usual_folder(run: Run) -> Path:
-    """The folder of the scan, which the cluster must be able to access."""
+    """Return the folder of the scan, which the cluster must be able to access."""
     source = run.source
     return jobs_folder() if source is None else source.resolve().parent
