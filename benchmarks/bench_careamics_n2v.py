@@ -1,4 +1,4 @@
-"""Compare Noise2Void with that of CAREamics.
+"""Compare Noise2Void with the implementation of CAREamics.
 
 Both programs use the same scan, network size, steps, batch, patch and learning rate.
 They train on the slices of one simulated specimen with independent noise and restore

@@ -1,4 +1,4 @@
-"""How well the values of ``explain`` separate true pores from invented ones.
+"""Test how well the values of ``explain`` separate true from invented pores.
 
 Foams with known pores are scanned with voxels four times larger, blur and noise, and
 super-resolved by ``foam-sr-x4``. A pore of the result is true if at least a quarter of

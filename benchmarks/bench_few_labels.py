@@ -128,8 +128,8 @@ def berea(options: argparse.Namespace) -> None:
                 labels = np.full(scan.shape, UNPAINTED, np.uint8)
                 labels[slices] = pores[slices]
                 for method, start in (("from scratch", None), ("PTDR", prior)):
-                    # The last layer is trained at 100 times this rate; from scratch,
-                    rate = 2e-5  # so are all layers.
+                    # Multiplied by `head_rate` for new layers; from scratch, for all.
+                    rate = 2e-5  # of pre-trained layers
                     model = geosr.train(
                         "ptdr",
                         folder / f"{method}{count}{draw}",

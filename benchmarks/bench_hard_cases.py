@@ -1,4 +1,4 @@
-"""Evaluate models on scans on which earlier models failed without a warning.
+"""Evaluate models on scans for which earlier models failed without a warning.
 
     python benchmarks/bench_hard_cases.py --data FOLDER
         [--out docs/evidence/verdicts.md]

@@ -1,4 +1,4 @@
-"""How long a change of the selection blocks the window, with 100,000 pores.
+"""Time for which a change of the selection blocks the window, with 100,000 pores.
 
 A lasso is drawn in steps over the plot of the Porosity dock. Each step selects other
 pores in the plot, the picture and the table. Two times are printed: until Qt and the
@@ -71,7 +71,7 @@ def lassos(plot: Any, steps: int) -> list[list[tuple[float, float]]]:
 
 
 def brush(plot: Any, lasso: list[tuple[float, float]]) -> None:
-    """Finish a lasso with the mouse, which updates plot, picture and table at once."""
+    """Finish a lasso with the mouse, which updates plot, picture and table together."""
     plot._lasso, plot._press = lasso, None
     plot._follow_lasso()
 

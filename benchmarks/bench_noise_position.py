@@ -1,4 +1,4 @@
-"""Whether noise that depends on the position is detected, and how strong it is.
+"""Detection of noise that depends on the position, and its measured strength.
 
     python benchmarks/bench_noise_position.py [--data ../shared/data]
         [--out docs/evidence/noise.md]

@@ -394,7 +394,7 @@ def method_table(table: Table) -> str:
 
 
 def published_table(table: Table) -> str:
-    """Return a table of the published recipe and Richardson–Lucy, also at equal time."""
+    """Return a table of the published recipe and Richardson–Lucy in equal time."""
     columns = {
         "joint-rl": "joint Richardson–Lucy",
         "joint-rl-equal": "joint Richardson–Lucy, in the time of 200 steps",

@@ -1,4 +1,4 @@
-"""How well the verdict before a run predicts harmful restorations.
+"""Test how well the verdict before a run predicts harmful restorations.
 
 Usage::
 

@@ -1,9 +1,9 @@
 """Make the pictures of docs/cluster.md: a run of the Restore dock under a real SLURM.
 
 Requires root access and ``apt-get install slurm-wlm munge``, which the script does not
-install itself. A SLURM with one node runs in a temporary folder. Run under a display:
-``xvfb-run -a -s "-screen 0 1600x1000x24" python scripts/cluster_pictures.py [--out
-FOLDER]``.
+install itself. A SLURM cluster with one node runs in a temporary folder. Run under a
+display: ``xvfb-run -a -s "-screen 0 1600x1000x24" python scripts/cluster_pictures.py
+[--out FOLDER]``.
 """
 
 from __future__ import annotations

@@ -275,7 +275,7 @@ class JobsDock(Dock):
         return job if job is not None and job.state == "missing" else None
 
     def _on_state(self, _state: str) -> None:
-        """Update the list at once instead of waiting for the next poll."""
+        """Update the list immediately instead of waiting for the next poll."""
         status = self.view.status
         for item in self._items():
             if status is not None and item.data(0, _PATH) == str(status.path):

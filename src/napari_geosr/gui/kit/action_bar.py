@@ -146,17 +146,17 @@ class ActionBar(QWidget):
 class _ProgressBar(QProgressBar):
     """Progress bar that draws only the latest value, once per event-loop iteration.
 
-    `QProgressBar` draws each value at once, and redraws napari's canvas as well. An
+    `QProgressBar` draws each value immediately, and also redraws napari's canvas. An
     operation may report many values in one iteration.
     """
 
     def setRange(self, minimum: int, maximum: int) -> None:
-        """Set the range without drawing at once."""
+        """Set the range without drawing immediately."""
         with self._drawn_later():
             super().setRange(minimum, maximum)
 
     def setValue(self, value: int) -> None:
-        """Set the value without drawing at once."""
+        """Set the value without drawing immediately."""
         with self._drawn_later():
             super().setValue(value)
 

@@ -50,7 +50,7 @@ class DockRun(Protocol):
     def hand_over(
         self, *, start: bool, on_done: Callable[[], None], failed: Callable[[], None]
     ) -> None:
-        """Stop the run and keep it as a job, which by default starts at once.
+        """Stop the run and keep it as a job, which by default starts immediately.
 
         Parameters
         ----------
@@ -280,7 +280,7 @@ class CloseCommand(QObject):
             _app_model().commands.execute_command(command).result()
             return
         window: Any = closing.parent()
-        # Skip napari's question, because ours has been answered.
+        # Skip napari's question, because the plugin's has been answered.
         close = partial(window.close, quit_app=self._quits, confirm_need=False)
         closing.hand_over_and_close(answer, close, everywhere=self._quits)
 
@@ -296,7 +296,7 @@ class CloseCommand(QObject):
 
 
 def _ask_before_commands(window: Any) -> None:
-    """Make menu commands that close windows ask our question first."""
+    """Make menu commands that close windows ask the plugin's question first."""
     if _app_model() is None:
         return  # other versions of napari ask only their own question
     for menu in window.findChildren(QMenu):

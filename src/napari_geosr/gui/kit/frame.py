@@ -130,7 +130,7 @@ class DockFrame(QWidget):
     def _create_dock(self, kind: type[Dock]) -> None:
         """Create the dock; adopt it in the next event-loop iteration, and then show it.
 
-        Each of these steps takes a moment.
+        Each of these steps takes a noticeable time.
         """
         type(self)._is_loaded = True
         self._pending_dock = kind(self._viewer)

@@ -96,7 +96,7 @@ class SentenceLabel(QLabel):
         self._fit()
 
     def text(self) -> str:
-        """Return the text as it was given."""
+        """Return the text as it was passed to `setText`."""
         return self._whole
 
     def resizeEvent(self, event: QResizeEvent) -> None:

@@ -153,7 +153,7 @@ def ask_save_path(parent: QWidget, name: str, folder: Path | None) -> Path | Non
         return None
     given = Path(text)
     target = with_suffix_of(given, chosen)
-    # The dialog has asked only about the name as given.
+    # The dialog has only asked about the name that was entered.
     replaces = target != given and target.exists()
     if replaces and not confirm_overwrite(parent, target.parent, [target.name]):
         return None

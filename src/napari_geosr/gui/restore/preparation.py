@@ -54,7 +54,7 @@ class RunPreparation:
     series : PreparedSeries or None
         Set if all points of a series are restored.
     finished_part : FinishedPart or None
-        The part of the result that a killed program has finished.
+        The part of the result that was finished before the program was killed.
     """
 
     key: tuple[Any, ...]
@@ -242,7 +242,7 @@ def prepare_run_steps(
     series : PreparedSeries or None
         None for a single volume.
     finished_part : FinishedPart or None
-        The part of the result that a killed program has finished.
+        The part of the result that was finished before the program was killed.
     """
     yield StageStarted(message="Starting")
     load_torch()

@@ -367,7 +367,7 @@ class ShapesDock(ShapesWidgets):
         path = Path(name)
         if path.suffix.lower() not in _MESHES.values():
             path = path.with_name(path.name + _MESHES.get(chosen, ".stl"))
-            # The dialog has asked only about the name as given.
+            # The dialog has only asked about the name that was entered.
             if path.exists() and not confirm_overwrite(self, path.parent, [path.name]):
                 return
         self.export(path)
