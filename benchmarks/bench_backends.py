@@ -52,7 +52,7 @@ def compare(
     repeat: int,
     clock: Callable[[], float],
 ) -> dict[str, Any]:
-    """Return the speed of both backends (Mvoxel of input per s) and their differences."""
+    """Return the speed of both backends (Mvoxel of input per s), and differences."""
     network = zoo.find(name).restorer()
     set_network_noise(
         network, Noise(0.25, 1.0, (-1.0, 1.0), (0.2, 0.3), {"y": 0.1, "x": 0.1})

@@ -1,6 +1,6 @@
 """Clicks and seconds from an empty napari to the first porosity table.
 
-Performs and counts every mouse click that a user needs, on the menus, dialogs and
+Performs and counts every mouse click that a user needs in the menus, dialogs and
 buttons of napari. The file is opened in two ways: by dropping it into the window (one
 drag), and by *File ▸ Open File(s)…* (menu, entry, file, *Open*; the dialog of the
 operating system is not operated, but counted as two clicks). The time from the first

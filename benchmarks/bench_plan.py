@@ -1,9 +1,10 @@
 """Coverage of the intervals of scan plans: 200 draws for each known phantom.
 
 For plans from a scan of the whole phantom, the planned number of random spots is drawn.
-For plans from a single spot, each of 40 first spots plans five draws, anywhere in the
-phantom. Prints the number of planned spots, and how often the mean of the drawn spots
-was within the interval around the true porosity; the nominal value is 95 %.
+For plans from a single spot, 40 first spots are used, and five draws, anywhere in the
+phantom, are made for the plan of each. Prints the number of planned spots, and how
+often the mean of the drawn spots was within the interval around the true porosity; the
+nominal value is 95 %.
 
     python benchmarks/bench_plan.py [--draws 200] [--precision 0.1]
 """

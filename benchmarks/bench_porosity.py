@@ -1,7 +1,7 @@
 """Porosity engine: targets P6, P7 and P8.
 
 Prints ratios, not seconds: alternatives run in turn in one process, and the best of
-several rounds is used. Run it while no other program is running (about a minute):
+several rounds is used. Run it while no other program is busy; it takes about a minute:
 
     python benchmarks/bench_porosity.py
 """

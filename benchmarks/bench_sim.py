@@ -259,7 +259,7 @@ def numpy_wiener(
 
 
 def speed_table() -> str:
-    """Seconds on one core for 512 × 512 × 9, and ratios to a numpy reference."""
+    """Table of seconds on one core for 512 × 512 × 9, and ratios to a numpy version."""
     made = simulate_frames("filaments", SimScene(size=512, cut_off=0.34, seed=1))
     frames = frames_of(made)
     config = SimConfig(threads=1)

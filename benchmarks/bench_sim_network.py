@@ -217,7 +217,7 @@ def long_rows(scene: Scene) -> Iterator[tuple[str, Figures]]:
 
 
 def curve_rows(scene: Scene) -> Iterator[tuple[str, Figures]]:
-    """Richardson–Lucy after given iterations, and with the held-out choice of them."""
+    """Evaluate Richardson–Lucy at some iterations, and at the held-out optimum."""
     variance = frame_noise(scene.block, scene.otf).weights(
         scene.block.mean(axis=(0, 1))
     )

@@ -1,7 +1,7 @@
 """Fit the weights for locating the surface of a mask between voxels.
 
 For a voxel just outside a phase, the distance from the surface is estimated as a
-constant plus a weighted count of the voxels of the phase among the 7³ voxels around it. The
+constant plus a weighted count of the voxels of the phase in a cube of 7³ voxels. The
 weights are fitted by least squares to spheres, rods, plates, spherical holes and tubes
 of 7 to 32 voxels, at random positions and in random directions; an axis-parallel plane
 between two voxels is exact. Prints the constants of

@@ -141,7 +141,7 @@ class CompareDock(CompareWidgets):
             If a setting is invalid.
         """
         values = self.common.values() | self.rare.values()
-        if not values["graph"]:  # the form keeps the distance
+        if not values["graph"]:  # the form still has a distance
             values["graph_distance"] = None
         return CompareConfig.create(**values)
 

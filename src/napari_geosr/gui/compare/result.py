@@ -73,7 +73,7 @@ class QualityTable(QTableWidget):
             corner.setToolTip("Corner of the table.")
         self.setMinimumHeight(_MIN_HEIGHT)
         header = self.horizontalHeader()
-        header.setResizeContentsPrecision(-1)  # all rows
+        header.setResizeContentsPrecision(-1)  # measure all rows
         header.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         rows = self.verticalHeader()
         rows.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)

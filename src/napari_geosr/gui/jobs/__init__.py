@@ -222,7 +222,7 @@ class JobsDock(Dock):
 
     def _show_hint(self, has_jobs: bool) -> None:
         for widget in (self.tree, self.remove_button):
-            widget.setVisible(has_jobs)  # an empty table would not help
+            widget.setVisible(has_jobs)  # hide an empty table
         hint = NO_JOB if has_jobs else NO_JOBS
         if hint != self.bar.state.idle:
             self.bar.state.idle = hint

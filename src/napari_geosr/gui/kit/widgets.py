@@ -118,7 +118,7 @@ class SentenceLabel(QLabel):
 
     def _fit(self) -> None:
         if self.isVisible():  # a hidden label has no final width
-            self.setMinimumHeight(0)  # which heightForWidth would never go below
+            self.setMinimumHeight(0)  # otherwise the minimum of heightForWidth
             # -1 if there is no text
             self.setMinimumHeight(max(0, self.heightForWidth(self.width())))
 

@@ -308,7 +308,7 @@ def replace_data(
     with preserve_point(viewer):
         layer.data = volume.data
         for name, value in place.items():
-            if not np.array_equal(getattr(layer, name), value):  # each one redraws
+            if not np.array_equal(getattr(layer, name), value):  # each change redraws
                 setattr(layer, name, value)
 
 

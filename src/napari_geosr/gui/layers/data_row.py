@@ -184,7 +184,7 @@ class DataRow(QWidget):
         self.changed.emit()
 
     def identity(self) -> Any:
-        """Key that identifies the chosen volumes, to the extent of a quick check."""
+        """Key that identifies the chosen volumes, based on a quick check."""
         if self.combo.fixed_entry() == FROM_FILES:
             return self._files
         return tuple(contents_key(layer) for layer in self._layers())

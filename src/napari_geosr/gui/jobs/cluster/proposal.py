@@ -84,7 +84,7 @@ def propose(estimate: RunEstimate, profile: Profile, *, limited: bool) -> Propos
         ]
     remark = ""
     if estimate.memory is None or profile.gpus:
-        pass  # memory of a GPU is not requested
+        pass  # GPU memory is not requested
     elif profile.queue == "oar" and not profile.memory_property:
         remark = " OAR assigns memory in proportion to the number of cores."
     else:

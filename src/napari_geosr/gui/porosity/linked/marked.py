@@ -26,7 +26,7 @@ _FEATURES_DELAY = 150
 
 
 class MarkedPores(QObject):
-    """Which pores are selected, by the rows of the pore table.
+    """The selected pores, as rows of the pore table.
 
     Signals
     -------

@@ -48,7 +48,7 @@ _FIND_KEY = "Alt+Shift+B"
 
 
 class VerdictPanel(QWidget):
-    """The verdict on the chosen model, what it removes, and a search for the best one.
+    """Shows the verdict on a model and what the model removes; finds the best model.
 
     Signals
     -------
