@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-#: Assumed noise levels relative to the true one; the ground truth decides.
+#: Noise levels to try, relative to the true one; the ground truth decides.
 STRENGTHS = (0.8, 1.0, 1.25, 1.6)
 CROP = (slice(8, 16), slice(32, 96), slice(32, 96))
 
@@ -54,7 +54,7 @@ def block_matching(python: Path, **data: Any) -> list[dict[str, Any]]:
 
 
 def _spectrum(noise: Any, shape: tuple[int, ...]) -> Any:
-    """Power spectrum of noise that is independent between slices, for any size."""
+    """Power spectrum of noise that is independent between slices, for a given shape."""
     n_slices, rows, columns = shape
     n = (
         noise[:, :rows, :columns]
@@ -86,7 +86,7 @@ def _methods(data: Mapping[str, Any]) -> dict[str, Callable[[Any, float], Any]]:
 
 
 def main(given: str, result: str) -> None:
-    """Tune on a crop with the ground truth, then restore the test volume."""
+    """Tune on a crop with known ground truth, then restore the test volume."""
     data = {k: v.astype(float) for k, v in np.load(given).items()}
     noisy, clean = data["noisy"][CROP], data["clean"][CROP]
     rows, volumes = [], {}

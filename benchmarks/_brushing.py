@@ -1,4 +1,4 @@
-"""100,000 pores, brushed with the mouse in the plot of the Porosity dock."""
+"""Select among 100,000 pores with the mouse in the plot of the Porosity dock."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def foam(shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def shown_pores(viewer: Any, planes: int) -> Any:
-    """Measure the foam; the Porosity dock with the places of its pores plotted."""
+    """Measure the foam, and plot the positions of its pores in the Porosity dock."""
     viewer.add_image(foam((planes, 512, 512)), name="foam", units="um")
     dock = opened(viewer, POROSITY)
     wait_until("grey values", lambda: dock.settings.threshold is not None)
@@ -47,24 +47,24 @@ def shown_pores(viewer: Any, planes: int) -> Any:
     dock.settings.form.set_values({"min_voxels": 1})
     dock.measure_button.click()
     wait_until("measured", lambda: not dock.is_running, 600)
-    dock.settings.form.set_values(before)  # napari remembers these
+    dock.settings.form.set_values(before)  # napari would remember these
     plot = dock.result.plot
     for menu, column in ((plot.x, "centroid_x"), (plot.y, "centroid_y")):
         menu.setCurrentIndex(menu.findData(column))
-    viewer.dims.set_point(0, planes // 2 // STEP * STEP)  # all pores begin here
+    viewer.dims.set_point(0, planes // 2 // STEP * STEP)  # where pores begin
     dock.tabs.setCurrentIndex(2)
     wait(0.5)
     return dock
 
 
 def redrawn(viewer: Any, dock: Any) -> None:
-    """Have the canvas and the plot drawn again, without any change."""
+    """Redraw the canvas and the plot without any change."""
     viewer.window._qt_viewer.canvas.native.update()
     dock.result.plot.scatter.plot.viewport().update()
 
 
 def mouse(scatter: Any, kind: QEvent.Type, place: tuple[float, float]) -> None:
-    """Send what Qt does for the mouse over the plot."""
+    """Send the event that Qt sends when the mouse is used over the plot."""
     at, left = QPointF(*place), Qt.MouseButton.LeftButton
     on_screen = QPointF(scatter.mapToGlobal(at.toPoint()))
     none = Qt.KeyboardModifier.NoModifier
@@ -74,7 +74,7 @@ def mouse(scatter: Any, kind: QEvent.Type, place: tuple[float, float]) -> None:
 def repeated(
     step: Callable[[], Any], interval: int = FRAME, seconds: float = 3.0
 ) -> Gaps:
-    """Call `step` regularly from the event loop; the gaps of the loop meanwhile.
+    """Call `step` regularly from the event loop, and measure the gaps of the loop.
 
     Parameters
     ----------
@@ -82,6 +82,7 @@ def repeated(
     interval : int
         Milliseconds between two calls.
     seconds : float
+        Duration in total.
     """
     loop, timer, gaps = QEventLoop(), QTimer(), Gaps()
     timer.timeout.connect(step)
@@ -94,7 +95,7 @@ def repeated(
 
 
 def drawn_by_mouse(scatter: Any) -> Gaps:
-    """Draw a spiral with the mouse; the gaps of the event loop in this time."""
+    """Draw a spiral with the mouse, and measure the gaps of the event loop."""
     size = scatter.width(), scatter.height()
     count = itertools.count()
 
@@ -111,7 +112,7 @@ def drawn_by_mouse(scatter: Any) -> Gaps:
 
 
 class Drawn(QObject):
-    """When something was drawn after it had changed; several changes count once."""
+    """Times of the first redrawing after each change, or after several changes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,44 +120,44 @@ class Drawn(QObject):
         self._has_changed = False
 
     def change(self, _event: object = None) -> None:
-        """Note that it is to be drawn."""
+        """Record that a redrawing is due."""
         self._has_changed = True
 
     def draw(self, _event: object = None) -> None:
-        """Note that it is drawn."""
+        """Record the time if a redrawing was due."""
         if self._has_changed:
             self.times.append(time.perf_counter())
         self._has_changed = False
 
     def eventFilter(self, _watched: QObject, event: QEvent) -> bool:  # noqa: N802
-        """Note when a widget is drawn."""
+        """Record that a widget is redrawn."""
         if event.type() == QEvent.Type.Paint:
             self.draw()
         return False
 
     @property
     def rate(self) -> float:
-        """Times a second."""
+        """Number of redrawings per second."""
         return (len(self.times) - 1) / (self.times[-1] - self.times[0])
 
     @property
     def longest(self) -> float:
-        """Longest time from one to the next, in milliseconds."""
+        """Longest time between two redrawings, in milliseconds."""
         return float(1000 * np.diff(self.times).max())
 
 
 @dataclass(frozen=True, eq=False)
 class Stroke:
-    """What was seen while a lasso was drawn with the mouse.
+    """Measurements made while a lasso was drawn with the mouse.
 
     Attributes
     ----------
     gaps : Gaps
-        Of the event loop.
+        Gaps of the event loop.
     changes : int
         Number of changes of the selection.
     plot, picture : Drawn
-        When the plot, and when napari's canvas, were drawn with another selection.
+        Times at which the plot, and napari's canvas, were drawn with a new selection.
     """
 
     gaps: Gaps
@@ -175,7 +176,7 @@ class Stroke:
 
 @contextlib.contextmanager
 def at_every_change() -> Iterator[None]:
-    """Let the picture follow every change, however long drawing it takes."""
+    """Update the picture after every change, however long the drawing takes."""
     wait_of_pace = PicturePace.wait
     PicturePace.wait = property(lambda _pace: 0.0)
     try:
@@ -185,7 +186,7 @@ def at_every_change() -> Iterator[None]:
 
 
 def brushed(viewer: Any, dock: Any) -> Stroke:
-    """Draw a lasso; in the end, plot, picture, table and features must agree."""
+    """Draw a lasso; afterwards, plot, picture, table and features must agree."""
     pores, scatter = dock.pores, dock.result.plot.scatter
     layer, marked, changes = pores.layer(), pores.marked, list[int]()
     plot, picture = Drawn(), Drawn()
@@ -200,7 +201,7 @@ def brushed(viewer: Any, dock: Any) -> Stroke:
     scatter.plot.viewport().removeEventFilter(plot)
     layer.events.labels_update.disconnect(picture.change)
     canvas.events.draw.disconnect(picture.draw)
-    wait(0.6)  # until the features follow
+    wait(0.6)  # until the features are updated
     check_agreement(dock, layer)
     return Stroke(gaps, len(changes), plot, picture)
 

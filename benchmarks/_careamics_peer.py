@@ -17,7 +17,7 @@ import torch
 from careamics import CAREamist
 from careamics.config.factories import create_advanced_n2v_config
 
-#: More epochs than needed, because the number of steps ends the training.
+#: More epochs than needed, because training ends after a given number of steps.
 _EPOCHS = 10_000
 
 

@@ -1,4 +1,4 @@
-"""Tables for ``bench_methods.py``, and whether the ranking is as expected."""
+"""Tables for ``bench_methods.py``, and a check of the ranking of the methods."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 Row = Mapping[str, Any]
 
-#: Insignificant differences, as between two seeds.
+#: Differences that are not significant; two seeds may differ by as much.
 TIE_PSNR, TIE_POROSITY = 0.5, 0.025
 CLASSICAL = ("Gaussian", "total variation", "non-local means")
 BLOCK_MATCHING = ("BM3D", "BM4D")
-#: Pairs of methods, the first to be at least as good as the second; whether only for
-#: independent noise.
+#: Pairs of methods, of which the first should be at least as good as the second; True
+#: if this is expected only for independent noise.
 EXPECTED = (
     ("supervised", "Noise2Noise", False),
     ("Noise2Noise", "Noise2Inverse", False),
@@ -39,7 +39,7 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether one method reaches another.
+    """Comparison of a method with one that it should at least equal.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Verdict:
 
     @property
     def words(self) -> str:
-        """Result in words; a loss below half a decibel is a tie."""
+        """Result in words; a loss of less than half a decibel is a tie."""
         if self.gain >= 0:
             return "as expected"
         if self.gain > -TIE_PSNR:
@@ -65,7 +65,7 @@ class Verdict:
 
     @property
     def porosity_words(self) -> str:
-        """The same for the porosity error; less than 2.5 percentage points is a tie."""
+        """Difference in porosity error; less than 2.5 percentage points is a tie."""
         points = f"{100 * self.porosity:+.1f} points"
         return f"{points} (tie)" if abs(self.porosity) < TIE_POROSITY else points
 
@@ -96,7 +96,7 @@ def verdicts(rows: Sequence[Row], independent: bool) -> Iterator[Verdict]:
 
 
 def order_table(rows: Sequence[Row], warnings: Mapping[str, str]) -> str:
-    """One Markdown table of all comparisons, and the warnings of correlated noise."""
+    """Markdown table of all comparisons, and the warnings about correlated noise."""
     lines = [
         "| case | expected | difference in PSNR | result "
         "| difference in absolute porosity error |",
@@ -122,7 +122,7 @@ def order_table(rows: Sequence[Row], warnings: Mapping[str, str]) -> str:
 
 
 def _gain(rows: Sequence[Row]) -> str:
-    """Gain of Noise2Void in spite of the warning."""
+    """Return the gain of Noise2Void in spite of the warning."""
     found = {row["method"]: row["psnr"] for row in rows}
     if "Noise2Void" not in found:
         return ""
@@ -131,7 +131,7 @@ def _gain(rows: Sequence[Row]) -> str:
 
 
 def table(rows: Sequence[Row], order: Sequence[str]) -> str:
-    """One Markdown table for each phantom and noise, in the order of `order`."""
+    """Markdown tables, one for each phantom and noise; rows in the order of `order`."""
     lines: list[str] = []
     names = ("input", *CLASSICAL, *BLOCK_MATCHING, *order)
 

@@ -1,4 +1,4 @@
-"""A short name for everything that determines the results of a benchmark.
+"""A short identifier of everything that determines the results of a benchmark.
 
 Stored rows are reused only if none of it has changed.
 """
@@ -16,14 +16,14 @@ from typing import Any
 
 
 def digest(values: Mapping[str, Any], functions: Sequence[Callable[..., Any]]) -> str:
-    """Eight letters that change with a value or with the code of a function.
+    """Hash of eight letters that changes with a value or with the code of a function.
 
     Parameters
     ----------
     values : mapping
         Values that JSON can represent.
     functions : sequence of callable
-        Functions of which the code is included, without comments, docstrings and
+        Functions the code of which is included, without comments, docstrings and
         layout.
     """
     code = {function.__qualname__: _code(function) for function in functions}
@@ -46,7 +46,7 @@ def _is_text(node: ast.AST) -> bool:
 
 
 def left_out(kept: Path, stem: str) -> str:
-    """A sentence about files with rows from other settings, or ``""``.
+    """Return a sentence about files with rows from other settings, or ``""``.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Specimens for comparing learning methods, and the measures of a restored volume."""
+"""Specimens for comparing learning methods, and measures of restored volumes."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _independent(clean: Array, sd: float, seed: int) -> tuple[Array, tuple[Array
 
 
 def _projected(clean: Array, sd: float, seed: int) -> tuple[Array, tuple[Array, ...]]:
-    """Add noise to projections; each part uses every K-th projection."""
+    """Simulate parts from noisy projections; each uses every K-th projection."""
     beam = parallel_beam(clean.shape[-1], ANGLES)
     sinogram = beam.project(clean)
     rng = np.random.default_rng(seed)

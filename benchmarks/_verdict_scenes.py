@@ -26,7 +26,7 @@ NOISES: Mapping[str, Mapping[str, float]] = {
     "in-plane": {"z": 0.01, "y": 0.5, "x": 0.5},
     "3D": {"z": 0.5, "y": 0.5, "x": 0.5},
 }
-#: First voxel of each part of a real volume.
+#: First voxel (Z, Y, X) of each part of a real volume.
 _CORNERS = {
     "a": (20, 8, 8),
     "b": (80, 8, 8),
@@ -38,8 +38,8 @@ _CORNERS = {
     "h": (100, 0, 32),
     "i": (66, 32, 0),
 }
-#: Parts of the bone and cement scans whose slices are perpendicular to the last axis,
-#: because all slices belong to other parts.
+#: Parts sliced perpendicular to the last axis in the bone and cement scans, because
+#: the other parts already contain all slices along the first axis.
 _TURNED = "hi"
 #: Blur of phantoms and of the segmented rock, in voxels.
 _BLUR = 0.7
@@ -53,8 +53,8 @@ class Scene:
     ----------
     name : str
     half : str
-        ``"a"`` to ``"k"``: different parts of the same volumes, or seeds; the phantoms
-        of parts j and k are others.
+        ``"a"`` to ``"k"``: different parts of the same volumes, or seeds of phantoms;
+        parts j and k consist of other phantoms.
     clean : ndarray of shape (16, 96, 96), float32
     """
 
@@ -69,14 +69,14 @@ class Scene:
         return float(high - low)
 
     def noisy(self, level: float, noise: str) -> Array:
-        """The volume with reproducible noise of `level` times its contrast."""
+        """Return the volume with reproducible noise of `level` times its contrast."""
         rng = np.random.default_rng([round(1000 * level), len(noise), len(self.name)])
         unit = noise_like(SHAPE, NOISES[noise], rng)
         return (self.clean + level * self.contrast * unit).astype(np.float32)
 
 
 def scenes(half: str, data: Path | None) -> Iterator[Scene]:
-    """All scenes of one part; real ones only if the folder `data` is given.
+    """Yield all scenes of one part; real volumes only if the folder `data` is given.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def scenes(half: str, data: Path | None) -> Iterator[Scene]:
         with zipfile.ZipFile(data / "berea.zip") as packed:
             rock = tifffile.imread(io.BytesIO(packed.read("berea.tif")))
         z = (100 + 80 * other) % len(rock)
-        y = 100 + 150 * (other // 5)  # the first five parts are at different heights
+        y = 100 + 150 * (other // 5)  # the first five differ in Z
         part = rock[z : z + 26, y : y + 106, 100:206]
         yield _scene("berea", half, _blurred(part)[5:, 5:, 5:])
     for name, make in _PHANTOMS.items():
@@ -134,7 +134,7 @@ def _rare_pores(rng: np.random.Generator, share: float = 0.004) -> Array:
 
 
 def _padded(rng: np.random.Generator) -> Array:
-    """Porous cylinder in air, the axis of which is along Z."""
+    """Porous cylinder in air, with its axis along Z."""
     solid = _rare_pores(rng, 0.03)
     y, x = np.indices(SHAPE[1:]) - (np.array(SHAPE[1:]).reshape(2, 1, 1) - 1) / 2
     solid[:, np.hypot(y, x) > 42] = 0
@@ -157,7 +157,7 @@ def _scene(name: str, half: str, volume: npt.NDArray[np.generic]) -> Scene:
     return Scene(name, half, np.ascontiguousarray(part, np.float32))
 
 
-#: Parts with objects that are rare or thin.
+#: Parts that contain rare or thin objects.
 _RARE_HALVES = "jk"
 _RARE: Mapping[str, Callable[[np.random.Generator], Array]] = {
     "cracks": _cracks,

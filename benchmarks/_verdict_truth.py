@@ -17,9 +17,10 @@ from napari_geosr.operations.restore.verdict.run_verdict import DEFAULT_MIN_VOXE
 Array = npt.NDArray[np.float32]
 #: Range of sizes of the small pores compared between scan and result, in voxels.
 _SMALL = (15, 50)
-#: Sizes in voxels up to which pores may not be countable, as in the verdict.
+#: Sizes in voxels up to which pores may be uncountable, as in the verdict.
 _LIMITS = (19, 33, 81, 147)
-#: Number of voxels with the largest removed part that does not look like noise.
+#: Number of voxels to evaluate: those with the largest removed part that does not
+#: look like noise.
 _PLACES = 10
 #: Minimum depth of thin structures, relative to the contrast of the ground truth.
 _MIN_DEPTH = 0.15
@@ -111,10 +112,10 @@ def _structure(
 
 
 def _thin(clean: Array, result: Array) -> float | None:
-    """Contrast of thin dark structures in the result, relative to the true one.
+    """Contrast of thin dark structures in the result, relative to the true contrast.
 
-    They are what a closing by a ball of radius 2 removes from the ground truth, and at
-    least `_ELONGATED` voxels large, so that small pores are not among them. The
+    These structures are what a closing with a ball of radius 2 removes from the ground
+    truth, if they have at least `_ELONGATED` voxels; small pores are thus excluded. The
     contrast is the slope of a line through the grey values of result and truth in and
     near them.
     """

@@ -11,16 +11,16 @@ from qtpy.QtWidgets import QApplication
 
 PLUGIN = "napari-geosr"
 POROSITY = "Porosity"
-#: Milliseconds: the target.
+#: Longest acceptable gap, in milliseconds.
 TARGET = 50.0
 
 
 class Gaps:
-    """Times between two turns of the event loop, in milliseconds, while it is open."""
+    """Times between two iterations of the event loop, in milliseconds."""
 
     def __init__(self) -> None:
         self.found: list[float] = []
-        #: Of these, what this thread has worked: other programs do not count.
+        #: Processor time of this thread in each gap, which excludes other programs.
         self.worked: list[float] = []
         self._last, self._last_worked = time.perf_counter(), time.thread_time()
         self._timer = QTimer()
@@ -44,14 +44,14 @@ class Gaps:
 
 
 def wait(seconds: float) -> None:
-    """Let the window go on for a while."""
+    """Process events for some time."""
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         QApplication.processEvents(QEventLoop.ProcessEventsFlag.AllEvents, 5)
 
 
 def wait_until(what: str, is_so: Callable[[], bool], seconds: float = 120.0) -> None:
-    """Let the window go on until something is so; `TimeoutError` if it never is."""
+    """Process events until a condition is true; raise `TimeoutError` if it never is."""
     end = time.perf_counter() + seconds
     while not is_so():
         if time.perf_counter() > end:
@@ -60,7 +60,7 @@ def wait_until(what: str, is_so: Callable[[], bool], seconds: float = 120.0) -> 
 
 
 def opened(viewer: Any, name: str) -> Any:
-    """Open a dock, and wait until it is shown whole."""
+    """Open a dock, and wait until it is complete."""
     _, frame = viewer.window.add_plugin_dock_widget(PLUGIN, name)
     wait_until(name, lambda: frame.dock is not None)
     wait(0.2)

@@ -30,12 +30,12 @@ class Scene:
     other_mask: Array
 
     def around_mean(self, factor: float) -> Array:
-        """The result with its contrast multiplied."""
+        """Return the result with its contrast multiplied."""
         mean = self.result.mean(dtype=np.float64)
         return (mean + factor * (self.result - mean)).astype(np.float32)
 
     def with_pores(self) -> Array:
-        """The result with the other object's pores added."""
+        """Return the result with the other object's pores added."""
         made = np.array(self.result)
         made[self.other_mask] = np.median(self.result[self.mask])
         return made
@@ -47,7 +47,7 @@ class Scene:
         return made.astype(np.float32)
 
 
-#: By name, in the order of the table.
+#: Wrong results by name, in the order of the table.
 WRONG: dict[str, Callable[[Scene], Array]] = {
     "another object of the same kind": lambda scene: scene.other,
     "the model's result with another object's pores added": Scene.with_pores,

@@ -4,9 +4,9 @@
         [--quick]
 
 Both backends compute the same window in turn, in one process. The first call is not
-timed; the best time of the others counts. Differences are in standard deviations of the
-volume. Requires the extra ``openvino``. Use ``--cpu-time`` with one thread on machines
-that run other programs.
+timed; the shortest of the other times is used. Differences are in units of the
+standard deviation of the volume. Requires the extra ``openvino``. Use ``--cpu-time``
+with one thread on machines that run other programs.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def compare(
     repeat: int,
     clock: Callable[[], float],
 ) -> dict[str, Any]:
-    """Speed of both in Mvoxel of input per second, and their differences."""
+    """Return the speed of both backends (Mvoxel of input per s), and differences."""
     network = zoo.find(name).restorer()
     set_network_noise(
         network, Noise(0.25, 1.0, (-1.0, 1.0), (0.2, 0.3), {"y": 0.1, "x": 0.1})

@@ -84,7 +84,7 @@ def make_volume(path: Path, shape: tuple[int, int, int]) -> None:
 
 
 def store(plain: Path, path: Path, chunks: tuple[int, int, int]) -> None:
-    """The same voxels in compressed blocks."""
+    """Write the same voxels in compressed blocks."""
     import h5py
     import tifffile
     import zarr
@@ -120,7 +120,7 @@ def make_projections(path: Path, n: int, rows: int, views: int) -> None:
 
 
 def arguments(row: Row, given: Path, out: Path) -> list[str]:
-    """Of the command."""
+    """Return the arguments of the command."""
     words = [row.operation, str(given), "--out", str(out)]
     if row.operation == "restore":
         words += ["--model", row.case, "--device", "cpu"]
@@ -132,7 +132,7 @@ def arguments(row: Row, given: Path, out: Path) -> list[str]:
 
 
 def inputs(row: Row, folder: Path) -> tuple[Path, Path]:
-    """A tiny input, and the input for the measurement."""
+    """Write a tiny input, and the input for the measurement."""
     if row.operation == "reconstruct":
         tiny, big = folder / "tiny.h5", folder / "big.h5"
         make_projections(tiny, 32, 4, 16)
@@ -150,7 +150,7 @@ def inputs(row: Row, folder: Path) -> tuple[Path, Path]:
 
 
 def child(row: Row) -> None:
-    """Run all budgets in this process; after an error, also the smallest possible."""
+    """Run all budgets in this process; after an error, the smallest possible."""
     from napari_geosr.cli.app import run
 
     with tempfile.TemporaryDirectory() as name:
@@ -190,7 +190,7 @@ def child(row: Row) -> None:
                 found["work"] = run_of["cost_factor"]
                 found["reads"] = run_of.get("read_factor", 0.0)
             if row.operation == "measure" and not code:
-                found["work"] = 1.0  # slabs do not overlap, whatever their thickness
+                found["work"] = 1.0  # slabs of any thickness do not overlap
             print(json.dumps(found), flush=True)
             least = smallest(found["said"]) if code else None
             if least is not None and not refused:
@@ -199,7 +199,7 @@ def child(row: Row) -> None:
 
 
 def status(key: str) -> int:
-    """A memory value that the kernel reports for this process, in bytes."""
+    """Return a memory value that the kernel reports for this process, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) * 1024
@@ -229,7 +229,7 @@ def smallest(said: str) -> float | None:
 
 
 def rows(quick: bool, budgets: tuple[float, ...]) -> list[Row]:
-    """All rows of the table."""
+    """Return all rows of the table."""
     suffixes = (".ome.tif",) if quick else (".ome.tif", ".ome.zarr")
     models = MODELS[:1] if quick else MODELS
     found = [Row("restore", m, suffix, budgets) for m in models for suffix in suffixes]
@@ -242,7 +242,7 @@ def rows(quick: bool, budgets: tuple[float, ...]) -> list[Row]:
 
 
 def line_of(row: Row, found: dict[str, Any]) -> str:
-    """A line of the table."""
+    """Return a line of the table."""
     seconds = f"{found['seconds']:.0f} s"
     asked = f"| {row.title} | {found['budget']:g} MB |"
     if found["code"]:

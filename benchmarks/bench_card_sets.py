@@ -34,7 +34,7 @@ from napari_geosr.operations.restore.scale import scaled
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 from pretraining.testsets import SETS, TEST_SEEDS, TestSet
 
-#: The current networks, and those that they replaced.
+#: The current networks, and the networks that they replaced.
 EARLIER = {"ct-denoise": "porous-denoise", "fluo-denoise": "photon-denoise"}
 #: Losses above this value in dB are counted.
 _LOSS_DB = 0.3
@@ -76,7 +76,7 @@ def row(model: str, test_set: TestSet, seed: int) -> dict[str, Any]:
 
 
 def rows(seeds: tuple[int, ...], work: Path) -> Iterator[dict[str, Any]]:
-    """All sets and seeds; stored rows are not computed again."""
+    """Yield the rows of all sets and seeds; stored rows are not computed again."""
     for model in EARLIER:
         for test_set in SETS[model]:
             for seed in seeds:
@@ -89,7 +89,7 @@ def rows(seeds: tuple[int, ...], work: Path) -> Iterator[dict[str, Any]]:
 
 
 def table(found: list[dict[str, Any]]) -> str:
-    """One line for each set, with means over its scans."""
+    """Return one line for each set, with means over its scans."""
     lines = [
         "| test set | new network | earlier network | auto | auto − earlier | chosen |",
         "|---|---|---|---|---|---|",

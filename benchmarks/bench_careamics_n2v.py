@@ -1,6 +1,6 @@
-"""Compare Noise2Void with that of CAREamics.
+"""Compare Noise2Void with the implementation of CAREamics.
 
-Both programs use the same scan, size of network, steps, batch, patch and learning rate.
+Both programs use the same scan, network size, steps, batch, patch and learning rate.
 They train on the slices of one simulated specimen with independent noise and restore
 another of the same kind. napari-geosr runs in this process, CAREamics in a separate
 environment, because its installation replaces torch:
@@ -63,7 +63,7 @@ SETTINGS = (
 def ours(
     setting: Setting, train: Specimen, test: Specimen, common: dict[str, Any]
 ) -> dict[str, Any]:
-    """Train and restore like a user, with the default schedule and weight averaging."""
+    """Train and restore as a user would, with the default schedule and averaging."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         io.write(Volume(train.first, "ZYX"), folder / "scan.tif")
@@ -133,7 +133,7 @@ def theirs(
 
 
 def table(rows: list[dict[str, Any]], common: dict[str, Any]) -> str:
-    """Markdown text: the method, the results and the difference of each pair."""
+    """Return the results as Markdown text, with the difference of each pair."""
     version = next((r["version"] for r in rows if "version" in r), "not run")
     lines = [
         f"CAREamics {version}; napari-geosr with torch {torch.__version__}. Both "

@@ -2,10 +2,10 @@
 
 Weights of up to three candidates minimise Stein's risk estimate, which is a quadratic
 form of the weights: ``SURE(a) = aᵀGa + 2 bᵀa − tr C`` on the simplex, where ``G``
-contains the products of the parts that the candidates remove, and ``b`` the noise that
-they leave (Blu and Luisier 2007, doi:10.1109/TIP.2007.906002). napari-geosr does not
-combine models; this benchmark shows how much it would gain. ``--sets`` uses the test
-sets of the model cards instead of the real volumes of ``scripts/real_volumes.py``.
+contains the products of the components that the candidates remove, and ``b`` the noise
+that they leave (Blu and Luisier 2007, doi:10.1109/TIP.2007.906002). napari-geosr does
+not combine models; this benchmark shows how much it would gain. ``--sets`` uses the
+test sets of the model cards instead of the real volumes of ``scripts/real_volumes.py``.
 
     python benchmarks/bench_combination.py --data FOLDER --out DOCUMENT
     python benchmarks/bench_combination.py --sets --out DOCUMENT
@@ -41,14 +41,14 @@ import real_volumes
 from pretraining.testsets import SETS, TEST_SEEDS
 
 Array = np.ndarray
-#: Strength of the probe in units of the noise.
+#: Amplitude of the probe in units of the noise.
 _EPSILON = 0.1
 #: Largest number of candidates in a combination.
 _MOST = 3
 
 
 def responses(noisy: Array, models: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Results of all candidates, and their responses to a little more noise."""
+    """Results of all candidates, and their responses to a small noise probe."""
     volume = Volume(noisy, "ZYX"[3 - noisy.ndim :], name="scan")
     ranking = run_to_end(rank_steps(volume, RankConfig(threads=1, models=models)))
     noise, statistics = ranking.noise, run_to_end(scan_steps(noisy))
@@ -73,7 +73,7 @@ def responses(noisy: Array, models: tuple[str, ...] = ()) -> dict[str, Any]:
 def best_weights(products: Array, kept: Array, most: int) -> Array:
     """Weights on the simplex with the smallest risk; at most `most` are nonzero."""
     n, scale = len(kept), float(np.abs(products).max())
-    products, kept = products / scale, kept / scale  # the constraint is of order one
+    products, kept = products / scale, kept / scale  # same order as the constraint
     best, weights = np.inf, np.zeros(n)
     for size in range(1, most + 1):
         for chosen in map(list, itertools.combinations(range(n), size)):
@@ -93,7 +93,7 @@ def best_weights(products: Array, kept: Array, most: int) -> Array:
 
 
 def combined(kept_file: Path) -> dict[str, Any]:
-    """Results of the single best candidate and of the best combinations."""
+    """Return the results of the single best candidate and of the best combinations."""
     with np.load(kept_file) as file:
         stored = {name: file[name] for name in file.files}
     noisy = stored["noisy"].astype(np.float64)
@@ -113,7 +113,7 @@ def combined(kept_file: Path) -> dict[str, Any]:
 
 
 def real_rows(data: Path, work: Path) -> Iterator[str]:
-    """Lines of the table of real volumes with 5 to 40 % noise."""
+    """Yield the lines of the table of real volumes with 5 to 40 % noise."""
     rv = real_volumes
     for name, level, kind in itertools.product(rv.VOLUMES, rv.LEVELS[1:], rv.KINDS):
         few = name not in rv._POROUS
@@ -141,7 +141,7 @@ def real_rows(data: Path, work: Path) -> Iterator[str]:
 
 
 def set_rows(work: Path, seed: int) -> Iterator[str]:
-    """Lines of the table of the test sets of the model cards."""
+    """Yield the lines of the table of the test sets of the model cards."""
     pairs = {
         "ct-denoise": "porous-denoise",
         "fluo-denoise": "photon-denoise",

@@ -58,11 +58,11 @@ class DenseUNet(nn.Module):
             _level(a + b, a) for a, b in zip(widths[-2::-1], widths[:0:-1], strict=True)
         )
         self.last = nn.Conv3d(widths[0], 1, 1)
-        # Few voxels are missing.
+        # Start at a low probability, because few voxels are missing.
         nn.init.constant_(self.last.bias, -4.0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Fractions of incomplete shapes (N, 1, Z, Y, X) to logits of the rest."""
+        """Logits of the missing part from fractions of shapes (N, 1, Z, Y, X)."""
         kept = []
         for i, level in enumerate(self.down):
             x = level(max_pool3d(x, 2) if i else x)
@@ -85,13 +85,13 @@ def _level(before: int, after: int) -> nn.Sequential:
 
 
 def _fractions(inside: Mask, factor: int) -> torch.Tensor:
-    """The fraction of each coarse voxel that is inside: (1, 1, Z, Y, X)."""
+    """Fraction of each coarse voxel that is inside the shape: (1, 1, Z, Y, X)."""
     values = inside.reshape((len(inside) // factor, factor) * 3).mean((1, 3, 5))
     return torch.from_numpy(values.astype(np.float32))[None, None]
 
 
 def _training_skulls(kept: Path) -> list[Mask]:
-    """The complete skulls from which `skull-complete` was built, stored in a file."""
+    """The complete skulls from which `skull-complete` was built, cached in a file."""
     from napari_geosr.learning.shapes.data import random_solid
     from napari_geosr.physics.shapes import sampled
 
@@ -106,7 +106,7 @@ def _training_skulls(kept: Path) -> list[Mask]:
 
 
 def _sample(skulls: list[Mask], step: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """One skull with a new missing part: what is left, and what is missing.
+    """Return one skull with a random defect: the remaining part, and the missing part.
 
     Defects are drawn as in `simulate skulls`; half of the skulls are mirrored.
     """
@@ -132,7 +132,7 @@ def _sample(skulls: list[Mask], step: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy and soft Dice loss."""
+    """Sum of cross-entropy and soft Dice loss."""
     found = logits.sigmoid()
     overlap = (2 * (found * target).sum() + 1) / (found.sum() + target.sum() + 1)
     return binary_cross_entropy_with_logits(logits, target) * 10 + 1 - overlap
@@ -189,10 +189,10 @@ def train(folder: Path, steps: int) -> None:
 
 
 def _dense_part(network: DenseUNet, incomplete: Mask) -> Mask:
-    """The missing part by the U-Net, interpolated to the grid of the shape.
+    """Predict the missing part by the U-Net, interpolated to the grid of the shape.
 
     The predicted fractions are added to those of the given shape before interpolation,
-    which leaves no gap between the two; the part is cut out around the prediction.
+    which leaves no gap between the two; only voxels near the prediction are kept.
     """
     from napari_geosr.operations.shapes.parts import large_pieces
 
@@ -206,7 +206,7 @@ def _dense_part(network: DenseUNet, incomplete: Mask) -> Mask:
 
 
 def _interpolated(complete: Mask, mode: str) -> Mask:
-    """A complete shape that was reduced to 64³ voxels and interpolated back."""
+    """Reduce a complete shape to 64³ voxels, and interpolate it back."""
     from napari_geosr.physics.shapes import coarsened
 
     coarse = torch.from_numpy(coarsened(complete, len(complete) // _GRID))
@@ -215,7 +215,7 @@ def _interpolated(complete: Mask, mode: str) -> Mask:
 
 
 def _parts(made: Any, near: Mask, network: DenseUNet | None) -> dict[str, Any]:
-    """The missing part by each method, and its CPU time in seconds."""
+    """Return the missing part by each method, and its CPU time in seconds."""
     from napari_geosr.core.steps import run_to_end
     from napari_geosr.operations.shapes.complete import complete_mask_steps
     from napari_geosr.operations.shapes.config import CompleteShapeConfig
@@ -240,8 +240,8 @@ def compare(edge: int, number: int, dense: Path | None) -> None:
     skull, reduced to this grid and interpolated again. Only the surroundings of the
     missing part are evaluated for them.
 
-    The columns: Dice coefficient and HD95 (mm) of the missing part; voxels added away
-    from it, in % of the given ones; CPU time. No method removes voxels.
+    The columns: Dice coefficient and HD95 (mm) of the missing part; voxels added
+    outside it, in % of the given ones; CPU time. No method removes voxels.
     """
     from scipy.ndimage import binary_dilation
 
@@ -294,7 +294,7 @@ def _print_summary(rows: dict[str, list[list[float]]]) -> None:
 
 
 def main() -> None:
-    """Run one part."""
+    """Run the training or the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", choices=["train", "compare"])
     parser.add_argument("--folder", type=Path, help="checkpoints, for train")

@@ -52,7 +52,7 @@ Floats = npt.NDArray[np.float32]
 
 
 def specimen(seed: int) -> Scan:
-    """A coarse scan of canals, and the object."""
+    """Return a coarse scan of canals, and the object."""
     n = EDGE * FACTOR
     phantom = tubes.cortical_canals(
         (n, n, n), number=16, radius=RADII, links=10, seed=seed
@@ -69,8 +69,8 @@ class Widths:
     true, found, made : ndarray of shape (classes,), int
         Pore voxels of the object; those that are also pores in the result; and false
         pore voxels of the result, by their width in the result.
-    porosity : ndarray of shape (classes,), float
-        Pore voxels of the result, by their width in the result.
+    own : ndarray of shape (classes,), int
+        All pore voxels of the result, by their width in the result.
     """
 
     true: npt.NDArray[np.int64]
@@ -80,7 +80,7 @@ class Widths:
 
     @classmethod
     def of(cls, pores: Mask, scan: Scan, true_width: Floats) -> Widths:
-        """Count in one volume."""
+        """Count the pore voxels of one volume."""
         width = local_thickness(pores) * FINE_MICROMETRES
         return cls(
             _by_class(true_width[scan.mask]),
@@ -104,7 +104,7 @@ def _by_class(widths: Floats) -> npt.NDArray[np.int64]:
 
 
 def limit(widths: Widths) -> float:
-    """Width above which at least half of the pore voxels are found."""
+    """Return the width in µm above which at least half of the pore voxels are found."""
     share = widths.found / np.maximum(widths.true, 1)
     least = np.inf
     for i in reversed(range(len(CLASSES))):
@@ -115,7 +115,7 @@ def limit(widths: Widths) -> float:
 
 
 def table(found: Mapping[str, Widths]) -> str:
-    """One row for each width class."""
+    """Return one row for each width class."""
     head = " | ".join(f"{way}: found | invented | porosity" for way in found)
     lines = [
         f"| width (µm) | fraction of the pores | {head} |",
@@ -138,7 +138,7 @@ def table(found: Mapping[str, Widths]) -> str:
 
 
 def summary(rows: Mapping[str, Mapping[str, float]]) -> str:
-    """Results for whole volumes."""
+    """Return the table of the results for whole volumes."""
     lines = [
         "| | PSNR (dB) | porosity error | Dice "
         "| width above which at least half is found |",
@@ -157,7 +157,7 @@ def summary(rows: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def main() -> None:
-    """Train, restore, count, and print or write."""
+    """Train, restore and count; print the tables, or write them into a document."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--seed", type=int, default=0)

@@ -69,7 +69,7 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Setting:
-    """Differences from the training defaults; untrained, `old` returns its input."""
+    """Differences from the training defaults; if `old`, networks start as identity."""
 
     label: str
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -83,7 +83,7 @@ BEFORE = Setting("MSD-net, as before", SLOW, old=True)
 AFTER = Setting("MSD-net")
 U_NET = Setting("2D U-Net", LARGE)
 U_NET_SLOW = Setting("2D U-Net, rate 0.002", LARGE | SLOW)
-#: Changes of a single factor, for Noise2Noise with independent noise.
+#: Settings that change a single factor, for Noise2Noise with independent noise.
 APART = (
     BEFORE,
     Setting("MSD-net, begins with its input", old=True),
@@ -135,7 +135,7 @@ def beginning_with_its_input() -> Iterator[None]:
 
 
 def seen(noise: str, seed: int) -> Specimen:
-    """The foam of a seed with noise of one kind."""
+    """Return the foam of a seed with noise of one kind."""
     if noise != WEAK:
         return specimen("foam", noise, seed)
     usual = specimen("foam", "independent", seed)
@@ -154,7 +154,7 @@ def seen(noise: str, seed: int) -> Specimen:
 def denoised(
     method: str, setting: Setting, train: Specimen, test: Specimen, options: Any
 ) -> dict[str, Any]:
-    """Results of a training as in ``bench_methods.py``."""
+    """Train as in ``bench_methods.py``, and evaluate the restored test foam."""
     (usual,) = (r for r in methods.RECIPES if r.method == method)
     chosen = {**setting.options, "seed": options.seed}
     recipe = methods.Recipe(
@@ -167,7 +167,7 @@ def denoised(
 
 
 def coarser(clean: Array, factor: int, seed: int) -> Array:
-    """The scan with voxels that are `factor` times larger in the plane."""
+    """Return the scan with voxels that are `factor` times larger in the plane."""
     blur = IMAGING.blur * factor
     seen = gaussian_filter(clean, (0, blur, blur), mode="nearest")
     z, y, x = clean.shape
@@ -179,7 +179,7 @@ def coarser(clean: Array, factor: int, seed: int) -> Array:
 def enlarged(
     setting: Setting, train: Specimen, test: Specimen, factor: int, options: Any
 ) -> dict[str, Any]:
-    """Results of a training for super-resolution in the plane."""
+    """Train for super-resolution in the plane, and evaluate the restored test foam."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source, target = folder / "source.tif", folder / "target.tif"
@@ -257,7 +257,7 @@ class Bench:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Means over the seeds for each case, in the order of the rows."""
+    """Return the means over the seeds for each case, in the order of the rows."""
     titles = ["", "", *(title for title, _ in COLUMNS.values())]
     lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     for case, setting in dict.fromkeys((r["case"], r["setting"]) for r in rows):

@@ -1,4 +1,4 @@
-"""How well the evidence separates true pores from invented ones.
+"""Test how well the values of ``explain`` separate true from invented pores.
 
 Foams with known pores are scanned with voxels four times larger, blur and noise, and
 super-resolved by ``foam-sr-x4``. A pore of the result is true if at least a quarter of
@@ -10,8 +10,8 @@ Markdown table, or writes it into a document with ``--out``.
     python benchmarks/bench_explain.py --out docs/evidence/explanations.md
 
 Takes about three minutes on one thread. ``--of-each`` is the number of pores of each
-kind and scan that are restored without their input and with added noise; the support is
-computed for all pores.
+kind and scan for which the network is run without their input and with added noise;
+the support is computed for all pores.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SHAPE = (96, 128, 128)
 NOISES = (0.3, 0.4)
 SEEDS = (901, 902)
 BLUR = 0.5
-#: Smaller objects are not counted as pores.
+#: Minimum number of voxels of a pore; smaller objects are not counted.
 LEAST = 27
 TRUE_SHARE = 0.25
 #: Largest size of a small pore, in fine voxels: about ten voxels of the scan.
@@ -102,7 +102,7 @@ def main() -> int:
 def kept_rows(
     noise: float, seed: int, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """Rows of one phantom, read from the work folder if they exist."""
+    """Return the rows of one phantom, read from the work folder if they exist."""
     name = f"rows-{noise:g}-{seed}-{options.of_each}-{options.draws}.json"
     path = options.work / name
     if path.exists():
@@ -116,7 +116,7 @@ def kept_rows(
 def rows(
     noise: float, seed: int, options: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
-    """Values of the true and the invented pores of one phantom."""
+    """Yield the values of the true and the invented pores of one phantom."""
     foam = sphere_foam(SHAPE, porosity=0.06, radius=(2, 7), gap=2.0, seed=seed)
     solid = 1 - foam.fraction
     rng = np.random.default_rng([seed, int(100 * noise)])
@@ -162,7 +162,7 @@ def rows(
 def support(request: AttributionRequest, whole: np.ndarray) -> dict[str, Any] | None:
     """Values of a pore without running the network; None if no solid is next to it.
 
-    A part of the whole result equals the result for its own window.
+    Windows are cut from the whole result, which equals their own results.
     """
     own = Window.values
 
@@ -187,7 +187,7 @@ def support(request: AttributionRequest, whole: np.ndarray) -> dict[str, Any] | 
 
 
 def auc(scores: list[float], is_true: list[bool]) -> float:
-    """Probability that a true pore scores higher than an invented one."""
+    """Return the probability that a true pore scores higher than an invented one."""
     values, flags = np.asarray(scores, float), np.asarray(is_true)
     high, low = values[flags], values[~flags]
     above = (high[:, None] > low).mean() + 0.5 * (high[:, None] == low).mean()
@@ -195,7 +195,7 @@ def auc(scores: list[float], is_true: list[bool]) -> float:
 
 
 def table(found: list[dict[str, Any]]) -> str:
-    """One row per score, and the verdicts for true and invented pores."""
+    """Return one row per score, and the verdicts for true and invented pores."""
     heads = [f"AUC, noise {n:g}" for n in NOISES]
     heads += ["AUC, all pores", f"AUC, pores up to {SMALL} voxels"]
     lines = [
@@ -221,7 +221,7 @@ def table(found: list[dict[str, Any]]) -> str:
 
 
 def _cell(own: list[dict[str, Any]], score: Callable[[Any], Any]) -> str:
-    """The area under the curve, and the numbers of true and invented pores."""
+    """The area under the ROC curve, and the numbers of true and invented pores."""
     kinds = [f["kind"] == "true" for f in own]
     if all(kinds) or not any(kinds):
         return "–"

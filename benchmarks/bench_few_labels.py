@@ -9,11 +9,11 @@ are stored in ``--folder``, and an interrupted run is resumed.
 
 **Berea.** The segmented Berea sandstone (400³) is blurred and made noisy. The
 first third is the unlabelled training data of ``ddpm``; 1, 2 or 5 slices of the second
-third are labelled for ``ptdr``; slices of the last third are segmented. Prints the
-intersection over union, averaged over pore and solid, as mean and standard deviation
-over several draws of the labelled slices. All methods use the same slices and numbers
-of steps. For comparison, Otsu's threshold is applied after a Gaussian filter with a
-width chosen by the ground truth.
+third are labelled for ``ptdr``; slices of the last third are segmented. Prints mean and
+standard deviation, over several draws of the labelled slices, of the intersection over
+union averaged over pore and solid. All methods use the same slices and numbers
+of steps. For comparison, Otsu's threshold is applied after a Gaussian filter; its
+width is chosen with the ground truth.
 
     python benchmarks/bench_few_labels.py radiographs --folder FOLDER
     python benchmarks/bench_few_labels.py BEREA.zip [--quick]
@@ -46,14 +46,14 @@ COUNTS = (1, 2, 5)
 #: Blur in voxels, and noise, in units of the contrast.
 BLUR, NOISE = 1.0, 0.6
 UNPAINTED = RESTORATION
-#: Slices of the three parts, with gaps.
+#: Slices of the three thirds, with gaps between them.
 PRIOR, LABELLED, TESTED = slice(0, 130), slice(135, 265), slice(270, 400)
 
 Array = np.ndarray[Any, Any]
 
 
 def scan_and_truth(path: Path, edge: int) -> tuple[Array, Array]:
-    """A simulated scan of the sandstone, and its pores."""
+    """Return a simulated scan of the sandstone, and its pores."""
     with zipfile.ZipFile(path) as files, tempfile.TemporaryDirectory() as folder:
         name = next(n for n in files.namelist() if n.endswith(".tif"))
         solid = tifffile.imread(files.extract(name, folder)) > 0
@@ -76,12 +76,12 @@ def overlaps(found: Array, truth: Array, classes: int) -> list[float]:
 
 
 def mean_iou(found: Array, truth: Array) -> float:
-    """Mean intersection over union of pore and solid."""
+    """Return the mean intersection over union of pore and solid."""
     return float(np.mean(overlaps(found, truth, 2)))
 
 
 def otsu(scan: Array, truth: Array) -> float:
-    """Result with the filter width that is best for this ground truth."""
+    """Score of Otsu's threshold with the filter width that is best for this truth."""
     best = 0.0
     for sigma in (0.5, 1.0, 1.5, 2.0, 3.0):
         smooth = np.stack([gaussian_filter(plane, sigma) for plane in scan])
@@ -90,7 +90,7 @@ def otsu(scan: Array, truth: Array) -> float:
 
 
 def berea(options: argparse.Namespace) -> None:
-    """The table for the sandstone."""
+    """Print the table for the sandstone."""
     quick = options.quick
     edge, width, patch = (128, 8, 32) if quick else (256, 24, 64)
     prior_steps, steps, draws = (600, 120, 2) if quick else (20_000, 600, 5)
@@ -128,8 +128,8 @@ def berea(options: argparse.Namespace) -> None:
                 labels = np.full(scan.shape, UNPAINTED, np.uint8)
                 labels[slices] = pores[slices]
                 for method, start in (("from scratch", None), ("PTDR", prior)):
-                    # without a prior, all layers use the rate of the last layer
-                    rate = 2e-5  # learning rate of the last layer: 100 times as large
+                    # Multiplied by `head_rate` for new layers; from scratch, for all.
+                    rate = 2e-5  # of pre-trained layers
                     model = geosr.train(
                         "ptdr",
                         folder / f"{method}{count}{draw}",
@@ -153,14 +153,14 @@ def berea(options: argparse.Namespace) -> None:
 
 #: Methods compared on radiographs.
 SCRATCH, DENOISER, DIFFUSION = "from scratch", "denoiser", "ddpm"
-#: A small pixel classifier on features of the unchanged ``ddpm`` model.
+#: Variant that trains a small pixel classifier on features of the unchanged model.
 FEATURES = "ddpm, frozen"
 #: Learning rates to try: from scratch, for all layers; after pre-training, for the new
 #: last layer (a hundredth of it for the others).
 RATES = (1e-3, 3e-3, 1e-2)
 #: Noise of the denoising autoencoder, in standard deviations of the grey values.
 DENOISER_NOISE = 0.5
-#: Draw of the labelled image for choosing the learning rates.
+#: Seed of the draw of the labelled image with which learning rates are chosen.
 _SEARCH_DRAW = 1000
 
 
@@ -175,7 +175,7 @@ class PixelClassifier:
         scale = model.card.normalisation
         self.mean, self.std = scale.mean, scale.std
         rng, parts, truths = np.random.default_rng(0), [], []
-        for i in range(8):  # mirrored, with random contrast, brightness and noise
+        for i in range(8):  # random flips, contrast, brightness, noise
             flips = tuple(axis for axis in (1, 2) if i >> (axis - 1) & 1)
             x = self._scaled(np.flip(grey, flips))
             contrast, brightness = 0.15 * rng.standard_normal(2)
@@ -202,7 +202,7 @@ class PixelClassifier:
             optimiser.step()
 
     def __call__(self, grey: Array) -> Array:
-        """The class of each pixel."""
+        """Predict the class of each pixel."""
         found = []
         for image in self._scaled(grey):
             with torch.no_grad():
@@ -276,7 +276,7 @@ class Radiographs:
         return files["grey"], files["labels"]
 
     def start(self, method: str) -> Any:
-        """The pre-trained model of a method, or None."""
+        """Return the pre-trained model of a method; None for training from scratch."""
         if method == SCRATCH:
             return None
         given = getattr(self.options, f"{method}_model")
@@ -351,7 +351,7 @@ class Radiographs:
 
 
 def draw_picture(path: Path) -> None:
-    """Draw some radiographs, and their tissues below them."""
+    """Draw some radiographs, with their tissues below them."""
     colours = np.zeros((256, 3), np.uint8)
     colours[: len(TISSUES)] = (
         *((0, 0, 0), (200, 80, 120), (90, 140, 60)),
@@ -365,7 +365,7 @@ def draw_picture(path: Path) -> None:
 
 
 def on_radiographs(options: argparse.Namespace) -> None:
-    """The table for radiographs."""
+    """Print the table for radiographs."""
     run = Radiographs(options)
     rates: dict[str, float] = {}
     for method in options.methods.split(";"):

@@ -1,6 +1,6 @@
 """Clicks and seconds from an empty napari to the first porosity table.
 
-Performs and counts every mouse click that a user needs, on the menus, dialogs and
+Performs and counts every mouse click that a user needs in the menus, dialogs and
 buttons of napari. The file is opened in two ways: by dropping it into the window (one
 drag), and by *File ▸ Open File(s)…* (menu, entry, file, *Open*; the dialog of the
 operating system is not operated, but counted as two clicks). The time from the first
@@ -33,7 +33,7 @@ _BY_MENU = ("File", "Open File(s)…", "the file", "Open")
 
 
 class Person:
-    """Clicks like a user, and counts the clicks."""
+    """A simulated user whose clicks are counted."""
 
     def __init__(self, viewer: Any) -> None:
         self.window = viewer.window._qt_window
@@ -113,7 +113,7 @@ def first_table(
     """Open a file and measure its pores; return the clicks and the seconds."""
     import napari
 
-    for kind in ("CONFIG", "DATA", "STATE"):  # as after a fresh installation
+    for kind in ("CONFIG", "DATA", "STATE"):  # like a fresh installation
         os.environ[f"XDG_{kind}_HOME"] = tempfile.mkdtemp()
     viewer = napari.Viewer(show=True)
     viewer.window.resize(1366, 768)

@@ -1,8 +1,8 @@
 """Compare GANrec with FBP, SIRT and TV for few projections.
 
-A slice of a simulated foam in a parallel beam with Poisson noise; PSNR within the field
-of view, which is the same circle for all. Prints a Markdown table with one row for each
-number of projections and algorithm.
+Reconstructs a slice of a simulated foam in a parallel beam with Poisson noise. Prints a
+Markdown table of the PSNR, with one row for each number of projections and algorithm.
+The PSNR is computed within the field of view, the same circle for all.
 
     python benchmarks/bench_ganrec.py [--size 64] [--counts 15 20 30] [--photons 1e4]
 """

@@ -60,7 +60,7 @@ EDGE = {4: 24, 8: 16}
 #: Number of coarse voxels along each edge of a patch, by factor.
 PATCH = {4: 12, 8: 8}
 TRAINED_ON, JUDGED_ON = 12, 3
-#: Edge of the part in which thickness is measured (the slowest measurement).
+#: Edge in voxels of the region in which thickness is measured (the slowest measure).
 MEASURED = 64
 #: First seed of the test objects; training uses the seeds from 0.
 _TEST_SEED = 50_000
@@ -104,7 +104,7 @@ def bone(shape: Shape, factor: int, seed: int) -> Phantom:
 
 
 def foam(shape: Shape, factor: int, seed: int) -> Phantom:
-    """Pores of one to three coarse voxels in radius, walls thinner than a voxel."""
+    """Pores with radii of one to three coarse voxels; walls thinner than a voxel."""
     return phantoms.sphere_foam(
         shape,
         porosity=0.35,
@@ -115,7 +115,7 @@ def foam(shape: Shape, factor: int, seed: int) -> Phantom:
 
 
 def cells(shape: Shape, factor: int, seed: int) -> Phantom:
-    """Bone cells with canaliculi of half a coarse voxel in radius."""
+    """Bone cells with canaliculi that have a radius of half a coarse voxel."""
     return tubes.cell_network(
         shape,
         spacing=6.0 * factor,
@@ -135,7 +135,7 @@ OBJECTS: dict[str, Callable[[Shape, int, int], Phantom]] = {
 
 
 def specimen(kind: str, factor: int, seed: int) -> Scan:
-    """A coarse scan and its object."""
+    """Simulate an object and its coarse scan."""
     edge = EDGE[factor] * factor
     phantom = OBJECTS[kind]((edge, edge, edge), factor, seed)
     imaging = Imaging(
@@ -158,8 +158,8 @@ class Test:
     Attributes
     ----------
     threshold : float
-        Midway between the phases of the training targets. A user with fine scans of
-        other regions would segment the super-resolved volume in this way.
+        Midpoint between the grey values of the two phases in the training targets. A
+        user with fine scans of other regions would choose the same threshold.
     """
 
     scan: Scan
@@ -169,12 +169,12 @@ class Test:
 
     @classmethod
     def of(cls, scan: Scan, threshold: float) -> Test:
-        """Measure the object."""
+        """Measure the true thickness of the phases of the object."""
         return cls(scan, threshold, thickness(~scan.mask), thickness(scan.mask))
 
 
 def thickness(phase: Mask) -> float:
-    """Mean local thickness in the middle of a volume, in voxels."""
+    """Return the mean local thickness in the middle of a volume, in voxels."""
     middle = tuple(
         slice((n - min(n, MEASURED)) // 2, (n + min(n, MEASURED)) // 2)
         for n in phase.shape
@@ -184,7 +184,7 @@ def thickness(phase: Mask) -> float:
 
 
 def judged(volume: Array, test: Test) -> dict[str, float]:
-    """Absolute errors of one restored volume; fractions are not changed."""
+    """Absolute errors of one restored volume, and its PSNR, recall and the like."""
     scan = test.scan
     truth = scan.mask
     mask = volume <= test.threshold
@@ -237,7 +237,7 @@ def training(way: str, **settings: Any) -> TrainJob:
 def super_resolved(
     volumes: Sequence[Array], folder: Path, way: str, **settings: Any
 ) -> Learned:
-    """Train the lightweight network; restore."""
+    """Train the lightweight network, and restore volumes with it."""
     job = training(way, **settings)
     with tempfile.TemporaryDirectory(dir=folder) as name:
         began = time.process_time()
@@ -268,18 +268,18 @@ def write_pairs(
 
 
 def trained_threshold(kind: str, factor: int) -> float:
-    """Grey value between the phases of the training targets."""
+    """Threshold between the grey values of the phases in the training targets."""
     targets = [specimen(kind, factor, i).clean for i in range(TRAINED_ON)]
     return find_phases([Volume(target, "ZYX") for target in targets]).threshold
 
 
 def mean_of(figures: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Mean of every measure over the test volumes."""
+    """Return the mean of every measure over the test volumes."""
     return {key: float(np.mean([f[key] for f in figures])) for key in figures[0]}
 
 
 def settings_digest() -> str:
-    """A name for the settings of rows, apart from their contents and the steps."""
+    """Identifier of all settings that the rows do not contain, except the steps."""
     jobs = {
         way: training(way, steps=1).training.model_dump(mode="json")
         for way in (GENERIC, *ADVERSARIAL)
@@ -299,7 +299,7 @@ def settings_digest() -> str:
 
 
 def _network_shapes() -> dict[str, list[int]]:
-    """Tensors of the trained network, by name."""
+    """Return the shapes of the tensors of the trained network, by name."""
     factor = max(EDGE)
     config = training(GENERIC, steps=1, upscale_factor=factor).training
     network = build_network(config.network, **network_kwargs(config))
@@ -323,7 +323,7 @@ class Bench:
 
     @property
     def ways(self) -> tuple[str, ...]:
-        """The losses, and the adversarial methods."""
+        """The losses and adversarial methods to compare."""
         more = ADVERSARIAL if self.arguments.adversarial else ()
         return (GENERIC, self.arguments.aware, *more)
 
@@ -389,12 +389,12 @@ class Bench:
         )
 
     def of(self, case: str, loss: str) -> list[dict[str, Any]]:
-        """Rows of a case and a loss, one per seed."""
+        """Return the rows of a case and a loss, one per seed."""
         return [r for r in self.rows if (r["case"], r["loss"]) == (case, loss)]
 
 
 def spread(rows: Sequence[dict[str, Any]], figure: Figure) -> str:
-    """Mean and standard deviation over seeds."""
+    """Return the mean and standard deviation over the seeds, as text."""
     values = [row[figure.key] for row in rows]
     text = f"{np.mean(values):.{figure.digits}f}"
     if len(values) > 1:
@@ -420,7 +420,7 @@ def stability(bench: Bench, cases: Sequence[str]) -> str:
 
 
 def table(bench: Bench, cases: Sequence[str]) -> str:
-    """All measures of all cases."""
+    """Return the table of all measures of all cases."""
     lines = [
         "| object | loss | " + " | ".join(f.title for f in FIGURES) + " | seconds |",
         "|---|---|" + "---|" * (len(FIGURES) + 1),
@@ -438,7 +438,7 @@ def table(bench: Bench, cases: Sequence[str]) -> str:
 
 
 def claim(bench: Bench, cases: Sequence[str], aware: str) -> str:
-    """Whether the geometry-aware losses reach their targets, for each case."""
+    """Table that shows whether the geometry-aware losses reach their targets."""
     lines = [
         "The table compares the topology-aware losses with `l1` alone. The required "
         "change is given in the heading of each column.",
@@ -508,7 +508,7 @@ def main() -> None:
 
 
 def document(bench: Bench, cases: Sequence[str]) -> str:
-    """Text of the document for these cases."""
+    """Return the text of the document for these cases."""
     arguments = bench.arguments
     adversarial = " --adversarial" if arguments.adversarial else ""
     return "\n".join(

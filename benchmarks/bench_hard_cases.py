@@ -1,4 +1,4 @@
-"""Evaluate models on scans on which earlier models failed without a warning.
+"""Evaluate models on scans for which earlier models failed without a warning.
 
     python benchmarks/bench_hard_cases.py --data FOLDER
         [--out docs/evidence/verdicts.md]
@@ -53,7 +53,7 @@ RIGHT_PORES, RIGHT_POROSITY = 0.2, 0.01
 
 @dataclass(frozen=True)
 class Case:
-    """A scan with dark pores, its ground truth, and whether it is clean."""
+    """A scan with dark pores, its ground truth, and whether it is free of noise."""
 
     name: str
     scan: Array
@@ -62,7 +62,7 @@ class Case:
 
 
 def rock(data: Path, first: int) -> npt.NDArray[np.bool_]:
-    """A part of the sandstone with a margin; True inside pores."""
+    """Pores of a part of the sandstone, with a margin; True inside pores."""
     with zipfile.ZipFile(data / "berea.zip") as packed:
         volume = tifffile.imread(io.BytesIO(packed.read("berea.tif")))
     size = [n + 2 * EDGE for n in SHAPE]
@@ -72,7 +72,7 @@ def rock(data: Path, first: int) -> npt.NDArray[np.bool_]:
 
 
 def cut(volume: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    """Remove the margin."""
+    """Remove the margin from a volume."""
     return volume[tuple(slice(EDGE, EDGE + n) for n in SHAPE)]
 
 
@@ -95,12 +95,12 @@ def by_physics(pores: npt.NDArray[np.bool_], seed: int) -> Array:
 
 
 def cases(data: Path) -> Iterator[Case]:
-    """All scans."""
+    """Simulate all scans."""
     for first in (60, 220):
         pores = rock(data, first)
         clean = ndimage.gaussian_filter((~pores).astype(np.float32), BLUR)
         seen = np.asarray(cut(clean), np.float32)
-        truth = seen < threshold_otsu(seen)  # pores in the same scan without noise
+        truth = seen < threshold_otsu(seen)  # from the scan without noise
         for name, z in (("in the plane", 0.01), ("along all axes", 0.5)):
             rng = np.random.default_rng(first)
             noise = noise_like(clean.shape, {"z": z, "y": 0.5, "x": 0.5}, rng)
@@ -119,8 +119,10 @@ def cases(data: Path) -> Iterator[Case]:
 
 
 def row(case: Case, model: str) -> tuple[str, bool, str, bool]:
-    """A line of the table, whether the result is correct, the verdict, and whether a
-    remark states that pores of the counted size cannot be counted.
+    """Evaluate one model on one case.
+
+    Returns the line of the table, whether the result is correct, the verdict, and
+    whether a remark states that pores of the counted size cannot be counted.
     """
     volume = Volume(case.scan, "ZYX", name="scan")
     steps = restore_steps(volume, RestoreConfig.create(model=model), look=True)

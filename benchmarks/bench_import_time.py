@@ -4,7 +4,7 @@ Each measurement uses a new interpreter; the time of an interpreter that does no
 subtracted. The alternatives run in turn, and the median of several runs is used. The
 result is given in processor time, which depends less on other programs, and in
 wall-clock time. Manifest discovery is what napari does when it starts: it finds the
-plugin among the installed packages and reads its manifest. The time of importing the
+plugin among the installed packages and reads its manifest. The time for importing the
 plugin engine itself is subtracted.
 
     python benchmarks/bench_import_time.py [--quick]
@@ -69,7 +69,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="5 rounds instead of 15")
     n = 5 if parser.parse_args().quick else 15
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in CODES}
-    for code in CODES.values():  # fills the file cache and writes bytecode
+    for code in CODES.values():  # fill the file cache and write bytecode
         once(code)
     for _ in range(n):
         for name, code in CODES.items():

@@ -31,7 +31,7 @@ COLUMNS = ("label", "area", "bbox", "centroid", "euler_number", "inertia_tensor"
 
 
 def write_scan(path: Path, edge: int) -> None:
-    """A porous solid of two grey values."""
+    """Write a porous solid of two grey values."""
     rough = np.random.default_rng(0).normal(size=(edge,) * 3).astype(np.float32)
     solid = ndimage.gaussian_filter(rough, 2, mode="wrap") <= 0.06
     grey = np.where(solid, 200, 40).astype(np.uint8)
@@ -42,7 +42,7 @@ def write_scan(path: Path, edge: int) -> None:
 
 
 def ours(path: Path) -> np.ndarray[Any, Any]:
-    """Sizes of the pores in voxels."""
+    """Return the sizes of the pores in voxels."""
     report = geosr.measure_porosity(
         da.from_zarr(path), threshold=THRESHOLD, phase="dark"
     )
@@ -50,7 +50,7 @@ def ours(path: Path) -> np.ndarray[Any, Any]:
 
 
 def others(path: Path) -> np.ndarray[Any, Any]:
-    """Sizes of the pores from dask-image, also with 26 neighbours."""
+    """Return the sizes of the pores from dask-image, also with 26 neighbours."""
     from dask_image import ndmeasure
 
     mask = da.from_zarr(path) < THRESHOLD
@@ -76,7 +76,7 @@ def main() -> None:
                 sizes.append(measure(path))
                 seconds.append(time.process_time() - began)
             mine, theirs = sizes
-            counted = theirs[theirs >= mine.min()]  # tiny pores are counted separately
+            counted = theirs[theirs >= mine.min()]  # specks have a separate count
             print(
                 f"{len(mine)} pores: {seconds[0]:.1f} s and {seconds[1]:.1f} s; "
                 f"equal sizes: {np.array_equal(mine, counted)}",

@@ -1,18 +1,16 @@
-"""How long a change of the selection blocks the window, with 100,000 pores.
+"""Time for which a change of the selection blocks the window, with 100,000 pores.
 
 A lasso is drawn in steps over the plot of the Porosity dock. Each step selects other
-pores in the plot, the picture and the table. Two times are printed: the time of the
-change itself, until Qt and the graphics card have received all of it, and the time
-until it is on screen. Without a graphics card, most of the latter is spent on drawing,
-so after each step the same window is also redrawn without any change. The target is
-50 ms.
+pores in the plot, the picture and the table. Two times are printed: until Qt and the
+graphics card have received the whole change, and until the change is on screen. Without
+a graphics card, most of the latter is spent on drawing, so after each step the same
+window is also redrawn without any change. The target is 50 ms.
 
-In these steps the picture follows each change at once. Then the lasso is drawn with
-the mouse, which moves every 8 ms; the picture follows as often as the plot allows. The
-gaps of the event loop are compared with those for redrawing the unchanged window every
-16 ms.
-Finally, frames are timed while the picture is moved, for the image alone and with the
-selected pores.
+In these steps the picture is updated after each change. Then the lasso is drawn with
+the mouse, which moves every 8 ms; the picture is updated as often as the plot allows.
+The gaps of the event loop are compared with those for redrawing the unchanged window
+every 16 ms. Finally, frames are timed while the picture is panned, for the image alone
+and with the selected pores.
 
     xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/bench_linked_pores.py
 """
@@ -45,7 +43,7 @@ def timed(change: Callable[[], Any]) -> tuple[float, float]:
 
 
 def frame_times(viewer: Any, frames: int = 60) -> np.ndarray:
-    """Milliseconds of each frame while the picture is moved."""
+    """Return the milliseconds of each frame while the picture is panned."""
     times, middle = [], viewer.camera.center
     for i in range(frames):
         place = (*middle[:-1], middle[-1] + 40 * np.sin(i / 8))
@@ -55,7 +53,7 @@ def frame_times(viewer: Any, frames: int = 60) -> np.ndarray:
 
 
 def lassos(plot: Any, steps: int) -> list[list[tuple[float, float]]]:
-    """Growing circles around the middle of the plot, in positions on its axes."""
+    """Growing circles around the middle of the plot, in plot coordinates."""
     turns = np.linspace(0, 2 * np.pi, 90)
     found = []
     for radius in np.linspace(0.05, 0.6, steps):
@@ -73,7 +71,7 @@ def lassos(plot: Any, steps: int) -> list[list[tuple[float, float]]]:
 
 
 def brush(plot: Any, lasso: list[tuple[float, float]]) -> None:
-    """End a lasso with the mouse, which changes plot, picture and table at once."""
+    """Finish a lasso with the mouse, which updates plot, picture and table together."""
     plot._lasso, plot._press = lasso, None
     plot._follow_lasso()
 
@@ -100,7 +98,7 @@ def main() -> int:
     counts, rows = [], {}
     timed(
         lambda: brush(scatter, lassos(scatter, 2)[1])
-    )  # loads everything for the first drawing
+    )  # the first drawing loads everything
     for name, tab, only in (
         ("plot and picture", 2, False),
         ("picture and table", 1, False),

@@ -46,7 +46,7 @@ def make_volume(path: Path, edge: int, noise: float) -> None:
 
 
 def child(edge: int, noise: float) -> None:
-    """Run one measurement in this process, and print a JSON object."""
+    """Run one measurement in this process, and print the result as a JSON object."""
     import ctypes
 
     from napari_geosr.cli.app import run
@@ -70,7 +70,7 @@ def child(edge: int, noise: float) -> None:
 
 
 def status(key: str) -> int:
-    """A memory value that the kernel reports for this process, in bytes."""
+    """Return a memory value that the kernel reports for this process, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) * 1024

@@ -41,7 +41,7 @@ def child(
     budget: int,
     n_bytes: int,
 ) -> None:
-    """Run one case in this process, and print a JSON object."""
+    """Run one case in this process, and print the result as a JSON object."""
     import ctypes
 
     import numpy as np
@@ -124,7 +124,7 @@ def child(
 
 
 class _Pages:
-    """Planes of a TIFF, read from the file when asked for."""
+    """Planes of a TIFF, read from the file on request."""
 
     def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
         import numpy as np

@@ -9,7 +9,7 @@ to the coarser levels of an OME-Zarr, as well as mapped pages and the reserves o
 library. The volume is uint16; the result is float32 and eight times the budget. The
 memory depends on the feature maps and the halo of a network, not on its weights, so
 most rows use models with random weights that are faster than the bundled ones.
-``--bundled`` adds the bundled models, which takes long.
+``--bundled`` adds the bundled models, which takes a long time.
 
     python benchmarks/bench_memory_command.py [--quick] [--bundled] [--only TEXT]
 """
@@ -30,7 +30,7 @@ from typing import Any
 
 MB = 10**6
 TARGET = 1.10
-#: The model that each bundle resembles, and the differences.
+#: Bundled model from which each light model is derived, and the changed settings.
 LIGHT: dict[str, tuple[str, dict[str, Any], int]] = {
     "2.5D": ("foam-denoise", {"depth": 2, "width": 4}, 3),
     "3D x2": ("foam-sr-x2", {"features": 4, "blocks": 1}, 4),
@@ -70,7 +70,7 @@ def make_bundle(folder: Path, case: str) -> str:
 
 
 def make_volume(path: Path, shape: tuple[int, int, int]) -> None:
-    """Noise with shifted planes, as a memory-mapped TIFF."""
+    """Write noise with shifted planes to a memory-mapped TIFF."""
     import numpy as np
     import tifffile
 
@@ -82,7 +82,7 @@ def make_volume(path: Path, shape: tuple[int, int, int]) -> None:
 
 
 def child(row: Row) -> None:
-    """Run one case in this process, and print a JSON object."""
+    """Run one case in this process, and print the result as a JSON object."""
     import ctypes
 
     from napari_geosr.cli.app import run

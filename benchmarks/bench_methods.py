@@ -63,7 +63,7 @@ from napari_geosr.operations.train.noise import correlated_noise_warning
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 from pretraining.baselines import DENOISERS
 
-#: Time of an adversarial training, relative to that of the supervised one.
+#: Training time of an adversarial method, relative to that of the supervised one.
 ADVERSARIAL_BUDGET = 3.0
 #: Steps of the short training from which the number of steps is calculated.
 _TIMED_STEPS = 40
@@ -122,7 +122,7 @@ def classical(train: Specimen, test: Specimen, noise: str) -> list[dict[str, Any
 def by_blocks(
     train: Specimen, test: Specimen, noise: str, python: Path
 ) -> list[dict[str, Any]]:
-    """Rows of BM3D and BM4D, computed by another Python."""
+    """Return the rows of BM3D and BM4D, computed by another Python."""
     found = block_matching(
         python,
         noisy=train.first,
@@ -183,7 +183,7 @@ def learned(
     Parameters
     ----------
     seconds : float, optional
-        Budget in place of `steps`.
+        Time budget, which replaces `steps`.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -210,7 +210,7 @@ def learned(
 
 
 def _mean_over_parts(test: Specimen, bundle: str) -> Array:
-    """Noise2Inverse restores every mean of K - 1 parts and averages the results."""
+    """Restore every mean of K - 1 parts by Noise2Inverse, and average the results."""
     total = np.zeros(SHAPE, np.float32)
     for left_out in range(SPLITS):
         others = [p for k, p in enumerate(test.parts) if k != left_out]
@@ -238,14 +238,14 @@ class Bench:
             print(f"{case}: {row['method']} {row['psnr']:.2f} dB", flush=True)
 
     def has(self, case: str, *methods: str) -> bool:
-        """Whether there is a row of a method, or of one with any of these names."""
+        """Whether there is a row of a method that begins with one of these names."""
         return any(
             row["case"] == case and str(row["method"]).startswith(methods)
             for row in self.rows
         )
 
     def is_selected(self, label: str) -> bool:
-        """Whether the command line asks for this row."""
+        """Whether the command line selects this row."""
         only = self.arguments.only
         return not only or any(part in label for part in only)
 
@@ -269,7 +269,7 @@ class Bench:
         )
 
     def _budget(self, case: str) -> float:
-        """Time limit of an adversarial training in seconds."""
+        """Return the time limit of an adversarial training in seconds."""
         for row in self.rows:
             if row["case"] == case and row["method"] == "supervised":
                 return ADVERSARIAL_BUDGET * float(row["seconds"])
@@ -279,7 +279,7 @@ class Bench:
 
 
 def head(command: str) -> str:
-    """Introduction to the tables."""
+    """Return the introduction to the tables."""
     return (
         f"Generated with `{command}`. All methods are trained on one simulated "
         f"specimen of {' × '.join(map(str, SHAPE))} voxels and tested on another of "

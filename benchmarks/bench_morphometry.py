@@ -1,8 +1,8 @@
 """Compare thickness and tortuosity factor with porespy and TauFactor.
 
 Measures both phases of a volume (Otsu's threshold) and of overlapping spheres. Prints
-the mean thickness in voxels (porespy: `local_thickness` with 100 sizes, twice the
-radius) and the tortuosity factor along the first axis, with processor times. Requires
+the mean thickness in voxels (porespy: twice the `local_thickness` with 100 sizes) and
+the tortuosity factor along the first axis, with processor times. Requires
 ``pip install porespy taufactor``.
 
     python benchmarks/bench_morphometry.py VOLUME.tif [--edge 100]
@@ -36,7 +36,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 def spheres(edge: int = 72, radius: int = 7, solid: float = 0.5) -> Mask:
-    """Overlapping spheres of pores at random places."""
+    """Overlapping spherical pores at random positions."""
     rng = np.random.default_rng(2)
     count = round(-np.log(solid) * edge**3 / (4 / 3 * np.pi * radius**3))
     seeds = np.ones((edge,) * 3, bool)
@@ -45,7 +45,7 @@ def spheres(edge: int = 72, radius: int = 7, solid: float = 0.5) -> Mask:
 
 
 def ours(pores: Mask) -> tuple[float, float, float | None]:
-    """Tb.Th, Tb.Sp and τ.z."""
+    """Return Tb.Th, Tb.Sp and τ.z as measured by napari-geosr."""
     grey = np.where(pores, 50, 200).astype(np.uint8)
     report = geosr.measure_porosity(
         grey, axes="ZYX", threshold=120.0, statistics=("thickness", "transport")
@@ -82,12 +82,12 @@ def time_transport(path: Path, edge: int) -> None:
 
 
 def taufactor_alone(pores: Mask) -> tuple[float | None, ...]:
-    """The tortuosity factor along Z from TauFactor."""
+    """Return the tortuosity factor along Z as computed by TauFactor."""
     return (tau_of_taufactor(pores),)
 
 
 def theirs(pores: Mask) -> tuple[float, float, float | None]:
-    """The same measures from porespy and TauFactor."""
+    """Return the same measures from porespy and TauFactor."""
     import porespy
 
     def thickness(phase: Mask) -> float:
@@ -98,7 +98,7 @@ def theirs(pores: Mask) -> tuple[float, float, float | None]:
 
 
 def timed(measure: Callable[[Mask], tuple[float | None, ...]], pores: Mask) -> str:
-    """Values, and the processor time of their measurement."""
+    """Return the measured values, and the processor time of their measurement."""
     began = time.process_time()
     values = measure(pores)
     seconds = time.process_time() - began

@@ -1,4 +1,4 @@
-"""Targets P3 and P4: fast forms of the MSD-net compared with concatenating maps.
+"""Targets P3 and P4: fast forms of the MSD-net compared with concatenation of maps.
 
     python benchmarks/bench_msdnet.py --size 512 --threads 2 --repeat 2
 
@@ -26,7 +26,7 @@ from napari_geosr.networks.msdnet import MSDNet
 
 
 def concatenated(network: MSDNet, x: torch.Tensor) -> torch.Tensor:
-    """The network as defined in the paper."""
+    """Evaluate the network as defined in the paper."""
     maps = x
     layers = zip(network.weights, network.biases, network.dilations, strict=True)
     for weight, bias, d in layers:
@@ -59,7 +59,7 @@ def _in_turn(calls: list[Callable[[], Any]], repeat: int) -> list[float]:
 
 
 class _LiveBytes(TorchDispatchMode):
-    """Counts the storage that operations allocate and that is still in use."""
+    """Count the storage that operations allocate and that is still in use."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class _LiveBytes(TorchDispatchMode):
 
 
 def live_peak(call: Callable[[], Any]) -> int:
-    """Largest amount of storage in use, in bytes, while `call` runs."""
+    """Return the largest amount of storage in use, in bytes, while `call` runs."""
     with _LiveBytes() as counter:
         call()
     return counter.peak
@@ -114,7 +114,7 @@ def inference(size: int, depth: int, repeat: int) -> dict[str, float]:
 
 
 def _saved_bytes(call: Callable[[], torch.Tensor]) -> int:
-    """Bytes stored by autograd, counting each storage once."""
+    """Return the bytes stored by autograd, counting each storage once."""
     kept: dict[int, torch.Tensor] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:

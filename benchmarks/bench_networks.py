@@ -68,7 +68,7 @@ BATCH = {2: 4, 4: 4, 8: 2}
 TRAINED_ON, JUDGED_ON = 4, 2
 #: First seed of the test objects; training uses the seeds from 0.
 _TEST_SEED = 50_000
-#: Widths of 0.2 µm across and 0.6 µm along the axis (full, at half the maximum).
+#: The blur has full widths at half maximum of 0.2 µm across and 0.6 µm along the axis.
 MICROSCOPE = Microscope(
     blur=0.2 / 2.355 / VOXEL,
     elongation=3.0,
@@ -79,9 +79,9 @@ MICROSCOPE = Microscope(
 )
 #: Distance in µm within which a branch counts as found.
 DISTANCE = 0.6
-#: Fraction of the time used for timing steps, and the smallest number of timed steps.
+#: Fraction of the time for timing steps, and the smallest number of timed steps.
 _TRIED, _FEWEST = 0.2, 6
-#: Steps of a training that is stopped as soon as its steps are timed.
+#: Steps of a training that is stopped as soon as enough steps are timed.
 _ENDLESS = 100_000
 CUBIC, FULL = "cubic", "all voxels scanned"
 AWARE = "l1,porosity:2,euler:3,surface:4"
@@ -108,7 +108,7 @@ WAYS = {
 
 @dataclass(frozen=True)
 class Figure:
-    """A column of the table: its title, its digits, and whether more is better.
+    """A column of the table: its title, its digits, and whether a high value is good.
 
     `better` is 0 for measures without a preferred direction.
     """
@@ -135,7 +135,7 @@ GREY, GRAPH = "psnr", "f1"
 
 @dataclass(frozen=True, eq=False)
 class Specimen:
-    """A coarse scan, a scan of all voxels with and without noise, and the truth."""
+    """A coarse scan, scans of all voxels with and without noise, and the truth."""
 
     coarse: Array
     fine: Array
@@ -170,7 +170,7 @@ OBJECTS: dict[str, Callable[[Shape, int], tuple[Array, Mask]]] = {
 
 
 def specimen(kind: str, factor: int, seed: int) -> Specimen:
-    """An object and its scans; bright structures have the grey value 1."""
+    """Return an object and its scans; bright structures have the grey value 1."""
     edge = EDGE[factor] * factor
     light, mask = OBJECTS[kind]((edge, edge, edge), seed)
     rng = np.random.default_rng([seed, 17])
@@ -189,7 +189,7 @@ def cubic(coarse: Array, factor: int) -> Array:
 
 
 def graph_of(mask: Mask) -> NetworkGraph:
-    """The graph of the tubes in µm."""
+    """Return the graph of the tubes, in µm."""
     return network_graph(mask, (VOXEL,) * 3, unit="µm")
 
 
@@ -244,14 +244,14 @@ class Learned:
 
 
 class StepTime:
-    """Processor time of the steps of a training, without its beginning and end."""
+    """Measures the processor time per training step, without the start and the end."""
 
     def __init__(self) -> None:
         self.began: float | None = None
         self.seconds, self.steps = 0.0, 0
 
     def measure(self, steps: Iterator[Step]) -> Iterator[Step]:
-        """Yield the events; training lasts from first preview to last checkpoint."""
+        """Yield the events; steps are timed from first preview to last checkpoint."""
         result = None
         while True:
             try:
@@ -272,7 +272,7 @@ class StepTime:
 
 
 def step_seconds(way: Way, folder: Path, seconds: float, **settings: Any) -> float:
-    """Processor time of a step, from a complete training of about `seconds`.
+    """Return the processor time of a step, from a complete training of about `seconds`.
 
     The time of steps varies, because geometry-aware losses are added during a training.
     The number of steps is first estimated from a long training that is stopped.
@@ -314,7 +314,7 @@ def learned(
 def write_pairs(
     made: Sequence[Specimen], factor: int, folder: Path
 ) -> tuple[list[Path], list[Path]]:
-    """Write noisy coarse and fine scans to files, as from a microscope."""
+    """Write noisy coarse and fine scans to files, as if from a microscope."""
     pairs: tuple[list[Path], list[Path]] = ([], [])
     for i, one in enumerate(made):
         for name, data, size, paths in (
@@ -329,19 +329,19 @@ def write_pairs(
 
 
 def mean_of(figures: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Mean of every measure."""
+    """Return the mean of every measure."""
     return {key: float(np.mean([f[key] for f in figures])) for key in figures[0]}
 
 
 def judging_digest() -> str:
-    """A name for everything that determines the measures of a volume."""
+    """Return the identifier of everything that determines the measures of a volume."""
     files = [*Path(graph_package).parent.glob("*.py"), Path(centrelines_file)]
     code = "".join(file.read_text("utf-8") for file in sorted(files))
     return digest({"scikit-image": skimage.__version__, "graph": code}, [judged])
 
 
 def settings_digest() -> str:
-    """A name for everything that determines the volumes, except the time."""
+    """Identifier of everything that determines the volumes, except the time."""
     jobs = {
         name: training(way, steps=1).training.model_dump(mode="json")
         for name, way in WAYS.items()
@@ -452,7 +452,7 @@ class Bench:
         key = f"{way}, ×{factor}"
         if key not in times:
             tried = _TRIED * self.arguments.seconds
-            # The first training includes the time of imports and compilation.
+            # The first training includes the time for imports and compilation.
             step_seconds(WAYS[way], folder, 0.0, **settings)
             times[key] = step_seconds(WAYS[way], folder, tried, **settings)
             path.write_text(json.dumps(times, indent=1))
@@ -480,12 +480,12 @@ class Bench:
         )
 
     def of(self, case: str, way: str) -> list[dict[str, Any]]:
-        """Rows of a case and a method, one per seed."""
+        """Return the rows of a case and a method, one per seed."""
         return [r for r in self.rows if (r["case"], r["way"]) == (case, way)]
 
 
 def spread(rows: Sequence[dict[str, Any]], key: str, digits: int) -> str:
-    """Mean and standard deviation over seeds."""
+    """Return the mean and standard deviation over seeds."""
     values = [row[key] for row in rows]
     text = f"{np.mean(values):.{digits}f}"
     if len(values) > 1:
@@ -494,7 +494,7 @@ def spread(rows: Sequence[dict[str, Any]], key: str, digits: int) -> str:
 
 
 def table(bench: Bench, cases: Sequence[str]) -> str:
-    """All measures of all cases."""
+    """Return the table of all measures of all cases."""
     titles = [*(figure.title for figure in FIGURES), "seeds", "steps", "seconds"]
     lines = [
         "| object | method | " + " | ".join(titles) + " |",
@@ -515,7 +515,7 @@ def table(bench: Bench, cases: Sequence[str]) -> str:
 
 
 def rankings(bench: Bench, cases: Sequence[str]) -> str:
-    """The rankings by PSNR and by branches, and their correlation."""
+    """Return a table of the rankings by PSNR and by branches, and their correlation."""
     lines = [
         "| object | best to worst by PSNR | best to worst by branches (F1) "
         "| rank correlation |",
@@ -538,7 +538,7 @@ def rankings(bench: Bench, cases: Sequence[str]) -> str:
 
 
 def claim(bench: Bench, cases: Sequence[str]) -> str:
-    """Branches found with and without geometry-aware losses."""
+    """Return the table of the branches found with and without geometry-aware losses."""
     lines = [
         "| object | branch recall, generic | branch recall, geometry-aware "
         "| difference (percentage points) |",
@@ -554,13 +554,13 @@ def claim(bench: Bench, cases: Sequence[str]) -> str:
 
 
 def _chosen(options: argparse.Namespace) -> str:
-    """The chosen objects and factors as command-line options."""
+    """Return the chosen objects and factors as command-line options."""
     kinds = [f" --object {kind}" for kind in options.object or ()]
     return "".join([*kinds, *(f" --factor {n}" for n in options.factor or ())])
 
 
 def document(bench: Bench, cases: Sequence[str]) -> str:
-    """Text of the document for these cases."""
+    """Return the text of the document for these cases."""
     options = bench.arguments
     return "\n".join(
         (
@@ -613,7 +613,7 @@ def main() -> None:
         for factor in arguments.factor or EDGE
         for kind in arguments.object or OBJECTS
     ]
-    # All cases with one seed first, so that an interrupted run leaves full tables.
+    # All cases with one seed first, so that an interrupted run leaves complete tables.
     for seed in range(0 if arguments.kept else arguments.seeds):
         for kind, factor in chosen:
             bench.run(kind, factor, seed)

@@ -48,21 +48,21 @@ CLASSES = ((0.0, 0.5), (0.5, 0.9), (0.9, 0.98), (0.98, 1.0))
 
 
 def gyroid() -> Array:
-    """Walls of three voxels everywhere, without any uniform region."""
+    """Walls three voxels thick everywhere, without any uniform region."""
     z, y, x = 2 * np.pi / 8.7 * np.indices(SHAPE)
     field = np.sin(x) * np.cos(y) + np.sin(y) * np.cos(z) + np.sin(z) * np.cos(x)
     return ndimage.gaussian_filter((field > 0).astype(float), 0.6)
 
 
 def blobs(seed: int) -> Array:
-    """Two phases with winding borders."""
+    """Two phases separated by winding borders."""
     field = np.random.default_rng(seed).normal(size=SHAPE)
     phase = ndimage.gaussian_filter(field, 4.0, mode="wrap") > 0
     return ndimage.gaussian_filter(phase.astype(float), 0.6)
 
 
 def grained(seed: int) -> Array:
-    """Two phases, one with a soft texture of 10 % of the contrast."""
+    """Two phases, one of them with a soft texture of 10 % of the contrast."""
     rng = np.random.default_rng(seed)
     texture = ndimage.gaussian_filter(rng.normal(size=SHAPE), 2.0, mode="wrap")
     phase = blobs(seed)
@@ -70,7 +70,7 @@ def grained(seed: int) -> Array:
 
 
 def simulated(kind: str, number: int) -> Callable[[], Array]:
-    """The noise-free version of a simulated scan."""
+    """Return the noise-free version of a simulated scan."""
     return lambda: KINDS[kind].versions(number)[-1].astype(np.float64)
 
 
@@ -101,13 +101,13 @@ def structures(data: Path) -> dict[str, Callable[[], Array]]:
 
 
 def berea(path: Path) -> Array:
-    """The segmented rock, blurred like a scan."""
+    """Return the segmented rock, blurred like a scan."""
     rock = rock_of(path)
     return ndimage.gaussian_filter(rock[100:148, 100:228, 100:228].astype(float), 0.7)
 
 
 def coarse_berea(path: Path, n: int) -> Array:
-    """The segmented rock, averaged to voxels of n times the edge length."""
+    """Return the segmented rock, averaged to voxels of n times the edge length."""
     rock = rock_of(path)[: 48 * n, : 96 * n, : 96 * n].astype(float)
     return rock.reshape(48, n, 96, n, 96, n).mean((1, 3, 5))
 
@@ -120,7 +120,7 @@ def rock_of(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def noise_of(kind: str, shape: tuple[int, ...], seed: int) -> Array:
-    """Noise of variance 1."""
+    """Noise with a standard deviation of 1."""
     rng = np.random.default_rng(seed)
     if kind == RECONSTRUCTED:
         made = reconstruction_noise((shape[0], shape[1], shape[2]), 1.0, rng)
@@ -131,7 +131,7 @@ def noise_of(kind: str, shape: tuple[int, ...], seed: int) -> Array:
 
 
 def lags(noise: Array) -> dict[str, float]:
-    """True correlation of neighbouring voxels."""
+    """Return the true correlation of neighbouring voxels along each axis."""
     found = {}
     for axis, name in enumerate("zyx"):
         moved = np.moveaxis(noise, axis, 0)
@@ -140,7 +140,7 @@ def lags(noise: Array) -> dict[str, float]:
 
 
 def measure(scan: Array) -> tuple[Noise, float]:
-    """The measured noise, and the seconds."""
+    """Return the measured noise, and the time taken in seconds."""
     start = time.perf_counter()
     axes = "ZYX" if scan.ndim == 3 else "YX"
     found = estimate_noise(Volume(scan.astype(np.float32), axes))
@@ -148,7 +148,7 @@ def measure(scan: Array) -> tuple[Noise, float]:
 
 
 def rows(name: str, clean: Array, kinds: tuple[str, ...]) -> Iterator[str]:
-    """Lines of the table for one structure."""
+    """Yield the lines of the table for one structure."""
     low, high = np.percentile(clean, (2, 98))
     contrast = float(high - low)
     as_it_is, _ = measure(clean)

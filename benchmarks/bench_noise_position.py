@@ -1,4 +1,4 @@
-"""Whether noise that depends on the position is recognised, and how strong it is.
+"""Detection of noise that depends on the position, and its measured strength.
 
     python benchmarks/bench_noise_position.py [--data ../shared/data]
         [--out docs/evidence/noise.md]
@@ -74,7 +74,7 @@ CASES = {
 
 
 def rows(name: str, clean: Array) -> Iterator[str]:
-    """Lines of the table for one volume."""
+    """Yield the lines of the table for one volume."""
     contrast = float(np.subtract(*np.percentile(clean, (98, 2))))
     own = measure(clean)[0].level / contrast
     for case, made in CASES.items():
@@ -93,7 +93,7 @@ def rows(name: str, clean: Array) -> Iterator[str]:
 
 
 def false_alarms(found: dict[str, Callable[[], Array]]) -> tuple[int, int]:
-    """Scans whose equal noise is reported to depend on the position, of how many."""
+    """Return the number of false alarms for uniform noise, and the number of scans."""
     alarms = total = 0
     for made in found.values():
         clean = made()

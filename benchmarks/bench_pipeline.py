@@ -59,7 +59,7 @@ def sleeping(read: float, compute: float, write: float) -> tuple[Callable, ...]:
 
 
 def real() -> tuple[Callable, ...]:
-    """Decompression, a small convolutional network on one thread, and compression."""
+    """Decompress, run a small convolutional network on one thread, and compress."""
     import torch
 
     rng = np.random.default_rng(0)

@@ -1,9 +1,10 @@
 """Coverage of the intervals of scan plans: 200 draws for each known phantom.
 
 For plans from a scan of the whole phantom, the planned number of random spots is drawn.
-For plans from a single spot, each of 40 first spots plans five draws, anywhere in the
-phantom. Prints the number of planned spots, and how often the mean of the drawn spots
-was within the interval around the true porosity; the nominal value is 95 %.
+For plans from a single spot, 40 first spots are used, and five draws, anywhere in the
+phantom, are made for the plan of each. Prints the number of planned spots, and how
+often the mean of the drawn spots was within the interval around the true porosity; the
+nominal value is 95 %.
 
     python benchmarks/bench_plan.py [--draws 200] [--precision 0.1]
 """
@@ -42,7 +43,7 @@ def spheres(fraction: float, radius: int) -> Mask:
 
 
 def plan(pores: Mask, precision: float, scan: str) -> geosr.ScanPlan:
-    """Plan from a scan of two grey values."""
+    """Make a plan from a scan of two grey values."""
     grey = np.where(pores, 50, 200).astype(np.uint8)
     return geosr.plan_scan(
         grey,
@@ -55,14 +56,14 @@ def plan(pores: Mask, precision: float, scan: str) -> geosr.ScanPlan:
 
 
 def cubes(pores: Mask) -> npt.NDArray[np.float64]:
-    """Porosity of all spots of a phantom."""
+    """Return the porosity of each spot of a phantom."""
     n = EDGE // SPOT
     found = pores.reshape(n, SPOT, n, SPOT, n, SPOT).mean(axis=(1, 3, 5))
     return np.asarray(found, np.float64).ravel()
 
 
 def from_whole(pores: Mask, precision: float, draws: int) -> tuple[float, float]:
-    """Planned spots, and fraction of the draws within the interval."""
+    """Number of planned spots, and fraction of the draws within the interval."""
     planned, values = plan(pores, precision, "whole"), cubes(pores)
     rng = np.random.default_rng(3)
     held = [
@@ -74,7 +75,7 @@ def from_whole(pores: Mask, precision: float, draws: int) -> tuple[float, float]
 
 
 def from_spot(pores: Mask, precision: float, draws: int) -> tuple[float, float]:
-    """Mean planned spots, and fraction of the draws within the interval."""
+    """Mean number of planned spots, and fraction of the draws within the interval."""
     rng = np.random.default_rng(4)
     counts, held = [], []
     for _ in range(max(1, draws // 5)):

@@ -1,7 +1,7 @@
 """Porosity engine: targets P6, P7 and P8.
 
 Prints ratios, not seconds: alternatives run in turn in one process, and the best of
-several rounds is used. Run it while no other program is running (about a minute):
+several rounds is used. Run it while no other program is busy; it takes about a minute:
 
     python benchmarks/bench_porosity.py
 """
@@ -69,7 +69,7 @@ def lattice(per_side: int) -> np.ndarray:
 
 
 def full_table(labels: np.ndarray) -> Table:
-    """All columns of the pore table from labels."""
+    """Return all columns of the pore table from labels."""
     n = int(labels.max())
     rows = new_table(n)
     boundary = new_boundary(n)
@@ -289,7 +289,7 @@ def _status(key: str) -> int:
 
 
 def memory_in_slabs() -> float:
-    """Peak memory of a run in slabs of grey values, masks and labels."""
+    """Return the peak memory of a run in slabs of grey values, masks and labels."""
     from napari_geosr.measure.blocks import slab_thickness
 
     thickness = slab_thickness(LazyFoam(1000))

@@ -31,7 +31,7 @@ def timed(call: Callable[[], object]) -> tuple[float, float]:
 
 
 def child(profile: bool) -> None:
-    """Time one first preview, and print a JSON object."""
+    """Time one first preview, and print the result as a JSON object."""
     import numpy as np
     import torch
 

@@ -1,4 +1,4 @@
-"""Reading and writing volumes: target P10 of the performance targets.
+"""Reading and writing volumes: target P10.
 
 Plain reads: slabs, planes, tiles with a halo and slices in other directions from an
 uncompressed TIFF, compared with `tifffile.memmap` (which ends the process if the file
@@ -46,7 +46,7 @@ def best(functions: dict[str, Callable[[], Any]], n: int) -> dict[str, float]:
 
 
 def tiles(shape: tuple[int, ...], halo: int) -> Iterator[tuple[slice, ...]]:
-    """Tiles of `TILE` with a halo, clipped at the border, in z-y-x order."""
+    """Yield tiles of size `TILE` with a halo, clipped at the border, in z-y-x order."""
     starts = [range(0, n, t) for n, t in zip(shape, TILE, strict=True)]
     for corner in itertools.product(*starts):
         yield tuple(
@@ -69,7 +69,7 @@ class Counting:
 
 
 def sweep(path: Path, halo: int) -> float:
-    """Read every tile of a freshly opened volume; voxels decoded per voxel."""
+    """Read every tile of a freshly opened volume; return decoded voxels per voxel."""
     from napari_geosr import io
 
     volume = io.read(path)
@@ -80,7 +80,7 @@ def sweep(path: Path, halo: int) -> float:
 
 
 def make_files(folder: Path, shape: tuple[int, ...]) -> dict[str, Path]:
-    """The same noise in four formats."""
+    """Write the same noise in four formats."""
     import h5py
     import tifffile
 
@@ -111,8 +111,8 @@ def make_files(folder: Path, shape: tuple[int, ...]) -> dict[str, Path]:
 def plain_reads(folder: Path, n: int) -> bool:
     """Compare each kind of read with that from a memory-mapped file.
 
-    The target is only for reads of a sweep or a viewer: a network takes seconds for a
-    tile, and for single columns the mapping copies less than the system reads.
+    The target applies only to reads of a sweep or a viewer: a network takes seconds for
+    a tile, and for single columns the mapping copies less than the system reads.
     """
     import tifffile
 

@@ -1,4 +1,4 @@
-"""Denoisers on pairs of one exposure and the mean of 400, of real fluorescence images.
+"""Denoisers on real fluorescence images: one exposure and the mean of 400.
 
     python benchmarks/bench_real_pairs.py --data FOLDER [--adapt]
         [--out docs/evidence/denoisers.md]
@@ -45,7 +45,7 @@ def fitted_psnr(image: Array, target: Array) -> float:
 
 
 def tuned(image: Array, target: Array, sd: float) -> dict[str, float]:
-    """The best result of each classical filter on this image."""
+    """Return the best result of each classical filter on this image."""
     tried = {
         "Gaussian": [
             ndimage.gaussian_filter(image, s) for s in (0.7, 0.9, 1.1, 1.4, 1.7, 2, 2.5)
@@ -73,7 +73,7 @@ def tuned(image: Array, target: Array, sd: float) -> dict[str, float]:
 
 
 def restored(image: Array, model: str) -> Array:
-    """The image restored by a model."""
+    """Return the image restored by a model."""
     steps = restore_steps(Volume(image, "YX"), RestoreConfig.create(model=model))
     return np.asarray(run_to_end(steps).volume.data, np.float32)
 

@@ -43,13 +43,13 @@ def make_volume(path: Path, n: int) -> None:
 
 @contextmanager
 def one_plane_per_tile() -> Iterator[None]:
-    """Do not group planes."""
+    """Make each tile a single plane."""
     with mock.patch.object(tile_choice, "_SECONDS_PER_STACK", 0.0):
         yield
 
 
 def command(path: Path, out: Path, *more: str) -> float:
-    """Time of a restoration by the command in seconds."""
+    """Return the time of a restoration by the command, in seconds."""
     words = ["restore", str(path), "--out", str(out), "--model", MODEL, "--axes", "ZYX"]
     said = text_io.StringIO()
     start = time.perf_counter()
@@ -79,7 +79,7 @@ def stop_halfway(path: Path, out: Path, n: int) -> None:
 
 
 def measure(n: int) -> str:
-    """A line of the table."""
+    """Return a line of the table."""
     with tempfile.TemporaryDirectory() as name, one_plane_per_tile():
         folder = Path(name)
         path = folder / "scan.tif"

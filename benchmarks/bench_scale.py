@@ -39,7 +39,7 @@ PERIOD = 64
 SHARED = (384, 384)
 #: Scan for the time to the first tile: number of planes and their edge.
 QUEUED = (48, 384)
-#: Compared attributes of `Run`.
+#: Attributes of `Run` that are compared.
 FIELDS = ("processor", "seconds")
 #: Planes of the scans from which the time of the planned scan is extrapolated. The
 #: first run only fills the caches and is not used.
@@ -105,7 +105,7 @@ def run(*words: object) -> Run:
 
 
 def write_scan(path: Path, planes: int, edge: int) -> None:
-    """A porous solid with noise, plane by plane."""
+    """Write a porous solid with noise, plane by plane."""
     from scipy import ndimage
 
     rng = np.random.default_rng(0)
@@ -171,12 +171,12 @@ def thickness(folder: Path, edge: int) -> None:
 
 
 def memory(gigabytes: float) -> tuple[str, str]:
-    """The option for a memory budget."""
+    """Return the command-line option for a memory budget."""
     return "--memory", f"{gigabytes * 1000:.0f}MB"
 
 
 def voxels_of(path: Path) -> np.ndarray:
-    """The voxels of an OME-Zarr."""
+    """Return the voxels of an OME-Zarr."""
     import napari_geosr as geosr
 
     return np.asarray(geosr.read(path).data)
@@ -208,7 +208,7 @@ def workers(folder: Path, repeats: int) -> None:
 
 
 def inference_seconds(path: Path) -> float:
-    """Wall-clock time of the inference, from the record of a result."""
+    """Return the wall-clock time of the inference, from the record of a result."""
     import napari_geosr as geosr
 
     record = geosr.read(path).provenance[-1]
@@ -236,7 +236,7 @@ def write_repeated(path: Path) -> None:
 
 
 def planned(scan: Path, *more: object) -> dict[str, float]:
-    """The plan of a run, as ``--dry-run`` prints it."""
+    """Return the plan of a run, as ``--dry-run`` prints it."""
     words = [*RUN, *more, "--dry-run", "--json", "-o", scan.with_name("x.ome.zarr")]
     command = [sys.executable, "-m", "napari_geosr", "restore", scan, *words]
     done = subprocess.run(
@@ -295,7 +295,7 @@ def live(folder: Path) -> None:
         step = max(2, tiles.n_planes)
         for i in range(1 + LIVE_PLANES):
             plane = LIVE[0] // 2 + i * step
-            tiles._seconds = np.inf  # as if each tile were the first
+            tiles._seconds = np.inf  # as if no tile were timed yet
             tiles.levels[0][plane * tiles.factors[0], :EDGE, :EDGE]
             started = time.perf_counter()
             steps = tiles.steps()
@@ -331,7 +331,7 @@ def queue(folder: Path) -> None:
 
 
 def from_submit_to_tile(folder: Path) -> None:
-    """Print when each step of a submitted job begins."""
+    """Print the time at which each step of a submitted job begins."""
     scan = folder / "queued.ome.tif"
     write_scan(scan, *QUEUED)
     out = folder / "queued.ome.zarr"
@@ -353,7 +353,7 @@ def from_submit_to_tile(folder: Path) -> None:
     print(f"\nProcessor time of `submit`: {submitted.processor:.1f} s; load: ", end="")
     print(f"{os.getloadavg()[0]:.0f}")
     run("jobs", "stop", job)
-    # The same job without the queue: processor times depend less on other programs.
+    # The same job without a queue: processor times depend less on other programs.
     code = "import sys, bench_scale; bench_scale.processor_times(sys.argv[1])"
     here = Path(__file__).parent
     subprocess.run([sys.executable, "-c", code, str(job)], cwd=here, check=True)
@@ -378,7 +378,7 @@ def processor_times(job: str) -> None:
 
 
 def _events(job: Path) -> list[dict[str, Any]]:
-    """Events of a job up to its first progress event."""
+    """Return the events of a job up to its first progress event."""
     path = job / "events.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     events = [json.loads(line) for line in lines]

@@ -154,7 +154,7 @@ def results(edges: list[int]) -> None:
 
 
 def occupancy(edge: int) -> None:
-    """Peak memory and CPU time of one pass, for more and more occupied voxels."""
+    """Peak memory and CPU time of one pass, for an increasing number of voxels."""
     print("| occupied | kind | CPU time | peak memory |\n|---|---|---|---|")
     for sigma in (40, 12, 6, 4, 1.5):
         for kind in ("sparse", "dense"):
@@ -225,7 +225,7 @@ def _cells(
     signs: Sequence[str] = ("", "", "+", "+", "+"),
     digits: Sequence[int] = (4, 4, 1, 1, 0),
 ) -> str:
-    """Mean and standard deviation of each column."""
+    """Return the mean and standard deviation of each column."""
     cells = []
     for column, sign, n in zip(values.T, signs, digits, strict=True):
         if not np.isfinite(column).all():
@@ -238,7 +238,7 @@ def _cells(
 
 
 class _ShapeFigures:
-    """Figures of a true shape, with which others are compared."""
+    """Measures of a true shape, with which other shapes are compared."""
 
     def __init__(self, truth: Mask) -> None:
         self.truth = truth
@@ -311,7 +311,7 @@ def _scanned(truth: Mask, factor: int, rng: np.random.Generator) -> Array:
 
 
 def _segmented(scan: Array, factor: int) -> Iterator[tuple[str, Mask]]:
-    """Segmentations of a scan on the fine grid, by name of the method."""
+    """Yield the segmentations of a scan on the fine grid, by method."""
     from skimage.filters import threshold_otsu
 
     from napari_geosr import restore
@@ -345,7 +345,7 @@ def _segmented(scan: Array, factor: int) -> Iterator[tuple[str, Mask]]:
 
 
 def _near(truth: Mask) -> Mask:
-    """Voxels at the surface of the true shape."""
+    """Voxels near the surface of the true shape."""
     from napari_geosr.inference.shapes import surface_mask
 
     return surface_mask(truth)
@@ -358,7 +358,7 @@ def _dice_within(fine: Mask, truth: Mask, near: Mask) -> float:
 
 
 def _thickness(shape: Mask) -> float:
-    """Mean local thickness (Tb.Th), in voxels."""
+    """Return the mean local thickness (Tb.Th), in voxels."""
     from napari_geosr.measure.thickness import local_thickness
 
     return float(local_thickness(shape)[shape].mean())
@@ -440,7 +440,7 @@ def _remeshed(path: Path, size: float, model: str, folder: Path) -> Path:
 
 
 def main() -> None:
-    """Run one part."""
+    """Run one of the benchmarks."""
     parser = argparse.ArgumentParser(description=__doc__)
     parts = [
         "memory",

@@ -46,7 +46,7 @@ from napari_geosr.physics.illumination.simulation import (
     simulate_frames,
 )
 
-#: Tables, and sections of the document.
+#: Names of the tables and of their sections in the document.
 TABLES = ("shared", "resolution", "speed", "quality")
 #: Methods of the tables; for the network, see `bench_sim_network.py`.
 METHODS = ("widefield", "wiener", "joint-rl")
@@ -71,7 +71,7 @@ UPSCALE = 4
 
 
 def frames_of(made: SimulatedFrames) -> SimFrames:
-    """Simulated frames, opened like a file."""
+    """Simulate frames, and open them as from a file."""
     angles, phases, *shape = made.frames.shape
     stack = made.frames.reshape(angles * phases, *shape)
     volume = Volume(stack, "ZYX", (0.2, PIXEL, PIXEL), "µm", name="raw")
@@ -82,7 +82,7 @@ def frames_of(made: SimulatedFrames) -> SimFrames:
 
 
 def target(made: SimulatedFrames, upscale: int) -> Array:
-    """The object, averaged over the pixels of the result."""
+    """Return the object, averaged over the pixels of the result."""
     times = UPSCALE // upscale
     rows, columns = (n // times for n in made.truth.shape)
     blocks = made.truth.reshape(rows, times, columns, times)
@@ -90,7 +90,7 @@ def target(made: SimulatedFrames, upscale: int) -> Array:
 
 
 def figures(image: Array, truth: Array) -> tuple[float, float]:
-    """Correlation coefficient, and PSNR in dB after scaling to the truth."""
+    """Return the correlation coefficient, and PSNR in dB after scaling to the truth."""
     part = (slice(BORDER, -BORDER), slice(BORDER, -BORDER))
     a, t = image[part].astype(float).ravel(), truth[part].astype(float).ravel()
     slope, start = np.polyfit(a, t, 1)
@@ -107,7 +107,7 @@ class Row(NamedTuple):
 
 
 def quality_rows(quick: bool) -> Iterator[Row]:
-    """Results of each method as means over the seeds."""
+    """Yield the results of each method as means over the seeds."""
     cases = [
         (kind, structure, snr)
         for kind, (structures, *_) in RUNS.items()
@@ -167,7 +167,7 @@ def judged(
 
 
 def quality_table(quick: bool) -> str:
-    """Rows of structure and noise; columns of methods."""
+    """Return a table with rows of structure and noise, and columns of methods."""
     rows = list(quality_rows(quick))
     lines = [
         "| illumination | structure | SNR | "
@@ -259,7 +259,7 @@ def numpy_wiener(
 
 
 def speed_table() -> str:
-    """Seconds on one core for 512 × 512 × 9, and ratios to a numpy reference."""
+    """Table of seconds on one core for 512 × 512 × 9, and ratios to a numpy version."""
     made = simulate_frames("filaments", SimScene(size=512, cut_off=0.34, seed=1))
     frames = frames_of(made)
     config = SimConfig(threads=1)
@@ -299,7 +299,7 @@ def speed_table() -> str:
 
 
 def shared_table(data: Path) -> str:
-    """PSNR in dB (range 255) of the semi-synthetic stacks, without border pixels."""
+    """PSNR in dB (range 255) for the semi-synthetic stacks, without border pixels."""
     lines = [
         "| stack | " + " | ".join(METHOD_TITLES[m] for m in METHODS) + " |",
         "|---|" + "---|" * len(METHODS),

@@ -59,7 +59,7 @@ from napari_geosr.sim.joint_rl import best_iterations
 from napari_geosr.sim.noise import frame_noise
 
 Array = npt.NDArray[np.floating]
-#: Steps after which the network is evaluated.
+#: Numbers of steps after which the network is evaluated.
 STEPS = (200, 500, 1000)
 #: Largest number of iterations of Richardson–Lucy that the program accepts.
 MOST = 1000
@@ -70,7 +70,7 @@ SIZES = {"linear": (64, 2), "nonlinear": (48, 4)}
 MOST_STEPS = {"linear": STEPS[-1], "nonlinear": STEPS[0]}
 #: Cases in which the published recipe is run first.
 FIRST = (("linear", "filaments", 5), ("linear", "filaments", 20), ("linear", "er", 20))
-#: Cases in which it is run for all of `STEPS`; in others, only for the first.
+#: Cases in which it is run for all of `STEPS`; in others, only for the smallest.
 LONG = (("linear", "filaments", 20),)
 #: Smallest difference in PSNR (dB) that counts in the verdict.
 MARGIN = 0.5
@@ -80,7 +80,7 @@ CURVES = (
     *itertools.product(("linear",), STRUCTURES, (5, 20, 50)),
     *itertools.product(("nonlinear",), STRUCTURES, (5, 20)),
 )
-#: Iterations after which Richardson–Lucy is evaluated, for the curves.
+#: Numbers of iterations after which Richardson–Lucy is evaluated, for the curves.
 JUDGED = (100, 300, MOST)
 
 #: Illumination, structure, SNR and seed.
@@ -165,15 +165,16 @@ def method_rows(scene: Scene) -> Iterator[tuple[str, Figures]]:
 def published_rows(
     scene: Scene, most: int, limit: float
 ) -> Iterator[tuple[str, Figures]]:
-    """The published recipe after some steps, and Richardson–Lucy in the same time.
+    """Evaluate the published recipe, and Richardson–Lucy in equal time.
 
     Parameters
     ----------
     scene : Scene
+    scene : Scene
     most : int
         Total number of steps.
     limit : float
-        Time of Richardson–Lucy in seconds.
+        Time of Richardson–Lucy in seconds, after which the recipe is also evaluated.
     """
     config = scene.config(method="pinn", recipe="published")
     start = run_to_end(fit_steps(*scene.plane, config, 1))
@@ -216,7 +217,7 @@ def long_rows(scene: Scene) -> Iterator[tuple[str, Figures]]:
 
 
 def curve_rows(scene: Scene) -> Iterator[tuple[str, Figures]]:
-    """Richardson–Lucy after some iterations, and at the end set by held-out photons."""
+    """Evaluate Richardson–Lucy at some iterations, and at the held-out optimum."""
     variance = frame_noise(scene.block, scene.otf).weights(
         scene.block.mean(axis=(0, 1))
     )
@@ -256,7 +257,7 @@ def cases() -> list[tuple[Case, str]]:
 
 
 def read(path: Path) -> list[Row]:
-    """Rows of an earlier run."""
+    """Return the rows of an earlier run."""
     if not path.exists():
         return []
     rows = []
@@ -309,7 +310,7 @@ PARTS = (*_ROWS, "published")
 
 
 def _seconds(rows: Iterable[Row], case: Case, method: str) -> float:
-    """Time of a method from an earlier row, in seconds."""
+    """Return the time of a method from an earlier row, in seconds."""
     for row in rows:
         seconds = row.figures["seconds"]
         if row.method == method and row.case == case and seconds is not None:
@@ -332,7 +333,7 @@ class Table:
         return [key for key in grid if "joint-rl" in self.found.get(key, ())]
 
     def mean(self, key: tuple[str, str, int], method: str, what: str) -> float:
-        """NaN for a method that was not run."""
+        """Return the mean over the seeds; NaN for a method that was not run."""
         found = [f.get(what) for f in self.found[key].get(method, ())]
         values = [value for value in found if value is not None]
         return float(np.mean(values)) if values else np.nan
@@ -393,7 +394,7 @@ def method_table(table: Table) -> str:
 
 
 def published_table(table: Table) -> str:
-    """The published recipe and Richardson–Lucy, also at equal time."""
+    """Return a table of the published recipe and Richardson–Lucy in equal time."""
     columns = {
         "joint-rl": "joint Richardson–Lucy",
         "joint-rl-equal": "joint Richardson–Lucy, in the time of 200 steps",
@@ -421,7 +422,7 @@ def published_table(table: Table) -> str:
 
 
 def curve_table(table: Table) -> str:
-    """Richardson–Lucy by number of iterations."""
+    """Return the table of Richardson–Lucy by number of iterations."""
     lines = [
         f"| illumination | structure | SNR | {' | '.join(map(str, JUDGED))} "
         "| suggested |",

@@ -74,7 +74,7 @@ def curve(data: Path, stack: int, steps: int) -> tuple[list[float], float, float
 
 
 def plateau_table(data: Path, steps: int, stacks: Sequence[int]) -> str:
-    """Loss by step, and the loss of the true object."""
+    """Return the table of the loss by step, and of the loss of the true object."""
     shown = [n for n in SHOWN if n <= steps]
     lines = [
         f"| stack | {' | '.join(f'step {n}' for n in shown)} | true object | time |",

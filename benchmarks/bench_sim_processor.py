@@ -5,8 +5,8 @@
 napari-sim-processor must be installed in a separate environment, without its
 dependencies: ``pip install --no-deps napari-sim-processor``. Both programs are given
 the optics. For napari-sim-processor, the better of two values is used for the search
-radius `eta` and for the Wiener parameter `w`, and the best offset of its result by up
-to one pixel.
+radius `eta` and for the Wiener parameter `w`; its result is shifted by up to one pixel
+if this improves the agreement.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ NAME = "napari_sim_processor"
 
 
 def correlation(image: Array, truth: Array) -> float:
-    """Correlation coefficient, excluding a border."""
+    """Return the correlation coefficient, excluding a border."""
     part = (slice(BORDER, -BORDER), slice(BORDER, -BORDER))
     return float(np.corrcoef(image[part].ravel(), truth[part].ravel())[0, 1])
 
 
 def peer(made: SimulatedFrames, truth: Array) -> float:
-    """Best correlation of the other program over its settings."""
+    """Return the best correlation of the other program over its settings."""
     # Installed in a separate environment, so its types are unknown here.
     other = importlib.import_module("napari_sim_processor.processors.convSimProcessor")
     block = (made.frames - 100).reshape(9, SIZE, SIZE).astype(np.float32)

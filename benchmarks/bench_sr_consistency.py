@@ -88,27 +88,27 @@ class Scale:
 
 
 class Known(torch.nn.Module):
-    """Stands for a network and returns its result, which was computed before."""
+    """Module that returns a result computed earlier, in place of a network."""
 
     def __init__(self, spec: Any, result: torch.Tensor) -> None:
         super().__init__()
         self.spec, self.result = spec, result
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The result for any input."""
+        """Return the stored result, whatever the input."""
         return self.result
 
 
 @dataclass(frozen=True)
 class WithoutLayer:
-    """A model with the network alone as restorer, as far as a trial needs it."""
+    """Model that restores without the data-consistency layer; only used in trials."""
 
     model: Any
 
     card = property(lambda self: self.model.card)
 
     def restorer(self) -> Any:
-        """The network without the data-consistency layer."""
+        """Return the network without the data-consistency layer."""
         return self.model.network()
 
 
@@ -127,7 +127,7 @@ class Case:
 
     @property
     def margins(self) -> tuple[float, float]:
-        """Margins below and above that are needed in addition to the variation."""
+        """Margins (below, above) needed in addition to the variation."""
         away = self.true - self.expected
         needed = float(np.sqrt(max(0.0, away**2 - self.variation**2)))
         return (needed, 0.0) if away < 0 else (0.0, needed)
@@ -148,7 +148,7 @@ def real_volumes(data: Path, edge: int) -> Iterator[tuple[str, Array]]:
             slice(n // 2 - edge // 2, n // 2 + edge // 2) for n in volume.shape
         )
         values = volume[middle].astype(np.float32)
-        if name == "berea":  # two phases: blurred as in a scan
+        if name == "berea":  # segmented, so it is blurred as in a scan
             values = ndimage.gaussian_filter(values, 1.0)
         low, high = np.percentile(values, (2, 98))
         yield name, ((values - low) / (high - low)).astype(np.float32)
@@ -160,14 +160,14 @@ def psnr(result: Array, truth: Array) -> float:
 
 
 def porosity(values: Array) -> float:
-    """Percentage of voxels below Otsu's threshold."""
+    """Return the percentage of voxels below Otsu's threshold."""
     return 100 * float((values < threshold_otsu(values)).mean())
 
 
 def measured(
     truth: Array, factor: int, level: float, *, known: bool
 ) -> tuple[dict[str, Array], str]:
-    """All results for one scan, and the verdict before the run."""
+    """Return all results for one scan, and the verdict before the run."""
     fine = torch.from_numpy(truth)[None, None]
     scan = functional.avg_pool3d(fine, factor)[0, 0].numpy()
     rng = np.random.default_rng(0)
@@ -218,7 +218,7 @@ def measured(
 
 
 def table(args: argparse.Namespace) -> Iterator[str]:
-    """Lines of the main table."""
+    """Yield the lines of the main table."""
     heads = ("cubic", "spline", "network", "as the scan", "as the object", "auto")
     yield (
         "| volume | × | noise | "
@@ -299,7 +299,7 @@ def spread_table(args: argparse.Namespace) -> Iterator[str]:
 
 
 def cases(args: argparse.Namespace) -> Iterator[Case]:
-    """All cases of ``--gains``, stored ones and new ones."""
+    """Yield all cases of ``--gains``, stored ones and new ones."""
     known: dict[tuple[str, int, str, float], list[Case]] = {}
     for case in _read(args.rows):
         place = (case.volume, case.factor, case.kind, case.level)
@@ -333,7 +333,7 @@ def _read(path: Path | None) -> list[Case]:
 def gains(
     name: str, truth: Array, factor: int, kind: str, level: float
 ) -> Iterator[Case]:
-    """Expected and true gain for one scan, with and without the layer."""
+    """Yield the expected and true gain for one scan, with and without the layer."""
     lags, white, cutoff = KINDS[kind]
     noise = Noise(
         level,
@@ -374,7 +374,7 @@ def gains(
 
 
 def gain_table(args: argparse.Namespace) -> Iterator[str]:
-    """Lines of the table of expected and true gains."""
+    """Yield the lines of the table of expected and true gains."""
     found = list(cases(args))
     if args.rows is not None:
         with args.rows.open("w", newline="") as file:

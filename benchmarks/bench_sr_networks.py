@@ -63,7 +63,7 @@ _TEST_SEED = 50_000
 IMAGING = Imaging(noise=0.1, noise_kind="independent", blur=0.4)
 #: Gap in voxels between the parts of a rock for training and for testing.
 _GAP = 16
-#: Accepted loss of PSNR against a large network, and largest relative costs.
+#: Accepted loss of PSNR (dB) against a large network, and largest relative costs.
 LOST_PSNR, OF_PARAMETERS, OF_TIME = 0.2, 1 / 10, 1 / 4
 #: Edge in voxels of the window for counting multiplications.
 _COUNTED = 16
@@ -90,7 +90,7 @@ class Recipe:
 
     @property
     def folder(self) -> str:
-        """A name for use in file names."""
+        """The label in a form suitable for folder names."""
         return "".join(c if c.isalnum() else "-" for c in self.label.lower())
 
 
@@ -145,7 +145,7 @@ Objects = Callable[[int, int], Phantom]
 
 
 def foams(seed: int, factor: int) -> Phantom:
-    """A simulated foam with walls thinner than a coarse voxel."""
+    """Return a simulated foam with walls thinner than a coarse voxel."""
     edge = EDGE * factor
     return foam((edge, edge, edge), factor, seed)
 
@@ -203,12 +203,12 @@ def multiplications(network: torch.nn.Module) -> float:
 
 
 def parameters(network: torch.nn.Module) -> int:
-    """Number of parameters."""
+    """Return the number of parameters of a network."""
     return sum(p.numel() for p in network.parameters())
 
 
 def clock(device: str) -> float:
-    """Seconds: processor time on a CPU, wall-clock time on a GPU."""
+    """Current time in seconds: processor time on a CPU, wall-clock time on a GPU."""
     if device == "cpu":
         return time.process_time()
     torch.cuda.synchronize(device)
@@ -218,10 +218,10 @@ def clock(device: str) -> float:
 def cost(
     work: Callable[[], Array], device: str, energy_seconds: float
 ) -> dict[str, Any]:
-    """Seconds and joules per million voxels of the result of `work`.
+    """Return the seconds and joules per million voxels of the result of `work`.
 
     The best of three runs after an untimed one. The energy is that of the whole
-    computer while `work` is repeated, so no other program should run.
+    computer while `work` is repeated, so no other program should be running.
     """
     millions = work().size / 1e6
     taken = []
@@ -244,7 +244,7 @@ def cost(
 
 
 def tiled(network: torch.nn.Module, coarse: Array, device: str) -> Array:
-    """The volume restored by the network, tile by tile."""
+    """Return the volume restored by the network, tile by tile."""
     target = np.empty(lay_out(coarse.shape, network.spec).output_shape, np.float32)
     known = IntensityStatistics(0.0, 1.0, -10.0, 10.0, coarse.size)
     steps = restore_tiles(
@@ -347,7 +347,7 @@ class Bench:
                     self.add(self._learned(recipe, seed))
 
     def _timed(self, repeated: int) -> Array:
-        """A larger volume for measuring times."""
+        """Return a larger volume for measuring times."""
         return np.tile(self.tests[0].noisy, (repeated,) * 3)
 
     def _cubic(self) -> dict[str, Any]:
@@ -418,7 +418,7 @@ class Bench:
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means over the seeds of one network, and the spread of their PSNR."""
+    """Return the means over the seeds of one network, and the spread of their PSNR."""
     found: dict[str, Any] = {"network": rows[0]["network"], "seeds": len(rows)}
     for key in COLUMNS:
         values = [r[key] for r in rows if r.get(key) is not None]
@@ -429,7 +429,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def summaries(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One summary for each network, in the order of the recipes."""
+    """Return one summary for each network, in the order of the recipes."""
     order = [CUBIC, *(r.label for r in RECIPES)]
     names = sorted({str(r["network"]) for r in rows}, key=order.index)
     return [summary([r for r in rows if r["network"] == name]) for name in names]
@@ -452,7 +452,7 @@ def table(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def verdicts(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """A row for each pair of a lightweight and a large network."""
+    """Comparison of each lightweight network with each large one."""
     by_label = {row["network"]: row for row in found}
     for light in (r.label for r in RECIPES if r.light):
         for large in (r.label for r in RECIPES if not r.light):
@@ -469,7 +469,7 @@ def verdicts(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def verdict_table(found: Sequence[Mapping[str, Any]]) -> str:
-    """Whether the lightweight networks reach their target."""
+    """Table that shows whether the lightweight networks reach their target."""
     lines = [
         f"The target is a PSNR at most {LOST_PSNR} dB below that of the large network, "
         f"with at most 1/{1 / OF_PARAMETERS:g} of its parameters and "
@@ -484,7 +484,7 @@ def verdict_table(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def head(options: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Introduction to the tables."""
+    """Return the introduction to the tables."""
     fine = EDGE * options.factor
     by = sorted({r["measured_by"] for r in rows if r.get("measured_by")})
     command = (

@@ -33,7 +33,7 @@ STANDARD = IntensityStatistics(0.0, 1.0, -5.0, 5.0, 1)
 
 
 class UNet(torch.nn.Module):
-    """A U-Net with two levels and nearest upsampling, as a network with a stride."""
+    """A two-level U-Net with nearest-neighbour upsampling: a network with a stride."""
 
     def __init__(self, ndim: int, features: int) -> None:
         super().__init__()
@@ -180,7 +180,7 @@ def verdict(*targets: bool) -> str:
 
 
 def chosen_overhead() -> bool:
-    """Overhead of the tile chosen from a budget on a volume of typical size."""
+    """Print the overhead of tiles chosen from a budget, for volumes of typical size."""
     print(
         "\ntile chosen from the budget: work / work of the untiled run (target <= 1.25)"
     )

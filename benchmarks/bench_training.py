@@ -1,4 +1,4 @@
-"""Training: patches never starve the device (P14), and previews cost at most 5 %.
+"""Training: patches never starve the device (P14); previews cost at most 5 %.
 
 Prints ratios. The same training runs in turn with newly drawn patches and with a single
 cached batch, and then with and without a preview every few seconds.
@@ -45,9 +45,9 @@ def trainer(paths: list[Path], steps: int, preview: bool) -> Trainer:
 
 
 def seconds(run: Trainer, cached: bool = False) -> float:
-    """Wall-clock seconds per step, from the first one to the last.
+    """Return the wall-clock seconds per step, from the first step to the last.
 
-    The previews before the first and after the last step do not slow the training.
+    Previews before the first and after the last step are not part of this time.
     """
     if cached:
         batch = run.batches.draw(0)

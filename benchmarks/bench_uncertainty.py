@@ -48,11 +48,12 @@ from pretraining.uncertain_scans import (
 
 #: Radii of invented pores, in voxels of the scan.
 _FAKES = (2.0, 3.0)
-#: Largest distance of a mark from an invented pore that it finds, in scan voxels.
+#: Largest distance between an invented pore and a mark that counts as finding it, in
+#: scan voxels.
 _NEAR = 3.0
-#: Smallest distance of an invented pore from real ones, and from the border.
+#: Smallest distance of an invented pore from real pores and from the border.
 _APART = 3.0
-#: Offset between the case numbers of an object and of the other object.
+#: Offset between the case numbers of an object and of the object that replaces it.
 _OTHERS = 500
 _KNOWN, _OWN = "the known object itself", "the result of the model"
 
@@ -115,7 +116,7 @@ def interval_sections(options: argparse.Namespace) -> dict[str, str]:
 
 
 def coverage_table(found: dict[str, list[Outcome]]) -> str:
-    """One row per model: coverage and width of the intervals, and the errors."""
+    """Return one row per model: coverage and width of the intervals, and the errors."""
     rows = [
         "| model | scans | deviations | true porosity in the interval | "
         "median relative half-width | relative error: median; 90th percentile | "
@@ -159,7 +160,7 @@ def kinds_table(found: dict[str, list[Outcome]]) -> str:
 
 
 def other_kinds_table(found: dict[str, list[Outcome]]) -> str:
-    """Coverage for each kind with a calibration on all other kinds."""
+    """Return the coverage for each kind with a calibration on all other kinds."""
     rows = [
         "| kind left out | " + " | ".join(found) + " |",
         "|---|" + "---|" * len(found),
@@ -182,7 +183,7 @@ def other_kinds_table(found: dict[str, list[Outcome]]) -> str:
 
 @dataclass(frozen=True)
 class Check:
-    """A result compared with its scan, unmodified and with an invented pore.
+    """Marks of the consistency check in one result, with and without invented pores.
 
     Attributes
     ----------
@@ -192,8 +193,8 @@ class Check:
         Number of these marks at real errors: there, the result differs by more than a
         quarter of the contrast from the known object as imaged by the scanner.
     fakes : dict
-        By radius, whether an invented pore was found; None if there was no space
-        for one.
+        By radius, whether an invented pore was found; None if there was no space for
+        one.
     fits : dict
         By name, whether a result is classified as consistent: the known object, the
         result of the model, and wrong results (``_wrong_results.py``).
@@ -244,7 +245,7 @@ def check(name: str, n_of_each: int, threads: int) -> Iterator[Check]:
 def errors_as_seen(
     volume: Volume, known: Volume, result: Volume, contrast: float
 ) -> Callable[[tuple[int, ...]], float]:
-    """Relative difference of result and known object at a voxel of the scan."""
+    """Function that gives the relative error of the result at a voxel of the scan."""
     residuals = [check_consistency(volume, v).residual.data for v in (known, result)]
     difference = ndimage.uniform_filter(residuals[0] - residuals[1], 3) / contrast
     return lambda index: float(abs(difference[index]))
@@ -253,7 +254,7 @@ def errors_as_seen(
 def paint(
     result: Volume, mask: Array, radius: float, factor: int, rng: np.random.Generator
 ) -> tuple[Volume, Array] | None:
-    """Add an invented pore to the solid; its centre is in voxels of the scan."""
+    """Add an invented pore to the solid; return its centre in voxels of the scan."""
     reach = (radius + _APART) * factor
     room = ndimage.distance_transform_edt(~mask) > reach
     edge = int(reach)
@@ -295,7 +296,7 @@ def check_table(checks: dict[str, list[Check]]) -> str:
 
 
 def wrong_table(checks: dict[str, list[Check]]) -> str:
-    """One row per kind of result: how many are classified as consistent."""
+    """Return one row per kind of result: how many are classified as consistent."""
     rows = [
         "| classified as consistent | " + " | ".join(checks) + " |",
         "|---|" + "---|" * len(checks),
@@ -307,7 +308,7 @@ def wrong_table(checks: dict[str, list[Check]]) -> str:
 
 
 def share(answers: Iterator[bool | None] | Sequence[bool]) -> str:
-    """How many are true, as text."""
+    """Return the number and share of true answers, as text."""
     known = [bool(answer) for answer in answers]
     if not known:
         return "–"

@@ -1,11 +1,11 @@
-"""What is said of noise that does not fill a scan evenly, or that cannot be measured.
+"""Reports on noise that does not fill a scan evenly, or that cannot be measured.
 
     python benchmarks/bench_unusual_noise.py [--data ../shared/data]
         [--out docs/evidence/unusual_noise.md]
 
-Noise is added to crops of real volumes and to simulated ones: in single slices, in
-single voxels, in one half only, and so smooth that it looks like structure. Scans are
-filtered, too. For comparison, equal noise is added everywhere.
+Noise is added to crops of real volumes and to simulated volumes: in single slices, in
+single voxels, in one half only, and so smooth that it resembles structure. Noisy scans
+are also smoothed. For comparison, uniform noise is added everywhere.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from napari_geosr.measure.noise.remarks import POSITION
 
 Array = npt.NDArray[np.float64]
 VOLUMES = ("bone", "cement", "Berea sandstone", "simulated foam 0", "blobs")
-#: Words of the sentence on zingers.
+#: Beginning of the sentence on zingers.
 _OUTLIERS = "single voxels far outside"
-#: Slices with more noise.
+#: Numbers of the slices with more noise.
 _BAD = ((12,), (5, 15, 16))
 
 
@@ -46,18 +46,18 @@ class Scan:
     contrast: float
 
     def noise(self, seed: int, blur: float = 0.0) -> Array:
-        """Noise with a standard deviation of 1."""
+        """Noise of standard deviation 1, blurred by a Gaussian of `blur` voxels."""
         values = np.random.default_rng(seed).standard_normal(self.clean.shape)
         values = ndimage.gaussian_filter(values, blur)
         return np.asarray(values / values.std())
 
     def with_noise(self, level: float, seed: int, blur: float = 0.0) -> Array:
-        """The scan with noise of this level, as a fraction of the contrast."""
+        """Return the scan with noise of this level, as a fraction of the contrast."""
         return self.clean + level * self.contrast * self.noise(seed, blur)
 
 
 def scans(folder: Path) -> Iterator[Scan]:
-    """Crops of real volumes, and simulated ones."""
+    """Yield crops of real volumes, and simulated volumes."""
     for name, made in structures(folder).items():
         if name in VOLUMES:
             clean = np.asarray(made(), np.float64)[:64, :96, :96]
@@ -66,7 +66,7 @@ def scans(folder: Path) -> Iterator[Scan]:
 
 
 def estimated(values: Array) -> Noise:
-    """The noise of an array."""
+    """Estimate the noise of an array."""
     return estimate_noise(Volume(values.astype(np.float32), "ZYX"))
 
 
@@ -76,7 +76,7 @@ def says(noise: Noise, words: str) -> bool:
 
 
 class Counts:
-    """How many cases of each kind have the expected outcome."""
+    """Number of cases of each kind that have the expected outcome."""
 
     def __init__(self) -> None:
         self.right: dict[str, list[bool]] = {}
@@ -86,7 +86,7 @@ class Counts:
         self.right.setdefault(kind, []).append(is_right)
 
     def lines(self) -> Iterator[str]:
-        """A table."""
+        """Yield the lines of the table."""
         yield "| case | expected | as expected |"
         yield "|---|---|---|"
         for kind, found in self.right.items():
@@ -94,7 +94,7 @@ class Counts:
 
 
 def parts(scan: Scan, counts: Counts) -> None:
-    """Noise in single slices, in single voxels, and in one half."""
+    """Count reports on noise in single slices, in single voxels, and in one half."""
     for blur in (0.0, 0.6):
         unit = scan.noise(1, blur)
         for bad in _BAD:
@@ -133,7 +133,7 @@ def parts(scan: Scan, counts: Counts) -> None:
 
 
 def equal(scan: Scan, counts: Counts) -> None:
-    """Noise that is the same everywhere."""
+    """Count scans with uniform noise for which no anomaly is reported."""
     for level in (0.0, 0.02, 0.05, 0.2):
         for blur in (0.0, 0.6):
             found = estimated(scan.with_noise(level, 5, blur))
@@ -142,9 +142,9 @@ def equal(scan: Scan, counts: Counts) -> None:
 
 
 def filtered(scan: Scan, counts: Counts) -> None:
-    """Noise that was smoothed after the scan."""
+    """Count correct or doubted levels of noise that was smoothed after the scan."""
     if estimated(scan.clean).level > 0:
-        return  # its own noise would be smoothed, too
+        return  # the noise of the volume itself would be smoothed, too
     for level in (0.1, 0.3):
         noisy = scan.with_noise(level, 3)
         for width in (0.7, 1.0, 1.2, 1.5, 2.0):
@@ -155,7 +155,7 @@ def filtered(scan: Scan, counts: Counts) -> None:
 
 
 def _judge(kind: str, values: Array, true: float, counts: Counts) -> None:
-    """Whether the level is right, or is said to be unknown or in doubt."""
+    """Count a case if its level is right, or is reported as unknown or doubtful."""
     found = estimated(values)
     is_doubted = bool(found.doubts) or not found.is_measured
     is_right = abs(found.level / true - 1) < 0.3
@@ -167,7 +167,7 @@ def _judge(kind: str, values: Array, true: float, counts: Counts) -> None:
 
 
 def smooth(scan: Scan) -> Iterator[str]:
-    """Lines of the table on noise as smooth as structure."""
+    """Yield the lines of the table on noise as smooth as structure."""
     for width in (1.3, 2.0, 3.0):
         for level in (0.1, 0.3):
             values = scan.with_noise(level, 4, width).astype(np.float32)

@@ -1,4 +1,4 @@
-"""How well the verdict before a run predicts harmful restorations.
+"""Test how well the verdict before a run predicts harmful restorations.
 
 Usage::
 
@@ -57,9 +57,9 @@ LEVELS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 HARM, CHANGE, PORES, MIN_PORES = 0.1, 0.01, 2.0, 5
 #: Error factor of the number of pores that confirms a caution.
 WRONG = 1.2
-#: Contrast of thin structures that confirms a caution, relative to the true one.
+#: Contrast of thin structures that confirms a caution, relative to the true contrast.
 THIN = 0.75
-#: Error factors of the noise level that confirm a caution: correlated and independent.
+#: Error factors of the noise level that confirm a caution: correlated, independent.
 ACCURACY, WHITE_ACCURACY = 1.2, 1.1
 Row = Mapping[str, Any]
 
@@ -138,7 +138,7 @@ _KEYS = ("half", "scene", "level", "noise", "model")
 
 
 def restored(scan: Any, name: str, model: str) -> tuple[RunVerdict, Any]:
-    """The verdict before a run, and the result."""
+    """Give the verdict before the run, and restore the scan."""
     config = RestoreConfig(model=model.removeprefix(FREE), device="cpu", threads=1)
     volume = Volume(scan, "ZYX", name=name)
     prepared: PreparedRestoration = run_to_end(prepare_steps(volume, config))
@@ -159,7 +159,7 @@ def restored(scan: Any, name: str, model: str) -> tuple[RunVerdict, Any]:
 
 
 def pores(volume: Any) -> int:
-    """Number of dark objects below Otsu's threshold."""
+    """Return the number of dark objects below Otsu's threshold."""
     return len(pore_volumes(volume <= threshold_otsu(volume), smallest=MIN_PORE_VOXELS))
 
 
@@ -176,7 +176,7 @@ def gain(row: Row) -> float:
 
 
 def is_judged(row: Row) -> bool:
-    """Whether the error of the ground truth is below the added noise."""
+    """Whether the noise of the ground truth itself is weaker than the added noise."""
     return bool(row["own"] < FLOOR if row["level"] == 0 else row["level"] > row["own"])
 
 
@@ -203,12 +203,12 @@ def is_remarked(row: Row) -> bool:
 
 
 def is_flagged(row: Row) -> bool:
-    """Whether the dock shows no green tick before the run."""
+    """Whether a user gets a warning before the run: no *ok*, or a remark."""
     return row["verdict"]["level"] != "ok" or is_remarked(row)
 
 
 def tables(rows: Sequence[Row]) -> Iterator[str]:
-    """Lines of the table of verdicts by model and part."""
+    """Yield the lines of the table of verdicts by model and part."""
     kinds = "verdict *harmful* | verdict *caution* | remark only"
     yield (
         f"| volumes | model | harmful restorations | {kinds} | good restorations | "
@@ -284,7 +284,7 @@ FLAGS: Mapping[str, tuple[str, Callable[[Row], bool]]] = {
 
 
 def flags(row: Row) -> list[str]:
-    """Reasons for the flags of a row."""
+    """Return the names of the reasons for which a row is flagged."""
     causes = [cause for cause in row["verdict"]["causes"] if cause in FLAGS]
     return causes + ["remark"] * is_remarked(row)
 
@@ -301,7 +301,7 @@ def is_borne_out(row: Row) -> bool:
 
 
 def flag_lines(rows: Sequence[Row]) -> Iterator[str]:
-    """Lines of the table of flags, by their reasons."""
+    """Yield the lines of the table of flags, by reason."""
     yield (
         "| volumes | reason for the flag | harmful restorations | good restorations | "
         "good, flag borne out |"
@@ -325,7 +325,7 @@ def flag_lines(rows: Sequence[Row]) -> Iterator[str]:
         yield f"| {half} | any reason | {bad} | {len(good)} | {true} |"
 
 
-#: Possible definitions of a flag in words: whether a row is flagged.
+#: Alternative definitions of a flag, each as a test whether a row is flagged.
 RULES: Mapping[str, Callable[[Row], bool]] = {
     "*harmful*, *caution* or remark": is_flagged,
     "*harmful* or *caution*": lambda row: row["verdict"]["level"] != "ok",
@@ -340,7 +340,7 @@ RULES: Mapping[str, Callable[[Row], bool]] = {
 
 
 def trade_off_lines(rows: Sequence[Row]) -> Iterator[str]:
-    """Lines of the table of definitions: flagged rows, and wrong flags."""
+    """Lines of the table of alternative definitions: flagged rows, and wrong flags."""
     yield (
         "| volumes | definition of a flag | harmful and flagged | good and flagged | "
         "good, flag not borne out |"

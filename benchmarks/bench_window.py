@@ -1,18 +1,17 @@
 """Freezes of the window while docks open, preview and run: the 50 ms target.
 
-Prints the longest time between two turns of the event loop, and the 95th percentile,
-for a volume of 256 × 512 × 512 voxels. Ratios are relative to napari alone in the same
+Prints the longest time between two iterations of the event loop, and the 95th
+percentile, for 256 × 512 × 512 voxels. Ratios are relative to napari alone in the same
 window: to adding the volume as a layer and stepping through it, or, in rows that add a
 layer, to adding one of that kind and size. Times in which other programs use the
 processor are included, so run it on an idle machine.
 
     xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/bench_window.py [--quick]
 
-``--openings`` opens every dock, and does nothing else; ``--brushing`` draws a lasso
-around 115,600 pores with the mouse, which moves every 8 ms, counts how often the plot
-and the picture are drawn with another selection (also if the picture is drawn at every
-change), and redraws the window every 16 ms
-without a change.
+``--openings`` only opens every dock. ``--brushing`` draws a lasso around 115,600 pores
+with the mouse, which moves every 8 ms, and counts how often plot and picture are drawn
+with a new selection (also if the picture is drawn at every change); it also redraws
+the unchanged window every 16 ms.
 """
 
 from __future__ import annotations
@@ -39,17 +38,17 @@ PART = "napari alone: add an image layer of the part"
 #: Baseline of a run, which removes the preview and adds the result. After a layer is
 #: removed, napari collects garbage, which takes longer once torch is loaded.
 SWAP = "napari alone: remove a layer and add another, with torch loaded"
-#: Baseline of opening an empty dock, which resizes and redraws the canvas.
+#: Baseline of opening a dock: an empty dock, which resizes and redraws the canvas.
 DOCK = "napari alone: open an empty dock"
-#: Baselines of adding empty labels to the scan, and a slice of labels over it.
+#: Baselines of adding empty labels to the scan, and one slice of labels on top of it.
 EMPTY, SLICE = "napari alone: add empty labels", "napari alone: add one slice of labels"
 REPLACE = "napari alone: replace the slice of labels"
-#: Redrawing the window: what the selection of pores is compared with.
+#: Redrawing the window: baselines of selecting pores.
 CANVAS = "napari alone: redraw an empty canvas"
 REDRAW = "redraw the window with pores, unchanged"
 EVERY = "brush pores with the mouse, picture drawn at every change"
 BRUSH = "brush pores with the mouse"
-#: Compared planes, and the shape of the scan with an explained result.
+#: Number of compared planes, and the shape of the scan with an explained result.
 COMPARED, EXPLAINED = 64, (24, 256, 256)
 ADDED = {
     REDRAW: CANVAS,
@@ -81,7 +80,7 @@ def volume(planes: int) -> np.ndarray:
 
 
 def compare(viewer: Any, data: np.ndarray, found: dict[str, Gaps]) -> None:
-    """Compare a part of the volume with its own smoothed copy."""
+    """Compare a part of the volume with a smoothed copy of itself."""
     from scipy import ndimage
 
     part = np.ascontiguousarray(data[:COMPARED])
@@ -143,7 +142,7 @@ def explain(viewer: Any, box: Any, data: np.ndarray, found: dict[str, Gaps]) -> 
 
 
 def segment(viewer: Any, scan: Any, found: dict[str, Gaps]) -> None:
-    """Paint strokes and show the classes of the slice, beside napari's own labels."""
+    """Paint strokes and show the predicted classes; add labels with napari alone."""
     geometry = {"scale": (1, 1, 1), "units": "um"}
     shape, rng = scan.data.shape, np.random.default_rng(0)
     with Gaps() as found[EMPTY]:
@@ -184,7 +183,7 @@ def segment(viewer: Any, scan: Any, found: dict[str, Gaps]) -> None:
 
 
 def empty_dock(viewer: Any, found: dict[str, Gaps]) -> None:
-    """Time of napari alone to open a dock."""
+    """Measure the gaps when napari alone opens a dock."""
     with Gaps() as found[DOCK]:
         empty = QWidget()
         empty.setMinimumWidth(360)
@@ -195,7 +194,7 @@ def empty_dock(viewer: Any, found: dict[str, Gaps]) -> None:
 
 
 def swap_layers(viewer: Any, data: np.ndarray, found: dict[str, Gaps]) -> None:
-    """Time of napari alone to remove a layer and to add one."""
+    """Measure the gaps when napari alone removes a layer and adds another."""
     small = viewer.add_image(data[:1].copy(), name="small", scale=(1, 1, 1))
     wait(0.3)
     with Gaps() as found[SWAP]:
@@ -214,13 +213,13 @@ def open_docks(viewer: Any, names: Sequence[str], found: dict[str, Gaps]) -> Non
             dock = opened(viewer, name)
         viewer.window.remove_dock_widget(dock.parent())
         del dock
-        wait(0.3)  # until the dock is deleted
+        wait(0.3)  # the dock is deleted meanwhile
 
 
 def measure_openings() -> dict[str, Gaps]:
-    """Gaps while docks open for the first time in a process, without a layer.
+    """Measure gaps when docks open for the first time in a process, without a layer.
 
-    With a layer, Porosity immediately adds its preview, which has separate rows.
+    With a layer, Porosity immediately adds its preview, which has rows of its own.
     """
     import napari
 
@@ -234,7 +233,7 @@ def measure_openings() -> dict[str, Gaps]:
 
 
 def measure(planes: int, seconds: float, found: dict[str, Gaps]) -> None:
-    """Add gaps of user actions by name; the first is napari alone."""
+    """Measure the gaps of each user action; napari alone comes first."""
     import napari
 
     viewer = napari.Viewer()
@@ -298,10 +297,10 @@ def measure(planes: int, seconds: float, found: dict[str, Gaps]) -> None:
 
 
 def brush(planes: int) -> dict[str, Gaps]:
-    """Gaps while the window is redrawn, and while pores are brushed with the mouse.
+    """Measure gaps while the window is redrawn, and while pores are selected by mouse.
 
-    The window is redrawn every 16 ms: with an empty canvas, and with 1,200 pores for
-    each plane of the foam, whose selection does not change.
+    The window is redrawn every 16 ms: with an empty canvas, and with an unchanged
+    selection among 1,200 pores per plane of the foam.
     """
     import napari
 
@@ -367,7 +366,7 @@ def main() -> int:
             print("Stopped: the rows after these were not measured.\n")
             show(found)
             sys.stdout.flush()
-            os._exit(1)  # an exception would end in one of Qt's own functions
+            os._exit(1)  # Qt would swallow an exception
 
         signal.signal(signal.SIGINT, stop)
         measure(64 if options.quick else 256, 2 if options.quick else 6, found)

@@ -4,8 +4,8 @@
     python scripts/bundle_denoiser.py ct-denoise --work build/ct-denoise
 
 The texts come from ``scripts/pretraining/texts/NAME.yaml``, the evaluation from the
-test sets of ``scripts/pretraining/testsets.py``, and the reference for comparison with
-later scans from the training scenes with noise.
+test sets of ``scripts/pretraining/testsets.py``, and the reference for comparing later
+scans from noisy training scenes.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from pretraining import judging, reference
 from pretraining.testsets import SETS, TEST_SEEDS
 
 TEXTS = Path(__file__).parent / "pretraining" / "texts"
-#: Numbers of reference scenes, and of other scenes for the accepted distance.
+#: Number of reference scenes, and of other scenes for choosing the accepted distance.
 _EXAMPLES, _OTHERS = 128, 96
 
 
 def training_data(name: str, folder: Path, **said: Any) -> TrainingData:
-    """Percentiles and spectra of noisy scenes drawn as in training."""
+    """Return the percentiles and spectra of noisy scenes drawn as in training."""
     world = train_denoisers.WORLDS[name][0]
     scenes = train_denoisers.make_scenes(name, folder)
     rng = np.random.default_rng([world.seed, 1 << 21])
@@ -70,7 +70,7 @@ def training_data(name: str, folder: Path, **said: Any) -> TrainingData:
 
 
 def draft(name: str, work: Path, texts: dict[str, Any]) -> tuple[ModelCard, Any]:
-    """The card without evaluation, and the network with its weights."""
+    """Return the card without evaluation, and the network with its weights."""
     network = build_network("noise_bounded", **train_denoisers.NETWORK).eval()
     state = torch.load(work / "weights.pt", weights_only=True)
     network.load_state_dict(state)
@@ -129,9 +129,9 @@ def _mixed_precision_error(name: str, network: Any) -> float:
 
 
 def figures(name: str, path: str) -> tuple[FigureRow, ...]:
-    """Results of the model, the input and the tuned classical methods.
+    """Return the results of the model, the input and the tuned classical methods.
 
-    Those of the classical methods depend only on the test sets, and are taken from the
+    Those of the classical methods depend only on the test sets; they are taken from
     card of the replaced model.
     """
     known = {
@@ -158,7 +158,7 @@ def figures(name: str, path: str) -> tuple[FigureRow, ...]:
 
 
 def main() -> None:
-    """Run the command."""
+    """Evaluate and bundle the named model."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -3,8 +3,8 @@
     python scripts/calibrate_uncertainty.py foam-denoise foam-sr-x2 ct-denoise
 
 Run it again after a model has been retrained: its card then has no factor, so its
-results get no interval of the porosity. For the scans and the definition, see
-``docs/uncertainty.md``; for the coverage on other scans,
+results come without an interval of the porosity. For the scans and the definition, see
+``docs/uncertainty.md``; for the coverage on other scans, see
 ``benchmarks/bench_uncertainty.py``. Only the field ``uncertainty`` of the card is
 changed.
 """
@@ -31,7 +31,7 @@ MEMBERS = 8
 
 
 def main() -> int:
-    """Run the command."""
+    """Calibrate the models named on the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -74,7 +74,7 @@ def main() -> int:
 
 
 def note(path: Path, calibration: DeviationCalibration) -> None:
-    """Insert the field into the card without changing other lines."""
+    """Insert the field ``uncertainty`` into the card without changing other lines."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     kept, inside = [], False
     for line in lines:

@@ -1,9 +1,9 @@
 """Make the pictures of docs/cluster.md: a run of the Restore dock under a real SLURM.
 
 Requires root access and ``apt-get install slurm-wlm munge``, which the script does not
-install itself. A SLURM with one node runs in a temporary folder. Run under a display:
-``xvfb-run -a -s "-screen 0 1600x1000x24" python scripts/cluster_pictures.py [--out
-FOLDER]``.
+install itself. A SLURM cluster with one node runs in a temporary folder. Run under a
+display: ``xvfb-run -a -s "-screen 0 1600x1000x24" python scripts/cluster_pictures.py
+[--out FOLDER]``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import slurm_cluster
 
 
 def write_scan(folder: Path) -> Path:
-    """Save the sample, because a cluster needs a file."""
+    """Save the sample scan to a file, which the cluster reads."""
     from napari_geosr.gui.layers import volume_from_layer
 
     viewer = new_viewer()
@@ -38,7 +38,7 @@ def write_scan(folder: Path) -> Path:
 
 
 def take(folder: Path) -> None:
-    """Follow a run from the dialog to the result."""
+    """Take pictures of a run, from the dialog to the result."""
     scan = write_scan(folder)
     profiles.save_profile("mine", Profile(queue="slurm", cores=2, walltime="1:00:00"))
     viewer = new_viewer(size=(1280, 900))

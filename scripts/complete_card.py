@@ -35,7 +35,7 @@ _LEAST_GAIN_OF_OTHERS = 1.0
 
 
 def main() -> int:
-    """Run the command."""
+    """Complete and bundle the model in the given folder."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -86,7 +86,7 @@ def _completed(
     training: TrainingData,
     network: nn.Module,
 ) -> ModelCard:
-    """The card with texts, evaluation and the reference for later volumes."""
+    """Card with texts, evaluation and the reference for comparing later volumes."""
     made = {
         "recipe": "train.yaml",
         "command": f"napari-geosr train {card.method} --config train.yaml",
@@ -94,7 +94,7 @@ def _completed(
         "test_data": f"simulated, {len(TEST_SEEDS)} scans per set, none used in "
         "training",
     }
-    # The name of the operating system is irrelevant for the model.
+    # Omit the name of the operating system, which is irrelevant for the model.
     record = {k: v for k, v in card.provenance.items() if k != "platform"}
     rows = (
         FigureRow(
@@ -114,7 +114,7 @@ def _completed(
 
 
 def _as_written(card: ModelCard, recipe: Path) -> None:
-    """Name the initial model as in the configuration, without local paths.
+    """Replace the local path of the initial model by that in the configuration.
 
     Raises
     ------

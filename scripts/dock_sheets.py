@@ -1,4 +1,4 @@
-"""Draw every dock, empty and in use, on contact sheets for inspection.
+"""Render contact sheets of every dock, empty and in use, for inspection.
 
 Run under a display, e.g. ``xvfb-run -a -s "-screen 0 1600x1000x24" python
 scripts/dock_sheets.py --out FOLDER [DOCK…]``. The window has 1366 × 768 pixels. A sheet
@@ -83,7 +83,7 @@ def porosity(viewer) -> States:
 
 
 def porosity_air(viewer) -> States:
-    """Porosity with a cylinder in air, before and after measuring."""
+    """Porosity: with a cylinder in air, before and after measuring."""
     frame, dock = opened(viewer, "Porosity")
     y, x = np.mgrid[:96, :96] - 47.5
     foam = sphere_foam((96, 96, 96), porosity=0.3, radius=(3, 8), gap=1.0, seed=3)
@@ -99,7 +99,7 @@ def porosity_air(viewer) -> States:
 
 
 def porosity_sections(viewer) -> States:
-    """Porosity with the morphometry and the scan plan open, and after use."""
+    """Porosity: with the morphometry and the scan plan open, before and after use."""
     frame, dock = opened(viewer, "Porosity")
     dock.plan.section.set_open(True)
     shots.scroll_to(dock.plan)
@@ -252,7 +252,7 @@ def shapes(viewer) -> States:
 
 
 def real(viewer, file: str) -> States:
-    """A real scan in Restore and Porosity: as opened, previewed, measured."""
+    """Yield a real scan in Restore and Porosity: as opened, previewed, measured."""
     assert shots.DATA is not None
     restore_frame, dock = opened(viewer, "Restore")
     viewer.open(str(shots.DATA / file), plugin=shots.PLUGIN)
@@ -291,7 +291,7 @@ def jobs(viewer) -> States:
     frame.dock.tree.selectAll()
     yield "done", frame
     frame.dock.view.strip.set_parts((100, 100, 100, 60, 35, 0, 0, 0))
-    frame.dock.view.strip.set_parts = lambda _parts: None  # keep them
+    frame.dock.view.strip.set_parts = lambda _parts: None  # keep the parts shown
     yield "parts", frame
 
 
@@ -350,7 +350,7 @@ def main() -> None:
     shots.DATA = arguments.data
     known = DOCKS | (ON_REAL if arguments.data else {})
     for name in arguments.names or known:
-        for kind in ("CONFIG", "DATA", "STATE"):  # without jobs of other docks
+        for kind in ("CONFIG", "DATA", "STATE"):  # hide the jobs of other docks
             os.environ[f"XDG_{kind}_HOME"] = tempfile.mkdtemp()
         viewer = shots.new_viewer(size=WINDOW)
         for state, frame in known[name](viewer):

@@ -35,7 +35,7 @@ GLIB = "libglib2.0-0"
 
 
 def missing_packages() -> list[str]:
-    """Names of the Debian packages of missing programs and libraries."""
+    """Names of the Debian packages that provide missing programs and libraries."""
     missing = []
     if shutil.which("Xvfb") is None or shutil.which("xvfb-run") is None:
         missing.append("xvfb")
@@ -70,7 +70,7 @@ def _has_dri() -> bool:
 
 
 def main() -> int:
-    """Install missing packages, or print the command."""
+    """Install missing packages, or print the command to install them."""
     if not sys.platform.startswith("linux"):
         return 0
     missing = missing_packages()

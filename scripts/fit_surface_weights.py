@@ -1,7 +1,7 @@
 """Fit the weights for locating the surface of a mask between voxels.
 
 For a voxel just outside a phase, the distance from the surface is estimated as a
-constant plus a weighted count of the voxels of the phase among the 7³ around it. The
+constant plus a weighted count of the voxels of the phase in a cube of 7³ voxels. The
 weights are fitted by least squares to spheres, rods, plates, spherical holes and tubes
 of 7 to 32 voxels, at random positions and in random directions; an axis-parallel plane
 between two voxels is exact. Prints the constants of
@@ -27,7 +27,7 @@ RADII = (3.5, 4, 5, 6, 8, 12, 16)
 
 
 def orbits() -> dict[tuple[int, ...], list[tuple[int, ...]]]:
-    """Symmetry-equivalent neighbours, by their sorted absolute offsets."""
+    """Group neighbours related by symmetry, by their sorted absolute offsets."""
     found: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
     for offset in itertools.product(range(-REACH, REACH + 1), repeat=3):
         found.setdefault(tuple(sorted(map(abs, offset))), []).append(offset)
@@ -54,7 +54,7 @@ def signed_distances(kind: str, radius: float, rng: np.random.Generator) -> Arra
 
 
 def samples(distances: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Counts by orbit, and distances, for voxels next to the phase."""
+    """Counts per symmetry group, and distances, for voxels next to the phase."""
     mask = distances <= 0
 
     def moved(offset: tuple[int, ...]) -> npt.NDArray[np.bool_]:
@@ -71,7 +71,7 @@ def samples(distances: Array, rng: np.random.Generator) -> tuple[Array, Array]:
 
 
 def drawn(kind: str, radius: float, repeats: int, seed: int) -> tuple[Array, Array]:
-    """Samples of one kind of shape with similar radii."""
+    """Return the samples of one kind of shape with similar radii."""
     rng = np.random.default_rng(seed)
     parts = [
         samples(signed_distances(kind, radius * rng.uniform(0.97, 1.03), rng), rng)
@@ -81,7 +81,7 @@ def drawn(kind: str, radius: float, repeats: int, seed: int) -> tuple[Array, Arr
 
 
 def main() -> None:
-    """Fit, and print weights and errors."""
+    """Fit the weights, and print weights and errors."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=8)
     options = parser.parse_args()
@@ -90,7 +90,7 @@ def main() -> None:
     counts = np.concatenate([p[0] for p in parts])
     distances = np.concatenate([p[1] for p in parts])
     groups = orbits()
-    # A plane half a voxel away, weighted so heavily that the fit is exact there.
+    # Exact for a plane half a voxel away: its equation is given a very large weight.
     plane = [sum(o[0] < 0 for o in g) for g in groups.values()]
     heavy = 1e4
     rows = np.vstack([np.c_[counts, np.ones(len(counts))], heavy * np.r_[plane, 1.0]])

@@ -16,7 +16,7 @@ import numpy as np
 import napari_geosr as geosr
 from tutorial_pictures import IMAGES, slices
 
-#: File, and the noise added to it relative to its contrast.
+#: File of each scan, and the noise added to it relative to its contrast.
 SCANS = {
     "cement": ("ct_volumes/cement_128x128x128.tif", 0.0),
     "bone": ("ct_volumes/bone_128x128x128.tif", 0.0),
@@ -25,7 +25,7 @@ SCANS = {
 
 
 def read(path: Path, noise: float) -> geosr.Volume:
-    """The middle of a scan, with added noise if requested."""
+    """Return the middle of a scan, with added noise if requested."""
     volume = geosr.read(path)
     depth = volume.shape[0]
     planes = slice(max(depth // 2 - 12, 0), depth // 2 + 12)
@@ -52,7 +52,7 @@ def draw(name: str, path: Path, noise: float) -> str:
 
 
 def main() -> None:
-    """Run the command."""
+    """Write the requested pictures, or all, and print the chosen models."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("names", nargs="*")

@@ -30,11 +30,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from mutations import MUTATIONS, Mutation
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Folders that the tests need.
+#: Folders needed by the tests.
 _COPIED = ("src", "tests", "scripts", "benchmarks", "docs", ".ci")
 #: Seconds after which a change counts as detected, because the tests hang.
 _LIMIT = 600
-#: Without the plugins for napari and Qt, which take seconds to load.
+#: Omits the plugins for napari and Qt, which take seconds to load.
 _CONFIG = """[pytest]
 addopts = --import-mode=importlib
 markers =
@@ -100,7 +100,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def choose(names: Sequence[str]) -> list[Mutation]:
-    """The changes with these names; all changes if there are no names."""
+    """Return the changes with these names; all changes if there are no names."""
     known = {mutation.name: mutation for mutation in MUTATIONS}
     if len(known) != len(MUTATIONS):
         raise StaleError("Two changes have the same name.")
@@ -111,7 +111,7 @@ def choose(names: Sequence[str]) -> list[Mutation]:
 
 
 def find(mutation: Mutation) -> Path:
-    """The file that contains the old text of a change exactly once.
+    """Return the file that contains the old text of a change exactly once.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def find(mutation: Mutation) -> Path:
 
 
 def copy_tree(folder: Path) -> Path:
-    """A copy of the tree without its history, but with compiled loops."""
+    """Copy the tree without its history, but with compiled loops."""
     for name in _COPIED:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, folder / name, symlinks=True)
@@ -170,15 +170,15 @@ def try_one(mutation: Mutation, copy: Path, place: Path) -> str:
         return f"killed in {time.monotonic() - began:.0f} s: {failed}" if failed else ""
     finally:
         path.write_text(text, encoding="utf-8")
-        # Restores the time stamp as well, so that nothing is compiled again.
+        # Also restore the time stamp, so that nothing is compiled again.
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def run_tests(copy: Path, tests: Sequence[str]) -> str:
-    """The first test that fails in the copy; empty if all pass."""
+    """Return the first test that fails in the copy; empty if all pass."""
     env = os.environ | {
         "PYTHONPATH": str(copy / "src"),
-        # If a file changes twice within a second, Python would use its older code.
+        # After two changes within a second, Python would use outdated bytecode.
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "XDG_CACHE_HOME": str(copy / "cache"),

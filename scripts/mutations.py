@@ -145,7 +145,7 @@ MUTATIONS = (
         "the reported cost of a run is wrong",
         _TILES,
     ),
-    # Masks and voxels that are no numbers
+    # Masks and voxels without a finite value
     Mutation(
         "nonfinite-stands-for",
         "inference/windows.py",

@@ -1,4 +1,4 @@
-"""Add the found and invented branches of tubes to the card of a bundled model.
+"""Add the recall and precision of branches to the card of a bundled model.
 
     python scripts/network_rows.py fluo-sr-x2
 
@@ -34,7 +34,7 @@ from bench_networks import DISTANCE, OBJECTS, VOXEL
 SHAPE = (96, 96, 96)
 #: Seeds of the objects; none was used in training.
 SEEDS = (60_000, 60_001, 60_002)
-#: As in the benchmark: 0.2 µm across and 0.6 µm along the axis, in wide pixels.
+#: Blur as in the benchmark: 0.2 µm across, 0.6 µm along the axis, in coarse pixels.
 MICROSCOPE = fluorescence.Microscope(
     blur=0.2 / 2.355 / VOXEL / 2,
     elongation=3.0,
@@ -78,12 +78,12 @@ def rows(name: str) -> list[FigureRow]:
 
 
 def graph(mask: Any) -> Any:
-    """The graph of the tubes in µm."""
+    """Return the graph of the tubes, in µm."""
     return network_graph(mask, (VOXEL,) * 3, unit="µm")
 
 
 def main() -> None:
-    """Replace the rows of the card."""
+    """Replace the branch rows on the card."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
     name = parser.parse_args().model

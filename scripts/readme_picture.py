@@ -18,15 +18,15 @@ import numpy as np
 import napari_geosr as geosr
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "real_data.webp"
-#: Slice and window of the cement paste, and the step between used projections.
+#: Slice and region of the cement paste; every n-th projection of the tooth is used.
 PLANE, WINDOW, EVERY = 64, (slice(20, 112), slice(20, 112)), 6
-#: Column of the rotation axis, as the tomoPy project found it.
+#: Column of the rotation axis, as determined by the tomoPy project.
 AXIS = 295.5
 INK, PAPER = "#f2f2f2", "#16181d"
 
 
 def tooth(path: Path) -> tuple[Any, Any, int]:
-    """One slice from few projections by back-projection and by total variation."""
+    """Reconstruct a slice from few projections by FBP and by total variation."""
     settings: dict[str, Any] = {"every": EVERY, "rows": (0, 1), "size": 400}
     fast = geosr.reconstruct(path, algorithm="fbp", centre=AXIS, **settings)
     slow = geosr.reconstruct(path, algorithm="tv", centre=AXIS, **settings)
@@ -102,7 +102,7 @@ def draw(data: Path, path: Path) -> None:
 
 
 def main() -> None:
-    """Run the command."""
+    """Write the picture to the given file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=PICTURE)

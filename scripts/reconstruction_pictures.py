@@ -25,13 +25,13 @@ from napari_geosr.operations.reconstruct import (
 )
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "images"
-#: Column found by the tomoPy project, and the shift of the axis in the second slice.
+#: Column of the axis according to tomoPy, and shift of the axis in the second slice.
 KNOWN, OFF = 295.5, 4.0
 ROW, EDGE = 0, 400
 
 
 def found_centre(scan: Projections, config: ReconstructConfig) -> Any:
-    """The rotation axis, determined as in every reconstruction, with its curve."""
+    """Return the position of the rotation axis, determined as usual, with its curve."""
     centres: list[Any] = []
 
     def keep(step: Any) -> None:
@@ -79,7 +79,7 @@ def draw(scan: Projections, path: Path) -> None:
 
 
 def main() -> None:
-    """Run the command."""
+    """Read the scan, and write the picture."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=DOCS)

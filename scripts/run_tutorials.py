@@ -2,9 +2,9 @@
 
 Usage: ``python scripts/run_tutorials.py --work FOLDER [NAME…]``. Each tutorial runs in
 its own folder, ``FOLDER/NAME``; ``log.txt`` in this folder contains every command with
-its output, and ``messages.txt`` what it wrote to the standard error. Only blocks marked
-``bash`` and ``python`` are run. Figures on the page that no command printed are listed,
-and the exit code is then 1.
+its output, and ``messages.txt`` contains what was written to standard error. Only
+blocks marked ``bash`` and ``python`` are run. Numbers on the page that no command has
+printed are listed, and the exit code is then 1.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PAGES = Path(__file__).resolve().parents[1] / "docs" / "tutorials"
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
-    """Language and text of every fenced block of a page."""
+    """Return the language and text of every fenced block of a page."""
     found: list[tuple[str, str]] = []
     language, lines = "", [""]
     for line in page.read_text(encoding="utf-8").splitlines():
@@ -38,36 +38,36 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 
 def commands(text: str) -> list[list[str]]:
-    """The commands of a block, each as words."""
+    """Split a block into commands, each as a list of words."""
     joined = text.replace("\\\n", " ")
     return [shlex.split(line, comments=True) for line in joined.splitlines() if line]
 
 
-#: Figures that follow from the commands: with a decimal point, in per cent or dB, as
+#: Numbers that follow from the commands: with a decimal point, in per cent or dB, as
 #: ``7 of 9``, or alone in a cell of a table.
 _FIGURE = re.compile(
     r"\d+\.\d+|\d+(?= %| dB)|\d+(?= of \d+ )|(?<=\d of )\d+|(?<=\| )\d+(?= \|)"
 )
-#: Lines of progress.
+#: Progress lines in the output.
 _PROGRESS = re.compile(r"^  .*: \d+ %$", re.MULTILINE)
-#: Numbers in the output; their digits may be in groups.
+#: Numbers in the output; their digits may be grouped.
 _PRINTED = re.compile(r"\d+(?:[,\u202f\u00a0]\d{3})*(?:\.\d+)?")
 
 
 def figures(page: Path) -> list[str]:
-    """The figures in the text of a page, without its blocks, pictures and links."""
+    """The numbers in the text of a page, without its blocks, pictures and links."""
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     return _FIGURE.findall(re.sub(r"\]\([^)]*\)", "]", text))
 
 
 def unprinted(wanted: list[str], printed: str) -> list[str]:
-    """The figures to which no printed number rounds."""
+    """Return the numbers that are not the rounded value of any printed number."""
     found = _PRINTED.findall(_PROGRESS.sub("", printed))
     numbers = [float(re.sub(r"[^\d.]", "", number)) for number in found]
 
     def is_printed(figure: str) -> bool:
         decimals = len(figure.partition(".")[2])
-        # Numbers that end with a 5 may be rounded in both directions.
+        # Numbers that end in 5 may be rounded in both directions.
         tolerance = 0.5000001 * 10.0**-decimals
         return any(abs(number - float(figure)) <= tolerance for number in numbers)
 
@@ -78,7 +78,7 @@ def run_words(words: list[str], folder: Path) -> str:
     """Run one command in a folder; return its output, or stop with its error."""
     if words[0] == "napari-geosr":
         words = [sys.executable, "-m", "napari_geosr", *words[1:]]
-    # Without the user's own models and jobs.
+    # Hide the user's own models and jobs.
     own = {
         "COLUMNS": "88",
         "XDG_DATA_HOME": str(folder / "data"),
@@ -100,7 +100,7 @@ def run_words(words: list[str], folder: Path) -> str:
 
 
 def run_page(page: Path, work: Path) -> list[str]:
-    """Run all blocks of a page and write its log; return figures not in its output."""
+    """Run all blocks of a page and write its log; return numbers not in its output."""
     folder = work / page.stem
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "messages.txt").unlink(missing_ok=True)
@@ -119,7 +119,7 @@ def run_page(page: Path, work: Path) -> list[str]:
 
 
 def main() -> int:
-    """Run the command."""
+    """Run the chosen tutorials, and list numbers that were not printed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("names", nargs="*")

@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "napari_geosr"
-#: Least number of words of a sentence.
+#: Minimum number of words of a sentence.
 _MIN_WORDS = 4
 _END = re.compile(r"(?<=[.!?:])\s+(?=[A-Z“*`\[])")
 #: Abbreviations that do not end a sentence.
@@ -47,17 +47,17 @@ def from_docs() -> Iterator[tuple[str, str]]:
 
 
 def from_evidence() -> Iterator[tuple[str, str]]:
-    """Sentences of the pages of measurements."""
+    """Return the sentences of the pages of measurements."""
     return _from_pages(sorted((ROOT / "docs" / "evidence").glob("*.md")))
 
 
 def from_cards() -> Iterator[tuple[str, str]]:
-    """Sentences of the pages of the bundled models."""
+    """Return the sentences of the pages of the bundled models."""
     return _from_pages(sorted((ROOT / "docs" / "models").glob("*.md")))
 
 
 def from_changelog() -> Iterator[tuple[str, str]]:
-    """Sentences of the list of changes."""
+    """Return the sentences of the changelog."""
     return _from_pages([ROOT / "CHANGELOG.md"])
 
 
@@ -71,11 +71,11 @@ def _from_pages(pages: list[Path]) -> Iterator[tuple[str, str]]:
 
 
 def from_help() -> Iterator[tuple[str, str]]:
-    """Sentences of the help of all commands."""
+    """Yield the sentences of the help of all commands."""
     stored = (ROOT / "tests" / "golden" / "help.txt").read_text()
     parts = re.split(r"^=+\n", stored, flags=re.MULTILINE)[1:]
     for command, page in zip(parts[::2], parts[1::2], strict=True):
-        page = re.sub(r"\n {8,}(?=\S)", " ", page)  # descriptions in several lines
+        page = re.sub(r"\n {8,}(?=\S)", " ", page)  # join descriptions of several lines
         for line in re.split(r"\n(?=\S*[-*•]|[A-Z*] {2}|[a-z])|\n\s*\n", page):
             text = re.sub(r"^\S+(?: [A-Z(].*?)?  +", "", line)
             text = re.sub(r"\[(choices|default):[^]]*\]", "", text)
@@ -84,7 +84,7 @@ def from_help() -> Iterator[tuple[str, str]]:
 
 
 def from_docstrings() -> Iterator[tuple[str, str]]:
-    """Sentences of the docstrings of the package."""
+    """Yield the sentences of the docstrings of the package."""
     kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
     for path, tree in _modules():
         for node in ast.walk(tree):
@@ -95,22 +95,22 @@ def from_docstrings() -> Iterator[tuple[str, str]]:
 
 
 def from_api() -> Iterator[tuple[str, str]]:
-    """Sentences of the docstrings of public functions."""
+    """Return the sentences of the docstrings of public functions."""
     return (found for found in from_docstrings() if found[0].startswith("api/"))
 
 
 def from_docks() -> Iterator[tuple[str, str]]:
-    """Sentences in the strings of the docks."""
+    """Return the sentences in the strings of the docks."""
     return _from_strings(in_docks=True)
 
 
 def from_messages() -> Iterator[tuple[str, str]]:
-    """Sentences in the strings of the engine and the command line."""
+    """Return the sentences in the strings of the engine and the command line."""
     return _from_strings(in_docks=False)
 
 
 def from_comments() -> Iterator[tuple[str, str]]:
-    """Sentences of the comments of the package."""
+    """Yield the sentences of the comments of the package."""
     for path, _ in _modules():
         lines: list[str] = []
         for number, line in enumerate((SOURCE / path).read_text().splitlines(), 1):

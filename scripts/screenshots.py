@@ -33,7 +33,7 @@ DOCK_WIDTH = 360
 
 
 def wait(seconds: float = 0.3, until: Callable[[], bool] | None = None) -> None:
-    """Process events for a while, or until a condition is true (with a limit)."""
+    """Process events for some time, or until a condition is true (with a limit)."""
     end = time.monotonic() + (600 if until else seconds)
     while time.monotonic() < end and not (until and until()):
         QApplication.processEvents()
@@ -191,11 +191,11 @@ def shapes_segment() -> None:
     from napari_geosr.physics.shapes import sampled, trabeculae
 
     def scanned(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """A noisy scan of trabeculae in a cylinder, its mask and its labels."""
+        """Return a noisy scan of trabeculae in a cylinder, its mask and its labels."""
         rng = np.random.default_rng(seed)
         bone = sampled(trabeculae(rng), (96,) * 3)
         radius = np.hypot(*(np.indices((96, 96)) - 47.5))
-        mask = np.broadcast_to(radius < 26, bone.shape)  # 23 % of the box
+        mask = np.broadcast_to(radius < 26, bone.shape)  # 23 % of the volume
         grey = (60 * bone + 40) * mask + rng.normal(0, 25, bone.shape)
         return grey.astype(np.float32), mask, mask * (1 + bone.astype(np.uint8))
 
@@ -299,7 +299,7 @@ def restore() -> None:
 
 
 def two_scans(viewer) -> None:
-    """A part with coarse voxels, and a spot in it with fine voxels, rotated by 4°."""
+    """A region with coarse voxels, and a spot in it with fine voxels, rotated by 4°."""
     import numpy as np
     from scipy import ndimage
 
@@ -400,7 +400,7 @@ def open_train(viewer, steps: int, name: str = "foam", **settings: object) -> QW
 
 
 def steps_done(view) -> int:
-    """Number of training steps, as shown in the dock."""
+    """Return the number of training steps, as shown in the dock."""
     return view.line[1]
 
 
@@ -461,7 +461,7 @@ def jobs_resume() -> None:
 
 
 def simulated_scan(folder: Path, size: int, projections: int) -> Path:
-    """A noisy scan of a foam with a rotation axis off the centre."""
+    """Return a noisy scan of a foam with a rotation axis off the centre."""
     from napari_geosr import simulate
 
     made = simulate(
@@ -480,7 +480,7 @@ def simulated_scan(folder: Path, size: int, projections: int) -> Path:
 def open_reconstruct(
     folder: Path, size: int = 192, projections: int = 180
 ) -> tuple[Any, QWidget]:
-    """The Reconstruct dock on a simulated scan."""
+    """Return the Reconstruct dock on a simulated scan."""
     viewer = new_viewer(size=(1280, 940))
     viewer.open(str(simulated_scan(folder, size, projections)), plugin=PLUGIN)
     return viewer, open_dock(viewer, "Reconstruct")
@@ -559,7 +559,7 @@ def sim() -> None:
 
 
 def scroll_to(widget: QWidget) -> None:
-    """Scroll to a part of a dock."""
+    """Scroll a dock to one of its widgets."""
     area = widget.parentWidget()
     while area is not None and not isinstance(area, QScrollArea):
         area = area.parentWidget()
@@ -591,13 +591,13 @@ PICTURES = {
         sim,
     )
 }
-#: Pictures of real scans, which need their data.
+#: Pictures of real scans, which need the data.
 PICTURES_OF_DATA = {"reconstruct_dock": reconstruct_dock}
 
 
 def main() -> None:
     """Make the requested pictures, or all, with default settings."""
-    global FOLDER, DATA  # a script's settings
+    global FOLDER, DATA  # set for all functions
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=FOLDER)
     parser.add_argument("--data", type=Path)
@@ -606,7 +606,7 @@ def main() -> None:
     FOLDER, DATA = arguments.out, arguments.data
     pictures = PICTURES if DATA is None else PICTURES | PICTURES_OF_DATA
     for name in arguments.names or pictures:
-        for kind in ("CONFIG", "DATA", "STATE"):  # without jobs of other pictures
+        for kind in ("CONFIG", "DATA", "STATE"):  # hide jobs of other pictures
             os.environ[f"XDG_{kind}_HOME"] = tempfile.mkdtemp()
         pictures[name]()
         print(FOLDER / f"{name}.png")

@@ -2,10 +2,10 @@
 
 ``python scripts/side_by_side.py COMMAND … -- COMMAND … --then COMMAND …``
 
-Commands between ``--`` run at the same time; those joined by ``--then`` run after each
-other, up to the first that fails. The output of the very last command is shown as it
-comes. Of the others, it is shown at the end of each if it fails; otherwise, only its
-last line.
+Commands separated by ``--`` run at the same time; those joined by ``--then`` run one
+after another, up to the first that fails. The output of the very last command is shown
+immediately. The output of the others is shown when they end: all of it after a failure,
+and otherwise only the last line.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def run_quietly(command: list[str]) -> int:
 
 
 class Group:
-    """Commands that run after each other, in a thread.
+    """Commands that run one after another, in a thread.
 
     Parameters
     ----------
     commands : list of list of str
     shows_last : bool
-        Whether the output of the last one is shown as it comes.
+        Whether the output of the last command is shown immediately.
     """
 
     def __init__(self, commands: list[list[str]], *, shows_last: bool) -> None:

@@ -33,7 +33,7 @@ from napari_geosr.operations.sim import (
 METHODS = ("widefield", "wiener", "joint-rl")
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "images"
 INK, PAPER = "#f2f2f2", "#16181d"
-#: Shown part of the field, in camera pixels.
+#: Region of the field that is shown, in camera pixels.
 SHOWN = slice(90, 154)
 QUALITY = 82
 
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def methods_picture(images: dict[str, AnyArray], path: Path) -> None:
-    """Draw a part of each image side by side."""
+    """Draw the same region of each image side by side."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(

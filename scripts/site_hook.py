@@ -1,4 +1,4 @@
-"""Hook of the documentation site: no line breaks within quantities and short names.
+"""Hook of the documentation site: no line breaks within quantities and short code.
 
 In narrow columns and on phones, browsers would otherwise break lines between a number
 and its unit, and after the hyphens of options.
@@ -14,7 +14,7 @@ _KEPT = re.compile(r"(<pre.*?</pre>|<code.*?</code>|<[^>]+>)", re.DOTALL)
 _NUMBER_AND_UNIT = re.compile(
     r"(?<=\d) (?=(?:%|dB|[nµm]m|[µm]?m[²³]|[kMGT]B|ms|s|min|h|Wh|kW)\b|%)"
 )
-#: Inline code that is short enough for a line on a phone.
+#: Inline code that is short enough for one line on a phone.
 _SHORT_CODE = re.compile(r"<code>([^<]{1,28})</code>")
 
 
@@ -36,7 +36,7 @@ def with_units(html: str) -> str:
 
 
 def with_whole_names(html: str) -> str:
-    """Mark short code in which lines must not break.
+    """Mark short code, in which lines must not break.
 
     Examples
     --------
@@ -47,5 +47,5 @@ def with_whole_names(html: str) -> str:
 
 
 def on_page_content(html: str, **_others: Any) -> str:
-    """Change a page; called by MkDocs."""
+    """Change the HTML of a page; called by MkDocs."""
     return with_whole_names(with_units(html))

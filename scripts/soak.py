@@ -2,8 +2,8 @@
 
 In random order from a printed seed, files are opened, docks are opened and closed,
 scans are previewed, restored, measured, used for training and removed, and runs are
-cancelled. Every eight steps, everything is closed, and the values that must not grow
-are measured: memory, threads, open files, child processes, objects of this package, and
+cancelled. Every eight steps, everything is closed, and values that must not grow are
+measured: memory, threads, open files, child processes, objects of this package, and
 hidden files in the folder of the results. If one has grown, a sentence is printed and
 the exit code is 1; ``--seed`` repeats the same steps.
 """
@@ -47,11 +47,11 @@ DOCKS = (
 RESTORE, POROSITY, TRAIN = DOCKS[:3]
 #: Steps between two measurements.
 _STEPS = 8
-#: First measurements that are ignored, because they include loading and compiling.
+#: Number of first measurements to ignore, because they include loading and compiling.
 _WARM_UP = 3
 #: Accepted growth from the first evaluated measurements to the last: bytes, then
-#: numbers. With ``--without-plugin``, napari and the graphics programs that are kept
-#: here (`_answers`) grow by 0.5 MB in each step.
+#: numbers. With ``--without-plugin``, napari grows by 0.5 MB in each step, including
+#: the graphics programs that `_answers` does not delete.
 _BYTES, _BYTES_PER_STEP = 60e6, 0.8e6
 _THREADS, _FILES = 4, 8
 #: Milliseconds after which an idle thread of Qt's pool ends.
@@ -61,7 +61,7 @@ _PLACE = {"scale": (2.0, 0.5, 0.5), "units": "um"}
 
 @dataclass
 class Look:
-    """A measurement while everything is closed."""
+    """Measured values after everything was closed."""
 
     step: int
     #: Memory in use, and resident memory, which includes reserves of the C library.
@@ -73,7 +73,7 @@ class Look:
     objects: Counter[str] = field(default_factory=Counter)
 
     def row(self) -> str:
-        """One line for printing."""
+        """Format the values as one line."""
         n = sum(self.objects.values())
         return (
             f"after {self.step} steps: {self.nbytes / 1e6:.0f} MB in use, "
@@ -83,7 +83,7 @@ class Look:
 
 
 class Soak:
-    """A window with random user actions.
+    """A napari window with random user actions.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class Soak:
         Folder for generated files and results.
     seed : int
     with_plugin : bool
-        Whether docks and readers of the plugin are used; otherwise, only layers.
+        Whether docks and readers of the plugin are used; otherwise, only layers are.
     """
 
     def __init__(self, folder: Path, seed: int, *, with_plugin: bool = True) -> None:
@@ -110,7 +110,7 @@ class Soak:
     # The window
 
     def wait(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
-        """Process events for a while, or until a condition is true."""
+        """Process events for some time, or until a condition is true."""
         from qtpy.QtWidgets import QApplication
 
         end = time.monotonic() + seconds
@@ -122,7 +122,7 @@ class Soak:
         return until is None
 
     def docks(self) -> list[tuple[Any, Any]]:
-        """The open docks of the plugin, each with its widget."""
+        """Return the open docks of the plugin, each with its widget."""
         from qtpy.QtWidgets import QDockWidget
 
         window = self.viewer.window._qt_window
@@ -130,7 +130,7 @@ class Soak:
         return [p for p in pairs if type(p[1]).__module__.startswith("napari_geosr")]
 
     def dock(self, name: str) -> Any:
-        """The widget in the frame of a dock, which is opened if necessary."""
+        """Return the widget in the frame of a dock; the dock is opened if necessary."""
         # A dock opened by a button has the name used in the menus.
         widget = self.viewer.window.dock_widgets.get(f"{name} (GeoSR)")
         if widget is None:
@@ -142,7 +142,7 @@ class Soak:
         return frame.dock
 
     def close_dock(self, pair: tuple[Any, Any]) -> None:
-        """Close a dock like its button, so that napari deletes it."""
+        """Close a dock as its close button does, so that napari deletes it."""
         dock, widget = pair
         self.viewer.window.remove_dock_widget(dock)
         widget.close()
@@ -184,7 +184,7 @@ class Soak:
         self.wait(0.1)
 
     def scroll(self) -> None:
-        """Look at some slices."""
+        """Step through some slices."""
         for axis in range(max(0, self.viewer.dims.ndim - 2)):
             n = self.viewer.dims.nsteps[axis]
             self.viewer.dims.set_current_step(axis, self.rng.randrange(max(1, n)))
@@ -254,7 +254,7 @@ class Soak:
         self.wait(0.1)
 
     def _with_layer(self, name: str) -> Any:
-        """A dock with a selected image; None if its layer cannot be used."""
+        """Select a random layer, and return the named dock."""
         if not self.viewer.layers:
             self.add_layer()
         self.viewer.layers.selection.active = self.rng.choice(list(self.viewer.layers))
@@ -286,7 +286,7 @@ class Soak:
     # Values that must not grow
 
     def look(self) -> Look:
-        """Close everything, wait for running tasks, and measure what is left."""
+        """Close everything, wait for running tasks, and measure the remaining use."""
         from qtpy.QtCore import QEvent, QThreadPool
         from qtpy.QtWidgets import QApplication
 
@@ -298,7 +298,7 @@ class Soak:
         pool = QThreadPool.globalInstance()
         pool.waitForDone(60_000)
         pool.setExpiryTimeout(_EXPIRY)  # Qt keeps idle threads for 30 seconds
-        pool.start(lambda: None)  # lets the other threads end
+        pool.start(lambda: None)  # so that idle threads end
         self.wait(5 * _EXPIRY / 1000)
         self.wait(30, lambda: not self._children())
         for _ in range(3):
@@ -322,7 +322,7 @@ class Soak:
         return found
 
     def _print_growth(self) -> None:
-        """Where memory was allocated since the first evaluated measurement."""
+        """Print where memory was allocated since the first evaluated measurement."""
         now = tracemalloc.take_snapshot()
         print(f"traced: {tracemalloc.get_traced_memory()[0] / 1e6:.0f} MB", flush=True)
         if len(self.looks) == _WARM_UP + 1:
@@ -337,13 +337,13 @@ class Soak:
         for child in self.process.children(recursive=True):
             with contextlib.suppress(
                 psutil.NoSuchProcess
-            ):  # has ended meanwhile, or is a zombie
+            ):  # ended meanwhile, or a zombie
                 if child.status() != psutil.STATUS_ZOMBIE:
                     found.append(" ".join(child.cmdline()[:4]))
         return found
 
     def _stop_jobs(self) -> None:
-        """Ask trainings to stop, and wait until their processes have ended."""
+        """Stop trainings, and wait until their processes have ended."""
         from napari_geosr.core.errors import JobError
         from napari_geosr.jobs.folder import JobFolder
 
@@ -358,7 +358,7 @@ class Soak:
         self.wait(60, lambda: not self._children())
 
     def grown(self) -> list[str]:
-        """Sentences about values that have grown."""
+        """Return the sentences about values that have grown."""
         judged = self.looks[_WARM_UP:]
         if len(judged) < 4:
             return ["the run was too short to detect growth; run it for longer"]
@@ -396,10 +396,10 @@ class Soak:
             said.append(f"hidden files were left: {hidden[:10]}")
         return said
 
-    # All of it
+    # The whole test
 
     def run(self, minutes: float) -> list[str]:
-        """Perform random actions for the given time; return the faults."""
+        """Perform random actions for the given time; return the detected faults."""
         actions = [
             *[self.open_file] * 3,
             self.add_layer,
@@ -433,7 +433,7 @@ class Soak:
 
 
 def _own_objects() -> Counter[str]:
-    """Numbers of live objects of this package, by class."""
+    """Return the numbers of live objects of this package, by class."""
     names: Counter[str] = Counter()
     for item in gc.get_objects():
         kind = type(item)
@@ -463,7 +463,7 @@ class _MallocInfo(ctypes.Structure):
 
 
 def _bytes_in_use(process: psutil.Process) -> int:
-    """Bytes allocated by the C library, without its reserves; or the resident memory.
+    """Bytes allocated by the C library, without reserves; or else the resident memory.
 
     Every thread has its own reserve (arena), parts of which glibc cannot return to the
     system, so the resident memory grows with the number of threads that have ever
@@ -478,7 +478,7 @@ def _bytes_in_use(process: psutil.Process) -> int:
 
 
 def _thread_names(process: psutil.Process) -> Counter[str]:
-    """Numbers of threads by their system name."""
+    """Return the number of threads by system name."""
     tasks = Path(f"/proc/{process.pid}/task")
     if not tasks.is_dir():
         return Counter({"thread": process.num_threads()})
@@ -503,7 +503,7 @@ def _give_back() -> None:
 
 
 def main() -> int:
-    """Run the command."""
+    """Run the test and report its faults."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=None)
@@ -536,9 +536,9 @@ def main() -> int:
 
 
 def _answers() -> Any:
-    """Answer questions of dialogs, and keep graphics programs.
+    """Patch dialogs to answer themselves, and keep graphics programs.
 
-    Mesa's software renderer (22.3) can crash when drawing after a program was deleted,
+    Mesa's software renderer (22.3) may crash when drawing after a program was deleted,
     which happens whenever a layer is removed, with or without this plugin.
     """
     from contextlib import ExitStack

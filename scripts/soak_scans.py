@@ -8,7 +8,7 @@ import numpy as np
 
 
 def make_files(folder: Path) -> list[Path]:
-    """Write files of all kinds to open; two of them are damaged."""
+    """Write the files; return their paths."""
     import h5py
     import tifffile
 
@@ -29,7 +29,7 @@ def make_files(folder: Path) -> list[Path]:
         path = folder / f"{name}.tif"
         tifffile.imwrite(path, counts, photometric="minisblack", **more)
         made.append(path)
-    large = folder / "large.tif"  # read on request
+    large = folder / "large.tif"  # large enough to be read lazily
     tifffile.imwrite(large, np.tile(counts, (5, 6, 4)), photometric="minisblack")
     path = folder / "scan.h5"
     with h5py.File(path, "w") as file:

@@ -53,9 +53,9 @@ PATCH, BATCH = 64, 16
 PLANES = NETWORK["adjacent_slices"]
 #: Levels of the noise relative to the contrast, and fraction of patches without noise.
 LEVELS, NOISELESS = (0.004, 0.9), 0.05
-#: Levels of strong noise.
+#: Levels of strong noise, relative to the contrast.
 STRONG = (0.1, 0.8)
-#: Errors of the level (relative) and of the correlations given to the network.
+#: Errors in the level (relative) and in the correlations given to the network.
 TOLD_LEVEL, TOLD_CORRELATION = 0.12, 0.06
 LEARNING_RATE = 2e-3
 AVERAGE = 0.999
@@ -68,7 +68,7 @@ class World:
     Attributes
     ----------
     seed : int
-        Scene `n` is determined by the seed and `n`.
+        Seed of the stage; with the number of a scene, it determines the scene.
     n_scenes, n_porous : int
         Numbers of scenes of the model's own kind, and of additional scenes of pores.
     signal_dependent : float
@@ -130,7 +130,7 @@ WORLDS = {
 
 
 def ct_scene(rng: np.random.Generator) -> Array:
-    """A scene of any kind, or pores in a solid."""
+    """Return a scene of any kind, or pores in a solid."""
     if rng.random() < 0.7:
         return random_scene(SHAPE, rng)
     return porous_scene(rng)
@@ -179,11 +179,11 @@ def make_scenes(name: str, folder: Path, stage: int = 0) -> Array:
 def _made(
     path: Path, scene: Callable[[np.random.Generator], Array], world: World, n: int
 ) -> Array:
-    """Scenes from a file, which is written if it does not exist."""
+    """Load scenes from a file, which is written if it does not exist."""
     if not path.exists():
         made = np.empty((n, *SHAPE), np.float16)
         for number in range(n):
-            # Scenes of pores have separate numbers.
+            # Scenes of pores are numbered separately.
             first = 10_000 if scene is porous_scene else 0
             rng = np.random.default_rng([world.seed, first + number])
             made[number] = _normalised(scene(rng))
@@ -194,14 +194,14 @@ def _made(
 
 
 def first_scene(name: str) -> Array:
-    """The first scene of a kind, for checking whether it can be reproduced."""
+    """Return the first scene of a kind, for checking whether it can be reproduced."""
     rng = np.random.default_rng([WORLDS[name][0].seed, 0])
     return _normalised(SCENES[name](rng)).astype(np.float16)
 
 
 def _normalised(scene: Array) -> Array:
     low, high = np.percentile(scene, (2, 98))
-    if high - low < 0.05 * (scene.max() - scene.min()):  # sparse: its bright parts
+    if high - low < 0.05 * (scene.max() - scene.min()):  # sparse: use the whole range
         low, high = float(scene.min()), float(scene.max())
     return np.clip((scene - low) / max(float(high - low), 1e-6), -4, 8)
 
@@ -226,14 +226,14 @@ def random_noise(
     along = rng.uniform(0, 1.1) if rng.random() < 0.6 else 0.0
     across = plane if rng.random() < 0.85 else rng.uniform(0, 1.0)
     noise = gaussian_blur(noise, (along, plane, across))
-    if rng.random() < 0.1:  # lines, as from cameras and galvanometers
+    if rng.random() < 0.1:  # line noise, as from cameras or scanners
         lines = rng.standard_normal((*shape[:2], 1), dtype=np.float32)
         noise = noise / noise.std() + np.float32(rng.uniform(0, 0.3)) * lines
     return (noise / noise.std()).astype(np.float32)
 
 
 def correlation(noise: Array) -> list[float]:
-    """Correlation of adjacent voxels along Z, Y and X."""
+    """Return the correlation of adjacent voxels along Z, Y and X."""
     return [
         float((noise[1:] * noise[:-1]).mean()),
         float((noise[:, 1:] * noise[:, :-1]).mean()),
@@ -261,13 +261,13 @@ def draw(scenes: Array, world: World, rng: np.random.Generator) -> tuple[Any, ..
                     level = rng.uniform(*STRONG)
             base, slope = level**2, 0.0
             if rng.random() < world.signal_dependent:
-                share = rng.uniform(0.0, 0.95)  # of the variance at grey 0 … 1
+                share = rng.uniform(0.0, 0.95)  # signal-dependent part of variance
                 base, slope = (1 - share) * level**2, share * level**2 * 1.5
                 if rng.random() < 0.15:
                     base, slope = base + slope, -slope
             spread = np.sqrt(np.maximum(base + slope * a, 1e-3 * level**2))
             seen = a + spread * b
-            if level and rng.random() < 0.08:  # bytes
+            if level and rng.random() < 0.08:  # rounding, as to 8 bits
                 step = np.float32(rng.uniform(0.2, 1.0) * level)
                 seen = np.round(seen / step) * step
             flip = rng.random(3) < 0.5
@@ -282,7 +282,7 @@ def draw(scenes: Array, world: World, rng: np.random.Generator) -> tuple[Any, ..
                 seen = np.repeat(seen[PLANES // 2][None], PLANES, 0)
                 a = np.repeat(a[PLANES // 2][None], PLANES, 0)
                 z_y_x[0] = 0.0
-            # Standardised like a whole volume that contains this patch.
+            # Standardise as if the patch were part of a whole volume.
             mean = 0.5 + rng.normal() * 0.15
             std = math.sqrt(0.35**2 * math.exp(rng.uniform(-1.6, 0.6)) + level**2)
             wrong = math.exp(rng.normal() * TOLD_LEVEL) / std
@@ -379,7 +379,7 @@ def train(
 
 
 def main() -> None:
-    """Run the command."""
+    """Train the named model."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

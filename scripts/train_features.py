@@ -35,7 +35,7 @@ PATCH = 48
 KINDS = ("foam", "rare pores", "blobs", "bicontinuous")
 SIZES = (2.0, 3.5, 6.0)
 NOISES = (0.1, 0.35, 0.9)
-#: Classes of each question: kind, size, noise level, kind of noise.
+#: Number of classes of each property: kind, size, noise level, kind of noise.
 QUESTIONS = (len(KINDS), len(SIZES), len(NOISES), 2)
 
 
@@ -114,7 +114,7 @@ def _crop(volume: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 class Classifier(nn.Module):
-    """The features, their means and deviations over the patch, and one layer."""
+    """A linear layer on means and standard deviations of the features of a patch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(n, sum(QUESTIONS))
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Logits of each question."""
+        """Return the logits of the classes of each property."""
         pooled = []
         for maps in self.features(x):
             flat = maps.flatten(2)

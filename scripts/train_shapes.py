@@ -2,7 +2,7 @@
 
 Run ``python scripts/train_shapes.py NAME FOLDER``; an interrupted run is resumed from
 the checkpoint in FOLDER. The bundle is in ``FOLDER/result``. On one core,
-``shape-sr-x2`` takes 10 to 20 minutes and ``skull-complete`` one.
+``shape-sr-x2`` takes 10 to 20 minutes and ``skull-complete`` one minute.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ JOBS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    """Train one model."""
+    """Train the named model, and write its bundle."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", choices=sorted(JOBS))
     parser.add_argument("folder", type=Path)

@@ -26,7 +26,7 @@ INK, PAPER = "#f2f2f2", "#16181d"
 
 
 def middle(path: Path) -> Any:
-    """The middle slice of a volume."""
+    """Return the middle slice of a volume."""
     volume = geosr.read(path)
     return np.asarray(volume[volume.shape[0] // 2])
 
@@ -59,7 +59,7 @@ def slices(
     figure.savefig(
         path,
         dpi=80,
-        bbox_inches="tight",  # without the margin below a figure with a fixed height
+        bbox_inches="tight",  # crops the empty margin below
         pad_inches=0.05,
         pil_kwargs={"quality": 80},
     )
@@ -159,13 +159,13 @@ def resolution(work: Path) -> None:
 
 
 def table(folder: Path, name: str, command: str) -> None:
-    """Write a command of a tutorial and its output as a picture of a terminal."""
+    """Draw a command of a tutorial and its output as a picture of a terminal."""
     whole, output = said(folder, command)
     terminal(IMAGES / f"{name}.svg", whole, output)
 
 
 def said(folder: Path, command: str) -> tuple[str, str]:
-    """The full command that begins with the given text, and its output."""
+    """Return the full command that begins with the given text, and its output."""
     log = (folder / "log.txt").read_text(encoding="utf-8")
     for part in f"\n{log}".split("\n$ ")[1:]:
         first, _, rest = part.partition("\n")
@@ -184,7 +184,7 @@ PICTURES: dict[str, Callable[[Path], None]] = {
 
 
 def main() -> None:
-    """Run the command."""
+    """Make the requested pictures, or all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("names", nargs="*")

@@ -65,13 +65,13 @@ COLUMNS = {
 
 
 def cell(row: FigureRow, key: str) -> str:
-    """One value as text."""
+    """Format one value as text."""
     value = getattr(row, key)
     return "–" if value is None else COLUMNS[key][1].format(value)
 
 
 def section(card: ModelCard) -> str:
-    """The page of one model."""
+    """Write the page of one model as Markdown text."""
     lines = [
         f"# {card.name}\n",
         f"{card.description}\n",
@@ -101,7 +101,7 @@ def section(card: ModelCard) -> str:
 
 
 def overview(cards: list[ModelCard]) -> str:
-    """A table of all models with their purposes."""
+    """Write a table of all models with their purposes as Markdown text."""
     rows = ["| model | purpose | parameters |", "|---|---|---|"]
     for card in cards:
         link = f"[`{card.name}`](models/{card.name}.md)"
@@ -110,7 +110,7 @@ def overview(cards: list[ModelCard]) -> str:
 
 
 def main() -> None:
-    """Write the pages."""
+    """Write the overview and all pages."""
     entries = [entry for entry in catalogue.list_models() if entry.bundled]
     cards = [entry.card for entry in entries if entry.card.has_weights]
     text = HEAD.replace("{overview}", overview(cards))
@@ -118,7 +118,7 @@ def main() -> None:
     for card in cards:
         page = DOCS / "models" / f"{card.name}.md"
         page.parent.mkdir(exist_ok=True)
-        text = re.sub(r"(?<=\d)%", " %", section(card))  # Python's % has no space
+        text = re.sub(r"(?<=\d)%", " %", section(card))  # Python omits this space
         page.write_text(text.rstrip() + "\n", encoding="utf-8")
 
 

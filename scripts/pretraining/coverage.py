@@ -1,4 +1,4 @@
-"""Half-width of the porosity interval in standard deviations that each scan needs."""
+"""Half-width of the porosity interval, in standard deviations, needed for each scan."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LEAST_VOXELS = 8
 
 @dataclass(frozen=True)
 class Outcome:
-    """A scan restored and measured.
+    """Measured values of a restored scan, with the known values.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Outcome:
     pores : int
         Known number of pores.
     interval, pore_interval : tuple of float, or None
-        Intervals with the calibration on the model's card, if there is one.
+        Intervals with the calibration on the model's card; None without one.
     """
 
     kind: str
@@ -65,14 +65,14 @@ class Outcome:
 def outcomes(
     name: str, seed: int, n_of_each: int, work: Path, threads: int = 1
 ) -> Iterator[Outcome]:
-    """Restore and measure all scans for a model; results in `work` are reused.
+    """Restore and measure all scans for a model; results stored in `work` are reused.
 
     Parameters
     ----------
     name : str
         Name of a bundled model.
     work : Path
-        Folder for results by weights and calibration.
+        Folder for the results, in files named by weights and calibration.
     """
     card = zoo.find(name).card
     factor = "none" if card.uncertainty is None else f"{card.uncertainty.factor:.6g}"
@@ -124,7 +124,7 @@ def _outcome(name: str, case: Case, seed: int, threads: int) -> Outcome:
 def conformal_factor(needed: Sequence[float], nominal: float) -> float:
     """Factor for an interval that covers another scan with probability `nominal`.
 
-    It is the ⌈(n + 1) · nominal⌉-th smallest of the factors needed by n scans.
+    The factor is the ⌈(n + 1) · nominal⌉-th smallest of those needed by n scans.
 
     Raises
     ------

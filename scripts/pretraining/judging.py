@@ -22,12 +22,12 @@ from pretraining.baselines import Baseline
 from pretraining.testsets import TEST_SEEDS, TUNING_SEED, TestSet
 
 Figures = dict[str, float | None]
-#: Results of a method for every scan of a test set.
+#: Results of one method on the scans of a test set.
 Judged = dict[str, Any]
 Filter = Callable[[FloatArray], FloatArray]
 
 _SMALLEST_VOXELS = 8
-#: Largest part of a scan for tuning settings.
+#: Largest part of a scan that is used for tuning settings, in voxels.
 _TUNED = (24, 80, 80)
 #: Smaller differences between relative errors count as a tie.
 _TIE = 0.025
@@ -57,7 +57,7 @@ def judge(sets: tuple[TestSet, ...], model: str, cache: Path) -> list[Judged]:
 
 
 def judged(test: TestSet, scans: list[Scan], model: str) -> Judged:
-    """Results of a model for the scans of one test set."""
+    """Return the results of a model for the scans of one test set."""
     return _judged(test, scans, MODEL, _model(model))
 
 
@@ -66,7 +66,7 @@ def _model(name: str) -> Filter:
 
 
 def _classical(test: TestSet, scans: list[Scan]) -> Iterator[Judged]:
-    """Results of the input, of tuned methods and of a perfect restoration."""
+    """Yield the results of the input, of tuned methods and of a perfect restoration."""
     tuning = test.scan(TUNING_SEED)
     methods: list[tuple[str, Filter]] = [(INPUT, lambda volume: volume)]
     if test.is_finer:
@@ -78,10 +78,10 @@ def _classical(test: TestSet, scans: list[Scan]) -> Iterator[Judged]:
 
 
 def _tuned(test: TestSet, baseline: Baseline, scan: Scan) -> tuple[str, Filter]:
-    """The setting with the highest PSNR on a part of a scan, and how to apply it.
+    """Choose the setting with the highest PSNR on a part of a scan.
 
     For few and thick slices, it may be better to filter plane by plane; for noise that
-    grows with the signal, after Anscombe's transform, which is given the true gain.
+    grows with the signal, after an Anscombe transform, which is given the true gain.
     """
     part, fine = _middle(scan.noisy.shape, test.factors)
     noisy, clean = scan.noisy[part], scan.clean[fine]
@@ -103,7 +103,7 @@ def _tuned(test: TestSet, baseline: Baseline, scan: Scan) -> tuple[str, Filter]:
 
 
 def _middle(shape: tuple[int, ...], factors: tuple[int, ...]) -> tuple[Any, Any]:
-    """Position of the middle of a scan in the scan and in its ground truth."""
+    """Index of the middle of a scan, and of the same region in its ground truth."""
     sizes = [min(n, most) for n, most in zip(shape, _TUNED, strict=True)]
     starts = [(n - size) // 2 for n, size in zip(shape, sizes, strict=True)]
     return tuple(
@@ -129,7 +129,7 @@ def _filter(
             return baselines.enlarge(filtered, test.factors)
         shifted = np.maximum(volume + np.float32(0.375 + test.offset), 0)
         filtered = plain(2 * np.sqrt(shifted), 1.0)
-        # The asymptotically unbiased inverse.
+        # Asymptotically unbiased inverse of the Anscombe transform.
         inverse = np.maximum(filtered, 0) ** 2 / 4 - np.float32(0.125 + test.offset)
         return baselines.enlarge(inverse, test.factors)
 
@@ -166,7 +166,7 @@ def figures(volume: FloatArray, scan: Scan, test: TestSet) -> Figures:
 
 
 def mean(each: list[Figures]) -> Figures:
-    """Mean over scans; for relative errors, the mean size with the common sign."""
+    """Mean over scans; for relative errors, the mean size with the sign of the mean."""
     out: Figures = {}
     for key in each[0]:
         values = [row[key] for row in each]
@@ -182,7 +182,7 @@ def mean(each: list[Figures]) -> Figures:
 
 
 def best_classical(judged: list[Judged], test_set: str) -> Judged:
-    """The tuned classical method with the highest mean PSNR on a test set."""
+    """Return the tuned classical method with the highest mean PSNR on a test set."""
     rows = [
         row
         for row in judged
@@ -192,7 +192,7 @@ def best_classical(judged: list[Judged], test_set: str) -> Judged:
 
 
 def shortfalls(judged: list[Judged], least_gain: float) -> list[str]:
-    """Requirements that the model does not meet, in sentences.
+    """Return the requirements that the model does not meet, in sentences.
 
     The PSNR must be at least `least_gain` dB above that of the best classical method.
     Pores/mm³, volume histogram, Euler number and Dice must not be worse than those of

@@ -1,4 +1,4 @@
-"""Reference data on a model card for comparing later volumes with training data."""
+"""Reference data on a model card, with which later volumes are compared."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from napari_geosr.models.card import TrainingData, TrainingStatistic
 from napari_geosr.models.distribution import Signature, distance, draw_sample, signature
 from napari_geosr.physics.simulated import open_simulated
 
-#: First number of simulated volumes not used for training, and how many are drawn.
+#: First simulated volume that is not used for training, and how many are drawn.
 _OTHERS, _N_OTHERS = 50_000, 128
 _MOST = 160
 

@@ -62,7 +62,7 @@ def solid_voxels(path: Path) -> Array:
 
 
 def grey_values(solid: Array, seed: int = 0) -> Array:
-    """Simulate a scan of good quality."""
+    """Simulate a high-quality scan."""
     clean = PORE + (GRAIN - PORE) * solid.astype(np.float32)
     noise = np.random.default_rng(seed).standard_normal(clean.shape, np.float32)
     return np.asarray(gaussian_filter(clean, BLUR) + np.float32(NOISE) * noise)
@@ -99,14 +99,14 @@ def two_point(masks: Array, reach: int = EDGE // 2) -> Array:
 
 
 def boundary(masks: Array) -> float:
-    """Changes between pore and grain per voxel along Y and X (specific surface)."""
+    """Number of changes between pore and grain per voxel (specific surface)."""
     along_y = (masks[:, 1:] != masks[:, :-1]).mean()
     along_x = (masks[:, :, 1:] != masks[:, :, :-1]).mean()
     return float(along_y + along_x) / 2
 
 
 def euler(masks: Array) -> float:
-    """Mean Euler number of the pores of an image."""
+    """Return the mean Euler number of the pores of an image."""
     return float(np.mean([euler_number(mask, connectivity=2) for mask in masks]))
 
 
@@ -162,7 +162,7 @@ def judge(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Run one of the actions."""
+    """Run training or evaluation."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("action", choices=["train", "judge"])
     parser.add_argument("data")

@@ -33,7 +33,7 @@ _SHAPE: Shape = (24, 128, 128)
 
 @dataclass(frozen=True)
 class TestSet:
-    """One kind of scan.
+    """Test scans of one kind, with their properties.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class TestSet:
     noise : float
         Standard deviation of the noise, given to the tuned methods.
     gain, offset : float
-        Variance of the noise is ``gain · (x + offset)``; 0: the same everywhere.
+        Variance of the noise is ``gain · (x + offset)``; 0 means uniform noise.
     has_pores : bool
         Whether the scan has pores to count.
     factors : (int, int, int)
@@ -59,13 +59,13 @@ class TestSet:
 
     @property
     def is_finer(self) -> bool:
-        """Whether the truth has more voxels than the scan."""
+        """Whether the ground truth has more voxels than the scan."""
         return max(self.factors) > 1
 
 
 @dataclass(frozen=True)
 class Pores:
-    """Scan of pores in a solid; `make(shape, scale, seed)` creates the object."""
+    """Scans of pores in a solid; `make(shape, scale, seed)` creates the object."""
 
     name: str
     make: Callable[[Shape, float, int], Phantom]
@@ -73,7 +73,7 @@ class Pores:
     bright_pores: bool = False
 
     def scan(self, shape: Shape, seed: int) -> Scan:
-        """A scan of `shape` with grey levels 0.2 and 0.8."""
+        """Simulate a scan of `shape` with grey levels 0.2 and 0.8."""
         s = self.imaging.downsample
         fine = (shape[0] * s, shape[1] * s, shape[2] * s)
         solid, pore = (0.2, 0.8) if self.bright_pores else (0.8, 0.2)
@@ -81,7 +81,7 @@ class Pores:
         return scans.scan(phantom, self.imaging, solid=solid, pore=pore, seed=seed)
 
     def test_set(self, shape: Shape, *, sharp: bool) -> TestSet:
-        """Scan with the sharp object, or the noise-free scan, as ground truth."""
+        """Test set with the sharp object, or the noise-free scan, as ground truth."""
 
         def make(seed: int) -> Scan:
             made = self.scan(shape, seed)
@@ -274,7 +274,7 @@ def _cells(
     single: bool = False,
     factor: int = 1,
 ) -> TestSet:
-    """Cells under a microscope; the truth has `factor` times the pixels in Y and X."""
+    """Test set of cells; the truth has `factor` times the pixels in Y and X."""
 
     def make(seed: int) -> Scan:
         rng = np.random.default_rng([seed, 4])
@@ -384,6 +384,6 @@ SETS: dict[str, tuple[TestSet, ...]] = {
         ),
     ),
 }
-#: Models trained on scans of the same kind.
+#: Earlier models that were trained on scans of the same kind.
 SETS["porous-denoise"] = SETS["ct-denoise"]
 SETS["photon-denoise"] = SETS["fluo-denoise"]

@@ -21,7 +21,7 @@ from napari_geosr.physics.specimens.phantoms import Phantom, Shape
 CALIBRATION_SEED, TEST_SEED = 940_001, 950_001
 #: Length scales of "fine" and "coarse" scans, relative to the structures below.
 RESOLUTIONS = {"fine": 1.3, "coarse": 0.65}
-#: Least porosity; scans with less are drawn again.
+#: Minimum porosity; if a scan has less, another is drawn.
 _LEAST_POROSITY = 0.003
 _ATTEMPTS = 20
 
@@ -37,7 +37,7 @@ class Conditions:
     shape : tuple of int
         Shape of the scan, (Z, Y, X).
     noise, blur : tuple of float
-        Ranges, as in `napari_geosr.physics.scans.Imaging`.
+        Ranges, as for `napari_geosr.physics.scans.Imaging`.
     factor : int
         Voxels of the truth per voxel of the scan and axis.
     """
@@ -59,7 +59,7 @@ CONDITIONS = {
 
 @dataclass(frozen=True)
 class Case:
-    """One scan to be drawn."""
+    """Kind, resolution and number of a scan to be drawn."""
 
     kind: str
     resolution: str
@@ -75,7 +75,7 @@ def cases(n_of_each: int) -> Iterator[Case]:
 
 
 def draw(case: Case, conditions: Conditions, seed: int) -> Scan:
-    """The scan of a case; it depends only on the arguments."""
+    """Draw the scan of a case; it depends only on the arguments."""
     factor = conditions.factor
     z, y, x = (factor * n for n in conditions.shape)
     scale = RESOLUTIONS[case.resolution] * factor

@@ -147,7 +147,7 @@ def _scan_layers(path: Path) -> list[LayerData]:
 
 
 def _layers(levels: list[Volume]) -> list[LayerData]:
-    """Layers of a volume at one or more resolutions, the finest first."""
+    """Return the layers of a volume at one or more resolutions, the finest first."""
     from napari import current_viewer
 
     first = levels[0]

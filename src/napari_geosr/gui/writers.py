@@ -100,7 +100,7 @@ def _samples_to_channels(data: Any, axes: str) -> tuple[Any, str]:
 
 
 def _as_int32(volume: Volume) -> Volume:
-    """The labels as 32-bit integers, lazily; unchanged if one would not fit."""
+    """Return the labels as 32-bit integers, lazily; unchanged if one would not fit."""
     low = high = 0
     for i in range(volume.shape[0]):
         part = np.asarray(volume.data[i])

@@ -51,7 +51,7 @@ _DIFFERENCE_RANGE = 5.0
 
 @dataclass(frozen=True)
 class ComparisonRequest:
-    """Inputs and settings of a comparison when *Compare* was pressed."""
+    """Inputs and settings of a comparison at the time *Compare* was pressed."""
 
     volumes: dict[str, Volume]
     reference: str | None
@@ -141,7 +141,7 @@ class CompareDock(CompareWidgets):
             If a setting is invalid.
         """
         values = self.common.values() | self.rare.values()
-        if not values["graph"]:  # the form keeps the distance
+        if not values["graph"]:  # the form still has a distance
             values["graph_distance"] = None
         return CompareConfig.create(**values)
 
@@ -300,7 +300,7 @@ class CompareDock(CompareWidgets):
         return layer if layer is not None and layer in self._viewer.layers else None
 
     def _compared_key(self) -> str:
-        """Key of the image whose pores are listed."""
+        """Return the key of the image whose pores are listed."""
         assert self._report is not None
         chosen = self.pores.of.currentData()
         return str(chosen) if chosen else self._report.compared[-1]
@@ -398,7 +398,7 @@ class CompareDock(CompareWidgets):
         centre_on(self._viewer, layer, tuple(float(x) for x in index))
 
     def _on_removed(self, event: Event) -> None:
-        """End the views of a layer that was removed."""
+        """Close the views that show a removed layer."""
         gone = event.value
         if self._difference is not None and self._difference() is gone:
             self._difference = None

@@ -73,7 +73,7 @@ class QualityTable(QTableWidget):
             corner.setToolTip("Corner of the table.")
         self.setMinimumHeight(_MIN_HEIGHT)
         header = self.horizontalHeader()
-        header.setResizeContentsPrecision(-1)  # all rows
+        header.setResizeContentsPrecision(-1)  # measure all rows
         header.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         rows = self.verticalHeader()
         rows.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
@@ -162,7 +162,7 @@ class QualityTable(QTableWidget):
 
 
 def one_line(item: QTableWidgetItem) -> str:
-    """The text of a cell without the line breaks inserted for a narrow dock."""
+    """Return the text of a cell without the line breaks inserted for a narrow dock."""
     return str(item.text()).replace("-\n", "-").replace("\n", " ")
 
 

@@ -1,4 +1,4 @@
-"""Shows only the compared images, in a grid."""
+"""Show only the compared images, in a grid."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class SliceRow:
 
 
 def slice_positions(volume: Volume, n: int) -> tuple[float, ...]:
-    """Positions along Z of `n` slices, evenly spaced in a volume."""
+    """Return the positions along Z of `n` slices, evenly spaced in a volume."""
     size, length = volume.voxel_size[0], volume.shape[0]
     start = volume.origin[0] - size / 2
     return tuple(start + (i + 0.5) / n * length * size for i in range(n))
@@ -83,7 +83,7 @@ def slice_rows_steps(
 
 
 def _pitch(volumes: Iterable[Volume], unit: str) -> float:
-    """Distance between the left edges of two slices, for all volumes."""
+    """Distance between the left edges of neighbouring slices, for all volumes."""
     sizes = [
         (v.shape[2], convert_length(v.voxel_size[2], v.unit, unit)) for v in volumes
     ]

@@ -222,7 +222,7 @@ class JobsDock(Dock):
 
     def _show_hint(self, has_jobs: bool) -> None:
         for widget in (self.tree, self.remove_button):
-            widget.setVisible(has_jobs)  # an empty table is not helpful
+            widget.setVisible(has_jobs)  # hide an empty table
         hint = NO_JOB if has_jobs else NO_JOBS
         if hint != self.bar.state.idle:
             self.bar.state.idle = hint
@@ -270,12 +270,12 @@ class JobsDock(Dock):
         self.remote.set_job(host, self._known.get(key) if host else None)
 
     def _missing(self, path: Path) -> JobStatus | None:
-        """Status of a job if its folder no longer exists; otherwise None."""
+        """Return the status of a job if its folder no longer exists; otherwise None."""
         job = self._known.get(str(path))
         return job if job is not None and job.state == "missing" else None
 
     def _on_state(self, _state: str) -> None:
-        """Update the list at once instead of waiting for the next poll."""
+        """Update the list immediately instead of waiting for the next poll."""
         status = self.view.status
         for item in self._items():
             if status is not None and item.data(0, _PATH) == str(status.path):

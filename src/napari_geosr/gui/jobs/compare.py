@@ -49,7 +49,7 @@ class JobComparison(QWidget):
     Signals
     -------
     failed : object
-        Why there is nothing to compare.
+        The error that explains why there is nothing to compare.
     """
 
     failed = Signal(object)

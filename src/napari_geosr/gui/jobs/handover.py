@@ -1,4 +1,4 @@
-"""Turns a dock's run into a job when its window is closed."""
+"""Turn a dock's run into a job when its window is closed."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class RunHandover(QObject):
     def expect(
         self, description: str, get_run: StoppedRunGetter, expected: ExpectedRun
     ) -> None:
-        """Register a requested run that has not begun: it can also continue as a job.
+        """Register a requested run that has not begun; it can also become a job.
 
         Parameters
         ----------

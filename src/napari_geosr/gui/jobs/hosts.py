@@ -1,4 +1,4 @@
-"""Watches the jobs of other computers over ssh, for the Jobs dock."""
+"""Watch the jobs of other computers over ssh, for the Jobs dock."""
 
 from __future__ import annotations
 
@@ -267,7 +267,7 @@ class RemoteJob(QWidget):
             self.preview.remove()
 
     def _follow(self) -> None:
-        """Fetch the preview of the job if it may be new; remove any other."""
+        """Show the job's latest preview if requested; otherwise, remove the preview."""
         job, box = self._job, self.preview_box
         if job is not None and box.isEnabled() and box.isChecked():
             place = Elsewhere(self._host, str(job.path))

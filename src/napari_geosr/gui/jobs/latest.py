@@ -40,7 +40,7 @@ def latest_job_steps(
 
 
 def _settings(status: JobStatus) -> AnyDict:
-    """The job's settings; empty if its folder cannot be read."""
+    """Return the job's settings; empty if its folder cannot be read."""
     try:
         return dict(JobFolder(status.path).values())
     except GeoSRError:

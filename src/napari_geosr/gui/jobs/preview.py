@@ -132,7 +132,7 @@ class JobPreview(QObject):
             self._viewer.layers.selection.active = active
 
     def _source_layer(self) -> Image | None:
-        """The layer that the network learns from, if it is open."""
+        """Return the layer that the network learns from, if it is open."""
         from napari.layers import Image
 
         known = None if self._source is None else self._source()

@@ -12,7 +12,7 @@ from napari_geosr.jobs import index, local
 from napari_geosr.jobs.cluster import remote, submission
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 
-#: Tasks that nothing else refers to; without a reference, they could not report.
+#: References to running tasks; without one, the callbacks of a task would be lost.
 _running: set[BackgroundTask] = set()
 
 

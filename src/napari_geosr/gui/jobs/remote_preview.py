@@ -1,4 +1,4 @@
-"""Shows a preview of a job on another computer as a layer; the volume stays there."""
+"""Show a preview of a job on another computer as a layer; the volume stays there."""
 
 from __future__ import annotations
 

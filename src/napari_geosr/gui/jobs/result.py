@@ -173,7 +173,7 @@ class ResultOpener(QObject):
 
 
 def layer_of(viewer: napari.viewer.Viewer, source: JobSource | None) -> Layer | None:
-    """The layer that shows the job's input; the result adopts its appearance."""
+    """Return the layer that shows the job's input; the result adopts its appearance."""
     if source is None:
         return None
     from napari.layers import Image
@@ -240,7 +240,7 @@ def volumes_steps(
 
 
 def source_of(folder: JobFolder) -> JobSource | None:
-    """The input of a job; None if unknown."""
+    """Return the input of a job; None if unknown."""
     values = folder.values()
     data = values.get("data")
     if not isinstance(data, dict):

@@ -1,4 +1,4 @@
-"""Offers to resume jobs that are paused or interrupted."""
+"""Offer to resume jobs that are paused or interrupted."""
 
 from __future__ import annotations
 

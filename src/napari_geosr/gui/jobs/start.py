@@ -243,7 +243,7 @@ def _on_disk(
 
 
 def _file_of(part: Path | Volume, should_stop: ShouldStop) -> Path | None:
-    """The file from which a part can be read, or None."""
+    """Return the file from which a part can be read, or None."""
     if isinstance(part, Path):
         return part
     return part.source if equals_file(part, should_stop) else None

@@ -72,7 +72,7 @@ def format_progress(operation: str, done: int, total: int) -> str:
 
 
 def figures_text(watch: JobWatch) -> str:
-    """Time left, memory and speed of a running job."""
+    """Return the time left, memory and speed of a running job."""
     progress = watch.progress
     if not progress or watch.status.state not in ("running", "finishing"):
         return ""
@@ -114,7 +114,7 @@ def steps_of(watch: JobWatch) -> tuple[int, int]:
 
 
 def curves_of(watch: JobWatch, others: Sequence[JobWatch] = ()) -> list[Line]:
-    """The curves of a job; with `others`, the main curves of all these jobs."""
+    """Return the curves of a job; with `others`, the main curves of all these jobs."""
     if others:
         return [
             # Add a single legend entry for the dashed lines of all runs.

@@ -380,7 +380,7 @@ class JobView(JobWidgets):
         self.stateChanged.emit(state)
 
     def _show_message(self) -> None:
-        """Show why the job failed, otherwise its warnings so far."""
+        """Show why the job failed or, if it did not fail, its warnings so far."""
         watch = self._watch
         assert watch is not None
         self._n_warnings = len(watch.warnings)
@@ -414,7 +414,7 @@ def _place(result: Path, folder: Path) -> str:
 
 
 def _watches(paths: Sequence[Path]) -> list[JobWatch]:
-    """Watches of the jobs that still exist."""
+    """Create watches for the jobs that still exist."""
     watches = []
     for path in paths:
         try:

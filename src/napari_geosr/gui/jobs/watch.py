@@ -26,7 +26,7 @@ class LossCurve:
     values: list[float] = field(default_factory=list)
 
     def add(self, step: int, value: float) -> None:
-        """Append a point; drop those at or after `step`, which a crash undid."""
+        """Append a point; drop those from `step` on, which a resumed run repeats."""
         while self.steps and self.steps[-1] >= step:
             self.steps.pop()
             self.values.pop()

@@ -143,7 +143,7 @@ class JobWidgets(QWidget):
 
     @property
     def next_button(self) -> QPushButton:
-        """Button of the next step: resume, or use the result, now or when it exists."""
+        """Button for the next step: resume, or use the (future) result."""
         if self.resume_button.isEnabled():
             return self.resume_button
         return self.show_button if self.use_button.isHidden() else self.use_button
@@ -288,7 +288,7 @@ class PartsStrip(QWidget):
 
 
 def describe_parts(parts: Sequence[int]) -> str:
-    """The number of finished parts, as text for the user."""
+    """Return the number of finished parts, as text for the user."""
     n = sum(percentage == 100 for percentage in parts)
     started = sum(0 < percentage < 100 for percentage in parts)
     text = f"{n} of {len(parts)} parts of the volume are finished"

@@ -144,19 +144,19 @@ class ActionBar(QWidget):
 
 
 class _ProgressBar(QProgressBar):
-    """Progress bar that draws only the latest value, in the next event-loop turn.
+    """Progress bar that draws only the latest value, once per event-loop iteration.
 
-    `QProgressBar` draws each value at once, and redraws napari's canvas as well. An
-    operation may report many values in one turn.
+    `QProgressBar` draws each value immediately, and also redraws napari's canvas. An
+    operation may report many values in one iteration.
     """
 
     def setRange(self, minimum: int, maximum: int) -> None:
-        """Set the range without drawing at once."""
+        """Set the range without drawing immediately."""
         with self._drawn_later():
             super().setRange(minimum, maximum)
 
     def setValue(self, value: int) -> None:
-        """Set the value without drawing at once."""
+        """Set the value without drawing immediately."""
         with self._drawn_later():
             super().setValue(value)
 
@@ -268,7 +268,7 @@ class MessagePane(QScrollArea):
         if not shown or dock is None:
             return
         layout = self.widget().layout()
-        # Without the border of napari's style, which leaves less width for the text.
+        # Exclude the border of napari's style, which leaves less width for the text.
         width = self.contentsRect().width()
         needed = layout.totalHeightForWidth(max(width, _MIN_WRAP_WIDTH))
         # In labels with selectable text, the line height is a whole number of pixels.
@@ -276,7 +276,7 @@ class MessagePane(QScrollArea):
         if self._max_lines is not None:
             most = self._max_lines * line + 2
         else:
-            # Whole lines: half a line at the bottom looks like a mistake.
+            # Show whole lines: half a line at the bottom would look like a mistake.
             above = layout.contentsMargins().top()
             most = max(48, round(_MAX_SHARE_OF_DOCK * dock.height()))
             most = above + (most - above) // line * line

@@ -1,4 +1,4 @@
-"""Runs the operations of a dock, one at a time."""
+"""Run the operations of a dock, one at a time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Activity(QObject):
     busyChanged : str
         Name of the running operation; empty when it has ended.
     progressed : str, int, int
-        Name of the work, the amount done and the total.
+        Name of the stage (may be empty), the amount done and the total.
     warned : str
         A warning for the user.
     failed : object
@@ -125,7 +125,7 @@ class Activity(QObject):
         Parameters
         ----------
         keep_requests : bool
-            Start requested operations again.
+            Whether requested operations are started again.
         """
         if not keep_requests:
             self._requests &= {PREVIEW}

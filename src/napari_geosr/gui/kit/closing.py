@@ -1,4 +1,4 @@
-"""Asks once what to do with jobs and runs when their window is closed."""
+"""Ask once what to do with jobs and runs when their window is closed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class DockRun(Protocol):
     def hand_over(
         self, *, start: bool, on_done: Callable[[], None], failed: Callable[[], None]
     ) -> None:
-        """Stop the run and keep it as a job, which by default starts at once.
+        """Stop the run and keep it as a job, which by default starts immediately.
 
         Parameters
         ----------
@@ -140,7 +140,7 @@ class CloseFilter(QObject):
             show_info(f"{_background_sentence(jobs)} Follow {them} in the Jobs dock.")
 
     def _running(self) -> tuple[list[DockRun], list[BackgroundTask]]:
-        """Runs that can become jobs, and tasks that end with the window."""
+        """Return the runs that can become jobs, and tasks that end with the window."""
         runs = [run for run in self._runs if isalive(run) and run.is_running]
         described = {run.description for run in runs}
         window: Any = self.parent()
@@ -235,7 +235,7 @@ class CloseFilter(QObject):
             )
 
     def ask_to_wait(self) -> None:
-        """Ask whether to wait until the runs have become jobs, or to cancel that."""
+        """Ask whether to wait until the runs have become jobs, or to cancel this."""
         handovers = self._handovers
         window: Any = self.parent()
         if not ask_about_handovers([run.description for run in handovers], window):
@@ -280,7 +280,7 @@ class CloseCommand(QObject):
             _app_model().commands.execute_command(command).result()
             return
         window: Any = closing.parent()
-        # Skip napari's question, because ours has been answered.
+        # Skip napari's question, because the plugin's has been answered.
         close = partial(window.close, quit_app=self._quits, confirm_need=False)
         closing.hand_over_and_close(answer, close, everywhere=self._quits)
 
@@ -296,7 +296,7 @@ class CloseCommand(QObject):
 
 
 def _ask_before_commands(window: Any) -> None:
-    """Make menu commands that close windows ask our question first."""
+    """Make menu commands that close windows ask the plugin's question first."""
     if _app_model() is None:
         return  # other versions of napari ask only their own question
     for menu in window.findChildren(QMenu):
@@ -307,7 +307,7 @@ def _ask_before_commands(window: Any) -> None:
 
 
 def _app_model() -> Any:
-    """The object that runs napari's commands; None if this version has none.
+    """Return the object that runs napari's commands; None if this version has none.
 
     The object is private in napari, which has no public way to run a command.
     """
@@ -319,7 +319,7 @@ def _app_model() -> Any:
 
 
 def closing_of(widget: QWidget) -> CloseFilter | None:
-    """The object that watches the window of `widget`; None outside a window."""
+    """Return the object that watches the window of `widget`; None outside a window."""
     window = widget.window()
     if not isinstance(window, QMainWindow):
         return None
@@ -347,7 +347,7 @@ def _merge_runs(
 
 
 def _all_closings() -> list[CloseFilter]:
-    """The objects that watch the windows of this process."""
+    """Return the objects that watch the windows of this process."""
     closings = [
         window.findChild(CloseFilter) for window in QApplication.topLevelWidgets()
     ]

@@ -21,7 +21,7 @@ MIN_WIDTH = 300
 
 
 class DockTabifier(QObject):
-    """Sets the title of a new dock and makes it a tab next to our other docks.
+    """Sets the title of a new dock and makes it a tab next to the plugin's other docks.
 
     napari stacks docks, which leaves too little height for the lower one. Docks that
     the user moves later keep their position.
@@ -80,7 +80,7 @@ class DockTabifier(QObject):
             _show_whole_titles(dock)
 
     def _follows(self, widget: QWidget) -> bool:
-        """Whether `widget` is one of our docks and was opened earlier."""
+        """Whether `widget` is one of the plugin's docks and was opened earlier."""
         theirs = widget.findChild(
             DockTabifier, options=Qt.FindChildOption.FindDirectChildrenOnly
         )
@@ -88,7 +88,7 @@ class DockTabifier(QObject):
 
 
 def dock_of(widget: QWidget) -> QDockWidget | None:
-    """The dock that contains `widget`."""
+    """Return the dock that contains `widget`."""
     parent = widget.parentWidget()
     while parent is not None and not isinstance(parent, QDockWidget):
         parent = parent.parentWidget()

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 #: Text shown for a setting that is determined automatically.
 AUTOMATIC = "automatic"
-#: Spelling of names among the choices, the same in all docks.
+#: Spelling of proper names among the choices, the same in all docks.
 _TITLES = {
     "otsu": "Otsu",
     "multi-otsu": "Multi-Otsu",
@@ -51,7 +51,7 @@ _TITLES = {
 }
 #: Width of a spin box in addition to its text, including the arrows, in pixels.
 _TEXT_MARGIN = 68
-#: Absolute limit of a number without bounds.
+#: Largest absolute value of a number without bounds.
 _UNBOUNDED = 1e9
 #: Maximum number of decimals, which also determines the smallest step.
 _DECIMALS = 6
@@ -64,9 +64,9 @@ def field_widget(field: FieldInfo, suggestions: Sequence[str] = ()) -> ValueWidg
     ----------
     field : FieldInfo
         Its annotation may be a bool, number, text, `Literal`, union of `Literal` and
-        number, mapping, or any of these or None. Bounds and `NameChoices` come from
-        its metadata, a unit, titles of choices and the word for a blank value
-        (`unset`) from its `json_schema_extra`.
+        number, mapping, or one of these combined with None. Its metadata may contain
+        bounds and `NameChoices`; its `json_schema_extra` may contain a unit, titles of
+        choices and the word for a blank value (`unset`).
     suggestions : sequence of str
         For a text field: entries of an editable menu.
 
@@ -123,7 +123,7 @@ def _name_unset(editor: Any, text: str) -> None:
 
 
 def unit_of(field: FieldInfo) -> str:
-    """The unit in a config field's `json_schema_extra`; empty if it has none."""
+    """Return the unit in a config field's `json_schema_extra`; empty if it has none."""
     return str(_extra(field, "unit", ""))
 
 
@@ -350,7 +350,7 @@ class NamesEdit(QWidget):
     Signals
     -------
     edited
-        The text was changed by the user or set.
+        The text was changed, by the user or by `setText`.
     """
 
     edited = Signal()
@@ -376,7 +376,7 @@ class NamesEdit(QWidget):
         self.setFocusProxy(self.line)
 
     def text(self) -> str:
-        """The names and weights as text."""
+        """Return the names and weights as text."""
         return str(self.line.text())
 
     def setText(self, text: str) -> None:

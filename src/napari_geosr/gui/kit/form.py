@@ -183,7 +183,7 @@ class ConfigForm(QWidget):
         rows.addRow(label)
 
     def title(self, name: str) -> str:
-        """Title of a field."""
+        """Return the title of a field."""
         return (
             self._type.model_fields[name].title or name.replace("_", " ").capitalize()
         )
@@ -366,7 +366,7 @@ class KindForm(QWidget):
 def _fields_by_group(
     names: Sequence[str], groups: Mapping[str, Sequence[str]]
 ) -> dict[str, list[str]]:
-    """Fields of each group; empty groups are omitted."""
+    """Return the fields of each group; empty groups are omitted."""
     grouped = {name for listed in groups.values() for name in listed}
     others = [name for name in names if name not in grouped]
     fields = {

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _HEIGHT = 600
 #: Milliseconds between two steps of opening a dock. Qt handles a timer of 0 ms in the
-#: same turn of the event loop.
+#: same iteration of the event loop.
 _PAUSE_MS = 1
 
 
@@ -128,9 +128,9 @@ class DockFrame(QWidget):
         self.message.show_error(error)
 
     def _create_dock(self, kind: type[Dock]) -> None:
-        """Create the dock; adopt it in the next event-loop turn, and then show it.
+        """Create the dock; adopt it in the next event-loop iteration, and then show it.
 
-        Each of these steps takes a moment.
+        Each of these steps takes a noticeable time.
         """
         type(self)._is_loaded = True
         self._pending_dock = kind(self._viewer)
@@ -156,7 +156,7 @@ class DockFrame(QWidget):
 
 
 def _delete_docks(docks: list[Dock]) -> None:
-    """Delete docks without a parent, whose frame was closed before it adopted them."""
+    """Delete docks that have no parent because their frame was closed too early."""
     for dock in docks:
         if isalive(dock):
             dock.deleteLater()
@@ -200,7 +200,7 @@ def open_dock(
 
 
 def _find(viewer: napari.viewer.Viewer, name: str) -> DockFrame | None:
-    """The frame of a dock that was opened from a menu or by a script."""
+    """Return the frame of a dock that was opened from a menu or by a script."""
     docks = viewer.window.dock_widgets
     for title in (menu_name(name), f"{name} ({PLUGIN})"):
         frame = docks.get(title)
@@ -210,7 +210,7 @@ def _find(viewer: napari.viewer.Viewer, name: str) -> DockFrame | None:
 
 
 def _frame_class(name: str) -> Any:
-    """The class that the manifest names for a dock."""
+    """Return the class that the manifest names for a dock."""
     widgets = PluginManager.instance().iter_widgets()
     (contribution,) = (
         widget

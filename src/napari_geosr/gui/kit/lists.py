@@ -37,7 +37,7 @@ def list_tree(
     heights : (int, int)
         Minimum and maximum height in pixels.
     numbers : sequence of int
-        Columns of numbers, whose titles are aligned to the right.
+        Columns of numbers; their titles are aligned to the right.
     widest : int
         Column that takes up the remaining width.
     """

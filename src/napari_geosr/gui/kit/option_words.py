@@ -16,7 +16,7 @@ class Titles(Protocol):
     names: list[str]
 
     def title(self, name: str) -> str:
-        """Title of the field of a setting."""
+        """Return the title of the field of a setting."""
 
 
 AnyForm = TypeVar("AnyForm", bound=Titles)
@@ -121,7 +121,7 @@ def fields_of_options(
             fields.append((known[name], name))
         if name in titles:
             title = titles[name]
-            if f"{title} setting (--{option}" not in text:  # not named already
+            if f"{title} setting (--{option}" not in text:  # the field is not named yet
                 shown = f" ({title}{':' + value if value else ''})"
         text = re.sub(rf" ?\(--{option}[^)]*\)", shown, text)
     for option in _BARE_OPTION.findall(text):

@@ -1,4 +1,4 @@
-"""Steps of an operation: stage, bar, durations in words, warnings; without Qt."""
+"""Show the steps of an operation: stage, progress, time left, warnings; no Qt."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class OperationProgress:
         self.warnings: list[str] = []
 
     def restart(self) -> None:
-        """Forget the warnings and speed of the previous operation."""
+        """Discard the warnings and the speed of the previous operation."""
         self.warnings = []
         self._time_left.restart()
 

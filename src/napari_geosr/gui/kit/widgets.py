@@ -96,7 +96,7 @@ class SentenceLabel(QLabel):
         self._fit()
 
     def text(self) -> str:
-        """Return the text as it was given."""
+        """Return the text as it was passed to `setText`."""
         return self._whole
 
     def resizeEvent(self, event: QResizeEvent) -> None:
@@ -118,7 +118,7 @@ class SentenceLabel(QLabel):
 
     def _fit(self) -> None:
         if self.isVisible():  # a hidden label has no final width
-            self.setMinimumHeight(0)  # which heightForWidth would never go below
+            self.setMinimumHeight(0)  # otherwise the minimum of heightForWidth
             # -1 if there is no text
             self.setMinimumHeight(max(0, self.heightForWidth(self.width())))
 
@@ -298,7 +298,7 @@ class FormAligner(QObject):
 
 
 def _section_of(form: QFormLayout) -> int:
-    """Identifier of the section of a form; 0 if there is none."""
+    """Return the identifier of the section of a form; 0 if there is none."""
     widget = form.parentWidget()
     while widget is not None and not isinstance(widget, Section):
         widget = widget.parentWidget()

@@ -1,4 +1,4 @@
-"""Runs operations in napari's worker threads.
+"""Run operations in napari's worker threads.
 
 Operations are generators of steps and do not depend on Qt. Three problems of napari's
 workers are avoided: they swallow a `RuntimeError`, `quit()` leaves the generator open,
@@ -125,7 +125,7 @@ def _stop_workers_at_quit() -> None:
 
 
 def running_tasks() -> list[BackgroundTask]:
-    """All running tasks, sorted by description."""
+    """Return all running tasks, sorted by description."""
     tasks = [task for task in _tasks if task.is_running]
     return sorted(tasks, key=lambda task: task.description)
 

@@ -92,7 +92,7 @@ def finest(layer: Layer) -> Any:
 
 
 def chosen_position(layer: Layer, viewer: ViewerModel) -> dict[str, int]:
-    """Time point and channel on screen, for the axes that the layer has."""
+    """Return the time point and channel on screen, for the axes that the layer has."""
     axes, shape = geometry_of_layer(layer).axes, finest(layer).shape
     choice = {}
     for letter, word in (("T", "time"), ("C", "channel")):
@@ -140,7 +140,7 @@ def is_measurable(layer: Layer) -> bool:
 
 
 def _source_file(layer: Layer, record: AnyDict) -> Path | None:
-    """The file that holds all of the layer's data, if known."""
+    """Return the file that holds all of the layer's data, if known."""
     path = record.get("source")
     if path is None and not record and layer.source.parent is None:
         path = layer.source.path
@@ -234,7 +234,7 @@ def has_physical_size(layer: Layer) -> bool:
 
 
 def spatial_ndim(layer: Layer) -> int:
-    """Number of the layer's axes that are Z, Y or X (2 or 3)."""
+    """Return the number of the layer's axes that are Z, Y or X (2 or 3)."""
     return len(geometry_of_layer(layer).voxel_size)
 
 
@@ -308,7 +308,7 @@ def replace_data(
     with preserve_point(viewer):
         layer.data = volume.data
         for name, value in place.items():
-            if not np.array_equal(getattr(layer, name), value):  # each one redraws
+            if not np.array_equal(getattr(layer, name), value):  # each change redraws
                 setattr(layer, name, value)
 
 

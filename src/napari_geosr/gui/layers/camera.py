@@ -66,14 +66,14 @@ def centre_on(viewer: ViewerModel, layer: Layer, index: Sequence[float]) -> None
 
 
 def _canvas_size(viewer: ViewerModel) -> Floats:
-    """Height and width of the canvas in pixels."""
+    """Return the height and width of the canvas in pixels."""
     return np.asarray(viewer.canvas.viewbox_size(viewer.layers), float)
 
 
 def _bounds_on_screen(
     viewer: ViewerModel, layer: Layer
 ) -> tuple[Floats, Floats] | None:
-    """Bounds of the layer along the two axes on screen; None if it lacks one."""
+    """Bounds of the layer along the two axes on screen; None if one is missing."""
     shown = [axis - viewer.dims.ndim for axis in viewer.dims.displayed]
     if min(shown) < -layer.ndim:
         return None

@@ -37,7 +37,7 @@ class ElidingCombo(QComboBox):
     elide_mode = Qt.TextElideMode.ElideMiddle
 
     def shown_text(self) -> str:
-        """The chosen entry, shortened to the available width."""
+        """Return the chosen entry, shortened to the available width."""
         option = self._option()
         style = self.style()
         assert style is not None

@@ -38,7 +38,7 @@ _OUTLIER_GAP = 0.5
 
 Limits = tuple[float, float]
 
-#: Tasks in progress, kept here because a worker without a reference would not report.
+#: References to running tasks; without one, the callbacks of a task would be lost.
 _running: set[BackgroundTask] = set()
 
 
@@ -129,7 +129,7 @@ def _central_window(size: int) -> slice:
 
 
 def _sample(data: AnyArray) -> AnyArray:
-    """At most `_MAX_VOXELS` evenly spaced finite values of an array."""
+    """Return at most `_MAX_VOXELS` evenly spaced finite values of an array."""
     values: AnyArray = data[_strides(data.shape)].ravel()
     if values.dtype.kind == "b":
         return values.astype(np.uint8)

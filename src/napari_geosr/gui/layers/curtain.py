@@ -289,7 +289,7 @@ class CompareBox(QWidget):
         self._draw_line(source, axis, edge)
 
     def _axis(self, source: Image) -> int:
-        """The layer's axis that runs from left to right."""
+        """Return the layer's axis that runs from left to right."""
         axis = self._viewer.dims.displayed[-1] - self._viewer.dims.ndim
         return int(axis) if -axis <= source.ndim else -1
 

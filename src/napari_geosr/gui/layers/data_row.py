@@ -166,7 +166,7 @@ class DataRow(QWidget):
         return self.combo.fixed_entry() == FROM_FILES and not self._files
 
     def first_name(self) -> str:
-        """Name of the first file or layer chosen; empty if there is none."""
+        """Return the name of the first file or layer chosen; empty if there is none."""
         if self.combo.fixed_entry() == FROM_FILES:
             return self._files[0].name if self._files else ""
         layers = self._layers()
@@ -184,7 +184,7 @@ class DataRow(QWidget):
         self.changed.emit()
 
     def identity(self) -> Any:
-        """Key that identifies the chosen volumes, as far as a quick check allows."""
+        """Key that identifies the chosen volumes, based on a quick check."""
         if self.combo.fixed_entry() == FROM_FILES:
             return self._files
         return tuple(contents_key(layer) for layer in self._layers())
@@ -209,7 +209,7 @@ class DataRow(QWidget):
         return tuple(volume_from_layer(layer, self._viewer) for layer in layers)
 
     def _layers(self) -> list[Any]:
-        """The layer chosen, or those selected in the list."""
+        """Return the layer chosen, or those selected in the list."""
         if self.combo.fixed_entry() == SELECTED:
             selected = self._viewer.layers.selection
             return [
@@ -320,7 +320,7 @@ def _spatial_shape(layer: Layer) -> tuple[int, ...]:
 
 
 def names_of_empty_rows(rows: list[DataRow]) -> list[str]:
-    """Names of the rows for which nothing is chosen."""
+    """Return the names of the rows for which nothing is chosen."""
     return [row.name for row in rows if row.is_empty()]
 
 

@@ -19,7 +19,7 @@ _REPEATED = ("device", "nonfinite", "strength", "sharpness")
 
 
 def explain_settings(layer: Layer, methods: Sequence[str]) -> ExplainConfig | None:
-    """Settings for explaining a layer, taken from its provenance record.
+    """Return the settings for explaining a layer, taken from its provenance record.
 
     Returns None for layers that were not restored by a single network.
     """

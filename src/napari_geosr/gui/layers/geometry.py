@@ -154,7 +154,7 @@ def _numbers(values: Any, ndim: int, default: float) -> list[float]:
 
 
 def _units(given: Any, ndim: int) -> list[str]:
-    """Normalised unit of each axis; ``pixel`` if it is not a length."""
+    """Return the normalised unit of each axis; ``pixel`` if it is not a length."""
     if given is None or isinstance(given, str) or not hasattr(given, "__len__"):
         given = (given,) * ndim
     return [parse_unit(str(getattr(u, "units", u))) or PIXEL for u in given]

@@ -159,7 +159,7 @@ class Sinograms(Planes):
         return read.swapaxes(0, 1)[None][one]
 
     def _chunks(self) -> tuple[int, int]:
-        """Angles and rows per chunk of the file."""
+        """Return the angles and rows per chunk of the file."""
         chunks = getattr(self.projections, "chunks", None)
         if isinstance(chunks, tuple) and all(isinstance(n, int) for n in chunks):
             return chunks[0], chunks[1]

@@ -25,7 +25,7 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def unit_factors(viewer: ViewerModel, layer: Layer) -> Floats:
-    """Number of viewer units per layer unit, for each axis of the layer."""
+    """Return the number of viewer units per layer unit, for each axis of the layer."""
     world = viewer.layers.units
     if world is None or len(world) < layer.ndim:
         return np.ones(layer.ndim)
@@ -131,7 +131,7 @@ def pixel_of(viewer: ViewerModel, layer: Layer, axis: int, edge: float) -> float
 def edges_in_canvas(
     viewer: ViewerModel, layer: Layer, axis: int
 ) -> tuple[float, float]:
-    """Visible range of an axis; the whole axis if none of it is visible."""
+    """Return the visible range of an axis; the whole axis if none of it is visible."""
     data: Any = layer.data[0] if getattr(layer, "multiscale", False) else layer.data
     size = float(data.shape[axis])
     ends = sorted(edge_at(viewer, layer, axis, x) for x in (0, _width(viewer)))
@@ -142,7 +142,7 @@ def edges_in_canvas(
 
 
 def _width(viewer: ViewerModel) -> float:
-    """Width of the canvas in pixels."""
+    """Return the width of the canvas in pixels."""
     return float(viewer.canvas.viewbox_size(viewer.layers)[1])
 
 

@@ -53,7 +53,7 @@ class OpenedScan:
         return self.scan.source
 
     def path_for_job(self) -> Path:
-        """The file or folder that a job in another process reads.
+        """Return the file or folder that a job in another process reads.
 
         Raises
         ------
@@ -152,7 +152,7 @@ def _magnification(scan: Projections) -> float:
 
 
 def opened_scan(layer: Layer | None) -> OpenedScan | None:
-    """The scan that a layer shows; None for any other layer."""
+    """Return the scan that a layer shows; None for any other layer."""
     record = {} if layer is None else layer.metadata.get(METADATA, {})
     scan = record.get("scan")
     return scan if isinstance(scan, OpenedScan) else None

@@ -114,7 +114,7 @@ class SaveButton(QPushButton):
 
 
 def _volume(layer: Layer) -> tuple[Volume, str]:
-    """The layer's volume, and ``"labels"`` or ``"image"``."""
+    """Return the layer's volume, and ``"labels"`` or ``"image"``."""
     data, attributes, kind = layer.as_layer_data_tuple()
     return volume_from_data(data, attributes), (
         "labels" if kind == "labels" else "image"
@@ -153,7 +153,7 @@ def ask_save_path(parent: QWidget, name: str, folder: Path | None) -> Path | Non
         return None
     given = Path(text)
     target = with_suffix_of(given, chosen)
-    # The dialog has asked only about the name as given.
+    # The dialog has only asked about the name that was entered.
     replaces = target != given and target.exists()
     if replaces and not confirm_overwrite(parent, target.parent, [target.name]):
         return None

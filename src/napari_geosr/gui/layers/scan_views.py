@@ -202,7 +202,7 @@ class _ScanReader(QObject):
         return reading
 
     def _check_reading(self) -> None:
-        """Draw the plane read, or request the one needed now."""
+        """Draw the plane that was read, or request the plane that is needed now."""
         layer, reading = self._layer(), self._readings[0]
         if not reading.ended.is_set():
             if layer is not None and time.monotonic() > self._began + _BAR_DELAY:

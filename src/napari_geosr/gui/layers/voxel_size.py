@@ -277,7 +277,7 @@ class VoxelSizeRow(QWidget):
 
 
 def _slice_shown(viewer: napari.viewer.Viewer, layer: Layer) -> dict[int, float]:
-    """Index shown along each of the layer's axes that has a slider."""
+    """Return the index shown along each of the layer's axes that has a slider."""
     first = viewer.dims.ndim - layer.ndim
     return {
         axis - first: index_on_screen(viewer, layer, axis - first)

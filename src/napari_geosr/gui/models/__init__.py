@@ -220,11 +220,11 @@ class ModelsDock(Dock):
         self.tree.addTopLevelItem(item)
 
     def items(self) -> list[QTreeWidgetItem]:
-        """The rows of the list."""
+        """Return the rows of the list."""
         return [self.tree.topLevelItem(i) for i in range(self.tree.topLevelItemCount())]
 
     def chosen(self) -> str:
-        """Name of the selected model, or of a damaged model's folder."""
+        """Return the name of the selected model, or of a damaged model's folder."""
         item = self.tree.currentItem()
         return "" if item is None else str(item.data(0, _NAME))
 
@@ -247,7 +247,7 @@ class ModelsDock(Dock):
             self.card.setText(html.escape(reason) or "No matching model.")
         self._enable()
 
-    # Work
+    # Operations
 
     def _enable(self) -> None:
         entry = self._entries.get(self.chosen())
@@ -324,7 +324,7 @@ class ModelsDock(Dock):
     def import_models(self, sources: list[str]) -> None:
         """Import files, folders, URLs or identifiers, in a worker.
 
-        They are imported one after the other. A failure does not stop the rest; each
+        They are imported one after the other. A failure does not stop the others; each
         outcome is reported.
         """
         if not sources:
@@ -451,7 +451,7 @@ class ModelsDock(Dock):
 
 
 def _dropped(event: QEvent) -> list[str]:
-    """Dropped files and folders that could be models."""
+    """Return the dropped files and folders that could be models."""
     paths = [Path(url.toLocalFile()) for url in event.mimeData().urls()]
     known = suffixes()
     return [
@@ -460,7 +460,7 @@ def _dropped(event: QEvent) -> list[str]:
 
 
 def _file_filter() -> str:
-    """File filter of the import dialog."""
+    """Return the file filter of the import dialog."""
     return f"Models ({' '.join('*' + end for end in suffixes())});;All files (*)"
 
 

@@ -315,7 +315,7 @@ class ModelBox(QWidget):
 
 
 def text_label(name: str) -> QLabel:
-    """A label of several lines with selectable text."""
+    """Return a label of several lines with selectable text."""
     label = QLabel()
     label.setWordWrap(True)
     label.setAccessibleName(name)

@@ -90,7 +90,7 @@ class ModelSearch(QWidget):
         self._connections.connect(viewer.layers.selection.events.active, self._on_layer)
 
     def model_filter(self) -> ModelFilter:
-        """The search criteria."""
+        """Return the search criteria."""
         volume = self.volume()
         has_size = volume is not None and volume.unit != PIXEL
         return ModelFilter(

@@ -1,4 +1,4 @@
-"""Generates samples of a diffusion model, and shows them in unmistakable colours."""
+"""Generate samples of a diffusion model, and show them in unmistakable colours."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _MAX_LAYERS = 8
 _COLUMNS = 4
 #: Gap between samples, as a fraction of their edge.
 _GAP = 0.1
-#: Settings of the condition porosity.
+#: Settings for models that are conditioned on porosity.
 _POROSITY_FIELDS = ("porosity", "guidance")
 
 

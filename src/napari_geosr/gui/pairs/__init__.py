@@ -143,7 +143,7 @@ class PairsDock(PairsWidgets):
         self._on_layers()
 
     def _suggest(self) -> None:
-        """Choose a layer of large and one of small voxels if they may be a pair."""
+        """Choose a layer with large voxels and one with small voxels, if possible."""
         rows, layers = [self.high], images_by_voxel_size(self._viewer)[-1:]
         if self.is_aligned():
             rows, layers = [self.low, self.high], scans_for_a_pair(self._viewer)

@@ -84,7 +84,7 @@ def is_of_pair(layer: Layer) -> bool:
 
 
 def images_by_voxel_size(viewer: napari.viewer.Viewer) -> list[Image]:
-    """The user's images, from the largest voxels to the smallest.
+    """Return the user's images, from the largest voxels to the smallest.
 
     Parts of pairs are excluded, because they are cropped, resampled and matched in grey
     values.

@@ -187,7 +187,7 @@ class ImagingBox(KindForm):
         return imaging_class(kind)
 
     def hidden_fields(self, config_type: type[Config]) -> list[str]:
-        """Hide lists of numbers."""
+        """Return the fields to hide: lists of numbers."""
         fields = config_type.model_fields.items()
         return [name for name, field in fields if get_origin(field.annotation) is tuple]
 

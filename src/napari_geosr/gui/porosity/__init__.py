@@ -1,4 +1,4 @@
-"""The *Porosity* dock."""
+"""The *Porosity* dock: find, measure and list the pores of an image."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ class SizeHistogram(HistogramView):
             self._draw_selected()
 
     def selected_counts(self) -> AnyArray:
-        """Number of selected pores in each bar."""
+        """Return the number of selected pores in each bar."""
         bars = self._bars()
         if bars is None:
             return np.zeros(0, np.int64)

@@ -77,7 +77,7 @@ class SampleProposal(QObject):
     is_active : bool
         Whether the automatic mask is chosen because it was proposed.
     is_wanted : bool
-        Whether the mask has to be made, to find out if it can be proposed.
+        Whether the mask must be computed before it can be proposed.
     """
 
     def __init__(self, sample: LayerCombo, parent: QObject) -> None:
@@ -90,7 +90,7 @@ class SampleProposal(QObject):
         sample.activated.connect(self._on_choice)
 
     def consider(self, surrounded: bool) -> None:
-        """Ask for the automatic mask if background may surround the sample."""
+        """Request the automatic mask if background may surround the sample."""
         if self._by_hand or self._refused:
             return
         chosen = self._sample.fixed_entry()
@@ -107,7 +107,7 @@ class SampleProposal(QObject):
         Parameters
         ----------
         found : AutomaticSample or None
-            The mask; None if the volume is too large to make it now.
+            The mask; None if the volume is too large to compute it now.
         """
         is_wanted, self.is_wanted = self.is_wanted, False
         if not is_wanted or self._sample.fixed_entry() != WHOLE:

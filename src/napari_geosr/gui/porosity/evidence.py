@@ -115,8 +115,8 @@ def explained_source(viewer: ViewerModel, layer: Layer) -> ExplainedSource | Non
     """Scan and settings that explain the pores of `layer`.
 
     The scan is an open layer or, if there is none, the file named in the layer's
-    record. Returns None if the layer was not restored by a single network, or there is
-    neither.
+    record. Returns None if the layer was not restored by a single network, or if
+    neither exists.
     """
     config = explain_settings(layer, ("evidence",))
     record = layer.metadata.get(METADATA, {})

@@ -1,4 +1,4 @@
-"""Shows each error below the setting or layer of the Porosity dock that it concerns."""
+"""Show each error below the setting or layer of the Porosity dock that it concerns."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class FieldsOfSettings(Protocol):
 
 
 class SettingsFaults:
-    """Shows errors below the settings or layers they concern, in any of three forms.
+    """Shows errors below the settings or layers they concern, in one of three forms.
 
     Parameters
     ----------
     settings : FieldsOfSettings
-        Its changes clear the errors. Connect slots that may show new errors later.
+        A change clears the errors. Connect slots that may show new errors afterwards.
     """
 
     def __init__(self, settings: FieldsOfSettings) -> None:

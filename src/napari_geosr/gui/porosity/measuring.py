@@ -1,4 +1,4 @@
-"""The work of the Porosity dock that runs in a worker."""
+"""Operations of the Porosity dock that run in a worker."""
 
 from __future__ import annotations
 

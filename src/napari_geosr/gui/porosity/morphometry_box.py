@@ -66,7 +66,7 @@ class MorphometryBox(QWidget):
         )
 
     def values(self) -> dict[str, object]:
-        """The settings `statistics` and `group`."""
+        """Return the settings `statistics` and `group`."""
         chosen = tuple(name for name, box in self.boxes.items() if box.isChecked())
         return {"statistics": chosen, "group": self.group.text().strip() or None}
 

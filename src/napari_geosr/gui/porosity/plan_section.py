@@ -119,7 +119,7 @@ class PlanSection(QWidget):
         self.button.setEnabled(self._settings.image.layer() is not None)
 
     def config(self) -> PlanConfig:
-        """The settings of a plan.
+        """Return the settings of a plan.
 
         Raises
         ------
@@ -210,12 +210,12 @@ class PlanSection(QWidget):
 
 
 def _unbroken(text: str) -> str:
-    """Text without line breaks between a number and its unit, or at ±."""
+    """Return the text without line breaks between a number and its unit, or at ±."""
     return _JOINT.sub("\N{NO-BREAK SPACE}", text)
 
 
 def spot_colormap() -> DirectLabelColormap:
-    """One colour for all spots."""
+    """Return one colour for all spots."""
     from napari.utils.colormaps import DirectLabelColormap
 
     return DirectLabelColormap(color_dict={0: "transparent", None: _COLOUR})

@@ -77,14 +77,14 @@ class PoreColours:
     high: float | None = None
 
     def of_pores(self) -> AnyArray:
-        """RGBA colour of each pore, shape (n, 4), by its row."""
+        """Return the RGBA colour of each pore, shape (n, 4), by its row."""
         colours: AnyArray = self.colours[self.classes[1:]]
         return colours
 
     def colormap(
         self, marked: AnyArray | None = None, *, hide_others: bool = False
     ) -> PoreColormap:
-        """The colormap of a Labels layer.
+        """Return the colormap of a Labels layer.
 
         Parameters
         ----------
@@ -124,7 +124,7 @@ class PoreColormap(CyclicLabelColormap):
         self._classes = classes
 
     def _class_of(self, labels: AnyArray) -> AnyArray:
-        """Classes of labels; grey for labels added by hand."""
+        """Return the classes of labels; grey for labels added by hand."""
         extended = np.append(self._classes, np.uint8(_GREY))
         found: AnyArray = extended.take(labels, mode="clip")
         return found
@@ -165,7 +165,7 @@ class PoreColormap(CyclicLabelColormap):
 
 
 def colour_columns(report: PorosityReport) -> list[str]:
-    """Columns by which the pores of `report` can be coloured."""
+    """Return the columns by which the pores of `report` can be coloured."""
     if not report.pore_count:
         return [BY_LABEL]
     known = list(measure.colour_columns(report))
@@ -175,7 +175,7 @@ def colour_columns(report: PorosityReport) -> list[str]:
 
 
 def number_columns(report: PorosityReport) -> list[str]:
-    """Columns of numbers and Boolean values, except the labels."""
+    """Return the columns of numbers and Boolean values, except the labels."""
     return [
         name
         for name, values in report.table.items()
@@ -217,7 +217,7 @@ def pore_colours(report: PorosityReport, column: str) -> PoreColours:
 
 
 def _scale(report: PorosityReport, column: str, table: AnyArray) -> PoreColours:
-    """Colours by the values in a column of numbers."""
+    """Return the colours by the values in a column of numbers."""
     values = report.table[column].astype(np.float64)
     logarithmic = is_logarithmic(report, column)
     if logarithmic:
@@ -236,7 +236,7 @@ def _scale(report: PorosityReport, column: str, table: AnyArray) -> PoreColours:
 
 
 def scale_colours(fractions: AnyArray) -> AnyArray:
-    """RGBA colours of the scale at positions from 0 to 1.
+    """Return the RGBA colours of the scale at positions from 0 to 1.
 
     The lowest tenth of the colormap is left out because it is invisible on black.
     """
@@ -245,7 +245,7 @@ def scale_colours(fractions: AnyArray) -> AnyArray:
 
 
 def colormap_of(report: PorosityReport, column: str) -> PoreColormap:
-    """The colormap of the pores of a report by `column`, without a selection."""
+    """Return the colormap of the pores of a report by `column`, without a selection."""
     return pore_colours(report, column).colormap()
 
 

@@ -58,7 +58,7 @@ def features(report: PorosityReport) -> Any:
 
 
 def with_background(column: AnyArray) -> AnyArray:
-    """A column of the pore table with a first row for label 0: empty, or 0."""
+    """Return a column of the pore table with a first row for label 0: empty, or 0."""
     first: object = {"f": np.nan, "U": "", "O": ""}.get(column.dtype.kind, 0)
     extended: AnyArray = np.concatenate([np.array([first], column.dtype), column])
     return extended
@@ -232,7 +232,7 @@ def add_sample(
 
 
 def sample_colormap() -> DirectLabelColormap:
-    """One colour for the sample, unlike those of pores and their preview."""
+    """Return one colour for the sample, unlike those of pores and their preview."""
     from napari.utils.colormaps import DirectLabelColormap
 
     colours = {0: "transparent", 1: _SAMPLE_COLOUR, None: _SAMPLE_COLOUR}
@@ -281,7 +281,7 @@ def checksum_of(labels: Any, should_stop: ShouldStop) -> int:
 
 
 def label_at(viewer: ViewerModel, layer: Labels, position: Any) -> int:
-    """The pore under a position in world coordinates; 0 where there is none."""
+    """Return the pore under a position in world coordinates; 0 where there is none."""
     value = layer.get_value(
         in_layer_units(viewer, layer, position),
         view_direction=viewer.scene.camera.view_direction

@@ -152,7 +152,7 @@ class PoreTableModel(QAbstractTableModel):
         self.layoutChanged.emit()
 
     def decimals(self, name: str) -> int | None:
-        """Number of decimals of a column; see `decimals_of`."""
+        """Return the number of decimals of a column; see `decimals_of`."""
         return self._decimals.get(name)
 
     def as_text(self) -> str:
@@ -184,7 +184,7 @@ class PoreTableModel(QAbstractTableModel):
         return int(self._row_of[label])
 
     def index_of(self, label: int) -> int | None:
-        """Index of `label` in the original columns."""
+        """Return the index of `label` in the original columns."""
         row = self.row_of(label)
         return None if row is None else int(self._order[row])
 
@@ -225,7 +225,7 @@ class PoreTableModel(QAbstractTableModel):
 
 
 def decimals_of(values: AnyArray) -> int | None:
-    """Number of decimals for all numbers in a column, so that they align.
+    """Return the number of decimals for all numbers in a column, so that they align.
 
     Small numbers (the 10th percentile) show four significant digits; whole numbers have
     no decimals. None for columns of integers, and for columns that would need more than
@@ -273,7 +273,7 @@ def _grouped(number: int) -> str:
 
 
 def column_title(name: str, unit: str) -> str:
-    """Header of a column: name and unit on two lines."""
+    """Return the header of a column: name and unit on two lines."""
     words = name.replace("_", " ").split(" ")
     if unit and unit not in name:
         words.append(f"({unit})")
@@ -453,7 +453,7 @@ class PoreTable(QTableView):
         self.viewport().update()
 
     def _chosen_labels(self) -> AnyArray:
-        """Labels of the rows in Qt's selection."""
+        """Return the labels of the rows in Qt's selection."""
         ranges = self.selectionModel().selection()
         rows = [np.arange(r.top(), r.bottom() + 1) for r in ranges]
         none = np.zeros(0, np.int64)

@@ -133,7 +133,7 @@ class PoreDisplay(QObject):
         """Follow the layer of the report that is shown, and clear the selection."""
         report, layer = self._result.report, self.layer()
         self._unfollow()
-        # All views follow, because this emits `changed`.
+        # This emits `changed`, which updates all views.
         self.marked.restart(0 if report is None else report.pore_count)
         self._features.set_layer(layer)
         if layer is not None:
@@ -180,7 +180,7 @@ class PoreDisplay(QObject):
             )
 
     def source(self) -> Layer | None:
-        """The layer in which the listed pores were found, if it still exists."""
+        """Return the layer in which the listed pores were found, if it still exists."""
         found: Layer | None = self._in_viewer(self._sources)
         return found
 

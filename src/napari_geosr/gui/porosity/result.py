@@ -339,7 +339,7 @@ class PorosityResult(QWidget):
         self._splitter.splitterMoved.connect(self._on_handle)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 0, 6)
-        # In a low window, scroll everything: squeezed rows would overlap.
+        # In a window of small height, scroll everything: squeezed rows would overlap.
         self._page = _Page()
         _describe_area(self._page, "Result", "Measured values and pore table.")
         self._page.setWidget(self._splitter)
@@ -426,7 +426,7 @@ class PorosityResult(QWidget):
         self.evidence.setToolTip(_EVIDENCE if can_explain else _NO_EVIDENCE)
 
     def set_stale(self, stale: bool) -> None:
-        """Show or hide the note that the chosen image is not the one measured."""
+        """Show or hide the note that the chosen image was not the measured one."""
         self.stale_note.setVisible(stale)
         if self.isVisible():
             self._sharing.start()

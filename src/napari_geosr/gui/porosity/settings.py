@@ -376,7 +376,7 @@ class PorositySettings(QWidget):
         return bool(self.preview.isChecked())
 
     def layers(self) -> dict[str, Layer | None]:
-        """The chosen layers by their role in a measurement."""
+        """Return the chosen layers by their role in a measurement."""
         combos = (self.image, self.other, self.sample, self.deviation)
         roles = ("data", "reference", "mask", "deviation")
         return {r: c.layer() for r, c in zip(roles, combos, strict=True)}

@@ -44,7 +44,7 @@ class CoarseSlice(Step):
 
 
 def binning_factor(scan: Projections, config: ReconstructConfig) -> int:
-    """Number of columns to bin so that a slice takes about a second."""
+    """Return the number of columns to bin so that a slice takes about a second."""
     settings = config.algorithm_config()
     iterations = int(getattr(settings, "iterations", 0))
     if not iterations or scan.geometry != "parallel":

@@ -115,7 +115,7 @@ def slice_steps(
 def _column(
     scan: Projections, config: ReconstructConfig, known: Centre | None
 ) -> float | None:
-    """Detector column of the rotation axis, if known."""
+    """Return the detector column of the rotation axis, if known."""
     if config.centre != "auto":
         return float(config.centre)
     return scan.centre if known is None else known.column

@@ -165,7 +165,7 @@ class ReconstructWidgets(Dock):
                 self._viewer, self, "Alt+Shift+U", "Run study on a cluster…"
             )
             self._study_column.addWidget(self.study_cluster.widget)
-            self._study.show()  # now, not when the layout is updated
+            self._study.show()  # not only when the layout is updated
             row = self.bar.add_row(*self._study.actions, on_top=True)
             self.study_section.button.toggled.connect(row.setVisible)
             row.setVisible(self.study_section.button.isChecked())

@@ -228,7 +228,7 @@ class RestoreActivity(Activity):
             self.cancel()
 
     def finished_part(self) -> FinishedPart | None:
-        """Return the part of this run that a killed program has finished, if any."""
+        """Return the finished part of an earlier run that was killed, if any."""
         if self._ready is None or not self.is_ready:
             return None
         return self._ready.finished_part
@@ -246,7 +246,7 @@ class RestoreActivity(Activity):
         Parameters
         ----------
         resumes_part : bool
-            Whether to resume the part of a killed program; see `finished_part`.
+            Whether to resume a run that was killed; see `finished_part`.
         """
         self._resumes_part = resumes_part
         self._request_operation(RUN)

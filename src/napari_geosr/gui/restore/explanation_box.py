@@ -222,7 +222,7 @@ class ExplanationBox(QWidget):
         self._explain()
 
     def _on_method(self, _index: int = 0) -> None:
-        """Explain the last position with the other method."""
+        """Explain the last position with the newly chosen method."""
         self.method.setToolTip(self.method.currentData(Qt.ItemDataRole.ToolTipRole))
         if self.pick_button.isChecked() and not self.activity.busy:
             self._explain()
@@ -322,7 +322,7 @@ class ExplanationBox(QWidget):
 
 
 def _answer(prepared: PreparedExplanation, explanation: Explanation) -> _Answer:
-    """The map to show, computed in the worker."""
+    """Return the map to show, computed in the worker."""
     overlays = dict(explanation.overlays)
     # The method evidence replaces only the pore itself, so its map shows less.
     name = next((n for n in overlays if n != "evidence"), None)

@@ -1,4 +1,4 @@
-"""Offer to resume, from its files, a run that ended because the program was killed."""
+"""Offer to resume a run that was killed, from the files of its finished part."""
 
 from __future__ import annotations
 

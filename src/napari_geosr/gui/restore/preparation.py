@@ -54,7 +54,7 @@ class RunPreparation:
     series : PreparedSeries or None
         Set if all points of a series are restored.
     finished_part : FinishedPart or None
-        The part of the result that a killed program has finished.
+        The part of the result that was finished before the program was killed.
     """
 
     key: tuple[Any, ...]
@@ -64,7 +64,7 @@ class RunPreparation:
     finished_part: FinishedPart | None = None
 
     def untold(self, doubts: Iterable[str]) -> list[str]:
-        """Doubts that the verdict does not state."""
+        """Return the doubts that the verdict does not state."""
         told = self.prepared.likeness.reasons
         return [one for one in doubts if not any(reason in one for reason in told)]
 
@@ -77,7 +77,7 @@ class RunPreparation:
     def other_channels(
         self, position: Mapping[str, int]
     ) -> Iterator[tuple[str, PreparedRestoration]]:
-        """Name and prepared restoration of the channels not at `position`.
+        """Yield the name and prepared restoration of the channels not at `position`.
 
         Each channel is prepared at a typical time point; voxels are read to find it.
         """
@@ -99,7 +99,7 @@ class RunPreparation:
 
 
 def estimate_text(ready: RunPreparation) -> str:
-    """Time and memory of a run, in words."""
+    """Return the time and memory of a run, in words."""
     estimate, device = ready.estimate, ready.prepared.device.upper()
     of_series = "" if ready.series is None else f" of {ready.series.plan.words}"
     return (
@@ -110,7 +110,7 @@ def estimate_text(ready: RunPreparation) -> str:
 
 
 def run_estimate(ready: RunPreparation) -> RunEstimate:
-    """Time and main memory of a run."""
+    """Return the time and main memory of a run."""
     estimate = ready.estimate
     memory = estimate.peak_bytes if ready.prepared.device == "cpu" else None
     return RunEstimate(estimate.seconds, memory)
@@ -139,7 +139,7 @@ def preview_edge(ready: RunPreparation) -> int:
 def with_new_strength(
     ready: RunPreparation, key: tuple[Any, ...]
 ) -> RunPreparation | None:
-    """The run with another strength, if nothing else changed; otherwise None.
+    """Return the run with another strength, if nothing else changed; otherwise None.
 
     Parameters
     ----------
@@ -226,7 +226,7 @@ def stopped_run(
 
 
 def point_at(position: Mapping[str, int]) -> Point:
-    """The point of a series at a layer's `position`."""
+    """Return the point of a series at a layer's `position`."""
     return Point(position.get("time"), position.get("channel"))
 
 
@@ -242,7 +242,7 @@ def prepare_run_steps(
     series : PreparedSeries or None
         None for a single volume.
     finished_part : FinishedPart or None
-        The part of the result that a killed program has finished.
+        The part of the result that was finished before the program was killed.
     """
     yield StageStarted(message="Starting")
     load_torch()

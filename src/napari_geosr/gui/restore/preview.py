@@ -84,7 +84,7 @@ def _part(start: int, stop: int, size: int, edge: int | None) -> slice:
 
 
 def _corners(layer: Image, viewer: ViewerModel) -> AnyArray:
-    """First and last visible voxel along each axis of the layer."""
+    """Return the first and last visible voxel along each axis of the layer."""
     corners = np.asarray(layer.corner_pixels, dtype=float)
     if getattr(layer, "multiscale", False):
         corners = corners * layer.downsample_factors[layer.data_level]

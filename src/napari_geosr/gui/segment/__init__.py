@@ -147,7 +147,7 @@ class SegmentDock(SegmentWidgets):
             self.activity.request(SUGGEST)
 
     def slice_on_screen(self) -> int | None:
-        """Index of the current slice; None if the view shows no slice."""
+        """Return the index of the current slice; None if the view shows no slice."""
         layer, dims = self.strokes.layer(), self._viewer.dims
         last = (dims.ndim - 2, dims.ndim - 1)
         if layer is None or tuple(dims.displayed) != last:
@@ -158,7 +158,7 @@ class SegmentDock(SegmentWidgets):
         return plane_on_screen(self._viewer, layer, axis, layer.data.shape[axis])
 
     def answer_key(self) -> Key | None:
-        """Key of everything that the prediction depends on.
+        """Return the key of everything that the prediction depends on.
 
         None if there is nothing to predict.
         """

@@ -1,4 +1,4 @@
-"""Runs the operations of the Segment dock; the latest stroke takes precedence."""
+"""Run the operations of the Segment dock; the latest stroke takes precedence."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class StrokesActivity(Activity):
         self._restart_later()
 
     def request(self, what: str) -> None:
-        """Start as soon as possible."""
+        """Start the named operation as soon as possible."""
         self._request_operation(what)
 
     def _cancel_if_outdated(self) -> None:

@@ -67,7 +67,7 @@ _MESHES = {
 
 
 def _settings_part(task: str) -> str:
-    """Name of the file with the settings of a task."""
+    """Return the name of the file with the settings of a task."""
     return task.lower().replace(" ", "_")
 
 
@@ -203,7 +203,7 @@ class ShapesDock(ShapesWidgets):
             self.bar.progress.setVisible(False)
 
     def _hint(self, *, segments: bool, complete: bool) -> str:
-        """What to do next."""
+        """Hint on the next action."""
         if not complete:
             return NO_SCAN if segments else NO_SHAPE
         if segments:
@@ -268,7 +268,7 @@ class ShapesDock(ShapesWidgets):
     def _on_run(self) -> None:
         try:
             layer, volume, config = self._begin()
-            # A label is a number in one image.
+            # Do not remember the label, which is valid for one image only.
             kept = config.model_copy(update={"label": None})
             self.remember(kept, _settings_part(self.task.currentText()))
             if isinstance(config, MaskFormConfig):
@@ -367,7 +367,7 @@ class ShapesDock(ShapesWidgets):
         path = Path(name)
         if path.suffix.lower() not in _MESHES.values():
             path = path.with_name(path.name + _MESHES.get(chosen, ".stl"))
-            # The dialog has asked only about the name as given.
+            # The dialog has only asked about the name that was entered.
             if path.exists() and not confirm_overwrite(self, path.parent, [path.name]):
                 return
         self.export(path)

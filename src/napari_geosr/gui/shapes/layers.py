@@ -51,7 +51,7 @@ def add_shape(
 ) -> tuple[Labels, Surface]:
     """Add the labels of a result, and its surface, at the position of the source.
 
-    Only the surface of a completed part is shown: the rest is the input itself.
+    If a part was completed, only its surface is shown; the rest equals the input.
     """
     shown = made.part if made.part is not None else made.volume
     labels = add_labels(viewer, made.volume, source, opacity=_OPACITY)

@@ -264,5 +264,5 @@ def fractions_of(made: shapes.SegmentedLayer) -> str:
 
 
 def _text(value: float, style: str) -> str:
-    """A number with a minus sign instead of a hyphen."""
+    """Return a number with a minus sign instead of a hyphen."""
     return f"{value:{style}}".replace("-", "\N{MINUS SIGN}")

@@ -150,7 +150,7 @@ class SimDock(SimWidgets):
         return layer
 
     def _key(self, layer: Image, config: SimConfig) -> tuple[object, ...]:
-        """Key of the frames and the settings that the patterns depend on."""
+        """Return the key of the frames and the settings that the patterns depend on."""
         return contents_key(layer), config.model_dump_json(include=_OF_PATTERNS)
 
     def _on_changed(self) -> None:
@@ -400,7 +400,7 @@ class SimDock(SimWidgets):
     def _as_job(
         self, layer: Image, config: SimConfig, found: FoundPatterns | None
     ) -> StoppedSim:
-        """The run as a job for another process, with the patterns on screen."""
+        """Return the run as a job for another process, with the patterns on screen."""
         volume, position = part_of_file(layer, self._viewer, whole=True)
         data = LayerVolume(volume.replace(name=layer.name), position, whole=True)
         patterns = None

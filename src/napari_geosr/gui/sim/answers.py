@@ -72,7 +72,7 @@ class AnswerCompare(QWidget):
         return menu
 
     def layer(self, method: str) -> Image | None:
-        """The newest result of a method, if it is still in the viewer."""
+        """Return the newest result of a method, if it is still in the viewer."""
         found = self._layers.get(method)
         layer = None if found is None else found()
         return layer if layer is not None and layer in self._viewer.layers else None

@@ -245,7 +245,7 @@ class ThumbnailRow(QLabel):
         self.setCursor(Qt.CursorShape.PointingHandCursor)
 
     def phase_at(self, place: QPoint) -> int:
-        """Phase of the thumbnail at a position in pixels, from 0."""
+        """Return the phase of the thumbnail at a position in pixels, from 0."""
         return int(np.clip(place.x() // self._step, 0, self._frames.phases - 1))
 
     def mousePressEvent(self, event: QMouseEvent | None) -> None:

@@ -35,7 +35,7 @@ _DIAMETER = 0.02
 def peak_places(
     wave_vectors: Sequence[tuple[float, float]], shape: tuple[int, int]
 ) -> npt.NDArray[np.float64]:
-    """Positions of wave vectors and of their negatives in a spectrum.
+    """Return the positions of wave vectors and of their negatives in a spectrum.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def moved_vectors(
     wave_vectors: Sequence[tuple[float, float]],
     shape: tuple[int, int],
 ) -> list[tuple[float, float]]:
-    """Wave vectors after one of their two peaks was moved.
+    """Return the wave vectors after one of their two peaks was moved.
 
     Parameters
     ----------
@@ -189,7 +189,7 @@ class PatternLayers(QObject):
         self._is_updating = False
 
     def remove(self) -> None:
-        """Remove the layers that are left."""
+        """Remove those layers that are still in the viewer."""
         for layer in self.layers:
             self._viewer.layers.remove(layer)
         self.spectrum = self.peaks = self.cut_off = None
@@ -227,7 +227,7 @@ def _limits(spectrum: npt.NDArray[np.float32]) -> tuple[float, float]:
 
 
 def beside(source: Layer, shape: tuple[int, ...], place: int = 1) -> AnyDict:
-    """Options that place an image to the right of the layer of frames.
+    """Return the options that place an image to the right of the layer of frames.
 
     Parameters
     ----------

@@ -144,7 +144,7 @@ class PatternTable(QWidget):
 def with_typed(
     patterns: PatternSet, angle: int, is_period: bool, text: str
 ) -> PatternSet:
-    """Patterns with a direction or period that the user entered.
+    """Return the patterns with a direction or period that the user entered.
 
     Parameters
     ----------

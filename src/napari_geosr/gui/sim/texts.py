@@ -39,5 +39,5 @@ def figures(result: SimResult) -> str:
 
 
 def warnings_of(result: SimResult) -> tuple[str, ...]:
-    """Warnings of the checks of a result."""
+    """Return the warnings of the checks of a result."""
     return () if result.checks is None else tuple(result.checks.warnings)

@@ -33,7 +33,7 @@ class TrustLayers:
         self._layers: list[Layer] = []
 
     def remove(self) -> None:
-        """Remove the layers that are left."""
+        """Remove those layers that are still in the viewer."""
         for layer in self._layers:
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)

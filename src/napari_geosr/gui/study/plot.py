@@ -44,7 +44,7 @@ _RIGHT_MARGIN = 14
 
 @dataclass(frozen=True)
 class StudyMetric:
-    """A metric in each row of a study.
+    """A metric that is given in each row of a study.
 
     Attributes
     ----------
@@ -105,7 +105,7 @@ class StudyPlot(Chart):
         self.refresh()
 
     def _full_height(self) -> int:
-        """Height including all rows of the legend."""
+        """Return the height including all rows of the legend."""
         more = max(0, math.ceil(len(self._curves) / 2) - 1)
         return int(_HEIGHT + more * self.fontMetrics().height())
 
@@ -114,7 +114,7 @@ class StudyPlot(Chart):
         return self._curves
 
     def pen(self, title: str) -> QPen:
-        """The pen of a curve: colour by algorithm, line style by exposure."""
+        """Return the pen of a curve: colour by algorithm, line style by exposure."""
         color, line = self._styles[title]
         colors = curve_colors(self.text_color)
         return line_pen(colors[color % len(colors)], style=_LINES[line % len(_LINES)])
@@ -183,7 +183,7 @@ class StudyPlot(Chart):
         super().refresh()
 
     def _counts(self) -> list[float]:
-        """The projection counts or exposures available."""
+        """Return the projection counts or exposures available."""
         return sorted({x for points in self._curves.values() for x, _ in points})
 
     def _draw(self) -> None:

@@ -152,7 +152,7 @@ def _read_job(folder: JobFolder) -> StudyJob:
 def _job(
     plan: StudyPlan, data: Path, should_stop: ShouldStop, *, may_write: bool = True
 ) -> StudyJob | None:
-    """The job's settings; None if layers would have to be written first."""
+    """Return the job's settings; None if layers would have to be written first."""
     opened, path = plan.opened, plan.opened.path_for_job()
     files: dict[str, Path] = {}
     for role, volume in (("reference", plan.reference), ("mask", plan.mask)):

@@ -296,7 +296,7 @@ class StudyResult(QWidget):
 
 
 def _texts(row: AnyMapping) -> list[str]:
-    """The cells of a row; a dash for unknown values."""
+    """Return the cells of a row; a dash for unknown values."""
     start = [ScanSubset.of(row).short, str(row["title"])]
     if "failed" in row:
         return [*start, "failed", "", ""]

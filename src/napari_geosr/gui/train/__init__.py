@@ -275,7 +275,7 @@ class TrainDock(TrainWidgets):
         self._propose_name()
 
     def _data_question(self) -> DataQuestion | None:
-        """The chosen training data, for the data check."""
+        """Return the chosen training data, for the data check."""
         row, method = self._rows.get("source"), self.settings.method
         if row is None or row.is_empty():
             return None

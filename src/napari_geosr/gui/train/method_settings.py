@@ -214,7 +214,7 @@ class MethodSettings(QWidget):
         self._on_changed()
 
     def values(self) -> AnyDict:
-        """The user's settings, not yet validated; without the data.
+        """Return the user's settings without the data, not yet validated.
 
         An empty name is replaced by the proposed one.
         """
@@ -237,7 +237,7 @@ class MethodSettings(QWidget):
             self._name.setText(name)
 
     def _entered(self) -> AnyDict:
-        """The user's settings; a proposed name counts as empty."""
+        """Return the user's settings; a proposed name counts as empty."""
         above = {"name": self._user_name(), "steps": self._steps.value()}
         return dict(self.form.values()) | above
 
@@ -367,7 +367,7 @@ def tune_steps(model: str | Path, method: str | None) -> Generator[Step, None, A
 
 
 def _remembered_settings(values: AnyMapping) -> AnyDict:
-    """Settings that also apply to later training runs."""
+    """Return the settings that also apply to later training runs."""
     is_tuned = str(values.get("name", "")).endswith(TUNED)
     omitted = _NOT_REMEMBERED | {"name"} if is_tuned else _NOT_REMEMBERED
     return {k: v for k, v in without_default_name(values).items() if k not in omitted}

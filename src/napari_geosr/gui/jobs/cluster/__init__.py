@@ -1,4 +1,4 @@
-"""Runs the operation of a dock on a cluster: the button, and the dialog it opens."""
+"""Run the operation of a dock on a cluster: the button, and the dialog it opens."""
 
 from __future__ import annotations
 

@@ -175,12 +175,12 @@ class ClusterDialog(QDialog):
         column.addWidget(self.script_section, 1)
         column.addWidget(self.message)
         column.addWidget(self.buttons)
-        # It grows with the script and with errors below fields.
+        # The dialog grows with the script and with errors below fields.
         column.setSizeConstraint(QLayout.SizeConstraint.SetMinimumSize)
         self.resize(480, self.sizeHint().height())
 
     def profile(self) -> Profile:
-        """The chosen profile with the changes for this job.
+        """Return the chosen profile with the changes for this job.
 
         Raises
         ------
@@ -211,7 +211,7 @@ class ClusterDialog(QDialog):
         self.origin.setText(text)
         self.form.set_values(self._base.model_dump() | self._proposed)
         self.shared.set_values(self._base.model_dump())
-        # Where the queue can be called, no other computer is needed.
+        # If the queue's command exists here, no other computer is needed.
         command = _COMMANDS.get(self._base.queue, "")
         is_here = bool(command) and shutil.which(command) is not None
         self.computer.setText("" if is_here else self._base.host)
@@ -248,7 +248,7 @@ class ClusterDialog(QDialog):
         self._fit_timer.start(0)  # after the layout
 
     def _fit(self) -> None:
-        """Make room for errors below fields: wrapped text sets no minimum height."""
+        """Make room for errors below fields, as wrapped text has no minimum height."""
         column = self.layout()
         if column is not None:
             needed = column.totalHeightForWidth(self.width())
@@ -334,6 +334,6 @@ class ClusterDialog(QDialog):
 
 
 def _usual_folder(run: Run) -> Path:
-    """The folder of the scan, which the cluster must be able to access."""
+    """Return the folder of the scan, which the cluster must be able to access."""
     source = run.source
     return jobs_folder() if source is None else source.resolve().parent

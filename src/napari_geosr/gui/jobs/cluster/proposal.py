@@ -1,4 +1,4 @@
-"""Proposes the walltime and memory of a job from an estimate of its run, without Qt."""
+"""Propose the walltime and memory of a job from an estimate of its run, without Qt."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RunEstimate:
     ----------
     seconds : float
     memory : int or None
-        Bytes of main memory, besides the program and its libraries; None if unknown.
+        Bytes of main memory, excluding the program and its libraries; None if unknown.
     """
 
     seconds: float
@@ -84,7 +84,7 @@ def propose(estimate: RunEstimate, profile: Profile, *, limited: bool) -> Propos
         ]
     remark = ""
     if estimate.memory is None or profile.gpus:
-        pass  # memory of a GPU is not requested
+        pass  # GPU memory is not requested
     elif profile.queue == "oar" and not profile.memory_property:
         remark = " OAR assigns memory in proportion to the number of cores."
     else:

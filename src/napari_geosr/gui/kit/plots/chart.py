@@ -71,7 +71,7 @@ def linear_ticks(low: float, high: float, count: int = 4) -> list[float]:
 
 
 def log_ticks(low: float, high: float, max_count: int = 5) -> list[float]:
-    """Powers of ten between `low` and `high`, both greater than zero.
+    """Return the powers of ten between `low` and `high`, both greater than zero.
 
     If the range contains at most one power, its multiples by two and five are included.
     """
@@ -106,7 +106,7 @@ def line_pen(
     width: float = 1.5,
     style: Qt.PenStyle = Qt.PenStyle.SolidLine,
 ) -> QPen:
-    """A pen with a width in pixels, independent of the axes."""
+    """Return a pen with a width in pixels, independent of the axes."""
     pen = QPen(QColor(color), width, style)
     pen.setCosmetic(True)
     return pen
@@ -143,7 +143,7 @@ class Legend(QWidget):
         self.setVisible(bool(keys))
 
     def texts(self) -> list[str]:
-        """The full labels, not shortened."""
+        """Return the full labels, not shortened."""
         return [label.text() for _, label in self._labels]
 
     def _add(self) -> None:
@@ -217,7 +217,7 @@ class Chart(QWidget):
         return self._height
 
     def _title_label(self) -> ElidedLabel:
-        """A line of text as wide as the chart."""
+        """Return a line of text as wide as the chart."""
         label = ElidedLabel(mode=Qt.TextElideMode.ElideRight)
         label.setFixedHeight(self.fontMetrics().height())
         return label
@@ -344,7 +344,7 @@ class Chart(QWidget):
         self.plot.getPlotItem().layout.setContentsMargins(left, top, right, 1)
 
     def _plot_width(self) -> float:
-        """Width between the ends of the horizontal axis, in pixels."""
+        """Return the width between the ends of the horizontal axis, in pixels."""
         self.plot.getPlotItem().layout.activate()
         return max(float(self.plot.getViewBox().width()), 1.0)
 

@@ -106,14 +106,14 @@ class HistogramView(Chart):
         return QColor(self._colors.text)
 
     def range(self) -> tuple[float, float]:
-        """Lowest and highest edge of all series."""
+        """Return the lowest and highest edge of all series."""
         if not self._series:
             return (1.0, 10.0) if self._log_x else (0.0, 1.0)
         low = min(float(s.edges[0]) for s in self._series)
         return low, max(float(s.edges[-1]) for s in self._series)
 
     def x_of(self, value: float) -> float:
-        """Horizontal position of a value, in widget pixels."""
+        """Return the horizontal position of a value, in widget pixels."""
         self._plot_width()  # updates the layout of a plot not shown yet
         point = QPointF(self._axis_position(value), 0)
         pixel = self.plot.mapFromScene(self.plot.getViewBox().mapViewToScene(point))
@@ -129,7 +129,7 @@ class HistogramView(Chart):
         return min(max(value, low), high)
 
     def _axis_position(self, values: Any) -> Any:
-        """Positions of values on the horizontal axis."""
+        """Return the positions of values on the horizontal axis."""
         return np.log10(np.maximum(values, 1e-300)) if self._log_x else values
 
     def _is_empty(self) -> bool:
@@ -175,7 +175,7 @@ class HistogramView(Chart):
             self.plot.addItem(outline)
 
     def _outline(self, bars: Bars, heights: AnyArray) -> Any:
-        """The outline of all bars.
+        """Return the outline of all bars.
 
         pyqtgraph's own filled steps consist of pieces with visible seams.
         """

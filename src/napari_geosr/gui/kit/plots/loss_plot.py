@@ -100,7 +100,7 @@ class LossScale:
 
     @classmethod
     def of(cls, curves: Sequence[AnyArray]) -> LossScale:
-        """The axis that shows all finite values of `curves`."""
+        """Return the axis that shows all finite values of `curves`."""
         values = np.concatenate([np.asarray(curve, float) for curve in curves])
         values = values[np.isfinite(values)]
         low, high = float(values.min()), float(values.max())
@@ -118,7 +118,7 @@ class LossScale:
         return "logarithmic" if not self.linear else "symmetric logarithmic"
 
     def axis_fractions(self, values: object) -> Any:
-        """Heights of `values` along the axis, from 0 to 1; NaN stays NaN."""
+        """Return the heights of `values` along the axis, from 0 to 1; NaN stays NaN."""
         bottom, top = self._transform(self.low), self._transform(self.high)
         return (self._transform(values) - bottom) / (top - bottom)
 
@@ -165,7 +165,7 @@ class LossPlot(Chart):
         self.refresh()
 
     def _full_height(self) -> int:
-        """Height including the additional rows of the legend."""
+        """Return the height including the additional rows of the legend."""
         more = max(0, math.ceil(len(self._keys()) / 2) - 1)
         return int(self._height + more * self.fontMetrics().height())
 
@@ -179,11 +179,11 @@ class LossPlot(Chart):
         self.refresh()
 
     def names(self) -> list[str]:
-        """Names of the curves shown."""
+        """Return the names of the curves shown."""
         return [line.name for line, _, _ in self._lines]
 
     def n_points(self) -> int:
-        """Number of points of all curves."""
+        """Return the number of points of all curves."""
         return sum(len(line.values) for line, _, _ in self._lines)
 
     def _is_empty(self) -> bool:
@@ -199,7 +199,7 @@ class LossPlot(Chart):
         return f"{'; '.join(texts)}. The axis is {self.scale.name}."
 
     def _keys(self) -> list[tuple[Line, str]]:
-        """Lines of the legend with their labels."""
+        """Return the lines of the legend with their labels."""
         named = [line for line, _, _ in self._lines if line.name]
         keys = [(line, f"{line.name} {last_text(line)}") for line in named]
         nameless = [line for line, _, _ in self._lines if not line.name]
@@ -253,7 +253,7 @@ class LossPlot(Chart):
 
 
 def curve_pen(line: Line, text: QColor) -> QPen:
-    """The pen of a curve, for the text colour of the theme."""
+    """Return the pen of a curve, for the text colour of the theme."""
     colors = curve_colors(text)
     return line_pen(colors[line.color % len(colors)], style=_DASHES[line.dashed])
 

@@ -350,12 +350,12 @@ class PorePlot(QWidget):
 
 
 def _spaced(number: int) -> str:
-    """A number with thin spaces between groups of three digits."""
+    """Return a number with thin spaces between groups of three digits."""
     return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
 def _share(report: PorosityReport, mask: AnyArray) -> str:
-    """Fraction of the total pore size in the selected pores."""
+    """Return the fraction of the total pore size in the selected pores."""
     column = "area" if report.is_flat else "volume"
     sizes = report.table.get(column)
     if sizes is None or not sizes.sum() > 0:
@@ -364,7 +364,7 @@ def _share(report: PorosityReport, mask: AnyArray) -> str:
 
 
 def _column_menu(name: str, tool_tip: str) -> ElidingCombo:
-    """A menu of columns that shortens long titles in a narrow dock."""
+    """Return a menu of columns that shortens long titles in a narrow dock."""
     menu = ElidingCombo()
     menu.setAccessibleName(name)
     menu.setToolTip(tool_tip)

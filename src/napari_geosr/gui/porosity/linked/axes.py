@@ -36,7 +36,7 @@ class PlotAxis:
     logarithmic: bool = False
 
     def positions(self) -> AnyArray:
-        """Positions on the axis; NaN for values that are not drawn."""
+        """Return the positions on the axis; NaN for values that are not drawn."""
         values = self.values.astype(np.float64)
         if self.logarithmic:
             values = np.log10(np.where(values > 0, values, np.nan))
@@ -56,13 +56,13 @@ class Scale:
         return self.low, self.high + STRIP * (self.high - self.low)
 
     def pixels(self, positions: AnyArray, size: float) -> AnyArray:
-        """Positions in pixels of an axis with a length of `size`."""
+        """Return the positions in pixels of an axis with a length of `size`."""
         low, high = self.whole
         pixels: AnyArray = (positions - low) / (high - low) * size
         return pixels
 
     def bins(self, positions: AnyArray) -> AnyArray:
-        """The bars of the histogram that contain the positions."""
+        """Return the bars of the histogram that contain the positions."""
         fractions = (positions - self.low) / (self.high - self.low)
         numbers: AnyArray = np.floor(BINS * fractions).astype(np.int64)
         return np.clip(numbers, 0, BINS - 1)
@@ -80,14 +80,14 @@ HIGHLIGHT_VALUE = pixel_values(np.array([HIGHLIGHT]))[0]
 
 
 def scale_of(positions: AnyArray) -> Scale:
-    """The range of these positions, with a margin."""
+    """Return the range of these positions, with a margin."""
     low, high = float(positions.min()), float(positions.max())
     margin = _MARGIN * (high - low) or 0.5 * (abs(high) or 1.0)
     return Scale(low - margin, high + margin)
 
 
 def strip_at(place: tuple[float, float], scales: Sequence[Scale]) -> int | None:
-    """The axis with the histogram at this place; None for a place among the points."""
+    """The axis of the histogram at this position; None if it is among the points."""
     is_beyond = [p > scale.high for p, scale in zip(place, scales, strict=True)]
     return None if is_beyond[0] == is_beyond[1] else int(is_beyond[0])
 

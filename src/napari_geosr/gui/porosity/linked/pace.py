@@ -32,7 +32,7 @@ _FRAMES = 5
 
 
 class PicturePace(QObject):
-    """Lets the picture wait if drawing it would slow down the plot.
+    """Delays drawing the picture if this would slow down the plot.
 
     Without a graphics card, drawing napari's canvas takes longer than a frame of the
     screen, and the plot, which is in the same window, has to wait for it. The frames
@@ -94,7 +94,7 @@ class PicturePace(QObject):
             return 0.0
         if plain >= _FRAME:
             return _LONGEST_WAIT
-        # The frames without a new picture make up for the delay of the one with it.
+        # Frames without a new picture compensate for the delay of the frame with it.
         return min((full - _FRAME) * plain / (_FRAME - plain), _LONGEST_WAIT)
 
     def follow(self) -> None:

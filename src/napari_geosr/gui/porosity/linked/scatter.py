@@ -158,7 +158,7 @@ class ScatterView(Chart):
         return self._updated
 
     def point_of(self, row: int) -> QPointF:
-        """Position of a point in pixels of the widget."""
+        """Return the position of a point in pixels of the widget."""
         self._plot_width()  # updates the layout of a plot not shown yet
         place = QPointF(*(float(p[row]) for p in self._positions))
         pixel = self.plot.mapFromScene(self.plot.getViewBox().mapViewToScene(place))
@@ -214,7 +214,7 @@ class ScatterView(Chart):
         self._paint_all()
 
     def _size(self) -> tuple[int, int]:
-        """Width and height of the area of the points, in pixels."""
+        """Return the width and height of the area of the points, in pixels."""
         self._plot_width()
         box = self.plot.getViewBox()
         return max(int(box.width()), 1), max(int(box.height()), 1)
@@ -302,7 +302,7 @@ class ScatterView(Chart):
     # Mouse and keys
 
     def _place(self, event: QEvent) -> tuple[float, float]:
-        """Position of the mouse on the axes."""
+        """Return the position of the mouse on the axes."""
         point = event.position()
         pixel = self.plot.mapFrom(self, QPoint(round(point.x()), round(point.y())))
         place = self.plot.getViewBox().mapSceneToView(self.plot.mapToScene(pixel))
@@ -395,7 +395,7 @@ class ScatterView(Chart):
         return combined(self._before, inside, self._modifiers)
 
     def _inside(self) -> AnyArray:
-        """Rows of the points inside the lasso.
+        """Return the rows of the points inside the lasso.
 
         Qt fills the polygon in an image, so that the number of corners hardly matters.
         """

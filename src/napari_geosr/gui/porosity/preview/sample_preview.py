@@ -81,7 +81,7 @@ class SamplePreview(QObject):
         return self._found[1].mask  # for now, the mask of the previous settings
 
     def _refresh(self, layer: Image) -> None:
-        """Find the mask, if the settings require a different one from the one found."""
+        """Find the mask, if the settings require a mask other than the one found."""
         wanted = self._key(layer)
         if wanted == self._wanted:
             return

@@ -62,7 +62,7 @@ class ThresholdedArray:
         return mask.view(np.uint8)
 
     def _part(self, mask: Any, key: Any) -> AnyArray:
-        """A part of a mask with the shape of the last axes."""
+        """Return a part of a mask with the shape of the last axes."""
         key = key if isinstance(key, tuple) else (key,)
         key += (slice(None),) * (self.ndim - len(key))
         part: AnyArray = np.asarray(mask[key[self.ndim - mask.ndim :]]) != 0

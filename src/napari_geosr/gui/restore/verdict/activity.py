@@ -266,7 +266,7 @@ class VerdictActivity(Activity):
             self.unavailable.emit(f"The models could not be compared: {error}")
 
     def _forget(self, factor: int) -> bool:
-        """Forget a ranking that has ended; return whether it had been requested."""
+        """Discard a ranking that has ended; return whether it had been requested."""
         self._wanted = [one for one in self._wanted if one.upscale_factor != factor]
         was_requested = factor in self._requested
         self._requested.discard(factor)

@@ -48,7 +48,7 @@ _FIND_KEY = "Alt+Shift+B"
 
 
 class VerdictPanel(QWidget):
-    """The verdict on the chosen model, what it removes, and a search for the best one.
+    """Shows the verdict on a model and what the model removes; finds the best model.
 
     Signals
     -------
@@ -289,12 +289,12 @@ class VerdictPanel(QWidget):
         self.message.label.setToolTip(reasons or "You can select and copy this text.")
 
     def _of_point(self, sentence: str) -> str:
-        """The sentence; for a series, preceded by its time point and channel."""
+        """Return the sentence; for a series, preceded by its time point and channel."""
         words = "" if self._point is None else self._point.words
         return f"{words[0].upper()}{words[1:]}: {sentence}" if words else sentence
 
     def _sentence(self, verdict: RunVerdict) -> str:
-        """The expected effect; for interpolation, why no model was proposed."""
+        """Return the expected effect; for interpolation, why no model was proposed."""
         ranking = self.activity.rankings.get(self._interpolated_by)
         if ranking is None or ranking.upscale_factor == 1 or verdict.level != "ok":
             return verdict.sentence

@@ -152,7 +152,7 @@ class RemovedButton(QPushButton):
 
 
 def _contrast(volume: Volume, noise: Noise | None) -> float:
-    """Contrast limit in grey values: a multiple of the noise level.
+    """Return the contrast limit in grey values: a multiple of the noise level.
 
     Without a noise level, it is a multiple of the spread of the removed part.
     """
