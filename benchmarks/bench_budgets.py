@@ -295,7 +295,10 @@ def main() -> int:
                 missed += found["used"] > TARGET * found["budget"] * MB
     if options.write:
         replace_section(DOCUMENT, "budgets", "\n".join([*head, *lines]))
-    print(f"{missed} rows used more than {TARGET} times the budget")
+    print(
+        f"{missed} rows failed, were refused the stated minimum, or used more than "
+        f"{TARGET} times the budget"
+    )
     return int(missed > 0)
 
 

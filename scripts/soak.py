@@ -203,7 +203,7 @@ class Soak:
     def preview(self) -> None:
         """Switch a preview of Restore on, step through slices, and switch it off."""
         dock = self._with_layer(RESTORE)
-        if dock is None or not dock.preview_button.isEnabled():
+        if not dock.preview_button.isEnabled():
             return
         dock.preview_button.setChecked(True)
         for _ in range(2):
@@ -215,7 +215,7 @@ class Soak:
     def restore(self) -> None:
         """Restore; sometimes cancel, or remove the layer or the dock."""
         dock = self._with_layer(RESTORE)
-        if dock is None or not dock.run_button.isEnabled():
+        if not dock.run_button.isEnabled():
             return
         dock.run_button.click()
         self._interfere(dock, lambda: not dock.activity.busy, dock._on_cancel)
@@ -223,8 +223,6 @@ class Soak:
     def measure(self) -> None:
         """Measure the porosity; sometimes cancel, or remove the measured layer."""
         dock = self._with_layer(POROSITY)
-        if dock is None:
-            return
         if not self.wait(20, lambda: dock.settings.threshold is not None):
             return
         dock.measure()

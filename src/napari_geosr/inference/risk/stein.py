@@ -42,9 +42,9 @@ _MAX_AMPLIFIED = 0.1
 #: A denoiser that keeps more than this fraction of the noise reveals little about the
 #: noise level.
 _MOSTLY_KEPT = 0.5
-#: Ratio of the variance of correlated noise in an image to the measured one: on average
-#: 1.1 for known noise in simulated images and parts of real ones. Few blocks of an image
-#: are uniform, and part of the noise in them is mistaken for structure.
+#: Ratio of the variance of correlated noise in an image to the measured one. The level
+#: of known noise in simulated images and parts of real ones was measured 3 to 5 % too
+#: low, because few blocks of an image are uniform.
 _IMAGE_SCALE = 1.1
 #: Correlation of adjacent voxels above which this ratio applies.
 _MIN_IMAGE_LAG = 0.3

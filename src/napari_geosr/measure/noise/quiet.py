@@ -296,9 +296,7 @@ class _Search:
         return _Found(quiet, energies, shares, scatter)
 
 
-def _parts(
-    energies: Array, noise: Array, counts: Sequence[int]
-) -> tuple[Array, Array]:
+def _parts(energies: Array, noise: Array, counts: Sequence[int]) -> tuple[Array, Array]:
     """Variance of the noise, and fraction of structure, of each class."""
     parts = np.array(
         [

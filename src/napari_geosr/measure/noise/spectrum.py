@@ -182,9 +182,7 @@ def _described(
     )
 
 
-def noise_and_structure(
-    energy: Array, noise: Array, count: int
-) -> tuple[float, float]:
+def noise_and_structure(energy: Array, noise: Array, count: int) -> tuple[float, float]:
     """Variance of noise with a known spectrum, and fraction of the remaining energy.
 
     The amplitudes of structure cannot be negative. For a few blocks of pure, correlated
