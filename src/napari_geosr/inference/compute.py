@@ -263,7 +263,7 @@ def _core(
     forward: Callable[[torch.Tensor], torch.Tensor],
     crop: tuple[slice, ...],
 ) -> torch.Tensor:
-    """The part of the output that is kept; some networks can compute just this part."""
+    """Return the part of the output to keep; some networks compute only this part."""
     restore_core = getattr(forward, "restore_core", None)
     if restore_core is not None:
         core: torch.Tensor = restore_core(x, crop)

@@ -1,4 +1,4 @@
-"""Global intensity statistics of a volume, streamed in blocks. numpy only."""
+"""Global intensity statistics of a volume, streamed in blocks; needs only numpy."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SAMPLE_ABOVE = 64 * 2**20
 _BLOCK_VOXELS = 2**20
 #: Number of planes from which rows are read if a single plane exceeds the sample size.
 _N_ROW_PLANES = 16
-#: Maximum number of blocks that are searched for a cluster of hot voxels.
+#: Maximum number of blocks that are checked for too many hot voxels.
 _N_CROWD_BLOCKS = 16
 #: float64 represents every integer up to this one exactly.
 _MAX_EXACT_INTEGER = 2**53
@@ -52,7 +52,7 @@ class IntensityStatistics:
     n_nan, n_inf : int
         Number of NaN and of infinite voxels among them.
     sampled : bool
-        Whether planes were left out because the volume is large.
+        Whether planes were skipped because the volume is large.
     input : tuple of float or None
         Mean and std used to standardise the network's input; None for those of the
         volume.

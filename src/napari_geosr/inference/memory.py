@@ -38,7 +38,7 @@ _MAX_SAFETY = 3.0
 #: scratch space.
 _FIXED = {"cpu": 48 * 10**6, "cuda": 400 * 10**6, "mps": 200 * 10**6}
 _PROBES = {2: (96, 160), 3: (16, 28)}
-#: Margin, in voxels, on each side of a core that the last layers also compute.
+#: Margin, in voxels, around a core that the last layers compute as well.
 _CORE_MARGIN = 6
 
 
@@ -154,7 +154,7 @@ class Buffers:
 def tile_peak(
     layout: Layout, cost: CostModel, buffers: Buffers, core: Size, window: Size
 ) -> float:
-    """Return the peak bytes while tiles of this size run.
+    """Return the peak memory, in bytes, of a run with tiles of this size.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def tile_peak(
 
 @dataclass(frozen=True)
 class RegionCost:
-    """Counted bytes of a network that computes only what a part of its output requires.
+    """Counted bytes of a network that can compute just a part of its output.
 
     Attributes
     ----------
@@ -203,7 +203,7 @@ def region_peak(
     """Peak bytes of a single tile if only the output of its core is computed.
 
     Unlike `tile_peak`, it does not assume that the network computes its output for the
-    whole window. The result is infinite for networks that do.
+    whole window. The result is infinite for networks that do so.
 
     Parameters
     ----------

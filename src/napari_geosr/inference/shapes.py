@@ -175,7 +175,7 @@ def _stage_bytes(
 
 
 def surface_planes(inside: AnyArray, planes: slice, margin: int = 0) -> AnyArray:
-    """Some planes of the surface of a shape, widened by `margin` voxels."""
+    """Return planes of the surface mask of a shape, dilated by `margin` voxels."""
     from scipy.ndimage import maximum_filter
 
     first = max(0, planes.start - margin - 1)
@@ -195,7 +195,7 @@ def surface_mask(inside: AnyArray) -> AnyArray:
 
 
 def stage_halos(stages: int, spec: NetworkSpec) -> tuple[int, ...]:
-    """Margin of each stage's input so that the last stage gets a correct margin.
+    """Return the margin of each stage's input that the last stage needs to be exact.
 
     The margin of a stage is computed by the previous stage. The input of the previous
     stage therefore needs half of this margin plus the previous stage's own halo. All
@@ -210,7 +210,7 @@ def stage_halos(stages: int, spec: NetworkSpec) -> tuple[int, ...]:
 
 
 def block_grid(shape: Sequence[int], edge: int) -> list[tuple[slice, ...]]:
-    """Return the blocks of this edge that cover a box."""
+    """Return the blocks with edges of this length that cover an array."""
     starts = [range(0, n, edge) for n in shape]
     return [
         tuple(slice(a, min(a + edge, n)) for a, n in zip(corner, shape, strict=True))
@@ -221,7 +221,7 @@ def block_grid(shape: Sequence[int], edge: int) -> list[tuple[slice, ...]]:
 def widened(
     box: Sequence[slice], margin: int, shape: Sequence[int]
 ) -> tuple[slice, ...]:
-    """Return a block widened by a margin and clipped to the box."""
+    """Return a box widened by a margin and clipped to the array."""
     return tuple(
         slice(max(0, part.start - margin), min(n, part.stop + margin))
         for part, n in zip(box, shape, strict=True)
@@ -237,7 +237,7 @@ def refine_steps(
     threads: int | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, None]:
-    """Refine a shape; each `TileDone` holds a finished block of bool.
+    """Refine a shape; yield each finished block as a `TileDone` with bool values.
 
     Parameters
     ----------
@@ -278,7 +278,7 @@ def _refined_block(
     plan: RefinementPlan,
     device: str,
 ) -> AnyArray:
-    """One block after all stages; margins are cut down to what each stage needs."""
+    """Refine a block in all stages; crop margins to what each stage needs."""
     import torch
 
     shape, halos = inside.shape, plan.halos

@@ -305,9 +305,7 @@ class ShardPlanner:
                 yield step
 
     def _divided_warning(self, work: float) -> WarningIssued:
-        """Explain that a fraction of the memory only allows small tiles with large
-        halos.
-        """
+        """Warn that a share of the memory allows only small tiles with large halos."""
         enough = self._planner.budget_for_work(_COSTLY_WORK * work)
         factor = self.choice.work() / work
         return WarningIssued(

@@ -72,7 +72,7 @@ class BlocksAlong:
 
     @property
     def factor(self) -> float:
-        """Mean number of times that a block is decoded if windows share no blocks."""
+        """Mean number of times that a block is decoded if no blocks are kept."""
         return self.decoded / self.total
 
 

@@ -132,7 +132,7 @@ def choose_tile(
         If no tile fits. For a whole volume, only tiles with a cost factor of up to
         `MAX_COST_FACTOR` are considered. The message gives the required memory.
     ModelError
-        If the network must see the whole volume, and the volume does not fit.
+        If the network must process the whole volume at once, and it does not fit.
     """
     layout = lay_out(shape, spec)
     target = clip_box(layout, box)

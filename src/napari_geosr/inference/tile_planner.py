@@ -389,7 +389,7 @@ class TilePlanner:
             )
 
     def correct(self, tile: Tile, grew_by: int) -> bool:
-        """Learn from the first tile; return whether the others must be smaller."""
+        """Correct the memory model; return whether the other tiles must shrink."""
         n_forward = self._window_voxels(tile)
         if grew_by <= self.cost.peak(n_forward):
             return False

@@ -65,7 +65,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Tile:
-    """One unit of work.
+    """The unit of work of a run: a part of the volume that is restored at once.
 
     Attributes
     ----------

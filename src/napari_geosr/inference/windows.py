@@ -216,7 +216,7 @@ class ValueWriter:
         a network of several members outputs in addition to the mean.
     source : ArrayLike or None
         The scan being restored, if its padding and those hot voxels that are data are
-        to keep their values; otherwise None. The network does not see these hot voxels.
+        to keep their values; otherwise None. These hot voxels are not network input.
     """
 
     target: Any

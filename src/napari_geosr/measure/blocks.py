@@ -56,7 +56,7 @@ def blocks_along_z(shape: tuple[int, ...], thickness: int) -> list[slice]:
 
 
 def inside_mask(values: np.ndarray) -> np.ndarray:
-    """Where a sample mask is set: neither 0 nor NaN."""
+    """Select the voxels inside a sample mask: those that are neither 0 nor NaN."""
     inside: np.ndarray = values != 0
     if values.dtype.kind == "f":
         inside &= ~np.isnan(values)
@@ -64,7 +64,7 @@ def inside_mask(values: np.ndarray) -> np.ndarray:
 
 
 def slab_thickness(source: Any, target: Any = None) -> int:
-    """Planes per slab: about `SLAB_VOXELS`; whole chunks of `source` and `target`."""
+    """Return the planes per slab: about `SLAB_VOXELS` voxels, in whole chunks."""
     plane = max(1, math.prod(source.shape[1:]))
     planes = int(max(1, min(SLAB_VOXELS // plane, source.shape[0])))
     for array in (source, target):
@@ -229,7 +229,7 @@ class SlabLabeller:
         return offset
 
     def _grow(self, n: int) -> None:
-        """Make room for `n` more labels, each a root."""
+        """Make room for `n` more labels, each of them a root of the union-find."""
         start, end = self._n_open, self._n_open + n
         if end >= len(self._parent):
             longer = np.zeros(max(2 * len(self._parent), end + 1), np.int64)
@@ -255,7 +255,7 @@ class SlabLabeller:
     def _join_planes(self, part: SlabPart, n_before: int) -> None:
         """Join the first plane to the last plane of the previous slab.
 
-        The cells between both planes are added.
+        The contributions of the cells between both planes are added.
         """
         cells, joining = _kernels()
         if self._last_labels is not None:

@@ -302,7 +302,7 @@ def _refuse_if_less(config: PorosityConfig, needed: int, name: str) -> int:
 
 
 def cache_bytes(source: ArrayLike, config: PorosityConfig) -> int | None:
-    """Decoded blocks that a volume may cache before its slabs are planned."""
+    """Return the bytes of blocks that a volume may cache before slabs are planned."""
     return useful_cache(source, max(0, available_bytes(config) - _FIXED_BYTES))
 
 
@@ -366,7 +366,7 @@ def _plan_reads(
     companions: Companions,
     processes: int,
 ) -> SlabPlan:
-    """Slabs of arrays that are stored in blocks, which are decoded as a whole.
+    """Plan slabs of arrays that are stored in blocks, which are decoded as a whole.
 
     A block is decoded once for all its slabs if it can be kept, and otherwise as rarely
     as possible.

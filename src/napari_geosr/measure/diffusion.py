@@ -82,14 +82,14 @@ def bytes_needed(voxels: int, in_phase: int = 0) -> int:
 def solution_steps(
     phase: npt.NDArray[np.bool_], tolerance: float, check: Callable[[], None]
 ) -> Generator[Step, None, Solution]:
-    """Solve for the concentrations until the fluxes through all planes agree.
+    """Solve for the concentration until the fluxes through all planes agree.
 
     There is no flux through the other faces or out of the phase.
 
     Parameters
     ----------
     phase : ndarray of shape (n, Y, X), bool
-        Every part of it must connect the first and the last face.
+        Every connected part of it must join the first and the last face.
     tolerance : float
         Largest acceptable `spread` of the solution.
     check : callable
@@ -108,7 +108,7 @@ def solution_steps(
     product, is_new = 0.0, True
     for i in range(_MOST_ITERATIONS):
         check()
-        if is_new:  # corrects accumulated rounding errors
+        if is_new:  # removes accumulated rounding errors
             residual = source - matrix @ x
         found = _solution(x, residual, planes, first, n)
         yield BlockDone(i + 1, _MOST_ITERATIONS)

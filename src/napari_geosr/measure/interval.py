@@ -59,7 +59,7 @@ class PorosityInterval:
         Minimum and maximum pore count at the ends and the centre of the interval.
     factor, nominal : float or None
         See `Deviation`.
-    missing_voxels : int
+    Number of voxels of the sample without a standard deviation; they are not shifted.
         Voxels of the sample without a standard deviation; they are not shifted.
     """
 
@@ -172,7 +172,7 @@ class IntervalCounter:
         self._n_sample = self._n_missing = 0
 
     def join(self, part: IntervalPart) -> None:
-        """Add the next slab."""
+        """Add the results of the next slab."""
         self._n_sample += part.sample
         self._n_missing += part.missing
         self._voxels.update(part.voxels)

@@ -27,7 +27,7 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 Box = tuple[slice, ...]
 
-#: Memory, in bytes, for running a network on these blocks; it limits the size of tiles.
+#: Memory, in bytes, for running a network on the blocks; it limits the size of tiles.
 BUDGET = 2 * 10**9
 #: Strength of the probe in units of the noise: small compared with the noise, large
 #: compared with rounding errors.
@@ -75,7 +75,7 @@ class Block:
     padded: BoolArray | None = None
 
     def cells(self) -> Iterator[Box]:
-        """Parts of the core with about equal numbers of voxels."""
+        """Yield parts of the core with about equal numbers of voxels."""
         shape = self.valid.shape
         for i in range(_CELLS):
             for j in range(_CELLS):
@@ -191,7 +191,7 @@ def _read(
     padded = None if padding is None else padded_voxels(source, box, padding)
     core_box = tuple(inner)
     valid = (finite & ~is_constant)[core_box]
-    if padded is not None:  # also next to the sample, where neighbours differ
+    if padded is not None:  # includes padding next to the sample, where values vary
         valid &= ~padded[core_box]
     return Block(tuple(box), window, core_box, valid, finite, padded)
 

@@ -101,10 +101,10 @@ def centrelines(mask: Mask) -> Mask:
 
 
 def connectivity(mask: Mask) -> float:
-    """Number of loops of a phase: 1 - Euler number, with shared volume faces [2]_.
+    """Number of loops of a phase: 1 - Euler number, corrected for shared faces [2]_.
 
-    The last faces count towards the neighbouring block, so that values of blocks that
-    overlap by one voxel add up; divided by the volume, this is Conn.D.
+    The faces at the far ends count towards the next block, so that values of blocks
+    that overlap by one voxel add up; divided by the volume, the result is Conn.D.
 
     Parameters
     ----------

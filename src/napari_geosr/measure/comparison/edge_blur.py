@@ -148,7 +148,7 @@ def _fitted(
 
 
 class _EdgeBlock:
-    """A part of a scan, smoothed, with its slopes."""
+    """A smoothed part of a scan, with its gradient."""
 
     def __init__(self, values: AnyArray) -> None:
         from scipy import ndimage
@@ -187,7 +187,7 @@ class _EdgeBlock:
     def edges(
         self, axis: int, levels: tuple[float, float]
     ) -> tuple[AnyArray, AnyArray]:
-        """Standard deviations and normals at isolated edges, mostly along an axis.
+        """Standard deviations and normals at isolated edges that face along an axis.
 
         Grey value and slope at a voxel of a blurred edge give its width, wherever the
         voxel lies: no interpolation is needed.

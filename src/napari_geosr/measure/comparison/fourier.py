@@ -282,7 +282,7 @@ def fourier_correlation(
     """
     planes = planes or one.ndim == 2
     shells = _Shells(one.shape, voxel_size, planes=planes)
-    # A correlation has no unit.
+    # The units cancel in a correlation.
     first, second = (_transformed(v, planes=planes)[0] for v in (one, other))
     first = first.reshape(-1, *first.shape[-2:])
     second = second.reshape(-1, *second.shape[-2:])

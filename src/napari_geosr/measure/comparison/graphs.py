@@ -49,7 +49,7 @@ def agreement_rows(
 def distance_text(
     found: Mapping[str, GraphAgreement], unit: str, titles: Mapping[str, str]
 ) -> str:
-    """Distance within which branches are compared."""
+    """Return the distance within which branches are compared, as text."""
     texts = {k: f"{number_text(a.distance)} {unit}" for k, a in found.items()}
     return each_once(texts, titles)
 

@@ -30,7 +30,7 @@ class GreyFigures:
     psnr : float
         Peak signal-to-noise ratio in dB; infinite if both are equal.
     nrmse : float
-        Root-mean-square difference in standard deviations of the other volume.
+        Root-mean-square difference in standard deviations of the second volume.
     psnr_range_invariant : float
         PSNR in dB after fitting gain and offset.
     correlation : float
@@ -121,7 +121,7 @@ class GreySums:
 
 
 def _decibels(data_range: float, mse: float) -> float:
-    # Rounding differences between equal volumes do not count.
+    # Count volumes that differ only by rounding as equal.
     if mse <= (1e-7 * data_range) ** 2:
         return math.inf
     return 10 * math.log10(data_range**2 / mse)

@@ -153,7 +153,7 @@ def match_pores(
 
     Two pores match if they share at least a fifth of the smaller one. Pores below
     `min_voxels` are not listed. However, a larger pore that overlaps only with such a
-    remainder is matched with it and does not count as lost.
+    small pore is matched with it and does not count as lost.
 
     Parameters
     ----------
@@ -203,7 +203,7 @@ def match_pores(
 def _status(
     ours: npt.NDArray[np.intp], theirs: npt.NDArray[np.intp], big: Mask, base_big: Mask
 ) -> Status:
-    """Status of a group; remainders below the minimum size do not count."""
+    """Status of a group; pores below the minimum size do not count."""
     if not len(theirs):
         return "invented"
     if not len(ours):

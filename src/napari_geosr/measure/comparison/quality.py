@@ -113,7 +113,7 @@ def relative_error(found: float, true: float) -> float:
 
 
 def porosity_error(mask: Mask, truth: Mask) -> float:
-    """Relative error of the pore fraction; the masks may have different voxels."""
+    """Relative error of the pore fraction; the masks may differ in voxel size."""
     return relative_error(float(mask.mean()), float(truth.mean()))
 
 

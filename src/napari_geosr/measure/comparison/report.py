@@ -90,8 +90,7 @@ class QualityReport:
 
     Attributes
     ----------
-    base : str
-        Key of the reference, or of the first volume if there is none.
+    Key of the reference or, if there is none, of the first volume.
     titles : mapping of str to str
         Name of each volume for the user.
     grids : mapping of PairGrid

@@ -21,7 +21,7 @@ from napari_geosr.core.types import AnyArray
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
-#: Grey values of the image and of the base, and which voxels are known in both.
+#: Grey values of the image and of the base, and a mask of voxels known in both.
 _Slab = tuple[Array, Array, Mask]
 
 #: Standard deviation of the Gaussian window of SSIM, in voxels.
@@ -71,7 +71,7 @@ class SsimSum:
 
     @property
     def halo(self) -> int:
-        """Slices (for an image: rows) on either side of a slab for its windows."""
+        """Slices (for an image: rows) needed on either side of a slab."""
         return self._scales[0].halo
 
     def add(self, image: AnyArray, base: AnyArray, known: Mask) -> None:
@@ -186,7 +186,7 @@ class _ScaleSums:
         )
 
     def halved(self, slab: _Slab) -> _Slab | None:
-        """The slab on the next scale; None if it does not have two slices yet."""
+        """Return the slab at the next scale; None if there are not yet two slices."""
         if self.halo:
             if self._single is not None:
                 slab = _joined(self._single, slab)

@@ -50,7 +50,7 @@ class FrameVolumes:
     base : str
         Key of the volume that the others are compared with.
     mask : FrameArray or None
-        Sample mask: voxels of which more than half is not zero.
+        Sample mask: voxels that are more than half covered by non-zero voxels.
     """
 
     placed: Mapping[str, FrameVolume]
@@ -131,9 +131,8 @@ def grey_steps(
     volumes : FrameVolumes
     data_range : float, optional
         By default, the range between the 0.1th and 99.9th percentiles.
-    of_base : bool
-        Take that range from the base; otherwise, use the smallest range of all volumes,
-        which contains the least noise.
+    Take the range from the base; otherwise, use the smallest range of all volumes,
+    which contains the least noise.
     affine : bool
         Fit gain and offset of each volume first.
     slicewise : bool, optional
@@ -145,7 +144,7 @@ def grey_steps(
     Raises
     ------
     VolumeError
-        If no voxel is known in all volumes, or there is no range.
+        If no voxel is known in all volumes, or all grey values are equal.
     ConfigError
         If `data_range` is not greater than zero.
     Cancelled

@@ -190,7 +190,7 @@ def smoothed(
     widths: tuple[float, float, float],
     noise: ResidualNoise,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return the smoothed residual in units of the noise, and its part due to edges.
+    """Return the smoothed residual in units of the noise, and the part due to edges.
 
     The third array is the result after the same smoothing, minus its central grey
     value.

@@ -246,7 +246,7 @@ def _padded_to_zyx(values: Sequence[float], first: float) -> Array:
 
 
 def _components(mask: Mask, smallest: int) -> tuple[Mask, dict[str, int]]:
-    """The phase without specks, and the number of components joining opposite faces."""
+    """Remove specks, and count the components that join opposite faces."""
     from scipy import ndimage
 
     labels, _ = ndimage.label(mask, structure=np.ones((3, 3, 3)))

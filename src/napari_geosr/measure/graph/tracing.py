@@ -77,7 +77,7 @@ class SkeletonTrace:
             self._places.append(axis_sums)
 
     def _walk(self, degree: Indices) -> None:
-        """Follow chains from every node, then the remaining rings without a node."""
+        """Follow chains from every node, then the closed rings without a node."""
         visited = np.zeros(len(self.voxels), bool)
         for start in np.flatnonzero(self._node >= 0).tolist():
             for step in self._near[start]:
@@ -112,7 +112,7 @@ class SkeletonTrace:
 
 
 def _neighbours(lines: Mask) -> Indices:
-    """Pairs of adjacent line voxels, as numbers in the order of ``argwhere``."""
+    """Pairs of adjacent line voxels, numbered in the order of ``argwhere``."""
     padded = np.pad(lines, 1)
     flat = np.flatnonzero(padded)
     steps = np.array([1, padded.shape[2], padded.shape[1] * padded.shape[2]])

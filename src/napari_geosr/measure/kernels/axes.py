@@ -13,10 +13,10 @@ def mark_axes(
 ) -> None:
     """Mark voxels of the medial axis of a phase.
 
-    Each of two neighbouring voxels has a nearest voxel outside the phase. If these
+    Two neighbouring voxels each have a nearest voxel outside the phase. If these
     outside voxels subtend an angle of more than 130°, the neighbour that is closer to
     the middle is marked (Hesselink & Roerdink, IEEE TPAMI 30, 2204 (2008),
-    doi:10.1109/TPAMI.2008.21: integer medial axis, pruned).
+    doi:10.1109/TPAMI.2008.21: pruned integer medial axis).
 
     Parameters
     ----------

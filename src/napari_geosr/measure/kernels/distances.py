@@ -10,7 +10,7 @@ from napari_geosr.measure.kernels.compiled import compiled
 FAR = np.int32(2**30)
 #: Number of columns that are processed together.
 TILE = 16
-#: Sites up to this many voxels away are compared one by one, farther ones by parabolas.
+#: Sites up to this many voxels away are compared directly, farther ones by parabolas.
 WITHIN = 128
 
 
@@ -144,7 +144,7 @@ def _compare(
         if before >= 0:
             for k in range(len(best)):
                 value = np.int32(values[before, k] + squared)
-                # On this side, sites are in descending order.
+                # On this side, sites are visited in descending order.
                 is_near = value <= best[k]
                 best[k] = value if is_near else best[k]
                 place[k] = places[before, k] if is_near else place[k]

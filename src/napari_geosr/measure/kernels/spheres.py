@@ -35,8 +35,8 @@ OUT = 0.2
 FLAT = 0.7
 #: Minimum radius, in voxels, at which one sphere per cell of 4³ voxels is sufficient.
 WIDE = 16.0
-#: Number of passes in which voxels outside all spheres take the largest diameter of
-#: their neighbours.
+#: Number of passes in which voxels outside all spheres are given the largest diameter
+#: of their neighbours.
 FILLED = 4
 #: Relative tolerance of radii: spheres are painted larger by this fraction (at least by
 #: `MARGIN`), and spheres that add less than this are skipped.
@@ -94,7 +94,7 @@ def _slope(before: int, after: int) -> float:
 def largest_unknown(
     distances: np.ndarray, core: np.ndarray, inner: np.ndarray
 ) -> float:
-    """Return the largest radius of a sphere that is uncertain because the block ends.
+    """Return the largest radius of a sphere that may change beyond the block.
 
     Spheres around voxels of the core, and of the `REACH` voxels around it, are checked.
     `inner` is 1 for each face of the block, in pairs along Z, Y, X, beyond which the

@@ -103,7 +103,7 @@ def _is_thin(patterns: np.ndarray, z: int, y: int, x: int) -> bool:
                 else:
                     c += side
                 if not (0 <= a < shape[0] and 0 <= b < shape[1] and 0 <= c < shape[2]):
-                    # Structures continue beyond the border.
+                    # Assume that structures continue beyond the border.
                     thick = 3 if thick else 0
                     break
                 if not patterns[a, b, c] & 8:
