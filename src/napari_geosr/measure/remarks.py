@@ -87,7 +87,7 @@ def _middle(n: int) -> slice:
 def remarks(
     histogram: GreyHistogram, config: PorosityConfig, threshold: float, name: str
 ) -> Iterator[str]:
-    """Messages about missing, unusual and ambiguous grey values.
+    """Yield messages about missing, unusual and ambiguous grey values.
 
     Parameters
     ----------
@@ -265,7 +265,7 @@ def speck_remarks(
     name: str,
     small: SmallPores | None = None,
 ) -> Iterator[str]:
-    """Return one sentence if there are many objects, most of which are single voxels.
+    """Yield one sentence if there are many objects, most of which are single voxels.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ _MAX_BLOCK_EDGE = 48
 _MIN_BLOCK_EDGE = 16
 #: Maximum number of blocks along an axis.
 _MAX_BLOCKS = 3
-#: Number of rounds; each undoes the shift found so far and measures the rest.
+#: Number of rounds; each undoes the shift found so far and measures the remaining one.
 _ROUNDS = 3
 #: Minimum correlation of the two volumes in a block to estimate its shift.
 _MIN_CORRELATION = 0.2
@@ -67,7 +67,7 @@ def mutual_information(
     ----------
     one, other : ndarray of the same shape
     mask : ndarray of bool, optional
-        Voxels that count.
+        Voxels to be used.
     """
     a, b = (one.ravel(), other.ravel()) if mask is None else (one[mask], other[mask])
     if a.size == 0:
@@ -100,7 +100,7 @@ def correlation(
     one, other : ndarray
         Arrays of the same shape.
     mask : ndarray of bool, optional
-        Voxels that count.
+        Voxels to be used.
     """
     kept = (one.ravel(), other.ravel()) if mask is None else (one[mask], other[mask])
     a, b = (values - values.mean(dtype=np.float64) for values in kept)

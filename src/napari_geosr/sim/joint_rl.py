@@ -114,7 +114,7 @@ class HeldOutCurve:
 def thinned(
     frames: FloatArray, variance: FloatArray, seed: int = 0
 ) -> tuple[FloatArray, FloatArray]:
-    """Two sets of frames with independent noise, each as if from half the photons.
+    """Return two sets of frames with independent noise, as if from half the photons.
 
     Noise of the same variance is added to one set and subtracted from the other; both
     sets have the brightness of `frames`.
@@ -139,7 +139,7 @@ def best_iterations(
     tv: float = 0.0,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, HeldOutCurve]:
-    """Number of iterations at which held-out photons are predicted best.
+    """Find the number of iterations at which held-out photons are predicted best.
 
     Parameters
     ----------

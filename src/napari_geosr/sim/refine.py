@@ -103,8 +103,8 @@ def fitted_phases(
     patterns : PatternSet
     block : ndarray of shape (angles, phases, Y, X)
     terms : ndarray of shape (1 + 2 · harmonics · angles, Y, X)
-        The object times 1 and the cosine and sine of every harmonic, as the camera
-        sees it (`IlluminationOperator.terms`).
+        The object times 1 and the cosine and sine of every harmonic, as imaged by the
+        camera (`IlluminationOperator.terms`).
     weight : ndarray of shape (Y, X)
         Inverse variance of the pixels.
     """

@@ -24,7 +24,7 @@ from napari_geosr.tomography.preprocess import LineIntegrals
 
 Curve = npt.NDArray[np.float64]
 
-#: Maximum number of projections for the search; more would need memory without benefit.
+#: Maximum number of projections for the search; more would only need more memory.
 _MAX_VIEWS = 2048
 #: Step of the search over the whole range, in columns.
 _COARSE_STEP = 0.5

@@ -127,7 +127,7 @@ def needed_degrees(geometry: FanGeometry) -> float:
 
 
 def check_arc(geometry: FanGeometry) -> None:
-    """Refuse scans over less than half a turn plus the fan angle.
+    """Reject scans over less than half a turn plus the fan angle.
 
     Raises
     ------

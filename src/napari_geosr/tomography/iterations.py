@@ -68,7 +68,7 @@ def check_stop(should_stop: ShouldStop) -> None:
 
 
 def check_sinogram(sinogram: Tensor, geometry: ParallelGeometry) -> None:
-    """Refuse projections that no algorithm can use.
+    """Reject projections that no algorithm can use.
 
     Raises
     ------

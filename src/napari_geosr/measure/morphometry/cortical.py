@@ -60,7 +60,7 @@ _MOST_POROUS = 0.5
 
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
-    """Measure every slice."""
+    """Measure the cortex in every slice."""
     n = phases.shape[0]
     step = max(1, n // _MOST_THICKNESSES)
     rows = np.full((n, len(_NAMES)), np.nan)
@@ -122,7 +122,7 @@ class _RingCheck:
         self._before = cavity
 
     def remarks(self, rows: npt.NDArray[np.float64]) -> list[str]:
-        """Remark on a volume that may not be a cortex, based on values of slices."""
+        """Remark on a volume that may not be a cortex, based on its slices' values."""
         values = dict(zip(_NAMES, rows[np.isfinite(rows[:, 0])].T, strict=True))
         if not (n := len(values["Tt.Ar"])):
             return []

@@ -132,7 +132,7 @@ def _openpnm(
 def divide(
     space: npt.NDArray[np.bool_],
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Labels of the parts of a pore space, their inscribed diameters and centres.
+    """Divide a pore space; return labels of the pores, inscribed diameters and centres.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def _throats(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Pairs of labels that share faces, and the area (2D: length) of their interface.
 
-    The faces across each axis are the projection of a flat throat along that axis.
+    The faces normal to each axis are the projection of a flat throat along that axis.
     """
     pairs, across = [], []
     for axis in range(labels.ndim):

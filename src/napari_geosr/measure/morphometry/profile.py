@@ -40,7 +40,7 @@ _ENOUGH = 0.5
 
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
-    """Measure every slice."""
+    """Measure the porosity of every slice."""
     slabs = phases.slabs
     parts = []
     yield StageStarted(0, len(slabs), message="Measuring the profile along Z")

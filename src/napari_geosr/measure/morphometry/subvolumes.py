@@ -138,7 +138,7 @@ def _fractions(pores: Counts, sample: Counts, whole: Counts) -> tuple[Counts, Co
     """Pore and sample voxels of the evaluated sub-volumes, sorted by porosity."""
     used = 2 * sample >= whole
     p, s = pores[used], sample[used]
-    order = np.lexsort((s, p / s))  # so that the draws do not depend on directions
+    order = np.lexsort((s, p / s))  # sorted, so that draws do not depend on directions
     return p[order], s[order]
 
 

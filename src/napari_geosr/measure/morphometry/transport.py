@@ -48,7 +48,7 @@ QUANTITIES = (
         "k(estimate)", "permeability by the Kozeny–Carman equation", 2, flat_name="-"
     ),
 )
-#: Fluxes through all planes must agree within this fraction.
+#: Maximum relative difference between the fluxes through the planes.
 _TOLERANCE = 0.005
 
 

@@ -117,7 +117,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
 def pair_steps(
     phases: Phases, axes: tuple[int, ...], distances: list[int]
 ) -> Generator[Step, None, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Numbers of pairs with both ends in pores, and in the sample: (3, n) each."""
+    """Count pairs with both ends in pores, and in the sample; shape (3, n) each."""
     both = np.zeros((3, len(distances)), np.int64)
     pairs = np.zeros_like(both)
     slabs, n_z = phases.slabs, phases.shape[0]

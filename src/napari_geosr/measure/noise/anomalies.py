@@ -1,9 +1,9 @@
-"""Parts of a scan with much more noise than the rest: slices, and single voxels.
+"""Finds slices and single voxels that are much noisier than the rest of a scan.
 
 The noise of a scan is measured where it is weakest. Bad frames of a camera leave noisy
 slices; direct hits of the detector (zingers) and hot pixels leave single voxels far
-outside the grey values of the sample. A restoration that is adapted to the noise of the
-rest leaves most of them unchanged.
+outside the grey values of the sample. A restoration adapted to the noise of the other
+voxels leaves most of them unchanged.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ _DIFFERENCE_VARIANCE = 36.0
 def anomaly_doubts(
     sample: NoiseSample, n_slices: int, found: Outliers, level: float, contrast: float
 ) -> Iterator[str]:
-    """Sentences on noisy slices and on single voxels far outside the range.
+    """Yield remarks on noisy slices and on single voxels far outside the range.
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ def polynomials(n: int) -> Array:
 
 
 def energies(blocks: FloatArray) -> FloatArray:
-    """Squared coefficients of blocks, shape (blocks, Z, Y, X) in degrees."""
+    """Squared coefficients of blocks by degree, shape (blocks, Z, Y, X)."""
     coefficients = blocks
     for axis in (1, 2, 3):
         matrix = polynomials(coefficients.shape[axis]).astype(np.float32)
@@ -172,7 +172,7 @@ def non_negative(matrix: Array, values: Array) -> Array:
 
     Notes
     -----
-    An active-set method may not terminate for parts that are almost alike; the interior
+    An active-set method may not terminate if parts are nearly identical; the interior
     reflective method (Coleman and Li 1996) does.
     """
     from scipy.optimize import lsq_linear, nnls

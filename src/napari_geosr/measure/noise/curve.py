@@ -88,7 +88,8 @@ class NoiseCurve:
         """Return grey values and standard deviations, without redundant knots."""
         greys = np.linspace(self.greys[0], self.greys[-1], _KNOTS)
         if len(self.greys) > 2 and self.is_line:
-            # A root is most curved at its beginning.
+            # Place more knots near the start, where the square root of a line is most
+            # curved.
             known = np.linspace(self.greys[0], self.greys[-2], _KNOTS)
             first = np.linspace(self.greys[0], self.greys[1], _KNOTS)
             greys = np.union1d(np.union1d(greys, known), first)

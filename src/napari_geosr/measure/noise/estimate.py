@@ -298,7 +298,7 @@ def _from_sample(
         measured = quiet_curve(block_energies, sample, fraction, check)
         if measured is not None:
             quiet, curve = measured
-            # Ignore the others: they are few, and some are hot or dead voxels.
+            # Ignore extreme values: they are few, and some are hot or dead voxels.
             curve = curve.extended(*np.percentile(sample.values, _NEARLY_ALL).tolist())
             ratios = 1.0, 1.0
             if len(sample.greys) >= _MIN_TEXTURE_BLOCKS:

@@ -144,7 +144,7 @@ def _mixture(
     cutoff: float | None,
     deviance: float,
 ) -> Mixture:
-    """Amplitudes of each class for known parts."""
+    """Fit the amplitudes of each class, given the parts."""
     variances, white, shares = [], [], []
     for energy in classes:
         if not energy.any():  # rounded or segmented
@@ -187,7 +187,7 @@ def _grouped(classes: list[Array], weights: Array) -> tuple[list[Array], Array]:
 
 
 def _simplex(first: Sequence[float]) -> Array:
-    """A starting point and steps along every axis, towards the middle of the range."""
+    """Initial simplex: a point, and steps along each axis towards mid-range."""
     corners = np.tile(np.asarray(first, np.float64), (len(first) + 1, 1))
     for axis, value in enumerate(first):
         corners[axis + 1, axis] += _STEP if value < 0.8 else -_STEP

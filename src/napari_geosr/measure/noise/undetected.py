@@ -74,7 +74,7 @@ def smooth_noise(
         limit = max(floor, known)
     elif max(lags) > SMOOTHED:
         limit = _MAX_SMOOTH_RATIO * level
-    else:  # some of the noise is fine
+    else:  # some of the noise is fine-grained
         return 0.0
     return spread if spread > limit else 0.0
 

@@ -124,7 +124,7 @@ def draw(overview: Overview) -> bytes | None:
 
 
 def _draw_box(axes: Axes, corners: Floats, flat: Floats, overview: Overview) -> None:
-    """Draw the edges of the box, and one length along each axis."""
+    """Draw the edges of the box, and label the length along each axis."""
     farthest = int(np.argmax(corners @ _FORWARD))
     unit = "" if overview.unit == PIXEL else f" {overview.unit}"
     labelled: dict[int, tuple[float, Floats]] = {}

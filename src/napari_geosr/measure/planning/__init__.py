@@ -200,7 +200,7 @@ def _plan(
     length: float | None,
     threshold: float,
 ) -> ScanPlan:
-    """The number of spots and their positions."""
+    """Compute the number of spots and their positions."""
     whole = config.scan == "whole"
     spots = cells.cubes(cells.per_spot)
     porosity = phases.count(phases.pores) / phases.sample_voxels

@@ -134,7 +134,7 @@ def variance_of_cubes(
     ended = np.flatnonzero(covariance <= 0)
     end = int(ended[0]) if ended.size else len(covariance) - 1
     reach = min(edge, float(distances[end]))
-    # Midpoints of equal parts up to where the covariance ends.
+    # Midpoints of equal intervals up to the distance at which the covariance vanishes.
     step = reach / _POINTS
     h = (np.arange(_POINTS) + 0.5) * step
     weight = 1 - h / edge  # fraction of pairs at this offset

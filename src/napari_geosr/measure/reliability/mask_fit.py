@@ -32,9 +32,9 @@ _MAX_SOLID_OUTSIDE = 0.05
 _FILLED = 0.6
 #: Maximum fraction of the convex outline that lies outside a mask that follows it.
 _CONVEX = 0.03
-#: If the excluded part consists of pores, a mask with twice the closing radius includes
-#: at least this fraction of it; it still excludes the recess of a concave outline (an
-#: L, a ring).
+#: Minimum fraction of the excluded part that a mask with twice the closing radius
+#: includes if that part consists of pores; the recess of a concave outline (an L, a
+#: ring) is still excluded.
 _INCLUDED_SHARE = 0.2
 #: Change of the porosity above which rounding the corners of a concave outline cannot
 #: be the reason.

@@ -169,7 +169,7 @@ def possible_misclassification(
 
 
 def _spread(histogram: GreyHistogram, edges: Array) -> Array:
-    """Counts redistributed to other bins, spread over the steps between grey values.
+    """Redistribute counts to other bins, spread over the steps between grey values.
 
     Eight-bit values that were converted have gaps, so that bins of equal width contain
     different numbers of them.

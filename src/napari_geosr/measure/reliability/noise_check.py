@@ -158,7 +158,7 @@ def _is_phase(data: ArrayLike, ends: tuple[float, float]) -> bool:
 def noise_remarks(
     check: NoiseCheck | None, porosity: float, name: str
 ) -> Iterator[str]:
-    """Sentences if noise makes, or may make, the results unreliable.
+    """Yield remarks if noise makes, or may make, the results unreliable.
 
     Parameters
     ----------

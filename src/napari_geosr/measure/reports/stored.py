@@ -42,7 +42,7 @@ def report_from_files(
     tables: Mapping[str, Path] | None = None,
     overview: Overview | None = None,
 ) -> PorosityReport:
-    """Rebuild a report.
+    """Rebuild a report from its stored files.
 
     Data that are not in its files are missing: the histogram of the grey values, the
     curve of the noise, and the porosity interval.

@@ -155,7 +155,7 @@ class _LowResolutionRegion:
     """A part of the high-resolution scan, averaged to low resolution, without noise.
 
     The blur is applied in the cosine transform: values are mirrored at the borders, and
-    the time does not depend on the width of the point-spread function.
+    the computing time does not depend on the width of the point-spread function.
     """
 
     def __init__(

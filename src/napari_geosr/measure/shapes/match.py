@@ -1,4 +1,4 @@
-"""Whether a surface shows all parts of its voxels: pieces, Euler number, extent."""
+"""Checks whether a surface shows all parts of a shape: pieces, Euler number, extent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from napari_geosr.core.types import AnyArray, AnyDict
 
 #: Planes processed at a time when cells are counted.
 _PLANES = 16
-#: Difference of the extents, in voxels, up to which a surface is not shorter: smoothing
+#: Maximum shortening of a surface, in voxels, that is tolerated because smoothing
 #: rounds corners.
 _SHORTER = 1.0
 

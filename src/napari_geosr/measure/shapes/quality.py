@@ -132,7 +132,7 @@ def compare_shapes(
             "label (--label)."
         )
     limit = max(voxel_size) if tolerance is None else tolerance
-    border = max(limit, *voxel_size)  # any closer, there are no voxels
+    border = max(limit, *voxel_size)  # there are no closer voxels
     box = _common_box(shape | reference)
     one, one_areas = _corners(shape[box], voxel_size)
     other, other_areas = _corners(reference[box], voxel_size)
