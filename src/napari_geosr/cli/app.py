@@ -292,7 +292,7 @@ def _unknown_subcommand(words: Sequence[str]) -> str:
 
 
 def _subcommands(words: Sequence[str]) -> list[str]:
-    """Subcommands of the first word, if it is a group of commands."""
+    """Return the subcommands of the first word, if it is a group of commands."""
     app = build_app()
     if not words or words[0] not in app:
         return []

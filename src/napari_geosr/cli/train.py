@@ -124,7 +124,7 @@ _EXAMPLES = {
 
 
 def examples_of(method: str) -> tuple[str, ...]:
-    """Examples for a method, without the program's name."""
+    """Return the examples for a method, without the program's name."""
     return tuple(f"train {method} {line}" for line in _EXAMPLES[method])
 
 

@@ -61,7 +61,7 @@ def device_name(device: str) -> str:
 
 
 def free_memory(device: str = "cpu") -> int:
-    """Bytes still available to a job on `device`.
+    """Return the bytes still available to a job on `device`.
 
     For the processor, see `napari_geosr.core.machine.memory.free_host_memory`.
     """

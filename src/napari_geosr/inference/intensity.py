@@ -262,7 +262,7 @@ def _whole_box(block: tuple[slice, ...], shape: Sequence[int]) -> tuple[slice, .
 
 
 def _without_positions(voxels: AnyArray, positions: AnyArray) -> AnyArray:
-    """The voxels outside the given positions; the whole block if none are given."""
+    """Return voxels outside the given positions; the whole block if none are given."""
     if not len(positions):
         return voxels
     is_kept = np.ones(voxels.shape, bool)
@@ -304,7 +304,7 @@ def _blocks(shape: tuple[int, ...], sample_above: int) -> Iterator[tuple[slice, 
 def _rows_of_huge_planes(
     shape: tuple[int, ...], sample_above: int
 ) -> Iterator[tuple[slice, ...]]:
-    """Evenly spaced rows of some planes, none of which is read completely."""
+    """Yield evenly spaced rows of some planes, none of which is read completely."""
     n_planes = min(shape[0], _N_ROW_PLANES)
     n_rows = max(1, min(shape[1], sample_above // (shape[2] * n_planes)))
     for z in np.linspace(0, shape[0] - 1, n_planes).round().astype(int):

@@ -73,12 +73,12 @@ class CostModel:
     beyond: float = 0.0
 
     def counted(self, n_voxels: int) -> float:
-        """Bytes of storage for a window of `n_voxels`."""
+        """Return the bytes of storage for a window of `n_voxels`."""
         together = min(n_voxels, self.at_once)
         return self.base + self.slope * together + self.beyond * (n_voxels - together)
 
     def peak(self, n_voxels: int) -> float:
-        """Bytes that the process uses for a window of `n_voxels`."""
+        """Return the bytes that the process uses for a window of `n_voxels`."""
         return self.fixed + self.safety * self.counted(n_voxels)
 
     def max_voxels(self, nbytes: int) -> int:
@@ -186,7 +186,7 @@ class RegionCost:
     core: float
 
     def counted(self, window: Size, core: Size) -> float:
-        """Bytes of storage for a core in a window."""
+        """Return the bytes of storage for a core in a window."""
         pairs = zip(core, window, strict=True)
         near = math.prod(min(n, size + 2 * _CORE_MARGIN) for size, n in pairs)
         return self.base + self.window * math.prod(window) + self.core * near

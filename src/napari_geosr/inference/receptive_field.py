@@ -183,7 +183,7 @@ class _Slab:
         return reach
 
     def stride(self, halo: int) -> int | None:
-        """Smallest shift along the axis that the output follows, or None."""
+        """Return the smallest shift along the axis that the output follows, or None."""
         for shift in sorted({*_STRIDES, self.step}):
             if self.is_equivariant_to(shift, halo):
                 return shift

@@ -163,7 +163,7 @@ def _stage_bytes(
     features: int,
     dense: bool,
 ) -> int:
-    """Memory of one stage for one block, with its halo."""
+    """Return the bytes needed by one stage for one block, with its halo."""
     # The block and the halo, on the grid of the shape and on that of the stage.
     window = widened(block, math.ceil(halo / 2**stage), shape)
     n_voxels: int = math.prod(p.stop - p.start for p in window) * 8**stage

@@ -105,7 +105,7 @@ def memory_key(network: nn.Module, device: str) -> str:
 
 
 def free_memory(device: str) -> int | None:
-    """Bytes free on a device; None if unknown."""
+    """Return the bytes free on a device; None if unknown."""
     if device.startswith("cuda"):
         import torch
 
@@ -114,7 +114,7 @@ def free_memory(device: str) -> int | None:
 
 
 def anonymous_memory() -> int | None:
-    """Anonymous memory of the process in bytes; None if unknown."""
+    """Return the anonymous memory of the process in bytes; None if unknown."""
     try:
         text = _STATUS.read_bytes()
     except OSError:

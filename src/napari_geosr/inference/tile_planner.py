@@ -123,7 +123,7 @@ class TilePlanner:
         return self.cost is not self._guess
 
     def buffers_for(self, budget: int) -> Buffers:
-        """Memory held by the pipeline if a run may use `budget` bytes."""
+        """Return the memory held by the pipeline if a run may use `budget` bytes."""
         held = self.fixed_bytes
         for array in (self.source, self.target, self.deviation):
             if isinstance(array, PlannedArray):  # uses its share of any budget
@@ -158,13 +158,13 @@ class TilePlanner:
         return replace(self.buffers, held=held, unit=None)
 
     def _required_budget(self) -> float:
-        """Bytes of the smallest budget with room for a tile and the buffers."""
+        """Return bytes of the smallest budget with room for a tile and the buffers."""
         return self._budget_for(
             MAX_COST_FACTOR if self.region is None else math.inf, None
         )
 
     def budget_for_work(self, max_work: float) -> float:
-        """Bytes of the smallest budget with which the work stays below a factor.
+        """Return bytes of the smallest budget with which the work stays below a factor.
 
         Parameters
         ----------

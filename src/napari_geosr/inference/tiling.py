@@ -228,7 +228,7 @@ def plan(
 def cut_axis(
     layout: Layout, axis: int, tile: int, span: slice
 ) -> list[tuple[slice, slice]]:
-    """Cores and windows along one axis; starts lie on the stride's grid.
+    """Return the cores and windows along one axis; starts lie on the stride's grid.
 
     Parameters
     ----------

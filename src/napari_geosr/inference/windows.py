@@ -178,7 +178,7 @@ class WindowReader:
         return _take(raw, indices)
 
     def _stack(self, indices: Sequence[AnyArray]) -> AnyArray:
-        """Planes for a 2.5D network; those of the previous window are reused."""
+        """Return planes for a 2.5D network; those of the previous window are reused."""
         place = (_span(indices[1]), _span(indices[2]))
         z_indices = [int(z) for z in indices[0]]
         if place != self._planes_at:

@@ -86,7 +86,7 @@ def preview_of(job: JobFolder) -> Preview | None:
 
 
 def _of_result(out: Path) -> Preview:
-    """The preview of a finished result."""
+    """Return the preview of a finished result."""
     try:
         stamp = out.stat().st_mtime_ns
     except OSError as error:
@@ -98,7 +98,7 @@ def _of_result(out: Path) -> Preview:
 
 
 def _of_parts(out: Path) -> Preview | None:
-    """The preview of an unfinished result; None if there is none (any more)."""
+    """Return the preview of an unfinished result; None if there is none (any more)."""
     entries = map(read_journal, leftovers(out, suffix_of(out)))
     known = [entry for entry in entries if entry is not None and entry.boxes]
     parts = [(entry.part, entry.boxes) for entry in known]
@@ -121,7 +121,7 @@ def _of_parts(out: Path) -> Preview | None:
 
 
 def _finished_boxes(stopped: Volume) -> Sequence[Box]:
-    """Finished boxes of a run that was stopped, from its record."""
+    """Return the finished boxes of a run that was stopped, from its record."""
     record = stopped.provenance[-1] if stopped.provenance else {}
     return boxes_from_lists(record.get("finished", []))
 

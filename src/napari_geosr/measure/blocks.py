@@ -49,7 +49,7 @@ def check_real(dtype: npt.DTypeLike | None, name: str) -> None:
 
 
 def blocks_along_z(shape: tuple[int, ...], thickness: int) -> list[slice]:
-    """Slices along the first axis of at most `thickness` planes."""
+    """Return slices of at most `thickness` planes along the first axis."""
     return [
         slice(z, min(z + thickness, shape[0])) for z in range(0, shape[0], thickness)
     ]
@@ -76,7 +76,7 @@ def slab_thickness(source: Any, target: Any = None) -> int:
 
 
 def chunk_thickness(array: Any) -> int:
-    """Planes per chunk of a chunked array; 1 for other arrays."""
+    """Return the number of planes per chunk of a chunked array; 1 for other arrays."""
     chunks = getattr(array, "chunks", None)
     if not chunks or array.shape[0] <= 1:
         return 1
@@ -84,7 +84,7 @@ def chunk_thickness(array: Any) -> int:
 
 
 def _no_rows() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A table without rows: indices, sums and boundary."""
+    """Return a table without rows: indices, sums and boundary."""
     return np.zeros(0, np.int64), column.new_table(-1), column.new_boundary(-1)
 
 
@@ -359,7 +359,7 @@ class SlabLabeller:
             self._last_labels = small[self._last_labels]
 
     def state(self) -> dict[str, np.ndarray]:
-        """The state after the slabs so far, for storing in a file."""
+        """Return the state after the slabs so far, for storing in a file."""
         self._complete = [_joined(self._complete)]
         # Only the rows of open and completed pores and the labels grow with the volume.
         values: dict[str, np.ndarray] = {

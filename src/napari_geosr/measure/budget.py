@@ -121,7 +121,7 @@ def available_bytes(config: PorosityConfig) -> int:
 def min_bytes(
     source: Any, *, has_interval: bool = False, companions: Companions = ()
 ) -> int:
-    """Memory of a measurement with the thinnest slabs, in bytes.
+    """Return the memory of a measurement with the thinnest slabs, in bytes.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def min_bytes(
 
 
 def _stored(array: Any) -> Any:
-    """The stored array from which a resampled or stacked view is derived."""
+    """Return the stored array from which a resampled or stacked view is derived."""
     return getattr(array, "stored", array)
 
 
@@ -157,7 +157,7 @@ def _is_in_blocks(source: Any, companions: Companions) -> bool:
 def _ways_of_reading(
     source: Any, thickness: int, companions: Companions
 ) -> list[_SlabReads]:
-    """Memory and repeated work for reading slabs, with and without caches.
+    """Return the ways of reading slabs, with and without caches, and their costs.
 
     The way that needs the least memory comes first.
     """
@@ -239,7 +239,7 @@ def most_bytes(
     deviation: Volume | None = None,
     processes: int = 1,
 ) -> int:
-    """Memory that the labelling uses if the budget is large, in bytes.
+    """Return the memory that the labelling uses if the budget is large, in bytes.
 
     The slabs are those of a run without a budget, and all labels are in memory.
 

@@ -39,7 +39,7 @@ PAIRS: tuple[tuple[tuple[int, int, int], tuple[int, int, int]], ...] = (
 
 
 def bit(corner: tuple[int, ...]) -> int:
-    """Index of the bit that represents the corner (dz, dy, dx) in a code."""
+    """Return the index of the bit that represents the corner (dz, dy, dx) in a code."""
     dz, dy, dx = corner
     return 4 * dx + 2 * dz + dy
 

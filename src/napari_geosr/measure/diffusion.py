@@ -146,7 +146,7 @@ def _solution(
 
 
 def _equations(phase: npt.NDArray[np.bool_]) -> tuple[Any, Floats]:
-    """Flux balance of every voxel: matrix and right-hand side."""
+    """Return the flux balance of every voxel: matrix and right-hand side."""
     from scipy import sparse
 
     count = int(np.count_nonzero(phase))
@@ -178,7 +178,7 @@ def _equations(phase: npt.NDArray[np.bool_]) -> tuple[Any, Floats]:
 
 
 def _grids(matrix: Any, places: list[AnyArray]) -> tuple[list[_Level], SuperLU]:
-    """The grids from fine to coarse, and a direct solver for the coarsest one."""
+    """Return grids from fine to coarse, and a direct solver for the coarsest one."""
     from scipy.sparse.linalg import splu
 
     levels: list[_Level] = []

@@ -182,7 +182,7 @@ class IntervalCounter:
     def result(
         self, porosity: float, pore_count: int, min_voxels: int
     ) -> PorosityInterval:
-        """The interval around the porosity of the unshifted voxels."""
+        """Return the interval around the porosity of the unshifted voxels."""
         share = {move: n / self._n_sample for move, n in self._voxels.items()}
         ends, counts = None, None
         if self.deviation.factor is not None:

@@ -168,7 +168,7 @@ class PorosityRun:
     def pores(
         self, slab: slice, threshold: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Grey values, pore mask and sample mask of a slab.
+        """Return the grey values, pore mask and sample mask of a slab.
 
         The sample mask is None if all voxels belong to the sample.
         """

@@ -108,7 +108,7 @@ def threshold_of(
 def _multi_otsu(
     counts: np.ndarray, centres: np.ndarray, phase: str, name: str
 ) -> float:
-    """The three-class Otsu threshold that is closer to the pores."""
+    """Return the three-class Otsu threshold that is closer to the pores."""
     from skimage.filters import threshold_multiotsu
 
     if np.count_nonzero(counts) < 3:

@@ -66,14 +66,14 @@ class Pores:
 
     @classmethod
     def of(cls, raw: RawTable, geometry: Geometry) -> Pores:
-        """All pores of a labelled volume."""
+        """Return all pores of a labelled volume."""
         return cls(raw.rows, raw.boundary, geometry)
 
     def __len__(self) -> int:
         return len(self.sums)
 
     def select(self, keep: BoolArray) -> Pores:
-        """The pores where `keep` is true."""
+        """Return the pores where `keep` is true."""
         if keep.all():
             return self
         return Pores(self.sums[keep], self.boundary[keep], self.geometry)
@@ -226,7 +226,7 @@ def quantiles_of(values: np.ndarray) -> dict[str, float | None]:
 
 
 def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
-    """Quotients; NaN where the denominator is not positive."""
+    """Return the quotients; NaN where the denominator is not positive."""
     result = np.full(len(numerator), np.nan)
     np.divide(numerator, denominator, out=result, where=denominator > 0)
     return result

@@ -39,7 +39,7 @@ FIRST_MARGIN = 24
 
 
 def kernels() -> Any:
-    """The compiled loops, imported on first use."""
+    """Return the compiled loops, imported on first use."""
     from napari_geosr.measure import kernels
     from napari_geosr.measure.kernels import axes, distances, spheres, surface  # noqa: F401
 
@@ -327,7 +327,7 @@ class SphereList:
     def within(
         self, first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]
     ) -> SphereList:
-        """The spheres that reach a box."""
+        """Return the spheres that reach a box."""
         spheres = kernels().spheres
 
         if (
@@ -346,7 +346,7 @@ class SphereList:
 
 
 def collected(block: _PhaseBlock, *, locate: bool) -> SphereList:
-    """Spheres with centres in a block."""
+    """Return the spheres with centres in a block."""
     spheres = kernels().spheres
 
     squares, nearest = block.squares, block.nearest
@@ -376,7 +376,7 @@ def collected(block: _PhaseBlock, *, locate: bool) -> SphereList:
 def painted(
     phase: MaskSource, core: Box, found: list[SphereList]
 ) -> npt.NDArray[np.uint16]:
-    """Diameters in a block."""
+    """Return the diameters in a block."""
     spheres = kernels().spheres
 
     box = [
@@ -437,7 +437,7 @@ def medial_axis_steps(
 
 
 def local_thickness(mask: Mask) -> npt.NDArray[np.float32]:
-    """Thickness of a phase at each of its voxels [1]_.
+    """Return the thickness of a phase at each of its voxels [1]_.
 
     Parameters
     ----------

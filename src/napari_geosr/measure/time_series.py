@@ -206,7 +206,7 @@ def _excesses(
 
 
 def _plane(data: ArrayLike, axes: str, index: int) -> FloatArray:
-    """The central part of a plane at the first time point and channel."""
+    """Return the central part of a plane at the first time point and channel."""
     key: list[Any] = [index if letter == "Z" else 0 for letter in axes[:-2]]
     for length in data.shape[-2:]:
         edge = min(int(length), _EDGE)
@@ -233,7 +233,7 @@ def _detail(plane: FloatArray) -> FloatArray:
 def _between(
     planes: Mapping[int, FloatArray], starts: Sequence[int], lags: Sequence[int]
 ) -> dict[int, float]:
-    """Mean correlation of planes as a function of their distance."""
+    """Return the mean correlation of planes as a function of their distance."""
     return {
         lag: _mean([_correlation(planes[s], planes[s + lag]) for s in starts])
         for lag in lags
@@ -248,7 +248,7 @@ def _within(planes: Sequence[FloatArray], step: int) -> float:
 
 
 def _correlation(one: FloatArray, other: FloatArray) -> float:
-    """Correlation coefficient; NaN if a plane is constant or not finite."""
+    """Return the correlation coefficient; NaN if a plane is constant or not finite."""
     if not (np.isfinite(one).all() and np.isfinite(other).all()):
         return math.nan
     with np.errstate(over="ignore", invalid="ignore"):  # values beyond 1e154 yield NaN

@@ -164,7 +164,7 @@ def _refined_factors(low: Grid, high: Grid) -> tuple[int, ...]:
 def _part(
     low: Volume, high: Grid, start: Transform, should_stop: ShouldStop
 ) -> Generator[Step, None, SampledVolume]:
-    """The part of the large volume around the small one, with a margin."""
+    """Return the part of the large volume around the small one, with a margin."""
     box = _around(Grid.of(low), high, start)
     voxels = math.prod(s.stop - s.start for s in box)
     more = max(1, math.ceil((voxels / _MAX_LOW_VOXELS) ** (1 / len(box)) - 1e-9))
@@ -226,7 +226,7 @@ def _means(
 
 
 def _search_factors(low: Grid, high: Grid) -> tuple[int, ...]:
-    """Voxels of the large volume per voxel of the copy that is searched.
+    """Return the voxels of the large volume per voxel of the copy that is searched.
 
     The voxels of the copy are roughly cubic and few enough to fit into memory, but the
     small volume must keep enough of them to be recognisable.

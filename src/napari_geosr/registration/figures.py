@@ -57,7 +57,7 @@ class BlockShift:
 def mutual_information(
     one: FloatArray, other: FloatArray, mask: Mask | None = None
 ) -> float:
-    """Mutual information of the grey values in bits, from a joint histogram.
+    """Return the mutual information of the grey values in bits, from a joint histogram.
 
     It is zero for independent volumes; the better one predicts the other, the higher it
     is. Because it also increases with the contrast, it can be used to compare positions
@@ -93,7 +93,7 @@ def correlation(
     other: npt.NDArray[np.floating],
     mask: Mask | None = None,
 ) -> float:
-    """Correlation coefficient of two arrays; 0 if either of them is uniform.
+    """Return the correlation coefficient of two arrays; 0 if either of them is uniform.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def block_shifts(one: FloatArray, other: FloatArray) -> list[BlockShift]:
 
 
 def _shift(one: FloatArray, other: FloatArray) -> tuple[float, ...]:
-    """Shift of `other` relative to `one`.
+    """Return the shift of `other` relative to `one`.
 
     Because the windows emphasise the centre of both blocks, the shift is
     underestimated; it is therefore undone, and the remaining shift is measured again.

@@ -229,7 +229,7 @@ def _itk_transform(
 
 
 def _orthogonal(matrix: AnyArray) -> Any:
-    """The nearest scaled rotation: ITK rejects matrices with rounding errors."""
+    """Return the nearest scaled rotation: ITK rejects matrices with rounding errors."""
     left, sizes, right = np.linalg.svd(matrix)
     return left @ right * sizes.mean()
 

@@ -94,7 +94,7 @@ def search_steps(
 
 
 def _angles(small: Grid, degrees: float) -> npt.NDArray[np.float64]:
-    """Angles to try, spaced closely enough that one is nearly correct."""
+    """Return the angles to try, spaced closely enough that one is nearly correct."""
     if degrees <= 0:
         return np.zeros(1)
     radius = max(2.0, math.hypot(*small.shape[-2:]) / 2)
@@ -135,7 +135,7 @@ class _Correlator:
         return found
 
     def _sums(self, one: AnyArray, other: AnyArray) -> Any:
-        """Cross-correlation: sums of products at every shift, as float64."""
+        """Return the cross-correlation: sums of products at every shift, as float64."""
         from scipy import fft
 
         return fft.irfftn(one * np.conj(other), self.full).astype(np.float64)
@@ -143,7 +143,7 @@ class _Correlator:
     def candidates(
         self, high: SampledVolume, degrees: float, most: int
     ) -> list[Candidate]:
-        """The best positions at one angle."""
+        """Return the best positions at one angle."""
         turn = turn_in_plane(degrees, len(self.grid.shape))
         shown, mask, first = self._rotated(high, turn)
         if not mask.any() or shown[mask].std() == 0 or self.spread == 0:

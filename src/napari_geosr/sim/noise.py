@@ -47,7 +47,7 @@ class FrameNoise:
     snr: float
 
     def weights(self, mean: npt.NDArray[np.floating]) -> FloatArray:
-        """Variance of pixels with the expected values `mean`."""
+        """Return the variance of pixels with the expected values `mean`."""
         floor = _FLOOR * self.variance
         found = np.maximum(self.dark + self.gain * mean, floor)
         return np.asarray(found, np.float32)

@@ -96,7 +96,7 @@ def refine_phases_steps(
 def fitted_phases(
     patterns: PatternSet, block: FloatArray, terms: FloatArray, weight: FloatArray
 ) -> PatternSet:
-    """Patterns with the phases that explain each frame best.
+    """Return the patterns with the phases that explain each frame best.
 
     Parameters
     ----------

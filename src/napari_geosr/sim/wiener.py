@@ -26,7 +26,7 @@ _NOTCH_WIDTH = 0.15
 
 
 def unmixing(fringe: FringePattern) -> npt.NDArray[np.complex128]:
-    """Weights of the frames of one angle in each band.
+    """Return the weights of the frames of one angle in each band.
 
     Returns
     -------
@@ -200,7 +200,7 @@ def _noise_to_signal(
 
 
 def _frequencies(grid: SimGrid) -> tuple[FloatArray, FloatArray]:
-    """Frequencies of the fine grid in cycles per camera pixel."""
+    """Return the frequencies of the fine grid in cycles per camera pixel."""
     s = grid.upscale_factor
     rows, columns = grid.fine
     return (
@@ -216,7 +216,7 @@ def _half(shape: tuple[int, int]) -> tuple[int, int]:
 def _half_pixel(
     fy: FloatArray, fx: FloatArray, grid: SimGrid
 ) -> npt.NDArray[np.complex64]:
-    """Phase that moves samples of camera pixels to the fine grid."""
+    """Return the phase that moves samples of camera pixels to the fine grid."""
     offset = (grid.upscale_factor - 1) / (2 * grid.upscale_factor)
     turn: npt.NDArray[np.complex64] = np.exp(-2j * np.pi * offset * (fy + fx)).astype(
         np.complex64
@@ -254,7 +254,7 @@ def _padded(frame: FloatArray, grid: SimGrid) -> FloatArray:
 def _upscaled(
     band: npt.NDArray[np.complexfloating], grid: SimGrid
 ) -> npt.NDArray[np.complex64]:
-    """Image of a band on the fine grid."""
+    """Return the image of a band on the fine grid."""
     from scipy import fft
 
     rows, columns = grid.padded

@@ -231,7 +231,7 @@ def _half_turn(
 def _search(
     score: WedgeScore, low: float, high: float, should_stop: ShouldStop
 ) -> tuple[Curve, Curve]:
-    """Scores over the whole range, with finer steps around the minimum."""
+    """Return the scores over the whole range, with finer steps around the minimum."""
     columns = np.arange(low, high + 1e-9, _COARSE_STEP)
     parts = []
     for some in np.array_split(columns, max(1, len(columns) // 64)):
@@ -268,7 +268,7 @@ def _correlate(
 def _opposite_views(
     sinogram: npt.NDArray[np.float32], projections: Projections, method: str
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Views, and for each the view that is closest to 180 degrees away."""
+    """Return the views, and for each the view that is closest to 180 degrees away."""
     angles = projections.angles
     partner = _opposition_errors(projections).argmin(axis=1)
     error = _nearest_opposition_error(projections)

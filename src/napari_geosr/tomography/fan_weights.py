@@ -114,7 +114,7 @@ def arc_of(angles: Floats) -> Arc:
 
 
 def fan_angles(geometry: FanGeometry) -> Floats:
-    """Angle between every column's ray and the central ray, in degrees."""
+    """Return the angle between every column's ray and the central ray, in degrees."""
     t = (np.arange(geometry.n_columns) - geometry.centre) * geometry.pixel_size
     full = geometry.source_distance + geometry.detector_distance
     found: Floats = np.rad2deg(np.arctan2(t, full))
@@ -212,7 +212,7 @@ def ray_cosines(geometry: FanGeometry) -> Floats:
 
 
 def ray_weights(geometry: FanGeometry) -> Floats:
-    """Share of half a turn that each ray represents, in radians.
+    """Return the share of half a turn that each ray represents, in radians.
 
     The weights of rays along the same line sum to the share of the view.
 

@@ -96,7 +96,7 @@ def slice_axes(geometry: ParallelGeometry) -> tuple[int, ...]:
 
 
 def empty_volume(sinogram: Tensor, geometry: ParallelGeometry) -> Tensor:
-    """Zeros in the shape of the reconstruction of `sinogram`."""
+    """Return zeros in the shape of the reconstruction of `sinogram`."""
     batch = sinogram.shape[: sinogram.ndim - len(geometry.sinogram_shape)]
     return sinogram.new_zeros((*batch, *geometry.volume_shape))
 

@@ -144,7 +144,7 @@ def convert(
 
 
 def _example(channels: int, size: tuple[int, ...]) -> torch.Tensor:
-    """Structure and noise with grey values typical of network inputs."""
+    """Return structure and noise with grey values typical of network inputs."""
     import torch
 
     waves = torch.ones(size)

@@ -79,7 +79,7 @@ OnNote = Callable[[str], object]
 
 
 def check_host(host: str) -> str:
-    """Return an ssh destination; refuse text that ssh could read as an option.
+    """Return an ssh destination; reject text that ssh would interpret as an option.
 
     Raises
     ------

@@ -36,7 +36,7 @@ _FULL_SHARE = 0.5
 
 
 def check_profile(profile: Profile) -> None:
-    """Refuse an incomplete profile.
+    """Reject an incomplete profile.
 
     Raises
     ------

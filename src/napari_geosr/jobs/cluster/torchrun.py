@@ -45,7 +45,7 @@ Commands = Callable[[Path, int], Sequence[Sequence[str]]]
 
 
 def count_processes(profile: Profile) -> int:
-    """Number of processes that train with these resources."""
+    """Return the number of processes that train with these resources."""
     return profile.nodes * max(1, profile.gpus)
 
 

@@ -1,4 +1,4 @@
-"""Refuses restorations that could not finish a tile or shard."""
+"""Rejects restorations that could not finish a tile or shard."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _MARGIN = 64
 
 
 def check_steps(job: RestoreJob, profile: Profile) -> Generator[Step, None, None]:
-    """Refuse a restoration if its first part would not fit into memory or walltime.
+    """Reject a restoration if its first part would not fit into memory or walltime.
 
     Only the card of the model is read if memory and walltime are ample. Otherwise the
     model is loaded and timed, as for ``--dry-run``. No voxel is read. Nothing is
@@ -103,7 +103,7 @@ def settings_on_node(job: RestoreJob, profile: Profile) -> RestoreConfig:
 
 
 def check_plan(plan: RestorePlan, job: RestoreJob, profile: Profile) -> None:
-    """Refuse a plan with parts that need more than a node of the cluster offers.
+    """Reject a plan with parts that need more than a node of the cluster offers.
 
     Parameters
     ----------

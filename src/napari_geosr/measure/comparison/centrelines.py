@@ -129,7 +129,7 @@ def connectivity(mask: Mask) -> float:
 
 
 def pieces(line: Mask) -> int:
-    """Number of pieces of a line, which is its Euler number."""
+    """Return the number of pieces of a line, which is its Euler number."""
     return int(
         np.count_nonzero(np.diff(np.concatenate([[False], line]).astype(int)) > 0)
     )

@@ -114,7 +114,7 @@ def _threshold(values: AnyArray) -> float | None:
 def _fitted(
     sigmas: AnyArray, normals: AnyArray, voxel_size: tuple[float, float, float]
 ) -> ScanBlur:
-    """Widths along the axes, from edges in all directions.
+    """Return the widths along the axes, from edges in all directions.
 
     Parameters
     ----------

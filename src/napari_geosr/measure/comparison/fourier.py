@@ -75,7 +75,7 @@ class FourierCorrelation:
     shape: tuple[int, ...]
 
     def threshold(self, criterion: str) -> Array:
-        """The threshold that the correlation must exceed, for each shell."""
+        """Return the threshold that the correlation must exceed, for each shell."""
         if criterion == "1/7":
             return np.full(len(self.frequency), 1 / 7)
         return information_threshold(_RATIOS[criterion], self.independent)
@@ -99,7 +99,7 @@ class FourierCorrelation:
         return None if (above >= 0).any() else 0.0
 
     def resolution(self, criterion: str) -> float | None:
-        """Period of the cut-off, in `unit`.
+        """Return the period of the cut-off, in `unit`.
 
         Without a cut-off, this is the period of the highest frequency; None if the
         volumes are uncorrelated.
@@ -114,7 +114,7 @@ class FourierCorrelation:
         return self.cut_off(criterion) is None
 
     def to_json_dict(self) -> AnyDict:
-        """The curve and its values in JSON-serialisable form."""
+        """Return the curve and its values in JSON-serialisable form."""
         return {
             "kind": self.kind,
             "unit": self.unit,
@@ -203,14 +203,14 @@ class _Shells:
         return found
 
     def sums(self, values: AnyArray, index: npt.NDArray[np.intp]) -> Array:
-        """Sums by shell of values by frequency, of shape (Y, X)."""
+        """Return the sums by shell of values by frequency, of shape (Y, X)."""
         weighted = np.asarray((values * self._twice).ravel(), np.float64)
         sums = np.bincount(index.ravel(), weighted, self.n + 1)
         return np.asarray(sums[: self.n], np.float64)
 
 
 def window(shape: Sequence[int], *, planes: bool = False) -> list[Array]:
-    """A Hann window along each axis; ones along Z for rings in slices."""
+    """Return a Hann window for each axis; ones along Z for rings in slices."""
     found = []
     for a, n in enumerate(shape):
         along_z = planes and len(shape) == 3 and a == 0
@@ -411,7 +411,7 @@ class PowerSpectrum:
     unit: str
 
     def to_json_dict(self) -> AnyDict:
-        """The curve as JSON-serialisable values."""
+        """Return the curve as JSON-serialisable values."""
         return {
             "frequency_unit": f"1/{self.unit}",
             "power_unit": f"grey values² {self.unit}²",

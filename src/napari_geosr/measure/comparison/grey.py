@@ -55,7 +55,7 @@ class GreyFigures:
     ms_ssim: float | None = None
 
     def to_json_dict(self) -> AnyDict:
-        """The results in JSON-serialisable form; infinite ones are None."""
+        """Return the results in JSON-serialisable form; infinite ones are None."""
         return {
             name: value if value is None or math.isfinite(value) else None
             for name, value in vars(self).items()
@@ -91,7 +91,7 @@ class GreySums:
         ]
 
     def figures(self, data_range: float, *, affine: bool) -> GreyFigures:
-        """The metrics for all voxels added so far.
+        """Return the metrics for all voxels added so far.
 
         Parameters
         ----------

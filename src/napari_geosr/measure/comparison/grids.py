@@ -41,7 +41,7 @@ class PairGrid:
         return f"{' × '.join(edges)} {self.frame.length_unit}"
 
     def to_json_dict(self) -> AnyDict:
-        """The grid as JSON-serialisable values."""
+        """Return the grid as JSON-serialisable values."""
         return {
             "frame": self.frame.to_json_dict(),
             "voxels": self.voxels,

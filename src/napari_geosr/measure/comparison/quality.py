@@ -52,7 +52,7 @@ class PoreQuality:
 
 
 def psnr(image: Array, truth: Array, data_range: float) -> float:
-    """Peak signal-to-noise ratio in dB.
+    """Return the peak signal-to-noise ratio in dB.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def psnr(image: Array, truth: Array, data_range: float) -> float:
 
 
 def ssim(image: Array, truth: Array, data_range: float) -> float:
-    """Structural similarity [1]_ with a Gaussian window of σ = 1.5.
+    """Return the structural similarity [1]_ with a Gaussian window of σ = 1.5.
 
     The window has as many axes as the image, so the value for a volume is not the mean
     over its planes.
@@ -155,7 +155,7 @@ def pores_per_mm3_error(
     true_volumes: npt.NDArray[np.float64],
     true_extent: float,
 ) -> float:
-    """Relative error of the number of pores per volume of the sample.
+    """Return the relative error of the number of pores per volume of the sample.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def pores_per_mm3_error(
 def volume_histogram_distance(
     volumes: npt.NDArray[np.float64], true_volumes: npt.NDArray[np.float64]
 ) -> float:
-    """Wasserstein-1 distance between log10 volumes.
+    """Return the Wasserstein-1 distance between log10 volumes.
 
     Zero if neither has pores, infinite if only one has none.
     """
@@ -191,7 +191,7 @@ def euler_number(mask: Mask) -> int:
 def euler_error(
     mask: Mask, truth: Mask, extent: float = 1.0, true_extent: float = 1.0
 ) -> float:
-    """Relative error of the Euler number per volume of the sample.
+    """Return the relative error of the Euler number per volume of the sample.
 
     Parameters
     ----------

@@ -43,7 +43,7 @@ class ScanCheck:
     regions: int
 
     def to_json_dict(self) -> AnyDict:
-        """The figures as JSON-serialisable values."""
+        """Return the figures as JSON-serialisable values."""
         return dict(vars(self))
 
 

@@ -80,7 +80,7 @@ class FrameVolumes:
         return values, known
 
     def thickness(self, budget: int, halo: int = 0) -> int:
-        """Number of slices (for an image: rows) to read at a time."""
+        """Return the number of slices (for an image: rows) to read at a time."""
         plane = math.prod(self.shape[1:])
         bytes_read = sum(
             plane * math.prod(p.factors) * (4 + p.volume.dtype.itemsize)
@@ -302,7 +302,7 @@ def _shrunk(part: slice, by: int) -> slice:
 
 
 def central_box(shape: Sequence[int], most_voxels: int) -> tuple[slice, ...]:
-    """A central block: the longest edges are cropped first."""
+    """Return a central block: the longest edges are cropped first."""
     edges = list(shape)
     if math.prod(edges) > most_voxels:
         low, high = 1.0, float(max(edges))

@@ -123,7 +123,7 @@ def excess(boxes: Sequence[Windows], shape: Sequence[int]) -> float:
 
 
 def _white_noise_shape(shape: Sequence[int]) -> tuple[int, int, int]:
-    """Shape of a test array: `shape`, with lengths limited to a maximum."""
+    """Return the shape of a test array: `shape`, with lengths limited to a maximum."""
     z, y, x = (
         min(n, limit) for n, limit in zip(shape, _MAX_WHITE_NOISE_SHAPE, strict=True)
     )
@@ -149,7 +149,7 @@ def _white_noise_variances(shape: tuple[int, int, int]) -> tuple[float, float]:
 def _local(
     values: FloatArray, unknown: npt.NDArray[np.bool_]
 ) -> tuple[FloatArray, FloatArray]:
-    """Mean and variance of the smoothed values in windows."""
+    """Return the mean and variance of the smoothed values in windows."""
     from scipy import ndimage
 
     middle = np.float32(values[~unknown].mean(dtype=np.float64))
@@ -163,7 +163,7 @@ def _local(
 
 
 def _merged_parts(boxes: Sequence[Windows]) -> Iterator[Windows]:
-    """Consecutive boxes, merged until they are large enough."""
+    """Yield consecutive boxes, merged until they are large enough."""
     pending: list[Windows] = []
     remaining = sum(part.shape[1] for part in boxes)
     for part in boxes:

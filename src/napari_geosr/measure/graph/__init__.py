@@ -161,7 +161,7 @@ class NetworkGraph:
         )
 
     def to_json_dict(self) -> AnyDict:
-        """The results in JSON-serialisable form; lengths in `unit`.
+        """Return the results in JSON-serialisable form; lengths in `unit`.
 
         For an image, the faces along Z and the tubes per area are omitted.
         """
@@ -186,7 +186,7 @@ class NetworkGraph:
 
 
 def segment_lengths(path: Array) -> Array:
-    """Lengths of the segments of a path."""
+    """Return the lengths of the segments of a path."""
     return np.asarray(np.linalg.norm(np.diff(path, axis=0), axis=1))
 
 

@@ -41,7 +41,7 @@ class GraphAgreement:
     branch_recall: float
 
     def to_json_dict(self) -> AnyDict:
-        """The results in JSON-serialisable form."""
+        """Return the results in JSON-serialisable form."""
         return dict(vars(self))
 
 
@@ -95,7 +95,7 @@ def _inside(parts: list[Array], box: Array) -> list[Array]:
 
 
 def _resample(path: Array, spacing: float) -> Array:
-    """Evenly spaced points along a path, each representing the same length."""
+    """Return evenly spaced points along a path, each representing the same length."""
     along = np.concatenate([[0.0], np.cumsum(segment_lengths(path))])
     n = max(1, math.ceil(along[-1] / spacing))
     at = (np.arange(n) + 0.5) * along[-1] / n

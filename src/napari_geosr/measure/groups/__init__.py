@@ -244,7 +244,7 @@ def _no_voxel_size(comparison: _Comparison, unit: str) -> str:
 
 
 def _lengths(units: Mapping[str, str]) -> set[str]:
-    """Units of length of the columns."""
+    """Return the units of length of the columns."""
     return {_parts(unit)[0] for unit in units.values()}
 
 
@@ -277,7 +277,7 @@ class GroupSummary:
     share_of_size: float | None
 
     def to_json_dict(self) -> dict[str, str | int | float | None]:
-        """The summary as JSON-serialisable values."""
+        """Return the summary as JSON-serialisable values."""
         return {
             "expression": self.text,
             "count": self.count,

@@ -63,5 +63,5 @@ def new_table(n: int) -> np.ndarray:
 
 
 def new_boundary(n: int) -> np.ndarray:
-    """An empty boundary table, shape (n + 1, N_BOUNDARY_COLUMNS), int64."""
+    """Return an empty boundary table, shape (n + 1, N_BOUNDARY_COLUMNS), int64."""
     return np.zeros((n + 1, N_BOUNDARY_COLUMNS), np.int64)

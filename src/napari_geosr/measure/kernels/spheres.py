@@ -325,7 +325,7 @@ def _lowest(bits: np.uint64) -> int:
 
 @compiled
 def painted_radius(diameter: int) -> float:
-    """Radius of the voxels that belong to a sphere of a stored diameter."""
+    """Return the radius of the voxels that belong to a sphere of a stored diameter."""
     radius = 0.5 * diameter / STEPS
     return radius + max(MARGIN, TOLERANCE * radius)
 

@@ -45,7 +45,7 @@ _WEIGHTS: dict[tuple[int, ...], float] = {
 
 
 def _row_weights() -> np.ndarray:
-    """Weight of each pattern of 7 voxels along X, by |dz| and |dy|."""
+    """Return the weight of each pattern of 7 voxels along X, by |dz| and |dy|."""
     bits = (np.arange(128)[:, None] >> np.arange(7)) & 1
     found = np.empty((REACH + 1, REACH + 1, 128), np.float64)
     for dz in range(REACH + 1):

@@ -66,7 +66,7 @@ def directions(flat: bool) -> npt.NDArray[np.float64]:
 
 
 def _frames(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Each direction with two unit vectors normal to it, shape (n, 3, 3)."""
+    """Return each direction with two unit vectors normal to it, shape (n, 3, 3)."""
     frames = np.empty((len(vectors), 3, 3))
     for i, vector in enumerate(vectors):
         helper = np.eye(3)[np.argmin(np.abs(vector))]

@@ -158,7 +158,7 @@ class _RingCheck:
 
 
 def _of_slice(bone: Mask, ring: _RingCheck, *, with_thickness: bool) -> list[float]:
-    """The values of one slice, in the order of `QUANTITIES`."""
+    """Return the values of one slice, in the order of `QUANTITIES`."""
     from scipy import ndimage
 
     pieces, _ = ndimage.label(bone, np.ones((3, 3)))

@@ -151,7 +151,7 @@ def _sums_of(phases: Phases, block: Box) -> Floats:
 
 
 def _smoothed(mask: npt.NDArray[np.bool_]) -> tuple[Floats, list[Floats]]:
-    """A mask smoothed by a Gaussian, and the derivatives of the result."""
+    """Return a mask smoothed by a Gaussian, and the derivatives of the result."""
     from scipy.ndimage import gaussian_filter
 
     values = mask.astype(np.float64)

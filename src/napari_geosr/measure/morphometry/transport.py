@@ -129,7 +129,7 @@ def _permeability(
 
 
 def _connecting(along: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The part of a phase that connects both faces along the first axis."""
+    """Return the part of a phase that connects both faces along the first axis."""
     import cc3d
 
     labels = cc3d.connected_components(along.view(np.uint8), connectivity=6)

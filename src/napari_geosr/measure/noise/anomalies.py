@@ -224,7 +224,7 @@ def without_outliers(sample: NoiseSample) -> tuple[NoiseSample, Outliers]:
 
 
 def _single(values: npt.NDArray[np.floating]) -> tuple[Bools, float]:
-    """Single voxels far outside the others, and their `Outliers.power`."""
+    """Find single voxels far outside the others, and their `Outliers.power`."""
     found = np.zeros(values.shape, bool)
     low, high = np.percentile(values, (2, 98))
     limit = _FAR * float(high - low)
@@ -239,7 +239,7 @@ def _single(values: npt.NDArray[np.floating]) -> tuple[Bools, float]:
 
 
 def _at_ends(sample: NoiseSample, counted: Bools | None) -> Outliers:
-    """Single voxels at the ends of the grey scale, in blocks of one grey value.
+    """Return single voxels at the ends of the grey scale, in blocks of one grey value.
 
     Voxels that are already counted are left out.
     """
@@ -280,7 +280,7 @@ def _surroundings(
 
 
 def _noisy_runs(ratios: Array) -> Iterator[Numbers]:
-    """Runs of noisy slices next to slices that are not noisy."""
+    """Yield the runs of noisy slices next to slices that are not noisy."""
     bad = np.flatnonzero(ratios > _MIN_SLICE_RATIO)
     if not len(bad):
         return
@@ -292,7 +292,7 @@ def _noisy_runs(ratios: Array) -> Iterator[Numbers]:
 
 
 def _ranges(runs: list[Numbers]) -> str:
-    """Runs in words, such as ``"3, 7 to 9 and 12"``; at most four."""
+    """Describe runs in words, such as ``"3, 7 to 9 and 12"``; at most four."""
     parts = [
         str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}"
         for run in runs[:_MAX_RUNS]

@@ -31,14 +31,14 @@ _PERIOD = 64
 
 @cache
 def polynomials(n: int) -> Array:
-    """Orthonormal polynomials on `n` points, shape (degree, point)."""
+    """Return the orthonormal polynomials on `n` points, shape (degree, point)."""
     points = np.linspace(-1, 1, n) if n > 1 else np.zeros(1)
     q, _ = np.linalg.qr(np.vander(points, n, increasing=True))
     return np.asarray(q.T, np.float64)
 
 
 def energies(blocks: FloatArray) -> FloatArray:
-    """Squared coefficients of blocks by degree, shape (blocks, Z, Y, X)."""
+    """Return the squared coefficients of blocks by degree, shape (blocks, Z, Y, X)."""
     coefficients = blocks
     for axis in (1, 2, 3):
         matrix = polynomials(coefficients.shape[axis]).astype(np.float32)
@@ -50,7 +50,7 @@ def energies(blocks: FloatArray) -> FloatArray:
 
 
 def degrees(edges: Edges) -> npt.NDArray[np.int_]:
-    """Total degree of each coefficient."""
+    """Return the total degree of each coefficient."""
     i, j, k = np.indices(edges)
     return np.asarray(i + j + k)
 

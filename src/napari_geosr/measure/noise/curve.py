@@ -55,11 +55,11 @@ class NoiseCurve:
     is_line: bool = False
 
     def variance(self, greys: Array) -> Array:
-        """Variance of the noise at these grey values."""
+        """Return the variance of the noise at these grey values."""
         return np.asarray(np.interp(greys, self.greys, self.variances), np.float64)
 
     def extended(self, lowest: float, highest: float) -> NoiseCurve:
-        """The curve, extended to grey values that few voxels have.
+        """Return the curve, extended to grey values that few voxels have.
 
         Small bright objects have no uniform blocks from which their noise could be
         measured, and because of the noise, some background voxels are darker than the
@@ -167,7 +167,7 @@ def _without_mixtures(
     is_certain: Bools,
     is_line: bool,
 ) -> Array:
-    """The curve without rises that appear only in classes with structure.
+    """Return the curve without rises that appear only in classes with structure.
 
     A linear rise with the grey value is photon noise, and is kept. Any other rise with
     the grey value is kept if it appears in classes with little structure.

@@ -165,12 +165,12 @@ def _mixture(
 
 
 def _positive(energy: Array) -> Array:
-    """Energies without the zeros that result from rounding."""
+    """Return the energies without the zeros that result from rounding."""
     return np.asarray(np.maximum(energy, 1e-6 * float(energy.mean())))
 
 
 def _grouped(classes: list[Array], weights: Array) -> tuple[list[Array], Array]:
-    """Means over adjacent classes of the same mean energy, and their weights."""
+    """Return means over adjacent classes of the same mean energy, and their weights."""
     varied = [i for i, energy in enumerate(classes) if energy.any()]
     parts = np.array_split(varied, min(_MAX_GROUPS, len(varied)))
     groups, shares = [], []
@@ -187,7 +187,7 @@ def _grouped(classes: list[Array], weights: Array) -> tuple[list[Array], Array]:
 
 
 def _simplex(first: Sequence[float]) -> Array:
-    """Initial simplex: a point, and steps along each axis towards mid-range."""
+    """Return initial simplex: a point, and steps along each axis towards mid-range."""
     corners = np.tile(np.asarray(first, np.float64), (len(first) + 1, 1))
     for axis, value in enumerate(first):
         corners[axis + 1, axis] += _STEP if value < 0.8 else -_STEP

@@ -220,7 +220,7 @@ def _blocks(volume: Volume, box: Box, edges: Edges, corners: Any) -> FloatArray:
 
 
 def _centres(volume: Volume, box: Box, edges: Edges, corners: Any) -> Array:
-    """Centres of the blocks, as fractions of the volume."""
+    """Return the centres of the blocks, as fractions of the volume."""
     starts = [0] * (3 - len(box)) + [one.start for one in box]
     lengths = [1] * (3 - volume.ndim) + list(volume.shape)
     return np.stack(

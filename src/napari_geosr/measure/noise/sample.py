@@ -302,7 +302,7 @@ def known_from_pair(noise: Noise, ratio: float) -> Noise:
 
 
 def _ratio_of_pair(volume: Volume, first: Array, second: Array) -> float:
-    """Noise level of a second scan, relative to that of the first.
+    """Return the noise level of a second scan, relative to that of the first.
 
     Within blocks, the structure has the same variance in both scans, so only noise
     makes the variances differ. The ratio is 1 unless the levels clearly differ.
@@ -412,7 +412,7 @@ def outer_values(volume: Volume) -> list[float]:
 
 
 def _constant(volume: Volume, box: Box) -> float | None:
-    """The value of all voxels of a box, if they are all equal."""
+    """Return the value of all voxels of a box, if they are all equal."""
     values = np.asarray(volume.data[box], np.float64)
     return float(values.flat[0]) if (values == values.flat[0]).all() else None
 

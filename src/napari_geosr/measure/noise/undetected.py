@@ -80,7 +80,7 @@ def smooth_noise(
 
 
 def variation_limit(sample: NoiseSample) -> float:
-    """Upper limit of the noise in a sample in which it cannot be measured.
+    """Return the upper limit of the noise in a sample in which it cannot be measured.
 
     Blocks without any variation at several grey values show that there is no noise, as
     in a segmented volume, or that noise is lost in rounding. The latter is assumed if

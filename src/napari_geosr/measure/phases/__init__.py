@@ -32,7 +32,7 @@ class MaskSource(Protocol):
         """Number of voxels along Z, Y, X."""
 
     def __getitem__(self, box: Box, /) -> Mask:
-        """The voxels of a box."""
+        """Return the voxels of a box."""
 
 
 class PackedMask:
@@ -190,7 +190,7 @@ class Phases:
         return n
 
     def count(self, mask: MaskSource) -> int:
-        """Number of voxels in a mask."""
+        """Return the number of voxels in a mask."""
         return sum(int(np.count_nonzero(self.planes(mask, s))) for s in self.slabs)
 
 

@@ -61,7 +61,7 @@ class Variation:
         return float(values[-1] * math.sqrt(ratio))
 
     def n_independent(self, edge: float) -> int:
-        """Number of cubes from which `sd` is determined."""
+        """Return the number of cubes from which `sd` is determined."""
         known = [c for c in self.measured if c.edge <= edge] or [self.measured[0]]
         return len(known[-1])
 

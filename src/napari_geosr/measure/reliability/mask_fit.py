@@ -138,7 +138,7 @@ def sample_mask_fit_steps(
     """
 
     def not_solid(mask: Mask) -> float:
-        """Fraction of a mask that is not solid."""
+        """Return the fraction of a mask that is not solid."""
         return 1 - _count(solid & mask) / max(1, _count(mask))
 
     porosity_in = porosity_in or not_solid
@@ -179,7 +179,7 @@ def _fills_volume(solid: Mask) -> bool:
 
 
 def sample_mask_remarks(fit: SampleMaskFit, name: str) -> Iterator[str]:
-    """Messages if the mask does not outline the sample."""
+    """Yield messages if the mask does not outline the sample."""
     if fit.leaves_out_solid:
         yield (
             f"{rough_percent(fit.solid_outside)} of the solid of {name!r} lies outside "

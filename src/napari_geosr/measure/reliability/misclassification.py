@@ -189,7 +189,7 @@ def _spread(histogram: GreyHistogram, edges: Array) -> Array:
 def _with_noise(
     observed: Array, threshold: float, noise: Noise, phase: str, edges: Array
 ) -> tuple[Misclassification, float]:
-    """Misclassified fractions, and the misfit of this noise to a histogram.
+    """Return the misclassified fractions, and the misfit of this noise to a histogram.
 
     The misfit is the maximum difference of cumulative histograms.
     """
@@ -245,7 +245,7 @@ def _edges(
 
 
 def _noise_free_values(edges: Array, noise: Noise) -> Array:
-    """Centres of the bins, and of further bins beyond the histogram.
+    """Return the centres of the bins, and of further bins beyond the histogram.
 
     Many voxels of one value at an end of the histogram are clipped noise if the
     adjacent bins follow a Gaussian; otherwise, they are constant. Values well beyond

@@ -55,7 +55,7 @@ def page(
     histogram: Mapping[str, bytes],
     records: Sequence[str],
 ) -> str:
-    """The report page as HTML.
+    """Return the report page as HTML.
 
     Parameters
     ----------
@@ -218,7 +218,7 @@ def _notes(report: PorosityReport) -> str:
 
 
 def _methods(reports: Sequence[PorosityReport]) -> list[str]:
-    """The methods sections of the reports with known settings."""
+    """Return the methods sections of the reports with known settings."""
     parts = []
     for report in reports:
         if report.has_methods:

@@ -103,7 +103,7 @@ def figure_rows(
 
 
 def _group_rows(reports: Sequence[FiguresSource]) -> Iterator[StatisticRow]:
-    """One row for the group of pores, if there is one."""
+    """Yield one row for the group of pores, if there is one."""
     groups = [report.group for report in reports]
     named = next((group for group in groups if group is not None), None)
     if named is None:
@@ -143,7 +143,7 @@ def _rows(*, flat: bool) -> list[tuple[VolumeStatistic, Row]]:
 def _morphometry_rows(
     reports: Sequence[FiguresSource],
 ) -> list[tuple[VolumeStatistic, Row]]:
-    """Rows of the statistics that were requested for any of the reports."""
+    """Return the rows of the statistics that were requested for any of the reports."""
     quantities = {
         quantity.name: quantity
         for report in reports

@@ -140,7 +140,7 @@ def _histogram(values: AnyMapping) -> Histogram:
 
 
 def _read_table(path: Path) -> tuple[Table, dict[str, str]]:
-    """Columns of the CSV file, and their units."""
+    """Return the columns of the CSV file, and their units."""
     with path.open(encoding="utf-8", newline="") as stream:
         head, *rows = csv.reader(stream)
     columns: Table = {}

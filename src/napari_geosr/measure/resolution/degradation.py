@@ -185,7 +185,7 @@ class _LowResolutionRegion:
 
 
 def _best_fit(fits: Sequence[SpectrumFit]) -> SpectrumFit:
-    """The best fit, with a preference for simple spectra."""
+    """Return the best fit, with a preference for simple spectra."""
     return min(fits, key=lambda fit: fit.cost * _PARSIMONY[fit.shape])
 
 
@@ -202,7 +202,7 @@ def _table(fit: SpectrumFit) -> tuple[float, ...]:
 
 
 def _variance_line(low: Sequence[FloatArray], variance: float) -> tuple[float, float]:
-    """Slope and intercept of the noise variance as a function of the grey value.
+    """Return slope and intercept of the noise variance as a function of the grey value.
 
     The line passes through the means of variance and grey value, and through the
     darkest voxels. The variance of the darkest voxels is estimated from second

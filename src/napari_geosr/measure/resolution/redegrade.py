@@ -181,7 +181,7 @@ def _block_weights(n: int, factor: int, sigma: float) -> FloatArray:
 
 
 def blur_reach(blur: Sequence[float]) -> Reach:
-    """Reach of a blur, in voxels of the scan."""
+    """Return the reach of a blur, in voxels of the scan."""
     z, y, x = (math.ceil(TRUNCATE * b + 1) if b else 0 for b in blur)
     return z, y, x
 
@@ -205,7 +205,7 @@ def _means(values: FloatArray, factors: Sequence[int]) -> FloatArray:
 
 
 def evenly(boxes: Sequence[Box], most_voxels: int) -> Iterator[Box]:
-    """Evenly spaced boxes with about `most_voxels` voxels in total."""
+    """Yield evenly spaced boxes with about `most_voxels` voxels in total."""
     sizes = [math.prod(p.stop - p.start for p in box) for box in boxes]
     n = max(1, min(len(boxes), int(most_voxels / max(1, np.mean(sizes)))))
     for i in np.unique(np.linspace(0, len(boxes) - 1, n).round().astype(int)):

@@ -47,7 +47,7 @@ class WindowSpectrum:
         return np.arange(self.depth // 2 + 1)[:, None] / self.depth
 
     def weights(self) -> Array:
-        """Weight of each class, shape (z, r)."""
+        """Return the weight of each class, shape (z, r)."""
         counts = self._sorted(np.ones((self.depth, self.edge, self.edge // 2 + 1)))[1]
         lowest = _FIRST_RING / self.edge
         is_used = np.hypot(self.along, self.plane) >= lowest - 1e-9
@@ -80,7 +80,7 @@ class WindowSpectrum:
     def of_noise(
         self, power: Callable[[Array, float], Array], parameter: float
     ) -> Array:
-        """Power of noise in planes after windowing, shape (1, r)."""
+        """Return the power of noise in planes after windowing, shape (1, r)."""
         f = np.fft.fftfreq(self.edge)
         plane = power(np.hypot(f[:, None], f), parameter)
         for axis in (0, 1):

@@ -24,7 +24,7 @@ Planes = tuple[int, int]
 
 
 def planes_of(slabs: Sequence[slice]) -> list[Planes]:
-    """The slabs in a form that can be sent to other processes."""
+    """Return the slabs in a form that can be sent to other processes."""
     return [(slab.start, slab.stop) for slab in slabs]
 
 

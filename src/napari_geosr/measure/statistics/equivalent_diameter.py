@@ -22,7 +22,7 @@ def equivalent_diameter(pores: Pores) -> FloatArray:
 
 
 def quantiles(totals: SweepTotals) -> dict[str, float | None]:
-    """Quantiles of the diameters."""
+    """Return the quantiles of the diameters."""
     return totals.quantiles(NAME)
 
 

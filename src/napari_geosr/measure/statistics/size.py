@@ -14,7 +14,7 @@ from napari_geosr.measure.sums import FloatArray, Pores, SweepTotals
 
 
 def size(pores: Pores) -> FloatArray:
-    """Volume (image: area) of each pore."""
+    """Return the volume (image: area) of each pore."""
     return pores.size
 
 
@@ -45,7 +45,7 @@ def _statistics(
         in_json: bool = True,
         row: Row | None = None,
     ) -> VolumeStatistic:
-        """A value that is a volume (image: an area)."""
+        """Create a statistic with a value that is a volume (image: an area)."""
         return VolumeStatistic(
             key, function, power, unit_key, flat, order, in_json, row
         )

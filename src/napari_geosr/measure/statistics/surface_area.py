@@ -10,7 +10,7 @@ from napari_geosr.measure.sums import FloatArray, Pores, SweepTotals
 
 
 def surface(pores: Pores) -> FloatArray:
-    """Surface area (image: perimeter) of each pore."""
+    """Return the surface area (image: perimeter) of each pore."""
     return pores.surface
 
 

@@ -103,7 +103,7 @@ class LevelledArray:
     def _mean(
         self, values: np.ndarray, inside: npt.NDArray[np.bool_] | None, own: slice
     ) -> Floats:
-        """Local mean of the planes in `own`."""
+        """Return the local mean of the planes in `own`."""
         if inside is None:
             weight: Any = self._smoothed(np.ones((1, 1, 1)), slice(0, 1))[0, 0, 0]
         else:
@@ -117,7 +117,7 @@ class LevelledArray:
         return total
 
     def _smoothed(self, values: np.ndarray, own: slice) -> Floats:
-        """Sums weighted by the Gaussian for the planes in `own`."""
+        """Return the sums weighted by the Gaussian for the planes in `own`."""
         from scipy.ndimage import gaussian_filter1d
 
         deviation = deviation_of(self.window)

@@ -95,7 +95,7 @@ def _squares(tensor: Tensor, axes: tuple[int, ...]) -> Tensor:
 
 
 def _ratio(above: Tensor, below: Tensor) -> Tensor:
-    """Quotient; 0 for slices that are already solved, such as empty ones."""
+    """Return the quotient; 0 for slices that are already solved, such as empty ones."""
     import torch
 
     return torch.where(below > 0, above / below, 0)
