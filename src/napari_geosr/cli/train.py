@@ -250,7 +250,7 @@ def training_job(
 
 
 def _needs_of_shapes() -> dict[str, str]:
-    """Data that each method for shapes needs, keyed by the name of its command."""
+    """Return the data that each method for shapes needs, by the name of its command."""
     return {name.replace("_", "-"): need for name, need in shape_needs().items()}
 
 

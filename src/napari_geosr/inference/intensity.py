@@ -203,7 +203,7 @@ def _without_hot_steps(
     blocks: Sequence[tuple[slice, ...]],
     should_stop: ShouldStop,
 ) -> Generator[Step, None, IntensityStatistics]:
-    """The statistics without hot voxels, after reading the blocks again if needed."""
+    """Exclude hot voxels from the statistics, reading the blocks again if needed."""
     sampled = statistics.sampled
     if hot.limits[0] <= statistics.minimum and statistics.maximum <= hot.limits[1]:
         # Planes that were not read may contain hot voxels.
@@ -230,7 +230,7 @@ def _crowd_steps(
     blocks: Sequence[tuple[slice, ...]],
     should_stop: ShouldStop,
 ) -> Generator[Step, None, float]:
-    """Fraction of voxels that look hot or dead but are too many to be defects, else 0.
+    """Find the fraction of voxels that look hot or dead but are too many to be defects.
 
     Evenly spaced blocks of a large volume are read again. Voxels of small pores and
     grains may also be far from all others, but most of them have neighbours that are
@@ -286,7 +286,7 @@ def without_hot_voxels(volume: Volume, statistics: IntensityStatistics) -> Volum
 
 
 def _blocks(shape: tuple[int, ...], sample_above: int) -> Iterator[tuple[slice, ...]]:
-    """Blocks of whole planes (or rows), all of them or an evenly spaced sample."""
+    """Yield blocks of whole planes (or rows): all, or an evenly spaced sample."""
     n, per_plane = shape[0], math.prod(shape[1:])
     if len(shape) == 3 and per_plane > sample_above:
         yield from _rows_of_huge_planes(shape, sample_above)
@@ -368,7 +368,7 @@ class _IntensitySums:
         self.n = total
 
     def result(self, *, sampled: bool) -> IntensityStatistics:
-        """Statistics of all blocks; `VolumeError` if they contain no valid voxels."""
+        """Return statistics of all blocks; raise `VolumeError` if no voxel is valid."""
         n_bad = self.n_nan + self.n_inf
         if self.n == 0:
             raise VolumeError(

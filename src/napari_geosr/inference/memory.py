@@ -200,7 +200,7 @@ def region_peak(
     core: Size,
     window: Size,
 ) -> float:
-    """Peak bytes of a single tile if only the output of its core is computed.
+    """Predict the peak bytes of a single tile if only its core's output is computed.
 
     Unlike `tile_peak`, it does not assume that the network computes its output for the
     whole window. The result is infinite for networks that do so.
@@ -302,7 +302,7 @@ def measure_cost(network: nn.Module, device: str = "cpu") -> CostModel:
 
 
 def _bytes_beyond(spec: NetworkSpec) -> float:
-    """Bytes per input voxel of a window that a network splits into pieces itself."""
+    """Return bytes per input voxel of windows that a network itself splits up."""
     n_fine = math.prod(spec.upscale_factor)
     if spec.n_outputs == 1:
         # Bytes of the input, the running sum of the outputs and the sum of their

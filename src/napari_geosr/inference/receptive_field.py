@@ -136,7 +136,7 @@ class _Slab:
         self.scale = self.spec.upscale_factor[axis]
 
     def noise(self, length: int) -> torch.Tensor:
-        """A window of noise, `length` voxels along the axis; the same in every call."""
+        """Return the same noise in every call, `length` voxels long along the axis."""
         import torch
 
         size = list(self.min_size)
@@ -150,7 +150,7 @@ class _Slab:
         return math.ceil(max(length, self.min_size[self.axis]) / self.step) * self.step
 
     def halo(self) -> int | None:
-        """Largest distance between an input voxel and an output voxel it affects."""
+        """Find the largest distance between an input voxel and an output it affects."""
         declared = self.spec.halo[self.axis] if self.spec.local else 0
         length = self.round_up(2 * declared + 4 * self.step + 9)
         while True:
@@ -229,7 +229,7 @@ class _Slab:
         return self._positions((y - base).abs() > 1e-12 * (1.0 + base.abs()))
 
     def _positions(self, mask: torch.Tensor) -> Iterable[int]:
-        """Input positions along the axis at which any output voxel is marked."""
+        """Find input positions along the axis at which any output voxel is marked."""
         other = [d for d in range(mask.ndim) if d != 2 + self.axis]
         along = mask.sum(dim=other) > 0
         return {int(i) // self.scale for i in along.nonzero().ravel()}

@@ -84,7 +84,7 @@ class TileChoice:
     reads: SourceReads = DIRECT
 
     def work(self, seconds_per_voxel: float | None = None) -> float:
-        """Time for computing and decoding, relative to computing every voxel once."""
+        """Return the relative time for computing and decoding (1: each voxel once)."""
         return self.cost_factor + self.reads.repeated_work(seconds_per_voxel)
 
 
@@ -204,7 +204,7 @@ def choose_tile_for_workers(
         fitting = small
 
     def duration(choice: TileChoice) -> tuple[float, int, int]:
-        """Time until all processes finish, relative to one process; lower is better."""
+        """Return the time until all processes finish, relative to one process."""
         n_rounds = math.ceil(choice.n_tiles / n_workers)
         busiest = n_rounds * n_workers / choice.n_tiles
         # With fewer tiles, the wait for the slowest process is longer.

@@ -158,13 +158,13 @@ class TilePlanner:
         return replace(self.buffers, held=held, unit=None)
 
     def _required_budget(self) -> float:
-        """Return bytes of the smallest budget with room for a tile and the buffers."""
+        """Return the smallest budget, in bytes, with room for a tile and buffers."""
         return self._budget_for(
             MAX_COST_FACTOR if self.region is None else math.inf, None
         )
 
     def budget_for_work(self, max_work: float) -> float:
-        """Return bytes of the smallest budget with which the work stays below a factor.
+        """Return the smallest budget, in bytes, that keeps the work below a factor.
 
         Parameters
         ----------
@@ -187,7 +187,7 @@ class TilePlanner:
         return required
 
     def _chunks(self) -> tuple[int, int, int] | None:
-        """Chunk of a target that is stored in chunks (zarr, HDF5), along Z, Y, X."""
+        """Return the chunk of a target stored in chunks (zarr, HDF5), along Z, Y, X."""
         chunks = getattr(self.target, "chunks", None)
         if not chunks or len(chunks) != self.layout.ndim:
             return None
@@ -223,7 +223,7 @@ class TilePlanner:
     def choose_for_workers(
         self, n_workers: int, preferred_tile: Sequence[int] | None = None
     ) -> TileChoice:
-        """The tile for several processes, each of which may take the whole budget."""
+        """Choose a tile for several processes, each with the whole budget."""
         self._known_max_voxels = max_voxels = self._read_max_voxels()
         self.cost = measure_cost(self.network, self.device)
         self._choice = self._fitting(preferred_tile, max_voxels) or (
@@ -299,7 +299,7 @@ class TilePlanner:
         return replace(choice, peak_bytes=int(needed))
 
     def _read_max_voxels(self) -> int | None:
-        """Voxels of a window known to work after memory ran out, if still valid."""
+        """Return a window size that worked after memory ran out, if still valid."""
         key = memory_key(self.network, self.device)
         return self.tile_memory.max_voxels(key, free_memory(self.device))
 

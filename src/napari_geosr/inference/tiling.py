@@ -89,7 +89,7 @@ class Tile:
         return _lengths(self.core)
 
     def output(self, layout: Layout, origin: Size = (0, 0, 0)) -> Box:
-        """Position of the core in an output that starts at the input voxel `origin`."""
+        """Locate the core in an output that starts at the input voxel `origin`."""
         return _box(
             slice((c.start - o) * s, (c.stop - o) * s)
             for c, o, s in zip(self.core, origin, layout.scale, strict=True)
@@ -168,7 +168,7 @@ def lay_out(shape: Sequence[int], spec: NetworkSpec) -> Layout:
 
 
 def minimum_window(spec: NetworkSpec) -> tuple[int, ...]:
-    """Smallest window along the spec's axes: its minimum, rounded up to the stride."""
+    """Return the smallest window along the spec's axes, a multiple of the stride."""
     n = len(spec.axes)
     minimum = ((1,) * n + tuple(spec.minimum_size))[-n:]
     return tuple(
@@ -348,7 +348,7 @@ def _cost_factor(
 
 
 def padded_span(layout: Layout, axis: int, part: slice) -> int:
-    """Minimum number of voxels along an axis that a network computes for `part`.
+    """Return the minimum number of voxels that a network computes along an axis.
 
     Parameters
     ----------

@@ -131,7 +131,7 @@ class WindowReader:
         return block, missing
 
     def _parts(self, indices: Sequence[AnyArray]) -> Iterator[slice]:
-        """Planes to read at once: all, or a few if the source is memory-mapped."""
+        """Yield planes to read at once: all, or a few of a memory-mapped source."""
         n = len(indices[0])
         step = n
         if isinstance(self.source, np.memmap):

@@ -175,7 +175,7 @@ class JobFolder:
     # Settings
 
     def values(self) -> AnyDict:
-        """Contents of ``config.yaml``, with paths adjusted to the current folder.
+        """Read ``config.yaml``, with paths adjusted to the current folder.
 
         Raises
         ------

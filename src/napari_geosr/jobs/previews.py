@@ -127,7 +127,7 @@ def _finished_boxes(stopped: Volume) -> Sequence[Box]:
 
 
 def _plane_of(volume: Volume, boxes: Sequence[Box]) -> Volume:
-    """The middle plane, or the plane with the most voxels in `boxes`, subsampled."""
+    """Subsample the middle plane, or the plane with the most voxels in `boxes`."""
     lead = volume.shape[:-2]
     index = np.unravel_index(_plane_number(volume.shape, boxes), lead) if lead else ()
     step = -(-max(volume.shape[-2:]) // _MAX_EDGE)
@@ -163,7 +163,7 @@ def _covered(
 
 
 def _plane_number(shape: Sequence[int], boxes: Sequence[Box]) -> int:
-    """Index of the most complete plane; of several, the one nearest to the middle."""
+    """Find the most complete plane; of several, the one nearest to the middle."""
     finished = np.zeros(tuple(shape[:-2]))
     for box in boxes:
         rows, columns = (len(range(*s.indices(n))) for s, n in _pairs(box, shape))
@@ -178,7 +178,7 @@ def _pairs(box: Box, shape: Sequence[int]) -> list[tuple[slice, int]]:
 
 
 def to_json(job: JobFolder) -> dict[str, object]:
-    """The latest preview of a job as plain values; without one, ``tiff`` is empty.
+    """Return the latest preview as plain values; without one, ``tiff`` is empty.
 
     Raises
     ------

@@ -133,7 +133,7 @@ class RawTable:
 
 
 def _kernels() -> tuple[ModuleType, ModuleType]:
-    """The compiled functions, imported when needed: numba takes a second to import."""
+    """Return the compiled functions, imported on first use because numba is slow."""
     from napari_geosr.measure.kernels import cells, joining
 
     return cells, joining

@@ -137,7 +137,7 @@ def _dot(a: Floats, b: Floats) -> float:
 def _solution(
     x: Floats, residual: Floats, planes: AnyArray, first: AnyArray, n: int
 ) -> Solution:
-    """Fluxes through all planes; their differences are the residuals of the voxels."""
+    """Compute the fluxes through all planes; their differences are the residuals."""
     entering = float(2 * (1 - x[first].astype(np.float64)).sum())
     kept = np.cumsum(np.bincount(planes, residual, n))
     fluxes = np.concatenate([[entering], entering - kept])
@@ -201,7 +201,7 @@ def _grids(matrix: Any, places: list[AnyArray]) -> tuple[list[_Level], SuperLU]:
 
 
 def _blocks(matrix: Any) -> Iterator[tuple[slice, AnyArray, AnyArray]]:
-    """Rows of the matrix, a few at a time, with row and column of each stored value."""
+    """Yield rows of the matrix, with the row and column of each stored value."""
     for begin in range(0, matrix.shape[0], _BLOCK):
         starts = matrix.indptr[begin : begin + _BLOCK + 1]
         stored = slice(starts[0], starts[-1])
@@ -211,7 +211,7 @@ def _blocks(matrix: Any) -> Iterator[tuple[slice, AnyArray, AnyArray]]:
 
 
 def _summed(matrix: Any, coarse: AnyArray, n_coarse: int) -> Any:
-    """Equations of the next grid: sums over the parts that become its unknowns."""
+    """Build the equations of the next grid by summing over parts of this grid."""
     from scipy import sparse
 
     shape = (n_coarse, n_coarse)
@@ -241,7 +241,7 @@ def _parts(matrix: Any, box: AnyArray) -> npt.NDArray[np.int32]:
 
 
 def _cycle(levels: list[_Level], coarsest: SuperLU, residual: Floats) -> Floats:
-    """Approximate the solution for this right-hand side: one V-cycle."""
+    """Approximate the solution for this right-hand side by one V-cycle."""
     if not levels:
         solved: Floats = coarsest.solve(residual.astype(np.float64)).astype(np.float32)
         return solved

@@ -484,7 +484,7 @@ def _larger_group(
     whole: GreyHistogram,
     sweep: Callable[[tuple[float, float] | None], Generator[Step, None, GreyHistogram]],
 ) -> Generator[Step, None, GreyHistogram]:
-    """The histogram without the smaller of two groups that are far from each other."""
+    """Exclude the smaller of two groups of values that are far from each other."""
     limits = whole.range_of_larger_group()
     if limits is None:
         return whole

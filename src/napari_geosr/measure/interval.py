@@ -212,7 +212,7 @@ def needed_factor(
     phase: str,
     porosity: float,
 ) -> float:
-    """Signed factor for the deviations at which the interval reaches a known porosity.
+    """Find the factor for deviations at which the interval reaches a known porosity.
 
     Positive if the measured porosity is too high. A voxel is a pore until it is shifted
     by ``(threshold - mean) / deviation``, so the result is a quantile of that ratio.

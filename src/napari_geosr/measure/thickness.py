@@ -104,7 +104,7 @@ class ThicknessDistribution:
         return float(self.values[found[-1]]) if found.size else None
 
     def histogram(self, n_bins: int = 24) -> tuple[list[int], list[float]]:
-        """Counts in equal bins from zero to the largest thickness, and their edges."""
+        """Return counts and edges of equal bins from zero to the largest thickness."""
         edges = np.linspace(0, self.largest or 1.0, n_bins + 1)
         counts, _ = np.histogram(self.values, bins=edges, weights=self.counts)
         return [int(n) for n in counts], [float(edge) for edge in edges]
@@ -198,7 +198,7 @@ def thickness_steps(
 
 
 def cut_blocks(shape: tuple[int, int, int], block_voxels: int) -> Iterator[Box]:
-    """Nearly cubic boxes that cover a volume without cutting any cell of 4³ voxels."""
+    """Yield nearly cubic boxes that cover a volume; no cell of 4³ voxels is cut."""
     edge = max(8, round(block_voxels ** (1 / 3)))
     ranges = []
     for n in shape:

@@ -200,7 +200,7 @@ class _PlaneSimilarity:
 def _excesses(
     planes: Mapping[int, FloatArray], starts: Sequence[int], lags: Sequence[int]
 ) -> list[float]:
-    """Correlation between planes minus that within planes at the same distances."""
+    """Compare the correlation between planes with that within planes, by distance."""
     between = _between(planes, starts, lags)
     return [c - _within(list(planes.values()), k) for k, c in between.items()]
 
@@ -241,7 +241,7 @@ def _between(
 
 
 def _within(planes: Sequence[FloatArray], step: int) -> float:
-    """Mean correlation of planes with themselves, shifted by `step` pixels."""
+    """Return the mean correlation of planes with copies shifted by `step` pixels."""
     down = [_correlation(plane[step:], plane[:-step]) for plane in planes]
     across = [_correlation(plane[:, step:], plane[:, :-step]) for plane in planes]
     return _mean([*down, *across])

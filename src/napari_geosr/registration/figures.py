@@ -109,7 +109,7 @@ def correlation(
 
 
 def block_shifts(one: FloatArray, other: FloatArray) -> list[BlockShift]:
-    """Shifts of `other` relative to `one` in evenly spaced blocks, by correlation.
+    """Measure the shifts of `other` relative to `one` in evenly spaced blocks.
 
     Parameters
     ----------

@@ -201,7 +201,7 @@ def _image(sampled: SampledVolume, length: float) -> Any:
 def _itk_transform(
     kind: TransformKind, way: Transform, centre: Any, length: float
 ) -> Any:
-    """An ITK transform around `centre`, in ITK's axis order and in units of `length`.
+    """Create an ITK transform around `centre`, in ITK's axes and units of `length`.
 
     Kinds with fewer parameters drop the components of `way` that they cannot represent.
     """

@@ -52,7 +52,7 @@ def common_box(
 def _half_spaces(
     low: Grid, high: Grid, to_high: Transform
 ) -> tuple[AnyArray, AnyArray]:
-    """The common region in indices of `low`: all x with ``normals @ x <= limits``."""
+    """Return the common region in indices of `low`: ``normals @ x <= limits``."""
     n = len(low.shape)
     way = low.index_map(high, to_high)
     outer = np.array(high.shape) - 0.5
@@ -70,7 +70,7 @@ def _half_spaces(
 
 
 def _inscribed_sphere(normals: AnyArray, limits: AnyArray, n: int) -> Any:
-    """Centre and radius of the largest inscribed sphere; None for an empty region."""
+    """Find the centre and radius of the largest inscribed sphere, if there is one."""
     from scipy.optimize import linprog
 
     found = linprog(

@@ -90,21 +90,21 @@ class Grid:
         return Grid(shape, self.voxel_size, self.origin + start * self.voxel_size)
 
     def refined(self, factors: Sequence[int]) -> Grid:
-        """The grid with voxels `factors` times smaller and the same field of view."""
+        """Return the grid with `factors` times smaller voxels in the same field."""
         factor = np.array(factors)
         shape = tuple(n * f for n, f in zip(self.shape, factors, strict=True))
         first = self.origin - (factor - 1) / (2 * factor) * self.voxel_size
         return Grid(shape, self.voxel_size / factor, first)
 
     def coarsened(self, factors: Sequence[int]) -> Grid:
-        """The grid of means over `factors` voxels; incomplete blocks are dropped."""
+        """Return the grid of means over `factors` voxels; drop incomplete blocks."""
         factor = np.array(factors)
         shape = tuple(n // f for n, f in zip(self.shape, factors, strict=True))
         first = self.origin + (factor - 1) / 2 * self.voxel_size
         return Grid(shape, self.voxel_size * factor, first)
 
     def kept(self, factors: Sequence[int]) -> Grid:
-        """The grid of single voxels, one of every block (`sampling.kept_samples`)."""
+        """Return the grid of one voxel from each block (`sampling.kept_samples`)."""
         factor = np.array(factors)
         shape = tuple(n // f for n, f in zip(self.shape, factors, strict=True))
         first = self.origin + factor // 2 * self.voxel_size

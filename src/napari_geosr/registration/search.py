@@ -170,7 +170,7 @@ class _Correlator:
     def _rotated(
         self, high: SampledVolume, turn: npt.NDArray[np.float64]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], Any]:
-        """The small volume, rotated and resampled to the large volume's voxel size."""
+        """Rotate the small volume and resample it to the large volume's voxel size."""
         half = high.grid.extent / 2
         ends = corners((-half).tolist(), half.tolist()) @ turn.T
         size = self.grid.voxel_size

@@ -147,7 +147,7 @@ class AngleFit:
     def products(
         self, k: tuple[float, float], spectra: Complex, share: float | None = None
     ) -> tuple[Complex, float]:
-        """Products of filtered frames with the filtered central band, and their norm.
+        """Multiply filtered frames by the filtered central band; return the norm, too.
 
         Filtering each band with the transfer function of the other makes them equal up
         to the pattern. The window is applied afterwards, so that it does not shift the
@@ -186,7 +186,7 @@ class AngleFit:
         return found
 
     def refine(self, k: tuple[float, float]) -> tuple[float, float]:
-        """Wave vector near `k` with the strongest correlation (sub-pixel accuracy)."""
+        """Find the wave vector near `k` with the strongest correlation (sub-pixel)."""
         from scipy.optimize import minimize
 
         for _ in range(2):
@@ -278,7 +278,7 @@ def circle_centre(
 def _radial_median(
     values: FloatArray, radius: npt.NDArray[np.floating], ring: tuple[float, float]
 ) -> FloatArray:
-    """Median at each radius within a ring, linear between rings; 1 elsewhere."""
+    """Return the median at each radius in a ring, linear between rings; 1 elsewhere."""
     edges = np.linspace(ring[0], ring[1], _RINGS + 1)
     inside = (radius >= ring[0]) & (radius <= ring[1])
     radii, found = radius[inside], values[inside]
@@ -336,7 +336,7 @@ def _upward(k: tuple[float, float]) -> tuple[float, float]:
 
 
 def search_ring(otf: Otf) -> tuple[float, float]:
-    """Range of frequencies that is searched for patterns, in cycles per pixel."""
+    """Return the range of frequencies searched for patterns, in cycles per pixel."""
     low, high = (factor * otf.cut_off for factor in RING)
     return low, min(high, _NYQUIST)
 

@@ -142,7 +142,7 @@ def wiener_reconstruction(
 
 
 def apodise(patterns: PatternSet, otf: Otf, grid: SimGrid, kind: str) -> FloatArray:
-    """Weight of each frequency of the result: 1 at zero, 0 beyond the support [2]_.
+    """Weight each frequency of the result: 1 at zero, 0 beyond the support [2]_.
 
     Returns
     -------
@@ -165,7 +165,7 @@ def _noise_to_signal(
     grid: SimGrid,
     frames: FloatArray,
 ) -> FloatArray:
-    """Noise power over object power at each frequency, from a fitted power law.
+    """Estimate noise power over object power at each frequency, by a fitted power law.
 
     `spectrum` is the object times `power`, plus noise whose power is proportional to
     `power`.
@@ -227,7 +227,7 @@ def _half_pixel(
 
 
 def _padded(frame: FloatArray, grid: SimGrid) -> FloatArray:
-    """A frame with a margin in which it fades to its mean value at the border."""
+    """Pad a frame with a margin in which it fades to its mean value at the border."""
     pads = [
         (part.start, n - part.stop)
         for part, n in zip(grid.inside, grid.padded, strict=True)

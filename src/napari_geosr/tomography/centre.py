@@ -192,7 +192,7 @@ def _range(projections: Projections, config: CentreConfig) -> tuple[float, float
 def _half_turn(
     sinogram: npt.NDArray[np.float32], projections: Projections
 ) -> npt.NDArray[np.float32]:
-    """Projections at evenly spaced angles over half a turn, interpolated if necessary.
+    """Return projections at even angles over half a turn, interpolated if necessary.
 
     Raises
     ------
@@ -288,14 +288,14 @@ def _opposite_views(
 
 
 def _opposition_errors(projections: Projections) -> Curve:
-    """Deviation from 180 degrees of the angle between each pair of views, (n, n)."""
+    """Return how far the angle between each two views is from 180 degrees, (n, n)."""
     angles = projections.angles
     turns = np.abs(angles[None, :] - angles[:, None])
     return np.asarray(np.abs(turns % 360 - 180))
 
 
 def _nearest_opposition_error(projections: Projections) -> Curve:
-    """Deviation of each view's best opposite from 180 degrees, shape (n,)."""
+    """Return how far the best opposite of each view is from 180 degrees, (n,)."""
     return np.asarray(_opposition_errors(projections).min(axis=1))
 
 

@@ -152,7 +152,7 @@ def _between(profile: Curve, low: Indices, high: Indices) -> Curve:
 
 
 def vertex(columns: Curve, scores: Curve, best: int) -> float:
-    """Position of the extremum at index `best`, by a parabola through its neighbours.
+    """Locate the extremum near index `best` by a parabola through its neighbours.
 
     Parameters
     ----------

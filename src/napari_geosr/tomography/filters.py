@@ -78,7 +78,7 @@ def filter_rows(
 
 
 def angle_weights(angles: Floats, unseen: Iterable[Arc] = ()) -> Floats:
-    """Share of half a turn that each parallel-beam projection represents, in radians.
+    """Return the share of half a turn, in radians, that each projection represents.
 
     This is half the distance between its two neighbours, so angles may be uneven, in
     any order, and cover more than half a turn. A missing wedge is not filled: its

@@ -40,7 +40,7 @@ OnIteration = Callable[[Iteration], None]
 
 
 def ignore_iteration(iteration: Iteration) -> None:
-    """The default `on_iteration`: do nothing."""
+    """Do nothing (the default of `on_iteration`)."""
 
 
 class IterativeConfig(Config):
@@ -91,7 +91,7 @@ def check_sinogram(sinogram: Tensor, geometry: ParallelGeometry) -> None:
 
 
 def slice_axes(geometry: ParallelGeometry) -> tuple[int, ...]:
-    """Axes of one independent problem: a slice, or the whole volume for a cone beam."""
+    """Return the axes of an independent problem: a slice or, for a cone, the volume."""
     return tuple(range(-len(geometry.volume_shape), 0))
 
 
@@ -102,13 +102,13 @@ def empty_volume(sinogram: Tensor, geometry: ParallelGeometry) -> Tensor:
 
 
 def residual_of(difference: Tensor, sinogram: Tensor) -> float:
-    """Norm of `difference` divided by that of `sinogram`; 0 if there is no signal."""
+    """Return the norm of `difference` relative to `sinogram`; 0 without a signal."""
     norm = norm_of(sinogram)
     return norm_of(difference) / norm if norm else 0.0
 
 
 def norm_of(tensor: Tensor) -> float:
-    """Norm in double precision, summed row by row so that grouping does not matter."""
+    """Compute the norm row by row in double precision, independent of grouping."""
     import torch
 
     wide = torch.float32 if tensor.device.type == "mps" else torch.float64

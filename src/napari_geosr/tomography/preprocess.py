@@ -242,7 +242,7 @@ class LineIntegrals:
         return values, report
 
     def _notes(self) -> tuple[str, ...]:
-        """Notes on missing fields; may estimate the counts without a sample (once)."""
+        """Return notes on missing fields; may estimate the counts without a sample."""
         scan = self.projections
         notes = []
         if scan.flats is None:
@@ -332,7 +332,7 @@ def beam_without_sample(
 def line_integrals(
     projections: Projections, config: PreparationConfig | None = None
 ) -> LineIntegrals:
-    """Line integrals of projections, computed in blocks of rows; nothing is read yet.
+    """Prepare line integrals, to be computed in blocks of rows; nothing is read yet.
 
     Parameters
     ----------

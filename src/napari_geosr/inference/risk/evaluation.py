@@ -347,7 +347,7 @@ def evaluate(
 
 
 def _cells(block: Block, maps: Sequence[FloatArray]) -> list[list[float]]:
-    """Number of valid voxels, and means over them, for each cell with valid voxels."""
+    """Count the valid voxels of each cell, and average the maps over them."""
     rows = []
     for place in block.cells():
         valid: Any = block.valid[place]

@@ -59,7 +59,7 @@ class Node:
         return self.profile.seconds - self.profile.warning_seconds
 
     def budget(self, share: float) -> int:
-        """Memory budget of a run that uses `share` of the free memory by default."""
+        """Return the memory budget of a run that uses `share` of the free memory."""
         return max(_LEAST_BUDGET, int((self.memory - self.program_bytes) * share))
 
     def too_little_memory(self, why: str, enough: float, remedy: str) -> ConfigError:

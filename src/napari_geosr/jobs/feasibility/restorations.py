@@ -88,13 +88,13 @@ def check_steps(job: RestoreJob, profile: Profile) -> Generator[Step, None, None
 
 
 def share_of_processor(wall: float, processor: float) -> float:
-    """Fraction of the time since `wall` in which this process was running, up to 1."""
+    """Return the fraction of the time since `wall` in which this process ran."""
     elapsed = max(time.perf_counter() - wall, 1e-9)
     return min(1.0, (time.process_time() - processor) / elapsed)
 
 
 def settings_on_node(job: RestoreJob, profile: Profile) -> RestoreConfig:
-    """Settings with the memory budget that the run has on a node, if this is known."""
+    """Return the settings with the memory budget of a run on a node, if it is known."""
     node = _RestoreNode(job, profile)
     if job.settings.memory is not None or not node.memory:
         return job.settings
@@ -168,7 +168,7 @@ class _RestoreNode(Node):
         return self.too_little_memory(why, needed, "choose another model")
 
     def seconds_of_part(self, plan: RestorePlan) -> float:
-        """Time of a tile or shard; the speed is assumed to scale with the threads."""
+        """Estimate the time of a tile or shard; speed should scale with threads."""
         seconds = plan.seconds / plan.parts * min(plan.parts, plan.workers)
         threads = self.threads // self.n_computing
         return seconds * plan.threads / max(plan.threads, threads)
@@ -181,7 +181,7 @@ def _can_tell(job: RestoreJob, profile: Profile) -> bool:
 
 
 def _generous_bytes(name: str, volume: Volume) -> float:
-    """Upper limit of the memory for a model's smallest useful tile, in bytes."""
+    """Return an upper limit, in bytes, for a model's smallest useful tile."""
     card = zoo.find(name).card
     if not card.local:
         return math.inf

@@ -101,7 +101,7 @@ def centrelines(mask: Mask) -> Mask:
 
 
 def connectivity(mask: Mask) -> float:
-    """Number of loops of a phase: 1 - Euler number, corrected for shared faces [2]_.
+    """Count the loops of a phase: 1 - Euler number, corrected for shared faces [2]_.
 
     The faces at the far ends count towards the next block, so that values of blocks
     that overlap by one voxel add up; divided by the volume, the result is Conn.D.

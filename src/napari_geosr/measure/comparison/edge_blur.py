@@ -171,7 +171,7 @@ class _EdgeBlock:
         self.depth: tuple[AnyArray, AnyArray] = (self.smooth, self.smooth)
 
     def split(self, threshold: float) -> None:
-        """Depth of each voxel inside the dark and the bright phase, in voxels."""
+        """Compute the depth of each voxel inside its phase, in voxels."""
         from scipy import ndimage
 
         dark = self.smooth <= threshold
@@ -187,7 +187,7 @@ class _EdgeBlock:
     def edges(
         self, axis: int, levels: tuple[float, float]
     ) -> tuple[AnyArray, AnyArray]:
-        """Standard deviations and normals at isolated edges that face along an axis.
+        """Find the standard deviations and normals at isolated edges facing an axis.
 
         Grey value and slope at a voxel of a blurred edge give its width, wherever the
         voxel lies: no interpolation is needed.
@@ -199,7 +199,7 @@ class _EdgeBlock:
             return np.empty(0), np.empty((0, 3))
 
         def along(values: AnyArray, shift: int) -> AnyArray:
-            """Values at an offset of `shift` voxels from the voxel before an edge."""
+            """Return the values `shift` voxels from the voxel before an edge."""
             first = _DEPTH + shift
             part: AnyArray = np.take(
                 values, np.arange(first, first + n - 2 * _DEPTH - 1), axis

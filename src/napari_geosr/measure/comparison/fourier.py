@@ -81,7 +81,7 @@ class FourierCorrelation:
         return information_threshold(_RATIOS[criterion], self.independent)
 
     def cut_off(self, criterion: str) -> float | None:
-        """Frequency at which the correlation falls below a criterion, in 1/`unit`.
+        """Find the frequency in 1/`unit` at which correlation falls below a criterion.
 
         None if the correlation stays above the criterion up to the highest frequency; 0
         if it never exceeds the criterion.
@@ -148,7 +148,7 @@ def information_threshold(ratio: float, independent: Array) -> Array:
 
 
 def _steadied(values: Array, independent: Array) -> Array:
-    """Means over neighbouring shells; more are averaged where they have few values."""
+    """Average over neighbouring shells, over more where they have few values."""
     found = values.copy()
     for width in range(3, _MAX_AVERAGED_SHELLS + 1, 2):
         few = independent * (width - 2) < _ENOUGH_VALUES
@@ -194,7 +194,7 @@ class _Shells:
         return np.arange(self.n, dtype=np.float64) * np.float64(self.width)
 
     def index(self, z: int) -> npt.NDArray[np.intp]:
-        """Shell of each frequency with the z-th one along Z, shape (Y, X)."""
+        """Return the shell of each frequency in plane `z` of frequencies, (Y, X)."""
         plane = self.axes[-2][:, None] ** 2 + self.axes[-1] ** 2
         if not self.planes and len(self._shape) == 3:
             plane = plane + self.axes[0][z] ** 2
@@ -220,7 +220,7 @@ def window(shape: Sequence[int], *, planes: bool = False) -> list[Array]:
 
 
 def _transformed(values: AnyArray, *, planes: bool) -> tuple[AnyArray, float]:
-    """Windowed Fourier transform, over all axes or of each slice, and its unit.
+    """Compute the windowed Fourier transform, over all axes or by slice, and its unit.
 
     Values are divided by the unit, because squares of grey values such as 1e20 do not
     fit into float32. The unit is a power of two, so the division is exact.
@@ -243,7 +243,7 @@ def _transformed(values: AnyArray, *, planes: bool) -> tuple[AnyArray, float]:
 
 
 def _independent_share(shape: Sequence[int], *, planes: bool) -> float:
-    """Fraction of a shell's values that remain independent after applying a window.
+    """Return the fraction of a shell's values that stay independent under a window.
 
     A window correlates neighbouring frequencies along every axis. Within a shell,
     values have neighbours in all directions except across the shell.
@@ -314,7 +314,7 @@ def fourier_correlation(
 
 
 def _phase(shells: _Shells, shift: Sequence[float]) -> tuple[AnyArray, AnyArray]:
-    """Phase factors that shift the samples of the second volume onto the first."""
+    """Return phase factors that shift the second volume's samples onto the first."""
     turns = [
         np.exp(-2j * np.pi * f * s).astype(np.complex64)
         for f, s in zip(shells.axes, shift, strict=True)

@@ -253,7 +253,7 @@ def _pairs(
 def _groups(
     pairs: npt.NDArray[np.int64], n: int, n_base: int
 ) -> list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    """Groups of pores connected by pairs: indices in the volume and in the base."""
+    """Group pores connected by pairs; return indices in the volume and in the base."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -99,7 +99,7 @@ def ssim(image: Array, truth: Array, data_range: float) -> float:
 
 
 def dice(mask: Mask, truth: Mask) -> float:
-    """Dice coefficient: twice the overlap over the sum of both; 1 if both are empty."""
+    """Return the Dice coefficient, twice the overlap over the sum; 1 if both empty."""
     _require_same_shape(mask, truth)
     total = int(mask.sum()) + int(truth.sum())
     return 1.0 if total == 0 else 2 * int((mask & truth).sum()) / total
@@ -113,7 +113,7 @@ def relative_error(found: float, true: float) -> float:
 
 
 def porosity_error(mask: Mask, truth: Mask) -> float:
-    """Relative error of the pore fraction; the masks may differ in voxel size."""
+    """Return the relative error of the pore fraction; voxel sizes may differ."""
     return relative_error(float(mask.mean()), float(truth.mean()))
 
 
@@ -182,7 +182,7 @@ def volume_histogram_distance(
 
 
 def euler_number(mask: Mask) -> int:
-    """Euler number of the pores, connected across faces, edges and corners."""
+    """Return the Euler number; pores are connected across faces, edges and corners."""
     from skimage.measure import euler_number as skimage_euler_number
 
     return int(skimage_euler_number(mask, connectivity=mask.ndim))

@@ -257,7 +257,7 @@ def _findings(
 def _widths(
     voxel_size: Sequence[float], shape: Sequence[int]
 ) -> tuple[float, float, float]:
-    """Width of the smoothing along each axis, in voxels; 0 along axes of length one."""
+    """Return the width of the smoothing in voxels; 0 along axes of length one."""
     smallest = min(voxel_size)
     z, y, x = (
         SMOOTHING * smallest / edge if n > 1 else 0.0

@@ -119,7 +119,7 @@ class NetworkGraph:
         return len(self.paths) - len(self.nodes) + self.components
 
     def crossing(self, axis: int) -> float:
-        """Number of tubes that cross a plane at less than 45° from its normal.
+        """Count the tubes that cross a plane at less than 45° from its normal.
 
         The normal is parallel to `axis`.
 
@@ -270,7 +270,7 @@ def _thinned(mask: Mask) -> Mask:
 
 
 def _surface_distance(mask: Mask, sizes: Array) -> Array:
-    """Distance from each voxel to the surface, ignoring the faces of the volume."""
+    """Compute the distance of voxels from the surface, ignoring the volume's faces."""
     from scipy import ndimage
 
     if len(mask) == 1:
@@ -281,7 +281,7 @@ def _surface_distance(mask: Mask, sizes: Array) -> Array:
 
 
 def _smooth(path: Array) -> Array:
-    """Moving average over points; the window narrows towards the fixed ends."""
+    """Apply a moving average; the window narrows towards the fixed ends."""
     n = len(path)
     sums = np.concatenate([np.zeros((1, 3)), np.cumsum(path, axis=0)])
     at = np.arange(n)
@@ -302,7 +302,7 @@ def _n_components(n: int, ends: Indices) -> int:
 
 
 def _spurs(traced: SkeletonTrace, thickness: Array, sizes: Array) -> list[Indices]:
-    """Free chains, with their ends, that are no longer than the tube's thickness."""
+    """Find free chains, with their ends, no longer than the tube's thickness."""
     both = np.array(traced.ends, np.intp).ravel()
     degrees = np.bincount(both, minlength=len(traced.places))
     spurs = []

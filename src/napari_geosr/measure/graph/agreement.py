@@ -67,7 +67,7 @@ def graph_agreement(
 def _shares(
     lines: NetworkGraph, other: NetworkGraph, distance: float
 ) -> tuple[float, float]:
-    """Fractions of the length and of the branches that lie near those of `other`."""
+    """Return the fractions of length and of branches that lie near those of `other`."""
     from scipy.spatial import cKDTree
 
     edges = *other.voxel_size, *lines.voxel_size
@@ -89,7 +89,7 @@ def _shares(
 
 
 def _inside(parts: list[Array], box: Array) -> list[Array]:
-    """The points of each path within a box; paths without such points are dropped."""
+    """Restrict paths to their points within a box; drop paths without such points."""
     kept = [part[((part >= box[0]) & (part <= box[1])).all(axis=1)] for part in parts]
     return [part for part in kept if len(part)]
 

@@ -58,10 +58,10 @@ N_BOUNDARY_COLUMNS = 2
 
 
 def new_table(n: int) -> np.ndarray:
-    """An empty table of sums for labels 0..n, shape (n + 1, N_COLUMNS), int64."""
+    """Create an empty table of sums for labels 0..n, (n + 1, N_COLUMNS), int64."""
     return np.zeros((n + 1, N_COLUMNS), np.int64)
 
 
 def new_boundary(n: int) -> np.ndarray:
-    """Return an empty boundary table, shape (n + 1, N_BOUNDARY_COLUMNS), int64."""
+    """Create an empty boundary table, (n + 1, N_BOUNDARY_COLUMNS), int64."""
     return np.zeros((n + 1, N_BOUNDARY_COLUMNS), np.int64)

@@ -18,7 +18,7 @@ WITHIN = 128
 def squared_distances(
     phase: np.ndarray, distances: np.ndarray, nearest: np.ndarray
 ) -> None:
-    """Squared distance of each voxel to the nearest voxel centre outside the phase.
+    """Compute squared distances of voxels to the nearest voxel outside the phase.
 
     Felzenszwalb & Huttenlocher, Theory of Computing 8, 415 (2012),
     doi:10.4086/toc.2012.v008a019: one pass along each axis; along Y and Z, the lower
@@ -48,7 +48,7 @@ def squared_distances(
 def _along_row(
     phase: np.ndarray, distances: np.ndarray, nearest: np.ndarray, start: int
 ) -> None:
-    """First pass: distances to voxels of the same row.
+    """Compute distances to voxels of the same row (first pass).
 
     If several voxels are equally near, the first one is taken.
 
@@ -79,7 +79,7 @@ def _along_row(
 
 @compiled
 def _along_columns(distances: np.ndarray, nearest: np.ndarray) -> None:
-    """Further passes along the first axis of a plane, `TILE` columns together.
+    """Update distances along the first axis of a plane, `TILE` columns together.
 
     If two sites are equally near, the first one is taken.
     """

@@ -319,7 +319,7 @@ def _paint_row(
 
 @compiled
 def _lowest(bits: np.uint64) -> int:
-    """Position of the lowest bit that is set (found with a De Bruijn sequence)."""
+    """Find the position of the lowest bit that is set, with a De Bruijn sequence."""
     return int(_LOWEST[((bits & (~bits + ONE)) * _DE_BRUIJN) >> np.uint64(58)])
 
 

@@ -54,7 +54,7 @@ _FEW = 200
 
 
 def directions(flat: bool) -> npt.NDArray[np.float64]:
-    """Unit vectors (z, y, x), evenly spread over half a sphere (or half a circle)."""
+    """Return unit vectors (z, y, x), evenly spread over half a sphere (or circle)."""
     if flat:
         angle = math.pi * np.arange(_N_FLAT) / _N_FLAT
         return np.stack([np.zeros(_N_FLAT), np.sin(angle), np.cos(angle)], axis=1)
@@ -161,7 +161,7 @@ def _findings(
 def ellipsoid(
     vectors: npt.NDArray[np.float64], rate: npt.NDArray[np.float64], flat: bool
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Radii of the fitted ellipsoid, longest first, and the direction of the longest.
+    """Fit an ellipsoid; return its radii, longest first, and its longest direction.
 
     Parameters
     ----------

@@ -179,7 +179,7 @@ def _no_lacunae(pores: Pores, solid: int, phases: Phases) -> list[str]:
 
 
 def _reach_through(pores: Pores, phases: Phases) -> npt.NDArray[np.bool_]:
-    """Mask of the pores that reach from one face of the volume to the opposite one."""
+    """Select the pores that reach from one face of the volume to the opposite one."""
     low = pores.sums[:, column.MIN_Z : column.MIN_X + 1]
     high = pores.sums[:, column.MAX_Z : column.MAX_X + 1]
     # The pores are on the grid of the volume, the phases on one of cubic voxels.

@@ -100,7 +100,7 @@ def _openpnm(
     throats: npt.NDArray[np.int64],
     areas: npt.NDArray[np.float64],
 ) -> dict[str, npt.NDArray[np.generic]]:
-    """Pores and throats under OpenPNM's names: in metres, or voxels without a unit."""
+    """Return pores and throats under OpenPNM's names, in metres (or voxels)."""
     edge = phases.edge
     if phases.unit in MILLIMETRES:
         edge = convert_length(edge, phases.unit, "m")
@@ -167,7 +167,7 @@ def divide(
 def _throats(
     labels: npt.NDArray[np.int32],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Pairs of labels that share faces, and the area (2D: length) of their interface.
+    """Find pairs of labels that share faces, and the area (2D: length) between them.
 
     The faces normal to each axis are the projection of a flat throat along that axis.
     """

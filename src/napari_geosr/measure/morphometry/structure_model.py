@@ -103,7 +103,7 @@ def _blocks(shape: tuple[int, ...]) -> list[Box]:
 
 
 def _sums_of(phases: Phases, block: Box) -> Floats:
-    """Volume, surface, concave surface and curvature × surface in a block."""
+    """Sum volume, surface, concave surface and curvature × surface in a block."""
     from scipy.ndimage import gaussian_filter
 
     wide = [

@@ -146,7 +146,7 @@ def pair_steps(
 
 
 def _shifted(axis: int, offset: int, lag: int, n: int) -> Box:
-    """Voxels at one end of the pairs along an axis, within a slab of `n` planes."""
+    """Return the voxels at one end of pairs along an axis, in a slab of `n` planes."""
     key = [slice(0, n), slice(None), slice(None)]
     if axis == 0:
         key[0] = slice(offset, n + offset)
@@ -202,7 +202,7 @@ def _corner(corner: tuple[int, ...], n: int, shape: tuple[int, ...]) -> Box:
 def _runs(
     phases: Phases, which: str, axis: int
 ) -> Iterator[tuple[npt.NDArray[np.int64], Mask]]:
-    """Lengths of runs along an axis, and whether both ends meet the other phase."""
+    """Yield lengths of runs along an axis, and whether the other phase ends both."""
     own = getattr(phases, which)
     other = phases.solid if which == "pores" else phases.pores
     across = 1 if axis != 1 else 0

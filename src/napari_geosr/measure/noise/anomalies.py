@@ -125,7 +125,7 @@ def anomaly_doubts(
 
 
 def slice_ratios(sample: NoiseSample, n_slices: int, floor: float) -> Array:
-    """Fine detail of the quiet parts of each slice, relative to adjacent slices.
+    """Compare the fine detail in quiet parts of each slice with adjacent slices.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def slice_ratios(sample: NoiseSample, n_slices: int, floor: float) -> Array:
 
 
 def _quantiles(energy: FloatArray, slices: Numbers, n_slices: int) -> Array:
-    """The energy of the quiet blocks of each slice; NaN where there are too few."""
+    """Return the energy of the quiet blocks of each slice; NaN if they are too few."""
     order = np.argsort(slices, kind="stable")
     ends = np.searchsorted(slices[order], np.arange(n_slices + 1))
     found = np.full(n_slices, np.nan)
@@ -266,7 +266,7 @@ def _at_ends(sample: NoiseSample, counted: Bools | None) -> Outliers:
 def _surroundings(
     values: npt.NDArray[np.floating], places: Numbers
 ) -> tuple[Array, Array, Bools]:
-    """Median of the voxels' neighbours, its distance, and whether neighbours agree."""
+    """Find the median of voxels' neighbours, its distance, and whether they agree."""
     around = np.full((2 * (values.ndim - 1), len(places)), np.nan)
     for axis, length in enumerate(values.shape[1:], 1):
         for side, step in enumerate((-1, 1)):

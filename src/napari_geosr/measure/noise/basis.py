@@ -56,7 +56,7 @@ def degrees(edges: Edges) -> npt.NDArray[np.int_]:
 
 
 def blur_covariance(width: float) -> Array:
-    """Correlation at distances 0, 1, 2, … of noise blurred by a sampled Gaussian."""
+    """Return the correlation at distances 0, 1, 2, … of noise blurred by a Gaussian."""
     covariance = np.zeros(_PERIOD)
     if width < _MIN_WIDTH:
         covariance[0] = 1

@@ -208,7 +208,7 @@ def _is_better(chi2: float, simpler: float, freedom: int) -> bool:
 
 
 def _fit_parts(matrix: Array, variances: Array, doubts: Array) -> tuple[float, Array]:
-    """Chi squared and values of the best non-negative combination of the parts."""
+    """Return chi squared and values of the best non-negative sum of the parts."""
     minimum = _ZERO_SHARE * float(variances.max())
     # Start with the variance of the most certain class, or with a class's own variance
     # if that is lower.
@@ -242,7 +242,7 @@ def _is_above(middle: int, left: int, right: int, places: Array, values: Array) 
 
 
 def _simplified(greys: Array, levels: Array, scale: Array) -> list[int]:
-    """Indices of the knots, omitting those within 2 % of `scale` of a straight line."""
+    """Select the knots that are not within 2 % of `scale` of a straight line."""
     kept = list(range(len(greys)))
     while len(kept) > 2:
         errors = []

@@ -217,7 +217,7 @@ def _key(volume: Volume, blocks: ScanBlocks, outer: Sequence[float]) -> bytes:
 def _compared_with_averaged(
     volume: Volume, noise: Noise, should_stop: ShouldStop, check: Callable[[], None]
 ) -> Generator[Step, None, Noise]:
-    """Return the noise, marked as doubtful if averaging voxels reduces it too little.
+    """Mark the noise as doubtful if averaging voxels reduces it too little.
 
     The mean of two values with correlation c has (1 + c) / 2 times their variance.
     Structure without uniform regions varies more in the averaged scan, where
@@ -276,7 +276,7 @@ def _level(
 
 
 def _doubted(noise: Noise, doubt: str, *, from_zero: bool) -> Noise:
-    """Return the noise with one more reason for doubt; its interval may begin at 0."""
+    """Add a reason for doubt to the noise; its interval may then begin at 0."""
     low, high = noise.interval
     interval = (0.0 if from_zero else low, high)
     return replace(noise, interval=interval, doubts=(*noise.doubts, doubt))
@@ -362,7 +362,7 @@ def _noise(
     repeated: bool,
     unit: float,
 ) -> Noise:
-    """The noise in the grey values of the sample, which are multiples of `unit`."""
+    """Describe the noise in the sample's grey values, multiples of `unit`."""
     if found is None:
         return _unmeasured(volume, sample, repeated, unit)
     names = _axis_names(volume)
@@ -480,7 +480,7 @@ def _with_exceptions(
     noise: Noise,
     noisiest: float,
 ) -> Noise:
-    """The noise, marked as doubtful if parts of the scan or single voxels are noisier.
+    """Mark the noise as doubtful if parts of the scan or single voxels are noisier.
 
     `noisiest` is the level of a noisy region in a scan without measurable noise; 0 if
     there is no such region.

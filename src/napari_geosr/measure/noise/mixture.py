@@ -64,7 +64,7 @@ class Mixture:
 
 
 def mean_deviance(energies: Array, noise: Array, weights: Array) -> float:
-    """Mean deviance, per coefficient, of the classes from noise of one spectrum."""
+    """Return the mean deviance of classes, per coefficient, from one spectrum."""
     edges: Edges = (noise.shape[0], noise.shape[1], noise.shape[2])
     used = degrees(edges) > SMOOTH_DEGREE
     classes = [_positive(one[used]) for one in energies]
@@ -187,7 +187,7 @@ def _grouped(classes: list[Array], weights: Array) -> tuple[list[Array], Array]:
 
 
 def _simplex(first: Sequence[float]) -> Array:
-    """Return initial simplex: a point, and steps along each axis towards mid-range."""
+    """Return the initial simplex: a point, and steps along axes towards mid-range."""
     corners = np.tile(np.asarray(first, np.float64), (len(first) + 1, 1))
     for axis, value in enumerate(first):
         corners[axis + 1, axis] += _STEP if value < 0.8 else -_STEP

@@ -182,7 +182,7 @@ def _boxes(shape: Sequence[int]) -> list[Box]:
 
 
 def _evenly_spaced(length: int, size: int, limit: int) -> list[slice]:
-    """At most `limit` windows of `size`, in the middle of equal parts of `length`.
+    """Return at most `limit` windows of `size`, each in the middle of an equal part.
 
     Windows do not reach the corners, which are outside a round field of view.
     """
@@ -197,7 +197,7 @@ def _evenly_spaced(length: int, size: int, limit: int) -> list[slice]:
 def _places(
     box: Box, edges: Edges, limit: int, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.int_], ...]:
-    """Corners of blocks in a box that overlap by half; at most `limit`, at random."""
+    """Choose corners of blocks that overlap by half: at most `limit`, at random."""
     lengths = [b.stop - b.start for b in box]
     lengths = [1] * (3 - len(lengths)) + lengths
     grids = [

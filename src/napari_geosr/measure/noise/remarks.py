@@ -160,7 +160,7 @@ def is_median_filtered(spectrum: Spectrum) -> bool:
 
 
 def limit_text(noise: Noise) -> str:
-    """Upper limit of noise that is too weak to be measured; empty if there is none.
+    """State the upper limit of noise that is too weak to be measured; else return "".
 
     Examples
     --------

@@ -170,12 +170,12 @@ class Phases:
         return [slice(z, min(z + thickness, n_z)) for z in range(0, n_z, thickness)]
 
     def planes(self, mask: MaskSource, slab: slice) -> Mask:
-        """Whole planes of a phase; raises `Cancelled` if the run is to stop."""
+        """Read whole planes of a phase; raise `Cancelled` if the run is to stop."""
         self.check()
         return mask[slab, slice(None), slice(None)]
 
     def sample_planes(self, slab: slice) -> Mask | None:
-        """Whole planes of the sample mask; None if all voxels belong to it."""
+        """Read whole planes of the sample mask; None if all voxels belong to it."""
         return None if self.sample is None else self.planes(self.sample, slab)
 
     @property

@@ -120,7 +120,7 @@ def _in_physical_units(
 
 
 def named_quantities(module: StatisticModule, *, flat: bool) -> tuple[Quantity, ...]:
-    """The quantities of a volume, or of an image under the names used for images."""
+    """Return the quantities of a volume, or of an image with the names for images."""
     return tuple(
         _renamed(q, flat)
         for q in module.QUANTITIES

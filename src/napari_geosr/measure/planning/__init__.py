@@ -311,13 +311,13 @@ def n_spots(
 
 
 def half_width(sd: float, n: int, factor: float, population: float = math.inf) -> float:
-    """Half-width of the interval of the mean porosity of `n` random spots."""
+    """Return the half-width of the interval of the mean porosity of random spots."""
     left = max(0.0, 1 - n / population)
     return factor * sd * math.sqrt(left / n)
 
 
 def _places(spots: Cubes, n: int, seed: int, phases: Phases) -> tuple[Spot, ...]:
-    """Random spots, one from each of `n` equal groups of similar porosity."""
+    """Draw random spots, one from each of `n` equal groups of similar porosity."""
     rng = np.random.default_rng(seed)
     order = np.argsort(spots.porosity, kind="stable")
     places = []

@@ -221,7 +221,7 @@ def _with_noise(
 
 
 def _inner_range(histogram: GreyHistogram) -> tuple[float, float]:
-    """Range of grey values without outliers, which would require many bins."""
+    """Find the range of grey values without outliers, which would require many bins."""
     total = np.cumsum(histogram.counts)
     ends = np.searchsorted(total, [_TAIL * total[-1], (1 - _TAIL) * total[-1]])
     low, high = histogram.centres[np.minimum(ends, len(total) - 1)]
@@ -231,7 +231,7 @@ def _inner_range(histogram: GreyHistogram) -> tuple[float, float]:
 def _edges(
     histogram: GreyHistogram, low: float, high: float, deviation: float
 ) -> Array:
-    """Bins narrower than the noise; for integers, each contains equally many values."""
+    """Choose bins narrower than the noise; for integers, with equal value counts."""
     n_bins = np.clip(
         _BINS_PER_DEVIATION * (high - low) / deviation, _MIN_BINS, _MAX_BINS
     )

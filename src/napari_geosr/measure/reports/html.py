@@ -106,7 +106,7 @@ def page(
 
 
 def png_source(picture: bytes) -> str:
-    """A PNG picture as the source of an ``img`` element, embedded in the page."""
+    """Encode a PNG picture as the source of an ``img`` element in the page."""
     return f"data:image/png;base64,{b64encode(picture).decode('ascii')}"
 
 

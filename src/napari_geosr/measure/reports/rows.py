@@ -123,7 +123,7 @@ def _group_rows(reports: Sequence[FiguresSource]) -> Iterator[StatisticRow]:
 def table_rows(
     reports: Sequence[FiguresSource], *, reference: int = 0
 ) -> list[tuple[str, list[str], list[str]]]:
-    """Rows of (label, displayed value per report, difference from the reference)."""
+    """Return rows of text: label, value per report, difference from the reference."""
     return [
         (row.label, row.texts, row.differences)
         for row in figure_rows(reports, reference=reference)
@@ -190,7 +190,7 @@ def _differences(values: Sequence[float | None], reference: int) -> list[str]:
 def _row_unit(
     values: Sequence[float | None], units: Sequence[str], power: int, reference: int
 ) -> str:
-    """A unit of length that suits the reference's value, a length raised to `power`."""
+    """Choose a unit of length that suits the reference's value."""
     known = [
         v is not None and u in MILLIMETRES for v, u in zip(values, units, strict=True)
     ]
@@ -211,7 +211,7 @@ def _row_unit(
 def _in_unit(
     values: Sequence[float | None], units: Sequence[str], power: int, unit: str
 ) -> list[float | None]:
-    """Values of dimension length ** `power`, in `unit`; None if not convertible."""
+    """Convert values of dimension length ** `power` to `unit`; None if not possible."""
     if not power or unit not in MILLIMETRES:
         return list(values)
     factor = MILLIMETRES[unit] ** power

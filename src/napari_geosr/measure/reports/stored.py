@@ -118,7 +118,7 @@ def _is_flat(values: AnyMapping) -> bool:
 
 
 def _figures(values: AnyMapping, table: Table) -> AnyDict:
-    """All values; those missing from the JSON file are computed from the table."""
+    """Read all values; compute those missing from the JSON file from the table."""
     flat = _is_flat(values)
     size = "area" if flat else "volume"
     known = volume_statistics(flat=flat)

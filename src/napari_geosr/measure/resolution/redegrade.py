@@ -51,7 +51,7 @@ class Pair:
         return z, y, x
 
     def boxes(self, reach: Sequence[int], longest: int | None = None) -> list[Box]:
-        """Boxes of the scan, in order, that fit into memory with a margin of `reach`.
+        """List the boxes of the scan, in order, that fit into memory with a margin.
 
         Parameters
         ----------
@@ -162,7 +162,7 @@ def _blurred_means_along(
 
 @lru_cache(maxsize=8)
 def _block_weights(n: int, factor: int, sigma: float) -> FloatArray:
-    """Weights of `n` voxels in the means of blurred blocks, of shape (block, voxel).
+    """Compute the weights of `n` voxels in means of blurred blocks, (block, voxel).
 
     Computing only the means, by a matrix product, is much faster than filtering all
     voxels.

@@ -140,7 +140,7 @@ class _SpectrumModel:
         self.tables = [spectrum.of_noise(power, value) for value in self.values]
 
     def initial_values(self) -> list[tuple[float, float, float]]:
-        """Initial blurs, positions in the table of noise parameters, and widths."""
+        """Choose initial blurs, positions in the noise table, and widths."""
         last = len(self.values) - 1
         places = np.linspace(0, last, _FIRST_VALUES) if last else np.zeros(1)
         widths = _FIRST_WIDTHS if self.spectrum.depth > 1 else (0.0,)
@@ -150,7 +150,7 @@ class _SpectrumModel:
         ]
 
     def structure(self, blur: float) -> Array:
-        """Power of the blurred structure, in units of the high-resolution scan."""
+        """Return the power of the blurred structure, in units of the fine scan."""
         square = min(abs(blur), BLURS[-1]) ** 2
         last = len(self.squares) - 1
         place = min(int(np.searchsorted(self.squares, square, "right")), last)

@@ -92,7 +92,7 @@ class WindowSpectrum:
         return by_class
 
     def of_width(self, width: float) -> Array:
-        """Power along Z of noise blurred by a Gaussian of `width`, shape (z, 1)."""
+        """Return the power along Z of noise blurred by a Gaussian, shape (z, 1)."""
         if self.depth == 1:
             return np.ones((1, 1))
         f = np.asarray(np.fft.fftfreq(self.depth), np.float64)
@@ -114,7 +114,7 @@ class WindowSpectrum:
 
 
 def _leaked(power: Array, axis: int) -> Array:
-    """The power spectrum along one axis after multiplication by a Hann window."""
+    """Compute the power spectrum along one axis after applying a Hann window."""
     sides = np.roll(power, 1, axis) + np.roll(power, -1, axis)
     leaked: Array = (4 * power + sides) / 6
     return leaked

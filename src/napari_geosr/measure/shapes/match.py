@@ -232,7 +232,7 @@ def match_surface(
 
 
 def _mesh_topology(vertices: AnyArray, faces: AnyArray) -> tuple[int, float]:
-    """Number of parts that enclose a volume, and Euler number of the volume."""
+    """Count the parts that enclose a volume, and find the volume's Euler number."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

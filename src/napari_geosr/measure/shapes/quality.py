@@ -211,7 +211,7 @@ class _Distances:
         return float(self.areas[self.values <= limit].sum())
 
     def percentile(self, percent: float) -> float:
-        """The distance that is not exceeded on the given fraction of the area."""
+        """Return the distance not exceeded on a given percentage of the area."""
         order = np.argsort(self.values)
         shares = np.cumsum(self.areas[order]) / self.area
         at = int(np.searchsorted(shares, percent / 100))

@@ -72,7 +72,7 @@ class _OfRun:
     threshold: float
 
     def __getstate__(self) -> dict[str, object]:
-        """State needed by another process to read the voxels, without results."""
+        """Return what another process needs to read the voxels, without results."""
         run = replace(
             self.run, target=None, pool=None, journal=None, should_stop=never_stop
         )

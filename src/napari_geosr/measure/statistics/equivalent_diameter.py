@@ -17,7 +17,7 @@ NAME = "equivalent_diameter"
 
 
 def equivalent_diameter(pores: Pores) -> FloatArray:
-    """Diameter of the sphere (image: circle) of each pore's volume (area)."""
+    """Compute the diameter of the sphere (image: circle) as large as each pore."""
     return pores.equivalent_diameter
 
 

@@ -71,7 +71,7 @@ def _title(compared: Sequence[Figures]) -> str:
 
 
 def _reach(figures: Figures) -> str:
-    """Nominal coverage or half-width of the interval: ``90 %``, ``±2 std``."""
+    """State the nominal coverage or half-width, such as ``90 %`` or ``±2 std``."""
     nominal: Any = figures["porosity_interval_nominal"]
     if nominal is not None:
         return f"{100 * nominal:g} %"

@@ -19,12 +19,12 @@ def size(pores: Pores) -> FloatArray:
 
 
 def sample_size(totals: SweepTotals) -> float | None:
-    """Volume (image: area) of the sample; None if the voxel size is unknown."""
+    """Return the sample's volume (image: area); None if the voxel size is unknown."""
     return totals.sample_size
 
 
 def pore_size(totals: SweepTotals) -> float | None:
-    """Volume (image: area) of all pores; None if the voxel size is unknown."""
+    """Return the volume (image: area) of all pores; None without a voxel size."""
     return totals.size_of(totals.pore_voxels)
 
 

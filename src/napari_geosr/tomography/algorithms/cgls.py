@@ -88,7 +88,7 @@ def reconstruct_slices(
 
 
 def _squares(tensor: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Sums of squares, in double precision: the method amplifies rounding errors."""
+    """Sum squares in double precision, because the method amplifies rounding errors."""
     import torch
 
     return tensor.square().sum(axes, keepdim=True, dtype=torch.float64)
