@@ -23,7 +23,7 @@ _INDEX_BYTES = 200
 _DENSE_INDEX_BYTES = 32
 #: Number of copies of the features of each computed voxel.
 _COPIES = 4
-#: Bytes needed for any number of voxels: the rows that are gathered at a time.
+#: Bytes needed regardless of the number of voxels: the rows gathered at a time.
 _FIXED_BYTES = 16 * 2**20
 #: The same with dense convolutions: working memory of torch's convolutions.
 _DENSE_FIXED_BYTES = 40 * 2**20
@@ -36,8 +36,8 @@ class BoxCounts:
     ----------
     shape : sequence of int
         Shape of the mask (Z, Y, X).
-    Returns the requested planes of the mask, as an array of bool.
-        Returns some planes of the mask: an array of bool.
+    planes : callable
+        Returns the requested planes of the mask, as an array of bool.
 
     Examples
     --------

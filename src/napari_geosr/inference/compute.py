@@ -74,7 +74,7 @@ def check_ready(network: nn.Module) -> None:
 
 
 def network_dtype(network: nn.Module) -> str:
-    """``"float64"`` for a network in double precision, else ``"float32"``."""
+    """Return ``"float64"`` for a network in double precision, else ``"float32"``."""
     import torch
 
     first = next(network.parameters(), None)
@@ -437,7 +437,7 @@ def _timed_forward(network: nn.Module, x: torch.Tensor, threads: int | None) -> 
 def learn_speed(
     network: nn.Module, device: str, threads: int | None, speed: float
 ) -> None:
-    """Store the speed of a real tile.
+    """Store the speed measured on a tile of a run.
 
     Parameters
     ----------

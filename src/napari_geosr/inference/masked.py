@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from napari_geosr.networks.sparse import SparseTensor
     from napari_geosr.networks.spec import NetworkSpec
 
-#: Edges of blocks in voxels, from the largest; multiples of all strides.
+#: Candidate edge lengths of blocks in voxels, largest first; multiples of all strides.
 _EDGES = (160, 128, 96, 64, 48, 32, 16)
 #: Bytes for each voxel of a window: grey values, and their means in float32.
 _WINDOW_BYTES = 40

@@ -108,7 +108,7 @@ class Buffers:
         Chunk of the target along Z, Y, X: a store reads, modifies and compresses all
         chunks that a tile touches at the same time.
     held : int
-        Bytes held by source and target, whatever the tile size.
+        Bytes held by source and target, regardless of the tile size.
     unit : ReadUnit, optional
         Block of the source that is decoded as a whole; the memory for it is not part
         of `held`, because it depends on the tile.
@@ -264,7 +264,7 @@ _CACHE: weakref.WeakKeyDictionary[Any, dict[str, CostModel]] = (
 
 
 def measure_cost(network: nn.Module, device: str = "cpu") -> CostModel:
-    """Count the storage of two small windows and fit a line. Cached per network.
+    """Count the storage of two small windows and fit a line; cached per network.
 
     Raises
     ------
@@ -386,7 +386,7 @@ def count_storage(
     forward: Any = network
     meter = _storage_meter(convolution_copies=kind == "cpu")
     try:
-        # Not inference_mode: it hides the parts of composite operations.
+        # Do not use inference_mode, which hides the parts of composite operations.
         with torch.no_grad(), meter:
             meter.track(x)
             forward(x) if core is None else forward.restore_core(x, core)
@@ -441,7 +441,7 @@ def _storage_meter(*, convolution_copies: bool) -> Any:
             out = func(*args, **(kwargs or {}))
             hidden_copies = 0
             if convolution_copies and "convolution" in func.name():
-                # Blocked copies of input and output, channels rounded up to 16.
+                # Convolutions copy input and output, with channels rounded up to 16.
                 for tensor in (args[0], out):
                     channels = tensor.shape[1]
                     blocked = -(-channels // 16) * 16

@@ -224,8 +224,8 @@ class _Slab:
 
     def _changed(self, base: torch.Tensor, x: torch.Tensor) -> Iterable[int]:
         y = self.output(x)
-        # Compare relative to each value: rounding errors far from the change are not
-        # reach.
+        # Compare relative to each value, so that rounding errors far from the change do
+        # not count.
         return self._positions((y - base).abs() > 1e-12 * (1.0 + base.abs()))
 
     def _positions(self, mask: torch.Tensor) -> Iterable[int]:

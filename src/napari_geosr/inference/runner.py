@@ -287,7 +287,7 @@ def estimate(
     threads : int, optional
         CPU threads; all cores but one by default.
     itemsize : int
-        Bytes of a voxel of the input.
+        Bytes per voxel of the input.
     unit : ReadUnit, optional
         Block of the input that is decoded as a whole.
     """

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from napari_geosr.networks.spec import NetworkSpec
 
-#: Edges of blocks in coarse voxels, from the largest; multiples of all strides.
+#: Candidate edge lengths of blocks in coarse voxels, largest first; multiples of all
+#: strides.
 _EDGES = (128, 96, 64, 48, 32, 16)
 #: Bytes for each voxel of the input of a stage: its phase, local means and features,
 #: and the interpolated result.

@@ -275,7 +275,7 @@ class ShardPlanner:
         return tuple(n * s for n, s in pairs)[3 - self.layout.ndim :]
 
     def _deepened(self) -> tuple[int, int, int]:
-        """The tile, or several tiles stacked along Z if a network restores planes.
+        """Return the tile, or a stack of tiles along Z if a network restores planes.
 
         A 2.5D network then reads each plane only once for all tiles that need the
         plane.

@@ -59,7 +59,7 @@ class PorosityInterval:
         Minimum and maximum pore count at the ends and the centre of the interval.
     factor, nominal : float or None
         See `Deviation`.
-    Number of voxels of the sample without a standard deviation; they are not shifted.
+    missing_voxels : int
         Voxels of the sample without a standard deviation; they are not shifted.
     """
 

@@ -148,7 +148,7 @@ class Choice:
     Attributes
     ----------
     name : str
-        The backend, once it is chosen; ``""`` before.
+        Name of the backend; ``""`` until it is chosen.
     forward : callable or None
         Called instead of the network; None if the network itself is used.
     """

@@ -68,7 +68,7 @@ class ConvertedNetwork:
             with suppress(RuntimeError):  # `wait` reports the cancellation
                 request.wait()
             raise
-        # The request writes the next window into the same memory.
+        # Copy the output, because the next window is written into the same memory.
         return torch.from_numpy(request.get_output_tensor(0).data.copy())
 
 

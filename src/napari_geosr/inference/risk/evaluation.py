@@ -151,7 +151,7 @@ def read_at_block(source: ArrayLike, block: Block) -> FloatArray:
 
 
 def _positions(shape: Sequence[int], core: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    """Start positions of blocks: an even, low-discrepancy sequence."""
+    """Yield start positions of blocks: an even, low-discrepancy sequence."""
     n = len(shape)
     # Roots of the generalised golden ratio (Roberts 2018): x^(n+1) = x + 1.
     ratio = {2: 1.324717957244746, 3: 1.2207440846057596}[n]

@@ -90,7 +90,8 @@ class QualityReport:
 
     Attributes
     ----------
-    Key of the reference or, if there is none, of the first volume.
+    base : str
+        Key of the reference or, if there is none, of the first volume.
     titles : mapping of str to str
         Name of each volume for the user.
     grids : mapping of PairGrid

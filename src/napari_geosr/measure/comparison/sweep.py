@@ -131,8 +131,9 @@ def grey_steps(
     volumes : FrameVolumes
     data_range : float, optional
         By default, the range between the 0.1th and 99.9th percentiles.
-    Take the range from the base; otherwise, use the smallest range of all volumes,
-    which contains the least noise.
+    of_base : bool
+        Take the range from the base; otherwise, use the smallest range of all volumes,
+        which contains the least noise.
     affine : bool
         Fit gain and offset of each volume first.
     slicewise : bool, optional
