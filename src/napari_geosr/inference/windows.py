@@ -93,7 +93,7 @@ class WindowReader:
         block : ndarray of shape (Z, Y, X)
             With `Layout.context` additional planes at either end.
         missing : ndarray of the core's shape, bool, or None
-            None where every voxel of the core is finite.
+            None if every voxel of the core is finite.
         """
         layout, indices = self.layout, []
         for axis, part in enumerate(tile.window):

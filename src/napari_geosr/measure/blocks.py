@@ -64,7 +64,7 @@ def inside_mask(values: np.ndarray) -> np.ndarray:
 
 
 def slab_thickness(source: Any, target: Any = None) -> int:
-    """Return the planes per slab: about `SLAB_VOXELS` voxels, in whole chunks."""
+    """Return the number of planes per slab, in whole chunks (about `SLAB_VOXELS`)."""
     plane = max(1, math.prod(source.shape[1:]))
     planes = int(max(1, min(SLAB_VOXELS // plane, source.shape[0])))
     for array in (source, target):
@@ -99,7 +99,7 @@ def _joined(parts: Sequence[tuple[np.ndarray, ...]]) -> Any:
 
 @dataclass(frozen=True)
 class RawTable:
-    """Sums per pore in the order of their first voxels.
+    """Sums for each pore, in the order of the pores' first voxels.
 
     Attributes
     ----------
@@ -203,7 +203,7 @@ class SlabLabeller:
         labels : ndarray of shape (z, Y, X), uint32
             Labels of this slab, 1..n.
         offset : int
-            Offset to add for provisional labels of the whole volume.
+            Number to add to the labels to get provisional labels of the whole volume.
         """
         labels, part = label_slab(pores, sample, self._z, self.rules)
         return labels, self.join(part)
@@ -214,7 +214,7 @@ class SlabLabeller:
         Returns
         -------
         int
-            Offset to add to its labels for provisional labels of the whole volume.
+            Number to add to its labels to get provisional labels of the whole volume.
         """
         offset, first = self._n, self._n_open
         self._n += part.n

@@ -143,7 +143,7 @@ def _chosen_bodies(
 
 
 def _dilated(mask: np.ndarray) -> np.ndarray:
-    """`mask` and its 6 neighbours; faster than a general structuring element."""
+    """Dilate `mask` by its 6 neighbours; faster than a general structuring element."""
     result = mask.copy()
     for axis in range(3):
         into, source = np.moveaxis(result, axis, 0), np.moveaxis(mask, axis, 0)

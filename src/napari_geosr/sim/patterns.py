@@ -329,7 +329,7 @@ def _inner_window(n: int) -> FloatArray:
 
 
 def _upward(k: tuple[float, float]) -> tuple[float, float]:
-    """Return ±`k`, whichever points along Y (along X if it is horizontal)."""
+    """Return ±`k`, whichever points towards positive Y (or X if it is horizontal)."""
     ky, kx = k
     flat = abs(ky) < 1e-3 * math.hypot(ky, kx)
     return (-ky, -kx) if (kx < 0 if flat else ky < 0) else (ky, kx)

@@ -266,7 +266,7 @@ def fourier_correlation(
     planes: bool = False,
     shift: Sequence[float] | None = None,
 ) -> FourierCorrelation:
-    """Correlate two volumes shell by shell (images, and slices: ring by ring).
+    """Correlate two volumes shell by shell (images and slices: ring by ring).
 
     Parameters
     ----------

@@ -81,7 +81,7 @@ def porosity_texts(
     of_base: Mapping[str, PorosityReport],
     base: str,
 ) -> list[tuple[str, dict[str, str], str]]:
-    """Label, one text per volume, and explanation of each figure of the pores.
+    """Return the label, one text per volume and the explanation of each pore metric.
 
     Parameters
     ----------

@@ -96,7 +96,7 @@ class QualityReport:
         Name of each volume for the user.
     grids : mapping of PairGrid
         Grid on which each other volume is compared with the base, with the number of
-        known voxels and the references of PSNR and SSIM. This grid does not depend on
+        known voxels and the settings of PSNR and SSIM. This grid does not depend on
         coarser volumes.
     figures : mapping of GreyFigures
     shifts : mapping of Shift

@@ -50,7 +50,7 @@ class ScanCheck:
 def check_rows(
     checks: Mapping[str, ScanCheck],
 ) -> Iterator[tuple[str, dict[str, str], str]]:
-    """Label, one displayed value per volume, and explanation of each figure."""
+    """Yield the label, a displayed value per volume and the explanation of figures."""
     yield (
         "Consistency with the scan",
         {k: check.level for k, check in checks.items()},

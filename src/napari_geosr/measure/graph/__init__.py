@@ -50,7 +50,7 @@ class NetworkGraph:
     Attributes
     ----------
     nodes : ndarray of shape (n, 3)
-        Positions (z, y, x) of junctions, free ends and lone voxels.
+        Positions (z, y, x) of junctions, free ends and isolated voxels.
     ends : ndarray of shape (m, 2), int
         The two nodes of each branch.
     paths : list of ndarray of shape (k, 3)

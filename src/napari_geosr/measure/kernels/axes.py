@@ -45,7 +45,8 @@ def mark_axes(
                     for i, (first, second) in enumerate(((z, a), (y, b), (x, c))):
                         apart += (u[i] - v[i]) ** 2
                         middle += (u[i] - v[i]) * (first + second - u[i] - v[i])
-                    # More than 130°: 3.3 times the squared distance.
+                    # The angle exceeds 130° if the distance between the outside voxels
+                    # is large enough.
                     if apart <= 1.65 * (distances[z, y, x] + distances[a, b, c]):
                         continue
                     if middle >= 0:

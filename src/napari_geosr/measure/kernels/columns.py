@@ -43,7 +43,8 @@ MIN_X = _column(LOWEST)
 MAX_Z = _column(HIGHEST)
 MAX_Y = _column(HIGHEST)
 MAX_X = _column(HIGHEST)
-#: Index of the first voxel in the flattened volume: the order of labels.
+#: Index of the first voxel in the flattened volume, which determines the order of
+#: labels.
 FIRST = _column(LOWEST)
 TOUCHES = _column(EITHER)
 N_COLUMNS = len(_rules)

@@ -10,7 +10,7 @@ from napari_geosr.measure.kernels.compiled import compiled
 FAR = np.int32(2**30)
 #: Number of columns that are processed together.
 TILE = 16
-#: Sites up to this many voxels away are compared directly, farther ones by parabolas.
+#: Sites up to this many voxels away are compared directly; farther ones, as parabolas.
 WITHIN = 128
 
 

@@ -1,8 +1,8 @@
 """Finds the largest spheres within a phase (centres and radii), and paints them.
 
 Hildebrand & Rüegsegger, J. Microsc. 185, 67 (1997),
-doi:10.1046/j.1365-2818.1997.1340694.x; spheres within another sphere are left out (Dahl
-& Dahl, CVPR Workshops (2023), doi:10.1109/CVPRW59228.2023.00454, compare algorithms).
+doi:10.1046/j.1365-2818.1997.1340694.x, without spheres within another sphere; compare
+Dahl & Dahl, CVPR Workshops (2023), doi:10.1109/CVPRW59228.2023.00454.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _slope(before: int, after: int) -> float:
 def largest_unknown(
     distances: np.ndarray, core: np.ndarray, inner: np.ndarray
 ) -> float:
-    """Return the largest radius of a sphere that may change beyond the block.
+    """Return the largest radius of a sphere that voxels beyond the block may change.
 
     Spheres around voxels of the core, and of the `REACH` voxels around it, are checked.
     `inner` is 1 for each face of the block, in pairs along Z, Y, X, beyond which the

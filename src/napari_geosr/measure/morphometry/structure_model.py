@@ -54,7 +54,8 @@ _AVERAGED = 2.5
 #: Width of the margin read around a block, in voxels, for the smoothing and the
 #: averaging of curvatures.
 _WIDE = 16
-#: Half-width of the range of grey levels around 0.5 that count towards the surface.
+#: Half-width of the range of levels of the smoothed mask, around 0.5, that form the
+#: surface.
 _RANGE = 0.3
 #: Edge of the blocks in voxels.
 _BLOCK = 96

@@ -143,7 +143,7 @@ def _connecting(along: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 def _diffusivity(
     phases: Phases, along: npt.NDArray[np.bool_], letter: str
 ) -> Generator[Step, None, diffusion.Solution]:
-    """Solve for the effective ÷ free diffusivity along the first axis."""
+    """Solve for the relative diffusivity (effective ÷ free) along the first axis."""
     yield StageStarted(message=f"Solving for diffusion along {letter.upper()}")
     phase = _connecting(along)
     if not phase.any():

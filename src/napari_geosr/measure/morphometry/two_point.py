@@ -202,7 +202,7 @@ def _corner(corner: tuple[int, ...], n: int, shape: tuple[int, ...]) -> Box:
 def _runs(
     phases: Phases, which: str, axis: int
 ) -> Iterator[tuple[npt.NDArray[np.int64], Mask]]:
-    """Yield lengths of runs along an axis, and whether the other phase ends both."""
+    """Yield run lengths along an axis, and whether both ends touch the other phase."""
     own = getattr(phases, which)
     other = phases.solid if which == "pores" else phases.pores
     across = 1 if axis != 1 else 0

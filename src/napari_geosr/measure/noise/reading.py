@@ -165,7 +165,7 @@ def block_edges(volume: Volume, edge: int = EDGE) -> Edges:
 
 
 def _boxes(shape: Sequence[int]) -> list[Box]:
-    """Evenly spaced windows of the volume, or the whole volume if it is small."""
+    """Return evenly spaced windows, or the whole volume if it is small."""
     if np.prod(shape) <= _MAX_WHOLE_VOXELS:
         return [tuple(slice(0, n) for n in shape)]
     if len(shape) == 2 or shape[0] == 1:
@@ -182,7 +182,7 @@ def _boxes(shape: Sequence[int]) -> list[Box]:
 
 
 def _evenly_spaced(length: int, size: int, limit: int) -> list[slice]:
-    """Return at most `limit` windows of `size`, each in the middle of an equal part.
+    """Return up to `limit` windows of `size`, centred in equal parts of `length`.
 
     Windows do not reach the corners, which are outside a round field of view.
     """

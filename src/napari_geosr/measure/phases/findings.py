@@ -104,7 +104,7 @@ class Findings:
     remarks : tuple of str
         Limitations of the values for this volume, in sentences.
     histograms : mapping
-        Counts and edges (a length in voxels to the power one) by name.
+        Counts and edges by name; edges are lengths in voxels.
     curves : mapping
         Tables of curves by name: columns by their names, lengths in voxels for the
         column ``"distance"``.

@@ -127,7 +127,7 @@ def blurred_means(
         values = np.where(missing, np.float32(np.nanmean(values)), values)
     if any(blur):
         means = values
-        # Averaged axes first, because the others then have fewer voxels.
+        # Process averaged axes first, so that fewer voxels remain for the other axes.
         for axis in sorted(range(len(factors)), key=lambda axis: factors[axis] == 1):
             means = _blurred_means_along(means, axis, factors[axis], blur[axis])
     else:

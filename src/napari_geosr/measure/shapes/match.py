@@ -77,7 +77,7 @@ class SurfaceMatch:
 
     @property
     def losses(self) -> tuple[int, int, float]:
-        """Missing voxels, wrong pieces and missing extent, to compare surfaces by."""
+        """Missing voxels, wrong pieces and missing extent, for ranking surfaces."""
         least, most = self.voxels.pieces
         wrong = max(0, least - self.pieces, self.pieces - most)
         return self.n_lost, wrong, max(0.0, self.shorter - _SHORTER)
