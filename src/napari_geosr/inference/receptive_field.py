@@ -195,7 +195,7 @@ class _Slab:
         long = self.noise(length + shift)
         here = self.output(long.narrow(2 + self.axis, 0, length))
         there = self.output(long.narrow(2 + self.axis, shift, length))
-        # Voxels whose whole neighbourhood lies inside both windows.
+        # Voxels with their entire neighbourhood inside both windows.
         start, stop = shift + halo + self.step, length - halo - self.step
         n = (stop - start) * self.scale
         if n <= 0:

@@ -136,7 +136,7 @@ def restore_tiles(
     DeviceMemoryError
         If not even the smallest tile fits.
     ConfigError, VolumeError, ModelError, FileError, EngineError
-        If settings, input, model, storage or network fail. Never `RuntimeError`.
+        If settings, input, model, storage or network are at fault.
     """
     run = TiledRun(
         network,

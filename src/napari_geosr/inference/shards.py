@@ -93,7 +93,7 @@ def plan_shards(
     cuts = []
     for axis in range(3):
         n, scale = layout.shape[axis], layout.scale[axis]
-        # Input voxels whose output is a whole number of units.
+        # Number of input voxels that produce a whole number of units.
         step = math.lcm(units[axis], scale) // scale
         size = n if units[axis] >= n * scale else -(-tile[axis] // step) * step
         cuts.append([slice(a, min(a + size, n)) for a in range(0, n, size)])

@@ -36,7 +36,7 @@ class Deviation:
         Half-width of the interval in standard deviations; None if unknown, in which
         case there is no interval.
     nominal : float or None
-        Fraction of volumes whose porosity lies in such an interval, if measured.
+        Fraction of volumes with a porosity in such an interval, if measured.
     """
 
     data: ArrayLike

@@ -31,7 +31,7 @@ from napari_geosr.measure.phases import Box, Mask, MaskSource
 STEPS_PER_VOXEL = 32
 #: Default number of voxels of a block, without its margin.
 BLOCK_VOXELS = 200**3
-#: Number of planes of a block whose spheres are collected together.
+#: Number of planes of a block for which spheres are collected together.
 _SLAB = 16
 #: Initial width, in voxels, of the margin read around a block. It must exceed the
 #: largest radius and is increased until it does.
@@ -55,7 +55,7 @@ class ThicknessDistribution:
     counts : ndarray of int64
         Number of voxels by thickness in steps of 1/32 voxel.
     unbounded_voxels : int
-        Voxels of a phase without any surface, whose thickness is unknown.
+        Voxels of a phase without any surface; their thickness is unknown.
     """
 
     counts: npt.NDArray[np.int64]

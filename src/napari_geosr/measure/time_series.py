@@ -45,8 +45,8 @@ _MIN_CORRELATION = 0.3
 _MIN_DECAY_RATIO = 20.0
 #: Range to which correlations within a plane are clipped.
 _CORRELATION_RANGE = (0.05, 0.99)
-#: Minimum number of planes at which a stack whose detail stays in place over an eighth
-#: of its planes is certainly a time series.
+#: Minimum number of planes at which a stack is certainly a time series if its detail
+#: stays in place over an eighth of its planes.
 _MANY_PLANES = 100
 #: Minimum ratio of the number of planes to the longest edge (pixels) in that case.
 _MANY_PLANES_RATIO = 2.0

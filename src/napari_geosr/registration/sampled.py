@@ -90,7 +90,7 @@ class Grid:
         return Grid(shape, self.voxel_size, self.origin + start * self.voxel_size)
 
     def refined(self, factors: Sequence[int]) -> Grid:
-        """Return the grid with `factors` times smaller voxels in the same field."""
+        """Return the same field of view with voxels `factors` times smaller."""
         factor = np.array(factors)
         shape = tuple(n * f for n, f in zip(self.shape, factors, strict=True))
         first = self.origin - (factor - 1) / (2 * factor) * self.voxel_size

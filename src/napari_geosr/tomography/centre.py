@@ -89,7 +89,7 @@ class Centre:
     method : str
         ``"wedge"``, ``"opposite"`` or ``"pair"``.
     columns, scores : ndarray
-        The curve of scores whose extremum is the axis, for plotting.
+        The curve of scores, for plotting; its extremum is the axis.
     lower_is_better : bool
         Whether the best score is the lowest one.
     contrast : float
@@ -288,7 +288,7 @@ def _opposite_views(
 
 
 def _opposition_errors(projections: Projections) -> Curve:
-    """Return how far the angle between each two views is from 180 degrees, (n, n)."""
+    """Return how far the angle between every two views is from 180 degrees, (n, n)."""
     angles = projections.angles
     turns = np.abs(angles[None, :] - angles[:, None])
     return np.asarray(np.abs(turns % 360 - 180))

@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def filter_response(name: FilterName, length: int) -> Floats:
-    """Filter response at the frequencies of ``rfft`` of `length` samples.
+    """Return the filter response at the frequencies of ``rfft`` of `length` samples.
 
     The ramp is built from its spatial taps (1/4, then -1/(πn)² at odd n), which
     preserves the mean of a slice; the other filters are the ramp times a window.

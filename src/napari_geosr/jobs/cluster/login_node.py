@@ -224,7 +224,7 @@ def output_of(
 
 
 def _note_start(host: str) -> str:
-    """Start of the line that reports a different version on `host`."""
+    """Return the start of the line that reports a different version on `host`."""
     return f"{_NOTE}{host} has napari-geosr"
 
 

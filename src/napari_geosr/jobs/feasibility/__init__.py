@@ -38,7 +38,7 @@ def check_steps(job: Job, profile: Profile) -> Generator[Step, None, None]:
     Raises
     ------
     ConfigError
-        The message states the setting and the smallest sufficient value.
+        If it does not fit; the message names the setting and its smallest valid value.
     GeoSRError
         If the memory budget of the run is too small for any cluster.
     """

@@ -45,7 +45,7 @@ def check(job: MeasureJob, profile: Profile) -> None:
     Raises
     ------
     ConfigError
-        The message states the setting and the smallest sufficient value.
+        If it does not fit; the message names the setting and its smallest valid value.
     VolumeError
         If the memory budget of the run is too small for any cluster.
     """

@@ -35,7 +35,7 @@ def check(job: ReconstructJob, profile: Profile) -> None:
     Raises
     ------
     ConfigError
-        The message states the setting and the smallest sufficient value.
+        If it does not fit; the message names the setting and its smallest valid value.
     DeviceMemoryError
         If the memory budget of the run is too small for any cluster.
     """

@@ -61,7 +61,7 @@ def check_steps(job: RestoreJob, profile: Profile) -> Generator[Step, None, None
     Raises
     ------
     ConfigError
-        The message states the setting and the smallest sufficient value.
+        If it does not fit; the message names the setting and its smallest valid value.
     DeviceMemoryError
         If the memory budget of the run is too small for any cluster.
     """
@@ -115,7 +115,7 @@ def check_plan(plan: RestorePlan, job: RestoreJob, profile: Profile) -> None:
     Raises
     ------
     ConfigError
-        The message states the setting and the smallest sufficient value.
+        If it does not fit; the message names the setting and its smallest valid value.
     """
     node = _RestoreNode(job, profile)
     if profile.queue == LOCAL:
@@ -168,7 +168,7 @@ class _RestoreNode(Node):
         return self.too_little_memory(why, needed, "choose another model")
 
     def seconds_of_part(self, plan: RestorePlan) -> float:
-        """Estimate the time of a tile or shard; speed should scale with threads."""
+        """Estimate the time of a tile or shard, with speed proportional to threads."""
         seconds = plan.seconds / plan.parts * min(plan.parts, plan.workers)
         threads = self.threads // self.n_computing
         return seconds * plan.threads / max(plan.threads, threads)
@@ -181,7 +181,7 @@ def _can_tell(job: RestoreJob, profile: Profile) -> bool:
 
 
 def _generous_bytes(name: str, volume: Volume) -> float:
-    """Return an upper limit, in bytes, for a model's smallest useful tile."""
+    """Return an upper limit, in bytes, of the memory for the smallest useful tile."""
     card = zoo.find(name).card
     if not card.local:
         return math.inf

@@ -27,8 +27,8 @@ _DEPTH = 4
 #: minimum number of edges across an axis.
 _MIN_DEEP = 64
 _MIN_EDGES = 64
-#: Maximum sum of the squared components of an edge's unit normal along axes whose blur
-#: is not known.
+#: Maximum sum of the squared components of an edge's unit normal along axes with an
+#: unknown blur.
 _MAX_UNKNOWN = 0.05
 #: Maximum distance of the grey value at an edge from the middle, as a fraction of the
 #: contrast.

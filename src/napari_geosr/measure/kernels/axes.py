@@ -45,8 +45,8 @@ def mark_axes(
                     for i, (first, second) in enumerate(((z, a), (y, b), (x, c))):
                         apart += (u[i] - v[i]) ** 2
                         middle += (u[i] - v[i]) * (first + second - u[i] - v[i])
-                    # The angle exceeds 130° if the distance between the outside voxels
-                    # is large enough.
+                    # Skip angles of at most 130° (law of cosines, with two sides of
+                    # equal length).
                     if apart <= 1.65 * (distances[z, y, x] + distances[a, b, c]):
                         continue
                     if middle >= 0:

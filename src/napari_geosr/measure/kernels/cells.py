@@ -230,7 +230,7 @@ def sweep_cells(
     one_label : bool
         Whether all labelled corners of a cell have the same label (26 neighbours).
     flat : bool
-        Whether this is a 2D image, whose border consists of its edges.
+        Whether this is a 2D image; its border consists of its edges.
     tables : tuple
         Pair bits (13, 2), pair weights (13,), and surface and eight times the Euler
         number per code (256, 2), all int64.

@@ -194,7 +194,7 @@ def collect(
 def _of_cell(
     distances: np.ndarray, core: np.ndarray, z: int, y: int, x: int, found: np.ndarray
 ) -> int:
-    """Fill in the voxels of a cell of 4³ voxels whose spheres are kept."""
+    """Fill in the centres of the spheres that are kept in a cell of 4³ voxels."""
     count = 0
     widest, wide = -1, np.int64(0)
     for part in range(8):

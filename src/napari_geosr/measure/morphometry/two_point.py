@@ -52,7 +52,7 @@ _MOST_LAG = 128
 
 
 def lags(shape: tuple[int, ...], flat: bool) -> list[int]:
-    """Return the distances in voxels: every integer at first, then about 8 % apart."""
+    """Return distances in voxels: every integer at first, then steps of about 8 %."""
     most = min(_MOST_LAG, min(shape[1:] if flat else shape) // 2)
     found = list(range(min(8, most) + 1))
     while found[-1] < most:

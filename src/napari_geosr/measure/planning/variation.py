@@ -41,7 +41,7 @@ class Variation:
 
     @property
     def largest(self) -> Cubes:
-        """Largest cubes whose variation was measured."""
+        """Largest cubes for which the variation was measured."""
         return self.measured[-1]
 
     def is_measured(self, edge: float) -> bool:

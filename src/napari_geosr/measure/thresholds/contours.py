@@ -31,7 +31,7 @@ def compartment_steps(
     name: str = "volume",
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Mask]:
-    """Find the cortex, or the marrow space, of a bone whose axis is along Z.
+    """Find the cortex, or the marrow space, of a bone with its axis along Z.
 
     Contours are closed curves in every slice, so the bone may be cut at both ends.
 
