@@ -36,7 +36,7 @@ class PlannedArray:
 
 
 def budget_share(budget: int) -> int:
-    """Return the bytes of a budget for the input; the output may use as many."""
+    """Return the bytes that the input may use; the output may use as many."""
     return min(_MAX_BYTES, int(budget * _SHARE))
 
 

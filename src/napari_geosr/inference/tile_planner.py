@@ -42,9 +42,9 @@ from napari_geosr.io.lazy import ReadUnit, read_unit
 if TYPE_CHECKING:
     from torch import nn
 
-#: Memory assumed per input voxel, in bytes, until the network is measured. The network
-#: is not measured for a preview that fits with the larger of this and the estimate for
-#: the result.
+#: Memory assumed per input voxel, in bytes, until the network is measured. A preview
+#: that fits with the larger of this and the estimate for the result needs no
+#: measurement.
 _SAFE_INPUT_BYTES = 8192.0
 #: Memory assumed per voxel of the result, in bytes, until the network is measured.
 _SAFE_OUTPUT_BYTES = 1280.0

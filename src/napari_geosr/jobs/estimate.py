@@ -42,7 +42,7 @@ _CHECK_INTERVAL = 1.0
 
 @dataclass(frozen=True)
 class TrainingEstimate:
-    """Cost of a training run on this machine under its present load.
+    """Cost of a training run on this machine under its current load.
 
     Attributes
     ----------

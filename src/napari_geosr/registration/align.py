@@ -30,9 +30,9 @@ _MIN_SEARCHED = 8
 _MAX_HIGH_VOXELS = 1 << 24
 #: Maximum number of voxels in the copy of the large volume used for refinement.
 _MAX_LOW_VOXELS = 1 << 25
-#: Minimum margin for an inaccurate start, in voxels of the large volume.
+#: Minimum margin that allows for an inaccurate start, in voxels of the large volume.
 _MARGIN_VOXELS = 8
-#: Minimum margin for an inaccurate start, as a fraction of the small volume.
+#: Minimum margin that allows for an inaccurate start, as a fraction of the small volume.
 _MARGIN_SHARE = 0.1
 #: Minimum correlation of candidates that are refined, as a fraction of the best one.
 _MIN_CANDIDATE_SHARE = 0.85

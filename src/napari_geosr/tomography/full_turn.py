@@ -83,7 +83,7 @@ def fold_full_turn(
 
 
 def _around(sinogram: FloatArray, angles: Angles) -> tuple[Angles, FloatArray]:
-    """Return the angles relative to the lowest one, and the mean of the views there."""
+    """Return angles relative to the lowest one, and the mean of the views at each."""
     places, inverse, _ = distinct_angles(angles - angles.min(), 360.0)
     places = places[inverse]
     order = np.argsort(places, kind="stable")

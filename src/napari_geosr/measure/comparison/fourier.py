@@ -203,7 +203,7 @@ class _Shells:
         return found
 
     def sums(self, values: AnyArray, index: npt.NDArray[np.intp]) -> Array:
-        """Return the sums by shell of values by frequency, of shape (Y, X)."""
+        """Sum values of shape (Y, X) over the frequencies of each shell."""
         weighted = np.asarray((values * self._twice).ravel(), np.float64)
         sums = np.bincount(index.ravel(), weighted, self.n + 1)
         return np.asarray(sums[: self.n], np.float64)

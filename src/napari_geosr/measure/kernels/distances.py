@@ -127,7 +127,7 @@ def _compare(
     best: np.ndarray,
     place: np.ndarray,
 ) -> bool:
-    """Fill in the distances and sites of a row, from all rows that may be nearer.
+    """Update the distances and sites of a row from all rows that may be nearer.
 
     Returns whether any of those rows are more than `WITHIN` rows away; such rows are
     left out.
@@ -212,7 +212,7 @@ def _envelope(
         count += 1
     if count == 0:
         return
-    # Both are read at sites while earlier entries are written: copy the sites first.
+    # Entries at sites are read after earlier entries are written: copy them first.
     old_values = values[sites[:count]].copy()
     old_places = places[sites[:count]].copy()
     k = 0

@@ -76,7 +76,7 @@ class PorosityReport:
     """Porosity statistics of one volume or image.
 
     Fractions are 0–1. Physical values are None if the voxel size is unknown (`unit`
-    ``"pixel"``), and so are values that do not exist in the number of dimensions
+    ``"pixel"``), and so are values that are not defined for the number of dimensions
     (surfaces in an image, perimeters in a volume).
 
     Attributes

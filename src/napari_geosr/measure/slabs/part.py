@@ -150,7 +150,7 @@ def label_slab(
         boundary,
         rules.connectivity == 6 and not whole,
     )
-    # int32: half the memory of index arrays.
+    # int32 halves the memory of the planes of labels.
     return labels, SlabPart(
         n,
         len(labels),
