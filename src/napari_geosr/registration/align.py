@@ -32,7 +32,8 @@ _MAX_HIGH_VOXELS = 1 << 24
 _MAX_LOW_VOXELS = 1 << 25
 #: Minimum margin that allows for an inaccurate start, in voxels of the large volume.
 _MARGIN_VOXELS = 8
-#: Minimum margin that allows for an inaccurate start, as a fraction of the small volume.
+#: Minimum margin that allows for an inaccurate start, as a fraction of the small
+#: volume.
 _MARGIN_SHARE = 0.1
 #: Minimum correlation of candidates that are refined, as a fraction of the best one.
 _MIN_CANDIDATE_SHARE = 0.85

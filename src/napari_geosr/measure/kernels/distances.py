@@ -22,7 +22,7 @@ def squared_distances(
 
     Felzenszwalb & Huttenlocher, Theory of Computing 8, 415 (2012),
     doi:10.4086/toc.2012.v008a019: one pass along each axis; along Y and Z, the lower
-    envelope of parabolas. No voxels are assumed outside the array.
+    envelope of parabolas. The border of the array does not count as outside.
 
     Parameters
     ----------
