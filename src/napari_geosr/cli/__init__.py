@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of ``napari-geosr``; exits with the command's exit code."""
+    """Run ``napari-geosr`` and exit with the command's exit code."""
     try:
         # Imported here because the import takes a few tenths of a second, and the user
         # may press Ctrl-C during this time.

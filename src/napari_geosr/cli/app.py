@@ -261,7 +261,7 @@ def _sentence(error: CycloptsError, words: Sequence[str]) -> str:
 
 
 def _missing(error: MissingArgumentError) -> str:
-    """Message naming the missing value; empty if the option takes several values."""
+    """Name the missing value; return "" if the option takes several values."""
     if typo := re.search(r"Did you mean (\S+) instead of (\S+)\?", str(error)):
         return f'Unknown option: "{typo[2]}". Did you mean "{typo[1]}"?'
     argument = error.argument
@@ -278,7 +278,7 @@ def _missing(error: MissingArgumentError) -> str:
 
 
 def _unknown_subcommand(words: Sequence[str]) -> str:
-    """Error message if the second word is not a subcommand; otherwise empty."""
+    """Explain that the second word is not a subcommand; return "" if it is one."""
     known = _subcommands(words)
     if words and words[0] in _TAKE_ARGUMENTS:
         return ""
@@ -292,7 +292,7 @@ def _unknown_subcommand(words: Sequence[str]) -> str:
 
 
 def _subcommands(words: Sequence[str]) -> list[str]:
-    """Subcommands of the first word, if it is a group of commands."""
+    """Return the subcommands of the first word, if it is a group of commands."""
     app = build_app()
     if not words or words[0] not in app:
         return []

@@ -129,7 +129,7 @@ def _print_row(label: str, value: str) -> None:
 
 
 def _noise_values(volume: Volume, second: Volume | None) -> dict[str, object]:
-    """Noise for ``--json``: one object, or a list with one entry for each channel."""
+    """Measure the noise for ``--json``: one object, or a list with one per channel."""
     rows: list[object] = []
     for point, found in noise_of_points(volume, second=second):
         values = found.to_json_dict() if isinstance(found, Noise) else {"error": found}
@@ -140,7 +140,7 @@ def _noise_values(volume: Volume, second: Volume | None) -> dict[str, object]:
 
 
 def _chosen_words(volume: Volume, reading: InputConfig) -> str:
-    """Options that choose a time point and channel, for the next command."""
+    """Return the options that choose a time point and channel, for the next command."""
     chosen = {"time": ("T", reading.time), "channel": ("C", reading.channel)}
     return "".join(
         f" --{name} {word if given is None else given}"
@@ -299,7 +299,7 @@ def _origin_text(volume: Volume) -> str:
 
 
 def _facts(data: Volume | Projections) -> list[tuple[str, object]]:
-    """The metadata without warnings and questions, which are shown separately."""
+    """Return metadata without warnings and questions, which are shown separately."""
     elsewhere = (
         UNNAMED_AXIS,
         VOXEL_SIZE_QUESTION,

@@ -229,7 +229,7 @@ def _paths_in_words(result: RestorationResult) -> str:
 
 
 def _find_unfinished(out: Path, average: bool) -> Volume:
-    """Partial result of an earlier run that wrote to `out`."""
+    """Return the partial result of an earlier run that wrote to `out`."""
     if average:
         raise ConfigError(
             "A run that averages several scans cannot be resumed. Omit --continue."

@@ -61,7 +61,7 @@ def _opened(
 
 
 def _missing_size(volume: Volume) -> str:
-    """How to specify an unknown voxel size."""
+    """Explain how to specify an unknown voxel size."""
     size = " × ".join(f"{edge:g}" for edge in volume.voxel_size)
     if any(edge != 1 for edge in volume.voxel_size):
         return (

@@ -124,7 +124,7 @@ _EXAMPLES = {
 
 
 def examples_of(method: str) -> tuple[str, ...]:
-    """Examples for a method, without the program's name."""
+    """Return the examples for a method, without the program's name."""
     return tuple(f"train {method} {line}" for line in _EXAMPLES[method])
 
 
@@ -250,7 +250,7 @@ def training_job(
 
 
 def _needs_of_shapes() -> dict[str, str]:
-    """Data that each method for shapes needs, keyed by the name of its command."""
+    """Return the data that each method for shapes needs, by the name of its command."""
     return {name.replace("_", "-"): need for name, need in shape_needs().items()}
 
 

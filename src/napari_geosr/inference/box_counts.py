@@ -1,6 +1,6 @@
-"""Memory for the voxels of a mask: their numbers in boxes, and bytes for each of them.
+"""Counts the voxels of a mask in boxes, and estimates the memory to process them.
 
-The voxels are counted once, in cells, so that many boxes can be compared.
+The voxels are counted once, per cell of a coarse grid, so that many boxes can be tried.
 """
 
 from __future__ import annotations
@@ -12,32 +12,32 @@ import numpy as np
 
 from napari_geosr.core.types import AnyArray
 
-#: Edge of the cells in voxels; blocks begin and end at multiples of it.
+#: Edge length of the cells in voxels; blocks begin and end at multiples of it.
 CELL = 8
 #: Number of voxels counted at a time.
 _AT_ONCE = 2**20
-#: Bytes for each voxel that a sparse network computes, besides its features: position,
-#: and pairs of neighbours.
+#: Bytes for each voxel that a sparse network computes, in addition to its features:
+#: position, and pairs of neighbours.
 _INDEX_BYTES = 200
 #: The same with dense convolutions: mask and position.
 _DENSE_INDEX_BYTES = 32
 #: Number of copies of the features of each computed voxel.
 _COPIES = 4
-#: Bytes that a network needs for any number of voxels: rows gathered at a time.
+#: Bytes needed regardless of the number of voxels: the rows gathered at a time.
 _FIXED_BYTES = 16 * 2**20
 #: The same with dense convolutions: working memory of torch's convolutions.
 _DENSE_FIXED_BYTES = 40 * 2**20
 
 
 class BoxCounts:
-    """Numbers of voxels of a mask in boxes, from their numbers in cells.
+    """Numbers of voxels of a mask in boxes, computed from the counts per cell.
 
     Parameters
     ----------
     shape : sequence of int
         Shape of the mask (Z, Y, X).
     planes : callable
-        Returns some planes of the mask: an array of bool.
+        Returns the requested planes of the mask, as an array of bool.
 
     Examples
     --------
@@ -74,7 +74,7 @@ class BoxCounts:
         return int(self._sums[-1, -1, -1])
 
     def in_box(self, box: Sequence[slice]) -> int:
-        """Number of voxels in the cells that a box overlaps."""
+        """Return the number of voxels in the cells that a box overlaps."""
         z, y, x = ((p.start // CELL, math.ceil(p.stop / CELL)) for p in box)
         corners = self._sums[np.ix_(z, y, x)]
         for _ in range(3):
@@ -83,15 +83,15 @@ class BoxCounts:
 
 
 def slab_depth(shape: Sequence[int]) -> int:
-    """Number of planes counted at a time, a multiple of the cells."""
+    """Return the number of planes counted at a time, a multiple of `CELL`."""
     plane = max(1, shape[1] * shape[2])
     return CELL * max(1, _AT_ONCE // (CELL * plane))
 
 
 def count_bytes(shape: Sequence[int], margin: int) -> int:
-    """Memory for the counts, and for planes of which `margin` on each side are extra.
+    """Return the bytes needed to count voxels, with `margin` extra planes on each side.
 
-    Five bytes per voxel of these planes are needed.
+    This includes five bytes for each voxel of the planes counted at a time.
     """
     cells = math.prod(n // CELL + 2 for n in shape)
     depth = min(shape[0], slab_depth(shape) + 2 * margin)
@@ -99,14 +99,14 @@ def count_bytes(shape: Sequence[int], margin: int) -> int:
 
 
 def network_bytes(n_voxels: int, features: int, dense: bool) -> int:
-    """Memory of a surface network that computes this number of voxels.
+    """Return the bytes that a surface network needs to compute `n_voxels` voxels.
 
     Parameters
     ----------
     n_voxels : int
         Voxels at the finest level; with dense convolutions, all voxels of the box.
     features : int
-        Feature maps at the finest level; 0 for the memory after the computation.
+        Feature maps at the finest level; 0 for the memory held after the computation.
     dense : bool
         Whether dense convolutions are used.
     """

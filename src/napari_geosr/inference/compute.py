@@ -74,7 +74,7 @@ def check_ready(network: nn.Module) -> None:
 
 
 def network_dtype(network: nn.Module) -> str:
-    """``"float64"`` for a network in double precision, else ``"float32"``."""
+    """Return ``"float64"`` for a network in double precision, else ``"float32"``."""
     import torch
 
     first = next(network.parameters(), None)
@@ -263,7 +263,7 @@ def _core(
     forward: Callable[[torch.Tensor], torch.Tensor],
     crop: tuple[slice, ...],
 ) -> torch.Tensor:
-    """The part of the output that is kept; some networks can compute just this part."""
+    """Return the part of the output to keep; some networks compute only this part."""
     restore_core = getattr(forward, "restore_core", None)
     if restore_core is not None:
         core: torch.Tensor = restore_core(x, crop)
@@ -437,7 +437,7 @@ def _timed_forward(network: nn.Module, x: torch.Tensor, threads: int | None) -> 
 def learn_speed(
     network: nn.Module, device: str, threads: int | None, speed: float
 ) -> None:
-    """Store the speed of a real tile.
+    """Store the speed measured on a tile of a run.
 
     Parameters
     ----------

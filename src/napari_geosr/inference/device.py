@@ -50,7 +50,7 @@ def pick_device(requested: str = "auto") -> str:
 
 
 def device_name(device: str) -> str:
-    """Readable name of the device, e.g. ``"NVIDIA H200"`` or the processor's name."""
+    """Return a readable name, e.g. ``"NVIDIA H200"`` or the name of the processor."""
     import torch
 
     if device.startswith("cuda"):
@@ -61,7 +61,7 @@ def device_name(device: str) -> str:
 
 
 def free_memory(device: str = "cpu") -> int:
-    """Bytes still available to a job on `device`.
+    """Return the bytes still available to a job on `device`.
 
     For the processor, see `napari_geosr.core.machine.memory.free_host_memory`.
     """

@@ -1,4 +1,4 @@
-"""Global intensity statistics of a volume, streamed in blocks. numpy only."""
+"""Global intensity statistics of a volume, streamed in blocks; needs only numpy."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SAMPLE_ABOVE = 64 * 2**20
 _BLOCK_VOXELS = 2**20
 #: Number of planes from which rows are read if a single plane exceeds the sample size.
 _N_ROW_PLANES = 16
-#: Maximum number of blocks that are searched for a cluster of hot voxels.
+#: Maximum number of blocks that are checked for too many hot voxels.
 _N_CROWD_BLOCKS = 16
 #: float64 represents every integer up to this one exactly.
 _MAX_EXACT_INTEGER = 2**53
@@ -52,7 +52,7 @@ class IntensityStatistics:
     n_nan, n_inf : int
         Number of NaN and of infinite voxels among them.
     sampled : bool
-        Whether planes were left out because the volume is large.
+        Whether planes were skipped because the volume is large.
     input : tuple of float or None
         Mean and std used to standardise the network's input; None for those of the
         volume.
@@ -203,7 +203,7 @@ def _without_hot_steps(
     blocks: Sequence[tuple[slice, ...]],
     should_stop: ShouldStop,
 ) -> Generator[Step, None, IntensityStatistics]:
-    """The statistics without hot voxels, after reading the blocks again if needed."""
+    """Exclude hot voxels from the statistics, reading the blocks again if needed."""
     sampled = statistics.sampled
     if hot.limits[0] <= statistics.minimum and statistics.maximum <= hot.limits[1]:
         # Planes that were not read may contain hot voxels.
@@ -230,7 +230,7 @@ def _crowd_steps(
     blocks: Sequence[tuple[slice, ...]],
     should_stop: ShouldStop,
 ) -> Generator[Step, None, float]:
-    """Fraction of voxels that look hot or dead but are too many to be defects, else 0.
+    """Find the fraction of voxels that look hot or dead but are too many to be defects.
 
     Evenly spaced blocks of a large volume are read again. Voxels of small pores and
     grains may also be far from all others, but most of them have neighbours that are
@@ -262,7 +262,7 @@ def _whole_box(block: tuple[slice, ...], shape: Sequence[int]) -> tuple[slice, .
 
 
 def _without_positions(voxels: AnyArray, positions: AnyArray) -> AnyArray:
-    """The voxels outside the given positions; the whole block if none are given."""
+    """Return voxels outside the given positions; the whole block if none are given."""
     if not len(positions):
         return voxels
     is_kept = np.ones(voxels.shape, bool)
@@ -286,7 +286,7 @@ def without_hot_voxels(volume: Volume, statistics: IntensityStatistics) -> Volum
 
 
 def _blocks(shape: tuple[int, ...], sample_above: int) -> Iterator[tuple[slice, ...]]:
-    """Blocks of whole planes (or rows), all of them or an evenly spaced sample."""
+    """Yield blocks of whole planes (or rows): all, or an evenly spaced sample."""
     n, per_plane = shape[0], math.prod(shape[1:])
     if len(shape) == 3 and per_plane > sample_above:
         yield from _rows_of_huge_planes(shape, sample_above)
@@ -304,7 +304,7 @@ def _blocks(shape: tuple[int, ...], sample_above: int) -> Iterator[tuple[slice, 
 def _rows_of_huge_planes(
     shape: tuple[int, ...], sample_above: int
 ) -> Iterator[tuple[slice, ...]]:
-    """Evenly spaced rows of some planes, none of which is read completely."""
+    """Yield evenly spaced rows of some planes, none of which is read completely."""
     n_planes = min(shape[0], _N_ROW_PLANES)
     n_rows = max(1, min(shape[1], sample_above // (shape[2] * n_planes)))
     for z in np.linspace(0, shape[0] - 1, n_planes).round().astype(int):
@@ -368,7 +368,7 @@ class _IntensitySums:
         self.n = total
 
     def result(self, *, sampled: bool) -> IntensityStatistics:
-        """Statistics of all blocks; `VolumeError` if they contain no valid voxels."""
+        """Return statistics of all blocks; raise `VolumeError` if no voxel is valid."""
         n_bad = self.n_nan + self.n_inf
         if self.n == 0:
             raise VolumeError(

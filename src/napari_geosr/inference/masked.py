@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from napari_geosr.networks.sparse import SparseTensor
     from napari_geosr.networks.spec import NetworkSpec
 
-#: Edges of blocks in voxels, from the largest; multiples of all strides.
+#: Candidate edge lengths of blocks in voxels, largest first; multiples of all strides.
 _EDGES = (160, 128, 96, 64, 48, 32, 16)
 #: Bytes for each voxel of a window: grey values, and their means in float32.
 _WINDOW_BYTES = 40
@@ -55,7 +55,7 @@ class VoxelClassifier(Protocol):
 
 @dataclass(frozen=True)
 class MaskPlan:
-    """How the voxels of a mask are labelled.
+    """Plan for labelling the voxels of a mask.
 
     Attributes
     ----------
@@ -86,12 +86,12 @@ class MaskPlan:
 def plan_mask(
     inside: AnyArray, spec: NetworkSpec, features: int, budget: int
 ) -> MaskPlan:
-    """Choose the largest blocks that fit into the budget of bytes.
+    """Choose the largest blocks that fit into a memory budget, given in bytes.
 
     Raises
     ------
     DeviceMemoryError
-        If not even the smallest block fits; nothing has been computed then.
+        If not even the smallest block fits; nothing has been computed at that point.
     """
     counts = BoxCounts(inside.shape, lambda planes: inside[planes])
     n_active = counts.total
@@ -130,7 +130,7 @@ def label_steps(
     threads: int | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, None]:
-    """Label the voxels of a mask; each `TileDone` holds a finished block of uint8.
+    """Label the voxels of a mask; yield each block as a `TileDone` with uint8 labels.
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ _MAX_SAFETY = 3.0
 #: scratch space.
 _FIXED = {"cpu": 48 * 10**6, "cuda": 400 * 10**6, "mps": 200 * 10**6}
 _PROBES = {2: (96, 160), 3: (16, 28)}
-#: Margin, in voxels, on each side of a core that the last layers also compute.
+#: Margin, in voxels, around a core that the last layers compute as well.
 _CORE_MARGIN = 6
 
 
@@ -73,12 +73,12 @@ class CostModel:
     beyond: float = 0.0
 
     def counted(self, n_voxels: int) -> float:
-        """Bytes of storage for a window of `n_voxels`."""
+        """Return the bytes of storage for a window of `n_voxels`."""
         together = min(n_voxels, self.at_once)
         return self.base + self.slope * together + self.beyond * (n_voxels - together)
 
     def peak(self, n_voxels: int) -> float:
-        """Bytes that the process uses for a window of `n_voxels`."""
+        """Return the bytes that the process uses for a window of `n_voxels`."""
         return self.fixed + self.safety * self.counted(n_voxels)
 
     def max_voxels(self, nbytes: int) -> int:
@@ -108,7 +108,7 @@ class Buffers:
         Chunk of the target along Z, Y, X: a store reads, modifies and compresses all
         chunks that a tile touches at the same time.
     held : int
-        Bytes held by source and target, whatever the tile size.
+        Bytes held by source and target, regardless of the tile size.
     unit : ReadUnit, optional
         Block of the source that is decoded as a whole; the memory for it is not part
         of `held`, because it depends on the tile.
@@ -154,7 +154,7 @@ class Buffers:
 def tile_peak(
     layout: Layout, cost: CostModel, buffers: Buffers, core: Size, window: Size
 ) -> float:
-    """Return the peak bytes while tiles of this size run.
+    """Return the peak memory, in bytes, of a run with tiles of this size.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def tile_peak(
 
 @dataclass(frozen=True)
 class RegionCost:
-    """Counted bytes of a network that computes only what a part of its output requires.
+    """Counted bytes of a network that can compute just a part of its output.
 
     Attributes
     ----------
@@ -186,7 +186,7 @@ class RegionCost:
     core: float
 
     def counted(self, window: Size, core: Size) -> float:
-        """Bytes of storage for a core in a window."""
+        """Return the bytes of storage for a core in a window."""
         pairs = zip(core, window, strict=True)
         near = math.prod(min(n, size + 2 * _CORE_MARGIN) for size, n in pairs)
         return self.base + self.window * math.prod(window) + self.core * near
@@ -200,10 +200,10 @@ def region_peak(
     core: Size,
     window: Size,
 ) -> float:
-    """Peak bytes of a single tile if only the output of its core is computed.
+    """Predict the peak bytes of a single tile if only its core's output is computed.
 
     Unlike `tile_peak`, it does not assume that the network computes its output for the
-    whole window. The result is infinite for networks that do.
+    whole window. The result is infinite for networks that do so.
 
     Parameters
     ----------
@@ -264,7 +264,7 @@ _CACHE: weakref.WeakKeyDictionary[Any, dict[str, CostModel]] = (
 
 
 def measure_cost(network: nn.Module, device: str = "cpu") -> CostModel:
-    """Count the storage of two small windows and fit a line. Cached per network.
+    """Count the storage of two small windows and fit a line; cached per network.
 
     Raises
     ------
@@ -302,7 +302,7 @@ def measure_cost(network: nn.Module, device: str = "cpu") -> CostModel:
 
 
 def _bytes_beyond(spec: NetworkSpec) -> float:
-    """Bytes per input voxel of a window that a network splits into pieces itself."""
+    """Return bytes per input voxel of windows that a network itself splits up."""
     n_fine = math.prod(spec.upscale_factor)
     if spec.n_outputs == 1:
         # Bytes of the input, the running sum of the outputs and the sum of their
@@ -386,7 +386,7 @@ def count_storage(
     forward: Any = network
     meter = _storage_meter(convolution_copies=kind == "cpu")
     try:
-        # Not inference_mode: it hides the parts of composite operations.
+        # Do not use inference_mode, which hides the parts of composite operations.
         with torch.no_grad(), meter:
             meter.track(x)
             forward(x) if core is None else forward.restore_core(x, core)
@@ -441,7 +441,7 @@ def _storage_meter(*, convolution_copies: bool) -> Any:
             out = func(*args, **(kwargs or {}))
             hidden_copies = 0
             if convolution_copies and "convolution" in func.name():
-                # Blocked copies of input and output, channels rounded up to 16.
+                # Convolutions copy input and output, with channels rounded up to 16.
                 for tensor in (args[0], out):
                     channels = tensor.shape[1]
                     blocked = -(-channels // 16) * 16

@@ -16,8 +16,8 @@ _CORNER = 5
 _MIN_PATCHES = 4
 #: Half the edge of the central square of a slice, in voxels.
 _HALF = 128
-#: Fraction of voxels within uniform squares of other values above which the sample
-#: itself counts as uniform.
+#: Fraction of voxels in uniform squares of a value other than that of the padding,
+#: above which the sample itself counts as uniform.
 _MAX_FLAT_SHARE = 0.01
 #: Size of the squares (Z, Y, X) of equal values that padding consists of.
 _SQUARE = (1, 3, 3)
@@ -26,9 +26,9 @@ _SQUARE = (1, 3, 3)
 def padding_value(source: ArrayLike) -> float | None:
     """Return the grey value of the padding around the sample.
 
-    A reconstruction within a circle is padded in all four corners of its slices. Only
-    the corners of the first, the middle and the last slice are read, and the central
-    square of one slice.
+    A reconstruction of a circular field is padded in all four corners of its slices.
+    Only the corners of the first, the middle and the last slice are read, and the
+    central square of one slice.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def padding_value(source: ArrayLike) -> float | None:
                 values = np.asarray(source[box])
                 value = float(values.flat[0])
                 first = value if first is None else first
-                # NaN differs from itself.
+                # NaN differs from itself and is therefore not accepted.
                 if value != first or not (values == values.flat[0]).all():
                     return None
     middle = np.asarray(source[(*planes[len(planes) // 2], *_centre(rows, columns))])

@@ -136,7 +136,7 @@ class _Slab:
         self.scale = self.spec.upscale_factor[axis]
 
     def noise(self, length: int) -> torch.Tensor:
-        """A window of noise, `length` voxels along the axis; the same in every call."""
+        """Return the same noise in every call, `length` voxels long along the axis."""
         import torch
 
         size = list(self.min_size)
@@ -150,7 +150,7 @@ class _Slab:
         return math.ceil(max(length, self.min_size[self.axis]) / self.step) * self.step
 
     def halo(self) -> int | None:
-        """Largest distance between an input voxel and an output voxel it affects."""
+        """Find the largest distance between an input voxel and an output it affects."""
         declared = self.spec.halo[self.axis] if self.spec.local else 0
         length = self.round_up(2 * declared + 4 * self.step + 9)
         while True:
@@ -183,7 +183,7 @@ class _Slab:
         return reach
 
     def stride(self, halo: int) -> int | None:
-        """Smallest shift along the axis that the output follows, or None."""
+        """Return the smallest shift along the axis that the output follows, or None."""
         for shift in sorted({*_STRIDES, self.step}):
             if self.is_equivariant_to(shift, halo):
                 return shift
@@ -195,7 +195,7 @@ class _Slab:
         long = self.noise(length + shift)
         here = self.output(long.narrow(2 + self.axis, 0, length))
         there = self.output(long.narrow(2 + self.axis, shift, length))
-        # Voxels whose whole neighbourhood lies inside both windows.
+        # Voxels with their entire neighbourhood inside both windows.
         start, stop = shift + halo + self.step, length - halo - self.step
         n = (stop - start) * self.scale
         if n <= 0:
@@ -224,12 +224,12 @@ class _Slab:
 
     def _changed(self, base: torch.Tensor, x: torch.Tensor) -> Iterable[int]:
         y = self.output(x)
-        # Compare relative to each value: rounding errors far from the change are not
-        # reach.
+        # Compare relative to each value, so that rounding errors far from the change do
+        # not count.
         return self._positions((y - base).abs() > 1e-12 * (1.0 + base.abs()))
 
     def _positions(self, mask: torch.Tensor) -> Iterable[int]:
-        """Input positions along the axis at which any output voxel is marked."""
+        """Find input positions along the axis at which any output voxel is marked."""
         other = [d for d in range(mask.ndim) if d != 2 + self.axis]
         along = mask.sum(dim=other) > 0
         return {int(i) // self.scale for i in along.nonzero().ravel()}

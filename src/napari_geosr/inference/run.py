@@ -291,7 +291,7 @@ class TiledRun:
         return skipped, waiting
 
     def _write(self, tile: Tile, values: Array) -> Array:
-        """Write a tile in the writer thread; smaller tiles cannot prevent a failure."""
+        """Write a tile in the writer thread; do not retry with smaller tiles."""
         try:
             return self.writer.write(tile, values)
         except MemoryError as error:
@@ -310,7 +310,7 @@ class TiledRun:
             )
 
     def _limited_stores(self) -> AbstractContextManager[Any]:
-        """Limit caches and buffers to the budget; a preview keeps those of the run."""
+        """Limit caches and buffers to the budget; for a preview, change nothing."""
         if self.region is not None:
             return nullcontext()
         stack = ExitStack()

@@ -136,7 +136,7 @@ def restore_tiles(
     DeviceMemoryError
         If not even the smallest tile fits.
     ConfigError, VolumeError, ModelError, FileError, EngineError
-        If settings, input, model, storage or network fail. Never `RuntimeError`.
+        If settings, input, model, storage or network are at fault.
     """
     run = TiledRun(
         network,
@@ -287,7 +287,7 @@ def estimate(
     threads : int, optional
         CPU threads; all cores but one by default.
     itemsize : int
-        Bytes of a voxel of the input.
+        Bytes per voxel of the input.
     unit : ReadUnit, optional
         Block of the input that is decoded as a whole.
     """

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from napari_geosr.networks.spec import NetworkSpec
 
-#: Edges of blocks in coarse voxels, from the largest; multiples of all strides.
+#: Candidate edge lengths of blocks in coarse voxels, largest first; multiples of all
+#: strides.
 _EDGES = (128, 96, 64, 48, 32, 16)
 #: Bytes for each voxel of the input of a stage: its phase, local means and features,
 #: and the interpolated result.
@@ -163,7 +164,7 @@ def _stage_bytes(
     features: int,
     dense: bool,
 ) -> int:
-    """Memory of one stage for one block, with its halo."""
+    """Return the bytes needed by one stage for one block, with its halo."""
     # The block and the halo, on the grid of the shape and on that of the stage.
     window = widened(block, math.ceil(halo / 2**stage), shape)
     n_voxels: int = math.prod(p.stop - p.start for p in window) * 8**stage
@@ -175,7 +176,7 @@ def _stage_bytes(
 
 
 def surface_planes(inside: AnyArray, planes: slice, margin: int = 0) -> AnyArray:
-    """Some planes of the surface of a shape, widened by `margin` voxels."""
+    """Return planes of the surface mask of a shape, dilated by `margin` voxels."""
     from scipy.ndimage import maximum_filter
 
     first = max(0, planes.start - margin - 1)
@@ -195,7 +196,7 @@ def surface_mask(inside: AnyArray) -> AnyArray:
 
 
 def stage_halos(stages: int, spec: NetworkSpec) -> tuple[int, ...]:
-    """Margin of each stage's input so that the last stage gets a correct margin.
+    """Return the margin of each stage's input that the last stage needs to be exact.
 
     The margin of a stage is computed by the previous stage. The input of the previous
     stage therefore needs half of this margin plus the previous stage's own halo. All
@@ -210,7 +211,7 @@ def stage_halos(stages: int, spec: NetworkSpec) -> tuple[int, ...]:
 
 
 def block_grid(shape: Sequence[int], edge: int) -> list[tuple[slice, ...]]:
-    """Return the blocks of this edge that cover a box."""
+    """Return the blocks with edges of this length that cover an array."""
     starts = [range(0, n, edge) for n in shape]
     return [
         tuple(slice(a, min(a + edge, n)) for a, n in zip(corner, shape, strict=True))
@@ -221,7 +222,7 @@ def block_grid(shape: Sequence[int], edge: int) -> list[tuple[slice, ...]]:
 def widened(
     box: Sequence[slice], margin: int, shape: Sequence[int]
 ) -> tuple[slice, ...]:
-    """Return a block widened by a margin and clipped to the box."""
+    """Return a box widened by a margin and clipped to the array."""
     return tuple(
         slice(max(0, part.start - margin), min(n, part.stop + margin))
         for part, n in zip(box, shape, strict=True)
@@ -237,7 +238,7 @@ def refine_steps(
     threads: int | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, None]:
-    """Refine a shape; each `TileDone` holds a finished block of bool.
+    """Refine a shape; yield each finished block as a `TileDone` with bool values.
 
     Parameters
     ----------
@@ -278,7 +279,7 @@ def _refined_block(
     plan: RefinementPlan,
     device: str,
 ) -> AnyArray:
-    """One block after all stages; margins are cut down to what each stage needs."""
+    """Refine a block in all stages; crop margins to what each stage needs."""
     import torch
 
     shape, halos = inside.shape, plan.halos

@@ -93,7 +93,7 @@ def plan_shards(
     cuts = []
     for axis in range(3):
         n, scale = layout.shape[axis], layout.scale[axis]
-        # Input voxels whose output is a whole number of units.
+        # Number of input voxels that produce a whole number of units.
         step = math.lcm(units[axis], scale) // scale
         size = n if units[axis] >= n * scale else -(-tile[axis] // step) * step
         cuts.append([slice(a, min(a + size, n)) for a in range(0, n, size)])
@@ -275,7 +275,7 @@ class ShardPlanner:
         return tuple(n * s for n, s in pairs)[3 - self.layout.ndim :]
 
     def _deepened(self) -> tuple[int, int, int]:
-        """The tile, or several tiles stacked along Z if a network restores planes.
+        """Return the tile, or a stack of tiles along Z if a network restores planes.
 
         A 2.5D network then reads each plane only once for all tiles that need the
         plane.
@@ -305,9 +305,7 @@ class ShardPlanner:
                 yield step
 
     def _divided_warning(self, work: float) -> WarningIssued:
-        """Explain that a fraction of the memory only allows small tiles with large
-        halos.
-        """
+        """Warn that a share of the memory allows only small tiles with large halos."""
         enough = self._planner.budget_for_work(_COSTLY_WORK * work)
         factor = self.choice.work() / work
         return WarningIssued(

@@ -1,4 +1,4 @@
-"""How often tiles decode the blocks of a file, for caches of various sizes."""
+"""Computes how often tiles decode the blocks of a file, for caches of various sizes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from napari_geosr.io.lazy import ReadUnit
 
 #: Seconds to decode a voxel, typical of deflate; used until the time is measured.
 _DECODING_SECONDS = 6e-9
-#: Seconds to restore a voxel, if the speed of the network is unknown.
+#: Seconds to restore a voxel, assumed if the speed of the network is unknown.
 _RESTORING_SECONDS = 2e-7
 
 
@@ -72,7 +72,7 @@ class BlocksAlong:
 
     @property
     def factor(self) -> float:
-        """Mean number of times that a block is decoded if windows share no blocks."""
+        """Mean number of times that a block is decoded if no blocks are kept."""
         return self.decoded / self.total
 
 

@@ -36,12 +36,12 @@ class PlannedArray:
 
 
 def budget_share(budget: int) -> int:
-    """Bytes of a budget that the input, and likewise the output, may use."""
+    """Return the bytes that the input may use; the output may use as many."""
     return min(_MAX_BYTES, int(budget * _SHARE))
 
 
 def held_bytes(array: object, budget: int) -> int:
-    """Bytes that `array` will hold in `limited_caches`."""
+    """Return the bytes that `array` will hold in `limited_caches`."""
     if isinstance(array, np.memmap) and not isinstance(array, MappedFile):
         return MappedFile.held_bytes  # the runner releases its pages
     return min(int(getattr(array, "held_bytes", 0)), budget_share(budget))

@@ -84,7 +84,7 @@ class TileChoice:
     reads: SourceReads = DIRECT
 
     def work(self, seconds_per_voxel: float | None = None) -> float:
-        """Time for computing and decoding, relative to computing every voxel once."""
+        """Return the relative time for computing and decoding (1: each voxel once)."""
         return self.cost_factor + self.reads.repeated_work(seconds_per_voxel)
 
 
@@ -132,7 +132,7 @@ def choose_tile(
         If no tile fits. For a whole volume, only tiles with a cost factor of up to
         `MAX_COST_FACTOR` are considered. The message gives the required memory.
     ModelError
-        If the network must see the whole volume, and the volume does not fit.
+        If the network must process the whole volume at once, and it does not fit.
     """
     layout = lay_out(shape, spec)
     target = clip_box(layout, box)
@@ -204,7 +204,7 @@ def choose_tile_for_workers(
         fitting = small
 
     def duration(choice: TileChoice) -> tuple[float, int, int]:
-        """Time until all processes finish, relative to one process; lower is better."""
+        """Return the time until all processes finish, relative to one process."""
         n_rounds = math.ceil(choice.n_tiles / n_workers)
         busiest = n_rounds * n_workers / choice.n_tiles
         # With fewer tiles, the wait for the slowest process is longer.
@@ -477,7 +477,7 @@ def cut_to_budget(
 
 
 def work_factor(tiles: Sequence[Tile]) -> float:
-    """Voxels computed ÷ voxels of the tiles."""
+    """Return the number of voxels computed ÷ voxels of the tiles."""
     computed = sum(math.prod(tile.window_shape) for tile in tiles)
     return computed / max(1, sum(math.prod(tile.core_shape) for tile in tiles))
 

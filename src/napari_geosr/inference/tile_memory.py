@@ -32,7 +32,7 @@ _INTERVAL_SECONDS = 0.003
 
 
 def default_path() -> Path:
-    """Default path of the file of known window sizes, in the user's cache folder."""
+    """Return the default path of the file of window sizes, in the user's cache."""
     return Path(platformdirs.user_cache_dir("napari-geosr")) / "tiles.json"
 
 
@@ -97,7 +97,7 @@ class TileMemory:
 
 
 def memory_key(network: nn.Module, device: str) -> str:
-    """Key for a network's architecture on a device, the same in every process."""
+    """Return a key for a network's architecture on a device, equal in all processes."""
     digest = hashlib.sha256(type(network).__qualname__.encode())
     for name, parameter in network.named_parameters():
         digest.update(f"{name}{tuple(parameter.shape)}{parameter.dtype};".encode())
@@ -105,7 +105,7 @@ def memory_key(network: nn.Module, device: str) -> str:
 
 
 def free_memory(device: str) -> int | None:
-    """Bytes free on a device; None if unknown."""
+    """Return the bytes free on a device; None if unknown."""
     if device.startswith("cuda"):
         import torch
 
@@ -114,7 +114,7 @@ def free_memory(device: str) -> int | None:
 
 
 def anonymous_memory() -> int | None:
-    """Anonymous memory of the process in bytes; None if unknown."""
+    """Return the anonymous memory of the process in bytes; None if unknown."""
     try:
         text = _STATUS.read_bytes()
     except OSError:

@@ -42,9 +42,9 @@ from napari_geosr.io.lazy import ReadUnit, read_unit
 if TYPE_CHECKING:
     from torch import nn
 
-#: Memory assumed per input voxel, in bytes, until the network is measured. The network
-#: is not measured for a preview that fits with the larger of this and the estimate for
-#: the result.
+#: Memory assumed per input voxel, in bytes, until the network is measured. A preview
+#: that fits with the larger of this and the estimate for the result needs no
+#: measurement.
 _SAFE_INPUT_BYTES = 8192.0
 #: Memory assumed per voxel of the result, in bytes, until the network is measured.
 _SAFE_OUTPUT_BYTES = 1280.0
@@ -123,7 +123,7 @@ class TilePlanner:
         return self.cost is not self._guess
 
     def buffers_for(self, budget: int) -> Buffers:
-        """Memory held by the pipeline if a run may use `budget` bytes."""
+        """Return the memory held by the pipeline if a run may use `budget` bytes."""
         held = self.fixed_bytes
         for array in (self.source, self.target, self.deviation):
             if isinstance(array, PlannedArray):  # uses its share of any budget
@@ -158,13 +158,13 @@ class TilePlanner:
         return replace(self.buffers, held=held, unit=None)
 
     def _required_budget(self) -> float:
-        """Bytes of the smallest budget with room for a tile and the buffers."""
+        """Return the smallest budget, in bytes, with room for a tile and buffers."""
         return self._budget_for(
             MAX_COST_FACTOR if self.region is None else math.inf, None
         )
 
     def budget_for_work(self, max_work: float) -> float:
-        """Bytes of the smallest budget with which the work stays below a factor.
+        """Return the smallest budget, in bytes, that keeps the work below a factor.
 
         Parameters
         ----------
@@ -187,7 +187,7 @@ class TilePlanner:
         return required
 
     def _chunks(self) -> tuple[int, int, int] | None:
-        """Chunk of a target that is stored in chunks (zarr, HDF5), along Z, Y, X."""
+        """Return the chunk of a target stored in chunks (zarr, HDF5), along Z, Y, X."""
         chunks = getattr(self.target, "chunks", None)
         if not chunks or len(chunks) != self.layout.ndim:
             return None
@@ -223,7 +223,7 @@ class TilePlanner:
     def choose_for_workers(
         self, n_workers: int, preferred_tile: Sequence[int] | None = None
     ) -> TileChoice:
-        """The tile for several processes, each of which may take the whole budget."""
+        """Choose a tile for several processes, each with the whole budget."""
         self._known_max_voxels = max_voxels = self._read_max_voxels()
         self.cost = measure_cost(self.network, self.device)
         self._choice = self._fitting(preferred_tile, max_voxels) or (
@@ -299,7 +299,7 @@ class TilePlanner:
         return replace(choice, peak_bytes=int(needed))
 
     def _read_max_voxels(self) -> int | None:
-        """Voxels of a window known to work after memory ran out, if still valid."""
+        """Return a window size that worked after memory ran out, if still valid."""
         key = memory_key(self.network, self.device)
         return self.tile_memory.max_voxels(key, free_memory(self.device))
 
@@ -389,7 +389,7 @@ class TilePlanner:
             )
 
     def correct(self, tile: Tile, grew_by: int) -> bool:
-        """Learn from the first tile; return whether the others must be smaller."""
+        """Correct the memory model; return whether the other tiles must shrink."""
         n_forward = self._window_voxels(tile)
         if grew_by <= self.cost.peak(n_forward):
             return False

@@ -65,7 +65,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Tile:
-    """One unit of work.
+    """The unit of work of a run: a part of the volume that is restored at once.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ class Tile:
         return _lengths(self.core)
 
     def output(self, layout: Layout, origin: Size = (0, 0, 0)) -> Box:
-        """Position of the core in an output that starts at the input voxel `origin`."""
+        """Locate the core in an output that starts at the input voxel `origin`."""
         return _box(
             slice((c.start - o) * s, (c.stop - o) * s)
             for c, o, s in zip(self.core, origin, layout.scale, strict=True)
@@ -168,7 +168,7 @@ def lay_out(shape: Sequence[int], spec: NetworkSpec) -> Layout:
 
 
 def minimum_window(spec: NetworkSpec) -> tuple[int, ...]:
-    """Smallest window along the spec's axes: its minimum, rounded up to the stride."""
+    """Return the smallest window along the spec's axes, a multiple of the stride."""
     n = len(spec.axes)
     minimum = ((1,) * n + tuple(spec.minimum_size))[-n:]
     return tuple(
@@ -228,7 +228,7 @@ def plan(
 def cut_axis(
     layout: Layout, axis: int, tile: int, span: slice
 ) -> list[tuple[slice, slice]]:
-    """Cores and windows along one axis; starts lie on the stride's grid.
+    """Return the cores and windows along one axis; starts lie on the stride's grid.
 
     Parameters
     ----------
@@ -259,7 +259,7 @@ def cut_axis(
 def window_along(layout: Layout, axis: int, start: int, stop: int) -> slice:
     """Return the window that gives exact values between `start` and `stop`.
 
-    `start` is on the stride's grid. Windows smaller than the network's minimum grow.
+    `start` is on the stride's grid. Windows below the minimum size are enlarged.
 
     Parameters
     ----------
@@ -348,7 +348,7 @@ def _cost_factor(
 
 
 def padded_span(layout: Layout, axis: int, part: slice) -> int:
-    """Minimum number of voxels along an axis that a network computes for `part`.
+    """Return the minimum number of voxels that a network computes along an axis.
 
     Parameters
     ----------

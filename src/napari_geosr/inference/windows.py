@@ -93,7 +93,7 @@ class WindowReader:
         block : ndarray of shape (Z, Y, X)
             With `Layout.context` additional planes at either end.
         missing : ndarray of the core's shape, bool, or None
-            None where every voxel of the core is finite.
+            None if every voxel of the core is finite.
         """
         layout, indices = self.layout, []
         for axis, part in enumerate(tile.window):
@@ -131,7 +131,7 @@ class WindowReader:
         return block, missing
 
     def _parts(self, indices: Sequence[AnyArray]) -> Iterator[slice]:
-        """Planes to read at once: all, or a few if the source is memory-mapped."""
+        """Yield planes to read at once: all, or a few of a memory-mapped source."""
         n = len(indices[0])
         step = n
         if isinstance(self.source, np.memmap):
@@ -178,7 +178,7 @@ class WindowReader:
         return _take(raw, indices)
 
     def _stack(self, indices: Sequence[AnyArray]) -> AnyArray:
-        """Planes for a 2.5D network; those of the previous window are reused."""
+        """Return planes for a 2.5D network; those of the previous window are reused."""
         place = (_span(indices[1]), _span(indices[2]))
         z_indices = [int(z) for z in indices[0]]
         if place != self._planes_at:
@@ -216,7 +216,7 @@ class ValueWriter:
         a network of several members outputs in addition to the mean.
     source : ArrayLike or None
         The scan being restored, if its padding and those hot voxels that are data are
-        to keep their values; otherwise None. The network does not see these hot voxels.
+        to keep their values; otherwise None. These hot voxels are not network input.
     """
 
     target: Any

@@ -117,7 +117,7 @@ def _profile_of(status: JobStatus) -> Profile:
 
 
 def _used_seconds() -> float:
-    """Processor time of this process, its live children and those that have ended."""
+    """Return the processor time of this process and its live and ended children."""
     process, total = psutil.Process(), 0.0
     for each in (process, *process.children(recursive=True)):
         with suppress(psutil.Error):

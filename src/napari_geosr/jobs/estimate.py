@@ -42,7 +42,7 @@ _CHECK_INTERVAL = 1.0
 
 @dataclass(frozen=True)
 class TrainingEstimate:
-    """Cost of a training run on this machine under its present load.
+    """Cost of a training run on this machine under its current load.
 
     Attributes
     ----------
@@ -160,8 +160,8 @@ class _ParentWatch:
     """Checks whether the parent process is gone or the time limit is exceeded.
 
     The check runs in a thread, because a step may take a long time. The thread ends a
-    process that does not stop when requested. Normally, the parent ends the process,
-    unless the parent itself was killed.
+    process that does not stop when requested. Normally, the parent does so, but the
+    parent itself may have been killed.
 
     Parameters
     ----------

@@ -175,7 +175,7 @@ class JobFolder:
     # Settings
 
     def values(self) -> AnyDict:
-        """Contents of ``config.yaml``, with paths adjusted to the current folder.
+        """Read ``config.yaml``, with paths adjusted to the current folder.
 
         Raises
         ------
@@ -288,7 +288,7 @@ class JobFolder:
             self._written = known
 
     def status(self) -> JobStatus:
-        """Read the state; a running job without a live process is interrupted.
+        """Read the state; a running job without a live process counts as interrupted.
 
         This never raises an error, because invalid values in the folder are ignored.
         """

@@ -1,4 +1,4 @@
-"""Turn a run in napari into a job that another process resumes, without Qt."""
+"""Turn a run in napari into a job that another process resumes; does not import Qt."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def is_listed(path: Path) -> bool:
 
 
 def elsewhere_of(path: Path) -> Elsewhere | None:
-    """Computer to which the job in a folder was submitted over ssh, if any."""
+    """Return the computer to which a folder's job was submitted over ssh, if any."""
     try:
         match _facts(_entry(path)).get("elsewhere"):
             case [str(host), str(folder)]:
@@ -299,7 +299,7 @@ def find_missing(text: str | Path) -> JobStatus | None:
 
 
 def _find_by_name(text: str | Path) -> list[JobStatus]:
-    """Known jobs with this name or this folder, even if the folder is gone."""
+    """Find known jobs with this name or this folder, even if the folder is gone."""
     path = Path(text).expanduser().resolve()
     return [
         status

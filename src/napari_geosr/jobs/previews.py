@@ -86,7 +86,7 @@ def preview_of(job: JobFolder) -> Preview | None:
 
 
 def _of_result(out: Path) -> Preview:
-    """The preview of a finished result."""
+    """Return the preview of a finished result."""
     try:
         stamp = out.stat().st_mtime_ns
     except OSError as error:
@@ -98,7 +98,7 @@ def _of_result(out: Path) -> Preview:
 
 
 def _of_parts(out: Path) -> Preview | None:
-    """The preview of an unfinished result; None if there is none (any more)."""
+    """Return the preview of an unfinished result; None if there is none (any more)."""
     entries = map(read_journal, leftovers(out, suffix_of(out)))
     known = [entry for entry in entries if entry is not None and entry.boxes]
     parts = [(entry.part, entry.boxes) for entry in known]
@@ -121,13 +121,13 @@ def _of_parts(out: Path) -> Preview | None:
 
 
 def _finished_boxes(stopped: Volume) -> Sequence[Box]:
-    """Finished boxes of a run that was stopped, from its record."""
+    """Return the finished boxes of a run that was stopped, from its record."""
     record = stopped.provenance[-1] if stopped.provenance else {}
     return boxes_from_lists(record.get("finished", []))
 
 
 def _plane_of(volume: Volume, boxes: Sequence[Box]) -> Volume:
-    """The middle plane, or the plane with the most voxels in `boxes`, subsampled."""
+    """Subsample the middle plane, or the plane with the most voxels in `boxes`."""
     lead = volume.shape[:-2]
     index = np.unravel_index(_plane_number(volume.shape, boxes), lead) if lead else ()
     step = -(-max(volume.shape[-2:]) // _MAX_EDGE)
@@ -163,7 +163,7 @@ def _covered(
 
 
 def _plane_number(shape: Sequence[int], boxes: Sequence[Box]) -> int:
-    """Index of the most complete plane; of several, the one nearest to the middle."""
+    """Find the most complete plane; of several, the one nearest to the middle."""
     finished = np.zeros(tuple(shape[:-2]))
     for box in boxes:
         rows, columns = (len(range(*s.indices(n))) for s, n in _pairs(box, shape))
@@ -178,7 +178,7 @@ def _pairs(box: Box, shape: Sequence[int]) -> list[tuple[slice, int]]:
 
 
 def to_json(job: JobFolder) -> dict[str, object]:
-    """The latest preview of a job as plain values; without one, ``tiff`` is empty.
+    """Return the latest preview as plain values; without one, ``tiff`` is empty.
 
     Raises
     ------

@@ -49,14 +49,14 @@ def check_real(dtype: npt.DTypeLike | None, name: str) -> None:
 
 
 def blocks_along_z(shape: tuple[int, ...], thickness: int) -> list[slice]:
-    """Slices along the first axis of at most `thickness` planes."""
+    """Return slices of at most `thickness` planes along the first axis."""
     return [
         slice(z, min(z + thickness, shape[0])) for z in range(0, shape[0], thickness)
     ]
 
 
 def inside_mask(values: np.ndarray) -> np.ndarray:
-    """Where a sample mask is set: neither 0 nor NaN."""
+    """Select the voxels inside a sample mask: those that are neither 0 nor NaN."""
     inside: np.ndarray = values != 0
     if values.dtype.kind == "f":
         inside &= ~np.isnan(values)
@@ -64,7 +64,7 @@ def inside_mask(values: np.ndarray) -> np.ndarray:
 
 
 def slab_thickness(source: Any, target: Any = None) -> int:
-    """Planes per slab: about `SLAB_VOXELS`; whole chunks of `source` and `target`."""
+    """Return the number of planes per slab, in whole chunks (about `SLAB_VOXELS`)."""
     plane = max(1, math.prod(source.shape[1:]))
     planes = int(max(1, min(SLAB_VOXELS // plane, source.shape[0])))
     for array in (source, target):
@@ -76,7 +76,7 @@ def slab_thickness(source: Any, target: Any = None) -> int:
 
 
 def chunk_thickness(array: Any) -> int:
-    """Planes per chunk of a chunked array; 1 for other arrays."""
+    """Return the number of planes per chunk of a chunked array; 1 for other arrays."""
     chunks = getattr(array, "chunks", None)
     if not chunks or array.shape[0] <= 1:
         return 1
@@ -84,7 +84,7 @@ def chunk_thickness(array: Any) -> int:
 
 
 def _no_rows() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A table without rows: indices, sums and boundary."""
+    """Return a table without rows: indices, sums and boundary."""
     return np.zeros(0, np.int64), column.new_table(-1), column.new_boundary(-1)
 
 
@@ -99,7 +99,7 @@ def _joined(parts: Sequence[tuple[np.ndarray, ...]]) -> Any:
 
 @dataclass(frozen=True)
 class RawTable:
-    """Sums per pore in the order of their first voxels.
+    """Sums for each pore, in the order of the pores' first voxels.
 
     Attributes
     ----------
@@ -133,7 +133,7 @@ class RawTable:
 
 
 def _kernels() -> tuple[ModuleType, ModuleType]:
-    """The compiled functions, imported when needed: numba takes a second to import."""
+    """Return the compiled functions, imported on first use because numba is slow."""
     from napari_geosr.measure.kernels import cells, joining
 
     return cells, joining
@@ -203,7 +203,7 @@ class SlabLabeller:
         labels : ndarray of shape (z, Y, X), uint32
             Labels of this slab, 1..n.
         offset : int
-            Offset to add for provisional labels of the whole volume.
+            Number to add to the labels to get provisional labels of the whole volume.
         """
         labels, part = label_slab(pores, sample, self._z, self.rules)
         return labels, self.join(part)
@@ -214,7 +214,7 @@ class SlabLabeller:
         Returns
         -------
         int
-            Offset to add to its labels for provisional labels of the whole volume.
+            Number to add to its labels to get provisional labels of the whole volume.
         """
         offset, first = self._n, self._n_open
         self._n += part.n
@@ -229,7 +229,7 @@ class SlabLabeller:
         return offset
 
     def _grow(self, n: int) -> None:
-        """Make room for `n` more labels, each a root."""
+        """Make room for `n` more labels, each of them a root of the union-find."""
         start, end = self._n_open, self._n_open + n
         if end >= len(self._parent):
             longer = np.zeros(max(2 * len(self._parent), end + 1), np.int64)
@@ -255,7 +255,7 @@ class SlabLabeller:
     def _join_planes(self, part: SlabPart, n_before: int) -> None:
         """Join the first plane to the last plane of the previous slab.
 
-        The cells between both planes are added.
+        The contributions of the cells between both planes are added.
         """
         cells, joining = _kernels()
         if self._last_labels is not None:
@@ -359,7 +359,7 @@ class SlabLabeller:
             self._last_labels = small[self._last_labels]
 
     def state(self) -> dict[str, np.ndarray]:
-        """The state after the slabs so far, for storing in a file."""
+        """Return the state after the slabs so far, for storing in a file."""
         self._complete = [_joined(self._complete)]
         # Only the rows of open and completed pores and the labels grow with the volume.
         values: dict[str, np.ndarray] = {

@@ -112,7 +112,7 @@ class _SlabReads:
 
 
 def available_bytes(config: PorosityConfig) -> int:
-    """Bytes for label and mask arrays: the budget, or a fraction of the free memory."""
+    """Return bytes for labels and masks: the budget, or part of the free memory."""
     if config.memory is not None:
         return parse_bytes(config.memory)
     return int(free_host_memory() * MEMORY_SHARE)
@@ -121,7 +121,7 @@ def available_bytes(config: PorosityConfig) -> int:
 def min_bytes(
     source: Any, *, has_interval: bool = False, companions: Companions = ()
 ) -> int:
-    """Memory of a measurement with the thinnest slabs, in bytes.
+    """Return the memory of a measurement with the thinnest slabs, in bytes.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def min_bytes(
 
 
 def _stored(array: Any) -> Any:
-    """The stored array from which a resampled or stacked view is derived."""
+    """Return the stored array from which a resampled or stacked view is derived."""
     return getattr(array, "stored", array)
 
 
@@ -157,7 +157,7 @@ def _is_in_blocks(source: Any, companions: Companions) -> bool:
 def _ways_of_reading(
     source: Any, thickness: int, companions: Companions
 ) -> list[_SlabReads]:
-    """Memory and repeated work for reading slabs, with and without caches.
+    """Return the ways of reading slabs, with and without caches, and their costs.
 
     The way that needs the least memory comes first.
     """
@@ -173,7 +173,7 @@ def _ways_of_reading(
 def _ways_for(
     array: Any, thickness: int, n_planes: int, n_windows: int
 ) -> list[_SlabReads]:
-    """Ways of reading an array along with slabs of a volume with `n_planes` planes."""
+    """Find ways of reading an array along with slabs of `n_planes` planes in total."""
     stored = _stored(array)
     unit = read_unit(stored)
     if unit is None:
@@ -214,7 +214,7 @@ def least_bytes(
     deviation: Volume | None = None,
     processes: int = 1,
 ) -> int:
-    """Memory of a measurement with the thinnest slabs, without labels; in bytes.
+    """Return the bytes needed to measure with the thinnest slabs, without labels.
 
     Parameters
     ----------
@@ -239,7 +239,7 @@ def most_bytes(
     deviation: Volume | None = None,
     processes: int = 1,
 ) -> int:
-    """Memory that the labelling uses if the budget is large, in bytes.
+    """Return the memory that the labelling uses if the budget is large, in bytes.
 
     The slabs are those of a run without a budget, and all labels are in memory.
 
@@ -293,7 +293,7 @@ def check_memory(
 
 
 def _refuse_if_less(config: PorosityConfig, needed: int, name: str) -> int:
-    """Bytes of the budget, or of the free memory; raise if they are not enough."""
+    """Return the budget or the free memory, in bytes; raise if it is not enough."""
     is_free = config.memory is None
     budget = free_host_memory() if is_free else parse_bytes(config.memory or "")
     if needed > budget:
@@ -302,7 +302,7 @@ def _refuse_if_less(config: PorosityConfig, needed: int, name: str) -> int:
 
 
 def cache_bytes(source: ArrayLike, config: PorosityConfig) -> int | None:
-    """Decoded blocks that a volume may cache before its slabs are planned."""
+    """Return the bytes of blocks that a volume may cache before slabs are planned."""
     return useful_cache(source, max(0, available_bytes(config) - _FIXED_BYTES))
 
 
@@ -366,7 +366,7 @@ def _plan_reads(
     companions: Companions,
     processes: int,
 ) -> SlabPlan:
-    """Slabs of arrays that are stored in blocks, which are decoded as a whole.
+    """Plan slabs of arrays that are stored in blocks, which are decoded as a whole.
 
     A block is decoded once for all its slabs if it can be kept, and otherwise as rarely
     as possible.
@@ -374,7 +374,7 @@ def _plan_reads(
     thinnest = min(_MIN_PLANES, slab_thickness(source))
 
     def thickest(max_factor: float) -> tuple[int, _SlabReads] | None:
-        """The thickest slabs that fit, and how they are read; None if none do."""
+        """Find the thickest slabs that fit, and how they are read; None if none fit."""
         for thickness in range(standard, thinnest - 1, -1):
             room = budget - _bytes_for(source, thickness, has_interval)
             for reads in _ways_of_reading(source, thickness, companions):
@@ -412,7 +412,7 @@ def _costly_message(reads: _SlabReads, enough: int) -> str:
 
 
 def _max_thickness(source: Any, limit: int, budget: int, has_interval: bool) -> int:
-    """Thickness of the thickest slab that fits, given that the thinnest one fits."""
+    """Find the thickness of the thickest slab that fits; the thinnest one must fit."""
     if _bytes_for(source, limit, has_interval) <= budget:
         return limit
     one = _bytes_for(source, 1, has_interval)

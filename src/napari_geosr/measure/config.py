@@ -20,7 +20,7 @@ ThresholdRule = Literal["otsu", "multi-otsu", "li", "triangle"]
 
 
 def _number(value: object) -> object:
-    """Accept a number given as text on the command line, like other fields."""
+    """Accept a number given as text on the command line, as other fields do."""
     return int(value) if isinstance(value, str) and value.isdigit() else value
 
 
@@ -172,7 +172,7 @@ class PorosityConfig(Config):
     @field_validator("sample_mask", mode="before")
     @classmethod
     def _refuse_file(cls, value: object) -> object:
-        """Reject a file name; a mask from a file has a separate option."""
+        """Reject a file name; a separate option takes a mask from a file."""
         if isinstance(value, str) and Path(value).suffix:
             raise ValueError(
                 f"none, auto, cortex or marrow is needed; give the mask in {value} "

@@ -18,8 +18,9 @@ from itertools import permutations, product
 
 import numpy as np
 
-#: Pairs of corners (dz, dy, dx) of a cell that represent the 13 directions: 3 edges at
-#: its lowest corner, 6 face diagonals of its three lowest faces and 4 space diagonals.
+#: Pairs of corners (dz, dy, dx) of a cell that represent the 13 directions: the 3 edges
+#: at its lowest corner, the 6 diagonals of its three lowest faces and the 4 space
+#: diagonals.
 PAIRS: tuple[tuple[tuple[int, int, int], tuple[int, int, int]], ...] = (
     ((0, 0, 0), (1, 0, 0)),
     ((0, 0, 0), (0, 1, 0)),
@@ -38,7 +39,7 @@ PAIRS: tuple[tuple[tuple[int, int, int], tuple[int, int, int]], ...] = (
 
 
 def bit(corner: tuple[int, ...]) -> int:
-    """Index of the bit that represents the corner (dz, dy, dx) in a code."""
+    """Return the index of the bit that represents the corner (dz, dy, dx) in a code."""
     dz, dy, dx = corner
     return 4 * dx + 2 * dz + dy
 
@@ -54,11 +55,11 @@ def pair_weights(
     """Return the surface (2D: length) per phase change along each direction.
 
     Lines along u meet a plane facet with unit normal n in proportion to |n·u|. The
-    weights are the non-negative least-squares solution for the area of facets of every
-    orientation, and are exact on average, i.e. for a sphere. They suit voxels of any
-    aspect ratio; for cubic voxels they differ by less than 0.005 from the shares of the
-    sphere in the literature. For an image, the weight is the share of the circle that
-    is nearest to each direction.
+    weights are the non-negative least-squares solution for the area of facets of all
+    orientations, and are exact on average, as for a sphere. They hold for voxels of any
+    aspect ratio; for cubic voxels they differ by less than 0.005 from the fractions of
+    the sphere in the literature. For an image, each weight is the fraction of the
+    circle that is nearest to a direction.
 
     Parameters
     ----------
@@ -83,7 +84,7 @@ def pair_weights(
 
 
 def _shares(directions: np.ndarray) -> np.ndarray:
-    """Weights of directions (13, 3) with sum 1, for facets of any orientation."""
+    """Return weights of directions (13, 3) with sum 1, for all facet orientations."""
     from scipy.optimize import nnls
 
     # Facet normals: a Fibonacci spiral over the sphere, in all permutations of the
@@ -98,7 +99,7 @@ def _shares(directions: np.ndarray) -> np.ndarray:
     kinds = [tuple(np.subtract(b, a) != 0) for a, b in PAIRS]
     groups = list(dict.fromkeys(kinds))
     members = np.array([[kind == group for group in groups] for kind in kinds])
-    # The last row, weighted far more heavily than the others, makes the shares sum to
+    # The last row, weighted far more heavily than the others, makes the weights sum to
     # 1.
     heavy = 1e3 * math.sqrt(len(normals))
     system = np.vstack([projected @ members, heavy * members.sum(axis=0)])
@@ -180,8 +181,9 @@ def euler_table(connectivity: int) -> np.ndarray:
         (8, -4, 2, -1) if connectivity == 26 else (1, -2, 4, -8)
     ):
         for free in product((False, True), repeat=3):
-            # `free` are the axes along which a part extends. With 26 neighbours, its
-            # voxels vary along all other axes; with 6 neighbours, along the free ones.
+            # `free` are the axes along which an element extends. With 26 neighbours,
+            # its voxels vary along all other axes; with 6 neighbours, along the free
+            # ones.
             if sum(free) != n_free:
                 continue
             varies = tuple(not f for f in free) if connectivity == 26 else free

@@ -82,14 +82,14 @@ def bytes_needed(voxels: int, in_phase: int = 0) -> int:
 def solution_steps(
     phase: npt.NDArray[np.bool_], tolerance: float, check: Callable[[], None]
 ) -> Generator[Step, None, Solution]:
-    """Solve for the concentrations until the fluxes through all planes agree.
+    """Solve for the concentration until the fluxes through all planes agree.
 
     There is no flux through the other faces or out of the phase.
 
     Parameters
     ----------
     phase : ndarray of shape (n, Y, X), bool
-        Every part of it must connect the first and the last face.
+        Every connected part of it must join the first and the last face.
     tolerance : float
         Largest acceptable `spread` of the solution.
     check : callable
@@ -108,7 +108,7 @@ def solution_steps(
     product, is_new = 0.0, True
     for i in range(_MOST_ITERATIONS):
         check()
-        if is_new:  # corrects accumulated rounding errors
+        if is_new:  # removes accumulated rounding errors
             residual = source - matrix @ x
         found = _solution(x, residual, planes, first, n)
         yield BlockDone(i + 1, _MOST_ITERATIONS)
@@ -137,7 +137,7 @@ def _dot(a: Floats, b: Floats) -> float:
 def _solution(
     x: Floats, residual: Floats, planes: AnyArray, first: AnyArray, n: int
 ) -> Solution:
-    """Fluxes through all planes; their differences are the residuals of the voxels."""
+    """Compute the fluxes through all planes; their differences are the residuals."""
     entering = float(2 * (1 - x[first].astype(np.float64)).sum())
     kept = np.cumsum(np.bincount(planes, residual, n))
     fluxes = np.concatenate([[entering], entering - kept])
@@ -146,7 +146,7 @@ def _solution(
 
 
 def _equations(phase: npt.NDArray[np.bool_]) -> tuple[Any, Floats]:
-    """Flux balance of every voxel: matrix and right-hand side."""
+    """Return the flux balance of every voxel: matrix and right-hand side."""
     from scipy import sparse
 
     count = int(np.count_nonzero(phase))
@@ -178,7 +178,7 @@ def _equations(phase: npt.NDArray[np.bool_]) -> tuple[Any, Floats]:
 
 
 def _grids(matrix: Any, places: list[AnyArray]) -> tuple[list[_Level], SuperLU]:
-    """The grids from fine to coarse, and a direct solver for the coarsest one."""
+    """Return grids from fine to coarse, and a direct solver for the coarsest one."""
     from scipy.sparse.linalg import splu
 
     levels: list[_Level] = []
@@ -201,7 +201,7 @@ def _grids(matrix: Any, places: list[AnyArray]) -> tuple[list[_Level], SuperLU]:
 
 
 def _blocks(matrix: Any) -> Iterator[tuple[slice, AnyArray, AnyArray]]:
-    """Rows of the matrix, a few at a time, with row and column of each stored value."""
+    """Yield rows of the matrix, with the row and column of each stored value."""
     for begin in range(0, matrix.shape[0], _BLOCK):
         starts = matrix.indptr[begin : begin + _BLOCK + 1]
         stored = slice(starts[0], starts[-1])
@@ -211,7 +211,7 @@ def _blocks(matrix: Any) -> Iterator[tuple[slice, AnyArray, AnyArray]]:
 
 
 def _summed(matrix: Any, coarse: AnyArray, n_coarse: int) -> Any:
-    """Equations of the next grid: sums over the parts that become its unknowns."""
+    """Build the equations of the next grid by summing over parts of this grid."""
     from scipy import sparse
 
     shape = (n_coarse, n_coarse)
@@ -241,7 +241,7 @@ def _parts(matrix: Any, box: AnyArray) -> npt.NDArray[np.int32]:
 
 
 def _cycle(levels: list[_Level], coarsest: SuperLU, residual: Floats) -> Floats:
-    """Approximate the solution for this right-hand side: one V-cycle."""
+    """Approximate the solution for this right-hand side by one V-cycle."""
     if not levels:
         solved: Floats = coarsest.solve(residual.astype(np.float64)).astype(np.float32)
         return solved

@@ -280,7 +280,7 @@ class GreyHistogram:
         self.width *= 2
 
     def rebinned(self, n_bins: int) -> tuple[np.ndarray, np.ndarray]:
-        """Counts and edges in `n_bins` equal bins from minimum to maximum."""
+        """Return counts and edges in `n_bins` equal bins from minimum to maximum."""
         if self.is_exact and len(self.counts) <= n_bins:
             return self.counts, self.edges
         edges = np.linspace(self.minimum, self.maximum, n_bins + 1)
@@ -290,7 +290,7 @@ class GreyHistogram:
 
 
 def _countable(block: np.ndarray) -> np.ndarray:
-    """The values of a block as a flat array, in a dtype that the kernels support."""
+    """Return values of a block as a flat array, in a dtype that the kernels support."""
     flat = np.ascontiguousarray(block).reshape(-1)
     if flat.dtype == np.bool_:
         return flat.view(np.uint8)
@@ -361,7 +361,7 @@ def histogram_steps(
 
 
 def _inner_range(counts: np.ndarray) -> tuple[int, int]:
-    """First and last bin of the range that contains nearly all voxels."""
+    """Return the first and last bin of the range that contains nearly all voxels."""
     total = np.cumsum(counts)
     n_ignored = _STRAY_SHARE * total[-1]
     first = int(np.searchsorted(total, n_ignored, "right"))
@@ -381,7 +381,7 @@ def _sweep(
     slabs = blocks_along_z(tuple(source.shape), piece)
 
     def values(slab: slice) -> np.ndarray:
-        """The values of a slab that are to be counted."""
+        """Return the values of a slab that are to be counted."""
         if should_stop():
             raise Cancelled("Measuring was cancelled while reading the grey values.")
         block = np.asarray(source[slab])
@@ -462,7 +462,7 @@ def _without_outliers(
     sweep: Callable[[tuple[float, float] | None], Generator[Step, None, GreyHistogram]],
     share: float = OUTLIER_SHARE,
 ) -> Generator[Step, None, GreyHistogram]:
-    """The histogram without outliers, if there are any."""
+    """Return the histogram without outliers, if there are any."""
     histogram = whole
     for _ in range(_MAX_SWEEPS):
         limits = histogram.plausible_range(share)
@@ -484,7 +484,7 @@ def _larger_group(
     whole: GreyHistogram,
     sweep: Callable[[tuple[float, float] | None], Generator[Step, None, GreyHistogram]],
 ) -> Generator[Step, None, GreyHistogram]:
-    """The histogram without the smaller of two groups that are far from each other."""
+    """Exclude the smaller of two groups of values that are far from each other."""
     limits = whole.range_of_larger_group()
     if limits is None:
         return whole

@@ -36,7 +36,7 @@ class Deviation:
         Half-width of the interval in standard deviations; None if unknown, in which
         case there is no interval.
     nominal : float or None
-        Fraction of volumes whose porosity lies in such an interval, if measured.
+        Fraction of volumes with a porosity in such an interval, if measured.
     """
 
     data: ArrayLike
@@ -172,7 +172,7 @@ class IntervalCounter:
         self._n_sample = self._n_missing = 0
 
     def join(self, part: IntervalPart) -> None:
-        """Add the next slab."""
+        """Add the results of the next slab."""
         self._n_sample += part.sample
         self._n_missing += part.missing
         self._voxels.update(part.voxels)
@@ -182,7 +182,7 @@ class IntervalCounter:
     def result(
         self, porosity: float, pore_count: int, min_voxels: int
     ) -> PorosityInterval:
-        """The interval around the porosity of the unshifted voxels."""
+        """Return the interval around the porosity of the unshifted voxels."""
         share = {move: n / self._n_sample for move, n in self._voxels.items()}
         ends, counts = None, None
         if self.deviation.factor is not None:
@@ -212,7 +212,7 @@ def needed_factor(
     phase: str,
     porosity: float,
 ) -> float:
-    """Signed factor for the deviations at which the interval reaches a known porosity.
+    """Find the factor for deviations at which the interval reaches a known porosity.
 
     Positive if the measured porosity is too high. A voxel is a pore until it is shifted
     by ``(threshold - mean) / deviation``, so the result is a quantile of that ratio.

@@ -97,6 +97,6 @@ def difference_text(before: float | None, after: float | None) -> str:
 
 
 def unit_text(length: str, power: int) -> str:
-    """A unit of length raised to a power, as written in files: ``µm³``, ``1/µm``."""
+    """Format a unit of length raised to a power, as in files: ``µm³``, ``1/µm``."""
     text = f"{length}{_POWERS[abs(power)]}"
     return f"1/{text}" if power < 0 else text

@@ -239,7 +239,7 @@ def _measure(
 
 
 def _overview(run: PorosityRun, threshold: float) -> Overview | None:
-    """The coarse grid for the picture, including slabs that an earlier run labelled."""
+    """Return the coarse grid for the picture, with slabs labelled by an earlier run."""
     if run.overview is None:
         return None
     for slab in run.overview.missing():
@@ -351,7 +351,7 @@ def segment_steps(
 def _pore_remarks(
     run: PorosityRun, raw: RawTable, noise: NoiseCheck | None
 ) -> Iterator[str]:
-    """Warnings about the pores: noise, and single voxels.
+    """Yield warnings about the pores: noise, and single voxels.
 
     Raises
     ------
@@ -399,7 +399,7 @@ def _histogram(
 def _threshold_inside(
     run: PorosityRun, whole: GreyHistogram, threshold: float
 ) -> Generator[Step, None, tuple[GreyHistogram, float]]:
-    """Histogram and threshold from the voxels inside the automatic sample mask.
+    """Find histogram and threshold from the voxels inside the automatic sample mask.
 
     The surroundings of the sample (padding, a holder) should not affect its threshold.
     If there is only one phase inside, the first threshold is kept: a dense body in air
@@ -431,7 +431,7 @@ def _threshold_inside(
 def _sample_mask(
     run: PorosityRun, threshold: float
 ) -> Generator[Step, None, tuple[np.ndarray, np.ndarray]]:
-    """The solid at the threshold of the whole volume, and the automatic sample mask."""
+    """Find the solid at the threshold of the whole volume, and the automatic mask."""
     yield StageStarted(message="Finding the sample")
     solid = np.zeros(run.shape, bool)
     for slab in run.slabs:

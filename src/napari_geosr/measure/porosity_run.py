@@ -145,7 +145,7 @@ class PorosityRun:
             raise Cancelled(f"Measuring {self.name!r} was cancelled while {doing}.")
 
     def sample(self, slab: slice, block: np.ndarray) -> np.ndarray | None:
-        """Sample mask of a slab with grey values `block`; None if all are inside."""
+        """Return the sample mask of a slab of values; None if all voxels are inside."""
         sample: np.ndarray | None = None
         if self.mask is not None:
             sample = inside_mask(np.asarray(self.mask[slab]))
@@ -168,7 +168,7 @@ class PorosityRun:
     def pores(
         self, slab: slice, threshold: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Grey values, pore mask and sample mask of a slab.
+        """Return the grey values, pore mask and sample mask of a slab.
 
         The sample mask is None if all voxels belong to the sample.
         """
@@ -189,12 +189,12 @@ class PorosityRun:
         return block, pores, sample
 
     def graph_pores(self, slab: slice, threshold: float) -> np.ndarray:
-        """Pore mask of a slab; raises `Cancelled` if the measurement is to stop."""
+        """Return the pore mask of a slab; raise `Cancelled` if the run is to stop."""
         self.check("tracing the graph")
         return self.pores(slab, threshold)[1]
 
     def phases(self, threshold: float) -> Phases:
-        """Both phases with one bit per voxel, for statistics that read voxels."""
+        """Store both phases with one bit per voxel, for statistics that read voxels."""
 
         def read(slab: slice) -> tuple[np.ndarray, np.ndarray | None]:
             _, pores, sample = self.pores(slab, threshold)
@@ -244,7 +244,7 @@ class LabellingJournal(Protocol):
     """Stores the state of the labelling, so that the measurement can be resumed."""
 
     def load(self) -> Mapping[str, np.ndarray] | None:
-        """The state of an earlier run with the same input and settings, or None."""
+        """Return the state of a run with the same input and settings, or None."""
 
     def is_due(self) -> bool:
         """Whether it is time to save."""
@@ -396,7 +396,7 @@ def is_flat(volume: Volume) -> bool:
 
 
 def geometry_of(volume: Volume) -> Geometry:
-    """Voxel size and origin along Z, Y and X; an image is one voxel thick."""
+    """Return voxel size and origin along Z, Y and X; an image is one voxel thick."""
     flat = is_flat(volume)
     size, origin = volume.voxel_size, volume.origin
     if len(size) == 2:

@@ -79,7 +79,7 @@ def looks_like_labels(data: ArrayLike) -> bool:
 
 
 def _middle(n: int) -> slice:
-    """The central part of an axis; whole planes may be larger than memory."""
+    """Return the central part of an axis; whole planes may be larger than memory."""
     start = max(0, (n - _MAX_EDGE) // 2)
     return slice(start, start + min(n, _MAX_EDGE))
 
@@ -87,7 +87,7 @@ def _middle(n: int) -> slice:
 def remarks(
     histogram: GreyHistogram, config: PorosityConfig, threshold: float, name: str
 ) -> Iterator[str]:
-    """Messages about missing, unusual and ambiguous grey values.
+    """Yield messages about missing, unusual and ambiguous grey values.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def remarks(
 def _hidden_phases(
     histogram: GreyHistogram, config: PorosityConfig, threshold: float, name: str
 ) -> str:
-    """A message if voxels far from all others determine the threshold.
+    """Return a message if voxels far from all others determine the threshold.
 
     Hot or saturated voxels, or grains of metal, then count as one phase, and pores and
     solid together count as the other. A few pores in a solid are not such a case,
@@ -185,7 +185,7 @@ def hides_phases(warnings: Iterable[str]) -> bool:
 
 
 def _smaller_phase(histogram: GreyHistogram, threshold: float) -> float:
-    """Fraction of the voxels on the less frequent side of a threshold."""
+    """Return the fraction of the voxels on the less frequent side of a threshold."""
     low = int(histogram.counts[histogram.centres <= threshold].sum())
     return min(low, histogram.n - low) / histogram.n
 
@@ -226,7 +226,7 @@ def has_one_phase(histogram: GreyHistogram, threshold: float) -> bool:
 
 
 def _frequencies(histogram: GreyHistogram, threshold: float) -> tuple[int, int, int]:
-    """Numbers of voxels near the threshold (inside the range) and near both means."""
+    """Count voxels near the threshold (inside the range) and near both means."""
     centres, counts = histogram.centres, histogram.counts
     low = centres <= threshold
     below = float(np.average(centres[low], weights=counts[low]))
@@ -234,7 +234,7 @@ def _frequencies(histogram: GreyHistogram, threshold: float) -> tuple[int, int, 
     near = max(_HALF_WIDTH * (above - below), histogram.width)
 
     def at(value: float) -> int:
-        """Number of voxels near a grey value."""
+        """Return the number of voxels near a grey value."""
         return int(counts[np.abs(centres - value) <= near].sum())
 
     return at(threshold), at(below), at(above)
@@ -265,7 +265,7 @@ def speck_remarks(
     name: str,
     small: SmallPores | None = None,
 ) -> Iterator[str]:
-    """Return one sentence if there are many objects, most of which are single voxels.
+    """Yield one sentence if there are many objects, most of which are single voxels.
 
     Parameters
     ----------

@@ -119,7 +119,7 @@ def _chosen_bodies(
     check: Callable[[], None],
     thickness: int | None,
 ) -> Generator[Step, None, np.ndarray]:
-    """The voxels of the connected bodies of `mask` selected by `choose`."""
+    """Return the voxels of the connected bodies of `mask` selected by `choose`."""
     z, y, x = mask.shape
     labeller = SlabLabeller((z, y, x), (1.0, 1.0, 1.0), connectivity, flat=z == 1)
     slabs = blocks_along_z(mask.shape, thickness or slab_thickness(mask))
@@ -143,7 +143,7 @@ def _chosen_bodies(
 
 
 def _dilated(mask: np.ndarray) -> np.ndarray:
-    """`mask` and its 6 neighbours; faster than a general structuring element."""
+    """Dilate `mask` by its 6 neighbours; faster than a general structuring element."""
     result = mask.copy()
     for axis in range(3):
         into, source = np.moveaxis(result, axis, 0), np.moveaxis(mask, axis, 0)

@@ -108,7 +108,7 @@ def threshold_of(
 def _multi_otsu(
     counts: np.ndarray, centres: np.ndarray, phase: str, name: str
 ) -> float:
-    """The three-class Otsu threshold that is closer to the pores."""
+    """Return the three-class Otsu threshold that is closer to the pores."""
     from skimage.filters import threshold_multiotsu
 
     if np.count_nonzero(counts) < 3:
@@ -121,7 +121,7 @@ def _multi_otsu(
 
 
 def _li(histogram: GreyHistogram) -> float:
-    """Li's minimum cross entropy for a histogram (scikit-image requires whole images).
+    """Apply Li's minimum cross entropy to a histogram (scikit-image needs an image).
 
     Li & Tam, Pattern Recognition Letters 19, 771 (1998),
     https://doi.org/10.1016/S0167-8655(98)00057-9.
@@ -148,7 +148,7 @@ def _li(histogram: GreyHistogram) -> float:
 
 
 def _triangle(counts: np.ndarray, centres: np.ndarray) -> float:
-    """The bin farthest below the line from the peak to the end of the longer tail.
+    """Find the bin farthest below the line from the peak to the end of the longer tail.
 
     Zack, Rogers & Latt, J. Histochem. Cytochem. 25, 741 (1977),
     https://doi.org/10.1177/25.7.70454; the version in scikit-image requires whole

@@ -39,7 +39,7 @@ class SmallPores:
     _surfaces: dict[float, int] = field(default_factory=dict)
 
     def state(self) -> dict[str, np.ndarray]:
-        """The sums as arrays."""
+        """Return the sums as arrays."""
         numbers = [self.n, self.single, self.voxels, self.open_voxels, self.euler8]
         return {
             "small": np.array(numbers, np.int64),

@@ -70,7 +70,7 @@ class PoreStatistic:
     colour: Colour | None = None
 
     def unit_in(self, length: str) -> str:
-        """Unit of the values if lengths are in `length`."""
+        """Return the unit of the values if lengths are in `length`."""
         return unit_text(length, self.power) if self.power else self.unit
 
 

@@ -66,14 +66,14 @@ class Pores:
 
     @classmethod
     def of(cls, raw: RawTable, geometry: Geometry) -> Pores:
-        """All pores of a labelled volume."""
+        """Return all pores of a labelled volume."""
         return cls(raw.rows, raw.boundary, geometry)
 
     def __len__(self) -> int:
         return len(self.sums)
 
     def select(self, keep: BoolArray) -> Pores:
-        """The pores where `keep` is true."""
+        """Return the pores where `keep` is true."""
         if keep.all():
             return self
         return Pores(self.sums[keep], self.boundary[keep], self.geometry)
@@ -192,19 +192,19 @@ class SweepTotals:
         return self.size_of(self.sample_voxels)
 
     def size_of(self, n_voxels: int) -> float | None:
-        """Volume (flat: area) of a number of voxels; None if the unit is the pixel."""
+        """Convert a number of voxels to a volume (flat: area); None for pixel units."""
         geometry = self.geometry
         return n_voxels * geometry.voxel_volume if geometry.has_physical_size else None
 
     def per_millimetre(self, count: float) -> float | None:
-        """Number of objects per mm³ (flat: mm²) of the sample; None for pixel units."""
+        """Return objects per mm³ (flat: mm²) of the sample; None for pixel units."""
         if self.sample_size is None:
             return None
         power = 2 if self.geometry.flat else 3
         return count / (self.sample_size * MILLIMETRES[self.geometry.unit] ** power)
 
     def quantiles(self, name: str) -> dict[str, float | None]:
-        """Mean, 10th, 50th and 90th percentile and maximum of a column of the table."""
+        """Return mean, 10th, 50th and 90th percentile and maximum of a table column."""
         if name not in self._quantiles:
             self._quantiles[name] = quantiles_of(self.table[name])
         return self._quantiles[name]
@@ -226,7 +226,7 @@ def quantiles_of(values: np.ndarray) -> dict[str, float | None]:
 
 
 def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
-    """Quotients; NaN where the denominator is not positive."""
+    """Return the quotients; NaN where the denominator is not positive."""
     result = np.full(len(numerator), np.nan)
     np.divide(numerator, denominator, out=result, where=denominator > 0)
     return result

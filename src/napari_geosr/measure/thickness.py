@@ -31,7 +31,7 @@ from napari_geosr.measure.phases import Box, Mask, MaskSource
 STEPS_PER_VOXEL = 32
 #: Default number of voxels of a block, without its margin.
 BLOCK_VOXELS = 200**3
-#: Number of planes of a block whose spheres are collected together.
+#: Number of planes of a block for which spheres are collected together.
 _SLAB = 16
 #: Initial width, in voxels, of the margin read around a block. It must exceed the
 #: largest radius and is increased until it does.
@@ -39,7 +39,7 @@ FIRST_MARGIN = 24
 
 
 def kernels() -> Any:
-    """The compiled loops, imported on first use."""
+    """Return the compiled loops, imported on first use."""
     from napari_geosr.measure import kernels
     from napari_geosr.measure.kernels import axes, distances, spheres, surface  # noqa: F401
 
@@ -55,7 +55,7 @@ class ThicknessDistribution:
     counts : ndarray of int64
         Number of voxels by thickness in steps of 1/32 voxel.
     unbounded_voxels : int
-        Voxels of a phase without any surface, whose thickness is unknown.
+        Voxels of a phase without any surface; their thickness is unknown.
     """
 
     counts: npt.NDArray[np.int64]
@@ -104,7 +104,7 @@ class ThicknessDistribution:
         return float(self.values[found[-1]]) if found.size else None
 
     def histogram(self, n_bins: int = 24) -> tuple[list[int], list[float]]:
-        """Counts in equal bins from zero to the largest thickness, and their edges."""
+        """Return counts and edges of equal bins from zero to the largest thickness."""
         edges = np.linspace(0, self.largest or 1.0, n_bins + 1)
         counts, _ = np.histogram(self.values, bins=edges, weights=self.counts)
         return [int(n) for n in counts], [float(edge) for edge in edges]
@@ -198,7 +198,7 @@ def thickness_steps(
 
 
 def cut_blocks(shape: tuple[int, int, int], block_voxels: int) -> Iterator[Box]:
-    """Nearly cubic boxes that cover a volume without cutting any cell of 4³ voxels."""
+    """Yield nearly cubic boxes that cover a volume; no cell of 4³ voxels is cut."""
     edge = max(8, round(block_voxels ** (1 / 3)))
     ranges = []
     for n in shape:
@@ -327,7 +327,7 @@ class SphereList:
     def within(
         self, first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]
     ) -> SphereList:
-        """The spheres that reach a box."""
+        """Return the spheres that reach a box."""
         spheres = kernels().spheres
 
         if (
@@ -346,7 +346,7 @@ class SphereList:
 
 
 def collected(block: _PhaseBlock, *, locate: bool) -> SphereList:
-    """Spheres with centres in a block."""
+    """Return the spheres with centres in a block."""
     spheres = kernels().spheres
 
     squares, nearest = block.squares, block.nearest
@@ -376,7 +376,7 @@ def collected(block: _PhaseBlock, *, locate: bool) -> SphereList:
 def painted(
     phase: MaskSource, core: Box, found: list[SphereList]
 ) -> npt.NDArray[np.uint16]:
-    """Diameters in a block."""
+    """Return the diameters in a block."""
     spheres = kernels().spheres
 
     box = [
@@ -437,7 +437,7 @@ def medial_axis_steps(
 
 
 def local_thickness(mask: Mask) -> npt.NDArray[np.float32]:
-    """Thickness of a phase at each of its voxels [1]_.
+    """Return the thickness of a phase at each of its voxels [1]_.
 
     Parameters
     ----------

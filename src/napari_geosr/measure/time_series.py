@@ -45,8 +45,8 @@ _MIN_CORRELATION = 0.3
 _MIN_DECAY_RATIO = 20.0
 #: Range to which correlations within a plane are clipped.
 _CORRELATION_RANGE = (0.05, 0.99)
-#: Minimum number of planes at which a stack whose detail stays in place over an eighth
-#: of its planes is certainly a time series.
+#: Minimum number of planes at which a stack is certainly a time series if its detail
+#: stays in place over an eighth of its planes.
 _MANY_PLANES = 100
 #: Minimum ratio of the number of planes to the longest edge (pixels) in that case.
 _MANY_PLANES_RATIO = 2.0
@@ -200,13 +200,13 @@ class _PlaneSimilarity:
 def _excesses(
     planes: Mapping[int, FloatArray], starts: Sequence[int], lags: Sequence[int]
 ) -> list[float]:
-    """Correlation between planes minus that within planes at the same distances."""
+    """Compare the correlation between planes with that within planes, by distance."""
     between = _between(planes, starts, lags)
     return [c - _within(list(planes.values()), k) for k, c in between.items()]
 
 
 def _plane(data: ArrayLike, axes: str, index: int) -> FloatArray:
-    """The central part of a plane at the first time point and channel."""
+    """Return the central part of a plane at the first time point and channel."""
     key: list[Any] = [index if letter == "Z" else 0 for letter in axes[:-2]]
     for length in data.shape[-2:]:
         edge = min(int(length), _EDGE)
@@ -233,7 +233,7 @@ def _detail(plane: FloatArray) -> FloatArray:
 def _between(
     planes: Mapping[int, FloatArray], starts: Sequence[int], lags: Sequence[int]
 ) -> dict[int, float]:
-    """Mean correlation of planes as a function of their distance."""
+    """Return the mean correlation of planes as a function of their distance."""
     return {
         lag: _mean([_correlation(planes[s], planes[s + lag]) for s in starts])
         for lag in lags
@@ -241,14 +241,14 @@ def _between(
 
 
 def _within(planes: Sequence[FloatArray], step: int) -> float:
-    """Mean correlation of planes with themselves, shifted by `step` pixels."""
+    """Return the mean correlation of planes with copies shifted by `step` pixels."""
     down = [_correlation(plane[step:], plane[:-step]) for plane in planes]
     across = [_correlation(plane[:, step:], plane[:, :-step]) for plane in planes]
     return _mean([*down, *across])
 
 
 def _correlation(one: FloatArray, other: FloatArray) -> float:
-    """Correlation coefficient; NaN if a plane is constant or not finite."""
+    """Return the correlation coefficient; NaN if a plane is constant or not finite."""
     if not (np.isfinite(one).all() and np.isfinite(other).all()):
         return math.nan
     with np.errstate(over="ignore", invalid="ignore"):  # values beyond 1e154 yield NaN

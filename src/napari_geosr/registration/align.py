@@ -30,9 +30,10 @@ _MIN_SEARCHED = 8
 _MAX_HIGH_VOXELS = 1 << 24
 #: Maximum number of voxels in the copy of the large volume used for refinement.
 _MAX_LOW_VOXELS = 1 << 25
-#: Minimum margin for an inaccurate start, in voxels of the large volume.
+#: Minimum margin that allows for an inaccurate start, in voxels of the large volume.
 _MARGIN_VOXELS = 8
-#: Minimum margin for an inaccurate start, as a fraction of the small volume.
+#: Minimum margin that allows for an inaccurate start, as a fraction of the small
+#: volume.
 _MARGIN_SHARE = 0.1
 #: Minimum correlation of candidates that are refined, as a fraction of the best one.
 _MIN_CANDIDATE_SHARE = 0.85
@@ -153,7 +154,7 @@ def _corner(grid: Grid) -> npt.NDArray[np.float64]:
 
 
 def _refined_factors(low: Grid, high: Grid) -> tuple[int, ...]:
-    """Voxels of the small volume per voxel of its copy, to match those of `low`."""
+    """Return voxels of the small volume per voxel of its copy, to match `low`."""
     ratio = np.maximum(1, np.round(low.voxel_size / high.voxel_size)).astype(int)
     ratio = np.minimum(ratio, high.shape)
     voxels = math.prod(n / r for n, r in zip(high.shape, ratio, strict=True))
@@ -164,7 +165,7 @@ def _refined_factors(low: Grid, high: Grid) -> tuple[int, ...]:
 def _part(
     low: Volume, high: Grid, start: Transform, should_stop: ShouldStop
 ) -> Generator[Step, None, SampledVolume]:
-    """The part of the large volume around the small one, with a margin."""
+    """Return the part of the large volume around the small one, with a margin."""
     box = _around(Grid.of(low), high, start)
     voxels = math.prod(s.stop - s.start for s in box)
     more = max(1, math.ceil((voxels / _MAX_LOW_VOXELS) ** (1 / len(box)) - 1e-9))
@@ -226,7 +227,7 @@ def _means(
 
 
 def _search_factors(low: Grid, high: Grid) -> tuple[int, ...]:
-    """Voxels of the large volume per voxel of the copy that is searched.
+    """Return the voxels of the large volume per voxel of the copy that is searched.
 
     The voxels of the copy are roughly cubic and few enough to fit into memory, but the
     small volume must keep enough of them to be recognisable.

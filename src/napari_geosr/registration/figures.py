@@ -23,7 +23,7 @@ _MAX_BLOCK_EDGE = 48
 _MIN_BLOCK_EDGE = 16
 #: Maximum number of blocks along an axis.
 _MAX_BLOCKS = 3
-#: Number of rounds; each undoes the shift found so far and measures the rest.
+#: Number of rounds; each undoes the shift found so far and measures the remaining one.
 _ROUNDS = 3
 #: Minimum correlation of the two volumes in a block to estimate its shift.
 _MIN_CORRELATION = 0.2
@@ -57,7 +57,7 @@ class BlockShift:
 def mutual_information(
     one: FloatArray, other: FloatArray, mask: Mask | None = None
 ) -> float:
-    """Mutual information of the grey values in bits, from a joint histogram.
+    """Return the mutual information of the grey values in bits, from a joint histogram.
 
     It is zero for independent volumes; the better one predicts the other, the higher it
     is. Because it also increases with the contrast, it can be used to compare positions
@@ -67,7 +67,7 @@ def mutual_information(
     ----------
     one, other : ndarray of the same shape
     mask : ndarray of bool, optional
-        Voxels that count.
+        Voxels to be used.
     """
     a, b = (one.ravel(), other.ravel()) if mask is None else (one[mask], other[mask])
     if a.size == 0:
@@ -93,14 +93,14 @@ def correlation(
     other: npt.NDArray[np.floating],
     mask: Mask | None = None,
 ) -> float:
-    """Correlation coefficient of two arrays; 0 if either of them is uniform.
+    """Return the correlation coefficient of two arrays; 0 if either of them is uniform.
 
     Parameters
     ----------
     one, other : ndarray
         Arrays of the same shape.
     mask : ndarray of bool, optional
-        Voxels that count.
+        Voxels to be used.
     """
     kept = (one.ravel(), other.ravel()) if mask is None else (one[mask], other[mask])
     a, b = (values - values.mean(dtype=np.float64) for values in kept)
@@ -109,7 +109,7 @@ def correlation(
 
 
 def block_shifts(one: FloatArray, other: FloatArray) -> list[BlockShift]:
-    """Shifts of `other` relative to `one` in evenly spaced blocks, by correlation.
+    """Measure the shifts of `other` relative to `one` in evenly spaced blocks.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def block_shifts(one: FloatArray, other: FloatArray) -> list[BlockShift]:
 
 
 def _shift(one: FloatArray, other: FloatArray) -> tuple[float, ...]:
-    """Shift of `other` relative to `one`.
+    """Return the shift of `other` relative to `one`.
 
     Because the windows emphasise the centre of both blocks, the shift is
     underestimated; it is therefore undone, and the remaining shift is measured again.

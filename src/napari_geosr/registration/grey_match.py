@@ -71,7 +71,7 @@ class GreyMatch:
         return mapped.astype(np.float32)
 
     def to_json_dict(self) -> AnyDict:
-        """The mapping as JSON-serialisable values."""
+        """Return the mapping as JSON-serialisable values."""
         values: AnyDict = {
             "kind": self.kind,
             "low_blur": self.blur,
@@ -118,14 +118,14 @@ def match_grey_values(low: FloatArray, high: FloatArray, kind: MatchKind) -> Gre
 
 
 def _middle(volume: FloatArray) -> FloatArray:
-    """The central part of a large volume."""
+    """Return the central part of a large volume."""
     most = _MIDDLE[volume.ndim]
     starts = [max(0, (n - most) // 2) for n in volume.shape]
     return volume[tuple(slice(s, s + most) for s in starts)]
 
 
 def _matching_blur(low: FloatArray, high: FloatArray) -> float:
-    """The blur with which `high` correlates best with `low`."""
+    """Return the blur with which `high` correlates best with `low`."""
     y = _inner(low)
     alike = [abs(correlation(y, _inner(gaussian_blur(high, b)))) for b in _SHARPNESS]
     best = int(np.argmax(alike))
@@ -139,7 +139,7 @@ def _matching_blur(low: FloatArray, high: FloatArray) -> float:
 
 
 def _inner(volume: FloatArray) -> npt.NDArray[np.float64]:
-    """The values as a vector, without those near the border."""
+    """Return the values as a vector, without those near the border."""
     key = tuple(slice(2, -2) if n > 12 else slice(None) for n in volume.shape)
     return volume[key].ravel().astype(np.float64)
 
@@ -147,7 +147,7 @@ def _inner(volume: FloatArray) -> npt.NDArray[np.float64]:
 def _line(
     y: npt.NDArray[np.float64], x: npt.NDArray[np.float64]
 ) -> tuple[float, float]:
-    """Gain and offset of ``y = gain * x + offset``, without outliers."""
+    """Return the gain and offset of ``y = gain * x + offset``, without outliers."""
     kept = np.ones(x.size, bool)
     gain, offset = 0.0, float(np.median(y))
     for _ in range(_N_ROUNDS):

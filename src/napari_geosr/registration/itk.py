@@ -201,7 +201,7 @@ def _image(sampled: SampledVolume, length: float) -> Any:
 def _itk_transform(
     kind: TransformKind, way: Transform, centre: Any, length: float
 ) -> Any:
-    """An ITK transform around `centre`, in ITK's axis order and in units of `length`.
+    """Create an ITK transform around `centre`, in ITK's axes and units of `length`.
 
     Kinds with fewer parameters drop the components of `way` that they cannot represent.
     """
@@ -229,7 +229,7 @@ def _itk_transform(
 
 
 def _orthogonal(matrix: AnyArray) -> Any:
-    """The nearest scaled rotation: ITK rejects matrices with rounding errors."""
+    """Return the nearest scaled rotation: ITK rejects matrices with rounding errors."""
     left, sizes, right = np.linalg.svd(matrix)
     return left @ right * sizes.mean()
 

@@ -15,7 +15,7 @@ from napari_geosr.registration.transform import Transform
 def common_box(
     low: Grid, high: Grid, to_high: Transform, factors: Sequence[int]
 ) -> Box | None:
-    """Voxels of `low` for which all refined voxel centres lie inside `high`.
+    """Return the voxels of `low` for which all refined voxel centres lie inside `high`.
 
     Finds (nearly) the largest such box: the logarithm of the volume is a concave
     function of the face positions, and both fields of view are convex.
@@ -52,7 +52,7 @@ def common_box(
 def _half_spaces(
     low: Grid, high: Grid, to_high: Transform
 ) -> tuple[AnyArray, AnyArray]:
-    """The common region in indices of `low`: all x with ``normals @ x <= limits``."""
+    """Return the common region in indices of `low`: ``normals @ x <= limits``."""
     n = len(low.shape)
     way = low.index_map(high, to_high)
     outer = np.array(high.shape) - 0.5
@@ -70,7 +70,7 @@ def _half_spaces(
 
 
 def _inscribed_sphere(normals: AnyArray, limits: AnyArray, n: int) -> Any:
-    """Centre and radius of the largest inscribed sphere; None for an empty region."""
+    """Find the centre and radius of the largest inscribed sphere, if there is one."""
     from scipy.optimize import linprog
 
     found = linprog(
@@ -85,7 +85,7 @@ def _inscribed_sphere(normals: AnyArray, limits: AnyArray, n: int) -> Any:
 
 
 def _widened(normals: AnyArray, limits: AnyArray, start: AnyArray, n: int) -> Any:
-    """Positions of the faces (low, then high) of the largest box."""
+    """Return the positions of the faces (low, then high) of the largest box."""
     from scipy.optimize import minimize
 
     # The corner that reaches furthest along a normal is at the high faces where the
@@ -96,11 +96,11 @@ def _widened(normals: AnyArray, limits: AnyArray, start: AnyArray, n: int) -> An
     size = max(1.0, float(start[-1]))
 
     def volume(x: AnyArray) -> float:
-        """Minus the logarithm of the volume."""
+        """Return minus the logarithm of the volume."""
         return -float(np.log(np.maximum(x[n:] - x[:n], 1e-9)).sum())
 
     def slope(x: AnyArray) -> Any:
-        """Derivative of `volume`."""
+        """Return the derivative of `volume`."""
         inverse = 1 / np.maximum(x[n:] - x[:n], 1e-9)
         return np.r_[inverse, -inverse]
 

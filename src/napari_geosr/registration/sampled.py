@@ -56,12 +56,12 @@ class Grid:
 
     @classmethod
     def of(cls, volume: Volume) -> Grid:
-        """The grid of a volume with spatial axes only."""
+        """Return the grid of a volume with spatial axes only."""
         size, origin = np.array(volume.voxel_size), np.array(volume.origin)
         return cls(volume.shape, size, origin)
 
     def to_record(self) -> AnyDict:
-        """The grid's properties as values for the report."""
+        """Return the grid's properties as values for the report."""
         return {
             "shape": list(self.shape),
             "voxel_size": self.voxel_size.tolist(),
@@ -84,27 +84,27 @@ class Grid:
         return float(np.prod(self.extent))
 
     def cut(self, box: Box) -> Grid:
-        """The grid of a part of the volume."""
+        """Return the grid of a part of the volume."""
         start = np.array([s.start for s in box])
         shape = tuple(s.stop - s.start for s in box)
         return Grid(shape, self.voxel_size, self.origin + start * self.voxel_size)
 
     def refined(self, factors: Sequence[int]) -> Grid:
-        """The grid with voxels `factors` times smaller and the same field of view."""
+        """Return the same field of view with voxels `factors` times smaller."""
         factor = np.array(factors)
         shape = tuple(n * f for n, f in zip(self.shape, factors, strict=True))
         first = self.origin - (factor - 1) / (2 * factor) * self.voxel_size
         return Grid(shape, self.voxel_size / factor, first)
 
     def coarsened(self, factors: Sequence[int]) -> Grid:
-        """The grid of means over `factors` voxels; incomplete blocks are dropped."""
+        """Return the grid of means over `factors` voxels; drop incomplete blocks."""
         factor = np.array(factors)
         shape = tuple(n // f for n, f in zip(self.shape, factors, strict=True))
         first = self.origin + (factor - 1) / 2 * self.voxel_size
         return Grid(shape, self.voxel_size * factor, first)
 
     def kept(self, factors: Sequence[int]) -> Grid:
-        """The grid of single voxels, one of every block (`sampling.kept_samples`)."""
+        """Return the grid of one voxel from each block (`sampling.kept_samples`)."""
         factor = np.array(factors)
         shape = tuple(n // f for n, f in zip(self.shape, factors, strict=True))
         first = self.origin + factor // 2 * self.voxel_size
@@ -151,7 +151,7 @@ class SampledVolume:
 
 
 def inside(grid: Grid, other: Grid, transform: Transform) -> npt.NDArray[np.bool_]:
-    """Mask of the voxels of `grid` within the field of view of `other`.
+    """Return the mask of the voxels of `grid` within the field of view of `other`.
 
     Parameters
     ----------
@@ -277,7 +277,7 @@ class Resampling:
         return found
 
     def block(self, box: Box) -> FloatArray:
-        """The values in a part of the grid.
+        """Return the values in a part of the grid.
 
         Raises
         ------
@@ -294,7 +294,7 @@ class Resampling:
         return sampled.on(grid, self.to_source, order=_ORDER)
 
     def read_voxels(self, box: Box) -> int:
-        """Number of source voxels that a block needs."""
+        """Return the number of source voxels that a block needs."""
         key = self._read_box(self.grid.cut(box))
         return math.prod(s.stop - s.start for s in key)
 
@@ -311,7 +311,7 @@ class Resampling:
         return tuple(slice(int(a), int(b)) for a, b in zip(first, stop, strict=True))
 
     def blocks(self, step: tuple[int, ...], nbytes: int) -> Iterator[Box]:
-        """Blocks that cover the grid, each computed in about `nbytes` of memory.
+        """Yield blocks that cover the grid, each computed in about `nbytes` of memory.
 
         Parameters
         ----------

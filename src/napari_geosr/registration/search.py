@@ -94,7 +94,7 @@ def search_steps(
 
 
 def _angles(small: Grid, degrees: float) -> npt.NDArray[np.float64]:
-    """Angles to try, spaced closely enough that one is nearly correct."""
+    """Return the angles to try, spaced closely enough that one is nearly correct."""
     if degrees <= 0:
         return np.zeros(1)
     radius = max(2.0, math.hypot(*small.shape[-2:]) / 2)
@@ -106,7 +106,7 @@ def _angles(small: Grid, degrees: float) -> npt.NDArray[np.float64]:
 
 
 class _Correlator:
-    """Correlates volumes with the large volume, whose transforms are computed once."""
+    """Correlates volumes with the large volume, which is transformed only once."""
 
     def __init__(self, low: SampledVolume, small: Grid) -> None:
         from scipy import fft
@@ -135,7 +135,7 @@ class _Correlator:
         return found
 
     def _sums(self, one: AnyArray, other: AnyArray) -> Any:
-        """Cross-correlation: sums of products at every shift, as float64."""
+        """Return the cross-correlation: sums of products at every shift, as float64."""
         from scipy import fft
 
         return fft.irfftn(one * np.conj(other), self.full).astype(np.float64)
@@ -143,7 +143,7 @@ class _Correlator:
     def candidates(
         self, high: SampledVolume, degrees: float, most: int
     ) -> list[Candidate]:
-        """The best positions at one angle."""
+        """Return the best positions at one angle."""
         turn = turn_in_plane(degrees, len(self.grid.shape))
         shown, mask, first = self._rotated(high, turn)
         if not mask.any() or shown[mask].std() == 0 or self.spread == 0:
@@ -170,7 +170,7 @@ class _Correlator:
     def _rotated(
         self, high: SampledVolume, turn: npt.NDArray[np.float64]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], Any]:
-        """The small volume, rotated and resampled to the large volume's voxel size."""
+        """Rotate the small volume and resample it to the large volume's voxel size."""
         half = high.grid.extent / 2
         ends = corners((-half).tolist(), half.tolist()) @ turn.T
         size = self.grid.voxel_size
@@ -184,7 +184,7 @@ class _Correlator:
     def _score(
         self, shown: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_]
     ) -> npt.NDArray[np.float32]:
-        """Normalised correlation at every shift; 0 where the overlap is too small."""
+        """Return the normalised correlation of all shifts; 0 without enough overlap."""
         m = self._transformed(mask.astype(np.float32))
         v = self._transformed(shown)
         count = self._sums(self.ones, m)

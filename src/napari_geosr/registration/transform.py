@@ -70,7 +70,7 @@ class Transform:
         return math.degrees(math.atan2(sine, cosine))
 
     def to_json_dict(self) -> AnyDict:
-        """The transform as JSON-serialisable values."""
+        """Return the transform as JSON-serialisable values."""
         return {
             "matrix": self.matrix.tolist(),
             "shift": self.shift.tolist(),
@@ -96,6 +96,6 @@ def turn_in_plane(degrees: float, n: int) -> FloatArray:
 
 
 def corners(low: Sequence[float], high: Sequence[float]) -> FloatArray:
-    """The corners of a box, shape (2ⁿ, n)."""
+    """Return the corners of a box, shape (2ⁿ, n)."""
     grid = np.meshgrid(*zip(low, high, strict=True), indexing="ij")
     return np.stack([axis.ravel() for axis in grid], axis=1).astype(np.float64)

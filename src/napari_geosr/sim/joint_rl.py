@@ -63,7 +63,7 @@ class JointRichardsonLucy:
         self.weight = 1 / weight.clamp(min=least)
 
     def expected(self) -> torch.Tensor:
-        """Noise-free frames of the current object."""
+        """Return the noise-free frames of the current object."""
         return self.operator.forward(self.image).clamp(min=self.floor)
 
     def step(self, expected: torch.Tensor | None = None) -> None:
@@ -76,14 +76,14 @@ class JointRichardsonLucy:
         self.image = image
 
     def result(self) -> FloatArray:
-        """The object within the field of view, on the fine grid."""
+        """Return the object within the field of view, on the fine grid."""
         rows, columns = self.operator.grid.inside_fine
         values: FloatArray = self.image[rows, columns].cpu().numpy()
         return values
 
 
 def _divergence(image: torch.Tensor) -> torch.Tensor:
-    """Divergence of the normalised gradient."""
+    """Return the divergence of the normalised gradient."""
     dy, dx = image.new_zeros(image.shape), image.new_zeros(image.shape)
     dy[:-1] = image[1:] - image[:-1]
     dx[:, :-1] = image[:, 1:] - image[:, :-1]
@@ -114,7 +114,7 @@ class HeldOutCurve:
 def thinned(
     frames: FloatArray, variance: FloatArray, seed: int = 0
 ) -> tuple[FloatArray, FloatArray]:
-    """Two sets of frames with independent noise, each as if from half the photons.
+    """Return two sets of frames with independent noise, as if from half the photons.
 
     Noise of the same variance is added to one set and subtracted from the other; both
     sets have the brightness of `frames`.
@@ -139,7 +139,7 @@ def best_iterations(
     tv: float = 0.0,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, HeldOutCurve]:
-    """Number of iterations at which held-out photons are predicted best.
+    """Find the number of iterations at which held-out photons are predicted best.
 
     Parameters
     ----------

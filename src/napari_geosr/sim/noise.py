@@ -47,7 +47,7 @@ class FrameNoise:
     snr: float
 
     def weights(self, mean: npt.NDArray[np.floating]) -> FloatArray:
-        """Variance of pixels with the expected values `mean`."""
+        """Return the variance of pixels with the expected values `mean`."""
         floor = _FLOOR * self.variance
         found = np.maximum(self.dark + self.gain * mean, floor)
         return np.asarray(found, np.float32)
@@ -96,7 +96,7 @@ def _central(frames: FloatArray) -> FloatArray:
 
 
 def _faded(shape: tuple[int, int]) -> FloatArray:
-    """A window that is 1 except near the border, where a jump would count as noise."""
+    """Return a window that fades to 0 at the border, where a jump would be noise."""
     from scipy.signal.windows import tukey
 
     found = np.outer(tukey(shape[0], 0.3), tukey(shape[1], 0.3))
@@ -104,7 +104,7 @@ def _faded(shape: tuple[int, int]) -> FloatArray:
 
 
 def _line(mean: FloatArray, variance: FloatArray) -> tuple[float, float]:
-    """Variance without light, and its increase per grey value; neither is negative."""
+    """Fit the variance without light and its increase per grey value, both ≥ 0."""
     from scipy.optimize import nnls
 
     edges = np.unique(np.quantile(mean, np.linspace(0, 1, _CLASSES + 1)))

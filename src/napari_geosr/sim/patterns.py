@@ -116,7 +116,7 @@ class AngleFit:
         return self.otf.at(self.fy - ky, self.fx - kx).astype(np.float32)
 
     def coarse(self, ring: tuple[float, float]) -> tuple[tuple[float, float], float]:
-        """Wave vector on a grid, and its confidence.
+        """Return the wave vector on a grid, and its confidence.
 
         Parameters
         ----------
@@ -147,7 +147,7 @@ class AngleFit:
     def products(
         self, k: tuple[float, float], spectra: Complex, share: float | None = None
     ) -> tuple[Complex, float]:
-        """Products of filtered frames with the filtered central band, and their norm.
+        """Multiply filtered frames by the filtered central band; return the norm, too.
 
         Filtering each band with the transfer function of the other makes them equal up
         to the pattern. The window is applied afterwards, so that it does not shift the
@@ -186,7 +186,7 @@ class AngleFit:
         return found
 
     def refine(self, k: tuple[float, float]) -> tuple[float, float]:
-        """Wave vector near `k` with the strongest correlation (sub-pixel accuracy)."""
+        """Find the wave vector near `k` with the strongest correlation (sub-pixel)."""
         from scipy.optimize import minimize
 
         for _ in range(2):
@@ -216,7 +216,7 @@ class AngleFit:
     def phases_at(
         self, k: tuple[float, float]
     ) -> tuple[npt.NDArray[np.float64], float, float]:
-        """Phases of the frames, modulation and evenness for a wave vector.
+        """Return the phases of the frames, modulation and evenness for a wave vector.
 
         The bands are separated repeatedly with the current phases until these no longer
         change; the phases need not be equally spaced [2]_.
@@ -254,7 +254,7 @@ class AngleFit:
 def circle_centre(
     points: npt.NDArray[np.complexfloating],
 ) -> complex:
-    """Centre of the circle through points, in the least-squares sense.
+    """Return the centre of the circle through points, in the least-squares sense.
 
     The correlation of frame n with the central band is ``A + B exp(i φ_n)``: the
     object's own correlation A is the same for all frames. If the points do not
@@ -278,7 +278,7 @@ def circle_centre(
 def _radial_median(
     values: FloatArray, radius: npt.NDArray[np.floating], ring: tuple[float, float]
 ) -> FloatArray:
-    """Median at each radius within a ring, linear between rings; 1 elsewhere."""
+    """Return the median at each radius in a ring, linear between rings; 1 elsewhere."""
     edges = np.linspace(ring[0], ring[1], _RINGS + 1)
     inside = (radius >= ring[0]) & (radius <= ring[1])
     radii, found = radius[inside], values[inside]
@@ -294,7 +294,7 @@ def _radial_median(
 
 
 def harmonic_modulation(fit: AngleFit, pattern: FringePattern) -> tuple[float, ...]:
-    """Amplitudes of all harmonics, from the overlap of neighbouring bands.
+    """Return the amplitudes of all harmonics, from the overlap of neighbouring bands.
 
     Band h, shifted by the wave vector, equals band h - 1 up to the ratio of their
     amplitudes, where both are transmitted. The amplitude of a harmonic with a neighbour
@@ -322,21 +322,21 @@ def harmonic_modulation(fit: AngleFit, pattern: FringePattern) -> tuple[float, .
 
 
 def _inner_window(n: int) -> FloatArray:
-    """A window that is zero where frames were faded."""
+    """Return a window that is zero where frames were faded."""
     edge = (np.minimum(np.arange(n), np.arange(n)[::-1]) + 0.5) / n
     part = np.clip((edge - _INNER[0]) / (_INNER[1] - _INNER[0]), 0, 1)
     return np.asarray(np.sin(np.pi / 2 * part) ** 2, np.float32)
 
 
 def _upward(k: tuple[float, float]) -> tuple[float, float]:
-    """Whichever of ±`k` points along Y, or along X if it is horizontal."""
+    """Return ±`k`, whichever points towards positive Y (or X if it is horizontal)."""
     ky, kx = k
     flat = abs(ky) < 1e-3 * math.hypot(ky, kx)
     return (-ky, -kx) if (kx < 0 if flat else ky < 0) else (ky, kx)
 
 
 def search_ring(otf: Otf) -> tuple[float, float]:
-    """Range of frequencies that is searched for patterns, in cycles per pixel."""
+    """Return the range of frequencies searched for patterns, in cycles per pixel."""
     low, high = (factor * otf.cut_off for factor in RING)
     return low, min(high, _NYQUIST)
 
@@ -381,7 +381,7 @@ def fit_fringe(
 
 
 def _problem(pattern: FringePattern, confidence: float) -> str:
-    """Why a pattern cannot be relied on; empty if it can."""
+    """Return why a pattern cannot be relied on; empty if it can."""
     modulation = abs(pattern.modulation[0])
     if confidence < MIN_CONFIDENCE or modulation < MIN_MODULATION:
         return (
@@ -398,7 +398,7 @@ def _problem(pattern: FringePattern, confidence: float) -> str:
 
 
 def _smallest_gap(phases: Sequence[float]) -> float:
-    """Smallest distance between two phases on the circle."""
+    """Return the smallest distance between two phases on the circle."""
     turned = np.sort(np.mod(phases, 2 * math.pi))
     gaps = np.diff(np.append(turned, turned[0] + 2 * math.pi))
     return float(gaps.min())

@@ -96,15 +96,15 @@ def refine_phases_steps(
 def fitted_phases(
     patterns: PatternSet, block: FloatArray, terms: FloatArray, weight: FloatArray
 ) -> PatternSet:
-    """Patterns with the phases that explain each frame best.
+    """Return the patterns with the phases that explain each frame best.
 
     Parameters
     ----------
     patterns : PatternSet
     block : ndarray of shape (angles, phases, Y, X)
     terms : ndarray of shape (1 + 2 · harmonics · angles, Y, X)
-        The object times 1 and the cosine and sine of every harmonic, as the camera
-        sees it (`IlluminationOperator.terms`).
+        The object times 1 and the cosine and sine of every harmonic, as imaged by the
+        camera (`IlluminationOperator.terms`).
     weight : ndarray of shape (Y, X)
         Inverse variance of the pixels.
     """

@@ -26,7 +26,7 @@ _NOTCH_WIDTH = 0.15
 
 
 def unmixing(fringe: FringePattern) -> npt.NDArray[np.complex128]:
-    """Weights of the frames of one angle in each band.
+    """Return the weights of the frames of one angle in each band.
 
     Returns
     -------
@@ -142,7 +142,7 @@ def wiener_reconstruction(
 
 
 def apodise(patterns: PatternSet, otf: Otf, grid: SimGrid, kind: str) -> FloatArray:
-    """Weight of each frequency of the result: 1 at zero, 0 beyond the support [2]_.
+    """Weight each frequency of the result: 1 at zero, 0 beyond the support [2]_.
 
     Returns
     -------
@@ -165,7 +165,7 @@ def _noise_to_signal(
     grid: SimGrid,
     frames: FloatArray,
 ) -> FloatArray:
-    """Noise power over object power at each frequency, from a fitted power law.
+    """Estimate noise power over object power at each frequency, by a fitted power law.
 
     `spectrum` is the object times `power`, plus noise whose power is proportional to
     `power`.
@@ -200,7 +200,7 @@ def _noise_to_signal(
 
 
 def _frequencies(grid: SimGrid) -> tuple[FloatArray, FloatArray]:
-    """Frequencies of the fine grid in cycles per camera pixel."""
+    """Return the frequencies of the fine grid in cycles per camera pixel."""
     s = grid.upscale_factor
     rows, columns = grid.fine
     return (
@@ -216,7 +216,7 @@ def _half(shape: tuple[int, int]) -> tuple[int, int]:
 def _half_pixel(
     fy: FloatArray, fx: FloatArray, grid: SimGrid
 ) -> npt.NDArray[np.complex64]:
-    """Phase that moves samples of camera pixels to the fine grid."""
+    """Return the phase that moves samples of camera pixels to the fine grid."""
     offset = (grid.upscale_factor - 1) / (2 * grid.upscale_factor)
     turn: npt.NDArray[np.complex64] = np.exp(-2j * np.pi * offset * (fy + fx)).astype(
         np.complex64
@@ -227,7 +227,7 @@ def _half_pixel(
 
 
 def _padded(frame: FloatArray, grid: SimGrid) -> FloatArray:
-    """A frame with a margin in which it fades to its mean value at the border."""
+    """Pad a frame with a margin in which it fades to its mean value at the border."""
     pads = [
         (part.start, n - part.stop)
         for part, n in zip(grid.inside, grid.padded, strict=True)
@@ -254,7 +254,7 @@ def _padded(frame: FloatArray, grid: SimGrid) -> FloatArray:
 def _upscaled(
     band: npt.NDArray[np.complexfloating], grid: SimGrid
 ) -> npt.NDArray[np.complex64]:
-    """Image of a band on the fine grid."""
+    """Return the image of a band on the fine grid."""
     from scipy import fft
 
     rows, columns = grid.padded

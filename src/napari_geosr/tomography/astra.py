@@ -181,7 +181,7 @@ def _reconstruct(
 
 
 def _scan(geometry: ParallelGeometry) -> Any:
-    """The geometry as ASTRA vectors, in voxels, for any axis position and angles."""
+    """Describe the geometry as ASTRA vectors, in voxels, for any axis and angles."""
     import astra
 
     h = geometry.voxel_size

@@ -24,7 +24,7 @@ from napari_geosr.tomography.preprocess import LineIntegrals
 
 Curve = npt.NDArray[np.float64]
 
-#: Maximum number of projections for the search; more would need memory without benefit.
+#: Maximum number of projections for the search; more would only need more memory.
 _MAX_VIEWS = 2048
 #: Step of the search over the whole range, in columns.
 _COARSE_STEP = 0.5
@@ -89,7 +89,7 @@ class Centre:
     method : str
         ``"wedge"``, ``"opposite"`` or ``"pair"``.
     columns, scores : ndarray
-        The curve of scores whose extremum is the axis, for plotting.
+        The curve of scores, for plotting; its extremum is the axis.
     lower_is_better : bool
         Whether the best score is the lowest one.
     contrast : float
@@ -192,7 +192,7 @@ def _range(projections: Projections, config: CentreConfig) -> tuple[float, float
 def _half_turn(
     sinogram: npt.NDArray[np.float32], projections: Projections
 ) -> npt.NDArray[np.float32]:
-    """Projections at evenly spaced angles over half a turn, interpolated if necessary.
+    """Return projections at even angles over half a turn, interpolated if necessary.
 
     Raises
     ------
@@ -231,7 +231,7 @@ def _half_turn(
 def _search(
     score: WedgeScore, low: float, high: float, should_stop: ShouldStop
 ) -> tuple[Curve, Curve]:
-    """Scores over the whole range, with finer steps around the minimum."""
+    """Return the scores over the whole range, with finer steps around the minimum."""
     columns = np.arange(low, high + 1e-9, _COARSE_STEP)
     parts = []
     for some in np.array_split(columns, max(1, len(columns) // 64)):
@@ -268,7 +268,7 @@ def _correlate(
 def _opposite_views(
     sinogram: npt.NDArray[np.float32], projections: Projections, method: str
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Views, and for each the view that is closest to 180 degrees away."""
+    """Return the views, and for each the view that is closest to 180 degrees away."""
     angles = projections.angles
     partner = _opposition_errors(projections).argmin(axis=1)
     error = _nearest_opposition_error(projections)
@@ -288,14 +288,14 @@ def _opposite_views(
 
 
 def _opposition_errors(projections: Projections) -> Curve:
-    """Deviation from 180 degrees of the angle between each pair of views, (n, n)."""
+    """Return how far the angle between every two views is from 180 degrees, (n, n)."""
     angles = projections.angles
     turns = np.abs(angles[None, :] - angles[:, None])
     return np.asarray(np.abs(turns % 360 - 180))
 
 
 def _nearest_opposition_error(projections: Projections) -> Curve:
-    """Deviation of each view's best opposite from 180 degrees, shape (n,)."""
+    """Return how far the best opposite of each view is from 180 degrees, (n,)."""
     return np.asarray(_opposition_errors(projections).min(axis=1))
 
 

@@ -74,7 +74,7 @@ class WedgeScore:
             self._second.append(second.astype(np.complex64))
 
     def __call__(self, columns: Curve) -> Curve:
-        """Energy for each column; lower is better, and 1 means no match."""
+        """Return the energy for each column; lower is better, and 1 means no match."""
         if not len(self._frequency):
             return np.ones(len(columns))
         alone = sum(
@@ -96,7 +96,7 @@ class WedgeScore:
 def opposite_correlation(
     near: FloatArray, far: FloatArray, min_overlap: int
 ) -> tuple[Curve, Curve]:
-    """Correlation of views with the mirrored views from the opposite side.
+    """Return the correlation of views with the mirrored views from the opposite side.
 
     The correlation coefficient of the overlap is computed for all shifts at once with
     Fourier transforms [2]_, over all rows and angles together.
@@ -145,14 +145,14 @@ def opposite_correlation(
 
 
 def _between(profile: Curve, low: Indices, high: Indices) -> Curve:
-    """Sums of `profile` from `low` to `high` - 1."""
+    """Return the sums of `profile` from `low` to `high` - 1."""
     total = np.concatenate([[0.0], np.cumsum(profile)])
     sums: Curve = total[high] - total[low]
     return sums
 
 
 def vertex(columns: Curve, scores: Curve, best: int) -> float:
-    """Position of the extremum at index `best`, by a parabola through its neighbours.
+    """Locate the extremum near index `best` by a parabola through its neighbours.
 
     Parameters
     ----------

@@ -114,7 +114,7 @@ def arc_of(angles: Floats) -> Arc:
 
 
 def fan_angles(geometry: FanGeometry) -> Floats:
-    """Angle between every column's ray and the central ray, in degrees."""
+    """Return the angle between every column's ray and the central ray, in degrees."""
     t = (np.arange(geometry.n_columns) - geometry.centre) * geometry.pixel_size
     full = geometry.source_distance + geometry.detector_distance
     found: Floats = np.rad2deg(np.arctan2(t, full))
@@ -122,12 +122,12 @@ def fan_angles(geometry: FanGeometry) -> Floats:
 
 
 def needed_degrees(geometry: FanGeometry) -> float:
-    """Half a turn plus the fan angle: the smallest range that measures every ray."""
+    """Return half a turn plus the fan angle, the range that measures every ray."""
     return float(180 + 2 * np.abs(fan_angles(geometry)).max())
 
 
 def check_arc(geometry: FanGeometry) -> None:
-    """Refuse scans over less than half a turn plus the fan angle.
+    """Reject scans over less than half a turn plus the fan angle.
 
     Raises
     ------
@@ -200,7 +200,7 @@ class Weighting:
 
 
 def ray_cosines(geometry: FanGeometry) -> Floats:
-    """Cosine between rays and the central ray: (column,); cone: (row, 1, column)."""
+    """Return cosines to the central ray: (column,), or (row, 1, column) for a cone."""
     t = (np.arange(geometry.n_columns) - geometry.centre) * geometry.pixel_size
     full = geometry.source_distance + geometry.detector_distance
     squared = full**2 + t**2
@@ -212,7 +212,7 @@ def ray_cosines(geometry: FanGeometry) -> Floats:
 
 
 def ray_weights(geometry: FanGeometry) -> Floats:
-    """Share of half a turn that each ray represents, in radians.
+    """Return the share of half a turn that each ray represents, in radians.
 
     The weights of rays along the same line sum to the share of the view.
 
@@ -240,7 +240,7 @@ def ray_weights(geometry: FanGeometry) -> Floats:
 
 
 def _fading(place: Floats, twice: Floats) -> Floats:
-    """Weight of a ray at distance `place` from an end, measured again at `twice`."""
+    """Weight a ray at distance `place` from an end, measured again at `twice`."""
     width = np.clip(twice, 1e-9, _FADE)
     both = np.stack(np.broadcast_arrays(place, twice - place)) / width
     ours, other = np.sin(np.pi / 2 * np.clip(both, 0, 1)) ** 2
@@ -249,7 +249,7 @@ def _fading(place: Floats, twice: Floats) -> Floats:
 
 
 def _side_weights(fan: Floats) -> Floats:
-    """Weights for a full turn: one half, or by column if the detector is offset."""
+    """Return weights for a full turn: one half, or by column for an offset detector."""
     if not _is_one_sided(fan):
         return np.full(fan.shape, 0.5)
     reach = min(-fan.min(), fan.max())

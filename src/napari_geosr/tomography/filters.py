@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def filter_response(name: FilterName, length: int) -> Floats:
-    """Filter response at the frequencies of ``rfft`` of `length` samples.
+    """Return the filter response at the frequencies of ``rfft`` of `length` samples.
 
     The ramp is built from its spatial taps (1/4, then -1/(πn)² at odd n), which
     preserves the mean of a slice; the other filters are the ramp times a window.
@@ -78,7 +78,7 @@ def filter_rows(
 
 
 def angle_weights(angles: Floats, unseen: Iterable[Arc] = ()) -> Floats:
-    """Share of half a turn that each parallel-beam projection represents, in radians.
+    """Return the share of half a turn, in radians, that each projection represents.
 
     This is half the distance between its two neighbours, so angles may be uneven, in
     any order, and cover more than half a turn. A missing wedge is not filled: its

@@ -15,7 +15,7 @@ FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
-#: Pixels whose flat field is below this fraction of their row's median are dead.
+#: Pixels with a flat field below this fraction of their row's median are dead.
 _DEAD_FRACTION = 0.01
 #: Number of projections from which the counts without a sample are estimated, and the
 #: fraction of their pixels that are brighter than the estimate.
@@ -139,7 +139,7 @@ def incident_counts(projections: Projections) -> float:
 def _frame(
     projections: Projections, word: str, start: int, stop: int, how: str
 ) -> FloatArray | None:
-    """Mean or median of the flat or dark fields for some rows, or None."""
+    """Return the mean or median of the flat or dark fields for some rows, or None."""
     stack = projections.flats if word == "flat" else projections.darks
     if stack is None:
         return None
@@ -224,7 +224,7 @@ def _flat(frames: object) -> Floats:
 
 
 def _patches(values: Floats) -> Floats:
-    """Means of patches of pixels."""
+    """Return the means of patches of pixels."""
     edges = np.arange(0, max(len(values) - _PATCH, 0) + 1, _PATCH)
     sizes = np.diff(edges, append=len(values))
     found: Floats = np.add.reduceat(values, edges) / sizes

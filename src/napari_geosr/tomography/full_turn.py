@@ -83,7 +83,7 @@ def fold_full_turn(
 
 
 def _around(sinogram: FloatArray, angles: Angles) -> tuple[Angles, FloatArray]:
-    """Angles relative to the lowest one, and the mean of the views there."""
+    """Return angles relative to the lowest one, and the mean of the views at each."""
     places, inverse, _ = distinct_angles(angles - angles.min(), 360.0)
     places = places[inverse]
     order = np.argsort(places, kind="stable")
@@ -102,7 +102,7 @@ def _around(sinogram: FloatArray, angles: Angles) -> tuple[Angles, FloatArray]:
 
 
 def _unique_places(places: Angles, same: float, period: float) -> Angles:
-    """The first of each group of equal angles, which must be in ascending order."""
+    """Return the first of each group of equal angles; they must be ascending."""
     kept = [float(places[0])]
     for place in places[1:].tolist():
         if same < place - kept[-1] and place < kept[0] + period - same:
@@ -113,7 +113,7 @@ def _unique_places(places: Angles, same: float, period: float) -> Angles:
 def _interpolate_views(
     views: FloatArray, places: Angles, targets: Angles
 ) -> FloatArray:
-    """Views at the target angles, interpolated between the two neighbours of each."""
+    """Interpolate views at the target angles from the two neighbours of each."""
     closed = np.concatenate([places[-1:] - 360, places, places[:1] + 360])
     at = np.mod(targets, 360)
     after = np.clip(np.searchsorted(closed, at), 1, len(closed) - 1)
@@ -158,7 +158,7 @@ def join(near: FloatArray, far: FloatArray, centre: float) -> tuple[FloatArray, 
 
 
 def _fading(columns: npt.NDArray[np.intp], mirrored: Angles, n: int) -> FloatArray:
-    """Weight of the near view: 1 where only this view has data, falling to 0."""
+    """Weight the near view: 1 where only this view has data, falling to 0."""
     # Weights depend on the distance from the detector's edge, where they vanish.
     inside_near = np.minimum(columns, n - 1 - columns) + 1.0
     inside_far = np.minimum(mirrored, n - 1 - mirrored) + 1.0

@@ -40,7 +40,7 @@ OnIteration = Callable[[Iteration], None]
 
 
 def ignore_iteration(iteration: Iteration) -> None:
-    """The default `on_iteration`: do nothing."""
+    """Do nothing (the default of `on_iteration`)."""
 
 
 class IterativeConfig(Config):
@@ -68,7 +68,7 @@ def check_stop(should_stop: ShouldStop) -> None:
 
 
 def check_sinogram(sinogram: Tensor, geometry: ParallelGeometry) -> None:
-    """Refuse projections that no algorithm can use.
+    """Reject projections that no algorithm can use.
 
     Raises
     ------
@@ -91,24 +91,24 @@ def check_sinogram(sinogram: Tensor, geometry: ParallelGeometry) -> None:
 
 
 def slice_axes(geometry: ParallelGeometry) -> tuple[int, ...]:
-    """Axes of one independent problem: a slice, or the whole volume for a cone beam."""
+    """Return the axes of an independent problem: a slice or, for a cone, the volume."""
     return tuple(range(-len(geometry.volume_shape), 0))
 
 
 def empty_volume(sinogram: Tensor, geometry: ParallelGeometry) -> Tensor:
-    """Zeros in the shape of the reconstruction of `sinogram`."""
+    """Return zeros in the shape of the reconstruction of `sinogram`."""
     batch = sinogram.shape[: sinogram.ndim - len(geometry.sinogram_shape)]
     return sinogram.new_zeros((*batch, *geometry.volume_shape))
 
 
 def residual_of(difference: Tensor, sinogram: Tensor) -> float:
-    """Norm of `difference` divided by that of `sinogram`; 0 if there is no signal."""
+    """Return the norm of `difference` relative to `sinogram`; 0 without a signal."""
     norm = norm_of(sinogram)
     return norm_of(difference) / norm if norm else 0.0
 
 
 def norm_of(tensor: Tensor) -> float:
-    """Norm in double precision, summed row by row so that grouping does not matter."""
+    """Compute the norm row by row in double precision, independent of grouping."""
     import torch
 
     wide = torch.float32 if tensor.device.type == "mps" else torch.float64

@@ -71,7 +71,7 @@ class ClippingReport:
     notes: tuple[str, ...] = ()
 
     def __add__(self, other: ClippingReport) -> ClippingReport:
-        """The combined report of both blocks."""
+        """Return the combined report of both blocks."""
         counts = {
             f.name: getattr(self, f.name) + getattr(other, f.name)
             for f in dataclasses.fields(self)
@@ -81,7 +81,7 @@ class ClippingReport:
         return ClippingReport(**counts, notes=notes)
 
     def summary_lines(self) -> list[str]:
-        """Sentences for the user; empty if nothing was clipped or repaired."""
+        """Return sentences for the user; empty if nothing was clipped or repaired."""
         lines = []
         for n, words in (
             (
@@ -142,7 +142,7 @@ class LineIntegrals:
         return self.projections.angles
 
     def rows(self, start: int, stop: int) -> tuple[FloatArray, ClippingReport]:
-        """Line integrals of the detector rows `start` … `stop` - 1.
+        """Return the line integrals of the detector rows `start` … `stop` - 1.
 
         Returns
         -------
@@ -174,13 +174,13 @@ class LineIntegrals:
         return remove_stripes(sinogram, config.stripes, settings), report
 
     def blocks(self, n_rows: int) -> Iterator[tuple[slice, FloatArray, ClippingReport]]:
-        """All rows, `n_rows` at a time: position, line integrals and report."""
+        """Yield all rows, `n_rows` at a time: position, line integrals and report."""
         for start in range(0, self.n_rows, n_rows):
             stop = min(start + n_rows, self.n_rows)
             yield slice(start, stop), *self.rows(start, stop)
 
     def _given(self, start: int, stop: int) -> tuple[FloatArray, ClippingReport]:
-        """Rows of projections that are already line integrals."""
+        """Return the rows of projections that are already line integrals."""
         stored = np.asarray(self.projections.data[:, start:stop, :])
         bad = self._nonfinite(stored, start)
         sinogram = np.ascontiguousarray(stored.transpose(1, 0, 2), np.float32)
@@ -192,7 +192,7 @@ class LineIntegrals:
         return sinogram, ClippingReport(n_values=stored.size, n_nonfinite=n_bad)
 
     def _measured(self, start: int, stop: int) -> tuple[FloatArray, ClippingReport]:
-        """Rows of line integrals computed from counts."""
+        """Return the rows of line integrals computed from counts."""
         scan, config = self.projections, self.config
         notes = self._notes()
         values, dead, counts = transmission(
@@ -242,7 +242,7 @@ class LineIntegrals:
         return values, report
 
     def _notes(self) -> tuple[str, ...]:
-        """Notes on missing fields; may estimate the counts without a sample (once)."""
+        """Return notes on missing fields; may estimate the counts without a sample."""
         scan = self.projections
         notes = []
         if scan.flats is None:
@@ -264,7 +264,7 @@ class LineIntegrals:
         return tuple(notes)
 
     def _nonfinite(self, counts: AnyArray, start: int) -> npt.NDArray[np.bool_] | None:
-        """Mask (row, angle, column) of values that are NaN or infinite."""
+        """Return the mask (row, angle, column) of values that are NaN or infinite."""
         if counts.dtype.kind != "f" or np.isfinite(counts).all():
             return None
         bad = ~np.isfinite(counts)
@@ -301,7 +301,7 @@ class LineIntegrals:
 def beam_without_sample(
     projections: Projections, config: PreparationConfig
 ) -> float | None:
-    """Counts without a sample if there are no flat fields; otherwise None.
+    """Return the counts without a sample if there are no flat fields; otherwise None.
 
     Parameters
     ----------
@@ -332,7 +332,7 @@ def beam_without_sample(
 def line_integrals(
     projections: Projections, config: PreparationConfig | None = None
 ) -> LineIntegrals:
-    """Line integrals of projections, computed in blocks of rows; nothing is read yet.
+    """Prepare line integrals, to be computed in blocks of rows; nothing is read yet.
 
     Parameters
     ----------
@@ -349,7 +349,7 @@ def prepare_rows(
     stop: int,
     config: PreparationConfig | None = None,
 ) -> tuple[FloatArray, ClippingReport]:
-    """Line integrals of some detector rows; see `LineIntegrals.rows`.
+    """Return the line integrals of some detector rows; see `LineIntegrals.rows`.
 
     Parameters
     ----------

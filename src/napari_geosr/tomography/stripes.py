@@ -268,7 +268,7 @@ def _wide(sinogram: FloatArray, settings: StripeSettings) -> int:
 
 
 def _odd_window(size: int, most: int) -> int:
-    """Window of `size` columns, limited to `most`, made odd and at least 3."""
+    """Limit a window of `size` columns to `most`; make it odd and at least 3."""
     return max(min(size, most) | 1, 3)
 
 

@@ -97,7 +97,7 @@ def _plain_letter(letter: str) -> str:
 
 
 def _write_plain(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Error handler of the output streams."""
+    """Handle encoding errors of the output streams."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     letters, after = error.object[error.start : error.end], error.object[error.end :]

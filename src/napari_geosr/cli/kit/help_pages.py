@@ -182,7 +182,7 @@ def with_examples(*lines: str) -> str:
 
 
 def _place_in_cluster(entry: HelpEntry) -> int:
-    """Return the place of an option in its group; unlisted options come last."""
+    """Return the position of an option in its group; unlisted options come last."""
     names = _GROUPS[_CLUSTER].split()
     name = entry.names[0].removeprefix("--")
     return names.index(name) if name in names else len(names)

@@ -147,7 +147,7 @@ def print_done(folder: JobFolder, *, json: bool) -> int:
 
 
 def _result_lines(values: AnyDict) -> list[str]:
-    """One line for each result, with its kind and path."""
+    """Return one line for each result, with its kind and path."""
     words = ("model", "volume", "report", "restored")
     return [f"{k.capitalize()}: {values[k]}" for k in words if values.get(k)]
 

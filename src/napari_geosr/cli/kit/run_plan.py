@@ -91,7 +91,7 @@ def shape_text(plan: RestorePlan) -> str:
 
 
 def data_text(plan: RestorePlan) -> str:
-    """Amount of data that a run reads and writes, as text."""
+    """Return the amount of data that a run reads and writes, as text."""
     return (
         f"reads {format_bytes(plan.bytes_read)}, writes "
         f"{format_bytes(plan.bytes_written)} before compression"

@@ -64,7 +64,7 @@ def absolute_model(name: str) -> str:
 
 
 def modified_time(out: Path) -> int:
-    """Modification time of a file, in nanoseconds; 0 if there is no file."""
+    """Return the modification time of a file, in nanoseconds; 0 if there is no file."""
     try:
         return out.stat().st_mtime_ns
     except FileNotFoundError:

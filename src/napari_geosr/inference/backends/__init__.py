@@ -40,9 +40,9 @@ AUTO: Setting = "auto"
 TORCH: Setting = "torch"
 OPENVINO: Setting = "openvino"
 
-#: Memory in bytes that openvino needs regardless of the window size: import, graph and
-#: kernels took 20 to 56 MB. Its memory per window was below the prediction of the
-#: memory model for torch.
+#: Memory in bytes that openvino needs regardless of the window size: importing it, the
+#: graph and the kernels took 20 to 56 MB. Its memory per window was below the
+#: prediction of the memory model for torch.
 FIXED_BYTES = 64 * 10**6
 #: Shortest remaining run, in seconds, for which `auto` converts: converting and
 #: checking takes a few seconds.
@@ -82,8 +82,8 @@ class TimedForward:
     Attributes
     ----------
     restore_core : callable or None
-        The same for networks that are able to compute just a part of their output;
-        otherwise None.
+        Like `forward`, but computes only the required part of the output; None for
+        networks that cannot do this.
     """
 
     def __init__(self, forward: Forward) -> None:
@@ -148,7 +148,7 @@ class Choice:
     Attributes
     ----------
     name : str
-        The backend, once it is chosen; ``""`` before.
+        Name of the backend; ``""`` until it is chosen.
     forward : callable or None
         Called instead of the network; None if the network itself is used.
     """
@@ -166,7 +166,7 @@ class Choice:
 
     @property
     def fixed_bytes(self) -> int:
-        """Memory to reserve for a backend."""
+        """Memory to reserve for the backend, in bytes."""
         return FIXED_BYTES if OPENVINO in (self.setting, self.name) else 0
 
     def facts(self) -> AnyDict:
@@ -182,8 +182,7 @@ class Choice:
     def choose(
         self, network: nn.Module, device: str, tile: FirstTile
     ) -> tuple[Array, str]:
-        """Choose a backend; return the tile's values and a message for the user (or
-        "").
+        """Choose a backend; return the tile's values and a message, which may be empty.
 
         Raises
         ------
@@ -213,7 +212,7 @@ class Choice:
     def _reason_against(
         self, network: nn.Module, device: str, tile: FirstTile
     ) -> str | None:
-        """Reason why `auto` does not try the backend; ``""`` to report none."""
+        """Return why `auto` rejects openvino; None to try it, ``""`` to say nothing."""
         if not installed():
             return ""
         if device != "cpu":

@@ -23,7 +23,7 @@ class ConversionError(Exception):  # `auto` then falls back to torch
 
 
 def differences(theirs: Array, ours: Array) -> tuple[float, float]:
-    """Largest and root-mean-square difference; both infinite if shapes differ."""
+    """Return the largest and the RMS difference; both infinite if shapes differ."""
     if theirs.shape != ours.shape:
         return math.inf, math.inf
     largest, squares = 0.0, 0.0

@@ -68,7 +68,7 @@ class ConvertedNetwork:
             with suppress(RuntimeError):  # `wait` reports the cancellation
                 request.wait()
             raise
-        # The request writes the next window into the same memory.
+        # Copy the output, because the next window is written into the same memory.
         return torch.from_numpy(request.get_output_tensor(0).data.copy())
 
 
@@ -100,7 +100,7 @@ def convert(
     base = probe_window(spec, _TRACE_EDGE[len(spec.axes)])
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            # Tracer warnings: the trial checks whether the tracer's assumptions hold.
+            # Ignore tracer warnings: the trial windows check the tracer's assumptions.
             warnings.simplefilter("ignore")
             openvino = _import_openvino()
             # Another thread may be using the network, for a preview.
@@ -113,7 +113,7 @@ def convert(
         any_size = [1, spec.adjacent_slices, *[-1] * len(base)]
         model.reshape(openvino.PartialShape(any_size))
         settings = {
-            "INFERENCE_PRECISION_HINT": "f32",  # results in bfloat16 are 6 % off
+            "INFERENCE_PRECISION_HINT": "f32",  # bfloat16 would change results by 6 %
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # other programs need their cores
@@ -144,7 +144,7 @@ def convert(
 
 
 def _example(channels: int, size: tuple[int, ...]) -> torch.Tensor:
-    """Structure and noise with grey values typical of network inputs."""
+    """Return structure and noise with grey values typical of network inputs."""
     import torch
 
     waves = torch.ones(size)

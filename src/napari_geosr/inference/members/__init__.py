@@ -1,4 +1,4 @@
-"""Members: several predictions for one volume, which give its standard deviation.
+"""Members: several predictions for one volume, used to estimate its deviation.
 
 Each kind has its own module, found by its file name. The module defines ``TITLE``,
 ``HELP`` (one line shown to the user), ``NEEDS_OTHERS`` (whether it requires further
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari_geosr.inference.windows import Standardisation
     from napari_geosr.models.bundle import Model
 
-#: Setting for no deviation: a single forward pass.
+#: Setting for a single forward pass, without a deviation.
 NONE = "none"
 
 KINDS = Registry(
@@ -44,7 +44,7 @@ class EnsembleInputs:
     n_members : int or None
         Requested number; None for the default of the kind.
     upscale_factor : int
-        Voxels of the result per voxel of the scan, for samples of a diffusion model.
+        Upscale factor along each axis, for samples of a diffusion model.
     seed, steps : int
         Seed for these samples, and number of steps for each.
     """

@@ -58,7 +58,7 @@ class EnsembleNetwork(nn.Module):
         return len(self.members)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Mean and standard deviation of a window, shape (1, 2, [Z,] Y, X)."""
+        """Return mean and standard deviation of a window, shape (1, 2, [Z,] Y, X)."""
         mean: Any = None
         squares: Any = None
         for n, member in enumerate(self.members, start=1):

@@ -60,7 +60,7 @@ class SampledNetwork(nn.Module):
         self.noise = noise
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Mean and standard deviation of a window, shape (1, 2, [Z,] Y, X)."""
+        """Return mean and standard deviation of a window, shape (1, 2, [Z,] Y, X)."""
         sampler: Any = self.sampler
         scan = x[0, 0].cpu().numpy()
         drawn = torch.stack(

@@ -27,7 +27,7 @@ _N_DEFAULT = 8
 
 
 def make(inputs: EnsembleInputs) -> SampledNetwork:
-    """Return the network of the first model, and the number of samples.
+    """Return a network that draws samples from the first model.
 
     Raises
     ------

@@ -24,7 +24,7 @@ NEEDS_OTHERS = True
 
 
 def make(inputs: EnsembleInputs) -> EnsembleNetwork:
-    """One member per model.
+    """Return an ensemble with one member per model.
 
     Raises
     ------

@@ -34,9 +34,9 @@ def symmetries(spec: NetworkSpec, voxel_size: tuple[float, ...]) -> list[Symmetr
     """Return all symmetries allowed by the network and the voxel size.
 
     Quarter turns require square pixels and a network that treats rows and columns
-    alike; reversing the planes requires a network that sees several planes. The first
-    half of the list and its first four entries also form groups, so that a smaller
-    number of members is just as well balanced.
+    alike; reversing the planes requires a network that processes several planes. The
+    first half of the list and its first four entries also form groups, so that a
+    smaller number of members is just as well balanced.
     """
     sizes = voxel_size[-2:]
     turns = math.isclose(*sizes, rel_tol=_SQUARE) and all(

@@ -27,7 +27,7 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 Box = tuple[slice, ...]
 
-#: Memory, in bytes, for running a network on these blocks; it limits the size of tiles.
+#: Memory, in bytes, for running a network on the blocks; it limits the size of tiles.
 BUDGET = 2 * 10**9
 #: Strength of the probe in units of the noise: small compared with the noise, large
 #: compared with rounding errors.
@@ -75,7 +75,7 @@ class Block:
     padded: BoolArray | None = None
 
     def cells(self) -> Iterator[Box]:
-        """Parts of the core with about equal numbers of voxels."""
+        """Yield parts of the core with about equal numbers of voxels."""
         shape = self.valid.shape
         for i in range(_CELLS):
             for j in range(_CELLS):
@@ -151,7 +151,7 @@ def read_at_block(source: ArrayLike, block: Block) -> FloatArray:
 
 
 def _positions(shape: Sequence[int], core: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    """Start positions of blocks: an even, low-discrepancy sequence."""
+    """Yield start positions of blocks: an even, low-discrepancy sequence."""
     n = len(shape)
     # Roots of the generalised golden ratio (Roberts 2018): x^(n+1) = x + 1.
     ratio = {2: 1.324717957244746, 3: 1.2207440846057596}[n]
@@ -191,7 +191,7 @@ def _read(
     padded = None if padding is None else padded_voxels(source, box, padding)
     core_box = tuple(inner)
     valid = (finite & ~is_constant)[core_box]
-    if padded is not None:  # also next to the sample, where neighbours differ
+    if padded is not None:  # includes padding next to the sample, where values vary
         valid &= ~padded[core_box]
     return Block(tuple(box), window, core_box, valid, finite, padded)
 
@@ -347,7 +347,7 @@ def evaluate(
 
 
 def _cells(block: Block, maps: Sequence[FloatArray]) -> list[list[float]]:
-    """Number of valid voxels, and means over them, for each cell with valid voxels."""
+    """Count the valid voxels of each cell, and average the maps over them."""
     rows = []
     for place in block.cells():
         valid: Any = block.valid[place]

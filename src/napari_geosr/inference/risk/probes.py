@@ -1,4 +1,4 @@
-"""Noise with the level and spectrum measured in a scan. numpy only."""
+"""Generates noise with the level and spectrum measured in a scan; needs only numpy."""
 
 from __future__ import annotations
 

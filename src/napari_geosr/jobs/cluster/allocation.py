@@ -84,7 +84,7 @@ def on_all_nodes(job: JobFolder, spec: Job, should_stop: ShouldStop) -> Iterator
 
 
 def dashboard_port(client: Any) -> int | None:
-    """Port of the page on which Dask shows its workers; None without bokeh.
+    """Return the port of the page on which Dask shows its workers; None without bokeh.
 
     Parameters
     ----------

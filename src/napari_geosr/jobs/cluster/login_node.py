@@ -79,7 +79,7 @@ OnNote = Callable[[str], object]
 
 
 def check_host(host: str) -> str:
-    """Return an ssh destination; refuse text that ssh could read as an option.
+    """Return an ssh destination; reject text that ssh would interpret as an option.
 
     Raises
     ------
@@ -224,7 +224,7 @@ def output_of(
 
 
 def _note_start(host: str) -> str:
-    """Start of the line that reports a different version on `host`."""
+    """Return the start of the line that reports a different version on `host`."""
     return f"{_NOTE}{host} has napari-geosr"
 
 

@@ -1,4 +1,4 @@
-"""Jobs on other computers, reached through the user's own ssh. No Qt here."""
+"""Jobs on other computers, reached through the user's own ssh; does not import Qt."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class SharedFolder:
         return Path(self.here).joinpath(*path.relative_to(self.there).parts)
 
     def map_settings(self, values: AnyMapping, job: Path) -> AnyDict:
-        """Settings of a job, with paths converted for the other computer.
+        """Return the settings of a job, with paths converted for the other computer.
 
         Paths in the job's own folder are not changed, because they are found wherever
         the folder is opened.
@@ -354,7 +354,7 @@ def _status(values: AnyDict) -> JobStatus:
 
 
 def path_here(host: str, path: PurePosixPath) -> Path | None:
-    """Local path of a file on another computer, if it exists here.
+    """Return the local path of a file on another computer, if it exists here.
 
     The file is looked for under the same path, and in the shared folders of this
     computer's profiles and of `share_folder`.
@@ -413,7 +413,7 @@ def _profile_folders(host: str) -> list[SharedFolder]:
 
 
 def watched_hosts() -> list[str]:
-    """Watched computers, in the order in which they were added."""
+    """Return the watched computers, in the order in which they were added."""
     try:
         lines = (index.index_folder() / _HOSTS).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):

@@ -36,7 +36,7 @@ _FULL_SHARE = 0.5
 
 
 def check_profile(profile: Profile) -> None:
-    """Refuse an incomplete profile.
+    """Reject an incomplete profile.
 
     Raises
     ------
@@ -229,7 +229,7 @@ def seconds_until_warning(job: JobFolder) -> float:
 
 
 def _usable_seconds(record: QueueRecord) -> int:
-    """Time from the start of a run to the queue's warning, according to its profile."""
+    """Return the time from a run's start to the queue's warning, as in its profile."""
     try:
         profile = Profile.from_mapping({**record.profile, "queue": record.queue})
     except ConfigError:  # damaged

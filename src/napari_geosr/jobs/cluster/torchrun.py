@@ -45,7 +45,7 @@ Commands = Callable[[Path, int], Sequence[Sequence[str]]]
 
 
 def count_processes(profile: Profile) -> int:
-    """Number of processes that train with these resources."""
+    """Return the number of processes that train with these resources."""
     return profile.nodes * max(1, profile.gpus)
 
 
@@ -167,7 +167,8 @@ def _wait(
             if not job.pending_request():  # the user may have cancelled the job
                 job.request("pause")
         if failed:
-            # The others end by themselves, unless the connection to them was lost.
+            # The other processes end by themselves, unless the connection to them was
+            # lost.
             deadline = deadline or time.monotonic() + _END_SECONDS
             if time.monotonic() > deadline:
                 return failed[0]

@@ -1,4 +1,4 @@
-"""Refuses jobs that a queue would end before their first part is finished."""
+"""Rejects jobs that a queue would end before their first part is finished."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ __all__ = ["check_plan", "check_steps", "settings_on_node", "time_text"]
 
 
 def check_steps(job: Job, profile: Profile) -> Generator[Step, None, None]:
-    """Refuse a job if its first part would not fit into memory or walltime.
+    """Reject a job if its first part would not fit into memory or walltime.
 
     Restorations, measurements and reconstructions are checked, without reading voxels
     or projections; see `restorations`, `measurements` and `reconstructions`. Jobs that
-    would not use all nodes or GPUs are refused as well; see `trainings`.
+    would not use all nodes or GPUs are rejected as well; see `trainings`.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def check_steps(job: Job, profile: Profile) -> Generator[Step, None, None]:
     Raises
     ------
     ConfigError
-        The message states the setting and the smallest sufficient value.
+        If it does not fit; the message names the setting and its smallest valid value.
     GeoSRError
         If the memory budget of the run is too small for any cluster.
     """

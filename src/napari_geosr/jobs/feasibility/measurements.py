@@ -29,7 +29,7 @@ _WITH_THICKNESS = frozenset(("thickness", "trabecular"))
 
 
 def check(job: MeasureJob, profile: Profile) -> None:
-    """Refuse a measurement that does not fit into memory, or cannot finish in time.
+    """Reject a measurement that does not fit into memory, or cannot finish in time.
 
     No voxel is read. The time is the shortest possible one, on a computer twice as fast
     as the one used for the measurements in the documentation. The estimate includes the
@@ -45,7 +45,7 @@ def check(job: MeasureJob, profile: Profile) -> None:
     Raises
     ------
     ConfigError
-        The message states the setting and the smallest sufficient value.
+        If it does not fit; the message names the setting and its smallest valid value.
     VolumeError
         If the memory budget of the run is too small for any cluster.
     """
@@ -94,7 +94,7 @@ def _check_memory(
 
 
 def _least_seconds(job: MeasureJob, node: Node, volume: Volume) -> float:
-    """Shortest time of a run that makes progress or ends."""
+    """Return the shortest time of a run that makes progress or ends."""
     voxels = math.prod(volume.shape)
     shape = volume.shape if len(volume.shape) > 2 else (1, *volume.shape)
     slab = slab_thickness(volume.data) if len(volume.shape) > 2 else 1

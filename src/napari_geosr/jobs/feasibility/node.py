@@ -1,4 +1,4 @@
-"""Resources that a run can use on a node of a cluster, and messages of refusals."""
+"""Resources that a run can use on a node of a cluster, and messages of rejections."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Node:
         return self.profile.seconds - self.profile.warning_seconds
 
     def budget(self, share: float) -> int:
-        """Memory budget of a run that uses `share` of the free memory by default."""
+        """Return the memory budget of a run that uses `share` of the free memory."""
         return max(_LEAST_BUDGET, int((self.memory - self.program_bytes) * share))
 
     def too_little_memory(self, why: str, enough: float, remedy: str) -> ConfigError:
@@ -81,7 +81,7 @@ class Node:
         )
 
     def check_budget(self, budget: str, used: float) -> None:
-        """Refuse a budget (``--memory``) with which a run needs more than a node has.
+        """Reject a budget (``--memory``) with which a run needs more than a node has.
 
         Parameters
         ----------
@@ -101,7 +101,7 @@ class Node:
     def check_walltime(
         self, seconds: float, part: str, reason: str, remedy: str
     ) -> None:
-        """Refuse a walltime that ends before a part of a run is finished.
+        """Reject a walltime that ends before a part of a run is finished.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Refuses reconstructions that could not finish a block of slices."""
+"""Rejects reconstructions that could not finish a block of slices."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SAFE_SECONDS = 30e-9
 
 
 def check(job: ReconstructJob, profile: Profile) -> None:
-    """Refuse a reconstruction if its first block does not fit into memory or walltime.
+    """Reject a reconstruction if its first block does not fit into memory or walltime.
 
     The algorithm is timed with a small simulated scan, unless the walltime is ample. No
     projection is read: the rotation axis is assumed to be in the middle if it is not
@@ -35,7 +35,7 @@ def check(job: ReconstructJob, profile: Profile) -> None:
     Raises
     ------
     ConfigError
-        The message states the setting and the smallest sufficient value.
+        If it does not fit; the message names the setting and its smallest valid value.
     DeviceMemoryError
         If the memory budget of the run is too small for any cluster.
     """

@@ -1,4 +1,4 @@
-"""Refuses restorations that could not finish a tile or shard."""
+"""Rejects restorations that could not finish a tile or shard."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _MARGIN = 64
 
 
 def check_steps(job: RestoreJob, profile: Profile) -> Generator[Step, None, None]:
-    """Refuse a restoration if its first part would not fit into memory or walltime.
+    """Reject a restoration if its first part would not fit into memory or walltime.
 
     Only the card of the model is read if memory and walltime are ample. Otherwise the
     model is loaded and timed, as for ``--dry-run``. No voxel is read. Nothing is
@@ -61,7 +61,7 @@ def check_steps(job: RestoreJob, profile: Profile) -> Generator[Step, None, None
     Raises
     ------
     ConfigError
-        The message states the setting and the smallest sufficient value.
+        If it does not fit; the message names the setting and its smallest valid value.
     DeviceMemoryError
         If the memory budget of the run is too small for any cluster.
     """
@@ -88,13 +88,13 @@ def check_steps(job: RestoreJob, profile: Profile) -> Generator[Step, None, None
 
 
 def share_of_processor(wall: float, processor: float) -> float:
-    """Fraction of the time since `wall` in which this process was running, up to 1."""
+    """Return the fraction of the time since `wall` in which this process ran."""
     elapsed = max(time.perf_counter() - wall, 1e-9)
     return min(1.0, (time.process_time() - processor) / elapsed)
 
 
 def settings_on_node(job: RestoreJob, profile: Profile) -> RestoreConfig:
-    """Settings with the memory budget that the run has on a node, if this is known."""
+    """Return the settings with the memory budget of a run on a node, if it is known."""
     node = _RestoreNode(job, profile)
     if job.settings.memory is not None or not node.memory:
         return job.settings
@@ -103,7 +103,7 @@ def settings_on_node(job: RestoreJob, profile: Profile) -> RestoreConfig:
 
 
 def check_plan(plan: RestorePlan, job: RestoreJob, profile: Profile) -> None:
-    """Refuse a plan with parts that need more than a node of the cluster offers.
+    """Reject a plan with parts that need more than a node of the cluster offers.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def check_plan(plan: RestorePlan, job: RestoreJob, profile: Profile) -> None:
     Raises
     ------
     ConfigError
-        The message states the setting and the smallest sufficient value.
+        If it does not fit; the message names the setting and its smallest valid value.
     """
     node = _RestoreNode(job, profile)
     if profile.queue == LOCAL:
@@ -168,7 +168,7 @@ class _RestoreNode(Node):
         return self.too_little_memory(why, needed, "choose another model")
 
     def seconds_of_part(self, plan: RestorePlan) -> float:
-        """Time of a tile or shard; the speed is assumed to scale with the threads."""
+        """Estimate the time of a tile or shard, with speed proportional to threads."""
         seconds = plan.seconds / plan.parts * min(plan.parts, plan.workers)
         threads = self.threads // self.n_computing
         return seconds * plan.threads / max(plan.threads, threads)
@@ -181,7 +181,7 @@ def _can_tell(job: RestoreJob, profile: Profile) -> bool:
 
 
 def _generous_bytes(name: str, volume: Volume) -> float:
-    """Upper limit of the memory for a model's smallest useful tile, in bytes."""
+    """Return an upper limit, in bytes, of the memory for the smallest useful tile."""
     card = zoo.find(name).card
     if not card.local:
         return math.inf

@@ -1,4 +1,4 @@
-"""Refuses jobs that would leave nodes or GPUs of a cluster idle."""
+"""Rejects jobs that would leave nodes or GPUs of a cluster idle."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from napari_geosr.jobs.kinds import Job
 
 
 def check(job: Job, profile: Profile) -> None:
-    """Refuse a job without workers that cannot use all nodes and GPUs.
+    """Reject a job without workers that cannot use all nodes and GPUs.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def check(job: Job, profile: Profile) -> None:
 
 
 def _describe(profile: Profile) -> str:
-    """The requested nodes and GPUs, such as "2 nodes with 4 GPUs each"."""
+    """Return the requested nodes and GPUs, such as "2 nodes with 4 GPUs each"."""
     if profile.nodes == 1:
         return f"{profile.gpus} GPUs"
     nodes = f"{profile.nodes} nodes"

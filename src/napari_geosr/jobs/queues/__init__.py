@@ -83,7 +83,7 @@ class QueueSystem(Protocol):
         """
 
     def count_nodes(self) -> int:
-        """Number of nodes reserved for the job in which this process runs."""
+        """Count the nodes reserved for the job in which this process runs."""
 
     def start_workers(
         self, script: Path, n: int, threads: int, *, together: bool = False

@@ -35,7 +35,7 @@ class Local:
         return str(local.start(JobFolder(folder)))
 
     def count_nodes(self) -> int:
-        """Return 1."""
+        """Return 1, because jobs run only on this computer."""
         return 1
 
     def start_workers(

@@ -131,7 +131,7 @@ class Oar:
 
 
 def _nodes() -> list[str]:
-    """Nodes of the job in which this process runs; each is listed for every core."""
+    """Return the distinct nodes of the job in which this process runs."""
     path = os.environ.get("OAR_NODEFILE") or os.environ.get("OAR_NODE_FILE")
     try:
         lines = Path(path).read_text().split() if path else []

@@ -101,10 +101,10 @@ def centrelines(mask: Mask) -> Mask:
 
 
 def connectivity(mask: Mask) -> float:
-    """Number of loops of a phase: 1 - Euler number, with shared volume faces [2]_.
+    """Count the loops of a phase: 1 - Euler number, corrected for shared faces [2]_.
 
-    The last faces count towards the neighbouring block, so that values of blocks that
-    overlap by one voxel add up; divided by the volume, this is Conn.D.
+    The faces at the far ends count towards the next block, so that values of blocks
+    that overlap by one voxel add up; divided by the volume, the result is Conn.D.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def connectivity(mask: Mask) -> float:
 
 
 def pieces(line: Mask) -> int:
-    """Number of pieces of a line, which is its Euler number."""
+    """Return the number of pieces of a line, which is its Euler number."""
     return int(
         np.count_nonzero(np.diff(np.concatenate([[False], line]).astype(int)) > 0)
     )

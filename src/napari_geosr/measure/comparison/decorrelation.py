@@ -74,7 +74,7 @@ def finest_detail(image: AnyArray, pixel_size: Sequence[float]) -> float | None:
 def _sorted_spectrum(
     image: AnyArray, pixel_size: Sequence[float]
 ) -> tuple[Array, Array]:
-    """Amplitudes within the disc of frequencies, by radius."""
+    """Return the amplitudes within the disc of frequencies, by radius."""
     from scipy import fft
     from scipy.signal.windows import tukey
 
@@ -93,7 +93,7 @@ def _sorted_spectrum(
 
 
 def _peak(radius: Array, amplitude: Array) -> float:
-    """Radius of the peak of the correlation; 0 if there is none."""
+    """Return the radius of the peak of the correlation; 0 if there is none."""
     total = float((amplitude**2).sum())
     if not total > 0:
         return 0.0

@@ -27,8 +27,8 @@ _DEPTH = 4
 #: minimum number of edges across an axis.
 _MIN_DEEP = 64
 _MIN_EDGES = 64
-#: Maximum sum of the squared components of an edge's unit normal along axes whose blur
-#: is not known.
+#: Maximum sum of the squared components of an edge's unit normal along axes with an
+#: unknown blur.
 _MAX_UNKNOWN = 0.05
 #: Maximum distance of the grey value at an edge from the middle, as a fraction of the
 #: contrast.
@@ -114,7 +114,7 @@ def _threshold(values: AnyArray) -> float | None:
 def _fitted(
     sigmas: AnyArray, normals: AnyArray, voxel_size: tuple[float, float, float]
 ) -> ScanBlur:
-    """Widths along the axes, from edges in all directions.
+    """Return the widths along the axes, from edges in all directions.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def _fitted(
 
 
 class _EdgeBlock:
-    """A part of a scan, smoothed, with its slopes."""
+    """A smoothed part of a scan, with its gradient."""
 
     def __init__(self, values: AnyArray) -> None:
         from scipy import ndimage
@@ -171,7 +171,7 @@ class _EdgeBlock:
         self.depth: tuple[AnyArray, AnyArray] = (self.smooth, self.smooth)
 
     def split(self, threshold: float) -> None:
-        """Depth of each voxel inside the dark and the bright phase, in voxels."""
+        """Compute the depth of each voxel inside its phase, in voxels."""
         from scipy import ndimage
 
         dark = self.smooth <= threshold
@@ -187,7 +187,7 @@ class _EdgeBlock:
     def edges(
         self, axis: int, levels: tuple[float, float]
     ) -> tuple[AnyArray, AnyArray]:
-        """Standard deviations and normals at isolated edges, mostly along an axis.
+        """Find the standard deviations and normals at isolated edges facing an axis.
 
         Grey value and slope at a voxel of a blurred edge give its width, wherever the
         voxel lies: no interpolation is needed.
@@ -199,7 +199,7 @@ class _EdgeBlock:
             return np.empty(0), np.empty((0, 3))
 
         def along(values: AnyArray, shift: int) -> AnyArray:
-            """Values at an offset of `shift` voxels from the voxel before an edge."""
+            """Return the values `shift` voxels from the voxel before an edge."""
             first = _DEPTH + shift
             part: AnyArray = np.take(
                 values, np.arange(first, first + n - 2 * _DEPTH - 1), axis

@@ -75,13 +75,13 @@ class FourierCorrelation:
     shape: tuple[int, ...]
 
     def threshold(self, criterion: str) -> Array:
-        """The threshold that the correlation must exceed, for each shell."""
+        """Return the threshold that the correlation must exceed, for each shell."""
         if criterion == "1/7":
             return np.full(len(self.frequency), 1 / 7)
         return information_threshold(_RATIOS[criterion], self.independent)
 
     def cut_off(self, criterion: str) -> float | None:
-        """Frequency at which the correlation falls below a criterion, in 1/`unit`.
+        """Find the frequency in 1/`unit` at which correlation falls below a criterion.
 
         None if the correlation stays above the criterion up to the highest frequency; 0
         if it never exceeds the criterion.
@@ -99,7 +99,7 @@ class FourierCorrelation:
         return None if (above >= 0).any() else 0.0
 
     def resolution(self, criterion: str) -> float | None:
-        """Period of the cut-off, in `unit`.
+        """Return the period of the cut-off, in `unit`.
 
         Without a cut-off, this is the period of the highest frequency; None if the
         volumes are uncorrelated.
@@ -114,7 +114,7 @@ class FourierCorrelation:
         return self.cut_off(criterion) is None
 
     def to_json_dict(self) -> AnyDict:
-        """The curve and its values in JSON-serialisable form."""
+        """Return the curve and its values in JSON-serialisable form."""
         return {
             "kind": self.kind,
             "unit": self.unit,
@@ -148,7 +148,7 @@ def information_threshold(ratio: float, independent: Array) -> Array:
 
 
 def _steadied(values: Array, independent: Array) -> Array:
-    """Means over neighbouring shells; more are averaged where they have few values."""
+    """Average over neighbouring shells, over more where they have few values."""
     found = values.copy()
     for width in range(3, _MAX_AVERAGED_SHELLS + 1, 2):
         few = independent * (width - 2) < _ENOUGH_VALUES
@@ -194,7 +194,7 @@ class _Shells:
         return np.arange(self.n, dtype=np.float64) * np.float64(self.width)
 
     def index(self, z: int) -> npt.NDArray[np.intp]:
-        """Shell of each frequency with the z-th one along Z, shape (Y, X)."""
+        """Return the shell of each frequency in plane `z` of frequencies, (Y, X)."""
         plane = self.axes[-2][:, None] ** 2 + self.axes[-1] ** 2
         if not self.planes and len(self._shape) == 3:
             plane = plane + self.axes[0][z] ** 2
@@ -203,14 +203,14 @@ class _Shells:
         return found
 
     def sums(self, values: AnyArray, index: npt.NDArray[np.intp]) -> Array:
-        """Sums by shell of values by frequency, of shape (Y, X)."""
+        """Sum values of shape (Y, X) over the frequencies of each shell."""
         weighted = np.asarray((values * self._twice).ravel(), np.float64)
         sums = np.bincount(index.ravel(), weighted, self.n + 1)
         return np.asarray(sums[: self.n], np.float64)
 
 
 def window(shape: Sequence[int], *, planes: bool = False) -> list[Array]:
-    """A Hann window along each axis; ones along Z for rings in slices."""
+    """Return a Hann window for each axis; ones along Z for rings in slices."""
     found = []
     for a, n in enumerate(shape):
         along_z = planes and len(shape) == 3 and a == 0
@@ -220,7 +220,7 @@ def window(shape: Sequence[int], *, planes: bool = False) -> list[Array]:
 
 
 def _transformed(values: AnyArray, *, planes: bool) -> tuple[AnyArray, float]:
-    """Windowed Fourier transform, over all axes or of each slice, and its unit.
+    """Compute the windowed Fourier transform, over all axes or by slice, and its unit.
 
     Values are divided by the unit, because squares of grey values such as 1e20 do not
     fit into float32. The unit is a power of two, so the division is exact.
@@ -243,7 +243,7 @@ def _transformed(values: AnyArray, *, planes: bool) -> tuple[AnyArray, float]:
 
 
 def _independent_share(shape: Sequence[int], *, planes: bool) -> float:
-    """Fraction of a shell's values that remain independent after applying a window.
+    """Return the fraction of a shell's values that stay independent under a window.
 
     A window correlates neighbouring frequencies along every axis. Within a shell,
     values have neighbours in all directions except across the shell.
@@ -266,7 +266,7 @@ def fourier_correlation(
     planes: bool = False,
     shift: Sequence[float] | None = None,
 ) -> FourierCorrelation:
-    """Correlate two volumes shell by shell (images, and slices: ring by ring).
+    """Correlate two volumes shell by shell (images and slices: ring by ring).
 
     Parameters
     ----------
@@ -282,7 +282,7 @@ def fourier_correlation(
     """
     planes = planes or one.ndim == 2
     shells = _Shells(one.shape, voxel_size, planes=planes)
-    # A correlation has no unit.
+    # The units cancel in a correlation.
     first, second = (_transformed(v, planes=planes)[0] for v in (one, other))
     first = first.reshape(-1, *first.shape[-2:])
     second = second.reshape(-1, *second.shape[-2:])
@@ -314,7 +314,7 @@ def fourier_correlation(
 
 
 def _phase(shells: _Shells, shift: Sequence[float]) -> tuple[AnyArray, AnyArray]:
-    """Phase factors that shift the samples of the second volume onto the first."""
+    """Return phase factors that shift the second volume's samples onto the first."""
     turns = [
         np.exp(-2j * np.pi * f * s).astype(np.complex64)
         for f, s in zip(shells.axes, shift, strict=True)
@@ -411,7 +411,7 @@ class PowerSpectrum:
     unit: str
 
     def to_json_dict(self) -> AnyDict:
-        """The curve as JSON-serialisable values."""
+        """Return the curve as JSON-serialisable values."""
         return {
             "frequency_unit": f"1/{self.unit}",
             "power_unit": f"grey values² {self.unit}²",

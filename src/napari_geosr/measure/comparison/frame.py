@@ -74,7 +74,7 @@ class Frame:
         return bool((np.maximum(abs(first), abs(drift)) < _SAME_EDGE * size).all())
 
     def position(self, index: Sequence[float]) -> tuple[float, ...]:
-        """Position of a voxel, in `unit`."""
+        """Return the position of a voxel, in `unit`."""
         return tuple(
             o + i * v
             for o, i, v in zip(self.origin, index, self.voxel_size, strict=True)
@@ -87,7 +87,7 @@ class Frame:
         )
 
     def to_json_dict(self) -> AnyDict:
-        """The frame as JSON-serialisable values."""
+        """Return the frame as JSON-serialisable values."""
         return {
             "axes": self.axes,
             "shape": list(self.shape),
@@ -120,13 +120,13 @@ class _Axis:
         return self.ratio.is_integer() and self.first.is_integer()
 
     def source(self, start: int, stop: int) -> slice:
-        """Voxels of the volume that overlap some voxels of the frame."""
+        """Return the voxels of the volume that overlap some voxels of the frame."""
         low = math.floor(self.first + start * self.ratio + 1e-6)
         high = math.ceil(self.first + stop * self.ratio - 1e-6)
         return slice(max(0, low), max(1, min(self.n, high)))
 
     def weights(self, start: int, stop: int) -> Any:
-        """Fraction of each volume voxel in each frame voxel, as a sparse matrix."""
+        """Return the fraction of each volume voxel in each frame voxel (sparse)."""
         from scipy.sparse import csr_array
 
         part = self.source(start, stop)
@@ -250,7 +250,7 @@ class FrameVolume:
         return float(math.prod((b.stop - b.start) / n for b, n in lengths))
 
     def on_frame(self) -> Volume:
-        """The volume on the grid of the frame, lazily."""
+        """Return the volume on the grid of the frame, lazily."""
         return self.frame.as_volume(
             self.array, name=self.volume.name, source=self.volume.source
         )
@@ -384,7 +384,7 @@ def _refuse_mixed_axes(volumes: Mapping[str, Volume]) -> None:
 
 
 def _scale(volume: Volume, first: Volume) -> float:
-    """Length of the volume's unit in units of the first volume."""
+    """Return the length of the volume's unit in units of the first volume."""
     if volume.unit == first.unit:
         return 1.0
     if PIXEL in (volume.unit, first.unit):

@@ -13,7 +13,7 @@ from napari_geosr.measure.number_text import number_text, percent_text
 def agreement_rows(
     found: Mapping[str, GraphAgreement], unit: str, titles: Mapping[str, str]
 ) -> Iterator[tuple[str, dict[str, str], str]]:
-    """Label, one displayed value per volume, and explanation of each figure."""
+    """Yield the label, a displayed value per volume and the explanation of figures."""
     if not found:
         return
     near = f"within {distance_text(found, unit, titles)} of the lines of"
@@ -49,7 +49,7 @@ def agreement_rows(
 def distance_text(
     found: Mapping[str, GraphAgreement], unit: str, titles: Mapping[str, str]
 ) -> str:
-    """Distance within which branches are compared."""
+    """Return the distance within which branches are compared, as text."""
     texts = {k: f"{number_text(a.distance)} {unit}" for k, a in found.items()}
     return each_once(texts, titles)
 

@@ -30,7 +30,7 @@ class GreyFigures:
     psnr : float
         Peak signal-to-noise ratio in dB; infinite if both are equal.
     nrmse : float
-        Root-mean-square difference in standard deviations of the other volume.
+        Root-mean-square difference in standard deviations of the second volume.
     psnr_range_invariant : float
         PSNR in dB after fitting gain and offset.
     correlation : float
@@ -55,7 +55,7 @@ class GreyFigures:
     ms_ssim: float | None = None
 
     def to_json_dict(self) -> AnyDict:
-        """The results in JSON-serialisable form; infinite ones are None."""
+        """Return the results in JSON-serialisable form; infinite ones are None."""
         return {
             name: value if value is None or math.isfinite(value) else None
             for name, value in vars(self).items()
@@ -91,7 +91,7 @@ class GreySums:
         ]
 
     def figures(self, data_range: float, *, affine: bool) -> GreyFigures:
-        """The metrics for all voxels added so far.
+        """Return the metrics for all voxels added so far.
 
         Parameters
         ----------
@@ -121,7 +121,7 @@ class GreySums:
 
 
 def _decibels(data_range: float, mse: float) -> float:
-    # Rounding differences between equal volumes do not count.
+    # Count volumes that differ only by rounding as equal.
     if mse <= (1e-7 * data_range) ** 2:
         return math.inf
     return 10 * math.log10(data_range**2 / mse)
@@ -145,7 +145,7 @@ class RangeSample:
         self._parts.append(values[:: self._step])
 
     def range(self) -> float:
-        """Distance between the percentiles `RANGE`; if zero, between the extremes."""
+        """Return the range between the percentiles `RANGE`; if 0, between extremes."""
         values = np.concatenate(self._parts)
         if values.size == 0:
             return 0.0

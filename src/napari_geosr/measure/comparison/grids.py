@@ -41,7 +41,7 @@ class PairGrid:
         return f"{' × '.join(edges)} {self.frame.length_unit}"
 
     def to_json_dict(self) -> AnyDict:
-        """The grid as JSON-serialisable values."""
+        """Return the grid as JSON-serialisable values."""
         return {
             "frame": self.frame.to_json_dict(),
             "voxels": self.voxels,
@@ -81,7 +81,7 @@ def porosity_texts(
     of_base: Mapping[str, PorosityReport],
     base: str,
 ) -> list[tuple[str, dict[str, str], str]]:
-    """Label, one text per volume, and explanation of each figure of the pores.
+    """Return the label, one text per volume and the explanation of each pore metric.
 
     Parameters
     ----------

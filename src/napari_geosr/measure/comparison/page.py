@@ -24,7 +24,7 @@ def quality_page(
     pictures: Mapping[str, Mapping[str, bytes]],
     records: Sequence[str],
 ) -> str:
-    """The report page as HTML.
+    """Return the report page as HTML.
 
     Parameters
     ----------

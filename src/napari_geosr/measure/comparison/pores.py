@@ -104,7 +104,7 @@ class PoreMatch:
     shape: tuple[int, ...]
 
     def count(self, status: Status) -> int:
-        """Number of changes of one kind."""
+        """Return the number of changes of one kind."""
         return sum(change.status == status for change in self.changes)
 
     def of(self, status: Status) -> tuple[PoreChange, ...]:
@@ -121,7 +121,7 @@ class PoreMatch:
         return Agreement(len(means), bias, bias - 1.96 * spread, bias + 1.96 * spread)
 
     def bland_altman(self) -> tuple[Array, Array]:
-        """Mean volume and relative difference of each matched pore."""
+        """Return the mean volume and relative difference of each matched pore."""
         pairs = np.array(
             [(c.base_volume, c.volume) for c in self.of("matched")], np.float64
         ).reshape(-1, 2)
@@ -129,7 +129,7 @@ class PoreMatch:
         return means, (pairs[:, 1] - pairs[:, 0]) / np.maximum(means, 1e-300)
 
     def to_json_dict(self) -> AnyDict:
-        """The counts and the agreement as JSON-serialisable values."""
+        """Return the counts and the agreement as JSON-serialisable values."""
         found = self.agreement
         return {
             **{status: self.count(status) for status in STATUSES},
@@ -153,7 +153,7 @@ def match_pores(
 
     Two pores match if they share at least a fifth of the smaller one. Pores below
     `min_voxels` are not listed. However, a larger pore that overlaps only with such a
-    remainder is matched with it and does not count as lost.
+    small pore is matched with it and does not count as lost.
 
     Parameters
     ----------
@@ -203,7 +203,7 @@ def match_pores(
 def _status(
     ours: npt.NDArray[np.intp], theirs: npt.NDArray[np.intp], big: Mask, base_big: Mask
 ) -> Status:
-    """Status of a group; remainders below the minimum size do not count."""
+    """Return the status of a group; pores below the minimum size do not count."""
     if not len(theirs):
         return "invented"
     if not len(ours):
@@ -229,7 +229,7 @@ def _labelled(mask: Mask, connectivity: Literal[6, 26]) -> Labels:
 
 
 def _sizes(labels: Labels) -> npt.NDArray[np.int64]:
-    """Number of voxels of each pore, in the order of labels."""
+    """Return the number of voxels of each pore, in the order of labels."""
     return np.bincount(labels.ravel())[1:].astype(np.int64)
 
 
@@ -239,7 +239,7 @@ def _pairs(
     sizes: npt.NDArray[np.int64],
     base_sizes: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.int64]:
-    """Indices of matching pores, shape (pairs, 2)."""
+    """Return the indices of matching pores, shape (pairs, 2)."""
     both = (found > 0) & (expected > 0)
     a = found[both].astype(np.int64) - 1
     b = expected[both].astype(np.int64) - 1
@@ -253,7 +253,7 @@ def _pairs(
 def _groups(
     pairs: npt.NDArray[np.int64], n: int, n_base: int
 ) -> list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    """Groups of pores connected by pairs: indices in the volume and in the base."""
+    """Group pores connected by pairs; return indices in the volume and in the base."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -270,7 +270,7 @@ def _groups(
 
 
 def _centres(labels: Labels, n: int) -> AnyArray:
-    """Centroids of the pores as indices, shape (n, axes)."""
+    """Return the centroids of the pores as indices, shape (n, axes)."""
     inside = np.nonzero(labels)
     which = labels[inside].astype(np.intp) - 1
     counts = np.maximum(np.bincount(which, minlength=n), 1)

@@ -52,7 +52,7 @@ class PoreQuality:
 
 
 def psnr(image: Array, truth: Array, data_range: float) -> float:
-    """Peak signal-to-noise ratio in dB.
+    """Return the peak signal-to-noise ratio in dB.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def psnr(image: Array, truth: Array, data_range: float) -> float:
 
 
 def ssim(image: Array, truth: Array, data_range: float) -> float:
-    """Structural similarity [1]_ with a Gaussian window of σ = 1.5.
+    """Return the structural similarity [1]_ with a Gaussian window of σ = 1.5.
 
     The window has as many axes as the image, so the value for a volume is not the mean
     over its planes.
@@ -99,7 +99,7 @@ def ssim(image: Array, truth: Array, data_range: float) -> float:
 
 
 def dice(mask: Mask, truth: Mask) -> float:
-    """Dice coefficient: twice the overlap over the sum of both; 1 if both are empty."""
+    """Return the Dice coefficient, twice the overlap over the sum; 1 if both empty."""
     _require_same_shape(mask, truth)
     total = int(mask.sum()) + int(truth.sum())
     return 1.0 if total == 0 else 2 * int((mask & truth).sum()) / total
@@ -113,7 +113,7 @@ def relative_error(found: float, true: float) -> float:
 
 
 def porosity_error(mask: Mask, truth: Mask) -> float:
-    """Relative error of the pore fraction; the masks may have different voxels."""
+    """Return the relative error of the pore fraction; voxel sizes may differ."""
     return relative_error(float(mask.mean()), float(truth.mean()))
 
 
@@ -155,7 +155,7 @@ def pores_per_mm3_error(
     true_volumes: npt.NDArray[np.float64],
     true_extent: float,
 ) -> float:
-    """Relative error of the number of pores per volume of the sample.
+    """Return the relative error of the number of pores per volume of the sample.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def pores_per_mm3_error(
 def volume_histogram_distance(
     volumes: npt.NDArray[np.float64], true_volumes: npt.NDArray[np.float64]
 ) -> float:
-    """Wasserstein-1 distance between log10 volumes.
+    """Return the Wasserstein-1 distance between log10 volumes.
 
     Zero if neither has pores, infinite if only one has none.
     """
@@ -182,7 +182,7 @@ def volume_histogram_distance(
 
 
 def euler_number(mask: Mask) -> int:
-    """Euler number of the pores, connected across faces, edges and corners."""
+    """Return the Euler number; pores are connected across faces, edges and corners."""
     from skimage.measure import euler_number as skimage_euler_number
 
     return int(skimage_euler_number(mask, connectivity=mask.ndim))
@@ -191,7 +191,7 @@ def euler_number(mask: Mask) -> int:
 def euler_error(
     mask: Mask, truth: Mask, extent: float = 1.0, true_extent: float = 1.0
 ) -> float:
-    """Relative error of the Euler number per volume of the sample.
+    """Return the relative error of the Euler number per volume of the sample.
 
     Parameters
     ----------

@@ -152,7 +152,7 @@ def smoothed_spread(noise: Noise, ndim: int) -> float:
 
 
 def _at_least(noise: Noise) -> Noise:
-    """The noise level, or its upper limit if the level could not be measured."""
+    """Return the noise level, or its upper limit if the level could not be measured."""
     if noise.level > 0:
         return noise
     hidden = max(noise.interval[1], FLOOR * noise.contrast)
@@ -171,7 +171,7 @@ def _kernel() -> Array:
 
 
 def _strength(r: Array, spread: Array, gradient: Array) -> Array:
-    """The smoothed removed part, in standard deviations.
+    """Return the smoothed removed part, in standard deviations.
 
     The effect of edge shifts is subtracted.
     """
@@ -184,7 +184,7 @@ def _strength(r: Array, spread: Array, gradient: Array) -> Array:
 
 
 def _smoothed_level(level: Array) -> Array:
-    """Level that applies to smoothed noise; differs from `level` at edges.
+    """Return the level that applies to smoothed noise; differs from `level` at edges.
 
     Smoothing spreads the noise of bright voxels into their dark neighbourhood.
     """
@@ -203,7 +203,7 @@ def _limit(voxels: float) -> float:
 
 
 def _inner(shape: Sequence[int]) -> BoolArray:
-    """Voxels far enough from the border of a block for the smoothing."""
+    """Return the voxels far enough from the border of a block for the smoothing."""
     inside = np.zeros(shape, bool)
     margin = [1 if n < 12 else 3 for n in shape]
     box = (slice(m, max(m + 1, n - m)) for m, n in zip(margin, shape, strict=True))

@@ -63,7 +63,7 @@ class Shift:
         return math.hypot(*self.voxels)
 
     def to_json_dict(self) -> AnyDict:
-        """The shift as JSON-serialisable values."""
+        """Return the shift as JSON-serialisable values."""
         return {
             "voxels": list(self.voxels),
             "length": self.length,
@@ -91,12 +91,12 @@ class QualityReport:
     Attributes
     ----------
     base : str
-        Key of the reference, or of the first volume if there is none.
+        Key of the reference or, if there is none, of the first volume.
     titles : mapping of str to str
         Name of each volume for the user.
     grids : mapping of PairGrid
         Grid on which each other volume is compared with the base, with the number of
-        known voxels and the references of PSNR and SSIM. This grid does not depend on
+        known voxels and the settings of PSNR and SSIM. This grid does not depend on
         coarser volumes.
     figures : mapping of GreyFigures
     shifts : mapping of Shift
@@ -217,7 +217,7 @@ class QualityReport:
         return self.porosity[self.base if with_reference else self.compared[-1]]
 
     def rows(self) -> list[QualityRow]:
-        """One row per metric, with one displayed value per volume."""
+        """Return one row per metric, with one displayed value per volume."""
         return [row for row in self._rows() if any(t != NOTHING for t in row.texts)]
 
     def _rows(self) -> Iterator[QualityRow]:
@@ -356,7 +356,7 @@ class QualityReport:
         return fsc_summary(self.fourier)
 
     def to_dict(self) -> AnyDict:
-        """All values as JSON-serialisable values; infinite ones are None."""
+        """Return all values as JSON-serialisable values; infinite ones are None."""
         found = self.figures[self.compared[-1]].to_json_dict()
         values: AnyDict = {
             "base": self.base,
@@ -388,7 +388,7 @@ class QualityReport:
         return values
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row per volume, one column per metric; unknown values are NaN."""
+        """Return one row per volume, one column per metric; unknown values are NaN."""
         import pandas as pd
 
         rows: dict[str, AnyDict] = {}
@@ -434,7 +434,7 @@ class QualityReport:
         return one_line("QualityReport", " / ".join(self.titles.values()), facts)
 
     def _repr_html_(self) -> str:
-        """The rows as a table, and the warnings, for notebooks."""
+        """Return the rows as a table, and the warnings, for notebooks."""
         head = "".join(f"<th>{escape(title)}</th>" for title in self.titles.values())
         body = "".join(
             f'<tr><th style="text-align: left" title="{escape(row.help)}">'

@@ -43,14 +43,14 @@ class ScanCheck:
     regions: int
 
     def to_json_dict(self) -> AnyDict:
-        """The figures as JSON-serialisable values."""
+        """Return the figures as JSON-serialisable values."""
         return dict(vars(self))
 
 
 def check_rows(
     checks: Mapping[str, ScanCheck],
 ) -> Iterator[tuple[str, dict[str, str], str]]:
-    """Label, one displayed value per volume, and explanation of each figure."""
+    """Yield the label, a displayed value per volume and the explanation of figures."""
     yield (
         "Consistency with the scan",
         {k: check.level for k, check in checks.items()},

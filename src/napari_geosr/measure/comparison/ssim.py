@@ -21,7 +21,7 @@ from napari_geosr.core.types import AnyArray
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
-#: Grey values of the image and of the base, and which voxels are known in both.
+#: Grey values of the image and of the base, and a mask of voxels known in both.
 _Slab = tuple[Array, Array, Mask]
 
 #: Standard deviation of the Gaussian window of SSIM, in voxels.
@@ -71,7 +71,7 @@ class SsimSum:
 
     @property
     def halo(self) -> int:
-        """Slices (for an image: rows) on either side of a slab for its windows."""
+        """Slices (for an image: rows) needed on either side of a slab."""
         return self._scales[0].halo
 
     def add(self, image: AnyArray, base: AnyArray, known: Mask) -> None:
@@ -89,13 +89,13 @@ class SsimSum:
                 break
 
     def mean(self) -> float | None:
-        """The mean over all windows; None if no window fits."""
+        """Return the mean over all windows; None if no window fits."""
         similarity, _, counts = self._scales[0].sums()
         n = counts.sum()
         return float(similarity.sum() / n) if n else None
 
     def multiscale(self) -> float | None:
-        """MS-SSIM; None if one of the scales has no complete window.
+        """Return MS-SSIM; None if one of the scales has no complete window.
 
         This is the product of the mean contrast and structure term of every scale, each
         to the power of its weight; the luminance term is included at the coarsest scale
@@ -186,7 +186,7 @@ class _ScaleSums:
         )
 
     def halved(self, slab: _Slab) -> _Slab | None:
-        """The slab on the next scale; None if it does not have two slices yet."""
+        """Return the slab at the next scale; None if there are not yet two slices."""
         if self.halo:
             if self._single is not None:
                 slab = _joined(self._single, slab)
@@ -213,13 +213,13 @@ def _joined(one: _Slab, other: _Slab) -> _Slab:
 
 
 def _from(slab: _Slab, start: int) -> _Slab:
-    """The slices from `start` on, copied to release the others."""
+    """Return the slices from `start` on, copied to release the others."""
     a, b, known = slab
     return a[start:].copy(), b[start:].copy(), known[start:].copy()
 
 
 def _pairs(values: AnyArray, axis: int) -> tuple[AnyArray, AnyArray]:
-    """The first and the second of every two voxels along an axis."""
+    """Return the first and the second of every two voxels along an axis."""
     even = values.shape[axis] // 2 * 2
     before = (slice(None),) * axis
     return values[(*before, slice(0, even, 2))], values[(*before, slice(1, even, 2))]

@@ -50,7 +50,7 @@ class FrameVolumes:
     base : str
         Key of the volume that the others are compared with.
     mask : FrameArray or None
-        Sample mask: voxels of which more than half is not zero.
+        Sample mask: voxels that are more than half covered by non-zero voxels.
     """
 
     placed: Mapping[str, FrameVolume]
@@ -80,7 +80,7 @@ class FrameVolumes:
         return values, known
 
     def thickness(self, budget: int, halo: int = 0) -> int:
-        """Number of slices (for an image: rows) to read at a time."""
+        """Return the number of slices (for an image: rows) to read at a time."""
         plane = math.prod(self.shape[1:])
         bytes_read = sum(
             plane * math.prod(p.factors) * (4 + p.volume.dtype.itemsize)
@@ -132,7 +132,7 @@ def grey_steps(
     data_range : float, optional
         By default, the range between the 0.1th and 99.9th percentiles.
     of_base : bool
-        Take that range from the base; otherwise, use the smallest range of all volumes,
+        Take the range from the base; otherwise, use the smallest range of all volumes,
         which contains the least noise.
     affine : bool
         Fit gain and offset of each volume first.
@@ -145,7 +145,7 @@ def grey_steps(
     Raises
     ------
     VolumeError
-        If no voxel is known in all volumes, or there is no range.
+        If no voxel is known in all volumes, or all grey values are equal.
     ConfigError
         If `data_range` is not greater than zero.
     Cancelled
@@ -256,7 +256,7 @@ def _check(should_stop: ShouldStop) -> None:
 def known_block(
     volumes: FrameVolumes, most_voxels: int
 ) -> tuple[dict[str, FloatArray], tuple[slice, ...]]:
-    """The largest central block of at most `most_voxels` voxels that are all known.
+    """Find the largest central block of at most `most_voxels` voxels, all known.
 
     Raises
     ------
@@ -303,7 +303,7 @@ def _shrunk(part: slice, by: int) -> slice:
 
 
 def central_box(shape: Sequence[int], most_voxels: int) -> tuple[slice, ...]:
-    """A central block: the longest edges are cropped first."""
+    """Return a central block: the longest edges are cropped first."""
     edges = list(shape)
     if math.prod(edges) > most_voxels:
         low, high = 1.0, float(max(edges))

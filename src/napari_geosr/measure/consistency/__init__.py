@@ -257,7 +257,7 @@ def _findings(
 def _widths(
     voxel_size: Sequence[float], shape: Sequence[int]
 ) -> tuple[float, float, float]:
-    """Width of the smoothing along each axis, in voxels; 0 along axes of length one."""
+    """Return the width of the smoothing in voxels; 0 along axes of length one."""
     smallest = min(voxel_size)
     z, y, x = (
         SMOOTHING * smallest / edge if n > 1 else 0.0
@@ -323,7 +323,7 @@ def _estimate(
 
 
 def _class_edges(grey: Array) -> Array:
-    """Quantiles of the grey values, without those that differ by rounding only.
+    """Return quantiles of the grey values, without those that differ by rounding only.
 
     A phase of a noise-free result has one grey value. Classes within its rounding
     errors would have noise levels that depend on these errors.
@@ -337,12 +337,12 @@ def _class_edges(grey: Array) -> Array:
 def _best_blur(
     pair: Pair, sample: Sequence[Box], should_stop: ShouldStop
 ) -> tuple[float, float, float]:
-    """The blur, along Z and in the plane, with the smallest residual."""
+    """Return the blur, along Z and in the plane, with the smallest residual."""
     deep = pair.shape[0] > 1
 
     @cache
     def power(along: int, plane: int) -> float:
-        """Mean squared residual for two blurs, given by their indices."""
+        """Return the mean squared residual for two blurs, given by their indices."""
         blur = (_BLURS[along] if deep else 0.0, _BLURS[plane], _BLURS[plane])
         if should_stop():
             raise Cancelled("The comparison with the scan was cancelled.")
@@ -397,7 +397,7 @@ def _result(sums: ResidualSums, noise: ResidualNoise, limit: float) -> Consisten
 
 
 def _robust_std(values: AnyArray) -> float:
-    """Standard deviation, from the median of absolute deviations."""
+    """Return the standard deviation estimated from the median absolute deviation."""
     if not len(values):
         return 0.0
     return float(_MAD * np.median(np.abs(values - np.median(values))))

@@ -38,7 +38,7 @@ class ResidualNoise:
     excess: float
 
     def at(self, grey: FloatArray) -> FloatArray:
-        """Standard deviation of the noise at these grey values."""
+        """Return the standard deviation of the noise at these grey values."""
         return np.interp(grey, self.centres, self.levels).astype(np.float32)
 
 
@@ -159,7 +159,7 @@ def _sums(
     inner: Box,
     noise: ResidualNoise,
 ) -> Array:
-    """The sums of a box, as in `ResidualSums`."""
+    """Return the sums of a box, as in `ResidualSums`."""
     values = residual[known].astype(np.float64)
     level = noise.at(np.nan_to_num(simulated[inner]))
     sizes = np.abs(residual) / level
@@ -190,7 +190,7 @@ def smoothed(
     widths: tuple[float, float, float],
     noise: ResidualNoise,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return the smoothed residual in units of the noise, and its part due to edges.
+    """Return the smoothed residual in units of the noise, and the part due to edges.
 
     The third array is the result after the same smoothing, minus its central grey
     value.
@@ -210,7 +210,7 @@ def smoothed(
 
 
 def _gradient(values: FloatArray) -> FloatArray:
-    """Magnitude of the gradient; axes of one voxel are ignored."""
+    """Return the magnitude of the gradient; axes of one voxel are ignored."""
     axes = tuple(i for i, n in enumerate(values.shape) if n > 1)
     if not axes:
         return np.zeros_like(values)

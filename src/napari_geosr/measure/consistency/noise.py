@@ -88,7 +88,7 @@ def windows(scan: FloatArray, residual: FloatArray, inner: Box) -> Windows:
 
 
 def excess(boxes: Sequence[Windows], shape: Sequence[int]) -> float:
-    """Standard deviation of a residual in its noisiest windows, relative to the noise.
+    """Compare the noisiest windows of a residual with the noise of the scan.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def excess(boxes: Sequence[Windows], shape: Sequence[int]) -> float:
 
 
 def _white_noise_shape(shape: Sequence[int]) -> tuple[int, int, int]:
-    """Shape of a test array: `shape`, with lengths limited to a maximum."""
+    """Return the shape of a test array: `shape`, with lengths limited to a maximum."""
     z, y, x = (
         min(n, limit) for n, limit in zip(shape, _MAX_WHITE_NOISE_SHAPE, strict=True)
     )
@@ -138,7 +138,7 @@ def _white_noise_shape(shape: Sequence[int]) -> tuple[int, int, int]:
 
 @cache
 def _white_noise_variances(shape: tuple[int, int, int]) -> tuple[float, float]:
-    """Variance in quiet and in noisy windows of independent noise of variance 1."""
+    """Simulate the variance in quiet and noisy windows of white noise of variance 1."""
     noise = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     z, y, x = (slice(0, n) for n in shape)
     _, variance, _ = windows(noise, noise, (z, y, x))
@@ -149,7 +149,7 @@ def _white_noise_variances(shape: tuple[int, int, int]) -> tuple[float, float]:
 def _local(
     values: FloatArray, unknown: npt.NDArray[np.bool_]
 ) -> tuple[FloatArray, FloatArray]:
-    """Mean and variance of the smoothed values in windows."""
+    """Return the mean and variance of the smoothed values in windows."""
     from scipy import ndimage
 
     middle = np.float32(values[~unknown].mean(dtype=np.float64))
@@ -163,7 +163,7 @@ def _local(
 
 
 def _merged_parts(boxes: Sequence[Windows]) -> Iterator[Windows]:
-    """Consecutive boxes, merged until they are large enough."""
+    """Yield consecutive boxes, merged until they are large enough."""
     pending: list[Windows] = []
     remaining = sum(part.shape[1] for part in boxes)
     for part in boxes:
@@ -182,7 +182,7 @@ def _merged_parts(boxes: Sequence[Windows]) -> Iterator[Windows]:
 
 
 def _quiet_variance(grey: Windows, variance: Windows) -> Array:
-    """Variance of the noise at these grey values: a convex lower bound of all classes.
+    """Estimate the noise variance at grey values: a convex lower bound of all classes.
 
     Classes that contain edges vary more than their noise. Such classes lie above the
     line that joins two quieter classes, a darker and a brighter one.

@@ -51,7 +51,7 @@ def block_sums(
     residual: FloatArray,
     known: npt.NDArray[np.bool_],
 ) -> BlockSums:
-    """Sums over a box of the volume; only its `known` voxels are used.
+    """Return the sums over a box of the volume; only its `known` voxels are used.
 
     Parameters
     ----------
@@ -130,6 +130,6 @@ class SlopeSums:
 
 
 def _moments(sums: Array) -> tuple[Array, Array]:
-    """Covariance of residual and result, and variance of the result."""
+    """Return the covariance of residual and result, and variance of the result."""
     count, a, r, ar, aa, _ = np.moveaxis(sums, -1, 0)
     return ar / count - a * r / count**2, aa / count - (a / count) ** 2

@@ -50,7 +50,7 @@ class NetworkGraph:
     Attributes
     ----------
     nodes : ndarray of shape (n, 3)
-        Positions (z, y, x) of junctions, free ends and lone voxels.
+        Positions (z, y, x) of junctions, free ends and isolated voxels.
     ends : ndarray of shape (m, 2), int
         The two nodes of each branch.
     paths : list of ndarray of shape (k, 3)
@@ -119,7 +119,7 @@ class NetworkGraph:
         return len(self.paths) - len(self.nodes) + self.components
 
     def crossing(self, axis: int) -> float:
-        """Number of tubes that cross a plane at less than 45° from its normal.
+        """Count the tubes that cross a plane at less than 45° from its normal.
 
         The normal is parallel to `axis`.
 
@@ -161,7 +161,7 @@ class NetworkGraph:
         )
 
     def to_json_dict(self) -> AnyDict:
-        """The results in JSON-serialisable form; lengths in `unit`.
+        """Return the results in JSON-serialisable form; lengths in `unit`.
 
         For an image, the faces along Z and the tubes per area are omitted.
         """
@@ -186,7 +186,7 @@ class NetworkGraph:
 
 
 def segment_lengths(path: Array) -> Array:
-    """Lengths of the segments of a path."""
+    """Return the lengths of the segments of a path."""
     return np.asarray(np.linalg.norm(np.diff(path, axis=0), axis=1))
 
 
@@ -246,7 +246,7 @@ def _padded_to_zyx(values: Sequence[float], first: float) -> Array:
 
 
 def _components(mask: Mask, smallest: int) -> tuple[Mask, dict[str, int]]:
-    """The phase without specks, and the number of components joining opposite faces."""
+    """Remove specks, and count the components that join opposite faces."""
     from scipy import ndimage
 
     labels, _ = ndimage.label(mask, structure=np.ones((3, 3, 3)))
@@ -270,7 +270,7 @@ def _thinned(mask: Mask) -> Mask:
 
 
 def _surface_distance(mask: Mask, sizes: Array) -> Array:
-    """Distance from each voxel to the surface, ignoring the faces of the volume."""
+    """Compute the distance of voxels from the surface, ignoring the volume's faces."""
     from scipy import ndimage
 
     if len(mask) == 1:
@@ -281,7 +281,7 @@ def _surface_distance(mask: Mask, sizes: Array) -> Array:
 
 
 def _smooth(path: Array) -> Array:
-    """Moving average over points; the window narrows towards the fixed ends."""
+    """Apply a moving average; the window narrows towards the fixed ends."""
     n = len(path)
     sums = np.concatenate([np.zeros((1, 3)), np.cumsum(path, axis=0)])
     at = np.arange(n)
@@ -302,7 +302,7 @@ def _n_components(n: int, ends: Indices) -> int:
 
 
 def _spurs(traced: SkeletonTrace, thickness: Array, sizes: Array) -> list[Indices]:
-    """Free chains, with their ends, that are no longer than the tube's thickness."""
+    """Find free chains, with their ends, no longer than the tube's thickness."""
     both = np.array(traced.ends, np.intp).ravel()
     degrees = np.bincount(both, minlength=len(traced.places))
     spurs = []

@@ -41,7 +41,7 @@ class GraphAgreement:
     branch_recall: float
 
     def to_json_dict(self) -> AnyDict:
-        """The results in JSON-serialisable form."""
+        """Return the results in JSON-serialisable form."""
         return dict(vars(self))
 
 
@@ -67,11 +67,11 @@ def graph_agreement(
 def _shares(
     lines: NetworkGraph, other: NetworkGraph, distance: float
 ) -> tuple[float, float]:
-    """Fractions of the length and of the branches that lie near those of `other`."""
+    """Return the fractions of length and of branches that lie near those of `other`."""
     from scipy.spatial import cKDTree
 
     edges = *other.voxel_size, *lines.voxel_size
-    # Closer points would not change anything: paths run from voxel to voxel.
+    # Closer points would change nothing: paths run from voxel to voxel.
     spacing = max(min(distance, *edges) / 2, min(edges) / 20)
     points = _inside([_resample(path, spacing) for path in other.paths], lines.box)
     parts = _inside([_resample(path, spacing) for path in lines.paths], other.box)
@@ -89,13 +89,13 @@ def _shares(
 
 
 def _inside(parts: list[Array], box: Array) -> list[Array]:
-    """The points of each path within a box; paths without such points are dropped."""
+    """Restrict paths to their points within a box; drop paths without such points."""
     kept = [part[((part >= box[0]) & (part <= box[1])).all(axis=1)] for part in parts]
     return [part for part in kept if len(part)]
 
 
 def _resample(path: Array, spacing: float) -> Array:
-    """Evenly spaced points along a path, each representing the same length."""
+    """Return evenly spaced points along a path, each representing the same length."""
     along = np.concatenate([[0.0], np.cumsum(segment_lengths(path))])
     n = max(1, math.ceil(along[-1] / spacing))
     at = (np.arange(n) + 0.5) * along[-1] / n

@@ -69,7 +69,7 @@ def graph_steps(
     geometry: Geometry,
     smallest: int,
 ) -> Generator[Step, None, NetworkGraph]:
-    """Trace the graph of pores.
+    """Trace the graph of a phase, such as the pores.
 
     Parameters
     ----------

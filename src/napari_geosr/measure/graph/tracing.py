@@ -47,7 +47,7 @@ class SkeletonTrace:
         self.places = np.array(self._places).reshape(-1, 3)
 
     def line(self, branch: int) -> Array:
-        """Points of a branch from node to node, in voxels."""
+        """Return the points of a branch from node to node, in voxels."""
         first, last = (self.places[node] for node in self.ends[branch])
         middle = self.voxels[self.chains[branch]]
         return np.concatenate([first[None], middle, last[None]]).astype(np.float64)
@@ -77,7 +77,7 @@ class SkeletonTrace:
             self._places.append(axis_sums)
 
     def _walk(self, degree: Indices) -> None:
-        """Follow chains from every node, then the remaining rings without a node."""
+        """Follow chains from every node, then the closed rings without a node."""
         visited = np.zeros(len(self.voxels), bool)
         for start in np.flatnonzero(self._node >= 0).tolist():
             for step in self._near[start]:
@@ -112,7 +112,7 @@ class SkeletonTrace:
 
 
 def _neighbours(lines: Mask) -> Indices:
-    """Pairs of adjacent line voxels, as numbers in the order of ``argwhere``."""
+    """Return pairs of adjacent line voxels, numbered in the order of ``argwhere``."""
     padded = np.pad(lines, 1)
     flat = np.flatnonzero(padded)
     steps = np.array([1, padded.shape[2], padded.shape[1] * padded.shape[2]])

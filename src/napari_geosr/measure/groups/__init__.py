@@ -211,7 +211,7 @@ class Group:
         return _COMPARISONS[tree.sign](values, limit) & ~np.isnan(values)
 
     def _factor(self, comparison: _Comparison, units: Mapping[str, str]) -> float:
-        """Conversion factor from the unit of the expression to that of the column."""
+        """Return the factor from the unit of the expression to that of the column."""
         unit = units.get(comparison.column, "")
         if not comparison.unit:
             return 1.0
@@ -230,7 +230,7 @@ class Group:
 
 
 def _no_voxel_size(comparison: _Comparison, unit: str) -> str:
-    """Message if a column is compared with a length, but the voxel size is unknown."""
+    """Explain that a column cannot be compared with a length without a voxel size."""
     length, power = _parts(unit)
     lacking = "the scan has no voxel size"
     if length == "unit":
@@ -244,7 +244,7 @@ def _no_voxel_size(comparison: _Comparison, unit: str) -> str:
 
 
 def _lengths(units: Mapping[str, str]) -> set[str]:
-    """Units of length of the columns."""
+    """Return the units of length of the columns."""
     return {_parts(unit)[0] for unit in units.values()}
 
 
@@ -277,7 +277,7 @@ class GroupSummary:
     share_of_size: float | None
 
     def to_json_dict(self) -> dict[str, str | int | float | None]:
-        """The summary as JSON-serialisable values."""
+        """Return the summary as JSON-serialisable values."""
         return {
             "expression": self.text,
             "count": self.count,

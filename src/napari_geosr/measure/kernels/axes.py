@@ -13,10 +13,10 @@ def mark_axes(
 ) -> None:
     """Mark voxels of the medial axis of a phase.
 
-    Each of two neighbouring voxels has a nearest voxel outside the phase. If these
+    Two neighbouring voxels each have a nearest voxel outside the phase. If these
     outside voxels subtend an angle of more than 130°, the neighbour that is closer to
     the middle is marked (Hesselink & Roerdink, IEEE TPAMI 30, 2204 (2008),
-    doi:10.1109/TPAMI.2008.21: integer medial axis, pruned).
+    doi:10.1109/TPAMI.2008.21: pruned integer medial axis).
 
     Parameters
     ----------
@@ -45,7 +45,8 @@ def mark_axes(
                     for i, (first, second) in enumerate(((z, a), (y, b), (x, c))):
                         apart += (u[i] - v[i]) ** 2
                         middle += (u[i] - v[i]) * (first + second - u[i] - v[i])
-                    # More than 130°: 3.3 times the squared distance.
+                    # Skip angles of at most 130° (law of cosines, with two sides of
+                    # equal length).
                     if apart <= 1.65 * (distances[z, y, x] + distances[a, b, c]):
                         continue
                     if middle >= 0:

@@ -88,8 +88,8 @@ def _sweep_simple_row(
 ) -> None:
     """Like `_sweep_row`, for rows without special cells.
 
-    The only branch is taken where one pore follows another, so the processor predicts
-    it well; cells without a boundary add zeros.
+    The only branch is taken where one pore follows another, so that the processor
+    predicts it well; cells without a boundary add zeros.
     """
     current = np.int64(0)
     surface, euler = np.int64(0), np.int64(0)
@@ -138,7 +138,7 @@ def _sweep_row(
     a, b, c, d = low[0, 0], low[1, 0], high[0, 0], high[1, 0]
     old = (a != 0) | (b != 0) << 1 | (c != 0) << 2 | (d != 0) << 3
     old_any = a | b | c | d
-    # Several labels: the union of their bits differs from at least one of them.
+    # Several labels: the bitwise OR of the labels differs from at least one of them.
     old_several = (a != old_any) & (a != 0) | (b != old_any) & (b != 0)
     old_several |= (c != old_any) & (c != 0) | (d != old_any) & (d != 0)
     for x in range(low.shape[1] - 1):
@@ -230,7 +230,7 @@ def sweep_cells(
     one_label : bool
         Whether all labelled corners of a cell have the same label (26 neighbours).
     flat : bool
-        Whether this is a 2D image, whose border consists of its edges.
+        Whether this is a 2D image; its border consists of its edges.
     tables : tuple
         Pair bits (13, 2), pair weights (13,), and surface and eight times the Euler
         number per code (256, 2), all int64.

@@ -43,7 +43,8 @@ MIN_X = _column(LOWEST)
 MAX_Z = _column(HIGHEST)
 MAX_Y = _column(HIGHEST)
 MAX_X = _column(HIGHEST)
-#: Index of the first voxel in the flattened volume: the order of labels.
+#: Index of the first voxel in the flattened volume, which determines the order of
+#: labels.
 FIRST = _column(LOWEST)
 TOUCHES = _column(EITHER)
 N_COLUMNS = len(_rules)
@@ -58,10 +59,10 @@ N_BOUNDARY_COLUMNS = 2
 
 
 def new_table(n: int) -> np.ndarray:
-    """An empty table of sums for labels 0..n, shape (n + 1, N_COLUMNS), int64."""
+    """Create an empty table of sums for labels 0..n, (n + 1, N_COLUMNS), int64."""
     return np.zeros((n + 1, N_COLUMNS), np.int64)
 
 
 def new_boundary(n: int) -> np.ndarray:
-    """An empty boundary table, shape (n + 1, N_BOUNDARY_COLUMNS), int64."""
+    """Create an empty boundary table, (n + 1, N_BOUNDARY_COLUMNS), int64."""
     return np.zeros((n + 1, N_BOUNDARY_COLUMNS), np.int64)

@@ -10,7 +10,7 @@ from napari_geosr.measure.kernels.compiled import compiled
 FAR = np.int32(2**30)
 #: Number of columns that are processed together.
 TILE = 16
-#: Sites up to this many voxels away are compared one by one, farther ones by parabolas.
+#: Sites up to this many voxels away are compared directly; farther ones, as parabolas.
 WITHIN = 128
 
 
@@ -18,11 +18,11 @@ WITHIN = 128
 def squared_distances(
     phase: np.ndarray, distances: np.ndarray, nearest: np.ndarray
 ) -> None:
-    """Squared distance of each voxel to the nearest voxel centre outside the phase.
+    """Compute squared distances of voxels to the nearest voxel outside the phase.
 
     Felzenszwalb & Huttenlocher, Theory of Computing 8, 415 (2012),
     doi:10.4086/toc.2012.v008a019: one pass along each axis; along Y and Z, the lower
-    envelope of parabolas. No voxels are assumed outside the array.
+    envelope of parabolas. The border of the array does not count as outside.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def squared_distances(
 def _along_row(
     phase: np.ndarray, distances: np.ndarray, nearest: np.ndarray, start: int
 ) -> None:
-    """First pass: distances to voxels of the same row.
+    """Compute distances to voxels of the same row (first pass).
 
     If several voxels are equally near, the first one is taken.
 
@@ -79,7 +79,7 @@ def _along_row(
 
 @compiled
 def _along_columns(distances: np.ndarray, nearest: np.ndarray) -> None:
-    """Further passes along the first axis of a plane, `TILE` columns together.
+    """Update distances along the first axis of a plane, `TILE` columns together.
 
     If two sites are equally near, the first one is taken.
     """
@@ -127,7 +127,7 @@ def _compare(
     best: np.ndarray,
     place: np.ndarray,
 ) -> bool:
-    """Fill in the distances and sites of a row, from all rows that may be nearer.
+    """Update the distances and sites of a row from all rows that may be nearer.
 
     Returns whether any of those rows are more than `WITHIN` rows away; such rows are
     left out.
@@ -144,7 +144,7 @@ def _compare(
         if before >= 0:
             for k in range(len(best)):
                 value = np.int32(values[before, k] + squared)
-                # On this side, sites are in descending order.
+                # On this side, sites are visited in descending order.
                 is_near = value <= best[k]
                 best[k] = value if is_near else best[k]
                 place[k] = places[before, k] if is_near else place[k]
@@ -212,7 +212,7 @@ def _envelope(
         count += 1
     if count == 0:
         return
-    # Both are read at sites while earlier entries are written: copy the sites first.
+    # Entries at sites are read after earlier entries are written: copy them first.
     old_values = values[sites[:count]].copy()
     old_places = places[sites[:count]].copy()
     k = 0

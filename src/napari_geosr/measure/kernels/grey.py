@@ -9,7 +9,7 @@ from napari_geosr.measure.kernels.compiled import compiled
 
 @compiled
 def finite_range(values: np.ndarray) -> tuple[float, float, int]:
-    """Smallest and largest finite value, and the number of non-finite values."""
+    """Find the smallest and largest finite value, and count non-finite values."""
     low = np.inf
     high = -np.inf
     n_nonfinite = 0

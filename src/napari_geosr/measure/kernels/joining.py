@@ -86,7 +86,7 @@ def compact_planes(
 
 @compiled
 def roots_of(parent: np.ndarray) -> np.ndarray:
-    """The root of every label, shape (n + 1,), int64."""
+    """Return the root of every label, shape (n + 1,), int64."""
     roots = np.empty_like(parent)
     for label in range(parent.size):
         # A root is lower than its members, so its own entry is already final.

@@ -125,7 +125,7 @@ def axis_lengths(table: np.ndarray, voxel_size: np.ndarray) -> np.ndarray:
 
 @compiled
 def _eigenvalues(m: np.ndarray, out: np.ndarray) -> None:
-    """Eigenvalues of a symmetric 3×3 matrix, largest first.
+    """Compute the eigenvalues of a symmetric 3×3 matrix, largest first.
 
     Smith, Communications of the ACM 4, 168 (1961), https://doi.org/10.1145/355578.366316.
     """

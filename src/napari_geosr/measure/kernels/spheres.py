@@ -1,8 +1,8 @@
 """Finds the largest spheres within a phase (centres and radii), and paints them.
 
 Hildebrand & Rüegsegger, J. Microsc. 185, 67 (1997),
-doi:10.1046/j.1365-2818.1997.1340694.x; spheres within another sphere are left out (Dahl
-& Dahl, CVPR Workshops (2023), doi:10.1109/CVPRW59228.2023.00454, compare algorithms).
+doi:10.1046/j.1365-2818.1997.1340694.x, without spheres within another sphere; compare
+Dahl & Dahl, CVPR Workshops (2023), doi:10.1109/CVPRW59228.2023.00454.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ OUT = 0.2
 FLAT = 0.7
 #: Minimum radius, in voxels, at which one sphere per cell of 4³ voxels is sufficient.
 WIDE = 16.0
-#: Number of passes in which voxels outside all spheres take the largest diameter of
-#: their neighbours.
+#: Number of passes in which voxels outside all spheres are given the largest diameter
+#: of their neighbours.
 FILLED = 4
 #: Relative tolerance of radii: spheres are painted larger by this fraction (at least by
 #: `MARGIN`), and spheres that add less than this are skipped.
@@ -94,7 +94,7 @@ def _slope(before: int, after: int) -> float:
 def largest_unknown(
     distances: np.ndarray, core: np.ndarray, inner: np.ndarray
 ) -> float:
-    """Return the largest radius of a sphere that is uncertain because the block ends.
+    """Return the largest radius of a sphere that voxels beyond the block may change.
 
     Spheres around voxels of the core, and of the `REACH` voxels around it, are checked.
     `inner` is 1 for each face of the block, in pairs along Z, Y, X, beyond which the
@@ -194,7 +194,7 @@ def collect(
 def _of_cell(
     distances: np.ndarray, core: np.ndarray, z: int, y: int, x: int, found: np.ndarray
 ) -> int:
-    """Fill in the voxels of a cell of 4³ voxels whose spheres are kept."""
+    """Fill in the centres of the spheres that are kept in a cell of 4³ voxels."""
     count = 0
     widest, wide = -1, np.int64(0)
     for part in range(8):
@@ -319,13 +319,13 @@ def _paint_row(
 
 @compiled
 def _lowest(bits: np.uint64) -> int:
-    """Position of the lowest bit that is set (found with a De Bruijn sequence)."""
+    """Find the position of the lowest bit that is set, with a De Bruijn sequence."""
     return int(_LOWEST[((bits & (~bits + ONE)) * _DE_BRUIJN) >> np.uint64(58)])
 
 
 @compiled
 def painted_radius(diameter: int) -> float:
-    """Radius of the voxels that belong to a sphere of a stored diameter."""
+    """Return the radius of the voxels that belong to a sphere of a stored diameter."""
     radius = 0.5 * diameter / STEPS
     return radius + max(MARGIN, TOLERANCE * radius)
 

@@ -45,7 +45,7 @@ _WEIGHTS: dict[tuple[int, ...], float] = {
 
 
 def _row_weights() -> np.ndarray:
-    """Weight of each pattern of 7 voxels along X, by |dz| and |dy|."""
+    """Return the weight of each pattern of 7 voxels along X, by |dz| and |dy|."""
     bits = (np.arange(128)[:, None] >> np.arange(7)) & 1
     found = np.empty((REACH + 1, REACH + 1, 128), np.float64)
     for dz in range(REACH + 1):
@@ -103,7 +103,7 @@ def _is_thin(patterns: np.ndarray, z: int, y: int, x: int) -> bool:
                 else:
                     c += side
                 if not (0 <= a < shape[0] and 0 <= b < shape[1] and 0 <= c < shape[2]):
-                    # Structures continue beyond the border.
+                    # Assume that structures continue beyond the border.
                     thick = 3 if thick else 0
                     break
                 if not patterns[a, b, c] & 8:

@@ -135,10 +135,10 @@ def _planes(
     x: int,
     walls: np.ndarray,
 ) -> int:
-    """Walls near a sphere: the planes nearest to a voxel and to its neighbours.
+    """Find the walls near a sphere: the planes nearest to a voxel and its neighbours.
 
     `walls` receives, for each wall, the direction away from it, the distance of the
-    voxel, and 1.
+    voxel from it, and a count of 1.
     """
     n_z, n_y, n_x = distances.shape
     count, last = 0, -1

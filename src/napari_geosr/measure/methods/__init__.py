@@ -65,7 +65,7 @@ class MethodsSource(Protocol):
 
 
 def methods_text(report: MethodsSource) -> str:
-    """The methods section as paragraphs.
+    """Return the methods section as paragraphs.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def sample_texts(report: MethodsSource) -> list[str]:
 
 
 def neighbourhood_texts(settings: AnyMapping) -> list[tuple[str, str]]:
-    """Settings that make the threshold local, with their sources."""
+    """Return the settings that make the threshold local, with their sources."""
     found = []
     if (window := settings.get("local_window")) is not None:
         found.append(
@@ -186,7 +186,7 @@ def settings_of(text: str) -> PorosityConfig:
 
 
 def settings_values(text: str) -> AnyDict:
-    """The settings in a methods section, by name.
+    """Return the settings in a methods section, by name.
 
     Raises
     ------

@@ -118,7 +118,7 @@ def _known(
 def _depths(
     phases: Phases, places: npt.NDArray[np.float64]
 ) -> Generator[Step, None, npt.NDArray[np.float64]]:
-    """Distance of each position from the mask's border; NaN without a mask."""
+    """Measure the distance of positions from the mask's border; NaN without a mask."""
     from scipy.spatial import cKDTree
 
     depth = np.full(len(places), np.nan)

@@ -54,7 +54,7 @@ _FEW = 200
 
 
 def directions(flat: bool) -> npt.NDArray[np.float64]:
-    """Unit vectors (z, y, x), evenly spread over half a sphere (or half a circle)."""
+    """Return unit vectors (z, y, x), evenly spread over half a sphere (or circle)."""
     if flat:
         angle = math.pi * np.arange(_N_FLAT) / _N_FLAT
         return np.stack([np.zeros(_N_FLAT), np.sin(angle), np.cos(angle)], axis=1)
@@ -66,7 +66,7 @@ def directions(flat: bool) -> npt.NDArray[np.float64]:
 
 
 def _frames(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Each direction with two unit vectors normal to it, shape (n, 3, 3)."""
+    """Return each direction with two unit vectors normal to it, shape (n, 3, 3)."""
     frames = np.empty((len(vectors), 3, 3))
     for i, vector in enumerate(vectors):
         helper = np.eye(3)[np.argmin(np.abs(vector))]
@@ -161,7 +161,7 @@ def _findings(
 def ellipsoid(
     vectors: npt.NDArray[np.float64], rate: npt.NDArray[np.float64], flat: bool
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Radii of the fitted ellipsoid, longest first, and the direction of the longest.
+    """Fit an ellipsoid; return its radii, longest first, and its longest direction.
 
     Parameters
     ----------

@@ -60,7 +60,7 @@ _MOST_POROUS = 0.5
 
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
-    """Measure every slice."""
+    """Measure the cortex in every slice."""
     n = phases.shape[0]
     step = max(1, n // _MOST_THICKNESSES)
     rows = np.full((n, len(_NAMES)), np.nan)
@@ -122,7 +122,7 @@ class _RingCheck:
         self._before = cavity
 
     def remarks(self, rows: npt.NDArray[np.float64]) -> list[str]:
-        """Remark on a volume that may not be a cortex, based on values of slices."""
+        """Remark if the volume may not be a cortex, based on the values of slices."""
         values = dict(zip(_NAMES, rows[np.isfinite(rows[:, 0])].T, strict=True))
         if not (n := len(values["Tt.Ar"])):
             return []
@@ -158,7 +158,7 @@ class _RingCheck:
 
 
 def _of_slice(bone: Mask, ring: _RingCheck, *, with_thickness: bool) -> list[float]:
-    """The values of one slice, in the order of `QUANTITIES`."""
+    """Return the values of one slice, in the order of `QUANTITIES`."""
     from scipy import ndimage
 
     pieces, _ = ndimage.label(bone, np.ones((3, 3)))

@@ -81,7 +81,7 @@ _MOST_LACUNAE = 0.2
 def principal_axes(
     pores: Pores,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Eigenvalues (n, 3), smallest first, and longest axes (n, 3) as (z, y, x).
+    """Return eigenvalues (n, 3), smallest first, and longest axes (n, 3) as (z, y, x).
 
     A voxel counts as a cuboid.
     """
@@ -179,7 +179,7 @@ def _no_lacunae(pores: Pores, solid: int, phases: Phases) -> list[str]:
 
 
 def _reach_through(pores: Pores, phases: Phases) -> npt.NDArray[np.bool_]:
-    """Mask of the pores that reach from one face of the volume to the opposite one."""
+    """Select the pores that reach from one face of the volume to the opposite one."""
     low = pores.sums[:, column.MIN_Z : column.MIN_X + 1]
     high = pores.sums[:, column.MAX_Z : column.MAX_X + 1]
     # The pores are on the grid of the volume, the phases on one of cubic voxels.
@@ -191,7 +191,7 @@ def _reach_through(pores: Pores, phases: Phases) -> npt.NDArray[np.bool_]:
 
 
 def _remarks(pores: Pores, whole: npt.NDArray[np.bool_]) -> list[str]:
-    """Remarks on shapes that were not measured or are uncertain."""
+    """Return remarks on shapes that were not measured or are uncertain."""
     remarks: list[str] = []
     if not whole.any():
         return [

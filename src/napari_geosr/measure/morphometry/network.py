@@ -100,7 +100,7 @@ def _openpnm(
     throats: npt.NDArray[np.int64],
     areas: npt.NDArray[np.float64],
 ) -> dict[str, npt.NDArray[np.generic]]:
-    """Pores and throats under OpenPNM's names: in metres, or voxels without a unit."""
+    """Return pores and throats under OpenPNM's names, in metres (or voxels)."""
     edge = phases.edge
     if phases.unit in MILLIMETRES:
         edge = convert_length(edge, phases.unit, "m")
@@ -132,7 +132,7 @@ def _openpnm(
 def divide(
     space: npt.NDArray[np.bool_],
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Labels of the parts of a pore space, their inscribed diameters and centres.
+    """Divide a pore space; return labels of the pores, inscribed diameters and centres.
 
     Parameters
     ----------
@@ -167,9 +167,9 @@ def divide(
 def _throats(
     labels: npt.NDArray[np.int32],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Pairs of labels that share faces, and the area (2D: length) of their interface.
+    """Find pairs of labels that share faces, and the area (2D: length) between them.
 
-    The faces across each axis are the projection of a flat throat along that axis.
+    The faces normal to each axis are the projection of a flat throat along that axis.
     """
     pairs, across = [], []
     for axis in range(labels.ndim):

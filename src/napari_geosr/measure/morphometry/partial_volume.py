@@ -137,7 +137,7 @@ def _findings(
 
 
 def _depths(pores: Mask, flat: bool) -> npt.NDArray[np.float32]:
-    """Distance of every voxel from the solid, in voxels."""
+    """Return the distance of every voxel from the solid, in voxels."""
     from scipy.ndimage import distance_transform_edt
 
     if not pores.any() or pores.all():
@@ -148,7 +148,7 @@ def _depths(pores: Mask, flat: bool) -> npt.NDArray[np.float32]:
 
 
 def _grown(mask: Mask, distance: int, flat: bool) -> Mask:
-    """Voxels up to `distance` from a mask, along axes and diagonals."""
+    """Return the voxels up to `distance` from a mask, along axes and diagonals."""
     from scipy.ndimage import maximum_filter1d
 
     grown = mask.view(np.uint8)

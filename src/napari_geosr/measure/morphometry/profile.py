@@ -40,7 +40,7 @@ _ENOUGH = 0.5
 
 
 def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findings]:
-    """Measure every slice."""
+    """Measure the porosity of every slice."""
     slabs = phases.slabs
     parts = []
     yield StageStarted(0, len(slabs), message="Measuring the profile along Z")
@@ -84,7 +84,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
 
 
 def _field_counts(planes: Mask) -> np.ndarray:
-    """Voxels of each field of each slice, shape (Z, fields)."""
+    """Return the voxels of each field of each slice, shape (Z, fields)."""
     _, n_y, n_x = planes.shape
     rows = np.unique(np.arange(_FIELDS) * n_y // _FIELDS)
     columns = np.unique(np.arange(_FIELDS) * n_x // _FIELDS)
@@ -94,13 +94,13 @@ def _field_counts(planes: Mask) -> np.ndarray:
 
 
 def _slope(heights: np.ndarray, porosity: np.ndarray) -> float:
-    """Slope of the regression line; 0 if it is only a rounding error."""
+    """Return the slope of the regression line; 0 if it is only a rounding error."""
     slope = float(np.polyfit(heights - heights.mean(), porosity, 1)[0])
     return slope if abs(slope) * len(heights) > 1e-12 else 0.0
 
 
 def standard_error(pores: np.ndarray, sample: np.ndarray) -> float:
-    """Standard error of the porosity of a slice, from its fields.
+    """Return the standard error of the porosity of a slice, from its fields.
 
     Parameters
     ----------

@@ -54,7 +54,8 @@ _AVERAGED = 2.5
 #: Width of the margin read around a block, in voxels, for the smoothing and the
 #: averaging of curvatures.
 _WIDE = 16
-#: Half the range of levels around 0.5.
+#: Half-width of the range of levels of the smoothed mask, around 0.5, that form the
+#: surface.
 _RANGE = 0.3
 #: Edge of the blocks in voxels.
 _BLOCK = 96
@@ -103,7 +104,7 @@ def _blocks(shape: tuple[int, ...]) -> list[Box]:
 
 
 def _sums_of(phases: Phases, block: Box) -> Floats:
-    """Volume, surface, concave surface and curvature × surface in a block."""
+    """Sum volume, surface, concave surface and curvature × surface in a block."""
     from scipy.ndimage import gaussian_filter
 
     wide = [
@@ -151,7 +152,7 @@ def _sums_of(phases: Phases, block: Box) -> Floats:
 
 
 def _smoothed(mask: npt.NDArray[np.bool_]) -> tuple[Floats, list[Floats]]:
-    """A mask smoothed by a Gaussian, and the derivatives of the result."""
+    """Return a mask smoothed by a Gaussian, and the derivatives of the result."""
     from scipy.ndimage import gaussian_filter
 
     values = mask.astype(np.float64)

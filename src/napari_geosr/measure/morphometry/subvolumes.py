@@ -96,7 +96,7 @@ Counts = npt.NDArray[np.int64]
 def _counted(
     phases: Phases, parts: Sequence[int]
 ) -> Generator[Step, None, dict[int, tuple[Counts, Counts, Counts]]]:
-    """Numbers of pore, sample and all voxels in sub-volumes, for each division."""
+    """Count pore, sample and all voxels in sub-volumes, for each division."""
     longest = max(phases.shape)
     borders = {}
     counts = {}
@@ -135,10 +135,10 @@ def _summed(mask: Mask, y: Counts, x: Counts) -> Counts:
 
 
 def _fractions(pores: Counts, sample: Counts, whole: Counts) -> tuple[Counts, Counts]:
-    """Pore and sample voxels of the evaluated sub-volumes, sorted by porosity."""
+    """Select the evaluated sub-volumes; return pore and sample voxels by porosity."""
     used = 2 * sample >= whole
     p, s = pores[used], sample[used]
-    order = np.lexsort((s, p / s))  # so that the draws do not depend on directions
+    order = np.lexsort((s, p / s))  # sorted, so that draws do not depend on directions
     return p[order], s[order]
 
 
@@ -153,7 +153,7 @@ def _interval(pores: Counts, sample: Counts) -> tuple[float, float]:
 def _representative(
     rows: Sequence[tuple[float, float]], porosity: float
 ) -> float | None:
-    """Smallest edge at and above which the spread stays within the accepted limit.
+    """Find the smallest edge above which the spread stays within the accepted limit.
 
     None if there is no such edge.
     """

@@ -139,7 +139,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
 def _number(
     phases: Phases,
 ) -> Generator[Step, None, tuple[float | None, list[str]]]:
-    """Tb.N from the distance between the mid-axes, and a remark on its reliability."""
+    """Compute Tb.N from the distance between mid-axes; remark on its reliability."""
     if (axes := phases.results.get("mid-axes")) is None:
         mask = PackedMask(phases.shape)
 

@@ -48,7 +48,7 @@ QUANTITIES = (
         "k(estimate)", "permeability by the Kozeny–Carman equation", 2, flat_name="-"
     ),
 )
-#: Fluxes through all planes must agree within this fraction.
+#: Maximum relative difference between the fluxes through the planes.
 _TOLERANCE = 0.005
 
 
@@ -104,7 +104,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
 def _permeability(
     porosity: float, surface: float, values: Mapping[str, float | None]
 ) -> tuple[float | None, list[str]]:
-    """The Kozeny–Carman estimate, and remarks on axes without connecting pores."""
+    """Estimate the permeability (Kozeny–Carman); remark on axes without connections."""
     shares = {axis: values.get(f"D_eff/D0.{axis}") for axis in "zyx"}
     if all(share == 0 for share in shares.values()):
         return 0.0, [
@@ -129,7 +129,7 @@ def _permeability(
 
 
 def _connecting(along: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The part of a phase that connects both faces along the first axis."""
+    """Return the part of a phase that connects both faces along the first axis."""
     import cc3d
 
     labels = cc3d.connected_components(along.view(np.uint8), connectivity=6)
@@ -143,7 +143,7 @@ def _connecting(along: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 def _diffusivity(
     phases: Phases, along: npt.NDArray[np.bool_], letter: str
 ) -> Generator[Step, None, diffusion.Solution]:
-    """Effective ÷ free diffusivity along the first axis, and the spread of fluxes."""
+    """Solve for the relative diffusivity (effective ÷ free) along the first axis."""
     yield StageStarted(message=f"Solving for diffusion along {letter.upper()}")
     phase = _connecting(along)
     if not phase.any():

@@ -52,7 +52,7 @@ _MOST_LAG = 128
 
 
 def lags(shape: tuple[int, ...], flat: bool) -> list[int]:
-    """Distances in voxels: every integer at first, then about 8 % apart."""
+    """Return distances in voxels: every integer at first, then steps of about 8 %."""
     most = min(_MOST_LAG, min(shape[1:] if flat else shape) // 2)
     found = list(range(min(8, most) + 1))
     while found[-1] < most:
@@ -117,7 +117,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
 def pair_steps(
     phases: Phases, axes: tuple[int, ...], distances: list[int]
 ) -> Generator[Step, None, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Numbers of pairs with both ends in pores, and in the sample: (3, n) each."""
+    """Count pairs with both ends in pores, and in the sample; shape (3, n) each."""
     both = np.zeros((3, len(distances)), np.int64)
     pairs = np.zeros_like(both)
     slabs, n_z = phases.slabs, phases.shape[0]
@@ -146,7 +146,7 @@ def pair_steps(
 
 
 def _shifted(axis: int, offset: int, lag: int, n: int) -> Box:
-    """Voxels at one end of the pairs along an axis, within a slab of `n` planes."""
+    """Return the voxels at one end of pairs along an axis, in a slab of `n` planes."""
     key = [slice(0, n), slice(None), slice(None)]
     if axis == 0:
         key[0] = slice(offset, n + offset)
@@ -161,7 +161,7 @@ def _count(one: Mask, other: Mask) -> int:
 
 
 def _surface(phases: Phases) -> Generator[Step, None, float | None]:
-    """Surface per volume: −4 times the slope of S2, by Crofton's weights."""
+    """Return the surface per volume: −4 times the slope of S2, by Crofton's weights."""
     weights = pair_weights((1.0, 1.0, 1.0), flat=phases.flat)
     changes, pairs = np.zeros(len(PAIRS)), np.zeros(len(PAIRS))
     slabs, n_z = phases.slabs, phases.shape[0]
@@ -193,7 +193,7 @@ def _surface(phases: Phases) -> Generator[Step, None, float | None]:
 
 
 def _corner(corner: tuple[int, ...], n: int, shape: tuple[int, ...]) -> Box:
-    """Voxels at one end of the pairs along a diagonal, in up to `n` planes."""
+    """Return voxels at one end of the pairs along a diagonal, in up to `n` planes."""
     lengths = (min(n, shape[0] - 1), shape[1] - 1, shape[2] - 1)
     z, y, x = (slice(c, c + m) for c, m in zip(corner, lengths, strict=True))
     return z, y, x
@@ -202,7 +202,7 @@ def _corner(corner: tuple[int, ...], n: int, shape: tuple[int, ...]) -> Box:
 def _runs(
     phases: Phases, which: str, axis: int
 ) -> Iterator[tuple[npt.NDArray[np.int64], Mask]]:
-    """Lengths of runs along an axis, and whether both ends meet the other phase."""
+    """Yield run lengths along an axis, and whether both ends touch the other phase."""
     own = getattr(phases, which)
     other = phases.solid if which == "pores" else phases.pores
     across = 1 if axis != 1 else 0
@@ -235,7 +235,7 @@ def _mean_and_sd(counts: npt.NDArray[np.int64]) -> tuple[float | None, float | N
 
 
 def decay_length(distances: list[int], s2: npt.NDArray[np.float64]) -> float | None:
-    """Distance at which the normalised covariance falls to 1/e."""
+    """Return the distance at which the normalised covariance falls to 1/e."""
     phi = float(s2[0])
     if not 0 < phi < 1:
         return None

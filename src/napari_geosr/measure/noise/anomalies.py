@@ -1,9 +1,9 @@
-"""Parts of a scan with much more noise than the rest: slices, and single voxels.
+"""Finds slices and single voxels that are much noisier than the rest of a scan.
 
 The noise of a scan is measured where it is weakest. Bad frames of a camera leave noisy
 slices; direct hits of the detector (zingers) and hot pixels leave single voxels far
-outside the grey values of the sample. A restoration that is adapted to the noise of the
-rest leaves most of them unchanged.
+outside the grey values of the sample. A restoration adapted to the noise of the other
+voxels leaves most of them unchanged.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ _DIFFERENCE_VARIANCE = 36.0
 def anomaly_doubts(
     sample: NoiseSample, n_slices: int, found: Outliers, level: float, contrast: float
 ) -> Iterator[str]:
-    """Sentences on noisy slices and on single voxels far outside the range.
+    """Yield remarks on noisy slices and on single voxels far outside the range.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def anomaly_doubts(
 
 
 def slice_ratios(sample: NoiseSample, n_slices: int, floor: float) -> Array:
-    """Fine detail of the quiet parts of each slice, relative to adjacent slices.
+    """Compare the fine detail in quiet parts of each slice with adjacent slices.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def slice_ratios(sample: NoiseSample, n_slices: int, floor: float) -> Array:
 
 
 def _quantiles(energy: FloatArray, slices: Numbers, n_slices: int) -> Array:
-    """The energy of the quiet blocks of each slice; NaN where there are too few."""
+    """Return the energy of the quiet blocks of each slice; NaN if they are too few."""
     order = np.argsort(slices, kind="stable")
     ends = np.searchsorted(slices[order], np.arange(n_slices + 1))
     found = np.full(n_slices, np.nan)
@@ -224,7 +224,7 @@ def without_outliers(sample: NoiseSample) -> tuple[NoiseSample, Outliers]:
 
 
 def _single(values: npt.NDArray[np.floating]) -> tuple[Bools, float]:
-    """Single voxels far outside the others, and their `Outliers.power`."""
+    """Find single voxels far outside the others, and their `Outliers.power`."""
     found = np.zeros(values.shape, bool)
     low, high = np.percentile(values, (2, 98))
     limit = _FAR * float(high - low)
@@ -239,7 +239,7 @@ def _single(values: npt.NDArray[np.floating]) -> tuple[Bools, float]:
 
 
 def _at_ends(sample: NoiseSample, counted: Bools | None) -> Outliers:
-    """Single voxels at the ends of the grey scale, in blocks of one grey value.
+    """Return single voxels at the ends of the grey scale, in blocks of one grey value.
 
     Voxels that are already counted are left out.
     """
@@ -266,7 +266,7 @@ def _at_ends(sample: NoiseSample, counted: Bools | None) -> Outliers:
 def _surroundings(
     values: npt.NDArray[np.floating], places: Numbers
 ) -> tuple[Array, Array, Bools]:
-    """Median of the voxels' neighbours, its distance, and whether neighbours agree."""
+    """Find the median of voxels' neighbours, its distance, and whether they agree."""
     around = np.full((2 * (values.ndim - 1), len(places)), np.nan)
     for axis, length in enumerate(values.shape[1:], 1):
         for side, step in enumerate((-1, 1)):
@@ -280,7 +280,7 @@ def _surroundings(
 
 
 def _noisy_runs(ratios: Array) -> Iterator[Numbers]:
-    """Runs of noisy slices next to slices that are not noisy."""
+    """Yield the runs of noisy slices next to slices that are not noisy."""
     bad = np.flatnonzero(ratios > _MIN_SLICE_RATIO)
     if not len(bad):
         return
@@ -292,7 +292,7 @@ def _noisy_runs(ratios: Array) -> Iterator[Numbers]:
 
 
 def _ranges(runs: list[Numbers]) -> str:
-    """Runs in words, such as ``"3, 7 to 9 and 12"``; at most four."""
+    """Describe runs in words, such as ``"3, 7 to 9 and 12"``; at most four."""
     parts = [
         str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}"
         for run in runs[:_MAX_RUNS]

@@ -31,14 +31,14 @@ _PERIOD = 64
 
 @cache
 def polynomials(n: int) -> Array:
-    """Orthonormal polynomials on `n` points, shape (degree, point)."""
+    """Return the orthonormal polynomials on `n` points, shape (degree, point)."""
     points = np.linspace(-1, 1, n) if n > 1 else np.zeros(1)
     q, _ = np.linalg.qr(np.vander(points, n, increasing=True))
     return np.asarray(q.T, np.float64)
 
 
 def energies(blocks: FloatArray) -> FloatArray:
-    """Squared coefficients of blocks, shape (blocks, Z, Y, X) in degrees."""
+    """Return the squared coefficients of blocks by degree, shape (blocks, Z, Y, X)."""
     coefficients = blocks
     for axis in (1, 2, 3):
         matrix = polynomials(coefficients.shape[axis]).astype(np.float32)
@@ -50,13 +50,13 @@ def energies(blocks: FloatArray) -> FloatArray:
 
 
 def degrees(edges: Edges) -> npt.NDArray[np.int_]:
-    """Total degree of each coefficient."""
+    """Return the total degree of each coefficient."""
     i, j, k = np.indices(edges)
     return np.asarray(i + j + k)
 
 
 def blur_covariance(width: float) -> Array:
-    """Correlation at distances 0, 1, 2, … of noise blurred by a sampled Gaussian."""
+    """Return the correlation at distances 0, 1, 2, … of noise blurred by a Gaussian."""
     covariance = np.zeros(_PERIOD)
     if width < _MIN_WIDTH:
         covariance[0] = 1
@@ -172,7 +172,7 @@ def non_negative(matrix: Array, values: Array) -> Array:
 
     Notes
     -----
-    An active-set method may not terminate for parts that are almost alike; the interior
+    An active-set method may not terminate if parts are nearly identical; the interior
     reflective method (Coleman and Li 1996) does.
     """
     from scipy.optimize import lsq_linear, nnls

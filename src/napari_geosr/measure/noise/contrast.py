@@ -74,7 +74,7 @@ def noise_free_contrast(
 
 
 def _averaged(blocks: Array, lags: Sequence[float]) -> tuple[Array, float]:
-    """Means of pairs of voxels along each axis, and the noise reduction factor."""
+    """Average pairs of voxels along each axis; return the noise reduction, too."""
     factor = 1.0
     for axis, lag in enumerate(lags, 1):
         n = blocks.shape[axis] // 2 * 2

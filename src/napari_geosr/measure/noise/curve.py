@@ -55,11 +55,11 @@ class NoiseCurve:
     is_line: bool = False
 
     def variance(self, greys: Array) -> Array:
-        """Variance of the noise at these grey values."""
+        """Return the variance of the noise at these grey values."""
         return np.asarray(np.interp(greys, self.greys, self.variances), np.float64)
 
     def extended(self, lowest: float, highest: float) -> NoiseCurve:
-        """The curve, extended to grey values that few voxels have.
+        """Return the curve, extended to grey values that few voxels have.
 
         Small bright objects have no uniform blocks from which their noise could be
         measured, and because of the noise, some background voxels are darker than the
@@ -88,7 +88,8 @@ class NoiseCurve:
         """Return grey values and standard deviations, without redundant knots."""
         greys = np.linspace(self.greys[0], self.greys[-1], _KNOTS)
         if len(self.greys) > 2 and self.is_line:
-            # A root is most curved at its beginning.
+            # Place more knots near the start, where the square root of a line is most
+            # curved.
             known = np.linspace(self.greys[0], self.greys[-2], _KNOTS)
             first = np.linspace(self.greys[0], self.greys[1], _KNOTS)
             greys = np.union1d(np.union1d(greys, known), first)
@@ -166,7 +167,7 @@ def _without_mixtures(
     is_certain: Bools,
     is_line: bool,
 ) -> Array:
-    """The curve without rises that appear only in classes with structure.
+    """Return the curve without rises that appear only in classes with structure.
 
     A linear rise with the grey value is photon noise, and is kept. Any other rise with
     the grey value is kept if it appears in classes with little structure.
@@ -207,7 +208,7 @@ def _is_better(chi2: float, simpler: float, freedom: int) -> bool:
 
 
 def _fit_parts(matrix: Array, variances: Array, doubts: Array) -> tuple[float, Array]:
-    """Chi squared and values of the best non-negative combination of the parts."""
+    """Return chi squared and values of the best non-negative sum of the parts."""
     minimum = _ZERO_SHARE * float(variances.max())
     # Start with the variance of the most certain class, or with a class's own variance
     # if that is lower.
@@ -241,7 +242,7 @@ def _is_above(middle: int, left: int, right: int, places: Array, values: Array) 
 
 
 def _simplified(greys: Array, levels: Array, scale: Array) -> list[int]:
-    """Indices of the knots, omitting those within 2 % of `scale` of a straight line."""
+    """Select the knots that are not within 2 % of `scale` of a straight line."""
     kept = list(range(len(greys)))
     while len(kept) > 2:
         errors = []

@@ -204,7 +204,7 @@ def _check_grids(volume: Volume, second: Volume | None) -> None:
 
 
 def _key(volume: Volume, blocks: ScanBlocks, outer: Sequence[float]) -> bytes:
-    """Digest of everything that the estimate depends on."""
+    """Return a digest of everything that the estimate depends on."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(repr((volume.axes, volume.shape[0] == 1, outer)).encode())
     for values in (blocks.values, blocks.repeats, blocks.centres):
@@ -217,7 +217,7 @@ def _key(volume: Volume, blocks: ScanBlocks, outer: Sequence[float]) -> bytes:
 def _compared_with_averaged(
     volume: Volume, noise: Noise, should_stop: ShouldStop, check: Callable[[], None]
 ) -> Generator[Step, None, Noise]:
-    """The noise, marked as doubtful if averaging voxels reduces it too little.
+    """Mark the noise as doubtful if averaging voxels reduces it too little.
 
     The mean of two values with correlation c has (1 + c) / 2 times their variance.
     Structure without uniform regions varies more in the averaged scan, where
@@ -267,7 +267,7 @@ def _read(
 def _level(
     volume: Volume, blocks: ScanBlocks, check: Callable[[], None]
 ) -> float | None:
-    """Noise level measured in these blocks; None if no block is usable."""
+    """Return the noise level measured in these blocks; None if no block is usable."""
     try:
         sample = usable_sample(volume, blocks)
     except NoiseUnknownError:
@@ -276,7 +276,7 @@ def _level(
 
 
 def _doubted(noise: Noise, doubt: str, *, from_zero: bool) -> Noise:
-    """The noise with one more reason for doubt; its interval may begin at 0."""
+    """Add a reason for doubt to the noise; its interval may then begin at 0."""
     low, high = noise.interval
     interval = (0.0 if from_zero else low, high)
     return replace(noise, interval=interval, doubts=(*noise.doubts, doubt))
@@ -285,7 +285,7 @@ def _doubted(noise: Noise, doubt: str, *, from_zero: bool) -> Noise:
 def _from_sample(
     volume: Volume, sample: NoiseSample, repeated: bool, check: Callable[[], None]
 ) -> tuple[Noise, bool]:
-    """The noise of a sample, and whether some regions contain nothing else."""
+    """Return the noise of a sample, and whether some regions contain nothing else."""
     fraction = _QUIET_IN_DIFFERENCE if repeated else _QUIET
     found = None
     noisiest = 0.0
@@ -298,7 +298,7 @@ def _from_sample(
         measured = quiet_curve(block_energies, sample, fraction, check)
         if measured is not None:
             quiet, curve = measured
-            # Ignore the others: they are few, and some are hot or dead voxels.
+            # Ignore extreme values: they are few, and some are hot or dead voxels.
             curve = curve.extended(*np.percentile(sample.values, _NEARLY_ALL).tolist())
             ratios = 1.0, 1.0
             if len(sample.greys) >= _MIN_TEXTURE_BLOCKS:
@@ -341,7 +341,7 @@ class _QuietCurve:
         return self.quiet.is_structure
 
     def level(self, greys: Array) -> float:
-        """Root-mean-square level at these grey values."""
+        """Return the root-mean-square level at these grey values."""
         known, levels = self.curve.levels()
         return float(np.sqrt(np.mean(np.interp(greys, known, levels) ** 2)))
 
@@ -362,7 +362,7 @@ def _noise(
     repeated: bool,
     unit: float,
 ) -> Noise:
-    """The noise in the grey values of the sample, which are multiples of `unit`."""
+    """Describe the noise in the sample's grey values, multiples of `unit`."""
     if found is None:
         return _unmeasured(volume, sample, repeated, unit)
     names = _axis_names(volume)
@@ -432,7 +432,7 @@ def _noise(
 def _unmeasured(
     volume: Volume, sample: NoiseSample, repeated: bool, unit: float
 ) -> Noise:
-    """The upper limit of the noise of a sample without quiet blocks."""
+    """Return the upper limit of the noise of a sample without quiet blocks."""
     limit = variation_limit(sample)
     coarse = sample.levels > 0 and limit == sample.step / 2
     return Noise(
@@ -461,7 +461,7 @@ def _contrast(
     levels: tuple[float, ...],
     lags: Sequence[float],
 ) -> float:
-    """Contrast of the scan without this noise, including rare pores."""
+    """Return the contrast of the scan without this noise, including rare pores."""
 
     def level_at(places: Array) -> Array:
         return np.asarray(np.interp(places, greys, levels))
@@ -480,7 +480,7 @@ def _with_exceptions(
     noise: Noise,
     noisiest: float,
 ) -> Noise:
-    """The noise, marked as doubtful if parts of the scan or single voxels are noisier.
+    """Mark the noise as doubtful if parts of the scan or single voxels are noisier.
 
     `noisiest` is the level of a noisy region in a scan without measurable noise; 0 if
     there is no such region.

@@ -64,7 +64,7 @@ class Mixture:
 
 
 def mean_deviance(energies: Array, noise: Array, weights: Array) -> float:
-    """Mean deviance, per coefficient, of the classes from noise of one spectrum."""
+    """Return the mean deviance of classes, per coefficient, from one spectrum."""
     edges: Edges = (noise.shape[0], noise.shape[1], noise.shape[2])
     used = degrees(edges) > SMOOTH_DEGREE
     classes = [_positive(one[used]) for one in energies]
@@ -144,7 +144,7 @@ def _mixture(
     cutoff: float | None,
     deviance: float,
 ) -> Mixture:
-    """Amplitudes of each class for known parts."""
+    """Fit the amplitudes of each class, given the parts."""
     variances, white, shares = [], [], []
     for energy in classes:
         if not energy.any():  # rounded or segmented
@@ -165,12 +165,12 @@ def _mixture(
 
 
 def _positive(energy: Array) -> Array:
-    """Energies without the zeros that result from rounding."""
+    """Return the energies without the zeros that result from rounding."""
     return np.asarray(np.maximum(energy, 1e-6 * float(energy.mean())))
 
 
 def _grouped(classes: list[Array], weights: Array) -> tuple[list[Array], Array]:
-    """Means over adjacent classes of the same mean energy, and their weights."""
+    """Return means over adjacent classes of the same mean energy, and their weights."""
     varied = [i for i, energy in enumerate(classes) if energy.any()]
     parts = np.array_split(varied, min(_MAX_GROUPS, len(varied)))
     groups, shares = [], []
@@ -187,7 +187,7 @@ def _grouped(classes: list[Array], weights: Array) -> tuple[list[Array], Array]:
 
 
 def _simplex(first: Sequence[float]) -> Array:
-    """A starting point and steps along every axis, towards the middle of the range."""
+    """Return the initial simplex: a point, and steps along axes towards mid-range."""
     corners = np.tile(np.asarray(first, np.float64), (len(first) + 1, 1))
     for axis, value in enumerate(first):
         corners[axis + 1, axis] += _STEP if value < 0.8 else -_STEP

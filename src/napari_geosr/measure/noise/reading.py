@@ -165,7 +165,7 @@ def block_edges(volume: Volume, edge: int = EDGE) -> Edges:
 
 
 def _boxes(shape: Sequence[int]) -> list[Box]:
-    """Evenly spaced windows of the volume, or the whole volume if it is small."""
+    """Return evenly spaced windows, or the whole volume if it is small."""
     if np.prod(shape) <= _MAX_WHOLE_VOXELS:
         return [tuple(slice(0, n) for n in shape)]
     if len(shape) == 2 or shape[0] == 1:
@@ -182,7 +182,7 @@ def _boxes(shape: Sequence[int]) -> list[Box]:
 
 
 def _evenly_spaced(length: int, size: int, limit: int) -> list[slice]:
-    """At most `limit` windows of `size`, in the middle of equal parts of `length`.
+    """Return up to `limit` windows of `size`, centred in equal parts of `length`.
 
     Windows do not reach the corners, which are outside a round field of view.
     """
@@ -197,7 +197,7 @@ def _evenly_spaced(length: int, size: int, limit: int) -> list[slice]:
 def _places(
     box: Box, edges: Edges, limit: int, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.int_], ...]:
-    """Corners of blocks in a box that overlap by half; at most `limit`, at random."""
+    """Choose corners of blocks that overlap by half: at most `limit`, at random."""
     lengths = [b.stop - b.start for b in box]
     lengths = [1] * (3 - len(lengths)) + lengths
     grids = [
@@ -220,7 +220,7 @@ def _blocks(volume: Volume, box: Box, edges: Edges, corners: Any) -> FloatArray:
 
 
 def _centres(volume: Volume, box: Box, edges: Edges, corners: Any) -> Array:
-    """Centres of the blocks, as fractions of the volume."""
+    """Return the centres of the blocks, as fractions of the volume."""
     starts = [0] * (3 - len(box)) + [one.start for one in box]
     lengths = [1] * (3 - volume.ndim) + list(volume.shape)
     return np.stack(

@@ -64,7 +64,7 @@ def remarks(
     coarse: bool,
     unit: float = 1.0,
 ) -> tuple[str, ...]:
-    """Notes for the user about the estimate.
+    """Return notes for the user about the estimate.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def is_median_filtered(spectrum: Spectrum) -> bool:
 
 
 def limit_text(noise: Noise) -> str:
-    """Upper limit of noise that is too weak to be measured; empty if there is none.
+    """State the upper limit of noise that is too weak to be measured; else return "".
 
     Examples
     --------
@@ -183,7 +183,7 @@ def doubts(
     strong: bool,
     is_measured: bool,
 ) -> tuple[str, ...]:
-    """Notes that matter even if only the noise level is shown.
+    """Return notes that matter even if only the noise level is shown.
 
     Parameters
     ----------
@@ -226,7 +226,7 @@ def doubts(
 def position_doubts(
     strongest: float, stated: tuple[float, float] | None
 ) -> tuple[str, ...]:
-    """Sentences about noise that is not equally strong everywhere.
+    """Return sentences about noise that is not equally strong everywhere.
 
     Parameters
     ----------

@@ -138,7 +138,7 @@ class NoiseSample:
         return self.has_clipped and self.clipped > _MOSTLY_CLIPPED
 
     def halves(self) -> tuple[Array, Array]:
-        """Mean of each block over every other voxel, and over the voxels in between."""
+        """Return block means over every other voxel, and over the voxels in between."""
         edges = self.blocks.shape[1:]
         is_odd = np.indices(edges).sum(0) % 2 == 1
         first, second = (
@@ -302,7 +302,7 @@ def known_from_pair(noise: Noise, ratio: float) -> Noise:
 
 
 def _ratio_of_pair(volume: Volume, first: Array, second: Array) -> float:
-    """Noise level of a second scan, relative to that of the first.
+    """Return the noise level of a second scan, relative to that of the first.
 
     Within blocks, the structure has the same variance in both scans, so only noise
     makes the variances differ. The ratio is 1 unless the levels clearly differ.
@@ -366,7 +366,7 @@ def _ratio_of_pair(volume: Volume, first: Array, second: Array) -> float:
 
 
 def _extreme(blocks: Any, known: Bools) -> Bools:
-    """Values far outside the range of nearly all others, such as no-data markers.
+    """Select values far outside the range of nearly all others, like no-data markers.
 
     One such value would be enough to make all differences between the others look like
     rounding.
@@ -385,7 +385,7 @@ def _extreme(blocks: Any, known: Bools) -> Bools:
 
 
 def outer_values(volume: Volume) -> list[float]:
-    """Values that fill all corners, or one edge, of the first, middle or last slice.
+    """Find values filling all corners, or an edge, of the first, middle or last slice.
 
     Padding is recognised in this way. Pores in which no photon was counted also have a
     constant value, but belong to the sample.
@@ -412,7 +412,7 @@ def outer_values(volume: Volume) -> list[float]:
 
 
 def _constant(volume: Volume, box: Box) -> float | None:
-    """The value of all voxels of a box, if they are all equal."""
+    """Return the value of all voxels of a box, if they are all equal."""
     values = np.asarray(volume.data[box], np.float64)
     return float(values.flat[0]) if (values == values.flat[0]).all() else None
 
@@ -443,7 +443,7 @@ def _padding(blocks: Array, constant: Bools, outer: Sequence[float]) -> Bools:
 
 
 def _steps(values: Array) -> tuple[float, int]:
-    """Typical smallest step between grey values, and the number of distinct values."""
+    """Find the typical smallest step between grey values, and count distinct values."""
     some = values[:: max(1, len(values) // _MAX_VALUES)]
     most = min(_MAX_LEVELS, len(some) // 10)
     # Sorting is slow, so skip the remaining values if there are already too many.
@@ -490,7 +490,7 @@ def _is_flat_phase(values: Array, end: float, step: float) -> bool:
 
 
 def _rounding(dtype: np.dtype[Any], values: Array) -> float:
-    """Largest difference between grey values that floating-point rounding can cause."""
+    """Return the largest difference that floating-point rounding can cause."""
     if dtype.kind != "f":
         return 0.0
     largest = np.abs(values).max().astype(dtype)

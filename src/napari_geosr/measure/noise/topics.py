@@ -52,7 +52,7 @@ class Remark(str):
         return remark
 
     def __getnewargs__(self) -> tuple[str, Topic]:  # type: ignore[override]
-        """Arguments with which a copy is created, for example in another process."""
+        """Return the arguments for creating a copy, for example in another process."""
         return str(self), self.topic
 
 

@@ -25,7 +25,7 @@ _MAX_SMOOTH_RATIO = 1.5
 #: Maximum number of different grey values in a volume that counts as segmented.
 _SEGMENTED = 4
 #: Half a step between grey values, relative to their range, above which noise that is
-#: lost in rounding matters. Noise of a third of half a step changes one voxel in 400.
+#: lost in rounding matters. Noise of a sixth of a step changes one voxel in 400.
 _MAX_HIDDEN = 3 * FLOOR
 #: Maximum fraction of the voxels of a block that may differ from its usual grey
 #: value, and minimum number of such blocks, for recognising noise that is lost in
@@ -48,7 +48,7 @@ def smooth_noise(
 
     Noise that is as smooth as structure has no fine detail by which it could be
     recognised. Without such noise, quiet blocks hardly vary. With structure everywhere,
-    some regions may have no noise at all.
+    blocks without any variation are ignored, because some regions may be free of noise.
 
     Parameters
     ----------
@@ -74,13 +74,13 @@ def smooth_noise(
         limit = max(floor, known)
     elif max(lags) > SMOOTHED:
         limit = _MAX_SMOOTH_RATIO * level
-    else:  # some of the noise is fine
+    else:  # some of the noise is fine-grained
         return 0.0
     return spread if spread > limit else 0.0
 
 
 def variation_limit(sample: NoiseSample) -> float:
-    """Upper limit of the noise in a sample in which it cannot be measured.
+    """Return the upper limit of the noise in a sample in which it cannot be measured.
 
     Blocks without any variation at several grey values show that there is no noise, as
     in a segmented volume, or that noise is lost in rounding. The latter is assumed if

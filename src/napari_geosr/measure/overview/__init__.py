@@ -49,7 +49,7 @@ class Overview:
         return tuple(n / k for n, k in zip(self.lengths, self.pores.shape, strict=True))
 
     def to_bytes(self) -> bytes:
-        """The grid as a compressed file of numpy (``.npz``)."""
+        """Return the grid as the bytes of a compressed numpy file (``.npz``)."""
         stream = BytesIO()
         np.savez_compressed(
             stream,
@@ -137,7 +137,7 @@ class OverviewBuilder:
     def shares(
         self, slab: slice, pores: Mask, sample: Mask | None
     ) -> list[PlaneShares]:
-        """Planes that `add` would take from a slab, as input to `take`."""
+        """Return the planes that `add` would take from a slab, as input to `take`."""
         found = []
         wanted = (self._planes >= slab.start) & (self._planes < slab.stop)
         for i in np.flatnonzero(wanted):
@@ -153,7 +153,7 @@ class OverviewBuilder:
             self._is_read[i] = True
 
     def missing(self) -> list[slice]:
-        """Planes that are still needed, as slices along Z."""
+        """Return the planes that are still needed, as slices along Z."""
         return [slice(int(z), int(z) + 1) for z in self._planes[~self._is_read]]
 
     def finish(self) -> Overview:

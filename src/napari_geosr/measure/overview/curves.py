@@ -173,7 +173,7 @@ def _two_point(reports: Mapping[str, PorosityReport]) -> bytes | None:
 def _curves(
     reports: Mapping[str, PorosityReport], name: str
 ) -> dict[str, Mapping[str, Any]]:
-    """The curve of each report that contains one."""
+    """Return the curve of each report that contains one."""
     return {
         key: report.morphometry[name].curves[name]
         for key, report in reports.items()
@@ -211,11 +211,11 @@ class _Plot:
         return shown_unit(first.unit, first.voxel_size, flat=first.is_flat)
 
     def colour(self, name: str) -> str:
-        """Colour of a report, the same in all plots."""
+        """Return the colour of a report, the same in all plots."""
         return _COLOURS[list(self._reports).index(name) % len(_COLOURS)]
 
     def scale(self, name: str) -> float:
-        """Factor from the unit of a report to that of the plot."""
+        """Return the factor from the unit of a report to that of the plot."""
         unit = self._reports[name].unit
         if PIXEL in (unit, self._unit):
             return 1.0

@@ -124,7 +124,7 @@ def draw(overview: Overview) -> bytes | None:
 
 
 def _draw_box(axes: Axes, corners: Floats, flat: Floats, overview: Overview) -> None:
-    """Draw the edges of the box, and one length along each axis."""
+    """Draw the edges of the box, and label the length along each axis."""
     farthest = int(np.argmax(corners @ _FORWARD))
     unit = "" if overview.unit == PIXEL else f" {overview.unit}"
     labelled: dict[int, tuple[float, Floats]] = {}
@@ -164,7 +164,7 @@ def _draw_box(axes: Axes, corners: Floats, flat: Floats, overview: Overview) -> 
 
 
 def _angle(line: Floats) -> float:
-    """Angle of a line in degrees, chosen so that text along the line is upright."""
+    """Return the angle of a line in degrees at which text along it is upright."""
     across, up = line[1] - line[0]
     return 90 - (90 - float(np.rad2deg(np.arctan2(up, across)))) % 180
 
@@ -178,7 +178,7 @@ def _shaded(
     step: float,
     colour: tuple[float, float, float],
 ) -> Floats:
-    """RGBA picture (rows from bottom to top) of the surface at a fraction of 0.5.
+    """Render the surface at a fraction of 0.5 as RGBA, rows from bottom to top.
 
     Parameters
     ----------

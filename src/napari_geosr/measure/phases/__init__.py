@@ -32,7 +32,7 @@ class MaskSource(Protocol):
         """Number of voxels along Z, Y, X."""
 
     def __getitem__(self, box: Box, /) -> Mask:
-        """The voxels of a box."""
+        """Return the voxels of a box."""
 
 
 class PackedMask:
@@ -131,7 +131,7 @@ class Phases:
     notes : tuple of str
         Remarks about the grid.
     grey : GreyPlanes or None
-        On the grid of the volume, whose voxels may not be cubic.
+        On the grid of the volume, where voxels may not be cubic.
     results : dict
         Results that several statistics share, by name.
     share : callable or None
@@ -170,12 +170,12 @@ class Phases:
         return [slice(z, min(z + thickness, n_z)) for z in range(0, n_z, thickness)]
 
     def planes(self, mask: MaskSource, slab: slice) -> Mask:
-        """Whole planes of a phase; raises `Cancelled` if the run is to stop."""
+        """Read whole planes of a phase; raise `Cancelled` if the run is to stop."""
         self.check()
         return mask[slab, slice(None), slice(None)]
 
     def sample_planes(self, slab: slice) -> Mask | None:
-        """Whole planes of the sample mask; None if all voxels belong to it."""
+        """Read whole planes of the sample mask; None if all voxels belong to it."""
         return None if self.sample is None else self.planes(self.sample, slab)
 
     @property
@@ -190,7 +190,7 @@ class Phases:
         return n
 
     def count(self, mask: MaskSource) -> int:
-        """Number of voxels in a mask."""
+        """Return the number of voxels in a mask."""
         return sum(int(np.count_nonzero(self.planes(mask, s))) for s in self.slabs)
 
 

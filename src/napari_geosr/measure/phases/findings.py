@@ -51,7 +51,7 @@ class Quantity:
     flat_power: int | None = None
 
     def unit_in(self, unit: str) -> str:
-        """Unit of the values in files, for a volume in `unit`."""
+        """Return the unit of the values in files, for a volume in `unit`."""
         if not self.power:
             return ""
         return unit_text(self._length(unit), self.power)
@@ -89,7 +89,7 @@ class Column:
     flat: bool | None = None
 
     def unit_in(self, length: str) -> str:
-        """Unit of the values if lengths are in `length`."""
+        """Return the unit of the values if lengths are in `length`."""
         return unit_text(length, self.power) if self.power else self.unit
 
 
@@ -104,7 +104,7 @@ class Findings:
     remarks : tuple of str
         Limitations of the values for this volume, in sentences.
     histograms : mapping
-        Counts and edges (a length in voxels to the power one) by name.
+        Counts and edges by name; edges are lengths in voxels.
     curves : mapping
         Tables of curves by name: columns by their names, lengths in voxels for the
         column ``"distance"``.
@@ -163,7 +163,7 @@ class Morphometry:
     tables: Mapping[str, Table] = field(default_factory=dict, repr=False)
 
     def to_json_dict(self, shown: str | None = None) -> AnyDict:
-        """Values with their units, and how they are defined.
+        """Return the values with their units, and how they are defined.
 
         Parameters
         ----------

@@ -120,7 +120,7 @@ def _in_physical_units(
 
 
 def named_quantities(module: StatisticModule, *, flat: bool) -> tuple[Quantity, ...]:
-    """The quantities of a volume, or of an image under the names used for images."""
+    """Return the quantities of a volume, or of an image with the names for images."""
     return tuple(
         _renamed(q, flat)
         for q in module.QUANTITIES
@@ -139,7 +139,7 @@ def _curve(curve: Mapping[str, Sequence[float]], phases: Phases) -> AnyDict:
 
 
 def _renamed(quantity: Quantity, flat: bool) -> Quantity:
-    """The quantity as defined for an image: its name, title and unit."""
+    """Return the quantity as defined for an image: its name, title and unit."""
     if not flat or quantity.flat_name == "-":
         return quantity
     power = quantity.flat_power

@@ -69,7 +69,7 @@ def morphometry_from_json(
 
 
 def _value(quantity: Quantity, stored: AnyMapping, unit: str) -> Number:
-    """The value in the unit of the report."""
+    """Return the value in the unit of the report."""
     value: Number = stored["value"]
     in_file = quantity.value_in(1.0, unit)
     if value is None or in_file in (None, 1.0):

@@ -120,7 +120,7 @@ def plan_steps(
 
 
 def _spot_and_scan(run: PorosityRun, config: PlanConfig) -> tuple[float, float]:
-    """Edge of a spot, and shortest edge of the scan, in cubic voxels.
+    """Return the edge of a spot, and shortest edge of the scan, in cubic voxels.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def _variation(
     distances: np.ndarray,
     s2: np.ndarray,
 ) -> Variation:
-    """Variation of the porosity of cubes as a function of their size."""
+    """Return the variation of the porosity of cubes as a function of their size."""
     ndim = 2 if cells.flat else 3
     cubes = [cells.cubes(n) for n in cells.sizes()]
     measured = tuple(c for c in cubes if len(c) >= enough)
@@ -200,7 +200,7 @@ def _plan(
     length: float | None,
     threshold: float,
 ) -> ScanPlan:
-    """The number of spots and their positions."""
+    """Compute the number of spots and their positions."""
     whole = config.scan == "whole"
     spots = cells.cubes(cells.per_spot)
     porosity = phases.count(phases.pores) / phases.sample_voxels
@@ -245,7 +245,7 @@ def _plan(
 
 
 def _factor(config: PlanConfig, variation: Variation, edge: float) -> float:
-    """Half-width of the interval in standard errors.
+    """Return the half-width of the interval in standard errors.
 
     A scan of the whole sample contains all spots, so that their standard deviation is
     known; from a single spot, it is only estimated, and Student's distribution applies.
@@ -265,7 +265,7 @@ def _row(
     variation: Variation,
     accepted: float,
 ) -> SizeRow:
-    """Number of spots of one size, as a row of the plan."""
+    """Return the number of spots of one size, as a row of the plan."""
     sd = variation.sd(edge)
     population = n_cubes if config.scan == "whole" else math.inf
     factor = _factor(config, variation, edge)
@@ -284,7 +284,7 @@ def _row(
 def n_spots(
     sd: float, accepted: float, factor: float, population: float = math.inf
 ) -> int:
-    """Fewest random spots for which the interval is not wider than accepted.
+    """Return the fewest random spots for which the interval is not wider than accepted.
 
     Parameters
     ----------
@@ -311,13 +311,13 @@ def n_spots(
 
 
 def half_width(sd: float, n: int, factor: float, population: float = math.inf) -> float:
-    """Half-width of the interval of the mean porosity of `n` random spots."""
+    """Return the half-width of the interval of the mean porosity of random spots."""
     left = max(0.0, 1 - n / population)
     return factor * sd * math.sqrt(left / n)
 
 
 def _places(spots: Cubes, n: int, seed: int, phases: Phases) -> tuple[Spot, ...]:
-    """Random spots, one from each of `n` equal groups of similar porosity."""
+    """Draw random spots, one from each of `n` equal groups of similar porosity."""
     rng = np.random.default_rng(seed)
     order = np.argsort(spots.porosity, kind="stable")
     places = []
@@ -336,7 +336,7 @@ def _places(spots: Cubes, n: int, seed: int, phases: Phases) -> tuple[Spot, ...]
 
 
 def _costs(config: PlanConfig, n: int, possible: int | None) -> Costs | None:
-    """Time, energy and CO2eq, if the duration of a scan is known."""
+    """Return the time, energy and CO2eq, if the duration of a scan is known."""
     if config.hours_per_spot is None:
         return None
     hours = n * config.hours_per_spot
@@ -355,7 +355,7 @@ def _remarks(
     config: PlanConfig,
     n: int,
 ) -> Generator[str, None, None]:
-    """Remarks on the limitations of the plan for this scan."""
+    """Yield remarks on the limitations of the plan for this scan."""
     if config.scan == "whole" and n >= max(FEWEST + 1, MANY * len(spots.porosity)):
         yield (
             f"Spots of this size are not worthwhile: {n} of {len(spots.porosity)} "

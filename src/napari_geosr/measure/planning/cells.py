@@ -121,7 +121,7 @@ class CellCounts:
         )
 
     def sizes(self) -> list[int]:
-        """Edge lengths of cubes, in cells.
+        """Return the edge lengths of cubes, in cells.
 
         There are about three per factor of two; the edge of a spot is included.
         """

@@ -83,7 +83,7 @@ class Costs:
     kilograms_per_kilowatt_hour: float
 
     def to_json_dict(self) -> AnyDict:
-        """Hours, kilowatt-hours and kilograms of CO2eq."""
+        """Return the hours, kilowatt-hours and kilograms of CO2eq."""
         found: AnyDict = {"hours": self.hours, "hours_saved": self.hours_saved}
         if self.kilowatts is not None:
             for suffix, hours in (("", self.hours), ("_saved", self.hours_saved)):
@@ -169,7 +169,7 @@ class ScanPlan:
     settings: AnyMapping
 
     def to_json_dict(self) -> AnyDict:
-        """All values in JSON-serialisable form."""
+        """Return all values in JSON-serialisable form."""
         values = {
             name: getattr(self, name)
             for name in self.__dataclass_fields__
@@ -206,7 +206,7 @@ class ScanPlan:
         return " (extrapolated)" if edge is not None and edge > most else ""
 
     def rows(self) -> list[tuple[str, str]]:
-        """Rows of labels and values for display."""
+        """Return the rows of labels and values for display."""
         possible = "" if self.n_possible is None else f" of {self.n_possible} possible"
         if self.n_possible and 2 < self.n_spots >= self.n_possible / 3:
             possible += "; scan the whole sample instead"

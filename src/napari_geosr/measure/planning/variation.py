@@ -41,7 +41,7 @@ class Variation:
 
     @property
     def largest(self) -> Cubes:
-        """Largest cubes whose variation was measured."""
+        """Largest cubes for which the variation was measured."""
         return self.measured[-1]
 
     def is_measured(self, edge: float) -> bool:
@@ -61,7 +61,7 @@ class Variation:
         return float(values[-1] * math.sqrt(ratio))
 
     def n_independent(self, edge: float) -> int:
-        """Number of cubes from which `sd` is determined."""
+        """Return the number of cubes from which `sd` is determined."""
         known = [c for c in self.measured if c.edge <= edge] or [self.measured[0]]
         return len(known[-1])
 
@@ -134,7 +134,7 @@ def variance_of_cubes(
     ended = np.flatnonzero(covariance <= 0)
     end = int(ended[0]) if ended.size else len(covariance) - 1
     reach = min(edge, float(distances[end]))
-    # Midpoints of equal parts up to where the covariance ends.
+    # Midpoints of equal intervals up to the distance at which the covariance vanishes.
     step = reach / _POINTS
     h = (np.arange(_POINTS) + 0.5) * step
     weight = 1 - h / edge  # fraction of pairs at this offset

@@ -18,7 +18,7 @@ _ROUNDING = 1e-6
 
 
 def hull_area(mask: Mask) -> int:
-    """Count the pixels whose centres lie within the slice's convex hull.
+    """Count the pixels with centres inside the slice's convex hull.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def hull_area(mask: Mask) -> int:
 
 
 def _lower_chain(x: Ends, y: Ends) -> tuple[Ends, Ends]:
-    """Corners of the lower convex hull; the points are sorted by x."""
+    """Return the corners of the lower convex hull; the points are sorted by x."""
     kept: list[int] = []
     for i in range(len(x)):
         while len(kept) > 1:
@@ -56,7 +56,7 @@ def hull_share_outside(
     *,
     max_slices: int = 32,
 ) -> float:
-    """Fraction of the slice-wise convex hulls outside a sample mask, 0 … 1.
+    """Return the fraction of the slice-wise convex hulls outside a sample mask, 0 … 1.
 
     Each hull encloses the mask in the slice and all bodies of solid except specks. The
     fraction is 0 for a mask that is convex in each slice; a mask that follows the walls

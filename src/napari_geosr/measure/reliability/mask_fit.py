@@ -32,9 +32,9 @@ _MAX_SOLID_OUTSIDE = 0.05
 _FILLED = 0.6
 #: Maximum fraction of the convex outline that lies outside a mask that follows it.
 _CONVEX = 0.03
-#: If the excluded part consists of pores, a mask with twice the closing radius includes
-#: at least this fraction of it; it still excludes the recess of a concave outline (an
-#: L, a ring).
+#: Minimum fraction of the excluded part that a mask with twice the closing radius
+#: includes if that part consists of pores; the recess of a concave outline (an L, a
+#: ring) is still excluded.
 _INCLUDED_SHARE = 0.2
 #: Change of the porosity above which rounding the corners of a concave outline cannot
 #: be the reason.
@@ -138,7 +138,7 @@ def sample_mask_fit_steps(
     """
 
     def not_solid(mask: Mask) -> float:
-        """Fraction of a mask that is not solid."""
+        """Return the fraction of a mask that is not solid."""
         return 1 - _count(solid & mask) / max(1, _count(mask))
 
     porosity_in = porosity_in or not_solid
@@ -179,7 +179,7 @@ def _fills_volume(solid: Mask) -> bool:
 
 
 def sample_mask_remarks(fit: SampleMaskFit, name: str) -> Iterator[str]:
-    """Messages if the mask does not outline the sample."""
+    """Yield messages if the mask does not outline the sample."""
     if fit.leaves_out_solid:
         yield (
             f"{rough_percent(fit.solid_outside)} of the solid of {name!r} lies outside "

@@ -169,7 +169,7 @@ def possible_misclassification(
 
 
 def _spread(histogram: GreyHistogram, edges: Array) -> Array:
-    """Counts redistributed to other bins, spread over the steps between grey values.
+    """Redistribute counts to other bins, spread over the steps between grey values.
 
     Eight-bit values that were converted have gaps, so that bins of equal width contain
     different numbers of them.
@@ -189,7 +189,7 @@ def _spread(histogram: GreyHistogram, edges: Array) -> Array:
 def _with_noise(
     observed: Array, threshold: float, noise: Noise, phase: str, edges: Array
 ) -> tuple[Misclassification, float]:
-    """Misclassified fractions, and the misfit of this noise to a histogram.
+    """Return the misclassified fractions, and the misfit of this noise to a histogram.
 
     The misfit is the maximum difference of cumulative histograms.
     """
@@ -221,7 +221,7 @@ def _with_noise(
 
 
 def _inner_range(histogram: GreyHistogram) -> tuple[float, float]:
-    """Range of grey values without outliers, which would require many bins."""
+    """Find the range of grey values without outliers, which would require many bins."""
     total = np.cumsum(histogram.counts)
     ends = np.searchsorted(total, [_TAIL * total[-1], (1 - _TAIL) * total[-1]])
     low, high = histogram.centres[np.minimum(ends, len(total) - 1)]
@@ -231,7 +231,7 @@ def _inner_range(histogram: GreyHistogram) -> tuple[float, float]:
 def _edges(
     histogram: GreyHistogram, low: float, high: float, deviation: float
 ) -> Array:
-    """Bins narrower than the noise; for integers, each contains equally many values."""
+    """Choose bins narrower than the noise; for integers, with equal value counts."""
     n_bins = np.clip(
         _BINS_PER_DEVIATION * (high - low) / deviation, _MIN_BINS, _MAX_BINS
     )
@@ -245,7 +245,7 @@ def _edges(
 
 
 def _noise_free_values(edges: Array, noise: Noise) -> Array:
-    """Centres of the bins, and of further bins beyond the histogram.
+    """Return the centres of the bins, and of further bins beyond the histogram.
 
     Many voxels of one value at an end of the histogram are clipped noise if the
     adjacent bins follow a Gaussian; otherwise, they are constant. Values well beyond

@@ -72,7 +72,7 @@ class NoiseCheck:
     possible: Misclassification | None = None
 
     def to_json_dict(self) -> AnyDict:
-        """The results in JSON-serialisable form."""
+        """Return the results in JSON-serialisable form."""
         wrong, possible = self.misclassified, self.possible
         found: AnyDict = {
             **self.noise.to_json_dict(),
@@ -158,7 +158,7 @@ def _is_phase(data: ArrayLike, ends: tuple[float, float]) -> bool:
 def noise_remarks(
     check: NoiseCheck | None, porosity: float, name: str
 ) -> Iterator[str]:
-    """Sentences if noise makes, or may make, the results unreliable.
+    """Yield remarks if noise makes, or may make, the results unreliable.
 
     Parameters
     ----------
@@ -201,7 +201,7 @@ def noise_remarks(
 
 
 def _unreliable(wrong: Misclassification, porosity: float) -> str:
-    """The results that these misclassified voxels make unreliable; may be empty."""
+    """Return results that these misclassified voxels make unreliable; may be empty."""
     if wrong.makes_porosity_unreliable(porosity):
         return "porosity and pore counts"
     return "pore counts and sizes" if wrong.makes_counts_unreliable else ""

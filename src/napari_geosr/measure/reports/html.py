@@ -55,7 +55,7 @@ def page(
     histogram: Mapping[str, bytes],
     records: Sequence[str],
 ) -> str:
-    """The report page as HTML.
+    """Return the report page as HTML.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def page(
 
 
 def png_source(picture: bytes) -> str:
-    """A PNG picture as the source of an ``img`` element, embedded in the page."""
+    """Encode a PNG picture as the source of an ``img`` element in the page."""
     return f"data:image/png;base64,{b64encode(picture).decode('ascii')}"
 
 
@@ -218,7 +218,7 @@ def _notes(report: PorosityReport) -> str:
 
 
 def _methods(reports: Sequence[PorosityReport]) -> list[str]:
-    """The methods sections of the reports with known settings."""
+    """Return the methods sections of the reports with known settings."""
     parts = []
     for report in reports:
         if report.has_methods:

@@ -44,7 +44,7 @@ class Histogram:
     unit: str = ""
 
     def to_json_dict(self) -> AnyDict:
-        """The histogram as JSON-serialisable values."""
+        """Return the histogram as JSON-serialisable values."""
         return {
             "counts": [int(n) for n in self.counts],
             "edges": [float(e) for e in self.edges],
@@ -76,7 +76,7 @@ class PorosityReport:
     """Porosity statistics of one volume or image.
 
     Fractions are 0–1. Physical values are None if the voxel size is unknown (`unit`
-    ``"pixel"``), and so are values that do not exist in the number of dimensions
+    ``"pixel"``), and so are values that are not defined for the number of dimensions
     (surfaces in an image, perimeters in a volume).
 
     Attributes
@@ -261,11 +261,11 @@ class PorosityReport:
         return "threshold" in self.settings
 
     def summary_lines(self) -> list[str]:
-        """The summary as lines of the form ``label: value unit``."""
+        """Return the summary as lines of the form ``label: value unit``."""
         return [f"{label}: {text}" for label, text in summary_rows(self)]
 
     def to_dataframe(self) -> pd.DataFrame:
-        """The table of the counted pores as a pandas DataFrame.
+        """Return the table of the counted pores as a pandas DataFrame.
 
         Returns
         -------
@@ -302,7 +302,7 @@ class PorosityReport:
         )
 
     def _repr_html_(self) -> str:
-        """The summary as a table, and the warnings, for notebooks."""
+        """Return the summary as a table, and the warnings, for notebooks."""
         rows = "".join(
             f'<tr><th style="text-align: left">{escape(label)}</th>'
             f"<td>{escape(text)}</td></tr>"
@@ -312,11 +312,11 @@ class PorosityReport:
         return f"<table><caption>{escape(self.name)}</caption>{rows}</table>{warnings}"
 
     def quantiles(self, name: str) -> dict[str, float | None]:
-        """Mean, 10th, 50th and 90th percentile and maximum of a column of the table."""
+        """Return mean, 10th, 50th and 90th percentile and maximum of a column."""
         return quantiles_of(self.table[name])
 
     def to_json_dict(self) -> AnyDict:
-        """JSON-serialisable values without the table and labels; never NaN."""
+        """Return JSON-serialisable values without the table and labels; never NaN."""
         statistics = [s for s in volume_statistics(flat=self.is_flat) if s.in_json]
         before = [s for s in statistics if s.order < SETTINGS_ORDER]
         return {
@@ -367,7 +367,7 @@ class PorosityReport:
 
 
 def size_histogram(values: np.ndarray, unit: str, n_bins: int) -> Histogram:
-    """Counts in `n_bins` logarithmic bins over the range of the values.
+    """Return the counts in `n_bins` logarithmic bins over the range of the values.
 
     Parameters
     ----------

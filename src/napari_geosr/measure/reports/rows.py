@@ -103,7 +103,7 @@ def figure_rows(
 
 
 def _group_rows(reports: Sequence[FiguresSource]) -> Iterator[StatisticRow]:
-    """One row for the group of pores, if there is one."""
+    """Yield one row for the group of pores, if there is one."""
     groups = [report.group for report in reports]
     named = next((group for group in groups if group is not None), None)
     if named is None:
@@ -123,7 +123,7 @@ def _group_rows(reports: Sequence[FiguresSource]) -> Iterator[StatisticRow]:
 def table_rows(
     reports: Sequence[FiguresSource], *, reference: int = 0
 ) -> list[tuple[str, list[str], list[str]]]:
-    """Rows of (label, displayed value per report, difference from the reference)."""
+    """Return rows of text: label, value per report, difference from the reference."""
     return [
         (row.label, row.texts, row.differences)
         for row in figure_rows(reports, reference=reference)
@@ -143,7 +143,7 @@ def _rows(*, flat: bool) -> list[tuple[VolumeStatistic, Row]]:
 def _morphometry_rows(
     reports: Sequence[FiguresSource],
 ) -> list[tuple[VolumeStatistic, Row]]:
-    """Rows of the statistics that were requested for any of the reports."""
+    """Return the rows of the statistics that were requested for any of the reports."""
     quantities = {
         quantity.name: quantity
         for report in reports
@@ -190,7 +190,7 @@ def _differences(values: Sequence[float | None], reference: int) -> list[str]:
 def _row_unit(
     values: Sequence[float | None], units: Sequence[str], power: int, reference: int
 ) -> str:
-    """A unit of length that suits the reference's value, a length raised to `power`."""
+    """Choose a unit of length that suits the reference's value."""
     known = [
         v is not None and u in MILLIMETRES for v, u in zip(values, units, strict=True)
     ]
@@ -211,7 +211,7 @@ def _row_unit(
 def _in_unit(
     values: Sequence[float | None], units: Sequence[str], power: int, unit: str
 ) -> list[float | None]:
-    """Values of dimension length ** `power`, in `unit`; None if not convertible."""
+    """Convert values of dimension length ** `power` to `unit`; None if not possible."""
     if not power or unit not in MILLIMETRES:
         return list(values)
     factor = MILLIMETRES[unit] ** power

@@ -42,7 +42,7 @@ def report_from_files(
     tables: Mapping[str, Path] | None = None,
     overview: Overview | None = None,
 ) -> PorosityReport:
-    """Rebuild a report.
+    """Rebuild a report from its stored files.
 
     Data that are not in its files are missing: the histogram of the grey values, the
     curve of the noise, and the porosity interval.
@@ -118,7 +118,7 @@ def _is_flat(values: AnyMapping) -> bool:
 
 
 def _figures(values: AnyMapping, table: Table) -> AnyDict:
-    """All values; those missing from the JSON file are computed from the table."""
+    """Read all values; compute those missing from the JSON file from the table."""
     flat = _is_flat(values)
     size = "area" if flat else "volume"
     known = volume_statistics(flat=flat)
@@ -140,7 +140,7 @@ def _histogram(values: AnyMapping) -> Histogram:
 
 
 def _read_table(path: Path) -> tuple[Table, dict[str, str]]:
-    """Columns of the CSV file, and their units."""
+    """Return the columns of the CSV file, and their units."""
     with path.open(encoding="utf-8", newline="") as stream:
         head, *rows = csv.reader(stream)
     columns: Table = {}

@@ -17,7 +17,7 @@ LABEL = "label"
 
 
 def pore_table(pores: Pores) -> Table:
-    """Columns for `pores`, in display order.
+    """Return the columns for `pores`, in display order.
 
     Row ``i`` describes label ``i + 1``.
 

@@ -134,7 +134,7 @@ def _window(
     factors: tuple[int, int, int],
     name: str,
 ) -> tuple[int, int]:
-    """Depth and width of windows (low-resolution voxels); depth 1 for few slices."""
+    """Choose depth and width of windows; the depth is 1 for few slices."""
     shapes = [block.shape for block in low]
     shapes += [
         tuple(n // f for n, f in zip(block.shape, factors, strict=True))
@@ -155,7 +155,7 @@ class _LowResolutionRegion:
     """A part of the high-resolution scan, averaged to low resolution, without noise.
 
     The blur is applied in the cosine transform: values are mirrored at the borders, and
-    the time does not depend on the width of the point-spread function.
+    the computing time does not depend on the width of the point-spread function.
     """
 
     def __init__(
@@ -185,12 +185,12 @@ class _LowResolutionRegion:
 
 
 def _best_fit(fits: Sequence[SpectrumFit]) -> SpectrumFit:
-    """The best fit, with a preference for simple spectra."""
+    """Return the best fit, with a preference for simple spectra."""
     return min(fits, key=lambda fit: fit.cost * _PARSIMONY[fit.shape])
 
 
 def _mean_power(fit: SpectrumFit, n: int) -> float:
-    """Variance of the noise: its mean power over all frequencies of a plane."""
+    """Return the variance of the noise: its mean power over frequencies of a plane."""
     f = np.fft.fftfreq(n)
     return float(fit.noise_power(np.hypot(f[:, None], f)).mean())
 
@@ -202,7 +202,7 @@ def _table(fit: SpectrumFit) -> tuple[float, ...]:
 
 
 def _variance_line(low: Sequence[FloatArray], variance: float) -> tuple[float, float]:
-    """Slope and intercept of the noise variance as a function of the grey value.
+    """Fit slope and intercept of the noise variance as a function of the grey value.
 
     The line passes through the means of variance and grey value, and through the
     darkest voxels. The variance of the darkest voxels is estimated from second

@@ -51,7 +51,7 @@ class Pair:
         return z, y, x
 
     def boxes(self, reach: Sequence[int], longest: int | None = None) -> list[Box]:
-        """Boxes of the scan, in order, that fit into memory with a margin of `reach`.
+        """List the boxes of the scan, in order, that fit into memory with a margin.
 
         Parameters
         ----------
@@ -127,7 +127,7 @@ def blurred_means(
         values = np.where(missing, np.float32(np.nanmean(values)), values)
     if any(blur):
         means = values
-        # Averaged axes first, because the others then have fewer voxels.
+        # Process averaged axes first, so that fewer voxels remain for the other axes.
         for axis in sorted(range(len(factors)), key=lambda axis: factors[axis] == 1):
             means = _blurred_means_along(means, axis, factors[axis], blur[axis])
     else:
@@ -162,7 +162,7 @@ def _blurred_means_along(
 
 @lru_cache(maxsize=8)
 def _block_weights(n: int, factor: int, sigma: float) -> FloatArray:
-    """Weights of `n` voxels in the means of blurred blocks, of shape (block, voxel).
+    """Compute the weights of `n` voxels in means of blurred blocks, (block, voxel).
 
     Computing only the means, by a matrix product, is much faster than filtering all
     voxels.
@@ -181,7 +181,7 @@ def _block_weights(n: int, factor: int, sigma: float) -> FloatArray:
 
 
 def blur_reach(blur: Sequence[float]) -> Reach:
-    """Reach of a blur, in voxels of the scan."""
+    """Return the reach of a blur, in voxels of the scan."""
     z, y, x = (math.ceil(TRUNCATE * b + 1) if b else 0 for b in blur)
     return z, y, x
 
@@ -205,7 +205,7 @@ def _means(values: FloatArray, factors: Sequence[int]) -> FloatArray:
 
 
 def evenly(boxes: Sequence[Box], most_voxels: int) -> Iterator[Box]:
-    """Evenly spaced boxes with about `most_voxels` voxels in total."""
+    """Yield evenly spaced boxes with about `most_voxels` voxels in total."""
     sizes = [math.prod(p.stop - p.start for p in box) for box in boxes]
     n = max(1, min(len(boxes), int(most_voxels / max(1, np.mean(sizes)))))
     for i in np.unique(np.linspace(0, len(boxes) - 1, n).round().astype(int)):

@@ -66,7 +66,7 @@ class SpectrumFit:
         return float((power * np.cos(2 * np.pi * f)).sum() / power.sum())
 
     def noise_power(self, f: Array) -> Array:
-        """Noise power in a plane at frequencies in cycles per voxel."""
+        """Return the noise power in a plane at frequencies in cycles per voxel."""
         return self.noise * SHAPES[self.shape][0](f, self.parameter)
 
 
@@ -140,7 +140,7 @@ class _SpectrumModel:
         self.tables = [spectrum.of_noise(power, value) for value in self.values]
 
     def initial_values(self) -> list[tuple[float, float, float]]:
-        """Initial blurs, positions in the table of noise parameters, and widths."""
+        """Choose initial blurs, positions in the noise table, and widths."""
         last = len(self.values) - 1
         places = np.linspace(0, last, _FIRST_VALUES) if last else np.zeros(1)
         widths = _FIRST_WIDTHS if self.spectrum.depth > 1 else (0.0,)
@@ -150,7 +150,7 @@ class _SpectrumModel:
         ]
 
     def structure(self, blur: float) -> Array:
-        """Power of the blurred structure, in units of the high-resolution scan."""
+        """Return the power of the blurred structure, in units of the fine scan."""
         square = min(abs(blur), BLURS[-1]) ** 2
         last = len(self.squares) - 1
         place = min(int(np.searchsorted(self.squares, square, "right")), last)
@@ -160,7 +160,7 @@ class _SpectrumModel:
         return np.asarray(np.exp(below + step * (above - below)))
 
     def noise(self, place: float, width: float) -> Array:
-        """Power spectrum of the noise, scaled to a maximum of 1."""
+        """Return the power spectrum of the noise, scaled to a maximum of 1."""
         last = len(self.tables) - 1
         place = min(max(place, 0.0), float(last))
         first = min(int(place), max(last - 1, 0))
@@ -172,7 +172,7 @@ class _SpectrumModel:
         return np.asarray(np.broadcast_to(table, self.used.shape)[self.used])
 
     def solve(self, x: Any) -> tuple[float, float, float]:
-        """The lowest cost, and the fractions of structure and noise."""
+        """Return the lowest cost, and the fractions of structure and noise."""
         # Use units of the observed power, so that both contributions are about one.
         structure = self.structure(float(x[0])) / self.observed
         noise = self.noise(float(x[1]), float(x[2])) / self.observed
@@ -190,7 +190,7 @@ class _SpectrumModel:
         return cost, a * structure_scale, b * noise_scale
 
     def to_fit(self, x: Any) -> SpectrumFit:
-        """The fit in units of voxels and grey values."""
+        """Return the fit in units of voxels and grey values."""
         cost, contrast, noise = self.solve(x)
         place = min(max(float(x[1]), 0.0), float(len(self.values) - 1))
         parameter = float(np.interp(place, np.arange(len(self.values)), self.values))

@@ -47,7 +47,7 @@ class WindowSpectrum:
         return np.arange(self.depth // 2 + 1)[:, None] / self.depth
 
     def weights(self) -> Array:
-        """Weight of each class, shape (z, r)."""
+        """Return the weight of each class, shape (z, r)."""
         counts = self._sorted(np.ones((self.depth, self.edge, self.edge // 2 + 1)))[1]
         lowest = _FIRST_RING / self.edge
         is_used = np.hypot(self.along, self.plane) >= lowest - 1e-9
@@ -80,7 +80,7 @@ class WindowSpectrum:
     def of_noise(
         self, power: Callable[[Array, float], Array], parameter: float
     ) -> Array:
-        """Power of noise in planes after windowing, shape (1, r)."""
+        """Return the power of noise in planes after windowing, shape (1, r)."""
         f = np.fft.fftfreq(self.edge)
         plane = power(np.hypot(f[:, None], f), parameter)
         for axis in (0, 1):
@@ -92,7 +92,7 @@ class WindowSpectrum:
         return by_class
 
     def of_width(self, width: float) -> Array:
-        """Power along Z of noise blurred by a Gaussian of `width`, shape (z, 1)."""
+        """Return the power along Z of noise blurred by a Gaussian, shape (z, 1)."""
         if self.depth == 1:
             return np.ones((1, 1))
         f = np.asarray(np.fft.fftfreq(self.depth), np.float64)
@@ -114,7 +114,7 @@ class WindowSpectrum:
 
 
 def _leaked(power: Array, axis: int) -> Array:
-    """The power spectrum along one axis after multiplication by a Hann window."""
+    """Compute the power spectrum along one axis after applying a Hann window."""
     sides = np.roll(power, 1, axis) + np.roll(power, -1, axis)
     leaked: Array = (4 * power + sides) / 6
     return leaked

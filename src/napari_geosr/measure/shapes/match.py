@@ -1,4 +1,4 @@
-"""Whether a surface shows all parts of its voxels: pieces, Euler number, extent."""
+"""Checks whether a surface shows all parts of a shape: pieces, Euler number, extent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from napari_geosr.core.types import AnyArray, AnyDict
 
 #: Planes processed at a time when cells are counted.
 _PLANES = 16
-#: Difference of the extents, in voxels, up to which a surface is not shorter: smoothing
+#: Maximum shortening of a surface, in voxels, that is tolerated because smoothing
 #: rounds corners.
 _SHORTER = 1.0
 
@@ -77,7 +77,7 @@ class SurfaceMatch:
 
     @property
     def losses(self) -> tuple[int, int, float]:
-        """Missing voxels, wrong pieces and missing extent, to compare surfaces by."""
+        """Missing voxels, wrong pieces and missing extent, for ranking surfaces."""
         least, most = self.voxels.pieces
         wrong = max(0, least - self.pieces, self.pieces - most)
         return self.n_lost, wrong, max(0.0, self.shorter - _SHORTER)
@@ -232,7 +232,7 @@ def match_surface(
 
 
 def _mesh_topology(vertices: AnyArray, faces: AnyArray) -> tuple[int, float]:
-    """Number of parts that enclose a volume, and Euler number of the volume."""
+    """Count the parts that enclose a volume, and find the volume's Euler number."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

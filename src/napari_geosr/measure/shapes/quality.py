@@ -81,7 +81,7 @@ class ShapeAgreement:
         return self.euler - self.reference_euler
 
     def to_dict(self) -> AnyDict:
-        """All values by name."""
+        """Return all values by name."""
         return {**asdict(self), "euler_error": self.euler_error}
 
 
@@ -132,7 +132,7 @@ def compare_shapes(
             "label (--label)."
         )
     limit = max(voxel_size) if tolerance is None else tolerance
-    border = max(limit, *voxel_size)  # any closer, there are no voxels
+    border = max(limit, *voxel_size)  # there are no closer voxels
     box = _common_box(shape | reference)
     one, one_areas = _corners(shape[box], voxel_size)
     other, other_areas = _corners(reference[box], voxel_size)
@@ -162,7 +162,7 @@ def compare_shapes(
 def _border_dice(
     shape: AnyArray, reference: AnyArray, voxel_size: Sequence[float], distance: float
 ) -> float:
-    """Dice coefficient of the voxels near the surface of the reference.
+    """Return the Dice coefficient of the voxels near the surface of the reference.
 
     The distance is measured to the closest voxel of the other phase.
     """
@@ -207,11 +207,11 @@ class _Distances:
         return float((self.values * self.areas).sum())
 
     def area_within(self, limit: float) -> float:
-        """Area of the points at a distance of at most `limit`."""
+        """Return the area of the points at a distance of at most `limit`."""
         return float(self.areas[self.values <= limit].sum())
 
     def percentile(self, percent: float) -> float:
-        """The distance that is not exceeded on the given fraction of the area."""
+        """Return the distance not exceeded on a given percentage of the area."""
         order = np.argsort(self.values)
         shares = np.cumsum(self.areas[order]) / self.area
         at = int(np.searchsorted(shares, percent / 100))
@@ -221,7 +221,7 @@ class _Distances:
 def _corners(
     inside: AnyArray, voxel_size: Sequence[float]
 ) -> tuple[AnyArray, AnyArray]:
-    """Corners of voxels at which both phases meet, and the area of each.
+    """Return the corners of voxels at which both phases meet, and the area of each.
 
     Along each axis, there is one more corner than there are voxels.
     """
@@ -246,7 +246,7 @@ def _corners(
 def _distances(
     surface: AnyArray, other: AnyArray, voxel_size: Sequence[float]
 ) -> AnyArray:
-    """Distance of each point of a surface from another surface."""
+    """Return the distance of each point of a surface from another surface."""
     from scipy.ndimage import distance_transform_edt
 
     field = distance_transform_edt(~other, sampling=tuple(voxel_size))

@@ -188,7 +188,7 @@ def _best_surface(
 
 
 def _changed_thin_voxels(mask: AnyArray, field: AnyArray, level: float) -> AnyArray:
-    """Voxels of thin parts and gaps that are on the other side of a surface.
+    """Return the voxels of thin parts and gaps that are on the other side of a surface.
 
     A part is thin where no cube of 2 × 2 × 2 voxels fits into it.
     """
@@ -208,7 +208,7 @@ def _changed_thin_voxels(mask: AnyArray, field: AnyArray, level: float) -> AnyAr
 
 
 def _count_lost(mask: AnyArray, shown: AnyArray) -> int:
-    """Number of voxels in parts of a mask that are missing from a surface.
+    """Return the number of voxels in parts of a mask that are missing from a surface.
 
     A voxel is missing if neither it nor a neighbour in the mask is inside the surface.
     """

@@ -56,7 +56,7 @@ class SlabRules:
         *,
         flat: bool,
     ) -> SlabRules:
-        """The rules for a volume."""
+        """Return the rules for a volume."""
         exact = pair_weights(voxel_size, flat=flat)
         weights, unit = integer_weights(exact, math.prod(shape))
         tables = (PAIR_BITS, weights, code_table(weights, connectivity))
@@ -98,7 +98,7 @@ class SlabPart:
 def provisional_labels(
     pores: np.ndarray, connectivity: Literal[6, 26]
 ) -> tuple[np.ndarray, int]:
-    """Labels of one slab (uint32), and their number; deterministic."""
+    """Return the labels of one slab (uint32), and their number; deterministic."""
     import cc3d
 
     labels, n = cc3d.connected_components(
@@ -150,7 +150,7 @@ def label_slab(
         boundary,
         rules.connectivity == 6 and not whole,
     )
-    # int32: half the memory of index arrays.
+    # int32 halves the memory of the planes of labels.
     return labels, SlabPart(
         n,
         len(labels),

@@ -24,7 +24,7 @@ Planes = tuple[int, int]
 
 
 def planes_of(slabs: Sequence[slice]) -> list[Planes]:
-    """The slabs in a form that can be sent to other processes."""
+    """Return the slabs in a form that can be sent to other processes."""
     return [(slab.start, slab.stop) for slab in slabs]
 
 
@@ -72,7 +72,7 @@ class _OfRun:
     threshold: float
 
     def __getstate__(self) -> dict[str, object]:
-        """State needed by another process to read the voxels, without results."""
+        """Return what another process needs to read the voxels, without results."""
         run = replace(
             self.run, target=None, pool=None, journal=None, should_stop=never_stop
         )

@@ -67,7 +67,7 @@ class Excerpt:
         return cls(tuple(mask.shape), (z, y, x), np.packbits(voxels, axis=2))
 
     def __getitem__(self, box: Box) -> Mask:
-        """The voxels of a box within the excerpt."""
+        """Return the voxels of a box within the excerpt."""
         pairs = list(zip(box, self.box, strict=True))
         if any(s.start < b.start or s.stop > b.stop for s, b in pairs):
             raise TooSmallError(box)
@@ -143,7 +143,7 @@ class PaintWork:
 
 
 def count_diameters(diameters: npt.NDArray[np.uint16]) -> npt.NDArray[np.int64]:
-    """Number of voxels of each diameter, up to the largest."""
+    """Return the number of voxels of each diameter, up to the largest."""
     counts = np.zeros(int(diameters.max(initial=0)) + 1, np.int64)
     for plane in diameters:  # numpy counts 64-bit numbers
         part = np.bincount(plane.ravel())

@@ -30,7 +30,7 @@ Kind = TypeVar("Kind", PoreStatistic, VolumeStatistic)
 
 
 def pore_statistics(*, flat: bool) -> list[PoreStatistic]:
-    """Columns of the table of a volume, or of an image, in their order.
+    """Return the columns of the table of a volume, or of an image, in their order.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def pore_statistics(*, flat: bool) -> list[PoreStatistic]:
 
 
 def volume_statistics(*, flat: bool) -> list[VolumeStatistic]:
-    """Values of a volume, or of an image, in the order of the JSON file.
+    """Return the values of a volume, or of an image, in the order of the JSON file.
 
     Raises
     ------

@@ -12,7 +12,7 @@ _SUMS = (column.SUM_Z, column.SUM_Y, column.SUM_X)
 
 
 def centroid(pores: Pores, axis: int) -> FloatArray:
-    """Mean position of the voxels along an axis (0, 1, 2 for Z, Y, X)."""
+    """Return the mean position of the voxels along an axis (0, 1, 2 for Z, Y, X)."""
     mean = pores.sums[:, _SUMS[axis]] / pores.sums[:, column.COUNT]
     geometry = pores.geometry
     place: FloatArray = geometry.origin[axis] + mean * geometry.voxel_size[axis]

@@ -7,7 +7,7 @@ from napari_geosr.measure.sums import SweepTotals
 
 
 def counted_porosity(totals: SweepTotals) -> float:
-    """Voxels of pores of at least the minimum size ÷ sample voxels."""
+    """Return the voxels of pores of at least the minimum size ÷ sample voxels."""
     counted = totals.pore_voxels - totals.small_pore_voxels
     return counted / totals.sample_voxels
 

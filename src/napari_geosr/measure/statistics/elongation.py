@@ -11,12 +11,12 @@ from napari_geosr.measure.sums import FloatArray, Pores, ratio
 
 
 def elongation(pores: Pores) -> FloatArray:
-    """Second axis ÷ longest axis."""
+    """Return the second axis ÷ the longest axis."""
     return ratio(pores.axis_lengths[:, 1], pores.axis_lengths[:, 0])
 
 
 def flatness(pores: Pores) -> FloatArray:
-    """Shortest axis ÷ second axis."""
+    """Return the shortest axis ÷ the second axis."""
     return ratio(pores.axis_lengths[:, 2], pores.axis_lengths[:, 1])
 
 

@@ -17,12 +17,12 @@ NAME = "equivalent_diameter"
 
 
 def equivalent_diameter(pores: Pores) -> FloatArray:
-    """Diameter of the sphere (image: circle) of each pore's volume (area)."""
+    """Compute the diameter of the sphere (image: circle) as large as each pore."""
     return pores.equivalent_diameter
 
 
 def quantiles(totals: SweepTotals) -> dict[str, float | None]:
-    """Quantiles of the diameters."""
+    """Return the quantiles of the diameters."""
     return totals.quantiles(NAME)
 
 

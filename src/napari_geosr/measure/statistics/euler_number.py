@@ -12,12 +12,12 @@ from napari_geosr.measure.sums import IntArray, Pores, SweepTotals
 
 
 def of_each(pores: Pores) -> IntArray:
-    """Euler number of each pore."""
+    """Return the Euler number of each pore."""
     return pores.euler_number
 
 
 def of_all(totals: SweepTotals) -> int:
-    """Euler number of all pores, whatever their size.
+    """Return the Euler number of all pores, whatever their size.
 
     The space outside the volume does not count as pore.
     """

@@ -12,7 +12,7 @@ from napari_geosr.measure.sums import SweepTotals
 
 
 def graph(totals: SweepTotals) -> AnyDict | None:
-    """All values of the graph; lengths are in the graph's unit."""
+    """Return all values of the graph; lengths are in the graph's unit."""
     return None if totals.graph is None else totals.graph.to_json_dict()
 
 

@@ -7,7 +7,7 @@ from napari_geosr.measure.sums import SweepTotals
 
 
 def nonfinite_voxels(totals: SweepTotals) -> int:
-    """Number of voxels that are NaN or infinite."""
+    """Return the number of voxels that are NaN or infinite."""
     return totals.nonfinite_voxels
 
 

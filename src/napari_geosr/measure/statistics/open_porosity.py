@@ -12,12 +12,12 @@ from napari_geosr.measure.sums import SweepTotals
 
 
 def open_porosity(totals: SweepTotals) -> float:
-    """Voxels of pores that reach the border ÷ sample voxels."""
+    """Return the voxels of pores that reach the border ÷ sample voxels."""
     return _open_voxels(totals) / totals.sample_voxels
 
 
 def closed_porosity(totals: SweepTotals) -> float:
-    """Voxels of pores that do not reach the border ÷ sample voxels."""
+    """Return the voxels of pores that do not reach the border ÷ sample voxels."""
     return (totals.pore_voxels - _open_voxels(totals)) / totals.sample_voxels
 
 

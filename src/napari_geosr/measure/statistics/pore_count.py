@@ -7,7 +7,7 @@ from napari_geosr.measure.sums import SweepTotals
 
 
 def pore_count(totals: SweepTotals) -> int:
-    """Number of pores of at least the minimum size."""
+    """Return the number of pores of at least the minimum size."""
     return totals.pore_count
 
 

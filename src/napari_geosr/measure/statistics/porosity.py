@@ -8,7 +8,7 @@ from napari_geosr.measure.sums import SweepTotals
 
 
 def porosity(totals: SweepTotals) -> float:
-    """Fraction of the sample that is pore."""
+    """Return the fraction of the sample that is pore."""
     return totals.pore_voxels / totals.sample_voxels
 
 

@@ -15,7 +15,7 @@ from napari_geosr.measure.sums import SweepTotals
 
 
 def ends(totals: SweepTotals) -> list[float] | None:
-    """Lowest and highest porosity."""
+    """Return the lowest and highest porosity."""
     interval = totals.interval
     return (
         None
@@ -30,7 +30,7 @@ def nominal(totals: SweepTotals) -> float | None:
 
 
 def factor(totals: SweepTotals) -> float | None:
-    """Half-width of the interval in standard deviations."""
+    """Return the half-width of the interval in standard deviations."""
     return None if totals.interval is None else totals.interval.factor
 
 
@@ -40,7 +40,7 @@ def spread(totals: SweepTotals) -> float | None:
 
 
 def pore_density(totals: SweepTotals) -> list[float] | None:
-    """Minimum and maximum number of pores per mm³ (image: mm²)."""
+    """Return the minimum and maximum number of pores per mm³ (image: mm²)."""
     interval = totals.interval
     if interval is None or interval.pore_count is None:
         return None
@@ -49,7 +49,7 @@ def pore_density(totals: SweepTotals) -> list[float] | None:
 
 
 def _shown_ends(figures: Figures) -> tuple[float, float] | None:
-    """The interval, or porosity ± spread without calibration."""
+    """Return the interval, or porosity ± spread without calibration."""
     if figures["porosity_interval"] is not None:
         low, high = figures["porosity_interval"]
         return low, high
@@ -64,14 +64,14 @@ def _has_interval(compared: Sequence[Figures]) -> bool:
 
 
 def _title(compared: Sequence[Figures]) -> str:
-    """Title of the row; it names the spread if no interval is calibrated."""
+    """Return the title of the row; it names the spread if no interval is calibrated."""
     name = "Porosity interval" if _has_interval(compared) else "Porosity spread"
     first = next(f for f in compared if f["porosity_spread"] is not None)
     return f"{name} ({_reach(first)})"
 
 
 def _reach(figures: Figures) -> str:
-    """Nominal coverage or half-width of the interval: ``90 %``, ``±2 std``."""
+    """State the nominal coverage or half-width, such as ``90 %`` or ``±2 std``."""
     nominal: Any = figures["porosity_interval_nominal"]
     if nominal is not None:
         return f"{100 * nominal:g} %"

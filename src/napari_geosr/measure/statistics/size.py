@@ -14,17 +14,17 @@ from napari_geosr.measure.sums import FloatArray, Pores, SweepTotals
 
 
 def size(pores: Pores) -> FloatArray:
-    """Volume (image: area) of each pore."""
+    """Return the volume (image: area) of each pore."""
     return pores.size
 
 
 def sample_size(totals: SweepTotals) -> float | None:
-    """Volume (image: area) of the sample; None if the voxel size is unknown."""
+    """Return the sample's volume (image: area); None if the voxel size is unknown."""
     return totals.sample_size
 
 
 def pore_size(totals: SweepTotals) -> float | None:
-    """Volume (image: area) of all pores; None if the voxel size is unknown."""
+    """Return the volume (image: area) of all pores; None without a voxel size."""
     return totals.size_of(totals.pore_voxels)
 
 
@@ -45,7 +45,7 @@ def _statistics(
         in_json: bool = True,
         row: Row | None = None,
     ) -> VolumeStatistic:
-        """A value that is a volume (image: an area)."""
+        """Create a statistic with a value that is a volume (image: an area)."""
         return VolumeStatistic(
             key, function, power, unit_key, flat, order, in_json, row
         )

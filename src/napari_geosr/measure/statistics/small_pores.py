@@ -7,12 +7,12 @@ from napari_geosr.measure.sums import SweepTotals
 
 
 def small_pore_count(totals: SweepTotals) -> int:
-    """Number of pores below the minimum size."""
+    """Return the number of pores below the minimum size."""
     return totals.small.n
 
 
 def small_pore_voxels(totals: SweepTotals) -> int:
-    """Number of voxels of these pores."""
+    """Return the number of voxels of these pores."""
     return totals.small_pore_voxels
 
 

@@ -11,12 +11,12 @@ from napari_geosr.measure.sums import SweepTotals
 
 
 def specific_surface_area(totals: SweepTotals) -> float | None:
-    """Specific surface area; None for an image, or if the voxel size is unknown."""
+    """Compute the specific surface area; None for an image or without a voxel size."""
     return None if totals.geometry.flat else _specific(totals)
 
 
 def specific_perimeter(totals: SweepTotals) -> float | None:
-    """Specific perimeter; None for a volume, or if the voxel size is unknown."""
+    """Compute the specific perimeter; None for a volume or without a voxel size."""
     return _specific(totals) if totals.geometry.flat else None
 
 

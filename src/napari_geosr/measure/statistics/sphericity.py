@@ -15,13 +15,13 @@ from napari_geosr.measure.sums import FloatArray, Pores, ratio
 
 
 def sphericity(pores: Pores) -> FloatArray:
-    """Sphericity of each pore."""
+    """Return the sphericity of each pore."""
     ball = math.pi * pores.equivalent_diameter**2
     return _at_most_one(pores, ratio(ball, pores.surface))
 
 
 def circularity(pores: Pores) -> FloatArray:
-    """Circularity of each pore."""
+    """Return the circularity of each pore."""
     return _at_most_one(pores, ratio(4 * math.pi * pores.size, pores.surface**2))
 
 

@@ -10,17 +10,17 @@ from napari_geosr.measure.sums import FloatArray, Pores, SweepTotals
 
 
 def surface(pores: Pores) -> FloatArray:
-    """Surface area (image: perimeter) of each pore."""
+    """Return the surface area (image: perimeter) of each pore."""
     return pores.surface
 
 
 def surface_area(totals: SweepTotals) -> float | None:
-    """Surface of all pores; None for an image, or if the voxel size is unknown."""
+    """Return the surface of all pores; None for an image or without a voxel size."""
     return None if totals.geometry.flat else totals.surface
 
 
 def perimeter(totals: SweepTotals) -> float | None:
-    """Perimeter of all pores; None for a volume, or if the voxel size is unknown."""
+    """Return the perimeter of all pores; None for a volume or without a voxel size."""
     return totals.surface if totals.geometry.flat else None
 
 

@@ -10,7 +10,7 @@ from napari_geosr.measure.sums import SweepTotals
 
 
 def threshold(totals: SweepTotals) -> float:
-    """The threshold: dark pores are at or below it, bright pores above it."""
+    """Return the threshold: dark pores are at or below it, bright pores above it."""
     return totals.threshold
 
 

@@ -13,17 +13,17 @@ from napari_geosr.measure.sums import SweepTotals
 
 
 def lowest(totals: SweepTotals) -> float:
-    """The lowest porosity at the three thresholds."""
+    """Return the lowest porosity at the three thresholds."""
     return _sorted_voxels(totals)[0] / totals.sample_voxels
 
 
 def highest(totals: SweepTotals) -> float:
-    """The highest porosity at the three thresholds."""
+    """Return the highest porosity at the three thresholds."""
     return _sorted_voxels(totals)[2] / totals.sample_voxels
 
 
 def half_width(totals: SweepTotals) -> float:
-    """Half the difference between the highest and the lowest porosity."""
+    """Return half the difference between the highest and the lowest porosity."""
     return (highest(totals) - lowest(totals)) / 2
 
 

@@ -7,22 +7,22 @@ from napari_geosr.measure.sums import IntArray, Pores, SweepTotals
 
 
 def voxels(pores: Pores) -> IntArray:
-    """Number of voxels of each pore."""
+    """Return the number of voxels of each pore."""
     return pores.voxels
 
 
 def sample_voxels(totals: SweepTotals) -> int:
-    """Number of voxels of the sample, including pores."""
+    """Return the number of voxels of the sample, including pores."""
     return totals.sample_voxels
 
 
 def pore_voxels(totals: SweepTotals) -> int:
-    """Number of voxels of all pores, whatever their size."""
+    """Return the number of voxels of all pores, whatever their size."""
     return totals.pore_voxels
 
 
 def quantiles(totals: SweepTotals) -> dict[str, float | None]:
-    """Quantiles of the pores' sizes in voxels."""
+    """Return the quantiles of the pores' sizes in voxels."""
     return totals.quantiles("voxels")
 
 

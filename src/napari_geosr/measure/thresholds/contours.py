@@ -31,7 +31,7 @@ def compartment_steps(
     name: str = "volume",
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Mask]:
-    """Find the cortex, or the marrow space, of a bone whose axis is along Z.
+    """Find the cortex, or the marrow space, of a bone with its axis along Z.
 
     Contours are closed curves in every slice, so the bone may be cut at both ends.
 
@@ -99,7 +99,7 @@ def compartment_steps(
 
 
 def _largest(mask: Mask) -> Mask:
-    """The largest piece that is connected by faces, edges or corners."""
+    """Return the largest piece that is connected by faces, edges or corners."""
     import cc3d
 
     labels = cc3d.connected_components(mask.view(np.uint8), connectivity=26)
@@ -110,7 +110,7 @@ def _largest(mask: Mask) -> Mask:
 
 
 def _pieces_with(mask: Mask, seeds: Mask) -> Mask:
-    """The face-connected components of a mask that contain a seed."""
+    """Return the face-connected components of a mask that contain a seed."""
     import cc3d
 
     labels = cc3d.connected_components(mask.view(np.uint8), connectivity=6)

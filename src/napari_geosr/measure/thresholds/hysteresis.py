@@ -21,7 +21,7 @@ Mask = npt.NDArray[np.bool_]
 def core_threshold(
     histogram: GreyHistogram, threshold: float, share: float, phase: str
 ) -> float:
-    """Grey value that a pore must reach or exceed in at least one voxel.
+    """Return the grey value that a pore must reach or exceed in at least one voxel.
 
     Parameters
     ----------
@@ -92,12 +92,12 @@ class CoredComponents:
         return kept
 
     def kept_voxels(self) -> int:
-        """Number of voxels in components with a core."""
+        """Return the number of voxels in components with a core."""
         return int(np.concatenate(self._sizes)[self.kept()].sum())
 
 
 def _joining() -> Any:
-    """The compiled loops, imported on first use."""
+    """Return the compiled loops, imported on first use."""
     from napari_geosr.measure.kernels import joining
 
     return joining

@@ -25,12 +25,12 @@ _BLOCK_VALUES = 1 << 22
 
 
 def deviation_of(window: int) -> float:
-    """Standard deviation of the Gaussian for a window, as in scikit-image."""
+    """Return the Gaussian's standard deviation for a window, as in scikit-image."""
     return (window - 1) / 6.0
 
 
 def halo_of(window: int) -> int:
-    """Number of planes on each side that contribute to the local mean of a plane."""
+    """Return how many planes on each side contribute to the local mean of a plane."""
     return int(_TRUNCATE * deviation_of(window) + 0.5)
 
 
@@ -90,7 +90,7 @@ class LevelledArray:
         return levelled.astype(self.dtype, copy=False)
 
     def _inside(self, slab: slice, values: np.ndarray) -> npt.NDArray[np.bool_] | None:
-        """Mask of the voxels that contribute to the means; None if all do."""
+        """Select the voxels that contribute to the means; None if all do."""
         inside = None
         if self.mask is not None:
             inside = inside_mask(np.asarray(self.mask[slab]))
@@ -103,7 +103,7 @@ class LevelledArray:
     def _mean(
         self, values: np.ndarray, inside: npt.NDArray[np.bool_] | None, own: slice
     ) -> Floats:
-        """Local mean of the planes in `own`."""
+        """Return the local mean of the planes in `own`."""
         if inside is None:
             weight: Any = self._smoothed(np.ones((1, 1, 1)), slice(0, 1))[0, 0, 0]
         else:
@@ -117,7 +117,7 @@ class LevelledArray:
         return total
 
     def _smoothed(self, values: np.ndarray, own: slice) -> Floats:
-        """Sums weighted by the Gaussian for the planes in `own`."""
+        """Return the sums weighted by the Gaussian for the planes in `own`."""
         from scipy.ndimage import gaussian_filter1d
 
         deviation = deviation_of(self.window)
@@ -139,7 +139,7 @@ class LevelledArray:
 
 
 def levelled_bytes(shape: tuple[int, ...], itemsize: int, window: int) -> int:
-    """Additional memory for reading a slab with the planes around it, in bytes."""
+    """Return the additional bytes for reading a slab with the planes around it."""
     planes = min(shape[0], 2 * halo_of(window)) if len(shape) > 2 else 0
     plane = math.prod(shape[-2:])
     return plane * planes * (itemsize + 1) + 24 * _BLOCK_VALUES

@@ -88,14 +88,14 @@ def reconstruct_slices(
 
 
 def _squares(tensor: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Sums of squares, in double precision: the method amplifies rounding errors."""
+    """Sum squares in double precision, because the method amplifies rounding errors."""
     import torch
 
     return tensor.square().sum(axes, keepdim=True, dtype=torch.float64)
 
 
 def _ratio(above: Tensor, below: Tensor) -> Tensor:
-    """Quotient; 0 for slices that are already solved, such as empty ones."""
+    """Return the quotient; 0 for slices that are already solved, such as empty ones."""
     import torch
 
     return torch.where(below > 0, above / below, 0)

@@ -77,7 +77,7 @@ def reconstruct_slices(
 
 
 def _inverse(sums: Tensor) -> Tensor:
-    """One over `sums`; 0 for rays that miss all voxels, and for voxels without rays."""
+    """Return 1 / `sums`; 0 for rays without voxels and for voxels without rays."""
     import torch
 
     # Grazing rays are excluded because they would strongly amplify noise.

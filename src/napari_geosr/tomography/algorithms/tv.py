@@ -116,7 +116,7 @@ def reconstruct_slices(
 
 
 def _forward(x: Tensor, axis: int) -> Tensor:
-    """Difference to the next voxel; 0 at the end."""
+    """Return the difference to the next voxel; 0 at the end."""
     import torch
 
     last = x.narrow(axis, x.shape[axis] - 1, 1)
@@ -124,7 +124,7 @@ def _forward(x: Tensor, axis: int) -> Tensor:
 
 
 def _backward(slope: Tensor, axis: int) -> Tensor:
-    """Divergence along an axis: minus the adjoint of `_forward`."""
+    """Return the divergence along an axis: minus the adjoint of `_forward`."""
     import torch
 
     inner = slope.narrow(axis, 0, slope.shape[axis] - 1)
