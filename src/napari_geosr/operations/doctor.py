@@ -43,7 +43,7 @@ class Diagnosis:
     advice: tuple[str, ...]
 
     def to_json_dict(self) -> AnyDict:
-        """All findings as JSON-serialisable values."""
+        """Return all findings as JSON-serialisable values."""
         return {**self.sections, "advice": list(self.advice)}
 
 

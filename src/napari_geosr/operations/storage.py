@@ -130,7 +130,7 @@ def array_for_workers(array: ArrayLike) -> ArrayLike:
 
 
 def _can_be_opened(array: object) -> bool:
-    """Whether another process can open an array."""
+    """Return whether another process can open an array."""
     if getattr(array, "reopening", None) is not None:
         return True
     # a zarr in a folder
@@ -197,7 +197,7 @@ def claim(array: Any) -> None:
 
 
 def find_unfinished_results() -> list[Volume]:
-    """Unfinished results of killed programs in the cache folder.
+    """Return the unfinished results of killed programs in the cache folder.
 
     The last record of each result lists the finished boxes.
     """
@@ -281,7 +281,7 @@ def open_part(path: Path) -> Volume | None:
 
 
 def is_written(out: Path, replaces: int = 0) -> bool:
-    """Whether a job has written its output.
+    """Return whether a job has written its output.
 
     Parameters
     ----------
@@ -360,7 +360,7 @@ def discard(volume: Volume) -> None:
 
 
 def _entries() -> list[JournalEntry]:
-    """Journals of results that no running program is filling."""
+    """Return the journals of results that no running program is filling."""
     entries = map(read_journal, leftovers(_folder() / f"result{_SUFFIX}", _SUFFIX))
     return [
         entry
@@ -378,7 +378,7 @@ def _folder() -> Path:
 
 
 def _path_of(array: Any) -> Path | None:
-    """The folder of a zarr in the cache; None for any other array."""
+    """Return the folder of a zarr in the cache; None for any other array."""
     store = getattr(array, "store", None)
     root = getattr(store, "root", None)
     if root is None or Path(root).parent != _folder():

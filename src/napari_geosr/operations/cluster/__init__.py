@@ -131,12 +131,12 @@ def check_installed() -> None:
 
 
 def count_workers(workers: Workers) -> int:
-    """Current number of workers."""
+    """Return the current number of workers."""
     return workers if isinstance(workers, int) else len(workers.nthreads())
 
 
 def workers_per_host(workers: Workers) -> int:
-    """Current maximum number of workers on one computer."""
+    """Return the current maximum number of workers on one computer."""
     if isinstance(workers, int):
         return workers
     hosts = [_host(address) for address in workers.nthreads()]
@@ -191,7 +191,7 @@ def open_pool(
 
 
 def worker_settings(threads: int) -> AnyDict:
-    """Settings of Dask for workers with this number of CPU threads."""
+    """Return the settings of Dask for workers with this number of CPU threads."""
     n = str(threads)
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     environment = dict.fromkeys(names, n) | _MEMORY_ALLOCATOR
@@ -304,7 +304,7 @@ class WorkerPool:
 def _in_order(
     found: Iterator[tuple[tuple[int, T], R]],
 ) -> Iterator[tuple[tuple[int, T], R]]:
-    """Numbered items in the order of their numbers, which begin at 0."""
+    """Yield the numbered items in the order of their numbers, which begin at 0."""
     early: dict[int, tuple[tuple[int, T], R]] = {}
     n = 0
     for each in found:
@@ -483,7 +483,7 @@ class _Task(Generic[T, R]):
 
 
 def _failure(error: BaseException | None) -> Exception:
-    """The error for the user if an item failed in an unexpected way."""
+    """Return the error for the user if an item failed in an unexpected way."""
     from distributed import KilledWorker
 
     if error is None:  # cancelled or lost

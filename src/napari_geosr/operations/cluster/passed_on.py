@@ -29,7 +29,7 @@ _OF_NODE = ("CUDA_VISIBLE_DEVICES",)
 
 
 def export_lines(more: Mapping[str, str]) -> str:
-    """Lines of a shell script that set the variables of this process.
+    """Return lines of a shell script that set the variables of this process.
 
     Names and values with line breaks are omitted, because a shell may not read them
     back.

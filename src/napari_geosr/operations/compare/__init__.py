@@ -350,7 +350,7 @@ class _GroupPores:
     graphs: Mapping[str, GraphAgreement]
 
     def of_base(self, base: str) -> dict[str, PorosityReport]:
-        """The report of the base, once for each of the other volumes."""
+        """Return the report of the base, once for each of the other volumes."""
         return {key: self.reports[base] for key in self.reports if key != base}
 
 
@@ -404,7 +404,7 @@ def _differences(
 def _difference(
     group: FrameVolumes, key: str, grey: GreyResult, noise: Mapping[str, Noise | None]
 ) -> tuple[Volume, str]:
-    """Difference of a volume from the base, and its unit in words."""
+    """Return the difference of a volume from the base, and its unit in words."""
     base, figures = group.placed[group.base], grey.figures[key]
     measured = {
         name: one

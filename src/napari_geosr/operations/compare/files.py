@@ -78,7 +78,7 @@ def plan(
 def companions_by_name(
     mask: Volume | None, halves: tuple[Volume, Volume] | None
 ) -> dict[str, Volume]:
-    """Further inputs of a comparison, by their names in its record.
+    """Return the further inputs of a comparison, by their names in its record.
 
     The compared volumes are not included.
     """
@@ -220,7 +220,7 @@ def _pore_rows(report: QualityReport, key: str) -> Iterator[Sequence[object]]:
 
 
 def _pictures(report: QualityReport) -> dict[str, dict[str, bytes]]:
-    """Pictures for the page by caption, for light and dark screens."""
+    """Return the pictures for the page by caption, for light and dark screens."""
     drawn: AnyDict = {}
     planes = {
         report.titles[key]: pictures.middle(volume.data, volume.shape)

@@ -89,7 +89,7 @@ def refuse_correlated(volume: Volume, noise: Noise | None) -> None:
 
 
 def is_output(volume: Volume) -> bool:
-    """Whether a network or filter made a volume, according to its records."""
+    """Return whether a network or filter made a volume, according to its records."""
     return _made_by(volume, _RESTORED)
 
 

@@ -59,13 +59,13 @@ def with_positions(
 
 
 def _has_no_position(volume: Volume) -> bool:
-    """Whether a volume has no position information at all."""
+    """Return whether a volume has no position information at all."""
     unset = set(volume.voxel_size) == {1.0} and not any(volume.origin)
     return volume.unit == PIXEL and unset
 
 
 def placed_mask(mask: Volume | None, base: FrameVolume) -> FrameArray | None:
-    """The sample mask, resampled to the frame.
+    """Return the sample mask, resampled to the frame.
 
     Raises
     ------
@@ -126,7 +126,7 @@ class _BinaryMask:
 
 
 def _refined(mask: Volume, voxel_size: tuple[float, ...]) -> Volume:
-    """A mask with repeated voxels, so that no voxel exceeds a given size."""
+    """Return a mask with repeated voxels, so that no voxel exceeds a given size."""
     factors = [
         max(1, math.ceil(m / v - 1e-3))
         for m, v in zip(mask.voxel_size, voxel_size, strict=True)

@@ -107,7 +107,7 @@ def pores_of_report(report: PorosityReport) -> StoredPoreTable:
 
 
 def with_explanations(report: PorosityReport, result: ExplainResult) -> PorosityReport:
-    """The report, with the columns added by the run that explained its pores."""
+    """Return the report, with the columns added by the run that explained its pores."""
     added = list(added_columns(result))
     return replace(
         report,

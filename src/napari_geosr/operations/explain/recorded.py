@@ -15,7 +15,7 @@ from napari_geosr.core.volume import Volume
 
 
 def recorded_input(record: AnyMapping) -> AnyMapping | None:
-    """Information about the scan in the record of a restoration.
+    """Return the information about the scan in the record of a restoration.
 
     Returns None if the scan was not a file with one volume or image.
     """
@@ -95,7 +95,7 @@ def _place(recorded: str, beside: Path | None) -> str | Path:
 def _chosen(
     volume: Volume, facts: AnyMapping, position: AnyMapping, title: str
 ) -> Volume:
-    """The restored time point and channel of a file."""
+    """Return the restored time point and channel of a file."""
     axes = str(facts["axes"])
     if list(volume.shape) == list(facts.get("shape", ())):
         return volume if volume.axes == axes else volume.replace(axes=axes)

@@ -235,7 +235,7 @@ def voxel_of(
     at: tuple[int, ...] | None,
     position: tuple[float, ...] | None,
 ) -> tuple[int, int, int]:
-    """The voxel of the result to explain, in Z, Y, X.
+    """Return the voxel of the result to explain, in Z, Y, X.
 
     Raises
     ------
@@ -293,7 +293,7 @@ def voxel_of(
 def voxel_target(
     scene: ExplainedScan, at: tuple[int, int, int], radius: int
 ) -> ExplainedRegion:
-    """One voxel of the result, or a cube around it."""
+    """Return one voxel of the result, or a cube around it."""
     single = tuple(slice(i, i + 1) for i in at)
     region = scene.clipped(single, radius)
     mask = np.ones([part.stop - part.start for part in region], bool)
@@ -362,7 +362,7 @@ def _component(pores: AnyArray, here: tuple[int, ...]) -> AnyArray:
 
 
 def _is_cut(scene: ExplainedScan, region: Box, mask: AnyArray) -> bool:
-    """Whether a pore extends beyond the region."""
+    """Return whether a pore extends beyond the region."""
     for axis, (part, n) in enumerate(zip(region, scene.result_shape, strict=True)):
         along = np.asarray(mask.any(axis=tuple(a for a in range(3) if a != axis)))
         if (along[0] and part.start > 0) or (along[-1] and part.stop < n):
@@ -379,7 +379,7 @@ def _cut_out(
     phase: Phase,
     notes: tuple[str, ...] = (),
 ) -> ExplainedRegion:
-    """A target consisting of the bounding box of a mask."""
+    """Return a target consisting of the bounding box of a mask."""
     box = []
     for axis in range(3):
         filled = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
@@ -449,7 +449,7 @@ def _matching_pore(
     phase: Phase,
     connectivity: Literal[6, 26],
 ) -> ExplainedRegion | None:
-    """The pore in the row's box whose number of voxels matches the table."""
+    """Return the pore in the row's box whose number of voxels matches the table."""
     from scipy import ndimage
 
     ends: Sequence[tuple[int, int]] = [(0, 1)] * (3 - len(row.box)) + list(row.box)

@@ -257,7 +257,7 @@ class _Blocks(ObjectFit):
         return losses
 
     def preview(self) -> PreviewReady:
-        """The middle slice of the current block."""
+        """Return the middle slice of the current block."""
         start, stop = self.rows(self.block)
         at = (stop - start) // 2
         ready = self.ready
@@ -296,7 +296,7 @@ class _Blocks(ObjectFit):
             np.save(temporary, fit.slices().cpu().numpy())
 
     def kept(self) -> Iterator[tuple[slice, Any]]:
-        """Finished slices and their positions."""
+        """Yield the finished slices and their positions."""
         for block in range(len(self.starts)):
             yield slice(*self.rows(block)), np.load(self.file(block))
 

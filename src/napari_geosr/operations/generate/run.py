@@ -85,7 +85,7 @@ class GeneratedSamples:
     porosities: tuple[float, ...] = ()
 
     def to_json_dict(self) -> AnyDict:
-        """Values for ``--json``."""
+        """Return the values for ``--json``."""
         found: AnyDict = {"files": list(map(str, self.files)), "generated": True}
         if self.porosities:
             found["porosities"] = [round(value, 4) for value in self.porosities]

@@ -132,12 +132,12 @@ def _inputs(volume: Volume) -> Iterator[AnyMapping]:
 
 
 def _texts(value: object) -> list[str]:
-    """The strings of a list from a file, which may contain any values."""
+    """Return the strings of a list from a file, which may contain any values."""
     return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []
 
 
 def _inherited_warnings(volume: Volume) -> list[str]:
-    """Reader warnings for the files that a result was made from."""
+    """Return the reader warnings for the files that a result was made from."""
     warnings = [
         f"{volume.title} was made in a run in which {change}"
         for entry in volume.provenance
@@ -219,7 +219,7 @@ def check_no_mixing(volume: Volume, cards: Iterable[ModelCard]) -> None:
 
 
 def _mixing(cards: Iterable[ModelCard]) -> list[str]:
-    """Names of the models that use neighbouring slices."""
+    """Return the names of the models that use neighbouring slices."""
     return [c.name for c in cards if c.axes == "ZYX" or c.adjacent_slices > 1]
 
 
@@ -320,7 +320,7 @@ def describe_level(noise: Noise) -> str:
 
 
 def _grey_dependence_sentence(noise: Noise) -> list[str]:
-    """The noise at a few grey values, from the darkest to the brightest."""
+    """Return the noise at a few grey values, from the darkest to the brightest."""
     curve = list(zip(noise.greys, noise.levels, strict=True))
     if len(curve) < 2:
         return []

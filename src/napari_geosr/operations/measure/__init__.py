@@ -429,7 +429,7 @@ def reference_first(columns: Mapping[str, T]) -> dict[str, T]:
 
 
 def reference_key(i: int) -> str:
-    """Key of the reference with index `i` among reports, and in JSON files.
+    """Return the key of the reference with index `i` among reports, and in JSON files.
 
     Examples
     --------

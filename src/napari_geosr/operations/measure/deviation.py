@@ -27,7 +27,7 @@ def uncertainty_record(provenance: Provenance) -> AnyDict:
 
 
 def is_deviation(provenance: Provenance) -> bool:
-    """Whether a volume holds standard deviations, according to its records."""
+    """Return whether a volume holds standard deviations, according to its records."""
     return uncertainty_record(provenance).get("this") == _DEVIATION
 
 

@@ -116,7 +116,7 @@ def safe_name(name: str) -> str:
 
 
 def column_titles(volumes: Mapping[str, Volume]) -> dict[str, str]:
-    """Title of each volume: its name, made unique if two are equal."""
+    """Return the title of each volume: its name, made unique if two are equal."""
     names = [volume.name for volume in volumes.values()]
     return {
         key: volume.name if names.count(volume.name) == 1 else f"{volume.name} ({key})"
@@ -162,7 +162,7 @@ def check_space(files: Mapping[str, Path], volume: Volume) -> None:
 
 
 def existing_files(files: Mapping[str, Path]) -> list[str]:
-    """Names of the files that already exist."""
+    """Return the names of the files that already exist."""
     return [path.name for path in files.values() if path.exists()]
 
 
@@ -294,7 +294,7 @@ def moved_error(
 
 
 def free_files(files: Mapping[str, Path]) -> dict[str, Path]:
-    """The same files in the first free folder of ``NAME_2``, ``NAME_3``, …."""
+    """Return the same files in the first free folder of ``NAME_2``, ``NAME_3``, …."""
     folder = files["json"].parent.absolute()
     names = (folder.with_name(f"{folder.name}_{n}") for n in itertools.count(2))
     free = next(path for path in names if not path.exists())

@@ -62,7 +62,7 @@ class GreyLevels:
         return threshold_of(self.histogram, config, self.dtype, name=self.name)
 
     def bars(self, n_bins: int = 160) -> tuple[AnyArray, AnyArray]:
-        """Counts and bin edges for a plot.
+        """Return the counts and bin edges for a plot.
 
         The outermost 0.02 % of the values at either end are omitted, so that a few hot
         voxels do not compress the rest.
@@ -193,7 +193,7 @@ def threshold_steps(
 
 
 def preview_mask(plane: AnyArray, threshold: float, config: PorosityConfig) -> AnyArray:
-    """Pore voxels of one plane at a threshold, before removing small pores.
+    """Return the pore voxels of one plane at a threshold, before removing small pores.
 
     Parameters
     ----------

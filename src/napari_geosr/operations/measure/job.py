@@ -99,7 +99,7 @@ class MeasureJob(Config):
         return cls.from_mapping({**values, **inputs, "settings": settings})
 
     def to_values(self) -> AnyDict:
-        """Values that `from_values` can read."""
+        """Return the values that `from_values` can read."""
         return {
             "operation": OPERATION,
             "method": str(self.settings.threshold),
@@ -236,5 +236,5 @@ def measure_job_steps(
 
 
 def labels_file(report: Path) -> Path:
-    """The label volume that belongs to the report of a job."""
+    """Return the label volume that belongs to the report of a job."""
     return report_files.plan(report.parent, ["input"], labels=True)["labels"]

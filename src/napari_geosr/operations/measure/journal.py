@@ -83,7 +83,7 @@ class MeasureJournal:
         ]
 
     def _key(self, name: str) -> str | None:
-        """Identity of the state of a volume; None if a file was replaced."""
+        """Return the identity of the state of a volume; None if a file was replaced."""
         record = measure_record(self._inputs, self._config)
         if self._states() != self._before:
             return None
@@ -91,11 +91,11 @@ class MeasureJournal:
         return json.dumps({**key, "volume": name}, sort_keys=True)
 
     def of(self, name: str) -> LabellingJournal | None:
-        """The journal of a volume."""
+        """Return the journal of a volume."""
         return self._parts.get(name)
 
     def note(self) -> str:
-        """A sentence about the stored states of interrupted measurements.
+        """Return a sentence about the stored states of interrupted measurements.
 
         It is empty if there are none.
 
@@ -163,7 +163,7 @@ class _Part:
         return found
 
     def is_due(self) -> bool:
-        """Whether it is time for another entry."""
+        """Return whether it is time for another entry."""
         return self._key is not None and time.monotonic() >= self._due
 
     def save(self, state: Mapping[str, np.ndarray]) -> None:
@@ -189,7 +189,7 @@ class _Part:
 
 
 def _read_key(path: Path) -> str | None:
-    """The key of a state; None if the file is damaged."""
+    """Return the key of a state; None if the file is damaged."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return str(arrays["key"])
@@ -198,7 +198,7 @@ def _read_key(path: Path) -> str | None:
 
 
 def _settings_in(key: str | None) -> object:
-    """Settings and name of the volume in a key; None if it is damaged."""
+    """Return the settings and name of the volume in a key; None if it is damaged."""
     try:
         values = load_json("null" if key is None else key, MAX_RESULT_BYTES)
         return values["settings"], values["volume"]

@@ -109,7 +109,7 @@ def align_mask(mask: Volume, volume: Volume) -> ArrayLike:
 
 
 def _extent(volume: Volume, axis: int) -> str:
-    """Outer edges of the outermost voxels along an axis: ``-2 to 62 µm``."""
+    """Return the outer edges of the outermost voxels along an axis: ``-2 to 62 µm``."""
     size = volume.voxel_size[axis]
     unit = f" {volume.unit}" if volume.has_physical_size else ""
     start = volume.origin[axis] - size / 2

@@ -64,7 +64,7 @@ def agreement_of(
 
 
 def agreement_lines(agreement: GraphAgreement, unit: str) -> list[str]:
-    """Summary lines for the user."""
+    """Return the summary lines for the user."""
     within = f"within {number_text(agreement.distance)} {unit}"
     found, of_length, true, true_length = (
         percent_text(part)

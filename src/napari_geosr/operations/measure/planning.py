@@ -124,7 +124,7 @@ def write(
 
 
 def sizes_table(plan: ScanPlan) -> str:
-    """Sizes of spots, and the number of spots needed, as CSV."""
+    """Return the sizes of spots, and the number of spots needed, as CSV."""
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
@@ -154,7 +154,7 @@ def sizes_table(plan: ScanPlan) -> str:
 
 
 def spots_table(plan: ScanPlan) -> str:
-    """Centres of the spots, as CSV."""
+    """Return the centres of the spots, as CSV."""
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     axes = [f"{axis} ({plan.shown_unit})" for axis in "zyx"]

@@ -101,7 +101,7 @@ def background_steps(
 
 
 def includes_background(warnings: Iterable[str]) -> bool:
-    """Whether a warning says that background is counted as pores."""
+    """Return whether a warning says that background is counted as pores."""
     return any(warning.startswith(_BACKGROUND) for warning in warnings)
 
 

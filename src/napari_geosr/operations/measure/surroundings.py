@@ -100,7 +100,7 @@ class Surroundings:
     def has_background(
         self, threshold: float, phase: Literal["dark", "bright"]
     ) -> bool:
-        """Whether background, such as air, reaches the faces of the volume.
+        """Return whether background, such as air, reaches the faces of the volume.
 
         Parameters
         ----------
@@ -166,12 +166,12 @@ class Surroundings:
 
 
 def _rim(plane: AnyArray) -> AnyArray:
-    """The four edges of a plane."""
+    """Return the four edges of a plane."""
     return np.concatenate([plane[0], plane[-1], plane[:, 0], plane[:, -1]])
 
 
 def _reduced(plane: AnyArray) -> AnyArray:
-    """Means of square blocks of a plane.
+    """Return the means of square blocks of a plane.
 
     A mean is invalid if any value in its block is invalid.
     """

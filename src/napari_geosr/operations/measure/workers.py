@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def slab_workers(
     workers: Workers | None, config: PorosityConfig
 ) -> AbstractContextManager[SlabWorkers | None]:
-    """Processes that share the slabs; they end with the context.
+    """Return the processes that share the slabs; they end with the context.
 
     The memory of the configuration is divided among the workers and this process.
 
@@ -44,5 +44,5 @@ def for_workers(volume: Volume) -> Volume:
 
 
 def deviation_for_workers(deviation: Deviation) -> Deviation:
-    """Standard deviations that other processes can read."""
+    """Return the standard deviations that other processes can read."""
     return replace(deviation, data=array_for_workers(deviation.data))

@@ -80,7 +80,7 @@ class ModelFilter:
     words: str = ""
 
     def fits(self, entry: ZooEntry) -> bool:
-        """Whether a model matches."""
+        """Return whether a model matches."""
         card = entry.card
         if self.task is not None and card.task != self.task:
             return False
@@ -235,7 +235,7 @@ def has_strength(card: ModelCard) -> bool:
 
 
 def summary(entry: ZooEntry) -> AnyDict:
-    """One model as a row of ``models list --json``."""
+    """Return one model as a row of ``models list --json``."""
     card = entry.card
     return {
         "name": card.name,
@@ -296,7 +296,7 @@ def card_text(card: ModelCard) -> str:
 
 
 def takes_volumes(card: ModelCard) -> bool:
-    """Whether a model is a filter that processes whole volumes."""
+    """Return whether a model is a filter that processes whole volumes."""
     return not card.has_weights and "ndim" not in card.network_kwargs
 
 
@@ -343,13 +343,13 @@ _MEANINGS = {
 
 
 def _meanings(columns: Sequence[str]) -> list[str]:
-    """Lines that state the meaning of each column."""
+    """Return lines that state the meaning of each column."""
     width = max(len(_HEADINGS[key]) for key in columns)
     return [f" {_HEADINGS[key]:<{width}}  {_MEANINGS[key]}" for key in columns]
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table of methods; a long name is on a separate line."""
+    """Return lines of a table of methods; a long name is on a separate line."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     room = min(widths[0], _METHOD_WIDTH)
     lines = []

@@ -36,7 +36,7 @@ def formats() -> dict[str, Format]:
 
 
 def format_help() -> str:
-    """Names and suffixes of the formats, as text for help."""
+    """Return the names and suffixes of the formats, as text for help."""
     return ", ".join(f"{name} ({kind.suffix})" for name, kind in formats().items())
 
 

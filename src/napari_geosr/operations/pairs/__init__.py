@@ -205,7 +205,7 @@ def pairs(low: Volume, high: Volume, out: str | Path, **settings: Any) -> Pairs:
 def _box(
     low: Volume, high: Volume, aligned: Alignment, factors: tuple[int, ...]
 ) -> Box:
-    """The common region of both scans, in low-resolution voxels.
+    """Return the common region of both scans, in low-resolution voxels.
 
     Raises
     ------
@@ -283,7 +283,7 @@ class _PairWriter:
         self.resampling = Resampling(high, self.grids["high"], back)
 
     def describe_grid(self, key: str) -> AnyDict:
-        """Shape and position of one of the volumes, for the report."""
+        """Return the shape and position of one of the volumes, for the report."""
         return self.grids[key].to_record()
 
     def write(
@@ -341,7 +341,7 @@ class _PairWriter:
         return dtype if small else np.dtype(np.float32)
 
     def _measured(self, coarse: Box) -> AnyArray:
-        """The grey values of the low-resolution scan."""
+        """Return the grey values of the low-resolution scan."""
         key = tuple(
             slice(b.start + c.start, b.start + c.stop)
             for b, c in zip(self.box, coarse, strict=True)

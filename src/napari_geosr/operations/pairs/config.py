@@ -91,7 +91,7 @@ class PairsInput(Config):
         return None if value is None else require_unit(value)
 
     def reading(self, voxel_size: tuple[float, ...] | None) -> InputConfig:
-        """Settings to open one of the files."""
+        """Return the settings to open one of the files."""
         return InputConfig(
             voxel_size=voxel_size,
             unit=self.unit if voxel_size else None,

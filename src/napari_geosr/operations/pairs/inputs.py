@@ -150,7 +150,7 @@ def _too_coarse(
 
 
 def finer_than_needed(low: Volume, high: Volume, factors: tuple[int, ...]) -> str:
-    """A sentence if fine detail of `high` is averaged away, or "".
+    """Return a sentence if fine detail of `high` is averaged away, or "".
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def finer_than_needed(low: Volume, high: Volume, factors: tuple[int, ...]) -> st
 
 
 def memory_for_voxels(config: PairConfig) -> int:
-    """Memory for blocks of voxels, in bytes."""
+    """Return the memory for blocks of voxels, in bytes."""
     if config.memory is not None:
         return parse_bytes(config.memory)
     return int(min(_MEMORY_SHARE * free_host_memory(), _MAX_BYTES))

@@ -69,7 +69,7 @@ class PairQuality:
         return max((found.length for found in self.shifts), default=None)
 
     def to_json_dict(self) -> AnyDict:
-        """The measured values in JSON-serialisable form."""
+        """Return the measured values in JSON-serialisable form."""
         both = ("before", "after")
         return {
             "mutual_information_bits": dict(zip(both, self.information, strict=True)),
@@ -152,7 +152,7 @@ def overlay_steps(
 
 
 def _crop_to(here: Grid, box: Grid) -> Box | None:
-    """Voxels of a copy, at full or reduced resolution, that lie in `box`.
+    """Return the voxels of a copy, at full or reduced resolution, that lie in `box`.
 
     None if the copy does not contain it.
     """
@@ -272,7 +272,7 @@ _SHAPES = {
 
 
 def report_lines(report: AnyMapping) -> list[str]:
-    """The measured values of a pair, one per line."""
+    """Return the measured values of a pair, one per line."""
     lines = _degraded_lines(report) if "degrade" in report else _aligned_lines(report)
     return [*lines, _sizes(report)]
 

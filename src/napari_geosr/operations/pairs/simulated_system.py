@@ -121,7 +121,7 @@ class DegradedScan:
         self.noise = module.Noise(imaging, levels, coarse.shape[-2:])
 
     def describe_grid(self, key: str) -> AnyDict:
-        """Shape and position of one of the volumes, for the report."""
+        """Return the shape and position of one of the volumes, for the report."""
         return self.grids[key].to_record()
 
     def write(
@@ -199,7 +199,7 @@ class DegradedScan:
         outputs["low"].array[start:stop] = self._noisy(coarse, start)
 
     def _target(self, block: AnyArray, first: int) -> AnyArray:
-        """Slices of the target; `first` is the index of the first one."""
+        """Return the slices of the target; `first` is the index of the first one."""
         return without_kept(block, self.factors, first) if self.separates else block
 
     def _noisy(

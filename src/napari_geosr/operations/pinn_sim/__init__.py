@@ -266,7 +266,7 @@ class _StackFit(ObjectFit):
             return {"loss": self.fitted.step()}
 
     def preview(self) -> PreviewReady:
-        """The current reconstruction of the middle slice."""
+        """Return the current reconstruction of the middle slice."""
         space = geometry(self.frames, self.config.upscale_factor)
         volume = Volume(
             self.image(self.start, self.fitted),
@@ -358,7 +358,7 @@ def _write_steps(
 
 
 def _facts(fit: _StackFit, is_first: bool) -> AnyMapping:
-    """Entries for the record of a result."""
+    """Return the entries for the record of a result."""
     facts: AnyDict = {
         "device": fit.device,
         "iterations": fit.iterations,

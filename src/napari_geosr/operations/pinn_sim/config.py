@@ -101,7 +101,7 @@ class PinnSimConfig(ObjectFitConfig, FramesConfig):
         return () if self.frames is None else (self.frames, *self.apply_to)
 
     def file_names(self) -> tuple[str, ...]:
-        """Names of the results, in the order of `stacks`, without suffix."""
+        """Return the names of the results, in the order of `stacks`, without suffix."""
         names = [self.name]
         for path in self.apply_to:
             base = f"{self.name}_{path.name.split('.')[0]}"
@@ -126,7 +126,7 @@ class PinnSimJob(Config):
         return cls(training=training, reading=reading)
 
     def to_values(self) -> AnyDict:
-        """Values that `from_values` can read."""
+        """Return the values that `from_values` can read."""
         return {
             "operation": OPERATION,
             "method": OPERATION,

@@ -200,7 +200,7 @@ def block_steps(
 
 
 def gaps(finished: list[Rows], n_rows: int) -> Iterator[Rows]:
-    """Unfinished rows, as ranges in ascending order."""
+    """Yield the unfinished rows, as ranges in ascending order."""
     start = 0
     for low, high in sorted(finished):
         if low > start:
@@ -243,7 +243,7 @@ def _reconstructed(
     slices: Rows | None = None,
     batch: int = 0,
 ) -> tuple[Slices, float]:
-    """Slices, and the sum of squares of their line integrals."""
+    """Return the slices, and the sum of squares of their line integrals."""
     import torch
 
     from napari_geosr.physics.projection.compiled import interruptible
@@ -297,12 +297,12 @@ class RowProgress:
         self.total = ready.n_slices * self.steps
 
     def within(self, n_rows: int, iteration: Iteration) -> tuple[int, int]:
-        """Progress when a block of `n_rows` is at `iteration`."""
+        """Return the progress when a block of `n_rows` is at `iteration`."""
         share = iteration.done / max(iteration.total, 1)
         return self.rows * self.steps + int(n_rows * self.steps * share), self.total
 
     def finish(self, n_rows: int) -> tuple[int, int]:
-        """Progress after a block of `n_rows` has finished."""
+        """Return the progress after a block of `n_rows` has finished."""
         self.rows += n_rows
         return self.rows * self.steps, self.total
 

@@ -101,7 +101,7 @@ class ScanPair:
 
 
 def number_of_parts(n_views: int, parts: int | Literal["auto"]) -> int:
-    """Number of parts into which the views are divided.
+    """Return the number of parts into which the views are divided.
 
     By default, there are two to four parts; three or four are used only if each has at
     least 50 views. The more parts there are, the stronger the streaks in each of them;
@@ -163,7 +163,7 @@ def splits(
 def fewer_views(
     scan: Projections, count: int, acquisition: Acquisition = "step"
 ) -> Projections:
-    """The scan as if only `count` views had been recorded.
+    """Return the scan as if only `count` views had been recorded.
 
     Views from opposite sides of a parallel beam are equivalent. For a full turn and an
     even number of views, the directions in one half of the turn are therefore chosen to
@@ -257,7 +257,7 @@ def remaining_light(
 
 
 def _spread_views(scan: Projections, count: int) -> npt.NDArray[np.intp]:
-    """The selected views, evenly spread over directions."""
+    """Return the selected views, evenly spread over directions."""
     order = _along_angles(scan)
     if scan.geometry == "parallel" and scan.is_full_turn:
         places = distinct_places(scan.angles)
@@ -274,7 +274,7 @@ def thinned(
     seed: int = 0,
     counts_per_photon: float | Literal["auto"] = "auto",
 ) -> Projections:
-    """The scan as if each view had been exposed for `share` of the time.
+    """Return the scan as if each view had been exposed for `share` of the time.
 
     Each photon is kept with that probability, which is equivalent to a shorter exposure
     (binomial thinning of a Poisson number gives a Poisson number). The remaining
@@ -333,7 +333,7 @@ def thinned(
 
 
 def reason_without_counts(scan: Projections) -> str:
-    """Reason why the values are not counts; empty if they are.
+    """Return the reason why the values are not counts; empty if they are.
 
     Whole numbers stored as floating-point values are accepted as counts; only a few
     views are checked.
@@ -350,7 +350,7 @@ def reason_without_counts(scan: Projections) -> str:
 
 
 def _gain(scan: Projections, counts_per_photon: float | str) -> tuple[float, str]:
-    """Counts per photon, and how they were determined."""
+    """Return the counts per photon, and how they were determined."""
     if not isinstance(counts_per_photon, str):
         if not 0 < counts_per_photon < np.inf:
             raise ProjectionsError(
@@ -445,7 +445,7 @@ def _require_neighbours(scan: Projections, groups: list[npt.NDArray[np.intp]]) -
 
 
 def _mean_frame(frames: Any, scan: Projections) -> npt.NDArray[np.float64]:
-    """Mean of flat or dark fields (row, column); zeros if there are none."""
+    """Return the mean of flat or dark fields (row, column); zeros if there are none."""
     if frames is None:
         return np.zeros(scan.shape[1:])
     mean: npt.NDArray[np.float64] = np.asarray(frames[:], np.float64).mean(axis=0)
@@ -453,6 +453,6 @@ def _mean_frame(frames: Any, scan: Projections) -> npt.NDArray[np.float64]:
 
 
 def _noted(scan: Projections, **facts: Any) -> Projections:
-    """The scan with a note on how it was derived from the scan in the file."""
+    """Return the scan with a note on how it was derived from the scan in the file."""
     entry = {"software": "napari-geosr", "operation": "part of a scan", **facts}
     return scan.replace(provenance=(*scan.provenance, entry))

@@ -55,7 +55,7 @@ class ReconstructJob(Config):
         return cls.from_mapping(given)
 
     def to_values(self) -> AnyDict:
-        """Values that `from_values` can read."""
+        """Return the values that `from_values` can read."""
         return {
             "operation": OPERATION,
             "method": self.settings.algorithm,
@@ -75,7 +75,7 @@ class ReconstructJob(Config):
             check_workers(self.workers)
 
     def result(self, folder: Path) -> Path:
-        """Path of the volume, by default in the folder of the job."""
+        """Return the path of the volume, by default in the folder of the job."""
         return self.out or folder / "result" / f"{self.name}.ome.tif"
 
 

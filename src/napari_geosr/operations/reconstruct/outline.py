@@ -121,7 +121,7 @@ def _work(ready: ReconstructionInput, slices: int) -> float:
 
 
 def _small(ready: ReconstructionInput, slices: int) -> ReconstructionInput:
-    """A scan of the same kind that can be reconstructed quickly."""
+    """Return a scan of the same kind that can be reconstructed quickly."""
     scan, config = ready.scan, ready.config
     columns = min(scan.n_columns, _CONE_COLUMNS if ready.is_cone else _COLUMNS)
     ratio = columns / scan.n_columns

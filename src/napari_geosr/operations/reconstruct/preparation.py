@@ -105,7 +105,7 @@ def _check_early(ready: ReconstructionInput) -> None:
 
 
 def _warnings(scan: Projections, config: ReconstructConfig) -> list[str]:
-    """Warnings to show before the reconstruction begins."""
+    """Return warnings to show before the reconstruction begins."""
     notes = []
     if scan.geometry == "parallel":
         seen = 180.0 - sum(width for _, width in scan.wedges)
@@ -123,7 +123,7 @@ def _warnings(scan: Projections, config: ReconstructConfig) -> list[str]:
 
 
 def _wedge_warnings(degrees: float, needed: float) -> list[str]:
-    """Warning about a scan with a missing wedge."""
+    """Return a warning about a scan with a missing wedge."""
     if degrees >= _COMPLETE * needed:
         return []
     return [

@@ -187,13 +187,13 @@ def slice_steps(
 
 
 def _line_integral_settings(config: ReconstructConfig) -> ReconstructConfig:
-    """Settings for line integrals that are already prepared and thinned."""
+    """Return the settings for line integrals that are already prepared and thinned."""
     done = PreparationConfig().model_dump() | {"every": 1, "half": "all", "rows": None}
     return config.model_copy(update=done)
 
 
 def contrast(slices: Any) -> Limits:
-    """Contrast limits for the central slice, excluding its corners."""
+    """Return the contrast limits for the central slice, excluding its corners."""
     plane = np.asarray(slices[len(slices) // 2])
     step = max(1, len(plane) // 256)
     some = plane[::step, ::step]

@@ -26,13 +26,13 @@ _RUN_SETTINGS = ("device", "memory", "threads")
 
 
 def boxes_of(rows: list[Rows], shape: tuple[int, ...]) -> list[Box]:
-    """Finished rows as boxes along Z, Y, X."""
+    """Return the finished rows as boxes along Z, Y, X."""
     rest = (slice(0, shape[1]), slice(0, shape[2]))
     return [(slice(a, b), *rest) for a, b in joined(rows)]
 
 
 def joined(rows: list[Rows]) -> list[Rows]:
-    """Ranges of rows in ascending order, with adjacent ranges merged."""
+    """Return the ranges of rows in ascending order, with adjacent ranges merged."""
     found: list[Rows] = []
     for start, stop in sorted(rows):
         if found and found[-1][1] == start:
@@ -43,7 +43,7 @@ def joined(rows: list[Rows]) -> list[Rows]:
 
 
 def rows_of(kept: FinishedPart) -> list[Rows]:
-    """Finished rows of an unfinished result."""
+    """Return the finished rows of an unfinished result."""
     return [(int(box[0].start), int(box[0].stop)) for box in kept.places]
 
 
@@ -132,7 +132,7 @@ _ASPECTS: Mapping[str, tuple[str, ...]] = {
 
 
 def as_volume(scan: Projections) -> Volume:
-    """The projections as a volume with the same source."""
+    """Return the projections as a volume with the same source."""
     return Volume(
         scan.data,
         "ZYX",

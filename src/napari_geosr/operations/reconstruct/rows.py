@@ -119,7 +119,7 @@ class RowIntegrals:
     def rows(
         self, start: int, stop: int, first_reported: int = 0
     ) -> tuple[npt.NDArray[np.float32], ClippingReport]:
-        """Line integrals of the rows `start` … `stop` - 1.
+        """Return the line integrals of the rows `start` … `stop` - 1.
 
         Parameters
         ----------

@@ -227,7 +227,7 @@ class _BlockProgress:
         }
 
     def to_record(self, ready: ReconstructionInput) -> AnyDict:
-        """Statistics for the provenance record."""
+        """Return the statistics for the provenance record."""
         counted = self.run.to_record(self.complete)
         run = {"seconds": round(self.seconds, 3), **counted}
         record: AnyDict = {"run": run, "complete": self.complete}
@@ -318,7 +318,7 @@ def _target(
 
 
 def _chunk_depth(ready: ReconstructionInput) -> int:
-    """Slices per chunk; the number of slices per block is not known yet."""
+    """Return the slices per chunk; the number of slices per block is not known yet."""
     plane = 4 * ready.size**2
     return max(1, min(_MAX_CHUNK_SLICES, _MAX_CHUNK_BYTES // plane))
 

@@ -219,7 +219,7 @@ class ReconstructionInput:
         return cast("ConeGeometry", self.geometry).rows_of(*slices)
 
     def first_unreported_row(self, at: int) -> int:
-        """First row that was not reported with the slices before `at`."""
+        """Return the first row that was not reported with the slices before `at`."""
         return self.detector_rows((0, at))[1] if at else 0
 
     def sinogram(
@@ -251,7 +251,7 @@ class ReconstructionInput:
         return rows, replace(made, batch=batch)
 
     def bytes_of(self, slices: Rows) -> int:
-        """Peak memory for reconstructing some slices, in bytes."""
+        """Return the peak memory for reconstructing some slices, in bytes."""
         first, stop = self.detector_rows(slices)
         sinogram = self.scan.n_angles * self.n_columns * 4
         n = slices[1] - slices[0]
@@ -303,12 +303,12 @@ class ReconstructionInput:
         return int(frames * scan.n_columns * np.dtype(scan.data.dtype).itemsize)
 
     def band_rows(self) -> int:
-        """Number of rows to read from a file at a time."""
+        """Return the number of rows to read from a file at a time."""
         share = (self.budget - _FIXED_BYTES) * _BAND_SHARE
         return int(max(1, share // self._row_bytes))
 
     def peak_bytes(self, n: int) -> int:
-        """Peak memory of a run with blocks of up to `n` slices, in bytes."""
+        """Return the peak memory of a run with blocks of up to `n` slices, in bytes."""
         first, stop = self.detector_rows((0, self.n_slices))
         band = min(self.band_rows(), stop - first) * self._row_bytes
         middle = (self.n_slices - n) // 2
@@ -316,12 +316,12 @@ class ReconstructionInput:
 
 
 def frame_count(frames: Any) -> int:
-    """Number of frames; 0 if there are none."""
+    """Return the number of frames; 0 if there are none."""
     return 0 if frames is None else int(frames.shape[0])
 
 
 def magnification(scan: Projections) -> float:
-    """Ratio of the size on the detector to the size at the rotation axis."""
+    """Return the ratio of the size on the detector to the size at the rotation axis."""
     source, detector = scan.source_distance, scan.detector_distance
     if scan.geometry == "parallel" or source is None or detector is None:
         return 1.0
@@ -336,7 +336,7 @@ def make_geometry(
     size: int,
     n_slices: int = 0,
 ) -> ParallelGeometry:
-    """Geometry of rows of a scan, for the projectors.
+    """Return the geometry of rows of a scan, for the projectors.
 
     Parameters
     ----------
@@ -449,12 +449,12 @@ def _joins(scan: Projections, config: ReconstructConfig, column: float) -> bool:
 
 
 def is_off_middle(scan: Projections, column: float) -> bool:
-    """Whether an axis is so far off-centre that it must be intentional."""
+    """Return whether an axis is so far off-centre that it must be intentional."""
     off = abs(column - (scan.n_columns - 1) / 2)
     return off > _OFF_MIDDLE * scan.n_columns
 
 
 def given_centre(column: float, method: str) -> Centre:
-    """A rotation axis that was given instead of being searched for."""
+    """Return a rotation axis that was given instead of being searched for."""
     none = np.empty(0)
     return Centre(column, method, none, none, lower_is_better=True, contrast=0.0)

@@ -231,7 +231,7 @@ class SlabRun:
 
 
 def for_workers(ready: ReconstructionInput) -> ReconstructionInput:
-    """The same scan, with arrays that other processes can read.
+    """Return the same scan, with arrays that other processes can read.
 
     Arrays that other processes cannot open are copied to the cache folder.
     """

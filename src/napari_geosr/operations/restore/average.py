@@ -236,7 +236,7 @@ def _without_repetition(
 
 
 def _first_sentence(reported: str, name: str) -> str:
-    """The first sentence without the volume's name and without numbers."""
+    """Return the first sentence without the volume's name and without numbers."""
     return _FIGURE.sub("", reported.replace(name, "")).split(". ")[0]
 
 
@@ -253,6 +253,6 @@ def _rounded(values: Any, dtype: AnyDType) -> tuple[Any, int]:
 
 
 def _slabs(array: ArrayLike) -> Iterator[slice]:
-    """Slabs of a few planes, because the array may be on disk."""
+    """Yield the slabs of a few planes, because the array may be on disk."""
     for start in range(0, array.shape[0], _PLANES):
         yield slice(start, start + _PLANES)

@@ -193,7 +193,7 @@ def kinds() -> list[UncertaintyKind]:
 
 
 def are_compatible(one: ModelCard, other: ModelCard) -> bool:
-    """Whether two models can form an ensemble, according to their cards."""
+    """Return whether two models can form an ensemble, according to their cards."""
     return (
         (one.task, one.upscale_factor, one.axes)
         == (other.task, other.upscale_factor, other.axes)

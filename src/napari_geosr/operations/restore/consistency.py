@@ -50,7 +50,7 @@ _SAME_PLACE = 0.05
 
 
 def residual_path(out: str | Path) -> Path:
-    """Path of a result's residual: ``STEM_residual.SUFFIX``."""
+    """Return the path of a result's residual: ``STEM_residual.SUFFIX``."""
     return sibling_path(Path(out), RESIDUAL)
 
 
@@ -92,7 +92,7 @@ class ConsistencyCheck:
         return verdict_of(self.figures, math.prod(self.residual.shape))
 
     def figure_lines(self) -> tuple[str, ...]:
-        """The measured values in words, each with the expected value."""
+        """Return the measured values in words, each with the expected value."""
         found = self.figures
         residual = (
             f"Residual: {found.residual_rms:.3g} (rms; noise alone: "
@@ -105,7 +105,7 @@ class ConsistencyCheck:
         return residual, f"Contrast relative to the scan: {slope}"
 
     def position(self, place: MismatchRegion) -> tuple[float, ...]:
-        """Position of a region, in the unit of the volume."""
+        """Return the position of a region, in the unit of the volume."""
         volume = self.residual
         index = place.index[-len(volume.shape) :]
         return tuple(
@@ -114,7 +114,7 @@ class ConsistencyCheck:
         )
 
     def to_json_dict(self) -> AnyDict:
-        """The metrics and the strongest regions as JSON-serialisable values."""
+        """Return the metrics and the strongest regions as JSON-serialisable values."""
         found = self.figures
         return {
             "residual": None if self.path is None else str(self.path),
@@ -306,7 +306,7 @@ class _SinglePlane:
 
 
 def _factors(scan: Volume, result: Volume) -> tuple[int, int, int]:
-    """Voxels of the result per voxel of the scan, along Z, Y and X."""
+    """Return the voxels of the result per voxel of the scan, along Z, Y and X."""
     title = f"{result.title} and {scan.title}"
     if scan.axes != result.axes:
         raise VolumeError(

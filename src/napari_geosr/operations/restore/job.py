@@ -113,7 +113,7 @@ class RestoreJob(Config):
         return cls.from_mapping({**values, "data": known, "settings": settings})
 
     def to_values(self) -> AnyDict:
-        """Values that `from_values` can read."""
+        """Return the values that `from_values` can read."""
         return {
             "operation": OPERATION,
             "method": self.settings.model,
@@ -276,7 +276,7 @@ def _measurements(
 def _unfinished_parts(
     job: RestoreJob, out: Path
 ) -> tuple[Volume | None, Volume | None]:
-    """Unfinished result and deviations of earlier runs.
+    """Return the unfinished result and deviations of earlier runs.
 
     Once this job has a journal, the journal also contains the part that was finished
     before.

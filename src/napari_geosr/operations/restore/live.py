@@ -63,7 +63,7 @@ class LiveTile(NamedTuple):
 
 
 def _planes_per_tile(spec: NetworkSpec, factors: Sequence[int]) -> int:
-    """Planes of the input in a tile."""
+    """Return the planes of the input in a tile."""
     if len(spec.axes) < 3 or factors[0] == 1 or spec.halo[0] < _LARGE_HALO:
         return 1
     return max(1, _SHARED_PLANES // factors[0])
@@ -140,7 +140,7 @@ class LiveTiles:
         return tuple(self._prepared.factors)
 
     def source_shape(self, level: int) -> tuple[int, ...]:
-        """Shape of the input at a level."""
+        """Return the shape of the input at a level."""
         return tuple(self._sources[level].shape)
 
     def show(self, level: int) -> None:
@@ -254,7 +254,7 @@ class LiveTiles:
             return next(itertools.chain(shown, newest), None)
 
     def _next_quick(self) -> LiveTile | None:
-        """The next tile on screen to restore in its quick version."""
+        """Return the next tile on screen to restore in its quick version."""
         if self._seconds <= _QUICK_SECONDS:
             return None
         with self._lock:
@@ -303,7 +303,7 @@ class LiveTiles:
         )
 
     def region(self, tile: LiveTile) -> tuple[slice, ...]:
-        """Region of a level's input from which a tile is restored."""
+        """Return the region of a level's input from which a tile is restored."""
         shape = self.source_shape(tile.level)
         edges = self.tile_edges
         parts = [
@@ -373,7 +373,7 @@ class LiveLevel:
         return np.asarray(out[after])
 
     def _places(self, parts: tuple[slice, ...]) -> Iterator[LiveTile]:
-        """Tiles that overlap a part of the result."""
+        """Yield the tiles that overlap a part of the result."""
         if any(part.stop <= part.start for part in parts):
             return
         factors, edges = self._tiles.factors, self._tiles.tile_edges

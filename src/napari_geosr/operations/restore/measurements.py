@@ -110,7 +110,7 @@ class MeasurementStore:
 
 
 def weights_of(models: Sequence[Model]) -> AnyDict:
-    """Identity of models, for kept measurements that depend on them."""
+    """Return the identity of models, for kept measurements that depend on them."""
     return {"models": [(each.card.name, each.card.weights_sha256) for each in models]}
 
 

@@ -37,7 +37,7 @@ _STATISTICS_BYTES = 64 * 10**6
 
 
 def run_budget(config: RestoreConfig, device: str) -> int:
-    """Memory budget of a run that starts now, in bytes."""
+    """Return the memory budget of a run that starts now, in bytes."""
     if config.memory is not None:
         return parse_bytes(config.memory)
     return int(free_memory(device) * FREE_SHARE)

@@ -153,7 +153,7 @@ class PreparedRestoration:
         return {"kind": "labels", **kept} if self.labels else kept
 
     def doubts(self) -> Iterator[str]:
-        """Sentences on how a run will treat unusual voxels."""
+        """Return sentences on how a run will treat unusual voxels."""
         return doubts(
             self.volume,
             self.statistics,
@@ -414,7 +414,7 @@ def with_strength(
 
 
 def with_noise(prepared: PreparedRestoration, factor: float) -> PreparedRestoration:
-    """The same run, for a scan with `factor` times the noise.
+    """Return the same run, for a scan with `factor` times the noise.
 
     Parameters
     ----------
@@ -436,7 +436,7 @@ def with_noise(prepared: PreparedRestoration, factor: float) -> PreparedRestorat
 
 
 def _chosen(ranking: Ranking) -> Model:
-    """The model that a ranking proposes."""
+    """Return the model that a ranking proposes."""
     model = ranking.chosen.model
     if model is None:
         raise ModelError(
@@ -460,7 +460,7 @@ def make_network(
     models: tuple[Model, ...],
     statistics: IntensityStatistics,
 ) -> Any:
-    """The model's network, or all members of an uncertainty method combined."""
+    """Return the model's network, or all members of an uncertainty method combined."""
     if config.uncertainty == members.NONE:
         return models[0].restorer()
     for model in models:

@@ -76,7 +76,7 @@ def run_facts(prepared: PreparedRestoration) -> AnyDict:
 
 
 def _intensities(prepared: PreparedRestoration) -> AnyDict:
-    """The statistics for records, with hot voxels if there are any."""
+    """Return the statistics for records, with hot voxels if there are any."""
     statistics = prepared.statistics
     found: AnyDict = {
         "mean": statistics.mean,
@@ -98,7 +98,7 @@ def _intensities(prepared: PreparedRestoration) -> AnyDict:
 
 
 def _calibration(prepared: PreparedRestoration) -> AnyDict | None:
-    """Calibration of the deviations, from the card; None if unknown."""
+    """Return the calibration of the deviations, from the card; None if unknown."""
     card = prepared.model.card
     known = card.uncertainty
     if known is None or known.weights_sha256 != card.weights_sha256:

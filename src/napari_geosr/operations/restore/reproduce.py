@@ -144,7 +144,7 @@ def _source(volume: Volume) -> Path:
 
 
 def _changed(config: Config) -> AnyDict:
-    """The settings that differ from their defaults, except the model's name."""
+    """Return the settings that differ from their defaults, except the model's name."""
     fields = type(config).model_fields
     return {
         name: value

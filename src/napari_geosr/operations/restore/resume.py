@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 
 def deviation_path(out: str | Path) -> Path:
-    """Path of a result's standard deviations: ``STEM_std.SUFFIX``."""
+    """Return the path of a result's standard deviations: ``STEM_std.SUFFIX``."""
     return sibling_path(Path(out), DEVIATION)
 
 
@@ -90,7 +90,7 @@ class FinishedPart:
         copy_boxes(self.volume.data, array, self.places)
 
     def writable(self) -> Any:
-        """The volume's own array, to be completed.
+        """Return the volume's own array, to be completed.
 
         Raises
         ------
@@ -249,7 +249,7 @@ def _have_same_greys(now: AnyMapping, before: AnyMapping) -> bool:
 
 
 def find_unfinished_deviation(out: Path) -> Volume:
-    """Standard deviations that belong to the unfinished result `out`.
+    """Return the standard deviations that belong to the unfinished result `out`.
 
     The file of the deviations is renamed before that of the result. If a run is killed
     in between, the deviations are complete and can all be reused.
@@ -276,7 +276,7 @@ def find_unfinished_deviation(out: Path) -> Volume:
 
 
 def begin_journal(output: Output | CachedResult, kept: FinishedPart | None) -> Journal:
-    """Journal of a file to be filled, after copying `kept` into it.
+    """Return the journal of a file to be filled, after copying `kept` into it.
 
     A reopened file already contains that part.
     """

@@ -163,7 +163,7 @@ class VolumeRun:
         self.single = prepared if single is None else single
 
     def models_text(self) -> str:
-        """The models and number of runs, as text for the user."""
+        """Return the models and number of runs, as text for the user."""
         return _models_text(self.prepared)
 
     def facts(self) -> AnyDict:
@@ -171,11 +171,11 @@ class VolumeRun:
         return {}
 
     def doubts(self) -> Iterator[str]:
-        """Sentences on how the run will treat unusual voxels."""
+        """Yield sentences on how the run will treat unusual voxels."""
         yield from self.prepared.doubts()
 
     def output_layout(self, dtype: AnyDType) -> OutputLayout:
-        """The layout of a file for a result of this type."""
+        """Return the layout of a file for a result of this type."""
         return output_layout(self.single, dtype)
 
     def fill(
@@ -312,7 +312,7 @@ def _common_parts(
 
 
 def _journals(targets: Targets, kept: Sequence[FinishedPart] | None) -> list[Journal]:
-    """One journal per file.
+    """Return one journal per file.
 
     The journal of the result is written last, so that all of its boxes are also in the
     other journal.
@@ -365,7 +365,7 @@ class TileProgress:
     samples: AnyMapping | None = None
 
     def to_record(self) -> AnyDict:
-        """Statistics for the provenance record."""
+        """Return the statistics for the provenance record."""
         run = None if self.summary is None else asdict(self.summary)
         record: AnyDict = {"run": run, "complete": self.complete}
         if self.backend is not None:
@@ -382,7 +382,7 @@ class TileProgress:
 def chosen_backend(
     config: RestoreConfig, kept: FinishedPart | None, n_runs: int = 1
 ) -> Choice:
-    """Backends to choose from for a run; a resumed run keeps its backend.
+    """Return the backends to choose from for a run; a resumed run keeps its backend.
 
     Parameters
     ----------
@@ -449,7 +449,7 @@ def fill_tiles(
 def _remarks(
     prepared: PreparedRestoration, summary: RunSummary | None
 ) -> Iterator[Step]:
-    """Remarks for the user on the run."""
+    """Yield remarks for the user on the run."""
     if summary is None:
         return
     if summary.n_nonfinite and prepared.statistics.sampled:

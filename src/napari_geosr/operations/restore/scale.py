@@ -47,7 +47,7 @@ def unit_range(dtype: AnyDType, statistics: IntensityStatistics) -> tuple[float,
 
 
 def percentiles(source: ArrayLike, levels: Sequence[float]) -> tuple[float, ...]:
-    """Percentiles of the finite voxels of an array.
+    """Return the percentiles of the finite voxels of an array.
 
     Arrays of up to 4 million voxels are used completely; for larger ones, every n-th
     voxel of some planes is used, the same in every run.
@@ -79,7 +79,7 @@ def percentiles(source: ArrayLike, levels: Sequence[float]) -> tuple[float, ...]
 def scaled(
     statistics: IntensityStatistics, card: ModelCard, volume: Volume
 ) -> IntensityStatistics:
-    """Statistics with the scale that the model's card requires.
+    """Return the statistics with the scale that the model's card requires.
 
     A stored scale comes from the training data and is kept on the card. Otherwise the
     scale is computed from the whole volume, never from a part.

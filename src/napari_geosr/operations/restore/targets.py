@@ -67,7 +67,7 @@ class Target:
             self.path = self.output.keep_incomplete()
 
     def from_file(self) -> Volume:
-        """The volume as read from its file; unchanged if there is none."""
+        """Return the volume as read from its file; unchanged if there is none."""
         if self.path is None:
             return self.volume
         return io.read_back(self.path).replace(name=self.volume.name)
@@ -210,7 +210,7 @@ def check_budget(prepared: PreparedRestoration, out: str | Path | None) -> None:
 def output_layout(
     prepared: PreparedRestoration, dtype: AnyDType, *, in_memory: bool = False
 ) -> OutputLayout:
-    """The layout for the tiles of a run in this process."""
+    """Return the layout for the tiles of a run in this process."""
     tile, memory = choose_output(
         prepared.network,
         prepared.volume.data,

@@ -44,7 +44,7 @@ def doubts(
     nonfinite: str,
     labels: bool,
 ) -> Iterator[str]:
-    """Sentences on how a run will treat unusual voxels.
+    """Yield sentences on how a run will treat unusual voxels.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def _far_voxels(statistics: IntensityStatistics, title: str) -> Iterator[str]:
 def _hot_voxels(
     statistics: IntensityStatistics, title: str, *, labels: bool
 ) -> Iterator[str]:
-    """Number of hot or dead voxels, and how they are treated."""
+    """Yield the number of hot or dead voxels, and how they are treated."""
     if statistics.crowd_share:
         yield (
             f"About {percent_text(statistics.crowd_share)} of the voxels of "

@@ -218,7 +218,7 @@ def check_cubic(volume: Volume, model: Model) -> None:
 
 
 def nothing_missing(volume: Volume) -> str:
-    """Message if a model completes nothing."""
+    """Return a message if a model completes nothing."""
     return (
         f"The model finds nothing to complete in {volume.title}. Check that a part "
         "is missing, and that the model was trained on such shapes."
@@ -349,7 +349,7 @@ def _predicted(
 
 
 def _missing_part(added: AnyArray, coarse: AnyArray) -> AnyArray:
-    """The voxels that fill gaps, without any thin crust on the given shape.
+    """Return the voxels that fill gaps, without any thin crust on the given shape.
 
     A gap contains voxels at a distance of at least two voxels from the given shape.
     """
@@ -377,7 +377,7 @@ def _refined_part_steps(
     device: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, AnyArray]:
-    """The missing part at the resolution of the input."""
+    """Return the missing part at the resolution of the input."""
     from scipy.ndimage import binary_dilation, binary_opening
 
     refiner, features, _ = load_refiner(config.refine_model, device)

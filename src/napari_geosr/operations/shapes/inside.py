@@ -267,7 +267,7 @@ def _label_steps(
 def _scale_steps(
     volume: Volume, inside: AnyArray, should_stop: ShouldStop
 ) -> Generator[Step, None, tuple[float, float]]:
-    """Mean and standard deviation of the grey values inside the mask."""
+    """Return the mean and standard deviation of the grey values inside the mask."""
     yield StageStarted(message=f"Reading {volume.title}")
     depth = max(1, _AT_ONCE // max(1, volume.shape[1] * volume.shape[2]))
     parts = []

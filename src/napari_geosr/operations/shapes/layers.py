@@ -265,7 +265,7 @@ def preview_steps(
     centre: Sequence[float],
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, SurfaceMesh]:
-    """Surface of one refined block, closed where the block ends.
+    """Return the surface of one refined block, closed where the block ends.
 
     The voxels of the block are the same as in the whole result.
 
@@ -327,7 +327,7 @@ def preview_steps(
 
 
 def _judged(surface: SurfaceMesh) -> str:
-    """Whether a surface is closed and shows all parts, in sentences."""
+    """Return whether a surface is closed and shows all parts, in sentences."""
     return " ".join((check_surface(surface.faces).sentence, *surface.match.sentences))
 
 

@@ -212,7 +212,7 @@ def write_surface(
 
 
 def bytes_for_surface(n_voxels: int) -> int:
-    """Memory for the surface of a shape, in addition to its voxels."""
+    """Return the memory for the surface of a shape, in addition to its voxels."""
     return _BYTES_PER_VOXEL * n_voxels + _FIXED_BYTES
 
 
@@ -333,7 +333,7 @@ def _advice(
     enclosed: float,
     should_stop: ShouldStop,
 ) -> str:
-    """Advice on the largest voxel size that preserves the volume of a mesh."""
+    """Return advice on the largest voxel size that preserves the volume of a mesh."""
     for _ in range(_MAX_HALVINGS):
         size = size / 2
         if math.prod(_grid_of(vertices, size)[0]) > _MAX_TRIED:
@@ -354,7 +354,7 @@ def _edges(size: AnyArray) -> str:
 def _filled_steps(
     vertices: AnyArray, faces: AnyArray, size: AnyArray, should_stop: ShouldStop
 ) -> Generator[Step, None, tuple[AnyArray, AnyArray]]:
-    """The voxels inside a closed mesh, and the position of the first voxel."""
+    """Return the voxels inside a closed mesh, and the position of the first voxel."""
     shape, origin = _grid_of(vertices, size)
     filled = yield from _fill_steps(
         (vertices - origin) / size, faces, shape, should_stop

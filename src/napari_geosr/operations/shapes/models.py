@@ -17,7 +17,7 @@ BUNDLED = zoo.bundled_folder() / "shapes"
 
 
 def bundled_names() -> list[str]:
-    """Names of the bundled models for shapes."""
+    """Return the names of the bundled models for shapes."""
     return sorted(path.parent.name for path in BUNDLED.glob("*/card.yaml"))
 
 

@@ -55,7 +55,7 @@ def warn_if_unlike(reproduced: float) -> Generator[Step, None, None]:
 
 
 def small_part_warning(n_added: int, n_given: int) -> str:
-    """Warning about a small completed part; empty if it is large enough."""
+    """Return a warning about a small completed part; empty if it is large enough."""
     if n_added > _SMALL_PART * n_given:
         return ""
     return (

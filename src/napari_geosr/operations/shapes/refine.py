@@ -310,7 +310,7 @@ def load_refiner(name: str, device: str) -> tuple[ShapeRefiner, int, AnyMapping 
 
 
 def memory_budget(memory: str | None, device: str) -> int:
-    """Bytes that a run may use."""
+    """Return the bytes that a run may use."""
     if memory is not None:
         return parse_bytes(memory)
     return int(_SHARE * free_memory(device))

@@ -126,7 +126,7 @@ def _box_of(
     ellipsoid: Ellipsoid,
     shape: tuple[int, ...],
 ) -> tuple[slice, ...]:
-    """Voxels around the wall in the missing directions."""
+    """Return the voxels around the wall in the missing directions."""
     near = atlas.grid.grown(shell.missing)
     rays = atlas.grid.units[near] * ellipsoid.axes
     outer, thickness = shell.maps.outer[near], shell.maps.thickness[near]
@@ -141,7 +141,7 @@ def _box_of(
 
 
 def _without_crust(part: AnyArray) -> AnyArray:
-    """The part without thin layers on the given shape."""
+    """Return the part without thin layers on the given shape."""
     from scipy.ndimage import binary_opening
 
     opened: AnyArray = binary_opening(part)

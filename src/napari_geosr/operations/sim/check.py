@@ -70,7 +70,7 @@ class SimCheck:
         return float(np.percentile(self.contrast, 90))
 
     def to_json_dict(self) -> AnyDict:
-        """The figures as JSON-serialisable values."""
+        """Return the figures as JSON-serialisable values."""
         fits = self.estimate.fits
         found: AnyDict = {
             "frames": dict(axis_facts(self.frames)),
@@ -159,7 +159,7 @@ def check_steps(
 
 
 def modulation_contrast(block: FloatArray, estimate: PatternEstimate) -> FloatArray:
-    """Local modulation of the frames relative to the noise.
+    """Return the local modulation of the frames relative to the noise.
 
     This is the largest first harmonic over the phases of all angles, divided by the
     value for noise alone.
@@ -183,7 +183,7 @@ def modulation_contrast(block: FloatArray, estimate: PatternEstimate) -> FloatAr
 
 
 def _warnings(check: SimCheck) -> list[str]:
-    """Problems with the frames, in sentences."""
+    """Return problems with the frames, in sentences."""
     found = list(check.estimate.problems)
     spread = float(check.intensities.max() - check.intensities.min())
     if spread > UNEVEN:
@@ -217,7 +217,7 @@ def _warnings(check: SimCheck) -> list[str]:
 def folder_files(
     folder: Path, names: Mapping[str, str], overwrite: bool
 ) -> dict[str, Path]:
-    """Paths of the files of a report.
+    """Return the paths of the files of a report.
 
     Raises
     ------
@@ -272,7 +272,7 @@ def spectrum_picture(check: SimCheck) -> FloatArray:
 
 
 def check_picture(check: SimCheck) -> bytes:
-    """A PNG with intensities, spectrum and modulation contrast."""
+    """Return a PNG with intensities, spectrum and modulation contrast."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

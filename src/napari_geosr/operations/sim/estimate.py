@@ -198,7 +198,7 @@ def _with_distinct_directions(
 
 
 def _with_common_harmonics(patterns: PatternSet) -> PatternSet:
-    """Patterns whose higher harmonics are the median over all angles.
+    """Return the patterns whose higher harmonics are the median over all angles.
 
     Higher harmonics depend on the fluorophores, not on the direction, and their values
     at single angles are noisy.
@@ -233,7 +233,7 @@ def computed(
 def _refine_steps(
     found: PatternEstimate, threads: int | None, should_stop: ShouldStop
 ) -> Generator[Step, None, PatternSet]:
-    """Patterns with phases refined on the brightest part of the frames."""
+    """Return the patterns with phases refined on the brightest part of the frames."""
     patterns = found.patterns
     place = brightest_part(found.block.mean(axis=(0, 1)), REFINED_EDGE)
     part = patterns.cropped(place)

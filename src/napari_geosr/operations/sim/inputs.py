@@ -113,7 +113,7 @@ def frames_of(volume: Volume, config: FramesConfig) -> SimFrames:
 
 
 def _stated_optics(volume: Volume) -> StatedOptics:
-    """Optics from the file, or from the record of a simulation."""
+    """Return the optics from the file, or from the record of a simulation."""
     for entry in volume.provenance:
         optics = entry.get("optics")
         if isinstance(optics, dict):
@@ -138,7 +138,7 @@ def _dark_level(frames: SimFrames) -> float:
 
 
 def transfer_function(frames: SimFrames, config: FramesConfig, channel: int = 0) -> Otf:
-    """Transfer function of the microscope for one channel.
+    """Return the transfer function of the microscope for one channel.
 
     Raises
     ------
@@ -209,7 +209,7 @@ def _psf_sampling(psf: Volume, frames: SimFrames) -> int | None:
 
 
 def psf_remark(frames: SimFrames, config: FramesConfig) -> str:
-    """Sentence on the assumptions about the point-spread function.
+    """Return a sentence on the assumptions about the point-spread function.
 
     Parameters
     ----------
@@ -235,7 +235,7 @@ def psf_remark(frames: SimFrames, config: FramesConfig) -> str:
 
 
 def order_remark(frames: SimFrames, config: FramesConfig) -> str:
-    """Why the order of the frames is uncertain, as a sentence.
+    """Return why the order of the frames is uncertain, as a sentence.
 
     Parameters
     ----------
@@ -449,7 +449,7 @@ def saturated_fraction(block: FloatArray, frames: SimFrames) -> FloatArray:
 
 
 def axis_facts(frames: SimFrames) -> AnyMapping:
-    """Arrangement of the frames, for a record and for messages."""
+    """Return the arrangement of the frames, for a record and for messages."""
     return {
         "angles": frames.angles,
         "phases": frames.phases,

@@ -48,7 +48,7 @@ class SimJob(Config):
         return cls.from_mapping({**values, "reading": reading, "settings": settings})
 
     def to_values(self) -> AnyDict:
-        """Values that `from_values` can read."""
+        """Return the values that `from_values` can read."""
         return {
             "operation": OPERATION,
             "method": self.settings.method,
@@ -68,7 +68,7 @@ class SimJob(Config):
         )
 
     def result(self, folder: Path) -> Path:
-        """Path of the result, by default in the folder of the job."""
+        """Return the path of the result, by default in the folder of the job."""
         return self.out or folder / "result" / f"{self.name}.ome.tif"
 
 

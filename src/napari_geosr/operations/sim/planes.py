@@ -321,7 +321,7 @@ def memory_budget(config: SimConfig) -> int:
 
 
 def _bytes_per_fine_pixel(patterns: PatternSet) -> int:
-    """Memory of joint Richardson–Lucy per pixel of the result."""
+    """Return the memory of joint Richardson–Lucy per pixel of the result."""
     terms = 1 + sum(2 * fringe.harmonics for fringe in patterns.fringes)
     if patterns.images is not None:
         terms = patterns.n_frames
@@ -417,7 +417,7 @@ def choose_iterations(
     device: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, int]:
-    """Number of iterations for a plane, from its brightest part."""
+    """Return the number of iterations for a plane, from its brightest part."""
     yield StageStarted(message="Choosing the number of iterations")
     place = brightest_part(block.mean(axis=(0, 1)), trial_edge(block))
     part = block[(..., *place)]
@@ -441,12 +441,12 @@ def choose_iterations(
 
 
 def most_iterations(patterns: PatternSet) -> int:
-    """Maximum number of iterations that can be chosen for these patterns."""
+    """Return the maximum number of iterations that can be chosen for these patterns."""
     return MOST_ITERATIONS if patterns.harmonics < 2 else MOST_NONLINEAR_ITERATIONS
 
 
 def trial_edge(block: FloatArray) -> int:
-    """Edge of the part that is reconstructed in trials.
+    """Return the edge of the part that is reconstructed in trials.
 
     The edge decreases with the number of frames, so that the total number of pixels is
     constant.
@@ -456,7 +456,7 @@ def trial_edge(block: FloatArray) -> int:
 
 
 def widefield(block: FloatArray, upscale_factor: int) -> FloatArray:
-    """Mean of all frames, interpolated to the grid of the other methods."""
+    """Return the mean of all frames, interpolated to the grid of the other methods."""
     from scipy import ndimage
 
     mean = block.mean(axis=(0, 1))

@@ -64,7 +64,7 @@ def write_report(folder: Path, result: SimResult, *, overwrite: bool = False) ->
 
 
 def picture(result: SimResult) -> bytes:
-    """A PNG with the residual map and the Fourier support."""
+    """Return a PNG with the residual map and the Fourier support."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

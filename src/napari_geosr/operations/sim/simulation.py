@@ -185,11 +185,11 @@ class SimulateSimConfig(Config):
         return self
 
     def cut_off(self) -> float:
-        """Highest frequency of the objective in cycles per pixel."""
+        """Return the highest frequency of the objective in cycles per pixel."""
         return 2 * self.na / self.wavelength * self.pixel
 
     def scene(self) -> SimScene:
-        """The settings in pixels."""
+        """Return the settings in pixels."""
         nonlinear = self.nonlinear != "none"
         return SimScene(
             size=self.size,

@@ -57,7 +57,7 @@ def fourier_support(
     *,
     is_widefield: bool = False,
 ) -> FourierSupport:
-    """Spectrum of a reconstructed plane.
+    """Return the spectrum of a reconstructed plane.
 
     Parameters
     ----------

@@ -106,7 +106,7 @@ class SimTrust:
     warnings: tuple[str, ...] = ()
 
     def to_json_dict(self) -> AnyDict:
-        """The figures as JSON-serialisable values."""
+        """Return the figures as JSON-serialisable values."""
         return {
             "frame_residuals": self.frame_residuals.tolist(),
             "held_out": self.held_out,
@@ -123,7 +123,7 @@ class SimTrust:
 
 
 def residual_volume(frames: SimFrames, checks: SimTrust) -> Volume:
-    """The map of the held-out residual, at its position in the sample.
+    """Return the map of the held-out residual, at its position in the sample.
 
     Returns
     -------
@@ -328,7 +328,7 @@ def _held_out_steps(
     device: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, tuple[float, FloatArray]]:
-    """RMS and map of the misfit of unused frames, one of each angle."""
+    """Return the RMS and map of the misfit of unused frames, one of each angle."""
     angles, phases = part.shape[:2]
     held = [a * phases + a % phases for a in range(angles)]
     kept = [i for i in range(angles * phases) if i not in held]

@@ -279,7 +279,7 @@ def _cut(structure: Structure, start: int, stop: int) -> PorousSample:
 
 
 def _scale(structure: Structure, config: ScanConfig) -> float:
-    """Factor that scales solid = 1 to the requested maximum line integral.
+    """Return the factor that scales solid = 1 to the requested maximum line integral.
 
     It is computed from a few slices spread over the height and shared by all blocks.
     """
@@ -312,7 +312,7 @@ class _SimulatedScan:
         self.pore_volume = 0.0
 
     def output(self, path: Path, key: str) -> Any:
-        """The output file for the attenuation, or for the sample mask.
+        """Return the output file for the attenuation, or for the sample mask.
 
         It has the same position as a reconstruction of the scan, with slices that are
         as wide as the detector and start at zero.
@@ -367,7 +367,7 @@ class _SimulatedScan:
         self.truth = part.provenance[-1]["truth"]
 
     def facts(self, structure: str) -> AnyDict:
-        """Known properties of the sample."""
+        """Return the known properties of the sample."""
         return {
             "structure": structure,
             "porosity": self.pore_volume / self.inside_voxels,
@@ -381,7 +381,7 @@ class _SimulatedScan:
         }
 
     def projections(self, structure: str, record: AnyDict) -> Projections:
-        """The whole scan; its counts remain in their file."""
+        """Return the whole scan; its counts remain in their file."""
         frames: AnyDict = {
             key: np.concatenate([getattr(p, key) for p in self.parts], axis=1)
             for key in ("flats", "darks")

@@ -140,18 +140,18 @@ class SimulateConfig(ScanConfig):
         return self
 
     def scan(self) -> ScanConfig:
-        """The settings of the scan."""
+        """Return the settings of the scan."""
         values = self.model_dump(include=set(ScanConfig.model_fields))
         if self.continuous and self.sub_angles == 1:
             values["sub_angles"] = _SUB_ANGLES
         return ScanConfig(**values)
 
     def shape(self) -> tuple[int, int, int]:
-        """Shape of the sample (Z, Y, X)."""
+        """Return the shape of the sample (Z, Y, X)."""
         return self.rows or self.size, self.size, self.size
 
     def voxel(self, structure: str) -> float:
-        """Edge length of a voxel in `unit`."""
+        """Return the edge length of a voxel in `unit`."""
         return self.voxel_size or DEFAULTS[structure][1]
 
     def pores(self, structure: str) -> AnyDict:

@@ -48,7 +48,7 @@ class Classical:
     method: ClassVar[None] = None
 
     def config_class(self) -> type[Config]:
-        """Class of its settings."""
+        """Return the class of its settings."""
         return algorithms.config_class(self.algorithm)
 
 
@@ -72,7 +72,7 @@ class LearningMethod:
     candidates: ClassVar[tuple[AnyMapping, ...]] = ()
 
     def config_class(self) -> type[Config]:
-        """Class of its settings."""
+        """Return the class of its settings."""
         return methods.config_class(self.method)
 
 
@@ -95,7 +95,7 @@ class ThirdParty:
         return tuple(getattr(self.module, "CANDIDATES", ()))
 
     def config_class(self) -> type[Config]:
-        """Class of its settings."""
+        """Return the class of its settings."""
         if self.module.LEARNS:
             return methods.config_class(self.module.METHOD)
         return algorithms.config_class(self.module.ALGORITHM)
@@ -135,7 +135,7 @@ ALGORITHMS: Mapping[str, Algorithm] = {
 
 @cache
 def _third_parties() -> Mapping[str, str]:
-    """Modules of other packages, by the name used in settings."""
+    """Return the modules of other packages, by the name used in settings."""
     found = {p.name.replace("_", "-"): p.module for p in entry_points(group=GROUP)}
     for name in found.keys() & ALGORITHMS.keys():
         raise ConfigError(
@@ -147,7 +147,7 @@ def _third_parties() -> Mapping[str, str]:
 
 
 def algorithm_names() -> list[str]:
-    """Names of all algorithms, in alphabetical order."""
+    """Return the names of all algorithms, in alphabetical order."""
     return sorted([*ALGORITHMS, *_third_parties()])
 
 

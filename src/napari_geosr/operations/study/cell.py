@@ -183,5 +183,5 @@ class Cell:
         return dict(self.context.config.options.get(self.name, {}))
 
     def scan(self) -> Projections:
-        """The subset of the whole scan."""
+        """Return the subset of the whole scan."""
         return take_subset(self.context.scan, self.subset, self.context.config)[0]

@@ -80,7 +80,7 @@ def classical_steps(
 
 
 def free_settings(cell: Cell, candidates: Sequence[AnyMapping]) -> list[AnyMapping]:
-    """The candidates that are compatible with the user's settings."""
+    """Return the candidates that are compatible with the user's settings."""
     if not cell.context.config.tune:
         return []
     given = cell.options.keys()
@@ -93,7 +93,7 @@ def _tune_steps(
     candidates: Sequence[AnyMapping],
     should_stop: ShouldStop,
 ) -> Generator[Step, None, tuple[AnyDict, str]]:
-    """The candidate whose slices agree best with unused measurements.
+    """Return the candidate whose slices agree best with unused measurements.
 
     Slices are projected in the directions of the unused views. The measurements minus
     these projections are reconstructed by filtered back-projection, which gives the
@@ -167,7 +167,7 @@ class _ViewIntegrals:
     inside: Mask
 
     def error(self, slices: ArrayLike, should_stop: ShouldStop) -> float:
-        """Mean squared difference within the sample, including noise."""
+        """Return the mean squared difference within the sample, including noise."""
         import torch
 
         from napari_geosr.physics.projection.projector import project
@@ -208,7 +208,7 @@ def _measured_steps(
     algorithm: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, _ViewIntegrals]:
-    """The data with which slices of `algorithm` are compared.
+    """Return the data with which slices of `algorithm` are compared.
 
     Parameters
     ----------

@@ -53,7 +53,7 @@ _MIN_COUNTS = 3
 
 
 def _variants(word: str) -> list[str]:
-    """An algorithm, or all variants with names that begin with this name.
+    """Return an algorithm, or all variants with names that begin with this name.
 
     For example, tomogan has a variant for each of two critics.
     """
@@ -287,7 +287,7 @@ class StudyConfig(Config):
 
 
 def counts_for(n_angles: int) -> tuple[int, ...]:
-    """Suitable numbers of projections for a scan.
+    """Return the suitable numbers of projections for a scan.
 
     Parameters
     ----------

@@ -228,7 +228,7 @@ def _frame(axes: Any, ink: str) -> None:
 
 
 def _finished(figure: Any, canvas: FigureCanvasAgg, axes: Any, ink: str) -> bytes:
-    """The picture as PNG, with the legend of `axes` at the top."""
+    """Return the picture as PNG, with the legend of `axes` at the top."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         figure.legend(

@@ -97,7 +97,7 @@ class StudyJob(Config):
         )
 
     def to_values(self) -> AnyDict:
-        """Values that `from_values` can read."""
+        """Return the values that `from_values` can read."""
         return {
             "operation": OPERATION,
             "method": "study",
@@ -119,7 +119,7 @@ class StudyJob(Config):
         shape_of(scan, reference, mask)
 
     def can_reuse_cells(self, other: StudyJob) -> bool:
-        """Whether finished cells of `other` are valid for this study as well."""
+        """Return whether finished cells of `other` are valid for this study as well."""
         return (
             self.data == other.data
             and self.settings.essential() == other.settings.essential()

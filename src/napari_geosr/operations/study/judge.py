@@ -156,7 +156,7 @@ def judged_steps(
 
 
 def measured_figures(report: PorosityReport) -> AnyDict:
-    """The values measured in one volume."""
+    """Return the values measured in one volume."""
     components = report.pore_count + report.small_pore_count
     density = None
     if report.pores_per_mm3 is not None and report.pore_count:
@@ -220,7 +220,7 @@ def _ssim(voxels: AnyArray, truth: AnyArray, reference: StudyReference) -> float
 
 
 def grey_slice(voxels: AnyArray, levels: tuple[float, float]) -> Picture:
-    """The central slice, or its centre, as a picture."""
+    """Return the central slice, or its centre, as a picture."""
     plane = np.asarray(voxels[len(voxels) // 2], np.float32)
     y, x = (max(0, (n - _PICTURE_EDGE) // 2) for n in plane.shape)
     plane = plane[y : y + _PICTURE_EDGE, x : x + _PICTURE_EDGE]

@@ -206,7 +206,7 @@ class _LabelsStudy:
         self.rows = list(stored["rows"])
 
     def find(self, method: str, count: int, draw: int) -> AnyDict | None:
-        """The row of a finished cell."""
+        """Return the row of a finished cell."""
         cell = {"method": method, "labels": count, "draw": draw}
         return next((row for row in self.rows if cell.items() <= row.items()), None)
 
@@ -339,7 +339,7 @@ class _LabelsStudy:
         return curve
 
     def summary(self) -> LabelsStudySummary:
-        """The result of all finished cells."""
+        """Return the result of all finished cells."""
         curve = self._curve()
         fewest = {}
         for method in self.methods:

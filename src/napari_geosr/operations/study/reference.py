@@ -76,7 +76,7 @@ def sample_steps(
     slices: Callable[[], Generator[Step, None, Volume]],
     should_stop: ShouldStop,
 ) -> Generator[Step, None, Mask | None]:
-    """The sample mask in the given rows of a study.
+    """Return the sample mask in the given rows of a study.
 
     The mask is None if the whole volume is sample.
 
@@ -99,7 +99,7 @@ def sample_steps(
 
 
 def circle(n: int) -> Mask:
-    """The field of view in a slice of `n` × `n` voxels."""
+    """Return the field of view in a slice of `n` × `n` voxels."""
     axis = np.arange(n) - (n - 1) / 2
     inside: Mask = np.hypot(axis[:, None], axis[None, :]) <= n / 2 - 1
     return inside
@@ -113,7 +113,7 @@ def _select_steps(volume: Volume) -> Generator[Step, None, Volume]:
 def _find_region_steps(
     volume: Volume, config: StudyConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, Mask]:
-    """The region to search for pores, the same for all reconstructions."""
+    """Return the region to search for pores, the same for all reconstructions."""
     found = yield from reference_steps(volume, None, config, should_stop)
     solid = ~pore_mask(np.asarray(volume.data), found.report.threshold, None, config)
     field_of_view = circle(volume.shape[-1])
@@ -138,14 +138,14 @@ def _find_region_steps(
 
 
 def judge_pictures(judge: StudyReference, config: StudyConfig) -> AnyDict:
-    """Pictures of the reference: slice and pores."""
+    """Return the pictures of the reference: slice and pores."""
     voxels = np.asarray(judge.volume.data)
     pores = pore_mask(voxels, judge.report.threshold, judge.sample, config)
     return {"slice": grey_slice(voxels, judge.levels), "pores": rendered(pores)}
 
 
 def full_row(context: StudyContext, judge: StudyReference, seconds: float) -> AnyDict:
-    """The row of the whole scan, compared with itself.
+    """Return the row of the whole scan, compared with itself.
 
     Parameters
     ----------

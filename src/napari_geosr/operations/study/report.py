@@ -107,7 +107,7 @@ def _themed_picture(alt: str, pictures: Sequence[bytes]) -> str:
 
 
 def _maps(done: StudySummary, config: StudyConfig) -> list[str]:
-    """Porosity errors by exposure and projections, if both were varied."""
+    """Return the porosity errors by exposure and projections, if both were varied."""
     if min(len(config.counts), len(config.exposure)) < 2:
         return []
     parts = ["<h2>Porosity error by exposure and projections</h2>"]
@@ -150,13 +150,13 @@ def _volumes(
 
 
 def _remarks(done: StudySummary) -> list[str]:
-    """Remarks for interpreting the results."""
+    """Return remarks for interpreting the results."""
     items = "".join(f"<li>{escape(text)}</li>" for text in done.warnings)
     return [f"<ul>{items}</ul>"] if items else []
 
 
 def _settings(rows: Sequence[AnyMapping]) -> list[str]:
-    """Settings chosen for each cell, and its training data."""
+    """Return the settings chosen for each cell, and its training data."""
     table = []
     for row in rows:
         known = {k: v for k, v in (row.get("settings") or {}).items() if v is not None}
@@ -399,7 +399,7 @@ def _evenly_spaced(subsets: Sequence[ScanSubset]) -> Sequence[ScanSubset]:
 
 
 def terminal_table(done: StudySummary) -> Table:
-    """The main results as a rich table: errors, and the porosity itself."""
+    """Return the main results as a rich table: errors, and the porosity itself."""
     from rich.markup import escape
     from rich.table import Table
 

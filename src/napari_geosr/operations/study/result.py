@@ -112,7 +112,7 @@ def savings(scan: Projections, config: StudyConfig) -> list[AnyDict]:
 def computing(
     row: AnyDict, config: StudyConfig, judged: float = 1.0
 ) -> dict[str, float]:
-    """Energy and CO2eq of computing the whole volume, including training.
+    """Return the energy and CO2eq of computing the whole volume, including training.
 
     Parameters
     ----------

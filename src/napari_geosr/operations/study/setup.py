@@ -57,7 +57,7 @@ def check_study(scan: Projections, config: StudyConfig) -> None:
 
 
 def study_warnings(scan: Projections, config: StudyConfig) -> list[str]:
-    """Warnings about training on pairs from one scan."""
+    """Return warnings about training on pairs from one scan."""
     paired = [
         algorithm
         for algorithm in map(find_algorithm, config.algorithms)
@@ -216,7 +216,7 @@ def context_steps(
 
 
 def _with_beam(scan: Projections) -> Projections:
-    """The scan, with its beam as the flat field if it has none.
+    """Return the scan, with its beam as the flat field if it has none.
 
     All cells then use the beam of the whole scan, scaled for shorter exposures.
     """

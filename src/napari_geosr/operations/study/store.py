@@ -231,7 +231,7 @@ class StudyStore:
         atomic.write_text(self.files["json"], text + "\n", overwrite=True)
 
     def row(self, subset: ScanSubset, name: str) -> AnyDict | None:
-        """The row of a finished cell; None if it is unfinished."""
+        """Return the row of a finished cell; None if it is unfinished."""
         path = self.cells / f"{subset.label}-{name}.json"
         try:
             row = dict(read_json(path))
@@ -264,7 +264,7 @@ class StudyStore:
     def pictures(
         self, subset: ScanSubset, name: str
     ) -> dict[str, npt.NDArray[np.uint8]]:
-        """Pictures of a cell; empty if there are none."""
+        """Return the pictures of a cell; empty if there are none."""
         path = self.cells / f"{subset.label}-{name}.npz"
         try:
             with np.load(path) as kept:
@@ -273,7 +273,7 @@ class StudyStore:
             return {}
 
     def reference_pictures(self) -> dict[str, npt.NDArray[np.uint8]]:
-        """Pictures of the reference."""
+        """Return the pictures of the reference."""
         return self.pictures(*_REFERENCE)
 
     @property
@@ -346,7 +346,7 @@ class StudyStore:
 
 
 def is_study(folder: Path) -> bool:
-    """Whether a folder contains a study."""
+    """Return whether a folder contains a study."""
     try:
         return "essential" in read_json(folder / "study.json")
     except (OSError, ValueError, TypeError):
@@ -354,7 +354,7 @@ def is_study(folder: Path) -> bool:
 
 
 def table_text(rows: Sequence[AnyMapping]) -> str:
-    """The table as CSV, with units in the header; unknown values are empty."""
+    """Return the table as CSV, with units in the header; unknown values are empty."""
     stream = StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(f"{key} ({unit})" if unit else key for key, unit in COLUMNS.items())
@@ -365,7 +365,7 @@ def table_text(rows: Sequence[AnyMapping]) -> str:
 
 
 def _changed(before: AnyMapping, now: AnyMapping) -> list[str]:
-    """Differences in words; missing settings have their default values."""
+    """Return the differences in words; missing settings have their default values."""
     theirs, ours = dict(before.get("inputs", now["inputs"])), dict(now["inputs"])
     known = {"checksum": theirs.pop("projections", ours["projections"])}
     known |= before.get("scan", {})

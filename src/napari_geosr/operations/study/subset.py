@@ -36,7 +36,7 @@ class ScanSubset:
 
     @classmethod
     def of(cls, row: AnyMapping) -> ScanSubset:
-        """The subset of a row; rows of earlier releases have full exposure."""
+        """Return the subset of a row; rows of earlier releases have full exposure."""
         return cls(int(row["projections"]), float(row.get("exposure", 1.0)))
 
     @property
@@ -82,7 +82,7 @@ _LIGHT, _VIEWS, _WHOLE = "light left out", "views left out", "the whole scan"
 
 
 def share_text(share: float) -> str:
-    """A fraction in per cent."""
+    """Return a fraction in per cent."""
     return f"{100 * share:.3g} %"
 
 
@@ -201,7 +201,7 @@ def photon_note(scan: Projections, config: StudyConfig) -> str:
 def is_target_noisier(
     scan: Projections, subset: ScanSubset, config: StudyConfig
 ) -> bool:
-    """Whether the target projections have fewer photons than the source.
+    """Return whether the target projections have fewer photons than the source.
 
     Parameters
     ----------
@@ -247,7 +247,7 @@ def tuning_pair(
 
 
 def effective_settings(scan: Projections, config: StudyConfig) -> StudyConfig:
-    """The settings with the actual photons of the views, if these differ."""
+    """Return the settings with the actual photons of the views, if these differ."""
     if _is_quick(config) and reason_without_counts(scan):
         return config.model_copy(update={"light": "all"})
     return config
@@ -256,7 +256,7 @@ def effective_settings(scan: Projections, config: StudyConfig) -> StudyConfig:
 def _exposed(
     scan: Projections, subset: ScanSubset, config: StudyConfig, *, rest: bool
 ) -> tuple[Projections, str]:
-    """The scan with a part of its photons, and a note.
+    """Return the scan with a part of its photons, and a note.
 
     The note is empty unless the part differs from the requested one.
     """
@@ -279,7 +279,7 @@ def _new_notes(made: Projections, scan: Projections) -> str:
 
 
 def _share(scan: Projections, subset: ScanSubset, config: StudyConfig) -> float:
-    """Fraction of the photons of the views that are selected or averaged."""
+    """Return the fraction of the photons of the views that are selected or averaged."""
     quick = subset.projections / scan.n_angles if _is_quick(config) else 1.0
     return subset.exposure * quick
 

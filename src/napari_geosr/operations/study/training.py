@@ -173,7 +173,7 @@ def _train(
 
 
 def _is_usable(model: Path, source: Path) -> tuple[bool, str]:
-    """Whether a usable model trained on such files is stored.
+    """Return whether a usable model trained on such files is stored.
 
     If the model is damaged, a description of the damage is also returned. Earlier
     releases used other training data.

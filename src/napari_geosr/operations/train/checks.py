@@ -189,7 +189,7 @@ def check_contents(volumes: Mapping[str, Sequence[Volume]]) -> None:
 
 
 def _varies(volume: Volume) -> bool:
-    """Whether one of a few evenly spaced slices has more than one grey value."""
+    """Return whether one of a few evenly spaced slices has more than one grey value."""
     depth = _depth(volume)
     if volume.axes == "YX":
         return _has_contrast(volume.data[:])

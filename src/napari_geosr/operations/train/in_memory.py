@@ -26,7 +26,7 @@ def entry_for(volume: Volume, taken: Container[Path] = ()) -> Path:
 
 
 def is_in_memory(path: Path) -> bool:
-    """Whether a settings entry represents a volume in memory."""
+    """Return whether a settings entry represents a volume in memory."""
     return str(path).startswith(_PREFIX)
 
 

@@ -100,7 +100,7 @@ class ObjectFit(ABC):
 
     @abstractmethod
     def preview(self) -> PreviewReady:
-        """The current object."""
+        """Return the current object."""
 
     @abstractmethod
     def save(self) -> CheckpointSaved:
@@ -159,7 +159,7 @@ class _EventTimer:
         return time.monotonic() - self._began
 
     def is_due(self, what: str, seconds: float) -> bool:
-        """Whether `seconds` have passed since the last event of this kind."""
+        """Return whether `seconds` have passed since the last event of this kind."""
         now = time.monotonic()
         if now - self._last.get(what, self._began) < seconds:
             return False

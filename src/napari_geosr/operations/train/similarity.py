@@ -81,7 +81,7 @@ class _BoxGrid:
         return math.prod(len(s) for s in self.starts)
 
     def box(self, number: int) -> Box:
-        """One of the `n` boxes."""
+        """Return one of the `n` boxes."""
         index = np.unravel_index(number, [len(s) for s in self.starts])
         z, y, x = (
             slice(starts[i], stops[i])
@@ -200,7 +200,7 @@ def similarity_steps(
 
 
 def _edge(scenes: Sequence[TrainingSubject], n_axes: int) -> Size:
-    """Edges (Z, Y, X) of a patch that fits into every volume."""
+    """Return the edges (Z, Y, X) of a patch that fits into every volume."""
     room = [EDGE] * 3
     for scene in scenes:
         ranges = _ranges(scene)
@@ -211,7 +211,7 @@ def _edge(scenes: Sequence[TrainingSubject], n_axes: int) -> Size:
 
 
 def _ranges(scene: TrainingSubject) -> list[tuple[tuple[int, int], ...]]:
-    """Parts of each axis (Z, Y, X) that were trained on."""
+    """Return the parts of each axis (Z, Y, X) that were trained on."""
     shape = scene.volumes["source"].shape
     lead = 3 - len(shape)
     ranges: list[tuple[tuple[int, int], ...]] = [((0, 1),)] * lead
@@ -238,7 +238,7 @@ def _grid(scene: TrainingSubject, edge: Size, n_axes: int) -> _BoxGrid:
 def _drawn(
     grids: Sequence[_BoxGrid], n_axes: int, rng: np.random.Generator
 ) -> list[tuple[int, Box]]:
-    """Random boxes of all volumes, in the order of the volumes."""
+    """Return random boxes of all volumes, in the order of the volumes."""
     per_box = _BOX_PATCHES[n_axes] ** n_axes
     quota = math.ceil(MAX_PATCHES / per_box / len(grids))
     return [
@@ -250,7 +250,7 @@ def _drawn(
 
 
 def _corners(box: Box, edge: Size, step: Size) -> list[Size]:
-    """First voxels of the patches of a box."""
+    """Return the first voxels of the patches of a box."""
     along = [
         range(part.start, part.stop - e + 1, s)
         for part, e, s in zip(box, edge, step, strict=True)
@@ -265,7 +265,7 @@ def _explained_steps(
     threads: int | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, ExplainedScan]:
-    """A volume and the network, prepared as for a restoration."""
+    """Return a volume and the network, prepared as for a restoration."""
     found = yield from scan_steps(volume.data, should_stop)
     statistics = scaled(found, model.card, without_hot_voxels(volume, found))
     network = model.network()
@@ -279,7 +279,7 @@ def _explained_steps(
 
 
 def _cost(scene: ExplainedScan, box: Box) -> int:
-    """Number of voxels that the network processes for a box."""
+    """Return the number of voxels that the network processes for a box."""
     halo = scene.layout.halo
     return math.prod(
         min(b.stop - b.start + 2 * h, n)

@@ -71,7 +71,7 @@ class SampleStore:
     folder: Path
 
     def path(self, number: int) -> Path:
-        """File of a finished sample."""
+        """Return the file of a finished sample."""
         return self.folder / f"sample_{number:03d}.npy"
 
     def open_for(self, key: str) -> None:
@@ -85,7 +85,7 @@ class SampleStore:
             note.write_text(key, encoding="utf-8")
 
     def sample(self, number: int) -> AnyArray:
-        """A finished sample, memory-mapped."""
+        """Return a finished sample, memory-mapped."""
         sample: AnyArray = np.load(self.path(number), mmap_mode="r")
         return sample
 
@@ -126,7 +126,7 @@ class PosteriorRun(VolumeRun):
             )
 
     def output_layout(self, dtype: AnyDType) -> OutputLayout:
-        """Layout with whole slices, in which the mean is also computed."""
+        """Return the layout with whole slices, in which the mean is also computed."""
         volume = self.prepared.volume
         shape = _fine_shape(self.prepared)
         planes = (1,) if len(shape) == 3 else ()
@@ -174,7 +174,7 @@ class PosteriorRun(VolumeRun):
         return TileProgress(None, True, places, samples=samples)
 
     def _key(self, targets: Targets) -> str:
-        """Key of everything that the samples depend on."""
+        """Return the key of everything that the samples depend on."""
         record = targets.result.volume.provenance[-1]
         settings = self.prepared.config.model_dump(mode="json")
         names = ("uncertainty_members", "output_dtype", "device", "threads", "memory")
@@ -247,7 +247,7 @@ class PosteriorRun(VolumeRun):
             yield ()
 
     def _scan(self, piece: tuple[int, ...]) -> AnyArray:
-        """A part of the scan in the network's grey scale."""
+        """Return a part of the scan in the network's grey scale."""
         statistics = self.prepared.statistics
         data = self.prepared.seen_volume.data
         values = np.asarray(data[piece] if piece else data[:], np.float64)
@@ -258,7 +258,7 @@ class PosteriorRun(VolumeRun):
         return scaled.astype(np.float32)
 
     def _fitting(self, misfits: list[float]) -> list[int]:
-        """Indices of the samples that agree with the scan.
+        """Return the indices of the samples that agree with the scan.
 
         Raises
         ------

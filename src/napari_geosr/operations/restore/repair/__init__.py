@@ -183,7 +183,7 @@ def _overlap(one: Box, other: Box) -> bool:
 
 
 def _named(found: ZarrCheck) -> str:
-    """Message for the user that names the damaged shards."""
+    """Return a message for the user that names the damaged shards."""
     n = len(found.damaged)
     names = ", ".join(found.damaged[:_MAX_NAMED])
     more = f" and {n - _MAX_NAMED:,} more" if n > _MAX_NAMED else ""

@@ -27,7 +27,7 @@ _LEVELS = ("Caution", "Harmful")
 
 
 def is_series(volume: Volume) -> bool:
-    """Whether a volume has a time or channel axis, even of length one."""
+    """Return whether a volume has a time or channel axis, even of length one."""
     return any(axis in volume.axes for axis in POINT_AXES)
 
 
@@ -118,11 +118,11 @@ class SeriesPlan:
         return f"{channels.capitalize()}: {sentence}"
 
     def at(self, point: Point) -> Volume:
-        """The volume (Z, Y, X) or image (Y, X) at a point; no voxel is read."""
+        """Return the volume (Z, Y, X) or image (Y, X) at a point; no voxel is read."""
         return self.volume.take(time=point.time, channel=point.channel)
 
     def typical(self, channel: int | None) -> Point:
-        """The time point nearest to the middle with a plane that is not blank.
+        """Return the time point nearest to the middle with a plane that is not blank.
 
         This is usually the middle time point. One plane is read per examined time
         point.
@@ -312,12 +312,12 @@ class PointView:
 
 
 def view_at(array: object, index: tuple[int, ...]) -> Any:
-    """The part of `array` at `index` along its leading axes, for writing."""
+    """Return the part of `array` at `index` along its leading axes, for writing."""
     return array[index] if isinstance(array, np.ndarray) else PointView(array, index)
 
 
 def targets_at(targets: Targets, index: tuple[int, ...], axes: str) -> Targets:
-    """Targets for a run over one point; the files belong to `targets`.
+    """Return the targets for a run over one point; the files belong to `targets`.
 
     Parameters
     ----------
@@ -326,7 +326,7 @@ def targets_at(targets: Targets, index: tuple[int, ...], axes: str) -> Targets:
     """
 
     def part(target: Target) -> Target:
-        """The part of a target at the point."""
+        """Return the part of a target at the point."""
         return Target(
             target.volume.replace(data=view_at(target.array, index), axes=axes)
         )

@@ -135,7 +135,7 @@ class PreparedSeries:
         return replace(self, channels=channels)
 
     def at(self, point: Point) -> PreparedRestoration:
-        """Preparation for a run over one point.
+        """Return the preparation for a run over one point.
 
         Uniform channels use that of another channel.
         """
@@ -143,19 +143,19 @@ class PreparedSeries:
         return replace(prepared, volume=self.plan.at(point))
 
     def copying(self, channels: Container[int | None]) -> PreparedSeries:
-        """The same run, with these channels copied; at least one must remain."""
+        """Return the same run, with these channels copied; at least one must remain."""
         restored = {c: each for c, each in self.channels.items() if c not in channels}
         added = tuple(c for c in self.channels if c not in restored)
         return replace(self, channels=restored, copied=(*self.copied, *added))
 
     def doubts(self) -> Iterator[str]:
-        """Sentences on how a run will treat unusual voxels."""
+        """Yield sentences on how a run will treat unusual voxels."""
         for channel, prepared in self.channels.items():
             for sentence in prepared.doubts():
                 yield self.plan.of_channel(channel, sentence)
 
     def named(self, name: str) -> PreparedSeries:
-        """The same preparation for a renamed volume, without new statistics."""
+        """Return the same preparation for a renamed volume, without new statistics."""
         return replace(self, plan=SeriesPlan(self.plan.volume.replace(name=name)))
 
 
@@ -229,7 +229,7 @@ def _changing_noise(
     typical: PreparedRestoration,
     should_stop: ShouldStop,
 ) -> str:
-    """A sentence if the noise of the first or last time point differs strongly.
+    """Return a sentence if the noise of the first or last time point differs strongly.
 
     Parameters
     ----------
@@ -306,7 +306,7 @@ def channel_steps(
 def channel_warnings(
     plan: SeriesPlan, warnings_by_channel: Mapping[str, list[int | None]]
 ) -> Iterator[Step]:
-    """Warnings with the channels to which they apply.
+    """Yield warnings with the channels to which they apply.
 
     Warnings for all channels appear once.
     """

@@ -90,7 +90,7 @@ def restore_series_steps(
 
 
 def _copied_before(unfinished: Volume | None) -> list[int | None]:
-    """Channels that an earlier run copied, from the record of its result."""
+    """Return the channels that an earlier run copied, from the record of its result."""
     if unfinished is None or not unfinished.provenance:
         return []
     return list(unfinished.provenance[-1].get("series", {}).get(_COPIED, []))
@@ -159,7 +159,7 @@ class SeriesRun(VolumeRun):
         return f"{super().models_text()}: {self.series.plan.words}"
 
     def facts(self) -> AnyDict:
-        """Statistics of each channel, and the points in order."""
+        """Return the statistics of each channel, and the points in order."""
         plan, copied = self.series.plan, self.series.copied
         channels = []
         for channel, prepared in self.series.channels.items():
@@ -331,7 +331,7 @@ class _SeriesProgress:
     def result(
         self, backend: AnyMapping, *, complete: bool, error: Any = None
     ) -> TileProgress:
-        """The combined result, with boxes in all axes."""
+        """Return the combined result, with boxes in all axes."""
         places = [
             (*(slice(i, i + 1) for i in point.index), *box)
             for point, boxes in self.finished.items()
@@ -364,7 +364,7 @@ class _Backends:
         return self._choices[channel]
 
     def facts(self) -> AnyDict:
-        """Entries for the record, from the first channel.
+        """Return the entries for the record, from the first channel.
 
         The differences are the largest ones of all channels.
         """
@@ -390,7 +390,7 @@ def _about(point: Point, sentence: str) -> str:
 
 
 def _sum_of(summaries: Sequence[RunSummary]) -> RunSummary | None:
-    """Combined summary of the runs; tiles are those of the last run."""
+    """Return the combined summary of the runs; tiles are those of the last run."""
     if not summaries:
         return None
     return replace(

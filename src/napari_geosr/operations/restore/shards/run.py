@@ -66,7 +66,7 @@ class ShardedRun(VolumeRun):
         self.threads = max(1, (prepared.config.threads or default_threads()) // n)
 
     def facts(self) -> AnyDict:
-        """The number of processes."""
+        """Return the number of processes."""
         return {"workers": {"processes": self.n_workers}}
 
     def planner(self, kept: FinishedPart | None = None) -> ShardPlanner:

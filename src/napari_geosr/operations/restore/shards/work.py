@@ -137,7 +137,7 @@ class ShardWork:
 
 
 def device_of(device: str, worker: int) -> str:
-    """The device of a worker.
+    """Return the device of a worker.
 
     There is one GPU per worker if there are several GPUs and none is named.
 
@@ -152,7 +152,7 @@ def device_of(device: str, worker: int) -> str:
 
 
 def count_devices(device: str) -> int:
-    """Number of devices to distribute among the workers on this computer."""
+    """Return the number of devices to distribute among the workers on this computer."""
     if device != "cuda":
         return 1
     import torch

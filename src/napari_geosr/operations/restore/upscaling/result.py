@@ -114,7 +114,7 @@ class UpscalingVerdict:
         )
 
     def to_json_dict(self) -> AnyDict:
-        """Values for records and ``--json``."""
+        """Return the values for records and ``--json``."""
         return {
             "expected_gain_over_cubic_db": self.gain,
             "interval_db": list(self.interval),

@@ -30,7 +30,7 @@ class _BoxStatistics:
     spread: float
 
     def overlaps(self, other: _BoxStatistics) -> bool:
-        """Whether the boxes have voxels in common."""
+        """Return whether the boxes have voxels in common."""
         return all(
             a.start < b.stop and b.start < a.stop
             for a, b in zip(self.box, other.box, strict=True)
@@ -107,7 +107,7 @@ def _starts(
 def _candidates(
     volume: Volume, sizes: Sequence[int], corners: Iterator[tuple[int, ...]]
 ) -> Iterator[_BoxStatistics]:
-    """Boxes with varying, finite values."""
+    """Yield the boxes with varying, finite values."""
     from scipy import ndimage
 
     plane = (1,) * (len(sizes) - 2) + (3, 3)
@@ -125,7 +125,7 @@ def _candidates(
 
 
 def _apart(candidates: Sequence[_BoxStatistics]) -> list[_BoxStatistics]:
-    """Boxes that do not overlap an earlier box in the list."""
+    """Return the boxes that do not overlap an earlier box in the list."""
     chosen: list[_BoxStatistics] = []
     for each in candidates:
         if not any(each.overlaps(other) for other in chosen):

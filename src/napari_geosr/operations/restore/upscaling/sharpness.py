@@ -207,7 +207,7 @@ def _fit_steps(
     noise: Noise,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, SharpnessFit]:
-    """Like `fit_sharpness`, with a step for each candidate."""
+    """Return the like `fit_sharpness`, with a step for each candidate."""
     flat = [(_as_3d(scan), _as_3d(result)) for scan, result in pairs]
     if not flat:
         return SharpnessFit(0.0, 0.0)

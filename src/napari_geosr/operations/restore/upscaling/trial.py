@@ -222,7 +222,7 @@ class ScanTrial:
         return first, second
 
     def averaged(self, values: FloatArray) -> FloatArray:
-        """Means over blocks of the size of the upscale factors."""
+        """Return the means over blocks of the size of the upscale factors."""
         split = [
             p
             for n, f in zip(values.shape, self.factors, strict=True)
@@ -246,7 +246,7 @@ class ScanTrial:
         return np.asarray(means, np.float32).reshape(means.shape[3 - values.ndim :])
 
     def _random_noise(self, values: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """Random noise with the scan's level and spectrum."""
+        """Return random noise with the scan's level and spectrum."""
         level = level_map(np.asarray(values, np.float64), self.noise)
         drawn = noise_of_scan(self.noise, values.shape, rng)
         return np.asarray(level * drawn, np.float32)
@@ -288,7 +288,7 @@ class ScanTrial:
             self.blur = chosen.excess if chosen.keep else 0.0
 
     def run(self, values: FloatArray, network: Any = None) -> FloatArray:
-        """Output of the model (or another network) for a part."""
+        """Return the output of the model (or another network) for a part."""
         found = restore_region(
             self.network if network is None else network,
             values,
@@ -302,7 +302,7 @@ class ScanTrial:
         return np.asarray(found, np.float32)
 
     def interpolated(self, values: FloatArray) -> FloatArray:
-        """Cubic interpolation of a part."""
+        """Return the cubic interpolation of a part."""
         import torch
 
         factor = max(self.factors)
@@ -353,7 +353,7 @@ class ScanTrial:
         return found[0], found[1]
 
     def _inner(self, values: FloatArray, *, fine: bool = False) -> FloatArray:
-        """Values without the borders, where neighbours are missing."""
+        """Return the values without the borders, where neighbours are missing."""
         return values[
             tuple(
                 slice(2 * (f if fine else 1), -2 * (f if fine else 1))
@@ -365,7 +365,7 @@ class ScanTrial:
 
 
 def _averaging(sizes: Sequence[int]) -> list[npt.NDArray[np.float64]]:
-    """Kernels of the mean over a block."""
+    """Return the kernels of the mean over a block."""
     return [np.full(n, 1 / n) for n in sizes]
 
 

@@ -188,7 +188,7 @@ def _combine_parts(
     trained: tuple[float, float] | None,
     unsure: tuple[float, float],
 ) -> UpscalingVerdict:
-    """Gain over all parts, with its standard error (jackknife).
+    """Return the gain over all parts, with its standard error (jackknife).
 
     `unsure` are the lower and upper standard errors of the noise variance that was
     subtracted. They apply to the errors of the averages, not to those of the detail.

@@ -70,7 +70,7 @@ def shifted(values: AnyArray, by: Vector) -> AnyArray:
 def _places(
     shape: Sequence[int], by: Vector
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Parts of an array that are read and written to shift it."""
+    """Return the parts of an array that are read and written to shift it."""
     steps = [max(-n, min(n, step)) for step, n in zip(by.tolist(), shape, strict=True)]
     pairs = list(zip(steps, shape, strict=True))
     return (

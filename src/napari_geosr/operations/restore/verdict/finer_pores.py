@@ -128,7 +128,7 @@ def lost_finer_pores(
 
 
 def averaged(values: Array, factors: Sequence[int]) -> Array:
-    """Means over blocks of these sizes.
+    """Return the means over blocks of these sizes.
 
     Examples
     --------

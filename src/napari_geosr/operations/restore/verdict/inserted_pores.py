@@ -122,7 +122,7 @@ def insert_test_pores(
 
 
 def _number(masks: Sequence[Mask], smallest: int) -> int:
-    """Number of objects of at least `smallest` voxels."""
+    """Return the number of objects of at least `smallest` voxels."""
     return sum(len(pore_volumes(mask, smallest=smallest)) for mask in masks)
 
 

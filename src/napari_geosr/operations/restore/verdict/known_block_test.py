@@ -207,7 +207,7 @@ class KnownBlockTest:
 
 
 def _total(objects: Sequence[SmallObjects]) -> tuple[int, int]:
-    """Numbers of objects of all these sizes in scan and result."""
+    """Return the numbers of objects of all these sizes in scan and result."""
     return sum(each.seen for each in objects), sum(each.kept for each in objects)
 
 

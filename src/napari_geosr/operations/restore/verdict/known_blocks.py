@@ -199,7 +199,7 @@ def compared_blocks(
     parts: Sequence[Mask],
     noise: Noise,
 ) -> list[ComparedBlock]:
-    """Blocks of the scan with the results, and noise like that of the scan.
+    """Return the blocks of the scan with the results, and noise like that of the scan.
 
     Parameters
     ----------
@@ -280,7 +280,7 @@ def _best_width(sample: EvaluationSample, shown: Sequence[Mask]) -> float:
 
 
 def _smoothed(window: Array, width: float, shown: Mask) -> Array:
-    """A window after a Gaussian filter of `width` voxels.
+    """Return a window after a Gaussian filter of `width` voxels.
 
     Voxels outside the sample are not changed, and do not affect other voxels.
     """

@@ -69,7 +69,7 @@ class PhaseLevels:
         return self.dark_share > 0.5
 
     def are_separated(self, blocks: Sequence[Array], insides: Sequence[Mask]) -> bool:
-        """Whether Otsu's threshold separates the two phases in these blocks.
+        """Return whether Otsu's threshold separates the two phases in these blocks.
 
         Parameters
         ----------
@@ -134,7 +134,7 @@ def phase_levels(
 
 
 def _number_of_peaks(shares: Array) -> int:
-    """Number of separate peaks of a histogram that are not small."""
+    """Return the number of separate peaks of a histogram that are not small."""
     from scipy import signal
 
     padded = np.concatenate([[0], shares, [0]])

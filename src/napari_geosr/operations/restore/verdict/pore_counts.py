@@ -113,7 +113,7 @@ class PoreCounts:
         return differ(self.result, self.expected, ratio)
 
     def is_lossy(self, ratio: float) -> bool:
-        """Whether many objects are lost in the test.
+        """Return whether many objects are lost in the test.
 
         The comparison with the smoothed scan cannot show this, because smoothing loses
         the same objects.
@@ -147,7 +147,7 @@ def differ(first: float, second: float, ratio: float = MAX_PORE_RATIO) -> bool:
 
 
 def sample_of(block: Block) -> Mask:
-    """Voxels of a window that belong to the sample.
+    """Return the voxels of a window that belong to the sample.
 
     Excludes voxels without values, and padding. Padding has a single value that hardly
     any voxel of the sample is close to, so pores that are clipped to black are not
@@ -266,7 +266,7 @@ def count_pores(
 def pore_masks(
     blocks: Sequence[Array], insides: Sequence[Mask], threshold: float, *, bright: bool
 ) -> Iterator[Mask]:
-    """Dark (or bright) voxels of all blocks."""
+    """Return the dark (or bright) voxels of all blocks."""
     return (
         np.ascontiguousarray(((block <= threshold) != bright) & inside)
         for block, inside in zip(blocks, insides, strict=True)
@@ -276,7 +276,7 @@ def pore_masks(
 def threshold_of(
     blocks: Sequence[Array], insides: Sequence[Mask]
 ) -> tuple[float, Array] | None:
-    """Otsu's threshold of all values in the sample, and these values.
+    """Return Otsu's threshold of all values in the sample, and these values.
 
     None if all values are the same.
     """

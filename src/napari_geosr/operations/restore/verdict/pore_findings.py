@@ -115,7 +115,7 @@ def _counts(counts: PoreCounts) -> str:
 
 
 def lost_small_pores(name: str, test: KnownBlockTest) -> Iterator[str]:
-    """Sentences if small pores of the scan itself are lost."""
+    """Yield sentences if small pores of the scan itself are lost."""
     for one in test.both:
         lost = [
             (size, *numbers)
@@ -185,7 +185,7 @@ def doubtful_pores(name: str, test: KnownBlockTest) -> str:
 
 
 def _is_stable(test: KnownBlockTest, counts: PoreCounts) -> bool:
-    """Whether the number is stable, and pores of at least one size are found.
+    """Return whether the number is stable, and pores of at least one size are found.
 
     A model that loses all pores loses them again, so their number does not change.
     """

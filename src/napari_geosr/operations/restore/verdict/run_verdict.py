@@ -150,7 +150,7 @@ class RunVerdict:
         return " ".join((self.sentence, *self.reasons, *self.notes))
 
     def to_json_dict(self) -> AnyDict:
-        """Values for records and ``--json``."""
+        """Return the values for records and ``--json``."""
         gain: AnyDict | None = None
         if self.gain is not None:
             low, high = self.gain[1:]

@@ -116,7 +116,7 @@ def small_objects(
 
 
 def _size(radius: float, ndim: int) -> int:
-    """Volume of a sphere (area of a circle) in voxels."""
+    """Return the volume of a sphere (area of a circle) in voxels."""
     return round(4 / 3 * math.pi * radius**3 if ndim == 3 else math.pi * radius**2)
 
 
@@ -173,7 +173,7 @@ def _without_hot_voxels(scan: Array, level: Values) -> Array:
 
 
 def _inner(shape: Sequence[int], margin: int) -> Mask:
-    """Voxels away from the ends of the long axes of a block."""
+    """Return the voxels away from the ends of the long axes of a block."""
     inner = np.zeros(shape, bool)
     margins = [margin if n >= _LONG else 0 for n in shape]
     inner[tuple(slice(m, n - m) for m, n in zip(margins, shape, strict=True))] = True
@@ -181,7 +181,7 @@ def _inner(shape: Sequence[int], margin: int) -> Mask:
 
 
 def _mean(values: Values, around: Sequence[Vector], there: Directions) -> Values:
-    """Mean of those surroundings of each voxel that belong to the sample."""
+    """Return the mean of those surroundings of each voxel that belong to the sample."""
     total, number = np.zeros_like(values), np.zeros_like(values)
     for by, own in zip(around, there, strict=True):
         np.add(total, shifted(values, by), out=total, where=own)

@@ -126,7 +126,7 @@ def verdict_steps(
 def is_verdict_kept(
     prepared: PreparedRestoration, kept: MeasurementStore | None
 ) -> bool:
-    """Whether an earlier run has kept its prediction for the same models."""
+    """Return whether an earlier run has kept its prediction for the same models."""
     if kept is None:
         return False
     return kept.read("verdict", RunVerdict, **weights_of(prepared.models)) is not None
@@ -188,7 +188,7 @@ def reported_verdict_steps(
 
 
 def _without_reported(words: str, reported: tuple[str, ...]) -> str:
-    """The sentences without those that the preparation has already reported."""
+    """Return the sentences without those that the preparation has already reported."""
     return " ".join(words.replace(" ".join(reported), "").split())
 
 
@@ -324,7 +324,7 @@ def bound_of(prepared: PreparedRestoration) -> float | None:
 def _findings(
     prepared: PreparedRestoration, facts: rules.RunAssessment
 ) -> tuple[list[rules.Finding], tuple[str, ...]]:
-    """All findings, most severe first, and notes that are not findings."""
+    """Return all findings, most severe first, and notes that are not findings."""
     found = [*rules.harms(facts), *rules.cautions(facts)]
     found += rules.imaging(facts.card, prepared.volume)
     notes = list(rules.notes(facts))
@@ -447,7 +447,7 @@ def _ranked_gain(
 def _ranked_row(
     prepared: PreparedRestoration, ranking: Ranking | None
 ) -> RankingEntry | None:
-    """The row of the model if it was ranked with the settings of this run."""
+    """Return the row of the model if it was ranked with the settings of this run."""
     config, model = prepared.config, prepared.model
     if ranking is None or prepared.has_deviation or config.strength != 1:
         return None

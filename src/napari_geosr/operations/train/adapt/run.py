@@ -298,7 +298,7 @@ class _BestWeightsTracker:
         )
 
     def _gain(self, start: AnyMapping) -> Gain:
-        """The smaller of the gains on held-out blocks and on the whole scan.
+        """Return the smaller of the gains on held-out blocks and on the whole scan.
 
         Held-out blocks show whether the model has only memorised its training data, but
         there are few of them, all from one side of the scan. A gain on these blocks
