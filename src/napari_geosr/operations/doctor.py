@@ -37,7 +37,7 @@ _QT = ("PyQt6", "PySide6")
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Findings in rows, by section, and advice if something is missing."""
+    """Findings by section, and advice if something is missing."""
 
     sections: dict[str, dict[str, str]]
     advice: tuple[str, ...]

@@ -52,7 +52,7 @@ def array_for(
     budget: int | None = None,
     depth: int = 8,
 ) -> Any:
-    """An array to fill: numpy if it fits into memory; otherwise a zarr in the cache.
+    """Return an array to fill: numpy if it fits into memory, else a zarr in the cache.
 
     Parameters
     ----------
@@ -110,9 +110,7 @@ def cached_zarr(
 def array_for_workers(array: ArrayLike) -> ArrayLike:
     """Return the array if other processes can open it; otherwise a copy.
 
-    The copy is in the cache folder.
-
-    It is removed like the result of `cached_zarr`.
+    The copy is in the cache folder, and is removed like the result of `cached_zarr`.
 
     Parameters
     ----------
@@ -216,8 +214,8 @@ def find_unfinished_results() -> list[Volume]:
 def keep_part(volume: Volume, path: Path) -> Path | None:
     """Keep the finished part of an unsaved result, for another process to resume.
 
-    A result in the cache folder is moved to `path`; for a result in memory, the
-    finished boxes are copied. The array must not be used afterwards.
+    A result in the cache folder is linked or copied to `path`; for a result in memory,
+    the finished boxes are copied. The array must not be used afterwards.
 
     Parameters
     ----------
@@ -259,7 +257,7 @@ def keep_part(volume: Volume, path: Path) -> Path | None:
 
 
 def _link_or_copy(source: str, target: str) -> None:
-    """Link a file under a second name, or copy it to another drive."""
+    """Create a hard link to a file, or copy the file if no link can be made."""
     try:
         os.link(source, target)
     except OSError:
@@ -307,7 +305,7 @@ def remove_parts(folder: Path, *paths: Path | None) -> None:
 
 
 def _finished(volume: Volume) -> tuple[AnyDict, list[Box]]:
-    """The last record of a volume, marked as unfinished, and its finished boxes."""
+    """Return a volume's last record, marked as unfinished, and its finished boxes."""
     last = dict(volume.provenance[-1]) if volume.provenance else {}
     boxes = list(boxes_from_lists(last.get("finished") or ()))
     if last.get("complete") is True:

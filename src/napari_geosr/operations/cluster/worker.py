@@ -33,16 +33,16 @@ class Work(Protocol[T, R]):
 
 @dataclass(frozen=True)
 class Outcome:
-    """Outcome of an item.
+    """Outcome of processing an item.
 
     Attributes
     ----------
     result : object
         Result of the work; None if it was stopped or failed.
     stopped : bool
-        Whether it was stopped before it was finished.
+        Whether the item was stopped before it was finished.
     error : GeoSRError or None
-        The error with which it ended.
+        The error with which the item failed.
     """
 
     result: object = None

@@ -275,7 +275,7 @@ def _check_numbers(
 
 
 def _budget(config: CompareConfig, groups: Sequence[FrameVolumes]) -> int:
-    """Memory for the comparison; raises an error for graphs that would need more."""
+    """Return the memory budget; raise an error for graphs that would need more."""
     budget = int(_MEMORY_SHARE * free_host_memory())
     if config.memory is not None:
         budget = parse_bytes(config.memory)
@@ -289,7 +289,7 @@ def _title(placed: Mapping[str, FrameVolume], key: str) -> str:
 
 
 class _FilledArray:
-    """A part of the frame, with unknown values replaced by the mean."""
+    """Array that replaces unknown values in each block read by the block's mean."""
 
     def __init__(self, array: FrameArray) -> None:
         self._array, self.shape = array, array.shape

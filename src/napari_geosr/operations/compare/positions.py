@@ -1,4 +1,4 @@
-"""Positions of volumes and sample masks if their files do not define them."""
+"""Assigns positions to volumes and sample masks if their files define none."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from napari_geosr.operations.measure.grey_levels import one_volume
 def with_positions(
     volumes: Mapping[str, Volume], remarks: list[str]
 ) -> dict[str, Volume]:
-    """Place volumes without a voxel size like another volume of the same shape.
+    """Give volumes without a voxel size the position of one of the same shape.
 
     Raises
     ------

@@ -15,7 +15,7 @@ from napari_geosr.core.volume import Volume
 
 
 def recorded_input(record: AnyMapping) -> AnyMapping | None:
-    """Return the information about the scan in the record of a restoration.
+    """Return the description of the scan in the record of a restoration.
 
     Returns None if the scan was not a file with one volume or image.
     """
@@ -81,7 +81,7 @@ def recorded_scan_steps(
 
 
 def _place(recorded: str, beside: Path | None) -> str | Path:
-    """The recorded path or address, or a file of the same name next to the result."""
+    """Return the recorded path, or that of a file of this name next to the result."""
     if as_address(recorded) is not None or Path(recorded).exists():
         return recorded
     if beside is not None and (near := beside.parent / Path(recorded).name).exists():

@@ -174,9 +174,7 @@ def read_pores(path: str | Path) -> StoredPoreTable:
 def _facts_of_report(path: Path) -> AnyDict:
     """Read how the pores of a table were segmented, and in which volume.
 
-    This information is in the report next to the table.
-
-    It is empty if there is no report.
+    The information comes from the report next to the table; it is empty without one.
     """
     report = path.with_name(path.name.replace("pores.csv", "report.json"))
     if report == path or not report.is_file():
@@ -202,7 +200,7 @@ def _facts_of_report(path: Path) -> AnyDict:
 
 
 def foreign_table_warning(table: StoredPoreTable, record: AnyMapping) -> str:
-    """Warn if a pore table was not measured on a result of the scan.
+    """Return a warning if a pore table was not measured on a result of the scan.
 
     Parameters
     ----------
@@ -235,7 +233,7 @@ def voxel_of(
     at: tuple[int, ...] | None,
     position: tuple[float, ...] | None,
 ) -> tuple[int, int, int]:
-    """Return the voxel of the result to explain, in Z, Y, X.
+    """Return the voxel of the result to explain, as (Z, Y, X).
 
     Raises
     ------
@@ -342,7 +340,7 @@ def pore_at(
 
 
 def _otsu(greys: AnyArray, contrast: float) -> float | None:
-    """Otsu's threshold, if both sides differ enough in their means to be two phases."""
+    """Return Otsu's threshold if the means of its two classes differ enough."""
     from skimage.filters import threshold_otsu
 
     if not greys.max() > greys.min():

@@ -1,4 +1,4 @@
-"""Opens the inputs of operations, with settings shared by all commands."""
+"""Opens the inputs of operations, with the settings that all commands share."""
 
 from __future__ import annotations
 

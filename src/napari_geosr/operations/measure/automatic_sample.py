@@ -34,7 +34,7 @@ _MAX_CHECKED = 2**24
 
 @dataclass(frozen=True)
 class AutomaticSample:
-    """The sample mask that a measurement will use.
+    """The sample mask that a measurement will use, and what it contains.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ def automatic_sample_steps(
     *,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, AutomaticSample]:
-    """Find the sample as `measure` does with an automatic mask.
+    """Compute the automatic sample mask that `measure` would use.
 
     Parameters
     ----------

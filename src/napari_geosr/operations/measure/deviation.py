@@ -32,13 +32,13 @@ def is_deviation(provenance: Provenance) -> bool:
 
 
 def belongs_to(deviation: Provenance, mean: Provenance) -> bool:
-    """Whether the records show that deviations and mean come from the same run."""
+    """Return whether deviations and mean come from the same run, by their records."""
     ours, theirs = _restoration(mean), _restoration(deviation)
     if not is_deviation(deviation) or uncertainty_record(mean).get("this") != _MEAN:
         return False
 
     def shared(record: AnyMapping) -> str:
-        """The part of a record common to both volumes of a run, as read from a file."""
+        """Return the part of a record that both volumes of a run share, as JSON."""
         common = {key: value for key, value in record.items() if key not in _OWN}
         return json.dumps(common, sort_keys=True, default=str)
 

@@ -1,4 +1,4 @@
-"""A measurement as a job: the description in the job's folder, and the run."""
+"""A measurement as a job: its description in the job's folder, and its run."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def measure_job_steps(
         Receives ``result/`` with the report and a volume of labels, unless the job
         names another output.
     keep_unfinished : callable
-        Not used, because pores at the edge of the measured part would be cut.
+        Not used: in a partial result, the pores at its edge would be cut.
 
     Yields
     ------

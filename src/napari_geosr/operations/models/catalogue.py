@@ -1,4 +1,4 @@
-"""The available models: list them, read their cards, check if they fit a volume."""
+"""Available models: list them, read their cards, check whether they fit a volume."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ModelLike: TypeAlias = str | Path | bundle.Model | zoo.ZooEntry
 #: Name or path of a model, with completion in the shell.
 ModelName: TypeAlias = Annotated[str, MODEL_NAME]
-#: Maximum ratio of two voxel sizes at which they count as equal.
+#: Maximum ratio of two voxel sizes at which they are considered equal.
 VOXEL_SIZE_TOLERANCE = 2.0
 #: Folder of the bundled models for binary shapes.
 _SHAPES = zoo.bundled_folder() / "shapes"
@@ -59,7 +59,7 @@ def list_models(model_filter: ModelFilter | None = None) -> list[ZooEntry]:
 
 @dataclass(frozen=True)
 class ModelFilter:
-    """Search criteria for models; None and "" match all.
+    """Search criteria for models; None and ``""`` match every model.
 
     Attributes
     ----------
@@ -133,7 +133,7 @@ def remove(name: str) -> Path:
 
 
 def damaged() -> dict[str, str]:
-    """Return the reasons why entries among the models are unusable, by path."""
+    """Return the reasons why model bundles are unusable, by path."""
     return scan_folders()[1]
 
 
@@ -200,7 +200,7 @@ def checked_card(name_or_path: str | Path) -> ModelCard:
 
 
 def names_for_shapes() -> list[str]:
-    """Names of the bundled models for binary shapes; see `operations.shapes`."""
+    """Return the names of the bundled models for binary shapes."""
     return sorted(path.parent.name for path in _SHAPES.glob("*/card.yaml"))
 
 
@@ -222,14 +222,14 @@ def verify(path: str | Path) -> ModelCard:
 
 
 def fit(card: ModelCard, volume: Volume) -> Compatibility:
-    """Check whether a model can restore `volume`, given the axes of both."""
+    """Check whether a model can restore `volume`, judging by the axes of both."""
     if card.axes == "ZYX" and "Z" not in volume.axes and card.has_weights:
         return Compatibility(False, "needs a volume, but this is a single image")
     return Compatibility(True)
 
 
 def has_strength(card: ModelCard) -> bool:
-    """Whether a model has a strength: noise-bounded models and denoising filters."""
+    """Return whether the strength of a model (a denoiser) can be chosen."""
     is_filter = not card.has_weights and card.task == "denoise"
     return is_filter or card.noise_bound is not None
 
@@ -343,13 +343,13 @@ _MEANINGS = {
 
 
 def _meanings(columns: Sequence[str]) -> list[str]:
-    """Return lines that state the meaning of each column."""
+    """Return lines of text that explain each column."""
     width = max(len(_HEADINGS[key]) for key in columns)
     return [f" {_HEADINGS[key]:<{width}}  {_MEANINGS[key]}" for key in columns]
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return lines of a table of methods; a long name is on a separate line."""
+    """Return the lines of a table of methods; long names are wrapped."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     room = min(widths[0], _METHOD_WIDTH)
     lines = []

@@ -35,8 +35,8 @@ class ExportResult:
     Attributes
     ----------
     difference : float
-        Largest difference from our result for the same piece of an image, in standard
-        deviations of that result.
+        Largest difference from our result for the same piece of an image, as a multiple
+        of the standard deviation of that result.
     """
 
     path: Path
@@ -54,8 +54,8 @@ def export_steps(
 ) -> Generator[Step, None, ExportResult]:
     """Export a model.
 
-    A `WarningIssued` is yielded if other programs need further steps for the same
-    result, such as scaling or averaging several outputs.
+    A `WarningIssued` is yielded if other programs need additional steps to obtain the
+    same result, such as scaling or averaging several outputs.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def _set_noise_steps(
 ) -> Generator[Step, None, Model]:
     """Store the noise of the scan in the model to be exported.
 
-    Without a scan, return the model without its bound if it can run that way.
+    Without a scan, return the model without its bound if it can run without one.
     """
     network = model.restorer()
     if not needs_noise(network):

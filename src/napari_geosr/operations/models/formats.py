@@ -41,7 +41,7 @@ def format_help() -> str:
 
 
 def source_help() -> str:
-    """Name the model formats that can be imported in addition to bundles.
+    """Return the model formats that can be imported in addition to bundles, as text.
 
     Does not import torch.
     """
@@ -50,5 +50,5 @@ def source_help() -> str:
 
 
 def suffixes() -> list[str]:
-    """Suffixes of files that can be imported; bundles of this plugin are zips."""
+    """Return the suffixes of files that can be imported, including ``.zip``."""
     return list(dict.fromkeys([".zip", *foreign.suffixes()]))

@@ -207,7 +207,7 @@ def _fit_steps(
     noise: Noise,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, SharpnessFit]:
-    """Return the like `fit_sharpness`, with a step for each candidate."""
+    """Do the same as `fit_sharpness`, with a step for each candidate."""
     flat = [(_as_3d(scan), _as_3d(result)) for scan, result in pairs]
     if not flat:
         return SharpnessFit(0.0, 0.0)
