@@ -68,7 +68,7 @@ _MIN_VOXELS = 8
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """A pair of volumes in files, with its quality.
+    """A training pair: its files, its report, and volumes for display.
 
     Attributes
     ----------
@@ -118,8 +118,7 @@ def pairs_steps(
     ------
     ConfigError
         If SimpleITK is not installed, or a setting does not fit the scans.
-    VolumeError
-        If the scans do not match or do not overlap, or contain missing (NaN)
+    If the scans do not match or do not overlap, or contain NaN voxels.
         voxels.
     FileError
         If a file exists and `overwrite` is False, or cannot be written.
@@ -225,7 +224,7 @@ def _box(
 
 
 def _describe_alignment(aligned: Alignment) -> AnyDict:
-    """The transform, and the distance by which the refinement moved the centre."""
+    """Describe the transform, and how far the refinement moved the centre."""
     middle = aligned.high.grid.centre
     moved = aligned.transform.apply(middle) - aligned.start.apply(middle)
     return {
@@ -245,7 +244,7 @@ def _describe_alignment(aligned: Alignment) -> AnyDict:
 def _layers(
     aligned_scans: AlignedScans, low: Volume, match: GreyMatch
 ) -> dict[str, Volume]:
-    """The compared arrays as volumes at the position of the low-resolution scan."""
+    """Return the compared arrays as volumes in the low-resolution coordinate system."""
     return {
         name: Volume(
             data,
@@ -341,7 +340,7 @@ class _PairWriter:
         return dtype if small else np.dtype(np.float32)
 
     def _measured(self, coarse: Box) -> AnyArray:
-        """Return the grey values of the low-resolution scan."""
+        """Read the grey values of a box of the low-resolution scan."""
         key = tuple(
             slice(b.start + c.start, b.start + c.stop)
             for b, c in zip(self.box, coarse, strict=True)

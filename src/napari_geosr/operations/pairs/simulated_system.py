@@ -45,7 +45,7 @@ _CUBIC_REACH = 2
 
 
 def cropped(high: Volume, factors: tuple[int, ...]) -> Volume:
-    """Crop the scan so that no low-resolution voxel at the ends is incomplete."""
+    """Crop the scan to a whole number of low-resolution voxels along each axis."""
     shape = tuple(n // f * f for n, f in zip(high.shape, factors, strict=True))
     coarse = tuple(n // f for n, f in zip(shape, factors, strict=True))
     if min(coarse[-2:]) < _MIN_VOXELS or min(coarse) < 1:
@@ -61,7 +61,7 @@ def cropped(high: Volume, factors: tuple[int, ...]) -> Volume:
 
 
 class _CroppedArray:
-    """The first part of an array, read from its file only when indexed."""
+    """View of the first voxels of an array along each axis, read when indexed."""
 
     def __init__(self, data: ArrayLike, shape: tuple[int, ...]) -> None:
         self.data, self.shape = data, shape
@@ -199,7 +199,7 @@ class DegradedScan:
         outputs["low"].array[start:stop] = self._noisy(coarse, start)
 
     def _target(self, block: AnyArray, first: int) -> AnyArray:
-        """Return the slices of the target; `first` is the index of the first one."""
+        """Return the target for a block; `first` is the index of its first slice."""
         return without_kept(block, self.factors, first) if self.separates else block
 
     def _noisy(

@@ -221,7 +221,7 @@ class _StackFit(ObjectFit):
     def fit_of(
         self, block: FloatArray, estimate: PatternEstimate, should_stop: ShouldStop
     ) -> Generator[Step, None, tuple[JointRichardsonLucy, FrameFit]]:
-        """Joint Richardson–Lucy of a plane, and a network initialised from it."""
+        """Run joint Richardson–Lucy on a plane, and initialise a network from it."""
         start = yield from fit_steps(
             *self._plane(block, estimate),
             self.iterations,
@@ -290,7 +290,7 @@ class _StackFit(ObjectFit):
         return CheckpointSaved(self.done, self.total, path)
 
     def image(self, start: JointRichardsonLucy, fit: FrameFit) -> FloatArray:
-        """Return the object in the field of view; initially, that of `start`."""
+        """Return the object in the field of view; `start` before the first step."""
         if self.steps == 0:
             return start.result()
         with exact_settings(self.config.threads):

@@ -34,7 +34,7 @@ NEEDS = (
     "only raw structured-illumination frames; reconstructs them and any additional "
     "stacks, but saves no model"
 )
-#: Difference of pixel size, aperture or wavelength above which the optics differ.
+#: Maximum relative difference in pixel size, aperture or wavelength of equal optics.
 _SAME = 0.01
 
 
@@ -91,7 +91,7 @@ class PinnSimConfig(ObjectFitConfig, FramesConfig):
         return value
 
     def reconstruction(self) -> SimConfig:
-        """Return the same settings for a reconstruction."""
+        """Return these settings as those of a reconstruction."""
         shared = SimConfig.model_fields.keys() & type(self).model_fields.keys()
         values = {name: getattr(self, name) for name in shared}
         return SimConfig.create(method="pinn", checks=False, **values)
@@ -164,7 +164,7 @@ class PinnSimJob(Config):
 
 
 def check_same_optics(first: SimFrames, other: SimFrames) -> None:
-    """Refuse a stack with optics for which the network was not fitted.
+    """Refuse a stack with optics other than those for which the network was fitted.
 
     Raises
     ------

@@ -207,7 +207,7 @@ def fewer_views(
 def unused_views(scan: Projections, count: int) -> Projections:
     """Return the views that `fewer_views` omits ("step"), with independent noise.
 
-    The streaks are not independent: if all views together have no streaks, the streaks
+    The streaks are not independent: if all views together cause no streaks, the streaks
     of the two parts are opposite.
     """
     left = np.setdiff1d(np.arange(scan.n_angles), _spread_views(scan, count))
@@ -333,7 +333,7 @@ def thinned(
 
 
 def reason_without_counts(scan: Projections) -> str:
-    """Return the reason why the values are not counts; empty if they are.
+    """Return the reason why values are not photon counts; empty if they are.
 
     Whole numbers stored as floating-point values are accepted as counts; only a few
     views are checked.
@@ -350,7 +350,7 @@ def reason_without_counts(scan: Projections) -> str:
 
 
 def _gain(scan: Projections, counts_per_photon: float | str) -> tuple[float, str]:
-    """Return the counts per photon, and how they were determined."""
+    """Return the counts per photon, and a description of how they were determined."""
     if not isinstance(counts_per_photon, str):
         if not 0 < counts_per_photon < np.inf:
             raise ProjectionsError(
@@ -384,7 +384,7 @@ def check_same_detector(scan: Projections, other: Projections) -> None:
 
 
 def _along_angles(scan: Projections) -> npt.NDArray[np.intp]:
-    """Views in the order of their angles, so that parts are evenly spaced."""
+    """Return the order of the views by angle, so that parts are evenly spaced."""
     return np.argsort(np.round(along_turn(scan.angles), 6), kind="stable")
 
 
@@ -409,7 +409,7 @@ def _along_directions(scan: Projections, k: int) -> npt.NDArray[np.intp]:
 
 
 def _edges(n: int, count: int) -> npt.NDArray[np.intp]:
-    """Start of each of `count` equal parts of `n` views, and the end of the last."""
+    """Return the limits of `count` equal parts of `n` views."""
     edges: npt.NDArray[np.intp] = np.floor(
         np.arange(count + 1) * (n / count) + 1e-9
     ).astype(np.intp)
@@ -445,7 +445,7 @@ def _require_neighbours(scan: Projections, groups: list[npt.NDArray[np.intp]]) -
 
 
 def _mean_frame(frames: Any, scan: Projections) -> npt.NDArray[np.float64]:
-    """Return the mean of flat or dark fields (row, column); zeros if there are none."""
+    """Return the mean of flat or dark fields (row, column); zeros without fields."""
     if frames is None:
         return np.zeros(scan.shape[1:])
     mean: npt.NDArray[np.float64] = np.asarray(frames[:], np.float64).mean(axis=0)

@@ -26,7 +26,7 @@ _RUN_SETTINGS = ("device", "memory", "threads")
 
 
 def boxes_of(rows: list[Rows], shape: tuple[int, ...]) -> list[Box]:
-    """Return the finished rows as boxes along Z, Y, X."""
+    """Convert ranges of rows to boxes along Z, Y, X."""
     rest = (slice(0, shape[1]), slice(0, shape[2]))
     return [(slice(a, b), *rest) for a, b in joined(rows)]
 
@@ -95,7 +95,7 @@ def finished_part(
 
 
 def _differing(before: AnyMapping, now: AnyMapping) -> str:
-    """Differences between two runs that affect the result; "" if there are none."""
+    """Describe the differences between two runs that affect the result, if any."""
     usual = ReconstructConfig().model_dump(mode="json")
 
     def seen(record: AnyMapping) -> AnyDict:
@@ -132,7 +132,7 @@ _ASPECTS: Mapping[str, tuple[str, ...]] = {
 
 
 def as_volume(scan: Projections) -> Volume:
-    """Return the projections as a volume with the same source."""
+    """Return the projections as a volume that refers to the same file."""
     return Volume(
         scan.data,
         "ZYX",
@@ -177,13 +177,13 @@ def scan_entry_steps(
 
 
 def identity_of(entry: AnyMapping) -> AnyDict:
-    """The part of an entry that identifies a scan, even if its file has been moved."""
+    """Return what identifies a scan in an entry, even if its file has been moved."""
     keys = [key for names in _ASPECTS.values() for key in names]
     return {key: entry[key] for key in keys if key in entry}
 
 
 def differences(before: AnyMapping, now: AnyMapping) -> list[str]:
-    """Differences between the entries (or identities) of two scans; empty if none.
+    """List the differences between the entries (or identities) of two scans.
 
     Properties that an earlier release did not record are not compared.
     """

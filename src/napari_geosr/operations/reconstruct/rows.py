@@ -23,7 +23,7 @@ class RowBands:
 
     Data are stored frame by frame, usually in chunks of a whole frame: reading some
     rows of all frames takes as long as reading everything, so many rows are read at
-    once. Any other access goes directly to the source.
+    once. Accesses other than ranges of rows go directly to the source.
 
     Parameters
     ----------

@@ -62,7 +62,7 @@ class SlabResult:
     ----------
     slices : ndarray of shape (row, N, N)
     run : BlockRun
-        Statistics of its blocks.
+        Statistics of the slab's blocks.
     """
 
     slices: Slices
@@ -140,9 +140,9 @@ class SlabRun:
 
     @cached_property
     def shared(self) -> ReconstructionInput:
-        """The scan with the settings of one process.
+        """The scan with the settings of a single process.
 
-        The budget of its blocks leaves room for the slabs that wait to be fetched.
+        The budget of its blocks leaves memory for the slabs that wait to be fetched.
         """
         room = int(self.budget * _BLOCK_SHARE)
         changes = {"memory": f"{room}", "threads": self.threads}
@@ -164,7 +164,7 @@ class SlabRun:
             ) from error
 
     def slabs(self, finished: list[Rows]) -> list[Rows]:
-        """Slices that are not finished, in slabs of whole groups if these fit."""
+        """Return the unfinished slices in slabs, of whole groups if these fit."""
         ready, group = self.shared, self.ready.group
         missing = list(gaps(finished, ready.n_slices))
         if ready.whole:

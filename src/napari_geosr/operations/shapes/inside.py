@@ -1,6 +1,6 @@
 """Segment a scan inside a mask: only the voxels of the mask are computed.
 
-The file that the command writes and the result in memory come from the same steps.
+The result in memory and the file that the command writes come from the same steps.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class SegmentedLayer:
 
 @dataclass(frozen=True)
 class _Planned:
-    """A scan and a mask that fit together, and how the scan is segmented.
+    """A scan with a mask on the same grid, and the plan for its segmentation.
 
     Attributes
     ----------
@@ -111,7 +111,7 @@ class _Planned:
     record: AnyMapping
 
     def fractions(self, counts: Sequence[int]) -> dict[int, float]:
-        """Fraction of the mask that has each label, from the numbers of voxels."""
+        """Convert the number of voxels of each label to a fraction of the mask."""
         labels = range(1, self.n_labels + 1)
         return {k: float(counts[k]) / self.plan.n_active for k in labels}
 

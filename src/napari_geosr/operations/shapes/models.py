@@ -22,7 +22,7 @@ def bundled_names() -> list[str]:
 
 
 def shape_models(*methods: str) -> tuple[str, ...]:
-    """Names of the models for shapes trained by the given methods, for a menu."""
+    """Return the names of the models for shapes trained by these methods."""
     names = [
         name
         for name in bundled_names()

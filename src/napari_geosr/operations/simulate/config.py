@@ -15,8 +15,8 @@ from napari_geosr.physics.scan_config import ScanConfig
 
 StructureName = Literal["foam", "blobs", "bone", "lacunae", "dentin", "cells"]
 
-#: Default porosity, voxel size in µm, and range of radii as fractions of a slice's
-#: edge.
+#: Default porosity, voxel size in µm, and range of radii as fractions of a slice's edge
+#: length.
 DEFAULTS: dict[str, tuple[float, float, tuple[float, float]]] = {
     "foam": (0.3, 10.0, (1 / 85, 1 / 20)),
     "blobs": (0.2, 10.0, (1 / 60, 1 / 40)),
@@ -36,7 +36,7 @@ _SUB_ANGLES = 8
 
 
 class SimulateConfig(ScanConfig):
-    """A porous cylinder of known porosity, and its scan."""
+    """Settings of a porous cylinder of known porosity and of its scan."""
 
     projections: int = Field(
         default=500,
@@ -155,7 +155,7 @@ class SimulateConfig(ScanConfig):
         return self.voxel_size or DEFAULTS[structure][1]
 
     def pores(self, structure: str) -> AnyDict:
-        """Arguments of the structure: porosity, radius, seed and, for a foam, the gap.
+        """Return the structure's porosity, radius, seed and, for a foam, gap.
 
         Raises
         ------
@@ -183,7 +183,7 @@ class SimulateConfig(ScanConfig):
 
 
 class SimulateRadiographsConfig(Config):
-    """Number and size of simulated dental radiographs."""
+    """Settings of simulated dental radiographs."""
 
     number: int = Field(
         60, ge=1, le=100_000, title="Number", description="Number of radiographs."
