@@ -142,7 +142,7 @@ class _StackFit(ObjectFit):
 
     @property
     def done(self) -> int:
-        """Number of steps done, even before the network of a checkpoint is restored."""
+        """Number of steps done, also of a checkpoint that is not loaded yet."""
         if self.network is not None:
             return self.network.iteration
         return 0 if self.state is None else int(self.state["fit"]["iteration"])

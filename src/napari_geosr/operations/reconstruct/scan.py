@@ -153,7 +153,7 @@ class ReconstructionInput:
         return min(_GROUP_CPU, batches.max_together(self.size, copies))
 
     def group_of(self, at: int) -> Rows:
-        """First slice of the group that contains `at`, and the one after the group."""
+        """Return the range of slices of the group that contains slice `at`."""
         start = at - at % self.group
         return start, min(start + self.group, self.n_slices)
 

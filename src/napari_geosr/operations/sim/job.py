@@ -1,4 +1,4 @@
-"""A job of structured illumination: the description in its folder, and the run."""
+"""A reconstruction job for structured illumination: its description and its run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OPERATION = "sim"
 
 
 class SimJob(Config):
-    """Everything needed to run a reconstruction of structured illumination elsewhere.
+    """Everything needed to run a reconstruction, on this or another computer.
 
     Patterns corrected by hand are passed as a file: `SimConfig.patterns`.
     """
@@ -103,7 +103,7 @@ def sim_job_steps(
         Receives ``result/NAME.ome.tif``, unless the job names another output.
     should_stop : callable
     keep_unfinished : callable
-        Not used, because a part of the planes could be mistaken for the whole volume.
+        Not used: an incomplete set of planes could be mistaken for the whole volume.
 
     Yields
     ------
@@ -121,7 +121,7 @@ def sim_job_steps(
         If the run fails.
     """
     out = job.result(folder)
-    # the job was killed before it reported the result
+    # If the job was killed before it reported its result, the file already exists.
     if is_written(out, job.replaces):
         return out
     with explained(out):

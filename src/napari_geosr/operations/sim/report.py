@@ -1,4 +1,4 @@
-"""The checks of a reconstruction as files: figures, residual map, Fourier support."""
+"""Writes the checks of a reconstruction: values, residual map, Fourier support."""
 
 from __future__ import annotations
 

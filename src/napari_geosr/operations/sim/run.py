@@ -55,13 +55,13 @@ from napari_geosr.operations.storage import array_for
 FloatArray = npt.NDArray[np.float32]
 
 
-#: Change of a phase between time points above which patterns count as drifting.
+#: Change of a phase between time points above which patterns are considered to drift.
 MAX_DRIFT = math.radians(10)
 
 
 @dataclass(frozen=True, eq=False)
 class SimResult:
-    """A reconstruction, with the patterns on which it is based, and its figures.
+    """A reconstruction, with its patterns, statistics and checks.
 
     Attributes
     ----------
@@ -131,7 +131,7 @@ def geometry(frames: SimFrames, upscale_factor: int) -> AnyDict:
 def place_of(
     frames: SimFrames, upscale_factor: int, time: int, channel: int, plane: int
 ) -> Slices:
-    """Return the position of a plane in the array of a result."""
+    """Return the index of a plane in the array of a result."""
     kept = frames.kept_axes
     at = [time] * ("T" in kept) + [channel] * ("C" in kept)
     at += [plane] * (frames.n_planes > 1)
@@ -334,7 +334,7 @@ class _PlaneRun:
     def _drift_steps(
         self, before: PatternEstimate, found: PatternEstimate, time: int
     ) -> Generator[Step, None, None]:
-        """Warn once if patterns change from one time point to the next."""
+        """Warn once if patterns drift from one time point to the next."""
         moved = drift(before.patterns, found.patterns)
         if moved > MAX_DRIFT and not self.has_drifted:
             self.has_drifted = True
@@ -412,7 +412,7 @@ class _PlaneRun:
         return found
 
     def support(self, array: AnyArray) -> FourierSupport:
-        """Return the spectrum of the checked slice in the array of the result."""
+        """Return the spectrum of the checked slice of the result."""
         scale, estimate = self.config.upscale_factor, self.estimates[0, 0]
         place = place_of(self.frames, scale, 0, 0, self.frames.n_planes // 2)
         image = np.asarray(array[place], np.float32)
@@ -425,7 +425,7 @@ class _PlaneRun:
         )
 
     def facts(self) -> AnyDict:
-        """Return the figures of the run for its record."""
+        """Return the statistics of the run for its record."""
         first = next(iter(self.estimates.values()))
         facts: AnyDict = {
             "device": self.device,
@@ -480,7 +480,7 @@ def preview(
 
 
 def drift(before: PatternSet, after: PatternSet) -> float:
-    """Largest change of a pattern anywhere in the field of view, as a phase in radians.
+    """Return the largest phase change of a pattern in the field of view, in radians.
 
     A different wave vector changes the phase most in the corners.
     """

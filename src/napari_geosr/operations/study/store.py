@@ -65,7 +65,7 @@ COLUMNS = {
     "computing_kilograms_co2eq": "kg",
     "failed": "",
 }
-#: Key under which pictures of the reference are stored.
+#: Subset and name under which pictures of the reference are stored.
 _REFERENCE = ScanSubset(0), "reference"
 Pictures = Mapping[str, npt.NDArray[np.uint8]]
 
@@ -139,7 +139,7 @@ class StudyStore:
             if overwrite and self._is_new:
                 for path in self._own_paths:
                     shutil.rmtree(path, ignore_errors=True)
-            # written first, because it marks the folders as those of a study
+            # Write this file first, because it marks the folder as that of a study.
             if self._is_new:
                 self._write_json({"rows": []})
             self.cells.mkdir(exist_ok=True)
@@ -167,7 +167,7 @@ class StudyStore:
         self._is_new = before is None or bool(changed)
 
     def _remove_folder(self) -> None:
-        """Remove the lock, and an empty folder, if created for this study."""
+        """Remove the lock, and an empty folder that was created for this study."""
         with suppress(OSError):
             if self._made_lock:
                 (self.folder / _LOCK_FILE).unlink(missing_ok=True)
@@ -193,7 +193,7 @@ class StudyStore:
     def _lock(self) -> FileLock:
         from filelock import FileLock
 
-        # A study may be closed by a different thread.
+        # A study may be closed by a thread other than the one that opened it.
         return FileLock(self.folder / _LOCK_FILE, thread_local=False)
 
     def remove_files(self) -> None:
@@ -207,7 +207,7 @@ class StudyStore:
         self._remove_folder()
 
     def _before(self) -> AnyDict | None:
-        """Values on which the existing study depends; None if there is no study."""
+        """Return the values that define the existing study; None without a study."""
         path = self.files["json"]
         if not path.exists():
             return None
@@ -278,7 +278,7 @@ class StudyStore:
 
     @property
     def messages(self) -> list[str]:
-        """Messages from reconstructing the whole scan."""
+        """Return the stored messages about the whole scan."""
         try:
             return self._messages_path.read_text(encoding="utf-8").splitlines()
         except OSError:
@@ -303,7 +303,7 @@ class StudyStore:
         truth: Volume | None,
         warnings: Sequence[str] = (),
     ) -> StudySummary:
-        """Write table, JSON and report."""
+        """Write the table, the JSON file and the report of a finished study."""
         scan, config = context.scan, context.config
         settings = effective_settings(scan, config)
         first, end = context.evaluated_rows
@@ -365,7 +365,7 @@ def table_text(rows: Sequence[AnyMapping]) -> str:
 
 
 def _changed(before: AnyMapping, now: AnyMapping) -> list[str]:
-    """Return the differences in words; missing settings have their default values."""
+    """Describe the differences; missing settings have their default values."""
     theirs, ours = dict(before.get("inputs", now["inputs"])), dict(now["inputs"])
     known = {"checksum": theirs.pop("projections", ours["projections"])}
     known |= before.get("scan", {})

@@ -1,4 +1,4 @@
-"""Checks before the process of a training run starts.
+"""Checks settings and data before the process of a training run starts.
 
 The checks include suggestions for targets with finer voxels than their sources.
 """
@@ -58,7 +58,7 @@ def check_slices(training: TrainingConfig, volumes: Sequence[Volume]) -> list[st
     Returns
     -------
     list of str
-        A warning for each volume with fewer slices than the network sees at once.
+        A warning for each volume with fewer slices than the network uses at once.
 
     Raises
     ------

@@ -31,5 +31,5 @@ def is_in_memory(path: Path) -> bool:
 
 
 def name_in_memory(path: Path) -> str:
-    """Return the name of the volume that the entry represents."""
+    """Return the name of the volume that a settings entry represents."""
     return str(path).removeprefix(_PREFIX)
