@@ -43,7 +43,7 @@ NOTHING_FOUND = (
 RESIDUAL = "residual"
 #: Maximum number of regions listed individually.
 _LISTED = 20
-#: Absolute slope below which a result counts as unrelated to the scan.
+#: Absolute slope below which a result is considered unrelated to the scan.
 _UNRELATED = 0.2
 #: Tolerance for the positions of the edges of the field of view, in voxels of the scan.
 _SAME_PLACE = 0.05
@@ -61,7 +61,7 @@ class ConsistencyCheck:
     Attributes
     ----------
     residual : Volume
-        Scan minus simulated scan of the result, at the position of the scan.
+        Scan minus the scan simulated from the result, at the position of the scan.
     figures : Consistency
     sentences : tuple of str
         Findings for the user; empty if everything is within the limits of the check.
@@ -238,12 +238,12 @@ def consistency_figures_steps(
     workers: Workers | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Consistency]:
-    """Compute the figures of a check alone, without a record.
+    """Compute only the figures of a check, without record and verdict.
 
     Parameters
     ----------
     residual : array-like of the scan's shape, optional
-        Receives scan minus simulated scan of the result; by default it is discarded.
+        Receives scan minus simulated scan; by default the residual is discarded.
     workers : int or distributed.Client, optional
         Processes that share the comparison.
 
@@ -293,7 +293,7 @@ class _NullArray:
 
 
 class _SinglePlane:
-    """A (Y, X) array as one plane of a (1, Y, X) stack."""
+    """View of a (Y, X) array as a stack of shape (1, Y, X)."""
 
     def __init__(self, array: ArrayLike) -> None:
         self._array = array
@@ -306,7 +306,7 @@ class _SinglePlane:
 
 
 def _factors(scan: Volume, result: Volume) -> tuple[int, int, int]:
-    """Return the voxels of the result per voxel of the scan, along Z, Y and X."""
+    """Return the upscale factor from scan to result along Z, Y and X."""
     title = f"{result.title} and {scan.title}"
     if scan.axes != result.axes:
         raise VolumeError(
@@ -382,7 +382,7 @@ def _uniform_text(checked: ConsistencyCheck) -> str:
 
 
 def _slope_text(slope: float, error: float) -> str:
-    """Contrast relative to the scan, with its standard error, to two decimals.
+    """Format the contrast relative to the scan, with its standard error.
 
     Examples
     --------
@@ -492,7 +492,7 @@ def _places_text(checked: ConsistencyCheck) -> str:
 
 
 def refuse_check(average: bool) -> None:
-    """Raise `ConfigError` if there is no single scan to compare with."""
+    """Raise `ConfigError` if the result is an average, which has no single scan."""
     if average:
         raise ConfigError(
             "A mean over several scans cannot be compared with a single scan: omit "

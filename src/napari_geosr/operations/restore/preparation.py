@@ -153,7 +153,7 @@ class PreparedRestoration:
         return {"kind": "labels", **kept} if self.labels else kept
 
     def doubts(self) -> Iterator[str]:
-        """Return sentences on how a run will treat unusual voxels."""
+        """Yield sentences on how a run will treat unusual voxels."""
         return doubts(
             self.volume,
             self.statistics,
@@ -351,7 +351,7 @@ def _likeness_steps(
     others: tuple[Model, ...],
     changes: bool,
 ) -> Generator[Step, None, TrainingLikeness]:
-    """Judge how similar the volume is to the training data; report changes."""
+    """Determine how similar the volume is to the training data; report problems."""
     cards = [model.card, *(other.card for other in others)]
     found = [compare_with_training(card, draw_sample(whole), volume) for card in cards]
     for card, one in zip(cards, found, strict=True):
@@ -369,7 +369,7 @@ def _set_network_noise(
     statistics: IntensityStatistics,
     volume: Volume,
 ) -> None:
-    """Set a network's noise to that of the scan, scaled by the strength setting."""
+    """Set a network's noise to that of the scan times the strength setting."""
     # The strength of a classical filter is a separate setting.
     scaled_noise = noise.scaled(config.strength if card.has_weights else 1.0)
     rounded = volume.dtype.kind in "iu" and not noise.level and config.strength > 0
@@ -436,7 +436,7 @@ def with_noise(prepared: PreparedRestoration, factor: float) -> PreparedRestorat
 
 
 def _chosen(ranking: Ranking) -> Model:
-    """Return the model that a ranking proposes."""
+    """Return the model that a ranking selects."""
     model = ranking.chosen.model
     if model is None:
         raise ModelError(

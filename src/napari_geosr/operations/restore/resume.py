@@ -1,4 +1,4 @@
-"""Resumes an interrupted restoration, from the part that can be reused."""
+"""Resumes an interrupted restoration, from its finished tiles."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class FinishedPart:
 
     @property
     def facts(self) -> AnyDict:
-        """Recorded settings with which the rest must be computed."""
+        """Recorded settings with which the remaining tiles must be computed."""
         found: AnyDict = {"run": dict(self.run)} if self.run else {}
         if self.tile is not None:
             found["run"] = {**self.run, "tile": list(self.tile)}
@@ -148,7 +148,7 @@ def finished_part(
             "rest. Use the same input and settings as before, or start a new "
             "restoration."
         )
-    # If a full disk prevented recording what is finished, nothing is reused.
+    # If a full disk prevented the finished tiles from being recorded, none is reused.
     places = tuple(boxes_from_lists(before.get("finished", [])))
     tile = (before.get("run") or {}).get("tile")
     return FinishedPart(
@@ -182,18 +182,18 @@ def part_of_killed_run(
 
 
 def _backend(record: AnyMapping) -> str:
-    """Backend of a run; torch if it was recorded before there was a choice."""
+    """Return the backend of a run; older records without one are of torch runs."""
     return str((record.get("backend") or {}).get("name", "torch"))
 
 
 def _differing(before: AnyMapping, now: AnyMapping) -> str:
-    """Differences between two runs that affect the result; "" if there are none."""
+    """Describe the differences between two runs that affect the result, if any."""
 
     def seen(record: AnyMapping) -> AnyDict:
         inputs = record.get("inputs") or {}
         # Earlier versions behaved as with today's defaults for newer settings.
         settings = _DEFAULTS | dict(record.get("settings") or {})
-        if settings["sharpness"] == "auto":  # what it chose is compared below
+        if settings["sharpness"] == "auto":  # the sharpness chosen is compared below
             settings["sharpness"] = "scan"
         sharp = [one.get("as_sharp_as") for one in record.get("data_consistency") or ()]
         return {
@@ -226,10 +226,10 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
 
 
 def _have_same_greys(now: AnyMapping, before: AnyMapping) -> bool:
-    """Whether the grey values of two runs have the same statistics, up to rounding.
+    """Return whether the statistics of two runs' grey values agree, up to rounding.
 
-    The sums of grey values may differ because other types of processor add them up in a
-    different order.
+    The sums of grey values may differ, because other types of processor add them up in
+    a different order.
     """
 
     def statistics(record: AnyMapping) -> list[tuple[Any, Any]]:
@@ -276,9 +276,9 @@ def find_unfinished_deviation(out: Path) -> Volume:
 
 
 def begin_journal(output: Output | CachedResult, kept: FinishedPart | None) -> Journal:
-    """Return the journal of a file to be filled, after copying `kept` into it.
+    """Copy `kept` into a file to be filled, and return the journal of the file.
 
-    A reopened file already contains that part.
+    A reopened file already contains `kept`.
     """
     if kept is None:
         return Journal(output)
@@ -293,7 +293,7 @@ def begin_journal(output: Output | CachedResult, kept: FinishedPart | None) -> J
 def journaled_steps(
     steps: Generator[Step, None, T], journals: Sequence[Journal]
 ) -> Generator[Step, None, T]:
-    """Pass on steps, and record the finished tiles."""
+    """Yield all steps, and record the finished tiles."""
     with StepIterator(steps) as iterator:
         for step in iterator:
             if isinstance(step, TileDone):

@@ -1,4 +1,4 @@
-"""Restores a whole volume tile by tile, into memory or a file, with a record."""
+"""Restores a whole volume tile by tile, into memory or a file; writes a record."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def run_steps(
 
 
 class VolumeRun:
-    """The task of a run: one volume, tile by tile; for a series it is repeated.
+    """The work of a run: a single volume, restored tile by tile.
 
     Attributes
     ----------
@@ -167,7 +167,7 @@ class VolumeRun:
         return _models_text(self.prepared)
 
     def facts(self) -> AnyDict:
-        """Entries of the record that differ from those for a single volume."""
+        """Return the record's entries that differ from those for a single volume."""
         return {}
 
     def doubts(self) -> Iterator[str]:
@@ -185,7 +185,7 @@ class VolumeRun:
         kept: FinishedPart | None,
         should_stop: ShouldStop,
     ) -> Generator[Step, None, TileProgress]:
-        """Run the tiles; end early on a request to stop or on an error."""
+        """Restore the tiles; end early if stopped or if an error occurs."""
         return (yield from fill_tiles(self.prepared, targets, first, kept, should_stop))
 
 
@@ -200,7 +200,7 @@ def work_steps(
     late: LateVerdict | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, RestorationResult]:
-    """Do the work and record it, in memory or in a file; see `run_steps`.
+    """Run `work` into memory or a file, and record it; see `run_steps`.
 
     Parameters
     ----------
@@ -289,7 +289,7 @@ def kept_sentence(paths: Sequence[Path]) -> str:
 def _common_parts(
     unfinished: Volume, unfinished_deviation: Volume | None, expected: Sequence[Volume]
 ) -> list[FinishedPart]:
-    """Unfinished parts of each volume, restricted to the tiles that both contain."""
+    """Return the unfinished part of each volume that both volumes contain."""
     given = [
         unfinished,
         *([] if unfinished_deviation is None else [unfinished_deviation]),
@@ -342,7 +342,7 @@ def _models_text(prepared: PreparedRestoration) -> str:
 
 @dataclass(frozen=True)
 class TileProgress:
-    """Progress of the tiles.
+    """State of a run: finished tiles, statistics and errors.
 
     Attributes
     ----------
@@ -382,7 +382,7 @@ class TileProgress:
 def chosen_backend(
     config: RestoreConfig, kept: FinishedPart | None, n_runs: int = 1
 ) -> Choice:
-    """Return the backends to choose from for a run; a resumed run keeps its backend.
+    """Return the backend to use, or those to choose from; a resumed run keeps its own.
 
     Parameters
     ----------
@@ -404,7 +404,7 @@ def fill_tiles(
     should_stop: ShouldStop,
     backend: Choice | None = None,
 ) -> Generator[Step, None, TileProgress]:
-    """Run the tiles into the targets; end early on a request to stop or an error.
+    """Restore the tiles into the targets; end early if stopped or if an error occurs.
 
     Parameters
     ----------

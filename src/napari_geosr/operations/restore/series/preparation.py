@@ -81,7 +81,7 @@ class PreparedSeries:
 
     @property
     def whole(self) -> PreparedRestoration:
-        """The whole series with all axes, and the statistics of the first channel.
+        """Preparation with the whole series, but the statistics of its first channel.
 
         Use it for properties shared by all channels: model, settings, device, factors
         and types.
@@ -95,7 +95,7 @@ class PreparedSeries:
 
     @property
     def likeness(self) -> TrainingLikeness:
-        """Similarity of the least similar channel to the training data."""
+        """Similarity to the training data of the least similar channel."""
         found = [(c, each.likeness) for c, each in self.channels.items()]
         worst = max((v for _, v in found), key=lambda v: _LEVELS.index(v.level))
         if len(found) == 1:
@@ -137,7 +137,7 @@ class PreparedSeries:
     def at(self, point: Point) -> PreparedRestoration:
         """Return the preparation for a run over one point.
 
-        Uniform channels use that of another channel.
+        Uniform channels use the preparation of another channel.
         """
         prepared = self.channels.get(point.channel, self.first)
         return replace(prepared, volume=self.plan.at(point))
@@ -229,7 +229,7 @@ def _changing_noise(
     typical: PreparedRestoration,
     should_stop: ShouldStop,
 ) -> str:
-    """Return a sentence if the noise of the first or last time point differs strongly.
+    """Return a warning if the noise of the first or last time point differs strongly.
 
     Parameters
     ----------
@@ -271,7 +271,7 @@ def channel_steps(
     steps: Generator[Step, None, PreparedRestoration],
     warnings_by_channel: dict[str, list[int | None]],
 ) -> Generator[Step, None, PreparedRestoration]:
-    """Pass on the steps of one channel; name it in errors; return the result.
+    """Yield the steps of a channel, name it in errors, and return the result.
 
     Warnings are collected in `warnings_by_channel`, for `channel_warnings`.
 
@@ -306,7 +306,7 @@ def channel_steps(
 def channel_warnings(
     plan: SeriesPlan, warnings_by_channel: Mapping[str, list[int | None]]
 ) -> Iterator[Step]:
-    """Yield warnings with the channels to which they apply.
+    """Yield the collected warnings, with the channels to which they apply.
 
     Warnings for all channels appear once.
     """
@@ -318,7 +318,7 @@ def channel_warnings(
 
 
 def _refuse_mixture(series: PreparedSeries) -> None:
-    """Refuse channels with results that do not fit into one file.
+    """Refuse channels with results that cannot be stored in one file.
 
     Such results differ in voxel size or type.
     """

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Number of parts of the scan to average.
+#: Number of parts of the scan that are tested.
 _N_PARTS = 4
 #: Edge length of a part in averaged voxels, by number of the network's axes.
 _PART_EDGE = {2: 48, 3: 16}
@@ -74,7 +74,7 @@ class TrialResources:
 
 @dataclass(frozen=True)
 class _PooledStatistics:
-    """Mean and standard deviation of all parts on a scale; a `Standardisation`."""
+    """Mean and standard deviation of all parts on one scale; a `Standardisation`."""
 
     mean: float
     std: float
@@ -145,7 +145,7 @@ class ScanTrial:
         self.statistics = _PooledStatistics(0.0, 1.0)
 
     def _variance_shares(self) -> tuple[float, float]:
-        """Remaining fractions for the scan and the (less correlated) averaged scan."""
+        """Return the fraction of noise variance that averaging leaves on each scale."""
         own, both = (
             filtered_covariance(self.noise, _averaging([f**n for f in self.factors]))
             for n in (1, 2)
@@ -153,7 +153,7 @@ class ScanTrial:
         return own, both / own
 
     def _averaged_noise(self) -> Noise:
-        """Noise of the scan after averaging over blocks, without the added noise."""
+        """Return the noise after averaging over blocks, without the added noise."""
         kernels, share = _averaging(self.factors), self.variance_share
         correlation = {}
         for i, axis in enumerate(self.volume.axes.lower()):
@@ -197,7 +197,7 @@ class ScanTrial:
     def draw(
         self, box: Slices, rng: np.random.Generator
     ) -> tuple[TrialPart, TrialPart]:
-        """Input and reference on the scan's own scale, and one scale coarser."""
+        """Draw input and reference on the scan's own scale, and one scale coarser."""
         values = np.asarray(self.volume.data[box], dtype=np.float32)
         level = float(np.mean(self.noise.at(values) ** 2))
         # Use the same number of voxels on both scales: on the finer one, the centre of
@@ -236,7 +236,7 @@ class ScanTrial:
         return np.asarray(blocks.mean(axis=tuple(range(1, len(split), 2))), np.float32)
 
     def seen(self, values: FloatArray, blur: float) -> FloatArray:
-        """Means over blocks after a blur, in voxels of the scan along upscaled axes."""
+        """Blur, in voxels of the scan along upscaled axes, then average over blocks."""
         if not blur:
             return self.averaged(values)
         missing = (1,) * (3 - values.ndim)
@@ -313,10 +313,10 @@ class ScanTrial:
         return np.asarray(fine.numpy().reshape(shape), np.float32)
 
     def errors(self, part: TrialPart) -> list[tuple[float, float]]:
-        """Errors of model and cubic interpolation, each for block averages and detail.
+        """Return the errors of the model and of cubic interpolation.
 
-        Both are mean squares, corrected for noise. On the scan's own scale, the error
-        of the detail is 0.
+        Each error is that of the block averages and that of the detail: mean squares,
+        corrected for noise. On the scan's own scale, the error of the detail is 0.
         """
         found = []
         for result, blur in (
@@ -336,7 +336,7 @@ class ScanTrial:
         return found
 
     def detail(self, part: TrialPart) -> tuple[float, float]:
-        """Variance within blocks of the scan, and within blocks of the coarser scan."""
+        """Return the variance within blocks of the scan and of the coarser scan."""
         found = []
         coarse = float(np.mean(self.coarse_noise.at(part.network_input) ** 2))
         for values, noise, variance_share in (
@@ -353,7 +353,7 @@ class ScanTrial:
         return found[0], found[1]
 
     def _inner(self, values: FloatArray, *, fine: bool = False) -> FloatArray:
-        """Return the values without the borders, where neighbours are missing."""
+        """Return the values without the border, where neighbours are missing."""
         return values[
             tuple(
                 slice(2 * (f if fine else 1), -2 * (f if fine else 1))
@@ -365,7 +365,7 @@ class ScanTrial:
 
 
 def _averaging(sizes: Sequence[int]) -> list[npt.NDArray[np.float64]]:
-    """Return the kernels of the mean over a block."""
+    """Return the kernels, one for each axis, of the mean over a block."""
     return [np.full(n, 1 / n) for n in sizes]
 
 

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 
-#: Minimum distance of the classes of Otsu's threshold, relative to that of the phases,
-#: at which the threshold separates the phases. If pores are rare, it may split the
-#: noise of the solid instead.
+#: Minimum distance between the classes of Otsu's threshold, relative to that between
+#: the phases, at which the threshold separates the phases. If pores are rare, the
+#: threshold may split the noise of the solid instead.
 _MIN_DISTANCE = 0.25
 #: Percentiles of the grey values without noise that include rare objects.
 _RARE = (0.05, 99.95)

@@ -28,7 +28,7 @@ MIN_PORE_VOXELS = 27
 MAX_PORE_RATIO = 2.0
 #: Minimum difference between two pore counts for which their ratio is evaluated.
 MIN_PORES = 5
-#: Maximum ratio of two pore counts at which the count is stable.
+#: Maximum ratio of two pore counts at which the number of pores is called stable.
 MAX_CHANGE_OF_COUNT = 1.125
 #: Minimum count that can be called stable: its permitted change is one pore.
 MIN_STABLE_PORES = 8
@@ -85,10 +85,10 @@ class PoreCounts:
 
     @property
     def tested(self) -> tuple[int, int]:
-        """Numbers before and after a test in which the model restores a known scan.
+        """Numbers of pores before and after the model restores a known scan.
 
-        The smoothed scan, or the model's own result if the smoothed scan shows no
-        pores.
+        The known scan is the smoothed scan or, if that shows no pores, the model's own
+        result.
         """
         if self.is_known:
             return self.smoothed, self.simulated
@@ -96,7 +96,7 @@ class PoreCounts:
 
     @property
     def expected(self) -> float:
-        """Estimate of the true number.
+        """Estimate of the true number of pores.
 
         The result divided by the geometric mean of two estimates of its error: the
         simulation, with a ground truth that lacks fine detail, and the comparison with
@@ -109,7 +109,7 @@ class PoreCounts:
         return result * before / math.sqrt(after * result)
 
     def is_off(self, ratio: float) -> bool:
-        """Whether the result is wrong by more than this ratio, and not by chance."""
+        """Return whether the result is off by more than this ratio, not by chance."""
         return differ(self.result, self.expected, ratio)
 
     def is_lossy(self, ratio: float) -> bool:
@@ -123,7 +123,7 @@ class PoreCounts:
 
     @property
     def is_stable(self) -> bool:
-        """Whether the number hardly changes if the result is noisy and restored again.
+        """Whether the number hardly changes if noise is added and removed again.
 
         A model that loses or invents pores usually does so again (the idea of the
         bootstrap: Efron, Ann. Statist. 7, 1, 1979).
@@ -135,7 +135,7 @@ class PoreCounts:
 
 
 def differ(first: float, second: float, ratio: float = MAX_PORE_RATIO) -> bool:
-    """Whether two pore counts differ by more than a given ratio, and not by chance.
+    """Return whether two counts differ by more than a ratio, and not by chance.
 
     Examples
     --------
@@ -251,7 +251,7 @@ def count_pores(
     bright: bool = False,
     smallest: int = MIN_PORE_VOXELS,
 ) -> int:
-    """Number of dark (or bright) objects in all blocks, with one Otsu threshold.
+    """Count the dark (or bright) objects in all blocks, with one Otsu threshold.
 
     Objects of at least `smallest` voxels are counted. `insides` are the voxels that
     belong to the sample.
@@ -266,7 +266,7 @@ def count_pores(
 def pore_masks(
     blocks: Sequence[Array], insides: Sequence[Mask], threshold: float, *, bright: bool
 ) -> Iterator[Mask]:
-    """Return the dark (or bright) voxels of all blocks."""
+    """Yield a mask of the dark (or bright) voxels of each block."""
     return (
         np.ascontiguousarray(((block <= threshold) != bright) & inside)
         for block, inside in zip(blocks, insides, strict=True)
@@ -278,7 +278,7 @@ def threshold_of(
 ) -> tuple[float, Array] | None:
     """Return Otsu's threshold of all values in the sample, and these values.
 
-    None if all values are the same.
+    The result is None if all values are the same.
     """
     from skimage.filters import threshold_otsu
 
@@ -290,7 +290,7 @@ def threshold_of(
 
 
 def has_one_peak(blocks: Sequence[Array], insides: Sequence[Mask]) -> bool:
-    """Whether Otsu's threshold divides a single peak of the histogram of these blocks.
+    """Return whether Otsu's threshold divides a single peak of the histogram.
 
     Examples
     --------

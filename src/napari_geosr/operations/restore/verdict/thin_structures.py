@@ -1,4 +1,4 @@
-"""Finds cracks, walls and fibres of a scan, and measures how much a result keeps.
+"""Finds cracks, walls and fibres of a scan, and measures their contrast in a result.
 
 Averages over small plates (over short lines in an image) in all directions of the grid
 reveal thin structures that are too weak to be seen in single voxels. Where such an
@@ -26,7 +26,7 @@ from napari_geosr.operations.restore.verdict.compared_block import (
     shifted,
 )
 
-#: Half the edge of a plate in a volume, in voxels.
+#: Half the edge length of a plate in a volume, in voxels.
 _HALF_SQUARE = 3.0
 #: Half the length of a line in an image, in pixels.
 _HALF_LINE = 6
@@ -162,7 +162,7 @@ def _compare(block: ComparedBlock) -> Array:
 
 
 def _inside(inside: Mask, plate: Plate) -> Mask:
-    """Return the voxels for which the whole plate lies in the sample."""
+    """Return a mask of the voxels around which the whole plate lies in the sample."""
     for stage in plate.stages:
         inside = np.logical_and.reduce([shifted(inside, offset) for offset in stage])
     return inside
@@ -233,7 +233,7 @@ def _mean(values: Values, plate: Plate) -> Values:
 
 
 def _adjacent(values: Values, plate: Plate) -> Values:
-    """Sum of values at the centres of the plates next to the one around each voxel."""
+    """Return the sum of the values at the centres of the adjacent plates."""
     total = np.zeros_like(values)
     for offset in plate.adjacent:
         add_shifted(total, values, offset)
