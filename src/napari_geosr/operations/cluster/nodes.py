@@ -49,7 +49,7 @@ def workers_on_nodes(
     threads: int,
     should_stop: ShouldStop,
 ) -> Iterator[Client]:
-    """Start a scheduler in this process and workers on other nodes, for the context.
+    """Start a scheduler here and workers on other nodes, until the context exits.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The environment of a job, for its processes on other nodes."""
+"""Passes the environment of a job to its processes on other nodes."""
 
 from __future__ import annotations
 

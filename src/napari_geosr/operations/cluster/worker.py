@@ -84,7 +84,7 @@ class RunPlugin(WorkerPlugin):
         self.ignores_interrupts = ignores_interrupts
 
     def setup(self, worker: Worker) -> None:
-        """Keep the work; it is unpickled when the first item arrives."""
+        """Store the work; it is unpickled when the first item arrives."""
         if self.ignores_interrupts and (
             threading.current_thread() is threading.main_thread()
         ):
@@ -95,7 +95,7 @@ class RunPlugin(WorkerPlugin):
         _runs[self.token] = _KnownRun(self.pickled, number)
 
     def teardown(self, worker: Worker) -> None:
-        """Forget the work."""
+        """Discard the work."""
         _runs.pop(self.token, None)
 
 

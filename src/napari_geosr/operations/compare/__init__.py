@@ -93,7 +93,7 @@ def compare_steps(
     halves: tuple[Volume, Volume] | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, QualityReport]:
-    """Compare volumes of one object with one of them, the base.
+    """Compare volumes of one object with a base, which is one of them.
 
     Each volume is compared in the frame that it shares with the base; see
     `napari_geosr.operations.compare.groups`.

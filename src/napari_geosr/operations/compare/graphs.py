@@ -1,4 +1,4 @@
-"""Graphs of networks of tubes: check settings and memory, and compare branches."""
+"""Checks settings and memory for graphs of tubes, and compares their branches."""
 
 from __future__ import annotations
 

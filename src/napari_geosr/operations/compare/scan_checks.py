@@ -1,4 +1,4 @@
-"""Consistency of restored volumes with their scans, if both are compared."""
+"""Checks restored volumes against their scans, if both are being compared."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def _value(found: Explanation, method: str, way: tuple[str, ...]) -> object:
 
 
 def pores_of_report(report: PorosityReport) -> StoredPoreTable:
-    """Convert the pores of an in-memory report to a table to be explained."""
+    """Convert the pores of an in-memory report to a table for an explanation."""
     if report.neighbourhood:
         raise VolumeError(
             "Pores that were found with a local threshold or hysteresis cannot be "

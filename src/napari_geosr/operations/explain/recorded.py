@@ -1,4 +1,4 @@
-"""Opens the scan of a result again, from the record of its restoration."""
+"""Reopens the scan from which a result was restored, by the result's record."""
 
 from __future__ import annotations
 

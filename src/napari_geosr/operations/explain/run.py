@@ -408,7 +408,7 @@ def explain_pores_steps(
 def _new_warnings(
     steps: Generator[Step, None, Explanation], warned: set[str]
 ) -> Generator[Step, None, Explanation]:
-    """Pass on only the warnings that are not yet in `warned`; drop progress steps."""
+    """Yield only the warnings that are not yet in `warned`, without progress steps."""
     with StepIterator(steps) as iterator:
         for step in iterator:
             if isinstance(step, WarningIssued) and step.message not in warned:

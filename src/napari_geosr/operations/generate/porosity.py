@@ -1,4 +1,4 @@
-"""Checks a requested porosity of samples, and measures that of the results."""
+"""Checks the porosity requested for samples, and measures that of the results."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def reader_warnings(volume: Volume) -> list[str]:
 
 
 def given_size_warnings(volume: Volume) -> list[str]:
-    """Warn about a voxel size given by the user that is probably a mistake.
+    """Warn if a voxel size given by the user is probably a mistake.
 
     The list is empty if the size comes from the file, was confirmed by the user, or is
     plausible.
@@ -105,7 +105,7 @@ def given_size_warnings(volume: Volume) -> list[str]:
 
 
 def _assumptions(volume: Volume) -> list[str]:
-    """List slice spacings that the file of `volume`, or of one of its inputs, lacks.
+    """List slice spacings that are missing from the file of a volume or of its inputs.
 
     The list is empty if the user gave the voxel size, or if the voxel size is unknown.
     """
@@ -171,7 +171,7 @@ def open_questions(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]
 
 
 def _frames_of(volume: Volume, cards: Iterable[ModelCard]) -> TimeSeriesQuestion | None:
-    """Return the question about frames; raise an error if a model would mix them."""
+    """Return the question whether slices are frames; refuse models that mix them."""
     mixing = _mixing(cards)
     frames = frames_question(volume, mixing=bool(mixing))
     if frames is not None and frames.certain and mixing:

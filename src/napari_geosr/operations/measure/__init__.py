@@ -135,10 +135,10 @@ def measure_steps(
     ConfigError
         If `workers` is invalid, or the extra ``cluster`` is not installed.
     VolumeError
-        If the volume is complex, has more axes, is constant or has no finite voxel, the
-        mask does not cover it, or `deviation` belongs to another volume. The error is
-        also raised for an unfinished restoration of integer type if no mask selects the
-        part to measure.
+        If the volume is complex, has other axes, is constant or has no finite voxel,
+        the mask does not cover it, or `deviation` belongs to another volume. The error
+        is also raised for an unfinished restoration of integer type if no mask selects
+        the part to measure.
     Cancelled
         If `should_stop` returns True.
     """

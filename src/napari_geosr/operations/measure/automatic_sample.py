@@ -1,4 +1,4 @@
-"""The automatic sample mask and the grey values inside it, before a measurement."""
+"""Computes the automatic sample mask and the grey values inside it, for a preview."""
 
 from __future__ import annotations
 

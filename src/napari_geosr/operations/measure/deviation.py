@@ -14,7 +14,7 @@ from napari_geosr.measure.interval import Deviation
 
 #: Records of the operations on a volume, in order.
 Provenance = Sequence[AnyMapping]
-#: Names in records of the two volumes that a restoration writes.
+#: Names, used in records, of the two volumes that a restoration writes.
 _MEAN, _DEVIATION = "mean", "standard deviation"
 #: Keys in which the records of the two volumes may differ.
 _OWN = ("uncertainty", "run", "complete", "finished", "error")
@@ -32,7 +32,7 @@ def is_deviation(provenance: Provenance) -> bool:
 
 
 def belongs_to(deviation: Provenance, mean: Provenance) -> bool:
-    """Return whether deviations and mean come from the same run, by their records."""
+    """Return whether deviations and mean are from one run, according to records."""
     ours, theirs = _restoration(mean), _restoration(deviation)
     if not is_deviation(deviation) or uncertainty_record(mean).get("this") != _MEAN:
         return False

@@ -222,7 +222,7 @@ def write(
         record = measure_record(volumes, config, companions)
     first, *others = reports
     values = reports[first].to_json_dict() | {"provenance": record}
-    for i, name in enumerate(others):  # a name might equal such a key
+    for i, name in enumerate(others):  # names could be equal to these keys
         values[reference_key(i)] = reports[name].to_json_dict()
     values |= more or {}
     tables = {

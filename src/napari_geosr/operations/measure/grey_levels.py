@@ -212,7 +212,7 @@ def one_volume(volume: Volume) -> Volume:
     Raises
     ------
     VolumeError
-        If the volume is complex, empty or has more axes.
+        If the volume is complex or empty, or has other axes.
     """
     volume = volume.select()
     if volume.dtype.kind not in "buif":

@@ -1,4 +1,4 @@
-"""Pores found by a local threshold or hysteresis, before a measurement."""
+"""Finds pores by a local threshold or hysteresis, for a preview."""
 
 from __future__ import annotations
 

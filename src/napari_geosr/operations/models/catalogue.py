@@ -171,7 +171,7 @@ def name_of(model: ModelLike) -> str:
 
 
 def adopt(path: str | Path) -> Path:
-    """Copy the bundle at `path` to the user's models; return the copy.
+    """Copy the bundle at `path` to the user's models; return its new path.
 
     Raises
     ------

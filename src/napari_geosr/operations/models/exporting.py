@@ -35,7 +35,7 @@ class ExportResult:
     Attributes
     ----------
     difference : float
-        Largest difference from our result for the same piece of an image, as a multiple
+        Largest difference from our result for the same part of an image, as a multiple
         of the standard deviation of that result.
     """
 
@@ -52,7 +52,7 @@ def export_steps(
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, ExportResult]:
-    """Export a model.
+    """Export a model to a file for other programs.
 
     A `WarningIssued` is yielded if other programs need additional steps to obtain the
     same result, such as scaling or averaging several outputs.
@@ -62,7 +62,7 @@ def export_steps(
     name : str or Path
         Name in the zoo, or path of a bundle.
     kind : str
-        One of `formats`.
+        Name of one of the `formats`.
     out : str or Path
         The file to write, with the suffix of the format.
     like : str, Path or Volume, optional

@@ -118,7 +118,8 @@ def pairs_steps(
     ------
     ConfigError
         If SimpleITK is not installed, or a setting does not fit the scans.
-    If the scans do not match or do not overlap, or contain NaN voxels.
+    VolumeError
+        If the scans do not match or do not overlap, or contain missing (NaN)
         voxels.
     FileError
         If a file exists and `overwrite` is False, or cannot be written.

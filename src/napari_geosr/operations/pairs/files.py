@@ -105,7 +105,7 @@ def write_report(
     flat: bool,
     overwrite: bool,
 ) -> None:
-    """Write the picture and the report (JSON), after completing the report.
+    """Complete the report, and write it (as JSON) together with the picture.
 
     Parameters
     ----------

@@ -205,7 +205,7 @@ def pair_quality(
 
 
 def quality_warnings(quality: PairQuality, aligned: Alignment) -> list[str]:
-    """Return warnings to heed before training with the pair."""
+    """Return warnings for the user before training with the pair."""
     warnings = []
     shift, largest = quality.shift, quality.largest_shift
     again = (

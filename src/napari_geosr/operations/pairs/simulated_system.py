@@ -153,7 +153,7 @@ class DegradedScan:
                 output.provenance = (*self.high.provenance, record)
 
     def _step(self, memory: int) -> int:
-        """Low-resolution slices per block, or all rows of an image (blurred whole)."""
+        """Return the number of slices per block; an image is processed as a whole."""
         shape = self.grids["low"].shape
         if len(shape) == 2:
             return shape[0]

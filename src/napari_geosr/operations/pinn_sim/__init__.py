@@ -142,7 +142,7 @@ class _StackFit(ObjectFit):
 
     @property
     def done(self) -> int:
-        """Number of steps done, also of a checkpoint that is not loaded yet."""
+        """Number of steps done, including those of a checkpoint to be loaded."""
         if self.network is not None:
             return self.network.iteration
         return 0 if self.state is None else int(self.state["fit"]["iteration"])

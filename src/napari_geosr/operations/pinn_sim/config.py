@@ -91,7 +91,7 @@ class PinnSimConfig(ObjectFitConfig, FramesConfig):
         return value
 
     def reconstruction(self) -> SimConfig:
-        """Return these settings as those of a reconstruction."""
+        """Convert the settings to those of a reconstruction."""
         shared = SimConfig.model_fields.keys() & type(self).model_fields.keys()
         values = {name: getattr(self, name) for name in shared}
         return SimConfig.create(method="pinn", checks=False, **values)

@@ -41,7 +41,7 @@ from napari_geosr.tomography.preprocess import ClippingReport, LineIntegrals
 Slices = npt.NDArray[np.float32]
 Rows = tuple[int, int]
 
-#: Number of significant digits to which sums do not depend on their order.
+#: Number of significant digits that are independent of the order of summation.
 _DIGITS = 6
 
 

@@ -47,7 +47,7 @@ _MAX_GAP_DEGREES = 20.0
 MAX_INPUT_LIGHT = 0.8
 #: Number of views per part, unless a number of parts is set.
 _VIEWS_PER_PART = 50
-#: Maximum number of parts, unless a number is set.
+#: Maximum number of parts, unless a number of parts is set.
 _MAX_PARTS = 4
 #: Warning that one count is assumed to be one photon because nothing better is known.
 _NO_GAIN = (

@@ -33,7 +33,7 @@ from napari_geosr.tomography.preprocess import beam_without_sample
 if TYPE_CHECKING:
     from napari_geosr.physics.projection.geometry import FanGeometry, ParallelGeometry
 
-#: Fraction of the required angles or directions above which they are complete.
+#: Minimum fraction of the required angles or directions in a complete scan.
 _COMPLETE = 0.95
 
 
@@ -133,7 +133,7 @@ def _wedge_warnings(degrees: float, needed: float) -> list[str]:
 
 
 def _fan_wedge_warnings(geometry: ParallelGeometry) -> list[str]:
-    """Return a missing-wedge warning for fan and cone beams; fbp and fdk fail."""
+    """Return a missing-wedge warning for fan and cone beams; fbp and fdk raise it."""
     if beam_of(geometry) == "parallel":
         return []
     fan = cast("FanGeometry", geometry)

@@ -177,7 +177,7 @@ def scan_entry_steps(
 
 
 def identity_of(entry: AnyMapping) -> AnyDict:
-    """Return what identifies a scan in an entry, even if its file has been moved."""
+    """Return the values in an entry that identify a scan, without its path."""
     keys = [key for names in _ASPECTS.values() for key in names]
     return {key: entry[key] for key in keys if key in entry}
 

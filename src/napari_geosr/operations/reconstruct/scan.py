@@ -321,7 +321,7 @@ def frame_count(frames: Any) -> int:
 
 
 def magnification(scan: Projections) -> float:
-    """Return the magnification of the rotation axis on the detector."""
+    """Return the magnification from the rotation axis to the detector."""
     source, detector = scan.source_distance, scan.detector_distance
     if scan.geometry == "parallel" or source is None or detector is None:
         return 1.0

@@ -216,7 +216,7 @@ class LiveTiles:
     ) -> Generator[Step, None, None]:
         """Restore the requested tiles: the level on screen and the newest first.
 
-        If tiles take a long time, their quick versions come before the first tile. If
+        If tiles take a long time, their quick versions precede the first tile. If
         the request for a tile is withdrawn, its restoration stops.
 
         Yields
@@ -288,7 +288,7 @@ class LiveTiles:
         source: ArrayLike | None = None,
         region: tuple[slice, ...] | None = None,
     ) -> AnyArray:
-        """Restore a tile, or another region while the tile is requested."""
+        """Restore a tile (or `region`) unless the request for the tile is withdrawn."""
         prepared = self._prepared
         return restore_region(
             prepared.network,

@@ -186,7 +186,7 @@ def prepare_steps(
     Parameters
     ----------
     alone : bool
-        Whether this is the only input of the result; if so, there is a warning for
+        Whether this is the only input of the result; if so, a warning is issued for
         models that expect several inputs.
     noise : Noise, optional
         Noise of the volume, in its grey values, if known; by default it is measured for

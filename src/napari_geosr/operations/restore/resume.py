@@ -33,7 +33,7 @@ DEVIATION = "std"
 #: Settings that affect the course of a run, but not its result.
 _HOW = ("device", "memory", "threads", "backend", "model", "ensemble_with")
 
-#: Value of each setting that is missing from a record.
+#: Default values, used for settings that are missing from a record.
 _DEFAULTS = {name: field.default for name, field in RestoreConfig.model_fields.items()}
 
 #: Difference to report if another channel or time point of the file was restored.
@@ -182,7 +182,7 @@ def part_of_killed_run(
 
 
 def _backend(record: AnyMapping) -> str:
-    """Return the backend of a run; older records without one are of torch runs."""
+    """Return the backend of a run; torch if its (older) record names none."""
     return str((record.get("backend") or {}).get("name", "torch"))
 
 

@@ -382,7 +382,7 @@ class TileProgress:
 def chosen_backend(
     config: RestoreConfig, kept: FinishedPart | None, n_runs: int = 1
 ) -> Choice:
-    """Return the backend to use, or those to choose from; a resumed run keeps its own.
+    """Return the choice of the backend for a run; a resumed run keeps its backend.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Conversion between grey scales of volumes and models; checks of the strength."""
+"""Converts between grey scales of volumes and models; checks the strength."""
 
 from __future__ import annotations
 

@@ -195,8 +195,8 @@ def _array(volume: Volume, kept: FinishedPart | None) -> Any:
 def check_budget(prepared: PreparedRestoration, out: str | Path | None) -> None:
     """Raise an error that states the required memory if a run does not fit.
 
-    Call it before a part of the volume is restored as a test. Otherwise the error would
-    state the memory for that part, which may be too little for the run.
+    Call this function before a part of the volume is restored as a test. Otherwise the
+    error would state the memory for the part, which may be too little for the run.
 
     Parameters
     ----------

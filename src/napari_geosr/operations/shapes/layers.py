@@ -239,7 +239,7 @@ def completed_layer_steps(
 def part_surface_steps(
     volume: Volume, config: CompleteShapeConfig, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, SurfaceMesh]:
-    """Compute the surface of the completed part, without the figures.
+    """Compute the surface of the completed part, without measuring it.
 
     Raises
     ------
@@ -356,7 +356,7 @@ def _described(
 
 
 def bytes_for_result(n_voxels: int) -> int:
-    """Return the bytes for a result with surface and figures, besides the input."""
+    """Return the bytes needed for a result, its surface and its figures."""
     return _BYTES_PER_VOXEL * n_voxels + _FIXED_BYTES
 
 

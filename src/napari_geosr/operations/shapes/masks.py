@@ -1,4 +1,4 @@
-"""Read the voxels of one shape from a volume, and refuse anything else."""
+"""Reads the voxels of one shape from a volume, and refuses other volumes."""
 
 from __future__ import annotations
 

@@ -413,7 +413,7 @@ def _fill_steps(
 
 
 def _numbered(counts: AnyArray) -> tuple[AnyArray, AnyArray]:
-    """Return for counts of 3, 2, …: ``0 0 0 1 1 …`` and ``0 1 2 0 1 …``."""
+    """Return, for counts 3, 2, …, the arrays ``0 0 0 1 1 …`` and ``0 1 2 0 1 …``."""
     index = np.repeat(np.arange(len(counts)), counts)
     first = np.repeat(np.cumsum(counts) - counts, counts)
     return index, np.arange(len(index)) - first

@@ -293,7 +293,7 @@ def check_voxels(volume: Volume) -> str:
 
 
 def load_refiner(name: str, device: str) -> tuple[ShapeRefiner, int, AnyMapping | None]:
-    """Load the network that refines; also return its feature count and record.
+    """Load the network of a refinement; also return its feature count and record.
 
     Raises
     ------
@@ -338,7 +338,7 @@ def refined_in_memory_steps(
     threads: int | None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, AnyArray]:
-    """Refine a shape into one array of bool.
+    """Refine a shape into a single boolean array.
 
     Raises
     ------

@@ -123,7 +123,7 @@ class SimTrust:
 
 
 def residual_volume(frames: SimFrames, checks: SimTrust) -> Volume:
-    """Return the map of the held-out residual as a volume in its position.
+    """Return the map of the held-out residual as a volume, at its position.
 
     Returns
     -------
@@ -368,7 +368,7 @@ def _resolution_steps(
     device: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, tuple[float | None, float | None, float | None]]:
-    """Measure the resolution: Fourier ring correlation, widefield, finest detail."""
+    """Measure the Fourier ring resolution, that of widefield, and the finest detail."""
     place = brightest_part(part.mean(axis=(0, 1)), trial_edge(part))
     part, patterns = part[(..., *place)], patterns.cropped(place)
     variance = estimate.noise.weights(part.mean(axis=(0, 1)))

@@ -181,7 +181,7 @@ def _begin_steps(
     mask: Volume | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, StudySummary]:
-    """Fill the folder of a study."""
+    """Compute the cells of a study, and write its report."""
     said: list[str] = []
     whole = _whole_steps(scan, config, store, shape, reference, mask, should_stop)
     try:

@@ -141,7 +141,7 @@ class StudyContext:
         return done.volume
 
     def cropped(self, slices: ArrayLike) -> Voxels:
-        """Crop slices to their centre, in the size of the study."""
+        """Crop slices around their centre to the size used in the study."""
         edge = (slices.shape[-1] - self.size) // 2
         inner = slice(edge, edge + self.size)
         return np.asarray(slices[:, inner, inner])

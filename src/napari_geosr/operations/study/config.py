@@ -48,7 +48,7 @@ _MIN_EXPOSURE = 0.001
 _MAX_EXPOSURE = 0.9
 
 
-#: Minimum number of different numbers of projections for a curve.
+#: Minimum number of points of a curve over the number of projections.
 _MIN_COUNTS = 3
 
 

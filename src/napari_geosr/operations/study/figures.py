@@ -173,7 +173,7 @@ def volumes_png(
     rows : sequence of mapping
         Rows with ``pore_volume_counts``: pores per bin, starting at one voxel.
     true : sequence of int
-        The same for the reference, filled in grey.
+        Pores of the reference per bin, drawn in grey.
     per_decade : int
         Bins per decade.
     """
@@ -265,7 +265,7 @@ def _points(
 
 
 def table_png(cells: Sequence[Sequence[tuple[str, Picture | None]]]) -> bytes:
-    """Arrange labelled pictures in rows and columns of one grey picture.
+    """Arrange labelled pictures in rows and columns of one greyscale picture.
 
     Parameters
     ----------

@@ -56,7 +56,7 @@ _LATE_SETTINGS = {"counts", "draws", "device", "threads"}
 
 @dataclass(frozen=True)
 class LabelsStudySummary:
-    """Overlap for each number of labelled slices.
+    """Segmentation overlap for each number of labelled slices.
 
     Attributes
     ----------
@@ -351,7 +351,7 @@ class _LabelsStudy:
 
 
 def overlaps(found: AnyArray, truth: AnyArray, classes: int) -> Sequence[float]:
-    """Return intersection over union of each class; NaN for absent classes.
+    """Return the intersection over union of each class; NaN for absent classes.
 
     Voxels where `truth` is 255 are ignored.
     """

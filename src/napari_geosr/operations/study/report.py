@@ -1,4 +1,4 @@
-"""The report of a study: one self-contained HTML page."""
+"""Writes the report of a study, a self-contained HTML page."""
 
 from __future__ import annotations
 

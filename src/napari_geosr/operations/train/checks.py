@@ -29,7 +29,7 @@ _N_PLANES = 5
 
 
 def check_country(code: str) -> None:
-    """Reject a country whose carbon intensity of electricity is unknown.
+    """Refuse a country whose carbon intensity of electricity is unknown.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def reading_warnings(volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
 
 
 def check_distinct(sources: Sequence[Volume]) -> None:
-    """Reject a file given more than once, because all copies have the same noise.
+    """Refuse a file given more than once, because all copies have the same noise.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def check_distinct(sources: Sequence[Volume]) -> None:
 
 
 def check_contents(volumes: Mapping[str, Sequence[Volume]]) -> None:
-    """Reject volumes without contrast, judged by a few slices of each.
+    """Refuse volumes without contrast, judged by a few slices of each.
 
     Raises
     ------

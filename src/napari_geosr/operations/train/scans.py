@@ -262,7 +262,7 @@ class ScansConfig(ProjectionsConfig):
         return value
 
     def check_for(self, method: str) -> None:
-        """Reject settings that are missing, or that the method does not use.
+        """Refuse settings that are missing, or that the method does not use.
 
         Raises
         ------

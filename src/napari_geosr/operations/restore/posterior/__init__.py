@@ -113,7 +113,7 @@ class PosteriorRun(VolumeRun):
         self.network: SampledNetwork = prepared.network
 
     def doubts(self) -> Iterator[str]:
-        """Yield the usual sentences, and one on noise that the samples ignore."""
+        """Yield the sentences of any run, and one on noise that the samples ignore."""
         yield from super().doubts()
         noise = self.prepared.noise
         assert noise is not None

@@ -134,7 +134,7 @@ def _repair(
 def _restore(
     job: RestoreJob, out: Path, damaged: Sequence[str], should_stop: ShouldStop
 ) -> Generator[Step, None, None]:
-    """Resume the result at `out` from a hidden file."""
+    """Restore the missing parts of `out`, after removing its `damaged` shards."""
     unfinished = find_unfinished(out)
     steps = restore_steps(
         job.data.open(),

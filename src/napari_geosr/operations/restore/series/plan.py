@@ -103,7 +103,7 @@ class SeriesPlan:
     def of_channel(
         self, channel: int | Sequence[int | None] | None, sentence: str
     ) -> str:
-        """Add the channels to which a sentence applies.
+        """Add to a sentence the channels to which it applies.
 
         The sentence is unchanged if there is only one channel.
         """

@@ -55,7 +55,7 @@ class ShardWork:
     ----------
     network : nn.Module
     source : array-like
-        The whole input; unpickled, it opens the file again.
+        The whole input; it reopens its file when it is unpickled.
     tile : sequence of int
         Core size of the tiles, along Z, Y, X.
     dtypes : sequence of dtype

@@ -133,7 +133,7 @@ class ScanTrial:
         self.factors = (1,) * whole + tuple(spec.upscale_factor)
         self.context = spec.adjacent_slices
         self.excess = 0.0
-        #: Blur of the averages of results on the scan's own scale, in its voxels.
+        #: Blur applied to results on the scan's own scale, in voxels of the scan.
         self.blur = 0.0
         #: Fraction of the noise variance that remains after averaging over a block.
         self.variance_share, self.coarse_variance_share = self._variance_shares()
@@ -166,7 +166,7 @@ class ScanTrial:
             self.noise.scaled(math.sqrt(share)),
             correlation=correlation,
             white=min(1.0, white / math.prod(self.factors) / share),
-            # In units of the coarser grid's Nyquist frequency, frequencies are higher.
+            # The cut-off is relative to the Nyquist frequency of the coarser grid.
             cutoff=None if cutoff is None else cutoff * max(self.factors[-2:]),
         )
 
@@ -315,8 +315,8 @@ class ScanTrial:
     def errors(self, part: TrialPart) -> list[tuple[float, float]]:
         """Return the errors of the model and of cubic interpolation.
 
-        Each error is that of the block averages and that of the detail: mean squares,
-        corrected for noise. On the scan's own scale, the error of the detail is 0.
+        Both have two components, block averages and detail: mean squares, corrected for
+        noise. On the scan's own scale, the error of the detail is 0.
         """
         found = []
         for result, blur in (

@@ -163,7 +163,7 @@ def upscaling_verdict(
 def _error_steps(
     trial: ScanTrial, parts: Sequence[TrialPart], done: int, should_stop: ShouldStop
 ) -> Generator[Step, None, npt.NDArray[np.float64]]:
-    """Measure errors on one scale: array (part, model or cubic, averages or detail)."""
+    """Return the errors on a scale: array (part, model or cubic, means or detail)."""
     found = []
     for i, part in enumerate(parts, start=1):
         if should_stop():

@@ -113,7 +113,7 @@ class KnownBlockTest:
 
     @property
     def is_inseparable(self) -> bool:
-        """Whether Otsu's threshold finds no pores, and the model is not the reason."""
+        """Whether Otsu's threshold cannot separate pores, for any model."""
         lost = max(self._lost, default=0)
         return self.has_one_peak or (
             not self.is_separated and lost not in self.countable | self.shown
@@ -200,7 +200,7 @@ class KnownBlockTest:
 
     @property
     def _lost(self) -> Iterator[int]:
-        """Sizes below the smallest one that is found."""
+        """Sizes of test pores below the smallest size that is found."""
         return itertools.takewhile(
             lambda size: self.found[size] < MIN_FOUND_SHARE, sorted(self.found)
         )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-#: Minimum size of counted pores at which most noise is not counted, in voxels of a 3D
+#: Minimum pore size at which few specks of noise are counted, in voxels of a 3D
 #: volume.
 MIN_PORE_VOXELS = 27
 #: Maximum ratio of two pore counts, in either direction; above it, one count is wrong.
@@ -223,7 +223,7 @@ def kept_pores(
     *,
     bright: bool,
 ) -> tuple[int, int]:
-    """Count pores of about this size in the scan, and how many the result still has."""
+    """Count pores of about this size in the scan, and those left in the result."""
     import cc3d
     from scipy import ndimage
 

@@ -1,4 +1,4 @@
-"""Sentences about the number of pores in the result of a model."""
+"""Formulates findings about the number of pores in a model's result."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def restored(
     window : ndarray
         Grey values including the halo.
     core : tuple of slice
-        Part of the window.
+        Part of the window to return.
     should_stop : callable
     """
     found = restore_region(

@@ -199,8 +199,8 @@ def _weakest(
 ) -> Values:
     """Return how much dark and bright voxels differ from their surroundings.
 
-    The differences, divided by `unit`, are those in the directions in which they are
-    smallest; 0 for edges, walls and fibres, which hardly differ in some direction.
+    The differences, divided by `unit`, are the smallest ones of all directions; they
+    are 0 for edges, walls and fibres, which hardly differ in some directions.
     """
     centre = values[where]
     found = np.empty((len(around), len(centre)), np.float32)

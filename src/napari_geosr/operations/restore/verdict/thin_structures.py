@@ -39,8 +39,8 @@ _DISTANCE = 3.0
 _MARGIN = 1.2
 #: Minimum number of voxels at the centre of thin structures.
 MIN_VOXELS = 20
-#: Minimum contrast in the adjacent plates, relative to that where a structure was
-#: found: one of the two to four plates shows a quarter of it.
+#: Minimum sum of the contrasts in the two to four adjacent plates, relative to the
+#: contrast of the plate in which a structure was found.
 _MIN_CONTINUED = 0.25
 #: Variance of the difference between an average and the mean of its two neighbours,
 #: relative to that of one average.

@@ -105,7 +105,7 @@ class Adaptation:
 
 
 def _check_noise(trainer: Trainer) -> None:
-    """Reject scans whose noise is unknown or negligible."""
+    """Refuse scans whose noise is unknown or negligible."""
     scenes = trainer.patches.scenes
     for scene in scenes:
         noise = scene.noises["source"]
