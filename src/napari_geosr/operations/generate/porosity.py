@@ -12,7 +12,7 @@ from napari_geosr.core.types import AnyArray
 if TYPE_CHECKING:
     from napari_geosr.models.card import ModelCard
 
-#: Largest excess over the range of the training data, as a fraction of its limit.
+#: Maximum distance from the training range, as a fraction of the exceeded limit.
 _MAX_EXCESS = 0.2
 _NO_EFFECT = "The guidance has no effect, because no porosity was chosen."
 

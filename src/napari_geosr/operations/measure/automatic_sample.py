@@ -24,11 +24,11 @@ from napari_geosr.measure.sample_mask import sample_mask_bytes, sample_mask_step
 from napari_geosr.measure.segment import phase_mask
 from napari_geosr.operations.measure.grey_levels import GreyLevels, one_volume
 
-#: Maximum number of voxels for which the mask is computed before a measurement, which
+#: Maximum number of voxels for which the mask is computed before a measurement; this
 #: takes about ten seconds and 300 MB.
 MAX_VOXELS = 2**25
 #: Maximum number of voxels for which a mask is computed only to test whether it would
-#: fit, which takes about six seconds.
+#: fit; this takes about six seconds.
 _MAX_CHECKED = 2**24
 
 

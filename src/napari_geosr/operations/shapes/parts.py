@@ -1,4 +1,4 @@
-"""The completed part of a shape: its orientation, its size and warnings."""
+"""Describes and checks the part by which a model completes a shape."""
 
 from __future__ import annotations
 

@@ -287,7 +287,7 @@ def _write(
     overwrite: bool,
 ) -> None:
     scene = config.scene()
-    stack = np.stack([plane.frames for plane in planes], axis=2)  # a, p, z, Y, X
+    stack = np.stack([plane.frames for plane in planes], axis=2)  # axes a, p, z, Y, X
     axes = ["apz".index(letter) for letter in config.order]
     stack = stack.transpose((*axes, 3, 4)).reshape(-1, scene.size, scene.size)
     edge = config.pixel / 1000

@@ -152,7 +152,7 @@ class StudyContext:
         return self.reconstruction.size or self.scan.n_columns
 
     def config_for(self, rows: Rows, **changes: Any) -> ReconstructConfig:
-        """Return the settings common to all cells, for these rows, with `changes`."""
+        """Return the common reconstruction settings for `rows`, with `changes`."""
         values = self.reconstruction.model_dump(exclude_unset=True)
         if changes.get("algorithm", "fbp") != "fbp":
             values.pop("filter", None)
