@@ -31,7 +31,7 @@ INPUTS = ("scan.ome.tif", "truth.ome.tif")
 
 @dataclass(frozen=True)
 class DemoResult:
-    """Reports by name (``degraded``, ``restored``, ``truth``) and the files."""
+    """Reports by name (``degraded``, ``restored``, ``truth``) and the files written."""
 
     reports: dict[str, PorosityReport]
     files: dict[str, Path]

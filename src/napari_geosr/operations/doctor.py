@@ -37,13 +37,13 @@ _QT = ("PyQt6", "PySide6")
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Findings in rows, by section, and advice if something is missing."""
+    """Findings by section, and advice if something is missing."""
 
     sections: dict[str, dict[str, str]]
     advice: tuple[str, ...]
 
     def to_json_dict(self) -> AnyDict:
-        """All findings as JSON-serialisable values."""
+        """Return all findings as JSON-serialisable values."""
         return {**self.sections, "advice": list(self.advice)}
 
 

@@ -52,7 +52,7 @@ def array_for(
     budget: int | None = None,
     depth: int = 8,
 ) -> Any:
-    """An array to fill: numpy if it fits into memory; otherwise a zarr in the cache.
+    """Return an array to fill: numpy if it fits into memory, else a zarr in the cache.
 
     Parameters
     ----------
@@ -110,9 +110,7 @@ def cached_zarr(
 def array_for_workers(array: ArrayLike) -> ArrayLike:
     """Return the array if other processes can open it; otherwise a copy.
 
-    The copy is in the cache folder.
-
-    It is removed like the result of `cached_zarr`.
+    The copy is in the cache folder, and is removed like the result of `cached_zarr`.
 
     Parameters
     ----------
@@ -130,7 +128,7 @@ def array_for_workers(array: ArrayLike) -> ArrayLike:
 
 
 def _can_be_opened(array: object) -> bool:
-    """Whether another process can open an array."""
+    """Return whether another process can open an array."""
     if getattr(array, "reopening", None) is not None:
         return True
     # a zarr in a folder
@@ -197,7 +195,7 @@ def claim(array: Any) -> None:
 
 
 def find_unfinished_results() -> list[Volume]:
-    """Unfinished results of killed programs in the cache folder.
+    """Return the unfinished results of killed programs in the cache folder.
 
     The last record of each result lists the finished boxes.
     """
@@ -216,8 +214,8 @@ def find_unfinished_results() -> list[Volume]:
 def keep_part(volume: Volume, path: Path) -> Path | None:
     """Keep the finished part of an unsaved result, for another process to resume.
 
-    A result in the cache folder is moved to `path`; for a result in memory, the
-    finished boxes are copied. The array must not be used afterwards.
+    A result in the cache folder is linked or copied to `path`; for a result in memory,
+    the finished boxes are copied. The array must not be used afterwards.
 
     Parameters
     ----------
@@ -259,7 +257,7 @@ def keep_part(volume: Volume, path: Path) -> Path | None:
 
 
 def _link_or_copy(source: str, target: str) -> None:
-    """Link a file under a second name, or copy it to another drive."""
+    """Create a hard link to a file, or copy the file if no link can be made."""
     try:
         os.link(source, target)
     except OSError:
@@ -281,7 +279,7 @@ def open_part(path: Path) -> Volume | None:
 
 
 def is_written(out: Path, replaces: int = 0) -> bool:
-    """Whether a job has written its output.
+    """Return whether a job has written its output.
 
     Parameters
     ----------
@@ -307,7 +305,7 @@ def remove_parts(folder: Path, *paths: Path | None) -> None:
 
 
 def _finished(volume: Volume) -> tuple[AnyDict, list[Box]]:
-    """The last record of a volume, marked as unfinished, and its finished boxes."""
+    """Return a volume's last record, marked as unfinished, and its finished boxes."""
     last = dict(volume.provenance[-1]) if volume.provenance else {}
     boxes = list(boxes_from_lists(last.get("finished") or ()))
     if last.get("complete") is True:
@@ -360,7 +358,7 @@ def discard(volume: Volume) -> None:
 
 
 def _entries() -> list[JournalEntry]:
-    """Journals of results that no running program is filling."""
+    """Return the journals of results that no running program is filling."""
     entries = map(read_journal, leftovers(_folder() / f"result{_SUFFIX}", _SUFFIX))
     return [
         entry
@@ -378,7 +376,7 @@ def _folder() -> Path:
 
 
 def _path_of(array: Any) -> Path | None:
-    """The folder of a zarr in the cache; None for any other array."""
+    """Return the folder of a zarr in the cache; None for any other array."""
     store = getattr(array, "store", None)
     root = getattr(store, "root", None)
     if root is None or Path(root).parent != _folder():

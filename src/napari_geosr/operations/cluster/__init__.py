@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.operations.cluster.worker import Outcome, Work
 
-#: A number of processes on this computer, or a client of any Dask cluster.
+#: Number of processes on this computer, or a client of any Dask cluster.
 Workers: TypeAlias = "int | Client"
 
 #: Message shown if a script starts workers outside ``if __name__ == "__main__":``. Each
@@ -48,8 +48,8 @@ R = TypeVar("R")
 
 #: Number of items given to each worker at once: one in progress and one waiting.
 _ITEMS_PER_WORKER = 2
-#: Number of items for each worker that may be started before an older one has ended, if
-#: results are needed in order.
+#: Maximum number of items per worker that may be started before an older item has
+#: finished, if results are needed in order.
 _MAX_AHEAD = 4
 #: Seconds between checks of the stop flag and of the workers.
 _INTERVAL_SECONDS = 0.2
@@ -65,7 +65,7 @@ _STOP_SECONDS = 60.0
 #: Maximum number of times that an item is given to another worker after its worker
 #: dies.
 _RETRIES = 3
-#: Number of times that the result of an item may be lost with its worker.
+#: Maximum number of times that the result of an item may be lost with its worker.
 _MAX_LOST = 10
 #: Memory of a worker process in addition to its budget, in bytes: the program and its
 #: libraries.
@@ -77,9 +77,9 @@ _TOLERANCE = 1.25
 _TRIM = "MALLOC_TRIM_THRESHOLD_"
 #: Value that Dask assigns to this variable in its workers.
 _TRIM_OF_DASK = "65536"
-#: Limits of glibc's allocator in a process that was not started by Dask.
-#: Dask lowers the first, which also fixes the second at 128 kB: every larger array is
-#: then a new mapping, and page faults take a quarter of the processor time.
+#: Limits of glibc's allocator in a process that was not started by Dask. Dask lowers
+#: the trim threshold, which also fixes the mmap threshold at 128 kB: larger arrays are
+#: then mapped anew, and page faults take a quarter of the processor time.
 _MEMORY_ALLOCATOR = {
     _TRIM: str(64 << 20),
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
@@ -131,12 +131,12 @@ def check_installed() -> None:
 
 
 def count_workers(workers: Workers) -> int:
-    """Current number of workers."""
+    """Return the current number of workers."""
     return workers if isinstance(workers, int) else len(workers.nthreads())
 
 
 def workers_per_host(workers: Workers) -> int:
-    """Current maximum number of workers on one computer."""
+    """Return the current maximum number of workers on one computer."""
     if isinstance(workers, int):
         return workers
     hosts = [_host(address) for address in workers.nthreads()]
@@ -159,8 +159,8 @@ def open_pool(
     threads : int
         CPU threads of each process that is started.
     memory : int or None
-        Budget of each process that is started, in bytes; one that takes much more is
-        ended and replaced. None: no limit, as for the memory of a GPU.
+        Memory budget of each process in bytes; a process that uses much more is
+        terminated and replaced. None: no limit, for example if the work uses a GPU.
 
     Raises
     ------
@@ -191,12 +191,12 @@ def open_pool(
 
 
 def worker_settings(threads: int) -> AnyDict:
-    """Settings of Dask for workers with this number of CPU threads."""
+    """Return the settings of Dask for workers with this number of CPU threads."""
     n = str(threads)
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     environment = dict.fromkeys(names, n) | _MEMORY_ALLOCATOR
     return {
-        # The run observes its own budget, and a paused worker would wait forever.
+        # The run keeps to its own budget; a paused worker would never continue.
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,
@@ -275,7 +275,7 @@ class WorkerPool:
             Must be picklable; see
             `napari_geosr.operations.cluster.worker.Work`.
         items : sequence
-            Plain values.
+            Items to process: plain values that can be pickled.
         should_stop : callable
         in_order : bool
             Yield the items in their order. If one takes much longer than the others,
@@ -304,7 +304,7 @@ class WorkerPool:
 def _in_order(
     found: Iterator[tuple[tuple[int, T], R]],
 ) -> Iterator[tuple[tuple[int, T], R]]:
-    """Numbered items in the order of their numbers, which begin at 0."""
+    """Yield the numbered items in the order of their numbers, starting at 0."""
     early: dict[int, tuple[tuple[int, T], R]] = {}
     n = 0
     for each in found:
@@ -331,7 +331,7 @@ class _Task(Generic[T, R]):
 
         self.pool, self.client = pool, pool.client
         self.token = f"geosr-{uuid.uuid4().hex}"
-        #: Looked up only when given to a worker, as they may be large.
+        #: Each item is read only when it is given to a worker, as it may be large.
         self.items = items
         self.waiting = deque(range(len(items)))
         self.running: dict[Future[Outcome], tuple[int, T]] = {}
@@ -346,7 +346,7 @@ class _Task(Generic[T, R]):
             self._look_at_workers()
 
     def finished(self, should_stop: ShouldStop) -> Iterator[tuple[tuple[int, T], R]]:
-        """Items with their results, until all are done or an error ends the run."""
+        """Yield items with results until all are done or an error ends the run."""
         while self.waiting or self.running:
             if should_stop():
                 yield from self._stopped()
@@ -387,7 +387,7 @@ class _Task(Generic[T, R]):
             future.add_done_callback(self._done.put)
 
     def _next(self, seconds: float) -> tuple[tuple[int, T], Outcome] | None:
-        """The next item that has ended; None if no item ends within `seconds`."""
+        """Return the next item that ended; None if no item ends within `seconds`."""
         try:
             future = self._done.get(timeout=seconds)
         except queue.Empty:
@@ -404,7 +404,7 @@ class _Task(Generic[T, R]):
         raise _failure(error) from error
 
     def _fetch(self, future: Future[Outcome]) -> Outcome | None:
-        """The result of an item; None if it failed, or was lost with its worker."""
+        """Return an item's result; None if it failed or was lost with its worker."""
         seconds = _FETCH_SECONDS
         while future.status == "finished":
             try:
@@ -459,9 +459,9 @@ class _Task(Generic[T, R]):
         self.client.run(stop, self.token, on_error="ignore")
 
     def end(self) -> None:
-        """Stop all items in progress, and forget the run.
+        """Stop all items in progress, and remove the run from the workers.
 
-        No worker writes after this, so the file can be renamed.
+        No worker writes afterwards, so that the output file can be renamed.
         """
         if self.running and not self.pool.is_own:  # own workers are ended instead
             for _ in self._stopped():
@@ -472,7 +472,7 @@ class _Task(Generic[T, R]):
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Convert connection errors to a message."""
+        """Convert connection errors to `WorkerError`."""
         try:
             yield
         except (OSError, TimeoutError, RuntimeError) as error:
@@ -483,7 +483,7 @@ class _Task(Generic[T, R]):
 
 
 def _failure(error: BaseException | None) -> Exception:
-    """The error for the user if an item failed in an unexpected way."""
+    """Return the error for the user if an item failed in an unexpected way."""
     from distributed import KilledWorker
 
     if error is None:  # cancelled or lost

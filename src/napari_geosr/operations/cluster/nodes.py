@@ -1,4 +1,4 @@
-"""Worker processes on several computers, started by the queue that reserved them.
+"""Worker processes on several computers, started through the queue that reserved them.
 
 Imports distributed; import this module only when there are such computers.
 """
@@ -36,8 +36,8 @@ _INTERVAL_SECONDS = 0.2
 _KEYS = {"ca_file": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
 _SCRIPT = "worker.sh"
 
-#: Returns the commands that start this number of workers with a script, which expects
-#: the number of its worker.
+#: Function of a worker script and a number of workers. It returns the commands that
+#: start the workers; each passes the number of its worker to the script.
 Commands = Callable[[Path, int], Sequence[Sequence[str]]]
 
 
@@ -49,7 +49,7 @@ def workers_on_nodes(
     threads: int,
     should_stop: ShouldStop,
 ) -> Iterator[Client]:
-    """Start a scheduler in this process and workers elsewhere, for this context.
+    """Start a scheduler here and workers on other nodes, until the context exits.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def workers_on_nodes(
             LocalCluster(
                 n_workers=0,
                 host=get_ip(),
-                # The page has no password, and other users may log in to the network.
+                # The dashboard has no password, and other users can reach the network.
                 dashboard_address="127.0.0.1:0",
                 silence_logs=50,
                 security=security,
@@ -130,7 +130,7 @@ def _write_script(folder: Path, security: Security, address: str, threads: int) 
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """Variables of a worker, as Dask sets them for workers on this computer."""
+    """Return a worker's environment variables, as Dask sets them on this computer."""
     start = "distributed.nanny.pre-spawn-environ."
     settings = worker_settings(threads)
     return {

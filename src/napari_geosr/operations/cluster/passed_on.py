@@ -1,4 +1,4 @@
-"""The environment of a job, for its processes on other nodes."""
+"""Passes the environment of a job to its processes on other nodes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 import shlex
 from collections.abc import Mapping
 
-#: Environment variables that a process on another node needs, by the start of their
-#: names: ``oarsh`` does not pass them on.
+#: Prefixes of the environment variables that a process on another node needs and that
+#: ``oarsh`` does not pass on.
 _PASSED_ON = (
     "CONDA",
     "CUDA",
@@ -29,10 +29,10 @@ _OF_NODE = ("CUDA_VISIBLE_DEVICES",)
 
 
 def export_lines(more: Mapping[str, str]) -> str:
-    """Lines of a shell script that set the variables of this process.
+    """Return lines of a shell script that set the variables of this process.
 
-    Names and values with line breaks are omitted, because a shell may not read them
-    back.
+    Names and values with line breaks are omitted, because a shell may not parse them
+    correctly.
 
     Parameters
     ----------

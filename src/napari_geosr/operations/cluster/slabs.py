@@ -28,7 +28,7 @@ class SlabWorkers:
     ----------
     workers : int or distributed.Client
     memory : int or None
-        Bytes that are divided among the workers and this process; None: no limit.
+        Memory in bytes, divided among the workers and this process; None: no limit.
     """
 
     def __init__(self, workers: Workers, memory: int | None) -> None:
@@ -61,7 +61,7 @@ class SlabWorkers:
 def ordered_workers(
     workers: Workers | None, memory: int | None = None
 ) -> Iterator[SlabWorkers | None]:
-    """Processes that share the parts of a volume; they end with the context.
+    """Provide processes that share the parts of a volume; they end with the context.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Starts the commands that start processes on the nodes of a job."""
+"""Starts the processes of a job on its nodes."""
 
 from __future__ import annotations
 

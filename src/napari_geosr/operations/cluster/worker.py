@@ -33,16 +33,16 @@ class Work(Protocol[T, R]):
 
 @dataclass(frozen=True)
 class Outcome:
-    """Outcome of an item.
+    """Outcome of processing an item.
 
     Attributes
     ----------
     result : object
         Result of the work; None if it was stopped or failed.
     stopped : bool
-        Whether it was stopped before it was finished.
+        Whether the item was stopped before it was finished.
     error : GeoSRError or None
-        The error with which it ended.
+        The error with which the item failed.
     """
 
     result: object = None
@@ -84,7 +84,7 @@ class RunPlugin(WorkerPlugin):
         self.ignores_interrupts = ignores_interrupts
 
     def setup(self, worker: Worker) -> None:
-        """Keep the work; it is unpickled when the first item arrives."""
+        """Store the work; it is unpickled when the first item arrives."""
         if self.ignores_interrupts and (
             threading.current_thread() is threading.main_thread()
         ):
@@ -95,7 +95,7 @@ class RunPlugin(WorkerPlugin):
         _runs[self.token] = _KnownRun(self.pickled, number)
 
     def teardown(self, worker: Worker) -> None:
-        """Forget the work."""
+        """Discard the work."""
         _runs.pop(self.token, None)
 
 

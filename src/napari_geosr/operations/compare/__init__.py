@@ -93,7 +93,7 @@ def compare_steps(
     halves: tuple[Volume, Volume] | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, QualityReport]:
-    """Compare volumes of one object with one of them, the base.
+    """Compare volumes of one object with a base, which is one of them.
 
     Each volume is compared in the frame that it shares with the base; see
     `napari_geosr.operations.compare.groups`.
@@ -275,7 +275,7 @@ def _check_numbers(
 
 
 def _budget(config: CompareConfig, groups: Sequence[FrameVolumes]) -> int:
-    """Memory for the comparison; raises an error for graphs that would need more."""
+    """Return the memory budget; raise an error for graphs that would need more."""
     budget = int(_MEMORY_SHARE * free_host_memory())
     if config.memory is not None:
         budget = parse_bytes(config.memory)
@@ -289,7 +289,7 @@ def _title(placed: Mapping[str, FrameVolume], key: str) -> str:
 
 
 class _FilledArray:
-    """A part of the frame, with unknown values replaced by the mean."""
+    """Array that replaces unknown values in each block read by the block's mean."""
 
     def __init__(self, array: FrameArray) -> None:
         self._array, self.shape = array, array.shape
@@ -350,7 +350,7 @@ class _GroupPores:
     graphs: Mapping[str, GraphAgreement]
 
     def of_base(self, base: str) -> dict[str, PorosityReport]:
-        """The report of the base, once for each of the other volumes."""
+        """Return the report of the base, once for each of the other volumes."""
         return {key: self.reports[base] for key in self.reports if key != base}
 
 
@@ -404,7 +404,7 @@ def _differences(
 def _difference(
     group: FrameVolumes, key: str, grey: GreyResult, noise: Mapping[str, Noise | None]
 ) -> tuple[Volume, str]:
-    """Difference of a volume from the base, and its unit in words."""
+    """Return the difference of a volume from the base, and its unit in words."""
     base, figures = group.placed[group.base], grey.figures[key]
     measured = {
         name: one

@@ -103,7 +103,7 @@ class CompareFields(Config):
     _check_threshold = field_validator("threshold", mode="after")(finite_threshold)
 
     def measuring(self) -> PorosityConfig:
-        """The settings for measuring pores."""
+        """Return the settings for measuring pores."""
         names = ("threshold", "phase", "min_voxels", "connectivity", "graph", "memory")
         return PorosityConfig.create(**{name: getattr(self, name) for name in names})
 

@@ -78,7 +78,7 @@ def plan(
 def companions_by_name(
     mask: Volume | None, halves: tuple[Volume, Volume] | None
 ) -> dict[str, Volume]:
-    """Further inputs of a comparison, by their names in its record.
+    """Return the other inputs of a comparison, keyed by their names in its record.
 
     The compared volumes are not included.
     """
@@ -191,7 +191,7 @@ def _fourier_rows(report: QualityReport) -> Iterator[Sequence[object]]:
 
 
 def _pore_rows(report: QualityReport, key: str) -> Iterator[Sequence[object]]:
-    """Match, position and size of every pore in the base or the volume."""
+    """Yield the match, position and size of each pore in the base or the volume."""
     axes, unit = report.frame.axes.lower(), report.frame.length_unit
     places = [f"{axis} ({unit})" for axis in axes]
     match = report.pores.get(key)
@@ -220,7 +220,7 @@ def _pore_rows(report: QualityReport, key: str) -> Iterator[Sequence[object]]:
 
 
 def _pictures(report: QualityReport) -> dict[str, dict[str, bytes]]:
-    """Pictures for the page by caption, for light and dark screens."""
+    """Return the page's figures for light and dark screens, keyed by caption."""
     drawn: AnyDict = {}
     planes = {
         report.titles[key]: pictures.middle(volume.data, volume.shape)

@@ -1,4 +1,4 @@
-"""Graphs of networks of tubes: settings, memory, and branches in common."""
+"""Checks settings and memory for graphs of tubes, and compares their branches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from napari_geosr.operations.measure.networks import MATCHING_VOXELS
 
 
 def check_graphs(config: CompareConfig) -> None:
-    """Refuse settings of graphs that contradict each other.
+    """Refuse contradictory settings for graphs.
 
     Raises
     ------

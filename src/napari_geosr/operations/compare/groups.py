@@ -1,4 +1,4 @@
-"""Volumes that are compared with the base on the same grid.
+"""Groups of volumes that are compared with the base on the same grid.
 
 A coarse volume must not determine the grid on which finer ones are compared, because
 averaging over its voxels hides their errors. Each volume is therefore compared with the
@@ -71,7 +71,7 @@ def frame_groups(
 
 
 def own_places(groups: Sequence[FrameVolumes]) -> dict[str, FrameVolume]:
-    """Return each volume in its group's frame, and the base in the finest one."""
+    """Return each volume in its group's frame, and the base in the finest frame."""
     found: dict[str, FrameVolume] = {}
     for group in groups:
         found = {**group.placed, **found}

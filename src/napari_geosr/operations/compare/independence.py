@@ -70,7 +70,7 @@ def refuse_same_source(one: Volume, other: Volume) -> None:
 def refuse_correlated(volume: Volume, noise: Noise | None) -> None:
     """Raise `VolumeError` if the noise of neighbouring voxels is or may be correlated.
 
-    The subsampled copies of a checkerboard then also share noise.
+    Otherwise, the two subsampled copies of the volume would share noise.
     """
     instead = "Use two scans, or halves of one (--fsc halves), to find the resolution."
     if noise is None or not noise.level > 0:
@@ -89,7 +89,7 @@ def refuse_correlated(volume: Volume, noise: Noise | None) -> None:
 
 
 def is_output(volume: Volume) -> bool:
-    """Whether a network or filter made a volume, according to its records."""
+    """Return whether a network or filter made a volume, according to its records."""
     return _made_by(volume, _RESTORED)
 
 
@@ -98,7 +98,7 @@ def _made_by(volume: Volume, operations: tuple[str, ...]) -> bool:
 
 
 def _inputs(volume: Volume) -> Iterator[tuple[str, Any]]:
-    """Checksum of each input of a volume, and the half of it that was used."""
+    """Yield the checksum of each input of a volume, and which half of it was used."""
     for entry in volume.provenance:
         inputs = entry.get("inputs")
         settings = entry.get("settings")

@@ -1,4 +1,4 @@
-"""Positions of volumes and sample masks if their files do not define them."""
+"""Assigns positions to volumes and sample masks if their files define none."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from napari_geosr.operations.measure.grey_levels import one_volume
 def with_positions(
     volumes: Mapping[str, Volume], remarks: list[str]
 ) -> dict[str, Volume]:
-    """Place volumes without a voxel size like another volume of the same shape.
+    """Give volumes without a voxel size the position of one of the same shape.
 
     Raises
     ------
@@ -59,13 +59,13 @@ def with_positions(
 
 
 def _has_no_position(volume: Volume) -> bool:
-    """Whether a volume has no position information at all."""
+    """Return whether a volume has no position information at all."""
     unset = set(volume.voxel_size) == {1.0} and not any(volume.origin)
     return volume.unit == PIXEL and unset
 
 
 def placed_mask(mask: Volume | None, base: FrameVolume) -> FrameArray | None:
-    """The sample mask, resampled to the frame.
+    """Return the sample mask, resampled to the frame.
 
     Raises
     ------
@@ -126,7 +126,7 @@ class _BinaryMask:
 
 
 def _refined(mask: Volume, voxel_size: tuple[float, ...]) -> Volume:
-    """A mask with repeated voxels, so that no voxel exceeds a given size."""
+    """Return a mask with repeated voxels, so that no voxel exceeds a given size."""
     factors = [
         max(1, math.ceil(m / v - 1e-3))
         for m, v in zip(mask.voxel_size, voxel_size, strict=True)

@@ -194,7 +194,7 @@ def _block(
 def _kinds(
     name: str, shape: tuple[int, ...], voxel_size: tuple[float, ...]
 ) -> list[tuple[str, bool]]:
-    """Kinds of correlation, by name: shells, rings in slices, or both."""
+    """Return the kinds of correlation, by name: shells, rings in slices, or both."""
     if len(shape) == 2:
         return [(name, True)]
     if shape[0] < _FEW_SLICES:

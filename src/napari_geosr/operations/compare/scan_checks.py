@@ -1,4 +1,4 @@
-"""Consistency of restored volumes with their scans, if both are compared."""
+"""Checks restored volumes against their scans, if both are being compared."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def scan_check_steps(
     Parameters
     ----------
     given : mapping of Volume
-        The volumes as opened; records describe these.
+        The volumes as opened, which are what the records describe.
     placed : mapping of Volume
         The same volumes with spatial axes and positions.
 
@@ -81,12 +81,12 @@ def scan_check_steps(
 
 
 def _restored_from(volume: Volume) -> AnyMapping | None:
-    """Description of the scan that a volume was restored from; None if unknown."""
+    """Return the recorded description of a volume's scan; None if unknown."""
     entry: AnyMapping = volume.provenance[-1] if volume.provenance else {}
     inputs = entry.get("inputs")
     if entry.get("operation") != "restore" or not isinstance(inputs, Mapping):
         return None
-    # A mean over several scans has other inputs.
+    # The restoration of a mean over several scans has inputs with other names.
     scan = inputs.get("input")
     return scan if isinstance(scan, Mapping) and scan.get("checksum") else None
 
@@ -94,7 +94,7 @@ def _restored_from(volume: Volume) -> AnyMapping | None:
 def _scan_steps(
     recorded: AnyMapping, volumes: Mapping[str, Volume], should_stop: ShouldStop
 ) -> Generator[Step, None, str | None]:
-    """Key of the volume that a record describes, by its checksum."""
+    """Return the key of the volume that has the recorded checksum."""
     checksum = str(recorded["checksum"])
     for key, volume in volumes.items():
         if list(volume.shape) != list(recorded.get("shape", ())):

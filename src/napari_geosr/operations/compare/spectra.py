@@ -81,7 +81,7 @@ def spectrum_steps(
 
 
 def _detail(placed: FrameVolume, most_voxels: int) -> float | None:
-    """Finest detail in slices of a volume, on its own grid, in the frame's unit."""
+    """Return the finest detail in slices, on the volume's grid, in the frame's unit."""
     own = on_common_frame({"it": placed.cropped()})
     values, _ = known_block(FrameVolumes(own, "it"), most_voxels)
     block = values["it"]

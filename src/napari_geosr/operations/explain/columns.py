@@ -48,7 +48,7 @@ class AddedColumn:
     values: tuple[object, ...]
 
     def as_array(self) -> AnyArray:
-        """Values as an array; empty words or NaN for pores that were not explained."""
+        """Return the values as an array; NaN or empty text for unexplained pores."""
         if self.name in _WORDS:
             return np.array(["" if v is None else str(v) for v in self.values], str)
         numbers: AnyArray = np.array(self.values, np.float64)  # None becomes NaN
@@ -76,7 +76,7 @@ def _value(found: Explanation, method: str, way: tuple[str, ...]) -> object:
 
 
 def pores_of_report(report: PorosityReport) -> StoredPoreTable:
-    """Convert the pores of a measurement in memory for `explain_pores_steps`."""
+    """Convert the pores of an in-memory report to a table for an explanation."""
     if report.neighbourhood:
         raise VolumeError(
             "Pores that were found with a local threshold or hysteresis cannot be "
@@ -85,7 +85,7 @@ def pores_of_report(report: PorosityReport) -> StoredPoreTable:
     table, n = report.table, report.pore_count
     boxes = []
     for axis in "zyx"[-len(report.shape) :]:
-        # An image of one slice has no columns for Z.
+        # A 2D image has no columns for Z.
         starts = table.get(f"bbox_start_{axis}", np.zeros(n, np.int64))
         ends = table.get(f"bbox_end_{axis}", np.ones(n, np.int64))
         boxes.append(zip(starts.tolist(), ends.tolist(), strict=True))
@@ -107,7 +107,7 @@ def pores_of_report(report: PorosityReport) -> StoredPoreTable:
 
 
 def with_explanations(report: PorosityReport, result: ExplainResult) -> PorosityReport:
-    """The report, with the columns added by the run that explained its pores."""
+    """Return the report, with the columns added by the run that explained its pores."""
     added = list(added_columns(result))
     return replace(
         report,

@@ -215,7 +215,7 @@ class MethodDescription:
 
 
 def methods() -> list[MethodDescription]:
-    """All available methods; does not import torch."""
+    """Return all available methods; does not import torch."""
     return [
         MethodDescription(name, module.TITLE, module.HELP)
         for name in METHODS.names()

@@ -80,7 +80,7 @@ def write_steps(
 
 
 def _table(result: ExplainResult) -> str:
-    """The pore table with columns for the explanations; empty without a table."""
+    """Return the pore table with added columns; an empty string without a table."""
     assert result.table is not None
     added = list(added_columns(result))
     text = StringIO()

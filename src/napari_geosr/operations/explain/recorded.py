@@ -1,4 +1,4 @@
-"""Opens the scan of a result again, from the record of its restoration."""
+"""Reopens the scan from which a result was restored, by the result's record."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from napari_geosr.core.volume import Volume
 
 
 def recorded_input(record: AnyMapping) -> AnyMapping | None:
-    """Information about the scan in the record of a restoration.
+    """Return the description of the scan in the record of a restoration.
 
     Returns None if the scan was not a file with one volume or image.
     """
@@ -81,7 +81,7 @@ def recorded_scan_steps(
 
 
 def _place(recorded: str, beside: Path | None) -> str | Path:
-    """The recorded path or address, or a file of the same name next to the result."""
+    """Return the recorded path, or that of a file of this name next to the result."""
     if as_address(recorded) is not None or Path(recorded).exists():
         return recorded
     if beside is not None and (near := beside.parent / Path(recorded).name).exists():
@@ -95,7 +95,7 @@ def _place(recorded: str, beside: Path | None) -> str | Path:
 def _chosen(
     volume: Volume, facts: AnyMapping, position: AnyMapping, title: str
 ) -> Volume:
-    """The restored time point and channel of a file."""
+    """Return the restored time point and channel of a file."""
     axes = str(facts["axes"])
     if list(volume.shape) == list(facts.get("shape", ())):
         return volume if volume.axes == axes else volume.replace(axes=axes)

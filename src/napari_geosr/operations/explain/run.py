@@ -107,7 +107,7 @@ class ExplainResult:
         return _table_sentence(self)
 
     def to_json_dict(self) -> AnyDict:
-        """All results as JSON-serialisable values."""
+        """Return all results as JSON-serialisable values."""
         prepared = self.prepared
         n = len(prepared.volume.axes)
         return {
@@ -341,7 +341,7 @@ def _request(
 def _overlay(
     prepared: PreparedExplanation, name: str, finding: AttributionResult
 ) -> Volume:
-    """Attributions as a volume on the scan's grid, at their position."""
+    """Return the attributions as a volume on the scan's grid, at their position."""
     volume, found = prepared.volume, finding.overlay
     assert found is not None
     n = len(volume.axes)
@@ -408,7 +408,7 @@ def explain_pores_steps(
 def _new_warnings(
     steps: Generator[Step, None, Explanation], warned: set[str]
 ) -> Generator[Step, None, Explanation]:
-    """Pass on only the warnings that are not yet in `warned`; drop progress steps."""
+    """Yield only the warnings that are not yet in `warned`, without progress steps."""
     with StepIterator(steps) as iterator:
         for step in iterator:
             if isinstance(step, WarningIssued) and step.message not in warned:
@@ -420,7 +420,7 @@ def _new_warnings(
 def _verdict_volume(
     prepared: PreparedExplanation, found: Sequence[Explanation]
 ) -> Volume:
-    """Verdicts on the voxels of the scan that contain the pores."""
+    """Return the verdicts on the voxels of the scan that contain the pores."""
     volume, layout = prepared.volume, prepared.scene.layout
     codes = np.zeros(layout.shape, np.uint8)
     for each in found:
@@ -450,7 +450,7 @@ def _table_sentence(result: ExplainResult) -> str:
 
 
 def _described(prepared: PreparedExplanation, found: Explanation) -> AnyDict:
-    """The explanation of one region as JSON-serialisable values."""
+    """Return the explanation of one region as JSON-serialisable values."""
     volume, layout = prepared.volume, prepared.scene.layout
     n = len(volume.axes)
     target = found.target

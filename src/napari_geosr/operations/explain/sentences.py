@@ -57,7 +57,7 @@ def sentence_of(
 def table_warnings(
     found: Sequence[Explanation], missing: Sequence[PoreRow]
 ) -> Iterator[str]:
-    """Warnings about the pores of a table, combined for all pores concerned."""
+    """Yield warnings about the pores of a table, combined for all pores concerned."""
     total = len(found) + len(missing)
     if missing:
         labels = ", ".join(str(row.label) for row in missing[:10])

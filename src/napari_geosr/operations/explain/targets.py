@@ -174,9 +174,7 @@ def read_pores(path: str | Path) -> StoredPoreTable:
 def _facts_of_report(path: Path) -> AnyDict:
     """Read how the pores of a table were segmented, and in which volume.
 
-    This information is in the report next to the table.
-
-    It is empty if there is no report.
+    The information comes from the report next to the table; it is empty without one.
     """
     report = path.with_name(path.name.replace("pores.csv", "report.json"))
     if report == path or not report.is_file():
@@ -202,7 +200,7 @@ def _facts_of_report(path: Path) -> AnyDict:
 
 
 def foreign_table_warning(table: StoredPoreTable, record: AnyMapping) -> str:
-    """Warn if a pore table was not measured on a result of the scan.
+    """Return a warning if a pore table was not measured on a result of the scan.
 
     Parameters
     ----------
@@ -235,7 +233,7 @@ def voxel_of(
     at: tuple[int, ...] | None,
     position: tuple[float, ...] | None,
 ) -> tuple[int, int, int]:
-    """The voxel of the result to explain, in Z, Y, X.
+    """Return the voxel of the result to explain, as (Z, Y, X).
 
     Raises
     ------
@@ -293,7 +291,7 @@ def voxel_of(
 def voxel_target(
     scene: ExplainedScan, at: tuple[int, int, int], radius: int
 ) -> ExplainedRegion:
-    """One voxel of the result, or a cube around it."""
+    """Return one voxel of the result, or a cube around it."""
     single = tuple(slice(i, i + 1) for i in at)
     region = scene.clipped(single, radius)
     mask = np.ones([part.stop - part.start for part in region], bool)
@@ -342,7 +340,7 @@ def pore_at(
 
 
 def _otsu(greys: AnyArray, contrast: float) -> float | None:
-    """Otsu's threshold, if both sides differ enough in their means to be two phases."""
+    """Return Otsu's threshold if the means of its two classes differ enough."""
     from skimage.filters import threshold_otsu
 
     if not greys.max() > greys.min():
@@ -362,7 +360,7 @@ def _component(pores: AnyArray, here: tuple[int, ...]) -> AnyArray:
 
 
 def _is_cut(scene: ExplainedScan, region: Box, mask: AnyArray) -> bool:
-    """Whether a pore extends beyond the region."""
+    """Return whether a pore extends beyond the region."""
     for axis, (part, n) in enumerate(zip(region, scene.result_shape, strict=True)):
         along = np.asarray(mask.any(axis=tuple(a for a in range(3) if a != axis)))
         if (along[0] and part.start > 0) or (along[-1] and part.stop < n):
@@ -379,7 +377,7 @@ def _cut_out(
     phase: Phase,
     notes: tuple[str, ...] = (),
 ) -> ExplainedRegion:
-    """A target consisting of the bounding box of a mask."""
+    """Return a target consisting of the bounding box of a mask."""
     box = []
     for axis in range(3):
         filled = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
@@ -449,7 +447,7 @@ def _matching_pore(
     phase: Phase,
     connectivity: Literal[6, 26],
 ) -> ExplainedRegion | None:
-    """The pore in the row's box whose number of voxels matches the table."""
+    """Return the pore in the row's box whose number of voxels matches the table."""
     from scipy import ndimage
 
     ends: Sequence[tuple[int, int]] = [(0, 1)] * (3 - len(row.box)) + list(row.box)

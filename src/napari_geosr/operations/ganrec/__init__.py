@@ -224,13 +224,13 @@ class _Blocks(ObjectFit):
             if not fit.done and not ended:
                 if not keep_unfinished():
                     raise Cancelled("Stopped before all slices were fitted.")
-                ended = True  # the current networks generate the rest
+                ended = True  # the current networks generate the remaining slices
             self._keep(fit)
             self.state = None
             self.block, self.iteration = self.block + 1, 0
 
     def _make_fit(self, before: SinogramFit | None) -> SinogramFit:
-        """The fit of the current block: resumed, or started from the previous one."""
+        """Return the fit of the current block: resumed or initialised from `before`."""
         import torch
 
         if self.config.threads:
@@ -257,7 +257,7 @@ class _Blocks(ObjectFit):
         return losses
 
     def preview(self) -> PreviewReady:
-        """The middle slice of the current block."""
+        """Return the middle slice of the current block."""
         start, stop = self.rows(self.block)
         at = (stop - start) // 2
         ready = self.ready
@@ -288,7 +288,7 @@ class _Blocks(ObjectFit):
         return CheckpointSaved(self.done, self.total, path)
 
     def _keep(self, fit: SinogramFit) -> None:
-        """Store finished slices until all slices are complete."""
+        """Store the slices of a finished block until the volume is assembled."""
         file = self.file(self.block)
         with atomic.explained(file.parent):
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -296,7 +296,7 @@ class _Blocks(ObjectFit):
             np.save(temporary, fit.slices().cpu().numpy())
 
     def kept(self) -> Iterator[tuple[slice, Any]]:
-        """Finished slices and their positions."""
+        """Yield the finished slices and their positions."""
         for block in range(len(self.starts)):
             yield slice(*self.rows(block)), np.load(self.file(block))
 

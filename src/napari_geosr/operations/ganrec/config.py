@@ -137,7 +137,7 @@ class GanrecJob(Config):
         return cls(training=made.with_absolute_paths())
 
     def to_values(self) -> AnyDict:
-        """Values that `from_values` can read."""
+        """Return the values that `from_values` can read."""
         return {
             "operation": OPERATION,
             "method": "ganrec",

@@ -1,4 +1,4 @@
-"""Settings of samples drawn from a diffusion model. Does not import torch."""
+"""Settings for sampling from a diffusion model. Does not import torch."""
 
 from __future__ import annotations
 

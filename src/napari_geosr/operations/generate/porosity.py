@@ -1,4 +1,4 @@
-"""The porosity of samples: whether it can be chosen, and its value in the results."""
+"""Checks the porosity requested for samples, and measures that of the results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from napari_geosr.core.types import AnyArray
 if TYPE_CHECKING:
     from napari_geosr.models.card import ModelCard
 
-#: Largest distance from the range of the training data, as a fraction of its end value.
+#: Maximum distance from the training range, as a fraction of the exceeded limit.
 _MAX_EXCESS = 0.2
 _NO_EFFECT = "The guidance has no effect, because no porosity was chosen."
 
@@ -20,7 +20,7 @@ _NO_EFFECT = "The guidance has no effect, because no porosity was chosen."
 def check_porosity(
     card: ModelCard, porosity: float | None, guidance: float = 1.0
 ) -> str:
-    """Return a warning if a setting has no effect or is outside the training range.
+    """Return a warning if the setting has no effect or is outside the trained range.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def check_porosity(
 
 
 def sample_porosity(card: ModelCard, values: AnyArray) -> float | None:
-    """Return the porosity of a sample at the model's threshold; None without one."""
+    """Return the porosity of a sample at the model's threshold; None if it has none."""
     trained = card.porosity_condition
     if trained is None:
         return None

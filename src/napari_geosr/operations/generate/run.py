@@ -56,7 +56,7 @@ _NOT_COMPARED = (
 _EDGES = {2: 128, 3: 64}
 #: Note in the provenance record of every sample.
 _NOTE = "Drawn from a diffusion model: not a measurement of any object."
-#: Maximum fraction of the samples that may exceed the limit by chance.
+#: Maximum fraction of the samples that may exceed the similarity limit by chance.
 _MAX_COPIES = 0.01
 
 
@@ -85,7 +85,7 @@ class GeneratedSamples:
     porosities: tuple[float, ...] = ()
 
     def to_json_dict(self) -> AnyDict:
-        """Values for ``--json``."""
+        """Return the values for the output of ``--json``."""
         found: AnyDict = {"files": list(map(str, self.files)), "generated": True}
         if self.porosities:
             found["porosities"] = [round(value, 4) for value in self.porosities]
@@ -107,7 +107,7 @@ def generate_steps(
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, GeneratedSamples]:
-    """Write samples: ``generated_MODEL_0000.ome.tif`` and so on.
+    """Generate samples, and write them as ``generated_MODEL_0000.ome.tif`` etc.
 
     Each sample depends only on the model, the seed, its number, the shape and the
     steps; the initial noise of a voxel does not depend on the shape.
@@ -115,7 +115,7 @@ def generate_steps(
     Parameters
     ----------
     model : str
-        Name or path of a model of ``train ddpm``.
+        Name or path of a model trained by ``train ddpm``.
     out : Path
         Folder, created if missing.
     config : GenerateConfig
@@ -276,7 +276,7 @@ def _drawn(
     device: str,
     should_stop: ShouldStop,
 ) -> AnyArray:
-    """Draw one sample, in grey values of the training data."""
+    """Draw one sample, on the grey-value scale of the training data."""
 
     def stop_if_asked(_step: int) -> None:
         if should_stop():

@@ -1,4 +1,4 @@
-"""Opens the inputs of operations, with settings shared by all commands."""
+"""Opens the inputs of operations, with the settings that all commands share."""
 
 from __future__ import annotations
 
@@ -257,7 +257,7 @@ def open_companion(
 
 
 def _as_stored(volume: Volume, config: InputConfig, axes: str | None) -> Volume:
-    """The volume with the voxel size in its file, read with the given axes."""
+    """Return the volume with the voxel size in its file, read with the given axes."""
     if volume.source is None:
         return volume
     reading = config.reading() | {"voxel_size": None, "unit": None, "axes": axes}
@@ -269,7 +269,7 @@ def _has_same_axes(volume: Volume, stored: Volume) -> bool:
 
 
 def _is_same_region(volume: Volume, stored: Volume) -> bool:
-    """Whether two volumes cover the same region according to their files."""
+    """Return whether two volumes cover the same region according to their files."""
     if not stored.has_physical_size or volume.unit != stored.unit:
         return False
     if volume.spatial_axes != stored.spatial_axes:
@@ -282,7 +282,7 @@ def _is_same_region(volume: Volume, stored: Volume) -> bool:
 
 
 def _box(volume: Volume) -> tuple[AnyArray, AnyArray]:
-    """First corner and edge lengths of the region that a volume covers."""
+    """Return the first corner and edge lengths of the region that a volume covers."""
     sizes = np.asarray(volume.voxel_size)
     return volume.origin - sizes / 2, sizes * volume.spatial_shape
 

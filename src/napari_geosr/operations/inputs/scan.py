@@ -34,7 +34,7 @@ _CORRECTION = "If that is wrong, give the voxel size (--voxel-size and --unit)."
 
 
 def input_warnings(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]:
-    """List everything in a volume's files that could make a result wrong.
+    """List all warnings and open questions about a volume and its files.
 
     Combines `reader_warnings`, `open_questions` and, unless the user is asked whether
     the slices are frames, `unnamed_slices`. The parameters and errors are those of
@@ -50,7 +50,7 @@ def input_warnings(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]
 
 
 def unnamed_slices(volume: Volume, cards: Iterable[ModelCard]) -> list[str]:
-    """Warn about models that add slices along an axis that the file does not name.
+    """Warn about models that add slices along an axis that the file does not define.
 
     Examples
     --------
@@ -80,7 +80,7 @@ def reader_warnings(volume: Volume) -> list[str]:
 
 
 def given_size_warnings(volume: Volume) -> list[str]:
-    """Warn about a voxel size given by the user that is probably a mistake.
+    """Warn if a voxel size given by the user is probably a mistake.
 
     The list is empty if the size comes from the file, was confirmed by the user, or is
     plausible.
@@ -105,9 +105,9 @@ def given_size_warnings(volume: Volume) -> list[str]:
 
 
 def _assumptions(volume: Volume) -> list[str]:
-    """List slice spacings that are missing from the file of `volume` or of its inputs.
+    """List slice spacings that are missing from the file of a volume or of its inputs.
 
-    The list is empty if the user gave the voxel size, or if it is unknown.
+    The list is empty if the user gave the voxel size, or if the voxel size is unknown.
     """
     if "Z" not in volume.axes or not volume.has_physical_size:
         return []
@@ -123,7 +123,7 @@ def _assumptions(volume: Volume) -> list[str]:
 
 
 def _inputs(volume: Volume) -> Iterator[AnyMapping]:
-    """Information in the provenance of `volume` about each of its input files."""
+    """Yield the record of each input file from the provenance of `volume`."""
     for entry in volume.provenance:
         inputs = entry.get("inputs")
         for facts in inputs.values() if isinstance(inputs, Mapping) else ():
@@ -132,12 +132,12 @@ def _inputs(volume: Volume) -> Iterator[AnyMapping]:
 
 
 def _texts(value: object) -> list[str]:
-    """The strings of a list from a file, which may contain any values."""
+    """Return the strings of a list from a file, which may contain any values."""
     return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []
 
 
 def _inherited_warnings(volume: Volume) -> list[str]:
-    """Reader warnings for the files that a result was made from."""
+    """Return the reader warnings for the files that a result was made from."""
     warnings = [
         f"{volume.title} was made in a run in which {change}"
         for entry in volume.provenance
@@ -171,7 +171,7 @@ def open_questions(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]
 
 
 def _frames_of(volume: Volume, cards: Iterable[ModelCard]) -> TimeSeriesQuestion | None:
-    """Ask whether slices are frames; raise an error if a model would mix them."""
+    """Return the question whether slices are frames; refuse models that mix them."""
     mixing = _mixing(cards)
     frames = frames_question(volume, mixing=bool(mixing))
     if frames is not None and frames.certain and mixing:
@@ -184,7 +184,7 @@ def _doubts(volume: Volume, frames: TimeSeriesQuestion | None) -> list[str]:
 
 
 def question_texts(volume: Volume) -> list[str]:
-    """Return the open questions, without the volume's title."""
+    """Return the open questions as texts, without the volume's title."""
     return [str(question) for question in _questions(volume, frames_question(volume))]
 
 
@@ -198,9 +198,9 @@ def _questions(
 def frames_question(
     volume: Volume, *, mixing: bool = False
 ) -> TimeSeriesQuestion | None:
-    """Ask whether slices are frames of a time series, if they look like frames.
+    """Return the question whether slices are frames, if they look like frames.
 
-    With `mixing`, also ask if there is no evidence that they are slices.
+    With `mixing`, the question is also returned if nothing shows that they are slices.
     """
     return time_series_question(volume, mixing=mixing)
 
@@ -211,7 +211,7 @@ def check_no_mixing(volume: Volume, cards: Iterable[ModelCard]) -> None:
     Raises
     ------
     VolumeError
-        If it would, or might, mix time points.
+        If the model would mix time points, or might do so.
     """
     mixing = _mixing(cards)
     if mixing and (frames := frames_question(volume, mixing=True)) is not None:
@@ -219,7 +219,7 @@ def check_no_mixing(volume: Volume, cards: Iterable[ModelCard]) -> None:
 
 
 def _mixing(cards: Iterable[ModelCard]) -> list[str]:
-    """Names of the models that use neighbouring slices."""
+    """Return the names of the models that use neighbouring slices."""
     return [c.name for c in cards if c.axes == "ZYX" or c.adjacent_slices > 1]
 
 
@@ -320,13 +320,13 @@ def describe_level(noise: Noise) -> str:
 
 
 def _grey_dependence_sentence(noise: Noise) -> list[str]:
-    """The noise at a few grey values, from the darkest to the brightest."""
+    """Describe the noise at a few grey values, from the darkest to the brightest."""
     curve = list(zip(noise.greys, noise.levels, strict=True))
     if len(curve) < 2:
         return []
     last = len(curve) - 1
     shown = sorted({round(i * last / (_SHOWN_GREYS - 1)) for i in range(_SHOWN_GREYS)})
-    least = _NO_LEVEL * max(noise.levels)  # smaller levels are rounding errors
+    least = _NO_LEVEL * max(noise.levels)  # smaller levels are due to rounding
     texts = (
         f"{number_text(level if level > least else 0.0)} at {number_text(grey)}"
         for grey, level in (curve[i] for i in shown)

@@ -135,10 +135,10 @@ def measure_steps(
     ConfigError
         If `workers` is invalid, or the extra ``cluster`` is not installed.
     VolumeError
-        If the volume is complex, has more axes, is constant or has no finite voxel, the
-        mask does not cover it, or `deviation` belongs to another volume. The error is
-        also raised for an unfinished restoration of integer type if no mask selects the
-        part to measure.
+        If the volume is complex, has other axes, is constant or has no finite voxel,
+        the mask does not cover it, or `deviation` belongs to another volume. The error
+        is also raised for an unfinished restoration of integer type if no mask selects
+        the part to measure.
     Cancelled
         If `should_stop` returns True.
     """
@@ -201,7 +201,7 @@ def _measure_steps(
     if keep_labels and labels_target is None:
         budget = None
         if config.memory is not None:
-            # Memory that remains for labels besides that for the thinnest slabs.
+            # The labels may use the memory that the thinnest slabs do not need.
             least = min_bytes(
                 volume.data,
                 has_interval=deviation is not None,
@@ -250,7 +250,7 @@ def _measure_steps(
 def _settings_for_kind(
     volume: Volume, config: MeasureConfig
 ) -> tuple[MeasureConfig, list[str]]:
-    """Adapt the settings to label volumes, and return remarks on the input."""
+    """Adapt the settings to label volumes; return them with remarks on the input."""
     remarks = input_warnings(volume)
     if volume.metadata.get("kind") == "labels":
         config = config.model_copy(update={"threshold": 0.0, "phase": "bright"})
@@ -388,7 +388,7 @@ def measure_several_steps(
 
 
 def _titles(volumes: Mapping[str, Volume]) -> dict[str, str]:
-    """Name of each volume in messages, made unique if two have the same title."""
+    """Return each volume's name in messages, made unique if two titles are equal."""
     titles = [volume.title for volume in volumes.values()]
     return {
         key: title if titles.count(title) == 1 else f"{title} ({key})"
@@ -411,7 +411,7 @@ def _refuse_mixed_axes(
 
 
 def reference_first(columns: Mapping[str, T]) -> dict[str, T]:
-    """Columns in reading order: the references first, then the measured volume.
+    """Return columns in reading order: the references, then the measured volume.
 
     Parameters
     ----------
@@ -429,7 +429,7 @@ def reference_first(columns: Mapping[str, T]) -> dict[str, T]:
 
 
 def reference_key(i: int) -> str:
-    """Key of the reference with index `i` among reports, and in JSON files.
+    """Return the key of reference `i` (counted from 0) in reports and JSON files.
 
     Examples
     --------
@@ -440,18 +440,18 @@ def reference_key(i: int) -> str:
 
 
 def figure_rows(reports: Mapping[str, PorosityReport]) -> list[StatisticRow]:
-    """Table rows: label, displayed value per report, and differences from the first."""
+    """Return table rows: label, value per report, and differences from the first."""
     return list(rows.figure_rows(list(reports.values())))
 
 
 def morphometry_choices() -> dict[str, tuple[str, str]]:
-    """Return title and one sentence about each statistic, by name."""
+    """Return the title and a one-sentence description of each statistic, by name."""
     modules = {name: MORPHOMETRY.load(name) for name in MORPHOMETRY.names()}
     return {name: (one.TITLE, one.ABOUT) for name, one in modules.items()}
 
 
 def colour_columns(report: PorosityReport) -> dict[str, bool]:
-    """Columns available for colouring pores, and whether the scale is logarithmic."""
+    """Return the columns that can colour pores, and whether each is logarithmic."""
     statistics = pore_statistics(flat=report.is_flat)
     found = [(s.name, s.colour) for s in statistics if s.colour is not None]
     found.sort(key=lambda pair: pair[1].order)

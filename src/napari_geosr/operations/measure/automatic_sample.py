@@ -1,4 +1,4 @@
-"""The automatic sample mask and the grey values inside it, before a measurement."""
+"""Computes the automatic sample mask and the grey values inside it, for a preview."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from napari_geosr.measure.sample_mask import sample_mask_bytes, sample_mask_step
 from napari_geosr.measure.segment import phase_mask
 from napari_geosr.operations.measure.grey_levels import GreyLevels, one_volume
 
-#: Maximum number of voxels for which the mask is computed before a measurement, which
+#: Maximum number of voxels for which the mask is computed before a measurement; this
 #: takes about ten seconds and 300 MB.
 MAX_VOXELS = 2**25
 #: Maximum number of voxels for which a mask is computed only to test whether it would
-#: fit, which takes about six seconds.
+#: fit; this takes about six seconds.
 _MAX_CHECKED = 2**24
 
 
 @dataclass(frozen=True)
 class AutomaticSample:
-    """The sample mask that a measurement will use.
+    """The sample mask that a measurement will use, and what it contains.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ def automatic_sample_steps(
     *,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, AutomaticSample]:
-    """Find the sample as `measure` does with an automatic mask.
+    """Compute the automatic sample mask that `measure` would use.
 
     Parameters
     ----------

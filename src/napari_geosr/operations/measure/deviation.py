@@ -14,7 +14,7 @@ from napari_geosr.measure.interval import Deviation
 
 #: Records of the operations on a volume, in order.
 Provenance = Sequence[AnyMapping]
-#: Names in records of the two volumes that a restoration writes.
+#: Names, used in records, of the two volumes that a restoration writes.
 _MEAN, _DEVIATION = "mean", "standard deviation"
 #: Keys in which the records of the two volumes may differ.
 _OWN = ("uncertainty", "run", "complete", "finished", "error")
@@ -27,18 +27,18 @@ def uncertainty_record(provenance: Provenance) -> AnyDict:
 
 
 def is_deviation(provenance: Provenance) -> bool:
-    """Whether a volume holds standard deviations, according to its records."""
+    """Return whether a volume holds standard deviations, according to its records."""
     return uncertainty_record(provenance).get("this") == _DEVIATION
 
 
 def belongs_to(deviation: Provenance, mean: Provenance) -> bool:
-    """Whether the records show that deviations and mean come from the same run."""
+    """Return whether deviations and mean are from one run, according to records."""
     ours, theirs = _restoration(mean), _restoration(deviation)
     if not is_deviation(deviation) or uncertainty_record(mean).get("this") != _MEAN:
         return False
 
     def shared(record: AnyMapping) -> str:
-        """The part of a record common to both volumes of a run, as read from a file."""
+        """Return the part of a record that both volumes of a run share, as JSON."""
         common = {key: value for key, value in record.items() if key not in _OWN}
         return json.dumps(common, sort_keys=True, default=str)
 

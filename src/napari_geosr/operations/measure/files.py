@@ -45,7 +45,7 @@ def plan(
     statistics: Sequence[str] = (),
     overviews: bool = False,
 ) -> dict[str, Path]:
-    """Name the files for the reports called `names`.
+    """Choose the paths of a measurement's files.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def plan(
     statistics : sequence of str
         Names of the requested morphometry statistics, which may have separate tables.
     overviews : bool
-        Whether to write the data needed to draw the phases again.
+        Whether to write the data needed to redraw the overview of the phases.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def plan(
 
 
 def tables_in(folder: Path) -> dict[str, Path]:
-    """Return files for all tables that morphometry may write, by table name."""
+    """Return the paths of all tables that morphometry may write, by table name."""
     files = plan(folder, ["input"], statistics=MORPHOMETRY.names())
     return {
         kind.removeprefix("table "): path
@@ -110,13 +110,13 @@ def tables_in(folder: Path) -> dict[str, Path]:
 
 
 def safe_name(name: str) -> str:
-    """Turn a layer's name into part of a file name: shortened, without separators."""
+    """Convert a layer's name to a short part of a file name without separators."""
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
     return safe[:_MAX_NAME_LENGTH]
 
 
 def column_titles(volumes: Mapping[str, Volume]) -> dict[str, str]:
-    """Title of each volume: its name, made unique if two are equal."""
+    """Return the title of each volume: its name, made unique if two are equal."""
     names = [volume.name for volume in volumes.values()]
     return {
         key: volume.name if names.count(volume.name) == 1 else f"{volume.name} ({key})"
@@ -151,7 +151,7 @@ def check(files: Mapping[str, Path], *, overwrite: bool) -> None:
 
 
 def check_space(files: Mapping[str, Path], volume: Volume) -> None:
-    """Raise `FileError` before the run if there is no room for a volume of labels."""
+    """Raise `FileError` before the run if the disk has no space for a label volume."""
     if "labels" not in files:
         return
     folder = files["labels"].absolute().parent
@@ -162,7 +162,7 @@ def check_space(files: Mapping[str, Path], volume: Volume) -> None:
 
 
 def existing_files(files: Mapping[str, Path]) -> list[str]:
-    """Names of the files that already exist."""
+    """Return the names of the files that already exist."""
     return [path.name for path in files.values() if path.exists()]
 
 
@@ -201,7 +201,7 @@ def write(
         The provenance record created when the volumes were measured. By default, it is
         created by this call, which requires reading the files or voxels.
     companions : mapping of str to Volume or None, optional
-        Sample mask and standard deviations by name, for that record.
+        Sample mask and standard deviations by name, for the record.
     more : mapping, optional
         Additional entries for the JSON file.
     overwrite : bool
@@ -222,7 +222,7 @@ def write(
         record = measure_record(volumes, config, companions)
     first, *others = reports
     values = reports[first].to_json_dict() | {"provenance": record}
-    for i, name in enumerate(others):  # a name could equal a key
+    for i, name in enumerate(others):  # names could be equal to these keys
         values[reference_key(i)] = reports[name].to_json_dict()
     values |= more or {}
     tables = {
@@ -286,7 +286,7 @@ def write(
 def moved_error(
     asked: Mapping[str, Path], files: Mapping[str, Path], existing: Sequence[str]
 ) -> FileError:
-    """Return the error that a report was written to `files` instead of `asked`."""
+    """Return an error stating that the report was written to `files`, not `asked`."""
     return FileError(
         f"{asked['json'].parent} already contains {', '.join(existing)}, created "
         f"during this run. The report was written to {files['json'].parent}."
@@ -294,7 +294,7 @@ def moved_error(
 
 
 def free_files(files: Mapping[str, Path]) -> dict[str, Path]:
-    """The same files in the first free folder of ``NAME_2``, ``NAME_3``, …."""
+    """Return the same files in the first free folder of ``NAME_2``, ``NAME_3``, …."""
     folder = files["json"].parent.absolute()
     names = (folder.with_name(f"{folder.name}_{n}") for n in itertools.count(2))
     free = next(path for path in names if not path.exists())

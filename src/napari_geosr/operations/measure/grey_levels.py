@@ -22,8 +22,8 @@ from napari_geosr.operations.measure.surroundings import Surroundings
 if TYPE_CHECKING:
     from napari_geosr.measure.histogram import GreyHistogram
 
-#: Maximum size in bytes at which the preview counts every voxel: on disk, and in
-#: memory.
+#: Maximum size in bytes, on disk and in memory, of volumes in which the preview counts
+#: every voxel.
 _MAX_READ_BYTES = 2**29
 _MAX_COUNTED = 2**32
 #: Number of voxels per block; a block takes a few milliseconds between calls of
@@ -62,10 +62,10 @@ class GreyLevels:
         return threshold_of(self.histogram, config, self.dtype, name=self.name)
 
     def bars(self, n_bins: int = 160) -> tuple[AnyArray, AnyArray]:
-        """Counts and bin edges for a plot.
+        """Return the counts and bin edges for a plot.
 
         The outermost 0.02 % of the values at either end are omitted, so that a few hot
-        voxels do not compress the rest.
+        voxels do not compress the histogram.
         """
         counts, edges = self.histogram.counts, self.histogram.edges
         share = np.cumsum(counts) / counts.sum()
@@ -86,7 +86,7 @@ def histogram_steps(
     *,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, GreyLevels]:
-    """Count grey values; in evenly spaced planes only if reading all takes too long.
+    """Count the grey values of a volume, or of evenly spaced planes if it is large.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def _some_planes(
             if should_stop():
                 raise Cancelled("Reading the grey values was cancelled.")
             held.append(bool(np.any(sample[int(z)])))
-        # For an empty mask, any planes are suitable: the engine reports that the mask
+        # With an empty mask, any planes will do: the engine reports that the mask
         # is empty.
         all_planes = all_planes[held] if any(held) else all_planes
     chosen = np.linspace(0, len(all_planes) - 1, min(n, len(all_planes))).astype(int)
@@ -153,7 +153,7 @@ def _some_planes(
 
 
 class _PlaneSample:
-    """Some planes of a large volume, read lazily."""
+    """Selected planes of a large volume, read lazily."""
 
     def __init__(self, data: ArrayLike, planes: AnyArray) -> None:
         self._data = data
@@ -193,7 +193,7 @@ def threshold_steps(
 
 
 def preview_mask(plane: AnyArray, threshold: float, config: PorosityConfig) -> AnyArray:
-    """Pore voxels of one plane at a threshold, before removing small pores.
+    """Return the pore voxels of a plane at a threshold, including small pores.
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ def one_volume(volume: Volume) -> Volume:
     Raises
     ------
     VolumeError
-        If the volume is complex, empty or has more axes.
+        If the volume is complex or empty, or has other axes.
     """
     volume = volume.select()
     if volume.dtype.kind not in "buif":

@@ -1,4 +1,4 @@
-"""Checks a group of pores before anything is measured."""
+"""Checks the definition of a group of pores before anything is measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from napari_geosr.measure.reports.table import column_units
 
 
 def check_group(volumes: Mapping[str, Volume], config: PorosityConfig) -> None:
-    """Reject a group that cannot be evaluated in all volumes.
+    """Refuse a group that cannot be evaluated in all volumes.
 
     Parameters
     ----------

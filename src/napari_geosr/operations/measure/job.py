@@ -1,4 +1,4 @@
-"""A measurement as a job: the description in the job's folder, and the run."""
+"""A measurement as a job: its description in the job's folder, and its run."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class MeasureJob(Config):
         return cls.from_mapping({**values, **inputs, "settings": settings})
 
     def to_values(self) -> AnyDict:
-        """Values that `from_values` can read."""
+        """Return the values that `from_values` can read."""
         return {
             "operation": OPERATION,
             "method": str(self.settings.threshold),
@@ -172,7 +172,7 @@ def measure_job_steps(
         Receives ``result/`` with the report and a volume of labels, unless the job
         names another output.
     keep_unfinished : callable
-        Not used, because pores at the edge of the measured part would be cut.
+        Not used: in a partial result, the pores at its edge would be cut.
 
     Yields
     ------
@@ -236,5 +236,5 @@ def measure_job_steps(
 
 
 def labels_file(report: Path) -> Path:
-    """The label volume that belongs to the report of a job."""
+    """Return the label volume that belongs to the report of a job."""
     return report_files.plan(report.parent, ["input"], labels=True)["labels"]

@@ -1,6 +1,6 @@
 """Stores the progress of a measurement next to its report, to resume it.
 
-The state belongs to a single object (`measure.blocks.SlabLabeller`): a plane of labels,
+The state is that of one object (`measure.blocks.SlabLabeller`): a plane of labels,
 a row for each open or completed pore, and a number for each label. A resumed run
 recomputes the histogram, noise, sample mask and interval.
 """
@@ -74,7 +74,7 @@ class MeasureJournal:
         }
 
     def _states(self) -> list[object]:
-        """State of the files, to detect that a file was replaced after opening."""
+        """Return the state of each file, to detect whether one was replaced."""
         return [
             None
             if (source := volume.source) is None or not source.exists()
@@ -83,7 +83,7 @@ class MeasureJournal:
         ]
 
     def _key(self, name: str) -> str | None:
-        """Identity of the state of a volume; None if a file was replaced."""
+        """Return a key for the state of a volume; None if a file was replaced."""
         record = measure_record(self._inputs, self._config)
         if self._states() != self._before:
             return None
@@ -91,15 +91,13 @@ class MeasureJournal:
         return json.dumps({**key, "volume": name}, sort_keys=True)
 
     def of(self, name: str) -> LabellingJournal | None:
-        """The journal of a volume."""
+        """Return the journal of a volume."""
         return self._parts.get(name)
 
     def note(self) -> str:
-        """A sentence about the stored states of interrupted measurements.
+        """Describe the stored states of interrupted measurements.
 
-        It is empty if there are none.
-
-        Call this method after the measurement.
+        The sentence is empty if there are none. Call this method after the measurement.
         """
         others = [path for part in self._parts.values() for path in part.others]
         if not others:
@@ -117,14 +115,14 @@ class MeasureJournal:
 
 
 class _Part:
-    """A `LabellingJournal` in a hidden file, which is always replaced as a whole."""
+    """A `LabellingJournal` in a hidden file that is always replaced as a whole."""
 
     def __init__(self, place: Path, make_key: Callable[[], str | None]) -> None:
         self._place, self._make_key = place, make_key
         self._key: str | None = None
         #: State files of interrupted measurements with other settings.
         self.others: list[Path] = []
-        #: State files with the same settings that are outdated: input files have
+        #: State files with the same settings that are outdated: the input files have
         #: changed since then, or another version wrote them.
         self._outdated: list[Path] = []
         self._path = temporary_sibling(place, _SUFFIX)
@@ -163,7 +161,7 @@ class _Part:
         return found
 
     def is_due(self) -> bool:
-        """Whether it is time for another entry."""
+        """Return whether it is time for another entry."""
         return self._key is not None and time.monotonic() >= self._due
 
     def save(self, state: Mapping[str, np.ndarray]) -> None:
@@ -189,7 +187,7 @@ class _Part:
 
 
 def _read_key(path: Path) -> str | None:
-    """The key of a state; None if the file is damaged."""
+    """Return the key of a state; None if the file is damaged."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return str(arrays["key"])
@@ -198,7 +196,7 @@ def _read_key(path: Path) -> str | None:
 
 
 def _settings_in(key: str | None) -> object:
-    """Settings and name of the volume in a key; None if it is damaged."""
+    """Return the settings and name of the volume in a key; None if it is damaged."""
     try:
         values = load_json("null" if key is None else key, MAX_RESULT_BYTES)
         return values["settings"], values["volume"]
@@ -207,7 +205,7 @@ def _settings_in(key: str | None) -> object:
 
 
 def _read(path: Path) -> dict[str, np.ndarray] | None:
-    """Arrays of a file; None if it is damaged. No code from the file is executed."""
+    """Return the arrays of a file without executing code; None if it is damaged."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}

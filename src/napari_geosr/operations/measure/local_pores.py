@@ -1,4 +1,4 @@
-"""Pores found by a local threshold or hysteresis, before a measurement."""
+"""Finds pores by a local threshold or hysteresis, for a preview."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def local_pores_steps(
     *,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, AnyArray]:
-    """Find all pores as `measure` does, before small ones are removed.
+    """Find all pores as `measure` does, without removing small ones.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A sample mask on the grid of a volume, even if it was drawn on another grid."""
+"""Resamples a sample mask to the grid of a volume."""
 
 from __future__ import annotations
 
@@ -109,12 +109,12 @@ def align_mask(mask: Volume, volume: Volume) -> ArrayLike:
 
 
 def _extent(volume: Volume, axis: int) -> str:
-    """Outer edges of the outermost voxels along an axis: ``-2 to 62 µm``."""
+    """Return the extent of a volume along an axis as text: ``-2 to 62 µm``."""
     size = volume.voxel_size[axis]
     unit = f" {volume.unit}" if volume.has_physical_size else ""
     start = volume.origin[axis] - size / 2
     end = start + volume.shape[axis] * size
-    # Positions far from zero need enough digits to show a tenth of a voxel.
+    # Positions far from zero need more digits to show a tenth of a voxel.
     digits = 2 + math.ceil(math.log10(max(abs(start), abs(end), size) / size))
     n = max(6, digits)
     return f"{start:.{n}g} to {end:.{n}g}{unit}"

@@ -23,7 +23,7 @@ MATCHING_VOXELS = 2.0
 def check_distance(
     distance: float | None, *, reference: bool, config: MeasureConfig
 ) -> None:
-    """Refuse an invalid distance before anything is measured.
+    """Refuse an invalid matching distance before anything is measured.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def agreement_of(
 
 
 def agreement_lines(agreement: GraphAgreement, unit: str) -> list[str]:
-    """Summary lines for the user."""
+    """Return lines that summarise the agreement for the user."""
     within = f"within {number_text(agreement.distance)} {unit}"
     found, of_length, true, true_length = (
         percent_text(part)

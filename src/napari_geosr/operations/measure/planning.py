@@ -1,4 +1,4 @@
-"""Plan a scan: the number, size and positions of spots; and the files of a plan."""
+"""Plan a scan: the number, size and positions of spots, and the files of the plan."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def write(
 
 
 def sizes_table(plan: ScanPlan) -> str:
-    """Sizes of spots, and the number of spots needed, as CSV."""
+    """Return a CSV table of spot sizes and the number of spots needed at each."""
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
@@ -154,7 +154,7 @@ def sizes_table(plan: ScanPlan) -> str:
 
 
 def spots_table(plan: ScanPlan) -> str:
-    """Centres of the spots, as CSV."""
+    """Return a CSV table of the centres of the spots."""
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     axes = [f"{axis} ({plan.shown_unit})" for axis in "zyx"]

@@ -1,4 +1,4 @@
-"""The size of the smallest counted pore, in voxels and in physical units."""
+"""The minimum size of counted pores, in voxels and in physical units."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from napari_geosr.measure.config import PorosityConfig
 def same_smallest_pore(
     volumes: Mapping[str, Volume], config: PorosityConfig
 ) -> dict[str, PorosityConfig]:
-    """Give each volume a config with the same *physical* minimum pore size.
+    """Give each volume a configuration with the same *physical* minimum pore size.
 
     ``config.min_voxels`` refers to the coarsest volume, in which small pores are
     hardest to detect; finer volumes get the number of voxels of the same physical size.
@@ -39,7 +39,7 @@ def same_smallest_pore(
 
 @dataclass(frozen=True)
 class PoreSize:
-    """The physical size of a number of voxels.
+    """Physical size of a pore.
 
     Attributes
     ----------

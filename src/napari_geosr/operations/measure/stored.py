@@ -21,7 +21,7 @@ REFERENCE = "reference"
 def read_reports(
     folder: Path, labels: object = None
 ) -> tuple[dict[str, PorosityReport], AnyDict]:
-    """Rebuild the reports of the measurement in a folder.
+    """Read the reports of the measurement that was written to a folder.
 
     Parameters
     ----------

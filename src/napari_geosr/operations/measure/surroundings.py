@@ -39,7 +39,7 @@ _MIN_DEPTH = 0.2
 
 @dataclass(frozen=True)
 class PlaneRim:
-    """Grey values of one plane that distinguish background from pores.
+    """Grey values of a plane that help to distinguish background from pores.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class PlaneRim:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """The surroundings of the sample at the sides of a volume.
+    """The surroundings of the sample, as seen in selected planes of a volume.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ class Surroundings:
     def has_background(
         self, threshold: float, phase: Literal["dark", "bright"]
     ) -> bool:
-        """Whether background, such as air, reaches the faces of the volume.
+        """Return whether background, such as air, reaches the faces of the volume.
 
         Parameters
         ----------
@@ -114,7 +114,7 @@ class Surroundings:
         bool
             True if the phase fills the corners of all examined planes and a large part
             of their rims. Also True if, in most planes, it extends much further from
-            the same part of the rim than pores do. The porosity of the whole volume
+            the same part of the rim than pores would. The porosity of the whole volume
             would include that region.
         """
         if not self.planes:
@@ -134,7 +134,7 @@ class Surroundings:
     ) -> float:
         """Return the largest distance from the rim to the nearest solid.
 
-        Pores vary from plane to plane, but background lies in the same place, so the
+        Pores vary from plane to plane, but background lies in the same position, so the
         median of the planes is taken for each part of the rim. The connected pore space
         of a rock also touches all faces, but it is narrow everywhere.
 
@@ -160,18 +160,18 @@ class Surroundings:
         for plane in self.planes:
             pores = phase_mask(plane.reduced, threshold, phase)
             depth = ndimage.distance_transform_edt(pores)
-            # Without any solid, this distance is undefined.
+            # Without any solid, the distance is undefined.
             depths.append(_rim(depth if not pores.all() else np.full_like(depth, edge)))
         return float(np.median(depths, axis=0).max() / edge)
 
 
 def _rim(plane: AnyArray) -> AnyArray:
-    """The four edges of a plane."""
+    """Return the four edges of a plane."""
     return np.concatenate([plane[0], plane[-1], plane[:, 0], plane[:, -1]])
 
 
 def _reduced(plane: AnyArray) -> AnyArray:
-    """Means of square blocks of a plane.
+    """Return the means of square blocks of a plane.
 
     A mean is invalid if any value in its block is invalid.
     """

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def slab_workers(
     workers: Workers | None, config: PorosityConfig
 ) -> AbstractContextManager[SlabWorkers | None]:
-    """Processes that share the slabs; they end with the context.
+    """Return the processes that share the slabs; they end with the context.
 
     The memory of the configuration is divided among the workers and this process.
 
@@ -34,15 +34,15 @@ def slab_workers(
 
 
 def n_processes(pool: SlabWorkers | None) -> int:
-    """Number of processes that share the memory: the workers and this one."""
+    """Return the number of processes that share the memory, including this one."""
     return 1 if pool is None else pool.per_host + 1
 
 
 def for_workers(volume: Volume) -> Volume:
-    """Return the volume with voxels that other processes can read; copied if needed."""
+    """Return the volume with an array that other processes can read."""
     return volume.replace(data=array_for_workers(volume.data))
 
 
 def deviation_for_workers(deviation: Deviation) -> Deviation:
-    """Standard deviations that other processes can read."""
+    """Return the standard deviations with an array that other processes can read."""
     return replace(deviation, data=array_for_workers(deviation.data))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ExportResult", "ImportResult", "export_steps", "import_steps"]
 
-# Loaded on first use because they run models.
+# Loaded on first use, because they import torch to run models.
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={

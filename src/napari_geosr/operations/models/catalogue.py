@@ -1,4 +1,4 @@
-"""The available models: list them, read their cards, check if they fit a volume."""
+"""Available models: list them, read their cards, check whether they fit a volume."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ModelLike: TypeAlias = str | Path | bundle.Model | zoo.ZooEntry
 #: Name or path of a model, with completion in the shell.
 ModelName: TypeAlias = Annotated[str, MODEL_NAME]
-#: Maximum ratio of two voxel sizes at which they count as equal.
+#: Maximum ratio of two voxel sizes at which they are considered equal.
 VOXEL_SIZE_TOLERANCE = 2.0
 #: Folder of the bundled models for binary shapes.
 _SHAPES = zoo.bundled_folder() / "shapes"
@@ -59,7 +59,7 @@ def list_models(model_filter: ModelFilter | None = None) -> list[ZooEntry]:
 
 @dataclass(frozen=True)
 class ModelFilter:
-    """Search criteria for models; None and "" match all.
+    """Search criteria for models; None and ``""`` match every model.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ class ModelFilter:
     words: str = ""
 
     def fits(self, entry: ZooEntry) -> bool:
-        """Whether a model matches."""
+        """Return whether a model matches."""
         card = entry.card
         if self.task is not None and card.task != self.task:
             return False
@@ -133,7 +133,7 @@ def remove(name: str) -> Path:
 
 
 def damaged() -> dict[str, str]:
-    """Return the reasons why entries among the models are unusable, by path."""
+    """Return the reasons why model bundles are unusable, by path."""
     return scan_folders()[1]
 
 
@@ -171,7 +171,7 @@ def name_of(model: ModelLike) -> str:
 
 
 def adopt(path: str | Path) -> Path:
-    """Copy the bundle at `path` to the user's models; return the copy.
+    """Copy the bundle at `path` to the user's models; return its new path.
 
     Raises
     ------
@@ -200,7 +200,7 @@ def checked_card(name_or_path: str | Path) -> ModelCard:
 
 
 def names_for_shapes() -> list[str]:
-    """Names of the bundled models for binary shapes; see `operations.shapes`."""
+    """Return the names of the bundled models for binary shapes."""
     return sorted(path.parent.name for path in _SHAPES.glob("*/card.yaml"))
 
 
@@ -222,20 +222,20 @@ def verify(path: str | Path) -> ModelCard:
 
 
 def fit(card: ModelCard, volume: Volume) -> Compatibility:
-    """Check whether a model can restore `volume`, given the axes of both."""
+    """Check whether a model can restore `volume`, judging by the axes of both."""
     if card.axes == "ZYX" and "Z" not in volume.axes and card.has_weights:
         return Compatibility(False, "needs a volume, but this is a single image")
     return Compatibility(True)
 
 
 def has_strength(card: ModelCard) -> bool:
-    """Whether a model has a strength: noise-bounded models and denoising filters."""
+    """Return whether the strength of a model (a denoiser) can be chosen."""
     is_filter = not card.has_weights and card.task == "denoise"
     return is_filter or card.noise_bound is not None
 
 
 def summary(entry: ZooEntry) -> AnyDict:
-    """One model as a row of ``models list --json``."""
+    """Return one model as a row of ``models list --json``."""
     card = entry.card
     return {
         "name": card.name,
@@ -296,7 +296,7 @@ def card_text(card: ModelCard) -> str:
 
 
 def takes_volumes(card: ModelCard) -> bool:
-    """Whether a model is a filter that processes whole volumes."""
+    """Return whether a model is a filter that processes whole volumes."""
     return not card.has_weights and "ndim" not in card.network_kwargs
 
 
@@ -343,13 +343,13 @@ _MEANINGS = {
 
 
 def _meanings(columns: Sequence[str]) -> list[str]:
-    """Lines that state the meaning of each column."""
+    """Return lines of text that explain each column."""
     width = max(len(_HEADINGS[key]) for key in columns)
     return [f" {_HEADINGS[key]:<{width}}  {_MEANINGS[key]}" for key in columns]
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table of methods; a long name is on a separate line."""
+    """Return the lines of a table of methods; long names are wrapped."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     room = min(widths[0], _METHOD_WIDTH)
     lines = []

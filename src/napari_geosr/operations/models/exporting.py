@@ -35,8 +35,8 @@ class ExportResult:
     Attributes
     ----------
     difference : float
-        Largest difference from our result for the same piece of an image, in standard
-        deviations of that result.
+        Largest difference from our result for the same part of an image, as a multiple
+        of the standard deviation of that result.
     """
 
     path: Path
@@ -52,17 +52,17 @@ def export_steps(
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, ExportResult]:
-    """Export a model.
+    """Export a model to a file for other programs.
 
-    A `WarningIssued` is yielded if other programs need further steps for the same
-    result, such as scaling or averaging several outputs.
+    A `WarningIssued` is yielded if other programs need additional steps to obtain the
+    same result, such as scaling or averaging several outputs.
 
     Parameters
     ----------
     name : str or Path
         Name in the zoo, or path of a bundle.
     kind : str
-        One of `formats`.
+        Name of one of the `formats`.
     out : str or Path
         The file to write, with the suffix of the format.
     like : str, Path or Volume, optional
@@ -115,7 +115,7 @@ def _set_noise_steps(
 ) -> Generator[Step, None, Model]:
     """Store the noise of the scan in the model to be exported.
 
-    Without a scan, return the model without its bound if it can run that way.
+    Without a scan, return the model without its bound if it can run without one.
     """
     network = model.restorer()
     if not needs_noise(network):

@@ -36,12 +36,12 @@ def formats() -> dict[str, Format]:
 
 
 def format_help() -> str:
-    """Names and suffixes of the formats, as text for help."""
+    """Return the names and suffixes of the formats, as text for help."""
     return ", ".join(f"{name} ({kind.suffix})" for name, kind in formats().items())
 
 
 def source_help() -> str:
-    """Name the model formats that can be imported in addition to bundles.
+    """Return the model formats that can be imported in addition to bundles, as text.
 
     Does not import torch.
     """
@@ -50,5 +50,5 @@ def source_help() -> str:
 
 
 def suffixes() -> list[str]:
-    """Suffixes of files that can be imported; bundles of this plugin are zips."""
+    """Return the suffixes of files that can be imported, including ``.zip``."""
     return list(dict.fromkeys([".zip", *foreign.suffixes()]))

@@ -137,7 +137,7 @@ def import_steps(
 
 @contextmanager
 def _local_copy(source: str, should_stop: ShouldStop) -> Iterator[str]:
-    """A local path for a source; a zip at a URL is downloaded once."""
+    """Provide a local path for a source; a zip at a URL is downloaded once."""
     if not (is_address(source) and file_name_of(source).lower().endswith(".zip")):
         yield source
         return
@@ -183,7 +183,7 @@ def _build_network(draft: ImportDraft) -> ForeignNetwork:
 
 
 def _with_config(network: ForeignNetwork, config: NetworkConfig) -> ForeignNetwork:
-    """The same network with another config."""
+    """Return the same network with another config."""
     other = networks.foreign.ForeignNetwork(config, network.inner)
     other.requires_grad_(False)
     return other.eval()
@@ -223,8 +223,8 @@ def measure_receptive_field(
             if stride == network.spec.stride:
                 update = {"halo": measured.halo, "stride": stride}
                 return config.model_copy(update=update), ()
-            # With a larger stride, the reach differs between more positions: measure it
-            # again.
+            # With a larger stride, the reach differs between more positions, so measure
+            # it again.
             config = config.model_copy(update={"stride": stride})
             network = _with_config(network, config)
     n = config.ndim

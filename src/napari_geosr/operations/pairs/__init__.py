@@ -68,7 +68,7 @@ _MIN_VOXELS = 8
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """A pair of volumes in files, with its quality.
+    """A training pair: its files, its report, and volumes for display.
 
     Attributes
     ----------
@@ -205,7 +205,7 @@ def pairs(low: Volume, high: Volume, out: str | Path, **settings: Any) -> Pairs:
 def _box(
     low: Volume, high: Volume, aligned: Alignment, factors: tuple[int, ...]
 ) -> Box:
-    """The common region of both scans, in low-resolution voxels.
+    """Return the common region of both scans, in low-resolution voxels.
 
     Raises
     ------
@@ -225,7 +225,7 @@ def _box(
 
 
 def _describe_alignment(aligned: Alignment) -> AnyDict:
-    """The transform, and the distance by which the refinement moved the centre."""
+    """Describe the transform, and how far the refinement moved the centre."""
     middle = aligned.high.grid.centre
     moved = aligned.transform.apply(middle) - aligned.start.apply(middle)
     return {
@@ -245,7 +245,7 @@ def _describe_alignment(aligned: Alignment) -> AnyDict:
 def _layers(
     aligned_scans: AlignedScans, low: Volume, match: GreyMatch
 ) -> dict[str, Volume]:
-    """The compared arrays as volumes at the position of the low-resolution scan."""
+    """Return the compared arrays as volumes in the low-resolution coordinate system."""
     return {
         name: Volume(
             data,
@@ -283,7 +283,7 @@ class _PairWriter:
         self.resampling = Resampling(high, self.grids["high"], back)
 
     def describe_grid(self, key: str) -> AnyDict:
-        """Shape and position of one of the volumes, for the report."""
+        """Return the shape and position of one of the volumes, for the report."""
         return self.grids[key].to_record()
 
     def write(
@@ -341,7 +341,7 @@ class _PairWriter:
         return dtype if small else np.dtype(np.float32)
 
     def _measured(self, coarse: Box) -> AnyArray:
-        """The grey values of the low-resolution scan."""
+        """Read the grey values of a box of the low-resolution scan."""
         key = tuple(
             slice(b.start + c.start, b.start + c.stop)
             for b, c in zip(self.box, coarse, strict=True)

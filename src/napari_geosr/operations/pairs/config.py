@@ -36,7 +36,7 @@ LARGEST_FACTOR = 16
 
 
 class PairsInput(Config):
-    """Corrections and additions to the metadata of the files."""
+    """Corrections and additions to the metadata of the files of a pair."""
 
     low_voxel_size: Annotated[tuple[float, ...] | None, COMMAS] = Field(
         None,
@@ -91,7 +91,7 @@ class PairsInput(Config):
         return None if value is None else require_unit(value)
 
     def reading(self, voxel_size: tuple[float, ...] | None) -> InputConfig:
-        """Settings to open one of the files."""
+        """Return the settings to open one of the files."""
         return InputConfig(
             voxel_size=voxel_size,
             unit=self.unit if voxel_size else None,
@@ -140,7 +140,7 @@ class PairConfig(Config):
         return value
 
     def factors(self, ndim: int, factor: int) -> tuple[int, ...]:
-        """High-resolution voxels per low-resolution voxel along each spatial axis."""
+        """Return the upscale factor along each spatial axis."""
         kept = ndim - 2 if self.dimensions == "2D" else 0
         return (1,) * kept + (factor,) * (ndim - kept)
 
@@ -222,7 +222,7 @@ class DegradeConfig(PairConfig):
         return self
 
     def imaging(self, **measured: Any) -> DegradationConfig:
-        """Return the degradation settings: those given, else the `measured` values.
+        """Return the degradation settings: as set or, if not set, as `measured`.
 
         Raises
         ------

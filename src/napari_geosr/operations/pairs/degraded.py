@@ -58,7 +58,7 @@ __all__ = ["DegradeConfig", "degrade", "degrade_steps"]
 #: Maximum residual of a good estimate: root-mean-square error of the logarithmic
 #: spectrum.
 _MISFIT = 0.35
-#: Correlation of the noise of neighbouring voxels above which a pair shares noise.
+#: Correlation of neighbouring voxels' noise above which a pair has noise in common.
 _MAX_CORRELATION = 0.1
 #: Maximum relative difference between voxel sizes without a warning.
 _SAME_SIZE = 0.05
@@ -179,7 +179,7 @@ def degrade_steps(
 def degrade(
     high: Volume, out: str | Path, like: Volume | None = None, **settings: Any
 ) -> Pairs:
-    """Make a pair from one scan; see `degrade_steps`.
+    """Build a pair from one scan; see `degrade_steps`.
 
     Parameters
     ----------
@@ -209,7 +209,7 @@ def _factor(high: Volume, like: Volume | None, config: DegradeConfig) -> int:
     one, other = (None, high) if like is None else with_matching_axes(like, high)
     if one is None or not (one.has_physical_size or config.upscale_factor is None):
         assert config.upscale_factor is not None
-        return config.upscale_factor  # there is nothing to compare the estimate with
+        return config.upscale_factor  # there is no estimate to compare it with
     factor = fitting_factor(one, other, config)
     expected = config.factors(len(one.axes), factor)
     ratio = np.divide(one.voxel_size, other.voxel_size) / expected
@@ -255,7 +255,7 @@ def _match_warnings(
 
 
 def _shared_noise_warnings(high: Volume, blurred: bool) -> list[str]:
-    """Warn if interpolating the kept voxels does not separate the noise of a pair."""
+    """Warn if both volumes of a pair have noise in common despite interpolation."""
     if blurred:
         return [
             "With an additional blur, the low-resolution voxels contain the noise of "

@@ -25,7 +25,7 @@ FILES = {
 
 
 def plan(out: str | Path, inputs: list[Volume], *, overwrite: bool) -> dict[str, Path]:
-    """Name the files in the folder `out`.
+    """Return the paths of the files of a pair, and check that they may be written.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def train_command(
 
 
 def untrained_factor_notes(factor: int) -> list[str]:
-    """Return a sentence if none of the package's networks upscales by this factor."""
+    """Return a note if none of the available networks upscales by this factor."""
     if factor in _TRAINED:
         return []
     return [
@@ -105,7 +105,7 @@ def write_report(
     flat: bool,
     overwrite: bool,
 ) -> None:
-    """Write the picture and the report (JSON), after completing the report.
+    """Complete the report, and write it (as JSON) together with the picture.
 
     Parameters
     ----------

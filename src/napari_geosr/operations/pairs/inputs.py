@@ -1,4 +1,4 @@
-"""Prepares two volumes for a pair: equal axes and unit, and a valid factor."""
+"""Prepares two volumes for a pair: common axes and unit, and a valid upscale factor."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def _too_coarse(
 
 
 def finer_than_needed(low: Volume, high: Volume, factors: tuple[int, ...]) -> str:
-    """A sentence if fine detail of `high` is averaged away, or "".
+    """Return a note if fine detail of `high` is lost by averaging, else "".
 
     Parameters
     ----------
@@ -174,14 +174,14 @@ def finer_than_needed(low: Volume, high: Volume, factors: tuple[int, ...]) -> st
 
 
 def memory_for_voxels(config: PairConfig) -> int:
-    """Memory for blocks of voxels, in bytes."""
+    """Return the memory budget for blocks of voxels, in bytes."""
     if config.memory is not None:
         return parse_bytes(config.memory)
     return int(min(_MEMORY_SHARE * free_host_memory(), _MAX_BYTES))
 
 
 def millimetres(volume: Volume) -> float | None:
-    """Length of the volume's unit in millimetres; None if it is not a length."""
+    """Return the volume's unit in millimetres; None if it is not a unit of length."""
     if not volume.has_physical_size:
         return None
     return convert_length(1.0, volume.unit, "mm")
@@ -190,7 +190,7 @@ def millimetres(volume: Volume) -> float | None:
 def offset_for(
     low: Volume, offset: tuple[float, ...] | None
 ) -> tuple[float, ...] | None:
-    """Check that an offset has one value for each axis.
+    """Return an offset after checking that it has one value for each axis.
 
     Raises
     ------

@@ -44,7 +44,7 @@ _NOISE_SPECTRA = {"ct": ("white", "reconstruction", "smooth"), "fluo": ("white",
 
 
 def contrast_levels(high: Volume) -> ContrastLevels:
-    """Grey values of background and bright structures, and the phase contrast.
+    """Measure the grey values of background and bright structures, and the contrast.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def measure_steps(
 
 
 def _high_part(factors: tuple[int, ...]) -> tuple[int, int, int]:
-    """Edge lengths of a part: as many whole windows as fit in the plane."""
+    """Return the edge lengths of a part, which contains only whole windows."""
     depth = MAX_DEPTH * factors[0]
     edge = math.isqrt(_MAX_HIGH_VOXELS // depth) // factors[1] * factors[1]
     edge = min(edge, 4 * MAX_WINDOW * factors[1])
@@ -147,7 +147,7 @@ def _high_part(factors: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def _parts(volume: Volume, edges: tuple[int, ...], most: int) -> list[FloatArray]:
-    """Parts spread over a volume, with axes Z, Y and X."""
+    """Read parts that are evenly spread over a volume, with axes Z, Y and X."""
     shape = (1,) * (3 - len(volume.shape)) + volume.shape
     size = [min(n, e) for n, e in zip(shape, edges, strict=True)]
     counts = [n // s for n, s in zip(shape, size, strict=True)]

@@ -1,4 +1,4 @@
-"""Draws two volumes on top of each other, before and after alignment."""
+"""Draws pictures of pairs: overlays before and after alignment, or side by side."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _with_contrast(plane: Plane) -> Plane:
 
 
 def _overlay(low: Plane, high: Plane) -> Plane:
-    """Overlay two planes in two colours that add up to grey."""
+    """Overlay two planes in colours that add up to grey."""
     mixed = _with_contrast(low)[..., None] * np.array(LOW_COLOUR, np.float32)
     mixed = mixed + _with_contrast(high)[..., None] * np.array(HIGH_COLOUR, np.float32)
     return np.clip(mixed, 0, 1).astype(np.float32)
@@ -129,7 +129,7 @@ def _draw_png(columns: dict[str, list[tuple[Plane, Extent]]], unit: str) -> byte
     grid: Any = figure.subplots(
         len(heights), len(columns), squeeze=False, height_ratios=heights
     )
-    # An automatic layout would take longer than everything else.
+    # Matplotlib's automatic layout would take longer than the drawing itself.
     figure.subplots_adjust(
         left=left / width,
         right=1 - 0.2 / width,

@@ -69,7 +69,7 @@ class PairQuality:
         return max((found.length for found in self.shifts), default=None)
 
     def to_json_dict(self) -> AnyDict:
-        """The measured values in JSON-serialisable form."""
+        """Return the measured values in JSON-serialisable form."""
         both = ("before", "after")
         return {
             "mutual_information_bits": dict(zip(both, self.information, strict=True)),
@@ -113,7 +113,7 @@ class AlignedScans:
 def overlay_steps(
     aligned: Alignment, low: Volume, box: Box, *, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, AlignedScans]:
-    """Resample the copies of both scans to one grid.
+    """Resample both scans to one grid, before and after the refinement.
 
     Alignment used a part of `low` around the start position. If the refinement moved
     beyond this part, `low` is read again.
@@ -152,16 +152,16 @@ def overlay_steps(
 
 
 def _crop_to(here: Grid, box: Grid) -> Box | None:
-    """Voxels of a copy, at full or reduced resolution, that lie in `box`.
+    """Return the part of a copy, at full or reduced resolution, that covers `box`.
 
-    None if the copy does not contain it.
+    The result is None if the copy does not contain `box`.
     """
     ratio = here.voxel_size / box.voxel_size
     shape = np.maximum(1, np.floor(np.array(box.shape) / ratio + 1e-6)).astype(int)
     first = box.origin + (ratio - 1) / 2 * box.voxel_size
     ideal = np.rint((first - here.origin) / here.voxel_size).astype(int)
     start = np.clip(ideal, 0, np.maximum(0, np.array(here.shape) - shape))
-    # Allow for one coarser voxel that is cut off at the end of the copy.
+    # A coarser copy may lack one voxel at its end.
     missed = np.abs(ideal - start) > np.where(ratio > 1.5, 1, 0)
     if missed.any() or (start + shape > here.shape).any():
         return None
@@ -171,7 +171,7 @@ def _crop_to(here: Grid, box: Grid) -> Box | None:
 def pair_quality(
     aligned: AlignedScans, box: Grid, high: Grid, low: Grid
 ) -> PairQuality:
-    """Measure a pair.
+    """Measure the alignment and overlap of a pair.
 
     Parameters
     ----------
@@ -205,7 +205,7 @@ def pair_quality(
 
 
 def quality_warnings(quality: PairQuality, aligned: Alignment) -> list[str]:
-    """Return messages for the user before training with the pair."""
+    """Return warnings for the user before training with the pair."""
     warnings = []
     shift, largest = quality.shift, quality.largest_shift
     again = (
@@ -272,7 +272,7 @@ _SHAPES = {
 
 
 def report_lines(report: AnyMapping) -> list[str]:
-    """The measured values of a pair, one per line."""
+    """Return the measured values of a pair, one per line."""
     lines = _degraded_lines(report) if "degrade" in report else _aligned_lines(report)
     return [*lines, _sizes(report)]
 

@@ -45,7 +45,7 @@ _CUBIC_REACH = 2
 
 
 def cropped(high: Volume, factors: tuple[int, ...]) -> Volume:
-    """Crop the scan so that no low-resolution voxel at the ends is incomplete."""
+    """Crop the scan to a whole number of low-resolution voxels along each axis."""
     shape = tuple(n // f * f for n, f in zip(high.shape, factors, strict=True))
     coarse = tuple(n // f for n, f in zip(shape, factors, strict=True))
     if min(coarse[-2:]) < _MIN_VOXELS or min(coarse) < 1:
@@ -61,7 +61,7 @@ def cropped(high: Volume, factors: tuple[int, ...]) -> Volume:
 
 
 class _CroppedArray:
-    """The first part of an array, read from its file only when indexed."""
+    """View of the first voxels of an array along each axis, read when indexed."""
 
     def __init__(self, data: ArrayLike, shape: tuple[int, ...]) -> None:
         self.data, self.shape = data, shape
@@ -121,7 +121,7 @@ class DegradedScan:
         self.noise = module.Noise(imaging, levels, coarse.shape[-2:])
 
     def describe_grid(self, key: str) -> AnyDict:
-        """Shape and position of one of the volumes, for the report."""
+        """Return the shape and position of one of the volumes, for the report."""
         return self.grids[key].to_record()
 
     def write(
@@ -153,7 +153,7 @@ class DegradedScan:
                 output.provenance = (*self.high.provenance, record)
 
     def _step(self, memory: int) -> int:
-        """Low-resolution slices per block, or all rows of an image (blurred whole)."""
+        """Return the number of slices per block; an image is processed as a whole."""
         shape = self.grids["low"].shape
         if len(shape) == 2:
             return shape[0]
@@ -199,7 +199,7 @@ class DegradedScan:
         outputs["low"].array[start:stop] = self._noisy(coarse, start)
 
     def _target(self, block: AnyArray, first: int) -> AnyArray:
-        """Slices of the target; `first` is the index of the first one."""
+        """Return the target for a block; `first` is the index of its first slice."""
         return without_kept(block, self.factors, first) if self.separates else block
 
     def _noisy(

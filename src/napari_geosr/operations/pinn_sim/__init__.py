@@ -142,7 +142,7 @@ class _StackFit(ObjectFit):
 
     @property
     def done(self) -> int:
-        """Number of steps done, even before the network of a checkpoint is restored."""
+        """Number of steps done, including those of a checkpoint to be loaded."""
         if self.network is not None:
             return self.network.iteration
         return 0 if self.state is None else int(self.state["fit"]["iteration"])
@@ -221,7 +221,7 @@ class _StackFit(ObjectFit):
     def fit_of(
         self, block: FloatArray, estimate: PatternEstimate, should_stop: ShouldStop
     ) -> Generator[Step, None, tuple[JointRichardsonLucy, FrameFit]]:
-        """Joint Richardson–Lucy of a plane, and a network initialised from it."""
+        """Run joint Richardson–Lucy on a plane, and initialise a network from it."""
         start = yield from fit_steps(
             *self._plane(block, estimate),
             self.iterations,
@@ -266,7 +266,7 @@ class _StackFit(ObjectFit):
             return {"loss": self.fitted.step()}
 
     def preview(self) -> PreviewReady:
-        """The current reconstruction of the middle slice."""
+        """Return the current reconstruction of the middle slice."""
         space = geometry(self.frames, self.config.upscale_factor)
         volume = Volume(
             self.image(self.start, self.fitted),
@@ -290,7 +290,7 @@ class _StackFit(ObjectFit):
         return CheckpointSaved(self.done, self.total, path)
 
     def image(self, start: JointRichardsonLucy, fit: FrameFit) -> FloatArray:
-        """Return the object in the field of view; initially, that of `start`."""
+        """Return the object in the field of view; `start` before the first step."""
         if self.steps == 0:
             return start.result()
         with exact_settings(self.config.threads):
@@ -358,7 +358,7 @@ def _write_steps(
 
 
 def _facts(fit: _StackFit, is_first: bool) -> AnyMapping:
-    """Entries for the record of a result."""
+    """Return the entries for the record of a result."""
     facts: AnyDict = {
         "device": fit.device,
         "iterations": fit.iterations,

@@ -34,7 +34,7 @@ NEEDS = (
     "only raw structured-illumination frames; reconstructs them and any additional "
     "stacks, but saves no model"
 )
-#: Difference of pixel size, aperture or wavelength above which the optics differ.
+#: Maximum relative difference in pixel size, aperture or wavelength of equal optics.
 _SAME = 0.01
 
 
@@ -91,7 +91,7 @@ class PinnSimConfig(ObjectFitConfig, FramesConfig):
         return value
 
     def reconstruction(self) -> SimConfig:
-        """Return the same settings for a reconstruction."""
+        """Convert the settings to those of a reconstruction."""
         shared = SimConfig.model_fields.keys() & type(self).model_fields.keys()
         values = {name: getattr(self, name) for name in shared}
         return SimConfig.create(method="pinn", checks=False, **values)
@@ -101,7 +101,7 @@ class PinnSimConfig(ObjectFitConfig, FramesConfig):
         return () if self.frames is None else (self.frames, *self.apply_to)
 
     def file_names(self) -> tuple[str, ...]:
-        """Names of the results, in the order of `stacks`, without suffix."""
+        """Return the names of the results, in the order of `stacks`, without suffix."""
         names = [self.name]
         for path in self.apply_to:
             base = f"{self.name}_{path.name.split('.')[0]}"
@@ -126,7 +126,7 @@ class PinnSimJob(Config):
         return cls(training=training, reading=reading)
 
     def to_values(self) -> AnyDict:
-        """Values that `from_values` can read."""
+        """Return the values that `from_values` can read."""
         return {
             "operation": OPERATION,
             "method": OPERATION,
@@ -164,7 +164,7 @@ class PinnSimJob(Config):
 
 
 def check_same_optics(first: SimFrames, other: SimFrames) -> None:
-    """Refuse a stack with optics for which the network was not fitted.
+    """Refuse a stack with optics other than those for which the network was fitted.
 
     Raises
     ------

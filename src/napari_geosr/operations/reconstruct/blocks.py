@@ -41,7 +41,7 @@ from napari_geosr.tomography.preprocess import ClippingReport, LineIntegrals
 Slices = npt.NDArray[np.float32]
 Rows = tuple[int, int]
 
-#: Number of significant digits that do not depend on the order of summation.
+#: Number of significant digits that are independent of the order of summation.
 _DIGITS = 6
 
 
@@ -115,7 +115,7 @@ class BlockRun:
         return float(f"{share**0.5:.{_DIGITS}g}")
 
     def to_record(self, complete: bool) -> AnyDict:
-        """Values that do not depend on memory, time or the number of interruptions."""
+        """Return the values that do not depend on memory, time or interruptions."""
         found: AnyDict = {
             "residual": self.residual,
             "preparation": asdict(self.report),
@@ -155,9 +155,9 @@ def block_steps(
     Raises
     ------
     Cancelled
-        If `should_stop` returns True; blocks passed to `write` are finished.
+        If `should_stop` returns True; blocks already passed to `write` are complete.
     DeviceMemoryError
-        If not even one row fits.
+        If not even one row fits into memory.
     """
     most = ready.max_rows()
     missing = list(gaps(finished, ready.n_slices))
@@ -200,7 +200,7 @@ def block_steps(
 
 
 def gaps(finished: list[Rows], n_rows: int) -> Iterator[Rows]:
-    """Unfinished rows, as ranges in ascending order."""
+    """Yield the unfinished rows, as ranges in ascending order."""
     start = 0
     for low, high in sorted(finished):
         if low > start:
@@ -243,7 +243,7 @@ def _reconstructed(
     slices: Rows | None = None,
     batch: int = 0,
 ) -> tuple[Slices, float]:
-    """Slices, and the sum of squares of their line integrals."""
+    """Return the slices, and the sum of squares of their line integrals."""
     import torch
 
     from napari_geosr.physics.projection.compiled import interruptible
@@ -297,12 +297,12 @@ class RowProgress:
         self.total = ready.n_slices * self.steps
 
     def within(self, n_rows: int, iteration: Iteration) -> tuple[int, int]:
-        """Progress when a block of `n_rows` is at `iteration`."""
+        """Return steps done and total when a block of `n_rows` is at `iteration`."""
         share = iteration.done / max(iteration.total, 1)
         return self.rows * self.steps + int(n_rows * self.steps * share), self.total
 
     def finish(self, n_rows: int) -> tuple[int, int]:
-        """Progress after a block of `n_rows` has finished."""
+        """Return steps done and total after a block of `n_rows` has finished."""
         self.rows += n_rows
         return self.rows * self.steps, self.total
 
@@ -348,8 +348,7 @@ def _one_block(
             if not is_out_of_memory(error):
                 raise
             failure = str(error)
-        # Outside `except`, because the error would keep the tensors of its frames
-        # alive.
+        # Free memory outside `except`, where the error would keep tensors alive.
         _free(ready.device)
         raise BlockTooLargeError(failure)
 
@@ -380,7 +379,7 @@ def _free(device: str) -> None:
 def in_thread(
     work: Callable[[ShouldStop, OnIteration], Any], should_stop: ShouldStop
 ) -> Generator[Iteration, None, Any]:
-    """Run `work` in a thread; yield its iterations as they happen, return its result.
+    """Run `work` in a thread; yield its iterations as they finish, return its result.
 
     If the generator is closed, it asks the work to stop and waits for it to end.
     """

@@ -128,7 +128,7 @@ class ReconstructConfig(ReconstructFields):
         return self
 
     def algorithm_config(self) -> Config:
-        """Settings of the algorithm, as defined by its module.
+        """Return the settings of the algorithm, as defined by its module.
 
         Raises
         ------
@@ -151,7 +151,7 @@ class ReconstructConfig(ReconstructFields):
         return kind.create(**given)
 
     def preparation(self) -> PreparationConfig:
-        """The settings for converting counts to line integrals."""
+        """Return the settings for converting counts to line integrals."""
         names = set(PreparationConfig.model_fields)
         return PreparationConfig(**self.model_dump(include=names))
 
@@ -199,7 +199,7 @@ def algorithms_for(beam: str) -> dict[str, str]:
 
 
 def settings_of(algorithm: str) -> type[Config]:
-    """The config class of an algorithm.
+    """Return the config class of an algorithm.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Views derived lazily from those in a file: as means, or with fewer photons."""
+"""Views computed lazily from those in a file: means, or views with fewer photons."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class MeanViews(_DerivedViews):
 
 
 class ThinnedCounts(_DerivedViews):
-    """Counts from a fraction of the photons.
+    """Counts as if only a fraction of the photons had been detected.
 
     Electronic detector noise is split like photon noise. Therefore, each part has less
     of it than a shorter exposure would have, and the noise of the two parts is

@@ -47,7 +47,7 @@ _MAX_GAP_DEGREES = 20.0
 MAX_INPUT_LIGHT = 0.8
 #: Number of views per part, unless a number of parts is set.
 _VIEWS_PER_PART = 50
-#: Maximum number of parts, unless a number is set.
+#: Maximum number of parts, unless a number of parts is set.
 _MAX_PARTS = 4
 #: Warning that one count is assumed to be one photon because nothing better is known.
 _NO_GAIN = (
@@ -101,7 +101,7 @@ class ScanPair:
 
 
 def number_of_parts(n_views: int, parts: int | Literal["auto"]) -> int:
-    """Number of parts into which the views are divided.
+    """Return the number of parts into which the views are divided.
 
     By default, there are two to four parts; three or four are used only if each has at
     least 50 views. The more parts there are, the stronger the streaks in each of them;
@@ -163,7 +163,7 @@ def splits(
 def fewer_views(
     scan: Projections, count: int, acquisition: Acquisition = "step"
 ) -> Projections:
-    """The scan as if only `count` views had been recorded.
+    """Return the scan as if only `count` views had been recorded.
 
     Views from opposite sides of a parallel beam are equivalent. For a full turn and an
     even number of views, the directions in one half of the turn are therefore chosen to
@@ -207,7 +207,7 @@ def fewer_views(
 def unused_views(scan: Projections, count: int) -> Projections:
     """Return the views that `fewer_views` omits ("step"), with independent noise.
 
-    The streaks are not independent: if all views together have no streaks, the streaks
+    The streaks are not independent: if all views together cause no streaks, the streaks
     of the two parts are opposite.
     """
     left = np.setdiff1d(np.arange(scan.n_angles), _spread_views(scan, count))
@@ -257,7 +257,7 @@ def remaining_light(
 
 
 def _spread_views(scan: Projections, count: int) -> npt.NDArray[np.intp]:
-    """The selected views, evenly spread over directions."""
+    """Return the selected views, evenly spread over directions."""
     order = _along_angles(scan)
     if scan.geometry == "parallel" and scan.is_full_turn:
         places = distinct_places(scan.angles)
@@ -274,7 +274,7 @@ def thinned(
     seed: int = 0,
     counts_per_photon: float | Literal["auto"] = "auto",
 ) -> Projections:
-    """The scan as if each view had been exposed for `share` of the time.
+    """Return the scan as if each view had been exposed for `share` of the time.
 
     Each photon is kept with that probability, which is equivalent to a shorter exposure
     (binomial thinning of a Poisson number gives a Poisson number). The remaining
@@ -333,7 +333,7 @@ def thinned(
 
 
 def reason_without_counts(scan: Projections) -> str:
-    """Reason why the values are not counts; empty if they are.
+    """Return the reason why values are not photon counts; empty if they are.
 
     Whole numbers stored as floating-point values are accepted as counts; only a few
     views are checked.
@@ -350,7 +350,7 @@ def reason_without_counts(scan: Projections) -> str:
 
 
 def _gain(scan: Projections, counts_per_photon: float | str) -> tuple[float, str]:
-    """Counts per photon, and how they were determined."""
+    """Return the counts per photon, and a description of how they were determined."""
     if not isinstance(counts_per_photon, str):
         if not 0 < counts_per_photon < np.inf:
             raise ProjectionsError(
@@ -384,7 +384,7 @@ def check_same_detector(scan: Projections, other: Projections) -> None:
 
 
 def _along_angles(scan: Projections) -> npt.NDArray[np.intp]:
-    """Views in the order of their angles, so that parts are evenly spaced."""
+    """Return the order of the views by angle, so that parts are evenly spaced."""
     return np.argsort(np.round(along_turn(scan.angles), 6), kind="stable")
 
 
@@ -409,7 +409,7 @@ def _along_directions(scan: Projections, k: int) -> npt.NDArray[np.intp]:
 
 
 def _edges(n: int, count: int) -> npt.NDArray[np.intp]:
-    """Start of each of `count` equal parts of `n` views, and the end of the last."""
+    """Return the limits of `count` equal parts of `n` views."""
     edges: npt.NDArray[np.intp] = np.floor(
         np.arange(count + 1) * (n / count) + 1e-9
     ).astype(np.intp)
@@ -445,7 +445,7 @@ def _require_neighbours(scan: Projections, groups: list[npt.NDArray[np.intp]]) -
 
 
 def _mean_frame(frames: Any, scan: Projections) -> npt.NDArray[np.float64]:
-    """Mean of flat or dark fields (row, column); zeros if there are none."""
+    """Return the mean of flat or dark fields (row, column); zeros without fields."""
     if frames is None:
         return np.zeros(scan.shape[1:])
     mean: npt.NDArray[np.float64] = np.asarray(frames[:], np.float64).mean(axis=0)
@@ -453,6 +453,6 @@ def _mean_frame(frames: Any, scan: Projections) -> npt.NDArray[np.float64]:
 
 
 def _noted(scan: Projections, **facts: Any) -> Projections:
-    """The scan with a note on how it was derived from the scan in the file."""
+    """Return the scan with a note on how it was derived from the scan in the file."""
     entry = {"software": "napari-geosr", "operation": "part of a scan", **facts}
     return scan.replace(provenance=(*scan.provenance, entry))

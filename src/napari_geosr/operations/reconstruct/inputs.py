@@ -1,4 +1,4 @@
-"""Opens projections, with settings shared by all commands."""
+"""Opens projections, with the settings that all commands share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from napari_geosr.operations.inputs import COMMAS, parse_numbers
 
 #: Maximum distance from the axis, in the unit of the pixel size.
 _MAX_DISTANCE = 1e12
-#: Accepts ``--angle-range 0 180`` and ``--angle-range 0,180``; the same for ``--rows``.
+#: Accepts ``--angle-range 0 180`` and ``--angle-range 0,180``; also for ``--rows``.
 _TWO_VALUES = Parameter(negative="", consume_multiple=True)
 
 
@@ -260,7 +260,7 @@ def open_projections(
     Raises
     ------
     FileError, ProjectionsError, ConfigError
-        If the file cannot be opened, or its parts are inconsistent.
+        If the file cannot be opened, or its contents are inconsistent.
     """
     config = config or ProjectionsInput()
     return config.described(read_projections(path, **config.reading()))

@@ -1,4 +1,4 @@
-"""A reconstruction job: the description in the job's folder, and the run.
+"""A reconstruction job: its description in the job's folder, and its run.
 
 Does not import torch.
 """
@@ -27,7 +27,7 @@ OPERATION = "reconstruct"
 
 
 class ReconstructJob(Config):
-    """Everything needed to run or resume a reconstruction elsewhere."""
+    """Everything needed to run or resume a reconstruction, also on other computers."""
 
     name: str
     """File name of the result."""
@@ -55,7 +55,7 @@ class ReconstructJob(Config):
         return cls.from_mapping(given)
 
     def to_values(self) -> AnyDict:
-        """Values that `from_values` can read."""
+        """Return the values that `from_values` can read."""
         return {
             "operation": OPERATION,
             "method": self.settings.algorithm,
@@ -75,7 +75,7 @@ class ReconstructJob(Config):
             check_workers(self.workers)
 
     def result(self, folder: Path) -> Path:
-        """Path of the volume, by default in the folder of the job."""
+        """Return the path of the volume, by default in the folder of the job."""
         return self.out or folder / "result" / f"{self.name}.ome.tif"
 
 
@@ -93,7 +93,7 @@ def reconstruct_job_steps(
     folder : Path
         Receives ``result/NAME.ome.tif``, unless the job names another output.
     keep_unfinished : callable
-        Not used, because a part of the slices could be mistaken for the whole volume.
+        Not used: an incomplete set of slices could be mistaken for the whole volume.
 
     Yields
     ------
@@ -111,7 +111,7 @@ def reconstruct_job_steps(
         If the run fails; finished slices are kept.
     """
     out = job.result(folder)
-    # the job was killed before it reported the result
+    # If the job was killed before it reported its result, the file already exists.
     if is_written(out, job.replaces):
         remove_parts(folder, job.part)
         return out

@@ -37,7 +37,7 @@ _REPEATS = 3
 
 @dataclass(frozen=True)
 class ReconstructOutline:
-    """The resources that the largest part of a reconstruction needs.
+    """The resources needed by the largest block of a reconstruction.
 
     Attributes
     ----------
@@ -55,11 +55,11 @@ class ReconstructOutline:
 
     @property
     def work(self) -> float:
-        """Number of voxels × projections × iterations of a part."""
+        """Number of voxels × projections × iterations of a block."""
         return _work(self.ready, self.slices)
 
     def seconds(self) -> float:
-        """Return the processor time of a part, timed on a small simulated scan.
+        """Estimate the processor time of a block from a small simulated scan.
 
         Reading the projections is not included.
         """
@@ -78,7 +78,7 @@ class ReconstructOutline:
 def outline(
     projections: Projections, config: ReconstructConfig, workers: int | None = None
 ) -> ReconstructOutline:
-    """Divide a reconstruction on the CPU into parts, as a run does.
+    """Divide a reconstruction on the CPU into blocks, as a run does.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def _work(ready: ReconstructionInput, slices: int) -> float:
 
 
 def _small(ready: ReconstructionInput, slices: int) -> ReconstructionInput:
-    """A scan of the same kind that can be reconstructed quickly."""
+    """Return a scan of the same kind that can be reconstructed quickly."""
     scan, config = ready.scan, ready.config
     columns = min(scan.n_columns, _CONE_COLUMNS if ready.is_cone else _COLUMNS)
     ratio = columns / scan.n_columns

@@ -33,7 +33,7 @@ from napari_geosr.tomography.preprocess import beam_without_sample
 if TYPE_CHECKING:
     from napari_geosr.physics.projection.geometry import FanGeometry, ParallelGeometry
 
-#: Fraction of the required angles, or of distinct directions, that counts as complete.
+#: Minimum fraction of the required angles or directions in a complete scan.
 _COMPLETE = 0.95
 
 
@@ -105,7 +105,7 @@ def _check_early(ready: ReconstructionInput) -> None:
 
 
 def _warnings(scan: Projections, config: ReconstructConfig) -> list[str]:
-    """Warnings to show before the reconstruction begins."""
+    """Return warnings to show before the reconstruction begins."""
     notes = []
     if scan.geometry == "parallel":
         seen = 180.0 - sum(width for _, width in scan.wedges)
@@ -123,7 +123,7 @@ def _warnings(scan: Projections, config: ReconstructConfig) -> list[str]:
 
 
 def _wedge_warnings(degrees: float, needed: float) -> list[str]:
-    """Warning about a scan with a missing wedge."""
+    """Return a warning about a missing wedge in a scan."""
     if degrees >= _COMPLETE * needed:
         return []
     return [
@@ -133,7 +133,7 @@ def _wedge_warnings(degrees: float, needed: float) -> list[str]:
 
 
 def _fan_wedge_warnings(geometry: ParallelGeometry) -> list[str]:
-    """Missing-wedge warning for fan or cone beams (an error for fbp and fdk)."""
+    """Return a missing-wedge warning for fan and cone beams; fbp and fdk raise it."""
     if beam_of(geometry) == "parallel":
         return []
     fan = cast("FanGeometry", geometry)
@@ -141,7 +141,7 @@ def _fan_wedge_warnings(geometry: ParallelGeometry) -> list[str]:
 
 
 def _note_unjoined_views(ready: ReconstructionInput) -> list[str]:
-    """Note on a full-turn scan in which opposite views are not joined."""
+    """Return a note if a full turn was scanned but opposite views are not joined."""
     scan, column = ready.scan, ready.centre.column
     around = ready.config.full_turn == "auto" and closes_turn(scan.angles)
     if scan.geometry != "parallel" or not around or ready.joined:
@@ -157,7 +157,7 @@ def _note_unjoined_views(ready: ReconstructionInput) -> list[str]:
 
 
 def _note_equivalent_views(ready: ReconstructionInput) -> list[str]:
-    """Note on the selected views if opposite views are equivalent."""
+    """Return a note on the selected views if opposite views are equivalent."""
     scan, every = ready.scan, ready.config.every
     alone = scan.geometry == "parallel" and not ready.joined
     if every == 1 or not alone or not scan.is_full_turn:
@@ -187,7 +187,7 @@ def _centre_steps(
     if scan.centre is not None:
         return given_centre(scan.centre, "from the file")
     yield StageStarted(message="Finding the rotation axis")
-    # Stripe removal smooths the sinogram along the detector, which shifts the axis.
+    # Stripe removal smooths the sinogram along the detector, which would move the axis.
     preparation = config.preparation().model_copy(
         update={"incident": incident, "stripes": "none"}
     )

@@ -1,4 +1,4 @@
-"""Previews a slice with another axis, row or setting before the full run."""
+"""Previews a slice with any axis, row or settings before the full run."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class PreviewRow:
     def get(
         self, scan: Projections, config: ReconstructConfig, row: int
     ) -> Projections | None:
-        """Line integrals of the rows for slice `row`; None if they are too large."""
+        """Return the line integrals of the rows for a slice; None if too large."""
         whole = scan.geometry == "cone"
         about = (id(scan), config.every, config.half, config.preparation())
         key = (*about, None if whole else row)
@@ -187,13 +187,13 @@ def slice_steps(
 
 
 def _line_integral_settings(config: ReconstructConfig) -> ReconstructConfig:
-    """Settings for line integrals that are already prepared and thinned."""
+    """Return the settings to use with line integrals that are already prepared."""
     done = PreparationConfig().model_dump() | {"every": 1, "half": "all", "rows": None}
     return config.model_copy(update=done)
 
 
 def contrast(slices: Any) -> Limits:
-    """Contrast limits for the central slice, excluding its corners."""
+    """Return contrast limits for the central slice, ignoring its corners."""
     plane = np.asarray(slices[len(slices) // 2])
     step = max(1, len(plane) // 256)
     some = plane[::step, ::step]

@@ -26,13 +26,13 @@ _RUN_SETTINGS = ("device", "memory", "threads")
 
 
 def boxes_of(rows: list[Rows], shape: tuple[int, ...]) -> list[Box]:
-    """Finished rows as boxes along Z, Y, X."""
+    """Convert ranges of rows to boxes along Z, Y, X."""
     rest = (slice(0, shape[1]), slice(0, shape[2]))
     return [(slice(a, b), *rest) for a, b in joined(rows)]
 
 
 def joined(rows: list[Rows]) -> list[Rows]:
-    """Ranges of rows in ascending order, with adjacent ranges merged."""
+    """Return the ranges of rows in ascending order, with adjacent ranges merged."""
     found: list[Rows] = []
     for start, stop in sorted(rows):
         if found and found[-1][1] == start:
@@ -43,7 +43,7 @@ def joined(rows: list[Rows]) -> list[Rows]:
 
 
 def rows_of(kept: FinishedPart) -> list[Rows]:
-    """Finished rows of an unfinished result."""
+    """Return the finished rows of an unfinished result."""
     return [(int(box[0].start), int(box[0].stop)) for box in kept.places]
 
 
@@ -95,7 +95,7 @@ def finished_part(
 
 
 def _differing(before: AnyMapping, now: AnyMapping) -> str:
-    """Differences between two runs that affect the result; "" if there are none."""
+    """Describe the differences between two runs that affect the result, if any."""
     usual = ReconstructConfig().model_dump(mode="json")
 
     def seen(record: AnyMapping) -> AnyDict:
@@ -132,7 +132,7 @@ _ASPECTS: Mapping[str, tuple[str, ...]] = {
 
 
 def as_volume(scan: Projections) -> Volume:
-    """The projections as a volume with the same source."""
+    """Return the projections as a volume that refers to the same file."""
     return Volume(
         scan.data,
         "ZYX",
@@ -177,13 +177,13 @@ def scan_entry_steps(
 
 
 def identity_of(entry: AnyMapping) -> AnyDict:
-    """The part of an entry that identifies a scan, even if its file has been moved."""
+    """Return the values in an entry that identify a scan, without its path."""
     keys = [key for names in _ASPECTS.values() for key in names]
     return {key: entry[key] for key in keys if key in entry}
 
 
 def differences(before: AnyMapping, now: AnyMapping) -> list[str]:
-    """Differences between the entries (or identities) of two scans; empty if none.
+    """List the differences between the entries (or identities) of two scans.
 
     Properties that an earlier release did not record are not compared.
     """

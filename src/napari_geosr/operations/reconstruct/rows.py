@@ -23,7 +23,7 @@ class RowBands:
 
     Data are stored frame by frame, usually in chunks of a whole frame: reading some
     rows of all frames takes as long as reading everything, so many rows are read at
-    once. Any other access goes directly to the source.
+    once. Accesses other than ranges of rows go directly to the source.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ class RowIntegrals:
     def rows(
         self, start: int, stop: int, first_reported: int = 0
     ) -> tuple[npt.NDArray[np.float32], ClippingReport]:
-        """Line integrals of the rows `start` … `stop` - 1.
+        """Return the line integrals of the rows `start` … `stop` - 1.
 
         Parameters
         ----------

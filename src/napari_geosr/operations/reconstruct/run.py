@@ -1,4 +1,4 @@
-"""Reconstructs a whole scan block by block, into memory or a file, with a record."""
+"""Reconstructs a whole scan block by block, into memory or a file; writes a record."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def run_steps(
     kept = (
         None if unfinished is None else finished_part(unfinished, record, ready.shape)
     )
-    # Until the end, the record states that nothing is finished, because a full disk may
+    # Until the end, the record states that nothing is finished, as a full disk may
     # prevent any later update.
     history = (*ready.given.provenance, {**record, "finished": []})
     watch = FileWatch([as_volume(ready.given)], only_lazy=True)
@@ -199,7 +199,7 @@ def run_steps(
 
 
 def _shared(ready: ReconstructionInput, workers: Workers) -> SlabRun:
-    """The same run in several processes, if these and a slice fit into memory."""
+    """Prepare the run for several processes, if these and a slice fit into memory."""
     check_workers(workers)
     run = SlabRun(ready, workers)
     run.check_memory()
@@ -208,7 +208,7 @@ def _shared(ready: ReconstructionInput, workers: Workers) -> SlabRun:
 
 @dataclass(frozen=True)
 class _BlockProgress:
-    """Progress of the blocks."""
+    """State of a run: finished rows, statistics, duration and error."""
 
     run: BlockRun
     rows: list[tuple[int, int]]
@@ -227,7 +227,7 @@ class _BlockProgress:
         }
 
     def to_record(self, ready: ReconstructionInput) -> AnyDict:
-        """Statistics for the provenance record."""
+        """Return the statistics for the provenance record."""
         counted = self.run.to_record(self.complete)
         run = {"seconds": round(self.seconds, 3), **counted}
         record: AnyDict = {"run": run, "complete": self.complete}
@@ -245,7 +245,7 @@ def _fill(
     shared: SlabRun | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, _BlockProgress]:
-    """Fill `array`; end early on a request to stop or on an error."""
+    """Fill `array`; end early if stopped or if an error occurs."""
     begun = time.monotonic()
     before = [] if kept is None else rows_of(kept)
     run = BlockRun() if kept is None else BlockRun.resumed(kept.run)
@@ -318,7 +318,7 @@ def _target(
 
 
 def _chunk_depth(ready: ReconstructionInput) -> int:
-    """Slices per chunk; the number of slices per block is not known yet."""
+    """Return the number of slices per chunk, before that per block is known."""
     plane = 4 * ready.size**2
     return max(1, min(_MAX_CHUNK_SLICES, _MAX_CHUNK_BYTES // plane))
 

@@ -127,7 +127,7 @@ class ReconstructionInput:
         return max(1, round(self.scan.n_rows * height / width))
 
     def slice_of(self, row: int) -> int:
-        """Slice where the rays of a detector row cross the rotation axis."""
+        """Return the slice where the rays of a detector row cross the rotation axis."""
         if not self.is_cone:
             return row
         height, width = self.scan.pixel_size
@@ -153,7 +153,7 @@ class ReconstructionInput:
         return min(_GROUP_CPU, batches.max_together(self.size, copies))
 
     def group_of(self, at: int) -> Rows:
-        """First slice of the group that contains `at`, and the one after the group."""
+        """Return the range of slices of the group that contains slice `at`."""
         start = at - at % self.group
         return start, min(start + self.group, self.n_slices)
 
@@ -211,7 +211,7 @@ class ReconstructionInput:
         )
 
     def detector_rows(self, slices: Rows) -> Rows:
-        """Rows needed for some slices: first row, and the one after the last."""
+        """Return the range of detector rows that are needed for some slices."""
         if not self.is_cone:
             return slices
         if self.whole:
@@ -219,7 +219,7 @@ class ReconstructionInput:
         return cast("ConeGeometry", self.geometry).rows_of(*slices)
 
     def first_unreported_row(self, at: int) -> int:
-        """First row that was not reported with the slices before `at`."""
+        """Return the first row not yet reported with the slices before slice `at`."""
         return self.detector_rows((0, at))[1] if at else 0
 
     def sinogram(
@@ -228,7 +228,7 @@ class ReconstructionInput:
         slices: Rows | None = None,
         batch: int = 0,
     ) -> tuple[npt.NDArray[np.float32], ParallelGeometry]:
-        """Line integrals and their geometry, with opposite views joined if necessary.
+        """Return line integrals and geometry, with opposite views joined if necessary.
 
         Parameters
         ----------
@@ -251,7 +251,7 @@ class ReconstructionInput:
         return rows, replace(made, batch=batch)
 
     def bytes_of(self, slices: Rows) -> int:
-        """Peak memory for reconstructing some slices, in bytes."""
+        """Return the peak memory for reconstructing a range of slices, in bytes."""
         first, stop = self.detector_rows(slices)
         sinogram = self.scan.n_angles * self.n_columns * 4
         n = slices[1] - slices[0]
@@ -260,7 +260,7 @@ class ReconstructionInput:
         ) * _SINOGRAM_COPIES * sinogram + n * _SLICE_COPIES * 4 * self.size**2
 
     def max_rows(self) -> int:
-        """Number of slices that fit into the budget together, at any position.
+        """Return the number of slices that fit into the memory budget at any position.
 
         Raises
         ------
@@ -303,12 +303,12 @@ class ReconstructionInput:
         return int(frames * scan.n_columns * np.dtype(scan.data.dtype).itemsize)
 
     def band_rows(self) -> int:
-        """Number of rows to read from a file at a time."""
+        """Return the number of rows to read from a file at a time."""
         share = (self.budget - _FIXED_BYTES) * _BAND_SHARE
         return int(max(1, share // self._row_bytes))
 
     def peak_bytes(self, n: int) -> int:
-        """Peak memory of a run with blocks of up to `n` slices, in bytes."""
+        """Return the peak memory of a run with blocks of up to `n` slices, in bytes."""
         first, stop = self.detector_rows((0, self.n_slices))
         band = min(self.band_rows(), stop - first) * self._row_bytes
         middle = (self.n_slices - n) // 2
@@ -316,12 +316,12 @@ class ReconstructionInput:
 
 
 def frame_count(frames: Any) -> int:
-    """Number of frames; 0 if there are none."""
+    """Return the number of frames; 0 if there are none."""
     return 0 if frames is None else int(frames.shape[0])
 
 
 def magnification(scan: Projections) -> float:
-    """Ratio of the size on the detector to the size at the rotation axis."""
+    """Return the magnification from the rotation axis to the detector."""
     source, detector = scan.source_distance, scan.detector_distance
     if scan.geometry == "parallel" or source is None or detector is None:
         return 1.0
@@ -336,7 +336,7 @@ def make_geometry(
     size: int,
     n_slices: int = 0,
 ) -> ParallelGeometry:
-    """Geometry of rows of a scan, for the projectors.
+    """Return the geometry of a range of rows of a scan, for the projectors.
 
     Parameters
     ----------
@@ -449,12 +449,12 @@ def _joins(scan: Projections, config: ReconstructConfig, column: float) -> bool:
 
 
 def is_off_middle(scan: Projections, column: float) -> bool:
-    """Whether an axis is so far off-centre that it must be intentional."""
+    """Return whether an axis is off-centre by more than a misalignment would be."""
     off = abs(column - (scan.n_columns - 1) / 2)
     return off > _OFF_MIDDLE * scan.n_columns
 
 
 def given_centre(column: float, method: str) -> Centre:
-    """A rotation axis that was given instead of being searched for."""
+    """Return a rotation axis that was given rather than found automatically."""
     none = np.empty(0)
     return Centre(column, method, none, none, lower_is_better=True, contrast=0.0)

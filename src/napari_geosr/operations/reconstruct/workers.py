@@ -62,7 +62,7 @@ class SlabResult:
     ----------
     slices : ndarray of shape (row, N, N)
     run : BlockRun
-        Statistics of its blocks.
+        Statistics of the slab's blocks.
     """
 
     slices: Slices
@@ -103,7 +103,7 @@ class SliceWork:
         return SlabResult(slices, run)
 
     def _check_source(self) -> None:
-        """Raise `FileError` if the scan is missing: it would be read as zeros."""
+        """Raise `FileError` if the scan's file is missing, as zeros would be read."""
         path = self.ready.scan.source
         if path is not None and "*" not in path.name and not path.exists():
             raise FileError(
@@ -140,9 +140,9 @@ class SlabRun:
 
     @cached_property
     def shared(self) -> ReconstructionInput:
-        """The scan with the settings of one process.
+        """The scan with the settings of a single process.
 
-        The budget of its blocks leaves room for the slabs that wait to be fetched.
+        The budget of its blocks leaves memory for the slabs that wait to be fetched.
         """
         room = int(self.budget * _BLOCK_SHARE)
         changes = {"memory": f"{room}", "threads": self.threads}
@@ -164,7 +164,7 @@ class SlabRun:
             ) from error
 
     def slabs(self, finished: list[Rows]) -> list[Rows]:
-        """Slices that are not finished, in slabs of whole groups if these fit."""
+        """Return the unfinished slices in slabs, of whole groups if these fit."""
         ready, group = self.shared, self.ready.group
         missing = list(gaps(finished, ready.n_slices))
         if ready.whole:
@@ -231,7 +231,7 @@ class SlabRun:
 
 
 def for_workers(ready: ReconstructionInput) -> ReconstructionInput:
-    """The same scan, with arrays that other processes can read.
+    """Return the same scan, with arrays that other processes can read.
 
     Arrays that other processes cannot open are copied to the cache folder.
     """

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Matches a number with its sign.
+#: Pattern for a number with its sign.
 _FIGURE = re.compile(r"[-+]?\d[\d.,]*")
 #: Number of planes that are summed at a time.
 _PLANES = 8
@@ -179,7 +179,7 @@ def _mean_steps(
 ) -> Generator[Step, None, RestorationResult]:
     """Restore each of `given` in float32, and return the mean.
 
-    Everything except the voxels is taken from the first restoration.
+    Metadata and records are those of the first restoration.
     """
     total: Any = None
     reported: set[str] = set()
@@ -220,7 +220,7 @@ def _mean_steps(
 def _without_repetition(
     steps: Generator[Step, None, T], reported: set[str], name: str
 ) -> Generator[Step, None, T]:
-    """Pass on steps without repeated warnings; return the result.
+    """Yield all steps except repeated warnings; return the result.
 
     Warnings about two volumes count as equal if their first sentences differ only in
     numbers and in the `name` of the volume. Later sentences are not compared.
@@ -236,12 +236,12 @@ def _without_repetition(
 
 
 def _first_sentence(reported: str, name: str) -> str:
-    """The first sentence without the volume's name and without numbers."""
+    """Return the first sentence without the volume's name and the numbers."""
     return _FIGURE.sub("", reported.replace(name, "")).split(". ")[0]
 
 
 def _rounded(values: Any, dtype: AnyDType) -> tuple[Any, int]:
-    """`values` as integers, and how many had to be clipped."""
+    """Convert `values` to integers; also return how many were clipped."""
     limits = np.iinfo(dtype)
     found, n_clipped = array_for(values.shape, dtype), 0
     for key in _slabs(values):
@@ -253,6 +253,6 @@ def _rounded(values: Any, dtype: AnyDType) -> tuple[Any, int]:
 
 
 def _slabs(array: ArrayLike) -> Iterator[slice]:
-    """Slabs of a few planes, because the array may be on disk."""
+    """Yield slabs of a few planes each, because the array may be on disk."""
     for start in range(0, array.shape[0], _PLANES):
         yield slice(start, start + _PLANES)

@@ -161,9 +161,9 @@ class UncertaintyKind:
     title, help : str
         Texts shown to the user.
     needs_others : bool
-        Whether it requires further models.
+        Whether the method requires further models.
     generative : bool
-        Whether it requires a diffusion model.
+        Whether the method requires a diffusion model.
     """
 
     name: str
@@ -174,7 +174,7 @@ class UncertaintyKind:
 
 
 def kinds() -> list[UncertaintyKind]:
-    """All kinds of uncertainty, single-model ones first; does not import torch."""
+    """Return all kinds of uncertainty, those of single models first, without torch."""
     found = []
     for name in KINDS.names():
         module = KINDS.load(name)
@@ -193,7 +193,7 @@ def kinds() -> list[UncertaintyKind]:
 
 
 def are_compatible(one: ModelCard, other: ModelCard) -> bool:
-    """Whether two models can form an ensemble, according to their cards."""
+    """Return whether two models can form an ensemble, according to their cards."""
     return (
         (one.task, one.upscale_factor, one.axes)
         == (other.task, other.upscale_factor, other.axes)

@@ -43,14 +43,14 @@ NOTHING_FOUND = (
 RESIDUAL = "residual"
 #: Maximum number of regions listed individually.
 _LISTED = 20
-#: Absolute slope below which a result counts as unrelated to the scan.
+#: Absolute slope below which a result is considered unrelated to the scan.
 _UNRELATED = 0.2
 #: Tolerance for the positions of the edges of the field of view, in voxels of the scan.
 _SAME_PLACE = 0.05
 
 
 def residual_path(out: str | Path) -> Path:
-    """Path of a result's residual: ``STEM_residual.SUFFIX``."""
+    """Return the path of a result's residual: ``STEM_residual.SUFFIX``."""
     return sibling_path(Path(out), RESIDUAL)
 
 
@@ -61,7 +61,7 @@ class ConsistencyCheck:
     Attributes
     ----------
     residual : Volume
-        Scan minus simulated scan of the result, at the position of the scan.
+        Scan minus the scan simulated from the result, at the position of the scan.
     figures : Consistency
     sentences : tuple of str
         Findings for the user; empty if everything is within the limits of the check.
@@ -92,7 +92,7 @@ class ConsistencyCheck:
         return verdict_of(self.figures, math.prod(self.residual.shape))
 
     def figure_lines(self) -> tuple[str, ...]:
-        """The measured values in words, each with the expected value."""
+        """Return the measured values in words, each with the expected value."""
         found = self.figures
         residual = (
             f"Residual: {found.residual_rms:.3g} (rms; noise alone: "
@@ -105,7 +105,7 @@ class ConsistencyCheck:
         return residual, f"Contrast relative to the scan: {slope}"
 
     def position(self, place: MismatchRegion) -> tuple[float, ...]:
-        """Position of a region, in the unit of the volume."""
+        """Return the position of a region, in the unit of the volume."""
         volume = self.residual
         index = place.index[-len(volume.shape) :]
         return tuple(
@@ -114,7 +114,7 @@ class ConsistencyCheck:
         )
 
     def to_json_dict(self) -> AnyDict:
-        """The metrics and the strongest regions as JSON-serialisable values."""
+        """Return the metrics and the strongest regions as JSON-serialisable values."""
         found = self.figures
         return {
             "residual": None if self.path is None else str(self.path),
@@ -238,12 +238,12 @@ def consistency_figures_steps(
     workers: Workers | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Consistency]:
-    """Compute the figures of a check alone, without a record.
+    """Compute only the figures of a check, without record and verdict.
 
     Parameters
     ----------
     residual : array-like of the scan's shape, optional
-        Receives scan minus simulated scan of the result; by default it is discarded.
+        Receives scan minus simulated scan; by default the residual is discarded.
     workers : int or distributed.Client, optional
         Processes that share the comparison.
 
@@ -293,7 +293,7 @@ class _NullArray:
 
 
 class _SinglePlane:
-    """A (Y, X) array as one plane of a (1, Y, X) stack."""
+    """View of a (Y, X) array as a stack of shape (1, Y, X)."""
 
     def __init__(self, array: ArrayLike) -> None:
         self._array = array
@@ -306,7 +306,7 @@ class _SinglePlane:
 
 
 def _factors(scan: Volume, result: Volume) -> tuple[int, int, int]:
-    """Voxels of the result per voxel of the scan, along Z, Y and X."""
+    """Return the upscale factor from scan to result along Z, Y and X."""
     title = f"{result.title} and {scan.title}"
     if scan.axes != result.axes:
         raise VolumeError(
@@ -382,7 +382,7 @@ def _uniform_text(checked: ConsistencyCheck) -> str:
 
 
 def _slope_text(slope: float, error: float) -> str:
-    """Contrast relative to the scan, with its standard error, to two decimals.
+    """Format the contrast relative to the scan, with its standard error.
 
     Examples
     --------
@@ -492,7 +492,7 @@ def _places_text(checked: ConsistencyCheck) -> str:
 
 
 def refuse_check(average: bool) -> None:
-    """Raise `ConfigError` if there is no single scan to compare with."""
+    """Raise `ConfigError` if the result is an average, which has no single scan."""
     if average:
         raise ConfigError(
             "A mean over several scans cannot be compared with a single scan: omit "

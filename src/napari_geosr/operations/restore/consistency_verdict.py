@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 #: Faults of a result that is wrong everywhere and must not be measured.
 _FATAL: tuple[Fault, ...] = ("uniform", "shows too much", "shows too little", "excess")
-#: Minimum fraction of suspicious voxels at which the result counts as wrong everywhere.
+#: Minimum fraction of suspicious voxels at which the result is wrong everywhere.
 _MANY_FLAGGED = 0.01
 
 
@@ -33,7 +33,7 @@ class ConsistencyVerdict:
 
 
 def verdict_of(found: Consistency, voxels: int) -> ConsistencyVerdict:
-    """Return the most severe finding; noise is ignored if the result copies the scan.
+    """Return the verdict; noise is ignored if the result is a copy of the scan.
 
     Parameters
     ----------

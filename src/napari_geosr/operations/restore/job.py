@@ -1,4 +1,4 @@
-"""A restoration job: the description in the job's folder, and the run.
+"""A restoration job: its description in the job's folder, and its run.
 
 Does not import torch.
 """
@@ -48,7 +48,7 @@ _FLOAT_BYTES = 4
 
 
 class RestoreInput(Config):
-    """The input of a job."""
+    """The input of a restoration job."""
 
     volume: Path
     """The file."""
@@ -113,7 +113,7 @@ class RestoreJob(Config):
         return cls.from_mapping({**values, "data": known, "settings": settings})
 
     def to_values(self) -> AnyDict:
-        """Values that `from_values` can read."""
+        """Return the values that `from_values` can read."""
         return {
             "operation": OPERATION,
             "method": self.settings.model,
@@ -134,7 +134,7 @@ class RestoreJob(Config):
             refuse_series_check(self.data.open())
 
     def output_bytes(self) -> int:
-        """Size of the result and its standard deviations, without compression.
+        """Return the uncompressed size of the result and its deviations in bytes.
 
         Raises
         ------
@@ -157,7 +157,7 @@ class RestoreJob(Config):
         return math.prod(volume.shape) * int(factor**n_axes) * itemsize
 
     def result(self, folder: Path) -> Path:
-        """Path of the restored volume, by default in the folder of the job."""
+        """Return the path of the result, by default in the folder of the job."""
         return self.out or folder / "result" / f"{self.name}.ome.tif"
 
 
@@ -175,7 +175,7 @@ def restore_job_steps(
     folder : Path
         Receives ``result/NAME.ome.tif``, unless the job names another output.
     keep_unfinished : callable
-        Not used, because a part of a volume could be mistaken for the whole.
+        Not used: a part of a volume could be mistaken for the whole volume.
 
     Yields
     ------
@@ -193,7 +193,7 @@ def restore_job_steps(
         If the run fails; finished tiles are kept.
     """
     out = job.result(folder)
-    # the job was killed before it reported the result
+    # If the job was killed before it reported its result, the file already exists.
     if is_written(out, job.replaces):
         remove_parts(folder, job.part, job.part_deviation)
         return (yield from _checked(job, out, should_stop))
@@ -227,14 +227,14 @@ def restore_job_steps(
 def _checked(
     job: RestoreJob, out: Path, should_stop: ShouldStop
 ) -> Generator[Step, None, Path | None]:
-    """Check the result, if requested; None if `should_stop` ended the check."""
+    """Check the result if requested; return None if the check was stopped."""
     if not job.check_consistency:
         return out
     checked = consistency_steps(
         job.data.open(),
         read_back(out),
         out=residual_path(out),
-        overwrite=True,  # files of an earlier run of the job
+        overwrite=True,  # such as files of an earlier run of the job
         workers=job.workers,
         should_stop=should_stop,
     )
@@ -246,7 +246,7 @@ def _checked(
 
 
 def _steps() -> ModuleType:
-    """Import the module that a run needs, but the submission of a job does not."""
+    """Import the module for runs, which is not needed to submit a job."""
     from napari_geosr.operations.restore import steps
 
     return steps
@@ -255,9 +255,9 @@ def _steps() -> ModuleType:
 def _measurements(
     job: RestoreJob, folder: Path, volume: Volume
 ) -> MeasurementStore | None:
-    """Measurements of earlier runs of the job, unless the scan has changed since then.
+    """Return the measurements of earlier runs, unless the scan has changed since.
 
-    Returns None if changes of the scan could not be detected.
+    The result is None if changes of the scan cannot be detected.
     """
     opened = state_when_opened(volume)
     state = volume.metadata.get(METADATA_CHECKSUM) if opened is None else opened.digest
@@ -276,7 +276,7 @@ def _measurements(
 def _unfinished_parts(
     job: RestoreJob, out: Path
 ) -> tuple[Volume | None, Volume | None]:
-    """Unfinished result and deviations of earlier runs.
+    """Return the unfinished result and deviations of earlier runs.
 
     Once this job has a journal, the journal also contains the part that was finished
     before.

@@ -1,8 +1,8 @@
 """Restores tiles of a volume while a viewer shows them.
 
-The arrays of this module compute nothing themselves: voxels that are not restored yet
-are NaN until `LiveTiles.steps` restores them in a worker. If a tile takes a long time,
-a quick version is first restored from every fourth voxel.
+The arrays of this module do not compute anything: voxels that are not yet restored are
+NaN until `LiveTiles.steps` restores them in a worker. If a tile takes a long time, a
+quick version is first restored from every fourth voxel.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _MAX_TILES = 64
 QUICK_STEP = 4
 #: Seconds above which a tile is first restored in its quick version.
 _QUICK_SECONDS = 0.5
-#: Minimum edge of a tile with a quick version, in voxels of a level's input.
+#: Minimum edge length of a tile with a quick version, in voxels of a level's input.
 _MIN_QUICK_EDGE = 64
 #: Maximum number of quick versions; the oldest are removed.
 _MAX_QUICK = 256
@@ -47,7 +47,7 @@ _CACHE_BYTES = 256 * 2**20
 
 
 #: Planes of the result in a tile of a super-resolution network with a large halo along
-#: Z. Most of the work is for the halo, which these planes share.
+#: Z, where most of the work is for the halo that these planes share.
 _SHARED_PLANES = 8
 #: Smallest halo that counts as large, in planes.
 _LARGE_HALO = 8
@@ -63,7 +63,7 @@ class LiveTile(NamedTuple):
 
 
 def _planes_per_tile(spec: NetworkSpec, factors: Sequence[int]) -> int:
-    """Planes of the input in a tile."""
+    """Return the number of planes of the input in a tile."""
     if len(spec.axes) < 3 or factors[0] == 1 or spec.halo[0] < _LARGE_HALO:
         return 1
     return max(1, _SHARED_PLANES // factors[0])
@@ -140,7 +140,7 @@ class LiveTiles:
         return tuple(self._prepared.factors)
 
     def source_shape(self, level: int) -> tuple[int, ...]:
-        """Shape of the input at a level."""
+        """Return the shape of the input at a level."""
         return tuple(self._sources[level].shape)
 
     def show(self, level: int) -> None:
@@ -185,7 +185,7 @@ class LiveTiles:
         return found[tuple(slice(0, n) for n in sizes)]
 
     def step_on_screen(self, level: int) -> int:
-        """Step between the input voxels that are shown at a level."""
+        """Return the step between the input voxels that are shown at a level."""
         with self._lock:
             is_quick = any(
                 tile.level == level and tile in self._quick for tile in self._waiting
@@ -216,7 +216,7 @@ class LiveTiles:
     ) -> Generator[Step, None, None]:
         """Restore the requested tiles: the level on screen and the newest first.
 
-        If tiles take a long time, their quick versions come before the first tile. If
+        If tiles take a long time, their quick versions precede the first tile. If
         the request for a tile is withdrawn, its restoration stops.
 
         Yields
@@ -254,7 +254,7 @@ class LiveTiles:
             return next(itertools.chain(shown, newest), None)
 
     def _next_quick(self) -> LiveTile | None:
-        """The next tile on screen to restore in its quick version."""
+        """Return the next tile on screen to restore in its quick version."""
         if self._seconds <= _QUICK_SECONDS:
             return None
         with self._lock:
@@ -288,7 +288,7 @@ class LiveTiles:
         source: ArrayLike | None = None,
         region: tuple[slice, ...] | None = None,
     ) -> AnyArray:
-        """Restore a tile, or another region while the tile is requested."""
+        """Restore a tile (or `region`) unless the request for the tile is withdrawn."""
         prepared = self._prepared
         return restore_region(
             prepared.network,
@@ -303,7 +303,7 @@ class LiveTiles:
         )
 
     def region(self, tile: LiveTile) -> tuple[slice, ...]:
-        """Region of a level's input from which a tile is restored."""
+        """Return the region of a level's input that a tile covers."""
         shape = self.source_shape(tile.level)
         edges = self.tile_edges
         parts = [
@@ -317,17 +317,17 @@ class LiveTiles:
 
     @property
     def n_planes(self) -> int:
-        """Planes of the input in a tile."""
+        """Number of planes of the input in a tile."""
         return self._n_planes
 
     @property
     def tile_edges(self) -> tuple[int, ...]:
-        """Edges of a tile in voxels of a level's input."""
+        """Edge lengths of a tile in voxels of a level's input."""
         return tuple(max(1, EDGE // s) for s in self.factors[-2:])
 
     @property
     def chunk_edges(self) -> tuple[int, ...]:
-        """Edges of a tile in voxels of the result."""
+        """Edge lengths of a tile in voxels of the result."""
         pairs = zip(self.tile_edges, self.factors[-2:], strict=True)
         return tuple(edge * s for edge, s in pairs)
 
@@ -373,7 +373,7 @@ class LiveLevel:
         return np.asarray(out[after])
 
     def _places(self, parts: tuple[slice, ...]) -> Iterator[LiveTile]:
-        """Tiles that overlap a part of the result."""
+        """Yield the tiles that overlap a part of the result."""
         if any(part.stop <= part.start for part in parts):
             return
         factors, edges = self._tiles.factors, self._tiles.tile_edges

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 #: Name of the file in the folder of a job.
 FILE = "measurements.json"
-#: Fields that contain models or voxels and are not stored, and a placeholder for each
-#: type of their values.
+#: Fields that are not stored because they contain models or voxels, and a placeholder
+#: for each type of their values.
 _LEFT_OUT = ("model", "removed")
 _THEIR_TYPES = {"Model": object, "Volume": object}
 
@@ -39,7 +39,7 @@ class MeasurementStore:
     Parameters
     ----------
     path : Path, optional
-        The file; by default, nothing is kept.
+        Path of the file; by default, nothing is kept.
     depends_on : mapping
         Everything that the measurements depend on, such as the state of the scan's file
         and the settings. A file with other values is ignored, and replaced when
@@ -110,7 +110,7 @@ class MeasurementStore:
 
 
 def weights_of(models: Sequence[Model]) -> AnyDict:
-    """Identity of models, for kept measurements that depend on them."""
+    """Return values that identify models, for measurements that depend on them."""
     return {"models": [(each.card.name, each.card.weights_sha256) for each in models]}
 
 

@@ -1,4 +1,4 @@
-"""The memory budget of a run, including the steps that only read the input."""
+"""Determines and checks the memory budget of a run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _STATISTICS_BYTES = 64 * 10**6
 
 
 def run_budget(config: RestoreConfig, device: str) -> int:
-    """Memory budget of a run that starts now, in bytes."""
+    """Return the memory budget of a run that starts now, in bytes."""
     if config.memory is not None:
         return parse_bytes(config.memory)
     return int(free_memory(device) * FREE_SHARE)
@@ -46,7 +46,7 @@ def run_budget(config: RestoreConfig, device: str) -> int:
 def reads_within_budget(steps: Steps[P, T]) -> Steps[P, T]:
     """Limit the cache of the volume for all steps of an operation.
 
-    For the tiles of a run, a separate limit is chosen.
+    A separate limit is chosen for the tiles of a run.
     """
 
     @wraps(steps)
@@ -67,7 +67,7 @@ def reads_within_budget(steps: Steps[P, T]) -> Steps[P, T]:
 def check_reading(
     volume: Volume, model: Model, config: RestoreConfig, device: str
 ) -> None:
-    """Refuse a budget that is too small to decode a block of the file.
+    """Refuse a memory budget that is too small to decode a block of the file.
 
     Raises
     ------
@@ -88,10 +88,10 @@ def memory_of_run_in_errors(
     budget: int,
     device: str,
 ) -> Iterator[None]:
-    """Restate memory errors raised for a part with the memory that the whole run needs.
+    """Restate memory errors of a partial run with the memory needed by the whole run.
 
     Otherwise, the error would state the memory for the part, which may be insufficient
-    for the run.
+    for the whole run.
     """
     try:
         yield

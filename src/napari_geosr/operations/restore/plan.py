@@ -36,7 +36,7 @@ from napari_geosr.operations.restore.shards.run import ShardedRun
 #: Edge lengths, in voxels, of the volumes that are written to measure the writing
 #: speed.
 _SAMPLE_EDGES = (96, 256)
-#: Statistics for networks whose memory and speed are measured without a volume.
+#: Statistics used to measure the memory and speed of a network without a volume.
 _ANY_STATISTICS = IntensityStatistics(0.0, 1.0, -10.0, 10.0, 1)
 
 
@@ -57,7 +57,7 @@ class RestorePlan:
     bytes_read, bytes_written : int
         Uncompressed amounts, including halos but not coarser levels.
     memory : int
-        Bytes used by each process, in addition to the program and the model.
+        Bytes used by each process, in addition to those for the program and the model.
     seconds : float
         Estimated from small windows timed on this computer, `storage_seconds` included.
     storage_seconds : float
@@ -101,7 +101,7 @@ def plan_steps(
     ConfigError
         If the volume is a series, or the model is still to be chosen.
     GeoSRError
-        If the run could not be started.
+        If a run with these settings could not be started.
     """
     if workers is not None:
         check_workers(workers)
@@ -155,7 +155,7 @@ def outline_steps(
     found = volume, config, model, network, _ANY_STATISTICS, device, any_likeness
     prepared = PreparedRestoration(*found, others)
     yield StageStarted(message="Estimating time and memory")
-    if workers is None:  # raises the same error as the run
+    if workers is None:  # raises the same errors as the run would
         choose_output(
             network.to(device),
             volume.data,
@@ -222,7 +222,7 @@ def _planned(
 
 
 def _storage_seconds(prepared: PreparedRestoration, suffix: str) -> float:
-    """Time to write the result, estimated from the write times of two small volumes.
+    """Estimate the time to write the result from the times for two small volumes.
 
     These volumes are cut from the scan and enlarged like the result, so that they
     compress about as well. The constant time for creating a file cancels out.
@@ -238,7 +238,7 @@ def _storage_seconds(prepared: PreparedRestoration, suffix: str) -> float:
 def _write_seconds(
     prepared: PreparedRestoration, suffix: str, edge: int
 ) -> tuple[int, float]:
-    """Number of voxels in a written sample, and the time to write it, in seconds."""
+    """Write a sample; return its number of voxels and the time taken in seconds."""
     volume, factors = prepared.volume, prepared.factors
     window = tuple(
         slice((size - length) // 2, (size - length) // 2 + length)

@@ -153,7 +153,7 @@ class PreparedRestoration:
         return {"kind": "labels", **kept} if self.labels else kept
 
     def doubts(self) -> Iterator[str]:
-        """Sentences on how a run will treat unusual voxels."""
+        """Yield sentences on how a run will treat unusual voxels."""
         return doubts(
             self.volume,
             self.statistics,
@@ -186,7 +186,7 @@ def prepare_steps(
     Parameters
     ----------
     alone : bool
-        Whether this is the only input of the result; if so, there is a warning for
+        Whether this is the only input of the result; if so, a warning is issued for
         models that expect several inputs.
     noise : Noise, optional
         Noise of the volume, in its grey values, if known; by default it is measured for
@@ -351,7 +351,7 @@ def _likeness_steps(
     others: tuple[Model, ...],
     changes: bool,
 ) -> Generator[Step, None, TrainingLikeness]:
-    """Judge how similar the volume is to the training data; report changes."""
+    """Determine how similar the volume is to the training data; report problems."""
     cards = [model.card, *(other.card for other in others)]
     found = [compare_with_training(card, draw_sample(whole), volume) for card in cards]
     for card, one in zip(cards, found, strict=True):
@@ -369,7 +369,7 @@ def _set_network_noise(
     statistics: IntensityStatistics,
     volume: Volume,
 ) -> None:
-    """Set a network's noise to that of the scan, scaled by the strength setting."""
+    """Set a network's noise to that of the scan times the strength setting."""
     # The strength of a classical filter is a separate setting.
     scaled_noise = noise.scaled(config.strength if card.has_weights else 1.0)
     rounded = volume.dtype.kind in "iu" and not noise.level and config.strength > 0
@@ -414,7 +414,7 @@ def with_strength(
 
 
 def with_noise(prepared: PreparedRestoration, factor: float) -> PreparedRestoration:
-    """The same run, for a scan with `factor` times the noise.
+    """Return the same run, for a scan with `factor` times the noise.
 
     Parameters
     ----------
@@ -436,7 +436,7 @@ def with_noise(prepared: PreparedRestoration, factor: float) -> PreparedRestorat
 
 
 def _chosen(ranking: Ranking) -> Model:
-    """The model that a ranking proposes."""
+    """Return the model that a ranking selects."""
     model = ranking.chosen.model
     if model is None:
         raise ModelError(
@@ -460,7 +460,7 @@ def make_network(
     models: tuple[Model, ...],
     statistics: IntensityStatistics,
 ) -> Any:
-    """The model's network, or all members of an uncertainty method combined."""
+    """Return the model's network, or all members of an uncertainty method combined."""
     if config.uncertainty == members.NONE:
         return models[0].restorer()
     for model in models:

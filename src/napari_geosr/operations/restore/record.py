@@ -1,4 +1,4 @@
-"""The record of a restoration, and the metadata of its result."""
+"""Creates the record of a restoration, and the metadata of its result."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def run_facts(prepared: PreparedRestoration) -> AnyDict:
 
 
 def _intensities(prepared: PreparedRestoration) -> AnyDict:
-    """The statistics for records, with hot voxels if there are any."""
+    """Return the grey-value statistics for records, including any hot voxels."""
     statistics = prepared.statistics
     found: AnyDict = {
         "mean": statistics.mean,
@@ -98,7 +98,7 @@ def _intensities(prepared: PreparedRestoration) -> AnyDict:
 
 
 def _calibration(prepared: PreparedRestoration) -> AnyDict | None:
-    """Calibration of the deviations, from the card; None if unknown."""
+    """Return the calibration of the deviations from the card; None if unknown."""
     card = prepared.model.card
     known = card.uncertainty
     if known is None or known.weights_sha256 != card.weights_sha256:
@@ -109,7 +109,7 @@ def _calibration(prepared: PreparedRestoration) -> AnyDict | None:
 
 
 def expected_volumes(prepared: PreparedRestoration, record: AnyMapping) -> list[Volume]:
-    """Describe result and deviations, without voxels."""
+    """Return volumes without voxels that describe the result and the deviations."""
     volume = prepared.volume
     n_spatial = len(volume.spatial_axes)
     voxel_size, origin = volume.upscaled_geometry(prepared.factors[-n_spatial:])

@@ -1,4 +1,4 @@
-"""Reproduces a run outside napari: as a command line and as a Python script."""
+"""Describes a run as a command line or a Python script, to reproduce it elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_geosr.io.suffixes import stem_of
 from napari_geosr.operations.restore.config import NONE, RestoreConfig
 from napari_geosr.operations.restore.resume import deviation_path
 
-#: Placeholder for the input if a layer was never saved.
+#: Placeholder for the path of the input if a layer was never saved.
 _PLACEHOLDER = "INPUT.ome.tif"
 
 
@@ -120,10 +120,10 @@ def as_python(
 def with_backend_of_run(
     config: RestoreConfig, provenance: Sequence[AnyMapping]
 ) -> RestoreConfig:
-    """`config` with the backend that the last record of a result names.
+    """Return `config` with the backend that was used for a result.
 
-    `config` is unchanged if its settings differ from those in the record, or if
-    openvino was not considered.
+    `config` is returned unchanged if its settings differ from those in the result's
+    last record, or if openvino was not considered.
     """
     record = provenance[-1] if provenance else {}
     backend = record.get("backend") or {}
@@ -133,7 +133,7 @@ def with_backend_of_run(
 
 
 def default_output(volume: Volume, config: RestoreConfig) -> Path:
-    """Default output path: next to the input, named after input and model."""
+    """Return the default output path, made from the input's and the model's name."""
     source = _source(volume)
     model = Path(config.model).stem
     return source.with_name(f"{stem_of(source)}.{model}.ome.tif")
@@ -144,7 +144,7 @@ def _source(volume: Volume) -> Path:
 
 
 def _changed(config: Config) -> AnyDict:
-    """The settings that differ from their defaults, except the model's name."""
+    """Return the settings that differ from their defaults, except the model's name."""
     fields = type(config).model_fields
     return {
         name: value

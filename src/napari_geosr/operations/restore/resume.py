@@ -1,4 +1,4 @@
-"""Resumes an interrupted restoration, from the part that can be reused."""
+"""Resumes an interrupted restoration, from its finished tiles."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DEVIATION = "std"
 #: Settings that affect the course of a run, but not its result.
 _HOW = ("device", "memory", "threads", "backend", "model", "ensemble_with")
 
-#: Value of each setting that is missing from a record.
+#: Default values, used for settings that are missing from a record.
 _DEFAULTS = {name: field.default for name, field in RestoreConfig.model_fields.items()}
 
 #: Difference to report if another channel or time point of the file was restored.
@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 
 def deviation_path(out: str | Path) -> Path:
-    """Path of a result's standard deviations: ``STEM_std.SUFFIX``."""
+    """Return the path of a result's standard deviations: ``STEM_std.SUFFIX``."""
     return sibling_path(Path(out), DEVIATION)
 
 
@@ -77,7 +77,7 @@ class FinishedPart:
 
     @property
     def facts(self) -> AnyDict:
-        """Recorded settings with which the rest must be computed."""
+        """Recorded settings with which the remaining tiles must be computed."""
         found: AnyDict = {"run": dict(self.run)} if self.run else {}
         if self.tile is not None:
             found["run"] = {**self.run, "tile": list(self.tile)}
@@ -90,7 +90,7 @@ class FinishedPart:
         copy_boxes(self.volume.data, array, self.places)
 
     def writable(self) -> Any:
-        """The volume's own array, to be completed.
+        """Return the volume's own array, to be completed.
 
         Raises
         ------
@@ -148,7 +148,7 @@ def finished_part(
             "rest. Use the same input and settings as before, or start a new "
             "restoration."
         )
-    # If a full disk prevented recording what is finished, nothing is reused.
+    # If a full disk prevented the finished tiles from being recorded, none is reused.
     places = tuple(boxes_from_lists(before.get("finished", [])))
     tile = (before.get("run") or {}).get("tile")
     return FinishedPart(
@@ -182,18 +182,18 @@ def part_of_killed_run(
 
 
 def _backend(record: AnyMapping) -> str:
-    """Backend of a run; torch if it was recorded before there was a choice."""
+    """Return the backend of a run; torch if its (older) record names none."""
     return str((record.get("backend") or {}).get("name", "torch"))
 
 
 def _differing(before: AnyMapping, now: AnyMapping) -> str:
-    """Differences between two runs that affect the result; "" if there are none."""
+    """Describe the differences between two runs that affect the result, if any."""
 
     def seen(record: AnyMapping) -> AnyDict:
         inputs = record.get("inputs") or {}
         # Earlier versions behaved as with today's defaults for newer settings.
         settings = _DEFAULTS | dict(record.get("settings") or {})
-        if settings["sharpness"] == "auto":  # what it chose is compared below
+        if settings["sharpness"] == "auto":  # the sharpness chosen is compared below
             settings["sharpness"] = "scan"
         sharp = [one.get("as_sharp_as") for one in record.get("data_consistency") or ()]
         return {
@@ -226,10 +226,10 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
 
 
 def _have_same_greys(now: AnyMapping, before: AnyMapping) -> bool:
-    """Whether the grey values of two runs have the same statistics, up to rounding.
+    """Return whether the statistics of two runs' grey values agree, up to rounding.
 
-    The sums of grey values may differ because other types of processor add them up in a
-    different order.
+    The sums of grey values may differ, because other types of processor add them up in
+    a different order.
     """
 
     def statistics(record: AnyMapping) -> list[tuple[Any, Any]]:
@@ -249,7 +249,7 @@ def _have_same_greys(now: AnyMapping, before: AnyMapping) -> bool:
 
 
 def find_unfinished_deviation(out: Path) -> Volume:
-    """Standard deviations that belong to the unfinished result `out`.
+    """Return the standard deviations that belong to the unfinished result `out`.
 
     The file of the deviations is renamed before that of the result. If a run is killed
     in between, the deviations are complete and can all be reused.
@@ -276,9 +276,9 @@ def find_unfinished_deviation(out: Path) -> Volume:
 
 
 def begin_journal(output: Output | CachedResult, kept: FinishedPart | None) -> Journal:
-    """Journal of a file to be filled, after copying `kept` into it.
+    """Copy `kept` into a file to be filled, and return the journal of the file.
 
-    A reopened file already contains that part.
+    A reopened file already contains `kept`.
     """
     if kept is None:
         return Journal(output)
@@ -293,7 +293,7 @@ def begin_journal(output: Output | CachedResult, kept: FinishedPart | None) -> J
 def journaled_steps(
     steps: Generator[Step, None, T], journals: Sequence[Journal]
 ) -> Generator[Step, None, T]:
-    """Pass on steps, and record the finished tiles."""
+    """Yield all steps, and record the finished tiles."""
     with StepIterator(steps) as iterator:
         for step in iterator:
             if isinstance(step, TileDone):

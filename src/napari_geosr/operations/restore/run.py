@@ -1,4 +1,4 @@
-"""Restores a whole volume tile by tile, into memory or a file, with a record."""
+"""Restores a whole volume tile by tile, into memory or a file; writes a record."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def run_steps(
 
 
 class VolumeRun:
-    """The task of a run: one volume, tile by tile; for a series it is repeated.
+    """The work of a run: a single volume, restored tile by tile.
 
     Attributes
     ----------
@@ -163,19 +163,19 @@ class VolumeRun:
         self.single = prepared if single is None else single
 
     def models_text(self) -> str:
-        """The models and number of runs, as text for the user."""
+        """Return the models and number of runs, as text for the user."""
         return _models_text(self.prepared)
 
     def facts(self) -> AnyDict:
-        """Entries of the record that differ from those for a single volume."""
+        """Return the record's entries that differ from those for a single volume."""
         return {}
 
     def doubts(self) -> Iterator[str]:
-        """Sentences on how the run will treat unusual voxels."""
+        """Yield sentences on how the run will treat unusual voxels."""
         yield from self.prepared.doubts()
 
     def output_layout(self, dtype: AnyDType) -> OutputLayout:
-        """The layout of a file for a result of this type."""
+        """Return the layout of a file for a result of this type."""
         return output_layout(self.single, dtype)
 
     def fill(
@@ -185,7 +185,7 @@ class VolumeRun:
         kept: FinishedPart | None,
         should_stop: ShouldStop,
     ) -> Generator[Step, None, TileProgress]:
-        """Run the tiles; end early on a request to stop or on an error."""
+        """Restore the tiles; end early if stopped or if an error occurs."""
         return (yield from fill_tiles(self.prepared, targets, first, kept, should_stop))
 
 
@@ -200,7 +200,7 @@ def work_steps(
     late: LateVerdict | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, RestorationResult]:
-    """Do the work and record it, in memory or in a file; see `run_steps`.
+    """Run `work` into memory or a file, and record it; see `run_steps`.
 
     Parameters
     ----------
@@ -289,7 +289,7 @@ def kept_sentence(paths: Sequence[Path]) -> str:
 def _common_parts(
     unfinished: Volume, unfinished_deviation: Volume | None, expected: Sequence[Volume]
 ) -> list[FinishedPart]:
-    """Unfinished parts of each volume, restricted to the tiles that both contain."""
+    """Return the unfinished part of each volume that both volumes contain."""
     given = [
         unfinished,
         *([] if unfinished_deviation is None else [unfinished_deviation]),
@@ -312,7 +312,7 @@ def _common_parts(
 
 
 def _journals(targets: Targets, kept: Sequence[FinishedPart] | None) -> list[Journal]:
-    """One journal per file.
+    """Return one journal per file.
 
     The journal of the result is written last, so that all of its boxes are also in the
     other journal.
@@ -342,7 +342,7 @@ def _models_text(prepared: PreparedRestoration) -> str:
 
 @dataclass(frozen=True)
 class TileProgress:
-    """Progress of the tiles.
+    """State of a run: finished tiles, statistics and errors.
 
     Attributes
     ----------
@@ -365,7 +365,7 @@ class TileProgress:
     samples: AnyMapping | None = None
 
     def to_record(self) -> AnyDict:
-        """Statistics for the provenance record."""
+        """Return the statistics for the provenance record."""
         run = None if self.summary is None else asdict(self.summary)
         record: AnyDict = {"run": run, "complete": self.complete}
         if self.backend is not None:
@@ -382,7 +382,7 @@ class TileProgress:
 def chosen_backend(
     config: RestoreConfig, kept: FinishedPart | None, n_runs: int = 1
 ) -> Choice:
-    """Backends to choose from for a run; a resumed run keeps its backend.
+    """Return the choice of the backend for a run; a resumed run keeps its backend.
 
     Parameters
     ----------
@@ -404,7 +404,7 @@ def fill_tiles(
     should_stop: ShouldStop,
     backend: Choice | None = None,
 ) -> Generator[Step, None, TileProgress]:
-    """Run the tiles into the targets; end early on a request to stop or an error.
+    """Restore the tiles into the targets; end early if stopped or if an error occurs.
 
     Parameters
     ----------
@@ -449,7 +449,7 @@ def fill_tiles(
 def _remarks(
     prepared: PreparedRestoration, summary: RunSummary | None
 ) -> Iterator[Step]:
-    """Remarks for the user on the run."""
+    """Yield remarks for the user on the run."""
     if summary is None:
         return
     if summary.n_nonfinite and prepared.statistics.sampled:

@@ -1,4 +1,4 @@
-"""Conversion between grey scales of volumes and models; checks of the strength."""
+"""Converts between grey scales of volumes and models; checks the strength."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MAX_VOXELS = 2**22
 
 
 def unit_range(dtype: AnyDType, statistics: IntensityStatistics) -> tuple[float, float]:
-    """Grey values that are mapped to 0 and 1, as in image-processing programs.
+    """Return the grey values mapped to 0 and 1, as in image-processing programs.
 
     For 8-bit values these are 0 and 255. Values that are already between 0 and 1 keep
     their scale; otherwise the minimum and the maximum correspond to 0 and 1.
@@ -47,7 +47,7 @@ def unit_range(dtype: AnyDType, statistics: IntensityStatistics) -> tuple[float,
 
 
 def percentiles(source: ArrayLike, levels: Sequence[float]) -> tuple[float, ...]:
-    """Percentiles of the finite voxels of an array.
+    """Return the percentiles of the finite voxels of an array.
 
     Arrays of up to 4 million voxels are used completely; for larger ones, every n-th
     voxel of some planes is used, the same in every run.
@@ -79,7 +79,7 @@ def percentiles(source: ArrayLike, levels: Sequence[float]) -> tuple[float, ...]
 def scaled(
     statistics: IntensityStatistics, card: ModelCard, volume: Volume
 ) -> IntensityStatistics:
-    """Statistics with the scale that the model's card requires.
+    """Return the statistics with the grey scale that the model's card requires.
 
     A stored scale comes from the training data and is kept on the card. Otherwise the
     scale is computed from the whole volume, never from a part.
@@ -126,7 +126,7 @@ def scaled(
 
 
 def scale_doubts(card: ModelCard, volume: Volume) -> Iterator[str]:
-    """Warn if a few voxels stretch a scale that is defined by minimum and maximum."""
+    """Warn if a few extreme voxels widen a scale defined by minimum and maximum."""
     if card.normalisation.kind != "unit" or volume.dtype == np.uint8:
         return
 

@@ -94,7 +94,7 @@ def restore_steps(
     kept: MeasurementStore | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, RestorationResult]:
-    """Prepare and run; see `prepare_steps` and `run_steps`.
+    """Prepare and run a restoration; see `prepare_steps` and `run_steps`.
 
     With the model ``"auto"``, the models are ranked first. If the scan is best left
     unchanged, the result is the scan. With an upscale factor, the super-resolution

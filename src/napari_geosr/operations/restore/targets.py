@@ -53,7 +53,7 @@ class Target:
         return self.volume.data
 
     def close_with(self, record: AnyMapping, places: Sequence[Box] | None) -> None:
-        """Add the record of the run; keep the part in `places` if it is unfinished.
+        """Add the record of the run; if unfinished, keep the boxes in `places`.
 
         `places` is None for a completed run.
         """
@@ -67,7 +67,7 @@ class Target:
             self.path = self.output.keep_incomplete()
 
     def from_file(self) -> Volume:
-        """The volume as read from its file; unchanged if there is none."""
+        """Return the volume as read from its file; unchanged if there is none."""
         if self.path is None:
             return self.volume
         return io.read_back(self.path).replace(name=self.volume.name)
@@ -86,7 +86,7 @@ class Targets:
         return [self.result, *([] if self.deviation is None else [self.deviation])]
 
     def written(self, places: Sequence[Box]) -> list[Box]:
-        """Return those of the filled `places` that are in the files of all targets."""
+        """Return the filled boxes that are stored in the files of all targets."""
         found = list(places)
         for target in self.all:
             if target.output is not None:
@@ -102,7 +102,7 @@ class Targets:
 
 @dataclass(frozen=True)
 class OutputLayout:
-    """How the file of a result will be filled.
+    """Layout of the file of a result, and memory for writing it.
 
     Attributes
     ----------
@@ -184,7 +184,7 @@ def open_targets(
 def _array(volume: Volume, kept: FinishedPart | None) -> Any:
     if kept is not None:
         array = kept.writable()
-        claim(array)  # even if a killed program left it behind
+        claim(array)  # the array may have been left by a killed program
         return array
     # napari shows NaN as transparent and statistics ignore it, so that unrestored
     # voxels are not mistaken for pores.
@@ -193,16 +193,16 @@ def _array(volume: Volume, kept: FinishedPart | None) -> Any:
 
 
 def check_budget(prepared: PreparedRestoration, out: str | Path | None) -> None:
-    """Raise an error that states the memory needed if a run does not fit.
+    """Raise an error that states the required memory if a run does not fit.
 
-    Call it before a part of the volume is restored to judge a run. Otherwise the error
-    would state the memory for that part, which may be too little for the run.
+    Call this function before a part of the volume is restored as a test. Otherwise the
+    error would state the memory for the part, which may be too little for the run.
 
     Parameters
     ----------
     prepared : PreparedRestoration
     out : path or None
-        File of the result; a file takes a part of the budget.
+        File of the result; its buffers use a part of the budget.
     """
     output_layout(prepared, prepared.output_dtype, in_memory=out is None)
 
@@ -210,7 +210,7 @@ def check_budget(prepared: PreparedRestoration, out: str | Path | None) -> None:
 def output_layout(
     prepared: PreparedRestoration, dtype: AnyDType, *, in_memory: bool = False
 ) -> OutputLayout:
-    """The layout for the tiles of a run in this process."""
+    """Return the layout for the tiles of a run in this process."""
     tile, memory = choose_output(
         prepared.network,
         prepared.volume.data,

@@ -1,4 +1,4 @@
-"""Treatment of unusual voxels in a restoration: missing, infinite, hot or extreme."""
+"""Warns about missing, infinite, hot or extreme voxels before a restoration."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def doubts(
     nonfinite: str,
     labels: bool,
 ) -> Iterator[str]:
-    """Sentences on how a run will treat unusual voxels.
+    """Yield sentences on how a run will treat unusual voxels.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def doubts(
 
 
 def _far_voxels(statistics: IntensityStatistics, title: str) -> Iterator[str]:
-    """Warn of extreme voxels that leave hardly any contrast between the others."""
+    """Warn if extreme voxels leave hardly any contrast between the other voxels."""
     far = statistics.far
     if far is not None:
         low, high = (number_text(value) for value in far.usual)
@@ -96,7 +96,7 @@ def _far_voxels(statistics: IntensityStatistics, title: str) -> Iterator[str]:
 def _hot_voxels(
     statistics: IntensityStatistics, title: str, *, labels: bool
 ) -> Iterator[str]:
-    """Number of hot or dead voxels, and how they are treated."""
+    """Yield a sentence on the number and treatment of hot or dead voxels."""
     if statistics.crowd_share:
         yield (
             f"About {percent_text(statistics.crowd_share)} of the voxels of "

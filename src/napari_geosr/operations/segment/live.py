@@ -32,7 +32,7 @@ __all__ = [
 
 
 def warm_up() -> None:
-    """Compile the loops of the forest, so that the first stroke is not delayed."""
+    """Compile the random forest in advance, so that the first stroke is fast."""
     samples = [np.zeros((4, 2), np.float32), np.ones((4, 2), np.float32)]
     forest = grow_forest(samples, (1, 2), 0)
     forest.probabilities(samples[0].T)
@@ -40,7 +40,7 @@ def warm_up() -> None:
 
 @dataclass(frozen=True)
 class StrokeAnswer:
-    """The slice on screen after a stroke.
+    """Segmentation of the slice on screen after a stroke.
 
     Attributes
     ----------

@@ -61,7 +61,7 @@ class Segmentation:
     slices: int
 
     def to_dict(self) -> AnyDict:
-        """All values, for JSON."""
+        """Return all values, for JSON."""
         return {
             "file": str(self.path),
             "probabilities": self.probabilities and str(self.probabilities),
@@ -237,7 +237,7 @@ def record_steps(
 
 
 def _specs(segmenter: Segmenter, record: AnyMapping) -> list[OutputSpec]:
-    """Specifications of the files of labels and probabilities."""
+    """Return the specifications of the files of labels and probabilities."""
     scan, strokes = segmenter.scan, segmenter.strokes
     assert strokes is not None
     history = (*scan.provenance, record)

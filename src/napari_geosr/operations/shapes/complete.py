@@ -1,8 +1,8 @@
 """Complete a shape: predict the whole on a coarse grid, then refine what is missing.
 
-The network sees the shape on the grid that it was trained on. Only the missing part is
-taken from its prediction, brought to the resolution of the input, and added: no voxel
-of the input is removed.
+The network receives the shape on the grid on which it was trained. Only the missing
+part is taken from its prediction, brought to the resolution of the input, and added: no
+voxel of the input is removed.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
     from napari_geosr.networks.sparse.sparse_unet import SparseUNet
 
-#: The model of closed shells, which is not computed on a grid.
+#: Bundled model of closed shells, which is not evaluated on a grid.
 _ATLAS = "shell_atlas"
 #: Edge of the network's grid if the model does not state it.
 _GRID = 64
@@ -218,7 +218,7 @@ def check_cubic(volume: Volume, model: Model) -> None:
 
 
 def nothing_missing(volume: Volume) -> str:
-    """Message if a model completes nothing."""
+    """Return the message that the model found nothing to complete."""
     return (
         f"The model finds nothing to complete in {volume.title}. Check that a part "
         "is missing, and that the model was trained on such shapes."
@@ -349,9 +349,9 @@ def _predicted(
 
 
 def _missing_part(added: AnyArray, coarse: AnyArray) -> AnyArray:
-    """The voxels that fill gaps, without any thin crust on the given shape.
+    """Return the voxels that fill gaps, without thin layers on the given shape.
 
-    A gap contains voxels at a distance of at least two voxels from the given shape.
+    Only parts that reach a distance of two voxels from the given shape fill a gap.
     """
     from scipy.ndimage import binary_dilation, distance_transform_edt, label
 
@@ -377,7 +377,7 @@ def _refined_part_steps(
     device: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, AnyArray]:
-    """The missing part at the resolution of the input."""
+    """Return the missing part at the resolution of the input."""
     from scipy.ndimage import binary_dilation, binary_opening
 
     refiner, features, _ = load_refiner(config.refine_model, device)

@@ -19,7 +19,7 @@ TRILINEAR = "trilinear"
 
 
 class ShapeChoice(Config):
-    """Which voxels of a volume belong to the shape."""
+    """Setting that selects the voxels of a shape."""
 
     label: int | None = Field(
         None,
@@ -138,7 +138,7 @@ class CompareShapesConfig(ShapeChoice):
 
 
 def parse_length(text: str) -> tuple[float, str | None]:
-    """Number and unit of a length such as ``"0.5mm"``; None: no unit is given."""
+    """Split a length such as ``"0.5mm"`` into number and unit (None if missing)."""
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)\s*(\D*)\s*", text)
     if match is None or not float(match[1]) > 0:
         raise ValueError("a length greater than zero is needed, such as 0.5mm")
@@ -168,7 +168,7 @@ class MeshConfig(ShapeChoice):
 
 
 class VoxeliseConfig(Config):
-    """Settings for turning a mesh into voxels."""
+    """Settings for converting a mesh to voxels."""
 
     voxel_size: Annotated[tuple[float, ...], COMMAS] = Field(
         ...,

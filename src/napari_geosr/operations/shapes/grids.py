@@ -1,4 +1,4 @@
-"""Whether two volumes are on the same grid."""
+"""Checks that two volumes are on the same grid."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def check_same_grid(volume: Volume, reference: Volume) -> str:
     Returns
     -------
     str
-        Note that the position of one of them is unknown, so that only sizes could be
-        checked; empty if the positions agree.
+        Note that the position of one of them is unknown, so that only their sizes could
+        be checked; empty if the positions agree.
     """
     if volume.shape != reference.shape:
         sizes = [" × ".join(map(str, v.shape)) for v in (volume, reference)]

@@ -1,6 +1,6 @@
 """Segment a scan inside a mask: only the voxels of the mask are computed.
 
-The file that the command writes and the result in memory come from the same steps.
+The result in memory and the file that the command writes come from the same steps.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class SegmentedLayer:
 
 @dataclass(frozen=True)
 class _Planned:
-    """A scan and a mask that fit together, and how the scan is segmented.
+    """A scan with a mask on the same grid, and the plan for its segmentation.
 
     Attributes
     ----------
@@ -111,7 +111,7 @@ class _Planned:
     record: AnyMapping
 
     def fractions(self, counts: Sequence[int]) -> dict[int, float]:
-        """Fraction of the mask that has each label, from the numbers of voxels."""
+        """Convert the number of voxels of each label to a fraction of the mask."""
         labels = range(1, self.n_labels + 1)
         return {k: float(counts[k]) / self.plan.n_active for k in labels}
 
@@ -267,7 +267,7 @@ def _label_steps(
 def _scale_steps(
     volume: Volume, inside: AnyArray, should_stop: ShouldStop
 ) -> Generator[Step, None, tuple[float, float]]:
-    """Mean and standard deviation of the grey values inside the mask."""
+    """Return the mean and standard deviation of the grey values inside the mask."""
     yield StageStarted(message=f"Reading {volume.title}")
     depth = max(1, _AT_ONCE // max(1, volume.shape[1] * volume.shape[2]))
     parts = []

@@ -21,13 +21,13 @@ OPERATION = "train shapes"
 
 
 def shape_needs() -> dict[str, str]:
-    """Data that each shape method needs, in one line, by method name."""
+    """Return the data that each shape method needs, in one line, by method name."""
     names = SHAPE_METHODS.names()
     return {name: str(SHAPE_METHODS.load(name).NEEDS) for name in names}
 
 
 def shape_purposes() -> dict[str, str]:
-    """Purpose of the models of each shape method, by method name."""
+    """Return the purpose of the models of each shape method, by method name."""
     names = SHAPE_METHODS.names()
     return {name: str(SHAPE_METHODS.load(name).PURPOSE) for name in names}
 
@@ -53,7 +53,7 @@ class ShapeTrainJob(Config):
         return cls(method=method, training=training)
 
     def to_values(self) -> AnyDict:
-        """Values that `from_values` reads."""
+        """Return the values that `from_values` reads."""
         return {
             "operation": OPERATION,
             "method": self.method,

@@ -71,10 +71,10 @@ __all__ = [
     "refined_layer_steps",
 ]
 
-#: Bytes for each voxel of a result in memory, at most: the network while a shape is
+#: Maximum bytes per voxel of a result in memory: those of the network while a shape is
 #: refined (measured: 31 for 256³ voxels); labels, surface and thickness need 17.
 _BYTES_PER_VOXEL = 32
-#: Further memory of small results, in bytes.
+#: Additional memory, which dominates for small results, in bytes.
 _FIXED_BYTES = 100_000_000
 #: Edge of the block that a preview refines, in input voxels.
 PREVIEW_EDGE = 40
@@ -82,7 +82,7 @@ PREVIEW_EDGE = 40
 
 @dataclass(frozen=True)
 class ShapeLayer:
-    """A shape made from another shape, in memory.
+    """A refined or completed shape in memory.
 
     Attributes
     ----------
@@ -239,7 +239,7 @@ def completed_layer_steps(
 def part_surface_steps(
     volume: Volume, config: CompleteShapeConfig, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, SurfaceMesh]:
-    """Compute the surface of the completed part, without the figures.
+    """Compute the surface of the completed part, without measuring it.
 
     Raises
     ------
@@ -265,9 +265,9 @@ def preview_steps(
     centre: Sequence[float],
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, SurfaceMesh]:
-    """Surface of one refined block, closed where the block ends.
+    """Return the surface of one refined block, closed where the block ends.
 
-    The voxels of the block are the same as in the whole result.
+    The voxels of the block are the same as in the result for the whole volume.
 
     Parameters
     ----------
@@ -327,7 +327,7 @@ def preview_steps(
 
 
 def _judged(surface: SurfaceMesh) -> str:
-    """Whether a surface is closed and shows all parts, in sentences."""
+    """Describe whether a surface is closed and shows all parts of the shape."""
     return " ".join((check_surface(surface.faces).sentence, *surface.match.sentences))
 
 
@@ -356,7 +356,7 @@ def _described(
 
 
 def bytes_for_result(n_voxels: int) -> int:
-    """Memory for a result with its surface and figures, in addition to the input."""
+    """Return the bytes needed for a result, its surface and its figures."""
     return _BYTES_PER_VOXEL * n_voxels + _FIXED_BYTES
 
 

@@ -1,4 +1,4 @@
-"""Read the voxels of one shape from a volume, and refuse anything else."""
+"""Reads the voxels of one shape from a volume, and refuses other volumes."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def shape_in(volume: Volume, box: tuple[slice, ...], label: int | None) -> AnyAr
     Raises
     ------
     VolumeError
-        If the part has several labels, and none is chosen.
+        If the part contains several labels and none was chosen.
     """
     part = np.asarray(volume.data[box])
     if label is None:
@@ -128,13 +128,13 @@ def _check_values(volume: Volume, label: int | None, values: set[float]) -> None
 
 
 def anisotropy(volume: Volume) -> float:
-    """Ratio of the longest to the shortest edge of a voxel; 1 if nearly equal."""
+    """Return the ratio of a voxel's longest to its shortest edge; 1 if nearly equal."""
     ratio = max(volume.voxel_size) / min(volume.voxel_size)
     return ratio if ratio > _NEARLY_CUBIC else 1.0
 
 
 def dense_note(n_active: int, n_voxels: int) -> str:
-    """Note that dense convolutions are used for many voxels; empty if they are not."""
+    """Return a note if so many voxels are active that dense convolutions are used."""
     if n_active <= MAX_SPARSE * n_voxels:
         return ""
     return (

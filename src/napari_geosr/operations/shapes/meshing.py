@@ -52,21 +52,21 @@ from napari_geosr.operations.shapes.config import MeshConfig, VoxeliseConfig
 from napari_geosr.operations.shapes.masks import read_shape_steps
 
 #: Bytes for each voxel of the volume while a surface is extracted (measured: 13 for
-#: 256³ voxels, 16 for 192³), and further memory for small volumes.
+#: 256³ voxels, 16 for 192³), and additional bytes, which dominate for small volumes.
 _BYTES_PER_VOXEL = 17
 _FIXED_BYTES = 32_000_000
-#: Largest number of voxels of a voxelised mesh, and bytes per voxel.
+#: Maximum number of voxels of a voxelised mesh, and memory per voxel in bytes.
 _MAX_VOXELS = 2**31
 _BYTES_PER_FILLED_VOXEL = 3
 #: Number of rays that are traced at a time.
 _RAYS = 2**18
 #: Largest relative difference between the volumes of voxels and mesh without a warning.
 _MAX_DIFFERENCE = 0.05
-#: Factor of the voxel size in search of one that needs fewer voxels.
+#: Factor by which the voxel size is increased until the voxels are few enough.
 _WIDENING = 1.02
-#: How often the voxel size is halved in search of one that suits a mesh.
+#: Maximum number of times that the voxel size is halved to suit a mesh.
 _MAX_HALVINGS = 12
-#: Largest number of voxels in this search.
+#: Maximum number of voxels during this search.
 _MAX_TRIED = 2**25
 
 
@@ -104,7 +104,7 @@ class MeshResult:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """Whether the surface is closed, and what it lacks, for the user."""
+        """Sentences on whether the surface is closed, and which parts it lacks."""
         return (self.check.sentence, *self.match.sentences)
 
     def to_dict(self) -> AnyDict:
@@ -122,7 +122,7 @@ class MeshResult:
 
 @dataclass(frozen=True)
 class VoxelisedMesh:
-    """Voxels inside a mesh that were written.
+    """A voxelised mesh that was written.
 
     Attributes
     ----------
@@ -187,7 +187,7 @@ def write_surface(
     *,
     overwrite: bool = False,
 ) -> MeshResult:
-    """Write the surface of a mask that lies in the grid of a volume."""
+    """Write the surface of a mask on the grid of the volume `like`."""
     unit, scale = PIXEL, 1.0
     if like.has_physical_size:
         unit, scale = MESH_UNIT, convert_length(1.0, like.unit, MESH_UNIT)
@@ -212,7 +212,7 @@ def write_surface(
 
 
 def bytes_for_surface(n_voxels: int) -> int:
-    """Memory for the surface of a shape, in addition to its voxels."""
+    """Return the memory for the surface of a shape, in addition to its voxels."""
     return _BYTES_PER_VOXEL * n_voxels + _FIXED_BYTES
 
 
@@ -296,7 +296,7 @@ def voxelise_steps(
 
 
 def _grid_of(vertices: AnyArray, size: AnyArray) -> tuple[list[int], AnyArray]:
-    """Voxels along Z, Y, X around a mesh, and the position of the first voxel."""
+    """Return the shape (Z, Y, X) of a grid around a mesh, and its origin."""
     low, high = vertices.min(0), vertices.max(0)
     shape = np.ceil((high - low) / size).astype(int) + 2
     return shape.tolist(), low - size / 2
@@ -333,7 +333,7 @@ def _advice(
     enclosed: float,
     should_stop: ShouldStop,
 ) -> str:
-    """Advice on the largest voxel size that preserves the volume of a mesh."""
+    """Return advice on the largest voxel size that preserves the volume of a mesh."""
     for _ in range(_MAX_HALVINGS):
         size = size / 2
         if math.prod(_grid_of(vertices, size)[0]) > _MAX_TRIED:
@@ -346,7 +346,7 @@ def _advice(
 
 
 def _edges(size: AnyArray) -> str:
-    """The edges of a voxel as on the command line: one number if they are equal."""
+    """Format a voxel size for the command line: one number if its edges are equal."""
     numbers = [f"{edge:.3g}" for edge in size]
     return numbers[0] if len(set(numbers)) == 1 else ",".join(numbers)
 
@@ -354,7 +354,7 @@ def _edges(size: AnyArray) -> str:
 def _filled_steps(
     vertices: AnyArray, faces: AnyArray, size: AnyArray, should_stop: ShouldStop
 ) -> Generator[Step, None, tuple[AnyArray, AnyArray]]:
-    """The voxels inside a closed mesh, and the position of the first voxel."""
+    """Return the voxels inside a closed mesh as a mask, and the mask's origin."""
     shape, origin = _grid_of(vertices, size)
     filled = yield from _fill_steps(
         (vertices - origin) / size, faces, shape, should_stop
@@ -369,7 +369,7 @@ def _fill_steps(
 
     A ray along Z through the centre of each column enters and leaves the surface. A
     voxel is inside if the numbers of entries and exits below it differ, so that
-    overlapping parts are united and cavities, whose triangles face inwards, stay empty.
+    overlapping parts are merged and cavities, whose triangles face inwards, stay empty.
 
     Parameters
     ----------
@@ -413,7 +413,7 @@ def _fill_steps(
 
 
 def _numbered(counts: AnyArray) -> tuple[AnyArray, AnyArray]:
-    """``0 0 0 1 1 …`` and ``0 1 2 0 1 …`` for counts of 3, 2, …."""
+    """Return, for counts 3, 2, …, the arrays ``0 0 0 1 1 …`` and ``0 1 2 0 1 …``."""
     index = np.repeat(np.arange(len(counts)), counts)
     first = np.repeat(np.cumsum(counts) - counts, counts)
     return index, np.arange(len(index)) - first
@@ -422,9 +422,9 @@ def _numbered(counts: AnyArray) -> tuple[AnyArray, AnyArray]:
 def _heights(
     corners: AnyArray, y: AnyArray, x: AnyArray
 ) -> tuple[AnyArray, AnyArray, AnyArray]:
-    """Z and direction of the crossings of rays through (y, x) with triangles' planes.
+    """Intersect rays along Z through (y, x) with the planes of triangles.
 
-    The last array states which rays hit the triangles.
+    Returns the Z positions, the directions of the crossings, and which rays hit.
     """
     a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
     along, across = b - a, c - a

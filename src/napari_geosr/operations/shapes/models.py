@@ -17,12 +17,12 @@ BUNDLED = zoo.bundled_folder() / "shapes"
 
 
 def bundled_names() -> list[str]:
-    """Names of the bundled models for shapes."""
+    """Return the names of the bundled models for shapes."""
     return sorted(path.parent.name for path in BUNDLED.glob("*/card.yaml"))
 
 
 def shape_models(*methods: str) -> tuple[str, ...]:
-    """Names of the models for shapes trained by the given methods, for a menu."""
+    """Return the names of the models for shapes trained by these methods."""
     names = [
         name
         for name in bundled_names()

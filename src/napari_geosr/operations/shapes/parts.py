@@ -1,4 +1,4 @@
-"""The part that completes a shape."""
+"""Describes and checks the part by which a model completes a shape."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from napari_geosr.core.volume import Volume
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
 
-#: Maximum volume of a completed part, as a fraction of the shape, at which the shape
-#: may already be complete.
+#: Maximum volume of a completed part, as a fraction of the shape, below which the shape
+#: may already have been complete.
 _SMALL_PART = 0.01
 #: Minimum fraction of the input that a model reproduces; below it, the shape differs
 #: from the training data.
@@ -28,7 +28,7 @@ _DIRECTIONS = {RAS: "Z up and Y to the front", LPS: "Z up and Y to the back"}
 
 @dataclass(frozen=True)
 class CompletedPart:
-    """The part that completes a shape.
+    """The part by which a model completes a shape.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ def warn_if_unlike(reproduced: float) -> Generator[Step, None, None]:
 
 
 def small_part_warning(n_added: int, n_given: int) -> str:
-    """Warning about a small completed part; empty if it is large enough."""
+    """Return a warning about a small completed part; empty if it is large enough."""
     if n_added > _SMALL_PART * n_given:
         return ""
     return (
@@ -66,7 +66,7 @@ def small_part_warning(n_added: int, n_given: int) -> str:
 
 
 def is_turned_steps(volume: Volume, model: Model) -> Generator[Step, None, bool]:
-    """Whether X and Y of a volume point in directions opposite to those of a model.
+    """Return whether a volume is turned by half a turn relative to a model.
 
     If the model needs an orientation and that of the volume is unknown, a warning is
     issued, and the volume is taken to have the orientation of the model.
@@ -88,7 +88,7 @@ def is_turned_steps(volume: Volume, model: Model) -> Generator[Step, None, bool]
 def orientation_needed(model: Model) -> str:
     """Return the orientation of the shapes that a model was trained on.
 
-    Empty if it is unknown.
+    The result is empty if the orientation is unknown.
     """
     record = model.card.provenance
     settings, training = record.get("settings"), record.get("training")
@@ -105,7 +105,7 @@ def half_turn(mask: AnyArray) -> AnyArray:
 
 
 def large_pieces(part: AnyArray, smallest: float) -> tuple[AnyArray, int]:
-    """Pieces at least `smallest` times as large as the largest, and their number."""
+    """Return the pieces of at least `smallest` times the largest, and their number."""
     from scipy.ndimage import label
 
     pieces, n = label(part, np.ones((3, 3, 3)))

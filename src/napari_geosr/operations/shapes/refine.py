@@ -46,7 +46,7 @@ from napari_geosr.operations.shapes.models import find_shape_model
 if TYPE_CHECKING:
     from torch import nn
 
-#: Learning method of the models that refine.
+#: Learning method of the models that refine shapes.
 _METHOD = "shape_sr"
 #: Fraction of the free memory that is used if no budget is given.
 _SHARE = 0.5
@@ -72,7 +72,7 @@ class ShapeRefinement:
     block : int
         Edge of the blocks, in input voxels.
     n_changed : int
-        Input voxels that change as a whole: the surface moves by a voxel or more there.
+        Input voxels that change completely, where the surface moves by a voxel or more.
     """
 
     path: Path
@@ -85,7 +85,7 @@ class ShapeRefinement:
 
 @dataclass(frozen=True)
 class PlannedRefinement:
-    """A shape, and how it is refined.
+    """A shape, and the plan for its refinement.
 
     Attributes
     ----------
@@ -141,7 +141,7 @@ class ChangeCounter:
         self.n_changed += int(np.count_nonzero(lost)) + int(np.count_nonzero(gained))
 
     def check_any_left(self, volume: Volume) -> None:
-        """Raise `VolumeError` if the result is empty.
+        """Check that the result is not empty.
 
         Raises
         ------
@@ -272,12 +272,12 @@ def plan_shape_steps(
 
 
 def check_voxels(volume: Volume) -> str:
-    """Warning that voxels are not cubic, which models expect; empty if they are.
+    """Return a warning if voxels are not cubic, which models expect; else "".
 
     Raises
     ------
     VolumeError
-        If they are too far from cubic.
+        If the voxels are too far from cubic.
     """
     if (ratio := anisotropy(volume)) == 1:
         return ""
@@ -293,7 +293,7 @@ def check_voxels(volume: Volume) -> str:
 
 
 def load_refiner(name: str, device: str) -> tuple[ShapeRefiner, int, AnyMapping | None]:
-    """Load the network that refines; also return its feature count and record.
+    """Load the network of a refinement; also return its feature count and record.
 
     Raises
     ------
@@ -310,14 +310,14 @@ def load_refiner(name: str, device: str) -> tuple[ShapeRefiner, int, AnyMapping 
 
 
 def memory_budget(memory: str | None, device: str) -> int:
-    """Bytes that a run may use."""
+    """Return the memory budget of a run in bytes."""
     if memory is not None:
         return parse_bytes(memory)
     return int(_SHARE * free_memory(device))
 
 
 def refined_spec(volume: Volume, factor: int, record: AnyMapping) -> OutputSpec:
-    """Specification of the refined labels: same outer edges, smaller voxels."""
+    """Specify the volume of refined labels: same outer edges, smaller voxels."""
     voxel_size, origin = volume.upscaled_geometry(factor)
     return OutputSpec.like(
         volume,
@@ -338,7 +338,7 @@ def refined_in_memory_steps(
     threads: int | None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, AnyArray]:
-    """Refine a shape into one array of bool.
+    """Refine a shape into a single boolean array.
 
     Raises
     ------
@@ -352,6 +352,6 @@ def refined_in_memory_steps(
     ):
         if isinstance(step, TileDone) and step.array is not None:
             fine[step.slices] = step.array
-            # The block is no part of the final result, so it is not passed on.
+            # Report progress only: blocks are not passed on.
             yield BlockDone(step.done, step.total)
     return fine

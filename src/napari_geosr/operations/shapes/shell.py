@@ -116,7 +116,7 @@ def complete_shell_steps(
 
 
 def bytes_for_completion(n_voxels: int) -> int:
-    """Memory for the completed part of a volume, in addition to the input."""
+    """Return the bytes needed to complete a volume, in addition to the input."""
     return _BYTES_PER_VOXEL * n_voxels + _SLAB_BYTES * _AT_ONCE
 
 
@@ -126,7 +126,7 @@ def _box_of(
     ellipsoid: Ellipsoid,
     shape: tuple[int, ...],
 ) -> tuple[slice, ...]:
-    """Voxels around the wall in the missing directions."""
+    """Return the bounding box of the wall in the missing directions."""
     near = atlas.grid.grown(shell.missing)
     rays = atlas.grid.units[near] * ellipsoid.axes
     outer, thickness = shell.maps.outer[near], shell.maps.thickness[near]
@@ -141,7 +141,7 @@ def _box_of(
 
 
 def _without_crust(part: AnyArray) -> AnyArray:
-    """The part without thin layers on the given shape."""
+    """Return the part without thin layers on the given shape."""
     from scipy.ndimage import binary_opening
 
     opened: AnyArray = binary_opening(part)

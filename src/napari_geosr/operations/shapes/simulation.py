@@ -32,7 +32,7 @@ from napari_geosr.physics.shapes import (
 
 #: Default width of the box, in mm.
 _BOX = 200.0
-#: Range of the size of defects, in units of half the box.
+#: Range of defect sizes, as fractions of half the box width.
 _SIZES = (0.15, 0.4)
 
 

@@ -1,4 +1,4 @@
-"""Check raw frames before a reconstruction: light, saturation, patterns."""
+"""Check raw frames before a reconstruction: illumination, saturation, patterns."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ FILES = {
     "json": "check.json",
     "picture": "check.png",
 }
-#: Relative change of the mean intensity above which frames count as uneven.
+#: Relative change of the mean intensity above which the illumination is called uneven.
 UNEVEN = 0.1
 #: Modulation contrast, relative to the noise, below which frames are too noisy.
 LOW_CONTRAST = 3.0
-#: Ratio of the misfit of the best order to that of the order used, below which the best
-#: order clearly fits better.
+#: Maximum ratio of the misfit of the best order to that of the order used at which a
+#: warning is issued, because the best order clearly fits better.
 _CLEAR_ORDER = 0.9
 
 
@@ -48,11 +48,11 @@ class SimCheck:
     intensities : ndarray of shape (angles, phases)
         Mean of each frame relative to the mean of all.
     saturated : ndarray of shape (angles, phases)
-        Fraction of the pixels of each frame at the largest value.
+        Fraction of the pixels of each frame that have the largest value.
     contrast : ndarray of shape (Y, X)
         Modulation relative to the noise, maximum over all angles; 1 for noise alone.
     order_misfit : dict of str to float
-        Misfit of each order of the frames.
+        Misfit of the frames for each possible order.
     warnings : tuple of str
     """
 
@@ -66,11 +66,11 @@ class SimCheck:
 
     @property
     def contrast_to_noise(self) -> float:
-        """Modulation contrast over noise in the brightest parts (90th percentile)."""
+        """Modulation contrast relative to the noise, 90th percentile over the image."""
         return float(np.percentile(self.contrast, 90))
 
     def to_json_dict(self) -> AnyDict:
-        """The figures as JSON-serialisable values."""
+        """Return all values in JSON-serialisable form."""
         fits = self.estimate.fits
         found: AnyDict = {
             "frames": dict(axis_facts(self.frames)),
@@ -159,10 +159,10 @@ def check_steps(
 
 
 def modulation_contrast(block: FloatArray, estimate: PatternEstimate) -> FloatArray:
-    """Local modulation of the frames relative to the noise.
+    """Return the local modulation of the frames relative to the noise.
 
-    This is the largest first harmonic over the phases of all angles, divided by the
-    value for noise alone.
+    For each pixel, this is the amplitude of the first harmonic over the phases, maximum
+    over all angles, divided by the value for noise alone.
 
     Returns
     -------
@@ -183,7 +183,7 @@ def modulation_contrast(block: FloatArray, estimate: PatternEstimate) -> FloatAr
 
 
 def _warnings(check: SimCheck) -> list[str]:
-    """Problems with the frames, in sentences."""
+    """Describe the problems of the frames, one sentence each."""
     found = list(check.estimate.problems)
     spread = float(check.intensities.max() - check.intensities.min())
     if spread > UNEVEN:
@@ -217,7 +217,7 @@ def _warnings(check: SimCheck) -> list[str]:
 def folder_files(
     folder: Path, names: Mapping[str, str], overwrite: bool
 ) -> dict[str, Path]:
-    """Paths of the files of a report.
+    """Return the paths of the files of a report, and check that they may be written.
 
     Raises
     ------
@@ -251,7 +251,7 @@ def _write(check: SimCheck, files: dict[str, Path], overwrite: bool) -> None:
 
 
 def spectrum_picture(check: SimCheck) -> FloatArray:
-    """Logarithm of the correlation of frames and mean; patterns appear as peaks.
+    """Return the log correlation of frames and their mean; patterns appear as peaks.
 
     Returns
     -------
@@ -272,7 +272,7 @@ def spectrum_picture(check: SimCheck) -> FloatArray:
 
 
 def check_picture(check: SimCheck) -> bytes:
-    """A PNG with intensities, spectrum and modulation contrast."""
+    """Return a PNG with intensities, spectrum and modulation contrast."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

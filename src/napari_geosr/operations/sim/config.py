@@ -252,7 +252,7 @@ class FramesConfig(Config):
         return parse_nanometres(value)
 
     def with_absolute_paths(self) -> Self:
-        """The settings with absolute paths, for another process."""
+        """Return the settings with absolute paths, for another process."""
         changes: AnyDict = {}
         for name in type(self).model_fields:
             value = getattr(self, name)

@@ -40,9 +40,9 @@ from napari_geosr.sim.refine import refine_phases_steps
 FloatArray = npt.NDArray[np.float32]
 T = TypeVar("T")
 
-#: Distance between wave vectors, relative to the cut-off, below which they are equal.
+#: Distance of wave vectors, relative to the cut-off, below which they are equal.
 _SAME_DIRECTION = 0.1
-#: Edge in camera pixels of the part in which phases are refined.
+#: Edge length, in camera pixels, of the region in which phases are refined.
 REFINED_EDGE = 192
 
 
@@ -58,7 +58,7 @@ class PatternEstimate:
     otf : Otf
     noise : FrameNoise
     block : ndarray of shape (angles, phases, Y, X), float32
-        The frames in which they were found, with the offset subtracted.
+        The frames in which the patterns were found, with the offset subtracted.
     """
 
     patterns: PatternSet
@@ -77,7 +77,7 @@ class PatternEstimate:
         )
 
     def require(self) -> None:
-        """Refuse a reconstruction if patterns were not found.
+        """Raise an error if the pattern of any angle was not found.
 
         Raises
         ------
@@ -183,7 +183,7 @@ def estimate_steps(
 def _with_distinct_directions(
     fits: Sequence[FringeFit], otf: Otf
 ) -> tuple[FringeFit, ...]:
-    """The fits, with a problem for the second of two angles with equal wave vectors."""
+    """Return the fits, with a problem for any angle that repeats a wave vector."""
     found = list(fits)
     for j, i in itertools.combinations(range(len(fits)), 2):
         one, other = (np.asarray(fits[at].pattern.wave_vector) for at in (j, i))
@@ -198,10 +198,10 @@ def _with_distinct_directions(
 
 
 def _with_common_harmonics(patterns: PatternSet) -> PatternSet:
-    """Patterns whose higher harmonics are the median over all angles.
+    """Replace the higher harmonics of all patterns by their median over all angles.
 
-    Higher harmonics depend on the fluorophores, not on the direction, and their values
-    at single angles are noisy.
+    Higher harmonics depend on the fluorophores rather than on the direction, and their
+    values at single angles are noisy.
     """
     if patterns.harmonics < 2:
         return patterns
@@ -233,7 +233,7 @@ def computed(
 def _refine_steps(
     found: PatternEstimate, threads: int | None, should_stop: ShouldStop
 ) -> Generator[Step, None, PatternSet]:
-    """Patterns with phases refined on the brightest part of the frames."""
+    """Refine the phases of the patterns on the brightest part of the frames."""
     patterns = found.patterns
     place = brightest_part(found.block.mean(axis=(0, 1)), REFINED_EDGE)
     part = patterns.cropped(place)
@@ -261,7 +261,7 @@ def _refine_steps(
 
 
 def brightest_part(mean: FloatArray, edge: int) -> tuple[slice, slice]:
-    """Return the `edge`-pixel square with the most light, or all of a smaller image."""
+    """Return the brightest square of `edge` pixels per side, or a smaller image."""
     from scipy import ndimage
 
     sizes = [min(edge, n) for n in mean.shape]

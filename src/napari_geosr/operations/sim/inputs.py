@@ -34,11 +34,11 @@ FloatArray = npt.NDArray[np.float32]
 MAX_SATURATED = 0.01
 #: Refractive index of immersion oil.
 OIL = 1.515
-#: Percentile of the mean frame that is taken as the offset.
+#: Percentile of the mean frame that is used as the camera offset.
 _DARK_PERCENTILE = 0.1
-#: Highest frequency of a pattern relative to the cut-off.
+#: Maximum frequency of a pattern, relative to the cut-off.
 MAX_FREQUENCY = 1.2
-#: Growth of the differences above which images are not raw frames; see
+#: Growth of differences above which images are not raw frames of one plane; see
 #: `difference_growth`.
 MAX_GROWTH = 1.8
 #: Standard deviation, relative to the mean, below which a frame has no detail.
@@ -113,7 +113,7 @@ def frames_of(volume: Volume, config: FramesConfig) -> SimFrames:
 
 
 def _stated_optics(volume: Volume) -> StatedOptics:
-    """Optics from the file, or from the record of a simulation."""
+    """Return the optics from the file, or from the record of a simulation."""
     for entry in volume.provenance:
         optics = entry.get("optics")
         if isinstance(optics, dict):
@@ -126,7 +126,7 @@ def _stated_optics(volume: Volume) -> StatedOptics:
 
 
 def _dark_level(frames: SimFrames) -> float:
-    """Grey value of the darkest parts of the mean frame, after slight smoothing."""
+    """Return the grey value of the darkest parts of the smoothed mean frame."""
     from scipy import ndimage
 
     block = frames.frames(frames.n_planes // 2)
@@ -138,7 +138,7 @@ def _dark_level(frames: SimFrames) -> float:
 
 
 def transfer_function(frames: SimFrames, config: FramesConfig, channel: int = 0) -> Otf:
-    """Transfer function of the microscope for one channel.
+    """Return the transfer function of the microscope for one channel.
 
     Raises
     ------
@@ -201,7 +201,7 @@ def _measured(frames: SimFrames, config: FramesConfig) -> Otf:
 
 
 def _psf_sampling(psf: Volume, frames: SimFrames) -> int | None:
-    """Pixels of a point-spread function per camera pixel; None if unknown."""
+    """Return the number of PSF pixels per camera pixel; None if unknown."""
     if not (psf.has_physical_size and frames.volume.has_physical_size):
         return None
     edge = convert_length(psf.voxel_size[-1], psf.unit, frames.volume.unit)
@@ -209,7 +209,7 @@ def _psf_sampling(psf: Volume, frames: SimFrames) -> int | None:
 
 
 def psf_remark(frames: SimFrames, config: FramesConfig) -> str:
-    """Sentence on the assumptions about the point-spread function.
+    """Return a sentence on the assumptions about the point-spread function.
 
     Parameters
     ----------
@@ -235,7 +235,7 @@ def psf_remark(frames: SimFrames, config: FramesConfig) -> str:
 
 
 def order_remark(frames: SimFrames, config: FramesConfig) -> str:
-    """Why the order of the frames is uncertain, as a sentence.
+    """Explain in a sentence why the order of the frames is uncertain.
 
     Parameters
     ----------
@@ -271,7 +271,7 @@ def order_remark(frames: SimFrames, config: FramesConfig) -> str:
 
 
 def difference_growth(frames: SimFrames) -> float:
-    """Difference between images far apart in the stack, relative to adjacent images.
+    """Return the difference of distant images relative to that of adjacent ones.
 
     Frames of one plane differ only in their patterns, and therefore by similar amounts:
     the ratio of the mean squared differences is 0.9 for such frames, and 2.8 to 40 for
@@ -280,7 +280,7 @@ def difference_growth(frames: SimFrames) -> float:
     Parameters
     ----------
     frames : SimFrames
-        The frames of the middle plane are read.
+        Only the frames of the middle plane are read.
     """
     plane = frames.n_planes // 2
     block = np.nan_to_num(frames.frames(plane)).astype(np.float64)
@@ -428,7 +428,7 @@ def _refuse_saturated(block: FloatArray, frames: SimFrames, title: str) -> None:
 
 
 def saturated_fraction(block: FloatArray, frames: SimFrames) -> FloatArray:
-    """Fraction of the pixels in each frame that have the camera's maximum value.
+    """Return the fraction of pixels in each frame at the camera's maximum value.
 
     For integers, this is the maximum of the lowest bit depth (8, 10, 12, 14 or 16) that
     holds all values; for floating point, it is the largest grey value, if several
@@ -449,7 +449,7 @@ def saturated_fraction(block: FloatArray, frames: SimFrames) -> FloatArray:
 
 
 def axis_facts(frames: SimFrames) -> AnyMapping:
-    """Arrangement of the frames, for a record and for messages."""
+    """Describe the arrangement of the frames, for records and messages."""
     return {
         "angles": frames.angles,
         "phases": frames.phases,
@@ -465,7 +465,7 @@ def axis_facts(frames: SimFrames) -> AnyMapping:
 
 
 def check_patterns(patterns: PatternSet, otf: Otf) -> None:
-    """Refuse patterns that the camera or the objective cannot transmit.
+    """Refuse patterns that the objective cannot transmit or the camera cannot sample.
 
     Raises
     ------

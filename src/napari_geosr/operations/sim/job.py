@@ -1,4 +1,4 @@
-"""A job of structured illumination: the description in its folder, and the run."""
+"""A reconstruction job for structured illumination: its description and its run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OPERATION = "sim"
 
 
 class SimJob(Config):
-    """Everything needed to run a reconstruction of structured illumination elsewhere.
+    """Everything needed to run a reconstruction, on this or another computer.
 
     Patterns corrected by hand are passed as a file: `SimConfig.patterns`.
     """
@@ -48,7 +48,7 @@ class SimJob(Config):
         return cls.from_mapping({**values, "reading": reading, "settings": settings})
 
     def to_values(self) -> AnyDict:
-        """Values that `from_values` can read."""
+        """Return the values that `from_values` can read."""
         return {
             "operation": OPERATION,
             "method": self.settings.method,
@@ -68,7 +68,7 @@ class SimJob(Config):
         )
 
     def result(self, folder: Path) -> Path:
-        """Path of the result, by default in the folder of the job."""
+        """Return the path of the result, by default in the folder of the job."""
         return self.out or folder / "result" / f"{self.name}.ome.tif"
 
 
@@ -103,7 +103,7 @@ def sim_job_steps(
         Receives ``result/NAME.ome.tif``, unless the job names another output.
     should_stop : callable
     keep_unfinished : callable
-        Not used, because a part of the planes could be mistaken for the whole volume.
+        Not used: an incomplete set of planes could be mistaken for the whole volume.
 
     Yields
     ------
@@ -121,7 +121,7 @@ def sim_job_steps(
         If the run fails.
     """
     out = job.result(folder)
-    # the job was killed before it reported the result
+    # If the job was killed before it reported its result, the file already exists.
     if is_written(out, job.replaces):
         return out
     with explained(out):

@@ -1,4 +1,4 @@
-"""Reconstruct one plane by one method."""
+"""Reconstruct a single plane by any of the methods."""
 
 from __future__ import annotations
 
@@ -43,22 +43,22 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float32]
 
 #: Maximum number of iterations of joint Richardson–Lucy if chosen automatically. Higher
-#: harmonics are weak and converge slowly, so that for nonlinear illumination, more than
-#: 300 iterations gain up to 3 dB; for linear illumination, they take time and gain
-#: nothing on average.
+#: harmonics are weak and converge slowly: for nonlinear illumination, more than 300
+#: iterations gain up to 3 dB; for linear illumination, they take time and gain nothing
+#: on average.
 MOST_ITERATIONS = 300
 MOST_NONLINEAR_ITERATIONS = 1000
-#: Edge, in camera pixels, of the part of 9 frames with which the number of iterations
-#: is chosen.
+#: Edge length, in camera pixels, of the part of 9 frames on which the number of
+#: iterations is chosen.
 _TRIAL_EDGE = 192
 _SMALLEST_TRIAL_EDGE = 64
 #: Margin around a tile, in cut-off periods.
 _HALO = 12.0
-#: Number of arrays of the size of the result, in addition to the terms of the patterns.
+#: Number of arrays of the result's size, in addition to the terms of the patterns.
 _OTHER_ARRAYS = 9
-#: Bytes of a network's maps per feature and per pixel of the result.
+#: Bytes for a network's feature maps, per feature and per pixel of the result.
 _NETWORK_MAPS = 110
-#: Edge in camera pixels of the part on which the number of steps is chosen.
+#: Edge length, in camera pixels, of the part on which the number of steps is chosen.
 _NETWORK_TRIAL_EDGE = 96
 #: Number of steps without improvement after which the search ends.
 _NETWORK_PATIENCE = 25
@@ -89,7 +89,7 @@ def plane_steps(
     config : SimConfig
     device : str
     iterations : int, optional
-        Iterations of joint Richardson–Lucy, if they were chosen for another plane.
+        Iterations of joint Richardson–Lucy, if already chosen for another plane.
 
     Returns
     -------
@@ -136,7 +136,7 @@ def _tiled_steps(
     device: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, FloatArray]:
-    """Joint Richardson–Lucy in tiles that fit into memory, with overlap."""
+    """Run joint Richardson–Lucy in overlapping tiles that fit into memory."""
     s = config.upscale_factor
     rows, columns = block.shape[-2:]
     image = np.empty((s * rows, s * columns), np.float32)
@@ -182,7 +182,7 @@ def _network_steps(
     device: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, FloatArray]:
-    """Correct joint Richardson–Lucy with a network that is fitted to these frames."""
+    """Correct the result of joint Richardson–Lucy by a network fitted to the frames."""
     rows, columns = block.shape[-2:]
     need = rows * columns * config.upscale_factor**2 * _NETWORK_MAPS * config.features
     if need > memory_budget(config):
@@ -279,7 +279,7 @@ def choose_network_steps(
     device: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, int]:
-    """Number of steps that best predicts held-out photons of the brightest part."""
+    """Find the number of steps that best predicts held-out photons."""
     import torch
 
     place = brightest_part(block.mean(axis=(0, 1)), _NETWORK_TRIAL_EDGE)
@@ -314,14 +314,14 @@ def choose_network_steps(
 
 
 def memory_budget(config: SimConfig) -> int:
-    """Bytes that a run may use: the setting, or a fraction of the free memory."""
+    """Return the memory budget: the setting, or a fraction of the free memory."""
     if config.memory is not None:
         return parse_bytes(config.memory)
     return int(_FREE_SHARE * free_host_memory())
 
 
 def _bytes_per_fine_pixel(patterns: PatternSet) -> int:
-    """Memory of joint Richardson–Lucy per pixel of the result."""
+    """Return the bytes that joint Richardson–Lucy needs per pixel of the result."""
     terms = 1 + sum(2 * fringe.harmonics for fringe in patterns.fringes)
     if patterns.images is not None:
         terms = patterns.n_frames
@@ -331,7 +331,7 @@ def _bytes_per_fine_pixel(patterns: PatternSet) -> int:
 def plan_tiles(
     shape: tuple[int, int], *, pixel_bytes: int, budget: int, halo: int
 ) -> list[tuple[tuple[slice, slice], tuple[slice, slice]]]:
-    """Divide a plane into tiles with their surroundings, in camera pixels.
+    """Divide a plane into tiles with halos, in camera pixels.
 
     Parameters
     ----------
@@ -339,7 +339,7 @@ def plan_tiles(
     pixel_bytes : int
         Memory for each camera pixel.
     budget : int
-        Bytes that a tile and its surroundings may use.
+        Bytes that a tile and its halo may use.
     halo : int
         Pixels around a tile.
 
@@ -352,7 +352,7 @@ def plan_tiles(
     Raises
     ------
     DeviceMemoryError
-        If not even a small tile fits.
+        If not even a small tile fits into the budget.
     """
     counts = [1, 1]
     while True:
@@ -417,7 +417,7 @@ def choose_iterations(
     device: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, int]:
-    """Number of iterations for a plane, from its brightest part."""
+    """Choose the number of iterations for a plane on its brightest part."""
     yield StageStarted(message="Choosing the number of iterations")
     place = brightest_part(block.mean(axis=(0, 1)), trial_edge(block))
     part = block[(..., *place)]
@@ -441,12 +441,12 @@ def choose_iterations(
 
 
 def most_iterations(patterns: PatternSet) -> int:
-    """Maximum number of iterations that can be chosen for these patterns."""
+    """Return the maximum number of iterations that is chosen for these patterns."""
     return MOST_ITERATIONS if patterns.harmonics < 2 else MOST_NONLINEAR_ITERATIONS
 
 
 def trial_edge(block: FloatArray) -> int:
-    """Edge of the part that is reconstructed in trials.
+    """Return the edge length of the part that is reconstructed in trials.
 
     The edge decreases with the number of frames, so that the total number of pixels is
     constant.
@@ -456,7 +456,7 @@ def trial_edge(block: FloatArray) -> int:
 
 
 def widefield(block: FloatArray, upscale_factor: int) -> FloatArray:
-    """Mean of all frames, interpolated to the grid of the other methods."""
+    """Return the mean of all frames, interpolated to the grid of the other methods."""
     from scipy import ndimage
 
     mean = block.mean(axis=(0, 1))

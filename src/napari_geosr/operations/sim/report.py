@@ -1,4 +1,4 @@
-"""The checks of a reconstruction as files: figures, residual map, Fourier support."""
+"""Writes the checks of a reconstruction: values, residual map, Fourier support."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def write_report(folder: Path, result: SimResult, *, overwrite: bool = False) ->
 
 
 def picture(result: SimResult) -> bytes:
-    """A PNG with the residual map and the Fourier support."""
+    """Return a PNG with the residual map and the Fourier support."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -55,13 +55,13 @@ from napari_geosr.operations.storage import array_for
 FloatArray = npt.NDArray[np.float32]
 
 
-#: Change of a phase between time points above which patterns count as drifting.
+#: Change of a phase between time points above which patterns are considered to drift.
 MAX_DRIFT = math.radians(10)
 
 
 @dataclass(frozen=True, eq=False)
 class SimResult:
-    """A reconstruction, with the patterns on which it is based, and its figures.
+    """A reconstruction, with its patterns, statistics and checks.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ class SimResult:
 
 
 def geometry(frames: SimFrames, upscale_factor: int) -> AnyDict:
-    """Shape, axes, voxel size, unit and origin of a result."""
+    """Return the shape, axes, voxel size, unit and origin of a result."""
     volume = frames.volume
     axes = "".join(a for a in frames.kept_axes if a not in "ZYX")
     axes += "Z" * (frames.n_planes > 1) + "YX"
@@ -131,7 +131,7 @@ def geometry(frames: SimFrames, upscale_factor: int) -> AnyDict:
 def place_of(
     frames: SimFrames, upscale_factor: int, time: int, channel: int, plane: int
 ) -> Slices:
-    """Position of a plane in the array of a result."""
+    """Return the index of a plane in the array of a result."""
     kept = frames.kept_axes
     at = [time] * ("T" in kept) + [channel] * ("C" in kept)
     at += [plane] * (frames.n_planes > 1)
@@ -265,7 +265,7 @@ def _target(
     history: tuple[AnyMapping, ...],
     overwrite: bool,
 ) -> Iterator[tuple[AnyArray, Output | None]]:
-    """The array to fill and, for a file, the output that contains it."""
+    """Provide the array to fill and, for a file, the output that contains it."""
     if out is None:
         yield array_for(space["shape"], np.dtype(np.float32), np.nan), None
         return
@@ -334,7 +334,7 @@ class _PlaneRun:
     def _drift_steps(
         self, before: PatternEstimate, found: PatternEstimate, time: int
     ) -> Generator[Step, None, None]:
-        """Warn once if patterns change from one time point to the next."""
+        """Warn once if patterns drift from one time point to the next."""
         moved = drift(before.patterns, found.patterns)
         if moved > MAX_DRIFT and not self.has_drifted:
             self.has_drifted = True
@@ -392,7 +392,7 @@ class _PlaneRun:
             yield TileDone(1000 * (done + 1), 1000 * total, place, image)
 
     def _placed(self, volume: Volume) -> Volume:
-        """A preview at its position in the sample."""
+        """Return a preview at its position in the sample."""
         space = geometry(self.frames, self.config.upscale_factor)
         size, origin = space["voxel_size"][-2:], space["origin"][-2:]
         return volume.replace(voxel_size=size, unit=space["unit"], origin=origin)
@@ -412,7 +412,7 @@ class _PlaneRun:
         return found
 
     def support(self, array: AnyArray) -> FourierSupport:
-        """Spectrum of the checked slice in the array of the result."""
+        """Return the spectrum of the checked slice of the result."""
         scale, estimate = self.config.upscale_factor, self.estimates[0, 0]
         place = place_of(self.frames, scale, 0, 0, self.frames.n_planes // 2)
         image = np.asarray(array[place], np.float32)
@@ -425,7 +425,7 @@ class _PlaneRun:
         )
 
     def facts(self) -> AnyDict:
-        """Figures of the run for its record."""
+        """Return the statistics of the run for its record."""
         first = next(iter(self.estimates.values()))
         facts: AnyDict = {
             "device": self.device,
@@ -480,7 +480,7 @@ def preview(
 
 
 def drift(before: PatternSet, after: PatternSet) -> float:
-    """Largest change of a pattern anywhere in the field of view, as a phase in radians.
+    """Return the largest phase change of a pattern in the field of view, in radians.
 
     A different wave vector changes the phase most in the corners.
     """

@@ -41,7 +41,7 @@ FILES = {
 
 
 class SimulateSimConfig(Config):
-    """Simulated frames of structured illumination."""
+    """Settings of simulated frames of structured illumination."""
 
     structure: Literal["filaments", "rings", "er", "spots"] = Field(
         "filaments",
@@ -185,11 +185,11 @@ class SimulateSimConfig(Config):
         return self
 
     def cut_off(self) -> float:
-        """Highest frequency of the objective in cycles per pixel."""
+        """Return the cut-off frequency of the objective in cycles per pixel."""
         return 2 * self.na / self.wavelength * self.pixel
 
     def scene(self) -> SimScene:
-        """The settings in pixels."""
+        """Convert the settings to pixels."""
         nonlinear = self.nonlinear != "none"
         return SimScene(
             size=self.size,
@@ -231,7 +231,7 @@ def simulate_sim_steps(
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, SimulatedSim]:
-    """Simulate frames and write them, with their object and patterns.
+    """Simulate frames, and write them with the simulated object and patterns.
 
     Parameters
     ----------
@@ -287,7 +287,7 @@ def _write(
     overwrite: bool,
 ) -> None:
     scene = config.scene()
-    stack = np.stack([plane.frames for plane in planes], axis=2)  # a, p, z, Y, X
+    stack = np.stack([plane.frames for plane in planes], axis=2)  # axes a, p, z, Y, X
     axes = ["apz".index(letter) for letter in config.order]
     stack = stack.transpose((*axes, 3, 4)).reshape(-1, scene.size, scene.size)
     edge = config.pixel / 1000

@@ -1,4 +1,4 @@
-"""The frequencies that a reconstruction contains, and those that it could contain."""
+"""Compares the frequencies in a reconstruction with those that it could contain."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FLOOR = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class FourierSupport:
-    """Spectrum of a reconstructed plane, and the circles that bound its detail.
+    """Spectrum of a reconstructed plane, and its limiting frequencies.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class FourierSupport:
     upscale_factor: int
 
     def radii(self, frequency: float) -> tuple[float, float]:
-        """Radii of a frequency along rows and columns, in pixels of the spectrum."""
+        """Convert a frequency to pixels of the spectrum, along rows and columns."""
         rows, columns = (n / self.upscale_factor for n in self.spectrum.shape)
         return frequency * rows, frequency * columns
 
@@ -57,7 +57,7 @@ def fourier_support(
     *,
     is_widefield: bool = False,
 ) -> FourierSupport:
-    """Spectrum of a reconstructed plane.
+    """Compute the spectrum of a reconstructed plane, and its limiting frequencies.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def fourier_support(
 
 
 def highest_frequency(patterns: PatternSet) -> float:
-    """Frequency of the highest harmonic, in cycles per camera pixel; 0 for images."""
+    """Return the highest frequency in cycles per camera pixel; 0 without fringes."""
     return max((f.harmonics * f.frequency for f in patterns.fringes), default=0.0)
 
 

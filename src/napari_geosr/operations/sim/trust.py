@@ -38,17 +38,17 @@ from napari_geosr.sim.refine import fitted_phases
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Edge in camera pixels of the part that is checked.
+#: Edge length, in camera pixels, of the part that is checked.
 CHECKED_EDGE = 192
 #: Number of iterations for fitting an object to the frames.
 _ITERATIONS = 15
-#: Difference of a phase from that in the frames above which patterns are doubtful.
+#: Difference of a phase from that in the frames above which a warning is issued.
 MAX_PHASE_ERROR = math.radians(5)
-#: Difference of a wave vector, in cycles per field of view, above which patterns are
-#: doubtful.
+#: Difference of a wave vector from that in the frames, in cycles per field of view,
+#: above which a warning is issued.
 MAX_CYCLES = 0.2
-#: Residual relative to that of the best-fitting pattern above which images of patterns
-#: are doubtful.
+#: Residual relative to that of the best-fitting pattern above which a warning about
+#: images of patterns is issued.
 _WORSE = 1.05
 #: Number of parts into which frames without angles are divided to compare patterns.
 _GROUPS = 3
@@ -90,7 +90,7 @@ class SimTrust:
         Period of the finest detail by decorrelation analysis, in `unit`.
     unit : str
     warnings : tuple of str
-        Reasons to doubt the result, in sentences.
+        Reasons to doubt the result, one sentence each.
     """
 
     frame_residuals: FloatArray
@@ -106,7 +106,7 @@ class SimTrust:
     warnings: tuple[str, ...] = ()
 
     def to_json_dict(self) -> AnyDict:
-        """The figures as JSON-serialisable values."""
+        """Return all values in JSON-serialisable form."""
         return {
             "frame_residuals": self.frame_residuals.tolist(),
             "held_out": self.held_out,
@@ -123,7 +123,7 @@ class SimTrust:
 
 
 def residual_volume(frames: SimFrames, checks: SimTrust) -> Volume:
-    """The map of the held-out residual, at its position in the sample.
+    """Return the map of the held-out residual as a volume, at its position.
 
     Returns
     -------
@@ -204,7 +204,7 @@ def trust_steps(
 
 
 class _Explained:
-    """An object fitted to all frames, and its misfit to each frame."""
+    """Fit of an object to all frames, and the misfit of each frame."""
 
     def __init__(
         self,
@@ -223,7 +223,7 @@ class _Explained:
         self.fit = _fit(operator, part, config)
 
     def fit_steps(self, should_stop: ShouldStop) -> Generator[Step, None, None]:
-        """Fit the object; then compute residuals and phases."""
+        """Fit the object; then compute residuals and phase errors."""
         yield from _iterate(self.fit, self.threads, should_stop)
         with exact_settings(self.threads):
             self.terms = self.fit.operator.terms(self.fit.image).cpu().numpy()
@@ -294,7 +294,7 @@ def _image_warnings(
 
 
 def _upscale(config: SimConfig, patterns: PatternSet) -> int:
-    """Upscale factor of the object that explains the frames."""
+    """Return the upscale factor of the object that is fitted to the frames."""
     return config.upscale_factor if patterns.images is not None else 2
 
 
@@ -328,7 +328,7 @@ def _held_out_steps(
     device: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, tuple[float, FloatArray]]:
-    """RMS and map of the misfit of unused frames, one of each angle."""
+    """Return the RMS and map of the misfit of held-out frames, one of each angle."""
     angles, phases = part.shape[:2]
     held = [a * phases + a % phases for a in range(angles)]
     kept = [i for i in range(angles * phases) if i not in held]
@@ -348,7 +348,7 @@ def _held_out_steps(
 
 
 def _wave_vector_errors(block: FloatArray, estimate: PatternEstimate) -> list[float]:
-    """Distance of each wave vector from the best one nearby, in cycles per field."""
+    """Return the errors of the wave vectors in cycles per field of view."""
     errors = []
     shape = np.asarray(block.shape[-2:])
     for frames, fringe in zip(block, estimate.patterns.fringes, strict=False):
@@ -368,12 +368,12 @@ def _resolution_steps(
     device: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, tuple[float | None, float | None, float | None]]:
-    """Resolution by Fourier ring correlation, that of widefield, and decorrelation."""
+    """Measure the Fourier ring resolution, that of widefield, and the finest detail."""
     place = brightest_part(part.mean(axis=(0, 1)), trial_edge(part))
     part, patterns = part[(..., *place)], patterns.cropped(place)
     variance = estimate.noise.weights(part.mean(axis=(0, 1)))
     edge = patterns.pixel_size / config.upscale_factor
-    # Two more networks would take minutes, so measure the result that they start from.
+    # Fitting two more networks would take minutes, so measure their initial result.
     method = "joint-rl" if config.method == "pinn" else config.method
     changes = {"iterations": iterations or None, "method": method}
     settings = config.model_copy(update=changes)
@@ -430,10 +430,10 @@ def _cycle_warnings(cycles: Sequence[float]) -> list[str]:
 def compare_answers(
     answers: Mapping[str, FloatArray], estimate: PatternEstimate
 ) -> tuple[str, ...]:
-    """Warn if different methods disagree about one plane by more than the noise.
+    """Warn if results of different methods for a plane differ by more than the noise.
 
-    Every result is blurred by the objective, sampled by the camera and scaled to the
-    mean of the frames; all results should agree on this image.
+    Each result is blurred by the objective, sampled by the camera and scaled to the
+    mean of the frames; the images obtained should agree.
 
     Parameters
     ----------
@@ -445,7 +445,7 @@ def compare_answers(
     Returns
     -------
     tuple of str
-        One sentence for each method that disagrees.
+        One sentence for each method that differs.
     """
     import torch
 

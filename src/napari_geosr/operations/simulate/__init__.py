@@ -73,7 +73,7 @@ FILES = {
     "sample": "sample.ome.tif",
     "json": "truth.json",
 }
-#: Meaning of the figures in the JSON file.
+#: Definitions of the values in the JSON file.
 DEFINITIONS = {
     "porosity": "volume of the pores per volume of the sample; a voxel cut by a "
     "surface contributes only the fraction that is pore",
@@ -130,7 +130,7 @@ def simulate_steps(
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, SimulationResult]:
-    """Create a sample and scan it.
+    """Simulate a sample and its scan.
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ def _check(folder: Path, files: dict[str, Path], overwrite: bool) -> None:
 
 @contextmanager
 def _unfinished_counts(projections: Path) -> Iterator[Path]:
-    """A file for counts that are computed row by row and written view by view."""
+    """Provide a file for counts that are computed by row and written by view."""
     path = temporary_sibling(projections.with_name("counts.npy"), ".npy")
     try:
         with atomic.explained(projections):
@@ -253,7 +253,7 @@ def _unfinished_counts(projections: Path) -> Iterator[Path]:
 
 
 def _porosity_warning(sample: Spheres, parameters: AnyDict) -> str:
-    """Message that spheres cannot fill the requested volume, with alternatives."""
+    """Return a warning if spheres cannot fill the volume, with alternatives."""
     low, high = parameters["radius"]
     gap, size = parameters["gap"], sample.shape[-1]
     suggestions = [f"thinner walls (--gap {gap / 4:g} or 0)"] if gap else []
@@ -269,7 +269,7 @@ def _porosity_warning(sample: Spheres, parameters: AnyDict) -> str:
 
 
 def _cut(structure: Structure, start: int, stop: int) -> PorousSample:
-    """Slices of the cylinder; those beyond the sample's ends contain no solid."""
+    """Return slices of the cylinder; there is no solid beyond the sample's ends."""
     fraction = structure.block(start, stop)
     density = None
     if isinstance(structure, VariedSolid):
@@ -279,7 +279,7 @@ def _cut(structure: Structure, start: int, stop: int) -> PorousSample:
 
 
 def _scale(structure: Structure, config: ScanConfig) -> float:
-    """Factor that scales solid = 1 to the requested maximum line integral.
+    """Return the factor that scales solid = 1 to the requested maximum line integral.
 
     It is computed from a few slices spread over the height and shared by all blocks.
     """
@@ -293,7 +293,7 @@ def _scale(structure: Structure, config: ScanConfig) -> float:
 
 
 class _SimulatedScan:
-    """A sample during its simulated scan."""
+    """State of a simulated scan: the sample, its files and its pore volume so far."""
 
     def __init__(
         self,
@@ -312,7 +312,7 @@ class _SimulatedScan:
         self.pore_volume = 0.0
 
     def output(self, path: Path, key: str) -> Any:
-        """The output file for the attenuation, or for the sample mask.
+        """Return the output for the attenuation or the sample mask.
 
         It has the same position as a reconstruction of the scan, with slices that are
         as wide as the detector and start at zero.
@@ -342,7 +342,7 @@ class _SimulatedScan:
         pores, inside = sample.pores[block], sample.inside[block]
         self.pore_voxels += int(np.count_nonzero(pores))
         self.inside_voxels += int(np.count_nonzero(inside))
-        # Exclude the cylinder's own surface, so that only pore and solid count.
+        # Exclude the cylinder's surface, where voxels are partly outside the sample.
         self.pore_volume += float(sample.fraction[block][inside].sum(dtype=np.float64))
         per_unit = np.float32(self.scale / self.voxel)
         volumes["truth"].array[start:stop] = sample.attenuation[block] * per_unit
@@ -367,7 +367,7 @@ class _SimulatedScan:
         self.truth = part.provenance[-1]["truth"]
 
     def facts(self, structure: str) -> AnyDict:
-        """Known properties of the sample."""
+        """Return the known properties of the sample."""
         return {
             "structure": structure,
             "porosity": self.pore_volume / self.inside_voxels,
@@ -381,7 +381,7 @@ class _SimulatedScan:
         }
 
     def projections(self, structure: str, record: AnyDict) -> Projections:
-        """The whole scan; its counts remain in their file."""
+        """Return the whole scan; its counts remain in their file."""
         frames: AnyDict = {
             key: np.concatenate([getattr(p, key) for p in self.parts], axis=1)
             for key in ("flats", "darks")

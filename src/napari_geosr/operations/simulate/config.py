@@ -15,8 +15,8 @@ from napari_geosr.physics.scan_config import ScanConfig
 
 StructureName = Literal["foam", "blobs", "bone", "lacunae", "dentin", "cells"]
 
-#: Default porosity, voxel size in µm, and range of radii as fractions of a slice's
-#: edge.
+#: Default porosity, voxel size in µm, and range of radii as fractions of a slice's edge
+#: length.
 DEFAULTS: dict[str, tuple[float, float, tuple[float, float]]] = {
     "foam": (0.3, 10.0, (1 / 85, 1 / 20)),
     "blobs": (0.2, 10.0, (1 / 60, 1 / 40)),
@@ -36,7 +36,7 @@ _SUB_ANGLES = 8
 
 
 class SimulateConfig(ScanConfig):
-    """A porous cylinder of known porosity, and its scan."""
+    """Settings of a porous cylinder of known porosity and of its scan."""
 
     projections: int = Field(
         default=500,
@@ -140,22 +140,22 @@ class SimulateConfig(ScanConfig):
         return self
 
     def scan(self) -> ScanConfig:
-        """The settings of the scan."""
+        """Return the settings of the scan."""
         values = self.model_dump(include=set(ScanConfig.model_fields))
         if self.continuous and self.sub_angles == 1:
             values["sub_angles"] = _SUB_ANGLES
         return ScanConfig(**values)
 
     def shape(self) -> tuple[int, int, int]:
-        """Shape of the sample (Z, Y, X)."""
+        """Return the shape of the sample (Z, Y, X)."""
         return self.rows or self.size, self.size, self.size
 
     def voxel(self, structure: str) -> float:
-        """Edge length of a voxel in `unit`."""
+        """Return the edge length of a voxel in `unit`."""
         return self.voxel_size or DEFAULTS[structure][1]
 
     def pores(self, structure: str) -> AnyDict:
-        """Arguments of the structure: porosity, radius, seed and, for a foam, the gap.
+        """Return the structure's porosity, radius, seed and, for a foam, gap.
 
         Raises
         ------
@@ -183,7 +183,7 @@ class SimulateConfig(ScanConfig):
 
 
 class SimulateRadiographsConfig(Config):
-    """Number and size of simulated dental radiographs."""
+    """Settings of simulated dental radiographs."""
 
     number: int = Field(
         60, ge=1, le=100_000, title="Number", description="Number of radiographs."

@@ -34,7 +34,7 @@ _NOTE = "Simulated: not a radiograph of any person."
 
 @dataclass(frozen=True)
 class RadiographFiles:
-    """Simulated radiographs.
+    """Files of simulated radiographs, and the fraction of each tissue.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ def simulate_radiographs_steps(
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, RadiographFiles]:
-    """Write ``radiographs.ome.tif`` and ``labels.ome.tif``.
+    """Simulate radiographs; write ``radiographs.ome.tif`` and ``labels.ome.tif``.
 
     Parameters
     ----------

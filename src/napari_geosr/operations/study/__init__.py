@@ -181,7 +181,7 @@ def _begin_steps(
     mask: Volume | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, StudySummary]:
-    """Fill the folder of a study."""
+    """Compute the cells of a study, and write its report."""
     said: list[str] = []
     whole = _whole_steps(scan, config, store, shape, reference, mask, should_stop)
     try:
@@ -201,7 +201,7 @@ def _begin_steps(
 def _record_warnings(
     steps: Generator[Step, None, T], note: Callable[[str], None]
 ) -> Generator[Step, None, T]:
-    """Pass on steps, and record their warnings."""
+    """Yield all steps, and record the warnings among them."""
     with StepIterator(steps) as iterator:
         for step in iterator:
             if isinstance(step, WarningIssued):
@@ -221,7 +221,7 @@ def _whole_steps(
 ) -> Generator[Step, None, tuple[StudyContext, StudyReference, AnyDict]]:
     """Reconstruct the whole scan.
 
-    It provides the shared data, the reference and a row of the table.
+    The result provides the shared data, the reference and a row of the table.
     """
     yield StageStarted(message="Preparing the whole scan")
     context = yield from context_steps(scan, config, store, shape, mask, should_stop)
@@ -231,7 +231,7 @@ def _whole_steps(
         if message:
             yield WarningIssued(message=message)
     yield StageStarted(message="Reconstructing from all projections")
-    # Record the warnings: a resumed study does not repeat this reconstruction.
+    # Record the warnings, because a resumed study does not repeat this reconstruction.
     full_scan_steps = _record_warnings(
         context.full_scan_steps(context.evaluated_rows, should_stop), store.add_message
     )
@@ -295,7 +295,7 @@ def _cells_steps(
 
 
 def _is_outdated(row: AnyDict, cell: Cell) -> bool:
-    """Whether a finished cell must be computed again.
+    """Return whether a finished cell must be computed again.
 
     This is the case if its network was trained on a different number of projection
     subsets, or if an earlier release computed it, either from pairs with correlated

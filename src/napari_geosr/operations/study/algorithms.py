@@ -1,4 +1,4 @@
-"""Lists the algorithms that a study compares: built-in, or from other packages.
+"""Lists the algorithms that a study compares: built-in and third-party ones.
 
 Does not import torch, because it is used to validate settings.
 """
@@ -48,7 +48,7 @@ class Classical:
     method: ClassVar[None] = None
 
     def config_class(self) -> type[Config]:
-        """Class of its settings."""
+        """Return the class of the algorithm's settings."""
         return algorithms.config_class(self.algorithm)
 
 
@@ -72,7 +72,7 @@ class LearningMethod:
     candidates: ClassVar[tuple[AnyMapping, ...]] = ()
 
     def config_class(self) -> type[Config]:
-        """Class of its settings."""
+        """Return the class of the method's settings."""
         return methods.config_class(self.method)
 
 
@@ -95,7 +95,7 @@ class ThirdParty:
         return tuple(getattr(self.module, "CANDIDATES", ()))
 
     def config_class(self) -> type[Config]:
-        """Class of its settings."""
+        """Return the class of the algorithm's settings."""
         if self.module.LEARNS:
             return methods.config_class(self.module.METHOD)
         return algorithms.config_class(self.module.ALGORITHM)
@@ -110,7 +110,7 @@ def _iterations(*numbers: int) -> tuple[AnyMapping, ...]:
 
 #: Algorithms by the name used in settings.
 ALGORITHMS: Mapping[str, Algorithm] = {
-    # The baseline, with nothing to tune.
+    # The baseline, which has no settings to tune.
     "fbp": Classical("FBP", "fbp"),
     "sirt": Classical("SIRT", "sirt", _iterations(5, 10, 20, 40, 80, 160, 320, 640)),
     "cgls": Classical("CGLS", "cgls", _iterations(2, 5, 10, 20, 40, 80)),
@@ -119,7 +119,7 @@ ALGORITHMS: Mapping[str, Algorithm] = {
         "tv",
         tuple({"weight": w} for w in (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)),
     ),
-    # These learn to turn the reconstruction from few projections into that from all.
+    # Trained to turn reconstructions from few projections into those from all.
     "msdnet": LearningMethod("MSDNet", "supervised", {"network": "msdnet"}),
     # The published method, and a variant with a Wasserstein critic.
     "tomogan-js": LearningMethod(
@@ -135,7 +135,7 @@ ALGORITHMS: Mapping[str, Algorithm] = {
 
 @cache
 def _third_parties() -> Mapping[str, str]:
-    """Modules of other packages, by the name used in settings."""
+    """Return the entry points of other packages, by the name used in settings."""
     found = {p.name.replace("_", "-"): p.module for p in entry_points(group=GROUP)}
     for name in found.keys() & ALGORITHMS.keys():
         raise ConfigError(
@@ -147,7 +147,7 @@ def _third_parties() -> Mapping[str, str]:
 
 
 def algorithm_names() -> list[str]:
-    """Names of all algorithms, in alphabetical order."""
+    """Return the names of all algorithms, in alphabetical order."""
     return sorted([*ALGORITHMS, *_third_parties()])
 
 

@@ -66,7 +66,7 @@ class StudyContext:
     training_rows : (int, int) or None
         Rows for training networks and choosing settings; None if there are too few.
     folder : Path
-        Folder for temporary files, by number of projections.
+        Folder for temporary files, with a subfolder per number of projections.
     models : Path
         Folder for the trained models.
     mask : Volume or None
@@ -85,7 +85,7 @@ class StudyContext:
     def full_scan_steps(
         self, rows: Rows, should_stop: ShouldStop
     ) -> Generator[Step, None, tuple[Path, float]]:
-        """Reconstruct rows from all projections, once; return path and seconds."""
+        """Reconstruct rows from all projections once; return path and duration."""
         path = self.folder / "full" / f"rows-{rows[0]}-{rows[1]}.ome.tif"
         steps = self.cached_steps(self.scan, rows, path, should_stop)
         return (yield from steps)
@@ -117,7 +117,7 @@ class StudyContext:
                 unfinished=usable_unfinished(path),
                 should_stop=should_stop,
             )
-            # Warnings about the scan are given only once, for the whole scan.
+            # Warnings about the scan are issued only once, for the whole scan.
             told = (WarningIssued,) if scan is self.scan else ()
             done = yield from recount(steps, *told)
             if not done.complete:
@@ -141,7 +141,7 @@ class StudyContext:
         return done.volume
 
     def cropped(self, slices: ArrayLike) -> Voxels:
-        """Crop slices to their centre, in the size of the study."""
+        """Crop slices around their centre to the size used in the study."""
         edge = (slices.shape[-1] - self.size) // 2
         inner = slice(edge, edge + self.size)
         return np.asarray(slices[:, inner, inner])
@@ -152,7 +152,7 @@ class StudyContext:
         return self.reconstruction.size or self.scan.n_columns
 
     def config_for(self, rows: Rows, **changes: Any) -> ReconstructConfig:
-        """Settings to reconstruct rows: those common to all cells, plus `changes`."""
+        """Return the common reconstruction settings for `rows`, with `changes`."""
         values = self.reconstruction.model_dump(exclude_unset=True)
         if changes.get("algorithm", "fbp") != "fbp":
             values.pop("filter", None)
@@ -166,7 +166,7 @@ class StudyContext:
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """A subset of the scan and an algorithm."""
+    """Combination of a subset of the scan and an algorithm."""
 
     context: StudyContext
     subset: ScanSubset
@@ -183,5 +183,5 @@ class Cell:
         return dict(self.context.config.options.get(self.name, {}))
 
     def scan(self) -> Projections:
-        """The subset of the whole scan."""
+        """Return the subset of the whole scan."""
         return take_subset(self.context.scan, self.subset, self.context.config)[0]

@@ -80,7 +80,7 @@ def classical_steps(
 
 
 def free_settings(cell: Cell, candidates: Sequence[AnyMapping]) -> list[AnyMapping]:
-    """The candidates that are compatible with the user's settings."""
+    """Return the candidates that are compatible with the user's settings."""
     if not cell.context.config.tune:
         return []
     given = cell.options.keys()
@@ -93,7 +93,7 @@ def _tune_steps(
     candidates: Sequence[AnyMapping],
     should_stop: ShouldStop,
 ) -> Generator[Step, None, tuple[AnyDict, str]]:
-    """The candidate whose slices agree best with unused measurements.
+    """Find the candidate that agrees best with unused measurements.
 
     Slices are projected in the directions of the unused views. The measurements minus
     these projections are reconstructed by filtered back-projection, which gives the
@@ -106,7 +106,7 @@ def _tune_steps(
     ----------
     candidates : sequence of mapping
         Ordered so that the error first falls and then rises; the search descends from
-        the middle one.
+        the middle candidate.
 
     Returns
     -------
@@ -167,7 +167,7 @@ class _ViewIntegrals:
     inside: Mask
 
     def error(self, slices: ArrayLike, should_stop: ShouldStop) -> float:
-        """Mean squared difference within the sample, including noise."""
+        """Return the mean squared difference within the sample, including noise."""
         import torch
 
         from napari_geosr.physics.projection.projector import project
@@ -188,7 +188,7 @@ class _ViewIntegrals:
 
 
 def _deblurred(sinogram: Tensor) -> Tensor:
-    """Projections without the blur of pixels (sinc) and interpolation (sinc²).
+    """Compensate the blur of projections by pixels (sinc) and interpolation (sinc²).
 
     This blur would hide noise that differs between voxels.
     """
@@ -208,7 +208,7 @@ def _measured_steps(
     algorithm: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, _ViewIntegrals]:
-    """The data with which slices of `algorithm` are compared.
+    """Prepare the data with which slices of `algorithm` are compared.
 
     Parameters
     ----------
@@ -232,7 +232,7 @@ def _measured_steps(
 def _sample_mask_steps(
     context: StudyContext, rows: Rows, should_stop: ShouldStop
 ) -> Generator[Step, None, Mask]:
-    """The sample mask of the given rows; the field of view if no sample is found."""
+    """Find the sample mask of rows; the field of view if no sample is found."""
     first, stop = rows
     volume: Volume | None = None
     if context.mask is None and context.config.sample == "auto":
@@ -256,7 +256,7 @@ def _sample_mask_steps(
 
 
 def _load_rows(scan: Projections, rows: Rows, should_stop: ShouldStop) -> Projections:
-    """Load the rows into memory, because all candidates use them."""
+    """Load rows into memory, where all candidates can use them."""
     part = scan.rows(*rows)
     banded = in_bands(part, part.n_rows, should_stop)
     every = slice(None)

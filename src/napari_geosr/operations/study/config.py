@@ -1,4 +1,4 @@
-"""Settings of studies of the numbers of projections and labels.
+"""Settings of studies of the number of projections, and of labelled slices.
 
 Does not import torch.
 """
@@ -22,7 +22,7 @@ from napari_geosr.operations.train.scans import CountsPerPhoton, Parts
 from napari_geosr.tomography.filters import FilterName
 from napari_geosr.tomography.preparation_config import NotFinite, StripeRemoval
 
-#: Settings that do not affect finished cells: figures that depend on them are
+#: Settings that do not affect finished cells; results that depend on them are
 #: recomputed.
 _LATE_SETTINGS = (
     "counts",
@@ -48,14 +48,14 @@ _MIN_EXPOSURE = 0.001
 _MAX_EXPOSURE = 0.9
 
 
-#: Minimum number of projection counts for a curve.
+#: Minimum number of points of a curve over the number of projections.
 _MIN_COUNTS = 3
 
 
 def _variants(word: str) -> list[str]:
-    """An algorithm, or all variants with names that begin with this name.
+    """Return the algorithms that a word selects: one, or all variants of it.
 
-    For example, tomogan has a variant for each of two critics.
+    For example, ``tomogan`` selects a variant for each of its two critics.
     """
     known = algorithm_names()
     if word in known:
@@ -64,7 +64,7 @@ def _variants(word: str) -> list[str]:
 
 
 class StudyConfig(Config):
-    """Projection counts and algorithms to compare, and the evaluation."""
+    """Numbers of projections and algorithms to compare, and the evaluation."""
 
     counts: Annotated[tuple[int, ...], COMMAS] = Field(
         (50, 75, 100, 150, 250),
@@ -287,7 +287,7 @@ class StudyConfig(Config):
 
 
 def counts_for(n_angles: int) -> tuple[int, ...]:
-    """Suitable numbers of projections for a scan.
+    """Return suitable numbers of projections for a study of a scan.
 
     Parameters
     ----------
@@ -315,7 +315,7 @@ def counts_for(n_angles: int) -> tuple[int, ...]:
 
 
 class LabelsStudyConfig(Config):
-    """Numbers of labelled slices to try, and the training."""
+    """Settings of a study of the number of labelled slices."""
 
     counts: Annotated[tuple[int, ...], COMMAS] = Field(
         (1, 2, 5, 10),

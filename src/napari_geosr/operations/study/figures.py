@@ -24,7 +24,7 @@ Picture = npt.NDArray[np.uint8]
 
 _INK = {"light": "#222222", "dark": "#e6e6e6"}
 _PAPER = {"light": "#ffffff", "dark": "#1b1d21"}
-#: Colour-blind-safe palette of Okabe and Ito, plus two colours; markers also differ.
+#: Colour-blind-safe palette of Okabe and Ito, plus two colours; each with a marker.
 _COLOURS = (
     "#d55e00",
     "#0072b2",
@@ -166,16 +166,16 @@ def volumes_png(
     per_decade: int,
     theme: Theme,
 ) -> bytes:
-    """Draw histograms of pore volumes, a panel per number of projections and exposure.
+    """Draw histograms of pore volumes, one panel per subset of the scan.
 
     Parameters
     ----------
     rows : sequence of mapping
-        Rows with ``pore_volume_counts``: pores per class, from one voxel on.
+        Rows with ``pore_volume_counts``: pores per bin, starting at one voxel.
     true : sequence of int
-        The same for the reference, filled in grey.
+        Pores of the reference per bin, drawn in grey.
     per_decade : int
-        Classes per decade.
+        Bins per decade.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -220,7 +220,7 @@ def volumes_png(
 
 
 def _frame(axes: Any, ink: str) -> None:
-    """Show only the left and bottom axes, in the text colour."""
+    """Draw only the left and bottom edges of the axes, in the text colour."""
     axes.tick_params(which="both", colors=ink, labelsize=8)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
@@ -228,7 +228,7 @@ def _frame(axes: Any, ink: str) -> None:
 
 
 def _finished(figure: Any, canvas: FigureCanvasAgg, axes: Any, ink: str) -> bytes:
-    """The picture as PNG, with the legend of `axes` at the top."""
+    """Return the picture as PNG, with the legend of `axes` at the top."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         figure.legend(
@@ -265,7 +265,7 @@ def _points(
 
 
 def table_png(cells: Sequence[Sequence[tuple[str, Picture | None]]]) -> bytes:
-    """Combine labelled pictures in rows and columns into one grey picture.
+    """Arrange labelled pictures in rows and columns of one greyscale picture.
 
     Parameters
     ----------

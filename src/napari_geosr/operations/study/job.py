@@ -1,4 +1,4 @@
-"""A study job: the description in the job's folder, and the run.
+"""A study job: its description in the job's folder, and its run.
 
 Does not import torch, because docks import this module.
 """
@@ -36,7 +36,7 @@ from napari_geosr.operations.study.setup import check_study, shape_of
 OPERATION = "study projections"
 #: Name of the study's folder within the job folder.
 RESULT = "result"
-#: Steps of a study that its job reports, in addition to those of its cells.
+#: Steps that the job reports in addition to `CellDone`.
 _REPORTED = (StageStarted, CentreFound, WarningIssued)
 
 
@@ -97,7 +97,7 @@ class StudyJob(Config):
         )
 
     def to_values(self) -> AnyDict:
-        """Values that `from_values` can read."""
+        """Return the values that `from_values` can read."""
         return {
             "operation": OPERATION,
             "method": "study",
@@ -119,7 +119,7 @@ class StudyJob(Config):
         shape_of(scan, reference, mask)
 
     def can_reuse_cells(self, other: StudyJob) -> bool:
-        """Whether finished cells of `other` are valid for this study as well."""
+        """Return whether finished cells of `other` are also valid for this study."""
         return (
             self.data == other.data
             and self.settings.essential() == other.settings.essential()
@@ -141,7 +141,7 @@ def study_job_steps(
         Receives ``result/``, unless the job names another output: see
         `napari_geosr.operations.study`.
     keep_unfinished : callable
-        Not used, because a report of only some cells could be misleading.
+        Not used: a report on only some of the cells could be misleading.
 
     Yields
     ------

@@ -117,7 +117,7 @@ def judged_steps(
     config: StudyConfig,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, tuple[AnyDict, dict[str, Picture]]]:
-    """Compare a reconstruction with the reference; return measured values and pictures.
+    """Compare a reconstruction with the reference; return the values and pictures.
 
     Values are JSON-serialisable; pictures are ``slice`` and ``pores``.
 
@@ -156,7 +156,7 @@ def judged_steps(
 
 
 def measured_figures(report: PorosityReport) -> AnyDict:
-    """The values measured in one volume."""
+    """Return the values measured in one volume."""
     components = report.pore_count + report.small_pore_count
     density = None
     if report.pores_per_mm3 is not None and report.pore_count:
@@ -176,7 +176,7 @@ def measured_figures(report: PorosityReport) -> AnyDict:
 
 
 def volume_counts(voxels: npt.NDArray[np.float64]) -> list[int]:
-    """Histogram of pore volumes in quarter decades, starting at one voxel."""
+    """Count pore volumes in bins of a quarter decade, starting at one voxel."""
     places = np.floor(VOLUMES_PER_DECADE * np.log10(voxels) + 1e-9).astype(int)
     return [int(n) for n in np.bincount(places)]
 
@@ -184,7 +184,7 @@ def volume_counts(voxels: npt.NDArray[np.float64]) -> list[int]:
 def pore_mask(
     voxels: AnyArray, threshold: float, sample: Mask | None, config: StudyConfig
 ) -> Mask:
-    """Mask of the pore voxels.
+    """Return the mask of the pore voxels.
 
     Parameters
     ----------
@@ -220,7 +220,7 @@ def _ssim(voxels: AnyArray, truth: AnyArray, reference: StudyReference) -> float
 
 
 def grey_slice(voxels: AnyArray, levels: tuple[float, float]) -> Picture:
-    """The central slice, or its centre, as a picture."""
+    """Return the central slice as a picture, cropped to its centre if it is large."""
     plane = np.asarray(voxels[len(voxels) // 2], np.float32)
     y, x = (max(0, (n - _PICTURE_EDGE) // 2) for n in plane.shape)
     plane = plane[y : y + _PICTURE_EDGE, x : x + _PICTURE_EDGE]
@@ -232,8 +232,8 @@ def grey_slice(voxels: AnyArray, levels: tuple[float, float]) -> Picture:
 def rendered(pores: Mask) -> Picture:
     """Render the pores in the centre of the volume, viewed obliquely from above.
 
-    The view is shaded by depth: it shows the first pore along each line of sight, lit
-    from the upper left and darker with distance. 0 is background.
+    Each line of sight shows the first pore that it meets, lit from the upper left and
+    darker with distance. The background is 0.
     """
     from scipy import ndimage
 

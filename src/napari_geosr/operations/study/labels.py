@@ -46,7 +46,7 @@ _MAX_CLASSES = 50
 #: Maximum number of draws until one contains painted voxels of all classes; otherwise,
 #: the best draw is used.
 _TRIES = 50
-#: Maximum difference from the mean with the most slices at which a mean counts as
+#: Maximum difference from the mean with the most slices at which fewer slices count as
 #: equally good.
 TOLERANCE = 0.01
 _SCRATCH = "from scratch"
@@ -56,7 +56,7 @@ _LATE_SETTINGS = {"counts", "draws", "device", "threads"}
 
 @dataclass(frozen=True)
 class LabelsStudySummary:
-    """Overlap for each number of labelled slices.
+    """Segmentation overlap for each number of labelled slices.
 
     Attributes
     ----------
@@ -133,7 +133,7 @@ def study_labels_steps(
 
 
 class _LabelsStudy:
-    """Data, settings and finished cells."""
+    """Data, settings and finished cells of a study of labelled slices."""
 
     def __init__(
         self, source: Volume, labels: Volume, folder: Path, config: LabelsStudyConfig
@@ -193,7 +193,7 @@ class _LabelsStudy:
         Raises
         ------
         ConfigError
-            If finished cells have other settings, and `overwrite` is False.
+            If finished cells have different settings, and `overwrite` is False.
         """
         if not self.files["json"].exists() or overwrite:
             return
@@ -206,7 +206,7 @@ class _LabelsStudy:
         self.rows = list(stored["rows"])
 
     def find(self, method: str, count: int, draw: int) -> AnyDict | None:
-        """The row of a finished cell."""
+        """Return the row of a finished cell."""
         cell = {"method": method, "labels": count, "draw": draw}
         return next((row for row in self.rows if cell.items() <= row.items()), None)
 
@@ -269,7 +269,7 @@ class _LabelsStudy:
         return row
 
     def _draw(self, count: int, draw: int) -> list[int]:
-        """Slices of a draw, the same for all methods; with all classes if possible."""
+        """Draw slices, the same for all methods, with all classes if possible."""
         rng = np.random.default_rng([self.config.seed, count, draw])
         best: tuple[int, list[int]] = (0, [])
         for _ in range(_TRIES):
@@ -339,7 +339,7 @@ class _LabelsStudy:
         return curve
 
     def summary(self) -> LabelsStudySummary:
-        """The result of all finished cells."""
+        """Summarise all finished cells."""
         curve = self._curve()
         fewest = {}
         for method in self.methods:
@@ -351,7 +351,7 @@ class _LabelsStudy:
 
 
 def overlaps(found: AnyArray, truth: AnyArray, classes: int) -> Sequence[float]:
-    """Return intersection over union of each class; NaN for absent classes.
+    """Return the intersection over union of each class; NaN for absent classes.
 
     Voxels where `truth` is 255 are ignored.
     """

@@ -1,4 +1,4 @@
-"""The reference of a study's reconstructions, and the region to search for pores."""
+"""Prepares the reference of a study, and the region in which pores are measured."""
 
 from __future__ import annotations
 
@@ -76,14 +76,14 @@ def sample_steps(
     slices: Callable[[], Generator[Step, None, Volume]],
     should_stop: ShouldStop,
 ) -> Generator[Step, None, Mask | None]:
-    """The sample mask in the given rows of a study.
+    """Find the sample mask in the given rows of a study.
 
-    The mask is None if the whole volume is sample.
+    The mask is None if the whole volume belongs to the sample.
 
     Parameters
     ----------
     slices : callable
-        Returns these rows; called to find the sample if neither a mask nor a region was
+        Generator of these rows, used to find the sample if neither mask nor region was
         given.
     """
     sample: Mask | None = None
@@ -99,7 +99,7 @@ def sample_steps(
 
 
 def circle(n: int) -> Mask:
-    """The field of view in a slice of `n` × `n` voxels."""
+    """Return the field of view in a slice of `n` × `n` voxels."""
     axis = np.arange(n) - (n - 1) / 2
     inside: Mask = np.hypot(axis[:, None], axis[None, :]) <= n / 2 - 1
     return inside
@@ -113,7 +113,7 @@ def _select_steps(volume: Volume) -> Generator[Step, None, Volume]:
 def _find_region_steps(
     volume: Volume, config: StudyConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, Mask]:
-    """The region to search for pores, the same for all reconstructions."""
+    """Find the region in which pores are measured in all reconstructions."""
     found = yield from reference_steps(volume, None, config, should_stop)
     solid = ~pore_mask(np.asarray(volume.data), found.report.threshold, None, config)
     field_of_view = circle(volume.shape[-1])
@@ -138,14 +138,14 @@ def _find_region_steps(
 
 
 def judge_pictures(judge: StudyReference, config: StudyConfig) -> AnyDict:
-    """Pictures of the reference: slice and pores."""
+    """Return pictures of the reference: a slice, and its pores."""
     voxels = np.asarray(judge.volume.data)
     pores = pore_mask(voxels, judge.report.threshold, judge.sample, config)
     return {"slice": grey_slice(voxels, judge.levels), "pores": rendered(pores)}
 
 
 def full_row(context: StudyContext, judge: StudyReference, seconds: float) -> AnyDict:
-    """The row of the whole scan, compared with itself.
+    """Return the row of the whole scan, compared with itself.
 
     Parameters
     ----------

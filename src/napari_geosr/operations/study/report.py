@@ -1,4 +1,4 @@
-"""The report of a study: one self-contained HTML page."""
+"""Writes the report of a study, a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _themed_picture(alt: str, pictures: Sequence[bytes]) -> str:
 
 
 def _maps(done: StudySummary, config: StudyConfig) -> list[str]:
-    """Porosity errors by exposure and projections, if both were varied."""
+    """Tabulate porosity errors by exposure and projections, if both were varied."""
     if min(len(config.counts), len(config.exposure)) < 2:
         return []
     parts = ["<h2>Porosity error by exposure and projections</h2>"]
@@ -134,7 +134,7 @@ def _maps(done: StudySummary, config: StudyConfig) -> list[str]:
 def _volumes(
     done: StudySummary, names: Sequence[str], themes: Sequence[Theme]
 ) -> list[str]:
-    """Histograms; empty for cells of earlier releases, which did not store them."""
+    """Draw histograms of pore volumes; earlier releases did not store them."""
     key = "pore_volume_counts"
     rows = [row for row in done.rows if row.get(key) and row["algorithm"] in names]
     if not rows:
@@ -150,13 +150,13 @@ def _volumes(
 
 
 def _remarks(done: StudySummary) -> list[str]:
-    """Remarks for interpreting the results."""
+    """Return remarks for interpreting the results."""
     items = "".join(f"<li>{escape(text)}</li>" for text in done.warnings)
     return [f"<ul>{items}</ul>"] if items else []
 
 
 def _settings(rows: Sequence[AnyMapping]) -> list[str]:
-    """Settings chosen for each cell, and its training data."""
+    """Tabulate the settings chosen for each cell, and its training data."""
     table = []
     for row in rows:
         known = {k: v for k, v in (row.get("settings") or {}).items() if v is not None}
@@ -222,7 +222,7 @@ _SAVED = (
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Format a number as text; – if unknown."""
+    """Format a number as text; "–" if it is unknown."""
     return "–" if value is None else f"{value:.{digits}g}"
 
 
@@ -368,7 +368,7 @@ def _pictures(
     pictures: PicturesOf,
     reference: Picture | None,
 ) -> bytes:
-    """Slices or pores, with one row per subset and one column per algorithm."""
+    """Draw slices or pores: a row per subset, and a column per algorithm."""
     titles = {row["algorithm"]: str(row["title"]) for row in done.rows}
 
     def picture(subset: ScanSubset, name: str) -> Picture | None:
@@ -399,7 +399,7 @@ def _evenly_spaced(subsets: Sequence[ScanSubset]) -> Sequence[ScanSubset]:
 
 
 def terminal_table(done: StudySummary) -> Table:
-    """The main results as a rich table: errors, and the porosity itself."""
+    """Return a table of the main results for the terminal: porosity and errors."""
     from rich.markup import escape
     from rich.table import Table
 

@@ -65,7 +65,7 @@ _HOUR = 3600.0
 
 
 def savings(scan: Projections, config: StudyConfig) -> list[AnyDict]:
-    """Resources for each number of projections and exposure, the whole scan first.
+    """Return the resources for each number of projections and exposure.
 
     The duration of a scan is assumed to consist of exposures only.
 
@@ -112,7 +112,7 @@ def savings(scan: Projections, config: StudyConfig) -> list[AnyDict]:
 def computing(
     row: AnyDict, config: StudyConfig, judged: float = 1.0
 ) -> dict[str, float]:
-    """Energy and CO2eq of computing the whole volume, including training.
+    """Return energy and CO2eq for computing the whole volume, including training.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def fewest(
 def least_light(
     rows: Sequence[AnyDict], config: StudyConfig, n_angles: int
 ) -> dict[str, dict[str, float] | None]:
-    """Projections and exposure with the fewest photons that give the correct porosity.
+    """Find the subset with the fewest photons that gives the correct porosity.
 
     Correct means within the tolerance for this combination and all others with at least
     as many projections and at least as long an exposure. If the number of photons is
@@ -180,7 +180,7 @@ def least_light(
 def _sufficient_subsets(
     rows: Sequence[AnyDict], config: StudyConfig, n_angles: int
 ) -> dict[str, list[ScanSubset]]:
-    """Subsets that give the correct porosity, as do all subsets with more photons."""
+    """Find the subsets that give the correct porosity, as do all larger subsets."""
     found: dict[str, list[ScanSubset]] = {}
     for name in config.algorithms:
         errors = {
@@ -206,7 +206,7 @@ def _sufficient_subsets(
 
 
 def light_of(subset: ScanSubset, config: StudyConfig, n_angles: int) -> float:
-    """Return the photons, and thus the time, as a fraction of the whole scan's.
+    """Return the number of photons, and thus the scan time, relative to the whole scan.
 
     Parameters
     ----------
@@ -223,9 +223,9 @@ def light_of(subset: ScanSubset, config: StudyConfig, n_angles: int) -> float:
 def _by_light(
     subsets: Sequence[ScanSubset], config: StudyConfig, n_angles: int
 ) -> list[ScanSubset]:
-    """Key that sorts by numbers of photons and of projections, largest first.
+    """Sort subsets by number of photons, then by number of projections.
 
-    The number of photons takes precedence.
+    The largest numbers come first.
     """
 
     def key(subset: ScanSubset) -> tuple[float, int]:

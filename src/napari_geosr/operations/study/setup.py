@@ -39,7 +39,7 @@ _MIN_ROWS = 16
 
 
 def check_study(scan: Projections, config: StudyConfig) -> None:
-    """Refuse settings that are certain to fail."""
+    """Refuse settings that are certain to fail for this scan."""
     if scan.geometry != "parallel":
         raise ProjectionsError(
             f"{scan.title} is a {scan.geometry}-beam scan: a study requires a "
@@ -57,7 +57,7 @@ def check_study(scan: Projections, config: StudyConfig) -> None:
 
 
 def study_warnings(scan: Projections, config: StudyConfig) -> list[str]:
-    """Warnings about training on pairs from one scan."""
+    """Return warnings about training on pairs from one scan."""
     paired = [
         algorithm
         for algorithm in map(find_algorithm, config.algorithms)
@@ -158,7 +158,7 @@ def record_steps(
         settings=config.model_dump(mode="json"),
         should_stop=should_stop,
     )
-    # A rotation axis supplied with the scan is used by cells that do not set one.
+    # Cells use the scan's own rotation axis if the settings contain none.
     inputs = {"projections": {**entry, "centre": scan.centre}, **record["inputs"]}
     return {**record, "inputs": inputs}
 
@@ -216,7 +216,7 @@ def context_steps(
 
 
 def _with_beam(scan: Projections) -> Projections:
-    """The scan, with its beam as the flat field if it has none.
+    """Return the scan with a uniform flat field of its beam intensity if it has none.
 
     All cells then use the beam of the whole scan, scaled for shorter exposures.
     """

@@ -65,7 +65,7 @@ COLUMNS = {
     "computing_kilograms_co2eq": "kg",
     "failed": "",
 }
-#: Key under which pictures of the reference are stored.
+#: Subset and name under which pictures of the reference are stored.
 _REFERENCE = ScanSubset(0), "reference"
 Pictures = Mapping[str, npt.NDArray[np.uint8]]
 
@@ -139,7 +139,7 @@ class StudyStore:
             if overwrite and self._is_new:
                 for path in self._own_paths:
                     shutil.rmtree(path, ignore_errors=True)
-            # written first, because it marks the folders as those of a study
+            # Write this file first, because it marks the folder as that of a study.
             if self._is_new:
                 self._write_json({"rows": []})
             self.cells.mkdir(exist_ok=True)
@@ -167,7 +167,7 @@ class StudyStore:
         self._is_new = before is None or bool(changed)
 
     def _remove_folder(self) -> None:
-        """Remove the lock, and an empty folder, if created for this study."""
+        """Remove the lock, and an empty folder that was created for this study."""
         with suppress(OSError):
             if self._made_lock:
                 (self.folder / _LOCK_FILE).unlink(missing_ok=True)
@@ -193,7 +193,7 @@ class StudyStore:
     def _lock(self) -> FileLock:
         from filelock import FileLock
 
-        # A study may be closed by a different thread.
+        # A study may be closed by a thread other than the one that opened it.
         return FileLock(self.folder / _LOCK_FILE, thread_local=False)
 
     def remove_files(self) -> None:
@@ -207,7 +207,7 @@ class StudyStore:
         self._remove_folder()
 
     def _before(self) -> AnyDict | None:
-        """Values on which the existing study depends; None if there is no study."""
+        """Return the values that define the existing study; None without a study."""
         path = self.files["json"]
         if not path.exists():
             return None
@@ -231,7 +231,7 @@ class StudyStore:
         atomic.write_text(self.files["json"], text + "\n", overwrite=True)
 
     def row(self, subset: ScanSubset, name: str) -> AnyDict | None:
-        """The row of a finished cell; None if it is unfinished."""
+        """Return the row of a finished cell; None if it is unfinished."""
         path = self.cells / f"{subset.label}-{name}.json"
         try:
             row = dict(read_json(path))
@@ -264,7 +264,7 @@ class StudyStore:
     def pictures(
         self, subset: ScanSubset, name: str
     ) -> dict[str, npt.NDArray[np.uint8]]:
-        """Pictures of a cell; empty if there are none."""
+        """Return the pictures of a cell; empty if there are none."""
         path = self.cells / f"{subset.label}-{name}.npz"
         try:
             with np.load(path) as kept:
@@ -273,12 +273,12 @@ class StudyStore:
             return {}
 
     def reference_pictures(self) -> dict[str, npt.NDArray[np.uint8]]:
-        """Pictures of the reference."""
+        """Return the pictures of the reference."""
         return self.pictures(*_REFERENCE)
 
     @property
     def messages(self) -> list[str]:
-        """Messages from reconstructing the whole scan."""
+        """Return the stored messages about the whole scan."""
         try:
             return self._messages_path.read_text(encoding="utf-8").splitlines()
         except OSError:
@@ -303,7 +303,7 @@ class StudyStore:
         truth: Volume | None,
         warnings: Sequence[str] = (),
     ) -> StudySummary:
-        """Write table, JSON and report."""
+        """Write the table, the JSON file and the report of a finished study."""
         scan, config = context.scan, context.config
         settings = effective_settings(scan, config)
         first, end = context.evaluated_rows
@@ -346,7 +346,7 @@ class StudyStore:
 
 
 def is_study(folder: Path) -> bool:
-    """Whether a folder contains a study."""
+    """Return whether a folder contains a study."""
     try:
         return "essential" in read_json(folder / "study.json")
     except (OSError, ValueError, TypeError):
@@ -354,7 +354,7 @@ def is_study(folder: Path) -> bool:
 
 
 def table_text(rows: Sequence[AnyMapping]) -> str:
-    """The table as CSV, with units in the header; unknown values are empty."""
+    """Return the table as CSV, with units in the header; unknown values are empty."""
     stream = StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(f"{key} ({unit})" if unit else key for key, unit in COLUMNS.items())
@@ -365,7 +365,7 @@ def table_text(rows: Sequence[AnyMapping]) -> str:
 
 
 def _changed(before: AnyMapping, now: AnyMapping) -> list[str]:
-    """Differences in words; missing settings have their default values."""
+    """Describe the differences; missing settings have their default values."""
     theirs, ours = dict(before.get("inputs", now["inputs"])), dict(now["inputs"])
     known = {"checksum": theirs.pop("projections", ours["projections"])}
     known |= before.get("scan", {})

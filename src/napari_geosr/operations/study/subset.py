@@ -36,7 +36,7 @@ class ScanSubset:
 
     @classmethod
     def of(cls, row: AnyMapping) -> ScanSubset:
-        """The subset of a row; rows of earlier releases have full exposure."""
+        """Return the subset of a row; earlier releases stored no exposure."""
         return cls(int(row["projections"]), float(row.get("exposure", 1.0)))
 
     @property
@@ -82,18 +82,18 @@ _LIGHT, _VIEWS, _WHOLE = "light left out", "views left out", "the whole scan"
 
 
 def share_text(share: float) -> str:
-    """A fraction in per cent."""
+    """Format a fraction as a percentage."""
     return f"{100 * share:.3g} %"
 
 
 def is_over_exposure(rows: Iterable[AnyMapping]) -> bool:
-    """Whether only the exposure varies, so that metrics are plotted against it."""
+    """Return whether only the exposure varies, which is then the horizontal axis."""
     subsets = {ScanSubset.of(row) for row in rows}
     return len({t.projections for t in subsets}) == 1 < len(subsets)
 
 
 def all_subsets(config: StudyConfig, n_angles: int | None = None) -> list[ScanSubset]:
-    """Return all subsets of a study, by projections and exposure, longest first.
+    """Return all subsets of a study, sorted by projections and exposure, largest first.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ def training_pair(
 
 
 def photon_note(scan: Projections, config: StudyConfig) -> str:
-    """Return a note if photons of full exposures are divided."""
+    """Return a note if the photons of full exposures have to be divided."""
     if reason_without_counts(scan):
         return ""
     return _new_notes(_thinned(scan, MAX_INPUT_LIGHT, config, rest=False), scan)
@@ -201,7 +201,7 @@ def photon_note(scan: Projections, config: StudyConfig) -> str:
 def is_target_noisier(
     scan: Projections, subset: ScanSubset, config: StudyConfig
 ) -> bool:
-    """Whether the target projections have fewer photons than the source.
+    """Return whether the target projections have fewer photons than the source.
 
     Parameters
     ----------
@@ -247,7 +247,7 @@ def tuning_pair(
 
 
 def effective_settings(scan: Projections, config: StudyConfig) -> StudyConfig:
-    """The settings with the actual photons of the views, if these differ."""
+    """Return the settings, corrected if views cannot have the requested photons."""
     if _is_quick(config) and reason_without_counts(scan):
         return config.model_copy(update={"light": "all"})
     return config
@@ -256,9 +256,9 @@ def effective_settings(scan: Projections, config: StudyConfig) -> StudyConfig:
 def _exposed(
     scan: Projections, subset: ScanSubset, config: StudyConfig, *, rest: bool
 ) -> tuple[Projections, str]:
-    """The scan with a part of its photons, and a note.
+    """Return the scan with a part of its photons, and a note.
 
-    The note is empty unless the part differs from the requested one.
+    The note is empty unless the photons differ from those requested.
     """
     share = _share(scan, subset, config)
     if share >= 1:
@@ -279,13 +279,13 @@ def _new_notes(made: Projections, scan: Projections) -> str:
 
 
 def _share(scan: Projections, subset: ScanSubset, config: StudyConfig) -> float:
-    """Fraction of the photons of the views that are selected or averaged."""
+    """Return the fraction of photons to keep of the selected or averaged views."""
     quick = subset.projections / scan.n_angles if _is_quick(config) else 1.0
     return subset.exposure * quick
 
 
 def _is_quick(config: StudyConfig) -> bool:
-    """Whether each view of a continuous scan has as many photons as one projection."""
+    """Return whether averaged views have as many photons as one projection."""
     return config.acquisition == "continuous" and config.light == "one"
 
 

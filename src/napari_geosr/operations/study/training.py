@@ -173,10 +173,10 @@ def _train(
 
 
 def _is_usable(model: Path, source: Path) -> tuple[bool, str]:
-    """Whether a usable model trained on such files is stored.
+    """Return whether a usable model trained on files of this name is stored.
 
-    If the model is damaged, a description of the damage is also returned. Earlier
-    releases used other training data.
+    If the model is damaged, a description of the damage is also returned. Models of
+    earlier releases, which used other training data, are not usable.
     """
     if not model.exists():
         return False, ""
@@ -193,7 +193,7 @@ def _is_usable(model: Path, source: Path) -> tuple[bool, str]:
 def _restore(
     context: StudyContext, model: Path, paths: Sequence[Path], should_stop: ShouldStop
 ) -> Generator[Step, None, tuple[Voxels, float]]:
-    """Restore the evaluated rows; return voxels and seconds."""
+    """Restore the evaluated rows; return the voxels and the duration in seconds."""
     config = RestoreConfig(
         model=str(model),
         device=context.config.device,

@@ -83,5 +83,5 @@ def training_steps(
     job = TrainJob(method=method, training=training).with_absolute_paths()
     opened = job.check(in_memory)
     path = yield from train_steps(job, Path(folder), opened=opened)
-    assert path is not None  # None only after a stop, which is impossible here
+    assert path is not None  # None only after a stop, which cannot be requested here
     return bundle.load(path)

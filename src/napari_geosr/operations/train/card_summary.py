@@ -1,4 +1,4 @@
-"""A summary of a new model's card."""
+"""Summarises the card of a new model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks before the process of a training run starts.
+"""Checks settings and data before the process of a training run starts.
 
 The checks include suggestions for targets with finer voxels than their sources.
 """
@@ -29,7 +29,7 @@ _N_PLANES = 5
 
 
 def check_country(code: str) -> None:
-    """Reject a country whose carbon intensity of electricity is unknown.
+    """Refuse a country whose carbon intensity of electricity is unknown.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def check_slices(training: TrainingConfig, volumes: Sequence[Volume]) -> list[st
     Returns
     -------
     list of str
-        A warning for each volume with fewer slices than the network sees at once.
+        A warning for each volume with fewer slices than the network uses at once.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def reading_warnings(volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
 
 
 def check_distinct(sources: Sequence[Volume]) -> None:
-    """Reject a file given more than once, because all copies have the same noise.
+    """Refuse a file given more than once, because all copies have the same noise.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def check_distinct(sources: Sequence[Volume]) -> None:
 
 
 def check_contents(volumes: Mapping[str, Sequence[Volume]]) -> None:
-    """Reject volumes without contrast, judged by a few slices of each.
+    """Refuse volumes without contrast, judged by a few slices of each.
 
     Raises
     ------
@@ -189,7 +189,7 @@ def check_contents(volumes: Mapping[str, Sequence[Volume]]) -> None:
 
 
 def _varies(volume: Volume) -> bool:
-    """Whether one of a few evenly spaced slices has more than one grey value."""
+    """Return whether one of a few evenly spaced slices has more than one grey value."""
     depth = _depth(volume)
     if volume.axes == "YX":
         return _has_contrast(volume.data[:])

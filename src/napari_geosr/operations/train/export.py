@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 #: Number of simulated volumes per role with a recorded checksum.
 _MAX_SIMULATED_CHECKSUMS = 2
-#: Value for cards: how the mean and standard deviation of the training volumes were
-#: computed.
+#: Value for cards: the mean and standard deviation of the training volumes were
+#: computed without hot voxels.
 _STATISTICS: Literal["without hot voxels"] = "without hot voxels"
 
 
@@ -135,7 +135,7 @@ def _task(method: Method) -> Any:
 
 
 def _upscaling_sentence(spec: NetworkSpec) -> str:
-    """State along which axes the voxels become finer; empty for a factor of 1."""
+    """State along which axes voxels become smaller; empty for a factor of 1."""
     factor = max(spec.upscale_factor)
     if factor == 1:
         return ""
@@ -149,7 +149,7 @@ def _upscaling_sentence(spec: NetworkSpec) -> str:
 
 
 def _inputs(method: Method) -> AnyDict:
-    """Card fields of models that restore several scans of one object together."""
+    """Return the card fields of models that restore several scans together."""
     if not method.one_object:
         return {}
     return {"inputs": len(method.config.source), "run_on": method.run_on}

@@ -224,7 +224,7 @@ def _shared_noise_warning(
         pair.source.title
         for pair in pairs
         if pair.target.scan is scan
-        and pair.source.light is not None  # photons of this scan, not of another
+        and pair.source.light is not None  # the source is a part of this scan
         and (is_continuous or 2 * pair.source.scan.n_angles > scan.n_angles)
     ]
     if not affected:
@@ -246,13 +246,13 @@ def _shared_noise_warning(
 def _reconstruction_paths(
     job: ProjectionsTrainJob, scan: Projections, folder: Path, joined: bool
 ) -> list[tuple[ScanPart, Path]]:
-    """Return the parts to reconstruct and the paths of their files."""
+    """Return the parts to reconstruct, with the paths of their reconstructions."""
     _, needed = job.plan(scan, joined=joined)
     return [(part, reconstruction_path(folder, part)) for part in needed]
 
 
 def reconstruction_path(folder: Path, part: ScanPart) -> Path:
-    """Return the file of the reconstruction of a part."""
+    """Return the path of the reconstruction of a part."""
     return folder / _INPUTS / f"{part.name}{_SUFFIX}"
 
 
@@ -354,7 +354,7 @@ def _restore_steps(
 
 
 def _unfinished_restoration(model: str, out: Path) -> Volume | None:
-    """Return the unfinished `out` of the same model; discard one of another model."""
+    """Return the unfinished result of the same model; discard that of another model."""
     unfinished = usable_unfinished(out)
     if unfinished is None:
         return None
@@ -404,8 +404,8 @@ def _scan_pairs(scan: Projections, config: ScansConfig) -> list[ScanPair]:
         pairs.append(
             ScanPair(
                 ScanPart(name, f"{share:g} of the exposure", short, share),
-                # Give the target only the other photons, because common noise would be
-                # learned.
+                # Give the target only the remaining photons, because common noise would
+                # be learned.
                 ScanPart(
                     f"{name}-rest", f"{1 - share:g} of the exposure", rest, 1 - share
                 ),

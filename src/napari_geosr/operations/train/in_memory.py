@@ -26,10 +26,10 @@ def entry_for(volume: Volume, taken: Container[Path] = ()) -> Path:
 
 
 def is_in_memory(path: Path) -> bool:
-    """Whether a settings entry represents a volume in memory."""
+    """Return whether a settings entry represents a volume in memory."""
     return str(path).startswith(_PREFIX)
 
 
 def name_in_memory(path: Path) -> str:
-    """Return the name of the volume that the entry represents."""
+    """Return the name of the volume that a settings entry represents."""
     return str(path).removeprefix(_PREFIX)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
 
 FILE = "inputs.json"
-#: Number of bytes per block of a file that is checked.
+#: Number of bytes in each block of a file that is checked.
 _BLOCK_BYTES = 1 << 20
 #: Maximum number of blocks checked per file: this limits the time to a fraction of a
 #: second.
@@ -37,7 +37,7 @@ Volumes = Mapping[str, Sequence["Volume"]]
 
 
 def record_inputs(folder: Path, volumes: Volumes) -> None:
-    """Record in `folder` the shapes and checksums of the training volumes.
+    """Record the shapes and checksums of the training volumes in `folder`.
 
     Simulated volumes are left out, because they are determined by their names.
 

@@ -100,7 +100,7 @@ class TrainJob(Config):
         return self.model_copy(update={"training": training})
 
     def check_settings(self) -> None:
-        """Reject settings that are invalid for any data, without opening files.
+        """Refuse settings that are invalid for any data, without opening files.
 
         Raises
         ------
@@ -184,7 +184,7 @@ class TrainJob(Config):
 
 
 def _absolute_model(model: str | None) -> str | None:
-    """Return the name of a zoo model unchanged, and any other path made absolute."""
+    """Return the name of a zoo model unchanged, or the absolute path of any other."""
     if not model or model in {entry.name for entry in catalogue.list_models()}:
         return model
     path = Path(model).expanduser()

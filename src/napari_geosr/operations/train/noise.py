@@ -1,4 +1,4 @@
-"""Noise of the training scans: its level and its correlation between voxels.
+"""Measures the noise of training scans, and warns if it is correlated.
 
 Blind-spot methods predict a voxel from its neighbours. Therefore, they also predict
 noise that is correlated with the noise of the neighbours. Filtered back-projections,

@@ -100,14 +100,14 @@ class ObjectFit(ABC):
 
     @abstractmethod
     def preview(self) -> PreviewReady:
-        """The current object."""
+        """Return the current state of the object."""
 
     @abstractmethod
     def save(self) -> CheckpointSaved:
         """Write a checkpoint."""
 
     def loop_steps(self, should_stop: ShouldStop) -> Generator[Step, None, None]:
-        """Fit the current network until `is_fitted` or `should_stop`.
+        """Fit the current network until it is fitted or `should_stop` returns True.
 
         Yields
         ------
@@ -147,7 +147,7 @@ class ObjectFit(ABC):
 
 
 class _EventTimer:
-    """Time since each kind of event."""
+    """Measures the time since the last event of each kind."""
 
     def __init__(self) -> None:
         self._last: dict[str, float] = {}
@@ -155,11 +155,11 @@ class _EventTimer:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the start."""
+        """Return the seconds since the start."""
         return time.monotonic() - self._began
 
     def is_due(self, what: str, seconds: float) -> bool:
-        """Whether `seconds` have passed since the last event of this kind."""
+        """Return whether `seconds` have passed since the last event of this kind."""
         now = time.monotonic()
         if now - self._last.get(what, self._began) < seconds:
             return False

@@ -94,14 +94,14 @@ def shared_settings_steps(
     shared = {
         "centre": float(ready.centre.column),
         "incident": ready.incident if config.incident is None else config.incident,
-        # A part of a full turn may not be recognised as such.
+        # A part of a full turn may not be recognised as a full turn.
         "full_turn": "join" if ready.joined else "keep",
     }
     return config.model_copy(update=shared)
 
 
 def were_views_joined(paths: Iterable[Path]) -> bool | None:
-    """Whether existing reconstructions joined opposite views; None if none exist."""
+    """Return whether reconstructions joined opposite views; None if none exist."""
     for path in paths:
         if path.exists():
             settings = io.read(path).provenance[-1]["settings"]

@@ -144,7 +144,7 @@ def train_steps(
         should_stop=lambda: should_stop() and not keep_unfinished(),
     )
     path: Path | None = None
-    # resuming from the last checkpoint evaluates the model again
+    # If cancelled, the model is evaluated again when training is resumed.
     with suppress(Cancelled):
         path = yield from steps
     if adaptation is not None and finished and path is not None:
@@ -253,7 +253,7 @@ def _check_grey_scales(
 
 
 def _starting_weights(config: TrainingConfig, method: Method) -> AnyDict:
-    """Return the initial weights, after checking that the network is the same.
+    """Return the weights of the initial model, after checking that its network matches.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Settings of training scans made from projections, for dock, command and job.
+"""Settings of training scans that are made from projections.
 
 Does not import torch.
 """
@@ -100,7 +100,7 @@ RECONSTRUCTION_FIELDS = ("rows", "full_turn", *PreparationConfig.model_fields)
 
 
 class ProjectionsConfig(PreparationConfig):
-    """Projections, and how they are reconstructed."""
+    """Settings for reading and reconstructing projections."""
 
     projections: Path | None = Field(
         None,
@@ -158,7 +158,7 @@ class ProjectionsConfig(PreparationConfig):
         )
 
     def reconstruction(self, **more: Any) -> ReconstructConfig:
-        """Return the settings of a filtered back-projection, which is linear."""
+        """Return the settings of a filtered back-projection."""
         values = self.model_dump(include={"filter", "centre", *RECONSTRUCTION_FIELDS})
         values["options"] = {"padding": self.padding}
         return ReconstructConfig.create(**{**values, **more})
@@ -178,7 +178,7 @@ class ProjectionsConfig(PreparationConfig):
 
 
 class ScansConfig(ProjectionsConfig):
-    """Training scans made from one full scan."""
+    """Settings of training scans that are made from one full scan."""
 
     splits: Parts = "auto"
     every: Annotated[tuple[int, ...], _MULTIPLE] = Field(
@@ -262,7 +262,7 @@ class ScansConfig(ProjectionsConfig):
         return value
 
     def check_for(self, method: str) -> None:
-        """Reject settings that are missing, or that the method does not use.
+        """Refuse settings that are missing, or that the method does not use.
 
         Raises
         ------

@@ -55,9 +55,9 @@ if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
     from napari_geosr.models.card import ModelCard
 
-#: Edge of a patch along the network's axes, in voxels.
+#: Edge length of a patch along the network's axes, in voxels.
 EDGE = 16
-#: Edge of the boxes that are computed at once, in patches, by number of network axes.
+#: Edge length, in patches, of the boxes computed at once, by number of network axes.
 _BOX_PATCHES = {2: 4, 3: 2}
 #: Minimum number of patches; if there are fewer, their overlap is increased.
 _FEW = 256
@@ -71,7 +71,7 @@ _SEED_KEY = 11
 
 @dataclass(frozen=True)
 class _BoxGrid:
-    """Non-overlapping boxes in the part of a volume that was trained on."""
+    """Non-overlapping boxes in the part of a volume used for training."""
 
     starts: tuple[tuple[int, ...], ...]
     stops: tuple[tuple[int, ...], ...]
@@ -81,7 +81,7 @@ class _BoxGrid:
         return math.prod(len(s) for s in self.starts)
 
     def box(self, number: int) -> Box:
-        """One of the `n` boxes."""
+        """Return box `number`, counted from 0 to `n` - 1."""
         index = np.unravel_index(number, [len(s) for s in self.starts])
         z, y, x = (
             slice(starts[i], stops[i])
@@ -135,7 +135,7 @@ def similarity_steps(
 ) -> Generator[Step, None, SimilarityIndex]:
     """Compute features of patches spread over the training volumes.
 
-    The network processes the patches as in a restoration. Held-out blocks are left out.
+    The network processes the patches as in a restoration. Held-out blocks are excluded.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ def similarity_steps(
         explained = yield from _explained_steps(
             model, volume, device, patches.config.threads, should_stop
         )
-        # Boxes are in random order within a volume, so leaving some out is unbiased.
+        # Boxes of a volume are in random order, so omitting some does not cause a bias.
         share = _MAX_VOXELS * (done + 1) / len(grids)
         for _, box in group:
             if should_stop():
@@ -200,7 +200,7 @@ def similarity_steps(
 
 
 def _edge(scenes: Sequence[TrainingSubject], n_axes: int) -> Size:
-    """Edges (Z, Y, X) of a patch that fits into every volume."""
+    """Return the edge lengths (Z, Y, X) of a patch that fits into every volume."""
     room = [EDGE] * 3
     for scene in scenes:
         ranges = _ranges(scene)
@@ -211,7 +211,7 @@ def _edge(scenes: Sequence[TrainingSubject], n_axes: int) -> Size:
 
 
 def _ranges(scene: TrainingSubject) -> list[tuple[tuple[int, int], ...]]:
-    """Parts of each axis (Z, Y, X) that were trained on."""
+    """Return the ranges of each axis (Z, Y, X) that were used for training."""
     shape = scene.volumes["source"].shape
     lead = 3 - len(shape)
     ranges: list[tuple[tuple[int, int], ...]] = [((0, 1),)] * lead
@@ -238,7 +238,7 @@ def _grid(scene: TrainingSubject, edge: Size, n_axes: int) -> _BoxGrid:
 def _drawn(
     grids: Sequence[_BoxGrid], n_axes: int, rng: np.random.Generator
 ) -> list[tuple[int, Box]]:
-    """Random boxes of all volumes, in the order of the volumes."""
+    """Return random boxes of all volumes, in the order of the volumes."""
     per_box = _BOX_PATCHES[n_axes] ** n_axes
     quota = math.ceil(MAX_PATCHES / per_box / len(grids))
     return [
@@ -250,7 +250,7 @@ def _drawn(
 
 
 def _corners(box: Box, edge: Size, step: Size) -> list[Size]:
-    """First voxels of the patches of a box."""
+    """Return the first voxel of each patch in a box."""
     along = [
         range(part.start, part.stop - e + 1, s)
         for part, e, s in zip(box, edge, step, strict=True)
@@ -265,7 +265,7 @@ def _explained_steps(
     threads: int | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, ExplainedScan]:
-    """A volume and the network, prepared as for a restoration."""
+    """Prepare a volume and the network as for a restoration."""
     found = yield from scan_steps(volume.data, should_stop)
     statistics = scaled(found, model.card, without_hot_voxels(volume, found))
     network = model.network()
@@ -279,7 +279,7 @@ def _explained_steps(
 
 
 def _cost(scene: ExplainedScan, box: Box) -> int:
-    """Number of voxels that the network processes for a box."""
+    """Return the number of voxels that the network processes for a box."""
     halo = scene.layout.halo
     return math.prod(
         min(b.stop - b.start + 2 * h, n)

@@ -66,16 +66,16 @@ _LEVELS = 65
 
 @dataclass(frozen=True)
 class SampleStore:
-    """Files of the samples of one run."""
+    """Stores the samples of one run in files."""
 
     folder: Path
 
     def path(self, number: int) -> Path:
-        """File of a finished sample."""
+        """Return the path of a finished sample."""
         return self.folder / f"sample_{number:03d}.npy"
 
     def open_for(self, key: str) -> None:
-        """Keep the samples of an earlier run with the same key; remove all others."""
+        """Keep samples of an earlier run with the same key; remove all others."""
         note = self.folder / "run.json"
         with explained(self.folder):
             if note.exists() and note.read_text(encoding="utf-8") == key:
@@ -85,7 +85,7 @@ class SampleStore:
             note.write_text(key, encoding="utf-8")
 
     def sample(self, number: int) -> AnyArray:
-        """A finished sample, memory-mapped."""
+        """Return a finished sample, memory-mapped."""
         sample: AnyArray = np.load(self.path(number), mmap_mode="r")
         return sample
 
@@ -106,14 +106,14 @@ class SampleStore:
 
 
 class PosteriorRun(VolumeRun):
-    """The task of a run that draws samples of the whole volume, one after another."""
+    """The work of a run that draws samples of the whole volume, one after another."""
 
     def __init__(self, prepared: PreparedRestoration) -> None:
         super().__init__(prepared)
         self.network: SampledNetwork = prepared.network
 
     def doubts(self) -> Iterator[str]:
-        """The usual sentences, and one on noise that samples do not account for."""
+        """Yield the sentences of any run, and one on noise that the samples ignore."""
         yield from super().doubts()
         noise = self.prepared.noise
         assert noise is not None
@@ -126,7 +126,7 @@ class PosteriorRun(VolumeRun):
             )
 
     def output_layout(self, dtype: AnyDType) -> OutputLayout:
-        """Layout with whole slices, in which the mean is also computed."""
+        """Return a layout with blocks of whole slices, for computing the mean."""
         volume = self.prepared.volume
         shape = _fine_shape(self.prepared)
         planes = (1,) if len(shape) == 3 else ()
@@ -174,7 +174,7 @@ class PosteriorRun(VolumeRun):
         return TileProgress(None, True, places, samples=samples)
 
     def _key(self, targets: Targets) -> str:
-        """Key of everything that the samples depend on."""
+        """Return a key that identifies everything on which the samples depend."""
         record = targets.result.volume.provenance[-1]
         settings = self.prepared.config.model_dump(mode="json")
         names = ("uncertainty_members", "output_dtype", "device", "threads", "memory")
@@ -239,7 +239,7 @@ class PosteriorRun(VolumeRun):
         return drawn
 
     def _pieces(self) -> Iterator[tuple[int, ...]]:
-        """Indices of the parts that are drawn at once: slices, or the whole volume."""
+        """Yield the index of each part drawn at once: a slice, or the whole volume."""
         volume = self.prepared.volume
         if len(volume.axes) > len(self.network.spec.axes):
             yield from ((z,) for z in range(volume.shape[0]))
@@ -247,7 +247,7 @@ class PosteriorRun(VolumeRun):
             yield ()
 
     def _scan(self, piece: tuple[int, ...]) -> AnyArray:
-        """A part of the scan in the network's grey scale."""
+        """Return a part of the scan in the network's grey scale."""
         statistics = self.prepared.statistics
         data = self.prepared.seen_volume.data
         values = np.asarray(data[piece] if piece else data[:], np.float64)
@@ -258,7 +258,7 @@ class PosteriorRun(VolumeRun):
         return scaled.astype(np.float32)
 
     def _fitting(self, misfits: list[float]) -> list[int]:
-        """Indices of the samples that agree with the scan.
+        """Return the indices of the samples that agree with the scan.
 
         Raises
         ------
@@ -383,7 +383,7 @@ def _fine_shape(prepared: PreparedRestoration) -> tuple[int, ...]:
 
 
 def refuse_for_samples(*, workers: bool, series: bool) -> None:
-    """Refuse runs for which samples cannot be drawn.
+    """Refuse runs in which samples cannot be drawn.
 
     Raises
     ------

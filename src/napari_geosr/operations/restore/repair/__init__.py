@@ -134,7 +134,7 @@ def _repair(
 def _restore(
     job: RestoreJob, out: Path, damaged: Sequence[str], should_stop: ShouldStop
 ) -> Generator[Step, None, None]:
-    """Resume the result at `out` from a hidden file."""
+    """Restore the missing parts of `out`, after removing its `damaged` shards."""
     unfinished = find_unfinished(out)
     steps = restore_steps(
         job.data.open(),
@@ -160,7 +160,7 @@ def _restore(
 def _intact_tiles(
     record: AnyMapping, shape: Sequence[int], damaged: Sequence[Box]
 ) -> Iterator[Box]:
-    """Boxes of the run's tiles, in voxels of the result, without damaged voxels."""
+    """Yield the boxes of the run's tiles that contain no damaged voxels."""
     with suppress(KeyError, TypeError):
         tile = record["run"]["tile"]
         before = record["inputs"]["input"]["shape"]
@@ -183,7 +183,7 @@ def _overlap(one: Box, other: Box) -> bool:
 
 
 def _named(found: ZarrCheck) -> str:
-    """Message for the user that names the damaged shards."""
+    """Return text for the user that names the damaged shards."""
     n = len(found.damaged)
     names = ", ".join(found.damaged[:_MAX_NAMED])
     more = f" and {n - _MAX_NAMED:,} more" if n > _MAX_NAMED else ""

@@ -1,1 +1,1 @@
-"""Restoration of series: each channel at each time point, in one run."""
+"""Restores series: each channel at each time point, in one run."""

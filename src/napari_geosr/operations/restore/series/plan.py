@@ -27,7 +27,7 @@ _LEVELS = ("Caution", "Harmful")
 
 
 def is_series(volume: Volume) -> bool:
-    """Whether a volume has a time or channel axis, even of length one."""
+    """Return whether a volume has a time or channel axis, even of length one."""
     return any(axis in volume.axes for axis in POINT_AXES)
 
 
@@ -45,12 +45,12 @@ class Point:
 
     @property
     def words(self) -> str:
-        """The point as text: ``"time point 3, channel 1"``."""
+        """Text for messages: ``"time point 3, channel 1"``."""
         named = (("time point", self.time), ("channel", self.channel))
         return ", ".join(f"{word} {i}" for word, i in named if i is not None)
 
     def to_dict(self) -> dict[str, int]:
-        """The time point and the channel as a dictionary, for the record of the run."""
+        """Return the time point and the channel as a dictionary for the record."""
         named = {"time": self.time, "channel": self.channel}
         return {word: i for word, i in named.items() if i is not None}
 
@@ -91,7 +91,7 @@ class SeriesPlan:
 
     @property
     def words(self) -> str:
-        """The size as text: ``"48 time points × 3 channels"``."""
+        """Text for messages: ``"48 time points × 3 channels"``."""
         named = (("T", "time point"), ("C", "channel"))
         counts = [
             f"{n} {word}{'' if n == 1 else 's'}"
@@ -103,7 +103,7 @@ class SeriesPlan:
     def of_channel(
         self, channel: int | Sequence[int | None] | None, sentence: str
     ) -> str:
-        """Add the channels to which a sentence applies.
+        """Add to a sentence the channels to which it applies.
 
         The sentence is unchanged if there is only one channel.
         """
@@ -118,11 +118,11 @@ class SeriesPlan:
         return f"{channels.capitalize()}: {sentence}"
 
     def at(self, point: Point) -> Volume:
-        """The volume (Z, Y, X) or image (Y, X) at a point; no voxel is read."""
+        """Return the volume (Z, Y, X) or image (Y, X) at a point; no voxel is read."""
         return self.volume.take(time=point.time, channel=point.channel)
 
     def typical(self, channel: int | None) -> Point:
-        """The time point nearest to the middle with a plane that is not blank.
+        """Return the time point nearest to the middle with a plane that is not blank.
 
         This is usually the middle time point. One plane is read per examined time
         point.
@@ -134,7 +134,7 @@ class SeriesPlan:
         return next(varying, points[middle])
 
     def varies(self, point: Point) -> bool:
-        """Whether the middle plane of a time point has more than one grey value."""
+        """Return whether the middle plane of a point has more than one grey value."""
         volume = self.at(point)
         key = () if volume.axes == "YX" else (volume.shape[0] // 2,)
         plane = np.asarray(volume.data[key])
@@ -142,7 +142,7 @@ class SeriesPlan:
         return bool(values.size) and bool(values.min() < values.max())
 
     def planes(self, channel: int | None) -> Volume:
-        """All planes of a channel, over all time points, as one volume (Z, Y, X).
+        """Return all planes of a channel, over all time points, as one volume.
 
         Use it only for statistics, because planes of different time points are not
         neighbours. A channel with a single time point is returned unchanged. No voxel
@@ -159,7 +159,7 @@ class SeriesPlan:
             data = LazyArray(source, path, (1, *source.shape[1:]), cache_bytes=0)
             whole = whole.replace(data=data, axes="ZYX")
             return whole
-        # A time step has no length: use the row spacing as the slice spacing.
+        # A time step has no length, so use the row spacing as the slice spacing.
         size, origin = whole.voxel_size, whole.origin
         return whole.replace(
             axes="ZYX", voxel_size=(size[0], *size), origin=(0.0, *origin)
@@ -312,12 +312,12 @@ class PointView:
 
 
 def view_at(array: object, index: tuple[int, ...]) -> Any:
-    """The part of `array` at `index` along its leading axes, for writing."""
+    """Return the part of `array` at `index` along its leading axes, for writing."""
     return array[index] if isinstance(array, np.ndarray) else PointView(array, index)
 
 
 def targets_at(targets: Targets, index: tuple[int, ...], axes: str) -> Targets:
-    """Targets for a run over one point; the files belong to `targets`.
+    """Return the targets for a run over one point; the files belong to `targets`.
 
     Parameters
     ----------
@@ -326,7 +326,7 @@ def targets_at(targets: Targets, index: tuple[int, ...], axes: str) -> Targets:
     """
 
     def part(target: Target) -> Target:
-        """The part of a target at the point."""
+        """Return the part of a target at the point."""
         return Target(
             target.volume.replace(data=view_at(target.array, index), axes=axes)
         )

@@ -81,7 +81,7 @@ class PreparedSeries:
 
     @property
     def whole(self) -> PreparedRestoration:
-        """The whole series with all axes, and the statistics of the first channel.
+        """Preparation with the whole series, but the statistics of its first channel.
 
         Use it for properties shared by all channels: model, settings, device, factors
         and types.
@@ -95,7 +95,7 @@ class PreparedSeries:
 
     @property
     def likeness(self) -> TrainingLikeness:
-        """Similarity of the least similar channel to the training data."""
+        """Similarity to the training data of the least similar channel."""
         found = [(c, each.likeness) for c, each in self.channels.items()]
         worst = max((v for _, v in found), key=lambda v: _LEVELS.index(v.level))
         if len(found) == 1:
@@ -135,27 +135,27 @@ class PreparedSeries:
         return replace(self, channels=channels)
 
     def at(self, point: Point) -> PreparedRestoration:
-        """Preparation for a run over one point.
+        """Return the preparation for a run over one point.
 
-        Uniform channels use that of another channel.
+        Uniform channels use the preparation of another channel.
         """
         prepared = self.channels.get(point.channel, self.first)
         return replace(prepared, volume=self.plan.at(point))
 
     def copying(self, channels: Container[int | None]) -> PreparedSeries:
-        """The same run, with these channels copied; at least one must remain."""
+        """Return the same run with these channels copied; not all may be copied."""
         restored = {c: each for c, each in self.channels.items() if c not in channels}
         added = tuple(c for c in self.channels if c not in restored)
         return replace(self, channels=restored, copied=(*self.copied, *added))
 
     def doubts(self) -> Iterator[str]:
-        """Sentences on how a run will treat unusual voxels."""
+        """Yield sentences on how a run will treat unusual voxels."""
         for channel, prepared in self.channels.items():
             for sentence in prepared.doubts():
                 yield self.plan.of_channel(channel, sentence)
 
     def named(self, name: str) -> PreparedSeries:
-        """The same preparation for a renamed volume, without new statistics."""
+        """Return the same preparation for a renamed volume, without new statistics."""
         return replace(self, plan=SeriesPlan(self.plan.volume.replace(name=name)))
 
 
@@ -229,7 +229,7 @@ def _changing_noise(
     typical: PreparedRestoration,
     should_stop: ShouldStop,
 ) -> str:
-    """A sentence if the noise of the first or last time point differs strongly.
+    """Return a warning if the noise of the first or last time point differs strongly.
 
     Parameters
     ----------
@@ -271,7 +271,7 @@ def channel_steps(
     steps: Generator[Step, None, PreparedRestoration],
     warnings_by_channel: dict[str, list[int | None]],
 ) -> Generator[Step, None, PreparedRestoration]:
-    """Pass on the steps of one channel; name it in errors; return the result.
+    """Yield the steps of a channel, name it in errors, and return the result.
 
     Warnings are collected in `warnings_by_channel`, for `channel_warnings`.
 
@@ -306,7 +306,7 @@ def channel_steps(
 def channel_warnings(
     plan: SeriesPlan, warnings_by_channel: Mapping[str, list[int | None]]
 ) -> Iterator[Step]:
-    """Warnings with the channels to which they apply.
+    """Yield the collected warnings, with the channels to which they apply.
 
     Warnings for all channels appear once.
     """
@@ -318,7 +318,7 @@ def channel_warnings(
 
 
 def _refuse_mixture(series: PreparedSeries) -> None:
-    """Refuse channels with results that do not fit into one file.
+    """Refuse channels with results that cannot be stored in one file.
 
     Such results differ in voxel size or type.
     """

@@ -65,7 +65,7 @@ def restore_series_steps(
     should_stop: ShouldStop = never_stop,
     **more: Any,
 ) -> Generator[Step, None, RestorationResult]:
-    """Prepare and run; see `prepare_series_steps`, `run_series_steps`.
+    """Restore a series; see `prepare_series_steps` and `run_series_steps`.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def restore_series_steps(
 
 
 def _copied_before(unfinished: Volume | None) -> list[int | None]:
-    """Channels that an earlier run copied, from the record of its result."""
+    """Return the channels that an earlier run copied, from the record of its result."""
     if unfinished is None or not unfinished.provenance:
         return []
     return list(unfinished.provenance[-1].get("series", {}).get(_COPIED, []))
@@ -159,7 +159,7 @@ class SeriesRun(VolumeRun):
         return f"{super().models_text()}: {self.series.plan.words}"
 
     def facts(self) -> AnyDict:
-        """Statistics of each channel, and the points in order."""
+        """Return the statistics of each channel, and the points in order."""
         plan, copied = self.series.plan, self.series.copied
         channels = []
         for channel, prepared in self.series.channels.items():
@@ -206,7 +206,7 @@ class SeriesRun(VolumeRun):
         finished_part: FinishedPart | None,
         should_stop: ShouldStop,
     ) -> Generator[Step, None, TileProgress]:
-        """Run the tiles of one point after the other."""
+        """Restore the tiles of one point after another."""
         progress = _SeriesProgress(self.series, finished_part)
         backends = _Backends(self.series, finished_part)
         shape = targets.result.array.shape[self.series.plan.n_leading :]
@@ -247,7 +247,7 @@ class SeriesRun(VolumeRun):
 def copy_steps(
     prepared: PreparedRestoration, targets: Targets
 ) -> Generator[Step, None, TileProgress]:
-    """Copy the voxels of one point, repeated if the result is finer.
+    """Copy the voxels of one point; repeat them if the result has finer voxels.
 
     Deviations are zero.
 
@@ -277,7 +277,7 @@ def copy_steps(
 
 @dataclass
 class _SeriesProgress:
-    """Progress and statistics of the points of a series."""
+    """State of a run over a series: finished boxes and statistics of each point."""
 
     series: PreparedSeries
     finished_part: FinishedPart | None
@@ -299,7 +299,7 @@ class _SeriesProgress:
     def series_steps(
         self, tiles: Generator[Step, None, TileProgress], point: Point, done: int
     ) -> Generator[Step, None, TileProgress]:
-        """Steps of one point as steps of the series; general messages appear once."""
+        """Convert the steps of one point to steps of the series without repetition."""
         n = len(self.finished)
         axes = len(point.index)
         leading = tuple(slice(i, i + 1) for i in point.index)
@@ -331,7 +331,7 @@ class _SeriesProgress:
     def result(
         self, backend: AnyMapping, *, complete: bool, error: Any = None
     ) -> TileProgress:
-        """The combined result, with boxes in all axes."""
+        """Return the combined result, with boxes in all axes."""
         places = [
             (*(slice(i, i + 1) for i in point.index), *box)
             for point, boxes in self.finished.items()
@@ -342,9 +342,9 @@ class _SeriesProgress:
 
 
 class _Backends:
-    """Backends of the channels, all of the same kind.
+    """Backends of the channels of a series, all of the same kind.
 
-    Each has the noise of its channel.
+    Each backend uses the noise of its channel.
     """
 
     def __init__(
@@ -354,7 +354,7 @@ class _Backends:
         self._choices: dict[int | None, Choice] = {}
 
     def of(self, channel: int | None) -> Choice:
-        """Backend for all time points of a channel, as decided at the first one."""
+        """Return the backend of a channel, as decided at its first time point."""
         if channel not in self._choices:
             config, plan = self._series.first.config, self._series.plan
             if self._choices:
@@ -364,9 +364,9 @@ class _Backends:
         return self._choices[channel]
 
     def facts(self) -> AnyDict:
-        """Entries for the record, from the first channel.
+        """Return the entries for the record, from the first channel.
 
-        The differences are the largest ones of all channels.
+        Differences between backends are the largest over all channels.
         """
         found = [choice.facts() for choice in self._choices.values()]
         if not found:
@@ -380,7 +380,7 @@ class _Backends:
 
 
 def _about(point: Point, sentence: str) -> str:
-    """Add the name of the point to a sentence that begins with a number of voxels.
+    """Prefix the point's name to a sentence that begins with a number of voxels.
 
     All other sentences are about the model and apply to every point.
     """
@@ -390,7 +390,7 @@ def _about(point: Point, sentence: str) -> str:
 
 
 def _sum_of(summaries: Sequence[RunSummary]) -> RunSummary | None:
-    """Combined summary of the runs; tiles are those of the last run."""
+    """Combine the summaries of runs; the tile size is that of the last run."""
     if not summaries:
         return None
     return replace(

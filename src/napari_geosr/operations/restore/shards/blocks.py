@@ -44,7 +44,7 @@ class BlockRestoration:
         self._lock = SerializableLock()
 
     def __call__(self, block_info: Mapping[None, AnyMapping]) -> AnyArray:
-        """Restore the block at the position that Dask passes."""
+        """Restore the block with the position given by Dask."""
         place = tuple(slice(a, b) for a, b in block_info[None]["array-location"])
         region = tuple(
             slice(part.start // n, part.stop // n)
@@ -153,7 +153,7 @@ def _work(prepared: PreparedRestoration, planner: ShardPlanner) -> ShardWork:
 def _whole(
     chunks: Sequence[int], shape: Sequence[int], factors: Sequence[int]
 ) -> tuple[int, ...]:
-    """Chunks of whole input voxels that are not larger than the requested chunks."""
+    """Return chunks of whole input voxels, not larger than those requested."""
     if len(chunks) != len(shape) or any(n < 1 for n in chunks):
         raise ConfigError(
             f"chunks={tuple(chunks)} needs {len(shape)} positive numbers, one for each "

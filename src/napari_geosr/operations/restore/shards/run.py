@@ -66,7 +66,7 @@ class ShardedRun(VolumeRun):
         self.threads = max(1, (prepared.config.threads or default_threads()) // n)
 
     def facts(self) -> AnyDict:
-        """The number of processes."""
+        """Return the number of processes."""
         return {"workers": {"processes": self.n_workers}}
 
     def planner(self, kept: FinishedPart | None = None) -> ShardPlanner:
@@ -100,7 +100,7 @@ class ShardedRun(VolumeRun):
 
 
 class _ShardProgress:
-    """The shards of a run, and statistics of the finished ones."""
+    """State of a run: its shards, and statistics of those that are finished."""
 
     def __init__(
         self, sharded: ShardedRun, targets: Targets, kept: FinishedPart | None
@@ -130,7 +130,7 @@ class _ShardProgress:
     def steps(
         self, first: tuple[slice, ...] | None, should_stop: ShouldStop
     ) -> Generator[Step, None, TileProgress]:
-        """Restore the missing shards; end early on a request to stop or an error."""
+        """Restore the missing shards; end early if stopped or if an error occurs."""
         if first is not None:
             self.missing.sort(key=lambda shard: not _touches(shard, first))
         try:

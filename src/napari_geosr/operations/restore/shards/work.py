@@ -55,7 +55,7 @@ class ShardWork:
     ----------
     network : nn.Module
     source : array-like
-        The whole input; unpickled, it opens the file again.
+        The whole input; it reopens its file when it is unpickled.
     tile : sequence of int
         Core size of the tiles, along Z, Y, X.
     dtypes : sequence of dtype
@@ -63,7 +63,7 @@ class ShardWork:
     files : sequence of SharedOutput
         Files to fill, one for each of `dtypes`; if empty, the voxels are returned.
     memory : int
-        Bytes of the budget for each file or block.
+        Memory for each file or block, in bytes; part of the budget.
     statistics, budget, device, nonfinite, threads
         As in `napari_geosr.inference.runner.restore_tiles`, for one process.
     backend : {"torch", "openvino"}
@@ -137,9 +137,9 @@ class ShardWork:
 
 
 def device_of(device: str, worker: int) -> str:
-    """The device of a worker.
+    """Return the device of a worker.
 
-    There is one GPU per worker if there are several GPUs and none is named.
+    If there are several GPUs and none is named, workers use different GPUs.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def device_of(device: str, worker: int) -> str:
 
 
 def count_devices(device: str) -> int:
-    """Number of devices to distribute among the workers on this computer."""
+    """Return the number of devices that the workers on this computer share."""
     if device != "cuda":
         return 1
     import torch

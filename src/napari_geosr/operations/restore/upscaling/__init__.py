@@ -1,4 +1,4 @@
-"""Super-resolution that is consistent with its scan: measurements before a run.
+"""Measurements on a scan before a super-resolution run.
 
 `sharpness` measures how much sharper than the scan a model's result is;
 `upscaling_verdict` estimates from the scan alone whether the model will outperform

@@ -1,4 +1,4 @@
-"""Result of a test of a super-resolution model on a scan."""
+"""Result of testing a super-resolution model on a scan."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class UpscalingVerdict:
 
     @property
     def sentence(self) -> str:
-        """Message for the user."""
+        """Main finding, for the user."""
         low, high = self.interval
         low_text, high_text = signed_text(low, 1), signed_text(high, 1)
         figures = f"{signed_text(self.gain, 1)} dB ({low_text} to {high_text})"
@@ -100,7 +100,7 @@ class UpscalingVerdict:
         return text + self._blur_sentence()
 
     def _blur_sentence(self) -> str:
-        """A difference in sharpness from the training scans; empty if there is none."""
+        """Describe a difference in sharpness from the training scans, if any."""
         blur, excess = self.trained_blur, f"{self.excess:.1f}"
         if blur is None or blur[0] - 0.1 <= self.excess <= blur[1] + 0.1:
             return ""
@@ -114,7 +114,7 @@ class UpscalingVerdict:
         )
 
     def to_json_dict(self) -> AnyDict:
-        """Values for records and ``--json``."""
+        """Return the values for records and ``--json``."""
         return {
             "expected_gain_over_cubic_db": self.gain,
             "interval_db": list(self.interval),
@@ -130,7 +130,7 @@ class UpscalingVerdict:
 
 
 def structure_doubt(noise: Noise) -> str:
-    """A sentence if fine structure may have been taken for noise; otherwise empty."""
+    """Return a sentence if fine structure may have been mistaken for noise."""
     least = min(noise.correlation.values(), default=0)
     if noise.relative <= _DOUBTFUL_LEVEL or least <= _DOUBTFUL_CORRELATION:
         return ""

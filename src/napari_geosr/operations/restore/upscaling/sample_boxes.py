@@ -1,4 +1,4 @@
-"""Boxes on which to test a model: with structure, and spread over the volume."""
+"""Chooses boxes for testing a model: with structure, and spread over the volume."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ Slices = tuple[slice, ...]
 _BOXES_PER_AXIS = 3
 #: Maximum fraction of padding in a box.
 _MAX_PADDING = 0.03
-#: Maximum excess over the smallest fraction of padding in any box, used if all boxes
-#: contain more than `_MAX_PADDING`.
+#: Maximum excess over the smallest fraction of padding in any box; used if all boxes
+#: contain more padding than `_MAX_PADDING`.
 _MORE_PADDING = 0.1
 
 
 @dataclass(frozen=True)
 class _BoxStatistics:
-    """A box, its fraction of padding, and the standard deviation of the rest."""
+    """A box, its fraction of padding, and the deviation of its other voxels."""
 
     box: Slices
     padding: float
     spread: float
 
     def overlaps(self, other: _BoxStatistics) -> bool:
-        """Whether the boxes have voxels in common."""
+        """Return whether the boxes have voxels in common."""
         return all(
             a.start < b.stop and b.start < a.stop
             for a, b in zip(self.box, other.box, strict=True)
@@ -75,7 +75,7 @@ def structured_boxes(volume: Volume, edges: Sequence[int], count: int) -> list[S
         found += between
         free = _apart([*free, *(b for b in between if b.padding <= _MAX_PADDING)])
     if not free and found:
-        # This occurs, for example, in scans without noise, in which all phases are
+        # This occurs, for example, in scans without noise, where all phases are
         # constant.
         limit = min(each.padding for each in found) + _MORE_PADDING
         free = _apart(
@@ -94,7 +94,7 @@ def structured_boxes(volume: Volume, edges: Sequence[int], count: int) -> list[S
 def _starts(
     shape: Sequence[int], sizes: Sequence[int], many: Sequence[int]
 ) -> list[list[int]]:
-    """Evenly spaced first voxels of boxes along each axis; a single one is centred."""
+    """Return evenly spaced first voxels along each axis; a single box is centred."""
     found = []
     for n, edge, number in zip(shape, sizes, many, strict=True):
         if number == 1:
@@ -107,7 +107,7 @@ def _starts(
 def _candidates(
     volume: Volume, sizes: Sequence[int], corners: Iterator[tuple[int, ...]]
 ) -> Iterator[_BoxStatistics]:
-    """Boxes with varying, finite values."""
+    """Yield the boxes with varying, finite values."""
     from scipy import ndimage
 
     plane = (1,) * (len(sizes) - 2) + (3, 3)
@@ -125,7 +125,7 @@ def _candidates(
 
 
 def _apart(candidates: Sequence[_BoxStatistics]) -> list[_BoxStatistics]:
-    """Boxes that do not overlap an earlier box in the list."""
+    """Return the boxes that do not overlap an earlier box in the list."""
     chosen: list[_BoxStatistics] = []
     for each in candidates:
         if not any(each.overlaps(other) for other in chosen):

@@ -1,4 +1,4 @@
-"""Measures a result's excess sharpness, and whether the scan supports it.
+"""Measures the excess sharpness of a result, and whether the scan supports it.
 
 Super-resolution models are trained on blurred scans of sharp objects, so they sharpen.
 If a scan is similar to the training scans, the result, blurred by one point-spread
@@ -56,7 +56,7 @@ _BOX_EDGE = {2: 96, 3: 24}
 
 @dataclass(frozen=True)
 class SharpnessFit:
-    """Comparison of a network's results with the scan.
+    """Result of comparing a network's results, after a blur, with the scan.
 
     Attributes
     ----------
@@ -207,7 +207,7 @@ def _fit_steps(
     noise: Noise,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, SharpnessFit]:
-    """Like `fit_sharpness`, with a step for each candidate."""
+    """Find the blur as `fit_sharpness` does; yield a step for each candidate."""
     flat = [(_as_3d(scan), _as_3d(result)) for scan, result in pairs]
     if not flat:
         return SharpnessFit(0.0, 0.0)

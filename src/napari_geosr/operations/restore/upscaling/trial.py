@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Number of parts of the scan to average.
+#: Number of parts of the scan that are tested.
 _N_PARTS = 4
 #: Edge length of a part in averaged voxels, by number of the network's axes.
 _PART_EDGE = {2: 48, 3: 16}
@@ -74,7 +74,7 @@ class TrialResources:
 
 @dataclass(frozen=True)
 class _PooledStatistics:
-    """Mean and standard deviation of all parts on a scale; a `Standardisation`."""
+    """Mean and standard deviation of all parts on one scale; a `Standardisation`."""
 
     mean: float
     std: float
@@ -133,7 +133,7 @@ class ScanTrial:
         self.factors = (1,) * whole + tuple(spec.upscale_factor)
         self.context = spec.adjacent_slices
         self.excess = 0.0
-        #: Blur of the averages of results on the scan's own scale, in its voxels.
+        #: Blur applied to results on the scan's own scale, in voxels of the scan.
         self.blur = 0.0
         #: Fraction of the noise variance that remains after averaging over a block.
         self.variance_share, self.coarse_variance_share = self._variance_shares()
@@ -145,7 +145,7 @@ class ScanTrial:
         self.statistics = _PooledStatistics(0.0, 1.0)
 
     def _variance_shares(self) -> tuple[float, float]:
-        """Remaining fractions for the scan and the (less correlated) averaged scan."""
+        """Return the fraction of noise variance that averaging leaves on each scale."""
         own, both = (
             filtered_covariance(self.noise, _averaging([f**n for f in self.factors]))
             for n in (1, 2)
@@ -153,7 +153,7 @@ class ScanTrial:
         return own, both / own
 
     def _averaged_noise(self) -> Noise:
-        """Noise of the scan after averaging over blocks, without the added noise."""
+        """Return the noise after averaging over blocks, without the added noise."""
         kernels, share = _averaging(self.factors), self.variance_share
         correlation = {}
         for i, axis in enumerate(self.volume.axes.lower()):
@@ -166,7 +166,7 @@ class ScanTrial:
             self.noise.scaled(math.sqrt(share)),
             correlation=correlation,
             white=min(1.0, white / math.prod(self.factors) / share),
-            # In units of the coarser grid's Nyquist frequency, frequencies are higher.
+            # The cut-off is relative to the Nyquist frequency of the coarser grid.
             cutoff=None if cutoff is None else cutoff * max(self.factors[-2:]),
         )
 
@@ -197,7 +197,7 @@ class ScanTrial:
     def draw(
         self, box: Slices, rng: np.random.Generator
     ) -> tuple[TrialPart, TrialPart]:
-        """Input and reference on the scan's own scale, and one scale coarser."""
+        """Draw input and reference on the scan's own scale, and one scale coarser."""
         values = np.asarray(self.volume.data[box], dtype=np.float32)
         level = float(np.mean(self.noise.at(values) ** 2))
         # Use the same number of voxels on both scales: on the finer one, the centre of
@@ -222,7 +222,7 @@ class ScanTrial:
         return first, second
 
     def averaged(self, values: FloatArray) -> FloatArray:
-        """Means over blocks of the size of the upscale factors."""
+        """Return the means over blocks of the size of the upscale factors."""
         split = [
             p
             for n, f in zip(values.shape, self.factors, strict=True)
@@ -236,7 +236,7 @@ class ScanTrial:
         return np.asarray(blocks.mean(axis=tuple(range(1, len(split), 2))), np.float32)
 
     def seen(self, values: FloatArray, blur: float) -> FloatArray:
-        """Means over blocks after a blur, in voxels of the scan along upscaled axes."""
+        """Blur, in voxels of the scan along upscaled axes, then average over blocks."""
         if not blur:
             return self.averaged(values)
         missing = (1,) * (3 - values.ndim)
@@ -246,7 +246,7 @@ class ScanTrial:
         return np.asarray(means, np.float32).reshape(means.shape[3 - values.ndim :])
 
     def _random_noise(self, values: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """Random noise with the scan's level and spectrum."""
+        """Return random noise with the scan's level and spectrum."""
         level = level_map(np.asarray(values, np.float64), self.noise)
         drawn = noise_of_scan(self.noise, values.shape, rng)
         return np.asarray(level * drawn, np.float32)
@@ -288,7 +288,7 @@ class ScanTrial:
             self.blur = chosen.excess if chosen.keep else 0.0
 
     def run(self, values: FloatArray, network: Any = None) -> FloatArray:
-        """Output of the model (or another network) for a part."""
+        """Return the output of the model (or another network) for a part."""
         found = restore_region(
             self.network if network is None else network,
             values,
@@ -302,7 +302,7 @@ class ScanTrial:
         return np.asarray(found, np.float32)
 
     def interpolated(self, values: FloatArray) -> FloatArray:
-        """Cubic interpolation of a part."""
+        """Return the cubic interpolation of a part."""
         import torch
 
         factor = max(self.factors)
@@ -313,10 +313,10 @@ class ScanTrial:
         return np.asarray(fine.numpy().reshape(shape), np.float32)
 
     def errors(self, part: TrialPart) -> list[tuple[float, float]]:
-        """Errors of model and cubic interpolation, each for block averages and detail.
+        """Return the errors of the model and of cubic interpolation.
 
-        Both are mean squares, corrected for noise. On the scan's own scale, the error
-        of the detail is 0.
+        Both have two components, block averages and detail: mean squares, corrected for
+        noise. On the scan's own scale, the error of the detail is 0.
         """
         found = []
         for result, blur in (
@@ -336,7 +336,7 @@ class ScanTrial:
         return found
 
     def detail(self, part: TrialPart) -> tuple[float, float]:
-        """Variance within blocks of the scan, and within blocks of the coarser scan."""
+        """Return the variance within blocks of the scan and of the coarser scan."""
         found = []
         coarse = float(np.mean(self.coarse_noise.at(part.network_input) ** 2))
         for values, noise, variance_share in (
@@ -353,7 +353,7 @@ class ScanTrial:
         return found[0], found[1]
 
     def _inner(self, values: FloatArray, *, fine: bool = False) -> FloatArray:
-        """Values without the borders, where neighbours are missing."""
+        """Return the values without the border, where neighbours are missing."""
         return values[
             tuple(
                 slice(2 * (f if fine else 1), -2 * (f if fine else 1))
@@ -365,7 +365,7 @@ class ScanTrial:
 
 
 def _averaging(sizes: Sequence[int]) -> list[npt.NDArray[np.float64]]:
-    """Kernels of the mean over a block."""
+    """Return the kernels, one for each axis, of the mean over a block."""
     return [np.full(n, 1 / n) for n in sizes]
 
 

@@ -14,7 +14,7 @@ the scan:
   averaged scan is as noisy as the scan itself. Detail gets weaker from scale to scale;
   the factor is estimated from the two scales of the scan.
 
-Cubic interpolation is judged in the same way.
+The error of cubic interpolation is estimated in the same way.
 
 References
 ----------
@@ -60,7 +60,7 @@ MARGIN_ABOVE = 4.1
 _MIN_RATIO = 0.05
 #: Quantile of the normal distribution for a two-sided 90 % interval.
 _Z_90 = 1.645
-#: Number of standard errors below zero beyond which a measured error is not considered.
+#: Number of standard errors below zero beyond which measured errors are ignored.
 _FAR = 5.0
 
 
@@ -163,7 +163,7 @@ def upscaling_verdict(
 def _error_steps(
     trial: ScanTrial, parts: Sequence[TrialPart], done: int, should_stop: ShouldStop
 ) -> Generator[Step, None, npt.NDArray[np.float64]]:
-    """Errors at one scale, of shape (part, model or cubic, averages or detail)."""
+    """Return the errors on a scale: array (part, model or cubic, means or detail)."""
     found = []
     for i, part in enumerate(parts, start=1):
         if should_stop():
@@ -174,7 +174,7 @@ def _error_steps(
 
 
 def _variance_errors(noise: Noise, variances: Sequence[float]) -> tuple[float, float]:
-    """Lower and upper standard errors of the noise variance of these parts."""
+    """Return lower and upper standard errors of the noise variance of the parts."""
     low, high = variance_range(noise)
     mean = float(np.mean(variances))
     return mean * (1 - low) / _Z_90, mean * (high - 1) / _Z_90
@@ -188,7 +188,7 @@ def _combine_parts(
     trained: tuple[float, float] | None,
     unsure: tuple[float, float],
 ) -> UpscalingVerdict:
-    """Gain over all parts, with its standard error (jackknife).
+    """Return the gain over all parts, with its standard error (jackknife).
 
     `unsure` are the lower and upper standard errors of the noise variance that was
     subtracted. They apply to the errors of the averages, not to those of the detail.
@@ -234,9 +234,9 @@ def _combine_parts(
 
 
 def _positive(value: float, deviation: float) -> float:
-    """Expectation of a positive quantity that was measured with this uncertainty.
+    """Return the expectation of a positive quantity, given its measurement.
 
-    This is the expectation of a normal distribution without its negative part.
+    It is the mean of the normal distribution truncated at zero.
     """
     if not deviation > 0:
         return max(value, 0.0)

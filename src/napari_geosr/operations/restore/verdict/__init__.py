@@ -1,1 +1,1 @@
-"""Predicts the effect of a run on a scan from a few blocks: see `steps`."""
+"""Predicts the effect of a run on a scan from a few blocks; see `steps`."""

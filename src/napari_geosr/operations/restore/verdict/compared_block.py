@@ -1,4 +1,4 @@
-"""A block of a scan with a model's result, and values of shifted voxels."""
+"""Provides blocks of a scan with a model's result, and functions that shift arrays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AnyArray = TypeVar("AnyArray", bound=npt.NDArray[Any])
 Vector = npt.NDArray[np.intp]
 
 
-#: Smallest noise level, relative to the range of grey values of a block.
+#: Smallest noise level, as a fraction of the grey-value range of a block.
 _LEAST_LEVEL = 1e-6
 
 
@@ -46,15 +46,15 @@ class ComparedBlock:
     def least_level(self) -> float:
         """Smallest noise level to divide by, so that all ratios are finite.
 
-        It is a millionth of the range of grey values: where a scan has no noise (e.g.
-        where a camera clips), a difference in grey values stands out anyway.
+        It is a millionth of the grey-value range: where a scan has no noise (for
+        example where a camera saturates), any difference in grey values is significant.
         """
         span = float(np.ptp(self.scan)) if self.scan.size else 0.0
         return _LEAST_LEVEL * span if span > 0 else 1.0
 
 
 def add_shifted(total: Values, values: Values, by: Vector) -> None:
-    """Add values at positions shifted by whole voxels."""
+    """Add `values`, shifted by whole voxels, to `total`."""
     source, target = _places(values.shape, by)
     total[target] += values[source]
 
@@ -70,7 +70,7 @@ def shifted(values: AnyArray, by: Vector) -> AnyArray:
 def _places(
     shape: Sequence[int], by: Vector
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Parts of an array that are read and written to shift it."""
+    """Return the source and target slices for shifting an array."""
     steps = [max(-n, min(n, step)) for step, n in zip(by.tolist(), shape, strict=True)]
     pairs = list(zip(steps, shape, strict=True))
     return (

@@ -1,4 +1,4 @@
-"""The measured values behind a verdict, by name."""
+"""Collects the measured values on which a verdict is based, by name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def figures_of(
     facts: RunAssessment, limits: tuple[CountLimit, ...]
 ) -> dict[str, float]:
-    """Values for `RunVerdict.figures`."""
+    """Return the values for `RunVerdict.figures`."""
     removed, known_blocks = facts.removed, facts.known_blocks
     figures = {
         "noise": facts.noise.relative,
@@ -77,7 +77,7 @@ def _of_known_blocks(test: KnownBlockTest) -> Iterator[tuple[str, float]]:
 
 
 def _of_objects(test: KnownBlockTest) -> Iterator[tuple[str, float]]:
-    """Values for thin structures and small objects of the scan itself."""
+    """Yield the values for the scan's own thin structures and small objects."""
     for grey, thin in zip(("dark", "bright"), test.thin, strict=False):
         yield f"thin_{grey}_voxels", float(thin.voxels)
         if thin.voxels:

@@ -128,7 +128,7 @@ def lost_finer_pores(
 
 
 def averaged(values: Array, factors: Sequence[int]) -> Array:
-    """Means over blocks of these sizes.
+    """Average an array over blocks with these edge lengths.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Inserts test pores of known sizes into blocks; finds them in scan and result."""
+"""Inserts test pores of known sizes into blocks, and finds them in scan and result."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def insert_test_pores(
 
 
 def _number(masks: Sequence[Mask], smallest: int) -> int:
-    """Number of objects of at least `smallest` voxels."""
+    """Return the number of objects of at least `smallest` voxels."""
     return sum(len(pore_volumes(mask, smallest=smallest)) for mask in masks)
 
 
@@ -132,11 +132,11 @@ def _balls(
     per_size: int,
     rng: np.random.Generator,
 ) -> Iterator[tuple[npt.NDArray[np.intp], ...]]:
-    """Voxels of spheres (circles in an image) in the solid, apart from each other."""
+    """Yield voxels of separate spheres (circles in an image) in the solid."""
     from scipy import ndimage
 
     room = ndimage.distance_transform_edt(solid)
-    # Place one of each size in turn, so that no size uses up the space for the others.
+    # Place one sphere of each size in turn, so that all sizes find space.
     for _ in range(per_size):
         for radius in reversed(_RADII):
             inside = np.zeros(solid.shape, bool)

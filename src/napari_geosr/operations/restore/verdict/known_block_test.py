@@ -1,4 +1,4 @@
-"""Result of a test on known blocks, and which pores cannot be counted.
+"""Result of a test on known blocks, and the sizes of pores that cannot be counted.
 
 See `napari_geosr.operations.restore.verdict.known_blocks`.
 """
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.verdict.thin_structures import ThinStructures
 
 #: Ratio of the small objects in the scan to those that keep their contrast, above which
-#: a remark reports the loss: more than an eighth fade.
+#: a remark reports the loss: more than an eighth of the objects fade.
 LOSSY_RATIO = 8 / 7
 
 
 @dataclass(frozen=True)
 class KnownBlockTest:
-    """Result of running a model on a known scan.
+    """Result of running a model on a scan with a known ground truth.
 
     Attributes
     ----------
@@ -113,7 +113,7 @@ class KnownBlockTest:
 
     @property
     def is_inseparable(self) -> bool:
-        """Whether Otsu's threshold finds no pores, and the model is not the reason."""
+        """Whether Otsu's threshold finds no pores for a reason other than the model."""
         lost = max(self._lost, default=0)
         return self.has_one_peak or (
             not self.is_separated and lost not in self.countable | self.shown
@@ -187,7 +187,7 @@ class KnownBlockTest:
 
     @property
     def _faded_sizes(self) -> Iterator[int]:
-        """Sizes for which most objects fade, with and without those of similar size."""
+        """Sizes at which most objects fade, alone and with those of similar size."""
         for own in self.certain_objects:
             near = [
                 each
@@ -200,14 +200,14 @@ class KnownBlockTest:
 
     @property
     def _lost(self) -> Iterator[int]:
-        """Sizes below the smallest one that is found."""
+        """Sizes of test pores below the smallest size that is found."""
         return itertools.takewhile(
             lambda size: self.found[size] < MIN_FOUND_SHARE, sorted(self.found)
         )
 
 
 def _total(objects: Sequence[SmallObjects]) -> tuple[int, int]:
-    """Numbers of objects of all these sizes in scan and result."""
+    """Return the total numbers of objects in scan and result."""
     return sum(each.seen for each in objects), sum(each.kept for each in objects)
 
 
@@ -232,7 +232,7 @@ def count_limits(test: KnownBlockTest | None, fine: int = 1) -> tuple[CountLimit
 
 
 def lost_pores(test: KnownBlockTest | None, fine: int = 1) -> str:
-    """Explain which pores cannot be counted, by reason; empty if all can be."""
+    """Explain which pores cannot be counted, and why; empty if all can be counted."""
     known = _limited(test)
     groups = (
         [one for one in known if one.is_inseparable],
@@ -248,7 +248,7 @@ def _limited(test: KnownBlockTest | None) -> list[KnownBlockTest]:
 
 
 def _limit_sentence(tests: Sequence[KnownBlockTest], fine: int) -> str:
-    """The reason, common to all tests, that objects of some sizes cannot be counted."""
+    """State, for tests with a common reason, which objects cannot be counted."""
     if tests[0].is_inseparable:
         objects_text = tests[0].objects
         return (

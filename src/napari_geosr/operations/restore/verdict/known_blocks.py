@@ -1,4 +1,4 @@
-"""A test on known blocks, to find pores that the model invents or loses.
+"""Tests a model on known blocks, to find pores that it invents or loses.
 
 The scan is smoothed according to its noise and used as ground truth. Noise like that of
 the scan is added, the model is run, and pores are counted before and after. The same is
@@ -184,7 +184,7 @@ def _counts(
     *,
     is_dark: bool,
 ) -> tuple[PoreCounts, ...]:
-    """Counts of pores of at least this size, and of bright spots if most is dark."""
+    """Count the pores of at least this size, or bright spots if most is dark."""
     is_known = phases is None or phases.are_separated(volumes[0], parts)
     kinds = (False, True) if is_dark else (False,)
     return tuple(
@@ -199,7 +199,7 @@ def compared_blocks(
     parts: Sequence[Mask],
     noise: Noise,
 ) -> list[ComparedBlock]:
-    """Blocks of the scan with the results, and noise like that of the scan.
+    """Combine blocks of the scan, the results, and noise like that of the scan.
 
     Parameters
     ----------
@@ -234,7 +234,7 @@ def _kept(
     *,
     bright: bool,
 ) -> tuple[int, int]:
-    """Number of pores of about this size in the scan, and number kept in the result.
+    """Count pores of about this size in the scan, and those kept in the result.
 
     Some objects in the scan are specks of noise. In the simulated scan, their number is
     known, because they are not in its ground truth. In the scan, there may be more
@@ -261,7 +261,7 @@ def known_blocks_of(sample: EvaluationSample) -> tuple[list[Array], list[Mask]]:
 
 
 def _best_width(sample: EvaluationSample, shown: Sequence[Mask]) -> float:
-    """Width of the Gaussian filter with the smallest expected error on the blocks."""
+    """Find the Gaussian filter width with the smallest expected error."""
     best, least = 0.0, math.inf
     for width in _WIDTHS:
         risk, voxels = 0.0, 0
@@ -280,7 +280,7 @@ def _best_width(sample: EvaluationSample, shown: Sequence[Mask]) -> float:
 
 
 def _smoothed(window: Array, width: float, shown: Mask) -> Array:
-    """A window after a Gaussian filter of `width` voxels.
+    """Return a window after a Gaussian filter of `width` voxels.
 
     Voxels outside the sample are not changed, and do not affect other voxels.
     """

@@ -1,4 +1,4 @@
-"""Predicts the effect of a run after its first tile, so that the tile need not wait."""
+"""Predicts the effect of a run after its first tile, to avoid delaying the tile."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class LateVerdict:
     def after_first_tile(
         self, steps: Generator[Step, None, T], stage: str
     ) -> Generator[Step, None, T]:
-        """Pass on the steps of a run, and predict its effect after the first tile.
+        """Yield the steps of a run; predict its effect after the first tile.
 
         Parameters
         ----------
@@ -76,7 +76,7 @@ class LateVerdict:
             prepared = yield from reported_verdict_steps(
                 self._prepared, kept=self._kept, should_stop=self._should_stop
             )
-        except Cancelled:  # the run stops on its own and keeps its finished tiles
+        except Cancelled:  # the run itself stops as well, and keeps its finished tiles
             return
         except GeoSRError as error:
             yield WarningIssued(
@@ -86,5 +86,5 @@ class LateVerdict:
         self.verdict = prepared.verdict
 
     def to_record(self) -> AnyDict:
-        """Entry of the record of the run; empty if there is no prediction."""
+        """Return the entry for the run's record; empty without a prediction."""
         return {} if self.verdict is None else {"verdict": self.verdict.to_json_dict()}

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 
-#: Minimum distance of the classes of Otsu's threshold, relative to that of the phases,
-#: at which the threshold separates the phases. If pores are rare, it may split the
-#: noise of the solid instead.
+#: Minimum distance between the classes of Otsu's threshold, relative to that between
+#: the phases, at which the threshold separates the phases. If pores are rare, the
+#: threshold may split the noise of the solid instead.
 _MIN_DISTANCE = 0.25
 #: Percentiles of the grey values without noise that include rare objects.
 _RARE = (0.05, 99.95)
@@ -69,7 +69,7 @@ class PhaseLevels:
         return self.dark_share > 0.5
 
     def are_separated(self, blocks: Sequence[Array], insides: Sequence[Mask]) -> bool:
-        """Whether Otsu's threshold separates the two phases in these blocks.
+        """Return whether Otsu's threshold separates the two phases in these blocks.
 
         Parameters
         ----------
@@ -134,7 +134,7 @@ def phase_levels(
 
 
 def _number_of_peaks(shares: Array) -> int:
-    """Number of separate peaks of a histogram that are not small."""
+    """Return the number of separate peaks of a histogram that are not small."""
     from scipy import signal
 
     padded = np.concatenate([[0], shares, [0]])

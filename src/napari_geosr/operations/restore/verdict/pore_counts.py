@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-#: Minimum size of counted pores at which most noise is not counted, in voxels of a 3D
+#: Minimum pore size at which few specks of noise are counted, in voxels of a 3D
 #: volume.
 MIN_PORE_VOXELS = 27
 #: Maximum ratio of two pore counts, in either direction; above it, one count is wrong.
 MAX_PORE_RATIO = 2.0
 #: Minimum difference between two pore counts for which their ratio is evaluated.
 MIN_PORES = 5
-#: Maximum ratio of two pore counts at which the count is stable.
+#: Maximum ratio of two pore counts at which the number of pores is called stable.
 MAX_CHANGE_OF_COUNT = 1.125
 #: Minimum count that can be called stable: its permitted change is one pore.
 MIN_STABLE_PORES = 8
@@ -85,10 +85,10 @@ class PoreCounts:
 
     @property
     def tested(self) -> tuple[int, int]:
-        """Numbers before and after a test in which the model restores a known scan.
+        """Numbers of pores before and after the model restores a known scan.
 
-        The smoothed scan, or the model's own result if the smoothed scan shows no
-        pores.
+        The known scan is the smoothed scan or, if that shows no pores, the model's own
+        result.
         """
         if self.is_known:
             return self.smoothed, self.simulated
@@ -96,7 +96,7 @@ class PoreCounts:
 
     @property
     def expected(self) -> float:
-        """Estimate of the true number.
+        """Estimate of the true number of pores.
 
         The result divided by the geometric mean of two estimates of its error: the
         simulation, with a ground truth that lacks fine detail, and the comparison with
@@ -109,11 +109,11 @@ class PoreCounts:
         return result * before / math.sqrt(after * result)
 
     def is_off(self, ratio: float) -> bool:
-        """Whether the result is wrong by more than this ratio, and not by chance."""
+        """Return whether the result is off by more than this ratio, not by chance."""
         return differ(self.result, self.expected, ratio)
 
     def is_lossy(self, ratio: float) -> bool:
-        """Whether many objects are lost in the test.
+        """Return whether many objects are lost in the test.
 
         The comparison with the smoothed scan cannot show this, because smoothing loses
         the same objects.
@@ -123,7 +123,7 @@ class PoreCounts:
 
     @property
     def is_stable(self) -> bool:
-        """Whether the number hardly changes if the result is noisy and restored again.
+        """Whether the number hardly changes if noise is added and removed again.
 
         A model that loses or invents pores usually does so again (the idea of the
         bootstrap: Efron, Ann. Statist. 7, 1, 1979).
@@ -135,7 +135,7 @@ class PoreCounts:
 
 
 def differ(first: float, second: float, ratio: float = MAX_PORE_RATIO) -> bool:
-    """Whether two pore counts differ by more than a given ratio, and not by chance.
+    """Return whether two counts differ by more than a ratio, and not by chance.
 
     Examples
     --------
@@ -147,7 +147,7 @@ def differ(first: float, second: float, ratio: float = MAX_PORE_RATIO) -> bool:
 
 
 def sample_of(block: Block) -> Mask:
-    """Voxels of a window that belong to the sample.
+    """Return the voxels of a window that belong to the sample.
 
     Excludes voxels without values, and padding. Padding has a single value that hardly
     any voxel of the sample is close to, so pores that are clipped to black are not
@@ -223,7 +223,7 @@ def kept_pores(
     *,
     bright: bool,
 ) -> tuple[int, int]:
-    """Count pores of about this size in the scan, and how many the result still has."""
+    """Count pores of about this size in the scan, and those left in the result."""
     import cc3d
     from scipy import ndimage
 
@@ -251,7 +251,7 @@ def count_pores(
     bright: bool = False,
     smallest: int = MIN_PORE_VOXELS,
 ) -> int:
-    """Number of dark (or bright) objects in all blocks, with one Otsu threshold.
+    """Count the dark (or bright) objects in all blocks, with one Otsu threshold.
 
     Objects of at least `smallest` voxels are counted. `insides` are the voxels that
     belong to the sample.
@@ -266,7 +266,7 @@ def count_pores(
 def pore_masks(
     blocks: Sequence[Array], insides: Sequence[Mask], threshold: float, *, bright: bool
 ) -> Iterator[Mask]:
-    """Dark (or bright) voxels of all blocks."""
+    """Yield a mask of the dark (or bright) voxels of each block."""
     return (
         np.ascontiguousarray(((block <= threshold) != bright) & inside)
         for block, inside in zip(blocks, insides, strict=True)
@@ -276,9 +276,9 @@ def pore_masks(
 def threshold_of(
     blocks: Sequence[Array], insides: Sequence[Mask]
 ) -> tuple[float, Array] | None:
-    """Otsu's threshold of all values in the sample, and these values.
+    """Return Otsu's threshold of all values in the sample, and these values.
 
-    None if all values are the same.
+    The result is None if all values are the same.
     """
     from skimage.filters import threshold_otsu
 
@@ -290,7 +290,7 @@ def threshold_of(
 
 
 def has_one_peak(blocks: Sequence[Array], insides: Sequence[Mask]) -> bool:
-    """Whether Otsu's threshold divides a single peak of the histogram of these blocks.
+    """Return whether Otsu's threshold divides a single peak of the histogram.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Sentences about the number of pores in the result of a model."""
+"""Formulates findings about the number of pores in a model's result."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MIN_THIN_CONTRAST = 0.6
 
 
 def wrong_pores(name: str, test: KnownBlockTest) -> str:
-    """Return a sentence if a model invents or loses far too many pores, else "".
+    """Return a sentence if a model invents or loses far too many pores; else "".
 
     In scans with more than two phases, such a count raises doubts but proves nothing.
     """
@@ -43,7 +43,7 @@ def wrong_pores(name: str, test: KnownBlockTest) -> str:
         if counts.result < counts.expected and _shows_no_loss(test, counts):
             continue
         if counts.result < counts.expected and _keeps_objects(test, counts):
-            continue  # doubtful
+            continue  # reported as doubtful instead
         if counts.result > counts.expected and _shows_as_many(test, counts):
             continue
         # If small ones are lost, the expected number does not include them either.
@@ -69,7 +69,7 @@ def _shows_no_loss(test: KnownBlockTest, counts: PoreCounts) -> bool:
 
 
 def _keeps_objects(test: KnownBlockTest, counts: PoreCounts) -> bool:
-    """Whether small objects that the scan shows keep their contrast in the result.
+    """Return whether small objects of the scan keep their contrast in the result.
 
     In scans with more than two phases, Otsu's threshold may be between any two of them,
     and the smoothed scan shows more objects at this threshold.
@@ -83,7 +83,7 @@ def _keeps_objects(test: KnownBlockTest, counts: PoreCounts) -> bool:
 
 
 def _shows_as_many(test: KnownBlockTest, counts: PoreCounts) -> bool:
-    """Whether the scan itself shows about as many pores, without specks of noise.
+    """Return whether the scan shows about as many pores, apart from noise.
 
     In scans that do not show their pores, most of what is counted is noise.
     """
@@ -96,9 +96,9 @@ def _shows_as_many(test: KnownBlockTest, counts: PoreCounts) -> bool:
 
 
 def _lost_size(test: KnownBlockTest, counts: PoreCounts) -> int:
-    """Size, in voxels, up to which counted pores are in the scan but not in the result.
+    """Return the size, in voxels, up to which pores of the scan are lost.
 
-    0 if there are none.
+    The result is 0 if no pores are lost.
     """
     for one in test.both:
         if one.objects == counts.objects and one.is_from_scan:
@@ -115,7 +115,7 @@ def _counts(counts: PoreCounts) -> str:
 
 
 def lost_small_pores(name: str, test: KnownBlockTest) -> Iterator[str]:
-    """Sentences if small pores of the scan itself are lost."""
+    """Yield a sentence if small pores of the scan itself are lost."""
     for one in test.both:
         lost = [
             (size, *numbers)
@@ -142,9 +142,9 @@ def lost_small_pores(name: str, test: KnownBlockTest) -> Iterator[str]:
 
 
 def partly_faded(test: KnownBlockTest | None) -> str:
-    """Return a sentence if more than an eighth of small objects fade; otherwise "".
+    """Return a sentence if more than an eighth of the small objects fade; else "".
 
-    If most of them fade, `lost_small_pores` says so.
+    If most of them fade, `lost_small_pores` reports it.
     """
     for one in () if test is None or any(o.faded for o in test.both) else test.both:
         objects = one.partly_faded
@@ -163,10 +163,10 @@ def partly_faded(test: KnownBlockTest | None) -> str:
 
 
 def doubtful_pores(name: str, test: KnownBlockTest) -> str:
-    """Return a sentence if the number of pores may be wrong; otherwise ""."""
+    """Return a sentence if the number of pores may be wrong; else ""."""
     for counts in test.counts:
         if not (counts.is_known or test.is_separated):
-            continue  # neither shows pores
+            continue  # neither count shows pores
         if counts.is_lossy(LOSSY_PORE_RATIO):
             before, after = counts.tested
             return (
@@ -185,7 +185,7 @@ def doubtful_pores(name: str, test: KnownBlockTest) -> str:
 
 
 def _is_stable(test: KnownBlockTest, counts: PoreCounts) -> bool:
-    """Whether the number is stable, and pores of at least one size are found.
+    """Return whether the pore count is stable, and pores of any size are found.
 
     A model that loses all pores loses them again, so their number does not change.
     """
@@ -195,7 +195,7 @@ def _is_stable(test: KnownBlockTest, counts: PoreCounts) -> bool:
 
 
 def extra_pores(name: str, test: KnownBlockTest) -> str:
-    """Return a sentence if small pores are invented.
+    """Return a sentence if the model invents small pores.
 
     Lost pores cannot be evaluated, because the smoothed scan contains specks of the
     same size.
@@ -222,7 +222,7 @@ def extra_pores(name: str, test: KnownBlockTest) -> str:
 
 
 def faded_structures(name: str, test: KnownBlockTest) -> Iterator[str]:
-    """Return a sentence if cracks, walls or fibres of the scan fade."""
+    """Yield a sentence if cracks, walls or fibres of the scan fade."""
     examples = ("dark structures, such as cracks,", "bright structures, such as walls,")
     for objects, thin in zip(examples, test.thin, strict=False):
         if thin.voxels and thin.kept < MIN_THIN_CONTRAST:

@@ -5,7 +5,7 @@ an error above that of the scan, or a number of pores off by more than a factor 
 ``docs/evidence/verdicts.md`` reports how often harm is recognised.
 
 The verdict predicts whether the result is worse than the scan. Findings that also apply
-to the scan (noise hides its small pores) are reported without changing the verdict. The
+to the scan (its noise hides small pores) are reported without changing the verdict. The
 same applies to indirect signs of a loss (a scan unlike the training data) if the gain,
 which is the direct sign, is certain.
 """
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from napari_geosr.models.card import ModelCard
     from napari_geosr.operations.restore.upscaling.result import UpscalingVerdict
 
-#: Expected gain below which the result counts as harmful, in dB.
+#: Expected gain, in dB, below which a run is considered harmful.
 MIN_GAIN = -0.1
 #: Expected gain, in dB, at and above which the gain is not doubtful merely because its
 #: interval is wide.
@@ -76,7 +76,7 @@ _EDGES = {
 
 @dataclass(frozen=True)
 class RunAssessment:
-    """Everything that is known about the performance of a model on a scan.
+    """All measurements of the performance of a model on a scan.
 
     `averaged` is the test of a result with finer voxels, averaged to those of the scan.
     """
@@ -143,7 +143,7 @@ class Finding:
 
 
 def harms(facts: RunAssessment) -> Iterator[Finding]:
-    """Reasons why the result is worse than the scan, most severe first."""
+    """Yield the reasons why the result is worse than the scan, most severe first."""
     noise, removed, name = facts.noise, facts.removed, facts.name
     if facts.card.upscale_factor > 1:
         # The expected gain may be wrong by a few dB, so a loss counts as harm only if
@@ -180,7 +180,7 @@ def harms(facts: RunAssessment) -> Iterator[Finding]:
 
 
 def cautions(facts: RunAssessment) -> Iterator[Finding]:
-    """What the user should check in the result."""
+    """Yield what the user should check in the result."""
     finer = facts.finer
     noise, removed, name = facts.noise, facts.removed, facts.name
     is_open = finer is not None and finer.is_uncertain and finer.interval[1] >= 0
@@ -228,7 +228,7 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
 
 
 def notes(facts: RunAssessment) -> Iterator[str]:
-    """Further information for the user.
+    """Yield additional information for the user.
 
     These sentences do not mean that the result is worse than the scan.
     """
@@ -243,7 +243,7 @@ def notes(facts: RunAssessment) -> Iterator[str]:
 
 
 def _indirect(facts: RunAssessment) -> Iterator[str]:
-    """Indirect signs of a loss of structure; the gain is the direct sign."""
+    """Yield the indirect signs of a loss of structure; the gain is the direct sign."""
     removed = facts.removed
     if removed.change < _ROUNDING:  # as with a strength of 0
         return
@@ -268,7 +268,7 @@ def _indirect(facts: RunAssessment) -> Iterator[str]:
 
 
 def _is_loss(gain: tuple[float, float, float]) -> bool:
-    """Whether a loss is expected and no clear gain is possible.
+    """Return whether a loss is expected and no clear gain is possible.
 
     The interval of the gain includes a clear gain if the noise may be much stronger
     than stated, for example because it depends on the position.
@@ -322,7 +322,7 @@ def _doubtful_gain(facts: RunAssessment) -> Iterator[Finding]:
 
 
 def imaging(card: ModelCard, volume: Volume) -> Iterator[Finding]:
-    """Whether the voxel size is typical of the model's imaging modality."""
+    """Yield a finding if the voxel size is atypical of the model's imaging modality."""
     if not card.modalities or not volume.has_physical_size:
         return
     edge = min(volume.voxel_size) * MILLIMETRES[volume.unit]
@@ -339,7 +339,7 @@ def imaging(card: ModelCard, volume: Volume) -> Iterator[Finding]:
 
 
 def all_is_well(facts: RunAssessment) -> str:
-    """The message if nothing is wrong."""
+    """Return the message for a run without findings."""
     noise = facts.noise
     if facts.interpolates:
         what = "removes hardly any" if facts.finer is None else "amplifies"
@@ -370,13 +370,13 @@ def all_is_well(facts: RunAssessment) -> str:
 
 
 def remarks(facts: RunAssessment) -> str:
-    """Sentences about lost pores and other objects that cause no caution."""
+    """Return remarks about lost pores and other objects that do not cause a caution."""
     test = facts.known_blocks
     return " ".join(text for text in (lost_pores(test), partly_faded(test)) if text)
 
 
 def headline(facts: RunAssessment) -> str:
-    """Noise and expected gain, as part of a sentence."""
+    """Describe the noise and the expected gain, as part of a sentence."""
     if facts.noise.level == 0:
         limit = limit_text(facts.noise)
         return f"Noise {limit}" if limit else _no_noise(facts.noise)
@@ -387,7 +387,7 @@ def headline(facts: RunAssessment) -> str:
 
 
 def _no_noise(noise: Noise) -> str:
-    """The statement that no noise was found, as part of a sentence."""
+    """State that no noise was found, as part of a sentence."""
     if noise.is_measured:
         return f"There is hardly any noise ({limit_text(noise)})"
     return "The noise could not be measured"
@@ -399,7 +399,7 @@ def _gain(gain: tuple[float, float, float]) -> str:
 
 
 def _interval(gain: tuple[float, float, float]) -> str:
-    """The interval of a gain; empty if it has no width."""
+    """Format the interval of a gain; empty if it has no width."""
     text, low, high = (signed_text(value, 1) for value in gain)
     if not math.isfinite(gain[1]):
         return f"possibly far worse{f', at most {high}' if high != text else ''}"
@@ -411,7 +411,7 @@ def _interval(gain: tuple[float, float, float]) -> str:
 
 
 def _loss_interval(gain: tuple[float, float, float]) -> str:
-    """The interval of a gain that is expected to be a loss.
+    """Format the interval of an expected loss.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The prediction for a run, in one sentence with its numbers."""
+"""The prediction for a run: its level, sentences and measured values."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ COUNTED_SIZE = "smallest_counted_voxels"
 Level = Literal["ok", "caution", "harmful"]
 #: The levels of a verdict and of a finding, in ascending order of severity.
 SEVERITY: dict[Level, int] = {"ok": 0, "caution": 1, "harmful": 2}
-#: What a finding is about: the expected gain, certain or doubtful; a change of a scan
-#: without noise; the number of pores, or of small ones; small pores that the scan shows
-#: and the result does not; thin structures that fade; structure in the removed part;
-#: the noise; how similar the scan is to the training data; the voxel size.
+#: Topic of a finding: the expected gain, certain or doubtful; a change of a scan
+#: without noise; the number of pores, or of small ones; small pores that are in the
+#: scan but not in the result; thin structures that fade; structure in the removed part;
+#: the noise; the similarity to the training data; the voxel size.
 Cause = Literal[
     "none",
     "gain",
@@ -94,11 +94,11 @@ class RunVerdict:
     removed : Volume or None
         Scan minus result in the requested region, at its position.
     causes : tuple of str
-        Topics of `sentence` and of `reasons`, without repetitions.
+        Causes of `sentence` and `reasons`, without repetition.
     notes : tuple of str
         Sentences that did not influence `level`.
     limits : tuple of CountLimit
-        Which objects cannot be counted.
+        Sizes up to which objects cannot be counted.
     counting : tuple of str
         The sentences of `reasons` that concern the number of pores.
     """
@@ -146,11 +146,11 @@ class RunVerdict:
 
     @property
     def words(self) -> str:
-        """All sentences."""
+        """All sentences as one text."""
         return " ".join((self.sentence, *self.reasons, *self.notes))
 
     def to_json_dict(self) -> AnyDict:
-        """Values for records and ``--json``."""
+        """Return the values for records and ``--json``."""
         gain: AnyDict | None = None
         if self.gain is not None:
             low, high = self.gain[1:]

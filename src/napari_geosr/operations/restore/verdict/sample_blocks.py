@@ -41,8 +41,8 @@ class BlockResults:
     pieces : sequence of ScanBlock
         Scan and result on the grid of the scan.
     cells : CellMeans or None
-        Used to estimate the gain; None for models that change the grid, or if there is
-        no noise.
+        Values from which the gain is estimated; None if the model changes the grid or
+        there is no noise.
     """
 
     sample: EvaluationSample
@@ -101,7 +101,7 @@ def run_on_sample(
 def restored(
     prepared: PreparedRestoration, window: Array, core: Any, should_stop: ShouldStop
 ) -> Array:
-    """The model's result for the core of a window; the mean if it has several members.
+    """Restore the core of a window; return the mean over the members of an ensemble.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def restored(
     window : ndarray
         Grey values including the halo.
     core : tuple of slice
-        Part of the window.
+        Part of the window to return.
     should_stop : callable
     """
     found = restore_region(
@@ -128,7 +128,7 @@ def restored(
 def _seen(
     scan: Array, result: Array, factors: tuple[int, ...]
 ) -> tuple[Array, npt.NDArray[np.bool_]]:
-    """A finer result averaged to the scan's grid, and its part away from borders."""
+    """Average a finer result to the scan's grid; return it with a mask of its core."""
     flat = scan.ndim == 2
     fine = (result[None] if flat else result).astype(np.float32)
     steps = (1, *factors)[-3:]

@@ -116,12 +116,12 @@ def small_objects(
 
 
 def _size(radius: float, ndim: int) -> int:
-    """Volume of a sphere (area of a circle) in voxels."""
+    """Return the volume of a sphere (area of a circle) in voxels."""
     return round(4 / 3 * math.pi * radius**3 if ndim == 3 else math.pi * radius**2)
 
 
 def _compare(block: ComparedBlock) -> npt.NDArray[np.intp]:
-    """For dark and bright objects of each size: number in the scan, and number kept."""
+    """Count dark and bright objects of each size: in the scan, and those kept."""
     from scipy import ndimage
 
     shape = block.scan.shape
@@ -147,13 +147,13 @@ def _compare(block: ComparedBlock) -> npt.NDArray[np.intp]:
         if not valid.any():
             continue
         unit = np.maximum(float(np.std(spread[valid])) * level, least)
-        # Only these can stand out from most directions.
+        # Only these voxels can differ from most directions.
         valid &= np.abs(depth) > limit * unit
         left = (_mean(result, around, there) - result)[valid]
         kept[n][valid] = left / depth[valid]
         strength[:, n, valid] = _weakest(own, around, there, valid, unit[valid])
     counts = np.zeros((2, len(_RADII), 2), np.intp)
-    # An object stands out most at its own size.
+    # An object differs most from its surroundings at its own size.
     size = [len(_RADII), *(5 if n > 1 else 1 for n in shape)]
     for kind, values in enumerate(strength):
         peaks = (values == ndimage.maximum_filter(values, size)) & (values > limit)
@@ -164,7 +164,7 @@ def _compare(block: ComparedBlock) -> npt.NDArray[np.intp]:
 
 
 def _without_hot_voxels(scan: Array, level: Values) -> Array:
-    """The scan, with voxels far from the median of their neighbours replaced by it."""
+    """Replace voxels far from the median of their neighbours by this median."""
     from scipy import ndimage
 
     median = ndimage.median_filter(scan, [3 if n > 1 else 1 for n in scan.shape])
@@ -173,7 +173,7 @@ def _without_hot_voxels(scan: Array, level: Values) -> Array:
 
 
 def _inner(shape: Sequence[int], margin: int) -> Mask:
-    """Voxels away from the ends of the long axes of a block."""
+    """Return a mask of the voxels away from the ends of a block's long axes."""
     inner = np.zeros(shape, bool)
     margins = [margin if n >= _LONG else 0 for n in shape]
     inner[tuple(slice(m, n - m) for m, n in zip(margins, shape, strict=True))] = True
@@ -181,7 +181,7 @@ def _inner(shape: Sequence[int], margin: int) -> Mask:
 
 
 def _mean(values: Values, around: Sequence[Vector], there: Directions) -> Values:
-    """Mean of those surroundings of each voxel that belong to the sample."""
+    """Return the mean of the surroundings of each voxel within the sample."""
     total, number = np.zeros_like(values), np.zeros_like(values)
     for by, own in zip(around, there, strict=True):
         np.add(total, shifted(values, by), out=total, where=own)
@@ -197,10 +197,10 @@ def _weakest(
     where: Mask,
     unit: Values,
 ) -> Values:
-    """Differences of dark and bright voxels from the surroundings, divided by `unit`.
+    """Return how much dark and bright voxels differ from their surroundings.
 
-    The differences are taken from the directions in which they are smallest. They are 0
-    for edges, walls and fibres, which hardly differ in at least one direction.
+    The differences, divided by `unit`, are the smallest ones of all directions; they
+    are 0 for edges, walls and fibres, which hardly differ in some directions.
     """
     centre = values[where]
     found = np.empty((len(around), len(centre)), np.float32)
@@ -224,7 +224,7 @@ def _weakest(
 
 
 def _around(shape: Sequence[int], distance: float) -> list[Vector]:
-    """Offsets at about this distance in the directions of the nearest voxels."""
+    """Return offsets at about this distance towards all neighbouring voxels."""
     steps = [(-1, 0, 1) if n > 1 else (0,) for n in shape]
     return [
         np.rint(distance / math.hypot(*v) * np.array(v)).astype(np.intp)

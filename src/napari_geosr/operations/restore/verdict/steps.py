@@ -126,7 +126,7 @@ def verdict_steps(
 def is_verdict_kept(
     prepared: PreparedRestoration, kept: MeasurementStore | None
 ) -> bool:
-    """Whether an earlier run has kept its prediction for the same models."""
+    """Return whether an earlier run's prediction for the same models is stored."""
     if kept is None:
         return False
     return kept.read("verdict", RunVerdict, **weights_of(prepared.models)) is not None
@@ -188,7 +188,7 @@ def reported_verdict_steps(
 
 
 def _without_reported(words: str, reported: tuple[str, ...]) -> str:
-    """The sentences without those that the preparation has already reported."""
+    """Return the sentences without those that the preparation has already reported."""
     return " ".join(words.replace(" ".join(reported), "").split())
 
 
@@ -233,7 +233,7 @@ def removed_steps(
 
 
 def _difference_record(prepared: PreparedRestoration) -> AnyDict:
-    """Record that a volume is not a scan, without checksums, which take time."""
+    """Return a record stating that a volume is not a scan, without slow checksums."""
     settings = {"of": prepared.volume.name, "minus": prepared.result_name}
     return provenance.record("difference", inputs={}, settings=settings)
 
@@ -315,7 +315,7 @@ def _verdict_of(
 
 
 def bound_of(prepared: PreparedRestoration) -> float | None:
-    """Noise bound of all models; None if a model of an ensemble has no bound."""
+    """Return the largest noise bound of all models; None if any has no bound."""
     bounds = [model.card.noise_bound for model in prepared.models]
     known = [bound for bound in bounds if bound is not None]
     return max(known) if len(known) == len(bounds) else None
@@ -324,7 +324,7 @@ def bound_of(prepared: PreparedRestoration) -> float | None:
 def _findings(
     prepared: PreparedRestoration, facts: rules.RunAssessment
 ) -> tuple[list[rules.Finding], tuple[str, ...]]:
-    """All findings, most severe first, and notes that are not findings."""
+    """Return all findings, most severe first, and notes that are not findings."""
     found = [*rules.harms(facts), *rules.cautions(facts)]
     found += rules.imaging(facts.card, prepared.volume)
     notes = list(rules.notes(facts))
@@ -351,7 +351,7 @@ def _gain_over_cubic(
     ranking: Ranking | None,
     should_stop: ShouldStop,
 ) -> tuple[UpscalingVerdict | None, str]:
-    """Gain of a finer result over interpolation, or why it cannot be estimated."""
+    """Estimate the gain of a finer result over interpolation, or state a reason."""
     if prepared.model.card.network == BASELINE:
         return None, ""
     measured = next(
@@ -397,7 +397,7 @@ def _averaged_test(
     factors = prepared.factors[-prepared.seen_volume.data.ndim :]
     try:
         sample = draw_finer_sample(prepared.seen_volume, noise, factors)
-    except VolumeError:  # too little structure in blocks of this size
+    except VolumeError:  # the blocks have too little structure
         return None
     return lost_finer_pores(
         lambda window, core: restored(prepared, window, core, should_stop),
@@ -410,7 +410,7 @@ def _averaged_test(
 def _finer_limits(
     prepared: PreparedRestoration, test: KnownBlockTest | None
 ) -> tuple[tuple[CountLimit, ...], str]:
-    """Which pores cannot be counted in a result with finer voxels, also in words."""
+    """Return the pores that cannot be counted in a finer result, with a sentence."""
     if test is None:
         return (), ""
     shows_more = any(one.is_from_scan for one in test.both if one.limit)
@@ -423,7 +423,7 @@ def _finer_limits(
 def _verdict_from_likeness(
     prepared: PreparedRestoration, noise: Noise | None, why: str
 ) -> RunVerdict:
-    """Findings from the similarity to the training data if nothing can be measured."""
+    """Derive a verdict from the similarity to the training data alone."""
     likeness = prepared.likeness
     reasons = tuple(part for part in (why, *likeness.reasons) if part)
     if not reasons:
@@ -437,7 +437,7 @@ def _verdict_from_likeness(
 def _ranked_gain(
     prepared: PreparedRestoration, ranking: Ranking | None
 ) -> tuple[float, float, float] | None:
-    """The gain by which a denoiser was ranked, if the run has the same settings."""
+    """Return a denoiser's gain from the ranking, if the settings are the same."""
     row = _ranked_row(prepared, ranking)
     if row is None or ranking is None or ranking.gain_over != "scan":
         return None
@@ -447,7 +447,7 @@ def _ranked_gain(
 def _ranked_row(
     prepared: PreparedRestoration, ranking: Ranking | None
 ) -> RankingEntry | None:
-    """The row of the model if it was ranked with the settings of this run."""
+    """Return the row of the model if it was ranked with the settings of this run."""
     config, model = prepared.config, prepared.model
     if ranking is None or prepared.has_deviation or config.strength != 1:
         return None

@@ -1,4 +1,4 @@
-"""Finds cracks, walls and fibres of a scan, and measures how much a result keeps.
+"""Finds cracks, walls and fibres of a scan, and measures their contrast in a result.
 
 Averages over small plates (over short lines in an image) in all directions of the grid
 reveal thin structures that are too weak to be seen in single voxels. Where such an
@@ -26,7 +26,7 @@ from napari_geosr.operations.restore.verdict.compared_block import (
     shifted,
 )
 
-#: Half the edge of a plate in a volume, in voxels.
+#: Half the edge length of a plate in a volume, in voxels.
 _HALF_SQUARE = 3.0
 #: Half the length of a line in an image, in pixels.
 _HALF_LINE = 6
@@ -39,8 +39,8 @@ _DISTANCE = 3.0
 _MARGIN = 1.2
 #: Minimum number of voxels at the centre of thin structures.
 MIN_VOXELS = 20
-#: Minimum contrast in the adjacent plates, relative to that where a structure was
-#: found: one of the two to four plates shows a quarter of it.
+#: Minimum sum of the contrasts in the two to four adjacent plates, relative to the
+#: contrast of the plate in which a structure was found.
 _MIN_CONTINUED = 0.25
 #: Variance of the difference between an average and the mean of its two neighbours,
 #: relative to that of one average.
@@ -117,7 +117,7 @@ def _summary(totals: Array) -> ThinStructures:
 
 
 def _compare(block: ComparedBlock) -> Array:
-    """Numbers of voxels and contrasts of dark and bright structures.
+    """Return the numbers of voxels and contrasts of dark and bright structures.
 
     The contrasts are those at the structures, and those in the adjacent plates in the
     scan and in the result.
@@ -162,14 +162,14 @@ def _compare(block: ComparedBlock) -> Array:
 
 
 def _inside(inside: Mask, plate: Plate) -> Mask:
-    """Voxels for which the whole plate lies in the sample."""
+    """Return a mask of the voxels around which the whole plate lies in the sample."""
     for stage in plate.stages:
         inside = np.logical_and.reduce([shifted(inside, offset) for offset in stage])
     return inside
 
 
 def _plates(shape: Sequence[int]) -> list[Plate]:
-    """Plates in all directions of the grid; lines if an axis has only one voxel.
+    """Return plates in all directions of the grid; lines if an axis has only one voxel.
 
     Examples
     --------
@@ -190,7 +190,7 @@ def _plates(shape: Sequence[int]) -> list[Plate]:
 
 
 def _lines() -> Iterator[tuple[Vector, list[Vector], Vector]]:
-    """Lines in an image, in equally spaced directions."""
+    """Yield lines in an image, in equally spaced directions."""
     steps = np.arange(-_HALF_LINE, _HALF_LINE + 1)
     for angle in np.arange(_DIRECTIONS) * math.pi / _DIRECTIONS:
         along = np.array([math.sin(angle), math.cos(angle)])
@@ -204,7 +204,7 @@ def _lines() -> Iterator[tuple[Vector, list[Vector], Vector]]:
 
 
 def _squares() -> Iterator[tuple[Vector, list[Vector], Vector]]:
-    """Plates in a volume, normal to the 13 directions to the nearest voxels."""
+    """Yield plates in a volume, normal to the 13 directions to the nearest voxels."""
     vectors = [
         np.array(v) for v in itertools.product((-1, 0, 1), repeat=3) if v > (0, 0, 0)
     ]
@@ -223,7 +223,7 @@ def _squares() -> Iterator[tuple[Vector, list[Vector], Vector]]:
 
 
 def _mean(values: Values, plate: Plate) -> Values:
-    """Mean over a plate around each voxel, with 0 outside of the block."""
+    """Return the mean over a plate around each voxel, with 0 outside of the block."""
     for stage in plate.stages:
         total = np.zeros_like(values)
         for offset in stage:
@@ -233,7 +233,7 @@ def _mean(values: Values, plate: Plate) -> Values:
 
 
 def _adjacent(values: Values, plate: Plate) -> Values:
-    """Sum of values at the centres of the plates next to the one around each voxel."""
+    """Return the sum of the values at the centres of the adjacent plates."""
     total = np.zeros_like(values)
     for offset in plate.adjacent:
         add_shifted(total, values, offset)

@@ -1,4 +1,4 @@
-"""The expected error of a network on held-out blocks."""
+"""Estimates the expected error of a network on held-out blocks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _BLOCKS = 6
 
 @dataclass(frozen=True, eq=False)
 class _RiskSample:
-    """The sample of one scan, with the noise passed to the network."""
+    """Sample blocks of one scan, with the noise that the network is given."""
 
     sample: EvaluationSample
     noise: Noise
@@ -49,7 +49,7 @@ class _RiskSample:
 
 
 class RiskEstimator:
-    """Estimates the distance of a network's output from the unknown noise-free scans.
+    """Estimates the error of a network relative to the unknown noise-free scans.
 
     Uses Stein's estimate on sample blocks, or the difference from a second scan.
 
@@ -121,7 +121,7 @@ def _risk_sample(
 
 
 def _join_scans(cells: Sequence[CellMeans], stds: Sequence[float]) -> CellMeans:
-    """Join the cells of several scans, in units of each scan's standard deviation."""
+    """Join the estimates of several scans, each in units of its deviation."""
 
     def joined(name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         parts = zip(cells, stds, strict=True)
@@ -138,7 +138,7 @@ def _join_scans(cells: Sequence[CellMeans], stds: Sequence[float]) -> CellMeans:
 
 @dataclass(frozen=True)
 class Gain:
-    """Improvement of one network over another in approaching the noise-free scan.
+    """Improvement of one network over another in expected error.
 
     Attributes
     ----------

@@ -93,7 +93,7 @@ class Adaptation:
         )
 
     def facts(self) -> AnyDict:
-        """Return the adaptation's entry in the model's provenance."""
+        """Return the entry of the adaptation in the model's provenance."""
         assert self.gain is not None
         return {
             "learned_by": self.how,
@@ -105,7 +105,7 @@ class Adaptation:
 
 
 def _check_noise(trainer: Trainer) -> None:
-    """Reject scans whose noise is unknown or negligible."""
+    """Refuse scans whose noise is unknown or negligible."""
     scenes = trainer.patches.scenes
     for scene in scenes:
         noise = scene.noises["source"]
@@ -127,7 +127,7 @@ def _check_noise(trainer: Trainer) -> None:
 def adapt_steps(
     trainer: Trainer, start: AnyMapping, should_stop: ShouldStop
 ) -> Generator[Step, None, Adaptation]:
-    """Train, and reset the averaged network to the weights with the lowest error.
+    """Train, and set the averaged network to the weights with the lowest error.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def adapt_steps(
 def better_model_steps(
     name: str | Path, source: Volume, second: Volume | None, should_stop: ShouldStop
 ) -> Generator[Step, None, str]:
-    """Name a model that is expected to restore the scan better than the given model.
+    """Find a model that is expected to restore the scan better than the given model.
 
     Parameters
     ----------
@@ -195,7 +195,7 @@ def better_model_steps(
         )
     except Cancelled:
         return ""
-    except GeoSRError as error:  # the adapted model is complete without it
+    except GeoSRError as error:  # the adapted model does not depend on the comparison
         return f"{name} was not compared with the other models: {error}"
     ours = next(
         (row for row in ranking.rows if row.weights == own.card.weights_sha256), None
@@ -250,7 +250,7 @@ class _BestWeightsTracker:
         self.weights = {k: v.clone() for k, v in average.state_dict().items()}
 
     def train_steps(self) -> Generator[Step, None, None]:
-        """Train until the last step, the time limit, or the end of improvement."""
+        """Train until the last step, the time limit, or the last improvement."""
         trainer = self.trainer
         limit = 60.0 * float(getattr(trainer.config, "minutes", math.inf))
         began, first, is_paced = time.monotonic(), trainer.step, False
@@ -298,7 +298,7 @@ class _BestWeightsTracker:
         )
 
     def _gain(self, start: AnyMapping) -> Gain:
-        """The smaller of the gains on held-out blocks and on the whole scan.
+        """Return the smaller of the gains on held-out blocks and on the whole scan.
 
         Held-out blocks show whether the model has only memorised its training data, but
         there are few of them, all from one side of the scan. A gain on these blocks

@@ -1,4 +1,4 @@
-"""The held-out blocks on which models are evaluated."""
+"""Selects the held-out blocks on which models are evaluated."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MIN_OUTPUT_EDGE = 256
 
 
 def select_scenes(patches: Patches, *roles: str) -> tuple[list[TrainingSubject], int]:
-    """Return up to 8 evenly spaced scenes that have all `roles`, and their total."""
+    """Return up to 8 evenly spaced subjects with all `roles`, and the number of all."""
     complete = [s for s in patches.scenes if all(role in s.volumes for role in roles)]
     if not complete:
         return [], 0
@@ -46,7 +46,7 @@ def blocks_text(
     Parameters
     ----------
     n : int
-        Number of scenes from which `scenes` were selected.
+        Number of subjects from which `scenes` were selected.
     kind : str
         Words between ``block`` and the name; ``"of"`` by default.
     """
@@ -66,13 +66,13 @@ def validation_block(
     Parameters
     ----------
     n_scenes : int
-        Number of scenes that share the maximum number of voxels.
+        Number of subjects that share the maximum number of voxels.
 
     Returns
     -------
     ndarray of shape ([Z,] Y, X), float32
         Grey values in standard deviations of the role's grey scale; labels are
-        unchanged. The blocks of all roles of a scene show the same region.
+        unchanged. The blocks of all roles of a subject show the same region.
     """
     volume, factor = scene.volumes[role], patches.factors[role]
     n_kept_axes = len(volume.shape) - patches.config.ndim

@@ -23,7 +23,7 @@ _SEED_KEY = 6
 def predicted_noise_steps(evaluator: Evaluator) -> Generator[Step, None, Rows]:
     """Compute the mean squared error of the noise that the model predicts.
 
-    For comparison, it is computed for the best prediction that uses no neighbours.
+    It is also computed for the best prediction from each voxel alone, as a baseline.
     """
     method: Any = evaluator.trainer.method
     held_out = evaluator.patches.held_out()

@@ -1,4 +1,4 @@
-"""Accuracy of predicted labels, compared with a threshold that needs no training."""
+"""Measures the overlap of predicted labels, and that of a threshold for comparison."""
 
 from __future__ import annotations
 

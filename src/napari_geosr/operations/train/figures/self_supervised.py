@@ -1,4 +1,4 @@
-"""Evaluation by the method's own loss if there is no target.
+"""Evaluates a model by its method's own loss if there is no target.
 
 A method that learns from noisy volumes alone predicts voxels that are hidden from it.
 The model can therefore be evaluated on hidden voxels of the held-out block. Because
@@ -74,7 +74,7 @@ def self_supervised_steps(
 
 
 def smoothing(sigma: float, ndim: int) -> Callable[[Tensor], Tensor]:
-    """Return a Gaussian filter of the middle slice that can replace a network."""
+    """Return a Gaussian filter of the middle slice that can be used like a network."""
     import torch
     from scipy.ndimage import gaussian_filter
 
@@ -105,7 +105,7 @@ def _error(
     device: str,
     raise_if_stopped: Callable[[], None],
 ) -> float:
-    """Return the mean validation loss of the method with `network` as its result."""
+    """Return the mean validation loss of the method for `network`."""
     import torch
 
     trained = method.modules

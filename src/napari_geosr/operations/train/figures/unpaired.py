@@ -1,4 +1,4 @@
-"""Similarity of a model's results to unpaired targets.
+"""Measures the similarity of a model's results to unpaired targets.
 
 There is no true value for any voxel. Therefore, the distributions of the grey levels
 (Wasserstein-1 distance) and of the power over frequency are compared. The distances
@@ -33,7 +33,7 @@ _LEVELS = (np.arange(2000) + 0.5) / 2000
 def unpaired_steps(
     evaluator: Evaluator, sigmas: Sequence[float]
 ) -> Generator[Step, None, Rows]:
-    """Compute distances of the input, the best filter and the model from the targets.
+    """Compute the distances of input, best filter and model from the targets.
 
     Each volume is standardised by the mean and standard deviation of its group (inputs,
     results or targets). The best filter is the one with the closest spectrum. In
