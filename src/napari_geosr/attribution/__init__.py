@@ -1,4 +1,4 @@
-"""Explanations: which voxels of a scan determine the result at a given position.
+"""Explain which voxels of a scan determine the result at a given position.
 
 Each method has its own module, which is found by its name. The module defines
 ``TITLE``, ``HELP`` (a line for users) and ``explain(request)``, a generator of steps
@@ -116,7 +116,7 @@ class AttributionRequest:
         return weights
 
     def mean_gradient(self) -> tuple[float, AnyArray]:
-        """The standardised mean over the mask, and its gradient over the window."""
+        """Return the standardised mean over the mask, and its window gradient."""
         if "gradient" not in self.memory:
             import torch
 
@@ -133,9 +133,9 @@ class AttributionRequest:
         return not self.mean_gradient()[1].any()
 
     def distances(self) -> AnyArray:
-        """Distance of each window voxel to the nearest explained voxel, in `unit`.
+        """Return the distance of window voxels from the nearest explained voxel.
 
-        Distances are between voxel centres; scan and result share a coordinate frame.
+        Distances are between voxel centres, in the common frame of scan and result.
         """
         from scipy.spatial import cKDTree
 

@@ -1,4 +1,4 @@
-"""Feature maps of a network before its last layer, as means over patches of a scan."""
+"""Average the feature maps before a network's last layer over patches of a scan."""
 
 from __future__ import annotations
 

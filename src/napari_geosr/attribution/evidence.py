@@ -1,4 +1,4 @@
-"""Evidence for a pore: how much of it remains if the scan does not show it.
+"""Assess the evidence for a pore: how much remains if the scan does not show it.
 
 First, the voxels of the scan in and next to a pore are replaced several times by solid
 with new noise of the same level and correlation, and the network restores the result.
@@ -97,7 +97,7 @@ class _Pore:
     sign: float
 
     def contrast(self, values: AnyArray) -> float:
-        """Difference between solid and pore (for bright pores, pore and solid)."""
+        """Return solid minus pore (for bright pores, pore minus solid)."""
         return self.sign * (self.solid - float(values[self.request.mask].mean()))
 
     def is_drawn(self, values: AnyArray) -> bool:
@@ -259,7 +259,7 @@ def _pore(request: AttributionRequest) -> _Pore:
 
 
 def _is_pore(request: AttributionRequest, values: AnyArray) -> AnyArray:
-    """Voxels of the standardised result on the pores' side of the threshold."""
+    """Return the voxels of a result on the pores' side of the threshold."""
     assert request.threshold is not None
     greys = request.window.grey(values)
     pores: AnyArray = (
@@ -331,7 +331,7 @@ def _support(pore: _Pore, fresh: NoiseGenerator) -> float | None:
 
 
 def _shares(request: AttributionRequest) -> AnyArray:
-    """Blurred pore fraction of each voxel of the window, normalised to a sum of 1."""
+    """Return the blurred pore fraction of each voxel of the window, with a sum of 1."""
     from scipy import ndimage
 
     window = request.window

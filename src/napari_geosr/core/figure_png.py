@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def as_png(canvas: FigureCanvasAgg) -> bytes:
-    """Draw a figure as PNG.
+    """Render a figure as PNG.
 
     Characters that the font lacks are drawn as boxes, without matplotlib's warnings,
     because reports also show the names as text.

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def never_stop() -> bool:
-    """The default `should_stop`: never cancel."""
+    """Return False: the default `should_stop`, which never cancels."""
     return False
 
 

@@ -61,7 +61,7 @@ class ReadUnit:
     seconds: float | None = None
 
     def held_bytes(self, cache_bytes: int) -> int:
-        """Maximum memory of an array with this cache size, apart from its results."""
+        """Return the maximum memory of an array with this cache, apart from results."""
         group = _group_bytes(self.nbytes, cache_bytes)
         if group < 2 * self.nbytes:
             return cache_bytes + self.decoding_bytes
@@ -122,13 +122,13 @@ def useful_cache(array: object, room: int) -> int | None:
 
 
 def _group_bytes(block: int, cache: int) -> int:
-    """Bytes of blocks that are decoded in one call."""
+    """Return the total size, in bytes, of blocks that are decoded in one call."""
     return max(block, _MIN_GROUP_BYTES, int(cache * _GROUP_SHARE))
 
 
 @contextmanager
 def decoding(path: Path, content: str = "its voxels") -> Iterator[None]:
-    """Turn whatever a decoder raises into a `FileError` that names `path`.
+    """Convert any error that a decoder raises to a `FileError` that names `path`.
 
     Decoders may raise errors of any class on damaged files (index, zero division, codec
     errors …), so all are caught except memory errors and our own.
@@ -285,7 +285,7 @@ class LazyArray:
         return part
 
     def _over(self, source: VoxelSource, chunks: Sequence[int]) -> LazyArray:
-        """Another array of the same kind and file."""
+        """Return another array of the same kind and file."""
         return LazyArray(source, self.path, chunks, self._limit)
 
     def clear_cache(self) -> None:

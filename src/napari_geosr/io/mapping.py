@@ -51,7 +51,7 @@ class MappedFile(np.memmap[Any, Any]):
         return found
 
     def check_intact(self) -> None:
-        """Raise `FileError` if the file was truncated; writing would kill the process.
+        """Raise `FileError` if the file was truncated: writing would kill the process.
 
         Nothing can be done about a file that is truncated during a write.
         """

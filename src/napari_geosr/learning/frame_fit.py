@@ -168,7 +168,7 @@ class FittedFringes(nn.Module):
 
 
 class FrameFit:
-    """Fits an object to frames, step by step.
+    """Fit of an object to frames, step by step.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ class FrameFit:
         self.iteration, self.loss = 0, 0.0
 
     def _inputs(self) -> Tensor:
-        """Frames on the fine grid and, for ``ours``, the start, as channels."""
+        """Return the input channels: fine-grid frames and, for ``ours``, the start."""
         rows, columns = self.operator.grid.inside
         height, width = self.operator.grid.padded
         pads = (
@@ -350,8 +350,7 @@ class FrameFit:
 
     @torch.no_grad()
     def held_out_misfit(self, frames: Tensor, variance: Tensor) -> float:
-        """Mean squared residual of other frames of this object, relative to the
-        variance.
+        """Return the mean squared residual of other frames, relative to `variance`.
 
         Parameters
         ----------
@@ -374,7 +373,7 @@ class FrameFit:
         return state
 
     def restore(self, state: AnyDict) -> None:
-        """Restore what `state` returned.
+        """Restore the state returned by `state`.
 
         Raises
         ------
@@ -396,7 +395,7 @@ class FrameFit:
 
 
 def frames_similarity(expected: Tensor, frames: Tensor) -> Tensor:
-    """Mean structural similarity of simulated and measured frames, scaled to 0 … 1.
+    """Return the mean structural similarity of two stacks of frames, scaled to 0 … 1.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Checks before training that targets are label images. Does not import torch."""
+"""Check before training that targets are label images. Does not import torch."""
 
 from __future__ import annotations
 

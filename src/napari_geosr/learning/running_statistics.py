@@ -1,4 +1,4 @@
-"""Computes batch-norm statistics only from images like those to be restored."""
+"""Compute batch-norm statistics only from images like those to be restored."""
 
 from __future__ import annotations
 

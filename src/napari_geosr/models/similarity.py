@@ -1,4 +1,4 @@
-"""The similarity index of a model: features and positions of its training patches.
+"""Define the similarity index of a model: features and positions of patches.
 
 It is written on request when a model is trained, as ``similarity.safetensors`` in the
 bundle: numbers, and one entry of text that lists the volumes. The features of a patch
@@ -191,7 +191,7 @@ class SimilarityIndex:
         return self.features.astype(np.float64)
 
     def features_of(self, maps: AnyArray) -> AnyArray:
-        """Features of patches, from the means of their feature maps (n, maps)."""
+        """Return features of patches from the means of their feature maps (n, maps)."""
         chosen = np.asarray(maps, np.float64)[..., chosen_maps(np.shape(maps)[-1])]
         if chosen.shape[-1] != len(self.mean):
             raise ModelError(
@@ -203,7 +203,7 @@ class SimilarityIndex:
         return _projected(scaled, self.projection.astype(np.float64))
 
     def nearest(self, maps: AnyArray, n: int = 5) -> list[SimilarPatch]:
-        """The `n` training patches that are most similar to one patch, nearest first.
+        """Return the `n` training patches most similar to one patch, nearest first.
 
         Parameters
         ----------
@@ -385,7 +385,7 @@ def _projected(scaled: AnyArray, projection: AnyArray) -> AnyArray:
 def _neighbour_distances(
     features: AnyArray, places: AnyArray, edge: tuple[int, int, int]
 ) -> npt.NDArray[np.float32]:
-    """Percentiles of the distance of each patch to the nearest patch elsewhere.
+    """Return percentiles of the distance of patches to the nearest patch elsewhere.
 
     Patches of one volume resemble each other more than they resemble those of a new
     scan. With several volumes, each patch is therefore compared only with those of the

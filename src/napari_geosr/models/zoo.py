@@ -1,4 +1,4 @@
-"""The zoo: bundled models and those in the user's folder."""
+"""List and manage the zoo: bundled models and those in the user's folder."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ class ZooEntry:
 
     @property
     def location(self) -> str:
-        """Like `origin`, followed by the path for the user's own models."""
+        """The `origin`, followed by the path for the user's own models."""
         return self.origin if self.bundled else f"{self.origin}: {self.path}"
 
 
 def user_folder() -> Path:
-    """Folder for the user's own models, each a folder or zip. May not exist yet."""
+    """Return the folder for the user's own models, which may not exist yet."""
     return user_data_path("napari-geosr", appauthor=False) / "models"
 
 
@@ -284,7 +284,7 @@ def scan_folders() -> tuple[list[ZooEntry], dict[Path, str]]:
 
 
 def _scan(folder: Path, bundled: bool) -> tuple[dict[str, ZooEntry], dict[Path, str]]:
-    """The models of a folder by name, and its unusable entries with the reason."""
+    """Return the models of a folder by name, and unusable entries with the reason."""
     entries: dict[str, ZooEntry] = {}
     faults: dict[Path, str] = {}
     try:

@@ -140,7 +140,7 @@ def build_network(name: str, /, **kwargs: Any) -> nn.Module:
 
 
 def parameter_count(name: str, /, **kwargs: Any) -> int | None:
-    """Number of parameters of a network or filter; None if no formula exists."""
+    """Return the number of parameters of a network or filter; None if unknown."""
     module = _module(name)
     if not hasattr(module, "parameter_count"):
         return None

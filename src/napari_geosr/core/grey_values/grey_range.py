@@ -31,7 +31,7 @@ def float32_range_fault(minimum: float, maximum: float) -> str:
 def float32_contrast_fault(
     mean: float, std: float, minimum: float, maximum: float, dtype: AnyDType
 ) -> str:
-    """A message if float32 loses the contrast of numbers with more digits; else "".
+    """Return a message if float32 would lose the contrast of the values; else "".
 
     Parameters
     ----------

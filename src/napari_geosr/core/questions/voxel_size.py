@@ -127,7 +127,7 @@ def doubts_of_given_size(voxel_size: Sequence[float], unit: str) -> tuple[str, .
 
 
 def _doubts_of_lengths(millimetres: Sequence[float]) -> tuple[str, ...]:
-    """Reasons why edges of a voxel, in mm, are implausible, whatever their source."""
+    """Return the reasons why edge lengths of a voxel, in mm, are implausible."""
     reasons = []
     ratio = max(millimetres) / min(millimetres)
     if ratio > MAX_ANISOTROPY * (1 + _ROUNDING):

@@ -43,7 +43,7 @@ PROJECTION_SUFFIXES = (".h5", ".hdf5")
 
 
 def projection_suffixes() -> tuple[str, ...]:
-    """Suffixes of files that may contain projections: HDF5 and all image formats."""
+    """Return the suffixes of files that may hold projections: HDF5 and images."""
     return (*HDF5.suffixes, *slice_suffixes())
 
 
@@ -304,7 +304,7 @@ def _may_be_line_integrals(scan: Projections) -> bool:
 
 
 def is_projections(path: str | Path) -> bool:
-    """Whether a file is an HDF5 file with projections; fast."""
+    """Whether a file is an HDF5 file with projections (a fast check)."""
     given = Path(path)
     if suffix_of(given) not in HDF5.suffixes or not given.is_file():
         return False

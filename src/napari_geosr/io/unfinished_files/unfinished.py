@@ -210,7 +210,7 @@ def _remove_superseded(entries: Sequence[JournalEntry], kept: Volume) -> None:
 
 
 def _run_of(history: Sequence[AnyMapping] | None) -> tuple[object, ...] | None:
-    """Values of the last record that a resumed run shares with the earlier run."""
+    """Return the values of the last record that a resumed run has in common."""
     if not history:
         return None
     return tuple(history[-1].get(name) for name in ("operation", "inputs", "settings"))
@@ -289,7 +289,7 @@ def history_of(
 
 
 def _n_finished(stopped: Volume) -> int:
-    """Number of voxels that a stopped run has finished, according to its record."""
+    """Return the number of voxels that a stopped run has recorded as finished."""
     last = stopped.provenance[-1] if stopped.provenance else {}
     return sum(map(n_voxels, boxes_from_lists(last.get("finished") or ())))
 

@@ -1,4 +1,4 @@
-"""The porosity of training patches, which a diffusion model may receive as input."""
+"""Measure the porosity of training patches, an input of some diffusion models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draws images that are likely under a diffusion model and agree with a scan.
+"""Draw images that are likely under a diffusion model and agree with a scan.
 
 The scan is ``y = A x + noise``, where A averages blocks of voxels (or does nothing) and
 the noise is white. Each sample is one possible object; together, the samples show which
@@ -73,7 +73,7 @@ class PosteriorSampler:
     Raises
     ------
     ConfigError
-        If there is nothing to sample, or the noise exceeds what the model has learned.
+        If there is nothing to sample, or the noise exceeds that used in training.
     """
 
     def __init__(
@@ -183,9 +183,7 @@ class PosteriorSampler:
         return image
 
     def residual(self, scan: AnyArray, sample: AnyArray) -> float:
-        """Root-mean-square difference between the scan and the simulated scan of a
-        sample.
-        """
+        """Return the RMS difference between the scan and a sample's simulated scan."""
         seen = torch.from_numpy(np.array(sample))[None, None]
         means = block_means(seen, self.factor)[0, 0].numpy()
         return float(np.sqrt(np.mean((np.asarray(scan, np.float64) - means) ** 2)))
@@ -208,7 +206,7 @@ def enlarged(x: Tensor, factor: int) -> Tensor:
 
 
 def windows(shape: Sequence[int], edge: int) -> Iterator[tuple[slice, ...]]:
-    """Return overlapping windows that cover an image, at fixed positions."""
+    """Yield overlapping windows that cover an image, at fixed positions."""
     axes = []
     for n in shape:
         starts = list(range(0, max(n - edge, 0), edge * 3 // 4))

@@ -1,4 +1,4 @@
-"""Draws images from a diffusion model.
+"""Draw images from a diffusion model.
 
 Samples with the same seed are equal, and the noise at a voxel does not depend on the
 box in which it is drawn.
@@ -32,7 +32,7 @@ _PREVIEW_STEPS = 10
 
 
 def noise_field(key: Sequence[int], box: Sequence[slice]) -> AnyArray:
-    """Normally distributed random numbers that depend only on `key` and the voxel.
+    """Return normally distributed numbers that depend only on `key` and the voxel.
 
     The numbers are independent of each other; their type is float32.
 
@@ -128,7 +128,7 @@ def _guided(
 
 
 class GeneratedPreview:
-    """Draws a sample from the same noise every time, to be shown while training."""
+    """Preview during training: a sample drawn from the same noise every time."""
 
     def __init__(self, patches: Patches) -> None:
         ndim = patches.config.ndim

@@ -139,7 +139,7 @@ def perceptual_loss(features: nn.Module, output: Tensor, target: Tensor) -> Tens
 
 
 def planes(x: Tensor) -> Tensor:
-    """``(N, 1, Z, Y, X)`` as ``(N · Z, 1, Y, X)``; planes are returned unchanged."""
+    """Reshape ``(N, 1, Z, Y, X)`` to ``(N · Z, 1, Y, X)``; keep planes unchanged."""
     return x.transpose(1, 2).flatten(0, 1) if x.ndim == 5 else x
 
 

@@ -298,7 +298,7 @@ class Method(_Method):
             self._blind_spots = BlindSpots(self.config.ndim, share, "uniform", offsets)
 
     def intended_use(self) -> str:
-        """Intended use, for the card: the scans to which the model was adapted."""
+        """Return the intended use, for the card: the scans used for adaptation."""
         return (
             "The scans the model was adapted to, and others recorded in the same way."
         )
@@ -334,7 +334,7 @@ class Method(_Method):
         return drawn | {"source": source, "target": patch[middle], "mask": mask}
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Mean squared error; if voxels are hidden, over these voxels only."""
+        """Return the mean squared error, over hidden voxels only if there are any."""
         squares = (self.output(batch) - batch["target"]).square()
         if "mask" not in batch:
             error = squares.mean()

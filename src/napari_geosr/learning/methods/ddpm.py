@@ -209,7 +209,7 @@ class Method(_Method):
         return error, {"loss": error}
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """Mean squared error of the noise at eight times, for the same patch."""
+        """Return the mean squared error of the noise at eight times of one patch."""
         schedule = self.schedule()
 
         def predicted(x: Tensor, time: Tensor) -> Tensor:
@@ -221,7 +221,7 @@ class Method(_Method):
     def noise_error(
         self, batch: Batch, predicted: Callable[[Tensor, Tensor], Tensor]
     ) -> float:
-        """Mean squared error of noise that a function of (x, time) predicts."""
+        """Return the mean squared error of noise that `predicted` computes."""
         schedule, time = self.schedule(), batch["time"]
         x0, noise = batch["source"], batch["noise"]
         errors = []
@@ -232,7 +232,7 @@ class Method(_Method):
         return float(np.mean(errors))
 
     def linear_error(self, batch: Batch) -> float:
-        """Mean squared error of the best prediction that does not use neighbours.
+        """Return the mean squared error of the best prediction without neighbours.
 
         For independent voxels of unit variance, this prediction is x times the
         amplitude of the noise.

@@ -156,7 +156,7 @@ class Method(TargetLossMethod, AdversarialMethod):
         return _ADVERSARIAL_WEIGHT[self.config.distance]
 
     def build(self) -> dict[str, nn.Module]:
-        """Generator and critic."""
+        """Build generator and critic."""
         width = self.config.critic_width
         return {
             **super().build(),
@@ -164,7 +164,7 @@ class Method(TargetLossMethod, AdversarialMethod):
         }
 
     def groups(self) -> Mapping[str, Sequence[str]]:
-        """Separate optimisers for generator and critic."""
+        """Use separate optimisers for generator and critic."""
         return {"network": ("network",), "critic": ("critic",)}
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
@@ -202,7 +202,7 @@ class Method(TargetLossMethod, AdversarialMethod):
         return total, terms
 
     def critic_loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Loss of the critic: real against generated images, generator frozen."""
+        """Return the critic's loss: real against generated images, generator frozen."""
         import torch
 
         with torch.no_grad():
@@ -210,7 +210,7 @@ class Method(TargetLossMethod, AdversarialMethod):
         return self.critic_terms("critic", batch["target"], fake)
 
     def train_step(self, loop: Updater, batches: Sequence[Batch]) -> dict[str, float]:
-        """One step of the generator, then those of the critic."""
+        """Update the generator, then make all steps of the critic."""
         self.target_loss.set_progress(loop)
         first = [select_sample(batch, 0) for batch in batches]
         if loop.step < self.pixel_steps(loop.steps):
@@ -222,7 +222,7 @@ class Method(TargetLossMethod, AdversarialMethod):
         return terms
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """The pixel loss only: adversarial losses are not comparable over time."""
+        """Return the pixel loss only, as adversarial losses are not comparable."""
         output = self.modules["network"](batch["source"])
         pixel, _ = self.target_loss(output, batch["target"], progress=1)
         return {"pixel": float(pixel)}

@@ -1,4 +1,4 @@
-"""A forest of extremely randomised trees that learns in a fraction of a second.
+"""Train forests of extremely randomised trees in a fraction of a second.
 
 Such a forest is well suited to classifying voxels from a few strokes: it needs no
 standardised features and hardly any settings, and noise in single features does little
@@ -122,7 +122,7 @@ def grow_forest(
 
 
 def entropy(probabilities: AnyArray) -> AnyArray:
-    """Entropy of probabilities relative to its maximum: 0 is certain, 1 is a guess.
+    """Return the entropy relative to its maximum: 0 is certain, 1 is a guess.
 
     Parameters
     ----------

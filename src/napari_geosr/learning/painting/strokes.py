@@ -1,4 +1,4 @@
-"""Reads painted labels slice by slice; keeps a limited number of voxels of each."""
+"""Read painted labels slice by slice, keeping a limited number of voxels per slice."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def _check_classes(labels: Volume, classes: list[int], unpainted: int) -> None:
 
 
 def _kept(classes: AnyArray, rng: np.random.Generator) -> AnyArray:
-    """Indices of a limited number of voxels of each class, in ascending order."""
+    """Return indices of a limited number of voxels per class, in ascending order."""
     parts = []
     for number in np.unique(classes):
         of_class = np.flatnonzero(classes == number)

@@ -1,4 +1,4 @@
-"""Checks whether a source and its target are aligned."""
+"""Check whether a source and its target are aligned."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def check_pair(
 def _shift(
     source: Volume, target: Volume, factors: tuple[int, ...]
 ) -> tuple[float, ...]:
-    """Shift along all axes (only Y and X with few slices), from the centre of both."""
+    """Measure the shift along all axes (Y and X if there are few slices)."""
     from skimage.registration import phase_cross_correlation
 
     a = _central_block(source, (1,) * len(factors))

@@ -1,4 +1,4 @@
-"""Settings, samples and base class of the learning methods for shapes."""
+"""Define settings, samples and the base class of learning methods for shapes."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class ShapeSet(Patches):
         return self.targets[self.number_of(volume)]
 
     def planes(self, volume: Volume, size: int) -> tuple[int, int]:
-        """First and last plane at which a block of `size` planes may begin."""
+        """Return the first and last plane at which a block of planes may begin."""
         depth, last = volume.shape[0], max(0, volume.shape[0] - size)
         if len(self.volumes) > 1:
             return 0, last
@@ -160,7 +160,7 @@ class ShapeSet(Patches):
         return found.pop() if len(found) == 1 else ""
 
     def inside(self, values: AnyArray) -> AnyArray:
-        """Mask of the voxels of a volume that belong to the shape."""
+        """Return the mask of the voxels of a volume that belong to the shape."""
         label = cast("ShapeConfig", self.config).label
         found: AnyArray = values == label if label else values != 0
         return found
@@ -232,7 +232,7 @@ class ShapeMethod(Method):
         return {"channels": tuple(self.config.channels)}
 
     def optimiser(self, group: str, parameters: list[nn.Parameter]) -> object:
-        """Adam with the maximum of past squared gradients (amsgrad)."""
+        """Return Adam with the maximum of past squared gradients (amsgrad)."""
         import torch
 
         return torch.optim.Adam(parameters, self.config.learning_rate, amsgrad=True)

@@ -1,4 +1,4 @@
-"""Schedules reports and previews, and estimates the remaining time."""
+"""Schedule reports and previews, and estimate the remaining time."""
 
 from __future__ import annotations
 

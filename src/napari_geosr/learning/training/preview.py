@@ -1,4 +1,4 @@
-"""The preview slice shown while a network trains."""
+"""Restore the preview slice that is shown while a network is trained."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ Preview = Callable[[nn.Module], Any]
 
 
 def _no_power() -> None:
-    """Placeholder for a machine without power measurement."""
+    """Return None, in place of a measured power consumption."""
 
 
 class Trainer:

@@ -1,4 +1,4 @@
-"""Importers of third-party networks, which are read as data; their code is never run.
+"""Import third-party networks, which are read as data; their code is never run.
 
 Formats are found by file name. The module of a format must not import torch or optional
 libraries at module level. It provides:
@@ -134,7 +134,7 @@ def suffixes() -> list[str]:
 
 
 def _modules() -> Iterator[Any]:
-    """All formats, in the order in which they are tried."""
+    """Yield all formats, in the order in which they are tried."""
     modules = FORMATS.load_all(ABOUT=str, SUFFIXES=tuple)
     yield from sorted(modules, key=lambda module: getattr(module, "FALLBACK", False))
 

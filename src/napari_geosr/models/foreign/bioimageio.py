@@ -1,4 +1,4 @@
-"""Imports packages of the BioImage.IO model zoo: a description, weights and a test.
+"""Import packages of the BioImage.IO model zoo: a description, weights and a test.
 
 They are read with bioimageio.spec (MIT licence; the extra ``zoo``) from a path, URL or
 identifier. Supported weights are ONNX graphs and state dicts of networks known by name;
@@ -194,7 +194,7 @@ def _files_to_read(description: ModelDescr) -> list[Any]:
 
 @dataclass(frozen=True)
 class _Axes:
-    """The network's input according to the description."""
+    """Axes and sizes of the network's input according to the description."""
 
     ndim: int
     channels: int
@@ -344,7 +344,7 @@ def _channels(tensor: Any) -> int:
 
 
 def _factor(description: ModelDescr) -> int:
-    """Output voxels per input voxel, the same along all axes."""
+    """Return the number of output voxels per input voxel, equal along all axes."""
     entering = {str(a.id): float(a.scale) for a in description.inputs[0].axes[2:]}
     factors = set()
     for axis in description.outputs[0].axes:

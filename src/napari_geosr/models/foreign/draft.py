@@ -1,4 +1,4 @@
-"""Result of an importer: a third-party network, not yet a model bundle."""
+"""Define the result of an importer: a network that is not yet a model bundle."""
 
 from __future__ import annotations
 
@@ -89,6 +89,6 @@ class ImportDraft:
 
 
 def name_of(text: str) -> str:
-    """A valid model name made from text: lower case, other characters as hyphens."""
+    """Return a valid model name made from text: lower case, with hyphens."""
     name = re.sub(r"[^a-z0-9._]+", "-", text.lower()).strip("-._")
     return name or "imported"

@@ -1,4 +1,4 @@
-"""Converts the grey-value scaling of BioImage.IO packages to that of model cards.
+"""Convert the grey-value scaling of BioImage.IO packages to that of model cards.
 
 A package lists operations before and after its network. Operations on the whole image
 must come first and become the card's normalisation; pointwise operations become part of
@@ -36,7 +36,7 @@ BACK_REMARK = (
 
 @dataclass(frozen=True)
 class GreyScaling:
-    """How grey values are scaled for the network, and its results scaled back.
+    """Scaling of grey values for the network, and of its results back.
 
     Attributes
     ----------
@@ -253,7 +253,7 @@ def apply(operations: Sequence[Operation], x: Array, reference: Array | None) ->
 
 
 def _axes(kwargs: object, x: Array) -> tuple[int, ...]:
-    """Axes of an operation: all spatial ones, and batch and channel if listed."""
+    """Return the axes of an operation: all spatial ones, others only if listed."""
     axes = getattr(kwargs, "axes", None)
     if axes is None:
         return tuple(range(x.ndim))

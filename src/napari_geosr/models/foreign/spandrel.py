@@ -1,4 +1,4 @@
-"""Imports 2D weights supported by spandrel: super-resolution and denoising."""
+"""Import 2D weights supported by spandrel: super-resolution and denoising."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cubic interpolation: makes voxels smaller but adds no detail.
+"""Cubic interpolation: reduces the voxel size without adding detail.
 
 Keys. Cubic convolution interpolation for digital image processing. IEEE Trans. ASSP 29,
 1153-1160 (1981). doi:10.1109/TASSP.1981.1163711

@@ -81,7 +81,7 @@ class SplineInterpolation(nn.Module):
 
 
 def _weights(factor: int) -> torch.Tensor:
-    """Weights ``(factor, 1, 2 * _REACH + 1)`` of the voxels for each finer voxel."""
+    """Return the weights ``(factor, 1, 2 * _REACH + 1)`` for each finer voxel."""
     from scipy.interpolate import CubicSpline
 
     # Beyond twice the reach, the ends of the line have no influence.

@@ -1,7 +1,7 @@
 """ONNX operators in torch: arithmetic, shapes and indexing.
 
 They follow the reference of the ONNX operators (opsets 9 to 23), for the variants that
-image networks use. Graphs with other operators are refused on import. Layers are in
+image networks use. Graphs with other operators are rejected on import. Layers are in
 `_layers`.
 """
 

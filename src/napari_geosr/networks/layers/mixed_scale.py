@@ -123,7 +123,7 @@ class MixedScale(nn.Module):
 
 @contextmanager
 def plain_layers(network: nn.Module) -> Iterator[None]:
-    """Context in which mixed-scale layers are plain convolutions, for export.
+    """Replace mixed-scale layers with plain convolutions in this context, for export.
 
     Otherwise they compute all layers in one buffer, strip by strip, which exporters
     cannot trace.

@@ -1,7 +1,7 @@
-"""Computes parts of a network's output without the rest of the window.
+"""Compute parts of a network's output without computing the whole window.
 
 A tile is restored from a window with a halo. After each layer, less of the halo is
-needed: a network that drops the rest takes about half the time for a thin tile.
+needed; a network that discards the excess takes half the time for a thin tile.
 """
 
 from __future__ import annotations

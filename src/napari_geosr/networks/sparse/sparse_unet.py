@@ -74,7 +74,7 @@ def _rectified(x: SparseTensor, norm: nn.Module) -> SparseTensor:
 
 
 class SparseUNet(nn.Module):
-    """Sparse U-Net that generates complete shapes; see the module.
+    """Sparse U-Net that generates complete shapes; see the module docstring.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ _GROUP_BYTES = 64 * 2**20
 
 
 def max_together(size: int, copies: int) -> int:
-    """Maximum number of slices of `size` × `size` voxels in one pass.
+    """Return the maximum number of slices of `size` × `size` voxels in one pass.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def max_together(size: int, copies: int) -> int:
 def passes(
     given: int, size: int, copies: int, batch: int
 ) -> Iterator[tuple[slice, bool]]:
-    """Slices of each pass, and whether the pass uses the loops for many slices.
+    """Yield slices of each pass, and whether the pass uses the loops for many slices.
 
     Parameters
     ----------

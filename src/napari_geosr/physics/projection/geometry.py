@@ -118,14 +118,14 @@ class ParallelGeometry:
 
     @property
     def key(self) -> tuple[Hashable, ...]:
-        """Key that identical geometries share."""
+        """Hashable key, equal for identical geometries."""
         values = ((f.name, getattr(self, f.name)) for f in fields(self))
         return type(self).__name__, *(
             value.tobytes() if name == "angles" else value for name, value in values
         )
 
     def subset(self, indices: slice | Sequence[int] | npt.NDArray[np.integer]) -> Self:
-        """The geometry of some of the projections, e.g. ``slice(0, None, 4)``."""
+        """Return the geometry of some projections, e.g. ``slice(0, None, 4)``."""
         return replace(self, angles=self.angles[indices])
 
 
@@ -240,7 +240,7 @@ class ConeGeometry(FanGeometry):
         return (self.n_rows, self.n_angles, self.n_columns)
 
     def rows_of(self, first: int, stop: int) -> tuple[int, int]:
-        """Detector rows reached by rays through the slices `first` … `stop` - 1.
+        """Return the detector rows reached by rays through slices `first` … `stop` - 1.
 
         Returns
         -------
@@ -260,7 +260,7 @@ class ConeGeometry(FanGeometry):
         return low, min(max(high, low + 1), self.n_rows)
 
     def slab(self, first: int, stop: int) -> ConeGeometry:
-        """Geometry of the slices `first` … `stop` - 1 and the rows they need.
+        """Return the geometry of slices `first` … `stop` - 1 and the rows they need.
 
         Its projections consist of the rows given by `rows_of`.
         """

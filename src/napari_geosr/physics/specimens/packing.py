@@ -1,4 +1,4 @@
-"""Dense packing of spheres, continuing where random placement ends.
+"""Pack spheres densely, starting from a random placement that has saturated.
 
 Lengths are in voxels; a sphere is (z, y, x, radius), as returned by `place_balls`.
 """
@@ -17,12 +17,12 @@ Array = npt.NDArray[np.float64]
 #: Minimum fraction of the requested porosity at which it counts as approximately
 #: reached.
 NEARLY_REACHED = 0.75
-#: Fraction of the requested porosity at which packing ends.
+#: Fraction of the requested porosity at which packing stops.
 _NEAR = 0.99
 #: Number of random points for estimating the volume of the spheres to 0.2 % of the box.
 _POINTS = 100_000
 #: Number of candidate positions per round, and number of rounds with little progress
-#: after which packing ends.
+#: after which packing stops.
 _CANDIDATES = 20_000
 _IDLE_ROUNDS = 4
 #: Minimum progress of a round, as a fraction of the requested porosity.
@@ -35,7 +35,7 @@ _NEIGHBOURS = 8
 
 
 def ball_fraction(shape: Shape, balls: Array, *, seed: int = 0) -> float:
-    """Fraction of a box (Z, Y, X) that is filled by non-overlapping spheres.
+    """Return the fraction of a box (Z, Y, X) that is filled by non-overlapping spheres.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def fill_gaps(
 
 
 def _fitting_radii(points: Array, balls: Array, gap: float, largest: float) -> Array:
-    """Radius of a sphere that fits at each point; never an overestimate.
+    """Return the radius of a sphere that fits at each point, never overestimated.
 
     Spheres of similar radius share a search tree: all but the nearest few are further
     away, and their radius is at most the largest one in the tree.

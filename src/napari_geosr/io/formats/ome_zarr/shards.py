@@ -1,4 +1,4 @@
-"""Chunks and shards of an OME-Zarr: their shapes, and the writing of complete shards.
+"""Chunks and shards of an OME-Zarr: their shapes, and writing complete shards.
 
 A single process buffers incomplete shards; several processes write one part each.
 """
@@ -85,7 +85,7 @@ def fitted_shapes(
     shard_bytes: int,
     buffer_bytes: int,
 ) -> tuple[Shape, Shape]:
-    """Shapes of a chunk and of a shard such that every tile contains whole shards.
+    """Return chunk and shard shapes such that every tile contains whole shards.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def _divisor(n: int, limit: int) -> int:
 
 
 class ShardBuffer:
-    """A writable array-like over a zarr array that writes every shard once, complete.
+    """A writable array-like over a zarr array that writes each shard once, in full.
 
     Tiles may have any size and alignment; a shard is written to disk when all its
     voxels have arrived (or when too many shards are incomplete).
@@ -347,7 +347,7 @@ class SharedZarr:
     path: Path
 
     def part(self, place: Box, memory: int) -> SharedPart:
-        """A part to fill; its edges coincide with edges of shards or of the array.
+        """Return a part to fill; its edges coincide with edges of shards or the array.
 
         Parameters
         ----------

@@ -297,7 +297,7 @@ def _names_depth(tif: TiffFile, series: TiffPageSeries) -> bool:
 def _own_axes(
     stamp: Stamp, shape: tuple[int, ...], *, imagej: bool
 ) -> list[tuple[str, int]] | None:
-    """Stored axes and lengths as this package wrote them, including axes of length one.
+    """Return the stored axes and lengths that our block implies, including length one.
 
     None if the shape differs from our metadata block: another program changed the file.
     """

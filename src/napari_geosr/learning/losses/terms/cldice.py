@@ -32,10 +32,10 @@ _VOXEL = 1.0
 
 
 def loss(phase: Tensor, target: Tensor, scales: GeometryScales) -> Tensor:
-    """1 - clDice, averaged over the samples; skeletons by ``scales.radius`` erosions.
+    """Return 1 - clDice, averaged over the samples.
 
-    The target's phase is binarised, because skeletons of soft maps extend beyond the
-    walls.
+    Skeletons are computed by ``scales.radius`` erosions. The target's phase is
+    binarised, because skeletons of soft maps extend beyond the walls.
     """
     import torch
 
@@ -49,6 +49,6 @@ def loss(phase: Tensor, target: Tensor, scales: GeometryScales) -> Tensor:
 
 
 def _share(lines: Tensor, phase: Tensor) -> Tensor:
-    """Fraction of each sample's centre lines inside the phase, shape (N,)."""
+    """Return the fraction of each sample's centre lines inside the phase, (N,)."""
     within = (lines * phase).flatten(1).sum(dim=1)
     return (within + _VOXEL) / (lines.flatten(1).sum(dim=1) + _VOXEL)
