@@ -43,12 +43,12 @@ class AttributionRequest:
     region : Box
         Bounding box in the result, in Z, Y, X.
     mask : ndarray of bool
-        The voxels to explain; has the shape of the region.
+        Voxels to explain, as an array of the shape of the region.
     voxel_size : tuple of float
         Voxel size of the scan along Z, Y and X.
     unit : str
     threshold : float or None
-        Grey value of the result between pore and solid; required for pores only.
+        Grey value between pore and solid in the result; required only for pores.
     phase : {"dark", "bright"}
         Whether pores are dark or bright.
     noise : callable
@@ -76,7 +76,7 @@ class AttributionRequest:
     training : TrainingPatches or None
         Index of the training patches; None if it is not used.
     memory : dict
-        Values that several methods need, computed once per request.
+        Cache of values that several methods need.
     """
 
     scene: ExplainedScan
@@ -101,7 +101,7 @@ class AttributionRequest:
 
     @property
     def window(self) -> Window:
-        """The window of the region, read once for all methods."""
+        """Window of the region, which is read once for all methods."""
         if "window" not in self.memory:
             self.memory["window"] = self.scene.window(self.region)
         window: Window = self.memory["window"]

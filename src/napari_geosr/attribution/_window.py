@@ -345,7 +345,7 @@ class Window:
         Returns
         -------
         contribution, size : float
-            The sum, and the sum of the absolute values of its terms.
+            The sum over all terms, and the sum of their absolute values.
         """
         import torch
         from torch.func import functional_call
@@ -438,7 +438,7 @@ class Window:
 
 @contextmanager
 def _errors_translated(window: Window) -> Iterator[None]:
-    """Translate errors of a network into messages for the user."""
+    """Convert errors of a network to messages for the user."""
     try:
         yield
     except GeoSRError:

@@ -38,7 +38,7 @@ _ROUNDING = 1e-6
 
 
 def explain(request: AttributionRequest) -> Generator[Step, None, AttributionResult]:
-    """Find the filter at a voxel, or the mean filter over several voxels."""
+    """Find the filter at a voxel, or the mean filter of several voxels."""
     yield StageStarted(message="Computing the filter")
     window = request.window
     value, slope = request.mean_gradient()

@@ -68,7 +68,7 @@ def _halo(request: AttributionRequest) -> tuple[int, int, int]:
 def _radii(weights: AnyArray, distances: AnyArray) -> Sequence[float | None]:
     """Return the distances within which the fractions `SHARES` of the total lie.
 
-    None if nothing has an effect.
+    The distances are None if no voxel has an effect.
     """
     order = np.argsort(distances, axis=None, kind="stable")
     held = np.cumsum(weights.ravel()[order])

@@ -25,8 +25,8 @@ def as_png(canvas: FigureCanvasAgg) -> bytes:
 def as_label(name: str) -> str:
     r"""Escape `name` so that matplotlib shows it unchanged.
 
-    Text between dollar signs would be a formula, and a label that begins with an
-    underscore would be left out of the legend.
+    Text between dollar signs would be rendered as a formula, and a label that begins
+    with an underscore would be left out of the legend.
 
     Examples
     --------

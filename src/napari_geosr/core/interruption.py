@@ -1,4 +1,4 @@
-"""Stop long computations at points within them, such as the layers of a network.
+"""Interrupt long computations, for example between the layers of a network.
 
 The caller states when to stop; the computation itself need not pass this on.
 """

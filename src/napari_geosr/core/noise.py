@@ -61,7 +61,7 @@ class Noise:
         Sentences on what limits the estimate: clipping, rounding, smoothing, too few
         voxels.
     doubts : tuple of str
-        Sentences on what may make the level wrong, to be shown wherever it is used.
+        Reasons why the level may be wrong, to be shown wherever it is used.
     second : float
         Noise level of the second scan, if there is one, relative to `level`.
 

@@ -131,7 +131,7 @@ def restore_singletons(
     order : list of int or None
         As returned by `arrangement`.
     final : str
-        The letters of `order`.
+        Axis letters that correspond to `order`.
     shape : tuple of int
         Shape as stored.
     axes : str

@@ -142,7 +142,7 @@ class FileVoxels:
         self._open = _OpenFile(path)
 
     def reshape(self, shape: Sequence[int]) -> FileVoxels:
-        """Give the same voxels another shape; the file is not read."""
+        """Return the same voxels with another shape; the file is not read."""
         other = object.__new__(FileVoxels)
         other.__dict__.update(self.__dict__)
         other.shape = tuple(int(n) for n in shape)
@@ -173,7 +173,7 @@ class FileVoxels:
         return np.asarray(self[tuple(slice(0, n) for n in self.shape)], dtype=dtype)
 
     def _fill_from_cache(self, out: AnyArray, key: Slices) -> bool:
-        """Fill the result from a band of whole rows, cached for the next read nearby.
+        """Fill the result from a band of whole rows, cached for later reads nearby.
 
         Where gaps are small, whole rows are read: neighbouring tiles, or consecutive
         slices along X, would otherwise read the same rows repeatedly.
@@ -386,7 +386,7 @@ class FileArray(LazyArray):
 
     @property
     def read_unit(self) -> None:
-        """None, because any voxel can be read individually."""
+        """Always None, because any voxel can be read individually."""
         return None
 
     @property

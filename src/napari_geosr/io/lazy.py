@@ -52,7 +52,7 @@ class ReadUnit:
         Bytes that the library holds while it decodes a block, such as the stored bytes
         and its own copy of the voxels.
     seconds : float or None
-        Mean time to decode one so far; None if few have been decoded.
+        Mean time so far to decode a block; None if few have been decoded.
     """
 
     shape: tuple[int, ...]
@@ -80,7 +80,7 @@ def read_unit(array: object) -> ReadUnit | None:
 
 @contextmanager
 def cache_limited(array: object, nbytes: int | None) -> Iterator[None]:
-    """Set the cache size of a lazy array, and restore it at the end.
+    """Set the cache size of a lazy array within a context.
 
     Parameters
     ----------
@@ -360,7 +360,7 @@ class LazyArray:
         return out
 
     def _groups(self, grid: Sequence[range]) -> Iterator[tuple[range, ...]]:
-        """Cut a box of blocks into boxes that are each decoded in one call."""
+        """Split a box of blocks into boxes that are each decoded in one call."""
         room = _group_bytes(self.block_bytes, self._limit) // self.block_bytes
         lengths = []
         for indices in reversed(grid):
@@ -428,7 +428,7 @@ class LazyArray:
 
 
 def _reopened_at(reopening: Reopening, indices: Mapping[int, int]) -> LazyArray:
-    """Reopen a file in another process, and take the same part of it."""
+    """Reopen a file in another process, and take the given indices of it."""
     opened, arguments = reopening
     array = opened(*arguments)
     assert isinstance(array, LazyArray)

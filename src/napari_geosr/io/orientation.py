@@ -17,7 +17,7 @@ import numpy as np
 from napari_geosr.core.orientation import RAS, orientation_entry
 from napari_geosr.core.types import AnyArray, AnyDict
 
-#: Letters of the directions of the convention.
+#: Letters of the directions, in the order of the convention.
 _LETTERS = "XYZ"
 #: Largest deviation of a direction from an axis, as a fraction of a voxel per voxel,
 #: that counts as rounding.

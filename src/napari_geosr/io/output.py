@@ -35,7 +35,7 @@ class OutputPart(Protocol):
 
 
 class SharedOutput(Protocol):
-    """A file being written, for other processes; it can be pickled."""
+    """Handle for other processes of a file being written; it can be pickled."""
 
     def part(self, place: Slices, memory: int) -> OutputPart:
         """Return a part of whole blocks to fill, with `memory` bytes for buffering."""
@@ -61,8 +61,8 @@ class Output(ABC):
     provenance : tuple of mapping
         Written at the end; can be replaced until then.
     block_shape : tuple of int
-        If aligned blocks of a multiple of this shape are written, every part of the
-        file is written only once.
+        Shape to which blocks should be aligned, so that every part of the file is
+        written only once.
     note : str
         Note for the user about the chosen format, or "".
     """

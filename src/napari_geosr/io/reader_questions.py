@@ -1,4 +1,4 @@
-"""Questions that readers raise for the user: implausible voxel size, unnamed axis."""
+"""Record questions for the user: implausible voxel size, unnamed axis."""
 
 from __future__ import annotations
 

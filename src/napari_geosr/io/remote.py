@@ -79,7 +79,7 @@ def read_address(address: str, options: ReadOptions) -> Volume:
             node = _open(address, (options.dataset or "").strip("/"))
             volume = volumes_of(node, path, axes=options.axes)[0]
             checksum = _metadata_checksum(node)
-    except FileError as error:  # its message may quote a library
+    except FileError as error:  # its message may quote that of a library
         raise FileError(clean_text(str(error), address)) from None
     except GeoSRError:
         raise

@@ -44,7 +44,7 @@ def check_output(
 ) -> Path:
     """Check before a run whether `path` can be written.
 
-    Removes files that dead processes left behind and that cannot be resumed.
+    Removes files of dead processes that cannot be resumed.
 
     Parameters
     ----------

@@ -47,7 +47,7 @@ def networks_supporting(has_capability: Callable[[str], bool]) -> list[str]:
             is_trainable = not any(
                 f.is_required() for f in network_fields(name).values()
             )
-        except ConfigError:  # a broken network of another package
+        except ConfigError:  # an unusable network of another package
             continue
         if is_trainable and has_capability(name):
             names.append(name)

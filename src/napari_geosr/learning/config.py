@@ -55,7 +55,7 @@ class TrainingConfig(Config):
     network_settings : frozenset of str
         Fields that are settings of the network, under the same names.
     unused_settings : frozenset of str
-        Fields that have no effect in this method. Its help does not show them.
+        Fields that have no effect in this method and are not shown in its help.
     """
 
     images_as_slices: ClassVar[bool] = False

@@ -94,7 +94,8 @@ class TomoGANCritic(nn.Module):
     width : int
         Feature maps of the first layers, 64 in the paper.
     edge : int, optional
-        If given, flatten as in the paper; only patches of this size are accepted.
+        If given, the maps are flattened as in the paper, and only patches of this size
+        are accepted.
     """
 
     def __init__(

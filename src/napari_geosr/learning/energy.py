@@ -50,7 +50,7 @@ def known_countries() -> dict[str, str]:
 
 
 class Meter:
-    """Context manager that measures energy; values are None if unknown.
+    """Context manager that measures the energy of a training run.
 
     codecarbon reads the energy counters of processor and GPU if it has access;
     otherwise it estimates the energy from the model names of both. No data are sent
@@ -75,7 +75,7 @@ class Meter:
         self._last: tuple[float, float] | None = None
 
     def resume(self, path: Path, step: int) -> None:
-        """Continue the sums of earlier processes of the same job.
+        """Continue from the sums of earlier processes of the same job.
 
         Parameters
         ----------
@@ -106,7 +106,7 @@ class Meter:
 
         class Listener(BaseOutput):
             def live_out(self, total: Any, delta: object) -> None:
-                # The first report comes at once, before power has been measured.
+                # The first report comes immediately, before power has been measured.
                 if total.duration > _INTERVAL_SECONDS / 2:
                     meter._record_total(total)
 

@@ -57,7 +57,7 @@ class Updater(Protocol):
 
 
 class Method:
-    """Base of all methods: one network, one loss.
+    """Base of all methods; by default, one network is trained with one loss.
 
     Attributes
     ----------
@@ -69,8 +69,8 @@ class Method:
         Whether all volumes show the same object. If so, the same block of all volumes
         is held out for validation, and the volumes are restored together.
     run_on : {"each", "others"}
-        Input of the model if there are several volumes of one object: each of them, or
-        the mean of all others.
+        Input of the trained model if there are several volumes of one object: each
+        volume, or the mean of all others.
     noisy_target : bool
         Whether targets are as noisy as sources: errors relative to the targets then
         include the noise of the targets, and differ from errors relative to a clean
@@ -176,7 +176,7 @@ class Method:
     def inspect(self, volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
         """Return notes for the user about these volumes before training, in sentences.
 
-        Reads only a few slices.
+        It reads only a few slices.
         """
         return []
 

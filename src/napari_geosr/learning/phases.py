@@ -74,7 +74,7 @@ def find_phases(targets: Sequence[Volume]) -> GreyPhases:
 
     At the optimum of Otsu's criterion, the threshold is midway between the means of the
     phases. If the histogram has a gap, all thresholds in the gap are equivalent; soft
-    phases need the one midway.
+    phases require the one midway.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def widest_radius(targets: Sequence[Volume], phases: GreyPhases, phase: Phase) -
     phases : GreyPhases
         Grey values of the phases.
     phase : str
-        The phase to measure.
+        Phase in which the widths are measured.
     """
     from scipy.ndimage import distance_transform_cdt
 

@@ -1,6 +1,6 @@
 """Fit a generator to projections alone, through the differentiable projector.
 
-This is GANrec [1]_: nothing is learned from other data. A generator makes slices, the
+This is GANrec [1]_, which uses no other data. A generator produces slices, the
 projector computes their projections, and these are fitted to the measured ones, while a
 discriminator distinguishes measured from computed projections. Here the generator is a
 small U-Net that corrects a filtered back-projection, a deep image prior [2]_. Because
@@ -51,7 +51,7 @@ _FINAL_RATE = 0.05
 
 @dataclass(frozen=True)
 class FitSettings:
-    """Settings of a fit.
+    """Settings of a fit of slices to projections.
 
     Attributes
     ----------

@@ -1,6 +1,6 @@
 """Define the loss between output and target: a weighted sum of one or more terms.
 
-Grey-value losses count from the first step. Geometric losses compare soft phases,
+Grey-value losses are active from the first step. Geometric losses compare soft phases,
 ``p = 1 / (1 + exp(±(x - t) / τ))``, of the output and of the target. The threshold t is
 Otsu's threshold of all targets together, not of single patches, which may contain one
 phase only. τ is a fraction (the *temperature*) of the difference between the means of
@@ -9,10 +9,10 @@ a distance of a fifth of the contrast from the threshold, its slope is still 0.4
 maximum. A lower temperature gives a harder threshold, but weaker gradients further away
 from it.
 
-Geometric losses start late, because the phases of the output are noise until its grey
-values are roughly right. Their weights rise from zero to their full values between two
-fractions of the steps; before that, they are not computed. Validation always uses the
-full weights, so that its values are comparable throughout training.
+Geometric losses start late, because the phases of the output are meaningless until its
+grey values are roughly right. Their weights rise from zero to their full values between
+two fractions of the steps; before that, they are not computed. Validation always uses
+the full weights, so that its values are comparable throughout training.
 """
 
 from __future__ import annotations
@@ -283,7 +283,7 @@ class TargetLoss:
         -------
         total : Tensor
         losses : dict of str to Tensor
-            Unweighted losses, without those that do not count yet.
+            Unweighted losses, without those that are not active yet.
         """
         import torch
 

@@ -145,8 +145,8 @@ def copy_folder(source: Path, target: Path, limit: int) -> None:
     Raises
     ------
     ModelError
-        If the folder has links that point out of it, entries that are not regular
-        files, or too many or too large files; then nothing is copied.
+        If the folder contains links to locations outside it, entries that are not
+        regular files, or too many or too large files; then nothing is copied.
     """
     files = list(_plain_files(source, limit))
     target.mkdir()

@@ -424,8 +424,8 @@ def _build(card: ModelCard, state: dict[str, Tensor], path: Path) -> nn.Module:
 def _is_as_small_as(state: Mapping[str, Tensor], card: ModelCard) -> bool:
     """Whether a card's network has no more parameters than the weights file.
 
-    If so, it can be built directly. Otherwise, it is built without values first, for
-    which torch needs a second or two of preparation.
+    In that case, the network can be built directly. Otherwise, it is built without
+    values first, for which torch needs a second or two of preparation.
     """
     if card.network == FOREIGN:
         return False

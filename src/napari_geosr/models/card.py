@@ -358,7 +358,7 @@ class ModelCard(Config):
     def to_yaml(self) -> str:
         """Return the card as text for ``card.yaml``."""
         values = self.model_dump(mode="json")
-        if self.similarity_sha256 is None:  # so that earlier releases can read the card
+        if self.similarity_sha256 is None:  # earlier releases can then read the card
             del values["similarity_sha256"]
         if self.porosity_condition is None:
             del values["porosity_condition"]

@@ -82,7 +82,7 @@ class Signature:
 
 
 def draw_sample(volume: Volume) -> npt.NDArray[np.float32]:
-    """Take up to 32 square patches from all over `volume`, reproducibly.
+    """Take up to 32 square patches from the whole of `volume`, reproducibly.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def draw_sample(volume: Volume) -> npt.NDArray[np.float32]:
     edge = min(PATCH, height, width)
     depth = volume.shape[0] if volume.axes == "ZYX" else 1
     n_planes = min(depth, 8)
-    # Low-discrepancy positions: spread out, never aligned, the same in every run.
+    # Low-discrepancy positions are spread out, never aligned, and reproducible.
     golden = (0.7548776662466927, 0.5698402909980532)
     patches = []
     for i in range(_MAX_PATCHES):
@@ -217,7 +217,7 @@ def compare_with_training(
                 "on."
             )
     if not card.has_weights:
-        # A filter has no training data that a volume could differ from.
+        # A filter has no training data from which a volume could differ.
         return TrainingLikeness("caution" if reasons else "ok", tuple(reasons), figures)
     if not card.training.is_known:
         lead = f"It is not known whether {card.name} was trained on anything like"
@@ -263,7 +263,7 @@ def _ordinal(level: float) -> str:
 
 
 def _intensity_reason(features: Signature, card: ModelCard) -> str:
-    """Describe how the grey values differ from the training data."""
+    """Describe how the grey values differ from those of the training data."""
     examples = np.asarray(card.training.examples)
     low, high = examples.min(axis=0), examples.max(axis=0)
     outside = [
@@ -279,7 +279,7 @@ def _intensity_reason(features: Signature, card: ModelCard) -> str:
 
 
 def _spectrum_reason(features: Signature, card: ModelCard) -> str:
-    """Describe whether the volume is smoother or noisier than the training data."""
+    """State whether the volume is smoother or noisier than the training data."""
     examples = np.asarray(card.training.spectrum_examples)
     nearest = examples[np.abs(examples - features.spectrum).mean(axis=1).argmin()]
     fine = float((features.spectrum - nearest)[-5:].mean())

@@ -87,7 +87,7 @@ class _IndexText(Config):
 
 @dataclass(frozen=True)
 class SimilarPatch:
-    """A training patch.
+    """A training patch that was found in the index.
 
     Attributes
     ----------
@@ -113,17 +113,17 @@ class SimilarPatch:
 
 @dataclass(frozen=True, eq=False)
 class SimilarityIndex:
-    """Features of training patches.
+    """Index of the features and positions of training patches.
 
     Attributes
     ----------
     features : ndarray of shape (n, k), float16
     places : ndarray of shape (n, 4), int32
-        Number of the volume and first voxel of each patch (Z, Y, X).
+        Index of the volume and first voxel (Z, Y, X) of each patch.
     mean, std : ndarray of shape (maps,), float32
-        Standardisation of the feature maps.
+        Mean and standard deviation of each feature map.
     projection : ndarray of shape (maps, k - 1), float16
-        Principal components.
+        Principal components of the standardised feature maps.
     distances : ndarray of shape (3,), float32
         Median, 95th and 99th percentile of the distance of a training patch to the
         nearest patch in another volume; if there is only one volume, to the nearest
@@ -208,7 +208,7 @@ class SimilarityIndex:
         Parameters
         ----------
         maps : ndarray of shape (maps,)
-            Means of its feature maps.
+            Means of the feature maps of the patch.
         """
         distances = np.linalg.norm(self._wide - self.features_of(maps), axis=1)
         unit = float(self.distances[0])
@@ -242,7 +242,7 @@ class SimilarityIndex:
         from safetensors.numpy import save
 
         text = _IndexText(edge=self.edge, sources=self.sources)
-        # One entry of text: safetensors writes several in random order.
+        # Use a single entry of text: safetensors writes several in random order.
         values = json.dumps(text.model_dump(mode="json"), ensure_ascii=False)
         arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _TYPES}
         content: bytes = save(arrays, metadata={_TEXT: values})
@@ -320,7 +320,7 @@ def build_index(
     maps : ndarray of shape (n, maps)
         Means of the feature maps of each patch.
     places : ndarray of shape (n, 4)
-        Number of the volume and first voxel of each patch. If there are too many
+        Index of the volume and first voxel of each patch. If there are too many
         patches, the first ones are used.
 
     Raises

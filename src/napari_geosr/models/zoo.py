@@ -33,7 +33,7 @@ _YOUNG_NS = 2 * 10**9
 
 @dataclass(frozen=True)
 class ZooEntry:
-    """An available model.
+    """Entry of an available model in the zoo.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class ZooEntry:
     card : ModelCard
         Description of the model.
     bundled : bool
-        Whether it is part of the package.
+        Whether the model is part of the package.
     """
 
     name: str

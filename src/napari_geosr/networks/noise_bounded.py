@@ -105,7 +105,7 @@ class _TwoLayerBlock(nn.Module):
             self.second.weight.mul_(0.3)  # type: ignore[operator]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # In place: these maps are large, and nothing else needs them.
+        # Modify the maps in place: they are large, and nothing else needs them.
         maps = functional.relu(self.first(x), inplace=True)
         changed: torch.Tensor = self.second(maps)
         return changed.add_(x)

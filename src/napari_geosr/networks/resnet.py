@@ -127,8 +127,7 @@ class ResNet(nn.Module):
         )
         self.stages, self.tail = make_end(make, n, f, r * s, _doublings(config))
         self.register_buffer("kernel", cubic_kernel(s, n).float(), persistent=False)
-        # The reach is in merged voxels; the rest of the outermost merged voxel is
-        # added.
+        # The reach is in merged voxels; the remainder of the outermost one is added.
         reach = 1 + 2 * config.blocks + end_reach(_doublings(config))
         radius = r * reach + r - 1
         self.spec = NetworkSpec(

@@ -1,7 +1,7 @@
 """Fluorescence phantoms: nuclei, membranes, filaments and spots on a background.
 
-Lengths are in voxels of the plane. A phantom is the light that a perfect microscope
-would collect; blur and noise are added afterwards.
+Lengths are in voxels of the plane. A phantom represents the light that a perfect
+microscope would collect; blur and noise are added afterwards.
 """
 
 from __future__ import annotations
@@ -328,7 +328,7 @@ def expose_coarse(
     microscope : Microscope
         The microscope with wide pixels; its lengths are in wide pixels.
     factor : int
-        Narrow pixels per wide one along Y and X.
+        Narrow pixels per wide pixel along Y and X.
 
     Returns
     -------
@@ -365,7 +365,7 @@ def scan_coarsely(
     microscope : Microscope
         Its lengths are in voxels of `light`.
     factors : sequence of int
-        Voxels of a block along the axes.
+        Number of voxels of a block along each axis.
 
     Returns
     -------

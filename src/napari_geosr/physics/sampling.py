@@ -143,6 +143,6 @@ def coarse_scan(
     factor : int
         Voxels of the fine grid per voxel of the result along each axis.
     sigma : float
-        Blur of the low-resolution system in *its* voxels, applied before sampling.
+        Standard deviation of the blur before sampling, in low-resolution voxels.
     """
     return area_downsample(gaussian_blur(volume, sigma * factor), factor)

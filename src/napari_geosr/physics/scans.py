@@ -21,7 +21,7 @@ NoiseKind = Literal["independent", "reconstruction", "few-photons"]
 
 @dataclass(frozen=True)
 class Imaging:
-    """Imaging settings.
+    """Settings of a simulated scan: noise, blur and sampling.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Scan:
     Attributes
     ----------
     noisy : ndarray of shape (Z, Y, X)
-        The scan.
+        The simulated scan, with noise.
     clean : ndarray of shape (s·Z, s·Y, s·X)
         Grey values of the object on its own grid, sharp except for partial volumes.
     mask : ndarray of bool, same shape as `clean`
@@ -125,7 +125,8 @@ def scan(
 def noise_free(clean: FloatArray, imaging: Imaging) -> FloatArray:
     """Simulate the noise-free scan of an object with grey values `clean`.
 
-    Includes the blur, and the filter and streaks of a ``"few-photons"`` reconstruction.
+    The result includes the blur and, for ``"few-photons"``, the filter and streaks of
+    the reconstruction.
     """
     seen = gaussian_blur(clean, imaging.blur * imaging.downsample)
     if imaging.downsample > 1:

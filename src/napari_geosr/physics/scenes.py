@@ -2,7 +2,7 @@
 
 Random shapes with power-law sizes occlude each other, which gives images the statistics
 of natural images [1]_; networks trained on them can denoise unseen kinds of images
-[2]_. Volumes of materials, bones and cells have further features, which are added:
+[2]_. The following features of materials, bones and cells are added:
 fibres and weaves, plates and cracks, thin struts, cavities of one to three voxels,
 grains, textures with power-law spectra inside phases, gradients from beam hardening.
 

@@ -164,7 +164,7 @@ def foam_scan(number: int) -> tuple[FloatArray, FloatArray]:
 
 
 def blob_scan(number: int) -> tuple[FloatArray, FloatArray]:
-    """Simulate a scan of irregular pores, many joined by necks, and the truth."""
+    """Simulate a scan of irregular pores joined by necks, and its ground truth."""
     kind = KINDS["blob-scan"]
     rng = np.random.default_rng([_BLOB_SEED, number])
     phantom = phantoms.random_blobs(
@@ -222,7 +222,7 @@ def foam_coarse_4(number: int) -> tuple[FloatArray, FloatArray]:
 
 
 def bone_coarse_8(number: int) -> tuple[FloatArray, FloatArray]:
-    """Simulate a clinical scan of bone; the truth is on an eight times finer grid.
+    """Simulate a clinical scan of bone; the ground truth has voxels an eighth as wide.
 
     The object contains struts 6 to 20 fine voxels thick, or canals with a radius of 1.5
     to 16 fine voxels, as seen in a scan with 80 µm voxels.
@@ -257,7 +257,7 @@ def bone_coarse_8(number: int) -> tuple[FloatArray, FloatArray]:
 
 
 def fluo_coarse(number: int) -> tuple[FloatArray, FloatArray]:
-    """Simulate a noisy image of cells, and a noise-free one with half the pixel."""
+    """Simulate a noisy image of cells, and a noise-free one on a finer grid."""
     kind = KINDS["fluo-coarse"]
     rng = np.random.default_rng([_FLUO_SEED, 2, number])
     microscope = fluorescence.random_microscope(rng, photons=(10.0, 500.0))

@@ -35,11 +35,11 @@ _SCALING_VIEWS = 8
 #: Range of the intensity added by a zinger, in units of the beam's intensity without a
 #: sample.
 _ZINGER = (2.0, 8.0)
-#: Number of the random stream for the flat fields; projections use their own indices.
+#: Index of the random stream for the flat fields; projections use their own indices.
 _FLAT_STREAM = 2**32
-#: Number of the random stream for the dark fields.
+#: Index of the random stream for the dark fields.
 _DARK_STREAM = 2**32 + 1
-#: Number of the random stream for the gains of the detector's pixels.
+#: Index of the random stream for the gains of the detector's pixels.
 _GAIN_STREAM = 2**32 + 2
 
 
@@ -57,10 +57,11 @@ class PorousSample:
     pores, inside : ndarray of bool, shape (Z, N, N)
         Pore voxels, and the part of the cylinder in which porosity is measured.
     porosity : float
-        Pore volume divided by the volume inside; voxels cut by a surface contribute
-        their pore fraction.
+        Pore volume divided by the volume of `inside`; voxels cut by a surface
+        contribute their pore fraction.
     porosity_at_half : float
-        Fraction of pore voxels inside, as given by a threshold at half the contrast.
+        Fraction of pore voxels in `inside`, as given by a threshold at half the
+        contrast.
     """
 
     attenuation: FloatArray

@@ -1,4 +1,4 @@
-"""Memory available to this process; whether an error means that it ran out."""
+"""Determine the available memory, and recognise out-of-memory errors."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from importlib import import_module
 
-#: Name of the module.
+#: Name under which PyTorch is imported.
 _TORCH = "torch"
 
 

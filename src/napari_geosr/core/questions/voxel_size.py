@@ -33,9 +33,9 @@ class VoxelSizeQuestion:
     voxel_size : tuple of float
         Voxel size found in the file, along the spatial axes, in `unit`.
     unit : str
-        A unit of length.
+        Unit of length of `voxel_size`.
     reasons : tuple of str
-        Why it is implausible.
+        Reasons why the size is implausible.
     may_be_right : bool
         Whether the user may confirm it: very uneven, small or large voxels exist,
         whereas sizes in inches or dots per inch are defaults.

@@ -1,4 +1,4 @@
-"""Access to HDF5 files: open them, list their datasets, read a dataset."""
+"""Open HDF5 files, list their datasets, and read a dataset."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def walk(
         if isinstance(item, h5py.Group):
             yield from walk(item, f"{prefix}{name}/", missing, depth + 1, seen)
         elif isinstance(item, h5py.Dataset) and item.dtype.kind in "biufc":
-            if item.shape is None:  # a null dataset, which contains no data
+            if item.shape is None:  # a null dataset without data
                 continue
             long_axes = sum(n > 1 for n in item.shape)
             if 2 <= item.ndim <= 5 and long_axes >= 2:

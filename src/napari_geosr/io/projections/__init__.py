@@ -142,7 +142,7 @@ def _let_others_open(
     flats: str | Path | None,
     darks: str | Path | None,
 ) -> None:
-    """Set how other processes can open the lazy arrays of a scan."""
+    """Store how other processes can open the lazy arrays of a scan."""
     given = [
         None if f is None else Path(f).expanduser().absolute() for f in (flats, darks)
     ]
@@ -227,7 +227,7 @@ def _apply_user_values(
     centre: float | None,
     line_integrals: bool | None,
 ) -> Projections:
-    """Apply the values given by the user; note what was assumed."""
+    """Apply the values given by the user, and add notes on assumptions."""
     changes: AnyDict = {}
     if unit is not None and pixel_size is None:
         raise ConfigError(f"A unit ({unit}) needs a pixel size as well.")

@@ -62,7 +62,7 @@ class JournaledFile(Protocol):
 
 
 class Journal:
-    """Record of which boxes of a file are finished, and which process writes it.
+    """Record of the finished boxes of a file, and of the process that writes it.
 
     A box is recorded when it is written, and enters the journal only after the file was
     flushed to disk. The journal is replaced as a whole, so it is never half-written.

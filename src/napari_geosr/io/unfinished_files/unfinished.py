@@ -1,4 +1,4 @@
-"""Unfinished files of stopped or killed runs: resume or remove them."""
+"""Resume or remove unfinished files of stopped or killed runs."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def refuse_stopped(out: Path, overwrite: bool) -> None:
         return
     try:
         stopped = read_file(path, ReadOptions())
-    except FileError:  # not one of our files, or unusable
+    except FileError:  # not written by this package, or unusable
         return
     last = stopped.provenance[-1] if stopped.provenance else {}
     if last.get("complete") is not False or "finished" not in last:

@@ -45,7 +45,7 @@ _MIN_EDGE = 16
 _MAX_PLANES = 1000
 #: Minimum number of planes; fewer do not show how much training images differ.
 _MIN_PLANES = 4
-#: Maximum number of training planes that are compared with others.
+#: Maximum number of training planes that are compared with other training planes.
 _MAX_REFERENCES = 64
 #: Maximum number of planes left out between two halves of the training images, because
 #: adjacent slices of a volume resemble each other.
@@ -56,14 +56,14 @@ _FALSE_ALARM = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class TrainingPlanes:
-    """Planes of the training images, and the similarity between different planes.
+    """Planes of the training images, and the similarities between them.
 
     Attributes
     ----------
     planes : tuple of ndarray of shape (Y, X), float32
         Reduced by averaging over `factor` voxels along each axis.
     edge : int
-        Edge of the centre of a sample that is compared, in voxels.
+        Edge of the central part of a sample that is compared, in voxels.
     factor : int
     usual : float
         Median similarity of a training plane to the others.
@@ -133,7 +133,7 @@ def training_planes_steps(
             f"There are only {len(places)} training images (slices): at least "
             f"{_MIN_PLANES} are needed to compare samples with them."
         )
-    # Smaller than the planes, so that shifted copies are found as well.
+    # The centre is smaller than the planes, so that shifted copies are found as well.
     smallest = 3 * min(min(volume.shape[-2:]) for volume in volumes) // 4
     edge = min(_EDGE, *shape[-2:], smallest)
     if edge < _MIN_EDGE:

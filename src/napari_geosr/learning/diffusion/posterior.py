@@ -5,9 +5,9 @@ the noise is white. Each sample is one possible object; together, the samples sh
 parts of the object the scan does not determine.
 
 Without blocks, the scan is itself a noisy image like those in training. Mixed with a
-little more noise, it is the state at the time that has this noise level, and random
-steps from there [1]_ draw samples of the posterior distribution. The only
-approximations are the network and the number of steps.
+little more noise, it is the state at the time with this noise level, and random steps
+from there [1]_ draw samples of the posterior distribution. The only approximations are
+the network and the number of steps.
 
 With blocks, each step corrects the expected image by its enlarged difference from the
 scan [2]_, weighted by how precisely scan and model determine the block means [3]_. If
@@ -73,7 +73,7 @@ class PosteriorSampler:
     Raises
     ------
     ConfigError
-        If there is nothing to sample, or the noise exceeds that used in training.
+        If there is neither noise nor upscaling, or more noise than in training.
     """
 
     def __init__(
@@ -116,7 +116,8 @@ class PosteriorSampler:
         scan : ndarray of shape ([Z,] Y, X)
             In the network's grey scale.
         key : sequence of int
-            For example the seed, the number of the sample and the number of the slice.
+            Integers for the random numbers, e.g. the seed and the indices of sample and
+            slice.
         on_step : callable
             Called with the number of each step before the step is made; may raise.
 

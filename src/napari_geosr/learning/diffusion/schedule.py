@@ -79,7 +79,7 @@ class Schedule:
     prediction : {"noise", "velocity", "image"}
         Quantity that the network predicts.
     times : int
-        Number of times, 0 (least noise) to ``times - 1`` (most).
+        Number of times; time 0 has the least noise, ``times - 1`` the most.
     zero_terminal : bool
         Whether there is only noise at the last time.
 
@@ -185,9 +185,10 @@ class Schedule:
         Parameters
         ----------
         noise : Tensor, optional
-            New noise.
+            Noise to add if `eta` is not 0; without it, the step is deterministic.
         eta : float
-            Fraction of the noise that is new: 0 for none, 1 for as much as in [1]_.
+            Fraction of the noise that is new: 0 for none, 1 for the amount used in
+            [1]_.
         """
         a, s = self.shares(time, x)
         b, r = self.shares(earlier, x)

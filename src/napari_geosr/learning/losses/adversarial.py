@@ -67,7 +67,7 @@ def gradient_penalty(
     Parameters
     ----------
     critic : callable
-        Must have second-order gradients. It must not contain batch norm, which would
+        Must support second-order gradients. It must not contain batch norm, which would
         mix the samples.
     real, fake : Tensor of shape (N, C, [Z,] Y, X)
     condition : Tensor of shape (N, K, [Z,] Y, X), optional

@@ -67,7 +67,7 @@ def extreme(x: Tensor, offsets: Offsets, *, largest: bool) -> Tensor:
     offsets : tuple of (int, int)
         Pairs of an axis and an offset along it, in voxels.
     largest : bool
-        Maximum (dilation) or minimum (erosion).
+        Whether the maximum (dilation) or the minimum (erosion) is taken.
     """
     result: Tensor = _LocalExtremum.apply(x, offsets, largest)  # type: ignore[no-untyped-call]
     return result

@@ -154,7 +154,7 @@ def choose(noise: Noise, *, has_second: bool) -> tuple[LearningMode, str]:
             "is independent."
         )
     if photon_skewness(noise) > SKEWED:
-        hidden_neighbours(noise)  # raises if this is not possible
+        hidden_neighbours(noise)  # raises an error if this is not possible
         return "noise2void", (
             "Predicting hidden voxels (noise2void): there is only one scan, and its "
             "noise is photon noise at low counts, which grows with the grey value "
@@ -220,7 +220,7 @@ class Method(_Method):
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
-        """Also check that there is a model to adapt."""
+        """Perform the general checks, and check that there is a model to adapt."""
         assert isinstance(config, Config)
         if not config.from_model:
             raise ConfigError("Give the model to adapt (--model).")

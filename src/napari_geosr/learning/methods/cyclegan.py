@@ -12,8 +12,8 @@ by slice, so that the cycle from the target has all slices that the forward one 
 The paper uses the least-squares distance with weights 1, 10 and 5, a learning rate of
 2e-4 and single images. This fails here: the generators start as the identity, which
 minimises the cycle and identity losses, and the critics learn to detect noise within a
-few hundred steps. They then win (their loss falls to 0.01, whereas that of the
-generators stays at 0.99 of 1), and their gradient vanishes. The gradient of the
+few hundred steps. The critics then dominate (their loss falls to 0.01, whereas that of
+the generators stays at 0.99 of 1), and their gradient vanishes. The gradient of the
 Wasserstein distance persists however different the images are [2]_. Because removed
 noise cannot be restored, the cycle loss must have a smaller weight than the critics.
 For slices of a foam with noise, the PSNR rose from 9.1 dB to 14.4 dB in 600 steps with
@@ -202,7 +202,7 @@ class Method(TranslationMethod):
 
     @contextmanager
     def _frozen_statistics(self) -> Iterator[None]:
-        """Keep other kinds of images out of the generators' running statistics."""
+        """Exclude other kinds of images from the generators' running statistics."""
         with (
             frozen_statistics(self.modules["network"]),
             frozen_statistics(self.modules["backward"]),

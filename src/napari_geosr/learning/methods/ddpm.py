@@ -1,4 +1,4 @@
-"""DDPM: learn what images of a modality look like, from unlabelled images alone.
+"""DDPM: learn the distribution of images of a modality, without labels.
 
 The network receives images with known amounts of added noise and learns to separate the
 noise from the image [1]_. The model generates new images, and is a starting point for
@@ -138,9 +138,7 @@ class Method(_Method):
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
-        """Also check that the network takes the time as input, and that grey values are
-        kept.
-        """
+        """Also check that network, normalisation and options suit a diffusion model."""
         super().check(config)
         assert isinstance(config, Config)
         if "noise_schedule" not in network_fields(config.network):

@@ -119,7 +119,7 @@ class Method(_Method):
         Thus every source serves as a target.
         """
         sources = volumes["source"]
-        mean_volume(sources, "all")  # raises if shapes or axes differ
+        mean_volume(sources, "all")  # raises an error if shapes or axes differ
         sets = index_sets(len(sources), self.config.strategy)
         return {
             "source": inputs(sources, self.config.strategy),

@@ -152,7 +152,7 @@ class Config(TrainingConfig):
 
 
 class Method(_Method):
-    """Cross-entropy and Dice loss of the painted voxels."""
+    """Minimises cross-entropy and Dice loss of the painted voxels."""
 
     roles = ("source", "target")
     output_role = "target"

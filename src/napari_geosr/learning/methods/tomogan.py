@@ -53,7 +53,7 @@ NEEDS = "aligned pairs of a low-quality and a high-quality scan of the same obje
 #: and the maximum number of these steps.
 _PIXEL_SHARE = 0.1
 _MAX_PIXEL_STEPS = 1000
-#: Default adversarial weights: the cross-entropy of a winning critic grows to ten or
+#: Default adversarial weights: the cross-entropy of a dominant critic grows to ten or
 #: more, whereas the losses of the other two distances stay below one.
 _ADVERSARIAL_WEIGHT = {"jensen-shannon": 0.01, "wasserstein": 0.1, "least-squares": 0.1}
 

@@ -171,7 +171,7 @@ class Segmenter:
     def learn_steps(
         self, strokes: Strokes, should_stop: ShouldStop = never_stop
     ) -> Generator[Step, None, Forest]:
-        """Learn from all strokes; slices without new strokes take no time.
+        """Learn from all strokes; features of unchanged slices are reused.
 
         Parameters
         ----------
@@ -234,7 +234,7 @@ class Segmenter:
             labels[~np.isfinite(self.plane(z))] = self.strokes.unpainted
         return SegmentedSlice(labels, probabilities)
 
-    # Slices to paint next
+    # Suggestions of slices to paint
 
     def suggest_steps(
         self, number: int = 5, should_stop: ShouldStop = never_stop

@@ -59,7 +59,7 @@ class Strokes:
     counts : mapping of int to int
         Number of painted voxels of each class.
     slices : mapping of int to SliceStrokes
-        By the number of the slice; 0 for an image.
+        Strokes by the index of the slice; 0 for an image.
     warnings : list of str
     """
 
@@ -87,7 +87,7 @@ def read_strokes(
     Parameters
     ----------
     labels : Volume
-        Whole numbers: the class where something is painted.
+        Classes of the painted voxels, as whole numbers.
     scan : Volume
         The scan on which they were painted.
     unpainted : int, optional

@@ -27,7 +27,7 @@ Array = AnyArray
 #: probability proportional to its standard deviation.
 _CANDIDATES = 4
 
-#: Serialises reading: patches are prefetched in a thread, and file handles must not be
+#: Lock for reading: patches are prefetched in a thread, and file handles must not be
 #: used by two threads at once.
 _READ_LOCK = threading.Lock()
 
@@ -93,9 +93,9 @@ class Patches:
     ) -> dict[str, GreyScale]:
         """Return grey scales by role; roles with similar grey values share a scale.
 
-        A residual network passes its input on, so a target on nearly the same scale
-        must not be stretched because it has less noise. Small voxels vary more than
-        large ones of the same object: their scale is computed from means over blocks.
+        A residual network adds to its input, so a target on nearly the same scale must
+        not be stretched because it has less noise. Small voxels vary more than large
+        ones of the same object: their scale is computed from means over blocks.
         """
         scales = {}
         for role, given in volumes.items():

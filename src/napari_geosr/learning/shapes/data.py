@@ -176,7 +176,7 @@ def turned(rng: np.random.Generator, arrays: Sequence[AnyArray]) -> list[AnyArra
 
 
 def moved(solid: Solid, scale: float, shift: AnyArray) -> Solid:
-    """Enlarge the solid by `scale`, then move it by `shift` (Z, Y, X)."""
+    """Scale a solid by the factor `scale`, then move it by `shift` (Z, Y, X)."""
     sz, sy, sx = (np.float32(value) for value in shift)
 
     def found(z: AnyArray, y: AnyArray, x: AnyArray) -> AnyArray:
@@ -194,7 +194,7 @@ def random_solid(rng: np.random.Generator, kind: ShapeKind) -> tuple[str, Solid]
 
 
 class ShapeMethod(Method):
-    """Base of the methods: a sparse network, and the optimiser of the publication."""
+    """Base of learning methods for shapes, which train a sparse network."""
 
     task = "denoise"
     config: ShapeConfig
@@ -222,9 +222,9 @@ class ShapeMethod(Method):
         ----------
         shapes : ShapeSet
         volume : Volume
-            One of its volumes.
+            One of the volumes of `shapes`.
         inside : ndarray of bool, shape (Z, Y, X)
-            The voxels of the shape: neither none nor all.
+            Voxels of the shape; neither empty nor the whole volume.
         """
 
     def network_kwargs(self) -> AnyDict:

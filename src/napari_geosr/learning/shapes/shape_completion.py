@@ -110,12 +110,12 @@ class Config(ShapeConfig):
     @model_validator(mode="before")
     @classmethod
     def _fill_channels(cls, values: object) -> object:
-        """Take the channels of the preset if none are given."""
+        """Use the channels of the preset if none are given."""
         if not isinstance(values, Mapping) or values.get("channels") is not None:
             return values
         preset = values.get("preset")
         if not isinstance(preset, str) or preset not in PRESETS:
-            return values  # rejected by the field, if there is one
+            return values  # an unknown preset is rejected by its field
         return {**values, "channels": PRESETS[preset]}
 
     @model_validator(mode="after")

@@ -3,7 +3,7 @@
 A batch that does not fit into memory is computed in parts. With several processes, each
 computes part of the batch. They synchronise after all gradients are computed, not
 during the computation: if one process runs out of memory, all are notified and restart
-the step together. Otherwise, the other processes would wait for it forever.
+the step together. Otherwise, the other processes would wait forever.
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ class BatchParts:
         Parameters
         ----------
         error : Exception or None
-            The error; None if it occurred in another process.
+            The out-of-memory error; None if it occurred in another process.
 
         Raises
         ------

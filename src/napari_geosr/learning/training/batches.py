@@ -18,7 +18,7 @@ _SEED_KEY = 2
 
 
 class Batches:
-    """The samples of one process, a function of (seed, step) only.
+    """Samples of one process, which depend only on (seed, step).
 
     Parameters
     ----------

@@ -37,7 +37,7 @@ class TrainingPreview:
     index : int or None
         Index of the slice; by default the middle one.
     labels : bool
-        Whether the output is labels.
+        Whether the output consists of labels.
     """
 
     def __init__(

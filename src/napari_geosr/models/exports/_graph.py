@@ -224,7 +224,7 @@ def _write(
     }
     try:
         with warnings.catch_warnings(), torch.no_grad(), networks.plain_layers(network):
-            # Ignore warnings about tracing: the comparison checks its assumptions.
+            # Ignore warnings about tracing, because the comparison verifies the result.
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 network,

@@ -1,4 +1,4 @@
-"""BioImage.IO package: a description, ONNX weights and a test with its result.
+"""BioImage.IO package: a description, ONNX weights, a test input and its result.
 
 The package also contains the card and weights of the model, so it is also a bundle.
 """

@@ -99,7 +99,7 @@ def draft(
     channel : int, optional
         Output channel to use, if the network has several.
     should_stop : callable
-        Called between the chunks of a download; True cancels it.
+        Called between the chunks of a download, which is cancelled if it returns True.
 
     Raises
     ------
@@ -233,7 +233,8 @@ class _Axes:
         multiples, least, fixed = [], [], []
         for axis in sizes:
             step, minimum = getattr(axis.size, "step", 1), getattr(axis.size, "min", 1)
-            # Sizes such as 33, 49, 65, … have no common divisor: use the smallest only.
+            # Sizes such as 33, 49, 65, … have no common divisor, so only the smallest
+            # is used.
             odd = minimum % step != 0
             multiples.append(1 if odd else step)
             least.append(minimum)

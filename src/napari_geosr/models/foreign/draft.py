@@ -37,8 +37,8 @@ class ReferenceImage:
     expected : ndarray
         Result of the original model, converted to the grey scale of restorations.
     known_difference : str
-        Sentence on an intended difference from the original model; ``""``: none, so
-        that the results must agree.
+        Sentence on an intended difference from the original model; ``""`` if there is
+        none and the results must agree.
     """
 
     given: AnyArray
@@ -59,7 +59,7 @@ class ImportDraft:
     origin : str
         Software that made the model, as one word; becomes the card's method.
     check : callable
-        Called with the network. Raises `ModelError` unless it reproduces the reference
+        Called with the network; raises `ModelError` unless it reproduces the reference
         result of the package, or that computed by the original library.
     reference : ReferenceImage or None
         Expected result of a restoration with the written bundle.

@@ -38,9 +38,9 @@ class RemoteDescription:
     Attributes
     ----------
     text : str
-        Its YAML, which has been checked.
+        YAML text, which has been checked.
     address : str
-        Its URL.
+        URL of the description.
     """
 
     text: str

@@ -26,7 +26,7 @@ Applied = tuple[Any, ...]
 
 #: Constant that BioImage.IO adds to fixed standard deviations.
 _EPS = 1e-6
-#: Replaces a missing limit of a clip operation; near the largest float32.
+#: Replacement for a missing limit of a clip operation; near the largest float32.
 _CLIP_LIMIT = 3e38
 BACK_REMARK = (
     "The package outputs scaled values; napari-geosr scales them back to the grey "
@@ -140,7 +140,7 @@ def to_restoration_scale(
 
 
 class _InputOperations:
-    """Operations before the network, in order."""
+    """Operations that a package applies before its network, in order."""
 
     def __init__(self) -> None:
         self.kind = "stored"

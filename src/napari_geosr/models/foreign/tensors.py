@@ -148,7 +148,7 @@ def find_state(content: AnyMapping) -> tuple[dict[str, Tensor], str]:
     -------
     state : dict of str to Tensor
     holder : str
-        Key under which they were stored; ``""``: at the top level.
+        Key under which they were stored; ``""`` for the top level.
 
     Raises
     ------

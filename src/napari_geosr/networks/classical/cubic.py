@@ -20,7 +20,7 @@ from napari_geosr.networks.layers.upsampling import (
 )
 from napari_geosr.networks.spec import NetworkSpec
 
-#: Interpolation has no strength.
+#: Interpolation has no strength setting.
 STRENGTHS: tuple[float, ...] = ()
 
 
@@ -34,7 +34,7 @@ class NetworkConfig(Config):
 
 
 class CubicInterpolation(nn.Module):
-    """Cubic interpolation; exact in tiles. Edges are repeated beyond the border."""
+    """Cubic interpolation, exact in tiles. Edges are repeated beyond the border."""
 
     kernel: torch.Tensor
 

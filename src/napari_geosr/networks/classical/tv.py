@@ -63,7 +63,7 @@ class TotalVariation(Filter):
         ----------
         x : Tensor
         core : tuple of slice
-            The part, with a slice for each spatial axis.
+            The part to compute, as a slice for each spatial axis.
         """
         weight = self.strength * self.level
         if weight == 0:

@@ -25,14 +25,14 @@ Value = Tensor | tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class OperatorCall:
-    """One use of an operator.
+    """A node of a graph: one call of an operator.
 
     Attributes
     ----------
     op : str
         Name of the operator.
     attributes : mapping
-        Its settings, as plain values.
+        Attributes of the operator, as plain values.
     opset : int
         Version of the ONNX operator set.
     n_outputs : int

@@ -87,7 +87,7 @@ def _torchvision_stubs() -> Iterator[None]:
 class SpandrelNetwork(nn.Module):
     """The network of a spandrel descriptor.
 
-    Computes the same as the descriptor's own call, but without padding, clipping and
+    It computes the same as the descriptor's own call, but without padding, clipping and
     inference mode.
     """
 

@@ -143,7 +143,7 @@ def dense_maps(
     ----------
     x : Tensor of shape (c_in, *spatial)
     dilations, weights, biases
-        One of each per layer.
+        Dilation, weights and biases of each layer.
     between_strips : callable, optional
         Called before each matrix product.
     """

@@ -171,7 +171,7 @@ def make_end(
     Returns
     -------
     stages : ModuleList
-        One layer for each upsampling of all maps by 2.
+        One layer for each upsampling of all maps by a factor of 2.
     tail : Module
         Computes the remaining sub-voxels as channels.
     """
@@ -291,7 +291,7 @@ class UpscalingNetwork(nn.Module):
         ----------
         x : Tensor of shape (N, C, [Z,] Y, X)
         core : tuple of slice
-            The part in output voxels, with a slice for each spatial axis.
+            The part to compute in output voxels, as a slice for each spatial axis.
         """
         factor, shape = self.config.upscale_factor, x.shape[2:]
         inner = tuple(slice(p.start // factor, -(-p.stop // factor)) for p in core)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class _Kernel(nn.Module):
-    """Base of the convolutions: one matrix for each position in the kernel."""
+    """Base of sparse convolutions: one matrix for each position in the kernel."""
 
     def __init__(self, places: int, in_channels: int, out_channels: int) -> None:
         super().__init__()

@@ -177,7 +177,7 @@ def known_child_pairs(
     coords, keys : Tensor
         The fine voxels.
     fine : Grid
-        Their grid.
+        Grid of the fine voxels.
     coarse_keys : Tensor
         Keys of the coarse voxels; fine voxels outside all coarse voxels receive
         nothing.

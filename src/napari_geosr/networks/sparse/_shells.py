@@ -74,7 +74,7 @@ class ShellMaps:
 
 
 class DirectionGrid:
-    """Nearly equally spaced directions, with their neighbours.
+    """Nearly equally spaced directions and the neighbours of each.
 
     Parameters
     ----------

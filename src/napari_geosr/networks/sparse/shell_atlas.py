@@ -52,7 +52,7 @@ _MIN_DIRECTIONS = 6
 
 
 class NetworkConfig(Config):
-    """Settings of the model."""
+    """Settings of a statistical model of shells."""
 
     directions: int = Field(
         6000,

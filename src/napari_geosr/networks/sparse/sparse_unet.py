@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class NetworkConfig(Config):
-    """Settings of the network."""
+    """Settings of a sparse U-Net."""
 
     channels: tuple[int, ...] = Field(
         PRESETS["medium"],

@@ -51,7 +51,7 @@ _INTERMEDIATE = 0.4
 
 
 class NetworkConfig(Config):
-    """Settings of the network."""
+    """Settings of a surface U-Net."""
 
     channels: tuple[int, ...] = Field(
         (16, 24, 32),
@@ -144,7 +144,7 @@ class SurfaceUNet(nn.Module):
             self.fine = SubmanifoldConvolution(first, first)
             self.fine_norm = RowBatchNorm(first)
         self.head = nn.Linear(first, out_channels)
-        if upscale_factor == 2:  # initially the interpolation
+        if upscale_factor == 2:  # initially equal to the interpolation
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
 
@@ -200,7 +200,7 @@ class SurfaceUNet(nn.Module):
         """Return the shape at twice the resolution, a bool tensor (N, 1, 2Z, 2Y, 2X).
 
         If the result will be refined again (`is_last` is False), less probable voxels
-        are kept as well: see `_INTERMEDIATE`. `dense` chooses dense convolutions.
+        are kept as well: see `_INTERMEDIATE`. `dense` selects dense convolutions.
         """
         children = self.surface_logits(occupied, dense=dense)
         check_stop()

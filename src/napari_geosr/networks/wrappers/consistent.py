@@ -312,7 +312,7 @@ def blurred(y: torch.Tensor, width: float) -> torch.Tensor:
 def _filtered(y: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
     """Apply the same filter, with an odd number of weights, along every axis.
 
-    Adds shifted copies, which is several times faster than a convolution of one map.
+    Adding shifted copies is several times faster than a convolution of one map.
     """
     reach = len(weights) // 2
     for axis in range(2, y.ndim):

@@ -49,7 +49,7 @@ _MAX_BLUR = 20
 
 
 class DegradationConfig(Config):
-    """Settings shared by all kinds: blur, grey scale and seed."""
+    """Settings shared by all kinds of degradation: blur, grey scale and seed."""
 
     blur: float = Field(
         0.5,

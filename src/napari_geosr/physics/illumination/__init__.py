@@ -108,8 +108,8 @@ class IlluminationOperator:
     """Linear map from an object to the frames of one plane.
 
     The frames are linear combinations of a few images: the object multiplied by 1 and
-    by the cosine and sine of each harmonic, blurred and sampled. This needs fewer
-    transforms than a pattern for each frame.
+    by the cosine and sine of each harmonic, blurred and sampled. This requires fewer
+    Fourier transforms than one pattern for each frame.
 
     Attributes
     ----------
@@ -175,7 +175,7 @@ class IlluminationOperator:
         return IlluminationOperator(self.grid, self.basis, values, self.transfer)
 
     def terms(self, image: torch.Tensor) -> torch.Tensor:
-        """Multiply the object by each term of the patterns, then blur and sample.
+        """Multiply the object by each term of the patterns, then blur and sample it.
 
         Parameters
         ----------

@@ -64,7 +64,7 @@ class SimScene:
     snr : float
         Grey value of the brightest 1 % of the frames relative to its noise. It
         determines the photon count, because the noise is the square root of the number
-        of photons. 0 for no noise.
+        of photons. 0 disables the noise.
     offset : float
         Grey value without light.
     gain : float
@@ -79,7 +79,7 @@ class SimScene:
         Relative standard deviation of the length of wave vectors.
     seed : int
     plane : int
-        Number of the plane: planes with the same seed have the same patterns, but
+        Index of the plane: planes with the same seed have the same patterns, but
         different objects.
     """
 

@@ -36,11 +36,11 @@ def passes(
     Parameters
     ----------
     given : int
-        Number of slices given.
+        Number of slices in this call.
     size, copies
         As for `max_together`.
     batch : int
-        Total number of slices (`ParallelGeometry.batch`); 0 if all are given.
+        Total number of slices (`ParallelGeometry.batch`); 0 if all are in this call.
     """
     most = max_together(size, copies)
     start = 0

@@ -44,7 +44,8 @@ class ParallelGeometry:
         cannot be recognised from a few angles.
     batch : int
         Total number of slices if they are processed in parts. It determines the choice
-        of loops, so that results do not depend on the parts. 0 if all slices are given.
+        of loops, so that results do not depend on the parts. 0 if all slices are
+        processed together.
     """
 
     angles: FloatArray

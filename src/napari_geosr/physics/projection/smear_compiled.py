@@ -114,7 +114,7 @@ def _row(
 ) -> tuple[np.int32, np.float32]:
     """Return the same as `_sample`, for detector rows that start at `first_row`.
 
-    Weights are rounded as for the whole detector.
+    The weights are rounded in the same way as for the whole detector.
     """
     low, high = np.float32(first_row), np.float32(first_row) + top
     place = min(max(place + np.float32(LEFT), low), high)

@@ -1,4 +1,4 @@
-"""Linear interpolation as indices and weights, for operators built from tensors."""
+"""Express linear interpolation as indices and weights, for tensor operators."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def linear_taps(
 ) -> tuple[Tensor, Tensor]:
     """Return the indices and weights of both neighbours of positions on a grid of `n`.
 
-    The two neighbours are along a new axis `dim`. Values beyond the grid are zero:
-    neighbours there get weight 0 and an arbitrary valid index. The grid starts at the
-    position `first`.
+    The two neighbours are stored along a new axis `dim`. Values beyond the grid are
+    zero: neighbours there get weight 0 and an arbitrary valid index. The grid starts at
+    the position `first`.
 
     Parameters
     ----------

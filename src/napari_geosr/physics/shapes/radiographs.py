@@ -89,7 +89,7 @@ class Radiograph:
 def radiographs(
     number: int, edge: int = 256, *, seed: int, start: int = 0
 ) -> Iterator[Radiograph]:
-    """Generate radiographs, each determined by the seed, its number and its size.
+    """Generate radiographs, each determined by the seed, its index and its size.
 
     The anatomy is the same with any number of pixels.
 
@@ -101,7 +101,7 @@ def radiographs(
         Pixels along Y and X.
     seed : int
     start : int
-        Number of the first radiograph.
+        Index of the first radiograph.
 
     Raises
     ------
@@ -159,7 +159,7 @@ def _anatomy(edge: int, rng: np.random.Generator, grain: np.random.Generator) ->
     y = (row * math.cos(turn) - column * math.sin(turn)) / zoom
     x = (row * math.sin(turn) + column * math.cos(turn)) / zoom
     x = x if rng.random() < 0.5 else -x
-    # The biting line is near an edge (one jaw is shown) or in the middle (both are).
+    # The biting line is near an edge (one jaw is shown) or in the middle (two jaws).
     bite = rng.uniform(-14, -6) if rng.random() < 0.6 else rng.uniform(-6, 3)
     bite = bite + rng.uniform(-0.006, 0.012) * x**2
     maps = _Maps(pixel, x)

@@ -32,8 +32,7 @@ def waves(rng: np.random.Generator, wavelength: float, number: int = _WAVES) -> 
     phases = rng.uniform(0, 2 * np.pi, number)
 
     def field(z: AnyArray, y: AnyArray, x: AnyArray) -> AnyArray:
-        # The wave is a product of exponentials along single axes, which outer products
-        # combine.
+        # A plane wave is the outer product of exponentials along the axes.
         total: AnyArray = np.zeros(np.broadcast_shapes(z.shape, y.shape, x.shape), "f4")
         for (kz, ky, kx), phase in zip(vectors, phases, strict=True):
             along_z = np.exp(1j * (kz * z + phase)).astype(np.complex64)

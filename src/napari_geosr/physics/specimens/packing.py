@@ -14,8 +14,7 @@ from napari_geosr.physics.specimens.phantoms import Shape
 
 Array = npt.NDArray[np.float64]
 
-#: Minimum fraction of the requested porosity at which it counts as approximately
-#: reached.
+#: Fraction of the requested porosity above which it counts as nearly reached.
 NEARLY_REACHED = 0.75
 #: Fraction of the requested porosity at which packing stops.
 _NEAR = 0.99
@@ -80,7 +79,7 @@ def fill_gaps(
     gap : float
         Minimum thickness of the wall between two spheres.
     seed : int
-        Random seed.
+        Seed of the random positions.
 
     Returns
     -------

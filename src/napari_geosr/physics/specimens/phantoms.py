@@ -1,7 +1,7 @@
 """Seeded porous phantoms: foams, random blobs, bicontinuous structures, rare pores.
 
-Lengths are in voxels. A phantom has no grey values: it gives the pore fraction of each
-voxel, to which any contrast, blur and noise can be added.
+Lengths are in voxels. A phantom has no grey values: it consists of pore fractions of
+voxels, to which any contrast, blur and noise can be applied.
 
 References
 ----------
@@ -328,7 +328,8 @@ def bicontinuous(
     wavelength : float
         Distance between neighbouring struts.
     sheets : bool
-        Threshold the absolute value of the field: gives curved walls instead of struts.
+        Whether to threshold the absolute value of the field, which gives curved walls
+        instead of struts.
     """
     _require_porosity(porosity)
     centre, width = 1 / wavelength, 0.18 / wavelength

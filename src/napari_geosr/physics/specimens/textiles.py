@@ -1,6 +1,6 @@
 """Phantoms of felts, weaves, and rocks with several phases.
 
-Lengths are in voxels. Phantoms are free of blur and noise, which can be added.
+Lengths are in voxels. Phantoms contain neither blur nor noise; both can be added.
 
 References
 ----------

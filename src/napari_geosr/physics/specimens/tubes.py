@@ -39,7 +39,7 @@ _LACUNA = (0.5, 0.35)
 _MIN_SPACING = 2.2
 #: Deviation of canaliculi from a straight line, relative to the distance between cells.
 _BEND = 0.08
-#: Number of steps in the search for the distance that gives a porosity.
+#: Number of bisections in the search for the cell distance that gives a porosity.
 _BISECTIONS = 12
 
 
@@ -242,7 +242,7 @@ def bone_cells(
     Parameters
     ----------
     porosity : float
-        Approximate volume of lacunae and canaliculi per volume.
+        Approximate volume fraction of lacunae and canaliculi.
     radius : (float, float)
         Radius of the canaliculi, and half the length of a lacuna.
 

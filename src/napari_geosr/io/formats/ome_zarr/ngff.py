@@ -111,7 +111,7 @@ def omero(names: Sequence[str], windows: Sequence[tuple[float, float]]) -> AnyDi
 def axes_of(entry: AnyMapping, ndim: int) -> str:
     """Return the axis letters of a `multiscales` entry; "" if any is not in TCZYX."""
     axes = entry.get("axes")
-    if axes is None:  # before version 0.3, there were always five
+    if axes is None:  # before version 0.3, there were always five axes
         return "TCZYX" if ndim == 5 else ""
     names = [str(a["name"] if isinstance(a, Mapping) else a).upper() for a in axes]
     letters = "".join(names)
@@ -130,7 +130,7 @@ class LevelSpace:
     unit : str
         ``"pixel"`` when unknown.
     notes : list of str
-        What was assumed or ignored.
+        Notes on assumptions and on information that was ignored.
     """
 
     size: dict[str, float] = field(default_factory=dict)

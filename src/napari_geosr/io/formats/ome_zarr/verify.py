@@ -36,7 +36,7 @@ class ZarrCheck:
     damaged : tuple of str
         Files of damaged or missing shards, relative to `path`.
     boxes : tuple of tuple of slice
-        Voxels of the finest level that these files hold.
+        Boxes of the finest level that these files contain.
     n_shards : int
         Number of shards of all levels.
     has_checksums : bool

@@ -112,7 +112,7 @@ class ZarrOutput(Output):
             chunks=chunks,
             shards=shards,
             dtype=self.dtype,
-            # Checksums cost no measurable time, and reveal single flipped bits.
+            # Checksums take no measurable time, and reveal single flipped bits.
             compressors=[codec, Crc32cCodec()],
             dimension_names=[a.lower() for a in self.stamp.axes],
             fill_value=self.fill,
@@ -158,7 +158,7 @@ class ZarrOutput(Output):
                 )
 
     def adopt(self, finished: Sequence[Slices]) -> None:
-        """Keep the `finished` boxes of a reopened file when its shards are filled."""
+        """Mark the `finished` boxes of a reopened file as written."""
         self.array.adopt(finished)
 
     def written(self, boxes: Sequence[Slices]) -> list[Slices]:
@@ -267,9 +267,9 @@ class ZarrOutput(Output):
 
 
 def reduced(fine: AnyArray, step: tuple[int, ...], *, mean: bool) -> AnyArray:
-    """Reduce by `step` along each axis; a cell becomes its mean or its first voxel.
+    """Reduce by `step` along each axis; a block becomes its mean or first voxel.
 
-    An odd last row is repeated.
+    For means, the last voxels are repeated if a length is odd.
 
     Parameters
     ----------
@@ -277,7 +277,7 @@ def reduced(fine: AnyArray, step: tuple[int, ...], *, mean: bool) -> AnyArray:
     step : tuple of int
         Factor along each axis; 1 or 2.
     mean : bool
-        Whether to average cells (for grey values, not for labels).
+        Whether to average blocks (for grey values, not for labels).
     """
     if not mean:
         return fine[tuple(slice(None, None, s) for s in step)]

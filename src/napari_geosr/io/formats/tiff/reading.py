@@ -353,7 +353,7 @@ def _source(
 
 
 def _check_ratio(page: TiffPage, path: Path) -> None:
-    """Reject a huge page stored in a few bytes, which would only fill the memory."""
+    """Reject a huge page that is stored in a few bytes and would fill the memory."""
     stored = sum(page.databytecounts)
     if page.nbytes > 1 << 28 and page.nbytes > stored * _MAX_RATIO:
         raise FileError(

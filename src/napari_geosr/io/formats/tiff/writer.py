@@ -233,7 +233,7 @@ def _reserve(path: Path) -> None:
 
 
 def _release(path: Path) -> None:
-    """Remove the reserved space, if the file still exists and has any."""
+    """Remove the reserved space, if there is any and the file still exists."""
     if not path.exists():
         return
     with path.open("r+b") as stream:

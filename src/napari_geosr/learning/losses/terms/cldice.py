@@ -1,9 +1,9 @@
-"""clDice: keeps thin channels and struts connected, without inventing any [1]_.
+"""clDice: keeps thin channels and struts connected without adding new ones [1]_.
 
 The loss is 1 minus the harmonic mean of two fractions: the fraction of the output's
 soft skeleton inside the target's phase, and the fraction of the target's skeleton
-inside the output's phase. Unlike in the paper, Dice is not added: losses of grey values
-and porosity cover it.
+inside the output's phase. Unlike in the paper, the Dice loss is not added: losses of
+grey values and porosity replace it.
 
 References
 ----------
