@@ -68,7 +68,7 @@ def read_document(path: Path, limit: int = MAX_BYTES) -> str:
 
 
 def load_yaml(text: str, *, aliases: bool = True) -> Any:
-    """Parse YAML safely, with the ten times faster C parser if available.
+    """Parse YAML safely, with the C parser, which is ten times faster, if available.
 
     Parameters
     ----------

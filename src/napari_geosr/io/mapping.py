@@ -94,7 +94,7 @@ class MappedFile(np.memmap[Any, Any]):
 
 
 def _pages_of(view: AnyArray) -> int:
-    """Approximate number of bytes that become resident when `view` is read."""
+    """Return the approximate number of bytes made resident by reading `view`."""
     if view.ndim < 2 or not view.size:
         return int(view.nbytes)
     n_rows = view.size // view.shape[-1]

@@ -92,7 +92,7 @@ def damaged() -> dict[Path, str]:
 def find(name_or_path: str | Path) -> Model:
     """Return a model by its name in the zoo or by the path of its bundle.
 
-    A training folder refers to the one model that training produced.
+    The path of a training folder selects the model that the training produced.
 
     Raises
     ------

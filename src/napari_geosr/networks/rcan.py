@@ -105,7 +105,7 @@ class ChannelAttention(nn.Module):
         self.excite = point(config.squeezed, config.features)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Apply the weights."""
+        """Multiply the maps by their weights."""
         inner = functional.relu(self.squeeze(local_mean(x, self.window)))
         return x * torch.sigmoid(self.excite(inner))
 

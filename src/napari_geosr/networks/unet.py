@@ -103,7 +103,7 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 def reach(config: NetworkConfig) -> int:
-    """Return the receptive field's radius in voxels, at a voxel's worst position.
+    """Return the radius of the receptive field in voxels, at the worst position.
 
     The longest path from an output voxel through all levels to the input determines it.
     """

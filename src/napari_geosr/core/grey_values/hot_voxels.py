@@ -84,7 +84,7 @@ def missing_values_text(
     range_ : tuple of float
         Smallest and largest grey value.
     usual : tuple of float
-        The same range without values far from most others.
+        The same range without extreme values, i.e. values far from most others.
 
     Examples
     --------

@@ -59,7 +59,7 @@ class _LocalExtremum(torch.autograd.Function):
 
 
 def extreme(x: Tensor, offsets: Offsets, *, largest: bool) -> Tensor:
-    """Return the largest or smallest of each value and those at `offsets` from it.
+    """Return the extreme value over each voxel and the voxels at `offsets` from it.
 
     Parameters
     ----------

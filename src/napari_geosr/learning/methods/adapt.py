@@ -277,7 +277,7 @@ class Method(_Method):
         return model.restorer().state_dict()
 
     def prepare(self, patches: Patches) -> None:
-        """Choose how to learn from the noise of the scan with the most skewed noise."""
+        """Choose how to learn, based on the scan with the most skewed noise."""
         super().prepare(patches)
         noises = [scene.noises["source"] for scene in patches.scenes]
         noise = max(noises, key=photon_skewness)

@@ -261,7 +261,7 @@ class Method(TranslationMethod):
         return total, losses, generated
 
     def critics_loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Return the loss of both critics: real against generated or pooled images."""
+        """Return the loss of both critics on real and generated (or pooled) images."""
         of_target, losses = self.critic_terms(
             "critic_target", middle(batch["target"]), batch["critic_target"]
         )

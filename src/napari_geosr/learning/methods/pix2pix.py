@@ -131,7 +131,7 @@ class Method(TargetLossMethod, TranslationMethod):
         return total, {"pixel": pixel, "adversarial": adversarial, **parts}
 
     def critic_loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Return the critic's loss: real against generated pairs, generator frozen."""
+        """Return the critic's loss on real and generated pairs (frozen generator)."""
         import torch
 
         source = batch["source"]

@@ -8,10 +8,10 @@ distance with gradient penalty, or the least-squares distance.
 The published weights (20, 0.5 and 2) are for grey values from 0 to 255. Here data are
 standardised, and the default weights give all terms the same order of magnitude. For a
 foam with noise (standard deviation: 0.3 of the contrast), 200 steps of a small
-generator leave a pixel loss of 0.08, a perceptual loss of 0.07, a cross-entropy of 1 to
-16 and a Wasserstein loss (divided by the root of the number of voxels) of 0.6. Weights
-of 1, 0.5 and 0.01 (Jensen-Shannon) or 0.1 (Wasserstein) give terms of 0.08, 0.04 and
-0.01 to 0.16 or 0.06.
+generator result in a pixel loss of 0.08, a perceptual loss of 0.07, a cross-entropy of
+1 to 16 and a Wasserstein loss (divided by the root of the number of voxels) of 0.6.
+Weights of 1, 0.5 and 0.01 (Jensen-Shannon) or 0.1 (Wasserstein) give terms of 0.08,
+0.04 and 0.01 to 0.16 or 0.06.
 
 References
 ----------
@@ -202,7 +202,7 @@ class Method(TargetLossMethod, AdversarialMethod):
         return total, terms
 
     def critic_loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Return the critic's loss: real against generated images, generator frozen."""
+        """Return the critic's loss on real and generated images (frozen generator)."""
         import torch
 
         with torch.no_grad():

@@ -420,7 +420,7 @@ def _trained_on(description: object) -> str:
 
 
 def _test_tensors(description: ModelDescr) -> _Tensors | None:
-    """Test input and expected output of the package; None if it has none."""
+    """Return the test input and expected output of the package, if it has any."""
     tensors = (description.inputs[0].test_tensor, description.outputs[0].test_tensor)
     return None if None in tensors else (array_of(tensors[0]), array_of(tensors[1]))
 

@@ -1,4 +1,4 @@
-"""Total-variation denoising, which preserves few, sharp edges.
+"""Total-variation denoising, which yields images with few but sharp edges.
 
 Minimises ``½‖u − x‖² + w·TV(u)`` (isotropic; Rudin, Osher and Fatemi 1992) by a fixed
 number of iterations of the fast gradient projection of Beck and Teboulle [1]_. The

@@ -145,7 +145,7 @@ class DirectionGrid:
         return found
 
     def pieces(self, chosen: AnyArray) -> list[AnyArray]:
-        """Return connected pieces of chosen directions, as lists of their numbers."""
+        """Return connected pieces of the chosen directions, as arrays of indices."""
         from scipy import sparse
 
         index = np.flatnonzero(chosen)

@@ -277,7 +277,7 @@ def draw_structure(
     structure : str
     shape : (int, int)
     period : float
-        Cut-off period of a widefield microscope in pixels; it determines the sizes.
+        Cut-off period of a widefield microscope in pixels, to which sizes are relative.
     rng : numpy.random.Generator
 
     Returns

@@ -173,7 +173,7 @@ class FanGeometry(ParallelGeometry):
 
     @property
     def magnification(self) -> float:
-        """Magnification on the detector relative to the axis."""
+        """Magnification from the rotation axis to the detector."""
         return (self.source_distance + self.detector_distance) / self.source_distance
 
     @property
