@@ -252,7 +252,7 @@ def random_imaging(
 
 
 def random_texture(phantom: Phantom, rng: np.random.Generator) -> FloatArray | None:
-    """Draw a mild gradient, sometimes with a third phase, relative to the contrast."""
+    """Draw a mild gradient and sometimes a third phase, for contrast 1; or None."""
     shape = phantom.fraction.shape
     texture = np.zeros(shape, np.float32)
     if rng.random() < 0.5:

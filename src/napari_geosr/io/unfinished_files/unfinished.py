@@ -210,7 +210,7 @@ def _remove_superseded(entries: Sequence[JournalEntry], kept: Volume) -> None:
 
 
 def _run_of(history: Sequence[AnyMapping] | None) -> tuple[object, ...] | None:
-    """Return the values of the last record that a resumed run has in common."""
+    """Return the values of the last record that a resumed run must share."""
     if not history:
         return None
     return tuple(history[-1].get(name) for name in ("operation", "inputs", "settings"))
