@@ -59,7 +59,7 @@ def as_volume(
 def as_volumes(
     data: Sequence[VolumeLike], axes: str | None = None, *, name: str = "array"
 ) -> list[Volume]:
-    """Convert arrays to volumes and name each with `name` and a number.
+    """Convert arrays to volumes, named `name` followed by a number.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def as_pair(
     axes: str | None,
     names: tuple[str, str],
 ) -> tuple[Volume, Volume]:
-    """Return two volumes of one object; an array gets the other volume's position.
+    """Convert two inputs of the same object; an array takes the other's position.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Compare volumes of one object."""
+"""Compare volumes of the same object."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def compare(
     memory: str | None = None,
     fsc: Literal["none", "halves", "pair", "single"] = "none",
 ) -> QualityReport:
-    """Compare volumes of one object: grey values, noise, resolution and pores.
+    """Compare volumes of the same object by grey values, noise, resolution and pores.
 
     Voxel sizes, extents and origins may differ. Each volume is compared with the
     reference on the coarser of the two voxel grids, within their common region.

@@ -20,8 +20,8 @@ def check_consistency(
 ) -> ConsistencyCheck:
     """Compare a restored volume with the scan from which it was made.
 
-    The result is blurred and averaged like the scan. Differences that noise does not
-    explain are reported.
+    The result is blurred and averaged to the resolution of the scan, and differences
+    that noise cannot explain are reported.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Explain where a voxel or pore of a restored volume comes from."""
+"""Explain which voxels of a scan determine a voxel or pore of a restored volume."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def write(
         Two to five axes, any real dtype.
     path : str or Path
         The suffix determines the format: ``.ome.tif``, ``.tif`` or ``.ome.zarr``. The
-        file appears at this path when it is complete.
+        file appears at this path only when it is complete.
     axes : str, optional
         Meaning of the axes of a plain array, e.g. ``"TYX"``.
     overwrite : bool

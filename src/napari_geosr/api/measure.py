@@ -79,8 +79,8 @@ def measure_porosity(
         the largest solid, with its openings closed; ``"cortex"``, ``"marrow"``: the
         compact bone, or the marrow space with its trabeculae, of a bone aligned with Z.
     mask_closing : int
-        Radius in voxels of the closing for the automatic mask: openings of up to twice
-        this width are closed.
+        Radius, in voxels, of the morphological closing for the automatic mask; openings
+        up to twice as wide are closed.
     histogram_bins : int
         Number of logarithmic bins of the histogram of pore sizes.
     interval_factor : float, optional

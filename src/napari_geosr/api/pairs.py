@@ -52,7 +52,7 @@ def build_pairs(
     dimensions : {"3D", "2D"}
         ``"2D"``: upscale only Y and X, for networks that work on slices.
     memory : str, optional
-        Memory for voxels, e.g. ``"4GB"``; by default a fraction of the free memory.
+        Memory limit, e.g. ``"4GB"``; by default a fraction of the free memory.
     start : {"search", "centres", "positions"}
         Initial position of the high-resolution scan: found by a search in the whole
         low-resolution scan, with the centres aligned, or according to the origins.

@@ -68,7 +68,7 @@ def simulate(
         Number of angles averaged per exposure: 1 if the sample stands still, 5 or more
         if it rotates.
     photons : float
-        Counts per pixel in one projection where the sample does not cover it.
+        Counts per pixel where the beam does not pass through the sample.
     noise : bool
         Whether to simulate photon noise; otherwise, values are expected counts.
     absorption : float

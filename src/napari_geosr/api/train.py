@@ -86,7 +86,7 @@ def train(
     batch_size, patch : int, optional
         Number of patches per step, and their edge length in voxels.
     dimensions : {"2D", "2.5D", "3D"}, optional
-        Single slices, slices with their neighbours, or whole volumes.
+        Whether the network takes slices, slices with their neighbours, or volumes.
     adjacent_slices : int, optional
         Number of input slices of a 2.5D network; must be odd.
     network : str, optional

@@ -1,4 +1,4 @@
-"""Explanations: which voxels of a scan determine the result at a given position.
+"""Explain which voxels of a scan determine the result at a given position.
 
 Each method has its own module, which is found by its name. The module defines
 ``TITLE``, ``HELP`` (a line for users) and ``explain(request)``, a generator of steps
@@ -43,12 +43,12 @@ class AttributionRequest:
     region : Box
         Bounding box in the result, in Z, Y, X.
     mask : ndarray of bool
-        The voxels to explain; has the shape of the region.
+        Voxels to explain, as an array of the shape of the region.
     voxel_size : tuple of float
         Voxel size of the scan along Z, Y and X.
     unit : str
     threshold : float or None
-        Grey value of the result between pore and solid; required for pores only.
+        Grey value between pore and solid in the result; required only for pores.
     phase : {"dark", "bright"}
         Whether pores are dark or bright.
     noise : callable
@@ -76,7 +76,7 @@ class AttributionRequest:
     training : TrainingPatches or None
         Index of the training patches; None if it is not used.
     memory : dict
-        Values that several methods need, computed once per request.
+        Cache of values that several methods need.
     """
 
     scene: ExplainedScan
@@ -101,7 +101,7 @@ class AttributionRequest:
 
     @property
     def window(self) -> Window:
-        """The window of the region, read once for all methods."""
+        """Window of the region, which is read once for all methods."""
         if "window" not in self.memory:
             self.memory["window"] = self.scene.window(self.region)
         window: Window = self.memory["window"]
@@ -116,7 +116,7 @@ class AttributionRequest:
         return weights
 
     def mean_gradient(self) -> tuple[float, AnyArray]:
-        """The standardised mean over the mask, and its gradient over the window."""
+        """Return the standardised mean over the mask, and its window gradient."""
         if "gradient" not in self.memory:
             import torch
 
@@ -133,9 +133,9 @@ class AttributionRequest:
         return not self.mean_gradient()[1].any()
 
     def distances(self) -> AnyArray:
-        """Distance of each window voxel to the nearest explained voxel, in `unit`.
+        """Return the distance of window voxels from the nearest explained voxel.
 
-        Distances are between voxel centres; scan and result share a coordinate frame.
+        Distances are between voxel centres, in the common frame of scan and result.
         """
         from scipy.spatial import cKDTree
 

@@ -1,4 +1,4 @@
-"""Feature maps of a network before its last layer, as means over patches of a scan."""
+"""Average the feature maps before a network's last layer over patches of a scan."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class TrainingPatches:
-    """The index of a model's training patches, and a scan to compare with them.
+    """Index of a model's training patches, with a scan to compare.
 
     Attributes
     ----------
@@ -143,7 +143,7 @@ def _recorded(network: nn.Module) -> Iterator[list[torch.Tensor]]:
             hook = None
             if isinstance(module, kinds):
                 hook = keep_input
-            elif isinstance(module, LinearEnd):  # last layer is no module
+            elif isinstance(module, LinearEnd):  # the last layer is not a module
                 hook = keep_maps
             if hook is not None:
                 stack.callback(module.register_forward_pre_hook(hook).remove)

@@ -1,9 +1,9 @@
-"""A window of a scan: a differentiable map from its voxels to voxels of the result.
+"""Define windows of a scan, differentiable maps from its voxels to the result.
 
 Only the halo of the network is read, because voxels beyond it cannot change the result
 (`napari_geosr.inference.receptive_field`). The map is therefore the same in a volume of
-any size. Beyond the border, a 2.5D network sees reflected planes; here, these planes
-are assembled from the voxels of the scan, so gradients refer to real voxels.
+any size. Beyond the border, a 2.5D network receives reflected planes, which
+are assembled here from voxels of the scan, so that gradients refer to real voxels.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _MAX_DIFFERENCES = 6000
 #: Step of finite differences, in standard deviations of the scan.
 _STEP = 1e-2
 
-#: Maps the result of a region to one number.
+#: Function that maps the result of a region to one number.
 Score = Callable[["torch.Tensor"], "torch.Tensor"]
 
 
@@ -240,7 +240,7 @@ class Window:
     def gradient(
         self, score: Score, network_input: AnyArray | None = None
     ) -> tuple[float, AnyArray]:
-        """A score of the region, and its gradient with respect to the input voxels.
+        """Return a score of the region, and its gradient with respect to the input.
 
         For networks without gradients (such as filters that search for similar
         patches), finite differences are used if the window is small.
@@ -330,7 +330,7 @@ class Window:
         return gradient
 
     def bias_part(self, score_gradient: AnyArray) -> tuple[float, float]:
-        """Contribution of the network's additive constants to a linear score.
+        """Return the contribution of the network's additive constants to a score.
 
         ``Σ b · ∂f/∂b`` over biases and means of normalisations. Networks with
         rectifiers (ReLU) as activations are homogeneous in voxels and biases together,
@@ -345,7 +345,7 @@ class Window:
         Returns
         -------
         contribution, size : float
-            The sum, and the sum of the absolute values of its terms.
+            The sum over all terms, and the sum of their absolute values.
         """
         import torch
         from torch.func import functional_call
@@ -438,7 +438,7 @@ class Window:
 
 @contextmanager
 def _errors_translated(window: Window) -> Iterator[None]:
-    """Translate errors of a network into messages for the user."""
+    """Convert errors of a network to messages for the user."""
     try:
         yield
     except GeoSRError:
@@ -465,7 +465,7 @@ def _is_constant(name: str) -> bool:
 
 
 def _tile_for(layout: Layout, region: Box) -> Tile:
-    """One tile with the input voxels of a region of the result."""
+    """Return a single tile with the input voxels of a region of the result."""
     cores, windows = [], []
     for axis, (part, s) in enumerate(zip(region, layout.scale, strict=True)):
         start, stop = part.start // s, -(-part.stop // s)

@@ -1,13 +1,13 @@
-"""Evidence for a pore: how much of it remains if the scan does not show it.
+"""Assess the evidence for a pore: how much remains if it is removed from the scan.
 
 First, the voxels of the scan in and next to a pore are replaced several times by solid
 with new noise of the same level and correlation, and the network restores the result.
-Any darkness of the pore that remains does not come from these voxels: it was learned.
-Second, noise as strong as the scan's own noise is added everywhere, and a network
-conditioned on the stronger noise restores the result: a pore caused by noise should not
-survive this. Third, the contrast of the scan at the pore is compared with its noise by
-a matched filter, which has the shape in which the scanner would show the pore. If the
-contrast is no larger than that of noise in solid, the scan does not show the pore,
+Any remaining darkness of the pore does not originate from these voxels, but from
+training. Second, noise as strong as the scan's own noise is added everywhere, and a
+network conditioned on the stronger noise restores the result: a pore caused by noise
+should disappear. Third, the contrast of the scan at the pore is compared with its noise
+by a matched filter, which has the shape in which the scanner would show the pore. If
+the contrast is no larger than that of noise in solid, the scan does not show the pore,
 whatever the reason for the pore's appearance in the result. For example, a network that
 has memorised noise creates pores where it recognises a noise pattern, and removing the
 pattern removes the pore.
@@ -97,7 +97,7 @@ class _Pore:
     sign: float
 
     def contrast(self, values: AnyArray) -> float:
-        """Difference between solid and pore (for bright pores, pore and solid)."""
+        """Return solid minus pore (for bright pores, pore minus solid)."""
         return self.sign * (self.solid - float(values[self.request.mask].mean()))
 
     def is_drawn(self, values: AnyArray) -> bool:
@@ -259,7 +259,7 @@ def _pore(request: AttributionRequest) -> _Pore:
 
 
 def _is_pore(request: AttributionRequest, values: AnyArray) -> AnyArray:
-    """Voxels of the standardised result on the pores' side of the threshold."""
+    """Return the voxels of a result on the pores' side of the threshold."""
     assert request.threshold is not None
     greys = request.window.grey(values)
     pores: AnyArray = (
@@ -298,7 +298,7 @@ def _grown(mask: AnyArray, by: int) -> AnyArray:
 
 
 def _smoothed(network_input: AnyArray) -> AnyArray:
-    """Approximate noise-free grey values; the noise level depends little on them."""
+    """Estimate noise-free grey values, on which the noise level depends only weakly."""
     from scipy import ndimage
 
     greys: AnyArray = ndimage.uniform_filter(
@@ -331,7 +331,7 @@ def _support(pore: _Pore, fresh: NoiseGenerator) -> float | None:
 
 
 def _shares(request: AttributionRequest) -> AnyArray:
-    """Blurred pore fraction of each voxel of the window, normalised to a sum of 1."""
+    """Return the blurred pore fraction of each voxel of the window, with a sum of 1."""
     from scipy import ndimage
 
     window = request.window

@@ -1,4 +1,4 @@
-"""The filter that the network applies at a voxel: a row of its Jacobian.
+"""Find the filter that the network applies at a voxel, a row of its Jacobian.
 
 A network of convolutions and rectifiers is piecewise linear: near a given input, it
 *is* a linear filter plus a constant, ``y = Σ k x + b`` [1]_ [2]_. Whether this is the
@@ -38,7 +38,7 @@ _ROUNDING = 1e-6
 
 
 def explain(request: AttributionRequest) -> Generator[Step, None, AttributionResult]:
-    """Find the filter at a voxel, or the mean filter over several voxels."""
+    """Find the filter at a voxel, or the mean filter of several voxels."""
     yield StageStarted(message="Computing the filter")
     window = request.window
     value, slope = request.mean_gradient()
@@ -86,7 +86,7 @@ def explain(request: AttributionRequest) -> Generator[Step, None, AttributionRes
 def _linearity(
     request: AttributionRequest, value: float, slope: AnyArray
 ) -> float | None:
-    """Error of the filter for changes as large as the noise, relative to the change."""
+    """Return the relative error of the filter for changes as large as the noise."""
     window, noise = request.window, request.noise()
     level = noise.level / request.scene.statistics.input_std
     if level == 0:
@@ -105,12 +105,12 @@ def _linearity(
 
 
 def _noise_gain(request: AttributionRequest, kernel: AnyArray) -> float:
-    """Standard deviation of the output per unit of independent noise in the scan."""
+    """Return the output's standard deviation per unit of independent noise."""
     return float(np.sqrt(np.square(kernel).sum()))
 
 
 def _widths(request: AttributionRequest, kernel: AnyArray) -> list[float]:
-    """Full width at half maximum, along each axis, of a Gaussian with the same spread.
+    """Return the FWHM, along each axis, of a Gaussian with the same spread.
 
     The spread is the second moment of the absolute weights about their centre.
     """
@@ -156,14 +156,14 @@ def _sentence(request: AttributionRequest, figures: AnyDict) -> str:
 
 
 def _bias_text(figures: AnyDict) -> str:
-    """The net bias with its sign; zero if it is no larger than rounding errors."""
+    """Return the net bias with its sign; zero if it is below rounding errors."""
     bias, output = float(figures["net_bias"]), float(figures["output"])
     size = abs(bias) if abs(bias) > _ROUNDING * abs(output) else 0.0
     return f"{'−' if bias < 0 and size else '+'} {size:.4g}"
 
 
 def _blur_figures(request: AttributionRequest) -> dict[str, object]:
-    """Width of the scan's point-spread function, or the reason why it is unknown."""
+    """Return the width of the scan's point-spread function, or why it is unknown."""
     if request.scan_blur is None:
         return {}
     blur = request.scan_blur()

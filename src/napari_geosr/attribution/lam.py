@@ -1,7 +1,7 @@
 """Local attribution: integrated gradients along a path from a blurred scan.
 
-Which parts of the scan give rise to a feature of the result (its grey value, or its
-edges)? Starting from a blurred copy, the scan is sharpened step by step. The
+This shows which parts of the scan cause a feature of the result (its grey value or
+edges). Starting from a blurred copy, the scan is sharpened step by step. The
 derivatives along this path, multiplied by the steps, add up to the change of the
 feature (Gu and Dong [1]_, after integrated gradients [2]_). The completeness error is
 the difference between this sum and the actual change.
@@ -133,7 +133,7 @@ def _feature(request: AttributionRequest, values: torch.Tensor) -> torch.Tensor:
 
 
 def _diffusion(values: AnyArray) -> float:
-    """Diffusion index [1]_: 100 · (1 - Gini coefficient) of the absolute values."""
+    """Return the diffusion index [1]_: 100 · (1 - Gini coefficient of the values)."""
     sizes = np.sort(np.abs(values).ravel())
     total, n = float(sizes.sum()), len(sizes)
     if not total > 0:

@@ -1,6 +1,6 @@
 """Find out which parts of the scan matter, by replacing them with noise.
 
-Grey boxes, the usual method [1]_, are unlike anything that the network has seen. Here,
+Grey boxes, the usual method [1]_, do not resemble the training data. Here,
 a cube of the scan is replaced by its mean grey value plus new noise. The noise has the
 level and correlation of the scan's own noise and a mean of zero over the cube, so only
 the structure is removed.
@@ -97,7 +97,7 @@ def _changes(
     draws: int,
     fresh: NoiseGenerator,
 ) -> Generator[Step, None, AnyArray]:
-    """Changes of the standardised mean; NaN for the draws of dropped cubes.
+    """Return the changes of the standardised mean; NaN for the draws of dropped cubes.
 
     Returns
     -------
@@ -132,7 +132,7 @@ def _changes(
 
 
 def _mean_and_error(changes: AnyArray) -> tuple[AnyArray, AnyArray]:
-    """Mean change of each cube, and its standard error; the scan counts as a draw."""
+    """Return each cube's mean change and standard error; the scan counts as a draw."""
     n = np.isfinite(changes).sum(axis=1)
     error: AnyArray = np.nanstd(changes, axis=1, ddof=1) * np.sqrt(1 + 1 / n)
     return np.nanmean(changes, axis=1), error
@@ -166,7 +166,7 @@ def _strongest(
     errors: AnyArray,
     counted: AnyArray,
 ) -> AnyDict:
-    """The cube with the largest change beyond that of noise; None if there is none."""
+    """Return figures of the largest change among counted cubes; None if none counts."""
     if not counted.any():
         names = ("strongest", "strongest_error", "strongest_at", "distance")
         return dict.fromkeys(names)

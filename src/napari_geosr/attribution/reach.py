@@ -1,4 +1,4 @@
-"""Effective receptive field: radii that contain a fraction of the attribution.
+"""Find the effective receptive field: radii that contain a given attribution.
 
 The absolute derivatives of the result with respect to the voxels of the scan are summed
 by distance [1]_. The theoretical receptive field is the halo of the network, beyond
@@ -66,9 +66,9 @@ def _halo(request: AttributionRequest) -> tuple[int, int, int]:
 
 
 def _radii(weights: AnyArray, distances: AnyArray) -> Sequence[float | None]:
-    """For each of `SHARES`, the distance within which this fraction of the total lies.
+    """Return the distances within which the fractions `SHARES` of the total lie.
 
-    None if nothing has an effect.
+    The distances are None if no voxel has an effect.
     """
     order = np.argsort(distances, axis=None, kind="stable")
     held = np.cumsum(weights.ravel()[order])

@@ -58,7 +58,7 @@ def host_of(address: str) -> str:
     """
     try:
         return urlsplit(address).hostname or ""
-    except ValueError:  # a bracket that is not closed
+    except ValueError:  # an unclosed bracket
         return ""
 
 

@@ -61,7 +61,7 @@ _MAX_STEP_DEGREES = 60.0
 
 
 def distinct_angles(angles: Angles, period: float) -> tuple[Angles, Indices, Indices]:
-    """Find the distinct angles in a period (sorted), each angle's index, and counts."""
+    """Return the sorted distinct angles modulo `period`, inverse indices and counts."""
     turned = np.round(np.mod(angles, period) / _SAME_ANGLE).astype(np.int64)
     turned %= round(period / _SAME_ANGLE)
     places, inverse, counts = np.unique(turned, return_inverse=True, return_counts=True)
@@ -114,7 +114,7 @@ def missing_arcs(angles: Angles, period: float = 360.0) -> tuple[Arc, ...]:
 
 
 def gaps_between(places: Angles, period: float, missing: Iterable[Arc] = ()) -> Angles:
-    """Return the degrees from each position to the next, excluding missing arcs.
+    """Return the gaps in degrees between adjacent positions, without missing arcs.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def gaps_between(places: Angles, period: float, missing: Iterable[Arc] = ()) -> 
 
 
 def arc_degrees(angles: Angles) -> float:
-    """Length in degrees of the shortest arc that contains all angles, plus one step."""
+    """Return the length in degrees of the shortest arc of all angles, plus one step."""
     gaps = _gaps(angles, 360.0)
     n = len(gaps)
     return 0.0 if n < 2 else float((360 - gaps.max()) * n / (n - 1))

@@ -95,7 +95,7 @@ def as_array_like(
 
 
 def _conversion(given: object) -> str:
-    """How to convert a tensor that NumPy refuses; empty for anything else."""
+    """Return advice on converting a tensor that NumPy rejects; empty for others."""
     if not type(given).__module__.startswith("torch"):
         return ""
     return " Convert it first: tensor.detach().float().cpu().numpy()."

@@ -74,7 +74,7 @@ class Config(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _refuse_yes_for_numbers(cls, value: object, info: ValidationInfo) -> object:
-        """Refuse True and False, which Python would accept as numbers."""
+        """Reject True and False, which Python would accept as numbers."""
         entries = value if isinstance(value, list | tuple) else [value]
         words = [entry for entry in entries if isinstance(entry, bool)]
         if words and info.field_name is not None:
@@ -96,7 +96,7 @@ class Config(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def _refuse_extreme_numbers(cls, value: object) -> object:
-        """Refuse NaN, infinity and numbers with products that may overflow."""
+        """Reject NaN, infinity and numbers whose products may overflow."""
         for number in value if isinstance(value, tuple | list) else (value,):
             if isinstance(number, int) and abs(number) > _MAX_INTEGER:
                 raise ValueError(f"{number} is too large")
@@ -177,7 +177,7 @@ class Config(BaseModel):
 
 
 def _kinds_of(annotation: object) -> set[object]:
-    """Types that a value may have, including those in unions and ``Annotated``."""
+    """Return the types allowed for a value, also within unions and ``Annotated``."""
     parts = get_args(annotation)
     if get_origin(annotation) is Literal:
         return {type(choice) for choice in parts}
@@ -247,7 +247,7 @@ def _describe_errors(name: str, items: Sequence[AnyMapping]) -> str:
 
 
 def parse_bytes(text: str | float) -> int:
-    """Bytes in ``"4GB"``, ``"512 MiB"``, ``"1.5g"`` or a plain number.
+    """Return the number of bytes in ``"4GB"``, ``"512 MiB"``, ``"1.5g"`` or a number.
 
     Raises
     ------
@@ -297,5 +297,5 @@ def format_available(n: float) -> str:
 
 
 def _step(n: float) -> float:
-    """Step between neighbouring three-digit amounts near `n`, in bytes."""
+    """Return the step between neighbouring three-digit amounts near `n`, in bytes."""
     return 10.0 ** max(0, math.floor(math.log10(max(n, 1))) - 2)

@@ -68,7 +68,7 @@ def read_document(path: Path, limit: int = MAX_BYTES) -> str:
 
 
 def load_yaml(text: str, *, aliases: bool = True) -> Any:
-    """Parse YAML safely, with the ten times faster C parser if available.
+    """Parse YAML safely, with the C parser, which is ten times faster, if available.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def load_yaml(text: str, *, aliases: bool = True) -> Any:
 
 @cache
 def _loader() -> type[yaml.SafeLoader]:
-    """PyYAML's loader with the numbers and words of YAML 1.2, and unique keys.
+    """Return PyYAML's loader, adapted to YAML 1.2 scalars and unique keys.
 
     In YAML 1.1, ``1:30`` is 90, ``010`` is 8 and ``yes`` is true.
     """
@@ -126,7 +126,7 @@ def _loader() -> type[yaml.SafeLoader]:
         }
 
         def flatten_mapping(self, node: yaml.MappingNode) -> None:
-            """Replace ``<<`` by the merged mappings, and refuse duplicate keys.
+            """Replace ``<<`` by the merged mappings, and reject duplicate keys.
 
             A key of the mapping itself takes precedence over merged ones, and the
             first of several merged mappings over the others. PyYAML 6.0.4 violates the
@@ -198,7 +198,7 @@ def _pairs_by_key(
 
 @cache
 def _dumper() -> type[yaml.SafeDumper]:
-    """PyYAML's dumper, quoting text that is a number in YAML 1.2, such as ``1e5``."""
+    """Return a dumper that quotes text that is a number in YAML 1.2, e.g. ``1e5``."""
 
     class Dumper(yaml.SafeDumper):
         """Recognises the implicit types of YAML 1.1 and 1.2."""
@@ -251,7 +251,7 @@ _CORE_TYPES: dict[str, tuple[str, str, Callable[[str], object]]] = {
 
 
 def dump_yaml(values: AnyMapping, *, flow: bool | None = False, width: int = 80) -> str:
-    """Return values as YAML, with the keys in their order.
+    """Return values as YAML, keeping the order of the keys.
 
     Parameters
     ----------
@@ -334,7 +334,7 @@ def _refuse_long(n_bytes: int, limit: int) -> None:
 
 
 def _check_events(text: str, loader: type[yaml.SafeLoader], aliases: bool) -> None:
-    """Refuse a document if its events show that it needs too much memory or stack."""
+    """Reject a document if its events show that it needs too much memory or stack."""
     budget = _Budget()
     for event in yaml.parse(text, Loader=loader):
         if isinstance(event, yaml.AliasEvent):

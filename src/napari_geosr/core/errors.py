@@ -145,7 +145,7 @@ class JobError(GeoSRError):
 
 
 class JobDoneError(JobError):
-    """A job cannot be resumed because it is done."""
+    """A job cannot be resumed because it has already finished."""
 
 
 def describe_system_error(error: BaseException) -> str:

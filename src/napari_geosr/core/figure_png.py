@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def as_png(canvas: FigureCanvasAgg) -> bytes:
-    """Draw a figure as PNG.
+    """Render a figure as PNG.
 
     Characters that the font lacks are drawn as boxes, without matplotlib's warnings,
     because reports also show the names as text.
@@ -25,8 +25,8 @@ def as_png(canvas: FigureCanvasAgg) -> bytes:
 def as_label(name: str) -> str:
     r"""Escape `name` so that matplotlib shows it unchanged.
 
-    Text between dollar signs would be a formula, and a label that begins with an
-    underscore would be left out of the legend.
+    Text between dollar signs would be rendered as a formula, and a label that begins
+    with an underscore would be left out of the legend.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Stop long computations at points within them, such as the layers of a network.
+"""Interrupt long computations, for example between the layers of a network.
 
 The caller states when to stop; the computation itself need not pass this on.
 """
@@ -18,7 +18,7 @@ _SHOULD_STOP: ContextVar[ShouldStop] = ContextVar("should_stop", default=never_s
 
 @contextmanager
 def interruptible(should_stop: ShouldStop) -> Iterator[None]:
-    """Let `check_stop` end the computations in this context if `should_stop()`."""
+    """Let `check_stop` end computations in this context once `should_stop()` holds."""
     token = _SHOULD_STOP.set(should_stop)
     try:
         yield

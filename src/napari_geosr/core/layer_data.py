@@ -23,7 +23,7 @@ def pint_unit(unit: str) -> str:
 def geometry(
     axes: str, voxel_size: tuple[float, ...], unit: str, origin: tuple[float, ...]
 ) -> AnyDict:
-    """`scale`, `translate`, `units` and `axis_labels` of a layer.
+    """Return `scale`, `translate`, `units` and `axis_labels` of a layer.
 
     Parameters
     ----------

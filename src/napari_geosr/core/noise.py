@@ -49,9 +49,9 @@ class Noise:
         Fraction of the variance that is independent between voxels (rounding,
         interpolation, a camera behind the optics), 0 … 1; `correlation` includes it.
     cutoff : float or None
-        If the rest of the noise has the spectrum of filtered back-projection within
+        If the remaining noise has the spectrum of filtered back-projection within
         slices: frequency at which the window of the filter reaches zero (Nyquist
-        frequency = 1). None: the rest is white noise after a Gaussian blur.
+        frequency = 1). None: the remaining noise is white noise after a Gaussian blur.
     interval : (float, float)
         Confidence interval of `level` (about 90 %), in grey values.
     source : str
@@ -61,7 +61,7 @@ class Noise:
         Sentences on what limits the estimate: clipping, rounding, smoothing, too few
         voxels.
     doubts : tuple of str
-        Sentences on what may make the level wrong, to be shown wherever it is used.
+        Reasons why the level may be wrong, to be shown wherever it is used.
     second : float
         Noise level of the second scan, if there is one, relative to `level`.
 
@@ -124,7 +124,7 @@ class Noise:
 
     @property
     def is_measured(self) -> bool:
-        """Whether the level is known; not the case if no region is uniform.
+        """Whether the level is known, which requires a uniform region.
 
         Without contrast, it is unknown how weak noise must be to be negligible.
 
@@ -154,7 +154,7 @@ class Noise:
         )
 
     def standardised(self, mean: float, std: float) -> Noise:
-        """The same noise for grey values standardised as ``(grey - mean) / std``."""
+        """Return the noise for grey values standardised as ``(grey - mean) / std``."""
         if not std > 0:
             raise ConfigError(
                 "The standard deviation used to scale grey values must be positive."

@@ -46,7 +46,7 @@ _WHOLE_FILE_BYTES = 2 * 10**9
 _BLOCK = 1 << 20
 #: Number of blocks between progress reports, read in about a fifth of a second.
 _BLOCKS_PER_REPORT = 64
-#: Operations that write a difference: a residual, or what a restoration removes.
+#: Operations that write a difference: a residual, or the noise that was removed.
 _DIFFERENCES = ("check", "difference")
 
 #: Cache of checksums of large files, keyed by path, inode, size and times of change.
@@ -62,8 +62,8 @@ def checksum(
     should_stop: ShouldStop = never_stop,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> str:
-    """``sha256:…`` of a file, or ``sha256-sampled:…`` of blocks spread over the file if
-    it is very large.
+    """Return the checksum of a file, ``sha256:…``, or ``sha256-sampled:…`` of blocks
+    spread over the file if it is very large.
 
     A large file is not read again unless it has changed.
 
@@ -120,7 +120,7 @@ def _state(path: Path) -> tuple[Any, ...]:
 
 
 def folder_checksum(path: Path, should_stop: ShouldStop = never_stop) -> str:
-    """``sha256-listing:…`` of the names, sizes and first bytes of a folder's files."""
+    """Return ``sha256-listing:…`` of the names, sizes and first bytes of all files."""
     digest = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
         if should_stop():
@@ -134,7 +134,7 @@ def folder_checksum(path: Path, should_stop: ShouldStop = never_stop) -> str:
 
 
 def array_checksum(data: ArrayLike) -> str:
-    """``crc32-sampled:…`` of up to 64 evenly spaced planes of an array in memory."""
+    """Return ``crc32-sampled:…`` of up to 64 evenly spaced planes of an array."""
     crc = zlib.crc32(f"{tuple(data.shape)}{data.dtype}".encode())
     if data.ndim < 3:
         planes = [np.asarray(data)]
@@ -302,7 +302,7 @@ def record_steps(
     should_stop: ShouldStop = never_stop,
     **more: Any,
 ) -> Generator[Step, None, AnyDict]:
-    """Create a record like `record`, but in steps, because large inputs take seconds.
+    """Create a record like `record` does, in steps, because large inputs take seconds.
 
     Parameters
     ----------

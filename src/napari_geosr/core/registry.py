@@ -22,7 +22,7 @@ from napari_geosr.core.text.spelling import did_you_mean
 def _third_party_entry_points(
     find: Callable[..., Iterable[EntryPoint]], group: str
 ) -> list[EntryPoint]:
-    """Entry points of third parties; cached because a look-up takes about 10 ms."""
+    """Return third-party entry points; cached because a look-up takes about 10 ms."""
     return list(find(group=group))
 
 
@@ -72,7 +72,7 @@ def _with_time(folder: str) -> tuple[str, int]:
 
 @lru_cache(maxsize=64)
 def _names_in(folders: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
-    """Names of the modules in folders; cached, because docks load dozens of modules."""
+    """Return the names of the modules; cached, because docks load dozens of them."""
     return tuple(info.name for info in pkgutil.iter_modules([f for f, _ in folders]))
 
 

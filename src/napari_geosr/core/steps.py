@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def never_stop() -> bool:
-    """The default `should_stop`: never cancel."""
+    """Return False: the default `should_stop`, which never cancels."""
     return False
 
 
@@ -46,7 +46,7 @@ class JudgingStarted(StageStarted):
 
 @dataclass(frozen=True)
 class VerdictReached(StageStarted):
-    """The scan was examined without findings; the verdict, `message`, stays visible.
+    """The scan was checked without findings; the verdict, `message`, stays visible.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class WarningIssued(Step):
 
 @dataclass(frozen=True)
 class TargetReady(Step):
-    """The output exists; `volume` is a `Volume` with an array that the tiles fill.
+    """The output was created; `volume` is a `Volume` with an array that the tiles fill.
 
     Attributes
     ----------

@@ -89,7 +89,7 @@ def shown_unit(
     voxel_size : iterable of float
         Edge lengths of a voxel.
     flat : bool, optional
-        Whether it is an image; by default if there are fewer than three edges.
+        Whether the volume is an image; by default, True for fewer than three edges.
 
     Returns
     -------
@@ -116,7 +116,7 @@ def shown_unit(
 def shown_units(
     unit: str, voxel_size: Iterable[float], *, flat: bool | None = None
 ) -> str:
-    """Plural of `shown_unit`: ``"voxels"``, ``"pixels"``, ``"unit"``, ``"µm"``.
+    """Return the plural of `shown_unit`: ``"voxels"``, ``"unit"``, ``"µm"``, ….
 
     Examples
     --------
@@ -128,7 +128,7 @@ def shown_units(
 
 
 def require_unit(text: str) -> str:
-    """Like `parse_unit`, but raise `ConfigError` for an unknown unit."""
+    """Return the same as `parse_unit`; raise `ConfigError` for an unknown unit."""
     unit = parse_unit(text)
     if unit is None:
         known = ", ".join(MILLIMETRES)
@@ -139,8 +139,8 @@ def require_unit(text: str) -> str:
 def check_edge_range(edges: Iterable[float], unit: str) -> None:
     """Raise `ConfigError` for an absurdly small or large edge length of a voxel.
 
-    The volume of such a voxel, or its size as stored in a file, may overflow; it is
-    better to report this before the work than after it.
+    The volume of such a voxel, or its size as stored in a file, may overflow; this is
+    reported before a run starts rather than when it ends.
     """
     scale = MILLIMETRES.get(unit, 1.0)
     for edge in edges:

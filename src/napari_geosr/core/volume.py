@@ -1,4 +1,4 @@
-"""The volume: an array with named axes and a position in physical space."""
+"""Define `Volume`, an array with named axes and a position in physical space."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Volume:
 
     See Also
     --------
-    Volume.from_array : create a volume from just an array
+    Volume.from_array : create a volume from a plain array
     """
 
     data: ArrayLike
@@ -280,7 +280,7 @@ class Volume:
         return self.shape[-len(self.spatial_axes) :]
 
     def length(self, axis: str) -> int:
-        """Number of voxels along the axis with this letter; 1 if there is none."""
+        """Return the number of voxels along an axis; 1 if there is no such axis."""
         at = self.axes.find(axis)
         return 1 if at < 0 else self.shape[at]
 
@@ -372,7 +372,7 @@ class Volume:
     def as_slices(self, *, channel: int | None = None) -> Volume:
         """Treat the images of a time series as the slices of one volume.
 
-        Because a time step has no length, the slice spacing is set to the row spacing.
+        Time steps have no length, so the slice spacing is set to the row spacing.
         No voxels are read.
 
         Parameters

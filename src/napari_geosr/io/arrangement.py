@@ -106,7 +106,7 @@ def arrangement(
 def channel_names(
     names: Sequence[str], axes: str, shape: Sequence[int]
 ) -> dict[str, tuple[str, ...]]:
-    """Metadata entry with the names of the channels, if their number is correct.
+    """Return the metadata entry with the channel names, if their number is correct.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def restore_singletons(
     order : list of int or None
         As returned by `arrangement`.
     final : str
-        The letters of `order`.
+        Axis letters that correspond to `order`.
     shape : tuple of int
         Shape as stored.
     axes : str
@@ -152,7 +152,7 @@ def restore_singletons(
 def finish(
     source: Any, order: list[int | None], chunks: tuple[int, ...], path: Path, axes: str
 ) -> Any:
-    """The array of a volume in native byte order: numpy if in memory, otherwise lazy.
+    """Return the voxels in native byte order: a numpy array, or a lazy array.
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ def finish(
 def contiguous(
     path: Path, dtype: Any, offset: int, shape: Sequence[int], eager_bytes: int
 ) -> Any:
-    """Contiguous voxels of a file: read now if small, otherwise lazily.
+    """Return contiguous voxels of a file: read now if small, otherwise lazily.
 
     Parameters
     ----------

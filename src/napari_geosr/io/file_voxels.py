@@ -142,7 +142,7 @@ class FileVoxels:
         self._open = _OpenFile(path)
 
     def reshape(self, shape: Sequence[int]) -> FileVoxels:
-        """Give the same voxels another shape; the file is not read."""
+        """Return the same voxels with another shape; the file is not read."""
         other = object.__new__(FileVoxels)
         other.__dict__.update(self.__dict__)
         other.shape = tuple(int(n) for n in shape)
@@ -173,7 +173,7 @@ class FileVoxels:
         return np.asarray(self[tuple(slice(0, n) for n in self.shape)], dtype=dtype)
 
     def _fill_from_cache(self, out: AnyArray, key: Slices) -> bool:
-        """Fill the result from a band of whole rows, cached for the next read nearby.
+        """Fill the result from a band of whole rows, cached for later reads nearby.
 
         Where gaps are small, whole rows are read: neighbouring tiles, or consecutive
         slices along X, would otherwise read the same rows repeatedly.
@@ -256,7 +256,7 @@ class FileVoxels:
         together = max(1, min(out.shape[axis], _SCRATCH // row))
 
         def fill(numbers: range) -> None:
-            """Read some of the positions into a scratch buffer of this thread."""
+            """Read some of the rows into a scratch buffer of this thread."""
             scratch = np.empty((together, *self.shape[axis + 1 :]), self.dtype)
             view = _bytes_of(scratch)
             for i in numbers:
@@ -277,7 +277,7 @@ class FileVoxels:
             list(pool.map(fill, shares))
 
     def _places(self, key: Slices, axis: int) -> list[int]:
-        """Byte offset of every selected index along the axes before `axis`."""
+        """Return the byte offset of each selected index on the axes before `axis`."""
         places = np.array([self.offset])
         for part, stride in zip(key[:axis], self._strides(), strict=False):
             along = np.arange(part.start, part.stop) * stride
@@ -286,7 +286,7 @@ class FileVoxels:
         return offsets
 
     def _strides(self) -> list[int]:
-        """Bytes from one voxel to the next along each axis."""
+        """Return the distance in bytes from one voxel to the next along each axis."""
         strides, step = list[int](), self.dtype.itemsize
         for n in reversed(self.shape):
             strides.append(step)
@@ -318,7 +318,7 @@ class _OpenFile:
         return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
     def _sampled(self, size: int) -> bytes:
-        """Checksum of evenly spaced samples of the file, first and last included."""
+        """Return a checksum of evenly spaced samples, including the two ends."""
         checksum = hashlib.blake2b(digest_size=16)
         last = max(0, size - _SAMPLE_BYTES)
         step = max(1, last // _N_SAMPLES)
@@ -350,7 +350,7 @@ class _OpenFile:
         )
 
     def read_into(self, target: memoryview, at: int) -> None:
-        """Fill `target` with bytes of the file, starting at byte `at`."""
+        """Fill `target` with the bytes of the file from position `at`."""
         done = self._read(target, at)
         while done < len(target):
             n = self._read(target[done:], at + done)
@@ -381,12 +381,12 @@ class FileArray(LazyArray):
         self._decoding_bytes = 0  # large requests are read at once
 
     def _over(self, source: VoxelSource, chunks: Sequence[int]) -> FileArray:
-        """Another array of the same kind and file."""
+        """Return another array of the same kind and file."""
         return FileArray(source, self.path, chunks)
 
     @property
     def read_unit(self) -> None:
-        """None, because any voxel can be read individually."""
+        """Always None, because any voxel can be read individually."""
         return None
 
     @property

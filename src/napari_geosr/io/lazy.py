@@ -52,7 +52,7 @@ class ReadUnit:
         Bytes that the library holds while it decodes a block, such as the stored bytes
         and its own copy of the voxels.
     seconds : float or None
-        Mean time to decode one so far; None if few have been decoded.
+        Mean time so far to decode a block; None if few have been decoded.
     """
 
     shape: tuple[int, ...]
@@ -61,7 +61,7 @@ class ReadUnit:
     seconds: float | None = None
 
     def held_bytes(self, cache_bytes: int) -> int:
-        """Maximum memory of an array with this cache size, apart from its results."""
+        """Return the maximum memory of an array with this cache, apart from results."""
         group = _group_bytes(self.nbytes, cache_bytes)
         if group < 2 * self.nbytes:
             return cache_bytes + self.decoding_bytes
@@ -80,7 +80,7 @@ def read_unit(array: object) -> ReadUnit | None:
 
 @contextmanager
 def cache_limited(array: object, nbytes: int | None) -> Iterator[None]:
-    """Set the cache size of a lazy array, and restore it at the end.
+    """Set the cache size of a lazy array within a context.
 
     Parameters
     ----------
@@ -122,13 +122,13 @@ def useful_cache(array: object, room: int) -> int | None:
 
 
 def _group_bytes(block: int, cache: int) -> int:
-    """Bytes of blocks that are decoded in one call."""
+    """Return the total size, in bytes, of blocks that are decoded in one call."""
     return max(block, _MIN_GROUP_BYTES, int(cache * _GROUP_SHARE))
 
 
 @contextmanager
 def decoding(path: Path, content: str = "its voxels") -> Iterator[None]:
-    """Turn whatever a decoder raises into a `FileError` that names `path`.
+    """Convert any error that a decoder raises to a `FileError` that names `path`.
 
     Decoders may raise errors of any class on damaged files (index, zero division, codec
     errors …), so all are caught except memory errors and our own.
@@ -285,7 +285,7 @@ class LazyArray:
         return part
 
     def _over(self, source: VoxelSource, chunks: Sequence[int]) -> LazyArray:
-        """Another array of the same kind and file."""
+        """Return another array of the same kind and file."""
         return LazyArray(source, self.path, chunks, self._limit)
 
     def clear_cache(self) -> None:
@@ -360,7 +360,7 @@ class LazyArray:
         return out
 
     def _groups(self, grid: Sequence[range]) -> Iterator[tuple[range, ...]]:
-        """Cut a box of blocks into boxes that are each decoded in one call."""
+        """Split a box of blocks into boxes that are each decoded in one call."""
         room = _group_bytes(self.block_bytes, self._limit) // self.block_bytes
         lengths = []
         for indices in reversed(grid):
@@ -428,7 +428,7 @@ class LazyArray:
 
 
 def _reopened_at(reopening: Reopening, indices: Mapping[int, int]) -> LazyArray:
-    """Reopen a file in another process, and take the same part of it."""
+    """Reopen a file in another process, and take the given indices of it."""
     opened, arguments = reopening
     array = opened(*arguments)
     assert isinstance(array, LazyArray)

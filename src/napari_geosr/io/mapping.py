@@ -51,7 +51,7 @@ class MappedFile(np.memmap[Any, Any]):
         return found
 
     def check_intact(self) -> None:
-        """Raise `FileError` if the file was truncated; writing would kill the process.
+        """Raise `FileError` if the file was truncated: writing would kill the process.
 
         Nothing can be done about a file that is truncated during a write.
         """
@@ -94,7 +94,7 @@ class MappedFile(np.memmap[Any, Any]):
 
 
 def _pages_of(view: AnyArray) -> int:
-    """Approximate number of bytes that become resident when `view` is read."""
+    """Return the approximate number of bytes made resident by reading `view`."""
     if view.ndim < 2 or not view.size:
         return int(view.nbytes)
     n_rows = view.size // view.shape[-1]

@@ -1,4 +1,4 @@
-"""Files of triangle meshes: STL, and others with trimesh (an optional dependency).
+"""Read and write triangle meshes: STL, and others with trimesh (optional).
 
 STL files have no unit; 3D-printing programs assume millimetres.
 """
@@ -105,7 +105,7 @@ def read_mesh(path: Path) -> tuple[AnyArray, AnyArray]:
 
 
 def check_simplification() -> None:
-    """Check that triangles can be merged, before a surface is extracted.
+    """Check, before extracting a surface, that its triangles can be merged.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""File names that the operating system does not accept."""
+"""Reject file names that the operating system does not accept."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ import numpy as np
 from napari_geosr.core.orientation import RAS, orientation_entry
 from napari_geosr.core.types import AnyArray, AnyDict
 
-#: Letters of the directions of the convention.
+#: Letters of the directions, in the order of the convention.
 _LETTERS = "XYZ"
 #: Largest deviation of a direction from an axis, as a fraction of a voxel per voxel,
 #: that counts as rounding.
@@ -28,7 +28,7 @@ _FLAT = 1e-3
 
 @dataclass(frozen=True)
 class Orientation:
-    """How the axes of a file become X, Y and Z.
+    """The mapping of the stored axes of a file to X, Y and Z.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ def as_stored(n_axes: int, *notes: str) -> Orientation:
 
 
 def orient(matrix: AnyArray, first: AnyArray, shape: Sequence[int]) -> Orientation:
-    """Find how stored axes are exchanged and reversed to point along X, Y and Z.
+    """Find the permutation and reversal of stored axes that align them with X, Y and Z.
 
     An oblique volume is not resampled: its axes are assigned to the closest directions,
     without changing its handedness. Positions then refer to the rotated axes, so that
@@ -119,7 +119,7 @@ def orient(matrix: AnyArray, first: AnyArray, shape: Sequence[int]) -> Orientati
 
 
 def _changes(letters: str, flipped: Sequence[int]) -> tuple[str, ...]:
-    """Notes on what is changed when the file is read."""
+    """Return notes on how the voxels are rearranged when the file is read."""
     changes = []
     if letters != _LETTERS[: len(letters)]:
         changes.append(f"axes stored in the order {', '.join(letters)}")

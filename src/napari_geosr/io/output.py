@@ -35,7 +35,7 @@ class OutputPart(Protocol):
 
 
 class SharedOutput(Protocol):
-    """A file being written, for other processes; it can be pickled."""
+    """Handle for other processes of a file being written; it can be pickled."""
 
     def part(self, place: Slices, memory: int) -> OutputPart:
         """Return a part of whole blocks to fill, with `memory` bytes for buffering."""
@@ -57,12 +57,12 @@ class Output(ABC):
     incomplete_path : Path
         Path at which `keep_incomplete` leaves an unfinished file.
     array : array-like
-        Write with ``output.array[slices] = block``: non-overlapping blocks, one thread.
+        Filled by ``output.array[slices] = block``; blocks must not overlap; one thread.
     provenance : tuple of mapping
         Written at the end; can be replaced until then.
     block_shape : tuple of int
-        If aligned blocks of a multiple of this shape are written, every part of the
-        file is written only once.
+        Shape to which blocks should be aligned, so that every part of the file is
+        written only once.
     note : str
         Note for the user about the chosen format, or "".
     """
@@ -129,7 +129,7 @@ class Output(ABC):
         return list(boxes)
 
     def shared(self) -> SharedOutput | None:
-        """Access for other processes; None if only this process can write."""
+        """Return access for other processes; None if only this process can write."""
         return None
 
     @abstractmethod
@@ -209,7 +209,7 @@ def copy_boxes(source: Any, target: Any, boxes: Iterable[Slices]) -> None:
 def blocks(
     shape: Sequence[int], unit_block: Sequence[int], itemsize: int, nbytes: int
 ) -> Iterator[Slices]:
-    """Boxes of about `nbytes` that cover `shape`, in multiples of `unit_block`.
+    """Yield boxes of about `nbytes` that cover `shape`, in multiples of `unit_block`.
 
     The boxes are extended along the last axes first, so that they are contiguous in the
     file.
@@ -239,7 +239,7 @@ def blocks(
 def copy_blocks(
     source: Any, output: Output, should_stop: ShouldStop = never_stop
 ) -> None:
-    """Copy `source` into `output`, a few megabytes at a time; may raise `Cancelled`."""
+    """Copy `source` into `output` a few megabytes at a time; may raise `Cancelled`."""
     target = output.array
     if isinstance(source, LazyArray):  # each voxel is read once: no cache needed
         source = LazyArray(source.source, source.path, source.chunks, cache_bytes=0)

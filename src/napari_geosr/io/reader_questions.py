@@ -1,4 +1,4 @@
-"""Questions that readers raise for the user: implausible voxel size, unnamed axis."""
+"""Record questions for the user: implausible voxel size, unnamed axis."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def ask_voxel_size(
 def unnamed_axis(
     volume: Volume, stored: str, *, interval: float | None = None
 ) -> Volume:
-    """Note that the file does not name the Z axis of `volume`, if it has one.
+    """Record that the file does not name the Z axis of `volume`, if there is one.
 
     Whether its slices are frames is checked only when the volume is used, because
     opening it reads no voxels.

@@ -79,7 +79,7 @@ def read_address(address: str, options: ReadOptions) -> Volume:
             node = _open(address, (options.dataset or "").strip("/"))
             volume = volumes_of(node, path, axes=options.axes)[0]
             checksum = _metadata_checksum(node)
-    except FileError as error:  # its message may quote a library
+    except FileError as error:  # its message may quote that of a library
         raise FileError(clean_text(str(error), address)) from None
     except GeoSRError:
         raise
@@ -109,7 +109,7 @@ class _RemoteFile:
         return file
 
     def identity(self) -> str:
-        """Size of the file and, if the server provides them, its ETag and time."""
+        """Return the file's size and, if the server gives them, its ETag and time."""
         system, place = self._find()
         info = {str(k).lower(): v for k, v in system.info(place).items()}
         known = {k: str(info[k]) for k in _IDENTITY if info.get(k) is not None}
@@ -192,7 +192,7 @@ def _open(address: str, dataset: str) -> ZarrNode:
 
 @contextmanager
 def _explained_imports(address: str) -> Iterator[None]:
-    """Report which library is missing."""
+    """Convert import errors to messages that name the missing library."""
     try:
         yield
     except ImportError as error:
@@ -207,7 +207,7 @@ def _explained_imports(address: str) -> Iterator[None]:
 
 
 def _unreadable(error: Exception, address: str) -> FileError:
-    """Error for the user; raise it ``from None``: the cause may contain secrets."""
+    """Return the user's error; raise it ``from None``: the cause may hold secrets."""
     return FileError(
         f"{without_secrets(address)} cannot be read "
         f"({clean_reason(error, address)}). Check the address, your access and the "
@@ -216,7 +216,7 @@ def _unreadable(error: Exception, address: str) -> FileError:
 
 
 def _metadata_checksum(node: ZarrNode) -> str:
-    """``sha256-metadata:…`` of the metadata of a group and its levels, or an array.
+    """Return ``sha256-metadata:…`` of the metadata of a group and its levels, or array.
 
     The checksum does not cover the voxels.
     """

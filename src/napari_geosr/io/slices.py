@@ -34,7 +34,7 @@ _MAX_CHECKED = 300
 
 
 def natural_key(path: Path) -> list[int | str]:
-    """Natural sort key: slice2 before slice10."""
+    """Return a key for natural sorting, in which slice2 precedes slice10."""
     parts = re.split(r"(\d+)", path.name.casefold())
     return [int(p) if p.isdecimal() else p for p in parts]
 
@@ -145,7 +145,7 @@ def read_slices(
 def _geometry(
     first: Volume, letter: str
 ) -> tuple[tuple[float, ...], tuple[float, ...], list[str]]:
-    """Voxel size, origin and notes of the stack; the slice spacing is assumed."""
+    """Return voxel size, origin and notes; the slice spacing is assumed."""
     if letter == "T":
         return first.voxel_size, first.origin, []
     size = (first.voxel_size[-1], *first.voxel_size)

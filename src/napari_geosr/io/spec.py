@@ -111,7 +111,7 @@ class OutputSpec:
         )
 
     def checked(self, name: str) -> OutputSpec:
-        """The validated specification, as it would be stored in a file called `name`.
+        """Return the validated specification, as it would be stored in the file `name`.
 
         Raises
         ------
@@ -149,7 +149,7 @@ class OutputSpec:
             provenance=tuple(self.provenance),
             channels=tuple(self.channels) if named else (),
         )
-        # Fail now: an unwritable record must not spoil a finished run.
+        # Fail now: a record that cannot be written must not spoil a finished run.
         spec.stamp.to_json()
         return spec
 

@@ -84,7 +84,7 @@ class Stamp:
         }
 
     def to_json(self) -> str:
-        """The stamp as one line of ASCII, which is safe in TIFF tags and in XML."""
+        """Return the stamp as one line of ASCII, which is safe in TIFF tags and XML."""
         try:
             return json.dumps({KEY: self.to_dict()}, ensure_ascii=True)
         except (TypeError, ValueError) as error:
@@ -95,7 +95,7 @@ class Stamp:
 
 
 def stored_axes(axes: str, *, imagej: bool) -> str:
-    """Order of the axes in a TIFF file: in ImageJ's order, Z precedes C."""
+    """Return the order of the axes in a TIFF file; in ImageJ's order, Z precedes C."""
     order = "TZCYX" if imagej else "TCZYX"
     return "".join(a for a in order if a in axes)
 

@@ -1,4 +1,4 @@
-"""File names and suffixes, and the file type suggested by a file's first bytes."""
+"""Handle file names and suffixes, and recognise file types by their first bytes."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ def stem_of(path: Path) -> str:
 
 
 def incomplete_path(path: Path) -> Path:
-    """Path under which an unfinished file is kept: ``STEM.incomplete.SUFFIX``."""
+    """Return the path of an incomplete file: ``STEM.incomplete.SUFFIX``."""
     return path.with_name(f"{stem_of(path)}.incomplete{suffix_of(path)}")
 
 
 def sibling_path(path: Path, ending: str) -> Path:
-    """Path of a companion file in the folder of `path`: ``STEM_ENDING.SUFFIX``."""
+    """Return the path of a companion file of `path`: ``STEM_ENDING.SUFFIX``."""
     stem = stem_of(path)
     return path.with_name(f"{stem}_{ending}{path.name[len(stem) :]}")
 
 
 def looks_like(path: Path) -> str:
-    """File type according to the first bytes, in words: "it is a zip archive"."""
+    """Describe the file type indicated by the first bytes: "it is a zip archive"."""
     with path.open("rb") as stream:
         head = stream.read(32)
     for beginning, words in _SIGNATURES:

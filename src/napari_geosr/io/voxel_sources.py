@@ -12,7 +12,7 @@ from napari_geosr.core.types import AnyArray
 
 
 class VoxelSource(Protocol):
-    """Decodes voxels: takes a tuple of slices (step 1), returns an array."""
+    """A callable that decodes voxels: takes slices (step 1) and returns an array."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -129,7 +129,7 @@ def flipped(array: AnyArray, axes: Sequence[int]) -> AnyArray:
 
 
 def arrange(array: Any, order: Sequence[int | None]) -> Any:
-    """Reorder the axes of a numpy array like `ArrangedSource`, without a copy."""
+    """Reorder the axes of a numpy array as `ArrangedSource` does, without a copy."""
     kept = [i for i in order if i is not None]
     dropped = tuple(i for i in range(array.ndim) if i not in kept)
     moved = array.transpose(kept + list(dropped))

@@ -44,7 +44,7 @@ def check_output(
 ) -> Path:
     """Check before a run whether `path` can be written.
 
-    Removes files that dead processes left behind and that cannot be resumed.
+    Removes files of dead processes that cannot be resumed.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def _open_output(
 
 
 def _resumable_journal(path: Path, spec: OutputSpec, part: Path) -> JournalEntry | None:
-    """The journal of a killed run's unfinished file, if begun with this `spec`."""
+    """Return the journal of a killed run's file if it was begun with this `spec`."""
     if part not in leftovers(path, suffix_of(path)):
         return None
     entry = read_journal(part)
@@ -259,7 +259,7 @@ def _is_same_file(source: Path, target: Path) -> bool:
 
 
 def _note_on_leftovers(left: Sequence[Path]) -> str:
-    """A note on unfinished files, which are kept: another run may be writing them."""
+    """Return a note that unfinished files are kept, as another run may write them."""
     if not left:
         return ""
     names = ", ".join(path.name for path in left)
@@ -270,7 +270,7 @@ def _note_on_leftovers(left: Sequence[Path]) -> str:
 
 
 def _save_unfinished(output: Output) -> None:
-    """Keep the unfinished file, if necessary without the data that failed to write."""
+    """Keep the unfinished file, if necessary without data that could not be written."""
     output.check_intact()
     try:
         output.complete(pyramid=False)

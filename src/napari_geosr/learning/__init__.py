@@ -1,4 +1,4 @@
-"""Learning: methods, losses and the training loop.
+"""Train networks: methods, losses and the training loop.
 
 A method defines how a batch is drawn and how its loss is computed. Samples depend only
 on (seed, step, index), so that a resumed run gives the same result as an uninterrupted

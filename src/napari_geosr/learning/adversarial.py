@@ -1,4 +1,4 @@
-"""Shared parts of methods with a critic: settings, optimisers, frozen critics.
+"""Base of methods with a critic: settings, optimisers, frozen critics.
 
 Generator and critic alternate within a step: ``loop.update("network", …)`` and
 ``loop.update("critic", …)``.
@@ -75,7 +75,7 @@ class AdversarialMethod(Method):
     config: AdversarialConfig
 
     def optimiser(self, group: str, parameters: list[Any]) -> Any:
-        """Adam with low momentum, or none for the Wasserstein distance."""
+        """Return Adam with low momentum, or with none for the Wasserstein distance."""
         import torch
 
         wasserstein = self.config.distance == "wasserstein"
@@ -85,7 +85,7 @@ class AdversarialMethod(Method):
     def critic_terms(
         self, critic: str, real: Tensor, fake: Tensor, condition: Tensor | None = None
     ) -> tuple[Tensor, Losses]:
-        """Loss of the critic named `critic`, with the gradient penalty if there is one.
+        """Return the loss of the critic `critic`, with any gradient penalty.
 
         `condition` is prepended to both images as further input channels.
         """
@@ -113,14 +113,14 @@ class AdversarialMethod(Method):
         return loss, parts
 
     def adversarial_loss(self, critic: str, fake: Tensor) -> Tensor:
-        """Adversarial loss of the generator; the critic named `critic` is frozen."""
+        """Return the generator's adversarial loss; the critic `critic` is frozen."""
         module = unwrapped(self.modules[critic])
         with frozen(module):
             scores = module(fake).float()
         return losses.adversarial.generator_loss(scores, self.config.distance)
 
     def patch_scale(self, image: Tensor) -> float:
-        """Divisor that makes the adversarial loss independent of the patch size.
+        """Return a divisor that makes the loss independent of the patch size.
 
         The Wasserstein distance is based on the Euclidean distance of patches, which
         grows with the square root of their number of voxels. Dividing the distance by

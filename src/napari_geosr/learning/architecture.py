@@ -1,4 +1,4 @@
-"""Builds the network of a training run from its settings.
+"""Build the network of a training run from its settings.
 
 The capabilities of a network follow from the fields of its ``NetworkConfig``, never
 from its name: ``adjacent_slices`` (2.5D), ``upscale_factor`` with the supported factors
@@ -34,7 +34,7 @@ def network_fields(network: str) -> dict[str, FieldInfo]:
 
 
 def upscale_factors(network: str) -> tuple[int, ...]:
-    """Upscale factors of a network: (1,) if it has none, () if any number is valid."""
+    """Return a network's upscale factors: (1,) if it has none, () if any is valid."""
     field = network_fields(network).get("upscale_factor")
     return (1,) if field is None else tuple(get_args(field.annotation))
 
@@ -47,7 +47,7 @@ def networks_supporting(has_capability: Callable[[str], bool]) -> list[str]:
             is_trainable = not any(
                 f.is_required() for f in network_fields(name).values()
             )
-        except ConfigError:  # a broken network of another package
+        except ConfigError:  # an unusable network of another package
             continue
         if is_trainable and has_capability(name):
             names.append(name)
@@ -72,7 +72,7 @@ def check_network(config: TrainingConfig) -> None:
 
 
 def network_bound(network: str, kwargs: AnyMapping) -> float | None:
-    """Bound of a network, as a multiple of the noise level; None if unbounded."""
+    """Return a network's bound, in noise levels; None if it is unbounded."""
     if "bound" not in network_fields(network):
         return None
     return float(kwargs["bound"])
@@ -132,13 +132,13 @@ def _unchanged_voxels_message(config: TrainingConfig, factor: int) -> str:
 
 
 def format_alternatives(values: list[str] | tuple[int, ...]) -> str:
-    """List of alternatives as text, such as ``"2, 4 or 8"``."""
+    """Format a list of alternatives, such as ``"2, 4 or 8"``."""
     *front, last = map(str, values)
     return f"{', '.join(front)} or {last}" if front else last
 
 
 def network_kwargs(config: TrainingConfig, **more: Any) -> AnyDict:
-    """Settings of the network: its training defaults, overridden by the user's.
+    """Return the network's settings: training defaults, overridden by the user's.
 
     Class variables of a ``NetworkConfig`` may define ``training_defaults`` (a dict) and
     the names of the fields for *layers* and *width* (``layers_field``,
@@ -196,5 +196,5 @@ def merged_for_export(network: nn.Module, kwargs: AnyDict) -> tuple[nn.Module, A
 
 
 def training_remark(network: nn.Module) -> str:
-    """Note that a network adds to a training run; usually empty."""
+    """Return a remark that a network adds to a training run; usually empty."""
     return str(getattr(network, "remark", ""))

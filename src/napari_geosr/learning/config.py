@@ -55,7 +55,7 @@ class TrainingConfig(Config):
     network_settings : frozenset of str
         Fields that are settings of the network, under the same names.
     unused_settings : frozenset of str
-        Fields that have no effect in this method. Its help does not show them.
+        Fields that have no effect in this method and are not shown in its help.
     """
 
     images_as_slices: ClassVar[bool] = False
@@ -327,7 +327,7 @@ class TrainingConfig(Config):
         return self.validate_every or max(10, self.steps // 40)
 
     def rate_at(self, step: int) -> float:
-        """Return the learning rate at a step: linear warm-up times a cosine decay."""
+        """Return the learning rate at a step: a linear warm-up times a cosine decay."""
         cosine = 0.5 + 0.5 * math.cos(math.pi * step / max(1, self.steps))
         warm = min(1.0, (step + 1) / max(1, self.warm_up))
         floor = self.final_rate

@@ -77,7 +77,7 @@ class PatchCritic(nn.Module):
         _initialise(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits (N, 1, …) of the patches of ``(N, C, [Z,] Y, X)``."""
+        """Return the logits (N, 1, …) of the patches of ``(N, C, [Z,] Y, X)``."""
         logits: torch.Tensor = self.body(pad_to_size(x, self.min_size))
         return logits
 
@@ -94,7 +94,8 @@ class TomoGANCritic(nn.Module):
     width : int
         Feature maps of the first layers, 64 in the paper.
     edge : int, optional
-        If given, flatten as in the paper; only patches of this size are accepted.
+        If given, the maps are flattened as in the paper, and only patches of this size
+        are accepted.
     """
 
     def __init__(
@@ -128,7 +129,7 @@ class TomoGANCritic(nn.Module):
         _initialise(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """One logit for each sample: (N, 1)."""
+        """Return one logit for each sample: (N, 1)."""
         if self.edge and set(x.shape[2:]) != {self.edge}:
             raise ConfigError(
                 f"This critic is made for patches of {self.edge} voxels, not "

@@ -1,4 +1,4 @@
-"""Time, energy and CO2eq of a training run, estimated offline by codecarbon."""
+"""Measure time, energy and CO2eq of a training run offline, with codecarbon."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _JOULES_PER_KILOWATT_HOUR = 3.6e6
 
 @cache
 def known_countries() -> dict[str, str]:
-    """Names of the countries that codecarbon knows offline, by three-letter ISO code.
+    """Return the countries that codecarbon knows offline, by three-letter ISO code.
 
     The table is read without importing codecarbon, because the import takes seconds.
     The result is empty if codecarbon is not installed or stores its table elsewhere.
@@ -50,7 +50,7 @@ def known_countries() -> dict[str, str]:
 
 
 class Meter:
-    """Context manager that measures energy; values are None if unknown.
+    """Context manager that measures the energy of a training run.
 
     codecarbon reads the energy counters of processor and GPU if it has access;
     otherwise it estimates the energy from the model names of both. No data are sent
@@ -75,7 +75,7 @@ class Meter:
         self._last: tuple[float, float] | None = None
 
     def resume(self, path: Path, step: int) -> None:
-        """Continue the sums of earlier processes of the same job.
+        """Continue from the sums of earlier processes of the same job.
 
         Parameters
         ----------
@@ -106,7 +106,7 @@ class Meter:
 
         class Listener(BaseOutput):
             def live_out(self, total: Any, delta: object) -> None:
-                # The first report comes at once, before power has been measured.
+                # The first report comes immediately, before power has been measured.
                 if total.duration > _INTERVAL_SECONDS / 2:
                     meter._record_total(total)
 
@@ -173,7 +173,7 @@ class Meter:
         return self._sums.seconds
 
     def watts(self) -> float | None:
-        """Mean power between the last two measurements; None while unknown."""
+        """Return the mean power between the last two measurements, or None."""
         return self._watts
 
     def figures(self) -> AnyDict:
@@ -201,7 +201,7 @@ class _EnergySums:
 
 
 def _failure_text(error: Exception) -> str:
-    """Text for the card if codecarbon raises an error, which must not stop training."""
+    """Return the text for the card if codecarbon fails; training continues."""
     return f"not measured: codecarbon failed ({type(error).__name__}: {error})"
 
 

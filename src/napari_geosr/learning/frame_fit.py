@@ -1,13 +1,13 @@
 """Fit a network to raw frames of structured illumination, without training data.
 
-The network computes the object from the frames; the physics computes the frames from
-the object, and the difference is minimised [1]_. Nothing is learned from other data.
-The recipe ``published`` is that of the paper: the network receives only the frames, and
-the loss is the structural similarity of the simulated frames. With ``ours``, the
-network corrects a joint Richardson–Lucy reconstruction: its last layer is initialised
-with zeros, so that the fit starts there; the loss is the squared residual in units of
-the noise, with smaller contributions from structural similarity and total variation.
-After a number of steps, wave vectors, phases and modulation can be fitted as well.
+The network computes the object from the frames; a physical model computes the frames
+from the object, and the difference is minimised [1]_. No other data are used. The
+recipe ``published`` is that of the paper: the network receives only the frames, and the
+loss is the structural similarity of the simulated frames. With ``ours``, the network
+corrects a joint Richardson–Lucy reconstruction: its last layer is initialised with
+zeros, so that the fit starts there; the loss is the squared residual in units of the
+noise, with smaller contributions from structural similarity and total variation. After
+a number of steps, wave vectors, phases and modulation can be fitted as well.
 
 References
 ----------
@@ -57,7 +57,7 @@ _VARIATION = 1e-3
 
 @dataclass(frozen=True)
 class FrameFitSettings:
-    """Settings of a fit.
+    """Settings of a fit of a network to frames.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class FrameFitSettings:
     learning_rate : float
         Initial learning rate (Adam); it falls by 10 % every 50 steps.
     features : int
-        Feature maps at full resolution.
+        Number of feature maps at full resolution.
     seed : int
     patterns_after : int or None
         Step after which the patterns are fitted as well, if they are given.
@@ -84,7 +84,7 @@ class FittedFringes(nn.Module):
     Parameters
     ----------
     patterns : PatternSet
-        Patterns of fringes; the corrections are zero at first.
+        Patterns of fringes; the corrections are initially zero.
     operator : IlluminationOperator
         Operator of these patterns.
     """
@@ -168,7 +168,7 @@ class FittedFringes(nn.Module):
 
 
 class FrameFit:
-    """Fits an object to frames, step by step.
+    """Fit of an object to frames, step by step.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ class FrameFit:
         self.iteration, self.loss = 0, 0.0
 
     def _inputs(self) -> Tensor:
-        """Frames on the fine grid and, for ``ours``, the start, as channels."""
+        """Return the input channels: fine-grid frames and, for ``ours``, the start."""
         rows, columns = self.operator.grid.inside
         height, width = self.operator.grid.padded
         pads = (
@@ -350,8 +350,7 @@ class FrameFit:
 
     @torch.no_grad()
     def held_out_misfit(self, frames: Tensor, variance: Tensor) -> float:
-        """Mean squared residual of other frames of this object, relative to the
-        variance.
+        """Return the mean squared residual of other frames, relative to `variance`.
 
         Parameters
         ----------
@@ -374,7 +373,7 @@ class FrameFit:
         return state
 
     def restore(self, state: AnyDict) -> None:
-        """Restore what `state` returned.
+        """Restore the state returned by `state`.
 
         Raises
         ------
@@ -396,7 +395,7 @@ class FrameFit:
 
 
 def frames_similarity(expected: Tensor, frames: Tensor) -> Tensor:
-    """Mean structural similarity of simulated and measured frames, scaled to 0 … 1.
+    """Return the mean structural similarity of two stacks of frames, scaled to 0 … 1.
 
     Parameters
     ----------

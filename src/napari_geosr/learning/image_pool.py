@@ -1,4 +1,4 @@
-"""A pool of earlier generated images, shown to critics again."""
+"""A pool of previously generated images, which critics receive again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class ImagePool:
-    """Returns new images and, half of the time, images from earlier steps [1]_.
+    """Pool that returns new images and, half of the time, earlier ones [1]_.
 
     The pool uses torch's random numbers, which the training loop seeds at every step.
     With `state` restored, a resumed run gives the same images.
@@ -34,7 +34,7 @@ class ImagePool:
         return other
 
     def exchange(self, images: Tensor) -> Tensor:
-        """Add N images ``(N, …)`` and return N images, some new and some old."""
+        """Add N images ``(N, …)``, and return N new or earlier images."""
         if not self.size:
             return images
         returned = []

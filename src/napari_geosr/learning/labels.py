@@ -1,4 +1,4 @@
-"""Checks before training that targets are label images. Does not import torch."""
+"""Check before training that targets are label images. Does not import torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def check_labels(targets: Sequence[Volume], labels: int) -> list[str]:
     Returns
     -------
     list of str
-        A sentence on the labels that do not occur in these planes, if any.
+        A sentence on labels that do not occur in these planes, if there are any.
 
     Raises
     ------

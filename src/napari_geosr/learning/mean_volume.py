@@ -1,4 +1,4 @@
-"""Mean of several volumes of the same object, computed lazily."""
+"""Average several volumes of the same object lazily."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Updater(Protocol):
 
 
 class Method:
-    """Base of all methods: one network, one loss.
+    """Base of all methods; by default, one network is trained with one loss.
 
     Attributes
     ----------
@@ -69,8 +69,8 @@ class Method:
         Whether all volumes show the same object. If so, the same block of all volumes
         is held out for validation, and the volumes are restored together.
     run_on : {"each", "others"}
-        Input of the model if there are several volumes of one object: each of them, or
-        the mean of all others.
+        Input of the trained model if there are several volumes of one object: each
+        volume, or the mean of all others.
     noisy_target : bool
         Whether targets are as noisy as sources: errors relative to the targets then
         include the noise of the targets, and differ from errors relative to a clean
@@ -176,7 +176,7 @@ class Method:
     def inspect(self, volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
         """Return notes for the user about these volumes before training, in sentences.
 
-        Reads only a few slices.
+        It reads only a few slices.
         """
         return []
 
@@ -185,7 +185,7 @@ class Method:
         check_labels(targets, self.labels)
 
     def independent_noise_along(self) -> str:
-        """Axes (of ``"xyz"``) along which the method assumes independent noise.
+        """Return the axes (of ``"xyz"``) along which noise must be independent.
 
         Empty if the noise of neighbouring voxels may be correlated. The caller measures
         the noise of the sources before training, and warns.
@@ -213,19 +213,19 @@ class Method:
         return self.config.normalisation
 
     def grey_scale(self) -> GreyScale | None:
-        """Grey scale of the patches; None if it is computed from the volumes."""
+        """Return the grey scale of the patches; None to compute it from the volumes."""
         return None
 
     def starting_weights(self, model: Model) -> dict[str, Tensor]:
-        """State dict of a trained model, for the module that becomes the model."""
+        """Return a trained model's state dict for the module that becomes the model."""
         return model.network().state_dict()
 
     def noise_bound(self) -> float | None:
-        """Bound on voxel changes, as a multiple of the noise; None if unbounded."""
+        """Return the bound on voxel changes, in noise levels; None if unbounded."""
         return network_bound(self.config.network, self.network_kwargs())
 
     def output(self, batch: Batch) -> Tensor:
-        """Output of the network for ``batch["source"]``, given the noise of each patch.
+        """Return the network's output for ``batch["source"]``, with the patches' noise.
 
         See `napari_geosr.learning.noise_input`.
         """
@@ -241,7 +241,7 @@ class Method:
         return {}
 
     def restore_state(self, state: AnyMapping) -> None:
-        """Restore what `state` returned."""
+        """Restore the state returned by `state`."""
 
     def intended_use(self) -> str:
         """Return the intended use, for the card."""

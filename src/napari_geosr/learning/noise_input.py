@@ -1,6 +1,6 @@
-"""Passes the noise of each patch to a noise-bounded network.
+"""Pass the noise of each patch to a noise-bounded network.
 
-Besides its patches, a sample holds small arrays: the noise level as a function of the
+A sample also contains small arrays: the noise level as a function of the
 grey value (``"greys"``, ``"levels"``), the ``"correlation"`` of neighbours along Z, Y
 and X, and its ``"spectrum"``: white fraction and cutoff. As in a restoration, the noise
 level at each voxel is computed from the patch itself, so that it remains valid when a
@@ -62,7 +62,7 @@ def noise_of(sample: AnyDict) -> Noise:
 
 
 def apply_network(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    """Output of a network for ``batch["source"]``, given the noise if it needs it."""
+    """Return a network's output for ``batch["source"]``, given the noise if needed."""
     import torch
 
     x = batch["source"]

@@ -1,4 +1,4 @@
-"""The two phases of the targets, such as pores and solid."""
+"""Find the two phases of the targets, such as pores and solid."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class GreyPhases:
         return self.dark_share if phase == "dark" else 1 - self.dark_share
 
     def mask(self, values: AnyArray, phase: Phase) -> Any:
-        """Boolean mask of the voxels in `phase`."""
+        """Return the Boolean mask of the voxels in `phase`."""
         return (values <= self.threshold) == (phase == "dark")
 
     def standardised(self, grey: GreyScale) -> GreyPhases:
@@ -74,7 +74,7 @@ def find_phases(targets: Sequence[Volume]) -> GreyPhases:
 
     At the optimum of Otsu's criterion, the threshold is midway between the means of the
     phases. If the histogram has a gap, all thresholds in the gap are equivalent; soft
-    phases need the one midway.
+    phases require the one midway.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def widest_radius(targets: Sequence[Volume], phases: GreyPhases, phase: Phase) -
     phases : GreyPhases
         Grey values of the phases.
     phase : str
-        The phase to measure.
+        Phase in which the widths are measured.
     """
     from scipy.ndimage import distance_transform_cdt
 
@@ -138,6 +138,6 @@ def widest_radius(targets: Sequence[Volume], phases: GreyPhases, phase: Phase) -
 
 
 def _spread_sample(items: Sequence[Any], n_max: int = _MAX_VOLUMES) -> list[Any]:
-    """Up to `n_max` items, evenly spaced over the whole sequence."""
+    """Return up to `n_max` items, evenly spaced over the whole sequence."""
     indices = np.linspace(0, len(items) - 1, min(n_max, len(items)))
     return [items[i] for i in np.unique(indices.round().astype(int))]

@@ -1,4 +1,4 @@
-"""Learns from one scan with known noise by adding more of that noise.
+"""Learn from one scan with known noise by adding more of that noise.
 
 Noise ``n'`` is drawn with the statistics of the noise ``n`` in the scan ``y``. The
 input is ``y + α n'`` and the target is ``y − n' / α``. Their noise, ``n + α n'`` and
@@ -65,7 +65,7 @@ def recorrupt(sample: Arrays, rng: np.random.Generator, *, deep: bool) -> Arrays
 
 
 def _draw_noise(sample: Arrays, rng: np.random.Generator, deep: bool) -> Array:
-    """Noise of variance 1 for a patch; repeated slices have the same noise."""
+    """Draw noise of variance 1 for a patch; repeated slices have the same noise."""
     shape = sample["source"].shape
     noise = noise_of(sample)
     if deep:
@@ -78,7 +78,7 @@ def _draw_noise(sample: Arrays, rng: np.random.Generator, deep: bool) -> Array:
 
 
 def _level(sample: Arrays) -> Array:
-    """Standard deviation of the noise at every voxel, the same for all channels."""
+    """Return the standard deviation of the noise at every voxel, for all channels."""
     from scipy.ndimage import uniform_filter
 
     mean = sample["source"].mean(0)

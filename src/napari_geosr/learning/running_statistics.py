@@ -1,4 +1,4 @@
-"""Computes batch-norm statistics only from images like those to be restored."""
+"""Compute batch-norm statistics only from images like those to be restored."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ if TYPE_CHECKING:
 def frozen_statistics(network: nn.Module | Callable[..., Any]) -> Iterator[None]:
     """Keep `network` from updating its batch-norm statistics (a context manager).
 
-    A trained model normalises by its running statistics. Methods that also pass other
-    images through the network, such as images of another kind, would distort these
-    statistics. Callables that are not modules, such as filters for comparison, have no
-    batch norm.
+    A trained model normalises by its running statistics. Methods that also pass images
+    of another kind through the network would distort these statistics. Callables that
+    are not modules, such as filters for comparison, have no batch norm.
     """
     from torch import nn
     from torch.nn.modules.batchnorm import _BatchNorm

@@ -1,6 +1,6 @@
 """Fit a generator to projections alone, through the differentiable projector.
 
-This is GANrec [1]_: nothing is learned from other data. A generator makes slices, the
+This is GANrec [1]_, which uses no other data. A generator produces slices, the
 projector computes their projections, and these are fitted to the measured ones, while a
 discriminator distinguishes measured from computed projections. Here the generator is a
 small U-Net that corrects a filtered back-projection, a deep image prior [2]_. Because
@@ -51,7 +51,7 @@ _FINAL_RATE = 0.05
 
 @dataclass(frozen=True)
 class FitSettings:
-    """Settings of a fit.
+    """Settings of a fit of slices to projections.
 
     Attributes
     ----------
@@ -118,7 +118,7 @@ class Generator(nn.Module):
                 parameter.zero_()
 
     def forward(self) -> Tensor:
-        """Non-negative slices (row, N, N)."""
+        """Compute non-negative slices (row, N, N)."""
         start: Any = self.start
         circle: Any = self.circle
         raw = start + self.network(start[:, None])[:, 0]
@@ -129,7 +129,7 @@ class Generator(nn.Module):
 
 
 def field_of_view(geometry: ParallelGeometry, device: torch.device | str) -> Tensor:
-    """Field of view (N, N): 1 for voxels that all projections contain, 0 elsewhere."""
+    """Return the field of view (N, N): 1 for voxels that all projections contain."""
     n = geometry.size
     axis = torch.arange(n, dtype=torch.float32) - (n - 1) / 2
     reach = min(geometry.centre, geometry.n_columns - 1 - geometry.centre)
@@ -139,7 +139,7 @@ def field_of_view(geometry: ParallelGeometry, device: torch.device | str) -> Ten
 
 
 class SinogramFit:
-    """Fits slices to their projections, iteration by iteration.
+    """Fit of slices to their projections, iteration by iteration.
 
     Parameters
     ----------
@@ -251,12 +251,10 @@ class SinogramFit:
 
     @torch.no_grad()
     def slices(self) -> Tensor:
-        """Return the attenuation per unit length, scaled to match the projections.
+        """Return the attenuation per unit length, shape (row, N, N).
 
-        Has shape (row, N, N).
-
-        The scale is found by least squares, to correct the changes of grey values by
-        the softplus and the averaging.
+        The slices are scaled to the projections by least squares, to correct the
+        changes of grey values by the softplus and the averaging.
         """
         raw = self.average if self.iteration else self.generator()
         projections = project(raw, self.geometry)
@@ -279,7 +277,7 @@ class SinogramFit:
         }
 
     def restore(self, state: AnyDict) -> None:
-        """Restore what `state` returned.
+        """Restore the state returned by `state`.
 
         Raises
         ------
@@ -361,7 +359,7 @@ def fit_slices(
 
 
 def roughness(sinogram: Tensor) -> Tensor:
-    """Mean square of a sinogram, weighted by the frequency along the detector.
+    """Return the mean square of a sinogram, weighted by the detector frequency.
 
     Projection attenuates details in inverse proportion to the frequency, so that they
     hardly contribute to the mean square and converge last. With this weight, all

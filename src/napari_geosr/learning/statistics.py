@@ -1,4 +1,4 @@
-"""Mean and standard deviation of the training data, for each role."""
+"""Compute mean and standard deviation of the training data, for each role."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class GreyScale:
 def grey_scale(
     volumes: Sequence[Volume], block: tuple[int, int, int] = (1, 1, 1)
 ) -> GreyScale:
-    """Mean and standard deviation over up to 64 evenly spaced planes of each volume.
+    """Return mean and standard deviation over up to 64 evenly spaced planes per volume.
 
     Parameters
     ----------
     block : (int, int, int)
-        Average blocks of this many voxels along (Z, Y, X) first, like larger voxels.
+        Average blocks of this many voxels along (Z, Y, X) first, as larger voxels do.
 
     Raises
     ------

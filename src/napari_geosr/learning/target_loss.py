@@ -1,6 +1,6 @@
-"""Loss between output and target: a weighted sum of one or more terms.
+"""Define the loss between output and target: a weighted sum of one or more terms.
 
-Grey-value losses count from the first step. Geometric losses compare soft phases,
+Grey-value losses are active from the first step. Geometric losses compare soft phases,
 ``p = 1 / (1 + exp(±(x - t) / τ))``, of the output and of the target. The threshold t is
 Otsu's threshold of all targets together, not of single patches, which may contain one
 phase only. τ is a fraction (the *temperature*) of the difference between the means of
@@ -9,10 +9,10 @@ a distance of a fifth of the contrast from the threshold, its slope is still 0.4
 maximum. A lower temperature gives a harder threshold, but weaker gradients further away
 from it.
 
-Geometric losses start late, because the phases of the output are noise until its grey
-values are roughly right. Their weights rise from zero to their full values between two
-fractions of the steps; before that, they are not computed. Validation always uses the
-full weights, so that its values are comparable throughout training.
+Geometric losses start late, because the phases of the output are meaningless until its
+grey values are roughly right. Their weights rise from zero to their full values between
+two fractions of the steps; before that, they are not computed. Validation always uses
+the full weights, so that its values are comparable throughout training.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _MIN_DEVIATION = 0.03
 
 
 def loss_help(front: str) -> str:
-    """Help text: `front`, then the available losses and how to write them."""
+    """Return the help: `front`, then the available losses and how to write them."""
     return (
         f"{front}: {', '.join(describe())}; separate multiple losses with commas and "
         "add weights after colons: l1,gradient,cldice:0.3."
@@ -258,7 +258,7 @@ class TargetLoss:
         self.progress = loop.step / loop.steps
 
     def share(self, name: str, progress: float | None = None) -> float:
-        """Ramp factor of a loss's weight, 0 … 1, now or at another `progress`."""
+        """Return the ramp factor of a loss's weight, now or at another `progress`."""
         if name not in self._geometry:
             return 1.0
         done = self.progress if progress is None else progress
@@ -283,7 +283,7 @@ class TargetLoss:
         -------
         total : Tensor
         losses : dict of str to Tensor
-            Unweighted losses, without those that do not count yet.
+            Unweighted losses, without those that are not active yet.
         """
         import torch
 
@@ -347,6 +347,6 @@ class TargetLossMethod(Method):
         self.target_loss.prepare(patches)
 
     def train_step(self, loop: Updater, batches: Sequence[Batch]) -> dict[str, float]:
-        """One step with the loss weights of that step."""
+        """Make one step with the loss weights of that step."""
         self.target_loss.set_progress(loop)
         return super().train_step(loop, batches)

@@ -1,4 +1,4 @@
-"""Shared parts of image-to-image methods: settings and grids."""
+"""Base of image-to-image methods: settings and grids."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def middle(x: Tensor) -> Tensor:
 
 
 def finer(x: Tensor, factor: int) -> Tensor:
-    """`x` interpolated linearly to voxels that are `factor` times smaller."""
+    """Interpolate `x` linearly to voxels that are `factor` times smaller."""
     from torch.nn import functional
 
     if factor == 1:
@@ -68,7 +68,7 @@ def finer(x: Tensor, factor: int) -> Tensor:
 
 
 def coarser(x: Tensor, factor: int) -> Tensor:
-    """Means of ``factorⁿ`` voxels, as larger detector pixels would record."""
+    """Return means of ``factorⁿ`` voxels, as larger detector pixels would record."""
     from torch.nn import functional
 
     if factor == 1:

@@ -1,1 +1,1 @@
-"""Trained networks with their cards: bundles on disk and the zoo."""
+"""Manage trained networks with their cards: bundles on disk and the zoo."""

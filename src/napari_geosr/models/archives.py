@@ -1,4 +1,4 @@
-"""Checks third-party zips and folders before anything is read or copied.
+"""Check third-party zips and folders before anything is read or copied.
 
 A zip of a few megabytes can unpack to terabytes, and a link in a folder can point to
 any file on the computer.
@@ -145,8 +145,8 @@ def copy_folder(source: Path, target: Path, limit: int) -> None:
     Raises
     ------
     ModelError
-        If the folder has links that point out of it, entries that are not regular
-        files, or too many or too large files; then nothing is copied.
+        If the folder contains links to locations outside it, entries that are not
+        regular files, or too many or too large files; then nothing is copied.
     """
     files = list(_plain_files(source, limit))
     target.mkdir()
@@ -181,7 +181,7 @@ def _plain_files(folder: Path, limit: int) -> Iterator[Path]:
 
 
 def _check_link(path: Path, root: Path) -> None:
-    """Refuse a broken link, or one to a location outside the folder."""
+    """Reject a broken link, or one to a location outside the folder."""
     if not path.is_symlink():
         return
     try:

@@ -90,14 +90,14 @@ class Model:
         return SimilarityIndex.from_bytes(content, str(self.path / SIMILARITY_FILE))
 
     def unbounded(self) -> Model:
-        """The same model without the layers that its card adds around the network."""
+        """Return the model without the layers that its card adds to the network."""
         free = {"noise_bound": None, "data_consistency": False}
         changed = Model(self.card.model_copy(update=free), self.path)
         changed._network = self.network()
         return changed
 
     def restorer(self) -> nn.Module:
-        """The network used for restoration, with the constraints given by the card.
+        """Return the network used for restoration, as constrained by the card.
 
         A noise bound is added around the network unless its architecture has one
         already. A super-resolution network may be made consistent with the scan.
@@ -207,7 +207,7 @@ def verify(path: str | Path) -> ModelCard:
 
 
 def check(model: Model) -> None:
-    """Like `verify`, for an open bundle."""
+    """Check an open bundle; see `verify`."""
     network = model.network()
     spec = cast("NetworkSpec", network.spec)
     card = model.card
@@ -371,7 +371,7 @@ def _verified_weights(path: Path, card: ModelCard) -> bytes:
 
 
 def _verified_index(path: Path, card: ModelCard) -> bytes:
-    """Contents of the similarity index, if it matches the card's checksum."""
+    """Return the contents of the similarity index; check it against the card."""
     assert card.similarity_sha256 is not None
     content = read_file(path, SIMILARITY_FILE, MAX_INDEX_BYTES)
     _check_sum(content, card.similarity_sha256, path / SIMILARITY_FILE)
@@ -424,8 +424,8 @@ def _build(card: ModelCard, state: dict[str, Tensor], path: Path) -> nn.Module:
 def _is_as_small_as(state: Mapping[str, Tensor], card: ModelCard) -> bool:
     """Whether a card's network has no more parameters than the weights file.
 
-    If so, it can be built directly. Otherwise, it is built without values first, for
-    which torch needs a second or two of preparation.
+    In that case, the network can be built directly. Otherwise, it is built without
+    values first, for which torch needs a second or two of preparation.
     """
     if card.network == FOREIGN:
         return False

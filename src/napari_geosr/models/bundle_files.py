@@ -1,4 +1,4 @@
-"""Reads the files of a model bundle, from its folder or its zip."""
+"""Read the files of a model bundle, from its folder or its zip."""
 
 from __future__ import annotations
 

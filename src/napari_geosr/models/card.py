@@ -12,7 +12,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.text.vocabulary import Modality, Task
 from napari_geosr.core.types import AnyDict
 
-#: Version of the card's layout; cards with another version are refused.
+#: Version of the card's layout; cards with another version are rejected.
 SCHEMA_VERSION = 1
 #: Pattern of valid model names.
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]*$"
@@ -51,7 +51,7 @@ class DeviationCalibration(Config):
 
 
 class Normalisation(Config):
-    """How grey values are scaled for the network."""
+    """Scaling of grey values for the network."""
 
     kind: Literal["standardise", "stored", "unit", "percentiles"] = "standardise"
     """Scaling of the input. ``standardise``: ``(x - mean) / std`` with the mean and
@@ -216,7 +216,7 @@ class FigureRow(Config):
 
 
 class ModelCard(Config):
-    """Everything about a model except its weights."""
+    """Description of a model, complete except for its weights."""
 
     schema_version: int = SCHEMA_VERSION
     """Version of the card format."""
@@ -358,7 +358,7 @@ class ModelCard(Config):
     def to_yaml(self) -> str:
         """Return the card as text for ``card.yaml``."""
         values = self.model_dump(mode="json")
-        if self.similarity_sha256 is None:  # so that earlier releases can read the card
+        if self.similarity_sha256 is None:  # earlier releases can then read the card
             del values["similarity_sha256"]
         if self.porosity_condition is None:
             del values["porosity_condition"]

@@ -1,4 +1,4 @@
-"""Checks whether a volume resembles a model's training data.
+"""Check whether a volume resembles a model's training data.
 
 The check compares, in a sample of planes, the percentiles of the standardised grey
 values and the radial power spectrum (which shows blur and noise), and tests whether any
@@ -48,7 +48,7 @@ _NOISE_RINGS = slice(5, 9)
 
 @dataclass(frozen=True)
 class TrainingLikeness:
-    """Whether a model is reliable for a volume.
+    """Judgement of whether a model is reliable for a volume.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class TrainingLikeness:
 
 @dataclass(frozen=True)
 class Signature:
-    """Features compared: percentiles and log10 ring powers of standardised planes."""
+    """Features of a volume: percentiles and log10 ring powers of its planes."""
 
     quantiles: FloatArray
     spectrum: FloatArray
@@ -82,7 +82,7 @@ class Signature:
 
 
 def draw_sample(volume: Volume) -> npt.NDArray[np.float32]:
-    """Take up to 32 square patches from all over `volume`, reproducibly.
+    """Take up to 32 square patches from the whole of `volume`, reproducibly.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def draw_sample(volume: Volume) -> npt.NDArray[np.float32]:
     edge = min(PATCH, height, width)
     depth = volume.shape[0] if volume.axes == "ZYX" else 1
     n_planes = min(depth, 8)
-    # Low-discrepancy positions: spread out, never aligned, the same in every run.
+    # Low-discrepancy positions are spread out, never aligned, and reproducible.
     golden = (0.7548776662466927, 0.5698402909980532)
     patches = []
     for i in range(_MAX_PATCHES):
@@ -124,7 +124,7 @@ def draw_sample(volume: Volume) -> npt.NDArray[np.float32]:
 
 
 def signature(sample: npt.NDArray[np.float32]) -> Signature | None:
-    """Signature of a sample of patches ``(n, edge, edge)``; None if it is constant."""
+    """Return the signature of patches ``(n, edge, edge)``; None if constant."""
     values = sample.astype(np.float64)
     std = values.std()
     if not std > 1e-12 * max(1.0, float(np.abs(values).max())):
@@ -134,7 +134,7 @@ def signature(sample: npt.NDArray[np.float32]) -> Signature | None:
 
 
 def _ring_power(patches: FloatArray) -> FloatArray:
-    """Log10 of the mean power density of Hann-windowed patches in frequency rings."""
+    """Return the log10 mean power density of windowed patches in frequency rings."""
     height, width = patches.shape[1:]
     window = np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1])
     # Subtract the mean, which the window would leak into the first ring.
@@ -217,7 +217,7 @@ def compare_with_training(
                 "on."
             )
     if not card.has_weights:
-        # A filter has no training data that a volume could differ from.
+        # A filter has no training data from which a volume could differ.
         return TrainingLikeness("caution" if reasons else "ok", tuple(reasons), figures)
     if not card.training.is_known:
         lead = f"It is not known whether {card.name} was trained on anything like"
@@ -257,13 +257,13 @@ def _signed(value: float) -> str:
 
 
 def _ordinal(level: float) -> str:
-    """``1st``, ``5th``, ``25th`` …, for percentiles."""
+    """Return a percentile as an ordinal: ``1st``, ``5th``, ``25th`` …."""
     suffix = "st" if level % 10 == 1 else "th"
     return f"{level:g}{'th' if 10 < level < 20 else suffix}"
 
 
 def _intensity_reason(features: Signature, card: ModelCard) -> str:
-    """Describe how the grey values differ from the training data."""
+    """Describe how the grey values differ from those of the training data."""
     examples = np.asarray(card.training.examples)
     low, high = examples.min(axis=0), examples.max(axis=0)
     outside = [
@@ -279,7 +279,7 @@ def _intensity_reason(features: Signature, card: ModelCard) -> str:
 
 
 def _spectrum_reason(features: Signature, card: ModelCard) -> str:
-    """Describe whether the volume is smoother or noisier than the training data."""
+    """State whether the volume is smoother or noisier than the training data."""
     examples = np.asarray(card.training.spectrum_examples)
     nearest = examples[np.abs(examples - features.spectrum).mean(axis=1).argmin()]
     fine = float((features.spectrum - nearest)[-5:].mean())
@@ -314,7 +314,7 @@ def _anisotropy_reasons(card: ModelCard, volume: Volume) -> tuple[str, ...]:
 
 
 def _voxel_size_ratio(card: ModelCard, volume: Volume) -> float | None:
-    """Ratio of the voxel size to the nearest training voxel size, if both are known."""
+    """Return the ratio of the voxel size to the nearest trained one, or None."""
     trained = card.training.voxel_size
     if trained is None or card.training.unit is None or not volume.has_physical_size:
         return None

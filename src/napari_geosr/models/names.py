@@ -1,4 +1,4 @@
-"""Names of models for shell completion; fast, because no card is read."""
+"""Complete names of models in the shell; fast, because no card is read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from napari_geosr.models.zoo import bundled_folder, user_folder
 
 
 class _Typed(Protocol):
-    """What has been typed so far."""
+    """The command line typed so far."""
 
     @property
     def incomplete(self) -> str: ...
@@ -60,5 +60,5 @@ def _parameter() -> Parameter:
         return Parameter()
 
 
-#: For options and arguments that are the name or path of a model.
+#: Parameter of options and arguments that take the name or path of a model.
 MODEL_NAME = _parameter()

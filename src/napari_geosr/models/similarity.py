@@ -1,4 +1,4 @@
-"""The similarity index of a model: features and positions of its training patches.
+"""Define the similarity index of a model: features and positions of patches.
 
 It is written on request when a model is trained, as ``similarity.safetensors`` in the
 bundle: numbers, and one entry of text that lists the volumes. The features of a patch
@@ -87,7 +87,7 @@ class _IndexText(Config):
 
 @dataclass(frozen=True)
 class SimilarPatch:
-    """A training patch.
+    """A training patch that was found in the index.
 
     Attributes
     ----------
@@ -113,17 +113,17 @@ class SimilarPatch:
 
 @dataclass(frozen=True, eq=False)
 class SimilarityIndex:
-    """Features of training patches.
+    """Index of the features and positions of training patches.
 
     Attributes
     ----------
     features : ndarray of shape (n, k), float16
     places : ndarray of shape (n, 4), int32
-        Number of the volume and first voxel of each patch (Z, Y, X).
+        Index of the volume and first voxel (Z, Y, X) of each patch.
     mean, std : ndarray of shape (maps,), float32
-        Standardisation of the feature maps.
+        Mean and standard deviation of each feature map.
     projection : ndarray of shape (maps, k - 1), float16
-        Principal components.
+        Principal components of the standardised feature maps.
     distances : ndarray of shape (3,), float32
         Median, 95th and 99th percentile of the distance of a training patch to the
         nearest patch in another volume; if there is only one volume, to the nearest
@@ -191,7 +191,7 @@ class SimilarityIndex:
         return self.features.astype(np.float64)
 
     def features_of(self, maps: AnyArray) -> AnyArray:
-        """Features of patches, from the means of their feature maps (n, maps)."""
+        """Return features of patches from the means of their feature maps (n, maps)."""
         chosen = np.asarray(maps, np.float64)[..., chosen_maps(np.shape(maps)[-1])]
         if chosen.shape[-1] != len(self.mean):
             raise ModelError(
@@ -203,12 +203,12 @@ class SimilarityIndex:
         return _projected(scaled, self.projection.astype(np.float64))
 
     def nearest(self, maps: AnyArray, n: int = 5) -> list[SimilarPatch]:
-        """The `n` training patches that are most similar to one patch, nearest first.
+        """Return the `n` training patches most similar to one patch, nearest first.
 
         Parameters
         ----------
         maps : ndarray of shape (maps,)
-            Means of its feature maps.
+            Means of the feature maps of the patch.
         """
         distances = np.linalg.norm(self._wide - self.features_of(maps), axis=1)
         unit = float(self.distances[0])
@@ -242,7 +242,7 @@ class SimilarityIndex:
         from safetensors.numpy import save
 
         text = _IndexText(edge=self.edge, sources=self.sources)
-        # One entry of text: safetensors writes several in random order.
+        # Use a single entry of text: safetensors writes several in random order.
         values = json.dumps(text.model_dump(mode="json"), ensure_ascii=False)
         arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _TYPES}
         content: bytes = save(arrays, metadata={_TEXT: values})
@@ -320,7 +320,7 @@ def build_index(
     maps : ndarray of shape (n, maps)
         Means of the feature maps of each patch.
     places : ndarray of shape (n, 4)
-        Number of the volume and first voxel of each patch. If there are too many
+        Index of the volume and first voxel of each patch. If there are too many
         patches, the first ones are used.
 
     Raises
@@ -385,7 +385,7 @@ def _projected(scaled: AnyArray, projection: AnyArray) -> AnyArray:
 def _neighbour_distances(
     features: AnyArray, places: AnyArray, edge: tuple[int, int, int]
 ) -> npt.NDArray[np.float32]:
-    """Percentiles of the distance of each patch to the nearest patch elsewhere.
+    """Return percentiles of the distance of patches to the nearest patch elsewhere.
 
     Patches of one volume resemble each other more than they resemble those of a new
     scan. With several volumes, each patch is therefore compared only with those of the

@@ -1,4 +1,4 @@
-"""Statistics of the training data for the card, the reference for later volumes."""
+"""Compute statistics of the training data, to which later volumes are compared."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def _reference(rows: tuple[tuple[float, ...], ...]) -> TrainingStatistic:
 
 
 def _nearest_distances(rows: tuple[tuple[float, ...], ...]) -> tuple[float, float]:
-    """Median and 99th percentile of the rows' distances to their nearest neighbours."""
+    """Return median and 99th percentile of the rows' nearest-neighbour distances."""
     each = [
         distance(np.array(row), [*rows[:i], *rows[i + 1 :]])
         for i, row in enumerate(rows)

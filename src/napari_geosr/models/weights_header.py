@@ -1,4 +1,4 @@
-"""Reads the header of a safetensors file to check sizes before loading."""
+"""Read the header of a safetensors file to check sizes before loading."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def check_header(stream: IO[bytes], size: int, name: str) -> bytes:
 
 
 def _total_bytes(tensors: object) -> int:
-    """Total size of all tensors in bytes; `ValueError` if the offsets contradict it."""
+    """Return the size of all tensors in bytes; raise `ValueError` if inconsistent."""
     if not isinstance(tensors, dict):
         raise ValueError("its header is not a JSON object")
     total = 0

@@ -1,4 +1,4 @@
-"""The zoo: bundled models and those in the user's folder."""
+"""List and manage the zoo: bundled models and those in the user's folder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _YOUNG_NS = 2 * 10**9
 
 @dataclass(frozen=True)
 class ZooEntry:
-    """An available model.
+    """Entry of an available model in the zoo.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class ZooEntry:
     card : ModelCard
         Description of the model.
     bundled : bool
-        Whether it is part of the package.
+        Whether the model is part of the package.
     """
 
     name: str
@@ -62,12 +62,12 @@ class ZooEntry:
 
     @property
     def location(self) -> str:
-        """Like `origin`, followed by the path for the user's own models."""
+        """The `origin`, followed by the path for the user's own models."""
         return self.origin if self.bundled else f"{self.origin}: {self.path}"
 
 
 def user_folder() -> Path:
-    """Folder for the user's own models, each a folder or zip. May not exist yet."""
+    """Return the folder for the user's own models, which may not exist yet."""
     return user_data_path("napari-geosr", appauthor=False) / "models"
 
 
@@ -92,7 +92,7 @@ def damaged() -> dict[Path, str]:
 def find(name_or_path: str | Path) -> Model:
     """Return a model by its name in the zoo or by the path of its bundle.
 
-    A training folder refers to the one model that training produced.
+    The path of a training folder selects the model that the training produced.
 
     Raises
     ------
@@ -284,7 +284,7 @@ def scan_folders() -> tuple[list[ZooEntry], dict[Path, str]]:
 
 
 def _scan(folder: Path, bundled: bool) -> tuple[dict[str, ZooEntry], dict[Path, str]]:
-    """The models of a folder by name, and its unusable entries with the reason."""
+    """Return the models of a folder by name, and unusable entries with the reason."""
     entries: dict[str, ZooEntry] = {}
     faults: dict[Path, str] = {}
     try:

@@ -4,9 +4,9 @@ The module of a network provides ``NetworkConfig`` (a `napari_geosr.core.config.
 and ``build(config) -> torch.nn.Module``. The result of ``build`` has a ``spec``
 attribute, a `napari_geosr.networks.spec.NetworkSpec`.
 
-The default of a setting that is added to a network later must reproduce the network
-without this setting, because model cards contain only the settings that existed when
-they were written. Other defaults for new training runs belong in ``training_defaults``
+If a setting is added to a network later, its default must reproduce the network without
+the setting, because model cards contain only the settings that existed when they were
+written. Other defaults for new training runs belong in ``training_defaults``
 (`napari_geosr.learning.architecture`).
 """
 
@@ -140,7 +140,7 @@ def build_network(name: str, /, **kwargs: Any) -> nn.Module:
 
 
 def parameter_count(name: str, /, **kwargs: Any) -> int | None:
-    """Number of parameters of a network or filter; None if no formula exists."""
+    """Return the number of parameters of a network or filter; None if unknown."""
     module = _module(name)
     if not hasattr(module, "parameter_count"):
         return None

@@ -1,4 +1,4 @@
-"""U-Net of diffusion models: it receives the noise level of its input.
+"""U-Net of diffusion models, which receives the noise level of its input.
 
 It consists of residual blocks with group norms [1]_ and strided convolutions. A
 sinusoidal embedding of the time in the noise schedule is added in every block [2]_.
@@ -233,8 +233,8 @@ class DiffusionUNet(nn.Module):
         x : Tensor of shape (N, C, [Z,] Y, X)
         time : Tensor of shape (N,) or (1,)
         porosity : Tensor of shape (N,) or (1,), optional
-            Porosity of the images without noise, 0 … 1; NaN or None: unknown. Only for
-            networks with this condition.
+            Porosity of the noise-free images, 0 … 1; NaN or None if unknown. Only for
+            networks that take the porosity as input.
         """
         embedded = self._embedded(time, x)
         if self.condition is not None:

@@ -239,12 +239,12 @@ def _pad_far(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _each(parts: Iterable[slice]) -> Any:
-    """Index of a part of every image; `Any`, because torch's types do not cover it."""
+    """Return the index of a part of every image; `Any`, for lack of a type in torch."""
     return (..., *parts)
 
 
 def _spans(n: int, window: int, overlap: int) -> list[tuple[int, int]]:
-    """Windows of equal size along an axis; the last window ends where the axis ends."""
+    """Return windows of equal size along an axis; the last one ends with the axis."""
     if n <= window:
         return [(0, n)]
     starts = [*range(0, n - window, window - overlap), n - window]
@@ -252,7 +252,7 @@ def _spans(n: int, window: int, overlap: int) -> list[tuple[int, int]]:
 
 
 def _ramp(n: int, overlap: int, edges: tuple[bool, bool], like: Tensor) -> Tensor:
-    """Weights along an axis: 1, falling over `overlap` towards inner borders."""
+    """Return weights along an axis: 1, falling over `overlap` towards inner borders."""
     places = torch.arange(1, n + 1, dtype=like.dtype, device=like.device)
     weights = torch.ones_like(places)
     if edges[0]:

@@ -50,7 +50,7 @@ class NetworkConfig(UpscalingConfig):
 
 
 def last_size(factor: int) -> int:
-    """Kernel size of the last convolution: equivalent to 9 fine voxels for factor 2."""
+    """Return the kernel size of the last convolution: 9 fine voxels for factor 2."""
     return 5 if factor == 2 else 3
 
 

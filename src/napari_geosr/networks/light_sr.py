@@ -92,7 +92,7 @@ class LightSR(UpscalingNetwork):
         return maps
 
     def trunk_part(self, x: torch.Tensor, part: Part) -> torch.Tensor:
-        """A part of the trunk's output; each layer drops what is no longer needed."""
+        """Return a part of the trunk's output; layers discard what is not needed."""
         shape = x.shape[2:]
         left = 2 * len(self.blocks)
         have = widened(part, left, shape)

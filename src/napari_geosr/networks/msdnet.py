@@ -85,7 +85,7 @@ class MSDNet(MixedScale):
         return y
 
     def feature_maps(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps before the last layer: ``(N, maps, [Z,] Y, X)``, the input first."""
+        """Return maps ``(N, maps, [Z,] Y, X)`` before the last layer, input first."""
         return self.mixed(x, torch.eye(self.n_maps, dtype=x.dtype, device=x.device))
 
     def set_last_layer(self, weights: torch.Tensor, bias: torch.Tensor) -> None:

@@ -80,7 +80,7 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 def _external_body(config: NetworkConfig) -> tuple[Any, Any]:
-    """Module and settings of a network that replaces the body."""
+    """Return the module and settings of a network that replaces the body."""
     from napari_geosr.networks import NETWORKS
 
     module = NETWORKS.load(config.body)
@@ -105,7 +105,7 @@ class _TwoLayerBlock(nn.Module):
             self.second.weight.mul_(0.3)  # type: ignore[operator]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # In place: these maps are large, and nothing else needs them.
+        # Modify the maps in place: they are large, and nothing else needs them.
         maps = functional.relu(self.first(x), inplace=True)
         changed: torch.Tensor = self.second(maps)
         return changed.add_(x)
@@ -147,7 +147,7 @@ class MultiscaleBody(nn.Module):
         self.halo = 2 * half + 1
 
     def forward(self, x: torch.Tensor, noise_maps: torch.Tensor) -> torch.Tensor:
-        """Predicted noise in `x` ``(N, C, …)``, in units of the noise level.
+        """Predict the noise in `x` ``(N, C, …)``, in units of the noise level.
 
         Parameters
         ----------

@@ -1,8 +1,8 @@
 """Super-resolution by residual groups with channel attention.
 
-A smaller version of the network of [1]_: groups of residual blocks, with a skip around
-each group and one around all groups. Each block ends with channel attention: its maps
-are weighted by numbers between 0 and 1, computed from the means of the maps.
+This is a smaller version of the network of [1]_: groups of residual blocks, with a skip
+around each group and one around all groups. Each block ends with channel attention: its
+maps are weighted by numbers between 0 and 1, computed from the means of the maps.
 
 In the paper, these are means over the whole image, so that results would depend on the
 tile. Here they are means over a window around every voxel, in training and inference
@@ -105,7 +105,7 @@ class ChannelAttention(nn.Module):
         self.excite = point(config.squeezed, config.features)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Apply the weights."""
+        """Multiply the maps by their weights."""
         inner = functional.relu(self.squeeze(local_mean(x, self.window)))
         return x * torch.sigmoid(self.excite(inner))
 

@@ -35,7 +35,7 @@ _INITIAL_GAIN = 0.1
 
 
 def edge_filters(ndim: int) -> torch.Tensor:
-    """Fixed filters ``(n + 1, 3, …)``: a smoothed derivative per axis, and a Laplacian.
+    """Return fixed filters ``(n + 1, 3, …)``: n smoothed derivatives and a Laplacian.
 
     The derivatives are Sobel filters. Weights are normalised so that their absolute
     values add up to 1, or 2 for the Laplacian.
@@ -108,7 +108,7 @@ class BranchedLayer(nn.Module):
         self.ndim = ndim
 
     def kernel(self) -> torch.Tensor:
-        """Weights of the single convolution that is equivalent to all branches."""
+        """Return the weights of the convolution that is equivalent to all branches."""
         maps_out, maps_in = self.point.shape
         # Compute in full precision, like the merged weights.
         with torch.autocast(self.weight.device.type, enabled=False):
@@ -188,7 +188,7 @@ class RepSR(UpscalingNetwork):
 
     @property
     def remark(self) -> str:
-        """Note about further training; empty for layers with branches."""
+        """Remark about further training; empty for layers with branches."""
         if not self.config.merged:
             return ""
         return (

@@ -68,7 +68,7 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 def _doublings(config: NetworkConfig) -> int:
-    """Number of doublings of the trunk's grid with all maps; 0 for small factors."""
+    """Return the number of doublings of the trunk's grid; 0 for small factors."""
     factor = config.upscale_factor
     return count_doublings(config.merge * factor) if count_doublings(factor) else 0
 
@@ -76,7 +76,7 @@ def _doublings(config: NetworkConfig) -> int:
 def merge_voxels(x: torch.Tensor, factor: int) -> torch.Tensor:
     """Merge voxels: ``(N, C, *factor · spatial)`` to ``(N, C · factorⁿ, *spatial)``.
 
-    The inverse of `napari_geosr.networks.layers.upsampling.pixel_shuffle`.
+    This is the inverse of `napari_geosr.networks.layers.upsampling.pixel_shuffle`.
     """
     n, c, *spatial = x.shape
     axes = len(spatial)
@@ -100,7 +100,7 @@ def pad_to(x: torch.Tensor, multiple: int) -> torch.Tensor:
 
 
 def crop_to(x: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
-    """Crop to the first `sizes` voxels along the axes: inverse of `pad_to`."""
+    """Crop to the first `sizes` voxels along the axes, the inverse of `pad_to`."""
     for axis, size in enumerate(sizes):
         x = x.narrow(2 + axis, 0, size)
     return x
@@ -127,8 +127,7 @@ class ResNet(nn.Module):
         )
         self.stages, self.tail = make_end(make, n, f, r * s, _doublings(config))
         self.register_buffer("kernel", cubic_kernel(s, n).float(), persistent=False)
-        # The reach is in merged voxels; the rest of the outermost merged voxel is
-        # added.
+        # The reach is in merged voxels; the remainder of the outermost one is added.
         reach = 1 + 2 * config.blocks + end_reach(_doublings(config))
         radius = r * reach + r - 1
         self.spec = NetworkSpec(

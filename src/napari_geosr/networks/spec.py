@@ -1,4 +1,4 @@
-"""Network properties that tiled inference requires."""
+"""Define the network properties that tiled inference requires."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SupportsTrainingDtype(Protocol):
     Attributes
     ----------
     training_dtype : torch.dtype or None
-        The type; None: that of its input.
+        Floating-point type in training; None for that of the input.
     """
 
     training_dtype: torch.dtype | None
@@ -26,7 +26,7 @@ class SupportsTrainingDtype(Protocol):
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """The contract between a network and tiled inference.
+    """Properties of a network that tiled inference relies on.
 
     Attributes
     ----------

@@ -103,9 +103,9 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 def reach(config: NetworkConfig) -> int:
-    """Radius of the receptive field in voxels, for the worst position of a voxel.
+    """Return the radius of the receptive field in voxels, at the worst position.
 
-    Follows the longest path from an output voxel through all levels to the input.
+    The longest path from an output voxel through all levels to the input determines it.
     """
     wide = 1 if config.upsampling == "linear" else 0
     blur = 1 if config.pooling == "blur" else 0
@@ -145,7 +145,7 @@ def blurred_maxima(x: torch.Tensor) -> torch.Tensor:
 
 
 def _thinned(x: torch.Tensor, axis: int, first: int) -> torch.Tensor:
-    """Every other voxel along an axis, starting at `first`, for the stride-2 filter."""
+    """Return every other voxel along an axis from `first`, for the stride-2 filter."""
     key = [slice(None)] * x.ndim
     key[axis] = slice(first, first + x.shape[axis] - 2, 2)
     return x[tuple(key)]
@@ -243,7 +243,7 @@ class UNet(nn.Module):
         return y + x[:, centre : centre + 1]
 
     def _check_patch_size(self, shape: torch.Size) -> None:
-        """Refuse patches with a single voxel in the normalised lowest level."""
+        """Reject patches with a single voxel in the normalised lowest level."""
         if shape[0] * math.prod(n >> self.config.levels for n in shape[2:]) < 2:
             raise ConfigError(
                 f"Patches of {' × '.join(map(str, shape[2:]))} voxels are too small "

@@ -16,7 +16,7 @@ def gaussian_blur(
     Parameters
     ----------
     volume : ndarray of shape (Z, Y, X)
-        Other numbers of axes are possible as well.
+        Any other number of axes is possible.
     sigma : float or sequence of float
         Standard deviation in voxels: one number for all axes, or one per axis.
     """

@@ -34,7 +34,7 @@ _FREQUENCIES = 256
 def noise_like(
     shape: Sequence[int], correlation: Mapping[str, float], rng: np.random.Generator
 ) -> FloatArray:
-    """Gaussian noise of variance 1 with given correlations of neighbouring voxels.
+    """Draw Gaussian noise of variance 1 with given correlations of adjacent voxels.
 
     White noise is smoothed along each axis with the Gaussian that gives the required
     correlation; for negative correlations, its weights alternate in sign.
@@ -50,7 +50,7 @@ def noise_like(
 
     axes = "ZYX"[-len(shape) :].lower()
     kernels = [_kernel(round(correlation.get(axis, 0.0), 3)) for axis in axes]
-    # Generate a larger array and crop it, so that borders are like the interior.
+    # Generate a larger array and crop it, to avoid boundary effects.
     margins = [len(kernel) // 2 for kernel in kernels]
     wide = [n + 2 * m for n, m in zip(shape, margins, strict=True)]
     noise = rng.standard_normal(wide)
@@ -64,7 +64,7 @@ def noise_like(
 
 @lru_cache(maxsize=64)
 def _kernel(correlation: float) -> tuple[float, ...]:
-    """Kernel of unit energy that correlates white noise by `correlation`."""
+    """Return the kernel of unit energy that correlates white noise by `correlation`."""
     if abs(correlation) < 0.005:
         return (1.0,)
     low, high = 0.05, _MAX_WIDTH
@@ -91,7 +91,7 @@ def _gaussian(width: float) -> FloatArray:
 def noise_of_scan(
     noise: Noise, shape: Sequence[int], rng: np.random.Generator
 ) -> FloatArray:
-    """Gaussian noise of variance 1 with the measured spectrum of a scan's noise.
+    """Draw Gaussian noise of variance 1 with the measured spectrum of a scan's noise.
 
     Noise of a reconstruction has hardly any low frequencies: adjacent voxels may be
     correlated as in blurred noise, but much less of the noise passes a denoiser.
@@ -122,7 +122,7 @@ def filtered_covariance(
     kernels: Sequence[npt.ArrayLike],
     distance: Sequence[int] | None = None,
 ) -> float:
-    """Covariance of the noise of a scan after a linear filter.
+    """Return the covariance of the noise of a scan after a linear filter.
 
     Exact for the noise that `noise_of_scan` draws.
 
@@ -163,7 +163,7 @@ def filtered_covariance(
 
 
 def _white_and_rest(noise: Noise) -> tuple[float, dict[str, float]]:
-    """White fraction, and correlation of adjacent voxels in the non-white part."""
+    """Return the white fraction, and the correlation of the non-white part per axis."""
     white = min(max(noise.white, 0.0), 1.0)
     if white > _ALL_WHITE:
         return 1.0, {}
@@ -176,7 +176,7 @@ def _white_and_rest(noise: Noise) -> tuple[float, dict[str, float]]:
 def _blurred(
     weights: Sequence[FloatArray], correlations: Sequence[float]
 ) -> list[FloatArray]:
-    """Combined weights of a filter and the blur of `noise_like`."""
+    """Return the combined weights of a filter and the blur of `noise_like`."""
     return [
         np.convolve(kernel, np.asarray(_kernel(round(rho, 3))))
         for kernel, rho in zip(weights, correlations, strict=True)
@@ -184,7 +184,7 @@ def _blurred(
 
 
 def _overlap(weights: Sequence[FloatArray], steps: Sequence[int]) -> float:
-    """Covariance of filtered white noise."""
+    """Return the covariance of filtered white noise."""
     return math.prod(
         float(kernel[step:] @ kernel[: len(kernel) - step]) if step < len(kernel) else 0
         for kernel, step in zip(weights, steps, strict=True)
@@ -194,7 +194,7 @@ def _overlap(weights: Sequence[FloatArray], steps: Sequence[int]) -> float:
 def _plane_covariance(
     cutoff: float, weights: Sequence[FloatArray], steps: Sequence[int]
 ) -> float:
-    """Covariance of filtered noise of filtered back-projection in a slice."""
+    """Return the covariance of filtered noise of a slice from back-projection."""
     longest = max(
         len(kernel) + step for kernel, step in zip(weights, steps, strict=True)
     )
@@ -212,7 +212,7 @@ def _plane_covariance(
 def _reconstruction_like(
     shape: Sequence[int], cutoff: float, along_z: float, rng: np.random.Generator
 ) -> FloatArray:
-    """Noise of variance 1 with the spectrum of filtered back-projection in slices."""
+    """Draw noise of variance 1 with the spectrum of filtered back-projection."""
     from scipy import fft
 
     # Planes are periodic: generate larger ones and crop them.

@@ -1,7 +1,7 @@
 """Fluorescence phantoms: nuclei, membranes, filaments and spots on a background.
 
-Lengths are in voxels of the plane. A phantom is the light that a perfect microscope
-would collect; blur and noise are added afterwards.
+Lengths are in voxels of the plane. A phantom represents the light that a perfect
+microscope would collect; blur and noise are added afterwards.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Exposure:
 def nuclei(
     shape: Shape, rng: np.random.Generator, *, step: float = 1.0, radius: float = 10.0
 ) -> FloatArray:
-    """Ellipsoids with chromatin-like texture, 0 to 1.
+    """Draw ellipsoids with chromatin-like texture, with values from 0 to 1.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def nuclei(
 def membranes(
     shape: Shape, rng: np.random.Generator, *, step: float = 1.0, radius: float = 14.0
 ) -> FloatArray:
-    """Thin shells around cells, 0 to 1.
+    """Draw thin shells around cells, with values from 0 to 1.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def membranes(
 def _cells(
     shape: Shape, rng: np.random.Generator, step: float, radius: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Relative distance to the nearest cell's centre (1: edge); radius of that cell."""
+    """Return the relative distance to the nearest cell's centre, and its radius."""
     share = rng.uniform(0.1, 0.6)
     n = int(np.clip(share * math.prod(shape) * step / (4.2 * radius**3), 2, 60))
     best = np.full(shape, np.inf, np.float32)
@@ -141,7 +141,7 @@ def _cells(
 def filaments(
     shape: Shape, rng: np.random.Generator, *, step: float = 1.0, number: int = 30
 ) -> FloatArray:
-    """Curved lines of varied brightness, 0 to 1.
+    """Draw curved lines of varied brightness, with values from 0 to 1.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ def filaments(
 
 
 def spots(shape: Shape, rng: np.random.Generator, *, number: int = 150) -> FloatArray:
-    """Points of light of varied brightness, 0 to 1.
+    """Draw points of varied brightness, with values from 0 to 1.
 
     Parameters
     ----------
@@ -255,7 +255,7 @@ def phantom(
 def random_microscope(
     rng: np.random.Generator, *, photons: tuple[float, float] = (4.0, 300.0)
 ) -> Microscope:
-    """A microscope with random blur and sampling, and log-uniform photon numbers."""
+    """Draw a microscope with random blur and sampling; photons are log-uniform."""
     return Microscope(
         blur=rng.uniform(0.8, 2.0),
         elongation=rng.uniform(2.0, 3.5),
@@ -267,7 +267,7 @@ def random_microscope(
 
 
 def blurred_image(light: FloatArray, microscope: Microscope) -> FloatArray:
-    """Noise-free image of `light`; 1 corresponds to a bright structure."""
+    """Return the noise-free image of `light`; 1 corresponds to a bright structure."""
     blur = microscope.blur
     blurred = gaussian_blur(
         light, (blur * microscope.elongation / microscope.step, blur, blur)
@@ -280,7 +280,7 @@ def blurred_image(light: FloatArray, microscope: Microscope) -> FloatArray:
 def camera_image(
     clean: FloatArray, microscope: Microscope, rng: np.random.Generator
 ) -> FloatArray:
-    """Camera image of a noise-free image, in photons.
+    """Simulate the camera image of a noise-free image, in photons.
 
     Parameters
     ----------
@@ -298,7 +298,7 @@ def camera_image(
 def expose(
     light: FloatArray, microscope: Microscope, rng: np.random.Generator
 ) -> Exposure:
-    """Image `light` twice through `microscope`.
+    """Record two images of `light` through `microscope`.
 
     Parameters
     ----------
@@ -314,7 +314,7 @@ def expose(
 def expose_coarse(
     light: FloatArray, microscope: Microscope, rng: np.random.Generator, factor: int = 2
 ) -> tuple[FloatArray, FloatArray]:
-    """Image `light` with wide pixels, and with narrow pixels and a sharper lens.
+    """Record `light` with wide pixels, and with narrow pixels and a sharper lens.
 
     A pixel counts all photons that fall on it. Both images use the grey level that
     bright structures have in wide pixels, so finer structures may be brighter in the
@@ -328,7 +328,7 @@ def expose_coarse(
     microscope : Microscope
         The microscope with wide pixels; its lengths are in wide pixels.
     factor : int
-        Narrow pixels per wide one along Y and X.
+        Narrow pixels per wide pixel along Y and X.
 
     Returns
     -------
@@ -355,7 +355,7 @@ def scan_coarsely(
     rng: np.random.Generator,
     factors: Sequence[int],
 ) -> FloatArray:
-    """Image `light` with a scan that stops only at the centre of every block of voxels.
+    """Record `light` with a scan that stops only at the centre of each block of voxels.
 
     The lens and the dwell time at each position are those of a scan of all voxels, so
     that blur and photon count per sample are the same.
@@ -365,7 +365,7 @@ def scan_coarsely(
     microscope : Microscope
         Its lengths are in voxels of `light`.
     factors : sequence of int
-        Voxels of a block along the axes.
+        Number of voxels of a block along each axis.
 
     Returns
     -------

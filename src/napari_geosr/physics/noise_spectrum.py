@@ -23,16 +23,16 @@ _BEFORE = 1000
 
 
 def frequencies() -> npt.NDArray[np.float64]:
-    """Frequencies of a tabulated spectrum, in cycles per voxel."""
+    """Return the frequencies of a tabulated spectrum, in cycles per voxel."""
     return np.linspace(0, CORNER, POINTS)
 
 
 def reconstruction_power(
     f: npt.NDArray[np.float64], cutoff: float
 ) -> npt.NDArray[np.float64]:
-    """Noise power spectrum of filtered back-projection, up to a factor.
+    """Return the noise power spectrum of filtered back-projection, up to a factor.
 
-    The same as in `napari_geosr.physics.noise.reconstruction_noise`.
+    The spectrum is the same as in `napari_geosr.physics.noise.reconstruction_noise`.
 
     Parameters
     ----------
@@ -49,13 +49,13 @@ def reconstruction_power(
 
 
 def smooth_power(f: npt.NDArray[np.float64], width: float) -> npt.NDArray[np.float64]:
-    """Power spectrum of white noise after a Gaussian blur of `width` voxels."""
+    """Return the spectrum of white noise after a Gaussian blur of `width` voxels."""
     power: npt.NDArray[np.float64] = np.exp(-((2 * np.pi * width * f) ** 2))
     return power
 
 
 class SpectralNoise:
-    """Gaussian noise, plane by plane.
+    """Generator of Gaussian noise, plane by plane.
 
     Each plane depends only on its index and the seed.
 
@@ -87,7 +87,7 @@ class SpectralNoise:
         self._white: OrderedDict[int, FloatArray] = OrderedDict()
 
     def plane(self, index: int) -> FloatArray:
-        """The noise of one plane."""
+        """Return the noise of one plane."""
         from scipy import fft
 
         if self.sd == 0:
@@ -102,7 +102,7 @@ class SpectralNoise:
         return noise * np.float32(self.sd)
 
     def _one(self, index: int) -> FloatArray:
-        """White noise of one plane; cached, because neighbouring planes need it too."""
+        """Return the white noise of one plane; cached, because neighbours need it."""
         if index not in self._white:
             rng = np.random.default_rng([self.seed, 11, _BEFORE + index])
             self._white[index] = rng.standard_normal(self.shape, dtype=np.float32)
@@ -112,7 +112,7 @@ class SpectralNoise:
 
 
 def _filter(shape: tuple[int, int], spectrum: Sequence[float]) -> FloatArray:
-    """Amplitudes of the filter that gives white noise this spectrum and variance 1."""
+    """Return the filter that gives white noise this spectrum and variance 1."""
     from scipy import fft
 
     fy = fft.fftfreq(shape[0])[:, None]
@@ -132,13 +132,13 @@ def _filter(shape: tuple[int, int], spectrum: Sequence[float]) -> FloatArray:
 
 
 def _weights(along_z: float) -> npt.NDArray[np.float64]:
-    """Gaussian weights of planes that give adjacent planes this correlation."""
+    """Return the Gaussian weights that give adjacent planes this correlation."""
     if along_z <= 0.001:
         return np.ones(1)
     places = np.arange(-_REACH, _REACH + 1)
 
     def gaussian(width: float) -> npt.NDArray[np.float64]:
-        """Gaussian weights of a given width, with unit power."""
+        """Return the Gaussian weights of a given width, with unit power."""
         weights = np.exp(-0.5 * (places / width) ** 2)
         unit: npt.NDArray[np.float64] = weights / math.sqrt(float((weights**2).sum()))
         return unit

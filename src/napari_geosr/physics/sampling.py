@@ -1,4 +1,4 @@
-"""Coarser sampling, as by a detector with larger elements."""
+"""Sample volumes more coarsely, as a detector with larger elements would."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def area_downsample(
 def kept_samples(
     volume: npt.NDArray[np.float32], factors: Sequence[int]
 ) -> npt.NDArray[np.float32]:
-    """Keep one voxel of every block of `factors`, like a scan that skips the others.
+    """Keep one voxel of every block of `factors`, as a scan does that skips the others.
 
     The kept voxel has the index ``factor // 2`` along every axis, the middle for odd
     factors.
@@ -119,7 +119,7 @@ def shift_half_voxel(
 def centre_samples(
     smooth: npt.NDArray[np.float32], factors: Sequence[int]
 ) -> npt.NDArray[np.float32]:
-    """Values of a smooth image at the centres of blocks of `factors` voxels.
+    """Return the values of a smooth image at the centres of blocks of `factors` voxels.
 
     For even factors, the centre lies between two voxels and its value is interpolated.
     """
@@ -134,7 +134,7 @@ def centre_samples(
 def coarse_scan(
     volume: npt.NDArray[np.float32], factor: int, sigma: float
 ) -> npt.NDArray[np.float32]:
-    """Noise-free image of a system with voxels `factor` times larger.
+    """Simulate the noise-free image of a system with voxels `factor` times larger.
 
     Parameters
     ----------
@@ -143,6 +143,6 @@ def coarse_scan(
     factor : int
         Voxels of the fine grid per voxel of the result along each axis.
     sigma : float
-        Blur of the low-resolution system in *its* voxels, applied before sampling.
+        Standard deviation of the blur before sampling, in low-resolution voxels.
     """
     return area_downsample(gaussian_blur(volume, sigma * factor), factor)

@@ -21,7 +21,7 @@ NoiseKind = Literal["independent", "reconstruction", "few-photons"]
 
 @dataclass(frozen=True)
 class Imaging:
-    """Imaging settings.
+    """Settings of a simulated scan: noise, blur and sampling.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Scan:
     Attributes
     ----------
     noisy : ndarray of shape (Z, Y, X)
-        The scan.
+        The simulated scan, with noise.
     clean : ndarray of shape (s·Z, s·Y, s·X)
         Grey values of the object on its own grid, sharp except for partial volumes.
     mask : ndarray of bool, same shape as `clean`
@@ -123,9 +123,10 @@ def scan(
 
 
 def noise_free(clean: FloatArray, imaging: Imaging) -> FloatArray:
-    """Noise-free scan of an object with grey values `clean`.
+    """Simulate the noise-free scan of an object with grey values `clean`.
 
-    Includes the blur, and the filter and streaks of a ``"few-photons"`` reconstruction.
+    The result includes the blur and, for ``"few-photons"``, the filter and streaks of
+    the reconstruction.
     """
     seen = gaussian_blur(clean, imaging.blur * imaging.downsample)
     if imaging.downsample > 1:
@@ -187,7 +188,7 @@ def random_phantom(
 def small_pore_foam(
     shape: Shape, rng: np.random.Generator, scale: float = 1.0
 ) -> Phantom:
-    """A foam of small pores, easily hidden by noise: radii of 1.5 to 7.5 · `scale`.
+    """Draw a foam of pores with radii of 1.5 to 7.5 · `scale`, easily hidden by noise.
 
     Parameters
     ----------
@@ -215,7 +216,7 @@ def random_imaging(
     square: bool = True,
     strong_noise: float = 0.0,
 ) -> Imaging:
-    """Imaging settings with random blur and noise.
+    """Draw imaging settings with random blur and noise.
 
     The noise level is log-uniform within `noise`; for the fraction `strong_noise` of
     the draws it is uniform, and therefore stronger on average.
@@ -251,7 +252,7 @@ def random_imaging(
 
 
 def random_texture(phantom: Phantom, rng: np.random.Generator) -> FloatArray | None:
-    """Mild gradient and sometimes a third phase, in units of the contrast, or None."""
+    """Draw a mild gradient and sometimes a third phase, for contrast 1; or None."""
     shape = phantom.fraction.shape
     texture = np.zeros(shape, np.float32)
     if rng.random() < 0.5:
@@ -284,7 +285,7 @@ def random_scan(
     small_pores: float = 0.0,
     scale: float | None = None,
 ) -> Scan:
-    """A scan with random settings of a random phantom, or of `phantom`.
+    """Simulate a scan with random settings of a random phantom, or of `phantom`.
 
     Dark and bright pores are equally likely, and the contrast is 1. For the fraction
     `small_pores` of the draws, the phantom is a foam of small pores, with noise from

@@ -2,7 +2,7 @@
 
 Random shapes with power-law sizes occlude each other, which gives images the statistics
 of natural images [1]_; networks trained on them can denoise unseen kinds of images
-[2]_. Volumes of materials, bones and cells have further features, which are added:
+[2]_. The following features of materials, bones and cells are added:
 fibres and weaves, plates and cracks, thin struts, cavities of one to three voxels,
 grains, textures with power-law spectra inside phases, gradients from beam hardening.
 
@@ -34,7 +34,7 @@ _KINDS = ("ellipsoid", "box", "octahedron", "fibre", "plate")
 
 
 def random_scene(shape: Shape, rng: np.random.Generator) -> FloatArray:
-    """A noise-free volume (Z, Y, X) with grey values of about 0 … 1."""
+    """Generate a noise-free volume (Z, Y, X) with grey values of about 0 … 1."""
     two_phases = rng.random() < 0.35
     greys = rng.random(2 if two_phases else int(rng.integers(3, 9)))
     if two_phases and abs(greys[0] - greys[1]) < 0.2:
@@ -66,7 +66,7 @@ def random_scene(shape: Shape, rng: np.random.Generator) -> FloatArray:
 def power_law_field(
     shape: Shape, exponent: float, rng: np.random.Generator
 ) -> FloatArray:
-    """A Gaussian field with power ∝ ``f^-exponent``, mean 0, standard deviation 1.
+    """Draw a Gaussian field with power ∝ ``f^-exponent``, mean 0, standard deviation 1.
 
     Parameters
     ----------
@@ -96,20 +96,20 @@ def _rotation(rng: np.random.Generator) -> npt.NDArray[np.float64]:
 
 
 def _radius(rng: np.random.Generator) -> float:
-    """A random radius with density ∝ r^-3 between the smallest and the largest."""
+    """Draw a random radius with density ∝ r^-3 between the smallest and the largest."""
     low, high = _RADII
     share = rng.random()
     return float((low**-2 - share * (low**-2 - high**-2)) ** -0.5 * rng.uniform(0.8, 2))
 
 
 def _cut(grid: Grid, key: tuple[slice, ...]) -> Grid:
-    """The coordinates of a box."""
+    """Return the coordinates of a box."""
     z, y, x = grid
     return z[key[0]], y[:, key[1]], x[:, :, key[2]]
 
 
 def _relative_to(grid: Grid, place: npt.NDArray[np.float64]) -> Grid:
-    """The coordinates relative to a position."""
+    """Return the coordinates relative to a position."""
     z, y, x = grid
     c = place.astype(np.float32)
     return z - c[0], y - c[1], x - c[2]
@@ -169,7 +169,7 @@ def _add_cavities(
     rng: np.random.Generator,
     greys: npt.NDArray[np.float64],
 ) -> None:
-    """Cavities of one to three voxels, such as lacunae, or grains of that size."""
+    """Add cavities of one to three voxels, such as lacunae, or grains of that size."""
     grey = np.float32(rng.choice(greys))
     for _ in range(int(rng.integers(10, 120))):
         centre = rng.random(3) * np.array(scene.shape)
@@ -188,7 +188,7 @@ def _add_struts(
     rng: np.random.Generator,
     greys: npt.NDArray[np.float64],
 ) -> None:
-    """Struts one to four voxels thick between random positions."""
+    """Add struts one to four voxels thick between random positions."""
     grey = np.float32(rng.choice(greys))
     for _ in range(int(rng.integers(5, 25))):
         ends = rng.random((2, 3)) * np.array(scene.shape)
@@ -208,7 +208,7 @@ def _add_cracks(
     rng: np.random.Generator,
     greys: npt.NDArray[np.float64],
 ) -> None:
-    """Cracks: wavy sheets about one voxel thick."""
+    """Add cracks: wavy sheets about one voxel thick."""
     grey = np.float32(rng.choice(greys))
     for _ in range(int(rng.integers(1, 5))):
         u = _rotation(rng)[0]
@@ -224,7 +224,7 @@ def _add_weave(
     rng: np.random.Generator,
     greys: npt.NDArray[np.float64],
 ) -> None:
-    """Two sets of interlaced yarns."""
+    """Add two sets of interlaced yarns."""
     z, y, x = grid
     pitch, r = rng.uniform(8, 24), rng.uniform(1.5, 6)
     for across, along in ((y, x), (x, y)):
@@ -245,7 +245,7 @@ def _add_grains(
     rng: np.random.Generator,
     greys: npt.NDArray[np.float64],
 ) -> None:
-    """Space-filling grains (Voronoi cells), each with its own grey value."""
+    """Add space-filling grains (Voronoi cells), each with its own grey value."""
     from scipy.spatial import cKDTree
 
     n = int(rng.integers(15, 150))
@@ -258,7 +258,7 @@ def _add_grains(
 
 
 def _gradient(grid: Grid, rng: np.random.Generator) -> FloatArray:
-    """A ramp and a bowl, as from uneven illumination and cupping by beam hardening."""
+    """Draw a ramp and a bowl, as from uneven illumination and beam hardening."""
     shape = [g.size for g in grid]
     z, y, x = (g / max(n - 1, 1) - 0.5 for g, n in zip(grid, shape, strict=True))
     ramp = sum(rng.normal() * part for part in (z, y, x))

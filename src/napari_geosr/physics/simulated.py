@@ -80,13 +80,13 @@ class ObjectKind:
         return every is not None and number % every == every - 1
 
     def version_shape(self, number: int, version: int) -> tuple[int, ...]:
-        """Shape of one version of the volume with this number."""
+        """Return the shape of one version of the volume with this number."""
         factors = self.finer if version else (1, 1, 1)
         shape = tuple(f * n for f, n in zip(factors, self.shape, strict=True))
         return shape[1:] if self.is_single(number) else shape
 
     def versions(self, number: int) -> tuple[FloatArray, ...]:
-        """All versions of this number's volume, on the grey scale of the first."""
+        """Return all versions of this volume, on the grey scale of the first."""
         made = self.simulate(number)
         if self.is_single(number):
             made = tuple(part[len(part) // 2] for part in made)
@@ -100,7 +100,7 @@ class ObjectKind:
 def ct_object(
     shape: Shape, rng: np.random.Generator
 ) -> tuple[Phantom, FloatArray | None]:
-    """Pores in a solid, often with a third phase, gradients or a granular solid."""
+    """Draw pores in a solid, often with a third phase, gradients or grains."""
     phantom = scans.random_phantom(shape, rng)
     texture = scans.random_texture(phantom, rng)
     added = np.zeros(shape, np.float32) if texture is None else texture
@@ -123,7 +123,7 @@ def ct_object(
 
 
 def ct_scan(number: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Two noisy scans of the same object, and its noise-free scan."""
+    """Simulate two noisy scans of the same object, and its noise-free scan."""
     rng = np.random.default_rng([_CT_SEED, number])
     phantom, texture = ct_object(KINDS["ct-scan"].shape, rng)
     imaging = scans.random_imaging(rng)
@@ -143,7 +143,7 @@ def ct_scan(number: int) -> tuple[FloatArray, FloatArray, FloatArray]:
 
 
 def fluo(number: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Two exposures of the same cells, and their mean."""
+    """Simulate two exposures of the same cells, and their mean."""
     rng = np.random.default_rng([_FLUO_SEED, number])
     microscope = fluorescence.random_microscope(rng)
     shape = KINDS["fluo"].shape
@@ -153,7 +153,7 @@ def fluo(number: int) -> tuple[FloatArray, FloatArray, FloatArray]:
 
 
 def foam_scan(number: int) -> tuple[FloatArray, FloatArray]:
-    """A scan of pores in a solid, and its ground truth."""
+    """Simulate a scan of pores in a solid, and its ground truth."""
     made = scans.random_scan(
         KINDS["foam-scan"].shape,
         np.random.default_rng([_FOAM_SEED, number]),
@@ -164,7 +164,7 @@ def foam_scan(number: int) -> tuple[FloatArray, FloatArray]:
 
 
 def blob_scan(number: int) -> tuple[FloatArray, FloatArray]:
-    """A scan of irregular pores, many connected by necks, and its ground truth."""
+    """Simulate a scan of irregular pores joined by necks, and its ground truth."""
     kind = KINDS["blob-scan"]
     rng = np.random.default_rng([_BLOB_SEED, number])
     phantom = phantoms.random_blobs(
@@ -180,7 +180,7 @@ def blob_scan(number: int) -> tuple[FloatArray, FloatArray]:
 
 
 def fine_scan(number: int) -> tuple[FloatArray, FloatArray]:
-    """A scan of small pores with strong noise, and its ground truth."""
+    """Simulate a scan of small pores with strong noise, and its ground truth."""
     made = scans.random_scan(
         KINDS["fine-scan"].shape,
         np.random.default_rng([_FINE_SEED, number]),
@@ -191,7 +191,7 @@ def fine_scan(number: int) -> tuple[FloatArray, FloatArray]:
 
 
 def foam_coarse(number: int) -> tuple[FloatArray, FloatArray]:
-    """A low-resolution scan of pores, and the object on a grid twice as fine."""
+    """Simulate a low-resolution scan of pores; the object's grid is twice as fine."""
     kind = KINDS["foam-coarse"]
     made = scans.random_scan(
         kind.shape,
@@ -204,7 +204,7 @@ def foam_coarse(number: int) -> tuple[FloatArray, FloatArray]:
 
 
 def foam_coarse_4(number: int) -> tuple[FloatArray, FloatArray]:
-    """A low-resolution scan, and its ground truth on a grid four times as fine.
+    """Simulate a low-resolution scan; the ground truth is on a four times finer grid.
 
     Its features are half as large, in voxels of the scan, as those of
     `foam_coarse`.
@@ -222,7 +222,7 @@ def foam_coarse_4(number: int) -> tuple[FloatArray, FloatArray]:
 
 
 def bone_coarse_8(number: int) -> tuple[FloatArray, FloatArray]:
-    """A clinical scan of bone, and its ground truth on a grid eight times as fine.
+    """Simulate a clinical scan of bone; the ground truth has voxels an eighth as wide.
 
     The object contains struts 6 to 20 fine voxels thick, or canals with a radius of 1.5
     to 16 fine voxels, as seen in a scan with 80 µm voxels.
@@ -257,7 +257,7 @@ def bone_coarse_8(number: int) -> tuple[FloatArray, FloatArray]:
 
 
 def fluo_coarse(number: int) -> tuple[FloatArray, FloatArray]:
-    """A noisy image of cells, and a noise-free one with half the pixel size."""
+    """Simulate a noisy image of cells, and a noise-free one on a finer grid."""
     kind = KINDS["fluo-coarse"]
     rng = np.random.default_rng([_FLUO_SEED, 2, number])
     microscope = fluorescence.random_microscope(rng, photons=(10.0, 500.0))
@@ -299,7 +299,7 @@ class Cache:
         self._lock = threading.Lock()
 
     def get(self, kind: str, number: int) -> tuple[FloatArray, ...]:
-        """All versions of the volume with this number, simulated unless cached."""
+        """Return all versions of this volume, which is simulated unless cached."""
         with self._lock:
             key = (kind, number)
             if key in self._kept:

@@ -35,11 +35,11 @@ _SCALING_VIEWS = 8
 #: Range of the intensity added by a zinger, in units of the beam's intensity without a
 #: sample.
 _ZINGER = (2.0, 8.0)
-#: Number of the random stream for the flat fields; projections use their own indices.
+#: Index of the random stream for the flat fields; projections use their own indices.
 _FLAT_STREAM = 2**32
-#: Number of the random stream for the dark fields.
+#: Index of the random stream for the dark fields.
 _DARK_STREAM = 2**32 + 1
-#: Number of the random stream for the gains of the detector's pixels.
+#: Index of the random stream for the gains of the detector's pixels.
 _GAIN_STREAM = 2**32 + 2
 
 
@@ -57,10 +57,11 @@ class PorousSample:
     pores, inside : ndarray of bool, shape (Z, N, N)
         Pore voxels, and the part of the cylinder in which porosity is measured.
     porosity : float
-        Pore volume divided by the volume inside; voxels cut by a surface contribute
-        their pore fraction.
+        Pore volume divided by the volume of `inside`; voxels cut by a surface
+        contribute their pore fraction.
     porosity_at_half : float
-        Fraction of pore voxels inside, as given by a threshold at half the contrast.
+        Fraction of pore voxels in `inside`, as given by a threshold at half the
+        contrast.
     """
 
     attenuation: FloatArray
@@ -122,7 +123,7 @@ def simulate_scan(
     truth: AnyMapping | None = None,
     scale: float | None = None,
 ) -> Projections:
-    """Scan a sample; see `scan_steps`.
+    """Simulate a scan of a sample; see `scan_steps`.
 
     Parameters
     ----------
@@ -145,7 +146,7 @@ def scan_steps(
     scale: float | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Projections]:
-    """Scan a sample in a parallel beam, in blocks of views.
+    """Simulate the scan of a sample in a parallel beam, in blocks of views.
 
     In each view, the beam is attenuated by exp(-line integral), averaged over the
     angles through which the sample rotates during the exposure, blurred by the
@@ -211,13 +212,13 @@ def scan_steps(
 
 
 def detector_columns(size: int, config: ScanConfig) -> int:
-    """Number of detector columns for slices of `size` voxels."""
+    """Return the number of detector columns for slices of `size` voxels."""
     room = 2 * math.ceil(abs(config.centre_offset)) + 8
     return config.columns or size + room
 
 
 class _Detector:
-    """The quantities that are the same for all views of a scan."""
+    """Properties of the scan that are the same for all views."""
 
     def __init__(
         self, volume: FloatArray, config: ScanConfig, scale: float | None = None
@@ -234,7 +235,7 @@ class _Detector:
         self.flat_gain, self.gain = self._gains()
 
     def _scale(self) -> float:
-        """Ratio of the requested to the actual largest line integral in a few views."""
+        """Return the factor by which line integrals reach the requested maximum."""
         self.scale = 1.0
         config = self.config
         few = np.linspace(0, config.projections - 1, _SCALING_VIEWS).astype(int)
@@ -253,7 +254,7 @@ class _Detector:
         return np.uint16 if highest < np.iinfo(np.uint16).max else np.uint32
 
     def _gains(self) -> tuple[FloatArray, FloatArray]:
-        """Gain of each pixel in the flat fields, and its true gain."""
+        """Return the gain of each pixel in the flat fields, and its true gain."""
         rng = np.random.default_rng([self.config.seed, _GAIN_STREAM])
         shape = (self.volume.shape[0], self.n_columns)
         flat = 1 + self.config.gain * rng.standard_normal(shape)
@@ -264,7 +265,7 @@ class _Detector:
         return flat.astype(np.float32), real.astype(np.float32)
 
     def _integrals(self, angles: npt.NDArray[np.float64]) -> FloatArray:
-        """Line integrals of shape (Z, angle, column)."""
+        """Return the line integrals of shape (Z, angle, column)."""
         import torch
 
         from napari_geosr.physics.projection.projector import project
@@ -281,7 +282,7 @@ class _Detector:
         return found
 
     def transmitted(self, views: range) -> FloatArray:
-        """Transmission of the sample, of shape (view, row, column)."""
+        """Return the transmission of the sample, of shape (view, row, column)."""
         k = self.config.sub_angles
         within = self.step * ((np.arange(k) + 0.5) / k - 0.5)
         angles = (self.angles[views.start : views.stop, None] + within).ravel()
@@ -291,7 +292,7 @@ class _Detector:
         return np.ascontiguousarray(mean.transpose(1, 0, 2), np.float32)
 
     def count(self, transmitted: FloatArray, view: int) -> AnyArray:
-        """Counts of one view; its random numbers depend only on the view."""
+        """Return the counts of one view; its random numbers depend only on the view."""
         config = self.config
         if config.blur:
             transmitted = gaussian_blur(transmitted, config.blur)
@@ -323,7 +324,7 @@ class _Detector:
         return np.stack(frames)
 
     def projections(self, counts: AnyArray, truth: AnyMapping) -> Projections:
-        """The scan as if read from a file."""
+        """Return the scan in the form in which a reader would return it."""
         config = self.config
         beam = self.flat_gain * np.float32(config.photons)
         record = {

@@ -69,7 +69,7 @@ class BoxIndex:
         return any(contains(box, place) for box in self._candidates(place))
 
     def _candidates(self, place: Sequence[slice]) -> Iterator[Box]:
-        """Boxes near the first voxel of `place` that are large enough."""
+        """Yield boxes near the first voxel of `place` that are large enough."""
         for shape, grid in self._grids.items():
             if any(p.stop - p.start > n for p, n in zip(place, shape, strict=True)):
                 continue

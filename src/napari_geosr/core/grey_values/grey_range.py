@@ -11,8 +11,8 @@ from napari_geosr.core.types import AnyDType
 #: Largest step between neighbouring float32 numbers, relative to the standard
 #: deviation, at which the contrast survives a conversion to float32.
 _MAX_STEP = 0.1
-#: Smallest standard deviation of a volume in double precision: float32 has fewer digits
-#: for numbers below 1.2e-38.
+#: Smallest accepted standard deviation of a volume in double precision: below 1.2e-38,
+#: float32 numbers have fewer digits.
 _MIN_STD = 1e-36
 
 
@@ -31,7 +31,7 @@ def float32_range_fault(minimum: float, maximum: float) -> str:
 def float32_contrast_fault(
     mean: float, std: float, minimum: float, maximum: float, dtype: AnyDType
 ) -> str:
-    """A message if float32 loses the contrast of numbers with more digits; else "".
+    """Return a message if float32 would lose the contrast of the values; else "".
 
     Parameters
     ----------

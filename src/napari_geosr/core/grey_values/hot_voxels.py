@@ -84,7 +84,7 @@ def missing_values_text(
     range_ : tuple of float
         Smallest and largest grey value.
     usual : tuple of float
-        The same range without values far from most others.
+        The same range without extreme values, i.e. values far from most others.
 
     Examples
     --------
@@ -178,7 +178,7 @@ class GreySample:
     def values_if_others_are_missing(
         self, low: float, high: float
     ) -> tuple[float, float] | None:
-        """Range of the grey values, excluding values that mark missing voxels.
+        """Return the range of grey values, excluding values that mark missing voxels.
 
         None if no value marks missing voxels.
 
@@ -218,7 +218,7 @@ class GreySample:
         return FarVoxels(1 - others.size / values.size, usual)
 
     def hot_voxels(self, share: float = HOT_SHARE) -> HotVoxels | None:
-        """The criteria for the volume; None if it has too few distinct grey values.
+        """Return the criteria; None if the volume has too few distinct grey values.
 
         Parameters
         ----------
@@ -310,7 +310,7 @@ class HotVoxelFilter:
         return voxels, np.concatenate(replaced)
 
     def values_at(self, box: Slices) -> Iterator[tuple[Places, AnyArray]]:
-        """Positions and values of the hot voxels in a box, a few planes at a time.
+        """Yield the positions and values of the hot voxels in a box, plane by plane.
 
         Positions are relative to the start of the box.
         """
@@ -344,7 +344,7 @@ def _extreme_positions(voxels: AnyArray, limits: tuple[float, float]) -> Places:
 
 
 def bounds(dtype: np.dtype[Any], limits: tuple[float, float]) -> tuple[Any, Any]:
-    """The limits in the type of the voxels: integers are compared as integers."""
+    """Return the limits in the voxels' type, so that integers are compared exactly."""
     if dtype.kind in "iu":
         info = np.iinfo(dtype)
         low = min(max(math.ceil(limits[0]), info.min), info.max)

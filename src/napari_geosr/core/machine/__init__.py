@@ -1,1 +1,1 @@
-"""The computer that a run uses: memory, processes, files that change."""
+"""The computer on which a run takes place: memory, processes, changes to files."""

@@ -88,7 +88,7 @@ def _identity(name: str, status: os.stat_result) -> int:
 
 
 def _files(folder: Path, name: str) -> Iterator[int]:
-    """Hashes of all files in a folder and its subfolders."""
+    """Yield the hashes of all files in a folder and its subfolders."""
     with os.scandir(folder) as entries:
         for entry in entries:
             inner = f"{name}/{entry.name}"
@@ -99,7 +99,7 @@ def _files(folder: Path, name: str) -> Iterator[int]:
 
 
 def _slices(folder: Path) -> Iterator[int]:
-    """Hashes of the files of a folder that may be slices of a volume."""
+    """Yield the hashes of the files of a folder that may be slices of a volume."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if not entry.name.startswith(".") and entry.is_file():
@@ -287,7 +287,7 @@ class _Watched:
         return bool(self._sample) and self._sampled() == self._sample
 
     def _sampled(self) -> bytes:
-        """Checksum of evenly spaced samples of a file; empty for a folder."""
+        """Return a checksum of evenly spaced samples of a file; empty for a folder."""
         if not self._path.is_file():
             return b""
         checksum = hashlib.blake2b(digest_size=16)

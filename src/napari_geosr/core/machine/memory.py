@@ -1,4 +1,4 @@
-"""Memory available to this process; whether an error means that it ran out."""
+"""Determine the available memory, and recognise out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_host_memory(root: Path = Path("/")) -> int:
-    """Bytes that this process can still allocate without swapping or being killed.
+    """Return the bytes that this process can allocate without swapping or being killed.
 
     This is the minimum of the machine's available memory and the remainder of each
     memory limit that applies to the process: the limit of a container, a batch job
@@ -69,7 +69,7 @@ def free_host_memory(root: Path = Path("/")) -> int:
 
 
 def _rest_of_address_space(root: Path) -> Iterator[int]:
-    """Bytes left by a limit on the address space, which includes mapped files."""
+    """Yield bytes left by a limit on the address space, which includes mapped files."""
     try:
         import resource
     except ImportError:  # not available on this system
@@ -85,7 +85,7 @@ def _rest_of_address_space(root: Path) -> Iterator[int]:
 
 
 def _rest_of_group_limits(root: Path) -> Iterator[int]:
-    """Bytes left by the limit of each of this process's control groups (v1 or v2)."""
+    """Yield the bytes left by the limit of each of the process's control groups."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:  # not available on this system
@@ -110,7 +110,7 @@ def _rest_of_group_limits(root: Path) -> Iterator[int]:
 
 
 def _rest_of_limit(folder: Path, version: _Version) -> int | None:
-    """Bytes left by the limit of one group; None if there is no limit."""
+    """Return the bytes left by the limit of one group; None if there is no limit."""
     _, limits, usage, cached = version
     numbers = map(_number, (folder / name for name in limits))
     known = [n for n in numbers if n is not None]

@@ -25,7 +25,7 @@ _POLL_SECONDS = 0.1
 
 
 def own_start_time() -> float:
-    """Start time of this process, in seconds since 1970."""
+    """Return the start time of this process, in seconds since 1970."""
     return float(psutil.Process().create_time())
 
 

@@ -1,18 +1,18 @@
-"""Whether torch can be imported on this computer; a login node may lack it."""
+"""Check whether torch can be imported on this computer; a login node may lack it."""
 
 from __future__ import annotations
 
 import socket
 from importlib import import_module
 
-#: Name of the module.
+#: Name under which PyTorch is imported.
 _TORCH = "torch"
 
 
 def why_no_torch() -> str:
-    """Return why torch cannot be imported, as a clause; empty if it can.
+    """Return the reason why torch cannot be imported, as a clause; empty if it can.
 
-    Torch is imported unless this was done before; the import takes seconds.
+    The first call imports torch, which takes seconds.
     """
     try:
         import_module(_TORCH)

@@ -33,9 +33,9 @@ class VoxelSizeQuestion:
     voxel_size : tuple of float
         Voxel size found in the file, along the spatial axes, in `unit`.
     unit : str
-        A unit of length.
+        Unit of length of `voxel_size`.
     reasons : tuple of str
-        Why it is implausible.
+        Reasons why the size is implausible.
     may_be_right : bool
         Whether the user may confirm it: very uneven, small or large voxels exist,
         whereas sizes in inches or dots per inch are defaults.
@@ -127,7 +127,7 @@ def doubts_of_given_size(voxel_size: Sequence[float], unit: str) -> tuple[str, .
 
 
 def _doubts_of_lengths(millimetres: Sequence[float]) -> tuple[str, ...]:
-    """Reasons why edges of a voxel, in mm, are implausible, whatever their source."""
+    """Return the reasons why edge lengths of a voxel, in mm, are implausible."""
     reasons = []
     ratio = max(millimetres) / min(millimetres)
     if ratio > MAX_ANISOTROPY * (1 + _ROUNDING):

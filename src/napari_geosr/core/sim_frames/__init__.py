@@ -85,7 +85,7 @@ class Optics:
         return self.wavelengths[channel]
 
     def cut_off(self, pixel_size: float, unit: str, channel: int = 0) -> float | None:
-        """Highest frequency that the microscope transmits, in cycles per pixel.
+        """Return the highest frequency that the optics transmit, in cycles per pixel.
 
         Parameters
         ----------
@@ -238,7 +238,7 @@ class SimFrames:
         return self.volume.voxel_size[-1]
 
     def cut_off(self, channel: int = 0) -> float | None:
-        """Highest transmitted frequency in cycles per pixel; None if unknown."""
+        """Return the highest transmitted frequency in cycles per pixel, or None."""
         return self.optics.cut_off(self.pixel_size, self.volume.unit, channel)
 
     def index(self, angle: int, phase: int, plane: int = 0) -> int:
@@ -257,7 +257,7 @@ class SimFrames:
     def frame(
         self, angle: int, phase: int, plane: int = 0, time: int = 0, channel: int = 0
     ) -> FloatArray:
-        """One frame of shape (Y, X), with the offset subtracted."""
+        """Return one frame of shape (Y, X), with the offset subtracted."""
         kept = self.kept_axes
         at = self.index(angle, phase, plane if "Z" not in kept else 0)
         lengths = tuple(self.volume.length(axis) for axis in self.frame_axes)
@@ -323,7 +323,7 @@ def guess_order(frames: SimFrames) -> tuple[str, dict[str, float]]:
 
 
 def unclear_order(misfit: Mapping[str, float]) -> tuple[str, str] | None:
-    """Two orders that fit the frames about equally well, although they differ.
+    """Return two different orders that fit the frames about equally well, or None.
 
     Frames in neither order, such as shuffled frames or frames of another acquisition,
     fit all orders equally badly.
@@ -357,7 +357,7 @@ def _check_grey(volume: Volume) -> None:
 
 
 def _counts(volume: Volume, angles: int | None, phases: int | None) -> tuple[int, int]:
-    """Numbers of angles and phases, as given or usual for the number of frames."""
+    """Return the numbers of angles and phases, as given or as usual for the frames."""
     lengths = [volume.length(axis) for axis in "TCZ"]
     if angles and phases:
         return angles, phases
@@ -406,6 +406,6 @@ def _frame_axes(volume: Volume, n_frames: int) -> str:
 
 
 def fields_of_view(shape: Sequence[int]) -> tuple[float, float]:
-    """Return the centre of a frame in pixels; pattern phases refer to this point."""
+    """Return the centre of a frame in pixels, the reference point of pattern phases."""
     y, x = shape[-2:]
     return (y - 1) / 2, (x - 1) / 2

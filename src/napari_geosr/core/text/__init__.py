@@ -1,1 +1,1 @@
-"""Words that people read or type: titles, suggestions, short descriptions."""
+"""Text for users: titles, suggestions, short descriptions."""

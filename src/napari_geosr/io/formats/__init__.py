@@ -103,7 +103,7 @@ class FileFormat(ABC):
         """
 
     def read_levels(self, path: Path) -> list[Volume]:
-        """All resolution levels of a volume, finest first; usually only one."""
+        """Return all resolution levels of a volume, finest first; usually only one."""
         return [self.read(path, ReadOptions())]
 
 
@@ -143,7 +143,7 @@ def formats() -> tuple[FileFormat, ...]:
 
 @cache
 def _by_suffix(known: tuple[FileFormat, ...]) -> dict[str, FileFormat]:
-    """The format of each suffix, long suffixes first; on a clash, the first format."""
+    """Return the format of each suffix, longest first; on a clash, the first format."""
     found: dict[str, FileFormat] = {}
     for each in known:
         for suffix in each.suffixes:
@@ -152,12 +152,12 @@ def _by_suffix(known: tuple[FileFormat, ...]) -> dict[str, FileFormat]:
 
 
 def read_suffixes() -> tuple[str, ...]:
-    """Suffixes of files that can be read, in the order in which messages list them."""
+    """Return the suffixes of files that can be read, in the order used in messages."""
     return tuple(dict.fromkeys(s for each in formats() for s in each.suffixes))
 
 
 def write_suffixes() -> tuple[str, ...]:
-    """Suffixes of files that can be written, the longest of each format first."""
+    """Return the suffixes of files that can be written; per format, longest first."""
     listed: list[str] = []
     for each in formats():
         if isinstance(each, WritableFileFormat):

@@ -87,15 +87,15 @@ def read_dicom(path: Path) -> Volume:
 
 
 def _inverted(data: AnyArray, dataset: Any) -> tuple[AnyArray, int]:
-    """Invert values so that white is the largest; also return the new value of 0."""
+    """Invert values so that white is the largest; return the new value of 0 as well."""
     bits = int(dataset.BitsStored)
-    # stored values are 0 … 2**bits - 1 or, if signed, centred on zero
+    # Stored values are 0 … 2**bits - 1 or, if signed, centred on zero.
     white = -1 if int(dataset.get("PixelRepresentation", 0)) else 2**bits - 1
     return (white - data.astype(np.int64)).astype(data.dtype), white
 
 
 def _pixel_size(dataset: Any, ndim: int) -> tuple[float, ...] | None:
-    """Edges of a voxel in mm; with several frames, the depth is the slice spacing."""
+    """Return the edges of a voxel in mm; for several frames, Z is the slice spacing."""
     found = (dataset.get(name) for name in _SPACINGS)
     plane = next((tuple(map(float, each)) for each in found if each), None)
     if plane is None or min(plane) <= 0:

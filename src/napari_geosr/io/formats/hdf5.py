@@ -197,7 +197,7 @@ def _find(file: object, path: Path, notes: list[str]) -> str:
 
 
 def _nexus_default(file: h5py.File) -> str | None:
-    """Path given by the NeXus attributes `default` and `signal`, or None."""
+    """Return the path given by the NeXus attributes `default` and `signal`, or None."""
     group = file
     parts: list[str] = []
     while "default" in group.attrs and len(parts) < MAX_DEPTH:
@@ -218,7 +218,7 @@ def _nexus_default(file: h5py.File) -> str | None:
 def _space(
     found: Any, order: Sequence[int | None], axes: str
 ) -> tuple[tuple[float, ...], tuple[float, ...], str]:
-    """Voxel size, origin and unit, if the file states them in a standard way."""
+    """Return voxel size, origin and unit if the file states them in a standard way."""
     spatial = [i for i, a in zip(order, axes, strict=True) if a in "ZYX"]
     element = found.attrs.get("element_size_um")
     if element is not None:
@@ -234,7 +234,7 @@ def _space(
 
 
 def _coordinates(found: h5py.Dataset, axis: int) -> tuple[float, float, str | None]:
-    """Step, start and unit of the NXdata coordinates along one stored axis."""
+    """Return step, start and unit of the NXdata coordinates along a stored axis."""
     nothing = (1.0, 0.0, None)
     names = found.parent.attrs.get("axes")
     if names is None or isinstance(names, str | bytes) or len(names) != found.ndim:

@@ -226,14 +226,14 @@ class NiftiOutput(Output):
     """A NIfTI file; its voxels are collected in a temporary file in the same folder.
 
     The temporary file has no name, so that a killed run leaves nothing behind. The
-    NIfTI file is written, and compressed if its suffix is ``.nii.gz``, when it is
-    complete.
+    NIfTI file is written, and compressed if its suffix is ``.nii.gz``, once all voxels
+    have been written.
     """
 
     def __init__(self, paths: OutputPaths, spec: OutputSpec) -> None:
         super().__init__(paths, spec)
         self.dtype: AnyDType = np.dtype(spec.dtype)
-        self._new_header(self.stamp)  # fail now
+        self._new_header(self.stamp)  # raises now if the dtype is not supported
         self.temporary.touch()
         stored = [a for a in reversed(_AXES) if a in self.stamp.axes]
         shape = [self.stamp.shape[self.stamp.axes.index(a)] for a in stored]
@@ -275,7 +275,7 @@ class NiftiOutput(Output):
         self.close()
 
     def close(self) -> None:
-        """Discard the voxels that are not in the file."""
+        """Discard voxels that have not been written to the file."""
         self._map = self.array = None
         self._raw.close()
 
@@ -345,14 +345,14 @@ def _import_nibabel(name: str, task: str) -> ModuleType:
 
 
 def _stored_unit(unit: str) -> tuple[str, float]:
-    """The unit in which lengths in `unit` are stored, and the factor to convert."""
+    """Return the unit used for storing lengths in `unit`, and the conversion factor."""
     stored = _STORED_IN.get(unit, unit)
     factor = 1.0 if stored == unit else convert_length(1.0, unit, stored)
     return stored, factor
 
 
 def _own_stamp(header: Any) -> Stamp | None:
-    """Our metadata block in the extensions of a header; None if there is none."""
+    """Return our metadata block in the extensions of a header, or None."""
     for extension in header.extensions:
         content = extension.get_content()
         if isinstance(content, bytes):
@@ -369,7 +369,7 @@ def _exact_geometry(
     voxel_size: Sequence[float],
     origin: Sequence[float],
 ) -> tuple[str, tuple[float, ...], tuple[float, ...]] | None:
-    """Unit, voxel size and origin from our block; the header contains rounded values.
+    """Return unit, voxel size and origin from our block; the header rounds them.
 
     None if the header disagrees: another program has changed the file.
     """

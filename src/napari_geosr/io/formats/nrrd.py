@@ -130,7 +130,7 @@ def _oriented(
 
 
 def _signs(space: str, n: int) -> AnyArray:
-    """Factors that convert positions in a space to X right, Y front and Z up."""
+    """Return factors that convert positions in a space to X right, Y front and Z up."""
     opposite = "X" if space == _LEFT_HANDED else _OPPOSITE.get(space, "")
     return np.array([-1.0 if a in opposite else 1.0 for a in "XYZ"[:n]])
 

@@ -44,7 +44,7 @@ def read_raw(
     dtype : dtype
         Data type, with byte order where relevant, e.g. ``">u2"``.
     offset : int
-        Bytes of header to skip.
+        Number of header bytes to skip.
     axes : str, optional
 
     Raises

@@ -1,1 +1,1 @@
-"""Opens items of HDF5 files, even with parts in other files or missing parts."""
+"""Open items of HDF5 files, even with parts in other files or missing parts."""

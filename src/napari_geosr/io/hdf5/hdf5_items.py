@@ -1,4 +1,4 @@
-"""Access to HDF5 files: open them, list their datasets, read a dataset."""
+"""Open HDF5 files, list their datasets, and read a dataset."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def opened(path: Path, open_bytes: OpenBytes | None = None) -> Any:
 
 
 class Dataset:
-    """A `VoxelSource` over one dataset; thread-safe, opens the file for each read."""
+    """A thread-safe `VoxelSource` for one dataset; it opens the file for each read."""
 
     def __init__(
         self, path: Path, name: str, found: Any, open_bytes: OpenBytes | None = None
@@ -77,7 +77,7 @@ class Dataset:
 
 
 def _decoding_bytes(found: h5py.Dataset) -> int:
-    """Bytes that HDF5 holds while it decodes a chunk; 0 without chunks."""
+    """Return the bytes that HDF5 holds while it decodes a chunk; 0 without chunks."""
     if not found.chunks:
         return 0
     itemsize = np.dtype(found.dtype).itemsize
@@ -90,7 +90,7 @@ def _decoding_bytes(found: h5py.Dataset) -> int:
 
 
 def identity(item: Any) -> tuple[str, int]:
-    """File and address of an object, independent of the link that leads to it."""
+    """Return the file and address of an object, whichever link leads to it."""
     import h5py
 
     return str(item.file.filename), int(h5py.h5o.get_info(item.id).addr)
@@ -114,7 +114,7 @@ def followed(group: h5py.Group, name: str) -> Any:
 def walk(
     group: h5py.Group, prefix: str, missing: list[str], depth: int, seen: set[Any]
 ) -> Iterator[tuple[str, Any]]:
-    """Find numeric datasets with an image's shape; follow links, visit groups once.
+    """Find image-like numeric datasets; follow links, and visit each group once.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def walk(
         if isinstance(item, h5py.Group):
             yield from walk(item, f"{prefix}{name}/", missing, depth + 1, seen)
         elif isinstance(item, h5py.Dataset) and item.dtype.kind in "biufc":
-            if item.shape is None:  # a null dataset, which contains no data
+            if item.shape is None:  # a null dataset without data
                 continue
             long_axes = sum(n > 1 for n in item.shape)
             if 2 <= item.ndim <= 5 and long_axes >= 2:
@@ -177,8 +177,7 @@ def _stays_inside(link: object, group: h5py.Group) -> bool:
 
 
 def open_item(file: h5py.File, name: str, path: Path) -> Any:
-    """Return the dataset `name`; errors name a missing linked file, or existing
-    entries.
+    """Return the dataset `name`; errors list the missing linked file or the entries.
 
     Parameters
     ----------

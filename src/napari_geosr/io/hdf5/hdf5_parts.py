@@ -426,7 +426,7 @@ def _n_voxels(region: Region) -> int:
 
 
 def _starts(n: int, blocks: Sequence[Blocks]) -> tuple[int, ...]:
-    """Starts of the cells along an axis of length `n`: the borders of the regions."""
+    """Return the starts of the cells on an axis of length `n`, at region borders."""
     borders = np.concatenate([np.array([0]), *itertools.chain(*blocks)])
     return tuple(int(i) for i in np.unique(borders[borders < n]))
 
@@ -434,7 +434,7 @@ def _starts(n: int, blocks: Sequence[Blocks]) -> tuple[int, ...]:
 def _painted(
     shape: Sequence[int], there: Sequence[Region], lost: Sequence[Region]
 ) -> tuple[npt.NDArray[np.bool_] | None, npt.NDArray[np.bool_]]:
-    """Masks of the readable and of the mapped cells of a grid over the dataset.
+    """Return masks of the readable and of the mapped cells of a grid over the dataset.
 
     The first mask is None if the grid has too many cells.
     """

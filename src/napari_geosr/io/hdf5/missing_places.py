@@ -29,8 +29,8 @@ class MissingParts:
     names : tuple of str
         Names of the axes, in stored order.
     sentences : str
-        The warning, with the fields ``{missing}`` and ``{all}`` (numbers of cells),
-        ``{voxels}`` and ``{all_voxels}``, and ``{places}``.
+        Template of the warning, with the fields ``{missing}`` and ``{all}`` (numbers of
+        cells), ``{voxels}`` and ``{all_voxels}``, and ``{places}``.
 
     Examples
     --------
@@ -98,7 +98,7 @@ class MissingParts:
         return "; ".join(text for text, _ in shown) + more
 
     def _places(self) -> Iterator[tuple[str, int]]:
-        """Text and number of cells of every place.
+        """Yield the text and number of cells of every place.
 
         Consecutive cells count as one place if the grid divides only one axis.
         """
@@ -117,7 +117,7 @@ class MissingParts:
                 yield self._text(first, last), after - before - 1
 
     def _text(self, first: Sequence[int], last: Sequence[int]) -> str:
-        """Position of a range of cells, without the axes that it spans completely."""
+        """Return the position of a range of cells, omitting axes that it spans."""
         spans = []
         for i, (begin, end) in enumerate(zip(first, last, strict=True)):
             start, stop = self.starts[i][begin], self._end(i, end)
@@ -158,7 +158,7 @@ def missing_of_chunks(
     fill : float
         Value of missing voxels.
     why : str
-        The last sentence: possible causes, and what to do.
+        Last sentence of the warning: possible causes, and what to do.
     """
     return MissingParts(
         there,
@@ -171,7 +171,7 @@ def missing_of_chunks(
 
 
 def _indices(grid: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """All indices of a grid, last axis fastest, lazily, because a grid may be huge."""
+    """Yield all indices of a grid lazily, last axis fastest; a grid may be huge."""
     for number in range(math.prod(grid)):
         index = list[int]()
         for n in reversed(grid):

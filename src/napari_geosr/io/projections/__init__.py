@@ -43,7 +43,7 @@ PROJECTION_SUFFIXES = (".h5", ".hdf5")
 
 
 def projection_suffixes() -> tuple[str, ...]:
-    """Suffixes of files that may contain projections: HDF5 and all image formats."""
+    """Return the suffixes of files that may hold projections: HDF5 and images."""
     return (*HDF5.suffixes, *slice_suffixes())
 
 
@@ -142,7 +142,7 @@ def _let_others_open(
     flats: str | Path | None,
     darks: str | Path | None,
 ) -> None:
-    """Set how other processes can open the lazy arrays of a scan."""
+    """Store how other processes can open the lazy arrays of a scan."""
     given = [
         None if f is None else Path(f).expanduser().absolute() for f in (flats, darks)
     ]
@@ -227,7 +227,7 @@ def _apply_user_values(
     centre: float | None,
     line_integrals: bool | None,
 ) -> Projections:
-    """Apply the values given by the user; note what was assumed."""
+    """Apply the values given by the user, and add notes on assumptions."""
     changes: AnyDict = {}
     if unit is not None and pixel_size is None:
         raise ConfigError(f"A unit ({unit}) needs a pixel size as well.")
@@ -304,7 +304,7 @@ def _may_be_line_integrals(scan: Projections) -> bool:
 
 
 def is_projections(path: str | Path) -> bool:
-    """Whether a file is an HDF5 file with projections; fast."""
+    """Whether a file is an HDF5 file with projections (a fast check)."""
     given = Path(path)
     if suffix_of(given) not in HDF5.suffixes or not given.is_file():
         return False

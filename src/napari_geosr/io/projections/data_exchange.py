@@ -114,7 +114,7 @@ def missing_frames(found: Any, name: str, path: Path) -> tuple[str, ...]:
 
 
 def _stored_order(found: Any) -> list[int] | None:
-    """The axes of frames as stored: 0 for the frame, 1 for the row, 2 for the column.
+    """Return the axes of frames as stored: 0 for frames, 1 for rows, 2 for columns.
 
     The axes may be named in the attribute ``axes``: theta:y:x, or y:theta:x for
     sinograms.
@@ -164,7 +164,7 @@ def lazy_frames(found: Any, name: str, path: Path) -> LazyArray:
 
 
 def _pixel_size(file: h5py.File) -> tuple[tuple[float, float], str]:
-    """Height and width of a pixel, if the detector's group states them with a unit."""
+    """Return the height and width of a pixel, if the detector group gives a unit."""
     group = file.get("measurement/instrument/detector")
     return pixel_size_in(group) if group is not None else ((1.0, 1.0), PIXEL)
 
@@ -186,7 +186,7 @@ def pixel_size_in(group: h5py.Group) -> tuple[tuple[float, float], str]:
 
 
 def _stamp(file: h5py.File, path: Path) -> AnyDict:
-    """Our additional metadata in the file, as arguments of `Projections`."""
+    """Return our additional metadata in the file, as arguments of `Projections`."""
     try:
         stamp = load_json(text_of(file.attrs.get(STAMP, "{}")), MAX_RESULT_BYTES)
         stamp = {"name": stem_of(path)} | stamp

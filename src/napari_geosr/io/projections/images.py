@@ -125,7 +125,7 @@ def _as_sinogram(views: Volume, path: Path) -> Any:
 
 
 def _frames(path: Path, views: Volume) -> Any:
-    """Flat or dark fields of a file or folder; a single image is one field.
+    """Return the flat or dark fields of a file or folder; a single image is one field.
 
     For a sinogram (angle, column), each row of an image is one field.
     """
@@ -143,7 +143,7 @@ def _frames(path: Path, views: Volume) -> Any:
 
 
 def _read_folder(path: Path) -> tuple[Volume, dict[str, Volume]]:
-    """Projections in a folder, and the flat and dark fields among its files."""
+    """Return projections in a folder, and the flat and dark fields among its files."""
     images = slice_suffixes()
     files = [
         p

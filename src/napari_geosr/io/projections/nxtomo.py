@@ -119,7 +119,7 @@ def read_nxtomo(
     lost = missing_frames(found, data, path)
     if stored is not None:
         facts = (f"The angles were read from {stored.location}.",)
-        metadata["remarks"] = facts  # not assumptions
+        metadata["remarks"] = facts  # facts, not assumptions
         metadata["notes"] = (*facts, *lost)
     elif lost:
         metadata["notes"] = lost
@@ -164,7 +164,7 @@ def _choose(file: h5py.File, path: Path) -> str:
 def _angles(
     file: h5py.File, path: Path, detector: str, frames: Any, n: int
 ) -> StoredAngles:
-    """Angles from the standard NXtomo paths, or else from the frames' coordinates."""
+    """Return the angles from the standard paths, or else the frames' coordinates."""
     import h5py
 
     missing: list[str] = []
@@ -202,7 +202,7 @@ def _standard_places(detector: str) -> Iterator[str]:
 
 
 def _coordinates(file: h5py.File, detector: str, frames: Any) -> list[str]:
-    """Datasets named like angles in groups that link to these frames; axes first."""
+    """Return the datasets named like angles in groups that link to these frames."""
     entry = detector.split("/")[0]
     places: list[str] = []
     others: list[str] = []

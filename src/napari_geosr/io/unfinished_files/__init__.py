@@ -1,1 +1,1 @@
-"""Files that are being written: locks, journals, hidden parts, atomic replacement."""
+"""Manage files being written: locks, journals, hidden files, atomic replacement."""

@@ -119,7 +119,7 @@ def refuse_claimed(path: Path) -> None:
 
 
 def _holder(place: Path) -> tuple[int | None, str]:
-    """Process and computer that hold a lock; None and empty if unreadable."""
+    """Return the process and computer that hold a lock; None and "" if unreadable."""
     try:
         entry = json.loads(place.read_text(encoding="utf-8"))
         return int(entry["pid"]), str(entry["host"])

@@ -33,7 +33,7 @@ def with_user_names(text: str) -> str:
 
 
 def leftovers(path: Path, suffix: str) -> list[Path]:
-    """Temporary files of `path` that belong to killed or running processes."""
+    """Return temporary files of `path` that belong to killed or running processes."""
     stem = glob.escape(path.name.removesuffix(suffix))
     candidates = path.parent.glob(f".{stem}.*.partial{suffix}")
     return sorted(part for part in candidates if _is_of(part, path, suffix))
@@ -75,7 +75,7 @@ def is_abandoned(part: Path) -> bool:
 
 @cache
 def _computer() -> str:
-    """Four hex digits that identify this computer and container (process namespace)."""
+    """Return four hex digits that identify this computer and container."""
     try:
         namespace = os.readlink("/proc/self/ns/pid")
     except OSError:

@@ -1,7 +1,7 @@
 """Journal of the finished parts of a file being written, to resume after a kill.
 
-It is part of `io` rather than `core` because it is written atomically and depends on
-the file's state on disk.
+The module is part of `io`, not `core`, because it writes atomically and depends on the
+state of the file on disk.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class JournaledFile(Protocol):
 
 
 class Journal:
-    """Record of which boxes of a file are finished, and which process writes it.
+    """Record of the finished boxes of a file, and of the process that writes it.
 
-    A box is noted once it is written, and enters the journal only after the file was
+    A box is recorded when it is written, and enters the journal only after the file was
     flushed to disk. The journal is replaced as a whole, so it is never half-written.
 
     Parameters
@@ -73,7 +73,7 @@ class Journal:
     boxes : iterable of tuple of slice
         Boxes that are already in the file of a resumed run.
     facts : mapping, optional
-        Values needed to compute the rest in the same way, as in a provenance record.
+        Values needed to compute the remaining boxes identically, as in provenance.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Journal:
         self._write()
 
     def note(self, box: Box, facts: AnyMapping | None = None) -> None:
-        """Note that a box was written; commit at intervals.
+        """Record that a box was written; commit at intervals.
 
         Parameters
         ----------
@@ -101,7 +101,7 @@ class Journal:
             self.commit()
 
     def add(self, boxes: Iterable[Box], facts: AnyMapping | None = None) -> None:
-        """Note several boxes at once and commit."""
+        """Record several boxes at once and commit."""
         self._boxes += boxes
         self._facts.update(facts or {})
         self.commit()
@@ -145,7 +145,7 @@ class JournalEntry:
     boxes : sequence of tuple of slice
         Finished boxes of the file.
     facts : mapping
-        Values needed to compute the rest in the same way, as in a provenance record.
+        Values needed to compute the remaining boxes identically, as in provenance.
     stamp : mapping
         Shape, axes, voxel size and provenance of the file when it was begun.
     pid, started, host

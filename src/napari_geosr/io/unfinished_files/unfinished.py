@@ -1,4 +1,4 @@
-"""Unfinished files of stopped or killed runs: resume or remove them."""
+"""Resume or remove unfinished files of stopped or killed runs."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def refuse_stopped(out: Path, overwrite: bool) -> None:
         return
     try:
         stopped = read_file(path, ReadOptions())
-    except FileError:  # not one of our files, or unusable
+    except FileError:  # not written by this package, or unusable
         return
     last = stopped.provenance[-1] if stopped.provenance else {}
     if last.get("complete") is not False or "finished" not in last:
@@ -210,7 +210,7 @@ def _remove_superseded(entries: Sequence[JournalEntry], kept: Volume) -> None:
 
 
 def _run_of(history: Sequence[AnyMapping] | None) -> tuple[object, ...] | None:
-    """Values of the last record that a resumed run shares with the earlier run."""
+    """Return the values of the last record that a resumed run must share."""
     if not history:
         return None
     return tuple(history[-1].get(name) for name in ("operation", "inputs", "settings"))
@@ -289,7 +289,7 @@ def history_of(
 
 
 def _n_finished(stopped: Volume) -> int:
-    """Number of voxels that a stopped run has finished, according to its record."""
+    """Return the number of voxels that a stopped run has recorded as finished."""
     last = stopped.provenance[-1] if stopped.provenance else {}
     return sum(map(n_voxels, boxes_from_lists(last.get("finished") or ())))
 

@@ -44,7 +44,7 @@ def _is_ours(text: str) -> bool:
 
 
 def _beside(path: Path) -> str:
-    """Content of the text file that accompanies an image; empty if there is none."""
+    """Return the content of the text file next to an image; empty if there is none."""
     for suffix in (".txt", ".TXT"):
         file = path.with_suffix(suffix)
         try:

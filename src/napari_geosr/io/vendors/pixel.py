@@ -1,4 +1,4 @@
-"""Pixel size as stored by a microscope."""
+"""Represent the pixel size as stored by a microscope."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class VendorPixel:
         return height, width, unit
 
     def doubts(self, columns: int) -> tuple[str, ...]:
-        """Reasons why the size may be wrong for an image of `columns` columns."""
+        """Return reasons to doubt the size for an image of `columns` columns."""
         if self.written_for in (None, columns):
             return ()
         return (
@@ -51,7 +51,7 @@ class VendorPixel:
 
 
 def positive(value: Any) -> float | None:
-    """`value` as a finite number greater than zero, or None."""
+    """Return `value` as a finite number greater than zero, or None."""
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -60,7 +60,7 @@ def positive(value: Any) -> float | None:
 
 
 def whole(value: object) -> int | None:
-    """`value` as a whole number greater than zero, or None."""
+    """Return `value` as a whole number greater than zero, or None."""
     number = positive(value)
     return None if number is None else int(number)
 

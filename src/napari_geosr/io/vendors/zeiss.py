@@ -54,7 +54,7 @@ def pixel(page: TiffPage) -> VendorPixel | None:
 
 
 def _stored_columns(metadata: AnyMapping) -> int | None:
-    """Width of the image when it was stored: ``Store resolution = 1024 * 768``."""
+    """Return the width of the image when stored: ``Store resolution = 1024 * 768``."""
     text = " ".join(str(part) for part in metadata.get("dp_image_store", ())[1:])
     found = re.match(r"\s*(\d+)\s*\*", text)
     return None if found is None else whole(found[1])

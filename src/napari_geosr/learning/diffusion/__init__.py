@@ -1,4 +1,4 @@
-"""Diffusion models: the noise schedule, and samples drawn with it.
+"""Provide the noise schedule of diffusion models, and draw samples with it.
 
 All modules import torch, so they are loaded on first use.
 """

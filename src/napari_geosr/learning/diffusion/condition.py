@@ -1,4 +1,4 @@
-"""The porosity of training patches, which a diffusion model may receive as input."""
+"""Measure the porosity of training patches, an input of some diffusion models."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _SEED_KEY = 7
 
 @dataclass(frozen=True)
 class PatchPorosity:
-    """Measures the porosity of patches at one threshold.
+    """Measures the porosity of patches with a fixed threshold.
 
     Attributes
     ----------
     phases : GreyPhases
-        In standardised grey values.
+        Phases in standardised grey values.
     condition : PorosityCondition
-        For the card, in the grey values of the training data.
+        Condition for the card, in the grey values of the training data.
     """
 
     phases: GreyPhases

@@ -1,4 +1,4 @@
-"""Checks whether samples of a generative model are copies of training images.
+"""Check whether samples of a generative model are copies of training images.
 
 A diffusion model that is trained for a long time on few images reproduces them [1]_.
 The similarity of a sample to a training image is the largest normalised
@@ -45,7 +45,7 @@ _MIN_EDGE = 16
 _MAX_PLANES = 1000
 #: Minimum number of planes; fewer do not show how much training images differ.
 _MIN_PLANES = 4
-#: Maximum number of training planes that are compared with others.
+#: Maximum number of training planes that are compared with other training planes.
 _MAX_REFERENCES = 64
 #: Maximum number of planes left out between two halves of the training images, because
 #: adjacent slices of a volume resemble each other.
@@ -56,14 +56,14 @@ _FALSE_ALARM = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class TrainingPlanes:
-    """Planes of the training images, and the similarity between different planes.
+    """Planes of the training images, and the similarities between them.
 
     Attributes
     ----------
     planes : tuple of ndarray of shape (Y, X), float32
         Reduced by averaging over `factor` voxels along each axis.
     edge : int
-        Edge of the centre of a sample that is compared, in voxels.
+        Edge of the central part of a sample that is compared, in voxels.
     factor : int
     usual : float
         Median similarity of a training plane to the others.
@@ -133,7 +133,7 @@ def training_planes_steps(
             f"There are only {len(places)} training images (slices): at least "
             f"{_MIN_PLANES} are needed to compare samples with them."
         )
-    # Smaller than the planes, so that shifted copies are found as well.
+    # The centre is smaller than the planes, so that shifted copies are found as well.
     smallest = 3 * min(min(volume.shape[-2:]) for volume in volumes) // 4
     edge = min(_EDGE, *shape[-2:], smallest)
     if edge < _MIN_EDGE:
@@ -166,7 +166,7 @@ def training_planes_steps(
 def _reference_steps(
     planes: Sequence[Plane], edge: int, should_stop: ShouldStop
 ) -> Generator[Step, None, list[float]]:
-    """Similarities of planes of one half of the images to planes of the other half."""
+    """Return similarities between planes of one half of the images and the other."""
     gap = min(_GAP, len(planes) // 8)
     middle = len(planes) // 2
     halves = planes[: middle - gap // 2], planes[middle + gap - gap // 2 :]
@@ -185,7 +185,7 @@ def _reference_steps(
 
 
 def _limit(similarities: Sequence[float]) -> float:
-    """Limit that a further value of the same kind exceeds only by chance.
+    """Return a limit that a further value of the same kind exceeds only by chance.
 
     Fisher's transform of correlations is nearly normal, so the limit is the upper end
     of a prediction interval; it is at least the largest value.
@@ -200,7 +200,7 @@ def _limit(similarities: Sequence[float]) -> float:
 
 
 def _largest(centre: Plane, planes: Sequence[Plane], should_stop: ShouldStop) -> float:
-    """Largest normalised cross-correlation over all positions in all planes."""
+    """Return the largest normalised cross-correlation over all positions and planes."""
     from skimage.feature import match_template
 
     if not np.ptp(centre) > 0:
@@ -227,7 +227,7 @@ def _centre(plane: Plane, edge: int) -> Plane:
 
 
 def _reduced(plane: AnyArray, factor: int) -> Plane:
-    """The plane averaged over `factor` voxels; incomplete blocks are dropped."""
+    """Average a plane over `factor` voxels; incomplete blocks are dropped."""
     from skimage.transform import downscale_local_mean
 
     y, x = (n - n % factor for n in plane.shape)

@@ -1,13 +1,13 @@
-"""Draws images that are likely under a diffusion model and agree with a scan.
+"""Draw images that are likely under a diffusion model and agree with a scan.
 
 The scan is ``y = A x + noise``, where A averages blocks of voxels (or does nothing) and
 the noise is white. Each sample is one possible object; together, the samples show which
 parts of the object the scan does not determine.
 
 Without blocks, the scan is itself a noisy image like those in training. Mixed with a
-little more noise, it is the state at the time that has this noise level, and random
-steps from there [1]_ draw samples of the posterior distribution. The only
-approximations are the network and the number of steps.
+little more noise, it is the state at the time with this noise level, and random steps
+from there [1]_ draw samples of the posterior distribution. The only approximations are
+the network and the number of steps.
 
 With blocks, each step corrects the expected image by its enlarged difference from the
 scan [2]_, weighted by how precisely scan and model determine the block means [3]_. If
@@ -73,7 +73,7 @@ class PosteriorSampler:
     Raises
     ------
     ConfigError
-        If there is nothing to sample, or the noise exceeds what the model has learned.
+        If there is neither noise nor upscaling, or more noise than in training.
     """
 
     def __init__(
@@ -116,7 +116,8 @@ class PosteriorSampler:
         scan : ndarray of shape ([Z,] Y, X)
             In the network's grey scale.
         key : sequence of int
-            For example the seed, the number of the sample and the number of the slice.
+            Integers for the random numbers, e.g. the seed and the indices of sample and
+            slice.
         on_step : callable
             Called with the number of each step before the step is made; may raise.
 
@@ -183,9 +184,7 @@ class PosteriorSampler:
         return image
 
     def residual(self, scan: AnyArray, sample: AnyArray) -> float:
-        """Root-mean-square difference between the scan and the simulated scan of a
-        sample.
-        """
+        """Return the RMS difference between the scan and a sample's simulated scan."""
         seen = torch.from_numpy(np.array(sample))[None, None]
         means = block_means(seen, self.factor)[0, 0].numpy()
         return float(np.sqrt(np.mean((np.asarray(scan, np.float64) - means) ** 2)))
@@ -208,7 +207,7 @@ def enlarged(x: Tensor, factor: int) -> Tensor:
 
 
 def windows(shape: Sequence[int], edge: int) -> Iterator[tuple[slice, ...]]:
-    """Return overlapping windows that cover an image, at fixed positions."""
+    """Yield overlapping windows that cover an image, at fixed positions."""
     axes = []
     for n in shape:
         starts = list(range(0, max(n - edge, 0), edge * 3 // 4))

@@ -1,7 +1,7 @@
-"""Draws images from a diffusion model.
+"""Draw images from a diffusion model.
 
-Samples with the same seed are equal, and the noise at a voxel does not depend on the
-box in which it is drawn.
+Samples drawn with the same seed are identical, and the noise at a voxel does not depend
+on the box in which it is drawn.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _PREVIEW_STEPS = 10
 
 
 def noise_field(key: Sequence[int], box: Sequence[slice]) -> AnyArray:
-    """Normally distributed random numbers that depend only on `key` and the voxel.
+    """Return normally distributed numbers that depend only on `key` and the voxel.
 
     The numbers are independent of each other; their type is float32.
 
     Parameters
     ----------
     key : sequence of int
-        For example the seed and the number of the sample.
+        Integers that determine the field, e.g. the seed and the index of the sample.
     box : sequence of slice
         Voxels along Y and X, or Z, Y and X, counted from 0.
     """
@@ -86,7 +86,7 @@ def sample(
     on_step : callable
         Called with the number of each step before the step is made; may raise.
     porosity : float, optional
-        Porosity of the images, for networks with this condition.
+        Porosity of the images, for networks that take it as input.
     guidance : float
         Weight of the porosity: the output without porosity is extrapolated towards the
         output with porosity [1]_. A weight of 1 gives the output with porosity.
@@ -128,7 +128,7 @@ def _guided(
 
 
 class GeneratedPreview:
-    """Draws a sample from the same noise every time, to be shown while training."""
+    """Preview during training: a sample drawn from the same noise every time."""
 
     def __init__(self, patches: Patches) -> None:
         ndim = patches.config.ndim

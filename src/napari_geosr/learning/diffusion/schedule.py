@@ -1,12 +1,12 @@
-"""The noise schedule of diffusion models, and the steps that remove the noise.
+"""Define the noise schedule of diffusion models, and the steps that remove noise.
 
 At time t, an image x0 is mixed with Gaussian noise [1]_:
 ``x_t = sqrt(signal[t]) x0 + sqrt(1 - signal[t]) noise``. A network predicts the noise,
 the image or the velocity ``sqrt(signal) noise - sqrt(1 - signal) x0`` [5]_. All three
 are equivalent, because any of them and ``x_t`` give the image and the noise.
 
-This is our own code instead of ``diffusers``, which takes twice as long as torch to
-import; a test compares the two.
+This implementation replaces ``diffusers``, which takes twice as long to import
+as torch; a test compares the two.
 
 References
 ----------
@@ -71,8 +71,7 @@ def without_signal_at_end(variances: Tensor) -> Tensor:
 
 
 class Schedule:
-    """Amounts of image and noise at every time, and steps from one time to an earlier
-    one.
+    """Amounts of image and noise at every time, and steps to earlier times.
 
     Parameters
     ----------
@@ -80,7 +79,7 @@ class Schedule:
     prediction : {"noise", "velocity", "image"}
         Quantity that the network predicts.
     times : int
-        Number of times, 0 (least noise) to ``times - 1`` (most).
+        Number of times; time 0 has the least noise, ``times - 1`` the most.
     zero_terminal : bool
         Whether there is only noise at the last time.
 
@@ -118,8 +117,7 @@ class Schedule:
         return [round(self.times * (steps - i) / steps) - 1 for i in range(steps)]
 
     def shares(self, time: Tensor | int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Amplitudes of image and noise at one time, or at one time per image of a
-        batch.
+        """Return the amplitudes of image and noise at one time, or at one per image.
 
         Before time 0 (at -1) there is no noise.
         """
@@ -156,7 +154,7 @@ class Schedule:
         return output, (x - a * output) / s
 
     def weight(self, time: Tensor, gamma: float = GAMMA) -> Tensor:
-        """Weight of the squared error of the output at each time, float64 [6]_.
+        """Return the weight of the squared error of the output at each time [6]_.
 
         In terms of the image, the weight is the ratio of signal to noise, but not more
         than `gamma`.
@@ -187,9 +185,10 @@ class Schedule:
         Parameters
         ----------
         noise : Tensor, optional
-            New noise.
+            Noise to add if `eta` is not 0; without it, the step is deterministic.
         eta : float
-            Fraction of the noise that is new: 0 for none, 1 for as much as in [1]_.
+            Fraction of the noise that is new: 0 for none, 1 for the amount used in
+            [1]_.
         """
         a, s = self.shares(time, x)
         b, r = self.shares(earlier, x)
@@ -224,6 +223,6 @@ class Schedule:
         return self.ddim_step(x, x0, time, earlier)
 
     def _log_ratio(self, time: int, earlier: int) -> float:
-        """Increase of log(image / noise) between two times."""
+        """Return the increase of log(image / noise) between two times."""
         now, then = self.signal[[time, earlier]] / (1 - self.signal[[time, earlier]])
         return 0.5 * (math.log(then) - math.log(now)) if now > 0 else math.inf

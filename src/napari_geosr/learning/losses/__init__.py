@@ -1,4 +1,4 @@
-"""Losses, one family per file; ``terms`` contains those that users can choose.
+"""Losses, one family per file; ``terms`` contains the user-selectable ones.
 
 The files of ``terms`` and `choice` do not import torch, because ``--help`` imports
 them. The families import torch, and are loaded on first use.

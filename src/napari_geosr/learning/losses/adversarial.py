@@ -47,7 +47,7 @@ def critic_loss(real: Tensor, fake: Tensor, distance: Distance) -> Tensor:
 
 
 def generator_loss(fake: Tensor, distance: Distance) -> Tensor:
-    """Loss of the generator: small if the critic scores its samples as real."""
+    """Return the generator's loss: small if its samples are scored as real."""
     if distance == "wasserstein":
         return -fake.mean()
     if distance == "least-squares":
@@ -58,7 +58,7 @@ def generator_loss(fake: Tensor, distance: Distance) -> Tensor:
 def gradient_penalty(
     critic: Critic, real: Tensor, fake: Tensor, condition: Tensor | None = None
 ) -> Tensor:
-    """Gradient penalty: difference of the critic's gradient norm from 1 [2]_.
+    """Return the penalty on the difference of the critic's gradient norm from 1 [2]_.
 
     ``mean((|∇ critic(u)| - 1)²)`` with ``u = e · real + (1 - e) · fake`` and one random
     ``e`` between 0 and 1 for each sample. The norm of a sample is taken over all its
@@ -67,7 +67,7 @@ def gradient_penalty(
     Parameters
     ----------
     critic : callable
-        Must have second-order gradients. It must not contain batch norm, which would
+        Must support second-order gradients. It must not contain batch norm, which would
         mix the samples.
     real, fake : Tensor of shape (N, C, [Z,] Y, X)
     condition : Tensor of shape (N, K, [Z,] Y, X), optional

@@ -1,7 +1,7 @@
 """Sums and means over boxes, for local rather than voxel-wise comparison.
 
 Boxes overlap by half. Along an axis that is shorter than a box, the box is as long as
-the axis. The last box along an axis may be cut off.
+the axis. The last box along an axis may be truncated.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Parses losses written as ``l1,gradient,cldice:0.3``: names and weights."""
+"""Parse losses written as ``l1,gradient,cldice:0.3``: names and weights."""
 
 from __future__ import annotations
 

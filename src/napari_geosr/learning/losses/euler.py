@@ -27,7 +27,7 @@ from napari_geosr.learning.losses.morphology import extreme
 
 
 def euler_density(phase: Tensor, *, by_faces: bool = False) -> Tensor:
-    """Local contributions to the Euler number, which is their sum over a patch.
+    """Return local contributions to the Euler number, which is their sum over a patch.
 
     Parameters
     ----------

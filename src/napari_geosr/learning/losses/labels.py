@@ -16,7 +16,7 @@ from torch.nn import functional
 def cross_entropy(
     scores: Tensor, target: Tensor, unpainted: int | None = None
 ) -> Tensor:
-    """Mean over the labelled voxels of ``-log softmax(scores)`` at the correct label.
+    """Return the mean of ``-log softmax(scores)`` at the labels of the labelled voxels.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def cross_entropy(
 
 
 def dice_loss(scores: Tensor, target: Tensor, unpainted: int) -> Tensor:
-    """1 - Dice coefficient [1]_ of probabilities, averaged over the labels in `target`.
+    """Return 1 minus the Dice coefficient [1]_, averaged over labels in `target`.
 
     Unlabelled voxels (value `unpainted`) are ignored; if there are no others, the
     result is 0.
@@ -57,7 +57,7 @@ def dice_loss(scores: Tensor, target: Tensor, unpainted: int) -> Tensor:
 
 
 def mean_dice(predicted: Tensor, target: Tensor, labels: int) -> float:
-    """Dice coefficient [1]_ ``2 |A ∩ B| / (|A| + |B|)``, averaged over the labels.
+    """Return the mean Dice coefficient [1]_ ``2 |A ∩ B| / (|A| + |B|)`` of the labels.
 
     Labels that occur in neither image are ignored.
 

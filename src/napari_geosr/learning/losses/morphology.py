@@ -28,7 +28,7 @@ Offsets = tuple[tuple[int, int], ...]
 
 
 class _LocalExtremum(torch.autograd.Function):
-    """Maximum or minimum over each voxel and those at given offsets."""
+    """Maximum or minimum over each voxel and the voxels at given offsets from it."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, offsets: Offsets, largest: bool) -> Tensor:
@@ -59,7 +59,7 @@ class _LocalExtremum(torch.autograd.Function):
 
 
 def extreme(x: Tensor, offsets: Offsets, *, largest: bool) -> Tensor:
-    """Return the largest or smallest of each value and those at `offsets` from it.
+    """Return the extreme value over each voxel and the voxels at `offsets` from it.
 
     Parameters
     ----------
@@ -67,14 +67,14 @@ def extreme(x: Tensor, offsets: Offsets, *, largest: bool) -> Tensor:
     offsets : tuple of (int, int)
         Pairs of an axis and an offset along it, in voxels.
     largest : bool
-        Maximum (dilation) or minimum (erosion).
+        Whether the maximum (dilation) or the minimum (erosion) is taken.
     """
     result: Tensor = _LocalExtremum.apply(x, offsets, largest)  # type: ignore[no-untyped-call]
     return result
 
 
 def eroded(x: Tensor) -> Tensor:
-    """Minimum of each voxel and its face neighbours (5 voxels in 2D, 7 in 3D)."""
+    """Return the minimum of each voxel and its face neighbours (5 in 2D, 7 in 3D)."""
     return extreme(x, _cross(range(2, x.ndim)), largest=False)
 
 
@@ -86,7 +86,7 @@ def dilated(x: Tensor) -> Tensor:
 
 
 def soft_skeleton(x: Tensor, steps: int) -> Tensor:
-    """Soft skeleton: what openings remove from `x` during repeated erosion [1]_.
+    """Return the soft skeleton: the parts of `x` that openings remove [1]_.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def soft_skeleton(x: Tensor, steps: int) -> Tensor:
 
 
 def signed_distance(x: Tensor, max_distance: int) -> Tensor:
-    """Signed distance of each voxel to the wall of the phase, up to `max_distance`.
+    """Return the signed distance of each voxel to the wall, up to `max_distance`.
 
     Erosions by face neighbours and by all 3ⁿ neighbours alternate, which approximates
     the distance by octagons: it is exact along the axes, and up to 10 % too large or
@@ -142,7 +142,7 @@ def _cross(axes: Any) -> Offsets:
 def _overlap(
     x: Tensor, axis: int, step: int
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Slices of voxels with a neighbour `step` along `axis`, and of the neighbours."""
+    """Return slices of voxels with a neighbour at `step`, and of the neighbours."""
     n = x.shape[axis]
     before = (slice(None),) * axis
     low, high = slice(0, n - abs(step)), slice(abs(step), n)

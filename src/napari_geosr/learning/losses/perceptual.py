@@ -11,7 +11,7 @@ raised; nothing is downloaded, and random weights are never used.
     VGG-19 trained on photographs, as in the TomoGAN paper; needs torchvision and its
     weights file.
 ``gradient``
-    No network: differences of neighbouring voxels, at three scales.
+    Differences of neighbouring voxels at three scales, without a network.
 
 References
 ----------
@@ -131,7 +131,7 @@ def perceptual_loss(features: nn.Module, output: Tensor, target: Tensor) -> Tens
     output, target : Tensor of shape (N, 1, [Z,] Y, X)
         Standardised grey values. Volumes are compared slice by slice.
     """
-    # Process both in one pass; no gradient flows into the target.
+    # Process output and target in one pass, without gradients of the target.
     both = torch.cat([planes(output), planes(target.detach())])
     half = len(both) // 2
     losses = [(f[:half] - f[half:]).square().mean() for f in features(both)]
@@ -139,7 +139,7 @@ def perceptual_loss(features: nn.Module, output: Tensor, target: Tensor) -> Tens
 
 
 def planes(x: Tensor) -> Tensor:
-    """``(N, 1, Z, Y, X)`` as ``(N · Z, 1, Y, X)``; planes are returned unchanged."""
+    """Reshape ``(N, 1, Z, Y, X)`` to ``(N · Z, 1, Y, X)``; keep planes unchanged."""
     return x.transpose(1, 2).flatten(0, 1) if x.ndim == 5 else x
 
 

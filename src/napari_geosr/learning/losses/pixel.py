@@ -30,17 +30,17 @@ _RADIUS = 5
 
 
 def l2(output: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error: a network learns the mean, which maximises the PSNR."""
+    """Return the mean squared error, minimised by the mean, which maximises PSNR."""
     return (output - target).square().mean()
 
 
 def l1(output: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute error: a network learns the median, which has sharper edges."""
+    """Return the mean absolute error, minimised by the median, with sharper edges."""
     return (output - target).abs().mean()
 
 
 def huber(output: Tensor, target: Tensor) -> Tensor:
-    """Huber loss: squared for small errors, linear for large ones such as outliers."""
+    """Return the Huber loss: squared for small errors, linear for large ones."""
     return functional.huber_loss(output, target, delta=HUBER_DELTA)
 
 
@@ -52,7 +52,7 @@ def ssim(output: Tensor, target: Tensor) -> Tensor:
 
 
 def gradient_difference(output: Tensor, target: Tensor) -> Tensor:
-    """Sum over the axes of ``mean |∂ output - ∂ target|``, by forward differences."""
+    """Return the sum over the axes of ``mean |∂ output - ∂ target|``."""
     error = output - target
     # The difference of two gradients is the gradient of the difference.
     parts = [error.diff(dim=d).abs().mean() for d in range(2, error.ndim)]
@@ -62,7 +62,7 @@ def gradient_difference(output: Tensor, target: Tensor) -> Tensor:
 def structural_similarity(
     output: Tensor, target: Tensor, *, data_range: float, sigma: float = 1.5
 ) -> Tensor:
-    """Mean structural similarity [1]_ with a Gaussian window, differentiable.
+    """Return the mean structural similarity [1]_ with a Gaussian window.
 
     Windows that extend beyond the border are left out.
 
@@ -97,7 +97,7 @@ def structural_similarity(
 
 
 def _window_means(x: Tensor, line: Tensor) -> Tensor:
-    """Weighted means along one axis after another, over complete windows only."""
+    """Return weighted means along each axis, over complete windows only."""
     n_axes = x.ndim - 2
     convolve = functional.conv3d if n_axes == 3 else functional.conv2d
     channels = x.shape[1]

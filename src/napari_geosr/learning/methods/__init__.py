@@ -5,7 +5,7 @@ The module of a method must not import torch at module level. It provides:
 ``Config``
     A `napari_geosr.learning.config.TrainingConfig` with the method's own fields.
 ``PURPOSE``
-    What its models do, in a few words (optional).
+    Purpose of its models, in a few words (optional).
 ``NEEDS``
     One line on the data that the method needs.
 ``Method``

@@ -154,7 +154,7 @@ def choose(noise: Noise, *, has_second: bool) -> tuple[LearningMode, str]:
             "is independent."
         )
     if photon_skewness(noise) > SKEWED:
-        hidden_neighbours(noise)  # raises if this is not possible
+        hidden_neighbours(noise)  # raises an error if this is not possible
         return "noise2void", (
             "Predicting hidden voxels (noise2void): there is only one scan, and its "
             "noise is photon noise at low counts, which grows with the grey value "
@@ -220,7 +220,7 @@ class Method(_Method):
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
-        """Also check that there is a model to adapt."""
+        """Perform the general checks, and check that there is a model to adapt."""
         assert isinstance(config, Config)
         if not config.from_model:
             raise ConfigError("Give the model to adapt (--model).")
@@ -277,7 +277,7 @@ class Method(_Method):
         return model.restorer().state_dict()
 
     def prepare(self, patches: Patches) -> None:
-        """Choose how to learn from the noise of the scan with the most skewed noise."""
+        """Choose how to learn, based on the scan with the most skewed noise."""
         super().prepare(patches)
         noises = [scene.noises["source"] for scene in patches.scenes]
         noise = max(noises, key=photon_skewness)
@@ -298,7 +298,7 @@ class Method(_Method):
             self._blind_spots = BlindSpots(self.config.ndim, share, "uniform", offsets)
 
     def intended_use(self) -> str:
-        """Intended use, for the card: the scans to which the model was adapted."""
+        """Return the intended use, for the card: the scans used for adaptation."""
         return (
             "The scans the model was adapted to, and others recorded in the same way."
         )
@@ -334,7 +334,7 @@ class Method(_Method):
         return drawn | {"source": source, "target": patch[middle], "mask": mask}
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Mean squared error; if voxels are hidden, over these voxels only."""
+        """Return the mean squared error, over hidden voxels only if there are any."""
         squares = (self.output(batch) - batch["target"]).square()
         if "mask" not in batch:
             error = squares.mean()

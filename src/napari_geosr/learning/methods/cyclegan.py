@@ -4,7 +4,7 @@ There are two generators, one for each direction, and two critics. An image that
 translated there and back must return unchanged, and an image that is already of the
 right kind must not change [1]_. With an upscale factor, the backward generator makes
 voxels coarser, and the averaged output must equal the input: this fixes the geometry,
-which pairs would otherwise do.
+as pairs would otherwise do.
 
 In 2.5D the forward generator takes adjacent slices. The backward generator works slice
 by slice, so that the cycle from the target has all slices that the forward one needs.
@@ -12,8 +12,8 @@ by slice, so that the cycle from the target has all slices that the forward one 
 The paper uses the least-squares distance with weights 1, 10 and 5, a learning rate of
 2e-4 and single images. This fails here: the generators start as the identity, which
 minimises the cycle and identity losses, and the critics learn to detect noise within a
-few hundred steps. They then win (their loss falls to 0.01, whereas that of the
-generators stays at 0.99 of 1), and their gradient vanishes. The gradient of the
+few hundred steps. The critics then dominate (their loss falls to 0.01, whereas that of
+the generators stays at 0.99 of 1), and their gradient vanishes. The gradient of the
 Wasserstein distance persists however different the images are [2]_. Because removed
 noise cannot be restored, the cycle loss must have a smaller weight than the critics.
 For slices of a foam with noise, the PSNR rose from 9.1 dB to 14.4 dB in 600 steps with
@@ -145,7 +145,7 @@ class Method(TranslationMethod):
         }
 
     def build(self) -> dict[str, nn.Module]:
-        """Two generators and two critics."""
+        """Build two generators and two critics."""
         config = self.config
         critics = {
             name: learning.critics.PatchCritic(config.ndim, 1, config.critic_width)
@@ -173,7 +173,7 @@ class Method(TranslationMethod):
         return nn.Sequential(pool(factor), network)
 
     def groups(self) -> Mapping[str, Sequence[str]]:
-        """One optimiser for both generators, one for both critics."""
+        """Use one optimiser for both generators, and one for both critics."""
         return {"generators": ("network", "backward"), "critics": CRITICS}
 
     def state(self) -> AnyDict:
@@ -190,7 +190,7 @@ class Method(TranslationMethod):
         return patches.draw(rng, ("source",)) | patches.draw(rng, ("target",))
 
     def forward(self, source: Tensor) -> Tensor:
-        """Source (N, C, …) to target (N, 1, …)."""
+        """Translate source (N, C, …) to target (N, 1, …)."""
         generated: Tensor = self.modules["network"](source)
         return generated
 
@@ -202,7 +202,7 @@ class Method(TranslationMethod):
 
     @contextmanager
     def _frozen_statistics(self) -> Iterator[None]:
-        """Keep other kinds of images out of the generators' running statistics."""
+        """Exclude other kinds of images from the generators' running statistics."""
         with (
             frozen_statistics(self.modules["network"]),
             frozen_statistics(self.modules["backward"]),
@@ -228,7 +228,7 @@ class Method(TranslationMethod):
         return source_cycle + target_cycle, generated
 
     def identity(self, batch: Batch) -> Tensor:
-        """Identity loss: change of images that are already of the right kind."""
+        """Return the identity loss: the change of images already of the right kind."""
         source, target = batch["source"], batch["target"]
         factor = self.upscale_factor
         with self._frozen_statistics():
@@ -239,7 +239,7 @@ class Method(TranslationMethod):
         return target_change.abs().mean() + source_change.abs().mean()
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, Losses, dict[str, Tensor]]:
-        """Loss of both generators, its parts, and the images for the critics."""
+        """Return the loss of both generators, its parts, and images for the critics."""
         config = self.config
         cycle, generated = self.cycles(batch)
         adversarial = sum(
@@ -261,7 +261,7 @@ class Method(TranslationMethod):
         return total, losses, generated
 
     def critics_loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Return the loss of both critics: real against generated or pooled images."""
+        """Return the loss of both critics on real and generated (or pooled) images."""
         of_target, losses = self.critic_terms(
             "critic_target", middle(batch["target"]), batch["critic_target"]
         )
@@ -271,7 +271,7 @@ class Method(TranslationMethod):
         return of_target + of_source, losses | more
 
     def train_step(self, loop: Updater, batches: Sequence[Batch]) -> dict[str, float]:
-        """One step of the generators, then of the critics on the generated images."""
+        """Update the generators, then the critics on the generated images."""
         import torch
 
         generated: dict[int, dict[str, Tensor]] = {}
@@ -300,13 +300,13 @@ class Method(TranslationMethod):
         return losses
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """The cycle loss: the only measure that needs neither pairs nor a critic."""
+        """Return the cycle loss, the only measure without pairs or a critic."""
         cycle, _ = self.cycles(batch)
         return {"cycle": float(cycle)}
 
 
 def _numbered(batches: Sequence[Batch]) -> list[Batch]:
-    """Batches with the ``"number"`` of each sample, counted over all batches."""
+    """Return batches with the ``"number"`` of each sample, counted over all batches."""
     import torch
 
     numbered, first = [], 0

@@ -1,4 +1,4 @@
-"""DDPM: learn what images of a modality look like, from unlabelled images alone.
+"""DDPM: learn the distribution of images of a modality, without labels.
 
 The network receives images with known amounts of added noise and learns to separate the
 noise from the image [1]_. The model generates new images, and is a starting point for
@@ -138,9 +138,7 @@ class Method(_Method):
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
-        """Also check that the network takes the time as input, and that grey values are
-        kept.
-        """
+        """Also check that network, normalisation and options suit a diffusion model."""
         super().check(config)
         assert isinstance(config, Config)
         if "noise_schedule" not in network_fields(config.network):
@@ -209,7 +207,7 @@ class Method(_Method):
         return error, {"loss": error}
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """Mean squared error of the noise at eight times, for the same patch."""
+        """Return the mean squared error of the noise at eight times of one patch."""
         schedule = self.schedule()
 
         def predicted(x: Tensor, time: Tensor) -> Tensor:
@@ -221,7 +219,7 @@ class Method(_Method):
     def noise_error(
         self, batch: Batch, predicted: Callable[[Tensor, Tensor], Tensor]
     ) -> float:
-        """Mean squared error of noise that a function of (x, time) predicts."""
+        """Return the mean squared error of noise that `predicted` computes."""
         schedule, time = self.schedule(), batch["time"]
         x0, noise = batch["source"], batch["noise"]
         errors = []
@@ -232,7 +230,7 @@ class Method(_Method):
         return float(np.mean(errors))
 
     def linear_error(self, batch: Batch) -> float:
-        """Mean squared error of the best prediction that does not use neighbours.
+        """Return the mean squared error of the best prediction without neighbours.
 
         For independent voxels of unit variance, this prediction is x times the
         amplitude of the noise.

@@ -58,7 +58,7 @@ class Config(TrainingConfig):
 
 
 def neighbour_pairs(n_axes: int) -> tuple[tuple[int, int], ...]:
-    """Ordered pairs of voxels of a 2ⁿ cell that share a face; 8 in 2D, 24 in 3D.
+    """Return ordered pairs of voxels of a 2ⁿ cell that share a face; 8 in 2D, 24 in 3D.
 
     Voxels of a cell are numbered with the last axis varying fastest.
     """
@@ -148,12 +148,12 @@ class Method(_Method):
         return {"source": patch, "choice": rng.integers(0, n_pairs, cells)}
 
     def train_step(self, loop: Updater, batches: Sequence[Batch]) -> dict[str, float]:
-        """One step; the weight of the regularisation rises with the steps."""
+        """Make one step; the weight of the regularisation rises with the steps."""
         self.progress = loop.step / max(1, loop.steps)
         return super().train_step(loop, batches)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Equation 7 of [1]_: prediction error and regularisation."""
+        """Compute equation 7 of [1]_: prediction error and regularisation."""
         import torch
 
         network, source = self.modules["network"], batch["source"]
@@ -179,6 +179,6 @@ class Method(_Method):
         }
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """The prediction error alone, which is comparable throughout training."""
+        """Return the prediction error alone, comparable throughout training."""
         _, losses = self.loss(batch)
         return {"guess": float(losses["guess"])}

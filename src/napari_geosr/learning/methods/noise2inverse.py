@@ -114,12 +114,12 @@ class Method(_Method):
     def scenes(
         self, volumes: Mapping[str, Sequence[Volume]]
     ) -> Mapping[str, Sequence[Volume]]:
-        """One scene for each choice of input and target; training draws them at random.
+        """Return a scene for each choice of input and target, to be drawn at random.
 
         Thus every source serves as a target.
         """
         sources = volumes["source"]
-        mean_volume(sources, "all")  # raises if shapes or axes differ
+        mean_volume(sources, "all")  # raises an error if shapes or axes differ
         sets = index_sets(len(sources), self.config.strategy)
         return {
             "source": inputs(sources, self.config.strategy),
@@ -132,7 +132,7 @@ class Method(_Method):
         return "others" if self.config.strategy == "X:1" else "each"
 
     def intended_use(self) -> str:
-        """Intended use, for the card: sub-reconstructions like the training data."""
+        """Return the intended use, for the card: scans like the training data."""
         n = len(self.config.source)
         return (
             f"Sub-reconstructions like the {n} that the model was trained on. Give all "
@@ -142,7 +142,7 @@ class Method(_Method):
         )
 
     def inputs(self, volumes: Sequence[Volume]) -> list[Volume]:
-        """See `inputs`."""
+        """Return the inputs of the trained network; see the function `inputs`."""
         return inputs(volumes, self.config.strategy)
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
@@ -150,7 +150,7 @@ class Method(_Method):
         return patches.draw(rng, ("source", "target"))
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Mean squared error: minimised by the mean, as Noise2Inverse requires [1]_."""
+        """Return the mean squared error, as Noise2Inverse requires [1]_."""
         output = self.output(batch)
         error = (output - batch["target"]).square().mean()
         return error, {"loss": error}

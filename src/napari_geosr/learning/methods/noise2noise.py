@@ -58,7 +58,7 @@ class Method(_Method):
         return {"source": drawn[order[0]], "target": drawn[order[1]]}
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Mean squared error: minimised by the mean, as Noise2Noise requires [1]_."""
+        """Return the mean squared error, as Noise2Noise requires [1]_."""
         output = self.output(batch)
         error = (output - batch["target"]).square().mean()
         return error, {"loss": error}

@@ -109,11 +109,10 @@ class Method(_Method):
             )
 
     def network_kwargs(self) -> AnyDict:
-        """Settings of the network, by default without a skip connection to the output.
+        """Return the network's settings, by default without a skip to the output.
 
-        The replacement of a hidden voxel carries hardly any information about the
-        voxel, so a network that passes the replacement on would start with a wrong
-        prediction.
+        The replacement of a hidden voxel contains hardly any information about it, so a
+        network with such a skip would start with a wrong prediction.
         """
         kwargs = super().network_kwargs()
         if "residual" in kwargs:
@@ -121,7 +120,7 @@ class Method(_Method):
         return kwargs
 
     def independent_noise_along(self) -> str:
-        """Axes along which neighbours are not hidden, so noise must be independent."""
+        """Return the axes along which no neighbours are hidden."""
         masked = self.config.mask_axis
         hidden = "xyz"[: self.config.ndim] if masked == "cross" else masked
         return "".join(axis for axis in "xyz" if axis not in hidden)

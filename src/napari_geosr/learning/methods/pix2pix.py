@@ -96,14 +96,14 @@ class Method(TargetLossMethod, TranslationMethod):
         cls(config).check_window()
 
     def build(self) -> dict[str, nn.Module]:
-        """Generator and patch critic."""
+        """Build generator and patch critic."""
         critic = learning.critics.PatchCritic(
             self.config.ndim, self.config.planes + 1, self.config.critic_width
         )
         return {**super().build(), "critic": critic}
 
     def groups(self) -> Mapping[str, Sequence[str]]:
-        """Separate optimisers for generator and critic."""
+        """Use separate optimisers for generator and critic."""
         return {"network": ("network",), "critic": ("critic",)}
 
     @property
@@ -115,13 +115,13 @@ class Method(TargetLossMethod, TranslationMethod):
         return FINER_ADVERSARIAL_WEIGHT if finer_voxels else ADVERSARIAL_WEIGHT
 
     def conditioned(self, source: Tensor, image: Tensor) -> Tensor:
-        """Input of the critic: the source on the image's grid, then the image."""
+        """Return the critic's input: the source on the image's grid, then the image."""
         import torch
 
         return torch.cat([finer(source, self.upscale_factor), image], dim=1)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Loss of the generator: distance to the target plus adversarial loss."""
+        """Return the generator's loss: distance to the target plus adversarial loss."""
         source, target = batch["source"], batch["target"]
         output = self.modules["network"](source)
         pixel, parts = self.target_loss(output, target)
@@ -131,7 +131,7 @@ class Method(TargetLossMethod, TranslationMethod):
         return total, {"pixel": pixel, "adversarial": adversarial, **parts}
 
     def critic_loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Loss of the critic: real against generated pairs, generator frozen."""
+        """Return the critic's loss on real and generated pairs (frozen generator)."""
         import torch
 
         source = batch["source"]
@@ -141,13 +141,13 @@ class Method(TargetLossMethod, TranslationMethod):
         return self.critic_terms("critic", batch["target"], fake, condition)
 
     def train_step(self, loop: Updater, batches: Sequence[Batch]) -> dict[str, float]:
-        """One step of the critic, then one of the generator."""
+        """Update the critic, then the generator."""
         self.target_loss.set_progress(loop)
         losses = loop.update("critic", batches, self.critic_loss)
         return loop.update("network", batches, self.loss) | losses
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """The target loss only: adversarial losses are not comparable over time."""
+        """Return the target loss only, as adversarial losses are not comparable."""
         output = self.modules["network"](batch["source"])
         pixel, _ = self.target_loss(output, batch["target"], progress=1)
         return {"pixel": float(pixel)}

@@ -1,7 +1,7 @@
 """PTDR: segmentation from a handful of painted slices, with a pre-trained network.
 
-The network of a diffusion model (`napari_geosr.learning.methods.ddpm`) has learned the
-modality from unlabelled images. Its last layer is replaced by one with an output per
+The network of a diffusion model (`napari_geosr.learning.methods.ddpm`) was trained on
+unlabelled images of the modality. Its last layer is replaced by one with an output per
 class, and all layers are trained on clean images at a fixed time of the noise schedule
 [1]_. Without such a model, the same network is trained from scratch.
 
@@ -152,7 +152,7 @@ class Config(TrainingConfig):
 
 
 class Method(_Method):
-    """Cross-entropy and Dice loss of the painted voxels."""
+    """Minimises cross-entropy and Dice loss of the painted voxels."""
 
     roles = ("source", "target")
     output_role = "target"
@@ -298,7 +298,7 @@ class Method(_Method):
         return {name: x for name, x in trained.items() if name not in old} | new
 
     def optimiser(self, group: str, parameters: list[Any]) -> Any:
-        """Adam, with a larger learning rate for new layers."""
+        """Return Adam, with a larger learning rate for new layers."""
         import torch
 
         rate, factor = self.config.learning_rate, self.config.head_rate
@@ -321,7 +321,7 @@ class Method(_Method):
         )
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Cross-entropy plus the Dice loss, of painted voxels only."""
+        """Return cross-entropy plus the Dice loss, of painted voxels only."""
         scores, target = self.output(batch), batch["target"]
         entropy = losses.labels.cross_entropy(scores, target, UNPAINTED)
         overlap = losses.labels.dice_loss(scores, target, UNPAINTED)
@@ -329,7 +329,7 @@ class Method(_Method):
         return total, {"loss": total, "entropy": entropy}
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """1 minus the mean Dice overlap of the painted voxels."""
+        """Return 1 minus the mean Dice overlap of the painted voxels."""
         is_painted = batch["target"] != UNPAINTED
         predicted = self.output(batch)[is_painted]
         target = batch["target"][is_painted]

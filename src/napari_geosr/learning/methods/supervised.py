@@ -122,7 +122,7 @@ class Method(TargetLossMethod):
         cls(config).check_window()
 
     def network_kwargs(self) -> AnyDict:
-        """Settings of the network, with its dilations and number of labels."""
+        """Return the network's settings, with its dilations and number of labels."""
         more: AnyDict = {}
         if self.config.dilations is not None:
             more["dilations"] = tuple(range(1, self.config.dilations + 1))
@@ -143,7 +143,7 @@ class Method(TargetLossMethod):
         return warnings
 
     def intended_use(self) -> str:
-        """Intended use, for the card; states the labels, if there are any."""
+        """Return the intended use, for the card, with the labels, if any."""
         text = super().intended_use()
         if self.labels > 1:
             numbers = f"0 … {self.labels - 1}"
@@ -181,7 +181,8 @@ class Method(TargetLossMethod):
         scores = self.output(batch)
         error = losses.labels.cross_entropy(scores, batch["target"])
         missed = self._dice_loss(scores.argmax(dim=1, keepdim=True), batch["target"])
-        # The first loss has the colour of the validation curve: both are 1 - Dice.
+        # The first loss is drawn in the colour of the validation curve: both are 1 -
+        # Dice.
         return error, {"missed overlap": torch.tensor(missed), "loss": error}
 
     def _dice_loss(self, output: Tensor, target: Tensor) -> float:

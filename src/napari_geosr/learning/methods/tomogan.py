@@ -8,10 +8,10 @@ distance with gradient penalty, or the least-squares distance.
 The published weights (20, 0.5 and 2) are for grey values from 0 to 255. Here data are
 standardised, and the default weights give all terms the same order of magnitude. For a
 foam with noise (standard deviation: 0.3 of the contrast), 200 steps of a small
-generator leave a pixel loss of 0.08, a perceptual loss of 0.07, a cross-entropy of 1 to
-16 and a Wasserstein loss (divided by the root of the number of voxels) of 0.6. Weights
-of 1, 0.5 and 0.01 (Jensen-Shannon) or 0.1 (Wasserstein) give terms of 0.08, 0.04 and
-0.01 to 0.16 or 0.06.
+generator result in a pixel loss of 0.08, a perceptual loss of 0.07, a cross-entropy of
+1 to 16 and a Wasserstein loss (divided by the root of the number of voxels) of 0.6.
+Weights of 1, 0.5 and 0.01 (Jensen-Shannon) or 0.1 (Wasserstein) give terms of 0.08,
+0.04 and 0.01 to 0.16 or 0.06.
 
 References
 ----------
@@ -53,7 +53,7 @@ NEEDS = "aligned pairs of a low-quality and a high-quality scan of the same obje
 #: and the maximum number of these steps.
 _PIXEL_SHARE = 0.1
 _MAX_PIXEL_STEPS = 1000
-#: Default adversarial weights: the cross-entropy of a winning critic grows to ten or
+#: Default adversarial weights: the cross-entropy of a dominant critic grows to ten or
 #: more, whereas the losses of the other two distances stay below one.
 _ADVERSARIAL_WEIGHT = {"jensen-shannon": 0.01, "wasserstein": 0.1, "least-squares": 0.1}
 
@@ -156,7 +156,7 @@ class Method(TargetLossMethod, AdversarialMethod):
         return _ADVERSARIAL_WEIGHT[self.config.distance]
 
     def build(self) -> dict[str, nn.Module]:
-        """Generator and critic."""
+        """Build generator and critic."""
         width = self.config.critic_width
         return {
             **super().build(),
@@ -164,7 +164,7 @@ class Method(TargetLossMethod, AdversarialMethod):
         }
 
     def groups(self) -> Mapping[str, Sequence[str]]:
-        """Separate optimisers for generator and critic."""
+        """Use separate optimisers for generator and critic."""
         return {"network": ("network",), "critic": ("critic",)}
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
@@ -202,7 +202,7 @@ class Method(TargetLossMethod, AdversarialMethod):
         return total, terms
 
     def critic_loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Loss of the critic: real against generated images, generator frozen."""
+        """Return the critic's loss on real and generated images (frozen generator)."""
         import torch
 
         with torch.no_grad():
@@ -210,7 +210,7 @@ class Method(TargetLossMethod, AdversarialMethod):
         return self.critic_terms("critic", batch["target"], fake)
 
     def train_step(self, loop: Updater, batches: Sequence[Batch]) -> dict[str, float]:
-        """One step of the generator, then those of the critic."""
+        """Update the generator, then make all steps of the critic."""
         self.target_loss.set_progress(loop)
         first = [select_sample(batch, 0) for batch in batches]
         if loop.step < self.pixel_steps(loop.steps):
@@ -222,7 +222,7 @@ class Method(TargetLossMethod, AdversarialMethod):
         return terms
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """The pixel loss only: adversarial losses are not comparable over time."""
+        """Return the pixel loss only, as adversarial losses are not comparable."""
         output = self.modules["network"](batch["source"])
         pixel, _ = self.target_loss(output, batch["target"], progress=1)
         return {"pixel": float(pixel)}

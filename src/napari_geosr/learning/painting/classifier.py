@@ -1,8 +1,8 @@
-"""A forest of extremely randomised trees that learns in a fraction of a second.
+"""Train forests of extremely randomised trees in a fraction of a second.
 
 Such a forest is well suited to classifying voxels from a few strokes: it needs no
-standardised features and hardly any settings, and noise in single features does little
-harm [1]_.
+standardised features and hardly any settings, and it is robust to noise in single
+features [1]_.
 
 References
 ----------
@@ -79,7 +79,7 @@ class Forest:
 def grow_forest(
     samples: Sequence[AnyArray], classes: tuple[int, ...], seed: int
 ) -> Forest:
-    """Learn from samples; every class has the same weight.
+    """Train a forest on samples, giving every class the same weight.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def grow_forest(
 
 
 def entropy(probabilities: AnyArray) -> AnyArray:
-    """Entropy of probabilities relative to its maximum: 0 is certain, 1 is a guess.
+    """Return the entropy relative to its maximum: 0 is certain, 1 is a guess.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Features of the voxels of a slice: the outputs of filters at several scales.
+"""Compute features of the voxels of a slice with filters at several scales.
 
 The features are grey values, Gaussian filters, gradients and eigenvalues of the Hessian
 matrix, as in ilastik and Labkit [1]_, and means that include the slices nearby, which
@@ -81,7 +81,7 @@ def _smoothed(values: AnyArray, scale: float) -> AnyArray:
 
 
 def _differences(values: AnyArray, scale: float) -> tuple[AnyArray, AnyArray]:
-    """Central differences along Y and X, times the scale."""
+    """Return the central differences along Y and X, times the scale."""
     half = np.float32(scale / 2)
     wide = np.pad(values, 1, mode="edge")
     return (
@@ -99,7 +99,7 @@ def bands(shape: tuple[int, int]) -> list[slice]:
 def banded_features(
     plane: AnyArray, around: AnyArray
 ) -> Iterator[tuple[slice, AnyArray]]:
-    """Rows and features of each band of a slice, equal to those of the whole slice.
+    """Yield rows and features of each band of a slice, equal to those of the slice.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Features of a diffusion model that was trained on images of this kind.
+"""Extract features from a diffusion model that was trained on similar images.
 
 The scan is given to the network with a little noise, as during training, and the
 feature maps of its decoder are taken at three times of the noise schedule [1]_.

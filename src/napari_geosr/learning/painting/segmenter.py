@@ -1,4 +1,4 @@
-"""Learns classes from strokes on a scan, and segments any of its slices immediately."""
+"""Learn classes from strokes on a scan, and segment any of its slices immediately."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class SegmentedSlice:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A slice that would help most if it were painted.
+    """A slice for which painting would improve the segmentation most.
 
     Attributes
     ----------
@@ -121,7 +121,7 @@ class Segmenter:
         return np.asarray(data[z] if self.scan.axes == "ZYX" else data[:])
 
     def features(self, z: int) -> Iterator[tuple[slice, AnyArray]]:
-        """Rows and features (F, rows, X) of each band of a slice; kept for later."""
+        """Yield rows and features (F, rows, X) of each band of a slice; cached."""
         if z in self._features:
             self._features.move_to_end(z)
             yield from self._features[z]
@@ -171,7 +171,7 @@ class Segmenter:
     def learn_steps(
         self, strokes: Strokes, should_stop: ShouldStop = never_stop
     ) -> Generator[Step, None, Forest]:
-        """Learn from all strokes; slices without new strokes take no time.
+        """Learn from all strokes; features of unchanged slices are reused.
 
         Parameters
         ----------
@@ -234,12 +234,12 @@ class Segmenter:
             labels[~np.isfinite(self.plane(z))] = self.strokes.unpainted
         return SegmentedSlice(labels, probabilities)
 
-    # Slices to paint next
+    # Suggestions of slices to paint
 
     def suggest_steps(
         self, number: int = 5, should_stop: ShouldStop = never_stop
     ) -> Generator[Step, None, list[Suggestion]]:
-        """Slices that would help most: unlike the painted ones, or uncertain.
+        """Suggest slices to paint next: unlike the painted ones, or uncertain.
 
         Before anything is learned, the next slice is the one that differs most from all
         painted or proposed slices; afterwards, it is the one with the largest entropy.
@@ -276,7 +276,7 @@ class Segmenter:
         ]
 
     def _described(self, z: int) -> AnyArray:
-        """Means and deviations of the features of every n-th voxel of a slice."""
+        """Return means and deviations of the features of every n-th voxel."""
         plane, around = self._standardised(z)
         step = max(1, max(plane.shape) // _COMPARED_EDGE)
         found = filter_features(plane[::step, ::step], around[::step, ::step])
@@ -306,7 +306,7 @@ def _farthest(
     number: int,
     apart: int,
 ) -> list[int]:
-    """Candidates, each chosen to differ as much as possible from all previous ones.
+    """Choose candidates that each differ as much as possible from all previous ones.
 
     The candidates are at least `apart` slices away from each other and from painted
     slices.

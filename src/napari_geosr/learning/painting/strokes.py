@@ -1,4 +1,4 @@
-"""Reads painted labels slice by slice; keeps a limited number of voxels of each."""
+"""Read painted labels slice by slice, keeping a limited number of voxels per slice."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Strokes:
     counts : mapping of int to int
         Number of painted voxels of each class.
     slices : mapping of int to SliceStrokes
-        By the number of the slice; 0 for an image.
+        Strokes by the index of the slice; 0 for an image.
     warnings : list of str
     """
 
@@ -87,7 +87,7 @@ def read_strokes(
     Parameters
     ----------
     labels : Volume
-        Whole numbers: the class where something is painted.
+        Classes of the painted voxels, as whole numbers.
     scan : Volume
         The scan on which they were painted.
     unpainted : int, optional
@@ -194,7 +194,7 @@ def _check_classes(labels: Volume, classes: list[int], unpainted: int) -> None:
 
 
 def _kept(classes: AnyArray, rng: np.random.Generator) -> AnyArray:
-    """Indices of a limited number of voxels of each class, in ascending order."""
+    """Return indices of a limited number of voxels per class, in ascending order."""
     parts = []
     for number in np.unique(classes):
         of_class = np.flatnonzero(classes == number)

@@ -1,4 +1,4 @@
-"""Rotates and mirrors patches where the voxel size allows it."""
+"""Rotate and mirror patches where the voxel size allows it."""
 
 from __future__ import annotations
 

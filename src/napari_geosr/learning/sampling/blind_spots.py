@@ -1,4 +1,4 @@
-"""Masks voxels of a patch, so that no voxel is predicted from itself.
+"""Mask voxels of a patch, so that no voxel is predicted from itself.
 
 The replacement of a hidden voxel is never the value of another hidden voxel: otherwise
 hidden voxels close to each other would reveal each other's values, and a network could
@@ -116,7 +116,7 @@ class BlindSpots:
 def line_offsets(
     axis: Literal["none", "x", "y", "z", "cross"], length: int, ndim: int
 ) -> tuple[tuple[int, int, int], ...]:
-    """Neighbours along a line of `length` voxels (odd), centred on the voxel.
+    """Return neighbours along a line of `length` voxels (odd), centred on the voxel.
 
     ``cross`` means lines along all axes over which the network convolves.
 
@@ -144,7 +144,7 @@ def line_offsets(
 def _one_per_cell(
     shape: tuple[int, ...], cell: int, ndim: int, rng: np.random.Generator
 ) -> Points:
-    """Coordinates of one voxel per cell; cells cut by the border may have none."""
+    """Draw one voxel per cell; cells cut by the border may have none."""
     edges = np.array((1,) * (3 - ndim) + (cell,) * ndim)
     counts = -(-np.array(shape) // edges)
     corners = np.indices(counts).reshape(3, -1).T * edges
@@ -162,7 +162,7 @@ def _random_visible(
     reach: Points,
     rng: np.random.Generator,
 ) -> Array:
-    """For each position, the value of a neighbour that is not hidden."""
+    """Return, for each position, the value of a random neighbour that is not hidden."""
     values = np.empty(len(positions), patch.dtype)
     remaining = np.arange(len(positions))
     for tries in range(1, _MAX_TRIES + 1):
@@ -195,7 +195,7 @@ def _median_visible(
     reach: Points,
     rng: np.random.Generator,
 ) -> Array:
-    """For each position, the median of the neighbours that are not hidden."""
+    """Return, for each position, the median of the neighbours that are not hidden."""
     radius = reach
     while True:
         visible = np.where(blind, np.nan, patch.astype(np.float64))

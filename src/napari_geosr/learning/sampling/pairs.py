@@ -1,4 +1,4 @@
-"""Checks whether a source and its target are aligned."""
+"""Check whether a source and its target are aligned."""
 
 from __future__ import annotations
 
@@ -88,10 +88,10 @@ def check_pair(
     factor : int
         Voxels of the target per voxel of the source.
     ndim : int
-        Number of last axes to which the factor applies: the axes of the network.
+        Number of axes, counted from the last, to which the factor applies.
     is_correlated : bool
-        Whether grey values of both are correlated, so that a shift can be measured;
-        several labels are not.
+        Whether the grey values are correlated, so that a shift can be measured; this is
+        not the case for several labels.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def check_pair(
 def _shift(
     source: Volume, target: Volume, factors: tuple[int, ...]
 ) -> tuple[float, ...]:
-    """Shift along all axes (only Y and X with few slices), from the centre of both."""
+    """Measure the shift of the centres along all axes (Y and X if slices are few)."""
     from skimage.registration import phase_cross_correlation
 
     a = _central_block(source, (1,) * len(factors))

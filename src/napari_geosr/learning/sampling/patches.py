@@ -1,4 +1,4 @@
-"""Patches of the training volumes, read lazily and drawn reproducibly."""
+"""Draw patches of the training volumes reproducibly, reading them lazily."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Array = AnyArray
 #: probability proportional to its standard deviation.
 _CANDIDATES = 4
 
-#: Serialises reading: patches are prefetched in a thread, and file handles must not be
+#: Lock for reading: patches are prefetched in a thread, and file handles must not be
 #: used by two threads at once.
 _READ_LOCK = threading.Lock()
 
@@ -91,11 +91,11 @@ class Patches:
     def _grey_scales(
         self, volumes: Mapping[str, Sequence[Volume]]
     ) -> dict[str, GreyScale]:
-        """Grey scales by role; roles with similar grey values share a scale.
+        """Return grey scales by role; roles with similar grey values share a scale.
 
-        A residual network passes its input on, so a target on nearly the same scale
-        must not be stretched because it has less noise. Small voxels vary more than
-        large ones of the same object: their scale is computed from means over blocks.
+        A residual network adds to its input, so a target on nearly the same scale must
+        not be stretched because it has less noise. Small voxels vary more than large
+        ones of the same object: their scale is computed from means over blocks.
         """
         scales = {}
         for role, given in volumes.items():
@@ -140,7 +140,7 @@ class Patches:
         return scenes
 
     def _shape(self, volume: Volume, role: str) -> tuple[int, ...]:
-        """Shape of a volume in voxels of the source, the unit of patch positions."""
+        """Return a volume's shape in source voxels, the unit of patch positions."""
         n_kept_axes, factor = len(volume.shape) - self.config.ndim, self.factors[role]
         return tuple(
             n if i < n_kept_axes else n // factor for i, n in enumerate(volume.shape)
@@ -149,7 +149,7 @@ class Patches:
     def _fitting_edge(
         self, parts: Callable[[Split], tuple[tuple[int, int], ...]]
     ) -> tuple[int, ...]:
-        """Shape of a patch along the network's axes that fits into every part."""
+        """Return a patch shape along the network's axes that fits into every part."""
         n = self.config.ndim
         edge = [self.config.patch] * n
         for scene in self.scenes:
@@ -254,7 +254,7 @@ class Patches:
     def _place(
         self, scene: TrainingSubject, role: str, rng: np.random.Generator
     ) -> tuple[int, ...]:
-        """Corner of a random patch, (Z, Y, X) or (Y, X); in 2D, Z is the slice."""
+        """Draw the corner of a patch, (Z, Y, X) or (Y, X); in 2D, Z is the slice."""
         shape = self._shape(scene.volumes[role], role)
         parts = (scene.split.validation,) if self.validation else scene.split.train
         edge = self.validation_edge if self.validation else self.edge
@@ -347,7 +347,7 @@ def read_slab(volume: Volume, key: Sequence[Any], planes: int) -> Array:
 
 
 def _slice_indices(shape: Sequence[int], corner: Sequence[int], planes: int) -> Array:
-    """Indices of the `planes` slices around the one at `corner`; all 0 for an image."""
+    """Return indices of `planes` slices around that at `corner`; all 0 for an image."""
     if len(shape) == 2:
         return np.zeros(planes, int)
     around = np.arange(planes) - planes // 2

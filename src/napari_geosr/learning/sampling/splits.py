@@ -1,4 +1,4 @@
-"""Holds out a block of every volume for validation."""
+"""Hold out a block of every volume for validation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings, samples and base class of the learning methods for shapes."""
+"""Define settings, samples and the base class of learning methods for shapes."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class ShapeSet(Patches):
         return self.targets[self.number_of(volume)]
 
     def planes(self, volume: Volume, size: int) -> tuple[int, int]:
-        """First and last plane at which a block of `size` planes may begin."""
+        """Return the first and last plane at which a block of planes may begin."""
         depth, last = volume.shape[0], max(0, volume.shape[0] - size)
         if len(self.volumes) > 1:
             return 0, last
@@ -160,7 +160,7 @@ class ShapeSet(Patches):
         return found.pop() if len(found) == 1 else ""
 
     def inside(self, values: AnyArray) -> AnyArray:
-        """Mask of the voxels of a volume that belong to the shape."""
+        """Return the mask of the voxels of a volume that belong to the shape."""
         label = cast("ShapeConfig", self.config).label
         found: AnyArray = values == label if label else values != 0
         return found
@@ -176,7 +176,7 @@ def turned(rng: np.random.Generator, arrays: Sequence[AnyArray]) -> list[AnyArra
 
 
 def moved(solid: Solid, scale: float, shift: AnyArray) -> Solid:
-    """Enlarge the solid by `scale`, then move it by `shift` (Z, Y, X)."""
+    """Scale a solid by the factor `scale`, then move it by `shift` (Z, Y, X)."""
     sz, sy, sx = (np.float32(value) for value in shift)
 
     def found(z: AnyArray, y: AnyArray, x: AnyArray) -> AnyArray:
@@ -194,7 +194,7 @@ def random_solid(rng: np.random.Generator, kind: ShapeKind) -> tuple[str, Solid]
 
 
 class ShapeMethod(Method):
-    """Base of the methods: a sparse network, and the optimiser of the publication."""
+    """Base of learning methods for shapes, which train a sparse network."""
 
     task = "denoise"
     config: ShapeConfig
@@ -222,9 +222,9 @@ class ShapeMethod(Method):
         ----------
         shapes : ShapeSet
         volume : Volume
-            One of its volumes.
+            One of the volumes of `shapes`.
         inside : ndarray of bool, shape (Z, Y, X)
-            The voxels of the shape: neither none nor all.
+            Voxels of the shape; neither empty nor the whole volume.
         """
 
     def network_kwargs(self) -> AnyDict:
@@ -232,7 +232,7 @@ class ShapeMethod(Method):
         return {"channels": tuple(self.config.channels)}
 
     def optimiser(self, group: str, parameters: list[nn.Parameter]) -> object:
-        """Adam with the maximum of past squared gradients (amsgrad)."""
+        """Return Adam with the maximum of past squared gradients (amsgrad)."""
         import torch
 
         return torch.optim.Adam(parameters, self.config.learning_rate, amsgrad=True)

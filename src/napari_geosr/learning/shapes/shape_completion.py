@@ -1,4 +1,4 @@
-"""Shape completion: learn what is missing from shapes with artificial defects.
+"""Shape completion: learn to fill in missing parts, using artificial defects.
 
 The network occupies voxels level by level, from coarse to fine. At each level it learns
 which candidates belong to the complete shape. Voxels of the complete shape are kept
@@ -110,12 +110,12 @@ class Config(ShapeConfig):
     @model_validator(mode="before")
     @classmethod
     def _fill_channels(cls, values: object) -> object:
-        """Take the channels of the preset if none are given."""
+        """Use the channels of the preset if none are given."""
         if not isinstance(values, Mapping) or values.get("channels") is not None:
             return values
         preset = values.get("preset")
         if not isinstance(preset, str) or preset not in PRESETS:
-            return values  # refused by the field, if there is one
+            return values  # an unknown preset is rejected by its field
         return {**values, "channels": PRESETS[preset]}
 
     @model_validator(mode="after")
@@ -146,7 +146,7 @@ class Method(ShapeMethod):
             )
 
     def inspect(self, volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
-        """Note that a single shape is not held out."""
+        """Return a note if there is a single shape, none of which is held out."""
         if len(volumes["source"]) != 1:
             return []
         return [
@@ -207,7 +207,7 @@ class Method(ShapeMethod):
 
     @staticmethod
     def _centre(places: AnyArray, rng: np.random.Generator, edge: int) -> AnyArray:
-        """Position of a random voxel of the shape, mostly in its upper half."""
+        """Draw the position of a voxel of the shape, mostly in its upper half."""
         middle = places.mean(0)
         if rng.random() < 0.7:
             along = (places - middle) @ vault_direction(rng)
@@ -218,7 +218,7 @@ class Method(ShapeMethod):
         return centre
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Binary cross-entropy of the candidates, summed over all levels."""
+        """Return the binary cross-entropy of the candidates, summed over all levels."""
         import torch
         from torch.nn import functional as F  # noqa: N812
 
@@ -252,7 +252,7 @@ class Method(ShapeMethod):
 
 
 def on_grid(inside: AnyArray, edge: int) -> AnyArray:
-    """The bounding box of a shape, coarsened so that it fits into a cube.
+    """Return the bounding box of a shape, coarsened so that it fits into a cube.
 
     Parameters
     ----------
@@ -268,7 +268,7 @@ def on_grid(inside: AnyArray, edge: int) -> AnyArray:
 
 
 def bounding_box(inside: AnyArray) -> tuple[slice, ...]:
-    """The smallest box that holds all voxels of a shape; empty for an empty shape."""
+    """Return the smallest box that contains a shape; empty for an empty shape."""
     box = []
     for axis in range(inside.ndim):
         others = tuple(a for a in range(inside.ndim) if a != axis)

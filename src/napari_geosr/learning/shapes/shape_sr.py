@@ -1,4 +1,4 @@
-"""Shape super-resolution: learn where the surface runs between coarse voxels.
+"""Shape super-resolution: learn the position of the surface within coarse voxels.
 
 Fine shapes are made coarse by averaging and a threshold, as in the segmentation of a
 scan with voxels twice as wide. The network predicts the fine voxels next to the surface
@@ -147,7 +147,7 @@ class Method(ShapeMethod):
         return padded
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Binary cross-entropy of the fine voxels at the surface."""
+        """Return the binary cross-entropy of the fine voxels at the surface."""
         from torch.nn import functional as F  # noqa: N812
 
         network = cast("SurfaceUNet", self.modules[self.result])

@@ -1,4 +1,4 @@
-"""Completion of closed shells, such as skulls, by a statistical shape model.
+"""Complete closed shells, such as skulls, with a statistical shape model.
 
 The model is computed from complete shells in one pass, without optimisation steps: it
 takes a fraction of a second per shell. See `networks.sparse.shell_atlas`.

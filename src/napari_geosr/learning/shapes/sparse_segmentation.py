@@ -164,7 +164,7 @@ class Method(ShapeMethod):
         return self._scales[key]
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Cross-entropy of the labels of the voxels in the mask."""
+        """Return the cross-entropy of the labels of the voxels in the mask."""
         from torch.nn import functional as F  # noqa: N812
 
         labels = batch["target"][:, 0].long()

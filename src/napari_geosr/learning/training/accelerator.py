@@ -1,9 +1,9 @@
-"""How a training step is computed: device, precision, parts, processes.
+"""Compute training steps: device, precision, parts, processes.
 
 A batch that does not fit into memory is computed in parts. With several processes, each
 computes part of the batch. They synchronise after all gradients are computed, not
-during the computation: if one process runs out of memory, all learn of it and restart
-the step together. Otherwise, the other processes would wait for it forever.
+during the computation: if one process runs out of memory, all are notified and restart
+the step together. Otherwise, the other processes would wait forever.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def make_accelerator(device: str, precision: str) -> Any:
 
 
 def accelerate_precision(config: TrainingConfig, device: str) -> str:
-    """Accelerate's name for the precision of the settings on a device."""
+    """Return accelerate's name for the precision of the settings on a device."""
     # On a CPU, hidden maps are stored in bfloat16 instead, see `reduce_hidden_maps`.
     is_reduced = config.precision in ("auto", "bfloat16")
     return "bf16" if is_reduced and device.startswith("cuda") else "no"
@@ -237,7 +237,7 @@ class BatchParts:
         Parameters
         ----------
         error : Exception or None
-            The error; None if it occurred in another process.
+            The out-of-memory error; None if it occurred in another process.
 
         Raises
         ------

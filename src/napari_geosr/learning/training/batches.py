@@ -1,4 +1,4 @@
-"""Samples of each step: prefetched in a thread, moved to the device in parts."""
+"""Draw the samples of each step in a thread, and move them to the device in parts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SEED_KEY = 2
 
 
 class Batches:
-    """The samples of one process, a function of (seed, step) only.
+    """Samples of one process, which depend only on (seed, step).
 
     Parameters
     ----------
@@ -83,13 +83,13 @@ class Batches:
         self._prefetched = (step, self._executor.submit(self.draw, step))
 
     def in_parts(self, samples: Sequence[Arrays], parts: int) -> list[Batch]:
-        """Samples on the device, divided into `parts` batches."""
+        """Return the samples on the device, divided into `parts` batches."""
         return [
             self.on_device(samples[i::parts]) for i in range(min(parts, len(samples)))
         ]
 
     def on_device(self, samples: Sequence[Arrays]) -> Batch:
-        """Samples as one batch of tensors on the device."""
+        """Return the samples as one batch of tensors on the device."""
         return {
             role: torch.from_numpy(np.stack([s[role] for s in samples])).to(self.device)
             for role in samples[0]

@@ -1,4 +1,4 @@
-"""Checkpoints, replaced atomically, and the settings fixed when a run is resumed."""
+"""Save and load checkpoints, and check settings that are fixed in resumed runs."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _os_error_args(error: RuntimeError) -> tuple[int, str]:
 def fixed_settings(
     config: TrainingConfig, scenes: Iterable[TrainingSubject]
 ) -> AnyDict:
-    """Settings that must not change during training, as stored in checkpoints.
+    """Return settings that must not change during training, for checkpoints.
 
     For files, only their number is stored: paths may change, and the contents are
     compared elsewhere.

@@ -1,4 +1,4 @@
-"""Schedules reports and previews, and estimates the remaining time."""
+"""Schedule reports and previews, and estimate the remaining time."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Clock:
         self.last_preview = self.began
 
     def start(self) -> None:
-        """Start timing; the duration of the first preview is known but not counted."""
+        """Start timing; the duration of the first preview is kept, but not counted."""
         self.began = self.last_report = self.last_preview = time.monotonic()
         self.all_previews = 0.0
 

@@ -1,4 +1,4 @@
-"""Initial weights of a linear last layer, by least squares.
+"""Initialise a linear last layer by least squares.
 
 If the output of a network is a weighted sum of its feature maps, as in the MSD-net,
 these weights need not be learned step by step: for given maps, least squares yields
@@ -103,7 +103,7 @@ def fit_last_layer(network: object, batches: Batches, ndim: int) -> bool:
 
 
 def _rows(network: LinearEnd, batch: dict[str, Tensor]) -> Tensor:
-    """Maps, ones and target as rows of a matrix; only voxels of the mask, if given."""
+    """Return maps, ones and target as rows of a matrix, within the mask if given."""
     import torch
 
     maps = network.feature_maps(batch["source"])[0].flatten(1)
@@ -113,7 +113,7 @@ def _rows(network: LinearEnd, batch: dict[str, Tensor]) -> Tensor:
 
 
 def _solve(moments: Tensor) -> Tensor | None:
-    """Least-squares weights and bias; None if there is no solution."""
+    """Return the least-squares weights and bias; None if there is no solution."""
     import torch
 
     matrix, vector = moments[:-1, :-1], moments[:-1, -1]

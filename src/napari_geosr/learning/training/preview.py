@@ -1,4 +1,4 @@
-"""The preview slice shown while a network trains."""
+"""Restore the preview slice that is shown while a network is trained."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TrainingPreview:
     index : int or None
         Index of the slice; by default the middle one.
     labels : bool
-        Whether the output is labels.
+        Whether the output consists of labels.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""The training loop for all methods, on any device; a resumed run is identical.
+"""Train any method on any device, reproducibly even if a run is resumed.
 
 `accelerate` handles devices, precision and processes. Samples and torch's random
-numbers depend only on (seed, step), because torch is seeded at every step. Therefore
-checkpoints need no generator states.
+numbers depend only on (seed, step), because torch is seeded at every step. Checkpoints
+therefore need no states of random generators.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ Preview = Callable[[nn.Module], Any]
 
 
 def _no_power() -> None:
-    """Placeholder for a machine without power measurement."""
+    """Return None, in place of a measured power consumption."""
 
 
 class Trainer:
@@ -145,7 +145,7 @@ class Trainer:
             self.average.load_state_dict(network.state_dict())
 
     def _set_noise(self) -> None:
-        """Set the noise of the first source for previews; samples carry their own."""
+        """Set the noise of the first source for previews; samples contain their own."""
         noise = next(
             (s.noises["source"] for s in self.patches.scenes if s.noises), None
         )

@@ -1,4 +1,4 @@
-"""Exports a model as an ONNX graph and compares it with the original."""
+"""Export a model as an ONNX graph and compare it with the original."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def _write(
     }
     try:
         with warnings.catch_warnings(), torch.no_grad(), networks.plain_layers(network):
-            # Ignore warnings about tracing: the comparison checks its assumptions.
+            # Ignore warnings about tracing, because the comparison verifies the result.
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 network,
@@ -247,7 +247,7 @@ def _write(
 
 
 def _sizes(spec: NetworkSpec, *, odd: bool) -> list[tuple[int, ...]]:
-    """Three valid input sizes; the graph is traced at the first one.
+    """Return three valid input sizes; the graph is traced at the first one.
 
     With `odd`, the first and the last are not multiples of the strides.
     """
@@ -268,7 +268,7 @@ def _sizes(spec: NetworkSpec, *, odd: bool) -> list[tuple[int, ...]]:
 
 
 def _multiples(spec: NetworkSpec, sizes: list[tuple[int, ...]]) -> tuple[int, ...]:
-    """Required divisors of sizes: the strides if only their multiples were tested."""
+    """Return required divisors of sizes: the strides if only multiples were tested."""
     fit = all(
         n % s == 0 for size in sizes for n, s in zip(size, spec.stride, strict=True)
     )
@@ -276,7 +276,7 @@ def _multiples(spec: NetworkSpec, sizes: list[tuple[int, ...]]) -> tuple[int, ..
 
 
 def _image(card: ModelCard, size: tuple[int, ...], samples: int) -> Array:
-    """Image of structure and noise on the grey scale of the graph's input."""
+    """Draw an image of structure and noise on the grey scale of the graph's input."""
     rng = np.random.default_rng(sum(size))
     shape = (samples, card.adjacent_slices, *size)
     waves = np.ones(shape)

@@ -1,4 +1,4 @@
-"""BioImage.IO package: a description, ONNX weights and a test with its result.
+"""BioImage.IO package: a description, ONNX weights, a test input and its result.
 
 The package also contains the card and weights of the model, so it is also a bundle.
 """
@@ -67,7 +67,7 @@ def write(model: Model, path: Path) -> float:
 
 
 def remarks(card: ModelCard) -> list[str]:
-    """Remarks on how the scaling differs from that of the command ``restore``."""
+    """Return remarks on how the scaling differs from that of ``restore``."""
     return _graph.remarks(card, inside=True)
 
 
@@ -177,7 +177,7 @@ def _word(channel: str) -> str:
 
 
 def _minimum_size(spec: Any, axis: int) -> int:
-    """Minimum size: a multiple of the stride, and at least 8 voxels for the test."""
+    """Return the minimum size: a multiple of the stride, and at least 8 voxels."""
     stride, least = spec.stride[axis], max(spec.minimum_size[axis], 8)
     return int(-(-least // stride) * stride)
 

@@ -30,5 +30,5 @@ def write(model: Model, path: Path) -> float:
 
 
 def remarks(card: ModelCard) -> list[str]:
-    """Remarks on how the scaling differs from that of the command ``restore``."""
+    """Return remarks on how the scaling differs from that of ``restore``."""
     return _graph.remarks(card, inside=False)

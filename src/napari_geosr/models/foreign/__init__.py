@@ -1,4 +1,4 @@
-"""Importers of third-party networks, which are read as data; their code is never run.
+"""Import third-party networks, which are read as data; their code is never run.
 
 Formats are found by file name. The module of a format must not import torch or optional
 libraries at module level. It provides:
@@ -6,7 +6,7 @@ libraries at module level. It provides:
 ``ABOUT``
     Short description of the supported files: "CAREamics checkpoints (.ckpt)".
 ``SUFFIXES``
-    Suffixes of its files, in lower case with their dots.
+    Suffixes of the files, in lower case with their dots.
 ``recognises(source) -> bool``
     Whether a `ModelSource` has this format: judged by its suffix, and for
     weights files by their contents, ``source.tensors``.
@@ -14,7 +14,7 @@ libraries at module level. It provides:
     Returns the network and what is known about it (`draft.ImportDraft`); `channel` is
     the output channel to use, or None. Raises `ModelError` if it cannot be imported.
 ``FALLBACK`` (optional)
-    True: tried only after all other formats.
+    True if the format is tried only after all others.
 
 For each format, a module of `napari_geosr.networks.foreign_formats` rebuilds the
 network from its bundle.
@@ -57,7 +57,7 @@ class ModelSource:
     ----------
     text : str
     should_stop : callable
-        Called between the chunks of a download; True cancels it.
+        Called between the chunks of a download, which is cancelled if it returns True.
     """
 
     text: str
@@ -99,7 +99,7 @@ def read(
     channel : int, optional
         Output channel to use, for packages with several.
     should_stop : callable
-        Called during downloads; True cancels them.
+        Called during downloads, which are cancelled if it returns True.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def suffixes() -> list[str]:
 
 
 def _modules() -> Iterator[Any]:
-    """All formats, in the order in which they are tried."""
+    """Yield all formats, in the order in which they are tried."""
     modules = FORMATS.load_all(ABOUT=str, SUFFIXES=tuple)
     yield from sorted(modules, key=lambda module: getattr(module, "FALLBACK", False))
 

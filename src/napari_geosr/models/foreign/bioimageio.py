@@ -1,4 +1,4 @@
-"""Imports packages of the BioImage.IO model zoo: a description, weights and a test.
+"""Import packages of the BioImage.IO model zoo: a description, weights and a test.
 
 They are read with bioimageio.spec (MIT licence; the extra ``zoo``) from a path, URL or
 identifier. Supported weights are ONNX graphs and state dicts of networks known by name;
@@ -99,7 +99,7 @@ def draft(
     channel : int, optional
         Output channel to use, if the network has several.
     should_stop : callable
-        Called between the chunks of a download; True cancels it.
+        Called between the chunks of a download, which is cancelled if it returns True.
 
     Raises
     ------
@@ -194,7 +194,7 @@ def _files_to_read(description: ModelDescr) -> list[Any]:
 
 @dataclass(frozen=True)
 class _Axes:
-    """The network's input according to the description."""
+    """Axes and sizes of the network's input according to the description."""
 
     ndim: int
     channels: int
@@ -233,7 +233,8 @@ class _Axes:
         multiples, least, fixed = [], [], []
         for axis in sizes:
             step, minimum = getattr(axis.size, "step", 1), getattr(axis.size, "min", 1)
-            # Sizes such as 33, 49, 65, … have no common divisor: use the smallest only.
+            # Sizes such as 33, 49, 65, … have no common divisor, so only the smallest
+            # is used.
             odd = minimum % step != 0
             multiples.append(1 if odd else step)
             least.append(minimum)
@@ -344,7 +345,7 @@ def _channels(tensor: Any) -> int:
 
 
 def _factor(description: ModelDescr) -> int:
-    """Output voxels per input voxel, the same along all axes."""
+    """Return the number of output voxels per input voxel, equal along all axes."""
     entering = {str(a.id): float(a.scale) for a in description.inputs[0].axes[2:]}
     factors = set()
     for axis in description.outputs[0].axes:
@@ -419,7 +420,7 @@ def _trained_on(description: object) -> str:
 
 
 def _test_tensors(description: ModelDescr) -> _Tensors | None:
-    """Test input and expected output of the package; None if it has none."""
+    """Return the test input and expected output of the package, if it has any."""
     tensors = (description.inputs[0].test_tensor, description.outputs[0].test_tensor)
     return None if None in tensors else (array_of(tensors[0]), array_of(tensors[1]))
 

@@ -1,4 +1,4 @@
-"""Imports CAREamics checkpoints: Noise2Void, CARE and Noise2Noise with its U-Net."""
+"""Import CAREamics checkpoints: Noise2Void, CARE and Noise2Noise with its U-Net."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def weights_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _normalisation(data: AnyMapping) -> tuple[Normalisation, str]:
-    """Scaling of the training data, and a remark if the scaling is unknown."""
+    """Return the scaling of the training data, and a remark if it is unknown."""
     given = data.get("normalization")
     scheme = given if isinstance(given, Mapping) else {}
     kind = scheme.get("name", "mean_std")

@@ -1,4 +1,4 @@
-"""Downloads model files, with restrictions on URL, size and time."""
+"""Download model files, with restrictions on URL, size and time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def is_address(text: str) -> bool:
 
 
 def file_name_of(url: str) -> str:
-    """Last part of a URL's path; ``""`` if there is none or the URL is invalid."""
+    """Return the last part of a URL's path; ``""`` if it is missing or invalid."""
     try:
         return Path(urlsplit(url).path).name
     except ValueError:  # `download` reports what is wrong with the URL
@@ -137,14 +137,14 @@ def _save(
 
 
 def _check_url(place: str, address: str) -> None:
-    """Refuse anything but https URLs of public hosts."""
+    """Reject anything but https URLs of public hosts."""
     host, port = _host_and_port(place, address)
     for found in _addresses(host, port, proxied=_is_proxied(host)):
         _refuse_private(found, address)
 
 
 def _host_and_port(place: str, address: str) -> tuple[str, int]:
-    """Return the host and port of an https URL; anything else is refused."""
+    """Return the host and port of an https URL; anything else is rejected."""
     via = "" if place == address else f" redirects to {place}, which"
     try:
         parts = urlsplit(place)
@@ -162,7 +162,7 @@ def _host_and_port(place: str, address: str) -> tuple[str, int]:
 
 
 def _check_peer(response: Any, address: str) -> None:
-    """Refuse a response from a private address, because DNS results can change."""
+    """Reject a response from a private address, because DNS results can change."""
     stream = response.extensions.get("network_stream")
     if stream is None or _is_proxied(response.url.host):
         return

@@ -1,4 +1,4 @@
-"""Result of an importer: a third-party network, not yet a model bundle."""
+"""Define the result of an importer: a network that is not yet a model bundle."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class ReferenceImage:
     expected : ndarray
         Result of the original model, converted to the grey scale of restorations.
     known_difference : str
-        Sentence on an intended difference from the original model; ``""``: none, so
-        that the results must agree.
+        Sentence on an intended difference from the original model; ``""`` if there is
+        none and the results must agree.
     """
 
     given: AnyArray
@@ -59,7 +59,7 @@ class ImportDraft:
     origin : str
         Software that made the model, as one word; becomes the card's method.
     check : callable
-        Called with the network. Raises `ModelError` unless it reproduces the reference
+        Called with the network; raises `ModelError` unless it reproduces the reference
         result of the package, or that computed by the original library.
     reference : ReferenceImage or None
         Expected result of a restoration with the written bundle.
@@ -89,6 +89,6 @@ class ImportDraft:
 
 
 def name_of(text: str) -> str:
-    """A valid model name made from text: lower case, other characters as hyphens."""
+    """Return a valid model name made from text: lower case, with hyphens."""
     name = re.sub(r"[^a-z0-9._]+", "-", text.lower()).strip("-._")
     return name or "imported"

@@ -1,4 +1,4 @@
-"""Converts an ONNX file to a graph of operators computed by torch."""
+"""Convert an ONNX file to a graph of operators computed by torch."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ class _OnnxReader:
         self.constants[short] = (array.dtype.name, tuple(array.shape), values)
 
     def attributes(self, node: Any) -> AnyDict:
-        """Return the attributes of a node; nested graphs are refused."""
+        """Return the attributes of a node; nested graphs are rejected."""
         from onnx import AttributeProto, helper
 
         plain_attributes = {}

@@ -1,4 +1,4 @@
-"""Opens, downloads and reads files of BioImage.IO packages, with size limits."""
+"""Open, download and read files of BioImage.IO packages, with size limits."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class RemoteDescription:
     Attributes
     ----------
     text : str
-        Its YAML, which has been checked.
+        YAML text, which has been checked.
     address : str
-        Its URL.
+        URL of the description.
     """
 
     text: str
@@ -49,7 +49,7 @@ class RemoteDescription:
 
 @contextmanager
 def opened(source: str, folder: Path, should_stop: ShouldStop) -> Iterator[Any]:
-    """Context with the source in a form that the library reads, such as an open zip."""
+    """Yield the source in a form that the library can read, such as an open zip."""
     path = Path(source)
     if path.is_dir():
         path = next(path / n for n in DESCRIPTIONS if (path / n).is_file())
@@ -95,7 +95,7 @@ def _check_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str) 
 
 
 def _check_description(text: str) -> None:
-    """Refuse descriptions that would crash the library's parser."""
+    """Reject descriptions that would crash the library's parser."""
     load_yaml(text)
 
 
@@ -142,7 +142,7 @@ def fetch(
 
 
 def _check_local(path: Path, root: Path) -> None:
-    """Refuse anything but a regular file in the package below the size limit."""
+    """Reject anything but regular files below the size limit in the package."""
     if not path.resolve().is_relative_to(root):
         raise ModelError(
             f"The package refers to the file {path}, which is outside its folder or a "
@@ -228,7 +228,7 @@ def _built(remote: RemoteDescription) -> Any:
 
 @contextmanager
 def on_disk(entry: Any, suffix: str, companion: Any = None) -> Iterator[Path]:
-    """Context with a copy of a file of the package in a temporary folder.
+    """Yield the path of a temporary copy of a file of the package.
 
     Parameters
     ----------
@@ -249,7 +249,7 @@ def on_disk(entry: Any, suffix: str, companion: Any = None) -> Iterator[Path]:
 
 
 def _bytes(entry: Any) -> bytes:
-    """Contents of a file of the package; the library verifies its checksum."""
+    """Return the contents of a file of the package; the library checks its hash."""
     try:
         content: bytes = entry.get_reader(progressbar=False).read(MAX_WEIGHTS_BYTES + 1)
     except Exception as error:  # network, zip and checksum errors
@@ -266,7 +266,7 @@ def _bytes(entry: Any) -> bytes:
 
 
 def array_of(tensor: Any) -> AnyArray:
-    """Test array of the package (``.npy`` without objects); `ModelError` if damaged."""
+    """Read a test array of the package (``.npy``); raise `ModelError` if damaged."""
     content = io.BytesIO(_bytes(tensor))
     try:
         array: AnyArray = np.lib.format.read_array(content, allow_pickle=False)

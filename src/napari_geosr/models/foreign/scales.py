@@ -1,4 +1,4 @@
-"""Converts the grey-value scaling of BioImage.IO packages to that of model cards.
+"""Convert the grey-value scaling of BioImage.IO packages to that of model cards.
 
 A package lists operations before and after its network. Operations on the whole image
 must come first and become the card's normalisation; pointwise operations become part of
@@ -26,7 +26,7 @@ Applied = tuple[Any, ...]
 
 #: Constant that BioImage.IO adds to fixed standard deviations.
 _EPS = 1e-6
-#: Replaces a missing limit of a clip operation; near the largest float32.
+#: Replacement for a missing limit of a clip operation; near the largest float32.
 _CLIP_LIMIT = 3e38
 BACK_REMARK = (
     "The package outputs scaled values; napari-geosr scales them back to the grey "
@@ -36,7 +36,7 @@ BACK_REMARK = (
 
 @dataclass(frozen=True)
 class GreyScaling:
-    """How grey values are scaled for the network, and its results scaled back.
+    """Scaling of grey values for the network, and of its results in return.
 
     Attributes
     ----------
@@ -140,7 +140,7 @@ def to_restoration_scale(
 
 
 class _InputOperations:
-    """Operations before the network, in order."""
+    """Operations that a package applies before its network, in order."""
 
     def __init__(self) -> None:
         self.kind = "stored"
@@ -253,7 +253,7 @@ def apply(operations: Sequence[Operation], x: Array, reference: Array | None) ->
 
 
 def _axes(kwargs: object, x: Array) -> tuple[int, ...]:
-    """Axes of an operation: all spatial ones, and batch and channel if listed."""
+    """Return the axes of an operation: all spatial ones, others only if listed."""
     axes = getattr(kwargs, "axes", None)
     if axes is None:
         return tuple(range(x.ndim))

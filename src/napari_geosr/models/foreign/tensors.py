@@ -1,8 +1,8 @@
-"""Reads only tensors and plain values from third-party files.
+"""Read only tensors and plain values from third-party files.
 
 A ``.pth`` or ``.ckpt`` file is a pickle, which can contain any program. torch's
 weights-only reader accepts tensors, numbers, strings, lists and dictionaries; a file
-with anything else is refused before any of its code is run.
+with anything else is rejected before any of its code is run.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _unpickled(path: Path) -> Any:
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # unusual pickles are refused below
+            warnings.simplefilter("ignore")  # unusual pickles are rejected below
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
@@ -124,7 +124,7 @@ def _unpickled(path: Path) -> Any:
 
 
 def _members(path: Path) -> list[zipfile.ZipInfo]:
-    """Contents of a zip written by torch; empty if the file is a plain pickle."""
+    """Return the members of a zip written by torch; empty for a plain pickle."""
     try:
         with path.open("rb") as file:
             if file.read(len(_ZIP)) != _ZIP:
@@ -148,7 +148,7 @@ def find_state(content: AnyMapping) -> tuple[dict[str, Tensor], str]:
     -------
     state : dict of str to Tensor
     holder : str
-        Key under which they were stored; ``""``: at the top level.
+        Key under which they were stored; ``""`` for the top level.
 
     Raises
     ------

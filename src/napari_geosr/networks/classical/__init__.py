@@ -1,9 +1,9 @@
 """Classical filters with the interface of networks, one per file.
 
-The module of a filter provides ``NetworkConfig`` and ``build(config)`` like a network,
-and ``STRENGTHS``, the strengths that are tried on a scan. A filter has no weights: its
-only parameter is the ``strength``, and its model consists of the card alone. It is
-tiled, previewed, cancelled and recorded like a network.
+The module of a filter provides ``NetworkConfig`` and ``build(config)`` as a network
+does, and ``STRENGTHS``, the strengths that are tried on a scan. A filter has no
+weights: its only parameter is the ``strength``, and its model consists of the card
+alone. Filters are tiled, previewed, cancelled and recorded in the same way as networks.
 """
 
 from __future__ import annotations

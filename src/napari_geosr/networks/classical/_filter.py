@@ -1,4 +1,4 @@
-"""Shared parts of classical filters: axes, strength, noise."""
+"""Base of classical filters: axes, strength and noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cubic interpolation: makes voxels smaller but adds no detail.
+"""Cubic interpolation: reduces the voxel size without adding detail.
 
 Keys. Cubic convolution interpolation for digital image processing. IEEE Trans. ASSP 29,
 1153-1160 (1981). doi:10.1109/TASSP.1981.1163711
@@ -20,7 +20,7 @@ from napari_geosr.networks.layers.upsampling import (
 )
 from napari_geosr.networks.spec import NetworkSpec
 
-#: Interpolation has no strength.
+#: Interpolation has no strength setting.
 STRENGTHS: tuple[float, ...] = ()
 
 
@@ -34,7 +34,7 @@ class NetworkConfig(Config):
 
 
 class CubicInterpolation(nn.Module):
-    """Cubic interpolation; exact in tiles. Edges are repeated beyond the border."""
+    """Cubic interpolation, exact in tiles. Edges are repeated beyond the border."""
 
     kernel: torch.Tensor
 

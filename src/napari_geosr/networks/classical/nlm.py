@@ -56,7 +56,7 @@ class NetworkConfig(FilterConfig):
 
 
 class NonLocalMeans(Filter):
-    """Non-local means with a limited search window; tiles do not affect the result."""
+    """Non-local means with a limited search window, exact in tiles."""
 
     needs_noise = True
 
@@ -93,14 +93,14 @@ class NonLocalMeans(Filter):
 
 
 def _half_of(radius: int, n: int) -> Iterator[tuple[int, ...]]:
-    """Nonzero shifts within the box, one of each pair of opposite shifts."""
+    """Yield nonzero shifts within the box, one of each pair of opposite shifts."""
     for shift in itertools.product(range(-radius, radius + 1), repeat=n):
         if shift > (0,) * n:
             yield shift
 
 
 def _overlap(shift: Sequence[int], shape: Sequence[int]) -> tuple[Any, Any]:
-    """Indices of the voxels with a partner at `shift`, and of their partners."""
+    """Return the indices of voxels with a partner at `shift`, and of their partners."""
     here = [slice(max(0, -s), m - max(0, s)) for s, m in zip(shift, shape, strict=True)]
     there = [
         slice(max(0, s), m - max(0, -s)) for s, m in zip(shift, shape, strict=True)
@@ -109,7 +109,7 @@ def _overlap(shift: Sequence[int], shape: Sequence[int]) -> tuple[Any, Any]:
 
 
 def _box_sum(x: torch.Tensor, radius: int, n: int) -> torch.Tensor:
-    """Sums over boxes of edge length ``2·radius + 1`` that lie completely inside."""
+    """Return sums over boxes of edge length ``2·radius + 1`` that lie fully inside."""
     for axis in range(2, 2 + n):
         length = x.shape[axis] - 2 * radius
         total = x.narrow(axis, 0, length).clone() if radius else x

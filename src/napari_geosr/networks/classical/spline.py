@@ -25,7 +25,7 @@ from torch.nn import functional
 from napari_geosr.core.config import Config
 from napari_geosr.networks.spec import NetworkSpec
 
-#: Interpolation has no strength.
+#: Interpolation has no strength setting.
 STRENGTHS: tuple[float, ...] = ()
 #: Number of voxels on either side on which a value depends: the weights decrease by a
 #: factor of 3.7 per voxel, so that weights further away are below the precision of the
@@ -45,7 +45,7 @@ class NetworkConfig(Config):
 class SplineInterpolation(nn.Module):
     """Spline interpolation that preserves means; edges are repeated beyond the border.
 
-    Exact in tiles.
+    Tiled results are exact.
     """
 
     weights: torch.Tensor
@@ -81,10 +81,10 @@ class SplineInterpolation(nn.Module):
 
 
 def _weights(factor: int) -> torch.Tensor:
-    """Weights ``(factor, 1, 2 * _REACH + 1)`` of the voxels for each finer voxel."""
+    """Return the weights ``(factor, 1, 2 * _REACH + 1)`` for each finer voxel."""
     from scipy.interpolate import CubicSpline
 
-    # Beyond twice the reach, the ends of the line have no influence.
+    # At more than twice the reach, the ends of the line have no influence.
     n = 4 * _REACH + 1
     integral = np.concatenate([np.zeros(2 * _REACH + 1), np.ones(2 * _REACH + 1)])
     faces = np.linspace(0, n, n * factor + 1)

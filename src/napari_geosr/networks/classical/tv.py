@@ -1,4 +1,4 @@
-"""Total variation: the image closest to the scan with few, sharp edges.
+"""Total-variation denoising, which yields images with few but sharp edges.
 
 Minimises ``½‖u − x‖² + w·TV(u)`` (isotropic; Rudin, Osher and Fatemi 1992) by a fixed
 number of iterations of the fast gradient projection of Beck and Teboulle [1]_. The
@@ -56,14 +56,14 @@ class TotalVariation(Filter):
     def restore_core(self, x: torch.Tensor, core: tuple[slice, ...]) -> torch.Tensor:
         """Filter ``(N, 1, [Z,] Y, X)``, and return only a part of the result.
 
-        Each iteration needs one voxel less around this part, so that a window with a
-        halo takes about half as long as with `forward`.
+        With each iteration, one voxel less is needed around this part, so that a window
+        with a halo takes about half as long as with `forward`.
 
         Parameters
         ----------
         x : Tensor
         core : tuple of slice
-            The part, with a slice for each spatial axis.
+            The part to compute, as a slice for each spatial axis.
         """
         weight = self.strength * self.level
         if weight == 0:

@@ -42,7 +42,7 @@ def _each(call: OperatorCall, name: str, n: int) -> list[int]:
 
 
 def _around(near: list[int], far: list[int]) -> list[int]:
-    """Padding as `torch.nn.functional.pad` expects it: the last axis first."""
+    """Return the padding in torch's order, with the last axis first."""
     pairs = zip(reversed(near), reversed(far), strict=True)
     return [n for pair in pairs for n in pair]
 

@@ -1,7 +1,7 @@
 """ONNX operators in torch: arithmetic, shapes and indexing.
 
 They follow the reference of the ONNX operators (opsets 9 to 23), for the variants that
-image networks use. Graphs with other operators are refused on import. Layers are in
+image networks use. Graphs with other operators are rejected on import. Layers are in
 `_layers`.
 """
 
@@ -25,14 +25,14 @@ Value = Tensor | tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class OperatorCall:
-    """One use of an operator.
+    """A node of a graph: one call of an operator.
 
     Attributes
     ----------
     op : str
         Name of the operator.
     attributes : mapping
-        Its settings, as plain values.
+        Attributes of the operator, as plain values.
     opset : int
         Version of the ONNX operator set.
     n_outputs : int

@@ -49,7 +49,7 @@ def library() -> Any:
 
 @contextmanager
 def _torchvision_stubs() -> Iterator[None]:
-    """Context in which spandrel can be imported even if torchvision cannot.
+    """Allow spandrel to be imported even if torchvision cannot be imported.
 
     spandrel imports three functions from torchvision, all for `UNSUPPORTED`. The
     torchvision in package indices is built for torch with CUDA; with a CPU build of
@@ -87,7 +87,7 @@ def _torchvision_stubs() -> Iterator[None]:
 class SpandrelNetwork(nn.Module):
     """The network of a spandrel descriptor.
 
-    Computes the same as the descriptor's own call, but without padding, clipping and
+    It computes the same as the descriptor's own call, but without padding, clipping and
     inference mode.
     """
 

@@ -1,1 +1,1 @@
-"""Parts that networks have in common; not networks themselves."""
+"""Building blocks shared by several networks."""

@@ -29,7 +29,7 @@ def taps(n_axes: int) -> list[tuple[int, ...]]:
 def _shifted(
     offset: Sequence[int], shape: Sequence[int]
 ) -> tuple[Slices, Slices] | None:
-    """Slices that ``out[i] += in[i + offset]`` reads and writes; None if empty."""
+    """Return the slices that ``out[i] += in[i + offset]`` reads and writes, or None."""
     read, write = [], []
     for o, n in zip(offset, shape, strict=True):
         if abs(o) >= n:
@@ -50,7 +50,7 @@ def _shifted_taps(
 
 
 def tap_matrix(weight: torch.Tensor) -> torch.Tensor:
-    """Weight ``(maps_out, maps_in, 3, 3[, 3])`` as a matrix ``(taps · out, in)``."""
+    """Reshape ``(maps_out, maps_in, 3, 3[, 3])`` to a matrix ``(taps · out, in)``."""
     n_out, n_in = weight.shape[:2]
     return weight.reshape(n_out, n_in, -1).permute(2, 0, 1).reshape(-1, n_in)
 
@@ -137,13 +137,13 @@ def dense_maps(
     biases: Sequence[torch.Tensor],
     between_strips: Callable[[], None] | None = None,
 ) -> torch.Tensor:
-    """Maps ``(c_in + depth · width, *spatial)`` of one sample, without gradients.
+    """Return maps ``(c_in + depth · width, *spatial)`` of a sample, without gradients.
 
     Parameters
     ----------
     x : Tensor of shape (c_in, *spatial)
     dilations, weights, biases
-        One of each per layer.
+        Dilation, weights and biases of each layer.
     between_strips : callable, optional
         Called before each matrix product.
     """
@@ -151,7 +151,7 @@ def dense_maps(
 
 
 class _Inference:
-    """Computes the maps; unfinished ones hold partial sums."""
+    """Computation of the maps; unfinished maps hold partial sums."""
 
     def __init__(
         self,
@@ -219,7 +219,7 @@ class _Inference:
     def _scatter(
         products: torch.Tensor, out: torch.Tensor, dilation: int, top: int
     ) -> None:
-        """Like `add_taps`, for the products of a strip of rows that starts at `top`."""
+        """Add taps as `add_taps` does, for a strip of rows that starts at `top`."""
         spatial = out.shape[1:]
         n = products.shape[2]
         for t, tap in enumerate(taps(len(spatial))):

@@ -54,7 +54,7 @@ class MixedScale(nn.Module):
     Attributes
     ----------
     training_dtype : torch.dtype or None
-        Type of the hidden maps while gradients are enabled; None: that of the input.
+        Type of the hidden maps while gradients are enabled; None for that of the input.
         ``torch.bfloat16`` halves memory and time on processors that support it.
     between_strips : callable or None
         Called every few milliseconds during inference; may raise to stop it.
@@ -123,7 +123,7 @@ class MixedScale(nn.Module):
 
 @contextmanager
 def plain_layers(network: nn.Module) -> Iterator[None]:
-    """Context in which mixed-scale layers are plain convolutions, for export.
+    """Replace mixed-scale layers with plain convolutions in this context, for export.
 
     Otherwise they compute all layers in one buffer, strip by strip, which exporters
     cannot trace.

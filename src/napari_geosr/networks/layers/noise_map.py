@@ -88,7 +88,7 @@ class NoiseMap(nn.Module):
         self.correlation = torch.tensor(found, dtype=like.dtype, device=like.device)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Noise level ``(N, 1, [Z,] Y, X)`` at every voxel of ``(N, C, [Z,] Y, X)``.
+        """Return the noise level ``(N, 1, [Z,] Y, X)`` at every voxel.
 
         The mean over a box and over all channels (adjacent slices) serves as an
         estimate of the noise-free grey value.

@@ -1,7 +1,7 @@
-"""Computes parts of a network's output without the rest of the window.
+"""Compute parts of a network's output without computing the whole window.
 
 A tile is restored from a window with a halo. After each layer, less of the halo is
-needed: a network that drops the rest takes about half the time for a thin tile.
+needed; a network that discards the excess takes half the time for a thin tile.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def convolved_part(
     have : tuple of slice
         Contains `need` and one more voxel on each side, except where the window ends.
     need : tuple of slice
-        The part.
+        The part to compute.
 
     Returns
     -------
@@ -114,7 +114,7 @@ def convolved_part(
         slice(max(h.start, n.start - 1), min(h.stop, n.stop + 1))
         for h, n in zip(have, need, strict=True)
     )
-    # Where the window ends on one side only, zeros are added on both.
+    # If the window ends on one side only, zeros are nevertheless added on both sides.
     pad = [
         1 - min(n.start - a.start, a.stop - n.stop)
         for a, n in zip(around, need, strict=True)

@@ -85,7 +85,7 @@ def pixel_shuffle(x: torch.Tensor, factor: int) -> torch.Tensor:
 
 
 def cubic_kernel(factor: int, ndim: int) -> torch.Tensor:
-    """Weights ``(factorⁿ, 1, 5, …)`` of cubic interpolation at sub-voxel centres.
+    """Return weights ``(factorⁿ, 1, 5, …)`` of cubic interpolation at sub-voxels.
 
     Keys' cubic with a = -1/2 [3]_, which reproduces ramps and parabolas. Sub-voxel i of
     a voxel lies at ``(i + 1/2) / factor - 1/2``, so that outer edges do not move.
@@ -171,7 +171,7 @@ def make_end(
     Returns
     -------
     stages : ModuleList
-        One layer for each upsampling of all maps by 2.
+        One layer for each upsampling of all maps by a factor of 2.
     tail : Module
         Computes the remaining sub-voxels as channels.
     """
@@ -268,7 +268,7 @@ class UpscalingNetwork(nn.Module):
         raise NotImplementedError
 
     def trunk_part(self, x: torch.Tensor, part: Part) -> torch.Tensor:
-        """A part of the trunk's output; a subclass may avoid computing the rest."""
+        """Return a part of the trunk's output; subclasses may compute only that."""
         return cut(self.trunk(x), part)
 
     def pause(self) -> None:
@@ -279,7 +279,7 @@ class UpscalingNetwork(nn.Module):
     def interpolate(
         self, x: torch.Tensor, convolve: Convolve | None = None
     ) -> torch.Tensor:
-        """Cubic interpolation of the centre plane to the fine grid."""
+        """Interpolate the centre plane cubically to the fine grid."""
         centre = self.config.adjacent_slices // 2
         plane = x[:, centre : centre + 1]
         return interpolated(plane, self.kernel, self.config.upscale_factor, convolve)
@@ -291,7 +291,7 @@ class UpscalingNetwork(nn.Module):
         ----------
         x : Tensor of shape (N, C, [Z,] Y, X)
         core : tuple of slice
-            The part in output voxels, with a slice for each spatial axis.
+            The part to compute in output voxels, as a slice for each spatial axis.
         """
         factor, shape = self.config.upscale_factor, x.shape[2:]
         inner = tuple(slice(p.start // factor, -(-p.stop // factor)) for p in core)

@@ -1,4 +1,4 @@
-"""The sparse convolution: gather rows, multiply, scatter; and its gradient.
+"""Compute sparse convolutions (gather rows, multiply, scatter) and their gradient.
 
 Ordinary automatic differentiation would keep the gathered rows of all weights for the
 backward pass, which takes more memory than a dense convolution. This function keeps
@@ -78,7 +78,7 @@ def sparse_convolution(features: Tensor, weight: Tensor, pairs: RowPairs) -> Ten
 
 
 def _chunks(pairs: RowPairs, k: int, row_bytes: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Source and target rows of weight `k`, a limited number at a time."""
+    """Yield source and target rows of weight `k`, a limited number at a time."""
     size = max(1, _BYTES.get() // max(1, row_bytes))
     sources, targets = pairs.sources[k], pairs.targets[k]
     for start in range(0, len(sources), size):
@@ -87,7 +87,7 @@ def _chunks(pairs: RowPairs, k: int, row_bytes: int) -> Iterator[tuple[Tensor, T
 
 
 class _Saved:
-    """What the forward pass stores for the backward pass."""
+    """Tensors that the forward pass stores for the backward pass."""
 
     saved_tensors: tuple[Tensor, Tensor]
     pairs: RowPairs
@@ -207,7 +207,7 @@ def _array(values: Tensor) -> AnyArray:
 def _in_threads(
     loop: Callable[..., Any], pairs: RowPairs, k: int, *arguments: AnyArray
 ) -> list[Any]:
-    """Results of a loop for parts of the pairs of a matrix, in their order."""
+    """Return the results of a loop for parts of the pairs of a matrix, in order."""
     sources, targets = pairs.sources[k].numpy(), pairs.targets[k].numpy()
     n = len(sources)
     parts = max(1, min(torch.get_num_threads(), n // _MIN_PAIRS))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class _Kernel(nn.Module):
-    """Base of the convolutions: one matrix for each position in the kernel."""
+    """Base of sparse convolutions: one matrix for each position in the kernel."""
 
     def __init__(self, places: int, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class _Kernel(nn.Module):
         self.weight = nn.Parameter(weight)
 
     def _dense_weight(self, *, transposed: bool = False) -> Tensor:
-        """The matrices as a kernel of torch's convolution, or transposed one."""
+        """Return the matrices as a kernel of torch's (transposed) convolution."""
         edge = round(len(self.weight) ** (1 / 3))
         kernel = self.weight.reshape(edge, edge, edge, *self.weight.shape[1:])
         return (
@@ -57,7 +57,7 @@ class SubmanifoldConvolution(_Kernel):
         return x.with_features(sparse_convolution(x.features, self.weight, pairs))
 
     def dense(self, x: Tensor) -> Tensor:
-        """The convolution of a dense tensor."""
+        """Convolve a dense tensor."""
         return F.conv3d(x, self._dense_weight(), padding=1)
 
 
@@ -75,7 +75,7 @@ class StridedConvolution(_Kernel):
         return SparseTensor(coords, features, grid, level, cache)
 
     def dense(self, x: Tensor) -> Tensor:
-        """The convolution of a dense tensor with an even number of voxels."""
+        """Convolve a dense tensor with an even number of voxels along each axis."""
         return F.conv3d(x, self._dense_weight(), stride=2)
 
 
@@ -113,7 +113,7 @@ class GenerativeConvolution(_Kernel):
         return SparseTensor(coords, features, grid, level, cache)
 
     def dense(self, x: Tensor) -> Tensor:
-        """The convolution of a dense tensor; only for a kernel of 2³ positions."""
+        """Convolve a dense tensor; only for kernels of 2³ positions."""
         return F.conv_transpose3d(x, self._dense_weight(transposed=True), stride=2)
 
 
@@ -128,7 +128,7 @@ class UpConvolution(_Kernel):
         return onto.with_features(sparse_convolution(x.features, self.weight, pairs))
 
     def dense(self, x: Tensor) -> Tensor:
-        """The convolution of a dense tensor."""
+        """Convolve a dense tensor."""
         return F.conv_transpose3d(x, self._dense_weight(transposed=True), stride=2)
 
 

@@ -1,4 +1,4 @@
-"""Kernel maps: which input voxel contributes to which output voxel, with which weight.
+"""Build kernel maps: which input voxel contributes to which output voxel.
 
 Voxels have increasing int64 keys, so that a neighbour is found by binary search. Of the
 26 neighbours, only the 13 with larger keys are searched; the others are their mirror
@@ -58,7 +58,7 @@ MapCache = dict[tuple[str, int], "Tensor | RowPairs"]
 
 
 def keys_of(coords: Tensor, grid: Grid) -> Tensor:
-    """One int64 number per voxel, increasing in lexicographic order."""
+    """Return one int64 number per voxel, increasing in lexicographic order."""
     n, z, y, x = coords.long().unbind(1)
     _, depth, rows, columns = grid
     return ((n * depth + z) * rows + y) * columns + x
@@ -138,7 +138,7 @@ def parent_pairs(coords: Tensor, grid: Grid) -> tuple[RowPairs, Tensor, Tensor]:
 def child_pairs(
     coords: Tensor, fine: Grid, places: Sequence[tuple[int, ...]]
 ) -> tuple[RowPairs, Tensor, Tensor]:
-    """Pairs for a transposed convolution that generates voxels; their keys and coords.
+    """Return pairs for a convolution that generates voxels; also their keys and coords.
 
     Parameters
     ----------
@@ -170,14 +170,14 @@ def child_pairs(
 def known_child_pairs(
     coords: Tensor, keys: Tensor, fine: Grid, coarse_keys: Tensor
 ) -> RowPairs:
-    """Pairs for a 2³ transposed convolution onto voxels that are already known.
+    """Return pairs for a 2³ transposed convolution onto voxels already known.
 
     Parameters
     ----------
     coords, keys : Tensor
         The fine voxels.
     fine : Grid
-        Their grid.
+        Grid of the fine voxels.
     coarse_keys : Tensor
         Keys of the coarse voxels; fine voxels outside all coarse voxels receive
         nothing.

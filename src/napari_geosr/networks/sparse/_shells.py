@@ -1,4 +1,4 @@
-"""Closed shells, such as skulls, as two maps over the directions from their centre.
+"""Describe closed shells, e.g. skulls, by two maps over directions from the centre.
 
 An ellipsoid is fitted to the outer surface. In each direction, the outer radius and the
 thickness of the outermost wall are measured along a ray, both relative to the
@@ -74,7 +74,7 @@ class ShellMaps:
 
 
 class DirectionGrid:
-    """Nearly equally spaced directions, with their neighbours.
+    """Nearly equally spaced directions and the neighbours of each.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ class DirectionGrid:
         return found
 
     def pieces(self, chosen: AnyArray) -> list[AnyArray]:
-        """Return connected pieces of chosen directions, as lists of their numbers."""
+        """Return connected pieces of the chosen directions, as arrays of indices."""
         from scipy import sparse
 
         index = np.flatnonzero(chosen)
@@ -160,7 +160,7 @@ class DirectionGrid:
         return [index[labels == i] for i in range(n)]
 
     def weights(self, units: AnyArray) -> tuple[AnyArray, AnyArray]:
-        """Nearest directions of unit vectors (M, 3), and their weights, (M, 6)."""
+        """Return the nearest directions of unit vectors (M, 3), and weights (M, 6)."""
         distance, index = self.tree.query(units, _NEAREST)
         spacing = np.sqrt(4 * np.pi / len(self))
         weights = np.exp(-((distance / spacing) ** 2))
@@ -169,7 +169,7 @@ class DirectionGrid:
 
 @lru_cache(maxsize=2)
 def direction_grid(n: int) -> DirectionGrid:
-    """The grid of `n` directions; cached, because finding the neighbours takes time."""
+    """Return the grid of `n` directions; cached, because building it takes time."""
     return DirectionGrid(n)
 
 
@@ -248,7 +248,7 @@ def _rays(
 
 
 def _outermost_wall(along: AnyArray, radii: AnyArray) -> tuple[AnyArray, AnyArray]:
-    """Outer radius and thickness of the last wall on each ray; NaN if there is none."""
+    """Return the outer radius and thickness of the last wall on each ray, or NaN."""
     n, step = len(radii), radii[1] - radii[0]
     rows = np.arange(len(along))
     occupied = along >= _HALF

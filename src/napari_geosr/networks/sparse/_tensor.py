@@ -125,18 +125,18 @@ class SparseTensor:
         return dataclasses.replace(self, features=features)
 
     def pruned(self, keep: Tensor) -> SparseTensor:
-        """Only the voxels where `keep` (N) is true."""
+        """Return only the voxels where `keep` (N) is true."""
         cache: MapCache = {("keys", self.level): self.keys[keep]}
         coords, features = self.coords[keep], self.features[keep]
         return SparseTensor(coords, features, self.grid, self.level, cache)
 
     def contains(self, other: SparseTensor) -> Tensor:
-        """For each voxel of `other`, whether it is also a voxel of this tensor."""
+        """Return, for each voxel of `other`, whether this tensor contains it."""
         return _maps.rows_of(self.keys, other.keys) >= 0
 
 
 def union_add(one: SparseTensor, other: SparseTensor) -> SparseTensor:
-    """Sum of two tensors on the union of their voxels; features default to zero."""
+    """Return the sum of two tensors on the union of their voxels."""
     if len(one) == len(other) and torch.equal(one.keys, other.keys):
         return one.with_features(one.features + other.features)
     keys, rows = torch.unique(

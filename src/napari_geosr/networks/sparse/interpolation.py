@@ -1,6 +1,6 @@
-"""Trilinear interpolation of a shape and a threshold: refinement without weights.
+"""Refine a shape without weights, by trilinear interpolation and a threshold.
 
-A simple alternative to the learned refinement. The new surface runs between the old
+This is a simple alternative to learned refinement. The new surface lies between old
 voxels, but corners are rounded and structures thinner than two voxels become thinner.
 """
 
@@ -28,7 +28,7 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 class ShapeInterpolation(nn.Module):
-    """Interpolation of a shape; see the module."""
+    """Interpolation of a shape; see the module docstring."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class ShapeInterpolation(nn.Module):
     def refined(
         self, occupied: Tensor, *, is_last: bool = True, dense: bool = False
     ) -> Tensor:
-        """The shape at twice the resolution, as a tensor of bool (N, 1, 2Z, 2Y, 2X).
+        """Return the shape at twice the resolution, a bool tensor (N, 1, 2Z, 2Y, 2X).
 
         `is_last` and `dense` have no effect.
         """

@@ -52,7 +52,7 @@ _MIN_DIRECTIONS = 6
 
 
 class NetworkConfig(Config):
-    """Settings of the model."""
+    """Settings of a statistical model of shells."""
 
     directions: int = Field(
         6000,
@@ -96,7 +96,7 @@ class PredictedShell:
 
 
 class ShellAtlas(nn.Module):
-    """Statistical model of closed shells; see the module.
+    """Statistical model of closed shells; see the module docstring.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ class ShellAtlas(nn.Module):
         return made
 
     def present_share(self, given: ShellMaps) -> float:
-        """Fraction of the directions with an expected wall that do have a wall."""
+        """Return the fraction of directions with an expected wall that have a wall."""
         expected = self.presence.numpy() > _EXPECTED
         return float(given.present[expected].mean()) if expected.any() else 0.0
 
@@ -200,7 +200,7 @@ class ShellAtlas(nn.Module):
         return PredictedShell(ShellMaps(outer, thickness), missing, float(agrees))
 
     def _large_parts(self, cut: AnyArray, smallest: float) -> AnyArray:
-        """Directions of large missing parts, with a margin; slivers are ignored."""
+        """Return the directions of large missing parts, with a margin."""
         grid = self.grid
         pieces = grid.pieces(grid.shrunk(cut))
         missing = np.zeros(len(cut), bool)

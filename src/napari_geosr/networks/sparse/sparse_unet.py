@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class NetworkConfig(Config):
-    """Settings of the network."""
+    """Settings of a sparse U-Net."""
 
     channels: tuple[int, ...] = Field(
         PRESETS["medium"],
@@ -74,7 +74,7 @@ def _rectified(x: SparseTensor, norm: nn.Module) -> SparseTensor:
 
 
 class SparseUNet(nn.Module):
-    """Sparse U-Net that generates complete shapes; see the module.
+    """Sparse U-Net that generates complete shapes; see the module docstring.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """A sparse U-Net on the voxels next to a surface, which doubles the resolution.
 
-Only voxels with both phases in their 3³ neighbourhood are computed; the rest of a shape
-is full or empty at any resolution. The network predicts the phase of their eight
+Only voxels with both phases in their 3³ neighbourhood are computed; other voxels
+are full or empty at any resolution. The network predicts the phase of their eight
 children, as a correction of the trilinear interpolation. It is local: with the halo of
 its ``spec``, results for blocks are identical to those for the whole.
 
@@ -51,7 +51,7 @@ _INTERMEDIATE = 0.4
 
 
 class NetworkConfig(Config):
-    """Settings of the network."""
+    """Settings of a surface U-Net."""
 
     channels: tuple[int, ...] = Field(
         (16, 24, 32),
@@ -100,7 +100,7 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 class SurfaceUNet(nn.Module):
-    """U-Net on the voxels near a surface; see the module.
+    """U-Net on the voxels near a surface; see the module docstring.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ class SurfaceUNet(nn.Module):
             self.fine = SubmanifoldConvolution(first, first)
             self.fine_norm = RowBatchNorm(first)
         self.head = nn.Linear(first, out_channels)
-        if upscale_factor == 2:  # initially the interpolation
+        if upscale_factor == 2:  # initially equal to the interpolation
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
 
@@ -168,7 +168,7 @@ class SurfaceUNet(nn.Module):
         return x.with_features(self.head(x.features))
 
     def dense_forward(self, x: SparseTensor) -> SparseTensor:
-        """The same result, apart from rounding, with dense convolutions.
+        """Compute the same result, apart from rounding, with dense convolutions.
 
         Runs in evaluation mode, without gradients. This is faster than sparse tensors
         if many voxels of the box are active.
@@ -176,7 +176,7 @@ class SurfaceUNet(nn.Module):
         return dense_forward(cast("SurfaceLayers", self), x)
 
     def surface_logits(self, occupied: Tensor, *, dense: bool = False) -> SparseTensor:
-        """Logits of the children of all voxels next to a surface.
+        """Return the logits of the children of all voxels next to a surface.
 
         Parameters
         ----------
@@ -197,10 +197,10 @@ class SurfaceUNet(nn.Module):
     def refined(
         self, occupied: Tensor, *, is_last: bool = True, dense: bool = False
     ) -> Tensor:
-        """The shape at twice the resolution, as a tensor of bool (N, 1, 2Z, 2Y, 2X).
+        """Return the shape at twice the resolution, a bool tensor (N, 1, 2Z, 2Y, 2X).
 
         If the result will be refined again (`is_last` is False), less probable voxels
-        are kept as well: see `_INTERMEDIATE`. `dense` chooses dense convolutions.
+        are kept as well: see `_INTERMEDIATE`. `dense` selects dense convolutions.
         """
         children = self.surface_logits(occupied, dense=dense)
         check_stop()
@@ -236,7 +236,7 @@ def masked_voxels(grey: Tensor, mask: Tensor) -> SparseTensor:
 
 
 def _means(values: Tensor) -> list[Tensor]:
-    """Means over the neighbourhoods of all voxels."""
+    """Return the means over the neighbourhoods of all voxels."""
     means = []
     for edge in _MEAN_EDGES:
         check_stop()
@@ -254,7 +254,7 @@ def _rectified(x: SparseTensor, norm: nn.Module) -> SparseTensor:
 
 
 def _reach(n_steps: int) -> int:
-    """Largest distance of an input voxel that has an effect, rounded up to strides."""
+    """Return the largest distance of an input voxel that has an effect."""
     stride = int(2**n_steps)
     convolutions = sum(int(2 * 2**level) for level in range(n_steps)) + stride
     reach = convolutions + (stride - 1) + 1 + max(_MEAN_EDGES) // 2

@@ -1,4 +1,4 @@
-"""Adds a noise bound to a denoiser that was trained without one."""
+"""Add a noise bound to a denoiser that was trained without one."""
 
 from __future__ import annotations
 

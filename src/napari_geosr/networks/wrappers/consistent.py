@@ -206,7 +206,7 @@ class ConsistentUpscaling(nn.Module):
     def _compared(
         self, y: torch.Tensor, scan: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The result at the set sharpness, and the difference to add back to it."""
+        """Return the result at the set sharpness, and the difference to add back."""
         width = self.sharpness.excess * self.factor
         if self.sharpness.keep:
             seen = self.averaged(blurred(y, width))
@@ -312,7 +312,7 @@ def blurred(y: torch.Tensor, width: float) -> torch.Tensor:
 def _filtered(y: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
     """Apply the same filter, with an odd number of weights, along every axis.
 
-    Adds shifted copies, which is several times faster than a convolution of one map.
+    Adding shifted copies is several times faster than a convolution of one map.
     """
     reach = len(weights) // 2
     for axis in range(2, y.ndim):
@@ -334,12 +334,12 @@ def _replicated(e: torch.Tensor, width: int) -> torch.Tensor:
 
 
 def _pads(n: int, axis: int, width: int) -> list[int]:
-    """Widths for `torch.nn.functional.pad`: `width` at both ends of one of `n` axes."""
+    """Return padding of `width` at both ends of one of `n` axes, in torch's order."""
     return [width if i == axis else 0 for i in reversed(range(n)) for _ in (0, 1)]
 
 
 def _noise_of_parts(along: Sequence[float]) -> tuple[float, float]:
-    """Noise level of the detail and of the smooth part, relative to the total noise.
+    """Return the noise levels of the detail and the smooth part, relative to the total.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Modalities of low-resolution imaging, one module each, found by file name.
+"""Kinds of low-resolution imaging, one module per kind, found by file name.
 
 Each module defines the following, without importing torch:
 
@@ -49,7 +49,7 @@ _MAX_BLUR = 20
 
 
 class DegradationConfig(Config):
-    """Settings shared by all kinds: blur, grey scale and seed."""
+    """Settings shared by all kinds of degradation: blur, grey scale and seed."""
 
     blur: float = Field(
         0.5,
@@ -157,12 +157,12 @@ def config_class(kind: str) -> type[DegradationConfig]:
 
 
 def titles() -> dict[str, str]:
-    """Title of each kind, by name."""
+    """Return the title of each kind, by name."""
     return {name: str(DEGRADATIONS.load(name).TITLE) for name in DEGRADATIONS.names()}
 
 
 def options() -> dict[str, tuple[Any, str, str]]:
-    """Settings of all kinds by name, each with its type, title and help."""
+    """Return settings of all kinds by name, each with its type, title and help."""
     found: dict[str, tuple[Any, str, str]] = {}
     users: dict[str, list[str]] = {}
     for kind in DEGRADATIONS.names():
@@ -182,7 +182,7 @@ def options() -> dict[str, tuple[Any, str, str]]:
 
 
 def blur_in_plane(config: DegradationConfig, voxel_mm: float | None) -> float:
-    """Standard deviation of the point-spread function in low-resolution voxels.
+    """Return the standard deviation of the blur in low-resolution voxels.
 
     Parameters
     ----------

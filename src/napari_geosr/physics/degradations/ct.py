@@ -69,7 +69,7 @@ class Config(DegradationConfig):
 def blur_widths(
     config: Config, voxel_size: Sequence[float], millimetres: float | None
 ) -> tuple[float, ...]:
-    """Standard deviations of an isotropic blur by axis, in low-resolution voxels.
+    """Return the standard deviations of the blur by axis, in low-resolution voxels.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ Noise = ReconstructionNoise
 
 
 def adopted(measured: ImagingEstimate, levels: ContrastLevels) -> AnyDict:
-    """Settings that reproduce the measurements."""
+    """Return settings that reproduce the measurements."""
     return {
         "blur": measured.blur,
         "grey_gain": measured.gain,

@@ -58,7 +58,7 @@ class Config(DegradationConfig):
 def blur_widths(
     config: Config, voxel_size: Sequence[float], millimetres: float | None
 ) -> tuple[float, ...]:
-    """Standard deviations of the blur along the axes, in low-resolution voxels.
+    """Return the standard deviations of the blur by axis, in low-resolution voxels.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ Noise = PhotonNoise
 
 
 def adopted(measured: ImagingEstimate, levels: ContrastLevels) -> AnyDict:
-    """Settings that reproduce the measured blur, grey scale, photons and read noise."""
+    """Return settings that reproduce the measured blur, grey scale and noise."""
     ends = [g * measured.gain + measured.offset for g in (levels.dark, levels.bright)]
     dark, light = min(ends), abs(ends[1] - ends[0])
     found: AnyDict = {

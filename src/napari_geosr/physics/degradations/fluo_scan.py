@@ -67,7 +67,7 @@ class Config(fluo.Config):
 def blur_widths(
     config: Config, voxel_size: Sequence[float], millimetres: float | None
 ) -> tuple[float, ...]:
-    """Standard deviations of the additional blur, in low-resolution voxels."""
+    """Return the standard deviations of the added blur, in low-resolution voxels."""
     return fluo.blur_widths(config, voxel_size, millimetres)
 
 

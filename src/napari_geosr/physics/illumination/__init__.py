@@ -54,7 +54,7 @@ class SimGrid:
     def around(
         cls, shape: Sequence[int], upscale_factor: int, cut_off: float
     ) -> SimGrid:
-        """The grid with a margin of a few cut-off periods."""
+        """Create the grid with a margin of a few cut-off periods."""
         from scipy import fft
 
         margin = math.ceil(_MARGIN / cut_off)
@@ -89,7 +89,7 @@ class SimGrid:
     def positions(
         self,
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Positions of fine pixels in camera pixels from the centre of the frame.
+        """Return positions of fine pixels, in camera pixels from the frame's centre.
 
         Returns
         -------
@@ -108,8 +108,8 @@ class IlluminationOperator:
     """Linear map from an object to the frames of one plane.
 
     The frames are linear combinations of a few images: the object multiplied by 1 and
-    by the cosine and sine of each harmonic, blurred and sampled. This needs fewer
-    transforms than a pattern for each frame.
+    by the cosine and sine of each harmonic, blurred and sampled. This requires fewer
+    Fourier transforms than one pattern for each frame.
 
     Attributes
     ----------
@@ -135,7 +135,7 @@ class IlluminationOperator:
         upscale_factor: int,
         device: str = "cpu",
     ) -> IlluminationOperator:
-        """The operator of a microscope.
+        """Create the operator of a microscope.
 
         Parameters
         ----------
@@ -170,12 +170,12 @@ class IlluminationOperator:
         return len(self.mixing)
 
     def with_mixing(self, mixing: npt.NDArray[np.floating]) -> IlluminationOperator:
-        """The operator with other phases, modulations and intensities."""
+        """Return a copy with other phases, modulations and intensities."""
         values = self.mixing.new_tensor(np.asarray(mixing, np.float32))
         return IlluminationOperator(self.grid, self.basis, values, self.transfer)
 
     def terms(self, image: torch.Tensor) -> torch.Tensor:
-        """Multiply the object by each term of the patterns, then blur and sample.
+        """Multiply the object by each term of the patterns, then blur and sample it.
 
         Parameters
         ----------
@@ -191,7 +191,7 @@ class IlluminationOperator:
         return torch.stack([self._sampled(image * term)[inside] for term in self.basis])
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Noise-free frames of an object.
+        """Return the noise-free frames of an object.
 
         Parameters
         ----------
@@ -249,7 +249,7 @@ class IlluminationOperator:
 
 
 def fringe_values(patterns: PatternSet, grid: SimGrid) -> FloatArray:
-    """Illumination of every frame on the fine grid, with its margin.
+    """Return the illumination of every frame on the fine grid, with its margin.
 
     Returns
     -------
@@ -265,7 +265,7 @@ def fringe_values(patterns: PatternSet, grid: SimGrid) -> FloatArray:
 def _fringe_terms(
     patterns: PatternSet, grid: SimGrid
 ) -> tuple[FloatArray, npt.NDArray[np.float64]]:
-    """Images 1, cos, sin … of all angles, and their weights in each frame."""
+    """Return images 1, cos, sin … of all angles, and their weights in each frame."""
     y, x = grid.positions()
     basis = [np.ones(grid.fine, np.float32)]
     n_terms = 1 + sum(2 * fringe.harmonics for fringe in patterns.fringes)
@@ -287,7 +287,7 @@ def _fringe_terms(
 
 
 def _pattern_images(patterns: PatternSet, grid: SimGrid) -> FloatArray:
-    """The user's patterns on the fine grid, with their edges repeated in the margin."""
+    """Return the user's patterns on the fine grid; edges are repeated in the margin."""
     images = patterns.images
     assert images is not None
     fine = tuple(n * grid.upscale_factor for n in grid.shape)
@@ -308,7 +308,7 @@ def _pattern_images(patterns: PatternSet, grid: SimGrid) -> FloatArray:
 
 
 def _transfer(otf: Otf, grid: SimGrid) -> npt.NDArray[np.complex64]:
-    """Transfer function of the padded camera grid, zero at its Nyquist frequency."""
+    """Return the transfer function of the padded grid; it is zero at Nyquist."""
     rows, columns = grid.padded
     fy = np.fft.fftfreq(rows)[:, None]
     fx = np.fft.rfftfreq(columns)[None]

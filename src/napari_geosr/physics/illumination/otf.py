@@ -42,9 +42,9 @@ class Otf:
     sampling : int
         Pixels of `psf` per camera pixel, along each axis.
     damping : float
-        Transfer at the cut-off relative to that of an ideal objective, which is
-        multiplied by ``damping ** (frequency / cut_off)``, because real objectives
-        transmit high frequencies less than the theory predicts.
+        Transfer at the cut-off relative to that of an ideal objective: real objectives
+        transmit high frequencies less. At other frequencies, the factor is
+        ``damping ** (frequency / cut_off)``.
     camera : bool
         Include the averaging over a square camera pixel.
     """
@@ -59,7 +59,7 @@ class Otf:
     def from_psf(
         cls, psf: AnyArray, sampling: int = 1, name: str = "The point-spread function"
     ) -> Otf:
-        """Transfer function of a measured point-spread function.
+        """Return the transfer function of a measured point-spread function.
 
         Parameters
         ----------
@@ -99,7 +99,7 @@ class Otf:
         return radii, self._radial(radii)
 
     def _radial(self, radii: Array) -> Array:
-        """Mean over directions of the transfer function of the measured spot."""
+        """Return the measured transfer function, averaged over directions."""
         assert self.psf is not None
         total = np.zeros(len(radii))
         turns = np.linspace(0, np.pi, 16, endpoint=False)
@@ -112,7 +112,7 @@ class Otf:
         return curve
 
     def radial(self, frequency: AnyArray) -> Array:
-        """Transfer at radial frequencies in cycles per pixel, without the camera."""
+        """Return the transfer at frequencies (cycles/pixel), without the camera."""
         v = np.minimum(np.abs(frequency) / self.cut_off, 1.0)
         if self.psf is not None:
             radii, curve = self._curve
@@ -122,7 +122,7 @@ class Otf:
         return np.asarray(ideal * self.damping**v, np.float64)
 
     def at(self, fy: AnyArray, fx: AnyArray) -> Array:
-        """Transfer at the frequencies (`fy`, `fx`), which are broadcast together."""
+        """Return the transfer at the frequencies (`fy`, `fx`), broadcast together."""
         found = self.radial(np.hypot(fy, fx))
         if self.camera:
             found = found * np.sinc(fy) * np.sinc(fx)
@@ -151,7 +151,7 @@ def _centred(psf: Array) -> Array:
 
 
 def check_cut_off(cut_off: float) -> None:
-    """Refuse a cut-off of zero, which results from a spot that fills its image."""
+    """Reject a cut-off of zero, which results from a spot that fills its image."""
     if not cut_off > 0:
         raise ConfigError(
             "The point-spread function transmits no detail. Crop its image to the "

@@ -64,7 +64,7 @@ class SimScene:
     snr : float
         Grey value of the brightest 1 % of the frames relative to its noise. It
         determines the photon count, because the noise is the square root of the number
-        of photons. 0 for no noise.
+        of photons. 0 disables the noise.
     offset : float
         Grey value without light.
     gain : float
@@ -79,7 +79,7 @@ class SimScene:
         Relative standard deviation of the length of wave vectors.
     seed : int
     plane : int
-        Number of the plane: planes with the same seed have the same patterns, but
+        Index of the plane: planes with the same seed have the same patterns, but
         different objects.
     """
 
@@ -153,7 +153,7 @@ def simulate_frames(structure: str, scene: SimScene) -> SimulatedFrames:
 
 
 def scene_patterns(scene: SimScene, rng: np.random.Generator) -> PatternSet:
-    """Patterns of a scene: equal angles and phase steps, apart from the errors."""
+    """Return a scene's patterns: equal angles and phase steps, apart from errors."""
     amplitudes = harmonic_amplitudes(scene)
     start = rng.uniform(0, math.pi)
     fringes = []
@@ -184,7 +184,7 @@ def scene_patterns(scene: SimScene, rng: np.random.Generator) -> PatternSet:
 
 
 def harmonic_amplitudes(scene: SimScene) -> tuple[float, ...]:
-    """Amplitudes of the harmonics of the emission, relative to its mean.
+    """Return the amplitudes of the harmonics of the emission, relative to its mean.
 
     The excitation is ``I = 1 + m cos``; the emission is ``I``, ``1 - exp(-s I)``
     [1]_, ``s I / (1 + s I)`` [2]_, or, for photo-switching, ``exp(-s I)``: only
@@ -223,7 +223,7 @@ def _clean_frames(
     otf: Otf,
     rng: np.random.Generator,
 ) -> tuple[FloatArray, FloatArray]:
-    """The object within the field of view, and noise-free frames with a mean of 1."""
+    """Return the object in the field of view, and noise-free frames of mean 1."""
     import torch
 
     operator = IlluminationOperator.create(patterns, otf, _FINE)
@@ -244,7 +244,7 @@ def _clean_frames(
 
 
 def _haze(light: FloatArray, grid: SimGrid, scene: SimScene) -> FloatArray:
-    """Out-of-focus light on the camera: blurred, and not modulated."""
+    """Return the out-of-focus light on the camera: blurred, and not modulated."""
     from scipy import ndimage
 
     width = _FINE / (2 * math.pi * _HAZE_CUT_OFF * scene.cut_off)
@@ -258,7 +258,7 @@ def _haze(light: FloatArray, grid: SimGrid, scene: SimScene) -> FloatArray:
 def _exposed(
     clean: FloatArray, scene: SimScene, rng: np.random.Generator
 ) -> FloatArray:
-    """Frames in grey values, with shot noise."""
+    """Return the frames in grey values, with shot noise."""
     bright = float(np.percentile(clean, 99))
     photons = scene.snr**2 / bright if scene.snr else 1000.0 / bright
     counts = np.asarray(clean * photons, np.float64)
@@ -277,7 +277,7 @@ def draw_structure(
     structure : str
     shape : (int, int)
     period : float
-        Cut-off period of a widefield microscope in pixels; it determines the sizes.
+        Cut-off period of a widefield microscope in pixels, to which sizes are relative.
     rng : numpy.random.Generator
 
     Returns
@@ -307,7 +307,7 @@ def draw_structure(
 def _filament(
     shape: tuple[int, int], period: float, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Points of a curved line."""
+    """Draw the points of a curved line."""
     n = int(2 * max(shape))
     turns = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.12 / period, n))
     y = rng.uniform(0, shape[0]) + np.cumsum(0.5 * np.sin(turns))
@@ -318,7 +318,7 @@ def _filament(
 def _ring(
     shape: tuple[int, int], period: float, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Points of a circle near the resolution limit in size, such as a coated pit."""
+    """Draw the points of a circle near the resolution limit, such as a coated pit."""
     radius = period * rng.uniform(0.3, 0.7)
     n = int(8 * np.pi * radius)
     turns = np.linspace(0, 2 * np.pi, n, endpoint=False)
@@ -328,7 +328,7 @@ def _ring(
 
 
 def _add_network(light: FloatArray, period: float, rng: np.random.Generator) -> None:
-    """Edges of random polygons: tubules as in the endoplasmic reticulum."""
+    """Draw the edges of random polygons: tubules as in the endoplasmic reticulum."""
     from scipy.spatial import Voronoi
 
     rows, columns = light.shape

@@ -18,7 +18,7 @@ _GROUP_BYTES = 64 * 2**20
 
 
 def max_together(size: int, copies: int) -> int:
-    """Maximum number of slices of `size` × `size` voxels in one pass.
+    """Return the maximum number of slices of `size` × `size` voxels in one pass.
 
     Parameters
     ----------
@@ -31,16 +31,16 @@ def max_together(size: int, copies: int) -> int:
 def passes(
     given: int, size: int, copies: int, batch: int
 ) -> Iterator[tuple[slice, bool]]:
-    """Slices of each pass, and whether the pass uses the loops for many slices.
+    """Yield slices of each pass, and whether the pass uses the loops for many slices.
 
     Parameters
     ----------
     given : int
-        Number of slices given.
+        Number of slices in this call.
     size, copies
         As for `max_together`.
     batch : int
-        Total number of slices (`ParallelGeometry.batch`); 0 if all are given.
+        Total number of slices (`ParallelGeometry.batch`); 0 if all are in this call.
     """
     most = max_together(size, copies)
     start = 0

@@ -56,7 +56,7 @@ def _raise_if_stopped() -> None:
 def in_threads(kernel: Callable[..., None], total: int, *arguments: Any) -> None:
     """Call ``kernel(start, stop, *arguments)`` for parts of ``range(total)``.
 
-    Uses as many threads as torch; parts must not write to the same elements.
+    It uses as many threads as torch; parts must not write to the same elements.
     """
     import torch
 

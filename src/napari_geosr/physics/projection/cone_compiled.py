@@ -19,7 +19,7 @@ RIGHT = 3
 
 @compiled
 def _columns(x: np.float32, n: int) -> tuple[np.int64, np.float32, np.float32]:
-    """Column to the left of `x`, and weights of this and the next column.
+    """Return the column left of `x`, and the weights of this and the next column.
 
     Both weights are zero if `x` is outside the slice.
     """
@@ -39,7 +39,7 @@ def _columns(x: np.float32, n: int) -> tuple[np.int64, np.float32, np.float32]:
 def _height(
     middle: np.float32, height: np.float32, depth: np.float32, high: np.float32
 ) -> tuple[np.int32, np.float32]:
-    """Slice below the point where a ray crosses a line along Z; weight of the next.
+    """Return the slice below a crossing of a line along Z, and the next one's weight.
 
     Rays that pass above or below the volume are treated as crossing the zero padding
     at the end of the line.
@@ -62,7 +62,7 @@ def project_cone(
 ) -> None:
     """Project a volume (2, N, N, Z + padding) to line sums (angle, column, row).
 
-    `lines` (angle, column, 4) holds offset, slope, depth offset and depth slope.
+    `lines` (angle, column, 4) contains offset, slope, depth offset and depth slope.
     """
     n, high = volume.shape[1], np.float32(volume.shape[3] - RIGHT)
     middle += np.float32(LEFT)
@@ -99,7 +99,7 @@ def spread_cone(
     sinogram: AnyArray,
     out: AnyArray,
 ) -> None:
-    """Adjoint of `project_cone` for rows and columns `start` to `stop` of `out`."""
+    """Apply the adjoint of `project_cone`, for rows and columns of `out`."""
     n, high = out.shape[1], np.float32(out.shape[3] - RIGHT)
     middle += np.float32(LEFT)
     n_angles, n_columns, n_rows = sinogram.shape

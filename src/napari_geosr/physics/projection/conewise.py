@@ -1,4 +1,4 @@
-"""Cone beam: project a volume onto a flat detector, all slices at once.
+"""Project a volume onto a flat detector with a cone beam, all slices at once.
 
 The two implementations correspond to those in `slicewise`.
 """
@@ -20,7 +20,7 @@ from napari_geosr.physics.projection.taps import chunk_length, linear_taps
 
 
 def project(volume: Tensor, geometry: ConeGeometry) -> Tensor:
-    """Line integrals (B, row, angle, column) of volumes (B, Z, N, N), float32."""
+    """Compute line integrals (B, row, angle, column) of volumes (B, Z, N, N)."""
     if volume.device.type != "cpu":
         return project_tensors(volume, geometry)
     results = [_project_loops(one.detach().numpy(), geometry) for one in volume]
@@ -28,7 +28,7 @@ def project(volume: Tensor, geometry: ConeGeometry) -> Tensor:
 
 
 def backproject(sinogram: Tensor, geometry: ConeGeometry) -> Tensor:
-    """Exact adjoint of `project`."""
+    """Apply the exact adjoint of `project`."""
     if sinogram.device.type != "cpu":
         return backproject_tensors(sinogram, geometry)
     results = [_spread_loops(one.detach().numpy(), geometry) for one in sinogram]
@@ -36,7 +36,7 @@ def backproject(sinogram: Tensor, geometry: ConeGeometry) -> Tensor:
 
 
 def _steps(geometry: ConeGeometry) -> Any:
-    """Length of every ray (angle, column, row) between two planes of voxels."""
+    """Return the length of each ray (angle, column, row) between two voxel planes."""
     rays = rays_of(geometry)
     h = geometry.voxel_size
     rise = row_heights(geometry) * rays.depth_slope[..., None] * h
@@ -52,7 +52,7 @@ def _lines(geometry: ConeGeometry) -> tuple[AnyArray, AnyArray, AnyArray]:
 
 
 def _padded_slices(geometry: ConeGeometry) -> Any:
-    """Arrays of zeros for slices in both orientations, with padding for the loops."""
+    """Allocate zeros for slices in both orientations, with padding for the loops."""
     from napari_geosr.physics.projection import cone_compiled as loops
 
     n, depth = geometry.size, geometry.n_slices + loops.LEFT + loops.RIGHT
@@ -89,7 +89,7 @@ def _spread_loops(sinogram: AnyArray, geometry: ConeGeometry) -> AnyArray:
 
 
 def project_tensors(volume: Tensor, geometry: ConeGeometry) -> Tensor:
-    """`project` with tensor operations only, on any device."""
+    """Project with tensor operations only, on any device; see `project`."""
     voxels = volume.reshape(len(volume), -1).T.contiguous()
     n_rows, n_angles, n_columns = geometry.sinogram_shape
     out = torch.empty((n_angles * n_columns, n_rows, len(volume)), device=volume.device)
@@ -107,7 +107,7 @@ def project_tensors(volume: Tensor, geometry: ConeGeometry) -> Tensor:
 
 
 def backproject_tensors(sinogram: Tensor, geometry: ConeGeometry) -> Tensor:
-    """`backproject` with tensor operations only, on any device."""
+    """Back-project with tensor operations only, on any device; see `backproject`."""
     batch, n_rows = sinogram.shape[:2]
     step = torch.from_numpy(_steps(geometry)).to(sinogram.device)
     values = sinogram.permute(2, 3, 1, 0) * step[..., None]
@@ -123,7 +123,7 @@ def backproject_tensors(sinogram: Tensor, geometry: ConeGeometry) -> Tensor:
 def _taps(
     geometry: ConeGeometry, like: Tensor
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Voxel indices and weights for chunks of detector columns: (column, row, 4 N)."""
+    """Yield voxel indices and weights (column, row, 4 N) for chunks of columns."""
     n, nz, n_rows = geometry.size, geometry.n_slices, geometry.n_rows
     lines, along_y, heights = (
         torch.from_numpy(part).to(like.device) for part in _lines(geometry)

@@ -44,7 +44,8 @@ class ParallelGeometry:
         cannot be recognised from a few angles.
     batch : int
         Total number of slices if they are processed in parts. It determines the choice
-        of loops, so that results do not depend on the parts. 0 if all slices are given.
+        of loops, so that results do not depend on the parts. 0 if all slices are
+        processed together.
     """
 
     angles: FloatArray
@@ -118,14 +119,14 @@ class ParallelGeometry:
 
     @property
     def key(self) -> tuple[Hashable, ...]:
-        """Key that identical geometries share."""
+        """Hashable key, equal for identical geometries."""
         values = ((f.name, getattr(self, f.name)) for f in fields(self))
         return type(self).__name__, *(
             value.tobytes() if name == "angles" else value for name, value in values
         )
 
     def subset(self, indices: slice | Sequence[int] | npt.NDArray[np.integer]) -> Self:
-        """The geometry of some of the projections, e.g. ``slice(0, None, 4)``."""
+        """Return the geometry of some projections, e.g. ``slice(0, None, 4)``."""
         return replace(self, angles=self.angles[indices])
 
 
@@ -172,7 +173,7 @@ class FanGeometry(ParallelGeometry):
 
     @property
     def magnification(self) -> float:
-        """Magnification on the detector relative to the axis."""
+        """Magnification from the rotation axis to the detector."""
         return (self.source_distance + self.detector_distance) / self.source_distance
 
     @property
@@ -240,7 +241,7 @@ class ConeGeometry(FanGeometry):
         return (self.n_rows, self.n_angles, self.n_columns)
 
     def rows_of(self, first: int, stop: int) -> tuple[int, int]:
-        """Detector rows reached by rays through the slices `first` … `stop` - 1.
+        """Return the detector rows reached by rays through slices `first` … `stop` - 1.
 
         Returns
         -------
@@ -260,7 +261,7 @@ class ConeGeometry(FanGeometry):
         return low, min(max(high, low + 1), self.n_rows)
 
     def slab(self, first: int, stop: int) -> ConeGeometry:
-        """Geometry of the slices `first` … `stop` - 1 and the rows they need.
+        """Return the geometry of slices `first` … `stop` - 1 and the rows they need.
 
         Its projections consist of the rows given by `rows_of`.
         """

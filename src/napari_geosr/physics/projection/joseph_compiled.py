@@ -22,7 +22,7 @@ RIGHT = 3
 def _crossing(
     offset: np.float32, slope: np.float32, along: np.float32, high: np.float32
 ) -> tuple[np.int32, np.float32]:
-    """Pixel before the point where a ray crosses a row, and weight of the next pixel.
+    """Return the pixel before a crossing of a ray and a row, and the next one's weight.
 
     Rays that miss the row cross its zero padding; `high` is the last position in it.
     """
@@ -96,7 +96,7 @@ def spread_one(
     sinogram: AnyArray,
     out: AnyArray,
 ) -> None:
-    """Adjoint of `project_one` for rows and columns `start` to `stop` of `out`."""
+    """Apply the adjoint of `project_one`, for rows and columns of `out`."""
     n = out.shape[1]
     high = np.float32(n + LEFT)
     for along in range(start, stop):
@@ -123,7 +123,7 @@ def spread_many(
     sinogram: AnyArray,
     out: AnyArray,
 ) -> None:
-    """Adjoint of `project_many` for rows and columns `start` to `stop` of `out`."""
+    """Apply the adjoint of `project_many`, for rows and columns of `out`."""
     n, batch = out.shape[1], out.shape[3]
     high = np.float32(n + LEFT)
     for along in range(start, stop):

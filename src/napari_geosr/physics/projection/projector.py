@@ -78,7 +78,7 @@ def project(volume: Tensor, geometry: ParallelGeometry) -> Tensor:
 
 
 def backproject(sinogram: Tensor, geometry: ParallelGeometry) -> Tensor:
-    """Exact adjoint of `project`, with input and output shapes exchanged."""
+    """Apply the exact adjoint of `project`; input and output shapes are exchanged."""
     flat = _batch(sinogram, geometry.sinogram_shape, "The projections have")
     result = _apply(_Backproject, flat, geometry)
     batch = sinogram.shape[: sinogram.ndim - len(geometry.sinogram_shape)]
@@ -92,12 +92,12 @@ def operator_norm(
     *,
     before_each: Callable[[], None] | None = None,
 ) -> float:
-    """Largest singular value of `project`, by power iteration from a uniform volume.
+    """Return the largest singular value of `project`, found by power iteration.
 
-    The first singular vector is smooth and positive, so a few iterations suffice. The
-    iteration ends when the relative increase is below one millionth. The value
-    approaches the norm from below. It is cached for each geometry, so all blocks of
-    slices use the same value.
+    The iteration starts from a uniform volume: the first singular vector is smooth and
+    positive, so a few iterations suffice. It ends when the relative increase is below
+    one millionth. The value approaches the norm from below. It is cached for each
+    geometry, so all blocks of slices use the same value.
 
     Parameters
     ----------

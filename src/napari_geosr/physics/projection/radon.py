@@ -70,7 +70,7 @@ class ParallelBeam:
         return sinogram.reshape(self.n_angles, self.n_detectors, len(volume))
 
     def reconstruct(self, sinogram: FloatArray, cutoff: float = 1.0) -> FloatArray:
-        """Filtered back-projection with a ramp filter and a Hann window up to `cutoff`.
+        """Reconstruct by filtered back-projection, with a Hann window up to `cutoff`.
 
         Parameters
         ----------
@@ -96,7 +96,7 @@ class ParallelBeam:
 
 
 def ramp_filter(length: int, cutoff: float = 1.0) -> FloatArray:
-    """Ramp filter at the frequencies of ``rfft`` of `length` samples.
+    """Return the ramp filter at the frequencies of ``rfft`` of `length` samples.
 
     It is built from its spatial taps (1/4, then -1/(πn)² at odd n), which preserves the
     mean of a slice.

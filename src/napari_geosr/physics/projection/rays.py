@@ -1,4 +1,4 @@
-"""Rays through a slice, as straight lines across its rows or columns.
+"""Describe rays through a slice as straight lines across its rows or columns.
 
 A ray that is closer in direction to the Y axis than to the X axis crosses every row
 once; any other ray crosses every column once. A ray is parametrised as
@@ -64,7 +64,7 @@ _known: WeakKeyDictionary[ParallelGeometry, Rays] = WeakKeyDictionary()
 
 
 def rays_of(geometry: ParallelGeometry) -> Rays:
-    """The rays of a geometry, computed once and cached."""
+    """Return the rays of a geometry, computed once and cached."""
     found = _known.get(geometry)
     if found is None:
         found = _known[geometry] = trace(geometry)
@@ -107,7 +107,7 @@ def trace(geometry: ParallelGeometry) -> Rays:
 
 
 def row_heights(geometry: ConeGeometry) -> Floats:
-    """Height of every detector row above the central ray, in voxels."""
+    """Return the height of every detector row above the central ray, in voxels."""
     rows = np.arange(geometry.n_rows) - geometry.row_centre
     return (rows * geometry.row_size / geometry.voxel_size).astype(np.float32)
 
@@ -115,7 +115,7 @@ def row_heights(geometry: ConeGeometry) -> Floats:
 def _sorted(
     along_y: npt.NDArray[np.bool_], xy: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates across and along the rays."""
+    """Return coordinates across and along the rays from coordinates along X and Y."""
     x, y = xy
     return np.where(along_y, x, y), np.where(along_y, y, x)
 

@@ -1,4 +1,4 @@
-"""Parallel and fan beam: project every slice onto its own detector row.
+"""Project every slice onto its own detector row, with a parallel or fan beam.
 
 There are two equivalent implementations: compiled loops on the CPU, and tensors of
 indices and weights, in chunks of rays, on any other device.
@@ -24,14 +24,14 @@ COPIES = 2
 
 
 def project(volume: Tensor, geometry: ParallelGeometry) -> Tensor:
-    """Line integrals (B, angle, column) of slices (B, N, N), float32."""
+    """Compute line integrals (B, angle, column) of slices (B, N, N), float32."""
     if volume.device.type == "cpu":
         return _by_groups(volume, geometry.sinogram_shape, _project_loops, geometry)
     return project_tensors(volume, geometry)
 
 
 def backproject(sinogram: Tensor, geometry: ParallelGeometry) -> Tensor:
-    """Exact adjoint of `project`: (B, angle, column) to slices (B, N, N)."""
+    """Apply the exact adjoint of `project`: (B, angle, column) to slices (B, N, N)."""
     if sinogram.device.type == "cpu":
         return _by_groups(sinogram, geometry.volume_shape, _spread_loops, geometry)
     return backproject_tensors(sinogram, geometry)
@@ -91,7 +91,7 @@ def _spread_loops(sinogram: AnyArray, geometry: ParallelGeometry, is_many: bool)
 
 
 def project_tensors(volume: Tensor, geometry: ParallelGeometry) -> Tensor:
-    """`project` with tensor operations only, on any device."""
+    """Project with tensor operations only, on any device; see `project`."""
     pixels = volume.reshape(len(volume), -1).T.contiguous()
     step = _ray_tensor(rays_of(geometry).step, volume)
     out = torch.empty((step.numel(), len(volume)), device=volume.device)
@@ -104,7 +104,7 @@ def project_tensors(volume: Tensor, geometry: ParallelGeometry) -> Tensor:
 
 
 def backproject_tensors(sinogram: Tensor, geometry: ParallelGeometry) -> Tensor:
-    """`backproject` with tensor operations only, on any device."""
+    """Back-project with tensor operations only, on any device; see `backproject`."""
     step = _ray_tensor(rays_of(geometry).step, sinogram)
     values = sinogram.reshape(len(sinogram), -1).T * step[:, None]
     out = torch.zeros((geometry.size**2, len(sinogram)), device=sinogram.device)
@@ -117,7 +117,7 @@ def backproject_tensors(sinogram: Tensor, geometry: ParallelGeometry) -> Tensor:
 def _taps(
     geometry: ParallelGeometry, like: Tensor
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Pixel indices and weights for chunks of rays: (ray, 2 N)."""
+    """Yield the pixel indices and weights for chunks of rays: (ray, 2 N)."""
     n, rays = geometry.size, rays_of(geometry)
     offset, slope = _ray_tensor(rays.offset, like), _ray_tensor(rays.slope, like)
     along_y = _ray_tensor(rays.along_y, like)

@@ -1,4 +1,4 @@
-"""Back-projection of filtered projections, the last stage of FBP and FDK.
+"""Back-project filtered projections, the last stage of FBP and FDK.
 
 Every voxel receives the linearly interpolated value at its projected position. This is
 what filtered back-projection assumes, and it is smoother than the exact adjoint of
@@ -56,7 +56,7 @@ def smear(projections: Tensor, geometry: ParallelGeometry) -> Tensor:
 def _turns(
     geometry: ParallelGeometry,
 ) -> tuple[AnyArray, AnyArray, np.float32, np.float32]:
-    """Cosines, sines, centre and k, as `smear_compiled` needs them."""
+    """Return the cosines, sines, centre and k, as `smear_compiled` needs them."""
     angle = np.deg2rad(geometry.angles)
     k = 0.0
     if isinstance(geometry, FanGeometry):
@@ -106,7 +106,7 @@ def _cone_loops(values: AnyArray, geometry: ConeGeometry) -> AnyArray:
 
 
 def smear_tensors(projections: Tensor, geometry: ParallelGeometry) -> Tensor:
-    """`smear` with tensor operations only, on any device."""
+    """Back-project with tensor operations only, on any device; see `smear`."""
     cone = isinstance(geometry, ConeGeometry)
     if cone:  # flattened (angle, row, column)
         table = projections.transpose(0, 1).reshape(-1, 1).contiguous()
@@ -129,7 +129,7 @@ def smear_tensors(projections: Tensor, geometry: ParallelGeometry) -> Tensor:
 def _places(
     geometry: ParallelGeometry, part: slice, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Detector positions and weights of every voxel at some angles: (voxel, taps)."""
+    """Return detector positions and weights (voxel, taps) at some angles."""
     n, n_columns = geometry.size, geometry.n_columns
     cos, sin, centre, k = _turns(geometry)
     c = torch.from_numpy(cos[part]).to(device)[None]

@@ -19,7 +19,7 @@ RIGHT = 3
 
 @compiled
 def _sample(place: np.float32, high: np.float32) -> tuple[np.int32, np.float32]:
-    """Index of the detector sample before `place`, and weight of the next sample.
+    """Return the index of the sample before `place`, and the weight of the next one.
 
     Indices include the zero padding. Positions outside the detector are clamped to
     the padding; `high` is the last position in it.
@@ -39,7 +39,7 @@ def _shadow(
     k: np.float32,
     high: np.float32,
 ) -> tuple[np.float32, np.int32, np.float32]:
-    """1 / u of a voxel, and its detector column and weight as given by `_sample`."""
+    """Return 1 / u of a voxel, and its detector column and weight (see `_sample`)."""
     over = np.float32(1) / (np.float32(1) + k * (y * c - x * s))
     m, f = _sample(centre + (x * c + y * s) * over, high)
     return over, m, f
@@ -112,9 +112,9 @@ def smear_many(
 def _row(
     place: np.float32, first_row: np.int32, top: np.float32
 ) -> tuple[np.int32, np.float32]:
-    """Like `_sample`, for detector rows that start at `first_row`.
+    """Return the same as `_sample`, for detector rows that start at `first_row`.
 
-    Weights are rounded as for the whole detector.
+    The weights are rounded in the same way as for the whole detector.
     """
     low, high = np.float32(first_row), np.float32(first_row) + top
     place = min(max(place + np.float32(LEFT), low), high)

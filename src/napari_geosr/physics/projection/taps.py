@@ -1,4 +1,4 @@
-"""Linear interpolation as indices and weights, for operators built from tensors."""
+"""Express linear interpolation as indices and weights, for tensor operators."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _DEVICE_BYTES = 2**30
 def linear_taps(
     place: Tensor, n: int, dim: int, first: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Indices of both neighbours of positions on a grid of `n`, and their weights.
+    """Return the indices and weights of both neighbours of positions on a grid of `n`.
 
-    The two neighbours are along a new axis `dim`. Values beyond the grid are zero:
-    neighbours there get weight 0 and an arbitrary valid index. The grid starts at the
-    position `first`.
+    The two neighbours are stored along a new axis `dim`. Values beyond the grid are
+    zero: neighbours there get weight 0 and an arbitrary valid index. The grid starts at
+    the position `first`.
 
     Parameters
     ----------
@@ -44,6 +44,6 @@ def linear_taps(
 
 
 def chunk_length(device: torch.device, bytes_each: int) -> int:
-    """Number of items that fit into the memory budget for indices and weights."""
+    """Return the number of items that fit into the memory budget for taps."""
     budget = _CPU_BYTES if device.type == "cpu" else _DEVICE_BYTES
     return max(1, budget // bytes_each)

@@ -89,7 +89,7 @@ class Radiograph:
 def radiographs(
     number: int, edge: int = 256, *, seed: int, start: int = 0
 ) -> Iterator[Radiograph]:
-    """Generate radiographs, each determined by the seed, its number and its size.
+    """Generate radiographs, each determined by the seed, its index and its size.
 
     The anatomy is the same with any number of pixels.
 
@@ -101,7 +101,7 @@ def radiographs(
         Pixels along Y and X.
     seed : int
     start : int
-        Number of the first radiograph.
+        Index of the first radiograph.
 
     Raises
     ------
@@ -144,7 +144,7 @@ class _Maps:
             setattr(self, name, np.zeros(self.x.shape))
 
     def cropped(self, box: tuple[slice, slice]) -> _Maps:
-        """A part of the maps that shares their memory."""
+        """Return a part of the maps that shares their memory."""
         part = _Maps(self.pixel, self.x[box])
         for name in ("labels", *_MATERIALS):
             setattr(part, name, getattr(self, name)[box])
@@ -152,14 +152,14 @@ class _Maps:
 
 
 def _anatomy(edge: int, rng: np.random.Generator, grain: np.random.Generator) -> _Maps:
-    """Two jaws at a random angle, with one or both on the detector."""
+    """Draw one or two jaws at a random angle on the detector."""
     pixel = WIDTH / edge
     row, column = (np.indices((edge, edge), np.float32) + 0.5) * pixel - WIDTH / 2
     turn, zoom = math.radians(6) * rng.standard_normal(), rng.uniform(0.9, 1.15)
     y = (row * math.cos(turn) - column * math.sin(turn)) / zoom
     x = (row * math.sin(turn) + column * math.cos(turn)) / zoom
     x = x if rng.random() < 0.5 else -x
-    # The biting line is near an edge (one jaw is shown) or in the middle (both are).
+    # The biting line is near an edge (one jaw is shown) or in the middle (two jaws).
     bite = rng.uniform(-14, -6) if rng.random() < 0.6 else rng.uniform(-6, 3)
     bite = bite + rng.uniform(-0.006, 0.012) * x**2
     maps = _Maps(pixel, x)
@@ -212,7 +212,7 @@ def _add_jaw(
 
 
 def _row_of_teeth(first: float, rng: np.random.Generator) -> Array:
-    """Table of teeth: middle, width, crown, root, thickness and number of roots."""
+    """Draw a table of teeth: middle, width, crown, root, thickness, number of roots."""
     rows, left = [], -WIDTH / 2 - rng.uniform(2, 9)
     kind = first
     size = rng.uniform(0.9, 1.1)
@@ -281,7 +281,7 @@ def _restore(
     parts: tuple[Array, Array, Array],
     rng: np.random.Generator,
 ) -> None:
-    """Sometimes add a crown filling, or caries: a hole filled with soft matter."""
+    """Add, in some teeth, a filling or caries (a hole filled with soft matter)."""
     u, s, whole = parts
     chance, w = rng.random(), shape.width / 2
     place, size = rng.uniform(-0.7, 0.7) * w, rng.uniform(0.15, 0.4) * w
@@ -303,7 +303,7 @@ def _restore(
 
 
 class _ToothShape:
-    """Outline of a tooth in its own coordinates: across `u`, from its tip along `s`.
+    """Outline of a tooth in its own coordinates: `u` across, `s` along from the tip.
 
     All functions are positive inside and at most 1, so that the square root is the
     relative thickness of an ellipse.
@@ -330,20 +330,20 @@ class _ToothShape:
         self.flat = rng.uniform(3.0, 6.0)
 
     def whole(self, u: Array, s: Array) -> Array:
-        """Outline of the whole tooth."""
+        """Return the outline of the whole tooth."""
         return self._outline(u, s, 0)
 
     def core(self, u: Array, s: Array, cap: float) -> Array:
-        """Dentine and pulp: without the enamel cap."""
+        """Return the outline of dentine and pulp, i.e. without the enamel cap."""
         return self._outline(u, s, self.cap(s, cap))
 
     def cap(self, s: Array, thickness: float) -> Array:
-        """Thickness of the enamel, which becomes thinner towards the neck."""
+        """Return the thickness of the enamel, which tapers towards the neck."""
         part = np.clip((self.crown + 0.3 - s) / (0.6 * self.crown), 0, 1)
         return thickness * np.asarray(part**0.7)
 
     def around(self, u: Array, s: Array) -> Array:
-        """Approximate distance from the surface of the roots, in mm; < 0 inside."""
+        """Return the approximate distance from the roots' surface in mm; < 0 inside."""
         return -self._outline(u, s, 0) * self.width / 5
 
     def _outline(self, u: Array, s: Array, inset: Array | float) -> Array:
@@ -357,7 +357,7 @@ class _ToothShape:
         return np.maximum(body, self._roots(u, s))
 
     def _root_axis(self, s: Array, i: int) -> tuple[Array, Array]:
-        """Position along the root (0 … 1) and the middle of a root."""
+        """Return the position along a root (0 … 1), and the middle of the root."""
         part = np.clip((s - self.crown) / self.root, 0, 1)
         if self.roots == 1:
             return part, self.bend * part**2
@@ -377,7 +377,7 @@ class _ToothShape:
         return found
 
     def pulp(self, u: Array, s: Array) -> Array:
-        """The pulp chamber in the crown, with horns, and a canal in each root."""
+        """Return the outline of the pulp: a chamber with horns and the root canals."""
         w, bottom = self.width / 2, self.fork - 0.8
         found = np.full(u.shape, -1.0)
         horns = 0.8 * np.cos(2 * np.pi * u / (0.5 * self.width)) * (self.roots > 1)
@@ -413,7 +413,7 @@ def _bump(distance: Array, middle: float, width: float) -> Array:
 
 
 def _smooth(edge: int, width: float, rng: np.random.Generator) -> Array:
-    """A random field of unit variance, correlated over `width` pixels."""
+    """Draw a random field of unit variance, correlated over `width` pixels."""
     smooth = _blurred(rng.standard_normal((edge, edge)), width, "wrap")
     found: Array = smooth / max(float(smooth.std()), 1e-12)
     return found
@@ -422,7 +422,7 @@ def _smooth(edge: int, width: float, rng: np.random.Generator) -> Array:
 def _trabeculae(
     edge: int, pixel: float, rng: np.random.Generator, grain: np.random.Generator
 ) -> Array:
-    """Relative thickness of spongy bone along the rays: strands, with a mean of 1."""
+    """Draw the relative thickness of spongy bone along the rays: strands of mean 1."""
     width = rng.uniform(0.18, 0.35) / pixel
     noise = grain.standard_normal((edge, edge))
     strands = _blurred(noise, (width * 0.8, width * 1.3), "wrap")
@@ -436,7 +436,7 @@ def _trabeculae(
 def _exposed(
     maps: _Maps, rng: np.random.Generator, grain: np.random.Generator
 ) -> Radiograph:
-    """Radiograph of the tissues: the transmitted intensity, stored as grey values."""
+    """Simulate the radiograph: the transmitted intensity, stored as grey values."""
     hardness = rng.uniform(0.8, 1.2)
     exponent = _SOFT * maps.soft + hardness * (
         _CORTICAL * maps.bone
@@ -460,7 +460,7 @@ def _exposed(
 def _stored(
     counts: FloatArray | Array, rng: np.random.Generator
 ) -> npt.NDArray[np.uint16]:
-    """Grey values as a sensor's software stores them: logarithm, window and gamma."""
+    """Convert counts to grey values as sensor software does: log, window and gamma."""
     dense = -np.log(np.maximum(counts, 1e-3))
     low, high = np.quantile(dense, [0.005, 0.995])
     room = high - low
@@ -472,7 +472,7 @@ def _stored(
 
 
 def _blurred(values: Any, width: float | tuple[float, float], mode: str) -> Any:
-    """Gaussian blur; "wrap" for periodic patterns."""
+    """Blur with a Gaussian; `mode` is "wrap" for periodic patterns."""
     from scipy.ndimage import gaussian_filter
 
     return gaussian_filter(values, width, mode=mode)

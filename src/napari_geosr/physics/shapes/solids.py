@@ -16,7 +16,7 @@ _WAVES = 32
 
 
 def waves(rng: np.random.Generator, wavelength: float, number: int = _WAVES) -> Solid:
-    """A smooth random field of zero mean and unit variance: a sum of plane waves.
+    """Draw a smooth random field of zero mean and unit variance, a sum of plane waves.
 
     Parameters
     ----------
@@ -32,8 +32,7 @@ def waves(rng: np.random.Generator, wavelength: float, number: int = _WAVES) -> 
     phases = rng.uniform(0, 2 * np.pi, number)
 
     def field(z: AnyArray, y: AnyArray, x: AnyArray) -> AnyArray:
-        # The wave is a product of exponentials along single axes, which outer products
-        # combine.
+        # A plane wave is the outer product of exponentials along the axes.
         total: AnyArray = np.zeros(np.broadcast_shapes(z.shape, y.shape, x.shape), "f4")
         for (kz, ky, kx), phase in zip(vectors, phases, strict=True):
             along_z = np.exp(1j * (kz * z + phase)).astype(np.complex64)
@@ -46,7 +45,7 @@ def waves(rng: np.random.Generator, wavelength: float, number: int = _WAVES) -> 
 
 
 def vault_direction(rng: np.random.Generator) -> AnyArray:
-    """A unit vector (Z, Y, X) into the upper half, away from the rim."""
+    """Draw a unit vector (Z, Y, X) into the upper half, away from the rim."""
     direction = rng.normal(size=3)
     direction[0] = abs(direction[0]) + 0.4
     unit: AnyArray = direction / np.linalg.norm(direction)
@@ -54,7 +53,7 @@ def vault_direction(rng: np.random.Generator) -> AnyArray:
 
 
 def ellipsoid(rng: np.random.Generator) -> Solid:
-    """An ellipsoid in any orientation with a slightly uneven surface."""
+    """Draw an ellipsoid in any orientation with a slightly uneven surface."""
     axes = rng.uniform(0.35, 0.8, 3)
     rotation, _ = np.linalg.qr(rng.normal(size=(3, 3)))
     rough = waves(rng, rng.uniform(0.3, 1.0), 12)
@@ -70,7 +69,7 @@ def ellipsoid(rng: np.random.Generator) -> Solid:
 
 
 def trabeculae(rng: np.random.Generator) -> Solid:
-    """Interconnected plates and rods, where a random field is near zero or high."""
+    """Draw interconnected plates and rods, by thresholding a random field."""
     field = waves(rng, rng.uniform(0.25, 0.7))
     is_plate = rng.random() < 0.5
     half_width = rng.uniform(0.25, 0.5)
@@ -84,7 +83,7 @@ def trabeculae(rng: np.random.Generator) -> Solid:
 
 
 def pore_network(rng: np.random.Generator) -> Solid:
-    """A block with spherical pores, some of which overlap."""
+    """Draw a block with spherical pores, some of which overlap."""
     number = int(rng.integers(20, 80))
     centres = rng.uniform(-1.05, 1.05, (number, 3)).astype(np.float32)
     radii = rng.uniform(0.08, 0.35, number).astype(np.float32)
@@ -102,7 +101,7 @@ def pore_network(rng: np.random.Generator) -> Solid:
 
 
 def tree(rng: np.random.Generator) -> Solid:
-    """A tree of tubes that split in two and become thinner."""
+    """Draw a tree of tubes that split in two and become thinner."""
     segments: list[tuple[AnyArray, AnyArray, float]] = []
     start = np.array([-0.95, *rng.uniform(-0.2, 0.2, 2)])
 

@@ -75,18 +75,18 @@ class Dentin:
     joins: npt.NDArray[np.intp]
 
     def block(self, start: int, stop: int) -> FloatArray:
-        """Fraction of each voxel inside tubes, in the slices `start` … `stop` - 1."""
+        """Return the fraction of each voxel inside tubes for a range of slices."""
         paths = [*self.tubules, *self.branches]
         return self._tubes(paths, [*self.radii, *self.branch_radii], start, stop)
 
     def cuffs(self, start: int, stop: int) -> FloatArray:
-        """Fraction of each voxel inside cuffs of tubules; branches have none."""
+        """Return the fraction of each voxel inside cuffs, which only tubules have."""
         outer = self._tubes(self.tubules, (1 + _CUFF) * self.radii, start, stop)
         found: FloatArray = np.maximum(outer - self.block(start, stop), 0)
         return found
 
     def density(self, start: int, stop: int) -> FloatArray:
-        """Attenuation of the solid relative to dentin without cuffs."""
+        """Return the attenuation of the solid relative to dentin without cuffs."""
         return 1 + np.float32(CUFF_DENSITY) * self.cuffs(start, stop)
 
     @property
@@ -127,14 +127,14 @@ def dentin(
     seed: int,
     branching: float = 1.5,
 ) -> Dentin:
-    """Tubules along the first axis, joined by branches a fifth as wide [1]_ [2]_.
+    """Draw tubules along the first axis, joined by thin branches [1]_ [2]_.
 
     With voxels of 0.2 µm, the default radii correspond to diameters of 1 to 3 µm.
 
     Parameters
     ----------
     porosity : float
-        Approximate fraction of the tubules in a cross-section, without branches.
+        Approximate area fraction of tubules in a cross-section, without branches.
     radius : (float, float)
         Smallest and largest radius of the tubules; log-uniform.
     branching : float
@@ -173,7 +173,7 @@ def dentin(
 
 
 def _placed(shape: Shape, spacing: float, rng: np.random.Generator) -> Array:
-    """Positions at which tubules cross the middle slice, and a margin around it."""
+    """Draw positions at which tubules cross the middle slice and a margin around it."""
     _, height, width = shape
     margin = 0.1 * shape[0] + spacing
     low, high = -margin, np.array([height, width]) + margin
@@ -191,7 +191,7 @@ def _placed(shape: Shape, spacing: float, rng: np.random.Generator) -> Array:
 
 
 def _max_radii(centres: Array) -> Array:
-    """Radius up to which each tubule does not touch its nearest neighbour."""
+    """Return the radius at which each tubule would touch its nearest neighbour."""
     from scipy.spatial import cKDTree
 
     if len(centres) < 2:
@@ -203,7 +203,7 @@ def _max_radii(centres: Array) -> Array:
 def _tubule(
     shape: Shape, centre: Array, lean: Array, sway: Array, reach: float
 ) -> Array:
-    """A path through the volume; all paths bend in the same way and stay parallel."""
+    """Draw a path through the volume; all paths bend alike and stay parallel."""
     depth, n = shape[0], 2 + math.ceil(shape[0] / _PIECE)
     z = np.linspace(-reach - 2, depth + reach + 1, n)
     turn = 2 * np.pi * z / max(depth, 1)
@@ -220,7 +220,7 @@ def _branches(
     branching: float,
     rng: np.random.Generator,
 ) -> tuple[list[Array], npt.NDArray[np.intp]]:
-    """Thin, slightly inclined tubes to a neighbouring tubule, or halfway to it."""
+    """Draw thin, slightly inclined tubes to a neighbouring tubule, or halfway to it."""
     paths: list[Array] = []
     joins: list[tuple[int, int]] = []
     mean = branching * shape[0] / spacing
@@ -241,5 +241,5 @@ def _branches(
 
 
 def _at(path: Array, z: float) -> Array:
-    """Position of a tubule at a given height."""
+    """Return the position of a tubule at a given height."""
     return np.array([z, *(np.interp(z, path[:, 0], path[:, i]) for i in (1, 2))])

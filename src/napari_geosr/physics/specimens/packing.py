@@ -1,4 +1,4 @@
-"""Dense packing of spheres, continuing where random placement ends.
+"""Pack spheres densely, starting from a random placement that has saturated.
 
 Lengths are in voxels; a sphere is (z, y, x, radius), as returned by `place_balls`.
 """
@@ -14,15 +14,14 @@ from napari_geosr.physics.specimens.phantoms import Shape
 
 Array = npt.NDArray[np.float64]
 
-#: Minimum fraction of the requested porosity at which it counts as approximately
-#: reached.
+#: Fraction of the requested porosity above which it counts as nearly reached.
 NEARLY_REACHED = 0.75
-#: Fraction of the requested porosity at which packing ends.
+#: Fraction of the requested porosity at which packing stops.
 _NEAR = 0.99
 #: Number of random points for estimating the volume of the spheres to 0.2 % of the box.
 _POINTS = 100_000
 #: Number of candidate positions per round, and number of rounds with little progress
-#: after which packing ends.
+#: after which packing stops.
 _CANDIDATES = 20_000
 _IDLE_ROUNDS = 4
 #: Minimum progress of a round, as a fraction of the requested porosity.
@@ -35,7 +34,7 @@ _NEIGHBOURS = 8
 
 
 def ball_fraction(shape: Shape, balls: Array, *, seed: int = 0) -> float:
-    """Fraction of a box (Z, Y, X) that is filled by non-overlapping spheres.
+    """Return the fraction of a box (Z, Y, X) that is filled by non-overlapping spheres.
 
     Parameters
     ----------
@@ -80,7 +79,7 @@ def fill_gaps(
     gap : float
         Minimum thickness of the wall between two spheres.
     seed : int
-        Random seed.
+        Seed of the random positions.
 
     Returns
     -------
@@ -119,7 +118,7 @@ def fill_gaps(
 
 
 def _fitting_radii(points: Array, balls: Array, gap: float, largest: float) -> Array:
-    """Radius of a sphere that fits at each point; never an overestimate.
+    """Return the radius of a sphere that fits at each point, never overestimated.
 
     Spheres of similar radius share a search tree: all but the nearest few are further
     away, and their radius is at most the largest one in the tree.

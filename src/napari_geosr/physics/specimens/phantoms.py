@@ -1,7 +1,7 @@
 """Seeded porous phantoms: foams, random blobs, bicontinuous structures, rare pores.
 
-Lengths are in voxels. A phantom has no grey values: it gives the pore fraction of each
-voxel, to which any contrast, blur and noise can be added.
+Lengths are in voxels. A phantom has no grey values: it consists of pore fractions of
+voxels, to which any contrast, blur and noise can be applied.
 
 References
 ----------
@@ -151,7 +151,7 @@ def _distance_to_balls(
     balls: list[tuple[float, float, float, float]],
     gap: float,
 ) -> float:
-    """Distance from `point` to the surface of the nearest sphere, minus the gap."""
+    """Return the distance from `point` to the nearest sphere, minus the gap."""
     placed = np.array(balls)
     distance = np.linalg.norm(placed[:, :3] - point, axis=1) - placed[:, 3]
     return float(distance.min()) - gap
@@ -163,7 +163,7 @@ def _distances_to_nearby_balls(
     gap: float,
     largest: float,
 ) -> npt.NDArray[np.float64]:
-    """Free space at `points`, from the 24 nearest spheres only.
+    """Return the free space at `points`, from the 24 nearest spheres only.
 
     This is a fast upper bound.
     """
@@ -183,7 +183,7 @@ def render_balls(
     balls: npt.NDArray[np.float64],
     flatten: npt.NDArray[np.float64] | None = None,
 ) -> FloatArray:
-    """Pore fraction of spheres (or ellipsoids flattened along Z) on the voxel grid.
+    """Return the pore fraction of spheres, optionally flattened along Z, per voxel.
 
     The fraction is computed from the signed distance to the surface, which is within a
     few per cent of the exact overlap for radii of at least two voxels.
@@ -222,7 +222,7 @@ def sphere_foam(
     gap: float = 1.0,
     seed: int = 0,
 ) -> Phantom:
-    """Foam of non-overlapping spherical pores [1]_ (see `place_balls`).
+    """Generate a foam of non-overlapping spherical pores [1]_ (see `place_balls`).
 
     Parameters
     ----------
@@ -246,7 +246,7 @@ def rare_pores(
     radius: tuple[float, float] = (2.0, 6.0),
     seed: int = 0,
 ) -> Phantom:
-    """A few pores far apart, some of them flat, as in additively manufactured metal.
+    """Generate a few pores far apart, some flat, as in additively manufactured metal.
 
     Parameters
     ----------
@@ -265,7 +265,7 @@ def rare_pores(
 def _filtered_field(
     shape: Shape, seed: int, amplitude: Callable[[FloatArray], FloatArray]
 ) -> FloatArray:
-    """White noise, filtered with `amplitude` of the radial frequency (cycles/voxel)."""
+    """Return white noise filtered with `amplitude` of the frequency (cycles/voxel)."""
     from scipy import fft
 
     white = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
@@ -279,7 +279,7 @@ def _filtered_field(
 
 
 def _cut(field: FloatArray, porosity: float) -> FloatArray:
-    """Pore fraction of the set where `field` is above its (1 - porosity) quantile."""
+    """Return the pore fraction where `field` exceeds its (1 - porosity) quantile."""
     threshold = np.quantile(field, 1 - porosity)
     slope = np.sqrt(sum(g**2 for g in np.gradient(field)))
     distance: FloatArray = (field - threshold) / np.maximum(slope, 1e-6 * field.std())
@@ -292,7 +292,7 @@ def _cut(field: FloatArray, porosity: float) -> FloatArray:
 def random_blobs(
     shape: Shape, *, porosity: float = 0.2, radius: float = 4.0, seed: int = 0
 ) -> Phantom:
-    """Irregular pores: a Gaussian random field, thresholded at a quantile.
+    """Generate irregular pores by thresholding a Gaussian random field at a quantile.
 
     The porosity of the mask is exact (to one voxel). `radius` is the correlation length
     of the field, about the radius of a pore.
@@ -321,14 +321,15 @@ def bicontinuous(
     sheets: bool = False,
     seed: int = 0,
 ) -> Phantom:
-    """Interwoven pores and solid of one typical width, as in trabecular bone [2]_.
+    """Generate interwoven pores and solid of one typical width, as in bone [2]_.
 
     Parameters
     ----------
     wavelength : float
         Distance between neighbouring struts.
     sheets : bool
-        Threshold the absolute value of the field: curved walls instead of struts.
+        Whether to threshold the absolute value of the field, which gives curved walls
+        instead of struts.
     """
     _require_porosity(porosity)
     centre, width = 1 / wavelength, 0.18 / wavelength

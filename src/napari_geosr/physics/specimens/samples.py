@@ -14,7 +14,7 @@ _GREY_PORE = 0.2
 
 
 def noisy_foam(shape: Shape = (64, 128, 128), seed: int = 11) -> tuple[Volume, Volume]:
-    """A foam scanned with few photons, and the same foam without noise or blur.
+    """Simulate a foam scanned with few photons, and the foam without noise or blur.
 
     A CT scan with 120 projections and Poisson noise is simulated slice by slice and
     reconstructed by filtered back-projection.
@@ -46,7 +46,7 @@ def noisy_foam(shape: Shape = (64, 128, 128), seed: int = 11) -> tuple[Volume, V
 def resolution_pair(
     shape: Shape = (48, 48, 48), seed: int = 12
 ) -> tuple[Volume, Volume]:
-    """A low-resolution scan of a foam, and the same foam with voxels half as large.
+    """Simulate a low-resolution scan of a foam, and the foam with half the voxel size.
 
     Parameters
     ----------

@@ -58,7 +58,7 @@ class Structure(Protocol):
         """Shape of the grid (Z, Y, X)."""
 
     def block(self, start: int, stop: int) -> FloatArray:
-        """Pore fraction of the slices `start` … `stop` - 1."""
+        """Return the pore fraction of the slices `start` … `stop` - 1."""
 
 
 @runtime_checkable
@@ -66,7 +66,7 @@ class VariedSolid(Structure, Protocol):
     """A structure with a solid of varying density."""
 
     def density(self, start: int, stop: int) -> FloatArray:
-        """Relative attenuation of the solid in the slices `start` … `stop` - 1."""
+        """Return the relative attenuation of the solid; slices `start` … `stop` - 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,14 +77,14 @@ class Spheres:
     balls: Array
 
     def block(self, start: int, stop: int) -> FloatArray:
-        """Pore fraction of the slices `start` … `stop` - 1."""
+        """Return the pore fraction of the slices `start` … `stop` - 1."""
         z, r = self.balls[:, 0], self.balls[:, 3]
         near = self.balls[(z + r + 1 >= start) & (z - r - 1 <= stop)]
         moved = near - np.array([start, 0, 0, 0])
         return render_balls((stop - start, *self.shape[1:]), moved)
 
     def share(self) -> float:
-        """Pore fraction of the grid, accurate to about 0.002."""
+        """Return the pore fraction of the grid, accurate to about 0.002."""
         return ball_fraction(self.shape, self.balls)
 
 
@@ -105,7 +105,7 @@ class Ellipsoids:
     axes: Array
 
     def block(self, start: int, stop: int) -> FloatArray:
-        """Pore fraction of the slices `start` … `stop` - 1."""
+        """Return the pore fraction of the slices `start` … `stop` - 1."""
         fraction = np.zeros((stop - start, *self.shape[1:]), np.float32)
         limits = (stop - start, *self.shape[1:])
         for centre, axes in zip(self.centres, self.axes, strict=True):
@@ -156,7 +156,7 @@ class Waves:
     threshold: float
 
     def field(self, start: int, stop: int) -> FloatArray:
-        """The field in the slices `start` … `stop` - 1, even outside the shape."""
+        """Return the field in slices `start` … `stop` - 1, even outside the shape."""
         _, height, width = self.shape
         kz, ky, kx = self.vectors.T
         y = np.exp(1j * np.outer(np.arange(height), ky))
@@ -172,7 +172,7 @@ class Waves:
         return field
 
     def block(self, start: int, stop: int) -> FloatArray:
-        """Pore fraction of the slices `start` … `stop` - 1."""
+        """Return the pore fraction of the slices `start` … `stop` - 1."""
         field = self.field(start - 1, stop + 1)
         slope = np.sqrt(sum(g**2 for g in np.gradient(field)))[1:-1]
         above = field[1:-1] - np.float32(self.threshold)
@@ -188,7 +188,7 @@ def foam(
     seed: int,
     gap: float = 1.0,
 ) -> Spheres:
-    """Foam of non-overlapping spherical pores [1]_.
+    """Generate a foam of non-overlapping spherical pores [1]_.
 
     If randomly placed spheres fall far short of the porosity, smaller ones within
     `radius` are packed between them. With walls of `gap` voxels, not every porosity can
@@ -216,7 +216,7 @@ def foam(
 def blobs(
     shape: Shape, *, porosity: float, radius: tuple[float, float], seed: int
 ) -> Waves:
-    """Irregular pores: a Gaussian-correlated random field, thresholded at a quantile.
+    """Generate irregular pores by thresholding a correlated Gaussian random field.
 
     The correlation length is the geometric mean of `radius`.
 
@@ -238,7 +238,7 @@ def blobs(
 def bone(
     shape: Shape, *, porosity: float, radius: tuple[float, float], seed: int
 ) -> Waves:
-    """Trabecular bone: struts and plates with a typical spacing [2]_.
+    """Generate trabecular bone: struts and plates with a typical spacing [2]_.
 
     The distance between struts is four times the geometric mean of `radius`.
 
@@ -263,7 +263,7 @@ def bone(
 def lacunae(
     shape: Shape, *, porosity: float, radius: tuple[float, float], seed: int
 ) -> Ellipsoids:
-    """Lacunae of bone cells: flat ellipsoids along one axis that do not touch [3]_.
+    """Generate lacunae of bone cells: flat, parallel ellipsoids that do not touch [3]_.
 
     Half their length is within `radius`. Canaliculi are finer than a voxel and are
     omitted.

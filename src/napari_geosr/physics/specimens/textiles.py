@@ -1,6 +1,6 @@
 """Phantoms of felts, weaves, and rocks with several phases.
 
-Lengths are in voxels. Phantoms are free of blur and noise, which can be added.
+Lengths are in voxels. Phantoms contain neither blur nor noise; both can be added.
 
 References
 ----------
@@ -72,7 +72,7 @@ def felt(
     tilt: float = 1.0,
     seed: int = 0,
 ) -> Phantom:
-    """Felt of straight fibres in random directions, with a given porosity [1]_.
+    """Generate a felt of straight fibres in random directions [1]_.
 
     Fibres are added until `porosity` is reached. They may overlap, and each fibre
     crosses the whole box.
@@ -129,7 +129,7 @@ def felt(
 def _line(
     size: Array, reach: float, radius: float, tilt: float, rng: np.random.Generator
 ) -> Array | None:
-    """Points of a straight line through the box, or None if it misses the box.
+    """Draw points of a straight line through the box, or None if it misses the box.
 
     Lines are distributed uniformly in the plane perpendicular to their direction, so
     that they are not denser in the middle of the box than in its corners.
@@ -157,7 +157,7 @@ def weave(
     jitter: float = 0.3,
     seed: int = 0,
 ) -> Phantom:
-    """Layers of plain weave: interlaced yarns along Y and X.
+    """Generate layers of plain weave: interlaced yarns along Y and X.
 
     Parameters
     ----------
@@ -225,7 +225,7 @@ def several_phases(
     size: float = 12.0,
     seed: int = 0,
 ) -> MultiphaseSolid:
-    """Grains of several phases, like minerals in a rock [2]_.
+    """Generate grains of several phases, like minerals in a rock [2]_.
 
     Grains are the Voronoi cells of random points, and each grain consists of one phase;
     the first phase is pore space. A voxel cut by the boundary of two grains is a
@@ -289,7 +289,7 @@ def several_phases(
 def _phases_of(
     volumes: npt.NDArray[np.int64], shares: tuple[float, ...], rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """Random phase for each grain, weighted by the missing volume of each phase."""
+    """Draw a phase for each grain, weighted by the missing volume of each phase."""
     missing = np.asarray(shares) * volumes.sum()
     phase = np.zeros(len(volumes), np.int64)
     for grain in rng.permutation(len(volumes)):

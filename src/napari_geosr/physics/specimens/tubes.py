@@ -39,7 +39,7 @@ _LACUNA = (0.5, 0.35)
 _MIN_SPACING = 2.2
 #: Deviation of canaliculi from a straight line, relative to the distance between cells.
 _BEND = 0.08
-#: Number of steps in the search for the distance that gives a porosity.
+#: Number of bisections in the search for the cell distance that gives a porosity.
 _BISECTIONS = 12
 
 
@@ -70,7 +70,7 @@ class CellNetwork:
     canaliculi: npt.NDArray[np.intp]
 
     def block(self, start: int, stop: int) -> FloatArray:
-        """Pore fraction of the slices `start` … `stop` - 1."""
+        """Return the pore fraction of the slices `start` … `stop` - 1."""
         above = np.array([start, 0, 0])
         fraction = render_tubes(
             (stop - start, *self.shape[1:]),
@@ -94,7 +94,7 @@ class CellNetwork:
 
     @property
     def porosity(self) -> float:
-        """Pore volume per volume, within a few per cent because tubes may overlap."""
+        """Pore volume fraction, within a few per cent because tubes may overlap."""
         cells = 4 / 3 * math.pi * np.linalg.norm(self.lacunae, axis=2).prod(axis=1)
         length = 0.0
         for path, (i, j) in zip(self.paths, self.canaliculi, strict=True):
@@ -106,7 +106,7 @@ class CellNetwork:
 
 
 def _extent(axes: Array, direction: Array) -> float:
-    """Distance from the centre of an ellipsoid to its surface along a direction."""
+    """Return the distance from an ellipsoid's centre to its surface in a direction."""
     sizes = np.linalg.norm(axes, axis=1)
     unit = direction / np.linalg.norm(direction)
     return float(1 / np.linalg.norm((axes / sizes[:, None] ** 2) @ unit))
@@ -115,7 +115,7 @@ def _extent(axes: Array, direction: Array) -> float:
 def render_tubes(
     shape: Shape, paths: Sequence[Array], radii: Sequence[float]
 ) -> FloatArray:
-    """Volume fraction of each voxel inside round-ended tubes along bent paths.
+    """Return the fraction of each voxel inside round-ended tubes along bent paths.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def _add_segment(fraction: FloatArray, a: Array, b: Array, radius: float) -> Non
 
 
 def bent_path(a: Array, b: Array, bend: float, rng: np.random.Generator) -> Array:
-    """A smooth path from a to b that departs from a straight line by about `bend`."""
+    """Draw a smooth path from a to b that deviates from a line by about `bend`."""
     t = np.linspace(0, 1, _POINTS)[:, None]
     first, second = rng.standard_normal((2, 3)) * bend
     sway = np.sin(np.pi * t) * first + np.sin(2 * np.pi * t) * second / 2
@@ -169,7 +169,7 @@ def bent_path(a: Array, b: Array, bend: float, rng: np.random.Generator) -> Arra
 def _distant_points(
     shape: Shape, spacing: float, margin: float, rng: np.random.Generator
 ) -> Array:
-    """Random points at least `spacing` apart and `margin` from the faces."""
+    """Draw random points at least `spacing` apart and `margin` from the faces."""
     low, high = np.full(3, margin), np.array(shape) - 1 - margin
     if (high <= low).any():
         raise ConfigError(
@@ -200,7 +200,7 @@ def cell_network(
     bend: float = 3.0,
     seed: int = 0,
 ) -> CellNetwork:
-    """Lacunae of bone cells, connected to their neighbours by thin canaliculi [1]_.
+    """Generate bone-cell lacunae, joined to their neighbours by canaliculi [1]_.
 
     Parameters
     ----------
@@ -237,12 +237,12 @@ def cell_network(
 def bone_cells(
     shape: Shape, *, porosity: float, radius: tuple[float, float], seed: int
 ) -> CellNetwork:
-    """A cell network of given porosity [1]_.
+    """Generate a cell network of given porosity [1]_.
 
     Parameters
     ----------
     porosity : float
-        Approximate volume of lacunae and canaliculi per volume.
+        Approximate volume fraction of lacunae and canaliculi.
     radius : (float, float)
         Radius of the canaliculi, and half the length of a lacuna.
 
@@ -288,7 +288,7 @@ def bone_cells(
 
 
 def _tilted_axes(length: float, rng: np.random.Generator) -> Array:
-    """Semi-axes of an ellipsoid whose long axis is randomly tilted from Z."""
+    """Draw the semi-axes of an ellipsoid with its long axis tilted randomly from Z."""
     long = np.array([1.0, *(0.3 * rng.standard_normal(2))])
     long /= np.linalg.norm(long)
     second = np.cross(long, rng.standard_normal(3))
@@ -331,7 +331,7 @@ def cortical_canals(
     bend: float = 6.0,
     seed: int = 0,
 ) -> Phantom:
-    """Haversian canals along the first axis, connected by Volkmann canals [2]_.
+    """Generate Haversian canals along the first axis, joined by Volkmann canals [2]_.
 
     Parameters
     ----------

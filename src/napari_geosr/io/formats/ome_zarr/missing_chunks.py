@@ -1,4 +1,4 @@
-"""Finds missing chunks of a zarr array from file names, without reading data.
+"""Find missing chunks of a zarr array from file names, without reading data.
 
 Zarr silently returns the fill value for missing chunks, and a fill value of zero looks
 like pores. A chunk may be missing because the writer omitted one that holds only the
@@ -69,7 +69,7 @@ def _folder_of(array: ZarrNode) -> Path | None:
 
 
 def _key_pattern(array: ZarrNode, ndim: int) -> re.Pattern[str] | None:
-    """Pattern of chunk file names, with one group for the index along each axis."""
+    """Return a pattern for chunk file names, with a group for each axis's index."""
     first = array.metadata.encode_chunk_key((0,) * ndim)
     # Take the key of the first chunk and replace its zeros with number patterns.
     parts = re.split(r"(?<![0-9A-Za-z])0(?![0-9A-Za-z])", first)
@@ -81,7 +81,7 @@ def _key_pattern(array: ZarrNode, ndim: int) -> re.Pattern[str] | None:
 def _existing_chunks(
     key: re.Pattern[str], folder: Path, grid: tuple[int, ...]
 ) -> Iterator[tuple[int, ...]]:
-    """Indices of the chunks that have a file."""
+    """Yield the indices of the chunks that have a file."""
     for name in _names(folder, key.pattern.count("/")):
         found = key.fullmatch(name)
         if found is None:
@@ -92,7 +92,7 @@ def _existing_chunks(
 
 
 def _names(folder: Path, depth: int) -> Iterator[str]:
-    """Paths of files `depth` folders down, with slashes, relative to `folder`."""
+    """Yield paths of files `depth` folders down, with slashes, relative to `folder`."""
     pending = [("", folder)]
     for level in range(depth + 1):
         inner: list[tuple[str, Path]] = []

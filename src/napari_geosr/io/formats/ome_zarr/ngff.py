@@ -72,7 +72,7 @@ def multiscale(
 
 
 def find_multiscales(attributes: AnyMapping) -> list[AnyMapping]:
-    """The `multiscales` in a group's attributes: under ``"ome"`` since version 0.5."""
+    """Return `multiscales` from a group's attributes; under ``"ome"`` since 0.5."""
     ome = attributes.get("ome")
     block = ome if isinstance(ome, Mapping) else attributes
     found = block.get("multiscales", [])
@@ -80,7 +80,7 @@ def find_multiscales(attributes: AnyMapping) -> list[AnyMapping]:
 
 
 def channel_names(attributes: AnyMapping) -> tuple[str, ...]:
-    """Labels of the channels from a group's ``omero`` block; () if there are none."""
+    """Return the channel labels in a group's ``omero`` block; () if there are none."""
     ome = attributes.get("ome")
     block = ome if isinstance(ome, Mapping) else attributes
     omero = block.get("omero")
@@ -109,9 +109,9 @@ def omero(names: Sequence[str], windows: Sequence[tuple[float, float]]) -> AnyDi
 
 
 def axes_of(entry: AnyMapping, ndim: int) -> str:
-    """Axis letters of a `multiscales` entry; "" if they are not among T, C, Z, Y, X."""
+    """Return the axis letters of a `multiscales` entry; "" if any is not in TCZYX."""
     axes = entry.get("axes")
-    if axes is None:  # before version 0.3, there were always five
+    if axes is None:  # before version 0.3, there were always five axes
         return "TCZYX" if ndim == 5 else ""
     names = [str(a["name"] if isinstance(a, Mapping) else a).upper() for a in axes]
     letters = "".join(names)
@@ -130,7 +130,7 @@ class LevelSpace:
     unit : str
         ``"pixel"`` when unknown.
     notes : list of str
-        What was assumed or ignored.
+        Notes on assumptions and on information that was ignored.
     """
 
     size: dict[str, float] = field(default_factory=dict)

@@ -1,6 +1,7 @@
-"""Chunks and shards of an OME-Zarr: their shapes, and the writing of complete shards.
+"""Chunks and shards of an OME-Zarr: their shapes, and writing complete shards.
 
-A single process buffers incomplete shards; several processes write one part each.
+A single process buffers incomplete shards; if there are several processes, each writes
+its own part.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def fitted_shapes(
     shard_bytes: int,
     buffer_bytes: int,
 ) -> tuple[Shape, Shape]:
-    """Shapes of a chunk and of a shard such that every tile contains whole shards.
+    """Return chunk and shard shapes such that every tile contains whole shards.
 
     Parameters
     ----------
@@ -137,7 +138,7 @@ def _divisor(n: int, limit: int) -> int:
 
 
 class ShardBuffer:
-    """A writable array-like over a zarr array that writes every shard once, complete.
+    """A writable array-like over a zarr array that writes each shard once, in full.
 
     Tiles may have any size and alignment; a shard is written to disk when all its
     voxels have arrived (or when too many shards are incomplete).
@@ -183,7 +184,7 @@ class ShardBuffer:
 
     @property
     def held_bytes(self) -> int:
-        """Maximum memory apart from the tiles: for incomplete shards and packing."""
+        """Maximum memory for incomplete shards and for packing, without the tiles."""
         n_voxels = math.prod(self.block_shape)
         return self.buffer_bytes + PACKING * n_voxels * int(self.dtype.itemsize)
 
@@ -314,7 +315,7 @@ class ShardBuffer:
                     sync_folder(inner)
         except BaseException:
             with self._lock:
-                self._unsynced |= new  # the next attempt includes them
+                self._unsynced |= new  # included in the next attempt
             raise
 
     def __getitem__(self, key: Any) -> AnyArray:
@@ -347,7 +348,7 @@ class SharedZarr:
     path: Path
 
     def part(self, place: Box, memory: int) -> SharedPart:
-        """A part to fill; its edges coincide with edges of shards or of the array.
+        """Return a part to fill; its edges coincide with edges of shards or the array.
 
         Parameters
         ----------
@@ -392,7 +393,7 @@ class SharedPart:
 
     @property
     def held_bytes(self) -> int:
-        """Maximum memory in addition to the tiles."""
+        """Maximum memory in addition to that of the tiles."""
         return self._buffer.held_bytes
 
     def __setitem__(self, key: Slices, value: AnyArray) -> None:
@@ -415,7 +416,7 @@ def open_level(folder: Path) -> Any:
     """Open an array for filling; a file is then written for every shard.
 
     The setting that ensures this is not stored in the array. Without it, shards of fill
-    values would have no file and look like lost voxels.
+    values would have no file and look like lost data.
 
     Parameters
     ----------

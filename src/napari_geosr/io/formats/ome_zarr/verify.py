@@ -36,7 +36,7 @@ class ZarrCheck:
     damaged : tuple of str
         Files of damaged or missing shards, relative to `path`.
     boxes : tuple of tuple of slice
-        Voxels of the finest level that these files hold.
+        Boxes of the finest level that these files contain.
     n_shards : int
         Number of shards of all levels.
     has_checksums : bool
@@ -98,7 +98,7 @@ def check_steps(
 
 
 def _shards(array: ZarrNode) -> Iterator[tuple[tuple[int, ...], Box]]:
-    """Index and voxels of every shard, or of every chunk where there are no shards."""
+    """Yield the index and voxels of every shard, or of every chunk without shards."""
     size = array.shards or array.chunks
     grid = [range(math.ceil(n / s)) for n, s in zip(array.shape, size, strict=True)]
     for index in itertools.product(*grid):

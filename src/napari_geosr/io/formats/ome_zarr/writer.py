@@ -90,7 +90,7 @@ class ZarrOutput(Output):
         self.array = ShardBuffer(level, shards, buffer, self.fill, self.path)
 
     def _remove_remains(self) -> None:
-        """Remove unfinished files of a killed run: coarser levels, partial shards."""
+        """Remove unfinished parts of a killed run: coarser levels, partial shards."""
         for level in self.temporary.glob("[1-9]*"):
             remove(level)
         for begun in self.temporary.rglob("*.partial"):
@@ -112,7 +112,7 @@ class ZarrOutput(Output):
             chunks=chunks,
             shards=shards,
             dtype=self.dtype,
-            # Checksums cost no measurable time, and reveal single flipped bits.
+            # Checksums take no measurable time, and reveal single flipped bits.
             compressors=[codec, Crc32cCodec()],
             dimension_names=[a.lower() for a in self.stamp.axes],
             fill_value=self.fill,
@@ -158,7 +158,7 @@ class ZarrOutput(Output):
                 )
 
     def adopt(self, finished: Sequence[Slices]) -> None:
-        """Keep the `finished` boxes of a reopened file when its shards are filled."""
+        """Mark the `finished` boxes of a reopened file as written."""
         self.array.adopt(finished)
 
     def written(self, boxes: Sequence[Slices]) -> list[Slices]:
@@ -170,7 +170,7 @@ class ZarrOutput(Output):
         self.array.flush_to_disk(self.temporary / "0")
 
     def shared(self) -> SharedZarr:
-        """The array, for other processes that write whole blocks of `block_shape`."""
+        """Return the array for other processes that write blocks of `block_shape`."""
         return SharedZarr(self.temporary.absolute() / "0", self.path)
 
     def blank(self, finished: Sequence[Slices]) -> None:
@@ -202,7 +202,7 @@ class ZarrOutput(Output):
         self._write_attributes(factors, self.final_stamp(), windows, whole=whole)
 
     def _windows(self, level: int) -> list[tuple[float, float]]:
-        """Lowest and highest grey value of each named channel, from a few planes."""
+        """Return the range of grey values of each named channel, from a few planes."""
         array: Any = self.group[str(level)]
         axis = self.stamp.axes.find("C")
         windows = []
@@ -233,7 +233,7 @@ class ZarrOutput(Output):
             source = target
 
     def _step(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-        """Reduction along each axis for the next level; None if small enough."""
+        """Return the reduction of each axis for the next level; None if it is small."""
         spatial = [a in "ZYX" for a in self.stamp.axes]
         longest = max(n for n, s in zip(shape, spatial, strict=True) if s)
         if longest <= _SMALLEST_LEVEL:
@@ -267,9 +267,9 @@ class ZarrOutput(Output):
 
 
 def reduced(fine: AnyArray, step: tuple[int, ...], *, mean: bool) -> AnyArray:
-    """Reduce by `step` along each axis; a cell becomes its mean or its first voxel.
+    """Reduce by `step` along each axis; a block becomes its mean or first voxel.
 
-    An odd last row is repeated.
+    For means, the last voxels are repeated if a length is odd.
 
     Parameters
     ----------
@@ -277,7 +277,7 @@ def reduced(fine: AnyArray, step: tuple[int, ...], *, mean: bool) -> AnyArray:
     step : tuple of int
         Factor along each axis; 1 or 2.
     mean : bool
-        Whether to average cells (for grey values, not for labels).
+        Whether to average blocks (for grey values, not for labels).
     """
     if not mean:
         return fine[tuple(slice(None, None, s) for s in step)]
@@ -289,7 +289,7 @@ def reduced(fine: AnyArray, step: tuple[int, ...], *, mean: bool) -> AnyArray:
             last = [(0, 1 if i == axis else 0) for i in range(wide.ndim)]
             wide = np.pad(wide, last, mode="edge")
         before = (slice(None),) * axis
-        # Several times as fast as a mean along an axis of length two.
+        # This is several times as fast as a mean along an axis of length two.
         even, odd = ((*before, slice(start, None, 2)) for start in (0, 1))
         wide = np.add(wide[even], wide[odd])
         np.multiply(wide, 0.5, out=wide)

@@ -32,7 +32,7 @@ def truncated(path: Path, needed: int, size: int) -> FileError:
     ----------
     path : Path
     needed, size : int
-        Bytes that the file should have, and actual size.
+        Required and actual size of the file, in bytes.
     """
     return FileError(
         f"{path.name} is truncated: it needs {format_enough(needed)} but has "
@@ -176,7 +176,7 @@ def check_virtual_stack(tif: TiffFile, path: Path) -> None:
 def left_out_planes(
     tif: TiffFile, series: TiffPageSeries, directories: frozenset[int]
 ) -> str:
-    """Describe the planes of a file that its description leaves out; ``""`` if none.
+    """Describe the planes that a file's description omits; ``""`` if there are none.
 
     Parameters
     ----------

@@ -112,7 +112,7 @@ class PhysicalSpace:
 
 
 def _positive(value: Any) -> float | None:
-    """`value` as a finite number greater than zero, or None."""
+    """Return `value` as a finite number greater than zero, or None."""
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -121,7 +121,7 @@ def _positive(value: Any) -> float | None:
 
 
 def _finite(value: Any) -> float | None:
-    """`value` as a finite number, even if written with a decimal comma, or None."""
+    """Return `value` as a finite number, even with a decimal comma, or None."""
     if isinstance(value, str) and value.count(",") == 1 and "." not in value:
         value = value.replace(",", ".")
     try:
@@ -132,7 +132,7 @@ def _finite(value: Any) -> float | None:
 
 
 def _resolution(page: TiffPage, name: str) -> float | None:
-    """Pixels per unit from a resolution tag, or None."""
+    """Return the pixels per unit from a resolution tag, or None."""
     tag = page.tags.get(name)
     if tag is None:
         return None
@@ -156,7 +156,7 @@ def _take_unit(space: PhysicalSpace, text: Any) -> bool:
 
 
 def escaped(text: str) -> str:
-    r"""`text` as escaped in an ImageJ description: ``\\u00B5m`` for µm."""
+    r"""Return `text` as ImageJ escapes it in descriptions: ``\\u00B5m`` for µm."""
     return "".join(c if c.isascii() else f"\\u{ord(c):04X}" for c in text)
 
 
@@ -270,7 +270,7 @@ def _first_plane(pixels: Any) -> Mapping[str, str]:
 
 
 def _converted(value: float, text: str, space: PhysicalSpace) -> float:
-    """`value` in the unit `text`, expressed in the unit of `space`."""
+    """Convert `value` from the unit `text` to the unit of `space`."""
     unit = parse_unit(text)
     if unit in (None, PIXEL) or space.unit == PIXEL:
         return value

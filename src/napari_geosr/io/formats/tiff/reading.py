@@ -297,7 +297,7 @@ def _names_depth(tif: TiffFile, series: TiffPageSeries) -> bool:
 def _own_axes(
     stamp: Stamp, shape: tuple[int, ...], *, imagej: bool
 ) -> list[tuple[str, int]] | None:
-    """Stored axes and lengths as this package wrote them, including axes of length one.
+    """Return the stored axes and lengths that our block implies, including length one.
 
     None if the shape differs from our metadata block: another program changed the file.
     """
@@ -353,7 +353,7 @@ def _source(
 
 
 def _check_ratio(page: TiffPage, path: Path) -> None:
-    """Reject a huge page stored in a few bytes, which would only fill the memory."""
+    """Reject a huge page that is stored in a few bytes and would fill the memory."""
     stored = sum(page.databytecounts)
     if page.nbytes > 1 << 28 and page.nbytes > stored * _MAX_RATIO:
         raise FileError(

@@ -1,4 +1,4 @@
-"""Write TIFF (ImageJ, OME or plain), memory-mapped so that any order is possible."""
+"""Write TIFF (ImageJ, OME or plain), memory-mapped to accept tiles in any order."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _MAGIC = b"GEOSRend"
 
 
 def choose_layout(name: str, suffix: str, dtype: AnyDType, shape: Sequence[int]) -> str:
-    """Choose the first layout that loses nothing: ``"imagej"``, ``"ome"``, ``"plain"``.
+    """Choose the first lossless layout: ``"imagej"``, ``"ome"`` or ``"plain"``.
 
     Parameters
     ----------
@@ -226,14 +226,14 @@ class TiffOutput(Output):
 
 
 def _reserve(path: Path) -> None:
-    """Append the reserved space, at the end of which the original size is stored."""
+    """Append the reserved space, which ends with the original size of the file."""
     with path.open("r+b") as stream:
         end = stream.seek(0, os.SEEK_END)
         stream.write(bytes(_RESERVED_BYTES - _MARK.size) + _MARK.pack(_MAGIC, end))
 
 
 def _release(path: Path) -> None:
-    """Remove the reserved space, if the file still exists and has any."""
+    """Remove the reserved space, if there is any and the file still exists."""
     if not path.exists():
         return
     with path.open("r+b") as stream:
@@ -262,13 +262,13 @@ def _restored_on_failure(path: Path, head: int) -> Iterator[None]:
 
 
 def _plain_description(stamp: Stamp) -> str:
-    """Our metadata block, with the shape as in tifffile's "shaped" files."""
+    """Return our metadata block, with the shape as in tifffile's "shaped" files."""
     shape = {"shape": list(stamp.shape), "axes": stamp.axes}
     return json.dumps({**shape, **json.loads(stamp.to_json())})
 
 
 def _imagej_metadata(stamp: Stamp) -> AnyDict:
-    """ImageJ's entries for voxel size, unit and origin, and our block as `Info`."""
+    """Return ImageJ's voxel size, unit and origin, and our block as `Info`."""
     metadata: AnyDict = {
         "unit": escaped(stamp.unit),
         "Info": stamp.to_json(),
@@ -325,7 +325,7 @@ def ome_xml(stamp: Stamp, dtype: AnyDType) -> bytes:
 
 
 def _first_position(stamp: Stamp) -> dict[str, str]:
-    """Attributes of the first plane: position of the centre of the first voxel."""
+    """Return the attributes of the first plane: centre of the first voxel."""
     positions = {}
     for axis in reversed(stamp.spatial_axes):
         positions[f"Position{axis}"] = repr(stamp.origin_along(axis))

@@ -3,9 +3,9 @@
 The module of a loss must not import torch at module level. It provides:
 
 ``TITLE``
-    Title of its curve, up to 20 letters.
+    Title of the loss curve, up to 20 letters.
 ``ABOUT``
-    Its purpose, in a few words.
+    Purpose of the loss, in a few words.
 ``KIND``
     ``"voxels"``: compares grey values, and can be used alone. ``"edges"``: compares
     differences between neighbours, so it also needs a loss of the first kind.

@@ -1,9 +1,9 @@
-"""clDice: keeps thin channels and struts connected, without inventing any [1]_.
+"""clDice: keeps thin channels and struts connected without adding new ones [1]_.
 
 The loss is 1 minus the harmonic mean of two fractions: the fraction of the output's
 soft skeleton inside the target's phase, and the fraction of the target's skeleton
-inside the output's phase. Unlike in the paper, Dice is not added: losses of grey values
-and porosity cover it.
+inside the output's phase. Unlike in the paper, the Dice loss is not added: losses of
+grey values and porosity replace it.
 
 References
 ----------
@@ -32,10 +32,10 @@ _VOXEL = 1.0
 
 
 def loss(phase: Tensor, target: Tensor, scales: GeometryScales) -> Tensor:
-    """1 - clDice, averaged over the samples; skeletons by ``scales.radius`` erosions.
+    """Return 1 - clDice, averaged over the samples.
 
-    The target's phase is binarised, because skeletons of soft maps extend beyond the
-    walls.
+    Skeletons are computed by ``scales.radius`` erosions. The target's phase is
+    binarised, because skeletons of soft maps extend beyond the walls.
     """
     import torch
 
@@ -49,6 +49,6 @@ def loss(phase: Tensor, target: Tensor, scales: GeometryScales) -> Tensor:
 
 
 def _share(lines: Tensor, phase: Tensor) -> Tensor:
-    """Fraction of each sample's centre lines inside the phase, shape (N,)."""
+    """Return the fraction of each sample's centre lines inside the phase, (N,)."""
     within = (lines * phase).flatten(1).sum(dim=1)
     return (within + _VOXEL) / (lines.flatten(1).sum(dim=1) + _VOXEL)

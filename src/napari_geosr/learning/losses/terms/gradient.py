@@ -1,4 +1,4 @@
-"""Compares neighbouring-voxel differences: edges become as sharp as the target's.
+"""Compares differences of neighbouring voxels, to make edges as sharp as in targets.
 
 Unless a grey-value loss is given, this loss is combined with the mean absolute error.
 """
@@ -19,5 +19,5 @@ WEIGHT = 0.2
 
 
 def loss(output: Tensor, target: Tensor) -> Tensor:
-    """See `napari_geosr.learning.losses.pixel.gradient_difference`."""
+    """Return the loss; see `napari_geosr.learning.losses.pixel.gradient_difference`."""
     return losses.pixel.gradient_difference(output, target)

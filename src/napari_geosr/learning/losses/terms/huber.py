@@ -16,5 +16,5 @@ WEIGHT = 1.0
 
 
 def loss(output: Tensor, target: Tensor) -> Tensor:
-    """See `napari_geosr.learning.losses.pixel.huber`."""
+    """Return the loss; see `napari_geosr.learning.losses.pixel.huber`."""
     return losses.pixel.huber(output, target)

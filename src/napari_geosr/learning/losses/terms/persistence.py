@@ -44,7 +44,7 @@ _MIN_PERSISTENCE = 0.05
 
 
 def loss(phase: Tensor, target: Tensor, scales: GeometryScales) -> Tensor:
-    """Squared distance of features to those of the target, averaged over samples.
+    """Return the squared distance of features from those of the target, per sample.
 
     The sum over features is divided by the square root of the number of voxels, as in
     ``euler``. Voxels that share a corner are connected (26 or 8 neighbours), as when
@@ -57,7 +57,7 @@ def loss(phase: Tensor, target: Tensor, scales: GeometryScales) -> Tensor:
 
 
 def _error(phase: Tensor, target: Tensor) -> Tensor:
-    """Squared distance of the features of one sample ([Z,] Y, X)."""
+    """Return the squared distance of the features of one sample ([Z,] Y, X)."""
     total: Tensor = phase.sum() * 0
     for features, target_features in zip(
         _features(phase), _features(target.detach()), strict=True
@@ -71,7 +71,7 @@ def _error(phase: Tensor, target: Tensor) -> Tensor:
 
 
 def _features(phase: Tensor) -> list[Tensor]:
-    """Birth and death (n, 2) of parts, tunnels and cavities, most persistent first."""
+    """Return birth and death (n, 2) of parts, tunnels and cavities, by persistence."""
     import numpy as np
     import torch
     from gudhi import CubicalComplex

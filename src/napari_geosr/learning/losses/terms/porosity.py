@@ -1,9 +1,9 @@
 """Local volume fraction of the phase in boxes.
 
 The loss compares means over boxes of three sizes. Errors of a few voxels that cancel
-within a small box do not count, so noise and sub-voxel shifts of walls cost nothing,
-whereas a lost pore does. With a global porosity, an invented pore would compensate for
-a lost one.
+within a small box do not count, so noise and sub-voxel shifts of walls are not
+penalised, whereas a lost pore is. With a global porosity, an invented pore would
+compensate for a lost one.
 
 Local porosity distributions: Hilfer, Phys. Rev. B 44, 60-75 (1991).
 doi:10.1103/PhysRevB.44.60

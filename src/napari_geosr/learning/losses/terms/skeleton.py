@@ -33,9 +33,9 @@ _VOXEL = 1.0
 
 
 def loss(phase: Tensor, target: Tensor, scales: GeometryScales) -> Tensor:
-    """Fraction of the target's dilated skeleton missing in the output; mean of samples.
+    """Return the missing fraction of the target's dilated skeleton; mean of samples.
 
-    The output need not exceed the target's own soft map.
+    The output is not required to exceed the target's own soft map.
     """
     import torch
 

@@ -16,5 +16,5 @@ WEIGHT = 1.0
 
 
 def loss(output: Tensor, target: Tensor) -> Tensor:
-    """See `napari_geosr.learning.losses.pixel.ssim`."""
+    """Return the loss; see `napari_geosr.learning.losses.pixel.ssim`."""
     return losses.pixel.ssim(output, target)
