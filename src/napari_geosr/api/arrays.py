@@ -100,7 +100,7 @@ def as_pair(
     axes: str | None,
     names: tuple[str, str],
 ) -> tuple[Volume, Volume]:
-    """Convert two inputs of the same object; an array takes the other's position.
+    """Convert two inputs that show one object; an array takes the other's position.
 
     Parameters
     ----------

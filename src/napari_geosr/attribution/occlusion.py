@@ -97,7 +97,7 @@ def _changes(
     draws: int,
     fresh: NoiseGenerator,
 ) -> Generator[Step, None, AnyArray]:
-    """Return the changes of the standardised mean; NaN for the draws of dropped cubes.
+    """Return the changes in the standardised mean; NaN after a cube was dropped.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def _occluded(
     unit: AnyArray,
     fresh: NoiseGenerator,
 ) -> AnyArray:
-    """Replace a cube of the window by its mean plus new noise."""
+    """Replace a cube of the window with its mean plus new noise."""
     level = float(network_input[cube].mean(dtype=np.float64))
     noise = unit[cube] * fresh.level(level)
     occluded = network_input.copy()

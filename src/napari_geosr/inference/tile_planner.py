@@ -133,8 +133,8 @@ class TilePlanner:
                     // max(1, budget_share(self.budget))
                 )
             elif array is self.source and read_unit(array) is not None:
-                # If there is a unit, this memory is taken into account when a tile is
-                # chosen.
+                # If there is a read unit, this memory is taken into account when a tile
+                # is chosen.
                 held += 0 if self.unit else int(getattr(array, "held_bytes", 0))
             elif array is not None:
                 held += held_bytes(array, budget)

@@ -110,7 +110,7 @@ def check_simplification() -> None:
     Raises
     ------
     FileError
-        If trimesh or its decimation is not installed.
+        If trimesh or fast-simplification is not installed.
     """
     _trimesh(_REDUCING)
     if find_spec("fast_simplification") is None:
@@ -125,7 +125,7 @@ def simplified(
     Raises
     ------
     FileError
-        If trimesh or its decimation is not installed.
+        If trimesh or fast-simplification is not installed.
     """
     trimesh = _trimesh(_REDUCING)
     try:

@@ -137,7 +137,7 @@ def _ring_power(patches: FloatArray) -> FloatArray:
     """Return the log10 mean power density of windowed patches in frequency rings."""
     height, width = patches.shape[1:]
     window = np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1])
-    # Subtract the mean, which the window would leak into the first ring.
+    # Subtract the mean, which would leak into the first ring because of the window.
     weighted = (patches * window).sum((1, 2), keepdims=True) / window.sum()
     power = np.abs(np.fft.rfft2((patches - weighted) * window)) ** 2
     power = power.mean(axis=0) / (window**2).sum()

@@ -1,4 +1,4 @@
-"""The question whether an unnamed axis of a file is depth or time."""
+"""The question of whether an unnamed axis of a file is depth or time."""
 
 from __future__ import annotations
 

@@ -155,8 +155,9 @@ class ReconstructWidgets(Dock):
     def study(self) -> StudyBox:
         """Settings and results of studies.
 
-        They are a quarter of the dock's widgets, and few people open their section.
-        They are created when it opens, so that the dock opens in less than 0.1 s.
+        They account for a quarter of the dock's widgets, and few people open their
+        section. They are created when it opens, so that the dock opens in less than
+        0.1 s.
         """
         if self._study is None:
             self._study = StudyBox(self._viewer)

@@ -231,7 +231,10 @@ def _inner_range(histogram: GreyHistogram) -> tuple[float, float]:
 def _edges(
     histogram: GreyHistogram, low: float, high: float, deviation: float
 ) -> Array:
-    """Choose bins narrower than the noise; for integers, with equal value counts."""
+    """Choose bins narrower than the noise.
+
+    If the values are integers, all bins contain equally many possible values.
+    """
     n_bins = np.clip(
         _BINS_PER_DEVIATION * (high - low) / deviation, _MIN_BINS, _MAX_BINS
     )

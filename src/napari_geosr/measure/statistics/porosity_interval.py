@@ -49,7 +49,7 @@ def pore_density(totals: SweepTotals) -> list[float] | None:
 
 
 def _shown_ends(figures: Figures) -> tuple[float, float] | None:
-    """Return the interval, or porosity ± spread without calibration."""
+    """Return the interval; if it is not calibrated, return porosity ± spread."""
     if figures["porosity_interval"] is not None:
         low, high = figures["porosity_interval"]
         return low, high

@@ -21,7 +21,7 @@ Mask = npt.NDArray[np.bool_]
 def core_threshold(
     histogram: GreyHistogram, threshold: float, share: float, phase: str
 ) -> float:
-    """Return the grey value that a pore must reach or exceed in at least one voxel.
+    """Return the grey value at or beyond which a pore must have at least one voxel.
 
     Parameters
     ----------

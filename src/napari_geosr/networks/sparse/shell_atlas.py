@@ -86,8 +86,8 @@ class PredictedShell:
     missing : ndarray of bool, shape (N,)
         Directions in which a part is missing, and a margin.
     reproduced : float
-        Fraction of the expected directions with a wall in which the wall is as
-        predicted; low for shapes unlike those used for training.
+        Of the directions in which a wall is present and expected, the fraction in which
+        the wall is as predicted; low for shapes unlike those used for training.
     """
 
     maps: ShellMaps

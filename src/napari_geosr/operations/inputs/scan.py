@@ -171,7 +171,13 @@ def open_questions(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]
 
 
 def _frames_of(volume: Volume, cards: Iterable[ModelCard]) -> TimeSeriesQuestion | None:
-    """Return the question whether slices are frames; refuse models that mix them."""
+    """Return the question of whether slices are time points, for these models.
+
+    Raises
+    ------
+    VolumeError
+        If they certainly are, and a model would mix them.
+    """
     mixing = _mixing(cards)
     frames = frames_question(volume, mixing=bool(mixing))
     if frames is not None and frames.certain and mixing:
@@ -198,9 +204,10 @@ def _questions(
 def frames_question(
     volume: Volume, *, mixing: bool = False
 ) -> TimeSeriesQuestion | None:
-    """Return the question whether slices are frames, if they look like frames.
+    """Return the question of whether slices are time points, if they may be.
 
-    With `mixing`, the question is also returned if nothing shows that they are slices.
+    With `mixing`, i.e. for models that would mix time points, the question is also
+    returned if nothing shows that they are slices of a stack.
     """
     return time_series_question(volume, mixing=mixing)
 

@@ -33,8 +33,8 @@ FILES = {
 UNEVEN = 0.1
 #: Modulation contrast, relative to the noise, below which frames are too noisy.
 LOW_CONTRAST = 3.0
-#: Maximum ratio of the misfit of the best order to that of the order used at which a
-#: warning is issued, because the best order clearly fits better.
+#: Misfit of the best order, relative to that of the order used, below which the best
+#: order clearly fits better and a warning is issued.
 _CLEAR_ORDER = 0.9
 
 

@@ -30,7 +30,7 @@ from napari_geosr.physics.illumination.otf import Otf
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Fraction of pixels with the largest value above which frames count as saturated.
+#: Fraction of pixels with the largest value, above which frames count as saturated.
 MAX_SATURATED = 0.01
 #: Refractive index of immersion oil.
 OIL = 1.515

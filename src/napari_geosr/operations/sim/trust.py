@@ -47,7 +47,7 @@ MAX_PHASE_ERROR = math.radians(5)
 #: Difference of a wave vector from that in the frames, in cycles per field of view,
 #: above which a warning is issued.
 MAX_CYCLES = 0.2
-#: Residual relative to that of the best-fitting pattern above which a warning about
+#: Residual, relative to that of the best-fitting pattern, above which a warning about
 #: images of patterns is issued.
 _WORSE = 1.05
 #: Number of parts into which frames without angles are divided to compare patterns.

@@ -1,4 +1,4 @@
-"""How often the picture follows a lasso that is being drawn in the plot."""
+"""How often the picture is updated while a lasso is being drawn in the plot."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ _N_PARTS = 4
 _PART_EDGE = {2: 48, 3: 16}
 #: Minimum number of averaged voxels along an axis.
 _MIN_EDGE = 8
-#: Strength of the noise added on the scan's own scale, relative to the scan's noise.
+#: Strength of the noise added at the scan's own scale, relative to the scan's noise.
 _RATE = 0.6
 
 
@@ -74,7 +74,7 @@ class TrialResources:
 
 @dataclass(frozen=True)
 class _PooledStatistics:
-    """Mean and standard deviation of all parts on one scale; a `Standardisation`."""
+    """Mean and standard deviation of all parts at one scale; a `Standardisation`."""
 
     mean: float
     std: float
@@ -109,7 +109,7 @@ class TrialPart:
 
 
 class ScanTrial:
-    """A model applied to parts of a scan, on its own scale and one scale coarser."""
+    """A model applied to parts of a scan, at its own scale and the next coarser one."""
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class ScanTrial:
         self.factors = (1,) * whole + tuple(spec.upscale_factor)
         self.context = spec.adjacent_slices
         self.excess = 0.0
-        #: Blur applied to results on the scan's own scale, in voxels of the scan.
+        #: Blur applied to results at the scan's own scale, in voxels of the scan.
         self.blur = 0.0
         #: Fraction of the noise variance that remains after averaging over a block.
         self.variance_share, self.coarse_variance_share = self._variance_shares()
@@ -197,10 +197,10 @@ class ScanTrial:
     def draw(
         self, box: Slices, rng: np.random.Generator
     ) -> tuple[TrialPart, TrialPart]:
-        """Draw input and reference on the scan's own scale, and one scale coarser."""
+        """Draw input and reference at the scan's own and the next coarser scale."""
         values = np.asarray(self.volume.data[box], dtype=np.float32)
         level = float(np.mean(self.noise.at(values) ** 2))
-        # Use the same number of voxels on both scales: on the finer one, the centre of
+        # Use the same number of voxels at both scales: at the finer one, the centre of
         # the part.
         middle = tuple(
             slice((n - n // f) // 2, (n - n // f) // 2 + n // f)

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 MARGIN_BELOW = 2.2
 #: The same margin above the expected gain, in dB.
 MARGIN_ABOVE = 4.1
-#: Minimum ratio of the detail on one scale to the detail on the next coarser one.
+#: Minimum ratio of the detail at one scale to the detail at the next coarser one.
 _MIN_RATIO = 0.05
 #: Quantile of the normal distribution for a two-sided 90 % interval.
 _Z_90 = 1.645
@@ -163,7 +163,7 @@ def upscaling_verdict(
 def _error_steps(
     trial: ScanTrial, parts: Sequence[TrialPart], done: int, should_stop: ShouldStop
 ) -> Generator[Step, None, npt.NDArray[np.float64]]:
-    """Return the errors on a scale: array (part, model or cubic, means or detail)."""
+    """Return the errors at one scale: array (part, model or cubic, means or detail)."""
     found = []
     for i, part in enumerate(parts, start=1):
         if should_stop():

@@ -164,7 +164,7 @@ def _compare(block: ComparedBlock) -> npt.NDArray[np.intp]:
 
 
 def _without_hot_voxels(scan: Array, level: Values) -> Array:
-    """Replace voxels far from the median of their neighbours by this median."""
+    """Replace voxels far from the median of their neighbours with this median."""
     from scipy import ndimage
 
     median = ndimage.median_filter(scan, [3 if n > 1 else 1 for n in scan.shape])

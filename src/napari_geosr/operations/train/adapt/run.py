@@ -75,7 +75,10 @@ class Adaptation:
         return gain is not None and gain.is_significant and gain.decibels >= _MIN_GAIN
 
     def fallback_model(self, config: TrainingConfig) -> Path | None:
-        """Return the original model if it is as good as the adapted one, else None."""
+        """Return the original model if the adapted one is no better, else None.
+
+        With ``always_write``, the adapted model is used in any case.
+        """
         if self.is_better or getattr(config, "always_write", False):
             return None
         assert config.from_model is not None
