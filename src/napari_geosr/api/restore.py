@@ -94,7 +94,7 @@ def restore(
     ensemble_with : tuple of str, Path, Model or ZooEntry
         Further models for ``"ensemble"``, with the same task and upscale factor.
     sampling_steps : int
-        Passes of the network per sample of a diffusion model (``"diffusion"``).
+        Passes through the network per sample of a diffusion model (``"diffusion"``).
     upscale_factor : int
         Voxels of the result per voxel of the scan, for samples of a diffusion model
         and for the model ``"auto"``.
@@ -225,7 +225,7 @@ def restore_with_uncertainty(
     ensemble_with : tuple of str, Path, Model or ZooEntry
         Further models for ``"ensemble"``, with the same task and upscale factor.
     sampling_steps : int
-        Passes of the network per sample of a diffusion model (``"diffusion"``).
+        Passes through the network per sample of a diffusion model (``"diffusion"``).
     upscale_factor : int
         Voxels of the result per voxel of the scan, for samples of a diffusion model
         and for the model ``"auto"``.

@@ -40,7 +40,7 @@ def explain(
         Path | None,
         Parameter(
             help="Pore table (pores.csv) written by measure for this model's result; "
-            "explains every pore instead of a single voxel."
+            "every pore in it is explained, instead of a single voxel."
         ),
     ] = None,
     config: Annotated[ExplainConfig | None, AS_FLAGS] = None,

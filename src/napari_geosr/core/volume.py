@@ -161,8 +161,8 @@ class Volume:
             is ``"pixel"``; results are then not given in physical units.
         axes : str or sequence of str, optional
             One letter of ``"TCZYX"`` for each axis of the array, in array order, e.g.
-            ``"TYX"`` or ``"YXC"``. By default the dimensions of an xarray, or ``"YX"``,
-            ``"ZYX"``, ``"TZYX"`` or ``"TCZYX"``, depending on their number.
+            ``"TYX"`` or ``"YXC"``. By default the dimensions of an xarray object, or
+            ``"YX"``, ``"ZYX"``, ``"TZYX"`` or ``"TCZYX"``, depending on their number.
         name : str
             Name used in messages and results.
 

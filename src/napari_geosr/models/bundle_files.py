@@ -61,7 +61,7 @@ def _read_from_zip(path: Path, name: str, limit: int) -> bytes:
         if len(members) != 1:
             raise ModelError(
                 f"{path} contains {len(members)} files named {name}; one was "
-                "expected, at the top or in a single folder."
+                "expected, at the top level or in a single folder."
             )
         size = members[0].file_size
         if size > limit:

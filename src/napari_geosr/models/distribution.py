@@ -275,7 +275,7 @@ def _intensity_reason(features: Signature, card: ModelCard) -> str:
         if not a <= value <= b
     ]
     detail = f": {outside[0]}" if outside else ""
-    return f"Its grey-value histogram differs from the training data{detail}."
+    return f"Its grey-value histogram differs from that of the training data{detail}."
 
 
 def _spectrum_reason(features: Signature, card: ModelCard) -> str:
@@ -288,7 +288,7 @@ def _spectrum_reason(features: Signature, card: ModelCard) -> str:
             "It has less fine detail and noise than the training data: it may be "
             "blurred, smoothed or enlarged beyond its resolution."
         )
-    return "Its noise/sharpness spectrum differs from the training data."
+    return "Its noise/sharpness spectrum differs from that of the training data."
 
 
 def _anisotropy_reasons(card: ModelCard, volume: Volume) -> tuple[str, ...]:

@@ -146,7 +146,7 @@ class Method(ShapeMethod):
             )
 
     def inspect(self, volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
-        """Return a note if there is a single shape, none of which is held out."""
+        """Return a note if there is only one shape, so that none is held out."""
         if len(volumes["source"]) != 1:
             return []
         return [

@@ -117,8 +117,8 @@ def _permeability(
     closed = [axis.upper() for axis, share in shares.items() if share == 0]
     if closed:
         remarks.append(
-            "k(estimate) is the same for all directions, but no pores connect the "
-            f"faces along {' and '.join(closed)}: the permeability there is 0."
+            "k(estimate) is the same for all directions, but the permeability along "
+            f"{' and '.join(closed)} is 0, because no pores connect the faces."
         )
     if None in shares.values():
         remarks.append(

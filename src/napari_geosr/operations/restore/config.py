@@ -102,8 +102,8 @@ class RestoreConfig(Config):
         ge=2,
         le=1000,
         title="Sampling steps",
-        description="Passes of the network per sample of a diffusion model. More are "
-        "slower and slightly more accurate.",
+        description="Passes through the network per sample of a diffusion model. More "
+        "passes are slower and slightly more accurate.",
     )
     upscale_factor: int = Field(
         1,

@@ -69,8 +69,8 @@ _SCATTER = (
 )
 _OUTLINE = (
     "Draw outlines in the picture to select the pores inside them in the current "
-    "slice. Outlines are drawn with napari's lasso; its other drawing tools work, too. "
-    "Shift adds to the selection, Alt removes from it. Click again to stop."
+    "slice. Outlines are drawn with napari's lasso; napari's other drawing tools also "
+    "work. Shift adds to the selection, Alt removes from it. Click again to stop."
 )
 
 
