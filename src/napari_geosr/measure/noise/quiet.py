@@ -77,7 +77,7 @@ _MAX_DEVIANCE_RATIO = 0.9
 #: Fraction of the blocks of a class that are measured if most of them are uniform.
 _UNIFORM_SHARE = 0.5
 #: Maximum structure, deviance and scatter of uniform blocks.
-_MAX_UNIFORM_STRUCTURE = 0.07
+_MAX_UNIFORM_STRUCTURE = 0.05
 _MAX_UNIFORM_DEVIANCE = 3.0
 _MAX_UNIFORM_SCATTER = 2.2
 #: Maximum correlation of neighbouring voxels for noise that counts as independent.
