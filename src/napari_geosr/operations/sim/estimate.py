@@ -198,7 +198,7 @@ def _with_distinct_directions(
 
 
 def _with_common_harmonics(patterns: PatternSet) -> PatternSet:
-    """Replace the higher harmonics of all patterns by their median over all angles.
+    """Set higher harmonics, relative to the first, to their median over all angles.
 
     Higher harmonics depend on the fluorophores rather than on the direction, and their
     values at single angles are noisy.

@@ -83,7 +83,7 @@ class RankingEntry:
         )
 
     def to_json_dict(self) -> AnyDict:
-        """Values for records and ``--json``; non-finite ones are None."""
+        """Return values for records and ``--json``; non-finite ones are None."""
         return {
             "name": self.name,
             "title": self.title,
@@ -144,7 +144,7 @@ class Ranking:
         return next(row for row in self.rows if row.name == name)
 
     def to_json_dict(self) -> AnyDict:
-        """Values for records and ``--json``."""
+        """Return values for records and ``--json``."""
         return {
             "choice": self.choice,
             "why": self.reason,
@@ -211,7 +211,7 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
 
 
 def _penalised_error(row: RankingEntry) -> float:
-    """Expected error, increased for a filter that was tuned by the same estimate.
+    """Return the error, increased for a filter that was tuned by the same estimate.
 
     The minimum of many estimates is biased towards the most underestimated error. On
     real volumes with correlated noise, tuned filters with a lead below `_MIN_LEAD` were

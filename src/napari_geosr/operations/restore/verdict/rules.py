@@ -109,7 +109,7 @@ class RunAssessment:
 
     @property
     def is_gain_certain(self) -> bool:
-        """Whether two independent estimates agree that the error decreases."""
+        """Whether the gain is clear, not contradicted and not in doubt."""
         return (
             self.gain is not None
             and (self.gain[1] > 0 or self.gain[0] >= CLEAR_GAIN)
