@@ -160,7 +160,7 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
     """Choose among rows sorted by error; return the name and the reason.
 
     A candidate is chosen only if its gain is certain, and a filter tuned to the scan
-    only if it has a clear lead. If there is hardly any noise, none is chosen.
+    only if it has a clear lead. None is chosen if the noise is weak or unknown.
     """
     candidates = [row for row in rows if row.name != NONE]
     best = candidates[0] if candidates else None

@@ -78,7 +78,8 @@ _EDGES = {
 class RunAssessment:
     """All measurements of the performance of a model on a scan.
 
-    `averaged` is the test of a result with finer voxels, averaged to those of the scan.
+    `averaged` is the test of a result with finer voxels, averaged over those of the
+    scan.
     """
 
     card: ModelCard

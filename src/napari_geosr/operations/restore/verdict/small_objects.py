@@ -199,7 +199,7 @@ def _weakest(
 ) -> Values:
     """Return how much dark and bright voxels differ from their surroundings.
 
-    The differences, divided by `unit`, are the smallest ones of all directions; they
+    The differences, divided by `unit`, are a low quantile over all directions; they
     are 0 for edges, walls and fibres, which hardly differ in some directions.
     """
     centre = values[where]
