@@ -299,7 +299,7 @@ def find_missing(text: str | Path) -> JobStatus | None:
 
 
 def _find_by_name(text: str | Path) -> list[JobStatus]:
-    """Find known jobs with this name or this folder, even if the folder is gone."""
+    """Find known jobs by name, folder or queue number, even if the folder is gone."""
     path = Path(text).expanduser().resolve()
     return [
         status

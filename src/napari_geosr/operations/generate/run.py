@@ -228,6 +228,7 @@ def _refuse_copies(
     Raises
     ------
     ModelError
+        If more samples than the permitted fraction are copies.
     """
     copies = [value for value in similarities if value > known.limit]
     if len(copies) <= _MAX_COPIES * number:

@@ -82,6 +82,7 @@ class PatternEstimate:
         Raises
         ------
         ConfigError
+            If a pattern was not found; the message states each problem.
         """
         if self.problems:
             raise ConfigError(

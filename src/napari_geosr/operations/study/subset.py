@@ -114,7 +114,7 @@ def check_subsets(scan: Projections, config: StudyConfig) -> None:
     Raises
     ------
     ConfigError
-        The message lists alternatives.
+        If the scan cannot provide them; the message states what is possible.
     """
     n = scan.n_angles
     shorter = min(config.exposure) < 1

@@ -388,6 +388,7 @@ def refuse_for_samples(*, workers: bool, series: bool) -> None:
     Raises
     ------
     ConfigError
+        If the volume is a series, or there are workers.
     """
     if series:
         raise ConfigError(
