@@ -16,7 +16,7 @@ from napari_geosr.core.machine import processes
 #: Token in a hidden name: random digits, computer and process id; earlier releases used
 #: random digits only.
 _TOKEN = re.compile(r"[0-9a-f]{4}([0-9a-f]{4})([0-9a-f]{8})")
-#: A hidden name without its suffix.
+#: Pattern of a hidden name without its suffix.
 _HIDDEN = re.compile(r"\.([^/\\]+?)\.((?:[0-9a-f]{8}){1,2})\.partial")
 
 
