@@ -36,9 +36,8 @@ def arrangement(
 ) -> tuple[list[int | None], str]:
     """Return the order of the stored axes in the result, and the result's axis letters.
 
-    Stored axes of length one are dropped unless they are Y or X, or `axes` has a letter
-    for every stored axis. Without `axes`, axes of unknown meaning are assumed to be Z,
-    T and C, from the innermost outwards, with a note on each.
+    Axes of length one are dropped unless they are Y or X, or `axes` names every axis.
+    Without `axes`, unnamed axes become Z, T and C, innermost first, each with a note.
 
     Parameters
     ----------
