@@ -261,7 +261,7 @@ def _sentence(error: CycloptsError, words: Sequence[str]) -> str:
 
 
 def _missing(error: MissingArgumentError) -> str:
-    """Name the missing value; return "" if the option takes several values."""
+    """Name the missing value or the misspelt option; return "" if neither is known."""
     if typo := re.search(r"Did you mean (\S+) instead of (\S+)\?", str(error)):
         return f'Unknown option: "{typo[2]}". Did you mean "{typo[1]}"?'
     argument = error.argument

@@ -85,7 +85,7 @@ def compare(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Run ``napari-geosr compare``."""
+    """Compare volumes of one object with a base; print and write the results."""
     source, paths = _parse_fsc(fsc)
     fields = settings_from(CompareFields, config, settings)
     merged = CompareConfig.create(**fields.model_dump(), fsc=source)

@@ -287,7 +287,7 @@ def _lines(volume: Volume) -> list[tuple[str, str]]:
 
 
 def _has_no_size(volume: Volume) -> bool:
-    """Whether the file contains no number that could be the voxel size."""
+    """Return whether the file contains no number that could be the voxel size."""
     asked = voxel_size_question(volume.metadata) is not None
     return asked or all(edge == 1 for edge in volume.voxel_size)
 

@@ -85,7 +85,7 @@ def refine(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Run ``napari-geosr shapes refine``."""
+    """Increase the resolution of a shape, and write the result."""
     merged = settings_from(RefineShapeConfig, config, settings)
     volume, notes = _opened(input, reading, needs_size=True)
     result, warnings = run_command(
@@ -141,7 +141,7 @@ def complete(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Run ``napari-geosr shapes complete``."""
+    """Complete a shape, and write it and, if requested, the completed part."""
     merged = settings_from(CompleteShapeConfig, config, settings)
     volume, notes = _opened(input, reading, needs_size=True)
     result, warnings = run_command(
@@ -188,7 +188,7 @@ def segment(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Run ``napari-geosr shapes segment``."""
+    """Segment a scan inside a mask, and write the labels."""
     volume, notes = _opened(input, reading)
     mask, more = _opened(inside, reading)
     result, warnings = run_command(
@@ -226,7 +226,7 @@ def compare(
     settings: SettingsPath = None,
     json: Json = False,
 ) -> int:
-    """Run ``napari-geosr shapes compare``."""
+    """Compare two shapes, and print their agreement."""
     merged = settings_from(CompareShapesConfig, config, settings)
     volume, notes = _opened(input, reading, needs_size=True)
     other, more = _opened(reference, reading)
@@ -267,7 +267,7 @@ def mesh(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Run ``napari-geosr shapes mesh``."""
+    """Write the surface of a shape as a mesh."""
     merged = settings_from(MeshConfig, config, settings)
     volume, notes = _opened(input, reading, needs_size=True)
     result, warnings = run_command(
@@ -305,7 +305,7 @@ def voxelise(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Run ``napari-geosr shapes voxelise``."""
+    """Convert a closed mesh to voxels, and write them as labels."""
     result, warnings = run_command(
         lambda should_stop: shapes.voxelise_steps(
             input, out, config, overwrite=overwrite, should_stop=should_stop
@@ -333,7 +333,7 @@ def simulate(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Run ``napari-geosr shapes simulate`` or ``simulate skulls``."""
+    """Write simulated skulls, with and without a missing part."""
     merged = settings_from(SimulateShapesConfig, config, settings)
     files, warnings = run_command(
         lambda should_stop: shapes.simulate_shape_steps(

@@ -36,8 +36,8 @@ def arrangement(
 ) -> tuple[list[int | None], str]:
     """Return the order of the stored axes in the result, and the result's axis letters.
 
-    Stored axes of length one are dropped unless they are Y or X. Without `axes`, the
-    first axis of unknown meaning is assumed to be Z (a stack of pages), with a note.
+    Axes of length one are dropped unless they are Y or X, or `axes` names every axis.
+    Without `axes`, unnamed axes become Z, T and C, innermost first, each with a note.
 
     Parameters
     ----------

@@ -43,9 +43,9 @@ _N_SAMPLES = 32
 _SAMPLE_BYTES = 4096
 #: Size of a block of a dask array, in bytes.
 _DASK_BYTES = 64 * 2**20
-#: Maximum number of bytes read by a single thread.
+#: Size of a read, in bytes, above which it is shared by several threads.
 _SINGLE_THREAD_BYTES = 16 * 2**20
-#: Maximum number of threads for larger reads.
+#: Maximum number of threads that share a read.
 _MAX_THREADS = 8
 _READS_INTO = hasattr(os, "preadv")
 

@@ -61,7 +61,7 @@ class ReadUnit:
     seconds: float | None = None
 
     def held_bytes(self, cache_bytes: int) -> int:
-        """Return the maximum memory of an array with this cache, apart from results."""
+        """Return the maximum memory, apart from results, with a cache of this size."""
         group = _group_bytes(self.nbytes, cache_bytes)
         if group < 2 * self.nbytes:
             return cache_bytes + self.decoding_bytes

@@ -105,7 +105,7 @@ def read_mesh(path: Path) -> tuple[AnyArray, AnyArray]:
 
 
 def check_simplification() -> None:
-    """Check, before extracting a surface, that its triangles can be merged.
+    """Check that the packages for simplifying a surface are installed.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def check_simplification() -> None:
 def simplified(
     vertices: AnyArray, faces: AnyArray, n_faces: int
 ) -> tuple[AnyArray, AnyArray]:
-    """Merge the closest vertices until about `n_faces` triangles remain.
+    """Simplify a surface by collapsing edges, to about `n_faces` triangles.
 
     Raises
     ------

@@ -38,7 +38,7 @@ class SharedOutput(Protocol):
     """Handle for other processes of a file being written; it can be pickled."""
 
     def part(self, place: Slices, memory: int) -> OutputPart:
-        """Return a part of whole blocks to fill, with `memory` bytes for buffering."""
+        """Return a part to fill, of whole blocks, with a buffer of `memory` bytes."""
 
 
 class Output(ABC):
@@ -129,7 +129,7 @@ class Output(ABC):
         return list(boxes)
 
     def shared(self) -> SharedOutput | None:
-        """Return access for other processes; None if only this process can write."""
+        """Return a handle for other processes; None if only this process can write."""
         return None
 
     @abstractmethod

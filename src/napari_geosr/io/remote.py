@@ -83,7 +83,7 @@ def read_address(address: str, options: ReadOptions) -> Volume:
         raise FileError(clean_text(str(error), address)) from None
     except GeoSRError:
         raise
-    except Exception as error:  # noqa: BLE001  # of the file system or the data
+    except Exception as error:  # noqa: BLE001  # from the file system or a decoder
         raise _unreadable(error, address) from None
     if isinstance(volume.data, LazyArray):
         volume.data.source = _RemoteVoxels(volume.data.source, address)
@@ -109,7 +109,7 @@ class _RemoteFile:
         return file
 
     def identity(self) -> str:
-        """Return the file's size and, if the server gives them, its ETag and time."""
+        """Return a checksum of the file's size, ETag and time, as far as known."""
         system, place = self._find()
         info = {str(k).lower(): v for k, v in system.info(place).items()}
         known = {k: str(info[k]) for k in _IDENTITY if info.get(k) is not None}
@@ -207,7 +207,7 @@ def _explained_imports(address: str) -> Iterator[None]:
 
 
 def _unreadable(error: Exception, address: str) -> FileError:
-    """Return the user's error; raise it ``from None``: the cause may hold secrets."""
+    """Return an error to be raised ``from None``, as its cause may hold secrets."""
     return FileError(
         f"{without_secrets(address)} cannot be read "
         f"({clean_reason(error, address)}). Check the address, your access and the "
@@ -216,7 +216,7 @@ def _unreadable(error: Exception, address: str) -> FileError:
 
 
 def _metadata_checksum(node: ZarrNode) -> str:
-    """Return ``sha256-metadata:…`` of the metadata of a group and its levels, or array.
+    """Return ``sha256-metadata:…`` of an array, or of a group and its levels.
 
     The checksum does not cover the voxels.
     """

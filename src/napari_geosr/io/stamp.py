@@ -136,7 +136,7 @@ def from_dict(block: AnyMapping) -> Stamp | None:
 
 
 def agrees(exact: float, rounded: float, scale: float = 0.0) -> bool:
-    """Whether `rounded`, as stored by another program, agrees with `exact`.
+    """Return whether `rounded`, as stored by another program, agrees with `exact`.
 
     Parameters
     ----------

@@ -291,7 +291,7 @@ def _finish(output: Output, overwrite: bool) -> None:
     Raises
     ------
     FileError
-        The message says where the file is kept instead.
+        If this fails; the message states where the file is kept instead.
     """
     try:
         output.check_intact()

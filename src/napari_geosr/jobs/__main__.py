@@ -195,7 +195,7 @@ def _run(job: JobFolder, asked: _Asked) -> int:
 
 
 def _options(words: Sequence[str]) -> tuple[bool, Sequence[str]]:
-    """Whether a queue starts this process, and the options of torchrun."""
+    """Return whether a queue started this process, and the options of torchrun."""
     known = list(words)
     at = known.index(TORCHRUN) if TORCHRUN in known else len(known)
     return submission.IN_QUEUE in known[:at], known[at + 1 :]

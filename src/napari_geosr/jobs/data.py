@@ -99,7 +99,7 @@ def write_into_job(
 
 
 def equals_file(volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
-    """Whether the source file of a layer holds exactly the volume it shows.
+    """Return whether a layer's source file holds exactly the volume that it shows.
 
     Geometry and all voxels must agree, because the layer may have been edited, may be
     one channel or time point of its file, or may have been given another voxel size.
@@ -127,7 +127,7 @@ def equals_file(volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
 
 
 def same_voxels(first: Any, second: Any, should_stop: ShouldStop = never_stop) -> bool:
-    """Whether two arrays hold the same voxels, compared slab by slab to save memory."""
+    """Compare the voxels of two arrays slab by slab; return whether they are equal."""
     per_slice = max(1, math.prod(first.shape[1:]) * first.dtype.itemsize)
     depth = max(1, _COMPARED_BYTES // per_slice)
     for start in range(0, first.shape[0], depth):

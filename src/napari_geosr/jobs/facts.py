@@ -126,7 +126,7 @@ def check_operation(values: AnyMapping, path: Path) -> None:
 
 
 def number(value: Any) -> float:
-    """Return `value` if it is a finite non-negative number; otherwise 0."""
+    """Return `value` if it is a number from 0 to `_MAX_TIME`; otherwise 0."""
     return float(value) if _is_finite(value) and 0 <= value <= _MAX_TIME else 0.0
 
 
@@ -188,13 +188,13 @@ def _is_step(value: object) -> bool:
 
 
 def is_absolute(text: str) -> bool:
-    """Whether this is an absolute path on any system, but not a root folder."""
+    """Return whether this is an absolute path on any system, but not a root folder."""
     kinds = (PurePosixPath(text), PureWindowsPath(text))
     return any(path.is_absolute() and path.name for path in kinds)
 
 
 def is_alive(facts: AnyMapping) -> bool:
-    """Whether the process named in ``job.json`` is running, as far as is known."""
+    """Return whether the process in ``job.json`` is running, as far as is known."""
     if facts.get("host") != socket.gethostname():
         return time.time() - number(facts.get("updated")) < _MAX_SILENCE
     started = number(facts.get("started"))
@@ -202,7 +202,7 @@ def is_alive(facts: AnyMapping) -> bool:
 
 
 def has_ended_here(facts: AnyMapping) -> bool:
-    """Whether ``job.json`` names a process on this host that has ended."""
+    """Return whether ``job.json`` names a process on this host that has ended."""
     is_own = facts.get("host") == socket.gethostname() and count(facts.get("pid")) > 0
     return is_own and not is_alive(facts)
 
@@ -252,7 +252,7 @@ def result(
 
 
 def _is_output(path: Path, facts: AnyMapping, values: AnyMapping, folder: Path) -> bool:
-    """Whether `path` is in the output requested for a job created here."""
+    """Return whether `path` is in the output requested for a job created here."""
     out = values.get("out")
     if facts.get("place") != str(folder) or not isinstance(out, str):
         return False
@@ -260,7 +260,7 @@ def _is_output(path: Path, facts: AnyMapping, values: AnyMapping, folder: Path) 
 
 
 def _is_initial_model(path: Path, values: AnyMapping) -> bool:
-    """Whether this is the initial model of a run, by path or name."""
+    """Return whether this is the initial model of a run, or in a folder of models."""
     initial = values.get("training", {}).get("from_model")
     if isinstance(initial, str) and Path(initial).expanduser().resolve() == path:
         return zoo.is_bundle(path)

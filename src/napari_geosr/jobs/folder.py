@@ -218,7 +218,7 @@ class JobFolder:
         return self._old_path() == str(self.path)
 
     def _is_copy(self, facts: AnyMapping) -> bool:
-        """Whether this is a copy of a job folder, and the job runs in the original."""
+        """Return whether this is a copy of a job folder that still exists."""
         place = Path(str(facts.get("place")))
         try:
             return place.is_dir() and not place.samefile(self.path)
@@ -263,7 +263,7 @@ class JobFolder:
         return dict(self._written)
 
     def is_verified(self) -> bool:
-        """Whether this is a job folder; other programs may also write a config.yaml."""
+        """Return whether this is a job folder, not just one with a ``config.yaml``."""
         facts = self._facts()
         return (
             reading.stated(facts) is not None

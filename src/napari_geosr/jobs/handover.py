@@ -82,7 +82,7 @@ class LayerVolume:
     whole: bool = False
 
     def reading(self) -> InputConfig:
-        """Return the settings that read the same volume from its file.
+        """Return the settings for reading this volume from its file.
 
         Raises
         ------
@@ -99,7 +99,7 @@ class LayerVolume:
         return InputConfig.create(**values)
 
     def is_in_file(self) -> bool:
-        """Whether the file holds the layer's data, judged by a sample of planes."""
+        """Return whether the file holds the layer's data (sampled if they are lazy)."""
         volume = self.volume
         if volume.source is None:
             return False

@@ -96,12 +96,12 @@ def register(job: JobFolder, *, elsewhere: Elsewhere | None = None) -> None:
 
 
 def _is_same(one: JobStatus, other: JobStatus) -> bool:
-    """Whether two folders hold the same job, judged by its unique creation time."""
+    """Return whether two folders hold the same job, with the same creation time."""
     return (one.name, one.created) == (other.name, other.created)
 
 
 def is_listed(path: Path) -> bool:
-    """Whether the list has an entry for this folder."""
+    """Return whether the list has an entry for this folder."""
     return _entry(path).exists()
 
 
@@ -299,7 +299,7 @@ def find_missing(text: str | Path) -> JobStatus | None:
 
 
 def _find_by_name(text: str | Path) -> list[JobStatus]:
-    """Find known jobs with this name or this folder, even if the folder is gone."""
+    """Find known jobs by name, folder or queue number, even if the folder is gone."""
     path = Path(text).expanduser().resolve()
     return [
         status

@@ -141,7 +141,7 @@ def _check_output(job: JobFolder, out: object) -> None:
 
 
 def _check_result_paths(job: JobFolder, values: AnyMapping) -> None:
-    """Reject results, and parts that would be removed, outside the folder."""
+    """Reject settings that name a result or a finished part outside the folder."""
     name = str(values.get("name", ""))
     parts = (values.get(key) for key in ("part", "part_deviation"))
     outside = [name] if PureWindowsPath(name).name != name else []
@@ -200,7 +200,7 @@ def _is_job_file(path: Path, patterns: Sequence[str]) -> bool:
 
 
 def _matches(parts: tuple[str, ...], pattern: list[str]) -> bool:
-    """Whether a path matches a pattern."""
+    """Return whether a path matches a pattern."""
     *fixed, last = pattern
     if last == "**":
         below = len(parts) > len(fixed)

@@ -83,7 +83,7 @@ def describe_resume(operation: str, folder: Path | None = None) -> str:
 
 
 def _has_finished(operation: str, folder: Path) -> bool:
-    """Whether a job has a finished part from which it can resume."""
+    """Return whether a job has a finished part from which it can resume."""
     if operation == "study projections":
         return any(folder.glob("*/cells/*.json"))
     if operation == "measure":

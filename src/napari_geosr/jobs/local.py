@@ -140,7 +140,7 @@ def turn(job: JobFolder, should_stop: ShouldStop = never_stop) -> Iterator[str]:
 
 
 def _is_next(job: JobFolder) -> bool:
-    """Whether no job waiting on this machine was requested earlier."""
+    """Return whether no job waiting on this machine was requested earlier."""
     own_status, host = job.status(), socket.gethostname()
     queued = [s for s in index.list_jobs() if s.state == "queued" and s.pid]
     waiting = [s for s in queued if s.host == host]

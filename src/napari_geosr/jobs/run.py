@@ -120,7 +120,7 @@ class JobMeter:
 
 
 def is_worker() -> bool:
-    """Whether this is a worker process, which records nothing."""
+    """Return whether this is a worker process, which records nothing."""
     return int(os.environ.get("RANK", "0")) > 0
 
 

@@ -56,7 +56,7 @@ def install_completion(
 
 
 def _zsh_loads_completions() -> bool:
-    """Whether an interactive zsh loads completions, with the user's settings."""
+    """Return whether an interactive zsh loads completions, with the user's settings."""
     try:
         asked = subprocess.run(
             _ASK_ZSH,

@@ -42,7 +42,7 @@ def _has_fraction(text: str) -> bool:
 
 
 def _is_whole(hint: object) -> bool:
-    """Whether a type is int, or a union or tuple of int only (apart from None)."""
+    """Return whether a type is int, or a union or tuple of only int and None."""
     kinds = {kind for kind in get_args(hint) if kind not in (type(None), ...)}
     if not kinds:
         return hint is int

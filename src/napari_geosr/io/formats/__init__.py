@@ -89,7 +89,7 @@ class FileFormat(ABC):
     states_shape: ClassVar[bool] = True
 
     def accepts(self, path: Path, options: ReadOptions) -> bool:
-        """Whether `path`, which has no known suffix, is a file of this format."""
+        """Return whether `path`, which has no known suffix, is of this format."""
         return False
 
     @abstractmethod
@@ -206,7 +206,7 @@ def format_that_writes(path: Path) -> WritableFileFormat | None:
 
 
 def is_volume_folder(path: Path) -> bool:
-    """Whether the contents of a folder make it a volume, such as an OME-Zarr."""
+    """Return whether the contents of a folder make it a volume, such as an OME-Zarr."""
     options = ReadOptions()
     return path.is_dir() and any(
         each.is_folder and each.accepts(path, options) for each in formats()

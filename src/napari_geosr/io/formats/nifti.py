@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 _COMMENT = "comment"
 #: NIfTI's name for each unit that it supports.
 _UNITS = {"µm": "micron", "mm": "mm", "m": "meter", PIXEL: "unknown"}
-#: Unit in which lengths in any other unit are stored.
+#: Unit in which lengths are stored, for each unit that NIfTI does not support.
 _STORED_IN = {"pm": "µm", "Å": "µm", "nm": "µm", "cm": "mm", "in": "mm"}
 #: Axes of a NIfTI file, fastest first.
 _AXES = "XYZTC"
@@ -192,7 +192,7 @@ def _corrections() -> Iterator[list[str]]:
 
 
 def _orientation(image: Any, shape: tuple[int, ...]) -> Orientation:
-    """Return how the stored axes become X, Y and Z."""
+    """Return the mapping of the stored axes to X, Y and Z."""
     header, n = image.header, min(3, len(shape))
     if not header["sform_code"] and not header["qform_code"]:
         return as_stored(n)  # nibabel's affine would mirror X
@@ -326,7 +326,7 @@ def _allocate(stream: BinaryIO, nbytes: int) -> None:
 
 
 def _import_nibabel(name: str, task: str) -> ModuleType:
-    """Return the package nibabel.
+    """Import the package nibabel and return it.
 
     Raises
     ------

@@ -30,7 +30,7 @@ _OPPOSITE = {
     "right-anterior-superior": "",
     "ras": "",
 }
-#: Another space that is left-handed.
+#: Left-handed space without anatomical directions; its X is reversed.
 _LEFT_HANDED = "3d-left-handed"
 _UNUSABLE = (
     "The orientation and the origin in the file's header are not applied, because it "

@@ -101,7 +101,7 @@ class RawFormat(FileFormat):
     states_shape = False
 
     def accepts(self, path: Path, options: ReadOptions) -> bool:
-        """Whether shape and type are given, whatever the suffix."""
+        """Return whether shape and type are given, whatever the suffix."""
         described = options.shape is not None and options.dtype is not None
         return described and path.is_file()
 

@@ -164,7 +164,7 @@ def text_of(value: object) -> str:
 
 
 def _stays_inside(link: object, group: h5py.Group) -> bool:
-    """Whether a link that cannot be followed points to an object in its own file."""
+    """Return whether a broken link points to an object in its own file."""
     import h5py
 
     if isinstance(link, h5py.SoftLink):

@@ -107,7 +107,7 @@ def _external_parts(
     begin, first, n_missing, short = 0, n_all, 0, ""
     for name, offset, nbytes in found.external:
         place = _external_place(found, name)
-        if place is None:  # HDF5 reports this on reading
+        if place is None:  # HDF5 itself reports a missing file
             return ()
         size = min(int(nbytes), n_all * itemsize - begin)
         available = min(size, max(0, place.stat().st_size - offset))
@@ -381,7 +381,7 @@ def _blocks(
 
 
 def _reached(mapping: h5py.VDSmap, shape: tuple[int, ...]) -> tuple[bool, int | None]:
-    """Whether a source has all mapped voxels, and its length along an unlimited axis.
+    """Return whether a source has all mapped voxels, and the length of an open axis.
 
     Parameters
     ----------

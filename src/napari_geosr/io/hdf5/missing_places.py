@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from napari_geosr.core.file_warnings import PartWarning
 
-#: Maximum number of missing parts with positions listed in the message.
+#: Maximum number of missing parts that a message lists with their positions.
 _MAX_SHOWN = 3
 
 
@@ -66,7 +66,7 @@ class MissingParts:
         return PartWarning(text, self.warning_within)
 
     def warning_within(self, axis: str, index: int) -> str:
-        """Return the warning about one index along an axis; ``""`` if that is complete.
+        """Return the warning about one index along an axis; ``""`` if none is missing.
 
         Parameters
         ----------

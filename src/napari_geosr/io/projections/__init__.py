@@ -211,7 +211,7 @@ def _read_hdf5(path: Path, dataset: str | None, given: AngleSettings) -> Project
 
 
 def _inner_angles(file: h5py.File, path: Path, given: AngleSettings) -> AngleSettings:
-    """Replace the name of a dataset of the file by the angles in it."""
+    """Replace the name of a dataset in the file with the angles that it contains."""
     name = given.angles
     if not isinstance(name, str) or Path(name).exists() or file.get(name) is None:
         return given
@@ -265,7 +265,7 @@ def _with_note(metadata: AnyMapping, note: str) -> AnyDict:
 
 
 def _implausible_size_changes(scan: Projections) -> AnyDict:
-    """Return the changes that mark an implausible pixel size of the file as unknown.
+    """Return the changes that mark an implausible pixel size in the file as unknown.
 
     The pixel size is kept for fan and cone beams, because their distances are in the
     same unit, and for files written by this package.
@@ -304,7 +304,7 @@ def _may_be_line_integrals(scan: Projections) -> bool:
 
 
 def is_projections(path: str | Path) -> bool:
-    """Whether a file is an HDF5 file with projections (a fast check)."""
+    """Return whether a file is an HDF5 file with projections (a fast check)."""
     given = Path(path)
     if suffix_of(given) not in HDF5.suffixes or not given.is_file():
         return False

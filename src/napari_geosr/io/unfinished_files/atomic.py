@@ -118,7 +118,7 @@ def retry_if_not_permitted(action: Callable[[], T]) -> T:
 
 
 def move_into_place(temporary: Path, path: Path, overwrite: bool) -> None:
-    """Rename `temporary` (a file or a folder) to `path` in one step.
+    """Rename `temporary` to `path`; an existing folder is moved aside first.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def _rename(old: Path, new: Path) -> None:
 
 
 def _move_to_free_name(temporary: Path, path: Path) -> None:
-    """Rename a file unless another program creates that name at the same time."""
+    """Rename a file, but never replace one that another program has just created."""
     try:
         os.link(temporary, path)
     except FileExistsError:

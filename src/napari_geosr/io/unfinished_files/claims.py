@@ -78,8 +78,8 @@ def _locked(path: Path, place: Path) -> Iterator[None]:
 
     check_writable(path)
     # Another thread may close the generator that holds the lock. Where the system has
-    # no locks, newer versions would use a file that merely exists, which would outlive
-    # a killed process.
+    # no locks, newer releases of filelock would use a file that merely exists, which
+    # would outlive a killed process.
     known = inspect.signature(FileLock).parameters
     real: AnyDict = {"fallback_to_soft": False} if "fallback_to_soft" in known else {}
     lock = FileLock(place, thread_local=False, **real)
@@ -128,7 +128,7 @@ def _holder(place: Path) -> tuple[int | None, str]:
 
 
 def _has_holder_ended(place: Path) -> bool:
-    """Whether the process that holds a lock ran on this computer and has ended."""
+    """Return whether the holder of a lock ran on this computer and has ended."""
     try:
         entry = json.loads(place.read_text(encoding="utf-8"))
         pid, started = int(entry["pid"]), float(entry["started"])

@@ -16,7 +16,7 @@ from napari_geosr.core.machine import processes
 #: Token in a hidden name: random digits, computer and process id; earlier releases used
 #: random digits only.
 _TOKEN = re.compile(r"[0-9a-f]{4}([0-9a-f]{4})([0-9a-f]{8})")
-#: A hidden name without its suffix.
+#: Pattern of a hidden name without its suffix.
 _HIDDEN = re.compile(r"\.([^/\\]+?)\.((?:[0-9a-f]{8}){1,2})\.partial")
 
 
@@ -28,7 +28,7 @@ def temporary_sibling(path: Path, suffix: str = "") -> Path:
 
 
 def with_user_names(text: str) -> str:
-    """Replace our hidden file names in a string by the names that the user gave."""
+    """Replace our hidden file names in a string with the names that the user gave."""
     return _HIDDEN.sub(r"\1", text)
 
 
@@ -57,7 +57,7 @@ def _is_of(part: Path, path: Path, suffix: str) -> bool:
 
 
 def is_abandoned(part: Path) -> bool:
-    """Whether the process that wrote a hidden file is known to have ended.
+    """Return whether the process that wrote a hidden file is known to have ended.
 
     The result is False for other computers and for names from earlier releases, where
     this is unknown.

@@ -199,7 +199,7 @@ def _read_killed_run(entry: JournalEntry) -> Volume:
 
 
 def _remove_superseded(entries: Sequence[JournalEntry], kept: Volume) -> None:
-    """Remove files of killed runs that had finished less of the same run than `kept`.
+    """Remove files of killed runs of the same kind that finished less than `kept`.
 
     Files from runs with other inputs or settings are kept.
     """

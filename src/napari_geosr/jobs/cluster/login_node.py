@@ -73,7 +73,7 @@ exit "$code"
 """
 
 
-#: Start of the message about different versions, and the type of its receiver.
+#: Start of the line about different versions, and the type of its callback.
 _NOTE = "note: "
 OnNote = Callable[[str], object]
 

@@ -227,7 +227,7 @@ def with_run(record: QueueRecord, done: int, *, is_full: bool) -> QueueRecord:
 
 
 def is_stuck(record: QueueRecord) -> bool:
-    """Whether so many runs made no progress that further runs are pointless."""
+    """Return whether so many runs made no progress that further runs are pointless."""
     return record.idle >= MAX_IDLE or record.idle + record.short >= MAX_IDLE_OR_SHORT
 
 

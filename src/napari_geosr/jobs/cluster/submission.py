@@ -229,7 +229,7 @@ def seconds_until_warning(job: JobFolder) -> float:
 
 
 def _usable_seconds(record: QueueRecord) -> int:
-    """Return the time from a run's start to the queue's warning, as in its profile."""
+    """Return the seconds from the start of a run to the queue's warning."""
     try:
         profile = Profile.from_mapping({**record.profile, "queue": record.queue})
     except ConfigError:  # damaged

@@ -40,7 +40,8 @@ _FOLDER, _SCRIPT = ".torchrun.{}.partial", "torchrun.sh"
 _END_SECONDS = 60.0
 _INTERVAL_SECONDS = 0.2
 
-#: Returns the commands that run a script on this number of nodes.
+#: Function of a script and a number of nodes. It returns the commands that run the
+#: script on these nodes.
 Commands = Callable[[Path, int], Sequence[Sequence[str]]]
 
 

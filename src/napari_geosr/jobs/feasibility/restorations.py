@@ -146,7 +146,7 @@ class _RestoreNode(Node):
         self.job = job
 
     def is_ample(self, volume: Volume) -> bool:
-        """Whether the card alone shows that memory and walltime are sufficient."""
+        """Return whether, judging by the card, memory and walltime are sufficient."""
         if self.is_timed and self.profile.seconds < _AMPLE_WALLTIME:
             return False
         budget = self.memory and self.memory - self.program_bytes

@@ -113,7 +113,7 @@ def call(words: Sequence[str], *, title: str, folder: Path | None = None) -> str
 
 
 def _first_line(*texts: str) -> str:
-    """Return the first informative line."""
+    """Return the first line that mentions an error, or else the first line."""
     lines = [line.strip() for text in texts for line in text.splitlines()]
     said = [line for line in lines if line]
     # OAR's admission rules print their actions before an error.

@@ -58,7 +58,7 @@ _ENDINGS = {
     "FAILED": "failed",
     "REVOKED": "revoked",
 }
-#: Runs a script with the number of the task.
+#: Bash command that runs a script with the number of its task as an argument.
 _RUN_TASK = 'exec bash "$1" "$SLURM_PROCID"'
 _WAITING = ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 

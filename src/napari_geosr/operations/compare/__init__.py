@@ -289,7 +289,7 @@ def _title(placed: Mapping[str, FrameVolume], key: str) -> str:
 
 
 class _FilledArray:
-    """Array that replaces unknown values in each block read by the block's mean."""
+    """Array that replaces unknown values with the mean of the block being read."""
 
     def __init__(self, array: FrameArray) -> None:
         self._array, self.shape = array, array.shape

@@ -38,7 +38,7 @@ class RunLog:
 def frame_groups(
     volumes: Mapping[str, Volume], base: str, mask: Volume | None
 ) -> list[FrameVolumes]:
-    """Place each volume with the base; volumes with equal frames form one group.
+    """Find each volume's common frame with the base; equal frames form one group.
 
     Returns
     -------

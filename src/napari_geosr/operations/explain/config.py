@@ -152,7 +152,7 @@ class ExplainConfig(Config):
     @field_validator("method", mode="before")
     @classmethod
     def _read_methods(cls, value: object) -> object:
-        """Split ``A,B`` from the command line into two names."""
+        """Split names such as ``A,B`` from the command line at commas."""
         words = [value] if isinstance(value, str) else value
         if not isinstance(words, list | tuple):
             return value

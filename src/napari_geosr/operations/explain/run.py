@@ -420,7 +420,7 @@ def _new_warnings(
 def _verdict_volume(
     prepared: PreparedExplanation, found: Sequence[Explanation]
 ) -> Volume:
-    """Return the verdicts on the voxels of the scan that contain the pores."""
+    """Return the verdicts on the pores as a label volume on the scan's grid."""
     volume, layout = prepared.volume, prepared.scene.layout
     codes = np.zeros(layout.shape, np.uint8)
     for each in found:

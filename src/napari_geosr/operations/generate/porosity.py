@@ -61,7 +61,7 @@ def check_porosity(
 
 
 def sample_porosity(card: ModelCard, values: AnyArray) -> float | None:
-    """Return the porosity of a sample at the model's threshold; None if it has none."""
+    """Return a sample's porosity at the model's threshold; None without a threshold."""
     trained = card.porosity_condition
     if trained is None:
         return None

@@ -109,8 +109,8 @@ def generate_steps(
 ) -> Generator[Step, None, GeneratedSamples]:
     """Generate samples, and write them as ``generated_MODEL_0000.ome.tif`` etc.
 
-    Each sample depends only on the model, the seed, its number, the shape and the
-    steps; the initial noise of a voxel does not depend on the shape.
+    Each sample depends only on the model, its number and the settings; the initial
+    noise of a voxel does not depend on the shape.
 
     Parameters
     ----------
@@ -228,6 +228,7 @@ def _refuse_copies(
     Raises
     ------
     ModelError
+        If more samples than the permitted fraction are copies.
     """
     copies = [value for value in similarities if value > known.limit]
     if len(copies) <= _MAX_COPIES * number:

@@ -242,7 +242,7 @@ def _mixing_error(
 #: Correlation between neighbouring voxels at and above which noise counts as
 #: correlated.
 _MIN_CORRELATION = 0.1
-#: Maximum noise level, relative to the highest level, that is given as 0.
+#: Noise levels up to this fraction of the highest level are described as 0.
 _NO_LEVEL = 1e-4
 #: Maximum number of grey values for which the noise level is reported.
 _SHOWN_GREYS = 4

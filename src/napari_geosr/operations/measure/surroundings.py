@@ -112,10 +112,10 @@ class Surroundings:
         Returns
         -------
         bool
-            True if the phase fills the corners of all examined planes and a large part
-            of their rims. Also True if, in most planes, it extends much further from
-            the same part of the rim than pores would. The porosity of the whole volume
-            would include that region.
+            True if, on average over the examined planes, the phase fills each corner
+            and a large part of the rim. Also True if, in most planes, the phase extends
+            much further from the same part of the rim than pores would. The porosity of
+            the whole volume would include that region.
         """
         if not self.planes:
             return False

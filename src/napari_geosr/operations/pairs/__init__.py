@@ -335,7 +335,7 @@ class _PairWriter:
         )
 
     def _low_dtype(self) -> AnyDType:
-        """Data type of the scan, or float32 if OME-TIFF does not support it."""
+        """Return the type of the scan for integers of up to 4 bytes, else float32."""
         dtype = self.low.dtype
         small = dtype.kind in "iub" and dtype.itemsize <= 4
         return dtype if small else np.dtype(np.float32)

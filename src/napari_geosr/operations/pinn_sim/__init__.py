@@ -290,7 +290,7 @@ class _StackFit(ObjectFit):
         return CheckpointSaved(self.done, self.total, path)
 
     def image(self, start: JointRichardsonLucy, fit: FrameFit) -> FloatArray:
-        """Return the object in the field of view; `start` before the first step."""
+        """Return the fitted object in the field of view, or `start` without steps."""
         if self.steps == 0:
             return start.result()
         with exact_settings(self.config.threads):

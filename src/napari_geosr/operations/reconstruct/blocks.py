@@ -381,7 +381,7 @@ def in_thread(
 ) -> Generator[Iteration, None, Any]:
     """Run `work` in a thread; yield its iterations as they finish, return its result.
 
-    If the generator is closed, it asks the work to stop and waits for it to end.
+    Closing the generator asks the work to stop and waits until the thread has ended.
     """
     events: queue.SimpleQueue[Any] = queue.SimpleQueue()
     closed = threading.Event()
@@ -389,7 +389,7 @@ def in_thread(
     def body() -> None:
         try:
             result = work(lambda: closed.is_set() or should_stop(), events.put)
-        except BaseException as error:  # noqa: BLE001  # raised again by who waits
+        except BaseException as error:  # noqa: BLE001  # raised again below
             events.put(error)
         else:
             events.put((result,))

@@ -113,9 +113,9 @@ class SliceConfig(Config):
 
 
 class ReconstructFields(PreparationConfig, SliceConfig):
-    """Fields of `ReconstructConfig`, possibly for another algorithm.
+    """Fields of `ReconstructConfig`, without the check that they suit the algorithm.
 
-    Command-line options use these, because the algorithm may be set in a settings file.
+    Command-line options use them, because a settings file may name the algorithm.
     """
 
 

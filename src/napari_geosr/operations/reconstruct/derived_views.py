@@ -81,7 +81,7 @@ class ThinnedCounts(_DerivedViews):
     """Counts as if only a fraction of the photons had been detected.
 
     Electronic detector noise is split like photon noise. Therefore, each part has less
-    of it than a shorter exposure would have, and the noise of the two parts is
+    detector noise than a shorter exposure would have, and the noise of the two parts is
     correlated.
 
     The random numbers depend only on seed, view and row, so that the result does not

@@ -133,7 +133,7 @@ def _wedge_warnings(degrees: float, needed: float) -> list[str]:
 
 
 def _fan_wedge_warnings(geometry: ParallelGeometry) -> list[str]:
-    """Return a missing-wedge warning for fan and cone beams; fbp and fdk raise it."""
+    """Warn of a missing wedge of fan and cone beams; fbp and fdk refuse such scans."""
     if beam_of(geometry) == "parallel":
         return []
     fan = cast("FanGeometry", geometry)

@@ -199,7 +199,7 @@ def run_steps(
 
 
 def _shared(ready: ReconstructionInput, workers: Workers) -> SlabRun:
-    """Prepare the run for several processes, if these and a slice fit into memory."""
+    """Prepare a run with several processes; raise if a slice exceeds their memory."""
     check_workers(workers)
     run = SlabRun(ready, workers)
     run.check_memory()
@@ -318,7 +318,7 @@ def _target(
 
 
 def _chunk_depth(ready: ReconstructionInput) -> int:
-    """Return the number of slices per chunk, before that per block is known."""
+    """Return the number of slices per chunk; it does not depend on the blocks."""
     plane = 4 * ready.size**2
     return max(1, min(_MAX_CHUNK_SLICES, _MAX_CHUNK_BYTES // plane))
 

@@ -219,7 +219,7 @@ class ReconstructionInput:
         return cast("ConeGeometry", self.geometry).rows_of(*slices)
 
     def first_unreported_row(self, at: int) -> int:
-        """Return the first row not yet reported with the slices before slice `at`."""
+        """Return the first row that no slice before slice `at` has reported."""
         return self.detector_rows((0, at))[1] if at else 0
 
     def sinogram(

@@ -139,7 +139,7 @@ class RestoreConfig(Config):
     @field_validator("ensemble_with", mode="before")
     @classmethod
     def _read_names(cls, value: object) -> object:
-        """Split ``A,B`` from the command line into two names."""
+        """Split names such as ``A,B`` from the command line at commas."""
         words = [value] if isinstance(value, str) else value
         if not isinstance(words, list | tuple):
             return value

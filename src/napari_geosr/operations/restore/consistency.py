@@ -156,7 +156,7 @@ def consistency_steps(
 ) -> Generator[Step, None, ConsistencyCheck]:
     """Simulate the scan from the result, and compare it with the real scan.
 
-    The result is blurred with the best-fitting point-spread function and averaged to
+    The result is blurred with the best-fitting point-spread function and averaged over
     the scan's voxels. Works for denoising (equal voxels) and super-resolution.
 
     Parameters

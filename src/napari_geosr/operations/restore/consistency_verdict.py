@@ -33,7 +33,7 @@ class ConsistencyVerdict:
 
 
 def verdict_of(found: Consistency, voxels: int) -> ConsistencyVerdict:
-    """Return the verdict; noise is ignored if the result is a copy of the scan.
+    """Return the verdict, which depends on the most severe finding.
 
     Parameters
     ----------

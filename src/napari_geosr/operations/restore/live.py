@@ -46,8 +46,8 @@ _MAX_QUICK = 256
 _CACHE_BYTES = 256 * 2**20
 
 
-#: Planes of the result in a tile of a super-resolution network with a large halo along
-#: Z, where most of the work is for the halo that these planes share.
+#: Number of planes of the result in a tile if a super-resolution network has a large
+#: halo along Z: most of the work is for the halo, which these planes share.
 _SHARED_PLANES = 8
 #: Smallest halo that counts as large, in planes.
 _LARGE_HALO = 8

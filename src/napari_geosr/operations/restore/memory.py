@@ -72,7 +72,7 @@ def check_reading(
     Raises
     ------
     DeviceMemoryError
-        The message states the smallest budget for a run of the model.
+        If the budget is too small; the message states the smallest budget for a run.
     """
     unit, budget = read_unit(volume.data), run_budget(config, device)
     if unit is not None and unit.held_bytes(0) > budget:

@@ -55,7 +55,7 @@ def percentiles(source: ArrayLike, levels: Sequence[float]) -> tuple[float, ...]
     Raises
     ------
     VolumeError
-        If no voxel is finite, or minimum and maximum are equal.
+        If no voxel is finite, or the outermost percentiles are equal.
     """
     n = math.prod(source.shape)
     every = max(1, math.ceil((n / _MAX_VOXELS) ** (1 / len(source.shape))))

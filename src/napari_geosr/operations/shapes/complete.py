@@ -351,7 +351,8 @@ def _predicted(
 def _missing_part(added: AnyArray, coarse: AnyArray) -> AnyArray:
     """Return the voxels that fill gaps, without thin layers on the given shape.
 
-    Only parts that reach a distance of two voxels from the given shape fill a gap.
+    Only parts that reach a distance of two voxels from the given shape fill a gap. If
+    no part does, the largest piece is returned.
     """
     from scipy.ndimage import binary_dilation, distance_transform_edt, label
 

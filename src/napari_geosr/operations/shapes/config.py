@@ -116,7 +116,7 @@ class CompareShapesConfig(ShapeChoice):
         return value
 
     def tolerance_in(self, unit: str) -> float | None:
-        """Convert the tolerance to the unit of a volume; None: one voxel.
+        """Convert the tolerance to the unit of a volume; return None if it is not set.
 
         Raises
         ------

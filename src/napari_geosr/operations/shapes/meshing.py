@@ -163,7 +163,7 @@ def mesh_steps(
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, MeshResult]:
-    """Write the surface of the shape in `volume` as a mesh in mm.
+    """Write the surface of the shape in `volume` as a mesh, in mm if possible.
 
     Raises
     ------
@@ -333,7 +333,7 @@ def _advice(
     enclosed: float,
     should_stop: ShouldStop,
 ) -> str:
-    """Return advice on the largest voxel size that preserves the volume of a mesh."""
+    """Return advice on a voxel size that preserves the volume of a mesh."""
     for _ in range(_MAX_HALVINGS):
         size = size / 2
         if math.prod(_grid_of(vertices, size)[0]) > _MAX_TRIED:

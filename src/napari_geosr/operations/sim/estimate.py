@@ -82,6 +82,7 @@ class PatternEstimate:
         Raises
         ------
         ConfigError
+            If a pattern was not found; the message states each problem.
         """
         if self.problems:
             raise ConfigError(
@@ -198,7 +199,7 @@ def _with_distinct_directions(
 
 
 def _with_common_harmonics(patterns: PatternSet) -> PatternSet:
-    """Replace the higher harmonics of all patterns by their median over all angles.
+    """Set higher harmonics, relative to the first, to their median over all angles.
 
     Higher harmonics depend on the fluorophores rather than on the direction, and their
     values at single angles are noisy.
@@ -261,7 +262,7 @@ def _refine_steps(
 
 
 def brightest_part(mean: FloatArray, edge: int) -> tuple[slice, slice]:
-    """Return the brightest square of `edge` pixels per side, or a smaller image."""
+    """Return the brightest square of `edge` pixels per side; all of a smaller image."""
     from scipy import ndimage
 
     sizes = [min(edge, n) for n in mean.shape]

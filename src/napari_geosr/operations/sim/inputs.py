@@ -470,6 +470,7 @@ def check_patterns(patterns: PatternSet, otf: Otf) -> None:
     Raises
     ------
     ConfigError
+        If a period is too short for the camera or the objective.
     """
     for i, fringe in enumerate(patterns.fringes, start=1):
         k = fringe.frequency

@@ -105,8 +105,8 @@ def _tune_steps(
     Parameters
     ----------
     candidates : sequence of mapping
-        Ordered so that the error first falls and then rises; the search descends from
-        the middle candidate.
+        Ordered so that the error first falls and then rises; the search starts at the
+        middle candidate.
 
     Returns
     -------

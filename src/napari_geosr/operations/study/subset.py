@@ -114,7 +114,7 @@ def check_subsets(scan: Projections, config: StudyConfig) -> None:
     Raises
     ------
     ConfigError
-        The message lists alternatives.
+        If the scan cannot provide them; the message states what is possible.
     """
     n = scan.n_angles
     shorter = min(config.exposure) < 1
@@ -163,11 +163,10 @@ def training_pair(
 ) -> TrainingPair:
     """Return training data for networks: source and target projections.
 
-    Both contain the same object in the same views, with independent noise. The source
-    has at most four fifths of the photons of the selected views; the target has the
-    remaining photons and all other views. Without counts, the source is the subset and
-    the target is the whole scan, as in the publications; their noise is then
-    correlated.
+    Both show the same object, with independent noise. The source has at most four
+    fifths of the photons of the selected views; the target has the remaining photons
+    and all other views. Without counts, the source is the subset and the target is the
+    whole scan, as in the publications; their noise is then correlated.
 
     Parameters
     ----------

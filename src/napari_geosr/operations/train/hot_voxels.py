@@ -21,7 +21,7 @@ from napari_geosr.physics.simulated import is_simulated
 def filter_hot_voxels_steps(
     volumes: Mapping[str, Sequence[Volume]], labels: Sequence[str] = ()
 ) -> Generator[Step, None, dict[str, list[Volume]]]:
-    """Replace hot and dead voxels by the median of their neighbours.
+    """Replace hot and dead voxels with the median of their neighbours.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ class OmeZarrFormat(WritableFileFormat):
     file_types = {"OME-Zarr": (".ome.zarr", ".zarr")}  # noqa: RUF012
 
     def accepts(self, path: Path, options: ReadOptions) -> bool:
-        """Whether the folder contains zarr metadata."""
+        """Return whether the folder contains zarr metadata."""
         return any((path / name).exists() for name in _METADATA_FILES)
 
     def read(self, path: Path, options: ReadOptions) -> Volume:

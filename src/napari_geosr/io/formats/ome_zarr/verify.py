@@ -110,7 +110,7 @@ def _shards(array: ZarrNode) -> Iterator[tuple[tuple[int, ...], Box]]:
 
 
 def _has_content(file: Path) -> bool:
-    """Whether a file exists and is not empty; zarr reads empty ones as fill values."""
+    """Return whether a file has content; zarr reads empty files as fill values."""
     try:
         return file.stat().st_size > 0
     except FileNotFoundError:
@@ -118,7 +118,7 @@ def _has_content(file: Path) -> bool:
 
 
 def _is_readable(array: ZarrNode, box: Box, path: Path) -> bool:
-    """Whether a shard can be decoded; decoders may raise errors of any class."""
+    """Return whether a shard can be decoded; decoders may raise errors of any class."""
     try:
         array[box]
     except (OSError, MemoryError) as error:

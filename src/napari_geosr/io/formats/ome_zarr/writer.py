@@ -233,7 +233,7 @@ class ZarrOutput(Output):
             source = target
 
     def _step(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-        """Return the reduction of each axis for the next level; None if it is small."""
+        """Return the reduction of each axis for the next level; None after the last."""
         spatial = [a in "ZYX" for a in self.stamp.axes]
         longest = max(n for n, s in zip(shape, spatial, strict=True) if s)
         if longest <= _SMALLEST_LEVEL:

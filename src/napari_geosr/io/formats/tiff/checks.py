@@ -152,7 +152,7 @@ def n_planes(series: TiffPageSeries) -> int:
 
 
 def stated_planes(metadata: AnyMapping) -> int:
-    """Return the number of planes in an ImageJ description; 1 if none is stated."""
+    """Return the number of planes that an ImageJ description states; 1 by default."""
     counts = [metadata.get(word, 1) for word in ("channels", "slices", "frames")]
     known = all(isinstance(n, int) and n > 0 for n in counts)
     return math.prod(counts) if known else 1

@@ -20,13 +20,13 @@ _MAX_PALETTE_BYTES = 1 << 30
 
 
 def can_invert(page: TiffPage) -> bool:
-    """Whether white is zero in a page and the type of its values allows inversion."""
+    """Return whether white is zero in a page with values that can be inverted."""
     is_white = int(page.photometric) == _WHITE_IS_ZERO
     return is_white and np.dtype(page.dtype).kind in "bu" and not _is_python_mask(page)
 
 
 def _is_python_mask(page: TiffPage) -> bool:
-    """Whether tifffile wrote a page of Booleans.
+    """Return whether tifffile wrote a page of Booleans.
 
     For such pages, tifffile always states that white is zero, but stores True as 1.
     """
@@ -36,7 +36,7 @@ def _is_python_mask(page: TiffPage) -> bool:
 
 
 def white_is_zero(page: TiffPage, *, is_imagej: bool) -> str:
-    """Warn about a file in which white is zero; ``""`` if it is not.
+    """Return a warning if white is zero in a file; otherwise ``""``.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def inverted(source: Any) -> Any:
     """
 
     def invert(voxels: Any) -> Any:
-        """Swap bright and dark."""
+        """Invert the grey values."""
         return np.invert(voxels)
 
     if type(source) is np.ndarray:
@@ -77,7 +77,7 @@ def inverted(source: Any) -> Any:
 def colour_map(
     source: Any, colours: Any, letters: str, chunks: tuple[int, ...], path: Path
 ) -> tuple[Any, str, tuple[int, ...]]:
-    """Replace palette indices by their grey or RGB values.
+    """Replace palette indices with their grey or RGB values.
 
     Parameters
     ----------

@@ -342,7 +342,7 @@ def from_resolution_tags(page: TiffPage) -> PhysicalSpace:
 
 
 def is_common_dpi(dpi: float, *, metric: bool = False) -> bool:
-    """Whether `dpi` is a value that programs write by default.
+    """Return whether `dpi` is a value that programs write by default.
 
     Parameters
     ----------

@@ -216,7 +216,7 @@ def _check_dtype(series: TiffPageSeries, path: Path) -> None:
 
 
 def _is_stack_called_channels(series: TiffPageSeries) -> bool:
-    """Whether an ImageJ file labels the slices of a plain stack as channels.
+    """Return whether an ImageJ file labels the slices of a plain stack as channels.
 
     Programs that write a 3D array without naming its axes produce such files; ImageJ
     itself overlays at most seven channels.
@@ -284,7 +284,7 @@ def _volume(
 
 
 def _names_depth(tif: TiffFile, series: TiffPageSeries) -> bool:
-    """Whether the file states that an axis is Z.
+    """Return whether the file states that an axis is Z.
 
     ImageJ calls the planes of any stack slices; only a slice spacing confirms Z.
     """
@@ -333,7 +333,7 @@ def _source(
         if nbytes <= EAGER_BYTES or not Pages.fit(series):
             with decoding(path):
                 source = series.asarray(maxworkers=1)
-            if source.shape != shape:  # tifffile returns what it could read
+            if source.shape != shape:  # tifffile returns the part that it could read
                 raise _damaged(path, "it has fewer voxels than its shape requires")
             chunks = source.shape
         else:
@@ -368,7 +368,7 @@ class Pages:
 
     @staticmethod
     def fit(series: TiffPageSeries) -> bool:
-        """Whether the shape of a page matches the last axes of the series.
+        """Return whether the shape of a page matches the last axes of the series.
 
         tifffile stores images one voxel wide with their axes swapped.
         """

@@ -113,7 +113,7 @@ class PosteriorRun(VolumeRun):
         self.network: SampledNetwork = prepared.network
 
     def doubts(self) -> Iterator[str]:
-        """Yield the sentences of any run, and one on noise that the samples ignore."""
+        """Yield sentences on unusual voxels and, if need be, on correlated noise."""
         yield from super().doubts()
         noise = self.prepared.noise
         assert noise is not None
@@ -388,6 +388,7 @@ def refuse_for_samples(*, workers: bool, series: bool) -> None:
     Raises
     ------
     ConfigError
+        If the volume is a series, or there are workers.
     """
     if series:
         raise ConfigError(

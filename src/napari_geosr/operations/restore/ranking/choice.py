@@ -30,7 +30,7 @@ _MEASURING = "Measuring the noise"
 
 
 def with_choice(config: RestoreConfig, ranking: Ranking) -> RestoreConfig:
-    """The settings of the run with the chosen model."""
+    """Return the settings of the run with the chosen model."""
     chosen: AnyDict = {"model": ranking.choice, "upscale_factor": 1}
     if ranking.upscale_factor > 1:
         chosen["sharpness"] = _sharpness_of_auto(config)
@@ -38,7 +38,7 @@ def with_choice(config: RestoreConfig, ranking: Ranking) -> RestoreConfig:
 
 
 def _sharpness_of_auto(config: RestoreConfig) -> SharpnessChoice:
-    """Sharpness with which models are tested and run if none was chosen by hand.
+    """Return the sharpness of the tests and the run; ``"scan"`` if none was chosen.
 
     Results as sharp as the scan agree with it within the noise bound. Nobody has
     inspected the result of an automatically chosen model, so the model must not sharpen
@@ -171,7 +171,7 @@ def choose_for_series_steps(
 
 
 def _basis(places: Sequence[str], why: str) -> str:
-    """The parts of a series on which the choice is based, and the reason."""
+    """State on which parts of a series the choice is based, and why."""
     return (
         "The model for the whole series was chosen on the basis of "
         f"{' and '.join(places)}{f', {why}' if why else ''}."
@@ -181,7 +181,7 @@ def _basis(places: Sequence[str], why: str) -> str:
 def _noises_steps(
     plan: SeriesPlan, points: Sequence[Point], should_stop: ShouldStop
 ) -> Generator[Step, None, dict[Point, Noise | None]]:
-    """The noise of each point; None where it cannot be measured."""
+    """Measure the noise of each point; None where this is impossible."""
     noises: dict[Point, Noise | None] = {}
     for point in points:
         yield StageStarted(message=plan.of_channel(point.channel, _MEASURING))
@@ -194,7 +194,7 @@ def _noises_steps(
 
 
 def _judged(noises: dict[Point, Noise | None]) -> tuple[list[Point], str]:
-    """Points for which models are ranked, the noisiest first, and the reason.
+    """Select the points for which models are ranked, noisiest first; give the reason.
 
     In a channel that contains little but noise, a model that removes everything would
     seem the best.
@@ -215,7 +215,7 @@ def _judged(noises: dict[Point, Noise | None]) -> tuple[list[Point], str]:
 
 
 def _best_on_average(rankings: Sequence[Ranking]) -> tuple[Ranking, str]:
-    """The ranking whose choice has the largest mean gain, and the gains in words.
+    """Find the ranking whose choice has the largest mean gain; also describe the gains.
 
     Only models that were chosen in one of the rankings were tested for their effect on
     pores. If another ranking leaves such a model out, it counts as the unchanged scan
@@ -239,5 +239,5 @@ def _best_on_average(rankings: Sequence[Ranking]) -> tuple[Ranking, str]:
 
 
 def _gain(name: str, ranking: Ranking) -> float:
-    """Expected gain of a model according to a ranking; 0 if the model was left out."""
+    """Return the gain of a model in a ranking; 0 if the model was left out."""
     return next((row.gain for row in ranking.rows if row.name == name), 0.0)

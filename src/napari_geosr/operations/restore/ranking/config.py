@@ -61,7 +61,7 @@ class RankConfig(Config):
     @field_validator("models", mode="before")
     @classmethod
     def _read_names(cls, value: object) -> object:
-        """Split ``A,B`` from the command line into two names."""
+        """Split names such as ``A,B`` from the command line at commas."""
         words = [value] if isinstance(value, str) else value
         if not isinstance(words, list | tuple):
             return value
@@ -72,5 +72,5 @@ class RankConfig(Config):
         )
 
     def upscaling_settings(self) -> dict[str, object]:
-        """Settings that apply only to super-resolution models."""
+        """Return the settings that apply only to super-resolution models."""
         return {"upscale_factor": self.upscale_factor, "sharpness": self.sharpness}

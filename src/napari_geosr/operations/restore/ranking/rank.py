@@ -193,7 +193,7 @@ def rank_steps(
 def find_ranking(
     kept: MeasurementStore, volume: Volume, **depends_on: object
 ) -> Ranking | None:
-    """Ranking of an earlier run, with its models.
+    """Return the ranking of an earlier run, with its models.
 
     Returns None if one of the models is missing or has other weights.
     """
@@ -229,7 +229,7 @@ def _ranking(
 def _candidates(
     volume: Volume, config: RankConfig, only_bounded: bool
 ) -> tuple[list[Model], dict[str, str]]:
-    """Models to compare, and the unsuitable ones with the reason."""
+    """Return the models to compare, and the unsuitable ones with the reason."""
     if config.models:
         named = [zoo.find(name) for name in config.models]
         for model in named:
@@ -254,7 +254,7 @@ def _candidates(
 
 
 def _reason_unsuitable(model: Model, volume: Volume, modality: str | None) -> str:
-    """Reason why a model cannot be compared; "" if it can."""
+    """Return the reason why a model cannot be compared; "" if it can."""
     card = model.card
     if card.upscale_factor > 1 or card.labels > 1:
         return "its result is not a denoised scan"
@@ -394,12 +394,12 @@ class _PoreTests:
             return None
 
     def wrong_pores(self, row: RankingEntry) -> str:
-        """In what way the number of pores is wrong in the result of a candidate."""
+        """Describe how a candidate's result has a wrong number of pores; else ""."""
         test = self._test(row)
         return "" if test is None else wrong_pores(row.name, test)
 
     def fading(self, row: RankingEntry) -> str:
-        """Which structures of the scan fade in the result of a candidate."""
+        """Describe which structures of the scan fade in a candidate's result."""
         test = self._test(row)
         if test is None:
             return ""

@@ -83,7 +83,7 @@ class RankingEntry:
         )
 
     def to_json_dict(self) -> AnyDict:
-        """Values for records and ``--json``; non-finite ones are None."""
+        """Return values for records and ``--json``; non-finite ones are None."""
         return {
             "name": self.name,
             "title": self.title,
@@ -144,7 +144,7 @@ class Ranking:
         return next(row for row in self.rows if row.name == name)
 
     def to_json_dict(self) -> AnyDict:
-        """Values for records and ``--json``."""
+        """Return values for records and ``--json``."""
         return {
             "choice": self.choice,
             "why": self.reason,
@@ -160,7 +160,7 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
     """Choose among rows sorted by error; return the name and the reason.
 
     A candidate is chosen only if its gain is certain, and a filter tuned to the scan
-    only if it has a clear lead. If there is hardly any noise, none is chosen.
+    only if it has a clear lead. None is chosen if the noise is weak or unknown.
     """
     candidates = [row for row in rows if row.name != NONE]
     best = candidates[0] if candidates else None
@@ -211,7 +211,7 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
 
 
 def _penalised_error(row: RankingEntry) -> float:
-    """Expected error, increased for a filter that was tuned by the same estimate.
+    """Return the error, increased for a filter that was tuned by the same estimate.
 
     The minimum of many estimates is biased towards the most underestimated error. On
     real volumes with correlated noise, tuned filters with a lead below `_MIN_LEAD` were

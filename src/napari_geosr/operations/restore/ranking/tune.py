@@ -63,7 +63,7 @@ class TrialSetup:
     def cells(
         self, model: Model, statistics: IntensityStatistics | None = None, n: int = 100
     ) -> CellMeans:
-        """Response of a model to the first `n` blocks, as in a full run."""
+        """Compute the response of a model to the first `n` blocks, as in a full run."""
         scale = self.statistics if statistics is None else statistics
         network = self._network(model, scale)
         return evaluate(
@@ -77,7 +77,7 @@ class TrialSetup:
         )
 
     def restorer(self, model: Model, statistics: IntensityStatistics) -> Restore:
-        """Function that restores the core of a window, as in a full run."""
+        """Return a function that restores the core of a window, as in a full run."""
         network = self._network(model, statistics)
 
         def restore(window: Array, core: tuple[slice, ...]) -> Array:
@@ -96,7 +96,7 @@ class TrialSetup:
         return restore
 
     def _network(self, model: Model, scale: IntensityStatistics) -> nn.Module:
-        """The network of a model, with its noise set."""
+        """Return the network of a model, with its noise set."""
         network = model.restorer()
         set_network_noise(
             network, self.noise.standardised(scale.input_mean, scale.input_std)
@@ -105,13 +105,13 @@ class TrialSetup:
 
 
 def is_tunable(model: Model) -> bool:
-    """Whether a model is a classical filter without a strength on its card."""
+    """Return whether a model is a classical filter without a strength on its card."""
     card = model.card
     return not card.has_weights and "strength" not in card.network_kwargs
 
 
 def for_axes(model: Model, volume: Volume) -> Model:
-    """A classical filter adapted to the axes of a volume; other models unchanged.
+    """Adapt a classical filter to the axes of a volume; return other models unchanged.
 
     Settings of its card are kept, except that an image has no third axis, and a single
     slice is not interpolated along Z.
@@ -128,15 +128,15 @@ def for_axes(model: Model, volume: Volume) -> Model:
 
 
 def is_image(volume: Volume) -> bool:
-    """Whether a volume is an image, or a single slice."""
+    """Return whether a volume is an image, or a single slice."""
     return volume.axes == "YX" or volume.shape[0] == 1
 
 
 def tuned(model: Model, setup: TrialSetup) -> tuple[Model, CellMeans]:
-    """A filter with its best strength, and its response to the sample.
+    """Return a filter with its best strength, and its response to the sample.
 
-    Strengths are compared on a few blocks, descending from the middle one; the best one
-    is refined by a parabola.
+    Strengths are compared on a few blocks, from the middle strength towards smaller
+    errors; the best strength is refined by a parabola.
     """
     strengths: tuple[float, ...] = FILTERS.load(model.card.network).STRENGTHS
     risks: dict[float, float] = {}
@@ -153,7 +153,7 @@ def tuned(model: Model, setup: TrialSetup) -> tuple[Model, CellMeans]:
 
 
 def downhill(strengths: tuple[float, ...], risk: Callable[[float], float]) -> int:
-    """Index of a minimum, searched from the middle."""
+    """Return the index of a minimum, searched from the middle."""
     i = len(strengths) // 2
     for step in (-1, 1):
         moved = False
@@ -169,7 +169,7 @@ def downhill(strengths: tuple[float, ...], risk: Callable[[float], float]) -> in
 def refined(
     strengths: tuple[float, ...], i: int, risk: Callable[[float], float]
 ) -> float:
-    """Strength at the minimum of a parabola through a minimum and its neighbours.
+    """Refine the best strength by a parabola through it and its neighbours.
 
     Parameters
     ----------
@@ -240,7 +240,7 @@ def tune_steps(
 
 
 def scaled_strength(model: Model, factor: float) -> Model:
-    """A filter with `factor` times its strength."""
+    """Return a filter with `factor` times its strength."""
     strength = model.card.network_kwargs.get("strength")
     if strength is None:  # use the filter's own default
         strength = model.network().config.strength  # type: ignore[union-attr]

@@ -59,7 +59,7 @@ def rank_upscaling_steps(
 ) -> Generator[Step, None, Ranking]:
     """Rank super-resolution models with one upscale factor, and interpolation.
 
-    Each model is tested on parts of the scan, on two scales; see
+    Each model is tested on parts of the scan, at two scales; see
     `napari_geosr.operations.restore.upscaling.upscaling_verdict`. A model is chosen
     only if it is expected to be clearly better than cubic interpolation.
 
@@ -225,7 +225,7 @@ def decide_upscaling(
 
 
 def _knows_fine_noise(noise: Noise) -> bool:
-    """Whether the scan has no more fine noise than measured.
+    """Return whether the scan has no more fine noise than measured.
 
     A sharper interpolation amplifies fine noise. There is no risk from smooth noise
     (even if unknown), from less noise than measured, or from noise below the rounding
@@ -238,7 +238,7 @@ def _knows_fine_noise(noise: Noise) -> bool:
 
 
 def _interpolates(row: RankingEntry) -> bool:
-    """Whether this interpolation differs from the baseline."""
+    """Return whether this interpolation differs from the baseline."""
     card = None if row.model is None else row.model.card
     return card is not None and not card.has_weights and card.network != BASELINE
 
@@ -246,7 +246,7 @@ def _interpolates(row: RankingEntry) -> bool:
 def _best_interpolation(
     baseline: RankingEntry, others: list[RankingEntry]
 ) -> RankingEntry:
-    """The interpolation that is expected to be best."""
+    """Return the interpolation that is expected to be best."""
     better = [
         row
         for row in others
@@ -256,7 +256,7 @@ def _best_interpolation(
 
 
 def _expectation(row: RankingEntry) -> str:
-    """Expected gain or loss of a model, as part of a sentence."""
+    """Describe the expected gain or loss of a model, as part of a sentence."""
     low, high = (signed_text(end, 1) for end in row.interval)
     gain = signed_text(row.gain, 1)
     return (
@@ -268,7 +268,7 @@ def _expectation(row: RankingEntry) -> str:
 def _as_part(
     steps: Generator[Step, None, UpscalingVerdict], i: int, n: int
 ) -> Generator[Step, None, UpscalingVerdict]:
-    """The steps of test `i` of `n`, with the progress of all tests."""
+    """Yield the steps of test `i` of `n`, with the progress of all tests."""
     with StepIterator(steps) as iterator:
         for step in iterator:
             if isinstance(step, BlockDone):
@@ -294,7 +294,7 @@ def _entry(model: Model, found: UpscalingVerdict) -> RankingEntry:
 def _candidates(
     volume: Volume, config: RankConfig
 ) -> tuple[list[Model], Model, dict[str, str]]:
-    """Models to compare, interpolation, and the unsuitable models with the reason."""
+    """Return the models to compare, interpolation, and reasons for omitting others."""
     factor = config.upscale_factor
     entries, faults = zoo.scan_folders()
     finer = [
@@ -334,7 +334,7 @@ def _candidates(
 def _reason_unsuitable(
     model: Model, volume: Volume, config: RankConfig, modality: str | None
 ) -> str:
-    """Reason why a model cannot be compared; "" if it can."""
+    """Return the reason why a model cannot be compared; "" if it can."""
     card = model.card
     if card.upscale_factor != config.upscale_factor or card.labels > 1:
         return f"its upscale factor is not {config.upscale_factor}"

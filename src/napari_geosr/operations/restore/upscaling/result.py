@@ -37,7 +37,7 @@ class UpscalingVerdict:
     trained_blur : (float, float) or None
         Blur of the model's training scans, in their voxels.
     parts : int
-        Number of parts of the scan that were evaluated, each on two scales.
+        Number of parts of the scan that were evaluated, each at two scales.
     errors : (float, float) or None
         Expected root-mean-square errors of the model and of cubic interpolation, in
         grey values of the scan.

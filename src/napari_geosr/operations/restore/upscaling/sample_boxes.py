@@ -57,7 +57,7 @@ def structured_boxes(volume: Volume, edges: Sequence[int], count: int) -> list[S
     -------
     list of tuple of slice
         Boxes in ascending order of position, all with varying, finite values. They do
-        not overlap unless the volume is too small for the grid.
+        not overlap.
     """
     sizes = [min(e, n) for e, n in zip(edges, volume.shape, strict=True)]
     many = [

@@ -1,4 +1,4 @@
-"""Tests a super-resolution model on parts of a scan, on two scales.
+"""Tests a super-resolution model on parts of a scan, at two scales.
 
 The first scale is that of the scan. The second scale is coarser by the model's upscale
 factor, so that the scan provides the ground truth; see
@@ -94,7 +94,7 @@ class TrialPart:
     Attributes
     ----------
     network_input, reference : ndarray
-        `reference` has independent noise; it is on the grid of the result or, on the
+        `reference` has independent noise; it is on the grid of the result or, at the
         scan's own scale, on the grid of `network_input`.
     noise : float
         Mean variance of the noise of `reference`.
@@ -145,7 +145,7 @@ class ScanTrial:
         self.statistics = _PooledStatistics(0.0, 1.0)
 
     def _variance_shares(self) -> tuple[float, float]:
-        """Return the fraction of noise variance that averaging leaves on each scale."""
+        """Return the fraction of noise variance that averaging leaves at each scale."""
         own, both = (
             filtered_covariance(self.noise, _averaging([f**n for f in self.factors]))
             for n in (1, 2)
@@ -256,7 +256,7 @@ class ScanTrial:
     ) -> None:
         """Set noise and sharpness of the network, as before a restoration.
 
-        On the scan's own scale, the sharpness is that of the prepared run, if there is
+        At the scan's own scale, the sharpness is that of the prepared run, if there is
         one. A result that is as sharp as the object must be blurred before it can be
         compared with the scan. At the coarser scale, the scan is the ground truth, so
         results are as sharp as the scan.
@@ -315,8 +315,8 @@ class ScanTrial:
     def errors(self, part: TrialPart) -> list[tuple[float, float]]:
         """Return the errors of the model and of cubic interpolation.
 
-        Both have two components, block averages and detail: mean squares, corrected for
-        noise. On the scan's own scale, the error of the detail is 0.
+        Each error has two components, the mean squares of block averages and of detail,
+        corrected for noise. At the scan's own scale, the error of the detail is 0.
         """
         found = []
         for result, blur in (

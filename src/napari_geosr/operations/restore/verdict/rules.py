@@ -78,7 +78,8 @@ _EDGES = {
 class RunAssessment:
     """All measurements of the performance of a model on a scan.
 
-    `averaged` is the test of a result with finer voxels, averaged to those of the scan.
+    `averaged` is the test of a result with finer voxels, averaged over those of the
+    scan.
     """
 
     card: ModelCard
@@ -109,7 +110,7 @@ class RunAssessment:
 
     @property
     def is_gain_certain(self) -> bool:
-        """Whether two independent estimates agree that the error decreases."""
+        """Whether the gain is clear, not contradicted and not in doubt."""
         return (
             self.gain is not None
             and (self.gain[1] > 0 or self.gain[0] >= CLEAR_GAIN)

@@ -128,7 +128,7 @@ def restored(
 def _seen(
     scan: Array, result: Array, factors: tuple[int, ...]
 ) -> tuple[Array, npt.NDArray[np.bool_]]:
-    """Average a finer result to the scan's grid; return it with a mask of its core."""
+    """Average a finer result onto the scan's grid; also return a mask of its core."""
     flat = scan.ndim == 2
     fine = (result[None] if flat else result).astype(np.float32)
     steps = (1, *factors)[-3:]

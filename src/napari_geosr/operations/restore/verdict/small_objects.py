@@ -147,7 +147,7 @@ def _compare(block: ComparedBlock) -> npt.NDArray[np.intp]:
         if not valid.any():
             continue
         unit = np.maximum(float(np.std(spread[valid])) * level, least)
-        # Only these voxels can differ from most directions.
+        # Only these voxels can differ from most of their surroundings.
         valid &= np.abs(depth) > limit * unit
         left = (_mean(result, around, there) - result)[valid]
         kept[n][valid] = left / depth[valid]
@@ -199,7 +199,7 @@ def _weakest(
 ) -> Values:
     """Return how much dark and bright voxels differ from their surroundings.
 
-    The differences, divided by `unit`, are the smallest ones of all directions; they
+    The differences, divided by `unit`, are a low quantile over all directions; they
     are 0 for edges, walls and fibres, which hardly differ in some directions.
     """
     centre = values[where]
