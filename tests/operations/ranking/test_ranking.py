@@ -156,6 +156,23 @@ def test_nothing_is_chosen_unless_it_clearly_helps() -> None:
     assert decide([sure, none], Noise(0.5, 100.0))[0] == "none"
 
 
+def test_of_small_uncertain_gains_the_most_certain_is_chosen() -> None:
+    noise = Noise(5.0, 100.0, interval=(4.0, 6.0))
+
+    def rows(gain: float, low: float) -> list[RankingEntry]:
+        return [
+            RankingEntry("network", "", 1.0, gain, (low, 6.0)),
+            RankingEntry("filter", "", 1.1, gain - 0.8, (0.4, 3.0), strength=0.5),
+        ]
+
+    assert decide(rows(2.0, 0.3), noise)[0] == "filter"
+    assert "network may gain more (2.0 dB)" in decide(rows(2.0, 0.3), noise)[1]
+    assert "less certain" in decide(rows(2.0, 0.3), noise)[1]
+    assert decide(rows(2.0, 0.45), noise)[0] == "network"
+    assert decide(rows(2.0, 0.6), noise)[0] == "network"
+    assert decide(rows(3.0, 0.3), noise)[0] == "network"
+
+
 def test_filters_take_the_best_strength_and_say_it() -> None:
     volume, noise, _ = scanned(0.3)
     weak, weak_noise, _ = scanned(0.08)

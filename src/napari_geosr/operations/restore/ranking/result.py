@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 #: Lead over a network, in dB, that a tuned filter needs in order to be preferred.
 _MIN_LEAD = 0.35
+#: Expected gain, and lower end of its interval, in dB, below which the candidate with
+#: the highest lower end is chosen: strong denoisers lose most of such a gain if the
+#: noise is slightly weaker than measured.
+_SMALL_GAIN, _UNCERTAIN_GAIN = 2.5, 0.5
 #: Gain, in dB, below which a result is useless and the exact gain does not matter.
 _FAR_WORSE = -30.0
 
@@ -160,7 +164,8 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
     """Choose among rows sorted by error; return the name and the reason.
 
     A candidate is chosen only if its gain is certain, and a filter tuned to the scan
-    only if it has a clear lead. None is chosen if the noise is weak or unknown.
+    only if it has a clear lead. If all gains are small and uncertain, the one with the
+    highest lower end is chosen. None is chosen if the noise is weak or unknown.
     """
     candidates = [row for row in rows if row.name != NONE]
     best = candidates[0] if candidates else None
@@ -189,25 +194,43 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
             f"best candidate, {best.name}, is expected to gain "
             f"{best.gain_text}.{doubts}"
         )
-    chosen = min(clear, key=_penalised_error)
+    chosen = _most_reliable(clear)
     reason = (
         f"{chosen.name} is expected to gain {chosen.gain_text} over the scan as it is"
     )
-    others = [row for row in candidates if row.name != chosen.name]
+    return chosen.name, f"{reason}{_comparison(chosen, candidates)}.{doubts}"
+
+
+def _most_reliable(clear: list[RankingEntry]) -> RankingEntry:
+    """Return the best of the candidates with a certain gain."""
+    best = min(clear, key=_penalised_error)
+    if best.gain < _SMALL_GAIN and best.interval[0] < _UNCERTAIN_GAIN:
+        return max(clear, key=lambda row: row.interval[0])
+    return best
+
+
+def _comparison(chosen: RankingEntry, candidates: list[RankingEntry]) -> str:
+    """Return the part of the reason that compares the choice with other candidates."""
     first = candidates[0]
+    others = [row for row in candidates if row.name != chosen.name]
     if first is not chosen and first.is_clearly_better:
-        reason += (
+        if _penalised_error(first) < _penalised_error(chosen):
+            return (
+                f"; {first.name} may gain more ({_number(first.gain)} dB), but its "
+                "gain is less certain"
+            )
+        return (
             f"; {first.name}, whose strength was tuned on this scan, is not clearly "
             f"better ({_number(first.gain)} dB)"
         )
-    elif first is not chosen:
-        reason += (
+    if first is not chosen:
+        return (
             f"; {first.name} may gain more ({_number(first.gain)} dB), but may also "
             "do harm"
         )
-    elif others:
-        reason += f"; the next best is {others[0].name} ({_number(others[0].gain)} dB)"
-    return chosen.name, f"{reason}.{doubts}"
+    if others:
+        return f"; the next best is {others[0].name} ({_number(others[0].gain)} dB)"
+    return ""
 
 
 def _penalised_error(row: RankingEntry) -> float:
