@@ -107,7 +107,7 @@ def berea(path: Path) -> Array:
 
 
 def coarse_berea(path: Path, n: int) -> Array:
-    """Return the segmented rock, averaged to voxels of n times the edge length."""
+    """Return the segmented rock, averaged over blocks of n × n × n voxels."""
     rock = rock_of(path)[: 48 * n, : 96 * n, : 96 * n].astype(float)
     return rock.reshape(48, n, 96, n, 96, n).mean((1, 3, 5))
 

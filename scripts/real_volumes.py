@@ -3,7 +3,7 @@
     python scripts/real_volumes.py --data FOLDER [--out build/real_volumes]
 
 FOLDER contains ``ct_volumes`` and ``microscopy`` with the files named below. Every
-volume is restored unchanged and with added noise of known level: independent,
+volume is restored as recorded and with added noise of known level: independent,
 correlated in the plane, and correlated along all axes. The script writes
 ``docs/real_volumes.md``. Rows are stored in the ``--out`` folder, so an interrupted run
 can be resumed.

@@ -50,7 +50,7 @@ class DockRun(Protocol):
     def hand_over(
         self, *, start: bool, on_done: Callable[[], None], failed: Callable[[], None]
     ) -> None:
-        """Stop the run and keep it as a job, which by default starts immediately.
+        """Stop the run, and keep it as a job that is started immediately or paused.
 
         Parameters
         ----------
@@ -204,7 +204,7 @@ class CloseFilter(QObject):
         asked = [run for run in self._asked if isalive(run)]
         ended = [run.description for run in asked if not run.is_running]
         self._asked = []
-        # ended while the question was open; results exist only in this window
+        # These ended while the question was open: results exist only in this window.
         if ended:
             show_info(
                 f"{' and '.join(ended)} {'have' if len(ended) > 1 else 'has'} finished "

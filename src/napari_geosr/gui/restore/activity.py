@@ -177,7 +177,7 @@ class RestoreActivity(Activity):
     def unfinished(self) -> Image | Labels | None:
         """Return the partial result that `run` would resume, if there is one.
 
-        The last run was stopped, its layer exists, and nothing has changed since.
+        There is one if the last run was stopped and nothing has changed since.
         """
         layer, target = self.source(), self.target()
         if self._stopped is None or layer is None or self._busy == RUN:

@@ -111,7 +111,7 @@ def start_steps(
     Raises
     ------
     GeoSRError
-        If the study cannot be started; the folder is removed.
+        If the study cannot be prepared; a new folder is removed, an earlier one kept.
     """
     yield StageStarted(message="Inspecting the projections")
     plan.check()

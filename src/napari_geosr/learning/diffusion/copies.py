@@ -70,7 +70,7 @@ class TrainingPlanes:
     limit : float
         Similarity above which a sample is a copy.
     n_all : int
-        Number of planes of the training images, not all of which may be searched.
+        Total number of planes in the training images; `planes` may be a sample of them.
     """
 
     planes: tuple[Plane, ...]

@@ -262,7 +262,7 @@ class Method(_Method):
         )
 
     def prepare(self, patches: Patches) -> None:
-        """Check that something is painted in the part that is held out."""
+        """Check that voxels are painted in the training and the held-out part."""
         super().prepare(patches)
         for held_out in (False, True):
             if not any(_is_painted(scene, held_out) for scene in patches.scenes):
@@ -284,9 +284,9 @@ class Method(_Method):
         return {"source": drawn["source"], "target": drawn["target"]}
 
     def starting_weights(self, model: Model) -> dict[str, Tensor]:
-        """Return the weights of the model; those of the last layer are new.
+        """Return the weights of the model, except for the last layer.
 
-        The weights of the last layer are kept if the model has the same classes.
+        Its weights are new, unless its shape is the same (the number of classes).
         """
         trained = model.network().state_dict()
         own: dict[str, Tensor] = self.modules[self.result].state_dict()

@@ -44,7 +44,7 @@ _MIN_PERSISTENCE = 0.05
 
 
 def loss(phase: Tensor, target: Tensor, scales: GeometryScales) -> Tensor:
-    """Return the squared distance of features from those of the target, per sample.
+    """Return the squared distance of features from the target's: mean of all samples.
 
     The sum over features is divided by the square root of the number of voxels, as in
     ``euler``. Voxels that share a corner are connected (26 or 8 neighbours), as when
