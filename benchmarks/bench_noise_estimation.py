@@ -43,7 +43,8 @@ WIDTHS = {
 }
 RECONSTRUCTED = "reconstruction"
 QUICK = ("independent", "in 3D")
-#: Classes of the grey values of a pair, as quantiles.
+#: Classes of grey values, for each of which the noise of a pair is compared; limits as
+#: quantiles.
 CLASSES = ((0.0, 0.5), (0.5, 0.9), (0.9, 0.98), (0.98, 1.0))
 
 

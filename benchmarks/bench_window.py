@@ -40,7 +40,7 @@ PART = "napari alone: add an image layer of the part"
 SWAP = "napari alone: remove a layer and add another, with torch loaded"
 #: Baseline of opening a dock: an empty dock, which resizes and redraws the canvas.
 DOCK = "napari alone: open an empty dock"
-#: Baselines of adding empty labels to the scan, and one slice of labels on top of it.
+#: Baselines of adding empty labels to the scan, and of adding one slice of labels.
 EMPTY, SLICE = "napari alone: add empty labels", "napari alone: add one slice of labels"
 REPLACE = "napari alone: replace the slice of labels"
 #: Redrawing the window: baselines of selecting pores.

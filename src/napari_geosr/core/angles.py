@@ -200,7 +200,7 @@ def steps_around(angles: Angles) -> bool:
     Parameters
     ----------
     angles : ndarray of float, shape (n,)
-        In degrees, in the order of recording, for either sense of rotation.
+        In degrees, in the order of recording; they may increase or decrease.
     """
     n = len(angles)
     if n < _MIN_VIEWS:

@@ -318,7 +318,7 @@ class Volume:
     def select(self, *, time: int | None = None, channel: int | None = None) -> Volume:
         """Take one time point and one channel, dropping those axes.
 
-        Axes of length one need no choice. No voxels are read. Raises `VolumeError` when
+        Axes of length one may be omitted. No voxels are read. Raises `VolumeError` when
         a choice is missing or out of range.
         """
         for letter, choice, things in (

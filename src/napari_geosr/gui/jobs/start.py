@@ -250,7 +250,7 @@ def _file_of(part: Path | Volume, should_stop: ShouldStop) -> Path | None:
 
 
 def _boxes(data: Data, edge: int) -> Data:
-    """Central box of every part; a target's box covers the region of its source."""
+    """Return the central box of each volume; for targets, the region of their source."""
     opened = {
         role: [io.read(p) if isinstance(p, Path) else p for p in parts]
         for role, parts in data.items()

@@ -89,7 +89,7 @@ class SentenceLabel(QLabel):
         self.setText(text)
 
     def setText(self, text: str) -> None:
-        """Show a text; it may be broken at ``_-./`` within names, not numbers."""
+        """Show a text; lines may be broken at ``_-./`` in names, but not in numbers."""
         self._whole = text
         joined = _BEFORE_UNIT.sub("\u00a0", text)
         super().setText(_JOINT.sub("\\g<0>\u200b", joined))

@@ -310,7 +310,7 @@ def add_rose(
     place: AnyDict | None = None,
     visible: bool = True,
 ) -> Vectors | None:
-    """Draw a line through the centre for each direction, as long as its MIL.
+    """Draw a line through the centre for each direction, proportional to its MIL.
 
     An earlier layer of the same volume is replaced.
 

@@ -100,7 +100,7 @@ class PictureOutlines(QObject):
             self.end()
 
     def _on_data(self, event: Any) -> None:
-        """Select the pores in an outline that was finished."""
+        """Select the pores inside an outline that was just finished."""
         shapes, pores = self._layers()
         if str(event.action) != "added" or not shapes or not pores or not shapes.data:
             return
