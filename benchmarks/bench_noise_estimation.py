@@ -43,8 +43,7 @@ WIDTHS = {
 }
 RECONSTRUCTED = "reconstruction"
 QUICK = ("independent", "in 3D")
-#: Classes of grey values, for each of which the noise of a pair is compared; limits as
-#: quantiles.
+#: Quantiles of the grey values between which the noise of a pair is compared.
 CLASSES = ((0.0, 0.5), (0.5, 0.9), (0.9, 0.98), (0.98, 1.0))
 
 

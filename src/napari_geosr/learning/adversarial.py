@@ -93,7 +93,7 @@ class AdversarialMethod(Method):
 
         distance = self.config.distance
         module = self.modules[critic]
-        # Make one pass for real and fake images, so that parallel processes synchronise only once.
+        # Score real and fake images together: parallel processes then synchronise once.
         images = torch.cat([real, fake])
         if condition is not None:
             images = torch.cat([torch.cat([condition, condition]), images], dim=1)

@@ -235,7 +235,7 @@ class CloseFilter(QObject):
             )
 
     def ask_to_wait(self) -> None:
-        """Ask whether to wait until the runs have become jobs, or to cancel this."""
+        """Ask whether to wait until the runs are jobs, or to cancel the handover."""
         handovers = self._handovers
         window: Any = self.parent()
         if not ask_about_handovers([run.description for run in handovers], window):

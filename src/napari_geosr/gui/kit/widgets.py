@@ -285,7 +285,7 @@ class FormAligner(QObject):
         return False
 
     def _align(self) -> None:
-        """Give labels equal widths."""
+        """Give the labels of each section equal widths."""
         groups: dict[int, list[QWidget]] = {}
         for form in self._body.findChildren(QFormLayout):
             labels = [la for la in _labels_of(form) if la.isVisibleTo(self._body)]

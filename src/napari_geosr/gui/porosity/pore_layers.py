@@ -147,7 +147,7 @@ def add_pores(
 def _describe_in_status_bar(layer: Labels, report: PorosityReport) -> None:
     """Describe the pore under the mouse in words and with units.
 
-    napari lists every column of the features by its name, for the background too.
+    By default, napari lists all columns of the features, also for the background.
     """
     columns = {
         name.replace("_", " "): (report.table[name], report.units.get(name, ""))

@@ -403,7 +403,7 @@ class PoreTable(QTableView):
             header.moveSection(header.visualIndex(known.index(name)), place)
 
     def select_label(self, label: int) -> bool:
-        """Select the row of `label`, if there is one, without emitting `labelChosen`."""
+        """Select the row of `label`, if any, without emitting `labelChosen`."""
         row = self.pores.row_of(label)
         was_quiet = self._quiet
         if row is None:

@@ -141,7 +141,7 @@ class RestoreActivity(Activity):
 
     @property
     def is_ready(self) -> bool:
-        """Whether the run is prepared with the current settings and was announced."""
+        """Whether the run is prepared with these settings and `ready` was emitted."""
         layer = self.source()
         if self._ready is None or layer is None or not self._is_announced:
             return False

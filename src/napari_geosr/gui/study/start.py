@@ -111,7 +111,7 @@ def start_steps(
     Raises
     ------
     GeoSRError
-        If the study cannot be prepared; a new folder is removed, an earlier one kept.
+        If the study cannot be created (its new folder is then removed) or started.
     """
     yield StageStarted(message="Inspecting the projections")
     plan.check()

@@ -141,7 +141,7 @@ class FeatureLink(QObject):
         self._is_writing = False
 
     def _read(self, _event: object = None) -> None:
-        """Adopt a selection that another program has written."""
+        """Adopt a selection that another plugin has written to the features."""
         layer = self._followed()
         if layer is None or self._is_writing:
             return

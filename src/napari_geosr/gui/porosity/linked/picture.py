@@ -143,7 +143,7 @@ def _corners(data: AnyArray, kind: str) -> AnyArray:
 
 
 def labels_inside(labels: Any, outline: AnyArray, axes: list[int]) -> AnyArray:
-    """Return the labels with the centre of a voxel inside the outline, in its plane.
+    """Return the labels of the voxels in a plane whose centres are inside an outline.
 
     Parameters
     ----------
