@@ -6,7 +6,7 @@ U-Net on the skulls from which `skull-complete` was built, then
 complete the same unseen skulls with both. An interrupted training is resumed.
 ``whole`` counts what `skull-complete` adds to complete skulls, and to the same skulls
 with a missing part; ``turned`` completes skulls that are rotated by half a turn
-about Z. Both take ``--edge 128 --number 40``.
+about Z. ``whole`` and ``turned`` take ``--edge 128 --number 40``.
 """
 
 from __future__ import annotations

@@ -185,7 +185,7 @@ def fair_psnr(
 
 
 def lacunae_kept(image: Array, clean: Array) -> float:
-    """Fraction of small dark objects in the bone still below the same threshold."""
+    """Fraction of small dark objects in the bone that remain below the threshold."""
     threshold = threshold_otsu(clean)
     labels = connected_components(clean < threshold, connectivity=26)
     sizes = np.bincount(labels.ravel())

@@ -144,16 +144,16 @@ class TrainingData(Config):
     """Percentiles 1, 5, 25, 50, 75, 95, 99 of standardised training volumes; None, here
     and below: unknown, as for third-party models."""
     intensity_distance: tuple[float, float] | None = None
-    """Distance between the percentiles of a part of the training volumes and those of
-    the nearest other part: median and 99th percentile over all parts."""
+    """Distance of a volume of the same kind to the nearest of the other examples, by
+    percentiles: median and 99th percentile over such volumes."""
     examples: tuple[tuple[float, ...], ...] = ()
-    """Percentiles of parts of the training volumes, and of whole volumes."""
+    """Percentiles of training volumes, and of parts of them."""
     spectrum: TrainingStatistic | None = None
     """Logarithm of the in-plane power of standardised volumes, by radial frequency."""
     spectrum_distance: tuple[float, float] | None = None
     """Like `intensity_distance`, but for spectra."""
     spectrum_examples: tuple[tuple[float, ...], ...] = ()
-    """Spectra of the same parts and volumes."""
+    """Spectra of the same volumes and parts."""
     seeds: tuple[int, ...] = ()
     """Seeds of the simulated data."""
 

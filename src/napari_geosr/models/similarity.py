@@ -260,7 +260,7 @@ class SimilarityIndex:
         Raises
         ------
         ModelError
-            If it is damaged or too large.
+            If the file is damaged or too large.
         """
         try:
             if len(content) > MAX_INDEX_BYTES:

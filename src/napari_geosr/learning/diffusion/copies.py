@@ -185,7 +185,7 @@ def _reference_steps(
 
 
 def _limit(similarities: Sequence[float]) -> float:
-    """Return a limit that a further value of the same kind exceeds only by chance.
+    """Return a limit that a further value of this kind exceeds with low probability.
 
     Fisher's transform of correlations is nearly normal, so the limit is the upper end
     of a prediction interval; it is at least the largest value.

@@ -286,7 +286,7 @@ class Method(_Method):
     def starting_weights(self, model: Model) -> dict[str, Tensor]:
         """Return the weights of the model, except for the last layer.
 
-        Its weights are new, unless its shape is the same (the number of classes).
+        The last layer is new, unless both have the same number of classes.
         """
         trained = model.network().state_dict()
         own: dict[str, Tensor] = self.modules[self.result].state_dict()
