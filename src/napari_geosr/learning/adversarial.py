@@ -85,7 +85,7 @@ class AdversarialMethod(Method):
     def critic_terms(
         self, critic: str, real: Tensor, fake: Tensor, condition: Tensor | None = None
     ) -> tuple[Tensor, Losses]:
-        """Return the loss of the critic `critic`, with any gradient penalty.
+        """Return the loss of the critic `critic`, including any gradient penalty.
 
         `condition` is prepended to both images as further input channels.
         """

@@ -35,10 +35,10 @@ USUAL_COUNTS: dict[int, tuple[int, int]] = {
     35: (5, 7),
     45: (5, 9),
 }
-#: Largest resolution of the objective, λ/(2 NA), in pixels; if it is exceeded, the
-#: pixel size has the wrong unit.
+#: Maximum of the resolution limit of the objective, λ/(2 NA), in pixels; if it is
+#: exceeded, the pixel size has the wrong unit.
 _MAX_PIXELS = 50
-#: Smallest resolution of the objective, in pixels.
+#: Minimum of this resolution limit, in pixels.
 _MIN_PIXELS = 0.25
 #: Largest number of pixels along each axis that are read to guess the order.
 _GUESS_EDGE = 256

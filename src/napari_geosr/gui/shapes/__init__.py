@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
     ShapeConfig = RefineShapeConfig | CompleteShapeConfig | MaskFormConfig
 
-#: Result of an operation.
+#: Type of the result of an operation.
 T = TypeVar("T")
 #: Names of the operations.
 _PREVIEW, _RUN, _EXPORT = "preview of a shape", "shape", "mesh"

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 #: Edge of windows in voxels, by number of axes; they overlap by a quarter of it.
 WINDOW = {2: 256, 3: 64}
-#: Up to this edge, in units of the window's, an image is not split into windows.
+#: Images up to this edge, in units of the window's edge, are not split into windows.
 _UNCUT = 1.25
 
 

