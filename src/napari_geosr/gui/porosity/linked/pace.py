@@ -117,7 +117,7 @@ class PicturePace(QObject):
             self._draw()
 
     def show_now(self) -> None:
-        """Update the picture for a change now, whatever the frame in progress shows.
+        """Update the picture for a change now, even while another frame is being drawn.
 
         The frame also shows changes other than those of the lasso.
         """
