@@ -117,9 +117,9 @@ class PicturePace(QObject):
             self._draw()
 
     def show_now(self) -> None:
-        """Update the picture for a change now, even while another frame is being drawn.
+        """Update the picture for a change now; the frame in progress is not timed.
 
-        The frame also shows changes other than those of the lasso.
+        That frame also shows changes other than those of the lasso.
         """
         self._began = None
         self._end.stop()
