@@ -9,7 +9,7 @@ from pathlib import Path
 def replace_section(document: Path, name: str, text: str) -> None:
     """Put `text` between the marks ``<!-- name -->`` and ``<!-- end of name -->``.
 
-    If the marks or the document do not exist, they are added at the end. Python's ``%``
+    Missing marks are added at the end; a missing document is created. Python's ``%``
     format omits the space before the sign, which is added here.
     """
     text = re.sub(r"(?<=\d)%", " %", text)

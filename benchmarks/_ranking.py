@@ -122,7 +122,7 @@ def order_table(rows: Sequence[Row], warnings: Mapping[str, str]) -> str:
 
 
 def _gain(rows: Sequence[Row]) -> str:
-    """Return the gain of Noise2Void in spite of the warning."""
+    """State the gain of Noise2Void over the input, if it was run."""
     found = {row["method"]: row["psnr"] for row in rows}
     if "Noise2Void" not in found:
         return ""

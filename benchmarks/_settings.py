@@ -1,6 +1,6 @@
 """A short identifier of everything that determines the results of a benchmark.
 
-Stored rows are reused only if none of it has changed.
+Stored rows are reused only if their identifier has not changed.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from typing import Any
 
 
 def digest(values: Mapping[str, Any], functions: Sequence[Callable[..., Any]]) -> str:
-    """Hash of eight letters that changes with a value or with the code of a function.
+    """Return eight hexadecimal digits that depend on the values and the code.
 
     Parameters
     ----------
     values : mapping
         Values that JSON can represent.
     functions : sequence of callable
-        Functions the code of which is included, without comments, docstrings and
-        layout.
+        Functions whose code is included, without comments, docstrings and layout.
     """
     code = {function.__qualname__: _code(function) for function in functions}
     text = json.dumps([values, code], sort_keys=True)

@@ -150,7 +150,7 @@ def inputs(row: Row, folder: Path) -> tuple[Path, Path]:
 
 
 def child(row: Row) -> None:
-    """Run all budgets in this process; after an error, the smallest possible."""
+    """Run all budgets in this process; after an error, also the smallest possible."""
     from napari_geosr.cli.app import run
 
     with tempfile.TemporaryDirectory() as name:

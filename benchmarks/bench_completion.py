@@ -6,7 +6,7 @@ U-Net on the skulls from which `skull-complete` was built, then
 complete the same unseen skulls with both. An interrupted training is resumed.
 ``whole`` counts what `skull-complete` adds to complete skulls, and to the same skulls
 with a missing part; ``turned`` completes skulls that are rotated by half a turn
-about Z. Both take ``--edge 128 --number 40``.
+about Z. ``whole`` and ``turned`` take ``--edge 128 --number 40``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _FINER = 2
 _SKULLS = 150
 #: Feature maps of the U-Net, from 64³ to 4³ voxels.
 _CHANNELS = (8, 16, 24, 24, 32)
-#: Initial learning rate (Adam, then a cosine to zero).
+#: Initial learning rate of Adam, followed by a cosine decay to zero.
 _RATE = 2e-3
 #: Steps between two checkpoints.
 _CHECKPOINT = 100
@@ -194,7 +194,7 @@ def train(folder: Path, steps: int) -> None:
 
 
 def _dense_part(network: DenseUNet, incomplete: Mask) -> Mask:
-    """Predict the missing part by the U-Net, interpolated to the grid of the shape.
+    """Predict the missing part with the U-Net, interpolated to the grid of the shape.
 
     The predicted fractions are added to those of the given shape before interpolation,
     which leaves no gap between the two; only voxels near the prediction are kept.

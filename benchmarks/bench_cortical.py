@@ -1,8 +1,8 @@
 """Recovery of cortical pores by super-resolution, by pore width.
 
-Simulated Haversian and Volkmann canals, 20 to 330 µm wide, are imaged like a clinical
-HR-pQCT scanner with voxels of 82 µm would do, and super-resolved by a factor of eight,
-to voxels of 10.25 µm. The same lightweight network is trained with a loss on grey
+Simulated Haversian and Volkmann canals, 20 to 330 µm wide, are imaged as a clinical
+HR-pQCT scanner with voxels of 82 µm would, and super-resolved by a factor of eight, to
+voxels of 10.25 µm. The same lightweight network is trained with a loss on grey
 values alone and with additional geometry-aware losses. Prints, for each class of canal
 widths, the fractions of found and invented voxels and the error of the porosity, and
 the width below which less than half is found; or writes this into a document with

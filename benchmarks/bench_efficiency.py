@@ -53,7 +53,7 @@ from napari_geosr.operations.train import TrainJob, config_class, train_steps
 #: Edge of a patch in voxels of the result.
 PATCH = 64
 WEAK = "weak independent"
-#: Fraction of the usual noise level.
+#: Level of the weak noise as a fraction of the usual level.
 WEAKER = 1 / 7
 FACTORS = (2, 4)
 DOCS = Path(__file__).resolve().parents[1] / "docs"

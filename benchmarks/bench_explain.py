@@ -162,7 +162,7 @@ def rows(
 def support(request: AttributionRequest, whole: np.ndarray) -> dict[str, Any] | None:
     """Values of a pore without running the network; None if no solid is next to it.
 
-    Windows are cut from the whole result, which equals their own results.
+    The results of windows are cut from the whole result, which has the same values.
     """
     own = Window.values
 

@@ -156,7 +156,7 @@ SCRATCH, DENOISER, DIFFUSION = "from scratch", "denoiser", "ddpm"
 #: Variant that trains a small pixel classifier on features of the unchanged model.
 FEATURES = "ddpm, frozen"
 #: Learning rates to try: from scratch, for all layers; after pre-training, for the new
-#: last layer (a hundredth of it for the others).
+#: last layer (the rate of the other layers is a hundredth).
 RATES = (1e-3, 3e-3, 1e-2)
 #: Noise of the denoising autoencoder, in standard deviations of the grey values.
 DENOISER_NOISE = 0.5

@@ -3,7 +3,7 @@ r"""Compare networks trained with and without geometry-aware losses.
 Coarse scans of bone, foam and bone cells are super-resolved by factors of four and
 eight. The same lightweight network is trained with a loss on grey values alone and with
 additional geometry-aware losses, with the same volumes, seed, steps and number of
-parameters. Both are tested on objects that were not used for training, by their pores.
+parameters. The pores of objects that were not used for training are compared.
 ``--adversarial`` adds Pix2Pix, and CycleGAN with coarse and fine scans of different
 objects. Prints Markdown tables and whether the targets are reached, or writes them into
 a document with ``--out``.
@@ -184,7 +184,7 @@ def thickness(phase: Mask) -> float:
 
 
 def judged(volume: Array, test: Test) -> dict[str, float]:
-    """Absolute errors of one restored volume, and its PSNR, recall and the like."""
+    """Absolute errors of a restored volume, its PSNR and agreement of centrelines."""
     scan = test.scan
     truth = scan.mask
     mask = volume <= test.threshold

@@ -9,8 +9,8 @@ window is also redrawn without any change. The target is 50 ms.
 In these steps the picture is updated after each change. Then the lasso is drawn with
 the mouse, which moves every 8 ms; the picture is updated as often as the plot allows.
 The gaps of the event loop are compared with those for redrawing the unchanged window
-every 16 ms. Finally, frames are timed while the picture is panned, for the image alone
-and with the selected pores.
+every 16 ms. Finally, the picture is panned and each redraw is timed, for the image
+alone and with the selected pores.
 
     xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/bench_linked_pores.py
 """
@@ -43,7 +43,7 @@ def timed(change: Callable[[], Any]) -> tuple[float, float]:
 
 
 def frame_times(viewer: Any, frames: int = 60) -> np.ndarray:
-    """Return the milliseconds of each frame while the picture is panned."""
+    """Pan the picture, and return the time of each redraw in milliseconds."""
     times, middle = [], viewer.camera.center
     for i in range(frames):
         place = (*middle[:-1], middle[-1] + 40 * np.sin(i / 8))

@@ -63,7 +63,7 @@ def tau_of_taufactor(pores: Mask) -> float:
 
 
 def time_transport(path: Path, edge: int) -> None:
-    """Compare the tortuosity factors and the processor times."""
+    """Compare tortuosity factors and processor times with those of TauFactor."""
     part = tifffile.imread(path)[(slice(0, edge),) * 3]
     pores = part <= threshold_otsu(part)
     grey = np.where(pores, 50, 200).astype(np.uint8)

@@ -43,7 +43,7 @@ WIDTHS = {
 }
 RECONSTRUCTED = "reconstruction"
 QUICK = ("independent", "in 3D")
-#: Classes of the grey values of a pair, as quantiles.
+#: Quantiles of the grey values between which the noise of a pair is compared.
 CLASSES = ((0.0, 0.5), (0.5, 0.9), (0.9, 0.98), (0.98, 1.0))
 
 
@@ -107,7 +107,7 @@ def berea(path: Path) -> Array:
 
 
 def coarse_berea(path: Path, n: int) -> Array:
-    """Return the segmented rock, averaged to voxels of n times the edge length."""
+    """Return the segmented rock, averaged over blocks of n × n × n voxels."""
     rock = rock_of(path)[: 48 * n, : 96 * n, : 96 * n].astype(float)
     return rock.reshape(48, n, 96, n, 96, n).mean((1, 3, 5))
 

@@ -1,10 +1,10 @@
-"""Coverage of the intervals of scan plans: 200 draws for each known phantom.
+"""Coverage of the intervals of scan plans: 200 sets of spots for each known phantom.
 
-For plans from a scan of the whole phantom, the planned number of random spots is drawn.
-For plans from a single spot, 40 first spots are used, and five draws, anywhere in the
-phantom, are made for the plan of each. Prints the number of planned spots, and how
-often the mean of the drawn spots was within the interval around the true porosity; the
-nominal value is 95 %.
+A set is the planned number of random spots. Plans are made from a scan of the whole
+phantom, and from 40 single first spots; in the second case, five sets are drawn from
+anywhere in the phantom for each plan. Prints the number of planned spots, and how often
+the mean of a set was within the interval around the true porosity; the nominal value is
+95 %.
 
     python benchmarks/bench_plan.py [--draws 200] [--precision 0.1]
 """
@@ -63,7 +63,7 @@ def cubes(pores: Mask) -> npt.NDArray[np.float64]:
 
 
 def from_whole(pores: Mask, precision: float, draws: int) -> tuple[float, float]:
-    """Number of planned spots, and fraction of the draws within the interval."""
+    """Number of planned spots, and fraction of sets with means in the interval."""
     planned, values = plan(pores, precision, "whole"), cubes(pores)
     rng = np.random.default_rng(3)
     held = [
@@ -75,7 +75,7 @@ def from_whole(pores: Mask, precision: float, draws: int) -> tuple[float, float]
 
 
 def from_spot(pores: Mask, precision: float, draws: int) -> tuple[float, float]:
-    """Mean number of planned spots, and fraction of the draws within the interval."""
+    """Mean number of planned spots, and fraction of sets with means in the interval."""
     rng = np.random.default_rng(4)
     counts, held = [], []
     for _ in range(max(1, draws // 5)):

@@ -111,8 +111,8 @@ def make_files(folder: Path, shape: tuple[int, ...]) -> dict[str, Path]:
 def plain_reads(folder: Path, n: int) -> bool:
     """Compare each kind of read with that from a memory-mapped file.
 
-    The target applies only to reads of a sweep or a viewer: a network takes seconds for
-    a tile, and for single columns the mapping copies less than the system reads.
+    The target applies only to planes, as in a sweep or a viewer: a network takes
+    seconds for a tile, and for columns the mapping copies less than the system reads.
     """
     import tifffile
 

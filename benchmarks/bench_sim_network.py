@@ -170,7 +170,6 @@ def published_rows(
     Parameters
     ----------
     scene : Scene
-    scene : Scene
     most : int
         Total number of steps.
     limit : float

@@ -127,7 +127,7 @@ class Case:
 
     @property
     def margins(self) -> tuple[float, float]:
-        """Margins (below, above) needed in addition to the variation."""
+        """Margins (below, above) that, added to the variation, explain the error."""
         away = self.true - self.expected
         needed = float(np.sqrt(max(0.0, away**2 - self.variation**2)))
         return (needed, 0.0) if away < 0 else (0.0, needed)

@@ -220,7 +220,7 @@ def cost(
 ) -> dict[str, Any]:
     """Return the seconds and joules per million voxels of the result of `work`.
 
-    The best of three runs after an untimed one. The energy is that of the whole
+    After an untimed run, the fastest of three counts. The energy is that of the whole
     computer while `work` is repeated, so no other program should be running.
     """
     millions = work().size / 1e6

@@ -5,7 +5,7 @@ CPU time of three runs is used, because it depends less on other programs. Weigh
 random. "error" is the largest difference from the untiled result. MONAI runs with an
 overlap of 0.25 and Gaussian blending, once with windows as large as the tiles of
 napari-geosr (P2: tiles of at least 5 halos must not be slower than this) and once with
-windows as large as its tiles with their halos, which need the same memory.
+windows as large as these tiles with their halos, which need the same memory.
 
     python benchmarks/bench_tiling.py [--quick]
 """

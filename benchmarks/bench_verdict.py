@@ -203,7 +203,7 @@ def is_remarked(row: Row) -> bool:
 
 
 def is_flagged(row: Row) -> bool:
-    """Whether a user gets a warning before the run: no *ok*, or a remark."""
+    """Whether a user is warned before the run, by the verdict or a remark."""
     return row["verdict"]["level"] != "ok" or is_remarked(row)
 
 

@@ -1,10 +1,10 @@
 """Freezes of the window while docks open, preview and run: the 50 ms target.
 
 Prints the longest time between two iterations of the event loop, and the 95th
-percentile, for 256 × 512 × 512 voxels. Ratios are relative to napari alone in the same
-window: to adding the volume as a layer and stepping through it, or, in rows that add a
-layer, to adding one of that kind and size. Times in which other programs use the
-processor are included, so run it on an idle machine.
+percentile, for 256 × 512 × 512 voxels. The reference for ratios is napari alone in the
+same window: it adds the volume as a layer and steps through it or, in rows that add a
+layer, adds one of that kind and size. Times in which other programs use the processor
+are included, so run it on an idle machine.
 
     xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/bench_window.py [--quick]
 
@@ -40,7 +40,7 @@ PART = "napari alone: add an image layer of the part"
 SWAP = "napari alone: remove a layer and add another, with torch loaded"
 #: Baseline of opening a dock: an empty dock, which resizes and redraws the canvas.
 DOCK = "napari alone: open an empty dock"
-#: Baselines of adding empty labels to the scan, and one slice of labels on top of it.
+#: Baselines of adding empty labels to the scan, and of adding one slice of labels.
 EMPTY, SLICE = "napari alone: add empty labels", "napari alone: add one slice of labels"
 REPLACE = "napari alone: replace the slice of labels"
 #: Redrawing the window: baselines of selecting pores.

@@ -132,7 +132,7 @@ def figures(name: str, path: str) -> tuple[FigureRow, ...]:
     """Return the results of the model, the input and the tuned classical methods.
 
     Those of the classical methods depend only on the test sets; they are taken from
-    card of the replaced model.
+    the card of the replaced model.
     """
     known = {
         (row.test_set, row.method): row

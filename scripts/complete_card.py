@@ -114,7 +114,7 @@ def _completed(
 
 
 def _as_written(card: ModelCard, recipe: Path) -> None:
-    """Replace the local path of the initial model by that in the configuration.
+    """Replace the local path of the initial model with that in the configuration.
 
     Raises
     ------

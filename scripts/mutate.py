@@ -9,8 +9,8 @@ change that no test detects survives: the behaviour is not tested.
     python scripts/mutate.py --check          # do the texts still exist? (seconds)
     python scripts/mutate.py --list
 
-The exit code is 1 if fewer than ``--least`` (0.95) are killed, and 2 if a text or a
-test file no longer exists: then update the table.
+The exit code is 1 if the tests detect less than a fraction ``--least`` (0.95) of the
+changes, and 2 if a text or a test file no longer exists: then update the table.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python scripts/real_volumes.py --data FOLDER [--out build/real_volumes]
 
 FOLDER contains ``ct_volumes`` and ``microscopy`` with the files named below. Every
-volume is restored unchanged and with added noise of known level: independent,
+volume is restored as recorded and with added noise of known level: independent,
 correlated in the plane, and correlated along all axes. The script writes
 ``docs/real_volumes.md``. Rows are stored in the ``--out`` folder, so an interrupted run
 can be resumed.
@@ -185,7 +185,7 @@ def fair_psnr(
 
 
 def lacunae_kept(image: Array, clean: Array) -> float:
-    """Fraction of small dark objects in the bone still below the same threshold."""
+    """Fraction of small dark objects in the bone that remain below the threshold."""
     threshold = threshold_otsu(clean)
     labels = connected_components(clean < threshold, connectivity=26)
     sizes = np.bincount(labels.ravel())

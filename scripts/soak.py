@@ -534,10 +534,10 @@ def main() -> int:
 
 
 def _answers() -> Any:
-    """Patch dialogs to answer themselves, and keep graphics programs.
+    """Make dialogs answer themselves, and prevent the deletion of shader programs.
 
-    Mesa's software renderer (22.3) may crash when drawing after a program was deleted,
-    which happens whenever a layer is removed, with or without this plugin.
+    Mesa's software renderer (22.3) may crash when drawing after a shader program was
+    deleted, which happens whenever a layer is removed, with or without this plugin.
     """
     from contextlib import ExitStack
 

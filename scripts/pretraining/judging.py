@@ -166,7 +166,7 @@ def figures(volume: FloatArray, scan: Scan, test: TestSet) -> Figures:
 
 
 def mean(each: list[Figures]) -> Figures:
-    """Mean over scans; for relative errors, the mean size with the sign of the mean."""
+    """Mean over scans; for errors, the mean magnitude with the sign of the mean."""
     out: Figures = {}
     for key in each[0]:
         values = [row[key] for row in each]

@@ -18,7 +18,7 @@ _MOST = 160
 
 
 def training_data(sources: Sequence[str], seed: int, **said: Any) -> TrainingData:
-    """Examples of the training volumes, and distances of others of the same kind.
+    """Return examples of training volumes, and distances of similar volumes to them.
 
     Parameters
     ----------

@@ -79,7 +79,8 @@ def reconstruct(
     size : int, optional
         Edge length of the slices in voxels; by default the width of the field of view.
     full_turn : {"auto", "join", "keep"}
-        For scans over 360°: join opposite projections side by side, or keep them.
+        For scans over 360°: stitch opposite projections, or use them as they are; by
+        default, they are stitched if the rotation axis is off centre.
     engine : {"own", "astra"}
         Library used for the computation; ``"astra"`` requires the ASTRA toolbox.
     device : str

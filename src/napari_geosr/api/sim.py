@@ -53,8 +53,8 @@ def reconstruct_sim(
         A stack with all angles and phases; slices, time points and channels may be
         interleaved or have their own axes.
     method : {"widefield", "wiener", "joint-rl", "pinn"}
-        Joint Richardson–Lucy of all frames (best quality), Wiener-SIM (fastest), the
-        mean of the frames, or an untrained physics-informed network (slow).
+        Mean of the frames, Wiener-SIM (fastest), joint Richardson–Lucy of all frames
+        (best quality), or an untrained physics-informed network (slow).
     na : float, optional
         Numerical aperture; by default read from the file.
     wavelength : float, str or tuple of float, optional

@@ -55,8 +55,8 @@ _ENCODER_TOLERANCE = 0.85
 _MAX_GAP_STEPS = 2.5
 #: Maximum phase shift of later turns relative to the first, in steps.
 _PHASE_TOLERANCE = 0.25
-#: Maximum step of a stepwise rotation, in degrees: golden-angle views are at least 111°
-#: apart.
+#: Maximum step of a stepwise rotation, in degrees. It excludes golden-angle views,
+#: which are at least 111° apart.
 _MAX_STEP_DEGREES = 60.0
 
 
@@ -123,7 +123,7 @@ def gaps_between(places: Angles, period: float, missing: Iterable[Arc] = ()) -> 
     missing : iterable of (float, float)
         Result of `missing_arcs` for the whole scan if the positions are a subset: with
         few positions, a missing arc looks like a step. Wide gaps that occur only in the
-        subset are excluded as well.
+        subset are replaced with the median gap.
     """
     gaps = np.diff(places, append=places[0] + period)
     for begin, width in missing:
@@ -136,7 +136,7 @@ def gaps_between(places: Angles, period: float, missing: Iterable[Arc] = ()) -> 
 
 
 def arc_degrees(angles: Angles) -> float:
-    """Return the length in degrees of the shortest arc of all angles, plus one step."""
+    """Return the shortest arc that contains all angles, plus one step, in degrees."""
     gaps = _gaps(angles, 360.0)
     n = len(gaps)
     return 0.0 if n < 2 else float((360 - gaps.max()) * n / (n - 1))
@@ -200,7 +200,7 @@ def steps_around(angles: Angles) -> bool:
     Parameters
     ----------
     angles : ndarray of float, shape (n,)
-        In degrees, in the order of recording, for either sense of rotation.
+        In degrees, in the order of recording; they may increase or decrease.
     """
     n = len(angles)
     if n < _MIN_VIEWS:

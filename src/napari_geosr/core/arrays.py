@@ -52,7 +52,7 @@ def as_array_like(
     Raises
     ------
     GeoSRError
-        If it is not an array, or has masked voxels.
+        If `given` is not an array of known shape, or has masked voxels.
     """
     if given is None:
         raise error_class(f"{title} is None. Give an array, or a volume from read().")
@@ -112,7 +112,7 @@ def image_array(array: object, name: str) -> Any:
     Raises
     ------
     VolumeError
-        If it does not consist of real numbers, or does not have two to five axes.
+        If the array does not have two to five axes of real numbers, or is empty.
     """
     data = as_array_like(array, repr(name))
     if not has_real_numbers(data):

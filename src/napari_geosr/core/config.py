@@ -114,7 +114,7 @@ class Config(BaseModel):
 
     @classmethod
     def from_mapping(cls, values: Mapping[Any, Any]) -> Self:
-        """Validate values from a file, including its keys, which may not be strings."""
+        """Validate values from a file, including keys, which might not be strings."""
         values = cls._with_current_names(values)
         for key in values:
             if not isinstance(key, str):

@@ -55,9 +55,9 @@ def read_document(path: Path, limit: int = MAX_BYTES) -> str:
     Raises
     ------
     OSError, UnicodeDecodeError
-        If it cannot be read, or is not UTF-8.
+        If the file cannot be read, or is not UTF-8.
     ConfigError
-        If it is longer, or encoded as UTF-16.
+        If the file is longer than `limit`, or encoded as UTF-16.
     """
     with path.open("rb") as stream:
         content = stream.read(limit + 1)
@@ -103,7 +103,7 @@ def load_yaml(text: str, *, aliases: bool = True) -> Any:
         raise ConfigError("it has too many levels of nesting.") from error
     except _YAML_ERRORS as error:
         reason = " ".join(str(error).split())
-        # From PyYAML 6.0.4 on, the scanner has its own limit, and it reads ahead.
+        # The scanner of PyYAML 6.0.4 reads ahead and may reach its own limit first.
         if "maximum nesting depth" in reason:
             raise ConfigError(_TOO_DEEP) from error
         raise ConfigError(f"{reason}.") from error
@@ -126,7 +126,7 @@ def _loader() -> type[yaml.SafeLoader]:
         }
 
         def flatten_mapping(self, node: yaml.MappingNode) -> None:
-            """Replace ``<<`` by the merged mappings, and reject duplicate keys.
+            """Replace ``<<`` with the merged mappings, and reject duplicate keys.
 
             A key of the mapping itself takes precedence over merged ones, and the
             first of several merged mappings over the others. PyYAML 6.0.4 violates the
@@ -186,7 +186,7 @@ def _merged_mappings(value: yaml.Node) -> list[yaml.MappingNode]:
 def _pairs_by_key(
     node: yaml.MappingNode,
 ) -> dict[object, tuple[yaml.Node, yaml.Node]]:
-    """Return the pairs of nodes; keys that are not scalars are never equal."""
+    """Return pairs of nodes by key; keys that are not scalars are never equal."""
     return {
         (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key): (
             key,
@@ -291,7 +291,7 @@ def load_json(text: str | bytes, limit: int = MAX_BYTES) -> Any:
     Raises
     ------
     ConfigError
-        If it is damaged, too long or nested too deeply.
+        If the text is not valid JSON, too long or nested too deeply.
     """
     _refuse_long(len(text), limit)
     try:
@@ -303,7 +303,7 @@ def load_json(text: str | bytes, limit: int = MAX_BYTES) -> Any:
 
 
 def json_values(value: object) -> object:
-    """Replace NaN and infinity in nested mappings and lists by None.
+    """Replace NaN and infinity in nested mappings and lists with None.
 
     JSON supports neither: Python would write words that other programs cannot read.
 

@@ -79,7 +79,9 @@ def assumed_distances(metadata: AnyMapping) -> tuple[Note, ...]:
 
 
 def with_size_given(metadata: AnyMapping, *, confirmed: bool = False) -> AnyDict:
-    """Return a copy of `metadata` without assumptions about the voxel size.
+    """Return a copy that marks the voxel size as given by the user.
+
+    Notes on assumptions about the voxel size are removed.
 
     Parameters
     ----------

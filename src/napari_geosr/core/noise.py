@@ -47,7 +47,8 @@ class Noise:
         absent.
     white : float
         Fraction of the variance that is independent between voxels (rounding,
-        interpolation, a camera behind the optics), 0 … 1; `correlation` includes it.
+        interpolation, a camera behind the optics), 0 … 1. `correlation` is that of the
+        total noise, which includes this part.
     cutoff : float or None
         If the remaining noise has the spectrum of filtered back-projection within
         slices: frequency at which the window of the filter reaches zero (Nyquist
@@ -124,9 +125,9 @@ class Noise:
 
     @property
     def is_measured(self) -> bool:
-        """Whether the level is known, which requires a uniform region.
+        """Whether there is a measured level, or the noise is known to be negligible.
 
-        Without contrast, it is unknown how weak noise must be to be negligible.
+        Without contrast, only an upper limit of 0 shows that noise is negligible.
 
         Examples
         --------

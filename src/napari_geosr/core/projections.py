@@ -55,8 +55,8 @@ class Projections:
     is_line_integrals : bool
         Whether `data` are already -log(I / I₀).
     unseen : tuple of (float, float)
-        For a subset of a scan: start and width, in degrees of half a turn, of the
-        missing wedges of the whole scan. With few views, a missing wedge cannot be
+        For a subset of a scan: start and width, in degrees within half a turn, of
+        the missing wedges of the whole scan. With few views, a missing wedge cannot be
         distinguished from an ordinary step.
     provenance : tuple of mapping
         Processing history (`napari_geosr.core.provenance`).
@@ -290,8 +290,8 @@ class Projections:
         Raises
         ------
         ProjectionsError
-            If there are no such rows, or the beam is a cone, because a single row does
-            not contain its distance from the central row.
+            If there are no such rows, or if some rows of a cone beam are taken: their
+            distance from the central row would be lost.
         """
         if not 0 <= start < stop <= self.n_rows:
             raise ProjectionsError(

@@ -318,8 +318,8 @@ class Volume:
     def select(self, *, time: int | None = None, channel: int | None = None) -> Volume:
         """Take one time point and one channel, dropping those axes.
 
-        Axes of length one need no choice. No voxels are read. Raises `VolumeError` when
-        a choice is missing or out of range.
+        The index along an axis of length one may be omitted. No voxels are read. Raises
+        `VolumeError` when an index is missing or out of range.
         """
         for letter, choice, things in (
             ("T", time, "time points"),

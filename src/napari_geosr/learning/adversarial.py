@@ -4,9 +4,9 @@ Generator and critic alternate within a step: ``loop.update("network", …)`` an
 ``loop.update("critic", …)``.
 
 The papers' learning rates, 1e-4 and 2e-4, are for large networks and 10⁵ steps. For a
-foam with noise (9.1 dB), 2e-3 gave 22.4 dB after 300 steps of Pix2Pix and 18.3 dB after
-94 steps of TomoGAN (Jensen-Shannon); 5e-4 gave 18.0 dB after 200 steps and 13.8 dB
-after 100 steps.
+noisy foam (PSNR 9.1 dB), a rate of 2e-3 gave 22.4 dB after 300 steps of Pix2Pix and
+18.3 dB after 94 steps of TomoGAN (Jensen-Shannon); 5e-4 gave 18.0 dB after 200 steps
+and 13.8 dB after 100 steps.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class AdversarialMethod(Method):
     def critic_terms(
         self, critic: str, real: Tensor, fake: Tensor, condition: Tensor | None = None
     ) -> tuple[Tensor, Losses]:
-        """Return the loss of the critic `critic`, with any gradient penalty.
+        """Return the loss of the critic `critic`, including any gradient penalty.
 
         `condition` is prepended to both images as further input channels.
         """
@@ -93,7 +93,7 @@ class AdversarialMethod(Method):
 
         distance = self.config.distance
         module = self.modules[critic]
-        # Make one pass for both, so that parallel processes synchronise only once.
+        # Score real and fake images together: parallel processes then synchronise once.
         images = torch.cat([real, fake])
         if condition is not None:
             images = torch.cat([torch.cat([condition, condition]), images], dim=1)

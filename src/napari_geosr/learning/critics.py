@@ -1,6 +1,7 @@
 """Critics: networks that judge patches, used only during training.
 
-Both accept patches of any size, because their scores are averaged over positions.
+They average scores over positions, so they accept patches of any size, except for a
+`TomoGANCritic` with a fixed `edge`.
 
 References
 ----------

@@ -47,7 +47,7 @@ _LEVELS = 3
 _DECAY = 0.9
 #: Number of steps between two reductions of the learning rate.
 _DECAY_STEPS = 50
-#: Learning rate of the patterns: cycles per field of view, radians, or a logarithm.
+#: Learning rate of the corrections of the patterns, in their units.
 _FRINGE_RATE = 2e-3
 #: Weight of the structural similarity.
 _SIMILARITY = 0.1
@@ -68,7 +68,7 @@ class FrameFitSettings:
         Number of feature maps at full resolution.
     seed : int
     patterns_after : int or None
-        Step after which the patterns are fitted as well, if they are given.
+        Step after which given patterns are fitted as well; None: they are fixed.
     """
 
     recipe: Recipe = "ours"
@@ -94,8 +94,8 @@ class FittedFringes(nn.Module):
         self.patterns, self.fixed = patterns, operator
         like = operator.basis
         fringes = patterns.fringes
-        #: Patterns: wave vectors in cycles per field of view, phases in radians, and
-        #: logarithms of amplitudes.
+        #: Corrections of the wave vectors (cycles per field of view), the phases
+        #: (radians) and the amplitudes (natural logarithms).
         self.cycles = nn.Parameter(like.new_zeros(len(fringes), 2))
         self.phases = nn.Parameter(like.new_zeros(len(fringes), len(fringes[0].phases)))
         self.modulation = nn.Parameter(like.new_zeros(len(fringes), patterns.harmonics))

@@ -176,7 +176,7 @@ class Method:
     def inspect(self, volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
         """Return notes for the user about these volumes before training, in sentences.
 
-        It reads only a few slices.
+        Only a few slices are read.
         """
         return []
 

@@ -53,7 +53,7 @@ def noise_arrays(noise: Noise, *, swapped: bool = False) -> AnyDict:
 
 
 def noise_of(sample: AnyDict) -> Noise:
-    """Return correlation and spectrum of a sample's noise; the level is not set."""
+    """Return noise with a sample's correlation and spectrum; its level is arbitrary."""
     from napari_geosr.core.noise import Noise
 
     white, cutoff = (float(value) for value in sample["spectrum"])

@@ -21,8 +21,8 @@ _MAX_VOLUMES = 16
 _PLANE_EDGE = 128
 #: Maximum number of planes per volume in which widths are measured.
 _MEASURED_PLANES = 4
-#: Percentiles between which Otsu's threshold is sought: with hot voxels, nearly all
-#: other values would be in one bin of the histogram.
+#: Percentiles between which Otsu's threshold is sought: if hot voxels were included,
+#: nearly all other values would be in one bin of the histogram.
 _PERCENTILES = (0.1, 99.9)
 #: Number of bins of the histogram for Otsu's threshold.
 _BINS = 256

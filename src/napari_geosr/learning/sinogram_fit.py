@@ -38,8 +38,8 @@ from napari_geosr.networks import build_network
 from napari_geosr.physics.projection.geometry import ParallelGeometry
 from napari_geosr.physics.projection.projector import project
 
-#: Sharpness of the softplus that avoids negative attenuation, for grey values scaled
-#: to 1 for the brightest voxels.
+#: Sharpness of the softplus that avoids negative attenuation, for grey values scaled so
+#: that the brightest voxels are 1.
 _SOFTPLUS_BETA = 10.0
 #: Feature maps of the discriminator's first layer.
 _CRITIC_WIDTH = 16

@@ -53,7 +53,7 @@ def grey_scale(
     Parameters
     ----------
     block : (int, int, int)
-        Average blocks of this many voxels along (Z, Y, X) first, as larger voxels do.
+        Average blocks of this many voxels along (Z, Y, X) first, to get larger voxels.
 
     Raises
     ------

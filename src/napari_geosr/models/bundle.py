@@ -300,8 +300,8 @@ def save(
     tensors = {
         key: t.detach().to("cpu", dtype).contiguous() for key, t in state.items()
     }
-    # Write a single entry: safetensors writes several in random order, which would
-    # change the checksum.
+    # Write a single metadata entry: safetensors writes several in random order, which
+    # would change the checksum.
     content = to_bytes(tensors, metadata={"format": "pt"})
     if isinstance(weights, Mapping):
         n = _count({key: t.numel() for key, t in tensors.items()})

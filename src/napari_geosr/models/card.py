@@ -144,16 +144,16 @@ class TrainingData(Config):
     """Percentiles 1, 5, 25, 50, 75, 95, 99 of standardised training volumes; None, here
     and below: unknown, as for third-party models."""
     intensity_distance: tuple[float, float] | None = None
-    """Distance between the percentiles of a training volume and those of the nearest
-    other example: median and 99th percentile over training volumes."""
+    """Distance of a volume of the same kind to the nearest of the other examples, by
+    percentiles: median and 99th percentile over such volumes."""
     examples: tuple[tuple[float, ...], ...] = ()
-    """Percentiles of individual training volumes."""
+    """Percentiles of training volumes, and of parts of them."""
     spectrum: TrainingStatistic | None = None
     """Logarithm of the in-plane power of standardised volumes, by radial frequency."""
     spectrum_distance: tuple[float, float] | None = None
     """Like `intensity_distance`, but for spectra."""
     spectrum_examples: tuple[tuple[float, ...], ...] = ()
-    """Spectra of the same training volumes."""
+    """Spectra of the same volumes and parts."""
     seeds: tuple[int, ...] = ()
     """Seeds of the simulated data."""
 
@@ -251,7 +251,8 @@ class ModelCard(Config):
     halo: int = Field(ge=0)
     """Radius of the receptive field in input voxels; 0 if the network is not local."""
     local: bool = True
-    """Whether results depend on the halo alone, so that tiles are exact."""
+    """Whether each voxel of a result depends only on inputs within the halo, so that
+    results of tiles are exact."""
     normalisation: Normalisation = Normalisation()
     """How grey values are scaled."""
     training: TrainingData
@@ -279,8 +280,8 @@ class ModelCard(Config):
     """Largest change of a voxel, as a multiple of the noise level measured in the scan;
     None: changes are not bounded."""
     data_consistency: bool = False
-    """Whether results are made consistent with the scan: averaged back to its voxels,
-    they equal the scan within a multiple of its noise level. For super-resolution."""
+    """Whether super-resolved results are made consistent with the scan: their average
+    over each of its voxels equals the scan within a multiple of its noise level."""
     porosity_condition: PorosityCondition | None = None
     """Porosities with which the model generates images; None: the porosity cannot be
     chosen."""
@@ -336,7 +337,7 @@ class ModelCard(Config):
 
     @property
     def has_weights(self) -> bool:
-        """Whether the model was trained; a classical filter was not."""
+        """Whether the model has weights; a classical filter has none."""
         return self.n_parameters > 0
 
     @classmethod

@@ -28,7 +28,7 @@ _MAX_PATCHES = 32
 #: Edges of the rings of the power spectrum, in cycles per voxel.
 RING_EDGES = (0.0, 0.03, 0.06, 0.1, 0.14, 0.18, 0.22, 0.27, 0.32, 0.37, 0.43, 0.5)
 #: Distance above which the level is "caution", in units of the 99th percentile of the
-#: training volumes' own distances.
+#: distances between training volumes.
 _CAUTION_DISTANCE = 1.3
 #: Distance above which the level is "unlike", in the same unit.
 _UNLIKE_DISTANCE = 2.6
@@ -240,7 +240,7 @@ def compare_with_training(
 
 
 def _distances(card: ModelCard, features: Signature) -> dict[str, float]:
-    """Return the distances to the training volumes; empty if those are unknown."""
+    """Return distances in units of those between training volumes; empty if unknown."""
     training = card.training
     if training.intensity_distance is None or training.spectrum_distance is None:
         return {}
@@ -279,7 +279,7 @@ def _intensity_reason(features: Signature, card: ModelCard) -> str:
 
 
 def _spectrum_reason(features: Signature, card: ModelCard) -> str:
-    """State whether the volume is smoother or noisier than the training data."""
+    """State how the spectrum of the volume differs from that of the training data."""
     examples = np.asarray(card.training.spectrum_examples)
     nearest = examples[np.abs(examples - features.spectrum).mean(axis=1).argmin()]
     fine = float((features.spectrum - nearest)[-5:].mean())

@@ -216,7 +216,7 @@ class SimilarityIndex:
         return [self._patch(int(i), float(distances[i]) / unit) for i in order]
 
     def verdict(self, distance: float) -> Verdict:
-        """Compare a distance, in units of the median, with those between patches.
+        """Compare a distance (in units of the median) with those between training data.
 
         `is_across_volumes` determines the scans for which the comparison is valid.
         """
@@ -260,7 +260,7 @@ class SimilarityIndex:
         Raises
         ------
         ModelError
-            If it is damaged or too large.
+            If the file is damaged or too large.
         """
         try:
             if len(content) > MAX_INDEX_BYTES:

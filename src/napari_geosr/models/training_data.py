@@ -1,4 +1,4 @@
-"""Compute statistics of the training data, to which later volumes are compared."""
+"""Compute statistics of the training data, with which later volumes are compared."""
 
 from __future__ import annotations
 

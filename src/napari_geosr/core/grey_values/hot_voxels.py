@@ -24,8 +24,8 @@ from napari_geosr.core.types import AnyArray
 if TYPE_CHECKING:
     from napari_geosr.core.volume import ArrayLike
 
-#: Fraction of the voxels at either end of the range of grey values that may be defects
-#: if their positions are unknown.
+#: Maximum fraction of the voxels, at either end of the range of grey values, that may
+#: be defects if their positions are unknown.
 OUTLIER_SHARE = 1e-4
 #: The corresponding fraction if their positions are known; larger, because isolated
 #: voxels are identified more reliably.

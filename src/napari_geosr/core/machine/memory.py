@@ -54,8 +54,8 @@ def free_host_memory(root: Path = Path("/")) -> int:
 
     This is the minimum of the machine's available memory and the remainder of each
     memory limit that applies to the process: the limit of a container, a batch job
-    (SLURM, OAR), a user session and all enclosing groups, and of its address space
-    (``ulimit -v``).
+    (SLURM, OAR), a user session and all enclosing groups, and the limit on its address
+    space (``ulimit -v``).
 
     Parameters
     ----------

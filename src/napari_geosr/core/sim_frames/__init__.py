@@ -35,10 +35,10 @@ USUAL_COUNTS: dict[int, tuple[int, int]] = {
     35: (5, 7),
     45: (5, 9),
 }
-#: Largest cut-off period in pixels; if it is exceeded, the pixel size has the wrong
-#: unit.
+#: Maximum of the resolution limit of the objective, λ/(2 NA), in pixels; if it is
+#: exceeded, the pixel size has the wrong unit.
 _MAX_PIXELS = 50
-#: Smallest half cut-off period in pixels.
+#: Minimum of this resolution limit, in pixels.
 _MIN_PIXELS = 0.25
 #: Largest number of pixels along each axis that are read to guess the order.
 _GUESS_EDGE = 256
@@ -289,8 +289,8 @@ def guess_order(frames: SimFrames) -> tuple[str, dict[str, float]]:
     """Return the most probable order of the frames, and how badly each order fits.
 
     The sum over the phases of one angle is the widefield image, whatever the angle:
-    in the right order these sums differ only by noise. The misfit is their mean
-    difference relative to the contrast.
+    in the right order these sums differ only by noise. The misfit is the root mean
+    square of their deviations from their mean, relative to the contrast.
 
     Returns
     -------
@@ -357,7 +357,7 @@ def _check_grey(volume: Volume) -> None:
 
 
 def _counts(volume: Volume, angles: int | None, phases: int | None) -> tuple[int, int]:
-    """Return the numbers of angles and phases, as given or as usual for the frames."""
+    """Return the numbers of angles and phases: given, or usual for so many frames."""
     lengths = [volume.length(axis) for axis in "TCZ"]
     if angles and phases:
         return angles, phases

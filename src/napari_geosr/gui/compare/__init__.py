@@ -1,4 +1,4 @@
-"""The *Compare* dock: images side by side in one physical frame, with metrics."""
+"""The *Compare* dock: images side by side in physical coordinates, with metrics."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class CompareDock(CompareWidgets):
             If a setting is invalid.
         """
         values = self.common.values() | self.rare.values()
-        if not values["graph"]:  # the form still has a distance
+        if not values["graph"]:  # the distance applies only to graphs
             values["graph_distance"] = None
         return CompareConfig.create(**values)
 

@@ -156,7 +156,7 @@ def start_steps(
     Raises
     ------
     GeoSRError
-        If the job cannot be created or started; the folder is removed.
+        If the job cannot be created (the folder is then removed) or started.
     """
     with removed_on_failure(new_folder(parent, name)) as folder:
         train_job = yield from plan.job_steps(folder, should_stop)
@@ -250,7 +250,7 @@ def _file_of(part: Path | Volume, should_stop: ShouldStop) -> Path | None:
 
 
 def _boxes(data: Data, edge: int) -> Data:
-    """Central box of every part; a target's box covers the region of its source."""
+    """Return the central box of each volume; of targets, the region of the source."""
     opened = {
         role: [io.read(p) if isinstance(p, Path) else p for p in parts]
         for role, parts in data.items()

@@ -50,7 +50,7 @@ class DockRun(Protocol):
     def hand_over(
         self, *, start: bool, on_done: Callable[[], None], failed: Callable[[], None]
     ) -> None:
-        """Stop the run and keep it as a job, which by default starts immediately.
+        """Stop the run, and keep it as a job that is started immediately or paused.
 
         Parameters
         ----------
@@ -204,7 +204,7 @@ class CloseFilter(QObject):
         asked = [run for run in self._asked if isalive(run)]
         ended = [run.description for run in asked if not run.is_running]
         self._asked = []
-        # ended while the question was open; results exist only in this window
+        # These ended while the question was open: results exist only in this window.
         if ended:
             show_info(
                 f"{' and '.join(ended)} {'have' if len(ended) > 1 else 'has'} finished "
@@ -235,7 +235,7 @@ class CloseFilter(QObject):
             )
 
     def ask_to_wait(self) -> None:
-        """Ask whether to wait until the runs have become jobs, or to cancel this."""
+        """Ask whether to wait until the runs are jobs, or to cancel the handover."""
         handovers = self._handovers
         window: Any = self.parent()
         if not ask_about_handovers([run.description for run in handovers], window):

@@ -177,7 +177,7 @@ class Dock(QWidget):
         Raises
         ------
         GeoSRError
-            If they cannot be written.
+            If the settings cannot be written.
         """
         remember(self._settings_file(part), config)
 

@@ -448,7 +448,7 @@ def _number(text: str) -> Any:
 
 
 def _bounds(field: FieldInfo, kind: type, optional: bool) -> tuple[Any, Any]:
-    """Lowest and highest value, including one below that means ``automatic``."""
+    """Limits of a field; if optional, the lowest value means ``automatic``."""
     low, high = -_UNBOUNDED, _UNBOUNDED
     gap = 1 if kind is int else 10.0**-_DECIMALS
     for bound in field.metadata:

@@ -1,4 +1,4 @@
-"""A widget that napari docks immediately and that is filled after the dock's import."""
+"""A widget that napari docks immediately; it is filled once the dock is imported."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def fields_of_options(
     *,
     asks_voxel_size: bool = False,
 ) -> tuple[str, list[tuple[AnyForm, str]]]:
-    """Replace command-line options in a message by fields of a dock.
+    """Replace command-line options in a message with fields of a dock.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def fields_of_options(
 
 
 def in_words_of_dock(text: str, widget: QWidget | None) -> str:
-    """Replace options in a message by fields of the dock that shows it.
+    """Replace options in a message with fields of the dock that shows it.
 
     Parameters
     ----------

@@ -112,7 +112,7 @@ class RemainingTime:
         self._began = None
 
     def text(self, done: int, total: int) -> str:
-        """Return text such as ``", 3 min left"``; empty if unknown and at the end."""
+        """Return text such as ``", 3 min left"``; empty if unknown or at the end."""
         now = time.monotonic()
         if self._began is None:
             self._began = now, done

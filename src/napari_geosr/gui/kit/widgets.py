@@ -89,7 +89,7 @@ class SentenceLabel(QLabel):
         self.setText(text)
 
     def setText(self, text: str) -> None:
-        """Show a text; it may be broken at ``_-./`` within names, not numbers."""
+        """Show a text; lines may be broken at ``_-./`` in names, but not in numbers."""
         self._whole = text
         joined = _BEFORE_UNIT.sub("\u00a0", text)
         super().setText(_JOINT.sub("\\g<0>\u200b", joined))
@@ -285,7 +285,7 @@ class FormAligner(QObject):
         return False
 
     def _align(self) -> None:
-        """Give labels equal widths."""
+        """Give the labels of each section equal widths."""
         groups: dict[int, list[QWidget]] = {}
         for form in self._body.findChildren(QFormLayout):
             labels = [la for la in _labels_of(form) if la.isVisibleTo(self._body)]

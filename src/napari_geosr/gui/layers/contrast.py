@@ -163,7 +163,7 @@ def limits_of(values: AnyArray) -> Limits | None:
 
 
 def set_limits(layer: Image, limits: Limits | None) -> None:
-    """Set limits and a slider range twice as wide, instead of all 65,536 values."""
+    """Set contrast limits and, for integers, a slider range twice as wide."""
     if limits is None:
         return
     room = (limits[1] - limits[0]) / 2

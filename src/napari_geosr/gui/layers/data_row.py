@@ -42,7 +42,7 @@ FROM_FILES, SELECTED = "From files…", "All layers selected in the list"
 
 
 class _Questions(QWidget):
-    """Widgets below each other; hidden, without a gap, while all of them are hidden."""
+    """A column of widgets; it leaves no gap while all of them are hidden."""
 
     def __init__(self, *widgets: QWidget) -> None:
         super().__init__()

@@ -79,7 +79,7 @@ def projection_layers(opened: OpenedScan) -> list[LayerData]:
     `napari_geosr.gui.layers.scan_views`. The first layer is visible, and napari fits
     the view to it: the sinograms if there are few rows, otherwise the projections.
     Lengths are those of the slices, so that z corresponds to detector rows, as in a
-    volume. Angles have no length: they are indexed, and drawn as high as a slice.
+    volume. Angles have no length: they are indexed. A sinogram is as high as a slice.
     """
     scan = opened.scan
     height, width = (edge / _magnification(scan) for edge in scan.pixel_size)

@@ -212,7 +212,7 @@ class GenerateDialog(QDialog):
 
 
 def show_samples(viewer: ViewerModel, samples: list[Volume]) -> None:
-    """Add the samples as layers next to each other, in unmistakable colours."""
+    """Add the samples as layers next to each other, with a distinctive colormap."""
     for i, volume in enumerate(samples):
         place = [0.0] * volume.ndim
         for axis, number in ((-2, i // _COLUMNS), (-1, i % _COLUMNS)):

@@ -332,7 +332,7 @@ def send_to_train(dock: TrainDock, pairs: Pairs) -> None:
     Raises
     ------
     GeoSRError
-        If they cannot be read.
+        If the files cannot be read.
     """
     report = pairs.report
     factor = int(report["upscale_factor"])

@@ -66,7 +66,7 @@ class ExplainedSource:
         Raises
         ------
         VolumeError
-            If its layer has no volume.
+            If the layer of the scan cannot be used as a volume.
         """
         if self.layer is not None:
             return partial(

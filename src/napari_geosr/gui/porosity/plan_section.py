@@ -227,8 +227,8 @@ class SpotArray:
     Parameters
     ----------
     shape : tuple of int
-        Shape of the array. The boxes extend along axes before the last ones, such as
-        time.
+        Shape of the array. The boxes extend along all axes before their own, such
+        as time.
     starts : ndarray of shape (n, ndim), int
         First voxels of the boxes.
     edges : ndarray of shape (ndim,), int

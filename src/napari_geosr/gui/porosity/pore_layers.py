@@ -106,7 +106,7 @@ def add_pores(
     table : object, optional
         Features of the layer; those of the report by default.
     colour_by : str
-        Column of the table, or the number of the pore.
+        Column that determines the colours; by default the label of the pore.
     visible : bool
     into : Labels, optional
         An existing layer that receives the new labels.
@@ -147,7 +147,7 @@ def add_pores(
 def _describe_in_status_bar(layer: Labels, report: PorosityReport) -> None:
     """Describe the pore under the mouse in words and with units.
 
-    napari lists every column of the features by its name, for the background too.
+    By default, napari lists all columns of the features, also for the background.
     """
     columns = {
         name.replace("_", " "): (report.table[name], report.units.get(name, ""))
@@ -294,7 +294,7 @@ def label_at(viewer: ViewerModel, layer: Labels, position: Any) -> int:
 
 
 def row_index(report: PorosityReport, row: int, volume: Volume) -> tuple[float, ...]:
-    """Return the centroid in `row` of the report's table in voxels of `volume`."""
+    """Return the centroid of the pore in `row` of the table, in voxels of `volume`."""
     places = zip(volume.spatial_axes, volume.origin, volume.voxel_size, strict=True)
     return tuple(
         (float(report.table[f"centroid_{letter.lower()}"][row]) - origin) / size
@@ -310,7 +310,7 @@ def add_rose(
     place: AnyDict | None = None,
     visible: bool = True,
 ) -> Vectors | None:
-    """Draw a line through the centre for each direction, as long as its MIL.
+    """Draw a line through the centre for each direction, proportional to its MIL.
 
     An earlier layer of the same volume is replaced.
 

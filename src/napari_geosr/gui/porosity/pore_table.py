@@ -403,7 +403,7 @@ class PoreTable(QTableView):
             header.moveSection(header.visualIndex(known.index(name)), place)
 
     def select_label(self, label: int) -> bool:
-        """Select and scroll to the row of `label`, without `labelChosen`."""
+        """Select the row of `label`, if any, without emitting `labelChosen`."""
         row = self.pores.row_of(label)
         was_quiet = self._quiet
         if row is None:
@@ -427,8 +427,8 @@ class PoreTable(QTableView):
     def set_marked(self, mask: AnyArray, *, only: bool = False) -> None:
         """Show which pores are selected, without emitting `labelsMarked`.
 
-        The rows are drawn as selected, but are not a Qt selection, which takes seconds
-        for thousands of separate rows.
+        Several rows are drawn as selected, but are not a Qt selection, which takes
+        seconds for thousands of separate rows.
 
         Parameters
         ----------

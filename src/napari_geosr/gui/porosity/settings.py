@@ -88,7 +88,7 @@ class PorositySettings(QWidget):
     ) -> None:
         super().__init__(parent)
         self._viewer = viewer
-        #: Grey values that determine the threshold; then those of the whole image.
+        #: Grey values that determine the threshold, and those of the whole image.
         self._levels: GreyLevels | None = None
         self._whole: GreyLevels | None = None
         self._volume: Volume | None = None

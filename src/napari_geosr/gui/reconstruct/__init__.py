@@ -142,7 +142,7 @@ class ReconstructDock(ReconstructWidgets):
             and known is not None
             and round(known.column, 2) == column
         ):
-            column = None  # the known axis, which is recorded together with its source
+            column = None  # the known axis; its source is then recorded as well
         return ReconstructConfig.create(
             **self.algorithm.values(),
             **self.above.values(),
@@ -454,7 +454,7 @@ class ReconstructDock(ReconstructWidgets):
 
 
 def _describe_scan(scan: Projections) -> str:
-    """Number and range of projections, size, beam and reference frames of a scan."""
+    """Describe projections, range, size, beam, and flat and dark fields of a scan."""
     height, width = scan.pixel_size
     size = f"{width:g}" if height == width else f"{height:g} × {width:g}"
     pixels = "" if scan.unit == PIXEL else f" of {size} {scan.unit}"

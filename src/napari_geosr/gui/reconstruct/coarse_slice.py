@@ -1,6 +1,6 @@
 """A coarse slice in about a second if a sharp one takes longer; without Qt.
 
-Doubling the edge length of a slice, with columns half as wide, takes four times as
+If columns are half as wide, a slice has twice as many per edge and takes four times as
 long. Wider columns therefore show the effect of an algorithm early: grey values
 (attenuation per unit length) and position are not affected.
 """

@@ -343,7 +343,7 @@ def denoise_steps(
     Raises
     ------
     GeoSRError
-        If the job cannot be created or started; the folder is removed.
+        If the job cannot be created (the folder is then removed) or started.
     """
     yield StageStarted(message="Inspecting the projections")
     name = str(training["name"])

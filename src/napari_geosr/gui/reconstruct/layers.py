@@ -145,7 +145,7 @@ class VolumeLayer:
     def unfinished(self, key: object) -> Image | None:
         """Return the partial result that a run with this `key` would resume, if any.
 
-        The last run was stopped, its layer exists, and nothing has changed since.
+        There is one if the last run was stopped and nothing has changed since.
         """
         layer = self.layer()
         if self._stopped is None or layer is None or key != self._key:

@@ -141,7 +141,7 @@ class RestoreActivity(Activity):
 
     @property
     def is_ready(self) -> bool:
-        """Whether the run is prepared with the current settings and was announced."""
+        """Whether the run is prepared with these settings and `ready` was emitted."""
         layer = self.source()
         if self._ready is None or layer is None or not self._is_announced:
             return False
@@ -177,7 +177,7 @@ class RestoreActivity(Activity):
     def unfinished(self) -> Image | Labels | None:
         """Return the partial result that `run` would resume, if there is one.
 
-        The last run was stopped, its layer exists, and nothing has changed since.
+        There is one if the last run was stopped and nothing has changed since.
         """
         layer, target = self.source(), self.target()
         if self._stopped is None or layer is None or self._busy == RUN:

@@ -87,7 +87,7 @@ class CheckButton(QPushButton):
         self.setVisible(self._pair is not None)
 
     def check(self) -> None:
-        """Compare the pair in a worker, one at a time."""
+        """Compare the pair in a worker, unless a comparison is running."""
         if self._pair is None or self.activity.busy:
             return
         source, result = (reference() for reference in self._pair)

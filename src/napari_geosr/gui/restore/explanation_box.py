@@ -322,7 +322,7 @@ class ExplanationBox(QWidget):
 
 
 def _answer(prepared: PreparedExplanation, explanation: Explanation) -> _Answer:
-    """Return the map to show, computed in the worker."""
+    """Return the explanation and the absolute values of one of its maps."""
     overlays = dict(explanation.overlays)
     # The method evidence replaces only the pore itself, so its map shows less.
     name = next((n for n in overlays if n != "evidence"), None)

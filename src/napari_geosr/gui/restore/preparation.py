@@ -171,7 +171,7 @@ def with_layer_name(prepared: PreparedRestoration, layer: Image) -> PreparedRest
 def steps_factory(
     ready: RunPreparation, layer: Image, first: Region, position: Mapping[str, int]
 ) -> Callable[..., Generator[Step, None, RestorationResult]]:
-    """Return the steps that restore the whole layer, the region on screen first.
+    """Return a function that restores the whole layer, the region on screen first.
 
     Parameters
     ----------

@@ -353,7 +353,7 @@ class RestoreWidgets(Dock):
 
 
 def _can_be_restored(layer: Layer) -> bool:
-    """Whether a layer is a user's image, not a preview or curtain."""
+    """Whether a layer is an image, but no helper, deviation or difference."""
     from napari.layers import Image
 
     if not isinstance(layer, Image) or is_helper(layer):

@@ -1,4 +1,4 @@
-"""The *Shapes* dock: refine and complete shapes, view them, and segment in them."""
+"""The *Shapes* dock: refine and complete shapes, view them, and segment inside them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
     ShapeConfig = RefineShapeConfig | CompleteShapeConfig | MaskFormConfig
 
-#: Result of an operation.
+#: Type of the result of an operation.
 T = TypeVar("T")
 #: Names of the operations.
 _PREVIEW, _RUN, _EXPORT = "preview of a shape", "shape", "mesh"
@@ -72,7 +72,7 @@ def _settings_part(task: str) -> str:
 
 
 class ShapesDock(ShapesWidgets):
-    """Refines and completes shapes, segments scans in them, and shows the results.
+    """Refines and completes shapes, segments scans inside them, and shows the results.
 
     Parameters
     ----------

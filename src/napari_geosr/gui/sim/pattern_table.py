@@ -34,8 +34,8 @@ class PatternTable(QWidget):
     Signals
     -------
     edited : PatternSet
-        The user entered a direction or a period; these are the patterns with its wave
-        vector.
+        The user entered a direction or a period; these are the patterns with the
+        corresponding wave vector.
     failed : ConfigError
         The input is not a direction or a period.
     """

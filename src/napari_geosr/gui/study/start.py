@@ -111,7 +111,7 @@ def start_steps(
     Raises
     ------
     GeoSRError
-        If the study cannot be started; the folder is removed.
+        If the study cannot be created (its new folder is then removed) or started.
     """
     yield StageStarted(message="Inspecting the projections")
     plan.check()
@@ -185,7 +185,7 @@ def _store_volume(
 
 
 def _writable(volume: Volume) -> Volume:
-    """Convert a Boolean mask or 64-bit labels to integers that files can store."""
+    """Convert a Boolean mask or 64-bit labels to a uint8 mask that files can store."""
     wide = volume.dtype.kind in "iu" and volume.dtype.itemsize > 4
     if volume.dtype.kind != "b" and not wide:
         return volume.replace(metadata={})

@@ -59,7 +59,7 @@ class StudyWatch:
 
     @property
     def n_cells(self) -> int:
-        """Number of cells; until one is done, the number in the settings."""
+        """Number of cells, from the status of the job if it matches the settings."""
         n_algorithms = len(self.config.algorithms)
         n = len(all_subsets(self.config)) * n_algorithms
         # The whole scan is not a cell; the job's total may still be that of a smaller

@@ -273,7 +273,7 @@ class StudyResult(QWidget):
         tolerance : float
             Maximum relative error at which the porosity counts as correct.
         over_exposure : bool
-            Draw over the exposure, if there is a single projection count.
+            Whether to plot values against the exposure instead of the projection count.
         """
         values = list(rows), tolerance, over_exposure
         if values == (self._rows, self._tolerance, self._over_exposure):

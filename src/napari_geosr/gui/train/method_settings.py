@@ -264,13 +264,13 @@ class MethodSettings(QWidget):
         Raises
         ------
         GeoSRError
-            If they cannot be written.
+            If the settings cannot be written.
         """
         kept = config_class(self.method).create(**_remembered_settings(values))
         remember(f"train_{self._key}", kept)
 
     def list_models(self, is_open: bool = True) -> None:
-        """Suggest the models of the zoo as initial models; reading cards is slow."""
+        """Suggest zoo models as initial models, once they are needed: this is slow."""
         combo: Any = None if self.form is None else self.form.editor(_FROM)
         if not is_open or combo is None or combo.count() > 1:
             return

@@ -98,9 +98,9 @@ _SCENARIOS = (
 
 
 def training_scenarios() -> tuple[TrainingScenario, ...]:
-    """Return the answers with at least one available method, and their methods.
+    """Return the scenarios with at least one available method.
 
-    All other methods, such as those of other packages, come last as separate answers.
+    All other methods, such as those of other packages, come last as separate scenarios.
     """
     known = needs()
     scenarios = []
@@ -117,9 +117,9 @@ def training_scenarios() -> tuple[TrainingScenario, ...]:
 
 
 def find(scenarios: tuple[TrainingScenario, ...], method: str, use: str = "") -> int:
-    """Return the index of the answer for `method`, and for `use` if given.
+    """Return the index of the scenario for `method`, if possible with this `use`.
 
-    The index is 0 if there is no such answer.
+    The index is 0 if there is no scenario for `method`.
     """
     fitting = [i for i, q in enumerate(scenarios) if method in q.methods]
     return next((i for i in fitting if scenarios[i].use == use), (fitting or [0])[0])

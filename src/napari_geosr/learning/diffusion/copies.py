@@ -70,7 +70,7 @@ class TrainingPlanes:
     limit : float
         Similarity above which a sample is a copy.
     n_all : int
-        Number of planes of the training images, not all of which may be searched.
+        Total number of planes in the training images; `planes` may be a sample of them.
     """
 
     planes: tuple[Plane, ...]
@@ -185,7 +185,7 @@ def _reference_steps(
 
 
 def _limit(similarities: Sequence[float]) -> float:
-    """Return a limit that a further value of the same kind exceeds only by chance.
+    """Return a limit that a further value of this kind exceeds with low probability.
 
     Fisher's transform of correlations is nearly normal, so the limit is the upper end
     of a prediction interval; it is at least the largest value.

@@ -48,9 +48,9 @@ from napari_geosr.learning.diffusion.sampling import noise_field, schedule_of
 if TYPE_CHECKING:
     from torch import nn
 
-#: Edge of windows in voxels, by number of axes; windows overlap by a quarter edge.
+#: Edge of windows in voxels, by number of axes; they overlap by a quarter of it.
 WINDOW = {2: 256, 3: 64}
-#: Maximum edge of an image, in window lengths, that is not split into windows.
+#: Images up to this edge, in units of the window's edge, are not split into windows.
 _UNCUT = 1.25
 
 
@@ -73,7 +73,7 @@ class PosteriorSampler:
     Raises
     ------
     ConfigError
-        If there is neither noise nor upscaling, or more noise than in training.
+        If there is neither noise nor upscaling, or stronger noise than in training.
     """
 
     def __init__(
@@ -116,8 +116,8 @@ class PosteriorSampler:
         scan : ndarray of shape ([Z,] Y, X)
             In the network's grey scale.
         key : sequence of int
-            Integers for the random numbers, e.g. the seed and the indices of sample and
-            slice.
+            Integers that seed the random numbers, e.g. the seed and the indices of the
+            sample and the slice.
         on_step : callable
             Called with the number of each step before the step is made; may raise.
 

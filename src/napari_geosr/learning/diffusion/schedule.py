@@ -86,7 +86,7 @@ class Schedule:
     Raises
     ------
     ConfigError
-        If the network predicts the noise of images that contain only noise.
+        If the network predicts noise although images at the last time are only noise.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Schedule:
         return [round(self.times * (steps - i) / steps) - 1 for i in range(steps)]
 
     def shares(self, time: Tensor | int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the amplitudes of image and noise at one time, or at one per image.
+        """Return the amplitudes of image and noise at one time, or one time per image.
 
         Before time 0 (at -1) there is no noise.
         """

@@ -24,7 +24,7 @@ def cross_entropy(
     target : Tensor of shape (N, 1, [Z,] Y, X)
         Labels 0 … n - 1, of any dtype.
     unpainted : int, optional
-        Value of voxels without a label; if there are no others, the result is 0.
+        Value of voxels without a label; if no voxel has a label, the result is 0.
     """
     if unpainted is None:
         return functional.cross_entropy(scores.float(), target[:, 0].long())
@@ -38,7 +38,7 @@ def cross_entropy(
 def dice_loss(scores: Tensor, target: Tensor, unpainted: int) -> Tensor:
     """Return 1 minus the Dice coefficient [1]_, averaged over labels in `target`.
 
-    Unlabelled voxels (value `unpainted`) are ignored; if there are no others, the
+    Unlabelled voxels (value `unpainted`) are ignored; if no voxel has a label, the
     result is 0.
 
     Parameters

@@ -74,7 +74,7 @@ def extreme(x: Tensor, offsets: Offsets, *, largest: bool) -> Tensor:
 
 
 def eroded(x: Tensor) -> Tensor:
-    """Return the minimum of each voxel and its face neighbours (5 in 2D, 7 in 3D)."""
+    """Return the minimum of each voxel and its face neighbours (4 in 2D, 6 in 3D)."""
     return extreme(x, _cross(range(2, x.ndim)), largest=False)
 
 

@@ -30,7 +30,7 @@ _RADIUS = 5
 
 
 def l2(output: Tensor, target: Tensor) -> Tensor:
-    """Return the mean squared error, minimised by the mean, which maximises PSNR."""
+    """Return the mean squared error: it is minimised by the mean and defines PSNR."""
     return (output - target).square().mean()
 
 

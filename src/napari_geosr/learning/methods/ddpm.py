@@ -207,7 +207,7 @@ class Method(_Method):
         return error, {"loss": error}
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """Return the mean squared error of the noise at eight times of one patch."""
+        """Return the mean squared error of the predicted noise over eight times."""
         schedule = self.schedule()
 
         def predicted(x: Tensor, time: Tensor) -> Tensor:
@@ -274,6 +274,6 @@ class Method(_Method):
 
 
 def _centre(x: Tensor) -> Tensor:
-    """Return the middle one of several slices."""
+    """Return the middle slice of each patch."""
     middle = x.shape[1] // 2
     return x[:, middle : middle + 1]

@@ -6,7 +6,7 @@ the sources, and one of them can be predicted from the others as in Noise2Noise.
 valid if the reconstruction is linear and the noise has zero mean. The sources must have
 the same voxels, filter and grey scale.
 
-To restore, the network is run on each of `inputs` and the outputs are averaged;
+In a restoration, the network is run on each of `inputs` and the outputs are averaged;
 the model's card states this, and ``napari-geosr restore A B … --average`` does it.
 
 References

@@ -109,10 +109,10 @@ class Method(_Method):
             )
 
     def network_kwargs(self) -> AnyDict:
-        """Return the network's settings, by default without a skip to the output.
+        """Return the network's settings; by default, it is not a residual network.
 
         The replacement of a hidden voxel contains hardly any information about it, so a
-        network with such a skip would start with a wrong prediction.
+        residual network would start with a wrong prediction.
         """
         kwargs = super().network_kwargs()
         if "residual" in kwargs:

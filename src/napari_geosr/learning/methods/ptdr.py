@@ -244,7 +244,7 @@ class Method(_Method):
         low, high = max(0, z - reach), min(volume.shape[0], z + reach + 1)
         if not reach:
             data: AnyArray = np.asarray(volume.data[z])
-        elif painted:  # the neighbours are separate images
+        elif painted:  # labels of neighbouring slices do not count here
             shape = (high - low, *volume.shape[1:])
             data = np.full(shape, UNPAINTED, volume.dtype)
             data[z - low] = np.asarray(volume.data[z])
@@ -262,7 +262,7 @@ class Method(_Method):
         )
 
     def prepare(self, patches: Patches) -> None:
-        """Check that something is painted in the part that is held out."""
+        """Check that voxels are painted in the training and the held-out part."""
         super().prepare(patches)
         for held_out in (False, True):
             if not any(_is_painted(scene, held_out) for scene in patches.scenes):
@@ -284,9 +284,9 @@ class Method(_Method):
         return {"source": drawn["source"], "target": drawn["target"]}
 
     def starting_weights(self, model: Model) -> dict[str, Tensor]:
-        """Return the weights of the model; those of the last layer are new.
+        """Return the weights of the model, except for the last layer.
 
-        The weights of the last layer are kept if the model has the same classes.
+        The last layer is new, unless both have the same number of classes.
         """
         trained = model.network().state_dict()
         own: dict[str, Tensor] = self.modules[self.result].state_dict()

@@ -22,8 +22,8 @@ from napari_geosr.learning.painting import forest_compiled
 
 #: Number of trees.
 _TREES = 32
-#: Maximum number of samples per class for each tree, and minimum number of draws per
-#: class if there are few samples.
+#: Maximum and minimum number of samples drawn per class for each tree, with
+#: replacement.
 _MOST = 1000
 _FEW = 50
 #: Minimum number of samples in a leaf.
@@ -62,7 +62,7 @@ class Forest:
         Returns
         -------
         ndarray of shape (K, ...)
-            float32; their sum is one.
+            float32; the sum over the classes is one.
         """
         flat = features.reshape(len(features), -1)
         found = np.empty((len(self.classes), flat.shape[1]), np.float32)

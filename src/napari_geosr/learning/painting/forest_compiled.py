@@ -97,7 +97,7 @@ def grow(
     seed : int
     features, thresholds, children : ndarray of shape (2 n,)
         Filled for each node: a voxel goes to the child if its feature is below the
-        threshold, otherwise to the next node.
+        threshold, otherwise to the node after the child.
     shares : ndarray of shape (2 n, number)
         Filled for each leaf: fraction of each class.
     """

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 #: Maximum size, in bytes, of features that are kept for the next stroke.
 _CACHE_BYTES = 256 * 1024**2
-#: Maximum number of slices compared to suggest slices for painting, and maximum edge,
-#: in voxels, to which they are subsampled.
+#: Maximum number of slices compared to suggest slices for painting, and approximate
+#: edge, in voxels, to which they are subsampled.
 _COMPARED = 64
 _COMPARED_EDGE = 128
 #: Maximum number of slices for which the entropy is computed for these suggestions, and
@@ -276,7 +276,7 @@ class Segmenter:
         ]
 
     def _described(self, z: int) -> AnyArray:
-        """Return means and deviations of the features of every n-th voxel."""
+        """Return means and standard deviations of the features of every n-th voxel."""
         plane, around = self._standardised(z)
         step = max(1, max(plane.shape) // _COMPARED_EDGE)
         found = filter_features(plane[::step, ::step], around[::step, ::step])
@@ -284,7 +284,7 @@ class Segmenter:
         return np.concatenate([flat.mean(axis=1), flat.std(axis=1)])
 
     def _doubt(self, z: int) -> AnyArray:
-        """Return the mean entropy of the middle of a slice."""
+        """Return the mean entropy of part of a slice: its middle or every 4th voxel."""
         assert self.forest is not None
         if self.prior is not None:
             (_, found), *_ = self.features(z)

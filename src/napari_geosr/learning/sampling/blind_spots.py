@@ -116,7 +116,7 @@ class BlindSpots:
 def line_offsets(
     axis: Literal["none", "x", "y", "z", "cross"], length: int, ndim: int
 ) -> tuple[tuple[int, int, int], ...]:
-    """Return neighbours along a line of `length` voxels (odd), centred on the voxel.
+    """Return the offsets of a voxel's neighbours on a line of `length` voxels (odd).
 
     ``cross`` means lines along all axes over which the network convolves.
 

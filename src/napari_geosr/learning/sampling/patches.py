@@ -209,8 +209,8 @@ class Patches:
     ) -> dict[str, Array]:
         """Draw the same region of all `roles`: standardised float32 (C, [Z,] Y, X).
 
-        If the noise is known (`set_noise`), the noise of the role with context is
-        added; see `napari_geosr.learning.noise_input`.
+        If the noise is known (`set_noise`), a description of the noise of the role with
+        context is included; see `napari_geosr.learning.noise_input`.
 
         Parameters
         ----------
@@ -347,7 +347,7 @@ def read_slab(volume: Volume, key: Sequence[Any], planes: int) -> Array:
 
 
 def _slice_indices(shape: Sequence[int], corner: Sequence[int], planes: int) -> Array:
-    """Return indices of `planes` slices around that at `corner`; all 0 for an image."""
+    """Return indices of `planes` slices around `corner`'s slice; all 0 for an image."""
     if len(shape) == 2:
         return np.zeros(planes, int)
     around = np.arange(planes) - planes // 2

@@ -111,7 +111,7 @@ class ShapeSet(Patches):
     config : ShapeConfig
     volumes : sequence of Volume
         Empty for simulated shapes. Some are held out for validation; if there is only
-        one, its upper part is held out.
+        one, its last planes are held out.
     targets : sequence of Volume
         Labels of the volumes, for methods that learn labels.
     """
@@ -251,7 +251,7 @@ class ShapeMethod(Method):
     def pair(
         self, shapes: ShapeSet, rng: np.random.Generator
     ) -> tuple[AnyArray, AnyArray]:
-        """Draw the input of the network and its desired output (Z, Y, X), of bool."""
+        """Draw the network's input and desired output: bool arrays (Z, Y, X)."""
         raise NotImplementedError
 
 

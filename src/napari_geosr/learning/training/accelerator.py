@@ -1,4 +1,4 @@
-"""Compute training steps: device, precision, parts, processes.
+"""Compute training steps on a device, in parts or by several processes.
 
 A batch that does not fit into memory is computed in parts. With several processes, each
 computes part of the batch. They synchronise after all gradients are computed, not

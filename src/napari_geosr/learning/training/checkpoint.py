@@ -50,7 +50,7 @@ def save(folder: Path, state: AnyDict) -> Path:
 
 
 def load(folder: Path) -> AnyDict | None:
-    """Return the state last saved in `folder`, or None; no code in it is executed.
+    """Return the state last saved in `folder`, or None; no code in the file is run.
 
     Raises
     ------

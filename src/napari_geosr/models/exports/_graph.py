@@ -181,10 +181,11 @@ def grey_network(model: Model) -> nn.Module:
 
 
 def write_graph(model: Model, path: Path) -> list[Trial]:
-    """Write the graph and compare it at three sizes, once with a batch of two images.
+    """Write the graph, and compare its results with the network's at three sizes.
 
-    The first attempt includes sizes that are not multiples of the network's strides. If
-    it fails, only multiples are tested, and the file states this requirement.
+    One input is a batch of two images. The first attempt includes sizes that are not
+    multiples of the network's strides. If it fails, only multiples are tested, and the
+    file states this requirement.
 
     Raises
     ------

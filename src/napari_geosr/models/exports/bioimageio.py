@@ -47,7 +47,7 @@ def write(model: Model, path: Path) -> float:
     ConfigError
         If a library is missing.
     ModelError
-        If it cannot be written, its output differs, or the package is not valid.
+        If the model cannot be written, its output differs, or the package is invalid.
     """
     _graph.check_libraries("bioimageio.spec", "onnx", "onnxruntime")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:

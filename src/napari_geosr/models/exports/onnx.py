@@ -23,7 +23,7 @@ def write(model: Model, path: Path) -> float:
     ConfigError
         If a library is missing.
     ModelError
-        If it cannot be written, or its output differs from the original.
+        If the model cannot be written, or its output differs from the original.
     """
     _graph.check_libraries("onnx", "onnxruntime")
     return max(trial.difference for trial in _graph.write_graph(model, path))

@@ -135,7 +135,7 @@ def shape_of(model: AnyMapping, where: str) -> format_.UNetSettings:
 
 
 def config_of(shape: format_.UNetSettings) -> networks.foreign.NetworkConfig:
-    """Return the settings of the adapter for a U-Net of this shape."""
+    """Return the settings of the adapter for a U-Net with the settings `shape`."""
     return networks.foreign.NetworkConfig(
         format="careamics",
         settings=shape.model_dump(mode="json"),

@@ -36,7 +36,7 @@ BACK_REMARK = (
 
 @dataclass(frozen=True)
 class GreyScaling:
-    """Scaling of grey values for the network, and of its results in return.
+    """Scaling of grey values for the network, and of its results back.
 
     Attributes
     ----------
@@ -253,7 +253,7 @@ def apply(operations: Sequence[Operation], x: Array, reference: Array | None) ->
 
 
 def _axes(kwargs: object, x: Array) -> tuple[int, ...]:
-    """Return the axes of an operation: all spatial ones, others only if listed."""
+    """Return all axes; if axes are listed, all spatial ones and those listed."""
     axes = getattr(kwargs, "axes", None)
     if axes is None:
         return tuple(range(x.ndim))

@@ -46,7 +46,7 @@ def read_file(path: Path) -> AnyDict:
     Raises
     ------
     ModelError
-        If it is missing, damaged, too large, not a weights file, or contains code.
+        If the file is missing, damaged, too large, no weights file, or contains code.
     """
     try:
         size = path.stat().st_size
@@ -153,7 +153,7 @@ def find_state(content: AnyMapping) -> tuple[dict[str, Tensor], str]:
     Raises
     ------
     ModelError
-        If they are too large.
+        If the tensors are too large.
     """
     import torch
 

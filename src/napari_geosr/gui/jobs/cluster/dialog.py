@@ -70,8 +70,8 @@ class ClusterDialog(QDialog):
     Signals
     -------
     submitted : object, str
-        The job's folder, and a message for the user with the job, its number and its
-        folder.
+        The job's folder, and a message for the user that names the job, its number and
+        its folder.
     """
 
     submitted = Signal(object, str)

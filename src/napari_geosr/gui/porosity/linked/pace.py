@@ -81,7 +81,7 @@ class PicturePace(QObject):
 
     @property
     def wait(self) -> float:
-        """Milliseconds from the end of one frame with the picture to the next one."""
+        """Milliseconds from the end of a frame with a new picture to the next one."""
         if len(self._with_picture) < 2:  # the first one also prepares the layer
             return 0.0
         full = float(np.median(self._with_picture))
@@ -117,9 +117,9 @@ class PicturePace(QObject):
             self._draw()
 
     def show_now(self) -> None:
-        """Update the picture for a change now, whatever the frame in progress shows.
+        """Update the picture for a change now; the frame in progress is not timed.
 
-        The frame also shows changes other than those of the lasso.
+        That frame also shows changes other than those of the lasso.
         """
         self._began = None
         self._end.stop()

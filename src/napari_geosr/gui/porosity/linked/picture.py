@@ -100,7 +100,7 @@ class PictureOutlines(QObject):
             self.end()
 
     def _on_data(self, event: Any) -> None:
-        """Select the pores in an outline that was finished."""
+        """Select the pores inside an outline that was just finished."""
         shapes, pores = self._layers()
         if str(event.action) != "added" or not shapes or not pores or not shapes.data:
             return
@@ -143,7 +143,7 @@ def _corners(data: AnyArray, kind: str) -> AnyArray:
 
 
 def labels_inside(labels: Any, outline: AnyArray, axes: list[int]) -> AnyArray:
-    """Return the labels with the centre of a voxel inside the outline, in its plane.
+    """Return the labels of the voxels in a plane whose centres are inside an outline.
 
     Parameters
     ----------

@@ -106,7 +106,7 @@ class VerdictActivity(Activity):
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
         self._volume: Volume | None = None
-        #: Settings of the rankings to be made; then the requested upscale factors.
+        #: Settings of pending rankings, and the upscale factors requested by the user.
         self._wanted: list[RankConfig] = []
         self._requested: set[int] = set()
         self._verdict_first = False

@@ -156,7 +156,7 @@ class VerdictPanel(QWidget):
         self._on_busy(self.activity.busy)
 
     def request_ranking(self, settings: Callable[[], RestoreConfig]) -> None:
-        """Compare the models with the factor that was set.
+        """Rank the models with the current upscale factor.
 
         Parameters
         ----------

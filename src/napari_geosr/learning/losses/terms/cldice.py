@@ -26,8 +26,8 @@ ABOUT = "keeps thin channels or struts connected, without inventing any"
 KIND = "geometry"
 NEEDS_RADIUS = True
 WEIGHT = 0.1
-#: Number of voxels added to both sums, so that patches without a skeleton have zero
-#: loss.
+#: Number of voxels added to the numerator and the denominator of both fractions, so
+#: that patches without a skeleton have zero loss.
 _VOXEL = 1.0
 
 

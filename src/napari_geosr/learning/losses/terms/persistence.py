@@ -44,7 +44,7 @@ _MIN_PERSISTENCE = 0.05
 
 
 def loss(phase: Tensor, target: Tensor, scales: GeometryScales) -> Tensor:
-    """Return the squared distance of features from those of the target, per sample.
+    """Return the squared distance of features from the target's, averaged over samples.
 
     The sum over features is divided by the square root of the number of voxels, as in
     ``euler``. Voxels that share a corner are connected (26 or 8 neighbours), as when
@@ -71,7 +71,7 @@ def _error(phase: Tensor, target: Tensor) -> Tensor:
 
 
 def _features(phase: Tensor) -> list[Tensor]:
-    """Return birth and death (n, 2) of parts, tunnels and cavities, by persistence."""
+    """Return births and deaths (n, 2) of each kind of feature, by persistence."""
     import numpy as np
     import torch
     from gudhi import CubicalComplex
