@@ -116,7 +116,7 @@ class AttributionRequest:
         return weights
 
     def mean_gradient(self) -> tuple[float, AnyArray]:
-        """Return the standardised mean over the mask, and its window gradient."""
+        """Return the standardised mean over the mask and its gradient in the window."""
         if "gradient" not in self.memory:
             import torch
 

@@ -101,7 +101,7 @@ class _Pore:
         return self.sign * (self.solid - float(values[self.request.mask].mean()))
 
     def is_drawn(self, values: AnyArray) -> bool:
-        """Whether most voxels of the pore are classified as pore."""
+        """Whether at least half of the pore's voxels are classified as pore."""
         inside = _is_pore(self.request, values)[self.request.mask]
         return bool(inside.mean() >= 0.5)
 

@@ -226,7 +226,7 @@ def has_one_phase(histogram: GreyHistogram, threshold: float) -> bool:
 
 
 def _frequencies(histogram: GreyHistogram, threshold: float) -> tuple[int, int, int]:
-    """Count voxels near the threshold (inside the range) and near both means."""
+    """Count voxels near the threshold, and near the mean of each side of it."""
     centres, counts = histogram.centres, histogram.counts
     low = centres <= threshold
     below = float(np.average(centres[low], weights=counts[low]))

@@ -146,7 +146,7 @@ def is_flat(shape: Sequence[int]) -> bool:
 
 
 def read_at_block(source: ArrayLike, block: Block) -> FloatArray:
-    """Return the grey values of another volume at the position of `block`, float64."""
+    """Return the grey values of another volume (float64) at the position of `block`."""
     return np.asarray(source[block.box], np.float64)
 
 

@@ -59,8 +59,8 @@ _HALF_WIDTH_PER_ERROR = 0.5
 _QUIET_IN_DIFFERENCE = 0.5
 #: Fraction of the blocks that count as quiet in a scan.
 _QUIET = 0.05
-#: Ratio of noise that is smooth within a block to its standard deviation there: 1.3 to
-#: 2 in scans that were smoothed by 1.2 to 2 voxels.
+#: Ratio of the noise level to the standard deviation within a block, for noise that is
+#: smooth within blocks: 1.3 to 2 in scans that were smoothed by 1.2 to 2 voxels.
 _SMOOTH_FACTOR = 2.0
 #: Minimum number of voxels per block.
 _MIN_BLOCK_VOXELS = 16

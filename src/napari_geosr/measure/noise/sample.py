@@ -164,7 +164,7 @@ def rescaled(sample: NoiseSample) -> tuple[NoiseSample, float, float]:
     float
         Grey value that became zero.
     float
-        Unit of its values.
+        Grey values of the scan per grey value of the returned sample.
     """
     spread = float(np.ptp(sample.values)) if sample.values.size else 0.0
     if not spread > 0:
@@ -287,7 +287,7 @@ def known_from_pair(noise: Noise, ratio: float) -> Noise:
     Parameters
     ----------
     noise : Noise
-        Root mean square of the noise of both.
+        Noise with the root mean square of the levels of both scans.
     ratio : float
         Noise level of the second scan relative to that of the first.
     """

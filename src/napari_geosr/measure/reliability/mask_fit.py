@@ -1,9 +1,9 @@
 """Checks whether the automatic sample mask cuts through the material.
 
-The mask (`measure.sample_mask`) excludes pores whose openings are wider than its
-closing. In a dense specimen surrounded by air, these pores form a layer at the surface;
-in a felt, an open-cell foam or a cube cut out of a larger piece, they include most of
-the pores.
+The mask (`measure.sample_mask`) excludes pores with openings too wide to be bridged by
+its closing. In a dense specimen surrounded by air, these pores form a layer at the
+surface; in a felt, an open-cell foam or a cube cut out of a larger piece, they include
+most of the pores.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class SampleMaskFit:
     volume_outside : float
         Fraction of the volume outside the mask.
     fills_volume : bool
-        Whether solid extends over each face of the volume.
+        Whether the hull of the solid covers most of each face of the volume.
     closing : int
         Closing of the mask, in voxels.
     left_out : float
