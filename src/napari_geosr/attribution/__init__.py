@@ -67,7 +67,7 @@ class AttributionRequest:
     patch : int
         Edge length of the occluded cubes, in voxels of the scan.
     margin : int
-        Width of the zone around a pore that is replaced by solid together with it, in
+        Width of the zone around a pore that is replaced with solid together with it, in
         voxels of the scan.
     seed : int
         Seed for the noise realisations.

@@ -103,10 +103,9 @@ def choose_tile(
 ) -> TileChoice:
     """Find the tile of least total work with a peak below `budget` bytes.
 
-    Minimises the product, over the axes, of the summed window lengths, so it splits as
-    few axes as possible, and the longest ones. Among tiles that fit, those that take at
-    most `SECONDS_PER_TILE` are preferred as long as the work stays below
-    `ACCEPTED_FACTOR`.
+    Minimises the product of the summed window lengths of all axes, so it splits few and
+    long axes. Among tiles that fit, those that take at most `SECONDS_PER_TILE` are
+    preferred as long as the work stays below `ACCEPTED_FACTOR`.
 
     Parameters
     ----------

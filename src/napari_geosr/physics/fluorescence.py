@@ -57,7 +57,7 @@ class Microscope:
 
 @dataclass(frozen=True, eq=False)
 class Exposure:
-    """Two images of the same object with independent noise, and their mean.
+    """Two images of the same object with independent noise, and their expected value.
 
     Attributes
     ----------
@@ -228,7 +228,7 @@ def phantom(
     step: float = 1.0,
     extent: float = 1.0,
 ) -> FloatArray:
-    """Draw structures of one kind; `extent` multiplies their number.
+    """Draw structures of one kind, with random sizes or a random number.
 
     Parameters
     ----------

@@ -120,7 +120,7 @@ def find_centre(
     from the opposite side, which also finds an axis near the detector's edge. Scans
     over half a turn are completed by their mirror image, and the energy outside the
     double wedge of their Fourier transform is minimised (Vo et al. 2014). Both methods
-    use all projections and need no reconstruction.
+    use up to 2048 projections and need no reconstruction.
 
     Parameters
     ----------

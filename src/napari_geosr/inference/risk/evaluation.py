@@ -55,7 +55,7 @@ class Block:
     box : tuple of slice
         Position of `window` in the volume.
     window : ndarray, float64
-        Grey values; non-finite ones are replaced by the mean of the others.
+        Grey values; non-finite ones are replaced with the mean of the others.
     core : tuple of slice
         The part of the window that is evaluated.
     valid : ndarray of bool, of the core's shape

@@ -84,7 +84,7 @@ class CellMeans:
     second: FloatArray | None = None
 
     def risks(self, scale: float = 1.0) -> FloatArray:
-        """Expected squared error of each cell, for `scale` times the noise variance."""
+        """Return the squared errors expected for `scale` times the noise variance."""
         if self.second is not None:
             return self.removed - self.noise
         return self.removed - scale * self.noise + 2 * scale * self.kept
