@@ -41,7 +41,7 @@ _BLOCK = 2**18
 
 @dataclass(frozen=True, eq=False)
 class _Level:
-    """Equations of a grid, and the unknown of the next grid for each unknown."""
+    """Equations of a grid; for each unknown, its unknown on the next coarser grid."""
 
     matrix: Any
     inverse_diagonal: Floats

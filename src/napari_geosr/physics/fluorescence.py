@@ -118,7 +118,7 @@ def membranes(
 def _cells(
     shape: Shape, rng: np.random.Generator, step: float, radius: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the relative distance to the nearest cell's centre, and its radius."""
+    """Return the distance to the nearest cell's centre in radii, and its radius."""
     share = rng.uniform(0.1, 0.6)
     n = int(np.clip(share * math.prod(shape) * step / (4.2 * radius**3), 2, 60))
     best = np.full(shape, np.inf, np.float32)

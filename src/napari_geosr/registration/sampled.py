@@ -127,12 +127,13 @@ class SampledVolume:
     def on(self, grid: Grid, transform: Transform, *, order: int = 1) -> FloatArray:
         """Interpolate the values at the voxels of `grid`.
 
-        `transform` maps positions in `grid` to positions in this volume.
-
         Outside the field of view (see `inside`), the nearest voxel is used.
 
         Parameters
         ----------
+        grid : Grid
+        transform : Transform
+            Maps positions in `grid` to positions in this volume.
         order : int
             Order of the spline between voxels.
         """

@@ -268,7 +268,7 @@ def _correlate(
 def _opposite_views(
     sinogram: npt.NDArray[np.float32], projections: Projections, method: str
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return the views, and for each the view that is closest to 180 degrees away."""
+    """Return views that have an opposite view, and their opposite views."""
     angles = projections.angles
     partner = _opposition_errors(projections).argmin(axis=1)
     error = _nearest_opposition_error(projections)

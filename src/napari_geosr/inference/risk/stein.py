@@ -41,11 +41,11 @@ _MAX_AMPLIFIED = 0.1
 #: A denoiser that keeps more than this fraction of the noise reveals little about the
 #: noise level.
 _MOSTLY_KEPT = 0.5
-#: Ratio of the variance of correlated noise in an image to the measured one. The level
-#: of known noise in simulated images and parts of real ones was measured 3 to 5 % too
-#: low, because few blocks of an image are uniform.
+#: True variance of correlated noise in an image, relative to the measured one. The
+#: level of known noise in simulated images and parts of real ones was measured 3 to 5 %
+#: too low, because few blocks of an image are uniform.
 _IMAGE_SCALE = 1.1
-#: Correlation of adjacent voxels above which this ratio applies.
+#: Correlation of adjacent voxels above which this factor applies.
 _MIN_IMAGE_LAG = 0.3
 #: Minimum variance of the noise in the result, relative to its upper limit ``tr(J C
 #: Jᵀ)`` (Gaussian Poincaré inequality). The variance reaches this limit for linear

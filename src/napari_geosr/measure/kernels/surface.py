@@ -19,7 +19,7 @@ REACH = 3
 #: Distances are stored in steps of 1/1024 voxel.
 STEPS = 1024
 _CONSTANT = 1.2457
-#: Weight by sorted absolute offset.
+#: Weight of a voxel by its sorted absolute offsets along the axes.
 _WEIGHTS: dict[tuple[int, ...], float] = {
     (0, 0, 0): 0.0,
     (0, 0, 1): -0.0645,

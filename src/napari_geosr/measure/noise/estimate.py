@@ -285,7 +285,7 @@ def _doubted(noise: Noise, doubt: str, *, from_zero: bool) -> Noise:
 def _from_sample(
     volume: Volume, sample: NoiseSample, repeated: bool, check: Callable[[], None]
 ) -> tuple[Noise, bool]:
-    """Return the noise of a sample, and whether some regions contain nothing else."""
+    """Return the noise of a sample, and whether some regions contain only noise."""
     fraction = _QUIET_IN_DIFFERENCE if repeated else _QUIET
     found = None
     noisiest = 0.0

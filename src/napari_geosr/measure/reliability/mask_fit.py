@@ -36,8 +36,8 @@ _CONVEX = 0.03
 #: includes if that part consists of pores; the recess of a concave outline (an L, a
 #: ring) is still excluded.
 _INCLUDED_SHARE = 0.2
-#: Change of the porosity above which rounding the corners of a concave outline cannot
-#: be the reason.
+#: Change of the porosity that is too large to result from rounding the corners of a
+#: concave outline.
 _LARGE_CHANGE = 0.1
 #: Change of the porosity, relative to the smaller phase, above which a message is
 #: shown.
