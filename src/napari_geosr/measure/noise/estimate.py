@@ -81,7 +81,7 @@ _MAX_AVERAGED_RATIO = 1.3
 _MIN_STRUCTURE_LAG = 0.2
 #: Other edge lengths of blocks, in voxels; structure varies more in larger blocks.
 _OTHER_EDGES = (4, 5, 8)
-#: Maximum ratio of the levels in such blocks that count as equal.
+#: Maximum ratio of levels in blocks of different sizes that count as equal.
 _MAX_EDGE_RATIO = 1.15
 #: The same for white noise, which is rarely mistaken for structure.
 _MAX_EDGE_RATIO_WHITE = 1.3

@@ -55,8 +55,8 @@ _EXTREME = 1e3
 #: count as equal, apart from floating-point rounding.
 _SAME = 1e-5
 #: Quantile of the distances between adjacent grey values that is taken as the step of
-#: the grey scale. Each distance counts like the rarer of its two values, because the
-#: smallest distance may come from a single voxel.
+#: the grey scale. Each distance is weighted by the count of the rarer of its two
+#: values, because the smallest distance may come from a single voxel.
 _STEP_QUANTILE = 0.1
 #: Range of a block, relative to that of the scan, below which it counts as constant.
 _CONSTANT = 1e-6
