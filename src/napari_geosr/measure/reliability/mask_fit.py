@@ -61,7 +61,7 @@ class SampleMaskFit:
     volume_outside : float
         Fraction of the volume outside the mask.
     fills_volume : bool
-        Whether the hull of the solid covers most of each face of the volume.
+        Whether the solid's hull covers most of each face of the volume.
     closing : int
         Closing of the mask, in voxels.
     left_out : float
