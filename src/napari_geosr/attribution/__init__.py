@@ -67,7 +67,7 @@ class AttributionRequest:
     patch : int
         Edge length of the occluded cubes, in voxels of the scan.
     margin : int
-        Width of the zone around a pore that is replaced by solid together with it, in
+        Width of the zone around a pore that is replaced with solid together with it, in
         voxels of the scan.
     seed : int
         Seed for the noise realisations.
@@ -116,7 +116,7 @@ class AttributionRequest:
         return weights
 
     def mean_gradient(self) -> tuple[float, AnyArray]:
-        """Return the standardised mean over the mask, and its window gradient."""
+        """Return the standardised mean over the mask and its gradient in the window."""
         if "gradient" not in self.memory:
             import torch
 

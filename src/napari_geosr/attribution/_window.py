@@ -1,9 +1,9 @@
 """Define windows of a scan, differentiable maps from its voxels to the result.
 
 Only the halo of the network is read, because voxels beyond it cannot change the result
-(`napari_geosr.inference.receptive_field`). The map is therefore the same in a volume of
-any size. Beyond the border, a 2.5D network receives reflected planes, which
-are assembled here from voxels of the scan, so that gradients refer to real voxels.
+(`napari_geosr.inference.receptive_field`). The map is therefore the same for a volume
+of any size. Beyond the border, a 2.5D network receives reflected planes, which are
+assembled here from voxels of the scan, so that gradients refer to real voxels.
 """
 
 from __future__ import annotations
@@ -334,8 +334,8 @@ class Window:
 
         ``Σ b · ∂f/∂b`` over biases and means of normalisations. Networks with
         rectifiers (ReLU) as activations are homogeneous in voxels and biases together,
-        so that this and ``Σ x · ∂f/∂x`` add up to the output (Euler's theorem). For
-        other networks, the sum may differ.
+        so that this contribution and ``Σ x · ∂f/∂x`` add up to the output (Euler's
+        theorem). For other networks, the sum may differ.
 
         Parameters
         ----------
@@ -484,7 +484,7 @@ def _tile_for(layout: Layout, region: Box) -> Tile:
 
 
 def _first_places(index: AnyArray, start: int) -> AnyArray:
-    """Return the position of each scan voxel in a block, from `start` on."""
+    """Return the first position of each scan voxel in a block, from `start` on."""
     order = np.argsort(index, kind="stable")
     values, first = np.unique(index[order], return_index=True)
     assert values[0] == start

@@ -1,10 +1,10 @@
 """Assess the evidence for a pore: how much remains if it is removed from the scan.
 
-First, the voxels of the scan in and next to a pore are replaced several times by solid
-with new noise of the same level and correlation, and the network restores the result.
-Any remaining darkness of the pore does not originate from these voxels, but from
-training. Second, noise as strong as the scan's own noise is added everywhere, and a
-network conditioned on the stronger noise restores the result: a pore caused by noise
+First, the voxels of the scan in and next to a pore are replaced several times with
+solid plus new noise of the same level and correlation, and the network restores the
+result. Any remaining darkness of the pore does not originate from these voxels, but
+from training. Second, noise as strong as the scan's own noise is added everywhere, and
+a network conditioned on the stronger noise restores the result: a pore caused by noise
 should disappear. Third, the contrast of the scan at the pore is compared with its noise
 by a matched filter, which has the shape in which the scanner would show the pore. If
 the contrast is no larger than that of noise in solid, the scan does not show the pore,
@@ -12,7 +12,7 @@ whatever the reason for the pore's appearance in the result. For example, a netw
 has memorised noise creates pores where it recognises a noise pattern, and removing the
 pattern removes the pore.
 
-Similar ablations are used for classifiers [1]_ [2]_; here, patches are replaced by
+Similar ablations are used for classifiers [1]_ [2]_; here, patches are replaced with
 realistic noise.
 
 References
@@ -101,7 +101,7 @@ class _Pore:
         return self.sign * (self.solid - float(values[self.request.mask].mean()))
 
     def is_drawn(self, values: AnyArray) -> bool:
-        """Whether most voxels of the pore are classified as pore."""
+        """Whether at least half of the pore's voxels are classified as pore."""
         inside = _is_pore(self.request, values)[self.request.mask]
         return bool(inside.mean() >= 0.5)
 

@@ -1,4 +1,4 @@
-"""Find the effective receptive field: radii that contain a given attribution.
+"""Find the effective receptive field: radii that contain parts of the attribution.
 
 The absolute derivatives of the result with respect to the voxels of the scan are summed
 by distance [1]_. The theoretical receptive field is the halo of the network, beyond
@@ -28,7 +28,7 @@ SHARES = (0.5, 0.9, 0.99)
 
 
 def explain(request: AttributionRequest) -> Generator[Step, None, AttributionResult]:
-    """Find the radii around the position that contain most of the attribution."""
+    """Find the radii that contain the fractions `SHARES` of the attribution."""
     yield StageStarted(message="Computing the reach")
     window = request.window
     _, slope = request.mean_gradient()

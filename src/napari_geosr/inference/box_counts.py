@@ -74,7 +74,7 @@ class BoxCounts:
         return int(self._sums[-1, -1, -1])
 
     def in_box(self, box: Sequence[slice]) -> int:
-        """Return the number of voxels in the cells that a box overlaps."""
+        """Return the number of mask voxels in the cells that a box overlaps."""
         z, y, x = ((p.start // CELL, math.ceil(p.stop / CELL)) for p in box)
         corners = self._sums[np.ix_(z, y, x)]
         for _ in range(3):

@@ -85,7 +85,7 @@ def network_dtype(network: nn.Module) -> str:
 
 @contextmanager
 def exact_settings(threads: int | None, *, gradients: bool = False) -> Iterator[None]:
-    """Set inference mode, TF32 off and the number of threads; restore them at the end.
+    """Use inference mode, full precision and `threads` threads within the context.
 
     Use it around a single forward pass: a generator must not hold it while suspended.
 

@@ -271,7 +271,7 @@ def _without_positions(voxels: AnyArray, positions: AnyArray) -> AnyArray:
 
 
 def without_hot_voxels(volume: Volume, statistics: IntensityStatistics) -> Volume:
-    """Return the volume with hot voxels replaced by the median of their neighbours.
+    """Return the volume with hot voxels replaced with the median of their neighbours.
 
     Parameters
     ----------

@@ -60,7 +60,7 @@ class MaskPlan:
     Attributes
     ----------
     edge : int
-        Edge of the blocks.
+        Edge length of the blocks, in voxels.
     blocks : tuple of tuple of slice
     busy : tuple of bool
         Whether each block contains voxels of the mask.

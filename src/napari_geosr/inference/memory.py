@@ -103,10 +103,10 @@ class Buffers:
     source, target, network : int
         Bytes per voxel in the source, in the target and in the network's arithmetic.
     depth : int
-        Tiles read ahead and tiles waiting to be written.
+        Maximum number of tiles read ahead, and of tiles waiting to be written.
     chunks : tuple of int, optional
-        Chunk of the target along Z, Y, X: a store reads, modifies and compresses all
-        chunks that a tile touches at the same time.
+        Chunk of the target along Z, Y, X: a store reads, modifies and compresses, at
+        the same time, all chunks that a tile touches.
     held : int
         Bytes held by source and target, regardless of the tile size.
     unit : ReadUnit, optional
@@ -203,7 +203,8 @@ def region_peak(
     """Predict the peak bytes of a single tile if only its core's output is computed.
 
     Unlike `tile_peak`, it does not assume that the network computes its output for the
-    whole window. The result is infinite for networks that do so.
+    whole window. The result is infinite for networks that cannot compute just a part,
+    and for networks that process single planes.
 
     Parameters
     ----------

@@ -190,7 +190,7 @@ class _Slab:
         return None
 
     def is_equivariant_to(self, shift: int, halo: int) -> bool:
-        """Whether shifting the input only shifts the output."""
+        """Whether shifting the input by `shift` voxels shifts the output equally."""
         length = self.round_up(2 * halo + 4 * max(shift, self.step) + 9)
         long = self.noise(length + shift)
         here = self.output(long.narrow(2 + self.axis, 0, length))

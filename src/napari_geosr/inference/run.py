@@ -88,7 +88,7 @@ class RunSummary:
     n_retries : int
         Number of times that memory ran out and tiles were halved.
     peak_bytes : int
-        Predicted peak.
+        Predicted peak memory in bytes.
     read_factor : float
         Voxels decoded ÷ voxels of a source stored in blocks, as planned; 1 for others.
     """
@@ -310,7 +310,7 @@ class TiledRun:
             )
 
     def _limited_stores(self) -> AbstractContextManager[Any]:
-        """Limit caches and buffers to the budget; for a preview, change nothing."""
+        """Limit caches and buffers to the budget; for a region, change nothing."""
         if self.region is not None:
             return nullcontext()
         stack = ExitStack()

@@ -94,8 +94,9 @@ def restore_tiles(
         Bytes that may be used in addition to network, source and target: growth of the
         process, or memory of the device.
     nonfinite : {"mean", "zero", "refuse"}
-        Input of the network in place of NaN and infinite voxels. A floating-point
-        target contains NaN at these voxels, an integer target the network's output.
+        Input of the network in place of NaN and infinite voxels; ``"refuse"`` raises a
+        `VolumeError`. A floating-point target contains NaN at these voxels, an integer
+        target the network's output.
     priority_region : sequence of slice, optional
         Input voxels on screen: their tiles are computed first.
     threads : int, optional
@@ -108,7 +109,7 @@ def restore_tiles(
         Boxes of `target` that already hold their values, such as the
         ``TileDone.slices`` of an earlier run. Tiles within them are not recomputed.
     preferred_tile : sequence of int, optional
-        Core size of the earlier run, which is used if it fits the budget.
+        Core size of an earlier run, which is used if it fits the budget.
     deviation : array-like, optional
         Same shape as the target, floating-point: receives the standard deviations of a
         network of several members (`napari_geosr.inference.members`); `target` receives
@@ -131,8 +132,8 @@ def restore_tiles(
     Raises
     ------
     Cancelled
-        Raised between tiles. Finished tiles remain in `target`; the exception's
-        ``summary`` is the `RunSummary` up to that point.
+        Raised between tiles or layers. Finished tiles remain in `target`; the
+        exception's ``summary`` is the `RunSummary` up to that point.
     DeviceMemoryError
         If not even the smallest tile fits.
     ConfigError, VolumeError, ModelError, FileError, EngineError

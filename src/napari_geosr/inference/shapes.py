@@ -39,8 +39,8 @@ _EDGES = (128, 96, 64, 48, 32, 16)
 _WINDOW_BYTES = 64
 #: Of these, the bytes that are still held while the network computes.
 _INPUT_BYTES = 8
-#: Growth of the number of voxels next to a surface with each doubling: 4 for smooth
-#: surfaces, and more for refined ones, which are rougher.
+#: Factor by which the number of voxels next to a surface grows with each doubling: 4
+#: for smooth surfaces, and more for refined ones, which are rougher.
 _GROWTH = 4.5
 #: Fraction of occupied voxels above which dense convolutions are used.
 MAX_SPARSE = 0.25
@@ -75,7 +75,7 @@ class RefinementPlan:
     blocks : tuple of tuple of slice
         The blocks of the coarse shape.
     busy : tuple of bool
-        Whether a block has a surface.
+        Whether each block contains a surface.
     n_active : int
         Number of coarse voxels next to a surface.
     n_bytes : int

@@ -182,8 +182,8 @@ def _is_covered(place: Box, boxes: Sequence[Box]) -> bool:
 class ShardPlanner:
     """Chooses the tiles and shards of a run on several processes.
 
-    One, two or four processes get the same tiles and shards, unless tiles that fit the
-    memory of each of four processes would cost more work than larger ones.
+    Runs on one to four processes get the same tiles and shards, unless tiles that fit
+    the memory of each of four processes would cost more work than larger ones.
 
     Parameters
     ----------
@@ -270,7 +270,7 @@ class ShardPlanner:
 
     @property
     def block(self) -> tuple[int, ...]:
-        """The smallest shard, in voxels of the result along its axes."""
+        """Shape of the smallest shard, in voxels along the axes of the result."""
         pairs = zip(self._core, self.layout.scale, strict=True)
         return tuple(n * s for n, s in pairs)[3 - self.layout.ndim :]
 

@@ -103,9 +103,9 @@ def choose_tile(
 ) -> TileChoice:
     """Find the tile of least total work with a peak below `budget` bytes.
 
-    Minimises the product over the axes of the summed windows, so it splits the fewest
-    and longest axes. Among tiles that fit, those that take at most `SECONDS_PER_TILE`
-    are preferred as long as the work stays below `ACCEPTED_FACTOR`.
+    Minimises the product of the summed window lengths of all axes, so it splits few and
+    long axes. Among tiles that fit, those that take at most `SECONDS_PER_TILE` are
+    preferred as long as the work stays below `ACCEPTED_FACTOR`.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def choose_tile(
         Chunk of the target, in output voxels: planes of a 2D network are grouped so
         that no chunk is written twice.
     max_voxels : int, optional
-        Largest window known to fit (from an earlier out-of-memory error).
+        Largest window known to fit (after an earlier out-of-memory error).
     box : sequence of slice, optional
         Part of the input to restore.
     enough : callable, optional

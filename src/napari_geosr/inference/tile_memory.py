@@ -124,7 +124,7 @@ def anonymous_memory() -> int | None:
 
 
 class GrowthMeter:
-    """Peak growth of the process, or of a CUDA device's memory, until `stop`.
+    """Measures the peak growth of a process, or of CUDA memory, until `stop`.
 
     A thread samples the process every few milliseconds, because the operating system's
     peak counter cannot be reset without affecting its other users.

@@ -50,7 +50,8 @@ _READ_SHARE = 0.25
 _MAX_READ_FACTOR = 20.0
 #: Maximum number of times a voxel may be decoded without a warning.
 _COSTLY_FACTOR = 3.0
-#: Number of times a voxel may be decoded before blocks are kept for the next slab.
+#: Maximum number of times a voxel is decoded by the preferred ways of reading; other
+#: ways are used only if none of these fits.
 _ALIGNED_FACTOR = 1.1
 #: Number of sweeps over the volume.
 _SWEEPS = 2

@@ -41,7 +41,7 @@ _BLOCK = 2**18
 
 @dataclass(frozen=True, eq=False)
 class _Level:
-    """Equations of a grid, and the unknown of the next grid for each unknown."""
+    """Equations of a grid; for each unknown, its unknown on the next coarser grid."""
 
     matrix: Any
     inverse_diagonal: Floats
@@ -57,7 +57,8 @@ class Solution:
     ----------
     flux : float
         Mean of the fluxes through all planes, for a concentration of 1 at the first
-        face and 0 at the last face, each half a voxel outside the outermost voxels.
+        face and 0 at the last face, each half a voxel beyond the centres of the
+        outermost voxels.
     spread : float
         Largest minus smallest flux through a plane, relative to the mean.
     """
@@ -137,7 +138,7 @@ def _dot(a: Floats, b: Floats) -> float:
 def _solution(
     x: Floats, residual: Floats, planes: AnyArray, first: AnyArray, n: int
 ) -> Solution:
-    """Compute the fluxes through all planes; their differences are the residuals."""
+    """Compute the fluxes through all planes; they differ by the summed residuals."""
     entering = float(2 * (1 - x[first].astype(np.float64)).sum())
     kept = np.cumsum(np.bincount(planes, residual, n))
     fluxes = np.concatenate([[entering], entering - kept])

@@ -189,14 +189,14 @@ class GreyHistogram:
     ) -> tuple[float, float] | None:
         """Return the range without outliers; None if there are none.
 
-        Outliers are at most 1 in 10 000 voxels at either end. Their distance from the
-        remaining voxels exceeds the range of those voxels. If they were included, a hot
-        pixel of a detector would shift the threshold.
+        Outliers are at most the fraction `share` of the voxels at either end. Their
+        distance from the remaining voxels exceeds the range of those voxels. If they
+        were included, a hot pixel of a detector would shift the threshold.
 
         Parameters
         ----------
         share : float
-            Maximum fraction of the voxels at either end that may be outliers.
+            Maximum fraction of outliers at either end; by default, 1 in 10 000 voxels.
         """
         total = np.cumsum(self.counts)
         n_ignored = share * total[-1]

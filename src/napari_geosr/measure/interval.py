@@ -36,7 +36,8 @@ class Deviation:
         Half-width of the interval in standard deviations; None if unknown, in which
         case there is no interval.
     nominal : float or None
-        Fraction of volumes with a porosity in such an interval, if measured.
+        Fraction of volumes in which such an interval contains the true porosity, if
+        measured.
     """
 
     data: ArrayLike
@@ -119,7 +120,7 @@ class ShiftedPores:
         return () if factor is None else (-factor, factor)
 
     def part(self, slab: slice, sample: np.ndarray | None) -> IntervalPart:
-        """Count a slab; `sample` is the sample mask, None if it covers all voxels.
+        """Count pores in a slab; `sample` is its mask, None if it covers all voxels.
 
         Raises
         ------

@@ -81,7 +81,7 @@ def signed_text(value: float, digits: int) -> str:
 def difference_text(before: float | None, after: float | None) -> str:
     """Format the relative change from `before` to `after`, signed.
 
-    For a change by more than a factor of ten, only this limit is shown.
+    For a change of more than 999 %, only this limit is shown.
 
     Examples
     --------

@@ -25,7 +25,8 @@ _MAX_SMALL_SHARE = 0.02
 #: The same fraction for a group that may well be a phase, such as metal grains or
 #: regions set to a constant.
 _MAX_DOUBTFUL_SHARE = 0.25
-#: Maximum frequency of grey values between two phases, relative to the means of each.
+#: Maximum frequency of grey values between two phases, relative to the lower frequency
+#: at the means of the phases.
 _MAX_VALLEY = 0.5
 #: Fraction of the range of grey values, from its end, within which voxels count as
 #: saturated; then the minimum fraction of such voxels in a group far from all others.
@@ -226,7 +227,7 @@ def has_one_phase(histogram: GreyHistogram, threshold: float) -> bool:
 
 
 def _frequencies(histogram: GreyHistogram, threshold: float) -> tuple[int, int, int]:
-    """Count voxels near the threshold (inside the range) and near both means."""
+    """Count voxels near the threshold, and near the mean of each side of it."""
     centres, counts = histogram.centres, histogram.counts
     low = centres <= threshold
     below = float(np.average(centres[low], weights=counts[low]))

@@ -87,7 +87,7 @@ class FSRCNN(UpscalingNetwork):
         # The ReLU before the sub-voxels replaces the paper's last PReLU.
         self.expand = point(i, f)
         for layer in self.modules():
-            # Preserve the variance through PReLU, whose initial slope is 0.25.
+            # Preserve the variance through PReLU (initial slope: 0.25).
             if isinstance(layer, nn.Conv2d | nn.Conv3d):
                 nn.init.kaiming_normal_(layer.weight, a=0.25)
                 assert layer.bias is not None

@@ -1,11 +1,11 @@
 """U-Net: encoder and decoder with skips between maps of equal size.
 
 No statistics of the restored image are used, so tiles give the same values as the whole
-image. With batch norms [4]_, short training runs gain about one decibel; after training
-they are fixed scales and offsets. Max pooling is blurred before subsampling [2]_, so
-that the result hardly depends on shifts by one voxel. N2V2 [3]_ introduced both the
-blurring and the removal of the topmost skip to avoid checkerboard artefacts in
-blind-spot training.
+image. With batch norms [4]_, short training runs gain about one decibel; after
+training, the norms are fixed scales and offsets. Max pooling is blurred before
+subsampling [2]_, so that the result hardly depends on shifts by one voxel. N2V2 [3]_
+introduced both the blurring and the removal of the topmost skip to avoid checkerboard
+artefacts in blind-spot training.
 
 References
 ----------

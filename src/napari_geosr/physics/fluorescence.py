@@ -57,7 +57,7 @@ class Microscope:
 
 @dataclass(frozen=True, eq=False)
 class Exposure:
-    """Two images of the same object with independent noise, and their mean.
+    """Two images of the same object with independent noise, and their expected value.
 
     Attributes
     ----------
@@ -118,7 +118,7 @@ def membranes(
 def _cells(
     shape: Shape, rng: np.random.Generator, step: float, radius: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the relative distance to the nearest cell's centre, and its radius."""
+    """Return the distance to the nearest cell's centre in radii, and its radius."""
     share = rng.uniform(0.1, 0.6)
     n = int(np.clip(share * math.prod(shape) * step / (4.2 * radius**3), 2, 60))
     best = np.full(shape, np.inf, np.float32)
@@ -228,7 +228,7 @@ def phantom(
     step: float = 1.0,
     extent: float = 1.0,
 ) -> FloatArray:
-    """Draw structures of one kind; `extent` multiplies their number.
+    """Draw structures of one kind, with random sizes or a random number.
 
     Parameters
     ----------

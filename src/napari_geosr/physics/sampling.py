@@ -50,7 +50,7 @@ def kept_samples(
 
 
 def without_kept(volume: AnyArray, factors: Sequence[int], first: int = 0) -> AnyArray:
-    """Replace the voxels of `kept_samples` by interpolation from skipped voxels.
+    """Replace the voxels of `kept_samples` with values interpolated from skipped ones.
 
     The result does not depend on the kept voxels. If the noise is independent from
     voxel to voxel, the noise of the result is also independent of the noise of the kept

@@ -96,7 +96,7 @@ def _rotation(rng: np.random.Generator) -> npt.NDArray[np.float64]:
 
 
 def _radius(rng: np.random.Generator) -> float:
-    """Draw a random radius with density ∝ r^-3 between the smallest and the largest."""
+    """Draw a radius with density ∝ r^-3, times a random factor from 0.8 to 2."""
     low, high = _RADII
     share = rng.random()
     return float((low**-2 - share * (low**-2 - high**-2)) ** -0.5 * rng.uniform(0.8, 2))

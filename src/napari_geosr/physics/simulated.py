@@ -32,8 +32,8 @@ from napari_geosr.physics.specimens import phantoms, tubes
 from napari_geosr.physics.specimens.phantoms import FloatArray, Phantom, Shape
 
 PREFIX = "simulated:"
-#: Size of the cache for simulated volumes, in bytes; 128 scans in all versions take 450
-#: MB.
+#: Size of the cache for simulated volumes, in bytes; 128 CT scans in all versions take
+#: about 350 MB.
 CACHE_BYTES = 1 << 30
 _MAX_NUMBER = 100_000
 #: Seed for the CT scans. Each kind of scan has its own random numbers.
@@ -143,7 +143,7 @@ def ct_scan(number: int) -> tuple[FloatArray, FloatArray, FloatArray]:
 
 
 def fluo(number: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Simulate two exposures of the same cells, and their mean."""
+    """Simulate two exposures of the same cells, and their expected value."""
     rng = np.random.default_rng([_FLUO_SEED, number])
     microscope = fluorescence.random_microscope(rng)
     shape = KINDS["fluo"].shape

@@ -118,7 +118,7 @@ def block_shifts(one: FloatArray, other: FloatArray) -> list[BlockShift]:
     Returns
     -------
     list of BlockShift
-        Only blocks in which the two are sufficiently correlated; may be empty.
+        Only blocks in which the two arrays are sufficiently correlated; may be empty.
     """
     found = []
     for box in _blocks(one.shape):

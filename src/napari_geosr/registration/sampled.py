@@ -111,7 +111,7 @@ class Grid:
         return Grid(shape, self.voxel_size * factor, first)
 
     def index_map(self, other: Grid, transform: Transform) -> Transform:
-        """Transform from indices in this grid to those in `other`."""
+        """Return the transform from indices in this grid to those in `other`."""
         here = Transform(np.diag(self.voxel_size), self.origin)
         there = Transform(np.diag(other.voxel_size), other.origin)
         return there.inverse().after(transform.after(here))
@@ -127,12 +127,13 @@ class SampledVolume:
     def on(self, grid: Grid, transform: Transform, *, order: int = 1) -> FloatArray:
         """Interpolate the values at the voxels of `grid`.
 
-        `transform` maps positions in `grid` to positions in this volume.
-
         Outside the field of view (see `inside`), the nearest voxel is used.
 
         Parameters
         ----------
+        grid : Grid
+        transform : Transform
+            Maps positions in `grid` to positions in this volume.
         order : int
             Order of the spline between voxels.
         """
@@ -250,8 +251,8 @@ def finite(volume: Volume, key: object) -> FloatArray:
 class Resampling:
     """Grey values of `source` resampled to `grid`.
 
-    If the voxels of `grid` are larger, a blur with the variance of such a voxel is
-    applied before interpolation.
+    If the voxels of `grid` are larger, a blur is applied before interpolation; its
+    variance is the difference between the variances of both voxels.
 
     Attributes
     ----------

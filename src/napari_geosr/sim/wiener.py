@@ -167,7 +167,7 @@ def _noise_to_signal(
 ) -> FloatArray:
     """Estimate noise power over object power at each frequency, by a fitted power law.
 
-    `spectrum` is the object times `power`, plus noise whose power is proportional to
+    `spectrum` is the object times `power`, plus noise with a power proportional to
     `power`.
     """
     fy, fx = _frequencies(grid)

@@ -120,7 +120,7 @@ def find_centre(
     from the opposite side, which also finds an axis near the detector's edge. Scans
     over half a turn are completed by their mirror image, and the energy outside the
     double wedge of their Fourier transform is minimised (Vo et al. 2014). Both methods
-    use all projections and need no reconstruction.
+    use up to 2048 projections and need no reconstruction.
 
     Parameters
     ----------
@@ -268,7 +268,7 @@ def _correlate(
 def _opposite_views(
     sinogram: npt.NDArray[np.float32], projections: Projections, method: str
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return the views, and for each the view that is closest to 180 degrees away."""
+    """Return views that have an opposite view, and their opposite views."""
     angles = projections.angles
     partner = _opposition_errors(projections).argmin(axis=1)
     error = _nearest_opposition_error(projections)

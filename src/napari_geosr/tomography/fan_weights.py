@@ -240,7 +240,10 @@ def ray_weights(geometry: FanGeometry) -> Floats:
 
 
 def _fading(place: Floats, twice: Floats) -> Floats:
-    """Weight a ray at distance `place` from an end, measured again at `twice`."""
+    """Weight rays that are measured twice, so that both weights sum to 1.
+
+    These are the rays with a distance `place` from an end of at most `twice` (degrees).
+    """
     width = np.clip(twice, 1e-9, _FADE)
     both = np.stack(np.broadcast_arrays(place, twice - place)) / width
     ours, other = np.sin(np.pi / 2 * np.clip(both, 0, 1)) ** 2

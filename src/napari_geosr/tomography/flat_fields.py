@@ -15,7 +15,8 @@ FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
-#: Pixels with a flat field below this fraction of their row's median are dead.
+#: Pixels with at most this fraction of their row's median light (flat minus dark field)
+#: are dead.
 _DEAD_FRACTION = 0.01
 #: Number of projections from which the counts without a sample are estimated, and the
 #: fraction of their pixels that are brighter than the estimate.

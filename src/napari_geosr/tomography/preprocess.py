@@ -46,7 +46,7 @@ class ClippingReport:
     n_values : int
         Values examined.
     n_clipped : int
-        Values below the smallest transmission: no signal, or less than the dark field.
+        Values below the minimum transmission: no signal, or less than the dark field.
     n_saturated : int
         Values at the largest count of the detector; they are not changed.
     n_dead : int
@@ -384,7 +384,7 @@ def fill(sinogram: FloatArray, bad: BoolArray) -> None:
 
 
 def remove_zingers(sinogram: FloatArray, threshold: float) -> int:
-    """Replace zingers by the median of their neighbourhood, in place.
+    """Replace zingers with the median of their neighbourhood, in place.
 
     A gamma ray or cosmic ray that hits the sensor makes single pixels of single views
     far too bright, i.e. line integrals far too low. The noise of photon counts is

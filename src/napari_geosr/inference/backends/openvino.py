@@ -116,7 +116,7 @@ def convert(
             "INFERENCE_PRECISION_HINT": "f32",  # bfloat16 would change results by 6 %
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
-            "ENABLE_CPU_PINNING": False,  # other programs need their cores
+            "ENABLE_CPU_PINNING": False,  # leave cores to other programs
         }
         compiled = openvino.Core().compile_model(model, "CPU", settings)
         converted = ConvertedNetwork(compiled, interrupt)

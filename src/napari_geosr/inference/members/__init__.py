@@ -2,7 +2,7 @@
 
 Each kind has its own module, found by its file name. The module defines ``TITLE``,
 ``HELP`` (one line shown to the user), ``NEEDS_OTHERS`` (whether it requires further
-models) and ``make(inputs) -> Members``.
+models) and ``make(inputs)``, which returns the network that combines all members.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def check_kind(kind: str, n_others: int, n_members: int | None) -> None:
 
 
 def load(kind: str) -> Any:
-    """Return the module that implements an uncertainty method.
+    """Return the module that implements a kind of uncertainty.
 
     Raises
     ------

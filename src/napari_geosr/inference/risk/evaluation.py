@@ -55,7 +55,7 @@ class Block:
     box : tuple of slice
         Position of `window` in the volume.
     window : ndarray, float64
-        Grey values; non-finite ones are replaced by the mean of the others.
+        Grey values; non-finite ones are replaced with the mean of the others.
     core : tuple of slice
         The part of the window that is evaluated.
     valid : ndarray of bool, of the core's shape
@@ -146,7 +146,7 @@ def is_flat(shape: Sequence[int]) -> bool:
 
 
 def read_at_block(source: ArrayLike, block: Block) -> FloatArray:
-    """Return the grey values of another volume at the position of `block`, float64."""
+    """Return the grey values of another volume (float64) at the position of `block`."""
     return np.asarray(source[block.box], np.float64)
 
 

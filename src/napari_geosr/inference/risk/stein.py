@@ -35,18 +35,17 @@ _Z = 1.645
 #: Smallest risk, as a fraction of the noise variance, that can be distinguished from
 #: zero (30 dB).
 _MIN_RISK = 1e-3
-#: Maximum amount by which the variance passed on may exceed that of smoothing (of
-#: symmetric Jacobians with eigenvalues from 0 to 1), as a fraction of the noise
-#: variance.
+#: Maximum excess of ``tr(J C Jᵀ)`` over ``tr(J C)``, as a fraction of the noise
+#: variance. Smoothing (a symmetric ``J`` with eigenvalues from 0 to 1) has no excess.
 _MAX_AMPLIFIED = 0.1
 #: A denoiser that keeps more than this fraction of the noise reveals little about the
 #: noise level.
 _MOSTLY_KEPT = 0.5
-#: Ratio of the variance of correlated noise in an image to the measured one. The level
-#: of known noise in simulated images and parts of real ones was measured 3 to 5 % too
-#: low, because few blocks of an image are uniform.
+#: True variance of correlated noise in an image, relative to the measured one. The
+#: level of known noise in simulated images and parts of real ones was measured 3 to 5 %
+#: too low, because few blocks of an image are uniform.
 _IMAGE_SCALE = 1.1
-#: Correlation of adjacent voxels above which this ratio applies.
+#: Correlation of adjacent voxels above which this factor applies.
 _MIN_IMAGE_LAG = 0.3
 #: Minimum variance of the noise in the result, relative to its upper limit ``tr(J C
 #: Jᵀ)`` (Gaussian Poincaré inequality). The variance reaches this limit for linear
@@ -85,7 +84,7 @@ class CellMeans:
     second: FloatArray | None = None
 
     def risks(self, scale: float = 1.0) -> FloatArray:
-        """Expected squared error of each cell, for `scale` times the noise variance."""
+        """Return the squared errors expected for `scale` times the noise variance."""
         if self.second is not None:
             return self.removed - self.noise
         return self.removed - scale * self.noise + 2 * scale * self.kept
@@ -123,7 +122,7 @@ class CellMeans:
         return float(np.average(values, weights=self.voxels))
 
     def standard_error(self, values: FloatArray) -> float:
-        """Standard error of `mean`, from the variation between cells."""
+        """Return the standard error of `mean`, from the variation between cells."""
         n = len(values)
         if n < 2:
             return math.inf
@@ -159,7 +158,7 @@ class Risk:
 
 
 def expected_scale(noise: Noise) -> float:
-    """Expected ratio of the variance of the noise to the measured one.
+    """Return the expected ratio of the actual noise variance to the measured one.
 
     If correlated noise is measured slightly too low, denoisers that remove little of it
     seem to have the smallest risk.
@@ -176,7 +175,7 @@ def expected_scale(noise: Noise) -> float:
 
 
 def common_scale(compared: Iterable[CellMeans], expected: float = 1.0) -> float:
-    """Scale of the noise variance that is consistent with all denoisers of a scan.
+    """Return the noise variance scale that is consistent with all denoisers of a scan.
 
     If the noise is slightly overestimated, the estimated risk of a good denoiser falls
     below the variance of the noise that it leaves. Raising each risk to its own
@@ -239,7 +238,7 @@ def variance_range(noise: Noise) -> tuple[float, float]:
 
 
 def decibels(untouched: float, risk: float) -> float:
-    """Gain in dB; at most 30, because smaller risks cannot be distinguished from 0."""
+    """Return the gain in dB, at most 30: smaller risks are not distinguished from 0."""
     if math.isnan(risk) or math.isnan(untouched):
         return -math.inf
     if not math.isfinite(risk):

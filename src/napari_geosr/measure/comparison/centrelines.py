@@ -30,7 +30,7 @@ class CentrelineAgreement:
         Fraction of the true centrelines in the found phase; 1 if nothing is cut or
         lost.
     cldice : float
-        Harmonic mean of both [1]_.
+        Harmonic mean of precision and recall [1]_.
     """
 
     precision: float

@@ -99,7 +99,7 @@ class FourierCorrelation:
         return None if (above >= 0).any() else 0.0
 
     def resolution(self, criterion: str) -> float | None:
-        """Return the period of the cut-off, in `unit`.
+        """Return the period at the cut-off frequency, in `unit`.
 
         Without a cut-off, this is the period of the highest frequency; None if the
         volumes are uncorrelated.
@@ -131,7 +131,7 @@ class FourierCorrelation:
 
 
 def information_threshold(ratio: float, independent: Array) -> Array:
-    """Return the expected correlation at a signal-to-noise ratio plus uncertainty [1]_.
+    """Return the correlation expected at a signal-to-noise ratio, plus its error [1]_.
 
     Parameters
     ----------
@@ -271,7 +271,7 @@ def fourier_correlation(
     Parameters
     ----------
     one, other : ndarray of the same shape, (Z, Y, X) or (Y, X)
-        Finite values. A Hann window is applied, and their mean subtracted.
+        Finite values. Their mean is subtracted, and a Hann window is applied.
     voxel_size : sequence of float
         May differ between axes: shells have equal physical frequency.
     planes : bool
@@ -329,15 +329,15 @@ def checkerboard_correlation(
     unit: str = "pixel",
     planes: bool = False,
 ) -> FourierCorrelation:
-    """Correlate the diagonal subsampled copies of one volume [3]_.
+    """Correlate diagonally opposite subsampled copies of one volume [3]_.
 
     The volume is split into subsampled copies of every second voxel along each axis.
-    Opposite ones (even-even and odd-odd, even-odd and odd-even) share no voxel, so that
-    noise that is independent between voxels does not correlate. The finest detail that
-    can be evaluated has a period of four voxels. A subsampled copy has a fourth or an
-    eighth of the voxels, and its signal-to-noise ratio is lower by the same factor.
-    Therefore, the correlation is converted to that of two scans with the noise of this
-    scan (Spearman–Brown formula).
+    Diagonally opposite copies (even-even and odd-odd, even-odd and odd-even) share no
+    voxel, so that noise that is independent between voxels does not correlate. The
+    finest detail that can be evaluated has a period of four voxels. A subsampled copy
+    has a fourth or an eighth of the voxels, and its signal-to-noise ratio is lower by
+    the same factor. Therefore, the correlation is converted to that of two scans with
+    the noise of this scan (Spearman–Brown formula).
 
     Parameters
     ----------

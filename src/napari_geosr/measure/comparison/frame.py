@@ -126,7 +126,7 @@ class _Axis:
         return slice(max(0, low), max(1, min(self.n, high)))
 
     def weights(self, start: int, stop: int) -> Any:
-        """Return the fraction of each volume voxel in each frame voxel (sparse)."""
+        """Return weights of volume voxels in the mean of each frame voxel (sparse)."""
         from scipy.sparse import csr_array
 
         part = self.source(start, stop)

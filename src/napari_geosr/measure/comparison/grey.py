@@ -28,7 +28,7 @@ class GreyFigures:
     Attributes
     ----------
     psnr : float
-        Peak signal-to-noise ratio in dB; infinite if both are equal.
+        Peak signal-to-noise ratio in dB; infinite if the volumes are equal.
     nrmse : float
         Root-mean-square difference in standard deviations of the second volume.
     psnr_range_invariant : float

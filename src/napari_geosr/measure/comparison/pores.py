@@ -91,9 +91,9 @@ class PoreMatch:
     changes : tuple of PoreChange
         Largest first.
     unit : str
-        Unit of the volumes (for images: areas).
+        Unit of the pore volumes (for images: areas).
     dice : float
-        Dice overlap of all pore voxels; 1 if they are equal.
+        Dice overlap of all pore voxels; 1 if the masks are equal.
     shape : tuple of int
         Number of compared voxels along each axis.
     """

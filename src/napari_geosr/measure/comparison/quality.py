@@ -1,7 +1,7 @@
 """Quality of a restored volume, compared with the ground truth.
 
 Some metrics are intended for publications on porosity, others for tuning models. All
-relative errors are signed: ``(found - true) / true``.
+relative errors are signed: ``(found - true) / |true|``.
 
 References
 ----------
@@ -41,7 +41,7 @@ class PoreQuality:
     euler_error : float
         Relative error of the Euler number.
     dice : float
-        Dice overlap; 1 if both are equal.
+        Dice overlap; 1 if the masks are equal.
     """
 
     porosity_error: float
@@ -106,7 +106,7 @@ def dice(mask: Mask, truth: Mask) -> float:
 
 
 def relative_error(found: float, true: float) -> float:
-    """``(found - true) / |true|``; infinite if only `true` is zero."""
+    """Return ``(found - true) / |true|``; infinite if only `true` is zero."""
     if true == 0:
         return 0.0 if found == 0 else math.copysign(math.inf, found)
     return (found - true) / abs(true)
@@ -215,8 +215,8 @@ def compare_pores(
 ) -> PoreQuality:
     """Compare the pores of `mask` with those of `truth`.
 
-    The two may be sampled differently over the same field of view (a scan and its
-    super-resolved version); the voxels of the coarser one are then repeated to compute
+    `mask` may be sampled more coarsely than `truth` over the same field of view (such
+    as a scan and its super-resolved version); its voxels are then repeated to compute
     the overlap.
 
     Parameters

@@ -3,9 +3,9 @@
 The restored volume is blurred and averaged over the voxels of the scan. The difference
 from the scan, the residual, should be noise. If it is larger, the result contains
 something that is not in the scan, or lacks something that is. A result that is wrong
-everywhere has a similar residual everywhere: it is therefore also assessed by the
-regression of the scan on the result (`slope`), and by comparing the residual with the
-scan's own noise (`noise`). The ground truth is not known, so details that the scan
+everywhere has a similar residual everywhere; therefore, results are also assessed by
+the regression of the scan on the result (`slope`), and by comparing the residual with
+the scan's own noise (`noise`). The ground truth is not known, so details that the scan
 cannot resolve, such as the shape of a pore within a voxel, cannot be checked.
 """
 
@@ -122,7 +122,7 @@ class Consistency:
     structure : float
         Correlation of the residual's magnitude, in units of the noise, with the
         gradient of the result: about 0 for noise, positive if edges or fine structure
-        have changed, negative if whole phases have.
+        have changed, negative if whole phases have changed.
     slope : float or None
         Regression slope of the scan on the result, both smoothed: 1 if the contrast of
         both agrees, smaller if the result exaggerates or invents structure, larger if
@@ -136,7 +136,8 @@ class Consistency:
         Variation of the residual within a few voxels, relative to that of the scan in
         uniform regions: about 1 or less for noise, whatever its correlation.
     blur : tuple of float
-        Best-fitting point-spread function, in voxels of the scan.
+        Standard deviation of the best-fitting point-spread function along each axis, in
+        voxels of the scan.
     limit : float
         Number of standard deviations above which smoothed residuals are flagged.
     flagged_voxels : int
@@ -277,7 +278,7 @@ def _estimate(
     name: str,
     should_stop: ShouldStop,
 ) -> ResidualNoise:
-    """Blur and noise, estimated from some boxes of the volume."""
+    """Estimate blur and noise from some boxes of the volume."""
     widest = max(_BLURS)
     reach = tuple(
         a + b for a, b in zip(_reach(widths), blur_reach((widest,) * 3), strict=True)

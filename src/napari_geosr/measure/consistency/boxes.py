@@ -76,10 +76,10 @@ class ResidualSums:
     Attributes
     ----------
     sums : ndarray of shape (10,)
-        Number of known voxels; their sums of the squared residual, of the squared noise
-        level, and of voxels beyond three standard deviations; number of voxels with a
-        gradient; and their sums of the residual's magnitude, the gradient, both squares
-        and the product.
+        Over the known voxels: their number, the sums of the squared residual and of the
+        squared noise level, and the number beyond three standard deviations. Over those
+        with a gradient: their number, and the sums of the residual's magnitude, of the
+        gradient, of their squares and of their product.
     """
 
     slope: SlopeSums

@@ -45,7 +45,7 @@ _MAX_CLASSES = 6
 #: Fraction of the median variance below which a window counts as padding.
 _PADDING = 1e-4
 #: Minimum noise, as a fraction of the scan's standard deviation: allows for rounding
-#: errors, and for deviations from a noise-free scan.
+#: errors, and for small residuals of a noise-free scan.
 _MIN_NOISE = 0.01
 #: Maximum shape, in voxels, of the white noise simulated for comparison.
 _MAX_WHITE_NOISE_SHAPE = (24, 48, 48)

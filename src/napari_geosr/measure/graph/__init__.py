@@ -4,8 +4,8 @@ The phase is thinned to lines of voxels [1]_. Voxels with more than two neighbou
 junctions; adjacent junctions are merged. The chains between junctions, and those with a
 free end, are branches. Lengths are measured along the chains after smoothing over five
 voxels, because a staircase of voxels is longer than the line it represents. Free
-branches that are no longer than the thickness of the tube are artefacts of its rough
-surface and are removed.
+branches that are no longer than the distance of their junction from the surface, plus
+one voxel, are artefacts of a rough surface and are removed.
 
 References
 ----------
@@ -140,7 +140,7 @@ class NetworkGraph:
         return float(np.median(counts[: max(1, planes - 1)]))
 
     def tubules_per_mm2(self, axis: int) -> float | None:
-        """`crossing` per mm² of the face; None if the voxel size is unknown."""
+        """Return `crossing` per mm² of the face; None if the voxel size is unknown."""
         if self.unit not in MILLIMETRES:
             return None
         edges = np.delete(self.box[1] - self.box[0], axis)
@@ -302,7 +302,7 @@ def _n_components(n: int, ends: Indices) -> int:
 
 
 def _spurs(traced: SkeletonTrace, thickness: Array, sizes: Array) -> list[Indices]:
-    """Find free chains, with their ends, no longer than the tube's thickness."""
+    """Find free chains (with their ends) no longer than the tube's radius + 1 voxel."""
     both = np.array(traced.ends, np.intp).ravel()
     degrees = np.bincount(both, minlength=len(traced.places))
     spurs = []

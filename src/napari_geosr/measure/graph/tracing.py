@@ -82,7 +82,8 @@ class SkeletonTrace:
         for start in np.flatnonzero(self._node >= 0).tolist():
             for step in self._near[start]:
                 if self._node[step] >= 0:
-                    # A free end without a chain; adjacent junctions are one node.
+                    # A free end next to a node has no chain; adjacent junctions are one
+                    # node.
                     if start < step and 1 in (degree[start], degree[step]):
                         self._add_branch([], start, step)
                 elif not visited[step]:

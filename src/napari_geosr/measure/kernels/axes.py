@@ -15,8 +15,8 @@ def mark_axes(
 
     Two neighbouring voxels each have a nearest voxel outside the phase. If these
     outside voxels subtend an angle of more than 130°, the neighbour that is closer to
-    the middle is marked (Hesselink & Roerdink, IEEE TPAMI 30, 2204 (2008),
-    doi:10.1109/TPAMI.2008.21: pruned integer medial axis).
+    the midpoint between them is marked (Hesselink & Roerdink, IEEE TPAMI 30, 2204
+    (2008), doi:10.1109/TPAMI.2008.21: pruned integer medial axis).
 
     Parameters
     ----------

@@ -168,7 +168,7 @@ def _compare(
 def _along_line(
     values: np.ndarray, places: np.ndarray, sites: np.ndarray, limits: np.ndarray
 ) -> None:
-    """Replace values by the lower envelope of their parabolas, in place.
+    """Replace values with the lower envelope of their parabolas, in place.
 
     No site beyond a voxel outside the phase is nearer than that voxel. Each run of
     phase voxels, with the outside voxel at either end, is therefore independent. If two
@@ -191,7 +191,7 @@ def _along_line(
 def _envelope(
     values: np.ndarray, places: np.ndarray, sites: np.ndarray, limits: np.ndarray
 ) -> None:
-    """Replace values by the lower envelope of their parabolas, in place."""
+    """Replace values with the lower envelope of their parabolas, in place."""
     n = len(values)
     count = 0
     for i in range(n):

@@ -29,7 +29,7 @@ def finite_range(values: np.ndarray) -> tuple[float, float, int]:
 def count_values(
     values: np.ndarray, counts: np.ndarray, per_width: float, first: int
 ) -> None:
-    """Add finite `values` to `counts`; `per_width` is a power of two."""
+    """Count finite `values` in bins of width 1 / `per_width`, a power of two."""
     for i in range(values.size):
         value = float(values[i])
         if np.isfinite(value):

@@ -132,7 +132,7 @@ def merge_rows(
 
 @compiled
 def relabel(labels: np.ndarray, lookup: np.ndarray) -> None:
-    """Replace labels (flat, uint32) by ``lookup[label]``, in place; 0 is unchanged."""
+    """Replace labels (flat, uint32) with ``lookup[label]`` in place; 0 is unchanged."""
     for i in range(labels.size):
         if labels[i]:
             labels[i] = lookup[labels[i]]

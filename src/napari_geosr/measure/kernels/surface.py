@@ -19,7 +19,7 @@ REACH = 3
 #: Distances are stored in steps of 1/1024 voxel.
 STEPS = 1024
 _CONSTANT = 1.2457
-#: Weight by sorted absolute offset.
+#: Weight of a voxel by its sorted absolute offsets along the axes.
 _WEIGHTS: dict[tuple[int, ...], float] = {
     (0, 0, 0): 0.0,
     (0, 0, 1): -0.0645,
@@ -63,7 +63,7 @@ _ROWS = _row_weights()
 
 @compiled
 def to_patterns(phase: np.ndarray) -> None:
-    """Replace each voxel by the 7 voxels around it along X, as bits, in place.
+    """Replace each voxel with the 7 voxels around it along X, as bits, in place.
 
     Bit 3 is the voxel itself. At the ends of a row, the last voxel is repeated.
     """
@@ -155,7 +155,7 @@ def locate(patterns: np.ndarray, distances: np.ndarray) -> None:
 
 @compiled
 def to_surface(distances: np.ndarray, nearest: np.ndarray) -> None:
-    """Replace squared distances to voxels by distances to the surface, in place.
+    """Replace squared distances to voxels with distances to the surface, in place.
 
     Parameters
     ----------

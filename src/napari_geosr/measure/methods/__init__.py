@@ -34,7 +34,7 @@ _ONE = re.compile(r"(\w+) = (.*?)(?=; \w+ = |$)")
 
 
 class MethodsSource(Protocol):
-    """Source of a methods section: a `PorosityReport`."""
+    """The attributes of a `PorosityReport` that a methods section describes."""
 
     @property
     def name(self) -> str: ...

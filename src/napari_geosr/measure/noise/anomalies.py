@@ -63,8 +63,8 @@ _RAISED = 0.1
 _MAX_PLACES = 50_000
 #: Minimum distance of such voxels from their neighbours, in steps between grey values.
 _MIN_STEPS = 2.0
-#: Minimum fraction of such single voxels. Noise seldom differs this much from its
-#: neighbours.
+#: Minimum fraction of such single voxels. Noise seldom makes voxels differ this much
+#: from their neighbours.
 _MIN_END_SHARE = 5e-4
 #: Mean square of the outliers, relative to that of the noise, above which they matter.
 _MIN_OUTLIER_POWER = 0.25
@@ -191,7 +191,7 @@ class Outliers:
 
 
 def without_outliers(sample: NoiseSample) -> tuple[NoiseSample, Outliers]:
-    """Return the sample without blocks that contain outlier voxels, and those voxels.
+    """Remove blocks that contain outlier voxels; return the sample and the outliers.
 
     Such voxels would be mistaken for noise that increases with the grey value, and for
     contrast. Single voxels at the ends of the grey scale are also counted.
@@ -239,9 +239,10 @@ def _single(values: npt.NDArray[np.floating]) -> tuple[Bools, float]:
 
 
 def _at_ends(sample: NoiseSample, counted: Bools | None) -> Outliers:
-    """Return single voxels at the ends of the grey scale, in blocks of one grey value.
+    """Describe single voxels at the ends of the grey scale.
 
-    Voxels that are already counted are left out.
+    Only voxels with neighbours near the median of their block are included. Voxels that
+    are already counted are left out.
     """
     values = sample.values
     if not values.size or max(values.shape[1:]) == 1:
@@ -266,7 +267,7 @@ def _at_ends(sample: NoiseSample, counted: Bools | None) -> Outliers:
 def _surroundings(
     values: npt.NDArray[np.floating], places: Numbers
 ) -> tuple[Array, Array, Bools]:
-    """Find the median of voxels' neighbours, its distance, and whether they agree."""
+    """Return the median of voxels' neighbours, distances from it, and if they agree."""
     around = np.full((2 * (values.ndim - 1), len(places)), np.nan)
     for axis, length in enumerate(values.shape[1:], 1):
         for side, step in enumerate((-1, 1)):

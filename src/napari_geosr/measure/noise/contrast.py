@@ -19,9 +19,9 @@ PERCENTILES = (2.0, 98.0)
 #: include them. Rare bright objects, as in fluorescence images, are not included,
 #: because the noise of the background matters for all other objects.
 RARE_PERCENTILES = (0.1, 98.0)
-#: Percentiles between which nearly all grey values lie. If the range of all values
-#: exceeds this range by the ratio below, the other values are excluded from the
-#: histogram.
+#: Percentiles between which nearly all grey values lie. If the range of all values is
+#: wider than this range by more than the factor below, the other values are excluded
+#: from the histogram.
 _USUAL = (0.1, 99.9)
 _MAX_RANGES = 4.0
 #: Noise level, relative to the range between these percentiles, above which 2 × 2 × 2

@@ -107,7 +107,7 @@ class NoiseCurve:
 def fit_curve(
     greys: Array, variances: Array, doubts: Array, is_uniform: Bools | None = None
 ) -> NoiseCurve:
-    """Fit the variance of classes of grey values: constant, a line, or convex.
+    """Fit a constant, a line or a convex curve to the variances of grey-value classes.
 
     Photon noise and camera noise add up to a line; reconstructed slices may have their
     minimum in between. Classes without uniform blocks lie above the curve and get

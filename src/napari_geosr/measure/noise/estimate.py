@@ -59,8 +59,8 @@ _HALF_WIDTH_PER_ERROR = 0.5
 _QUIET_IN_DIFFERENCE = 0.5
 #: Fraction of the blocks that count as quiet in a scan.
 _QUIET = 0.05
-#: Ratio of noise that is smooth within a block to its standard deviation there: 1.3 to
-#: 2 in scans that were smoothed by 1.2 to 2 voxels.
+#: Ratio of the noise level to the standard deviation within a block, for noise that is
+#: smooth within blocks: 1.3 to 2 in scans that were smoothed by 1.2 to 2 voxels.
 _SMOOTH_FACTOR = 2.0
 #: Minimum number of voxels per block.
 _MIN_BLOCK_VOXELS = 16
@@ -81,7 +81,7 @@ _MAX_AVERAGED_RATIO = 1.3
 _MIN_STRUCTURE_LAG = 0.2
 #: Other edge lengths of blocks, in voxels; structure varies more in larger blocks.
 _OTHER_EDGES = (4, 5, 8)
-#: Maximum ratio of the levels in such blocks that count as equal.
+#: Maximum ratio of levels in blocks of different sizes that count as equal.
 _MAX_EDGE_RATIO = 1.15
 #: The same for white noise, which is rarely mistaken for structure.
 _MAX_EDGE_RATIO_WHITE = 1.3
@@ -285,7 +285,7 @@ def _doubted(noise: Noise, doubt: str, *, from_zero: bool) -> Noise:
 def _from_sample(
     volume: Volume, sample: NoiseSample, repeated: bool, check: Callable[[], None]
 ) -> tuple[Noise, bool]:
-    """Return the noise of a sample, and whether some regions contain nothing else."""
+    """Return the noise of a sample, and whether some regions contain only noise."""
     fraction = _QUIET_IN_DIFFERENCE if repeated else _QUIET
     found = None
     noisiest = 0.0

@@ -40,7 +40,7 @@ _MIN_BLOCKS = 60
 _LARGE_CELLS = 2
 _LARGE_SLABS = 4
 _MIN_BLOCKS_ALONE = 300
-#: Distance of blocks from the border of such a region, as a fraction of a slab.
+#: Minimum distance of blocks from the border of such a region, as a fraction of a slab.
 _BORDER = 0.2
 #: Quantiles of the fine detail of the blocks of a region; then their maximum ratio in a
 #: region where quiet blocks contain equal noise.
@@ -194,7 +194,7 @@ def noisiest_region(
 def _regions(
     centres: Array, is_deep: bool, cells_along: int = 0, slabs_along: int = _SLABS
 ) -> Iterator[Bools]:
-    """Cells, and slabs along each axis, as masks of the blocks inside."""
+    """Yield cells, and slabs along each axis, as masks of the blocks inside."""
     axes = (0, 1, 2) if is_deep else (1, 2)
     count = cells_along or (_CELLS if is_deep else _CELLS_2D)
     cells = np.zeros(len(centres), np.intp)
@@ -209,5 +209,5 @@ def _regions(
 
 
 def _parts(positions: Array, count: int) -> npt.NDArray[np.intp]:
-    """Index of the part, out of `count` equal parts, that contains each position."""
+    """Return the number of the part (of `count` equal ones) with each position."""
     return np.minimum(positions * count, count - 1).astype(np.intp)

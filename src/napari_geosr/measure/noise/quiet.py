@@ -297,7 +297,7 @@ class _Search:
 
 
 def _parts(energies: Array, noise: Array, counts: Sequence[int]) -> tuple[Array, Array]:
-    """Variance of the noise, and fraction of structure, of each class."""
+    """Return the variance of the noise and the fraction of structure of each class."""
     parts = np.array(
         [
             noise_and_structure(one, noise, count)
@@ -308,7 +308,7 @@ def _parts(energies: Array, noise: Array, counts: Sequence[int]) -> tuple[Array,
 
 
 def _with_mixture(found: _Found, check: Callable[[], None]) -> QuietBlocks | None:
-    """The same blocks with a mixture of noise in each class, if that is better.
+    """Describe the same blocks by a mixture of noise in each class, if better.
 
     A mixture is better if a single spectrum for all classes does not fit and mistakes
     part of the noise for structure. A mixture describes fine structure rather than
@@ -345,7 +345,7 @@ def _with_mixture(found: _Found, check: Callable[[], None]) -> QuietBlocks | Non
 def _with_uniform(
     quiet: QuietBlocks, search: _Search, check: Callable[[], None]
 ) -> QuietBlocks:
-    """The same classes, measured in more blocks where most of them are uniform.
+    """Measure the same classes in more blocks, where most of them are uniform.
 
     The quietest blocks are located where the noise is weakest. In a reconstruction,
     this is near the edge of the sample, where noise is weaker than on average.
@@ -376,7 +376,7 @@ def _classes(greys: Array) -> list[npt.NDArray[np.intp]]:
 
 
 def _selecting(noise: Array) -> npt.NDArray[np.bool_]:
-    """Coefficients that are used for selecting blocks."""
+    """Return the mask of the coefficients that are used for selecting blocks."""
     edges: Edges = (noise.shape[0], noise.shape[1], noise.shape[2])
     is_fine = degrees(edges) > SMOOTH_DEGREE
     return np.asarray(is_fine & (noise > _MIN_ENERGY * noise[is_fine].max()))
@@ -437,10 +437,10 @@ def quietest(
 
 
 def _relative_errors(shares: Array, scatter: Array) -> Array:
-    """Relative error of the noise variance of a class.
+    """Return the relative error of the noise variance of each class.
 
-    For noise, the scatter of these sums is known; blocks with structure differ more
-    from each other.
+    For noise, the scatter of the blocks' energies is known; blocks with structure
+    differ more from each other.
     """
     excess = np.maximum(scatter - _EXPECTED_SCATTER, 0)
     return np.asarray(
@@ -451,7 +451,7 @@ def _relative_errors(shares: Array, scatter: Array) -> Array:
 def _pooled(
     energies: Array, places: Array, variances: Array, doubts: Array, certain: bool
 ) -> Array | None:
-    """Mean energies of the classes with quiet blocks, at a typical grey value.
+    """Return mean energies of the classes with quiet blocks, at a typical grey value.
 
     With `certain`, classes that are less certain than the best ones are left out,
     because even a little structure in them looks like correlated noise.

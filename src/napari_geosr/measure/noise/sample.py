@@ -55,8 +55,8 @@ _EXTREME = 1e3
 #: count as equal, apart from floating-point rounding.
 _SAME = 1e-5
 #: Quantile of the distances between adjacent grey values that is taken as the step of
-#: the grey scale. Each distance counts like the rarer of its two values, because the
-#: smallest distance may come from a single voxel.
+#: the grey scale. Each distance is weighted by the count of the rarer of its two
+#: values, because the smallest distance may come from a single voxel.
 _STEP_QUANTILE = 0.1
 #: Range of a block, relative to that of the scan, below which it counts as constant.
 _CONSTANT = 1e-6
@@ -164,7 +164,7 @@ def rescaled(sample: NoiseSample) -> tuple[NoiseSample, float, float]:
     float
         Grey value that became zero.
     float
-        Unit of its values.
+        Grey values of the scan per grey value of the returned sample.
     """
     spread = float(np.ptp(sample.values)) if sample.values.size else 0.0
     if not spread > 0:
@@ -287,7 +287,7 @@ def known_from_pair(noise: Noise, ratio: float) -> Noise:
     Parameters
     ----------
     noise : Noise
-        Root mean square of the noise of both.
+        Noise with the root mean square of the levels of both scans.
     ratio : float
         Noise level of the second scan relative to that of the first.
     """

@@ -65,7 +65,8 @@ class Spectrum:
     white : float
         Fraction of the variance that is white.
     cutoff : float or None
-        Cutoff of the reconstruction filter; None if the rest is blurred white noise.
+        Cutoff of the reconstruction filter; None if the other noise is blurred white
+        noise.
     deviance : float
         Deviance of the fit per coefficient.
     fits : tuple of (NoiseFamily, parameters)
@@ -140,7 +141,7 @@ def fit_spectrum(energy: Array, check: Callable[[], None]) -> Spectrum:
 
 
 def penalised(deviance: float, family: NoiseFamily) -> float:
-    """Deviance for comparing kinds of noise, increased for a reconstruction.
+    """Return the deviance for comparing kinds of noise: larger for a reconstruction.
 
     If both kinds fit about equally well, blurred noise is the simpler explanation.
     """
@@ -183,7 +184,7 @@ def _described(
 
 
 def noise_and_structure(energy: Array, noise: Array, count: int) -> tuple[float, float]:
-    """Variance of noise with a known spectrum, and fraction of the remaining energy.
+    """Return the variance of noise with a known spectrum, and the structure fraction.
 
     The amplitudes of structure cannot be negative. For a few blocks of pure, correlated
     noise, the fit would therefore mistake part of it for structure. In an image, whose
@@ -216,7 +217,7 @@ def noise_and_structure(energy: Array, noise: Array, count: int) -> tuple[float,
 
 
 def non_negative_fit(measured: Array, parts: list[Array]) -> tuple[Array, float]:
-    """Non-negative amplitudes of the parts, and the deviance per coefficient.
+    """Return non-negative amplitudes of the parts, and the deviance per coefficient.
 
     Energies scatter in proportion to their expectation (Whittle likelihood): least
     squares, iteratively reweighted.
@@ -234,7 +235,7 @@ def non_negative_fit(measured: Array, parts: list[Array]) -> tuple[Array, float]
 
 
 def structure_parts(edges: Edges) -> list[Array]:
-    """Energies of smooth structure of several sizes, without the smoothest degrees."""
+    """Return energies of smooth structure of several sizes, for the used degrees."""
     used = degrees(edges) > SMOOTH_DEGREE
     return [_isotropic(edges, width)[used] for width in _STRUCTURE]
 

@@ -199,7 +199,7 @@ class ScanPlan:
         return shown_unit(self.unit, [self.voxel_size], flat=self.flat)
 
     def _extrapolated(self) -> str:
-        """Remark that no cubes of the representative size were measured."""
+        """Return a remark if no cubes of the representative size were measured."""
         edges = [row.voxels for row in self.sizes if row.is_measured]
         most = max(edges, default=0.0) * self.voxel_size
         edge = self.representative_edge

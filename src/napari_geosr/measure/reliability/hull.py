@@ -59,8 +59,8 @@ def hull_share_outside(
     """Return the fraction of the slice-wise convex hulls outside a sample mask, 0 … 1.
 
     Each hull encloses the mask in the slice and all bodies of solid except specks. The
-    fraction is 0 for a mask that is convex in each slice; a mask that follows the walls
-    of large pores open to the surface excludes these pores.
+    fraction is 0 for a mask that is convex in each slice and contains the solid; a mask
+    that follows the walls of large pores open to the surface excludes these pores.
 
     Parameters
     ----------

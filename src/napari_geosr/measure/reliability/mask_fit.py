@@ -1,9 +1,9 @@
 """Checks whether the automatic sample mask cuts through the material.
 
-The mask (`measure.sample_mask`) excludes pores whose openings are wider than its
-closing. In a dense specimen surrounded by air, these pores form a layer at the surface;
-in a felt, an open-cell foam or a cube cut out of a larger piece, they include most of
-the pores.
+The mask (`measure.sample_mask`) excludes pores with openings too wide to be bridged by
+its closing. In a dense specimen surrounded by air, these pores form a layer at the
+surface; in a felt, an open-cell foam or a cube cut out of a larger piece, they include
+most of the pores.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _CONVEX = 0.03
 #: includes if that part consists of pores; the recess of a concave outline (an L, a
 #: ring) is still excluded.
 _INCLUDED_SHARE = 0.2
-#: Change of the porosity above which rounding the corners of a concave outline cannot
-#: be the reason.
+#: Change of the porosity that is too large to result from rounding the corners of a
+#: concave outline.
 _LARGE_CHANGE = 0.1
 #: Change of the porosity, relative to the smaller phase, above which a message is
 #: shown.
@@ -61,7 +61,7 @@ class SampleMaskFit:
     volume_outside : float
         Fraction of the volume outside the mask.
     fills_volume : bool
-        Whether solid extends over each face of the volume.
+        Whether the solid's hull covers most of each face of the volume.
     closing : int
         Closing of the mask, in voxels.
     left_out : float

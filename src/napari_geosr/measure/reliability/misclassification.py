@@ -67,9 +67,9 @@ class Misclassification:
     Attributes
     ----------
     to_pore : float
-        Fraction of solid classified as pore, 0 … 1.
+        Fraction of all voxels that are solid but classified as pore, 0 … 1.
     to_solid : float
-        Fraction of pore classified as solid, 0 … 1.
+        Fraction of all voxels that are pore but classified as solid, 0 … 1.
     constant : float
         Largest fraction of either side of the threshold that has a single grey value at
         the end of the histogram: padding, or a phase of a noise-free scan.

@@ -172,7 +172,7 @@ class _LowResolutionRegion:
         self.spectrum = fft.dctn(whole.astype(np.float32, copy=False), norm="ortho")
 
     def blurred(self, blur: float) -> FloatArray:
-        """Apply an in-plane blur, given in low-resolution voxels."""
+        """Blur and average the part; `blur` is the in-plane width in coarse voxels."""
         from scipy import fft
 
         spectrum = self.spectrum

@@ -100,7 +100,7 @@ class WindowSpectrum:
         return power[: self.depth // 2 + 1, None]
 
     def _sorted(self, power: Any) -> tuple[Array, Array]:
-        """Sum of the power and number of frequencies in each class."""
+        """Return the sum of the power, and the number of frequencies, of each class."""
         fz = np.abs(np.rint(np.fft.fftfreq(self.depth) * self.depth)).astype(int)
         fy = np.fft.fftfreq(self.edge, 1 / self.edge)[:, None]
         rings = np.rint(np.hypot(fy, np.arange(self.edge // 2 + 1))).astype(int)

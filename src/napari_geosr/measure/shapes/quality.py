@@ -48,7 +48,7 @@ class ShapeAgreement:
     border_distance : float
         `tolerance`, but at least the longest edge of a voxel, in `unit`.
     surface_dice : float
-        Fraction of both surfaces that is closer than `tolerance` to the other surface.
+        Fraction of both surfaces that lies within `tolerance` of the other surface.
     tolerance : float
         In `unit`.
     volume, reference_volume : float

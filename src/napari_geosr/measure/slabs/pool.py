@@ -52,7 +52,7 @@ def processed(
 
 
 def number_again(labels: np.ndarray, numbers: np.ndarray) -> None:
-    """Replace labels (uint32, contiguous) by their ``numbers``, in place."""
+    """Replace labels (uint32, contiguous) with their ``numbers``, in place."""
     from napari_geosr.measure.kernels import joining
 
     joining.relabel(labels.reshape(-1), numbers)

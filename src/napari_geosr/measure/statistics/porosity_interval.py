@@ -25,7 +25,7 @@ def ends(totals: SweepTotals) -> list[float] | None:
 
 
 def nominal(totals: SweepTotals) -> float | None:
-    """Return the fraction of volumes with a porosity in the interval, if measured."""
+    """Return the nominal coverage of the interval, if it was measured."""
     return None if totals.interval is None else totals.interval.nominal
 
 

@@ -12,7 +12,7 @@ def small_pore_count(totals: SweepTotals) -> int:
 
 
 def small_pore_voxels(totals: SweepTotals) -> int:
-    """Return the number of voxels of these pores."""
+    """Return the number of voxels of pores below the minimum size."""
     return totals.small_pore_voxels
 
 

@@ -1,6 +1,6 @@
 """Surface area (image: perimeter), excluding faces on the border of the volume.
 
-Computed by Crofton's formula with 13 directions, see `napari_geosr.measure.crofton`.
+Computed by Crofton's formula with 13 directions; see `napari_geosr.measure.crofton`.
 """
 
 from __future__ import annotations

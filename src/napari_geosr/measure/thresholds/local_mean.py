@@ -35,7 +35,7 @@ def halo_of(window: int) -> int:
 
 
 class LevelledArray:
-    """Grey values with the local mean replaced by the global mean; read in slabs.
+    """Grey values with the global mean in place of the local mean; read in slabs.
 
     Every slab is read with the planes around it that belong to its windows, so that the
     values do not depend on the slabs. Voxels outside the sample and voxels that are not

@@ -82,7 +82,7 @@ def numbers(values: Tensor | Sequence[int] | None) -> list[int]:
     return [int(v) for v in values]
 
 
-#: Data types by their number in ONNX; all floating-point types are replaced by the
+#: Data types by their number in ONNX; all floating-point types are replaced with the
 #: network's type.
 _TYPES = {3: torch.int8, 5: torch.int16, 6: torch.int32, 7: torch.int64, 2: torch.uint8}
 #: Numbers of the floating-point types in ONNX.

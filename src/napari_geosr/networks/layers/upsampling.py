@@ -285,7 +285,7 @@ class UpscalingNetwork(nn.Module):
         return interpolated(plane, self.kernel, self.config.upscale_factor, convolve)
 
     def restore_core(self, x: torch.Tensor, core: Part) -> torch.Tensor:
-        """Compute a part of the output of `forward`, skipping most of the rest.
+        """Compute a part of the output of `forward`, without most of the other voxels.
 
         Parameters
         ----------

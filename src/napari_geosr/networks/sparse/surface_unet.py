@@ -254,7 +254,7 @@ def _rectified(x: SparseTensor, norm: nn.Module) -> SparseTensor:
 
 
 def _reach(n_steps: int) -> int:
-    """Return the largest distance of an input voxel that has an effect."""
+    """Return the reach of the network, rounded up to a multiple of the stride."""
     stride = int(2**n_steps)
     convolutions = sum(int(2 * 2**level) for level in range(n_steps)) + stride
     reach = convolutions + (stride - 1) + 1 + max(_MEAN_EDGES) // 2

@@ -7,12 +7,13 @@ does not explain is added back [1]_ [2]_::
     e  = x - D(y)                    D: blur, then average over blocks
     y' = y + U(e - b(e))             D(U(e)) = e
 
-This part is computed in two steps. First, the difference `e` is split into detail and a
-smooth part, and each is weighted by the fraction of its local power that exceeds the
-power of the noise (a local Wiener filter [3]_). Then the remainder is bounded: ``b(r) =
-k σ tanh(r / (k σ))``. Thus the averaged result differs from the scan by less than `k`
-times the noise level; without noise, the two are equal. If `D` includes a blur (see
-`Sharpness`), `U` is not its exact inverse, and both hold only approximately.
+The difference to add back is computed in two steps. First, the difference `e` is split
+into detail and a smooth part, and each is weighted by the fraction of its local power
+that exceeds the power of the noise (a local Wiener filter [3]_). Then the remainder is
+bounded: ``b(r) = k σ tanh(r / (k σ))``. Thus the averaged result differs from the scan
+by less than `k` times the noise level; without noise, the two are equal. If `D`
+includes a blur (see `Sharpness`), `U` is not its exact inverse, and both statements
+hold only approximately.
 
 `U` distributes a value over its block along a parabola that preserves the average of
 the block and continues smoothly into the neighbouring blocks [4]_. Constant values
@@ -175,7 +176,7 @@ class ConsistentUpscaling(nn.Module):
             return y + upscaled_by_parabolas(back, self._weights)
 
     def restore_core(self, x: torch.Tensor, core: Part) -> torch.Tensor:
-        """Compute a part of the output of `forward`, skipping most of the rest.
+        """Compute a part of the output of `forward`, without most of the other voxels.
 
         Parameters
         ----------
@@ -256,7 +257,7 @@ class ConsistentUpscaling(nn.Module):
 def parabola_weights(factor: int) -> torch.Tensor:
     """Return the weights ``(factor, 5)`` that distribute block averages along an axis.
 
-    Each value is replaced by a parabola with this average. Its end points follow from
+    Each value is replaced with a parabola with this average. Its end points follow from
     cubic interpolation of the running sum (fourth order), and the weights are averages
     of the parabola over `factor` sub-voxels. Averaging the result over blocks yields
     the original values exactly, whatever their neighbours.

@@ -8,7 +8,7 @@ Each module defines the following, without importing torch:
     A `DegradationConfig` with the settings of the noise.
 ``blur_widths(config, voxel_size, millimetres)``
     Standard deviations of the point-spread function along the axes, in low-resolution
-    voxels of size ``voxel_size``, whose unit is ``millimetres`` mm (None if it is not a
+    voxels of size ``voxel_size``, in a unit of ``millimetres`` mm (None if it is not a
     unit of length).
 ``Noise(config, levels, shape)``
     Class with a method ``add(plane, index)`` that adds noise to plane number ``index``
@@ -128,7 +128,7 @@ class ImagingEstimate:
     shape : str
         Type of noise spectrum: ``"white"``, ``"reconstruction"`` or ``"smooth"``.
     spectrum : tuple of float
-        Noise power at evenly spaced frequencies from zero to the spectrum's corner.
+        Noise power at evenly spaced frequencies from zero to √2 times Nyquist.
     along_z : float
         Correlation of the noise of adjacent slices.
     slope, intercept : float

@@ -2,11 +2,12 @@
 
 Lens and dwell time are those of the high-resolution scan: the low-resolution scan
 consists of one unchanged voxel of every block, including its noise. The target of the
-pair must not contain the same noise, because a network would learn to reproduce it. The
-kept voxels are therefore replaced in the target by interpolation from skipped voxels.
-This requires neither the gain nor the offset of the detector, and the low-resolution
-scan keeps all its photons, whereas binomial thinning would divide them between the two
-scans. For averages over blocks, as from larger camera pixels, use the kind ``fluo``.
+pair must not contain the same noise, because a network would otherwise learn to
+reproduce it. The kept voxels are therefore replaced in the target by interpolation from
+skipped voxels. This requires neither the gain nor the offset of the detector, and the
+low-resolution scan keeps all its photons, whereas binomial thinning would divide them
+between the two scans. For averages over blocks, as from larger camera pixels, use the
+kind ``fluo``.
 """
 
 from __future__ import annotations

@@ -206,7 +206,7 @@ class IlluminationOperator:
         return frames.reshape(-1, *terms.shape[1:])
 
     def adjoint(self, frames: torch.Tensor) -> torch.Tensor:
-        """Transpose of `forward`, from frames to the fine grid."""
+        """Apply the transpose of `forward`, from frames to the fine grid."""
         inside = self.grid.inside
         terms = self.mixing.T @ frames.flatten(1)
         terms = terms.reshape(-1, *frames.shape[1:])
@@ -234,7 +234,7 @@ class IlluminationOperator:
         return sampled
 
     def _spread(self, camera: torch.Tensor) -> torch.Tensor:
-        """Transpose of `_sampled`."""
+        """Apply the transpose of `_sampled`."""
         import torch
 
         rows, columns = self.grid.padded

@@ -2,7 +2,7 @@
 
 Every voxel receives the linearly interpolated value at its projected position. This is
 what filtered back-projection assumes, and it is smoother than the exact adjoint of
-Joseph's projection, whose weights for a pixel vary with the angle. It is not the
+Joseph's projection, which weights a pixel differently for each angle. It is not the
 adjoint of any projector in this package.
 """
 

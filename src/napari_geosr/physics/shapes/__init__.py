@@ -1,7 +1,7 @@
 """Simulated shapes, defined at any resolution, with defects and low-resolution scans.
 
 A solid is a function of position that is positive inside. Positions are in units of
-half the longest edge of the box, whose centre is at zero, so that one solid can be
+half the longest edge of the box, which is centred at zero, so that one solid can be
 sampled with 64 or with 512 voxels along an edge.
 """
 

@@ -191,7 +191,7 @@ def _placed(shape: Shape, spacing: float, rng: np.random.Generator) -> Array:
 
 
 def _max_radii(centres: Array) -> Array:
-    """Return the radius at which each tubule would touch its nearest neighbour."""
+    """Return the largest radius of each tubule that avoids its nearest neighbour."""
     from scipy.spatial import cKDTree
 
     if len(centres) < 2:

@@ -226,7 +226,7 @@ def blobs(
     porosity : float
         Between 0 and 1.
     radius : (float, float)
-        Range whose geometric mean is the correlation length, in voxels.
+        Two radii, in voxels; their geometric mean is the correlation length.
     seed : int
     """
     rng = np.random.default_rng(seed)
@@ -248,7 +248,7 @@ def bone(
     porosity : float
         Between 0 and 1.
     radius : (float, float)
-        Range whose geometric mean is about the radius of a pore, in voxels.
+        Two radii, in voxels; their geometric mean is about the radius of a pore.
     seed : int
     """
     rng = np.random.default_rng(seed)
