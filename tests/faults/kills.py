@@ -208,6 +208,7 @@ def kill_often(
     seconds: float = 0.3,
     resuming: Sequence[str] = ("--continue",),
     noted: Callable[[Path], int] = n_noted,
+    is_renamed: bool = False,
 ) -> Tally:
     """Kill a command repeatedly, until it was killed often enough and has finished.
 
@@ -226,6 +227,9 @@ def kill_often(
         Arguments added if a killed run has finished something.
     noted : callable
         Returns the amount finished.
+    is_renamed : bool
+        Whether a resumed run continues under a different name. Otherwise a new name is
+        another output, such as the next volume of a study.
     """
     rng, tally = np.random.default_rng(seed), Tally(operation)
     print(f"{operation}: seed {seed}")
@@ -255,8 +259,8 @@ def kill_often(
         for name, n_written in Counter(tiles).items():
             part = Path(name)
             if part.exists():
-                # A measurement continues under a different name.
-                new = noted(part) - before.get(part, sum(before.values()))
+                earlier = sum(before.values()) if is_renamed else 0
+                new = noted(part) - before.get(part, earlier)
                 tally.lost = max(tally.lost, n_written - new)
         kept = [part for part in _parts(out) if noted(part)]
         assert len(kept) <= 1, "files in the making pile up"

@@ -251,6 +251,7 @@ def test_measure(
         resuming=(),
         seconds=0.1,
         noted=labelled_slabs,
+        is_renamed=True,
     )
     check(tally, n_kills)
     assert tally.resumed >= 1
