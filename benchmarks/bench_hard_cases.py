@@ -9,9 +9,10 @@ plane; a physical simulation of the same pores, from few photons and with a blur
 scintillator; and clean felts, weaves and volumes of several grey phases, which should
 remain unchanged.
 
-A result is correct if its number of pores per mm³ is within 20 % of the truth (clean
-volumes: if its porosity is within 1 %). It is flagged if the verdict before the run is
-not ``ok``, or if a remark states that pores of the counted size cannot be counted.
+A result is correct if its number of pores per mm³ is within 20 % of the ground truth
+(clean volumes: if its porosity is within 1 %). It is flagged if the verdict before the
+run is not ``ok``, or if a remark states that pores of the counted size cannot be
+counted.
 """
 
 from __future__ import annotations
@@ -166,7 +167,7 @@ def main() -> None:
         "the ground truth, for the scan and for the result. *None up to 81* stands for "
         "the remark that pores of up to 81 voxels cannot be counted. A result is "
         f"correct if its number of pores per mm³ is within {RIGHT_PORES:.0%} of the "
-        "truth (for clean volumes: if its porosity is within "
+        "ground truth (for clean volumes: if its porosity is within "
         f"{RIGHT_POROSITY:.0%}).",
         "",
         "| scan | model | porosity error of scan | porosity error of result | "

@@ -46,7 +46,7 @@ class TestSet:
     has_pores : bool
         Whether the scan has pores to count.
     factors : (int, int, int)
-        Voxels of the truth per voxel of the scan along Z, Y and X.
+        Voxels of the ground truth per voxel of the scan along Z, Y and X.
     """
 
     name: str
@@ -274,7 +274,7 @@ def _cells(
     single: bool = False,
     factor: int = 1,
 ) -> TestSet:
-    """Test set of cells; the truth has `factor` times the pixels in Y and X."""
+    """Test set of cells; the ground truth has `factor` times the pixels in Y and X."""
 
     def make(seed: int) -> Scan:
         rng = np.random.default_rng([seed, 4])

@@ -39,7 +39,7 @@ class Conditions:
     noise, blur : tuple of float
         Ranges, as for `napari_geosr.physics.scans.Imaging`.
     factor : int
-        Voxels of the truth per voxel of the scan and axis.
+        Voxels of the ground truth per voxel of the scan and axis.
     """
 
     shape: Shape

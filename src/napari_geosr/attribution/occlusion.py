@@ -39,7 +39,8 @@ HELP = "Change of the result when cubes of the scan lose their structure."
 
 #: Maximum number of cubes tried: those nearest to the explained voxels.
 _MAX_CUBES = 216
-#: Probability that any cube of a scan without structure counts.
+#: Probability that the change of at least one cube is called significant although all
+#: changes are due to noise.
 _FALSE_ALARMS = 0.05
 #: Minimum number of draws of noise, for a standard error.
 _MIN_DRAWS = 4
@@ -153,7 +154,7 @@ def _occluded(
 
 
 def _limit(n_cubes: int, draws: int) -> float:
-    """Return the change in standard errors above which a cube counts."""
+    """Return the change, in standard errors, above which a cube is significant."""
     from scipy import stats
 
     return float(stats.t.isf(_FALSE_ALARMS / (2 * n_cubes), draws - 1))

@@ -187,6 +187,6 @@ class Registry:
         Raises
         ------
         ConfigError
-            If one of our own modules is unusable, or a name is used twice.
+            If a module of napari-geosr is unusable, or a name is used twice.
         """
         return _usable(entry_points, self, tuple(sorted(required.items())))

@@ -247,7 +247,7 @@ def _worthwhile(
     max_factor: float,
     work: Callable[[TileChoice], float] | None = None,
 ) -> list[TileChoice]:
-    """Find tiles with work below a factor, or the cheapest tile if there are none.
+    """Find the tiles whose work is within a limit, or, if there are none, the cheapest.
 
     By default, work is counted rather than timed, so that the result is reproducible.
     """

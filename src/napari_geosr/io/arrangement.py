@@ -1,7 +1,6 @@
 """Arrange the stored axes of a file as T, C, Z, Y, X.
 
-Stored axes of length one are dropped, unless they are Y or X, or our own metadata block
-lists them.
+Stored axes of length one are dropped, unless they are Y or X, or the stamp lists them.
 """
 
 from __future__ import annotations
@@ -124,7 +123,7 @@ def channel_names(
 def restore_singletons(
     order: list[int | None], final: str, shape: tuple[int, ...], axes: str
 ) -> tuple[list[int | None], str]:
-    """Restore the axes of length one that our own metadata block lists.
+    """Restore the axes of length one that the stamp lists.
 
     Parameters
     ----------
@@ -135,7 +134,7 @@ def restore_singletons(
     shape : tuple of int
         Shape as stored.
     axes : str
-        All letters, from our own metadata block.
+        All letters, from the stamp.
 
     Returns
     -------

@@ -131,7 +131,8 @@ def decoding(path: Path, content: str = "its voxels") -> Iterator[None]:
     """Convert any error that a decoder raises to a `FileError` that names `path`.
 
     Decoders may raise errors of any class on damaged files (index, zero division, codec
-    errors …), so all are caught except memory errors and our own.
+    errors …), so all are caught except memory errors and those of
+    napari-geosr.
     """
     try:
         yield

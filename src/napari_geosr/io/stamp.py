@@ -101,7 +101,7 @@ def stored_axes(axes: str, *, imagej: bool) -> str:
 
 
 def parse(text: str | None) -> Stamp | None:
-    """Find our block in `text` (a tag's value); None if it is missing or damaged."""
+    """Find the stamp in `text` (a tag's value); None if it is missing or damaged."""
     if not text or KEY not in text:
         return None
     try:

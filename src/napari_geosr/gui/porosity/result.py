@@ -355,12 +355,12 @@ class PorosityResult(QWidget):
         self._splitter.setSizes([upper, room - upper])
 
     def showEvent(self, event: object) -> None:
-        """Distribute the height now that it is known."""
+        """Divide the height between values and table, now that it is known."""
         super().showEvent(event)
         self._sharing.start()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
-        """Distribute the height again; a message below may have changed it."""
+        """Divide the height again; a message below may have changed it."""
         super().resizeEvent(event)
         is_other = event.size().height() != event.oldSize().height()
         if is_other and not self._is_split_by_hand:

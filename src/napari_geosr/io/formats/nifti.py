@@ -280,7 +280,7 @@ class NiftiOutput(Output):
         self._raw.close()
 
     def _new_header(self, stamp: Stamp) -> Any:
-        """Return the header of the file, with our metadata block as an extension."""
+        """Return the header of the file, with the stamp as an extension."""
         name = self.path.name
         nibabel = _import_nibabel(name, "writing")
         lengths = dict(zip(stamp.axes, stamp.shape, strict=True))
@@ -352,7 +352,7 @@ def _stored_unit(unit: str) -> tuple[str, float]:
 
 
 def _own_stamp(header: Any) -> Stamp | None:
-    """Return our metadata block in the extensions of a header, or None."""
+    """Return the stamp in the extensions of a header, or None."""
     for extension in header.extensions:
         content = extension.get_content()
         if isinstance(content, bytes):
@@ -369,7 +369,7 @@ def _exact_geometry(
     voxel_size: Sequence[float],
     origin: Sequence[float],
 ) -> tuple[str, tuple[float, ...], tuple[float, ...]] | None:
-    """Return unit, voxel size and origin from our block; the header rounds them.
+    """Return unit, voxel size and origin from the stamp; the header rounds them.
 
     None if the header disagrees: another program has changed the file.
     """

@@ -186,7 +186,7 @@ def pixel_size_in(group: h5py.Group) -> tuple[tuple[float, float], str]:
 
 
 def _stamp(file: h5py.File, path: Path) -> AnyDict:
-    """Return our additional metadata in the file, as arguments of `Projections`."""
+    """Return the stamp in the file, as arguments of `Projections`."""
     try:
         stamp = load_json(text_of(file.attrs.get(STAMP, "{}")), MAX_RESULT_BYTES)
         stamp = {"name": stem_of(path)} | stamp

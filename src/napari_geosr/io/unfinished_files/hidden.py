@@ -28,7 +28,7 @@ def temporary_sibling(path: Path, suffix: str = "") -> Path:
 
 
 def with_user_names(text: str) -> str:
-    """Replace our hidden file names in a string with the names that the user gave."""
+    """Replace names of hidden files in a string with the names that the user gave."""
     return _HIDDEN.sub(r"\1", text)
 
 

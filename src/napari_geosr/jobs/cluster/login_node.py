@@ -40,9 +40,9 @@ _POLL_SECONDS = 0.1
 _MAX_REASON = 200
 
 #: Script for the login node. Bash reads the same files as when the user logs in; the
-#: output of these files and of the setup is dropped (only descriptor 3 carries our
-#: output). Standard input stays open as long as ssh runs; when it closes, the command
-#: is ended, too.
+#: output of these files and of the setup is dropped (only descriptor 3 carries the
+#: command's output). Standard input stays open as long as ssh runs; when it closes, the
+#: command is ended, too.
 _SCRIPT = """\
 {setup}found=$({program} --version </dev/null 2>/dev/null | tail -n 1)
 case $found in

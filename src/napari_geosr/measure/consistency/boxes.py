@@ -57,7 +57,7 @@ class BoxFindings:
     spots : ndarray of shape (voxels, 3)
         Positions of the flagged voxels; empty if there are too many.
     strengths : ndarray of shape (voxels,)
-        The smoothed residual at these positions, in its standard deviations.
+        The smoothed residual at these positions, divided by its standard deviation.
     """
 
     box: Box

@@ -25,7 +25,7 @@ class MismatchRegion:
     voxels : int
         Number of affected voxels of the scan.
     strength : float
-        Largest smoothed residual, in its standard deviations.
+        Largest smoothed residual, divided by its standard deviation.
     result_is : str
         ``"darker"`` or ``"brighter"`` than the scan.
     """
@@ -46,8 +46,8 @@ def mismatch_regions(
     spots : sequence of ndarray of shape (voxels, 3)
         Positions of the flagged voxels in the scan, in any number of parts.
     values : sequence of ndarray of shape (voxels,)
-        The smoothed residual at these positions, in its standard deviations; positive
-        where the scan is brighter.
+        The smoothed residual at these positions, divided by its standard deviation;
+        positive where the scan is brighter.
     """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components

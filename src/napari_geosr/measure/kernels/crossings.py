@@ -24,9 +24,9 @@ def count_crossings(
 ) -> None:
     """Add the phase changes and the samples of all lines within a slab.
 
-    Lines are sampled at the nearest voxel, one voxel apart. Slabs are passed in order
-    along Z, and no direction points towards lower Z, so that a line continues in the
-    next slab.
+    Lines are sampled at points one voxel apart; each takes the value of the nearest
+    voxel. Slabs are passed in order along Z, and no direction points towards lower Z,
+    so that a line continues in the next slab.
 
     Parameters
     ----------

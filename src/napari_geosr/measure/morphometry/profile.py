@@ -32,7 +32,7 @@ QUANTITIES = (
     Quantity("Prof.max", "highest porosity of a slice", text="percent"),
     Quantity("Prof.slope", "change of the porosity along Z per unit length", -1),
 )
-#: Number of fields of a slice along each axis.
+#: Number of fields into which a slice is divided along each axis.
 _FIELDS = 4
 #: Minimum area of the sample in a slice that is evaluated, as a fraction of its largest
 #: area in any slice.

@@ -35,8 +35,8 @@ class ExportResult:
     Attributes
     ----------
     difference : float
-        Largest difference from our result for the same part of an image, as a multiple
-        of the standard deviation of that result.
+        Largest difference from the result of napari-geosr for the same part of an
+        image, as a multiple of the standard deviation of that result.
     """
 
     path: Path

@@ -133,7 +133,7 @@ def _wedge_warnings(degrees: float, needed: float) -> list[str]:
 
 
 def _fan_wedge_warnings(geometry: ParallelGeometry) -> list[str]:
-    """Warn of a missing wedge of fan and cone beams; fbp and fdk refuse such scans."""
+    """Warn if a fan- or cone-beam scan has a missing wedge; fbp and fdk refuse it."""
     if beam_of(geometry) == "parallel":
         return []
     fan = cast("FanGeometry", geometry)

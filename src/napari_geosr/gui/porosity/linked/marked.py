@@ -156,7 +156,7 @@ class FeatureLink(QObject):
 
 
 def _positive(values: AnyArray) -> AnyArray:
-    """Whether values are true, or numbers above zero; text and gaps are not."""
+    """Whether values are true or above zero; False for text and missing values."""
     numbers = np.array(
         [
             float(v) if isinstance(v, int | float | np.number | np.bool_) else 0.0

@@ -82,7 +82,7 @@ class ScatterView(Chart):
     def __init__(self, parent: QWidget | None = None, *, height: int = 200) -> None:
         self._axes: tuple[PlotAxis, PlotAxis] | None = None
         self._mask: AnyArray = np.zeros(0, bool)
-        self._before: AnyArray = self._mask  # selection when the lasso was begun
+        self._before: AnyArray = self._mask  # selection when the lasso started
         self._canvas: AnyArray | None = None  # all points, not highlighted
         self._lasso: list[tuple[float, float]] = []
         self._press: QPointF | None = None

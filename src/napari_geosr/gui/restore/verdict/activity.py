@@ -1,4 +1,4 @@
-"""Find the verdict on a run and rank the models, in the background.
+"""Determine the verdict on a run and rank the models, in the background.
 
 This work waits while the dock prepares, previews or restores, so that it does not
 compete with the user's requests.

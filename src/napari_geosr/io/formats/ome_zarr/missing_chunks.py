@@ -3,7 +3,7 @@
 Zarr silently returns the fill value for missing chunks, and a fill value of zero looks
 like pores. A chunk may be missing because the writer omitted one that holds only the
 fill value, or because a copy was truncated. The file is therefore reported as damaged
-only if our writer noted that it wrote every chunk.
+only if its stamp states that every chunk was written.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from napari_geosr.core.types import ZarrNode
 from napari_geosr.io.hdf5.missing_places import missing_of_chunks
 
-#: Key, in our block of a group's attributes, which states that every chunk was written.
+#: Key, in the stamp of a group, which states that every chunk was written.
 ALL_CHUNKS = "all_chunks"
 #: Pattern of an index in the name of a chunk. Zarr does not find chunks if their names
 #: have leading zeros, which renamed copies may have.

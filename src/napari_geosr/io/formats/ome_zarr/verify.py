@@ -43,7 +43,7 @@ class ZarrCheck:
         Whether all chunks have a checksum. Otherwise, only damage that prevents
         decoding is found.
     stamp : Stamp or None
-        Geometry and provenance that our writer noted.
+        Geometry and provenance that napari-geosr wrote, if any.
     """
 
     path: Path

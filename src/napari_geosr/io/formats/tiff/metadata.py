@@ -48,7 +48,7 @@ class PhysicalSpace:
     notes : list of str
         Assumptions, to be shown to the user.
     stamp : Stamp or None
-        Our own metadata block, with exact values.
+        The stamp of napari-geosr, with exact values.
     channels : tuple of str
         Names of the channels; empty if the file has none.
     doubts : tuple of str
@@ -65,7 +65,7 @@ class PhysicalSpace:
 
     @property
     def is_ours(self) -> bool:
-        """Whether the size is from our own metadata block, and therefore reliable."""
+        """Whether the size is from the stamp, and therefore reliable."""
         stamp = self.stamp
         if stamp is None or stamp.unit != self.unit:
             return False
@@ -74,9 +74,9 @@ class PhysicalSpace:
         )
 
     def refine(self) -> None:
-        """Use exact values of our block where they agree with those of the file.
+        """Use exact values of the stamp where they agree with those of the file.
 
-        Another program may have changed the voxel size but kept the block: the file's
+        Another program may have changed the voxel size but kept the stamp: the file's
         own values then take precedence.
         """
         stamp = self.stamp

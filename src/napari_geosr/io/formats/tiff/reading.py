@@ -297,9 +297,9 @@ def _names_depth(tif: TiffFile, series: TiffPageSeries) -> bool:
 def _own_axes(
     stamp: Stamp, shape: tuple[int, ...], *, imagej: bool
 ) -> list[tuple[str, int]] | None:
-    """Return the stored axes and lengths that our block implies, including length one.
+    """Return the stored axes and lengths that the stamp implies, including length one.
 
-    None if the shape differs from our metadata block: another program changed the file.
+    None if the shape differs from that in the stamp: another program changed the file.
     """
     lengths = dict(zip(stamp.axes, stamp.shape, strict=True))
     stored = [(a, lengths[a]) for a in stored_axes(stamp.axes, imagej=imagej)]

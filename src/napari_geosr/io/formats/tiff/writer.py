@@ -262,13 +262,13 @@ def _restored_on_failure(path: Path, head: int) -> Iterator[None]:
 
 
 def _plain_description(stamp: Stamp) -> str:
-    """Return our metadata block, with the shape as in tifffile's "shaped" files."""
+    """Return the stamp, with the shape as in tifffile's "shaped" files."""
     shape = {"shape": list(stamp.shape), "axes": stamp.axes}
     return json.dumps({**shape, **json.loads(stamp.to_json())})
 
 
 def _imagej_metadata(stamp: Stamp) -> AnyDict:
-    """Return ImageJ's voxel size, unit and origin, and our block as `Info`."""
+    """Return ImageJ's voxel size, unit and origin, and the stamp as `Info`."""
     metadata: AnyDict = {
         "unit": escaped(stamp.unit),
         "Info": stamp.to_json(),

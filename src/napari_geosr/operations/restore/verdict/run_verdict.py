@@ -19,7 +19,8 @@ DEFAULT_MIN_VOXELS = 8
 LOST_SIZE = "largest_lost_voxels"
 #: Key of the largest size, in voxels, of lost pores that can be counted in the scan.
 LOST_FROM_SCAN = "largest_lost_from_scan_voxels"
-#: Key that is present if more than an eighth of the small objects of some size fade.
+#: Key that is present if more than an eighth of the small objects of at least one size
+#: fade.
 PARTLY_FADED = "small_objects_fade"
 #: Key of the default minimum size of counted pores, in voxels (images: pixels).
 COUNTED_SIZE = "smallest_counted_voxels"
@@ -134,7 +135,7 @@ class RunVerdict:
 
     @property
     def fades_objects(self) -> bool:
-        """Whether more than an eighth of the small objects of some size fade."""
+        """Whether over an eighth of the small objects of at least one size fade."""
         return PARTLY_FADED in self.figures
 
     @property
