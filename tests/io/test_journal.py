@@ -294,6 +294,26 @@ def test_a_journal_alone_shows_that_a_run_is_writing(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+def test_a_job_restarted_on_another_computer_resumes_at_once(tmp_path: Path) -> None:
+    """A node failed a minute ago, and the queue has restarted its job elsewhere."""
+    out, job = tmp_path / "v.ome.zarr", tmp_path / "v.job"
+    with journal.written_by_job(job):
+        part = killed(out, noted=4)
+    entry = json.loads(journal_of(part).read_text())
+    assert entry["job"] == str(job)
+    entry |= {"host": "the-lost-node", "pid": 1234}
+    journal_of(part).write_text(json.dumps(entry))
+    with pytest.raises(FileInUseError, match="process 1234 on the-lost-node"):
+        usable_unfinished(out)  # it could still be running
+    other = journal.written_by_job(tmp_path / "other.job")
+    with other, pytest.raises(FileInUseError, match="the-lost-node"):
+        usable_unfinished(out)
+    with journal.written_by_job(job):
+        volume = usable_unfinished(out)
+    assert volume is not None
+    assert len(volume.provenance[-1]["finished"]) == 4
+
+
 def test_a_part_that_cannot_be_read_is_begun_again_by_who_may(tmp_path: Path) -> None:
     out = tmp_path / "v.tif"
     part = killed(out, noted=4)

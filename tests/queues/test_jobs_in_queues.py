@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,35 @@ def test_a_paused_job_that_left_the_queue_can_be_resumed(
     monkeypatch.setattr(slurm_queue, "call", fails)
     job.set_state("paused")
     assert submission.refresh([job.status()]) == []
+
+
+def test_a_refused_resubmission_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise, the next attempt would run the job on the login node."""
+    job = made(tmp_path)
+    profile = Profile(nodes=2, project="pr-aiax")
+    record = replace(
+        queue_record.read_record(job.path),
+        profile=profile.model_dump(mode="json", exclude_defaults=True),
+    )
+    queue_record.write_record(job.path, record)
+    submission.write_script(job.path, "#!/bin/bash\n")
+    job.set_state("failed", message="The walltime is too short.")
+    known = queue_record.read_record(job.path)
+
+    def refuses(*_: Any, **__: Any) -> str:
+        raise JobError("SLURM: the account is unknown.")
+
+    monkeypatch.setattr(slurm_queue, "call", refuses)
+    monkeypatch.setattr(submission, "refresh", lambda *_: [])
+    with pytest.raises(JobError, match="account is unknown"):
+        submission.submit(job, profile)
+    assert queue_record.read_record(job.path) == known
+    assert submission.profile_of(job) == profile
+    assert (job.path / "submit.sh").read_text() == "#!/bin/bash\n"
+    assert job.status().state == "failed"
+    assert "walltime is too short" in job.status().message
 
 
 def test_what_the_queue_said_holds_until_the_job_speaks(tmp_path: Path) -> None:

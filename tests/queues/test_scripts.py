@@ -87,7 +87,7 @@ def test_oar_asks_for_everything_in_the_profile() -> None:
     assert lines == [
         "#OAR -n scan",
         "#OAR -l /nodes=1/core=8,walltime=12:00:00",
-        "#OAR -p gpumodel='A100' AND memcore >= 7630",
+        "#OAR -p (gpumodel='A100') AND memcore >= 7630",
         "#OAR --project pr-aiax",
         "#OAR -O log.txt",
         "#OAR -E log.txt",

@@ -42,6 +42,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.io.unfinished_files.atomic import explained
+from napari_geosr.io.unfinished_files.journal import written_by_job
 from napari_geosr.jobs.cluster.allocation import on_all_nodes
 from napari_geosr.jobs.cost import ProcessorTime
 from napari_geosr.jobs.facts import State
@@ -187,7 +188,7 @@ def run_steps(
         before = job.status()
         meter = JobMeter(before.parts, before.processor_seconds)
         job.claim("running")
-        with _heartbeats(job, meter):
+        with _heartbeats(job, meter), written_by_job(job.path):
             return (yield from _run(job, should_stop, meter))
 
 

@@ -10,7 +10,8 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -40,6 +41,8 @@ _INTERVAL_FACTOR = 100.0
 #: Time in seconds without an entry after which a run on another computer counts as
 #: dead.
 _MAX_SILENCE = 600.0
+#: Folders of the jobs that this process is running.
+_jobs: list[str] = []
 
 
 class JournaledFile(Protocol):
@@ -123,6 +126,7 @@ class Journal:
             "pid": os.getpid(),
             "started": processes.own_start_time(),
             "host": socket.gethostname(),
+            "job": _jobs[-1] if _jobs else "",
         }
         try:
             write_text(place, json.dumps(entry), overwrite=True)
@@ -150,6 +154,8 @@ class JournalEntry:
         Shape, axes, voxel size and provenance of the file when it was begun.
     pid, started, host
         Process that writes it, or wrote it: id, start time and computer.
+    job : str
+        Folder of the job to which the process belongs; "" if none.
     """
 
     part: Path
@@ -159,6 +165,7 @@ class JournalEntry:
     pid: int | None
     started: float | None
     host: str
+    job: str = ""
 
     @property
     def n_finished(self) -> int:
@@ -179,6 +186,10 @@ class JournalEntry:
         """Whether another process is still writing it."""
         journal = journal_of(self.part)
         if self.host != socket.gethostname():
+            # Only one process at a time holds a job, so an earlier one has ended: its
+            # computer failed, or its queue restarted the job elsewhere.
+            if self.job and self.job in _jobs:
+                return False
             # In a shared folder, the age of the journal is the only indication.
             try:
                 return time.time() - journal.stat().st_mtime < _MAX_SILENCE
@@ -204,6 +215,20 @@ class JournalEntry:
         return known and not (self.boxes or self.is_this_process or self.is_running)
 
 
+@contextmanager
+def written_by_job(folder: Path) -> Iterator[None]:
+    """Record in all journals that this process runs the job in a folder.
+
+    The process must hold the job: unfinished files of its earlier runs on other
+    computers are then resumed at once.
+    """
+    _jobs.append(str(folder))
+    try:
+        yield
+    finally:
+        _jobs.remove(str(folder))
+
+
 def journal_of(part: Path) -> Path:
     """Return the path of the journal of a file being written."""
     return part.with_name(f"{part.name}{JOURNAL}")
@@ -222,6 +247,7 @@ def read_journal(part: Path) -> JournalEntry | None:
             pid if isinstance(pid, int) else None,
             float(started) if isinstance(started, int | float) else None,
             str(entry.get("host")),
+            str(entry.get("job") or ""),
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None

@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_geosr.core.errors import ConfigError, JobError
@@ -131,6 +131,7 @@ def _submit(job: JobFolder, profile: Profile) -> str:
             )
         index.register(job)
         job.clear_request()
+        earlier = _Earlier.of(job)
         write_script(job.path, text)
         if profile.queue != LOCAL:
             record = QueueRecord(
@@ -145,14 +146,35 @@ def _submit(job: JobFolder, profile: Profile) -> str:
         number = queue.submit(job.path)
     except JobError:
         if profile.queue != LOCAL:
-            queue_record.write_record(job.path, QueueRecord())
-            job.set_state(before.state if before.can_resume else "paused")
+            earlier.restore(job)
+            state = before.state if before.can_resume else "paused"
+            job.set_state(state, message=before.message)
         raise
     # The job may have started, and recorded its number itself.
     known = queue_record.read_record(job.path)
     if profile.queue != LOCAL and not known.number:
         queue_record.write_record(job.path, replace(known, number=number))
     return number
+
+
+@dataclass(frozen=True)
+class _Earlier:
+    """Queue record and script of a job before it is submitted again."""
+
+    record: QueueRecord
+    script: str | None
+
+    @classmethod
+    def of(cls, job: JobFolder) -> _Earlier:
+        path = job.path / SCRIPT
+        script = path.read_text(encoding="utf-8") if path.exists() else None
+        return cls(queue_record.read_record(job.path), script)
+
+    def restore(self, job: JobFolder) -> None:
+        """Write both again, so that the job can still be resumed in its queue."""
+        queue_record.write_record(job.path, self.record)
+        if self.script is not None:
+            write_script(job.path, self.script)
 
 
 def write_script(folder: Path, text: str) -> Path:

@@ -50,6 +50,8 @@ class Oar:
         per_node = f"gpu={profile.gpus}" if profile.gpus else f"core={profile.cores}"
         conditions = [profile.properties] if profile.properties else []
         if profile.megabytes:
+            # AND binds more tightly than an OR in the condition of the user.
+            conditions = [f"({condition})" for condition in conditions]
             least = math.ceil(profile.megabytes / profile.cores)
             conditions.append(f"{profile.memory_property} >= {least}")
         options = [
