@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from queue_helpers import Cluster, submit, wait_for
 
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import JobError
+from napari_geosr.jobs import index, local
 from napari_geosr.jobs.__main__ import _Asked
 from napari_geosr.jobs.cluster import queue_record, submission
 from napari_geosr.jobs.cluster.profiles import Profile
@@ -232,6 +234,43 @@ def test_a_refused_resubmission_changes_nothing(
     assert (job.path / "submit.sh").read_text() == "#!/bin/bash\n"
     assert job.status().state == "failed"
     assert "walltime is too short" in job.status().message
+
+
+def test_outside_the_queue_its_earlier_number_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise, the queue's answer about that number would apply to the new run."""
+    job = made(tmp_path)
+    job.set_state("interrupted")
+    profile = submission.profile_of(job)
+
+    class Process:
+        pid = os.getpid()
+
+        def poll(self) -> None:
+            return None
+
+    monkeypatch.setattr(local, "_spawn", lambda _: Process())
+    local.start(job)
+    assert queue_record.read_record(job.path).number == ""
+    assert submission.profile_of(job) == profile
+    monkeypatch.setattr(slurm_queue, "call", lambda *_, **__: "")
+    monkeypatch.setattr(submission, "_FRESH_SECONDS", 0)
+    submission.refresh([job.status()])
+    assert job.status().state == "queued"
+
+
+def test_other_settings_of_the_queue_are_not_submitted_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    job = made(tmp_path)
+    job.set_state("failed")
+    elsewhere = index.Elsewhere("login", "/bettik/scan.job")
+    monkeypatch.setattr(index, "elsewhere_of", lambda _: elsewhere)
+    before = queue_record.read_record(job.path)
+    assert run(["jobs", "resume", str(job.path), "--walltime", "12h"]) == 2
+    assert "was submitted on login" in capsys.readouterr().err
+    assert queue_record.read_record(job.path) == before
 
 
 def test_what_the_queue_said_holds_until_the_job_speaks(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import psutil
 from napari_geosr.core.errors import GeoSRError, JobError
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.jobs import index
+from napari_geosr.jobs.cluster import queue_record
 from napari_geosr.jobs.folder import JobFolder
 
 #: Seconds between checks of whether it is the job's turn.
@@ -46,6 +47,7 @@ def start(job: JobFolder) -> int:
             raise JobError(f"{status.name} is already {status.state}.")
         index.register(job)
         job.clear_request()
+        queue_record.forget_number(job.path)
         job.set_state("queued", pid=0, host="", message="")
         process = _spawn(job)
         # Set the state here, because a second click may precede the process's update.

@@ -28,7 +28,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs import feasibility, index, local
-from napari_geosr.jobs.cluster import remote, submission
+from napari_geosr.jobs.cluster import queue_record, remote, submission
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cost import cost_of
 from napari_geosr.jobs.index import describe_state, find
@@ -327,6 +327,12 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
         print(f"Submitted {status.name} on {elsewhere.host}.")
         return 0
     if profile is not None:
+        if elsewhere is not None:
+            raise JobError(
+                f"{status.name} was submitted on {elsewhere.host}. To resume it with "
+                "other settings of the queue, run this command on that computer; "
+                "without them, it is resumed there from here."
+            )
         if not status.done or status.operation in MAKE_MODELS:
             job, _ = read_job(folder.values(), folder.path)
             run_command(lambda _should_stop: feasibility.check_steps(job, profile))
@@ -335,6 +341,7 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
         print(f"Submitted {status.name} as {title} job {number}.")
         return 0
     folder.clear_request()  # drop earlier requests
+    queue_record.forget_number(folder.path)
     index.register(folder)
     if detach:
         print(f"Resumed as process {local.start(folder)}.")

@@ -183,6 +183,17 @@ def write_record(folder: Path, record: QueueRecord) -> None:
     atomic.write_text(folder / RECORD, text, overwrite=True, durable=False)
 
 
+def forget_number(folder: Path) -> None:
+    """Forget the number of an ended run of a job that now runs outside its queue.
+
+    Its profile is kept, so that the job can be submitted again.
+    """
+    record = read_record(folder)
+    if record.number:
+        forget_state(folder)
+        write_record(folder, replace(record, number=""))
+
+
 def read_state(folder: Path) -> LastState:
     """Read the last known state in the queue."""
     facts = _read(folder / STATE)
