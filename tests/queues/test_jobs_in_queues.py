@@ -236,6 +236,21 @@ def test_a_refused_resubmission_changes_nothing(
     assert "walltime is too short" in job.status().message
 
 
+def test_a_job_that_the_queue_may_have_taken_is_kept(
+    scan: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """The queue has printed a message, but no number."""
+    monkeypatch.setattr(slurm_queue, "call", lambda *_, **__: "slow today")
+    out = scan.parent / "clean.ome.tif"
+    words = ["submit", "restore", str(scan), "-o", str(out), "--queue", "slurm"]
+    assert run(words) == 2
+    assert "contains no job number" in capsys.readouterr().err
+    job = JobFolder(scan.parent / "clean.job")
+    assert job.status().state == "queued"
+    assert index.find(str(job.path)).path == job.path
+    assert submission.profile_of(job) is not None
+
+
 def test_outside_the_queue_its_earlier_number_is_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

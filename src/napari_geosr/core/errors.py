@@ -148,6 +148,10 @@ class JobDoneError(JobError):
     """A job cannot be resumed because it has already finished."""
 
 
+class UnansweredError(JobError):
+    """A queue may have taken a job, but did not give its number."""
+
+
 def describe_system_error(error: BaseException) -> str:
     """Describe an error of the operating system, and what to do; ``""`` for others.
 

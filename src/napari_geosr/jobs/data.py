@@ -13,12 +13,19 @@ import numpy as np
 from platformdirs import user_data_path
 
 from napari_geosr import io
-from napari_geosr.core.errors import Cancelled, ConfigError, FileError, VolumeError
+from napari_geosr.core.errors import (
+    Cancelled,
+    ConfigError,
+    FileError,
+    UnansweredError,
+    VolumeError,
+)
 from napari_geosr.core.file_warnings import FILE_WARNINGS
 from napari_geosr.core.machine.file_state import OPENED
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.units import same_sizes
 from napari_geosr.core.volume import Volume
+from napari_geosr.jobs import index
 
 #: Number of bytes read at a time when a volume is compared with its file.
 _COMPARED_BYTES = 2**24
@@ -57,7 +64,9 @@ def new_folder(parent: Path, name: str) -> Path:
 
 @contextmanager
 def removed_on_failure(folder: Path) -> Iterator[Path]:
-    """Delete a new folder and its contents if creating the job there fails.
+    """Delete a new folder if creating the job there fails, and remove it from the list.
+
+    The folder is kept if a queue may have taken the job.
 
     Yields
     ------
@@ -66,8 +75,11 @@ def removed_on_failure(folder: Path) -> Iterator[Path]:
     """
     try:
         yield folder
+    except UnansweredError:  # the queue may be running the job
+        raise
     except BaseException:  # any exception, including that of a closed generator
         shutil.rmtree(folder, ignore_errors=True)
+        index.forget(folder)
         raise
 
 

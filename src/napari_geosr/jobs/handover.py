@@ -453,11 +453,7 @@ def submit_run_steps(
         yield from feasibility.check_steps(read_job(values, folder)[0], profile)
         yield StageStarted(message="Submitting the job")
         job = JobFolder.create(folder, values, name=run.name, allow_existing=True)
-        try:
-            number = submission.submit(job, profile)
-        except BaseException:
-            index.forget(folder)
-            raise
+        number = submission.submit(job, profile)
     return folder, number
 
 

@@ -119,12 +119,8 @@ def _submit(request: SubmitRequest, where: SubmitOptions, *, json: bool) -> int:
             print(f"\n{script}", end="")
         return 0
     job = JobFolder.create(folder, request.job.to_values(), name=request.name)
-    try:
-        with removed_on_failure(job.path):
-            number = submission.submit(job, profile)
-    except BaseException:
-        index.forget(job.path)
-        raise
+    with removed_on_failure(job.path):
+        number = submission.submit(job, profile)
     if json:
         print_json(
             {

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from napari_geosr.core.errors import ConfigError, JobError
+from napari_geosr.core.errors import ConfigError, JobError, UnansweredError
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import index
 from napari_geosr.jobs.cluster import queue_record
@@ -84,6 +84,9 @@ def submit(job: JobFolder, profile: Profile) -> str:
     ------
     ConfigError
         If the profile is incomplete.
+    UnansweredError
+        If the queue may have taken the job, but did not give its number. The job is
+        then waiting, and may be submitted again.
     JobError
         If the job is done, waiting or running, or if the queue refuses it (with the
         queue's reason). The state of the job is then unchanged.
@@ -144,6 +147,8 @@ def _submit(job: JobFolder, profile: Profile) -> str:
             job.set_state("queued", pid=0, host="", message="")
     try:
         number = queue.submit(job.path)
+    except UnansweredError:  # when it starts, the job records its number itself
+        raise
     except JobError:
         if profile.queue != LOCAL:
             earlier.restore(job)

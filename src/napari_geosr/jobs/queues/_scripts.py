@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from napari_geosr.core.errors import ConfigError, JobError
+from napari_geosr.core.errors import ConfigError, JobError, UnansweredError
 from napari_geosr.jobs.cluster.profiles import Profile, check_line
 
 #: Names of the script in the folder of a job, and of its log.
@@ -80,9 +80,11 @@ def call(words: Sequence[str], *, title: str, folder: Path | None = None) -> str
 
     Raises
     ------
+    UnansweredError
+        If the command does not respond.
     JobError
-        If the command is not installed here, does not respond or refuses (with the
-        first line of its message).
+        If the command is not installed here or refuses (with the first line of its
+        message).
     """
     if shutil.which(words[0]) is None:
         raise JobError(
@@ -101,9 +103,10 @@ def call(words: Sequence[str], *, title: str, folder: Path | None = None) -> str
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise JobError(
+        raise UnansweredError(
             f"{title} has not responded for {_MAX_SECONDS} s ({words[0]}). Try again "
-            "later."
+            "later; if you were submitting a job, first check whether it is in the "
+            "queue."
         ) from error
     except OSError as error:
         raise JobError(f"{words[0]} cannot be run: {error.strerror}.") from error
@@ -131,12 +134,12 @@ def find_number(pattern: str, text: str, *, title: str) -> str:
 
     Raises
     ------
-    JobError
+    UnansweredError
         If there is no number.
     """
     found = re.search(pattern, text)
     if found is None:
-        raise JobError(
+        raise UnansweredError(
             f"The response of {title} contains no job number: {_first_line(text)} "
             "Check whether the job is in the queue before you submit it again."
         )
