@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
 #: Lead over a network, in dB, that a tuned filter needs in order to be preferred.
 _MIN_LEAD = 0.35
-#: Expected gain, and lower end of its interval, in dB, below which the candidate with
-#: the highest lower end is chosen: strong denoisers lose most of such a gain if the
-#: noise is slightly weaker than measured.
-_SMALL_GAIN, _UNCERTAIN_GAIN = 2.5, 0.5
+#: Expected gain, in dB, below which a gain is small.
+_SMALL_GAIN = 2.5
+#: Lower end of the interval of a small gain, in dB, below which the candidate with the
+#: highest lower end is chosen: strong denoisers lose most of such a gain if the noise
+#: is slightly weaker than measured.
+_UNCERTAIN_GAIN = 0.5
 #: Gain, in dB, below which a result is useless and the exact gain does not matter.
 _FAR_WORSE = -30.0
 
