@@ -300,7 +300,7 @@ def test_a_job_restarted_on_another_computer_resumes_at_once(tmp_path: Path) -> 
     with journal.written_by_job(job):
         part = killed(out, noted=4)
     entry = json.loads(journal_of(part).read_text())
-    assert entry["job"] == str(job)
+    assert entry["job"] == str(job.resolve())
     entry |= {"host": "the-lost-node", "pid": 1234}
     journal_of(part).write_text(json.dumps(entry))
     with pytest.raises(FileInUseError, match="process 1234 on the-lost-node"):

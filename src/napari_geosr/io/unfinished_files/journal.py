@@ -222,11 +222,12 @@ def written_by_job(folder: Path) -> Iterator[None]:
     The process must hold the job: unfinished files of its earlier runs on other
     computers are then resumed at once.
     """
-    _jobs.append(str(folder))
+    name = str(folder.resolve())  # a relative path could name another job elsewhere
+    _jobs.append(name)
     try:
         yield
     finally:
-        _jobs.remove(str(folder))
+        _jobs.remove(name)
 
 
 def journal_of(part: Path) -> Path:
