@@ -452,3 +452,25 @@ def test_pores_that_the_scan_shows_as_well_are_not_invented():
     assert "far more" in wrong_pores("foam-denoise", hidden)
     specks = replace(test, counts=(replace(counts, noisy=21),))
     assert "far more" in wrong_pores("foam-denoise", specks)
+
+
+@pytest.mark.parametrize(
+    ("shows", "is_harm"),
+    [
+        ({}, False),
+        ({"countable": frozenset({147})}, True),
+        ({"shown": frozenset({81})}, True),
+        ({"objects_by_size": (SmallObjects(65, 5, 1),)}, True),
+        ({"found": {}}, True),
+    ],
+)
+def test_pores_that_noise_hides_in_the_scan_cannot_be_lost(shows, is_harm):
+    """Most of the pores that the smoothed scan then shows are specks of noise."""
+    counts = PoreCounts("pores", 27, smoothed=27, simulated=5, result=2)
+    test = KnownBlockTest(8.0, (counts,), (FEW,), found={81: 0.2, 147: 0.8})
+    test = replace(test, **shows)
+    assert bool(wrong_pores("ct-denoise", test)) == is_harm
+    if not is_harm:
+        assert "may lose pores" in doubtful_pores("ct-denoise", test)
+    invented = replace(counts, smoothed=5, simulated=27, result=30)
+    assert wrong_pores("ct-denoise", replace(test, counts=(invented,)))
