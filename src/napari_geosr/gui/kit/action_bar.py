@@ -117,7 +117,7 @@ class ActionBar(QWidget):
         return made
 
     def set_primary(self, button: QPushButton) -> None:
-        """Highlight the button for the next step instead of the last one."""
+        """Highlight the button for the next step instead of the previous button."""
         if button is self._primary:
             return
         for each, is_primary in ((self._primary, False), (button, True)):
@@ -170,7 +170,7 @@ class _ProgressBar(QProgressBar):
 
 
 def progress_bar(name: str, tool_tip: str) -> QProgressBar:
-    """Create a thin bar without text."""
+    """Create a thin progress bar without text."""
     bar = _ProgressBar()
     bar.setAccessibleName(name)
     bar.setToolTip(tool_tip)

@@ -170,7 +170,7 @@ class CloseFilter(QObject):
         return True
 
     def ask(self, *, everywhere: bool = False) -> str:
-        """Ask about jobs and runs of this window or of all; apply the answer to jobs.
+        """Ask about jobs and runs of one or all windows; apply the answer to jobs.
 
         Returns
         -------
@@ -285,7 +285,7 @@ class CloseCommand(QObject):
         closing.hand_over_and_close(answer, close, everywhere=self._quits)
 
     def _closing(self) -> CloseFilter | None:
-        """The object that watches the active window or, for *Exit*, any window."""
+        """Return the filter that watches the active window or, for *Exit*, any one."""
         active = QApplication.activeWindow()
         closings = _all_closings()
         if active is not None:
@@ -453,6 +453,6 @@ def _background_sentence(jobs: list[JobFolder]) -> str:
 
 
 def _describe_work(jobs: list[JobFolder]) -> str:
-    """``"training"``, or ``"running"`` if some jobs train no network."""
+    """Return ``"training"``, or ``"running"`` if not all jobs train a network."""
     fit = all(job.status().operation in FIT_NETWORKS for job in jobs)
     return "training" if fit else "running"

@@ -148,7 +148,7 @@ def _source_file(layer: Layer, record: AnyDict) -> Path | None:
 
 
 def _dataset(record: AnyDict) -> AnyDict:
-    """The dataset of the layer's file, and the file's state when it was opened."""
+    """Return which dataset of the file was read, and the file's state at that time."""
     info = record.get("info", {})
     return {key: info[key] for key in ("dataset", OPENED) if key in info}
 
@@ -172,7 +172,7 @@ def part_of_file(
     -------
     volume : Volume
     part : dict of str to int
-        For example ``{"time": 3}``; empty if the layer holds the whole file.
+        Time point and channel, such as ``{"time": 3}``; empty for the whole file.
     """
     volume = volume_from_layer(layer, viewer, whole=whole)
     part = {} if whole else chosen_position(layer, viewer)
@@ -184,22 +184,22 @@ def part_of_file(
 
 
 def geometry(volume: Volume) -> AnyDict:
-    """`scale`, `translate`, `units` and `axis_labels` for ``viewer.add_image``."""
+    """Return `scale`, `translate`, `units` and `axis_labels` of a layer of `volume`."""
     return layer_data.geometry(
         volume.axes, volume.voxel_size, volume.unit, volume.origin
     )
 
 
 def alignment_with(layer: Layer) -> AnyDict:
-    """Attributes beyond `geometry` that align a result with its source `layer`."""
+    """Return what `geometry` lacks to align a result with `layer`: the affine."""
     return {"affine": geometry_of_layer(layer).affine}
 
 
 def series_alignment_with(volume: Volume, layer: Layer) -> AnyDict:
     """Return the attributes that align a restored series with its source `layer`.
 
-    Along time and channels, where `volume` has no position, the layer's position is
-    used.
+    Along time and channels, where `volume` has no position, the layer's scale and
+    position are used.
     """
     place = geometry(volume)
     n = len(volume.axes) - len(volume.spatial_axes)
@@ -234,7 +234,7 @@ def has_physical_size(layer: Layer) -> bool:
 
 
 def spatial_ndim(layer: Layer) -> int:
-    """Return the number of the layer's axes that are Z, Y or X (2 or 3)."""
+    """Return the number of a layer's spatial axes (2 or 3)."""
     return len(geometry_of_layer(layer).voxel_size)
 
 
@@ -245,7 +245,7 @@ def set_voxel_size(layer: Layer, voxel_size: tuple[float, ...], unit: str) -> No
     ----------
     layer : Layer
     voxel_size : tuple of float
-        Edge lengths along the last axes of the layer.
+        Edge lengths along the last axes of the layer, in `unit`.
     unit : str
     """
     n = len(voxel_size)
@@ -262,7 +262,7 @@ def set_voxel_size(layer: Layer, voxel_size: tuple[float, ...], unit: str) -> No
 def add_image_result(
     viewer: ViewerModel, volume: Volume, like: Image | None, **kwargs: Any
 ) -> Image:
-    """Add `volume` as an image layer over `like`, with its colours and contrast.
+    """Add `volume` as an image layer, with colormap and contrast of the layer `like`.
 
     Parameters
     ----------

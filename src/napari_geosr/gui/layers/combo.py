@@ -87,9 +87,9 @@ class LayerCombo(ElidingCombo):
     Signals
     -------
     layerChanged
-        Another entry was chosen, by the user or because the layer was removed. In the
-        latter case it is emitted after napari has finished removing the layer: until
-        then, its layer indices are stale, and adding or removing layers is unsafe.
+        Another entry is chosen, by the user or because the layers changed. If napari's
+        list changed, the signal is emitted after napari has finished: until then, its
+        layer indices are stale, and adding or removing layers is unsafe.
     """
 
     layerChanged = Signal()

@@ -129,7 +129,7 @@ class ModelBox(QWidget):
         return self._cards.get(self.model())
 
     def compared_factor(self) -> int:
-        """Upscale factor of the models that can be compared with the chosen one.
+        """Return the upscale factor of models comparable with the chosen one.
 
         The factor is 1 if the model cannot be compared with interpolation, as for
         denoisers and for models that refine voxels only within slices, or if there is
