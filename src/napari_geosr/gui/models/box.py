@@ -256,7 +256,7 @@ class ModelBox(QWidget):
         return next((row for row in rows if self._key_of(row) == name), None)
 
     def _key_of(self, row: RankingEntry) -> str:
-        """Key of a ranked model: its name, or the path of a user's own model."""
+        """Return the key of a ranked model: its name, or a user's model's path."""
         path = "" if row.model is None else str(row.model.path)
         return path if path in self._cards else row.name
 

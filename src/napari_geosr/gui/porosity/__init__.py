@@ -192,7 +192,7 @@ class PorosityDock(PorosityWidgets):
         return volume
 
     def _clear_message(self) -> None:
-        """Clear errors about another image, except one that ended its measurement."""
+        """Clear earlier messages, except that the measured layer was removed."""
         self.settings.faults.clear()
         if self.message.text != self._farewell:
             self.message.clear()
@@ -303,7 +303,7 @@ class PorosityDock(PorosityWidgets):
             self.plan.start(self.activity, self._progress.show_step, self._on_error)
 
     def cancel(self) -> None:
-        """Request the measurement to stop."""
+        """Stop the running operation at its next step."""
         if self.is_running:
             self.activity.cancel()
             self.stage.setText("Stopping…")

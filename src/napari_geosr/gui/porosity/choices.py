@@ -31,7 +31,7 @@ MASKS = {
     "cortex of a bone": "cortex",
     "marrow space of a bone": "marrow",
 }
-#: Suffixes of the names of standard deviations: for the layer, and for the file.
+#: Suffixes of the names of standard deviations: of layers, and of files.
 _DEVIATIONS = ("(std)", "_std")
 _SURROUNDED = "The background around the sample is not counted."
 _SURROUNDED_HELP = (
@@ -90,7 +90,7 @@ class SampleProposal(QObject):
         sample.activated.connect(self._on_choice)
 
     def consider(self, surrounded: bool) -> None:
-        """Request the automatic mask if background may surround the sample."""
+        """Request the automatic mask if background surrounds the sample, or undo it."""
         if self._by_hand or self._refused:
             return
         chosen = self._sample.fixed_entry()

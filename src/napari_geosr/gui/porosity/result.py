@@ -466,7 +466,7 @@ class PorosityResult(QWidget):
 
 
 class _Page(QScrollArea):
-    """Scrolls only vertically; it is as wide as its content plus the scroll bar."""
+    """Scrolls only vertically; at least as wide as its content and the scroll bar."""
 
     def minimumSizeHint(self) -> QSize:
         """Return the width of the whole content."""

@@ -28,7 +28,7 @@ _STEPS = 20
 
 
 class SeriesChoice(QComboBox):
-    """Choice between one or all time points and channels; hidden if there is only one.
+    """Choice of one or all time points and channels; hidden if the layer has neither.
 
     Attributes
     ----------

@@ -56,7 +56,7 @@ class PointWatch(QObject):
             self._timer.start(_SETTLED_MS)
 
     def point(self) -> dict[str, int]:
-        """Time point and channel on screen; empty if the layer is not a series."""
+        """Return the time point and channel on screen; empty if not a series."""
         layer = None if self._layer is None else self._layer()
         if layer is None or layer not in self._viewer.layers:
             return {}

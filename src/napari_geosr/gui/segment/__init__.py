@@ -217,7 +217,7 @@ class SegmentDock(SegmentWidgets):
         self.activity.request(what)
 
     def cancel(self) -> None:
-        """Request the running operation to stop."""
+        """Stop the running operation at its next step."""
         if self.activity.busy:
             self.activity.cancel()
             self.bar.state.setText("Stopping…")

@@ -131,7 +131,7 @@ def _remove(
 
 
 def _corners(data: AnyArray, kind: str) -> AnyArray:
-    """The outline of a shape as a polygon; napari stores the box of an ellipse."""
+    """Return a shape's outline as a polygon; napari stores the box of an ellipse."""
     if kind != "ellipse":
         return data
     turns = np.linspace(0, 2 * np.pi, _CORNERS, endpoint=False)[:, None]
@@ -143,7 +143,7 @@ def _corners(data: AnyArray, kind: str) -> AnyArray:
 
 
 def labels_inside(labels: Any, outline: AnyArray, axes: list[int]) -> AnyArray:
-    """Return the labels of the voxels in a plane whose centres are inside an outline.
+    """Return the labels in a plane at voxels with centres inside an outline.
 
     Parameters
     ----------

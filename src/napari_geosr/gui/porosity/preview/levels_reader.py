@@ -98,7 +98,7 @@ class LevelsReader(QObject):
         return id(mask), contents_key(mask), strokes, position, *places
 
     def _sample(self) -> Volume | None:
-        """The mask if it fits the layer; otherwise the preview reports why not."""
+        """Return the mask if it fits the layer; if not, the preview reports why."""
         layer, mask = self.layer(), self.mask()
         if layer is None or mask is None:
             return None
