@@ -135,7 +135,7 @@ class ActionBar(QWidget):
         self.progress.setVisible(True)
 
     def show_job(self, text: str, done: int, total: int) -> None:
-        """Show one line about a job and its progress; nothing if the text is empty."""
+        """Show one line about a job and its progress; if it is empty, the idle text."""
         self.state.setText(text)
         if text:
             self.show_progress(done, total)

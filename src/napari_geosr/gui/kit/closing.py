@@ -235,7 +235,7 @@ class CloseFilter(QObject):
             )
 
     def ask_to_wait(self) -> None:
-        """Ask whether to wait until the runs are jobs, or to cancel the handover."""
+        """Ask whether to wait until the runs have become jobs, or cancel the handover."""
         handovers = self._handovers
         window: Any = self.parent()
         if not ask_about_handovers([run.description for run in handovers], window):
@@ -246,7 +246,7 @@ class CloseFilter(QObject):
 
 
 class CloseCommand(QObject):
-    """Asks about running jobs before *Close Window* or *Exit* in the File menu.
+    """Asks about jobs and runs before *Close Window* or *Exit* in the File menu.
 
     When such a command runs, napari asks its own question before Qt sends a Close event
     to the event filter. Therefore, the plugin's question comes first, and the command
@@ -257,8 +257,8 @@ class CloseCommand(QObject):
     action : QAction
         The menu entry; napari has one for all windows.
     quits : bool
-        Whether the command closes all windows; the question is then about all of their
-        jobs.
+        Whether the command closes all windows; the question then concerns the jobs and
+        runs of all windows.
     """
 
     def __init__(self, action: QAction, *, quits: bool) -> None:

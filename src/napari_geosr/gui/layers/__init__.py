@@ -40,9 +40,9 @@ def volume_from_layer(
 ) -> Volume:
     """Return the layer's data as a `Volume` with the layer's position in space.
 
-    From a time series or channel stack, the part at `position` is taken (by default the
-    one on screen in `viewer`), or everything if `whole` is set. Rotation and shear,
-    which voxel size and origin cannot express, are dropped; see `alignment_with`.
+    From a series, the time point and channel at `position` are taken (by default those
+    on screen in `viewer`), or all of them if `whole` is set. Rotation and shear, which
+    voxel size and origin cannot express, are dropped; see `alignment_with`.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def is_own_result(layer: Layer) -> bool:
 
 
 def is_measurable(layer: Layer) -> bool:
-    """Whether a layer is a grey image: not RGB, helper, deviations or difference."""
+    """Whether a layer is a grey image and no helper, deviation map or difference."""
     if layer._type_string != "image" or getattr(layer, "rgb", False):
         return False
     return not (is_helper(layer) or holds_deviations(layer) or is_difference(layer))
@@ -191,7 +191,7 @@ def geometry(volume: Volume) -> AnyDict:
 
 
 def alignment_with(layer: Layer) -> AnyDict:
-    """Return what `geometry` lacks to align a result with `layer`: the affine."""
+    """Return the affine that aligns a result, placed by `geometry`, with `layer`."""
     return {"affine": geometry_of_layer(layer).affine}
 
 

@@ -137,7 +137,7 @@ class LayerCombo(ElidingCombo):
         return self._fixed[i] if 0 <= i < len(self._fixed) else None
 
     def set_layer(self, layer: Layer | None) -> None:
-        """Choose `layer`; None chooses the first entry."""
+        """Choose `layer` if it is listed; None chooses the first entry."""
         known = [ref() for ref in self._layers]
         if layer is None:
             self.setCurrentIndex(0 if self.count() else -1)

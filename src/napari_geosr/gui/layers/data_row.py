@@ -300,7 +300,7 @@ def suggest(rows: list[DataRow], viewer: napari.viewer.Viewer) -> None:
 
 
 def _may_match(layer: Layer | None, first: Layer | None) -> bool:
-    """Whether two layers may show one object: equal grids, or an integer factor."""
+    """Whether two layers may show one object: equal grids, or one integer ratio."""
     if layer is None or first is None:
         return True
     shapes = [_spatial_shape(each) for each in (layer, first)]

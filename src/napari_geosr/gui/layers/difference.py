@@ -27,7 +27,7 @@ def difference_steps(
     -------
     difference : dask array of float32
     limit : float
-        Contrast limit: 99.5th percentile of its magnitude in the middle plane.
+        Contrast limit: 99.5th percentile of the magnitude in the middle plane.
     """
     yield StageStarted(message="Difference")
     import dask.array as da

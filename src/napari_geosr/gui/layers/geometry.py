@@ -112,7 +112,7 @@ def place_of(attributes: AnyMapping, ndim: int) -> LayerGeometry:
 
 
 def axes_of(attributes: AnyMapping, ndim: int) -> str:
-    """Return the layer's axis letters: its labels if known, else the default."""
+    """Return the layer's axis letters: from its labels if valid, else the default."""
     labels = "".join(str(a).upper()[:1] for a in attributes.get("axis_labels") or ())
     ordered = "".join(letter for letter in AXES if letter in labels)
     if labels == ordered and len(labels) == ndim and labels.endswith("YX"):

@@ -1,4 +1,4 @@
-"""Generate samples from a diffusion model, and show them in colours unlike a scan's."""
+"""Generate samples from a diffusion model, and show them in distinctive colours."""
 
 from __future__ import annotations
 

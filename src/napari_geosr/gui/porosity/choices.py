@@ -90,11 +90,11 @@ class SampleProposal(QObject):
         sample.activated.connect(self._on_choice)
 
     def consider(self, surrounded: bool) -> None:
-        """Request the automatic mask if background surrounds the sample, or undo it."""
+        """Request the mask if background may surround the sample; else withdraw it."""
         if self._by_hand or self._refused:
             return
         chosen = self._sample.fixed_entry()
-        self.is_active &= chosen == AUTOMATIC  # False if the user has edited it
+        self.is_active &= chosen == AUTOMATIC  # no longer, if the choice has changed
         self.is_wanted = surrounded and chosen == WHOLE
         if self.is_active and not surrounded:
             self._sample.setCurrentText(WHOLE)

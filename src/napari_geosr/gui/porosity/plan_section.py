@@ -215,7 +215,7 @@ def _unbroken(text: str) -> str:
 
 
 def spot_colormap() -> DirectLabelColormap:
-    """Return one colour for all spots."""
+    """Return a colormap with one colour for all spots."""
     from napari.utils.colormaps import DirectLabelColormap
 
     return DirectLabelColormap(color_dict={0: "transparent", None: _COLOUR})

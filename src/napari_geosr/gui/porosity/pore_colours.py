@@ -184,7 +184,7 @@ def number_columns(report: PorosityReport) -> list[str]:
 
 
 def is_logarithmic(report: PorosityReport, column: str) -> bool:
-    """Whether a column's scale is logarithmic; by default, over two decades or more."""
+    """Whether a column's scale is logarithmic: as registered, or over two decades."""
     if column.startswith(_POSITIONS):
         return False
     known = measure.colour_columns(report)

@@ -232,7 +232,7 @@ def add_sample(
 
 
 def sample_colormap() -> DirectLabelColormap:
-    """Return one colour for the sample, unlike those of pores and their preview."""
+    """Return a colormap for the sample, unlike those of pores and their preview."""
     from napari.utils.colormaps import DirectLabelColormap
 
     colours = {0: "transparent", 1: _SAMPLE_COLOUR, None: _SAMPLE_COLOUR}

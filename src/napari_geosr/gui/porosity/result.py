@@ -96,7 +96,7 @@ class FiguresTable(QWidget):
             help_text = row.help or row.label
             help_text = help_text[0].upper() + help_text[1:]
             title = row.label.split(" (")[0]
-            # A remark in parentheses does not fit next to its label.
+            # A remark in parentheses does not fit next to its value.
             shown = [text.replace(" (", "\n(") for text in row.texts]
             if several:
                 title, shown = _unit_to_label(_shortened_label(row.label), row.texts)

@@ -1,4 +1,4 @@
-"""A coarse slice in about a second if a sharp one takes longer; without Qt.
+"""Reconstruct a coarse slice in about a second if a sharp one takes longer; no Qt.
 
 If columns are half as wide, a slice has twice as many pixels per edge and takes four
 times as long. Wider columns therefore show the effect of an algorithm early: grey

@@ -72,7 +72,7 @@ class DenoiseBox(QWidget):
     Signals
     -------
     startRequested
-        *Start* was pressed: the dock calls `start` with its data.
+        *Start* was pressed: the dock calls `start` with its scan and settings.
     failed : object
         The error that an action caused.
     reported : str

@@ -109,7 +109,7 @@ class SlicePreviewLayer:
         replace_data(self._viewer, layer, volume, like=None)
 
     def release(self) -> Image | None:
-        """Release the layer for another use; return None if it was removed."""
+        """Hand over the layer for another use; return None if it was removed."""
         layer, self.layer = self.layer, None
         return layer if layer in self._viewer.layers else None
 

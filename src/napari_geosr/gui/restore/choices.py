@@ -79,7 +79,7 @@ class SeriesChoice(QComboBox):
         return bool(self._axes)
 
     def wants_all(self) -> bool:
-        """Whether all points are to be restored, if there are several."""
+        """Whether all time points and channels of a series are to be restored."""
         return self.is_series() and bool(self.currentData())
 
 

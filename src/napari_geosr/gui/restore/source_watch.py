@@ -50,7 +50,7 @@ class PointWatch(QObject):
         self._point = self.point()
 
     def set_paused(self, paused: bool) -> None:
-        """Ignore movements, as during a run, until they are watched again."""
+        """Ignore movements while paused, as during a run; check for them afterwards."""
         self._is_paused = paused
         if not paused and self.point() != self._point:
             self._timer.start(_SETTLED_MS)

@@ -67,7 +67,7 @@ _MESHES = {
 
 
 def _settings_part(task: str) -> str:
-    """Return the name of the file with the settings of a task."""
+    """Return the part of a settings file's name that stands for a task."""
     return task.lower().replace(" ", "_")
 
 

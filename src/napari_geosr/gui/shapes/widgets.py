@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 #: Tasks, in the order of their menu.
 REFINE, COMPLETE, SEGMENT = "Refine", "Complete", "Segment inside"
-#: Text of the bar while nothing runs: without a shape, without a scan to segment, with
-#: both, and after a run.
+#: Text of the bar while nothing runs: without a shape, without a scan to segment,
+#: before a segmentation, before any other run, and after a run.
 NO_SHAPE = "Open the labels of a shape."
 NO_SCAN = "Open the scan to segment and a mask."
 READY_TO_SEGMENT = "Segment the voxels of the mask."

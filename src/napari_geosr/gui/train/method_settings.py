@@ -254,7 +254,7 @@ class MethodSettings(QWidget):
             self._steps.setValue(values["steps"])
 
     def adopt(self, values: AnyMapping) -> None:
-        """Show `values` as this method's own, which are not carried over."""
+        """Show `values` for this method only: they are not carried over."""
         self.set_values(values)
         self._memory.begin(self._entered())
 
@@ -358,8 +358,8 @@ class MethodSettings(QWidget):
 def tune_steps(model: str | Path, method: str | None) -> Generator[Step, None, AnyDict]:
     """Find the settings of a training run that starts from a model.
 
-    Call it in a worker. It loads torch, because only the model's module contains all
-    settings.
+    Call it in a worker. It loads torch, which the module of the model's network
+    imports.
     """
     load_torch()
     yield StageStarted(message="Reading the initial model")

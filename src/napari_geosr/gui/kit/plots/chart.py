@@ -71,7 +71,7 @@ def linear_ticks(low: float, high: float, count: int = 4) -> list[float]:
 
 
 def log_ticks(low: float, high: float, max_count: int = 5) -> list[float]:
-    """Return the powers of ten between `low` and `high`, both greater than zero.
+    """Return at most `max_count` powers of ten between `low` and `high`, both positive.
 
     If there is at most one of them, two and five times a power of ten are included.
     """

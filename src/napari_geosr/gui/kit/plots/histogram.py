@@ -43,7 +43,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class PlotColors:
-    """Colours of the theme: `text` for lines and text, the others for bars."""
+    """Colours of the theme: for lines and text, for bars, and for the bars of pores."""
 
     text: str
     bars: str

@@ -235,7 +235,7 @@ class PorePlot(QWidget):
         return bool(self.only_selected.isChecked())
 
     def set_report(self, report: PorosityReport) -> None:
-        """Show the pores of a report; keep the columns if it has them."""
+        """Show the pores of a report; keep the chosen columns if it has them."""
         self._report = report
         columns = number_columns(report)
         for i, menu in enumerate((self.x, self.y)):

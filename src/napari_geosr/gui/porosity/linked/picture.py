@@ -28,7 +28,7 @@ _CORNERS = 64
 class PictureOutlines(QObject):
     """A Shapes layer over the pores, as long as outlines are drawn.
 
-    It starts with napari's lasso; its polygons, rectangles and ellipses select pores in
+    napari's lasso is active at first; polygons, rectangles and ellipses select pores in
     the same way. Every outline is removed once it has selected its pores.
 
     Signals
