@@ -235,7 +235,7 @@ class CloseFilter(QObject):
             )
 
     def ask_to_wait(self) -> None:
-        """Ask whether to wait until the runs have become jobs, or cancel the handover."""
+        """Ask whether to wait for the handover of the runs, or to cancel it."""
         handovers = self._handovers
         window: Any = self.parent()
         if not ask_about_handovers([run.description for run in handovers], window):

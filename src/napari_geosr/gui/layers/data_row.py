@@ -343,7 +343,7 @@ def is_labels(layer: Layer) -> bool:
 def part_on_screen(layer: Layer, viewer: napari.viewer.Viewer) -> str:
     """Describe the time point and channel on screen; empty if the layer has only one.
 
-    `volume_from_layer` uses the same part.
+    `volume_from_layer` takes the same time point and channel.
     """
     if getattr(layer, "rgb", False):
         return ""

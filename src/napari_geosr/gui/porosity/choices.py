@@ -94,7 +94,7 @@ class SampleProposal(QObject):
         if self._by_hand or self._refused:
             return
         chosen = self._sample.fixed_entry()
-        self.is_active &= chosen == AUTOMATIC  # no longer, if the choice has changed
+        self.is_active &= chosen == AUTOMATIC  # False once the choice has changed
         self.is_wanted = surrounded and chosen == WHOLE
         if self.is_active and not surrounded:
             self._sample.setCurrentText(WHOLE)

@@ -288,7 +288,7 @@ def scans_config(
     Parameters
     ----------
     column : float, optional
-        The rotation axis, if known.
+        Detector column of the rotation axis, if known.
     folder : Path
         Folder of the job; angles that settings cannot describe are written there.
     """

@@ -97,7 +97,7 @@ def tick_text(value: float) -> str:
 
 
 def curve_colors(text: QColor) -> tuple[str, ...]:
-    """Return the colours of curves for a text colour, which is the first of them."""
+    """Return the colours of curves, beginning with the text colour."""
     return (text.name(), *_COLORS[text.lightness() < 128])
 
 
