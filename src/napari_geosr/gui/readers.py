@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LayerData = tuple[Any, AnyDict, str]
 Reader = Callable[[Any], list[LayerData]]
-#: Maximum number of images in one file that are opened.
+#: Maximum number of images that are opened from one file.
 _MAX_IMAGES = 16
 _THREE_COLOURS = ("red", "green", "blue")
 
@@ -36,7 +36,7 @@ def get_reader(path: str | list[str]) -> Reader | None:
     Parameters
     ----------
     path : str or list of str
-        A file or folder; a list of files is a stack of slices.
+        A file or folder; a list of files is read as a stack of slices.
     """
     paths = [Path(p) for p in path] if isinstance(path, list) else [Path(path)]
     if not paths:
@@ -107,7 +107,7 @@ def read_surface(path: str | list[str]) -> list[LayerData]:
 
 
 def _read_all_images(path: Path, sizes: Mapping[str, int]) -> list[LayerData]:
-    """Read a file with images of several shapes as one layer per image."""
+    """Open the images of a file as separate layers: the largest ones, at most 16."""
     largest = sorted(sizes, key=lambda name: sizes[name], reverse=True)[:_MAX_IMAGES]
     layers: list[LayerData] = []
     for name in (name for name in sizes if name in largest):
@@ -133,7 +133,7 @@ def _read_all_images(path: Path, sizes: Mapping[str, int]) -> list[LayerData]:
 
 
 def _scan_layers(path: Path) -> list[LayerData]:
-    """Layers of a scan: projections and sinograms, used by the Reconstruct dock."""
+    """Return the layers of a scan, for the Reconstruct dock: projections, sinograms."""
     from napari import current_viewer
 
     # Imported here because they load Qt, which other files do not need.
@@ -147,7 +147,7 @@ def _scan_layers(path: Path) -> list[LayerData]:
 
 
 def _layers(levels: list[Volume]) -> list[LayerData]:
-    """Return the layers of a volume at one or more resolutions, the finest first."""
+    """Return the layers of a volume, given at each resolution, the finest first."""
     from napari import current_viewer
 
     first = levels[0]

@@ -25,7 +25,7 @@ _Result = TypeVar("_Result")
 _POLL_MS = 10
 #: Number of projections of the sample with few projections.
 _N_PROJECTIONS = 40
-#: Edge of the slices of this sample, in voxels.
+#: Edge length of the slices of this sample, in voxels.
 _SLICE_EDGE = 128
 #: Number of slices of this sample.
 _N_SLICES = 32
@@ -95,7 +95,7 @@ def _resolution_pair() -> _Pair:
 
 
 def _run_in_thread(make: Callable[[], _Result]) -> _Result:
-    """Simulate in a thread while the window is redrawn.
+    """Simulate a sample in a thread, and keep redrawing the window meanwhile.
 
     napari needs the layers when the function returns. User input is handled afterwards.
     """

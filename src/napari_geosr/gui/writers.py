@@ -18,21 +18,21 @@ from napari_geosr.io.voxel_sources import MappedSource
 
 
 def write_image(path: str, data: object, attributes: AnyMapping) -> list[str]:
-    """Write an image layer; returns the path written.
+    """Write an image layer, and return the path written.
 
     Parameters
     ----------
     path : str
         Ends in .tif, .tiff, .ome.tif, .ome.tiff, .zarr or .ome.zarr.
     data : array-like
-        RGB samples, if any, become channels.
+        Voxels of the layer; RGB samples become channels.
     attributes : mapping
         As in a layer data tuple.
 
     Raises
     ------
     FileError
-        If the file cannot be written, or the layer is rotated or sheared.
+        If the file cannot be written, or the layer is rotated, sheared or mirrored.
     """
     return _write(path, volume_from_data(data, attributes), kind="image")
 
@@ -100,7 +100,7 @@ def _samples_to_channels(data: Any, axes: str) -> tuple[Any, str]:
 
 
 def _as_int32(volume: Volume) -> Volume:
-    """Return the labels as 32-bit integers, lazily; unchanged if one would not fit."""
+    """Convert labels to 32-bit integers lazily, or not at all if any do not fit."""
     low = high = 0
     for i in range(volume.shape[0]):
         part = np.asarray(volume.data[i])

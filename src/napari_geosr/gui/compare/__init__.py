@@ -122,9 +122,9 @@ class CompareDock(CompareWidgets):
     # Choices
 
     def compared_layers(self) -> list[Image]:
-        """Layers to compare: the checked ones, and the ground truth if given.
+        """Return the layers to compare: the checked ones and any ground truth.
 
-        The base comes first: the ground truth, or the last layer in the list.
+        The base comes first: the ground truth, or the lowest checked layer in the list.
         """
         chosen = list(reversed(self.images.layers()))
         truth = self.reference.layer()
@@ -212,7 +212,7 @@ class CompareDock(CompareWidgets):
         )
 
     def cancel(self) -> None:
-        """Request the comparison to stop."""
+        """Stop the comparison at its next step."""
         if self.activity.busy:
             self.activity.cancel()
             self.bar.state.setText("Stopping…")
@@ -382,7 +382,7 @@ class CompareDock(CompareWidgets):
             self.grid_button.setChecked(False)
 
     def _on_position(self, key: str, position: tuple[float, ...]) -> None:
-        """Move slices and camera to a pore."""
+        """Move the sliders and the camera to a pore."""
         assert self._report is not None
         for name in (key, self._report.base):
             layer = self._layer(name)

@@ -167,12 +167,12 @@ def one_line(item: QTableWidgetItem) -> str:
 
 
 class PoreChanges(QWidget):
-    """Lists the pores that were lost, invented, split or merged.
+    """Lists the pores of one kind, such as lost, invented, split or merged pores.
 
     Signals
     -------
     positionChosen : str, tuple
-        Key of the volume, and a pore's centroid in the unit of its voxels.
+        Key of the volume, and a pore's centroid in the unit of the comparison.
     """
 
     positionChosen = Signal(str, tuple)

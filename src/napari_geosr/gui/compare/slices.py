@@ -83,7 +83,7 @@ def slice_rows_steps(
 
 
 def _pitch(volumes: Iterable[Volume], unit: str) -> float:
-    """Distance between the left edges of neighbouring slices, for all volumes."""
+    """Return the distance in `unit` between the left edges of neighbouring slices."""
     sizes = [
         (v.shape[2], convert_length(v.voxel_size[2], v.unit, unit)) for v in volumes
     ]
@@ -156,7 +156,7 @@ class SliceMontage(QObject):
         self._adding.timeout.connect(self._add_next)
 
     def layers(self) -> list[Layer]:
-        """The layers that were added and are still in the viewer, topmost first."""
+        """Return the added layers that are still in the viewer, topmost first."""
         found = [layer for each in self._layers if (layer := each()) is not None]
         return [layer for layer in reversed(found) if layer in self._viewer.layers]
 

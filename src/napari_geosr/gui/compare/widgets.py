@@ -228,8 +228,8 @@ def _is_mask(layer: Layer) -> bool:
 class LayerChecklist(QListWidget):
     """Lists the images of a viewer in layer order; those to compare are checked.
 
-    At first, the selected layers are checked, or a restored layer and its scan. After
-    the first click, the checks are left to the user.
+    At first, the selected layers are checked, or a selected result and its scan, or the
+    images if there are two. After the first click, the checks are left to the user.
 
     Parameters
     ----------

@@ -117,7 +117,7 @@ class ActionBar(QWidget):
         return made
 
     def set_primary(self, button: QPushButton) -> None:
-        """Highlight the button for the next step instead of the last one."""
+        """Highlight the button for the next step instead of the previous button."""
         if button is self._primary:
             return
         for each, is_primary in ((self._primary, False), (button, True)):
@@ -135,7 +135,7 @@ class ActionBar(QWidget):
         self.progress.setVisible(True)
 
     def show_job(self, text: str, done: int, total: int) -> None:
-        """Show one line about a job and its progress; nothing if the text is empty."""
+        """Show one line about a job and its progress; if it is empty, the idle text."""
         self.state.setText(text)
         if text:
             self.show_progress(done, total)
@@ -170,7 +170,7 @@ class _ProgressBar(QProgressBar):
 
 
 def progress_bar(name: str, tool_tip: str) -> QProgressBar:
-    """Create a thin bar without text."""
+    """Create a thin progress bar without text."""
     bar = _ProgressBar()
     bar.setAccessibleName(name)
     bar.setToolTip(tool_tip)

@@ -125,7 +125,7 @@ class Activity(QObject):
         Parameters
         ----------
         keep_requests : bool
-            Whether requested operations are started again.
+            Whether requests are kept, so that their operations start again.
         """
         if not keep_requests:
             self._requests &= {PREVIEW}

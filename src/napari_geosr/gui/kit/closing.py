@@ -170,7 +170,7 @@ class CloseFilter(QObject):
         return True
 
     def ask(self, *, everywhere: bool = False) -> str:
-        """Ask about jobs and runs of this window or of all; apply the answer to jobs.
+        """Ask about jobs and runs of one or all windows; apply the answer to jobs.
 
         Returns
         -------
@@ -235,7 +235,7 @@ class CloseFilter(QObject):
             )
 
     def ask_to_wait(self) -> None:
-        """Ask whether to wait until the runs are jobs, or to cancel the handover."""
+        """Ask whether to wait for the handover of the runs, or to cancel it."""
         handovers = self._handovers
         window: Any = self.parent()
         if not ask_about_handovers([run.description for run in handovers], window):
@@ -246,7 +246,7 @@ class CloseFilter(QObject):
 
 
 class CloseCommand(QObject):
-    """Asks about running jobs before *Close Window* or *Exit* in the File menu.
+    """Asks about jobs and runs before *Close Window* or *Exit* in the File menu.
 
     When such a command runs, napari asks its own question before Qt sends a Close event
     to the event filter. Therefore, the plugin's question comes first, and the command
@@ -257,8 +257,8 @@ class CloseCommand(QObject):
     action : QAction
         The menu entry; napari has one for all windows.
     quits : bool
-        Whether the command closes all windows; the question is then about all of their
-        jobs.
+        Whether the command closes all windows; the question then concerns the jobs and
+        runs of all windows.
     """
 
     def __init__(self, action: QAction, *, quits: bool) -> None:
@@ -285,7 +285,7 @@ class CloseCommand(QObject):
         closing.hand_over_and_close(answer, close, everywhere=self._quits)
 
     def _closing(self) -> CloseFilter | None:
-        """The object that watches the active window or, for *Exit*, any window."""
+        """Return the filter that watches the active window or, for *Exit*, any one."""
         active = QApplication.activeWindow()
         closings = _all_closings()
         if active is not None:
@@ -453,6 +453,6 @@ def _background_sentence(jobs: list[JobFolder]) -> str:
 
 
 def _describe_work(jobs: list[JobFolder]) -> str:
-    """``"training"``, or ``"running"`` if some jobs train no network."""
+    """Return ``"training"``, or ``"running"`` if not all jobs train a network."""
     fit = all(job.status().operation in FIT_NETWORKS for job in jobs)
     return "training" if fit else "running"

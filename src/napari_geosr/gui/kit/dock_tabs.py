@@ -88,7 +88,7 @@ class DockTabifier(QObject):
 
 
 def dock_of(widget: QWidget) -> QDockWidget | None:
-    """Return the dock that contains `widget`."""
+    """Return the dock that contains `widget`, or None."""
     parent = widget.parentWidget()
     while parent is not None and not isinstance(parent, QDockWidget):
         parent = parent.parentWidget()
@@ -96,7 +96,7 @@ def dock_of(widget: QWidget) -> QDockWidget | None:
 
 
 def _show_whole_titles(dock: QDockWidget) -> None:
-    """Let the tab bar that contains `dock` scroll, so that titles are not cut.
+    """Let the tab bar that contains `dock` scroll instead of shortening titles.
 
     If there are many tabs, Qt shortens their titles to "R…", which makes them look
     alike.

@@ -339,8 +339,7 @@ def _title(choice: object) -> str:
 
 
 class NamesEdit(QWidget):
-    """Edits ``one,two:0.3`` as text or in a menu of check boxes, which keeps the
-    weights.
+    """Edits names with weights, such as ``one,two:0.3``, as text or in a menu.
 
     Attributes
     ----------
@@ -448,7 +447,7 @@ def _number(text: str) -> Any:
 
 
 def _bounds(field: FieldInfo, kind: type, optional: bool) -> tuple[Any, Any]:
-    """Limits of a field; if optional, the lowest value means ``automatic``."""
+    """Return the limits of a field; if optional, the lowest means ``automatic``."""
     low, high = -_UNBOUNDED, _UNBOUNDED
     gap = 1 if kind is int else 10.0**-_DECIMALS
     for bound in field.metadata:

@@ -127,7 +127,7 @@ class ConfigForm(QWidget):
     groups : mapping of str to sequence of str
         Titles and their fields; an empty sequence stands for all other fields.
     elsewhere : mapping of str to QFormLayout
-        Layouts of the dock, such as that of a section, for some of the fields.
+        Layouts outside the form, such as that of a section, by name of the field.
 
     Signals
     -------
@@ -162,7 +162,7 @@ class ConfigForm(QWidget):
                 self._add_field(name, (choices or {}).get(name, ()))
 
     def _layouts(self) -> list[Any]:
-        """The layouts that contain the fields, starting with the form's own layout."""
+        """Return the layouts that contain the fields, the form's own layout first."""
         return list(dict.fromkeys([self.layout(), *self._rows.values()]))
 
     def _add_field(self, name: str, suggestions: Sequence[str]) -> None:

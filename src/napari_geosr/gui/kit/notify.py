@@ -251,7 +251,7 @@ class MessageLog:
         self._message.clear()
 
     def add(self, text: str, kind: str) -> None:
-        """Add `text` to the messages shown; `kind` as in `MessageRow`."""
+        """Add `text` to the messages shown; `kind` is one of `_KINDS`."""
         self._messages.append((kind, text))
         self._show()
 

@@ -163,7 +163,7 @@ def _dock_in_brackets(found: re.Match[str]) -> str:
 
 
 def _dock_of_command(found: re.Match[str]) -> str:
-    """Name of the dock for a command; empty for the second of two alternatives."""
+    """Return text that names a command's dock; empty for a second alternative."""
     alternative, preposition, verb, arguments, options = found.groups(default="")
     dock = _DOCKS.get(verb)
     if dock is None:

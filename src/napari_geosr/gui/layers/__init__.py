@@ -40,9 +40,9 @@ def volume_from_layer(
 ) -> Volume:
     """Return the layer's data as a `Volume` with the layer's position in space.
 
-    From a time series or channel stack, the part at `position` is taken (by default the
-    one on screen in `viewer`), or everything if `whole` is set. Rotation and shear,
-    which voxel size and origin cannot express, are dropped; see `alignment_with`.
+    From a series, the time point and channel at `position` are taken (by default those
+    on screen in `viewer`), or all of them if `whole` is set. Rotation and shear, which
+    voxel size and origin cannot express, are dropped; see `alignment_with`.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def is_own_result(layer: Layer) -> bool:
 
 
 def is_measurable(layer: Layer) -> bool:
-    """Whether a layer is a grey image: not RGB, helper, deviations or difference."""
+    """Whether a layer is a grey image and no helper, deviation map or difference."""
     if layer._type_string != "image" or getattr(layer, "rgb", False):
         return False
     return not (is_helper(layer) or holds_deviations(layer) or is_difference(layer))
@@ -148,7 +148,7 @@ def _source_file(layer: Layer, record: AnyDict) -> Path | None:
 
 
 def _dataset(record: AnyDict) -> AnyDict:
-    """The dataset of the layer's file, and the file's state when it was opened."""
+    """Return which dataset of the file was read, and the file's state at that time."""
     info = record.get("info", {})
     return {key: info[key] for key in ("dataset", OPENED) if key in info}
 
@@ -172,7 +172,7 @@ def part_of_file(
     -------
     volume : Volume
     part : dict of str to int
-        For example ``{"time": 3}``; empty if the layer holds the whole file.
+        Time point and channel, such as ``{"time": 3}``; empty for the whole file.
     """
     volume = volume_from_layer(layer, viewer, whole=whole)
     part = {} if whole else chosen_position(layer, viewer)
@@ -184,22 +184,22 @@ def part_of_file(
 
 
 def geometry(volume: Volume) -> AnyDict:
-    """`scale`, `translate`, `units` and `axis_labels` for ``viewer.add_image``."""
+    """Return `scale`, `translate`, `units` and `axis_labels` of a layer of `volume`."""
     return layer_data.geometry(
         volume.axes, volume.voxel_size, volume.unit, volume.origin
     )
 
 
 def alignment_with(layer: Layer) -> AnyDict:
-    """Attributes beyond `geometry` that align a result with its source `layer`."""
+    """Return the affine that aligns a result, placed by `geometry`, with `layer`."""
     return {"affine": geometry_of_layer(layer).affine}
 
 
 def series_alignment_with(volume: Volume, layer: Layer) -> AnyDict:
     """Return the attributes that align a restored series with its source `layer`.
 
-    Along time and channels, where `volume` has no position, the layer's position is
-    used.
+    Along time and channels, where `volume` has no position, the layer's scale and
+    position are used.
     """
     place = geometry(volume)
     n = len(volume.axes) - len(volume.spatial_axes)
@@ -234,7 +234,7 @@ def has_physical_size(layer: Layer) -> bool:
 
 
 def spatial_ndim(layer: Layer) -> int:
-    """Return the number of the layer's axes that are Z, Y or X (2 or 3)."""
+    """Return the number of a layer's spatial axes (2 or 3)."""
     return len(geometry_of_layer(layer).voxel_size)
 
 
@@ -245,7 +245,7 @@ def set_voxel_size(layer: Layer, voxel_size: tuple[float, ...], unit: str) -> No
     ----------
     layer : Layer
     voxel_size : tuple of float
-        Edge lengths along the last axes of the layer.
+        Edge lengths along the last axes of the layer, in `unit`.
     unit : str
     """
     n = len(voxel_size)
@@ -262,7 +262,7 @@ def set_voxel_size(layer: Layer, voxel_size: tuple[float, ...], unit: str) -> No
 def add_image_result(
     viewer: ViewerModel, volume: Volume, like: Image | None, **kwargs: Any
 ) -> Image:
-    """Add `volume` as an image layer over `like`, with its colours and contrast.
+    """Add `volume` as an image layer, with colormap and contrast of the layer `like`.
 
     Parameters
     ----------

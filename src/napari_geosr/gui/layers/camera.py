@@ -32,7 +32,7 @@ def is_in_view(viewer: ViewerModel, layer: Layer) -> bool:
 
 
 def fit_camera(viewer: ViewerModel, layer: Layer) -> None:
-    """Move the camera so that a slice of `layer` fills the canvas."""
+    """Move the camera so that a slice of `layer` fills the canvas; reset it in 3D."""
     if viewer.dims.ndisplay != 2:
         viewer.reset_view()
         return
@@ -46,7 +46,7 @@ def fit_camera(viewer: ViewerModel, layer: Layer) -> None:
 
 
 def centre_on(viewer: ViewerModel, layer: Layer, index: Sequence[float]) -> None:
-    """Move the slices and the camera to a voxel of a layer.
+    """Move the sliders and the camera to a voxel of a layer.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def _canvas_size(viewer: ViewerModel) -> Floats:
 def _bounds_on_screen(
     viewer: ViewerModel, layer: Layer
 ) -> tuple[Floats, Floats] | None:
-    """Bounds of the layer along the two axes on screen; None if one is missing."""
+    """Return the layer's bounds along the axes on screen; None if it lacks one."""
     shown = [axis - viewer.dims.ndim for axis in viewer.dims.displayed]
     if min(shown) < -layer.ndim:
         return None
@@ -85,7 +85,7 @@ def _bounds_on_screen(
 
 @contextmanager
 def preserve_point(viewer: ViewerModel) -> Iterator[None]:
-    """Restore the slice on screen after layers were added or removed.
+    """Restore the slice on screen after layers have been added or removed.
 
     When the finest layer is removed, a slider has fewer, longer steps. napari (0.9)
     clips the slider's old step number to the new maximum and treats that as user input:

@@ -87,9 +87,9 @@ class LayerCombo(ElidingCombo):
     Signals
     -------
     layerChanged
-        Another entry was chosen, by the user or because the layer was removed. In the
-        latter case it is emitted after napari has finished removing the layer: until
-        then, its layer indices are stale, and adding or removing layers is unsafe.
+        Another entry is chosen, by the user or because the layers changed. If napari's
+        list changed, the signal is emitted after napari has finished: until then, its
+        layer indices are stale, and adding or removing layers is unsafe.
     """
 
     layerChanged = Signal()
@@ -137,7 +137,7 @@ class LayerCombo(ElidingCombo):
         return self._fixed[i] if 0 <= i < len(self._fixed) else None
 
     def set_layer(self, layer: Layer | None) -> None:
-        """Choose `layer`; None chooses the first entry."""
+        """Choose `layer` if it is listed; None chooses the first entry."""
         known = [ref() for ref in self._layers]
         if layer is None:
             self.setCurrentIndex(0 if self.count() else -1)

@@ -1,4 +1,4 @@
-"""Detect whether a layer still holds the data that was read from it.
+"""Detect whether a layer still holds the data that were read from it.
 
 napari emits no event when an array is changed in place, as by ``layer.data *= 2``.
 """
@@ -17,15 +17,15 @@ from napari_geosr.gui.layers import METADATA, finest
 if TYPE_CHECKING:
     from napari.layers import Layer
 
-#: Maximum number of rows compared, which takes a few milliseconds.
+#: Maximum number of rows compared; this many take a few milliseconds.
 _N_ROWS = 512
-#: Maximum number of bytes compared.
+#: Maximum number of bytes compared, unless 16 rows are larger.
 _MAX_BYTES = 2**20
 #: Maximum number of rows of memory-mapped files; each may need a disk access.
 _MAPPED_ROWS = 32
 _GOLDEN = (5**0.5 - 1) / 2
 
-#: Serial numbers of arrays, keyed by id, because Python reuses ids after deletion.
+#: Serial numbers of arrays, by id; an id alone may be reused after deletion.
 _numbers: dict[int, tuple[weakref.ref[Any], int]] = {}
 _count = itertools.count()
 
@@ -33,9 +33,9 @@ _count = itertools.count()
 def contents_key(layer: Layer) -> tuple[Any, ...]:
     """Return a key that changes with the layer's array or its voxels.
 
-    For arrays in memory, rows spread over the whole array are compared. A change of
-    a few voxels, which hardly affects statistics, may go unnoticed. Arrays on disk
-    count as changed when they are replaced, and results when they are complete.
+    For arrays that can change in place, rows spread over the whole array are compared.
+    A change of a few voxels, which hardly affects statistics, may go unnoticed. Other
+    arrays count as changed when they are replaced, and results when they are complete.
     """
     data = finest(layer)
     return _array_number(data), is_unfinished(layer), _checksum(data)
@@ -60,7 +60,7 @@ def _array_number(data: object) -> int:
 
 
 def _checksum(data: object) -> int:
-    """Checksum of some rows of an array that can change in place; otherwise 0."""
+    """Return the checksum of some rows; 0 if the array cannot change in place."""
     if not isinstance(data, np.ndarray) or not data.size:
         return 0
     is_mapped = isinstance(data, np.memmap)

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 #: Number of planes sampled.
 _N_PLANES = 9
-#: Maximum edge of the window read from a plane, in voxels.
+#: Maximum edge length of the window read from a plane, in voxels.
 _MAX_WINDOW = 2048
-#: Maximum number of voxels evaluated.
+#: Maximum number of voxels sampled: in all if in memory, otherwise per plane.
 _MAX_VOXELS = 2**16
 #: Percentage of the voxels, at either end of the histogram, that may be outliers.
 _TAIL = 0.1
@@ -106,7 +106,7 @@ def limits_steps(
     Returns
     -------
     tuple of float or None
-        None if the values are constant.
+        None if the values are constant, or if no plane was read.
     """
     leading = tuple(int(n) for n in data.shape[:-2])
     n = int(np.prod(leading)) if leading else 1
@@ -137,7 +137,7 @@ def _sample(data: AnyArray) -> AnyArray:
 
 
 def _strides(shape: tuple[int, ...]) -> tuple[slice, ...]:
-    """Strided slices per axis; long axes get the samples that short axes do not use."""
+    """Return slices with steps; long axes get the samples that short axes leave."""
     steps = [1] * len(shape)
     room = _MAX_VOXELS
     by_length = sorted(range(len(shape)), key=lambda axis: shape[axis])
@@ -150,7 +150,7 @@ def _strides(shape: tuple[int, ...]) -> tuple[slice, ...]:
 
 
 def limits_of(values: AnyArray) -> Limits | None:
-    """Lowest and highest value, without outliers; None if the values are constant."""
+    """Return the lowest and highest value without outliers; None if all are equal."""
     if not values.size:
         return None
     ends = np.percentile(values, (0, _TAIL, 100 - _TAIL, 100))
@@ -163,7 +163,7 @@ def limits_of(values: AnyArray) -> Limits | None:
 
 
 def set_limits(layer: Image, limits: Limits | None) -> None:
-    """Set contrast limits and, for integers, a slider range twice as wide."""
+    """Set contrast limits and, for integers, narrow the slider to twice their range."""
     if limits is None:
         return
     room = (limits[1] - limits[0]) / 2

@@ -139,7 +139,7 @@ class CurtainLine(QWidget):
         event.accept()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Adapt to a resized canvas."""
+        """Emit `resized` when the canvas has been resized."""
         if event.type() == QEvent.Type.Resize:
             self.resized.emit()
         return bool(super().eventFilter(watched, event))

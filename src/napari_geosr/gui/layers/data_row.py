@@ -1,4 +1,4 @@
-"""The row that selects the input of a training role: a layer or files."""
+"""The row of a form that selects training data for one role: layers or files."""
 
 from __future__ import annotations
 
@@ -74,6 +74,8 @@ class DataRow(QWidget):
     ----------
     keys : tuple of str
         Shortcut letters for choosing files and a folder.
+    several : bool
+        Whether all layers selected in napari's list can be chosen at once.
     labels : bool
         Whether labels are expected; an image that contains labels is accepted.
 
@@ -184,7 +186,7 @@ class DataRow(QWidget):
         self.changed.emit()
 
     def identity(self) -> Any:
-        """Key that identifies the chosen volumes, based on a quick check."""
+        """Return a key that changes with the choice and the chosen layers' voxels."""
         if self.combo.fixed_entry() == FROM_FILES:
             return self._files
         return tuple(contents_key(layer) for layer in self._layers())
@@ -264,8 +266,8 @@ def suggest(rows: list[DataRow], viewer: napari.viewer.Viewer) -> None:
     """Choose a different layer for each row that the user has not changed.
 
     The first row gets the selected layer if it is suitable for training. Each of the
-    others gets a layer that can show the same object, unless the row takes unpaired
-    volumes.
+    others gets a layer that can show the same object, unless the rows take unpaired
+    volumes. A row for labels prefers a labels layer.
     """
     is_paired = not any(row.takes_several for row in rows)
     for row in rows:
@@ -298,7 +300,7 @@ def suggest(rows: list[DataRow], viewer: napari.viewer.Viewer) -> None:
 
 
 def _may_match(layer: Layer | None, first: Layer | None) -> bool:
-    """Whether two layers may show one object: their grids are equal or one is finer."""
+    """Whether two layers may show one object: equal grids, or one integer ratio."""
     if layer is None or first is None:
         return True
     shapes = [_spatial_shape(each) for each in (layer, first)]
@@ -310,7 +312,7 @@ def _may_match(layer: Layer | None, first: Layer | None) -> bool:
 
 
 def _spatial_shape(layer: Layer) -> tuple[int, ...]:
-    """Shape without time points and channels; all axes if they are not known."""
+    """Return the shape along Z, Y and X; the whole shape if the axes are unknown."""
     shape = tuple(finest(layer).shape)
     try:
         axes = geometry_of_layer(layer).axes
@@ -325,7 +327,7 @@ def names_of_empty_rows(rows: list[DataRow]) -> list[str]:
 
 
 def is_training_image(layer: Layer) -> bool:
-    """Whether a layer is a user's image, which can be used for training."""
+    """Whether a layer is an image for training, not a helper or a difference."""
     from napari.layers import Image
 
     return isinstance(layer, Image) and not (is_helper(layer) or is_difference(layer))
@@ -339,9 +341,9 @@ def is_labels(layer: Layer) -> bool:
 
 
 def part_on_screen(layer: Layer, viewer: napari.viewer.Viewer) -> str:
-    """Describe the layer's time point and channel on screen; empty if it has neither.
+    """Describe the time point and channel on screen; empty if the layer has only one.
 
-    `volume_from_layer` uses the same part.
+    `volume_from_layer` takes the same time point and channel.
     """
     if getattr(layer, "rgb", False):
         return ""

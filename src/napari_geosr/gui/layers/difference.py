@@ -15,18 +15,19 @@ from napari_geosr.core.volume import ArrayLike
 def difference_steps(
     before: ArrayLike, after: ArrayLike, should_stop: ShouldStop
 ) -> Generator[Step, None, tuple[Any, float]]:
-    """Compute the lazy difference result minus source, and a contrast limit.
+    """Return the difference, result minus source, as a lazy array, and its limit.
 
     Parameters
     ----------
     before, after : array of shape (…, Z, Y, X)
         The size of `after` may be an integer multiple along each axis; each voxel
-        of `before` then corresponds to a block.
+        of `before` then corresponds to a block of voxels in `after`.
 
     Returns
     -------
     difference : dask array of float32
     limit : float
+        Contrast limit: 99.5th percentile of the magnitude in the middle plane.
     """
     yield StageStarted(message="Difference")
     import dask.array as da

@@ -1,4 +1,4 @@
-"""Settings that explain a restored layer under the conditions of its run."""
+"""Settings for explaining a restored layer under the conditions of its run."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def geometry_of_layer(layer: Layer) -> LayerGeometry:
     Raises
     ------
     VolumeError
-        If the layer has more axes than can be named.
+        If the layer does not have 2 to 5 axes.
     """
     attributes = {
         "name": layer.name,
@@ -83,7 +83,7 @@ def place_of(attributes: AnyMapping, ndim: int) -> LayerGeometry:
     Raises
     ------
     VolumeError
-        If there are more axes than can be named.
+        If there are not 2 to 5 axes.
     """
     axes = axes_of(attributes, ndim)
     n = sum(letter in SPATIAL_AXES for letter in axes)
@@ -112,7 +112,7 @@ def place_of(attributes: AnyMapping, ndim: int) -> LayerGeometry:
 
 
 def axes_of(attributes: AnyMapping, ndim: int) -> str:
-    """Return the layer's axis letters: its labels if known, else the default."""
+    """Return the layer's axis letters: from its labels if valid, else the default."""
     labels = "".join(str(a).upper()[:1] for a in attributes.get("axis_labels") or ())
     ordered = "".join(letter for letter in AXES if letter in labels)
     if labels == ordered and len(labels) == ndim and labels.endswith("YX"):
@@ -127,7 +127,7 @@ def axes_of(attributes: AnyMapping, ndim: int) -> str:
 
 
 def _matrix(attributes: AnyMapping, ndim: int) -> AnyArray:
-    """The homogeneous matrix from voxels to the world, in the layer's own units."""
+    """Return the homogeneous matrix from voxels to world, in the layer's own units."""
     from napari.utils.transforms import Affine
 
     own = Affine(

@@ -166,7 +166,7 @@ class Sinograms(Planes):
         return 1, 1
 
     def _row_range(self, row: int) -> tuple[int, int]:
-        """Range of rows that are as fast to read as one and fit into the cache."""
+        """Return the rows that are decoded with this one and fit into the cache."""
         _, n_rows, n_angles, n_columns = self.shape
         row_bytes = n_angles * n_columns * np.dtype(self.projections.dtype).itemsize
         height = self._chunks()[1]
@@ -179,7 +179,7 @@ class Sinograms(Planes):
         return first, last
 
     def _angles_per_read(self) -> int:
-        """Number of projections per read: whole chunks, taking tens of milliseconds."""
+        """Return the number of projections per read, in whole chunks of the file."""
         depth, height = self._chunks()
         itemsize = np.dtype(self.projections.dtype).itemsize
         decoded = depth * height * self.shape[3] * itemsize

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 LayerData = tuple[Any, AnyDict, str]
 PROJECTIONS, SINOGRAM = "projections", "sinogram"
 
-#: Number of rows below which sinograms are shown first, because projections are too
-#: thin.
+#: Number of rows below which sinograms are shown first, because such projections are
+#: too thin.
 _FEW_ROWS = 16
 #: Maximum number of pixels per axis used for the contrast of a projection.
 _MAX_SAMPLES = 256
@@ -159,7 +159,7 @@ def opened_scan(layer: Layer | None) -> OpenedScan | None:
 
 
 def view_of(layer: Layer) -> str:
-    """``"projections"`` or ``"sinogram"``; empty for any other layer."""
+    """Return ``"projections"`` or ``"sinogram"``; empty for any other layer."""
     return str(layer.metadata.get(METADATA, {}).get("view", ""))
 
 
@@ -169,7 +169,7 @@ def shows_projections(layer: Layer) -> bool:
 
 
 def _contrast(plane: Any) -> tuple[float, float]:
-    """Return contrast limits from one central projection; napari would read more."""
+    """Return contrast limits from a sample of the pixels of one projection."""
     steps = (max(1, -(-n // _MAX_SAMPLES)) for n in plane.shape)
     some = plane[tuple(slice(None, None, step) for step in steps)]
     finite = some[np.isfinite(some)]

@@ -38,7 +38,7 @@ _DEFAULT_FILTER = next(iter(FILTERS))
 
 
 class SaveButton(QPushButton):
-    """Saves a layer in a worker; hidden while there is none.
+    """Saves a layer in a worker; hidden while no layer is set.
 
     Signals
     -------
@@ -75,7 +75,7 @@ class SaveButton(QPushButton):
     ) -> None:
         """Offer to save `layer`, made from the file `source` if that is given.
 
-        Its standard deviations, if any, are saved next to it.
+        The layer `deviation`, if given, is saved next to it.
         """
         self._layer = None if layer is None else weakref.ref(layer)
         self._deviation = None if deviation is None else weakref.ref(deviation)
@@ -138,8 +138,8 @@ def _steps(
 def ask_save_path(parent: QWidget, name: str, folder: Path | None) -> Path | None:
     """Ask for the file to save a layer in; None if the user cancels.
 
-    The suffix of the chosen format is added if the name has no supported suffix or the
-    suffix of another format.
+    A name without a supported suffix gets that of the chosen format. The suffix of
+    another format is replaced, unless the default format is chosen.
     """
     start = re.sub(r"[^\w.-]+", "_", name).strip("_") + FILTERS[_DEFAULT_FILTER][0]
     text, chosen = QFileDialog.getSaveFileName(
@@ -161,7 +161,7 @@ def ask_save_path(parent: QWidget, name: str, folder: Path | None) -> Path | Non
 
 
 def with_suffix_of(path: Path, chosen: str) -> Path:
-    """Give `path` the suffix of the filter `chosen` if it implies another format."""
+    """Return `path` with a suffix of the filter `chosen`; see `ask_save_path`."""
     suffixes = FILTERS.get(chosen, FILTERS[_DEFAULT_FILTER])
     suffix = suffix_of(path)
     known = suffix in write_suffixes()
@@ -172,7 +172,7 @@ def with_suffix_of(path: Path, chosen: str) -> Path:
 
 
 def _refuse_source(target: Path, source: Path | None) -> None:
-    """Raise an error if `target` would overwrite the scan of the result."""
+    """Raise an error if `target` would overwrite the scan that was restored."""
     if source is None:
         return
     scan, resolved = source.resolve(), target.resolve()

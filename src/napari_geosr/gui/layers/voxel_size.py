@@ -261,7 +261,7 @@ class VoxelSizeRow(QWidget):
         self._on_units()
 
     def _on_units(self, _event: object = None) -> None:
-        """Hide the question when the layer's voxel size is set elsewhere."""
+        """Hide the question once the layer's voxel size is set, here or elsewhere."""
         layer = None if self._layer is None else self._layer()
         if layer is not None and has_physical_size(layer) and not self.isHidden():
             self._stop_reading()

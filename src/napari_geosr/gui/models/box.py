@@ -129,7 +129,7 @@ class ModelBox(QWidget):
         return self._cards.get(self.model())
 
     def compared_factor(self) -> int:
-        """Upscale factor of the models that can be compared with the chosen one.
+        """Return the upscale factor of models comparable with the chosen one.
 
         The factor is 1 if the model cannot be compared with interpolation, as for
         denoisers and for models that refine voxels only within slices, or if there is
@@ -247,7 +247,7 @@ class ModelBox(QWidget):
         return f"{_GAP}{row.short_gain}"
 
     def _is_baseline(self, name: str) -> bool:
-        """Whether all gains are relative to this interpolation."""
+        """Whether a model is the interpolation to which all gains are relative."""
         card = self._cards.get(name)
         return card is not None and card.network == BASELINE
 
@@ -256,7 +256,7 @@ class ModelBox(QWidget):
         return next((row for row in rows if self._key_of(row) == name), None)
 
     def _key_of(self, row: RankingEntry) -> str:
-        """Key of a ranked model: its name, or the path of a user's own model."""
+        """Return the key of a ranked model: its name, or its path as in `model`."""
         path = "" if row.model is None else str(row.model.path)
         return path if path in self._cards else row.name
 

@@ -30,7 +30,7 @@ _PAUSE = 150
 
 
 class ModelSearch(QWidget):
-    """A search box and three choices.
+    """A search box, menus of tasks and modalities, and a check box for the layer.
 
     Signals
     -------
@@ -102,7 +102,7 @@ class ModelSearch(QWidget):
         )
 
     def volume(self) -> Volume | None:
-        """Volume of the selected layer, if models are to match it; otherwise None."""
+        """Return the selected layer's volume if models must suit it; otherwise None."""
         layer = self._viewer.layers.selection.active
         if not self.for_layer.isChecked() or layer is None:
             return None

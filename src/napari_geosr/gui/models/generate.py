@@ -1,4 +1,4 @@
-"""Generate samples of a diffusion model, and show them in unmistakable colours."""
+"""Generate samples from a diffusion model, and show them in distinctive colours."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ class GenerateDialog(QDialog):
         self.resize(420, self.sizeHint().height())
 
     def training_images(self) -> tuple[Path, ...]:
-        """Return the chosen files."""
+        """Return the files entered as training images."""
         names = (name.strip() for name in self.images.text().split(";"))
         return tuple(Path(name) for name in names if name)
 

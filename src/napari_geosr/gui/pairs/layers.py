@@ -93,9 +93,9 @@ def images_by_voxel_size(viewer: napari.viewer.Viewer) -> list[Image]:
 
 
 def scans_for_a_pair(viewer: napari.viewer.Viewer) -> list[Image]:
-    """The images with the largest and the smallest voxels, if they can be a pair.
+    """Return the images with the largest and smallest voxels if they can be a pair.
 
-    Channels of one image, or images with different axes, cannot.
+    Channels of one image, or a 2D image and a 3D image, cannot be one.
     """
     areas = _pixel_areas(viewer)
     if not areas:
@@ -106,7 +106,7 @@ def scans_for_a_pair(viewer: napari.viewer.Viewer) -> list[Image]:
 
 
 def _pixel_areas(viewer: napari.viewer.Viewer) -> list[tuple[float, int, Image]]:
-    """Area of a pixel and number of spatial axes of each image, largest first."""
+    """Return pixel area, number of spatial axes and layer, largest area first."""
     found = []
     for layer in viewer.layers:
         if not is_training_image(layer) or getattr(layer, "rgb", False):

@@ -192,7 +192,7 @@ class PorosityDock(PorosityWidgets):
         return volume
 
     def _clear_message(self) -> None:
-        """Clear errors about another image, except one that ended its measurement."""
+        """Clear earlier messages, except the one about a removed layer."""
         self.settings.faults.clear()
         if self.message.text != self._farewell:
             self.message.clear()
@@ -245,7 +245,7 @@ class PorosityDock(PorosityWidgets):
 
     @property
     def is_running(self) -> bool:
-        """Whether a measurement is running."""
+        """Whether an operation, such as a measurement or a plan, is running."""
         return bool(self.activity.busy)
 
     def measure(self) -> None:
@@ -303,7 +303,7 @@ class PorosityDock(PorosityWidgets):
             self.plan.start(self.activity, self._progress.show_step, self._on_error)
 
     def cancel(self) -> None:
-        """Request the measurement to stop."""
+        """Stop the running operation at its next step."""
         if self.is_running:
             self.activity.cancel()
             self.stage.setText("Stopping…")
@@ -360,7 +360,7 @@ class PorosityDock(PorosityWidgets):
         self.show_results()
 
     def _show_warnings(self, measured: PoreMeasurement) -> bool:
-        """Show the warnings of the reports, if there are any."""
+        """Show the warnings of the reports; return whether there are any."""
         warnings = [w for r in measured.reports.values() for w in r.warnings]
         if warnings:
             self.show_warning(" ".join(warnings))

@@ -183,7 +183,7 @@ class SizeHistogram(HistogramView):
         return counts
 
     def _bars(self) -> Bars | None:
-        """The histogram of the report whose pores are selected, if it is shown."""
+        """Return the histogram of the selected pores' report, if it is shown."""
         return next((bars for bars in self.series if bars.name == self._name), None)
 
     def _draw(self) -> None:

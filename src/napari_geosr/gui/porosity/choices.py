@@ -31,7 +31,7 @@ MASKS = {
     "cortex of a bone": "cortex",
     "marrow space of a bone": "marrow",
 }
-#: Suffixes of the names of standard deviations: for the layer, and for the file.
+#: Suffixes of the names of standard deviations: of layers, and of files.
 _DEVIATIONS = ("(std)", "_std")
 _SURROUNDED = "The background around the sample is not counted."
 _SURROUNDED_HELP = (
@@ -90,11 +90,11 @@ class SampleProposal(QObject):
         sample.activated.connect(self._on_choice)
 
     def consider(self, surrounded: bool) -> None:
-        """Request the automatic mask if background may surround the sample."""
+        """Request the mask if background may surround the sample; else withdraw it."""
         if self._by_hand or self._refused:
             return
         chosen = self._sample.fixed_entry()
-        self.is_active &= chosen == AUTOMATIC  # False if the user has edited it
+        self.is_active &= chosen == AUTOMATIC  # False once the choice has changed
         self.is_wanted = surrounded and chosen == WHOLE
         if self.is_active and not surrounded:
             self._sample.setCurrentText(WHOLE)

@@ -1,4 +1,4 @@
-"""Evidence for measured pores: the scan and settings that explain them."""
+"""Evidence for measured pores, from the scan and the settings of its restoration."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExplainedSource:
-    """The scan and the settings that explain the pores of a restored layer.
+    """The scan and the settings with which pores of a restored layer are explained.
 
     Attributes
     ----------
@@ -112,11 +112,11 @@ class ExplainedPores:
 
 
 def explained_source(viewer: ViewerModel, layer: Layer) -> ExplainedSource | None:
-    """Scan and settings that explain the pores of `layer`.
+    """Return the scan and settings for explaining the pores of `layer`.
 
     The scan is an open layer or, if there is none, the file named in the layer's
-    record. Returns None if the layer was not restored by a single network, or if
-    neither exists.
+    record. Returns None if neither exists, or if the layer is a series or was not
+    restored by a single network.
     """
     config = explain_settings(layer, ("evidence",))
     record = layer.metadata.get(METADATA, {})
@@ -146,8 +146,8 @@ def evidence_steps(
     Raises
     ------
     GeoSRError
-        If the scan's file is missing or changed, the model cannot be explained, or none
-        of the pores is in its result.
+        If the scan's file is missing or changed, the model cannot be explained, or no
+        pore lies in the model's result.
     """
     scan = yield from open_scan(should_stop)
     prepared = yield from prepare_steps(scan, config, should_stop=should_stop)

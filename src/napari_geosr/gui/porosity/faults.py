@@ -37,7 +37,8 @@ class SettingsFaults:
     Parameters
     ----------
     settings : FieldsOfSettings
-        A change clears the errors. Connect slots that may show new errors afterwards.
+        A change clears the errors. Slots that may show new errors must be connected
+        to it after this object has been created.
     """
 
     def __init__(self, settings: FieldsOfSettings) -> None:

@@ -43,7 +43,7 @@ class JobMeasurement:
     page: Path
 
     def layers(self, viewer: napari.viewer.Viewer) -> dict[str, weakref.ref[Layer]]:
-        """Open layers that show the measured inputs."""
+        """Return the layers in the viewer that show the measured inputs, by key."""
         found = {key: layer_of(viewer, of) for key, of in self.sources.items()}
         return {
             key: weakref.ref(layer) for key, layer in found.items() if layer is not None
@@ -99,7 +99,7 @@ def job_result_steps(
 
 
 def _place_of(job: MeasureJob, labelled: Volume) -> Volume:
-    """Return the geometry of the reference, or of the labels if its file is gone."""
+    """Return the reference, or the labels if its file cannot be read."""
     try:
         return job.open()[0]["reference"]
     except GeoSRError:

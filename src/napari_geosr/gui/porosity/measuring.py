@@ -44,7 +44,7 @@ class PoreMeasurement:
     Attributes
     ----------
     checksums : dict of str to int
-        Checksums of the labels.
+        Checksums of the labels, by key of the report.
     into : dict of str to weak reference
         Layers of earlier measurements that can be reused for the labels.
     kept : tuple of str
@@ -87,7 +87,7 @@ def measured_steps(
     should_stop: ShouldStop,
     deviation: Volume | None = None,
 ) -> Generator[Step, None, PoreMeasurement]:
-    """Measure, and do all related work that can run in the worker.
+    """Measure, make the record, and find layers to reuse, all in the worker.
 
     Parameters
     ----------

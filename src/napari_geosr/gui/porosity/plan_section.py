@@ -48,7 +48,7 @@ _CONTOUR = 2
 
 
 class PlanSection(QWidget):
-    """Spot, precision, a button, and the plan as text and as a layer of spots.
+    """Fields for spot and precision, and the plan as text and as a layer of spots.
 
     Signals
     -------
@@ -215,7 +215,7 @@ def _unbroken(text: str) -> str:
 
 
 def spot_colormap() -> DirectLabelColormap:
-    """Return one colour for all spots."""
+    """Return a colormap with one colour for all spots."""
     from napari.utils.colormaps import DirectLabelColormap
 
     return DirectLabelColormap(color_dict={0: "transparent", None: _COLOUR})
@@ -232,6 +232,7 @@ class SpotArray:
     starts : ndarray of shape (n, ndim), int
         First voxels of the boxes.
     edges : ndarray of shape (ndim,), int
+        Edge lengths of the boxes, in voxels.
     """
 
     def __init__(

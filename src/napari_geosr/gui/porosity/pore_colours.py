@@ -100,7 +100,7 @@ class PoreColours:
     def highlighted(
         self, marked: AnyArray | None = None, *, hide_others: bool = False
     ) -> AnyArray:
-        """Class of each label, shape (n + 1,), with marked pores highlighted."""
+        """Return the class of each label, shape (n + 1,), with pores highlighted."""
         if marked is None or not marked.any():
             return self.classes
         classes: AnyArray = self.classes.copy()
@@ -184,7 +184,7 @@ def number_columns(report: PorosityReport) -> list[str]:
 
 
 def is_logarithmic(report: PorosityReport, column: str) -> bool:
-    """Whether a column has a logarithmic scale: positive values over two decades."""
+    """Whether a column's scale is logarithmic: as registered, or over two decades."""
     if column.startswith(_POSITIONS):
         return False
     known = measure.colour_columns(report)
@@ -198,7 +198,7 @@ def is_logarithmic(report: PorosityReport, column: str) -> bool:
 
 
 def pore_colours(report: PorosityReport, column: str) -> PoreColours:
-    """Colours of the pores by their values in `column`; grey without a value."""
+    """Return the colours of the pores by `column`; pores without a value are grey."""
     table = np.zeros((256, 4), np.float32)
     table[_GREY], table[_SELECTED] = _NO_VALUE, HIGHLIGHT
     if column == EVIDENCE and EVIDENCE in report.table:
@@ -250,7 +250,7 @@ def colormap_of(report: PorosityReport, column: str) -> PoreColormap:
 
 
 class Highlighter(QObject):
-    """Shows which pores are selected in the colours of a layer.
+    """Highlights the selected pores in a layer by their colour.
 
     When a colormap is assigned, napari compiles a shader, and redraws the layer list
     and the layer controls. While a lasso is drawn, only the labels on screen are sent

@@ -46,7 +46,7 @@ _IN_STATUS_BAR = ("volume", "area", "equivalent_diameter", "sphericity", "circul
 
 
 def features(report: PorosityReport) -> Any:
-    """The pore table as a DataFrame with the `index` column that napari requires.
+    """Return the pore table as a DataFrame with the `index` column napari requires.
 
     Row 0 is the background, because napari's features table uses the row number as the
     label.
@@ -232,7 +232,7 @@ def add_sample(
 
 
 def sample_colormap() -> DirectLabelColormap:
-    """Return one colour for the sample, unlike those of pores and their preview."""
+    """Return a colormap for the sample, unlike those of pores and their preview."""
     from napari.utils.colormaps import DirectLabelColormap
 
     colours = {0: "transparent", 1: _SAMPLE_COLOUR, None: _SAMPLE_COLOUR}
@@ -242,7 +242,7 @@ def sample_colormap() -> DirectLabelColormap:
 def earlier_pore_layers(
     viewer: ViewerModel, volume_name: str
 ) -> list[weakref.ref[Labels]]:
-    """Layers with the pores of a volume from earlier measurements, latest first.
+    """Return the layers with a volume's pores from earlier measurements, latest first.
 
     Layers renamed by the user are excluded.
     """
@@ -310,7 +310,7 @@ def add_rose(
     place: AnyDict | None = None,
     visible: bool = True,
 ) -> Vectors | None:
-    """Draw a line through the centre for each direction, proportional to its MIL.
+    """Draw a line for each direction, scaled with its mean intercept length (MIL).
 
     An earlier layer of the same volume is replaced.
 

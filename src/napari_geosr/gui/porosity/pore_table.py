@@ -99,7 +99,7 @@ class PoreTableModel(QAbstractTableModel):
         return bool(index < len(self._marked) and self._marked[index])
 
     def first_marked(self) -> int | None:
-        """First row of a selected pore; None if no selected pore is listed."""
+        """Return the first row of a selected pore; None if none is listed."""
         if not self._marked.any():
             return None
         marked = self._marked[self._order]
@@ -156,7 +156,7 @@ class PoreTableModel(QAbstractTableModel):
         return self._decimals.get(name)
 
     def as_text(self) -> str:
-        """All rows shown, as tab-separated text, below the column names and units."""
+        """Return the rows shown as tab-separated text, below column names and units."""
         units = self._units
         head = [f"{n} ({units[n]})" if units.get(n) else n for n in self._names]
         columns = [self._columns[name][self._order].tolist() for name in self._names]
@@ -174,17 +174,17 @@ class PoreTableModel(QAbstractTableModel):
         return self._columns[LABEL][self._order] if self._names else self._order
 
     def label_at(self, row: int) -> int:
-        """Label of the pore that is shown in `row`."""
+        """Return the label of the pore that is shown in `row`."""
         return int(self._columns[LABEL][self._order[row]])
 
     def row_of(self, label: int) -> int | None:
-        """Row that shows `label`; None if there is none or it is filtered out."""
+        """Return the row that shows `label`; None if it is missing or filtered out."""
         if not 0 <= label < len(self._row_of) or self._row_of[label] < 0:
             return None
         return int(self._row_of[label])
 
     def index_of(self, label: int) -> int | None:
-        """Return the index of `label` in the original columns."""
+        """Return the index of `label` in the columns; None if it is not shown."""
         row = self.row_of(label)
         return None if row is None else int(self._order[row])
 
@@ -228,8 +228,8 @@ def decimals_of(values: AnyArray) -> int | None:
     """Return the number of decimals for all numbers in a column, so that they align.
 
     Small numbers (the 10th percentile) show four significant digits; whole numbers have
-    no decimals. None for columns of integers, and for columns that would need more than
-    six decimals.
+    no decimals. None for columns of integers or of very large numbers, and for columns
+    that would need more than six decimals.
     """
     if values.dtype.kind != "f":
         return None
@@ -245,10 +245,10 @@ def decimals_of(values: AnyArray) -> int | None:
 
 
 def cell_text(value: object, decimals: int | None = None) -> str:
-    """Format a number for display.
+    """Format a value for display.
 
-    Integers are shown as such; other numbers have the decimals of their column, or four
-    significant digits if `decimals` is None.
+    Integers are shown in full; other numbers have the decimals of their column, or at
+    least four significant digits if `decimals` is None.
     """
     if isinstance(value, np.bool_ | bool):
         return "yes" if value else "no"
@@ -420,7 +420,7 @@ class PoreTable(QTableView):
         return True
 
     def selected_label(self) -> int | None:
-        """Label of the selected pore, or of one of them."""
+        """Return the label of the selected pore, or of one of several."""
         ranges = self.selectionModel().selection()
         return self.pores.label_at(ranges[0].top()) if len(ranges) else None
 

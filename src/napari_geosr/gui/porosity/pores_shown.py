@@ -217,7 +217,7 @@ class PoreDisplay(QObject):
         self.extended.emit(name, extended)
 
     def layer(self, name: str | None = None) -> Labels | None:
-        """Labels layer of a report (by default the listed one), if it still exists."""
+        """Return the pore layer of a report (by default the listed one), if any."""
         return self._in_viewer(self._layers, name)
 
     def _in_viewer(
@@ -228,7 +228,7 @@ class PoreDisplay(QObject):
         return layer if layer is not None and layer in self._viewer.layers else None
 
     def go_to(self, label: int) -> None:
-        """Move slices and camera to a pore, and select its label."""
+        """Move the sliders and the camera to a pore, and select its label."""
         report, measured = self._result.report, self._measured
         if report is None or measured is None:
             return

@@ -96,7 +96,7 @@ class FiguresTable(QWidget):
             help_text = row.help or row.label
             help_text = help_text[0].upper() + help_text[1:]
             title = row.label.split(" (")[0]
-            # A remark in parentheses does not fit next to its label.
+            # A remark in parentheses does not fit next to its value.
             shown = [text.replace(" (", "\n(") for text in row.texts]
             if several:
                 title, shown = _unit_to_label(_shortened_label(row.label), row.texts)
@@ -466,7 +466,7 @@ class PorosityResult(QWidget):
 
 
 class _Page(QScrollArea):
-    """Scrolls only vertically; it is as wide as its content plus the scroll bar."""
+    """Scrolls only vertically; at least as wide as its content and the scroll bar."""
 
     def minimumSizeHint(self) -> QSize:
         """Return the width of the whole content."""

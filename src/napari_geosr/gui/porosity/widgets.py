@@ -115,7 +115,7 @@ class PorosityWidgets(Dock):
         self.settings.faults.clear()
 
     def show_theme(self, _event: object = None) -> None:
-        """Draw the histograms in the colours of napari's theme."""
+        """Draw the histograms and the plot in the colours of napari's theme."""
         from napari.utils.theme import get_theme
 
         theme = get_theme(self._viewer.theme)

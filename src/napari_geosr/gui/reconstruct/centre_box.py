@@ -88,7 +88,7 @@ class CentreBox(QWidget):
         self.find_button.clicked.connect(self.findRequested)
 
     def set_columns(self, n_columns: int, stored: float | None) -> None:
-        """Set another scan; `stored` is the axis given by its file, if any."""
+        """Adapt to a scan's number of columns and the axis `stored` in its file."""
         self._is_setting = True
         # The range is wider than the detector because the axis may lie outside it.
         self.spin.setRange(-float(n_columns), 2.0 * n_columns)

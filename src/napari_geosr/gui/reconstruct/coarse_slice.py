@@ -1,8 +1,8 @@
-"""A coarse slice in about a second if a sharp one takes longer; without Qt.
+"""Reconstruct a coarse slice in about a second if a sharp one takes longer; no Qt.
 
-If columns are half as wide, a slice has twice as many per edge and takes four times as
-long. Wider columns therefore show the effect of an algorithm early: grey values
-(attenuation per unit length) and position are not affected.
+If columns are half as wide, a slice has twice as many pixels per edge and takes four
+times as long. Wider columns therefore show the effect of an algorithm early: grey
+values (attenuation per unit length) and position are not affected.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class CoarseSlice(Step):
 
 
 def binning_factor(scan: Projections, config: ReconstructConfig) -> int:
-    """Return the number of columns to bin so that a slice takes about a second."""
+    """Return how many columns to bin (1 for none) for a slice in about a second."""
     settings = config.algorithm_config()
     iterations = int(getattr(settings, "iterations", 0))
     if not iterations or scan.geometry != "parallel":

@@ -40,6 +40,7 @@ def compile_steps(
     Returns
     -------
     bool
+        Always True.
 
     Raises
     ------

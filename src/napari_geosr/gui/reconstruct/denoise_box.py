@@ -72,7 +72,7 @@ class DenoiseBox(QWidget):
     Signals
     -------
     startRequested
-        *Start* was pressed: the dock calls `start` with its data.
+        *Start* was pressed: the dock calls `start` with its scan and settings.
     failed : object
         The error that an action caused.
     reported : str
@@ -288,7 +288,7 @@ def scans_config(
     Parameters
     ----------
     column : float, optional
-        The rotation axis, if known.
+        Detector column of the rotation axis, if known.
     folder : Path
         Folder of the job; angles that settings cannot describe are written there.
     """

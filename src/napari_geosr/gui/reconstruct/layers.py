@@ -54,7 +54,7 @@ class HiddenViews:
             self._camera = tuple(camera.center), float(camera.zoom)
 
     def fit(self, layer: Layer) -> None:
-        """Move the camera to slices if views were hidden for them."""
+        """Fit the camera to a layer of slices if views were hidden for it."""
         if not self._must_fit:
             return
         self._must_fit = False
@@ -109,7 +109,7 @@ class SlicePreviewLayer:
         replace_data(self._viewer, layer, volume, like=None)
 
     def release(self) -> Image | None:
-        """Release the layer for another use; return None if it was removed."""
+        """Hand over the layer for another use; return None if it was removed."""
         layer, self.layer = self.layer, None
         return layer if layer in self._viewer.layers else None
 
@@ -158,8 +158,8 @@ class VolumeLayer:
         Parameters
         ----------
         reusable : Image layer, optional
-            A layer of three axes that is no longer needed. It is reused because napari
-            takes a third of a second to remove a layer and add another.
+            A layer with three axes that is no longer needed. It is reused because
+            napari takes a third of a second to remove a layer and add another.
         """
         self._reusable = None if reusable is None else weakref.ref(reusable)
         stopped = self._stopped if self.unfinished(key) is not None else None
@@ -245,7 +245,7 @@ class VolumeLayer:
         return layer
 
     def forget(self, layer: object) -> bool:
-        """Release the voxels if `layer` is this one; return whether it is."""
+        """Release the partial result if `layer` shows it; return whether it does."""
         if self._layer is None or layer is not self._layer():
             return False
         self._stopped = None

@@ -204,7 +204,7 @@ class OpenProjections(QWidget):
 
 
 def _image_path(layer: Layer) -> Path | None:
-    """File or folder of a layer that was opened as an image; None for other layers."""
+    """Return the path of a layer that was opened as an image; None for others."""
     record = layer.metadata.get(METADATA, {})
     path = record.get("source") or record.get("file") or layer.source.path
     if path is None or "helper" in record or record.get("provenance"):

@@ -248,7 +248,7 @@ class AlgorithmBox(KindForm):
         self.replace_values(config.algorithm, values)
 
     def values(self) -> AnyDict:
-        """Return fields of `ReconstructConfig` that differ from the defaults."""
+        """Return the algorithm, and its settings that differ from the defaults."""
         changed = self.changed_values()
         values: AnyDict = {"algorithm": self.kind()}
         values |= {k: v for k, v in changed.items() if k in SHARED_SETTINGS}

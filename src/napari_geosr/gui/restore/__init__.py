@@ -310,7 +310,7 @@ class RestoreDock(RestoreWidgets):
         self.show_busy(self.activity.busy)
 
     def _expect_run(self) -> None:
-        """Let the requested run become a job if the window closes before it begins."""
+        """Let the requested run become a job if it has not begun when napari closes."""
         layer, config, whole = self._chosen_run()
         expected = self.activity.handover, self._awaits_run, self._on_cancel
         copying.expect_run(*expected, layer, self._viewer, config, whole=whole)

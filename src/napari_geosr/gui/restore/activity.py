@@ -80,9 +80,9 @@ class RestoreActivity(Activity):
     Signals
     -------
     ready : RunPreparation
-        The layer and the model are compatible; estimate and verdict are known.
+        The prepared run: layer and model are compatible, and its time is estimated.
     notReady
-        Layer, model or settings changed: estimate and verdict are no longer valid.
+        Layer, model or settings changed: the prepared run is no longer valid.
     previewed : Image, Layer
         A layer, and the preview of its visible part.
     finished : object, object, float

@@ -79,7 +79,7 @@ class CheckButton(QPushButton):
         self.setVisible(False)
 
     def set_pair(self, source: Image | None, result: Image | None) -> None:
-        """Set the pair to compare; None disables the button."""
+        """Set the pair to compare; with None, hide the button."""
         if source is None or result is None:
             self._pair = None
         else:
@@ -233,7 +233,7 @@ class CompareButton(QPushButton):
         self.setVisible(False)
 
     def set_pair(self, source: Image | None, result: Image | None) -> None:
-        """Set the pair to compare; None hides the button."""
+        """Set the pair to compare; with None, hide the button."""
         self._pair = None
         if source is not None and result is not None:
             self._pair = weakref.ref(source), weakref.ref(result)

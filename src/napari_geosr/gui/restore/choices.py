@@ -28,7 +28,7 @@ _STEPS = 20
 
 
 class SeriesChoice(QComboBox):
-    """Choice between one or all time points and channels; hidden if there is only one.
+    """Choice of one or all time points and channels; hidden if the layer has neither.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class SeriesChoice(QComboBox):
         return bool(self._axes)
 
     def wants_all(self) -> bool:
-        """Whether all points are to be restored, if there are several."""
+        """Whether all time points and channels of a series are to be restored."""
         return self.is_series() and bool(self.currentData())
 
 

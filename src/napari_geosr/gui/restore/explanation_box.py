@@ -60,7 +60,7 @@ _HINT = "Click on a pore or a voxel of the result."
 
 @dataclass(frozen=True, eq=False)
 class _Answer:
-    """Findings of a run, and its map with the upper contrast limit."""
+    """An explanation, and its map with the upper contrast limit."""
 
     prepared: PreparedExplanation
     explanation: Explanation
@@ -90,8 +90,8 @@ class ExplanationBox(QWidget):
         self._prepared: tuple[Key, PreparedExplanation] | None = None
         #: The voxel of the result that was clicked last.
         self._at: tuple[int, int, int] | None = None
-        #: Function of the latest run by which the prepared network checks whether to
-        #: stop.
+        #: Stop function of the latest run; the prepared network outlives its run and
+        #: calls the current one.
         self._should_stop: list[ShouldStop] = []
         self.pick_button = button(
             "Explain pore or voxel",
@@ -147,7 +147,7 @@ class ExplanationBox(QWidget):
                 self.method.setItemData(row, each.help, Qt.ItemDataRole.ToolTipRole)
 
     def set_pair(self, source: Image | None, result: Layer | None) -> None:
-        """Offer to explain `result`, made from `source`; None disables it.
+        """Offer to explain `result`, made from `source`; with None, hide the widget.
 
         Only results of a single network can be explained, not those of filters.
         """
@@ -167,7 +167,7 @@ class ExplanationBox(QWidget):
         return (source, result) if source in layers and result in layers else None
 
     def _settings(self) -> ExplainConfig | None:
-        """Settings of the run that produced the result, from its provenance record."""
+        """Return the settings for explaining the result, from its provenance record."""
         layers = self._layers()
         return None if layers is None else explain_settings(layers[1], _METHODS)
 

@@ -12,7 +12,7 @@ from napari_geosr.operations.restore.resume import FinishedPart
 
 
 class FinishedPartRow(QWidget):
-    """Shows how much of the result is finished; hidden if there is none.
+    """Shows how much of the result is finished; hidden without a finished part.
 
     Signals
     -------

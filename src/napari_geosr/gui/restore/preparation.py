@@ -69,7 +69,7 @@ class RunPreparation:
         return [one for one in doubts if not any(reason in one for reason in told)]
 
     def at(self, position: Mapping[str, int]) -> PreparedRestoration:
-        """The prepared restoration of the part on screen, which is at `position`."""
+        """Return the prepared restoration of the part on screen, at `position`."""
         if self.series is None:
             return self.prepared
         return self.series.at(point_at(position))

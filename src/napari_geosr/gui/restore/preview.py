@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Region = tuple[slice, ...]
 
-#: Edges of the region that a preview restores, in voxels of the input, longest first.
+#: Edge lengths of previewed regions, in voxels of the input, longest first.
 PREVIEW_EDGES = (512, 256, 128, 64)
 
 #: Milliseconds after which a hidden preview is removed.
@@ -73,7 +73,7 @@ def region_on_screen(
 
 
 def _part(start: int, stop: int, size: int, edge: int | None) -> slice:
-    """At most `edge` voxels around the middle of ``start … stop``, inside the axis."""
+    """Return up to `edge` voxels around the middle of a range, inside the axis."""
     if edge is None:
         return slice(max(start, 0), min(stop, size))
     if size <= edge:

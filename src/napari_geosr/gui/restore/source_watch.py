@@ -50,13 +50,13 @@ class PointWatch(QObject):
         self._point = self.point()
 
     def set_paused(self, paused: bool) -> None:
-        """Ignore movements, as during a run, until they are watched again."""
+        """Ignore movements while paused, as during a run; check for them afterwards."""
         self._is_paused = paused
         if not paused and self.point() != self._point:
             self._timer.start(_SETTLED_MS)
 
     def point(self) -> dict[str, int]:
-        """Time point and channel on screen; empty if the layer is not a series."""
+        """Return the time point and channel on screen; empty if not a series."""
         layer = None if self._layer is None else self._layer()
         if layer is None or layer not in self._viewer.layers:
             return {}

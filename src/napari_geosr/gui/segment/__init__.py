@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 
 class SegmentDock(SegmentWidgets):
-    """Segments a scan from strokes, and predicts the current slice after each of them.
+    """Segments a scan from strokes, and predicts the current slice after each stroke.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ class SegmentDock(SegmentWidgets):
 
     @classmethod
     def load_steps(cls) -> Generator[Step, None, None]:
-        """Compile the forest, which takes seconds the first time."""
+        """Compile the random forest, which takes seconds the first time."""
         yield from ()
         segment.warm_up()
         warm_up()
@@ -217,7 +217,7 @@ class SegmentDock(SegmentWidgets):
         self.activity.request(what)
 
     def cancel(self) -> None:
-        """Request the running operation to stop."""
+        """Stop the running operation at its next step."""
         if self.activity.busy:
             self.activity.cancel()
             self.bar.state.setText("Stopping…")

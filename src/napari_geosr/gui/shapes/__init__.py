@@ -67,7 +67,7 @@ _MESHES = {
 
 
 def _settings_part(task: str) -> str:
-    """Return the name of the file with the settings of a task."""
+    """Return the part of a settings file's name that stands for a task."""
     return task.lower().replace(" ", "_")
 
 
@@ -203,7 +203,7 @@ class ShapesDock(ShapesWidgets):
             self.bar.progress.setVisible(False)
 
     def _hint(self, *, segments: bool, complete: bool) -> str:
-        """Hint on the next action."""
+        """Return a hint on the next action."""
         if not complete:
             return NO_SCAN if segments else NO_SHAPE
         if segments:
@@ -211,13 +211,13 @@ class ShapesDock(ShapesWidgets):
         return READY if self._made is None else DONE
 
     def cancel(self) -> None:
-        """Request the running operation to stop."""
+        """Stop the running operation at its next step."""
         if self.activity.busy:
             self.activity.cancel()
             self.bar.state.setText("Stopping…")
 
     def _begin(self) -> tuple[Labels, Volume, ShapeConfig]:
-        """Return the shape and the settings for a run."""
+        """Return the shape's layer, its volume, and the settings for a run."""
         self.clear_errors()
         layer = self._shape()
         return layer, volume_from_layer(layer, self._viewer), self.config()

@@ -70,7 +70,7 @@ def add_shape(
 
 
 def _part_colormap() -> DirectLabelColormap:
-    """One colour for a completed part, unlike those of the given shape."""
+    """Return a colormap for a completed part, unlike that of the given shape."""
     from napari.utils.colormaps import DirectLabelColormap
 
     return DirectLabelColormap(color_dict={0: "transparent", None: _PART_COLOUR})
@@ -108,7 +108,7 @@ def add_surface(
 
 
 class PreviewSurface:
-    """The surface of the block that was refined for a preview."""
+    """The surface shown as a preview: of a refined block, or of a completed part."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         self._viewer = viewer

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 #: Tasks, in the order of their menu.
 REFINE, COMPLETE, SEGMENT = "Refine", "Complete", "Segment inside"
-#: Text of the bar while nothing runs: without a shape, without a scan to segment, with
-#: both, and after a run.
+#: Text of the bar while nothing runs: without a shape, without a scan to segment,
+#: before a segmentation, before any other run, and after a run.
 NO_SHAPE = "Open the labels of a shape."
 NO_SCAN = "Open the scan to segment and a mask."
 READY_TO_SEGMENT = "Segment the voxels of the mask."
@@ -237,7 +237,7 @@ class ShapesWidgets(Dock):
 
 
 def summary_of(made: shapes.ShapeLayer) -> str:
-    """How much a result differs from the input, in sentences."""
+    """Describe how much a result differs from the input, in sentences."""
     unit = made.before.unit
     if made.part_figures is not None:
         volume = f"{made.part_figures.volume:.4g}"
@@ -256,7 +256,7 @@ def summary_of(made: shapes.ShapeLayer) -> str:
 
 
 def fractions_of(made: shapes.SegmentedLayer) -> str:
-    """Number of segmented voxels and fraction of each label, one per line."""
+    """Return the number of segmented voxels and each label's fraction, line by line."""
     lines = [f"{made.n_inside:,} voxels inside the mask were segmented."]
     for label, fraction in made.fractions.items():
         lines.append(f"Label {label}: {100 * fraction:.2f} % of the mask")

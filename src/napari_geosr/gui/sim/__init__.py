@@ -62,7 +62,7 @@ _NOT_REMEMBERED = ("pixel", "angles", "phases", "order", "offset", "patterns")
 _OF_PATTERNS = FramesConfig.model_fields.keys() - {"threads"}
 #: Names of the operations.
 _FIND, _REFINE, _PREVIEW, _RUN = "find", "refine", "preview", "run"
-#: Edge of a preview in camera pixels.
+#: Edge length of a preview, in camera pixels.
 PREVIEW_EDGE = 512
 
 
@@ -172,7 +172,7 @@ class SimDock(SimWidgets):
             self._show_found()
 
     def _current(self, config: SimConfig) -> FoundPatterns | None:
-        """The patterns on screen, if they match the current layer and settings."""
+        """Return the patterns on screen if they match the chosen layer and settings."""
         if self._found_key != self._key(self._source(), config):
             return None
         return self._found
@@ -330,7 +330,7 @@ class SimDock(SimWidgets):
     def _place(
         self, layer: Image, frames: SimFrames
     ) -> tuple[tuple[slice, slice], tuple[int, int, int]]:
-        """Part of the frames around the middle of the canvas, and the plane shown."""
+        """Return the rows and columns to preview, and the plane, time and channel."""
         point = np.array(self._viewer.dims.point, dtype=float)
         point[-2:] = self._viewer.scene.camera.center[-2:]
         middle = indices_at(self._viewer, layer, point)[-2:]

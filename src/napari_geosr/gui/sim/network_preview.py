@@ -43,7 +43,7 @@ class NetworkPreview(QObject):
         return None if self._layer is None else self._layer()
 
     def begin(self) -> None:
-        """Release the layer of an earlier run."""
+        """Remove the layer of an earlier run."""
         self.end()
         self._is_dismissed = False
 

@@ -31,7 +31,7 @@ from napari_geosr.operations.sim.inputs import (
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Maximum edge of a thumbnail, in screen pixels and in camera pixels.
+#: Maximum edge length of a thumbnail, in screen pixels and in camera pixels.
 _EDGE = 40
 #: Largest width of a row of thumbnails in pixels.
 _ROW = 210
@@ -51,7 +51,7 @@ class FrameOverview:
     rows : ndarray of shape (angles, rows, columns), uint8
         Thumbnails of the phases, side by side.
     edge : int
-        Edge of a thumbnail in pixels.
+        Edge length of a thumbnail in pixels.
     remark : str
         Why the order is uncertain; empty if it is certain.
     are_raw : bool
@@ -88,7 +88,7 @@ def overview_steps(
 
 
 def thumbnails(part: FloatArray) -> npt.NDArray[np.uint8]:
-    """Rows of thumbnails with the same contrast, so that bleaching is visible.
+    """Draw rows of thumbnails with the same contrast, so that bleaching is visible.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ _COLUMNS = ("Direction", "Period", "Modulation", "Peak")
 #: Columns that can be edited.
 _DIRECTION = 0
 _PERIOD = 1
-#: Columns that contain only numbers.
+#: Columns that are aligned like numbers.
 _NUMBERS = (1, 2, 3)
 _NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?")
 
@@ -214,7 +214,7 @@ def _length(text: str, unit: str) -> float:
 
 
 def length_text(length: float, unit: str) -> str:
-    """A length with three or more digits before the unit, such as ``"221 nm"``."""
+    """Format a length with three significant digits, such as ``"221 nm"``."""
     if unit == "µm" and length < 1:
         length, unit = 1000 * length, "nm"
     return f"{length:.3g} {unit}"

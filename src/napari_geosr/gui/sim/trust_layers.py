@@ -21,7 +21,7 @@ _COLOURS = ("white", "#56b4e9")
 
 
 class TrustLayers:
-    """The residual map over the latest result, and its spectrum next to the frames.
+    """The residual map over the latest result, and the result's spectrum beside it.
 
     Parameters
     ----------

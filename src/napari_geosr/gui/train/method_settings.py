@@ -73,7 +73,7 @@ class MethodMemory:
         self._start = self._start | dict(values)
 
     def leave(self, values: AnyMapping) -> None:
-        """Record the values of the last method as left by the user."""
+        """Record the values of the previous method as the user left them."""
         if not self._shown:
             return
         changed = {k for k, v in values.items() if v != self._start.get(k)}
@@ -254,7 +254,7 @@ class MethodSettings(QWidget):
             self._steps.setValue(values["steps"])
 
     def adopt(self, values: AnyMapping) -> None:
-        """Show `values` as this method's own, which are not carried over."""
+        """Show `values` for this method only: they are not carried over."""
         self.set_values(values)
         self._memory.begin(self._entered())
 
@@ -270,7 +270,7 @@ class MethodSettings(QWidget):
         remember(f"train_{self._key}", kept)
 
     def list_models(self, is_open: bool = True) -> None:
-        """Suggest zoo models as initial models, once they are needed: this is slow."""
+        """Suggest zoo models as initial models, only when needed, as this is slow."""
         combo: Any = None if self.form is None else self.form.editor(_FROM)
         if not is_open or combo is None or combo.count() > 1:
             return
@@ -358,8 +358,8 @@ class MethodSettings(QWidget):
 def tune_steps(model: str | Path, method: str | None) -> Generator[Step, None, AnyDict]:
     """Find the settings of a training run that starts from a model.
 
-    Call it in a worker. It loads torch, because only the model's module contains all
-    settings.
+    Call it in a worker. It loads torch, which the module of the model's network
+    imports.
     """
     load_torch()
     yield StageStarted(message="Reading the initial model")

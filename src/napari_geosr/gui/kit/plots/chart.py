@@ -58,7 +58,7 @@ def _load_in_thread() -> None:
 
 
 def linear_ticks(low: float, high: float, count: int = 4) -> list[float]:
-    """Round numbers between `low` and `high`, about `count` of them."""
+    """Return about `count` round numbers between `low` and `high`."""
     span = high - low
     if not span > 0:
         return [low]
@@ -71,9 +71,9 @@ def linear_ticks(low: float, high: float, count: int = 4) -> list[float]:
 
 
 def log_ticks(low: float, high: float, max_count: int = 5) -> list[float]:
-    """Return the powers of ten between `low` and `high`, both greater than zero.
+    """Return at most `max_count` powers of ten between `low` and `high`, both positive.
 
-    If the range contains at most one power, its multiples by two and five are included.
+    If there is at most one of them, two and five times a power of ten are included.
     """
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
     if last <= first:
@@ -97,7 +97,7 @@ def tick_text(value: float) -> str:
 
 
 def curve_colors(text: QColor) -> tuple[str, ...]:
-    """Colours of curves for a text colour; the first is the text colour itself."""
+    """Return the colours of curves, beginning with the text colour."""
     return (text.name(), *_COLORS[text.lightness() < 128])
 
 

@@ -43,7 +43,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class PlotColors:
-    """Colours of the theme: `text` for lines and text, the others for bars."""
+    """Colours of the theme: for lines and text, for bars, and for the bars of pores."""
 
     text: str
     bars: str
@@ -120,7 +120,7 @@ class HistogramView(Chart):
         return float(self.plot.mapTo(self, pixel).x())
 
     def value_at(self, x: float) -> float:
-        """Value at a horizontal position in widget pixels, clipped to the range."""
+        """Return the value at a horizontal widget pixel, clipped to the range."""
         self._plot_width()
         scene = self.plot.mapToScene(self.plot.mapFrom(self, QPoint(round(x), 0)))
         position = float(self.plot.getViewBox().mapSceneToView(scene).x())
@@ -203,8 +203,7 @@ class HistogramView(Chart):
 
 
 class ThresholdView(HistogramView):
-    """Histogram of grey values with a threshold that can be moved with the mouse or the
-    keyboard.
+    """Histogram of grey values; the mouse or the arrow keys move its threshold.
 
     Signals
     -------

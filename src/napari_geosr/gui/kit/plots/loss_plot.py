@@ -58,7 +58,7 @@ class Line:
 
 
 def downsample(line: Line) -> tuple[AnyArray, AnyArray]:
-    """Average neighbouring points of a line; non-finite values remain gaps."""
+    """Average neighbouring finite points of a line; leave gaps if there are none."""
     steps = np.asarray(line.steps, float)
     values = np.asarray(line.values, float)
     values = np.where(np.isfinite(values), values, np.nan)

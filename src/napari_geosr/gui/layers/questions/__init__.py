@@ -1,1 +1,1 @@
-"""Questions that docks ask about a layer: whether its planes are slices or frames."""
+"""Questions about a layer, such as whether its planes are slices or frames."""

@@ -1,4 +1,4 @@
-"""Notes on the files of several images, with rows for correcting the assumptions."""
+"""Notes on the files of several images, with rows for correcting assumptions."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _EVENTS = ("metadata", "units", "axis_labels", "name", "scale")
 class NotesRow(QWidget):
     """Warnings and notes of a layer's file in one message; hidden if there are none.
 
-    *Correct…* opens the row below it that corrects the assumption.
+    *Correct…* opens the row below it in which the assumption can be corrected.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ class NotesRow(QWidget):
 
 
 def _warnings_and_notes(layer: Layer | None) -> tuple[list[str], list[Note], str]:
-    """Warnings, notes, and the reason why the layer must not be measured, if any."""
+    """Return warnings, notes, and why the layer must not be measured, if at all."""
     if layer is None:
         return [], [], ""
     try:

@@ -42,7 +42,7 @@ _DISTANCE_KEY = "geosr_distance"
 def open_questions(
     layer: Layer, place: LayerGeometry, record: AnyMapping | None
 ) -> AnyDict:
-    """Return the open questions for the metadata of the layer's volume.
+    """Return warnings, open questions and answers for the metadata of a volume.
 
     Parameters
     ----------

@@ -235,7 +235,7 @@ class PorePlot(QWidget):
         return bool(self.only_selected.isChecked())
 
     def set_report(self, report: PorosityReport) -> None:
-        """Show the pores of a report; keep the columns if it has them."""
+        """Show the pores of a report; keep the chosen columns if it has them."""
         self._report = report
         columns = number_columns(report)
         for i, menu in enumerate((self.x, self.y)):
@@ -338,7 +338,7 @@ class PorePlot(QWidget):
         self.groupSaved.emit(name, self._filter_of(self._marked.mask))
 
     def _filter_of(self, mask: AnyArray) -> str:
-        """The current filter if it selects exactly these pores; otherwise empty."""
+        """Return the filter if it selects exactly these pores; otherwise empty."""
         text = self.expression.text().strip()
         if self._report is None or not text:
             return ""
@@ -355,7 +355,7 @@ def _spaced(number: int) -> str:
 
 
 def _share(report: PorosityReport, mask: AnyArray) -> str:
-    """Return the fraction of the total pore size in the selected pores."""
+    """Describe the selected pores' share of the total pore volume (2D: area)."""
     column = "area" if report.is_flat else "volume"
     sizes = report.table.get(column)
     if sizes is None or not sizes.sum() > 0:

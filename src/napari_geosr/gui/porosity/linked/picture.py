@@ -28,7 +28,7 @@ _CORNERS = 64
 class PictureOutlines(QObject):
     """A Shapes layer over the pores, as long as outlines are drawn.
 
-    It starts with napari's lasso; its polygons, rectangles and ellipses select pores in
+    napari's lasso is active at first; polygons, rectangles and ellipses select pores in
     the same way. Every outline is removed once it has selected its pores.
 
     Signals
@@ -131,7 +131,7 @@ def _remove(
 
 
 def _corners(data: AnyArray, kind: str) -> AnyArray:
-    """The outline of a shape as a polygon; napari stores the box of an ellipse."""
+    """Return a shape's outline as a polygon; napari stores the box of an ellipse."""
     if kind != "ellipse":
         return data
     turns = np.linspace(0, 2 * np.pi, _CORNERS, endpoint=False)[:, None]
@@ -143,7 +143,7 @@ def _corners(data: AnyArray, kind: str) -> AnyArray:
 
 
 def labels_inside(labels: Any, outline: AnyArray, axes: list[int]) -> AnyArray:
-    """Return the labels of the voxels in a plane whose centres are inside an outline.
+    """Return the labels in a plane at voxels with centres inside an outline.
 
     Parameters
     ----------

@@ -63,7 +63,7 @@ _FORMAT = QImage.Format.Format_ARGB32_Premultiplied
 
 
 class ScatterView(Chart):
-    """Points in two columns, with histograms along both axes and a lasso.
+    """Points for two columns, with histograms along both axes and a lasso.
 
     Signals
     -------
@@ -251,7 +251,7 @@ class ScatterView(Chart):
         self._paint_selected()
 
     def _disc(self) -> list[int]:
-        """Distances in the image from the middle of a point to its pixels."""
+        """Return the index offsets from the centre of a point to its pixels."""
         r = self._radius
         reach = range(-r, r + 1)
         return [
@@ -288,7 +288,7 @@ class ScatterView(Chart):
             strip.setPath(self._bars(axis, self._bins[axis][chosen]))
 
     def _bars(self, axis: int, bins: AnyArray) -> Any:
-        """Outline of a histogram in the strip beyond the points."""
+        """Return the outline of a histogram in the strip beyond the points."""
         scale, other = self._scales[axis], self._scales[1 - axis]
         highest = np.bincount(self._bins[axis], minlength=BINS).max()
         counts = np.bincount(bins, minlength=BINS) / max(int(highest), 1)
@@ -309,7 +309,7 @@ class ScatterView(Chart):
         return float(place.x()), float(place.y())
 
     def _band(self, end: tuple[float, float]) -> list[tuple[float, float]]:
-        """Outline of the range from the first to another position in a histogram."""
+        """Return the corners of the range from the first position to another one."""
         axis = self._strip_axis
         assert axis is not None
         ends = self._lasso[0][axis], end[axis]
@@ -325,7 +325,7 @@ class ScatterView(Chart):
             self._strip_axis = strip_at(self._lasso[0], self._scales)
 
     def mouseMoveEvent(self, event: QEvent) -> None:
-        """Extend the lasso; it is drawn with the points inside, once per frame."""
+        """Extend the lasso; once per frame, redraw it and select the points inside."""
         if self._press is None:
             return
         moved = event.position() - self._press

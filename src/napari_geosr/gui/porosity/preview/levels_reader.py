@@ -78,7 +78,7 @@ class LevelsReader(QObject):
         return None if self._layer is None else self._layer()
 
     def key(self) -> Key:
-        """Build the key on which the grey values depend; empty if there is no layer."""
+        """Return a key of what the grey values depend on; empty without a layer."""
         layer = self.layer()
         if layer is None:
             return ()
@@ -87,7 +87,7 @@ class LevelsReader(QObject):
         return id(layer), contents_key(layer), tuple(position.items()), sample
 
     def _sample_key(self, layer: Layer) -> Key:
-        """Build the key that identifies the sample: the mask and its voxels."""
+        """Return a key that identifies the sample: the mask and its voxels."""
         mask, sample = self.mask(), self._sample()
         if mask is None or sample is None:
             return ()
@@ -98,7 +98,7 @@ class LevelsReader(QObject):
         return id(mask), contents_key(mask), strokes, position, *places
 
     def _sample(self) -> Volume | None:
-        """The mask if it fits the layer; otherwise the preview reports why not."""
+        """Return the mask if it fits the layer; if not, the preview reports why."""
         layer, mask = self.layer(), self.mask()
         if layer is None or mask is None:
             return None

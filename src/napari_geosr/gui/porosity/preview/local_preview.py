@@ -1,4 +1,4 @@
-"""Preview of pores found with a local threshold, computed in the background."""
+"""Preview of pores found with a local threshold, computed in a worker."""
 
 from __future__ import annotations
 

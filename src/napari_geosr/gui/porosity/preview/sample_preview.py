@@ -33,7 +33,7 @@ _DELAY_MS = 250
 
 
 class SamplePreview(QObject):
-    """Finds the automatic mask in the background, and aligns labels with the image.
+    """Finds the automatic mask in a worker, and aligns labels with the image.
 
     While the mask is being found, and for volumes of more than `MAX_VOXELS` voxels, the
     preview shows the pores of the whole volume.

@@ -36,7 +36,7 @@ class ThresholdedArray:
     data : array-like
         Grey values.
     sample : array-like, optional
-        Mask with the shape of the last axes of `data`, e.g. for each time point.
+        Mask with the shape of the last axes of `data`, e.g. for all time points.
     """
 
     def __init__(self, data: Any, sample: Any = None) -> None:

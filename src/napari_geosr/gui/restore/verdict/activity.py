@@ -65,7 +65,7 @@ def _verdicts_steps(
 
 
 def _worst_verdict(verdicts: Mapping[str, RunVerdict]) -> tuple[RunVerdict, str]:
-    """The most severe verdict and its channel; other harmful verdicts become reasons.
+    """Return the most severe verdict, with other harmful ones added, and its channel.
 
     Of equally severe verdicts, the first one counts: that for the channel on screen.
     """

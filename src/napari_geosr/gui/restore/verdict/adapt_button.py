@@ -93,8 +93,8 @@ class AdaptButton(QPushButton):
         volume : Volume, optional
             The scan; None if there is none to adapt to.
         model : str
-            Name or path of a denoiser with weights; empty if the chosen model has
-            none.
+            Name or path of a denoiser with weights; empty if the chosen model is not
+            one.
         """
         self._volume, self._model = volume, model
         self._show()

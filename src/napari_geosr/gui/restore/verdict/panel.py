@@ -338,7 +338,7 @@ def confirm_harmful_run(
 def _rank_config(
     settings: Callable[[], RestoreConfig], upscale_factor: int = 1
 ) -> RankConfig:
-    """Settings of a ranking, with the dock's device, threads and sharpness."""
+    """Return settings for a ranking, with the dock's device, threads and sharpness."""
     values: AnyDict = {"upscale_factor": upscale_factor}
     with suppress(ConfigError):  # the error is shown next to its field
         config = settings()

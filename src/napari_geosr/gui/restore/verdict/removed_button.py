@@ -76,7 +76,7 @@ class RemovedButton(QPushButton):
         on_screen: Callable[[], PreparedRestoration] | None,
         edge: int | None = None,
     ) -> None:
-        """Enable the button for a prepared run on `source`; with None, disable it.
+        """Show the button for a prepared run on `source`; with None, hide it.
 
         Parameters
         ----------
