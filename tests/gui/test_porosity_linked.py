@@ -195,6 +195,9 @@ def test_table_picture_and_other_plugins_select_in_the_plot(viewer, qtbot, dock)
     layer.features[SELECTED] = [False, False, True, False]
     layer.events.features()
     assert shown() == highlighted(layer) == marked_rows(table) == [2]
+    layer.features[CLUSTERS] = np.array(["none", "a", "b", "a"], "U4")
+    layer.events.features()
+    assert shown() == []
 
 
 def test_rows_of_naparis_features_table_are_labels(viewer, qtbot, dock):

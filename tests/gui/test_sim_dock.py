@@ -403,6 +403,7 @@ def test_a_value_is_typed_while_the_frames_are_drawn(viewer, qtbot, dock):
     qtbot.keyClick(editor, Qt.Key.Key_Return)
     said = "A period of 31 nm is below two pixels"
     qtbot.waitUntil(lambda: said in dock.message.text, timeout=5000)
+    assert length_text(1204, "nm") == "1200 nm"
     assert tree.topLevelItem(0).text(1) == length_text(
         0.065 / dock._found.estimate.patterns.fringes[0].frequency, "µm"
     )

@@ -47,7 +47,7 @@ REFINE, COMPLETE, SEGMENT = "Refine", "Complete", "Segment inside"
 NO_SHAPE = "Open the labels of a shape."
 NO_SCAN = "Open the scan to segment and a mask."
 READY_TO_SEGMENT = "Segment the voxels of the mask."
-READY = "Preview a block, or run the task on the whole shape."
+READY = "Preview the result, or run the task on the whole shape."
 DONE = "Compare the result with the input."
 #: Labels of the first row: for a segmentation, the shape is a mask.
 _SHAPE, _MASK = "&Shape", "Ma&sk"

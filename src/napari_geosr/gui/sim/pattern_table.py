@@ -217,4 +217,4 @@ def length_text(length: float, unit: str) -> str:
     """Format a length with three significant digits, such as ``"221 nm"``."""
     if unit == "µm" and length < 1:
         length, unit = 1000 * length, "nm"
-    return f"{length:.3g} {unit}"
+    return f"{float(f'{length:.3g}'):g} {unit}"

@@ -162,7 +162,7 @@ def _positive(values: AnyArray) -> AnyArray:
             float(v) if isinstance(v, int | float | np.number | np.bool_) else 0.0
             for v in values
         ]
-        if values.dtype.kind == "O"
+        if values.dtype.kind not in "biuf"
         else values.astype(np.float64)
     )
     positive: AnyArray = numbers > 0
