@@ -36,7 +36,7 @@ _SIZE_TOLERANCE = 0.2
 
 @dataclass(frozen=True, eq=False)
 class ExplainedRegion:
-    """A region of the result.
+    """A region of the result that is explained.
 
     Attributes
     ----------
@@ -113,7 +113,7 @@ class StoredPoreTable:
     Attributes
     ----------
     text : tuple of tuple of str
-        Rows of the file, starting with the header.
+        Rows of the file, starting with the header; empty if there is no file.
     shape : tuple of int
         Shape of the volume that was measured; empty if unknown.
     measured : mapping
@@ -377,7 +377,7 @@ def _cut_out(
     phase: Phase,
     notes: tuple[str, ...] = (),
 ) -> ExplainedRegion:
-    """Return a target consisting of the bounding box of a mask."""
+    """Return the region that a mask marks, cropped to the mask's bounding box."""
     box = []
     for axis in range(3):
         filled = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))

@@ -118,13 +118,13 @@ def measure_steps(
         interval to the porosity.
     labels_target : array-like, optional
         Integer array of the volume's shape to fill with the labels. By default they are
-        kept in memory, or in a zarr in the cache folder if they do not fit.
+        kept in memory, or in a zarr array in the cache folder if they do not fit.
     keep_labels : bool
         Whether to keep labels. Set it to False if only the measured values are needed.
     journal : LabellingJournal, optional
         Stores the progress of the labelling, so that an interrupted run can be resumed.
     workers : int or distributed.Client, optional
-        Processes that label the slabs; the result does not depend on them.
+        Processes that label the slabs; the result does not depend on their number.
 
     Returns
     -------
@@ -324,7 +324,7 @@ def measure_several_steps(
     journal : callable
         Returns the journal of a volume, given its name.
     workers : int or distributed.Client, optional
-        Processes that label the slabs; the results do not depend on them.
+        Processes that label the slabs; the results do not depend on their number.
 
     Yields
     ------
