@@ -187,7 +187,7 @@ def _backend(record: AnyMapping) -> str:
 
 
 def _differing(before: AnyMapping, now: AnyMapping) -> str:
-    """Describe the differences between two runs that affect the result, if any."""
+    """Describe a difference between two runs that affects the result; "" if none."""
 
     def seen(record: AnyMapping) -> AnyDict:
         inputs = record.get("inputs") or {}
