@@ -184,7 +184,7 @@ def _counts(
     *,
     is_dark: bool,
 ) -> tuple[PoreCounts, ...]:
-    """Count the pores of at least this size, or bright spots if most is dark."""
+    """Count pores of at least this size and, if most is dark, also bright spots."""
     is_known = phases is None or phases.are_separated(volumes[0], parts)
     kinds = (False, True) if is_dark else (False,)
     return tuple(

@@ -60,8 +60,8 @@ MAX_LEVEL = 1.15
 MAX_EXCESS_CORRELATION = 0.25
 #: Gain in a simulated scan, in dB, below which the expected gain is doubtful.
 MIN_TEST_GAIN = -0.5
-#: Gain in a simulated scan, in dB, below which the expected gain is doubtful even if it
-#: is larger.
+#: Gain in a simulated scan, in dB, below which the expected gain is doubtful, however
+#: large it is.
 _CLEAR_LOSS = -1.5
 #: Maximum factor by which noise may be outside the training range without a caution.
 _OUTSIDE = 1.25
