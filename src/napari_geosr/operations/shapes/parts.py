@@ -16,8 +16,8 @@ from napari_geosr.core.volume import Volume
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
 
-#: Maximum volume of a completed part, as a fraction of the shape, below which the shape
-#: may already have been complete.
+#: Volume of a completed part, as a fraction of that of the given shape, up to which the
+#: shape may already have been complete.
 _SMALL_PART = 0.01
 #: Minimum fraction of the input that a model reproduces; below it, the shape differs
 #: from the training data.

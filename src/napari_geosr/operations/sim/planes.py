@@ -337,7 +337,7 @@ def plan_tiles(
     ----------
     shape : (int, int)
     pixel_bytes : int
-        Memory for each camera pixel.
+        Memory for each camera pixel, in bytes.
     budget : int
         Bytes that a tile and its halo may use.
     halo : int
