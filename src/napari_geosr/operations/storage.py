@@ -52,7 +52,7 @@ def array_for(
     budget: int | None = None,
     depth: int = 8,
 ) -> Any:
-    """Return an array to fill: NumPy if it fits into memory, else zarr in the cache.
+    """Return a NumPy array to fill or, if it does not fit into memory, a zarr array.
 
     Parameters
     ----------

@@ -315,7 +315,7 @@ def _in_order(
 
 
 class _Task(Generic[T, R]):
-    """Items in progress, with their numbers."""
+    """Waiting and running items of one call of `WorkerPool.results`."""
 
     def __init__(
         self,

@@ -33,7 +33,7 @@ def scan_check_steps(
     Parameters
     ----------
     given : mapping of Volume
-        The volumes as opened, which are what the records describe.
+        The volumes as opened, to which the records refer.
     placed : mapping of Volume
         The same volumes with spatial axes and positions.
 

@@ -81,7 +81,7 @@ def spectrum_steps(
 
 
 def _detail(placed: FrameVolume, most_voxels: int) -> float | None:
-    """Return the finest detail in slices, on the volume's grid, in the frame's unit."""
+    """Return the finest detail in slices, in the frame's unit; None if unreliable."""
     own = on_common_frame({"it": placed.cropped()})
     values, _ = known_block(FrameVolumes(own, "it"), most_voxels)
     block = values["it"]

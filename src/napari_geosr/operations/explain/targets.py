@@ -174,7 +174,7 @@ def read_pores(path: str | Path) -> StoredPoreTable:
 def _facts_of_report(path: Path) -> AnyDict:
     """Read how the pores of a table were segmented, and in which volume.
 
-    The information comes from the report next to the table; it is empty without one.
+    The information comes from the report next to the table, if there is one.
     """
     report = path.with_name(path.name.replace("pores.csv", "report.json"))
     if report == path or not report.is_file():
@@ -340,7 +340,7 @@ def pore_at(
 
 
 def _otsu(greys: AnyArray, contrast: float) -> float | None:
-    """Return Otsu's threshold if the means of its two classes differ enough."""
+    """Return Otsu's threshold; None if the means of its classes differ too little."""
     from skimage.filters import threshold_otsu
 
     if not greys.max() > greys.min():

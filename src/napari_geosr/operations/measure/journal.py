@@ -91,7 +91,7 @@ class MeasureJournal:
         return json.dumps({**key, "volume": name}, sort_keys=True)
 
     def of(self, name: str) -> LabellingJournal | None:
-        """Return the journal of a volume."""
+        """Return the journal of a volume; None if the volume is small."""
         return self._parts.get(name)
 
     def note(self) -> str:
@@ -130,7 +130,7 @@ class _Part:
         self._due = time.monotonic() + _MIN_INTERVAL
 
     def load(self) -> Mapping[str, np.ndarray] | None:
-        """Load the state left by an interrupted run of the same measurement.
+        """Load the state left by an interrupted run of the same measurement, if any.
 
         The file is renamed for this run. States of measurements with other settings are
         kept; damaged files are removed.

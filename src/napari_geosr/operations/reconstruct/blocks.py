@@ -217,7 +217,7 @@ def reconstruct_rows(
     on_iteration: OnIteration,
     slices: Rows | None = None,
 ) -> Slices:
-    """Reconstruct slices from line integrals (row, angle, column), in host memory.
+    """Reconstruct slices from line integrals; both arrays are in host memory.
 
     `slices` is needed only for a cone beam; see `ReconstructionInput.sinogram`.
 

@@ -159,7 +159,7 @@ def finished_part(
 def part_of_killed_run(
     shape: Sequence[int], dtype: AnyDType, facts: AnyMapping
 ) -> FinishedPart | None:
-    """Find the unfinished result of a killed run of the same restoration.
+    """Find the unfinished result of a killed run of the same restoration, if any.
 
     The search is limited to the cache.
 

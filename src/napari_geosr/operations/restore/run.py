@@ -467,7 +467,7 @@ def _remarks(
 
 
 def find_finished_part(prepared: PreparedRestoration) -> FinishedPart | None:
-    """Find the unfinished result of a killed run with these settings in the cache.
+    """Find a killed run's unfinished result with these settings in the cache, if any.
 
     Pass it to `run_steps` as `unfinished`, which compares the inputs. Results of runs
     with uncertainty estimation, or of series, are not found.

@@ -195,7 +195,7 @@ def find_ranking(
 ) -> Ranking | None:
     """Return the ranking of an earlier run, with its models.
 
-    Returns None if one of the models is missing or has other weights.
+    Returns None if there is no ranking, or a model is missing or has other weights.
     """
     ranking = kept.read("ranking", Ranking, **depends_on)
     if ranking is None:
@@ -346,7 +346,7 @@ def without_fading(
     noise : Noise
         Noise of the scan.
     fading_of : callable
-        Returns which structures of the scan fade under a candidate; empty if none do.
+        Returns which structures of the scan fade in a candidate's result; may be empty.
     skipped : dict of str to str
         Receives the candidates that are left out, with the reason.
     """

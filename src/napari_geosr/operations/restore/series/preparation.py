@@ -109,7 +109,7 @@ class PreparedSeries:
 
     @property
     def verdict(self) -> RunVerdict | None:
-        """Prediction for the worst channel, once all have been examined."""
+        """Worst prediction for any channel; None before channels are examined."""
         found = [
             (channel, each.verdict)
             for channel, each in self.channels.items()

@@ -4,7 +4,7 @@ The scan is smoothed according to its noise and used as ground truth. Noise like
 the scan is added, the model is run, and pores are counted before and after. The same is
 done with the model's result as ground truth. Then small test pores of known sizes are
 added to the solid and the first experiment is repeated. This shows the minimum size at
-which pores are found, and how many objects the model invents.
+which pores are found.
 """
 
 from __future__ import annotations

@@ -196,7 +196,7 @@ def _is_stable(test: KnownBlockTest, counts: PoreCounts) -> bool:
 
 
 def extra_pores(name: str, test: KnownBlockTest) -> str:
-    """Return a sentence if the model invents small pores.
+    """Return a sentence if the model invents small pores; else "".
 
     Lost pores cannot be evaluated, because the smoothed scan contains specks of the
     same size.
