@@ -29,7 +29,7 @@ _OF_NODE = ("CUDA_VISIBLE_DEVICES",)
 
 
 def export_lines(more: Mapping[str, str]) -> str:
-    """Return shell-script lines that set the variables other nodes need.
+    """Return shell-script lines that set the variables that other nodes need.
 
     Variables with unusual names or with unprintable characters, such as line breaks,
     are omitted, because a shell may not parse them correctly.

@@ -87,7 +87,7 @@ class ExplainResult:
     Attributes
     ----------
     missing : tuple of PoreRow
-        Pores of the table that were not found in the result or not explained.
+        Pores of the table that were not found in the result or could not be explained.
     verdicts : Volume or None
         Verdicts on the pores of a table, on the scan's grid: 1 well supported, 2 weak,
         3 prior only.

@@ -322,7 +322,7 @@ def measure_several_steps(
         Per-voxel standard deviations of the first volume, used for its porosity
         interval.
     journal : callable
-        Returns the journal of a volume, given its key, or None for no journal.
+        Returns the journal of a volume, given its key; None to keep no journal.
     workers : int or distributed.Client, optional
         Processes that label the slabs; the results do not depend on their number.
 

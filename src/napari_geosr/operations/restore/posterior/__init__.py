@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.preparation import PreparedRestoration
     from napari_geosr.operations.restore.resume import FinishedPart
 
-#: Maximum RMS difference between scan and an accepted sample, in units of the noise.
+#: Maximum RMS difference of an accepted sample from the scan, in units of the noise.
 _MAX_MISFIT = 1.3
 #: Maximum RMS difference between a noise-free scan and an accepted sample, in standard
 #: deviations of the training data.

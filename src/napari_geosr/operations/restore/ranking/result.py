@@ -167,8 +167,8 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
 
     A candidate is chosen only if the whole interval of its gain is positive, and a
     filter tuned to the scan only if it has a clear lead. If the best gain is small and
-    uncertain, the candidate with the highest lower end of the interval is chosen. None
-    is chosen if the noise is weak or unknown.
+    uncertain, the candidate with the highest lower end of the interval is chosen. If
+    the noise is weak or unknown, the scan is left unchanged.
     """
     candidates = [row for row in rows if row.name != NONE]
     best = candidates[0] if candidates else None

@@ -162,7 +162,7 @@ class KnownBlockTest:
 
     @property
     def missing(self) -> int | None:
-        """Largest size at which fewer than half of the scan's own pores remain, if any."""
+        """Largest size at which over half of the scan's own pores are lost, if any."""
         lost = (n for n, (seen, kept) in self.kept.items() if differ(seen, kept))
         return max((*lost, *self._faded_sizes), default=None)
 

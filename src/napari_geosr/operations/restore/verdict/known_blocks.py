@@ -184,7 +184,7 @@ def _counts(
     *,
     is_dark: bool,
 ) -> tuple[PoreCounts, ...]:
-    """Count pores of at least this size and, if most is dark, also bright spots."""
+    """Count pores of at least this size; also bright spots in mostly dark scans."""
     is_known = phases is None or phases.are_separated(volumes[0], parts)
     kinds = (False, True) if is_dark else (False,)
     return tuple(

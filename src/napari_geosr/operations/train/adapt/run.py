@@ -253,7 +253,7 @@ class _BestWeightsTracker:
         self.weights = {k: v.clone() for k, v in average.state_dict().items()}
 
     def train_steps(self) -> Generator[Step, None, None]:
-        """Train until the last step or the time limit, or the error stops falling."""
+        """Train until the last step or time limit, or until the error stops falling."""
         trainer = self.trainer
         limit = 60.0 * float(getattr(trainer.config, "minutes", math.inf))
         began, first, is_paced = time.monotonic(), trainer.step, False
