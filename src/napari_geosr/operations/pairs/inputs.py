@@ -18,8 +18,8 @@ from napari_geosr.operations.pairs.config import (
     PairsInput,
 )
 
-#: Tolerance for the ratio of the voxel sizes relative to the upscale factor: above it, a
-#: warning states that several high-resolution voxels are averaged; below its inverse,
+#: Tolerance for the ratio of the voxel sizes relative to the upscale factor: above it,
+#: a warning states that several high-resolution voxels are averaged; below its inverse,
 #: the high-resolution scan is too coarse.
 _TOLERANCE = 1.25
 #: Default memory for voxels, as a fraction of the free memory.

@@ -84,7 +84,7 @@ def _keeps_objects(test: KnownBlockTest, counts: PoreCounts) -> bool:
 
 
 def _shows_as_many(test: KnownBlockTest, counts: PoreCounts) -> bool:
-    """Return whether the scan, apart from noise, shows about as many pores as the result.
+    """Return whether the scan, apart from noise, shows about as many pores.
 
     In scans that do not show their pores, most of what is counted is noise.
     """
