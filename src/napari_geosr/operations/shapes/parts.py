@@ -66,7 +66,7 @@ def small_part_warning(n_added: int, n_given: int) -> str:
 
 
 def is_turned_steps(volume: Volume, model: Model) -> Generator[Step, None, bool]:
-    """Return whether a volume is turned by half a turn relative to a model.
+    """Return whether a volume is rotated by half a turn relative to a model.
 
     If the model needs an orientation and that of the volume is unknown, a warning is
     issued, and the volume is taken to have the orientation of the model.
