@@ -52,7 +52,7 @@ def array_for(
     budget: int | None = None,
     depth: int = 8,
 ) -> Any:
-    """Return an array to fill: numpy if it fits into memory, else a zarr in the cache.
+    """Return a NumPy array to fill or, if it does not fit into memory, a zarr array.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def array_for(
     budget : int, optional
         Memory budget of a run in bytes; by default the free memory.
     depth : int
-        Planes per chunk of a zarr.
+        Number of planes per chunk of a zarr array.
     """
     nbytes = math.prod(shape) * dtype.itemsize
     available = free_host_memory() if budget is None else budget
@@ -75,9 +75,9 @@ def array_for(
 def cached_zarr(
     shape: tuple[int, ...], dtype: AnyDType, fill: float = 0, depth: int = 8
 ) -> Any:
-    """Create a zarr in the cache folder for a result too large for memory.
+    """Create a zarr array in the cache folder for a result too large for memory.
 
-    The zarr is removed when the array is no longer referenced, at the latest when the
+    Its folder is removed when the array is no longer referenced, at the latest when the
     program ends. To keep a result, save it to a file.
 
     Parameters
@@ -87,7 +87,7 @@ def cached_zarr(
     fill : float
         Value of voxels that have not been written.
     depth : int
-        Planes per chunk.
+        Number of planes per chunk.
     """
     import zarr
 
@@ -223,7 +223,7 @@ def keep_part(volume: Volume, path: Path) -> Path | None:
         Result of a run; its last record lists the ``finished`` boxes or is
         ``complete``.
     path : Path
-        A folder that does not exist yet: a zarr, with its journal next to it.
+        Folder of the zarr array to create; its journal is written next to it.
 
     Returns
     -------
@@ -376,7 +376,7 @@ def _folder() -> Path:
 
 
 def _path_of(array: Any) -> Path | None:
-    """Return the folder of a zarr in the cache; None for any other array."""
+    """Return the folder of a zarr array in the cache; None for any other array."""
     store = getattr(array, "store", None)
     root = getattr(store, "root", None)
     if root is None or Path(root).parent != _folder():

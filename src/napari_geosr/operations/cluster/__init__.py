@@ -48,8 +48,8 @@ R = TypeVar("R")
 
 #: Number of items given to each worker at once: one in progress and one waiting.
 _ITEMS_PER_WORKER = 2
-#: Maximum number of items per worker that may be started before an older item has
-#: finished, if results are needed in order.
+#: Number of items per worker that may be started ahead of the oldest unfinished item,
+#: if results are needed in order.
 _MAX_AHEAD = 4
 #: Seconds between checks of the stop flag and of the workers.
 _INTERVAL_SECONDS = 0.2
@@ -62,16 +62,14 @@ _PATIENCE_SECONDS = 180.0
 _FETCH_SECONDS = 2.0
 #: Seconds that a stopped run waits for its workers to stop.
 _STOP_SECONDS = 60.0
-#: Maximum number of times that an item is given to another worker after its worker
-#: dies.
+#: Maximum number of times that an item is given to another worker if its worker dies.
 _RETRIES = 3
 #: Maximum number of times that the result of an item may be lost with its worker.
 _MAX_LOST = 10
 #: Memory of a worker process in addition to its budget, in bytes: the program and its
 #: libraries.
 _PROGRAM_BYTES = 1 << 30
-#: Maximum memory of a worker process as a multiple of its budget; above it, the process
-#: is terminated.
+#: Multiple of its budget, plus `_PROGRAM_BYTES`, at which a worker is terminated.
 _TOLERANCE = 1.25
 #: Environment variable: unused memory above which glibc returns it to the system.
 _TRIM = "MALLOC_TRIM_THRESHOLD_"
@@ -79,7 +77,7 @@ _TRIM = "MALLOC_TRIM_THRESHOLD_"
 _TRIM_OF_DASK = "65536"
 #: Limits of glibc's allocator in a process that was not started by Dask. Dask lowers
 #: the trim threshold, which also fixes the mmap threshold at 128 kB: larger arrays are
-#: then mapped anew, and page faults take a quarter of the processor time.
+#: then mapped separately, and page faults take a quarter of the processor time.
 _MEMORY_ALLOCATOR = {
     _TRIM: str(64 << 20),
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
@@ -92,7 +90,8 @@ def check_workers(workers: object) -> None:
     Raises
     ------
     ConfigError
-        If `workers` is invalid, or the extra ``cluster`` is not installed.
+        If `workers` is invalid, the extra ``cluster`` is not installed, or a script
+        lacks ``if __name__ == "__main__":``.
     """
     if isinstance(workers, int) and not isinstance(workers, bool):
         if workers < 1:
@@ -284,7 +283,8 @@ class WorkerPool:
         Raises
         ------
         Cancelled
-            If `should_stop` returns True, after the items that had finished by then.
+            If `should_stop` returns True; raised after the items that finish in the
+            meantime.
         GeoSRError
             The first error of an item, raised after the items that finish in the
             meantime.
@@ -315,7 +315,7 @@ def _in_order(
 
 
 class _Task(Generic[T, R]):
-    """Items in progress, with their numbers."""
+    """Waiting and running items of one call of `WorkerPool.results`."""
 
     def __init__(
         self,

@@ -36,8 +36,8 @@ _INTERVAL_SECONDS = 0.2
 _KEYS = {"ca_file": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
 _SCRIPT = "worker.sh"
 
-#: Function of a worker script and a number of workers. It returns the commands that
-#: start the workers; each passes the number of its worker to the script.
+#: Function that takes a worker script and the number of workers, and returns the
+#: commands that start them; each command passes its worker's number to the script.
 Commands = Callable[[Path, int], Sequence[Sequence[str]]]
 
 

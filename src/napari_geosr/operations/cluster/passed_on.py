@@ -29,10 +29,10 @@ _OF_NODE = ("CUDA_VISIBLE_DEVICES",)
 
 
 def export_lines(more: Mapping[str, str]) -> str:
-    """Return lines of a shell script that set the variables of this process.
+    """Return shell-script lines that set the variables that other nodes need.
 
-    Names and values with line breaks are omitted, because a shell may not parse them
-    correctly.
+    Variables with unusual names or with unprintable characters, such as line breaks,
+    are omitted, because a shell may not parse them correctly.
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ R = TypeVar("R", covariant=True)
 
 
 class Work(Protocol[T, R]):
-    """The work of a run; it is pickled once, and reused for all items of a process."""
+    """Function that processes the items of a run; each worker unpickles it once."""
 
     def __call__(self, item: T, should_stop: ShouldStop, worker: int, /) -> R:
         """Process one item, given a stop flag and the worker's number."""
@@ -41,8 +41,8 @@ class Outcome:
         Result of the work; None if it was stopped or failed.
     stopped : bool
         Whether the item was stopped before it was finished.
-    error : GeoSRError or None
-        The error with which the item failed.
+    error : (type, str) or None
+        Class and message of the `GeoSRError` with which the item failed.
     """
 
     result: object = None
@@ -52,7 +52,7 @@ class Outcome:
 
 @dataclass
 class _KnownRun:
-    """A run in a worker process."""
+    """State of a run in a worker process."""
 
     pickled: bytes
     worker: int
@@ -75,8 +75,8 @@ class RunPlugin(WorkerPlugin):
     pickled : bytes
         The `Work`.
     ignores_interrupts : bool
-        Whether the workers leave Ctrl-C in the terminal to the process that started
-        them.
+        Whether the workers ignore Ctrl-C in the terminal, which the process that
+        started them handles.
     """
 
     def __init__(self, token: str, pickled: bytes, ignores_interrupts: bool) -> None:

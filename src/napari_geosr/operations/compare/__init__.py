@@ -78,7 +78,7 @@ MIN_VOLUMES = 2
 MAX_VOLUMES = 6
 #: Misalignment, in voxels, above which a warning is given.
 MAX_SHIFT = 0.2
-#: Fraction of the free memory that a comparison may use.
+#: Fraction of the free memory that a comparison may use by default.
 _MEMORY_SHARE = 0.5
 #: Unit of differences if no noise was measured, as a fraction of the grey-value range.
 _RANGE_SHARE = 0.01
@@ -343,7 +343,7 @@ def _shift_of(base: FrameVolume, other: FrameVolume) -> Shift | None:
 
 @dataclass(frozen=True)
 class _GroupPores:
-    """Pores of a group; all values are empty if the pores could not be measured."""
+    """Pores of a group; all mappings are empty if the pores could not be measured."""
 
     reports: Mapping[str, PorosityReport]
     matches: Mapping[str, PoreMatch]
@@ -362,7 +362,7 @@ def _pore_steps(
     log: RunLog,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, list[_GroupPores]]:
-    """Compute pore figures, matched pores and graphs of each group, if requested."""
+    """Measure and match the pores of each group, and compare graphs, if requested."""
     found: list[_GroupPores] = []
     said: set[str] = set()
     for group in groups if config.pores else ():

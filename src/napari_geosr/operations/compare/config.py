@@ -17,7 +17,7 @@ from napari_geosr.measure.config import (
     finite_threshold,
 )
 
-#: Source of the two volumes for a Fourier correlation.
+#: Images between which a Fourier correlation is computed.
 FscSource = Literal["none", "halves", "pair", "single"]
 
 

@@ -43,7 +43,7 @@ def plan(
     Parameters
     ----------
     folder : path
-        Folder for the files; created if missing.
+        Folder for the files; `write` creates it if it is missing.
     keys : sequence of str
         Keys of the volumes.
     base : str
@@ -220,7 +220,7 @@ def _pore_rows(report: QualityReport, key: str) -> Iterator[Sequence[object]]:
 
 
 def _pictures(report: QualityReport) -> dict[str, dict[str, bytes]]:
-    """Return the page's figures for light and dark screens, keyed by caption."""
+    """Draw the page's figures as PNG; return them by caption and theme."""
     drawn: AnyDict = {}
     planes = {
         report.titles[key]: pictures.middle(volume.data, volume.shape)

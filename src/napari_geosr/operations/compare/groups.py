@@ -23,7 +23,7 @@ from napari_geosr.operations.compare.positions import placed_mask
 
 @dataclass
 class RunLog:
-    """Collects warnings and remarks of a run, in order and without repetition."""
+    """Collects the remarks and warnings of a run in order, each warning only once."""
 
     remarks: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -90,7 +90,7 @@ def add_remarks(
 def noise_on_frames(
     groups: Sequence[FrameVolumes], should_stop: ShouldStop
 ) -> Generator[Step, None, list[dict[str, Noise | None]]]:
-    """Measure the noise of all volumes of each group on its frame."""
+    """Measure the noise of each volume in its group's frame; None if impossible."""
     yield StageStarted(message="Measuring the noise")
     found: list[dict[str, Noise | None]] = []
     for group in groups:

@@ -1,7 +1,4 @@
-"""Measures pores of several volumes on their own grids.
-
-The pores are then matched on a common grid.
-"""
+"""Measures the pores of volumes on their own grids; matches them on a common grid."""
 
 from __future__ import annotations
 

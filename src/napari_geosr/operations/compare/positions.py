@@ -23,7 +23,7 @@ from napari_geosr.operations.measure.grey_levels import one_volume
 def with_positions(
     volumes: Mapping[str, Volume], remarks: list[str]
 ) -> dict[str, Volume]:
-    """Give volumes without a voxel size the position of one of the same shape.
+    """Give volumes without a voxel size the geometry of a volume of the same shape.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def _has_no_position(volume: Volume) -> bool:
 
 
 def placed_mask(mask: Volume | None, base: FrameVolume) -> FrameArray | None:
-    """Return the sample mask, resampled to the frame.
+    """Return the sample mask, resampled to the base's frame; None if there is no mask.
 
     Raises
     ------

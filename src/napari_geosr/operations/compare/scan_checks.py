@@ -33,7 +33,7 @@ def scan_check_steps(
     Parameters
     ----------
     given : mapping of Volume
-        The volumes as opened, which are what the records describe.
+        The volumes as opened, to which the records refer.
     placed : mapping of Volume
         The same volumes with spatial axes and positions.
 
@@ -94,7 +94,7 @@ def _restored_from(volume: Volume) -> AnyMapping | None:
 def _scan_steps(
     recorded: AnyMapping, volumes: Mapping[str, Volume], should_stop: ShouldStop
 ) -> Generator[Step, None, str | None]:
-    """Return the key of the volume that has the recorded checksum."""
+    """Return the key of the volume with the recorded checksum; None if none has it."""
     checksum = str(recorded["checksum"])
     for key, volume in volumes.items():
         if list(volume.shape) != list(recorded.get("shape", ())):

@@ -24,7 +24,7 @@ _SLICES = 9
 
 
 def transformed_voxels(budget: int) -> int:
-    """Return the number of voxels in a block for which a Fourier transform fits."""
+    """Return how many voxels can be Fourier transformed at once within `budget`."""
     return max(1 << 15, budget // _TRANSFORM_BYTES)
 
 
@@ -81,7 +81,7 @@ def spectrum_steps(
 
 
 def _detail(placed: FrameVolume, most_voxels: int) -> float | None:
-    """Return the finest detail in slices, on the volume's grid, in the frame's unit."""
+    """Return the finest detail in slices, in the frame's unit; None if unreliable."""
     own = on_common_frame({"it": placed.cropped()})
     values, _ = known_block(FrameVolumes(own, "it"), most_voxels)
     block = values["it"]

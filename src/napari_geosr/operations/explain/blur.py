@@ -1,4 +1,4 @@
-"""The blur of the explained scan, for comparison with a filter."""
+"""Estimates the blur of a scan, with which a network's filter is compared."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def _overlay_name(method: str) -> str:
 def check_files(
     folder: str | Path, config: ExplainConfig, *, pores: bool, overwrite: bool
 ) -> None:
-    """Raise `FileError` before the run if a file must not be overwritten."""
+    """Raise `FileError` if the folder is a file, or a file must not be overwritten."""
     folder = Path(folder).expanduser()
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file, not a folder. Choose another one.")
@@ -80,7 +80,7 @@ def write_steps(
 
 
 def _table(result: ExplainResult) -> str:
-    """Return the pore table with added columns; an empty string without a table."""
+    """Return the pore table with the added columns, as CSV text."""
     assert result.table is not None
     added = list(added_columns(result))
     text = StringIO()

@@ -1,4 +1,4 @@
-"""Reopens the scan from which a result was restored, by the result's record."""
+"""Reopens the scan from which a result was restored, using the result's record."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def recorded_scan_steps(
 
 
 def _place(recorded: str, beside: Path | None) -> str | Path:
-    """Return the recorded path, or that of a file of this name next to the result."""
+    """Return the recorded path, or a file of the same name next to the result."""
     if as_address(recorded) is not None or Path(recorded).exists():
         return recorded
     if beside is not None and (near := beside.parent / Path(recorded).name).exists():

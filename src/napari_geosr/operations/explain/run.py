@@ -87,7 +87,7 @@ class ExplainResult:
     Attributes
     ----------
     missing : tuple of PoreRow
-        Pores of the table that were not found in the result.
+        Pores of the table that were not found in the result or could not be explained.
     verdicts : Volume or None
         Verdicts on the pores of a table, on the scan's grid: 1 well supported, 2 weak,
         3 prior only.
@@ -288,7 +288,7 @@ def _find_region_steps(
     names: Sequence[str],
     row: PoreRow | None = None,
 ) -> Generator[Step, None, Explanation]:
-    """Run every method and convert the findings to volumes."""
+    """Run the methods on a region, and convert their attributions to volumes."""
     request = _request(prepared, target)
     findings = {}
     for name in names:
@@ -372,8 +372,8 @@ def explain_pores_steps(
     PartDone
         For each pore.
     WarningIssued
-        Once for each distinct warning of the methods; warnings about voxels without a
-        value and about limitations are combined for all pores.
+        Once for each distinct warning of the methods; warnings about unknown voxels
+        and about limitations are combined for all pores.
     """
     config = prepared.config
     yield StageStarted(message=f"Explaining {len(table.rows)} pores")

@@ -36,7 +36,7 @@ _SIZE_TOLERANCE = 0.2
 
 @dataclass(frozen=True, eq=False)
 class ExplainedRegion:
-    """A region of the result.
+    """A region of the result that is explained.
 
     Attributes
     ----------
@@ -113,7 +113,7 @@ class StoredPoreTable:
     Attributes
     ----------
     text : tuple of tuple of str
-        Rows of the file, starting with the header.
+        Rows of the file, starting with the header; empty if there is no file.
     shape : tuple of int
         Shape of the volume that was measured; empty if unknown.
     measured : mapping
@@ -174,7 +174,7 @@ def read_pores(path: str | Path) -> StoredPoreTable:
 def _facts_of_report(path: Path) -> AnyDict:
     """Read how the pores of a table were segmented, and in which volume.
 
-    The information comes from the report next to the table; it is empty without one.
+    The information comes from the report next to the table, if there is one.
     """
     report = path.with_name(path.name.replace("pores.csv", "report.json"))
     if report == path or not report.is_file():
@@ -340,7 +340,7 @@ def pore_at(
 
 
 def _otsu(greys: AnyArray, contrast: float) -> float | None:
-    """Return Otsu's threshold if the means of its two classes differ enough."""
+    """Return Otsu's threshold; None if the means of its classes differ too little."""
     from skimage.filters import threshold_otsu
 
     if not greys.max() > greys.min():
@@ -377,7 +377,7 @@ def _cut_out(
     phase: Phase,
     notes: tuple[str, ...] = (),
 ) -> ExplainedRegion:
-    """Return a target consisting of the bounding box of a mask."""
+    """Return the region that a mask marks, cropped to the mask's bounding box."""
     box = []
     for axis in range(3):
         filled = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))

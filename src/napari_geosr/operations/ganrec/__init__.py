@@ -296,7 +296,7 @@ class _Blocks(ObjectFit):
             np.save(temporary, fit.slices().cpu().numpy())
 
     def kept(self) -> Iterator[tuple[slice, Any]]:
-        """Yield the finished slices and their positions."""
+        """Yield the row range and the slices of each block."""
         for block in range(len(self.starts)):
             yield slice(*self.rows(block)), np.load(self.file(block))
 

@@ -72,7 +72,7 @@ class GeneratedSamples:
         cross-correlation); empty if there was no comparison.
     usual, limit : float or None
         Median similarity of different training images, and similarity above which a
-        sample is a copy.
+        sample counts as a copy; None if there was no comparison.
     porosities : tuple of float
         Porosity of each sample at the threshold of the model's card; empty if the model
         was not trained with the porosity.
@@ -134,7 +134,7 @@ def generate_steps(
     Raises
     ------
     ModelError
-        If the model cannot generate images, or the samples are copies.
+        If the model cannot generate images, or too many samples are copies.
     ConfigError, FileError, DeviceMemoryError
         If the shape has the wrong number of axes, the porosity cannot be chosen or is
         outside the range of the training data, the device does not exist, there are too
@@ -223,7 +223,7 @@ def _refuse_copies(
     number: int,
     written: Sequence[Path],
 ) -> None:
-    """Remove the files and raise if too many samples are copies.
+    """Remove the files and raise an error if too many samples are copies.
 
     Raises
     ------

@@ -265,7 +265,7 @@ def noise_steps(
     Parameters
     ----------
     volume : Volume
-        Axes ZYX or YX; only a sample is read.
+        Axes ZYX or YX; only part of it is read.
     second : Volume, optional
         Another scan of the same object on the same grid.
 

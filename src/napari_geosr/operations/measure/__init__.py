@@ -118,13 +118,13 @@ def measure_steps(
         interval to the porosity.
     labels_target : array-like, optional
         Integer array of the volume's shape to fill with the labels. By default they are
-        kept in memory, or in a zarr in the cache folder if they do not fit.
+        kept in memory, or in a zarr array in the cache folder if they do not fit.
     keep_labels : bool
         Whether to keep labels. Set it to False if only the measured values are needed.
     journal : LabellingJournal, optional
         Stores the progress of the labelling, so that an interrupted run can be resumed.
     workers : int or distributed.Client, optional
-        Processes that label the slabs; the result does not depend on them.
+        Processes that label the slabs; the result does not depend on their number.
 
     Returns
     -------
@@ -322,9 +322,9 @@ def measure_several_steps(
         Per-voxel standard deviations of the first volume, used for its porosity
         interval.
     journal : callable
-        Returns the journal of a volume, given its name.
+        Returns the journal of a volume, given its key; None to keep no journal.
     workers : int or distributed.Client, optional
-        Processes that label the slabs; the results do not depend on them.
+        Processes that label the slabs; the results do not depend on their number.
 
     Yields
     ------

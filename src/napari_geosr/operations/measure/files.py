@@ -50,7 +50,7 @@ def plan(
     Parameters
     ----------
     folder : path
-        Created if missing.
+        Folder for the files; `write` creates it if it is missing.
     names : sequence of str
         Names of the reports. The first is the measured volume; others are compared with
         it.
@@ -222,7 +222,7 @@ def write(
         record = measure_record(volumes, config, companions)
     first, *others = reports
     values = reports[first].to_json_dict() | {"provenance": record}
-    for i, name in enumerate(others):  # names could be equal to these keys
+    for i, name in enumerate(others):  # a name could equal another key of the file
         values[reference_key(i)] = reports[name].to_json_dict()
     values |= more or {}
     tables = {

@@ -22,8 +22,8 @@ from napari_geosr.operations.measure.surroundings import Surroundings
 if TYPE_CHECKING:
     from napari_geosr.measure.histogram import GreyHistogram
 
-#: Maximum size in bytes, on disk and in memory, of volumes in which the preview counts
-#: every voxel.
+#: Maximum sizes in bytes of volumes on disk and of volumes in memory in which the
+#: preview counts every voxel.
 _MAX_READ_BYTES = 2**29
 _MAX_COUNTED = 2**32
 #: Number of voxels per block; a block takes a few milliseconds between calls of

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 #: Number of voxels below which no journal is kept: such a measurement takes seconds.
 _MIN_VOXELS = 1 << 26
-#: Minimum seconds between two entries.
+#: Minimum time between two entries, in seconds.
 _MIN_INTERVAL = 10.0
 #: Minimum time between entries as a multiple of the time taken to write the last one.
 _WRITE_TIME_FACTOR = 100.0
@@ -91,7 +91,7 @@ class MeasureJournal:
         return json.dumps({**key, "volume": name}, sort_keys=True)
 
     def of(self, name: str) -> LabellingJournal | None:
-        """Return the journal of a volume."""
+        """Return the journal of a volume; None if the volume is small."""
         return self._parts.get(name)
 
     def note(self) -> str:
@@ -130,7 +130,7 @@ class _Part:
         self._due = time.monotonic() + _MIN_INTERVAL
 
     def load(self) -> Mapping[str, np.ndarray] | None:
-        """Load the state left by an interrupted run of the same measurement.
+        """Load the state left by an interrupted run of the same measurement, if any.
 
         The file is renamed for this run. States of measurements with other settings are
         kept; damaged files are removed.
@@ -165,7 +165,7 @@ class _Part:
         return self._key is not None and time.monotonic() >= self._due
 
     def save(self, state: Mapping[str, np.ndarray]) -> None:
-        """Write the state to a new file, then replace the last one."""
+        """Write the state to a new file, which then replaces the previous one."""
         if self._key is None:
             return
         began = time.monotonic()

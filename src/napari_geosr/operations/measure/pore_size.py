@@ -17,9 +17,8 @@ def same_smallest_pore(
 
     ``config.min_voxels`` refers to the coarsest volume, in which small pores are
     hardest to detect; finer volumes get the number of voxels of the same physical size.
-    Volumes without a physical unit, such as a result and its input, are compared with
-    each other in pixels. If other volumes have physical units, the volumes without a
-    unit keep ``config.min_voxels``.
+    If no volume has a physical unit, the sizes are compared in pixels. If only some
+    volumes have none, these keep ``config.min_voxels``.
     """
     sizes: dict[str, float | None]
     if len({volume.unit for volume in volumes.values()}) == 1:

@@ -179,7 +179,7 @@ def verdict_before_restoration(volume: Volume, report: PorosityReport) -> str:
 
 
 def _n_hot(volume: Volume, entry: AnyMapping) -> int:
-    """Estimate the number of a result's voxels that are hot voxels of the scan."""
+    """Estimate how many voxels of a result correspond to hot voxels of the scan."""
     n: int = (entry.get("intensities") or {}).get("n_hot", 0)
     scan = ((entry.get("inputs") or {}).get("input") or {}).get("shape")
     if not n or not scan:

@@ -63,8 +63,8 @@ class Surroundings:
     Attributes
     ----------
     planes : tuple of PlaneRim
-        Some planes from the first to the last; empty if they are too small, or too
-        large to read.
+        Evenly spaced planes, including the first and last; empty if planes are too
+        small, or too large to read.
     """
 
     planes: tuple[PlaneRim, ...] = ()

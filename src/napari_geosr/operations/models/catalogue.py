@@ -69,8 +69,8 @@ class ModelFilter:
         Edge length of a voxel, in `unit`. Models without a trained voxel size always
         match.
     words : str
-        Each word must occur in the name, title or descriptions of the card; "bundled"
-        and "own" select models by origin.
+        Each word must occur in the main facts on the card, such as its name, title or
+        descriptions; "bundled" and "own" select models by origin.
     """
 
     task: str | None = None

@@ -50,10 +50,11 @@ _MAX_WINDOW = {2: 1024, 3: 256}
 _GLOBAL_WINDOW = {2: 512, 3: 96}
 #: Overlap of these windows, in voxels by number of axes.
 _GLOBAL_OVERLAP = {2: 128, 3: 32}
-#: Maximum accepted difference between the imported and the stored network.
+#: Maximum accepted difference between the outputs of the imported and the stored
+#: network, relative to the largest output or, if that is below 1, absolute.
 _MAX_STORED_DIFFERENCE = 1e-5
-#: Maximum accepted difference between restoration and reference, in standard
-#: deviations.
+#: Maximum accepted difference between restoration and reference, in standard deviations
+#: of the reference.
 _MAX_RESTORED_DIFFERENCE = 1e-3
 
 
@@ -81,7 +82,7 @@ def import_steps(
     channel: int | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, ImportResult]:
-    """Import a model.
+    """Add a third-party model or a bundle to the user's models, after checking it.
 
     Parameters
     ----------
@@ -151,7 +152,7 @@ def _local_copy(source: str, should_stop: ShouldStop) -> Iterator[str]:
 
 
 def _import_bundle(path: Path, name: str | None) -> Generator[Step, None, ImportResult]:
-    """Copy a bundle of this plugin."""
+    """Verify and copy a bundle of this plugin."""
     catalogue.verify(path)
     yield from ()
     return _imported(zoo.adopt(path, name))

@@ -77,8 +77,8 @@ class Pairs:
     report : dict
         Contents of the JSON report.
     layers : mapping of str to Volume
-        Volumes in memory for display: for aligned scans ``low``, ``before`` and
-        ``after``, on the low-resolution grid.
+        Volumes for display: for aligned scans ``low``, ``before`` and ``after``, on the
+        low-resolution grid; for a simulated scan ``low`` and ``high``.
     """
 
     files: Mapping[str, Path]
@@ -119,7 +119,7 @@ def pairs_steps(
     ConfigError
         If SimpleITK is not installed, or a setting does not fit the scans.
     VolumeError
-        If the scans do not match or do not overlap, or contain missing (NaN)
+        If the scans do not match or do not overlap, or contain NaN or infinite
         voxels.
     FileError
         If a file exists and `overwrite` is False, or cannot be written.

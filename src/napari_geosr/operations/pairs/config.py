@@ -102,7 +102,7 @@ class PairsInput(Config):
 
 
 class PairConfig(Config):
-    """Settings common to registered and synthetic pairs."""
+    """Settings common to pairs of two scans and pairs made from one scan."""
 
     upscale_factor: int | None = Field(
         None,
@@ -227,7 +227,7 @@ class DegradeConfig(PairConfig):
         Raises
         ------
         ConfigError
-            If the kind does not exist, or has no such setting.
+            If the degradation model does not exist, or has no such setting.
         """
         kind = imaging_class(self.degrade)
         for name in self.options:

@@ -99,7 +99,7 @@ def degrade_steps(
     ConfigError
         If there is no upscale factor, or a setting does not fit.
     VolumeError
-        If the scan is too small, has no contrast, or contains missing (NaN) voxels.
+        If the scan is too small, has no contrast, or contains NaN or infinite voxels.
     FileError
         If a file exists and `overwrite` is False, or cannot be written.
     Cancelled

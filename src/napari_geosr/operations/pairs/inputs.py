@@ -18,8 +18,9 @@ from napari_geosr.operations.pairs.config import (
     PairsInput,
 )
 
-#: Ratio of the voxel sizes, relative to the upscale factor, above which a warning
-#: states that several high-resolution voxels are averaged.
+#: Tolerance for the ratio of the voxel sizes relative to the upscale factor: above it,
+#: a warning states that several high-resolution voxels are averaged; below its inverse,
+#: the high-resolution scan is too coarse.
 _TOLERANCE = 1.25
 #: Default memory for voxels, as a fraction of the free memory.
 _MEMORY_SHARE = 0.25
@@ -77,7 +78,7 @@ def real_volume(volume: Volume) -> Volume:
     Raises
     ------
     VolumeError
-        If another axis is longer than one, or the voxels cannot be blurred.
+        If another axis is longer than one, or the volume is empty or not real-valued.
     """
     volume = volume.select()
     if volume.dtype.kind not in "buif":
@@ -102,7 +103,8 @@ def fitting_factor(low: Volume, high: Volume, config: PairConfig) -> int:
     Raises
     ------
     VolumeError
-        If the voxels of `high` are not finer by the factor.
+        If the voxels of `high` are too coarse for the factor, or the computed factor
+        is greater than `LARGEST_FACTOR`.
     """
     ratio = np.divide(low.voxel_size, high.voxel_size)
     along = ratio[-2:] if config.dimensions == "2D" else ratio

@@ -113,7 +113,7 @@ def measure_steps(
     yield StageStarted(message="Measuring blur and noise of the real scan")
     module = DEGRADATIONS.load(config.degrade)
     coarse = [v * f for v, f in zip(high.voxel_size, factors, strict=True)]
-    # Work in units of the in-plane blur or, if that is zero, of a blur of one voxel.
+    # Set the in-plane blur to one voxel, so that all widths are relative to it.
     imaging = config.imaging(blur=1.0).model_copy(update={"blur": 1.0, "mtf10": None})
     widths = list(module.blur_widths(imaging, coarse, None))
     if config.dimensions == "2D" and len(widths) == 3:

@@ -58,14 +58,14 @@ class PairQuality:
 
     @property
     def shift(self) -> float | None:
-        """Median length of the residual shifts; None if none was measured."""
+        """Median residual shift in low-resolution voxels; None if none was measured."""
         if not self.shifts:
             return None
         return float(np.median([found.length for found in self.shifts]))
 
     @property
     def largest_shift(self) -> float | None:
-        """Length of the longest residual shift."""
+        """Largest residual shift in low-resolution voxels; None if not measured."""
         return max((found.length for found in self.shifts), default=None)
 
     def to_json_dict(self) -> AnyDict:
@@ -113,7 +113,7 @@ class AlignedScans:
 def overlay_steps(
     aligned: Alignment, low: Volume, box: Box, *, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, AlignedScans]:
-    """Resample both scans to one grid, before and after the refinement.
+    """Resample the high-resolution scan to `low`'s grid, before and after refinement.
 
     Alignment used a part of `low` around the start position. If the refinement moved
     beyond this part, `low` is read again.

@@ -164,7 +164,7 @@ class _StackFit(ObjectFit):
 
     @property
     def fitted(self) -> FrameFit:
-        """The network."""
+        """The fit to the middle slice."""
         assert self.network is not None
         return self.network
 
@@ -290,7 +290,7 @@ class _StackFit(ObjectFit):
         return CheckpointSaved(self.done, self.total, path)
 
     def image(self, start: JointRichardsonLucy, fit: FrameFit) -> FloatArray:
-        """Return the fitted object in the field of view, or `start` without steps."""
+        """Return the fitted object in the field of view; without steps, use `start`."""
         if self.steps == 0:
             return start.result()
         with exact_settings(self.config.threads):

@@ -71,7 +71,7 @@ def reconstruct_steps(
     unfinished : Volume, optional
         Unfinished result of an earlier run; see `find_unfinished`.
     workers : int or distributed.Client, optional
-        Processes that share the slices; the voxels do not depend on them.
+        Processes that share the slices; the result does not depend on their number.
 
     Yields
     ------

@@ -108,7 +108,7 @@ class BlockRun:
 
     @property
     def residual(self) -> float | None:
-        """Unexplained fraction of the projections; None if there were no iterations."""
+        """Norm of the residual relative to the projections; None without iterations."""
         if self.unexplained is None or self.measured is None:
             return None
         share = self.unexplained / self.measured if self.measured else 0.0
@@ -217,7 +217,7 @@ def reconstruct_rows(
     on_iteration: OnIteration,
     slices: Rows | None = None,
 ) -> Slices:
-    """Reconstruct slices from line integrals (row, angle, column), in host memory.
+    """Reconstruct slices from line integrals; both arrays are in host memory.
 
     `slices` is needed only for a cone beam; see `ReconstructionInput.sinogram`.
 
@@ -277,7 +277,7 @@ class _ReconstructedBlock:
     slices : ndarray of shape (row, N, N)
     report : ClippingReport
     residual : float or None
-        Unexplained fraction of the line integrals.
+        Norm of the residual relative to the line integrals; None without iterations.
     measured : float
         Sum of the squared line integrals.
     """

@@ -131,7 +131,7 @@ def splits(
     Raises
     ------
     ProjectionsError
-        If a part would have fewer than two views.
+        If `k` is less than two, or a part would have fewer than two views.
     """
     k = number_of_parts(scan.n_angles, k)
     if k < 2 or scan.n_angles < 2 * k:
@@ -167,8 +167,8 @@ def fewer_views(
 
     Views from opposite sides of a parallel beam are equivalent. For a full turn and an
     even number of views, the directions in one half of the turn are therefore chosen to
-    lie between those in the other half. For continuous scans, the turn is divided into
-    one exposure more than requested, and the last one is omitted.
+    lie between those in the other half. For continuous scans, such a turn is divided
+    into one exposure more than requested, and the last one is omitted.
 
     Parameters
     ----------
@@ -283,7 +283,7 @@ def thinned(
     Parameters
     ----------
     share : float
-        Between 0 and 1.
+        Fraction of the exposure, between 0 and 1.
     rest : bool
         Return the scan of the remaining photons, whose fraction is 1 - `share`.
     seed : int

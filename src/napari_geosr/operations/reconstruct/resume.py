@@ -48,7 +48,7 @@ def rows_of(kept: FinishedPart) -> list[Rows]:
 
 
 def centre_of(unfinished: Volume) -> AnyDict | None:
-    """Return the rotation axis recorded by an unfinished run."""
+    """Return the rotation axis recorded by an unfinished run; None if there is none."""
     record = unfinished.provenance[-1] if unfinished.provenance else {}
     found = record.get("centre")
     return dict(found) if isinstance(found, Mapping) and "column" in found else None
@@ -95,7 +95,7 @@ def finished_part(
 
 
 def _differing(before: AnyMapping, now: AnyMapping) -> str:
-    """Describe the differences between two runs that affect the result, if any."""
+    """Describe a difference between two runs that affects the result; "" if none."""
     usual = ReconstructConfig().model_dump(mode="json")
 
     def seen(record: AnyMapping) -> AnyDict:

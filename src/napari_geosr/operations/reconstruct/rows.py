@@ -19,10 +19,10 @@ _PIECE = 32 * 1024**2
 
 
 class RowBands:
-    """Frames (n, row, column), with a band of rows cached in memory.
+    """Images (n, row, column) from a file, with a band of rows cached in memory.
 
-    Data are stored frame by frame, usually in chunks of a whole frame: reading some
-    rows of all frames takes as long as reading everything, so many rows are read at
+    Data are stored image by image, usually in chunks of a whole image: reading some
+    rows of all images takes as long as reading everything, so many rows are read at
     once. Accesses other than ranges of rows go directly to the source.
 
     Parameters
@@ -107,7 +107,7 @@ class RowIntegrals:
     prepared : LineIntegrals
         Line integrals with rows that are independent of each other.
     overlapping : bool
-        Whether to keep those rows of a call that the next call needs again.
+        Whether to keep the rows of a call, because the next call needs some of them.
     """
 
     def __init__(self, prepared: LineIntegrals, *, overlapping: bool) -> None:

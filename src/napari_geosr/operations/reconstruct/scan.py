@@ -237,7 +237,7 @@ class ReconstructionInput:
         slices : (int, int), optional
             First slice and the one after the last, for a cone beam; all by default.
         batch : int
-            Number of slices in their group; by default those of `rows`.
+            Number of slices in the whole group; by default, the number of `rows`.
         """
         if self.is_cone:
             geometry = cast("ConeGeometry", self.geometry)
@@ -297,7 +297,7 @@ class ReconstructionInput:
 
     @property
     def _row_bytes(self) -> int:
-        """Size of a detector row in all frames, in bytes."""
+        """Size of a row in all projections, flat and dark fields together, in bytes."""
         scan = self.scan
         frames = sum(frame_count(f) for f in (scan.data, scan.flats, scan.darks))
         return int(frames * scan.n_columns * np.dtype(scan.data.dtype).itemsize)
@@ -316,7 +316,7 @@ class ReconstructionInput:
 
 
 def frame_count(frames: Any) -> int:
-    """Return the number of frames; 0 if there are none."""
+    """Return the number of images; 0 if there are none."""
     return 0 if frames is None else int(frames.shape[0])
 
 
@@ -341,7 +341,7 @@ def make_geometry(
     Parameters
     ----------
     shape : tuple of int
-        Rows, angles, columns.
+        Numbers of rows, angles and columns.
     """
     common: AnyDict = {
         "angles": angles,
@@ -364,7 +364,7 @@ def make_geometry(
 def used_projections(
     projections: Projections, config: ReconstructConfig
 ) -> Projections:
-    """Select the projections that the settings request: every n-th, or half of them."""
+    """Select the projections set in the configuration: every n-th, or half of these."""
     step, first = config.every, 0
     if config.half != "all":
         first = step if config.half == "odd" else 0

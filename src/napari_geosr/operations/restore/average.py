@@ -78,7 +78,7 @@ def restore_average_steps(
         At least two, on the same grid.
     out : path, optional
         File to write at the end. By default the result is kept in memory, or in a zarr
-        in the cache folder if it does not fit.
+        array in the cache folder if it does not fit.
     look, strict : bool
         As in `napari_geosr.operations.restore.restore_steps`: `look` for the first
         volume, `strict` for all of them.

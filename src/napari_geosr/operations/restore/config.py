@@ -174,7 +174,7 @@ class UncertaintyKind:
 
 
 def kinds() -> list[UncertaintyKind]:
-    """Return all kinds of uncertainty, those of single models first, without torch."""
+    """Return all kinds of uncertainty, starting with those of a single model."""
     found = []
     for name in KINDS.names():
         module = KINDS.load(name)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 #: Faults of a result that is wrong everywhere and must not be measured.
 _FATAL: tuple[Fault, ...] = ("uniform", "shows too much", "shows too little", "excess")
-#: Minimum fraction of suspicious voxels at which the result is wrong everywhere.
+#: Fraction of suspicious voxels above which the result is considered wrong everywhere.
 _MANY_FLAGGED = 0.01
 
 

@@ -234,7 +234,7 @@ def _checked(
         job.data.open(),
         read_back(out),
         out=residual_path(out),
-        overwrite=True,  # such as files of an earlier run of the job
+        overwrite=True,  # an earlier run of the job may have left a file
         workers=job.workers,
         should_stop=should_stop,
     )

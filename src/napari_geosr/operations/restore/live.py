@@ -36,7 +36,7 @@ EDGE = 512
 _MAX_TILES = 64
 #: Step between the voxels of the quick version of a tile, relative to its level.
 QUICK_STEP = 4
-#: Seconds above which a tile is first restored in its quick version.
+#: Time per tile, in seconds, above which quick versions are restored first.
 _QUICK_SECONDS = 0.5
 #: Minimum edge length of a tile with a quick version, in voxels of a level's input.
 _MIN_QUICK_EDGE = 64
@@ -254,7 +254,7 @@ class LiveTiles:
             return next(itertools.chain(shown, newest), None)
 
     def _next_quick(self) -> LiveTile | None:
-        """Return the next tile on screen to restore in its quick version."""
+        """Return the next tile on screen to restore in its quick version, if any."""
         if self._seconds <= _QUICK_SECONDS:
             return None
         with self._lock:

@@ -330,7 +330,7 @@ def _statistics_steps(
     kept: MeasurementStore,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, IntensityStatistics]:
-    """Compute statistics of the whole volume; refuse NaN if the settings require it."""
+    """Compute statistics of the whole volume; refuse unknown voxels if required."""
     statistics = kept.read("statistics", IntensityStatistics)
     if statistics is None:
         yield StageStarted(message="Reading the grey values")

@@ -159,7 +159,7 @@ def finished_part(
 def part_of_killed_run(
     shape: Sequence[int], dtype: AnyDType, facts: AnyMapping
 ) -> FinishedPart | None:
-    """Find the unfinished result of a killed run of the same restoration.
+    """Find the unfinished result of a killed run of the same restoration, if any.
 
     The search is limited to the cache.
 
@@ -187,7 +187,7 @@ def _backend(record: AnyMapping) -> str:
 
 
 def _differing(before: AnyMapping, now: AnyMapping) -> str:
-    """Describe the differences between two runs that affect the result, if any."""
+    """Describe a difference between two runs that affects the result; "" if none."""
 
     def seen(record: AnyMapping) -> AnyDict:
         inputs = record.get("inputs") or {}

@@ -101,8 +101,8 @@ def run_steps(
     ----------
     out : path, optional
         File to fill; standard deviations go to ``STEM_std.SUFFIX`` next to it. By
-        default the result is kept in memory, or in a zarr in the cache folder if it
-        does not fit.
+        default the result is kept in memory, or in a zarr array in the cache folder if
+        it does not fit.
     first : tuple of slice, optional
         Region on screen, in voxels of the input, which is restored first.
     unfinished : Volume
@@ -289,7 +289,7 @@ def kept_sentence(paths: Sequence[Path]) -> str:
 def _common_parts(
     unfinished: Volume, unfinished_deviation: Volume | None, expected: Sequence[Volume]
 ) -> list[FinishedPart]:
-    """Return the unfinished part of each volume that both volumes contain."""
+    """Return the finished part of each volume: the boxes finished in all volumes."""
     given = [
         unfinished,
         *([] if unfinished_deviation is None else [unfinished_deviation]),
@@ -467,7 +467,7 @@ def _remarks(
 
 
 def find_finished_part(prepared: PreparedRestoration) -> FinishedPart | None:
-    """Find the unfinished result of a killed run with these settings in the cache.
+    """Find a killed run's unfinished result with these settings in the cache, if any.
 
     Pass it to `run_steps` as `unfinished`, which compares the inputs. Results of runs
     with uncertainty estimation, or of series, are not found.

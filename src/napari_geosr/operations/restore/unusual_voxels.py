@@ -22,7 +22,7 @@ _COARSE = 0.02
 def refuse_nonfinite(
     volume: Volume, statistics: IntensityStatistics, policy: str
 ) -> None:
-    """Raise `VolumeError` if there are NaN or infinite voxels and these are refused."""
+    """Raise `VolumeError` for NaN or infinite voxels if `policy` is ``"refuse"``."""
     if policy == "refuse":
         raise VolumeError(
             f"{volume.title} has {_count_nonfinite(statistics)}, and 'NaN and Inf' is "

@@ -105,7 +105,7 @@ def segmented_layer_steps(
     labels : Volume
         Integers with the geometry of the scan.
     fractions : mapping of int to float
-        Fraction of each class.
+        Fraction of the segmented voxels in each class.
     """
     yield from learn_steps(segmenter, labels, config, should_stop)
     record = yield from record_steps(segmenter, labels, config, should_stop)

@@ -192,7 +192,7 @@ def classify_steps(
     Raises
     ------
     Cancelled
-        If `should_stop` returns true.
+        If `should_stop` returns True.
     """
     assert segmenter.strokes is not None
     classes, n = segmenter.strokes.classes, segmenter.n_slices

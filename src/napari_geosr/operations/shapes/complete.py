@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 
 #: Bundled model of closed shells, which is not evaluated on a grid.
 _ATLAS = "shell_atlas"
-#: Edge of the network's grid if the model does not state it.
+#: Edge length of the network's grid, in voxels, if the model does not state it.
 _GRID = 64
 #: Largest extent of a shape, as a fraction of the edge of this grid.
 _EXTENT = 0.9
@@ -153,7 +153,7 @@ def complete_shape_steps(
     Raises
     ------
     GeoSRError
-        If the operation fails; the message is one sentence.
+        If the operation fails; the message states the problem and what to do.
     """
     volumes = [out] if implant is None else [out, implant]
     check_not_source(volume, *volumes)

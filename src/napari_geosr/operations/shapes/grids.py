@@ -14,8 +14,8 @@ def check_same_grid(volume: Volume, reference: Volume) -> str:
     Returns
     -------
     str
-        Note that the position of one of them is unknown, so that only their sizes could
-        be checked; empty if the positions agree.
+        A note that the position of one volume is unknown, so that only the sizes could
+        be checked; empty if the positions agree or a volume has no voxel size.
     """
     if volume.shape != reference.shape:
         sizes = [" × ".join(map(str, v.shape)) for v in (volume, reference)]

@@ -142,7 +142,7 @@ def segment_inside_steps(
     Raises
     ------
     GeoSRError
-        If the operation fails; the message is one sentence, and nothing is written.
+        If the operation fails; nothing is written.
     """
     check_not_source(volume, out)
     check_not_source(mask, out)
@@ -179,8 +179,8 @@ def segmented_layer_steps(
     Raises
     ------
     GeoSRError
-        If the operation fails; the message is one sentence. If the labels do not fit
-        into memory, the error is raised before anything is computed.
+        If the operation fails. If the labels do not fit into memory, the error is
+        raised before anything is computed.
     """
     needed, free = int(np.prod(volume.shape)), free_host_memory()
     if needed > free:

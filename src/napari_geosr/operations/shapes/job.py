@@ -74,7 +74,7 @@ class ShapeTrainJob(Config):
         Raises
         ------
         GeoSRError
-            If a setting or an input is invalid; the message is one sentence.
+            If a setting or an input is invalid.
         """
         run_to_end(self.check_steps())
 
@@ -83,15 +83,15 @@ class ShapeTrainJob(Config):
     ) -> Generator[Step, None, ShapeSet]:
         """Check settings and inputs; return the shapes to learn from.
 
-        Every volume is read once, because a network would also learn from an image or
-        from the wrong labels.
+        Shapes are read once, because a network would also learn from an image or from
+        the wrong labels; scans with labels are not read.
 
         Raises
         ------
         GeoSRError
-            If a setting or an input is invalid; the message is one sentence.
+            If a setting or an input is invalid.
         Cancelled
-            If `should_stop` returns true.
+            If `should_stop` returns True.
         """
         method = SHAPE_METHODS.load(self.method).Method
         method.check(self.training)

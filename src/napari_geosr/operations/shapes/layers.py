@@ -76,7 +76,7 @@ __all__ = [
 _BYTES_PER_VOXEL = 32
 #: Additional memory, which dominates for small results, in bytes.
 _FIXED_BYTES = 100_000_000
-#: Edge of the block that a preview refines, in input voxels.
+#: Edge length of the block that a preview refines, in input voxels.
 PREVIEW_EDGE = 40
 
 
@@ -98,14 +98,14 @@ class ShapeLayer:
         Labels of the completed part.
     part_figures : ShapeFigures or None
     n_pieces : int
-        Separate completed parts.
+        Number of separate completed parts.
     reproduced : float
         For a completion: fraction of the input that the model also predicts.
     n_changed : int
-        For a refinement: voxels of the input that change as a whole, i.e. where the
+        For a refinement: number of input voxels that change completely, because the
         surface moves by a voxel or more.
     n_surface : int
-        For a refinement: voxels of the input next to its surface.
+        For a refinement: number of input voxels next to the surface.
     """
 
     volume: Volume

@@ -45,7 +45,7 @@ def read_shape_steps(
         If the volume is empty, full or an image, has several labels, or lacks this
         label.
     Cancelled
-        If `should_stop` returns true.
+        If `should_stop` returns True.
     """
     if volume.axes != "ZYX":
         raise VolumeError(

@@ -168,7 +168,7 @@ def mesh_steps(
     Raises
     ------
     GeoSRError
-        If the operation fails; the message is one sentence, and nothing is written.
+        If the operation fails; nothing is written.
     """
     check_mesh_path(out, overwrite=overwrite)
     if config.faces is not None:

@@ -16,8 +16,8 @@ from napari_geosr.core.volume import Volume
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
 
-#: Maximum volume of a completed part, as a fraction of the shape, below which the shape
-#: may already have been complete.
+#: Volume of a completed part, as a fraction of that of the given shape, up to which the
+#: shape may already have been complete.
 _SMALL_PART = 0.01
 #: Minimum fraction of the input that a model reproduces; below it, the shape differs
 #: from the training data.
@@ -66,7 +66,7 @@ def small_part_warning(n_added: int, n_given: int) -> str:
 
 
 def is_turned_steps(volume: Volume, model: Model) -> Generator[Step, None, bool]:
-    """Return whether a volume is turned by half a turn relative to a model.
+    """Return whether a volume is rotated by half a turn relative to a model.
 
     If the model needs an orientation and that of the volume is unknown, a warning is
     issued, and the volume is taken to have the orientation of the model.

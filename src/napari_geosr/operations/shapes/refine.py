@@ -70,7 +70,7 @@ class ShapeRefinement:
     volume_change : float
         Relative change of the volume of the shape.
     block : int
-        Edge of the blocks, in input voxels.
+        Edge length of the blocks, in input voxels.
     n_changed : int
         Input voxels that change completely, where the surface moves by a voxel or more.
     """
@@ -115,7 +115,7 @@ class ChangeCounter:
     Attributes
     ----------
     n_fine : int
-        Fine voxels of the result.
+        Number of voxels of the result that belong to the shape.
     n_changed : int
         Input voxels in which no fine voxel has the original phase.
     """
@@ -197,7 +197,7 @@ def refine_shape_steps(
     Raises
     ------
     GeoSRError
-        If the operation fails; the message is one sentence, and nothing is written.
+        If the operation fails; nothing is written.
     """
     check_not_source(volume, out)
     io.check_output(out, overwrite)
@@ -343,7 +343,7 @@ def refined_in_memory_steps(
     Raises
     ------
     Cancelled
-        If `should_stop` returns true.
+        If `should_stop` returns True.
     """
     factor = 2 ** len(plan.halos)
     fine: AnyArray = np.zeros([factor * n for n in inside.shape], bool)

@@ -381,7 +381,8 @@ def check_plane(block: FloatArray, frames: SimFrames, where: str = "") -> None:
     Raises
     ------
     VolumeError
-        If frames contain NaN, lack light or detail, are saturated, or are very small.
+        If frames have NaN or infinite pixels, lack light or detail, are saturated, or
+        are very small.
     """
     title = f"{frames.volume.title}{where}"
     if min(block.shape[-2:]) < 16:
@@ -431,8 +432,7 @@ def saturated_fraction(block: FloatArray, frames: SimFrames) -> FloatArray:
     """Return the fraction of pixels in each frame at the camera's maximum value.
 
     For integers, this is the maximum of the lowest bit depth (8, 10, 12, 14 or 16) that
-    holds all values; for floating point, it is the largest grey value, if several
-    pixels share it.
+    holds all values; for floating point, it is the largest grey value of all frames.
     """
     values = block + np.float32(frames.offset)
     top = float(values.max())

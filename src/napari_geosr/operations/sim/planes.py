@@ -182,7 +182,7 @@ def _network_steps(
     device: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, FloatArray]:
-    """Correct the result of joint Richardson–Lucy by a network fitted to the frames."""
+    """Correct joint Richardson–Lucy's result with a network fitted to the frames."""
     rows, columns = block.shape[-2:]
     need = rows * columns * config.upscale_factor**2 * _NETWORK_MAPS * config.features
     if need > memory_budget(config):
@@ -337,7 +337,7 @@ def plan_tiles(
     ----------
     shape : (int, int)
     pixel_bytes : int
-        Memory for each camera pixel.
+        Memory for each camera pixel, in bytes.
     budget : int
         Bytes that a tile and its halo may use.
     halo : int

@@ -292,7 +292,7 @@ class _PlaneRun:
         self.has_drifted = False
 
     def prepare_steps(self) -> Generator[Step, None, None]:
-        """Estimate patterns of every channel's first time point, before any output."""
+        """Find the patterns at each channel's first time point, before any output."""
         for channel in range(self.frames.n_channels):
             yield from self._estimate_steps(0, channel)
 

@@ -42,7 +42,7 @@ class RadiographFiles:
         ``radiographs`` and ``labels``, each a stack (Z, Y, X) of separate images, and
         ``painted`` if requested.
     shares : dict of float
-        Fraction of the pixels of each tissue.
+        Fraction of all pixels that each tissue covers, by name.
     """
 
     files: dict[str, Path]

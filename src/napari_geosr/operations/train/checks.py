@@ -138,7 +138,7 @@ def reading_warnings(volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
     Returns
     -------
     list of str
-        A sentence for each assumption, with the names of its files.
+        A sentence for each assumption, with one file name and the number of others.
     """
     titles: dict[str, dict[str, None]] = {}
     for volume in (v for group in volumes.values() for v in group):

@@ -354,7 +354,7 @@ def _restore_steps(
 
 
 def _unfinished_restoration(model: str, out: Path) -> Volume | None:
-    """Return the unfinished result of the same model; discard that of another model."""
+    """Return the unfinished result of the same model, if any; discard any other."""
     unfinished = usable_unfinished(out)
     if unfinished is None:
         return None

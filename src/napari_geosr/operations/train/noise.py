@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_geosr.learning.sampling.patches import Patches
 
 
-#: Correlation above which blind-spot training visibly preserves noise.
+#: Minimum correlation at which blind-spot training visibly preserves noise.
 MIN_CORRELATION = 0.1
 
 
@@ -131,7 +131,7 @@ def measure_noise_steps(
 
 
 def noise_range(patches: Patches) -> tuple[float, float] | None:
-    """Return the lowest and highest noise level of the sources.
+    """Return the lowest and highest noise level of the sources; None if unknown.
 
     The levels are relative to the contrast and include the ends of their intervals.
     """

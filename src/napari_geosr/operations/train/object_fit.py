@@ -23,9 +23,9 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.learning.energy import Meter
 
-#: Minimum seconds between two progress reports.
+#: Minimum time between two progress reports, in seconds.
 _REPORT_SECONDS = 0.5
-#: Minimum seconds between two previews.
+#: Minimum time between two previews, in seconds.
 _PREVIEW_SECONDS = 3.0
 
 
@@ -155,7 +155,7 @@ class _EventTimer:
 
     @property
     def elapsed(self) -> float:
-        """Return the seconds since the start."""
+        """Seconds since the start."""
         return time.monotonic() - self._began
 
     def is_due(self, what: str, seconds: float) -> bool:

@@ -51,12 +51,12 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.preparation import PreparedRestoration
     from napari_geosr.operations.restore.resume import FinishedPart
 
-#: Largest ratio of the difference between scan and sample to the noise of the scan.
+#: Maximum RMS difference of an accepted sample from the scan, in units of the noise.
 _MAX_MISFIT = 1.3
-#: Maximum difference between a noise-free scan and a sample, in standard deviations of
-#: the training data.
+#: Maximum RMS difference between a noise-free scan and an accepted sample, in standard
+#: deviations of the training data.
 _TOLERANCE = 0.02
-#: Noise correlation of adjacent voxels at and above which a warning is given.
+#: Noise correlation of adjacent voxels above which a warning is given.
 _CORRELATED = 0.15
 #: Number of voxels of the result that are averaged at a time.
 _AT_ONCE = 1 << 22
@@ -321,7 +321,7 @@ class PosteriorRun(VolumeRun):
         targets: Targets,
         should_stop: ShouldStop,
     ) -> Generator[Step, None, AnyDict]:
-        """Measure the pores of every sample, with the threshold of the mean (Otsu)."""
+        """Measure the pores of every sample, with Otsu's threshold of their mean."""
         statistics, made = self.prepared.statistics, targets.result.volume
         scale = statistics.output_std, statistics.output_mean
         yield StageStarted(message="Measuring the samples", total=len(used))

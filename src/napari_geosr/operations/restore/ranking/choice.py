@@ -38,7 +38,7 @@ def with_choice(config: RestoreConfig, ranking: Ranking) -> RestoreConfig:
 
 
 def _sharpness_of_auto(config: RestoreConfig) -> SharpnessChoice:
-    """Return the sharpness of the tests and the run; ``"scan"`` if none was chosen.
+    """Return the sharpness for the tests and the run: ``"auto"`` becomes ``"scan"``.
 
     Results as sharp as the scan agree with it within the noise bound. Nobody has
     inspected the result of an automatically chosen model, so the model must not sharpen

@@ -95,7 +95,7 @@ def rank_steps(
     Parameters
     ----------
     volume : Volume
-        Axes ZYX or YX (others of length one). Only blocks and a sample are read.
+        Axes ZYX or YX (others of length one). Large volumes are read only in part.
     noise : Noise, optional
         Noise of the volume, in its grey values; measured by default.
     second : Volume, optional
@@ -195,7 +195,7 @@ def find_ranking(
 ) -> Ranking | None:
     """Return the ranking of an earlier run, with its models.
 
-    Returns None if one of the models is missing or has other weights.
+    Returns None if there is no ranking, or a model is missing or has other weights.
     """
     ranking = kept.read("ranking", Ranking, **depends_on)
     if ranking is None:
@@ -346,7 +346,7 @@ def without_fading(
     noise : Noise
         Noise of the scan.
     fading_of : callable
-        Returns which structures of the scan fade under a candidate; empty if none do.
+        Returns which structures of the scan fade in a candidate's result; may be empty.
     skipped : dict of str to str
         Receives the candidates that are left out, with the reason.
     """
@@ -394,12 +394,12 @@ class _PoreTests:
             return None
 
     def wrong_pores(self, row: RankingEntry) -> str:
-        """Describe how a candidate's result has a wrong number of pores; else ""."""
+        """Describe a wrong number of pores in a candidate's result; "" if correct."""
         test = self._test(row)
         return "" if test is None else wrong_pores(row.name, test)
 
     def fading(self, row: RankingEntry) -> str:
-        """Describe which structures of the scan fade in a candidate's result."""
+        """Describe which structures of the scan fade in a result; "" if none do."""
         test = self._test(row)
         if test is None:
             return ""

@@ -165,9 +165,10 @@ class Ranking:
 def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
     """Choose among rows sorted by error; return the name and the reason.
 
-    A candidate is chosen only if its gain is certain, and a filter tuned to the scan
-    only if it has a clear lead. If all gains are small and uncertain, the one with the
-    highest lower end is chosen. None is chosen if the noise is weak or unknown.
+    A candidate is chosen only if the whole interval of its gain is positive, and a
+    filter tuned to the scan only if it has a clear lead. If the best gain is small and
+    uncertain, the candidate with the highest lower end of the interval is chosen. If
+    the noise is weak or unknown, the scan is left unchanged.
     """
     candidates = [row for row in rows if row.name != NONE]
     best = candidates[0] if candidates else None

@@ -153,7 +153,7 @@ def tuned(model: Model, setup: TrialSetup) -> tuple[Model, CellMeans]:
 
 
 def downhill(strengths: tuple[float, ...], risk: Callable[[float], float]) -> int:
-    """Return the index of a minimum, searched from the middle."""
+    """Return the index of a local minimum of `risk`, searched from the middle."""
     i = len(strengths) // 2
     for step in (-1, 1):
         moved = False

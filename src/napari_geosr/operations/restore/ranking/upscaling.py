@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 #: Above this limit, the sign of the estimate was always correct if the noise was
 #: certain.
 _MIN_INTERPOLATION_GAIN = 0.25
-#: Topics of doubts about the noise that do not rule out this interpolation.
+#: Topics of doubts about the noise that do not rule out such an interpolation.
 _HARMLESS: tuple[Topic, ...] = ("rounding", "fine structure")
 
 
@@ -238,7 +238,7 @@ def _knows_fine_noise(noise: Noise) -> bool:
 
 
 def _interpolates(row: RankingEntry) -> bool:
-    """Return whether this interpolation differs from the baseline."""
+    """Return whether a candidate is an interpolation other than the baseline."""
     card = None if row.model is None else row.model.card
     return card is not None and not card.has_weights and card.network != BASELINE
 
@@ -268,7 +268,7 @@ def _expectation(row: RankingEntry) -> str:
 def _as_part(
     steps: Generator[Step, None, UpscalingVerdict], i: int, n: int
 ) -> Generator[Step, None, UpscalingVerdict]:
-    """Yield the steps of test `i` of `n`, with the progress of all tests."""
+    """Yield the progress of test `i` of `n`, as progress of all tests."""
     with StepIterator(steps) as iterator:
         for step in iterator:
             if isinstance(step, BlockDone):
@@ -294,7 +294,7 @@ def _entry(model: Model, found: UpscalingVerdict) -> RankingEntry:
 def _candidates(
     volume: Volume, config: RankConfig
 ) -> tuple[list[Model], Model, dict[str, str]]:
-    """Return the models to compare, interpolation, and reasons for omitting others."""
+    """Return the models to compare, cubic interpolation, and why others are omitted."""
     factor = config.upscale_factor
     entries, faults = zoo.scan_folders()
     finer = [

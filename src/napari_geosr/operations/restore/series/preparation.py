@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from napari_geosr.models.distribution import TrainingLikeness
     from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
 
-#: Ratio of the highest to the lowest noise level of all time points above which a
-#: warning is given.
+#: Ratio of the highest to the lowest noise level of the examined time points above
+#: which a warning is given.
 _CHANGES = 1.5
 _LEVELS = ("ok", "caution", "unlike")
 
@@ -63,8 +63,8 @@ class PreparedSeries:
     ----------
     plan : SeriesPlan
     channels : mapping
-        Preparation of each channel (None if there is no such axis), over all time
-        points.
+        Preparation over all time points, by channel (None if there is no such axis);
+        without the channels that are copied.
     copied : tuple of int
         Channels that are copied: all voxels have the same grey value, or the model that
         was chosen automatically would make them worse.
@@ -109,7 +109,7 @@ class PreparedSeries:
 
     @property
     def verdict(self) -> RunVerdict | None:
-        """Prediction for the worst channel, once all have been examined."""
+        """Worst prediction for any channel; None before channels are examined."""
         found = [
             (channel, each.verdict)
             for channel, each in self.channels.items()
@@ -137,7 +137,7 @@ class PreparedSeries:
     def at(self, point: Point) -> PreparedRestoration:
         """Return the preparation for a run over one point.
 
-        Uniform channels use the preparation of another channel.
+        Copied channels use the preparation of another channel.
         """
         prepared = self.channels.get(point.channel, self.first)
         return replace(prepared, volume=self.plan.at(point))

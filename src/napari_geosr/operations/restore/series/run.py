@@ -299,7 +299,7 @@ class _SeriesProgress:
     def series_steps(
         self, tiles: Generator[Step, None, TileProgress], point: Point, done: int
     ) -> Generator[Step, None, TileProgress]:
-        """Convert the steps of one point to steps of the series without repetition."""
+        """Convert a point's steps to those of the series; drop repeated warnings."""
         n = len(self.finished)
         axes = len(point.index)
         leading = tuple(slice(i, i + 1) for i in point.index)

@@ -153,7 +153,7 @@ def _work(prepared: PreparedRestoration, planner: ShardPlanner) -> ShardWork:
 def _whole(
     chunks: Sequence[int], shape: Sequence[int], factors: Sequence[int]
 ) -> tuple[int, ...]:
-    """Return chunks of whole input voxels, not larger than those requested."""
+    """Round chunks down to whole input voxels, at least one along each axis."""
     if len(chunks) != len(shape) or any(n < 1 for n in chunks):
         raise ConfigError(
             f"chunks={tuple(chunks)} needs {len(shape)} positive numbers, one for each "

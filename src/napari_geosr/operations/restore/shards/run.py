@@ -109,7 +109,7 @@ class _ShardProgress:
         self.prepared = sharded.prepared
         self.planner = sharded.planner(kept)
         output = targets.result.output
-        #: Whether the workers write the file themselves.
+        #: Files that the workers write themselves; empty if this process writes them.
         self.shared = [
             file
             for target in targets.all

@@ -196,7 +196,7 @@ def fit_sharpness(
     Returns
     -------
     SharpnessFit
-        Both values are 0 if there are no pairs.
+        Both values are 0 if there are no pairs, or nothing but noise.
     """
     return run_to_end(_fit_steps(pairs, factors, noise))
 

@@ -60,7 +60,7 @@ MARGIN_ABOVE = 4.1
 _MIN_RATIO = 0.05
 #: Quantile of the normal distribution for a two-sided 90 % interval.
 _Z_90 = 1.645
-#: Number of standard errors below zero beyond which measured errors are ignored.
+#: Number of standard errors below zero at which measured errors are clipped.
 _FAR = 5.0
 
 
@@ -188,7 +188,7 @@ def _combine_parts(
     trained: tuple[float, float] | None,
     unsure: tuple[float, float],
 ) -> UpscalingVerdict:
-    """Return the gain over all parts, with its standard error (jackknife).
+    """Return the gain over all parts, with its 90 % interval (jackknife).
 
     `unsure` are the lower and upper standard errors of the noise variance that was
     subtracted. They apply to the errors of the averages, not to those of the detail.

@@ -40,7 +40,7 @@ _BLOCKS = 2
 _DEPTH = 16
 #: Shortest and longest edge of a block in the slices, in voxels of the scan.
 _EDGES = (32, 96)
-#: Number of voxels of the result per block, to limit the time.
+#: Approximate maximum number of voxels of the result per block, to limit the time.
 _VOXELS = 5_000_000
 
 

@@ -113,7 +113,7 @@ class KnownBlockTest:
 
     @property
     def is_inseparable(self) -> bool:
-        """Whether Otsu's threshold finds no pores for a reason other than the model."""
+        """Whether Otsu's threshold fails, for a reason other than the model."""
         lost = max(self._lost, default=0)
         return self.has_one_peak or (
             not self.is_separated and lost not in self.countable | self.shown
@@ -145,7 +145,7 @@ class KnownBlockTest:
 
     @property
     def lost_from_scan(self) -> int | None:
-        """Largest size of lost pores that can be counted in the scan."""
+        """Largest size of lost pores that can be counted in the scan; None if none."""
         seen = (n for n in self._lost if n in self.countable)
         return max((*seen, *self._own_lost), default=None)
 
@@ -162,7 +162,7 @@ class KnownBlockTest:
 
     @property
     def missing(self) -> int | None:
-        """Largest size at which fewer than half of the scan's own pores remain."""
+        """Largest size at which over half of the scan's own pores are lost, if any."""
         lost = (n for n, (seen, kept) in self.kept.items() if differ(seen, kept))
         return max((*lost, *self._faded_sizes), default=None)
 

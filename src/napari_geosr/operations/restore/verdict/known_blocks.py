@@ -4,7 +4,7 @@ The scan is smoothed according to its noise and used as ground truth. Noise like
 the scan is added, the model is run, and pores are counted before and after. The same is
 done with the model's result as ground truth. Then small test pores of known sizes are
 added to the solid and the first experiment is repeated. This shows the minimum size at
-which pores are found, and how many objects the model invents.
+which pores are found.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def _counts(
     *,
     is_dark: bool,
 ) -> tuple[PoreCounts, ...]:
-    """Count the pores of at least this size, or bright spots if most is dark."""
+    """Count pores of at least this size; also bright spots in mostly dark scans."""
     is_known = phases is None or phases.are_separated(volumes[0], parts)
     kinds = (False, True) if is_dark else (False,)
     return tuple(

@@ -50,7 +50,7 @@ class PhaseLevels:
         Fraction of the voxels in the dark phase.
     number : int
         Number of phases: peaks of the histogram without noise. With more than two,
-        Otsu's threshold is between any two of them.
+        Otsu's threshold may lie between any two of them.
     """
 
     dark: float

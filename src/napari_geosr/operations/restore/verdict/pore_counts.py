@@ -109,7 +109,7 @@ class PoreCounts:
         return result * before / math.sqrt(after * result)
 
     def is_off(self, ratio: float) -> bool:
-        """Return whether the result is off by more than this ratio, not by chance."""
+        """Return whether `result` and `expected` differ by more than `ratio`."""
         return differ(self.result, self.expected, ratio)
 
     def is_lossy(self, ratio: float) -> bool:

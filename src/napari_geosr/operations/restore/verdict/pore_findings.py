@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.verdict.known_block_test import KnownBlockTest
     from napari_geosr.operations.restore.verdict.pore_counts import PoreCounts
 
-#: Ratio of the two pore counts, in either direction, above which the count is doubtful.
+#: Ratio of the pore count to the expected one, or its inverse, above which the count is
+#: doubtful.
 DOUBTFUL_PORE_RATIO = 1.5
 #: Ratio of the pores of a simulated scan to those in its result, above which the count
 #: is doubtful: more than a quarter are lost.
@@ -100,7 +101,7 @@ def _hides_objects(test: KnownBlockTest, counts: PoreCounts) -> bool:
 
 
 def _shows_as_many(test: KnownBlockTest, counts: PoreCounts) -> bool:
-    """Return whether the scan shows about as many pores, apart from noise.
+    """Return whether the scan, apart from noise, shows about as many pores.
 
     In scans that do not show their pores, most of what is counted is noise.
     """
@@ -212,7 +213,7 @@ def _is_stable(test: KnownBlockTest, counts: PoreCounts) -> bool:
 
 
 def extra_pores(name: str, test: KnownBlockTest) -> str:
-    """Return a sentence if the model invents small pores.
+    """Return a sentence if the model invents small pores; else "".
 
     Lost pores cannot be evaluated, because the smoothed scan contains specks of the
     same size.

@@ -60,8 +60,8 @@ MAX_LEVEL = 1.15
 MAX_EXCESS_CORRELATION = 0.25
 #: Gain in a simulated scan, in dB, below which the expected gain is doubtful.
 MIN_TEST_GAIN = -0.5
-#: Gain in a simulated scan, in dB, below which the expected gain is doubtful even if it
-#: is larger.
+#: Gain in a simulated scan, in dB, below which the expected gain is doubtful, however
+#: large it is.
 _CLEAR_LOSS = -1.5
 #: Maximum factor by which noise may be outside the training range without a caution.
 _OUTSIDE = 1.25
@@ -120,7 +120,7 @@ class RunAssessment:
 
     @property
     def is_gain_contradicted(self) -> bool:
-        """Whether the model makes a simulated scan of this kind worse.
+        """Whether the model makes a simulated scan of this kind clearly worse.
 
         A loss that is smaller than the smallest gain expected in the scan itself does
         not contradict the gain: the simulated scan resembles the scan, but is not

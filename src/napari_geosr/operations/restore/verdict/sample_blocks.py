@@ -101,7 +101,7 @@ def run_on_sample(
 def restored(
     prepared: PreparedRestoration, window: Array, core: Any, should_stop: ShouldStop
 ) -> Array:
-    """Restore the core of a window; return the mean over the members of an ensemble.
+    """Restore the core of a window; for an ensemble, return the mean over its members.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def restored(
 def _seen(
     scan: Array, result: Array, factors: tuple[int, ...]
 ) -> tuple[Array, npt.NDArray[np.bool_]]:
-    """Average a finer result onto the scan's grid; also return a mask of its core."""
+    """Blur and average a finer result on the scan's grid; also return its core mask."""
     flat = scan.ndim == 2
     fine = (result[None] if flat else result).astype(np.float32)
     steps = (1, *factors)[-3:]

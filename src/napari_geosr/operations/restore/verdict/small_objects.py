@@ -39,8 +39,8 @@ _DISTANCE = 2.0
 #: Number of standard deviations by which an object must exceed the expected maximum of
 #: noise alone.
 _MARGIN = 1.2
-#: Minimum fraction of the directions in which the surroundings belong to the block; at
-#: a face, a third of them do not.
+#: Minimum fraction of the directions in which the surroundings belong to the sample; at
+#: a face of the block, a third of them do not.
 _MIN_DIRECTIONS = 0.6
 #: Minimum length of an axis, in voxels, for which objects at its ends are not examined:
 #: fibres also end there, and there are enough other objects.
@@ -181,7 +181,7 @@ def _inner(shape: Sequence[int], margin: int) -> Mask:
 
 
 def _mean(values: Values, around: Sequence[Vector], there: Directions) -> Values:
-    """Return the mean of the surroundings of each voxel within the sample."""
+    """Return, for each voxel, the mean of its surroundings that are in the sample."""
     total, number = np.zeros_like(values), np.zeros_like(values)
     for by, own in zip(around, there, strict=True):
         np.add(total, shifted(values, by), out=total, where=own)

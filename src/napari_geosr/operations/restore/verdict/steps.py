@@ -351,7 +351,7 @@ def _gain_over_cubic(
     ranking: Ranking | None,
     should_stop: ShouldStop,
 ) -> tuple[UpscalingVerdict | None, str]:
-    """Estimate the gain of a finer result over interpolation, or state a reason."""
+    """Estimate the gain over interpolation, or state why this is impossible."""
     if prepared.model.card.network == BASELINE:
         return None, ""
     measured = next(

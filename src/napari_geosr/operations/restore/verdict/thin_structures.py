@@ -89,7 +89,7 @@ def thin_structures(
     """Find thin structures in a scan, and measure their contrast in the result.
 
     Structures are found in one plate and measured in the adjacent plates, because noise
-    exaggerates the contrast where it is largest.
+    exaggerates the largest contrasts.
 
     Parameters
     ----------

@@ -75,7 +75,7 @@ class Adaptation:
         return gain is not None and gain.is_significant and gain.decibels >= _MIN_GAIN
 
     def fallback_model(self, config: TrainingConfig) -> Path | None:
-        """Return the original model if the adapted one is no better, else None.
+        """Return the original model's path if the adapted one is no better, else None.
 
         With ``always_write``, the adapted model is used in any case.
         """
@@ -188,8 +188,8 @@ def better_model_steps(
     Returns
     -------
     str
-        A sentence; empty if no other model is better by `_MIN_LEAD`, or the models
-        cannot be compared.
+        A sentence that names the model, or states why the models were not compared;
+        empty if no other model is better by `_MIN_LEAD`, or the comparison was stopped.
     """
     own = zoo.find(name)
     try:
@@ -253,7 +253,7 @@ class _BestWeightsTracker:
         self.weights = {k: v.clone() for k, v in average.state_dict().items()}
 
     def train_steps(self) -> Generator[Step, None, None]:
-        """Train until the last step, the time limit, or the last improvement."""
+        """Train until the last step or time limit, or until the error stops falling."""
         trainer = self.trainer
         limit = 60.0 * float(getattr(trainer.config, "minutes", math.inf))
         began, first, is_paced = time.monotonic(), trainer.step, False
