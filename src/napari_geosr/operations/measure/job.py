@@ -68,7 +68,7 @@ class MeasureJob(Config):
     """Everything that a measurement needs to run, on this or another computer."""
 
     name: str
-    """Settings of the measurement."""
+    """Name of the job."""
     data: MeasureInput
     """The volume to measure."""
     reference: MeasureInput | None = None
