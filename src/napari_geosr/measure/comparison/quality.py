@@ -245,8 +245,8 @@ def _repeat_to(mask: Mask, shape: tuple[int, ...]) -> Mask:
         if target % n:
             raise VolumeError(
                 f"Masks of shapes {mask.shape} and {shape} do not cover the same "
-                "field of view: along each axis, one length must be a multiple of "
-                "the other."
+                "field of view: along each axis, the length of the second must be a "
+                "multiple of that of the first."
             )
         mask = mask.repeat(target // n, axis=axis)
     return mask
