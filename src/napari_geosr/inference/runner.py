@@ -94,7 +94,7 @@ def restore_tiles(
         Bytes that may be used in addition to network, source and target: growth of the
         process, or memory of the device.
     nonfinite : {"mean", "zero", "refuse"}
-        Input of the network in place of NaN and infinite voxels; ``"refuse"`` raises a
+        Value passed to the network for NaN and infinite voxels; ``"refuse"`` raises a
         `VolumeError`. A floating-point target contains NaN at these voxels, an integer
         target the network's output.
     priority_region : sequence of slice, optional

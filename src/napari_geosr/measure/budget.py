@@ -97,7 +97,8 @@ class _SlabReads:
     held_bytes : int
         Memory of these caches and of decoding.
     factor : float
-        Maximum number of times a voxel is decoded in a sweep.
+        Mean number of times that a voxel is decoded in a sweep; the largest of the
+        arrays' means.
     """
 
     caches: tuple[tuple[object, int], ...] = ()

@@ -216,8 +216,8 @@ def compare_pores(
     """Compare the pores of `mask` with those of `truth`.
 
     `mask` may be sampled more coarsely than `truth` over the same field of view (such
-    as a scan and its super-resolved version); its voxels are then repeated to compute
-    the overlap.
+    as the mask of a low-resolution scan); its voxels are then repeated to compute the
+    overlap.
 
     Parameters
     ----------
