@@ -52,8 +52,8 @@ class PorosityInterval:
     Attributes
     ----------
     spread : float
-        Half of the change in porosity when all voxels are shifted by one standard
-        deviation.
+        Half of the change in porosity between a shift of all voxels by -1 and by +1
+        standard deviation.
     porosity : tuple of float or None
         Minimum and maximum porosity within `factor` standard deviations.
     pore_count : tuple of int or None

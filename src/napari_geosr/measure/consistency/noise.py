@@ -202,7 +202,7 @@ def _quiet_variance(grey: Windows, variance: Windows) -> Array:
 def _is_above(
     middle: int, left: int, right: int, greys: list[float], levels: list[float]
 ) -> bool:
-    """Whether a point lies above the line between its neighbours."""
+    """Whether a point lies on or above the line between its neighbours."""
     width = greys[right] - greys[left]
     if width <= 0:
         return levels[middle] >= min(levels[left], levels[right])

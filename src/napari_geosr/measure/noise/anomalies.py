@@ -80,7 +80,7 @@ def anomaly_doubts(
     Parameters
     ----------
     sample : NoiseSample
-        The sample without these voxels.
+        The sample without the outlier voxels.
     n_slices : int
         Number of slices of the scan.
     found : Outliers
@@ -267,7 +267,7 @@ def _at_ends(sample: NoiseSample, counted: Bools | None) -> Outliers:
 def _surroundings(
     values: npt.NDArray[np.floating], places: Numbers
 ) -> tuple[Array, Array, Bools]:
-    """Return the median of voxels' neighbours, distances from it, and if they agree."""
+    """Return the neighbours' median, the distance from it, and whether they agree."""
     around = np.full((2 * (values.ndim - 1), len(places)), np.nan)
     for axis, length in enumerate(values.shape[1:], 1):
         for side, step in enumerate((-1, 1)):

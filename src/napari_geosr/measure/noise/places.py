@@ -209,5 +209,6 @@ def _regions(
 
 
 def _parts(positions: Array, count: int) -> npt.NDArray[np.intp]:
-    """Return the number of the part (of `count` equal ones) with each position."""
+    """Return the number of the part (of `count` equal parts) that holds each
+    position."""
     return np.minimum(positions * count, count - 1).astype(np.intp)
