@@ -56,8 +56,8 @@ def looks_like_labels(data: ArrayLike) -> bool:
     Parameters
     ----------
     data : ArrayLike of shape (Z, Y, X) or (Y, X)
-        If it holds integers, the central parts of three planes are read; otherwise
-        nothing is read.
+        If it holds integers, the central part of the image or of three planes is read;
+        otherwise nothing is read.
     """
     if np.dtype(data.dtype).kind not in "iu":
         return False

@@ -120,8 +120,9 @@ def sample_mask_fit_steps(
 ) -> Generator[Step, None, SampleMaskFit]:
     """Compare a sample mask with the solid.
 
-    A second mask, with twice the closing, is made only if the first one excludes part
-    of the material's convex hull and the material does not fill the volume.
+    A second mask, with at least twice the closing, is made only if the first one
+    excludes part of the material's convex hull and the material does not fill the
+    volume.
 
     Parameters
     ----------
