@@ -58,7 +58,7 @@ class Excerpt:
 
     @classmethod
     def of(cls, mask: MaskSource, core: Box, margin: int) -> Excerpt:
-        """Cut out a box with some voxels around it, as far as the mask reaches."""
+        """Cut out a box with `margin` voxels around it, as far as the mask reaches."""
         z, y, x = (
             slice(max(0, s.start - margin), min(n, s.stop + margin))
             for s, n in zip(core, mask.shape, strict=True)

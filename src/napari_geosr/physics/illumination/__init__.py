@@ -118,8 +118,8 @@ class IlluminationOperator:
     mixing : tensor of shape (frames, terms), float32
         Weights of the terms in each frame.
     transfer : tensor of shape (rows, columns // 2 + 1), complex64
-        Transfer function of the padded camera grid, including the half-pixel offset
-        between both grids.
+        Transfer function of the padded camera grid, including the sub-pixel offset
+        between the two grids.
     """
 
     grid: SimGrid
