@@ -138,7 +138,7 @@ def _fractions(pores: Counts, sample: Counts, whole: Counts) -> tuple[Counts, Co
     """Select the evaluated sub-volumes; return pores and sample, sorted by porosity."""
     used = 2 * sample >= whole
     p, s = pores[used], sample[used]
-    order = np.lexsort((s, p / s)) # so that axis order does not affect the draws
+    order = np.lexsort((s, p / s))  # so that axis order does not affect the draws
     return p[order], s[order]
 
 
