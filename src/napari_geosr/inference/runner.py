@@ -48,7 +48,7 @@ class Estimate:
         Growth of the process (or use of device memory) in addition to source and
         target.
     tile : tuple of int
-        Core size along Z, Y, X.
+        Core size along Z, Y, X, in input voxels.
     """
 
     seconds: float

@@ -215,8 +215,9 @@ def needed_factor(
 ) -> float:
     """Find the factor for deviations at which the interval reaches a known porosity.
 
-    Positive if the measured porosity is too high. A voxel is a pore until it is shifted
-    by ``(threshold - mean) / deviation``, so the result is a quantile of that ratio.
+    The factor is positive if the measured porosity is too high. A voxel is a pore until
+    it is shifted by ``(threshold - mean) / deviation``, so the result is a quantile of
+    that ratio.
 
     Parameters
     ----------

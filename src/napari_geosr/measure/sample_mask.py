@@ -152,7 +152,7 @@ def _dilated(mask: np.ndarray) -> np.ndarray:
 
 
 def sample_mask_bytes(shape: tuple[int, ...]) -> int:
-    """Return the bytes, besides slabs, needed to find the mask of a volume."""
+    """Return the bytes needed to find the mask of a volume, in addition to slabs."""
     return math.prod(shape) * _BYTES_PER_VOXEL
 
 

@@ -172,7 +172,7 @@ def volume_histogram_distance(
 ) -> float:
     """Return the Wasserstein-1 distance between log10 volumes.
 
-    Zero if neither has pores, infinite if only one has none.
+    Zero if neither has pores, infinite if only one has pores.
     """
     if len(volumes) == 0 or len(true_volumes) == 0:
         return 0.0 if len(volumes) == len(true_volumes) else math.inf

@@ -171,7 +171,7 @@ def _kernel() -> Array:
 
 
 def _strength(r: Array, spread: Array, gradient: Array) -> Array:
-    """Return the smoothed removed part, in standard deviations.
+    """Return the magnitude of the smoothed removed part, in standard deviations.
 
     The effect of edge shifts is subtracted.
     """
