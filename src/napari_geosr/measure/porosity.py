@@ -239,7 +239,7 @@ def _measure(
 
 
 def _overview(run: PorosityRun, threshold: float) -> Overview | None:
-    """Return the coarse grid for the picture, with slabs labelled by an earlier run."""
+    """Return the coarse grid for the picture; read planes that are still missing."""
     if run.overview is None:
         return None
     for slab in run.overview.missing():

@@ -119,7 +119,7 @@ class Consistency:
         at their grey value; 0.0027 for Gaussian noise.
     noise_rms : float
         Root mean square of the noise level at the voxels' grey values, which is the
-        expected `residual_rms` if the residual is noise.
+        expected `residual_rms` if the residual is pure noise.
     structure : float
         Correlation of the residual's magnitude, in units of the noise, with the
         gradient of the result: about 0 for noise, positive if edges or fine structure

@@ -1,7 +1,7 @@
 """Finds slices and single voxels that are much noisier than the rest of a scan.
 
 The noise of a scan is measured where it is weakest. Bad frames of a camera leave noisy
-slices; direct hits of the detector (zingers) and hot pixels leave single voxels far
+slices; direct hits on the detector (zingers) and hot pixels leave single voxels far
 outside the grey values of the sample. A restoration adapted to the noise of the other
 voxels leaves most of them unchanged.
 """

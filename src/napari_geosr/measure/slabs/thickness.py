@@ -198,7 +198,7 @@ def block_thickness_steps(
     to_centres: bool = False,
     block_voxels: int | None = None,
 ) -> Generator[Step, None, ThicknessDistribution]:
-    """Measure the local thickness of a phase, in several processes if there are any.
+    """Measure the local thickness of a phase, in worker processes if there are any.
 
     Parameters
     ----------

@@ -75,13 +75,13 @@ class SimGrid:
 
     @property
     def inside(self) -> tuple[slice, slice]:
-        """The frame within the padded camera grid."""
+        """Slices of the padded camera grid that contain the frame."""
         y, x = (slice(m, m + n) for m, n in zip(self.margin, self.shape, strict=True))
         return y, x
 
     @property
     def inside_fine(self) -> tuple[slice, slice]:
-        """The frame within the fine grid."""
+        """Slices of the fine grid that contain the frame."""
         s = self.upscale_factor
         y, x = (slice(part.start * s, part.stop * s) for part in self.inside)
         return y, x
