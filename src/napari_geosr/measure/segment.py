@@ -36,7 +36,7 @@ def threshold_value(
     Raises
     ------
     VolumeError
-        If the volume contains no finite value, or only one.
+        If the volume contains no finite value, or only one grey value.
     """
     thickness = max(1, (1 << 22) // max(1, math.prod(source.shape[1:])))
     histogram = run_to_end(
