@@ -342,7 +342,7 @@ _SPEEDS: weakref.WeakKeyDictionary[Any, dict[tuple[str, int], float]] = (
 
 
 def known_speed(network: nn.Module, device: str, threads: int | None) -> float | None:
-    """Return the time per input voxel, if known from an earlier run.
+    """Return the time per input voxel if it has already been measured.
 
     Parameters
     ----------

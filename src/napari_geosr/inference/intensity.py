@@ -113,7 +113,7 @@ def scan_steps(
 ) -> Generator[Step, None, IntensityStatistics]:
     """Find the mean, standard deviation and range of a 2D or 3D array of real numbers.
 
-    An array of up to `sample_above` voxels is read once, completely. A larger array is
+    An array of up to `sample_above` voxels is read completely. A larger array is
     sampled: about `sample_above` voxels are read in whole planes (or rows, in 2D and if
     a single plane is larger), evenly spaced from the first to the last, so the result
     is the same in every run.
@@ -315,7 +315,7 @@ def _rows_of_huge_planes(
 def _sample_shape(
     shape: tuple[int, ...], blocks: Sequence[tuple[slice, ...]]
 ) -> list[int]:
-    """Return the shape of all blocks together."""
+    """Return the shape of all blocks, joined along the first axis."""
     n = sum(math.prod(part.stop - part.start for part in block) for block in blocks)
     return [n, *shape[len(blocks[0]) :]]
 

@@ -226,7 +226,7 @@ _REGION_COSTS: weakref.WeakKeyDictionary[Any, RegionCost] = weakref.WeakKeyDicti
 
 
 def _measure_region_cost(network: nn.Module, device: str) -> RegionCost:
-    """Count the storage for the smallest core in two windows, and for a full one."""
+    """Count storage for a one-voxel core in two windows, and for one full core."""
     known = _REGION_COSTS.get(network)
     if known is None:
         spec, kind = network_spec(network), device.partition(":")[0]
@@ -272,7 +272,7 @@ def measure_cost(network: nn.Module, device: str = "cpu") -> CostModel:
     ModelError
         If the network does not run on such windows.
     DeviceMemoryError
-        If memory runs out on such windows.
+        If memory runs out even on the smaller window.
     """
     known = _CACHE.setdefault(network, {})
     kind = device.partition(":")[0]

@@ -28,7 +28,7 @@ def padding_value(source: ArrayLike) -> float | None:
 
     A reconstruction of a circular field is padded in all four corners of its slices.
     Only the corners of the first, the middle and the last slice are read, and the
-    central square of one slice.
+    central square of the middle slice.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def padded_voxels(
     )
     equal = np.asarray(source[wide]) == value
     size = _SQUARE[-len(box) :]
-    # The space beyond the edges of the volume counts as padding.
+    # Beyond the edges of the volume, its outermost voxels are repeated.
     full = ndimage.minimum_filter(equal, size, mode="nearest")
     found = ndimage.maximum_filter(full, size, mode="nearest")
     inner = tuple(

@@ -35,7 +35,7 @@ class ReceptiveField:
     Attributes
     ----------
     halo : tuple of int
-        Reach along the spec's axes, in input voxels; 0 where `local` is False.
+        Reach along the spec's axes, in input voxels; 0 if `local` is False.
     stride : tuple of int
         Smallest shift of the input along each axis that shifts the output by the same
         distance.
@@ -162,7 +162,7 @@ class _Slab:
             length = self.round_up(2 * length)
 
     def _reach(self, length: int) -> int | None:
-        """Return the reach in a window of `length`; None if it touches both ends."""
+        """Return the reach in a window of `length`; None if it touches either end."""
         middle = length // 2 // self.step * self.step
         base = self.output(self.noise(length))
         reach = 0

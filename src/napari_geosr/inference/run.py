@@ -75,7 +75,7 @@ class RunSummary:
     Attributes
     ----------
     n_tiles : int
-        Tiles finished.
+        Tiles finished, including those finished by an earlier run.
     tile : tuple of int
         Core size of the tiles at the end, along Z, Y, X, in input voxels.
     cost_factor : float
@@ -341,7 +341,7 @@ class TiledRun:
         pipe: Pipeline[Tile, tuple[Array, Array | None], Array, Array],
         waiting: list[Tile],
     ) -> Iterator[Step]:
-        """Run `waiting` (emptied in the process) until done or out of memory."""
+        """Run the `waiting` tiles until all are done or the others must be smaller."""
         failed_before = self.n_retries > 0
         try:
             pipe.start_reading(waiting)

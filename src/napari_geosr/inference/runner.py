@@ -48,7 +48,7 @@ class Estimate:
         Growth of the process (or use of device memory) in addition to source and
         target.
     tile : tuple of int
-        Core size along Z, Y, X.
+        Core size along Z, Y, X, in input voxels.
     """
 
     seconds: float
@@ -94,7 +94,7 @@ def restore_tiles(
         Bytes that may be used in addition to network, source and target: growth of the
         process, or memory of the device.
     nonfinite : {"mean", "zero", "refuse"}
-        Input of the network in place of NaN and infinite voxels; ``"refuse"`` raises a
+        Value passed to the network for NaN and infinite voxels; ``"refuse"`` raises a
         `VolumeError`. A floating-point target contains NaN at these voxels, an integer
         target the network's output.
     priority_region : sequence of slice, optional

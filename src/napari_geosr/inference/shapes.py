@@ -71,7 +71,7 @@ class RefinementPlan:
     edge : int
         Edge of the blocks, in coarse voxels.
     halos : tuple of int
-        Margin of the input of each stage, in voxels of this stage.
+        Margin of the input of each stage, in voxels of that stage.
     blocks : tuple of tuple of slice
         The blocks of the coarse shape.
     busy : tuple of bool

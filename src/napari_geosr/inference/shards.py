@@ -270,7 +270,7 @@ class ShardPlanner:
 
     @property
     def block(self) -> tuple[int, ...]:
-        """Shape of the smallest shard, in voxels along the axes of the result."""
+        """Minimum shape of a shard, except at the edges, in voxels of the result."""
         pairs = zip(self._core, self.layout.scale, strict=True)
         return tuple(n * s for n, s in pairs)[3 - self.layout.ndim :]
 

@@ -228,14 +228,14 @@ def budget_for(
     Parameters
     ----------
     max_factor : float
-        Work, relative to computing every voxel of the box once.
+        Maximum work, relative to computing every voxel of the box once.
     work : callable, optional
         What counts as work; by default the voxels computed.
 
     Returns
     -------
     int
-        The budget of the cheapest tile if none reaches the factor.
+        If no tile stays below the factor, the budget for the tile with the least work.
     """
     choices = _choices(layout, box, 1, cost, buffers)
     choices = _worthwhile(choices, max_factor, work)

@@ -169,7 +169,8 @@ class TilePlanner:
         Parameters
         ----------
         max_work : float
-            Work for computing and decoding, relative to computing every voxel once.
+            Maximum work for computing and decoding, relative to computing every voxel
+            once.
         """
         return self._budget_for(max_work, lambda choice: choice.work(self._speed))
 

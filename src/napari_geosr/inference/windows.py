@@ -64,8 +64,8 @@ class WindowReader:
     statistics : Standardisation
         Statistics of the whole volume, never of a window.
     nonfinite : {"mean", "zero", "refuse"}
-        Input of the network in place of NaN and infinite voxels: the mean of the finite
-        ones, zero, or (``"refuse"``) a `VolumeError`.
+        Replacement for NaN and infinite voxels in the network's input: the mean of the
+        finite voxels, or zero; ``"refuse"`` raises a `VolumeError`.
     dtype : str
         ``"float32"`` or ``"float64"``: precision of the network.
     """
@@ -216,7 +216,8 @@ class ValueWriter:
         a network of several members outputs in addition to the mean.
     source : ArrayLike or None
         The scan being restored, if its padding and those hot voxels that are data are
-        to keep their values; otherwise None. These hot voxels are not network input.
+        to keep their values; otherwise None. In the network's input, such hot voxels
+        are replaced.
     """
 
     target: Any
@@ -322,7 +323,7 @@ class ValueWriter:
         return values
 
     def blank(self, values: AnyArray, missing: AnyArray | None) -> None:
-        """Set NaN, in place, where the input is not finite; integers have no NaN.
+        """Set values to NaN, in place, where the input is not finite; skip integers.
 
         NaN around the sample remains NaN in the result.
 

@@ -1,4 +1,4 @@
-"""Labels volumes slab by slab, with the same result as labelling them at once.
+"""Labels volumes slab by slab, with the same result as labelling them as a whole.
 
 Pass 1 labels each slab (`cc3d`), accumulates its table and joins labels of adjacent
 slabs in a union-find; pass 2 is one look-up per voxel. The state between slabs consists
@@ -106,7 +106,7 @@ class RawTable:
     rows : ndarray of shape (n, N_COLUMNS), int64
         Columns as numbered in `napari_geosr.measure.kernels.columns`.
     boundary : ndarray of shape (n, 2), float64
-        Surface (flat: perimeter) and eight times the Euler number.
+        Surface (flat: perimeter) in physical units, and eight times the Euler number.
     lookup : ndarray of shape (n_provisional + 1,), uint32
         Row number + 1 of each provisional label; 0 for the background and for pores too
         small for a row.
@@ -121,7 +121,7 @@ class RawTable:
 
     @property
     def surface(self) -> np.ndarray:
-        """Surface (flat: perimeter) of each pore."""
+        """Surface (flat: perimeter) of each pore, in physical units."""
         values: np.ndarray = self.boundary[:, column.SURFACE]
         return values
 
@@ -133,7 +133,7 @@ class RawTable:
 
 
 def _kernels() -> tuple[ModuleType, ModuleType]:
-    """Return the compiled functions, imported on first use because numba is slow."""
+    """Import the compiled modules on first use, because numba takes long to load."""
     from napari_geosr.measure.kernels import cells, joining
 
     return cells, joining

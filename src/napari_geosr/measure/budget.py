@@ -40,8 +40,8 @@ _INTERVAL_BYTES_PER_VOXEL = 24
 _LABEL_BYTES = 4
 #: Fixed memory of a run in bytes, mostly for measuring the noise.
 _FIXED_BYTES = 90 * 10**6
-#: Minimum thickness of a slab in planes, unless a budget requires thinner slabs, for
-#: which the seams take most of the time and memory.
+#: Minimum thickness of a slab in planes, unless a budget requires thinner slabs, in
+#: which case the seams take most of the time and memory.
 _MIN_PLANES = 4
 #: Maximum fraction of the budget for a block that is read once and labelled in slabs.
 _READ_SHARE = 0.25
@@ -97,7 +97,8 @@ class _SlabReads:
     held_bytes : int
         Memory of these caches and of decoding.
     factor : float
-        Maximum number of times a voxel is decoded in a sweep.
+        Mean number of times that a voxel is decoded in a sweep; the largest of the
+        arrays' means.
     """
 
     caches: tuple[tuple[object, int], ...] = ()

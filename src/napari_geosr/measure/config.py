@@ -194,7 +194,7 @@ class PorosityConfig(Config):
     @field_validator("statistics", mode="before")
     @classmethod
     def _read_statistics(cls, value: object) -> object:
-        """Split ``A,B`` from the command line into two names."""
+        """Split comma-separated names, as given on the command line."""
         words = [value] if isinstance(value, str) else value
         if not isinstance(words, list | tuple):
             return value

@@ -142,7 +142,7 @@ def integer_weights(weights: np.ndarray, n_voxels: int) -> tuple[np.ndarray, flo
     weights : ndarray of shape (13,), int64
         Exact to 1e-9 of the largest weight for 512³ voxels.
     unit : float
-        Surface represented by 1: a power of two.
+        Surface represented by an integer weight of 1; a power of two.
     """
     # The factor of 4 allows each pair to be added once for each of its two labels, and
     # to be subtracted again.

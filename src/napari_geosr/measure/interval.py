@@ -52,8 +52,8 @@ class PorosityInterval:
     Attributes
     ----------
     spread : float
-        Half of the change in porosity when all voxels are shifted by one standard
-        deviation.
+        Half of the change in porosity between a shift of all voxels by -1 and by +1
+        standard deviation.
     porosity : tuple of float or None
         Minimum and maximum porosity within `factor` standard deviations.
     pore_count : tuple of int or None
@@ -215,8 +215,9 @@ def needed_factor(
 ) -> float:
     """Find the factor for deviations at which the interval reaches a known porosity.
 
-    Positive if the measured porosity is too high. A voxel is a pore until it is shifted
-    by ``(threshold - mean) / deviation``, so the result is a quantile of that ratio.
+    The factor is positive if the measured porosity is too high. A voxel is a pore until
+    it is shifted by ``(threshold - mean) / deviation``, so the result is a quantile of
+    that ratio.
 
     Parameters
     ----------

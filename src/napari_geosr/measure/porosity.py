@@ -106,7 +106,7 @@ def porosity_steps(
         Numpy or zarr array of an integer type of 32 bits or more; filled with labels.
     keep_labels : bool
         Keep labels in memory if there is no `labels_target`; omitted with a warning if
-        they would take more than half of the free memory.
+        they do not fit into the memory budget (by default, half of the free memory).
     journal : LabellingJournal, optional
         Receives the state of the labelling from time to time and when the run is
         stopped.
@@ -239,7 +239,7 @@ def _measure(
 
 
 def _overview(run: PorosityRun, threshold: float) -> Overview | None:
-    """Return the coarse grid for the picture, with slabs labelled by an earlier run."""
+    """Return the coarse grid for the picture; read planes that are still missing."""
     if run.overview is None:
         return None
     for slab in run.overview.missing():

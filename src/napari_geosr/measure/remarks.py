@@ -56,8 +56,8 @@ def looks_like_labels(data: ArrayLike) -> bool:
     Parameters
     ----------
     data : ArrayLike of shape (Z, Y, X) or (Y, X)
-        If it holds integers, the central parts of three planes are read; otherwise
-        nothing is read.
+        If it holds integers, the central part of the image or of three planes is read;
+        otherwise nothing is read.
     """
     if np.dtype(data.dtype).kind not in "iu":
         return False
@@ -227,7 +227,7 @@ def has_one_phase(histogram: GreyHistogram, threshold: float) -> bool:
 
 
 def _frequencies(histogram: GreyHistogram, threshold: float) -> tuple[int, int, int]:
-    """Count voxels near the threshold, and near the mean of each side of it."""
+    """Count voxels near the threshold, and near the mean grey value on either side."""
     centres, counts = histogram.centres, histogram.counts
     low = centres <= threshold
     below = float(np.average(centres[low], weights=counts[low]))

@@ -48,16 +48,15 @@ def sample_mask_steps(
     ----------
     solid : ndarray of shape (Z, Y, X), bool
     closing : int
-        Steps of dilation and erosion (octahedra of that radius in voxels): openings of
-        pores up to twice as wide are bridged, and these pores then belong to the
-        sample.
+        Radius of the closing in voxels (octahedra): pore openings of up to twice this
+        width are bridged, and these pores then belong to the sample.
     thickness : int, optional
         Number of planes labelled together.
 
     Returns
     -------
-    generator of Step
-        The result is the mask, an ndarray of shape (Z, Y, X), bool.
+    ndarray of shape (Z, Y, X), bool
+        The sample mask.
 
     Raises
     ------
@@ -153,7 +152,7 @@ def _dilated(mask: np.ndarray) -> np.ndarray:
 
 
 def sample_mask_bytes(shape: tuple[int, ...]) -> int:
-    """Return the bytes, besides slabs, needed to find the mask of a volume."""
+    """Return the bytes needed to find the mask of a volume, in addition to slabs."""
     return math.prod(shape) * _BYTES_PER_VOXEL
 
 

@@ -36,7 +36,7 @@ def threshold_value(
     Raises
     ------
     VolumeError
-        If the volume contains no finite value, or only one.
+        If the volume contains no finite value, or only one grey value.
     """
     thickness = max(1, (1 << 22) // max(1, math.prod(source.shape[1:])))
     histogram = run_to_end(
@@ -54,8 +54,9 @@ def threshold_of(
 ) -> float:
     """Find the threshold by the rule in `config`.
 
-    For integers with up to 2¹⁷ levels, the value equals that of `skimage.filters`;
-    otherwise it is the upper end of the bin that contains that value.
+    For integers with up to 2¹⁷ levels (multi-otsu: 256), the value equals that of
+    `skimage.filters`; otherwise it is the upper end of the bin that contains that
+    value.
 
     Parameters
     ----------
@@ -179,7 +180,7 @@ def phase_mask(block: np.ndarray, value: float, phase: str) -> np.ndarray:
     value : float
         Threshold.
     phase : {"dark", "bright"}
-        Which of the two phases are pores.
+        Which of the two phases consists of pores.
     """
     bound: Any = float(value)
     if block.dtype == np.bool_:

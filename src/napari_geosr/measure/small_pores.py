@@ -22,7 +22,7 @@ class SmallPores:
     single : int
         Number of pores of one voxel.
     voxels : int
-        Number of their voxels.
+        Total number of their voxels.
     open_voxels : int
         Number of voxels of pores with a face at the border of the volume or sample.
     euler8 : int

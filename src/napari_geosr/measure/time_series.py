@@ -143,7 +143,7 @@ class _PlaneSimilarity:
     far, lag : float, int
         `lag` is the largest number of planes over which fine detail keeps its position,
         i.e. changes far more slowly than within a plane; `far` is its correlation over
-        that distance. They are 0 and NaN if detail does not keep its position.
+        that distance. `lag` is 0 and `far` is NaN if detail does not keep its position.
     """
 
     neighbours: float

@@ -124,7 +124,7 @@ def filtered_covariance(
 ) -> float:
     """Return the covariance of the noise of a scan after a linear filter.
 
-    Exact for the noise that `noise_of_scan` draws.
+    The result is exact for the noise that `noise_of_scan` draws.
 
     Parameters
     ----------

@@ -41,7 +41,7 @@ def area_downsample(
 def kept_samples(
     volume: npt.NDArray[np.float32], factors: Sequence[int]
 ) -> npt.NDArray[np.float32]:
-    """Keep one voxel of every block of `factors`, as a scan does that skips the others.
+    """Keep one voxel of every block of `factors`, as in a scan that skips the others.
 
     The kept voxel has the index ``factor // 2`` along every axis, the middle for odd
     factors.
@@ -104,7 +104,7 @@ def shift_half_voxel(
 ) -> npt.NDArray[np.float32]:
     """Shift the sampling points by half a voxel along `axes`, by cubic interpolation.
 
-    The last voxel of each axis is repeated.
+    Beyond the ends of an axis, its outermost voxels are repeated.
     """
     for axis in axes:
         n = volume.shape[axis]

@@ -30,7 +30,7 @@ _QUANTILES = 201
 
 @dataclass(frozen=True, eq=False)
 class GreyMatch:
-    """Mapping from grey values of the high- to the low-resolution scan.
+    """Mapping of grey values from the high- to the low-resolution scan.
 
     Attributes
     ----------

@@ -62,7 +62,8 @@ def search_steps(
     low, high : SampledVolume
         The large and the small volume, with about the same voxel size.
     degrees : float
-        Largest angle around the first axis (for images: in the plane) that is tried.
+        Largest angle around the first axis (for images: in the plane) that is tried, in
+        degrees.
     most : int
         Maximum number of candidates.
 

@@ -33,7 +33,7 @@ class Transform:
     def around(
         cls, matrix: npt.ArrayLike, centre: npt.ArrayLike, goes_to: npt.ArrayLike
     ) -> Transform:
-        """Apply `matrix` around `centre`, which is then moved to `goes_to`."""
+        """Return a transform that applies `matrix` and maps `centre` to `goes_to`."""
         turned = np.asarray(matrix, np.float64)
         return cls(turned, np.asarray(goes_to) - turned @ np.asarray(centre))
 

@@ -97,7 +97,7 @@ def _divergence(image: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class HeldOutCurve:
-    """Misfit of held-out photons after each iteration.
+    """Misfit of held-out photons after 0, 1, 2, … iterations.
 
     Attributes
     ----------

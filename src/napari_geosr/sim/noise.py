@@ -38,7 +38,7 @@ class FrameNoise:
     gain : float
         Increase of the variance per grey value: the grey value of one photon.
     snr : float
-        Brightest 1 % of the mean frame relative to the standard deviation.
+        99th percentile of the mean frame, divided by the square root of `variance`.
     """
 
     variance: float

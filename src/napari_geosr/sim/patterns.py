@@ -218,8 +218,8 @@ class AngleFit:
     ) -> tuple[npt.NDArray[np.float64], float, float]:
         """Return the phases of the frames, modulation and evenness for a wave vector.
 
-        The bands are separated repeatedly with the current phases until these no longer
-        change; the phases need not be equally spaced [2]_.
+        The bands are separated several times, each time with the phases found before;
+        the phases need not be equally spaced [2]_.
         """
         phases = np.zeros(len(self.spectra))
         modulation = evenness = 0.0

@@ -142,7 +142,7 @@ def wiener_reconstruction(
 
 
 def apodise(patterns: PatternSet, otf: Otf, grid: SimGrid, kind: str) -> FloatArray:
-    """Weight each frequency of the result: 1 at zero, 0 beyond the support [2]_.
+    """Return the weight of each frequency: 1 at zero, 0 beyond the support [2]_.
 
     Returns
     -------

@@ -192,7 +192,7 @@ def _range(projections: Projections, config: CentreConfig) -> tuple[float, float
 def _half_turn(
     sinogram: npt.NDArray[np.float32], projections: Projections
 ) -> npt.NDArray[np.float32]:
-    """Return projections at even angles over half a turn, interpolated if necessary.
+    """Return projections at evenly spaced angles over half a turn, by interpolation.
 
     Raises
     ------

@@ -31,7 +31,7 @@ class WedgeScore:
 
     A sinogram over 180° and its mirror image about the correct column form a seamless
     sinogram over 360°. Its Fourier transform is then nearly empty outside a double
-    wedge, where harmonics of the angle are too high for the frequency along the
+    wedge, i.e. at harmonics of the angle that are too high for the frequency along the
     detector.
 
     Mirroring about column c multiplies the coefficient of frequency w by

@@ -127,7 +127,9 @@ def needed_degrees(geometry: FanGeometry) -> float:
 
 
 def check_arc(geometry: FanGeometry) -> None:
-    """Reject scans over less than half a turn plus the fan angle.
+    """Reject scans over too short an arc, and axes that are not on the detector.
+
+    Every ray is measured over an arc of half a turn plus the fan angle.
 
     Raises
     ------

@@ -48,7 +48,7 @@ class ClippingReport:
     n_clipped : int
         Values below the minimum transmission: no signal, or less than the dark field.
     n_saturated : int
-        Values at the largest count of the detector; they are not changed.
+        Values at or above the saturation level; they are not changed.
     n_dead : int
         Detector pixels without signal in the flat field, interpolated.
     n_empty : int

@@ -1,8 +1,8 @@
 """Backends that replace torch, checked against the network itself.
 
-A run that may use another backend computes its first tile with torch. If a conversion
-would save time, the network is converted, the same tile is computed again and the two
-results are compared. The decision applies to the whole run and is recorded.
+A run that may use another backend computes its first tile with torch. If conversion is
+requested or may save time, the network is converted, the same tile is computed again
+and the two results are compared. The decision applies to the whole run and is recorded.
 """
 
 from __future__ import annotations
@@ -270,7 +270,7 @@ class Choice:
 
 
 def openvino_version() -> str:
-    """Installed version, for the record of a run."""
+    """Return the installed version of openvino, for the record of a run."""
     try:
         return version("openvino")
     except PackageNotFoundError:

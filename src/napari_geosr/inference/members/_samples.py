@@ -34,7 +34,7 @@ class SampledNetwork(nn.Module):
     Attributes
     ----------
     noise : Noise or None
-        Noise of the scan, in the network's grey scale.
+        Noise of the scan, on the network's grey scale.
     sampler : callable or None
         ``sampler(scan, key) -> sample``, made for this network and noise.
     """
@@ -56,7 +56,7 @@ class SampledNetwork(nn.Module):
         return self.number
 
     def set_noise(self, noise: Noise) -> None:
-        """Set the noise of the scan, in the network's grey scale."""
+        """Set the noise of the scan, on the network's grey scale."""
         self.noise = noise
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -14,9 +14,9 @@ class Symmetry:
     quarter_turns : int
         Number of quarter turns within the planes, 0 to 3.
     mirrored : bool
-        Reverse the columns.
+        Whether the order of the columns is reversed.
     upside_down : bool
-        Reverse the planes.
+        Whether the order of the planes is reversed.
     """
 
     quarter_turns: int

@@ -1,8 +1,8 @@
 """Flips and quarter turns of the volume (test-time augmentation).
 
 The orientation of the sample in the scanner should not change how a structure is
-restored, so differences between orientations measure the error of the model. Each
-member turns the window, runs the network and turns the result back.
+restored, so differences between orientations reveal errors of the model. Each member
+turns the window, runs the network and turns the result back.
 """
 
 from __future__ import annotations

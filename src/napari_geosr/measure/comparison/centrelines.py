@@ -25,10 +25,11 @@ class CentrelineAgreement:
     Attributes
     ----------
     precision : float
-        Fraction of the found centrelines in the true phase; 1 if nothing is invented.
+        Fraction of the found centrelines that lies in the true phase; 1 if none is
+        invented.
     recall : float
-        Fraction of the true centrelines in the found phase; 1 if nothing is cut or
-        lost.
+        Fraction of the true centrelines that lies in the found phase; 1 if none is cut
+        or lost.
     cldice : float
         Harmonic mean of precision and recall [1]_.
     """

@@ -40,10 +40,11 @@ SMALLEST_EDGE = 32
 def finest_detail(image: AnyArray, pixel_size: Sequence[float]) -> float | None:
     """Return the period of the finest detail above the noise, in the pixel size's unit.
 
-    The image is correlated with its own phases within a growing disc of frequencies.
-    Detail increases the correlation, whereas noise decreases it. The peak is sought in
-    the image and in copies after increasingly strong high-pass filters; the peak at the
-    highest frequency is used [1]_.
+    Within a growing disc of frequencies, the image is correlated with a copy of which
+    all Fourier coefficients have been scaled to magnitude 1. Detail increases the
+    correlation, whereas noise decreases it. The peak is sought in the image and in
+    copies after increasingly strong high-pass filters; the peak at the highest
+    frequency is used [1]_.
 
     Parameters
     ----------

@@ -44,8 +44,8 @@ class ScanBlur:
     Attributes
     ----------
     width : tuple of (float or None)
-        Full width at half maximum along Z, Y and X, including the voxel itself; None
-        where it is not known.
+        Full width at half maximum along Z, Y and X, in the unit of the voxel size,
+        including the blur by the voxel itself; None where it is not known.
     reason : str
         Reason why no width is known; empty if a width is known.
     """

@@ -81,7 +81,7 @@ class FourierCorrelation:
         return information_threshold(_RATIOS[criterion], self.independent)
 
     def cut_off(self, criterion: str) -> float | None:
-        """Find the frequency in 1/`unit` at which correlation falls below a criterion.
+        """Find the frequency (1/`unit`) where the correlation falls below a criterion.
 
         None if the correlation stays above the criterion up to the highest frequency; 0
         if it never exceeds the criterion.

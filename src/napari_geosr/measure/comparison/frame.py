@@ -99,7 +99,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class _Axis:
-    """Correspondence of voxels of a volume and of the frame, along one axis.
+    """Correspondence between voxels of a volume and of the frame, along one axis.
 
     Attributes
     ----------
@@ -225,8 +225,8 @@ class FrameVolume:
     factors : tuple of float
         Number of volume voxels per frame voxel, along each axis.
     is_whole : bool
-        Whether these are whole voxels; if not, some are shared between two voxels of
-        the frame, which smooths the values slightly.
+        Whether each voxel of the frame consists of whole voxels of the volume; if not,
+        voxels of the frame share some of them, which smooths the values slightly.
     box : tuple of slice
         Whole voxels of the volume that lie within the frame.
     """

@@ -15,8 +15,8 @@ import numpy as np
 
 from napari_geosr.core.types import AnyArray, AnyDict
 
-#: Percentiles that define the range of grey values; then the number of voxels from
-#: which they are determined.
+#: Percentiles that define the range of grey values; then the maximum number of voxels
+#: from which they are determined.
 RANGE = (0.1, 99.9)
 _MAX_SAMPLED = 1 << 22
 

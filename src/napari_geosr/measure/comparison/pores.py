@@ -46,7 +46,8 @@ class PoreChange:
         none in the base; ``"split"``: one pore became several; ``"merged"``: several
         became one; ``"changed"``: several became several others.
     position : tuple of float
-        Centroid, in the unit of the voxels.
+        Mean of the centroids of the base's pores (of the volume's if invented), in the
+        unit of the voxel size.
     base_volume, volume : float
         Total volume of the pores in the base and in the volume.
     base_pores, pores : int

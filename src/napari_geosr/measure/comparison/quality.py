@@ -172,7 +172,7 @@ def volume_histogram_distance(
 ) -> float:
     """Return the Wasserstein-1 distance between log10 volumes.
 
-    Zero if neither has pores, infinite if only one has none.
+    Zero if neither has pores, infinite if only one has pores.
     """
     if len(volumes) == 0 or len(true_volumes) == 0:
         return 0.0 if len(volumes) == len(true_volumes) else math.inf
@@ -216,8 +216,8 @@ def compare_pores(
     """Compare the pores of `mask` with those of `truth`.
 
     `mask` may be sampled more coarsely than `truth` over the same field of view (such
-    as a scan and its super-resolved version); its voxels are then repeated to compute
-    the overlap.
+    as the mask of a low-resolution scan); its voxels are then repeated to compute the
+    overlap.
 
     Parameters
     ----------

@@ -73,8 +73,8 @@ class RemovalStatistics:
         Correlation of the squared removed part, in units of the noise, with the
         gradient of the result: about 0 for noise, larger if edges were changed.
     strongest : float
-        Largest value of the smoothed removed part, in standard deviations of smoothed
-        noise.
+        Largest magnitude of the smoothed removed part, less the effect of shifted
+        edges, in standard deviations of smoothed noise.
     limit : float
         Value that noise alone rarely reaches in this number of voxels.
     """
@@ -152,7 +152,7 @@ def smoothed_spread(noise: Noise, ndim: int) -> float:
 
 
 def _at_least(noise: Noise) -> Noise:
-    """Return the noise level, or its upper limit if the level could not be measured."""
+    """Return the noise, with its upper limit if the level could not be measured."""
     if noise.level > 0:
         return noise
     hidden = max(noise.interval[1], FLOOR * noise.contrast)
@@ -171,7 +171,7 @@ def _kernel() -> Array:
 
 
 def _strength(r: Array, spread: Array, gradient: Array) -> Array:
-    """Return the smoothed removed part, in standard deviations.
+    """Return the magnitude of the smoothed removed part, in standard deviations.
 
     The effect of edge shifts is subtracted.
     """

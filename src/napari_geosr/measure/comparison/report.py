@@ -176,7 +176,7 @@ class QualityReport:
 
     @property
     def frame(self) -> Frame:
-        """Grid of the last volume that was compared; all have the same unit."""
+        """Grid of the last volume that was compared; all grids have the same unit."""
         return self.grids[self.compared[-1]].frame
 
     @property
@@ -206,13 +206,13 @@ class QualityReport:
 
     @property
     def volume(self) -> PorosityReport:
-        """Pores of the last compared volume or, if there are only two, of the first."""
+        """Pores of the last compared volume or, without a reference, of the first."""
         with_reference = self.base != next(iter(self.titles))
         return self.porosity[self.compared[-1] if with_reference else self.base]
 
     @property
     def reference(self) -> PorosityReport:
-        """Pores of the reference or, without one, of the second of two volumes."""
+        """Pores of the reference or, without one, of the last compared volume."""
         with_reference = self.base != next(iter(self.titles))
         return self.porosity[self.base if with_reference else self.compared[-1]]
 
@@ -356,7 +356,7 @@ class QualityReport:
         return fsc_summary(self.fourier)
 
     def to_dict(self) -> AnyDict:
-        """Return all values as JSON-serialisable values; infinite ones are None."""
+        """Return all results in JSON-serialisable form; infinite values are None."""
         found = self.figures[self.compared[-1]].to_json_dict()
         values: AnyDict = {
             "base": self.base,

@@ -55,7 +55,7 @@ class SsimSum:
         Shape of the whole volumes.
     data_range : float
     slicewise : bool
-        Use a window in each slice instead of one of all axes.
+        Whether to use a window within each slice instead of one along all axes.
     """
 
     def __init__(
@@ -132,8 +132,8 @@ class _ScaleSums:
     def __init__(self, reach: Sequence[int], data_range: float) -> None:
         self._reach = tuple(reach)
         self._c1, self._c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-        #: Last slices, which the windows of the next slab need; they include the last
-        #: slice if its partner for the next scale has not been read yet.
+        #: Last slices, which the windows of the next slab need; then the last slice, if
+        #: its partner for the next scale has not been read yet.
         self._tail: _Slab | None = None
         self._single: _Slab | None = None
         self._sums: list[Array] = []

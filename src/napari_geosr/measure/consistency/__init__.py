@@ -53,7 +53,8 @@ from napari_geosr.measure.slabs.sharing import SlabPool
 
 Array = npt.NDArray[np.float64]
 
-#: Candidate blurs, in voxels of the scan; the one with the smallest residual is used.
+#: Candidate standard deviations of the blur, in voxels of the scan; the one with the
+#: smallest residual is used.
 _BLURS = (0.0, 0.35, 0.6, 0.85, 1.1, 1.5)
 #: Edge length of the boxes that several processes share, in voxels of the result.
 _SHARED_EDGE = 192
@@ -118,7 +119,7 @@ class Consistency:
         at their grey value; 0.0027 for Gaussian noise.
     noise_rms : float
         Root mean square of the noise level at the voxels' grey values, which is the
-        expected `residual_rms` if the residual is noise.
+        expected `residual_rms` if the residual is pure noise.
     structure : float
         Correlation of the residual's magnitude, in units of the noise, with the
         gradient of the result: about 0 for noise, positive if edges or fine structure
@@ -143,7 +144,8 @@ class Consistency:
     flagged_voxels : int
         Number of voxels beyond the limit.
     places : tuple of MismatchRegion
-        Strongest first; empty if more than 200 000 voxels are flagged.
+        Regions of flagged voxels, strongest first; empty if more than 200 000 voxels
+        are flagged.
     """
 
     residual_rms: float

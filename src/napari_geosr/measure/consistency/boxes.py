@@ -57,7 +57,8 @@ class BoxFindings:
     spots : ndarray of shape (voxels, 3)
         Positions of the flagged voxels; empty if there are too many.
     strengths : ndarray of shape (voxels,)
-        The smoothed residual at these positions, divided by its standard deviation.
+        The smoothed residual at these positions, less the effect of shifted edges,
+        divided by its standard deviation.
     """
 
     box: Box
@@ -190,7 +191,7 @@ def smoothed(
     widths: tuple[float, float, float],
     noise: ResidualNoise,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return the smoothed residual in units of the noise, and the part due to edges.
+    """Return the smoothed residual and the result's gradient, in units of the noise.
 
     The third array is the result after the same smoothing, minus its central grey
     value.

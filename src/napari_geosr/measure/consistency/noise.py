@@ -4,8 +4,8 @@ Metrics computed from the residual alone would treat any error of the result as 
 The scan provides an independent measure: where its sample is uniform, it varies only by
 noise. Scan and residual are slightly smoothed, and their variance is computed in small
 windows. The quietest windows of the scan show the effect of the noise on such windows,
-including its correlation between voxels; the residual should hardly exceed that
-anywhere.
+including its correlation between voxels; the variance of the residual should hardly
+exceed it anywhere.
 
 Noise may depend on the grey value (photon counting) and on the position (reconstructed
 slices): it is estimated for each part of the volume, as a convex function of the grey
@@ -100,8 +100,8 @@ def excess(boxes: Sequence[Windows], shape: Sequence[int]) -> float:
     Returns
     -------
     float
-        About 1 if the residual is noise, less if the scan has no uniform region; 0 if
-        it cannot be determined.
+        About 1 if the residual is pure noise, less if the scan has no uniform region; 0
+        if it cannot be determined.
     """
     quiet, noisy = _white_noise_variances(_white_noise_shape(shape))
     everywhere = np.concatenate([part[:2] for part in boxes], axis=1)
@@ -202,7 +202,7 @@ def _quiet_variance(grey: Windows, variance: Windows) -> Array:
 def _is_above(
     middle: int, left: int, right: int, greys: list[float], levels: list[float]
 ) -> bool:
-    """Whether a point lies above the line between its neighbours."""
+    """Whether a point lies on or above the line between its neighbours."""
     width = greys[right] - greys[left]
     if width <= 0:
         return levels[middle] >= min(levels[left], levels[right])

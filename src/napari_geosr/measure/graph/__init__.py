@@ -123,8 +123,8 @@ class NetworkGraph:
 
         The normal is parallel to `axis`.
 
-        This is the median over the planes between voxels, because thinning shortens the
-        tubes near the faces.
+        The result is the median over the planes between voxels, because thinning
+        shortens the tubes near the faces.
         """
         size = self.voxel_size[axis]
         planes = round((self.box[1, axis] - self.box[0, axis]) / size)

@@ -245,7 +245,7 @@ def paint(
     ----------
     phase : ndarray of shape (Z, Y, X), bool
     start : ndarray of 3 int
-        Position of its first voxel in the volume.
+        Position of the phase's first voxel in the volume.
     unpainted : ndarray of shape (Z, Y, (X + 63) // 64), uint64
         Memory for the unpainted voxels, one bit each.
     result : ndarray of the same shape as `phase`, uint16

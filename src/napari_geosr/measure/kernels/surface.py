@@ -123,7 +123,7 @@ def locate(patterns: np.ndarray, distances: np.ndarray) -> None:
     patterns : ndarray of shape (Z, Y, X), uint8
         Output of `to_patterns`.
     distances : ndarray of the same shape, int32
-        Outside the phase, the negative distance from the surface is stored, in `STEPS`.
+        Receives the negative distance from the surface, in units of 1 / `STEPS` voxel.
     """
     n_z, n_y, n_x = patterns.shape
     for z in range(n_z):
@@ -161,7 +161,7 @@ def to_surface(distances: np.ndarray, nearest: np.ndarray) -> None:
     ----------
     distances : ndarray of shape (Z, Y, X), int32
         Squared distances within the phase, and the output of `locate` outside. Replaced
-        by distances in `STEPS`, which are negative outside.
+        by distances in units of 1 / `STEPS` voxel, which are negative outside.
     nearest : ndarray of shape (Z, Y, X), int32
         The nearest voxel outside, or -1.
     """

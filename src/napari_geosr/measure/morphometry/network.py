@@ -132,7 +132,7 @@ def _openpnm(
 def divide(
     space: npt.NDArray[np.bool_],
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Divide a pore space; return labels of the pores, inscribed diameters and centres.
+    """Divide a pore space; return labels, inscribed diameters and centres, in voxels.
 
     Parameters
     ----------
@@ -149,8 +149,8 @@ def divide(
     n = int(tops.max())
     places = np.array(ndimage.center_of_mass(tops > 0, tops, np.arange(1, n + 1)))
     heights = ndimage.maximum(distance, tops, np.arange(1, n + 1))
-    # In descending order of height, keep each maximum unless a maximum already kept is
-    # nearer than its height.
+    # In descending order of height, keep each maximum, and drop the others that lie
+    # within its height of it.
     tree, kept = cKDTree(places), np.ones(n, bool)
     for i in np.argsort(-heights, kind="stable"):
         if kept[i]:

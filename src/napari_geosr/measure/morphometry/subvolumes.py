@@ -135,10 +135,10 @@ def _summed(mask: Mask, y: Counts, x: Counts) -> Counts:
 
 
 def _fractions(pores: Counts, sample: Counts, whole: Counts) -> tuple[Counts, Counts]:
-    """Select the evaluated sub-volumes; return pore and sample voxels by porosity."""
+    """Select the evaluated sub-volumes; return pores and sample, sorted by porosity."""
     used = 2 * sample >= whole
     p, s = pores[used], sample[used]
-    order = np.lexsort((s, p / s))  # sorted, so that draws do not depend on directions
+    order = np.lexsort((s, p / s))  # so that axis order does not affect the draws
     return p[order], s[order]
 
 

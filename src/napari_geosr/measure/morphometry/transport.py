@@ -58,7 +58,7 @@ def measure(phases: Phases, totals: SweepTotals) -> Generator[Step, None, Findin
     remarks: list[str] = []
     available = free_host_memory() // 2
     needed = diffusion.bytes_needed(math.prod(phases.shape))
-    if needed <= available:  # otherwise do not read the pores
+    if needed <= available:  # if not, the pores need not be read
         pores = np.ascontiguousarray(phases.pores[:, :, :])
         needed = diffusion.bytes_needed(pores.size, int(np.count_nonzero(pores)))
     if needed > available:

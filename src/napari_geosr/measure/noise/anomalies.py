@@ -1,7 +1,7 @@
 """Finds slices and single voxels that are much noisier than the rest of a scan.
 
 The noise of a scan is measured where it is weakest. Bad frames of a camera leave noisy
-slices; direct hits of the detector (zingers) and hot pixels leave single voxels far
+slices; direct hits on the detector (zingers) and hot pixels leave single voxels far
 outside the grey values of the sample. A restoration adapted to the noise of the other
 voxels leaves most of them unchanged.
 """
@@ -80,7 +80,7 @@ def anomaly_doubts(
     Parameters
     ----------
     sample : NoiseSample
-        The sample without these voxels.
+        The sample without the outlier voxels.
     n_slices : int
         Number of slices of the scan.
     found : Outliers
@@ -267,7 +267,7 @@ def _at_ends(sample: NoiseSample, counted: Bools | None) -> Outliers:
 def _surroundings(
     values: npt.NDArray[np.floating], places: Numbers
 ) -> tuple[Array, Array, Bools]:
-    """Return the median of voxels' neighbours, distances from it, and if they agree."""
+    """Return the neighbours' median, the distance from it, and whether they agree."""
     around = np.full((2 * (values.ndim - 1), len(places)), np.nan)
     for axis, length in enumerate(values.shape[1:], 1):
         for side, step in enumerate((-1, 1)):

@@ -87,8 +87,8 @@ _MAX_EDGE_RATIO = 1.15
 _MAX_EDGE_RATIO_WHITE = 1.3
 #: Ratio after averaging above which all of the supposed noise may be structure.
 _CLEAR_RATIO = 1.6
-#: Minimum contrast of rare pores, as a multiple of the noise in the values from which
-#: the contrast was measured, that cannot be noise.
+#: Contrast of rare pores, as a multiple of the noise in the values from which it was
+#: measured, above which it cannot be noise.
 _CLEAR_CONTRAST = 3.0
 #: Minimum ratio of this contrast to that of the other voxels.
 _RARE_RATIO = 2.0

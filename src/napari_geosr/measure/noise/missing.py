@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 Bools = npt.NDArray[np.bool_]
 
-#: Largest fraction of missing voxels in a block that are replaced.
+#: Fraction of missing voxels in a block up to which they are replaced.
 _MAX_FILLED = 1 / 3
 
 

@@ -209,5 +209,5 @@ def _regions(
 
 
 def _parts(positions: Array, count: int) -> npt.NDArray[np.intp]:
-    """Return the number of the part (of `count` equal ones) with each position."""
+    """Return which of `count` equal parts contains each position (0 … 1)."""
     return np.minimum(positions * count, count - 1).astype(np.intp)

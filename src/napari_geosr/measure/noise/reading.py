@@ -102,8 +102,8 @@ def sample_steps(
 def averaged(volume: Volume) -> Volume | None:
     """Average neighbouring voxels of the scan in pairs along every axis.
 
-    Only the sampled parts of the scan are read. A single slice is averaged within its
-    plane.
+    Only the sampled parts of the scan are read. If there are few slices, each is
+    averaged only within its plane.
 
     Parameters
     ----------

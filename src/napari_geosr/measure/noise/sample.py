@@ -102,7 +102,7 @@ class NoiseSample:
     values : ndarray of shape (blocks, Z, Y, X), float64
         Grey values, including those of clipped blocks, without padding and NaN.
     step : float
-        Smallest distance between grey values; 0 if they are not rounded.
+        Typical smallest step between grey values; 0 if they are not rounded.
     levels : int
         Number of different grey values; 0 if there are too many to count.
     unknown, padded, clipped : float

@@ -32,7 +32,7 @@ class Quantity:
         Whether values are given per millimetre (squared, cubed), as is usual for
         numbers of objects.
     flat_name : str
-        Name in an image; empty if it is the same, ``"-"`` if it does not exist there.
+        Name in an image; empty if it is the same, ``"-"`` if not defined there.
     text : str
         ``"percent"`` for a fraction that is shown as a percentage.
     flat_title : str

@@ -81,7 +81,8 @@ class PurifiedSolid:
 def purified_steps(phases: Phases) -> Generator[Step, None, PurifiedSolid]:
     """Compute the Euler number of the solid without loose particles and cavities.
 
-    Filling a cavity (an open body) reduces the Euler number by that of the cavity.
+    Filling a cavity reduces the Euler number by that of the cavity; filling a hole in
+    an image increases it by that of the hole.
     """
     raw = yield from label_solid_steps(phases)
     if not len(raw.rows):

@@ -1,8 +1,8 @@
 """Plans how many spots of a sample to scan, of what size, and where.
 
 The porosity of spots varies around the porosity of the sample. The standard deviation
-is determined from cubes of the spot's size in an existing scan: a coarse one of the
-whole sample, or a fine one of a single spot.
+is determined from cubes of the spot's size in an existing scan: a low-resolution scan
+of the whole sample, or a high-resolution scan of a single spot.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def plan_steps(
 
 
 def _spot_and_scan(run: PorosityRun, config: PlanConfig) -> tuple[float, float]:
-    """Return the edge of a spot, and shortest edge of the scan, in cubic voxels.
+    """Return the edge of a spot and the shortest edge of the scan, in cubic voxels.
 
     Raises
     ------

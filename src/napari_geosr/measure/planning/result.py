@@ -15,7 +15,7 @@ from napari_geosr.measure.number_text import (
 
 @dataclass(frozen=True)
 class SizeRow:
-    """Number of spots of one size that give the accepted error.
+    """Number of spots of one size that are needed for the accepted error.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class Spot:
         Number of the group of cubes of similar porosity, from the lowest; one spot is
         drawn from each group.
     centre : tuple of 3 float
-        Z, Y, X in the unit of the scan, from its origin.
+        Position (Z, Y, X) in the coordinate system and unit of the scan.
     porosity : float
         Porosity of the spot in the low-resolution scan.
     """

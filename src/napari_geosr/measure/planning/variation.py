@@ -109,7 +109,7 @@ def variance_of_cubes(
     Parameters
     ----------
     distances : sequence of float
-        In voxels, from 0.
+        Distances in voxels, ascending from 0.
     s2 : ndarray
         Two-point probability at each distance.
     edge : float

@@ -55,7 +55,7 @@ class SampleMaskFit:
     porosity : float
         Fraction of the mask that is not solid, 0 … 1.
     whole : float
-        The same for the whole volume.
+        Fraction of the whole volume that is not solid.
     solid_outside : float
         Fraction of the solid outside the mask.
     volume_outside : float
@@ -63,7 +63,7 @@ class SampleMaskFit:
     fills_volume : bool
         Whether the solid's hull covers most of each face of the volume.
     closing : int
-        Closing of the mask, in voxels.
+        Closing radius of the mask, in voxels.
     left_out : float
         Fraction of the slice-wise convex hulls outside the mask.
     wider : (int, float, float) or None
@@ -120,8 +120,9 @@ def sample_mask_fit_steps(
 ) -> Generator[Step, None, SampleMaskFit]:
     """Compare a sample mask with the solid.
 
-    A second mask, with twice the closing, is made only if the first one excludes part
-    of the material's convex hull and the material does not fill the volume.
+    A second mask, with at least twice the closing, is made only if the first one
+    excludes part of the material's convex hull and the material does not fill the
+    volume.
 
     Parameters
     ----------
@@ -129,7 +130,7 @@ def sample_mask_fit_steps(
     sample : ndarray of shape (Z, Y, X), bool
         The mask that `sample_mask_steps` made from `solid`.
     closing : int
-        Closing of the mask, in voxels.
+        Closing radius of the mask, in voxels.
     thickness : int, optional
         Number of planes labelled together.
     porosity_in : callable, optional

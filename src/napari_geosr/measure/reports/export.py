@@ -269,7 +269,7 @@ def write_html(
 
     Parameters
     ----------
-    path : path
+    path : str or Path
     reports : mapping of PorosityReport
         Reports by the name of their column. Differences refer to the report called
         ``truth``, otherwise to the first.

@@ -132,7 +132,8 @@ class PorosityReport:
         Requested statistics of both phases by name; `figures` also contains their
         values.
     group : GroupSummary or None
-        Size of the requested group; its pores are marked in the column ``in_group``.
+        Number and share of the pores in the requested group, which are marked in the
+        column ``in_group``.
     settings : mapping
         Settings of the measurement, as in a settings file.
     overview : Overview or None

@@ -1,1 +1,1 @@
-"""How much detail a scan contains: spectra, and simulated coarser scans."""
+"""How much detail a scan contains: spectra, and simulated scans of lower resolution."""

@@ -172,7 +172,7 @@ class _LowResolutionRegion:
         self.spectrum = fft.dctn(whole.astype(np.float32, copy=False), norm="ortho")
 
     def blurred(self, blur: float) -> FloatArray:
-        """Blur and average the part; `blur` is the in-plane width in coarse voxels."""
+        """Blur (in-plane width in low-resolution voxels) and average the part."""
         from scipy import fft
 
         spectrum = self.spectrum

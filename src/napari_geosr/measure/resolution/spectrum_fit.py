@@ -150,7 +150,7 @@ class _SpectrumModel:
         ]
 
     def structure(self, blur: float) -> Array:
-        """Return the power of the blurred structure, in units of the fine scan."""
+        """Return the blurred structure's power in the high-resolution scan's unit."""
         square = min(abs(blur), BLURS[-1]) ** 2
         last = len(self.squares) - 1
         place = min(int(np.searchsorted(self.squares, square, "right")), last)

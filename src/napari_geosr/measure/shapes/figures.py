@@ -35,7 +35,8 @@ class ShapeFigures:
     surface : float
         Area of the smoothed surface, in `unit` squared.
     thickness : float or None
-        Mean local thickness in `unit`; None if the voxels are not cubic.
+        Mean local thickness in `unit`; None if the voxels are not cubic, or the shape
+        fills the whole volume.
     euler : int
         Euler number: objects minus tunnels plus cavities.
     unit : str

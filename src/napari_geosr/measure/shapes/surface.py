@@ -111,7 +111,7 @@ def extract_surface(
     The shape is smoothed to remove steps; the level of the surface is then chosen so
     that the enclosed volume equals that of the voxels. If smoothing removes or breaks
     parts of the shape, thin parts are not smoothed or, if this is not enough, nothing
-    is. Where the shape meets the faces of the box, it is closed.
+    is. Where the shape meets the faces of the box, the surface is closed.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ def _best_surface(
 
 
 def _changed_thin_voxels(mask: AnyArray, field: AnyArray, level: float) -> AnyArray:
-    """Return the voxels of thin parts and gaps that are on the other side of a surface.
+    """Return the voxels of thin parts and gaps that are on the wrong side of a surface.
 
     A part is thin where no cube of 2 × 2 × 2 voxels fits into it.
     """

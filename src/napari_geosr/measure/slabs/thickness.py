@@ -58,7 +58,7 @@ class Excerpt:
 
     @classmethod
     def of(cls, mask: MaskSource, core: Box, margin: int) -> Excerpt:
-        """Cut out a box with some voxels around it, as far as the mask reaches."""
+        """Cut out a box with `margin` voxels around it, as far as the mask reaches."""
         z, y, x = (
             slice(max(0, s.start - margin), min(n, s.stop + margin))
             for s, n in zip(core, mask.shape, strict=True)
@@ -198,7 +198,7 @@ def block_thickness_steps(
     to_centres: bool = False,
     block_voxels: int | None = None,
 ) -> Generator[Step, None, ThicknessDistribution]:
-    """Measure the local thickness of a phase, in several processes if there are any.
+    """Measure the local thickness of a phase, in worker processes if there are any.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Sphericity (image: circularity): 1 for a sphere (circle), less for any other shape.
 
 Sphericity is the surface of the sphere of the same volume ÷ the pore's surface;
-circularity is 4π × area ÷ perimeter². Both are NaN where the border cuts the pore.
+circularity is 4π × area ÷ perimeter². Both are NaN for pores that reach the border.
 """
 
 from __future__ import annotations

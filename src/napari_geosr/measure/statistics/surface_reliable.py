@@ -10,10 +10,10 @@ RELIABLE_RADIUS = 4.0
 
 
 def surface_reliable(pores: Pores) -> BoolArray:
-    """Whether the sphere (image: circle) of the same size has at least this radius.
+    """Whether the sphere (image: circle) of the same size has a sufficient radius.
 
-    The radius is compared with the longest edge of the voxels, along which a pore is
-    resolved worst.
+    The radius must be at least `RELIABLE_RADIUS` times the longest edge of the voxels,
+    along which a pore is resolved worst.
     """
     edges = pores.geometry.voxel_size[1 if pores.geometry.flat else 0 :]
     diameter = 2 * RELIABLE_RADIUS * max(edges)

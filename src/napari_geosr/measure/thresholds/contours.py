@@ -39,9 +39,10 @@ def compartment_steps(
     ----------
     solid : ndarray of shape (Z, Y, X), bool
     closing : int
-        Radius in voxels (octahedra). Openings in the cortex and trabeculae of up to
-        twice this width are bridged. Spaces that are nowhere wider than this are pores
-        of the cortex; pores that open into the marrow space belong to it.
+        Radius in voxels (octahedra). Openings in the cortex and trabeculae are bridged
+        if they are at most twice this radius wide. Spaces that are nowhere wider than
+        that are pores of the cortex; pores that open into the marrow space belong to
+        it.
     which : {"cortex", "marrow"}
 
     Returns

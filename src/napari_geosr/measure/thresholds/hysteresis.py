@@ -29,7 +29,7 @@ def core_threshold(
         Distance from the threshold, relative to the distance of the pores' mean from
         it.
     phase : {"dark", "bright"}
-        Which of the two phases are pores.
+        Which of the two phases consists of pores.
     """
     dark = histogram.centres <= threshold
     pores = dark if phase == "dark" else ~dark

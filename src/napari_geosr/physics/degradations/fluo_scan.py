@@ -73,7 +73,7 @@ def blur_widths(
 
 
 def separates_noise(config: Config) -> bool:
-    """Whether the target must not contain the voxels of the low-resolution scan.
+    """Whether the voxels of the low-resolution scan are replaced in the target.
 
     This is unnecessary if photon counting is simulated, because the high-resolution
     scan is then assumed to be noise-free.

@@ -75,13 +75,13 @@ class SimGrid:
 
     @property
     def inside(self) -> tuple[slice, slice]:
-        """The frame within the padded camera grid."""
+        """Slices of the padded camera grid that contain the frame."""
         y, x = (slice(m, m + n) for m, n in zip(self.margin, self.shape, strict=True))
         return y, x
 
     @property
     def inside_fine(self) -> tuple[slice, slice]:
-        """The frame within the fine grid."""
+        """Slices of the fine grid that contain the frame."""
         s = self.upscale_factor
         y, x = (slice(part.start * s, part.stop * s) for part in self.inside)
         return y, x
@@ -118,8 +118,8 @@ class IlluminationOperator:
     mixing : tensor of shape (frames, terms), float32
         Weights of the terms in each frame.
     transfer : tensor of shape (rows, columns // 2 + 1), complex64
-        Transfer function of the padded camera grid, including the half-pixel offset
-        between both grids.
+        Transfer function of the padded camera grid, including the sub-pixel offset
+        between the two grids.
     """
 
     grid: SimGrid

@@ -46,7 +46,7 @@ class Otf:
         transmit high frequencies less. At other frequencies, the factor is
         ``damping ** (frequency / cut_off)``.
     camera : bool
-        Include the averaging over a square camera pixel.
+        Whether the averaging over a square camera pixel is included.
     """
 
     cut_off: float

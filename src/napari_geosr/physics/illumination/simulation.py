@@ -62,9 +62,9 @@ class SimScene:
     saturation : float
         Strength s of the nonlinear response.
     snr : float
-        Grey value of the brightest 1 % of the frames relative to its noise. It
-        determines the photon count, because the noise is the square root of the number
-        of photons. 0 disables the noise.
+        99th percentile of the noise-free frames, without offset, relative to the noise
+        at this grey value. It determines the photon count, because the noise is the
+        square root of the number of photons. 0 disables the noise.
     offset : float
         Grey value without light.
     gain : float

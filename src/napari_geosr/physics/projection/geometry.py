@@ -40,7 +40,7 @@ class ParallelGeometry:
     pixel_size : float
         Width of a detector column, and unit of length of the line integrals.
     unseen : tuple of (float, float)
-        Start and width, in degrees of half a turn, of known missing wedges, which
+        Start and width, in degrees within half a turn, of known missing wedges, which
         cannot be recognised from a few angles.
     batch : int
         Total number of slices if they are processed in parts. It determines the choice
@@ -134,8 +134,8 @@ class ParallelGeometry:
 class FanGeometry(ParallelGeometry):
     """Rays from a point source onto a flat detector, slice by slice.
 
-    The source is at (D sin θ, -D cos θ), and the detector is on the other side of the
-    axis.
+    The source is at (x, y) = (D sin θ, -D cos θ), and the detector is on the other side
+    of the axis.
 
     Parameters
     ----------

@@ -185,8 +185,8 @@ def render_balls(
 ) -> FloatArray:
     """Return the pore fraction of spheres, optionally flattened along Z, per voxel.
 
-    The fraction is computed from the signed distance to the surface, which is within a
-    few per cent of the exact overlap for radii of at least two voxels.
+    The fraction is computed from the signed distance to the surface; it is within a few
+    per cent of the exact overlap for radii of at least two voxels.
 
     Parameters
     ----------

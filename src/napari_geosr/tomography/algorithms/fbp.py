@@ -100,7 +100,7 @@ def reconstruct_slices(
 
 
 def check_geometry(geometry: ParallelGeometry) -> None:
-    """Reject fan-beam scans over less than half a turn plus the fan angle.
+    """Reject fan-beam scans over too short an arc, or with the axis off the detector.
 
     Raises
     ------
