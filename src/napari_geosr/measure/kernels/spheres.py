@@ -298,26 +298,6 @@ def paint(
 
 
 @compiled
-def _paint_row(
-    unpainted: np.ndarray, result: np.ndarray, first: int, last: int, value: int
-) -> None:
-    """Assign a value to the unpainted voxels in a part of a row."""
-    for word in range(first >> 6, (last >> 6) + 1):
-        bits = unpainted[word]
-        if bits == 0:
-            continue
-        x = word << 6
-        if first > x:
-            bits &= ALL << np.uint64(first - x)
-        if last < x + 63:
-            bits &= ALL >> np.uint64(x + 63 - last)
-        unpainted[word] ^= bits
-        while bits != 0:
-            result[x + _lowest(bits)] = value
-            bits &= bits - ONE
-
-
-@compiled
 def _lowest(bits: np.uint64) -> int:
     """Find the position of the lowest bit that is set, with a De Bruijn sequence."""
     return int(_LOWEST[((bits & (~bits + ONE)) * _DE_BRUIJN) >> np.uint64(58)])
