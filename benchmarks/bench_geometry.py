@@ -440,7 +440,7 @@ def table(bench: Bench, cases: Sequence[str]) -> str:
 def claim(bench: Bench, cases: Sequence[str], aware: str) -> str:
     """Table that shows whether the geometry-aware losses reach their targets."""
     lines = [
-        "The table compares the topology-aware losses with `l1` alone. The required "
+        "The table compares the geometry-aware losses with `l1` alone. The required "
         "change is given in the heading of each column.",
         "",
         f"| object | change of the Conn.D error (at least {LESS_CONNECTION:.0%} less) "

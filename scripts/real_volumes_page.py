@@ -229,7 +229,8 @@ def _table(title: str, rows: list[dict[str, Any]]) -> str:
     lines = [
         f"# Evidence: {title}",
         "",
-        "Each cell gives the noise-corrected PSNR in dB"
+        "This page gives all results for this [real scan](../real_volumes.md). Each "
+        "cell gives the noise-corrected PSNR in dB"
         + (
             ", the SSIM, and the relative errors of the number of pores per mm³ and of "
             "the Euler number"

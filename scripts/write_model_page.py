@@ -42,8 +42,13 @@ These terms are used in the tables on the pages of the models.
 | volumes | Wasserstein-1 distance between the distributions of log10 pore volumes |
 | Dice | agreement of the pore masks |
 | *noise-free* (row) | result of a perfect restoration |
+| *input* (row) | the scan before restoration |
+| *Gaussian 1.5*, … (rows) | classical filters, with the best strength for the scan |
+| *plane by plane* | the filter was applied in 2D |
+| *Anscombe* | photon noise was first transformed to a constant level |
+| – | not computed |
 
-The ground truth for the foam and bone models is the sharp object. For the other
+The ground truth for the foam and bone models is the object without blur. For the other
 denoisers, it is the noise-free image, which has the same blur as the scan. For
 `fluo-sr-x2`, it is the noise-free image with half the pixel size and half the blur. For
 all fluorescence models, the grey-value range used for the PSNR is the intensity of a
