@@ -97,8 +97,7 @@ class _Pore:
     sign: float
 
     def contrast(self, values: AnyArray) -> float:
-        """Return the contrast, solid minus pore (for bright pores, pore minus
-        solid)."""
+        """Return the contrast: solid minus pore (reversed if the pores are bright)."""
         return self.sign * (self.solid - float(values[self.request.mask].mean()))
 
     def is_drawn(self, values: AnyArray) -> bool:

@@ -18,8 +18,7 @@ _SHOULD_STOP: ContextVar[ShouldStop] = ContextVar("should_stop", default=never_s
 
 @contextmanager
 def interruptible(should_stop: ShouldStop) -> Iterator[None]:
-    """Let `check_stop` end computations in this context if `should_stop` returns
-    true."""
+    """Let `check_stop` stop computations in this context if `should_stop()` is true."""
     token = _SHOULD_STOP.set(should_stop)
     try:
         yield

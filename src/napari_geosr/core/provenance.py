@@ -62,8 +62,7 @@ def checksum(
     should_stop: ShouldStop = never_stop,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> str:
-    """Return the checksum of a file: ``sha256:…``, or ``sha256-sampled:…`` if it is
-    huge.
+    """Return a file's checksum: ``sha256:…``, or ``sha256-sampled:…`` if it is huge.
 
     Of huge files, only blocks spread over the file are hashed. Large files are
     not read again unless they have changed.
