@@ -62,9 +62,9 @@ def checksum(
     should_stop: ShouldStop = never_stop,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> str:
-    """Return a file's checksum: ``sha256:…``, or ``sha256-sampled:…`` if it is huge.
+    """Return a file's checksum: ``sha256:…``, or ``sha256-sampled:…`` above 2 GB.
 
-    Of huge files, only blocks spread over the file are hashed. Large files are
+    Of files above 2 GB, only blocks spread over the file are hashed. Large files are
     not read again unless they have changed.
 
     Parameters
