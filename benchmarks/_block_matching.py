@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-#: Noise levels to try, relative to the true one; the ground truth decides.
+#: Noise levels to try, relative to the true one; the best is chosen by ground truth.
 STRENGTHS = (0.8, 1.0, 1.25, 1.6)
 CROP = (slice(8, 16), slice(32, 96), slice(32, 96))
 

@@ -22,7 +22,7 @@ _EPOCHS = 10_000
 
 
 def main(given: str, result: str) -> None:
-    """Train on slices, restore the test volume slice by slice."""
+    """Train on slices, and restore the test volume slice by slice."""
     torch.set_num_threads(1)
     data = np.load(given)
     settings = json.loads(str(data["settings"]))

@@ -7,8 +7,7 @@ restores a foam that was not used for training, and is compared with a 2D U-Net 
 336,000 weights trained for the same number of steps. *As before* denotes the defaults
 before these results were available: a learning rate of 0.002, and a network that
 returns its input before training. *Weak noise* is a seventh of the usual noise, 5 % of
-the contrast.
-Prints Markdown tables, or writes them into documents with ``--write``.
+the contrast. Prints Markdown tables, or writes them into documents with ``--write``.
 
     python benchmarks/bench_efficiency.py --write
 

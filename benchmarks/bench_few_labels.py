@@ -11,9 +11,9 @@ are stored in ``--folder``, and an interrupted run is resumed.
 first third is the unlabelled training data of ``ddpm``; 1, 2 or 5 slices of the second
 third are labelled for ``ptdr``; slices of the last third are segmented. Prints mean and
 standard deviation, over several draws of the labelled slices, of the intersection over
-union averaged over pore and solid. All methods use the same slices and numbers
-of steps. For comparison, Otsu's threshold is applied after a Gaussian filter; its
-width is chosen with the ground truth.
+union averaged over pore and solid. All methods use the same slices and the same number
+of steps. For comparison, Otsu's threshold is applied after a Gaussian filter; its width
+is chosen with the ground truth.
 
     python benchmarks/bench_few_labels.py radiographs --folder FOLDER
     python benchmarks/bench_few_labels.py BEREA.zip [--quick]

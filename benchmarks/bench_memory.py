@@ -1,4 +1,4 @@
-"""Peak memory against the budget: target P9, "8x the budget within budget + 10 %".
+"""Peak memory for files eight times the budget: target P9, at most budget + 10 %.
 
 Each row is measured in its own process, which streams a float32 volume from a TIFF (one
 page at a time) through a network into an OME-Zarr or a mapped TIFF. The larger of the

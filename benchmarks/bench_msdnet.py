@@ -4,7 +4,7 @@
 
 Both forms run in turn in one process, and the best time of each is used. The targets:
 inference at depth 100, width 1 and 512² is at least 8 times as fast and needs at most
-1.5 (depth + 1) maps of memory; a training step is at least 4 times as fast, saves at
+1.5 (depth + 1) maps of memory; a training step is at least 4 times as fast, stores at
 most a fifth of the activations, and gives the same gradients to within 1e-4.
 """
 

@@ -244,7 +244,7 @@ class Learned:
 
 
 class StepTime:
-    """Measures the processor time per training step, without the start and the end."""
+    """The processor time per training step, without the start and the end."""
 
     def __init__(self) -> None:
         self.began: float | None = None

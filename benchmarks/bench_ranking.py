@@ -4,8 +4,7 @@ Noise of known level is added to structures with a known noise-free version: rea
 volumes (bone, cement, and sandstone blurred by 0.7 voxels; the noise of the volumes
 themselves counts as structure) and simulated ones. `models rank` then ranks the
 candidates from the noisy version alone; the true error of each candidate is measured on
-the same blocks. Prints
-Markdown tables, or writes them into a document with ``--out``.
+the same blocks. Prints Markdown tables, or writes them into a document with ``--out``.
 
     python benchmarks/bench_ranking.py --out docs/evidence/ranking.md
     python benchmarks/bench_ranking.py --images --out docs/evidence/ranking.md

@@ -1,9 +1,8 @@
 """Shapes as sparse tensors: memory and time, and super-resolution.
 
 Run ``python benchmarks/bench_shapes.py memory|occupancy|refine|scan|large|results``,
-or ``mesh --file``.
-All alternatives run in the same process, on the same shapes, which were not used for
-training.
+or ``mesh --file``. All alternatives run in the same process, on the same shapes, which
+were not used for training.
 """
 
 from __future__ import annotations

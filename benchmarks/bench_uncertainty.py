@@ -308,7 +308,7 @@ def wrong_table(checks: dict[str, list[Check]]) -> str:
 
 
 def share(answers: Iterator[bool | None] | Sequence[bool]) -> str:
-    """Return the number and share of true answers, as text."""
+    """Return the number and the percentage of true answers, as text."""
     known = [bool(answer) for answer in answers]
     if not known:
         return "–"

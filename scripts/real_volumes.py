@@ -119,7 +119,7 @@ def contrast(clean: Array) -> float:
 
 
 def classical(noisy: Array, sd: float) -> Iterator[tuple[str, Array]]:
-    """Classical filters with all settings to try; the ground truth decides."""
+    """Results of classical filters; the best setting is chosen by ground truth."""
     for width in (0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.3, 1.7):
         yield f"Gaussian {width:g}", ndimage.gaussian_filter(noisy, width)
     for weight in (0.3, 0.6, 1.0, 1.6, 2.4, 3.6):

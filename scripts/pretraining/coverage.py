@@ -16,7 +16,7 @@ from napari_geosr.measure.interval import needed_factor
 from napari_geosr.models import zoo
 from pretraining.uncertain_scans import CONDITIONS, Case, cases, draw
 
-#: Least size of a counted pore, in voxels of the scan.
+#: Minimum size of a counted pore, in voxels of the scan.
 _LEAST_VOXELS = 8
 
 
@@ -29,8 +29,8 @@ class Outcome:
     truth, porosity : float
         Known porosity, and that of the restored volume.
     needed : float
-        Half-width in deviations at which the interval reaches the true value, with the
-        sign of the error.
+        Half-width in standard deviations at which the interval reaches the true value,
+        with the sign of the error.
     pores : int
         Known number of pores.
     interval, pore_interval : tuple of float, or None

@@ -24,7 +24,7 @@ def as_volume(
     Parameters
     ----------
     data : Volume or array
-        Volume or array; the voxel size of an array is set to 1 pixel.
+        The voxel size of an array is set to 1 pixel, unless `like` applies.
     axes : str, optional
         Axes of an array; see `Volume.from_array`.
     name : str

@@ -94,8 +94,8 @@ def measure_porosity(
         ``("trabecular", "thickness")``; their values are in `report.figures` under
         their standard names.
     group : str, optional
-        Pores to be counted as a group, such as ``"diameter>20um & sphericity<0.6"``
-        (`report.group`; column ``in_group`` of the table).
+        Criteria for pores to be counted as a group, such as ``"diameter>20um &
+        sphericity<0.6"`` (`report.group`; column ``in_group`` of the table).
     memory : str, optional
         Memory limit, such as ``"4GB"``; by default a fraction of the free memory.
     workers : int or distributed.Client, optional

@@ -23,8 +23,9 @@ def list_models(
 
     Parameters
     ----------
-    task : {"denoise", "super-resolution", "translate", "segment"}, optional
-        Task of the models; by default all tasks.
+    task : str, optional
+        Task of the models: ``"denoise"``, ``"super-resolution"``, ``"translate"``,
+        ``"segment"``, ``"complete"`` or ``"generate"``; by default all tasks.
     modality : str, optional
         Kind of image, e.g. ``"ct"`` or ``"fluorescence"``. Models of unknown kind are
         also listed.

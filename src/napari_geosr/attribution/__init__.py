@@ -135,7 +135,7 @@ class AttributionRequest:
     def distances(self) -> AnyArray:
         """Return the distance of window voxels from the nearest explained voxel.
 
-        Distances are between voxel centres, in the common frame of scan and result.
+        Distances are between voxel centres, in the unit of the voxel size.
         """
         from scipy.spatial import cKDTree
 

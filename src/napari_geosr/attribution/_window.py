@@ -1,4 +1,4 @@
-"""Define windows of a scan, differentiable maps from its voxels to the result.
+"""Define windows of a scan: differentiable maps from its voxels to the result.
 
 Only the halo of the network is read, because voxels beyond it cannot change the result
 (`napari_geosr.inference.receptive_field`). The map is therefore the same for a volume
@@ -184,9 +184,7 @@ class Window:
 
     @property
     def gain(self) -> float:
-        """Change in the result per unit change in the scan, in grey values, for a
-        network with a slope of 1.
-        """
+        """Ratio of the output and input standard deviations that scale grey values."""
         statistics = self.scene.statistics
         return statistics.output_std / statistics.input_std
 
@@ -221,7 +219,7 @@ class Window:
     def values_after(
         self, network_input: AnyArray, changed: Sequence[slice], before: AnyArray
     ) -> AnyArray:
-        """Update `before`, a result of `values`, after a change inside a box."""
+        """Return `values` after a change inside a box, given the result `before` it."""
         import torch
 
         if not self.layout.per_plane:
@@ -396,7 +394,7 @@ class Window:
         return int(self.region[0].stop - self.region[0].start)
 
     def _block(self, x: torch.Tensor) -> torch.Tensor:
-        """Assemble the block that the reader would return from the voxels `x`."""
+        """Assemble, from the voxels `x`, the block that the reader would return."""
         import torch
 
         for axis, local in enumerate(self._local):

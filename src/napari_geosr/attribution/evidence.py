@@ -2,15 +2,15 @@
 
 First, the voxels of the scan in and next to a pore are replaced several times with
 solid plus new noise of the same level and correlation, and the network restores the
-result. Any remaining darkness of the pore does not originate from these voxels, but
-from training. Second, noise as strong as the scan's own noise is added everywhere, and
-a network conditioned on the stronger noise restores the result: a pore caused by noise
-should disappear. Third, the contrast of the scan at the pore is compared with its noise
-by a matched filter, which has the shape in which the scanner would show the pore. If
-the contrast is no larger than that of noise in solid, the scan does not show the pore,
-whatever the reason for the pore's appearance in the result. For example, a network that
-has memorised noise creates pores where it recognises a noise pattern, and removing the
-pattern removes the pore.
+result. Any contrast of the pore that remains in the result does not originate from
+these voxels, but from training. Second, noise as strong as the scan's own noise is
+added everywhere, and a network conditioned on the stronger noise restores the result: a
+pore caused by noise should disappear. Third, the contrast of the scan at the pore is
+compared with its noise by a matched filter, which has the shape in which the scanner
+would show the pore. If the contrast is no larger than that of noise in solid, the scan
+does not show the pore, whatever the reason for the pore's appearance in the result. For
+example, a network that has memorised noise creates pores where it recognises a noise
+pattern, and removing the pattern removes the pore.
 
 Similar ablations are used for classifiers [1]_ [2]_; here, patches are replaced with
 realistic noise.
@@ -46,10 +46,10 @@ HELP = "Whether the pore here would appear even if the scan did not show it."
 
 Verdict = Literal["well supported", "weak", "prior only"]
 
-#: A pore counts as "prior only" if at least this fraction of its darkness remains
-#: without its input.
+#: A pore counts as "prior only" if at least this fraction of its contrast in the result
+#: remains without its input.
 PRIOR_SHARE = 0.5
-#: Maximum fraction of the darkness that may remain for a "well supported" pore.
+#: Maximum fraction of this contrast that may remain for a "well supported" pore.
 _SUPPORTED_SHARE = 0.2
 #: Minimum fraction of noise realisations in which a well supported pore survives.
 _MIN_SURVIVAL = 0.75
@@ -81,7 +81,7 @@ class _Pore:
     request : AttributionRequest
         Request for the larger region.
     own : ndarray of bool
-        Input neighbourhood of the pore, in the window.
+        Voxels of the window that are replaced: those in and next to the pore.
     fill : float
         Standardised grey value of the adjacent solid in the scan.
     solid : float
@@ -97,7 +97,7 @@ class _Pore:
     sign: float
 
     def contrast(self, values: AnyArray) -> float:
-        """Return solid minus pore (for bright pores, pore minus solid)."""
+        """Return the contrast: solid minus pore (reversed if the pores are bright)."""
         return self.sign * (self.solid - float(values[self.request.mask].mean()))
 
     def is_drawn(self, values: AnyArray) -> bool:
@@ -287,7 +287,7 @@ def _inside(request: AttributionRequest) -> AnyArray:
 
 
 def _grown(mask: AnyArray, by: int) -> AnyArray:
-    """Dilate a mask by a number of voxels, within the available planes."""
+    """Dilate a mask by a Euclidean distance in voxels."""
     from scipy import ndimage
 
     if by == 0:
@@ -318,7 +318,8 @@ def _noisier(request: AttributionRequest) -> Window:
 def _support(pore: _Pore, fresh: NoiseGenerator) -> float | None:
     """Return the contrast of the scan at the pore, in standard deviations of its noise.
 
-    A matched filter: a mean weighted by the blurred pore fraction of each voxel.
+    This is a matched filter: a mean weighted by the blurred pore fraction of each
+    voxel.
     """
     window = pore.request.window
     weights = _shares(pore.request)

@@ -55,7 +55,7 @@ _ROUNDING = 1e-5
 
 
 def explain(request: AttributionRequest) -> Generator[Step, None, AttributionResult]:
-    """Replace one cube at a time, and compare the mean grey value of the region."""
+    """Replace one cube at a time, and measure how the mean of the region changes."""
     yield StageStarted(message="Occluding cubes of the scan")
     window = request.window
     fresh = NoiseGenerator(request)

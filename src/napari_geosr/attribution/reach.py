@@ -1,4 +1,4 @@
-"""Find the effective receptive field: radii that contain parts of the attribution.
+"""Find radii that contain given fractions of the attribution (receptive field).
 
 The absolute derivatives of the result with respect to the voxels of the scan are summed
 by distance [1]_. The theoretical receptive field is the halo of the network, beyond

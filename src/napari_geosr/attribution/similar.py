@@ -1,4 +1,4 @@
-"""Find similar training patches, to show whether such structures occur in the data.
+"""Find similar patches, to show whether the training data contain such structures.
 
 A patch around the position is described by the means of the network's last feature
 maps, and compared with the patches of the training volumes in the index of the model.

@@ -17,7 +17,7 @@ _MIN_SECRET = 4
 
 
 def as_address(path: str | Path) -> str | None:
-    """Return an address; None if `path` is a local path.
+    """Return `path` as an address; None if it is a local path.
 
     Examples
     --------
@@ -33,7 +33,7 @@ def as_address(path: str | Path) -> str | None:
 
 
 def without_secrets(address: str) -> str:
-    """Return an address without user, password and query, for messages and records.
+    """Return an address without its user, password, query and fragment.
 
     Examples
     --------
@@ -63,12 +63,12 @@ def host_of(address: str) -> str:
 
 
 def has_secrets(address: str) -> bool:
-    """Whether an address contains a user, a password or a query."""
+    """Whether an address contains a user, a password, a query or a fragment."""
     return without_secrets(address) != address
 
 
 def clean_reason(error: BaseException, address: str) -> str:
-    """Return the first line of an error message, with secrets removed."""
+    """Return up to 160 characters of an error's first line, with secrets removed."""
     lines = clean_text(str(error), address).strip().splitlines()
     return (lines or [type(error).__name__])[0][:160].rstrip(". ")
 

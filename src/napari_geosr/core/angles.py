@@ -34,8 +34,8 @@ _OPPOSITE_TOLERANCE = 0.25
 #: Maximum deviation of the steps of an evenly divided turn from the mean step, as a
 #: fraction of that step.
 _EVEN_STEP_TOLERANCE = 0.15
-#: Fraction of the views that must meet these tolerances; the others may be at the start
-#: and end of the scan.
+#: Fraction of the views that must meet these tolerances; exceptions occur mainly at the
+#: start and end of a scan.
 _VIEW_FRACTION = 0.9
 
 #: Views closer together than this, in mean steps, have the same position on the turn.
@@ -244,7 +244,7 @@ def has_opposites(angles: Angles) -> bool:
 
 
 def distinct_places(angles: Angles, period: float = 360.0) -> Indices:
-    """Select one view for each angle of the turn, in order; the first if several exist.
+    """Select one view for each angle, sorted along the turn; the first of repeats.
 
     Parameters
     ----------

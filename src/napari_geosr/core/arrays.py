@@ -173,7 +173,7 @@ def usual_axes(data: Any, name: str, given: object = None) -> str:
 def to_numpy(
     data: ArrayLike, title: str, dtype: npt.DTypeLike | None, copy: bool | None
 ) -> AnyArray:
-    """Return a numpy array, for ``__array__`` of its owner; reads lazy arrays.
+    """Return `data` as a numpy array, for ``__array__`` of its owner; reads lazy data.
 
     Parameters
     ----------

@@ -35,7 +35,7 @@ _KINDS = {
     "dict": "a value with a name (NAME: VALUE; on the command line, --….NAME VALUE)",
 }
 
-#: Name of errors that concern several settings.
+#: Key under which errors that concern several settings are listed.
 _SEVERAL = "settings"
 
 #: Plain words for pydantic's bounds, by the name of the bound.
@@ -96,7 +96,7 @@ class Config(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def _refuse_extreme_numbers(cls, value: object) -> object:
-        """Reject NaN, infinity and numbers whose products may overflow."""
+        """Reject NaN, infinity, and numbers too large or too small for products."""
         for number in value if isinstance(value, tuple | list) else (value,):
             if isinstance(number, int) and abs(number) > _MAX_INTEGER:
                 raise ValueError(f"{number} is too large")
@@ -283,7 +283,7 @@ def format_enough(n: float) -> str:
 
 
 def format_available(n: float) -> str:
-    """Format an amount that may not suffice, rounded down.
+    """Format an available amount of memory, rounded down.
 
     The text always differs from that of a larger requirement written by
     `format_enough`.

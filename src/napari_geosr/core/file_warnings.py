@@ -18,7 +18,7 @@ FILE_WARNINGS = "warnings"
 NOTES = "notes"
 #: Key in the same metadata that is set when the user gave the voxel size.
 SIZE_GIVEN = "voxel_size_given"
-#: Value of this key if the user confirmed the implausible voxel size of the file.
+#: Value of the entry `SIZE_GIVEN` if the user confirmed an implausible voxel size.
 SIZE_CONFIRMED = "confirmed"
 #: Key in the same metadata that is set if the file does not state where the volume is;
 #: its origin is then only a default.
@@ -148,7 +148,7 @@ def with_file_warnings(metadata: AnyMapping, *sentences: str) -> AnyDict:
 
 
 def for_part(metadata: AnyMapping, axis: str, index: int) -> AnyDict:
-    """Return a copy of `metadata` with the warnings about one index along an axis.
+    """Return a copy of `metadata` with only the warnings about one index of an axis.
 
     Parameters
     ----------

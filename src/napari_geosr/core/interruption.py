@@ -12,13 +12,13 @@ from contextvars import ContextVar
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import ShouldStop, never_stop
 
-#: Whether to stop, in the context of the present computation.
+#: Function that returns whether the current computation should stop.
 _SHOULD_STOP: ContextVar[ShouldStop] = ContextVar("should_stop", default=never_stop)
 
 
 @contextmanager
 def interruptible(should_stop: ShouldStop) -> Iterator[None]:
-    """Let `check_stop` end computations in this context once `should_stop()` holds."""
+    """Let `check_stop` stop computations in this context if `should_stop()` is true."""
     token = _SHOULD_STOP.set(should_stop)
     try:
         yield
@@ -27,6 +27,6 @@ def interruptible(should_stop: ShouldStop) -> Iterator[None]:
 
 
 def check_stop() -> None:
-    """Raise `Cancelled` if the present computation is to stop."""
+    """Raise `Cancelled` if the current computation should stop."""
     if _SHOULD_STOP.get()():
         raise Cancelled("Stopped; no file was written.")

@@ -215,7 +215,7 @@ class Projections:
         )
 
     def _repr_html_(self) -> str:
-        """Representation in notebooks: the middle projection and a summary."""
+        """Show the middle projection and a summary in notebooks."""
         middle = self.n_angles // 2
         try:
             key = (slice(middle, middle + 1), slice(None), slice(None))
@@ -290,8 +290,8 @@ class Projections:
         Raises
         ------
         ProjectionsError
-            If there are no such rows, or if some rows of a cone beam are taken: their
-            distance from the central row would be lost.
+            If there are no such rows, or if only some rows of a cone-beam scan are
+            taken: their distance from the central row would be lost.
         """
         if not 0 <= start < stop <= self.n_rows:
             raise ProjectionsError(

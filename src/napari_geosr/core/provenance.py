@@ -62,10 +62,10 @@ def checksum(
     should_stop: ShouldStop = never_stop,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> str:
-    """Return the checksum of a file, ``sha256:…``, or ``sha256-sampled:…`` of blocks
-    spread over the file if it is very large.
+    """Return a file's checksum: ``sha256:…``, or ``sha256-sampled:…`` above 2 GB.
 
-    A large file is not read again unless it has changed.
+    Of files above 2 GB, only blocks spread over the file are hashed. Large files are
+    not read again unless they have changed.
 
     Parameters
     ----------

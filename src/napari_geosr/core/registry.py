@@ -78,7 +78,7 @@ def _names_in(folders: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Registry:
-    """Modules of one package, plus those that third parties add by entry points.
+    """Modules of one package, plus those that third parties add through entry points.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ class Registry:
         Raises
         ------
         ConfigError
-            If there is none, or it cannot be imported.
+            If there is no such module, or it cannot be imported.
         """
         modules, name = self.modules(), self.key(name)
         if name not in modules:

@@ -10,7 +10,7 @@ from napari_geosr.core.errors import ConfigError
 PIXEL = "pixel"
 #: Unit in which lengths of volumes of unknown voxel size are shown.
 VOXEL = "voxel"
-#: Number of axes of a volume; an image has one fewer.
+#: Number of spatial axes of a volume; an image has one fewer.
 VOLUME_AXES = 3
 
 #: Length of each unit in millimetres, by the spelling used inside the package.
@@ -137,7 +137,7 @@ def require_unit(text: str) -> str:
 
 
 def check_edge_range(edges: Iterable[float], unit: str) -> None:
-    """Raise `ConfigError` for an absurdly small or large edge length of a voxel.
+    """Raise `ConfigError` for an extremely small or large edge length of a voxel.
 
     The volume of such a voxel, or its size as stored in a file, may overflow; this is
     reported before a run starts rather than when it ends.

@@ -33,7 +33,7 @@ from napari_geosr.core.units import MILLIMETRES, PIXEL, check_edge_range, requir
 AXES = "TCZYX"
 SPATIAL_AXES = "ZYX"
 #: Minimum edge of a voxel in any unit; the maximum is its inverse. Outside these
-#: limits, the volumes of voxels and their inverses exceed the range of float64.
+#: limits, powers of the volumes of voxels may exceed the range of float64.
 _SMALLEST_EDGE = 1e-60
 #: Words for the non-spatial axes in messages and options.
 _WORDS = {"T": "time", "C": "channel"}
@@ -225,7 +225,7 @@ class Volume:
         )
 
     def _repr_html_(self) -> str:
-        """Representation in notebooks: the middle slice and a summary."""
+        """Show the middle slice and a summary in notebooks."""
         try:
             plane, caption = self._middle_slice()
         except (OSError, GeoSRError) as error:

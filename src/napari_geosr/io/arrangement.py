@@ -105,7 +105,7 @@ def arrangement(
 def channel_names(
     names: Sequence[str], axes: str, shape: Sequence[int]
 ) -> dict[str, tuple[str, ...]]:
-    """Return the metadata entry with the channel names, if their number is correct.
+    """Return the metadata entry with the channel names, if each channel has one.
 
     Parameters
     ----------
@@ -194,7 +194,8 @@ def contiguous(
         Bytes before the first voxel.
     shape : sequence of int
     eager_bytes : int
-        Maximum size of a volume that is read now; images have a separate limit.
+        Maximum size of a volume that is read now; for images, at most
+        `EAGER_IMAGE_BYTES`.
 
     Returns
     -------

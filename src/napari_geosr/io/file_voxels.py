@@ -173,7 +173,7 @@ class FileVoxels:
         return np.asarray(self[tuple(slice(0, n) for n in self.shape)], dtype=dtype)
 
     def _fill_from_cache(self, out: AnyArray, key: Slices) -> bool:
-        """Fill the result from a band of whole rows, cached for later reads nearby.
+        """Fill the result from a cached band of rows; return whether this was possible.
 
         Where gaps are small, whole rows are read: neighbouring tiles, or consecutive
         slices along X, would otherwise read the same rows repeatedly.
@@ -372,9 +372,7 @@ class _OpenFile:
 
 
 class FileArray(LazyArray):
-    """A `LazyArray` over `FileVoxels`; it has no cache, because the system caches the
-    file.
-    """
+    """A `LazyArray` over `FileVoxels` without a cache: the system caches the file."""
 
     def __init__(self, source: VoxelSource, path: Path, chunks: Sequence[int]) -> None:
         super().__init__(source, path, chunks, cache_bytes=0)

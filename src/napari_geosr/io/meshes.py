@@ -55,7 +55,7 @@ def write_mesh(
     vertices : ndarray of shape (N, 3)
         Positions along X, Y, Z.
     faces : ndarray of int, shape (M, 3)
-        Counter-clockwise from outside.
+        Vertex indices of each triangle, counter-clockwise as seen from outside.
     overwrite : bool
 
     Raises

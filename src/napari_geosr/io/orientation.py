@@ -19,8 +19,8 @@ from napari_geosr.core.types import AnyArray, AnyDict
 
 #: Letters of the directions, in the order of the convention.
 _LETTERS = "XYZ"
-#: Largest deviation of a direction from an axis, as a fraction of a voxel per voxel,
-#: that counts as rounding.
+#: Largest difference between the components of a unit direction and of an axis that
+#: counts as rounding.
 _ROUNDING = 1e-4
 #: Smallest volume of a voxel relative to the product of its edges.
 _FLAT = 1e-3

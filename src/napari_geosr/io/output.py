@@ -57,7 +57,8 @@ class Output(ABC):
     incomplete_path : Path
         Path at which `keep_incomplete` leaves an unfinished file.
     array : array-like
-        Filled by ``output.array[slices] = block``; blocks must not overlap; one thread.
+        Filled by ``output.array[slices] = block`` in one thread; blocks must not
+        overlap.
     provenance : tuple of mapping
         Written at the end; can be replaced until then.
     block_shape : tuple of int
@@ -121,8 +122,7 @@ class Output(ABC):
         """Register boxes that are already in the file."""
 
     def written(self, boxes: Sequence[Slices]) -> list[Slices]:
-        """Return those of the filled `boxes` that have been completely written to the
-        file.
+        """Return those of the filled `boxes` that are completely written to the file.
 
         Voxels may be held back until more arrive, and are lost if the disk is full.
         """

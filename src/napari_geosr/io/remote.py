@@ -145,7 +145,7 @@ class _RemoteVoxels:
 
 
 def _check(address: str, shown: str) -> None:
-    """Reject addresses that are not encrypted, and formats that cannot be read."""
+    """Reject unencrypted addresses, and formats that cannot be read in parts."""
     scheme = address.partition("://")[0]
     if scheme == "http":
         raise FileError(

@@ -12,7 +12,7 @@ from napari_geosr.core.types import AnyArray
 
 
 class VoxelSource(Protocol):
-    """A callable that decodes voxels: takes slices (step 1) and returns an array."""
+    """Decodes voxels: indexing it with slices of step 1 returns an array."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...

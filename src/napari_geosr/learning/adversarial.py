@@ -122,10 +122,10 @@ class AdversarialMethod(Method):
     def patch_scale(self, image: Tensor) -> float:
         """Return a divisor that makes the loss independent of the patch size.
 
-        The Wasserstein distance is based on the Euclidean distance of patches, which
-        grows with the square root of their number of voxels. Dividing the distance by
-        this root expresses it in standard deviations of the grey values for any patch
-        size. The other distances have no unit.
+        The Wasserstein distance is based on the Euclidean distance between patches,
+        which grows with the square root of their number of voxels. Dividing the
+        distance by this root expresses it in standard deviations of the grey values for
+        any patch size. The other distances have no unit.
         """
         if self.config.distance != "wasserstein":
             return 1.0
@@ -152,7 +152,7 @@ def frozen(module: nn.Module) -> Iterator[None]:
 
 
 def merge_samples(draws: Sequence[Arrays]) -> Arrays:
-    """Merge several samples into one: the first unchanged, others as ``"1 source"``."""
+    """Merge samples: the first keeps its names, the others become ``"1 source"``, …."""
     merged = dict(draws[0])
     for i, sample in enumerate(draws[1:], start=1):
         merged |= {f"{i} {role}": array for role, array in sample.items()}

@@ -178,7 +178,7 @@ class FrameFit:
     start : Tensor of shape (fine rows, fine columns)
         Joint Richardson–Lucy reconstruction on the operator's grid.
     variance : Tensor of shape (Y, X)
-        Variance of the pixels of a frame.
+        Variance of the noise at each pixel of a frame.
     settings : FrameFitSettings
     patterns : PatternSet, optional
         Patterns of the operator, which are fitted as well if the settings request it.

@@ -174,7 +174,7 @@ class Method:
         return volumes
 
     def inspect(self, volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
-        """Return notes for the user about these volumes before training, in sentences.
+        """Inspect the volumes before training; return notes for the user, as sentences.
 
         Only a few slices are read.
         """

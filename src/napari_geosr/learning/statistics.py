@@ -29,7 +29,7 @@ class GreyScale:
     std: float
 
     def standardise(self, values: AnyArray) -> AnyArray:
-        """Convert grey values to float32 standard deviations; NaN and Inf become 0."""
+        """Standardise grey values (float32); NaN and infinity become 0."""
         # Subtract in float64: float32 would lose digits of large grey values.
         wide = np.asarray(values, np.float64)
         scaled = ((wide - self.mean) / self.std).astype(np.float32)

@@ -270,7 +270,7 @@ class TargetLoss:
     def __call__(
         self, output: Tensor, target: Tensor, progress: float | None = None
     ) -> tuple[Tensor, Losses]:
-        """Return the weighted sum and, if there are several, the single losses.
+        """Return the weighted sum and, if there are several losses, each of them.
 
         Parameters
         ----------

@@ -92,7 +92,7 @@ def draw_sample(volume: Volume) -> npt.NDArray[np.float32]:
     Returns
     -------
     ndarray of shape (n, edge, edge), float32
-        NaN and infinities are replaced by the mean of the finite values.
+        NaN and infinities are replaced with the mean of the finite values.
     """
     if volume.axes not in ("ZYX", "YX"):
         raise VolumeError(
@@ -240,7 +240,7 @@ def compare_with_training(
 
 
 def _distances(card: ModelCard, features: Signature) -> dict[str, float]:
-    """Return distances in units of those between training volumes; empty if unknown."""
+    """Return distances relative to those between training volumes; empty if unknown."""
     training = card.training
     if training.intensity_distance is None or training.spectrum_distance is None:
         return {}

@@ -389,9 +389,9 @@ def _neighbour_distances(
 
     Patches of one volume resemble each other more than they resemble those of a new
     scan. With several volumes, each patch is therefore compared only with those of the
-    other volumes. In a single volume, patches
-    that overlap, or lie within one edge of each other (for a network on planes, also
-    along Z), show the same structure and are not compared.
+    other volumes. In a single volume, patches that overlap, or lie within one edge of
+    each other (for a network on planes, also along Z), show the same structure and are
+    not compared.
     """
     wide = features.astype(np.float64)
     near = max(edge)

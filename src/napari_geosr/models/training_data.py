@@ -37,6 +37,10 @@ def describe(volumes: Sequence[Volume], description: str, seed: int) -> Training
     ----------
     volumes : sequence of Volume
         Inputs of the network; axes ZYX or YX.
+    description : str
+        What the volumes show.
+    seed : int
+        Seed of the training or of the simulated data; only stored.
     """
     parts: list[Signature] = []
     wholes: list[Signature] = []

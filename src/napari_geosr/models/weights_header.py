@@ -52,7 +52,7 @@ def check_header(stream: IO[bytes], size: int, name: str) -> bytes:
     Raises
     ------
     ModelError
-        If the tensors do not fill the file exactly.
+        If the header is invalid, or the tensors do not fill the file exactly.
     """
     try:
         start = stream.read(_LENGTH_BYTES)

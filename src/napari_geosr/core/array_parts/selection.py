@@ -10,8 +10,8 @@ import numpy.typing as npt
 from napari_geosr.core.arrays import ArrayLike
 from napari_geosr.core.types import AnyArray
 
-#: Maximum number of unselected planes between two selected planes that are read
-#: together with them.
+#: Two selected planes are read in one block if at most this many planes lie between
+#: them.
 _MAX_SKIPPED_PLANES = 3
 
 

@@ -40,8 +40,8 @@ _MAX_EXTREME_NEIGHBOURS = 2
 _SAMPLE = 1 << 21
 #: Number of candidate voxels examined at once, each with up to 26 neighbours.
 _BATCH = 1 << 13
-#: Minimum grey value that marks missing voxels, provided that all others are far
-#: smaller. Files use the largest float32 (3.4e38) or values such as 1e30 and -1e31.
+#: Minimum absolute grey value that marks missing voxels, provided that all others are
+#: far smaller. Files use the largest float32 (3.4e38) or values such as 1e30 and -1e31.
 _MISSING_VALUE = 1e30
 #: Maximum of the other grey values relative to those that mark missing voxels.
 _MAX_OTHERS = 1e-6
@@ -197,7 +197,7 @@ class GreySample:
         return float(others.min()), float(others.max())
 
     def far_voxels(self, low: float, high: float) -> FarVoxels | None:
-        """Find voxels so extreme that all others hardly differ; None if there are none.
+        """Find voxels compared with which the others hardly differ; None if none do.
 
         Parameters
         ----------
@@ -218,12 +218,13 @@ class GreySample:
         return FarVoxels(1 - others.size / values.size, usual)
 
     def hot_voxels(self, share: float = HOT_SHARE) -> HotVoxels | None:
-        """Return the criteria; None if the volume has too few distinct grey values.
+        """Return the criteria for hot voxels; None with too few distinct grey values.
 
         Parameters
         ----------
         share : float
-            Maximum fraction of the voxels at either end that may be hot or dead.
+            Maximum fraction of the voxels, at either end of the range of grey values,
+            that may be hot or dead.
         """
         values = np.concatenate(self._parts) if self._parts else np.empty(0)
         if values.size < 2 or values.dtype.kind not in "iuf":
@@ -310,7 +311,7 @@ class HotVoxelFilter:
         return voxels, np.concatenate(replaced)
 
     def values_at(self, box: Slices) -> Iterator[tuple[Places, AnyArray]]:
-        """Yield the positions and values of the hot voxels in a box, plane by plane.
+        """Yield positions and values of hot voxels in a box, a few planes at a time.
 
         Positions are relative to the start of the box.
         """

@@ -25,7 +25,7 @@ def _checked(value: str | None) -> str | None:
     return value
 
 
-#: For smaller amounts, the unit was probably forgotten (such as 4 for 4 GB).
+#: Minimum number of bytes; below it, the unit was probably forgotten (4 for 4 GB).
 _MIN_BYTES = 1000
 
 MemoryBudget = Annotated[

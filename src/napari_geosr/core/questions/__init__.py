@@ -1,4 +1,4 @@
-"""Questions that only the user can answer: voxel size, and depth or time.
+"""Questions that only the user can answer: voxel size, and whether Z is time.
 
 Readers record these questions in a volume's metadata; operations, commands and docks
 ask them.

@@ -25,7 +25,7 @@ ORDER_PRESETS: dict[str, str] = {
     "zap": "slice, then angle, then phase (OMX, fast)",
     "paz": "phase, then angle, then slice",
 }
-#: All orders.
+#: All possible orders of these letters.
 ORDERS = tuple("".join(letters) for letters in itertools.permutations("apz"))
 #: Usual numbers of angles and phases, by the number of recorded frames.
 USUAL_COUNTS: dict[int, tuple[int, int]] = {
@@ -36,7 +36,7 @@ USUAL_COUNTS: dict[int, tuple[int, int]] = {
     45: (5, 9),
 }
 #: Maximum of the resolution limit of the objective, λ/(2 NA), in pixels; if it is
-#: exceeded, the pixel size has the wrong unit.
+#: exceeded, the pixel size probably has the wrong unit.
 _MAX_PIXELS = 50
 #: Minimum of this resolution limit, in pixels.
 _MIN_PIXELS = 0.25
@@ -182,7 +182,9 @@ class SimFrames:
         Raises
         ------
         VolumeError
-            If the number of frames does not fit, or there is no such order.
+            If the number of frames does not fit, or the frames are in colour.
+        ConfigError
+            If there is no such order.
         """
         _check_grey(volume)
         angles, phases = _counts(volume, angles, phases)
@@ -223,7 +225,7 @@ class SimFrames:
 
     @property
     def kept_axes(self) -> str:
-        """Axes of `volume` that are not frames."""
+        """Axes of `volume` along which no frames are interleaved."""
         return "".join(a for a in self.volume.axes if a not in self.frame_axes)
 
     @property
@@ -357,7 +359,7 @@ def _check_grey(volume: Volume) -> None:
 
 
 def _counts(volume: Volume, angles: int | None, phases: int | None) -> tuple[int, int]:
-    """Return the numbers of angles and phases: given, or usual for so many frames."""
+    """Return the numbers of angles and phases: as given, or usual for these frames."""
     lengths = [volume.length(axis) for axis in "TCZ"]
     if angles and phases:
         return angles, phases
@@ -406,6 +408,6 @@ def _frame_axes(volume: Volume, n_frames: int) -> str:
 
 
 def fields_of_view(shape: Sequence[int]) -> tuple[float, float]:
-    """Return the centre of a frame in pixels, the reference point of pattern phases."""
+    """Return the centre (y, x) of a frame in pixels, to which pattern phases refer."""
     y, x = shape[-2:]
     return (y - 1) / 2, (x - 1) / 2

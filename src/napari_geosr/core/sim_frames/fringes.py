@@ -17,7 +17,7 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class FringePattern:
-    """Periodic illumination of one direction: a Fourier series with several phases.
+    """Periodic illumination in one direction: a Fourier series, at several phases.
 
     The illumination of frame n at position x, relative to its mean, is
     ``intensity[n] · (1 + Σ_h modulation[h-1] · cos(h (2π k·(x - c) + phase[n])))``,
@@ -64,7 +64,7 @@ class FringePattern:
         return np.exp(1j * harmonic * np.asarray(self.phases))
 
     def mixing(self) -> npt.NDArray[np.float64]:
-        """Return the weights of 1, cos and sin of each harmonic in each frame.
+        """Return the weights, in each frame, of 1 and of cos and sin of each harmonic.
 
         Returns
         -------

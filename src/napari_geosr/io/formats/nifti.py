@@ -51,7 +51,7 @@ _UNITS = {"µm": "micron", "mm": "mm", "m": "meter", PIXEL: "unknown"}
 _STORED_IN = {"pm": "µm", "Å": "µm", "nm": "µm", "cm": "mm", "in": "mm"}
 #: Axes of a NIfTI file, fastest first.
 _AXES = "XYZTC"
-#: Longest axis of a NIfTI-1 file; longer ones are written as NIfTI-2.
+#: Maximum length of an axis in NIfTI-1; larger volumes are written as NIfTI-2.
 _LONGEST = 32767
 _COMPRESSION = 5
 #: Lock that is held while nibabel's messages are collected.

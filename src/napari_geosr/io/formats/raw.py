@@ -51,6 +51,8 @@ def read_raw(
     ------
     FileError
         If shape or type is missing, or does not match the size of the file.
+    ConfigError
+        If shape or type is invalid for a volume.
     """
     size = path.stat().st_size
     if shape is None or dtype is None:

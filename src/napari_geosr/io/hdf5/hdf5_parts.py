@@ -381,7 +381,7 @@ def _blocks(
 
 
 def _reached(mapping: h5py.VDSmap, shape: tuple[int, ...]) -> tuple[bool, int | None]:
-    """Return whether a source has all mapped voxels, and the length of an open axis.
+    """Return whether all mapped voxels exist, and the length of the unlimited axis.
 
     Parameters
     ----------

@@ -66,7 +66,7 @@ class MissingParts:
         return PartWarning(text, self.warning_within)
 
     def warning_within(self, axis: str, index: int) -> str:
-        """Return the warning about one index along an axis; ``""`` if none is missing.
+        """Return the warning about one index of an axis; ``""`` if nothing is missing.
 
         Parameters
         ----------
@@ -98,9 +98,9 @@ class MissingParts:
         return "; ".join(text for text, _ in shown) + more
 
     def _places(self) -> Iterator[tuple[str, int]]:
-        """Yield the text and number of cells of every place.
+        """Yield the position (as text) and the number of cells of each missing part.
 
-        Consecutive cells count as one place if the grid divides only one axis.
+        Consecutive cells count as one part if the grid divides only one axis.
         """
         divided = [i for i, n in enumerate(self.grid) if n > 1]
         if len(divided) != 1:

@@ -75,6 +75,8 @@ class AngleSettings:
         ------
         FileError
             If there are no angles, their number is not `n`, or their unit is unclear.
+        ProjectionsError
+            If the range is invalid, or both angles and a range are given.
         """
         if self.angles is not None and self.angle_range is not None:
             raise ProjectionsError(

@@ -47,8 +47,8 @@ _MAX_PLANES = 1000
 _MIN_PLANES = 4
 #: Maximum number of training planes that are compared with other training planes.
 _MAX_REFERENCES = 64
-#: Maximum number of planes left out between two halves of the training images, because
-#: adjacent slices of a volume resemble each other.
+#: Maximum number of planes left out between the two halves of the training images,
+#: because adjacent slices of a volume resemble each other.
 _GAP = 8
 #: Probability that a sample that is not a copy exceeds the limit.
 _FALSE_ALARM = 1e-3
@@ -83,7 +83,7 @@ class TrainingPlanes:
     def similarity(
         self, sample: AnyArray, should_stop: ShouldStop = never_stop
     ) -> float:
-        """Return the similarity of a sample to the most similar training plane, −1 … 1.
+        """Return the similarity of a sample to the most similar training plane, 0 … 1.
 
         Parameters
         ----------

@@ -140,7 +140,7 @@ class GeneratedPreview:
         self.size, self.unit = first.voxel_size[-2:], first.unit
 
     def __call__(self, network: nn.Module) -> Volume:
-        """Return the (middle) slice of the sample."""
+        """Return the sample (or its middle slice, if it is a volume) in grey values."""
         noise = self.noise.to(next(network.parameters()).device)
         made = sample(network, noise, _PREVIEW_STEPS)[0, 0].float().cpu().numpy()
         plane = made if made.ndim == 2 else made[len(made) // 2]

@@ -45,7 +45,7 @@ def huber(output: Tensor, target: Tensor) -> Tensor:
 
 
 def ssim(output: Tensor, target: Tensor) -> Tensor:
-    """Return the structural similarity mixed with the mean absolute error."""
+    """Return a mixture [2]_ of structural dissimilarity and mean absolute error."""
     shifted = (image - _MIN_VALUE for image in (output, target))
     similarity = structural_similarity(*shifted, data_range=_VALUE_RANGE)
     return SSIM_SHARE * (1 - similarity) + (1 - SSIM_SHARE) * l1(output, target)

@@ -139,7 +139,7 @@ def choose(noise: Noise, *, has_second: bool) -> tuple[LearningMode, str]:
     Parameters
     ----------
     noise : Noise
-        Noise of the scan, or of that scan whose noise is the most skewed.
+        Noise of the scan, or of the scan with the most skewed noise.
     has_second : bool
         Whether there is another scan of the same object.
 

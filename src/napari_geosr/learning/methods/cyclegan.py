@@ -7,7 +7,8 @@ voxels coarser, and the averaged output must equal the input: this fixes the geo
 as pairs would otherwise do.
 
 In 2.5D the forward generator takes adjacent slices. The backward generator works slice
-by slice, so that the cycle from the target has all slices that the other one needs.
+by slice, so that the cycle from the target has all slices that the forward generator
+needs.
 
 The paper uses the least-squares distance with weights 1, 10 and 5, a learning rate of
 2e-4 and single images. This fails here: the generators start as the identity, which

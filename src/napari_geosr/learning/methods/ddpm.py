@@ -219,7 +219,7 @@ class Method(_Method):
     def noise_error(
         self, batch: Batch, predicted: Callable[[Tensor, Tensor], Tensor]
     ) -> float:
-        """Return the mean squared error of noise that `predicted` computes."""
+        """Return the mean squared error of the noise that `predicted` computes."""
         schedule, time = self.schedule(), batch["time"]
         x0, noise = batch["source"], batch["noise"]
         errors = []

@@ -1,6 +1,6 @@
 """Noise2Void: learn from one noisy scan by predicting voxels from their neighbours.
 
-A few voxels of each patch are replaced by others, and the network predicts their
+A few voxels of each patch are replaced with others, and the network predicts their
 original values. Noise that is independent between voxels cannot be predicted, so the
 network learns the signal alone. If noise is correlated along a line, the neighbours on
 this line are replaced as well [3]_.

@@ -170,7 +170,7 @@ class Method(_Method):
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
-        """Also check that the network works on slices and has a last layer."""
+        """Also check that the method suits the dimensions and the network."""
         super().check(config)
         if config.dimensions == "3D":
             raise ConfigError(

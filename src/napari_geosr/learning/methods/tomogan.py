@@ -186,7 +186,7 @@ class Method(TargetLossMethod, AdversarialMethod):
         return error, {"pixel": error, **parts}
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Return the sum of all three losses."""
+        """Return the weighted sum of the three losses."""
         config, target = self.config, batch["target"]
         output = self.modules["network"](batch["source"])
         pixel, parts = self.target_loss(output, target)

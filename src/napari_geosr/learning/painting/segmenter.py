@@ -55,7 +55,7 @@ class SegmentedSlice:
 
     @property
     def entropy(self) -> AnyArray:
-        """Uncertainty: 0 is certain, 1 is a guess."""
+        """Uncertainty of each voxel: 0 is certain, 1 is a guess."""
         return entropy(self.probabilities)
 
 

@@ -154,7 +154,7 @@ def _plane(labels: Volume, z: int) -> AnyArray:
 
 
 def _values(labels: Volume, plane: AnyArray) -> AnyArray:
-    """Return the different values of a plane, as integers."""
+    """Return the distinct values of a plane, as integers."""
     if plane.dtype == np.uint8:  # much faster than sorting
         return np.flatnonzero(np.bincount(plane.ravel(), minlength=1))
     values = np.unique(plane)

@@ -136,7 +136,7 @@ class ShapeSet(Patches):
         return chosen[int(rng.integers(len(chosen)))]
 
     def number_of(self, volume: Volume) -> int:
-        """Return the position of one of the volumes."""
+        """Return the index of a volume in the sequence of all volumes."""
         return [v is volume for v in self.volumes].index(True)
 
     def target_of(self, volume: Volume) -> Volume:

@@ -79,7 +79,7 @@ class TrainingPreview:
         self.input = torch.from_numpy(patches.grey[role].standardise(raw))[None]
 
     def __call__(self, network: nn.Module) -> Volume:
-        """Return the restored slice (1, Y, X) with voxel size and origin."""
+        """Return the restored slice, (1, Y, X) or (Y, X), with its geometry."""
         device = next(network.parameters()).device
         training = network.training
         network.eval()

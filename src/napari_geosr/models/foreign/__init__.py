@@ -83,7 +83,7 @@ class ModelSource:
 
     @cached_property
     def tensors(self) -> AnyMapping:
-        """Contents of a weights file by name; `ModelError` if it is not one."""
+        """Contents of a weights file by name; raises `ModelError` for other files."""
         return read_file(self.path)
 
 

@@ -33,7 +33,7 @@ class OnnxGraph:
 
     Attributes
     ----------
-    settings : Settings
+    settings : GraphConfig
         Operators and integer tensors.
     weights : dict of str to Tensor
         Floating-point tensors, by their names in the settings.

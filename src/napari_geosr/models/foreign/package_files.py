@@ -202,7 +202,7 @@ def load_description(given: object, source: str) -> Any:
 
 
 def _built(remote: RemoteDescription) -> Any:
-    """Build a remote description; the library's loader downloads without limits."""
+    """Build a description; the library's own loader downloads without a limit."""
     from bioimageio.spec import (
         InvalidDescr,
         build_description,

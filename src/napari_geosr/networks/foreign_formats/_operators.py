@@ -74,7 +74,7 @@ def operator(*names: str) -> Callable[[Callable[..., Value]], Callable[..., Valu
 
 
 def numbers(values: Tensor | Sequence[int] | None) -> list[int]:
-    """Return the integers of a tensor or an attribute."""
+    """Return the integers of a tensor or an attribute; empty for None."""
     if values is None:
         return []
     if isinstance(values, Tensor):

@@ -5,7 +5,7 @@ backward pass, which takes more memory than a dense convolution. This function k
 only the features and the maps, and gathers the rows again.
 
 For layers with few channels on the CPU, compiled loops over the pairs of rows replace
-torch, which writes the gathered rows and the products to memory; this takes several
+torch, which writes the gathered rows and the products to memory; writing takes several
 times as long as the multiplications. The loops run in Python's threads rather than
 numba's, because numba's portable threading layer aborts the process when it is called
 from two threads at once.

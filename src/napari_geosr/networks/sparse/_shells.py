@@ -160,7 +160,7 @@ class DirectionGrid:
         return [index[labels == i] for i in range(n)]
 
     def weights(self, units: AnyArray) -> tuple[AnyArray, AnyArray]:
-        """Return the directions nearest to unit vectors (M, 3), and weights (M, 6)."""
+        """Return indices (M, 6) of directions near unit vectors (M, 3), and weights."""
         distance, index = self.tree.query(units, _NEAREST)
         spacing = np.sqrt(4 * np.pi / len(self))
         weights = np.exp(-((distance / spacing) ** 2))

@@ -160,7 +160,7 @@ class ShellAtlas(nn.Module):
         return made
 
     def present_share(self, given: ShellMaps) -> float:
-        """Return the fraction of directions with an expected wall that have a wall."""
+        """Return what fraction of the directions expected to have a wall have one."""
         expected = self.presence.numpy() > _EXPECTED
         return float(given.present[expected].mean()) if expected.any() else 0.0
 

@@ -98,7 +98,7 @@ def check_steps(
 
 
 def _shards(array: ZarrNode) -> Iterator[tuple[tuple[int, ...], Box]]:
-    """Yield the index and voxels of every shard, or of every chunk without shards."""
+    """Yield index and box of every shard, or of every chunk if there are no shards."""
     size = array.shards or array.chunks
     grid = [range(math.ceil(n / s)) for n, s in zip(array.shape, size, strict=True)]
     for index in itertools.product(*grid):

@@ -278,7 +278,7 @@ def _converted(value: float, text: str, space: PhysicalSpace) -> float:
 
 
 def from_lsm(metadata: AnyMapping) -> PhysicalSpace:
-    """Return the voxel size of a Zeiss LSM file, which is in metres."""
+    """Return the voxel size of a Zeiss LSM file in µm; the file gives it in metres."""
     space = PhysicalSpace(unit="µm")
     for axis in "XYZ":
         size = _positive(metadata.get(f"VoxelSize{axis}"))
@@ -302,10 +302,10 @@ def from_vendor(found: VendorPixel, page: TiffPage) -> PhysicalSpace:
 
 
 def from_resolution_tags(page: TiffPage) -> PhysicalSpace:
-    """Read the pixel size from baseline tags, unless it is a screen's or printer's dpi.
+    """Read the pixel size from baseline tags, with a doubt if it is a common dpi.
 
-    In that case a note is added, because the pixels of a scanner may really have this
-    size.
+    The dpi of screens and printers is probably a default, but the pixels of a scanner
+    may really have this size.
     """
     space = PhysicalSpace()
     tag = page.tags.get("ResolutionUnit")

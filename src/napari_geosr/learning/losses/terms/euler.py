@@ -1,5 +1,4 @@
-"""Connectivity loss: compares the Euler numbers of the output and the target, box by
-box.
+"""Connectivity loss: compares the Euler numbers of output and target in boxes.
 
 The Euler number (parts minus tunnels plus cavities; in 2D parts minus holes) changes if
 a neck is cut or a wall is pierced, however few voxels this takes, and its gradient is
