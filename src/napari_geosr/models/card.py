@@ -247,7 +247,8 @@ class ModelCard(Config):
     there are several, a restoration takes the same number and returns the mean of the
     outputs."""
     run_on: Literal["each", "others"] = "each"
-    """With several inputs: run on each scan, or on the mean of all others."""
+    """With several inputs, whether the network runs on each scan, or, for each scan, on
+    the mean of all others."""
     halo: int = Field(ge=0)
     """Radius of the receptive field in input voxels; 0 if the network is not local."""
     local: bool = True
