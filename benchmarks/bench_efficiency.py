@@ -296,8 +296,9 @@ def main() -> None:
     if options.steps != parser.get_default("steps"):
         command += f" with `--steps {options.steps}`"
     head = (
-        f"{command}. Each training run has {options.steps} steps with 8 patches of "
-        f"{PATCH}² voxels of the result, on one thread of a busy computer. "
+        f"{command}. Each training run has {options.steps} steps with 8 patches "
+        f"each; a patch has {PATCH}² voxels in the result. One thread of a busy "
+        "computer is used. "
         "Training times are processor times. ± is half the difference between two "
         "seeds.\n\n"
     )

@@ -64,7 +64,8 @@ def from_changelog() -> Iterator[tuple[str, str]]:
 def _from_pages(pages: list[Path]) -> Iterator[tuple[str, str]]:
     for page in pages:
         text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
-        text = re.sub(r"<[^>]+>", " ", text)
+        # Tags, but not `<` in code.
+        text = re.sub(r"(`[^`]+`)|</?[a-z!][^<>]*>", lambda m: m[1] or " ", text)
         for paragraph in re.split(r"\n\s*\n|\n(?=[|#*-] ?)", text):
             for sentence in sentences(paragraph.strip("|#- ")):
                 yield str(page.relative_to(ROOT)), sentence

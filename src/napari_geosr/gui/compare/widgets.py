@@ -282,14 +282,14 @@ class LayerChecklist(QListWidget):
         ]
 
     def choose(self, *layers: Image) -> None:
-        """Check only these layers, as if the user had done so."""
+        """Tick only these layers, as if the user had done so."""
         self.touched = True
         self.fill()  # a layer may have just been added
         self._check(list(layers))
         self.chosen.emit()
 
     def fill(self) -> None:
-        """List the layers again, keeping the checks."""
+        """List the layers again, keeping the ticks."""
         before = self.layers()
         # As in napari's layer list, the topmost layer comes first.
         images = [la for la in reversed(self._viewer.layers) if is_measurable(la)]

@@ -86,8 +86,8 @@ def is_of_pair(layer: Layer) -> bool:
 def images_by_voxel_size(viewer: napari.viewer.Viewer) -> list[Image]:
     """Return the user's images, from the largest voxels to the smallest.
 
-    Parts of pairs are excluded, because they are cropped, resampled and matched in grey
-    values.
+    Layers that belong to a pair are excluded, because they are cropped, resampled and
+    matched in grey values.
     """
     return [layer for _, _, layer in _pixel_areas(viewer)]
 

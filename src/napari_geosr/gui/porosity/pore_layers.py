@@ -162,7 +162,7 @@ def _describe_in_status_bar(layer: Labels, report: PorosityReport) -> None:
         shown = reference()
         if shown is None:
             return {}
-        # The status of a layer without features.
+        # Skip `Labels.get_status`, which would append the features as plain values.
         status: dict[str, str] = super(Labels, shown).get_status(position, **how)
         label = status["value"]
         if label.isdecimal():

@@ -127,7 +127,7 @@ def with_upper_limit(
 
 
 def upper_limit(data: ArrayLike) -> float:
-    """Return a value that few voxels of an even sample exceed; 0 if none is finite.
+    """Return a value that few of the sampled voxels exceed; 0 if none is finite.
 
     Parameters
     ----------

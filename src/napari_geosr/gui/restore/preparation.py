@@ -196,7 +196,7 @@ def stopped_run(
     earlier: Volume | None = None,
     earlier_deviation: Volume | None = None,
 ) -> Callable[[RestorationResult | None], StoppedRestoration]:
-    """Return a function that converts a run's result into input for a job to resume.
+    """Return a function that makes a run's result resumable as a job.
 
     Call this when the run begins, because the layer may change later.
 

@@ -180,7 +180,7 @@ class PatternLayers(QObject):
         self.peaks.events.data.connect(self._on_data)
 
     def update_patterns(self, patterns: PatternSet) -> None:
-        """Move the peaks to other patterns of the same frames."""
+        """Move the peaks to the positions for other patterns of the same frames."""
         self._patterns = patterns
         if self.peaks is None or self.peaks not in self._viewer.layers:
             return

@@ -24,7 +24,7 @@ _SMOOTHING = 1.0
 #: Distance from an edge, in voxels, at which the grey value equals that of the phase.
 _DEPTH = 4
 #: Minimum number of voxels in each phase that are at least `_DEPTH` from any edge, and
-#: minimum number of edges across an axis.
+#: minimum number of edges normal to an axis.
 _MIN_DEEP = 64
 _MIN_EDGES = 64
 #: Maximum sum of the squared components of an edge's unit normal along axes with an

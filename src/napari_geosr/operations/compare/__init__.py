@@ -95,7 +95,7 @@ def compare_steps(
 ) -> Generator[Step, None, QualityReport]:
     """Compare volumes of one object with a base, which is one of them.
 
-    Each volume is compared in the frame that it shares with the base; see
+    Each volume is compared on the grid that it shares with the base; see
     `napari_geosr.operations.compare.groups`.
 
     Parameters
@@ -125,7 +125,7 @@ def compare_steps(
     Raises
     ------
     VolumeError
-        If the volumes have no common frame, or Fourier correlation is not valid for
+        If the volumes have no common grid, or Fourier correlation is not valid for
         them.
     ConfigError
         If there are too few or too many volumes, or settings contradict each other.

@@ -186,8 +186,8 @@ def prepare_steps(
     Parameters
     ----------
     alone : bool
-        Whether this is the only input of the result; if so, a warning is issued for
-        models that expect several inputs.
+        Whether the result is computed from this volume only; if so, a warning is
+        issued for models that expect several inputs.
     noise : Noise, optional
         Noise of the volume, in its grey values, if known; by default it is measured for
         models that use it.

@@ -287,7 +287,7 @@ def _fringe_terms(
 
 
 def _pattern_images(patterns: PatternSet, grid: SimGrid) -> FloatArray:
-    """Return the user's patterns on the fine grid; edges are repeated in the margin."""
+    """Return the user's patterns on the fine grid, extended by their edge values."""
     images = patterns.images
     assert images is not None
     fine = tuple(n * grid.upscale_factor for n in grid.shape)

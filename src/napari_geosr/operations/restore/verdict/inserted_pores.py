@@ -32,7 +32,7 @@ MIN_FOUND_SHARE = 0.7
 _RADII = (1.26, 1.55, 2.0, 2.5, 3.2)
 #: Blur of test pores, in voxels; most scans are blurred at least this much.
 _PORE_BLUR = 0.6
-#: Number of test pores of each size in all blocks.
+#: Number of test pores of each size, in all blocks together.
 _TEST_PORES = 24
 #: Maximum ratio of specks of noise to objects in a scan that shows its objects.
 _MAX_SPECKS_SHARE = 0.2

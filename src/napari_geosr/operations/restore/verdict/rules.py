@@ -6,8 +6,8 @@ an error above that of the scan, or a number of pores off by more than a factor 
 
 The verdict predicts whether the result is worse than the scan. Findings that also apply
 to the scan (its noise hides small pores) are reported without changing the verdict. The
-same applies to indirect signs of a loss (a scan unlike the training data) if the gain,
-which is the direct sign, is certain.
+same applies to indirect signs of harm (a scan unlike the training data) if the expected
+gain, which is direct evidence, is certain.
 """
 
 from __future__ import annotations
