@@ -38,6 +38,7 @@ from napari_geosr.core.machine import processes
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import facts as reading
+from napari_geosr.jobs.busy import lock_text
 from napari_geosr.jobs.cluster import queue_record
 from napari_geosr.jobs.cluster.queue_record import NO_QUEUE, QueuePlace
 from napari_geosr.jobs.facts import State, relocate_paths
@@ -76,6 +77,8 @@ class JobStatus:
         offer it.
     queue : QueuePlace
         Place of the job in the queue of a cluster, if it was submitted to one.
+    request : str
+        Request that the process has not yet followed; see `JobFolder.request`.
     processor_seconds : float
         Processor time of all runs of the job.
     parts : tuple of int
@@ -98,6 +101,7 @@ class JobStatus:
     result: Path | None = None
     seen: bool = False
     queue: QueuePlace = NO_QUEUE
+    request: str = ""
     processor_seconds: float = 0.0
     parts: tuple[int, ...] = ()
 
@@ -307,12 +311,8 @@ class JobFolder:
             state, message = "unreadable", str(error)
         updated = reading.number(facts.get("updated"))
         queue = queue_record.place_of(self.path, updated)
-        if queue.is_waiting and state == "paused":  # the queue itself ended the run
-            state = "queued"
-        if queue.has_ended and state in ALIVE:
-            cancelled = queue.words == "cancelled" or self.pending_request() == "cancel"
-            state = "cancelled" if cancelled else "interrupted"
-            message = "" if cancelled else queue.message
+        request = self.pending_request()
+        state, message = queue.correct(state, message, request)
         result, outside = reading.result(facts, values, self.path)
         return JobStatus(
             path=self.path,
@@ -330,6 +330,7 @@ class JobFolder:
             result=result,
             seen=(self.path / _SEEN_FILE).exists(),
             queue=queue,
+            request=request,
             processor_seconds=reading.number(facts.get("processor_seconds")),
             parts=reading.percentages(facts.get("parts")),
         )
@@ -376,18 +377,8 @@ class JobFolder:
         return reading.has_ended_here(self._facts())
 
     def _lock_message(self) -> str:
-        status = self.status()
-        if self._has_process_ended():
-            return (
-                f"{status.name} cannot be used yet: its process {status.pid} has "
-                f"ended, but another one keeps {self.path / _LOCK_FILE} locked. Wait "
-                "until that process has finished, or end it."
-            )
-        which = f" (process {status.pid} on {status.host})" if status.pid else ""
-        return (
-            f"{status.name} is already running in another process{which}. Watch it or "
-            "cancel it instead."
-        )
+        lock, has_ended = self.path / _LOCK_FILE, self._has_process_ended()
+        return lock_text(self.status(), lock, has_ended=has_ended)
 
     def claim(self, state: State) -> None:
         """Record that this process runs the job; the caller must hold the lock.

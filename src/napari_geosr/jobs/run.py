@@ -339,10 +339,16 @@ def _operation(
 
 
 def _set_final_state(job: JobFolder, state: State, **facts: Any) -> None:
+    # A job that the user stops ends as cancelled, even if a signal of the queue or an
+    # error that follows from stopping it ends the run first.
+    request = job.pending_request()
+    if request == "cancel" and state != "done":
+        state = "cancelled"
     # Write the state first, because it is small and may fit on a nearly full disk.
     job.set_state(state, **({"message": ""} | facts))
     with suppress(FileError):  # the state contains the same information
-        job.clear_request()
+        if job.pending_request() == request:  # otherwise, it was made just now
+            job.clear_request()
         job.append("state", state=state, **facts)
 
 
