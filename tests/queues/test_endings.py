@@ -13,7 +13,7 @@ import pytest
 from queue_helpers import Cluster, submit, wait_for
 
 from napari_geosr.cli.app import run
-from napari_geosr.core.errors import JobError
+from napari_geosr.core.errors import FileError, JobError
 from napari_geosr.core.steps import Step
 from napari_geosr.jobs import __main__ as process
 from napari_geosr.jobs import index
@@ -183,6 +183,21 @@ def test_an_interrupted_job_is_explained(
         assert "0 of 0" not in text
     assert run(["jobs", "stop", "job"]) == 2
     assert "job has ended (interrupted)" in capsys.readouterr().err
+
+
+def test_a_removed_source_is_named(
+    job: JobFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = tmp_path / "scan.ome.zarr"
+    scan.mkdir()
+    job.replace_values({**job.values(), "data": {"volume": str(scan)}, "out": "/a/b"})
+    error = FileError("scan.ome.zarr can no longer be read.")
+    monkeypatch.setattr(run_module, "_operation", steps_until(job, scan.rmdir, error))
+    process._run(job, process._Asked())
+    message = job.status().message
+    assert message.startswith("scan.ome.zarr can no longer be read. The job needs")
+    assert f"needs {scan}, which does not exist any more" in message
+    assert f"napari-geosr jobs resume {job.path}" in message
 
 
 def test_the_list_shows_the_number_in_the_queue(job: JobFolder, capsys: Any) -> None:

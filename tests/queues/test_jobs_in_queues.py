@@ -381,7 +381,9 @@ def test_the_time_of_the_warning_follows_from_the_script(
 
 def test_a_job_in_a_queue_is_submitted_once(tmp_path: Path) -> None:
     job = made(tmp_path)
-    with pytest.raises(JobError, match="is waiting in SLURM, so it cannot be submitted again"):
+    with pytest.raises(
+        JobError, match="is waiting in SLURM, so it cannot be submitted again"
+    ):
         submission.submit(job, Profile(queue="slurm"))
 
 
