@@ -27,7 +27,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -38,81 +37,19 @@ from napari_geosr.core.machine import processes
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import facts as reading
-from napari_geosr.jobs.busy import lock_text
 from napari_geosr.jobs.cluster import queue_record
-from napari_geosr.jobs.cluster.queue_record import NO_QUEUE, QueuePlace
 from napari_geosr.jobs.facts import State, relocate_paths
+from napari_geosr.jobs.status import ALIVE, JobStatus, lock_text
 
 if TYPE_CHECKING:
     from filelock import FileLock
 
+__all__ = ["ALIVE", "JobFolder", "JobStatus", "Request"]
+
 Request = Literal["pause", "finish", "cancel"]
-#: States of a job with a process that is running or waiting.
-ALIVE = ("queued", "running", "finishing")
-_CAN_RESUME = ("paused", "failed", "cancelled", "interrupted", "damaged")
 SCHEMA_VERSION = 1
 _STATE_FILE, _CONFIG_FILE, _EVENTS_FILE = "job.json", "config.yaml", "events.jsonl"
 _LOCK_FILE, _SEEN_FILE = "lock", "seen"
-
-
-@dataclass(frozen=True)
-class JobStatus:
-    """Status of a job, as read from its folder.
-
-    Attributes
-    ----------
-    state : str
-        ``"interrupted"`` if the process ended without recording why, ``"damaged"`` if
-        ``job.json`` is damaged, ``"unreadable"`` if it is missing or ``config.yaml``
-        is not a valid job file, ``"missing"`` if the folder no longer exists;
-        `message` has details.
-    done, total : int
-        Steps done, and their total.
-    message : str
-        Why the job failed, or its current activity.
-    result : Path or None
-        Path of the model, volume or report, once it exists.
-    seen : bool
-        Whether the user has opened or dismissed the result, so that docks no longer
-        offer it.
-    queue : QueuePlace
-        Place of the job in the queue of a cluster, if it was submitted to one.
-    request : str
-        Request that the process has not yet followed; see `JobFolder.request`.
-    processor_seconds : float
-        Processor time of all runs of the job.
-    parts : tuple of int
-        Finished percentages of equal parts of the result, in the order of its planes;
-        empty if unknown.
-    """
-
-    path: Path
-    name: str
-    operation: str
-    method: str
-    state: State
-    created: float
-    updated: float
-    pid: int = 0
-    host: str = ""
-    done: int = 0
-    total: int = 0
-    message: str = ""
-    result: Path | None = None
-    seen: bool = False
-    queue: QueuePlace = NO_QUEUE
-    request: str = ""
-    processor_seconds: float = 0.0
-    parts: tuple[int, ...] = ()
-
-    @property
-    def is_alive(self) -> bool:
-        return self.state in ALIVE
-
-    @property
-    def can_resume(self) -> bool:
-        """Whether the job can be resumed."""
-        return self.state in _CAN_RESUME
 
 
 class JobFolder:

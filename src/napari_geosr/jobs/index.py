@@ -17,10 +17,10 @@ from napari_geosr.core.errors import FileError, JobError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import facts as reading
-from napari_geosr.jobs.busy import is_stopping, stopping_text
 from napari_geosr.jobs.cluster import queue_record
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.jobs.job_files import foreign_files, job_files
+from napari_geosr.jobs.status import is_stopping, stopping_text
 
 #: Maximum number of files named in a message.
 _MAX_NAMES = 3

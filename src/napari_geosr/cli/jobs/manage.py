@@ -28,7 +28,6 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs import feasibility, index, local
-from napari_geosr.jobs.busy import is_stopping, stopping_text
 from napari_geosr.jobs.cluster import queue_record, remote, submission
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cost import cost_of
@@ -37,6 +36,7 @@ from napari_geosr.jobs.job_files import check_is_job
 from napari_geosr.jobs.kinds import MAKE_MODELS, read_job, result_kind
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.jobs.settings import change_training
+from napari_geosr.jobs.status import is_stopping, stopping_text
 from napari_geosr.operations import restore as restoration
 from napari_geosr.operations.restore.job import RestoreJob
 from napari_geosr.operations.train.card_summary import summarise_card
@@ -46,8 +46,10 @@ if TYPE_CHECKING:
     from napari_geosr.jobs.folder import JobFolder, JobStatus
     from napari_geosr.operations.restore import Repair
 
-#: A job, given by its folder or name.
-Job = Annotated[str, Parameter(help="Folder or name of the job.")]
+#: A job, given by its folder, output, name or number in a queue.
+Job = Annotated[
+    str, Parameter(help="Folder, output, name or number in the queue of the job.")
+]
 _POLL_SECONDS = 0.3
 #: Seconds between two queries to the queue of a cluster.
 _QUEUE_SECONDS = 3.0

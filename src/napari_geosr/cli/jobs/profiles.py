@@ -14,6 +14,7 @@ from napari_geosr.cli.kit.elsewhere import on_any_host
 from napari_geosr.cli.kit.options import AS_FLAGS, Json, Overwrite
 from napari_geosr.cli.kit.queue_options import ProfileOptions
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.text.counts import counted
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.version import __version__
 from napari_geosr.jobs.cluster import submission
@@ -23,7 +24,6 @@ from napari_geosr.jobs.cluster.profiles import (
     TEMPLATES,
     Profile,
     check_new_name,
-    counted,
     load_profile,
     own_profiles,
     profile_path,

@@ -17,9 +17,10 @@ from napari_geosr.cli.kit.run_plan import rows_for_job
 from napari_geosr.cli.kit.verbosity import quoted, suggest_next
 from napari_geosr.cli.submit.paths import absolute_path
 from napari_geosr.core.errors import ConfigError, FileError, JobError
+from napari_geosr.core.text.counts import counted
 from napari_geosr.jobs import feasibility, index
 from napari_geosr.jobs.cluster import submission
-from napari_geosr.jobs.cluster.profiles import Profile, counted
+from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.data import removed_on_failure
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.kinds import Job

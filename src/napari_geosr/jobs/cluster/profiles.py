@@ -273,11 +273,6 @@ def format_walltime(seconds: int) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
-def counted(n: int, noun: str) -> str:
-    """Return a number with a noun: ``1 core``, ``4 cores``."""
-    return f"{n} {noun}{'' if n == 1 else 's'}"
-
-
 #: Built-in profiles; each can be a template for the user's own.
 TEMPLATES = {
     # According to GRICAD, a project is compulsory; the default is one core for 2 h.

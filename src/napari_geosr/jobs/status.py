@@ -1,12 +1,76 @@
-"""Messages about jobs that cannot be used because a process still works on them."""
+"""The status of a job, and messages about jobs that a process still works on."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from napari_geosr.jobs.folder import JobStatus
+from napari_geosr.jobs.cluster.queue_record import NO_QUEUE, QueuePlace
+from napari_geosr.jobs.facts import State
+
+#: States of a job with a process that is running or waiting.
+ALIVE = ("queued", "running", "finishing")
+_CAN_RESUME = ("paused", "failed", "cancelled", "interrupted", "damaged")
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """Status of a job, as read from its folder.
+
+    Attributes
+    ----------
+    state : str
+        ``"interrupted"`` if the process ended without recording why, ``"damaged"`` if
+        ``job.json`` is damaged, ``"unreadable"`` if it is missing or ``config.yaml``
+        is not a valid job file, ``"missing"`` if the folder no longer exists;
+        `message` has details.
+    done, total : int
+        Steps done, and their total.
+    message : str
+        Why the job failed, or its current activity.
+    result : Path or None
+        Path of the model, volume or report, once it exists.
+    seen : bool
+        Whether the user has opened or dismissed the result, so that docks no longer
+        offer it.
+    queue : QueuePlace
+        Place of the job in the queue of a cluster, if it was submitted to one.
+    request : str
+        Request that the process has not yet followed; see `JobFolder.request`.
+    processor_seconds : float
+        Processor time of all runs of the job.
+    parts : tuple of int
+        Finished percentages of equal parts of the result, in the order of its planes;
+        empty if unknown.
+    """
+
+    path: Path
+    name: str
+    operation: str
+    method: str
+    state: State
+    created: float
+    updated: float
+    pid: int = 0
+    host: str = ""
+    done: int = 0
+    total: int = 0
+    message: str = ""
+    result: Path | None = None
+    seen: bool = False
+    queue: QueuePlace = NO_QUEUE
+    request: str = ""
+    processor_seconds: float = 0.0
+    parts: tuple[int, ...] = ()
+
+    @property
+    def is_alive(self) -> bool:
+        return self.state in ALIVE
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether the job can be resumed."""
+        return self.state in _CAN_RESUME
 
 
 def is_stopping(status: JobStatus) -> bool:
