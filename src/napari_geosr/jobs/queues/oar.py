@@ -37,7 +37,7 @@ _ADVICE = {
     "project": "Change the project (--project, or project in the profile).",
     "walltime": "Request another walltime (--walltime, or walltime in the profile).",
     "queue": "Change the queue (--partition, or partition in the profile).",
-    "propert": "Check the conditions on the nodes (properties and memory_property in "
+    "properties": "Check the conditions on the nodes (properties and memory_property in "
     "the profile).",
     "resource": "Request fewer nodes, cores or GPUs, or less memory (--nodes, --cores, "
     "--gpus, --mem, or these fields in the profile), or other nodes (properties in "
