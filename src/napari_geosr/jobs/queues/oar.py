@@ -37,8 +37,8 @@ _ADVICE = {
     "project": "Change the project (--project, or project in the profile).",
     "walltime": "Request another walltime (--walltime, or walltime in the profile).",
     "queue": "Change the queue (--partition, or partition in the profile).",
-    "properties": "Check the conditions on the nodes (properties and memory_property in "
-    "the profile).",
+    "properties": "Check the conditions on the nodes (properties and memory_property "
+    "in the profile).",
     "resource": "Request fewer nodes, cores or GPUs, or less memory (--nodes, --cores, "
     "--gpus, --mem, or these fields in the profile), or other nodes (properties in "
     "the profile).",
