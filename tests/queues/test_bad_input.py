@@ -107,7 +107,6 @@ def test_the_queue_s_own_reason_is_quoted(
         (("--partition", "nowhere"), "Change the partition (--partition"),
         (("--mem", "900GB"), "Request less memory per node (--mem"),
         (("--gpus", "2"), "Omit or reduce the GPUs (--gpus"),
-        (("--cores", "500"), "fewer cores per node (--cores"),
     ],
 )
 def test_slurm_s_own_reason_is_quoted(
