@@ -201,7 +201,7 @@ def test_a_detached_job_is_watched_cancelled_resumed_and_removed(
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert run(["jobs", "remove", "long"]) == 2
-    assert "Cancel it first" in capsys.readouterr().err
+    assert "Stop it first: napari-geosr jobs stop" in capsys.readouterr().err
     assert run(["jobs", "cancel", "long"]) == 0
     assert run(["jobs", "watch", "long"]) == 0
     assert values_of("long", capsys)["state"] == "cancelled"

@@ -67,8 +67,8 @@ def test_the_queue_is_asked_and_obeys(viewer, qtbot, tmp_path, squeue, job):
     assert not dock.view.resume_button.isEnabled()
     # A cancellation elsewhere is noticed within five seconds.
     squeue.write_text("12|CANCELLED|None\n")
-    qtbot.waitUntil(lambda: dock.view.state == "cancelled", timeout=5000)
-    assert [item.text(1) for item in dock._items()] == ["cancelled"]
+    qtbot.waitUntil(lambda: dock.view.state == "interrupted", timeout=5000)
+    assert [item.text(1) for item in dock._items()] == ["interrupted"]
     # The job is resumed in the same queue, under a new number.
     squeue.write_text("13|PENDING|Resources\n")
     dock.view.resume_button.click()

@@ -69,4 +69,4 @@ def test_from_the_dock_to_the_result(slurm, viewer, qtbot, tmp_path, rng):
     jobs.show_job(other.path)
     qtbot.waitUntil(lambda: bool(other.status().queue.number), timeout=10_000)
     subprocess.run(["scancel", other.status().queue.number], check=True)
-    qtbot.waitUntil(lambda: jobs.view.state == "cancelled", timeout=5000)
+    qtbot.waitUntil(lambda: jobs.view.state == "interrupted", timeout=5000)

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from programs import write_program
 from queue_helpers import Cluster, submit, wait_for
 
 from napari_geosr.cli.app import run
 from napari_geosr.cli.kit import run_plan
+from napari_geosr.core.errors import JobError
 from napari_geosr.jobs import index
 from napari_geosr.jobs.cluster.profiles import profiles_folder
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.queues import load_queue
 
 
 def refused(capsys: Any, *words: str) -> str:
@@ -50,6 +53,7 @@ def nothing_left(scan: Path) -> Any:
         (["--profile", "gricad"], "(OAR) refuses jobs without a project"),
         (["--profile", "gricad", "--queue", "slurm"], "is for oar, not for slurm"),
         (["--queue", "slurm", "--walltime", "soon"], "'soon' is not a valid walltime"),
+        (["--queue", "SLURM", "--walltime", "10"], "Did you mean 10h or 10min?"),
         (["--queue", "slurm", "--walltime", "20s"], "20s is too short"),
         (["--queue", "slurm", "--mem", "much"], "'much' is not an amount of memory"),
         (["--queue", "oar", "--mem", "64GB"], "OAR does not accept an amount"),
@@ -90,15 +94,47 @@ def test_the_queue_s_own_reason_is_quoted(
     said = refused(capsys, *words)
     assert said == (
         "OAR refused: # ERROR: [ADMISSION RULE] You must provide a valid project "
-        "(--project), not 'pr-other'"
+        "(--project), not 'pr-other'. Change the project (--project, or project in the "
+        "profile)."
     )
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("slurm", "nothing_left")
-def test_slurm_s_own_reason_is_quoted(scan: Path, capsys: Any) -> None:
-    words = restoring(scan, "--queue", "slurm", "--partition", "nowhere")
-    assert refused(capsys, *words).startswith("SLURM refused: sbatch: error: ")
+@pytest.mark.parametrize(
+    ("more", "advice"),
+    [
+        (("--partition", "nowhere"), "Change the partition (--partition"),
+        (("--mem", "900GB"), "Request less memory per node (--mem"),
+        (("--gpus", "2"), "Omit or reduce the GPUs (--gpus"),
+    ],
+)
+def test_slurm_s_own_reason_is_quoted(
+    scan: Path, capsys: Any, more: tuple[str, str], advice: str
+) -> None:
+    said = refused(capsys, *restoring(scan, "--queue", "slurm", *more))
+    assert said.startswith("SLURM refused: sbatch: error: ")
+    assert advice in said
+
+
+@pytest.mark.parametrize(
+    ("line", "advice"),
+    [
+        ("Invalid account or account/partition combination specified", "account"),
+        ("Job violates accounting/QOS policy (job submit limit)", "quality of service"),
+        ("Requested time limit is invalid", "shorter walltime"),
+        ("Requested node configuration is not available", "No node has all"),
+    ],
+)
+def test_a_refusal_names_the_option_to_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, advice: str
+) -> None:
+    text = f"#!/bin/sh\necho 'sbatch: error: {line}' >&2\nexit 1\n"
+    write_program(tmp_path / "sbatch", text)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(JobError, match=advice) as caught:
+        load_queue("slurm").submit(tmp_path)
+    assert f"sbatch: error: {line}. " in str(caught.value)
 
 
 def test_an_output_in_no_folder(scan: Path, capsys: Any, tmp_path: Path) -> None:
@@ -132,8 +168,10 @@ def test_two_jobs_with_one_output(oar: Cluster, scan: Path, capsys: Any) -> None
     out = scan.parent / "clean.ome.tif"
     said = submit(capsys, "restore", str(scan), "-o", str(out), "--queue", "oar")
     words = restoring(scan, "--queue", "oar")
-    assert f"is already writing {out}" in refused(capsys, *words)
     job = JobFolder(said["job"])
+    error = refused(capsys, *words)
+    assert f"The job in {job.path} (OAR job {said['number']}, " in error
+    assert f"is already writing {out}. Stop it first" in error
     assert run(["jobs", "stop", said["number"]]) == 0
     wait_for(job, lambda: not job.status().is_alive)
 

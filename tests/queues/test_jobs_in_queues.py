@@ -107,7 +107,8 @@ def test_a_job_cancelled_in_the_queue_is_noticed(
     command = {"slurm": "scancel", "oar": "oardel"}[cluster.name]
     subprocess.run([command, number], check=True, capture_output=True)
     wait_for(job, lambda: not job.status().is_alive)
-    assert job.status().state == "cancelled"
+    assert job.status().state == "interrupted"
+    assert "was cancelled in the queue" in job.status().message
     assert job.status().can_resume
 
 
@@ -178,7 +179,7 @@ def test_a_job_that_the_queue_itself_stopped_waits_there(
     monkeypatch.setattr(slurm_queue, "call", lambda *_, **__: said)
     assert submission.refresh([job.status()]) == []
     assert describe_state(job.status()) == "waiting: starts again soon"
-    with pytest.raises(JobError, match="already waiting: starts again soon: stop it"):
+    with pytest.raises(JobError, match="is waiting: starts again soon, so it cannot"):
         submission.submit(job, Profile(queue="slurm"))
     job.set_state("running", pid=1, host="elsewhere")
     assert job.status().state == "running"
@@ -380,7 +381,9 @@ def test_the_time_of_the_warning_follows_from_the_script(
 
 def test_a_job_in_a_queue_is_submitted_once(tmp_path: Path) -> None:
     job = made(tmp_path)
-    with pytest.raises(JobError, match=r"already waiting in SLURM: stop it first"):
+    with pytest.raises(
+        JobError, match="is waiting in SLURM, so it cannot be submitted again"
+    ):
         submission.submit(job, Profile(queue="slurm"))
 
 

@@ -16,11 +16,14 @@ from queue_helpers import Cluster, resubmit, submit, wait_for
 
 from napari_geosr import io
 from napari_geosr.cli.app import run
-from napari_geosr.core.errors import JobError, WorkerError
-from napari_geosr.jobs.cluster import allocation
+from napari_geosr.core.errors import ConfigError, JobError, WorkerError
+from napari_geosr.core.steps import never_stop
+from napari_geosr.jobs.cluster import allocation, queue_record
+from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.cluster.passed_on import export_lines
 from napari_geosr.operations.cluster.starters import start_all
+from napari_geosr.operations.restore.job import RestoreJob
 
 pytest.importorskip("distributed")
 
@@ -156,6 +159,38 @@ def test_nodes_of_oar_are_those_of_its_file(
     ]
     assert started[2][2].endswith(" 2")
     assert os.linesep not in started[2][2]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "given", "n_workers"), [(4, None, 4), (4, 2, 2), (1, None, None)]
+)
+def test_on_one_node_there_is_a_worker_for_each_gpu(
+    porous: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gpus: int,
+    given: int | None,
+    n_workers: int | None,
+) -> None:
+    """The workers of a computer divide its GPUs; see `device_of`."""
+    monkeypatch.delenv("SLURM_JOB_NUM_NODES", raising=False)
+    values = {"data": {"volume": str(porous)}, "settings": {"model": "ct-denoise"}}
+    values |= {"name": "clean", "out": str(porous.with_name("clean.ome.zarr"))}
+    spec = RestoreJob.from_values({**values, "workers": given})
+    folder = porous.parent / "clean.job"
+    job = JobFolder.create(folder, spec.to_values(), name="clean")
+    record = QueueRecord("slurm", "SLURM", "12", profile={"gpus": gpus})
+    queue_record.write_record(job.path, record)
+    with allocation.on_all_nodes(job, spec, never_stop) as shared:
+        assert shared.workers == n_workers
+    monkeypatch.setattr(allocation, "check_installed", not_installed)
+    with allocation.on_all_nodes(job, spec, never_stop) as shared:
+        assert shared.workers == given
+    warnings = [e["message"] for e in job.events()[0] if e["event"] == "warning"]
+    assert warnings == (["Only one GPU is used. Not installed."] * (n_workers == 4))
+
+
+def not_installed() -> None:
+    raise ConfigError("Not installed.")
 
 
 def test_the_page_of_dask_is_named_where_there_is_one(

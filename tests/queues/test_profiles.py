@@ -69,6 +69,49 @@ def test_a_terminal_asks_five_questions(
     assert profile.cores == 4
 
 
+def test_each_answer_is_checked_at_its_question(
+    capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["GRICADE", "Gricad", "", "a b", "pr-aiax", "10", "10h", "many", "8", "-1"]
+    answers = io.StringIO("\n".join([*words, "", ""]) + "\n")
+    monkeypatch.setattr(answers, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", answers)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert run(["profiles", "new", "mine"]) == 0
+    said = capsys.readouterr().err
+    for reason in (
+        "There is no profile 'GRICADE'",
+        "refuses jobs without a project",
+        "must be one word",
+        "Did you mean 10h or 10min?",
+        "cores",
+        "gpus",
+    ):
+        assert reason in said
+    profile = load_profile("mine")
+    found = (profile.queue, profile.project, profile.seconds, profile.cores)
+    assert found == ("oar", "pr-aiax", 36000, 8)
+
+
+def test_answers_may_end_early(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = io.StringIO("gricad\n")
+    monkeypatch.setattr(answers, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", answers)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert run(["profiles", "new", "mine"]) == 2
+    assert "refuses jobs without a project" in capsys.readouterr().err
+
+
+def test_names_of_templates_and_queues(capsys: Any) -> None:
+    assert run(["profiles", "new", "Slurm", "--template", "SLURM"]) == 2
+    assert "'Slurm' is the name of a template" in capsys.readouterr().err
+    assert run(["profiles", "new", "mine", "--template", "SLURM", "--cores", "1"]) == 0
+    assert load_profile("mine").queue == "slurm"
+    assert run(["profiles", "list"]) == 0
+    assert "slurm, 1 core, 2:00:00" in capsys.readouterr().out
+    assert Profile.create(queue="OAR").queue == "oar"
+
+
 def test_a_profile_without_its_project_is_not_kept(capsys: Any) -> None:
     assert run(["profiles", "new", "mine", "--template", "gricad"]) == 2
     assert "--project" in capsys.readouterr().err

@@ -30,6 +30,8 @@ _MAX_SILENCE = 20.0
 #: Maximum time, in seconds, by which the queue's warning before the walltime may be
 #: early. SLURM sends it up to a minute early, because it checks its jobs every 30 s.
 _MAX_EARLY = 90.0
+#: Maximum time, in seconds, by which a queue may end a job before its walltime is over.
+_MAX_KILL = 15.0
 
 
 @dataclass
@@ -42,14 +44,20 @@ class _Asked:
         Time at which the queue should warn this process, by `time.monotonic`. A warning
         shortly before this time takes effect at this time; one that comes much earlier
         has another reason, such as a more urgent job, and takes effect immediately.
+    walltime_end : float
+        Time at which the walltime ends, by `time.monotonic`.
+    terminated : bool
+        Whether this process was asked to end.
     warned : bool
         Whether the queue has warned this process.
     """
 
     warning_due: float = 0.0
+    walltime_end: float = 0.0
     terminated: bool = False
     warned: bool = False
     _stop_at: float = 0.0
+    _terminated_at: float = 0.0
 
     @property
     def stop(self) -> bool:
@@ -57,8 +65,19 @@ class _Asked:
         is_over = self.warned and time.monotonic() >= self._stop_at
         return self.terminated or is_over
 
+    @property
+    def ended_by_queue(self) -> bool:
+        """Whether the queue has ended this process before its walltime was over.
+
+        The job was cancelled there, or has to give way to another one.
+        """
+        is_before = self._terminated_at < self.walltime_end - _MAX_KILL
+        return self.terminated and (not self.warned or is_before)
+
     def to_stop(self, *_: object) -> None:
-        self.terminated = True
+        if not self.terminated:
+            self._terminated_at = time.monotonic()
+            self.terminated = True
 
     def by_queue(self, *_: object) -> None:
         if not self.warned:
@@ -89,6 +108,7 @@ def main(folder: str, *, in_queue: bool = False, torchrun: Sequence[str] = ()) -
     signal.signal(signal.SIGTERM, asked.to_stop)
     if in_queue:
         asked.warning_due = time.monotonic() + submission.seconds_until_warning(job)
+        asked.walltime_end = asked.warning_due + submission.warning_seconds(job)
         signal.signal(signal.SIGUSR1, asked.by_queue)
     if is_worker():  # started by torchrun; the first process owns the folder
         return _run(job, asked)
@@ -104,8 +124,8 @@ def main(folder: str, *, in_queue: bool = False, torchrun: Sequence[str] = ()) -
             job.claim("queued")
             with turn(job, lambda: asked.stop) as request:
                 if request:
-                    job.clear_request()
                     job.set_state("cancelled" if request == "cancel" else "paused")
+                    job.clear_request()
                     return 0
                 return _run(job, asked)
     except GeoSRError as error:
@@ -115,6 +135,8 @@ def main(folder: str, *, in_queue: bool = False, torchrun: Sequence[str] = ()) -
 
 def _run_in_queue(job: JobFolder, asked: _Asked) -> int:
     began = time.monotonic()
+    if submission.was_stopped(job):
+        return 0
     submission.note_start(job)
     _replace_lost_process(job, asked)
     code = _run(job, asked)
@@ -126,7 +148,17 @@ def _end_in_queue(job: JobFolder, asked: _Asked, code: int, seconds: float) -> i
     # The script repeats the warning until this process has ended. Before it exits,
     # Python resets all signal handlers except SIG_IGN.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    if asked.warned and job.status().state == "paused":
+    if job.status().state != "paused":
+        return code
+    if asked.ended_by_queue:
+        title = job.status().queue.title
+        message = (
+            f"{title} ended this run before its walltime was over. The job was "
+            "cancelled in the queue, or had to give way to another job."
+        )
+        job.set_state("interrupted", pid=0, host="", message=message)
+        job.append("state", state="interrupted", message=message)
+    elif asked.warned:
         again = submission.note_walltime(job, seconds)
         return RESUBMIT if again else JobError.exit_code
     return code
@@ -139,6 +171,8 @@ def _run_processes_in_queue(
     began = time.monotonic()
     with job.hold(_MAX_START_SECONDS):
         job.check_not_done()
+        if submission.was_stopped(job):
+            return 0
         submission.note_start(job)
         _replace_lost_process(job, asked)
     queue = load_queue(queue_record.read_record(job.path).queue)

@@ -27,7 +27,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,76 +38,18 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs.cluster import queue_record
-from napari_geosr.jobs.cluster.queue_record import NO_QUEUE, QueuePlace
 from napari_geosr.jobs.facts import State, relocate_paths
+from napari_geosr.jobs.status import ALIVE, JobStatus, lock_text
 
 if TYPE_CHECKING:
     from filelock import FileLock
 
+__all__ = ["ALIVE", "JobFolder", "JobStatus", "Request"]
+
 Request = Literal["pause", "finish", "cancel"]
-#: States of a job with a process that is running or waiting.
-ALIVE = ("queued", "running", "finishing")
-_CAN_RESUME = ("paused", "failed", "cancelled", "interrupted", "damaged")
 SCHEMA_VERSION = 1
 _STATE_FILE, _CONFIG_FILE, _EVENTS_FILE = "job.json", "config.yaml", "events.jsonl"
 _LOCK_FILE, _SEEN_FILE = "lock", "seen"
-
-
-@dataclass(frozen=True)
-class JobStatus:
-    """Status of a job, as read from its folder.
-
-    Attributes
-    ----------
-    state : str
-        ``"interrupted"`` if the process ended without recording why, ``"damaged"`` if
-        ``job.json`` is damaged, ``"unreadable"`` if it is missing or ``config.yaml``
-        is not a valid job file, ``"missing"`` if the folder no longer exists;
-        `message` has details.
-    done, total : int
-        Steps done, and their total.
-    message : str
-        Why the job failed, or its current activity.
-    result : Path or None
-        Path of the model, volume or report, once it exists.
-    seen : bool
-        Whether the user has opened or dismissed the result, so that docks no longer
-        offer it.
-    queue : QueuePlace
-        Place of the job in the queue of a cluster, if it was submitted to one.
-    processor_seconds : float
-        Processor time of all runs of the job.
-    parts : tuple of int
-        Finished percentages of equal parts of the result, in the order of its planes;
-        empty if unknown.
-    """
-
-    path: Path
-    name: str
-    operation: str
-    method: str
-    state: State
-    created: float
-    updated: float
-    pid: int = 0
-    host: str = ""
-    done: int = 0
-    total: int = 0
-    message: str = ""
-    result: Path | None = None
-    seen: bool = False
-    queue: QueuePlace = NO_QUEUE
-    processor_seconds: float = 0.0
-    parts: tuple[int, ...] = ()
-
-    @property
-    def is_alive(self) -> bool:
-        return self.state in ALIVE
-
-    @property
-    def can_resume(self) -> bool:
-        """Whether the job can be resumed."""
-        return self.state in _CAN_RESUME
 
 
 class JobFolder:
@@ -307,12 +248,8 @@ class JobFolder:
             state, message = "unreadable", str(error)
         updated = reading.number(facts.get("updated"))
         queue = queue_record.place_of(self.path, updated)
-        if queue.is_waiting and state == "paused":  # the queue itself ended the run
-            state = "queued"
-        if queue.has_ended and state in ALIVE:
-            cancelled = queue.words == "cancelled" or self.pending_request() == "cancel"
-            state = "cancelled" if cancelled else "interrupted"
-            message = "" if cancelled else queue.message
+        request = self.pending_request()
+        state, message = queue.correct(state, message, request)
         result, outside = reading.result(facts, values, self.path)
         return JobStatus(
             path=self.path,
@@ -330,6 +267,7 @@ class JobFolder:
             result=result,
             seen=(self.path / _SEEN_FILE).exists(),
             queue=queue,
+            request=request,
             processor_seconds=reading.number(facts.get("processor_seconds")),
             parts=reading.percentages(facts.get("parts")),
         )
@@ -376,18 +314,8 @@ class JobFolder:
         return reading.has_ended_here(self._facts())
 
     def _lock_message(self) -> str:
-        status = self.status()
-        if self._has_process_ended():
-            return (
-                f"{status.name} cannot be used yet: its process {status.pid} has "
-                f"ended, but another one keeps {self.path / _LOCK_FILE} locked. Wait "
-                "until that process has finished, or end it."
-            )
-        which = f" (process {status.pid} on {status.host})" if status.pid else ""
-        return (
-            f"{status.name} is already running in another process{which}. Watch it or "
-            "cancel it instead."
-        )
+        lock, has_ended = self.path / _LOCK_FILE, self._has_process_ended()
+        return lock_text(self.status(), lock, has_ended=has_ended)
 
     def claim(self, state: State) -> None:
         """Record that this process runs the job; the caller must hold the lock.

@@ -20,6 +20,7 @@ from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs.cluster import queue_record
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.jobs.job_files import foreign_files, job_files
+from napari_geosr.jobs.status import is_stopping, stopping_text
 
 #: Maximum number of files named in a message.
 _MAX_NAMES = 3
@@ -42,6 +43,8 @@ class Elsewhere(NamedTuple):
 
 def describe_state(status: JobStatus) -> str:
     """Describe the state of a job and its place in a queue, for lists and docks."""
+    if is_stopping(status):
+        return "stopping" if status.request == "cancel" else "pausing"
     words, place = STATE_WORDS.get(status.state, status.state), status.queue
     if not place.queue or not status.is_alive:
         return words
@@ -59,6 +62,22 @@ def describe_state(status: JobStatus) -> str:
         if status.total:
             parts.append(f"{100 * status.done // status.total} % done")
     return ", ".join(parts)
+
+
+def in_use_text(status: JobStatus, action: str) -> str:
+    """Explain why a waiting or running job cannot be removed, resumed or changed.
+
+    Parameters
+    ----------
+    action : str
+        What was requested, as a verb in the passive infinitive: "be removed".
+    """
+    if is_stopping(status):
+        return stopping_text(status)
+    return (
+        f"{status.name} is {describe_state(status)}, so it cannot {action}. Stop it "
+        f"first: napari-geosr jobs stop {status.path}"
+    )
 
 
 def index_folder() -> Path:
@@ -149,7 +168,7 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
         )
     status = job.status()
     if status.is_alive and status.pid:
-        raise JobError(f"{status.name} is {status.state}. Cancel it first.")
+        raise JobError(in_use_text(status, "be removed"))
     foreign = foreign_files(job.path)
     if foreign and not keep_foreign:
         raise JobError(
@@ -243,7 +262,7 @@ def _status(path: Path, facts: AnyDict) -> JobStatus:
 
 
 def find(text: str | Path) -> JobFolder:
-    """Return a job by its folder, or by its name or queue number if that is unique.
+    """Return a job by its folder, or by its output, name or queue number if unique.
 
     A job given by its folder is added to the index.
 
@@ -252,23 +271,21 @@ def find(text: str | Path) -> JobFolder:
     JobError
         If there is no such job, its folder has moved, or the name is not unique.
     """
-    if Path(text).expanduser().is_dir():
-        job = JobFolder(text)
+    if (job := _job_at(text)) is not None:
         with suppress(FileError, JobError):  # a job can be used even without the index
             if job.is_verified():
                 register(job)
         return job
-    matches = _find_by_name(text)
+    matches = _find_by_output(text) or _find_by_name(text)
     present = [status for status in matches if status.state != "missing"]
     if len(present) == 1:
         return JobFolder(present[0].path)
     if present:
-        paths = ", ".join(str(status.path) for status in present)
-        raise JobError(
-            f"Several jobs are called {text}: {paths}. Give the folder instead."
-        )
+        raise _ambiguous(text, present)
     if matches:
         raise JobError(matches[0].message)
+    if Path(text).expanduser().is_dir():
+        JobFolder(text)  # raises an error that explains what is missing
     raise JobError(
         f"There is no job {str(text)!r}. Give its folder, or a name listed by "
         "`napari-geosr jobs list`."
@@ -285,17 +302,49 @@ def find_missing(text: str | Path) -> JobStatus | None:
     JobError
         If several jobs have the name.
     """
-    if Path(text).expanduser().is_dir():
+    if _job_at(text) is not None or _find_by_output(text):
         return None
     matches = _find_by_name(text)
     if not matches or any(status.state != "missing" for status in matches):
         return None
     if len(matches) > 1:
-        paths = ", ".join(str(status.path) for status in matches)
-        raise JobError(
-            f"Several jobs are called {text}: {paths}. Give the folder instead."
-        )
+        raise _ambiguous(text, matches)
     return matches[0]
+
+
+def _job_at(path: str | Path) -> JobFolder | None:
+    """Return the job in a folder; None if it is no job folder."""
+    try:
+        return JobFolder(path)
+    except JobError:
+        return None
+
+
+def _ambiguous(text: str | Path, jobs: Sequence[JobStatus]) -> JobError:
+    paths = ", ".join(f"{job.path} ({describe_state(job)})" for job in jobs)
+    return JobError(
+        f"Several jobs match {text}: {paths}. Give the folder of one of them instead."
+    )
+
+
+def _find_by_output(text: str | Path) -> list[JobStatus]:
+    """Find the jobs that write an existing file or folder.
+
+    Known jobs are found, and jobs in folders next to the output.
+    """
+    path = Path(text).expanduser().absolute()
+    if not path.exists():
+        return []
+    known = {status.path for status in list_jobs() if status.state != "missing"}
+    beside = {folder.resolve() for folder in path.parent.glob("*.job")}
+    found = []
+    for folder in known | beside:
+        with suppress(JobError):
+            job = JobFolder(folder)
+            out = job.values().get("out")
+            if isinstance(out, str) and Path(out).resolve() == path.resolve():
+                found.append(job.status())
+    return sorted(found, key=lambda status: -status.created)
 
 
 def _find_by_name(text: str | Path) -> list[JobStatus]:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from napari_geosr.core.errors import JobError
 from napari_geosr.core.types import AnyMapping
+from napari_geosr.jobs.facts import is_absolute
 from napari_geosr.jobs.folder import JobFolder
 
 #: Relative paths of the files that jobs of all kinds write; ``*`` matches part of a
@@ -77,6 +78,10 @@ _MORE = {
 _TEMPORARY = re.compile(r"\..+\.(?:(?:[0-9a-f]{8}){1,2}\.partial.*|lock)")
 
 
+#: Settings that are outputs, or may name a dataset inside a file.
+_NOT_INPUTS = ("out", "dataset", "angles", "flats", "darks")
+
+
 def check_is_job(job: JobFolder) -> None:
     """Reject a folder with only ``config.yaml``, which other programs also write.
 
@@ -91,6 +96,29 @@ def check_is_job(job: JobFolder) -> None:
             "job.json. Nothing was changed in it. `napari-geosr jobs list` shows the "
             "known jobs."
         )
+
+
+def missing_inputs(values: object) -> list[str]:
+    """Return the absolute paths of input files in a job's settings that do not exist.
+
+    Parameters
+    ----------
+    values : object
+        Contents of a ``config.yaml``: mappings, lists and plain values.
+    """
+    if isinstance(values, dict):
+        kept = (each for name, each in values.items() if name not in _NOT_INPUTS)
+        return [path for each in kept for path in missing_inputs(each)]
+    if isinstance(values, list):
+        return [path for each in values for path in missing_inputs(each)]
+    if not isinstance(values, str) or not is_absolute(values):
+        return []
+    try:
+        # A series is given by a pattern of names.
+        is_missing = "*" not in values and not os.path.lexists(values)
+    except ValueError:  # invalid characters
+        return []
+    return [values] if is_missing else []
 
 
 def check_output_paths(job: JobFolder) -> None:

@@ -47,7 +47,11 @@ from napari_geosr.jobs.cluster.allocation import on_all_nodes
 from napari_geosr.jobs.cost import ProcessorTime
 from napari_geosr.jobs.facts import State
 from napari_geosr.jobs.folder import JobFolder
-from napari_geosr.jobs.job_files import check_is_job, check_output_paths
+from napari_geosr.jobs.job_files import (
+    check_is_job,
+    check_output_paths,
+    missing_inputs,
+)
 from napari_geosr.jobs.kinds import read_job
 
 #: Maximum number of parts of a volume for which progress is recorded.
@@ -339,16 +343,23 @@ def _operation(
 
 
 def _set_final_state(job: JobFolder, state: State, **facts: Any) -> None:
+    # A job that the user stops ends as cancelled, even if a signal of the queue or an
+    # error that follows from stopping it ends the run first.
+    request = job.pending_request()
+    if request == "cancel" and state != "done":
+        state = "cancelled"
     # Write the state first, because it is small and may fit on a nearly full disk.
     job.set_state(state, **({"message": ""} | facts))
     with suppress(FileError):  # the state contains the same information
-        job.clear_request()
+        if job.pending_request() == request:  # otherwise, it was made just now
+            job.clear_request()
         job.append("state", state=state, **facts)
 
 
 def _record_failure(job: JobFolder, error: BaseException) -> None:
     """Record why the job failed, in the log if the state file cannot be written."""
     message = describe_system_error(error) or str(error) or type(error).__name__
+    message += _advice_on_inputs(job)
     text = "" if isinstance(error, GeoSRError) else _traceback(error)
     try:
         _set_final_state(job, "failed", message=message)
@@ -356,6 +367,21 @@ def _record_failure(job: JobFolder, error: BaseException) -> None:
         text += f"{message}\n{why}\n"
     with suppress(OSError):  # the error itself is still raised
         _log(job, text)
+
+
+def _advice_on_inputs(job: JobFolder) -> str:
+    """Explain what to do if input files of a failed job no longer exist."""
+    try:
+        missing = missing_inputs(job.values())
+    except GeoSRError:
+        return ""
+    if not missing:
+        return ""
+    return (
+        f" The job needs {missing[0]}, which does not exist any more. Put the same "
+        "file back (or connect its drive), and resume the job (napari-geosr jobs "
+        f"resume {job.path}); if it is lost, start a new job with another file."
+    )
 
 
 def _traceback(error: BaseException) -> str:

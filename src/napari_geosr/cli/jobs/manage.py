@@ -6,13 +6,13 @@ import json as json_module
 import shutil
 import sys
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import asdict
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from napari_geosr.cli.jobs.listing import explanations, reasons, resume_hint, table
 from napari_geosr.cli.kit.console import print_json, print_notes, run_command
 from napari_geosr.cli.kit.elsewhere import on_any_host
 from napari_geosr.cli.kit.options import AS_FLAGS, Json
@@ -36,6 +36,7 @@ from napari_geosr.jobs.job_files import check_is_job
 from napari_geosr.jobs.kinds import MAKE_MODELS, read_job, result_kind
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.jobs.settings import change_training
+from napari_geosr.jobs.status import is_stopping, stopping_text
 from napari_geosr.operations import restore as restoration
 from napari_geosr.operations.restore.job import RestoreJob
 from napari_geosr.operations.train.card_summary import summarise_card
@@ -45,17 +46,13 @@ if TYPE_CHECKING:
     from napari_geosr.jobs.folder import JobFolder, JobStatus
     from napari_geosr.operations.restore import Repair
 
-#: A job, given by its folder or name.
-Job = Annotated[str, Parameter(help="Folder or name of the job.")]
+#: A job, given by its folder, output, name or number in a queue.
+Job = Annotated[
+    str, Parameter(help="Folder, output, name or number in the queue of the job.")
+]
 _POLL_SECONDS = 0.3
 #: Seconds between two queries to the queue of a cluster.
 _QUEUE_SECONDS = 3.0
-#: Maximum length of a job's name on a narrow terminal, in characters.
-_MAX_NAME_LENGTH = 12
-#: Maximum length of a state on a narrow terminal; states from a queue may be longer.
-_MAX_STATE_LENGTH = 24
-#: Minimum length of a job's folder on a narrow terminal, in characters.
-_MIN_FOLDER_LENGTH = 10
 #: Hint below a list that contains missing jobs.
 _MISSING_HINT = (
     "If you have moved a job, run `napari-geosr jobs show FOLDER` once with its new "
@@ -80,13 +77,12 @@ def list_jobs(*, json: Json = False) -> int:
         return 0
     # In a file or pipe, nothing is shortened.
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print("\n".join(_table(jobs, width)))
+    print("\n".join(table(jobs, width)))
     if any(status.state == "missing" for status in jobs):
         print(_MISSING_HINT)
     if known := [status for status in jobs if status.state != "missing"]:
         suggest_next(f"jobs show {quoted(known[0].path)}")
-    damaged = [job for job in jobs if job.state in ("damaged", "unreadable")]
-    print_notes((*problems, *(f"{job.name}: {job.message}" for job in damaged)))
+    print_notes((*problems, *explanations(jobs)))
     return 0
 
 
@@ -103,13 +99,13 @@ def show_jobs(job: Job, /, *, json: Json = False) -> int:
         ("name", status.name),
         ("method", status.method),
         ("state", describe_state(status)),
-        ("steps", f"{status.done} of {status.total}"),
         ("folder", status.path),
     ]
-    if status.queue.queue:
+    if status.total:
+        rows.insert(3, ("steps", f"{status.done} of {status.total}"))
+    if status.queue.number:
         rows.append(("queue", f"{status.queue.title} job {status.queue.number}"))
-    if status.message:
-        rows.append(("message", status.message))
+    rows += [("message", text) for text in reasons(status)]
     for name, value in last.get("losses", {}).items():
         rows.append((name, f"{value:.5g}"))
     if last.get("watts") is not None:
@@ -121,8 +117,8 @@ def show_jobs(job: Job, /, *, json: Json = False) -> int:
         rows.append((result_kind(status.operation), status.result))
     for label, value in rows:
         print(f"{label:<12} {value}")
-    if status.state == "failed":
-        print(_resume_hint(status))
+    if status.can_resume:
+        print(resume_hint(status))
     return 0
 
 
@@ -151,11 +147,11 @@ def watch_jobs(
         stopping="stopped watching; the job keeps running",
     )
     status = folder.status()
-    print(f"{status.name}: {status.state}")
-    if status.message:
-        print(status.message, file=sys.stderr)
-    if status.state == "failed":
-        print(_resume_hint(status), file=sys.stderr)
+    print(f"{status.name}: {describe_state(status)}")
+    for text in reasons(status):
+        print(text, file=sys.stderr)
+    if status.can_resume:
+        print(resume_hint(status), file=sys.stderr)
     if status.result is not None:
         print(f"{result_kind(status.operation).capitalize()}: {status.result}")
         if status.operation in MAKE_MODELS:
@@ -174,10 +170,14 @@ def cancel_jobs(job: Job, /) -> int:
     else:
         submission.stop(folder)
     place = status.queue
-    if place.number:
-        print(f"{status.name} has been cancelled ({place.title} job {place.number}).")
+    which = f" ({place.title} job {place.number})" if place.number else ""
+    if elsewhere is None and not folder.status().is_alive:
+        print(f"{status.name} has been cancelled{which}.")
     else:
-        print(f"{status.name} will stop after its current step.")
+        print(
+            f"{status.name} is being cancelled{which}: it stops after its current "
+            "tile, slice or training step, and keeps its finished work."
+        )
     return 0
 
 
@@ -202,7 +202,7 @@ def repair_jobs(job: Job, /, *, json: Json = False) -> int:
     folder = find(job)
     status = folder.status()
     if status.is_alive:
-        raise JobError(f"{status.name} is {status.state}: wait until it has finished.")
+        raise JobError(index.in_use_text(status, "be repaired now"))
     if status.operation != "restore":
         raise JobError(
             f"{status.name} is not a restoration: only restored volumes can be "
@@ -315,6 +315,8 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
     status = folder.status()
     folder.check_not_done()
     is_waiting = status.state == "queued" and not (status.pid or status.queue.number)
+    if is_stopping(status):
+        raise JobError(stopping_text(status))
     if not status.can_resume and not is_waiting:
         raise JobError(
             f"{status.name} is already {describe_state(status)}, so it cannot be "
@@ -397,52 +399,6 @@ def remove_jobs(
         return 0
     print(f"Removed {folder.path}")
     return 0
-
-
-def _resume_hint(status: JobStatus) -> str:
-    text = f"Resume it with: napari-geosr jobs resume {status.path}."
-    if status.operation not in MAKE_MODELS:
-        return text
-    return f"{text} You can change --learning-rate, --batch-size and --steps."
-
-
-def _table(jobs: Sequence[JobStatus], width: int | None) -> list[str]:
-    """Format one line per job; paths are shortened at the start to fit `width`."""
-    rows = [("name", "method", "state", "steps", "begun", "folder")]
-    for status in jobs:
-        begun = datetime.fromtimestamp(status.created)
-        rows.append(
-            (
-                status.name,
-                status.method,
-                describe_state(status),
-                f"{status.done}/{status.total}" if status.total else "–",
-                begun.strftime("%Y-%m-%d %H:%M" if width is None else "%m-%d"),
-                str(status.path),
-            )
-        )
-    if width is not None:
-        rows = [
-            (_shorten(row[0]), row[1], _shorten(row[2], _MAX_STATE_LENGTH), *row[3:])
-            for row in rows
-        ]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = zip(row[:-1], widths[:-1], strict=True)
-        start = "".join(f"{text:<{n}}  " for text, n in cells)
-        room = None if width is None else max(_MIN_FOLDER_LENGTH, width - len(start))
-        lines.append(start + _shorten(row[-1], room, at_end=False))
-    return lines
-
-
-def _shorten(
-    text: str, room: int | None = _MAX_NAME_LENGTH, *, at_end: bool = True
-) -> str:
-    """Shorten `text` to `room` characters, with an ellipsis."""
-    if room is None or len(text) <= room:
-        return text
-    return f"{text[: room - 1]}…" if at_end else f"…{text[1 - room :]}"
 
 
 def _values(status: JobStatus) -> AnyDict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from napari_geosr.cli.kit.elsewhere import on_any_host
 from napari_geosr.cli.kit.options import AS_FLAGS, Json, Overwrite
 from napari_geosr.cli.kit.queue_options import ProfileOptions
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.text.counts import counted
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.version import __version__
 from napari_geosr.jobs.cluster import submission
@@ -21,6 +23,7 @@ from napari_geosr.jobs.cluster.probe import probe_steps
 from napari_geosr.jobs.cluster.profiles import (
     TEMPLATES,
     Profile,
+    check_new_name,
     load_profile,
     own_profiles,
     profile_path,
@@ -92,10 +95,10 @@ def new_profiles(
     int
         Exit code.
     """
-    profile_path(name)
+    check_new_name(name, overwrite=overwrite)
     given = {} if settings is None else settings.changes()
     if template is None:
-        template = _ask("Cluster: gricad, oar or slurm", "slurm") if _can_ask() else ""
+        template = _ask_template() if _can_ask() else ""
     if not template:
         known = ", ".join([*TEMPLATES, *own_profiles()])
         raise ConfigError(
@@ -170,9 +173,9 @@ def probe_profiles(
 
 
 def _summary(profile: Profile) -> str:
-    parts = [profile.queue, f"{profile.cores} cores"]
+    parts = [profile.queue, counted(profile.cores, "core")]
     if profile.gpus:
-        parts.append(f"{profile.gpus} GPUs")
+        parts.append(counted(profile.gpus, "GPU"))
     parts += [part for part in (profile.memory, profile.walltime) if part]
     if profile.project:
         parts.append(f"project {profile.project}")
@@ -185,10 +188,31 @@ def _can_ask() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def _ask(question: str, default: str) -> str:
+def _ask(question: str, default: str, check: Callable[[str], object]) -> str:
+    """Ask a question until the answer passes the check.
+
+    Raises
+    ------
+    ConfigError
+        If there are no further answers, with the reason why the last one is invalid.
+    """
     shown = f" [{default}]" if default else ""
-    print(f"{question}{shown}: ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip() or default
+    while True:
+        print(f"{question}{shown}: ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        answer = line.strip() or default
+        try:
+            check(answer)
+        except ConfigError as error:
+            if not line:  # the end of the input
+                raise
+            print(f"  {error}", file=sys.stderr, flush=True)
+        else:
+            return answer
+
+
+def _ask_template() -> str:
+    return _ask("Cluster: gricad, oar or slurm", "slurm", load_profile)
 
 
 def _ask_all(base: Profile) -> AnyDict:
@@ -197,7 +221,16 @@ def _ask_all(base: Profile) -> AnyDict:
     for field, question in _QUESTIONS:
         default = getattr(base, field)
         shown = "; ".join(default) if isinstance(default, tuple) else str(default)
-        text = _ask(question, shown)
-        if text != shown:
-            given[field] = (text,) if field == "setup" else text
+
+        def check(
+            text: str, field: str = field, shown: str = shown, default: object = default
+        ) -> None:
+            value = (text,) if isinstance(default, tuple) else text
+            change = {} if text == shown else {field: value}
+            profile = Profile.create(**(base.model_dump() | given | change))
+            if field == "project":
+                submission.check_profile(profile)
+            given.update(change)
+
+        _ask(question, shown, check)
     return given

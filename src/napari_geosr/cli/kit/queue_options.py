@@ -86,13 +86,14 @@ class Where(Resources):
         """
         if self.profile is not None:
             base = load_profile(self.profile)
-            if self.queue not in (None, base.queue):
+            if self.queue is not None and self.queue.lower() != base.queue:
                 raise ConfigError(
                     f"The profile {self.profile} is for {base.queue}, not for "
                     f"{self.queue}. Give only one of --queue and --profile."
                 )
         elif self.queue is not None:
-            base = TEMPLATES.get(self.queue, Profile(queue=self.queue))
+            name = self.queue.lower()
+            base = TEMPLATES.get(name, Profile(queue=name))
         elif otherwise is not None:
             base = otherwise
         else:

@@ -17,6 +17,7 @@ from napari_geosr.cli.kit.run_plan import rows_for_job
 from napari_geosr.cli.kit.verbosity import quoted, suggest_next
 from napari_geosr.cli.submit.paths import absolute_path
 from napari_geosr.core.errors import ConfigError, FileError, JobError
+from napari_geosr.core.text.counts import counted
 from napari_geosr.jobs import feasibility, index
 from napari_geosr.jobs.cluster import submission
 from napari_geosr.jobs.cluster.profiles import Profile
@@ -144,10 +145,9 @@ def _plan(
 ) -> dict[str, str]:
     """Describe what would be done, as text for users."""
     values = request.job.to_values()
-    resources = [f"{profile.nodes} node{'s' if profile.nodes > 1 else ''}"]
-    resources.append(f"{profile.cores} cores")
+    resources = [counted(profile.nodes, "node"), counted(profile.cores, "core")]
     if profile.gpus:
-        resources.append(f"{profile.gpus} GPU{'s' if profile.gpus > 1 else ''}")
+        resources.append(counted(profile.gpus, "GPU"))
     resources.append(profile.memory or "the cluster's default memory")
     plan = {
         "job": f"{values['operation']}: {request.name}",
@@ -183,9 +183,12 @@ def _check_output(request: SubmitRequest, dry_run: bool) -> None:
         if not other.is_alive or other.path == request.folder:
             continue
         if JobFolder(other.path).values().get("out") == str(request.out):
+            place = other.queue
+            which = f"{place.title} job {place.number}, " if place.number else ""
             raise JobError(
-                f"{other.name} ({other.path}) is already writing {request.out}. Stop "
-                "it first, or choose another output."
+                f"The job in {other.path} ({which}{index.describe_state(other)}) is "
+                f"already writing {request.out}. Stop it first (napari-geosr jobs stop "
+                f"{other.path}), or choose another output."
             )
 
 

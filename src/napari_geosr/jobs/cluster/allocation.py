@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from socket import gethostname
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from napari_geosr.core.errors import GeoSRError
@@ -17,14 +17,17 @@ from napari_geosr.jobs.kinds import Job
 from napari_geosr.jobs.queues import load_queue
 from napari_geosr.operations.cluster import check_installed
 
+#: Operations that use a GPU with each worker.
+_ON_GPUS = ("restore", "reconstruct")
+
 
 @contextmanager
 def on_all_nodes(job: JobFolder, spec: Job, should_stop: ShouldStop) -> Iterator[Job]:
     """Let a job use workers on all its nodes; the workers end with the context.
 
-    On one node, and for jobs that cannot be shared, nothing is changed: the job starts
-    its workers itself, if it needs any. Without a number of workers, there is one for
-    each node, or for each GPU.
+    On one node, the job starts its workers itself, if it needs any. Without a number of
+    workers, there is one for each node, or for each GPU. Jobs that cannot be shared are
+    not changed.
 
     Parameters
     ----------
@@ -44,19 +47,20 @@ def on_all_nodes(job: JobFolder, spec: Job, should_stop: ShouldStop) -> Iterator
     name = queue_record.read_record(job.path).queue
     queue = load_queue(name) if name else None
     n_nodes = 1 if queue is None else queue.count_nodes()
-    if queue is None or n_nodes < 2 or not hasattr(values, "workers"):
+    if queue is None or not hasattr(values, "workers"):
         yield spec
         return
     profile = submission.profile_of(job)
     gpus = 0 if profile is None else profile.gpus
+    if n_nodes == 1:
+        on_gpus = job.status().operation in _ON_GPUS and values.workers is None
+        yield _shared(job, spec, gpus, "GPU") if on_gpus and gpus > 1 else spec
+        return
     n_workers = values.workers
     if n_workers is None:
-        n_workers = n_nodes * max(1, gpus)
-        try:
-            check_installed()
-            values.model_copy(update={"workers": n_workers}).check()
-        except GeoSRError as error:
-            job.append("warning", message=f"Only one node is used. {error}")
+        found: Any = _shared(job, spec, n_nodes * max(1, gpus), "node")
+        n_workers = found.workers
+        if n_workers is None:
             yield spec
             return
     check_installed()
@@ -81,6 +85,19 @@ def on_all_nodes(job: JobFolder, spec: Job, should_stop: ShouldStop) -> Iterator
         # file.
         shared: Job = values.model_copy(update={"workers": client})
         yield shared
+
+
+def _shared(job: JobFolder, spec: Job, n_workers: int, unit: str) -> Job:
+    """Give a job a number of workers; if it cannot use them, record the reason."""
+    values: Any = spec
+    shared: Job = values.model_copy(update={"workers": n_workers})
+    try:
+        check_installed()
+        cast("Any", shared).check()
+    except GeoSRError as error:
+        job.append("warning", message=f"Only one {unit} is used. {error}")
+        return spec
+    return shared
 
 
 def dashboard_port(client: Any) -> int | None:

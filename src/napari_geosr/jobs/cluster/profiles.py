@@ -135,6 +135,11 @@ class Profile(Config):
         "emissions of jobs.",
     )
 
+    @field_validator("queue", mode="before")
+    @classmethod
+    def _read_queue(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
     @field_validator("walltime", mode="before")
     @classmethod
     def _read_walltime(cls, value: object) -> object:
@@ -248,9 +253,11 @@ def parse_walltime(text: str) -> int:
         valid = bool(parts) and not _UNITS.sub("", found).strip()
         total = round(sum(float(n) * _SECONDS[unit] for n, unit in parts))
     if not valid:
+        number = re.fullmatch(r"\d+(\.\d+)?", found, re.ASCII)
+        guess = f" Did you mean {found}h or {found}min?" if number else ""
         raise ConfigError(
-            f"{text!r} is not a valid walltime. Use H:MM:SS, or hours and minutes such "
-            "as 12h or 90min."
+            f"{text!r} is not a valid walltime.{guess} Use H:MM:SS, or hours and "
+            "minutes such as 12h or 90min."
         )
     if total < _MIN_WALLTIME:
         raise ConfigError(
@@ -312,8 +319,8 @@ def load_profile(name: str) -> Profile:
     path = profile_path(name)
     if path.is_file():
         return Profile.from_yaml(path)
-    if name in TEMPLATES:
-        return TEMPLATES[name]
+    if name.lower() in TEMPLATES:
+        return TEMPLATES[name.lower()]
     known = [*own_profiles(), *TEMPLATES]
     raise ConfigError(
         f"There is no profile {name!r}.{did_you_mean(name, known)} Known: "
@@ -321,20 +328,41 @@ def load_profile(name: str) -> Profile:
     )
 
 
-def save_profile(name: str, profile: Profile, *, overwrite: bool = False) -> Path:
-    """Write a profile and return its file.
+def check_new_name(name: str, *, overwrite: bool = False) -> Path:
+    """Return the file of a new profile.
 
     Raises
     ------
+    ConfigError
+        If the name is invalid, or is the name of a template.
     FileError
-        If the file exists (unless `overwrite`), or cannot be written.
+        If the profile exists (unless `overwrite`).
     """
     path = profile_path(name)
+    if name.lower() in TEMPLATES:
+        raise ConfigError(
+            f"{name!r} is the name of a template, which the profile would hide. "
+            f"Choose another name, such as my-{name.lower()}."
+        )
     if path.exists() and not overwrite:
         raise FileError(
             f"The profile {name!r} already exists ({path}). Choose another name, or "
             "replace it (--overwrite)."
         )
+    return path
+
+
+def save_profile(name: str, profile: Profile, *, overwrite: bool = False) -> Path:
+    """Write a profile and return its file.
+
+    Raises
+    ------
+    ConfigError
+        If the name is invalid, or is the name of a template.
+    FileError
+        If the file exists (unless `overwrite`), or cannot be written.
+    """
+    path = check_new_name(name, overwrite=overwrite)
     with atomic.explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_text(path, profile.to_yaml(), overwrite=overwrite)

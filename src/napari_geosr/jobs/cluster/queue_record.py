@@ -120,10 +120,38 @@ class QueuePlace:
     @property
     def message(self) -> str:
         """Explain why a job that did not finish is no longer running."""
+        if self.words == "cancelled":
+            return f"{self.title} job {self.number} was cancelled in the queue."
         return (
             f"{self.title} job {self.number} no longer exists ({self.words}); "
             "log.txt in the job folder may contain the reason."
         )
+
+    def correct(
+        self, state: reading.State, message: str, request: str
+    ) -> tuple[reading.State, str]:
+        """Return the state and message of a job, according to its queue as well.
+
+        Whatever the moment, a job that the user stopped ends as ``"cancelled"``, and a
+        job that the queue ended as ``"interrupted"``.
+
+        Parameters
+        ----------
+        state, message : str
+            State and message according to the job's own files.
+        request : str
+            Request that the job's process has not yet followed.
+        """
+        has_stopped = state in ("paused", "interrupted")
+        if self.is_waiting and has_stopped:  # the queue itself ended the run
+            return "queued", message
+        if self.has_ended and state in ("queued", "running", "finishing"):
+            state, message = "interrupted", self.message
+        elif self.has_ended and state == "interrupted":
+            message = self.message
+        if request == "cancel" and state in ("paused", "interrupted"):
+            return "cancelled", ""
+        return state, message
 
 
 #: Queue place of a job that was never submitted.

@@ -7,7 +7,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -128,10 +128,7 @@ def _submit(job: JobFolder, profile: Profile) -> str:
     with job.hold():
         job.check_not_done()
         if before.is_alive and (before.pid or before.queue.number):
-            raise JobError(
-                f"{before.name} is already {index.describe_state(before)}: stop it "
-                "first."
-            )
+            raise JobError(index.in_use_text(before, "be submitted again"))
         index.register(job)
         job.clear_request()
         earlier = _Earlier.of(job)
@@ -208,11 +205,23 @@ def profile_of(job: JobFolder) -> Profile | None:
 def note_start(job: JobFolder) -> None:
     """Record the number under which the queue has started this process."""
     record = queue_record.read_record(job.path)
-    if not record.queue:
-        return
-    number = os.environ.get(load_queue(record.queue).number_variable, "")
+    number = _own_number(record)
     if number and number != record.number:
         queue_record.write_record(job.path, replace(record, number=number))
+
+
+def was_stopped(job: JobFolder) -> bool:
+    """Return whether the user stopped the job while the queue started this process."""
+    record = queue_record.read_record(job.path)
+    is_same = bool(record.number) and record.number == _own_number(record)
+    return is_same and job.status().state == "cancelled"
+
+
+def _own_number(record: QueueRecord) -> str:
+    """Return the number under which the queue has started this process."""
+    if not record.queue:
+        return ""
+    return os.environ.get(load_queue(record.queue).number_variable, "")
 
 
 def note_walltime(job: JobFolder, seconds: float) -> bool:
@@ -255,13 +264,22 @@ def seconds_until_warning(job: JobFolder) -> float:
     return max(0.0, int(started) + _usable_seconds(record) - time.time())
 
 
+def warning_seconds(job: JobFolder) -> int:
+    """Return how long before the end of the walltime the queue warns the job."""
+    return _stored_profile(queue_record.read_record(job.path)).warning_seconds
+
+
 def _usable_seconds(record: QueueRecord) -> int:
     """Return the seconds from the start of a run to the queue's warning."""
-    try:
-        profile = Profile.from_mapping({**record.profile, "queue": record.queue})
-    except ConfigError:  # damaged
-        profile = Profile()
+    profile = _stored_profile(record)
     return profile.seconds - profile.warning_seconds
+
+
+def _stored_profile(record: QueueRecord) -> Profile:
+    try:
+        return Profile.from_mapping({**record.profile, "queue": record.queue})
+    except ConfigError:  # damaged
+        return Profile()
 
 
 def refresh(statuses: Iterable[JobStatus]) -> list[str]:
@@ -303,7 +321,8 @@ def refresh(statuses: Iterable[JobStatus]) -> list[str]:
 def _may_be_in_queue(status: JobStatus) -> bool:
     if not status.queue.number:
         return False
-    return status.is_alive or (status.state == "paused" and not status.queue.has_ended)
+    has_stopped = status.state in ("paused", "interrupted")
+    return status.is_alive or (has_stopped and not status.queue.has_ended)
 
 
 def stop(job: JobFolder) -> None:
@@ -318,7 +337,12 @@ def stop(job: JobFolder) -> None:
     """
     status = job.status()
     if not status.is_alive:
-        raise JobError(f"{status.name} is {status.state}, so there is nothing to stop.")
+        refresh([status])  # a run that the queue itself ended may wait there
+        status = job.status()
+    if not status.is_alive:
+        raise JobError(
+            f"{status.name} has ended ({status.state}), so there is nothing to stop."
+        )
     job.request("cancel")
     if not status.queue.number:
         return
@@ -331,7 +355,8 @@ def stop(job: JobFolder) -> None:
         ) from error
     if status.pid:
         return  # the job's process writes the state
-    with job.hold():
+    # A process that has just started holds the job, and follows the request.
+    with suppress(JobError), job.hold():
         now = job.status()
         if now.state == "queued" and not now.pid:
             job.set_state("cancelled", message="")

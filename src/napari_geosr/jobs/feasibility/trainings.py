@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.text.counts import counted
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cluster.submission import LOCAL
 from napari_geosr.jobs.cluster.torchrun import SHARED_OPERATIONS, count_processes
@@ -56,8 +57,8 @@ def check(job: Job, profile: Profile) -> None:
 def _describe(profile: Profile) -> str:
     """Return the requested nodes and GPUs, such as "2 nodes with 4 GPUs each"."""
     if profile.nodes == 1:
-        return f"{profile.gpus} GPUs"
-    nodes = f"{profile.nodes} nodes"
+        return counted(profile.gpus, "GPU")
+    nodes = counted(profile.nodes, "node")
     if not profile.gpus:
         return nodes
-    return f"{nodes} with {profile.gpus} GPU{'s' if profile.gpus > 1 else ''} each"
+    return f"{nodes} with {counted(profile.gpus, 'GPU')} each"

@@ -6,8 +6,9 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from napari_geosr.core.errors import ConfigError, JobError, UnansweredError
 from napari_geosr.jobs.cluster.profiles import Profile, check_line
@@ -22,6 +23,9 @@ _MAX_NAME = 40
 #: Environment variable with the time at which the script started, in seconds since
 #: 1970.
 STARTED = "NAPARI_GEOSR_STARTED"
+
+#: No advice about the messages of a queue.
+NO_ADVICE: Mapping[str, str] = MappingProxyType({})
 
 _BODY = """\
 # Runs the job in this folder, which also contains its state, log and settings.
@@ -75,8 +79,23 @@ def body(folder: Path, profile: Profile, command: Sequence[str]) -> str:
     )
 
 
-def call(words: Sequence[str], *, title: str, folder: Path | None = None) -> str:
+def call(
+    words: Sequence[str],
+    *,
+    title: str,
+    folder: Path | None = None,
+    advice: Mapping[str, str] = NO_ADVICE,
+) -> str:
     """Run a command of a queue system and return what it prints.
+
+    Parameters
+    ----------
+    words : sequence of str
+    title : str
+    folder : Path, optional
+    advice : mapping of str to str
+        What to change if the queue refuses, keyed by a part of its message in lower
+        case; the first match is appended to the error.
 
     Raises
     ------
@@ -111,8 +130,15 @@ def call(words: Sequence[str], *, title: str, folder: Path | None = None) -> str
     except OSError as error:
         raise JobError(f"{words[0]} cannot be run: {error.strerror}.") from error
     if done.returncode:
-        raise JobError(f"{title} refused: {_first_line(done.stderr, done.stdout)}")
+        line = _first_line(done.stderr, done.stdout)
+        raise JobError(f"{title} refused: {line}{_matching(advice, line)}")
     return done.stdout
+
+
+def _matching(advice: Mapping[str, str], line: str) -> str:
+    found = (text for part, text in advice.items() if part in line.lower())
+    end = "" if line.endswith((".", "!", "?")) else "."
+    return next((f"{end} {text}" for text in found), "")
 
 
 def _first_line(*texts: str) -> str:

@@ -32,6 +32,17 @@ _WAITING = {
     "toAckReservation": "waiting",
 }
 _ENDED = ("Terminated", "Error", "toError")
+#: What to change if OAR refuses a job, by a part of its message in lower case.
+_ADVICE = {
+    "project": "Change the project (--project, or project in the profile).",
+    "walltime": "Request another walltime (--walltime, or walltime in the profile).",
+    "queue": "Change the queue (--partition, or partition in the profile).",
+    "properties": "Check the conditions on the nodes (properties and memory_property "
+    "in the profile).",
+    "resource": "Request fewer nodes, cores or GPUs, or less memory (--nodes, --cores, "
+    "--gpus, --mem, or these fields in the profile), or other nodes (properties in "
+    "the profile).",
+}
 #: Maximum length of oarstat's output, in bytes.
 _MAX_ANSWER = 32 * 10**6
 
@@ -78,7 +89,8 @@ class Oar:
 
     def submit(self, folder: Path) -> str:
         """Submit the script; see `QueueSystem.submit`."""
-        text = call(["oarsub", "-S", f"./{SCRIPT}"], title=self.title, folder=folder)
+        words = ["oarsub", "-S", f"./{SCRIPT}"]
+        text = call(words, title=self.title, folder=folder, advice=_ADVICE)
         return find_number(r"OAR_JOB_ID=(\d+)", text, title=self.title)
 
     def states(self, numbers: Mapping[Path, str]) -> dict[Path, QueueState]:

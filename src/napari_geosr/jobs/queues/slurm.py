@@ -58,6 +58,30 @@ _ENDINGS = {
     "FAILED": "failed",
     "REVOKED": "revoked",
 }
+#: What to change if SLURM refuses a job, by a part of its message in lower case.
+_ADVICE = {
+    "qos": "Change the quality of service (options in the profile, such as "
+    "--qos=NAME), or request less time or fewer cores (--walltime, --cores).",
+    "memory": "Request less memory per node (--mem, or memory in the profile), or "
+    "choose a partition with larger nodes (--partition).",
+    "gres": "Omit or reduce the GPUs (--gpus, or gpus in the profile), or choose a "
+    "partition that has them (--partition; `sinfo -o '%P %G'` lists them).",
+    "account": "Change the account (--project, or project in the profile), and check "
+    "that it may use the partition (--partition). `sacctmgr show assoc "
+    "user=$USER` lists your accounts.",
+    "partition": "Change the partition (--partition, or partition in the profile). "
+    "`sinfo -s` lists the partitions.",
+    "time limit": "Request a shorter walltime (--walltime, or walltime in the "
+    "profile): the job is resubmitted until it is done. `sinfo -o '%P %l'` lists the "
+    "limits.",
+    "feature": "Change the required properties (properties in the profile). `sinfo -o "
+    "'%P %f'` lists them.",
+    "cpu count": "Request fewer cores per node (--cores, or cores in the profile).",
+    "node count": "Request fewer nodes (--nodes, or nodes in the profile).",
+    "node configuration": "No node has all that was requested: reduce the cores, "
+    "memory or GPUs per node (--cores, --mem, --gpus, or these fields in the profile), "
+    "or choose another partition (--partition).",
+}
 #: Bash command that runs a script with the number of its task as an argument.
 _RUN_TASK = 'exec bash "$1" "$SLURM_PROCID"'
 _WAITING = ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT")
@@ -107,7 +131,8 @@ class Slurm:
 
     def submit(self, folder: Path) -> str:
         """Submit the script; see `QueueSystem.submit`."""
-        text = call(["sbatch", "--parsable", SCRIPT], title=self.title, folder=folder)
+        words = ["sbatch", "--parsable", SCRIPT]
+        text = call(words, title=self.title, folder=folder, advice=_ADVICE)
         return find_number(r"^(\d+)", text, title=self.title)
 
     def states(self, numbers: Mapping[Path, str]) -> dict[Path, QueueState]:

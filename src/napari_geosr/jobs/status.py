@@ -1,0 +1,135 @@
+"""The status of a job, and messages about jobs that a process still works on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_geosr.jobs.cluster.queue_record import NO_QUEUE, QueuePlace
+from napari_geosr.jobs.facts import State
+
+#: States of a job with a process that is running or waiting.
+ALIVE = ("queued", "running", "finishing")
+_CAN_RESUME = ("paused", "failed", "cancelled", "interrupted", "damaged")
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """Status of a job, as read from its folder.
+
+    Attributes
+    ----------
+    state : str
+        ``"interrupted"`` if the process ended without recording why, ``"damaged"`` if
+        ``job.json`` is damaged, ``"unreadable"`` if it is missing or ``config.yaml``
+        is not a valid job file, ``"missing"`` if the folder no longer exists;
+        `message` has details.
+    done, total : int
+        Steps done, and their total.
+    message : str
+        Why the job failed, or its current activity.
+    result : Path or None
+        Path of the model, volume or report, once it exists.
+    seen : bool
+        Whether the user has opened or dismissed the result, so that docks no longer
+        offer it.
+    queue : QueuePlace
+        Place of the job in the queue of a cluster, if it was submitted to one.
+    request : str
+        Request that the process has not yet followed; see `JobFolder.request`.
+    processor_seconds : float
+        Processor time of all runs of the job.
+    parts : tuple of int
+        Finished percentages of equal parts of the result, in the order of its planes;
+        empty if unknown.
+    """
+
+    path: Path
+    name: str
+    operation: str
+    method: str
+    state: State
+    created: float
+    updated: float
+    pid: int = 0
+    host: str = ""
+    done: int = 0
+    total: int = 0
+    message: str = ""
+    result: Path | None = None
+    seen: bool = False
+    queue: QueuePlace = NO_QUEUE
+    request: str = ""
+    processor_seconds: float = 0.0
+    parts: tuple[int, ...] = ()
+
+    @property
+    def is_alive(self) -> bool:
+        return self.state in ALIVE
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether the job can be resumed."""
+        return self.state in _CAN_RESUME
+
+
+def is_stopping(status: JobStatus) -> bool:
+    """Return whether the job was asked to stop or pause, and has not yet done so."""
+    return status.is_alive and status.request in ("pause", "cancel")
+
+
+def stopping_text(status: JobStatus) -> str:
+    """Explain what a job that was asked to stop is waiting for, and what to do."""
+    return (
+        f"{status.name} is still stopping: it finishes its current tile, slice or "
+        f"training step, and saves it{_process(status)}. Wait until it has ended "
+        f"(napari-geosr jobs watch {status.path}), and try again. {_by_force(status)}"
+    )
+
+
+def lock_text(status: JobStatus, lock: Path, *, has_ended: bool) -> str:
+    """Explain why the lock of a job cannot be acquired.
+
+    Parameters
+    ----------
+    has_ended : bool
+        Whether the process in the job's state ran on this host and has ended.
+    """
+    if has_ended:
+        return (
+            f"{status.name} cannot be used yet: its process {status.pid} has ended, "
+            f"but another one keeps {lock} locked. Wait until that process has "
+            "finished, or end it."
+        )
+    if is_stopping(status):
+        return stopping_text(status)
+    if status.pid and not status.is_alive:
+        return (
+            f"{status.name} is still stopping: its work is saved{_process(status)}, "
+            f"but the process has not ended yet. Try again in a few seconds. "
+            f"{_by_force(status)}"
+        )
+    return (
+        f"{status.name} is already running in another process{_process(status)}. "
+        f"Watch it (napari-geosr jobs watch {status.path}) or stop it (napari-geosr "
+        f"jobs stop {status.path}) instead."
+    )
+
+
+def _process(status: JobStatus) -> str:
+    return f" (process {status.pid} on {status.host})" if status.pid else ""
+
+
+def _by_force(status: JobStatus) -> str:
+    """Describe how a process ends that does not stop by itself."""
+    if status.queue.number:
+        return (
+            f"If it does not stop, {status.queue.title} kills job "
+            f"{status.queue.number}; only the unfinished part is then lost."
+        )
+    if not status.pid:
+        return ""
+    return (
+        f"If it does not stop, end it (kill -9 {status.pid} on {status.host}); only "
+        "the work since its last finished part or checkpoint is then lost."
+    )

@@ -1,0 +1,270 @@
+"""How jobs in queues end: stopped by the user, ended by the queue, killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from queue_helpers import Cluster, submit, wait_for
+
+from napari_geosr.cli.app import run
+from napari_geosr.core.errors import FileError, JobError
+from napari_geosr.core.steps import Step
+from napari_geosr.jobs import __main__ as process
+from napari_geosr.jobs import index
+from napari_geosr.jobs import run as run_module
+from napari_geosr.jobs.cluster import queue_record, submission
+from napari_geosr.jobs.cluster.queue_record import QueueRecord
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.index import describe_state
+from napari_geosr.jobs.queues import slurm as slurm_queue
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> JobFolder:
+    """A job that was submitted to SLURM as number 12."""
+    values = {"operation": "restore", "method": "tv", "name": "job"}
+    made = JobFolder.create(tmp_path / "job", values, name="job")
+    record = QueueRecord("slurm", "SLURM", "12", profile={})
+    queue_record.write_record(made.path, record)
+    return made
+
+
+def queue_says(job: JobFolder, words: str) -> None:
+    queue_record.write_state(job.path, "ended", words, job.status().updated)
+
+
+#: States that the files of a job may contain when its queue has ended it: it was
+#: waiting, its process was killed, or it was still able to save its work.
+MOMENTS = ("queued", "running", "paused", "interrupted")
+
+
+@pytest.mark.parametrize("state", MOMENTS)
+@pytest.mark.parametrize("words", ["cancelled", "ended", ""])
+def test_a_stopped_job_is_cancelled_whatever_the_moment(
+    job: JobFolder, state: Any, words: str
+) -> None:
+    job.set_state(state, pid=2**30 if state == "running" else 0, host="")
+    job.request("cancel")
+    if words:
+        queue_says(job, words)
+    if words or state not in ("queued", "running"):
+        assert job.status().state == "cancelled"
+        assert job.status().message == ""
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "interrupted"])
+def test_a_job_cancelled_in_the_queue_is_interrupted_whatever_the_moment(
+    job: JobFolder, state: Any
+) -> None:
+    job.set_state(state, pid=2**30 if state == "running" else 0, host="")
+    queue_says(job, "cancelled")
+    status = job.status()
+    assert status.state == "interrupted"
+    assert status.message == "SLURM job 12 was cancelled in the queue."
+
+
+def steps_until(job: JobFolder, action: Any, error: Exception | None) -> Any:
+    def operation(_job: JobFolder, should_stop: Any) -> Iterator[Step]:
+        yield Step(3, 9)
+        action()
+        if error is not None:
+            raise error
+        assert should_stop()
+        yield Step(4, 9)
+
+    return operation
+
+
+@pytest.mark.parametrize("error", [None, JobError("The workers were lost.")])
+def test_a_run_that_ends_because_it_is_stopped_is_cancelled(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch, error: Exception | None
+) -> None:
+    """Even if the queue's signal reaches the process, or a worker, first."""
+    asked = process._Asked()
+
+    def stopped() -> None:
+        asked.to_stop()
+        asked.stop  # noqa: B018
+        job.request("cancel")
+
+    monkeypatch.setattr(run_module, "_operation", steps_until(job, stopped, error))
+    process._run(job, asked)
+    assert job.status().state == "cancelled"
+    assert job.pending_request() == ""
+
+
+@pytest.mark.parametrize(
+    ("warned", "state", "code"), [(False, "interrupted", 0), (True, "queued", 99)]
+)
+def test_a_run_that_the_queue_ends_is_interrupted(
+    job: JobFolder,
+    monkeypatch: pytest.MonkeyPatch,
+    warned: bool,
+    state: str,
+    code: int,
+) -> None:
+    """Unless its walltime is over."""
+    handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGUSR1)}
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+
+    def ended() -> None:
+        os.kill(os.getpid(), signal.SIGUSR1 if warned else signal.SIGTERM)
+
+    monkeypatch.setattr(run_module, "_operation", steps_until(job, ended, None))
+    try:
+        assert process.main(str(job.path), in_queue=True) == code
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    status = job.status()
+    assert status.state == state
+    if not warned:
+        assert "SLURM ended this run before its walltime was over" in status.message
+
+
+def test_a_signal_at_the_end_of_the_walltime_is_no_cancellation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = process._Asked(walltime_end=1000.0, warned=True)
+    monkeypatch.setattr(process.time, "monotonic", lambda: 990.0)
+    asked.to_stop()
+    assert not asked.ended_by_queue
+    early = process._Asked(walltime_end=1000.0, warned=True)
+    monkeypatch.setattr(process.time, "monotonic", lambda: 950.0)
+    early.to_stop()
+    assert early.ended_by_queue
+
+
+def test_a_job_that_was_stopped_while_it_started_does_not_run(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    job.set_state("cancelled", pid=0)
+    assert process._run_in_queue(job, process._Asked()) == 0
+    assert job.status().state == "cancelled"
+    monkeypatch.setenv("SLURM_JOB_ID", "13")  # submitted again, by hand
+    assert not submission.was_stopped(job)
+
+
+def test_a_stopping_job_says_what_it_waits_for(job: JobFolder, capsys: Any) -> None:
+    job.claim("running")
+    job.request("cancel")
+    assert describe_state(job.status()) == "stopping"
+    for words in (["resume"], ["remove"]):
+        assert run(["jobs", *words, str(job.path)]) == 2
+        said = capsys.readouterr().err
+        assert "is still stopping: it finishes its current tile" in said
+        assert f"jobs watch {job.path}" in said.replace("\n", "")
+        assert "SLURM kills job 12" in said.replace("\n", " ")
+
+
+def test_an_interrupted_job_is_explained(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    index.register(job)
+    job.set_state("running", pid=2**30, host="node1", total=0)
+    (job.path / "log.txt").write_text("first\nslurmstepd: error: OUT OF MEMORY\n\n")
+    said = "12|OUT_OF_MEMORY|None"
+    monkeypatch.setattr(slurm_queue, "call", lambda *_, **__: said)
+    resume = f"Resume it with: napari-geosr jobs resume {job.path}"
+    for words, code in ((["list"], 0), (["watch", "job"], 1), (["show", "job"], 0)):
+        assert run(["jobs", *words]) == code
+        printed = capsys.readouterr()
+        text = " ".join((printed.out + printed.err).split())
+        assert "SLURM job 12 no longer exists (out of memory)" in text
+        assert "log.txt: slurmstepd: error: OUT OF MEMORY" in text
+        assert resume in text
+        assert "0 of 0" not in text
+    assert run(["jobs", "stop", "job"]) == 2
+    assert "job has ended (interrupted)" in capsys.readouterr().err
+
+
+def test_a_removed_source_is_named(
+    job: JobFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = tmp_path / "scan.ome.zarr"
+    scan.mkdir()
+    job.replace_values({**job.values(), "data": {"volume": str(scan)}, "out": "/a/b"})
+    error = FileError("scan.ome.zarr can no longer be read.")
+    monkeypatch.setattr(run_module, "_operation", steps_until(job, scan.rmdir, error))
+    process._run(job, process._Asked())
+    message = job.status().message
+    assert message.startswith("scan.ome.zarr can no longer be read. The job needs")
+    assert f"needs {scan}, which does not exist any more" in message
+    assert f"napari-geosr jobs resume {job.path}" in message
+
+
+def test_the_list_shows_the_number_in_the_queue(job: JobFolder, capsys: Any) -> None:
+    index.register(job)
+    assert run(["jobs", "list"]) == 0
+    header, row = capsys.readouterr().out.splitlines()[:2]
+    assert row[header.index("queue") :].startswith("SLURM 12 ")
+
+
+def test_a_job_is_found_by_its_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """A finished measurement ``twice`` was written by the job in ``twice.job``."""
+    report = tmp_path / "twice"
+    values = {"operation": "measure", "name": "twice", "out": str(report)}
+    job = JobFolder.create(tmp_path / "twice.job", values, name="twice")
+    job.set_state("done", result=str(report))
+    report.mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name in ("twice", "twice/", str(report)):  # not yet in the list of jobs
+        assert index.find(name).path == job.path
+    index.register(job)
+    other = JobFolder.create(tmp_path / "away" / "twice.job", values, name="twice")
+    other.replace_values({**values, "out": str(tmp_path / "away" / "twice")})
+    index.register(other)
+    assert index.find("twice").path == job.path  # written here
+    assert run(["jobs", "watch", "twice"]) == 0
+    assert "twice: done" in capsys.readouterr().out
+    # A second job has replaced the result.
+    again = JobFolder.create(tmp_path / "twice-2.job", values, name="twice")
+    again.claim("running")
+    with pytest.raises(JobError) as caught:
+        index.find("twice")
+    assert f"{again.path} (running), {job.path} (done)" in str(caught.value)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(JobError, match="is not a job folder"):
+        index.find("empty")
+    assert run(["jobs", "remove", "twice.job"]) == 0
+    assert report.is_dir()
+
+
+CANCEL = {"slurm": "scancel", "oar": "oardel"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", ["slurm", "oar"], indirect=True)
+@pytest.mark.parametrize("moment", ["at once", "starting", "running"])
+@pytest.mark.parametrize("by_us", [True, False])
+def test_a_real_queue_ends_jobs_alike(
+    cluster: Cluster, moment: str, by_us: bool, scan: Path, capsys: Any
+) -> None:
+    words = ["train", "neighbor2neighbor", "--source", str(scan), "--steps", "200000"]
+    words += ["--patch", "24", "--layers", "3", "--width", "2", "--threads", "1"]
+    out = str(scan.parent / "job")
+    said = submit(capsys, *words, "-o", out, "--queue", cluster.name)
+    job = JobFolder(said["job"])
+    if moment == "starting":
+        wait_for(job, lambda: job.status().queue.words == "running")
+    elif moment == "running":
+        wait_for(job, lambda: job.status().done > 2)
+    if by_us:
+        assert run(["jobs", "stop", str(job.path)]) == 0
+    else:
+        command = [CANCEL[cluster.name], said["number"]]
+        subprocess.run(command, check=True, capture_output=True)
+    wait_for(job, lambda: not job.status().is_alive)
+    for _ in range(20):  # and it stays so
+        wait_for(job, lambda: True)
+        submission.refresh([job.status()])
+    assert job.status().state == ("cancelled" if by_us else "interrupted")
