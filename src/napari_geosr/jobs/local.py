@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from napari_geosr.core.errors import GeoSRError, JobError
+from napari_geosr.core.errors import FileError, GeoSRError, JobError
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.jobs import index
 from napari_geosr.jobs.cluster import queue_record
@@ -51,7 +51,9 @@ def start(job: JobFolder) -> int:
         job.set_state("queued", pid=0, host="", message="")
         process = _spawn(job)
         # Set the state here, because a second click may precede the process's update.
-        with suppress(psutil.NoSuchProcess):  # it ended at once; see log.txt
+        # The process may have ended at once (see log.txt). If the folder cannot be
+        # written, the process itself reports the error.
+        with suppress(psutil.NoSuchProcess, FileError):
             job.set_state(
                 "queued",
                 pid=process.pid,
