@@ -45,6 +45,8 @@ _HOSTS = "hosts.txt"
 _SHARED = "shared.json"
 #: Settings that are names inside files, even if they look like paths.
 _NOT_PATHS = ("dataset",)
+#: Setting with the path of the result, which does not exist yet.
+_OUTPUT = "out"
 
 
 @dataclass(frozen=True)
@@ -119,11 +121,13 @@ class SharedFolder:
             If a file is not in the shared folder.
         """
         return {
-            name: value if name in _NOT_PATHS else self._map(value, job)
+            name: value
+            if name in _NOT_PATHS
+            else self._map(value, job, is_output=name == _OUTPUT)
             for name, value in values.items()
         }
 
-    def _map(self, value: object, job: Path) -> object:
+    def _map(self, value: object, job: Path, *, is_output: bool = False) -> object:
         if isinstance(value, dict):
             return self.map_settings(value, job)
         if isinstance(value, list | tuple):
@@ -131,9 +135,16 @@ class SharedFolder:
         if not isinstance(value, str) or not reading.is_absolute(value):
             return value
         path = Path(value)
-        if not self.here or path.is_relative_to(job) or not path.exists():
+        if not self.here or path.is_relative_to(job):
             return value
-        return self.there_of(path)
+        # Other text may look like a path, such as the name of a group in a file.
+        if is_output or path.exists() or self._contains(path):
+            return self.there_of(path)
+        return value
+
+    def _contains(self, path: Path) -> bool:
+        here = Path(self.here)
+        return any(path.is_relative_to(top) for top in (here, here.resolve()))
 
 
 def check(profile: Profile, parent: Path) -> SharedFolder:
