@@ -59,7 +59,7 @@ def test_a_job_that_cannot_be_started_leaves_no_folder(
 ):
     started = []
 
-    def refuse(job):
+    def refuse(job, _command):
         started.append(job.path)
         raise JobError("No more processes.")
 

@@ -265,7 +265,7 @@ def test_outside_the_queue_its_earlier_number_is_forgotten(
         def poll(self) -> None:
             return None
 
-    monkeypatch.setattr(local, "_spawn", lambda _: Process())
+    monkeypatch.setattr(local, "_spawn", lambda *_: Process())
     local.start(job)
     assert queue_record.read_record(job.path).number == ""
     assert submission.profile_of(job) == profile
