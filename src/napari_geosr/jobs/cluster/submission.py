@@ -30,6 +30,9 @@ IN_QUEUE = "--in-queue"
 _SUBMISSION_LOCK = ".submission.lock"
 #: Seconds during which a queue is not queried again.
 _FRESH_SECONDS = 1.5
+#: Seconds for which a queue is queried again about a job that has ended according to
+#: it.
+_DOUBT_SECONDS = 300.0
 #: Fraction of the usable walltime (until the queue's warning) after which a run counts
 #: as full.
 _FULL_SHARE = 0.5
@@ -284,6 +287,7 @@ def refresh(statuses: Iterable[JobStatus]) -> list[str]:
             due[status.queue.queue][status.path] = status
     problems = []
     for name, jobs in due.items():
+        submitted = {path: queue_record.read_record(path).number for path in jobs}
         numbers = {path: status.queue.number for path, status in jobs.items()}
         try:
             found = load_queue(name).states(numbers)
@@ -293,17 +297,25 @@ def refresh(statuses: Iterable[JobStatus]) -> list[str]:
             continue
         for path, state in found.items():
             updated = jobs[path].updated
-            queue_record.write_state(path, state.phase, state.words, updated)
-            if state.number != numbers[path]:
-                record = queue_record.read_record(path)
-                queue_record.write_record(path, replace(record, number=state.number))
+            queue_record.write_state(
+                path,
+                state.phase,
+                state.words,
+                updated,
+                submitted=submitted[path],
+                number=state.number,
+            )
     return problems
 
 
 def _may_be_in_queue(status: JobStatus) -> bool:
     if not status.queue.number:
         return False
-    return status.is_alive or (status.state == "paused" and not status.queue.has_ended)
+    if status.queue.has_ended:
+        # A queue may not find a job while it resubmits the job.
+        is_new = time.time() - status.queue.since < _DOUBT_SECONDS
+        return status.state == "interrupted" and is_new
+    return status.is_alive or status.state == "paused"
 
 
 def stop(job: JobFolder) -> None:
