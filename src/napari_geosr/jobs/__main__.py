@@ -13,7 +13,7 @@ from napari_geosr.core.errors import GeoSRError, JobError
 from napari_geosr.core.machine.processes import let_threads_sleep
 from napari_geosr.jobs.cluster import queue_record, submission
 from napari_geosr.jobs.cluster.torchrun import TORCHRUN, run_processes
-from napari_geosr.jobs.facts import State, read_state
+from napari_geosr.jobs.facts import recorded
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import check_is_job
 from napari_geosr.jobs.local import turn
@@ -127,12 +127,7 @@ def main(folder: str, *, in_queue: bool = False, torchrun: Sequence[str] = ()) -
 
 def _is_pausing(job: JobFolder) -> bool:
     """Return whether the user has asked for a pause, even if the job has paused."""
-    return job.pending_request() == "pause" or _recorded_state(job) == "paused"
-
-
-def _recorded_state(job: JobFolder) -> State:
-    """Return the state that the job has recorded, whatever its queue says."""
-    return read_state(job.path / "job.json")[1]
+    return job.pending_request() == "pause" or recorded(job.path)[1] == "paused"
 
 
 def _run_in_queue(job: JobFolder, asked: _Asked) -> int:
@@ -149,7 +144,7 @@ def _end_in_queue(job: JobFolder, asked: _Asked, code: int, seconds: float) -> i
     # Python resets all signal handlers except SIG_IGN.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     # The queue may already list the job as waiting.
-    if asked.by_walltime and _recorded_state(job) == "paused":
+    if asked.by_walltime and recorded(job.path)[1] == "paused":
         again = submission.note_walltime(job, seconds)
         return RESUBMIT if again else JobError.exit_code
     return code
@@ -164,7 +159,7 @@ def _run_processes_in_queue(
         job.check_not_done()
         submission.note_start(job)
         _replace_lost_process(job, asked)
-        if _recorded_state(job) == "paused":  # in an earlier run
+        if recorded(job.path)[1] == "paused":  # in an earlier run
             job.set_state("queued", pid=0, host="")
     queue = load_queue(queue_record.read_record(job.path).queue)
     profile = submission.profile_of(job)

@@ -109,6 +109,18 @@ def read_state(path: Path) -> tuple[AnyDict, State, str]:
     )
 
 
+def recorded(folder: Path) -> tuple[AnyDict, State]:
+    """Return the facts and the state that a job has recorded, whatever its queue says.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the job.
+    """
+    facts, state, _ = read_state(folder / "job.json")
+    return facts, state
+
+
 def stated(facts: AnyMapping) -> State | None:
     """Return the state in the facts if it is valid, otherwise None."""
     state = facts.get("state")

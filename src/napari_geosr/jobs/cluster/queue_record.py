@@ -45,9 +45,11 @@ class QueueRecord:
         How often the job was resubmitted after reaching its walltime.
     done : int
         Steps done when it was last resubmitted.
+    saved : int
+        Parts of steps that had been saved then.
     idle : int
         Number of runs since then that used most of their walltime but completed no
-        further step.
+        further step and saved no part of one.
     short : int
         Number of runs since then that were warned earlier and completed no further
         step.
@@ -60,6 +62,7 @@ class QueueRecord:
     number: str = ""
     resubmitted: int = 0
     done: int = 0
+    saved: int = 0
     idle: int = 0
     short: int = 0
     profile: AnyDict = field(default_factory=dict)
@@ -184,6 +187,7 @@ def read_record(folder: Path) -> QueueRecord:
         number=_text(facts, "number"),
         resubmitted=reading.count(facts.get("resubmitted")),
         done=reading.count(facts.get("done")),
+        saved=reading.count(facts.get("saved")),
         idle=reading.count(facts.get("idle")),
         short=reading.count(facts.get("short")),
         profile=profile if isinstance(profile, dict) else {},
@@ -262,19 +266,24 @@ def forget_state(folder: Path) -> None:
         (folder / STATE).unlink(missing_ok=True)
 
 
-def with_run(record: QueueRecord, done: int, *, is_full: bool) -> QueueRecord:
+def with_run(
+    record: QueueRecord, done: int, *, is_full: bool, saved: int = 0
+) -> QueueRecord:
     """Count one more run that ended after `done` steps because of its walltime.
 
     Parameters
     ----------
     is_full : bool
         Whether the run used most of its walltime.
+    saved : int
+        Number of parts of steps that all runs have saved.
     """
-    moved = done > record.done
+    moved = done > record.done or saved > record.saved
     return replace(
         record,
         resubmitted=record.resubmitted + 1,
         done=max(done, record.done),
+        saved=max(saved, record.saved),
         idle=0 if moved else record.idle + is_full,
         short=0 if moved else record.short + (not is_full),
     )

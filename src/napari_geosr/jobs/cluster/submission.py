@@ -13,6 +13,7 @@ from pathlib import Path
 
 from napari_geosr.core.errors import ConfigError, JobError, UnansweredError
 from napari_geosr.io.unfinished_files import atomic
+from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs import index
 from napari_geosr.jobs.cluster import queue_record
 from napari_geosr.jobs.cluster.profiles import Profile
@@ -230,7 +231,10 @@ def note_walltime(job: JobFolder, seconds: float) -> bool:
     """
     record = queue_record.read_record(job.path)
     is_full = seconds >= _FULL_SHARE * _usable_seconds(record)
-    record = queue_record.with_run(record, job.status().done, is_full=is_full)
+    saved = reading.count(reading.recorded(job.path)[0].get("saved"))
+    record = queue_record.with_run(
+        record, job.status().done, is_full=is_full, saved=saved
+    )
     queue_record.write_record(job.path, record)
     if queue_record.is_stuck(record):
         walltime = record.profile.get("walltime") or Profile().walltime
