@@ -13,6 +13,8 @@ from napari_geosr.cli.app import run
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import BlockDone, StageStarted, StepIterator, run_to_end
 from napari_geosr.core.volume import Volume
+from napari_geosr.io.unfinished_files import hidden
+from napari_geosr.io.unfinished_files.journal import written_by_job
 from napari_geosr.measure import blocks
 from napari_geosr.operations.measure import MeasureConfig, measure_several_steps
 from napari_geosr.operations.measure import journal as journals
@@ -106,6 +108,24 @@ def test_a_stopped_measurement_goes_on(
     report, n = measured(scan, out, **options)
     assert n == n_slabs - 9
     same(report, whole)
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize("is_inside", [True, False])
+def test_a_measurement_goes_on_on_another_node(
+    scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_inside: bool
+) -> None:
+    monkeypatch.setattr(journals, "is_abandoned", hidden.is_abandoned)
+    folder = tmp_path / "job"
+    out = folder / "result" if is_inside else tmp_path / "report"
+    with written_by_job(folder), monkeypatch.context() as there:
+        there.setattr(hidden, "_computer", lambda: "0000")
+        assert measured(scan, out, 6, kill=True) == (None, 6)
+    with written_by_job(tmp_path / "other"):  # may run at the same time
+        _, n_slabs = measured(scan, out)
+    assert len(list(out.iterdir())) == 1
+    with written_by_job(folder):
+        assert measured(scan, out)[1] == n_slabs - 6
     assert list(out.iterdir()) == []
 
 

@@ -23,9 +23,11 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.io.unfinished_files.hidden import (
     is_abandoned,
+    is_of_other_computer,
     leftovers,
     temporary_sibling,
 )
+from napari_geosr.io.unfinished_files.journal import held_job, is_left_by_job
 from napari_geosr.operations.measure import MeasureConfig, measure_record
 
 if TYPE_CHECKING:
@@ -141,7 +143,7 @@ class _Part:
         self.others, self._outdated = [], []
         found: dict[str, np.ndarray] | None = None
         for old in leftovers(self._place, _SUFFIX):
-            if old == self._path or not is_abandoned(old):
+            if old == self._path or not _is_left(old):
                 continue
             key = _read_key(old)
             if key is not None and key != self._key:
@@ -152,11 +154,12 @@ class _Part:
             if state is None:
                 atomic.remove(old)
                 continue
-            state.pop("key")
+            for name in ("key", "job"):
+                state.pop(name, None)
             found = state
             os.replace(old, self._path)
         for old in leftovers(self._place, _NEW):
-            if is_abandoned(old):
+            if is_abandoned(old) or is_left_by_job(old):
                 atomic.remove(old)
         return found
 
@@ -172,7 +175,8 @@ class _Part:
         with atomic.explained(self._place.parent):
             self._place.parent.mkdir(parents=True, exist_ok=True)
             with self._new.open("wb") as stream:
-                values: Any = {**state, "key": np.array(self._key)}
+                facts = {"key": np.array(self._key), "job": np.array(held_job())}
+                values: Any = {**state, **facts}
                 np.savez(stream, **values)
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -186,11 +190,25 @@ class _Part:
             atomic.remove(path)
 
 
+def _is_left(path: Path) -> bool:
+    """Return whether the run that wrote a state has ended, if it is known."""
+    if is_abandoned(path) or is_left_by_job(path):
+        return True
+    # Only one process at a time holds a job: its earlier run was on another computer.
+    job = held_job()
+    is_own = bool(job) and _read_text(path, "job") == job
+    return is_own and is_of_other_computer(path)
+
+
 def _read_key(path: Path) -> str | None:
     """Return the key of a state; None if the file is damaged."""
+    return _read_text(path, "key")
+
+
+def _read_text(path: Path, name: str) -> str | None:
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            return str(arrays["key"])
+            return str(arrays[name])
     except _DAMAGED:
         return None
 
