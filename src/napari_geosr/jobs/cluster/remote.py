@@ -311,23 +311,42 @@ def list_jobs(
         ) from error
 
 
-def stop(job: Elsewhere, should_stop: ShouldStop = never_stop) -> None:
-    """Stop a job on another computer; its finished work is kept."""
-    _run(job, ["stop", job.folder], should_stop)
+def stop(job: Elsewhere, should_stop: ShouldStop = never_stop) -> list[str]:
+    """Stop a job on another computer; its finished work is kept.
+
+    Returns
+    -------
+    list of str
+        A message if the computer has a different version of napari-geosr.
+    """
+    return _run(job, ["stop", job.folder], should_stop)
 
 
 def resume(
     job: Elsewhere, *, in_queue: bool, should_stop: ShouldStop = never_stop
-) -> None:
-    """Resume a job on another computer: in its queue, or in the background."""
+) -> list[str]:
+    """Resume a job on another computer: in its queue, or in the background.
+
+    Returns
+    -------
+    list of str
+        As for `stop`.
+    """
     # Without either option, the command would run the job in the foreground.
     words = ["resume", job.folder, *([] if in_queue else ["--detach"])]
-    _run(job, words, should_stop)
+    return _run(job, words, should_stop)
 
 
-def _run(job: Elsewhere, words: list[str], should_stop: ShouldStop) -> None:
-    profile = profile_for(job.host)
-    output_of(job.host, ["jobs", *words], profile, should_stop=should_stop)
+def _run(job: Elsewhere, words: list[str], should_stop: ShouldStop) -> list[str]:
+    profile, notes = profile_for(job.host), list[str]()
+    output_of(
+        job.host,
+        ["jobs", *words],
+        profile,
+        should_stop=should_stop,
+        on_note=notes.append,
+    )
+    return notes
 
 
 def _status(values: AnyDict) -> JobStatus:
