@@ -221,7 +221,10 @@ def test_the_lock_of_another_node_is_not_broken(
             there.setattr(socket, "gethostname", lambda: "node7")
             job.claim("running")
         job.set_state("running", pid=2**22 + 1)
-        with pytest.raises(JobError, match=r"already running .* on node7"), other.hold():
+        with (
+            pytest.raises(JobError, match=r"already running .* on node7"),
+            other.hold(),
+        ):
             pass
 
 

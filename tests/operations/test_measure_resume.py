@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,31 @@ def test_other_settings_start_again_and_keep_what_is_stored(
     same(report, measured(scan, tmp_path / "again")[0])
     assert measured(scan, out, min_voxels=2)[1] == 14 - 5
     assert list(out.iterdir()) == []
+
+
+def test_a_stopped_command_says_how_to_resume(
+    scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """A scheduler stops a command with SIGTERM."""
+    out, save = tmp_path / "out", journals._Part.save
+    stops: list[Any] = []
+
+    def stop(part: Any, state: Any) -> None:
+        save(part, state)
+        if not stops:  # the state is saved once more when the run stops
+            stops.append(part)
+            signal.raise_signal(signal.SIGTERM)
+
+    words = ["measure", str(scan), "-o", str(out)]
+    with monkeypatch.context() as stopped:
+        stopped.setattr(journals._Part, "save", stop)
+        assert run(words) == 130
+    (kept,) = out.iterdir()
+    said = " ".join(capsys.readouterr().err.split())
+    assert "To resume it, run the same command again." in said
+    assert f"delete {kept}." in said
+    assert run(words) == 0
+    assert not kept.exists()
 
 
 def test_kept_states_of_other_settings_are_named(scan: Path, tmp_path: Path) -> None:

@@ -39,7 +39,8 @@ def start(job: JobFolder, command: Sequence[str] = ()) -> int:
     ----------
     job : JobFolder
     command : sequence of str
-        Command, or on Windows a command line, that becomes the process of the job; by default, this Python runs it.
+        Command, or on Windows a command line, that becomes the process of the job; by
+        default, this Python runs it.
 
     Raises
     ------
