@@ -244,6 +244,10 @@ def test_another_version_is_noted_in_the_dock(computer, viewer, qtbot, monkeypat
     qtbot.waitUntil(lambda: other in dock.message.text, timeout=30_000)
     assert f"{HOST} has napari-geosr {other}" in dock.message.text
     assert listed(dock)
+    dock.tree.setCurrentItem(dock._items()[0])
+    dock.message.clear()
+    dock.remote.stop_button.click()
+    qtbot.waitUntil(lambda: other in dock.message.text, timeout=30_000)
 
 
 def test_a_result_is_opened_from_a_shared_folder(

@@ -6,8 +6,10 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from napari_geosr.io.unfinished_files import atomic, hidden, journal
 from napari_geosr.io.unfinished_files.claims import FileInUseError
 from napari_geosr.io.unfinished_files.journal import Journal, journal_of, read_journal
 from napari_geosr.io.unfinished_files.unfinished import (
+    clear,
     find_unfinished,
     remove_unfinished,
     usable_unfinished,
@@ -431,9 +434,66 @@ def test_files_of_another_computer_are_left_alone(
     with monkeypatch.context() as there:
         there.setattr(hidden, "_computer", lambda: "0000")
         theirs = hidden.temporary_sibling(path)
-    theirs.touch()
-    os.utime(theirs, (1e9, 1e9))
+    theirs.mkdir()
+    inside = theirs / "0"
+    inside.touch()
+
+    def written(days: float, *paths: Path) -> None:
+        moment = time.time() - days * 86400
+        for each in paths:
+            os.utime(each, (moment, moment))
+
+    written(29, inside, theirs)
     assert not hidden.is_abandoned(theirs)
+    written(31, theirs)
+    assert not hidden.is_abandoned(theirs)  # its writer fills files in the folder
+    written(31, inside, theirs)
+    assert hidden.is_abandoned(theirs)
+
+
+def test_a_job_removes_what_its_run_on_another_node_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node was lost before the file had a journal."""
+    left = []
+    with monkeypatch.context() as there:
+        there.setattr(hidden, "_computer", lambda: "0000")
+        for folder in ("job", "elsewhere"):
+            (tmp_path / folder).mkdir()
+            left.append(hidden.temporary_sibling(tmp_path / folder / "v.tif", ".tif"))
+            left[-1].touch()
+    own = hidden.temporary_sibling(tmp_path / "job" / "v.tif", ".tif")
+    own.touch()
+    for part in left:
+        clear(part.parent / "v.tif")
+    assert all(part.exists() for part in left)
+    with journal.written_by_job(tmp_path / "job"):
+        for part in left:
+            clear(part.parent / "v.tif")
+    assert [part.exists() for part in left] == [False, True]
+    assert own.exists()
+
+
+def test_a_run_on_another_node_counts_as_dead_only_for_its_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "v.tif"
+    folder = tmp_path / "job"
+    with journal.written_by_job(folder), monkeypatch.context() as there:
+        there.setattr(socket, "gethostname", lambda: "node1")
+        part = killed(out, noted=3)
+    with pytest.raises(FileInUseError, match="on node1"):
+        find_unfinished(out)
+    with (
+        journal.written_by_job(tmp_path / "other"),
+        pytest.raises(FileInUseError, match="on node1"),
+    ):
+        find_unfinished(out)
+    with journal.written_by_job(folder):
+        assert find_unfinished(out).source == part
+    silent = time.time() - journal._MAX_SILENCE - 1
+    os.utime(journal_of(part), (silent, silent))
+    assert find_unfinished(out).source == part
 
 
 def test_small_files_do_not_pile_up(tmp_path: Path) -> None:

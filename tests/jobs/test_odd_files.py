@@ -246,6 +246,16 @@ def test_the_model_that_a_training_began_with_may_be_its_result(
 ) -> None:
     model = zoo.find("foam-denoise").path
     write(bad, state="done", result=str(model), created=1)
+    for other in (None, "", "no-such-model", "ct-denoise"):
+        with bad.hold():
+            bad.replace_values(
+                {"operation": "train", "training": {"from_model": other}}
+            )
+        assert bad.status().result is None
+    with bad.hold():
+        bad.replace_values(
+            {"operation": "train", "training": {"from_model": "foam-denoise"}}
+        )
     assert bad.status().result == model
     mine = tmp_path / "elsewhere" / "mine"
     shutil.copytree(model, mine)

@@ -21,6 +21,7 @@ from napari_geosr.cli.app import run
 from napari_geosr.core.errors import JobError
 from napari_geosr.core.machine import processes
 from napari_geosr.core.steps import run_to_end
+from napari_geosr.jobs import __main__ as jobs_main
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.run import run_steps
@@ -186,6 +187,45 @@ def test_a_job_that_lives_elsewhere_is_not_taken(job: JobFolder) -> None:
     with pytest.raises(JobError, match="node7"):
         run_to_end(run_steps(job))
     assert job.status().host == "node7"
+
+
+@pytest.mark.parametrize("is_alive", [True, False])
+def test_a_queue_replaces_a_process_that_was_lost_with_its_node(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch, is_alive: bool
+) -> None:
+    """Its last heartbeat is so recent that it still counts as alive."""
+    with monkeypatch.context() as there:
+        there.setattr(socket, "gethostname", lambda: "node7")
+        job.claim("running")
+    assert job.status().host == "node7"
+    monkeypatch.setattr(jobs_main, "_MAX_SILENCE", 0.7)
+    if is_alive:
+        monkeypatch.setattr(time, "sleep", lambda _: job.send_heartbeat())
+    with job.hold():
+        jobs_main._replace_lost_process(job, jobs_main._Asked())
+        if is_alive:
+            with pytest.raises(JobError, match="on node7"):
+                job.claim("running")
+        else:
+            job.claim("running")
+            assert job.status().host == socket.gethostname()
+
+
+def test_the_lock_of_another_node_is_not_broken(
+    job: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process of another node is never looked up among those of this one."""
+    other = JobFolder(job.path)
+    with job.hold():
+        with monkeypatch.context() as there:
+            there.setattr(socket, "gethostname", lambda: "node7")
+            job.claim("running")
+        job.set_state("running", pid=2**22 + 1)
+        with (
+            pytest.raises(JobError, match=r"already running .* on node7"),
+            other.hold(),
+        ):
+            pass
 
 
 def test_a_cancel_just_after_the_turn_is_not_lost(job: JobFolder) -> None:

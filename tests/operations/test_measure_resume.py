@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from napari_geosr.cli.app import run
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import BlockDone, StageStarted, StepIterator, run_to_end
 from napari_geosr.core.volume import Volume
+from napari_geosr.io.unfinished_files import hidden
+from napari_geosr.io.unfinished_files.journal import written_by_job
 from napari_geosr.measure import blocks
 from napari_geosr.operations.measure import MeasureConfig, measure_several_steps
 from napari_geosr.operations.measure import journal as journals
@@ -109,6 +112,24 @@ def test_a_stopped_measurement_goes_on(
     assert list(out.iterdir()) == []
 
 
+@pytest.mark.parametrize("is_inside", [True, False])
+def test_a_measurement_goes_on_on_another_node(
+    scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_inside: bool
+) -> None:
+    monkeypatch.setattr(journals, "is_abandoned", hidden.is_abandoned)
+    folder = tmp_path / "job"
+    out = folder / "result" if is_inside else tmp_path / "report"
+    with written_by_job(folder), monkeypatch.context() as there:
+        there.setattr(hidden, "_computer", lambda: "0000")
+        assert measured(scan, out, 6, kill=True) == (None, 6)
+    with written_by_job(tmp_path / "other"):  # may run at the same time
+        _, n_slabs = measured(scan, out)
+    assert len(list(out.iterdir())) == 1
+    with written_by_job(folder):
+        assert measured(scan, out)[1] == n_slabs - 6
+    assert list(out.iterdir()) == []
+
+
 def test_other_settings_start_again_and_keep_what_is_stored(
     scan: Path, tmp_path: Path
 ) -> None:
@@ -126,6 +147,31 @@ def test_other_settings_start_again_and_keep_what_is_stored(
     same(report, measured(scan, tmp_path / "again")[0])
     assert measured(scan, out, min_voxels=2)[1] == 14 - 5
     assert list(out.iterdir()) == []
+
+
+def test_a_stopped_command_says_how_to_resume(
+    scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """A scheduler stops a command with SIGTERM."""
+    out, save = tmp_path / "out", journals._Part.save
+    stops: list[Any] = []
+
+    def stop(part: Any, state: Any) -> None:
+        save(part, state)
+        if not stops:  # the state is saved once more when the run stops
+            stops.append(part)
+            signal.raise_signal(signal.SIGTERM)
+
+    words = ["measure", str(scan), "-o", str(out)]
+    with monkeypatch.context() as stopped:
+        stopped.setattr(journals._Part, "save", stop)
+        assert run(words) == 130
+    (kept,) = out.iterdir()
+    said = " ".join(capsys.readouterr().err.split())
+    assert "To resume it, run the same command again." in said
+    assert f"delete {kept}." in said
+    assert run(words) == 0
+    assert not kept.exists()
 
 
 def test_kept_states_of_other_settings_are_named(scan: Path, tmp_path: Path) -> None:

@@ -10,9 +10,14 @@ from napari_geosr import simulate
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import BlockDone, WarningIssued, run_to_end
 from napari_geosr.io.projections import read_projections
+from napari_geosr.jobs.cluster import submission
+from napari_geosr.jobs.cluster.queue_record import MAX_IDLE, QueueRecord, write_record
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.run import run_steps
 from napari_geosr.models import bundle
 from napari_geosr.operations.study import StudyConfig, study_steps
 from napari_geosr.operations.study import report as study_report
+from napari_geosr.operations.study.job import StudyJob
 
 TINY = {
     "counts": (12,),
@@ -80,6 +85,33 @@ def test_a_training_that_is_stopped_goes_on(scan, tmp_path):
     done = run_to_end(study_steps(scan, tmp_path, config))
     assert done.rows[1]["settings"]["steps"] == 30
     assert not (tmp_path / "work").exists()
+
+
+def test_walltimes_within_a_cell_count_as_progress(scan, tmp_path):
+    """A cell that takes longer than several walltimes is finished in the end."""
+    changes = {"steps": 10**5, "algorithms": ("msdnet",), "centre": 15.5}
+    values = {"data": {"projections": scan.source}, "settings": TINY | changes}
+    made = StudyJob.from_values(values).to_values()
+    job = JobFolder.create(tmp_path / "job", made, name="study")
+    write_record(job.path, QueueRecord(queue="slurm", number="12"))
+
+    reached = [0]
+
+    def run(*, is_over: bool = False) -> bool:
+        """Run until the walltime; return whether the job starts again."""
+        stop = threading.Event()
+        for step in run_steps(job, should_stop=stop.is_set):
+            in_training = isinstance(step, BlockDone) and step.total == 10**5
+            if is_over or (in_training and step.done > reached[-1]):
+                stop.set()
+                reached.append(step.done)
+        assert job.status().state == "paused"
+        return submission.note_walltime(job, 7000.0)
+
+    assert [run() for _ in range(MAX_IDLE + 1)] == [True] * (MAX_IDLE + 1)
+    assert job.status().done == 0
+    # Runs that save nothing do not count.
+    assert [run(is_over=True) for _ in range(MAX_IDLE)][-1] is False
 
 
 @pytest.mark.parametrize("file", [bundle.WEIGHTS_FILE, bundle.CARD_FILE])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,13 +18,13 @@ from queue_helpers import Cluster, submit, wait_for
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import JobError
 from napari_geosr.jobs import index, local
-from napari_geosr.jobs.__main__ import _Asked
+from napari_geosr.jobs.__main__ import _Asked, _end_in_queue, _is_pausing
 from napari_geosr.jobs.cluster import queue_record, submission
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.cluster.queue_record import QueueRecord
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.index import describe_state
-from napari_geosr.jobs.queues import QueueState
+from napari_geosr.jobs.queues import RESUBMIT, QueueState
 from napari_geosr.jobs.queues import oar as oar_queue
 from napari_geosr.jobs.queues import slurm as slurm_queue
 from napari_geosr.jobs.queues._scripts import STARTED
@@ -266,7 +267,7 @@ def test_outside_the_queue_its_earlier_number_is_forgotten(
         def poll(self) -> None:
             return None
 
-    monkeypatch.setattr(local, "_spawn", lambda _: Process())
+    monkeypatch.setattr(local, "_spawn", lambda *_: Process())
     local.start(job)
     assert queue_record.read_record(job.path).number == ""
     assert submission.profile_of(job) == profile
@@ -364,6 +365,91 @@ def test_a_warning_that_is_early_takes_effect_when_it_is_due(
     now = 1000.0 + delay
     asked.by_queue()  # the script repeats it
     assert asked.stop
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "is_due", "code"),
+    [
+        ("", True, RESUBMIT),
+        ("pause", True, 0),  # the user is first
+        ("pause", False, 0),
+    ],
+)
+def test_a_pause_before_the_warning_takes_effect_remains_a_pause(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asked_for: Any,
+    is_due: bool,
+    code: int,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    job = made(tmp_path)
+    asked = _Asked(warning_due=now + 45, asks_pause=lambda: _is_pausing(job))
+    job.set_state("running")
+    asked.by_queue()
+    if asked_for:
+        job.request(asked_for)
+    if is_due:
+        now += 45
+        assert asked.stop
+    job.clear_request()
+    job.set_state("paused", done=3)
+    now += 45
+    assert _end_in_queue(job, asked, 0, 60.0) == code
+    place = job.status().queue
+    assert job.status().state == ("queued" if code else "paused")
+    assert place.resubmitted == bool(code)
+
+
+def test_what_a_queue_says_at_the_walltime_changes_no_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dock queries OAR while the job ends because of its walltime."""
+    job = made(tmp_path)
+    asked = _Asked()
+    asked.by_queue()
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    said = QueueState("ended", "ended", "12")
+
+    def states(_self: Any, numbers: dict[Path, str]) -> dict[Path, QueueState]:
+        if not ended:
+            assert asked.stop
+            job.set_state("paused", done=3)
+            write_state(job.path, "waiting", "waiting: resubmitted", updated())
+            ended.append(_end_in_queue(job, asked, 0, 7000.0))
+        return dict.fromkeys(numbers, said)
+
+    def updated() -> float:
+        return job.status().updated
+
+    write_state, ended = queue_record.write_state, list[int]()
+    monkeypatch.setattr(type(slurm_queue.QUEUE), "states", states)
+    monkeypatch.setattr(submission, "_FRESH_SECONDS", 0.0)
+    job.set_state("running")
+    submission.refresh([job.status()])
+    assert ended == [RESUBMIT]
+    assert queue_record.read_record(job.path).resubmitted == 1
+    # The queue does not find the job while it resubmits the job.
+    submission.refresh([job.status()])
+    assert job.status().state == "interrupted"
+    said = QueueState("waiting", "waiting", "13")
+    submission.refresh([job.status()])
+    status = job.status()
+    assert (status.state, status.queue.number) == ("queued", "13")
+    # It is not asked again and again about a job that has ended.
+    said = QueueState("ended", "failed", "13")
+    submission.refresh([job.status()])
+    monkeypatch.setattr(submission, "_DOUBT_SECONDS", 0.0)
+    said = QueueState("running", "running", "13")
+    submission.refresh([job.status()])
+    assert job.status().state == "interrupted"
+    # The number that the next run records replaces what the queue said.
+    monkeypatch.setenv(slurm_queue.QUEUE.number_variable, "14")
+    submission.note_start(job)
+    assert job.status().queue.number == "14"
+    assert job.status().queue.resubmitted == 1
 
 
 def test_the_time_of_the_warning_follows_from_the_script(

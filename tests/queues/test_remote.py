@@ -58,6 +58,20 @@ def test_files_elsewhere_are_named(tmp_path: Path) -> None:
         shared.map_settings({"model": str(model)}, tmp_path / "job")
 
 
+def test_outputs_that_do_not_exist_yet_have_their_paths_too(tmp_path: Path) -> None:
+    shared, job = SharedFolder(str(tmp_path), "/bettik/me"), tmp_path / "job"
+    values = {
+        "out": str(tmp_path / "new" / "clean.ome.zarr"),
+        "scans": {"restore": str(tmp_path / "denoised.ome.tif"), "angles": "/e/theta"},
+    }
+    assert shared.map_settings(values, job) == {
+        "out": "/bettik/me/new/clean.ome.zarr",
+        "scans": {"restore": "/bettik/me/denoised.ome.tif", "angles": "/e/theta"},
+    }
+    with pytest.raises(ConfigError, match="not in the shared folder"):
+        shared.map_settings({"out": "/elsewhere/clean.ome.zarr"}, job)
+
+
 @pytest.mark.parametrize(
     ("here", "there", "message"),
     [

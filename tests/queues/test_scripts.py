@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from programs import write_program
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.jobs.cluster.profiles import Profile, parse_walltime
-from napari_geosr.jobs.cluster.submission import script_of
+from napari_geosr.jobs.cluster.submission import script_of, submit
+from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.queues import QUEUES, load_queue
+from napari_geosr.jobs.queues import local as local_queue
 
 #: Characters with a special meaning in shells and queues.
 HOSTILE = st.text(st.sampled_from("ab ;'\"`$(){}&|<>*?!#\\~=%\n\r\t-é"), max_size=25)
@@ -251,3 +254,33 @@ def test_a_short_walltime_is_warned_of_in_time() -> None:
 def test_an_unknown_queue_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"no queue 'lsf'. Known: local, oar, slurm"):
         load_queue("lsf")
+
+
+def test_this_computer_runs_the_script_that_is_shown(tmp_path: Path) -> None:
+    settings = {"operation": "restore", "data": {"volume": "scan.tif"}}
+    job = JobFolder.create(tmp_path / "it's a job", settings, name="job")
+    profile = Profile(queue="local", python="echo", setup=("echo $((40 + 2))",))
+    shown = script_of("job", job.path, profile, "restore")
+    submit(job, profile)
+    assert (job.path / "submit.sh").read_text() == shown
+    log, end = job.path / "log.txt", time.monotonic() + 60
+    while "-m" not in log.read_text():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert log.read_text() == f"42\n-P -m napari_geosr.jobs {job.path}\n"
+
+
+def test_on_windows_the_command_itself_is_shown_and_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(local_queue, "_HAS_BASH", False)
+    monkeypatch.setattr(
+        local_queue.local, "start", lambda _job, line: lines.append(line)
+    )
+    job = JobFolder.create(tmp_path / "a job", {"operation": "restore"}, name="job")
+    profile = Profile(queue="local", python="C:\\my python.exe")
+    submit(job, profile)
+    assert lines == [
+        f'"C:\\my python.exe" -P -m napari_geosr.jobs "{tmp_path / "a job"}"'
+    ]

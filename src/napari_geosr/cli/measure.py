@@ -138,7 +138,8 @@ def measure(
     given = {"mask": sample, "uncertainty": deviations}
     report_files.check_space(files, volumes["input"])
     journal = MeasureJournal(out, volumes, given, merged)
-    with report_files.claimed(files), name_in_errors(input):
+    claim = report_files.claimed(files)
+    with claim, name_in_errors(input), journal.explained_stop():
         reports, warnings = run_command(
             lambda should_stop: measure_several_steps(
                 volumes,

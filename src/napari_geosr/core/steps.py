@@ -115,6 +115,11 @@ class BlockDone(Step):
     """A block of the input was processed (measuring, statistics, copying)."""
 
 
+@dataclass(frozen=True)
+class PartSaved(BlockDone):
+    """A part of the current unit of work was saved; resumed runs do not repeat it."""
+
+
 class StepIterator(Generic[T]):
     """Iterate over `steps`, close them at the end, and keep their return value.
 
@@ -158,20 +163,33 @@ def run_to_end(
 
 
 def recount(
-    steps: Generator[Step, None, T], *passed_on: type[Step]
+    steps: Generator[Step, None, T],
+    *passed_on: type[Step],
+    saved: tuple[type[Step], ...] = (),
 ) -> Generator[Step, None, T]:
     """Convert the steps of an inner run for an outer run with other units of progress.
 
     Progress of the inner run becomes `BlockDone`. Steps of the types in `passed_on` are
     passed on; the progress of a `StageStarted` is reset, because it does not apply to
     the outer run. All other steps are dropped. The result is that of the inner run.
+
+    Parameters
+    ----------
+    saved : tuple of type
+        Types of the steps that mark saved progress, which become `PartSaved`.
     """
+    reached = 0
     with StepIterator(steps) as iterator:
         for step in iterator:
+            if isinstance(step, StageStarted):
+                reached = step.done
             if isinstance(step, StageStarted) and isinstance(step, passed_on):
                 yield replace(step, done=0, total=0)
             elif isinstance(step, passed_on):
                 yield step
+            elif isinstance(step, saved) and step.done > reached:
+                reached = step.done
+                yield PartSaved(step.done, step.total)
             elif step.total:
                 yield BlockDone(step.done, step.total)
     return iterator.result

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from napari_geosr.core.errors import GeoSRError, JobError
 from napari_geosr.core.machine.processes import let_threads_sleep
 from napari_geosr.jobs.cluster import queue_record, submission
 from napari_geosr.jobs.cluster.torchrun import TORCHRUN, run_processes
+from napari_geosr.jobs.facts import recorded
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import check_is_job
 from napari_geosr.jobs.local import turn
@@ -48,21 +49,32 @@ class _Asked:
         Time at which the walltime ends, by `time.monotonic`.
     terminated : bool
         Whether this process was asked to end.
+    asks_pause : callable
+        Whether the user has asked for a pause.
     warned : bool
         Whether the queue has warned this process.
+    by_walltime : bool
+        Whether the warning has stopped the job: it had taken effect before the user
+        asked for a pause.
     """
 
     warning_due: float = 0.0
     walltime_end: float = 0.0
+    asks_pause: Callable[[], bool] = lambda: False
     terminated: bool = False
     warned: bool = False
+    by_walltime: bool = False
     _stop_at: float = 0.0
     _terminated_at: float = 0.0
+    _is_over: bool = False
 
     @property
     def stop(self) -> bool:
         """Whether to stop now."""
         is_over = self.warned and time.monotonic() >= self._stop_at
+        if is_over and not self._is_over:
+            self._is_over = True
+            self.by_walltime = not self.asks_pause()
         return self.terminated or is_over
 
     @property
@@ -104,7 +116,7 @@ def main(folder: str, *, in_queue: bool = False, torchrun: Sequence[str] = ()) -
         starts it and passes the requests of the queue on.
     """
     job = JobFolder(folder)
-    asked = _Asked()
+    asked = _Asked(asks_pause=lambda: _is_pausing(job))
     signal.signal(signal.SIGTERM, asked.to_stop)
     if in_queue:
         asked.warning_due = time.monotonic() + submission.seconds_until_warning(job)
@@ -133,6 +145,11 @@ def main(folder: str, *, in_queue: bool = False, torchrun: Sequence[str] = ()) -
         return error.exit_code
 
 
+def _is_pausing(job: JobFolder) -> bool:
+    """Return whether the user has asked for a pause, even if the job has paused."""
+    return job.pending_request() == "pause" or recorded(job.path)[1] == "paused"
+
+
 def _run_in_queue(job: JobFolder, asked: _Asked) -> int:
     began = time.monotonic()
     if submission.was_stopped(job):
@@ -148,7 +165,8 @@ def _end_in_queue(job: JobFolder, asked: _Asked, code: int, seconds: float) -> i
     # The script repeats the warning until this process has ended. Before it exits,
     # Python resets all signal handlers except SIG_IGN.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    if job.status().state != "paused":
+    # The queue may already list the job as waiting.
+    if recorded(job.path)[1] != "paused":
         return code
     if asked.ended_by_queue:
         title = job.status().queue.title
@@ -158,7 +176,7 @@ def _end_in_queue(job: JobFolder, asked: _Asked, code: int, seconds: float) -> i
         )
         job.set_state("interrupted", pid=0, host="", message=message)
         job.append("state", state="interrupted", message=message)
-    elif asked.warned:
+    elif asked.by_walltime:
         again = submission.note_walltime(job, seconds)
         return RESUBMIT if again else JobError.exit_code
     return code
@@ -175,6 +193,8 @@ def _run_processes_in_queue(
             return 0
         submission.note_start(job)
         _replace_lost_process(job, asked)
+        if recorded(job.path)[1] == "paused":  # in an earlier run
+            job.set_state("queued", pid=0, host="")
     queue = load_queue(queue_record.read_record(job.path).queue)
     profile = submission.profile_of(job)
     cores, gpus = (1, 0) if profile is None else (profile.cores, profile.gpus)

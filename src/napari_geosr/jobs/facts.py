@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO, Literal, cast, get_args
 
 from napari_geosr.core.documents import load_json, read_document
-from napari_geosr.core.errors import JobError
+from napari_geosr.core.errors import JobError, ModelError
 from napari_geosr.core.machine import processes
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io.unfinished_files import atomic
@@ -107,6 +107,18 @@ def read_state(path: Path) -> tuple[AnyDict, State, str]:
         "it to find out; if it has produced a result, the result is in "
         f"{path.parent / 'result'}.",
     )
+
+
+def recorded(folder: Path) -> tuple[AnyDict, State]:
+    """Return the facts and the state that a job has recorded, whatever its queue says.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the job.
+    """
+    facts, state, _ = read_state(folder / "job.json")
+    return facts, state
 
 
 def stated(facts: AnyMapping) -> State | None:
@@ -260,12 +272,14 @@ def _is_output(path: Path, facts: AnyMapping, values: AnyMapping, folder: Path) 
 
 
 def _is_initial_model(path: Path, values: AnyMapping) -> bool:
-    """Return whether this is the initial model of a run, or in a folder of models."""
+    """Return whether this is the model from which a training run started."""
     initial = values.get("training", {}).get("from_model")
-    if isinstance(initial, str) and Path(initial).expanduser().resolve() == path:
-        return zoo.is_bundle(path)
-    folders = (zoo.bundled_folder(), zoo.user_folder())
-    return any(path.parent == folder.resolve() for folder in folders)
+    if not isinstance(initial, str) or not initial:
+        return False
+    try:
+        return zoo.find(initial).path.resolve() == path
+    except ModelError:  # it does not exist, or is damaged
+        return False
 
 
 def relocate_paths(values: object, old: str, new: str) -> Any:

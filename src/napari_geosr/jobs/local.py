@@ -9,13 +9,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
-from napari_geosr.core.errors import GeoSRError, JobError
+from napari_geosr.core.errors import FileError, GeoSRError, JobError
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.jobs import index
 from napari_geosr.jobs.cluster import queue_record
@@ -29,11 +29,18 @@ _BEAT_SECONDS = 20.0
 _processes: list[subprocess.Popen[bytes]] = []
 
 
-def start(job: JobFolder) -> int:
+def start(job: JobFolder, command: Sequence[str] = ()) -> int:
     """Start a detached process for the job and return its process ID.
 
     The process waits until no other job runs on this machine; closing napari or the
     terminal does not end it.
+
+    Parameters
+    ----------
+    job : JobFolder
+    command : sequence of str
+        Command, or on Windows a command line, that becomes the process of the job; by
+        default, this Python runs it.
 
     Raises
     ------
@@ -49,9 +56,11 @@ def start(job: JobFolder) -> int:
         job.clear_request()
         queue_record.forget_number(job.path)
         job.set_state("queued", pid=0, host="", message="")
-        process = _spawn(job)
+        process = _spawn(job, command)
         # Set the state here, because a second click may precede the process's update.
-        with suppress(psutil.NoSuchProcess):  # it ended at once; see log.txt
+        # The process may have ended at once (see log.txt). If the folder cannot be
+        # written, the process itself reports the error.
+        with suppress(psutil.NoSuchProcess, FileError):
             job.set_state(
                 "queued",
                 pid=process.pid,
@@ -64,7 +73,8 @@ def start(job: JobFolder) -> int:
     return int(process.pid)
 
 
-def _spawn(job: JobFolder) -> subprocess.Popen[bytes]:
+def _spawn(job: JobFolder, command: Sequence[str]) -> subprocess.Popen[bytes]:
+    own = [sys.executable, "-P", "-m", "napari_geosr.jobs", str(job.path)]
     kwargs: dict[str, object] = (
         {"creationflags": 0x00000208}  # DETACHED_PROCESS | CREATE_NEW_PROCESS_GROUP
         if sys.platform == "win32"
@@ -72,7 +82,7 @@ def _spawn(job: JobFolder) -> subprocess.Popen[bytes]:
     )
     with (job.path / "log.txt").open("ab") as log:
         process: subprocess.Popen[bytes] = subprocess.Popen(
-            [sys.executable, "-P", "-m", "napari_geosr.jobs", str(job.path)],
+            command or own,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

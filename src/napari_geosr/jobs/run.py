@@ -28,6 +28,7 @@ from napari_geosr.core.steps import (
     JudgingProgress,
     JudgingStarted,
     PartDone,
+    PartSaved,
     PreviewReady,
     ShouldStop,
     StageStarted,
@@ -45,7 +46,7 @@ from napari_geosr.io.unfinished_files.atomic import explained
 from napari_geosr.io.unfinished_files.journal import written_by_job
 from napari_geosr.jobs.cluster.allocation import on_all_nodes
 from napari_geosr.jobs.cost import ProcessorTime
-from napari_geosr.jobs.facts import State
+from napari_geosr.jobs.facts import State, count, recorded
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.job_files import (
     check_is_job,
@@ -110,17 +111,34 @@ class Coverage:
 
 
 class JobMeter:
-    """Values that a running job adds to its state at every heartbeat."""
+    """Values that a running job adds to its state at every heartbeat.
 
-    def __init__(self, parts: Sequence[int], processor_seconds: float) -> None:
+    Parameters
+    ----------
+    parts, processor_seconds
+        Values of earlier runs, as in `JobStatus`.
+    n_saved : int
+        Number of parts of steps that earlier runs have saved.
+    """
+
+    def __init__(
+        self, parts: Sequence[int], processor_seconds: float, n_saved: int = 0
+    ) -> None:
         self.coverage = Coverage(parts)
         self._time = ProcessorTime(processor_seconds)
+        self._n_saved = n_saved
+
+    def record(self, step: Step) -> None:
+        """Follow the steps of a run."""
+        self._n_saved += isinstance(step, PartSaved)
+        self.coverage.record(step)
 
     def facts(self) -> AnyDict:
         """Return the values, for ``job.json``."""
         return {
             "processor_seconds": round(self._time.seconds, 2),
             "parts": self.coverage.parts,
+            "saved": self._n_saved,
         }
 
 
@@ -190,7 +208,8 @@ def run_steps(
     check_output_paths(job)
     with job.hold():
         before = job.status()
-        meter = JobMeter(before.parts, before.processor_seconds)
+        n_saved = count(recorded(job.path)[0].get("saved"))
+        meter = JobMeter(before.parts, before.processor_seconds, n_saved)
         job.claim("running")
         with _heartbeats(job, meter), written_by_job(job.path):
             return (yield from _run(job, should_stop, meter))
@@ -259,7 +278,7 @@ def _run(
                     )
                     last_beat = now
                 speed.record(job, step)
-                meter.coverage.record(step)
+                meter.record(step)
                 if type(step) is not Step:  # a plain `Step` is only recorded in the job
                     yield step
     except GeneratorExit:

@@ -166,7 +166,7 @@ def cancel_jobs(job: Job, /) -> int:
     status = folder.status()
     elsewhere = index.elsewhere_of(folder.path)
     if elsewhere is not None:
-        remote.stop(elsewhere)
+        print_notes(remote.stop(elsewhere))
     else:
         submission.stop(folder)
     place = status.queue
@@ -325,7 +325,7 @@ def _resume(folder: JobFolder, where: Where | None, *, detach: bool, json: bool)
     profile = _profile(folder, where, detach=detach)
     elsewhere = index.elsewhere_of(folder.path)
     if elsewhere is not None and profile == submission.profile_of(folder):
-        remote.resume(elsewhere, in_queue=True)
+        print_notes(remote.resume(elsewhere, in_queue=True))
         print(f"Submitted {status.name} on {elsewhere.host}.")
         return 0
     if profile is not None:

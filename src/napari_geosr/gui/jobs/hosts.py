@@ -181,7 +181,8 @@ class RemoteJob(QWidget):
     acted : str
         The computer whose job was stopped or resumed.
     reported : str
-        Message about a result that was opened.
+        Message about a result that was opened, or that the other computer has
+        another version of napari-geosr.
     failed : object
         The error of an action.
     """
@@ -201,6 +202,7 @@ class RemoteJob(QWidget):
         self._job: JobStatus | None = None
         self._activity = Activity(self)
         self._activity.failed.connect(self.failed)
+        self._activity.warned.connect(self.reported)
         self._activity.busyChanged.connect(self._show)
         self.label = text_label("Remote job", "A job on another computer.")
         self.stop_button = button(
@@ -344,14 +346,13 @@ def _describe(host: str, job: JobStatus) -> str:
 
 
 def _stop_steps(job: Elsewhere, stop: ShouldStop) -> Generator[Step, None, Elsewhere]:
-    yield from ()
-    remote.stop(job, stop)
+    yield from (WarningIssued(message=note) for note in remote.stop(job, stop))
     return job
 
 
 def _resume_steps(
     job: Elsewhere, in_queue: bool, stop: ShouldStop
 ) -> Generator[Step, None, Elsewhere]:
-    yield from ()
-    remote.resume(job, in_queue=in_queue, should_stop=stop)
+    notes = remote.resume(job, in_queue=in_queue, should_stop=stop)
+    yield from (WarningIssued(message=note) for note in notes)
     return job

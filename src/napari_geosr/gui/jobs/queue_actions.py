@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 
+from napari.utils.notifications import show_info
 from qtpy.QtCore import QObject
 
-from napari_geosr.core.steps import Step
+from napari_geosr.core.steps import Step, WarningIssued
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.cluster import remote, submission
@@ -21,6 +22,7 @@ def resume(
     owner: QObject,
     on_error: Callable[[Exception], None],
     on_finished: Callable[[], None] | None = None,
+    on_note: Callable[[str], None] = show_info,
 ) -> None:
     """Resume a job where it ran before: on this computer, or in its queue.
 
@@ -33,6 +35,9 @@ def resume(
         accept it.
     on_finished : callable, optional
         Called once the job has started, or after an error.
+    on_note : callable
+        Called with a message if the computer of the job has another version of
+        napari-geosr; by default, napari shows the message.
 
     Raises
     ------
@@ -46,6 +51,7 @@ def resume(
             owner,
             on_error,
             on_finished,
+            on_note,
         )
         return
     profile = submission.profile_of(job)
@@ -61,11 +67,19 @@ def is_waiting_in_queue(status: JobStatus) -> bool:
     return status.state == "queued" and bool(status.queue.number)
 
 
-def stop(job: JobFolder, owner: QObject, on_error: Callable[[Exception], None]) -> None:
-    """Ask a job to stop and cancel it in its queue."""
+def stop(
+    job: JobFolder,
+    owner: QObject,
+    on_error: Callable[[Exception], None],
+    on_note: Callable[[str], None] = show_info,
+) -> None:
+    """Ask a job to stop and cancel it in its queue.
+
+    For the other parameters, see `resume`.
+    """
     elsewhere = index.elsewhere_of(job.path)
     if elsewhere is not None:
-        _run(lambda: remote.stop(elsewhere), owner, on_error)
+        _run(lambda: remote.stop(elsewhere), owner, on_error, on_note=on_note)
         return
     _run(lambda: submission.stop(job), owner, on_error)
 
@@ -75,15 +89,23 @@ def _run(
     owner: QObject,
     on_error: Callable[[Exception], None],
     on_finished: Callable[[], None] | None = None,
+    on_note: Callable[[str], None] = show_info,
 ) -> None:
     def steps(_stop: object) -> Generator[Step, None, None]:
-        yield from ()
-        action()
+        notes = action()
+        if isinstance(notes, list):  # those of another computer
+            yield from (WarningIssued(message=note) for note in notes)
+
+    def show(step: Step) -> None:
+        if isinstance(step, WarningIssued):
+            on_note(step.message)
 
     def finish() -> None:
         _running.discard(task)
         if on_finished is not None:
             on_finished()
 
-    task = BackgroundTask(steps, owner=owner, on_error=on_error, on_finished=finish)
+    task = BackgroundTask(
+        steps, owner=owner, on_step=show, on_error=on_error, on_finished=finish
+    )
     _running.add(task)

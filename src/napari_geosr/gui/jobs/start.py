@@ -156,7 +156,7 @@ def start_steps(
     Raises
     ------
     GeoSRError
-        If the job cannot be created (the folder is then removed) or started.
+        If the job cannot be created or started; the folder is then removed.
     """
     with removed_on_failure(new_folder(parent, name)) as folder:
         train_job = yield from plan.job_steps(folder, should_stop)
@@ -166,7 +166,7 @@ def start_steps(
             name=train_job.training.name,
             allow_existing=True,
         )
-    local.start(job)
+        local.start(job)
     return job.path
 
 

@@ -199,7 +199,11 @@ class JobView(JobWidgets):
             if changes:
                 change_training(self._watch.folder, **changes)
             queue_actions.resume(
-                self._watch.folder, self, self.message.show_error, self._poll
+                self._watch.folder,
+                self,
+                self.message.show_error,
+                self._poll,
+                self.message.show_message,
             )
         except (GeoSRError, OSError) as error:
             self.message.show_error(error)
@@ -213,7 +217,9 @@ class JobView(JobWidgets):
         try:
             if queue_actions.is_waiting_in_queue(self._watch.status):
                 folder = self._watch.folder
-                queue_actions.stop(folder, self, self.message.show_error)
+                queue_actions.stop(
+                    folder, self, self.message.show_error, self.message.show_message
+                )
                 return
             self._watch.request(what)
         except GeoSRError as error:

@@ -343,7 +343,7 @@ def denoise_steps(
     Raises
     ------
     GeoSRError
-        If the job cannot be created (the folder is then removed) or started.
+        If the job cannot be created or started; the folder is then removed.
     """
     yield StageStarted(message="Inspecting the projections")
     name = str(training["name"])
@@ -356,7 +356,7 @@ def denoise_steps(
         job_folder = JobFolder.create(
             folder, job.to_values(), name=name, allow_existing=True
         )
-    local.start(job_folder)
+        local.start(job_folder)
     return folder
 
 

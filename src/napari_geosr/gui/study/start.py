@@ -111,7 +111,7 @@ def start_steps(
     Raises
     ------
     GeoSRError
-        If the study cannot be created (its new folder is then removed) or started.
+        If the study cannot be created or started; its new folder is then removed.
     """
     yield StageStarted(message="Inspecting the projections")
     plan.check()
@@ -130,7 +130,7 @@ def start_steps(
             name=f"study of {plan.opened.scan.name}",
             allow_existing=True,
         )
-    local.start(job_folder)
+        local.start(job_folder)
     return job_folder.path
 
 
@@ -185,13 +185,10 @@ def _store_volume(
 
 
 def _writable(volume: Volume) -> Volume:
-    """Convert a Boolean mask or 64-bit labels to a uint8 mask that files can store."""
-    wide = volume.dtype.kind in "iu" and volume.dtype.itemsize > 4
-    if volume.dtype.kind != "b" and not wide:
+    """Convert a Boolean mask to uint8, as which files store it."""
+    if volume.dtype.kind != "b":
         return volume.replace(metadata={})
-    marked = MappedSource(
-        volume.data, lambda part: (part != 0).astype(np.uint8), np.uint8
-    )
+    marked = MappedSource(volume.data, lambda part: part.astype(np.uint8), np.uint8)
     chunks = (1,) * (len(volume.shape) - 2) + volume.shape[-2:]
     data = LazyArray(marked, Path(volume.name), chunks)
     return volume.replace(data=data, metadata={})

@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import socket
+import time
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from napari_geosr.core.machine import processes
 _TOKEN = re.compile(r"[0-9a-f]{4}([0-9a-f]{4})([0-9a-f]{8})")
 #: Pattern of a hidden name without its suffix.
 _HIDDEN = re.compile(r"\.([^/\\]+?)\.((?:[0-9a-f]{8}){1,2})\.partial")
+#: Days without a change after which a file of another computer counts as abandoned. No
+#: queue lets a job run that long without writing.
+_MAX_DAYS = 30
 
 
 def temporary_sibling(path: Path, suffix: str = "") -> Path:
@@ -57,20 +61,43 @@ def _is_of(part: Path, path: Path, suffix: str) -> bool:
 
 
 def is_abandoned(part: Path) -> bool:
-    """Return whether the process that wrote a hidden file is known to have ended.
+    """Return whether the process that wrote a hidden file must have ended.
 
-    The result is False for other computers and for names from earlier releases, where
-    this is unknown.
+    For other computers and for names from earlier releases, it is unknown whether the
+    process is running. It counts as ended if nothing was written for `_MAX_DAYS`.
     """
     found = _HIDDEN.match(part.name)
-    token = None if found is None else _TOKEN.fullmatch(found[2])
-    if token is None or token[1] != _computer():
+    if found is None:
         return False
+    token = _TOKEN.fullmatch(found[2])
     try:
+        if token is None or token[1] != _computer():
+            return not _has_changed_since(part, time.time() - 86400 * _MAX_DAYS)
         written = part.lstat().st_mtime
     except OSError:  # the file no longer exists: its process may have finished it
         return False
     return not processes.has_run_since(int(token[2], 16), written)
+
+
+def is_of_other_computer(part: Path) -> bool:
+    """Return whether a hidden name was given on another computer, as far as is known.
+
+    The result is False for names from earlier releases.
+    """
+    found = _HIDDEN.match(part.name)
+    token = None if found is None else _TOKEN.fullmatch(found[2])
+    return token is not None and token[1] != _computer()
+
+
+def _has_changed_since(part: Path, moment: float) -> bool:
+    """Return whether a file, or anything in a folder, was written after `moment`."""
+    if part.lstat().st_mtime > moment:
+        return True
+    return any(
+        (Path(here) / name).lstat().st_mtime > moment
+        for here, folders, files in os.walk(part)
+        for name in (*folders, *files)
+    )
 
 
 @cache

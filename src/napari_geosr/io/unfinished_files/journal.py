@@ -27,7 +27,7 @@ from napari_geosr.core.machine import processes
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io.stamp import Stamp
 from napari_geosr.io.unfinished_files.atomic import explained, remove, write_text
-from napari_geosr.io.unfinished_files.hidden import leftovers
+from napari_geosr.io.unfinished_files.hidden import is_of_other_computer, leftovers
 
 #: Suffix that the journal adds to the name of the file being written.
 JOURNAL = ".journal.json"
@@ -126,7 +126,7 @@ class Journal:
             "pid": os.getpid(),
             "started": processes.own_start_time(),
             "host": socket.gethostname(),
-            "job": _jobs[-1] if _jobs else "",
+            "job": held_job(),
         }
         try:
             write_text(place, json.dumps(entry), overwrite=True)
@@ -228,6 +228,22 @@ def written_by_job(folder: Path) -> Iterator[None]:
         yield
     finally:
         _jobs.remove(name)
+
+
+def held_job() -> str:
+    """Return the folder of the job that this process runs; "" if none."""
+    return _jobs[-1] if _jobs else ""
+
+
+def is_left_by_job(part: Path) -> bool:
+    """Return whether an earlier run of this process's job left a file elsewhere.
+
+    Only one process at a time holds a job, so the process on the other computer has
+    ended.
+    """
+    job = held_job()
+    is_inside = bool(job) and part.resolve().is_relative_to(job)
+    return is_inside and is_of_other_computer(part)
 
 
 def journal_of(part: Path) -> Path:

@@ -33,6 +33,7 @@ from napari_geosr.io.unfinished_files.journal import (
     JOURNAL,
     Journal,
     JournalEntry,
+    is_left_by_job,
     journal_of,
     read_journal,
     remove_journal,
@@ -162,7 +163,8 @@ def clear(out: Path) -> None:
     suffix = suffix_of(out)
     for part in leftovers(out, suffix):
         entry = read_journal(part)
-        if is_abandoned(part) if entry is None else entry.is_useless:
+        is_left = is_abandoned(part) or is_left_by_job(part)
+        if is_left if entry is None else entry.is_useless:
             remove_with_journal(part)
     for journal in leftovers(journal_of(out), f"{suffix}{JOURNAL}"):
         part = journal.with_name(journal.name.removesuffix(JOURNAL))

@@ -45,9 +45,11 @@ class QueueRecord:
         How often the job was resubmitted after reaching its walltime.
     done : int
         Steps done when it was last resubmitted.
+    saved : int
+        Parts of steps that had been saved then.
     idle : int
         Number of runs since then that used most of their walltime but completed no
-        further step.
+        further step and saved no part of one.
     short : int
         Number of runs since then that were warned earlier and completed no further
         step.
@@ -60,6 +62,7 @@ class QueueRecord:
     number: str = ""
     resubmitted: int = 0
     done: int = 0
+    saved: int = 0
     idle: int = 0
     short: int = 0
     profile: AnyDict = field(default_factory=dict)
@@ -78,12 +81,21 @@ class LastState:
         until the job's own state changes. Clocks are not compared.
     checked : float
         Time of the query, by the clock of the computer that made it.
+    since : float
+        Time at which a query first gave this phase for this state of the job.
+    submitted, number : str
+        Number in the job's record at the time of the query, and the number under which
+        the queue had resubmitted it. Only the job itself changes the record of a
+        submitted job, so that no change is lost.
     """
 
     phase: str = ""
     words: str = ""
     updated: float = 0.0
     checked: float = 0.0
+    since: float = 0.0
+    submitted: str = ""
+    number: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,6 +118,8 @@ class QueuePlace:
         state since.
     checked : float
         Time of the last query.
+    since : float
+        Time at which a query first gave this state.
     """
 
     queue: str = ""
@@ -116,6 +130,7 @@ class QueuePlace:
     has_ended: bool = False
     is_waiting: bool = False
     checked: float = 0.0
+    since: float = 0.0
 
     @property
     def message(self) -> str:
@@ -174,13 +189,20 @@ def place_of(folder: Path, updated: float) -> QueuePlace:
     return QueuePlace(
         queue=record.queue,
         title=record.title or record.queue,
-        number=record.number,
+        number=_latest_number(record, last),
         words=last.words,
         resubmitted=record.resubmitted,
         has_ended=last.phase == "ended" and is_valid,
         is_waiting=last.phase == "waiting" and is_valid,
         checked=last.checked,
+        since=last.since,
     )
+
+
+def _latest_number(record: QueueRecord, last: LastState) -> str:
+    """Return the number of the latest resubmission; a resubmitted run records it."""
+    is_known = bool(record.number) and last.submitted == record.number
+    return last.number if is_known and last.number else record.number
 
 
 def read_record(folder: Path) -> QueueRecord:
@@ -193,6 +215,7 @@ def read_record(folder: Path) -> QueueRecord:
         number=_text(facts, "number"),
         resubmitted=reading.count(facts.get("resubmitted")),
         done=reading.count(facts.get("done")),
+        saved=reading.count(facts.get("saved")),
         idle=reading.count(facts.get("idle")),
         short=reading.count(facts.get("short")),
         profile=profile if isinstance(profile, dict) else {},
@@ -230,12 +253,36 @@ def read_state(folder: Path) -> LastState:
         words=_text(facts, "words"),
         updated=reading.number(facts.get("updated")),
         checked=reading.number(facts.get("checked")),
+        since=reading.number(facts.get("since")),
+        submitted=_text(facts, "submitted"),
+        number=_text(facts, "number"),
     )
 
 
-def write_state(folder: Path, phase: str, words: str, updated: float) -> None:
-    """Write the state in the queue; ignored if the folder is not writable."""
-    state = LastState(phase, words, updated, time.time())
+def write_state(
+    folder: Path,
+    phase: str,
+    words: str,
+    updated: float,
+    *,
+    submitted: str = "",
+    number: str = "",
+) -> None:
+    """Write the state in the queue; ignored if the folder is not writable.
+
+    For the other parameters, see `LastState`.
+    """
+    before, now = read_state(folder), time.time()
+    is_same = (before.phase, before.updated) == (phase, updated)
+    state = LastState(
+        phase,
+        words,
+        updated,
+        checked=now,
+        since=before.since if is_same else now,
+        submitted=submitted,
+        number=number,
+    )
     with suppress(FileError):
         text = json.dumps(asdict(state))
         atomic.write_text(folder / STATE, text, overwrite=True, durable=False)
@@ -247,19 +294,24 @@ def forget_state(folder: Path) -> None:
         (folder / STATE).unlink(missing_ok=True)
 
 
-def with_run(record: QueueRecord, done: int, *, is_full: bool) -> QueueRecord:
+def with_run(
+    record: QueueRecord, done: int, *, is_full: bool, saved: int = 0
+) -> QueueRecord:
     """Count one more run that ended after `done` steps because of its walltime.
 
     Parameters
     ----------
     is_full : bool
         Whether the run used most of its walltime.
+    saved : int
+        Number of parts of steps that all runs have saved.
     """
-    moved = done > record.done
+    moved = done > record.done or saved > record.saved
     return replace(
         record,
         resubmitted=record.resubmitted + 1,
         done=max(done, record.done),
+        saved=max(saved, record.saved),
         idle=0 if moved else record.idle + is_full,
         short=0 if moved else record.short + (not is_full),
     )

@@ -45,6 +45,8 @@ _HOSTS = "hosts.txt"
 _SHARED = "shared.json"
 #: Settings that are names inside files, even if they look like paths.
 _NOT_PATHS = ("dataset",)
+#: Setting with the path of the result, which does not exist yet.
+_OUTPUT = "out"
 
 
 @dataclass(frozen=True)
@@ -119,11 +121,13 @@ class SharedFolder:
             If a file is not in the shared folder.
         """
         return {
-            name: value if name in _NOT_PATHS else self._map(value, job)
+            name: value
+            if name in _NOT_PATHS
+            else self._map(value, job, is_output=name == _OUTPUT)
             for name, value in values.items()
         }
 
-    def _map(self, value: object, job: Path) -> object:
+    def _map(self, value: object, job: Path, *, is_output: bool = False) -> object:
         if isinstance(value, dict):
             return self.map_settings(value, job)
         if isinstance(value, list | tuple):
@@ -131,9 +135,16 @@ class SharedFolder:
         if not isinstance(value, str) or not reading.is_absolute(value):
             return value
         path = Path(value)
-        if not self.here or path.is_relative_to(job) or not path.exists():
+        if not self.here or path.is_relative_to(job):
             return value
-        return self.there_of(path)
+        # Other text may look like a path, such as the name of a group in a file.
+        if is_output or path.exists() or self._contains(path):
+            return self.there_of(path)
+        return value
+
+    def _contains(self, path: Path) -> bool:
+        here = Path(self.here)
+        return any(path.is_relative_to(top) for top in (here, here.resolve()))
 
 
 def check(profile: Profile, parent: Path) -> SharedFolder:
@@ -300,23 +311,42 @@ def list_jobs(
         ) from error
 
 
-def stop(job: Elsewhere, should_stop: ShouldStop = never_stop) -> None:
-    """Stop a job on another computer; its finished work is kept."""
-    _run(job, ["stop", job.folder], should_stop)
+def stop(job: Elsewhere, should_stop: ShouldStop = never_stop) -> list[str]:
+    """Stop a job on another computer; its finished work is kept.
+
+    Returns
+    -------
+    list of str
+        A message if the computer has a different version of napari-geosr.
+    """
+    return _run(job, ["stop", job.folder], should_stop)
 
 
 def resume(
     job: Elsewhere, *, in_queue: bool, should_stop: ShouldStop = never_stop
-) -> None:
-    """Resume a job on another computer: in its queue, or in the background."""
+) -> list[str]:
+    """Resume a job on another computer: in its queue, or in the background.
+
+    Returns
+    -------
+    list of str
+        As for `stop`.
+    """
     # Without either option, the command would run the job in the foreground.
     words = ["resume", job.folder, *([] if in_queue else ["--detach"])]
-    _run(job, words, should_stop)
+    return _run(job, words, should_stop)
 
 
-def _run(job: Elsewhere, words: list[str], should_stop: ShouldStop) -> None:
-    profile = profile_for(job.host)
-    output_of(job.host, ["jobs", *words], profile, should_stop=should_stop)
+def _run(job: Elsewhere, words: list[str], should_stop: ShouldStop) -> list[str]:
+    profile, notes = profile_for(job.host), list[str]()
+    output_of(
+        job.host,
+        ["jobs", *words],
+        profile,
+        should_stop=should_stop,
+        on_note=notes.append,
+    )
+    return notes
 
 
 def _status(values: AnyDict) -> JobStatus:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from napari_geosr.core.errors import ConfigError, JobError, UnansweredError
 from napari_geosr.io.unfinished_files import atomic
+from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs import index
 from napari_geosr.jobs.cluster import queue_record
 from napari_geosr.jobs.cluster.profiles import Profile
@@ -30,6 +31,9 @@ IN_QUEUE = "--in-queue"
 _SUBMISSION_LOCK = ".submission.lock"
 #: Seconds during which a queue is not queried again.
 _FRESH_SECONDS = 1.5
+#: Seconds for which a queue is queried again about a job that has ended according to
+#: it.
+_DOUBT_SECONDS = 300.0
 #: Fraction of the usable walltime (until the queue's warning) after which a run counts
 #: as full.
 _FULL_SHARE = 0.5
@@ -236,7 +240,10 @@ def note_walltime(job: JobFolder, seconds: float) -> bool:
     """
     record = queue_record.read_record(job.path)
     is_full = seconds >= _FULL_SHARE * _usable_seconds(record)
-    record = queue_record.with_run(record, job.status().done, is_full=is_full)
+    saved = reading.count(reading.recorded(job.path)[0].get("saved"))
+    record = queue_record.with_run(
+        record, job.status().done, is_full=is_full, saved=saved
+    )
     queue_record.write_record(job.path, record)
     if queue_record.is_stuck(record):
         walltime = record.profile.get("walltime") or Profile().walltime
@@ -302,6 +309,7 @@ def refresh(statuses: Iterable[JobStatus]) -> list[str]:
             due[status.queue.queue][status.path] = status
     problems = []
     for name, jobs in due.items():
+        submitted = {path: queue_record.read_record(path).number for path in jobs}
         numbers = {path: status.queue.number for path, status in jobs.items()}
         try:
             found = load_queue(name).states(numbers)
@@ -311,18 +319,25 @@ def refresh(statuses: Iterable[JobStatus]) -> list[str]:
             continue
         for path, state in found.items():
             updated = jobs[path].updated
-            queue_record.write_state(path, state.phase, state.words, updated)
-            if state.number != numbers[path]:
-                record = queue_record.read_record(path)
-                queue_record.write_record(path, replace(record, number=state.number))
+            queue_record.write_state(
+                path,
+                state.phase,
+                state.words,
+                updated,
+                submitted=submitted[path],
+                number=state.number,
+            )
     return problems
 
 
 def _may_be_in_queue(status: JobStatus) -> bool:
     if not status.queue.number:
         return False
-    has_stopped = status.state in ("paused", "interrupted")
-    return status.is_alive or (has_stopped and not status.queue.has_ended)
+    if status.queue.has_ended:
+        # A queue may not find a job while it resubmits the job.
+        is_new = time.time() - status.queue.since < _DOUBT_SECONDS
+        return status.state == "interrupted" and is_new
+    return status.is_alive or status.state in ("paused", "interrupted")
 
 
 def stop(job: JobFolder) -> None:

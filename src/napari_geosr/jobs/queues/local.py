@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.jobs import local
 from napari_geosr.jobs.cluster.profiles import Profile
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.queues import QueueState, QueueSystem
-from napari_geosr.jobs.queues._scripts import LOG, quote
+from napari_geosr.jobs.queues._scripts import LOG, SCRIPT, quote
+
+#: Whether scripts are run by bash.
+_HAS_BASH = os.name != "nt"
 
 
 class Local:
@@ -21,7 +27,13 @@ class Local:
     def script(
         self, name: str, folder: Path, profile: Profile, command: tuple[str, ...]
     ) -> str:
-        """Write the script; see `QueueSystem.script`."""
+        """Write the script; see `QueueSystem.script`.
+
+        On Windows, the script is the command itself, without ``profile.setup``, which
+        consists of lines for bash.
+        """
+        if not _HAS_BASH:
+            return f"{subprocess.list2cmdline(command)}\n"
         setup = "".join(f"{line}\n" for line in profile.setup)
         words = " ".join(quote(word) for word in command)
         return (
@@ -31,8 +43,13 @@ class Local:
         )
 
     def submit(self, folder: Path) -> str:
-        """Start the process, which waits for its turn."""
-        return str(local.start(JobFolder(folder)))
+        """Run the script as the process of the job, which waits for its turn."""
+        script = folder / SCRIPT
+        if _HAS_BASH:
+            return str(local.start(JobFolder(folder), ["bash", str(script)]))
+        with atomic.explained(script):
+            line = script.read_text(encoding="utf-8").strip()
+        return str(local.start(JobFolder(folder), line))
 
     def count_nodes(self) -> int:
         """Return 1, because jobs run only on this computer."""

@@ -11,7 +11,8 @@ import json
 import os
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +20,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_geosr.core.documents import MAX_RESULT_BYTES, load_json
+from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.io.unfinished_files.hidden import (
     is_abandoned,
+    is_of_other_computer,
     leftovers,
     temporary_sibling,
 )
+from napari_geosr.io.unfinished_files.journal import held_job, is_left_by_job
 from napari_geosr.operations.measure import MeasureConfig, measure_record
 
 if TYPE_CHECKING:
@@ -108,6 +112,26 @@ class MeasureJournal:
             f"need it, delete {', '.join(map(str, others))}."
         )
 
+    @contextmanager
+    def explained_stop(self) -> Iterator[None]:
+        """Add to the message of a stopped run how it can be resumed.
+
+        Raises
+        ------
+        Cancelled
+            If the run was stopped.
+        """
+        try:
+            yield
+        except Cancelled as error:
+            stored = [part.path for part in self._parts.values() if part.path.exists()]
+            if not stored:
+                raise
+            raise Cancelled(
+                f"{error} To resume it, run the same command again. If you do not want "
+                f"to resume it, delete {', '.join(map(str, stored))}."
+            ) from error
+
     def remove(self) -> None:
         """Remove the files after the measurement is complete."""
         for part in self._parts.values():
@@ -125,7 +149,7 @@ class _Part:
         #: State files with the same settings that are outdated: the input files have
         #: changed since then, or another version wrote them.
         self._outdated: list[Path] = []
-        self._path = temporary_sibling(place, _SUFFIX)
+        self.path = temporary_sibling(place, _SUFFIX)
         self._new = temporary_sibling(place, _NEW)
         self._due = time.monotonic() + _MIN_INTERVAL
 
@@ -141,7 +165,7 @@ class _Part:
         self.others, self._outdated = [], []
         found: dict[str, np.ndarray] | None = None
         for old in leftovers(self._place, _SUFFIX):
-            if old == self._path or not is_abandoned(old):
+            if old == self.path or not _is_left(old):
                 continue
             key = _read_key(old)
             if key is not None and key != self._key:
@@ -152,11 +176,12 @@ class _Part:
             if state is None:
                 atomic.remove(old)
                 continue
-            state.pop("key")
+            for name in ("key", "job"):
+                state.pop(name, None)
             found = state
-            os.replace(old, self._path)
+            os.replace(old, self.path)
         for old in leftovers(self._place, _NEW):
-            if is_abandoned(old):
+            if is_abandoned(old) or is_left_by_job(old):
                 atomic.remove(old)
         return found
 
@@ -172,25 +197,40 @@ class _Part:
         with atomic.explained(self._place.parent):
             self._place.parent.mkdir(parents=True, exist_ok=True)
             with self._new.open("wb") as stream:
-                values: Any = {**state, "key": np.array(self._key)}
+                facts = {"key": np.array(self._key), "job": np.array(held_job())}
+                values: Any = {**state, **facts}
                 np.savez(stream, **values)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.replace(self._new, self._path)
+            os.replace(self._new, self.path)
         now = time.monotonic()
         self._due = now + max(_MIN_INTERVAL, _WRITE_TIME_FACTOR * (now - began))
 
     def remove(self) -> None:
         """Remove the stored state, and the states replaced by this measurement."""
-        for path in (self._path, self._new, *self._outdated):
+        for path in (self.path, self._new, *self._outdated):
             atomic.remove(path)
+
+
+def _is_left(path: Path) -> bool:
+    """Return whether the run that wrote a state has ended, if it is known."""
+    if is_abandoned(path) or is_left_by_job(path):
+        return True
+    # Only one process at a time holds a job: its earlier run was on another computer.
+    job = held_job()
+    is_own = bool(job) and _read_text(path, "job") == job
+    return is_own and is_of_other_computer(path)
 
 
 def _read_key(path: Path) -> str | None:
     """Return the key of a state; None if the file is damaged."""
+    return _read_text(path, "key")
+
+
+def _read_text(path: Path, name: str) -> str | None:
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            return str(arrays["key"])
+            return str(arrays[name])
     except _DAMAGED:
         return None
 

@@ -13,7 +13,13 @@ import numpy.typing as npt
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.projections import Projections
-from napari_geosr.core.steps import ShouldStop, Step, WarningIssued, recount
+from napari_geosr.core.steps import (
+    ShouldStop,
+    Step,
+    TileDone,
+    WarningIssued,
+    recount,
+)
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.unfinished_files import atomic
@@ -119,7 +125,7 @@ class StudyContext:
             )
             # Warnings about the scan are issued only once, for the whole scan.
             told = (WarningIssued,) if scan is self.scan else ()
-            done = yield from recount(steps, *told)
+            done = yield from recount(steps, *told, saved=(TileDone,))
             if not done.complete:
                 raise Cancelled("Stopped during the reconstruction of projections.")
         record = io.read(path).provenance[-1]

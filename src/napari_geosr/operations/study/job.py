@@ -15,6 +15,7 @@ from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import (
     CentreFound,
+    PartSaved,
     ShouldStop,
     StageStarted,
     Step,
@@ -37,7 +38,7 @@ OPERATION = "study projections"
 #: Name of the study's folder within the job folder.
 RESULT = "result"
 #: Steps that the job reports in addition to `CellDone`.
-_REPORTED = (StageStarted, CentreFound, WarningIssued)
+_REPORTED = (StageStarted, CentreFound, PartSaved, WarningIssued)
 
 
 class StudyInput(Config):
@@ -146,7 +147,7 @@ def study_job_steps(
     Yields
     ------
     Step
-        `CellDone`, counted in cells.
+        `CellDone`, counted in cells, and `PartSaved` for saved parts of a cell.
 
     Returns
     -------

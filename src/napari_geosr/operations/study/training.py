@@ -11,7 +11,13 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, ConfigError, ModelError
-from napari_geosr.core.steps import ShouldStop, Step, WarningIssued, recount
+from napari_geosr.core.steps import (
+    CheckpointSaved,
+    ShouldStop,
+    Step,
+    WarningIssued,
+    recount,
+)
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io.unfinished_files import atomic
 from napari_geosr.learning.methods import config_class
@@ -160,7 +166,7 @@ def _train(
             should_stop=should_stop,
             opened=job.check(),
         )
-        made = yield from recount(steps)
+        made = yield from recount(steps, saved=(CheckpointSaved,))
         if made is None:
             raise Cancelled("Stopped during training; the last checkpoint was kept.")
         with atomic.explained(kept):
