@@ -60,7 +60,7 @@ def porous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @contextmanager
 def started(cluster: Cluster, folder: Path) -> Iterator[Any]:
-    """A cluster of dask-jobqueue, as shown in docs/scale.md."""
+    """A cluster of dask-jobqueue, as shown in docs/dask.md."""
     kinds: dict[str, Callable[..., Any]] = {
         "slurm": jobqueue.SLURMCluster,
         "oar": jobqueue.OARCluster,
