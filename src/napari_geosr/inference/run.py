@@ -264,8 +264,7 @@ class TiledRun:
                 self.n_done += len(last_places)
                 total = self.n_done + len(waiting)
                 raise Cancelled(
-                    f"Stopped after {self.n_done} of {total} tiles; the finished part "
-                    "is kept.",
+                    f"Stopped after {self.n_done} of {total} tiles.",
                     summary=self._summary(),
                     places=last_places,
                 ) from None
