@@ -109,32 +109,6 @@ def test_an_option_is_in_one_group_and_exists(pages: dict[str, str]) -> None:
     assert restore.index("─ Output ─") < restore.index("--out -o PATH")
 
 
-def test_every_page_fits_80_columns_and_shows_its_own_examples() -> None:
-    """In a separate process, because the terminal width is read at the start."""
-    golden = Path(__file__).parents[1] / "golden"
-    code = f"import sys; sys.path.insert(0, {str(golden)!r})\n" + (
-        "import help_texts as texts\n"
-        "texts.WIDTH = 80\n"
-        "for words in texts.commands():\n"
-        "    print('@@', *words); print(texts.help_of(words))\n"
-    )
-    environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1", "TERM": "dumb"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, check=True, env=environment
-    )
-    parts = done.stdout.decode().split("@@")[1:]
-    assert len(parts) > 60
-    for part in parts:
-        words, text = part.split("\n", 1)
-        assert max(map(len, text.splitlines())) <= 80, words
-        assert "documented in its declaration" not in text, words
-        _, found, examples = text.partition("Examples:")
-        assert found, words
-        other = "jobs stop" if words.strip() == "jobs cancel" else words.strip()
-        shown = examples.partition("Exit codes")[0].count(f"napari-geosr {other}")
-        assert shown >= 2, words
-
-
 def test_pages_fit_80_columns_and_defaults_can_be_typed(pages: dict[str, str]) -> None:
     for words, text in pages.items():
         assert max(map(len, text.splitlines())) <= 80, words

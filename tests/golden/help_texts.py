@@ -18,8 +18,8 @@ from typing import Any
 import docstring_parser
 
 STORED = Path(__file__).with_name("help.txt")
-#: Width of the terminal, in columns, for which the text is made.
-WIDTH = 100
+#: Width of the terminal, in columns, for which the text is made: the usual one.
+WIDTH = 80
 #: Modules that the help must not import.
 HEAVY = {"torch", "scipy", "numba", "spandrel", "bioimageio", "onnx"}
 #: Lines between the texts of two commands.

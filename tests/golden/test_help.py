@@ -12,7 +12,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from help_texts import STORED, read, words_alone
+from help_texts import STORED, WIDTH, read, words_alone
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -29,6 +29,20 @@ def printed() -> dict[tuple[str, ...], str]:
 
 def test_no_command_came_or_went(printed: dict[tuple[str, ...], str]) -> None:
     assert list(printed) == list(TEXTS)
+
+
+def test_every_page_fits_the_terminal_and_shows_its_own_examples(
+    printed: dict[tuple[str, ...], str],
+) -> None:
+    assert len(printed) > 60
+    for words, text in printed.items():
+        assert max(map(len, text.splitlines())) <= WIDTH == 80, words
+        assert "documented in its declaration" not in text, words
+        _, found, examples = text.partition("Examples:")
+        assert found, words
+        other = "jobs stop" if words == ("jobs", "cancel") else " ".join(words)
+        shown = examples.partition("Exit codes")[0].count(f"napari-geosr {other}")
+        assert shown >= 2, words
 
 
 @pytest.mark.parametrize("words", TEXTS, ids=" ".join)

@@ -319,14 +319,21 @@ def test_a_walltime_that_is_too_short_for_a_block(
     assert run(["jobs", "stop", made["job"]]) == 0
 
 
-@pytest.mark.parametrize("algorithm", ["fbp", "sirt"])
-def test_the_predicted_time_of_a_block_is_about_right(algorithm: str) -> None:
-    angles = np.linspace(0, 180, 80, endpoint=False)
-    data = np.zeros((80, 4, 700), np.float32)
+@pytest.mark.parametrize(
+    ("algorithm", "n_angles", "iterations"), [("fbp", 96, None), ("sirt", 34, 24)]
+)
+def test_the_predicted_time_of_a_block_is_about_right(
+    algorithm: str, n_angles: int, iterations: int | None
+) -> None:
+    """Work of the small scan times 3 (angles) or 6 (iterations), which must count."""
+    angles = np.linspace(0, 180, n_angles, endpoint=False)
+    data = np.zeros((n_angles, 4, 530), np.float32)
     scan = Projections(data, angles, is_line_integrals=True)
-    config = ReconstructConfig(algorithm=algorithm, memory="4GB", threads=1)
+    config = ReconstructConfig(
+        algorithm=algorithm, iterations=iterations, memory="4GB", threads=1
+    )
     found = outlines.outline(scan, config)
-    rows = np.random.default_rng(0).random((4, 80, 700), np.float32)
+    rows = np.random.default_rng(0).random((4, n_angles, 530), np.float32)
     assert found.slices == 4
     elapsed = []
     for _ in range(2):

@@ -19,7 +19,7 @@ from napari_geosr.operations.generate import (
 )
 
 #: Number of samples, and their edge in pixels.
-N, EDGE = 6, 24
+N, EDGE = 3, 24
 
 
 def images(n: int) -> np.ndarray:
@@ -41,7 +41,7 @@ def samples_of_a_model(scan: np.ndarray, folder: Path) -> GeneratedSamples:
         folder / "job",
         scan,
         name="small",
-        width=16,
+        width=8,
         patch=EDGE,
         steps=400,
         learning_rate=3e-3,
@@ -51,7 +51,9 @@ def samples_of_a_model(scan: np.ndarray, folder: Path) -> GeneratedSamples:
         device="cpu",
         threads=1,
     )
-    config = GenerateConfig.create(number=N, shape=(EDGE, EDGE), device="cpu")
+    config = GenerateConfig.create(
+        number=N, shape=(EDGE, EDGE), sampling_steps=15, device="cpu"
+    )
     return run_to_end(
         generate_steps(
             str(folder / "job"),
