@@ -14,7 +14,11 @@ from typing import Any
 import docstring_parser
 import numpy as np
 import pytest
+from hypothesis import settings
 
+# A test may take longer than usual on a busy machine.
+settings.register_profile("without deadline", deadline=None)
+settings.load_profile("without deadline")
 # Tests of any folder can import helper modules from here.
 sys.path.insert(0, str(Path(__file__).parent))
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
