@@ -10,7 +10,9 @@ import tifffile
 
 from napari_geosr import io
 from napari_geosr.cli.app import run
+from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.volume import Volume
+from napari_geosr.operations.shapes.grids import check_same_grid
 
 
 def ball(edge: int, radius: float) -> np.ndarray:
@@ -75,6 +77,37 @@ def test_units_are_converted(tmp_path, capsys) -> None:
     assert run(["shapes", "compare", *paths, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["dice"], found["warnings"]) == (1, [])
+
+
+def test_shapes_with_opposite_directions_are_compared(tmp_path, capsys) -> None:
+    """The same object with X and Y to the left and back, and to the right and front."""
+    data = ball(12, 4.5)
+    data[:, 1:4, 6] = data[:, 6, 1:3] = 1  # not symmetric
+    left = Volume(
+        data, "ZYX", (0.4,) * 3, "mm", (1, 2, 3), metadata={"orientation": "LPS"}
+    )
+    ends = (1.0, -(2 + 11 * 0.4), -(3 + 11 * 0.4))
+    right = left.replace(
+        data=data[:, ::-1, ::-1], origin=ends, metadata={"orientation": "RAS"}
+    )
+    paths = [
+        str(io.write(v, tmp_path / f"{name}.tif", kind="labels"))
+        for name, v in (("left", left), ("right", right))
+    ]
+    assert run(["shapes", "compare", *paths, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["dice"] == 1
+    assert "left.tif was rotated by 180° about Z" in found["warnings"][0]
+    with pytest.raises(VolumeError, match="Save both with the same directions"):
+        check_same_grid(left, right)
+    for there in (right.replace(origin=(1, 2, 3)), left.replace(origin=(1, 2, 4))):
+        io.write(there, tmp_path / "there.tif", kind="labels", overwrite=True)
+        words = ["shapes", "compare", paths[0], str(tmp_path / "there.tif")]
+        assert run(words) == 2
+        assert "do not show the same region" in capsys.readouterr().err
+    oblique = {"orientation": "RAS", "rotation": (0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1)}
+    with pytest.raises(VolumeError, match="are rotated relative to each other"):
+        check_same_grid(right.replace(metadata=oblique), right)
 
 
 @pytest.mark.parametrize("command", ["compare", "refine", "mesh"])
