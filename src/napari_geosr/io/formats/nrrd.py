@@ -112,6 +112,8 @@ def _oriented(
         if "spacings" not in header:
             return data, None, (), (), ()
         spacings = np.asarray(header["spacings"], float)
+        if not (np.isfinite(spacings).all() and (spacings > 0).all()):
+            return data, None, (), (_invalid_size(spacings),), ()
         return data, tuple(spacings[::-1].tolist()), (), (), ()
     # Each row is the step along a stored axis; the first axis varies fastest.
     matrix = np.asarray(header["space directions"], float)
@@ -133,6 +135,15 @@ def _oriented(
         tuple(found.origin[a] for a in letters),
         found.notes,
         found.rotation,
+    )
+
+
+def _invalid_size(spacings: AnyArray) -> str:
+    """Return the note that the voxel size in the header cannot be used."""
+    stated = " × ".join(f"{edge:g}" for edge in spacings[::-1])
+    return (
+        f"The voxel size in the file's header ({stated}) is invalid and was ignored. "
+        "Give the voxel size and its unit (--voxel-size and --unit)."
     )
 
 
