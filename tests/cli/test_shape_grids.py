@@ -140,6 +140,12 @@ def test_a_nifti_without_a_unit_asks_for_it(tmp_path, capsys) -> None:
     (note,) = json.loads(capsys.readouterr().out)["notes"]
     assert "The unit of the voxel size (0.4 × 0.4 × 0.4) is unknown" in note
     assert "--unit mm" in note
+    stl = ["-o", str(tmp_path / "ball.stl")]
+    assert run(["shapes", "mesh", str(path), *stl]) == 0
+    shown = capsys.readouterr().out
+    assert "triangles, in an unknown unit" in shown
+    assert " unit³ (" in shown
+    assert "pixel" not in shown
     assert run([*words, "--unit", "mm"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["notes"], found["unit"]) == ([], "mm")
@@ -149,4 +155,24 @@ def test_a_shape_without_a_voxel_size_asks_for_it(tmp_path, capsys) -> None:
     path = tmp_path / "ball.tif"
     tifffile.imwrite(path, ball(12, 4.5))
     assert run(["shapes", "mesh", str(path), "-o", str(tmp_path / "a.stl")]) == 0
-    assert "The voxel size is unknown: give --voxel-size" in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert "The voxel size is unknown: give --voxel-size" in shown.err
+    assert "triangles, in voxels" in shown.out
+    assert "The directions of X, Y and Z are unknown" in shown.out
+
+
+def test_meshes_state_their_coordinates(tmp_path, capsys) -> None:
+    """In words, and in the header of an STL as 3D Slicer reads it."""
+    turn = (0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1)
+    for space, more, words in (
+        ("RAS", {}, "RAS coordinates (X to the right, Y to the front, Z up). The file"),
+        ("LPS", {}, "LPS coordinates (X to the left, Y to the back, Z up), as 3D"),
+        ("RAS", {"rotation": turn}, "along the axes of the volume, not in scanner"),
+    ):
+        one = Volume(ball(12, 4.5), "ZYX", (0.4,) * 3, "mm")
+        one = one.replace(metadata={"orientation": space, **more})
+        path = io.write(one, tmp_path / "a.tif", kind="labels", overwrite=True)
+        out = tmp_path / "a.stl"
+        assert run(["shapes", "mesh", str(path), "-o", str(out), "--overwrite"]) == 0
+        assert words in capsys.readouterr().out
+        assert f"SPACE={space}".encode() in out.read_bytes()[:80]

@@ -12,6 +12,7 @@ from napari_geosr.core.steps import (
     WarningIssued,
     never_stop,
 )
+from napari_geosr.core.units import shown_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.shapes import compare_shapes
 from napari_geosr.operations.shapes.config import CompareShapesConfig
@@ -45,4 +46,5 @@ def compare_shape_steps(
     other = yield from read_shape_steps(reference, config.label, should_stop)
     yield StageStarted(message="Measuring the distances between the surfaces")
     tolerance = config.tolerance_in(volume.unit)
-    return compare_shapes(one, other, volume.voxel_size, volume.unit, tolerance)
+    unit = shown_unit(volume.unit, volume.voxel_size)
+    return compare_shapes(one, other, volume.voxel_size, unit, tolerance)
