@@ -35,9 +35,10 @@ from napari_geosr.io.spec import OutputSpec
 from napari_geosr.learning.shapes.sparse_segmentation import grey_scale_inside
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.shapes.config import SegmentInsideConfig
-from napari_geosr.operations.shapes.grids import check_same_grid
+from napari_geosr.operations.shapes.grids import check_same_grid, is_half_turned
 from napari_geosr.operations.shapes.masks import dense_note, read_shape_steps
 from napari_geosr.operations.shapes.models import find_shape_model
+from napari_geosr.operations.shapes.parts import half_turn
 from napari_geosr.operations.shapes.refine import memory_budget
 
 if TYPE_CHECKING:
@@ -217,13 +218,15 @@ def _plan_steps(
             f"{volume.title} has the axes {', '.join(volume.axes)}; a volume (Z, Y, X) "
             "is needed. Choose a time point or channel."
         )
-    if note := check_same_grid(mask, volume):
+    if note := check_same_grid(mask, volume, may_be_turned=True):
         yield WarningIssued(message=note)
     model = find_shape_model(config.model, "sparse_segmentation", "segment")
     device = pick_device(config.device)
     network = model.network().to(device).eval()
     features = int(model.card.network_kwargs["channels"][0])
     inside = yield from read_shape_steps(mask, config.label, should_stop)
+    if is_half_turned(mask, volume):
+        inside = half_turn(inside)
     budget = memory_budget(config.memory, device)
     classifier = cast("VoxelClassifier", network)
     plan = plan_mask(inside, classifier.spec, features, budget)
