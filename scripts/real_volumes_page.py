@@ -33,11 +33,11 @@ cases. Ten of them had noise that is correlated between voxels. The measurement 
 noise in images and the ranking were then improved on
 [other images](evidence/ranking.md#images). Two rules were made with knowledge of scans
 below: that for small, uncertain gains (membranes), and that for pores which noise hides
-in the scan itself (banana and pollen with 20 and 40 % noise). The tables show the result
-after these changes, in which six cases remain (2.1 dB at worst):
+in the scan itself (banana and pollen with 20 and 40 % noise). The tables show the
+result after these changes, in which six cases remain (2.1 dB at worst):
 
-- In one of them (pollen with 40 % noise correlated in the plane), *auto* does not choose
-  the best model, because it would lose half of the bright spots in
+- In one of them (pollen with 40 % noise correlated in the plane), *auto* does not
+  choose the best model, because it would lose half of the bright spots in
   [the simulation](verdict.md#how-it-is-determined).
 - In the others (beads and pollen with 10 %, membranes with 5 %), the scan itself has
   more than half as much noise as is added, so that neither the reference nor the
