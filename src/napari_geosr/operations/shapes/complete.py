@@ -156,7 +156,7 @@ def complete_shape_steps(
         If the operation fails; the message states the problem and what to do.
     """
     volumes = [out] if implant is None else [out, implant]
-    check_not_source(volume, *volumes)
+    check_not_source(volume, *volumes, *([] if mesh is None else [mesh]))
     for path in volumes:
         io.check_output(path, overwrite)
     if mesh is not None:
