@@ -159,7 +159,7 @@ class Method(FittedMethod):
 
     def _shell(self, shapes: ShapeSet, i: int) -> AnyArray:
         if shapes.volumes:
-            inside = shapes.inside(np.asarray(shapes.volumes[i].data))
+            inside = shapes.mask_of(shapes.volumes[i])
             if not inside.any():
                 raise ConfigError(
                     f"{shapes.volumes[i].title} is empty: no voxel belongs to a shell."

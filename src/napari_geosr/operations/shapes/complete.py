@@ -21,6 +21,7 @@ from napari_geosr.core import provenance
 from napari_geosr.core.config import format_available, format_enough
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError, VolumeError
 from napari_geosr.core.interruption import interruptible
+from napari_geosr.core.orientation import half_turn
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
@@ -47,7 +48,6 @@ from napari_geosr.operations.shapes.meshing import MeshResult, write_surface
 from napari_geosr.operations.shapes.models import COMPLETING, find_shape_model
 from napari_geosr.operations.shapes.parts import (
     CompletedPart,
-    half_turn,
     is_turned_steps,
     large_pieces,
     small_part_warning,
