@@ -156,7 +156,7 @@ class ShapeSet(Patches):
 
     @property
     def orientation(self) -> str:
-        """Orientation of all masks: that of the first volume with a known one, or ""."""
+        """Orientation of all masks: the first one that is known; empty if none is."""
         return next(filter(None, map(known_orientation, self.volumes)), "")
 
     def mask_of(self, volume: Volume, place: tuple[slice, ...] = ()) -> AnyArray:

@@ -163,10 +163,10 @@ def complete_shape_steps(
         check_mesh_path(mesh, overwrite=overwrite)
     model = find_shape_model(config.model, COMPLETING, "complete")
     check_cubic(volume, model)
+    turned = yield from is_turned_steps(volume, model)  # the most important warning
     if model.card.remarks:
         yield WarningIssued(message=" ".join(model.card.remarks))
     inside = yield from read_shape_steps(volume, config.label, should_stop)
-    turned = yield from is_turned_steps(volume, model)
     part = yield from complete_mask_steps(
         inside, config, turned=turned, should_stop=should_stop
     )

@@ -63,6 +63,16 @@ def small_part_warning(n_added: int, n_given: int) -> str:
     )
 
 
+def assumed_directions(volume: Volume, model: Model) -> str:
+    """Return the directions of the axes that a model assumes for a volume.
+
+    The result is empty if the model needs none, or those of the volume are known.
+    """
+    if orientation_of(volume.metadata) in DIRECTIONS:
+        return ""
+    return DIRECTIONS.get(orientation_needed(model), "")
+
+
 def is_turned_steps(volume: Volume, model: Model) -> Generator[Step, None, bool]:
     """Return whether a volume is rotated by half a turn relative to a model.
 
@@ -72,10 +82,10 @@ def is_turned_steps(volume: Volume, model: Model) -> Generator[Step, None, bool]
     needed, known = orientation_needed(model), orientation_of(volume.metadata)
     if not needed or known == needed:
         return False
-    if known not in DIRECTIONS:
+    if assumed := assumed_directions(volume, model):
         yield WarningIssued(
             message=f"The orientation of {volume.title} is unknown. The model needs "
-            f"{DIRECTIONS[needed]}; for any other orientation, the completed part is "
+            f"{assumed}; for any other orientation, the completed part is "
             "wrong. Shapes from NIfTI or NRRD files, and results made from them, are "
             "reoriented as needed."
         )
