@@ -182,7 +182,7 @@ def test_bad_input_is_refused_in_one_sentence(model, tmp_path, capsys) -> None:
     nan = np.full((40, 44, 48), np.nan, np.float32)
     holes = write(tmp_path, "holes", nan)
     cases = (
-        (scan, other, model, "must be on the same grid"),
+        (scan, other, model, "must be on the same grid. Make the mask or the labels"),
         (scan, empty, model, "is empty"),
         (holes, mask, model, "NaN or infinite values inside the mask"),
         (scan, mask, "shape-sr-x2", "cannot segment shapes"),

@@ -7,9 +7,28 @@ from napari_geosr.core.file_warnings import ORIGIN_UNKNOWN
 from napari_geosr.core.units import convert_length, same_position, same_sizes
 from napari_geosr.core.volume import Volume
 
+#: Advice for two shapes with different numbers of voxels.
+_FOR_SHAPES = (
+    "Refine the coarser shape (napari-geosr shapes refine), or resample or cut one of "
+    "them."
+)
+#: Advice for a scan and its mask or labels.
+FOR_MASKS = (
+    "Make the mask or the labels from this scan, or resample them to the grid of the "
+    "scan."
+)
 
-def check_same_grid(volume: Volume, reference: Volume) -> str:
+
+def check_same_grid(
+    volume: Volume, reference: Volume, *, advice: str = _FOR_SHAPES
+) -> str:
     """Raise `VolumeError` if two volumes do not show the same region.
+
+    Parameters
+    ----------
+    volume, reference : Volume
+    advice : str
+        What to do if the numbers of voxels differ, for the message.
 
     Returns
     -------
@@ -21,8 +40,7 @@ def check_same_grid(volume: Volume, reference: Volume) -> str:
         sizes = [" × ".join(map(str, v.shape)) for v in (volume, reference)]
         raise VolumeError(
             f"{volume.title} has {sizes[0]} voxels and {reference.title} {sizes[1]}. "
-            "They must be on the same grid. Refine the coarser shape (napari-geosr "
-            "shapes refine), or resample or cut one of them."
+            f"They must be on the same grid. {advice}"
         )
     if not (volume.has_physical_size and reference.has_physical_size):
         return ""

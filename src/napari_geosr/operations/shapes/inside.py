@@ -35,7 +35,7 @@ from napari_geosr.io.spec import OutputSpec
 from napari_geosr.learning.shapes.sparse_segmentation import grey_scale_inside
 from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.shapes.config import SegmentInsideConfig
-from napari_geosr.operations.shapes.grids import check_same_grid
+from napari_geosr.operations.shapes.grids import FOR_MASKS, check_same_grid
 from napari_geosr.operations.shapes.masks import dense_note, read_shape_steps
 from napari_geosr.operations.shapes.models import find_shape_model
 from napari_geosr.operations.shapes.refine import memory_budget
@@ -217,7 +217,7 @@ def _plan_steps(
             f"{volume.title} has the axes {', '.join(volume.axes)}; a volume (Z, Y, X) "
             "is needed. Choose a time point or channel."
         )
-    if note := check_same_grid(mask, volume):
+    if note := check_same_grid(mask, volume, advice=FOR_MASKS):
         yield WarningIssued(message=note)
     model = find_shape_model(config.model, "sparse_segmentation", "segment")
     device = pick_device(config.device)

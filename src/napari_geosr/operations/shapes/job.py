@@ -23,7 +23,7 @@ from napari_geosr.learning.shapes.sparse_segmentation import (
     Config as SegmentationConfig,
 )
 from napari_geosr.operations.inputs import InputConfig, open_volume
-from napari_geosr.operations.shapes.grids import check_same_grid
+from napari_geosr.operations.shapes.grids import FOR_MASKS, check_same_grid
 from napari_geosr.operations.shapes.masks import read_labels_steps, read_shape_steps
 
 #: Operation of such jobs in ``config.yaml``.
@@ -132,7 +132,7 @@ class ShapeTrainJob(Config):
             for paths in (self.training.source, self.training.target)
         )
         for volume, target in zip(volumes, targets, strict=False):
-            check_same_grid(target, volume)
+            check_same_grid(target, volume, advice=FOR_MASKS)
         return ShapeSet(self.training, volumes, targets)
 
 
