@@ -10,7 +10,9 @@ import tifffile
 
 from napari_geosr import io
 from napari_geosr.cli.app import run
+from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.volume import Volume
+from napari_geosr.operations.shapes.grids import check_same_grid
 
 
 def ball(edge: int, radius: float) -> np.ndarray:
@@ -77,6 +79,37 @@ def test_units_are_converted(tmp_path, capsys) -> None:
     assert (found["dice"], found["warnings"]) == (1, [])
 
 
+def test_shapes_with_opposite_directions_are_compared(tmp_path, capsys) -> None:
+    """The same object with X and Y to the left and back, and to the right and front."""
+    data = ball(12, 4.5)
+    data[:, 1:4, 6] = data[:, 6, 1:3] = 1  # not symmetric
+    left = Volume(
+        data, "ZYX", (0.4,) * 3, "mm", (1, 2, 3), metadata={"orientation": "LPS"}
+    )
+    ends = (1.0, -(2 + 11 * 0.4), -(3 + 11 * 0.4))
+    right = left.replace(
+        data=data[:, ::-1, ::-1], origin=ends, metadata={"orientation": "RAS"}
+    )
+    paths = [
+        str(io.write(v, tmp_path / f"{name}.tif", kind="labels"))
+        for name, v in (("left", left), ("right", right))
+    ]
+    assert run(["shapes", "compare", *paths, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["dice"] == 1
+    assert "left.tif was rotated by 180° about Z" in found["warnings"][0]
+    with pytest.raises(VolumeError, match="Save both with the same directions"):
+        check_same_grid(left, right)
+    for there in (right.replace(origin=(1, 2, 3)), left.replace(origin=(1, 2, 4))):
+        io.write(there, tmp_path / "there.tif", kind="labels", overwrite=True)
+        words = ["shapes", "compare", paths[0], str(tmp_path / "there.tif")]
+        assert run(words) == 2
+        assert "do not show the same region" in capsys.readouterr().err
+    oblique = {"orientation": "RAS", "rotation": (0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1)}
+    with pytest.raises(VolumeError, match="are rotated relative to each other"):
+        check_same_grid(right.replace(metadata=oblique), right)
+
+
 @pytest.mark.parametrize("command", ["compare", "refine", "mesh"])
 def test_notes_of_the_reader_are_in_the_json(command: str, tmp_path, capsys) -> None:
     facts = {"unit": "mm", "axes": "ZYX"}  # no slice spacing
@@ -107,6 +140,12 @@ def test_a_nifti_without_a_unit_asks_for_it(tmp_path, capsys) -> None:
     (note,) = json.loads(capsys.readouterr().out)["notes"]
     assert "The unit of the voxel size (0.4 × 0.4 × 0.4) is unknown" in note
     assert "--unit mm" in note
+    stl = ["-o", str(tmp_path / "ball.stl")]
+    assert run(["shapes", "mesh", str(path), *stl]) == 0
+    shown = capsys.readouterr().out
+    assert "triangles, in an unknown unit" in shown
+    assert " unit³ (" in shown
+    assert "pixel" not in shown
     assert run([*words, "--unit", "mm"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["notes"], found["unit"]) == ([], "mm")
@@ -116,4 +155,24 @@ def test_a_shape_without_a_voxel_size_asks_for_it(tmp_path, capsys) -> None:
     path = tmp_path / "ball.tif"
     tifffile.imwrite(path, ball(12, 4.5))
     assert run(["shapes", "mesh", str(path), "-o", str(tmp_path / "a.stl")]) == 0
-    assert "The voxel size is unknown: give --voxel-size" in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert "The voxel size is unknown: give --voxel-size" in shown.err
+    assert "triangles, in voxels" in shown.out
+    assert "The directions of X, Y and Z are unknown" in shown.out
+
+
+def test_meshes_state_their_coordinates(tmp_path, capsys) -> None:
+    """In words, and in the header of an STL as 3D Slicer reads it."""
+    turn = (0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1)
+    for space, more, words in (
+        ("RAS", {}, "RAS coordinates (X to the right, Y to the front, Z up). The file"),
+        ("LPS", {}, "LPS coordinates (X to the left, Y to the back, Z up), as 3D"),
+        ("RAS", {"rotation": turn}, "along the axes of the volume, not in scanner"),
+    ):
+        one = Volume(ball(12, 4.5), "ZYX", (0.4,) * 3, "mm")
+        one = one.replace(metadata={"orientation": space, **more})
+        path = io.write(one, tmp_path / "a.tif", kind="labels", overwrite=True)
+        out = tmp_path / "a.stl"
+        assert run(["shapes", "mesh", str(path), "-o", str(out), "--overwrite"]) == 0
+        assert words in capsys.readouterr().out
+        assert f"SPACE={space}".encode() in out.read_bytes()[:80]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -123,6 +125,53 @@ def test_other_meshes(suffix: str, tmp_path) -> None:
     assert mesh.volume == pytest.approx(ball(20, 7.0).sum() / 8, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("stated", "options", "edge", "warned"),
+    [
+        ("inch", [], 25.4, "positions are in in; they were converted to mm."),
+        ("inch", ["--unit", "cm"], 2.54, "unit cm applies to the voxel size only"),
+        ("foot", [], 12 * 25.4, "converted"),
+        ("millimeter", [], 1, ""),
+    ],
+)
+def test_the_unit_of_a_3mf_is_used(
+    stated: str, options: list[str], edge: float, warned: str, tmp_path, capsys
+) -> None:
+    trimesh = pytest.importorskip("trimesh", reason="trimesh is not installed")
+    content = trimesh.creation.box((1, 1, 1)).export(file_type="3mf")
+    path = tmp_path / "box.3mf"
+    with ZipFile(BytesIO(content)) as old, ZipFile(path, "w") as new:
+        for name in old.namelist():
+            new.writestr(
+                name, old.read(name).replace(b'"millimeter"', f'"{stated}"'.encode())
+            )
+    words = ["shapes", "voxelise", str(path), "--voxel-size", str(edge / 10)]
+    assert run([*words, *options, "-o", str(tmp_path / "a.tif"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["mesh_volume"] == pytest.approx(edge**3)
+    assert found["shape"] == [12, 12, 12]
+    warnings = " ".join(found["warnings"])
+    assert warned in warnings
+    assert bool(warned) == bool(warnings)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("0.4mm", (0.4,) * 3), ("400um", (0.4,) * 3), ("0.5,0.4,0.2mm", (0.5, 0.4, 0.2))],
+)
+def test_a_voxel_size_may_have_a_unit(given: str, expected, tmp_path, capsys) -> None:
+    trimesh = pytest.importorskip("trimesh", reason="trimesh is not installed")
+    trimesh.creation.box((4, 4, 4)).export(tmp_path / "box.stl")
+    out = tmp_path / "a.tif"
+    words = ["shapes", "voxelise", str(tmp_path / "box.stl"), "-o", str(out)]
+    assert run([*words, "--voxel-size", given]) == 0
+    found = io.read(out)
+    assert found.voxel_size == pytest.approx(expected)
+    assert found.unit == "mm"
+    assert run([*words, "--voxel-size", "0.4furlong", "--overwrite"]) == 2
+    assert "furlong" in capsys.readouterr().err
+
+
 def test_fewer_triangles_keep_the_volume(tmp_path, capsys) -> None:
     for name in ("trimesh", "fast_simplification"):
         pytest.importorskip(name, reason=f"{name} is not installed (extra mesh)")
@@ -157,7 +206,7 @@ def test_a_thin_part_stays_in_the_mesh(tmp_path, capsys) -> None:
     assert found["shorter_by_voxels"] < 0.2
     assert any("thinner than two voxels" in text for text in found["warnings"])
     assert found["volume"] == pytest.approx(found["voxel_volume"], rel=0.005)
-    vertices, _ = meshes.read_mesh(tmp_path / "rod.stl")
+    vertices, *_ = meshes.read_mesh(tmp_path / "rod.stl")
     assert vertices[:, 0].max() == pytest.approx(0.5 * 63.5, abs=0.1)
     assert run([*words, "--overwrite"]) == 0
     assert "thinner than two voxels" in capsys.readouterr().out

@@ -71,6 +71,14 @@ def test_directions_that_are_missing_are_said(tmp_path) -> None:
     assert "not applied" in volume.metadata["notes"][0]
 
 
+def test_an_invalid_voxel_size_is_told(tmp_path) -> None:
+    volume = io.read(save(tmp_path / "a.nrrd", spacings=[0.5, -1.0, 2.0]))
+    assert not volume.has_physical_size
+    (note,) = volume.metadata["notes"]
+    assert "(2 × -1 × 0.5) is invalid and was ignored" in note
+    assert "--voxel-size and --unit" in note
+
+
 def test_a_damaged_file_is_refused(tmp_path) -> None:
     path = tmp_path / "a.nrrd"
     path.write_bytes(save(tmp_path / "b.nrrd").read_bytes()[:-20])

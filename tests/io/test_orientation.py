@@ -209,6 +209,49 @@ def test_written_nifti_is_understood_by_others(
     assert image.get_data_dtype() == np.uint8
 
 
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_written_nifti_states_left_and_back(suffix: str, tmp_path) -> None:
+    """Voxels stay in the order of the volume; other programs see their positions."""
+    facts = {"orientation": "LPS"}
+    labels = Volume(chiral().T, "ZYX", (3, 2.5, 2), "mm", (7, -10, -9), metadata=facts)
+    path = io.write(labels, tmp_path / f"a{suffix}", kind="labels")
+    image = nibabel.load(path)
+    assert nibabel.aff2axcodes(image.affine) == ("L", "P", "S")
+    np.testing.assert_allclose(image.affine[:3, 3], FIRST * (-1, -1, 1))
+    np.testing.assert_allclose(image.get_qform(), image.affine, atol=1e-5)
+    np.testing.assert_array_equal(np.asarray(image.dataobj), chiral())
+    back = io.read(path)
+    np.testing.assert_array_equal(np.asarray(back.data), chiral().T)
+    assert (back.origin, back.voxel_size) == (labels.origin, labels.voxel_size)
+    assert back.metadata["orientation"] == "LPS"
+    assert "notes" not in back.metadata
+    # Another program changes the axes: its header is believed.
+    nibabel.save(nibabel.as_closest_canonical(image), tmp_path / "b.nii")
+    turned = io.read(tmp_path / "b.nii")
+    assert turned.metadata["orientation"] == "RAS"
+    np.testing.assert_array_equal(np.asarray(turned.data), chiral().T[:, ::-1, ::-1])
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_written_nifti_states_the_rotation(name: str, tmp_path) -> None:
+    """Also after a detour through a TIFF."""
+    data, affine = stored("PSL", chiral())
+    affine[:3] = rotation(20) @ affine[:3]
+    if name == "nifti":
+        path = as_nifti(tmp_path / "a.nii", data, affine)
+    else:
+        path = as_nrrd(tmp_path / "a.nrrd", data, affine, name)
+    volume = io.read(io.write(io.read(path), tmp_path / "a.tif"))
+    written = nibabel.load(io.write(volume, tmp_path / "b.nii"))
+    expected = stored("RAS", chiral())[1]
+    expected[:3] = rotation(20) @ expected[:3]
+    np.testing.assert_allclose(written.affine, expected, atol=1e-4)
+    back = io.read(tmp_path / "b.nii")
+    np.testing.assert_array_equal(np.asarray(back.data), chiral().T)
+    assert back.origin == volume.origin
+    assert back.metadata["orientation"] == "RAS"
+
+
 def test_a_header_changed_by_another_program_is_believed(tmp_path) -> None:
     labels = Volume(chiral().T, "ZYX", (3, 2.5, 2), "nm", (7, -10, -9))
     path = io.write(labels, tmp_path / "a.nii", kind="labels")

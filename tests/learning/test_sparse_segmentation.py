@@ -94,6 +94,21 @@ def test_another_scan_is_segmented_better_than_by_a_threshold(
     assert found.provenance[-1]["operation"] == "shapes segment"
 
 
+def test_a_mask_with_opposite_directions_is_rotated(model, tmp_path, capsys) -> None:
+    values, _, inside = specimen(2, (20, 24, 28))
+    inside[:, :12] = False
+    ends = (0.0, -23 * 0.5, -27 * 0.5)
+    turned = inside[:, ::-1, ::-1].astype(np.uint8)
+    left, right = ({"orientation": name} for name in ("LPS", "RAS"))
+    scan = write(tmp_path, "scan", values, metadata=left)
+    mask = write(tmp_path, "mask", turned, origin=ends, metadata=right)
+    out = tmp_path / "out.tif"
+    words = ["shapes", "segment", str(scan), "--mask", str(mask)]
+    assert run([*words, "--model", str(model), "-o", str(out)]) == 0
+    assert "mask.tif was rotated by 180° about Z" in capsys.readouterr().err
+    np.testing.assert_array_equal(np.asarray(io.read(out).data) > 0, inside)
+
+
 def test_blocks_equal_the_whole(monkeypatch) -> None:
     torch.manual_seed(1)
     network = build_network(

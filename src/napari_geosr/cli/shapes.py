@@ -165,7 +165,8 @@ def complete(
     print(f"  voxels of the input that were removed: {result.n_removed}")
     print(f"  reproduced by the model: {100 * result.reproduced:.0f} % of the input")
     if result.surface is not None:
-        print(f"  {result.surface.path}: {' '.join(result.surface.sentences)}")
+        sentences = (result.surface.coordinates, *result.surface.sentences)
+        print(f"  {result.surface.path}: {' '.join(sentences)}")
     return 0
 
 
@@ -285,8 +286,10 @@ def mesh(
             }
         )
         return 0
-    print(f"Wrote {result.path}: {result.n_faces:,} triangles, in {result.unit}")
-    for sentence in result.sentences:
+    print(
+        f"Wrote {result.path}: {result.n_faces:,} triangles, in {result.unit_in_words}"
+    )
+    for sentence in (result.coordinates, *result.sentences):
         print(f"  {sentence}")
     share = 100 * (result.volume / result.voxel_volume - 1)
     shown = f"{result.volume:.6g} {result.unit}³"

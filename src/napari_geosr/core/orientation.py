@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
@@ -15,6 +17,12 @@ RAS = "RAS"
 LPS = "LPS"
 #: Directions of the axes in words, by orientation.
 DIRECTIONS = {RAS: "Z up and Y to the front", LPS: "Z up and Y to the back"}
+#: Key in the metadata of a volume; its value is the matrix, row by row, that rotates
+#: positions along the axes of an oblique volume to right, front and up. It is missing
+#: if there is no rotation.
+ROTATION = "rotation"
+#: Number of elements of this matrix.
+_N_ELEMENTS = 9
 
 
 def orientation_of(metadata: AnyMapping) -> str:
@@ -29,26 +37,44 @@ def orientation_of(metadata: AnyMapping) -> str:
     return value if isinstance(value, str) else ""
 
 
-def orientation_entry(orientation: str) -> AnyDict:
-    """Return the entry for the metadata of a volume; empty if unknown.
+def rotation_of(metadata: AnyMapping) -> tuple[float, ...]:
+    """Return the rotation of an oblique volume, row by row; empty if there is none.
+
+    Examples
+    --------
+    >>> rotation_of({"rotation": [0, -1, 0, 1, 0, 0, 0, 0, 1]})
+    (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+    """
+    value = metadata.get(ROTATION)
+    if not isinstance(value, list | tuple) or len(value) != _N_ELEMENTS:
+        return ()
+    if not all(isinstance(element, int | float) for element in value):
+        return ()
+    return tuple(map(float, value))
+
+
+def orientation_entry(orientation: str, rotation: Iterable[float] = ()) -> AnyDict:
+    """Return the entries for the metadata of a volume; empty if unknown.
 
     Examples
     --------
     >>> orientation_entry("LPS"), orientation_entry("")
     ({'orientation': 'LPS'}, {})
     """
-    return {ORIENTATION: orientation} if orientation else {}
+    entry: AnyDict = {ORIENTATION: orientation} if orientation else {}
+    matrix = tuple(rotation)
+    return entry | {ROTATION: matrix} if orientation and matrix else entry
 
 
 def same_orientation(metadata: AnyMapping) -> AnyDict:
-    """Return the entry for a volume made from another one on the same axes.
+    """Return the entries for a volume made from another one on the same axes.
 
     Examples
     --------
     >>> same_orientation({"format": "NIfTI", "orientation": "RAS"})
     {'orientation': 'RAS'}
     """
-    return orientation_entry(orientation_of(metadata))
+    return orientation_entry(orientation_of(metadata), rotation_of(metadata))
 
 
 def half_turn(mask: AnyArray) -> AnyArray:

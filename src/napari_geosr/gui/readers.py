@@ -13,6 +13,7 @@ from napari_geosr.core.arrays import sliceable
 from napari_geosr.core.errors import SeveralImagesError
 from napari_geosr.core.file_warnings import file_warnings, notes_of
 from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.core.units import convert_length
 from napari_geosr.gui.kit.option_words import in_words_of_dock
 from napari_geosr.gui.layers import METADATA
 from napari_geosr.io.formats import format_of, format_that_reads
@@ -91,8 +92,8 @@ def read_layers(path: str | list[str]) -> list[LayerData]:
 def read_surface(path: str | list[str]) -> list[LayerData]:
     """Read a mesh as a surface layer, at the position of the shape it was made from.
 
-    The positions in the file are assumed to be in mm, the unit of meshes that this
-    package writes; napari converts them to the unit of the other layers.
+    The positions are assumed to be in mm, the unit of meshes that this package writes,
+    unless the file states a unit; napari converts them to the unit of the other layers.
 
     Raises
     ------
@@ -100,8 +101,11 @@ def read_surface(path: str | list[str]) -> list[LayerData]:
         If trimesh is not installed, or the file is not a mesh.
     """
     one = Path(path[0] if isinstance(path, list) else path)
-    vertices, faces = read_mesh(one)
-    show_info(f"{one.name}: meshes do not state their unit; {MESH_UNIT} is assumed.")
+    vertices, faces, unit = read_mesh(one)
+    if not unit:
+        show_info(f"{one.name} does not state its unit; {MESH_UNIT} is assumed.")
+    elif unit != MESH_UNIT:
+        vertices = vertices * convert_length(1.0, unit, MESH_UNIT)
     attributes = {"name": one.stem, "units": (MESH_UNIT,) * 3}
     return [((vertices[:, ::-1], faces), attributes, "surface")]
 

@@ -1,6 +1,6 @@
 """Read and write triangle meshes: STL, and others with trimesh (optional).
 
-STL files have no unit; 3D-printing programs assume millimetres.
+Only 3MF files state their unit; 3D-printing programs assume millimetres.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.types import AnyArray
+from napari_geosr.core.units import parse_unit
 from napari_geosr.io.unfinished_files import atomic
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ MESH_SUFFIXES = (".stl", ".ply", ".obj", ".3mf")
 _REDUCING = "Reducing the number of triangles"
 #: Unit of positions in meshes: used when writing and assumed when reading.
 MESH_UNIT = "mm"
+#: Inches in a foot, which 3MF files may use.
+_INCHES_PER_FOOT = 12
 #: A triangle in a binary STL file.
 _TRIANGLE = np.dtype(
     [("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("more", "<u2")]
@@ -44,7 +47,12 @@ def check_mesh_path(path: Path, *, overwrite: bool) -> None:
 
 
 def write_mesh(
-    path: Path, vertices: AnyArray, faces: AnyArray, *, overwrite: bool = False
+    path: Path,
+    vertices: AnyArray,
+    faces: AnyArray,
+    *,
+    space: str = "",
+    overwrite: bool = False,
 ) -> None:
     """Write triangles atomically.
 
@@ -56,6 +64,9 @@ def write_mesh(
         Positions along X, Y, Z.
     faces : ndarray of int, shape (M, 3)
         Vertex indices of each triangle, counter-clockwise as seen from outside.
+    space : str
+        Directions of X, Y and Z (`napari_geosr.core.orientation`); empty if unknown.
+        STL files state them in the form that 3D Slicer reads.
     overwrite : bool
 
     Raises
@@ -65,7 +76,7 @@ def write_mesh(
     """
     check_mesh_path(path, overwrite=overwrite)
     if path.suffix.lower() == ".stl":
-        content = _stl(vertices, faces)
+        content = _stl(vertices, faces, space)
     else:
         trimesh = _trimesh(f"Writing {path.name}")
         mesh = trimesh.Trimesh(vertices, faces, process=False)
@@ -74,7 +85,7 @@ def write_mesh(
     atomic.write_bytes(path, content, overwrite=overwrite)
 
 
-def read_mesh(path: Path) -> tuple[AnyArray, AnyArray]:
+def read_mesh(path: Path) -> tuple[AnyArray, AnyArray, str]:
     """Read a mesh; equal vertices are merged.
 
     Returns
@@ -82,6 +93,9 @@ def read_mesh(path: Path) -> tuple[AnyArray, AnyArray]:
     vertices : ndarray of float64, shape (N, 3)
         Positions along X, Y, Z.
     faces : ndarray of int64, shape (M, 3)
+    unit : str
+        Unit of the positions; empty if the file does not state it, as in all formats
+        but 3MF.
 
     Raises
     ------
@@ -101,7 +115,9 @@ def read_mesh(path: Path) -> tuple[AnyArray, AnyArray]:
         ) from error
     if not len(faces):
         raise FileError(f"{path.name} contains no triangles. Export a surface.")
-    return vertices, faces
+    if mesh.units == "foot":
+        return vertices * _INCHES_PER_FOOT, faces, "in"
+    return vertices, faces, parse_unit(mesh.units) or ""
 
 
 def check_simplification() -> None:
@@ -136,15 +152,19 @@ def simplified(
     return np.asarray(small.vertices), np.asarray(small.faces)
 
 
-def _stl(vertices: AnyArray, faces: AnyArray) -> bytes:
+def _stl(vertices: AnyArray, faces: AnyArray, space: str) -> bytes:
     corners = vertices[faces].astype(np.float64)
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     lengths = np.linalg.norm(normals, axis=1, keepdims=True)
     table: AnyArray = np.zeros(len(faces), _TRIANGLE)
     table["normal"] = normals / np.maximum(lengths, 1e-30)
     table["corners"] = corners
-    header = b"napari-geosr".ljust(80)
-    return header + np.uint32(len(faces)).tobytes() + table.tobytes()
+    stated = f"napari-geosr SPACE={space}" if space else "napari-geosr"
+    return (
+        stated.encode("ascii").ljust(80)
+        + np.uint32(len(faces)).tobytes()
+        + table.tobytes()
+    )
 
 
 def _missing(purpose: str) -> str:

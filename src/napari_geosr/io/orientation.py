@@ -40,20 +40,23 @@ class Orientation:
         Position of the first voxel along each direction, after reversing.
     notes : tuple of str
         Sentences for the user.
-    is_known : bool
-        Whether the directions of the axes are known.
+    name : str
+        Directions of X, Y and Z (`napari_geosr.core.orientation`); empty if unknown.
+    rotation : tuple of float
+        Rotation of the axes that is not applied, row by row; empty if there is none.
     """
 
     axes: str
     flipped: tuple[bool, ...]
     origin: Mapping[str, float]
     notes: tuple[str, ...] = ()
-    is_known: bool = True
+    name: str = RAS
+    rotation: tuple[float, ...] = ()
 
     @property
     def metadata(self) -> AnyDict:
-        """Entry for the metadata of the volume."""
-        return orientation_entry(RAS if self.is_known else "")
+        """Entries for the metadata of the volume."""
+        return orientation_entry(self.name, self.rotation)
 
     @property
     def flipped_axes(self) -> tuple[int, ...]:
@@ -65,7 +68,7 @@ def as_stored(n_axes: int, *notes: str) -> Orientation:
     """Return the orientation of a file that states no usable orientation."""
     letters = _LETTERS[:n_axes]
     return Orientation(
-        letters, (False,) * n_axes, dict.fromkeys(letters, 0.0), notes, is_known=False
+        letters, (False,) * n_axes, dict.fromkeys(letters, 0.0), notes, name=""
     )
 
 
@@ -110,12 +113,13 @@ def orient(matrix: AnyArray, first: AnyArray, shape: Sequence[int]) -> Orientati
             flips[i] = True
             place += matrix[:, i] * (shape[i] - 1)
     letters = "".join(_LETTERS[stored.index(i)] for i in range(n))
+    rotation: tuple[float, ...] = ()
     notes = _changes(letters, [w for w in range(n) if signs[w] < 0])
     if not np.allclose(turned, np.eye(n), rtol=0, atol=_ROUNDING):
-        place, note = _unrotated(turned, place)
+        place, note, rotation = _unrotated(turned, place)
         notes += (note,)
     origin = {_LETTERS[w]: float(place[w]) for w in range(n)}
-    return Orientation(letters, tuple(flips), origin, notes)
+    return Orientation(letters, tuple(flips), origin, notes, rotation=rotation)
 
 
 def _changes(letters: str, flipped: Sequence[int]) -> tuple[str, ...]:
@@ -133,8 +137,13 @@ def _changes(letters: str, flipped: Sequence[int]) -> tuple[str, ...]:
     )
 
 
-def _unrotated(turned: AnyArray, place: AnyArray) -> tuple[AnyArray, str]:
-    """Return a position along rotated axes, and a note on the rotation."""
+def _unrotated(
+    turned: AnyArray, place: AnyArray
+) -> tuple[AnyArray, str, tuple[float, ...]]:
+    """Return a position along rotated axes, a note on the rotation, and the rotation.
+
+    The rotation is empty if it does not describe the axes completely.
+    """
     left, _, right = np.linalg.svd(turned)
     rotation = left @ right
     n = len(place)
@@ -147,4 +156,6 @@ def _unrotated(turned: AnyArray, place: AnyArray) -> tuple[AnyArray, str]:
         f"The {what} in the file's header {'are' if is_sheared else 'is'} not applied: "
         "positions refer to the rotated axes."
     )
-    return rotation.T @ place, note
+    is_complete = n == len(_LETTERS) and not is_sheared
+    elements = tuple(rotation.ravel().tolist()) if is_complete else ()
+    return rotation.T @ place, note, elements

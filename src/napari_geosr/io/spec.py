@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import FileError, VolumeError
-from napari_geosr.core.orientation import orientation_of
+from napari_geosr.core.orientation import orientation_of, rotation_of
 from napari_geosr.core.types import AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.stamp import Stamp
@@ -40,6 +40,8 @@ class OutputSpec:
         Names of the channels; written only if there is one name per channel.
     orientation : str
         Directions of X, Y and Z (`napari_geosr.core.orientation`); stored in the file.
+    rotation : sequence of float
+        Rotation of the axes of an oblique volume, row by row; stored in the file.
     multiscale : bool
         For OME-Zarr: add coarser copies for fast display.
     tile : sequence of int, optional
@@ -67,6 +69,7 @@ class OutputSpec:
     kind: str = "image"
     channels: Sequence[str] = ()
     orientation: str = ""
+    rotation: Sequence[float] = ()
     multiscale: bool = True
     tile: Sequence[int] | None = None
     memory: int | None = None
@@ -86,6 +89,7 @@ class OutputSpec:
             kind=str(volume.metadata.get("kind", "image")),
             channels=volume.metadata.get("channels", ()),
             orientation=orientation_of(volume.metadata),
+            rotation=rotation_of(volume.metadata),
         )
         return replace(spec, **changes)
 
@@ -108,6 +112,7 @@ class OutputSpec:
             kind=self.kind,
             channels=tuple(self.channels),
             orientation=self.orientation,
+            rotation=tuple(self.rotation),
         )
 
     def checked(self, name: str) -> OutputSpec:

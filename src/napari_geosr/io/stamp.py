@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from napari_geosr.core.documents import MAX_RESULT_BYTES, load_json
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.core.orientation import orientation_entry, orientation_of
+from napari_geosr.core.orientation import orientation_entry, orientation_of, rotation_of
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL, parse_unit
 
@@ -38,6 +38,8 @@ class Stamp:
         Names of the channels, one for each; empty if the channels have no names.
     orientation : str
         Directions of X, Y and Z (`napari_geosr.core.orientation`); empty if unknown.
+    rotation : tuple of float
+        Rotation of the axes of an oblique volume, row by row; empty if there is none.
     """
 
     shape: tuple[int, ...]
@@ -49,6 +51,12 @@ class Stamp:
     kind: str = "image"
     channels: tuple[str, ...] = ()
     orientation: str = ""
+    rotation: tuple[float, ...] = ()
+
+    @property
+    def directions(self) -> AnyDict:
+        """Entries on the directions of the axes, for the metadata of a volume."""
+        return orientation_entry(self.orientation, self.rotation)
 
     @property
     def spatial_axes(self) -> str:
@@ -78,7 +86,7 @@ class Stamp:
             "unit": self.unit,
             "origin": list(self.origin),
             "kind": self.kind,
-            **orientation_entry(self.orientation),
+            **self.directions,
             **named,
             "provenance": [dict(entry) for entry in self.provenance],
         }
@@ -125,6 +133,7 @@ def from_dict(block: AnyMapping) -> Stamp | None:
             kind=str(block.get("kind", "image")),
             channels=tuple(str(name) for name in block.get("channels", ())),
             orientation=orientation_of(block),
+            rotation=rotation_of(block),
         )
     except (KeyError, TypeError, ValueError):
         return None

@@ -424,7 +424,8 @@ class ShapesDock(ShapesWidgets):
 
     def _on_exported(self, result: MeshResult) -> None:
         self.message.show_message(
-            f"Wrote {result.path}: {result.n_faces:,} triangles, in {result.unit}. "
+            f"Wrote {result.path}: {result.n_faces:,} triangles, in "
+            f"{result.unit_in_words}. {result.coordinates} "
             f"{' '.join(result.sentences)}",
             "ok" if result.is_watertight and result.match.keeps_parts else "warning",
         )

@@ -19,7 +19,7 @@ import numpy as np
 
 from napari_geosr.core.array_parts.indexing import Slices
 from napari_geosr.core.errors import FileError
-from napari_geosr.core.orientation import ORIENTATION, orientation_entry
+from napari_geosr.core.orientation import LPS, ORIENTATION, RAS
 from napari_geosr.core.types import AnyArray, AnyDict, AnyDType
 from napari_geosr.core.units import PIXEL, convert_length, parse_unit
 from napari_geosr.core.volume import Volume
@@ -51,6 +51,8 @@ _UNITS = {"µm": "micron", "mm": "mm", "m": "meter", PIXEL: "unknown"}
 _STORED_IN = {"pm": "µm", "Å": "µm", "nm": "µm", "cm": "mm", "in": "mm"}
 #: Axes of a NIfTI file, fastest first.
 _AXES = "XYZTC"
+#: Rotation from left, back and up to right, front and up.
+_FROM_LPS = np.diag([-1.0, -1.0, 1.0])
 #: Maximum length of an axis in NIfTI-1; larger volumes are written as NIfTI-2.
 _LONGEST = 32767
 _COMPRESSION = 5
@@ -65,8 +67,8 @@ def read_nifti(path: Path) -> Volume:
     stored axes are permuted and reversed as needed, and the origin is the position of
     the first voxel of the result. A rotation that is not a multiple of 90° is not
     applied, and a note is added; the handedness is preserved. If the header states no
-    orientation, the axes are kept as they are stored. The orientation of a volume that
-    this package wrote is the one in its own metadata block.
+    orientation, the axes are kept as they are stored. In a file of this package whose X
+    points to the left and Y to the back, the axes are also kept.
 
     Raises
     ------
@@ -81,13 +83,13 @@ def read_nifti(path: Path) -> Volume:
     shape, dtype = _checked(path, image, nibabel)
     header = image.header
     # Fastest axis first on disk; a fifth axis holds vectors or colours.
-    found = _orientation(image, shape)
+    stamp = _own_stamp(header)
+    found = _orientation(image, shape, stamp)
     notes += found.notes
     axes = found.axes + "XYZTC"[len(found.axes) : len(shape)]
     ordered = "".join(a for a in "TCZYX" if a in axes)
     kept = [a for a in ordered if a in "YX" or shape[axes.index(a)] > 1]
     order: list[int | None] = [axes.index(a) for a in kept]
-    stamp = _own_stamp(header)
     final = "".join(kept)
     if stamp is not None:
         order, final = restore_singletons(order, final, shape, stamp.axes)
@@ -114,9 +116,8 @@ def read_nifti(path: Path) -> Volume:
     if stamp is not None:
         exact = _exact_geometry(stamp, spatial, unit, voxel_size, origin)
         unit, voxel_size, origin = exact or (unit, voxel_size, origin)
-        if exact and not found.notes:  # the header is as this package wrote it
-            metadata.pop(ORIENTATION, None)
-            metadata |= orientation_entry(stamp.orientation)
+        if exact and not found.notes and not stamp.orientation:
+            metadata.pop(ORIENTATION, None)  # not known when the file was written
         if stamp.kind != "image":
             metadata["kind"] = stamp.kind
     data = finish(data, order, chunks, path, final)
@@ -191,7 +192,9 @@ def _corrections() -> Iterator[list[str]]:
             logger.propagate, logger.handlers = before, printing
 
 
-def _orientation(image: Any, shape: tuple[int, ...]) -> Orientation:
+def _orientation(
+    image: Any, shape: tuple[int, ...], stamp: Stamp | None
+) -> Orientation:
     """Return the mapping of the stored axes to X, Y and Z."""
     header, n = image.header, min(3, len(shape))
     if not header["sform_code"] and not header["qform_code"]:
@@ -199,6 +202,12 @@ def _orientation(image: Any, shape: tuple[int, ...]) -> Orientation:
     matrix = np.asarray(image.affine, dtype=np.float64)
     lengths = (*shape[:3], 1)[:3]
     found = orient(matrix[:3, :3], matrix[:3, 3], lengths)
+    if stamp is not None and stamp.orientation == LPS:
+        as_written = orient(
+            _FROM_LPS @ matrix[:3, :3], _FROM_LPS @ matrix[:3, 3], lengths
+        )
+        if not as_written.notes:
+            found = replace(as_written, name=LPS)
     if lengths[2] > 1 or found.axes[2] == "Z":
         return replace(found, axes=found.axes[:n], flipped=found.flipped[:n])
     note = (
@@ -299,18 +308,27 @@ class NiftiOutput(Output):
             ) from error
         header.set_data_shape(shape)
         unit, factor = _stored_unit(stamp.unit)
-        affine = np.eye(4)
-        for i, axis in enumerate("XYZ"):
-            affine[i, i] = factor * stamp.size_along(axis)
-            affine[i, 3] = factor * stamp.origin_along(axis)
-        sizes = [float(affine[i, i]) for i in range(min(3, len(shape)))]
-        header.set_zooms([*sizes, *(1.0 for _ in shape[3:])])
+        sizes = [factor * stamp.size_along(axis) for axis in "XYZ"]
+        place = [factor * stamp.origin_along(axis) for axis in "XYZ"]
+        affine, turn = np.eye(4), _rotation(stamp)
+        affine[:3, :3] = turn * sizes
+        affine[:3, 3] = turn @ place
+        header.set_zooms([*sizes[: len(shape)], *(1.0 for _ in shape[3:])])
         header.set_qform(affine, code="aligned")
         header.set_sform(affine, code="aligned")
         header.set_xyzt_units(_UNITS[unit])
         text = stamp.to_json().encode("ascii")
         header.extensions.append(nibabel.nifti1.Nifti1Extension(_COMMENT, text))
         return header
+
+
+def _rotation(stamp: Stamp) -> AnyArray:
+    """Return the rotation from the axes of a volume to right, front and up."""
+    if stamp.orientation == LPS:
+        return _FROM_LPS
+    if stamp.orientation == RAS and stamp.rotation and "Z" in stamp.axes:
+        return np.reshape(stamp.rotation, (3, 3))
+    return np.eye(3)
 
 
 def _allocate(stream: BinaryIO, nbytes: int) -> None:

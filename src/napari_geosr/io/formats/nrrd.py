@@ -72,7 +72,7 @@ def read_nrrd(path: Path) -> Volume:
             f"{path.name} has shape {data.shape} and type {data.dtype}, so it is not a "
             "real-valued image or volume. Export one channel as a volume."
         )
-    data, size, origin, notes = _oriented(data, header)
+    data, size, origin, notes, rotation = _oriented(data, header)
     space = str(header.get("space", "")).lower()
     unit = PIXEL
     if "space units" in header:
@@ -92,28 +92,36 @@ def read_nrrd(path: Path) -> Volume:
         metadata={
             "format": "NRRD",
             **({"notes": notes} if notes else {}),
-            **orientation_entry(RAS if is_known else ""),
+            **orientation_entry(RAS if is_known else "", rotation),
         },
     )
 
 
 def _oriented(
     data: AnyArray, header: Mapping[str, object]
-) -> tuple[AnyArray, tuple[float, ...] | None, tuple[float, ...], tuple[str, ...]]:
-    """Return the voxels, their size and origin (Z, Y, X), and notes for the user."""
+) -> tuple[
+    AnyArray,
+    tuple[float, ...] | None,
+    tuple[float, ...],
+    tuple[str, ...],
+    tuple[float, ...],
+]:
+    """Return the voxels, their size and origin (Z, Y, X), notes, and the rotation."""
     n = data.ndim
     if "space directions" not in header:
         if "spacings" not in header:
-            return data, None, (), ()
+            return data, None, (), (), ()
         spacings = np.asarray(header["spacings"], float)
-        return data, tuple(spacings[::-1].tolist()), (), ()
+        if not (np.isfinite(spacings).all() and (spacings > 0).all()):
+            return data, None, (), (_invalid_size(spacings),), ()
+        return data, tuple(spacings[::-1].tolist()), (), (), ()
     # Each row is the step along a stored axis; the first axis varies fastest.
     matrix = np.asarray(header["space directions"], float)
     edges = np.linalg.norm(matrix, axis=1)
     if matrix.shape != (n, n) or not (np.isfinite(edges).all() and edges.all()):
         size = tuple(edges[::-1].tolist())
         known = size if len(size) == n and np.isfinite(size).all() else None
-        return data, known if known and min(known) > 0 else None, (), (_UNUSABLE,)
+        return data, known if known and min(known) > 0 else None, (), (_UNUSABLE,), ()
     first = np.asarray(header.get("space origin", np.zeros(n)), float)
     first = np.where(np.isfinite(first), first, 0.0)
     signs = _signs(str(header.get("space", "")).lower(), n)
@@ -126,6 +134,16 @@ def _oriented(
         tuple(float(edges[i]) for i in stored),
         tuple(found.origin[a] for a in letters),
         found.notes,
+        found.rotation,
+    )
+
+
+def _invalid_size(spacings: AnyArray) -> str:
+    """Return the note that the voxel size in the header cannot be used."""
+    stated = " × ".join(f"{edge:g}" for edge in spacings[::-1])
+    return (
+        f"The voxel size in the file's header ({stated}) is invalid and was ignored. "
+        "Give the voxel size and its unit (--voxel-size and --unit)."
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core.array_parts.boxes import Box
-from napari_geosr.core.orientation import orientation_of
+from napari_geosr.core.orientation import orientation_of, rotation_of
 from napari_geosr.core.types import AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.runner import choose_output
@@ -170,6 +170,7 @@ def open_targets(
                         shared=laid_out.shared,
                         channels=volume.metadata.get("channels", ()),
                         orientation=orientation_of(volume.metadata),
+                        rotation=rotation_of(volume.metadata),
                     ),
                     # Finished standard deviations of an earlier run may be overwritten,
                     # because the values are the same.

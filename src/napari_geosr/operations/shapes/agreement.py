@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
+from napari_geosr.core.orientation import half_turn
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
@@ -12,10 +13,11 @@ from napari_geosr.core.steps import (
     WarningIssued,
     never_stop,
 )
+from napari_geosr.core.units import shown_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.shapes import compare_shapes
 from napari_geosr.operations.shapes.config import CompareShapesConfig
-from napari_geosr.operations.shapes.grids import check_same_grid
+from napari_geosr.operations.shapes.grids import check_same_grid, is_half_turned
 from napari_geosr.operations.shapes.masks import read_shape_steps
 
 if TYPE_CHECKING:
@@ -36,10 +38,13 @@ def compare_shape_steps(
     VolumeError
         If a volume is not a shape, or the two are not on the same grid.
     """
-    if note := check_same_grid(volume, reference):
+    if note := check_same_grid(volume, reference, may_be_turned=True):
         yield WarningIssued(message=note)
     one = yield from read_shape_steps(volume, config.label, should_stop)
+    if is_half_turned(volume, reference):
+        one = half_turn(one)
     other = yield from read_shape_steps(reference, config.label, should_stop)
     yield StageStarted(message="Measuring the distances between the surfaces")
     tolerance = config.tolerance_in(volume.unit)
-    return compare_shapes(one, other, volume.voxel_size, volume.unit, tolerance)
+    unit = shown_unit(volume.unit, volume.voxel_size)
+    return compare_shapes(one, other, volume.voxel_size, unit, tolerance)

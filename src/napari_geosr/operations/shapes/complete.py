@@ -30,6 +30,7 @@ from napari_geosr.core.steps import (
     never_stop,
 )
 from napari_geosr.core.types import AnyArray, AnyDict
+from napari_geosr.core.units import shown_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.compute import exact_settings
 from napari_geosr.inference.device import pick_device
@@ -199,7 +200,7 @@ def complete_shape_steps(
         implant=implant,
         surface=surface,
         implant_volume=n_added * float(np.prod(volume.voxel_size)),
-        unit=volume.unit,
+        unit=shown_unit(volume.unit, volume.voxel_size),
         n_pieces=part.n_pieces,
         n_removed=int(np.count_nonzero(inside & ~written)),
         reproduced=part.reproduced,

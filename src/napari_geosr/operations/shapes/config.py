@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
@@ -16,6 +16,8 @@ from napari_geosr.operations.inputs import COMMAS, parse_numbers
 
 #: Name of the refinement without a model.
 TRILINEAR = "trilinear"
+#: Example of a voxel size in messages.
+_EXAMPLE = "0.4 or 0.5,0.4,0.4"
 
 
 class ShapeChoice(Config):
@@ -173,16 +175,37 @@ class VoxeliseConfig(Config):
     voxel_size: Annotated[tuple[float, ...], COMMAS] = Field(
         ...,
         title="Voxel size",
-        description="Voxel size as Z,Y,X or one number, such as 0.4.",
+        description="Voxel size as Z,Y,X or one number, such as 0.4 or 400um; numbers "
+        "without a unit are in the unit given by --unit.",
     )
     unit: str = Field(
-        "mm", title="Unit", description="Unit of the mesh and of the voxel size."
+        "mm",
+        title="Unit",
+        description="Unit of the mesh, unless the file states it, and of the voxels.",
     )
 
-    @field_validator("voxel_size", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _read_voxel_size(cls, value: object) -> object:
-        return parse_numbers(value, float, "0.4 or 0.5,0.4,0.4")
+    def _read_voxel_size(cls, values: Any) -> Any:
+        """Convert a voxel size with a unit to the unit of the mesh."""
+        if not isinstance(values, dict) or "voxel_size" not in values:
+            return values
+        given = values["voxel_size"]
+        words = [given] if isinstance(given, str | int | float) else list(given)
+        parts = [part for word in words for part in str(word).split(",")]
+        unit = require_unit(str(values.get("unit", "mm")))
+        try:
+            lengths = [parse_length(part) for part in parts]
+        except ConfigError:  # an unknown unit
+            raise
+        except ValueError:
+            return values | {"voxel_size": parse_numbers(given, float, _EXAMPLE)}
+        stated = lengths[-1][1]  # 0.5,0.4,0.4mm: the unit applies to all
+        sizes = tuple(
+            convert_length(number, own or stated or unit, unit)
+            for number, own in lengths
+        )
+        return values | {"voxel_size": sizes}
 
     @field_validator("voxel_size")
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.file_warnings import ORIGIN_UNKNOWN
+from napari_geosr.core.orientation import LPS, RAS, orientation_of, rotation_of
 from napari_geosr.core.units import convert_length, same_position, same_sizes
 from napari_geosr.core.volume import Volume
 
@@ -17,24 +18,46 @@ FOR_MASKS = (
     "Make the mask or the labels from this scan, or resample them to the grid of the "
     "scan."
 )
+#: Directions of X and Y in words, by orientation.
+_DIRECTIONS = {
+    RAS: "X to the right and Y to the front",
+    LPS: "X to the left and Y to the back",
+}
+#: Largest difference between elements of rotations that counts as rounding.
+_SAME_ROTATION = 1e-4
+#: Elements of the rotation of a volume that is not oblique.
+_NO_ROTATION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+
+def is_half_turned(volume: Volume, reference: Volume) -> bool:
+    """Whether a volume is known to be rotated by half a turn about Z."""
+    found = {orientation_of(each.metadata) for each in (volume, reference)}
+    return found == {RAS, LPS}
 
 
 def check_same_grid(
-    volume: Volume, reference: Volume, *, advice: str = _FOR_SHAPES
+    volume: Volume,
+    reference: Volume,
+    *,
+    may_be_turned: bool = False,
+    advice: str = _FOR_SHAPES,
 ) -> str:
     """Raise `VolumeError` if two volumes do not show the same region.
 
     Parameters
     ----------
     volume, reference : Volume
+    may_be_turned : bool
+        Whether the caller rotates the voxels of a volume by half a turn about Z if
+        `is_half_turned`; if not, such volumes are rejected.
     advice : str
         What to do if the numbers of voxels differ, for the message.
 
     Returns
     -------
     str
-        A note that the position of one volume is unknown, so that only the sizes could
-        be checked; empty if the positions agree or a volume has no voxel size.
+        A note that one volume is rotated, or that the position of one volume is
+        unknown, so that only the sizes could be checked; otherwise empty.
     """
     if volume.shape != reference.shape:
         sizes = [" × ".join(map(str, v.shape)) for v in (volume, reference)]
@@ -42,8 +65,9 @@ def check_same_grid(
             f"{volume.title} has {sizes[0]} voxels and {reference.title} {sizes[1]}. "
             f"They must be on the same grid. {advice}"
         )
+    turned = _check_directions(volume, reference, may_be_turned)
     if not (volume.has_physical_size and reference.has_physical_size):
-        return ""
+        return turned
     scale = convert_length(1.0, reference.unit, volume.unit)
     size, origin = (
         [scale * length for length in lengths]
@@ -57,8 +81,9 @@ def check_same_grid(
             "of them. If they do show the same region, give their voxel size "
             "(--voxel-size and --unit)."
         )
-    if same_position(volume.origin, origin, size):
-        return ""
+    begin = _turned_origin(volume) if turned else volume.origin
+    if same_position(begin, origin, size):
+        return turned
     for each in (volume, reference):
         if each.metadata.get(ORIGIN_UNKNOWN):
             return (
@@ -66,10 +91,58 @@ def check_same_grid(
                 f"{reference.title} were compared voxel by voxel."
             )
     raise VolumeError(
-        f"{volume.title} begins at {_lengths(volume.origin)} {volume.unit} and "
+        f"{volume.title} begins at {_lengths(begin)} {volume.unit} and "
         f"{reference.title} at {_lengths(origin)} {volume.unit}, so they do not show "
         "the same region. Cut both to the same region. If they do show the same "
         "region, save one of them without a position, such as a TIFF from ImageJ."
+    )
+
+
+def _check_directions(volume: Volume, reference: Volume, may_be_turned: bool) -> str:
+    """Raise `VolumeError` if axes with known directions differ; see `check_same_grid`.
+
+    The result is a note that one volume is rotated; empty if it is not.
+    """
+    known = [orientation_of(each.metadata) for each in (volume, reference)]
+    if not all(known):
+        return ""
+    rotations = [
+        rotation_of(each.metadata) or _NO_ROTATION for each in (volume, reference)
+    ]
+    pairs = zip(*rotations, strict=True)
+    if any(abs(a - b) > _SAME_ROTATION for a, b in pairs):
+        raise VolumeError(
+            f"The axes of {volume.title} and {reference.title} are rotated relative to "
+            "each other, so they do not show the same region. Resample one of them. If "
+            "they do show the same region, save one of them without a rotation, such "
+            "as a TIFF from ImageJ."
+        )
+    if not is_half_turned(volume, reference):
+        return ""
+    stated = (
+        f"{volume.title} has {_DIRECTIONS[known[0]]}, {reference.title} has "
+        f"{_DIRECTIONS[known[1]]}"
+    )
+    if may_be_turned:
+        return f"{stated}: {volume.title} was rotated by 180° about Z."
+    raise VolumeError(
+        f"{stated}. Save both with the same directions. If they do show the same "
+        "region, save one of them without directions, such as a TIFF from ImageJ."
+    )
+
+
+def _turned_origin(volume: Volume) -> tuple[float, ...]:
+    """Return the origin after half a turn of the axes about Z."""
+    spatial = [
+        (axis, n)
+        for axis, n in zip(volume.axes, volume.shape, strict=True)
+        if axis in "ZYX"
+    ]
+    return tuple(
+        place if axis == "Z" else -(place + (n - 1) * edge)
+        for (axis, n), place, edge in zip(
+            spatial, volume.origin, volume.voxel_size, strict=True
+        )
     )
 
 

@@ -20,6 +20,7 @@ from napari_geosr.core.errors import (
     VolumeError,
 )
 from napari_geosr.core.machine.memory import free_host_memory
+from napari_geosr.core.orientation import LPS, RAS, orientation_of, rotation_of
 from napari_geosr.core.steps import (
     BlockDone,
     ShouldStop,
@@ -30,7 +31,7 @@ from napari_geosr.core.steps import (
     run_to_end,
 )
 from napari_geosr.core.types import AnyArray, AnyDict
-from napari_geosr.core.units import PIXEL, convert_length
+from napari_geosr.core.units import PIXEL, VOXEL, convert_length, shown_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.meshes import (
     MESH_UNIT,
@@ -68,6 +69,11 @@ _WIDENING = 1.02
 _MAX_HALVINGS = 12
 #: Maximum number of voxels during this search.
 _MAX_TRIED = 2**25
+#: Directions of X, Y and Z in words, by orientation.
+_COORDINATES = {
+    RAS: "RAS coordinates (X to the right, Y to the front, Z up)",
+    LPS: "LPS coordinates (X to the left, Y to the back, Z up)",
+}
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,12 @@ class MeshResult:
     volume, voxel_volume : float
         Volume of the mesh and of the voxels, in `unit` cubed.
     unit : str
-        Unit of the positions in the file: mm, or voxels if their size is unknown.
+        Unit of the positions in the file: mm; if the unit of the voxel size is unknown,
+        ``"unit"``, and ``"voxel"`` if there is no voxel size.
+    space : str
+        Directions of X, Y and Z (`napari_geosr.core.orientation`); empty if unknown.
+    is_oblique : bool
+        Whether the axes of the volume are rotated relative to these directions.
     check : SurfaceCheck
         Whether the surface is closed.
     match : SurfaceMatch
@@ -94,6 +105,8 @@ class MeshResult:
     volume: float
     voxel_volume: float
     unit: str
+    space: str
+    is_oblique: bool
     check: SurfaceCheck
     match: SurfaceMatch
 
@@ -101,6 +114,28 @@ class MeshResult:
     def is_watertight(self) -> bool:
         """Whether the surface is closed."""
         return self.check.is_watertight
+
+    @property
+    def unit_in_words(self) -> str:
+        """The unit of the positions, for a sentence: mm, voxels or an unknown unit."""
+        return {"unit": "an unknown unit", VOXEL: "voxels"}.get(self.unit, self.unit)
+
+    @property
+    def coordinates(self) -> str:
+        """Sentence on the directions of X, Y and Z in the file."""
+        if self.space not in _COORDINATES:
+            return (
+                "The directions of X, Y and Z are unknown; 3D Slicer takes them to be "
+                "left, back and up (LPS)."
+            )
+        sentence = f"Positions are in {_COORDINATES[self.space]}"
+        if self.is_oblique:
+            sentence += " along the axes of the volume, not in scanner coordinates"
+        if self.space == LPS:
+            return f"{sentence}, as 3D Slicer assumes."
+        if self.path.suffix.lower() == ".stl":
+            return f"{sentence}. The file states this for 3D Slicer."
+        return f"{sentence}. Choose RAS when opening it in 3D Slicer."
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -115,6 +150,8 @@ class MeshResult:
             "volume": self.volume,
             "voxel_volume": self.voxel_volume,
             "unit": self.unit,
+            "coordinates": self.space or None,
+            "is_oblique": self.is_oblique,
             "watertight": self.is_watertight,
             **self.match.to_dict(),
         }
@@ -188,7 +225,8 @@ def write_surface(
     overwrite: bool = False,
 ) -> MeshResult:
     """Write the surface of a mask on the grid of the volume `like`."""
-    unit, scale = PIXEL, 1.0
+    unit, scale = shown_unit(like.unit, like.voxel_size), 1.0
+    space, rotation = orientation_of(like.metadata), rotation_of(like.metadata)
     if like.has_physical_size:
         unit, scale = MESH_UNIT, convert_length(1.0, like.unit, MESH_UNIT)
     size = [scale * edge for edge in like.voxel_size]
@@ -199,13 +237,15 @@ def write_surface(
         vertices, faces = simplified(vertices, faces, config.faces)
         now = match_surface(vertices[:, ::-1], faces, match.voxels, size, origin)
         match = replace(now, n_lost=match.n_lost, sharp=match.sharp)
-    write_mesh(out, vertices, faces, overwrite=overwrite)
+    write_mesh(out, vertices, faces, space=space, overwrite=overwrite)
     return MeshResult(
         path=out,
         n_faces=len(faces),
         volume=mesh_volume(vertices[:, ::-1], faces),
         voxel_volume=float(np.count_nonzero(inside)) * float(np.prod(size)),
         unit=unit,
+        space=space,
+        is_oblique=bool(rotation),
         check=check_surface(faces),
         match=match,
     )
@@ -247,7 +287,10 @@ def voxelise_steps(
         raise FileError(f"{out} is the input. Choose another name for the result.")
     io.check_output(out, overwrite)
     yield StageStarted(message=f"Reading {mesh.name}")
-    vertices, faces = read_mesh(mesh)
+    vertices, faces, stated = read_mesh(mesh)
+    if stated and stated != config.unit and config.unit != PIXEL:
+        vertices = vertices * convert_length(1.0, stated, config.unit)
+        yield WarningIssued(message=_other_unit(mesh, stated, config))
     check = check_surface(faces)
     if not check.is_watertight:
         raise FileError(
@@ -293,6 +336,17 @@ def voxelise_steps(
     return VoxelisedMesh(
         path, made.shape, n_filled, volume, float(enclosed), config.unit
     )
+
+
+def _other_unit(mesh: Path, stated: str, config: VoxeliseConfig) -> str:
+    """Return the note that a mesh states another unit than that of the voxel size."""
+    sentence = (
+        f"{mesh.name} states that its positions are in {stated}; they were converted "
+        f"to {config.unit}."
+    )
+    if "unit" in config.model_fields_set:
+        sentence += f" The unit {config.unit} applies to the voxel size only."
+    return sentence
 
 
 def _grid_of(vertices: AnyArray, size: AnyArray) -> tuple[list[int], AnyArray]:

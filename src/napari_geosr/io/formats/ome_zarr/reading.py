@@ -10,7 +10,6 @@ import numpy as np
 
 from napari_geosr.core.errors import FileError, describe_system_error
 from napari_geosr.core.file_warnings import with_file_warnings
-from napari_geosr.core.orientation import orientation_entry
 from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping, ZarrNode
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import (
@@ -211,7 +210,7 @@ def _volume(
     if stamp is not None and stamp.kind != "image":
         metadata["kind"] = stamp.kind
     if stamp is not None:
-        metadata |= orientation_entry(stamp.orientation)
+        metadata |= stamp.directions
     stamped = () if stamp is None else stamp.channels
     final_shape = [1 if i is None else shape[i] for i in order]
     metadata |= channel_names(stamped or names, final, final_shape)

@@ -17,7 +17,6 @@ from napari_geosr.core.config import (
 )
 from napari_geosr.core.errors import FileError, SeveralImagesError
 from napari_geosr.core.file_warnings import ORIGIN_UNKNOWN, with_file_warnings
-from napari_geosr.core.orientation import orientation_entry
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import (
@@ -258,7 +257,7 @@ def _volume(
     if space.stamp is not None and space.stamp.kind != "image":
         metadata["kind"] = space.stamp.kind
     if space.stamp is not None:
-        metadata |= orientation_entry(space.stamp.orientation)
+        metadata |= space.stamp.directions
     own = () if space.stamp is None else space.stamp.channels
     metadata |= channel_names(own or space.channels, final, tuple(data.shape))
     if not space.origin and space.stamp is None:
